@@ -1,0 +1,177 @@
+"""The one settings object that crosses to the native engine (`crates/engine/src/settings.rs` reads the same fields).
+
+All times are ns. Sent as JSON; unknown fields are refused on the other side.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = [
+    "CancelSettings",
+    "ClosedLoad",
+    "EngineSettings",
+    "Load",
+    "PhaseSettings",
+    "PointerSettings",
+    "Ramp",
+    "RateLoad",
+    "ScheduleLoad",
+    "SeriesLoad",
+    "TlsSettings",
+    "UsersLoad",
+]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PointerSettings(_Frozen):
+    """JSON pointers (RFC 6901) into an event (streaming) or the whole reply; the first that is present counts.
+
+    `text`: visible output. `reasoning`: hidden thinking. `tool`: tool calls; strings below it count as text. `error`: an
+    object or string here makes a 200 a failure. The usage pointers are absolute too.
+    """
+
+    text: tuple[str, ...] = ()
+    reasoning: tuple[str, ...] = ()
+    tool: tuple[str, ...] = ()
+    finish: tuple[str, ...] = ()
+    error: tuple[str, ...] = ("/error",)
+    usage: tuple[str, ...] = ()
+    usage_prompt: tuple[str, ...] = ()
+    usage_completion: tuple[str, ...] = ()
+    usage_reasoning: tuple[str, ...] = ()
+    usage_cached: tuple[str, ...] = ()
+
+
+class TlsSettings(_Frozen):
+    insecure: bool = False
+    ca_file: str | None = None
+    client_cert_file: str | None = None
+    client_key_file: str | None = None
+
+
+class CancelSettings(_Frozen):
+    """A share `rate` of the profiling requests is cancelled on purpose: `delay_ns` after the body was fully written, or
+    after `after_chunks` content chunks if that is set.
+    """
+
+    rate: float
+    delay_ns: int = 0
+    after_chunks: int | None = None
+
+
+class Ramp(_Frozen):
+    """From `start` to the target over `duration_ns`. linear, or exponential: start + (target − start)·(t/T)²."""
+
+    duration_ns: int
+    start: float
+    shape: Literal["linear", "exponential"] = "linear"
+
+
+class ClosedLoad(_Frozen):
+    """`concurrency` sessions at once, each slot refilled when its session has ended."""
+
+    kind: Literal["closed"] = "closed"
+
+
+class RateLoad(_Frozen):
+    """Session starts at `rate` per second. gamma: shape = smoothness, scale = 1/(rate·smoothness)."""
+
+    kind: Literal["rate"] = "rate"
+    rate: float
+    arrival: Literal["constant", "poisson", "gamma"] = "poisson"
+    smoothness: float = 1.0
+    ramp: Ramp | None = None
+
+
+class SeriesLoad(_Frozen):
+    """Rate over time, piecewise linear between (time_ns, rate per second) points; past the last point its rate holds."""
+
+    kind: Literal["series"] = "series"
+    points: tuple[tuple[int, float], ...]
+    arrival: Literal["constant", "poisson", "gamma"] = "poisson"
+    smoothness: float = 1.0
+
+
+class ScheduleLoad(_Frozen):
+    """Each session at its plan's `at_ns`, later turns at theirs (or after delay_ns). `loop_ns`: repeat with that period."""
+
+    kind: Literal["schedule"] = "schedule"
+    loop_ns: int | None = None
+
+
+class UsersLoad(_Frozen):
+    """`users` users; each user's turns start users/rate apart; users are staggered by 1/rate (compat.md §9)."""
+
+    kind: Literal["users"] = "users"
+    users: int
+    rate: float
+
+
+Load = Annotated[ClosedLoad | RateLoad | SeriesLoad | ScheduleLoad | UsersLoad, Field(discriminator="kind")]
+
+
+class PhaseSettings(_Frozen):
+    """`concurrency`: None is no cap (never None for closed). Stop: whichever of requests, sessions, duration comes first;
+    None is no bound. `repeat`: start over with the plan (fresh epoch) when it is used up. `grace_ns` None: wait for all.
+    """
+
+    name: str
+    kind: Literal["warmup", "profiling"] = "profiling"
+    load: Load
+    concurrency: int | None = None
+    prefill_concurrency: int | None = None
+    concurrency_ramp: Ramp | None = None
+    prefill_ramp: Ramp | None = None
+    sampling: Literal["sequential", "random", "shuffle"] = "sequential"
+    requests: int | None = None
+    sessions: int | None = None
+    duration_ns: int | None = None
+    repeat: bool = True
+    grace_ns: int | None = None
+    max_error_rate: float | None = None
+    """Abort early when more than this share of at least 20 finished requests has failed (--failed-request-threshold)."""
+    cancel: CancelSettings | None = None
+
+
+class EngineSettings(_Frozen):
+    urls: tuple[str, ...]
+    """Base URLs, `http://host:port[/prefix]`, `https://…`, or `unix:/path` (then Host is localhost)."""
+    url_strategy: Literal["round_robin", "random"] = "round_robin"
+    paths: tuple[str, ...]
+    models: tuple[str, ...]
+    headers: tuple[tuple[str, str], ...] = ()
+    """Sent with every request besides Host, Content-Length, X-Request-ID, X-Correlation-ID. Holds secrets: never log."""
+    session_header: str | None = None
+    framing: Literal["sse", "ndjson", "plain"]
+    pointers: PointerSettings
+    plain_pointers: PointerSettings
+    """For replies that come whole (also when a stream was asked for but `application/json` came)."""
+    tls: TlsSettings = TlsSettings()
+    connection: Literal["pooled", "never", "sticky"] = "pooled"
+    preconnect: int = 0
+    """Connections opened before the clock starts."""
+    timeout_ns: int = 600_000_000_000
+    connect_timeout_ns: int = 10_000_000_000
+    workers: int = 1
+    cpus: tuple[int, ...] = ()
+    """Worker i is pinned to cpus[i % len]; empty: not pinned."""
+    kernel_stamps: bool = True
+    keep_text: bool = True
+    """Text of replies is kept (to count tokens, to export); later turns get their replies in any case."""
+    keep_events: bool = False
+    """Whole events are written to `raw/` for --export-level raw."""
+    expect_text: bool = True
+    """A 200 without text, reasoning or tool call is an error (EMPTY_REPLY); false for embeddings and the like."""
+    think_tags: bool = False
+    """Text between <think> and </think> counts as reasoning."""
+    seed: int = 0
+    phases: tuple[PhaseSettings, ...]
+    run_dir: str
+    spill_ns: int = 500_000_000
+    sync_ns: int = 1_000_000_000

@@ -1,0 +1,147 @@
+"""Record columns as numpy arrays.
+
+A `Columns` is what metrics are computed from. Scalar columns are whole arrays; list columns (chunks) come in batches, so
+that a report of a million requests never holds all chunks at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["LIST_COLUMNS", "SCALAR_COLUMNS", "STRING_COLUMNS", "ChunkBatch", "Columns"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+SCALAR_COLUMNS: Final = (
+    "phase", "worker", "connection", "url", "model", "session", "session_num", "turn", "request",
+    "scheduled", "started", "sent", "body_sent", "headers", "first_byte", "first_content", "first_content_user",
+    "first_output", "last_content", "end", "cancelled_at", "stamp_source", "merged", "dns_ns", "connect_ns", "tls_ns",
+    "reused", "status", "error_kind", "cancelled", "bytes_out", "bytes_in", "isl", "requested_osl", "usage_prompt",
+    "usage_completion", "usage_reasoning", "usage_cached", "counted_output", "counted_reasoning", "rtt_ns",
+    "num_chunks", "num_content_chunks",
+)  # fmt: skip
+LIST_COLUMNS: Final = ("chunk_ns", "chunk_lag_ns", "chunk_bytes", "chunk_text_bytes", "chunk_kind")
+STRING_COLUMNS: Final = (
+    "request_id",
+    "correlation_id",
+    "error_message",
+    "finish_reason",
+    "text",
+    "reasoning",
+    "tool",
+    "usage_json",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkBatch:
+    """Chunks of consecutive rows [row0, row0 + len(offsets) − 1); chunk j of row i is at offsets[i] ≤ j < offsets[i + 1].
+
+    chunk_ns int64 ns since run start; chunk_lag_ns int32 ns; chunk_bytes, chunk_text_bytes uint32; chunk_kind uint8 (1 content,
+    2 reasoning, 3 tool, 4 role or empty, 5 usage, 6 other; bit 7: merged).
+    """
+
+    row0: int
+    offsets: Ints
+    chunk_ns: Ints
+    chunk_lag_ns: NDArray[np.int32]
+    chunk_bytes: NDArray[np.uint32]
+    chunk_text_bytes: NDArray[np.uint32]
+    chunk_kind: NDArray[np.uint8]
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def is_content(self) -> Bools:
+        """(chunks,) bool: chunks with text, reasoning or tool data (kinds 1 to 3)."""
+        kind = self.chunk_kind & 0x7F
+        return (kind >= 1) & (kind <= 3)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Rows of one run. `scalar(name)` gives float64 with NaN where absent; ids and flags have int/bool views below.
+
+    `load`: reads a scalar column on first use. `strings`: reads a string column (list of str or None). `chunks`: iterates
+    the list columns in row order. `rows`: a selection of rows (indices), None for all. `start_wall_ns`: epoch ns of run time 0.
+    """
+
+    num_rows: int
+    load: Callable[[str], Floats]
+    strings: Callable[[str], list[str | None]]
+    batches: Callable[[], Iterator[ChunkBatch]]
+    start_wall_ns: int = 0
+    _cache: dict[str, Floats] | None = None
+
+    @classmethod
+    def from_arrays(
+        cls,
+        scalars: Mapping[str, NDArray[np.generic]],
+        chunks: tuple[ChunkBatch, ...] = (),
+        strings: Mapping[str, list[str | None]] | None = None,
+        start_wall_ns: int = 0,
+    ) -> Columns:
+        """Columns from literals, for tests and for imported results; missing scalar columns are all NaN."""
+        num = len(next(iter(scalars.values()))) if scalars else 0
+        texts = strings or {}
+
+        def load(name: str) -> Floats:
+            return scalars[name].astype(np.float64) if name in scalars else np.full(num, np.nan)
+
+        return cls(num, load, lambda n: texts.get(n, [None] * num), lambda: iter(chunks), start_wall_ns, {})
+
+    def scalar(self, name: str) -> Floats:
+        """(rows,) float64: the column `name` of SCALAR_COLUMNS, NaN where absent."""
+        cache = self._cache
+        if cache is None:
+            return self.load(name)
+        if name not in cache:
+            cache[name] = self.load(name)
+        return cache[name]
+
+    def __getattr__(self, name: str) -> Floats:
+        if name in SCALAR_COLUMNS:
+            return self.scalar(name)
+        raise AttributeError(name)
+
+    def select(self, mask: Bools) -> Columns:
+        """The rows where `mask` is true, in order; chunk batches are filtered lazily."""
+        index = np.flatnonzero(mask)
+        outer = self
+
+        def batches() -> Iterator[ChunkBatch]:
+            row = 0
+            for b in outer.batches():
+                keep = mask[b.row0 : b.row0 + b.num_rows]
+                if keep.any():
+                    yield _select_rows(b, keep, row)
+                row += int(keep.sum())
+
+        def strings(name: str) -> list[str | None]:
+            values = outer.strings(name)
+            return [values[i] for i in index]
+
+        return Columns(len(index), lambda n: outer.scalar(n)[index], strings, batches, self.start_wall_ns, {})
+
+
+def _select_rows(b: ChunkBatch, keep: Bools, row0: int) -> ChunkBatch:
+    if keep.all():
+        return ChunkBatch(row0, b.offsets, b.chunk_ns, b.chunk_lag_ns, b.chunk_bytes, b.chunk_text_bytes, b.chunk_kind)
+    counts = np.diff(b.offsets)
+    of_chunk = np.repeat(keep, counts)
+    lo, hi = int(b.offsets[0]), int(b.offsets[-1])
+    offsets = np.concatenate(([0], np.cumsum(counts[keep])))
+    return ChunkBatch(
+        row0,
+        offsets,
+        *(a[lo:hi][of_chunk] for a in (b.chunk_ns, b.chunk_lag_ns, b.chunk_bytes, b.chunk_text_bytes, b.chunk_kind)),
+    )

@@ -1,0 +1,90 @@
+"""What a workload is made of: sessions of turns, each turn's text in parts.
+
+A part is literal text, a recipe for synthetic text that the engine makes at send time, the reply to an earlier turn, or a
+stamp that makes the request unique (cache busting).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+__all__ = ["Message", "Part", "Reply", "Session", "Stamp", "Synthetic", "Turn"]
+
+
+@dataclass(frozen=True, slots=True)
+class Synthetic:
+    """Text of exactly `tokens` tokens, a function of `seed` and the vocabulary.
+
+    `unique`: when the plan is repeated, each repetition gets fresh text; a hash block of a trace keeps its text for good.
+    """
+
+    seed: int
+    tokens: int
+    unique: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The server's answer to an earlier turn: `turn` counts within the session `session` (default: the same session)."""
+
+    turn: int
+    session: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """A unique id, new for every request sent: no two requests share a prefix beyond it."""
+
+
+Part = str | Synthetic | Reply | Stamp
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One chat message. Parts are joined without separator; media are data URLs or URLs, in order after the text."""
+
+    role: str
+    parts: tuple[Part, ...]
+    images: tuple[str, ...] = ()
+    audios: tuple[str, ...] = ()
+    videos: tuple[str, ...] = ()
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One request of a session.
+
+    `messages` are the messages this turn adds; the history (earlier turns and their live replies) is put in front by the
+    plan. `payload` instead of messages: the body is sent as it is. `isl`: planned input tokens, None if unknown (then
+    counted from the text); `osl`: output tokens asked for. `at_ns`: due time since the first of the schedule; `delay_ns`:
+    think time after the previous reply.
+    """
+
+    messages: tuple[Message, ...] = ()
+    payload: Mapping[str, object] | None = None
+    isl: int | None = None
+    osl: int | None = None
+    at_ns: int | None = None
+    delay_ns: int = 0
+    model: str | None = None
+    tools: tuple[Mapping[str, object], ...] = ()
+    extra: Mapping[str, object] = field(default_factory=dict)
+    fresh: bool = False
+    """The messages are the whole conversation already: put no history in front."""
+    after: tuple[tuple[str, int], ...] = ()
+    """(session id, turn) pairs that must have ended before this turn may start: fork and join."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A conversation: its turns are sent one after the other, each when the reply to the one before has ended.
+
+    `parent`: id of the session that started this one (a sub-agent), None for a root.
+    """
+
+    id: str
+    turns: tuple[Turn, ...]
+    system: tuple[Part, ...] = ()
+    parent: str | None = None
