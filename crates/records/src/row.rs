@@ -1,0 +1,72 @@
+//! One finished request, as a worker hands it over.
+
+/// No value: the moment did not come, or the number is not known.
+pub const ABSENT: i64 = i64::MIN;
+
+/// One event of a reply (a plain reply is one chunk).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chunk {
+    /// Arrival, ns since run start: the kernel's stamp where there is one, else user space's.
+    pub at_ns: i64,
+    /// User-space stamp minus kernel stamp, ns; 0 without a kernel stamp.
+    pub lag_ns: i32,
+    /// Bytes of the event.
+    pub bytes: u32,
+    /// UTF-8 bytes of output text in it.
+    pub text_bytes: u32,
+    /// 1 content, 2 reasoning, 3 tool, 4 role or empty, 5 usage, 6 other; bit 7: merged (the stamp is an upper bound).
+    pub kind: u8,
+}
+
+/// A finished request. Times are ns since run start, [`ABSENT`] where the moment did not come.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)] // the columns of docs/dev/2026-11-24-border.md, same names
+pub struct Row<'a> {
+    pub phase: u8,
+    pub worker: u16,
+    pub connection: u32,
+    pub url: u16,
+    pub model: u16,
+    pub session: u32,
+    pub session_num: u64,
+    pub turn: u16,
+    pub request: u64,
+    pub request_id: [u8; 16],
+    pub correlation_id: [u8; 16],
+    pub scheduled: i64,
+    pub started: i64,
+    pub sent: i64,
+    pub body_sent: i64,
+    pub headers: i64,
+    pub first_byte: i64,
+    pub first_content: i64,
+    pub first_content_user: i64,
+    pub first_output: i64,
+    pub last_content: i64,
+    pub end: i64,
+    pub cancelled_at: i64,
+    pub chunks: &'a [Chunk],
+    pub kernel_stamps: bool,
+    pub dns_ns: i64,
+    pub connect_ns: i64,
+    pub tls_ns: i64,
+    pub reused: bool,
+    pub status: Option<u16>,
+    pub error_kind: u8,
+    pub error_message: Option<&'a str>,
+    pub cancelled: bool,
+    pub bytes_out: u64,
+    pub bytes_in: u64,
+    pub isl: Option<u32>,
+    pub requested_osl: Option<u32>,
+    pub usage_prompt: Option<u32>,
+    pub usage_completion: Option<u32>,
+    pub usage_reasoning: Option<u32>,
+    pub usage_cached: Option<u32>,
+    pub finish_reason: Option<&'a str>,
+    pub text: Option<&'a str>,
+    pub reasoning: Option<&'a str>,
+    pub tool: Option<&'a str>,
+    pub usage_json: Option<&'a str>,
+    pub rtt_ns: i64,
+}
