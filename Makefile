@@ -1,0 +1,84 @@
+# The same targets locally and in CI. Needed: Python >= 3.11, a C compiler, cargo; everything else is fetched into .venv.
+.DEFAULT_GOAL := build
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/.stamps
+export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+export PATH := $(VIRTUAL_ENV)/bin:$(PATH)
+export PYO3_PYTHON := $(VIRTUAL_ENV)/bin/python
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+NATIVE := Cargo.toml Cargo.lock pyproject.toml $(shell find crates -name '*.rs' -o -name Cargo.toml -o -name '*.bin' -o -name '*.txt')
+YARDSTICKS := $(shell find benchmarks/yardsticks -name '*.rs' -o -name Cargo.toml)
+PY := python tests benchmarks conftest.py
+
+.PHONY: build venv demo test test-python test-rust check check-rust check-python bench versus docs docs-check clean
+
+build: $(STAMPS)/native  ## compile the native core and install everything into .venv
+
+venv: $(STAMPS)/venv  ## the virtual environment alone, with maturin
+
+$(STAMPS)/venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: Python 3.11 or newer is needed, found $$($(PYTHON) --version); try: make PYTHON=python3.12" >&2; exit 1; }
+	@command -v cargo >/dev/null || { echo "error: cargo is needed; see https://rustup.rs" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q 'maturin>=1.9,<2'
+	@mkdir -p $(STAMPS) && touch $@
+
+# maturin develop installs the package editable, with its dependencies: Python sources need no rebuild.
+$(STAMPS)/native: $(STAMPS)/venv $(NATIVE)
+	$(BIN)/maturin develop -q --release --extras dev
+	@touch $@
+
+demo: build  ## a run against the built-in simulated server
+	docs/demo.sh
+
+test: test-python test-rust  ## every test
+
+# Rust first would be the natural order, but the last line a reader sees should be pytest's verdict.
+test-python: build test-rust
+	$(BIN)/python -m pytest -n 2
+
+# aiperf-py is an extension module: it has no symbols to link a test binary against, and is tested from Python.
+test-rust: $(STAMPS)/venv
+	if cargo nextest --version >/dev/null 2>&1; \
+	  then cargo nextest run -q --workspace --exclude aiperf-py; \
+	  else cargo test -q --workspace --exclude aiperf-py; fi
+
+check: check-rust check-python docs-check  ## formats, lints, types, import contract, generated docs
+
+check-rust: $(STAMPS)/venv
+	cargo fmt --all --check
+	cargo clippy -q --workspace --all-targets -- -D warnings
+
+check-python: build
+	$(BIN)/ruff format --check $(PY)
+	$(BIN)/ruff check $(PY)
+	$(BIN)/mypy $(PY)
+	$(BIN)/python -m mypy.stubtest aiperf._core --mypy-config-file pyproject.toml
+	$(BIN)/lint-imports
+
+docs: build  ## regenerate docs/reference
+	$(BIN)/python -m aiperf.cli.reference
+
+docs-check: build  ## fails with a diff where docs/reference is stale
+	$(BIN)/python -m aiperf.cli.reference --check
+
+bench: build $(STAMPS)/yardsticks  ## how fast, how late, how heavy are we: benchmarks/README.md
+	$(BIN)/python -m benchmarks.bench $(BENCH)
+
+versus: build $(STAMPS)/yardsticks  ## the table of README.md, against AIPerf 0.13.0 in a venv of its own
+	$(BIN)/python -m benchmarks.versus $(VERSUS)
+
+$(STAMPS)/yardsticks: $(STAMPS)/venv $(YARDSTICKS)
+	cargo build -q --release -p yardsticks
+	@touch $@
+
+clean:  ## everything made by the targets above
+	cargo clean -q
+	rm -rf $(VENV) dist artifacts .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis python/aiperf/_core*.so
