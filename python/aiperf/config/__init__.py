@@ -1,1 +1,3 @@
-"""config."""
+"""The configuration: `model` (what there is), `resolve` (from where), `check` (what is wrong with it), `engine` (for the engine)."""
+
+from __future__ import annotations

@@ -1,0 +1,146 @@
+"""Small languages of the flags: goodput tiers, conditions on a figure, and how sure a figure has to be.
+
+* `time_to_first_token:250 request_latency:500`, optionally `strict=` in front: a goodput tier.
+* `time_to_first_token:p99 < 500ms`, `good_request_fraction >= 95%`, `certificate = trustworthy`: a condition.
+* `time_to_first_token:p99:±5%`: a precision.
+
+Tags are only checked against the known ones in `aiperf.config.check`: nothing is imported here.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+__all__ = ["Condition", "Precision", "Tier", "parse_condition", "parse_precision", "parse_tier"]
+
+Op = Literal["<", "<=", ">", ">=", "=", "!="]
+
+_MS_PER = {"ns": 1e-6, "us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3, "sec": 1e3, "m": 6e4, "min": 6e4, "h": 3.6e6}
+_STAT = r"avg|mean|min|max|std|sum|count|median|p\d+(?:\.\d+)?"
+_CONDITION = re.compile(rf"^\s*([A-Za-z_][\w-]*)(?:\s*:\s*({_STAT}))?\s*(<=|>=|!=|==|=|<|>|≤|≥)\s*(\S+)\s*$")
+_PRECISION = re.compile(rf"^\s*([A-Za-z_][\w-]*)(?:\s*:\s*({_STAT}))?\s*:\s*(?:±|\+-|\+/-)?\s*(\d+(?:\.\d+)?)\s*%\s*$")
+_NUMBER = re.compile(r"^([+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)([a-zA-Zµ%]*)$")
+_ALIASES = {
+    "ttft": "time_to_first_token", "ttst": "time_to_second_token", "itl": "inter_token_latency", "tpot": "inter_token_latency",
+    "icl": "inter_chunk_latency", "osl": "output_sequence_length", "isl": "input_sequence_length", "latency": "request_latency",
+    "error_rate": "request_error_rate", "rps": "request_throughput",
+}  # fmt: skip
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Tier(_Frozen):
+    """A set of service level objectives. `limits`: (metric tag, threshold in the metric's display unit). `name` None: the only one."""
+
+    name: str | None = None
+    limits: tuple[tuple[str, float], ...]
+
+    def __str__(self) -> str:
+        text = " ".join(f"{tag}:{value:g}" for tag, value in self.limits)
+        return text if self.name is None else f"{self.name}={text}"
+
+
+class Condition(_Frozen):
+    """`tag:stat op value`. `stat` None: the metric's only value, or its average. Times are ms (`unit` "ms"); `unit` "%": as
+    written, so 95 for `95%`; `unit` None: the metric's display unit. A text value (`certificate = trustworthy`) has no unit.
+    """
+
+    tag: str
+    stat: str | None = None
+    op: Op
+    value: float | str
+    unit: Literal["ms", "%"] | None = None
+
+    def __str__(self) -> str:
+        value = self.value if isinstance(self.value, str) else f"{self.value:g}{self.unit or ''}"
+        return f"{self.tag}{':' + self.stat if self.stat else ''} {self.op} {value}"
+
+
+class Precision(_Frozen):
+    """Half width of the 95 % interval of a figure, as a share of it: 0.05 for ±5 %."""
+
+    tag: str
+    stat: str | None = None
+    relative: float
+
+    def __str__(self) -> str:
+        return f"{self.tag}{':' + self.stat if self.stat else ''}:±{self.relative * 100:g}%"
+
+
+def _tag(text: str) -> str:
+    key = text.strip().replace("-", "_").lower()
+    return _ALIASES.get(key, key)
+
+
+def _stat(text: str | None) -> str | None:
+    return {"mean": "avg", "median": "p50"}.get(text, text) if text else None
+
+
+def _number(text: str) -> tuple[float, Literal["ms", "%"] | None]:
+    """Value and unit of `500ms`, `0.5s`, `95%`, `12`; ValueError for anything else."""
+    found = _NUMBER.match(text)
+    if found is None:
+        raise ValueError(f"`{text}` is not a number with an optional unit")
+    value, unit = float(found[1]), found[2]
+    if not unit:
+        return value, None
+    if unit == "%":
+        return value, "%"
+    if unit in _MS_PER:
+        return value * _MS_PER[unit], "ms"
+    if unit in {"k", "K", "M"}:
+        return value * (1e3 if unit in "kK" else 1e6), None
+    raise ValueError(f"`{unit}` in `{text}` is not a known unit; known: ms, s, %, k, M")
+
+
+def parse_tier(text: str) -> Tier:
+    """ValueError says what is wrong. Thresholds may carry a time unit; a bare number is in the metric's display unit."""
+    name, sep, rest = text.partition("=")
+    limits = []
+    for word in (rest if sep else text).replace(",", " ").split():
+        tag, colon, value = word.partition(":")
+        if not colon or not tag or not value:
+            raise ValueError(f"`{word}` is not `metric:threshold`, as in `time_to_first_token:370`")
+        number, unit = _number(value)
+        if number < 0:
+            raise ValueError(f"the threshold of `{word}` is negative")
+        if unit == "%":
+            raise ValueError(f"the threshold of `{word}` is a value per request, not a share")
+        limits.append((_tag(tag), number))
+    if not limits:
+        raise ValueError("a goodput tier needs at least one `metric:threshold`")
+    return Tier(name=name.strip() or None if sep else None, limits=tuple(limits))
+
+
+def parse_condition(text: str) -> Condition:
+    """ValueError says what is wrong."""
+    found = _CONDITION.match(text)
+    if found is None:
+        raise ValueError(f"`{text}` is not a condition such as `time_to_first_token:p99 < 500ms`")
+    op = {"==": "=", "≤": "<=", "≥": ">="}.get(found[3], found[3])
+    value: float | str
+    try:
+        value, unit = _number(found[4])
+    except ValueError:
+        if op not in {"=", "!="} or found[4][:1].isdigit():
+            raise
+        value, unit = found[4].lower(), None
+    return Condition.model_validate(
+        {"tag": _tag(found[1]), "stat": _stat(found[2]), "op": op, "value": value, "unit": unit}
+    )
+
+
+def parse_precision(text: str) -> Precision:
+    """ValueError says what is wrong."""
+    found = _PRECISION.match(text)
+    if found is None:
+        raise ValueError(f"`{text}` is not a precision such as `time_to_first_token:p99:±5%`")
+    relative = float(found[3]) / 100
+    if not 0 < relative < 1:
+        raise ValueError(f"`{found[3]}%` must lie between 0 and 100 %")
+    return Precision(tag=_tag(found[1]), stat=_stat(found[2]), relative=relative)

@@ -1,0 +1,106 @@
+"""The configuration of a run: one frozen model in sections, each option once.
+
+`aiperf.config.resolve` builds it from defaults, a file, the environment and flags; `aiperf.config.check` finds what is wrong.
+A `Config` made by hand (`Config(endpoint={"model_names": ("m",)})`) has no origins and the model's plain defaults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+from pydantic import PrivateAttr
+
+from aiperf.config.flag import FieldSpec, Section, specs_of
+from aiperf.config.outcome import OutputConfig, ServiceConfig, SloConfig
+from aiperf.config.shape import LoadConfig, WarmupConfig
+from aiperf.config.study import SweepConfig
+from aiperf.config.target import EndpointConfig, TelemetryConfig, TokenizerConfig
+from aiperf.config.traffic import ConversationConfig, InputConfig, PromptConfig
+
+__all__ = ["SECTIONS", "Config", "Origin", "specs"]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a value came from. `where`: `--request-rate`, `AIPERF_REQUEST_RATE`, `bench.yaml:12`, or why it is the default."""
+
+    kind: Literal["default", "file", "environment", "flag"]
+    where: str
+
+    def __str__(self) -> str:
+        return f"default: {self.where}" if self.kind == "default" and self.where else self.where or "default"
+
+
+class Config(Section):
+    """Everything about a run. Field paths are `section.field`, as in `origins`."""
+
+    endpoint: EndpointConfig = EndpointConfig()
+    input: InputConfig = InputConfig()
+    prompt: PromptConfig = PromptConfig()
+    conversation: ConversationConfig = ConversationConfig()
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    load: LoadConfig = LoadConfig()
+    warmup: WarmupConfig = WarmupConfig()
+    output: OutputConfig = OutputConfig()
+    slo: SloConfig = SloConfig()
+    service: ServiceConfig = ServiceConfig()
+    sweep: SweepConfig = SweepConfig()
+    telemetry: TelemetryConfig = TelemetryConfig()
+
+    _origins: dict[str, Origin] = PrivateAttr(default_factory=dict)
+    _notes: tuple[str, ...] = PrivateAttr(default=())
+    _command: tuple[str, ...] = PrivateAttr(default=())
+
+    @property
+    def origins(self) -> Mapping[str, Origin]:
+        """By field path; a path that is absent has the model's default."""
+        return self._origins
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know about their options: one line each, shown once."""
+        return self._notes
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The command line as given, secrets masked; empty if there was none."""
+        return self._command
+
+    def is_set(self, path: str) -> bool:
+        """True if the user gave the value, by whatever way."""
+        origin = self._origins.get(path)
+        return origin is not None and origin.kind != "default"
+
+    def value(self, path: str) -> object:
+        section, _, name = path.partition(".")
+        return getattr(getattr(self, section), name)
+
+    def replace(self, values: Mapping[str, object]) -> Config:
+        """A copy with other values by field path, validated; origins and notes are kept."""
+        data: dict[str, dict[str, object]] = {}
+        for path, value in values.items():
+            section, _, name = path.partition(".")
+            data.setdefault(section, {})[name] = value
+        parts = {s: getattr(self, s) for s in type(self).model_fields}
+        for section, changes in data.items():
+            old = parts[section]
+            parts[section] = type(old).model_validate(
+                {**{n: getattr(old, n) for n in type(old).model_fields}, **changes}
+            )
+        new = type(self).model_validate(parts)
+        new._origins, new._notes, new._command = dict(self._origins), self._notes, self._command  # noqa: SLF001
+        return new
+
+
+SECTIONS: dict[str, type[Section]] = {
+    name: info.annotation for name, info in Config.model_fields.items() if isinstance(info.annotation, type)
+}
+
+
+@cache
+def specs() -> dict[str, FieldSpec]:
+    """All options by field path, in the order of the help."""
+    return {spec.path: spec for section, model in SECTIONS.items() for spec in specs_of(section, model)}
