@@ -12,8 +12,8 @@ A failed *request* is not an exception: it is a row with `error_kind` (see `Erro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import ClassVar
 
@@ -25,6 +25,7 @@ __all__ = [
     "EngineError",
     "ErrorKind",
     "ExitCode",
+    "Note",
     "Problem",
     "ResultError",
 ]
@@ -62,6 +63,15 @@ class Problem:
     message: str
     where: str | None = None
     hint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A warning as a value: shown once, written to `run.json`. `kind` is stable and for machines, `text` one line for people."""
+
+    kind: str
+    text: str
+    data: Mapping[str, object] = field(default_factory=dict)
 
 
 class ConfigError(AIPerfError):

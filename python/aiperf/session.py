@@ -50,6 +50,11 @@ class Message:
     audios: tuple[str, ...] = ()
     videos: tuple[str, ...] = ()
     name: str | None = None
+    """Which field of the API the text is for, where there are several: `query`, `passages`."""
+    more: tuple[tuple[Part, ...], ...] = ()
+    """Further texts of a client-side batch: inputs of an embeddings request, content items of a chat message."""
+    extra: Mapping[str, object] = field(default_factory=dict)
+    """Other fields of a chat message, sent as they are: `tool_calls`, `tool_call_id`."""
 
 
 @dataclass(frozen=True, slots=True)

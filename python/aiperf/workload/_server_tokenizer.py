@@ -1,0 +1,287 @@
+"""`server`: the measured server's own `/tokenize`, in the forms of vLLM and SGLang, of llama.cpp, and of TGI.
+
+vLLM, SGLang: `{"model", "prompt", "add_special_tokens"}` → `{"tokens", "count", "token_strs"}`
+(https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html). llama.cpp: `{"content", "add_special", "with_pieces"}` →
+`{"tokens": [{"id", "piece"}]}` (https://github.com/ggml-org/llama.cpp/tree/master/tools/server). TGI: `{"inputs"}` →
+`[{"id", "text", "start", "stop"}]`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import socket
+import ssl
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from urllib.parse import SplitResult, urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiperf.errors import EndpointError
+from aiperf.workload.tokenizer import ChatMessage, ServerAddress
+
+__all__ = ["ServerTokenizer"]
+
+_THREADS = 16
+_RUN_BYTES = 12_000
+"""Longest text in one call for the vocabulary, bytes: some servers refuse more tokens than their context has."""
+_MAX_HEADS_ASKED = 1024
+_HINT = "use `--tokenizer builtin`, a hub name or a folder"
+
+
+@dataclass(frozen=True, slots=True)
+class _Tokens:
+    """`pieces` None where the server gives only ids. A piece is text as in the prompt; bytes that are no UTF-8 become U+FFFD."""
+
+    ids: tuple[int, ...]
+    pieces: tuple[str, ...] | None
+
+
+class ServerTokenizer:
+    """One call per text, on 16 connections. EndpointError if the server has no `/tokenize` or stops answering it."""
+
+    name = "server"
+    provenance = "server tokenize"
+
+    def __init__(self, address: ServerAddress) -> None:
+        self._address = address
+        self._local = threading.local()
+        self._form: str | None = None
+        self._form_lock = threading.Lock()
+        self._fingerprint: str | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """From the ids of a fixed text: two servers with the same tokenizer share a vocabulary."""
+        if self._fingerprint is None:
+            probe = "In the beginning God created 1234567 émigré naïveté 你好 🙂 tokenization; antidisestablishmentarianism (x)\n\n  y"
+            text = f"{self._address.model} {self._ask(probe).ids}"
+            self._fingerprint = "server-" + hashlib.sha256(text.encode()).hexdigest()[:32]
+        return self._fingerprint
+
+    def count(self, texts: Sequence[str]) -> NDArray[np.int64]:
+        return np.array([len(t.ids) for t in self._ask_all(texts)], dtype=np.int64)
+
+    def encode(self, text: str) -> list[int]:
+        return list(self._ask(text).ids)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        self._ask("the") if self._form is None else None
+        if self._form == "llama.cpp":
+            reply = self._post("/detokenize", {"tokens": list(ids)})
+            text = reply.get("content") if isinstance(reply, dict) else None
+        else:
+            reply = self._post("/detokenize", {"model": self._address.model, "tokens": list(ids)})
+            text = reply.get("prompt", reply.get("text")) if isinstance(reply, dict) else None
+        if not isinstance(text, str):
+            raise EndpointError("the reply of `/detokenize` is not understood", _HINT)
+        return text
+
+    def apply_chat_template(self, messages: Sequence[ChatMessage]) -> int | None:
+        self._ask("the") if self._form is None else None
+        listed = [dict(m) for m in messages]
+        try:
+            if self._form == "llama.cpp":
+                reply = self._post("/apply-template", {"messages": listed})
+                prompt = reply.get("prompt") if isinstance(reply, dict) else None
+                if not isinstance(prompt, str):
+                    return None
+                return len(_parse(self._post("/tokenize", {"content": prompt, "add_special": True})).ids)
+            if self._form == "vllm":
+                body = {"model": self._address.model, "messages": listed, "add_generation_prompt": True}
+                return len(_parse(self._post("/tokenize", body)).ids)
+        except EndpointError:
+            return None
+        return None
+
+    def word_counts(self, words: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """A few calls with long runs of words whose pieces are aligned with the words; where the server gives no pieces, one
+        call for each of the 1,024 most frequent words (the others stay unknown).
+        """
+        inside = np.full(len(words), -1, dtype=np.int64)
+        runs: list[tuple[int, int]] = []
+        start = size = 0
+        for i, word in enumerate(words):
+            size += len(word) + 1
+            if size > _RUN_BYTES:
+                runs.append((start, i))
+                start, size = i, len(word) + 1
+        runs.append((start, len(words)))
+        first = "the "
+        replies = self._ask_all([first + " ".join(words[a:b]) for a, b in runs])
+        for (a, b), tokens in zip(runs, replies, strict=True):
+            if tokens.pieces is not None:
+                inside[a:b] = _align(tokens.pieces, [first.strip(), *words[a:b]])[1:]
+        few = np.arange(min(_MAX_HEADS_ASKED, len(words)))
+        if (inside < 0).all():
+            base = self.count(["the"])[0]
+            inside[few] = self.count([f"the {words[int(i)]}" for i in few]) - base
+        alone = np.full(len(words), -1, dtype=np.int64)
+        asked = np.flatnonzero(inside == 1)[:_MAX_HEADS_ASKED]
+        alone[asked] = self.count([words[int(i)] for i in asked])
+        return inside, alone
+
+    def _ask(self, text: str) -> _Tokens:
+        if self._form is None:
+            with self._form_lock:
+                if self._form is None:
+                    return self._find_form(text)
+        return self._ask_as(self._form, text)
+
+    def _ask_as(self, form: str, text: str) -> _Tokens:
+        body: dict[str, object]
+        if form == "vllm":
+            body = {
+                "model": self._address.model,
+                "prompt": text,
+                "add_special_tokens": False,
+                "return_token_strs": True,
+            }
+        elif form == "llama.cpp":
+            body = {"content": text, "add_special": False, "parse_special": False, "with_pieces": True}
+        else:
+            body = {"inputs": text, "add_special_tokens": False}
+        return _parse(self._post("/tokenize", body))
+
+    def _find_form(self, text: str) -> _Tokens:
+        """A server takes the field it knows and refuses a body without it; llama.cpp answers an empty list instead."""
+        problems: list[str] = []
+        for form in ("vllm", "llama.cpp", "tgi"):
+            try:
+                tokens = self._ask_as(form, text)
+            except EndpointError as error:
+                if error.hint != _HINT:  # not reached at all: no other form will do
+                    raise
+                problems.append(error.message)
+                continue
+            if tokens.ids or not text:
+                self._form = form
+                return tokens
+        raise EndpointError(problems[0] if problems else "`/tokenize` of the server gives no tokens", _HINT)
+
+    def _ask_all(self, texts: Sequence[str]) -> list[_Tokens]:
+        if len(texts) <= 1:
+            return [self._ask(t) for t in texts]
+        head = self._ask(texts[0])
+        with ThreadPoolExecutor(_THREADS) as pool:
+            return [head, *pool.map(self._ask, texts[1:])]
+
+    def _post(self, path: str, body: dict[str, object]) -> object:
+        url = urlsplit(self._address.url if "://" in self._address.url else f"http://{self._address.url}")
+        is_unix = self._address.url.startswith("unix:")
+        full = path if is_unix else url.path.rstrip("/").removesuffix("/v1") + path
+        headers = {"Content-Type": "application/json", **dict(self._address.headers)}
+        data = json.dumps(body, ensure_ascii=False).encode()
+        for attempt in (0, 1):
+            connection = self._connection(url, is_unix=is_unix)
+            try:
+                connection.request("POST", full, data, headers)
+                reply = connection.getresponse()
+                content = reply.read()
+            except (OSError, http.client.HTTPException) as error:
+                connection.close()
+                self._local.connection = None
+                if attempt == 1 or not isinstance(error, (http.client.HTTPException, ConnectionError)):
+                    hint = "check `--url`, or choose another tokenizer: `builtin`, a hub name or a folder"
+                    reason = str(error) or type(error).__name__
+                    raise EndpointError(f"cannot ask `{self._address.url}{path}`: {reason}", hint) from error
+                continue
+            if reply.status != 200:
+                text = content[:200].decode("utf-8", "replace")
+                raise EndpointError(f"`{path}` of the server answers HTTP {reply.status}: {text}", _HINT)
+            try:
+                parsed: object = json.loads(content)
+            except ValueError as error:
+                raise EndpointError(f"`{path}` of the server does not answer JSON", _HINT) from error
+            return parsed
+        raise AssertionError  # the loop returns or raises
+
+    def _connection(self, url: SplitResult, *, is_unix: bool) -> http.client.HTTPConnection:
+        kept: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
+        if kept is not None:
+            return kept
+        timeout = self._address.timeout_s
+        made: http.client.HTTPConnection
+        if is_unix:
+            made = _UnixConnection(self._address.url.removeprefix("unix:"), timeout)
+        elif url.scheme == "https":
+            context = ssl.create_default_context(cafile=self._address.ca_file)
+            if self._address.insecure:
+                context.check_hostname = False
+                context.verify_mode = ssl.CERT_NONE
+            if self._address.client_cert_file is not None:
+                context.load_cert_chain(self._address.client_cert_file, self._address.client_key_file)
+            made = http.client.HTTPSConnection(url.hostname or "", url.port, timeout=timeout, context=context)
+        else:
+            made = http.client.HTTPConnection(url.hostname or "", url.port, timeout=timeout)
+        self._local.connection = made
+        return made
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def _parse(reply: object) -> _Tokens:
+    tokens: object = reply
+    strings: object = None
+    if isinstance(reply, dict):
+        tokens, strings = reply.get("tokens"), reply.get("token_strs")
+    if not isinstance(tokens, list):
+        raise EndpointError("the reply of `/tokenize` is not understood", _HINT)
+    if tokens and all(isinstance(t, dict) for t in tokens):
+        ids = tuple(int(t["id"]) for t in tokens)
+        pieces = tuple(_piece(t.get("piece", t.get("text"))) for t in tokens)
+        return _Tokens(ids, pieces)
+    if not all(isinstance(t, int) for t in tokens):
+        raise EndpointError("the reply of `/tokenize` is not understood", _HINT)
+    if isinstance(strings, list) and len(strings) == len(tokens):
+        return _Tokens(tuple(tokens), tuple(_piece(s) for s in strings))
+    return _Tokens(tuple(tokens), None)
+
+
+def _piece(value: object) -> str:
+    """Text of a token. `Ġ` and `▁` are how byte-level BPE and SentencePiece write a space; llama.cpp gives bytes that are no
+    UTF-8 as a list.
+    """
+    if isinstance(value, list):
+        return bytes(value).decode("utf-8", "replace")
+    return str(value).replace("Ġ", " ").replace("▁", " ").replace("Ċ", "\n")
+
+
+def _align(pieces: Sequence[str], words: Sequence[str]) -> NDArray[np.int64]:
+    """`(len(words),) int64` tokens of each of `words` in the text they make joined by spaces; −1 where a token lies over a
+    border of words, or from the place on where the pieces are not the text.
+    """
+    counts = np.full(len(words), -1, dtype=np.int64)
+    text = " ".join(words)
+    ends = np.cumsum([len(w) + 1 for w in words]) - 1  # a word's share of the text: its leading space and itself
+    joined = "".join(pieces)
+    extra = len(joined) - len(text)
+    skip = extra if extra > 0 and joined[:extra].isspace() and joined[extra:] == text else 0  # a dummy prefix
+    same = len(text) if joined[skip:] == text else _common_prefix(joined, text)
+    borders = np.cumsum([len(p) for p in pieces]) - skip
+    place = np.searchsorted(borders, ends)
+    hit = (place < len(borders)) & (ends <= same)
+    hit[hit] = borders[place[hit]] == ends[hit]
+    at = np.where(hit, place + 1, -1)
+    before = np.concatenate([[0], at[:-1]])
+    good = hit & (before >= 0)
+    counts[good] = (at - before)[good]
+    return counts
+
+
+def _common_prefix(a: str, b: str) -> int:
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
