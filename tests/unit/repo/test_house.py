@@ -1,0 +1,90 @@
+"""The house rules that no linter knows."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+MAX_LINES = 600
+VAGUE_NAMES = {"utils", "util", "common", "helpers", "helper", "base", "manager", "misc"}
+
+
+def tracked(*patterns: str) -> list[Path]:
+    git = subprocess.run(["git", "ls-files", "-z", *patterns], cwd=ROOT, capture_output=True, text=True, check=False)
+    if git.returncode:
+        pytest.skip("not a git checkout")
+    return [path for name in git.stdout.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def dependency_names() -> set[str]:
+    """Every library named in Cargo.toml files and pyproject.toml, ours left out."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    wanted = [*project["build-system"]["requires"], *project["project"]["dependencies"]]
+    for extra in project["project"]["optional-dependencies"].values():
+        wanted += extra
+    names = {re.split(r"[<>=!\[; ]", requirement)[0] for requirement in wanted}
+    workspace = tomllib.loads((ROOT / "Cargo.toml").read_text(encoding="utf-8"))
+    for manifest in [workspace["workspace"]] + [
+        tomllib.loads((ROOT / member / "Cargo.toml").read_text(encoding="utf-8"))
+        for member in workspace["workspace"]["members"]
+    ]:
+        for table in ("dependencies", "dev-dependencies", "build-dependencies"):
+            names |= {name for name in manifest.get(table, {}) if not name.startswith("aiperf-")}
+    return names
+
+
+def test_no_source_file_is_longer_than_600_lines():
+    long = {
+        str(path.relative_to(ROOT)): count
+        for path in tracked("*.py", "*.rs")
+        if (count := path.read_bytes().count(b"\n")) > MAX_LINES
+    }
+    assert not long
+
+
+def test_no_module_has_a_name_that_says_nothing():
+    assert not [path for path in tracked("*.py", "*.rs") if path.stem in VAGUE_NAMES or path.parent.name in VAGUE_NAMES]
+
+
+def test_each_dependency_has_its_reason_in_contributing():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    explained = {
+        name for cell in re.findall(r"^\| (`[^|]*?) \|", text, re.MULTILINE) for name in re.findall(r"`([^`]+)`", cell)
+    }
+    assert dependency_names() - explained == set()
+    assert explained - dependency_names() == set(), "explained, but no longer used"
+
+
+def test_makefile_has_the_promised_targets():
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", text, re.MULTILINE))
+    assert targets >= {"build", "demo", "test", "check", "bench", "docs", "docs-check", "clean"}
+
+
+@pytest.mark.parametrize("name", [".ci/run", "docs/demo.sh"])
+def test_script_is_executable_and_strict(name: str):
+    path = ROOT / name
+    assert os.access(path, os.X_OK)
+    assert "set -euo pipefail" in path.read_text(encoding="utf-8")
+
+
+def test_readme_says_whose_it_is():
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert "independent implementation" in text
+    assert "not NVIDIA's package" in text
+
+
+def test_relative_links_of_the_documents_lead_somewhere():
+    dead = [
+        f"{path.relative_to(ROOT)}: {target}"
+        for path in tracked("*.md")
+        for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))
+        if "://" not in target and not (path.parent / target).exists()
+    ]
+    assert not dead
