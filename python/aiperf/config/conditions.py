@@ -1,7 +1,7 @@
 """Small languages of the flags: goodput tiers, conditions on a figure, and how sure a figure has to be.
 
 * `time_to_first_token:250 request_latency:500`, optionally `strict=` in front: a goodput tier.
-* `time_to_first_token:p99 < 500ms`, `good_request_fraction >= 95%`, `certificate = trustworthy`: a condition.
+* `time_to_first_token:p99 < 500ms`, AIPerf's `time_to_first_token:p99:lt:500`, `good_request_fraction >= 95%`, `certificate = trustworthy`: a condition.
 * `time_to_first_token:p99:±5%`: a precision.
 
 Tags are only checked against the known ones in `aiperf.config.check`: nothing is imported here.
@@ -21,6 +21,7 @@ Op = Literal["<", "<=", ">", ">=", "=", "!="]
 _MS_PER = {"ns": 1e-6, "us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3, "sec": 1e3, "m": 6e4, "min": 6e4, "h": 3.6e6}
 _STAT = r"avg|mean|min|max|std|sum|count|median|p\d+(?:\.\d+)?"
 _CONDITION = re.compile(rf"^\s*([A-Za-z_][\w-]*)(?:\s*:\s*({_STAT}))?\s*(<=|>=|!=|==|=|<|>|≤|≥)\s*(\S+)\s*$")
+_AIPERF = re.compile(rf"^\s*([A-Za-z_][\w-]*)\s*:\s*({_STAT})\s*:\s*(lt|le|gt|ge)\s*:\s*(\S+)\s*$")
 _PRECISION = re.compile(rf"^\s*([A-Za-z_][\w-]*)(?:\s*:\s*({_STAT}))?\s*:\s*(?:±|\+-|\+/-)?\s*(\d+(?:\.\d+)?)\s*%\s*$")
 _NUMBER = re.compile(r"^([+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)([a-zA-Zµ%]*)$")
 _ALIASES = {
@@ -119,10 +120,10 @@ def parse_tier(text: str) -> Tier:
 
 def parse_condition(text: str) -> Condition:
     """ValueError says what is wrong."""
-    found = _CONDITION.match(text)
+    found = _CONDITION.match(text) or _AIPERF.match(text)
     if found is None:
         raise ValueError(f"`{text}` is not a condition such as `time_to_first_token:p99 < 500ms`")
-    op = {"==": "=", "≤": "<=", "≥": ">="}.get(found[3], found[3])
+    op = {"==": "=", "≤": "<=", "≥": ">=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}.get(found[3], found[3])
     value: float | str
     try:
         value, unit = _number(found[4])

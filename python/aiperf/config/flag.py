@@ -1,45 +1,45 @@
-"""What a field of the configuration is called outside: flags, environment variables, keys of a file, and its help.
+"""What an option is called outside: flags, environment variables, keys of a file, and its help.
 
-A field says it once, `Annotated[T, Flag("--request-rate", help=…)]`; the command line, `AIPERF_…`, YAML and the reference
-page are derived (`specs`).
+An option says it once, `Annotated[T, Flag("--request-rate", help=…)]`, as a field of the configuration or a parameter of a
+command; the command line, `AIPERF_…`, YAML and the reference page are derived (`specs_of`). Imports nothing heavy.
 """
 
 from __future__ import annotations
 
 import types
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, SecretStr
+__all__ = ["FieldSpec", "Flag", "Kind", "Unit", "normalise_key", "spec_of", "specs_of"]
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-__all__ = ["FieldSpec", "Flag", "Kind", "Section", "Unit", "normalise_key", "specs_of"]
-
-Unit = Literal["s", "ms", "%"]
-"""What a bare number means: seconds, milliseconds, per cent."""
+Unit = Literal["s", "ms", "%", "share"]
+"""What a bare number means: seconds, milliseconds, per cent, a share from 0 to 1 (`10%` is 0.1)."""
 
 Kind = Literal[
-    "bool", "int", "float", "str", "path", "secret", "choice", "strings", "ints", "floats", "pairs", "mapping", "parsed"
-]
+    "bool", "int", "float", "str", "path", "secret", "choice",
+    "strings", "ints", "floats", "paths", "pairs", "mapping", "tiers", "conditions", "precisions",
+]  # fmt: skip
 
-
-class Section(BaseModel):
-    """A part of the configuration: frozen, no unknown fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+_LISTS = frozenset({"strings", "ints", "floats", "paths", "pairs", "mapping", "tiers", "conditions", "precisions"})
+_OF_NAME: dict[str, Kind] = {
+    "Tier": "tiers",
+    "Condition": "conditions",
+    "Precision": "precisions",
+    "SecretStr": "secret",
+}
 
 
 @dataclass(frozen=True, init=False)
 class Flag:
-    """`names`: spellings, the first is the one shown. A bool has `--no-…` for each of them besides `negative`.
+    """`names`: spellings, the first is the one shown; without any it is a positional argument of a command.
 
-    `group`: heading in the help. `unit`: what a bare number means. `metavar`: shown for the value. `split`: a value of a list
-    option may hold several, separated by commas. `greedy`: a list option takes all following words up to the next flag, also
-    none. `synonyms`: other words for a choice. `repeats`: given twice, a number counts up (`-v`).
+    A bool has `--no-…` for each name besides `negative`. `group`: heading in the help. `unit`: what a bare number means.
+    `metavar`: shown for the value. `split`: a value of a list option may hold several, separated by commas. `greedy`: a list
+    option takes all following words up to the next flag, also none. `sweep`: a numeric option may take a list or range.
+    `synonyms`: other words for a choice.
     """
 
     names: tuple[str, ...]
@@ -75,7 +75,7 @@ class Flag:
 
 @dataclass(frozen=True, slots=True)
 class FieldSpec:
-    """One field of one section as the outside sees it. `path`: `load.request_rate`. `choices`: of a `choice`, in order."""
+    """One option as the outside sees it. `section` is empty for a command's own. `choices`: of a `choice`, in order."""
 
     section: str
     name: str
@@ -87,21 +87,21 @@ class FieldSpec:
 
     @property
     def path(self) -> str:
+        """`load.request_rate`."""
         return f"{self.section}.{self.name}" if self.section else self.name
 
     @property
+    def shown(self) -> str:
+        """The spelling used in messages."""
+        return self.flag.names[0] if self.flag.names else self.name.upper()
+
+    @property
     def is_sweepable(self) -> bool:
-        return self.kind in {"int", "float"} and self.flag.sweep
+        return self.kind in {"int", "float"} and self.flag.sweep and bool(self.section)
 
     @property
     def is_list(self) -> bool:
-        return self.kind in {"strings", "ints", "floats", "pairs", "mapping"} or (
-            self.kind == "parsed" and self.is_many
-        )
-
-    @property
-    def is_many(self) -> bool:
-        return isinstance(self.default, tuple)
+        return self.kind in _LISTS
 
     @property
     def negatives(self) -> tuple[str, ...]:
@@ -122,30 +122,37 @@ def _kind(annotation: Any) -> tuple[Kind, tuple[str, ...], bool]:
     if get_origin(annotation) in {Union, types.UnionType}:
         inner = [a for a in get_args(annotation) if a is not types.NoneType]
         optional = len(inner) < len(get_args(annotation))
-        if len(inner) == 1:
-            annotation = inner[0]
+        annotation = inner[0]
     origin = get_origin(annotation)
     if origin is Literal:
         return "choice", tuple(str(a) for a in get_args(annotation)), optional
     if origin is tuple:
         of = get_args(annotation)[0]
-        kinds: dict[object, Kind] = {str: "strings", int: "ints", float: "floats", tuple[str, str]: "pairs"}
-        return kinds.get(of, "parsed"), (), optional
+        lists: dict[object, Kind] = {
+            str: "strings",
+            int: "ints",
+            float: "floats",
+            Path: "paths",
+            tuple[str, str]: "pairs",
+        }
+        return lists[of] if of in lists else _OF_NAME[of.__name__], (), optional
     plain: dict[object, Kind] = {
-        bool: "bool", int: "int", float: "float", str: "str", Path: "path", SecretStr: "secret", dict[str, object]: "mapping",
+        bool: "bool", int: "int", float: "float", str: "str", Path: "path", dict[str, object]: "mapping",
     }  # fmt: skip
-    return plain.get(annotation, "parsed"), (), optional
+    return plain[annotation] if annotation in plain else _OF_NAME[annotation.__name__], (), optional
+
+
+def spec_of(section: str, name: str, annotation: Any, flag: Flag, default: object) -> FieldSpec:
+    """`annotation`: the bare type; KeyError if options cannot have it."""
+    return FieldSpec(section, name, flag, *_kind(annotation), default)
 
 
 @cache
-def specs_of(section: str, model: type[BaseModel]) -> tuple[FieldSpec, ...]:
-    """The fields of a section that carry a `Flag`, in order."""
+def specs_of(section: str, model: Any) -> tuple[FieldSpec, ...]:
+    """The fields of a pydantic model that carry a `Flag`, in order."""
     found = []
     for name, info in model.model_fields.items():
         flag = next((m for m in info.metadata if isinstance(m, Flag)), None)
         if flag is not None:
-            kind, choices, optional = _kind(info.annotation)
-            found.append(
-                FieldSpec(section, name, flag, kind, choices, optional, info.get_default(call_default_factory=True))
-            )
+            found.append(spec_of(section, name, info.annotation, flag, info.get_default(call_default_factory=True)))
     return tuple(found)

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from pydantic import PrivateAttr
+from pydantic import Field, PrivateAttr
 
-from aiperf.config.flag import FieldSpec, Section, specs_of
+from aiperf.config.flag import FieldSpec, specs_of
 from aiperf.config.outcome import OutputConfig, ServiceConfig, SloConfig
+from aiperf.config.section import Section
 from aiperf.config.shape import LoadConfig, WarmupConfig
 from aiperf.config.study import SweepConfig
 from aiperf.config.target import EndpointConfig, TelemetryConfig, TokenizerConfig
@@ -37,18 +38,18 @@ class Origin:
 class Config(Section):
     """Everything about a run. Field paths are `section.field`, as in `origins`."""
 
-    endpoint: EndpointConfig = EndpointConfig()
-    input: InputConfig = InputConfig()
-    prompt: PromptConfig = PromptConfig()
-    conversation: ConversationConfig = ConversationConfig()
-    tokenizer: TokenizerConfig = TokenizerConfig()
-    load: LoadConfig = LoadConfig()
-    warmup: WarmupConfig = WarmupConfig()
-    output: OutputConfig = OutputConfig()
-    slo: SloConfig = SloConfig()
-    service: ServiceConfig = ServiceConfig()
-    sweep: SweepConfig = SweepConfig()
-    telemetry: TelemetryConfig = TelemetryConfig()
+    endpoint: EndpointConfig = Field(default_factory=EndpointConfig)
+    input: InputConfig = Field(default_factory=InputConfig)
+    prompt: PromptConfig = Field(default_factory=PromptConfig)
+    conversation: ConversationConfig = Field(default_factory=ConversationConfig)
+    tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig)
+    load: LoadConfig = Field(default_factory=LoadConfig)
+    warmup: WarmupConfig = Field(default_factory=WarmupConfig)
+    output: OutputConfig = Field(default_factory=OutputConfig)
+    slo: SloConfig = Field(default_factory=SloConfig)
+    service: ServiceConfig = Field(default_factory=ServiceConfig)
+    sweep: SweepConfig = Field(default_factory=SweepConfig)
+    telemetry: TelemetryConfig = Field(default_factory=TelemetryConfig)
 
     _origins: dict[str, Origin] = PrivateAttr(default_factory=dict)
     _notes: tuple[str, ...] = PrivateAttr(default=())

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from aiperf.config.conditions import Condition, Tier
-from aiperf.config.flag import Flag, Section
+from aiperf.config.flag import Flag
+from aiperf.config.section import Section
 
 __all__ = ["OutputConfig", "ServiceConfig", "SloConfig"]
 

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from aiperf.config.conditions import Precision
-from aiperf.config.flag import Flag, Section
+from aiperf.config.flag import Flag
+from aiperf.config.section import Section
 
 __all__ = ["Arrival", "LoadConfig", "WarmupConfig"]
 
@@ -90,7 +91,7 @@ class LoadConfig(Section):
         Flag("--benchmark-duration", help="Send for this long; with a count the first limit wins", group=S, unit="s"),
     ] = None
     benchmark_grace_period: Annotated[
-        float,
+        float | None,
         Field(ge=0),
         Flag("--benchmark-grace-period", help="What is in flight then may take this long", group=S, unit="s"),
     ] = 30.0
@@ -100,14 +101,19 @@ class LoadConfig(Section):
     ] = ()
     failed_request_threshold: Annotated[
         float | None,
-        Field(ge=0, le=100),
-        Flag("--failed-request-threshold", help="Stop early when more requests fail", group=S, unit="%"),
+        Field(ge=0, le=1),
+        Flag(
+            "--failed-request-threshold",
+            help="Stop early when a larger share fails (after max(10, concurrency))",
+            group=S,
+            unit="share",
+        ),
     ] = None
     max_error_rate: Annotated[
         float,
-        Field(ge=0, le=100),
-        Flag("--max-error-rate", help="Exit with 4 when more requests failed", group=S, unit="%"),
-    ] = 10.0
+        Field(ge=0, le=1),
+        Flag("--max-error-rate", help="Exit with 4 when a larger share failed; `10%` or 0.1", group=S, unit="share"),
+    ] = 0.1
 
     request_cancellation_rate: Annotated[
         float | None,

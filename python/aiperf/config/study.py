@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from aiperf.config.conditions import Condition
-from aiperf.config.flag import Flag, Section
+from aiperf.config.flag import Flag
+from aiperf.config.section import Section
 
 __all__ = ["Axis", "SweepConfig"]
 
@@ -112,7 +113,7 @@ class SweepConfig(Section):
     e2e_sla_ms: Annotated[
         float | None,
         Field(gt=0),
-        Flag("--e2e-sla-ms", help="Short for --slo 'request_latency:p95<…'", group=H, unit="ms", sweep=False),
+        Flag("--e2e-sla-ms", help="Short for --slo 'request_latency:p99<…'", group=H, unit="ms", sweep=False),
     ] = None
     error_rate_sla: Annotated[
         float | None,
@@ -154,7 +155,7 @@ class SweepConfig(Section):
             "--search-planner",
             help="Default: monotone for one option, optuna for several",
             group=H,
-            synonyms={"bayesian": "optuna"},
+            synonyms={"bayesian": "optuna", "monotonic_sla": "monotone", "smooth_isotonic": "monotone"},
         ),
     ] = None
     optuna_sampler: Annotated[
@@ -186,8 +187,10 @@ class SweepConfig(Section):
     ] = None
     convergence_stat: Annotated[str, Flag("--convergence-stat", help="Its statistic", group=M)] = "avg"
     convergence_threshold: Annotated[
-        float, Field(gt=0), Flag("--convergence-threshold", help="Sure: this share of it", group=M, sweep=False)
-    ] = 0.1
+        float | None,
+        Field(gt=0, lt=1),
+        Flag("--convergence-threshold", help="Sure: this share of it; default: the mode's own", group=M, sweep=False),
+    ] = None
     convergence_mode: Annotated[
         Literal["ci_width", "cv", "distribution"],
         Flag("--convergence-mode", help="Sure by interval width, coefficient of variation, or distribution", group=M),

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 
-from aiperf.config.flag import Flag, Section
+from aiperf.config.flag import Flag
+from aiperf.config.section import Section
 
 __all__ = ["EndpointConfig", "TelemetryConfig", "TokenizerConfig"]
 

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from aiperf.config.flag import Flag, Section
+from aiperf.config.flag import Flag
+from aiperf.config.section import Section
 
 __all__ = ["ConversationConfig", "InputConfig", "PromptConfig"]
 
@@ -206,12 +207,13 @@ class PromptConfig(Section):
     system_prompt: Annotated[str | None, Flag("--system-prompt", help="Text of a system message", group=X)] = None
     system_prompt_file: Annotated[Path | None, Flag("--system-prompt-file", help="File with it", group=X)] = None
     prefix_prompt_pool_size: Annotated[
-        int | None, Field(gt=0),
+        int | None,
+        Field(ge=0),
         Flag("--num-prefix-prompts", "--prompt-prefix-pool-size", "--prefix-prompt-pool-size", help="Prefixes to choose from", group=X),
     ] = None  # fmt: skip
     prefix_prompt_length: Annotated[
         int | None,
-        Field(gt=0),
+        Field(ge=0),
         Flag("--prefix-prompt-length", "--prompt-prefix-length", help="Tokens of each, added to the ISL", group=X),
     ] = None
     shared_system_prompt_length: Annotated[

@@ -1,0 +1,123 @@
+"""Argument vector → what was given for each option, and every problem in it, not only the first.
+
+`--option-name`, `--option_name`, `--option=value`; a word that starts with `-` and a digit is a value; `--` ends the options.
+Not cyclopts or argparse: neither reports all problems, knows where a value came from, or builds the help of 260 options in
+time (docs/dev/2026-11-24-cli.md).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from aiperf.config.flag import FieldSpec
+from aiperf.config.foreign import Foreign
+from aiperf.config.values import nearest
+from aiperf.errors import Problem
+
+__all__ = ["Given", "Parsed", "parse"]
+
+_NEGATIVE_NUMBER = re.compile(r"^-\d")
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Texts given for one option in one place. `where`: the flag as typed, `AIPERF_…`, `file:line`. A bare bool: `true`/`false`."""
+
+    spec: FieldSpec
+    texts: tuple[str, ...]
+    where: str
+
+
+@dataclass(slots=True)
+class Parsed:
+    given: list[Given] = field(default_factory=list)
+    positionals: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def _canonical(flag: str) -> str:
+    """Long flags: underscores are dashes, case does not count. Short ones as they are."""
+    return "--" + flag[2:].replace("_", "-").lower() if flag.startswith("--") else flag
+
+
+def _is_flag(word: str) -> bool:
+    return len(word) > 1 and word.startswith("-") and not _NEGATIVE_NUMBER.match(word)
+
+
+def parse(argv: Sequence[str], specs: Iterable[FieldSpec], foreign: Sequence[Foreign] = ()) -> Parsed:
+    """Never raises: problems are in the result. List options keep the order of all their occurrences."""
+    table: dict[str, FieldSpec | Foreign] = {}
+    negatives: dict[str, FieldSpec] = {}
+    for spec in specs:
+        table |= {_canonical(n): spec for n in spec.flag.names}
+        negatives |= {_canonical(n): spec for n in spec.negatives if _canonical(n) not in table}
+    for other in foreign:
+        table |= {_canonical(n): other for n in other.names}
+    result = Parsed()
+    words = list(argv)
+    at = 0
+    while at < len(words):
+        word = words[at]
+        at += 1
+        if word == "--":
+            result.positionals += words[at:]
+            break
+        if not _is_flag(word):
+            result.positionals.append(word)
+            continue
+        typed, equals, inline = word.partition("=")
+        flag = _canonical(typed)
+        found = table.get(flag)
+        if found is None and flag in negatives:
+            if equals:
+                result.problems.append(Problem("takes no value", typed))
+            else:
+                result.given.append(Given(negatives[flag], ("false",), typed))
+            continue
+        if found is None and not flag.startswith("--") and len(flag) > 2 and flag[:2] in table:
+            found, flag, inline, equals = table[flag[:2]], flag[:2], word[2:], "="
+            typed = flag
+        if found is None:
+            near = nearest(flag, [n for n in (*table, *negatives) if n.startswith("--")])
+            hint = f"did you mean `{near}`?" if near else "`--help` lists all options"
+            result.problems.append(Problem("no such option", typed, hint))
+            if at < len(words) and not _is_flag(words[at]) and not equals:
+                at += 1  # its value, most likely: not a problem of its own
+            continue
+        if isinstance(found, Foreign):
+            at = _skip_foreign(found, words, at, typed, equals, result)
+            continue
+        if found.kind == "bool":
+            result.given.append(Given(found, (inline if equals else "true",), typed))
+            continue
+        if equals:
+            texts = [inline]
+        elif at < len(words) and not _is_flag(words[at]):
+            texts = [words[at]]
+            at += 1
+        else:
+            if not (found.is_list and found.flag.greedy):
+                result.problems.append(Problem("a value is missing after it", typed))
+                continue
+            texts = []
+        while found.is_list and found.flag.greedy and at < len(words) and not _is_flag(words[at]):
+            texts.append(words[at])
+            at += 1
+        result.given.append(Given(found, tuple(texts), typed))
+    return result
+
+
+def _skip_foreign(found: Foreign, words: Sequence[str], at: int, typed: str, equals: str, result: Parsed) -> int:
+    if not equals and found.values != "none":
+        limit = 1 if found.values == "one" else len(words)
+        start = at
+        while at < len(words) and at - start < limit and not _is_flag(words[at]):
+            at += 1
+    if found.state == "refused":
+        result.problems.append(Problem("this option of AIPerf is not supported", typed, found.reason))
+    else:
+        result.notes.append(f"`{typed}` has no meaning here: {found.reason}")
+    return at

@@ -1,0 +1,110 @@
+"""AIPerf's options that are no field of our configuration: accepted with a note, or refused with the reason.
+
+Together with the model this covers every spelling of `aiperf profile --help` of AIPerf 0.13 (golden file
+`tests/golden/cli/aiperf-0.13-flags.txt`), and with it every one of 0.3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["FOREIGN", "Foreign"]
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """`values`: how many words follow the flag, `many`: all up to the next flag."""
+
+    names: tuple[str, ...]
+    values: Literal["none", "one", "many"]
+    state: Literal["note", "refused"]
+    reason: str
+
+
+def _note(reason: str, *names: str, values: Literal["none", "one", "many"] = "one") -> Foreign:
+    return Foreign(names, values, "note", reason)
+
+
+def _refuse(reason: str, *flags: str, values: Literal["none", "one", "many"] = "one") -> tuple[Foreign, ...]:
+    return tuple(Foreign(tuple(f.split()), values, "refused", reason) for f in flags)
+
+
+_PROFILER = (
+    "the server's profiler is not driven from here; post to its `/start_profile` and `/stop_profile` around the run"
+)
+_MEDIA = "audio, images and video are not made here; give requests with media in a `raw_payload` file"
+_RANKINGS = "ranking endpoints are not there; give whole bodies in a `raw_payload` file"
+_AGENTIC = "AIPerf's agentic scenarios are not there; describe branching sessions in a file (`--custom-dataset-type`)"
+_ACCURACY = "answers are not graded; `--export-outputs-json` keeps them for a grader"
+_EXPORT = "results are files; send `profile_export_aiperf.json` or `records.parquet` on from the run's folder"
+_SEARCH = "use `--search max-concurrency|max-rate|max-goodput` with `--slo`"
+
+FOREIGN: tuple[Foreign, ...] = (
+    # Endpoint
+    _note("there is one transport, HTTP", "--transport", "--transport-type"),
+    *_refuse(_PROFILER, "--server-profiler", values="none"),
+    *_refuse(_PROFILER, "--server-profiler-timeout-seconds", "--server-profiler-start-path", "--server-profiler-stop-path"),
+    *_refuse(_MEDIA, "--download-video-content", values="none"),
+    *_refuse("bodies are JSON; set the header with `--header`", "--request-content-type"),
+    *_refuse("ids of media are not sent", "--uuid-and-strip", values="none"),
+    # Input
+    *_refuse("this dataset's format is not known here; save it as JSONL or Parquet", "--hf-weka-dataset"),
+    *_refuse("filter the dataset first and give the file with `--input-file`", "--dataset-filter"),
+    *_refuse(_AGENTIC, "--use-think-time-only", "--scenario", "--burst-phase-starts", "--unsafe-override", values="none"),
+    *_refuse("cut the trace first: `aiperf trace cut --every N`", "--trace-session-sample-ratio"),
+    *_refuse(
+        _AGENTIC, "--trajectory-start-min-ratio", "--trajectory-start-max-ratio", "--agentic-cache-warmup-duration",
+        "--agentic-warmup-grace-period",
+    ),
+    _note("a schedule is always replayed open-loop", "--open-loop-replay", values="none"),
+    *_refuse("for a closed loop leave out `--fixed-schedule` and give `--concurrency`", "--no-open-loop-replay", values="none"),
+    _note("late requests are sent and marked, never dropped", "--open-loop-strict", values="none"),
+    _note("no hints about the KV cache are sent", "--omit-kv-hints", values="none"),
+    # Output
+    _note("charts need nothing that could be missing", "--plot-required", values="none"),
+    *_refuse(_EXPORT, "--otel-url", "--otel-resource-attributes", "--gen-ai-provider", values="many"),
+    *_refuse(_EXPORT, "--stream", values="many"),
+    *_refuse(
+        _EXPORT, "--mlflow-tracking-uri", "--mlflow-experiment", "--mlflow-run-name", "--mlflow-tag", "--mlflow-parent-run-id",
+        "--mlflow-artifact-glob", "--wandb-project", "--wandb-entity", "--wandb-run-name", "--wandb-tag", values="many",
+    ),
+    # Prompts of other kinds
+    *_refuse(
+        _RANKINGS, "--rankings-passages-mean", "--rankings-passages-stddev", "--rankings-passages-prompt-token-mean",
+        "--rankings-passages-prompt-token-stddev", "--rankings-query-prompt-token-mean", "--rankings-query-prompt-token-stddev",
+    ),
+    *_refuse(
+        _MEDIA, "--audio-batch-size --batch-size-audio", "--audio-length-mean", "--audio-length-stddev", "--audio-format",
+        "--audio-num-channels", "--image-width-mean", "--image-width-stddev", "--image-height-mean", "--image-height-stddev",
+        "--image-batch-size --batch-size-image", "--image-format", "--image-source", "--image-source-sampling",
+        "--video-batch-size --batch-size-video", "--video-duration", "--video-fps", "--video-width", "--video-height",
+        "--video-synth-type", "--video-format", "--video-codec", "--video-audio-sample-rate", "--video-audio-num-channels",
+        "--video-audio-codec", "--video-audio-depth",
+    ),
+    *_refuse(_MEDIA, "--audio-depths", "--audio-sample-rates", values="many"),
+    # Service
+    _note("records are written by the sending threads themselves", "--record-processor-service-count", "--record-processors"),
+    _note("there are no worker processes; `--workers` sets the sending threads", "--workers-max", "--max-workers"),
+    _note("there is no message bus", "--zmq-host"),
+    _note("there is no message bus", "--zmq-ipc-path"),
+    _note("there is no message bus", "--zmq-dual-bind", values="none"),
+    *_refuse("a run has no HTTP interface; `aiperf view` shows runs in a browser", "--api-port", "--api-host"),
+    # Accuracy
+    *_refuse(_ACCURACY, "--accuracy-benchmark", "--accuracy-n-shots", "--accuracy-grader", "--accuracy-system-prompt"),
+    *_refuse(_ACCURACY, "--accuracy-tasks", values="many"),
+    *_refuse(_ACCURACY, "--accuracy-enable-cot --accuracy-no-enable-cot", "--accuracy-verbose", values="none"),
+    # Search
+    _note("optuna's own choice is used", "--optuna-acquisition"),
+    _note("the search ends by `--search-max-iterations` and its own intervals", "--optuna-terminator"),
+    _note("percentiles are of all requests of a point", "--search-percentile-pooling"),
+    _note("a point that misses a condition never wins", "--bo-constraint-mode"),
+    *_refuse("put variants in files of their own and give one with `--config`", "--variant --sweep-variant"),
+    *_refuse("repeat `--slo`: all conditions must hold", "--search-sla-tier", values="many"),
+    *_refuse(_SEARCH, "--search-recipe", "--search-style"),
+    *_refuse("sweep the two lists together: `--isl A,B --osl C,D --sweep-type zip`", "--isl-osl-pairs", values="many"),
+    *_refuse(
+        "over-saturation is found and named in every sweep, without settings", "--degradation-threshold",
+        "--degradation-metric-tag", "--degradation-stat",
+    ),
+)  # fmt: skip

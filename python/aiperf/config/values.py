@@ -1,0 +1,256 @@
+"""Text → value, for flags, environment variables and files alike. Every function raises ValueError with what is wrong.
+
+`1k`, `2M`, `1_000`; `500ms`, `2m`, `1h`; `20%`. A bare number keeps the option's own unit (AIPerf's). A list or range for a
+numeric option is a sweep: `10,50,100`, `1:64:x2`, `10:100:+10`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from aiperf.config.conditions import parse_condition, parse_precision, parse_tier
+from aiperf.config.flag import FieldSpec, Unit
+
+__all__ = [
+    "MAX_POINTS",
+    "nearest",
+    "parse_axis",
+    "parse_bool",
+    "parse_list",
+    "parse_number",
+    "parse_rate_series",
+    "parse_scalar",
+]
+
+MAX_POINTS = 1000
+"""Most values one axis of a sweep may have."""
+
+_NUMBER = re.compile(r"^([+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([a-zA-Zµ%]*)$")
+_SECONDS = {
+    "ns": 1e-9,
+    "us": 1e-6,
+    "µs": 1e-6,
+    "ms": 1e-3,
+    "s": 1.0,
+    "sec": 1.0,
+    "m": 60.0,
+    "min": 60.0,
+    "h": 3600.0,
+    "d": 86400.0,
+}
+_SCALE = {"k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9}
+_COMPOUND = re.compile(r"^(?:\d+(?:\.\d+)?(?:h|min|ms|m|s))+$")
+_PART = re.compile(r"(\d+(?:\.\d+)?)(h|min|ms|m|s)")
+
+
+def nearest(word: str, known: Sequence[str]) -> str | None:
+    """The known word most like `word`, None if none is."""
+    from difflib import get_close_matches
+
+    found = get_close_matches(word, known, n=1, cutoff=0.6)
+    return found[0] if found else None
+
+
+def parse_bool(text: str) -> bool:
+    word = text.strip().lower()
+    if word in {"true", "yes", "on", "1"}:
+        return True
+    if word in {"false", "no", "off", "0"}:
+        return False
+    raise ValueError(f"`{text}` is neither true nor false")
+
+
+def parse_number(text: str, *, unit: Unit | None = None, whole: bool = False) -> float:
+    """The number in the option's unit. `whole`: it must have no fraction."""
+    word = text.strip()
+    what = {
+        "s": "a duration such as `30`, `500ms` or `2m`",
+        "ms": "a duration such as `500` (ms) or `2s`",
+        "%": "a percentage",
+    }.get(unit or "", "a whole number" if whole else "a number")
+    if unit in {"s", "ms"} and _COMPOUND.match(word):
+        seconds = sum(float(n) * _SECONDS[u] for n, u in _PART.findall(word))
+        return seconds if unit == "s" else seconds * 1e3
+    found = _NUMBER.match(word)
+    if found is None:
+        raise ValueError(f"`{text}` is not {what}")
+    value, suffix = float(found[1].replace("_", "")), found[2]
+    if suffix and unit in {"s", "ms"}:
+        if suffix not in _SECONDS:
+            raise ValueError(f"`{text}` is not {what}")
+        value *= _SECONDS[suffix] * (1.0 if unit == "s" else 1e3)
+    elif suffix == "%" and unit == "%":
+        pass
+    elif suffix in _SCALE and unit is None:
+        value = round(value * _SCALE[suffix], 9)
+    elif suffix:
+        raise ValueError(f"`{text}` is not {what}")
+    if not math.isfinite(value):
+        raise ValueError(f"`{text}` is not {what}")
+    if whole and not value.is_integer():
+        raise ValueError(f"`{text}` is not a whole number")
+    return value
+
+
+def _choice(text: str, spec: FieldSpec) -> str:
+    def plain(word: str) -> str:
+        return word.strip().replace("-", "_").lower()
+
+    known = {plain(c): c for c in spec.choices} | {plain(s): c for s, c in spec.flag.synonyms.items()}
+    if plain(text) in known:
+        return known[plain(text)]
+    near = nearest(plain(text), tuple(known))
+    listed = ", ".join(f"`{c}`" for c in spec.choices)
+    raise ValueError(f"`{text}` is not one of {listed}" + (f"; did you mean `{known[near]}`?" if near else ""))
+
+
+def parse_scalar(text: str, spec: FieldSpec) -> object:
+    """One value of an option that is not a list."""
+    match spec.kind:
+        case "bool":
+            return parse_bool(text)
+        case "int":
+            return int(parse_number(text, unit=spec.flag.unit, whole=True))
+        case "float":
+            return parse_number(text, unit=spec.flag.unit)
+        case "choice":
+            return _choice(text, spec)
+        case "path":
+            if not text:
+                raise ValueError("the path is empty")
+            return Path(text).expanduser()
+        case _:
+            if not text.strip():
+                raise ValueError("the value is empty")
+            return text
+
+
+def _steps(text: str, spec: FieldSpec) -> list[float]:
+    parts = text.split(":")
+    whole = spec.kind == "int"
+    if len(parts) == 1:
+        return [parse_number(text, unit=spec.flag.unit, whole=whole)]
+    if len(parts) != 3:
+        raise ValueError(f"`{text}` is not a range; write `start:stop:xFACTOR` or `start:stop:+STEP`, as in `1:64:x2`")
+    start, stop = (parse_number(p, unit=spec.flag.unit, whole=whole) for p in parts[:2])
+    factor = parts[2].startswith(("x", "*"))
+    step = parse_number(parts[2].lstrip("x*+"), unit=None if factor else spec.flag.unit)
+    if start > stop or (factor and (step <= 1 or start <= 0)) or (not factor and step <= 0):
+        raise ValueError(f"the range `{text}` never gets from `{parts[0]}` to `{parts[1]}`")
+    values, n = [], 0
+    while (value := start * step**n if factor else start + step * n) <= stop * (1 + 1e-9):
+        values.append(float(round(value)) if whole else round(value, 9))
+        n += 1
+        if n > MAX_POINTS:
+            raise ValueError(f"the range `{text}` has more than {MAX_POINTS:,} values")
+    return values
+
+
+def parse_axis(text: str, spec: FieldSpec) -> tuple[int | float, ...] | None:
+    """The values of a sweep, each once, in the order given; None if the text is a single value."""
+    if not spec.is_sweepable or ("," not in text and ":" not in text):
+        return None
+    values = [v for part in text.split(",") if part.strip() for v in _steps(part.strip(), spec)]
+    if not values:
+        raise ValueError(f"`{text}` holds no value")
+    return tuple(int(v) if spec.kind == "int" else v for v in dict.fromkeys(values))
+
+
+def _pair(text: str, separators: str, example: str) -> tuple[str, str]:
+    at = min((i for i in (text.find(s) for s in separators) if i > 0), default=-1)
+    if at < 0:
+        raise ValueError(f"`{text}` is not {example}")
+    return text[:at].strip(), text[at + 1 :].strip()
+
+
+def _json_or_text(text: str) -> object:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _mapping(text: str, spec: FieldSpec) -> dict[str, object]:
+    if text.lstrip().startswith("{"):
+        try:
+            found = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"`{text}` is not JSON: {error.msg} at character {error.pos + 1}") from error
+        return dict(found)
+    name, value = _pair(text, "=:" if spec.name == "dataset_options" else ":=", "`name:value` or a JSON object")
+    return {name: _json_or_text(value)}
+
+
+def _ints(text: str) -> list[int]:
+    low, dash, high = text.partition("-")
+    first = int(parse_number(low, whole=True))
+    last = int(parse_number(high, whole=True)) if dash else first
+    if first < 0 or last < first or last - first > MAX_POINTS:
+        raise ValueError(f"`{text}` is not a range of numbers")
+    return list(range(first, last + 1))
+
+
+def parse_list(texts: Sequence[str], spec: FieldSpec) -> object:
+    """All values given for a list option: a tuple, or a dict for a mapping."""
+    pieces = [p.strip() for t in texts for p in (t.split(",") if spec.flag.split else (t,))]
+    pieces = [p for p in pieces if p]
+    match spec.kind:
+        case "mapping":
+            merged: dict[str, object] = {}
+            for piece in pieces:
+                merged |= _mapping(piece, spec)
+            return merged
+        case "pairs":
+            return tuple(_pair(p, ":", "`Name: value`") for p in pieces)
+        case "ints":
+            return tuple(dict.fromkeys(n for p in pieces for n in _ints(p)))
+        case "floats":
+            return tuple(dict.fromkeys(parse_number(p.removeprefix("p")) for p in pieces))
+        case "paths":
+            return tuple(Path(p).expanduser() for p in pieces)
+        case "tiers":
+            return tuple(parse_tier(p) for p in pieces)
+        case "conditions":
+            return tuple(parse_condition(p) for p in pieces)
+        case "precisions":
+            return tuple(parse_precision(p) for p in pieces)
+        case _:
+            return tuple(pieces)
+
+
+def parse_rate_series(text: str) -> tuple[tuple[float, float], ...]:
+    """(time in s, requests per s) points, times rising, from JSON or a JSON or CSV file.
+
+    JSON: `[{"time_s": 0, "qps": 1}, …]`, `[[0, 1], …]`, or either under the key `points`. CSV: two columns, a header allowed.
+    ValueError; OSError if it is a file that cannot be read.
+    """
+    raw = text.strip()
+    if not raw.startswith(("[", "{")):
+        raw = Path(raw).expanduser().read_text(encoding="utf-8").strip()
+    if raw.startswith(("[", "{")):
+        try:
+            data = json.loads(raw)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"the rate series is not JSON: {error.msg} at character {error.pos + 1}") from error
+        rows = data.get("points", []) if isinstance(data, Mapping) else data
+    else:
+        lines = [line.split(",") for line in raw.splitlines() if line.strip()]
+        rows = lines[1:] if lines and not _NUMBER.match(lines[0][0].strip()) else lines
+    points = []
+    for number, row in enumerate(rows, 1):
+        try:
+            time_s, rate = (row["time_s"], row["qps"]) if isinstance(row, Mapping) else row
+            points.append((float(time_s), float(rate)))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"point {number} of the rate series is not a `time_s` and a `qps`: `{row}`") from error
+    if not points:
+        raise ValueError("the rate series has no points")
+    if any(b[0] <= a[0] for a, b in zip(points, points[1:], strict=False)) or points[0][0] < 0:
+        raise ValueError("the times of the rate series do not rise from 0")
+    if any(rate < 0 for _, rate in points) or not any(rate > 0 for _, rate in points):
+        raise ValueError("the rates of the series must not be negative, nor all 0")
+    return tuple(points)
