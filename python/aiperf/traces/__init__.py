@@ -1,1 +1,172 @@
-"""traces."""
+"""Traces: recorded traffic as columns. One file per format: `Options`, `FIELDS`, `read`, `load`, `retime`.
+
+A trace holds when requests arrived and how long they and their answers were, often with the ids of their prompt's blocks
+(equal id: equal text up to there, so a prefix cache can serve it), seldom the text. `read` makes a `TraceTable`,
+`aiperf.traces.replay.prepare` the schedule and the text recipe, `aiperf.traces.tools` reads, cuts and makes traces.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from aiperf.session import Message, Session
+
+__all__ = ["NO_TIME", "UNKNOWN", "Content", "Note", "TraceModule", "TraceOptions", "TraceTable", "trace_module"]
+
+NO_TIME = -1
+"""In `TraceTable.at_ns`: the line has no timestamp."""
+
+UNKNOWN = 0xFFFF_FFFF
+"""In `TraceTable.input_length` and `.output_length`: the line does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something the user should know that is no error. `data` always has `count`; `message` is the line for the screen."""
+
+    kind: str
+    data: Mapping[str, object]
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a line carries besides lengths. At most one of `text`, `messages`, `payload` is set.
+
+    `raw_messages`: messages as they stand in the line, for those `Message` cannot hold (tool calls, unusual parts).
+    """
+
+    text: str | None = None
+    messages: tuple[Message, ...] = ()
+    raw_messages: tuple[Mapping[str, object], ...] = ()
+    payload: Mapping[str, object] | None = None
+    tools: tuple[Mapping[str, object], ...] = ()
+    extra: Mapping[str, object] = field(default_factory=dict)
+    model: str | None = None
+
+    @property
+    def has_prompt(self) -> bool:
+        return self.text is not None or bool(self.messages or self.raw_messages) or self.payload is not None
+
+
+@dataclass(frozen=True, slots=True)
+class TraceTable:
+    """A trace, one row per request in the order of the file (rows = requests, blocks = hash ids of all rows).
+
+    Hash ids are 64-bit patterns: an id of 2⁶³ or more is stored as the negative number with the same bits.
+    """
+
+    path: Path
+    format: str
+    block_size: int
+    """Tokens per hash id; the last one of a row may stand for fewer."""
+    at_ns: NDArray[np.int64]
+    """(rows,) as recorded, ns; NO_TIME if the line has no timestamp."""
+    delay_ns: NDArray[np.int64]
+    """(rows,) think time after the previous turn's answer, ns; 0 if the line has none."""
+    input_length: NDArray[np.uint32]
+    """(rows,) tokens; UNKNOWN if the line has text instead."""
+    output_length: NDArray[np.uint32]
+    """(rows,) tokens; UNKNOWN if the line does not say."""
+    hash_offsets: NDArray[np.int64]
+    """(rows+1,) the row's hash ids are `hash_ids[hash_offsets[i]:hash_offsets[i+1]]`."""
+    hash_ids: NDArray[np.int64]
+    """(blocks,)"""
+    session: NDArray[np.int32]
+    """(rows,) number of the row's session, numbered from 0 by first appearance; a row without a session is one of its own."""
+    whole: NDArray[np.bool_]
+    """(rows,) the row is a whole prompt, history included; else a later turn only adds to the conversation."""
+    line: NDArray[np.uint32]
+    """(rows,) number of the line (CSV: of the line the row begins in; Parquet: of the row), from 1."""
+    session_names: Mapping[int, str]
+    """Only sessions that the file names."""
+    contents: Mapping[int, Content]
+    """Only rows that carry more than lengths."""
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.at_ns)
+
+    @property
+    def num_sessions(self) -> int:
+        return int(self.session.max()) + 1 if self.num_rows else 0
+
+    @property
+    def has_times(self) -> bool:
+        return bool((self.at_ns >= 0).any())
+
+    def session_name(self, session: int, line: int) -> str:
+        """The file's name for it, or one made from the line of its first row."""
+        return self.session_names.get(session) or f"line-{line}"
+
+
+class TraceOptions(BaseModel):
+    """What every format understands. Times are the trace's own: `start_offset_ms` counts as its timestamps do."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: Path
+    block_size: int = Field(default=512, ge=1, description="Tokens per hash id")
+    start_offset_ms: float | None = Field(default=None, ge=0, description="Leave out requests before this timestamp")
+    end_offset_ms: float | None = Field(default=None, ge=0, description="Leave out requests after this timestamp")
+    auto_offset: bool | None = Field(
+        default=None, description="The first request is due at once; default: yes, unless there is a start offset"
+    )
+    speedup: float = Field(default=1.0, gt=0, description="Divide all times by this")
+    idle_gap_cap_s: float | None = Field(
+        default=None, gt=0, description="Shorten gaps without any arrival to this, seconds"
+    )
+    delay_cap_s: float | None = Field(default=None, ge=0, description="Longest think time between turns, seconds")
+    ignore_timing: bool = Field(default=False, description="Drop timestamps and delays")
+    context_limit: int | None = Field(default=None, ge=1, description="Skip requests of more tokens, input and output")
+    max_isl: int | None = Field(default=None, ge=1, description="Skip requests with a longer input")
+    max_osl: int | None = Field(default=None, ge=1, description="Cap the output length")
+    session_sample_ratio: float | None = Field(
+        default=None, gt=0, le=1, description="Replay this share of the sessions"
+    )
+    loop: bool = Field(default=False, description="When the trace is repeated, its blocks get fresh text each time")
+    text_seed: int = Field(default=0, ge=0, description="Another number: other text for the same hash ids")
+    skip_invalid: bool = Field(default=False, description="Leave out lines that cannot be read, and count them")
+
+    @model_validator(mode="after")
+    def _offsets_agree(self) -> TraceOptions:
+        start, end = self.start_offset_ms, self.end_offset_ms
+        if self.auto_offset and start is not None:
+            raise ValueError("auto_offset and start_offset_ms exclude each other")
+        if start is not None and end is not None and start > end:
+            raise ValueError(f"start_offset_ms {start:g} is after end_offset_ms {end:g}")
+        return self
+
+
+class TraceModule(Protocol):
+    """What a file in this package offers."""
+
+    FIELDS: tuple[frozenset[str], ...]
+    """Sets of field names; a file whose first record has all of one set is taken for this format."""
+    Options: type[TraceOptions]
+
+    def read(self, path: Path, options: TraceOptions) -> TraceTable:
+        """DatasetError for a file that is missing, empty, truncated or (without `skip_invalid`) has a broken line."""
+
+    def load(self, options: TraceOptions, rng: np.random.Generator) -> Iterator[Session]:
+        """Sessions in the order they are due."""
+
+    def retime(self, record: dict[str, object], at_ns: int | None, speed: float) -> dict[str, object]:
+        """The record with its timestamp set to `at_ns` (None: it has none) and its delays divided by `speed`."""
+
+
+def trace_module(name: str) -> TraceModule:
+    """The module of a format; ConfigError, with the nearest name, if there is none."""
+    from aiperf import registry
+
+    read = registry.load("traces", name, "read")
+    return cast(TraceModule, importlib.import_module(read.__module__))

@@ -1,0 +1,272 @@
+"""Rows into columns: flat arrays that grow, so a trace of a million lines costs its numbers and no objects."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiperf.errors import DatasetError
+from aiperf.traces import NO_TIME, UNKNOWN, Content, Note, TraceOptions, TraceTable
+from aiperf.traces.reading.lines import BadField, BadLines, iter_csv, iter_lines, quote
+
+__all__ = ["Row", "TableBuilder", "milliseconds", "read_csv", "read_jsonl", "time_ns"]
+
+_CHUNK = 1 << 22
+"""Blocks looked at together in the checks: bounds their memory to a few times this, bytes."""
+
+
+class Row:
+    """One request, filled by a format's parser; reused for the next line."""
+
+    __slots__ = ("at_ns", "content", "delay_ns", "hash_ids", "input_length", "output_length", "session", "whole")
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        self.at_ns = NO_TIME
+        self.delay_ns = 0
+        self.input_length = UNKNOWN
+        self.output_length = UNKNOWN
+        self.hash_ids: list[int] | None = None
+        self.session: str | None = None
+        self.whole = True
+        self.content: Content | None = None
+
+
+class TableBuilder:
+    """Collects rows; `build` gives the table with the notes that the columns themselves tell."""
+
+    def __init__(self) -> None:
+        self._at, self._delay = array("q"), array("q")
+        self._isl, self._osl = array("I"), array("I")
+        self._ends, self._ids = array("q", [0]), array("q")
+        self._session, self._line, self._whole = array("i"), array("I"), bytearray()
+        self._names: dict[str, int] = {}
+        self._num_sessions = 0
+        self._contents: dict[int, Content] = {}
+
+    def __len__(self) -> int:
+        return len(self._at)
+
+    def add(self, line: int, row: Row) -> None:
+        """BadField, and nothing added, if the hash ids are not a list of 64-bit whole numbers."""
+        ids = row.hash_ids
+        if ids:
+            before = len(self._ids)
+            try:
+                self._ids.extend(ids)
+            except (TypeError, OverflowError):
+                del self._ids[before:]
+                self._ids.extend(_as_int64(ids))
+        if row.content is not None:
+            self._contents[len(self._at)] = row.content
+        self._at.append(row.at_ns)
+        self._delay.append(row.delay_ns)
+        self._isl.append(row.input_length)
+        self._osl.append(row.output_length)
+        self._ends.append(len(self._ids))
+        name = row.session
+        if name is None:
+            number = self._num_sessions
+            self._num_sessions += 1
+        else:
+            number = self._names.setdefault(name, self._num_sessions)
+            if number == self._num_sessions:
+                self._num_sessions += 1
+        self._session.append(number)
+        self._line.append(line)
+        self._whole.append(row.whole)
+
+    def build(self, path: Path, name: str, block_size: int, notes: tuple[Note, ...] = ()) -> TraceTable:
+        """DatasetError if there is not one row."""
+        if not self._at:
+            why = "has no line that can be read" if notes else "is empty"
+            raise DatasetError(f"cannot read the trace: `{path}` {why}", notes[0].message if notes else None)
+        table = TraceTable(
+            path, name, block_size,
+            np.frombuffer(self._at, np.int64), np.frombuffer(self._delay, np.int64),
+            np.frombuffer(self._isl, np.uint32), np.frombuffer(self._osl, np.uint32),
+            np.frombuffer(self._ends, np.int64),
+            np.frombuffer(self._ids, np.int64) if self._ids else np.empty(0, np.int64),
+            np.frombuffer(self._session, np.int32), np.frombuffer(self._whole, np.bool_), np.frombuffer(self._line, np.uint32),
+            {number: given for given, number in self._names.items()}, self._contents,
+        )  # fmt: skip
+        return replace(table, notes=(*notes, *_notes(table)))
+
+
+def _as_int64(ids: list[int]) -> list[int]:
+    out = []
+    for i in ids:
+        if type(i) is not int or not -(1 << 63) <= i < 1 << 64:
+            raise BadField("hash_ids", "a list of whole numbers of at most 64 bits", quote(i))
+        out.append(i - (1 << 64) if i >= 1 << 63 else i)
+    return out
+
+
+def _notes(table: TraceTable) -> tuple[Note, ...]:
+    notes: list[Note] = []
+    known = table.at_ns[table.at_ns >= 0]
+    late = int((np.diff(np.maximum.accumulate(known)) == 0)[np.diff(known) < 0].sum()) if len(known) > 1 else 0
+    if late:
+        notes.append(
+            Note(
+                "sorted",
+                {"count": late},
+                f"{late:,} lines are earlier than a line before them; the trace is sorted by time",
+            )
+        )
+    counts = np.diff(table.hash_offsets)
+    has = (counts > 0) & (table.input_length != UNKNOWN)
+    blocks = -(-table.input_length.astype(np.int64) // table.block_size)
+    if many := int((has & (counts > blocks)).sum()):
+        notes.append(
+            Note(
+                "hash_ids_too_many", {"count": many, "block_size": table.block_size},
+                f"{many:,} lines have more hash ids than their input length has blocks of {table.block_size} tokens; the surplus is ignored",
+            )
+        )  # fmt: skip
+    if few := int((has & (counts < blocks)).sum()):
+        notes.append(
+            Note(
+                "hash_ids_too_few", {"count": few, "block_size": table.block_size},
+                f"{few:,} lines have fewer hash ids than their input length has blocks of {table.block_size} tokens; fresh text fills the rest",
+            )
+        )  # fmt: skip
+    if two := _ids_of_two_sizes(table, counts, blocks):
+        notes.append(
+            Note(
+                "hash_id_sizes", {"count": two, "block_size": table.block_size},
+                f"{two:,} hash ids stand for blocks of different sizes: the same id should mean the same tokens",
+            )
+        )  # fmt: skip
+    if zero := int((table.output_length == 0).sum()):
+        notes.append(
+            Note("no_output", {"count": zero}, f"{zero:,} lines have an output length of 0; one token is asked for")
+        )
+    return tuple(notes)
+
+
+def _ids_of_two_sizes(table: TraceTable, counts: NDArray[np.int64], blocks: NDArray[np.int64]) -> int:
+    """Ids that are a partial last block in one place and full, or partial at another size, elsewhere."""
+    partial = (
+        (counts > 0)
+        & (counts == blocks)
+        & (table.input_length % table.block_size != 0)
+        & (table.input_length != UNKNOWN)
+    )
+    if not partial.any():
+        return 0
+    rows = np.nonzero(partial)[0]
+    ids = table.hash_ids[table.hash_offsets[rows + 1] - 1]
+    sizes = table.input_length[rows] % table.block_size
+    unique, where = np.unique(ids, return_inverse=True)
+    smallest = np.full(len(unique), UNKNOWN, np.uint32)
+    largest = np.zeros(len(unique), np.uint32)
+    np.minimum.at(smallest, where, sizes)
+    np.maximum.at(largest, where, sizes)
+    differ = smallest != largest
+    is_last = np.zeros(len(table.hash_ids), np.bool_)
+    is_last[table.hash_offsets[rows + 1] - 1] = True
+    for start in range(0, len(table.hash_ids), _CHUNK):
+        values = table.hash_ids[start : start + _CHUNK][~is_last[start : start + _CHUNK]]
+        at = np.minimum(np.searchsorted(unique, values), len(unique) - 1)
+        differ[at[unique[at] == values]] = True
+    return int(differ.sum())
+
+
+def time_ns(record: dict[str, object], field: str, scale: int) -> int:
+    """A time ≥ 0 in units of `scale` ns, as ns; NO_TIME if the field is missing or null. BadField for anything else."""
+    value = record.get(field)
+    if value is None:
+        return NO_TIME
+    if type(value) is int and 0 <= value <= (1 << 63) // scale - 1:
+        return value * scale
+    if isinstance(value, str):
+        try:
+            value = int(value) if value.strip().isdigit() else float(value)
+        except ValueError:
+            value = -1.0
+        if isinstance(value, int):
+            return value * scale
+    if isinstance(value, float) and 0 <= value < 9e18 / scale:
+        return round(value * scale)
+    unit = {1: "nanoseconds", 1_000: "microseconds", 1_000_000: "milliseconds", 1_000_000_000: "seconds"}[scale]
+    raise BadField(field, f"{unit} ≥ 0", quote(record[field]))
+
+
+def milliseconds(ns: int) -> int | float:
+    """Ns as a trace writes milliseconds: a whole number where it is one."""
+    return ns // 1_000_000 if ns % 1_000_000 == 0 else ns / 1e6
+
+
+def _object(record: object) -> dict[str, object]:
+    if type(record) is not dict:
+        raise BadField(None, "a JSON object", quote(record))
+    return record
+
+
+def _complete(record: dict[str, object] | None, num_columns: int) -> dict[str, object]:
+    if record is None:
+        raise BadField(None, f"{num_columns} values", "another number of values")
+    return record
+
+
+def read_jsonl(
+    path: Path, name: str, options: TraceOptions, parse: Callable[[dict[str, object], Row], None]
+) -> TraceTable:
+    """`parse` fills the row from one line's object, or raises BadField. Empty lines are nothing."""
+    bad, builder, row = BadLines(path, skip=options.skip_invalid), TableBuilder(), Row()
+    number = 0
+    loads = json.loads
+    for line in iter_lines(path):
+        number += 1
+        try:
+            try:
+                record = loads(line)
+            except ValueError as e:
+                if line.isspace():
+                    continue
+                raise BadField(None, "a JSON object", quote(line.decode("utf-8", "replace").strip())) from e
+            row.clear()
+            parse(_object(record), row)
+            builder.add(number, row)
+        except BadField as e:
+            bad.add(
+                number, e, truncated=e.field is None and not line.endswith(b"\n") and not line.rstrip().endswith(b"}")
+            )
+    return builder.build(path, name, options.block_size, bad.notes())
+
+
+def read_csv(
+    path: Path,
+    name: str,
+    options: TraceOptions,
+    needed: frozenset[str],
+    parse: Callable[[dict[str, object], Row], None],
+) -> TraceTable:
+    """As `read_jsonl`, for rows of a CSV file with a header. DatasetError if a column of `needed` is missing."""
+    bad, builder, row = BadLines(path, skip=options.skip_invalid), TableBuilder(), Row()
+    rows = iter_csv(path)
+    _, header, _ = next(rows)
+    columns = list(header or ())
+    if missing := sorted(needed - set(columns)):
+        have = ", ".join(f"`{c}`" for c in columns)
+        raise DatasetError(
+            f"cannot read the trace: line 1 of `{path}` has no column {', '.join(f'`{m}`' for m in missing)}",
+            f"columns found: {have}",
+        )
+    for number, record, truncated in rows:
+        try:
+            row.clear()
+            parse(_complete(record, len(columns)), row)
+            builder.add(number, row)
+        except BadField as e:
+            bad.add(number, e, truncated=truncated)
+    return builder.build(path, name, options.block_size, bad.notes())
