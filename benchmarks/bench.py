@@ -1,0 +1,265 @@
+"""How fast, how late, how heavy: a row per claim, each with its yardstick. `make bench`, benchmarks/README.md."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from benchmarks import loads
+from benchmarks.command import run
+from benchmarks.server import ROOT, SERVER_CORE, serving
+from benchmarks.tool import Outcome, Tool, compare_with_ledger
+
+BUSY = 0.9
+MB = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Medians. `reached`: whether the target is met; `server_cpu`: 1.0 is a whole core, None where no server matters."""
+
+    name: str
+    unit: str
+    ours: float
+    low: float
+    high: float
+    yardstick: float | None
+    target: str
+    reached: bool
+    server_cpu: float | None = None
+
+    def cells(self) -> list[str]:
+        busy = "–" if self.server_cpu is None else f"{self.server_cpu:.0%}{' !' if self.server_cpu > BUSY else ''}"
+        ratio = "–" if not self.yardstick else f"{self.ours / self.yardstick:.2f} ×"
+        return [
+            f"{self.name} ({self.unit})",
+            _number(self.ours),
+            f"{_number(self.low)}–{_number(self.high)}",
+            "–" if self.yardstick is None else _number(self.yardstick),
+            ratio,
+            self.target,
+            "yes" if self.reached else "NO",
+            busy,
+        ]
+
+
+HEADER = ["row", "ours", "min–max", "yardstick", "ratio", "to reach", "reached", "server CPU"]
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def at_most(limit: float) -> Callable[[float, float], bool]:
+    """A target that needs no yardstick."""
+    return lambda ours, _: ours <= limit
+
+
+def _row(
+    name: str,
+    unit: str,
+    values: Sequence[float],
+    target: str,
+    is_reached: Callable[[float, float], bool],
+    yardstick: Sequence[float] = (),
+    server_cpu: Sequence[float] = (),
+) -> Row:
+    ours = statistics.median(values)
+    bare = statistics.median(yardstick) if yardstick else None
+    reached = is_reached(ours, bare if bare is not None else float("nan"))
+    cpu = statistics.median(server_cpu) if server_cpu else None
+    return Row(name, unit, ours, min(values), max(values), bare, target, reached, cpu)
+
+
+def bench_plain(tool: Tool, repeats: int) -> Iterator[Row]:
+    values, yardstick, cpu = [], [], []
+    flags = [*loads.PLAIN_FLAGS, "--benchmark-duration", "3"]
+    with serving(loads.PLAIN) as server:
+        for _ in range(repeats):
+            yardstick.append(loads.wrk(server, 3))
+            with tool.profile(server, flags) as outcome:
+                values.append(outcome.value("request_throughput"))
+                cpu.append(outcome.server_cpu)
+    yield _row("plain requests", "requests/s", values, "≥ 0.4 × wrk", lambda a, b: a >= 0.4 * b, yardstick, cpu)
+
+
+def _streams(tool: Tool, repeats: int, options: dict[str, object]) -> tuple[list[float], list[float], list[float]]:
+    values, yardstick, cpu = [], [], []
+    with serving(options) as server:
+        for _ in range(repeats):
+            yardstick.append(loads.bare_reader(server, 2)[0])
+            with tool.profile(server, [*loads.STREAM_FLAGS, "--benchmark-duration", "2"]) as outcome:
+                values.append(chunks_per_s(outcome))
+                cpu.append(outcome.server_cpu)
+    return values, yardstick, cpu
+
+
+def chunks_per_s(outcome: Outcome) -> float:
+    """Chunks of complete requests per second. One token per chunk: the tokens are counted apart, so losses would show."""
+    if (osl := outcome.value("output_sequence_length")) != loads.CHUNKS:
+        raise RuntimeError(f"{osl} tokens per request recorded instead of {loads.CHUNKS}")
+    return outcome.value("output_token_throughput")
+
+
+def bench_coalesced(tool: Tool, repeats: int) -> Iterator[Row]:
+    values, yardstick, cpu = _streams(tool, repeats, loads.COALESCED)
+    yield _row("streaming, coalesced", "chunks/s", values, "≥ 1.5 M", lambda a, _: a >= 1.5e6, yardstick, cpu)
+
+
+def bench_single(tool: Tool, repeats: int) -> Iterator[Row]:
+    values, yardstick, cpu = _streams(tool, repeats, loads.SINGLE_WRITES)
+    target = "≥ 0.7 × bare reader"
+    yield _row("streaming, one write per chunk", "chunks/s", values, target, lambda a, b: a >= 0.7 * b, yardstick, cpu)
+
+
+def bench_accuracy(tool: Tool, repeats: int) -> Iterator[Row]:
+    for case in loads.ACCURACY:
+        ttft, itl, cpu = [], [], []
+        for _ in range(repeats):
+            with serving(case.server, ledger=True) as server, tool.profile(server, case.flags) as outcome:
+                assert server.ledger is not None
+                errors = compare_with_ledger(outcome, server.ledger)
+                ttft.append(errors[0])
+                itl.append(errors[1])
+                cpu.append(outcome.server_cpu)
+        name = f"{case.streams} streams, gap {case.gap_ms:g} ms"
+        for kind, values, limit in (("TTFT", ttft, case.ttft_limit_ms), ("ITL", itl, case.itl_limit_ms)):
+            target = f"≤ {limit} ms"
+            yield _row(f"{kind} error, {name}", "ms", values, target, at_most(limit), (), cpu)
+
+
+def bench_paced(tool: Tool, repeats: int) -> Iterator[Row]:
+    for rate in (100, 500, 2000):
+        values, yardstick, cpu = [], [], []
+        flags = ["--request-rate", str(rate), "--arrival-pattern", "constant", "--isl", "16", "--osl", "1"]
+        with serving(loads.PLAIN) as server:
+            for _ in range(repeats):
+                yardstick.append(loads.bare_pacer(rate, 4))
+                with tool.profile(server, [*flags, "--benchmark-duration", "4"]) as outcome:
+                    lags = outcome.send_lags_ms()
+                    values.append(lags[round(0.99 * (len(lags) - 1))])
+                    cpu.append(outcome.server_cpu)
+        target = "≤ 0.15 ms or ≤ 1.2 ×"
+        yield _row(
+            f"send lag p99, {rate}/s", "ms", values, target, lambda a, b: a <= max(0.15, 1.2 * b), yardstick, cpu
+        )
+
+
+def bench_cold(tool: Tool, repeats: int) -> Iterator[Row]:
+    wall, peak = [], []
+    with serving({"count": "none"}) as server:
+        for _ in range(repeats):
+            flags = ["--streaming", "--request-count", "10", "--isl", "100", "--osl", "10"]
+            with tool.profile(server, flags) as outcome:
+                wall.append(outcome.finished.wall_s)
+            with tool.profile(server, flags, measure_memory=True) as outcome:
+                peak.append(outcome.finished.peak_mb)
+    yield _row("10 requests, cold: wall", "s", wall, "≤ 1", at_most(1))
+    yield _row("10 requests, cold: peak memory", "MB", peak, "≤ 150", at_most(150))
+
+
+def bench_short(tool: Tool, repeats: int) -> Iterator[Row]:
+    wall = []
+    with serving(loads.PLAIN) as server:
+        for _ in range(repeats):
+            with tool.profile(server, [*loads.PLAIN_FLAGS, "--request-count", "20000"]) as outcome:
+                wall.append(outcome.finished.wall_s)
+    yield _row("20,000 short requests: wall", "s", wall, "≤ 3", at_most(3))
+
+
+def bench_help(tool: Tool, repeats: int) -> Iterator[Row]:
+    for words, limit_s in ((["--help"], 0.25), (["profile", "--help"], 0.4)):
+        more = []
+        for _ in range(max(repeats, 7)):
+            bare_s = run([tool.python, "-c", "pass"]).wall_s
+            more.append(run([tool.executable, *words]).wall_s - bare_s)
+        name = f"aiperf {' '.join(words)}: more than `python -c pass`"
+        yield _row(name, "s", more, f"≤ {limit_s}", at_most(limit_s))
+
+
+def bench_memory(tool: Tool, repeats: int) -> Iterator[Row]:
+    """One run of each size is enough: memory is not a matter of luck."""
+    del repeats
+    peaks = []
+    with serving(loads.PLAIN) as server:
+        for count in (200_000, 2_000_000):
+            flags = [*loads.PLAIN_FLAGS, "--request-count", str(count)]
+            with tool.profile(server, flags, measure_memory=True) as outcome:
+                peaks.append(outcome.finished.peak_mb)
+    name = "2,000,000 against 200,000 requests: peak memory with the report"
+    yield _row(name, "MB more", [peaks[1] - peaks[0]], "≤ 150", at_most(150))
+
+
+def bench_install(tool: Tool, repeats: int) -> Iterator[Row]:
+    """A fresh environment with all mandatory dependencies, pip left out."""
+    del repeats
+    with tempfile.TemporaryDirectory(prefix="aiperf-bench-") as folder:
+        venv = Path(folder, "venv")
+        run([tool.python, "-m", "venv", "--without-pip", venv], core=None)
+        target = next((venv / "lib").iterdir()) / "site-packages"
+        pip: list[str | Path] = [tool.python, "-m", "pip", "install", "-q", "--target", target, ROOT]
+        run(pip, core=None, timeout_s=1800)
+        size = sum(path.lstat().st_blocks * 512 for path in target.rglob("*") if path.is_file())
+    yield _row("install, all mandatory dependencies", "MB", [size / MB], "≤ 260", at_most(260))
+
+
+QUICK: dict[str, Callable[[Tool, int], Iterator[Row]]] = {
+    "plain": bench_plain,
+    "coalesced": bench_coalesced,
+    "single": bench_single,
+    "accuracy": bench_accuracy,
+    "paced": bench_paced,
+    "cold": bench_cold,
+    "short": bench_short,
+    "help": bench_help,
+}
+LONG = {"memory": bench_memory, "install": bench_install}
+
+
+def machine() -> str:
+    """CPU, cores, kernel, Python: what the figures belong to."""
+    info = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    models = [line.split(":", 1)[1].strip() for line in info.splitlines() if line.startswith("model name")]
+    cpu = models[0] if models else platform.machine()
+    return f"{cpu}, {os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", help=f"comma-separated: {', '.join([*QUICK, *LONG])}")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--long", action="store_true", help="also two million requests and a fresh install")
+    parser.add_argument("--json", type=Path, help="also write the rows there")
+    parser.add_argument("--executable", type=Path, default=Path(sys.executable).with_name("aiperf"))
+    options = parser.parse_args()
+    known = QUICK | LONG
+    names = options.only.split(",") if options.only else [*QUICK, *(LONG if options.long else ())]
+    if unknown := [name for name in names if name not in known]:
+        parser.error(f"no such row: {', '.join(unknown)}")
+
+    loads.build()
+    os.sched_setaffinity(0, {SERVER_CORE})  # out of the client's way; the server's core has room
+    tool = Tool("aiperf", options.executable)
+    print(f"{machine()}; server on core 0, client on core 1; medians of {options.repeats}\n", flush=True)
+    print("| " + " | ".join(HEADER) + " |\n|" + " --- |" * len(HEADER), flush=True)
+    rows = []
+    for name in names:
+        for row in known[name](tool, options.repeats):
+            rows.append(row)
+            print("| " + " | ".join(row.cells()) + " |", flush=True)
+    if options.json:
+        text = json.dumps({"machine": machine(), "rows": [asdict(row) for row in rows]}, indent=2)
+        options.json.write_text(text + "\n", encoding="utf-8")
+    return 0 if all(row.reached for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

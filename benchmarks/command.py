@@ -1,0 +1,107 @@
+"""Runs a whole command on the client's core and says how long it took, what CPU and how much memory it used."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.server import CLIENT_CORE
+
+__all__ = ["Finished", "run"]
+
+SAMPLE_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """`cpu_s`: with all children. `peak_mb`: of the whole process tree, MB = 10⁶ bytes, sampled; 0 where not asked for."""
+
+    wall_s: float
+    cpu_s: float
+    peak_mb: float
+    stdout: str
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        return [int(child) for task in tasks for child in (task / "children").read_text(encoding="ascii").split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def _tree_bytes(pid: int) -> int:
+    """Proportional set size of a process and its descendants: shared pages are counted once."""
+    total, todo = 0, [pid]
+    while todo:
+        one = todo.pop()
+        todo += _children(one)
+        try:
+            for line in Path(f"/proc/{one}/smaps_rollup").read_text(encoding="ascii").splitlines():
+                if line.startswith("Pss:"):
+                    total += int(line.split()[1]) * 1024
+                    break
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+    return total
+
+
+def _high_water_bytes(pid: int) -> int:
+    """Highest resident size of a process so far; it only grows, so the last sample is all but exact."""
+    try:
+        for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return 0
+
+
+def run(
+    command: Sequence[str | Path],
+    *,
+    core: int | None = CLIENT_CORE,
+    cwd: Path | None = None,
+    timeout_s: float = 600.0,
+    measure_memory: bool = False,
+) -> Finished:
+    """Runs a command to its end; a failed one raises `RuntimeError` with what it wrote."""
+    affinity = ["taskset", "-c", str(core)] if core is not None else []
+    environment = os.environ | {"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "200", "HF_HUB_OFFLINE": "1"}
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    begin = time.perf_counter()
+    process = subprocess.Popen(
+        [*affinity, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=cwd, text=True, env=environment
+    )
+    peak_bytes = 0
+    done = threading.Event()
+
+    def sample() -> None:
+        nonlocal peak_bytes
+        while not done.wait(SAMPLE_S):
+            peak_bytes = max(peak_bytes, _high_water_bytes(process.pid), _tree_bytes(process.pid))
+
+    sampler = threading.Thread(target=sample, daemon=True)
+    if measure_memory:
+        sampler.start()
+    try:
+        stdout, stderr = process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise
+    finally:
+        done.set()
+    wall_s = time.perf_counter() - begin
+    if process.returncode:
+        words = " ".join(map(str, command))
+        raise RuntimeError(f"exit code {process.returncode}: {words}\n{stdout[-3000:]}\n{stderr[-5000:]}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Finished(wall_s, cpu_s, peak_bytes / 1e6, stdout)

@@ -1,0 +1,134 @@
+"""The loads both benchmarks measure: options of the server, flags of the tool, and the yardsticks that go with them."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.command import run
+from benchmarks.server import ROOT, Server, process_cpu_s, rust_binary
+
+__all__ = [
+    "ACCURACY",
+    "CHUNKS",
+    "PLAIN",
+    "SINGLE_WRITES",
+    "STREAM_FLAGS",
+    "Accuracy",
+    "bare_pacer",
+    "bare_reader",
+    "build",
+    "wrk",
+]
+
+CONNECTIONS = 64
+STREAMS = 32
+CHUNKS = 500
+PROMPT_TOKENS = 16
+
+# Prompt tokens are not counted by the server: that would be its work, not the client's.
+PLAIN: dict[str, object] = {"count": "none", "usage": "never"}
+COALESCED: dict[str, object] = {"count": "none", "coalesce": 64}
+SINGLE_WRITES: dict[str, object] = {"count": "none", "coalesce": 1}
+
+PLAIN_FLAGS = ("--concurrency", str(CONNECTIONS), "--isl", str(PROMPT_TOKENS), "--osl", "1")
+STREAM_FLAGS = ("--streaming", "--concurrency", str(STREAMS), "--isl", str(PROMPT_TOKENS), "--osl", str(CHUNKS))
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """A paced load whose truth is the ledger. Limits: mean absolute errors, ms."""
+
+    streams: int
+    gap_ms: float
+    requests: int
+    ttft_limit_ms: float
+    itl_limit_ms: float
+
+    @property
+    def server(self) -> dict[str, object]:
+        return {"ttft_ms": 50, "ttft_jitter": 0.2, "itl_ms": self.gap_ms, "itl_jitter": 0.2}
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        counts = ("--concurrency", str(self.streams), "--request-count", str(self.requests))
+        return ("--streaming", *counts, "--isl", str(PROMPT_TOKENS), "--osl", "100")
+
+
+ACCURACY = (
+    Accuracy(50, 5, 200, 0.1, 0.02),
+    Accuracy(200, 5, 800, 0.2, 0.05),
+    Accuracy(1000, 25, 2000, 0.3, 0.1),
+)
+
+
+def build() -> None:
+    """Everything native that a benchmark runs, so that no compiler disturbs a measurement."""
+    rust_binary("aiperf-sim", "serve", is_example=True)
+    for name in ("bare_reader", "bare_pacer"):
+        rust_binary("yardsticks", name)
+
+
+@contextmanager
+def _body(**fields: object) -> Iterator[Path]:
+    """A request as `aiperf profile` would send it, in a file."""
+    prompt = " ".join(["word"] * PROMPT_TOKENS)
+    body = {"model": "sim", "messages": [{"role": "user", "content": prompt}], **fields}
+    with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:
+        json.dump(body, file)
+        file.flush()
+        yield Path(file.name)
+
+
+def wrk(server: Server, seconds: float) -> float:
+    """Requests per second of `wrk -t1 -c64`, replies of one token."""
+    with _body(max_completion_tokens=1) as body:
+        command: list[str | Path] = [
+            "wrk",
+            "-t1",
+            f"-c{CONNECTIONS}",
+            f"-d{max(1, round(seconds))}s",
+            "-s",
+            ROOT / "benchmarks" / "post.lua",
+        ]
+        finished = run([*command, f"{server.url}/v1/chat/completions", "--", body])
+    if "Non-2xx" in finished.stdout:
+        raise RuntimeError(f"wrk was refused:\n{finished.stdout}")
+    found = re.search(r"Requests/sec:\s+([\d.]+)", finished.stdout)
+    if found is None:
+        raise RuntimeError(f"wrk says no rate:\n{finished.stdout}")
+    return float(found[1])
+
+
+def bare_reader(server: Server, seconds: float) -> tuple[float, float]:
+    """Chunks per second that a loop reading bytes gets, and the server's CPU meanwhile."""
+    binary = rust_binary("yardsticks", "bare_reader")
+    options = {"include_usage": True}
+    with _body(stream=True, stream_options=options, max_completion_tokens=CHUNKS, ignore_eos=True) as body:
+        before_s = process_cpu_s(server.pid)
+        words: list[str | Path] = [
+            "--addr",
+            server.address,
+            "--body",
+            body,
+            "--connections",
+            str(STREAMS),
+            "--seconds",
+            str(seconds),
+        ]
+        finished = run([binary, *words, "--warmup", "0.3"])
+        server_s = process_cpu_s(server.pid) - before_s
+    said = json.loads(finished.stdout)
+    chunks = said["bytes"] / said["bytes_per_response"] * CHUNKS
+    return chunks / said["seconds"], server_s / (said["seconds"] + 0.3)
+
+
+def bare_pacer(rate_per_s: float, seconds: float) -> float:
+    """p99 of the lag of a loop that only sleeps to deadlines, ms."""
+    finished = run([rust_binary("yardsticks", "bare_pacer"), "--rate", str(rate_per_s), "--seconds", str(seconds)])
+    return float(json.loads(finished.stdout)["p99_us"]) / 1e3

@@ -1,0 +1,115 @@
+"""`aiperf profile` as a whole command, ours or the other one: same flags, same files read back."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.command import Finished, run
+from benchmarks.server import Server
+
+__all__ = ["Outcome", "Tool", "compare_with_ledger"]
+
+ALWAYS = ("--model", "sim", "--endpoint-type", "chat", "--tokenizer", "builtin", "--random-seed", "1", "--ui", "none")
+LEDGER_S = 10.0
+QUIET = ("--no-server-metrics", "--no-gpu-telemetry")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one run left behind. `server_cpu`: CPU time of the server over the measured time, 1.0 is a whole core."""
+
+    summary: dict[str, Any]
+    finished: Finished
+    folder: Path
+    server_cpu: float
+
+    def value(self, tag: str, stat: str = "avg") -> float:
+        """A metric of the summary; `KeyError` names the tag where it is missing."""
+        return float(self.summary[tag][stat])
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Lines of `profile_export.jsonl` without failed ones."""
+        with (self.folder / "profile_export.jsonl").open(encoding="utf-8") as lines:
+            for line in lines:
+                record = json.loads(line)
+                if record.get("error") is None:
+                    yield record
+
+    def send_lags_ms(self) -> list[float]:
+        """Start of each request minus when it was due, ms, in ascending order."""
+        return sorted(
+            (r["metadata"]["request_start_ns"] - r["metadata"]["credit_issued_ns"]) / 1e6 for r in self.records()
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """One of the two tools, by its executable."""
+
+    name: str
+    executable: Path
+
+    @property
+    def python(self) -> Path:
+        return self.executable.with_name("python")
+
+    @contextmanager
+    def profile(self, server: Server, flags: Sequence[str], *, measure_memory: bool = False) -> Iterator[Outcome]:
+        """Runs `aiperf profile`; the run directory lives as long as the block."""
+        with tempfile.TemporaryDirectory(prefix="aiperf-bench-") as folder:
+            artifacts = Path(folder, "run")
+            command: list[str | Path] = [
+                self.executable,
+                "profile",
+                "--url",
+                server.url,
+                *ALWAYS,
+                *QUIET,
+                "--artifact-dir",
+                artifacts,
+                *flags,
+            ]
+            before_s = server.cpu_s
+            finished = run(command, cwd=Path(folder), measure_memory=measure_memory)
+            server_s = server.cpu_s - before_s
+            summary = json.loads((artifacts / "profile_export_aiperf.json").read_text(encoding="utf-8"))
+            duration_s = summary["benchmark_duration"]["avg"]
+            yield Outcome(summary, finished, artifacts, server_s / duration_s)
+
+
+def _ledger_rows(ledger: Path, at_least: int) -> dict[str, dict[str, Any]]:
+    """Rows by request id, once the server has written as many as were received (it flushes every 100 ms)."""
+    deadline = time.monotonic() + LEDGER_S
+    while True:
+        lines = ledger.read_bytes().splitlines(keepends=True)
+        if len(lines) >= at_least and lines[-1].endswith(b"\n"):
+            return {row["request_id"]: row for row in map(json.loads, lines)}
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"the ledger has {len(lines)} rows after {LEDGER_S} s, the client {at_least}")
+        time.sleep(0.05)
+
+
+def compare_with_ledger(outcome: Outcome, ledger: Path) -> tuple[float, float]:
+    """Mean |TTFT error| and mean |ITL error|, ms: what the tool says of a request minus what the server did.
+
+    The server's TTFT is first write − request read, its ITL (last write − first write) / (tokens − 1), both by its own clock.
+    """
+    records = list(outcome.records())
+    rows = _ledger_rows(ledger, len(records))
+    ttft_ms, itl_ms = [], []
+    for record in records:
+        row = rows[record["metadata"]["x_request_id"]]
+        real_ttft_ns = row["first_ns"] - row["received_ns"]
+        real_itl_ns = (row["last_ns"] - row["first_ns"]) / (row["sent_tokens"] - 1)
+        metrics = record["metrics"]
+        ttft_ms.append(abs(metrics["time_to_first_token"]["value"] - real_ttft_ns / 1e6))
+        itl_ms.append(abs(metrics["inter_token_latency"]["value"] - real_itl_ns / 1e6))
+    return statistics.fmean(ttft_ms), statistics.fmean(itl_ms)
