@@ -1,35 +1,45 @@
 """Metrics: functions over record columns, each with a tag, a unit, a direction, a provenance and a formula.
 
-A per-request metric returns (rows,) float64 in its base unit, NaN where it does not exist. A scalar metric returns one
-float. The decorator registers them; `METRICS` lists them by tag. Modules in this package are imported by `load_all`.
+The decorator registers a function; `METRICS` lists them by tag after `load_all()`. What a function takes and returns
+depends on its kind:
+
+* request: `(MetricContext) -> (rows,) float64` in the base unit, NaN where the value does not exist
+* scalar: `(MetricContext) -> float`, NaN if absent
+* chunks: `(ContentPiece) -> (values,) float64`, pooled over all chunks
+* weighted: `(Sweep) -> (intervals,) float64`, the value of a step function; NaN where the time does not count
 """
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from functools import cache
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aiperf.records import Columns
 from aiperf.units import UNITS, Unit
 
-__all__ = ["METRICS", "Metric", "metric"]
+__all__ = ["METRICS", "Bools", "Floats", "Ints", "Kind", "Metric", "Table", "load_all", "metric"]
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+_F = TypeVar("_F", bound=Callable[..., "Floats | float"])
 Kind = Literal["request", "scalar", "chunks", "weighted"]
-"""request: one value per request. scalar: one value per run. chunks: values pooled over chunks. weighted: time-weighted."""
+Table = Literal["main", "effective", "active", "usage", "http"]
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """`console_order`: row in the table, None hides it there. `formula`, `source` and the docstring are what `explain` prints.
+    """`console_order`: row in the table `table`, None hides it on screen. `formula` and `doc` are what `explain` prints.
 
     `provenance`: what its value rests on: "client clock", "tokens" (see the run's token provenance), "server usage", ….
     `flags`: "internal", "experimental" (not exported), "no_individual" (not in the JSONL), "errors" (rows that failed),
-    "needs_streaming".
+    "needs_streaming", "nearest_rank" (percentiles by nearest rank, infinite values allowed).
     """
 
     tag: str
@@ -43,6 +53,11 @@ class Metric:
     formula: str
     doc: str
     flags: frozenset[str]
+    table: Table = "main"
+
+    @property
+    def is_exported(self) -> bool:
+        return not self.flags & {"internal", "experimental"}
 
 
 METRICS: dict[str, Metric] = {}
@@ -59,17 +74,27 @@ def metric(
     provenance: str = "client clock",
     formula: str,
     flags: tuple[str, ...] = (),
-) -> Callable[[Callable[..., Floats | float]], Callable[..., Floats | float]]:
+    table: Table = "main",
+) -> Callable[[_F], _F]:
     """Register the decorated function as the metric `tag`; its docstring is the definition and names the source."""
 
-    def register(function: Callable[..., Floats | float]) -> Callable[..., Floats | float]:
+    def register(function: _F) -> _F:
         METRICS[tag] = Metric(
             tag, header, UNITS[unit], kind, function, console_order, larger_is_better, provenance, formula,
-            (function.__doc__ or "").strip(), frozenset(flags),
+            (function.__doc__ or "").strip(), frozenset(flags), table,
         )  # fmt: skip
         return function
 
     return register
 
 
-_ = Columns
+@cache
+def load_all() -> dict[str, Metric]:
+    """All metrics by tag: imports every module of this package (and those behind the entry points `aiperf.metrics`)."""
+    from importlib.metadata import entry_points
+
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+    for entry in entry_points(group="aiperf.metrics"):
+        entry.load()
+    return METRICS

@@ -1,0 +1,75 @@
+"""Error-adjusted latencies: a failed request counts as infinitely slow. Only where there are failures; as AIPerf 0.13."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aiperf.metrics import Floats, metric
+from aiperf.metrics.context import MetricContext
+
+__all__ = ["adjusted"]
+
+_FLAGS = ("no_individual", "nearest_rank")
+
+
+def adjusted(r: MetricContext, tag: str) -> Floats:
+    """The metric's values with +inf for failed requests; all NaN if no request failed.
+
+    Cancelled requests are left out (AIPerf counts them as infinite too).
+    """
+    if not r.failed.any():
+        return r.absent()
+    return np.where(r.failed, np.inf, r.value(tag))
+
+
+@metric(
+    "adj_time_to_first_token",
+    header="Time to First Token (error-adjusted)",
+    unit="ns",
+    console_order=2000,
+    formula="time_to_first_token; failed requests: ∞; nearest-rank percentiles",
+    flags=(*_FLAGS, "needs_streaming"),
+)
+def adj_time_to_first_token(r: MetricContext) -> Floats:
+    """Time to first token with failures as infinite; no average exists, percentiles up to the failed share do."""
+    return adjusted(r, "time_to_first_token") if r.options.streaming else r.absent()
+
+
+@metric(
+    "adj_request_latency",
+    header="Request Latency (error-adjusted)",
+    unit="ns",
+    console_order=2010,
+    formula="request_latency; failed requests: ∞; nearest-rank percentiles",
+    flags=_FLAGS,
+)
+def adj_request_latency(r: MetricContext) -> Floats:
+    """Request latency with failures as infinite."""
+    return adjusted(r, "request_latency")
+
+
+@metric(
+    "adj_decode_duration",
+    header="Decode Duration (error-adjusted)",
+    unit="ns",
+    console_order=2020,
+    formula="decode_duration; failed requests: ∞; nearest-rank percentiles",
+    flags=(*_FLAGS, "needs_streaming"),
+)
+def adj_decode_duration(r: MetricContext) -> Floats:
+    """Decode duration with failures as infinite."""
+    return adjusted(r, "decode_duration") if r.options.streaming else r.absent()
+
+
+@metric(
+    "adj_inter_token_latency",
+    header="Inter Token Latency (error-adjusted)",
+    unit="ns",
+    console_order=2030,
+    formula="inter_token_latency; failed requests: ∞; nearest-rank percentiles",
+    flags=(*_FLAGS, "needs_streaming"),
+    provenance="client clock, tokens",
+)
+def adj_inter_token_latency(r: MetricContext) -> Floats:
+    """Inter-token latency with failures as infinite."""
+    return adjusted(r, "inter_token_latency") if r.options.streaming else r.absent()

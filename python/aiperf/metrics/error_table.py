@@ -1,0 +1,135 @@
+"""The errors of a run, grouped: code, type and message as AIPerf writes them, and words a person reads."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+import numpy as np
+
+from aiperf.errors import ErrorKind
+from aiperf.metrics import Bools
+from aiperf.records import Columns
+
+__all__ = ["ERROR_TYPES", "ERROR_WORDS", "ErrorGroup", "error_code", "error_type", "group_errors", "success_text"]
+
+_LONGEST_MESSAGE: Final = 2000
+
+ERROR_TYPES: Final[dict[ErrorKind, tuple[int | None, str]]] = {
+    ErrorKind.CONNECT: (None, "ClientConnectorError"),
+    ErrorKind.TLS: (None, "ClientConnectorSSLError"),
+    ErrorKind.TIMEOUT: (None, "TimeoutError"),
+    ErrorKind.CUT: (None, "ClientPayloadError"),
+    ErrorKind.MALFORMED: (None, "InvalidResponseError"),
+    ErrorKind.ERROR_IN_REPLY: (502, "SSEResponseError"),
+    ErrorKind.EMPTY_REPLY: (None, "InvalidInferenceResultError"),
+    ErrorKind.CANCELLED: (499, "RequestCancellationError"),
+    ErrorKind.DNS: (None, "ClientConnectorDNSError"),
+    ErrorKind.FD_LIMIT: (None, "TooManyOpenFilesError"),
+    ErrorKind.PORT_EXHAUSTED: (None, "PortsExhaustedError"),
+    ErrorKind.SEND: (0, "RequestSendError"),
+    ErrorKind.CONNECT_TIMEOUT: (0, "RequestSendTimeout"),
+    ErrorKind.GRACE: (499, "RequestCancellationError"),
+    ErrorKind.INTERRUPTED: (499, "RequestCancellationError"),
+    ErrorKind.CONTEXT_OVERFLOW: (400, "ContextOverflowError"),
+    ErrorKind.DEPENDENCY: (None, "DependencyError"),
+}
+"""Code and type of the `error` object where the HTTP status does not give them; AIPerf's names where it has one."""
+
+ERROR_WORDS: Final[dict[ErrorKind, str]] = {
+    ErrorKind.OK: "ok",
+    ErrorKind.CONNECT: "connection failed",
+    ErrorKind.TLS: "TLS failed",
+    ErrorKind.TIMEOUT: "timed out",
+    ErrorKind.HTTP_STATUS: "HTTP error",
+    ErrorKind.CUT: "reply cut off",
+    ErrorKind.MALFORMED: "malformed reply",
+    ErrorKind.ERROR_IN_REPLY: "error in reply",
+    ErrorKind.EMPTY_REPLY: "empty reply",
+    ErrorKind.CANCELLED: "cancelled",
+    ErrorKind.DNS: "name not resolved",
+    ErrorKind.FD_LIMIT: "too many open files",
+    ErrorKind.PORT_EXHAUSTED: "no free port",
+    ErrorKind.SEND: "sending failed",
+    ErrorKind.CONNECT_TIMEOUT: "connecting timed out",
+    ErrorKind.GRACE: "cut off by the grace period",
+    ErrorKind.INTERRUPTED: "interrupted",
+    ErrorKind.CONTEXT_OVERFLOW: "context length exceeded",
+    ErrorKind.DEPENDENCY: "earlier turn failed",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorGroup:
+    """Failed requests with one kind, code and message. `words`: the kind, or `HTTP 503` for plain status errors."""
+
+    kind: ErrorKind
+    code: int | None
+    type: str
+    message: str
+    count: int
+
+    @property
+    def words(self) -> str:
+        return f"HTTP {self.code}" if self.kind is ErrorKind.HTTP_STATUS and self.code else ERROR_WORDS[self.kind]
+
+
+def error_code(kind: ErrorKind, status: int | None) -> int | None:
+    """The HTTP status of a refused request, else the kind's code."""
+    if kind in (ErrorKind.HTTP_STATUS, ErrorKind.CONTEXT_OVERFLOW) and status and status >= 400:
+        return status
+    return ERROR_TYPES.get(kind, (None, ""))[0]
+
+
+def error_type(kind: ErrorKind, status: int | None) -> str:
+    """The reason phrase of a refused request, else the kind's type."""
+    if kind in (ErrorKind.HTTP_STATUS, ErrorKind.CONTEXT_OVERFLOW) and status and status >= 400:
+        try:
+            return HTTPStatus(status).phrase
+        except ValueError:
+            return f"HTTP {status}"
+    return ERROR_TYPES.get(kind, (None, "HTTPError"))[1]
+
+
+def group_errors(columns: Columns, mask: Bools) -> tuple[ErrorGroup, ...]:
+    """Rows of `mask` grouped by kind, code and message, largest group first."""
+    index = np.flatnonzero(mask)
+    if not len(index):
+        return ()
+    kinds, statuses = columns.scalar("error_kind")[index], columns.scalar("status")[index]
+    texts = columns.strings("error_message")
+    # A loop over failed requests only: messages are Python strings in any case.
+    counted = Counter(
+        (int(kind), int(status) if status == status else 0, (texts[row] or "")[:_LONGEST_MESSAGE])  # noqa: PLR0124
+        for row, kind, status in zip(index.tolist(), kinds.tolist(), statuses.tolist(), strict=True)
+    )
+    groups = [
+        ErrorGroup(
+            ErrorKind(kind), error_code(ErrorKind(kind), status), error_type(ErrorKind(kind), status),
+            message or ERROR_WORDS[ErrorKind(kind)], count,
+        )
+        for (kind, status, message), count in counted.items()
+    ]  # fmt: skip
+    return tuple(sorted(groups, key=lambda g: (-g.count, g.kind, g.message)))
+
+
+def success_text(ok: int, groups: Sequence[ErrorGroup]) -> str:
+    """`Success Rate: 95.8% (75 errors: 75 context length exceeded)`; `–` if no request came to an end."""
+    failed = sum(g.count for g in groups)
+    if ok + failed == 0:
+        return "Success Rate: –"
+    share = 100 * ok / (ok + failed)
+    digits = 1
+    # 99.96 % is not 100.0 %: more digits until it no longer looks perfect.
+    while failed and ok and digits < 9 and float(f"{share:.{digits}f}") in (0.0, 100.0):
+        digits += 1
+    text = f"{share:g}" if share in (0.0, 100.0) else f"{share:.{digits}f}"
+    words = Counter[str]()
+    for group in groups:
+        words[group.words] += group.count
+    parts = ", ".join(f"{count:,} {word}" for word, count in words.most_common())
+    noun = "error" if failed == 1 else "errors"
+    return f"Success Rate: {text}% ({failed:,} {noun}{': ' + parts if parts else ''})"

@@ -1,0 +1,300 @@
+"""Latencies of a request, ns, successful requests only. The start is `MetricContext.start`; effective_*: the scheduled time."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aiperf.metrics import Floats, metric
+from aiperf.metrics.chunks import ContentPiece
+from aiperf.metrics.context import MetricContext, divide
+
+__all__ = ["inter_chunk_latency", "inter_token_latency", "request_latency", "time_to_first_token"]
+
+
+def _since(r: MetricContext, moment: Floats, start: Floats) -> Floats:
+    return r.ok_only(moment - start)
+
+
+@metric(
+    "time_to_first_token",
+    header="Time to First Token",
+    unit="ns",
+    console_order=100,
+    formula="first content chunk − start",
+    flags=("needs_streaming",),
+)
+def time_to_first_token(r: MetricContext) -> Floats:
+    """From the start to the first chunk with text, reasoning or a tool call; role-only chunks do not count.
+
+    Stamped by the kernel where it can. Same as vLLM's and AIPerf's TTFT.
+    """
+    return _since(r, r.first_content, r.start) if r.options.streaming else r.absent()
+
+
+@metric(
+    "time_to_second_token",
+    header="Time to Second Token",
+    unit="ns",
+    console_order=200,
+    formula="second content chunk − first content chunk",
+    flags=("needs_streaming",),
+)
+def time_to_second_token(r: MetricContext) -> Floats:
+    """Gap between the first two content chunks; none with fewer than two. As AIPerf; 0 if both came in one read."""
+    if r.chunks is None or not r.options.streaming:
+        return r.absent()
+    return r.ok_only(r.chunks.rows.second_content - r.first_content)
+
+
+@metric(
+    "time_to_first_output_token",
+    header="Time to First Output Token",
+    unit="ns",
+    console_order=210,
+    formula="first non-reasoning content − start",
+    flags=("needs_streaming",),
+)
+def time_to_first_output_token(r: MetricContext) -> Floats:
+    """From the start to the first chunk a user sees: text or a tool call, not hidden reasoning."""
+    return _since(r, r.column("first_output"), r.start) if r.options.streaming else r.absent()
+
+
+@metric(
+    "request_latency",
+    header="Request Latency",
+    unit="ns",
+    console_order=300,
+    formula="last content chunk − start (whole replies: end of the reply − start)",
+)
+def request_latency(r: MetricContext) -> Floats:
+    """From the start to the last content chunk; a usage-only chunk and [DONE] after it do not count."""
+    return _since(r, r.finish, r.start)
+
+
+@metric(
+    "decode_duration",
+    header="Decode Duration",
+    unit="ns",
+    console_order=350,
+    formula="request_latency − time_to_first_token",
+    flags=("needs_streaming",),
+)
+def decode_duration(r: MetricContext) -> Floats:
+    """From the first to the last content chunk."""
+    return r.value("request_latency") - r.value("time_to_first_token")
+
+
+@metric(
+    "inter_token_latency",
+    header="Inter Token Latency",
+    unit="ns",
+    console_order=400,
+    formula="(request_latency − time_to_first_token) / (OSL − 1)",
+    flags=("needs_streaming",),
+    provenance="client clock, tokens",
+)
+def inter_token_latency(r: MetricContext) -> Floats:
+    """Mean time per output token after the first; none if OSL < 2. Same as vLLM's TPOT.
+
+    With --per-chunk-usage the divisor is OSL − tokens of the first chunk (right when the first chunk bundles several).
+    vLLM's "ITL" is the list of gaps, here inter_chunk_latency.
+    """
+    osl = r.value("output_sequence_length")
+    first = 1.0 if not r.options.per_chunk_tokens else r.value("first_chunk_tokens")
+    divisor = osl - first
+    return np.where((osl >= 2) & (divisor > 1e-9), divide(r.value("decode_duration"), divisor), np.nan)
+
+
+@metric(
+    "time_per_decoded_token",
+    header="Time per Decoded Token",
+    unit="ns",
+    formula="(request_latency − time_to_first_token) / (OSL − tokens of the first chunk)",
+    flags=("needs_streaming",),
+    provenance="client clock, tokens",
+)
+def time_per_decoded_token(r: MetricContext) -> Floats:
+    """Inter-token latency that does not assume one token in the first chunk: its tokens are estimated from its share of the text.
+
+    Equal to inter_token_latency when the first chunk holds one token; larger when it bundles several. Ours, not AIPerf's.
+    """
+    decoded = r.value("output_sequence_length") - r.value("first_chunk_tokens")
+    return np.where(decoded >= 0.5, divide(r.value("decode_duration"), decoded), np.nan)
+
+
+@metric(
+    "inter_chunk_latency",
+    header="Inter Chunk Latency",
+    unit="ns",
+    kind="chunks",
+    formula="gaps between consecutive content chunks of a request, pooled over all requests",
+    flags=("needs_streaming",),
+)
+def inter_chunk_latency(piece: ContentPiece) -> Floats:
+    """Gaps between content chunks (a chunk is not a token). 0 for chunks that came in one read: see the merged share."""
+    return piece.gaps.astype(np.float64)
+
+
+@metric(
+    "effective_latency",
+    header="Effective Latency (CO-aware)",
+    unit="ns",
+    console_order=100,
+    table="effective",
+    formula="last content chunk − scheduled",
+    flags=("no_individual",),
+)
+def effective_latency(r: MetricContext) -> Floats:
+    """Request latency from when the request should have been sent: waiting in the client counts (coordinated omission).
+
+    Successful requests only; AIPerf's includes failed ones, whose fast errors lower it.
+    """
+    return _since(r, r.finish, r.scheduled)
+
+
+@metric(
+    "effective_time_to_first_token",
+    header="Effective Time to First Token",
+    unit="ns",
+    console_order=110,
+    table="effective",
+    formula="first content chunk − scheduled",
+    flags=("no_individual", "needs_streaming"),
+)
+def effective_time_to_first_token(r: MetricContext) -> Floats:
+    """Time to first token from when the request should have been sent."""
+    return _since(r, r.first_content, r.scheduled) if r.options.streaming else r.absent()
+
+
+@metric(
+    "effective_time_to_first_output_token",
+    header="Effective Time to First Output Token",
+    unit="ns",
+    console_order=120,
+    table="effective",
+    formula="first non-reasoning content − scheduled",
+    flags=("no_individual", "needs_streaming"),
+)
+def effective_time_to_first_output_token(r: MetricContext) -> Floats:
+    """Time to first visible token from when the request should have been sent."""
+    return _since(r, r.column("first_output"), r.scheduled) if r.options.streaming else r.absent()
+
+
+@metric(
+    "credit_to_start_latency",
+    header="Credit-to-Start Latency",
+    unit="ns",
+    formula="start − scheduled",
+    flags=("no_individual",),
+)
+def credit_to_start_latency(r: MetricContext) -> Floats:
+    """How late a request was sent, all requests that were: waiting for a slot, for a connection, for the client."""
+    return r.start - r.scheduled
+
+
+@metric(
+    "credit_drop_latency",
+    header="Credit Drop Latency",
+    unit="ns",
+    formula="started − scheduled",
+    flags=("internal",),
+)
+def credit_drop_latency(r: MetricContext) -> Floats:
+    """From the due time to the moment work on the request began."""
+    return r.column("started") - r.scheduled
+
+
+@metric(
+    "longest_stall",
+    header="Longest Stall",
+    unit="ns",
+    formula="largest gap between content chunks of the request",
+    flags=("needs_streaming", "no_individual"),
+)
+def longest_stall(r: MetricContext) -> Floats:
+    """The longest time a reader of the stream waited for more text. Ours."""
+    return r.absent() if r.chunks is None else r.ok_only(r.chunks.rows.longest_gap)
+
+
+@metric(
+    "stream_setup_latency",
+    header="Stream Setup Latency",
+    unit="ns",
+    formula="response headers − start",
+    flags=("experimental", "needs_streaming"),
+)
+def stream_setup_latency(r: MetricContext) -> Floats:
+    """From the start to the complete response header."""
+    return _since(r, r.column("headers"), r.start) if r.options.streaming else r.absent()
+
+
+@metric(
+    "stream_prefill_latency",
+    header="Stream Prefill Latency",
+    unit="ns",
+    formula="time_to_first_token − stream_setup_latency",
+    flags=("experimental", "needs_streaming"),
+)
+def stream_prefill_latency(r: MetricContext) -> Floats:
+    """From the response header to the first token."""
+    return r.value("time_to_first_token") - r.value("stream_setup_latency")
+
+
+@metric(
+    "network_rtt",
+    header="Network Round Trip",
+    unit="ns",
+    formula="the kernel's smoothed round-trip time of the connection (TCP_INFO) at the end of the request",
+    provenance="kernel",
+    flags=("no_individual",),
+)
+def network_rtt(r: MetricContext) -> Floats:
+    """Round trip between client and server; none on Unix sockets and systems without TCP_INFO."""
+    return r.column("rtt_ns")
+
+
+def _minus_rtt(r: MetricContext, tag: str) -> Floats:
+    rtt = r.column("rtt_ns")
+    known = rtt[~np.isnan(rtt)]
+    if not len(known):
+        return r.absent()
+    return np.maximum(r.value(tag) - known.mean(), 0.0)
+
+
+@metric(
+    "network_adjusted_request_latency",
+    header="Network-adjusted Request Latency",
+    unit="ns",
+    formula="max(0, request_latency − mean network_rtt)",
+    provenance="client clock, kernel",
+    flags=("no_individual",),
+)
+def network_adjusted_request_latency(r: MetricContext) -> Floats:
+    """Request latency less one mean round trip: what the server took."""
+    return _minus_rtt(r, "request_latency")
+
+
+@metric(
+    "network_adjusted_time_to_first_token",
+    header="Network-adjusted Time to First Token",
+    unit="ns",
+    formula="max(0, time_to_first_token − mean network_rtt)",
+    provenance="client clock, kernel",
+    flags=("no_individual", "needs_streaming"),
+)
+def network_adjusted_time_to_first_token(r: MetricContext) -> Floats:
+    """Time to first token less one mean round trip: what the server took."""
+    return _minus_rtt(r, "time_to_first_token")
+
+
+@metric(
+    "network_adjusted_time_to_first_output_token",
+    header="Network-adjusted Time to First Output Token",
+    unit="ns",
+    formula="max(0, time_to_first_output_token − mean network_rtt)",
+    provenance="client clock, kernel",
+    flags=("no_individual", "needs_streaming"),
+)
+def network_adjusted_time_to_first_output_token(r: MetricContext) -> Floats:
+    """Time to first visible token less one mean round trip."""
+    return _minus_rtt(r, "time_to_first_output_token")

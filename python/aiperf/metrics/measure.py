@@ -1,0 +1,116 @@
+"""From rows to results: the pass over the chunks, then every metric's statistics, in the units users see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from aiperf.metrics import METRICS, Bools, Floats, Metric, load_all
+from aiperf.metrics.chunks import Accumulator, ChunkFacts, scan_rows
+from aiperf.metrics.context import MetricContext, MetricOptions
+from aiperf.metrics.stats import (
+    STANDARD_PERCENTILES,
+    TAIL_PERCENTILES,
+    Stats,
+    compute_stats,
+    nearest_rank_stats,
+    scalar_stats,
+    weighted_stats,
+)
+from aiperf.metrics.sweep import Sweep, build_sweep, flow_for
+from aiperf.records import Columns
+
+__all__ = ["Result", "Results", "build_context", "measure", "request_stats", "rows_of", "shown", "wanted_percentiles"]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A metric's statistics, in its shown unit."""
+
+    metric: Metric
+    stats: Stats
+
+    @property
+    def tag(self) -> str:
+        return self.metric.tag
+
+    @property
+    def unit(self) -> str:
+        return self.metric.unit.shown
+
+
+Results = Mapping[str, Result]
+
+
+def wanted_percentiles(extra: Sequence[float] = ()) -> tuple[float, ...]:
+    """AIPerf's nine, the tail, and those asked for; ascending."""
+    return tuple(sorted({*STANDARD_PERCENTILES, *TAIL_PERCENTILES, *extra}))
+
+
+def rows_of(columns: Columns, mask: Bools) -> Columns:
+    """The rows where `mask` is true; the same columns if all are. Columns of the whole are not kept in memory for it."""
+    if mask.all():
+        return columns
+    index = np.flatnonzero(mask)
+    return replace(columns.select(mask), load=lambda name: columns.load(name)[index])
+
+
+def build_context(
+    columns: Columns, options: MetricOptions, more: Sequence[Accumulator] = (), stall_ns: int | None = None
+) -> tuple[MetricContext, Sweep | None]:
+    """A context with its chunk facts, and the step functions over its run; one pass over the chunks."""
+    load_all()
+    r = MetricContext(columns, options)
+    num_chunks = float(np.nansum(r.num_content_chunks)) if options.streaming else 0.0
+    flow = flow_for(r, num_chunks)
+    facts: ChunkFacts | None = None
+    if options.streaming:
+        facts = scan_rows(columns, r.ok, (flow, *more), stall_ns)
+    r.chunks = facts
+    return r, build_sweep(r, flow)
+
+
+def shown(metric: Metric, values: Floats) -> Floats:
+    """Values in the unit users see."""
+    return values if metric.unit.divisor == 1 else values / metric.unit.divisor
+
+
+def request_stats(metric: Metric, values: Floats, percentiles: Sequence[float]) -> Stats | None:
+    """Statistics of a request metric's values (in the base unit), in the shown unit."""
+    compute = nearest_rank_stats if "nearest_rank" in metric.flags else compute_stats
+    return compute(shown(metric, values), percentiles)
+
+
+def measure(
+    r: MetricContext,
+    sweep: Sweep | None,
+    percentiles: Sequence[float] = STANDARD_PERCENTILES,
+    *,
+    internal: bool = False,
+) -> dict[str, Result]:
+    """Every metric that exists here, by tag; internal and experimental ones only if asked for."""
+    results: dict[str, Result] = {}
+    for tag, metric in load_all().items():
+        if not internal and not metric.is_exported:
+            continue
+        if "needs_streaming" in metric.flags and not r.options.streaming:
+            continue
+        stats: Stats | None = None
+        match metric.kind:
+            case "request":
+                stats = request_stats(metric, r.value(tag), percentiles)
+            case "scalar":
+                stats = scalar_stats(float(np.asarray(metric.compute(r))) / metric.unit.divisor)
+            case "chunks":
+                if r.chunks is not None:
+                    stats = r.chunks.gaps.stats(metric.unit.divisor, percentiles)
+            case "weighted":
+                if sweep is not None:
+                    values = np.asarray(metric.compute(sweep), dtype=np.float64)
+                    stats = weighted_stats(shown(metric, values), sweep.widths)
+        if stats is not None:
+            results[tag] = Result(metric, stats)
+        r.forget(tag)
+    return {tag: results[tag] for tag in METRICS if tag in results}

@@ -1,0 +1,145 @@
+"""Statistics of one metric: mean, extremes, deviation, percentiles; in the unit users see.
+
+Percentiles interpolate linearly between order statistics exactly as `numpy.percentile` does (to the last bit), std is the
+population's (ddof 0): both as AIPerf. Each column is sorted once for all of its percentiles.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from aiperf.metrics import Floats
+
+__all__ = [
+    "STANDARD_PERCENTILES",
+    "TAIL_PERCENTILES",
+    "WEIGHTED_PERCENTILES",
+    "Stats",
+    "compute_stats",
+    "nearest_rank_stats",
+    "needed_count",
+    "percentile_name",
+    "percentiles_of_sorted",
+    "scalar_stats",
+    "weighted_stats",
+]
+
+STANDARD_PERCENTILES: Final = (1.0, 5.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0)
+TAIL_PERCENTILES: Final = (99.9, 99.99)
+WEIGHTED_PERCENTILES: Final = (50.0, 90.0, 95.0, 99.0)
+_BEYOND: Final = 10
+"""A tail percentile is supported when at least this many values lie beyond it (p99.9: 10,000 values)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """None: does not exist (never 0 or NaN). `percentiles`: by percentile; None where the count does not support it.
+
+    `error`: relative error bound of the percentiles (0 when exact). `count`, `sum`: only for per-request and chunk metrics.
+    """
+
+    avg: float | None = None
+    min: float | None = None
+    max: float | None = None
+    std: float | None = None
+    sum: float | None = None
+    count: int | None = None
+    percentiles: Mapping[float, float | None] = field(default_factory=dict)
+    error: float = 0.0
+
+    def get(self, name: str) -> float | None:
+        """A statistic by its key: `avg`, `min`, `max`, `std`, `sum`, `count`, `p99`, `p99.9`."""
+        if name.startswith("p") and name[1:2].isdigit():
+            return self.percentiles.get(float(name[1:]))
+        return {
+            "avg": self.avg, "mean": self.avg, "min": self.min, "max": self.max, "std": self.std, "sum": self.sum,
+            "count": None if self.count is None else float(self.count),
+        }.get(name)  # fmt: skip
+
+
+def percentile_name(percentile: float) -> str:
+    """99.0 → `p99`, 99.9 → `p99.9`."""
+    return f"p{percentile:g}"
+
+
+def needed_count(percentile: float) -> int:
+    """Values needed for a percentile above p99, else 1: at least ten beyond it."""
+    return 1 if percentile <= 99 else math.ceil(round(_BEYOND / (1 - percentile / 100), 6))
+
+
+def percentiles_of_sorted(ordered: Floats, percentiles: Sequence[float]) -> list[float]:
+    """Linear interpolation as `numpy.percentile(values, percentiles)`; `ordered` ascending, not empty, finite."""
+    virtual = np.asarray(percentiles, dtype=np.float64) / 100 * (len(ordered) - 1)
+    low = np.floor(virtual).astype(np.int64)
+    high = np.minimum(low + 1, len(ordered) - 1)
+    a, b, t = ordered[low], ordered[high], virtual - low
+    # numpy's lerp: from the nearer end, so that t = 1 gives b exactly.
+    result = np.where(t >= 0.5, b - (b - a) * (1 - t), a + (b - a) * t)
+    return [float(v) for v in result]
+
+
+def compute_stats(values: Floats, percentiles: Sequence[float] = STANDARD_PERCENTILES) -> Stats | None:
+    """Statistics of the finite values, in the unit of `values`; None if there are none."""
+    kept = values[np.isfinite(values)]
+    if not len(kept):
+        return None
+    mean, std, total = float(kept.mean()), float(kept.std()), float(kept.sum())
+    kept.sort()
+    count = len(kept)
+    asked = [p for p in percentiles if count >= needed_count(p)]
+    found: dict[float, float | None] = dict.fromkeys(percentiles)
+    found.update(zip(asked, percentiles_of_sorted(kept, asked), strict=True))
+    # The mean of equal values may differ from them in the last bit; it must not leave [min, max].
+    mean = min(max(mean, float(kept[0])), float(kept[-1]))
+    return Stats(mean, float(kept[0]), float(kept[-1]), std, total, count, found)
+
+
+def nearest_rank_stats(values: Floats, percentiles: Sequence[float] = STANDARD_PERCENTILES) -> Stats | None:
+    """Nearest-rank percentiles of values that may be +inf; what is infinite is None. None if there are no values."""
+    kept = values[~np.isnan(values)]
+    if not len(kept):
+        return None
+    kept.sort()
+    count = len(kept)
+    found: dict[float, float | None] = {}
+    for p in percentiles:
+        value = float(kept[max(0, math.ceil(round(p / 100 * count, 9)) - 1)])
+        found[p] = value if math.isfinite(value) and count >= needed_count(p) else None
+    finite = bool(np.isfinite(kept[-1]))
+    return Stats(
+        avg=float(kept.mean()) if finite else None,
+        min=float(kept[0]) if math.isfinite(kept[0]) else None,
+        max=float(kept[-1]) if finite else None,
+        std=float(kept.std()) if finite else None,
+        count=count,
+        percentiles=found,
+    )
+
+
+def scalar_stats(value: float) -> Stats | None:
+    return Stats(avg=float(value)) if math.isfinite(value) else None
+
+
+def weighted_stats(values: Floats, widths: Floats, percentiles: Sequence[float] = WEIGHTED_PERCENTILES) -> Stats | None:
+    """Time-weighted statistics of a step function: `values[i]` holds for `widths[i]`; NaN values do not count.
+
+    A percentile q is the smallest value v such that the function is ≤ v for at least q % of the time.
+    """
+    use = (widths > 0) & ~np.isnan(values)
+    if not use.any():
+        return None
+    v, w = values[use], widths[use]
+    total = float(w.sum())
+    mean = float(np.dot(v, w) / total)
+    std = math.sqrt(max(0.0, float(np.dot((v - mean) ** 2, w) / total)))
+    order = np.argsort(v)
+    v, w = v[order], w[order]
+    share = np.cumsum(w) / total
+    index = np.minimum(np.searchsorted(share, np.asarray(percentiles) / 100 - 1e-12), len(v) - 1)
+    found: dict[float, float | None] = {p: float(v[i]) for p, i in zip(percentiles, index, strict=True)}
+    return Stats(avg=mean, min=float(v[0]), max=float(v[-1]), std=std, percentiles=found)

@@ -1,0 +1,240 @@
+"""The state of the system as step functions of time: requests in flight, tokens per second, tokens in flight.
+
+Every request contributes: in flight from start to finish; in prefill from start to first content, taking in
+ISL / TTFT tokens per second; in decode from first to last content, producing the tokens of each later chunk evenly over
+the gap before it. Chunks that came at the same instant are one. Tokens of the first instant belong to the prefill and are
+in no decode rate (so the time average is Σ (OSL − first) / time). Failed and cancelled requests count as in flight only.
+
+Up to 200,000 events the functions are exact; beyond that they are averages over 65,536 equal cells of the run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from aiperf.metrics import Floats, Ints
+from aiperf.metrics.chunks import ContentPiece
+from aiperf.metrics.context import MetricContext
+
+__all__ = ["FlowAccumulator", "Sweep", "build_sweep"]
+
+_EXACT_EVENTS: Final = 200_000
+_CELLS: Final = 1 << 16
+_LEVELS: Final = ("concurrency", "prefill", "decode", "prefill_rate", "decode_rate", "tokens")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """`edges`: (n + 1,) ns; the other arrays are (n,), the level in [edges[i], edges[i + 1]).
+
+    `prefill_rate`, `decode_rate`: tokens per second. `resolution_ns`: 0 when exact, else the width of a cell.
+    """
+
+    edges: Floats
+    concurrency: Floats
+    prefill: Floats
+    decode: Floats
+    prefill_rate: Floats
+    decode_rate: Floats
+    tokens: Floats
+    resolution_ns: float = 0.0
+
+    @property
+    def widths(self) -> Floats:
+        return np.diff(self.edges)
+
+    def window(self, begin: float, end: float) -> Sweep:
+        """The same functions between two times, clipped to them."""
+        lo = max(int(np.searchsorted(self.edges, begin, side="right")) - 1, 0)
+        hi = min(int(np.searchsorted(self.edges, end, side="left")), len(self.edges) - 1)
+        edges = np.clip(self.edges[lo : hi + 1], begin, end)
+        levels = {name: getattr(self, name)[lo:hi] for name in _LEVELS}
+        return Sweep(edges, **levels, resolution_ns=self.resolution_ns)
+
+
+@dataclass
+class FlowAccumulator:
+    """Decode rate and arrival of tokens from the chunks of successful requests.
+
+    `row_tokens`: (rows,) OSL, NaN where unknown (no tokens then). Exact: events are kept. Otherwise the integral of each
+    level over each cell is built from sums of steps (D0) and of steps times the time left in the cell (D1).
+    """
+
+    begin: float
+    end: float
+    row_tokens: Floats
+    exact: bool
+    times: list[Ints] = field(default_factory=list)
+    rate_steps: list[Floats] = field(default_factory=list)
+    token_steps: list[Floats] = field(default_factory=list)
+    rate_cells: Cells | None = None
+    token_cells: Cells | None = None
+
+    def __post_init__(self) -> None:
+        if not self.exact:
+            self.rate_cells = Cells(self.begin, self.end)
+            self.token_cells = Cells(self.begin, self.end)
+
+    def add(self, piece: ContentPiece) -> None:
+        tokens = piece.tokens(self.row_tokens)
+        stamps = piece.stamps
+        first = np.zeros(len(stamps), dtype=bool)
+        first[piece.offsets[:-1]] = True
+        later = np.empty(len(stamps), dtype=bool)
+        later[0] = True
+        np.greater(stamps[1:], stamps[:-1], out=later[1:])
+        instant = np.flatnonzero(first | later)
+        if len(instant) < len(stamps):
+            tokens = np.add.reduceat(tokens, instant)
+            first = first[instant]
+            stamps = stamps[instant]
+        rate = np.zeros(len(stamps))
+        np.divide(tokens[1:] * 1e9, np.diff(stamps), out=rate[1:], where=~first[1:])
+        # At an instant the rate of its own gap ends and the next gap's begins.
+        steps = -rate
+        steps[:-1] += np.where(first[1:], 0.0, rate[1:])
+        if self.rate_cells is not None and self.token_cells is not None:
+            self.rate_cells.add(stamps, steps)
+            self.token_cells.add(stamps, tokens)
+            return
+        self.times.append(stamps)
+        self.rate_steps.append(steps)
+        self.token_steps.append(tokens)
+
+
+@dataclass
+class Cells:
+    """Integral of a sum of steps over equal cells of [begin, end]."""
+
+    begin: float
+    end: float
+    num: int = _CELLS
+    steps: Floats = field(init=False)
+    rest: Floats = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.steps = np.zeros(self.num)
+        self.rest = np.zeros(self.num)
+
+    @property
+    def width(self) -> float:
+        return (self.end - self.begin) / self.num
+
+    def add(self, times: Floats | Ints, steps: Floats) -> None:
+        """Steps at times; those after `end` never matter, those before `begin` hold from the start."""
+        position = np.clip((times - self.begin) / self.width, 0.0, float(self.num))
+        cell = np.minimum(position.astype(np.int64), self.num - 1)
+        self.steps += np.bincount(cell, steps, self.num)
+        self.rest += np.bincount(cell, steps * (cell + 1 - position), self.num)
+        late = position >= self.num
+        if late.any():
+            self.steps[-1] -= steps[late].sum()
+
+    def levels(self) -> Floats:
+        """(cells,) mean level of each cell."""
+        before = np.concatenate(([0.0], np.cumsum(self.steps)[:-1]))
+        return before + self.rest
+
+
+def flow_for(r: MetricContext, num_chunks: float) -> FlowAccumulator:
+    """The accumulator for a context, exact if all events are few enough."""
+    begin, end = bounds(r)
+    events = 3 * r.num_rows + (num_chunks if np.isfinite(num_chunks) else 0.0)
+    return FlowAccumulator(begin, end, r.value("output_sequence_length"), exact=events <= _EXACT_EVENTS)
+
+
+def bounds(r: MetricContext) -> tuple[float, float]:
+    """ns; first start and last finish of all requests that were sent; (0, 0) if there is none."""
+    start, finish = r.start, r.finish
+    sent = ~np.isnan(start) & ~np.isnan(finish)
+    return (float(start[sent].min()), float(finish[sent].max())) if sent.any() else (0.0, 0.0)
+
+
+def build_sweep(r: MetricContext, flow: FlowAccumulator) -> Sweep | None:
+    """The step functions of a context; None if nothing was sent or no time passed."""
+    begin, end = flow.begin, flow.end
+    if not end > begin:
+        return None
+    start, finish, first = r.start, r.finish, r.first_content
+    sent = ~np.isnan(start) & ~np.isnan(finish)
+    stream = r.ok & sent & ~np.isnan(first) & (first > start) & (first <= finish) & r.options.streaming
+    isl = np.nan_to_num(r.value("input_sequence_length"))
+    osl = np.nan_to_num(r.value("output_sequence_length"))
+    ok = r.ok & sent
+    s, f, t = start[stream], finish[stream], first[stream]
+    prefill_rate = isl[stream] * 1e9 / (t - s)
+    one = np.ones(len(s))
+    steps: dict[str, list[tuple[Floats | Ints, Floats]]] = {
+        "concurrency": [
+            (start[sent], np.ones(int(sent.sum()))),
+            (finish[sent], -np.ones(int(sent.sum()))),
+        ],
+        "prefill": [(s, one), (t, -one)],
+        "decode": [(t, one), (f, -one)],
+        "prefill_rate": [(s, prefill_rate), (t, -prefill_rate)],
+        "tokens": [(start[ok], isl[ok]), (finish[ok], -(isl + osl)[ok])],
+        "decode_rate": [],
+    }
+    if flow.exact:
+        for times, rates, tokens in zip(flow.times, flow.rate_steps, flow.token_steps, strict=True):
+            steps["decode_rate"].append((times, rates))
+            steps["tokens"].append((times, tokens))
+    no_chunks = ok & np.isnan(np.where(r.num_content_chunks > 0, 1.0, np.nan))
+    if no_chunks.any():
+        # A reply without chunk stamps: all its tokens arrive at the end, so that the level returns to 0.
+        steps["tokens"].append((finish[no_chunks], osl[no_chunks]))
+    sweep = _exact_sweep(begin, end, steps) if flow.exact else _cells_sweep(flow, steps)
+    return _without_unknown(r, sweep)
+
+
+def _without_unknown(r: MetricContext, s: Sweep) -> Sweep:
+    """NaN for levels that rest on counts nobody made, or on stamps of a stream where there was none."""
+    nothing = np.full(len(s.concurrency), np.nan)
+    isl_known = not np.isnan(r.value("input_sequence_length")).all()
+    osl_known = not np.isnan(r.value("output_sequence_length")).all()
+    streaming = r.options.streaming and not np.isnan(r.first_content).all()
+    return Sweep(
+        s.edges,
+        s.concurrency,
+        s.prefill if streaming else nothing,
+        s.decode if streaming else nothing,
+        s.prefill_rate if streaming and isl_known else nothing,
+        s.decode_rate if streaming and osl_known else nothing,
+        s.tokens if isl_known and osl_known else nothing,
+        s.resolution_ns,
+    )
+
+
+def _exact_sweep(begin: float, end: float, steps: dict[str, list[tuple[Floats | Ints, Floats]]]) -> Sweep:
+    times = np.concatenate([np.asarray(t, dtype=np.float64) for pairs in steps.values() for t, _ in pairs])
+    edges = np.unique(np.clip(np.append(times, (begin, end)), begin, end))
+    levels: dict[str, Floats] = {}
+    for name, pairs in steps.items():
+        delta = np.zeros(len(edges))
+        for t, step in pairs:
+            delta += np.bincount(np.searchsorted(edges, np.clip(t, begin, end)), step, len(edges))
+        level = np.cumsum(delta)[:-1]
+        # Sums of positive and negative steps leave rounding dust where the level is 0.
+        scale = np.abs(level).max(initial=0.0)
+        levels[name] = np.where(np.abs(level) < scale * 1e-9, 0.0, level)
+    return Sweep(edges, **levels)
+
+
+def _cells_sweep(flow: FlowAccumulator, steps: dict[str, list[tuple[Floats | Ints, Floats]]]) -> Sweep:
+    levels: dict[str, Floats] = {}
+    given = {"decode_rate": flow.rate_cells, "tokens": flow.token_cells}
+    width = 0.0
+    for name, pairs in steps.items():
+        cells = given.get(name) or Cells(flow.begin, flow.end)
+        for t, step in pairs:
+            cells.add(t, step)
+        level = cells.levels()
+        width = cells.width
+        scale = np.abs(level).max(initial=0.0)
+        levels[name] = np.where(np.abs(level) < scale * 1e-9, 0.0, np.maximum(level, 0.0))
+    edges = flow.begin + width * np.arange(_CELLS + 1)
+    edges[-1] = flow.end
+    return Sweep(edges, **levels, resolution_ns=width)

@@ -1,0 +1,217 @@
+"""Token counts. Who counted is the run's token provenance (`MetricContext.token_source`)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aiperf.metrics import Floats, metric
+from aiperf.metrics.context import MetricContext, divide
+
+__all__ = ["input_sequence_length", "output_sequence_length"]
+
+_MISMATCH_SHARE = 0.05
+_MISMATCH_TOKENS = 50.0
+
+
+@metric(
+    "output_sequence_length",
+    header="Output Sequence Length",
+    unit="tokens",
+    console_order=600,
+    provenance="tokens",
+    formula="output tokens + reasoning tokens",
+)
+def output_sequence_length(r: MetricContext) -> Floats:
+    """All tokens the model produced for the reply, hidden reasoning included."""
+    return r.output_tokens + r.reasoning_tokens
+
+
+@metric(
+    "input_sequence_length",
+    header="Input Sequence Length",
+    unit="tokens",
+    console_order=700,
+    provenance="tokens",
+    formula="tokens of the prompt texts, without the chat template",
+)
+def input_sequence_length(r: MetricContext) -> Floats:
+    """Tokens of the prompt of successful requests; `usage.prompt_tokens` with --use-server-token-count."""
+    return r.ok_only(r.input_tokens)
+
+
+@metric(
+    "output_token_count",
+    header="Output Token Count",
+    unit="tokens",
+    provenance="tokens",
+    formula="tokens of the visible text and tool calls",
+)
+def output_token_count(r: MetricContext) -> Floats:
+    """Output tokens without reasoning."""
+    return r.output_tokens
+
+
+@metric(
+    "reasoning_token_count",
+    header="Reasoning Token Count",
+    unit="tokens",
+    provenance="tokens",
+    formula="tokens of the reasoning text",
+)
+def reasoning_token_count(r: MetricContext) -> Floats:
+    """Tokens of hidden thinking; absent on replies without any."""
+    return np.where(r.reasoning_tokens > 0, r.reasoning_tokens, np.nan)
+
+
+@metric(
+    "first_chunk_tokens",
+    header="First Chunk Tokens",
+    unit="tokens",
+    provenance="tokens",
+    formula="OSL × share of the text bytes in the first content chunk",
+    flags=("no_individual", "needs_streaming"),
+)
+def first_chunk_tokens(r: MetricContext) -> Floats:
+    """Tokens the first content chunk brought, estimated; above 1 when the server bundles them. Ours."""
+    if r.chunks is None:
+        return r.absent()
+    return r.value("output_sequence_length") * r.chunks.rows.first_share
+
+
+@metric(
+    "tokens_per_chunk",
+    header="Tokens per Chunk",
+    unit="tokens",
+    provenance="tokens",
+    formula="OSL / content chunks",
+    flags=("no_individual", "needs_streaming"),
+)
+def tokens_per_chunk(r: MetricContext) -> Floats:
+    """Mean tokens in a content chunk: 1 for plain decoding, more with speculative decoding or batched writes. Ours."""
+    return divide(r.value("output_sequence_length"), r.num_content_chunks) if r.options.streaming else r.absent()
+
+
+@metric(
+    "thinking_efficiency",
+    header="Thinking Efficiency",
+    unit="ratio",
+    provenance="tokens",
+    formula="reasoning tokens / output tokens",
+    flags=("experimental",),
+)
+def thinking_efficiency(r: MetricContext) -> Floats:
+    """Hidden tokens spent per visible one."""
+    return divide(r.value("reasoning_token_count"), r.value("output_token_count"))
+
+
+@metric(
+    "overall_thinking_efficiency",
+    header="Overall Thinking Efficiency",
+    unit="ratio",
+    kind="scalar",
+    provenance="tokens",
+    formula="total_reasoning_tokens / total_output_tokens",
+    flags=("experimental",),
+)
+def overall_thinking_efficiency(r: MetricContext) -> float:
+    """Hidden tokens spent per visible one, over the run."""
+    return float(divide(r.total("reasoning_token_count"), r.total("output_token_count")))
+
+
+@metric(
+    "total_osl",
+    header="Total Output Sequence Length",
+    unit="tokens",
+    kind="scalar",
+    provenance="tokens",
+    formula="Σ output_sequence_length",
+    larger_is_better=True,
+)
+def total_osl(r: MetricContext) -> float:
+    """Tokens produced, reasoning included."""
+    return r.total("output_sequence_length")
+
+
+@metric(
+    "total_isl",
+    header="Total Input Sequence Length",
+    unit="tokens",
+    kind="scalar",
+    provenance="tokens",
+    formula="Σ input_sequence_length",
+    larger_is_better=True,
+)
+def total_isl(r: MetricContext) -> float:
+    """Prompt tokens of successful requests."""
+    return r.total("input_sequence_length")
+
+
+@metric(
+    "total_output_tokens",
+    header="Total Output Tokens",
+    unit="tokens",
+    kind="scalar",
+    provenance="tokens",
+    formula="Σ output_token_count",
+    larger_is_better=True,
+)
+def total_output_tokens(r: MetricContext) -> float:
+    """Visible tokens produced."""
+    return r.total("output_token_count")
+
+
+@metric(
+    "total_reasoning_tokens",
+    header="Total Reasoning Tokens",
+    unit="tokens",
+    kind="scalar",
+    provenance="tokens",
+    formula="Σ reasoning_token_count",
+)
+def total_reasoning_tokens(r: MetricContext) -> float:
+    """Hidden tokens produced; absent without reasoning."""
+    return r.total("reasoning_token_count")
+
+
+@metric(
+    "requested_osl",
+    header="Requested Output Sequence Length",
+    unit="tokens",
+    provenance="workload",
+    formula="the max tokens of the request",
+    flags=("internal",),
+)
+def requested_osl(r: MetricContext) -> Floats:
+    """Output length asked for."""
+    return r.ok_only(r.column("requested_osl"))
+
+
+@metric(
+    "osl_mismatch_diff_pct",
+    header="OSL Mismatch Diff %",
+    unit="%",
+    provenance="tokens",
+    formula="(OSL − requested) / requested × 100",
+)
+def osl_mismatch_diff_pct(r: MetricContext) -> Floats:
+    """How far the reply's length is from the one asked for, signed."""
+    wanted = r.value("requested_osl")
+    return divide(r.value("output_sequence_length") - wanted, wanted) * 100
+
+
+@metric(
+    "osl_mismatch_count",
+    header="OSL Mismatch Count",
+    unit="requests",
+    kind="scalar",
+    provenance="tokens",
+    formula="requests with |OSL − requested| > min(5 % of requested, 50 tokens)",
+)
+def osl_mismatch_count(r: MetricContext) -> float:
+    """Requests whose length is clearly not the one asked for; absent where no length was asked for."""
+    wanted = r.value("requested_osl")
+    difference = np.abs(r.value("output_sequence_length") - wanted)
+    if np.isnan(difference).all():
+        return float("nan")
+    allowed = np.minimum(wanted * _MISMATCH_SHARE, _MISMATCH_TOKENS)
+    return float(np.count_nonzero(difference > allowed))

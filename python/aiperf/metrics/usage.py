@@ -1,0 +1,183 @@
+"""What the server says it counted (`usage`), and how it differs from the client's count. Successful requests only."""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+import numpy as np
+
+from aiperf.metrics import Floats, metric
+from aiperf.metrics.context import MetricContext, divide
+
+__all__ = ["DETAIL_ROWS", "usage_detail"]
+
+DETAIL_ROWS: Final = 200_000
+"""Rows up to which the usage objects are parsed for the rarer counts (audio, tools, predictions, cache writes)."""
+_DETAILS: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
+    "cache_write": (("prompt_tokens_details", "cache_write_tokens"), ("cache_creation_input_tokens",)),
+    "cache_miss": (("prompt_tokens_details", "cache_miss_tokens"), ("prompt_cache_miss_tokens",)),
+    "prompt_audio": (("prompt_tokens_details", "audio_tokens"),),
+    "completion_audio": (("completion_tokens_details", "audio_tokens"),),
+    "tool": (("prompt_tokens_details", "tool_tokens"), ("tool_use_prompt_tokens",)),
+    "accepted": (("completion_tokens_details", "accepted_prediction_tokens"),),
+    "rejected": (("completion_tokens_details", "rejected_prediction_tokens"),),
+}
+
+
+def _dig(usage: object, path: tuple[str, ...]) -> float:
+    for key in path:
+        usage = usage.get(key) if isinstance(usage, dict) else None
+    return float(usage) if isinstance(usage, (int, float)) and not isinstance(usage, bool) else float("nan")
+
+
+def usage_detail(r: MetricContext, name: str) -> Floats:
+    """(rows,) one of the rarer counts, read from the usage object as sent; all NaN beyond `DETAIL_ROWS` rows."""
+    if r.num_rows > DETAIL_ROWS or np.isnan(r.column("usage_prompt")).all():
+        return r.absent()
+    word = _DETAILS[name][0][-1]
+    values = r.absent()
+    # Text has no columns to vectorise over; equal objects are parsed once, and most runs have none of these counts.
+    seen: dict[str, float] = {}
+    for row, text in enumerate(r.columns.strings("usage_json")):
+        if text is None or (word not in text and _DETAILS[name][-1][-1] not in text):
+            continue
+        if text not in seen:
+            found = [_dig(json.loads(text), path) for path in _DETAILS[name]]
+            seen[text] = next((v for v in found if not np.isnan(v)), float("nan"))
+        values[row] = seen[text]
+    return r.ok_only(values)
+
+
+def _usage(name: str, header: str, doc: str, order: int, *, larger_is_better: bool = False) -> None:
+    """A request metric read from the record, and its total."""
+    column = {
+        "prompt_tokens": "usage_prompt", "completion_tokens": "usage_completion", "reasoning_tokens": "usage_reasoning",
+        "prompt_cache_read_tokens": "usage_cached",
+    }.get(name)  # fmt: skip
+    detail = {
+        "prompt_cache_write_tokens": "cache_write", "prompt_cache_miss_tokens": "cache_miss",
+        "prompt_audio_tokens": "prompt_audio", "completion_audio_tokens": "completion_audio",
+        "prompt_tool_tokens": "tool", "accepted_prediction_tokens": "accepted",
+        "rejected_prediction_tokens": "rejected",
+    }.get(name)  # fmt: skip
+
+    def values(r: MetricContext) -> Floats:
+        if column is not None:
+            return r.ok_only(r.column(column))
+        if detail is not None:
+            return usage_detail(r, detail)
+        return r.ok_only(r.column("usage_prompt") + r.column("usage_completion"))
+
+    def total(r: MetricContext) -> float:
+        return r.total(f"usage_{name}")
+
+    values.__doc__ = doc
+    total.__doc__ = f"Sum over successful requests. {doc}"
+    metric(
+        f"usage_{name}", header=f"Usage {header}", unit="tokens", console_order=order, table="usage",
+        provenance="server usage", formula=f"usage: {name.replace('_', ' ')}", larger_is_better=larger_is_better,
+    )(values)  # fmt: skip
+    metric(
+        f"total_usage_{name}", header=f"Total Usage {header}", unit="tokens", kind="scalar", console_order=order + 100,
+        table="usage", provenance="server usage", formula=f"Σ usage_{name}", larger_is_better=larger_is_better,
+    )(total)  # fmt: skip
+
+
+_usage("prompt_tokens", "Prompt Tokens", "Prompt tokens the server counted: template and special tokens included.", 10)
+_usage("completion_tokens", "Completion Tokens", "Tokens the server generated, reasoning included.", 20)
+_usage("total_tokens", "Total Tokens", "Prompt and completion tokens the server counted.", 30)
+_usage("reasoning_tokens", "Reasoning Tokens", "Hidden thinking tokens the server counted.", 40)
+_usage(
+    "prompt_cache_read_tokens", "Prompt Cache Read Tokens", "Prompt tokens served from the server's prefix cache.", 50,
+    larger_is_better=True,
+)  # fmt: skip
+_usage("prompt_cache_write_tokens", "Prompt Cache Write Tokens", "Prompt tokens written to the prefix cache.", 51)
+_usage("prompt_cache_miss_tokens", "Prompt Cache Miss Tokens", "Prompt tokens not found in the prefix cache.", 52)
+_usage("prompt_audio_tokens", "Prompt Audio Tokens", "Audio tokens of the prompt.", 60)
+_usage("completion_audio_tokens", "Completion Audio Tokens", "Audio tokens of the reply.", 61)
+_usage("prompt_tool_tokens", "Prompt Tool Tokens", "Prompt tokens of tool definitions and results.", 62)
+_usage(
+    "accepted_prediction_tokens", "Accepted Prediction Tokens", "Predicted output tokens that were accepted.", 63,
+    larger_is_better=True,
+)  # fmt: skip
+_usage("rejected_prediction_tokens", "Rejected Prediction Tokens", "Predicted output tokens that were rejected.", 64)
+
+
+@metric(
+    "overall_usage_prompt_cache_read_pct",
+    header="Overall Usage Prompt Cache Read %",
+    unit="%",
+    kind="scalar",
+    larger_is_better=True,
+    console_order=200,
+    table="usage",
+    provenance="server usage",
+    formula="Σ cache read tokens / Σ prompt tokens × 100",
+)
+def overall_usage_prompt_cache_read_pct(r: MetricContext) -> float:
+    """Prefix-cache hit rate by the server's own account."""
+    share = divide(r.total("usage_prompt_cache_read_tokens"), r.total("usage_prompt_tokens"))
+    return float(share) * 100
+
+
+def _difference(r: MetricContext, usage: Floats, client: Floats) -> Floats:
+    """|usage − client| / client × 100; absent where both counts have one source, or nothing was counted by the client."""
+    if r.token_source == "server usage" or r.options.token_source == "server usage":
+        return r.absent()
+    return r.ok_only(divide(np.abs(usage - client), client) * 100)
+
+
+@metric(
+    "usage_prompt_tokens_diff_pct",
+    header="Usage Prompt Diff %",
+    unit="%",
+    provenance="server usage, tokens",
+    formula="|usage prompt tokens − ISL| / ISL × 100",
+)
+def usage_prompt_tokens_diff_pct(r: MetricContext) -> Floats:
+    """How far the server's prompt count is from the client's: the chat template and special tokens, or a wrong tokenizer."""
+    if np.isnan(r.column("isl")).all():
+        return r.absent()
+    return _difference(r, r.column("usage_prompt"), r.column("isl"))
+
+
+@metric(
+    "usage_completion_tokens_diff_pct",
+    header="Usage Completion Diff %",
+    unit="%",
+    provenance="server usage, tokens",
+    formula="|usage completion tokens − OSL| / OSL × 100",
+)
+def usage_completion_tokens_diff_pct(r: MetricContext) -> Floats:
+    """How far the server's count of the reply is from the client's."""
+    return _difference(r, r.column("usage_completion"), r.value("output_sequence_length"))
+
+
+@metric(
+    "usage_reasoning_tokens_diff_pct",
+    header="Usage Reasoning Diff %",
+    unit="%",
+    provenance="server usage, tokens",
+    formula="|usage reasoning tokens − reasoning tokens| / reasoning tokens × 100",
+)
+def usage_reasoning_tokens_diff_pct(r: MetricContext) -> Floats:
+    """How far the server's count of hidden thinking is from the client's."""
+    return _difference(r, r.column("usage_reasoning"), r.value("reasoning_token_count"))
+
+
+@metric(
+    "usage_discrepancy_count",
+    header="Usage Discrepancy Count",
+    unit="requests",
+    kind="scalar",
+    provenance="server usage, tokens",
+    formula="requests with any usage_*_diff_pct > 10 %",
+)
+def usage_discrepancy_count(r: MetricContext) -> float:
+    """Requests whose usage differs clearly from the client's counts; absent without usage."""
+    names = ("usage_prompt_tokens_diff_pct", "usage_completion_tokens_diff_pct", "usage_reasoning_tokens_diff_pct")
+    differences = np.stack([r.value(n) for n in names]) if r.num_rows else np.full((3, 0), np.nan)
+    if np.isnan(differences).all():
+        return float("nan")
+    return float(np.count_nonzero((np.nan_to_num(differences) > r.options.usage_discrepancy_pct).any(axis=0)))
