@@ -1,0 +1,687 @@
+//! The journal: batches of finished requests, appended to the run directory while the load runs.
+//!
+//! `journal/NNNNNN.arrows` are Arrow IPC streams of [`journal_schema`], closed by an end-of-stream marker and synced when the
+//! next one starts. A killed run leaves the last one open and possibly cut anywhere: [`read_journal`] gives every whole batch.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use arrow_array::RecordBatch;
+use arrow_buffer::{Buffer, MutableBuffer};
+use arrow_ipc::reader::StreamDecoder;
+use arrow_ipc::writer::StreamEncoder;
+
+use crate::error::RecordsError;
+use crate::files::write_durably;
+use crate::schema::{SCHEMA_VERSION, VERSION_KEY, journal_schema};
+
+/// Bytes after which a new segment starts: large enough to be rare, small enough to be deleted while a run is finalised.
+const SEGMENT_BYTES: u64 = 128 << 20;
+/// Buffers below this size are gathered into one write.
+const SMALL_BUFFER: usize = 16 << 10;
+/// First four bytes of every message of an IPC stream.
+const CONTINUATION: [u8; 4] = [0xFF; 4];
+/// Facts about the run that the rows refer to, written by the engine before the first row.
+const HEADER: &str = "header.json";
+
+enum Message {
+    Batch(RecordBatch, u64),
+    Finish,
+}
+
+/// What workers, journal thread and owner share.
+#[derive(Default)]
+struct Shared {
+    queued_bytes: AtomicU64,
+    error: Mutex<Option<Arc<RecordsError>>>,
+}
+
+impl Shared {
+    fn fail(&self, error: RecordsError) {
+        let mut slot = self.error.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.get_or_insert(Arc::new(error));
+    }
+
+    fn error(&self) -> Option<Arc<RecordsError>> {
+        self.error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// What the journal wrote.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct JournalStats {
+    /// Rows on disk.
+    pub rows: u64,
+    /// Rows that could not be written (the disk was full, for instance).
+    pub lost_rows: u64,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// Files.
+    pub segments: u32,
+    /// Longest `fdatasync`.
+    pub longest_sync: Duration,
+}
+
+/// A worker's end: never blocks, never fails.
+#[derive(Clone)]
+pub struct JournalSender {
+    sender: Sender<Message>,
+    shared: Arc<Shared>,
+}
+
+impl JournalSender {
+    /// Hands a batch over. After an error ([`Journal::error`]) batches are counted as lost.
+    pub fn send(&self, batch: RecordBatch) {
+        let bytes = batch.get_array_memory_size() as u64;
+        self.shared.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if self.sender.send(Message::Batch(batch, bytes)).is_err() {
+            self.shared.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.shared.fail(RecordsError::JournalLost);
+        }
+    }
+
+    /// Bytes handed over and not yet written.
+    pub fn queued_bytes(&self) -> u64 {
+        self.shared.queued_bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// An open journal with a thread of its own.
+pub struct Journal {
+    sender: JournalSender,
+    thread: JoinHandle<JournalStats>,
+}
+
+impl Journal {
+    /// Creates `dir` if needed and starts the thread. `sync_interval`: how much time of records a power cut may cost.
+    pub fn start(dir: &Path, sync_interval: Duration) -> Result<Self, RecordsError> {
+        Self::with_segments(dir, sync_interval, SEGMENT_BYTES)
+    }
+
+    /// As [`start`](Self::start), with a segment size, bytes.
+    pub fn with_segments(dir: &Path, sync_interval: Duration, segment_bytes: u64) -> Result<Self, RecordsError> {
+        fs::create_dir_all(dir).map_err(RecordsError::io(dir))?;
+        if !segments(dir)?.is_empty() {
+            return Err(RecordsError::JournalExists(dir.to_owned()));
+        }
+        let writer = Segments::open(dir, segment_bytes)?;
+        let shared = Arc::new(Shared::default());
+        let (sender, receiver) = channel();
+        let seen = Arc::clone(&shared);
+        let thread = thread::Builder::new()
+            .name("journal".into())
+            .spawn(move || write_batches(writer, &receiver, &seen, sync_interval))
+            .map_err(RecordsError::io(dir))?;
+        Ok(Self {
+            sender: JournalSender { sender, shared },
+            thread,
+        })
+    }
+
+    /// An end for a worker.
+    pub fn sender(&self) -> JournalSender {
+        self.sender.clone()
+    }
+
+    /// Bytes handed over and not yet written.
+    pub fn queued_bytes(&self) -> u64 {
+        self.sender.queued_bytes()
+    }
+
+    /// The first error, if any; nothing is written after it.
+    pub fn error(&self) -> Option<Arc<RecordsError>> {
+        self.sender.shared.error()
+    }
+
+    /// Writes what was handed over, closes and syncs. Batches sent later are lost. Fails only if the thread panicked; an error
+    /// of the disk is in [`error`](Self::error) before, and `lost_rows` after.
+    pub fn finish(self) -> Result<JournalStats, RecordsError> {
+        if self.sender.sender.send(Message::Finish).is_err() {
+            return Err(RecordsError::JournalLost);
+        }
+        self.thread.join().map_err(|_| RecordsError::JournalLost)
+    }
+}
+
+/// The thread: writes each batch at once, syncs when the interval has passed and something is unsynced.
+fn write_batches(
+    mut writer: Segments,
+    batches: &Receiver<Message>,
+    shared: &Shared,
+    interval: Duration,
+) -> JournalStats {
+    let mut due = Instant::now() + interval;
+    loop {
+        let message = if writer.unsynced {
+            batches.recv_timeout(due.saturating_duration_since(Instant::now()))
+        } else {
+            batches.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        };
+        match message {
+            Ok(Message::Batch(batch, bytes)) => {
+                if shared.error().is_some() {
+                    writer.stats.lost_rows += batch.num_rows() as u64;
+                } else if let Err(error) = writer.write(&batch) {
+                    writer.stats.lost_rows += batch.num_rows() as u64;
+                    shared.fail(error);
+                }
+                shared.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Ok(Message::Finish) | Err(RecvTimeoutError::Disconnected) => break,
+        }
+        let now = Instant::now();
+        if now >= due {
+            if let Err(error) = writer.sync() {
+                shared.fail(error);
+            }
+            due = Instant::now() + interval;
+        }
+    }
+    if let Err(error) = writer.close() {
+        shared.fail(error);
+    }
+    writer.stats
+}
+
+/// The segment being written.
+struct Segments {
+    dir: PathBuf,
+    limit: u64,
+    path: PathBuf,
+    file: File,
+    encoder: StreamEncoder,
+    written: u64,
+    gathered: Vec<u8>,
+    unsynced: bool,
+    stats: JournalStats,
+}
+
+impl Segments {
+    fn open(dir: &Path, limit: u64) -> Result<Self, RecordsError> {
+        let (path, file) = create_segment(dir, 0)?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            limit,
+            path,
+            file,
+            encoder: StreamEncoder::try_new(&journal_schema())?,
+            written: 0,
+            gathered: Vec::new(),
+            unsynced: false,
+            stats: JournalStats {
+                segments: 1,
+                ..JournalStats::default()
+            },
+        })
+    }
+
+    fn write(&mut self, batch: &RecordBatch) -> Result<(), RecordsError> {
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        if self.written >= self.limit {
+            self.next()?;
+        }
+        let buffers = self.encoder.encode(batch)?;
+        let bytes = buffers.iter().map(|b| b.len() as u64).sum::<u64>();
+        if let Err(error) = self.append(&buffers) {
+            // Half a batch would hide whatever might follow it. If the disk cannot even do this, the reader skips the tail.
+            let _ = self.file.set_len(self.written);
+            return Err(error);
+        }
+        self.written += bytes;
+        self.stats.bytes += bytes;
+        self.stats.rows += batch.num_rows() as u64;
+        Ok(())
+    }
+
+    fn append(&mut self, buffers: &[Buffer]) -> Result<(), RecordsError> {
+        self.unsynced = true;
+        self.gathered.clear();
+        for buffer in buffers {
+            if buffer.len() < SMALL_BUFFER {
+                self.gathered.extend_from_slice(buffer);
+                continue;
+            }
+            self.file
+                .write_all(&self.gathered)
+                .map_err(RecordsError::io(&self.path))?;
+            self.gathered.clear();
+            self.file.write_all(buffer).map_err(RecordsError::io(&self.path))?;
+        }
+        self.file
+            .write_all(&self.gathered)
+            .map_err(RecordsError::io(&self.path))
+    }
+
+    fn sync(&mut self) -> Result<(), RecordsError> {
+        if !self.unsynced {
+            return Ok(());
+        }
+        let before = Instant::now();
+        self.file.sync_data().map_err(RecordsError::io(&self.path))?;
+        self.stats.longest_sync = self.stats.longest_sync.max(before.elapsed());
+        self.unsynced = false;
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), RecordsError> {
+        let encoder = std::mem::replace(&mut self.encoder, StreamEncoder::try_new(&journal_schema())?);
+        let end = encoder.finish()?;
+        self.append(&end)?;
+        self.stats.bytes += end.iter().map(|b| b.len() as u64).sum::<u64>();
+        self.sync()
+    }
+
+    fn next(&mut self) -> Result<(), RecordsError> {
+        self.close()?;
+        (self.path, self.file) = create_segment(&self.dir, self.stats.segments)?;
+        self.written = 0;
+        self.stats.segments += 1;
+        Ok(())
+    }
+}
+
+fn create_segment(dir: &Path, number: u32) -> Result<(PathBuf, File), RecordsError> {
+    let path = dir.join(format!("{number:06}.arrows"));
+    let file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&path)
+        .map_err(RecordsError::io(&path))?;
+    // The name must survive a power cut as well as the bytes.
+    File::open(dir)
+        .and_then(|d| d.sync_all())
+        .map_err(RecordsError::io(dir))?;
+    Ok((path, file))
+}
+
+/// Segment files of a journal, in the order they were written.
+pub fn segments(dir: &Path) -> Result<Vec<PathBuf>, RecordsError> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).map_err(RecordsError::io(dir))? {
+        let path = entry.map_err(RecordsError::io(dir))?.path();
+        if path.extension().is_some_and(|e| e == "arrows") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Writes `header.json` into the journal's directory, durably, creating the directory if needed.
+pub fn write_header(dir: &Path, header: &serde_json::Value) -> Result<(), RecordsError> {
+    fs::create_dir_all(dir).map_err(RecordsError::io(dir))?;
+    write_durably(&dir.join(HEADER), header.to_string().as_bytes())
+}
+
+/// Reads `header.json` of a journal.
+pub fn read_header(dir: &Path) -> Result<serde_json::Value, RecordsError> {
+    let path = dir.join(HEADER);
+    let bytes = fs::read(&path).map_err(RecordsError::io(&path))?;
+    serde_json::from_slice(&bytes).map_err(|source| RecordsError::Json { path, source })
+}
+
+/// Opens a journal for reading, whether its run ended well, was killed, or goes on.
+pub fn read_journal(dir: &Path) -> Result<JournalReader, RecordsError> {
+    let mut paths = segments(dir)?;
+    paths.reverse();
+    Ok(JournalReader {
+        paths,
+        segment: None,
+        torn: false,
+        closed: true,
+    })
+}
+
+/// Iterates the batches of a journal in the order they were written.
+pub struct JournalReader {
+    paths: Vec<PathBuf>,
+    segment: Option<SegmentReader>,
+    torn: bool,
+    closed: bool,
+}
+
+impl JournalReader {
+    /// True once a segment's end turned out to be cut within a batch (or damaged): that batch and the segment's rest are lost.
+    pub fn torn(&self) -> bool {
+        self.torn
+    }
+
+    /// False once a segment without end marker was read: the run was killed, or goes on.
+    pub fn closed(&self) -> bool {
+        self.closed
+    }
+}
+
+impl Iterator for JournalReader {
+    type Item = Result<RecordBatch, RecordsError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if self.segment.is_none() {
+                match SegmentReader::open(self.paths.pop()?) {
+                    Ok(segment) => self.segment = Some(segment),
+                    Err(error) => return Some(Err(error)),
+                }
+            }
+            let segment = self.segment.as_mut()?;
+            match segment.next() {
+                Ok(Step::Batch(batch)) => return Some(Ok(batch)),
+                Ok(Step::End(end)) => {
+                    self.torn |= end == End::Torn;
+                    self.closed &= end == End::Closed;
+                    self.segment = None;
+                }
+                Err(error) => {
+                    self.segment = None;
+                    return Some(Err(error));
+                }
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The end marker.
+    Closed,
+    /// After a whole message.
+    Open,
+    /// Within a message, or the bytes make no sense.
+    Torn,
+}
+
+enum Step {
+    Batch(RecordBatch),
+    End(End),
+}
+
+/// Reads whole messages into one aligned buffer each, so that the columns of a batch point into it without a copy.
+/// (arrow's own `StreamReader` cannot tell a cut tail from an end.)
+struct SegmentReader {
+    path: PathBuf,
+    file: BufReader<File>,
+    left: u64,
+    decoder: StreamDecoder,
+}
+
+impl SegmentReader {
+    fn open(path: PathBuf) -> Result<Self, RecordsError> {
+        let file = File::open(&path).map_err(RecordsError::io(&path))?;
+        let left = file.metadata().map_err(RecordsError::io(&path))?.len();
+        Ok(Self {
+            path,
+            file: BufReader::with_capacity(1 << 16, file),
+            left,
+            decoder: StreamDecoder::new(),
+        })
+    }
+
+    fn next(&mut self) -> Result<Step, RecordsError> {
+        loop {
+            if self.left == 0 {
+                return Ok(Step::End(End::Open));
+            }
+            let Some(message) = self.read_message()? else {
+                return Ok(Step::End(End::Torn));
+            };
+            let Some(mut message) = message else {
+                return Ok(Step::End(End::Closed));
+            };
+            while !message.is_empty() {
+                match self.decoder.decode(&mut message) {
+                    Ok(Some(batch)) => return self.checked(batch),
+                    Ok(None) => {}
+                    Err(_) => return Ok(Step::End(End::Torn)),
+                }
+            }
+        }
+    }
+
+    fn checked(&self, batch: RecordBatch) -> Result<Step, RecordsError> {
+        let found = batch
+            .schema_ref()
+            .metadata()
+            .get(VERSION_KEY)
+            .cloned()
+            .unwrap_or_default();
+        if found.parse::<u32>().is_ok_and(|v| v <= SCHEMA_VERSION) {
+            return Ok(Step::Batch(batch));
+        }
+        Err(RecordsError::Version {
+            path: self.path.clone(),
+            found,
+        })
+    }
+
+    /// None: cut or damaged. Some(None): the end marker. Some(Some): prefix, metadata and body of one message.
+    #[allow(clippy::option_option)] // three ends, named just above, used once
+    fn read_message(&mut self) -> Result<Option<Option<Buffer>>, RecordsError> {
+        let mut prefix = [0_u8; 8];
+        if self.left < 8 {
+            return Ok(None);
+        }
+        self.fill(&mut prefix)?;
+        let [a, b, c, d, size @ ..] = prefix;
+        let size = u64::from(u32::from_le_bytes(size));
+        if [a, b, c, d] != CONTINUATION || size > self.left {
+            return Ok(None);
+        }
+        if size == 0 {
+            return Ok(Some(None));
+        }
+        let mut metadata = vec![0_u8; size as usize];
+        self.fill(&mut metadata)?;
+        let Ok(message) = arrow_ipc::root_as_message(&metadata) else {
+            return Ok(None);
+        };
+        let Ok(body) = u64::try_from(message.bodyLength()) else {
+            return Ok(None);
+        };
+        if body > self.left {
+            return Ok(None);
+        }
+        let head = prefix.len() + metadata.len();
+        let mut whole = MutableBuffer::from_len_zeroed(head + body as usize);
+        whole[..8].copy_from_slice(&prefix);
+        whole[8..head].copy_from_slice(&metadata);
+        self.fill(&mut whole[head..])?;
+        Ok(Some(Some(whole.into())))
+    }
+
+    fn fill(&mut self, bytes: &mut [u8]) -> Result<(), RecordsError> {
+        match self.file.read_exact(bytes) {
+            Ok(()) => {}
+            // The file became shorter since it was opened: what is left of it is no message.
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => bytes.fill(0),
+            Err(e) => return Err(RecordsError::io(&self.path)(e)),
+        }
+        self.left = self.left.saturating_sub(bytes.len() as u64);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RecordBuilder;
+    use crate::row::{Chunk, Row};
+    use crate::scratch::Dir;
+    use arrow_array::cast::AsArray;
+    use arrow_array::types::UInt64Type;
+
+    const NEVER: Duration = Duration::from_secs(3600);
+
+    fn batch(first: u64, rows: u64) -> RecordBatch {
+        let mut builder = RecordBuilder::new();
+        for request in first..first + rows {
+            let chunks = [Chunk {
+                at_ns: request as i64,
+                lag_ns: 1,
+                bytes: 9,
+                text_bytes: 3,
+                kind: 1,
+            }; 3];
+            builder.push(&Row {
+                request,
+                chunks: &chunks,
+                text: Some("one two"),
+                ..Row::default()
+            });
+        }
+        builder.finish()
+    }
+
+    fn requests(reader: &mut JournalReader) -> Vec<u64> {
+        let mut all = Vec::new();
+        for batch in reader {
+            let batch = batch.expect("readable");
+            let column = batch.column_by_name("request").expect("in the schema").clone();
+            all.extend_from_slice(column.as_primitive::<UInt64Type>().values());
+        }
+        all
+    }
+
+    #[test]
+    fn rows_come_back_in_order_over_segments() {
+        let dir = Dir::new("journal");
+        let journal = Journal::with_segments(dir.path(), NEVER, 1).expect("started");
+        let sender = journal.sender();
+        for i in 0..5 {
+            sender.send(batch(i * 10, 10));
+        }
+        sender.send(RecordBuilder::new().finish());
+        let stats = journal.finish().expect("the thread lives");
+        assert_eq!((stats.rows, stats.lost_rows, stats.segments), (50, 0, 5));
+        assert_eq!(sender.queued_bytes(), 0);
+        let on_disk: u64 = segments(dir.path())
+            .expect("listed")
+            .iter()
+            .map(|p| fs::metadata(p).expect("there").len())
+            .sum();
+        assert_eq!(stats.bytes, on_disk);
+        let mut reader = read_journal(dir.path()).expect("opened");
+        assert_eq!(requests(&mut reader), (0..50).collect::<Vec<_>>());
+        assert!(reader.closed() && !reader.torn());
+    }
+
+    #[test]
+    fn a_journal_cut_at_any_byte_gives_its_whole_batches() {
+        let dir = Dir::new("journal");
+        let journal = Journal::start(dir.path(), NEVER).expect("started");
+        let mut ends = Vec::new();
+        for i in 0..2 {
+            journal.sender().send(batch(i * 2, 2));
+        }
+        journal.finish().expect("the thread lives");
+        let path = segments(dir.path()).expect("listed").remove(0);
+        let whole = fs::read(&path).expect("readable");
+        // Where the batches end, from the encoder itself: schema + batch, batch, end marker.
+        let mut encoder = StreamEncoder::try_new(&journal_schema()).expect("schema");
+        let mut end = 0;
+        for i in 0..2 {
+            end += encoder
+                .encode(&batch(i * 2, 2))
+                .expect("encoded")
+                .iter()
+                .map(Buffer::len)
+                .sum::<usize>();
+            ends.push(end);
+        }
+        let mut schema_only = StreamEncoder::try_new(&journal_schema()).expect("schema");
+        let schema_end: usize = schema_only
+            .encode(&batch(0, 0))
+            .expect("encoded")
+            .first()
+            .map_or(0, Buffer::len);
+        assert!(schema_end > 0 && schema_end < ends[0]);
+        let file = OpenOptions::new().write(true).open(&path).expect("writable");
+        for cut in (0..=whole.len()).rev() {
+            file.set_len(cut as u64).expect("writable");
+            let mut reader = read_journal(dir.path()).expect("opened");
+            let batches = ends.iter().filter(|e| **e <= cut).count() as u64;
+            assert_eq!(
+                requests(&mut reader),
+                (0..batches * 2).collect::<Vec<_>>(),
+                "cut at {cut}"
+            );
+            assert_eq!(reader.closed(), cut == whole.len(), "cut at {cut}");
+            if ends.contains(&cut) || cut == 0 || cut == whole.len() {
+                assert!(!reader.torn(), "cut at {cut}");
+            } else if cut > ends[0] {
+                assert!(reader.torn(), "cut at {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_tail_of_zeros_or_noise_is_torn_not_an_error() {
+        let dir = Dir::new("journal");
+        let journal = Journal::start(dir.path(), NEVER).expect("started");
+        journal.sender().send(batch(0, 4));
+        journal.finish().expect("the thread lives");
+        let path = segments(dir.path()).expect("listed").remove(0);
+        let whole = fs::read(&path).expect("readable");
+        let body = &whole[..whole.len() - 8];
+        for tail in [
+            vec![0; 4096],
+            vec![0xAB; 777],
+            [CONTINUATION.to_vec(), vec![0x7F; 200]].concat(),
+        ] {
+            fs::write(&path, [body, &tail].concat()).expect("writable");
+            let mut reader = read_journal(dir.path()).expect("opened");
+            assert_eq!(requests(&mut reader).len(), 4);
+            assert!(reader.torn() && !reader.closed());
+        }
+    }
+
+    #[test]
+    fn a_second_run_does_not_touch_the_first() {
+        let dir = Dir::new("journal");
+        Journal::start(dir.path(), NEVER)
+            .expect("started")
+            .finish()
+            .expect("the thread lives");
+        assert!(matches!(
+            Journal::start(dir.path(), NEVER),
+            Err(RecordsError::JournalExists(_))
+        ));
+    }
+
+    #[test]
+    fn a_full_disk_is_reported_and_what_was_lost_counted() {
+        let full = Path::new("/dev/full");
+        if !full.exists() {
+            return; // Linux only
+        }
+        let dir = Dir::new("journal");
+        let mut writer = Segments::open(dir.path(), SEGMENT_BYTES).expect("opened");
+        writer.file = OpenOptions::new().write(true).open(full).expect("writable");
+        let shared = Shared::default();
+        let (sender, receiver) = channel();
+        for i in 0..3 {
+            sender.send(Message::Batch(batch(i, 1), 0)).expect("received");
+        }
+        sender.send(Message::Finish).expect("received");
+        let stats = write_batches(writer, &receiver, &shared, NEVER);
+        assert_eq!((stats.rows, stats.lost_rows), (0, 3));
+        let error = shared.error().expect("reported");
+        assert!(matches!(&*error, RecordsError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull));
+    }
+
+    #[test]
+    fn the_header_comes_back() {
+        let dir = Dir::new("journal");
+        let header = serde_json::json!({"start_wall_ns": 1_795_491_051_200_108_995_i64});
+        write_header(&dir.path().join("new"), &header).expect("written");
+        assert_eq!(read_header(&dir.path().join("new")).expect("read"), header);
+    }
+}
