@@ -39,11 +39,16 @@ def dependency_names() -> set[str]:
     return names
 
 
+def count_lines(path: Path) -> int:
+    """Lines of code; the tests at the end of a Rust file are not."""
+    return path.read_text(encoding="utf-8").split("#[cfg(test)]\nmod tests", 1)[0].count("\n")
+
+
 def test_no_source_file_is_longer_than_600_lines():
     long = {
         str(path.relative_to(ROOT)): count
         for path in tracked("*.py", "*.rs")
-        if (count := path.read_bytes().count(b"\n")) > MAX_LINES
+        if (count := count_lines(path)) > MAX_LINES
     }
     assert not long
 
