@@ -11,23 +11,14 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from aiperf.config.flag import FieldSpec
+from aiperf.config.flag import FieldSpec, Given
 from aiperf.config.foreign import Foreign
 from aiperf.config.values import nearest
 from aiperf.errors import Problem
 
-__all__ = ["Given", "Parsed", "parse"]
+__all__ = ["Parsed", "parse"]
 
 _NEGATIVE_NUMBER = re.compile(r"^-\d")
-
-
-@dataclass(frozen=True, slots=True)
-class Given:
-    """Texts given for one option in one place. `where`: the flag as typed, `AIPERF_…`, `file:line`. A bare bool: `true`/`false`."""
-
-    spec: FieldSpec
-    texts: tuple[str, ...]
-    where: str
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
-__all__ = ["FieldSpec", "Flag", "Kind", "Unit", "normalise_key", "spec_of", "specs_of"]
+__all__ = ["FieldSpec", "Flag", "Given", "Kind", "Unit", "normalise_key", "spec_of", "specs_of"]
 
 Unit = Literal["s", "ms", "%", "share"]
 """What a bare number means: seconds, milliseconds, per cent, a share from 0 to 1 (`10%` is 0.1)."""
@@ -110,6 +110,15 @@ class FieldSpec:
             return ()
         derived = tuple(f"--no-{n[2:]}" for n in self.flag.names if n.startswith("--") and not n.startswith("--no-"))
         return tuple(dict.fromkeys((*self.flag.negative, *derived)))
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Texts given for one option in one place. `where`: the flag as typed, `AIPERF_…`, `file:line`. A bool: `true`, `false`."""
+
+    spec: FieldSpec
+    texts: tuple[str, ...]
+    where: str
 
 
 def normalise_key(text: str) -> str:

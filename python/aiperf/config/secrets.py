@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from aiperf.config.flag import normalise_key
 
-__all__ = ["MASK", "is_secret_name", "mask_argv", "mask_headers", "mask_mapping"]
+__all__ = ["MASK", "is_secret_name", "mask_argv", "mask_headers", "mask_mapping", "mask_url"]
 
 MASK = "**********"
 """As pydantic's SecretStr shows itself."""
@@ -48,7 +48,7 @@ def mask_argv(argv: Sequence[str]) -> tuple[str, ...]:
             if previous != "api_key":
                 continue  # more headers may follow
         else:
-            masked.append(_mask_url(word))
+            masked.append(mask_url(word))
         previous = name if word.startswith("-") and not equals else ""
     return tuple(masked)
 
@@ -59,10 +59,11 @@ def _mask_value(name: str, value: str) -> str:
     if value.lstrip().startswith("{"):
         return MASK
     header, colon, rest = value.partition(":")
-    return f"{header}:{MASK}" if colon and is_secret_name(header) else _mask_url(f"{header}{colon}{rest}")
+    return f"{header}:{MASK}" if colon and is_secret_name(header) else mask_url(f"{header}{colon}{rest}")
 
 
-def _mask_url(word: str) -> str:
+def mask_url(word: str) -> str:
+    """A URL without its user information."""
     scheme, sep, rest = word.partition("://")
     authority, slash, path = rest.partition("/")
     user, at, host = authority.rpartition("@")

@@ -6,6 +6,7 @@ numeric option is a sweep: `10,50,100`, `1:64:x2`, `10:100:+10`.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -71,6 +72,7 @@ def parse_number(text: str, *, unit: Unit | None = None, whole: bool = False) ->
         "s": "a duration such as `30`, `500ms` or `2m`",
         "ms": "a duration such as `500` (ms) or `2s`",
         "%": "a percentage",
+        "share": "a share such as `0.1` or `10%`",
     }.get(unit or "", "a whole number" if whole else "a number")
     if unit in {"s", "ms"} and _COMPOUND.match(word):
         seconds = sum(float(n) * _SECONDS[u] for n, u in _PART.findall(word))
@@ -83,8 +85,8 @@ def parse_number(text: str, *, unit: Unit | None = None, whole: bool = False) ->
         if suffix not in _SECONDS:
             raise ValueError(f"`{text}` is not {what}")
         value *= _SECONDS[suffix] * (1.0 if unit == "s" else 1e3)
-    elif suffix == "%" and unit == "%":
-        pass
+    elif suffix == "%" and unit in {"%", "share"}:
+        value = value if unit == "%" else round(value / 100, 12)
     elif suffix in _SCALE and unit is None:
         value = round(value * _SCALE[suffix], 9)
     elif suffix:
@@ -113,6 +115,8 @@ def parse_scalar(text: str, spec: FieldSpec) -> object:
     match spec.kind:
         case "bool":
             return parse_bool(text)
+        case "int" | "float" if spec.optional and text.strip().lower() in {"inf", "infinity", "none"}:
+            return None
         case "int":
             return int(parse_number(text, unit=spec.flag.unit, whole=True))
         case "float":
@@ -185,6 +189,18 @@ def _mapping(text: str, spec: FieldSpec) -> dict[str, object]:
     return {name: _json_or_text(value)}
 
 
+def _headers(text: str) -> list[tuple[str, str]]:
+    if text.lstrip().startswith("{"):
+        try:
+            return [(str(k), str(v)) for k, v in json.loads(text).items()]
+        except json.JSONDecodeError:
+            raise ValueError("the headers are not JSON") from None  # the text may be a secret
+    try:
+        return [_pair(text, ":", "`Name: value`")]
+    except ValueError:
+        raise ValueError("a header is `Name: value`") from None
+
+
 def _ints(text: str) -> list[int]:
     low, dash, high = text.partition("-")
     first = int(parse_number(low, whole=True))
@@ -205,7 +221,7 @@ def parse_list(texts: Sequence[str], spec: FieldSpec) -> object:
                 merged |= _mapping(piece, spec)
             return merged
         case "pairs":
-            return tuple(_pair(p, ":", "`Name: value`") for p in pieces)
+            return tuple(pair for p in pieces for pair in _headers(p))
         case "ints":
             return tuple(dict.fromkeys(n for p in pieces for n in _ints(p)))
         case "floats":
@@ -249,7 +265,7 @@ def parse_rate_series(text: str) -> tuple[tuple[float, float], ...]:
             raise ValueError(f"point {number} of the rate series is not a `time_s` and a `qps`: `{row}`") from error
     if not points:
         raise ValueError("the rate series has no points")
-    if any(b[0] <= a[0] for a, b in zip(points, points[1:], strict=False)) or points[0][0] < 0:
+    if any(b[0] <= a[0] for a, b in itertools.pairwise(points)) or points[0][0] < 0:
         raise ValueError("the times of the rate series do not rise from 0")
     if any(rate < 0 for _, rate in points) or not any(rate > 0 for _, rate in points):
         raise ValueError("the rates of the series must not be negative, nor all 0")

@@ -1,0 +1,500 @@
+"""What is wrong with a configuration: impossible combinations, unknown names, paths, and the limits of this machine.
+
+A rule looks at the whole configuration and yields `Problem`s; nothing is sent, nothing heavy is imported.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from aiperf.config.conditions import Condition, Precision
+from aiperf.config.lengths import parse_seq_dist
+from aiperf.config.limits import RESERVED_FILES, Limits, machine_limits
+from aiperf.config.model import Config, specs
+from aiperf.config.values import MAX_POINTS, nearest, parse_rate_series
+from aiperf.errors import Problem
+from aiperf.registry import names, normalise
+
+__all__ = ["check", "known_tags", "sweep_points"]
+
+_STATS = re.compile(r"^(avg|min|max|std|sum|count|p\d+(\.\d+)?)$")
+_STREAMED = frozenset(
+    {
+        "time_to_first_token", "time_to_second_token", "time_to_first_output_token", "inter_token_latency", "inter_chunk_latency",
+        "decode_duration", "output_token_throughput_per_user", "prefill_throughput_per_user",
+    }
+)  # fmt: skip
+_SPECIAL_TAGS = frozenset({"certificate"})
+
+
+class _Found:
+    """Collects problems; `skip`: places whose own value is already known to be wrong."""
+
+    def __init__(self, config: Config, skip: frozenset[str]) -> None:
+        self.config = config
+        self.skip = skip
+
+    def at(self, *paths: str) -> str:
+        """Where the first of the options that was given came from, else the flag of the first."""
+        for path in paths:
+            if self.config.is_set(path):
+                return str(self.config.origins[path])
+        return specs()[paths[0]].shown
+
+    def has(self, path: str) -> bool:
+        return self.config.is_set(path) and self.config.value(path) not in (None, False, ())
+
+    def conflict(self, first: str, second: str, why: str) -> Iterator[Problem]:
+        if self.has(first) and self.has(second):
+            yield Problem(f"cannot be combined with `{specs()[second].shown}`: {why}", self.at(first))
+
+    def needs(self, path: str, other: str, why: str = "") -> Iterator[Problem]:
+        """`path` was given without what gives it a meaning."""
+        if self.has(path) and self.config.value(other) in (None, False, ()):
+            reason = f": {why}" if why else ""
+            yield Problem(f"has no effect without `{specs()[other].shown}`{reason}", self.at(path))
+
+
+Rule = Callable[[_Found, Config], Iterator[Problem]]
+
+
+def check(
+    config: Config, *, limits: Limits | None = None, skip: frozenset[str] = frozenset()
+) -> tuple[list[Problem], tuple[str, ...]]:
+    """Problems, and notes for the user. `limits` None: this machine's. `skip`: places (`--url`) not to complain about again."""
+    found = _Found(config, skip)
+    problems = [p for rule in _RULES for p in rule(found, config) if p.where not in skip]
+    problems += [p for p in _limits(found, config, limits or machine_limits()) if p.where not in skip]
+    return problems, tuple(_notes(found, config))
+
+
+@cache
+def known_tags() -> frozenset[str]:
+    """Tags of all metrics, found in the source files without importing numpy; by importing if a tag may be made up at run time."""
+    folder = Path(__file__).parent.parent / "metrics"
+    texts = (f.read_text(encoding="utf-8") for f in folder.glob("*.py"))
+    return frozenset(tag for text in texts for tag in re.findall(r"@metric\(\s*\"([a-z0-9_]+)\"", text)) | _SPECIAL_TAGS
+
+
+@cache
+def _all_tags() -> frozenset[str]:
+    from aiperf.metrics import load_all
+
+    return known_tags() | frozenset(load_all())
+
+
+def _tag_problem(tag: str, where: str) -> Iterator[Problem]:
+    if tag in known_tags() or tag in _all_tags():
+        return
+    near = nearest(tag, sorted(_all_tags()))
+    hint = f"did you mean `{near}`?" if near else "`aiperf explain` lists all metrics"
+    yield Problem(f"no metric has the tag `{tag}`", where, hint)
+
+
+def _target(f: _Found, c: Config) -> Iterator[Problem]:
+    e = c.endpoint
+    if not e.model_names:
+        yield Problem(
+            "no model is named", f.at("endpoint.model_names"), "give its name as the server lists it under `/v1/models`"
+        )
+    if not e.urls:
+        yield Problem("no URL is given", f.at("endpoint.urls"))
+    for url in e.urls:
+        yield from _url_problem(url, f.at("endpoint.urls"))
+    known = names("endpoints")
+    if known and normalise(e.endpoint_type) not in known:
+        near = nearest(normalise(e.endpoint_type), known)
+        hint = f"did you mean `{near}`?" if near else "known: " + ", ".join(f"`{n}`" for n in known)
+        yield Problem(f"no endpoint type is named `{e.endpoint_type}`", f.at("endpoint.endpoint_type"), hint)
+    for path in ("ca_file", "client_cert", "client_key"):
+        yield from _readable(getattr(e, path), f.at(f"endpoint.{path}"))
+    if (e.client_cert is None) != (e.client_key is None):
+        yield Problem(
+            "a client certificate and its key belong together", f.at("endpoint.client_cert", "endpoint.client_key")
+        )
+    yield from f.conflict("endpoint.insecure", "endpoint.ca_file", "nothing is verified with `--insecure`")
+    yield from f.needs("endpoint.gpu_cost_per_hour", "endpoint.num_gpus", "the cost is that of all GPUs")
+    yield from f.needs("endpoint.per_chunk_usage", "endpoint.streaming")
+    for path in ("wait_for_model_mode", "wait_for_model_interval"):
+        yield from (
+            f.needs(f"endpoint.{path}", "endpoint.wait_for_model_timeout") if e.wait_for_model_timeout == 0 else ()
+        )
+    for name, _ in e.headers:
+        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+            yield Problem(f"`{name}` is not a header name", f.at("endpoint.headers"))
+    tokenizer = c.tokenizer.name
+    if (
+        tokenizer
+        and (tokenizer.startswith((".", "/", "~")) or tokenizer.endswith(".json"))
+        and not Path(tokenizer).expanduser().exists()
+    ):
+        yield Problem(
+            f"there is no file or folder `{tokenizer}`",
+            f.at("tokenizer.name"),
+            "`--tokenizer builtin` needs no file; `server` asks the server",
+        )
+    t = c.telemetry
+    yield from f.conflict("telemetry.server_metrics", "telemetry.no_server_metrics", "they contradict each other")
+    yield from f.conflict("telemetry.gpu_telemetry", "telemetry.no_gpu_telemetry", "they contradict each other")
+    yield from f.conflict(
+        "telemetry.network_latency_automatic", "telemetry.network_latency_mean", "it is measured or known"
+    )
+    for kind in t.server_metrics_formats:
+        if kind.lower() not in {"json", "csv", "jsonl", "parquet"}:
+            yield Problem(
+                f"`{kind}` is not one of `json`, `csv`, `jsonl`, `parquet`", f.at("telemetry.server_metrics_formats")
+            )
+
+
+def _url_problem(url: str, where: str) -> Iterator[Problem]:
+    if url.startswith("unix:"):
+        path = Path(url.removeprefix("unix:").removeprefix("//"))
+        if not path.is_absolute():
+            yield Problem(f"the socket of `{url}` must be an absolute path", where, "write `unix:/path/to/socket`")
+        return
+    full = url if "://" in url else f"http://{url}"
+    try:
+        parts = urlsplit(full)
+        port = parts.port
+    except ValueError as error:
+        yield Problem(f"`{url}` is not a URL: {error}", where)
+        return
+    if parts.scheme not in {"http", "https"}:
+        yield Problem(f"`{url}` has the scheme `{parts.scheme}`", where, "known: `http`, `https`, `unix:/path`")
+    elif not parts.hostname or port == 0 or re.search(r"\s", url):
+        yield Problem(f"`{url}` is not a base URL such as `http://host:8000`", where)
+    elif parts.query or parts.fragment:
+        yield Problem(f"`{url}` must not have a query or fragment", where, "`--custom-endpoint` sets the path")
+
+
+def _readable(path: Path | None, where: str) -> Iterator[Problem]:
+    if path is None:
+        return
+    if not path.exists():
+        folder = path.parent
+        near = nearest(path.name, [p.name for p in folder.iterdir()]) if folder.is_dir() else None
+        yield Problem(f"there is no file `{path}`", where, f"did you mean `{folder / near}`?" if near else None)
+    elif not os.access(path, os.R_OK):
+        yield Problem(f"`{path}` cannot be read: permission denied", where)
+
+
+def _source(f: _Found, c: Config) -> Iterator[Problem]:
+    i = c.input
+    yield from _readable(i.input_file, f.at("input.input_file"))
+    yield from f.conflict("input.public_dataset", "input.input_file", "the requests come from one place")
+    if i.custom_dataset_type is not None:
+        known = tuple(sorted({*names("traces"), *names("datasets")}))
+        if known and normalise(i.custom_dataset_type) not in known:
+            near = nearest(normalise(i.custom_dataset_type), known)
+            hint = f"did you mean `{near}`?" if near else "known: " + ", ".join(f"`{n}`" for n in known)
+            yield Problem(
+                f"no dataset format is named `{i.custom_dataset_type}`", f.at("input.custom_dataset_type"), hint
+            )
+        if i.input_file is None and i.public_dataset is None:
+            yield Problem("needs a file", f.at("input.custom_dataset_type"), "give it with `--input-file`")
+    for name in ("hf_subset", "hf_split"):
+        yield from f.needs(f"input.{name}", "input.public_dataset") if i.input_file is None else ()
+    if i.input_file is None and i.public_dataset is None:
+        for name in (
+            "fixed_schedule",
+            "skip_invalid",
+            "loop",
+            "dataset_options",
+            "ignore_trace_delays",
+            "isl_block_size",
+        ):
+            if f.has(f"input.{name}"):
+                yield Problem("needs a file", f.at(f"input.{name}"), "give it with `--input-file`")
+        for name in (n for n in type(i).model_fields if n.startswith("synthesis_")):
+            if f.has(f"input.{name}"):
+                yield Problem("needs a trace", f.at(f"input.{name}"), "give it with `--input-file`")
+    for name in ("fixed_schedule_start_offset", "fixed_schedule_end_offset", "idle_gap_cap_seconds", "replay_speedup"):
+        yield from f.needs(f"input.{name}", "input.fixed_schedule")
+    if f.has("input.fixed_schedule_auto_offset") and i.fixed_schedule_start_offset is not None:
+        yield Problem(
+            "cannot be combined with `--fixed-schedule-start-offset`: time 0 is one or the other",
+            f.at("input.fixed_schedule_auto_offset"),
+        )
+    start, end = i.fixed_schedule_start_offset, i.fixed_schedule_end_offset
+    if start is not None and end is not None and start > end:
+        yield Problem(f"`{start:g}` ms is after the end offset `{end:g}` ms", f.at("input.fixed_schedule_start_offset"))
+    p = c.prompt
+    if p.seq_dist is not None:
+        try:
+            parse_seq_dist(p.seq_dist)
+        except ValueError as error:
+            yield Problem(str(error), f.at("prompt.seq_dist"))
+        for name in ("isl_mean", "isl_stddev", "osl_mean", "osl_stddev", "random_range_ratio"):
+            yield from f.conflict(f"prompt.{name}", "prompt.seq_dist", "the distribution holds the lengths")
+    yield from f.needs("prompt.osl_stddev", "prompt.osl_mean")
+    yield from f.needs("prompt.random_corpus_style", "prompt.random_range_ratio")
+    for name in ("isl_stddev", "osl_stddev"):
+        yield from f.conflict(f"prompt.{name}", "prompt.random_range_ratio", "lengths are normal or uniform")
+    yield from f.conflict("prompt.system_prompt", "prompt.system_prompt_file", "there is one system prompt")
+    yield from _readable(p.system_prompt_file, f.at("prompt.system_prompt_file"))
+    pool, length = bool(p.prefix_prompt_pool_size), bool(p.prefix_prompt_length)
+    if pool != length:
+        given, missing = ("pool_size", "--prefix-prompt-length") if pool else ("length", "--num-prefix-prompts")
+        yield Problem(f"needs `{missing}` as well", f.at(f"prompt.prefix_prompt_{given}"))
+    for name in ("shared_system_prompt_length", "user_context_prompt_length"):
+        if pool:
+            yield from f.conflict(f"prompt.{name}", "prompt.prefix_prompt_pool_size", "prefixes come from one place")
+    yield from (
+        f.needs("conversation.turn_delay_stddev", "conversation.turn_delay_mean")
+        if not c.conversation.turn_delay_mean
+        else ()
+    )
+
+
+def _shape(f: _Found, c: Config) -> Iterator[Problem]:
+    load = c.load
+    for other in ("load.request_rate_series", "load.user_centric_rate", "input.fixed_schedule"):
+        yield from f.conflict("load.request_rate", other, "each says when requests are sent")
+    for other in ("load.user_centric_rate", "input.fixed_schedule"):
+        yield from f.conflict("load.request_rate_series", other, "each says when requests are sent")
+    yield from f.conflict("load.user_centric_rate", "input.fixed_schedule", "each says when requests are sent")
+    yield from f.conflict("load.concurrency", "load.user_centric_rate", "the users are the concurrency")
+    yield from f.needs("load.num_users", "load.user_centric_rate")
+    if load.user_centric_rate is not None and load.num_users is None:
+        yield Problem("needs `--num-users` as well", f.at("load.user_centric_rate"))
+    has_rate = load.request_rate is not None or load.request_rate_series is not None
+    if load.arrival_pattern == "concurrency_burst" and has_rate:
+        yield Problem("`concurrency_burst` is a closed loop and has no rate", f.at("load.arrival_pattern"))
+    elif f.has("load.arrival_pattern") and not has_rate and load.arrival_pattern != "concurrency_burst":
+        yield Problem("has no effect without `--request-rate`", f.at("load.arrival_pattern"))
+    if load.arrival_smoothness is not None and load.arrival_pattern != "gamma":
+        yield Problem(
+            "needs the gaps to be `gamma`, at a rate",
+            f.at("load.arrival_smoothness"),
+            "leave out `--arrival-pattern`: gamma follows",
+        )
+    if load.request_rate_series is not None:
+        try:
+            parse_rate_series(load.request_rate_series)
+        except ValueError as error:
+            yield Problem(str(error), f.at("load.request_rate_series"))
+        except OSError as error:
+            yield Problem(
+                f"cannot read `{load.request_rate_series}`: {error.strerror}", f.at("load.request_rate_series")
+            )
+    yield from f.needs("load.concurrency_ramp_duration", "load.concurrency")
+    yield from f.needs("load.prefill_concurrency_ramp_duration", "load.prefill_concurrency")
+    yield from f.needs("load.request_rate_ramp_duration", "load.request_rate")
+    if load.prefill_concurrency is not None:
+        if not c.endpoint.streaming:
+            yield Problem(
+                "needs `--streaming`: without it there is no first token to wait for", f.at("load.prefill_concurrency")
+            )
+        elif load.concurrency is not None and load.prefill_concurrency > load.concurrency:
+            yield Problem(
+                f"`{load.prefill_concurrency}` is more than the concurrency `{load.concurrency}`",
+                f.at("load.prefill_concurrency"),
+            )
+    for name in ("request_cancellation_delay", "request_cancellation_after_chunks"):
+        yield from (
+            f.needs(f"load.{name}", "load.request_cancellation_rate") if not load.request_cancellation_rate else ()
+        )
+    yield from f.conflict(
+        "load.request_cancellation_delay",
+        "load.request_cancellation_after_chunks",
+        "a request is cancelled at one moment",
+    )
+    if load.request_cancellation_after_chunks is not None and not c.endpoint.streaming:
+        yield Problem("needs `--streaming`", f.at("load.request_cancellation_after_chunks"))
+    if not c.warmup.is_wanted:
+        for name in type(c.warmup).model_fields:
+            if f.has(f"warmup.{name}"):
+                yield Problem(
+                    "has no effect without `--warmup-request-count` or `--warmup-duration`", f.at(f"warmup.{name}")
+                )
+
+
+def _conditions(f: _Found, c: Config) -> Iterator[Problem]:
+    tiers = c.slo.goodput
+    seen: set[str | None] = set()
+    for tier in tiers:
+        if tier.name in seen:
+            what = f"two tiers are named `{tier.name}`" if tier.name else "several tiers need names"
+            yield Problem(what, f.at("slo.goodput"), "write `--goodput 'strict=time_to_first_token:250'`")
+        seen.add(tier.name)
+    wanted: list[tuple[str, str]] = [(tag, "slo.goodput") for tier in tiers for tag, _ in tier.limits]
+    for path in ("slo.asserts", "load.until", "sweep.slo"):
+        value = c.value(path)
+        items = value if isinstance(value, tuple) else ()
+        wanted += [(item.tag, path) for item in items if isinstance(item, Condition | Precision)]
+    figures = ((c.value(p), p) for p in ("sweep.search_metric", "sweep.convergence_metric"))
+    wanted += [(normalise(tag), path) for tag, path in figures if isinstance(tag, str)]
+    for tag, path in dict.fromkeys(wanted):
+        yield from _tag_problem(tag, f.at(path))
+        if tag in _STREAMED and not c.endpoint.streaming:
+            yield Problem(f"`{tag}` exists only with `--streaming`", f.at(path))
+    yield from f.needs("slo.abort_on_fail", "slo.asserts")
+    yield from f.needs("slo.exclude_slices", "output.slice_duration")
+    if c.output.mark is not None and not _STATS.match(c.output.mark):
+        yield Problem(f"`{c.output.mark}` is not a column such as `p75` or `avg`", f.at("output.mark"))
+    for percentile in c.output.percentiles:
+        if not 0 < percentile < 100:
+            yield Problem(f"`{percentile:g}` is not a percentile between 0 and 100", f.at("output.percentiles"))
+
+
+def _files(f: _Found, c: Config) -> Iterator[Problem]:
+    o = c.output
+    if o.artifact_dir is not None:
+        yield from _writable(o.artifact_dir, f.at("output.artifact_dir"))
+    for name in ("junit", "markdown"):
+        path = getattr(o, name)
+        if path is not None and path.is_dir():
+            yield Problem(f"`{path}` is a folder", f.at(f"output.{name}"))
+        elif path is not None:
+            yield from _writable(path.parent, f.at(f"output.{name}"))
+    if o.profile_export_prefix is not None and ("/" in o.profile_export_prefix or "\\" in o.profile_export_prefix):
+        yield Problem(
+            "is the first part of file names, not a path",
+            f.at("output.profile_export_prefix"),
+            "`--artifact-dir` sets the folder",
+        )
+
+
+def _writable(folder: Path, where: str) -> Iterator[Problem]:
+    """The folder, or the nearest one above it that exists, must take new files."""
+    place = folder.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        yield Problem(f"cannot write to `{folder}`: `{place}` is a file", where)
+    elif not os.access(place, os.W_OK | os.X_OK):
+        yield Problem(f"cannot write to `{folder}`: no permission in `{place}`", where)
+
+
+def sweep_points(config: Config) -> int:
+    """How many points the axes make."""
+    sizes = [len(a.values) for a in config.sweep.axes]
+    return (max(sizes, default=1) if config.sweep.sweep_type == "zip" else math.prod(sizes)) if sizes else 1
+
+
+def _study(f: _Found, c: Config) -> Iterator[Problem]:
+    s = c.sweep
+    sizes = {len(a.values) for a in s.axes}
+    if s.sweep_type == "zip" and len(sizes) > 1:
+        listed = ", ".join(f"`{a.flag}` has {len(a.values)}" for a in s.axes)
+        yield Problem(f"lists that go together must be equally long: {listed}", f.at("sweep.sweep_type"))
+    elif sweep_points(c) > MAX_POINTS:
+        yield Problem(f"the lists make {sweep_points(c):,} points; at most {MAX_POINTS:,} are run", s.axes[0].flag)
+    if s.search is None:
+        for name in ("search_space", "search_metric", "search_direction", "search_planner"):
+            yield from f.needs(f"sweep.{name}", "sweep.search")
+        if s.slo and not s.axes:
+            yield Problem("needs `--search` or a sweep", f.at("sweep.slo"), "`--assert` checks a single run")
+    else:
+        for axis in s.axes:
+            if axis.field in {"load.concurrency", "load.request_rate"}:
+                yield Problem("cannot be combined with `--search`: it chooses the load itself", axis.flag)
+        if s.search in {"max-concurrency", "max-rate"} and not s.slo:
+            yield Problem(
+                f"`{s.search}` needs a condition to stay within",
+                f.at("sweep.search"),
+                "as `--slo 'time_to_first_token:p95<400ms'`",
+            )
+        if s.search == "max-goodput" and not c.slo.goodput:
+            yield Problem(
+                "`max-goodput` needs objectives", f.at("sweep.search"), "as `--goodput 'time_to_first_token:370'`"
+            )
+        if s.search == "space":
+            for name in ("search_space", "search_metric"):
+                if not c.value(f"sweep.{name}"):
+                    yield Problem(f"`space` needs `{specs()[f'sweep.{name}'].shown}`", f.at("sweep.search"))
+        for text in s.search_space:
+            yield from _space_problem(text, f.at("sweep.search_space"))
+    for name in ("concurrency", "rate", "isl", "osl"):
+        low, high = getattr(s, f"{name}_min"), getattr(s, f"{name}_max")
+        if low is not None and high is not None and low > high:
+            yield Problem(f"`{low:g}` is more than the largest, `{high:g}`", f.at(f"sweep.{name}_min"))
+        if name != "rate" and getattr(s, f"{name}_steps") is not None and (low is None or high is None):
+            yield Problem(f"needs `--{name}-min` and `--{name}-max`", f.at(f"sweep.{name}_steps"))
+    for name in ("convergence_stat", "convergence_threshold", "convergence_mode"):
+        yield from f.needs(f"sweep.{name}", "sweep.convergence_metric")
+    if s.convergence_metric is not None and s.num_profile_runs < 2:
+        yield Problem("needs `--num-profile-runs` of 2 or more: the most repeats", f.at("sweep.convergence_metric"))
+    yield from f.conflict("sweep.vary_seed_per_trial", "sweep.set_consistent_seed", "the seed is the same or not")
+    for name in ("search_stat", "convergence_stat"):
+        if not _STATS.match(getattr(s, name)):
+            yield Problem(f"`{getattr(s, name)}` is not a statistic such as `p95` or `avg`", f.at(f"sweep.{name}"))
+
+
+def _space_problem(text: str, where: str) -> Iterator[Problem]:
+    name, _, bounds = text.partition(":")
+    key = normalise(name).rpartition(".")[2]
+    known = {s.name: s for s in specs().values() if s.is_sweepable} | {
+        normalise(n.lstrip("-")): s for s in specs().values() if s.is_sweepable for n in s.flag.names
+    }
+    if key not in known:
+        near = nearest(key, tuple(known))
+        yield Problem(f"no numeric option is named `{name}`", where, f"did you mean `{near}`?" if near else None)
+    found = re.fullmatch(r"([0-9.]+),([0-9.]+)(?::(int|float|real|log))?", bounds)
+    if found is None or float(found[1]) >= float(found[2]):
+        yield Problem(f"`{text}` is not `option:low,high`", where)
+
+
+def _own(f: _Found, c: Config) -> Iterator[Problem]:
+    if c.service.cpus and hasattr(os, "sched_getaffinity"):
+        allowed = os.sched_getaffinity(0)
+        missing = [n for n in c.service.cpus if n not in allowed]
+        if missing:
+            listed = ", ".join(f"`{n}`" for n in missing)
+            have = ", ".join(map(str, sorted(allowed)))
+            yield Problem(f"no such core: {listed}", f.at("service.cpus"), f"this process may use {have}")
+
+
+def _limits(f: _Found, c: Config, limits: Limits) -> Iterator[Problem]:
+    """Connections at once against open files and, per server address, local ports."""
+    paths = ("load.concurrency", "warmup.concurrency", "load.num_users", "sweep.concurrency_max")
+    counts = {p: v for p in paths if isinstance(v := c.value(p), int)}
+    counts |= {a.field: max(int(v) for v in a.values) for a in c.sweep.axes if a.field in paths}
+    if not counts:
+        return
+    path = max(counts, key=lambda p: counts[p])
+    most = counts[path]
+    where = f.at(path, "load.concurrency") if f.has(path) else specs()[path].shown
+    if limits.max_files is not None and most + RESERVED_FILES > limits.max_files:
+        yield Problem(
+            f"`{most:,}` connections need {most + RESERVED_FILES:,} open files, but the limit is {limits.max_files:,}",
+            where,
+            f"raise it (`ulimit -Hn {most + RESERVED_FILES}` as root, or `LimitNOFILE` of the service), or lower the concurrency",
+        )
+    addresses = {u for u in c.endpoint.urls if not u.startswith("unix:")}
+    if limits.ports is not None and addresses and -(-most // len(addresses)) > limits.ports:
+        yield Problem(
+            f"`{most:,}` connections to {len(addresses)} address{'es' if len(addresses) > 1 else ''} need as many local ports each, "
+            f"but the range has {limits.ports:,}",
+            where,
+            "widen `net.ipv4.ip_local_port_range`, give more URLs, or run inside the cluster from several machines",
+        )
+
+
+def _notes(f: _Found, c: Config) -> Iterator[str]:
+    if c.input.input_file is not None:
+        ignored = [p for p in ("prompt.isl_mean", "prompt.isl_stddev", "prompt.seq_dist") if f.has(p)]
+        for path in ignored:
+            yield f"`{f.at(path)}` has no effect: the lengths are those of `{c.input.input_file}`"
+    if c.endpoint.insecure:
+        yield "the server's certificate is not verified (`--insecure`): anyone on the path can read and change the traffic"
+    if (
+        c.endpoint.connection_reuse_strategy == "never"
+        and (ports := machine_limits().ports) is not None
+        and c.load.request_rate is not None
+    ):
+        most = ports * len(c.endpoint.urls) / 60
+        if c.load.request_rate > most:
+            yield (
+                f"a connection per request at {c.load.request_rate:g}/s: closed ones hold their local port for 60 s, so about "
+                f"{most:,.0f}/s is the most; reuse connections, widen `net.ipv4.ip_local_port_range`, or give more URLs"
+            )
+
+
+_RULES: tuple[Rule, ...] = (_target, _source, _shape, _conditions, _files, _study, _own)

@@ -1,0 +1,201 @@
+"""Defaults that depend on other options, each with its reason (compat.md §2, §9)."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from aiperf.config.conditions import Condition
+from aiperf.config.flag import FieldSpec
+from aiperf.config.model import Origin, specs
+from aiperf.config.study import Axis
+from aiperf.registry import names, normalise
+
+__all__ = ["TRACE_IN_FLIGHT", "Values", "derive"]
+
+TRACE_IN_FLIGHT = 512
+"""Requests in flight when a trace is sent as fast as possible and nothing else is asked for."""
+
+
+class Values:
+    """Option values by field path while a configuration is being put together: given, derived, or the model's default."""
+
+    def __init__(self, given: Mapping[str, object], origins: Mapping[str, Origin]) -> None:
+        self.given = dict(given)
+        self.origins = dict(origins)
+
+    def __getitem__(self, path: str) -> object:
+        spec: FieldSpec = specs()[path]
+        return self.given.get(path, spec.default)
+
+    def number(self, path: str) -> float | None:
+        value = self[path]
+        return value if isinstance(value, int | float) else None
+
+    def has(self, *paths: str) -> bool:
+        """True if one of them has a value that is not absent or false."""
+        return any(self[p] not in {None, False} for p in paths if not isinstance(self[p], list | dict))
+
+    def default(self, path: str, value: object, why: str) -> None:
+        """`value` unless one was given."""
+        if path not in self.given and value is not None:
+            self.given[path] = value
+            self.origins[path] = Origin("default", why)
+
+
+def _is_trace(v: Values) -> bool:
+    kind = v["input.custom_dataset_type"]
+    return isinstance(kind, str) and normalise(kind) in names("traces")
+
+
+def derive(v: Values, *, seed: int | None = None) -> tuple[str, ...]:
+    """Fill in what follows from the rest; returns notes for the user."""
+    notes: list[str] = []
+    for rule in _RULES:
+        rule(v, notes)
+    drawn = secrets.randbits(31) if seed is None else seed
+    v.default("input.random_seed", drawn, "drawn for this run")
+    return tuple(notes)
+
+
+def _service(v: Values, _: list[str]) -> None:
+    if v["service.extra_verbose"]:
+        v.default("service.log_level", "TRACE", "--extra-verbose")
+    elif v["service.verbose"]:
+        v.default("service.log_level", "DEBUG", "--verbose")
+
+
+def _schedule(v: Values, notes: list[str]) -> None:
+    v.default("input.fixed_schedule", False, "timestamps are used only with --fixed-schedule")
+    if v["input.fixed_schedule"]:
+        start = v["input.fixed_schedule_start_offset"]
+        why = "a start offset is given" if start is not None else "no start offset is given"
+        v.default("input.fixed_schedule_auto_offset", start is None, why)
+        v.default("input.dataset_sampling_strategy", "sequential", "a schedule has its order")
+    elif v["input.input_file"] or v["input.public_dataset"]:
+        v.default("input.dataset_sampling_strategy", "sequential", "a file's order")
+    else:
+        v.default("input.dataset_sampling_strategy", "shuffle", "synthetic prompts have no order")
+    if _is_trace(v) and "input.fixed_schedule" in v.origins and v.origins["input.fixed_schedule"].kind == "default":
+        notes.append("the trace's timestamps are not used; `--fixed-schedule` replays them")
+
+
+def _load(v: Values, _: list[str]) -> None:
+    if v["load.arrival_pattern"] == "concurrency_burst":
+        v.default("load.concurrency", 1, "a closed loop needs one")
+    smooth = v["load.arrival_smoothness"] is not None
+    if v.has("load.request_rate", "load.request_rate_series"):
+        v.default(
+            "load.arrival_pattern",
+            "gamma" if smooth else "poisson",
+            "--arrival-smoothness is given" if smooth else "open loop",
+        )
+        return
+    if v.has("load.user_centric_rate") or v["input.fixed_schedule"]:
+        return
+    if _is_trace(v):
+        v.default(
+            "load.concurrency",
+            TRACE_IN_FLIGHT,
+            "a trace without --fixed-schedule is sent as fast as the server takes it",
+        )
+    else:
+        v.default("load.concurrency", 1, "no rate is given")
+
+
+def _stop(v: Values, _: list[str]) -> None:
+    if v.has("load.request_count", "load.benchmark_duration", "conversation.num_sessions") or v["load.until"]:
+        return
+    if v["input.fixed_schedule"] or _is_trace(v):
+        return  # each line once
+    if v["input.input_file"] and v["input.custom_dataset_type"] is None:
+        return  # the file's format decides: a trace is sent once, a dataset as below
+    concurrency = int(v.number("load.concurrency") or 1)
+    v.default("load.request_count", max(10, 2 * concurrency), f"max(10, 2 × concurrency {concurrency})")
+
+
+def _warmup(v: Values, _: list[str]) -> None:
+    if not v.has("warmup.request_count", "warmup.duration", "warmup.num_sessions"):
+        return
+    own_rate = "warmup.request_rate" in v.given
+    for name in (
+        "concurrency", "prefill_concurrency", "request_rate", "arrival_pattern", "concurrency_ramp_duration",
+        "prefill_concurrency_ramp_duration", "request_rate_ramp_duration",
+    ):  # fmt: skip
+        if name == "request_rate" and "warmup.concurrency" in v.given and not own_rate:
+            continue  # a warm-up concurrency alone asks for a closed loop
+        v.default(f"warmup.{name}", v[f"load.{name}"], "as in the measured phase")
+    if v["warmup.request_rate"] is None:
+        v.default("warmup.concurrency", 1, "no rate is given")
+
+
+def _goals(v: Values, _: list[str]) -> None:
+    short: tuple[tuple[str, Callable[[float], Condition]], ...] = (
+        ("sweep.ttft_sla_ms", lambda x: Condition(tag="time_to_first_token", stat="p95", op="<", value=x, unit="ms")),
+        ("sweep.itl_sla_ms", lambda x: Condition(tag="inter_token_latency", stat="p95", op="<", value=x, unit="ms")),
+        ("sweep.e2e_sla_ms", lambda x: Condition(tag="request_latency", stat="p99", op="<", value=x, unit="ms")),
+        ("sweep.error_rate_sla", lambda x: Condition(tag="request_error_rate", op="<=", value=x * 100, unit="%")),
+        (
+            "sweep.slo_attainment_fraction",
+            lambda x: Condition(tag="good_request_fraction", op=">=", value=x * 100, unit="%"),
+        ),
+    )
+    added = tuple(make(value) for path, make in short if (value := v.number(path)) is not None)
+    given = v["sweep.slo"]
+    if added and isinstance(given, tuple):
+        kept = tuple(c for c in given if c not in added)
+        v.given["sweep.slo"] = (*kept, *added)
+        v.origins.setdefault("sweep.slo", Origin("default", "the …-sla options"))
+
+
+def _sweep(v: Values, _: list[str]) -> None:
+    axes = v.given.get("sweep.axes", ())
+    axes = axes if isinstance(axes, tuple) else ()
+    taken = {a.field for a in axes if isinstance(a, Axis)}
+    for name, path in (("concurrency", "load.concurrency"), ("isl", "prompt.isl_mean"), ("osl", "prompt.osl_mean")):
+        low, high, steps = (v.number(f"sweep.{name}_{end}") for end in ("min", "max", "steps"))
+        if low is None or high is None or steps is None or path in taken or low > high or v["sweep.search"]:
+            continue
+        count = int(steps)
+        points = (round(low * (high / low) ** (i / (count - 1))) for i in range(count))
+        values = tuple(dict.fromkeys(int(p) for p in points))
+        axes = (*axes, Axis(field=path, flag=specs()[path].shown, values=values))
+        v.given[path] = values[0]
+        v.origins[path] = Origin("default", f"--{name}-min")
+    if axes:
+        v.given["sweep.axes"] = axes
+
+
+def _artifacts(v: Values, _: list[str]) -> None:
+    models = v["endpoint.model_names"]
+    if not isinstance(models, tuple) or not models:
+        return
+    model = str(models[0]).replace("/", "_") + ("_multi" if len(models) > 1 else "")
+    name = f"{model}-openai-{str(v['endpoint.endpoint_type']).replace('_', '-')}-{_stimulus(v)}"
+    v.default("output.artifact_dir", Path("artifacts") / name, "from model, endpoint and load")
+
+
+def _stimulus(v: Values) -> str:
+    axes = v.given.get("sweep.axes", ())
+    if v["sweep.search"]:
+        return f"search-{v['sweep.search']}"
+    if isinstance(axes, tuple) and axes:
+        return "sweep-" + "-".join(a.flag.lstrip("-").replace("-", "_") for a in axes)
+    if v["input.fixed_schedule"]:
+        return "fixed_schedule"
+    if (rate := v.number("load.user_centric_rate")) is not None:
+        return f"user_centric-users{v['load.num_users']}-qps{float(rate)}"
+    parts = []
+    if (concurrency := v.number("load.concurrency")) is not None:
+        parts.append(f"concurrency{int(concurrency)}")
+    if (rate := v.number("load.request_rate")) is not None:
+        parts.append(f"request_rate{float(rate)}")
+    if v["load.request_rate_series"] is not None:
+        parts.append("request_rate_series")
+    return "-".join(parts) or "default"
+
+
+_RULES: tuple[Callable[[Values, list[str]], None], ...] = (
+    _service, _sweep, _schedule, _load, _stop, _warmup, _goals, _artifacts,
+)  # fmt: skip

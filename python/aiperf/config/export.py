@@ -1,0 +1,112 @@
+"""The configuration as plain data, secrets masked: `input_config` of the exports, and `run.json` with origins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, SecretStr
+
+from aiperf.config.conditions import Condition, Precision, Tier
+from aiperf.config.model import SECTIONS, Config, Origin, specs
+from aiperf.config.secrets import MASK, mask_headers, mask_mapping, mask_url
+
+__all__ = ["config_dict_for_export", "config_dict_for_run", "config_from_run", "fingerprint", "shown"]
+
+_WORKLOAD = ("input", "prompt", "conversation", "tokenizer")
+
+
+def _plain(path: str, value: object) -> object:
+    if isinstance(value, SecretStr):
+        return MASK
+    if path == "endpoint.headers" and isinstance(value, tuple):
+        return [list(pair) for pair in mask_headers(value)]
+    if path == "endpoint.urls" and isinstance(value, tuple):
+        return [mask_url(str(url)) for url in value]
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Tier | Condition | Precision):
+        return str(value)
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, tuple):
+        return [_plain("", v) for v in value]
+    if isinstance(value, Mapping):
+        return mask_mapping(value)
+    return value
+
+
+def shown(config: Config, path: str) -> str:
+    """The value for people: `–` if absent, secrets masked."""
+    value = _plain(path, config.value(path))
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(": ".join(map(str, v)) if isinstance(v, list) else str(v) for v in value) or "–"
+    if isinstance(value, dict):
+        return ", ".join(f"{k}: {v}" for k, v in value.items()) or "–"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def config_dict_for_export(config: Config) -> dict[str, dict[str, object]]:
+    """`{section: {field: value}}` of the options the user gave, JSON types, secrets masked."""
+    result: dict[str, dict[str, object]] = {}
+    for path, spec in specs().items():
+        if config.is_set(path):
+            result.setdefault(spec.section, {})[spec.name] = _plain(path, config.value(path))
+    return result
+
+
+def config_dict_for_run(config: Config) -> dict[str, dict[str, dict[str, object]]]:
+    """`{section: {field: {"value", "origin"}}}` of all options, JSON types, secrets masked; `sweep.axes` among them."""
+    result: dict[str, dict[str, dict[str, object]]] = {}
+    for path, spec in specs().items():
+        origin = config.origins.get(path, Origin("default", ""))
+        entry = {"value": _plain(path, config.value(path)), "origin": str(origin), "kind": origin.kind}
+        result.setdefault(spec.section, {})[spec.name] = entry
+    axes = _plain("sweep.axes", config.sweep.axes)
+    result["sweep"]["axes"] = {"value": axes, "origin": "from the options", "kind": "default"}
+    return result
+
+
+def config_from_run(data: Mapping[str, Mapping[str, Mapping[str, object]]]) -> Config:
+    """The configuration of `config_dict_for_run` again, without its secrets (the API key is None); unknown fields of a newer
+    or older version are left out. For `aiperf report`, which takes new goals for old records.
+    """
+    from aiperf.config.conditions import parse_condition, parse_precision, parse_tier
+
+    parsers = {"tiers": parse_tier, "conditions": parse_condition, "precisions": parse_precision}
+    sections: dict[str, dict[str, object]] = {}
+    origins: dict[str, Origin] = {}
+    for path, spec in specs().items():
+        entry = data.get(spec.section, {}).get(spec.name)
+        if entry is None or spec.kind == "secret":
+            continue
+        value = entry.get("value")
+        if spec.kind in parsers and isinstance(value, list):
+            value = tuple(parsers[spec.kind](str(v)) for v in value)
+        sections.setdefault(spec.section, {})[spec.name] = value
+        kind, where = entry.get("kind"), str(entry.get("origin", ""))
+        if kind == "file" or kind == "environment" or kind == "flag":  # noqa: PLR1714 - so that mypy sees the literals
+            origins[path] = Origin(kind, where)
+        elif where.startswith("default: "):
+            origins[path] = Origin("default", where.removeprefix("default: "))
+    axes = data.get("sweep", {}).get("axes")
+    if axes is not None:
+        sections.setdefault("sweep", {})["axes"] = axes.get("value", ())
+    config = Config(**{name: SECTIONS[name].model_validate(content) for name, content in sections.items()})
+    config._origins = origins  # noqa: SLF001 - the model's own builder
+    return config
+
+
+def fingerprint(config: Config) -> str:
+    """Equal for runs with the same workload: dataset, prompts, conversations, tokenizer, and the body's options. 16 hex digits."""
+    import hashlib
+    import json
+
+    parts: dict[str, object] = {p: _plain(p, config.value(p)) for p, s in specs().items() if s.section in _WORKLOAD}
+    for path in ("endpoint.endpoint_type", "endpoint.streaming", "endpoint.extra_inputs", "endpoint.ignore_eos"):
+        parts[path] = _plain(path, config.value(path))
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]

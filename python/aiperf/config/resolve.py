@@ -1,0 +1,282 @@
+"""defaults < file < environment < flags → `Config`, with the origin of every value.
+
+`configure` is what commands call: it raises one `ConfigError` with every problem. `config_from` makes a configuration in
+Python; `at_point` moves one to another point of a sweep, so that what follows from the load follows again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from aiperf.config.defaults import Values, derive
+from aiperf.config.file import read_config_file
+from aiperf.config.flag import FieldSpec, Given, normalise_key
+from aiperf.config.model import SECTIONS, Config, Origin, specs
+from aiperf.config.secrets import mask_argv
+from aiperf.config.study import Axis
+from aiperf.config.values import nearest, parse_axis, parse_list, parse_scalar
+from aiperf.errors import ConfigError, Problem
+
+__all__ = ["ENV_PREFIX", "at_point", "config_from", "configure", "resolve"]
+
+ENV_PREFIX = "AIPERF_"
+
+_OTHER_VARIABLES = frozenset({"AIPERF_CONFIG", "AIPERF_REQUIRE"})
+
+
+def configure(
+    given: Sequence[Given] = (),
+    *,
+    env: Mapping[str, str] | None = None,
+    config_file: Path | None = None,
+    command: Sequence[str] = (),
+    problems: Sequence[Problem] = (),
+    notes: Sequence[str] = (),
+) -> Config:
+    """The checked configuration. `problems`, `notes`: those found before, in the command line. `env` None: this process's.
+
+    ConfigError with all problems.
+    """
+    from aiperf.config.check import check
+
+    config, found = resolve(given, env=env, config_file=config_file, command=command)
+    bad_paths = {p.where for p in found} | {p.where for p in problems}
+    checked, more = check(config, skip=frozenset(w for w in bad_paths if w))
+    everything = [*problems, *found, *checked]
+    if everything:
+        raise ConfigError(tuple(dict.fromkeys(everything)))
+    config._notes = tuple(dict.fromkeys((*notes, *config.notes, *more)))  # noqa: SLF001 - the model's own builder
+    return config
+
+
+def resolve(
+    given: Sequence[Given] = (),
+    *,
+    env: Mapping[str, str] | None = None,
+    config_file: Path | None = None,
+    command: Sequence[str] = (),
+    seed: int | None = None,
+) -> tuple[Config, list[Problem]]:
+    """The configuration without what is wrong with it, and what is wrong. `seed`: instead of one drawn."""
+    variables = os.environ if env is None else env
+    problems: list[Problem] = []
+    notes: list[str] = []
+    layers: list[tuple[Literal["file", "environment", "flag"], Sequence[Given]]] = []
+    path = config_file or (Path(variables["AIPERF_CONFIG"]) if variables.get("AIPERF_CONFIG") else None)
+    if path is not None:
+        read = read_config_file(path)
+        problems += read.problems
+        notes += read.notes
+        layers.append(("file", read.given))
+    from_env, more = _environment(variables)
+    notes += more
+    layers += [("environment", from_env), ("flag", given)]
+
+    values: dict[str, object] = {}
+    origins: dict[str, Origin] = {}
+    axes: dict[str, Axis] = {}
+    for kind, layer in layers:
+        for spec, entries in _by_option(layer):
+            origin = Origin(kind, entries[-1].where)
+            try:
+                value, axis = _parse(spec, entries)
+            except ValueError as error:
+                problems.append(Problem(str(error), origin.where))
+                continue
+            values[spec.path] = value
+            origins[spec.path] = origin
+            axes.pop(spec.path, None)
+            if axis is not None:
+                axes[spec.path] = axis
+    if axes:
+        values["sweep.axes"] = tuple(axes.values())
+    config, invalid = _build(values, origins, seed)
+    config._notes = (*notes, *config.notes)  # noqa: SLF001 - the model's own builder
+    config._command = mask_argv(command)  # noqa: SLF001
+    return config, [*problems, *invalid]
+
+
+def config_from(values: Mapping[str, object] | None = None, *, check: bool = True, **flat: object) -> Config:
+    """A resolved configuration from Python: keys are field paths, or flags without dashes; values as they are or as text.
+
+    `config_from(model="m", url="localhost:8000", concurrency="10,50")`. ConfigError with all problems. The environment does
+    not count.
+    """
+    by_name: dict[str, FieldSpec] = {}
+    for spec in specs().values():
+        by_name |= {normalise_key(n): spec for n in spec.flag.names} | {spec.path: spec}
+    given: list[Given] = []
+    problems: list[Problem] = []
+    ready: dict[str, object] = {}
+    for key, value in {**(values or {}), **flat}.items():
+        found = by_name.get(key) or by_name.get(normalise_key(key))
+        if found is None:
+            near = nearest(normalise_key(key), tuple(by_name))
+            problems.append(Problem(f"no option is named `{key}`", None, f"did you mean `{near}`?" if near else None))
+        elif isinstance(value, str) and (found.kind not in {"str", "secret"}):
+            given.append(Given(found, (value,), key))
+        elif found.is_list and isinstance(value, list | tuple) and value and all(isinstance(v, str) for v in value):
+            given.append(Given(found, tuple(value), key))
+        elif found.is_sweepable and isinstance(value, list | tuple):
+            given.append(Given(found, (",".join(map(str, value)),), key))
+        else:
+            ready[found.path] = value
+    parsed, bad = resolve(given, env={})
+    base = {p: parsed.value(p) for p, o in parsed.origins.items() if o.kind != "default"}
+    origins = {p: o for p, o in parsed.origins.items() if o.kind != "default"}
+    origins |= {p: Origin("flag", specs()[p].shown) for p in ready}
+    if parsed.sweep.axes:
+        base["sweep.axes"] = parsed.sweep.axes
+    config, invalid = _build({**base, **ready}, origins, None)
+    problems += [*bad, *invalid]
+    if check:
+        from aiperf.config.check import check as find_problems
+
+        checked, more = find_problems(config)
+        problems += checked
+        config._notes = (*config.notes, *more)  # noqa: SLF001 - the model's own builder
+    if problems:
+        raise ConfigError(tuple(dict.fromkeys(problems)))
+    return config
+
+
+def at_point(config: Config, values: Mapping[str, object]) -> Config:
+    """The configuration of one point of a sweep: values by field path are set, the axes are gone, and what depends on them
+    (request count, warm-up, …) is derived again. Seed and folder stay. ConfigError if a value is not allowed.
+    """
+    given = {p: config.value(p) for p, o in config.origins.items() if o.kind != "default"}
+    origins = {p: o for p, o in config.origins.items() if o.kind != "default"}
+    for path in ("input.random_seed", "output.artifact_dir"):
+        if path in config.origins:
+            given[path], origins[path] = config.value(path), config.origins[path]
+    given.pop("sweep.axes", None)
+    for name in ("concurrency", "isl", "osl"):
+        given.pop(f"sweep.{name}_steps", None)
+        origins.pop(f"sweep.{name}_steps", None)
+    given |= values
+    origins |= {p: Origin("flag", f"{specs()[p].shown}={v}") for p, v in values.items()}
+    new, problems = _build(given, origins, config.input.random_seed)
+    if problems:
+        raise ConfigError(problems)
+    new._notes, new._command = config.notes, config.command  # noqa: SLF001 - the model's own builder
+    return new
+
+
+def _by_option(layer: Iterable[Given]) -> Iterable[tuple[FieldSpec, list[Given]]]:
+    grouped: dict[str, list[Given]] = {}
+    for entry in layer:
+        grouped.setdefault(entry.spec.path, []).append(entry)
+    return ((entries[0].spec, entries) for entries in grouped.values())
+
+
+def _parse(spec: FieldSpec, entries: Sequence[Given]) -> tuple[object, Axis | None]:
+    """Lists collect what was given in one layer, of the rest the last counts."""
+    if spec.is_list:
+        return parse_list([t for e in entries for t in e.texts], spec), None
+    text = entries[-1].texts[-1] if entries[-1].texts else ""
+    if spec.kind == "secret":
+        from pydantic import SecretStr
+
+        return SecretStr(text), None
+    values = parse_axis(text, spec)
+    if values is None:
+        return parse_scalar(text, spec), None
+    return values[0], Axis(field=spec.path, flag=spec.shown, values=values) if len(values) > 1 else None
+
+
+def _environment(variables: Mapping[str, str]) -> tuple[list[Given], list[str]]:
+    table: dict[str, FieldSpec] = {}
+    for spec in specs().values():
+        table[spec.path.replace(".", "_")] = spec
+    for spec in specs().values():
+        table |= {normalise_key(n): spec for n in spec.flag.names if n.startswith("--")}
+    given, notes = [], []
+    for variable, text in sorted(variables.items()):
+        if not variable.startswith(ENV_PREFIX) or variable in _OTHER_VARIABLES or not text:
+            continue
+        name = variable.removeprefix(ENV_PREFIX).lower()
+        found = table.get(name)
+        if found is None:
+            near = nearest(name, tuple(table))
+            notes.append(
+                f"the variable `{variable}` is not known here"
+                + (f"; did you mean `{ENV_PREFIX}{near.upper()}`?" if near else "")
+            )
+        else:
+            given.append(Given(found, tuple(text.splitlines()) if found.is_list else (text,), variable))
+    return given, notes
+
+
+def _build(
+    values: Mapping[str, object], origins: Mapping[str, Origin], seed: int | None
+) -> tuple[Config, list[Problem]]:
+    """Derive, validate by section, and leave out what is not valid, so that the rest can be checked as well."""
+    kept = dict(values)
+    problems: list[Problem] = []
+    while True:
+        work = Values(kept, origins)
+        notes = derive(work, seed=seed)
+        sections: dict[str, dict[str, object]] = {name: {} for name in SECTIONS}
+        for path, value in work.given.items():
+            section, _, name = path.partition(".")
+            sections[section][name] = value
+        parts: dict[str, Any] = {}
+        bad: set[str] = set()
+        for section, content in sections.items():
+            try:
+                parts[section] = SECTIONS[section].model_validate(content)
+            except ValidationError as error:
+                for item in error.errors():
+                    path = f"{section}.{item['loc'][0]}"
+                    bad.add(path)
+                    origin = work.origins.get(path)
+                    problems.append(Problem(_reason(item, specs().get(path)), str(origin) if origin else path))
+        if not bad:
+            config = Config(**parts)
+            config._origins = work.origins  # noqa: SLF001 - the model's own builder
+            config._notes = notes  # noqa: SLF001
+            return config, _bad_axes(config, problems)
+        axes = kept.get("sweep.axes", ())
+        kept = {p: v for p, v in kept.items() if p not in bad}
+        if isinstance(axes, tuple):
+            kept["sweep.axes"] = tuple(a for a in axes if a.field not in bad)
+
+
+def _bad_axes(config: Config, problems: list[Problem]) -> list[Problem]:
+    """Each further value of an axis must be one the option may have."""
+    for axis in config.sweep.axes:
+        section, _, name = axis.field.partition(".")
+        for value in axis.values[1:]:
+            try:
+                SECTIONS[section].model_validate({name: value})
+            except ValidationError as error:
+                origin = config.origins.get(axis.field)
+                problems.append(
+                    Problem(_reason(error.errors()[0], specs()[axis.field]), str(origin) if origin else axis.flag)
+                )
+    return problems
+
+
+def _reason(item: Any, spec: FieldSpec | None) -> str:
+    """A pydantic error in our words."""
+    value = item["input"]
+    shown = f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+    unit = {"s": " s", "ms": " ms", "%": " %"}.get(spec.flag.unit or "", "") if spec else ""
+    context = item.get("ctx", {})
+    match item["type"]:
+        case "greater_than":
+            return f"{shown} must be greater than {context['gt']:g}{unit}"
+        case "greater_than_equal":
+            return f"{shown} must be at least {context['ge']:g}{unit}"
+        case "less_than":
+            return f"{shown} must be less than {context['lt']:g}{unit}"
+        case "less_than_equal":
+            hint = ", or written with `%`" if spec and spec.flag.unit == "share" else ""
+            return f"{shown} must be at most {context['le']:g}{unit}{hint}"
+        case _:
+            return f"{shown}: {item['msg'][:1].lower()}{item['msg'][1:]}"
