@@ -81,7 +81,7 @@ class ContentPiece:
         row_tokens = np.nan_to_num(tokens_by_row[self.rows])
         even = total == 0
         factor = np.where(even, 0.0, row_tokens / np.where(even, 1.0, total))
-        tokens = self.text_bytes * np.repeat(factor, self.counts)
+        tokens: Floats = self.text_bytes * np.repeat(factor, self.counts)
         if even.any():
             tokens += np.repeat(np.where(even, row_tokens / self.counts, 0.0), self.counts)
         return tokens

@@ -45,14 +45,14 @@ class Slo:
 
 @dataclass(frozen=True, slots=True)
 class MetricOptions:
-    """`token_source`: who counted the tokens; "server usage" for --use-server-token-count; "chunks": one chunk, one token.
+    """`count_source`: who counted the tokens; "server usage" for --use-server-token-count; "chunks": one chunk, one token.
 
     `per_chunk_tokens` (--per-chunk-usage): the divisor of ITL is OSL − tokens of the first chunk. `is_schedule`: requests had
     due times given by a trace (replay_sched_* exist). `slos`: the first tier's objectives.
     """
 
     streaming: bool = True
-    token_source: TokenSource = "local tokenizer"
+    count_source: TokenSource = "local tokenizer"
     per_chunk_tokens: bool = False
     is_schedule: bool = False
     slos: tuple[Slo, ...] = ()
@@ -136,7 +136,7 @@ class MetricContext:
     @cached_property
     def attempted(self) -> Bools:
         """Requests a user would have waited for: ok, failed, and those the grace period cut off."""
-        return self.ok | self.failed | (self.error_kind == ErrorKind.GRACE)
+        return np.asarray(self.ok | self.failed | (self.error_kind == ErrorKind.GRACE))
 
     # Clock -----------------------------------------------------------------------------------------------------------
     @cached_property
@@ -181,9 +181,9 @@ class MetricContext:
 
     # Tokens ----------------------------------------------------------------------------------------------------------
     @cached_property
-    def token_source(self) -> TokenSource:
+    def count_source(self) -> TokenSource:
         """Who counted: the source asked for; the server's usage if the client's counts were never filled in."""
-        asked = self.options.token_source
+        asked = self.options.count_source
         if asked in ("server usage", "chunks"):
             return asked
         if np.isnan(self.column("counted_output")).all() and not np.isnan(self.column("usage_completion")).all():
@@ -193,7 +193,7 @@ class MetricContext:
     @cached_property
     def reasoning_tokens(self) -> Floats:
         """Tokens of hidden thinking; 0 where there is a count and no reasoning, NaN where nothing was counted."""
-        match self.token_source:
+        match self.count_source:
             case "server usage":
                 reasoning = self.column("usage_reasoning")
                 return self.ok_only(
@@ -210,7 +210,7 @@ class MetricContext:
     @cached_property
     def output_tokens(self) -> Floats:
         """Tokens of the visible output (without reasoning)."""
-        match self.token_source:
+        match self.count_source:
             case "server usage":
                 return self.ok_only(self.column("usage_completion") - self.reasoning_tokens)
             case "chunks":
@@ -221,7 +221,7 @@ class MetricContext:
     @cached_property
     def input_tokens(self) -> Floats:
         """Tokens of the prompt, all rows: the workload's own count, or usage.prompt_tokens for "server usage"."""
-        if self.options.token_source == "server usage":
+        if self.options.count_source == "server usage":
             return self.column("usage_prompt")
         isl = self.column("isl")
         return self.column("usage_prompt") if np.isnan(isl).all() else isl

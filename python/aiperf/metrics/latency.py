@@ -258,7 +258,7 @@ def _minus_rtt(r: MetricContext, tag: str) -> Floats:
     known = rtt[~np.isnan(rtt)]
     if not len(known):
         return r.absent()
-    return np.maximum(r.value(tag) - known.mean(), 0.0)
+    return np.asarray(np.maximum(r.value(tag) - known.mean(), 0.0))
 
 
 @metric(

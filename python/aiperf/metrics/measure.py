@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from aiperf.metrics import METRICS, Bools, Floats, Metric, load_all
+from aiperf.metrics import Bools, Floats, Metric, load_all
 from aiperf.metrics.chunks import Accumulator, ChunkFacts, scan_rows
 from aiperf.metrics.context import MetricContext, MetricOptions
 from aiperf.metrics.stats import (
@@ -83,6 +83,12 @@ def request_stats(metric: Metric, values: Floats, percentiles: Sequence[float]) 
     return compute(shown(metric, values), percentiles)
 
 
+def _order(metric: Metric) -> tuple[bool, int, str]:
+    """The main table's rows first, in its order; then the others by tag."""
+    main = metric.table == "main" and metric.console_order is not None
+    return (not main, metric.console_order or 0 if main else 0, metric.tag)
+
+
 def measure(
     r: MetricContext,
     sweep: Sweep | None,
@@ -109,8 +115,8 @@ def measure(
             case "weighted":
                 if sweep is not None:
                     values = np.asarray(metric.compute(sweep), dtype=np.float64)
-                    stats = weighted_stats(shown(metric, values), sweep.widths)
+                    stats = weighted_stats(shown(metric, values), sweep.widths, percentiles)
         if stats is not None:
             results[tag] = Result(metric, stats)
         r.forget(tag)
-    return {tag: results[tag] for tag in METRICS if tag in results}
+    return dict(sorted(results.items(), key=lambda item: _order(item[1].metric)))

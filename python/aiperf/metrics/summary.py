@@ -54,7 +54,7 @@ class Counts:
 class SummaryOptions:
     """`percentiles`: further ones (--percentiles, --mark). `tiers`: --goodput. `target_rate`, `target_share`: --target-rate."""
 
-    metrics: MetricOptions = MetricOptions()
+    metrics: MetricOptions = field(default_factory=MetricOptions)
     phases: tuple[Phase, ...] = (Phase(),)
     percentiles: tuple[float, ...] = ()
     tiers: tuple[Tier, ...] = ()
@@ -67,14 +67,14 @@ class SummaryOptions:
 class Summary:
     """Everything reports say; statistics are in shown units, absent is a missing tag or None.
 
-    `begin_ns`, `end_ns`: epoch ns of the first start and the last end of the profiling phases. `token_source`: who counted.
+    `begin_ns`, `end_ns`: epoch ns of the first start and the last end of the profiling phases. `count_source`: who counted.
     """
 
     metrics: Results
     warmup: Results
     counts: Counts
     errors: tuple[ErrorGroup, ...]
-    token_source: TokenSource
+    count_source: TokenSource
     begin_ns: int | None
     end_ns: int | None
     duration_s: float | None
@@ -146,7 +146,7 @@ def summarise(columns: Columns, options: SummaryOptions = SummaryOptions()) -> S
         warmup=warmup,
         counts=count_rows(r),
         errors=group_errors(profiling, r.failed),
-        token_source=r.token_source,
+        count_source=r.count_source,
         begin_ns=None if np.isnan(start).all() else wall + int(np.nanmin(start)),
         end_ns=None if np.isnan(finish).all() else wall + int(np.nanmax(finish)),
         duration_s=None if np.isnan(duration) else duration,

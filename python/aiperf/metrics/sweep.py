@@ -52,7 +52,14 @@ class Sweep:
         hi = min(int(np.searchsorted(self.edges, end, side="left")), len(self.edges) - 1)
         edges = np.clip(self.edges[lo : hi + 1], begin, end)
         levels = {name: getattr(self, name)[lo:hi] for name in _LEVELS}
-        return Sweep(edges, **levels, resolution_ns=self.resolution_ns)
+        return _build(edges, levels, self.resolution_ns)
+
+
+def _build(edges: Floats, levels: dict[str, Floats], resolution_ns: float = 0.0) -> Sweep:
+    return Sweep(
+        edges, levels["concurrency"], levels["prefill"], levels["decode"], levels["prefill_rate"], levels["decode_rate"],
+        levels["tokens"], resolution_ns,
+    )  # fmt: skip
 
 
 @dataclass
@@ -220,7 +227,7 @@ def _exact_sweep(begin: float, end: float, steps: dict[str, list[tuple[Floats | 
         # Sums of positive and negative steps leave rounding dust where the level is 0.
         scale = np.abs(level).max(initial=0.0)
         levels[name] = np.where(np.abs(level) < scale * 1e-9, 0.0, level)
-    return Sweep(edges, **levels)
+    return _build(edges, levels)
 
 
 def _cells_sweep(flow: FlowAccumulator, steps: dict[str, list[tuple[Floats | Ints, Floats]]]) -> Sweep:
@@ -235,6 +242,6 @@ def _cells_sweep(flow: FlowAccumulator, steps: dict[str, list[tuple[Floats | Int
         width = cells.width
         scale = np.abs(level).max(initial=0.0)
         levels[name] = np.where(np.abs(level) < scale * 1e-9, 0.0, np.maximum(level, 0.0))
-    edges = flow.begin + width * np.arange(_CELLS + 1)
+    edges = flow.begin + width * np.arange(_CELLS + 1, dtype=np.float64)
     edges[-1] = flow.end
-    return Sweep(edges, **levels, resolution_ns=width)
+    return _build(edges, levels, width)

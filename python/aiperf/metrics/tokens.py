@@ -1,4 +1,4 @@
-"""Token counts. Who counted is the run's token provenance (`MetricContext.token_source`)."""
+"""Token counts. Who counted is the run's token provenance (`MetricContext.count_source`)."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ def overall_usage_prompt_cache_read_pct(r: MetricContext) -> float:
 
 def _difference(r: MetricContext, usage: Floats, client: Floats) -> Floats:
     """|usage − client| / client × 100; absent where both counts have one source, or nothing was counted by the client."""
-    if r.token_source == "server usage" or r.options.token_source == "server usage":
+    if r.count_source == "server usage" or r.options.count_source == "server usage":
         return r.absent()
     return r.ok_only(divide(np.abs(usage - client), client) * 100)
 

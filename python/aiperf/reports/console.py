@@ -1,0 +1,162 @@
+"""The screen at the end of a run: the table of metrics, duration, success, errors, warnings, certificate, files."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from aiperf.metrics import Table
+from aiperf.metrics.measure import Result, Results
+from aiperf.metrics.stats import percentile_name
+from aiperf.metrics.summary import Summary
+from aiperf.reports._cells import number
+
+__all__ = ["TABLE_TITLES", "ConsoleOptions", "build_screen", "render_console"]
+
+TABLE_TITLES = {
+    "chat": "LLM Metrics", "completions": "LLM Metrics", "embeddings": "Embeddings Metrics",
+    "rankings": "Ranking Metrics", "nim_rankings": "Ranking Metrics", "hf_tei_rankings": "Ranking Metrics",
+    "cohere_rankings": "Ranking Metrics",
+}  # fmt: skip
+_SUFFIX: dict[Table, str] = {
+    "effective": ": Effective",
+    "active": ": Active",
+    "usage": ": Usage",
+    "http": ": HTTP Trace",
+}
+_LONG_HEADER = 30
+_DEFAULT = (99.0, 90.0, 50.0)
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleOptions:
+    """`percentiles`: the percentile columns, in the order given; None for p99, p90, p50. `mark`: one of them, in colour and with ★.
+
+    `tables`: further tables above the main one. `files`: (what, path as the user gave it) to list at the end.
+    """
+
+    title: str = "LLM Metrics"
+    percentiles: tuple[float, ...] | None = None
+    mark: float | None = None
+    tables: tuple[Table, ...] = ()
+    files: tuple[tuple[str, str], ...] = ()
+    command: str | None = None
+    num_gpus: int | None = None
+
+
+def columns_of(options: ConsoleOptions) -> tuple[float, ...]:
+    """The percentile columns, the marked one included."""
+    wanted = options.percentiles if options.percentiles is not None else _DEFAULT
+    if options.mark is not None and options.mark not in wanted:
+        wanted = (*wanted, options.mark)
+    return wanted
+
+
+def _label(result: Result) -> str:
+    """`<header> (<unit>)`, the unit on a line of its own behind a header longer than 30 characters."""
+    gap = "\n" if len(result.metric.header) > _LONG_HEADER else " "
+    return f"{result.metric.header}{gap}({result.unit})"
+
+
+def metric_table(results: Iterable[Result], title: str, options: ConsoleOptions) -> RichTable:
+    """Rows in the order given; `N/A` for what does not exist, as AIPerf's table."""
+    table = RichTable(title=title, box=box.HEAVY_HEAD, title_style="bold", header_style="bold")
+    table.add_column("Metric", justify="right", style="cyan")
+    percentiles = columns_of(options)
+    for name in ("avg", "min", "max"):
+        table.add_column(name, justify="right", style="green", no_wrap=True)
+    for p in percentiles:
+        marked = options.mark == p
+        table.add_column(
+            percentile_name(p) + (" ★" if marked else ""), justify="right", style="bold yellow" if marked else "green",
+            no_wrap=True,
+        )  # fmt: skip
+    table.add_column("std", justify="right", style="green", no_wrap=True)
+    for result in results:
+        s = result.stats
+        cells = [s.avg, s.min, s.max, *(s.percentiles.get(p) for p in percentiles), s.std]
+        table.add_row(_label(result), *(number(c, absent="N/A") for c in cells))
+    return table
+
+
+def table_rows(results: Results, name: Table) -> list[Result]:
+    """Results shown in a table, by console order."""
+    rows = [r for r in results.values() if r.metric.table == name and r.metric.console_order is not None]
+    return sorted(rows, key=lambda r: r.metric.console_order or 0)
+
+
+def _errors_table(summary: Summary) -> RichTable:
+    table = RichTable(title="AIPerf | Error Summary", box=box.HEAVY_HEAD, title_style="bold", header_style="bold")
+    table.add_column("Code", justify="right", style="yellow")
+    table.add_column("Type", justify="right", style="yellow")
+    table.add_column("Message", style="yellow", overflow="fold")
+    table.add_column("Count", justify="right", style="yellow")
+    for e in summary.errors:
+        table.add_row("–" if e.code is None else str(e.code), e.type, Text(e.message), f"{e.count:,}")
+    return table
+
+
+def _cancelled_text(summary: Summary) -> str | None:
+    c = summary.counts
+    parts = [
+        f"{count:,} {words}"
+        for count, words in (
+            (c.deliberate, "on purpose"),
+            (c.grace, "at the end of the grace period"),
+            (c.interrupted, "by the interruption"),
+        )
+        if count
+    ]
+    return f"Cancelled: {', '.join(parts)} (not counted as errors)" if parts else None
+
+
+def build_screen(summary: Summary, options: ConsoleOptions = ConsoleOptions()) -> list[RenderableType]:
+    """Everything printed at the end of a run, top to bottom."""
+    s, o = summary, options
+    out: list[RenderableType] = []
+    for name in ("effective", "active", "usage", "http"):
+        rows = table_rows(s.metrics, name) if name in o.tables else []
+        if rows:
+            out.append(metric_table(rows, f"AIPerf | {o.title}{_SUFFIX[name]}", o))
+    out.append(metric_table(table_rows(s.metrics, "main"), f"AIPerf | {o.title}", o))
+    lines = [f"Benchmark Duration: {'–' if s.duration_s is None else f'{s.duration_s:.2f} sec'}", s.success_text]
+    cancelled = _cancelled_text(s)
+    if cancelled:
+        lines.append(cancelled)
+    out.append(Text("\n".join(lines)))
+    if s.errors:
+        out.append(_errors_table(s))
+    return out
+
+
+def _footer(s: Summary, o: ConsoleOptions) -> list[RenderableType]:
+    out: list[RenderableType] = []
+    for notice in s.notices:
+        out.append(Text(f"warning: {notice.text}", style="yellow"))
+        if notice.hint:
+            out.append(Text(f"hint: {notice.hint}", style="dim"))
+    if o.command:
+        out.append(Text(f"Command: {o.command}"))
+    width = max((len(what) for what, _ in o.files), default=0)
+    out.extend(Text(f"{what:<{width}}  {path}") for what, path in o.files)
+    return out
+
+
+def render_console(
+    summary: Summary, options: ConsoleOptions = ConsoleOptions(), *, width: int = 120, color: bool = False
+) -> str:
+    """The screen as text: `profile_export_console.txt`, and golden files."""
+    out = io.StringIO()
+    console = Console(
+        file=out, width=width, force_terminal=color, no_color=not color, highlight=False, legacy_windows=False
+    )
+    parts = [*build_screen(summary, options), *_footer(summary, options)]
+    for part in parts:
+        console.print(part)
+    return out.getvalue()
