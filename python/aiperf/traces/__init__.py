@@ -1,4 +1,4 @@
-"""Traces: recorded traffic as columns. One file per format: `Options`, `FIELDS`, `read`, `load`, `retime`.
+"""Traces: recorded traffic as columns. One file per format: `FILES`, `FIELDS`, `Options`, `read`, `load`, `retime`.
 
 A trace holds when requests arrived and how long they and their answers were, often with the ids of their prompt's blocks
 (equal id: equal text up to there, so a prefix cache can serve it), seldom the text. `read` makes a `TraceTable`,
@@ -150,6 +150,8 @@ class TraceOptions(BaseModel):
 class TraceModule(Protocol):
     """What a file in this package offers."""
 
+    FILES: frozenset[str]
+    """Kinds of file it reads: `jsonl`, `csv`, `parquet`."""
     FIELDS: tuple[frozenset[str], ...]
     """Sets of field names; a file whose first record has all of one set is taken for this format."""
     Options: type[TraceOptions]

@@ -23,8 +23,9 @@ from aiperf.traces.reading.builder import Row, milliseconds, read_jsonl, time_ns
 from aiperf.traces.reading.lines import BadField, fields_of, quote, whole
 from aiperf.traces.replay import prepare
 
-__all__ = ["FIELDS", "Options", "load", "messages_of", "read", "retime"]
+__all__ = ["FIELDS", "FILES", "Options", "load", "messages_of", "read", "retime"]
 
+FILES = frozenset({"jsonl"})
 FIELDS = (
     frozenset({"input_length", "hash_ids"}), frozenset({"input_length", "timestamp"}), frozenset({"input_length", "output_length"}),
     frozenset({"text_input"}), frozenset({"payload"}), frozenset({"messages", "timestamp"}),

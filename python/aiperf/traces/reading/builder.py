@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from array import array
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +17,14 @@ from aiperf.errors import DatasetError
 from aiperf.traces import NO_TIME, UNKNOWN, Content, Note, TraceOptions, TraceTable
 from aiperf.traces.reading.lines import BadField, BadLines, iter_csv, iter_lines, quote
 
-__all__ = ["Row", "TableBuilder", "milliseconds", "read_csv", "read_jsonl", "time_ns"]
+__all__ = ["Row", "TableBuilder", "date_ns", "milliseconds", "read_csv", "read_jsonl", "time_ns"]
 
 _CHUNK = 1 << 22
 """Blocks looked at together in the checks: bounds their memory to a few times this, bytes."""
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FRACTION = re.compile(r"\.(\d+)")
 
 
 class Row:
@@ -201,6 +207,23 @@ def time_ns(record: dict[str, object], field: str, scale: int) -> int:
     raise BadField(field, f"{unit} ≥ 0", quote(record[field]))
 
 
+def date_ns(record: dict[str, object], field: str) -> int:
+    """An ISO 8601 date and time, up to ns, as ns since 1970; UTC without a zone. BadField for anything else."""
+    value = record.get(field)
+    text = value.strip() if isinstance(value, str) else ""
+    found = _FRACTION.search(text)
+    fraction = found[1] if found else ""
+    try:
+        date = datetime.fromisoformat(text.replace("." + fraction, "", 1) if fraction else text)
+    except ValueError as e:
+        raise BadField(field, "a date and time", quote(value)) from e
+    since = (date if date.tzinfo else date.replace(tzinfo=UTC)) - _EPOCH
+    ns = (since.days * 86_400 + since.seconds) * 1_000_000_000 + int(fraction.ljust(9, "0")[:9] or 0)
+    if ns < 0:
+        raise BadField(field, "a date since 1970", quote(value))
+    return ns
+
+
 def milliseconds(ns: int) -> int | float:
     """Ns as a trace writes milliseconds: a whole number where it is one."""
     return ns // 1_000_000 if ns % 1_000_000 == 0 else ns / 1e6
@@ -219,7 +242,7 @@ def _complete(record: dict[str, object] | None, num_columns: int) -> dict[str, o
 
 
 def read_jsonl(
-    path: Path, name: str, options: TraceOptions, parse: Callable[[dict[str, object], Row], None]
+    path: Path, name: str, options: TraceOptions, parse: Callable[[dict[str, object], Row], object]
 ) -> TraceTable:
     """`parse` fills the row from one line's object, or raises BadField. Empty lines are nothing."""
     bad, builder, row = BadLines(path, skip=options.skip_invalid), TableBuilder(), Row()
@@ -249,9 +272,12 @@ def read_csv(
     name: str,
     options: TraceOptions,
     needed: frozenset[str],
-    parse: Callable[[dict[str, object], Row], None],
+    parse: Callable[[dict[str, object], Row], object],
 ) -> TraceTable:
-    """As `read_jsonl`, for rows of a CSV file with a header. DatasetError if a column of `needed` is missing."""
+    """As `read_jsonl`, for rows of a CSV file with a header; rows for which `parse` is false are none of the trace.
+
+    DatasetError if a column of `needed` is missing.
+    """
     bad, builder, row = BadLines(path, skip=options.skip_invalid), TableBuilder(), Row()
     rows = iter_csv(path)
     _, header, _ = next(rows)
@@ -265,8 +291,8 @@ def read_csv(
     for number, record, truncated in rows:
         try:
             row.clear()
-            parse(_complete(record, len(columns)), row)
-            builder.add(number, row)
+            if parse(_complete(record, len(columns)), row):
+                builder.add(number, row)
         except BadField as e:
             bad.add(number, e, truncated=truncated)
     return builder.build(path, name, options.block_size, bad.notes())

@@ -17,7 +17,7 @@ from aiperf.errors import DatasetError
 from aiperf.session import Message, Part, Session, Synthetic, Turn
 from aiperf.traces import NO_TIME, UNKNOWN, Content, Note, TraceOptions, TraceTable
 
-__all__ = ["PlanColumns", "Replay", "block_seeds", "prepare"]
+__all__ = ["PlanColumns", "Replay", "block_seeds", "context_needed", "prepare", "session_order"]
 
 IntArray = NDArray[np.int64]
 
@@ -206,6 +206,11 @@ def prepare(table: TraceTable, options: TraceOptions, rng: np.random.Generator) 
 def _is_in_longer(session: NDArray[np.uint32]) -> NDArray[np.bool_]:
     """(turns,) the row's session has more than one turn; a single turn is whole in any case and needs no mark."""
     return np.asarray(np.bincount(session)[session] > 1)
+
+
+def session_order(table: TraceTable) -> IntArray:
+    """(rows,) rows grouped by session, in time order within (as in the file where times are missing or equal)."""
+    return _by_session(table)[0]
 
 
 def _by_session(table: TraceTable) -> tuple[IntArray, IntArray]:

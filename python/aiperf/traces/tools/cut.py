@@ -1,0 +1,176 @@
+"""A part of a trace as a trace of the same format: a time window, every n-th session, shorter requests, another speed."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, TextIO, cast
+
+import numpy as np
+
+from aiperf.errors import DatasetError
+from aiperf.traces import UNKNOWN, TraceModule, TraceTable
+from aiperf.traces.reading.detect import is_csv, read_trace
+from aiperf.traces.reading.lines import iter_csv, iter_lines
+from aiperf.traces.replay import session_order
+
+__all__ = ["Cut", "cut_trace", "open_output", "parse_window"]
+
+_UNITS = {"ms": 1_000_000, "s": 1_000_000_000, "m": 60_000_000_000, "h": 3_600_000_000_000, "": 1_000_000_000}
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What was written. `duration_s`: of the new trace; None without timestamps."""
+
+    output: Path
+    requests: int
+    of: int
+    duration_s: float | None
+    beyond_max_tokens: int
+
+
+def parse_window(text: str) -> tuple[int, int | None]:
+    """`0m:5m`, `90s:`, `:1h` → ns since the trace's first request; the end is excluded. Numbers alone are seconds."""
+    begin, colon, end = text.partition(":")
+    if not colon:
+        raise _bad_window(text)
+    first, last = _span(begin or "0", text), _span(end, text) if end else None
+    if last is not None and last <= first:
+        raise DatasetError(f"the window `{text}` is empty: its end is not after its beginning")
+    return first, last
+
+
+def _span(part: str, text: str) -> int:
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|)\s*", part)
+    if found is None:
+        raise _bad_window(text)
+    return round(float(found[1]) * _UNITS[found[2]])
+
+
+def _bad_window(text: str) -> DatasetError:
+    return DatasetError(
+        f"cannot read the window `{text}`", "write it as begin:end, for example `--window 0m:5m`; units: ms, s, m, h"
+    )
+
+
+def cut_trace(
+    path: Path,
+    output: Path,
+    *,
+    window: str | None = None,
+    every: int = 1,
+    max_tokens: int | None = None,
+    speed: float = 1.0,
+    format_name: str | None = None,
+    skip_invalid: bool = False,
+) -> Cut:
+    """Writes the lines that stay, as they are but for their times: those count from the window's begin, ÷ `speed`.
+
+    `every`: the first of each n sessions, in order of appearance. `max_tokens`: of input + output; longer requests go.
+    DatasetError if nothing stays, or the source is Parquet (cannot be written).
+    """
+    if every < 1 or not speed > 0:
+        raise DatasetError(f"every-nth {every} must be at least 1 and the speed {speed:g} more than 0")
+    if path.resolve() == output.resolve():
+        raise DatasetError(f"the output `{output}` is the trace itself", "choose another file")
+    module, _, table = read_trace(path, format_name, skip_invalid=skip_invalid)
+    if table.format == "baseten_trace":
+        raise DatasetError(
+            "a Parquet trace cannot be cut",
+            "replay a part of it with `--fixed-schedule-start-offset` and `--fixed-schedule-end-offset`",
+        )
+    keep, beyond = _select(table, window, every, max_tokens)
+    if not keep.any():
+        raise DatasetError(f"nothing of `{path}` is left: no request is in the window and below the limits")
+    first = int(table.at_ns[table.at_ns >= 0].min()) if table.has_times else 0
+    zero = first + (parse_window(window)[0] if window else 0)
+    at = np.where(table.at_ns >= 0, np.rint((table.at_ns - zero) / speed), -1).astype(np.int64)
+    times = dict(zip(table.line[keep].tolist(), at[keep].tolist(), strict=True))
+    if is_csv(path):
+        _write_csv(module, path, times, speed, output)
+    else:
+        _write_jsonl(module, path, times, speed, output)
+    kept = at[keep & (at >= 0)]
+    duration = float(kept.max() - kept.min()) / 1e9 if len(kept) else None
+    return Cut(output, int(keep.sum()), table.num_rows, duration, beyond)
+
+
+def _select(
+    table: TraceTable, window: str | None, every: int, max_tokens: int | None
+) -> tuple[np.ndarray[tuple[int], np.dtype[np.bool_]], int]:
+    keep = np.asarray(table.session % every == 0)
+    if window is not None:
+        begin, end = parse_window(window)
+        if not table.has_times:
+            raise DatasetError(f"`{table.path}` has no timestamps: it has no window to cut")
+        order = session_order(table)
+        at = table.at_ns[order]
+        n = np.arange(len(order))
+        start = np.diff(table.session[order], prepend=-1) != 0
+        filled = np.empty(len(order), np.int64)
+        filled[order] = at[np.maximum.accumulate(np.where((at >= 0) | start, n, 0))]
+        since = filled - int(table.at_ns[table.at_ns >= 0].min())
+        keep &= (filled >= 0) & (since >= begin)
+        if end is not None:
+            keep &= since < end
+    beyond = 0
+    if max_tokens is not None:
+        isl, osl = table.input_length, table.output_length
+        total = np.where(isl == UNKNOWN, 0, isl).astype(np.int64) + np.where(osl == UNKNOWN, 0, osl)
+        long = total > max_tokens
+        beyond = int((keep & long).sum())
+        keep &= ~long
+    return keep, beyond
+
+
+@contextmanager
+def open_output(path: Path) -> Iterator[TextIO]:
+    """A text file, gzip if its name ends in `.gz`; a file that is written half is removed when something goes wrong."""
+    if path.suffix == ".zst":
+        raise DatasetError(f"cannot write `{path}`: `.zst` is read, not written", "write `.gz`")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as raw, _packed(path, raw) as file, io.TextIOWrapper(file, "utf-8", newline="") as text:
+            yield text
+    except OSError as e:
+        raise DatasetError(f"cannot write `{path}`: {e.strerror or e}") from e
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def _packed(path: Path, raw: BinaryIO) -> Iterator[BinaryIO]:
+    if path.suffix == ".gz":
+        with gzip.GzipFile(fileobj=raw, mode="wb", mtime=0) as packed:
+            yield cast(BinaryIO, packed)
+    else:
+        yield raw
+
+
+def _write_jsonl(module: TraceModule, path: Path, times: dict[int, int], speed: float, output: Path) -> None:
+    with open_output(output) as out:
+        for number, line in enumerate(iter_lines(path), 1):
+            if (time := times.get(number)) is not None:
+                record = module.retime(json.loads(line), time if time >= 0 else None, speed)
+                out.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def _write_csv(module: TraceModule, path: Path, times: dict[int, int], speed: float, output: Path) -> None:
+    rows = iter_csv(path)
+    _, header, _ = next(rows)
+    with open_output(output) as out:
+        writer = csv.DictWriter(out, list(header or ()), lineterminator="\n")
+        writer.writeheader()
+        for number, record, _ in rows:
+            time = times.get(number)
+            if time is not None and record is not None:
+                writer.writerow(module.retime(record, time if time >= 0 else None, speed))

@@ -1,0 +1,239 @@
+"""How much of a trace's prompts a prefix cache could serve, and how large it must be.
+
+A block is reusable when the whole prompt up to and with it has been sent before: by id in a trace whose ids are chained
+(each id always follows the same one, as Mooncake's), by a hash of all ids up to there otherwise. Requests count in time
+order, one after the other: a block is there for the next request once its request has begun.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiperf.traces import UNKNOWN, TraceTable
+
+__all__ = ["Reuse", "compute_reuse", "infer_turns", "lru_hits", "time_order"]
+
+Ints = NDArray[np.int64]
+
+_CHUNK = 1 << 22
+
+
+@dataclass(frozen=True, slots=True)
+class Reuse:
+    """Requests in time order (only those with hash ids have blocks)."""
+
+    order: Ints
+    """(requests,) rows of the table in time order."""
+    offsets: Ints
+    """(requests+1,) blocks of each request, those its input length has room for."""
+    prev: NDArray[np.int32]
+    """(blocks,) the last request before that has the block, −1: none. Falls along a request's blocks."""
+    hits: Ints
+    """(requests,) leading blocks seen before: what an infinite cache serves."""
+    num_unique: int
+    """Distinct blocks (prefixes)."""
+    chained: bool
+    """Ids are chained: equal id means equal prefix."""
+    introduced: NDArray[np.bool_]
+    """(requests,) the request's last full block is new with it."""
+    full: Ints
+    """(requests,) its blocks that are full."""
+
+    @property
+    def blocks(self) -> Ints:
+        """(requests,)"""
+        return np.diff(self.offsets)
+
+
+def time_order(table: TraceTable) -> Ints:
+    """Rows by time; a row without one has that of the last row before it in the file that has one."""
+    at = table.at_ns
+    if (at < 0).any():
+        at = at[np.maximum.accumulate(np.where(at >= 0, np.arange(len(at)), 0))]
+    return np.argsort(at, kind="stable").astype(np.int64)
+
+
+def compute_reuse(table: TraceTable) -> Reuse:
+    order = time_order(table)
+    size = table.block_size
+    counts = np.diff(table.hash_offsets)[order]
+    length = table.input_length[order].astype(np.int64)
+    length[length == UNKNOWN] = 0
+    blocks = np.minimum(counts, -(-length // size))
+    offsets = np.zeros(len(order) + 1, np.int64)
+    np.cumsum(blocks, out=offsets[1:])
+    keys, num_keys, num_unique, chained = _keys(table, order, blocks, offsets)
+    prev = np.empty(len(keys), np.int32)
+    last = np.full(num_keys, -1, np.int32)
+    # A request sees the cache as the requests before left it: a loop over requests, the inside is numpy's. No sorting of
+    # all blocks: that would take several times the memory of the trace.
+    begin = 0
+    for request, end in enumerate(offsets[1:].tolist()):
+        if end > begin:
+            ids = keys[begin:end]
+            prev[begin:end] = last[ids]
+            last[ids] = request
+            begin = end
+    seen = np.concatenate([[0], np.cumsum(prev >= 0, dtype=np.int64)])
+    hits = seen[offsets[1:]] - seen[offsets[:-1]]
+    full = np.minimum(blocks, length // size)
+    has = full > 0
+    introduced = np.zeros(len(order), np.bool_)
+    introduced[has] = prev[(offsets[:-1] + full - 1)[has]] < 0
+    return Reuse(order, offsets, prev, hits, num_unique, chained, introduced, full)
+
+
+def _keys(table: TraceTable, order: Ints, blocks: Ints, offsets: Ints) -> tuple[NDArray[np.int32], int, int, bool]:
+    """(blocks,) a small number per block, equal where the prefix is equal; how many numbers there may be; how many there are."""
+    rows = table.hash_offsets[order]
+    in_order = bool((order == np.arange(len(order))).all()) and int(offsets[-1]) == len(table.hash_ids)
+    if in_order:
+        ids = table.hash_ids
+    else:
+        ids = table.hash_ids[np.repeat(rows - offsets[:-1], blocks) + np.arange(int(offsets[-1]))]
+    starts = offsets[:-1][blocks > 0]
+    dense, bound = _dense(ids)
+    before = np.empty_like(dense)
+    before[1:] = dense[:-1]
+    before[starts] = -1
+    follows = np.full(bound, -2, np.int32)
+    follows[dense] = before
+    chained = bool((follows[dense] == before).all())
+    del before
+    if not chained:
+        del follows
+        dense, bound = _dense(_prefix_hashes(ids, blocks, offsets))
+        return dense, bound, len(np.unique(dense)), False
+    return dense, bound, int((follows > -2).sum()), True
+
+
+def _dense(ids: Ints) -> tuple[NDArray[np.int32], int]:
+    """Ids as numbers below the bound returned: themselves if they are small, else by rank."""
+    if not len(ids):
+        return np.empty(0, np.int32), 0
+    low, high = int(ids.min()), int(ids.max())
+    if low >= 0 and high < 4 * len(ids) + 1024 and high < 1 << 31:
+        return ids.astype(np.int32), high + 1
+    unique = np.unique(ids)
+    out = np.empty(len(ids), np.int32)
+    for start in range(0, len(ids), _CHUNK):
+        out[start : start + _CHUNK] = np.searchsorted(unique, ids[start : start + _CHUNK])
+    return out, len(unique)
+
+
+def _prefix_hashes(ids: Ints, blocks: Ints, offsets: Ints) -> Ints:
+    """(blocks,) a 64-bit hash of all ids of the request up to each block: Σ mix(id_j)·K^j, sums wrap around."""
+    from aiperf.traces.replay import block_seeds
+
+    powers = np.full(int(blocks.max(initial=0)), np.uint64(0xD134_2543_DE82_EF95))
+    powers = np.cumprod(powers)
+    position = np.arange(len(ids)) - np.repeat(offsets[:-1], blocks)
+    sums = np.cumsum(block_seeds(ids) * powers[position], dtype=np.uint64)
+    start = np.repeat(np.concatenate([[0], sums])[offsets[:-1]].astype(np.uint64), blocks)
+    return np.ascontiguousarray(sums - start).view(np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Distances:
+    """Runs of blocks of one request that were last sent by the same request; see `stack_distances`."""
+
+    request: NDArray[np.int32]
+    distance: Ints
+    length: Ints
+
+
+def stack_distances(reuse: Reuse) -> Distances:
+    """For each run of reused blocks, how many other blocks were sent since its first block was.
+
+    The cache is LRU and, as vLLM's, lets go of the last blocks of a prompt first. A block of request r last sent by q is
+    still there if the cache holds more than D + i blocks: D = distinct blocks sent by the requests between q and r, i =
+    its place in the run (the earlier blocks of the same prompt outlive it). D(q, r) = Σ length of runs (q', t), q < t < r
+    and q' ≤ q: what those requests sent that had not been sent since q. The sum over all t < r is a dominance count, done
+    for all runs at once by splitting the time axis in halves; all t ≤ q belong to it and are subtracted.
+    """
+    starts = np.zeros(len(reuse.prev) + 1, np.bool_)
+    starts[reuse.offsets] = True
+    starts = starts[:-1]
+    starts[1:] |= reuse.prev[1:] != reuse.prev[:-1]
+    begin = np.flatnonzero(starts)
+    length = np.diff(np.append(begin, len(reuse.prev)))
+    request = np.repeat(np.arange(len(reuse.blocks), dtype=np.int32), reuse.blocks)[begin]
+    q = reuse.prev[begin]
+    total = _dominance(q, length)
+    reused = q >= 0
+    distance = total[reused] - reuse.offsets[q[reused] + 1]
+    return Distances(request[reused], distance, length[reused])
+
+
+def _dominance(q: NDArray[np.int32], weight: Ints) -> Ints:
+    """(n,) out[i] = Σ weight[j] over j < i with q[j] ≤ q[i]; runs of one request fall in q, so none counts another."""
+    n = len(q)
+    out = np.zeros(n, np.int64)
+    order = np.argsort(q, kind="stable").astype(np.int64)
+    for bit in reversed(range(max(n - 1, 0).bit_length())):
+        # `order` holds blocks of 2^(bit+1) consecutive runs, each sorted by q: those of a block's left half count for
+        # the right half's behind them. Then each block is split in its halves, the order by q kept.
+        right = (order >> bit) & 1 == 1
+        left_sum = np.cumsum(np.where(right, 0, weight[order]))
+        block = order >> (bit + 1)
+        first = np.flatnonzero(np.diff(block, prepend=-1))
+        sizes = np.diff(np.append(first, n))
+        base = np.repeat(left_sum[first] - np.where(right[first], 0, weight[order[first]]), sizes)
+        out[order[right]] += (left_sum - base)[right]
+        begin = np.repeat(first, sizes)
+        rank_left = np.cumsum(~right) - 1
+        rank_left -= np.repeat(rank_left[first] + right[first], sizes) - 0
+        num_left = np.repeat(np.add.reduceat(~right, first, dtype=np.int64), sizes)
+        place = np.where(right, begin + num_left + (np.arange(n) - begin - (rank_left + 1)), begin + rank_left)
+        split = np.empty_like(order)
+        split[place] = order
+        order = split
+    return out
+
+
+def lru_hits(distances: Distances, num_requests: int, capacity: int) -> Ints:
+    """(requests,) blocks an LRU cache of `capacity` blocks serves."""
+    served = np.clip(capacity - distances.distance, 0, distances.length)
+    return np.bincount(distances.request, weights=served, minlength=num_requests).astype(np.int64)
+
+
+def capacity_for(distances: Distances, share: float) -> int:
+    """Smallest cache, in blocks, that serves `share` of what an infinite one does."""
+    target = share * float(distances.length.sum())
+    low, high = 0, int((distances.distance + distances.length).max(initial=0))
+    while low < high:
+        middle = (low + high) // 2
+        if float(np.clip(middle - distances.distance, 0, distances.length).sum()) >= target:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def infer_turns(reuse: Reuse) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """(requests,) turn, from 0, and conversation, told from prefixes where a trace names no sessions.
+
+    Request r continues the latest request p whose full blocks (two at least, the last of them first sent by p) all are
+    leading blocks of r. A shared system prompt of a whole number of blocks can look like a first turn.
+    """
+    num = len(reuse.blocks)
+    turn = np.zeros(num, np.int32)
+    conversation = np.arange(num, dtype=np.int32)
+    parent = [-1] * num
+    turns, groups = [0] * num, list(range(num))
+    hits, full, introduced = reuse.hits.tolist(), reuse.full.tolist(), reuse.introduced.tolist()
+    deepest = np.where(
+        reuse.hits > 0, reuse.prev[np.maximum(reuse.offsets[:-1] + reuse.hits - 1, 0)] if len(reuse.prev) else -1, -1
+    )
+    # Each request's ancestor depends on its ancestors': a loop.
+    for r, q in enumerate(deepest.tolist()):
+        p = q
+        while p >= 0 and (full[p] > hits[r] or full[p] < 2 or not introduced[p]):
+            p = parent[p]
+        if p >= 0:
+            parent[r], turns[r], groups[r] = p, turns[p] + 1, groups[p]
+    turn[:], conversation[:] = turns, groups
+    return turn, conversation
