@@ -1,1 +1,151 @@
-"""cli."""
+"""The command line: `main(argv)` finds the command, runs it, and turns errors into `error: …` / `hint: …` and an exit code.
+
+A command is one file, `cli/<name>.py`, and one line in `COMMANDS`; it appears as soon as its file is there. The file imports
+heavy modules inside its functions, writes data to stdout and everything else to stderr, and raises `AIPerfError`. Its entry
+(the part behind the colon in `COMMANDS`) is one of
+
+* `app`: a `cyclopts.App` with sub-commands, or `command`: an annotated function that cyclopts can call. What it returns, an
+  int or None (0), is the exit code.
+* `run(argv) -> int`: parses by itself. Only `profile` and `report`, whose options are the fields of the configuration.
+
+`aiperf --help` imports none of them, `aiperf profile --help` only the configuration's model (docs/dev/2026-11-24-cli.md).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["COMMANDS", "Command", "available", "main"]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """`target`: `module:attribute` within this package. `is_alias`: AIPerf's name for a command of ours, not in the help."""
+
+    name: str
+    target: str
+    summary: str
+    is_alias: bool = False
+
+    @property
+    def exists(self) -> bool:
+        return Path(__file__).with_name(self.target.partition(":")[0] + ".py").exists()
+
+
+COMMANDS: tuple[Command, ...] = (
+    Command("profile", "profile:run", "Measure a server: load, latency, throughput, goodput"),
+    Command("report", "report:run", "Compute everything again from a run's records"),
+    Command("compare", "compare:command", "Compare runs, with significance"),
+    Command("plot", "plot:command", "Draw charts of one or several runs"),
+    Command("view", "view:command", "Browse a folder of runs"),
+    Command("trace", "trace:app", "Statistics, cuts, synthesis, checks and hashing of traces"),
+    Command("sim", "sim:command", "Serve a simulated model, for tests and rehearsals"),
+    Command("capacity", "capacity:command", "What this machine can honestly drive"),
+    Command("explain", "explain:command", "Definition, formula, unit and provenance of a metric"),
+    Command("completion", "completion:command", "Completion script for bash, zsh or fish"),
+    Command("analyze-trace", "trace:analyze_trace", "AIPerf's name for `trace stats`", is_alias=True),
+    Command("synthesize", "trace:synthesize", "AIPerf's name for `trace synth`", is_alias=True),
+    Command("validate", "trace:validate", "AIPerf's name for `trace validate`", is_alias=True),
+)
+
+
+def available() -> dict[str, Command]:
+    """Commands whose file is there, by name."""
+    return {c.name: c for c in COMMANDS if c.exists}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line; None: this process's. Returns the exit code (`aiperf.errors.ExitCode`)."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(words)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone; without this the interpreter complains once more while shutting down.
+        sys.stdout = None  # as the interpreter itself does without one
+        return 1
+    except Exception as error:  # noqa: BLE001 - the last place that can report it
+        from aiperf.cli.message import report_error
+
+        return report_error(error)
+
+
+def _dispatch(words: list[str]) -> int:
+    first = words[0] if words else "--help"
+    if first == "--version":
+        from aiperf import __version__
+
+        print(__version__)
+        return 0
+    if first in {"--help", "-h", "help"}:
+        if len(words) > 1 and not words[1].startswith("-"):
+            return _dispatch([words[1], "--help"])
+        print(_overview())
+        return 0
+    commands = available()
+    found = commands.get(first.replace("_", "-"))
+    if found is None:
+        from aiperf.config.values import nearest
+        from aiperf.errors import ConfigError
+
+        near = nearest(first, tuple(commands))
+        what = "option" if first.startswith("-") else "command"
+        raise ConfigError(
+            f"there is no {what} `{first}`", f"did you mean `{near}`?" if near else "`aiperf --help` lists the commands"
+        )
+    return _call(found, words[1:])
+
+
+def _call(command: Command, argv: list[str]) -> int:
+    import importlib
+
+    module, _, attribute = command.target.partition(":")
+    entry = getattr(importlib.import_module(f"aiperf.cli.{module}"), attribute)
+    if attribute == "run":
+        return int(entry(argv))
+    from cyclopts import App, CycloptsError
+
+    from aiperf import __version__
+    from aiperf.errors import ConfigError
+
+    if isinstance(entry, App):
+        app = App(name="aiperf", version=__version__)
+        app.command(entry, name=command.name)
+        argv = [command.name, *argv]
+    else:
+        app = App(name=f"aiperf {command.name}", help_format="plaintext", version=__version__)
+        app.default(entry)
+    try:
+        code = app(argv, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        raise ConfigError(str(error).strip(), f"`aiperf {command.name} --help` shows its options") from error
+    return code if isinstance(code, int) else 0
+
+
+def _overview() -> str:
+    from aiperf.cli.style import bold
+
+    commands = [c for c in available().values() if not c.is_alias]
+    width = max(len(c.name) for c in commands)
+    lines = [
+        "Measure generative-AI inference servers: load, latency, throughput, goodput",
+        "",
+        f"{bold('Usage:')} aiperf COMMAND [OPTIONS]",
+        "",
+        bold("Commands"),
+        *(f"  {c.name.ljust(width)}  {c.summary}" for c in commands),
+        "",
+        bold("Options"),
+        f"  {'--help'.ljust(width)}  This text, or that of a command: `aiperf profile --help`",
+        f"  {'--version'.ljust(width)}  The version alone",
+        "",
+        bold("Start here"),
+        "  aiperf profile --model NAME --url localhost:8000 --streaming --concurrency 10 --isl 1000 --osl 500",
+        "  aiperf sim                 # no server at hand: a simulated one",
+    ]
+    return "\n".join(lines)

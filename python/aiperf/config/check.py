@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -21,7 +21,7 @@ from aiperf.config.values import MAX_POINTS, nearest, parse_rate_series
 from aiperf.errors import Problem
 from aiperf.registry import names, normalise
 
-__all__ = ["check", "known_tags", "sweep_points"]
+__all__ = ["AllTags", "check", "known_tags", "sweep_points"]
 
 _STATS = re.compile(r"^(avg|min|max|std|sum|count|p\d+(\.\d+)?)$")
 _STREAMED = frozenset(
@@ -33,12 +33,16 @@ _STREAMED = frozenset(
 _SPECIAL_TAGS = frozenset({"certificate"})
 
 
-class _Found:
-    """Collects problems; `skip`: places whose own value is already known to be wrong."""
+AllTags = Callable[[], Collection[str]]
+"""Tags of all metrics, by importing them: asked only when the sources do not show a tag."""
 
-    def __init__(self, config: Config, skip: frozenset[str]) -> None:
+
+class _Found:
+    """The configuration, and where its values came from."""
+
+    def __init__(self, config: Config, all_tags: AllTags | None) -> None:
         self.config = config
-        self.skip = skip
+        self.all_tags = all_tags
 
     def at(self, *paths: str) -> str:
         """Where the first of the options that was given came from, else the flag of the first."""
@@ -65,10 +69,16 @@ Rule = Callable[[_Found, Config], Iterator[Problem]]
 
 
 def check(
-    config: Config, *, limits: Limits | None = None, skip: frozenset[str] = frozenset()
+    config: Config,
+    *,
+    limits: Limits | None = None,
+    skip: frozenset[str] = frozenset(),
+    all_tags: AllTags | None = None,
 ) -> tuple[list[Problem], tuple[str, ...]]:
-    """Problems, and notes for the user. `limits` None: this machine's. `skip`: places (`--url`) not to complain about again."""
-    found = _Found(config, skip)
+    """Problems, and notes for the user. `limits` None: this machine's. `skip`: places (`--url`) not to complain about again.
+    `all_tags` None: tags are not checked further than the sources tell.
+    """
+    found = _Found(config, all_tags)
     problems = [p for rule in _RULES for p in rule(found, config) if p.where not in skip]
     problems += [p for p in _limits(found, config, limits or machine_limits()) if p.where not in skip]
     return problems, tuple(_notes(found, config))
@@ -76,23 +86,19 @@ def check(
 
 @cache
 def known_tags() -> frozenset[str]:
-    """Tags of all metrics, found in the source files without importing numpy; by importing if a tag may be made up at run time."""
+    """Tags found in the source files of the metrics, without importing them; a few are made at run time and are not among them."""
     folder = Path(__file__).parent.parent / "metrics"
     texts = (f.read_text(encoding="utf-8") for f in folder.glob("*.py"))
     return frozenset(tag for text in texts for tag in re.findall(r"@metric\(\s*\"([a-z0-9_]+)\"", text)) | _SPECIAL_TAGS
 
 
-@cache
-def _all_tags() -> frozenset[str]:
-    from aiperf.metrics import load_all
-
-    return known_tags() | frozenset(load_all())
-
-
-def _tag_problem(tag: str, where: str) -> Iterator[Problem]:
-    if tag in known_tags() or tag in _all_tags():
+def _tag_problem(f: _Found, tag: str, where: str) -> Iterator[Problem]:
+    if tag in known_tags() or f.all_tags is None:
         return
-    near = nearest(tag, sorted(_all_tags()))
+    everything = f.all_tags()
+    if tag in everything:
+        return
+    near = nearest(tag, sorted(everything))
     hint = f"did you mean `{near}`?" if near else "`aiperf explain` lists all metrics"
     yield Problem(f"no metric has the tag `{tag}`", where, hint)
 
@@ -331,7 +337,7 @@ def _conditions(f: _Found, c: Config) -> Iterator[Problem]:
     figures = ((c.value(p), p) for p in ("sweep.search_metric", "sweep.convergence_metric"))
     wanted += [(normalise(tag), path) for tag, path in figures if isinstance(tag, str)]
     for tag, path in dict.fromkeys(wanted):
-        yield from _tag_problem(tag, f.at(path))
+        yield from _tag_problem(f, tag, f.at(path))
         if tag in _STREAMED and not c.endpoint.streaming:
             yield Problem(f"`{tag}` exists only with `--streaming`", f.at(path))
     yield from f.needs("slo.abort_on_fail", "slo.asserts")

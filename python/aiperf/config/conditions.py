@@ -14,7 +14,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["Condition", "Precision", "Tier", "parse_condition", "parse_precision", "parse_tier"]
+__all__ = ["ALIASES", "Condition", "Precision", "Tier", "parse_condition", "parse_precision", "parse_tier"]
 
 Op = Literal["<", "<=", ">", ">=", "=", "!="]
 
@@ -24,7 +24,7 @@ _CONDITION = re.compile(rf"^\s*([A-Za-z_][\w-]*)(?:\s*:\s*({_STAT}))?\s*(<=|>=|!
 _AIPERF = re.compile(rf"^\s*([A-Za-z_][\w-]*)\s*:\s*({_STAT})\s*:\s*(lt|le|gt|ge)\s*:\s*(\S+)\s*$")
 _PRECISION = re.compile(rf"^\s*([A-Za-z_][\w-]*)(?:\s*:\s*({_STAT}))?\s*:\s*(?:±|\+-|\+/-)?\s*(\d+(?:\.\d+)?)\s*%\s*$")
 _NUMBER = re.compile(r"^([+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)([a-zA-Zµ%]*)$")
-_ALIASES = {
+ALIASES = {
     "ttft": "time_to_first_token", "ttst": "time_to_second_token", "itl": "inter_token_latency", "tpot": "inter_token_latency",
     "icl": "inter_chunk_latency", "osl": "output_sequence_length", "isl": "input_sequence_length", "latency": "request_latency",
     "error_rate": "request_error_rate", "rps": "request_throughput",
@@ -75,7 +75,7 @@ class Precision(_Frozen):
 
 def _tag(text: str) -> str:
     key = text.strip().replace("-", "_").lower()
-    return _ALIASES.get(key, key)
+    return ALIASES.get(key, key)
 
 
 def _stat(text: str | None) -> str | None:

@@ -34,7 +34,7 @@ _PROFILER = (
     "the server's profiler is not driven from here; post to its `/start_profile` and `/stop_profile` around the run"
 )
 _MEDIA = "audio, images and video are not made here; give requests with media in a `raw_payload` file"
-_RANKINGS = "ranking endpoints are not there; give whole bodies in a `raw_payload` file"
+_RANKINGS = "queries and passages are not made here; give them in a file (`--input-file`)"
 _AGENTIC = "AIPerf's agentic scenarios are not there; describe branching sessions in a file (`--custom-dataset-type`)"
 _ACCURACY = "answers are not graded; `--export-outputs-json` keeps them for a grader"
 _EXPORT = "results are files; send `profile_export_aiperf.json` or `records.parquet` on from the run's folder"

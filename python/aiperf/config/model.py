@@ -75,6 +75,11 @@ class Config(Section):
         origin = self._origins.get(path)
         return origin is not None and origin.kind != "default"
 
+    @property
+    def is_study(self) -> bool:
+        """True if it asks for more than one run: a sweep, a search or repeats."""
+        return bool(self.sweep.axes) or self.sweep.search is not None or self.sweep.num_profile_runs > 1
+
     def value(self, path: str) -> object:
         section, _, name = path.partition(".")
         return getattr(getattr(self, section), name)

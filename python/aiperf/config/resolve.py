@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from aiperf.config.check import AllTags
+from aiperf.config.check import check as find_problems
 from aiperf.config.defaults import Values, derive
 from aiperf.config.file import read_config_file
 from aiperf.config.flag import FieldSpec, Given, normalise_key
@@ -37,16 +39,16 @@ def configure(
     command: Sequence[str] = (),
     problems: Sequence[Problem] = (),
     notes: Sequence[str] = (),
+    all_tags: AllTags | None = None,
 ) -> Config:
     """The checked configuration. `problems`, `notes`: those found before, in the command line. `env` None: this process's.
+    `all_tags`: see `check`.
 
     ConfigError with all problems.
     """
-    from aiperf.config.check import check
-
     config, found = resolve(given, env=env, config_file=config_file, command=command)
     bad_paths = {p.where for p in found} | {p.where for p in problems}
-    checked, more = check(config, skip=frozenset(w for w in bad_paths if w))
+    checked, more = find_problems(config, skip=frozenset(w for w in bad_paths if w), all_tags=all_tags)
     everything = [*problems, *found, *checked]
     if everything:
         raise ConfigError(tuple(dict.fromkeys(everything)))
@@ -135,8 +137,6 @@ def config_from(values: Mapping[str, object] | None = None, *, check: bool = Tru
     config, invalid = _build({**base, **ready}, origins, None)
     problems += [*bad, *invalid]
     if check:
-        from aiperf.config.check import check as find_problems
-
         checked, more = find_problems(config)
         problems += checked
         config._notes = (*config.notes, *more)  # noqa: SLF001 - the model's own builder

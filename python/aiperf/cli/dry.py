@@ -1,0 +1,111 @@
+"""What `--dry-run` prints: each value with its origin, the load to expect, the first body."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from aiperf.cli.style import bold
+from aiperf.config.check import sweep_points
+from aiperf.config.export import shown
+from aiperf.config.model import Config, Origin, specs
+
+__all__ = ["expected_load", "render_dry_run"]
+
+
+def render_dry_run(config: Config, first_body: str) -> str:
+    """`first_body`: the body of the first request as sent; JSON is indented, anything else shown as it is."""
+    try:
+        body = json.dumps(json.loads(first_body), indent=2, ensure_ascii=False)
+    except json.JSONDecodeError:
+        body = first_body
+    lines = [bold("Configuration")]
+    lines += _values(config)
+    lines += ["", bold("Load"), *(f"  {line}" for line in expected_load(config))]
+    lines += ["", bold("First request body"), body]
+    return "\n".join(lines)
+
+
+def _values(config: Config) -> Iterator[str]:
+    rows = []
+    for path in specs():
+        origin = config.origins.get(path, Origin("default", ""))
+        text = shown(config, path)
+        if text == "–" and origin.kind == "default":
+            continue
+        rows.append((path, text, str(origin)))
+    wide = max(len(path) for path, _, _ in rows)
+    middle = min(max(len(text) for _, text, _ in rows), 40)
+    for path, text, origin_text in rows:
+        yield f"  {path.ljust(wide)}  {text.ljust(middle)}  {origin_text}".rstrip()
+    for axis in config.sweep.axes:
+        yield f"  {axis.field.ljust(wide)}  {len(axis.values)} values: {', '.join(f'{v:g}' for v in axis.values)}"
+
+
+def expected_load(config: Config) -> list[str]:
+    """In words and figures; only what the configuration alone can say."""
+    load, prompt = config.load, config.prompt
+    lines = []
+    if config.input.fixed_schedule:
+        speed = config.input.replay_speedup
+        lines.append("at the file's timestamps" + (f", {speed:g} times as fast" if speed != 1 else ""))
+    elif load.user_centric_rate is not None and load.num_users:
+        gap = load.num_users / load.user_centric_rate
+        lines.append(
+            f"{load.num_users:,} users, {load.user_centric_rate:g} requests/s together: each sends every {gap:g} s"
+        )
+    elif load.request_rate is not None:
+        cap = f", at most {load.concurrency:,} in flight" if load.concurrency else ""
+        lines.append(f"{load.request_rate:g} requests/s, {load.arrival_pattern} gaps{cap}")
+    elif load.request_rate_series is not None:
+        lines.append("a rate that changes over time")
+    elif load.concurrency is not None:
+        lines.append(f"{load.concurrency:,} in flight, a new one when one has ended")
+    stops = []
+    if load.request_count is not None:
+        stops.append(f"{load.request_count:,} requests")
+    if load.benchmark_duration is not None:
+        grace = (
+            ""
+            if load.benchmark_grace_period is None
+            else f" and at most {load.benchmark_grace_period:g} s more for those in flight"
+        )
+        stops.append(f"{load.benchmark_duration:g} s{grace}")
+    if config.conversation.num_sessions is not None:
+        stops.append(f"{config.conversation.num_sessions:,} sessions")
+    stops += [f"until {p}" for p in load.until]
+    lines.append(
+        "ends after " + ", or ".join(stops) + (", whichever is first" if len(stops) > 1 else "")
+        if stops
+        else "ends with the file"
+    )
+    if load.request_rate is not None and load.request_count is not None and load.benchmark_duration is None:
+        lines.append(f"takes about {load.request_count / load.request_rate:,.0f} s")
+    if config.input.input_file is None and config.input.public_dataset is None and prompt.seq_dist is None:
+        lines.append(_tokens(config))
+    if (w := config.warmup).is_wanted:
+        parts = [f"{w.request_count:,} requests" if w.request_count else "", f"{w.duration:g} s" if w.duration else ""]
+        parts.append(f"{w.num_sessions:,} sessions" if w.num_sessions else "")
+        lines.append("before it a warm-up of " + ", or ".join(p for p in parts if p))
+    if config.load.request_cancellation_rate:
+        lines.append(f"{config.load.request_cancellation_rate:g} % of the requests are cancelled on purpose")
+    if config.is_study:
+        lines.append(
+            f"{sweep_points(config):,} points × {config.sweep.num_profile_runs} runs"
+            if not config.sweep.search
+            else f"a search: {config.sweep.search}"
+        )
+    return lines
+
+
+def _tokens(config: Config) -> str:
+    prompt, count = config.prompt, config.load.request_count
+    each = f"{prompt.isl_mean:,.0f} input tokens"
+    if prompt.osl_mean is not None:
+        each += f" and {prompt.osl_mean:,.0f} output tokens"
+    if count is None or config.conversation.turn_mean > 1:
+        return f"{each} per {'turn' if config.conversation.turn_mean > 1 else 'request'}"
+    total = f"{count * prompt.isl_mean:,.0f} in"
+    if prompt.osl_mean is not None:
+        total += f", {count * prompt.osl_mean:,.0f} out"
+    return f"{each} per request: {total} in all"

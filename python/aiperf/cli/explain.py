@@ -1,0 +1,78 @@
+"""`aiperf explain [TAG]`: how a metric is computed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from aiperf.metrics import Metric
+
+__all__ = ["command", "render_list", "render_metric"]
+
+
+def command(
+    tag: Annotated[str | None, Parameter(help="Tag, as in the files: time_to_first_token; none: list all")] = None, /
+) -> int:
+    """Definition, formula, unit and provenance of a metric; without a tag all metrics."""
+    from aiperf.config.values import nearest
+    from aiperf.errors import ConfigError
+    from aiperf.metrics import load_all
+    from aiperf.registry import normalise
+
+    metrics = load_all()
+    if tag is None:
+        print(render_list(metrics))
+        return 0
+    key = normalise(tag)
+    headers = {normalise(m.header).replace(" ", "_"): t for t, m in metrics.items()}
+    found = metrics.get(key) or metrics.get(headers.get(key.replace(" ", "_"), "")) or metrics.get(_short(key))
+    if found is None:
+        near = nearest(key, (*metrics, *headers))
+        hint = f"did you mean `{headers.get(near, near)}`?" if near else "`aiperf explain` lists all metrics"
+        raise ConfigError(f"no metric has the tag `{tag}`", hint)
+    print(render_metric(found))
+    return 0
+
+
+def _short(key: str) -> str:
+    from aiperf.config.conditions import ALIASES
+
+    return ALIASES.get(key, key)
+
+
+def render_list(metrics: dict[str, Metric]) -> str:
+    """One line each: tag, unit, name; those of the table first, in its order."""
+    order = sorted(metrics.values(), key=lambda m: (m.console_order is None, m.console_order or 0, m.tag))
+    wide = max(len(m.tag) for m in order)
+    unit = max(len(m.unit.shown) for m in order)
+    return "\n".join(f"{m.tag.ljust(wide)}  {m.unit.shown.ljust(unit)}  {m.header}".rstrip() for m in order)
+
+
+def render_metric(m: Metric) -> str:
+    """All there is to know, as plain text."""
+    kinds = {
+        "request": "one value per request; statistics over the successful requests",
+        "scalar": "one value per run",
+        "chunks": "one value per gap between chunks, pooled over all requests",
+        "weighted": "weighted by time over the run",
+    }
+    shown = []
+    if m.console_order is None:
+        shown.append("in the files, not in the table")
+    if m.flags & {"internal", "experimental"}:
+        shown.append("not exported")
+    if "needs_streaming" in m.flags:
+        shown.append("only with --streaming")
+    better = "larger is better" if m.larger_is_better else "smaller is better"
+    rows = (
+        ("Unit", m.unit.shown),
+        ("Formula", m.formula),
+        ("Rests on", m.provenance),
+        ("Values", f"{kinds[m.kind]}; {better}"),
+        ("Shown", "; ".join(shown) or "in the table and the files"),
+    )
+    lines = [f"{m.header} ({m.tag})", "", *(f"{name.ljust(9)} {text}" for name, text in rows)]
+    doc = "\n".join(line.strip() for line in m.doc.splitlines())
+    return "\n".join([*lines, "", doc] if doc else lines)

@@ -1,0 +1,105 @@
+"""`aiperf profile`: one run, or a sweep or search of several. Its options are the fields of the configuration."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aiperf.config.flag import FieldSpec, Flag, spec_of
+
+if TYPE_CHECKING:
+    from aiperf.config.model import Config
+
+__all__ = ["OWN_OPTIONS", "options", "run"]
+
+OWN_OPTIONS: tuple[FieldSpec, ...] = (
+    spec_of("", "config_file", Path, Flag("--config", "-f", help="YAML file with the same names, flat or by section", group="Command"), None),
+    spec_of(
+        "", "dry_run", bool,
+        Flag("--dry-run", help="Send nothing: print the configuration, where each value is from, the first body, the load", group="Command"),
+        False,
+    ),
+    spec_of("", "help", bool, Flag("--help", "-h", help="This text", group="Command"), False),
+)  # fmt: skip
+
+_INTRO = (
+    "Numbers take `1k`, `2M`; durations `500ms`, `2m`, `1h`; a bare number has the option's own unit.",
+    "A list or range for a numeric option is a sweep: `--concurrency 10,50,100`, `--request-rate 1:64:x2`.",
+    "Every option is also a key of the `--config` file and a variable: `--request-rate` is `AIPERF_REQUEST_RATE`.",
+)
+_OUTRO = (
+    "AIPerf's other options are accepted with a note or refused with the reason; docs/reference/cli.md lists them.",
+    "Exit codes: 0 ok, 1 error, 2 usage, 3 goal missed, 4 too many failed requests, 130 interrupted.",
+)
+
+
+def options() -> tuple[FieldSpec, ...]:
+    """All options in the order of the help."""
+    from aiperf.config.model import specs
+
+    return (*specs().values(), *OWN_OPTIONS)
+
+
+def run(argv: Sequence[str]) -> int:
+    from aiperf.cli.args import parse
+
+    if "--help" in argv or "-h" in argv:
+        from aiperf.cli.help import render_help
+
+        print(render_help("aiperf profile --model NAME --url URL [OPTIONS]", _INTRO, options(), _OUTRO))
+        return 0
+    from aiperf.config.foreign import FOREIGN
+    from aiperf.config.resolve import configure
+    from aiperf.errors import Problem
+
+    parsed = parse(argv, options(), FOREIGN)
+    own = {g.spec.name: g.texts[-1] for g in parsed.given if not g.spec.section}
+    stray = [
+        Problem(f"`{word}` belongs to no option", None, "write lists with commas, without spaces")
+        for word in parsed.positionals
+    ]
+    config = configure(
+        [g for g in parsed.given if g.spec.section],
+        config_file=Path(own["config_file"]) if "config_file" in own else None,
+        command=("aiperf", "profile", *argv),
+        problems=[*parsed.problems, *stray],
+        notes=parsed.notes,
+        all_tags=_all_tags,
+    )
+    if own.get("dry_run") == "true":
+        return _dry_run(config)
+    return _profile(config)
+
+
+def _all_tags() -> Collection[str]:
+    from aiperf.metrics import load_all
+
+    return load_all().keys()
+
+
+def _dry_run(config: Config) -> int:
+    from aiperf.cli.dry import render_dry_run
+    from aiperf.cli.message import print_notes
+    from aiperf.run import preview
+
+    print_notes(config.notes)
+    print(render_dry_run(config, preview(config)))
+    return 0
+
+
+def _profile(config: Config) -> int:
+    from aiperf.cli.message import print_notes
+    from aiperf.ui import observe
+
+    print_notes(config.notes)
+    sys.stderr.flush()
+    with observe(config) as observer:
+        if config.is_study:
+            from aiperf.sweep import profile_study
+
+            return int(profile_study(config, observer=observer).exit_code)
+        from aiperf.run import profile
+
+        return int(profile(config, observer=observer).exit_code)

@@ -1,0 +1,145 @@
+"""`aiperf sim`: the simulated server (`crates/sim`), in the foreground until Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+__all__ = ["build_options", "command"]
+
+
+def command(
+    *,
+    host: Annotated[str, Parameter(help="Address to listen on")] = "127.0.0.1",
+    port: Annotated[int, Parameter(help="Port; 0 takes a free one")] = 0,
+    unix: Annotated[Path | None, Parameter(help="Listen on this Unix socket instead")] = None,
+    model: Annotated[list[str] | None, Parameter(help="Name on /v1/models; repeatable [sim]", negative="")] = None,
+    strict_model: Annotated[bool, Parameter(help="Refuse other names with 404", negative="")] = False,
+    ttft: Annotated[str | None, Parameter(help="Time to the first token: `50ms` or ms [0]")] = None,
+    itl: Annotated[str | None, Parameter(help="Gap between chunks: `5ms` or ms; 0: as fast as possible [0]")] = None,
+    jitter: Annotated[float | None, Parameter(help="Uniform jitter of both, ± this share [0]")] = None,
+    osl: Annotated[int | None, Parameter(help="Output tokens where the request asks for no maximum [16]")] = None,
+    tokens_per_chunk: Annotated[
+        str | None, Parameter(help="Tokens of the chunks in turn, as `1` or `0,1,3,7` [1]")
+    ] = None,
+    reasoning_tokens: Annotated[int | None, Parameter(help="Of the output, sent first as reasoning [0]")] = None,
+    usage: Annotated[
+        Literal["auto", "always", "never", "continuous"] | None, Parameter(help="When streams carry usage [auto]")
+    ] = None,
+    context_limit: Annotated[int | None, Parameter(help="Longest prompt plus output, tokens; 400 above it")] = None,
+    max_running: Annotated[int | None, Parameter(help="Requests served at once; others wait")] = None,
+    api_key: Annotated[str | None, Parameter(help="Demand this key")] = None,
+    tls_cert: Annotated[Path | None, Parameter(help="Serve TLS with this certificate (PEM)")] = None,
+    tls_key: Annotated[Path | None, Parameter(help="Its key (PEM)")] = None,
+    fault: Annotated[
+        list[str] | None,
+        Parameter(
+            help='What goes wrong, JSON or short: `{"kind":"cut","rate":0.1}`, `cut:rate=0.1`; repeatable', negative=""
+        ),
+    ] = None,
+    preset: Annotated[str | None, Parameter(help="Engine model instead of fixed times: a model on a GPU")] = None,
+    ledger: Annotated[Path | None, Parameter(help="Write what was really sent, JSON lines")] = None,
+    seed: Annotated[int | None, Parameter(help="Seed of every draw [0]")] = None,
+    threads: Annotated[int | None, Parameter(help="Event loops [1]")] = None,
+    options: Annotated[
+        str | None, Parameter(help="Everything else, a JSON object or a file with one; see docs/reference/sim.md")
+    ] = None,
+    stats: Annotated[bool, Parameter(help="Print counters as JSON at the end", negative="")] = False,
+) -> int:
+    """Serve a simulated model; prints the URL, runs until Ctrl-C."""
+    given: dict[str, object] = {
+        "host": host, "port": port, "unix": unix, "models": model, "strict_model": strict_model or None, "ttft_ms": ttft,
+        "itl_ms": itl, "ttft_jitter": jitter, "itl_jitter": jitter, "osl": osl, "tokens_per_chunk": tokens_per_chunk,
+        "reasoning_tokens": reasoning_tokens, "usage": usage, "context_limit": context_limit, "max_running": max_running,
+        "api_key": api_key, "tls": _tls(tls_cert, tls_key), "faults": fault, "engine": {"preset": preset} if preset else None,
+        "ledger": ledger, "seed": seed, "threads": threads,
+    }  # fmt: skip
+    text = build_options(given, options)
+    import threading
+
+    from aiperf._core import SimServer
+
+    server = SimServer(text)
+    print(server.url, flush=True)
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+    finally:
+        counters = server.stats()
+        server.stop()
+        if stats:
+            print(counters)
+    return 0
+
+
+def _tls(cert: Path | None, key: Path | None) -> dict[str, str] | None:
+    from aiperf.errors import ConfigError
+
+    if (cert is None) != (key is None):
+        raise ConfigError("a certificate and its key belong together", "give both `--tls-cert` and `--tls-key`")
+    return None if cert is None or key is None else {"cert": str(cert), "key": str(key)}
+
+
+def build_options(given: dict[str, object], options: str | None) -> str:
+    """The options object of the server as JSON: `options` (text or file), over it what was given by flags (None: not given).
+
+    ConfigError names what cannot be read. Unknown keys are refused by the server itself.
+    """
+    from aiperf.errors import ConfigError
+
+    merged: dict[str, object] = {}
+    if options is not None:
+        text = options
+        if not text.lstrip().startswith("{"):
+            try:
+                text = Path(options).read_text(encoding="utf-8")
+            except OSError as error:
+                raise ConfigError(
+                    f"cannot read `{options}`: {error.strerror}", "give a JSON object or a file with one"
+                ) from error
+        try:
+            merged = dict(json.loads(text))
+        except (json.JSONDecodeError, ValueError, TypeError) as error:
+            raise ConfigError(f"`--options` is not a JSON object: {error}") from error
+    for name, value in given.items():
+        if value is not None and (name not in merged or name not in {"host", "port"} or value not in {"127.0.0.1", 0}):
+            merged[name] = _value(name, value)
+    return json.dumps(merged)
+
+
+def _value(name: str, value: object) -> object:
+    from aiperf.config.values import parse_number
+    from aiperf.errors import ConfigError
+
+    try:
+        if name in {"ttft_ms", "itl_ms"}:
+            return parse_number(str(value), unit="ms")
+        if name == "tokens_per_chunk":
+            return [int(parse_number(part, whole=True)) for part in str(value).split(",")]
+        if name == "faults" and isinstance(value, list):
+            return [_fault(str(text)) for text in value]
+    except ValueError as error:
+        raise ConfigError(f"--{name.removesuffix('_ms').replace('_', '-')}: {error}") from error
+    return str(value) if isinstance(value, Path) else value
+
+
+def _fault(text: str) -> dict[str, object]:
+    """`kind` or `kind:name=value,…`, values as JSON where they are, or a whole JSON object."""
+    if text.lstrip().startswith("{"):
+        return dict(json.loads(text))
+    kind, _, rest = text.partition(":")
+    fault: dict[str, object] = {"kind": kind.strip().replace("-", "_")}
+    for part in filter(None, rest.split(",")):
+        name, equals, value = part.partition("=")
+        if not equals:
+            raise ValueError(f"`{part}` of the fault `{text}` is not `name=value`")
+        try:
+            fault[name.strip()] = json.loads(value)
+        except json.JSONDecodeError:
+            fault[name.strip()] = value
+    return fault
