@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from aiperf.errors import Note
 from aiperf.session import Message, Session
 
-__all__ = ["NO_TIME", "UNKNOWN", "Content", "Note", "TraceModule", "TraceOptions", "TraceTable", "trace_module"]
+__all__ = ["NO_TIME", "UNKNOWN", "Content", "TraceModule", "TraceOptions", "TraceTable", "counted", "trace_module"]
 
 NO_TIME = -1
 """In `TraceTable.at_ns`: the line has no timestamp."""
@@ -28,13 +29,9 @@ UNKNOWN = 0xFFFF_FFFF
 """In `TraceTable.input_length` and `.output_length`: the line does not say."""
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
-    """Something the user should know that is no error. `data` always has `count`; `message` is the line for the screen."""
-
-    kind: str
-    data: Mapping[str, object]
-    message: str
+def counted(kind: str, count: int, text: str, **data: object) -> Note:
+    """A note whose `data` begins with `count`; `text` may hold `{count}`, filled with thousands separated."""
+    return Note(kind, text.replace("{count}", f"{count:,}"), {"count": count, **data})
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from aiperf.session import Session
-from aiperf.traces import Note, TraceOptions, TraceTable
+from aiperf.traces import TraceOptions, TraceTable, counted
 from aiperf.traces.reading.builder import Row, read_jsonl, time_ns
 from aiperf.traces.reading.lines import BadField, quote, whole
 from aiperf.traces.replay import prepare
@@ -63,8 +63,8 @@ def read(path: Path, options: TraceOptions) -> TraceTable:
     table = read_jsonl(path, "bailian_trace", options, parse)
     if not orphans:
         return table
-    message = f"{orphans:,} lines have a parent that does not stand before them; each begins a session"
-    return replace(table, notes=(*table.notes, Note("no_parent", {"count": orphans}, message)))
+    text = "{count} lines have a parent that does not stand before them; each begins a session"
+    return replace(table, notes=(*table.notes, counted("no_parent", orphans, text)))
 
 
 def load(options: TraceOptions, rng: np.random.Generator) -> Iterator[Session]:

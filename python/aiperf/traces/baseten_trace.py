@@ -61,7 +61,7 @@ def read(path: Path, options: TraceOptions) -> TraceTable:
             builder.add(number, row)
         except BadField as e:
             bad.add(number, e)
-    size = next((int(s) for s in columns.get("block_size", ()) if s), options.block_size)
+    size = next((cast(int, s) for s in columns.get("block_size", ()) if s), options.block_size)
     return builder.build(path, "baseten_trace", size, bad.notes())
 
 

@@ -34,7 +34,7 @@ from aiperf.traces.reading.detect import is_csv
 from aiperf.traces.reading.lines import BadField, fields_of, quote, whole
 from aiperf.traces.replay import prepare
 
-__all__ = ["FIELDS", "FILES", "Options", "load", "read", "retime"]
+__all__ = ["FIELDS", "FILES", "Options", "load", "parse_time", "read", "retime"]
 
 _TIME = ("timestamp", "time", "arrival_time", "start_time", "created_at", "ts")
 _INPUT = ("input_length", "prompt_tokens", "input_tokens", "num_prompt_tokens", "prompt_len", "isl")
@@ -81,27 +81,31 @@ def retime(record: dict[str, object], at_ns: int | None, speed: float) -> dict[s
     return {**record, field: at_ns // 1_000_000 if at_ns % 1_000_000 == 0 else at_ns / 1e6}
 
 
+def parse_time(record: dict[str, object], options: Options) -> int:
+    """A record's time, ns; NO_TIME if it has none. BadField if it cannot be read."""
+    name = _name_in(record, options.time_field, _TIME)
+    return NO_TIME if name is None else _time(record, name, _UNITS[options.time_unit])
+
+
+def _name_in(record: dict[str, object], given: str | None, names: tuple[str, ...]) -> str | None:
+    if given is not None:
+        return given if given in record else None
+    return next((n for n in names if record.get(n) not in (None, "")), None)
+
+
 def _parser(own: Options) -> Callable[[dict[str, object], Row], bool]:
-    scale = _UNITS[own.time_unit]
-
-    def name_in(record: dict[str, object], given: str | None, names: tuple[str, ...]) -> str | None:
-        if given is not None:
-            return given if given in record else None
-        return next((n for n in names if record.get(n) not in (None, "")), None)
-
     def parse(record: dict[str, object], row: Row) -> bool:
-        name = name_in(record, own.input_field, _INPUT)
+        name = _name_in(record, own.input_field, _INPUT)
         if name is None:
             wanted = own.input_field or "`, `".join(_INPUT)
             raise BadField(None, f"an input length (`{wanted}`)", f"the fields {fields_of(record)}")
         row.input_length = whole(record, name, 1)
-        if name := name_in(record, own.output_field, _OUTPUT):
+        if name := _name_in(record, own.output_field, _OUTPUT):
             row.output_length = whole(record, name, 0)
-        if name := name_in(record, own.time_field, _TIME):
-            row.at_ns = _time(record, name, scale)
-        if name := name_in(record, own.hash_field, _HASHES):
+        row.at_ns = parse_time(record, own)
+        if name := _name_in(record, own.hash_field, _HASHES):
             row.hash_ids = _hashes(record, name)
-        if name := name_in(record, own.session_field, _SESSION):
+        if name := _name_in(record, own.session_field, _SESSION):
             row.session = str(record[name])
         return True
 

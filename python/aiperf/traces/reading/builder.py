@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from aiperf.errors import DatasetError
-from aiperf.traces import NO_TIME, UNKNOWN, Content, Note, TraceOptions, TraceTable
+from aiperf.errors import DatasetError, Note
+from aiperf.traces import NO_TIME, UNKNOWN, Content, TraceOptions, TraceTable, counted
 from aiperf.traces.reading.lines import BadField, BadLines, iter_csv, iter_lines, quote
 
 __all__ = ["Row", "TableBuilder", "date_ns", "milliseconds", "read_csv", "read_jsonl", "time_ns"]
@@ -94,7 +94,7 @@ class TableBuilder:
         """DatasetError if there is not one row."""
         if not self._at:
             why = "has no line that can be read" if notes else "is empty"
-            raise DatasetError(f"cannot read the trace: `{path}` {why}", notes[0].message if notes else None)
+            raise DatasetError(f"cannot read the trace: `{path}` {why}", notes[0].text if notes else None)
         table = TraceTable(
             path, name, block_size,
             np.frombuffer(self._at, np.int64), np.frombuffer(self._delay, np.int64),
@@ -117,46 +117,20 @@ def _as_int64(ids: list[int]) -> list[int]:
 
 
 def _notes(table: TraceTable) -> tuple[Note, ...]:
-    notes: list[Note] = []
     known = table.at_ns[table.at_ns >= 0]
-    late = int((np.diff(np.maximum.accumulate(known)) == 0)[np.diff(known) < 0].sum()) if len(known) > 1 else 0
-    if late:
-        notes.append(
-            Note(
-                "sorted",
-                {"count": late},
-                f"{late:,} lines are earlier than a line before them; the trace is sorted by time",
-            )
-        )
+    size = table.block_size
     counts = np.diff(table.hash_offsets)
     has = (counts > 0) & (table.input_length != UNKNOWN)
-    blocks = -(-table.input_length.astype(np.int64) // table.block_size)
-    if many := int((has & (counts > blocks)).sum()):
-        notes.append(
-            Note(
-                "hash_ids_too_many", {"count": many, "block_size": table.block_size},
-                f"{many:,} lines have more hash ids than their input length has blocks of {table.block_size} tokens; the surplus is ignored",
-            )
-        )  # fmt: skip
-    if few := int((has & (counts < blocks)).sum()):
-        notes.append(
-            Note(
-                "hash_ids_too_few", {"count": few, "block_size": table.block_size},
-                f"{few:,} lines have fewer hash ids than their input length has blocks of {table.block_size} tokens; fresh text fills the rest",
-            )
-        )  # fmt: skip
-    if two := _ids_of_two_sizes(table, counts, blocks):
-        notes.append(
-            Note(
-                "hash_id_sizes", {"count": two, "block_size": table.block_size},
-                f"{two:,} hash ids stand for blocks of different sizes: the same id should mean the same tokens",
-            )
-        )  # fmt: skip
-    if zero := int((table.output_length == 0).sum()):
-        notes.append(
-            Note("no_output", {"count": zero}, f"{zero:,} lines have an output length of 0; one token is asked for")
-        )
-    return tuple(notes)
+    blocks = -(-table.input_length.astype(np.int64) // size)
+    data = {"block_size": size}
+    found: tuple[tuple[str, int, str, dict[str, int]], ...] = (
+        ("sorted", int((known < np.maximum.accumulate(known)).sum()), "{count} lines are earlier than a line before them; the trace is sorted by time", {}),
+        ("hash_ids_too_many", int((has & (counts > blocks)).sum()), f"{{count}} lines have more hash ids than their input length has blocks of {size} tokens; the surplus is ignored", data),
+        ("hash_ids_too_few", int((has & (counts < blocks)).sum()), f"{{count}} lines have fewer hash ids than their input length has blocks of {size} tokens; fresh text fills the rest", data),
+        ("hash_id_sizes", _ids_of_two_sizes(table, counts, blocks), "{count} hash ids stand for blocks of different sizes: the same id should mean the same tokens", data),
+        ("no_output", int((table.output_length == 0).sum()), "{count} lines have an output length of 0; one token is asked for", {}),
+    )  # fmt: skip
+    return tuple(counted(kind, count, text, **more) for kind, count, text, more in found if count)
 
 
 def _ids_of_two_sizes(table: TraceTable, counts: NDArray[np.int64], blocks: NDArray[np.int64]) -> int:

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from aiperf.errors import DatasetError
-from aiperf.traces import Note
+from aiperf.errors import DatasetError, Note
 
 __all__ = ["BadField", "BadLine", "BadLines", "iter_csv", "iter_lines", "quote", "whole"]
 
@@ -109,11 +108,9 @@ class BadLines:
         if not self.count:
             return ()
         first = "; ".join(str(b) for b in self.lines[:3])
-        data = {
-            "count": self.count,
-            "lines": [{"line": b.line, "field": b.field, "expected": b.wanted, "found": b.found} for b in self.lines],
-        }
-        return (Note("invalid_lines", data, f"{self.count:,} lines left out that cannot be read ({first})"),)
+        listed = [{"line": b.line, "field": b.field, "expected": b.wanted, "found": b.found} for b in self.lines]
+        text = f"{self.count:,} lines left out that cannot be read ({first})"
+        return (Note("invalid_lines", text, {"count": self.count, "lines": listed}),)
 
 
 def quote(value: object) -> str:

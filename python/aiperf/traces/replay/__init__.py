@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from aiperf.errors import DatasetError
+from aiperf.errors import DatasetError, Note
 from aiperf.session import Message, Part, Session, Synthetic, Turn
-from aiperf.traces import NO_TIME, UNKNOWN, Content, Note, TraceOptions, TraceTable
+from aiperf.traces import NO_TIME, UNKNOWN, Content, TraceOptions, TraceTable, counted
 
 __all__ = ["PlanColumns", "Replay", "block_seeds", "context_needed", "prepare", "session_order"]
 
@@ -175,7 +175,7 @@ def prepare(table: TraceTable, options: TraceOptions, rng: np.random.Generator) 
     order, times = _by_session(table)
     keep, notes = _select(table, options, order, times, rng)
     if not keep.any():
-        why = "; ".join(n.message for n in notes)
+        why = "; ".join(n.text for n in notes)
         raise DatasetError(
             f"nothing of the trace `{table.path}` is left to send: {why}", "check the offsets and limits"
         )
@@ -188,10 +188,11 @@ def prepare(table: TraceTable, options: TraceOptions, rng: np.random.Generator) 
     if options.max_osl is not None:
         if capped := int((asked & (osl > options.max_osl)).sum()):
             notes.append(
-                Note(
+                counted(
                     "osl_capped",
-                    {"count": capped, "max_osl": options.max_osl},
-                    f"{capped:,} output lengths capped at {options.max_osl:,} tokens",
+                    capped,
+                    f"{{count}} output lengths capped at {options.max_osl:,} tokens",
+                    max_osl=options.max_osl,
                 )
             )
         osl = np.where(asked, np.minimum(osl, options.max_osl), osl)
@@ -241,7 +242,7 @@ def _select(
     def leave_out(drop: NDArray[np.bool_], kind: str, message: str, **data: object) -> None:
         nonlocal keep
         if count := int((keep & drop).sum()):
-            notes.append(Note(kind, {"count": count, **data}, message.format(count=count)))
+            notes.append(counted(kind, count, message, **data))
             keep = keep & ~drop
 
     start, end = options.start_offset_ms, options.end_offset_ms
@@ -249,21 +250,21 @@ def _select(
         leave_out(
             (times >= 0) & (times < round(start * 1e6)),
             "before_start",
-            f"{{count:,}} requests before {start:g} ms left out",
+            f"{{count}} requests before {start:g} ms left out",
         )
     if end is not None:
-        leave_out(times > round(end * 1e6), "after_end", f"{{count:,}} requests after {end:g} ms left out")
+        leave_out(times > round(end * 1e6), "after_end", f"{{count}} requests after {end:g} ms left out")
     isl = table.input_length[order].astype(np.int64)
     if options.max_isl is not None:
         leave_out(
             (isl != UNKNOWN) & (isl > options.max_isl), "max_isl",
-            f"{{count:,}} requests of more than {options.max_isl:,} input tokens left out", max_isl=options.max_isl,
+            f"{{count}} requests of more than {options.max_isl:,} input tokens left out", max_isl=options.max_isl,
         )  # fmt: skip
     if options.context_limit is not None:
         needed = context_needed(table, order, options.max_osl)
         leave_out(
             needed > options.context_limit, "context_limit",
-            f"{{count:,}} requests do not fit a context of {options.context_limit:,} tokens and are skipped",
+            f"{{count}} requests do not fit a context of {options.context_limit:,} tokens and are skipped",
             context_limit=options.context_limit,
         )  # fmt: skip
     if options.session_sample_ratio is not None and options.session_sample_ratio < 1:
@@ -272,7 +273,7 @@ def _select(
             chosen[rng.integers(table.num_sessions)] = True
         leave_out(
             ~chosen[table.session[order]], "sampled",
-            f"{{count:,}} requests left out: {int(chosen.sum()):,} of {table.num_sessions:,} sessions are sampled",
+            f"{{count}} requests left out: {int(chosen.sum()):,} of {table.num_sessions:,} sessions are sampled",
         )  # fmt: skip
     return keep, notes
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from aiperf.traces import UNKNOWN, TraceTable
 
-__all__ = ["Reuse", "compute_reuse", "infer_turns", "lru_hits", "time_order"]
+__all__ = ["Reuse", "compute_reuse", "infer_turns", "lru_hits", "prefix_hashes", "time_order"]
 
 Ints = NDArray[np.int64]
 
@@ -105,7 +105,7 @@ def _keys(table: TraceTable, order: Ints, blocks: Ints, offsets: Ints) -> tuple[
     del before
     if not chained:
         del follows
-        dense, bound = _dense(_prefix_hashes(ids, blocks, offsets))
+        dense, bound = _dense(prefix_hashes(ids, blocks, offsets))
         return dense, bound, len(np.unique(dense)), False
     return dense, bound, int((follows > -2).sum()), True
 
@@ -124,7 +124,7 @@ def _dense(ids: Ints) -> tuple[NDArray[np.int32], int]:
     return out, len(unique)
 
 
-def _prefix_hashes(ids: Ints, blocks: Ints, offsets: Ints) -> Ints:
+def prefix_hashes(ids: Ints, blocks: Ints, offsets: Ints) -> Ints:
     """(blocks,) a 64-bit hash of all ids of the request up to each block: Σ mix(id_j)·K^j, sums wrap around."""
     from aiperf.traces.replay import block_seeds
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from aiperf.errors import DatasetError
-from aiperf.traces import UNKNOWN, Note, TraceTable
+from aiperf.errors import DatasetError, Note
+from aiperf.traces import UNKNOWN, TraceTable
 from aiperf.traces.replay import context_needed, session_order
 from aiperf.traces.tools.reuse import (
     Distances,

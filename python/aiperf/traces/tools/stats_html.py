@@ -27,7 +27,7 @@ td.bar { width: 45%; padding: .2rem 0; } svg { display: block; width: 100%; heig
 <h1>Trace statistics: {{ name }}</h1>
 <p class="soft">{{ s.format }} · {{ "{:,}".format(s.requests) }} requests{% if s.duration_s is not none %} · {{ duration }}{% endif %}{% if s.requests_per_minute is not none %} · {{ "{:,.1f}".format(s.requests_per_minute) }} requests/minute{% endif %} · {{ "{:,}".format(s.input_tokens) }} input and {{ "{:,}".format(s.output_tokens) }} output tokens</p>
 {% if found %}<h2>Findings</h2><ul>{% for f in found %}<li>{{ f }}</li>{% endfor %}</ul>{% endif %}
-{% if s.notes %}<h2>Notes</h2><ul>{% for n in s.notes %}<li>{{ n.message }}</li>{% endfor %}</ul>{% endif %}
+{% if s.notes %}<h2>Notes</h2><ul>{% for n in s.notes %}<li>{{ n.text }}</li>{% endfor %}</ul>{% endif %}
 <h2>Tokens per request</h2><div class="scroll"><table><tr><th></th><th>mean</th><th>median</th><th>P25</th><th>P75</th><th>P90</th><th>P99</th><th>max</th></tr>
 {% for label, l in lengths %}<tr><td>{{ label }}</td>{% if l is none %}<td colspan="7">–</td>{% else %}{% for v in (l.mean, l.median, l.p25, l.p75, l.p90, l.p99, l.max) %}<td>{{ "{:,.0f}".format(v) }}</td>{% endfor %}{% endif %}</tr>
 {% endfor %}</table></div>

@@ -40,7 +40,7 @@ def render_text(stats: TraceStats) -> str:
     if found := findings(stats):
         lines += ["FINDINGS", *(f"* {f}" for f in found), ""]
     if stats.notes:
-        lines += ["NOTES", *(f"* {n.message}" for n in stats.notes), ""]
+        lines += ["NOTES", *(f"* {n.text}" for n in stats.notes), ""]
     lines.append("=" * _WIDTH)
     return "\n".join(lines) + "\n"
 
