@@ -78,6 +78,8 @@ class Turn:
     extra: Mapping[str, object] = field(default_factory=dict)
     fresh: bool = False
     """The messages are the whole conversation already: put no history in front."""
+    expected: str | None = None
+    """The recorded answer: where no output length is asked for, its tokens are."""
     after: tuple[tuple[str, int], ...] = ()
     """(session id, turn) pairs that must have ended before this turn may start: fork and join."""
 

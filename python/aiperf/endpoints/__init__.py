@@ -5,12 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
 from aiperf.config.engine import PointerSettings
-from aiperf.session import Message, Turn
+from aiperf.session import Message, Part, Turn
 
-__all__ = ["BodyOptions", "Endpoint", "Features", "Pointers"]
+__all__ = ["BodyOptions", "Endpoint", "Features", "Pointers", "add_extra", "load_endpoint", "texts_of"]
 
 Pointers = PointerSettings
 
@@ -24,6 +24,8 @@ class Features:
     chat: bool = False
     framing: Literal["sse", "ndjson"] = "sse"
     metrics_title: str = "LLM Metrics"
+    texts: tuple[str, ...] = ()
+    """Where the API takes several texts by name, their names (`Message.name`); a batch is of the last one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +59,29 @@ class Endpoint(ABC):
 
         Values of type `tuple[Part, ...]` stand for a JSON string made of these parts.
         """
+
+
+def add_extra(body: dict[str, object], turn: Turn, options: BodyOptions, *, usage: bool) -> dict[str, object]:
+    """The user's extra fields, then the turn's, over the body's own, as AIPerf does: whole fields, no merging inside them.
+
+    `usage`: the API knows `stream_options`; then `include_usage` is set in it unless the user set it.
+    """
+    merged = {**body, **options.extra, **turn.extra}
+    if usage and options.include_usage and merged.get("stream"):
+        given = merged.get("stream_options")
+        if given is None or isinstance(given, Mapping):
+            merged["stream_options"] = {"include_usage": True, **(given or {})}
+    return merged
+
+
+def texts_of(turn: Turn, name: str | None = None) -> list[tuple[Part, ...]]:
+    """All texts of a turn's messages, batches included; with `name`, of the messages that have it."""
+    chosen = [m for m in turn.messages if name is None or m.name == name]
+    return [parts for m in chosen for parts in (*([m.parts] if m.parts else []), *m.more)]
+
+
+def load_endpoint(name: str) -> Endpoint:
+    """ConfigError with the nearest name if there is no such endpoint."""
+    from aiperf import registry
+
+    return cast("Endpoint", registry.load("endpoints", name, "ENDPOINT"))

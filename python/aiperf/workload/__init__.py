@@ -1,1 +1,243 @@
-"""workload."""
+"""Workload: from the configuration to the plan the engine runs, and what is worth knowing of it.
+
+`build_workload` is the one door: synthetic prompts, a dataset or a trace, by the configuration.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+
+from aiperf import _core
+from aiperf.config.model import Config
+from aiperf.endpoints import BodyOptions, Endpoint, load_endpoint
+from aiperf.errors import ConfigError, Note, Problem
+from aiperf.session import Message, Part, Session, Synthetic
+from aiperf.traces.replay import Replay
+from aiperf.workload.inputs import with_text
+from aiperf.workload.plan import UNKNOWN, PlanOptions, PlanTables, build_block_plan, build_plan
+from aiperf.workload.synthetic import CACHE_BUST_TOKENS, build_synthetic_plan, synthetic_options
+from aiperf.workload.tokenizer import Tokenizer
+from aiperf.workload.vocabulary import EncodedText
+
+__all__ = ["Workload", "build_workload", "seed_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """`sampling`: the order its sessions are meant to be issued in, unless the user says otherwise. `seed`: as used."""
+
+    kind: str
+    """`synthetic`, or the name of the dataset's or trace's format."""
+    plan: PlanTables
+    source: _core.Vocabulary | EncodedText = field(repr=False)
+    sampling: Literal["sequential", "random", "shuffle"]
+    seed: int
+    fingerprint: Mapping[str, str]
+    """Two runs with equal values sent equal requests: `workload`, `tokenizer`, `seed`, `plan`, and `data` for a file."""
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def is_timestamped(self) -> bool:
+        """Has every session a time of its own?"""
+        first = np.flatnonzero(np.diff(self.plan.columns["session"].astype(np.int64), prepend=-1))
+        return bool(np.all(self.plan.columns["at_ns"][first].astype(np.int64) >= 0))
+
+    @property
+    def vocabulary(self) -> _core.Vocabulary | None:
+        """For the engine; None if all text is written out in the plan."""
+        return None if isinstance(self.source, EncodedText) else self.source
+
+
+def seed_of(config: Config) -> int:
+    """The user's, or a drawn one below 2³²: draw once per run and record it."""
+    return secrets.randbits(32) if config.input.random_seed is None else config.input.random_seed
+
+
+def build_workload(
+    config: Config,
+    tokenizer: Tokenizer,
+    source: _core.Vocabulary | EncodedText,
+    seed: int,
+    *,
+    ignore_eos: bool | None = None,
+) -> Workload:
+    """ConfigError, DatasetError if there is nothing to send or the data cannot be read.
+
+    `ignore_eos`: what `auto` came to for this server; None: only if the user said `on`.
+    """
+    from aiperf.workload import files
+
+    endpoint = load_endpoint(config.endpoint.endpoint_type)
+    rng = np.random.default_rng(seed)
+    notes: list[Note] = []
+    system_prompt = _system_prompt(config)
+    plan_options = PlanOptions(
+        models=config.endpoint.model_names,
+        body=_body_options(config, endpoint, ignore_eos=ignore_eos),
+        model_strategy=config.endpoint.model_selection_strategy,
+        seed=seed,
+        template_tokens=_template_tokens(config, tokenizer, notes),
+    )
+    found = files.open_data(config, rng)
+    fingerprint = {"tokenizer": tokenizer.fingerprint, "seed": str(seed)}
+    sampling: Literal["sequential", "random", "shuffle"] = "sequential"
+    if found is None:
+        options = synthetic_options(config, system_prompt)
+        tokens = int(tokenizer.count([system_prompt])[0]) if system_prompt else 0
+        plan = build_synthetic_plan(options, endpoint, plan_options, rng, tokens)
+        kind = "synthetic"
+        if options.entries is not None:
+            sampling = "shuffle"
+    else:
+        kind, sampling = found.kind, found.sampling
+        if found.replay is not None and _is_blocks_only(found.replay, config):
+            plan = build_block_plan(found.replay.columns, found.replay.session_ids(), endpoint, plan_options)
+        else:
+            sessions = files.with_lengths(found.sessions(), config, found.limits, tokenizer, rng)
+            decorated = _decorated(sessions, config, system_prompt, rng)
+            plan = build_plan(decorated, endpoint, plan_options, tokenizer.count)
+        notes += found.notes()
+        if found.digest:
+            fingerprint["data"] = found.digest
+    if isinstance(source, EncodedText):
+        plan = with_text(plan, source)
+    fingerprint |= {"workload": kind, "plan": plan.digest(), "options": _options_digest(config)}
+    chosen = config.input.dataset_sampling_strategy or sampling
+    return Workload(kind, plan, source, chosen, seed, fingerprint, tuple(notes))
+
+
+def _is_blocks_only(replay: Replay, config: Config) -> bool:
+    """True if each request is one whole prompt of synthetic text, and nothing is to be put in front of it or drawn."""
+    columns = replay.columns
+    sizes = np.bincount(columns.session)
+    is_whole = (sizes[columns.session] == 1) | columns.fresh
+    is_osl_missing = bool((columns.osl == UNKNOWN).any()) and (
+        config.prompt.osl_mean is not None or config.prompt.seq_dist is not None
+    )
+    return replay.is_synthetic and bool(is_whole.all()) and not is_osl_missing and not _has_decoration(config)
+
+
+def _has_decoration(config: Config) -> bool:
+    p = config.prompt
+    return bool(
+        p.system_prompt
+        or p.system_prompt_file
+        or p.shared_system_prompt_length
+        or p.prefix_prompt_pool_size
+        or p.user_context_prompt_length
+        or p.cache_bust != "none"
+    )
+
+
+def _body_options(config: Config, endpoint: Endpoint, *, ignore_eos: bool | None) -> BodyOptions:
+    e = config.endpoint
+    eos = e.ignore_eos == "on" if ignore_eos is None or e.ignore_eos != "auto" else ignore_eos
+    return BodyOptions(
+        model="",
+        streaming=e.streaming and endpoint.features.streaming,
+        legacy_max_tokens=e.use_legacy_max_tokens,
+        ignore_eos=eos and endpoint.features.tokens_out,
+        force_min_tokens=bool(e.force_min_tokens) and endpoint.features.tokens_out,
+        extra=e.extra_inputs,
+    )
+
+
+def _options_digest(config: Config) -> str:
+    """Of what shapes the workload: sections `input`, `prompt`, `conversation`, and the body's fields."""
+    sections = (config.input, config.prompt, config.conversation)
+    text = "".join(s.model_dump_json(exclude={"input_file", "random_seed"}) for s in sections)
+    text += repr(sorted(config.endpoint.extra_inputs.items())) + config.endpoint.endpoint_type
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _system_prompt(config: Config) -> str | None:
+    p = config.prompt
+    if p.system_prompt_file is None:
+        return p.system_prompt or None
+    try:
+        text = p.system_prompt_file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        problem = Problem(f"cannot read `{p.system_prompt_file}`: {reason}", "--system-prompt-file")
+        raise ConfigError((problem,)) from error
+    return text or None
+
+
+def _template_tokens(config: Config, tokenizer: Tokenizer, notes: list[Note]) -> int:
+    """What the chat template adds to one user message; 0 unless `--apply-chat-template` is given."""
+    if not config.prompt.apply_chat_template:
+        return 0
+    text = "the"
+    whole = tokenizer.apply_chat_template([{"role": "user", "content": text}])
+    if whole is None:
+        notes.append(
+            Note("no_chat_template", f"`{tokenizer.name}` has no chat template: `--apply-chat-template` has no effect")
+        )
+        return 0
+    return whole - int(tokenizer.count([text])[0])
+
+
+def _decorated(
+    sessions: Iterator[Session], config: Config, system_prompt: str | None, rng: np.random.Generator
+) -> Iterator[Session]:
+    """Sessions of a file with what the prompt options put in front: system prompt, user context, prefix, cache busting.
+
+    Turns with a ready body stay as they are.
+    """
+    p = config.prompt
+
+    def draw() -> int:
+        return int(rng.integers(1 << 63, dtype=np.uint64))
+
+    shared: tuple[Part, ...] = ()
+    if system_prompt:
+        shared = (system_prompt,)
+    elif p.shared_system_prompt_length is not None:
+        shared = (Synthetic(draw(), p.shared_system_prompt_length, unique=False),)
+    pool: Sequence[Synthetic] = ()
+    if p.prefix_prompt_pool_size is not None and p.prefix_prompt_length is not None:
+        pool = [Synthetic(draw(), p.prefix_prompt_length, unique=False) for _ in range(p.prefix_prompt_pool_size)]
+    if not _has_decoration(config):
+        yield from sessions
+        return
+    for session in sessions:
+        bust: tuple[Part, ...] = (Synthetic(draw(), CACHE_BUST_TOKENS),) if p.cache_bust != "none" else ()
+        system = _joined(shared, session.system)
+        if p.cache_bust == "system_prefix":
+            system = _joined(bust, system)
+        elif p.cache_bust == "system_suffix":
+            system = _joined(system, bust)
+        front: tuple[Part, ...] = (pool[int(rng.integers(len(pool)))],) if pool else ()
+        if p.cache_bust == "first_turn_prefix":
+            front = (*bust, *front)
+        back = bust if p.cache_bust == "first_turn_suffix" else ()
+        turns = list(session.turns)
+        if turns and turns[0].messages:
+            messages = list(turns[0].messages)
+            at = next((i for i, m in enumerate(messages) if m.role == "user" and m.parts), None)
+            if at is not None:
+                messages[at] = replace(messages[at], parts=_joined(_joined(front, messages[at].parts), back))
+            if p.user_context_prompt_length is not None:
+                context = Synthetic(draw(), p.user_context_prompt_length)
+                messages.insert(0, Message("user", (context,)))
+            added = sum(x.tokens for x in (*front, *back) if isinstance(x, Synthetic)) + (
+                p.user_context_prompt_length or 0
+            )
+            isl = None if turns[0].isl is None else turns[0].isl + added
+            turns[0] = replace(turns[0], messages=tuple(messages), isl=isl)
+        yield replace(session, turns=tuple(turns), system=system)
+
+
+def _joined(a: tuple[Part, ...], b: tuple[Part, ...]) -> tuple[Part, ...]:
+    """Two texts with a paragraph between them; nothing between synthetic ones, which are joined by a space."""
+    if not a or not b:
+        return a or b
+    if isinstance(a[-1], Synthetic) and isinstance(b[0], Synthetic):
+        return (*a, *b)
+    return (*a, "\n\n", *b)

@@ -1,0 +1,50 @@
+"""`inputs_json`: the `inputs.json` of an earlier run: `{"data": [{"session_id": "…", "payloads": [{…}, …]}]}`, sent as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from aiperf.datasets import DatasetOptions
+from aiperf.datasets._records import read_json, shown
+from aiperf.datasets.raw_payload import output_length
+from aiperf.errors import DatasetError
+from aiperf.session import Session, Turn
+
+__all__ = ["FIELDS", "SAMPLING", "Options", "load"]
+
+FIELDS: tuple[frozenset[str], ...] = (frozenset({"data"}),)
+SAMPLING = "sequential"
+
+
+class Options(DatasetOptions):
+    pass
+
+
+def load(options: DatasetOptions, rng: np.random.Generator) -> Iterator[Session]:  # noqa: ARG001 - nothing is drawn
+    path = options.file
+    document = read_json(path)
+    data = document.get("data") if isinstance(document, dict) else None
+    if not isinstance(data, list):
+        raise DatasetError(
+            f"cannot read the dataset: `{path}` has no list `data`", "it must be an `inputs.json` of AIPerf"
+        )
+    seen: set[str] = set()
+    for i, item in enumerate(data):
+        where = f"`data[{i}]` of `{path}`"
+        name = item.get("session_id") if isinstance(item, dict) else None
+        payloads = item.get("payloads") if isinstance(item, dict) else None
+        if not isinstance(name, str):
+            options.invalid(where, f"has no field `session_id`; found {shown(item)}")
+        elif not isinstance(payloads, list) or not payloads or not all(isinstance(p, dict) for p in payloads):
+            options.invalid(where, f"field `payloads`: expected a list of request bodies; found {shown(payloads)}")
+        elif name in seen:
+            options.invalid(where, f"field `session_id`: `{name}` is there twice")
+        else:
+            seen.add(name)
+            yield Session(name, tuple(Turn(payload=p, osl=output_length(p)) for p in payloads))
+    left = len(document["recipe"]) if isinstance(document, dict) and isinstance(document.get("recipe"), list) else 0
+    if left:
+        text = f"{left:,} sessions of `{path}` have no bodies there (recipe only) and are left out"
+        options.note("recipe_only", text, count=left)

@@ -1,0 +1,87 @@
+"""Chat: `POST /v1/chat/completions`. https://platform.openai.com/docs/api-reference/chat
+
+Reasoning is `reasoning_content` (DeepSeek, vLLM, SGLang) or `reasoning` (vLLM since 0.11, OpenRouter).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aiperf.endpoints import BodyOptions, Endpoint, Features, Pointers, add_extra
+from aiperf.session import Message, Turn
+
+__all__ = ["ENDPOINT", "Chat"]
+
+
+def _pointers(item: str) -> Pointers:
+    return Pointers(
+        text=(f"{item}/content",),
+        reasoning=(f"{item}/reasoning_content", f"{item}/reasoning"),
+        tool=(f"{item}/tool_calls", f"{item}/function_call"),
+        finish=("/choices/0/finish_reason",),
+        error=("/error",),
+        usage=("/usage",),
+        usage_prompt=("/usage/prompt_tokens",),
+        usage_completion=("/usage/completion_tokens",),
+        usage_reasoning=("/usage/completion_tokens_details/reasoning_tokens", "/usage/reasoning_tokens"),
+        usage_cached=("/usage/prompt_tokens_details/cached_tokens", "/usage/prompt_cache_hit_tokens"),
+    )
+
+
+class Chat(Endpoint):
+    """A message with images, audio, video or several texts has a list of items as its content, else a string."""
+
+    path = "/v1/chat/completions"
+    pointers = _pointers("/choices/0/delta")
+    plain_pointers = _pointers("/choices/0/message")
+    features = Features(chat=True)
+
+    def body(self, turn: Turn, history: Sequence[Message], options: BodyOptions) -> dict[str, object]:
+        body: dict[str, object] = {
+            "messages": [_message(m) for m in (*history, *turn.messages)],
+            "model": options.model,
+            "stream": options.streaming,
+        }
+        if turn.tools:
+            body["tools"] = [dict(t) for t in turn.tools]
+        if turn.osl is not None:
+            body["max_tokens" if options.legacy_max_tokens else "max_completion_tokens"] = turn.osl
+            if options.force_min_tokens:
+                body["min_tokens"] = turn.osl
+        if options.ignore_eos:
+            body["ignore_eos"] = True
+        return add_extra(body, turn, options, usage=True)
+
+
+def _message(message: Message) -> dict[str, object]:
+    m = message
+    content: object = m.parts
+    if m.more or m.images or m.audios or m.videos:
+        texts = [*([m.parts] if m.parts else []), *m.more]
+        content = [
+            *({"type": "text", "text": t} for t in texts),
+            *({"type": "image_url", "image_url": {"url": u}} for u in m.images),
+            *(_audio(a) for a in m.audios),
+            *({"type": "video_url", "video_url": {"url": u}} for u in m.videos),
+        ]
+    elif not m.parts:
+        content = None if "tool_calls" in m.extra else ""
+    return {"role": m.role, "content": content, **m.extra}
+
+
+def _audio(audio: str) -> dict[str, object]:
+    """From `wav,<base64>` (AIPerf's form), a data URL, or a plain URL."""
+    if audio.startswith("data:"):
+        kind, _, data = audio.partition(",")
+        return _input_audio(kind.removeprefix("data:audio/").partition(";")[0], data)
+    if "://" in audio:
+        return {"type": "audio_url", "audio_url": {"url": audio}}
+    kind, _, data = audio.partition(",")
+    return _input_audio(kind, data)
+
+
+def _input_audio(kind: str, data: str) -> dict[str, object]:
+    return {"type": "input_audio", "input_audio": {"data": data, "format": kind}}
+
+
+ENDPOINT = Chat()

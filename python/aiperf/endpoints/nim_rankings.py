@@ -1,0 +1,39 @@
+"""Rankings in NVIDIA NIM's form: `POST /v1/ranking`, a query and passages.
+https://docs.nvidia.com/nim/nemo-retriever/text-reranking/latest/reference.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aiperf.endpoints import BodyOptions, Endpoint, Features, Pointers, add_extra, texts_of
+from aiperf.errors import DatasetError
+from aiperf.session import Message, Turn
+
+__all__ = ["ENDPOINT", "NimRankings"]
+
+
+class NimRankings(Endpoint):
+    """`query` (or `queries`, the first counts) and `passages` by `Message.name`. DatasetError without a query."""
+
+    path = "/v1/ranking"
+    pointers = Pointers(usage=("/usage",), usage_prompt=("/usage/prompt_tokens",))
+    plain_pointers = pointers
+    features = Features(streaming=False, tokens_out=False, metrics_title="Ranking Metrics", texts=("query", "passages"))
+
+    def body(self, turn: Turn, history: Sequence[Message], options: BodyOptions) -> dict[str, object]:  # noqa: ARG002 - as all
+        queries = texts_of(turn, "query") or texts_of(turn, "queries")
+        if not queries:
+            names = ", ".join(f"`{m.name}`" for m in turn.messages if m.name) or "none"
+            hint = f'names found: {names}; write `{{"texts": [{{"name": "query", "contents": ["…"]}}, …]}}`'
+            raise DatasetError("a ranking needs a text named `query`", hint)
+        passages = texts_of(turn, "passages") or texts_of(turn, "passage")
+        body: dict[str, object] = {
+            "model": options.model,
+            "query": {"text": queries[0]},
+            "passages": [{"text": p} for p in passages],
+        }
+        return add_extra(body, turn, options, usage=False)
+
+
+ENDPOINT = NimRankings()

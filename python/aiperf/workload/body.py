@@ -1,0 +1,150 @@
+"""From an endpoint's body to bytes with gaps: rendered once per shape, filled per turn.
+
+A shape is what a body looks like apart from its texts and its output length: roles, fields, number of images. The endpoint is
+called with marks in place of the texts; the JSON is cut at the marks. So a body function runs a few times, not per request.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from aiperf.endpoints import BodyOptions, Endpoint
+from aiperf.session import Message, Part, Turn
+
+__all__ = ["Template", "Templates", "escape"]
+
+_OSL_MARK = 9_007_199_254_740_881
+"""Stands for the output length while the endpoint makes the body; the largest prime a JSON number holds exactly."""
+
+_MARK = re.compile("\ue000aiperf ([0-9]+)\ue001")
+
+
+def escape(text: str) -> bytes:
+    r"""The inside of a JSON string. Unpaired surrogates, which are no UTF-8, stay as `\\uXXXX`."""
+    try:
+        return json.dumps(text, ensure_ascii=False)[1:-1].encode()
+    except UnicodeEncodeError:
+        return json.dumps(text)[1:-1].encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """`pieces`: bytes, or the number of a gap. Gaps are numbered as `Templates.texts` and `.media` list them, over all messages; others are in `parts`.
+
+    In bytes, the output length is marked; `with_osl` puts it in.
+    """
+
+    pieces: tuple[bytes | int, ...]
+    parts: Mapping[int, tuple[Part, ...]]
+
+    @staticmethod
+    def with_osl(piece: bytes, osl: int | None) -> bytes:
+        return piece if osl is None else piece.replace(_OSL_BYTES, b"%d" % osl)
+
+    @staticmethod
+    def has_osl(piece: bytes) -> bool:
+        return _OSL_BYTES in piece
+
+
+_OSL_BYTES = str(_OSL_MARK).encode()
+
+_MessageShape = tuple[str, str | None, bool, int, tuple[str, ...], int, int]
+
+
+class Templates:
+    """The templates of one endpoint with one set of options, each made when it is first needed."""
+
+    def __init__(self, endpoint: Endpoint, options: BodyOptions) -> None:
+        self._endpoint = endpoint
+        self._options = options
+        self._known: dict[tuple[object, ...], Template] = {}
+
+    @staticmethod
+    def shape(message: Message) -> _MessageShape:
+        m = message
+        return (m.role, m.name, bool(m.parts), len(m.images), m.audios, len(m.videos), len(m.more))
+
+    @staticmethod
+    def texts(message: Message) -> tuple[tuple[Part, ...], ...]:
+        """The first gaps of a message, in order: its text and further texts."""
+        return (message.parts, *message.more) if message.parts else message.more
+
+    @staticmethod
+    def media(message: Message) -> list[tuple[Part, ...]]:
+        """The gaps behind them: images, then videos."""
+        return [(url,) for url in (*message.images, *message.videos)]
+
+    def get(self, turn: Turn, history: Sequence[Message], history_shape: tuple[object, ...], model: str) -> Template:
+        """`history_shape`: `shape` of each message of the history."""
+        if turn.payload is not None:
+            return self._cut(dict(turn.payload), 0)
+        if turn.tools or turn.extra or any(m.extra for m in turn.messages) or any(m.extra for m in history):
+            return self._render(turn, history, model)
+        key = (history_shape, tuple([self.shape(m) for m in turn.messages]), turn.osl is None, model)
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = self._render(turn, history, model)
+        return found
+
+    def _render(self, turn: Turn, history: Sequence[Message], model: str) -> Template:
+        marked: list[Message] = []
+        number = 0
+        for message in (*history, *turn.messages):
+            blank, number = _marked(message, number)
+            marked.append(blank)
+        blank_turn = replace(
+            turn, messages=tuple(marked[len(history) :]), osl=None if turn.osl is None else _OSL_MARK, model=model
+        )
+        body = self._endpoint.body(blank_turn, tuple(marked[: len(history)]), replace(self._options, model=model))
+        return self._cut(body, number)
+
+    @staticmethod
+    def _cut(body: dict[str, object], number: int) -> Template:
+        """`number`: the first free number, for parts that stand in the body itself."""
+        parts: dict[int, tuple[Part, ...]] = {}
+
+        def joined(value: object) -> object:
+            nonlocal number
+            if isinstance(value, tuple):
+                if all(isinstance(p, str) for p in value):
+                    return "".join(value)
+                parts[number] = value
+                number += 1
+                return _mark(number - 1)
+            if isinstance(value, Mapping):
+                return {str(k): joined(v) for k, v in value.items()}
+            if isinstance(value, list):
+                return [joined(v) for v in value]
+            return value
+
+        text = json.dumps(joined(body), ensure_ascii=False, separators=(",", ":"))
+        pieces: list[bytes | int] = []
+        for i, piece in enumerate(_MARK.split(text)):
+            if i % 2:
+                pieces.append(int(piece))
+            elif piece:
+                pieces.append(piece.encode("utf-8", "replace"))
+        return Template(tuple(pieces), parts)
+
+
+def _mark(number: int) -> str:
+    return f"\ue000aiperf {number}\ue001"
+
+
+def _marked(message: Message, number: int) -> tuple[Message, int]:
+    def take() -> str:
+        nonlocal number
+        number += 1
+        return _mark(number - 1)
+
+    blank = replace(
+        message,
+        parts=(take(),) if message.parts else (),
+        more=tuple((take(),) for _ in message.more),
+        images=tuple(take() for _ in message.images),
+        videos=tuple(take() for _ in message.videos),
+    )
+    return blank, number

@@ -1,0 +1,299 @@
+"""Datasets and traces by the configuration: which format, with which options, and what all formats have in common."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ValidationError
+
+from aiperf import registry
+from aiperf.config.model import Config
+from aiperf.datasets import DatasetOptions, dataset_module
+from aiperf.errors import ConfigError, DatasetError, Note, Problem
+from aiperf.session import Session, Turn
+from aiperf.traces import trace_module
+from aiperf.traces.replay import Replay, prepare
+from aiperf.workload.synthetic import length_law
+from aiperf.workload.tokenizer import Tokenizer
+
+__all__ = ["Data", "open_data", "with_lengths"]
+
+_CHUNK = 2048
+"""Sessions whose recorded answers are counted in one call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """A dataset or trace, opened. `replay`: of a trace; its columns are all there is if it is synthetic."""
+
+    kind: str
+    sessions: Callable[[], Iterator[Session]]
+    notes: Callable[[], tuple[Note, ...]]
+    """Complete when all sessions have been taken."""
+    sampling: Literal["sequential", "random", "shuffle"]
+    digest: str | None
+    """Of the file's bytes; None for a folder or the hub."""
+    replay: Replay | None = None
+    limits: DatasetOptions | None = None
+
+
+def open_data(config: Config, rng: np.random.Generator) -> Data | None:
+    """None if the load is synthetic. ConfigError for an option the format does not know, DatasetError for a broken file."""
+    i = config.input
+    if i.input_file is None and i.public_dataset is None:
+        return None
+    if i.input_file is not None and not i.input_file.exists():
+        raise DatasetError(f"cannot read the dataset: there is no file `{i.input_file}`")
+    kind = _kind(config)
+    if kind in registry.names("traces"):
+        return _trace(config, kind, rng)
+    module = dataset_module(kind)
+    options = _dataset_options(config, kind, module.Options)
+
+    def sessions() -> Iterator[Session]:
+        for number, session in enumerate(module.load(options, rng)):
+            if options.limit is not None and number >= options.limit:
+                break
+            yield _timed(session, config)
+
+    return Data(kind, sessions, lambda: options.notes, module.SAMPLING, _digest(i.input_file), limits=options)
+
+
+def _kind(config: Config) -> str:
+    i = config.input
+    if i.custom_dataset_type is not None:
+        return registry.normalise(i.custom_dataset_type)
+    if i.public_dataset is not None:
+        name = registry.normalise(i.public_dataset)
+        return "sharegpt" if name == "sharegpt" else "hf"
+    path = i.input_file
+    if path is None:
+        raise DatasetError("no file is given", "give it with `--input-file`")
+    return _detect(path)
+
+
+def _detect(path: Path) -> str:
+    """The format of a file by its name and first record: a trace if the record has times or lengths, else a dataset."""
+    suffixes = [s for s in path.suffixes if s not in {".gz", ".zst"}]
+    if path.is_dir():
+        return _detect_folder(path)
+    if suffixes[-1:] in ([".csv"], [".parquet"]):
+        from aiperf.traces.reading.detect import detect
+
+        try:
+            return detect(path) if suffixes[-1] == ".csv" else "hf"
+        except DatasetError:
+            return "hf"
+    fields = _first_fields(path)
+    for group in ("traces", "datasets"):
+        for name in sorted(registry.names(group), key=lambda n: n in {"generic", "single_turn", "raw_payload"}):
+            known = trace_module(name).FIELDS if group == "traces" else dataset_module(name).FIELDS
+            if any(k <= fields for k in known):
+                return name
+    found = ", ".join(f"`{f}`" for f in sorted(fields)) or "none"
+    known_names = ", ".join(f"`{n}`" for n in (*registry.names("datasets"), *registry.names("traces")))
+    raise DatasetError(
+        f"cannot tell which format `{path}` has: its first record has the fields {found}",
+        f"name it with `--custom-dataset-type`; known: {known_names}",
+    )
+
+
+def _detect_folder(path: Path) -> str:
+    first = next((p for p in sorted(path.iterdir()) if ".jsonl" in p.suffixes[-2:]), None)
+    if first is None:
+        raise DatasetError(f"cannot read the dataset: no `.jsonl` file in the folder `{path}`")
+    return "raw_payload" if "messages" in _first_fields(first) else "random_pool"
+
+
+def _first_fields(path: Path) -> frozenset[str]:
+    from aiperf.datasets._records import iter_lines
+
+    lines = iter_lines(path)
+    _, first = next(lines)
+    try:
+        record = json.loads(first)
+    except ValueError:
+        try:
+            record = json.loads(first + b"".join(line for _, line in lines))
+        except ValueError:
+            record = None
+    if isinstance(record, list) and record:
+        record = record[0]
+    if not isinstance(record, dict):
+        raise DatasetError(
+            f"cannot tell which format `{path}` has: its first line is not a JSON object",
+            "name it with `--custom-dataset-type`",
+        )
+    return frozenset(record)
+
+
+def _digest(path: Path | None) -> str | None:
+    if path is None or not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def _checked(model: type[BaseModel], values: Mapping[str, object], kind: str) -> BaseModel:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        from difflib import get_close_matches
+
+        problems = []
+        for found in error.errors(include_url=False):
+            name = ".".join(str(p) for p in found["loc"])
+            if found["type"] == "extra_forbidden":
+                near = get_close_matches(name, model.model_fields, n=1)
+                known = ", ".join(f"`{f}`" for f in model.model_fields if f != "path")
+                hint = f"did you mean `{near[0]}`?" if near else f"known: {known}"
+                problems.append(Problem(f"`{kind}` has no option `{name}`", "--dataset-option", hint))
+            else:
+                where = f"`{name}`: " if name else ""
+                problems.append(Problem(f"{where}{found['msg'].removeprefix('Value error, ')}", "--dataset-option"))
+        raise ConfigError(problems) from error
+
+
+def _dataset_options(config: Config, kind: str, model: type[DatasetOptions]) -> DatasetOptions:
+    i = config.input
+    values: dict[str, object] = {"path": i.input_file, "skip_invalid": i.skip_invalid}
+    if kind == "random_pool":
+        values["entries"] = i.num_dataset_entries or config.conversation.num_sessions or 100
+        values["batch_size"] = config.prompt.batch_size_text
+    elif i.num_dataset_entries is not None:
+        values["limit"] = i.num_dataset_entries
+    if kind == "hf" and i.public_dataset is not None:
+        from aiperf.datasets.hf import KNOWN
+
+        known = KNOWN.get(registry.normalise(i.public_dataset))
+        values |= known if known is not None else {"dataset": i.public_dataset}
+        if i.hf_subset is not None:
+            values["subset"] = i.hf_subset
+        if config.is_set("input.hf_split") or known is None:
+            values["split"] = i.hf_split
+    if i.max_context_length is not None:
+        values["max_total_tokens"] = i.max_context_length
+    options = _checked(model, {**values, **i.dataset_options}, kind)
+    if not isinstance(options, DatasetOptions):
+        raise TypeError(f"{kind}.Options is not a DatasetOptions")
+    return options
+
+
+def _trace(config: Config, kind: str, rng: np.random.Generator) -> Data:
+    i, c = config.input, config.conversation
+    module = trace_module(kind)
+    values: dict[str, object] = {
+        "path": i.input_file,
+        "block_size": i.isl_block_size,
+        "start_offset_ms": i.fixed_schedule_start_offset,
+        "end_offset_ms": i.fixed_schedule_end_offset,
+        "auto_offset": i.fixed_schedule_auto_offset,
+        "speedup": i.replay_speedup * (i.synthesis_speedup_ratio or 1.0),
+        "idle_gap_cap_s": i.idle_gap_cap_seconds,
+        "delay_cap_s": 0.0 if i.ignore_trace_delays else c.turn_delay_cap_seconds,
+        "context_limit": i.max_context_length,
+        "max_isl": i.synthesis_max_isl,
+        "max_osl": i.synthesis_max_osl,
+        "loop": bool(i.loop),
+        "skip_invalid": i.skip_invalid,
+    }
+    given = {name: value for name, value in values.items() if value is not None}
+    options = _checked(module.Options, {**given, **i.dataset_options}, kind)
+    from aiperf.traces import TraceOptions
+
+    if not isinstance(options, TraceOptions):
+        raise TypeError(f"{kind}.Options is not a TraceOptions")
+    replay = prepare(module.read(options.path, options), options, rng)
+    return Data(kind, replay.sessions, lambda: replay.notes, "sequential", _digest(i.input_file), replay)
+
+
+def _timed(session: Session, config: Config) -> Session:
+    """Think times and timestamps of a dataset by the options that apply to them."""
+    c, i = config.conversation, config.input
+    factor = 0.0 if i.ignore_trace_delays else c.turn_delay_ratio
+    cap = None if c.turn_delay_cap_seconds is None else round(c.turn_delay_cap_seconds * 1e9)
+    if factor == 1 and cap is None and i.replay_speedup == 1:
+        return session
+
+    def timed(turn: Turn) -> Turn:
+        delay = round(turn.delay_ns * factor)
+        at = None if turn.at_ns is None else round(turn.at_ns / i.replay_speedup)
+        return replace(turn, delay_ns=delay if cap is None else min(delay, cap), at_ns=at)
+
+    return replace(session, turns=tuple(timed(t) for t in session.turns))
+
+
+def with_lengths(
+    sessions: Iterator[Session],
+    config: Config,
+    limits: DatasetOptions | None,
+    tokenizer: Tokenizer,
+    rng: np.random.Generator,
+) -> Iterator[Session]:
+    """Output lengths where the data give none: `--osl` if the user gave it, else the tokens of the recorded answer. Sessions
+    out of the dataset's limits are left out, with a note.
+    """
+    law = length_law(config) if config.prompt.osl_mean is not None or config.prompt.seq_dist is not None else None
+    left_out = total = 0
+    for chunk in _chunks(sessions):
+        answers = [t.expected for s in chunk for t in s.turns if t.expected is not None]
+        tokens = dict(zip(answers, tokenizer.count(answers).tolist(), strict=True)) if answers else {}
+        prompts = _first_prompts(chunk, limits, tokenizer)
+        for session, prompt in zip(chunk, prompts, strict=True):
+            total += 1
+            answer = tokens.get(session.turns[0].expected or "") if session.turns else None
+            if limits is not None and not _is_within(limits, prompt, answer or session.turns[0].osl):
+                left_out += 1
+                continue
+            turns = []
+            for turn in session.turns:
+                osl = turn.osl
+                if osl is None and turn.payload is None:
+                    drawn = law.draw(1, rng)[1] if law is not None else None
+                    osl = int(drawn[0]) if drawn is not None else tokens.get(turn.expected or "")
+                turns.append(turn if osl == turn.osl else replace(turn, osl=osl))
+            yield replace(session, turns=tuple(turns))
+    if left_out and limits is not None:
+        limits.note(
+            "out_of_limits", f"{left_out:,} of {total:,} sessions left out: too short or too long", count=left_out
+        )
+
+
+def _chunks(sessions: Iterator[Session]) -> Iterator[list[Session]]:
+    chunk: list[Session] = []
+    for session in sessions:
+        chunk.append(session)
+        if len(chunk) == _CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _first_prompts(chunk: list[Session], limits: DatasetOptions | None, tokenizer: Tokenizer) -> list[int | None]:
+    """Tokens of each session's first request, where a limit asks for it and it is text."""
+    if limits is None or (limits.min_tokens, limits.max_prompt_tokens, limits.max_total_tokens) == (None, None, None):
+        return [None] * len(chunk)
+    texts = [
+        " ".join(p for m in s.turns[0].messages for part in (m.parts, *m.more) for p in part if isinstance(p, str))
+        for s in chunk
+    ]
+    return list(tokenizer.count(texts).tolist())
+
+
+def _is_within(limits: DatasetOptions, prompt: int | None, answer: int | None) -> bool:
+    if prompt is None:
+        return True
+    if limits.min_tokens is not None and (
+        prompt < limits.min_tokens or (answer or limits.min_tokens) < limits.min_tokens
+    ):
+        return False
+    if limits.max_prompt_tokens is not None and prompt > limits.max_prompt_tokens:
+        return False
+    return limits.max_total_tokens is None or prompt + (answer or 0) <= limits.max_total_tokens

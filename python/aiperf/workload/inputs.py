@@ -1,0 +1,101 @@
+"""What will be sent, as text: one body for `--dry-run`, all of them for `inputs.json`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiperf.workload.plan import LEADING_SPACE, UNKNOWN, PlanTables, SegmentKind
+from aiperf.workload.vocabulary import TextSource
+
+__all__ = ["INPUTS_LIMIT_BYTES", "inputs_json", "render_body", "with_text"]
+
+INPUTS_LIMIT_BYTES = 64 * 1024 * 1024
+"""`compat.md`: beyond it, `inputs.json` has the recipe instead of the bodies."""
+
+
+def render_body(plan: PlanTables, row: int, source: TextSource) -> bytes:
+    """The body of a turn as it is sent the first time. A live reply stands as `<reply to turn k>`, a stamp as zeros."""
+    kinds, a, b = (plan.columns[name] for name in ("seg_kind", "seg_a", "seg_b"))
+    offsets = plan.columns["seg_offsets"]
+    first_row = int(np.searchsorted(plan.columns["session"], plan.columns["session"][row]))
+    out: list[bytes] = []
+    for i in range(int(offsets[row]), int(offsets[row + 1])):
+        kind, x, y = int(kinds[i]), int(a[i]), int(b[i])
+        if kind == SegmentKind.LITERAL:
+            out.append(plan.literals[x])
+        elif kind == SegmentKind.REPLY:
+            out.append(b"<reply to turn %d>" % (x - first_row) if x >= first_row else b"<reply>")
+        elif kind == SegmentKind.STAMP:
+            out.append(b"0" * 16)
+        else:
+            out.append(source.text(x, y & ~LEADING_SPACE, bool(y & LEADING_SPACE)))
+    return b"".join(out)
+
+
+def inputs_json(plan: PlanTables, source: TextSource, limit_bytes: int = INPUTS_LIMIT_BYTES) -> Iterator[bytes]:
+    """`inputs.json` piece by piece: `{"data": [{"session_id", "payloads"}]}`.
+
+    Sessions whose bodies would lead beyond `limit_bytes` are listed under `recipe` instead: for each turn the planned lengths
+    and its synthetic texts as [seed, tokens]; `note` says so.
+    """
+    starts = np.flatnonzero(np.diff(plan.columns["session"].astype(np.int64), prepend=-1))
+    ends = np.append(starts[1:], plan.num_turns)
+    size = 0
+    yield b'{\n  "data": ['
+    written = 0
+    for number, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
+        bodies = b",".join([render_body(plan, row, source) for row in range(start, end)])
+        size += len(bodies)
+        if size > limit_bytes:
+            break
+        name = json.dumps(plan.session_ids[number]).encode()
+        yield b'%s\n    {"session_id": %s, "payloads": [%s]}' % (b"," if number else b"", name, bodies)
+        written = number + 1
+    yield b"\n  ]"
+    if written < plan.num_sessions:
+        left = plan.num_sessions - written
+        note = f"the bodies of {left} sessions would make this file larger than {limit_bytes >> 20} MB: they are under `recipe`"
+        yield b',\n  "note": %s,\n  "recipe": [' % json.dumps(note).encode()
+        for number in range(written, plan.num_sessions):
+            turns = [_recipe(plan, row) for row in range(int(starts[number]), int(ends[number]))]
+            line = json.dumps({"session_id": plan.session_ids[number], "turns": turns}, separators=(",", ":"))
+            yield b"%s\n    %s" % (b"," if number > written else b"", line.encode())
+        yield b"\n  ]"
+    yield b"\n}\n"
+
+
+def _recipe(plan: PlanTables, row: int) -> dict[str, object]:
+    columns = plan.columns
+    start, end = int(columns["seg_offsets"][row]), int(columns["seg_offsets"][row + 1])
+    kinds = columns["seg_kind"][start:end]
+    synthetic = (kinds == SegmentKind.FIXED) | (kinds == SegmentKind.FRESH)
+    seeds = columns["seg_a"][start:end][synthetic]
+    tokens = columns["seg_b"][start:end][synthetic] & np.uint32(LEADING_SPACE - 1)
+    turn: dict[str, object] = {"texts": [[int(s), int(t)] for s, t in zip(seeds, tokens, strict=True)]}
+    for name in ("isl", "osl"):
+        value = int(columns[name][row])
+        if value != UNKNOWN:
+            turn[name] = value
+    return turn
+
+
+def with_text(plan: PlanTables, source: TextSource) -> PlanTables:
+    """The same plan with its synthetic texts written out, for a source the engine has not (`EncodedText`)."""
+    kinds = plan.columns["seg_kind"].copy()
+    a = cast("NDArray[np.uint64]", plan.columns["seg_a"].copy())
+    b = cast("NDArray[np.uint32]", plan.columns["seg_b"].copy())
+    literals = list(plan.literals)
+    made: dict[tuple[int, int], int] = {}
+    for i in np.flatnonzero((kinds == SegmentKind.FIXED) | (kinds == SegmentKind.FRESH)).tolist():
+        key = (int(a[i]), int(b[i]))
+        if key not in made:
+            made[key] = len(literals)
+            literals.append(source.text(key[0], key[1] & ~LEADING_SPACE, bool(key[1] & LEADING_SPACE)))
+        kinds[i], a[i], b[i] = SegmentKind.LITERAL, made[key], 0
+    columns = {**plan.columns, "seg_kind": kinds, "seg_a": a, "seg_b": b}
+    return PlanTables(columns, literals, plan.session_ids, plan.models)

@@ -1,0 +1,158 @@
+"""How long prompts, answers and conversations are: AIPerf's laws (`compat.md` §10)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, floor
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiperf.errors import ConfigError, Problem
+
+__all__ = ["LengthLaw", "NormalLengths", "Pair", "PairLengths", "UniformLengths", "draw_normal", "parse_pairs"]
+
+
+class LengthLaw(Protocol):
+    """Lengths of inputs and outputs, drawn together."""
+
+    def draw(self, n: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+        """`(n,)` input tokens, each ≥ 1, and output tokens; None if none are asked for."""
+
+
+def draw_normal(mean: float, stddev: float, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """`(n,)` normal numbers; those below 0 are drawn again. With deviation 0 all are the mean."""
+    if stddev <= 0:
+        return np.full(n, mean)
+    drawn = rng.normal(mean, stddev, n)
+    while (bad := np.flatnonzero(drawn < 0)).size:
+        drawn[bad] = rng.normal(mean, stddev, bad.size)
+    return drawn
+
+
+def _whole(mean: float, stddev: float, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Deviation 0: the mean, rounded; else rounded up. At least 1."""
+    drawn = draw_normal(mean, stddev, n, rng)
+    return np.maximum(1, np.rint(drawn) if stddev <= 0 else np.ceil(drawn)).astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class NormalLengths:
+    """Normal around the means, in tokens (or turns)."""
+
+    isl: float
+    isl_stddev: float = 0.0
+    osl: float | None = None
+    osl_stddev: float = 0.0
+
+    def draw(self, n: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+        isl = _whole(self.isl, self.isl_stddev, n, rng)
+        return isl, None if self.osl is None else _whole(self.osl, self.osl_stddev, n, rng)
+
+
+@dataclass(frozen=True, slots=True)
+class UniformLengths:
+    """`--random-range-ratio` r. vllm: whole numbers from ⌊m(1 − r)⌋ to ⌈m(1 + r)⌉; sglang: from max(1, ⌊m·r⌋) to m."""
+
+    isl: float
+    osl: float | None
+    ratio: float
+    style: Literal["vllm", "sglang"] = "vllm"
+
+    def bounds(self, mean: float) -> tuple[int, int]:
+        """Smallest and largest length, both possible."""
+        if self.style == "sglang":
+            return max(1, int(mean * self.ratio)), max(1, int(mean))
+        return max(1, floor(mean * (1 - self.ratio))), max(1, ceil(mean * (1 + self.ratio)))
+
+    def draw(self, n: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+        isl = rng.integers(*self.bounds(self.isl), n, endpoint=True)
+        return isl, None if self.osl is None else rng.integers(*self.bounds(self.osl), n, endpoint=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One kind of request and its share, per cent."""
+
+    isl: float
+    isl_stddev: float
+    osl: float
+    osl_stddev: float
+    percent: float
+
+
+@dataclass(frozen=True, slots=True)
+class PairLengths:
+    """`--seq-dist`: a pair is drawn by its share, then both lengths from its normal laws."""
+
+    pairs: tuple[Pair, ...]
+
+    def draw(self, n: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+        shares = np.cumsum([p.percent for p in self.pairs])
+        which = np.searchsorted(shares, rng.random(n) * shares[-1], side="right").clip(max=len(self.pairs) - 1)
+        isl, osl = np.empty(n, np.int64), np.empty(n, np.int64)
+        for i, pair in enumerate(self.pairs):
+            at = np.flatnonzero(which == i)
+            isl[at] = _whole(pair.isl, pair.isl_stddev, at.size, rng)
+            osl[at] = _whole(pair.osl, pair.osl_stddev, at.size, rng)
+        return isl, osl
+
+
+_NUMBER = r"\s*([0-9]+(?:\.[0-9]+)?)\s*"
+_LENGTH = rf"{_NUMBER}(?:\|{_NUMBER})?"
+_PLAIN = re.compile(rf"{_LENGTH},{_LENGTH}:{_NUMBER}")
+_BRACKET = re.compile(rf"\({_LENGTH},{_LENGTH}\)\s*:{_NUMBER}")
+_WHERE = "--seq-dist"
+_SYNTAX = "write `ISL,OSL:percent;…`, `ISL|stddev,OSL|stddev:percent;…`, `[(ISL,OSL):percent,…]` or the JSON form"
+
+
+def parse_pairs(text: str) -> PairLengths:
+    """`--seq-dist` in its three spellings. ConfigError if it is not understood or the shares do not sum up to 100 %."""
+    stripped = text.strip()
+    if stripped.startswith("{"):
+        pairs = _parse_json(stripped)
+    elif stripped.startswith("["):
+        pairs = _parse_list(
+            _BRACKET, re.sub(r"\)\s*:\s*([0-9.]+)\s*,\s*\(", r"):\1;(", stripped.strip("[]")).split(";")
+        )
+    else:
+        pairs = _parse_list(_PLAIN, [p for p in stripped.split(";") if p.strip()])
+    total = sum(p.percent for p in pairs)
+    if not pairs or abs(total - 100) > 0.01:
+        raise ConfigError((Problem(f"the shares sum up to {total:g} %, not to 100 %", _WHERE, _SYNTAX),))
+    for pair in pairs:
+        if pair.isl <= 0 or pair.osl <= 0:
+            raise ConfigError((Problem("lengths must be more than 0", _WHERE, _SYNTAX),))
+    return PairLengths(tuple(pairs))
+
+
+def _parse_list(pattern: re.Pattern[str], items: Sequence[str]) -> list[Pair]:
+    pairs = []
+    for item in items:
+        found = pattern.fullmatch(item.strip())
+        if found is None:
+            raise ConfigError((Problem(f"`{item.strip()}` is not a pair of lengths", _WHERE, _SYNTAX),))
+        isl, isl_sd, osl, osl_sd, percent = (float(g) if g else 0.0 for g in found.groups())
+        pairs.append(Pair(isl, isl_sd, osl, osl_sd, percent))
+    return pairs
+
+
+def _parse_json(text: str) -> list[Pair]:
+    try:
+        listed = json.loads(text)["pairs"]
+        return [
+            Pair(
+                float(p["isl"]),
+                float(p.get("isl_stddev", 0)),
+                float(p["osl"]),
+                float(p.get("osl_stddev", 0)),
+                float(p["prob"]),
+            )
+            for p in listed
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError((Problem(f"the JSON is not understood: {error}", _WHERE, _SYNTAX),)) from error

@@ -1,0 +1,543 @@
+"""Sessions → plan: each request's body as a list of segments, in numpy columns (`docs/dev/2026-11-24-border.md`).
+
+Two ways lead here: `build_plan` for sessions as objects (datasets, traces), `ColumnPlan` for many turns of one shape given
+as columns (synthetic prompts), without a Python step per request.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiperf import _core
+from aiperf.endpoints import BodyOptions, Endpoint
+from aiperf.errors import DatasetError
+from aiperf.session import Message, Part, Reply, Session, Synthetic, Turn
+from aiperf.workload.body import Template, Templates, escape
+
+__all__ = [
+    "LEADING_SPACE",
+    "UNKNOWN",
+    "Blocks",
+    "ColumnPlan",
+    "PlanOptions",
+    "PlanTables",
+    "SegmentKind",
+    "TurnColumns",
+    "build_block_plan",
+    "build_plan",
+]
+
+UNKNOWN = 0xFFFF_FFFF
+"""In `isl`: not known; in `osl`: none asked for."""
+
+LEADING_SPACE = 0x8000_0000
+"""Bit of `seg_b`: the synthetic text starts with a space."""
+
+Count = Callable[[Sequence[str]], NDArray[np.int64]]
+
+
+class SegmentKind:
+    LITERAL = 0
+    FIXED = 1
+    FRESH = 2
+    REPLY = 3
+    STAMP = 4
+
+
+@dataclass(frozen=True, slots=True)
+class PlanOptions:
+    """`body`: what goes into every body (its `model` is not used). `model_of_session`: index of the session's model, by the
+    session's number; default round-robin. `template_tokens`: tokens the chat template adds, put on top of each `isl` that is
+    counted here; 0: not included.
+    """
+
+    models: tuple[str, ...]
+    body: BodyOptions
+    model_strategy: Literal["round_robin", "random"] = "round_robin"
+    seed: int = 0
+    template_tokens: int = 0
+
+    def model_of_session(self, sessions: int) -> NDArray[np.uint16]:
+        """(sessions,) index of each session's model."""
+        if self.model_strategy == "random" and len(self.models) > 1:
+            return np.random.default_rng([self.seed, 0x6D]).integers(len(self.models), size=sessions, dtype=np.uint16)
+        return (np.arange(sessions) % len(self.models)).astype(np.uint16)
+
+
+@dataclass(frozen=True, slots=True)
+class PlanTables:
+    """The columns of the border contract, one row per turn; `models` may hold more names than the user gave."""
+
+    columns: Mapping[str, NDArray[np.generic]]
+    literals: list[bytes] = field(repr=False)
+    session_ids: list[str] = field(repr=False)
+    models: tuple[str, ...]
+
+    @property
+    def num_turns(self) -> int:
+        return len(self.columns["session"])
+
+    @property
+    def num_sessions(self) -> int:
+        return len(self.session_ids)
+
+    def to_core(self) -> _core.Plan:
+        return _core.Plan(dict(self.columns), self.literals, self.session_ids)
+
+    def digest(self) -> str:
+        """Equal for equal plans: same bytes, same order, same times."""
+        digest = hashlib.blake2b(digest_size=16)
+        for name in sorted(self.columns):
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(self.columns[name]).tobytes())
+        for literal in self.literals:
+            digest.update(b"%d:" % len(literal))
+            digest.update(literal)
+        digest.update("\n".join(self.models).encode())
+        return digest.hexdigest()
+
+
+class _Literals:
+    """Each distinct literal once."""
+
+    def __init__(self) -> None:
+        self.list: list[bytes] = []
+        self._number: dict[bytes, int] = {}
+
+    def number(self, data: bytes) -> int:
+        known = self._number.get(data)
+        if known is None:
+            known = self._number[data] = len(self.list)
+            self.list.append(data)
+        return known
+
+
+_Segments = tuple[list[int], list[int], list[int], int, list[str]]
+"""kinds, a, b, planned tokens, and the literal texts whose tokens are yet to be counted."""
+
+
+class _Builder:
+    def __init__(self, endpoint: Endpoint, options: PlanOptions) -> None:
+        self.options = options
+        self.templates = Templates(endpoint, options.body)
+        self.literals = _Literals()
+        self.models: dict[str, int] = {m: i for i, m in enumerate(options.models)}
+        self.session_ids: list[str] = []
+        self.first_row: dict[str, int] = {}
+        self.turns_of: dict[str, int] = {}
+        self.session, self.osl = array("I"), array("I")
+        self.at_ns, self.delay_ns = array("q"), array("q")
+        self.model = array("H")
+        self.isl: list[int] = []
+        self.begins, self.given = bytearray(), bytearray()
+        self.seg_kind, self.seg_a, self.seg_b = bytearray(), array("Q"), array("I")
+        self.seg_offsets = array("I", [0])
+        self.texts: list[str] = []
+        self.text_rows = array("I")
+        self.after: list[tuple[int, str, int]] = []
+        self.replies: list[tuple[int, str, int]] = []
+
+    def add(self, session: Session, default_model: str) -> None:
+        if session.id in self.first_row:
+            raise DatasetError(f"two sessions have the id `{session.id}`")
+        base = len(self.isl)
+        number = len(self.session_ids)
+        self.session_ids.append(session.id)
+        self.first_row[session.id] = base
+        self.turns_of[session.id] = len(session.turns)
+        start: tuple[Message, ...] = (Message("system", session.system),) if session.system else ()
+        is_single = len(session.turns) == 1
+        history = list(start)
+        shapes = [Templates.shape(m) for m in history]
+        opening = [gap for m in history for gap in self._gaps(m, base)]
+        filled = list(opening)
+        for k, turn in enumerate(session.turns):
+            if turn.fresh and k:
+                history, shapes, filled = list(start), shapes[: len(start)], list(opening)
+            row = base + k
+            model = turn.model or default_model
+            template = self.templates.get(turn, history, tuple(shapes), model)
+            own = [gap for m in turn.messages for gap in self._gaps(m, base)]
+            self._write_row(template, [*filled, *own], turn, base)
+            begins = k == 0 or turn.fresh or turn.payload is not None
+            self._plan_tokens(row, turn, [*opening, *own] if begins else own, begins=begins)
+            self.session.append(number)
+            self.at_ns.append(-1 if turn.at_ns is None else turn.at_ns)
+            self.delay_ns.append(turn.delay_ns)
+            self.osl.append(UNKNOWN if turn.osl is None else turn.osl)
+            self.model.append(self.models.setdefault(model, len(self.models)))
+            for sid, t in turn.after:
+                self.after.append((row, sid, t))
+            if not is_single and turn.payload is None:
+                reply = Message("assistant", (Reply(k),))
+                history.extend((*turn.messages, reply))
+                shapes.extend([*(Templates.shape(m) for m in turn.messages), Templates.shape(reply)])
+                filled.extend([*own, *self._gaps(reply, base)])
+
+    def _gaps(self, message: Message, base: int) -> list[_Segments]:
+        texts = [self._segments(parts, base) for parts in Templates.texts(message)]
+        media = [self._segments(parts, base) for parts in Templates.media(message)]
+        return [*texts, *[(kinds, a, b, planned, []) for kinds, a, b, planned, _ in media]]
+
+    def _segments(self, parts: tuple[Part, ...], base: int) -> _Segments:
+        first = parts[0]
+        if isinstance(first, str) and len(parts) == 1:
+            if not first:
+                return [], [], [], 0, []
+            return [SegmentKind.LITERAL], [self.literals.number(escape(first))], [0], 0, [first]
+        kinds: list[int] = []
+        a: list[int] = []
+        b: list[int] = []
+        if all(type(p) is Synthetic for p in parts):  # the blocks of a trace: the common case, kept short
+            kinds = [SegmentKind.FRESH if p.unique else SegmentKind.FIXED for p in parts]  # type: ignore[union-attr]
+            a = [p.seed for p in parts]  # type: ignore[union-attr]
+            tokens = [p.tokens for p in parts]  # type: ignore[union-attr]
+            b = [tokens[0], *[t | LEADING_SPACE for t in tokens[1:]]]
+            return kinds, a, b, sum(tokens), []
+        planned = 0
+        texts: list[str] = []
+        space = 0
+        for part in parts:
+            if isinstance(part, str):
+                if part:
+                    kinds.append(SegmentKind.LITERAL)
+                    a.append(self.literals.number(escape(part)))
+                    b.append(0)
+                    texts.append(part.rstrip(" "))
+                    space = 0 if part[-1].isspace() else LEADING_SPACE
+                continue
+            if isinstance(part, Synthetic):
+                kinds.append(SegmentKind.FRESH if part.unique else SegmentKind.FIXED)
+                a.append(part.seed)
+                b.append(part.tokens | space)
+                planned += part.tokens
+            elif isinstance(part, Reply):
+                kinds.append(SegmentKind.REPLY)
+                if part.session is None:
+                    a.append(base + part.turn)
+                else:  # the row is known when all sessions are
+                    a.append(len(self.replies) | _FOREIGN)
+                    self.replies.append((base, part.session, part.turn))
+                b.append(0)
+            else:
+                kinds.append(SegmentKind.STAMP)
+                a.append(0)
+                b.append(0)
+            space = LEADING_SPACE
+        return kinds, a, b, planned, texts
+
+    def _write_row(self, template: Template, gaps: Sequence[_Segments], turn: Turn, base: int) -> None:
+        for piece in template.pieces:
+            if isinstance(piece, bytes):
+                self.seg_kind.append(SegmentKind.LITERAL)
+                self.seg_a.append(self.literals.number(Template.with_osl(piece, turn.osl)))
+                self.seg_b.append(0)
+                continue
+            kinds, a, b, _, _ = gaps[piece] if turn.payload is None else self._segments(template.parts[piece], base)
+            self.seg_kind.extend(kinds)
+            self.seg_a.extend(a)
+            self.seg_b.extend(b)
+        self.seg_offsets.append(len(self.seg_kind))
+
+    def _plan_tokens(self, row: int, turn: Turn, gaps: Sequence[_Segments], *, begins: bool) -> None:
+        """`gaps`: what this turn adds to the conversation; `begins`: there is none before it."""
+        self.begins.append(begins)
+        self.given.append(turn.isl is not None)
+        if turn.isl is not None:
+            self.isl.append(turn.isl)
+            return
+        self.isl.append(sum([gap[3] for gap in gaps]))
+        if turn.payload is not None:
+            texts = _texts_of(turn.payload)
+        elif "messages" in turn.extra:  # messages sent as they are, over the body's own
+            texts = _texts_of(turn.extra)
+        else:
+            texts = [text for gap in gaps for text in gap[4]]
+        self.texts.extend(texts)
+        self.text_rows.extend([row] * len(texts))
+
+    def tables(self, count: Count | None) -> PlanTables:
+        turns = len(self.isl)
+        if not turns:
+            raise DatasetError("no request to send: the workload is empty")
+        seg_kind = np.frombuffer(self.seg_kind, np.uint8)
+        seg_a = np.array(self.seg_a, dtype=np.uint64)
+        foreign = np.flatnonzero((seg_kind == SegmentKind.REPLY) & (seg_a >= _FOREIGN))
+        for at in foreign:
+            _, sid, turn = self.replies[int(seg_a[at]) & ~_FOREIGN]
+            seg_a[at] = self._row(sid, turn, "a reply")
+        columns: dict[str, NDArray[np.generic]] = {
+            "session": np.array(self.session, dtype=np.uint32),
+            "at_ns": np.array(self.at_ns, dtype=np.int64),
+            "delay_ns": np.array(self.delay_ns, dtype=np.int64),
+            "isl": self._planned(count),
+            "osl": np.array(self.osl, dtype=np.uint32),
+            "model": np.array(self.model, dtype=np.uint16),
+            "path": np.zeros(turns, np.uint16),
+            "seg_offsets": np.array(self.seg_offsets, dtype=np.uint32),
+            "seg_kind": seg_kind.copy(),
+            "seg_a": seg_a,
+            "seg_b": np.array(self.seg_b, dtype=np.uint32),
+        }
+        if self.after:
+            rows = np.array([row for row, _, _ in self.after], dtype=np.int64)
+            needed = [self._row(sid, turn, "`after`") for _, sid, turn in self.after]
+            counts = np.bincount(rows, minlength=turns)
+            columns["after_offsets"] = np.concatenate([[0], np.cumsum(counts)]).astype(np.uint32)
+            columns["after"] = np.array(needed, dtype=np.uint32)
+        return PlanTables(columns, self.literals.list, self.session_ids, tuple(self.models))
+
+    def _row(self, sid: str, turn: int, what: str) -> int:
+        first = self.first_row.get(sid)
+        if first is None or not 0 <= turn < self.turns_of[sid]:
+            known = f"it has {self.turns_of[sid]} turns" if first is not None else "there is no such session"
+            raise DatasetError(f"{what} names turn {turn} of session `{sid}`: {known}")
+        return first + turn
+
+    def _planned(self, count: Count | None) -> NDArray[np.uint32]:
+        """Own tokens of each turn, then summed up over the turns of a conversation."""
+        own = np.array(self.isl, dtype=np.int64)
+        rows = np.array(self.text_rows, dtype=np.int64)
+        unknown = np.zeros(len(own), np.bool_)
+        if count is None:
+            unknown[rows] = True
+        elif self.texts:
+            number: dict[str, int] = {}
+            which = np.array([number.setdefault(t, len(number)) for t in self.texts], dtype=np.int64)
+            np.add.at(own, rows, np.asarray(count(list(number)), dtype=np.int64)[which])
+        begins = np.frombuffer(self.begins, np.uint8).astype(np.bool_)
+        given = np.frombuffer(self.given, np.uint8).astype(np.bool_)
+        own[begins & ~given] += self.options.template_tokens
+        start = np.maximum.accumulate(np.where(begins, np.arange(len(own)), 0))
+
+        def summed(values: NDArray[np.int64]) -> NDArray[np.int64]:
+            total = np.cumsum(values)
+            return total - (total - values)[start]
+
+        return np.where(summed(unknown.astype(np.int64)) > 0, UNKNOWN, summed(own)).astype(np.uint32)
+
+
+_FOREIGN = 1 << 63
+
+
+def _texts_of(payload: Mapping[str, object]) -> list[str]:
+    """The texts of a ready body whose tokens are its input: of `messages`, `prompt` or `input`."""
+    found: list[str] = []
+
+    def walk(value: object) -> None:
+        if isinstance(value, str):
+            found.append(value)
+        elif isinstance(value, list):
+            for item in value:
+                walk(item)
+        elif isinstance(value, Mapping):
+            for key in ("content", "text", "input_text"):
+                if key in value:
+                    walk(value[key])
+
+    for key in ("system", "instructions", "messages", "prompt", "input"):
+        if key in payload:
+            walk(payload[key])
+    return found
+
+
+def build_plan(
+    sessions: Iterable[Session], endpoint: Endpoint, options: PlanOptions, count: Count | None = None
+) -> PlanTables:
+    """The plan of sessions in their order. DatasetError if it is empty or a turn names one that is not there.
+
+    `count`: counts the tokens of literal texts (once per distinct text) for turns without `isl`; None leaves it unknown.
+    The plan's `isl` is that of all planned text of the body: of the turn, given or counted, and of the earlier turns of the
+    conversation in front of it; the live replies among them are not known here.
+    """
+    builder = _Builder(endpoint, options)
+    names = options.models
+    rng = np.random.default_rng([options.seed, 0x6D])
+    draws = options.model_strategy == "random" and len(names) > 1
+    for i, session in enumerate(sessions):
+        number = int(rng.integers(len(names), dtype=np.uint16)) if draws else i % len(names)
+        builder.add(session, names[number])
+    return builder.tables(count)
+
+
+class Blocks(Protocol):
+    """One user message of synthetic texts per turn, as columns (`aiperf.traces.replay.PlanColumns`)."""
+
+    @property
+    def session(self) -> NDArray[np.uint32]: ...
+    @property
+    def at_ns(self) -> NDArray[np.int64]: ...
+    @property
+    def delay_ns(self) -> NDArray[np.int64]: ...
+    @property
+    def isl(self) -> NDArray[np.uint32]: ...
+    @property
+    def osl(self) -> NDArray[np.uint32]: ...
+    @property
+    def seg_offsets(self) -> NDArray[np.uint32]: ...
+    @property
+    def seg_kind(self) -> NDArray[np.uint8]: ...
+    @property
+    def seg_seed(self) -> NDArray[np.uint64]: ...
+    @property
+    def seg_tokens(self) -> NDArray[np.uint32]: ...
+
+
+def build_block_plan(blocks: Blocks, session_ids: list[str], endpoint: Endpoint, options: PlanOptions) -> PlanTables:
+    """As `build_plan`, for turns that are each a whole prompt of synthetic texts: no step of Python per request."""
+    templates = Templates(endpoint, options.body)
+    literals = _Literals()
+    turns = len(blocks.session)
+    model = options.model_of_session(len(session_ids))[blocks.session]
+    counts = np.diff(blocks.seg_offsets).astype(np.int64)
+    before, behind = np.zeros(turns, np.int64), np.zeros(turns, np.int64)
+    groups: list[tuple[NDArray[np.int64], list[NDArray[np.uint64]], list[NDArray[np.uint64]]]] = []
+    message = Message("user", (Synthetic(0, 1),))
+    has_osl = blocks.osl != UNKNOWN
+    for m in np.unique(model):
+        for asked in (True, False):
+            rows = np.flatnonzero((model == m) & (has_osl == asked))
+            if not rows.size:
+                continue
+            turn = Turn(messages=(message,), osl=1 if asked else None)
+            pieces = templates.get(turn, (), (), options.models[int(m)]).pieces
+            at = pieces.index(0)
+            columns = [_literal_column(p, blocks.osl[rows], literals) for p in pieces if isinstance(p, bytes)]
+            groups.append((rows, columns[:at], columns[at:]))
+            before[rows], behind[rows] = at, len(pieces) - at - 1
+    offsets = np.concatenate([[0], np.cumsum(before + counts + behind)])
+    seg_kind = np.zeros(offsets[-1], np.uint8)
+    seg_a = np.zeros(offsets[-1], np.uint64)
+    seg_b = np.zeros(offsets[-1], np.uint32)
+    place = np.arange(len(blocks.seg_kind)) + np.repeat(offsets[:-1] + before - blocks.seg_offsets[:-1], counts)
+    seg_kind[place], seg_a[place] = blocks.seg_kind, blocks.seg_seed
+    seg_b[place] = blocks.seg_tokens | np.uint32(LEADING_SPACE)
+    firsts = (offsets[:-1] + before)[counts > 0]
+    seg_b[firsts] &= np.uint32(LEADING_SPACE - 1)
+    for rows, front, back in groups:
+        for k, column in enumerate(front):
+            seg_a[offsets[rows] + k] = column
+        for k, column in enumerate(back):
+            seg_a[offsets[rows + 1] - len(back) + k] = column
+    return PlanTables(
+        {
+            "session": blocks.session,
+            "at_ns": blocks.at_ns,
+            "delay_ns": blocks.delay_ns,
+            "isl": blocks.isl,
+            "osl": blocks.osl,
+            "model": model,
+            "path": np.zeros(turns, np.uint16),
+            "seg_offsets": offsets.astype(np.uint32),
+            "seg_kind": seg_kind,
+            "seg_a": seg_a,
+            "seg_b": seg_b,
+        },
+        literals.list,
+        session_ids,
+        options.models,
+    )
+
+
+def _literal_column(piece: bytes, osl: NDArray[np.generic], literals: _Literals) -> NDArray[np.uint64]:
+    """(rows,) number of the literal, with the row's output length in it."""
+    if not Template.has_osl(piece):
+        return np.full(len(osl), literals.number(piece), np.uint64)
+    values, which = np.unique(osl, return_inverse=True)
+    numbers = [literals.number(Template.with_osl(piece, int(v))) for v in values]
+    return np.array(numbers, dtype=np.uint64)[which]
+
+
+Column = int | NDArray[np.generic]
+"""One value for all rows of a group, or one for each."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnColumns:
+    """Turns of one shape: `rows` are their row numbers; `turn`, `history` show the shape (their parts are not read).
+
+    `gaps`: for each text of history and turn, its segments as (kind, a, b), each a number or a column `(rows,)`; `a` of a
+    literal is its JSON-escaped bytes.
+    """
+
+    rows: NDArray[np.int64]
+    turn: Turn
+    history: tuple[Message, ...]
+    model: str
+    gaps: Sequence[Sequence[tuple[int, Column | bytes, Column]]]
+
+
+class ColumnPlan:
+    """A plan put together from `TurnColumns`; every row must be in exactly one of them."""
+
+    def __init__(self, endpoint: Endpoint, options: PlanOptions) -> None:
+        self._options = options
+        self._templates = Templates(endpoint, options.body)
+        self._literals = _Literals()
+
+    def build(
+        self,
+        groups: Sequence[TurnColumns],
+        session: NDArray[np.uint32],
+        session_ids: list[str],
+        columns: Mapping[str, NDArray[np.generic]],
+    ) -> PlanTables:
+        """`columns`: `isl`, `osl`, `delay_ns`, `model` by row (`at_ns` is none)."""
+        osl = columns["osl"]
+        turns = len(session)
+        lengths = np.zeros(turns, np.int64)
+        made = []
+        for group in groups:
+            kinds, a, b = self._expand(group, osl[group.rows])
+            lengths[group.rows] = len(kinds)
+            made.append((group.rows, kinds, a, b))
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        seg_kind = np.empty(offsets[-1], np.uint8)
+        seg_a = np.empty(offsets[-1], np.uint64)
+        seg_b = np.empty(offsets[-1], np.uint32)
+        for rows, kinds, a, b in made:
+            for k, kind in enumerate(kinds):
+                at = offsets[rows] + k
+                seg_kind[at] = kind
+                seg_a[at] = a[k]
+                seg_b[at] = b[k]
+        return PlanTables(
+            {
+                "session": session,
+                "at_ns": np.full(turns, -1, np.int64),
+                "path": np.zeros(turns, np.uint16),
+                "seg_offsets": offsets.astype(np.uint32),
+                "seg_kind": seg_kind,
+                "seg_a": seg_a,
+                "seg_b": seg_b,
+                **columns,
+            },
+            self._literals.list,
+            session_ids,
+            self._options.models,
+        )
+
+    def _expand(self, group: TurnColumns, osl: NDArray[np.generic]) -> tuple[list[int], list[Column], list[Column]]:
+        shapes = tuple([Templates.shape(m) for m in group.history])
+        template = self._templates.get(group.turn, group.history, shapes, group.model)
+        kinds: list[int] = []
+        a: list[Column] = []
+        b: list[Column] = []
+        for piece in template.pieces:
+            if isinstance(piece, int):
+                for kind, x, y in group.gaps[piece]:
+                    kinds.append(kind)
+                    a.append(self._literals.number(x) if isinstance(x, bytes) else x)
+                    b.append(y)
+                continue
+            kinds.append(SegmentKind.LITERAL)
+            b.append(0)
+            a.append(_literal_column(piece, osl, self._literals))
+        return kinds, a, b

@@ -1,0 +1,328 @@
+"""Synthetic load: sessions of turns of drawn lengths, as plan columns. No text is made here (design §4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiperf.config.model import Config
+from aiperf.endpoints import Endpoint
+from aiperf.errors import ConfigError, Problem
+from aiperf.session import Message, Part, Synthetic, Turn
+from aiperf.workload.body import escape
+from aiperf.workload.lengths import LengthLaw, NormalLengths, UniformLengths, draw_normal, parse_pairs
+from aiperf.workload.plan import (
+    LEADING_SPACE,
+    UNKNOWN,
+    Column,
+    ColumnPlan,
+    PlanOptions,
+    PlanTables,
+    SegmentKind,
+    TurnColumns,
+)
+
+__all__ = ["CACHE_BUST_TOKENS", "MAX_TURNS", "SyntheticOptions", "build_synthetic_plan", "synthetic_options"]
+
+MAX_TURNS = 65_536
+"""Rows of a synthetic plan; a longer run repeats it with fresh text (`epoch`)."""
+
+_OPEN_ENDED_TURNS = 16_384
+"""Rows when the run is bounded by time only."""
+
+CACHE_BUST_TOKENS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class SyntheticOptions:
+    """`turns`: rows wanted at least, before whole sessions are made of them. `entries`: different prompts to reuse, None:
+    each turn its own, and fresh text at each repetition. Lengths in tokens; None: no such text.
+    """
+
+    lengths: LengthLaw
+    turns: int
+    sessions: int | None = None
+    entries: int | None = None
+    turn_mean: float = 1.0
+    turn_stddev: float = 0.0
+    delay_mean_ms: float = 0.0
+    delay_stddev_ms: float = 0.0
+    delay_ratio: float = 1.0
+    delay_cap_s: float | None = None
+    batch_size: int = 1
+    system_prompt: str | None = None
+    shared_system_tokens: int | None = None
+    context_tokens: int | None = None
+    prefixes: int | None = None
+    prefix_tokens: int | None = None
+    cache_bust: str = "none"
+    """`none`, `system_prefix`, `system_suffix`, `first_turn_prefix` or `first_turn_suffix`."""
+
+
+def length_law(config: Config) -> LengthLaw:
+    """ConfigError for a `--seq-dist` that is not understood."""
+    p = config.prompt
+    if p.seq_dist is not None:
+        return parse_pairs(p.seq_dist)
+    if p.random_range_ratio is not None:
+        return UniformLengths(p.isl_mean, p.osl_mean, p.random_range_ratio, p.random_corpus_style)
+    return NormalLengths(p.isl_mean, p.isl_stddev, p.osl_mean, p.osl_stddev)
+
+
+def synthetic_options(config: Config, system_prompt: str | None = None) -> SyntheticOptions:
+    """`system_prompt`: the text, also where a file holds it."""
+    p, c = config.prompt, config.conversation
+    requests = config.load.request_count
+    if requests is None and c.num_sessions is not None:
+        requests = int(np.ceil(c.num_sessions * c.turn_mean))
+    if requests is None and config.load.benchmark_duration is None:
+        requests = max(10, 2 * (config.load.concurrency or 1))
+    return SyntheticOptions(
+        lengths=length_law(config),
+        turns=min(MAX_TURNS, _OPEN_ENDED_TURNS if requests is None else requests),
+        sessions=c.num_sessions,
+        entries=config.input.num_dataset_entries,
+        turn_mean=c.turn_mean,
+        turn_stddev=c.turn_stddev,
+        delay_mean_ms=c.turn_delay_mean,
+        delay_stddev_ms=c.turn_delay_stddev,
+        delay_ratio=c.turn_delay_ratio,
+        delay_cap_s=c.turn_delay_cap_seconds,
+        batch_size=p.batch_size_text,
+        system_prompt=system_prompt,
+        shared_system_tokens=p.shared_system_prompt_length,
+        context_tokens=p.user_context_prompt_length,
+        prefixes=p.prefix_prompt_pool_size,
+        prefix_tokens=p.prefix_prompt_length,
+        cache_bust=p.cache_bust,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """A text as segments, and how many synthetic tokens it has in all."""
+
+    segments: tuple[tuple[int, Column | bytes, Column], ...]
+    tokens: int | NDArray[np.int64] = 0
+
+
+def build_synthetic_plan(
+    options: SyntheticOptions,
+    endpoint: Endpoint,
+    plan: PlanOptions,
+    rng: np.random.Generator,
+    system_tokens: int = 0,
+) -> PlanTables:
+    """Same options and same `rng` state: same plan. `system_tokens`: tokens of `options.system_prompt`."""
+    o = options
+    num_turns = _turns_per_session(o, rng)
+    first = np.concatenate([[0], np.cumsum(num_turns)])
+    rows = int(first[-1])
+    session = np.repeat(np.arange(len(num_turns)), num_turns)
+    turn = np.arange(rows) - first[session]
+    per_turn = o.entries if o.entries is not None else rows
+    isl, osl = o.lengths.draw(per_turn, rng)
+    seed = rng.integers(1 << 63, size=per_turn, dtype=np.uint64)
+    entry = np.arange(rows) % per_turn
+    kind = SegmentKind.FRESH if o.entries is None else SegmentKind.FIXED
+    if plan.template_tokens:  # the whole prompt is to have the length asked for
+        first_turn = np.zeros(rows, np.int64)
+        first_turn[turn == 0] = plan.template_tokens
+        own = np.maximum(1, isl[entry] - first_turn)
+    else:
+        first_turn, own = None, isl[entry]
+    model = plan.model_of_session(len(num_turns))[session]
+    system, context, prefix, bust, bust_end = _fixed_texts(o, session, kind, rng)
+    batch = [
+        (seed[entry] + np.uint64(k)) for k in range(o.batch_size)
+    ]  # the k-th text of a batch has the next seed: other text, same length
+
+    names = endpoint.features.texts
+    opening: list[Message] = []
+    opening_gaps: list[_Text] = []
+    if system is not None:
+        opening.append(Message("system", _SHAPE))
+        opening_gaps.append(system)
+    if context is not None:
+        opening.append(Message("user", _SHAPE))
+        opening_gaps.append(context)
+    base_tokens = sum((t.tokens for t in opening_gaps), start=np.zeros(rows, np.int64)) + system_tokens
+
+    groups = []
+    max_turns = int(num_turns.max())
+    for t in range(max_turns):
+        history = list(opening)
+        for _ in range(t):
+            history += [*_user_messages(names, o.batch_size), Message("assistant", _SHAPE)]
+        for m in np.unique(model[turn == t]):
+            at = np.flatnonzero((turn == t) & (model == m))
+            gaps: list[Sequence[tuple[int, Column | bytes, Column]]] = [_take(text, at) for text in opening_gaps]
+            for j in range(t + 1):
+                of = at - (t - j)  # the rows of turn j of the same sessions
+                decoration = (prefix, bust, bust_end) if j == 0 else (None, None, None)
+                gaps += _user_gaps(batch, own, of, kind, names, decoration)
+                if j < t:
+                    gaps.append([(SegmentKind.REPLY, of.astype(np.uint64), 0)])
+            shape = Turn(messages=_user_messages(names, o.batch_size), osl=None if osl is None else 1)
+            groups.append(TurnColumns(at, shape, tuple(history), plan.models[int(m)], gaps))
+
+    counted = own * o.batch_size + (own if len(names) > 1 else 0)
+    if first_turn is not None:
+        counted = counted + first_turn
+    for text in (prefix, bust, bust_end):
+        if text is not None:
+            counted = counted + np.where(turn == 0, text.tokens, 0)
+    counted = counted + np.where(turn == 0, base_tokens, 0)
+    total = np.cumsum(counted)
+    before = np.concatenate([[0], total])[first[session]]
+    columns: dict[str, NDArray[np.generic]] = {
+        "isl": (total - before).astype(np.uint32),
+        "osl": (np.full(rows, UNKNOWN) if osl is None else osl[entry]).astype(np.uint32),
+        "delay_ns": _delays(o, turn, rng),
+        "model": model.astype(np.uint16),
+    }
+    width = len(str(len(num_turns) - 1))
+    ids = [f"session-{i:0{width}d}" for i in range(len(num_turns))]
+    return ColumnPlan(endpoint, plan).build(groups, session.astype(np.uint32), ids, columns)
+
+
+_SHAPE: tuple[Part, ...] = (Synthetic(0, 1),)
+"""Stands for any text where only the shape of a body counts."""
+
+
+def _turns_per_session(o: SyntheticOptions, rng: np.random.Generator) -> NDArray[np.int64]:
+    """(sessions,) turns of each. Single-turn with `entries`: one session per entry."""
+    if o.turn_mean <= 1 and o.turn_stddev <= 0:
+        sessions = o.sessions or (o.turns if o.entries is None else min(o.entries, MAX_TURNS))
+        return np.ones(min(sessions, MAX_TURNS), np.int64)
+    sessions = o.sessions or max(1, int(np.ceil(o.turns / o.turn_mean)))
+    turns, _ = NormalLengths(o.turn_mean, o.turn_stddev).draw(sessions, rng)
+    fits = int(np.searchsorted(np.cumsum(turns), MAX_TURNS, side="right"))
+    return turns[: max(1, fits)]
+
+
+def _delays(o: SyntheticOptions, turn: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """(rows,) ns; none before a first turn."""
+    delays = np.zeros(len(turn), np.int64)
+    later = np.flatnonzero(turn > 0)
+    if later.size and o.delay_mean_ms > 0:
+        ms = draw_normal(o.delay_mean_ms, o.delay_stddev_ms, later.size, rng) * o.delay_ratio
+        if o.delay_cap_s is not None:
+            ms = np.minimum(ms, o.delay_cap_s * 1e3)
+        delays[later] = np.rint(ms * 1e6).astype(np.int64)
+    return delays
+
+
+def _fixed_texts(
+    o: SyntheticOptions, session: NDArray[np.int64], kind: int, rng: np.random.Generator
+) -> tuple[_Text | None, _Text | None, _Text | None, _Text | None, _Text | None]:
+    """System message, user context, prefix of the first turn, and what busts the cache before and behind it, by row."""
+    sessions = int(session[-1]) + 1
+
+    def by_session() -> NDArray[np.uint64]:
+        return rng.integers(1 << 63, size=sessions, dtype=np.uint64)[session]
+
+    bust = None
+    if o.cache_bust != "none":
+        bust = _Text(((SegmentKind.FRESH, by_session(), CACHE_BUST_TOKENS),), CACHE_BUST_TOKENS)
+    shared: _Text | None = None
+    if o.system_prompt is not None:
+        shared = _Text(((SegmentKind.LITERAL, escape(o.system_prompt), 0),))
+    elif o.shared_system_tokens is not None:
+        seed = int(rng.integers(1 << 63, dtype=np.uint64))
+        shared = _Text(((SegmentKind.FIXED, seed, o.shared_system_tokens),), o.shared_system_tokens)
+    if bust is not None and o.cache_bust == "system_prefix":
+        shared = bust if shared is None else _joined(bust, _BREAK, shared)
+    elif bust is not None and o.cache_bust == "system_suffix":
+        shared = bust if shared is None else _joined(shared, bust)
+    context = None
+    if o.context_tokens is not None:
+        context = _Text(((kind, by_session(), o.context_tokens),), o.context_tokens)
+    prefix = None
+    if o.prefixes is not None and o.prefix_tokens is not None:
+        pool = rng.integers(1 << 63, size=o.prefixes, dtype=np.uint64)
+        chosen = pool[rng.integers(o.prefixes, size=sessions)][session]
+        prefix = _Text(((SegmentKind.FIXED, chosen, o.prefix_tokens),), o.prefix_tokens)
+    return (
+        shared,
+        context,
+        prefix,
+        bust if o.cache_bust == "first_turn_prefix" else None,
+        bust if o.cache_bust == "first_turn_suffix" else None,
+    )
+
+
+_BREAK = _Text(((SegmentKind.LITERAL, escape("\n\n"), 0),))
+
+
+def _joined(*texts: _Text) -> _Text:
+    segments = tuple(s for t in texts for s in t.segments)
+    return _Text(segments, sum(int(np.max(t.tokens)) for t in texts))
+
+
+def _user_messages(names: tuple[str, ...], batch: int) -> tuple[Message, ...]:
+    """One user message, or one for each text the API names; the last one takes the batch."""
+    more = (_SHAPE,) * (batch - 1)
+    if not names:
+        return (Message("user", _SHAPE, more=more),)
+    return (
+        *(Message("user", _SHAPE, name=n) for n in names[:-1]),
+        Message("user", _SHAPE, name=names[-1], more=more),
+    )
+
+
+def _take(text: _Text, rows: NDArray[np.int64]) -> list[tuple[int, Column | bytes, Column]]:
+    """The segments of some rows; all but the first begin with a space."""
+    taken: list[tuple[int, Column | bytes, Column]] = []
+    for i, (kind, a, b) in enumerate(text.segments):
+        seeds = a[rows] if isinstance(a, np.ndarray) else a
+        tokens = b[rows] if isinstance(b, np.ndarray) else b
+        is_glued = i == 0 or kind == SegmentKind.LITERAL or text.segments[i - 1] is _BREAK.segments[0]
+        taken.append((kind, seeds, tokens if is_glued else _continuing(tokens)))
+    return taken
+
+
+def _continuing(tokens: Column) -> Column:
+    if isinstance(tokens, int):
+        return tokens | LEADING_SPACE
+    return tokens.astype(np.uint32) | np.uint32(LEADING_SPACE)
+
+
+def _user_gaps(
+    batch: Sequence[NDArray[np.uint64]],
+    own: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    kind: int,
+    names: tuple[str, ...],
+    decoration: tuple[_Text | None, _Text | None, _Text | None],
+) -> list[Sequence[tuple[int, Column | bytes, Column]]]:
+    prefix, bust, bust_end = decoration
+    tokens = own[rows]
+    gaps: list[Sequence[tuple[int, Column | bytes, Column]]] = [
+        [(kind, batch[0][rows] ^ np.uint64(n + 1 << 48), tokens)] for n in range(len(names) - 1)
+    ]
+    for seeds in batch:
+        segments = [*(bust.segments if bust else ()), *(prefix.segments if prefix else ())]
+        segments.append((kind, seeds, own))
+        segments += bust_end.segments if bust_end else ()
+        gaps.append(_take(_Text(tuple(segments)), rows))
+    return gaps
+
+
+def check_synthetic(config: Config) -> list[Problem]:
+    """What no workload can be made of, all at once."""
+    problems = []
+    p = config.prompt
+    if (p.prefix_prompt_pool_size is None) != (p.prefix_prompt_length is None):
+        problems.append(
+            Problem("a prefix needs both a number and a length", "--num-prefix-prompts, --prefix-prompt-length")
+        )
+    if p.seq_dist is not None:
+        try:
+            parse_pairs(p.seq_dist)
+        except ConfigError as error:
+            problems.extend(error.problems)
+    return problems

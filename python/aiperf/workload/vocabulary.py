@@ -1,0 +1,201 @@
+"""The words synthetic prompts are made of, and the proof that their token counts add up for the tokenizer in use.
+
+A prompt is a run of words with a space each. With a tokenizer that never merges over the space between two words, the tokens
+of the run are the sum of the tokens of its words, so a prompt of exactly n tokens needs no tokenizer when it is sent. The
+layout is the border contract's (`docs/dev/2026-11-24-border.md`, `Vocabulary`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiperf import _core
+from aiperf.errors import ConfigError, Note, Problem
+from aiperf.workload.cache import cached_bytes
+from aiperf.workload.tokenizer import Tokenizer
+
+__all__ = [
+    "EncodedText",
+    "TextSource",
+    "VocabularyTables",
+    "build_vocabulary",
+    "find_mismatch",
+    "load_corpus",
+    "text_source",
+]
+
+_VERSION = 1
+"""Part of the cache's file name: raise it when the corpus or the layout changes."""
+
+_MAX_WORD_TOKENS = 16
+_MIN_HEADS = 32
+"""Below, prompts could hardly differ in their first five words: 32⁵ = 3 × 10⁷."""
+
+_CHECK_TOKENS = (1, 2, 3, 4, 5, 6, 7, 16, 33, 100, 512, 1000, 2048, 4096)
+
+
+class TextSource(Protocol):
+    """Text of exactly `tokens` tokens: a function of the seed. The native `Vocabulary` is one."""
+
+    def text(self, seed: int, tokens: int, leading_space: bool = False) -> bytes:
+        """JSON-escaped UTF-8."""
+
+
+@dataclass(frozen=True, slots=True)
+class VocabularyTables:
+    """See the border contract. Words are ASCII and need no escaping."""
+
+    words: tuple[bytes, ...]
+    counts: NDArray[np.uint8]
+    """(words,) tokens of a space and the word."""
+    stream: NDArray[np.uint32]
+    """The corpus as word numbers."""
+    heads: NDArray[np.uint32]
+    """Words of exactly one token, both behind a space and at the beginning of a text; most frequent first."""
+
+    def to_core(self) -> _core.Vocabulary:
+        return _core.Vocabulary(list(self.words), self.counts, self.stream, self.heads)
+
+
+def load_corpus(style: Literal["prose", "words"] = "prose") -> tuple[list[str], NDArray[np.uint32]]:
+    """Distinct words, most frequent first, and the text as word numbers.
+
+    `words`: the same words without punctuation, each as often as any other, in an order fixed for good.
+    """
+    with np.load(Path(__file__).parent / "data" / "corpus.npz") as file:
+        words = file["words"].tobytes().decode("ascii").split("\n")
+        stream = file["stream"].astype(np.uint32)
+    if style == "prose":
+        return words, stream
+    plain = [w for w in words if w.isalpha()]
+    rounds = -(-200_000 // len(plain))
+    rng = np.random.default_rng(0x5EED)
+    return plain, np.concatenate([rng.permutation(len(plain)) for _ in range(rounds)]).astype(np.uint32)
+
+
+def build_vocabulary(tokenizer: Tokenizer, style: Literal["prose", "words"] = "prose") -> VocabularyTables:
+    """The tables for a tokenizer, from the user's cache if it was built before. ConfigError if it leaves no words to use."""
+    name = hashlib.sha256(tokenizer.fingerprint.encode()).hexdigest()[:24]
+    words, stream = load_corpus(style)
+    made = cached_bytes(f"words-{_VERSION}-{style}-{name}.npz", lambda: _measure(tokenizer, words))
+    try:
+        with np.load(io.BytesIO(made)) as file:
+            inside, alone = file["inside"], file["alone"]
+    except (ValueError, OSError, KeyError):  # not ours, or half of one
+        with np.load(io.BytesIO(_measure(tokenizer, words))) as file:
+            inside, alone = file["inside"], file["alone"]
+    usable = (inside > 0) & (inside <= _MAX_WORD_TOKENS)
+    number = np.where(usable, np.cumsum(usable) - 1, -1)
+    kept = np.flatnonzero(usable)
+    moved = number[stream]
+    single = (inside == 1) & (alone == 1)
+    plain = np.fromiter((w.isalpha() for w in words), np.bool_, len(words))
+    heads = number[np.flatnonzero(single & plain)]
+    if len(heads) < _MIN_HEADS:
+        hint = "use another tokenizer for the prompts: `--tokenizer builtin`"
+        raise ConfigError(
+            (Problem(f"`{tokenizer.name}` has only {len(heads)} of our words as one token", "--tokenizer", hint),)
+        )
+    return VocabularyTables(
+        words=tuple(words[int(i)].encode("ascii") for i in kept),
+        counts=inside[kept].astype(np.uint8),
+        stream=moved[moved >= 0].astype(np.uint32),
+        heads=heads.astype(np.uint32),
+    )
+
+
+def _measure(tokenizer: Tokenizer, words: Sequence[str]) -> bytes:
+    inside, alone = tokenizer.word_counts(words)
+    out = io.BytesIO()
+    np.savez(out, inside=inside.clip(-1, 127).astype(np.int8), alone=alone.clip(-1, 127).astype(np.int8))
+    return out.getvalue()
+
+
+def find_mismatch(tokenizer: Tokenizer, source: TextSource, seed: int = 0) -> str | None:
+    """None if texts of 1 to 4,096 tokens have the tokens they were made for, alone and at the seams; else what differed.
+
+    Seams: behind a literal (`Answer: `), two texts joined, and behind a line break, as chat templates put the content.
+    """
+    texts: list[str] = []
+    wanted: list[int] = []
+
+    def text(n: int, number: int, *, leading_space: bool = False) -> str:
+        return source.text(seed + number, n, leading_space).decode()
+
+    for i, n in enumerate(_CHECK_TOKENS):
+        texts.append(text(n, i))
+        wanted.append(n)
+    borders = ("Answer:", "Answer:\n", "<|user|>\n")
+    bases = tokenizer.count(borders)
+    for i, (n, m) in enumerate([(1, 1), (5, 2), (16, 512), (512, 33)]):
+        texts.append(text(n, 100 + i) + text(m, 200 + i, leading_space=True))
+        wanted.append(n + m)
+        texts.append(borders[0] + text(n, 300 + i, leading_space=True))
+        wanted.append(int(bases[0]) + n)
+    counted = tokenizer.count(texts)
+    for n, got in zip(wanted, counted, strict=True):
+        if n != got:
+            return f"a text made for {n} tokens has {got}"
+    return None
+
+
+class EncodedText:
+    """The slow way, for tokenizers whose counts do not add up: a window of the corpus is encoded and trimmed until it fits.
+
+    Not exact in every case: where no text of a length is found in 12 tries, the nearest one stays.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, style: Literal["prose", "words"] = "prose") -> None:
+        self._tokenizer = tokenizer
+        self._words, self._stream = load_corpus(style)
+        self._made: dict[tuple[int, int], bytes] = {}
+
+    def text(self, seed: int, tokens: int, leading_space: bool = False) -> bytes:
+        key = (seed, tokens)
+        if key not in self._made:
+            self._made[key] = self._make(seed, tokens)
+        return b" " + self._made[key] if leading_space else self._made[key]
+
+    def _make(self, seed: int, tokens: int) -> bytes:
+        rng = np.random.default_rng(seed)
+        start = int(rng.integers(len(self._stream)))
+        size = max(1, int(tokens * 0.8))
+        best, miss = "", tokens
+        low, high = 0, 0
+        for _ in range(12):
+            window = self._stream[np.arange(start, start + size) % len(self._stream)]
+            text = " ".join([self._words[int(i)] for i in window])
+            got = int(self._tokenizer.count([text])[0])
+            if abs(got - tokens) < miss or not best:
+                best, miss = text, abs(got - tokens)
+            if got == tokens:
+                break
+            low, high = (max(low, size), high) if got < tokens else (low, size)
+            size = max(1, (low + high) // 2 if high else size + max(1, int((tokens - got) * 0.8)))
+            if high and high - low <= 1:  # between two words: begin elsewhere
+                start, low, high = int(rng.integers(len(self._stream))), 0, 0
+        return best.encode()
+
+
+def text_source(
+    tokenizer: Tokenizer, style: Literal["prose", "words"] = "prose"
+) -> tuple[_core.Vocabulary | EncodedText, tuple[Note, ...]]:
+    """The native vocabulary if the tokenizer keeps the promise on a sample; else `EncodedText` and a note that says so."""
+    vocabulary = build_vocabulary(tokenizer, style).to_core()
+    found = find_mismatch(tokenizer, vocabulary)
+    if found is None:
+        return vocabulary, ()
+    text = (
+        f"token counts of `{tokenizer.name}` do not add up ({found}): prompts are encoded and trimmed before the start"
+    )
+    return EncodedText(tokenizer, style), (
+        Note("prompts_encoded", text, {"tokenizer": tokenizer.name, "found": found}),
+    )
