@@ -24,7 +24,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from aiperf.errors import DatasetError
 
-__all__ = ["AgenticOptions", "AgenticTurn", "describe_turns", "generate_sessions", "load_options", "turn_line"]
+__all__ = [
+    "AgenticOptions",
+    "AgenticTurn",
+    "describe_turns",
+    "generate_sessions",
+    "load_options",
+    "turn_line",
+    "write_dataset",
+]
+
+_APART_MS = 100.0
+"""Between the beginnings of two sessions."""
 
 
 class _Part(BaseModel):
@@ -246,3 +257,27 @@ def describe_turns(options: AgenticOptions, sessions: list[list[AgenticTurn]]) -
         "inter_turn_delay_ms": observed([t.delay_ms for t in later]),
         "turns_per_session": observed([float(len(s)) for s in sessions]),
     }
+
+
+def write_dataset(folder: Path, options: AgenticOptions, num_sessions: int, seed: int, name: str) -> tuple[int, int]:
+    """`dataset.jsonl`, `manifest.json` (settings and seed: enough to make it again) and `quality.json` in a new folder.
+
+    Sessions begin one after the other, 100 ms apart. Returns the numbers of sessions and turns. DatasetError if there are
+    none to make, or the folder is there already.
+    """
+    if num_sessions < 1:
+        raise DatasetError(f"the number of sessions must be at least 1, found {num_sessions}")
+    try:
+        folder.mkdir(parents=True)
+    except OSError as e:
+        raise DatasetError(f"cannot make the folder `{folder}`: {e.strerror or e}") from e
+    sessions = list(generate_sessions(options, num_sessions, np.random.default_rng(seed)))
+    with (folder / "dataset.jsonl").open("w", encoding="utf-8") as out:
+        for session in sessions:
+            out.writelines(json.dumps(turn_line(t, t.session * _APART_MS)) + "\n" for t in session)
+    manifest = {
+        "seed": seed, "num_sessions": num_sessions, "config_name": name, "generation_params": options.model_dump(mode="json"),
+    }  # fmt: skip
+    for file, content in (("manifest.json", manifest), ("quality.json", describe_turns(options, sessions))):
+        (folder / file).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    return len(sessions), sum(map(len, sessions))

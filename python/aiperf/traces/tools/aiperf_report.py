@@ -37,7 +37,7 @@ def compute_aiperf_report(table: TraceTable) -> Report:
     osl = np.where(table.output_length == UNKNOWN, 0, table.output_length).astype(np.int64)
     counts = np.diff(table.hash_offsets)
     has = counts > 0
-    prefixes = np.unique(prefix_hashes(table.hash_ids, counts, table.hash_offsets[:-1]), return_counts=True)[1]
+    prefixes = np.unique(prefix_hashes(table.hash_ids, counts, table.hash_offsets), return_counts=True)[1]
     first = np.unique(table.hash_ids[table.hash_offsets[:-1][has]], return_counts=True)[1]
     rates = _hit_rates(table, has)
     context, unique = _context_lengths(table, isl, counts)

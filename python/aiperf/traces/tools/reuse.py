@@ -132,7 +132,9 @@ def prefix_hashes(ids: Ints, blocks: Ints, offsets: Ints) -> Ints:
     powers = np.cumprod(powers)
     position = np.arange(len(ids)) - np.repeat(offsets[:-1], blocks)
     sums = np.cumsum(block_seeds(ids) * powers[position], dtype=np.uint64)
-    start = np.repeat(np.concatenate([[0], sums])[offsets[:-1]].astype(np.uint64), blocks)
+    # Not `[0]`: a list of int64 would make the sums floats.
+    before = np.concatenate([np.zeros(1, np.uint64), sums])[offsets[:-1]]
+    start = np.repeat(before, blocks)
     return np.ascontiguousarray(sums - start).view(np.int64)
 
 

@@ -1,0 +1,266 @@
+"""`aiperf trace`: read, cut, make, check and share traces; and AIPerf's `analyze-trace`, `validate`, `synthesize`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+
+from aiperf.errors import DatasetError
+
+__all__ = ["analyze_trace", "app", "synthesize", "validate"]
+
+app = App(name="trace", help="Statistics, cuts, synthesis, checks and hashing of traces.")
+
+_File = Annotated[Path, Parameter(help="Trace file: JSONL, CSV or Parquet; .gz and .zst too")]
+_Format = Annotated[str | None, Parameter(name="--format", help="Trace format; default: told from the first record")]
+_Block = Annotated[int | None, Parameter(name="--block-size", help="Tokens per hash id; default: the format's")]
+_Skip = Annotated[bool, Parameter(name="--skip-invalid", negative="", help="Leave out broken lines, and count them")]
+_Output = Annotated[Path, Parameter(name=["--output", "-o"], help="File to write; `.gz` is compressed")]
+
+
+def _note(message: str) -> None:
+    print(message, file=sys.stderr)
+
+
+def _numbers(text: str, flag: str) -> list[int]:
+    try:
+        return [int(n.replace("_", "")) for n in text.split(",")]
+    except ValueError as e:
+        raise DatasetError(f"{flag} takes whole numbers with commas between, found `{text}`") from e
+
+
+def _seconds(text: str) -> float:
+    from aiperf.traces.tools.cut import parse_window
+
+    if text[:1] in {"", "0", ":", "-"} or ":" in text:
+        raise DatasetError(f"cannot read the window `{text}`", "for example `--window 5m`; units: ms, s, m, h")
+    _, ns = parse_window(f"0:{text}")
+    return (ns or 0) / 1e9
+
+
+@app.command
+def stats(
+    file: _File,
+    /,
+    *,
+    format_name: _Format = None,
+    block_size: _Block = None,
+    bins: Annotated[str | None, Parameter(help="Lower edges of the size bins, tokens: 0,5000,10000")] = None,
+    window: Annotated[str, Parameter(help="Width of the arrival windows: 5m, 30s, 1h")] = "5m",
+    cache_blocks: Annotated[str | None, Parameter(help="Sizes of bounded (LRU) caches, blocks: 1000,10000")] = None,
+    context_limit: Annotated[int | None, Parameter(help="Count requests of more tokens, input and output")] = None,
+    json: Annotated[bool, Parameter(negative="", help="Print JSON instead of text")] = False,
+    html: Annotated[Path | None, Parameter(help="Write a self-contained HTML page too")] = None,
+    skip_invalid: _Skip = False,
+) -> None:
+    """Print what a trace is made of: totals, token lengths, sizes, arrivals, prefix reuse, sessions, findings."""
+    from aiperf.traces.reading.detect import read_trace
+    from aiperf.traces.tools.stats import DEFAULT_BINS, compute_stats
+
+    _, _, table = read_trace(file, format_name, block_size=block_size, skip_invalid=skip_invalid)
+    found = compute_stats(
+        table,
+        bins=_numbers(bins, "--bins") if bins else DEFAULT_BINS,
+        window_s=_seconds(window),
+        cache_blocks=_numbers(cache_blocks, "--cache-blocks") if cache_blocks else (),
+        context_limit=context_limit,
+    )
+    if html is not None:
+        from aiperf.traces.tools.cut import open_output
+        from aiperf.traces.tools.stats_html import render_html
+
+        page = render_html(found)
+        with open_output(html) as out:
+            out.write(page)
+        _note(f"written: {html}")
+    from aiperf.traces.tools.stats_text import render_json, render_text
+
+    sys.stdout.write(render_json(found) if json else render_text(found))
+
+
+@app.command
+def cut(
+    file: _File,
+    /,
+    *,
+    output: _Output,
+    window: Annotated[str | None, Parameter(help="Part to keep, since the first request: 0m:5m, 30s:, :1h")] = None,
+    every: Annotated[int, Parameter(help="Keep the first of each N sessions")] = 1,
+    max_tokens: Annotated[int | None, Parameter(help="Leave out requests of more tokens, input and output")] = None,
+    speed: Annotated[float, Parameter(help="Divide all times by this")] = 1.0,
+    format_name: _Format = None,
+    skip_invalid: _Skip = False,
+) -> None:
+    """Write a part of a trace, in the same format; its first moment becomes time 0."""
+    from aiperf.traces.tools.cut import cut_trace
+
+    done = cut_trace(
+        file, output, window=window, every=every, max_tokens=max_tokens, speed=speed, format_name=format_name,
+        skip_invalid=skip_invalid,
+    )  # fmt: skip
+    span = "" if done.duration_s is None else f" over {done.duration_s:,.1f} s"
+    _note(f"written: {done.output}: {done.requests:,} of {done.of:,} requests{span}")
+    if done.beyond_max_tokens:
+        _note(f"left out: {done.beyond_max_tokens:,} requests of more than {max_tokens:,} tokens")
+
+
+@app.command
+def synth(
+    file: _File,
+    /,
+    *,
+    output: _Output,
+    requests: Annotated[int | None, Parameter(help="How many to write; default: as many as the trace has")] = None,
+    rate: Annotated[float, Parameter(help="Factor on the request rate")] = 1.0,
+    prompt: Annotated[float, Parameter(help="Factor on the input tokens behind the shared prefix")] = 1.0,
+    prefix: Annotated[float, Parameter(help="Factor on the length of shared prefixes")] = 1.0,
+    osl: Annotated[float, Parameter(name="--output-length", help="Factor on the output lengths")] = 1.0,
+    roots: Annotated[int, Parameter(help="Trees of prefixes, which share nothing; 1: as the trace")] = 1,
+    seed: Annotated[int, Parameter(help="Another seed, another trace")] = 0,
+    format_name: _Format = None,
+    block_size: _Block = None,
+    skip_invalid: _Skip = False,
+) -> None:
+    """Write a new trace like the given one, scaled as asked; Mooncake's format."""
+    import numpy as np
+
+    from aiperf.traces.reading.detect import read_trace
+    from aiperf.traces.tools.cut import open_output
+    from aiperf.traces.tools.mooncake_lines import write_mooncake
+    from aiperf.traces.tools.stats import compute_stats
+    from aiperf.traces.tools.synth import Scale, synthesize
+
+    _, _, table = read_trace(file, format_name, block_size=block_size, skip_invalid=skip_invalid)
+    made = synthesize(table, Scale(requests, prefix, prompt, osl, rate, roots), np.random.default_rng(seed))
+    with open_output(output) as out:
+        write_mooncake(made, out)
+    _note(f"written: {output}: {made.num_rows:,} requests")
+    for name, of in (("source", table), ("synthetic", made)):
+        s = compute_stats(of)
+        length, reuse = s.input_lengths, s.reuse
+        _note(
+            f"{name}: "
+            + ", ".join(
+                part
+                for part in (
+                    f"{s.requests_per_minute:,.1f} requests/minute" if s.requests_per_minute else "",
+                    f"{length.mean:,.0f} input tokens on average" if length else "",
+                    f"{reuse.hit_rate:.1%} of the blocks sent before" if reuse else "",
+                )
+                if part
+            )
+        )
+    if made.block_size != 512 and len(made.hash_ids):
+        _note(f"its hash ids are of {made.block_size} tokens: replay it with `--isl-block-size {made.block_size}`")
+
+
+@app.command(name="validate")
+def check(file: _File, /, *, format_name: _Format = None, block_size: _Block = None) -> None:
+    """Read every line, list every broken one; exit code 2 if there is one."""
+    _validate(file, format_name, block_size)
+
+
+def _validate(file: Path, format_name: str | None, block_size: int | None = None) -> None:
+    from aiperf.traces.tools.validate import validate_trace
+
+    found = validate_trace(file, format_name, block_size)
+    for problem in found.problems:
+        sys.stdout.write(problem + "\n")
+    for note in found.notes:
+        _note(f"note: {note.text}")
+    if not found.is_valid:
+        more = found.num_problems - len(found.problems)
+        raise DatasetError(
+            f"`{file}` is not valid: {found.num_problems:,} problems"
+            + (f", {more:,} of them not listed" if more else ""),
+            "`--skip-invalid` replays the rest",
+        )
+    sessions = f" in {found.sessions:,} sessions" if found.sessions != found.requests else ""
+    sys.stdout.write(f"valid: {found.requests:,} requests{sessions}, format {found.format}\n")
+
+
+@app.command(name="hash")
+def hash_(
+    file: _File,
+    /,
+    *,
+    output: _Output,
+    tokenizer: Annotated[str, Parameter(help="Tokenizer of the served model: a hub name, a path, `builtin`")],
+    block_size: Annotated[int, Parameter(help="Tokens per hash id")] = 512,
+    salt: Annotated[
+        str | None, Parameter(help="Secret that gives the same ids again; default: drawn and forgotten")
+    ] = None,
+    prompt_field: Annotated[str | None, Parameter(help="Field with the prompt; default: found by its name")] = None,
+    skip_invalid: _Skip = False,
+) -> None:
+    """Turn the prompts of your own logs (JSONL) into a trace that can be shared: no text, only lengths, times and ids."""
+    from aiperf.traces.tools.cut import open_output
+    from aiperf.traces.tools.hash import Hasher, hash_prompts
+    from aiperf.traces.tools.mooncake_lines import write_mooncake
+    from aiperf.workload.tokenizer import TokenizerOptions, load_tokenizer
+
+    hasher = Hasher.create(block_size, salt)
+    encoder, notes = load_tokenizer(TokenizerOptions(name=tokenizer, model=tokenizer))
+    table = hash_prompts(file, encoder.encode, hasher, prompt_field=prompt_field, skip_invalid=skip_invalid)
+    with open_output(output) as out:
+        write_mooncake(table, out)
+    for note in (*notes, *table.notes):
+        _note(f"note: {note.text}")
+    _note(f"written: {output}: {table.num_rows:,} requests, {len(table.hash_ids):,} hash ids of {block_size:,} tokens")
+
+
+def analyze_trace(
+    input_file: Annotated[Path, Parameter(help="Mooncake trace")],
+    block_size: Annotated[int, Parameter(help="Tokens per hash id")] = 512,
+    output_file: Annotated[Path | None, Parameter(help="Write the report as JSON too")] = None,
+) -> None:
+    """AIPerf's report of a Mooncake trace; `aiperf trace stats` says more."""
+    import json
+
+    from aiperf.traces.reading.detect import read_trace
+    from aiperf.traces.tools.aiperf_report import compute_aiperf_report, render_aiperf_text
+
+    _, _, table = read_trace(input_file, "mooncake_trace", block_size=block_size)
+    report = compute_aiperf_report(table)
+    sys.stdout.write(render_aiperf_text(report))
+    if output_file is not None:
+        from aiperf.traces.tools.cut import open_output
+
+        with open_output(output_file) as out:
+            out.write(json.dumps(report, indent=2))
+        _note(f"Analysis report saved to {output_file}")
+
+
+def validate(
+    target: Annotated[Literal["mooncake-trace"], Parameter(help="Format of the file")],
+    input_path: Annotated[Path, Parameter(name="--input", help="File to check")],
+) -> None:
+    """AIPerf's name for `aiperf trace validate`."""
+    _validate(input_path, target)
+
+
+def synthesize(
+    target: Annotated[Literal["agentic-code"], Parameter(help="What to make: sessions of coding agents")],  # noqa: ARG001
+    *,
+    num_sessions: Annotated[int, Parameter(help="Number of sessions")] = 1000,
+    output: Annotated[Path, Parameter(help="Folder in which the run's folder is made")] = Path(),
+    config: Annotated[Path | None, Parameter(help="Settings, JSON: AIPerf's, or a manifest.json")] = None,
+    seed: Annotated[int, Parameter(help="Another seed, other sessions")] = 42,
+    max_isl: Annotated[int | None, Parameter(help="Longest prompt, tokens")] = None,
+    max_osl: Annotated[int | None, Parameter(help="Longest answer, tokens")] = None,
+) -> None:
+    """Write sessions of coding agents as a Mooncake trace (AIPerf's command); `aiperf trace synth` follows a given trace."""
+    from datetime import UTC, datetime
+
+    from aiperf.traces.tools.agentic import load_options, write_dataset
+
+    stamp = f"{datetime.now(tz=UTC):%Y%m%d-%H%M%S}"
+    name = config.stem if config is not None else "default"
+    folder = output / f"{name}_{num_sessions}s_seed{seed}_{stamp}"
+    options = load_options(config, max_isl, max_osl)
+    sessions, turns = write_dataset(folder, options, num_sessions, seed, name)
+    _note(f"written: {folder / 'dataset.jsonl'}: {turns:,} turns in {sessions:,} sessions")
+    _note(f"written: {folder / 'manifest.json'}, {folder / 'quality.json'}")
