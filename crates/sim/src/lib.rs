@@ -1,1 +1,36 @@
-//! The simulated server.
+//! The simulated server: an OpenAI-compatible LLM server that does exactly what it is told, and writes down what it did.
+//!
+//! *Script* mode plays times, token counts and faults given as [`SimOptions`]; *engine* mode takes its times from a
+//! model of a continuous-batching engine ([`EngineOptions`]). Both keep the same ledger.
+
+mod conn;
+mod dice;
+mod engine;
+mod error;
+mod faults;
+mod generate;
+mod http;
+mod ledger;
+mod metrics;
+mod options;
+mod prefix;
+mod reply;
+mod request;
+mod routes;
+mod script;
+mod server;
+mod sys;
+mod timer;
+mod tokens;
+mod transport;
+mod worker;
+
+pub use engine::EngineOptions;
+pub use error::SimError;
+pub use faults::{EmptyShape, ErrorShape, Fault, FaultKind, Malformation};
+pub use metrics::SimStats;
+pub use options::{
+    Count, FinishChunk, Framing, ReasoningField, RoleChunk, Segment, SegmentsFrom, SimOptions, TlsOptions, ToolCall,
+    Usage,
+};
+pub use server::SimServer;

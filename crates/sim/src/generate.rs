@@ -1,0 +1,553 @@
+//! Generating requests: what is asked, when it is due, and the production of a reply piece by piece.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::conn::{Conn, Sent};
+use crate::dice::Dice;
+use crate::faults::{EmptyShape, ErrorShape, Fault, FaultKind, Malformation};
+use crate::ledger::Row;
+use crate::options::{FinishChunk, RoleChunk, SimOptions, Usage};
+use crate::reply::{self, Envelope, UsageNumbers};
+use crate::script::{Kind, Script};
+use crate::server::Shared;
+use crate::timer::ms;
+
+/// Purposes of a request's dice.
+pub(crate) const DICE_TIMING: u64 = 1;
+pub(crate) const DICE_LENGTH: u64 = 2;
+
+/// Where a request stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Waits for a place.
+    Queued,
+    /// Waits for `due`, then produces.
+    Paced,
+    /// The engine says when.
+    Engine,
+    /// Head in pieces; so many are left.
+    HeadPieces(u32),
+    /// Never answers.
+    Hang,
+    /// All is in the output buffer.
+    Draining,
+}
+
+/// What happens to the connection after the output is out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// As HTTP says.
+    Normal,
+    /// FIN in the middle.
+    Cut,
+    /// RST in the middle.
+    Reset,
+}
+
+/// A request under way.
+#[derive(Debug)]
+pub(crate) struct Active {
+    /// Tells this request's timers from those of earlier ones in the same slot.
+    pub(crate) generation: u64,
+    /// Number of arrival.
+    pub(crate) n: u64,
+    /// When the whole request had been read, ns since the anchor.
+    pub(crate) received: u64,
+    pub(crate) admitted: Option<u64>,
+    pub(crate) stage: Stage,
+    pub(crate) ending: Ending,
+    /// Next deadline, ns since the anchor.
+    pub(crate) due: u64,
+    /// Deadline that a timer is set for.
+    pub(crate) timer_at: Option<u64>,
+    pub(crate) is_stream: bool,
+    pub(crate) close: bool,
+    head_sent: bool,
+    role_sent: bool,
+    pub(crate) fault: Option<usize>,
+    fault_done: bool,
+    pub(crate) script: Script,
+    pub(crate) envelope: Envelope,
+    pub(crate) dice: Dice,
+    pub(crate) prompt_tokens: Option<u32>,
+    pub(crate) cached_tokens: Option<u32>,
+    include_usage: bool,
+    continuous_usage: bool,
+    pub(crate) finish: FinishReason,
+    /// Whether the finish reason has been given (the reply is whole).
+    pub(crate) finished: bool,
+    pub(crate) disconnected: Option<u64>,
+    pub(crate) sent: Sent,
+    pub(crate) row: Option<Box<Row>>,
+}
+
+/// Why generation ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum FinishReason {
+    Length,
+    Stop,
+    ToolCalls,
+    Other(String),
+}
+
+impl FinishReason {
+    pub(crate) fn as_str(&self) -> &str {
+        match self {
+            Self::Length => "length",
+            Self::Stop => "stop",
+            Self::ToolCalls => "tool_calls",
+            Self::Other(text) => text,
+        }
+    }
+}
+
+/// What a new request starts with.
+#[derive(Debug)]
+pub(crate) struct Start {
+    pub(crate) generation: u64,
+    pub(crate) n: u64,
+    pub(crate) received: u64,
+    pub(crate) is_stream: bool,
+    pub(crate) close: bool,
+    pub(crate) fault: Option<usize>,
+    pub(crate) prompt_tokens: Option<u32>,
+    pub(crate) include_usage: bool,
+    pub(crate) continuous_usage: bool,
+    pub(crate) finish: FinishReason,
+    pub(crate) row: Option<Box<Row>>,
+}
+
+impl Active {
+    pub(crate) fn new(start: Start, script: Script, envelope: Envelope, options: &SimOptions) -> Self {
+        let keep_list = options.ledger_chunks && start.row.is_some();
+        Self {
+            generation: start.generation,
+            n: start.n,
+            received: start.received,
+            admitted: None,
+            stage: Stage::Draining,
+            ending: Ending::Normal,
+            due: start.received,
+            timer_at: None,
+            is_stream: start.is_stream,
+            close: start.close,
+            head_sent: false,
+            role_sent: false,
+            fault: start.fault,
+            fault_done: false,
+            script,
+            envelope,
+            dice: Dice::new(options.seed, start.n, DICE_TIMING),
+            prompt_tokens: start.prompt_tokens,
+            cached_tokens: None,
+            include_usage: start.include_usage,
+            continuous_usage: start.continuous_usage,
+            finish: start.finish,
+            finished: false,
+            disconnected: None,
+            sent: Sent {
+                list: keep_list.then(Vec::new),
+                ..Sent::default()
+            },
+            row: start.row,
+        }
+    }
+
+    /// The fault that hits this request, while it still has to happen.
+    fn pending_fault<'a>(&self, options: &'a SimOptions) -> Option<&'a Fault> {
+        if self.fault_done {
+            None
+        } else {
+            self.fault.and_then(|index| options.faults.get(index))
+        }
+    }
+
+    fn usage(&self) -> UsageNumbers {
+        UsageNumbers {
+            prompt: self.prompt_tokens.unwrap_or(0),
+            completion: self.script.tokens,
+            reasoning: self.script.reasoning,
+            cached: self.cached_tokens,
+        }
+    }
+}
+
+/// Whether replies carry usage: within chunks, and at the end.
+fn usage_places(active: &Active, options: &SimOptions) -> (bool, bool) {
+    match options.usage {
+        Usage::Never => (false, false),
+        Usage::Always => (false, true),
+        Usage::Continuous => (true, true),
+        Usage::Auto => (active.include_usage && active.continuous_usage, active.include_usage),
+    }
+}
+
+/// Time of the first token after receipt, ns.
+pub(crate) fn first_token_delay(active: &mut Active, shared: &Shared, others_running: u64) -> u64 {
+    let options = &shared.options;
+    let (base, _) = shared.pace_at(active.received);
+    let mut delay = base
+        + options.ttft_per_running_ms * others_running as f64
+        + options.ttft_per_prompt_token_ms * f64::from(active.prompt_tokens.unwrap_or(0));
+    if options.ttft_jitter > 0.0 || options.ttft_jitter_ms > 0.0 {
+        let draw = active.dice.sign();
+        delay += draw * (delay * options.ttft_jitter + options.ttft_jitter_ms);
+    }
+    if let Some(Fault {
+        kind: FaultKind::Slow,
+        ms,
+        ..
+    }) = active.pending_fault(options)
+    {
+        delay += ms;
+    }
+    ms(delay.max(0.0))
+}
+
+/// Gap after a deadline, ns.
+pub(crate) fn next_gap(active: &mut Active, shared: &Shared) -> u64 {
+    let options = &shared.options;
+    let (_, mut gap) = shared.pace_at(active.due);
+    if options.itl_per_running_ms > 0.0 {
+        gap += options.itl_per_running_ms * shared.counters.running.load(Relaxed).saturating_sub(1) as f64;
+    }
+    if options.itl_jitter > 0.0 || options.itl_jitter_ms > 0.0 {
+        let draw = active.dice.sign();
+        gap += draw * (gap * options.itl_jitter + options.itl_jitter_ms);
+    }
+    ms(gap.max(0.0))
+}
+
+/// Puts the head of a stream in the output, and the role chunk if asked to, unless they are there already.
+pub(crate) fn push_stream_head(conn: &mut Conn, shared: &Shared, with_role: bool) {
+    let Some(active) = conn.active.as_deref_mut() else {
+        return;
+    };
+    if !std::mem::replace(&mut active.head_sent, true) {
+        conn.out
+            .extend_from_slice(reply::stream_head(shared.options.framing, active.close));
+    }
+    let has_role = with_role && active.envelope.is_chat && shared.options.role != RoleChunk::Off;
+    if has_role && !std::mem::replace(&mut active.role_sent, true) {
+        active.envelope.push_role(&mut conn.out);
+        conn.mark(Kind::Role, 0, 0);
+    }
+}
+
+/// Sends the next piece of a head that comes slowly; the last one leads to the tokens.
+pub(crate) fn push_head_piece(conn: &mut Conn, shared: &Shared) {
+    let Some(active) = conn.active.as_deref_mut() else {
+        return;
+    };
+    let Stage::HeadPieces(left) = active.stage else { return };
+    let Some(fault) = active.pending_fault(&shared.options) else {
+        return;
+    };
+    let whole: &[u8] = if active.is_stream {
+        reply::stream_head(shared.options.framing, active.close)
+    } else {
+        PLAIN_STATUS_LINE
+    };
+    let pieces = fault.pieces.min(whole.len() as u32);
+    let index = (pieces - left.min(pieces)) as usize;
+    let cut = |i: usize| whole.len() * i / pieces as usize;
+    conn.out.extend_from_slice(&whole[cut(index)..cut(index + 1)]);
+    if left <= 1 {
+        active.head_sent = true;
+        active.fault_done = true;
+        active.stage = Stage::Paced;
+        let shift = ms(fault.ms);
+        active.due = active.received + shift;
+        active.due += first_token_delay(active, shared, 0);
+    } else {
+        active.stage = Stage::HeadPieces(left - 1);
+        active.due += ms(fault.ms / f64::from(pieces));
+    }
+}
+
+const PLAIN_STATUS_LINE: &[u8] = b"HTTP/1.1 200 OK\r\n";
+
+/// Produces what is due now into the output: one chunk, or several when there is no gap between them.
+/// `tokens` is what an engine step made; script mode takes them from its cycle.
+pub(crate) fn produce(conn: &mut Conn, shared: &Shared, scratch: &mut Vec<u8>, now: u64, tokens: Option<u32>) {
+    let Some(active) = conn.active.as_deref_mut() else {
+        return;
+    };
+    if !active.is_stream {
+        return produce_plain(conn, shared);
+    }
+    if apply_fault_before_head(conn, shared) {
+        return;
+    }
+    push_stream_head(conn, shared, true);
+    let options = &shared.options;
+    let is_burst = tokens.is_none() && !shared.is_paced;
+    let mut block = if is_burst { options.coalesce } else { 1 };
+    let mut merged = (0, 0);
+    let mut merged_kind = Kind::Content;
+    loop {
+        if apply_fault_in_stream(conn, shared, now) {
+            break;
+        }
+        let Some(active) = conn.active.as_deref_mut() else {
+            break;
+        };
+        let step = match tokens {
+            None => active.script.next(&options.tokens_per_chunk),
+            Some(count) => active.script.take(count),
+        };
+        let Some(step) = step else {
+            finish_stream(conn, shared);
+            break;
+        };
+        let (in_chunks, _) = usage_places(active, options);
+        let finish = (step.is_last && options.finish == FinishChunk::WithLast).then(|| active.finish.as_str());
+        active
+            .envelope
+            .push_step(&mut conn.out, scratch, &step, finish, in_chunks.then(|| active.usage()));
+        let one_by_one = active.sent.list.is_some() || !is_burst;
+        if one_by_one {
+            conn.mark(step.kind, step.tokens, 1);
+        } else {
+            if merged.1 > 0 && merged_kind != step.kind {
+                conn.mark(merged_kind, merged.0, merged.1);
+                merged = (0, 0);
+            }
+            merged_kind = step.kind;
+            merged = (merged.0 + step.tokens, merged.1 + 1);
+        }
+        block -= 1;
+        if step.is_last {
+            if merged.1 > 0 {
+                conn.mark(merged_kind, merged.0, merged.1);
+                merged = (0, 0);
+            }
+            if !apply_fault_in_stream(conn, shared, now) {
+                finish_stream(conn, shared);
+            }
+            break;
+        }
+        if block == 0 {
+            break;
+        }
+    }
+    if merged.1 > 0 {
+        conn.mark(merged_kind, merged.0, merged.1);
+    }
+    if let Some(active) = conn.active.as_deref_mut()
+        && active.stage == Stage::Paced
+        && shared.is_paced
+        && active.due <= now
+    {
+        active.due += next_gap(active, shared);
+    }
+}
+
+/// Finish reason, usage, `[DONE]` and the end of the body.
+fn finish_stream(conn: &mut Conn, shared: &Shared) {
+    let Some(active) = conn.active.as_deref_mut() else {
+        return;
+    };
+    let options = &shared.options;
+    let (in_chunks, at_end) = usage_places(active, options);
+    let usage = active.usage();
+    let is_empty = active.script.chunks == 0;
+    if options.finish == FinishChunk::Separate || is_empty {
+        active
+            .envelope
+            .push_finish(&mut conn.out, active.finish.as_str(), in_chunks.then_some(usage));
+        conn.mark(Kind::Finish, 0, 0);
+    }
+    if let Some(active) = conn.active.as_deref_mut() {
+        active.finished = true;
+        if at_end {
+            active.envelope.push_usage_event(&mut conn.out, usage);
+            conn.mark(Kind::Usage, 0, 0);
+        }
+    }
+    end_body(conn, shared);
+}
+
+/// `[DONE]` and the end of the body.
+fn end_body(conn: &mut Conn, shared: &Shared) {
+    let Some(active) = conn.active.as_deref_mut() else {
+        return;
+    };
+    active.stage = Stage::Draining;
+    if shared.options.done && active.envelope.push_done(&mut conn.out) {
+        conn.mark(Kind::Done, 0, 0);
+    }
+    conn.out.extend_from_slice(b"0\r\n\r\n");
+}
+
+/// Faults that replace a stream's head; true when the reply is complete with that.
+fn apply_fault_before_head(conn: &mut Conn, shared: &Shared) -> bool {
+    let Some(active) = conn.active.as_deref_mut() else {
+        return true;
+    };
+    if active.head_sent {
+        return false;
+    }
+    let Some(fault) = active.pending_fault(&shared.options) else {
+        return false;
+    };
+    let close = active.close;
+    match (fault.kind, fault.shape, fault.leaves) {
+        (FaultKind::ErrorIn200, ErrorShape::Json, _) => {
+            let body = reply::error_body(500, "The engine has died.");
+            reply::push_plain(&mut conn.out, 200, "application/json", "", &body, close);
+            conn.mark(Kind::Error, 0, 0);
+        }
+        (FaultKind::Empty, _, EmptyShape::NoBody) => {
+            reply::push_plain(&mut conn.out, 200, "text/event-stream", "", b"", close);
+        }
+        (FaultKind::Empty, _, EmptyShape::NoEvents) => {
+            active.fault_done = true;
+            conn.out
+                .extend_from_slice(reply::stream_head(shared.options.framing, close));
+            end_body(conn, shared);
+            return true;
+        }
+        (FaultKind::Reset, ..) if fault.after_chunks == 0 => active.ending = Ending::Reset,
+        _ => return false,
+    }
+    if let Some(active) = conn.active.as_deref_mut() {
+        active.fault_done = true;
+        active.stage = Stage::Draining;
+    }
+    true
+}
+
+/// Faults between two chunks; true when no chunk may follow now.
+fn apply_fault_in_stream(conn: &mut Conn, shared: &Shared, now: u64) -> bool {
+    let Some(active) = conn.active.as_deref_mut() else {
+        return true;
+    };
+    let Some(fault) = active.pending_fault(&shared.options) else {
+        return false;
+    };
+    if active.script.chunks < fault.after_chunks && fault.kind != FaultKind::Empty {
+        return false;
+    }
+    match fault.kind {
+        FaultKind::Stall => {
+            active.fault_done = true;
+            if active.stage == Stage::Engine {
+                return false;
+            }
+            active.due = active.due.max(now) + ms(fault.ms);
+        }
+        FaultKind::Cut => {
+            active.stage = Stage::Draining;
+            active.ending = Ending::Cut;
+            if fault.mid_event {
+                active.envelope.push_half_event(&mut conn.out);
+            }
+        }
+        FaultKind::Reset => {
+            active.stage = Stage::Draining;
+            active.ending = Ending::Reset;
+        }
+        FaultKind::Malformed if fault.what == Malformation::Framing => {
+            active.stage = Stage::Draining;
+            active.ending = Ending::Cut;
+            conn.out.extend_from_slice(b"zz\r\n");
+            conn.mark(Kind::Malformed, 0, 0);
+        }
+        FaultKind::Malformed => {
+            active.fault_done = true;
+            active.envelope.push_malformed(&mut conn.out);
+            conn.mark(Kind::Malformed, 0, 0);
+            return false;
+        }
+        FaultKind::ErrorIn200 => {
+            active.fault_done = true;
+            let body = reply::error_body(500, "EngineCore encountered an issue.");
+            active.envelope.push_event(&mut conn.out, &[&body]);
+            conn.mark(Kind::Error, 0, 0);
+            end_body(conn, shared);
+        }
+        FaultKind::Empty => {
+            active.fault_done = true;
+            active.finish = FinishReason::Stop;
+            finish_stream(conn, shared);
+        }
+        _ => return false,
+    }
+    true
+}
+
+/// The whole reply at once, or the fault that replaces it.
+fn produce_plain(conn: &mut Conn, shared: &Shared) {
+    let Some(active) = conn.active.as_deref_mut() else {
+        return;
+    };
+    let options = &shared.options;
+    active.stage = Stage::Draining;
+    let fault = active.pending_fault(options);
+    let kind = fault.map(|fault| fault.kind);
+    if kind == Some(FaultKind::Reset) {
+        active.ending = Ending::Reset;
+        return;
+    }
+    if kind == Some(FaultKind::ErrorIn200) {
+        let body = reply::error_body(500, "The engine has died.");
+        reply::push_plain(&mut conn.out, 200, "application/json", "", &body, active.close);
+        return conn.mark(Kind::Error, 0, 0);
+    }
+    if kind == Some(FaultKind::Empty) {
+        if fault.is_some_and(|fault| fault.leaves == EmptyShape::NoBody) {
+            return reply::push_plain(&mut conn.out, 200, "application/json", "", b"", active.close);
+        }
+        active.script = Script::new(&SimOptions::default(), active.envelope.is_chat, 0, active.n);
+        active.finish = FinishReason::Stop;
+    }
+    let script = &mut active.script;
+    script.tokens = script.total();
+    script.reasoning = script.sections[0].tokens();
+    let (tokens, reasoning) = (script.tokens, script.reasoning);
+    let usage = (options.usage != Usage::Never).then(|| active.usage());
+    let mut body = active
+        .envelope
+        .plain_body(&active.script, active.finish.as_str(), usage);
+    let whole = body.len();
+    let mut content_length_ok = true;
+    match (kind, fault.map(|fault| fault.what)) {
+        (Some(FaultKind::Cut), _) => {
+            body.truncate(whole / 2);
+            active.ending = Ending::Cut;
+        }
+        (Some(FaultKind::Malformed), Some(Malformation::Json)) => body.truncate(whole / 2),
+        (Some(FaultKind::Malformed), _) => {
+            content_length_ok = false;
+            active.ending = Ending::Cut;
+        }
+        _ => active.finished = true,
+    }
+    let mut status_line = PLAIN_STATUS_LINE;
+    if active.head_sent {
+        // The status line went ahead in pieces.
+        status_line = b"";
+    }
+    conn.out.extend_from_slice(status_line);
+    conn.out
+        .extend_from_slice(b"Content-Type: application/json\r\nContent-Length: ");
+    if content_length_ok {
+        let cut = kind == Some(FaultKind::Cut);
+        reply::push_number(&mut conn.out, if cut { whole } else { body.len() } as u64);
+    } else {
+        conn.out.extend_from_slice(b"some");
+    }
+    conn.out.extend_from_slice(if active.close {
+        b"\r\nConnection: close\r\n\r\n"
+    } else {
+        b"\r\n\r\n"
+    });
+    conn.out.extend_from_slice(&body);
+    if active.finished && tokens > 0 {
+        if reasoning > 0 {
+            conn.mark(Kind::Reasoning, reasoning, 0);
+        }
+        conn.mark(Kind::Content, tokens - reasoning, 1);
+    }
+}
