@@ -1,0 +1,131 @@
+//! What can go wrong: with the engine ([`EngineError`]) and with one request ([`ErrorKind`], a row of the records).
+
+use std::path::PathBuf;
+
+/// The engine could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The settings object is not what this engine reads.
+    #[error("the engine cannot read its settings: {0}")]
+    Settings(String),
+    /// The plan's columns contradict each other.
+    #[error("the plan is not valid: {0}")]
+    Plan(String),
+    /// A URL cannot be used.
+    #[error("cannot use the URL `{url}`: {reason}")]
+    Url {
+        /// As given.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A host name has no address.
+    #[error("cannot resolve the host `{host}`: {source}")]
+    Resolve {
+        /// The name.
+        host: String,
+        /// The resolver's answer.
+        source: std::io::Error,
+    },
+    /// Certificates or keys cannot be used.
+    #[error("cannot set up TLS: {0}")]
+    Tls(String),
+    /// The records cannot be written.
+    #[error("cannot write the records: {0}")]
+    Records(String),
+    /// The operating system refused something the engine needs.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// A file cannot be read or written.
+    #[error("cannot use the file `{path}`: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+}
+
+/// Why a request failed. The numbers are stable: they are stored in the records and mirrored by `aiperf.errors.ErrorKind`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ErrorKind {
+    /// It did not.
+    Ok = 0,
+    /// The connection was refused or reset while connecting.
+    Connect = 1,
+    /// The TLS handshake failed: certificate, protocol.
+    Tls = 2,
+    /// No complete reply within the request timeout.
+    Timeout = 3,
+    /// A status other than 2xx.
+    HttpStatus = 4,
+    /// The reply ended before it was complete.
+    Cut = 5,
+    /// The reply is not HTTP, or an event is not JSON.
+    Malformed = 6,
+    /// A 2xx reply carries an error object or an `error` event.
+    ErrorInReply = 7,
+    /// A 2xx reply without any text, reasoning or tool call.
+    EmptyReply = 8,
+    /// Cancelled on purpose (`--request-cancellation-rate`).
+    Cancelled = 9,
+    /// The host name has no address.
+    Dns = 10,
+    /// The process has no file descriptor left (`EMFILE`).
+    FdLimit = 11,
+    /// The machine has no local port left (`EADDRNOTAVAIL`).
+    PortExhausted = 12,
+    /// The request could not be written.
+    Send = 13,
+    /// No connection within the connect timeout.
+    ConnectTimeout = 14,
+    /// Still running at the end of the grace period.
+    Grace = 15,
+    /// Cancelled by Ctrl-C.
+    Interrupted = 16,
+    /// The server refused the prompt as longer than its context.
+    ContextOverflow = 17,
+    /// Never sent: an earlier turn of its session failed. Counted, not a row.
+    Dependency = 18,
+}
+
+impl ErrorKind {
+    /// Deliberate ends are a class of their own, neither success nor failure.
+    pub fn is_cancellation(self) -> bool {
+        matches!(self, Self::Cancelled | Self::Grace | Self::Interrupted)
+    }
+
+    /// The kind for an I/O error while connecting.
+    pub fn of_connect(error: &std::io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE) => Self::FdLimit,
+            Some(libc::EADDRNOTAVAIL) => Self::PortExhausted,
+            Some(libc::ETIMEDOUT) => Self::ConnectTimeout,
+            _ => Self::Connect,
+        }
+    }
+}
+
+/// Phrases by which servers say that the prompt does not fit: vLLM, OpenAI, llama.cpp, SGLang, TensorRT-LLM, TGI.
+const OVERFLOW_PHRASES: [&str; 9] = [
+    "maximum context length",
+    "context_length_exceeded",
+    "exceed_context_size",
+    "exceeds the available context size",
+    "exceeds the context",
+    "longer than the model's context length",
+    "longer than the maximum",
+    "max_seq_len",
+    "`inputs` tokens + `max_new_tokens` must be",
+];
+
+/// Is this error body a server's way to say that the prompt is longer than its context?
+pub fn is_context_overflow(status: u16, body: &str) -> bool {
+    matches!(status, 400 | 413 | 422 | 500) && OVERFLOW_PHRASES.iter().any(|phrase| body.contains(phrase))
+}

@@ -1,0 +1,354 @@
+//! The plan: what to send, as columns. Lengths and seeds, never text. Checked once, here.
+
+use crate::error::EngineError;
+use crate::text::{Vocabulary, epoch_seed};
+
+/// No value in a `u32` column.
+pub const NONE_U32: u32 = u32::MAX;
+
+const CONTINUES: u32 = 1 << 31;
+
+/// What a segment of a body is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Literal,
+    Fixed,
+    Fresh,
+    Reply,
+    Stamp,
+}
+
+/// The columns as they cross the border (`docs/dev/2026-11-24-border.md`).
+#[derive(Debug, Default)]
+#[allow(missing_docs)]
+pub struct Columns {
+    pub session: Vec<u32>,
+    pub at_ns: Vec<i64>,
+    pub delay_ns: Vec<i64>,
+    pub isl: Vec<u32>,
+    pub osl: Vec<u32>,
+    pub model: Vec<u16>,
+    pub path: Vec<u16>,
+    pub seg_offsets: Vec<u32>,
+    pub seg_kind: Vec<u8>,
+    pub seg_a: Vec<u64>,
+    pub seg_b: Vec<u32>,
+    pub after_offsets: Vec<u32>,
+    pub after: Vec<u32>,
+    pub literals: Vec<Vec<u8>>,
+}
+
+/// A checked plan.
+#[derive(Debug)]
+pub struct Plan {
+    columns: Columns,
+    /// First row of each session, and one past the last row at the end.
+    first_row: Vec<u32>,
+    kinds: Vec<Kind>,
+    /// Is the reply to this row spliced into a later body?
+    is_replied: Vec<bool>,
+    /// Rows that wait for this row, CSR; empty if the plan has no `after`.
+    waiters_offsets: Vec<u32>,
+    waiters: Vec<u32>,
+    has_synthetic: bool,
+}
+
+impl Plan {
+    /// Check the columns and index them.
+    pub fn new(columns: Columns) -> Result<Self, EngineError> {
+        let bad = |what: String| Err(EngineError::Plan(what));
+        let turns = columns.session.len();
+        if turns == 0 {
+            return bad("it has no turns".into());
+        }
+        for (name, len) in [
+            ("at_ns", columns.at_ns.len()),
+            ("delay_ns", columns.delay_ns.len()),
+            ("isl", columns.isl.len()),
+            ("osl", columns.osl.len()),
+            ("model", columns.model.len()),
+            ("path", columns.path.len()),
+        ] {
+            if len != turns {
+                return bad(format!("column `{name}` has {len} rows, `session` has {turns}"));
+            }
+        }
+        let segments = columns.seg_kind.len();
+        if columns.seg_a.len() != segments || columns.seg_b.len() != segments {
+            return bad("the segment columns differ in length".into());
+        }
+        check_offsets("seg_offsets", &columns.seg_offsets, turns, segments)?;
+        let mut first_row = Vec::new();
+        for (row, &session) in columns.session.iter().enumerate() {
+            match (session as usize).cmp(&first_row.len()) {
+                std::cmp::Ordering::Equal => first_row.push(row as u32),
+                std::cmp::Ordering::Less if session as usize + 1 == first_row.len() => {}
+                _ => return bad(format!("`session` is not consecutive at row {row}")),
+            }
+        }
+        first_row.push(turns as u32);
+        let mut kinds = Vec::with_capacity(segments);
+        let mut is_replied = vec![false; turns];
+        for i in 0..segments {
+            let (kind, limit) = match columns.seg_kind[i] {
+                0 => (Kind::Literal, columns.literals.len()),
+                1 => (Kind::Fixed, usize::MAX),
+                2 => (Kind::Fresh, usize::MAX),
+                3 => (Kind::Reply, turns),
+                4 => (Kind::Stamp, usize::MAX),
+                other => return bad(format!("segment {i} has the unknown kind {other}")),
+            };
+            if usize::try_from(columns.seg_a[i]).is_ok_and(|a| a >= limit) {
+                return bad(format!("segment {i} refers to {} of {limit}", columns.seg_a[i]));
+            }
+            if kind == Kind::Reply {
+                is_replied[columns.seg_a[i] as usize] = true;
+            }
+            kinds.push(kind);
+        }
+        let has_synthetic = kinds.iter().any(|k| matches!(k, Kind::Fixed | Kind::Fresh));
+        let (waiters_offsets, waiters) = invert(&columns, turns)?;
+        Ok(Self { columns, first_row, kinds, is_replied, waiters_offsets, waiters, has_synthetic })
+    }
+
+    /// Number of sessions.
+    pub fn num_sessions(&self) -> usize {
+        self.first_row.len() - 1
+    }
+
+    /// Number of turns, of all sessions.
+    pub fn num_turns(&self) -> usize {
+        self.columns.session.len()
+    }
+
+    /// The rows of a session.
+    #[inline]
+    pub fn rows(&self, session: u32) -> std::ops::Range<u32> {
+        self.first_row[session as usize]..self.first_row[session as usize + 1]
+    }
+
+    /// The session a row belongs to.
+    pub fn session_of(&self, row: u32) -> u32 {
+        self.columns.session[row as usize]
+    }
+
+    /// Due time of a row, ns since the phase's start, if the plan gives one.
+    #[inline]
+    pub fn at_ns(&self, row: u32) -> Option<i64> {
+        let at = self.columns.at_ns[row as usize];
+        (at >= 0).then_some(at)
+    }
+
+    /// Think time before a row, ns.
+    #[inline]
+    pub fn delay_ns(&self, row: u32) -> i64 {
+        self.columns.delay_ns[row as usize].max(0)
+    }
+
+    /// Planned input tokens.
+    #[inline]
+    pub fn isl(&self, row: u32) -> Option<u32> {
+        Some(self.columns.isl[row as usize]).filter(|&v| v != NONE_U32)
+    }
+
+    /// Requested output tokens.
+    #[inline]
+    pub fn osl(&self, row: u32) -> Option<u32> {
+        Some(self.columns.osl[row as usize]).filter(|&v| v != NONE_U32)
+    }
+
+    /// Index of the model.
+    #[inline]
+    pub fn model(&self, row: u32) -> u16 {
+        self.columns.model[row as usize]
+    }
+
+    /// Index of the path.
+    #[inline]
+    pub fn path(&self, row: u32) -> u16 {
+        self.columns.path[row as usize]
+    }
+
+    /// Largest path index used.
+    pub fn max_path(&self) -> u16 {
+        self.columns.path.iter().copied().max().unwrap_or(0)
+    }
+
+    /// Is the reply to this row needed by a later body?
+    #[inline]
+    pub fn is_replied(&self, row: u32) -> bool {
+        self.is_replied[row as usize]
+    }
+
+    /// Does any body need a vocabulary?
+    pub fn has_synthetic(&self) -> bool {
+        self.has_synthetic
+    }
+
+    /// Does the plan fork or join sessions?
+    pub fn has_dependencies(&self) -> bool {
+        !self.waiters.is_empty()
+    }
+
+    /// Rows that must have ended before this row may start.
+    pub fn after(&self, row: u32) -> &[u32] {
+        slice_of(&self.columns.after_offsets, &self.columns.after, row)
+    }
+
+    /// Rows that wait for the end of this row.
+    pub fn waiters(&self, row: u32) -> &[u32] {
+        slice_of(&self.waiters_offsets, &self.waiters, row)
+    }
+
+    /// Append the body of a row. `reply(row)`: the JSON-escaped answer to an earlier row; `stamp`: unique for the request.
+    pub fn write_body<'r>(
+        &self,
+        row: u32,
+        epoch: u64,
+        stamp: u64,
+        vocabulary: Option<&Vocabulary>,
+        reply: impl Fn(u32) -> &'r [u8],
+        out: &mut Vec<u8>,
+    ) {
+        let from = self.columns.seg_offsets[row as usize] as usize;
+        let to = self.columns.seg_offsets[row as usize + 1] as usize;
+        for i in from..to {
+            let (a, b) = (self.columns.seg_a[i], self.columns.seg_b[i]);
+            match self.kinds[i] {
+                Kind::Literal => out.extend_from_slice(&self.columns.literals[a as usize]),
+                Kind::Reply => out.extend_from_slice(reply(a as u32)),
+                Kind::Stamp => {
+                    for nibble in (0..16).rev() {
+                        out.push(b"0123456789abcdef"[((stamp >> (nibble * 4)) & 15) as usize]);
+                    }
+                }
+                kind => {
+                    let seed = if kind == Kind::Fresh { epoch_seed(a, epoch) } else { a };
+                    if let Some(vocabulary) = vocabulary {
+                        vocabulary.write(seed, b & !CONTINUES, b & CONTINUES != 0, out);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn slice_of<'a>(offsets: &[u32], values: &'a [u32], row: u32) -> &'a [u32] {
+    match (offsets.get(row as usize), offsets.get(row as usize + 1)) {
+        (Some(&from), Some(&to)) => &values[from as usize..to as usize],
+        _ => &[],
+    }
+}
+
+fn check_offsets(name: &str, offsets: &[u32], rows: usize, values: usize) -> Result<(), EngineError> {
+    if offsets.len() != rows + 1 || offsets.first() != Some(&0) || offsets.last() != Some(&(values as u32)) {
+        return Err(EngineError::Plan(format!("`{name}` must have {} entries, from 0 to {values}", rows + 1)));
+    }
+    if offsets.windows(2).any(|w| w[0] > w[1]) {
+        return Err(EngineError::Plan(format!("`{name}` must not decrease")));
+    }
+    Ok(())
+}
+
+/// From "this row is after those" to "those rows wait for this one"; refuses unknown rows and cycles.
+fn invert(columns: &Columns, turns: usize) -> Result<(Vec<u32>, Vec<u32>), EngineError> {
+    if columns.after.is_empty() {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    check_offsets("after_offsets", &columns.after_offsets, turns, columns.after.len())?;
+    let mut counts = vec![0u32; turns + 1];
+    for &earlier in &columns.after {
+        let Some(count) = counts.get_mut(earlier as usize + 1).filter(|_| (earlier as usize) < turns) else {
+            return Err(EngineError::Plan(format!("`after` refers to row {earlier} of {turns}")));
+        };
+        *count += 1;
+    }
+    for i in 1..counts.len() {
+        counts[i] += counts[i - 1];
+    }
+    let offsets = counts.clone();
+    let mut next = counts;
+    let mut waiters = vec![0u32; columns.after.len()];
+    for row in 0..turns {
+        for &earlier in slice_of(&columns.after_offsets, &columns.after, row as u32) {
+            waiters[next[earlier as usize] as usize] = row as u32;
+            next[earlier as usize] += 1;
+        }
+    }
+    // Kahn's algorithm over both kinds of order: turns of a session, and `after`.
+    let mut open: Vec<u32> = (0..turns)
+        .map(|row| {
+            let follows = row > 0 && columns.session[row] == columns.session[row - 1];
+            slice_of(&columns.after_offsets, &columns.after, row as u32).len() as u32 + u32::from(follows)
+        })
+        .collect();
+    let mut ready: Vec<u32> = (0..turns as u32).filter(|&r| open[r as usize] == 0).collect();
+    let mut done = 0;
+    while let Some(row) = ready.pop() {
+        done += 1;
+        let next_turn = (row as usize + 1 < turns && columns.session[row as usize + 1] == columns.session[row as usize])
+            .then_some(row + 1);
+        for &later in slice_of(&offsets, &waiters, row).iter().chain(next_turn.as_ref()) {
+            open[later as usize] -= 1;
+            if open[later as usize] == 0 {
+                ready.push(later);
+            }
+        }
+    }
+    if done != turns {
+        return Err(EngineError::Plan("the order given by `after` has a cycle".into()));
+    }
+    Ok((offsets, waiters))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn two_turns() -> Columns {
+        Columns {
+            session: vec![0, 0],
+            at_ns: vec![-1, -1],
+            delay_ns: vec![0, 5],
+            isl: vec![3, NONE_U32],
+            osl: vec![NONE_U32, 4],
+            model: vec![0, 0],
+            path: vec![0, 0],
+            seg_offsets: vec![0, 1, 4],
+            seg_kind: vec![0, 0, 3, 4],
+            seg_a: vec![0, 1, 0, 0],
+            seg_b: vec![0; 4],
+            literals: vec![b"first".to_vec(), b"then ".to_vec()],
+            ..Columns::default()
+        }
+    }
+
+    #[test]
+    fn a_later_body_holds_the_reply_and_the_stamp() {
+        let plan = Plan::new(two_turns()).expect("valid");
+        let mut out = Vec::new();
+        plan.write_body(1, 0, 0xAB, None, |_| b"answer", &mut out);
+        assert_eq!(out, b"then answer00000000000000ab");
+        assert!(plan.is_replied(0) && !plan.is_replied(1));
+        assert_eq!((plan.rows(0), plan.isl(0), plan.isl(1), plan.osl(1)), (0..2, Some(3), None, Some(4)));
+    }
+
+    #[test]
+    fn contradicting_columns_are_refused() {
+        for spoil in [
+            (|c: &mut Columns| c.isl.truncate(1)) as fn(&mut Columns),
+            |c| c.session = vec![0, 2],
+            |c| c.seg_offsets = vec![0, 3, 2],
+            |c| c.seg_a[0] = 9,
+            |c| c.seg_kind[0] = 7,
+            |c| {
+                c.after_offsets = vec![0, 1, 1];
+                c.after = vec![1];
+            },
+        ] {
+            let mut columns = two_turns();
+            spoil(&mut columns);
+            assert!(matches!(Plan::new(columns), Err(EngineError::Plan(_))));
+        }
+    }
+}

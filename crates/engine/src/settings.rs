@@ -1,0 +1,222 @@
+//! The settings object, as `aiperf.config.engine` writes it. Times in ns; unknown fields are refused.
+
+use serde::Deserialize;
+
+use crate::error::EngineError;
+
+/// JSON pointers into an event or a whole reply; of each list the first that is present and not null counts.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)] // documented where users see them: aiperf.config.engine.PointerSettings
+pub struct Pointers {
+    pub text: Vec<String>,
+    pub reasoning: Vec<String>,
+    pub tool: Vec<String>,
+    pub finish: Vec<String>,
+    pub error: Vec<String>,
+    pub usage: Vec<String>,
+    pub usage_prompt: Vec<String>,
+    pub usage_completion: Vec<String>,
+    pub usage_reasoning: Vec<String>,
+    pub usage_cached: Vec<String>,
+}
+
+/// Certificates.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Tls {
+    pub insecure: bool,
+    pub ca_file: Option<String>,
+    pub client_cert_file: Option<String>,
+    pub client_key_file: Option<String>,
+}
+
+/// Deliberate cancellation of a share of the requests.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Cancel {
+    pub rate: f64,
+    pub delay_ns: i64,
+    pub after_chunks: Option<u32>,
+}
+
+/// How a ramp gets from its start to its target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum RampShape {
+    Linear,
+    Exponential,
+}
+
+/// From `start` to a target over `duration_ns`.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Ramp {
+    pub duration_ns: i64,
+    pub start: f64,
+    pub shape: RampShape,
+}
+
+/// Law of the gaps between arrivals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum Arrival {
+    Constant,
+    Poisson,
+    Gamma,
+}
+
+/// What decides when sessions start.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+#[allow(missing_docs)]
+pub enum Load {
+    Closed {},
+    Rate { rate: f64, arrival: Arrival, smoothness: f64, ramp: Option<Ramp> },
+    Series { points: Vec<(i64, f64)>, arrival: Arrival, smoothness: f64 },
+    Schedule { loop_ns: Option<i64> },
+    Users { users: u32, rate: f64 },
+}
+
+/// Warm-up or the measured part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum PhaseKind {
+    Warmup,
+    Profiling,
+}
+
+/// Order in which the plan's sessions are issued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum Sampling {
+    Sequential,
+    Random,
+    Shuffle,
+}
+
+/// One phase: a load, its caps, its stop rules.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Phase {
+    pub name: String,
+    pub kind: PhaseKind,
+    pub load: Load,
+    pub concurrency: Option<u32>,
+    pub prefill_concurrency: Option<u32>,
+    pub concurrency_ramp: Option<Ramp>,
+    pub prefill_ramp: Option<Ramp>,
+    pub sampling: Sampling,
+    pub requests: Option<u64>,
+    pub sessions: Option<u64>,
+    pub duration_ns: Option<i64>,
+    pub repeat: bool,
+    pub grace_ns: Option<i64>,
+    pub max_error_rate: Option<f64>,
+    pub cancel: Option<Cancel>,
+}
+
+/// How the bytes of a streamed reply are cut into events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum Framing {
+    Sse,
+    Ndjson,
+    Plain,
+}
+
+/// Which connection a request takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum Reuse {
+    Pooled,
+    Never,
+    Sticky,
+}
+
+/// Which URL a request takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum UrlStrategy {
+    RoundRobin,
+    Random,
+}
+
+/// Everything the engine is told besides the plan.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)] // documented where users see them: aiperf.config.engine.EngineSettings
+pub struct Settings {
+    pub urls: Vec<String>,
+    pub url_strategy: UrlStrategy,
+    pub paths: Vec<String>,
+    pub models: Vec<String>,
+    pub headers: Vec<(String, String)>,
+    pub session_header: Option<String>,
+    pub framing: Framing,
+    pub pointers: Pointers,
+    pub plain_pointers: Pointers,
+    pub tls: Tls,
+    pub connection: Reuse,
+    pub preconnect: u32,
+    pub timeout_ns: i64,
+    pub connect_timeout_ns: i64,
+    pub workers: u16,
+    pub cpus: Vec<usize>,
+    pub kernel_stamps: bool,
+    pub keep_text: bool,
+    pub keep_events: bool,
+    pub expect_text: bool,
+    pub think_tags: bool,
+    pub seed: u64,
+    pub phases: Vec<Phase>,
+    pub run_dir: String,
+    pub spill_ns: i64,
+    pub sync_ns: i64,
+}
+
+impl Settings {
+    /// Reads the JSON that Python sends and checks what the types cannot say.
+    pub fn parse(json: &str) -> Result<Self, EngineError> {
+        let settings: Self = serde_json::from_str(json).map_err(|e| EngineError::Settings(e.to_string()))?;
+        let bad = |what: &str| Err(EngineError::Settings(what.to_owned()));
+        if settings.urls.is_empty() || settings.paths.is_empty() || settings.phases.is_empty() {
+            return bad("`urls`, `paths` and `phases` must not be empty");
+        }
+        if settings.workers == 0 {
+            return bad("`workers` must be at least 1");
+        }
+        for phase in &settings.phases {
+            if matches!(phase.load, Load::Closed {}) && phase.concurrency.is_none_or(|c| c == 0) {
+                return bad("a closed load needs a `concurrency` of at least 1");
+            }
+            if let Load::Rate { rate, smoothness, .. } = phase.load
+                && !(rate > 0.0 && rate.is_finite() && smoothness > 0.0)
+            {
+                return bad("`rate` and `smoothness` must be greater than 0");
+            }
+            if let Load::Users { users, rate } = phase.load
+                && !(users > 0 && rate > 0.0 && rate.is_finite())
+            {
+                return bad("`users` and `rate` must be greater than 0");
+            }
+            if let Load::Series { points, .. } = &phase.load
+                && (points.is_empty() || points.windows(2).any(|w| w[0].0 > w[1].0) || points.iter().any(|p| p.1 < 0.0))
+            {
+                return bad("`points` of a rate series must be in order of time, with rates of at least 0");
+            }
+        }
+        Ok(settings)
+    }
+}

@@ -1,0 +1,119 @@
+//! Socket reads with the kernel's receive stamp (Linux, `SO_TIMESTAMPING`).
+//!
+//! What a kernel stamp is: the arrival of the last segment merged in the socket's queue, on the realtime clock; exact when
+//! one event was waiting, an upper bound otherwise. Enabling is asynchronous in the kernel (a static key), so the engine
+//! keeps one stamping socket open from before the first connect.
+#![allow(unsafe_code)] // setsockopt, recvmsg and getsockopt with plain old data
+
+use std::io;
+use std::os::fd::RawFd;
+
+/// Bytes read, and the kernel's stamp (realtime ns) if there is one.
+#[derive(Debug, Clone, Copy)]
+pub struct Read {
+    /// Bytes in the buffer; 0: end of stream.
+    pub len: usize,
+    /// Realtime ns of the last segment.
+    pub kernel_ns: Option<i64>,
+}
+
+/// Ask for software receive stamps. False where the system has none.
+pub fn enable(fd: RawFd) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        let flags: libc::c_uint = libc::SOF_TIMESTAMPING_RX_SOFTWARE | libc::SOF_TIMESTAMPING_SOFTWARE;
+        // SAFETY: `flags` lives for the call and its size is given.
+        unsafe {
+            libc::setsockopt(
+                fd,
+                libc::SOL_SOCKET,
+                libc::SO_TIMESTAMPING,
+                (&raw const flags).cast(),
+                size_of::<libc::c_uint>() as libc::socklen_t,
+            ) == 0
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = fd;
+        false
+    }
+}
+
+/// Room for one `scm_timestamping` (three timespecs) and its header.
+#[repr(align(8))]
+struct Control([u8; 128]);
+
+/// Read into `buf` without blocking.
+#[inline]
+pub fn read(fd: RawFd, buf: &mut [u8], stamps: bool) -> io::Result<Read> {
+    if !stamps {
+        // SAFETY: the buffer is valid for its length.
+        let n = unsafe { libc::recv(fd, buf.as_mut_ptr().cast(), buf.len(), 0) };
+        return if n < 0 { Err(io::Error::last_os_error()) } else { Ok(Read { len: n as usize, kernel_ns: None }) };
+    }
+    let mut control = Control([0; 128]);
+    let mut iov = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
+    // SAFETY: all pointers in `msg` point to live, writable memory of the stated sizes for the whole call; the control
+    // messages are walked with the macros made for it, and the timespec is read unaligned.
+    unsafe {
+        let mut msg: libc::msghdr = std::mem::zeroed();
+        msg.msg_iov = &raw mut iov;
+        msg.msg_iovlen = 1;
+        msg.msg_control = control.0.as_mut_ptr().cast();
+        msg.msg_controllen = control.0.len();
+        let n = libc::recvmsg(fd, &raw mut msg, 0);
+        if n < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let mut kernel_ns = None;
+        #[cfg(target_os = "linux")]
+        {
+            let mut header = libc::CMSG_FIRSTHDR(&raw const msg);
+            while !header.is_null() {
+                if (*header).cmsg_level == libc::SOL_SOCKET && (*header).cmsg_type == libc::SCM_TIMESTAMPING {
+                    let t: libc::timespec = std::ptr::read_unaligned(libc::CMSG_DATA(header).cast());
+                    if t.tv_sec != 0 {
+                        kernel_ns = Some(t.tv_sec * 1_000_000_000 + t.tv_nsec);
+                    }
+                }
+                header = libc::CMSG_NXTHDR(&raw const msg, header);
+            }
+        }
+        Ok(Read { len: n as usize, kernel_ns })
+    }
+}
+
+/// Smoothed round trip of a TCP connection, ns, as the kernel knows it (`TCP_INFO`).
+pub fn tcp_rtt_ns(fd: RawFd) -> Option<i64> {
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: `info` is plain old data, writable, and its size is given.
+        unsafe {
+            let mut info: libc::tcp_info = std::mem::zeroed();
+            let mut len = size_of::<libc::tcp_info>() as libc::socklen_t;
+            let ok = libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast(), &raw mut len) == 0;
+            (ok && info.tcpi_rtt > 0).then(|| i64::from(info.tcpi_rtt) * 1000)
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = fd;
+        None
+    }
+}
+
+/// A socket that keeps the kernel's stamping switched on while the engine lives.
+#[derive(Debug)]
+pub struct StampKeeper {
+    _socket: socket2::Socket,
+}
+
+impl StampKeeper {
+    /// None where the system has no stamps.
+    pub fn open() -> Option<Self> {
+        use std::os::fd::AsRawFd;
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).ok()?;
+        enable(socket.as_raw_fd()).then_some(Self { _socket: socket })
+    }
+}

@@ -1,0 +1,176 @@
+//! Synthetic text at send time: (seed, number of tokens) → bytes, exact by construction.
+//!
+//! Words have known token counts in the chosen tokenizer and start at a pre-tokenizer boundary (a space), so counts add up.
+//! The rendered corpus lies in memory once; a text is a few words that make it unique, one window of the corpus, and
+//! one-token words to fill up: hardly more than a `memcpy`.
+
+use crate::error::EngineError;
+
+/// Words at the start of a text that make it unique: base-`heads` digits of the mixed seed.
+const HEAD_WORDS: u32 = 5;
+const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// splitmix64's output function: bijective, so different seeds give different texts.
+#[inline]
+pub fn mix64(seed: u64) -> u64 {
+    let mut z = seed.wrapping_add(GOLDEN);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+/// The seed of a repetition of the plan; epoch 0 is the seed itself.
+#[inline]
+pub fn epoch_seed(seed: u64, epoch: u64) -> u64 {
+    if epoch == 0 { seed } else { mix64(seed ^ epoch.wrapping_mul(GOLDEN)) }
+}
+
+/// The text source: the corpus rendered with one space before each word, and where its words start in bytes and tokens.
+#[derive(Debug)]
+pub struct Vocabulary {
+    rendered: Vec<u8>,
+    byte_at: Vec<u32>,
+    token_at: Vec<u32>,
+    heads: Vec<Box<[u8]>>,
+}
+
+impl Vocabulary {
+    /// `words`: JSON-escaped UTF-8 without the leading space. `counts[i]`: tokens of " " + word. `stream`: the corpus as
+    /// word numbers. `heads`: words that are one token with and without the space.
+    pub fn new(words: &[Vec<u8>], counts: &[u8], stream: &[u32], heads: &[u32]) -> Result<Self, EngineError> {
+        let bad = |what: &str| EngineError::Plan(format!("vocabulary: {what}"));
+        if words.len() != counts.len() {
+            return Err(bad("`words` and `counts` differ in length"));
+        }
+        if stream.is_empty() || heads.is_empty() {
+            return Err(bad("`stream` and `heads` must not be empty"));
+        }
+        let word = |i: u32| words.get(i as usize).ok_or_else(|| bad("a word number is out of range"));
+        let mut rendered = Vec::with_capacity(stream.len() * 6);
+        let mut byte_at = Vec::with_capacity(stream.len() + 1);
+        let mut token_at = Vec::with_capacity(stream.len() + 1);
+        let mut tokens = 0u32;
+        for &i in stream {
+            byte_at.push(u32::try_from(rendered.len()).map_err(|_| bad("the corpus is over 4 GiB"))?);
+            token_at.push(tokens);
+            rendered.push(b' ');
+            rendered.extend_from_slice(word(i)?);
+            let count = counts[i as usize];
+            if count == 0 {
+                return Err(bad("a word of the corpus has 0 tokens"));
+            }
+            tokens = tokens.checked_add(u32::from(count)).ok_or_else(|| bad("the corpus is over 4 G tokens"))?;
+        }
+        byte_at.push(u32::try_from(rendered.len()).map_err(|_| bad("the corpus is over 4 GiB"))?);
+        token_at.push(tokens);
+        let heads = heads.iter().map(|&i| word(i).map(|w| w.clone().into_boxed_slice())).collect::<Result<_, _>>()?;
+        Ok(Self { rendered, byte_at, token_at, heads })
+    }
+
+    /// Append the text of exactly `tokens` tokens for `seed`; `leading_space` if it continues a content.
+    pub fn write(&self, seed: u64, tokens: u32, leading_space: bool, out: &mut Vec<u8>) {
+        let mut digits = mix64(seed);
+        let base = self.heads.len() as u64;
+        let head_words = tokens.min(HEAD_WORDS);
+        for i in 0..head_words {
+            if i > 0 || leading_space {
+                out.push(b' ');
+            }
+            out.extend_from_slice(&self.heads[(digits % base) as usize]);
+            digits /= base;
+        }
+        let mut left = tokens - head_words;
+        let position_mix = mix64(seed ^ GOLDEN);
+        let num_words = self.byte_at.len() - 1;
+        let mut from = (position_mix % num_words as u64) as usize;
+        while left > 0 {
+            let limit = self.token_at[from].saturating_add(left);
+            // The last word boundary whose token count is within the limit.
+            let to = from + self.token_at[from..].partition_point(|&t| t <= limit) - 1;
+            out.extend_from_slice(&self.rendered[self.byte_at[from] as usize..self.byte_at[to] as usize]);
+            left -= self.token_at[to] - self.token_at[from];
+            if to < num_words {
+                break;
+            }
+            from = 0;
+        }
+        for i in 0..u64::from(left) {
+            out.push(b' ');
+            out.extend_from_slice(&self.heads[(position_mix.wrapping_add(i) % base) as usize]);
+        }
+    }
+}
+
+/// Append `text` as the inside of a JSON string.
+pub fn escape_json(text: &[u8], out: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let mut clean = 0;
+    for (i, &b) in text.iter().enumerate() {
+        if b >= 0x20 && b != b'"' && b != b'\\' {
+            continue;
+        }
+        out.extend_from_slice(&text[clean..i]);
+        clean = i + 1;
+        match b {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            _ => out.extend_from_slice(&[b'\\', b'u', b'0', b'0', HEX[(b >> 4) as usize], HEX[(b & 15) as usize]]),
+        }
+    }
+    out.extend_from_slice(&text[clean..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vocabulary() -> Vocabulary {
+        let words: Vec<Vec<u8>> = ["a", "be", "sea", "deed", "eagle"].iter().map(|w| w.as_bytes().to_vec()).collect();
+        Vocabulary::new(&words, &[1, 1, 2, 3, 1], &[0, 2, 3, 4, 1, 3], &[0, 1, 4]).expect("valid")
+    }
+
+    fn tokens_of(text: &str) -> u32 {
+        text.split(' ').map(|w| match w { "sea" => 2, "deed" => 3, _ => 1 }).sum()
+    }
+
+    #[test]
+    fn text_has_exactly_the_tokens_asked_for() {
+        let v = vocabulary();
+        for seed in 0..200 {
+            for n in 1..60 {
+                let mut out = Vec::new();
+                v.write(seed, n, false, &mut out);
+                let text = String::from_utf8(out).expect("ascii");
+                assert_eq!(tokens_of(&text), n, "seed {seed}: `{text}`");
+                assert_eq!(text.trim(), text);
+            }
+        }
+    }
+
+    #[test]
+    fn same_seed_same_text_and_a_leading_space_only_when_continuing() {
+        let v = vocabulary();
+        let (mut a, mut b) = (Vec::new(), Vec::new());
+        v.write(7, 20, false, &mut a);
+        v.write(7, 20, true, &mut b);
+        assert_eq!(b[0], b' ');
+        assert_eq!(a, b[1..]);
+    }
+
+    #[test]
+    fn zero_tokens_are_no_text() {
+        let mut out = Vec::new();
+        vocabulary().write(1, 0, true, &mut out);
+        assert!(out.is_empty());
+    }
+
+    #[test]
+    fn escape_handles_quotes_and_control_characters() {
+        let mut out = Vec::new();
+        escape_json("a\"b\\c\n\u{1}é".as_bytes(), &mut out);
+        assert_eq!(String::from_utf8(out).expect("utf-8"), "a\\\"b\\\\c\\n\\u0001é");
+    }
+}
