@@ -45,7 +45,7 @@ def parse_seq_dist(text: str) -> tuple[LengthPair, ...]:
             ) from error
     elif word.startswith("["):
         rows = _BRACKET.findall(word)
-        if not rows or _BRACKET.sub("", word).strip("[],;"):
+        if not rows or not word.endswith("]") or _BRACKET.sub("", word).strip("[],;"):
             raise ValueError(f"`{text}` is not of the form `[(ISL,OSL):percent,…]`")
     else:
         rows = []

@@ -42,7 +42,7 @@ class InputConfig(Section):
         Flag(
             "--dataset-option",
             help="Option of the format, as `prompt_field=text`; repeatable",
-            group=I,
+            greedy=True, group=I,
             metavar="NAME=VALUE",
         ),
     ] = Field(default_factory=dict)
