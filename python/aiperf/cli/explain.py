@@ -44,7 +44,10 @@ def _short(key: str) -> str:
 
 def render_list(metrics: dict[str, Metric]) -> str:
     """One line each: tag, unit, name; those of the table first, in its order."""
-    order = sorted(metrics.values(), key=lambda m: (m.console_order is None, m.console_order or 0, m.tag))
+    order = sorted(
+        metrics.values(),
+        key=lambda m: (m.console_order is None, m.table != "main", m.table, m.console_order or 0, m.tag),
+    )
     wide = max(len(m.tag) for m in order)
     unit = max(len(m.unit.shown) for m in order)
     return "\n".join(f"{m.tag.ljust(wide)}  {m.unit.shown.ljust(unit)}  {m.header}".rstrip() for m in order)
