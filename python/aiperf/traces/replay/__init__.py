@@ -17,7 +17,7 @@ from aiperf.errors import DatasetError, Note
 from aiperf.session import Message, Part, Session, Synthetic, Turn
 from aiperf.traces import NO_TIME, UNKNOWN, Content, TraceOptions, TraceTable, counted
 
-__all__ = ["PlanColumns", "Replay", "block_seeds", "context_needed", "prepare", "session_order"]
+__all__ = ["PlanColumns", "Replay", "block_seeds", "context_needed", "prepare", "session_order", "turn_times"]
 
 IntArray = NDArray[np.int64]
 
@@ -212,6 +212,14 @@ def _is_in_longer(session: NDArray[np.uint32]) -> NDArray[np.bool_]:
 def session_order(table: TraceTable) -> IntArray:
     """(rows,) rows grouped by session, in time order within (as in the file where times are missing or equal)."""
     return _by_session(table)[0]
+
+
+def turn_times(table: TraceTable) -> IntArray:
+    """(rows,) as `at_ns`, but a turn without a time has that of the turn before it; NO_TIME if none before has one."""
+    order, times = _by_session(table)
+    out = np.empty_like(times)
+    out[order] = times
+    return out
 
 
 def _by_session(table: TraceTable) -> tuple[IntArray, IntArray]:

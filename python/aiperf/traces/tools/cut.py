@@ -19,7 +19,7 @@ from aiperf.errors import DatasetError
 from aiperf.traces import UNKNOWN, TraceModule, TraceTable
 from aiperf.traces.reading.detect import is_csv, read_trace
 from aiperf.traces.reading.lines import iter_csv, iter_lines
-from aiperf.traces.replay import session_order
+from aiperf.traces.replay import turn_times
 
 __all__ = ["Cut", "cut_trace", "open_output", "parse_window"]
 
@@ -111,12 +111,7 @@ def _select(
         begin, end = parse_window(window)
         if not table.has_times:
             raise DatasetError(f"`{table.path}` has no timestamps: it has no window to cut")
-        order = session_order(table)
-        at = table.at_ns[order]
-        n = np.arange(len(order))
-        start = np.diff(table.session[order], prepend=-1) != 0
-        filled = np.empty(len(order), np.int64)
-        filled[order] = at[np.maximum.accumulate(np.where((at >= 0) | start, n, 0))]
+        filled = turn_times(table)
         since = filled - int(table.at_ns[table.at_ns >= 0].min())
         keep &= (filled >= 0) & (since >= begin)
         if end is not None:

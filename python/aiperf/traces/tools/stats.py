@@ -19,6 +19,8 @@ from aiperf.traces.tools.reuse import (
     infer_turns,
     lru_hits,
     stack_distances,
+    time_order,
+    whole_prompts,
 )
 
 __all__ = [
@@ -41,6 +43,8 @@ DEFAULT_BINS = (0, 5_000, 10_000, 20_000, 40_000, 60_000, 80_000, 100_000)
 _CACHE_SHARES = (0.01, 0.1, 0.25, 0.5)
 """Bounded caches shown when none is asked for, as shares of the distinct blocks."""
 _TURNS_SHOWN = 10
+_ROWS = 1 << 16
+"""Requests compared block by block at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +124,7 @@ class BoundedCache:
 class PrefixReuse:
     """Theoretical: what a cache could serve that never evicts (or, `bounded`, evicts the least recently used).
 
+    A turn that adds to a conversation counts with its history, the answers included (`reuse.whole_prompts`).
     `hit_rate`: Σ reused leading blocks ÷ Σ blocks. `request_hit_rate`: mean over requests of the same ratio (AIPerf's
     `cache_hit_rate`). `token_hit_rate`: Σ reused tokens ÷ Σ input tokens of requests with hash ids.
     """
@@ -167,6 +172,8 @@ class TraceStats:
     format: str
     requests: int
     duration_s: float | None
+    timed_requests: int
+    """Those with a timestamp of their own: duration, rate and arrivals are of them."""
     requests_per_minute: float | None
     input_tokens: int
     output_tokens: int
@@ -202,10 +209,12 @@ def compute_stats(
     total = isl[has_in].astype(np.int64) + np.where(has_out, osl, 0)[has_in]
     arrivals = _arrivals(table, window_s)
     reuse, turns = None, None
-    if len(table.hash_ids):
-        blocks = compute_reuse(table)
+    prompts = whole_prompts(table, session_order(table))
+    if len(prompts.hash_ids):
+        blocks = compute_reuse(prompts)
         turns = _turns(table, blocks)
-        reuse = _prefix_reuse(table, blocks, turns, cache_blocks)
+        reuse = _prefix_reuse(prompts, blocks, turns, cache_blocks)
+    timed = int((table.at_ns >= 0).sum())
     duration = arrivals.windows[-1].end_s if arrivals else None
     over = None
     if context_limit is not None:
@@ -215,7 +224,8 @@ def compute_stats(
         format=table.format,
         requests=table.num_rows,
         duration_s=duration,
-        requests_per_minute=table.num_rows / duration * 60 if duration else None,
+        timed_requests=timed,
+        requests_per_minute=timed / duration * 60 if duration else None,
         input_tokens=int(isl[has_in].sum(dtype=np.int64)),
         output_tokens=int(osl[has_out].sum(dtype=np.int64)),
         lengths=_lengths(total),
@@ -381,12 +391,24 @@ def _shared_with_first(table: TraceTable, reuse: Reuse, turns: _Turns) -> NDArra
     depth = np.minimum(reuse.blocks, reuse.blocks[first])
     depth[first == np.arange(len(first))] = 0
     begin = table.hash_offsets[reuse.order]
+    # In pieces: memory.
+    pieces = range(0, len(depth), _ROWS)
+    return np.concatenate(
+        [_equal_prefix(table.hash_ids, begin, begin[first], depth, slice(i, i + _ROWS)) for i in pieces]
+    )
+
+
+def _equal_prefix(
+    ids: NDArray[np.int64], a: NDArray[np.int64], b: NDArray[np.int64], depth: NDArray[np.int64], rows: slice
+) -> NDArray[np.int64]:
+    """(rows,) how many of the `depth` ids from `a` on equal those from `b` on, up to the first difference."""
+    depth = depth[rows]
     ends = np.cumsum(depth)
     step = np.arange(int(ends[-1])) - np.repeat(ends - depth, depth)
-    same = table.hash_ids[np.repeat(begin, depth) + step] == table.hash_ids[np.repeat(begin[first], depth) + step]
+    same = ids[np.repeat(a[rows], depth) + step] == ids[np.repeat(b[rows], depth) + step]
     broken = np.cumsum(~same)
-    before = np.repeat(np.concatenate([[0], broken])[ends - depth], depth)
-    good = np.concatenate([[0], np.cumsum(broken == before)])
+    before = np.repeat(np.concatenate([np.zeros(1, np.int64), broken])[ends - depth], depth)
+    good = np.concatenate([np.zeros(1, np.int64), np.cumsum(broken == before)])
     return np.asarray(good[ends] - good[ends - depth], np.int64)
 
 
@@ -397,8 +419,6 @@ def _sessions(table: TraceTable, turns: _Turns | None) -> Sessions:
         by_turn = np.lexsort((turns.turn, turns.conversation))
         group = turns.conversation[by_turn]
         # Two requests may continue the same one: the order of arrival counts.
-        from aiperf.traces.tools.reuse import time_order
-
         at = table.at_ns[time_order(table)][by_turn]
     else:
         order = session_order(table)

@@ -56,7 +56,8 @@ def _overall(stats: TraceStats) -> list[str]:
     if stats.duration_s is not None:
         lines.append(f"Duration: {format_duration(stats.duration_s)}")
         rate = stats.requests_per_minute
-        lines.append(f"Avg Request Rate: {rate:,.1f} requests/minute" if rate is not None else "Avg Request Rate: –")
+        untimed = "" if stats.timed_requests == stats.requests else f" ({stats.timed_requests:,} have a timestamp)"
+        lines.append(f"Avg Request Rate: {f'{rate:,.1f} requests/minute' if rate is not None else '–'}{untimed}")
     else:
         lines += ["Duration: – (no timestamps)"]
     lines.append(f"Total Tokens: {stats.input_tokens:,} input, {stats.output_tokens:,} output")
