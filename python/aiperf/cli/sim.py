@@ -45,9 +45,7 @@ def command(
     ledger: Annotated[Path | None, Parameter(help="Write what was really sent, JSON lines")] = None,
     seed: Annotated[int | None, Parameter(help="Seed of every draw [0]")] = None,
     threads: Annotated[int | None, Parameter(help="Event loops [1]")] = None,
-    options: Annotated[
-        str | None, Parameter(help="Everything else, a JSON object or a file with one; see docs/reference/sim.md")
-    ] = None,
+    options: Annotated[str | None, Parameter(help="Everything else, a JSON object or a file with one")] = None,
     stats: Annotated[bool, Parameter(help="Print counters as JSON at the end", negative="")] = False,
 ) -> int:
     """Serve a simulated model; prints the URL, runs until Ctrl-C."""
