@@ -6,11 +6,10 @@ Dividing (not multiplying by 1e-6) keeps 28125038 ns at 28.125038 ms to the last
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["TIME_NS", "UNITS", "Unit", "parse_in_unit"]
+__all__ = ["UNITS", "Unit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,38 +43,3 @@ UNITS: Final[dict[str, Unit]] = {
         Unit("tokens/sec/user", "tokens/sec/user"),
     )
 }
-
-TIME_NS: Final[dict[str, float]] = {
-    "ns": 1.0, "us": 1e3, "µs": 1e3, "ms": 1e6, "s": 1e9, "sec": 1e9, "m": 60e9, "min": 60e9, "h": 3600e9,
-}  # fmt: skip
-_BYTES: Final[dict[str, float]] = {"b": 1.0, "kb": 1024.0, "mb": 1024.0**2, "gb": 1024.0**3}
-_COUNTS: Final[dict[str, float]] = {"k": 1e3, "m": 1e6}
-_NUMBER = re.compile(r"^\s*([-+]?\d[\d_,]*(?:\.\d+)?(?:[eE][-+]?\d+)?|[-+]?\.\d+)\s*([^\d\s].*)?$")
-
-
-def parse_in_unit(text: str, unit: Unit) -> float:
-    """`500ms`, `0.5s`, `95%`, `1k` → the number in the unit's *shown* unit; a bare number already is in it.
-
-    A `%` after the number divides by 100 for ratios. ValueError if the text is no number or the suffix does not fit.
-    """
-    found = _NUMBER.match(text)
-    if found is None:
-        raise ValueError(f"`{text}` is not a number with a unit, such as `500ms` or `95%`")
-    value = float(found[1].replace("_", "").replace(",", ""))
-    suffix = (found[2] or "").strip()
-    if not suffix or suffix == unit.shown:
-        return value
-    low = suffix.lower()
-    if unit.name in ("ns", "ns_as_sec", "timestamp") and low in TIME_NS:
-        # Multiply before dividing: 0.5 s must be 500 ms exactly.
-        return value * TIME_NS[low] / unit.divisor
-    if unit.name == "bytes" and low in _BYTES:
-        return value * _BYTES[low] / unit.divisor
-    if unit.name == "ratio" and low == "%":
-        return value / 100
-    if unit.name in ("tokens", "requests", "count", "requests/sec", "tokens/sec", "tokens/sec/user"):
-        if low in _COUNTS:
-            return value * _COUNTS[low]
-        if low in ("/s", "req/s", "tok/s", "requests/s", "tokens/s") and unit.name.endswith("/sec"):
-            return value
-    raise ValueError(f"`{suffix}` is not a unit of {unit.shown}")

@@ -99,6 +99,11 @@ class MetricContext:
         if tag not in _KEPT:
             self._values.pop(tag, None)
 
+    def set_chunks(self, facts: ChunkFacts | None) -> None:
+        """Facts from the pass over the chunks; values computed without them are dropped."""
+        self.chunks = facts
+        self._values.clear()
+
     def total(self, tag: str) -> float:
         """Sum of a request metric's values, NaN if there is none."""
         values = self.value(tag)

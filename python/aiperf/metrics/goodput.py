@@ -1,47 +1,45 @@
 """Goodput: requests per second that met every objective (DistServe), pass rates, and how many servers a rate takes.
 
-`--goodput "time_to_first_token:370 request_latency:648"`: a value is in the metric's shown unit (ms for latencies) unless it has
-its own. A name in front makes a tier: `premium=time_to_first_token:250ms`. A successful request is good when every
-objective holds (≤, or ≥ where larger is better); a value that does not exist does not meet one.
+A successful request is good when every objective holds (≤, or ≥ where larger is better); a value that does not exist does
+not meet one (an ITL objective and a reply of one token). Several named sets of objectives are tiers.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Final
+from typing import Protocol
 
 import numpy as np
 
 from aiperf.errors import ConfigError, Problem
 from aiperf.metrics import METRICS, Bools, load_all, metric
 from aiperf.metrics.context import MetricContext, Slo, divide
-from aiperf.units import parse_in_unit
 
 __all__ = [
     "Servers",
     "SloResult",
     "Tier",
+    "TierLike",
     "TierResult",
+    "build_tiers",
     "good_mask",
     "meets",
-    "parse_tier",
-    "parse_tiers",
-    "resolve_tag",
+    "merge_tiers",
     "score_tier",
     "servers_needed",
 ]
 
-_NAME: Final = re.compile(r"^\s*([A-Za-z][\w .-]*?)\s*=\s*(?=\S)")
-ALIASES: Final = {
-    "ttft": "time_to_first_token", "itl": "inter_token_latency", "tpot": "inter_token_latency",
-    "ttst": "time_to_second_token", "icl": "inter_chunk_latency", "osl": "output_sequence_length",
-    "isl": "input_sequence_length", "latency": "request_latency", "e2el": "request_latency",
-    "error_rate": "request_error_rate", "throughput": "request_throughput",
-}  # fmt: skip
+
+class TierLike(Protocol):
+    """What the command line gives: a name (None: none was given) and (metric tag, threshold in the shown unit) pairs."""
+
+    @property
+    def name(self) -> str | None: ...
+    @property
+    def limits(self) -> tuple[tuple[str, float], ...]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,67 +93,35 @@ class Servers:
     meets_share: bool | None
 
 
-def resolve_tag(name: str) -> str:
-    """A metric's tag from a tag or a usual abbreviation; KeyError with the nearest tag as its message otherwise."""
+def build_tiers(given: Sequence[TierLike]) -> tuple[Tier, ...]:
+    """Tiers with thresholds in base units; unnamed ones are called `slo`, `slo 2`, ….
+
+    ConfigError with every problem: a tag nobody knows or that has no value per request, two tiers of one name.
+    """
     known = load_all()
-    tag = name.strip().lower().replace("-", "_")
-    tag = ALIASES.get(tag, tag)
-    if tag in known:
-        return tag
-    near = get_close_matches(tag, known, n=1)
-    raise KeyError(f"did you mean `{near[0]}`?" if near else "`aiperf explain` lists the metrics")
-
-
-def parse_tier(text: str, default_name: str = "slo") -> Tier:
-    """`[name=]tag:value tag:value …`. ConfigError with every problem found."""
-    named = _NAME.match(text)
-    name = named[1] if named else default_name
-    rest = text[named.end() :] if named else text
     problems: list[Problem] = []
-    slos: list[Slo] = []
-    for word in rest.split():
-        tag, colon, value = word.partition(":")
-        if not colon or not value:
-            problems.append(
-                Problem(f"`{word}` is not `metric:threshold`", "--goodput", "for example `time_to_first_token:370`")
-            )
-            continue
-        try:
-            tag = resolve_tag(tag)
-        except KeyError as error:
-            problems.append(Problem(f"no metric is named `{tag}`", "--goodput", str(error.args[0])))
-            continue
-        found = METRICS[tag]
-        if found.kind != "request" or "errors" in found.flags or "nearest_rank" in found.flags:
-            problems.append(
-                Problem(
-                    f"`{tag}` has no value per request",
-                    "--goodput",
-                    "use one of `time_to_first_token`, `request_latency`, …",
-                )
-            )
-            continue
-        try:
-            shown = parse_in_unit(value, found.unit)
-        except ValueError as error:
-            problems.append(Problem(f"`{word}`: {error}", "--goodput"))
-            continue
-        slos.append(Slo(tag, shown * found.unit.divisor))
-    if not slos and not problems:
-        problems.append(Problem(f"`{text}` names no objective", "--goodput", "for example `time_to_first_token:370`"))
+    tiers: list[Tier] = []
+    for number, one in enumerate(given, 1):
+        slos: list[Slo] = []
+        for tag, threshold in one.limits:
+            found = known.get(tag)
+            if found is None:
+                near = get_close_matches(tag, known, n=1)
+                hint = f"did you mean `{near[0]}`?" if near else "`aiperf explain` lists the metrics"
+                problems.append(Problem(f"no metric is named `{tag}`", "--goodput", hint))
+            elif found.kind != "request" or found.flags & {"errors", "nearest_rank", "internal"}:
+                hint = "use `time_to_first_token`, `request_latency`, `inter_token_latency`, …"
+                problems.append(Problem(f"`{tag}` has no value per request", "--goodput", hint))
+            else:
+                slos.append(Slo(tag, threshold * found.unit.divisor))
+        tiers.append(Tier(one.name or ("slo" if number == 1 else f"slo {number}"), tuple(slos)))
+    names = [t.name for t in tiers]
+    problems += [
+        Problem(f"two tiers are named `{n}`", "--goodput") for n in sorted({n for n in names if names.count(n) > 1})
+    ]
     if problems:
         raise ConfigError(problems)
-    return Tier(name, tuple(slos))
-
-
-def parse_tiers(texts: Sequence[str]) -> tuple[Tier, ...]:
-    """Every `--goodput` value; unnamed ones are called `slo`, `slo 2`, …. ConfigError if two have one name."""
-    tiers = tuple(parse_tier(t, "slo" if i == 0 else f"slo {i + 1}") for i, t in enumerate(texts))
-    names = [t.name for t in tiers]
-    double = sorted({n for n in names if names.count(n) > 1})
-    if double:
-        raise ConfigError([Problem(f"two tiers are named `{n}`", "--goodput") for n in double])
-    return tiers
+    return tuple(tiers)
 
 
 def meets(r: MetricContext, slo: Slo) -> Bools:
@@ -195,6 +161,21 @@ def score_tier(r: MetricContext, tier: Tier, duration_s: float | None = None) ->
         good / seconds if seconds > 0 else None,
         min(missed, key=lambda s: s.passed).tag if missed else None,
     )
+
+
+def merge_tiers(parts: Sequence[TierResult], seconds: float) -> TierResult:
+    """One tier over several windows of `seconds` in all; `parts` not empty, all of the same tier."""
+    good, successful, attempted = (sum(getattr(p, n) for p in parts) for n in ("good", "successful", "attempted"))
+    slos: list[SloResult] = []
+    for i, slo in enumerate(parts[0].slos):
+        passed = sum(p.slos[i].passed for p in parts)
+        slos.append(SloResult(slo.tag, slo.threshold, passed, passed / successful if successful else None))
+    missed = [s for s in slos if s.passed < successful]
+    return TierResult(
+        parts[0].name, tuple(slos), good, successful, attempted, good / successful if successful else None,
+        good / attempted if attempted else None, good / seconds if seconds > 0 else None,
+        min(missed, key=lambda s: s.passed).tag if missed else None,
+    )  # fmt: skip
 
 
 def servers_needed(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from aiperf.metrics import Bools, Floats, Metric, load_all
-from aiperf.metrics.chunks import Accumulator, ChunkFacts, scan_rows
+from aiperf.metrics.chunks import Accumulator, scan_rows
 from aiperf.metrics.context import MetricContext, MetricOptions
 from aiperf.metrics.stats import (
     STANDARD_PERCENTILES,
@@ -22,7 +22,17 @@ from aiperf.metrics.stats import (
 from aiperf.metrics.sweep import Sweep, build_sweep, flow_for
 from aiperf.records import Columns
 
-__all__ = ["Result", "Results", "build_context", "measure", "request_stats", "rows_of", "shown", "wanted_percentiles"]
+__all__ = [
+    "Result",
+    "Results",
+    "measure",
+    "open_context",
+    "request_stats",
+    "rows_of",
+    "scan_context",
+    "shown",
+    "wanted_percentiles",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,19 +67,19 @@ def rows_of(columns: Columns, mask: Bools) -> Columns:
     return replace(columns.select(mask), load=lambda name: columns.load(name)[index])
 
 
-def build_context(
-    columns: Columns, options: MetricOptions, more: Sequence[Accumulator] = (), stall_ns: int | None = None
-) -> tuple[MetricContext, Sweep | None]:
-    """A context with its chunk facts, and the step functions over its run; one pass over the chunks."""
+def open_context(columns: Columns, options: MetricOptions) -> MetricContext:
+    """A context before its chunks were read: what does not rest on them can be computed."""
     load_all()
-    r = MetricContext(columns, options)
-    num_chunks = float(np.nansum(r.num_content_chunks)) if options.streaming else 0.0
+    return MetricContext(columns, options)
+
+
+def scan_context(r: MetricContext, more: Sequence[Accumulator] = (), stall_ns: int | None = None) -> Sweep | None:
+    """The pass over the chunks: sets the context's chunk facts, feeds `more`, returns the step functions over the run."""
+    num_chunks = float(np.nansum(r.num_content_chunks))
     flow = flow_for(r, num_chunks)
-    facts: ChunkFacts | None = None
-    if options.streaming:
-        facts = scan_rows(columns, r.ok, (flow, *more), stall_ns)
-    r.chunks = facts
-    return r, build_sweep(r, flow)
+    facts = scan_rows(r.columns, r.ok, (flow, *more), stall_ns)
+    r.set_chunks(facts if r.options.streaming else None)
+    return build_sweep(r, flow)
 
 
 def shown(metric: Metric, values: Floats) -> Floats:
@@ -115,7 +125,7 @@ def measure(
             case "weighted":
                 if sweep is not None:
                     values = np.asarray(metric.compute(sweep), dtype=np.float64)
-                    stats = weighted_stats(shown(metric, values), sweep.widths, percentiles)
+                    stats = weighted_stats(shown(metric, values), sweep.widths, percentiles, equal=sweep.is_cells)
         if stats is not None:
             results[tag] = Result(metric, stats)
         r.forget(tag)

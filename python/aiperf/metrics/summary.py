@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 
 from aiperf.errors import ErrorKind
-from aiperf.metrics import Bools
+from aiperf.metrics import METRICS, Bools
+from aiperf.metrics.cancellation import Cancellation, find_recovery, summarise_cancellation
+from aiperf.metrics.certificate import Certificate, certify
+from aiperf.metrics.confidence import Interval, estimate_all
+from aiperf.metrics.conservation import Check, EngineFacts, ServerCounters, check_conservation
 from aiperf.metrics.context import MetricContext, MetricOptions, TokenSource
 from aiperf.metrics.error_table import ErrorGroup, group_errors, success_text
-from aiperf.metrics.goodput import Servers, Tier, TierResult, score_tier, servers_needed
-from aiperf.metrics.measure import Results, build_context, measure, rows_of, wanted_percentiles
+from aiperf.metrics.gates import ConditionLike, GateResult, check_gates
+from aiperf.metrics.goodput import Servers, Tier, TierResult, merge_tiers, score_tier, servers_needed
+from aiperf.metrics.measure import Result, Results, measure, open_context, rows_of, scan_context, wanted_percentiles
+from aiperf.metrics.notices import Notice, find_notices
+from aiperf.metrics.slices import Slice, Windows, WindowScan, build_windows, slice_windows
+from aiperf.metrics.stalls import Stalls, find_stalls
+from aiperf.metrics.stats import scalar_stats
+from aiperf.metrics.steady import Steady, find_steady
+from aiperf.metrics.trend import Trend, build_trend
 from aiperf.records import Columns
 
-__all__ = ["Counts", "Notice", "Phase", "Summary", "SummaryOptions", "summarise"]
+__all__ = ["Counts", "Gauge", "Notice", "Phase", "Summary", "SummaryOptions", "summarise"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +36,6 @@ class Phase:
 
     name: str = "profiling"
     kind: Literal["warmup", "profiling"] = "profiling"
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """A warning as a value: what kind, in words, what to do, and the figures behind it."""
-
-    kind: str
-    text: str
-    hint: str | None = None
-    data: Mapping[str, float | int | str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +51,25 @@ class Counts:
     interrupted: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
+class Gauge:
+    """Samples of a server's gauge: run times in ns, ascending, and levels. `counts_requests`: requests running."""
+
+    name: str
+    times_ns: tuple[float, ...]
+    levels: tuple[float, ...]
+    counts_requests: bool
+
+
+@dataclass(frozen=True)
 class SummaryOptions:
-    """`percentiles`: further ones (--percentiles, --mark). `tiers`: --goodput. `target_rate`, `target_share`: --target-rate."""
+    """What to compute besides the metrics; everything can be asked of the records again later.
+
+    `percentiles`: further ones (--percentiles, --mark). `tiers`: --goodput. `target_rate`, `target_share`: how many servers.
+    `slice_ns`, `exclude_slices`: --slice-duration, --exclude-slices. `steady_state`: the steady part is the headline.
+    `conditions`: --assert. `facts`: what the engine said; None for imported results (then there is no certificate).
+    `server`, `gauges`: what the server's /metrics said. `confidence`: compute intervals.
+    """
 
     metrics: MetricOptions = field(default_factory=MetricOptions)
     phases: tuple[Phase, ...] = (Phase(),)
@@ -60,26 +77,52 @@ class SummaryOptions:
     tiers: tuple[Tier, ...] = ()
     target_rate: float | None = None
     target_share: float | None = None
+    slice_ns: int | None = None
+    exclude_slices: tuple[int, ...] = ()
+    steady_state: bool = False
     stall_ns: int = 1_000_000_000
+    conditions: tuple[ConditionLike, ...] = ()
+    facts: EngineFacts | None = None
+    server: ServerCounters | None = None
+    gauges: tuple[Gauge, ...] = ()
+    confidence: bool = True
 
 
 @dataclass(frozen=True)
 class Summary:
     """Everything reports say; statistics are in shown units, absent is a missing tag or None.
 
-    `begin_ns`, `end_ns`: epoch ns of the first start and the last end of the profiling phases. `count_source`: who counted.
+    `metrics`: the headline: the whole run, or the steady part with --steady-state; `whole` and `steady_part` are both views.
+    `begin_ns`, `end_ns`: epoch ns of the first start and the last end of the profiling phases; `origin_ns`: epoch ns of run
+    time 0. `count_source`: who counted the tokens. `excluded`: slices left out of `tiers` and the goodput metrics.
     """
 
     metrics: Results
+    whole: Results
     warmup: Results
     counts: Counts
     errors: tuple[ErrorGroup, ...]
     count_source: TokenSource
     begin_ns: int | None
     end_ns: int | None
+    origin_ns: int
     duration_s: float | None
     tiers: tuple[TierResult, ...] = ()
     servers: Servers | None = None
+    slices: tuple[Slice, ...] = ()
+    slice_s: float | None = None
+    excluded: tuple[int, ...] = ()
+    trend: Trend | None = None
+    steady: Steady | None = None
+    steady_part: Slice | None = None
+    steady_is_headline: bool = False
+    stalls: Stalls | None = None
+    cancellation: Cancellation | None = None
+    intervals: tuple[Interval, ...] = ()
+    certificate: Certificate | None = None
+    checks: tuple[Check, ...] = ()
+    gates: tuple[GateResult, ...] = ()
+    sweep_resolution_ms: float = 0.0
     notices: tuple[Notice, ...] = ()
 
     @property
@@ -112,44 +155,114 @@ def count_rows(r: MetricContext) -> Counts:
     )  # fmt: skip
 
 
-def summarise(columns: Columns, options: SummaryOptions = SummaryOptions()) -> Summary:
-    """Compute everything from the records; pure, one pass over the chunks of each phase kind."""
-    tiers = options.tiers
-    metric_options = options.metrics
-    if tiers and not metric_options.slos:
-        from dataclasses import replace
+def _steady_scan(r: MetricContext, steady: Steady | None) -> WindowScan | None:
+    """One window: the steady part, if it is one and not the whole run."""
+    if steady is None or not steady.steady_end_ns > steady.warmup_end_ns:
+        return None
+    edges = np.array([int(steady.warmup_end_ns), int(steady.steady_end_ns)], dtype=np.int64)
+    return WindowScan.over(r, Windows(edges, clipped=False)) if edges[1] > edges[0] else None
 
-        metric_options = replace(metric_options, slos=tiers[0].slos)
-    percentiles = wanted_percentiles(options.percentiles)
-    profiling = rows_of(columns, phase_mask(columns, options.phases, "profiling"))
-    r, sweep = build_context(profiling, metric_options, stall_ns=options.stall_ns)
-    results = measure(r, sweep, percentiles)
-    is_warmup = phase_mask(columns, options.phases, "warmup")
-    warmup: Results = {}
-    if is_warmup.any():
-        w, warm_sweep = build_context(rows_of(columns, is_warmup), metric_options)
-        warmup = measure(w, warm_sweep, percentiles)
-    start, finish = r.start, np.fmax(r.finish, r.column("end"))
-    scored = tuple(score_tier(r, tier) for tier in tiers)
-    servers = None
-    if options.target_rate is not None:
-        rate = results.get("request_throughput")
-        first = scored[0] if scored else None
-        servers = servers_needed(
-            options.target_rate, rate.stats.avg if rate else None, first.goodput if first else None,
-            first.fraction if first else None, options.target_share,
-        )  # fmt: skip
+
+def _score(
+    r: MetricContext, options: SummaryOptions, slices: Sequence[Slice], part: Slice | None
+) -> tuple[TierResult, ...]:
+    """Tiers over the run, over the slices that were not excluded, or over the steady part."""
+    if options.exclude_slices and slices:
+        kept = [s for s in slices if s.index not in options.exclude_slices]
+        seconds = sum(s.seconds for s in kept)
+        return (
+            tuple(merge_tiers([s.tiers[i] for s in kept], seconds) for i in range(len(options.tiers))) if kept else ()
+        )
+    if options.steady_state and part is not None:
+        return part.tiers
+    return tuple(score_tier(r, tier) for tier in options.tiers)
+
+
+def _with_goodput(results: Results, tier: TierResult) -> dict[str, Result]:
+    """The goodput metrics replaced by a tier's: with slices left out they differ from those of the whole run."""
+    out = dict(results)
+    for tag, value in (
+        ("goodput", tier.goodput),
+        ("good_request_count", float(tier.good)),
+        ("good_request_fraction", tier.fraction),
+    ):
+        stats = scalar_stats(float("nan") if value is None else value)
+        out.pop(tag, None)
+        if stats is not None:
+            out[tag] = Result(METRICS[tag], stats)
+    return out
+
+
+def summarise(columns: Columns, options: SummaryOptions | None = None) -> Summary:
+    """Compute everything from the records; pure, one pass over the chunks of each kind of phase."""
+    o = options or SummaryOptions()
+    if o.tiers and not o.metrics.slos:
+        o = replace(o, metrics=replace(o.metrics, slos=o.tiers[0].slos))
+    percentiles = wanted_percentiles(o.percentiles)
+    profiling = rows_of(columns, phase_mask(columns, o.phases, "profiling"))
+    r = open_context(profiling, o.metrics)
+    steady = find_steady(r)
+    slice_scan = slice_windows(r, o.slice_ns) if o.slice_ns else None
+    part_scan = _steady_scan(r, steady)
+    scans = [s for s in (slice_scan, part_scan) if s is not None]
+    sweep = scan_context(r, [a for s in scans for a in (s.tokens, s.gaps)], o.stall_ns)
+
+    whole = measure(r, sweep, percentiles)
+    slices = build_windows(r, sweep, slice_scan, o.tiers) if slice_scan is not None else ()
+    part = build_windows(r, sweep, part_scan, o.tiers, percentiles)[0] if part_scan is not None else None
+    tiers = _score(r, o, slices, part)
+    headline: Results = part.metrics if o.steady_state and part is not None else whole
+    excluded = tuple(i for i in o.exclude_slices if i < len(slices))
+    if excluded and tiers:
+        headline = _with_goodput(headline, tiers[0])
+    checks = check_conservation(r, sweep, o.facts or EngineFacts(), o.server)
     wall = columns.start_wall_ns
-    duration = r.duration_s
-    return Summary(
-        metrics=results,
-        warmup=warmup,
+    start, finish = r.start, np.fmax(r.finish, r.column("end"))
+    duration = part.seconds if o.steady_state and part is not None else r.duration_s
+    recovery = (
+        find_recovery(r, g.name, np.array(g.times_ns), np.array(g.levels), counts_requests=g.counts_requests)
+        for g in o.gauges
+    )
+    rate = headline.get("request_throughput")
+    first = tiers[0] if tiers else None
+    summary = Summary(
+        metrics=headline,
+        whole=whole,
+        warmup=_warmup(columns, o, percentiles),
         counts=count_rows(r),
         errors=group_errors(profiling, r.failed),
         count_source=r.count_source,
         begin_ns=None if np.isnan(start).all() else wall + int(np.nanmin(start)),
         end_ns=None if np.isnan(finish).all() else wall + int(np.nanmax(finish)),
+        origin_ns=wall,
         duration_s=None if np.isnan(duration) else duration,
-        tiers=scored,
-        servers=servers,
-    )
+        tiers=tiers,
+        servers=None if o.target_rate is None else servers_needed(
+            o.target_rate, rate.stats.avg if rate else None, first.goodput if first else None,
+            first.fraction if first else None, o.target_share,
+        ),
+        slices=slices,
+        slice_s=None if o.slice_ns is None else o.slice_ns / 1e9,
+        excluded=excluded,
+        trend=build_trend(slices, excluded),
+        steady=steady,
+        steady_part=part,
+        steady_is_headline=o.steady_state and part is not None,
+        stalls=find_stalls(r, o.stall_ns),
+        cancellation=summarise_cancellation(r, tuple(v for v in recovery if v is not None)),
+        intervals=estimate_all(r) if o.confidence else (),
+        certificate=None if o.facts is None else certify(r, o.facts, checks),
+        checks=checks,
+        sweep_resolution_ms=0.0 if sweep is None else sweep.resolution_ns / 1e6,
+    )  # fmt: skip
+    summary = replace(summary, gates=check_gates(summary, o.conditions))
+    return replace(summary, notices=find_notices(summary, o.metrics))
+
+
+def _warmup(columns: Columns, o: SummaryOptions, percentiles: tuple[float, ...]) -> Results:
+    """Metrics of the warm-up phases; empty if there was none."""
+    mask = phase_mask(columns, o.phases, "warmup")
+    if not mask.any():
+        return {}
+    r = open_context(rows_of(columns, mask), o.metrics)
+    return measure(r, scan_context(r), percentiles)

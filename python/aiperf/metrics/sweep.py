@@ -5,7 +5,7 @@ ISL / TTFT tokens per second; in decode from first to last content, producing th
 the gap before it. Chunks that came at the same instant are one. Tokens of the first instant belong to the prefill and are
 in no decode rate (so the time average is Σ (OSL − first) / time). Failed and cancelled requests count as in flight only.
 
-Up to 200,000 events the functions are exact; beyond that they are averages over 65,536 equal cells of the run.
+Up to 100,000 events the functions are exact; beyond that they are averages over 32,768 equal cells of the run.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from aiperf.metrics.context import MetricContext
 
 __all__ = ["FlowAccumulator", "Sweep", "build_sweep"]
 
-_EXACT_EVENTS: Final = 200_000
-_CELLS: Final = 1 << 16
+_EXACT_EVENTS: Final = 100_000
+_CELLS: Final = 1 << 15
 _LEVELS: Final = ("concurrency", "prefill", "decode", "prefill_rate", "decode_rate", "tokens")
 
 
@@ -41,6 +41,11 @@ class Sweep:
     decode_rate: Floats
     tokens: Floats
     resolution_ns: float = 0.0
+
+    @property
+    def is_cells(self) -> bool:
+        """Averages over cells of one width rather than exact steps."""
+        return self.resolution_ns > 0
 
     @property
     def widths(self) -> Floats:

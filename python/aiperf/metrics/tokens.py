@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from aiperf.metrics import Floats, metric
+from aiperf.metrics import Bools, Floats, metric
 from aiperf.metrics.context import MetricContext, divide
 
-__all__ = ["input_sequence_length", "output_sequence_length"]
+__all__ = ["input_sequence_length", "osl_mismatch", "output_sequence_length"]
 
 _MISMATCH_SHARE = 0.05
 _MISMATCH_TOKENS = 50.0
@@ -209,9 +209,14 @@ def osl_mismatch_diff_pct(r: MetricContext) -> Floats:
 )
 def osl_mismatch_count(r: MetricContext) -> float:
     """Requests whose length is clearly not the one asked for; absent where no length was asked for."""
+    mismatch = osl_mismatch(r)
+    return float("nan") if mismatch is None else float(np.count_nonzero(mismatch))
+
+
+def osl_mismatch(r: MetricContext) -> Bools | None:
+    """(rows,) whether the length is clearly not the one asked for; None where no length was asked for or counted."""
     wanted = r.value("requested_osl")
     difference = np.abs(r.value("output_sequence_length") - wanted)
     if np.isnan(difference).all():
-        return float("nan")
-    allowed = np.minimum(wanted * _MISMATCH_SHARE, _MISMATCH_TOKENS)
-    return float(np.count_nonzero(difference > allowed))
+        return None
+    return np.asarray(difference > np.minimum(wanted * _MISMATCH_SHARE, _MISMATCH_TOKENS))

@@ -7,10 +7,10 @@ from typing import Final
 
 import numpy as np
 
-from aiperf.metrics import Floats, metric
+from aiperf.metrics import Bools, Floats, metric
 from aiperf.metrics.context import MetricContext, divide
 
-__all__ = ["DETAIL_ROWS", "usage_detail"]
+__all__ = ["DETAIL_ROWS", "usage_detail", "usage_discrepant"]
 
 DETAIL_ROWS: Final = 200_000
 """Rows up to which the usage objects are parsed for the rarer counts (audio, tools, predictions, cache writes)."""
@@ -176,8 +176,14 @@ def usage_reasoning_tokens_diff_pct(r: MetricContext) -> Floats:
 )
 def usage_discrepancy_count(r: MetricContext) -> float:
     """Requests whose usage differs clearly from the client's counts; absent without usage."""
+    discrepant = usage_discrepant(r)
+    return float("nan") if discrepant is None else float(np.count_nonzero(discrepant))
+
+
+def usage_discrepant(r: MetricContext) -> Bools | None:
+    """(rows,) whether any usage_*_diff_pct exceeds the limit; None where there is none."""
     names = ("usage_prompt_tokens_diff_pct", "usage_completion_tokens_diff_pct", "usage_reasoning_tokens_diff_pct")
     differences = np.stack([r.value(n) for n in names]) if r.num_rows else np.full((3, 0), np.nan)
     if np.isnan(differences).all():
-        return float("nan")
-    return float(np.count_nonzero((np.nan_to_num(differences) > r.options.usage_discrepancy_pct).any(axis=0)))
+        return None
+    return np.asarray((np.nan_to_num(differences) > r.options.usage_discrepancy_pct).any(axis=0))

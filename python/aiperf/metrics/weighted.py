@@ -14,7 +14,7 @@ __all__: list[str] = []
 
 
 def _per(rate: Floats, users: Floats) -> Floats:
-    return np.divide(rate, users, out=np.zeros_like(rate), where=users > 0.5 / 65536)
+    return np.divide(rate, users, out=np.zeros_like(rate), where=users > 1e-6)
 
 
 def _while(values: Floats, users: Floats) -> Floats:

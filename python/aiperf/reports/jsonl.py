@@ -128,7 +128,7 @@ def build_jsonl(columns: Columns, options: JsonlOptions) -> JsonlBatch:
     load_all()
     r = MetricContext(columns, options.metrics)
     if options.metrics.streaming:
-        r.chunks = scan_rows(columns, r.ok)
+        r.set_chunks(scan_rows(columns, r.ok))
     return JsonlBatch(columns.num_rows, _metadata(r, options), _metrics(r), _errors(r))
 
 

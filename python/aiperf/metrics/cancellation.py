@@ -1,0 +1,140 @@
+"""What cancelling on purpose did: to the cancelled requests, to their neighbours, to connections and to the server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from aiperf.errors import ErrorKind
+from aiperf.metrics import Bools, Floats
+from aiperf.metrics.context import MetricContext
+from aiperf.metrics.stats import Stats, compute_stats
+
+__all__ = ["Cancellation", "Neighbours", "Recovery", "find_recovery", "summarise_cancellation"]
+
+_FEWEST: Final = 20
+_TAGS: Final = ("time_to_first_token", "inter_token_latency", "request_latency")
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """A latency (mean, ms) of successful requests in flight at some cancellation against the other successful ones.
+
+    `ratio`: during / apart; None when either group has fewer than 20 requests.
+    """
+
+    tag: str
+    during: float | None
+    apart: float | None
+    num_during: int
+    num_apart: int
+    ratio: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """A level of the server (requests running, share of KV cache) after the last cancelled request.
+
+    `before`: its mean before the first cancellation. `expected`: what the client's own requests in flight allow.
+    `seconds`: until it returned, None if it never did within the samples: the server keeps generating after a disconnect.
+    """
+
+    name: str
+    before: float
+    highest_excess: float
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Cancellation:
+    """`delay_ms`: from the body written to the cancellation. `before_first_token`: cancelled without any content.
+
+    `reconnects`: new connections opened after the first cancellation. `errors_during`, `errors_apart`: failed requests in flight
+    at a cancellation, and the others.
+    """
+
+    count: int
+    delay_ms: Stats | None
+    before_first_token: int
+    neighbours: tuple[Neighbours, ...]
+    reconnects: int
+    errors_during: int
+    errors_apart: int
+    recovery: tuple[Recovery, ...] = ()
+
+
+def in_flight_at(r: MetricContext, moments: Floats) -> Bools:
+    """(rows,) requests that were open at one of the moments (ns, ascending)."""
+    first = np.searchsorted(moments, r.start, side="left")
+    last = np.searchsorted(moments, np.fmax(r.finish, r.column("end")), side="right")
+    return np.asarray(last > first)
+
+
+def summarise_cancellation(r: MetricContext, recovery: tuple[Recovery, ...] = ()) -> Cancellation | None:
+    """None if nothing was cancelled on purpose."""
+    on_purpose = r.error_kind == ErrorKind.CANCELLED
+    if not on_purpose.any():
+        return None
+    at = np.where(np.isnan(r.column("cancelled_at")), r.column("end"), r.column("cancelled_at"))
+    moments = np.sort(at[on_purpose])
+    moments = moments[~np.isnan(moments)]
+    during = in_flight_at(r, moments)
+    neighbours: list[Neighbours] = []
+    for tag in _TAGS:
+        values = r.value(tag) / 1e6
+        near, far = values[during & np.isfinite(values)], values[~during & np.isfinite(values)]
+        if len(near) + len(far) == 0:
+            continue
+        a = float(near.mean()) if len(near) else None
+        b = float(far.mean()) if len(far) else None
+        enough = len(near) >= _FEWEST and len(far) >= _FEWEST and bool(b)
+        neighbours.append(Neighbours(tag, a, b, len(near), len(far), a / b if enough and a is not None and b else None))
+    opened = (r.column("reused") == 0) & (r.start > (moments[0] if len(moments) else np.inf))
+    delay = (at - r.column("body_sent"))[on_purpose] / 1e6
+    return Cancellation(
+        int(np.count_nonzero(on_purpose)),
+        compute_stats(delay),
+        int(np.count_nonzero(np.isnan(r.first_content[on_purpose]))),
+        tuple(neighbours),
+        int(np.count_nonzero(opened)),
+        int(np.count_nonzero(r.failed & during)),
+        int(np.count_nonzero(r.failed & ~during)),
+        recovery,
+    )
+
+
+def find_recovery(
+    r: MetricContext, name: str, times_ns: Floats, levels: Floats, *, counts_requests: bool, tolerance: float = 0.1
+) -> Recovery | None:
+    """How a server's gauge (sampled at run times, ascending) went back after the cancellations.
+
+    `counts_requests`: the gauge is requests running; then its excess over the client's own requests in flight shows work on
+    replies nobody reads. Other gauges (KV use) are held against their level before the first cancellation.
+    None without cancellations or samples around them.
+    """
+    on_purpose = r.error_kind == ErrorKind.CANCELLED
+    at = np.where(np.isnan(r.column("cancelled_at")), r.column("end"), r.column("cancelled_at"))[on_purpose]
+    at = at[~np.isnan(at)]
+    if not len(at) or not len(times_ns):
+        return None
+    first, last = float(at.min()), float(at.max())
+    early = times_ns < first
+    before = float(levels[early].mean()) if early.any() else 0.0
+    if counts_requests:
+        starts = np.sort(r.start[~np.isnan(r.start)])
+        ends = np.fmax(r.finish, r.column("end"))
+        ends = np.sort(ends[~np.isnan(ends)])
+        own = np.searchsorted(starts, times_ns, side="right") - np.searchsorted(ends, times_ns, side="right")
+        excess = levels - own
+        allowed = 0.5
+    else:
+        excess = levels - before
+        allowed = tolerance * max(before, float(levels.max(initial=0.0)) * tolerance)
+    after = times_ns >= last
+    if not after.any():
+        return None
+    back = np.flatnonzero(after & (excess <= allowed))
+    seconds = float(times_ns[back[0]] - last) / 1e9 if len(back) else None
+    return Recovery(name, before, float(excess[times_ns >= first].max()), seconds)

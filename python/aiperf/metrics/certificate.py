@@ -1,0 +1,219 @@
+"""The measurement certificate: was the client fit to measure this, and what is the measurement's own error.
+
+Part by part, against thresholds (`lat` is the median request latency, `gap` the median gap between chunks):
+
+| part | degraded | client-limited |
+|---|---|---|
+| send lag (start − due) | p99 > max(1 ms, 2 % of lat) | p50 > the same, or p99 > max(20 ms, 20 % of lat) |
+| receive lag (user − kernel stamp) | p99 > max(1 ms, gap) | p50 > the same |
+| merged chunks (stamp is an upper bound) | > 5 % | > 25 % |
+| busiest sending thread | > 70 % of its core | > 90 % |
+| ready but not running | > 10 % of the time | > 30 % |
+| achieved / requested rate (open loop) | < 98 % | < 95 % |
+| conservation | any equation broken | |
+
+Requests that had to wait for a slot of the user's own concurrency cap are no fault of the client: they are left out of the send
+lag and of the achieved rate. The verdict is the worst part; it changes the exit code only under `--assert certificate=trustworthy`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+
+from aiperf.metrics import Bools, Floats
+from aiperf.metrics.conservation import Check, EngineFacts
+from aiperf.metrics.context import MetricContext
+
+__all__ = ["Certificate", "Part", "Verdict", "certify", "waited_for_slot"]
+
+Verdict = Literal["trustworthy", "degraded", "client-limited"]
+_ORDER: Final[tuple[Verdict, ...]] = ("trustworthy", "degraded", "client-limited")
+_RTT_BOUND: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of the certificate. `value` in `unit`, None if it was not measured; `reason` if it is not trustworthy."""
+
+    name: str
+    value: float | None
+    unit: str
+    verdict: Verdict
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """Lags in ms, None where not measured; shares 0 to 1. `rtt_bound`: a round trip is at least half the median TTFT.
+
+    `calibrated`: own error for TTFT (ms), ITL (ms) and rate (share) against the null server; None: not calibrated.
+    `lines`: the certificate in two lines; `reasons`: why it is not trustworthy.
+    """
+
+    verdict: Verdict
+    parts: tuple[Part, ...]
+    send_lag_p50_ms: float | None
+    send_lag_p99_ms: float | None
+    receive_lag_p50_ms: float | None
+    receive_lag_p99_ms: float | None
+    kernel_stamped: float
+    merged: float
+    client_cpu: float | None
+    cpu_wait: float | None
+    requested_rate: float | None
+    achieved_rate: float | None
+    waited: int
+    rtt_ms: float | None
+    rtt_bound: bool
+    calibrated: tuple[float, float, float] | None
+    checks: tuple[Check, ...]
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        return tuple(p.reason for p in self.parts if p.reason is not None)
+
+    @property
+    def lines(self) -> tuple[str, str]:
+        """Two lines for the screen."""
+
+        def ms(value: float | None) -> str:
+            return "–" if value is None else f"{value:.2f} ms" if value < 10 else f"{value:,.0f} ms"
+
+        def share(value: float | None) -> str:
+            return "–" if value is None else f"{100 * value:.0f}%"
+
+        rate = "–" if self.achieved_rate is None else f"{self.achieved_rate:,.1f}"
+        rate += " req/s" if self.requested_rate is None else f" of {self.requested_rate:,.1f} req/s asked"
+        stamps = "kernel stamps" if self.kernel_stamped > 0.99 else "user-space stamps" if self.kernel_stamped < 0.01 else (
+            f"{100 * self.kernel_stamped:.0f}% kernel stamps"
+        )  # fmt: skip
+        first = (
+            f"Certificate: {self.verdict} · send lag p50 {ms(self.send_lag_p50_ms)}, p99 {ms(self.send_lag_p99_ms)}"
+            f" · receive lag p99 {ms(self.receive_lag_p99_ms)} ({stamps}) · client CPU {share(self.client_cpu)}"
+        )
+        broken = [c.name for c in self.checks if c.verdict == "broken"]
+        account = f"does not add up: {', '.join(broken)}" if broken else "adds up"
+        own = (
+            "not calibrated" if self.calibrated is None
+            else f"own error TTFT ≤ {self.calibrated[0]:.3f} ms, ITL ≤ {self.calibrated[1]:.3f} ms"
+        )  # fmt: skip
+        bound = ", TTFT is bound by it" if self.rtt_bound else ""
+        second = f"  sent {rate} · merged {100 * self.merged:.1f}% · round trip {ms(self.rtt_ms)}{bound} · account {account} · {own}"
+        return first, second
+
+
+def waited_for_slot(r: MetricContext, facts: EngineFacts) -> Bools:
+    """(rows,) requests that were due while the user's concurrency cap was full (open loop only)."""
+    if facts.is_closed or facts.concurrency is None:
+        return np.zeros(r.num_rows, dtype=bool)
+    starts = np.sort(r.start[~np.isnan(r.start)])
+    ends = np.fmax(r.finish, r.column("end"))
+    ends = np.sort(ends[~np.isnan(ends)])
+    due = r.scheduled
+    in_flight = np.searchsorted(starts, due, side="right") - np.searchsorted(ends, due, side="right")
+    return np.asarray(~np.isnan(due) & (in_flight >= facts.concurrency) & (r.start > due))
+
+
+def _judge(name: str, value: float | None, unit: str, limits: tuple[float, float], text: str) -> Part:
+    """Trustworthy up to limits[0], degraded up to limits[1], client-limited beyond; trustworthy if not measured."""
+    if value is None or value <= limits[0]:
+        return Part(name, value, unit, "trustworthy")
+    return Part(name, value, unit, "client-limited" if value > limits[1] else "degraded", text)
+
+
+def _percentile(values: Floats, p: float) -> float | None:
+    return float(np.percentile(values, p)) if len(values) else None
+
+
+def certify(r: MetricContext, facts: EngineFacts, checks: Sequence[Check] = ()) -> Certificate:
+    """The certificate of the profiling phases; needs the pass over the chunks for receive lag and merged share."""
+    latency = r.value("request_latency")
+    latency = latency[np.isfinite(latency)] / 1e6
+    typical = float(np.median(latency)) if len(latency) else 0.0
+    waited = waited_for_slot(r, facts)
+    lag = (r.start - r.scheduled)[~waited] / 1e6
+    lag = np.maximum(lag[~np.isnan(lag)], 0.0)
+    p50, p99 = _percentile(lag, 50), _percentile(lag, 99)
+    parts = [
+        _judge(
+            "send lag p50", p50, "ms", (max(1.0, typical / 50),) * 2,
+            f"half of the requests were sent more than {p50 or 0:.1f} ms late",
+        ),
+        _judge(
+            "send lag p99", p99, "ms", (max(1.0, typical / 50), max(20.0, typical / 5)),
+            f"1% of the requests were sent more than {p99 or 0:.1f} ms late",
+        ),
+    ]  # fmt: skip
+    source = r.column("stamp_source")
+    kernel = float(np.mean(source[~np.isnan(source)] == 1)) if not np.isnan(source).all() else 0.0
+    r50 = r99 = None
+    merged = 0.0
+    if r.chunks is not None and r.chunks.rows.chunks:
+        merged = r.chunks.rows.merged / r.chunks.rows.chunks
+        gap = r.chunks.gaps.stats(1e6, (50.0,))
+        middle = (gap.percentiles[50.0] or 0.0) if gap is not None else 0.0
+        if kernel > 0:
+            r50, r99 = r.chunks.lags.percentile(50) / 1e6, r.chunks.lags.percentile(99) / 1e6
+        allowed = max(1.0, middle)
+        parts += [
+            _judge("receive lag p50", r50, "ms", (allowed,) * 2, f"the client read half of the chunks {r50 or 0:.1f} ms late"),
+            _judge(
+                "receive lag p99", r99, "ms", (allowed, float("inf")),
+                f"the client read 1% of the chunks more than {r99 or 0:.1f} ms late",
+            ),
+            _judge(
+                "merged chunks", merged, "share", (0.05, 0.25),
+                f"{100 * merged:.0f}% of the chunks were read together: their stamps are upper bounds",
+            ),
+        ]  # fmt: skip
+    cpu, wait = facts.busiest_worker, facts.cpu_wait
+    parts += [
+        _judge("client CPU", cpu, "share", (0.7, 0.9), f"a sending thread used {100 * (cpu or 0):.0f}% of its core"),
+        _judge(
+            "CPU wait", wait, "share", (0.1, 0.3),
+            f"a sending thread was kept from its core {100 * (wait or 0):.0f}% of the time",
+        ),
+    ]  # fmt: skip
+    achieved = _achieved_rate(r)
+    if facts.requested_rate and achieved is not None:
+        # Random arrivals scatter: what was due is held against what was asked for with a margin of 4/√n.
+        due_rate = _due_rate(r) or achieved
+        unplanned = 1 - due_rate / facts.requested_rate - 4 / np.sqrt(max(r.num_rows, 1))
+        shortfall = max(1 - achieved / due_rate, float(unplanned))
+        text = f"{achieved:,.1f} requests/s were sent of {facts.requested_rate:,.1f} asked for"
+        capped = bool(waited.any())
+        parts.append(_judge("rate shortfall", None if capped else max(shortfall, 0.0), "share", (0.02, 0.05), text))
+    if facts.clock_step:
+        parts.append(Part("clock", 1.0, "step", "degraded", "the wall clock was set during the run"))
+    parts += [
+        Part("conservation", c.actual - c.expected, "count", "degraded", f"{c.name}: {c.text}")
+        for c in checks
+        if c.verdict == "broken"
+    ]
+    rtt = r.column("rtt_ns")
+    rtt = rtt[~np.isnan(rtt)] / 1e6
+    ttft = r.value("time_to_first_token")
+    ttft = ttft[np.isfinite(ttft)] / 1e6
+    round_trip = float(rtt.mean()) if len(rtt) else None
+    bound = round_trip is not None and len(ttft) > 0 and round_trip >= _RTT_BOUND * float(np.median(ttft))
+    return Certificate(
+        max((p.verdict for p in parts), key=_ORDER.index), tuple(parts), p50, p99, r50, r99, kernel, merged, cpu, wait,
+        facts.requested_rate, achieved, int(np.count_nonzero(waited)), round_trip, bound, facts.calibrated, tuple(checks),
+    )  # fmt: skip
+
+
+def _achieved_rate(r: MetricContext) -> float | None:
+    """Requests per second between the first and the last start; None with fewer than two."""
+    start = r.start[~np.isnan(r.start)]
+    span = float(np.ptp(start)) / 1e9 if len(start) > 1 else 0.0
+    return (len(start) - 1) / span if span > 0 else None
+
+
+def _due_rate(r: MetricContext) -> float | None:
+    due = r.scheduled[~np.isnan(r.scheduled)]
+    span = float(np.ptp(due)) / 1e9 if len(due) > 1 else 0.0
+    return (len(due) - 1) / span if span > 0 else None

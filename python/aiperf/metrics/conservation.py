@@ -1,0 +1,163 @@
+"""Does the account add up: planned, sent and recorded requests; client tokens, usage and the server's counters; Little's law."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+
+from aiperf.metrics import Floats
+from aiperf.metrics.context import MetricContext
+from aiperf.metrics.stats import inner
+from aiperf.metrics.sweep import Sweep
+
+__all__ = ["Check", "EngineFacts", "ServerCounters", "check_conservation"]
+
+_LITTLE_TOLERANCE: Final = 0.02
+_TOKEN_TOLERANCE: Final = 0.10
+_SERVER_TOLERANCE: Final = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class ServerCounters:
+    """Increase of the server's own counters over the run, all phases; None where it has none. `mean_running`: time average."""
+
+    requests: float | None = None
+    prompt_tokens: float | None = None
+    generation_tokens: float | None = None
+    mean_running: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFacts:
+    """What the engine says of the profiling phases, besides the records.
+
+    `planned`: requests the stop rule asked for, None if it was a duration. `sent`, `unsent`: of the planned.
+    `requested_rate`: requests/s asked for in open loop. `concurrency`: the cap, or the closed loop's number.
+    `busiest_worker`: CPU time of the busiest sending thread / wall time; `cpu_wait`: share of wall time it was ready but not
+    running (another process had the core). `calibrated`: (error ms of TTFT, of ITL, share of the rate) from the null server.
+    `reconnects`: connections opened anew. `clock_step`: the wall clock jumped.
+    """
+
+    planned: int | None = None
+    sent: int | None = None
+    unsent: int = 0
+    requested_rate: float | None = None
+    concurrency: int | None = None
+    is_closed: bool = True
+    busiest_worker: float | None = None
+    cpu_wait: float | None = None
+    calibrated: tuple[float, float, float] | None = None
+    clock_step: bool = False
+    all_requests: int | None = None
+    """Requests of all phases that reached the server, warm-up included: what its counters saw."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One equation. `explained`: it does not hold exactly, for a known and harmless reason (`text` names it)."""
+
+    name: str
+    expected: float
+    actual: float
+    verdict: Literal["holds", "explained", "broken"]
+    text: str
+
+
+def _equation(name: str, expected: float, actual: float, text: str) -> Check:
+    return Check(name, expected, actual, "holds" if expected == actual else "broken", text)
+
+
+def _token_check(name: str, client: Floats, usage: Floats, constant: str, varying: str) -> Check | None:
+    """Client counts against usage, row by row: equal, apart by a constant, apart by something that varies."""
+    both = ~np.isnan(client) & ~np.isnan(usage)
+    if not both.any():
+        return None
+    a, b = float(client[both].sum()), float(usage[both].sum())
+    difference = usage[both] - client[both]
+    typical = float(np.median(difference))
+    if not difference.any():
+        return Check(name, a, b, "holds", "client and usage agree on every request")
+    near = float(np.mean(np.abs(difference - typical) <= 1))
+    if near >= 0.99 and abs(typical) <= 512:
+        return Check(
+            name, a, b, "explained", f"usage differs by a constant {typical:+.0f} tokens a request: {constant}"
+        )
+    share = abs(b - a) / a if a else float("inf")
+    verdict: Literal["explained", "broken"] = "explained" if share <= _TOKEN_TOLERANCE else "broken"
+    return Check(name, a, b, verdict, f"usage differs by {100 * (b - a) / a if a else 0:+.1f}% in all: {varying}")
+
+
+def check_conservation(
+    r: MetricContext, sweep: Sweep | None, facts: EngineFacts, server: ServerCounters | None = None
+) -> tuple[Check, ...]:
+    """Every equation that can be checked with what is known."""
+    out: list[Check] = []
+    ok, failed, cancelled = (int(np.count_nonzero(m)) for m in (r.ok, r.failed, r.cancelled))
+    if facts.planned is not None and facts.sent is not None:
+        sent, unsent = facts.sent, facts.unsent
+        out.append(
+            _equation(
+                "planned", facts.planned, sent + unsent,
+                f"planned {facts.planned:,} = sent {sent:,} + unsent {unsent:,}",
+            )
+        )  # fmt: skip
+    if facts.sent is not None:
+        text = f"sent {facts.sent:,} = ok {ok:,} + failed {failed:,} + cancelled {cancelled:,}"
+        out.append(_equation("sent", facts.sent, ok + failed + cancelled, text))
+    if r.options.count_source != "server usage" and r.count_source != "server usage":
+        prompt = _token_check(
+            "prompt tokens", r.ok_only(r.column("isl")), r.ok_only(r.column("usage_prompt")),
+            "the chat template and special tokens", "not a template; is this the model's tokenizer?",
+        )  # fmt: skip
+        reply = _token_check(
+            "output tokens", r.value("output_sequence_length"), r.ok_only(r.column("usage_completion")),
+            "an end-of-text token", "tokens without text, or not the model's tokenizer",
+        )  # fmt: skip
+        out += [c for c in (prompt, reply) if c is not None]
+    if server is not None:
+        out += _server_checks(r, facts, server, ok + failed + cancelled)
+    little = _little(r, sweep, server)
+    return (*out, *little)
+
+
+def _server_checks(r: MetricContext, facts: EngineFacts, server: ServerCounters, recorded: int) -> list[Check]:
+    out: list[Check] = []
+    reached = facts.all_requests if facts.all_requests is not None else recorded
+    # Failed and cancelled requests may or may not be in the server's counters: only what lies outside is a mismatch.
+    slack = reached - int(np.count_nonzero(r.ok)) if facts.all_requests is None else 0
+    pairs = (
+        ("server requests", float(reached), server.requests, float(slack)),
+        ("server prompt tokens", float(np.nansum(r.column("usage_prompt"))), server.prompt_tokens, 0.0),
+        ("server output tokens", float(np.nansum(r.column("usage_completion"))), server.generation_tokens, 0.0),
+    )
+    for name, client, counted, extra in pairs:
+        if counted is None or not client:
+            continue
+        inside = client - extra - client * _SERVER_TOLERANCE <= counted <= client * (1 + _SERVER_TOLERANCE)
+        more = "" if inside else ": other clients, lost requests, or a restart"
+        text = f"the server counted {counted:,.0f}, the client {client:,.0f}{more}"
+        out.append(Check(name, client, counted, "holds" if inside else "broken", text))
+    return out
+
+
+def _little(r: MetricContext, sweep: Sweep | None, server: ServerCounters | None) -> list[Check]:
+    """L = λ · W over all requests sent: mean number in flight, rate, mean time in flight."""
+    if sweep is None:
+        return []
+    time = r.finish - r.start
+    time = time[~np.isnan(time)]
+    seconds = (float(sweep.edges[-1]) - float(sweep.edges[0])) / 1e9
+    inside = inner(sweep.concurrency, sweep.widths) / 1e9 / seconds
+    law = len(time) / seconds * float(time.mean()) / 1e9
+    held = abs(inside - law) <= _LITTLE_TOLERANCE * max(law, 1e-9)
+    text = f"in flight {inside:.2f} = rate × time {law:.2f}"
+    out = [Check("Little's law", law, inside, "holds" if held else "broken", text)]
+    if server is not None and server.mean_running is not None:
+        running = server.mean_running
+        close = running <= inside * 1.1 + 1
+        words = "of its requests" if close else "more than this client has: it serves others too"
+        text = f"the server had {running:.1f} running, the client {inside:.1f} in flight; {words}"
+        out.append(Check("server running", inside, running, "holds" if close else "broken", text))
+    return out

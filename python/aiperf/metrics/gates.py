@@ -1,0 +1,118 @@
+"""Gates: conditions on figures of the summary (`--assert`), each passed or missed."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Final, Protocol
+
+from aiperf.metrics import load_all
+from aiperf.metrics.stats import needed_count
+
+if TYPE_CHECKING:
+    from aiperf.metrics.summary import Summary
+
+__all__ = ["ConditionLike", "GateResult", "check_gates"]
+
+_OPERATORS: Final[dict[str, Callable[[float, float], bool]]] = {
+    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "=": operator.eq, "==": operator.eq,
+    "!=": operator.ne,
+}  # fmt: skip
+_ALIASES: Final = {"error_rate": "request_error_rate"}
+_MS: Final = {"ms": 1.0, "sec": 1e3, "ns": 1e-6}
+
+
+class ConditionLike(Protocol):
+    """`tag:stat op value`. `unit` "ms": value in ms; "%": in percent, 95 for 95 %; None: the metric's shown unit."""
+
+    @property
+    def tag(self) -> str: ...
+    @property
+    def stat(self) -> str | None: ...
+    @property
+    def op(self) -> str: ...
+    @property
+    def value(self) -> float | str: ...
+    @property
+    def unit(self) -> str | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class GateResult:
+    """`text`: the condition as given. `actual`: with its unit, `–` if the figure does not exist (then the gate is missed).
+
+    `sure`: whether the figure's 95 % interval lies on one side of the threshold; None if it has no interval.
+    """
+
+    text: str
+    passed: bool
+    actual: str
+    reason: str | None = None
+    sure: bool | None = None
+
+
+def _in_shown_unit(value: float, unit: str | None, shown: str) -> float | None:
+    """The threshold in the metric's shown unit; None if the units do not fit."""
+    if unit is None or unit == shown:
+        return value
+    if unit == "%":
+        return value / 100 if shown == "ratio" else None
+    if unit == "ms" and shown in _MS:
+        return value / _MS[shown]
+    return None
+
+
+def check_gates(summary: Summary, conditions: Sequence[ConditionLike]) -> tuple[GateResult, ...]:
+    """Every condition against the summary, in order."""
+    return tuple(_check(summary, condition) for condition in conditions)
+
+
+def _check(summary: Summary, c: ConditionLike) -> GateResult:
+    text = str(c)
+    if c.tag == "certificate":
+        certificate = summary.certificate
+        if certificate is None:
+            return GateResult(text, passed=False, actual="–", reason="the run has no certificate")
+        same = certificate.verdict == str(c.value)
+        passed = same if c.op in ("=", "==") else not same
+        reason = None if passed else "; ".join(certificate.reasons) or None
+        return GateResult(text, passed, certificate.verdict, reason)
+    tag = _ALIASES.get(c.tag, c.tag)
+    known = load_all()
+    if tag not in known:
+        near = get_close_matches(tag, known, n=1)
+        hint = f"did you mean `{near[0]}`?" if near else "`aiperf explain` lists the metrics"
+        return GateResult(text, passed=False, actual="–", reason=f"no metric is named `{c.tag}`; {hint}")
+    metric = known[tag]
+    if isinstance(c.value, str):
+        return GateResult(text, passed=False, actual="–", reason=f"`{c.value}` is not a number")
+    threshold = _in_shown_unit(c.value, c.unit, metric.unit.shown)
+    if threshold is None:
+        return GateResult(text, passed=False, actual="–", reason=f"`{tag}` is in {metric.unit.shown}, not {c.unit}")
+    stat = {"median": "p50", "mean": "avg", None: "avg"}.get(c.stat, c.stat) or "avg"
+    value = summary.stat(tag, stat)
+    if value is None and tag == "error_request_count":
+        value = 0.0  # the tag is absent on clean runs, its meaning is not
+    if value is None:
+        return GateResult(text, passed=False, actual="–", reason=_why_absent(summary, tag, stat))
+    unit = metric.unit.shown
+    actual = f"{100 * value:.2f}%" if unit == "ratio" else f"{value:,.2f}{'%' if unit == '%' else ' ' + unit}"
+    interval = next((i for i in summary.intervals if i.tag == tag and i.stat == stat), None)
+    sure = None
+    if interval is not None and interval.low is not None and interval.high is not None:
+        sure = not interval.low <= threshold <= interval.high
+    return GateResult(text, _OPERATORS[c.op](value, threshold), actual, sure=sure)
+
+
+def _why_absent(summary: Summary, tag: str, stat: str) -> str:
+    found = summary.metrics.get(tag)
+    if found is None:
+        goals = tag.startswith("good") and not summary.tiers
+        return "no objectives were given (`--goodput`)" if goals else f"the run has no `{tag}`"
+    if stat.startswith("p") and found.stats.count is not None:
+        need = needed_count(float(stat[1:]))
+        if found.stats.count < need:
+            return f"`{stat}` needs {need:,} values, there are {found.stats.count:,}"
+    return f"`{tag}` has no `{stat}`"

@@ -1,0 +1,121 @@
+"""Warnings of a summary, as values: what a reader should know before believing a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from aiperf.metrics.context import MetricOptions
+
+if TYPE_CHECKING:
+    from aiperf.metrics.summary import Summary
+
+__all__ = ["Notice", "find_notices"]
+
+_FEW_IN_SLICE: Final = 20
+_FEW_SLICES: Final = 5
+_BUNDLED: Final = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A warning: what kind, in words, what to do, and the figures behind it."""
+
+    kind: str
+    text: str
+    hint: str | None = None
+    data: Mapping[str, float | int | str | None] = field(default_factory=dict)
+
+
+def find_notices(summary: Summary, options: MetricOptions) -> tuple[Notice, ...]:
+    """Everything worth a warning, most serious first."""
+    return (
+        *_account(summary),
+        *_tokens(summary, options),
+        *_slices(summary),
+        *_time(summary),
+    )
+
+
+def _account(s: Summary) -> Iterator[Notice]:
+    for check in s.checks:
+        if check.verdict == "broken":
+            data = {"expected": check.expected, "actual": check.actual}
+            yield Notice("conservation", f"{check.name} does not add up: {check.text}", data=data)
+
+
+def _tokens(s: Summary, options: MetricOptions) -> Iterator[Notice]:
+    if s.count_source != options.count_source:
+        yield Notice(
+            "token_source", f"tokens are the server's ({s.count_source}): the client did not count any",
+            "choose a tokenizer with `--tokenizer`",
+        )  # fmt: skip
+    elif s.count_source == "chunks":
+        yield Notice("token_source", "tokens were not counted: one chunk is taken for one token")
+    mismatch = s.stat("osl_mismatch_count")
+    done = s.stat("request_count")
+    if mismatch and done:
+        yield Notice(
+            "osl_mismatch",
+            f"{mismatch:,.0f} of {done:,.0f} replies ({100 * mismatch / done:.1f}%) do not have the length asked for",
+            "the server may need `--extra-inputs ignore_eos:true`, or limits the length itself",
+            {"requests": mismatch},
+        )
+    bundled = s.stat("first_chunk_tokens")
+    if bundled is not None and bundled > _BUNDLED:
+        exact = s.stat("time_per_decoded_token")
+        itl = s.stat("inter_token_latency")
+        figures = f" ({itl:.2f} ms instead of {exact:.2f} ms)" if itl is not None and exact is not None else ""
+        yield Notice(
+            "bundled_first_chunk",
+            f"the first chunk holds {bundled:.1f} tokens on average: inter_token_latency is too low{figures}",
+            "`--per-chunk-usage` divides by the tokens after the first chunk",
+            {"tokens": bundled},
+        )
+
+
+def _slices(s: Summary) -> Iterator[Notice]:
+    complete = [c for c in s.slices if c.is_complete]
+    thin = [c for c in complete if c.ended < _FEW_IN_SLICE]
+    if complete and 2 * len(thin) > len(complete):
+        yield Notice(
+            "thin_slices",
+            f"{len(thin)} of {len(complete)} slices have fewer than {_FEW_IN_SLICE} requests: their percentiles say little",
+            "use a longer `--slice-duration`",
+            {"slices": len(thin)},
+        )
+    if s.slices and len(complete) < _FEW_SLICES:
+        yield Notice(
+            "few_slices", f"{len(complete)} complete slices are too few for a trend",
+            "run longer, or use a shorter `--slice-duration`", {"slices": len(complete)},
+        )  # fmt: skip
+
+
+def _time(s: Summary) -> Iterator[Notice]:
+    if s.steady is not None and s.steady.has_drift and s.steady.drift_start_ns is not None:
+        at = (s.steady.drift_start_ns - s.steady.begin_ns) / 1e9
+        worst = max((c for c in s.steady.changes if c.kind == "drift"), key=lambda c: abs(c.ratio - 1))
+        yield Notice(
+            "drift",
+            f"the server changed from {at:.0f} s on: {worst.tag} is {worst.ratio:.2f} times its steady level",
+            data={"at_s": at, "ratio": worst.ratio},
+        )
+    if s.steady is not None and s.steady.has_warmup and not s.steady_is_headline:
+        at = (s.steady.warmup_end_ns - s.steady.begin_ns) / 1e9
+        yield Notice(
+            "warmup", f"the first {at:.0f} s are a warm-up and are part of these figures",
+            "`--steady-state` reports the steady part, `--warmup-duration` warms up before", {"seconds": at},
+        )  # fmt: skip
+    if s.stat("replay_sched_degraded"):
+        lag = s.stat("replay_sched_lag_p99")
+        yield Notice(
+            "replay_degraded", f"the trace's timing is blurred: 1% of the sends were more than {lag:,.0f} ms late"
+        )
+    for result in s.cancellation.recovery if s.cancellation is not None else ():
+        if result.seconds is None:
+            yield Notice(
+                "lingering",
+                f"{result.name} did not return to its level after cancellations (up to {result.highest_excess:.1f} more): "
+                "the server keeps generating for clients that have gone",
+            )

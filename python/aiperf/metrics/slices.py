@@ -1,0 +1,349 @@
+"""Time slices: true windows from the first request on; tokens and requests are counted where they happened.
+
+* requests: in the slice in which they *ended* (percentiles of those that *started* in it are separate and labelled so)
+* tokens: in the slice in which their chunk arrived (replies without chunk stamps: at their end); prompt tokens when the first
+  token arrived
+* gaps between chunks: where the later chunk arrived; time-weighted metrics: the step functions cut at the slice's edges
+
+Every slice is written, empty ones too. The last one is cut at the end of the run and then not complete; rates use its
+real length. AIPerf credits everything to the slice of a request's start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from aiperf.errors import ErrorKind
+from aiperf.metrics import METRICS, Bools, Floats, Ints, Metric
+from aiperf.metrics.chunks import ContentPiece, TokenWindows
+from aiperf.metrics.context import MetricContext
+from aiperf.metrics.goodput import SloResult, Tier, TierResult, meets
+from aiperf.metrics.measure import Result, Results, request_stats, shown
+from aiperf.metrics.stats import STANDARD_PERCENTILES, Stats, compute_stats, inner, scalar_stats, weighted_stats
+from aiperf.metrics.sweep import Sweep, bounds
+from aiperf.metrics.tokens import osl_mismatch
+from aiperf.metrics.usage import usage_discrepant
+
+__all__ = ["Slice", "WindowScan", "Windows", "build_windows", "slice_edges", "slice_windows"]
+
+MAX_SLICES: Final = 100_000
+_EXACT_GAPS: Final = 4_000_000
+_GAP_SHIFT: Final = 15
+"""Float32 bits dropped: 8 bits of mantissa stay, percentiles of gaps within 0.2 % when there are too many to keep."""
+_STARTED_TAGS: Final = ("time_to_first_token", "inter_token_latency", "request_latency")
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """One window; `begin_ns`, `end_ns` are run time. `metrics`: what ended or happened in it; `started`: latencies of what started in it.
+
+    `ended`: successful requests that ended here; `sent`: requests that started here. `tokens`: output tokens that arrived.
+    `misses`: goals were set and not every attempted request that ended here met the first tier's.
+    """
+
+    index: int
+    begin_ns: float
+    end_ns: float
+    is_complete: bool
+    ended: int
+    sent: int
+    failed: int
+    cancelled: int
+    tokens: float | None
+    metrics: Results
+    started: Mapping[str, Stats]
+    tiers: tuple[TierResult, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        return (self.end_ns - self.begin_ns) / 1e9
+
+    @property
+    def misses(self) -> bool:
+        return any(t.good < t.attempted for t in self.tiers[:1])
+
+    def stat(self, tag: str, name: str = "avg") -> float | None:
+        found = self.metrics.get(tag)
+        return None if found is None else found.stats.get(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """`edges`: (n + 1,) int64 ns of run time, equal widths but the last. `clipped`: the last window is not complete."""
+
+    edges: Ints
+    clipped: bool
+
+    @property
+    def num(self) -> int:
+        return len(self.edges) - 1
+
+
+def slice_edges(r: MetricContext, width_ns: int) -> Windows | None:
+    """Windows of `width_ns` from the first start to the last end; None if nothing was sent."""
+    begin, end = bounds(r)
+    if not end > begin:
+        return None
+    num = min(-(-int(end - begin) // width_ns), MAX_SLICES)
+    edges = int(begin) + width_ns * np.arange(num + 1, dtype=np.int64)
+    clipped = bool(edges[-1] > end)
+    edges[-1] = min(edges[-1], int(end))
+    return Windows(edges, clipped)
+
+
+@dataclass
+class WindowGaps:
+    """Gaps by the window of the later chunk: kept up to four million, in histograms beyond."""
+
+    windows: Windows
+    exact: bool
+    _index: list[Ints] = field(default_factory=list)
+    _gaps: list[Floats] = field(default_factory=list)
+    _bins: Ints | None = None
+
+    def add(self, piece: ContentPiece) -> None:
+        gaps = piece.gaps
+        if not len(gaps):
+            return
+        edges = self.windows.edges
+        last = np.delete(piece.stamps, piece.offsets[:-1])
+        index = np.clip((last - edges[0]) // (edges[1] - edges[0]), 0, self.windows.num - 1)
+        inside = (last >= edges[0]) & (last <= edges[-1])
+        if not inside.all():
+            index, gaps = index[inside], gaps[inside]
+        if self.exact:
+            self._index.append(index)
+            self._gaps.append(gaps.astype(np.float64))
+            return
+        bits = np.maximum(gaps, 0).astype(np.float32).view(np.int32) >> _GAP_SHIFT
+        wide = int(np.float32(2**62).view(np.int32)) >> _GAP_SHIFT
+        if self._bins is None:
+            self._bins = np.zeros(self.windows.num * wide, dtype=np.int64)
+        self._bins += np.bincount(index * wide + bits, minlength=len(self._bins))
+
+    def stats(self, divisor: float) -> list[Stats | None]:
+        """Per window, in ns / divisor."""
+        num = self.windows.num
+        if self.exact:
+            if not self._gaps:
+                return [None] * num
+            index, gaps = np.concatenate(self._index), np.concatenate(self._gaps) / divisor
+            return [compute_stats(part) for part in _grouped(index, gaps, num)]
+        if self._bins is None:
+            return [None] * num
+        table = self._bins.reshape(num, -1)
+        values = (np.arange(table.shape[1] + 1, dtype=np.int32) << _GAP_SHIFT).view(np.float32).astype(np.float64)
+        middles = (values[:-1] + values[1:]) / 2 / divisor
+        middles[0] = 0.0
+        return [_binned_stats(row, middles) for row in table]
+
+
+def _binned_stats(counts: Ints, middles: Floats) -> Stats | None:
+    total = int(counts.sum())
+    if not total:
+        return None
+    used = np.flatnonzero(counts)
+    weights = counts[used].astype(np.float64)
+    mean = inner(weights, middles[used]) / total
+    std = float(np.sqrt(inner(weights, (middles[used] - mean) ** 2) / total))
+    ranks = np.asarray(STANDARD_PERCENTILES) / 100 * (total - 1)
+    found = middles[np.searchsorted(np.cumsum(counts), ranks, side="right")]
+    percentiles: dict[float, float | None] = dict(zip(STANDARD_PERCENTILES, map(float, found), strict=True))
+    return Stats(
+        mean, float(middles[used[0]]), float(middles[used[-1]]), std, mean * total, total, percentiles, 2.0**-9
+    )
+
+
+def _grouped(index: Ints, values: Floats, num: int) -> list[Floats]:
+    order = np.argsort(index, kind="stable")
+    cuts = np.searchsorted(index[order], np.arange(1, num))
+    return np.split(values[order], cuts)
+
+
+@dataclass(frozen=True)
+class WindowScan:
+    """The accumulators that a set of windows needs from the pass over the chunks."""
+
+    windows: Windows
+    tokens: TokenWindows
+    gaps: WindowGaps
+
+    @classmethod
+    def over(cls, r: MetricContext, windows: Windows) -> WindowScan:
+        chunks = float(np.nansum(r.num_content_chunks))
+        return cls(
+            windows,
+            TokenWindows(windows.edges, r.value("output_sequence_length")),
+            WindowGaps(windows, chunks <= _EXACT_GAPS),
+        )
+
+
+def slice_windows(r: MetricContext, width_ns: int) -> WindowScan | None:
+    windows = slice_edges(r, width_ns)
+    return None if windows is None else WindowScan.over(r, windows)
+
+
+def _place(times: Floats, windows: Windows) -> Ints:
+    """(rows,) window of each time; −1 outside or NaN. A time on the last edge is in the last window."""
+    edges = windows.edges
+    width = float(edges[1] - edges[0])
+    position = np.floor((times - float(edges[0])) / width)
+    inside = (times >= float(edges[0])) & (times <= float(edges[-1]))
+    placed: Ints = np.where(inside, np.minimum(position, windows.num - 1), -1.0).astype(np.int64)
+    return placed
+
+
+def build_windows(
+    r: MetricContext,
+    sweep: Sweep | None,
+    scan: WindowScan,
+    tiers: Sequence[Tier],
+    percentiles: Sequence[float] = STANDARD_PERCENTILES,
+) -> tuple[Slice, ...]:
+    """Every window's results; `scan` has seen all chunks of the context."""
+    windows, num = scan.windows, scan.windows.num
+    ended_in, sent_in = _place(np.where(r.ok, r.finish, r.column("end")), windows), _place(r.start, windows)
+    prefilled_in = _place(np.where(np.isnan(r.first_content), r.finish, r.first_content), windows)
+
+    def count(mask: Bools, where: Ints) -> Floats:
+        return np.bincount(where[mask & (where >= 0)], minlength=num).astype(np.float64)
+
+    def add_up(values: Floats, where: Ints) -> Floats:
+        use = (where >= 0) & np.isfinite(values)
+        return np.bincount(where[use], values[use], num).astype(np.float64)
+
+    osl, isl = r.value("output_sequence_length"), r.value("input_sequence_length")
+    tokens = scan.tokens.tokens + add_up(np.where(r.num_content_chunks > 0, np.nan, osl), ended_in)
+    seconds: Floats = np.diff(windows.edges).astype(np.float64) / 1e9
+    osl_known, isl_known = not np.isnan(osl).all(), not np.isnan(isl).all()
+    ok, failed = count(r.ok, ended_in), count(r.failed, ended_in)
+    cancelled, sent = count(r.cancelled, ended_in), count(np.ones(r.num_rows, dtype=bool), sent_in)
+    attempted = count(r.attempted, ended_in)
+    nothing = np.full(num, np.nan)
+    sums: dict[str, Floats] = {
+        "request_count": ok,
+        "request_throughput": ok / seconds,
+        "completed_request_count": ok + failed,
+        "request_error_rate": _share(100 * failed, ok + failed),
+        "error_request_count": np.where(failed > 0, failed, np.nan),
+        "cancelled_request_count": np.where(cancelled > 0, cancelled, np.nan),
+        "context_overflow_count": count(r.error_kind == ErrorKind.CONTEXT_OVERFLOW, ended_in),
+        "benchmark_duration": seconds,
+        "total_osl": tokens if osl_known else nothing,
+        "output_token_throughput": tokens / seconds if osl_known else nothing,
+        "total_output_tokens": add_up(r.value("output_token_count"), ended_in) if osl_known else nothing,
+        "total_isl": add_up(isl, prefilled_in) if isl_known else nothing,
+        "input_token_throughput": add_up(isl, prefilled_in) / seconds if isl_known else nothing,
+        "total_error_isl": np.where(failed > 0, add_up(r.value("error_isl"), ended_in), np.nan),
+    }
+    for tag, mask in (("osl_mismatch_count", osl_mismatch(r)), ("usage_discrepancy_count", usage_discrepant(r))):
+        if mask is not None:
+            sums[tag] = count(mask, ended_in)
+    sums["total_token_throughput"] = sums["input_token_throughput"] + sums["output_token_throughput"]
+    for tag in METRICS:
+        if tag.startswith("total_usage_") and not np.isnan(r.value(tag.removeprefix("total_"))).all():
+            sums[tag] = add_up(r.value(tag.removeprefix("total_")), ended_in)
+    scored = _score(r, tiers, ended_in, ok, attempted, seconds)
+    if scored:
+        good = np.array([t.good for t in (row[0] for row in scored)], dtype=np.float64)
+        sums |= {
+            "good_request_count": good,
+            "goodput": good / seconds,
+            "good_request_fraction": _share(good, attempted),
+        }
+    table = _request_tables(r, ended_in, num, percentiles)
+    started = {tag: _by_window(METRICS[tag], r.value(tag), sent_in, num, percentiles) for tag in _STARTED_TAGS}
+    icl = METRICS["inter_chunk_latency"]
+    gap_stats = scan.gaps.stats(icl.unit.divisor) if r.options.streaming else [None] * num
+    out: list[Slice] = []
+    for i in range(num):
+        found: dict[str, Result] = {t: Result(METRICS[t], s[i]) for t, s in table.items() if s[i] is not None}  # type: ignore[arg-type]
+        gap = gap_stats[i]
+        if gap is not None:
+            found[icl.tag] = Result(icl, gap)
+        for tag, values in sums.items():
+            stats = scalar_stats(float(values[i]))
+            if stats is not None:
+                found[tag] = Result(METRICS[tag], stats)
+        begin, end = float(windows.edges[i]), float(windows.edges[i + 1])
+        if sweep is not None:
+            found |= _weighted(sweep.window(begin, end))
+        out.append(
+            Slice(
+                i, begin, end, not (windows.clipped and i == num - 1), int(ok[i]), int(sent[i]), int(failed[i]),
+                int(cancelled[i]), float(tokens[i]) if osl_known else None, found,
+                {tag: s for tag in _STARTED_TAGS if (s := started[tag][i]) is not None},
+                scored[i] if scored else (),
+            )
+        )  # fmt: skip
+    return tuple(out)
+
+
+def _share(part: Floats, whole: Floats) -> Floats:
+    return np.asarray(np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0))
+
+
+def _by_window(
+    metric: Metric, values: Floats, where: Ints, num: int, percentiles: Sequence[float]
+) -> list[Stats | None]:
+    use = (where >= 0) & ~np.isnan(values)
+    parts = _grouped(where[use], values[use], num)
+    return [request_stats(metric, part, percentiles) if len(part) else None for part in parts]
+
+
+def _request_tables(
+    r: MetricContext, where: Ints, num: int, percentiles: Sequence[float]
+) -> dict[str, list[Stats | None]]:
+    tables: dict[str, list[Stats | None]] = {}
+    for tag, metric in METRICS.items():
+        skip = metric.kind != "request" or not metric.is_exported
+        if skip or ("needs_streaming" in metric.flags and not r.options.streaming):
+            continue
+        values = r.value(tag)
+        if not np.isnan(values).all():
+            tables[tag] = _by_window(metric, values, where, num, percentiles)
+        r.forget(tag)
+    return tables
+
+
+def _weighted(sweep: Sweep) -> dict[str, Result]:
+    out: dict[str, Result] = {}
+    widths = sweep.widths
+    for tag, metric in METRICS.items():
+        if metric.kind == "weighted":
+            values = shown(metric, np.asarray(metric.compute(sweep), dtype=np.float64))
+            stats = weighted_stats(values, widths, equal=sweep.is_cells)
+            if stats is not None:
+                out[tag] = Result(metric, stats)
+    return out
+
+
+def _score(
+    r: MetricContext, tiers: Sequence[Tier], where: Ints, ok: Floats, attempted: Floats, seconds: Floats
+) -> list[tuple[TierResult, ...]]:
+    """Per window, every tier's result for the requests that ended in it."""
+    num = len(seconds)
+    rows: list[list[TierResult]] = [[] for _ in range(num)]
+    for tier in tiers:
+        passes = [meets(r, slo) & r.ok for slo in tier.slos]
+        good_rows = np.logical_and.reduce(passes)
+        good = np.bincount(where[good_rows & (where >= 0)], minlength=num)
+        passed = [np.bincount(where[p & (where >= 0)], minlength=num) for p in passes]
+        for i in range(num):
+            n, a, g = int(ok[i]), int(attempted[i]), int(good[i])
+            slos = tuple(
+                SloResult(s.tag, s.threshold / METRICS[s.tag].unit.divisor, int(p[i]), int(p[i]) / n if n else None)
+                for s, p in zip(tier.slos, passed, strict=True)
+            )
+            missed = [s for s in slos if s.passed < n]
+            rows[i].append(
+                TierResult(
+                    tier.name, slos, g, n, a, g / n if n else None, g / a if a else None, g / float(seconds[i]),
+                    min(missed, key=lambda s: s.passed).tag if missed else None,
+                )
+            )  # fmt: skip
+    return [tuple(row) for row in rows] if tiers else []
