@@ -92,6 +92,7 @@ pub enum FaultKind {
     /// Something that cannot be parsed, see `what`.
     Malformed,
     /// An error object under status 200, see `as`.
+    #[serde(rename = "error_in_200")]
     ErrorIn200,
     /// A reply without output, see `leaves`.
     Empty,
