@@ -28,7 +28,6 @@ __all__ = [
     "GapPool",
     "LagPool",
     "RowFacts",
-    "TokenWindows",
     "content_pieces",
     "scan",
     "scan_rows",
@@ -79,7 +78,14 @@ class ContentPiece:
         return self.offsets - np.arange(len(self.offsets))
 
     def tokens(self, tokens_by_row: Floats) -> Floats:
-        """(c,) tokens in each chunk: the row's tokens in proportion to text bytes; evenly if no chunk has text."""
+        """(c,) tokens in each chunk: the row's tokens in proportion to text bytes; evenly if no chunk has text.
+
+        Kept for the last `tokens_by_row`, which several accumulators share.
+        """
+        kept = self.__dict__.get("_tokens")
+        if kept is not None and kept[0] is tokens_by_row:
+            found: Floats = kept[1]
+            return found
         starts = self.offsets[:-1]
         total = np.add.reduceat(self.text_bytes, starts)
         row_tokens = np.nan_to_num(tokens_by_row[self.rows])
@@ -88,6 +94,7 @@ class ContentPiece:
         tokens: Floats = self.text_bytes * np.repeat(factor, self.counts)
         if even.any():
             tokens += np.repeat(np.where(even, row_tokens / self.counts, 0.0), self.counts)
+        self.__dict__["_tokens"] = (tokens_by_row, tokens)
         return tokens
 
 
@@ -314,35 +321,6 @@ class LagPool:
         index = int(np.searchsorted(np.cumsum(self._bins), p / 100 * (self.count - 1), side="right"))
         edges = (np.array([index, index + 1], dtype=np.int32) << 16).view(np.float32)
         return 0.0 if index == 0 else min(float(edges.mean(dtype=np.float64)), float(self.largest))
-
-
-@dataclass
-class TokenWindows:
-    """Tokens and chunks that arrived in each window [edges[k], edges[k + 1]); `edges` ascending int64 ns, equal widths but the last.
-
-    Chunks before the first or after the last edge are not counted, one on the last edge is in the last window.
-    """
-
-    edges: Ints
-    tokens_by_row: Floats
-    tokens: Floats = field(init=False)
-    chunks: Ints = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.tokens = np.zeros(len(self.edges) - 1)
-        self.chunks = np.zeros(len(self.edges) - 1, dtype=np.int64)
-
-    def add(self, piece: ContentPiece) -> None:
-        num = len(self.tokens)
-        width = int(self.edges[1] - self.edges[0])
-        index = (piece.stamps - self.edges[0]) // width
-        inside = (piece.stamps >= self.edges[0]) & (piece.stamps <= self.edges[-1])
-        index = np.minimum(index, num - 1)
-        tokens = piece.tokens(self.tokens_by_row)
-        if not inside.all():
-            index, tokens = index[inside], tokens[inside]
-        self.tokens += np.bincount(index, tokens, num)
-        self.chunks += np.bincount(index, minlength=num)
 
 
 @dataclass(frozen=True)

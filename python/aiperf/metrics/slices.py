@@ -19,7 +19,7 @@ import numpy as np
 
 from aiperf.errors import ErrorKind
 from aiperf.metrics import METRICS, Bools, Floats, Ints, Metric
-from aiperf.metrics.chunks import ContentPiece, TokenWindows
+from aiperf.metrics.chunks import ContentPiece
 from aiperf.metrics.context import MetricContext
 from aiperf.metrics.goodput import SloResult, Tier, TierResult, meets
 from aiperf.metrics.measure import Result, Results, request_stats, shown
@@ -34,6 +34,8 @@ MAX_SLICES: Final = 100_000
 _EXACT_GAPS: Final = 4_000_000
 _GAP_SHIFT: Final = 15
 """Float32 bits dropped: 8 bits of mantissa stay, percentiles of gaps within 0.2 % when there are too many to keep."""
+_GAP_BINS: Final = (int(np.float32(2**40).view(np.int32)) >> _GAP_SHIFT) + 1
+"""Bins up to 2⁴⁰ ns (18 minutes); longer gaps are counted in the last one."""
 _STARTED_TAGS: Final = ("time_to_first_token", "inter_token_latency", "request_latency")
 
 
@@ -96,36 +98,66 @@ def slice_edges(r: MetricContext, width_ns: int) -> Windows | None:
 
 
 @dataclass
-class WindowGaps:
-    """Gaps by the window of the later chunk: kept up to four million, in histograms beyond."""
+class WindowScan:
+    """Tokens and gaps by window, from the pass over the chunks.
+
+    A chunk is in the window of its stamp (one on the last edge is in the last window), a gap in that of its later chunk.
+    Gaps are kept up to four million, in a histogram per window beyond.
+    """
 
     windows: Windows
+    tokens_by_row: Floats
     exact: bool
+    tokens: Floats = field(init=False)
     _index: list[Ints] = field(default_factory=list)
     _gaps: list[Floats] = field(default_factory=list)
     _bins: Ints | None = None
 
+    def __post_init__(self) -> None:
+        self.tokens = np.zeros(self.windows.num)
+
+    @classmethod
+    def over(cls, r: MetricContext, windows: Windows) -> WindowScan:
+        chunks = float(np.nansum(r.num_content_chunks))
+        return cls(windows, r.value("output_sequence_length"), chunks <= _EXACT_GAPS)
+
     def add(self, piece: ContentPiece) -> None:
-        gaps = piece.gaps
-        if not len(gaps):
+        edges, num = self.windows.edges, self.windows.num
+        low, high = int(piece.stamps.min()), int(piece.stamps.max())
+        if high < edges[0] or low > edges[-1]:
             return
-        edges = self.windows.edges
-        last = np.delete(piece.stamps, piece.offsets[:-1])
-        index = np.clip((last - edges[0]) // (edges[1] - edges[0]), 0, self.windows.num - 1)
-        inside = (last >= edges[0]) & (last <= edges[-1])
-        if not inside.all():
-            index, gaps = index[inside], gaps[inside]
+        stamps, tokens, gaps = piece.stamps, piece.tokens(self.tokens_by_row), piece.gaps
+        width = int(edges[1] - edges[0])
+        # Pieces are rows in order of time: they touch few windows, often one, and the tables are only added to there.
+        first = max((low - int(edges[0])) // width, 0)
+        last = min((high - int(edges[0])) // width, num - 1)
+        inside = low >= edges[0] and high <= edges[-1]
+        if inside and first >= last:
+            index = np.zeros(len(stamps), dtype=np.int64)
+        else:
+            index = np.minimum((stamps - (edges[0] + first * width)) // width, last - first)
+        later = np.delete(index, piece.offsets[:-1])
+        if not inside:
+            use = (stamps >= edges[0]) & (stamps <= edges[-1])
+            gap_use = np.delete(use, piece.offsets[:-1])
+            index, tokens, later, gaps = index[use], tokens[use], later[gap_use], gaps[gap_use]
+        if len(index):
+            self.tokens[first : last + 1] += np.bincount(index, tokens, last - first + 1)
+        if len(gaps):
+            self._add_gaps(later, gaps, first, last)
+
+    def _add_gaps(self, index: Ints, gaps: Ints, first: int, last: int) -> None:
         if self.exact:
-            self._index.append(index)
+            self._index.append(index + first)
             self._gaps.append(gaps.astype(np.float64))
             return
-        bits = np.maximum(gaps, 0).astype(np.float32).view(np.int32) >> _GAP_SHIFT
-        wide = int(np.float32(2**62).view(np.int32)) >> _GAP_SHIFT
+        bits = np.clip(gaps, 0, 2**40).astype(np.float32).view(np.int32) >> _GAP_SHIFT
         if self._bins is None:
-            self._bins = np.zeros(self.windows.num * wide, dtype=np.int64)
-        self._bins += np.bincount(index * wide + bits, minlength=len(self._bins))
+            self._bins = np.zeros((self.windows.num, _GAP_BINS), dtype=np.int64)
+        found = np.bincount(index * _GAP_BINS + bits, minlength=(last - first + 1) * _GAP_BINS)
+        self._bins[first : last + 1] += found.reshape(-1, _GAP_BINS)
 
-    def stats(self, divisor: float) -> list[Stats | None]:
+    def gap_stats(self, divisor: float) -> list[Stats | None]:
         """Per window, in ns / divisor."""
         num = self.windows.num
         if self.exact:
@@ -135,11 +167,10 @@ class WindowGaps:
             return [compute_stats(part) for part in _grouped(index, gaps, num)]
         if self._bins is None:
             return [None] * num
-        table = self._bins.reshape(num, -1)
-        values = (np.arange(table.shape[1] + 1, dtype=np.int32) << _GAP_SHIFT).view(np.float32).astype(np.float64)
+        values = (np.arange(_GAP_BINS + 1, dtype=np.int32) << _GAP_SHIFT).view(np.float32).astype(np.float64)
         middles = (values[:-1] + values[1:]) / 2 / divisor
         middles[0] = 0.0
-        return [_binned_stats(row, middles) for row in table]
+        return [_binned_stats(row, middles) for row in self._bins]
 
 
 def _binned_stats(counts: Ints, middles: Floats) -> Stats | None:
@@ -162,24 +193,6 @@ def _grouped(index: Ints, values: Floats, num: int) -> list[Floats]:
     order = np.argsort(index, kind="stable")
     cuts = np.searchsorted(index[order], np.arange(1, num))
     return np.split(values[order], cuts)
-
-
-@dataclass(frozen=True)
-class WindowScan:
-    """The accumulators that a set of windows needs from the pass over the chunks."""
-
-    windows: Windows
-    tokens: TokenWindows
-    gaps: WindowGaps
-
-    @classmethod
-    def over(cls, r: MetricContext, windows: Windows) -> WindowScan:
-        chunks = float(np.nansum(r.num_content_chunks))
-        return cls(
-            windows,
-            TokenWindows(windows.edges, r.value("output_sequence_length")),
-            WindowGaps(windows, chunks <= _EXACT_GAPS),
-        )
 
 
 def slice_windows(r: MetricContext, width_ns: int) -> WindowScan | None:
@@ -217,7 +230,7 @@ def build_windows(
         return np.bincount(where[use], values[use], num).astype(np.float64)
 
     osl, isl = r.value("output_sequence_length"), r.value("input_sequence_length")
-    tokens = scan.tokens.tokens + add_up(np.where(r.num_content_chunks > 0, np.nan, osl), ended_in)
+    tokens = scan.tokens + add_up(np.where(r.num_content_chunks > 0, np.nan, osl), ended_in)
     seconds: Floats = np.diff(windows.edges).astype(np.float64) / 1e9
     osl_known, isl_known = not np.isnan(osl).all(), not np.isnan(isl).all()
     ok, failed = count(r.ok, ended_in), count(r.failed, ended_in)
@@ -258,7 +271,7 @@ def build_windows(
     table = _request_tables(r, ended_in, num, percentiles)
     started = {tag: _by_window(METRICS[tag], r.value(tag), sent_in, num, percentiles) for tag in _STARTED_TAGS}
     icl = METRICS["inter_chunk_latency"]
-    gap_stats = scan.gaps.stats(icl.unit.divisor) if r.options.streaming else [None] * num
+    gap_stats = scan.gap_stats(icl.unit.divisor) if r.options.streaming else [None] * num
     out: list[Slice] = []
     for i in range(num):
         found: dict[str, Result] = {t: Result(METRICS[t], s[i]) for t, s in table.items() if s[i] is not None}  # type: ignore[arg-type]

@@ -205,7 +205,7 @@ def summarise(columns: Columns, options: SummaryOptions | None = None) -> Summar
     slice_scan = slice_windows(r, o.slice_ns) if o.slice_ns else None
     part_scan = _steady_scan(r, steady)
     scans = [s for s in (slice_scan, part_scan) if s is not None]
-    sweep = scan_context(r, [a for s in scans for a in (s.tokens, s.gaps)], o.stall_ns)
+    sweep = scan_context(r, scans, o.stall_ns)
 
     whole = measure(r, sweep, percentiles)
     slices = build_windows(r, sweep, slice_scan, o.tiers) if slice_scan is not None else ()

@@ -109,8 +109,9 @@ class FlowAccumulator:
         steps = -rate
         steps[:-1] += np.where(first[1:], 0.0, rate[1:])
         if self.rate_cells is not None and self.token_cells is not None:
-            self.rate_cells.add(stamps, steps)
-            self.token_cells.add(stamps, tokens)
+            cell, left = self.rate_cells.place(stamps)
+            self.rate_cells.add_at(cell, left, steps)
+            self.token_cells.add_at(cell, left, tokens)
             return
         self.times.append(stamps)
         self.rate_steps.append(steps)
@@ -135,15 +136,20 @@ class Cells:
     def width(self) -> float:
         return (self.end - self.begin) / self.num
 
-    def add(self, times: Floats | Ints, steps: Floats) -> None:
-        """Steps at times; those after `end` never matter, those before `begin` hold from the start."""
-        position = np.clip((times - self.begin) / self.width, 0.0, float(self.num))
-        cell = np.minimum(position.astype(np.int64), self.num - 1)
+    def place(self, times: Floats | Ints) -> tuple[Ints, Floats]:
+        """(cell of each time, share of the cell after it); times before `begin` are at it, the share at or after `end` is 0."""
+        position = np.asarray((times - self.begin) * (1 / self.width), dtype=np.float64)
+        np.clip(position, 0.0, float(self.num), out=position)
+        cell = position.astype(np.int64)
+        np.minimum(cell, self.num - 1, out=cell)
+        return cell, cell + 1 - position
+
+    def add_at(self, cell: Ints, left: Floats, steps: Floats) -> None:
         self.steps += np.bincount(cell, steps, self.num)
-        self.rest += np.bincount(cell, steps * (cell + 1 - position), self.num)
-        late = position >= self.num
-        if late.any():
-            self.steps[-1] -= steps[late].sum()
+        self.rest += np.bincount(cell, steps * left, self.num)
+
+    def add(self, times: Floats | Ints, steps: Floats) -> None:
+        self.add_at(*self.place(times), steps)
 
     def levels(self) -> Floats:
         """(cells,) mean level of each cell."""
