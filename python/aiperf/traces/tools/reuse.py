@@ -131,7 +131,8 @@ def compute_reuse(table: TraceTable) -> Reuse:
     some = blocks > 0
     hits = np.zeros(len(order), np.int64)
     if some.any():
-        hits[some] = np.add.reduceat(prev >= 0, offsets[:-1][some], dtype=np.int64)
+        # In int32: numpy widens the whole input to the type of the sum.
+        hits[some] = np.add.reduceat((prev >= 0).view(np.int8), offsets[:-1][some], dtype=np.int32)
     full = np.minimum(blocks, length // size)
     has = full > 0
     introduced = np.zeros(len(order), np.bool_)
@@ -225,6 +226,7 @@ def stack_distances(reuse: Reuse) -> Distances:
     starts = starts[:-1]
     starts[1:] |= reuse.prev[1:] != reuse.prev[:-1]
     begin = np.flatnonzero(starts)
+    del starts
     length = np.diff(np.append(begin, len(reuse.prev)))
     request = (np.searchsorted(reuse.offsets, begin, side="right") - 1).astype(np.int32)
     q = reuse.prev[begin]
@@ -238,25 +240,22 @@ def _dominance(q: NDArray[np.int32], weight: Ints) -> Ints:
     """(n,) out[i] = Σ weight[j] over j < i with q[j] ≤ q[i]; runs of one request fall in q, so none counts another."""
     n = len(q)
     out = np.zeros(n, np.int64)
-    order = np.argsort(q, kind="stable").astype(np.int64)
+    order = np.argsort(q, kind="stable").astype(np.int32)
+    place = np.arange(n, dtype=np.int32)
     for bit in reversed(range(max(n - 1, 0).bit_length())):
-        # `order` holds blocks of 2^(bit+1) consecutive runs, each sorted by q: those of a block's left half count for
-        # the right half's behind them. Then each block is split in its halves, the order by q kept.
-        right = (order >> bit) & 1 == 1
-        left_sum = np.cumsum(np.where(right, 0, weight[order]))
-        block = order >> (bit + 1)
-        first = np.flatnonzero(np.diff(block, prepend=-1))
-        sizes = np.diff(np.append(first, n))
-        base = np.repeat(left_sum[first] - np.where(right[first], 0, weight[order[first]]), sizes)
-        out[order[right]] += (left_sum - base)[right]
-        begin = np.repeat(first, sizes)
-        rank_left = np.cumsum(~right) - 1
-        rank_left -= np.repeat(rank_left[first] + right[first], sizes) - 0
-        num_left = np.repeat(np.add.reduceat(~right, first, dtype=np.int64), sizes)
-        place = np.where(right, begin + num_left + (np.arange(n) - begin - (rank_left + 1)), begin + rank_left)
-        split = np.empty_like(order)
-        split[place] = order
-        order = split
+        # Runs 0 … 2^(bit+1) − 1 stand in the first as many places of `order`, sorted by q, and so on. In each such block
+        # the runs of the left half count for those of the right half behind them; then the halves are parted, sorted still.
+        is_right = (order >> bit) & 1 == 1
+        right = order[is_right]
+        left_sum = np.zeros(n + 1, np.int64)
+        np.cumsum(np.where(is_right, 0, weight[order]), out=left_sum[1:])
+        at = place[is_right]
+        out[right] += left_sum[at] - left_sum[at >> (bit + 1) << (bit + 1)]
+        parted = np.empty_like(order)
+        in_right = (place >> bit) & 1 == 1
+        parted[in_right] = right
+        parted[~in_right] = order[~is_right]
+        order = parted
     return out
 
 
@@ -290,14 +289,14 @@ def infer_turns(reuse: Reuse) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     conversation = np.arange(num, dtype=np.int32)
     parent = np.full(num, -1, np.int32)
     # Views, not lists: read and written one by one at a list's speed, at an eighth of its memory.
-    parents, turns, groups = memoryview(parent), memoryview(turn), memoryview(conversation)
-    hits, full = memoryview(reuse.hits.astype(np.int32)), memoryview(reuse.full.astype(np.int32))
-    introduced = memoryview(reuse.introduced)
+    parents, turns, groups = parent.data, turn.data, conversation.data
+    hits, full = reuse.hits.astype(np.int32).data, reuse.full.astype(np.int32).data
+    introduced = reuse.introduced.data
     deepest = np.where(
         reuse.hits > 0, reuse.prev[np.maximum(reuse.offsets[:-1] + reuse.hits - 1, 0)] if len(reuse.prev) else -1, -1
     )
     # Each request's ancestor depends on its ancestors': a loop.
-    for r, q in enumerate(memoryview(deepest.astype(np.int32))):
+    for r, q in enumerate(deepest.astype(np.int32).data):
         p = q
         while p >= 0 and (full[p] > hits[r] or full[p] < 2 or not introduced[p]):
             p = parents[p]
