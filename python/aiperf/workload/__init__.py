@@ -9,11 +9,10 @@ import hashlib
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from aiperf import _core
 from aiperf.config.model import Config
 from aiperf.endpoints import BodyOptions, Endpoint, load_endpoint
 from aiperf.errors import ConfigError, Note, Problem
@@ -24,6 +23,9 @@ from aiperf.workload.plan import UNKNOWN, PlanOptions, PlanTables, build_block_p
 from aiperf.workload.synthetic import CACHE_BUST_TOKENS, build_synthetic_plan, synthetic_options
 from aiperf.workload.tokenizer import Tokenizer
 from aiperf.workload.vocabulary import EncodedText
+
+if TYPE_CHECKING:
+    from aiperf import _core
 
 __all__ = ["Workload", "build_workload", "seed_of"]
 
@@ -89,7 +91,8 @@ def build_workload(
     sampling: Literal["sequential", "random", "shuffle"] = "sequential"
     if found is None:
         options = synthetic_options(config, system_prompt)
-        tokens = int(tokenizer.count([system_prompt])[0]) if system_prompt else 0
+        lead = "\n\n" if options.cache_bust == "system_prefix" else ""
+        tokens = int(tokenizer.count([lead + system_prompt])[0]) if system_prompt else 0
         plan = build_synthetic_plan(options, endpoint, plan_options, rng, tokens)
         kind = "synthetic"
         if options.entries is not None:

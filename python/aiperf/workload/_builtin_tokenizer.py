@@ -27,7 +27,7 @@ class BuiltinTokenizer:
         return list(_core.builtin_encode(text))
 
     def decode(self, ids: Sequence[int]) -> str:
-        return _core.builtin_decode(list(ids))
+        return str(_core.builtin_decode(list(ids)))
 
     def apply_chat_template(self, messages: Sequence[ChatMessage]) -> int | None:  # noqa: ARG002 - the protocol's signature
         return None

@@ -14,6 +14,7 @@ import json
 import socket
 import ssl
 import threading
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from aiperf.workload.tokenizer import ChatMessage, ServerAddress
 
 __all__ = ["ServerTokenizer"]
 
-_THREADS = 16
+_THREADS = 8
 _RUN_BYTES = 12_000
 """Longest text in one call for the vocabulary, bytes: some servers refuse more tokens than their context has."""
 _MAX_HEADS_ASKED = 1024
@@ -43,14 +44,16 @@ class _Tokens:
 
 
 class ServerTokenizer:
-    """One call per text, on 16 connections. EndpointError if the server has no `/tokenize` or stops answering it."""
+    """One call per text, by 8 threads. EndpointError if the server has no `/tokenize` or stops answering it."""
 
     name = "server"
     provenance = "server tokenize"
 
     def __init__(self, address: ServerAddress) -> None:
         self._address = address
-        self._local = threading.local()
+        self._idle: deque[http.client.HTTPConnection] = deque()
+        """Connections kept while a batch is asked for (`append` and `pop` are atomic)."""
+        self._keeps = False
         self._form: str | None = None
         self._form_lock = threading.Lock()
         self._fingerprint: str | None = None
@@ -168,29 +171,43 @@ class ServerTokenizer:
         if len(texts) <= 1:
             return [self._ask(t) for t in texts]
         head = self._ask(texts[0])
-        with ThreadPoolExecutor(_THREADS) as pool:
-            return [head, *pool.map(self._ask, texts[1:])]
+        self._keeps = self._form != "llama.cpp"  # its few server threads each wait for a kept connection: others starve
+        try:
+            with ThreadPoolExecutor(_THREADS) as pool:
+                return [head, *pool.map(self._ask, texts[1:])]
+        finally:
+            self._keeps = False
+            while self._idle:
+                self._idle.pop().close()
 
     def _post(self, path: str, body: dict[str, object]) -> object:
         url = urlsplit(self._address.url if "://" in self._address.url else f"http://{self._address.url}")
         is_unix = self._address.url.startswith("unix:")
         full = path if is_unix else url.path.rstrip("/").removesuffix("/v1") + path
         headers = {"Content-Type": "application/json", **dict(self._address.headers)}
+        if not self._keeps:
+            headers["Connection"] = "close"
         data = json.dumps(body, ensure_ascii=False).encode()
         for attempt in (0, 1):
-            connection = self._connection(url, is_unix=is_unix)
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                connection = self._connect(url, is_unix=is_unix)
             try:
                 connection.request("POST", full, data, headers)
                 reply = connection.getresponse()
                 content = reply.read()
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
-                self._local.connection = None
                 if attempt == 1 or not isinstance(error, (http.client.HTTPException, ConnectionError)):
                     hint = "check `--url`, or choose another tokenizer: `builtin`, a hub name or a folder"
                     reason = str(error) or type(error).__name__
                     raise EndpointError(f"cannot ask `{self._address.url}{path}`: {reason}", hint) from error
                 continue
+            if self._keeps:
+                self._idle.append(connection)
+            else:
+                connection.close()
             if reply.status != 200:
                 text = content[:200].decode("utf-8", "replace")
                 raise EndpointError(f"`{path}` of the server answers HTTP {reply.status}: {text}", _HINT)
@@ -201,10 +218,7 @@ class ServerTokenizer:
             return parsed
         raise AssertionError  # the loop returns or raises
 
-    def _connection(self, url: SplitResult, *, is_unix: bool) -> http.client.HTTPConnection:
-        kept: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
-        if kept is not None:
-            return kept
+    def _connect(self, url: SplitResult, *, is_unix: bool) -> http.client.HTTPConnection:
         timeout = self._address.timeout_s
         made: http.client.HTTPConnection
         if is_unix:
@@ -219,7 +233,6 @@ class ServerTokenizer:
             made = http.client.HTTPSConnection(url.hostname or "", url.port, timeout=timeout, context=context)
         else:
             made = http.client.HTTPConnection(url.hostname or "", url.port, timeout=timeout)
-        self._local.connection = made
         return made
 
 

@@ -10,16 +10,18 @@ import hashlib
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aiperf import _core
 from aiperf.endpoints import BodyOptions, Endpoint
 from aiperf.errors import DatasetError
 from aiperf.session import Message, Part, Reply, Session, Synthetic, Turn
 from aiperf.workload.body import Template, Templates, escape
+
+if TYPE_CHECKING:
+    from aiperf import _core
 
 __all__ = [
     "LEADING_SPACE",
@@ -89,6 +91,8 @@ class PlanTables:
         return len(self.session_ids)
 
     def to_core(self) -> _core.Plan:
+        from aiperf import _core
+
         return _core.Plan(dict(self.columns), self.literals, self.session_ids)
 
     def digest(self) -> str:
@@ -167,7 +171,7 @@ class _Builder:
             own = [gap for m in turn.messages for gap in self._gaps(m, base)]
             self._write_row(template, [*filled, *own], turn, base)
             begins = k == 0 or turn.fresh or turn.payload is not None
-            self._plan_tokens(row, turn, [*opening, *own] if begins else own, begins=begins)
+            self._plan_tokens(row, turn, opening if begins else [], own, begins=begins)
             self.session.append(number)
             self.at_ns.append(-1 if turn.at_ns is None else turn.at_ns)
             self.delay_ns.append(turn.delay_ns)
@@ -246,20 +250,25 @@ class _Builder:
             self.seg_b.extend(b)
         self.seg_offsets.append(len(self.seg_kind))
 
-    def _plan_tokens(self, row: int, turn: Turn, gaps: Sequence[_Segments], *, begins: bool) -> None:
-        """`gaps`: what this turn adds to the conversation; `begins`: there is none before it."""
+    def _plan_tokens(
+        self, row: int, turn: Turn, opening: Sequence[_Segments], own: Sequence[_Segments], *, begins: bool
+    ) -> None:
+        """`opening`, `own`: the system message and the turn's messages; `begins`: nothing of a conversation before it."""
         self.begins.append(begins)
         self.given.append(turn.isl is not None)
-        if turn.isl is not None:
-            self.isl.append(turn.isl)
-            return
-        self.isl.append(sum([gap[3] for gap in gaps]))
+        texts: list[str] = []
         if turn.payload is not None:
-            texts = _texts_of(turn.payload)
+            planned, texts = turn.isl or 0, [] if turn.isl is not None else _texts_of(turn.payload)
         elif "messages" in turn.extra:  # messages sent as they are, over the body's own
-            texts = _texts_of(turn.extra)
+            planned, texts = turn.isl or 0, [] if turn.isl is not None else _texts_of(turn.extra)
+        elif turn.isl is not None:
+            planned = turn.isl + sum([gap[3] for gap in opening])
+            texts = [text for gap in opening for text in gap[4]]
         else:
+            gaps = [*opening, *own]
+            planned = sum([gap[3] for gap in gaps])
             texts = [text for gap in gaps for text in gap[4]]
+        self.isl.append(planned)
         self.texts.extend(texts)
         self.text_rows.extend([row] * len(texts))
 

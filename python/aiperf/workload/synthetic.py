@@ -235,7 +235,10 @@ def _fixed_texts(
         seed = int(rng.integers(1 << 63, dtype=np.uint64))
         shared = _Text(((SegmentKind.FIXED, seed, o.shared_system_tokens),), o.shared_system_tokens)
     if bust is not None and o.cache_bust == "system_prefix":
-        shared = bust if shared is None else _joined(bust, _BREAK, shared)
+        if shared is None:
+            shared = bust
+        else:
+            shared = _joined(bust, shared) if o.system_prompt is None else _joined(bust, _BREAK, shared)
     elif bust is not None and o.cache_bust == "system_suffix":
         shared = bust if shared is None else _joined(shared, bust)
     context = None

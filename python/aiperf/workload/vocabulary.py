@@ -12,15 +12,17 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aiperf import _core
 from aiperf.errors import ConfigError, Note, Problem
 from aiperf.workload.cache import cached_bytes
 from aiperf.workload.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from aiperf import _core
 
 __all__ = [
     "EncodedText",
@@ -62,6 +64,8 @@ class VocabularyTables:
     """Words of exactly one token, both behind a space and at the beginning of a text; most frequent first."""
 
     def to_core(self) -> _core.Vocabulary:
+        from aiperf import _core
+
         return _core.Vocabulary(list(self.words), self.counts, self.stream, self.heads)
 
 
@@ -150,7 +154,7 @@ def find_mismatch(tokenizer: Tokenizer, source: TextSource, seed: int = 0) -> st
 class EncodedText:
     """The slow way, for tokenizers whose counts do not add up: a window of the corpus is encoded and trimmed until it fits.
 
-    Not exact in every case: where no text of a length is found in 12 tries, the nearest one stays.
+    Shorter than asked for by what no short word can fill, in the rare case.
     """
 
     def __init__(self, tokenizer: Tokenizer, style: Literal["prose", "words"] = "prose") -> None:
@@ -165,24 +169,58 @@ class EncodedText:
         return b" " + self._made[key] if leading_space else self._made[key]
 
     def _make(self, seed: int, tokens: int) -> bytes:
+        """The longest window that is not too long, found by interpolation, and short words to fill up."""
         rng = np.random.default_rng(seed)
         start = int(rng.integers(len(self._stream)))
-        size = max(1, int(tokens * 0.8))
-        best, miss = "", tokens
-        low, high = 0, 0
-        for _ in range(12):
-            window = self._stream[np.arange(start, start + size) % len(self._stream)]
-            text = " ".join([self._words[int(i)] for i in window])
-            got = int(self._tokenizer.count([text])[0])
-            if abs(got - tokens) < miss or not best:
-                best, miss = text, abs(got - tokens)
-            if got == tokens:
+
+        def window(size: int) -> str:
+            return " ".join(
+                [self._words[int(i)] for i in self._stream[np.arange(start, start + size) % len(self._stream)]]
+            )
+
+        best, got = "", 0
+        low, high, size = 0, 2 * tokens + 8, max(1, int(tokens * 0.8))
+        while low < high:
+            text = window(size)
+            count = int(self._tokenizer.count([text])[0])
+            if count > tokens:
+                high = size - 1
+            else:
+                best, got, low = text, count, size
+            if count == tokens:
                 break
-            low, high = (max(low, size), high) if got < tokens else (low, size)
-            size = max(1, (low + high) // 2 if high else size + max(1, int((tokens - got) * 0.8)))
-            if high and high - low <= 1:  # between two words: begin elsewhere
-                start, low, high = int(rng.integers(len(self._stream))), 0, 0
-        return best.encode()
+            step = size + int((tokens - count) * 0.8)
+            size = min(max(step, low + 1), high)
+        fillers = [_FILLERS[int(i)] for i in rng.permutation(len(_FILLERS))]
+        while got < tokens:
+            tries = [f"{best} {word}" if best else word for word in fillers]
+            counts = self._tokenizer.count(tries)
+            fits = np.flatnonzero(counts == got + 1)
+            if not fits.size:
+                break
+            best, got = tries[int(fits[0])], got + 1
+            fillers = [*fillers[int(fits[0]) + 1 :], *fillers[: int(fits[0]) + 1]]
+        return (best or fillers[0]).encode()
+
+
+_FILLERS = (
+    "and",
+    "he",
+    "it",
+    "we",
+    "all",
+    "now",
+    "so",
+    "they",
+    "day",
+    "man",
+    "one",
+    "then",
+    "also",
+    "king",
+    "people",
+    "house",
+)
 
 
 def text_source(

@@ -17,7 +17,9 @@ def mix64(seed: int) -> int:
 
 
 class ReferenceVocabulary:
-    def __init__(self, words: Sequence[bytes], counts: Sequence[int], stream: Sequence[int], heads: Sequence[int]) -> None:
+    def __init__(
+        self, words: Sequence[bytes], counts: Sequence[int], stream: Sequence[int], heads: Sequence[int]
+    ) -> None:
         self._words = [bytes(w) for w in words]
         self._counts = [int(c) for c in counts]
         self._stream = [int(i) for i in stream]

@@ -1,0 +1,94 @@
+"""Lengths follow AIPerf's laws."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aiperf.errors import ConfigError
+from aiperf.workload.lengths import NormalLengths, Pair, UniformLengths, parse_pairs
+
+
+def rng() -> np.random.Generator:
+    return np.random.default_rng(1)
+
+
+@pytest.mark.parametrize(("mean", "length"), [(550, 550), (0.2, 1), (2.5, 2), (3.5, 4), (7.6, 8)])
+def test_without_deviation_the_mean_is_rounded(mean: float, length: int):
+    isl, osl = NormalLengths(mean).draw(4, rng())
+    assert isl.tolist() == [length] * 4
+    assert osl is None
+
+
+def test_normal_lengths_follow_their_law():
+    isl, osl = NormalLengths(1000, 100, 500, 50).draw(20_000, rng())
+    assert osl is not None
+    assert isl.mean() == pytest.approx(1000.5, abs=3)  # rounded up: + 0.5 on average
+    assert osl.std() == pytest.approx(50, rel=0.03)
+
+
+@given(st.floats(0.1, 20), st.floats(0, 50))
+def test_lengths_are_at_least_one(mean: float, stddev: float):
+    assert NormalLengths(mean, stddev).draw(50, rng())[0].min() >= 1
+
+
+@pytest.mark.parametrize(
+    ("style", "ratio", "low", "high"),
+    [("vllm", 0.25, 75, 125), ("sglang", 0.25, 25, 100), ("vllm", 1.0, 1, 200), ("sglang", 0, 1, 100)],
+)
+def test_range_ratio_reaches_both_bounds(style: str, ratio: float, low: int, high: int):
+    law = UniformLengths(100, 100, ratio, style)  # type: ignore[arg-type]
+    isl, osl = law.draw(20_000, rng())
+    assert osl is not None
+    assert (isl.min(), isl.max()) == (low, high)
+    assert (osl.min(), osl.max()) == (low, high)
+
+
+PAIRS = (Pair(256, 10, 128, 5, 40), Pair(512, 20, 256, 10, 60))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "256|10,128|5:40;512|20,256|10:60",
+        " 256|10 , 128|5 : 40 ; 512|20,256|10:60; ",
+        "[(256|10,128|5):40,(512|20,256|10):60]",
+        "[(256|10, 128|5):40, (512|20, 256|10):60]",
+        (
+            '{"pairs": [{"isl": 256, "isl_stddev": 10, "osl": 128, "osl_stddev": 5, "prob": 40},'
+            ' {"isl": 512, "isl_stddev": 20, "osl": 256, "osl_stddev": 10, "prob": 60}]}'
+        ),
+    ],
+)
+def test_three_spellings_of_a_distribution_are_one(text: str):
+    assert parse_pairs(text).pairs == PAIRS
+
+
+def test_deviations_may_be_left_out():
+    assert parse_pairs("128,64:25;512,128:50;1024,256:25").pairs[0] == Pair(128, 0, 64, 0, 25)
+
+
+def test_pairs_are_drawn_by_their_shares_and_together():
+    isl, osl = parse_pairs("100,10:25;200,20:75").draw(20_000, rng())
+    assert osl is not None
+    assert np.array_equal(isl, osl * 10)
+    assert (isl == 200).mean() == pytest.approx(0.75, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("128,64:25;512,128:50", "75 %"),
+        ("128:100", "not a pair"),
+        ("a,b:100", "not a pair"),
+        ("{", "JSON"),
+        ('{"pairs": [{"isl": 1}]}', "JSON"),
+        ("0,5:100", "more than 0"),
+        ("", "0 %"),
+    ],
+)
+def test_what_is_no_distribution_is_refused(text: str, message: str):
+    with pytest.raises(ConfigError, match=message):
+        parse_pairs(text)

@@ -1,0 +1,269 @@
+"""A plan's bodies are what the endpoint says, part by part; its columns say what is planned."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from words_tokenizer import WordsTokenizer
+from workload_reference import ReferenceVocabulary
+
+from aiperf.endpoints import BodyOptions, load_endpoint
+from aiperf.errors import DatasetError
+from aiperf.session import Message, Part, Reply, Session, Stamp, Synthetic, Turn
+from aiperf.workload.inputs import inputs_json, render_body, with_text
+from aiperf.workload.plan import LEADING_SPACE, UNKNOWN, PlanOptions, PlanTables, SegmentKind, build_plan
+
+SOURCE = ReferenceVocabulary([b"a", b"be", b"sea", b"deed"], [1, 1, 1, 1], [0, 2, 3, 1], [0, 1, 2])
+COUNT = WordsTokenizer().count
+
+
+def options(**more: object) -> PlanOptions:
+    fields: dict[str, object] = {"models": ("m",), "body": BodyOptions(model="", streaming=True), **more}
+    return PlanOptions(**fields)  # type: ignore[arg-type]
+
+
+def user(*parts: Part) -> Message:
+    return Message("user", parts)
+
+
+def plan_of(*sessions: Session, endpoint: str = "chat", **more: object) -> PlanTables:
+    return build_plan(sessions, load_endpoint(endpoint), options(**more), COUNT)
+
+
+def body(plan: PlanTables, row: int = 0) -> dict[str, object]:
+    found: dict[str, object] = json.loads(render_body(plan, row, SOURCE))
+    return found
+
+
+def contents(plan: PlanTables, row: int = 0) -> list[object]:
+    messages = body(plan, row)["messages"]
+    assert isinstance(messages, list)
+    return [m["content"] for m in messages]
+
+
+def test_chat_body_has_its_fields_in_aiperfs_order():
+    plan = plan_of(Session("a", (Turn((user("hi"),), osl=7),)))
+    expected = (
+        b'{"messages":[{"role":"user","content":"hi"}],"model":"m","stream":true,"max_completion_tokens":7,'
+        b'"stream_options":{"include_usage":true}}'
+    )
+    assert render_body(plan, 0, SOURCE) == expected
+
+
+@given(
+    texts=st.lists(st.text(max_size=20), min_size=1, max_size=4),
+    system=st.text(max_size=10),
+    osl=st.none() | st.integers(1, 10_000),
+)
+@settings(max_examples=150, deadline=None)
+def test_any_text_survives_the_way_into_json(texts: list[str], system: str, osl: int | None):
+    """Quotes, control characters, other scripts: what the server parses is what was given."""
+    turn = Turn(tuple(user(t) for t in texts), osl=osl)
+    plan = plan_of(Session("a", (turn,), (system,) if system else ()))
+    assert contents(plan) == [*([system] if system else []), *texts]
+    assert body(plan).get("max_completion_tokens") == osl
+
+
+def test_synthetic_parts_are_joined_by_a_space_and_seams_to_literals_stay_clean():
+    parts = ("Read:", Synthetic(1, 3), Synthetic(2, 2, unique=False), "\n", Synthetic(3, 1), Stamp())
+    plan = plan_of(Session("a", (Turn((user(*parts),)),)))
+    text = SOURCE.text
+    expected = b"Read:" + text(1, 3, True) + text(2, 2, True) + b"\n" + text(3, 1) + b"0" * 16
+    assert contents(plan) == [expected.decode()]
+    kinds = plan.columns["seg_kind"].tolist()
+    assert kinds == [0, 0, SegmentKind.FRESH, SegmentKind.FIXED, 0, SegmentKind.FRESH, SegmentKind.STAMP, 0]
+    flags = [int(b) & LEADING_SPACE for b in plan.columns["seg_b"]]
+    assert [bool(f) for f in flags] == [False, False, True, True, False, False, False, False]
+
+
+def test_conversation_has_history_with_live_replies():
+    session = Session("c", tuple(Turn((user(f"q{k}"),), delay_ns=k) for k in range(3)), ("Be kind.",))
+    plan = plan_of(Session("other", (Turn((user("x"),)),)), session)
+    expected = ["Be kind.", "q0", "<reply to turn 0>", "q1", "<reply to turn 1>", "q2"]
+    assert contents(plan, 3) == expected
+    at = slice(int(plan.columns["seg_offsets"][3]), int(plan.columns["seg_offsets"][4]))
+    replies = plan.columns["seg_a"][at][plan.columns["seg_kind"][at] == SegmentKind.REPLY]
+    assert replies.tolist() == [1, 2], "rows of the plan, not turns"
+    assert plan.columns["session"].tolist() == [0, 1, 1, 1]
+    assert plan.columns["delay_ns"].tolist() == [0, 0, 1, 2]
+
+
+def test_isl_is_planned_text_with_history_and_without_live_replies():
+    session = Session("c", (Turn((user("one two"),)), Turn((user(Synthetic(1, 5)),)), Turn((user("six"),))), ("be",))
+    assert plan_of(session).columns["isl"].tolist() == [3, 8, 9]
+
+
+def test_given_isl_is_kept_and_later_turns_add_to_it():
+    session = Session("c", (Turn((user(Synthetic(1, 5)),), isl=5), Turn((user("six"),))))
+    assert plan_of(session).columns["isl"].tolist() == [5, 6]
+    assert plan_of(Session("c", session.turns, ("be kind",))).columns["isl"].tolist() == [7, 8]
+
+
+def test_isl_is_unknown_without_a_tokenizer():
+    plan = build_plan([Session("a", (Turn((user("x"),)),))], load_endpoint("chat"), options())
+    assert plan.columns["isl"].tolist() == [UNKNOWN]
+
+
+def test_template_tokens_are_counted_once_per_conversation():
+    session = Session("c", (Turn((user("one two"),)), Turn((user("three"),))))
+    assert plan_of(session, template_tokens=10).columns["isl"].tolist() == [12, 13]
+
+
+def test_fresh_turn_has_no_history():
+    session = Session("c", (Turn((user("a"),)), Turn((user("b c"),), fresh=True), Turn((user("d"),))))
+    plan = plan_of(session)
+    assert contents(plan, 1) == ["b c"]
+    assert contents(plan, 2) == ["b c", "<reply to turn 1>", "d"]
+    assert plan.columns["isl"].tolist() == [1, 2, 3]
+
+
+def test_payload_is_sent_as_it_is():
+    payload = {"model": "x", "messages": [{"role": "user", "content": 'say "hi"'}], "n": 2, "stop": None}
+    plan = plan_of(Session("a", (Turn(payload=payload, osl=5),)))
+    assert body(plan) == payload
+    assert plan.columns["isl"].tolist() == COUNT(['say "hi"']).tolist()
+
+
+def test_payload_may_hold_recipes():
+    plan = plan_of(Session("a", (Turn(payload={"prompt": (Synthetic(1, 4), "!")}),)))
+    assert body(plan) == {"prompt": SOURCE.text(1, 4).decode() + "!"}
+
+
+def test_fork_and_join_wait_for_rows_of_other_sessions():
+    main = Session("main", (Turn((user("a"),)), Turn((user("b"),), after=(("sub", 0),))))
+    sub = Session("sub", (Turn((user("s"), Message("assistant", (Reply(0, "main"),))), after=(("main", 0),)),))
+    plan = plan_of(main, sub)
+    assert plan.columns["after_offsets"].tolist() == [0, 0, 1, 2]
+    assert plan.columns["after"].tolist() == [2, 0]
+    replies = plan.columns["seg_a"][plan.columns["seg_kind"] == SegmentKind.REPLY]
+    assert replies.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("turn", "message"),
+    [
+        (Turn((user("x"),), after=(("no", 0),)), "there is no such session"),
+        (Turn((user("x"),), after=(("a", 4),)), "it has 1 turns"),
+        (Turn((user(Reply(0, "no")),)), "a reply names turn 0 of session `no`"),
+    ],
+)
+def test_reference_to_nothing_is_an_error(turn: Turn, message: str):
+    with pytest.raises(DatasetError, match=message):
+        plan_of(Session("a", (turn,)))
+
+
+def test_empty_workload_and_equal_ids_are_errors():
+    with pytest.raises(DatasetError, match="empty"):
+        plan_of()
+    with pytest.raises(DatasetError, match="two sessions have the id `a`"):
+        plan_of(*[Session("a", (Turn((user("x"),)),))] * 2)
+
+
+def test_models_go_round_and_a_turns_own_is_added():
+    sessions = [Session(str(i), (Turn((user("x"),), model="z" if i == 3 else None),)) for i in range(4)]
+    plan = plan_of(*sessions, models=("m", "n"))
+    assert plan.models == ("m", "n", "z")
+    assert plan.columns["model"].tolist() == [0, 1, 0, 2]
+    assert [body(plan, i)["model"] for i in range(4)] == ["m", "n", "m", "z"]
+
+
+def test_random_models_are_seeded():
+    sessions = [Session(str(i), (Turn((user("x"),)),)) for i in range(50)]
+    first = plan_of(*sessions, models=("m", "n"), model_strategy="random", seed=3)
+    again = plan_of(*sessions, models=("m", "n"), model_strategy="random", seed=3)
+    assert first.digest() == again.digest()
+    assert set(first.columns["model"].tolist()) == {0, 1}
+
+
+def test_equal_literals_are_stored_once():
+    sessions = [Session(str(i), (Turn((user("same"),), osl=5),)) for i in range(100)]
+    assert len(plan_of(*sessions).literals) == 3
+
+
+def test_endpoint_is_called_once_per_shape():
+    calls: list[Turn] = []
+    chat = load_endpoint("chat")
+
+    class Counting(type(chat)):  # type: ignore[misc]
+        def body(self, turn: Turn, history: Sequence[Message], options: BodyOptions) -> dict[str, object]:
+            calls.append(turn)
+            return super().body(turn, history, options)  # type: ignore[no-any-return]
+
+    sessions = [Session(str(i), tuple(Turn((user(f"q{i}"),), osl=i + 1) for _ in range(1 + i % 3))) for i in range(300)]
+    build_plan(sessions, Counting(), options())
+    assert len(calls) == 3
+
+
+def test_digest_is_of_bytes_and_times():
+    def made(text: str = "x", at: int = 0) -> str:
+        return plan_of(Session("a", (Turn((user(text),), at_ns=at),))).digest()
+
+    assert made() == made()
+    assert len({made(), made("y"), made(at=1)}) == 3
+
+
+def test_media_do_not_count_as_tokens_and_are_stored_once():
+    url = "data:image/png;base64," + "A" * 1000
+    sessions = [Session(str(i), (Turn((Message("user", ("look",), images=(url,)),)),)) for i in range(5)]
+    plan = plan_of(*sessions)
+    assert plan.columns["isl"].tolist() == [1] * 5
+    assert sum(len(x) for x in plan.literals) < 2000
+    assert contents(plan) == [[{"type": "text", "text": "look"}, {"type": "image_url", "image_url": {"url": url}}]]
+
+
+def test_columns_have_the_contracts_types():
+    columns = plan_of(Session("a", (Turn((user("x"),), after=()),))).columns
+    found = {name: str(c.dtype) for name, c in columns.items()}
+    assert found == {
+        "session": "uint32", "at_ns": "int64", "delay_ns": "int64", "isl": "uint32", "osl": "uint32", "model": "uint16",
+        "path": "uint16", "seg_offsets": "uint32", "seg_kind": "uint8", "seg_a": "uint64", "seg_b": "uint32",
+    }  # fmt: skip
+
+
+def test_inputs_json_holds_every_body():
+    sessions = [Session(f"s{i}", (Turn((user(Synthetic(i, 9)),)), Turn((user("b"),)))) for i in range(3)]
+    plan = plan_of(*sessions)
+    document = json.loads(b"".join(inputs_json(plan, SOURCE)))
+    assert [d["session_id"] for d in document["data"]] == ["s0", "s1", "s2"]
+    assert document["data"][1]["payloads"] == [body(plan, 2), body(plan, 3)]
+    assert set(document) == {"data"}
+
+
+def test_inputs_json_beyond_the_limit_is_the_recipe():
+    """Lesson 18: files grow with what is asked for."""
+    sessions = [Session(f"s{i}", (Turn((user(Synthetic(i, 9)),), osl=4),)) for i in range(20)]
+    plan = plan_of(*sessions)
+    document = json.loads(b"".join(inputs_json(plan, SOURCE, limit_bytes=700)))
+    whole, left = len(document["data"]), document["recipe"]
+    assert 0 < whole < 20
+    assert whole + len(left) == 20
+    assert left[0] == {"session_id": f"s{whole}", "turns": [{"texts": [[whole, 9]], "isl": 9, "osl": 4}]}
+    assert str(len(left)) in document["note"]
+
+
+def test_written_out_plan_has_the_same_bodies():
+    sessions = [Session(f"s{i}", (Turn((user(Synthetic(i % 2, 9), Synthetic(5, 3)),)),)) for i in range(4)]
+    plan = plan_of(*sessions)
+    written = with_text(plan, SOURCE)
+    assert set(written.columns["seg_kind"].tolist()) == {0}
+    assert [render_body(plan, i, SOURCE) for i in range(4)] == [render_body(written, i, SOURCE) for i in range(4)]
+
+
+def test_engine_takes_the_plan():
+    sessions = [
+        Session("a", (Turn((user(Synthetic(1, 3)),)), Turn((user("x"),), after=(("b", 0),)))),
+        Session("b", (Turn((user("y"),)),)),
+    ]
+    assert plan_of(*sessions).to_core() is not None
+
+
+def test_seeds_of_64_bits_stay_whole():
+    seed = 2**64 - 3
+    plan = plan_of(Session("a", (Turn((user(Synthetic(seed, 3)),)),)))
+    assert seed in plan.columns["seg_a"].tolist()
+    assert np.array_equal(plan.columns["seg_kind"] == SegmentKind.FRESH, plan.columns["seg_a"] == seed)
