@@ -16,6 +16,17 @@ from aiperf.metrics.measure import Result, Results
 from aiperf.metrics.stats import percentile_name
 from aiperf.metrics.summary import Summary
 from aiperf.reports._cells import number
+from aiperf.reports._tables import (
+    cancellation_lines,
+    cold_warm_table,
+    gate_lines,
+    goodput_lines,
+    interval_table,
+    slice_table,
+    stall_lines,
+    steady_line,
+    trend_lines,
+)
 
 __all__ = ["TABLE_TITLES", "ConsoleOptions", "build_screen", "render_console"]
 
@@ -39,6 +50,7 @@ class ConsoleOptions:
     """`percentiles`: the percentile columns, in the order given; None for p99, p90, p50. `mark`: one of them, in colour and with ★.
 
     `tables`: further tables above the main one. `files`: (what, path as the user gave it) to list at the end.
+    `show_gaps`: the distribution of gaps between chunks (always where a stall was found). `show_intervals`: how sure.
     """
 
     title: str = "LLM Metrics"
@@ -47,7 +59,8 @@ class ConsoleOptions:
     tables: tuple[Table, ...] = ()
     files: tuple[tuple[str, str], ...] = ()
     command: str | None = None
-    num_gpus: int | None = None
+    show_gaps: bool = False
+    show_intervals: bool = False
 
 
 def columns_of(options: ConsoleOptions) -> tuple[float, ...]:
@@ -132,15 +145,33 @@ def build_screen(summary: Summary, options: ConsoleOptions = ConsoleOptions()) -
     out.append(Text("\n".join(lines)))
     if s.errors:
         out.append(_errors_table(s))
-    return out
+    out += goodput_lines(s)
+    if s.slices:
+        out.append(slice_table(s))
+        out += trend_lines(s)
+        out += cold_warm_table(s)
+    out += steady_line(s)
+    if s.stalls is not None and (o.show_gaps or s.stalls.requests):
+        out += stall_lines(s.stalls)
+    if s.cancellation is not None:
+        out += cancellation_lines(s.cancellation)
+    if o.show_intervals and s.intervals:
+        out.append(interval_table(s))
+    out += gate_lines(s)
+    return [*out, *_footer(s, o)]
 
 
 def _footer(s: Summary, o: ConsoleOptions) -> list[RenderableType]:
+    """Warnings, certificate, command, files."""
     out: list[RenderableType] = []
     for notice in s.notices:
         out.append(Text(f"warning: {notice.text}", style="yellow"))
         if notice.hint:
             out.append(Text(f"hint: {notice.hint}", style="dim"))
+    if s.certificate is not None:
+        style = {"trustworthy": "green", "degraded": "yellow", "client-limited": "red"}[s.certificate.verdict]
+        out.append(Text("\n".join(s.certificate.lines), style=style))
+        out += [Text(f"  because {reason}", style=style) for reason in s.certificate.reasons]
     if o.command:
         out.append(Text(f"Command: {o.command}"))
     width = max((len(what) for what, _ in o.files), default=0)
@@ -156,7 +187,6 @@ def render_console(
     console = Console(
         file=out, width=width, force_terminal=color, no_color=not color, highlight=False, legacy_windows=False
     )
-    parts = [*build_screen(summary, options), *_footer(summary, options)]
-    for part in parts:
+    for part in build_screen(summary, options):
         console.print(part)
     return out.getvalue()

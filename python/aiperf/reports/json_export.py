@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 
 from aiperf.metrics.measure import Result
@@ -53,7 +53,10 @@ def to_json_value(value: object) -> JsonValue:
 
 
 def stats_json(result: Result, percentiles: Sequence[float] = ()) -> dict[str, JsonValue]:
-    """`{unit, avg, p1 … p99, min, max, std, count, sum}`, what does not exist left out; further percentiles behind p99."""
+    """`{unit, avg, p1 … p99, min, max, std, count, sum}`, what does not exist left out; further percentiles among them.
+
+    `percentile_error`: relative bound, only where percentiles come from a histogram.
+    """
     stats: Stats = result.stats
     out: dict[str, JsonValue] = {"unit": result.unit}
     if stats.avg is not None:
@@ -69,6 +72,8 @@ def stats_json(result: Result, percentiles: Sequence[float] = ()) -> dict[str, J
         out["count"] = stats.count
     if stats.sum is not None:
         out["sum"] = stats.sum
+    if stats.error:
+        out["percentile_error"] = stats.error
     return out
 
 
@@ -107,14 +112,63 @@ def render_json(summary: Summary, options: JsonOptions) -> str:
 
 
 def analysis_json(s: Summary, percentiles: Sequence[float] = ()) -> dict[str, object]:
-    """Our own keys: what AIPerf does not have."""
+    """Our own keys: what AIPerf does not have. A key is left out when there is nothing behind it."""
+    whole = {tag: stats_json(result, percentiles) for tag, result in s.whole.items()} if s.steady_is_headline else None
+    slices = None if not s.slices else {
+        "duration_s": s.slice_s, "count": len(s.slices), "excluded": s.excluded,
+        "missed": [x.index for x in s.slices if x.misses] if s.tiers else None,
+    }  # fmt: skip
     out: dict[str, object] = {
         "token_provenance": s.count_source,
-        "request_counts": {
-            "recorded": s.counts.rows, "ok": s.counts.ok, "failed": s.counts.failed, "cancelled": s.counts.cancelled,
-            "cancelled_on_purpose": s.counts.deliberate, "cancelled_by_grace_period": s.counts.grace,
-            "interrupted": s.counts.interrupted,
+        "request_counts": asdict(s.counts),
+        "success_rate": s.success_text.removeprefix("Success Rate: "),
+        "goodput_tiers": [asdict(t) for t in s.tiers],
+        "servers": None if s.servers is None else asdict(s.servers),
+        "slices": slices,
+        "trend": None if s.trend is None else asdict(s.trend),
+        "steady_state": _steady_json(s, percentiles),
+        "whole_run_metrics": whole,
+        "stalls": None if s.stalls is None else {**asdict(s.stalls), "share": s.stalls.share},
+        "cancellation": _cancellation_json(s),
+        "confidence_intervals": [asdict(i) for i in s.intervals],
+        "certificate": None if s.certificate is None else {
+            **asdict(s.certificate), "reasons": s.certificate.reasons, "text": s.certificate.lines,
         },
+        "conservation": [asdict(c) for c in s.checks],
+        "assertions": [asdict(g) for g in s.gates],
+        "warnings": [{**asdict(n), "data": dict(n.data)} for n in s.notices],
+        "time_weighted_resolution_ms": s.sweep_resolution_ms or None,
     }  # fmt: skip
-    _ = percentiles
-    return out
+    return {key: value for key, value in out.items() if value is not None and value != []}
+
+
+def _steady_json(s: Summary, percentiles: Sequence[float]) -> dict[str, object] | None:
+    if s.steady is None:
+        return None
+    steady, origin = s.steady, s.steady.begin_ns
+
+    def seconds(moment: float | None) -> float | None:
+        return None if moment is None else (moment - origin) / 1e9
+
+    part = s.steady_part
+    return {
+        "headline": s.steady_is_headline,
+        "warmup_end_s": seconds(steady.warmup_end_ns),
+        "drift_start_s": seconds(steady.drift_start_ns),
+        "drain_start_s": seconds(steady.drain_start_ns),
+        "end_s": seconds(steady.end_ns),
+        "changes": [
+            {"kind": c.kind, "metric": c.tag, "shape": c.shape, "at_s": seconds(c.at_ns), "ratio": c.ratio}
+            for c in steady.changes
+        ],
+        "reason": steady.reason,
+        "metrics": None if part is None else {t: stats_json(r, percentiles) for t, r in part.metrics.items()},
+    }
+
+
+def _cancellation_json(s: Summary) -> dict[str, object] | None:
+    if s.cancellation is None:
+        return None
+    c = s.cancellation
+    delay = None if c.delay_ms is None else {"avg": c.delay_ms.avg, "min": c.delay_ms.min, "max": c.delay_ms.max}
+    return {**asdict(c), "delay_ms": delay}

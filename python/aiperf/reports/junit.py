@@ -1,0 +1,41 @@
+"""JUnit XML of a run's assertions: one test case each; CI systems show them as tests."""
+
+from __future__ import annotations
+
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
+
+from aiperf.metrics.summary import Summary
+
+__all__ = ["render_junit"]
+
+
+def render_junit(summary: Summary, name: str = "aiperf") -> bytes:
+    """A test suite with a case per assertion, and one for the certificate where there is one (never a failure)."""
+    missed = [g for g in summary.gates if not g.passed]
+    suites = Element("testsuites", name=name, tests=str(len(summary.gates)), failures=str(len(missed)), errors="0")
+    seconds = f"{summary.duration_s or 0.0:.3f}"
+    suite = SubElement(
+        suites, "testsuite", name=name, tests=str(len(summary.gates)), failures=str(len(missed)), errors="0",
+        skipped="0", time=seconds,
+    )  # fmt: skip
+    properties = SubElement(suite, "properties")
+    for key, value in _properties(summary):
+        SubElement(properties, "property", name=key, value=value)
+    for gate in summary.gates:
+        case = SubElement(suite, "testcase", classname=f"{name}.assert", name=gate.text, time="0")
+        if gate.passed:
+            SubElement(case, "system-out").text = f"actual: {gate.actual}"
+            continue
+        reason = f" ({gate.reason})" if gate.reason else ""
+        failure = SubElement(case, "failure", type="assertion", message=f"actual: {gate.actual}{reason}")
+        failure.text = f"{gate.text}\nactual: {gate.actual}{reason}"
+    indent(suites)
+    text: bytes = tostring(suites, encoding="utf-8", xml_declaration=True)
+    return text + b"\n"
+
+
+def _properties(s: Summary) -> list[tuple[str, str]]:
+    out = [("success_rate", s.success_text.removeprefix("Success Rate: ")), ("token_provenance", s.count_source)]
+    if s.certificate is not None:
+        out.append(("certificate", s.certificate.verdict))
+    return out
