@@ -38,7 +38,7 @@ class Chat(Endpoint):
 
     def body(self, turn: Turn, history: Sequence[Message], options: BodyOptions) -> dict[str, object]:
         body: dict[str, object] = {
-            "messages": [_message(m) for m in (*history, *turn.messages)],
+            "messages": [_message(m) for m in (*history, *_unnamed(turn.messages))],
             "model": options.model,
             "stream": options.streaming,
         }
@@ -51,6 +51,16 @@ class Chat(Endpoint):
         if options.ignore_eos:
             body["ignore_eos"] = True
         return add_extra(body, turn, options, usage=True)
+
+
+def _unnamed(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """Texts under names, which this API does not know, are items of one message."""
+    if not any(m.name for m in messages):
+        return messages
+    texts = [parts for m in messages for parts in (*([m.parts] if m.parts else []), *m.more)]
+    images, audios, videos = ([u for m in messages for u in getattr(m, k)] for k in ("images", "audios", "videos"))
+    first = texts[0] if texts else ()
+    return (Message(messages[0].role, first, tuple(images), tuple(audios), tuple(videos), more=tuple(texts[1:])),)
 
 
 def _message(message: Message) -> dict[str, object]:

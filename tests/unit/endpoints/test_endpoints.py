@@ -1,0 +1,166 @@
+"""Endpoints: the bodies their APIs want, and where in their replies things are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from aiperf import registry
+from aiperf.endpoints import BodyOptions, Endpoint, load_endpoint
+from aiperf.errors import ConfigError, DatasetError
+from aiperf.session import Message, Turn
+
+OPTIONS = BodyOptions(model="m", streaming=True)
+
+
+def body(name: str, turn: Turn, history: tuple[Message, ...] = (), **options: object) -> dict[str, object]:
+    fields: dict[str, object] = {"model": "m", "streaming": True, **options}
+    return load_endpoint(name).body(turn, history, BodyOptions(**fields))  # type: ignore[arg-type]
+
+
+def user(*texts: str) -> Message:
+    return Message("user", (texts[0],), more=tuple((t,) for t in texts[1:]))
+
+
+def test_every_file_is_an_endpoint_with_path_and_pointers():
+    assert registry.names("endpoints") == ("chat", "completions", "embeddings", "nim_rankings")
+    for name in registry.names("endpoints"):
+        endpoint = load_endpoint(name)
+        assert isinstance(endpoint, Endpoint)
+        assert endpoint.path.startswith("/v1/")
+        for pointers in (endpoint.pointers, endpoint.plain_pointers):
+            found = [p for field in type(pointers).model_fields for p in getattr(pointers, field)]
+            assert all(p.startswith("/") for p in found)
+        assert bool(endpoint.plain_pointers.text) == endpoint.features.tokens_out
+
+
+def test_endpoint_with_a_dash_is_the_same_and_a_wrong_name_gets_a_hint():
+    assert load_endpoint("nim-rankings").path == "/v1/ranking"
+    with pytest.raises(ConfigError, match="no endpoint is named `chatt`") as caught:
+        load_endpoint("chatt")
+    assert "`chat`" in str(caught.value.problems[0].hint)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, {"max_completion_tokens": 5, "stream_options": {"include_usage": True}}),
+        ({"legacy_max_tokens": True, "streaming": False}, {"max_tokens": 5, "stream": False}),
+        ({"ignore_eos": True, "force_min_tokens": True}, {"ignore_eos": True, "min_tokens": 5}),
+        ({"include_usage": False}, {"stream": True}),
+        ({"extra": {"temperature": 0, "max_completion_tokens": 9}}, {"temperature": 0, "max_completion_tokens": 9}),
+        ({"extra": {"stream": False}}, {"stream": False}),
+        (
+            {"extra": {"stream_options": {"continuous_usage_stats": True}}},
+            {"stream_options": {"include_usage": True, "continuous_usage_stats": True}},
+        ),
+        ({"extra": {"stream_options": {"include_usage": False}}}, {"stream_options": {"include_usage": False}}),
+        ({"extra": {"stream_options": None}}, {"stream_options": {"include_usage": True}}),
+    ],
+)
+@pytest.mark.parametrize("name", ["chat", "completions"])
+def test_options_are_in_the_body(name: str, options: dict[str, object], expected: dict[str, object]):
+    made = body(name, Turn((user("x"),), osl=5), **options)
+    if name == "completions" and "max_completion_tokens" not in dict(options.get("extra", {})):  # type: ignore[call-overload]
+        expected = {("max_tokens" if k == "max_completion_tokens" else k): v for k, v in expected.items()}
+    assert {k: made[k] for k in expected} == expected
+    assert ("stream_options" in made) == (made["stream"] is True and options.get("include_usage", True) is True)
+
+
+def test_a_turns_own_fields_win_over_the_users():
+    made = body("chat", Turn((user("x"),), extra={"seed": 2}), extra={"seed": 1, "top_p": 0.5})
+    assert (made["seed"], made["top_p"]) == (2, 0.5)
+
+
+def test_chat_history_comes_first_and_tools_are_sent():
+    tools = ({"type": "function", "function": {"name": "f"}},)
+    made = body("chat", Turn((user("now"),), tools=tools), (user("before"), Message("assistant", ("answer",))))
+    assert [m["role"] for m in made["messages"]] == ["user", "assistant", "user"]  # type: ignore[attr-defined]
+    assert made["tools"] == list(tools)
+
+
+def test_chat_content_is_a_list_where_a_message_has_more_than_one_text():
+    message = Message("user", ("look",), ("http://i/1.png",), ("wav,UklGRg==",), ("http://v/1.mp4",), more=(("and",),))
+    made = body("chat", Turn((message,)))["messages"]
+    assert made == [
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": ("look",)},
+                {"type": "text", "text": ("and",)},
+                {"type": "image_url", "image_url": {"url": "http://i/1.png"}},
+                {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}},
+                {"type": "video_url", "video_url": {"url": "http://v/1.mp4"}},
+            ],
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("audio", "expected"),
+    [
+        ("data:audio/mp3;base64,QQ==", {"type": "input_audio", "input_audio": {"data": "QQ==", "format": "mp3"}}),
+        ("https://a/b.wav", {"type": "audio_url", "audio_url": {"url": "https://a/b.wav"}}),
+    ],
+)
+def test_audio_in_other_forms(audio: str, expected: dict[str, object]):
+    made = body("chat", Turn((Message("user", (), audios=(audio,)),)))["messages"]
+    assert made == [{"role": "user", "content": [expected]}]
+
+
+def test_chat_messages_of_tools_keep_their_fields():
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    asked = Message("assistant", (), extra={"tool_calls": [call]})
+    answered = Message("tool", ("42",), extra={"tool_call_id": "1"})
+    assert body("chat", Turn((asked, answered)))["messages"] == [
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": ("42",), "tool_call_id": "1"},
+    ]
+
+
+def test_named_texts_are_one_chat_message():
+    messages = (Message("user", ("q",), name="query"), Message("user", ("p1",), name="passages", more=(("p2",),)))
+    assert body("chat", Turn(messages))["messages"] == [
+        {"role": "user", "content": [{"type": "text", "text": (t,)} for t in ("q", "p1", "p2")]}
+    ]
+
+
+def test_completions_join_the_conversation():
+    made = body("completions", Turn((user("c"),)), (user("a"), Message("assistant", ("b",))))
+    assert made["prompt"] == ("a", " ", "b", " ", "c")
+    assert body("completions", Turn((user("a", "b"),)))["prompt"] == [("a",), ("b",)]
+
+
+def test_embeddings_take_a_batch_and_nothing_of_generation():
+    made = body("embeddings", Turn((user("a", "b"),), osl=7), extra={"dimensions": 8})
+    assert made == {"model": "m", "input": [("a",), ("b",)], "dimensions": 8}
+
+
+def test_rankings_need_a_query():
+    messages = (Message("user", ("q",), name="query"), Message("user", ("a",), name="passages", more=(("b",),)))
+    assert body("nim_rankings", Turn(messages)) == {
+        "model": "m",
+        "query": {"text": ("q",)},
+        "passages": [{"text": ("a",)}, {"text": ("b",)}],
+    }
+    with pytest.raises(DatasetError, match="needs a text named `query`"):
+        body("nim_rankings", Turn((user("x"),)))
+
+
+def test_pointers_are_the_apis():
+    chat, completions = load_endpoint("chat"), load_endpoint("completions")
+    assert chat.pointers.text == ("/choices/0/delta/content",)
+    assert chat.pointers.reasoning == ("/choices/0/delta/reasoning_content", "/choices/0/delta/reasoning")
+    assert "/choices/0/delta/tool_calls" in chat.pointers.tool
+    assert chat.plain_pointers.text == ("/choices/0/message/content",)
+    assert completions.pointers.text == completions.plain_pointers.text == ("/choices/0/text",)
+    for endpoint in (chat, completions):
+        assert endpoint.pointers.error == ("/error",)
+        assert "/usage/completion_tokens_details/reasoning_tokens" in endpoint.pointers.usage_reasoning
+        assert "/usage/prompt_tokens_details/cached_tokens" in endpoint.pointers.usage_cached
+
+
+def test_every_endpoint_is_tested_here():
+    text = Path(__file__).read_text(encoding="utf-8")
+    assert all(f'"{name}"' in text for name in registry.names("endpoints"))
