@@ -125,8 +125,7 @@ def bench_accuracy(tool: Tool, repeats: int) -> Iterator[Row]:
         ttft, itl, cpu = [], [], []
         for _ in range(repeats):
             with serving(case.server, ledger=True) as server, tool.profile(server, case.flags) as outcome:
-                assert server.ledger is not None
-                errors = compare_with_ledger(outcome, server.ledger)
+                errors = compare_with_ledger(outcome, server)
                 ttft.append(errors[0])
                 itl.append(errors[1])
                 cpu.append(outcome.server_cpu)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.command import run
-from benchmarks.server import ROOT, Server, process_cpu_s, rust_binary
+from benchmarks.server import ROOT, Server, rust_binary
 
 __all__ = [
     "ACCURACY",
@@ -110,7 +110,7 @@ def bare_reader(server: Server, seconds: float) -> tuple[float, float]:
     binary = rust_binary("yardsticks", "bare_reader")
     options = {"include_usage": True}
     with _body(stream=True, stream_options=options, max_completion_tokens=CHUNKS, ignore_eos=True) as body:
-        before_s = process_cpu_s(server.pid)
+        before_s = server.cpu_s
         words: list[str | Path] = [
             "--addr",
             server.address,
@@ -122,7 +122,7 @@ def bare_reader(server: Server, seconds: float) -> tuple[float, float]:
             str(seconds),
         ]
         finished = run([binary, *words, "--warmup", "0.3"])
-        server_s = process_cpu_s(server.pid) - before_s
+        server_s = server.cpu_s - before_s
     said = json.loads(finished.stdout)
     chunks = said["bytes"] / said["bytes_per_response"] * CHUNKS
     return chunks / said["seconds"], server_s / (said["seconds"] + 0.3)

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import select
 import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 __all__ = ["CLIENT_CORE", "ROOT", "SERVER_CORE", "Server", "process_cpu_s", "rust_binary", "serving"]
 
 ROOT = Path(__file__).parents[1]
 SERVER_CORE = 0
 CLIENT_CORE = 1
-READY_S = 10.0
+ANSWER_S = 30.0
 
 
 @cache
@@ -48,7 +46,7 @@ class Server:
     """A running server: `address` is `host:port`."""
 
     address: str
-    pid: int
+    process: subprocess.Popen[str]
     ledger: Path | None
 
     @property
@@ -57,43 +55,41 @@ class Server:
 
     @property
     def cpu_s(self) -> float:
-        return process_cpu_s(self.pid)
+        return process_cpu_s(self.process.pid)
+
+    def ledger_rows(self) -> list[dict[str, Any]]:
+        """Everything the server has written down so far, one object per request."""
+        if self.ledger is None or self.process.stdin is None:
+            raise ValueError("the server was started without a ledger")
+        self.process.stdin.write("flush\n")
+        self.process.stdin.flush()
+        _read_line(self.process)
+        with self.ledger.open(encoding="utf-8") as lines:
+            return [json.loads(line) for line in lines]
 
 
-def _read_address(process: subprocess.Popen[bytes], log: Path) -> str:
-    """The address from the first line that has one."""
-    assert process.stdout is not None
-    deadline = time.monotonic() + READY_S
-    seen = b""
-    while (left := deadline - time.monotonic()) > 0 and select.select([process.stdout], [], [], left)[0]:
-        piece = os.read(process.stdout.fileno(), 4096)
-        if not piece:
-            break
-        seen += piece
-        if b"\n" in seen and (found := re.search(rb"127\.0\.0\.1:\d+", seen)):
-            return found[0].decode()
-    raise RuntimeError(f"the simulated server did not start: {seen.decode()} {log.read_text(encoding='utf-8')}")
+def _read_line(process: subprocess.Popen[str]) -> str:
+    """The server's next line; `RuntimeError` if it ended or says nothing in time."""
+    if process.stdout is None or not select.select([process.stdout], [], [], ANSWER_S)[0]:
+        raise RuntimeError("the simulated server does not answer")
+    if not (line := process.stdout.readline()):
+        raise RuntimeError("the simulated server ended; its message is above")
+    return line
 
 
 @contextmanager
 def serving(options: Mapping[str, object], *, ledger: bool = False, core: int | None = SERVER_CORE) -> Iterator[Server]:
     """A server with these options (names of `SimOptions` in crates/sim), until the block ends."""
     binary = rust_binary("aiperf-sim", "serve", is_example=True)
+    affinity = ["taskset", "-c", str(core)] if core is not None else []
     with tempfile.TemporaryDirectory(prefix="aiperf-bench-") as folder:
         path = Path(folder, "ledger.jsonl") if ledger else None
-        full = dict(options) | ({"ledger": str(path)} if path else {})
-        log = Path(folder, "log")
-        with log.open("wb") as stderr:
-            process = subprocess.Popen([binary, json.dumps(full)], stdout=subprocess.PIPE, stderr=stderr)
-        try:
-            if core is not None:
-                os.sched_setaffinity(process.pid, {core})
-            yield Server(_read_address(process, log), process.pid, path)
-        except RuntimeError as error:
-            print(error, file=sys.stderr)
-            raise
-        finally:
-            process.terminate()
-            process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
+        text = json.dumps(dict(options) | ({"ledger": str(path)} if path else {}))
+        with subprocess.Popen(
+            [*affinity, binary, text], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process:
+            try:
+                port = json.loads(_read_line(process))["port"]
+                yield Server(f"127.0.0.1:{port}", process, path)
+            finally:
+                process.terminate()

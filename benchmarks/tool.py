@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import statistics
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ from benchmarks.server import Server
 __all__ = ["Outcome", "Tool", "compare_with_ledger"]
 
 ALWAYS = ("--model", "sim", "--endpoint-type", "chat", "--tokenizer", "builtin", "--random-seed", "1", "--ui", "none")
-LEDGER_S = 10.0
 QUIET = ("--no-server-metrics", "--no-gpu-telemetry")
 
 
@@ -85,27 +83,14 @@ class Tool:
             yield Outcome(summary, finished, artifacts, server_s / duration_s)
 
 
-def _ledger_rows(ledger: Path, at_least: int) -> dict[str, dict[str, Any]]:
-    """Rows by request id, once the server has written as many as were received (it flushes every 100 ms)."""
-    deadline = time.monotonic() + LEDGER_S
-    while True:
-        lines = ledger.read_bytes().splitlines(keepends=True)
-        if len(lines) >= at_least and lines[-1].endswith(b"\n"):
-            return {row["request_id"]: row for row in map(json.loads, lines)}
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"the ledger has {len(lines)} rows after {LEDGER_S} s, the client {at_least}")
-        time.sleep(0.05)
-
-
-def compare_with_ledger(outcome: Outcome, ledger: Path) -> tuple[float, float]:
+def compare_with_ledger(outcome: Outcome, server: Server) -> tuple[float, float]:
     """Mean |TTFT error| and mean |ITL error|, ms: what the tool says of a request minus what the server did.
 
     The server's TTFT is first write − request read, its ITL (last write − first write) / (tokens − 1), both by its own clock.
     """
-    records = list(outcome.records())
-    rows = _ledger_rows(ledger, len(records))
+    rows = {row["request_id"]: row for row in server.ledger_rows()}
     ttft_ms, itl_ms = [], []
-    for record in records:
+    for record in outcome.records():
         row = rows[record["metadata"]["x_request_id"]]
         real_ttft_ns = row["first_ns"] - row["received_ns"]
         real_itl_ns = (row["last_ns"] - row["first_ns"]) / (row["sent_tokens"] - 1)

@@ -3,13 +3,14 @@
 set -euo pipefail
 
 work=$(mktemp -d)
-aiperf sim --port 0 --model qwen3-0.6b --ttft-ms 200 --ttft-jitter 0.4 --itl-ms 3.5 --itl-jitter 0.3 >"$work/sim" 2>&1 &
+aiperf sim --model qwen3-0.6b --ttft 200ms --itl 3.5ms --jitter 0.3 >"$work/sim" 2>&1 &
 server=$!
 trap 'kill "$server" 2>/dev/null || true; wait "$server" 2>/dev/null || true; rm -rf "$work"' EXIT
 
 url=
 while [[ -z $url ]]; do
   kill -0 "$server" 2>/dev/null || { cat "$work/sim" >&2; exit 1; }
+  sleep 0.05
   url=$(grep -oE 'https?://[^ ]+' "$work/sim" | head -n 1 || true)
 done
 
