@@ -71,7 +71,9 @@ class DatasetModule(Protocol):
     """What a file in this package offers."""
 
     FIELDS: tuple[frozenset[str], ...]
-    """Sets of field names; a file whose first record has all of one set is taken for this format."""
+    """Sets of field names; a file whose first record has all of one set is taken for this format. `turns.messages` is the
+    field `messages` of the first object in the list `turns`.
+    """
     SAMPLING: Literal["sequential", "random", "shuffle"]
     """The order its sessions are meant to be issued in."""
     Options: type[DatasetOptions]

@@ -35,7 +35,7 @@ from aiperf.session import Message, Reply, Session, Turn
 
 __all__ = ["FIELDS", "SAMPLING", "Options", "load"]
 
-FIELDS = (frozenset({"session_id", "turns"}),)
+FIELDS = (frozenset({"turns.messages"}),)
 SAMPLING = "sequential"
 
 

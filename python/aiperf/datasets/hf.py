@@ -176,6 +176,11 @@ def _parquet(file: Path, options: Options) -> Iterator[Mapping[str, object]]:
     except (ValueError, OSError) as error:
         raise DatasetError(f"cannot read the dataset: `{file}`: {error}") from error
     names = list(columns)
+    for name in wanted or ():
+        if name not in columns:
+            raise DatasetError(
+                f"`{file}` has no column `{name}`", "leave out the option to see which columns there are"
+            )
     for values in zip(*columns.values(), strict=True):
         yield dict(zip(names, values, strict=True))
 

@@ -14,7 +14,7 @@ from aiperf.session import Session, Turn
 
 __all__ = ["FIELDS", "SAMPLING", "Options", "load"]
 
-FIELDS: tuple[frozenset[str], ...] = (frozenset({"data"}),)
+FIELDS: tuple[frozenset[str], ...] = (frozenset({"data.payloads"}),)
 SAMPLING = "sequential"
 
 

@@ -1,7 +1,7 @@
 """`random_pool`: requests drawn with replacement from a pool. AIPerf's format.
 
-A file is one pool of lines as in `single_turn`. In a folder each file is a pool; a request takes one entry from each, and
-texts without a name get the file's (`queries.jsonl`, `passages.jsonl` → `query`, `passages` as the entries name them).
+A file is one pool of lines as in `single_turn`, without times. In a folder each file is a pool, and a request takes one entry
+from each: `queries.jsonl` with texts named `query`, `passages.jsonl` with texts named `passages`.
 """
 
 from __future__ import annotations

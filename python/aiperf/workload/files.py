@@ -24,6 +24,9 @@ from aiperf.workload.tokenizer import Tokenizer
 
 __all__ = ["Data", "open_data", "with_lengths"]
 
+_LAST = {"generic", "multi_turn", "single_turn", "raw_payload"}
+"""Tried after all others: their fields are common words."""
+
 _CHUNK = 2048
 """Sessions whose recorded answers are counted in one call."""
 
@@ -92,11 +95,11 @@ def _detect(path: Path) -> str:
             return "hf"
     fields = _first_fields(path)
     for group in ("traces", "datasets"):
-        for name in sorted(registry.names(group), key=lambda n: n in {"generic", "single_turn", "raw_payload"}):
+        for name in sorted(registry.names(group), key=lambda n: n in _LAST):
             known = trace_module(name).FIELDS if group == "traces" else dataset_module(name).FIELDS
             if any(k <= fields for k in known):
                 return name
-    found = ", ".join(f"`{f}`" for f in sorted(fields)) or "none"
+    found = ", ".join(f"`{f}`" for f in sorted(fields) if "." not in f) or "none"
     known_names = ", ".join(f"`{n}`" for n in (*registry.names("datasets"), *registry.names("traces")))
     raise DatasetError(
         f"cannot tell which format `{path}` has: its first record has the fields {found}",
@@ -112,6 +115,7 @@ def _detect_folder(path: Path) -> str:
 
 
 def _first_fields(path: Path) -> frozenset[str]:
+    """Names of the first record's fields, and of those of the first object in a list: `turns`, `turns.messages`."""
     from aiperf.datasets._records import iter_lines
 
     lines = iter_lines(path)
@@ -130,7 +134,13 @@ def _first_fields(path: Path) -> frozenset[str]:
             f"cannot tell which format `{path}` has: its first line is not a JSON object",
             "name it with `--custom-dataset-type`",
         )
-    return frozenset(record)
+    nested = {
+        f"{name}.{inner}"
+        for name, value in record.items()
+        if isinstance(value, list) and value and isinstance(value[0], dict)
+        for inner in value[0]
+    }
+    return frozenset(record) | nested
 
 
 def _digest(path: Path | None) -> str | None:

@@ -430,3 +430,25 @@ def test_every_format_has_a_golden_and_every_public_name_its_columns():
     assert set(GOLDEN) == set(registry.names("datasets"))
     for values in KNOWN.values():
         Options.model_validate(values)
+
+
+def test_parquet_is_read_by_the_native_core(file: Path, monkeypatch: pytest.MonkeyPatch):
+    """Numbers come as arrays, texts and nested values as lists; only named columns are read."""
+    from aiperf import _core
+
+    asked: list[object] = []
+
+    def read(path: str, names: list[str] | None) -> dict[str, object]:
+        asked.append(names)
+        table: dict[str, object] = {"question": ["a", "b"], "n": np.array([3, 4]), "images": [[b"\x89PNG"], None]}
+        return table if names is None else {n: table[n] for n in names if n in table}
+
+    monkeypatch.setattr(_core, "read_parquet_columns", read, raising=False)
+    path = file.with_suffix(".parquet")
+    assert [texts(s.turns[0]) for s in load("hf", path)] == [["a"], ["b"]]
+    sessions = load("hf", path, prompt_field="question", output_length_field="n", image_field="images")
+    assert [s.turns[0].osl for s in sessions] == [3, 4]
+    assert sessions[0].turns[0].messages[0].images == ("data:image/png;base64,iVBORw==",)
+    assert asked == [None, ["question", "n", "images"]]
+    with pytest.raises(DatasetError, match="has no column `prompt`"):
+        load("hf", path, prompt_field="prompt")
