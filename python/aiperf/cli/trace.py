@@ -33,12 +33,12 @@ def _numbers(text: str, flag: str) -> list[int]:
 
 
 def _seconds(text: str) -> float:
-    from aiperf.traces.tools.cut import parse_window
+    from aiperf.traces.tools.cut import parse_span
 
-    if text[:1] in {"", "0", ":", "-"} or ":" in text:
+    ns = parse_span(text)
+    if not ns:
         raise DatasetError(f"cannot read the window `{text}`", "for example `--window 5m`; units: ms, s, m, h")
-    _, ns = parse_window(f"0:{text}")
-    return (ns or 0) / 1e9
+    return ns / 1e9
 
 
 @app.command

@@ -7,6 +7,7 @@ import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -62,7 +63,7 @@ def test_skipped_lines_are_counted_and_listed():
     table = read("mooncake_trace_bad.jsonl", skip_invalid=True)
     (note,) = table.notes
     assert (note.kind, note.data["count"]) == ("invalid_lines", 8)
-    assert [bad["line"] for bad in note.data["lines"]] == [2, 3, 4, 5, 6, 7, 8, 9]
+    assert [bad["line"] for bad in cast(list[dict[str, int]], note.data["lines"])] == [2, 3, 4, 5, 6, 7, 8, 9]
     assert table.line.tolist() == [1, 10]
 
 

@@ -209,9 +209,9 @@ def _object(record: object) -> dict[str, object]:
     return record
 
 
-def _complete(record: dict[str, object] | None, num_columns: int) -> dict[str, object]:
-    if record is None:
-        raise BadField(None, f"{num_columns} values", "another number of values")
+def _complete(record: dict[str, object] | int, num_columns: int) -> dict[str, object]:
+    if isinstance(record, int):
+        raise BadField(None, f"{num_columns} values", f"{record}")
     return record
 
 
@@ -230,7 +230,7 @@ def read_jsonl(
             except ValueError as e:
                 if line.isspace():
                     continue
-                raise BadField(None, "a JSON object", quote(line.decode("utf-8", "replace").strip())) from e
+                raise BadField(None, "a JSON object", quote(line)) from e
             row.clear()
             parse(_object(record), row)
             builder.add(number, row)
@@ -255,7 +255,7 @@ def read_csv(
     bad, builder, row = BadLines(path, skip=options.skip_invalid), TableBuilder(), Row()
     rows = iter_csv(path)
     _, header, _ = next(rows)
-    columns = list(header or ())
+    columns = list(_complete(header, 0))
     if missing := sorted(needed - set(columns)):
         have = ", ".join(f"`{c}`" for c in columns)
         raise DatasetError(

@@ -48,7 +48,7 @@ def read_trace(path: Path, name: str | None = None, **options: object) -> tuple[
 def _first_fields(path: Path) -> frozenset[str]:
     if is_csv(path):
         _, header, _ = next(iter_csv(path))
-        return frozenset(header or ())
+        return frozenset(header if isinstance(header, dict) else ())
     for number, line in enumerate(iter_lines(path), 1):
         if line.isspace():
             continue

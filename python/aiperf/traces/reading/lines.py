@@ -114,9 +114,12 @@ class BadLines:
 
 
 def quote(value: object) -> str:
-    """A value as it stands in the file, shortened, in backticks."""
+    """A value as it stands in the file, shortened, in backticks. `bytes`: a raw line."""
     if value is None:
         return "null"
+    if isinstance(value, bytes):
+        text = value[: 4 * _SHOWN].decode("utf-8", "replace").strip()
+        return f"`{text if len(text) <= _SHOWN else text[: _SHOWN - 1] + '…'}`"
     text = (
         value
         if isinstance(value, str) and len(value) > 4 * _SHOWN
@@ -154,8 +157,8 @@ def fields_of(record: Sequence[str] | dict[str, object]) -> str:
     return ", ".join(f"`{n}`" for n in names[:8]) + (", …" if len(names) > 8 else "") if names else "none"
 
 
-def iter_csv(path: Path) -> Iterator[tuple[int, dict[str, object] | None, bool]]:
-    """(number of the line the row begins in, row by column name or None if the number of values is wrong, truncated).
+def iter_csv(path: Path) -> Iterator[tuple[int, dict[str, object] | int, bool]]:
+    """(number of the line the row begins in, row by column name or the number of its values if that is wrong, truncated).
 
     The first item is the header: (1, {name: name}, False). DatasetError if the file is empty or not UTF-8.
     """
@@ -178,7 +181,7 @@ def iter_csv(path: Path) -> Iterator[tuple[int, dict[str, object] | None, bool]]
         for row in rows:
             if row:
                 good = len(row) == len(names)
-                yield begins, dict(zip(names, row, strict=True)) if good else None, not ended and not good
+                yield begins, dict(zip(names, row, strict=True)) if good else len(row), not ended and not good
             begins = rows.line_num + 1
     except csv.Error as e:
         raise DatasetError(f"cannot read the trace: line {rows.line_num} of `{path}` is not CSV: {e}") from e

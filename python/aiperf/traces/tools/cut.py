@@ -21,7 +21,7 @@ from aiperf.traces.reading.detect import is_csv, read_trace
 from aiperf.traces.reading.lines import iter_csv, iter_lines
 from aiperf.traces.replay import turn_times
 
-__all__ = ["Cut", "cut_trace", "open_output", "parse_window"]
+__all__ = ["Cut", "cut_trace", "open_output", "parse_span", "parse_window"]
 
 _UNITS = {"ms": 1_000_000, "s": 1_000_000_000, "m": 60_000_000_000, "h": 3_600_000_000_000, "": 1_000_000_000}
 
@@ -42,22 +42,24 @@ def parse_window(text: str) -> tuple[int, int | None]:
     begin, colon, end = text.partition(":")
     if not colon:
         raise _bad_window(text)
-    first, last = _span(begin or "0", text), _span(end, text) if end else None
+    first, last = parse_span(begin or "0"), parse_span(end) if end else None
+    if first is None or (end and last is None):
+        raise _bad_window(text)
     if last is not None and last <= first:
         raise DatasetError(f"the window `{text}` is empty: its end is not after its beginning")
     return first, last
 
 
-def _span(part: str, text: str) -> int:
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|)\s*", part)
-    if found is None:
-        raise _bad_window(text)
-    return round(float(found[1]) * _UNITS[found[2]])
+def parse_span(text: str) -> int | None:
+    """`5m`, `90s`, `1.5h`, `250ms` or seconds → ns; None if it is none of them."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|)\s*", text)
+    return None if found is None else round(float(found[1]) * _UNITS[found[2]])
 
 
 def _bad_window(text: str) -> DatasetError:
     return DatasetError(
-        f"cannot read the window `{text}`", "write it as begin:end, for example `--window 0m:5m`; units: ms, s, m, h"
+        f"cannot read the window `{text}`",
+        "write it as begin:end, for example `--window 0m:5m`; units: ms, s, m, h",
     )
 
 
@@ -163,9 +165,9 @@ def _write_csv(module: TraceModule, path: Path, times: dict[int, int], speed: fl
     rows = iter_csv(path)
     _, header, _ = next(rows)
     with open_output(output) as out:
-        writer = csv.DictWriter(out, list(header or ()), lineterminator="\n")
+        writer = csv.DictWriter(out, list(header) if isinstance(header, dict) else [], lineterminator="\n")
         writer.writeheader()
         for number, record, _ in rows:
             time = times.get(number)
-            if time is not None and record is not None:
+            if time is not None and isinstance(record, dict):
                 writer.writerow(module.retime(record, time if time >= 0 else None, speed))
