@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -67,3 +68,16 @@ def test_warm_up_lines_are_left_out_by_the_careful_script(environment: dict[str,
     assert "Total requests analyzed: 1000\n" in run_block(script, tmp_path, environment, BLOCK_S)
     lines = (tmp_path / "artifacts" / "warm" / "profile_export.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 1100
+
+
+def profile_words(script: str) -> list[str]:
+    """The words of the script's one `aiperf profile` command, without the server's address."""
+    command = script.replace("\\\n", " ").split("aiperf profile ", 1)[1].splitlines()[0]
+    words = shlex.split(command)
+    at = words.index("--url")
+    return [word for word in words[:at] + words[at + 2 :] if word != "$@"]
+
+
+def test_demo_runs_the_first_command_of_the_guide():
+    guide = blocks_of(GUIDE / "simple-profiling.md")[0].text
+    assert profile_words((ROOT / "docs" / "demo.sh").read_text(encoding="utf-8")) == profile_words(guide)
