@@ -72,10 +72,10 @@ def _raw_lines(path: Path) -> Iterator[bytes]:
 
 
 def _unpacked(path: Path) -> bytes:
-    from aiperf import _core
+    from aiperf._core import read_bytes
 
     try:
-        return bytes(_core.read_bytes(str(path)))
+        return bytes(read_bytes(str(path)))
     except ValueError as error:
         raise DatasetError(f"cannot read the dataset: `{path}` is not Zstandard data, or truncated: {error}") from error
 

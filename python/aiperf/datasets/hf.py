@@ -156,7 +156,7 @@ def _records(file: Path, options: Options) -> Iterator[Mapping[str, object]]:
 
 
 def _parquet(file: Path, options: Options) -> Iterator[Mapping[str, object]]:
-    from aiperf import _core
+    from aiperf._core import read_parquet_columns
 
     named = [options.prompt_field, options.turns_field, options.messages_field]
     wanted = None
@@ -170,7 +170,7 @@ def _parquet(file: Path, options: Options) -> Iterator[Mapping[str, object]]:
         )
         wanted = [name for name in (*named, *more) if name is not None]
     try:
-        columns = _core.read_parquet_columns(str(file), wanted)
+        columns = read_parquet_columns(str(file), wanted)
     except FileNotFoundError as error:
         raise DatasetError(f"cannot read the dataset: there is no file `{file}`") from error
     except (ValueError, OSError) as error:

@@ -25,7 +25,7 @@ from aiperf.workload.tokenizer import Tokenizer
 from aiperf.workload.vocabulary import EncodedText
 
 if TYPE_CHECKING:
-    from aiperf import _core
+    from aiperf._core import Vocabulary
 
 __all__ = ["Workload", "build_workload", "seed_of"]
 
@@ -37,7 +37,7 @@ class Workload:
     kind: str
     """`synthetic`, or the name of the dataset's or trace's format."""
     plan: PlanTables
-    source: _core.Vocabulary | EncodedText = field(repr=False)
+    source: Vocabulary | EncodedText = field(repr=False)
     sampling: Literal["sequential", "random", "shuffle"]
     seed: int
     fingerprint: Mapping[str, str]
@@ -51,7 +51,7 @@ class Workload:
         return bool(np.all(self.plan.columns["at_ns"][first].astype(np.int64) >= 0))
 
     @property
-    def vocabulary(self) -> _core.Vocabulary | None:
+    def vocabulary(self) -> Vocabulary | None:
         """For the engine; None if all text is written out in the plan."""
         return None if isinstance(self.source, EncodedText) else self.source
 
@@ -64,7 +64,7 @@ def seed_of(config: Config) -> int:
 def build_workload(
     config: Config,
     tokenizer: Tokenizer,
-    source: _core.Vocabulary | EncodedText,
+    source: Vocabulary | EncodedText,
     seed: int,
     *,
     ignore_eos: bool | None = None,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from aiperf import _core
+from aiperf._core import builtin_count, builtin_decode, builtin_encode
 from aiperf.workload.tokenizer import ChatMessage, count_words
 
 __all__ = ["BuiltinTokenizer"]
@@ -21,13 +21,13 @@ class BuiltinTokenizer:
     fingerprint = "builtin-o200k"
 
     def count(self, texts: Sequence[str]) -> NDArray[np.int64]:
-        return np.asarray(_core.builtin_count(list(texts)), dtype=np.int64)
+        return np.asarray(builtin_count(list(texts)), dtype=np.int64)
 
     def encode(self, text: str) -> list[int]:
-        return list(_core.builtin_encode(text))
+        return list(builtin_encode(text))
 
     def decode(self, ids: Sequence[int]) -> str:
-        return str(_core.builtin_decode(list(ids)))
+        return str(builtin_decode(list(ids)))
 
     def apply_chat_template(self, messages: Sequence[ChatMessage]) -> int | None:  # noqa: ARG002 - the protocol's signature
         return None

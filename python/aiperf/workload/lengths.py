@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, floor
 from typing import Literal, Protocol
@@ -12,9 +9,9 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from aiperf.errors import ConfigError, Problem
+from aiperf.config.lengths import LengthPair
 
-__all__ = ["LengthLaw", "NormalLengths", "Pair", "PairLengths", "UniformLengths", "draw_normal", "parse_pairs"]
+__all__ = ["LengthLaw", "NormalLengths", "PairLengths", "UniformLengths", "draw_normal"]
 
 
 class LengthLaw(Protocol):
@@ -75,24 +72,13 @@ class UniformLengths:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """One kind of request and its share, per cent."""
-
-    isl: float
-    isl_stddev: float
-    osl: float
-    osl_stddev: float
-    percent: float
-
-
-@dataclass(frozen=True, slots=True)
 class PairLengths:
     """`--seq-dist`: a pair is drawn by its share, then both lengths from its normal laws."""
 
-    pairs: tuple[Pair, ...]
+    pairs: tuple[LengthPair, ...]
 
     def draw(self, n: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
-        shares = np.cumsum([p.percent for p in self.pairs])
+        shares = np.cumsum([p.share for p in self.pairs])
         which = np.searchsorted(shares, rng.random(n) * shares[-1], side="right").clip(max=len(self.pairs) - 1)
         isl, osl = np.empty(n, np.int64), np.empty(n, np.int64)
         for i, pair in enumerate(self.pairs):
@@ -100,59 +86,3 @@ class PairLengths:
             isl[at] = _whole(pair.isl, pair.isl_stddev, at.size, rng)
             osl[at] = _whole(pair.osl, pair.osl_stddev, at.size, rng)
         return isl, osl
-
-
-_NUMBER = r"\s*([0-9]+(?:\.[0-9]+)?)\s*"
-_LENGTH = rf"{_NUMBER}(?:\|{_NUMBER})?"
-_PLAIN = re.compile(rf"{_LENGTH},{_LENGTH}:{_NUMBER}")
-_BRACKET = re.compile(rf"\({_LENGTH},{_LENGTH}\)\s*:{_NUMBER}")
-_WHERE = "--seq-dist"
-_SYNTAX = "write `ISL,OSL:percent;…`, `ISL|stddev,OSL|stddev:percent;…`, `[(ISL,OSL):percent,…]` or the JSON form"
-
-
-def parse_pairs(text: str) -> PairLengths:
-    """`--seq-dist` in its three spellings. ConfigError if it is not understood or the shares do not sum up to 100 %."""
-    stripped = text.strip()
-    if stripped.startswith("{"):
-        pairs = _parse_json(stripped)
-    elif stripped.startswith("["):
-        pairs = _parse_list(
-            _BRACKET, re.sub(r"\)\s*:\s*([0-9.]+)\s*,\s*\(", r"):\1;(", stripped.strip("[]")).split(";")
-        )
-    else:
-        pairs = _parse_list(_PLAIN, [p for p in stripped.split(";") if p.strip()])
-    total = sum(p.percent for p in pairs)
-    if not pairs or abs(total - 100) > 0.01:
-        raise ConfigError((Problem(f"the shares sum up to {total:g} %, not to 100 %", _WHERE, _SYNTAX),))
-    for pair in pairs:
-        if pair.isl <= 0 or pair.osl <= 0:
-            raise ConfigError((Problem("lengths must be more than 0", _WHERE, _SYNTAX),))
-    return PairLengths(tuple(pairs))
-
-
-def _parse_list(pattern: re.Pattern[str], items: Sequence[str]) -> list[Pair]:
-    pairs = []
-    for item in items:
-        found = pattern.fullmatch(item.strip())
-        if found is None:
-            raise ConfigError((Problem(f"`{item.strip()}` is not a pair of lengths", _WHERE, _SYNTAX),))
-        isl, isl_sd, osl, osl_sd, percent = (float(g) if g else 0.0 for g in found.groups())
-        pairs.append(Pair(isl, isl_sd, osl, osl_sd, percent))
-    return pairs
-
-
-def _parse_json(text: str) -> list[Pair]:
-    try:
-        listed = json.loads(text)["pairs"]
-        return [
-            Pair(
-                float(p["isl"]),
-                float(p.get("isl_stddev", 0)),
-                float(p["osl"]),
-                float(p.get("osl_stddev", 0)),
-                float(p["prob"]),
-            )
-            for p in listed
-        ]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError((Problem(f"the JSON is not understood: {error}", _WHERE, _SYNTAX),)) from error

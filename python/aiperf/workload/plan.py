@@ -21,7 +21,7 @@ from aiperf.session import Message, Part, Reply, Session, Synthetic, Turn
 from aiperf.workload.body import Template, Templates, escape
 
 if TYPE_CHECKING:
-    from aiperf import _core
+    from aiperf._core import Plan
 
 __all__ = [
     "LEADING_SPACE",
@@ -90,10 +90,10 @@ class PlanTables:
     def num_sessions(self) -> int:
         return len(self.session_ids)
 
-    def to_core(self) -> _core.Plan:
-        from aiperf import _core
+    def to_core(self) -> Plan:
+        from aiperf._core import Plan
 
-        return _core.Plan(dict(self.columns), self.literals, self.session_ids)
+        return Plan(dict(self.columns), self.literals, self.session_ids)
 
     def digest(self) -> str:
         """Equal for equal plans: same bytes, same order, same times."""

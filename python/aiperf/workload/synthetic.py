@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from aiperf.config.lengths import parse_seq_dist
 from aiperf.config.model import Config
 from aiperf.endpoints import Endpoint
 from aiperf.errors import ConfigError, Problem
 from aiperf.session import Message, Part, Synthetic, Turn
 from aiperf.workload.body import escape
-from aiperf.workload.lengths import LengthLaw, NormalLengths, UniformLengths, draw_normal, parse_pairs
+from aiperf.workload.lengths import LengthLaw, NormalLengths, PairLengths, UniformLengths, draw_normal
 from aiperf.workload.plan import (
     LEADING_SPACE,
     UNKNOWN,
@@ -63,10 +64,13 @@ class SyntheticOptions:
 
 
 def length_law(config: Config) -> LengthLaw:
-    """ConfigError for a `--seq-dist` that is not understood."""
+    """ConfigError for a `--seq-dist` that is not understood (`config.check` finds it earlier)."""
     p = config.prompt
     if p.seq_dist is not None:
-        return parse_pairs(p.seq_dist)
+        try:
+            return PairLengths(parse_seq_dist(p.seq_dist))
+        except ValueError as error:
+            raise ConfigError((Problem(str(error), "--seq-dist"),)) from error
     if p.random_range_ratio is not None:
         return UniformLengths(p.isl_mean, p.osl_mean, p.random_range_ratio, p.random_corpus_style)
     return NormalLengths(p.isl_mean, p.isl_stddev, p.osl_mean, p.osl_stddev)
@@ -313,19 +317,3 @@ def _user_gaps(
         segments += bust_end.segments if bust_end else ()
         gaps.append(_take(_Text(tuple(segments)), rows))
     return gaps
-
-
-def check_synthetic(config: Config) -> list[Problem]:
-    """What no workload can be made of, all at once."""
-    problems = []
-    p = config.prompt
-    if (p.prefix_prompt_pool_size is None) != (p.prefix_prompt_length is None):
-        problems.append(
-            Problem("a prefix needs both a number and a length", "--num-prefix-prompts, --prefix-prompt-length")
-        )
-    if p.seq_dist is not None:
-        try:
-            parse_pairs(p.seq_dist)
-        except ConfigError as error:
-            problems.extend(error.problems)
-    return problems

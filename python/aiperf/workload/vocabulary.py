@@ -22,7 +22,7 @@ from aiperf.workload.cache import cached_bytes
 from aiperf.workload.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from aiperf import _core
+    from aiperf._core import Vocabulary
 
 __all__ = [
     "EncodedText",
@@ -63,10 +63,10 @@ class VocabularyTables:
     heads: NDArray[np.uint32]
     """Words of exactly one token, both behind a space and at the beginning of a text; most frequent first."""
 
-    def to_core(self) -> _core.Vocabulary:
-        from aiperf import _core
+    def to_core(self) -> Vocabulary:
+        from aiperf._core import Vocabulary
 
-        return _core.Vocabulary(list(self.words), self.counts, self.stream, self.heads)
+        return Vocabulary(list(self.words), self.counts, self.stream, self.heads)
 
 
 def load_corpus(style: Literal["prose", "words"] = "prose") -> tuple[list[str], NDArray[np.uint32]]:
@@ -225,7 +225,7 @@ _FILLERS = (
 
 def text_source(
     tokenizer: Tokenizer, style: Literal["prose", "words"] = "prose"
-) -> tuple[_core.Vocabulary | EncodedText, tuple[Note, ...]]:
+) -> tuple[Vocabulary | EncodedText, tuple[Note, ...]]:
     """The native vocabulary if the tokenizer keeps the promise on a sample; else `EncodedText` and a note that says so."""
     vocabulary = build_vocabulary(tokenizer, style).to_core()
     found = find_mismatch(tokenizer, vocabulary)

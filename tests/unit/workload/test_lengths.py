@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiperf.errors import ConfigError
-from aiperf.workload.lengths import NormalLengths, Pair, UniformLengths, parse_pairs
+from aiperf.config.lengths import parse_seq_dist
+from aiperf.workload.lengths import NormalLengths, PairLengths, UniformLengths
 
 
 def rng() -> np.random.Generator:
@@ -46,49 +46,18 @@ def test_range_ratio_reaches_both_bounds(style: str, ratio: float, low: int, hig
     assert (osl.min(), osl.max()) == (low, high)
 
 
-PAIRS = (Pair(256, 10, 128, 5, 40), Pair(512, 20, 256, 10, 60))
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "256|10,128|5:40;512|20,256|10:60",
-        " 256|10 , 128|5 : 40 ; 512|20,256|10:60; ",
-        "[(256|10,128|5):40,(512|20,256|10):60]",
-        "[(256|10, 128|5):40, (512|20, 256|10):60]",
-        (
-            '{"pairs": [{"isl": 256, "isl_stddev": 10, "osl": 128, "osl_stddev": 5, "prob": 40},'
-            ' {"isl": 512, "isl_stddev": 20, "osl": 256, "osl_stddev": 10, "prob": 60}]}'
-        ),
-    ],
-)
-def test_three_spellings_of_a_distribution_are_one(text: str):
-    assert parse_pairs(text).pairs == PAIRS
-
-
-def test_deviations_may_be_left_out():
-    assert parse_pairs("128,64:25;512,128:50;1024,256:25").pairs[0] == Pair(128, 0, 64, 0, 25)
-
-
 def test_pairs_are_drawn_by_their_shares_and_together():
-    isl, osl = parse_pairs("100,10:25;200,20:75").draw(20_000, rng())
+    isl, osl = PairLengths(parse_seq_dist("100,10:25;200,20:75")).draw(20_000, rng())
     assert osl is not None
     assert np.array_equal(isl, osl * 10)
     assert (isl == 200).mean() == pytest.approx(0.75, abs=0.01)
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("128,64:25;512,128:50", "75 %"),
-        ("128:100", "not a pair"),
-        ("a,b:100", "not a pair"),
-        ("{", "JSON"),
-        ('{"pairs": [{"isl": 1}]}', "JSON"),
-        ("0,5:100", "more than 0"),
-        ("", "0 %"),
-    ],
-)
-def test_what_is_no_distribution_is_refused(text: str, message: str):
-    with pytest.raises(ConfigError, match=message):
-        parse_pairs(text)
+def test_pairs_have_their_own_deviations():
+    isl, osl = PairLengths(parse_seq_dist("100|10,50:50;1000,500|50:50")).draw(20_000, rng())
+    assert osl is not None
+    small = isl < 500
+    assert isl[small].std() == pytest.approx(10, rel=0.05)
+    assert set(osl[small].tolist()) == {50}
+    assert set(isl[~small].tolist()) == {1000}
+    assert osl[~small].std() == pytest.approx(50, rel=0.05)
