@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import subprocess
@@ -20,12 +21,16 @@ SAMPLE_S = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """`cpu_s`: with all children. `peak_mb`: of the whole process tree, MB = 10⁶ bytes, sampled; 0 where not asked for."""
+    """`cpu_s`: with all children. `memory`: (epoch s, bytes of the whole process tree) samples; empty where not asked for."""
 
     wall_s: float
     cpu_s: float
-    peak_mb: float
+    memory: tuple[tuple[float, int], ...]
     stdout: str
+
+    def peak_mb(self, until_s: float = math.inf) -> float:
+        """Highest memory up to a moment (epoch s), MB = 10⁶ bytes; `ValueError` where it was not measured."""
+        return max(size for at_s, size in self.memory if at_s <= until_s) / 1e6
 
 
 def _children(pid: int) -> list[int]:
@@ -79,13 +84,12 @@ def run(
     process = subprocess.Popen(
         [*affinity, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=cwd, text=True, env=environment
     )
-    peak_bytes = 0
+    memory: list[tuple[float, int]] = []
     done = threading.Event()
 
     def sample() -> None:
-        nonlocal peak_bytes
         while not done.wait(SAMPLE_S):
-            peak_bytes = max(peak_bytes, _high_water_bytes(process.pid), _tree_bytes(process.pid))
+            memory.append((time.time(), max(_high_water_bytes(process.pid), _tree_bytes(process.pid))))
 
     sampler = threading.Thread(target=sample, daemon=True)
     if measure_memory:
@@ -104,4 +108,4 @@ def run(
         raise RuntimeError(f"exit code {process.returncode}: {words}\n{stdout[-3000:]}\n{stderr[-5000:]}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Finished(wall_s, cpu_s, peak_bytes / 1e6, stdout)
+    return Finished(wall_s, cpu_s, tuple(memory), stdout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import statistics
 import tempfile
@@ -32,6 +33,11 @@ class Outcome:
     def value(self, tag: str, stat: str = "avg") -> float:
         """A metric of the summary; `KeyError` names the tag where it is missing."""
         return float(self.summary[tag][stat])
+
+    @property
+    def load_ended_s(self) -> float:
+        """When the last reply had ended, epoch s; the summary has local time without a zone."""
+        return dt.datetime.fromisoformat(self.summary["end_time"]).astimezone().timestamp()
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Lines of `profile_export.jsonl` without failed ones."""

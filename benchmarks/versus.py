@@ -22,11 +22,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import loads
 from benchmarks.bench import BUSY, chunks_per_s, machine
 from benchmarks.command import run
 from benchmarks.server import ROOT, SERVER_CORE, serving
 from benchmarks.tool import Tool, compare_with_ledger
+
+from benchmarks import loads
 
 PEER_VERSION = "0.13.0"
 VOCABULARY_URL = "https://openaipublic.blob.core.windows.net/encodings/o200k_base.tiktoken"
@@ -129,7 +130,7 @@ def weight(peer: Tool, ours: Tool, repeats: int) -> Iterator[Measured]:
             with tool.profile(server, flags) as outcome:
                 wall_s = outcome.finished.wall_s
             with tool.profile(server, flags, measure_memory=True) as outcome:
-                return [wall_s, outcome.finished.peak_mb]
+                return [wall_s, outcome.finished.peak_mb()]
 
         pair.collect(repeats, measure)
     yield pair.row(0, "10 requests, whole command", "s", more_is_better=False)
