@@ -9,7 +9,7 @@ import hashlib
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from aiperf.workload.inputs import with_text
 from aiperf.workload.plan import UNKNOWN, PlanOptions, PlanTables, build_block_plan, build_plan
 from aiperf.workload.synthetic import CACHE_BUST_TOKENS, build_synthetic_plan, synthetic_options
 from aiperf.workload.tokenizer import Tokenizer
-from aiperf.workload.vocabulary import EncodedText
+from aiperf.workload.vocabulary import EncodedText, TextSource
 
 if TYPE_CHECKING:
     from aiperf._core import Vocabulary
@@ -37,7 +37,7 @@ class Workload:
     kind: str
     """`synthetic`, or the name of the dataset's or trace's format."""
     plan: PlanTables
-    source: Vocabulary | EncodedText = field(repr=False)
+    source: TextSource = field(repr=False)
     sampling: Literal["sequential", "random", "shuffle"]
     seed: int
     fingerprint: Mapping[str, str]
@@ -53,7 +53,7 @@ class Workload:
     @property
     def vocabulary(self) -> Vocabulary | None:
         """For the engine; None if all text is written out in the plan."""
-        return None if isinstance(self.source, EncodedText) else self.source
+        return None if isinstance(self.source, EncodedText) else cast("Vocabulary", self.source)
 
 
 def seed_of(config: Config) -> int:
@@ -64,7 +64,7 @@ def seed_of(config: Config) -> int:
 def build_workload(
     config: Config,
     tokenizer: Tokenizer,
-    source: Vocabulary | EncodedText,
+    source: TextSource,
     seed: int,
     *,
     ignore_eos: bool | None = None,

@@ -16,7 +16,7 @@ OPTIONS = BodyOptions(model="m", streaming=True)
 
 def body(name: str, turn: Turn, history: tuple[Message, ...] = (), **options: object) -> dict[str, object]:
     fields: dict[str, object] = {"model": "m", "streaming": True, **options}
-    return load_endpoint(name).body(turn, history, BodyOptions(**fields))  # type: ignore[arg-type]
+    return load_endpoint(name).body(turn, history, BodyOptions(**fields))  # type: ignore[arg-type]  # a table's rows
 
 
 def user(*texts: str) -> Message:
@@ -61,7 +61,7 @@ def test_endpoint_with_a_dash_is_the_same_and_a_wrong_name_gets_a_hint():
 )
 @pytest.mark.parametrize("name", ["chat", "completions"])
 def test_options_are_in_the_body(name: str, options: dict[str, object], expected: dict[str, object]):
-    made = body(name, Turn((user("x"),), osl=5), **options)
+    made = body(name, Turn((user("x"),), osl=5), (), **options)
     if name == "completions" and "max_completion_tokens" not in dict(options.get("extra", {})):  # type: ignore[call-overload]
         expected = {("max_tokens" if k == "max_completion_tokens" else k): v for k, v in expected.items()}
     assert {k: made[k] for k in expected} == expected

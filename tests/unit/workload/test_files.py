@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from words_tokenizer import GluingTokenizer, WordsTokenizer
-from workload_reference import ReferenceVocabulary
+from tests.unit.workload.words_tokenizer import GluingTokenizer, WordsTokenizer
+from tests.unit.workload.workload_reference import ReferenceVocabulary
 
 from aiperf import registry
 from aiperf.config.model import Config
@@ -30,7 +30,7 @@ DATA = Path(__file__).parents[2] / "data" / "datasets"
 def workload(path: Path | None, seed: int = 1, **sections: Any) -> Workload:
     given = {"input_file": path, **sections.pop("input", {})}
     config = Config.model_validate({"endpoint": {"model_names": ("m",)}, "input": given, **sections})
-    return build_workload(config, TOKENIZER, SOURCE, seed)  # type: ignore[arg-type]
+    return build_workload(config, TOKENIZER, SOURCE, seed)
 
 
 def lines(path: Path, *records: object) -> Path:
@@ -122,7 +122,7 @@ def test_columns_and_objects_give_the_same_plan(file: Path, endpoint: str, monke
     def made() -> Workload:
         models = {"model_names": ("m", "n"), "endpoint_type": endpoint}
         config = Config.model_validate({"endpoint": models, "input": {"input_file": path, "isl_block_size": 8}})
-        return build_workload(config, TOKENIZER, SOURCE, 1)  # type: ignore[arg-type]
+        return build_workload(config, TOKENIZER, SOURCE, 1)
 
     fast = made()
     monkeypatch.setattr(Replay, "is_synthetic", False)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from words_tokenizer import WordsTokenizer
-from workload_reference import ReferenceVocabulary
+from tests.unit.workload.words_tokenizer import WordsTokenizer
+from tests.unit.workload.workload_reference import ReferenceVocabulary
 
 from aiperf.endpoints import BodyOptions, load_endpoint
 from aiperf.errors import DatasetError

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from words_tokenizer import WordsTokenizer
-from workload_reference import ReferenceVocabulary
+from tests.unit.workload.words_tokenizer import WordsTokenizer
+from tests.unit.workload.workload_reference import ReferenceVocabulary
 
 from aiperf.config.model import Config
 from aiperf.endpoints import BodyOptions, load_endpoint
@@ -25,7 +25,7 @@ SOURCE = ReferenceVocabulary(_WORDS, [1] * 600, list(range(600)), list(range(600
 
 def workload(seed: int = 1, *, endpoint: str = "chat", models: tuple[str, ...] = ("m",), **sections: Any) -> Workload:
     config = Config.model_validate({"endpoint": {"model_names": models, "endpoint_type": endpoint}, **sections})
-    return build_workload(config, TOKENIZER, SOURCE, seed)  # type: ignore[arg-type]
+    return build_workload(config, TOKENIZER, SOURCE, seed)
 
 
 def body(found: Workload, row: int) -> dict[str, Any]:
@@ -215,7 +215,7 @@ def test_ignore_eos_follows_the_server_only_on_auto():
     def sent(setting: str, *, known: bool | None) -> object:
         endpoint = {"model_names": ("m",), "ignore_eos": setting, "force_min_tokens": True}
         config = Config.model_validate({"endpoint": endpoint, "prompt": {"osl_mean": 5}, "load": {"request_count": 1}})
-        made = build_workload(config, TOKENIZER, SOURCE, 1, ignore_eos=known)  # type: ignore[arg-type]
+        made = build_workload(config, TOKENIZER, SOURCE, 1, ignore_eos=known)
         found = body(made, 0)
         assert found["min_tokens"] == 5
         return found.get("ignore_eos")

