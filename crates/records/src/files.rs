@@ -52,6 +52,16 @@ pub fn open_bytes(path: &Path) -> Result<Box<dyn Read + Send>, RecordsError> {
         }
     }
     let magic = &magic[..seen];
+    let named = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+    for (extension, start, kind) in [("gz", GZIP, "gzip"), ("zst", ZSTD, "Zstandard")] {
+        if named == extension && !magic.is_empty() && !magic.starts_with(start) {
+            let reason = format!("not {kind} data, though its name says so");
+            return Err(RecordsError::io(path)(io::Error::new(
+                io::ErrorKind::InvalidData,
+                reason,
+            )));
+        }
+    }
     // Chained rather than rewound: the path may be a pipe.
     let whole = BufReader::with_capacity(1 << 18, io::Cursor::new(magic.to_vec()).chain(file));
     if magic.starts_with(GZIP) {
@@ -100,6 +110,22 @@ mod tests {
         let path = dir.path().join(cases[3].0);
         write_durably(&path, &cases[1].1.repeat(2)).expect("writable");
         assert_eq!(read_bytes(&path).expect("two members").len(), 2 * text.len());
+    }
+
+    #[test]
+    fn data_that_are_not_what_the_name_says_are_refused() {
+        let dir = crate::scratch::Dir::new("files");
+        let path = dir.path().join("trace.jsonl.zst");
+        write_durably(&path, b"{\"a\": 1}").expect("writable");
+        assert!(
+            read_bytes(&path)
+                .expect_err("no magic")
+                .to_string()
+                .contains("not Zstandard data")
+        );
+        let whole = zstd::encode_all(&b"text".repeat(1000)[..], 1).expect("to memory");
+        write_durably(&path, &whole[..whole.len() - 5]).expect("writable");
+        assert!(read_bytes(&path).is_err());
     }
 
     #[test]

@@ -5,19 +5,31 @@
 mod builder;
 mod error;
 mod files;
+mod foreign;
 mod journal;
+mod jsonl;
+mod parquet_file;
 mod row;
 mod schema;
 #[cfg(test)]
 mod scratch;
+mod source;
+mod table;
+mod values;
 
 pub use builder::RecordBuilder;
 pub use error::RecordsError;
 pub use files::{open_bytes, read_bytes, write_durably};
+pub use foreign::ForeignColumns;
 pub use journal::{
     Journal, JournalReader, JournalSender, JournalStats, read_header, read_journal, segments, write_header,
 };
+pub use jsonl::{Cells, JsonlBatch, JsonlColumn, JsonlErrors, Texts};
+pub use parquet_file::{GROUP_ROWS, RecordsFile, RecordsWriter};
 pub use row::{ABSENT, Chunk, Row};
 pub use schema::{
     COUNTED_COLUMNS, LIST_COLUMNS, SCHEMA_VERSION, TEXT_COLUMNS, VERSION_KEY, journal_schema, parquet_schema,
 };
+pub use source::{Pieces, Records};
+pub use table::read_table;
+pub use values::{Numbers, each_string, extend_floats, parse_uuid, push_uuid};

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from aiperf.records.columns import ChunkBatch, Columns
+from aiperf.records.store import Finalised, finalise, open_records, open_run
 
-__all__ = ["ChunkBatch", "Columns"]
+__all__ = ["ChunkBatch", "Columns", "Finalised", "finalise", "open_records", "open_run"]

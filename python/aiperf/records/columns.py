@@ -27,6 +27,8 @@ SCALAR_COLUMNS: Final = (
     "usage_completion", "usage_reasoning", "usage_cached", "counted_output", "counted_reasoning", "rtt_ns",
     "num_chunks", "num_content_chunks",
 )  # fmt: skip
+CACHE_BYTES: Final = 32 << 20
+"""Scalar columns kept by a `Columns`: all of them up to 100,000 rows, the last used ones beyond. Reading again is cheap."""
 LIST_COLUMNS: Final = ("chunk_ns", "chunk_lag_ns", "chunk_bytes", "chunk_text_bytes", "chunk_kind")
 STRING_COLUMNS: Final = (
     "request_id",
@@ -104,9 +106,14 @@ class Columns:
         cache = self._cache
         if cache is None:
             return self.load(name)
-        if name not in cache:
-            cache[name] = self.load(name)
-        return cache[name]
+        if name in cache:
+            cache[name] = values = cache.pop(name)  # last used, last to go
+            return values
+        values = self.load(name)
+        cache[name] = values
+        while len(cache) > 1 and sum(v.nbytes for v in cache.values()) > CACHE_BYTES:
+            del cache[next(iter(cache))]
+        return values
 
     def __getattr__(self, name: str) -> Floats:
         if name in SCALAR_COLUMNS:
@@ -128,7 +135,7 @@ class Columns:
 
         def strings(name: str) -> list[str | None]:
             values = outer.strings(name)
-            return [values[i] for i in index]
+            return [values[i] for i in index.tolist()]
 
         return Columns(len(index), lambda n: outer.scalar(n)[index], strings, batches, self.start_wall_ns, {})
 
@@ -143,5 +150,9 @@ def _select_rows(b: ChunkBatch, keep: Bools, row0: int) -> ChunkBatch:
     return ChunkBatch(
         row0,
         offsets,
-        *(a[lo:hi][of_chunk] for a in (b.chunk_ns, b.chunk_lag_ns, b.chunk_bytes, b.chunk_text_bytes, b.chunk_kind)),
+        b.chunk_ns[lo:hi][of_chunk],
+        b.chunk_lag_ns[lo:hi][of_chunk],
+        b.chunk_bytes[lo:hi][of_chunk],
+        b.chunk_text_bytes[lo:hi][of_chunk],
+        b.chunk_kind[lo:hi][of_chunk],
     )

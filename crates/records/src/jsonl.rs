@@ -1,0 +1,515 @@
+//! `profile_export.jsonl`: columns in, one JSON object per row out, the same bytes as Python's `json.dumps` with `repr` floats.
+//!
+//! `aiperf.reports.jsonl` decides what is in the columns and has the plain Python version this one is tested against.
+
+use std::borrow::Cow;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
+use std::{io, thread};
+
+use crate::error::RecordsError;
+
+/// Rows below which threads cost more than they bring.
+const ROWS_PER_THREAD: usize = 2_048;
+/// An error's code that is written as `null`.
+const NO_CODE: i64 = -1;
+
+/// Texts as JSON strings, quotes included, one after the other.
+#[derive(Debug, Default)]
+pub struct Texts {
+    json: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Texts {
+    /// Appends a text; None is absent.
+    pub fn push(&mut self, text: Option<&str>) {
+        if let Some(text) = text {
+            push_json(text, &mut self.json);
+        }
+        self.ends.push(self.json.len());
+    }
+
+    /// Number of texts, absent ones included.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// No texts.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// JSON of text `i`; empty if it is absent.
+    fn get(&self, i: usize) -> &[u8] {
+        let start = if i == 0 { 0 } else { self.ends[i - 1] };
+        &self.json[start..self.ends[i]]
+    }
+}
+
+/// One key's values over the rows of a batch.
+#[derive(Debug)]
+pub enum Cells<'a> {
+    /// A number per row, absent where NaN (or infinite: JSON has no word for it).
+    Numbers {
+        /// (rows,)
+        values: Cow<'a, [f64]>,
+        /// Whole numbers, written without a point.
+        integers: bool,
+        /// Written instead of `values` where those are present: instants that exceed 53 bits.
+        exact: Option<Cow<'a, [i64]>>,
+    },
+    /// A list per row, absent where empty.
+    Lists {
+        /// All rows' values.
+        values: Cow<'a, [f64]>,
+        /// (rows + 1,)
+        offsets: Cow<'a, [i64]>,
+    },
+    /// A string per row.
+    Texts(Texts),
+    /// One of a few JSON literals per row; −1 is absent.
+    Choices {
+        /// (rows,)
+        index: Cow<'a, [i32]>,
+        /// The literals.
+        json: Vec<String>,
+    },
+}
+
+impl Cells<'_> {
+    fn fits(&self, rows: usize) -> bool {
+        match self {
+            Self::Numbers { values, exact, .. } => {
+                values.len() == rows && exact.as_ref().is_none_or(|e| e.len() == rows)
+            }
+            Self::Lists { values, offsets } => {
+                offsets.len() == rows + 1
+                    && offsets.windows(2).all(|w| w[0] <= w[1])
+                    && offsets[0] >= 0
+                    && offsets[rows] as usize <= values.len()
+            }
+            Self::Texts(texts) => texts.len() == rows,
+            Self::Choices { index, json } => {
+                index.len() == rows && index.iter().all(|&i| i < 0 || (i as usize) < json.len())
+            }
+        }
+    }
+
+    /// Appends `before`, the row's value and `after`; nothing if it is absent.
+    fn write(&self, row: usize, before: &[u8], after: &[u8], out: &mut Vec<u8>) {
+        let rollback = out.len();
+        out.extend_from_slice(before);
+        let start = out.len();
+        match self {
+            Self::Numbers {
+                values,
+                integers,
+                exact,
+            } => {
+                let value = values[row];
+                if value.is_finite() {
+                    match exact {
+                        Some(exact) => out.extend_from_slice(itoa::Buffer::new().format(exact[row]).as_bytes()),
+                        None if *integers => {
+                            out.extend_from_slice(itoa::Buffer::new().format(value as i128).as_bytes());
+                        }
+                        None => push_float(value, out),
+                    }
+                }
+            }
+            Self::Lists { values, offsets } => {
+                let list = &values[offsets[row] as usize..offsets[row + 1] as usize];
+                for (i, value) in list.iter().enumerate() {
+                    out.extend_from_slice(if i == 0 { b"[" } else { b", " });
+                    if value.is_finite() {
+                        push_float(*value, out);
+                    } else {
+                        out.extend_from_slice(b"null");
+                    }
+                }
+                if !list.is_empty() {
+                    out.push(b']');
+                }
+            }
+            Self::Texts(texts) => out.extend_from_slice(texts.get(row)),
+            Self::Choices { index, json } => {
+                if let Ok(i) = usize::try_from(index[row]) {
+                    out.extend_from_slice(json[i].as_bytes());
+                }
+            }
+        }
+        if out.len() == start {
+            out.truncate(rollback);
+        } else {
+            out.extend_from_slice(after);
+        }
+    }
+}
+
+/// A key with its values.
+#[derive(Debug)]
+pub struct JsonlColumn<'a> {
+    /// Key in the object.
+    pub key: String,
+    /// Written beside a metric's value; unused in metadata.
+    pub unit: String,
+    /// Values.
+    pub cells: Cells<'a>,
+}
+
+/// Rows with an error, ascending, and what to write for each.
+#[derive(Debug, Default)]
+pub struct JsonlErrors<'a> {
+    /// Row numbers.
+    pub rows: Cow<'a, [i64]>,
+    /// Codes; −1 is null.
+    pub codes: Cow<'a, [i64]>,
+    /// Types; never absent.
+    pub types: Texts,
+    /// Messages; never absent.
+    pub messages: Texts,
+}
+
+/// A batch of lines.
+#[derive(Debug)]
+pub struct JsonlBatch<'a> {
+    /// Lines.
+    pub num_rows: usize,
+    /// Keys of `metadata`, in order.
+    pub metadata: Vec<JsonlColumn<'a>>,
+    /// Keys of `metrics`, in order.
+    pub metrics: Vec<JsonlColumn<'a>>,
+    /// `error` objects.
+    pub errors: JsonlErrors<'a>,
+}
+
+impl JsonlBatch<'_> {
+    /// All lines as bytes, made on up to `threads` threads.
+    pub fn render(&self, threads: usize) -> Result<Vec<Vec<u8>>, RecordsError> {
+        self.check()?;
+        let layout = Layout::of(self);
+        let threads = threads.clamp(1, self.num_rows.div_ceil(ROWS_PER_THREAD).max(1));
+        let per_thread = self.num_rows.div_ceil(threads).max(1);
+        let layout = &layout;
+        Ok(thread::scope(|scope| {
+            let parts: Vec<_> = (0..self.num_rows)
+                .step_by(per_thread)
+                .map(|row| scope.spawn(move || layout.lines(row, (row + per_thread).min(self.num_rows))))
+                .collect();
+            parts
+                .into_iter()
+                .map(|p| p.join().expect("lengths were checked, writing to memory cannot fail"))
+                .collect()
+        }))
+    }
+
+    /// Appends the lines to `path`, creating it if needed; returns the bytes written.
+    pub fn append_to(&self, path: &Path, threads: usize) -> Result<u64, RecordsError> {
+        let parts = self.render(threads)?;
+        let mut file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .map_err(RecordsError::io(path))?;
+        parts
+            .iter()
+            .try_fold(0, |sum, part| -> io::Result<u64> {
+                file.write_all(part)?;
+                Ok(sum + part.len() as u64)
+            })
+            .map_err(RecordsError::io(path))
+    }
+
+    fn check(&self) -> Result<(), RecordsError> {
+        let bad = |name: &str| RecordsError::BadColumn {
+            name: name.to_owned(),
+            reason: format!("does not fit a batch of {} rows", self.num_rows),
+        };
+        if let Some(column) = self
+            .metadata
+            .iter()
+            .chain(&self.metrics)
+            .find(|c| !c.cells.fits(self.num_rows))
+        {
+            return Err(bad(&column.key));
+        }
+        let e = &self.errors;
+        let ascending = e.rows.windows(2).all(|w| w[0] < w[1]);
+        let inside =
+            e.rows.first().is_none_or(|&r| r >= 0) && e.rows.last().is_none_or(|&r| (r as usize) < self.num_rows);
+        let aligned = [e.codes.len(), e.types.len(), e.messages.len()]
+            .iter()
+            .all(|&n| n == e.rows.len());
+        if ascending && inside && aligned {
+            Ok(())
+        } else {
+            Err(bad("error"))
+        }
+    }
+}
+
+/// The constant bytes around each value.
+struct Layout<'a> {
+    batch: &'a JsonlBatch<'a>,
+    metadata: Vec<Vec<u8>>,
+    metrics: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl<'a> Layout<'a> {
+    fn of(batch: &'a JsonlBatch<'a>) -> Self {
+        let key = |column: &JsonlColumn<'_>| {
+            let mut bytes = Vec::new();
+            push_json(&column.key, &mut bytes);
+            bytes.extend_from_slice(b": ");
+            bytes
+        };
+        let metrics = batch.metrics.iter().map(|column| {
+            let (mut before, mut after) = (key(column), b", \"unit\": ".to_vec());
+            before.extend_from_slice(b"{\"value\": ");
+            push_json(&column.unit, &mut after);
+            after.extend_from_slice(b"}, ");
+            (before, after)
+        });
+        Self {
+            batch,
+            metadata: batch.metadata.iter().map(key).collect(),
+            metrics: metrics.collect(),
+        }
+    }
+
+    fn lines(&self, from: usize, to: usize) -> Vec<u8> {
+        let batch = self.batch;
+        let mut out = Vec::new();
+        let mut error = batch.errors.rows.partition_point(|&r| (r as usize) < from);
+        for row in from..to {
+            if row == from + 64 {
+                out.reserve(out.len() / 56 * (to - row)); // from the first rows, with some to spare
+            }
+            out.extend_from_slice(b"{\"metadata\": {");
+            for (column, before) in batch.metadata.iter().zip(&self.metadata) {
+                column.cells.write(row, before, b", ", &mut out);
+            }
+            close_object(&mut out);
+            out.extend_from_slice(b", \"metrics\": {");
+            for (column, (before, after)) in batch.metrics.iter().zip(&self.metrics) {
+                column.cells.write(row, before, after, &mut out);
+            }
+            close_object(&mut out);
+            if batch.errors.rows.get(error).is_some_and(|&r| r as usize == row) {
+                self.push_error(error, &mut out);
+                error += 1;
+            }
+            out.extend_from_slice(b"}\n");
+        }
+        out
+    }
+
+    fn push_error(&self, i: usize, out: &mut Vec<u8>) {
+        let errors = &self.batch.errors;
+        out.extend_from_slice(b", \"error\": {\"code\": ");
+        match errors.codes[i] {
+            NO_CODE => out.extend_from_slice(b"null"),
+            code => out.extend_from_slice(itoa::Buffer::new().format(code).as_bytes()),
+        }
+        out.extend_from_slice(b", \"type\": ");
+        out.extend_from_slice(errors.types.get(i));
+        out.extend_from_slice(b", \"message\": ");
+        out.extend_from_slice(errors.messages.get(i));
+        out.push(b'}');
+    }
+}
+
+/// Ends an object whose members were each written with a comma and a space behind.
+fn close_object(out: &mut Vec<u8>) {
+    if out.ends_with(b", ") {
+        out.truncate(out.len() - 2);
+    }
+    out.push(b'}');
+}
+
+fn push_json(text: &str, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, text).expect("a Vec takes everything, a str is always JSON");
+}
+
+/// Appends a finite float as Python's `repr`: the shortest digits that read back the same, plain from 1e-4 up to 1e16.
+fn push_float(value: f64, out: &mut Vec<u8>) {
+    let size = value.abs();
+    if size == 0.0 || (1e-4..1e16).contains(&size) {
+        out.extend_from_slice(zmij::Buffer::new().format_finite(value).as_bytes());
+        return;
+    }
+    let text = format!("{value:e}");
+    let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or_default();
+    let sign = if exponent < 0 { '-' } else { '+' };
+    let _ = write!(out, "{digits}e{sign}{:02}", exponent.abs()); // a Vec takes everything
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn float(value: f64) -> String {
+        let mut out = Vec::new();
+        push_float(value, &mut out);
+        String::from_utf8(out).expect("ASCII")
+    }
+
+    #[test]
+    fn floats_are_written_as_python_writes_them() {
+        // Right-hand sides: repr() of CPython 3.11.
+        let table = [
+            (0.0, "0.0"),
+            (-0.0, "-0.0"),
+            (1.0, "1.0"),
+            (28.125_038, "28.125038"),
+            (2.727_954_999_999_999_7, "2.7279549999999997"),
+            (308.667_845_294_256_04, "308.66784529425604"),
+            (1e-4, "0.0001"),
+            (9.999e-5, "9.999e-05"),
+            (1e-5, "1e-05"),
+            (-2.5e-7, "-2.5e-07"),
+            (9_999_999_999_999_998.0, "9999999999999998.0"),
+            (1e16, "1e+16"),
+            (1.5e300, "1.5e+300"),
+            (5e-324, "5e-324"),
+            (123_456_789_012_345.6, "123456789012345.6"),
+            (1e15, "1000000000000000.0"),
+        ];
+        for (value, text) in table {
+            assert_eq!(float(value), text);
+        }
+    }
+
+    fn texts(values: &[Option<&str>]) -> Texts {
+        let mut texts = Texts::default();
+        for value in values {
+            texts.push(*value);
+        }
+        texts
+    }
+
+    fn batch() -> JsonlBatch<'static> {
+        let column = |key: &str, unit: &str, cells| JsonlColumn {
+            key: key.into(),
+            unit: unit.into(),
+            cells,
+        };
+        let numbers = |values: Vec<f64>, integers| Cells::Numbers {
+            values: values.into(),
+            integers,
+            exact: None,
+        };
+        JsonlBatch {
+            num_rows: 2,
+            metadata: vec![
+                column("session_num", "", numbers(vec![0.0, 1.0], true)),
+                column("x_request_id", "", Cells::Texts(texts(&[Some("a\"b\u{1}ü"), None]))),
+                column(
+                    "request_start_ns",
+                    "",
+                    Cells::Numbers {
+                        values: vec![1.0, f64::NAN].into(),
+                        integers: true,
+                        exact: Some(vec![1_795_491_051_204_057_701, 0].into()),
+                    },
+                ),
+                column(
+                    "was_cancelled",
+                    "",
+                    Cells::Choices {
+                        index: vec![0, 1].into(),
+                        json: vec!["false".into(), "true".into()],
+                    },
+                ),
+            ],
+            metrics: vec![
+                column("request_latency", "ms", numbers(vec![64.794_569, f64::NAN], false)),
+                column(
+                    "inter_chunk_latency",
+                    "ms",
+                    Cells::Lists {
+                        values: vec![0.5, f64::NAN].into(),
+                        offsets: vec![0, 2, 2].into(),
+                    },
+                ),
+            ],
+            errors: JsonlErrors {
+                rows: vec![1].into(),
+                codes: vec![NO_CODE].into(),
+                types: texts(&[Some("Timeout")]),
+                messages: texts(&[Some("")]),
+            },
+        }
+    }
+
+    #[test]
+    fn absent_cells_leave_their_keys_out() {
+        let lines = batch().render(1).expect("fits").concat();
+        let expected = concat!(
+            r#"{"metadata": {"session_num": 0, "x_request_id": "a\"b\u0001ü", "request_start_ns": 1795491051204057701, "was_cancelled": false}, "#,
+            r#""metrics": {"request_latency": {"value": 64.794569, "unit": "ms"}, "inter_chunk_latency": {"value": [0.5, null], "unit": "ms"}}}"#,
+            "\n",
+            r#"{"metadata": {"session_num": 1, "was_cancelled": true}, "metrics": {}, "error": {"code": null, "type": "Timeout", "message": ""}}"#,
+            "\n",
+        );
+        assert_eq!(String::from_utf8(lines).expect("UTF-8"), expected);
+    }
+
+    #[test]
+    fn columns_that_do_not_fit_are_named() {
+        let mut short = batch();
+        short.metrics[0].cells = Cells::Numbers {
+            values: vec![1.0].into(),
+            integers: false,
+            exact: None,
+        };
+        assert_eq!(
+            short.render(1).expect_err("too short").to_string(),
+            "column `request_latency`: does not fit a batch of 2 rows"
+        );
+        let mut outside = batch();
+        outside.metadata[3].cells = Cells::Choices {
+            index: vec![0, 2].into(),
+            json: vec!["0".into(), "1".into()],
+        };
+        assert!(outside.render(1).is_err());
+        let mut late = batch();
+        late.errors.rows = vec![2].into();
+        assert!(late.render(1).is_err());
+    }
+
+    #[test]
+    fn threads_do_not_change_the_bytes() {
+        let rows = 5 * ROWS_PER_THREAD + 3;
+        let values: Vec<f64> = (0..rows)
+            .map(|i| if i % 7 == 0 { f64::NAN } else { i as f64 / 3.0 })
+            .collect();
+        let failed: Vec<i64> = (0..rows as i64).step_by(7).collect();
+        let all: Vec<_> = failed.iter().map(|_| Some("Cut")).collect();
+        let batch = JsonlBatch {
+            num_rows: rows,
+            metadata: vec![],
+            metrics: vec![JsonlColumn {
+                key: "request_latency".into(),
+                unit: "ms".into(),
+                cells: Cells::Numbers {
+                    values: values.into(),
+                    integers: false,
+                    exact: None,
+                },
+            }],
+            errors: JsonlErrors {
+                codes: failed.clone().into(),
+                rows: failed.into(),
+                types: texts(&all),
+                messages: texts(&all),
+            },
+        };
+        let one = batch.render(1).expect("fits").concat();
+        assert_eq!(batch.render(4).expect("fits").concat(), one);
+        assert_eq!(one.split(|&b| b == b'\n').count() - 1, rows);
+    }
+}

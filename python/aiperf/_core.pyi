@@ -1,0 +1,215 @@
+"""The border to the native core: what crosses it, and what each side may rely on.
+
+Columns cross as numpy arrays, settings as JSON, never a Python object per request. Calls that can wait release the GIL.
+Files are named by `str` or `Path`. Errors: `OSError` and its subclasses for what the system refuses, `ValueError` for arguments
+and contents that make no sense, `aiperf.errors.EngineError` for an engine that cannot go on.
+A debug build warns when it is imported: its timings are worthless.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeAlias, final
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import CapsuleType
+
+__all__ = [
+    "ChunkBatches",
+    "Piece",
+    "RecordPieces",
+    "Records",
+    "RecordsWriter",
+    "SimServer",
+    "builtin_count",
+    "builtin_decode",
+    "builtin_encode",
+    "read_bytes",
+    "read_parquet_columns",
+    "write_jsonl",
+    "write_records",
+]
+
+_Path: TypeAlias = str | PathLike[str]
+_Numbers: TypeAlias = (
+    NDArray[np.float64]
+    | NDArray[np.int64]
+    | NDArray[np.uint64]
+    | NDArray[np.int32]
+    | NDArray[np.uint32]
+    | NDArray[np.uint16]
+    | NDArray[np.uint8]
+    | NDArray[np.bool_]
+)
+_Chunks: TypeAlias = tuple[
+    NDArray[np.int64],
+    NDArray[np.int64],
+    NDArray[np.int32],
+    NDArray[np.uint32],
+    NDArray[np.uint32],
+    NDArray[np.uint8],
+]
+"""offsets (rows + 1,) from 0, then chunk_ns, chunk_lag_ns, chunk_bytes, chunk_text_bytes, chunk_kind (chunks,)."""
+
+@final
+class Records:
+    """The rows of a run, one per request: columns of record schema v1 (`aiperf.records.schema`).
+
+    `path`: `records.parquet`, or a journal's directory (its whole batches; read once here to count the rows). Nothing is
+    kept in memory. Any Arrow library reads it by the C stream interface: `polars.DataFrame(records)`,
+    `pyarrow.table(records)`, `pandas.DataFrame.from_arrow(records)`, DuckDB by name.
+    ValueError if the file is damaged or of a later schema.
+    """
+
+    def __new__(cls, path: _Path) -> Self: ...
+    @property
+    def num_rows(self) -> int: ...
+    @property
+    def columns(self) -> list[str]:
+        """Names, in the file's order."""
+    @property
+    def metadata(self) -> str | None:
+        """Facts of the run as JSON (the journal's header); None where none was written."""
+    @property
+    def is_complete(self) -> bool:
+        """False for a journal that was not closed: a run that goes on, or was killed. Then only its tail can be missing."""
+    def scalar(self, name: str) -> NDArray[np.float64]:
+        """(rows,) numbers or flags, NaN where null; all NaN for counted tokens that are not counted yet."""
+    def strings(self, name: str) -> list[str | None]:
+        """(rows,) strings; ids as UUID text. All None for texts that were not kept."""
+    def batches(self) -> ChunkBatches:
+        """The list columns, a bounded number of rows and chunks at a time."""
+    def pieces(self) -> RecordPieces:
+        """All columns, at most 50,000 rows at a time; small journal batches are merged to at least 20,000 rows or 32 MB."""
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> CapsuleType: ...
+
+@final
+class ChunkBatches:
+    """Iterates (number of the first row, chunks of consecutive rows)."""
+
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> tuple[int, _Chunks]: ...
+
+@final
+class RecordPieces:
+    """Iterates pieces in row order."""
+
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Piece: ...
+
+@final
+class Piece:
+    """Consecutive rows, in memory; names and values as in `Records`."""
+
+    @property
+    def row0(self) -> int:
+        """Number of the first row within the run."""
+    @property
+    def num_rows(self) -> int: ...
+    def scalar(self, name: str) -> NDArray[np.float64]: ...
+    def strings(self, name: str) -> list[str | None]: ...
+    def chunks(self) -> _Chunks: ...
+
+@final
+class RecordsWriter:
+    """Writes `records.parquet` under another name, which it gets when it is complete. `texts`: keeps the replies' texts."""
+
+    def __new__(cls, path: _Path, *, texts: bool = False) -> Self: ...
+    def append(
+        self, piece: Piece, counted_output: _Numbers | None = None, counted_reasoning: _Numbers | None = None
+    ) -> None:
+        """`counted_*`: (rows,) tokens, NaN for unknown; None leaves what the piece has."""
+    def finish(self, metadata: str) -> int:
+        """Writes the footer with `metadata` (JSON), syncs, renames; returns the number of rows."""
+    def discard(self) -> None:
+        """Removes the unfinished file; nothing to do after `finish`."""
+
+def write_records(
+    path: _Path,
+    columns: Mapping[str, _Numbers],
+    lists: Mapping[str, _Numbers] | None = None,
+    strings: Mapping[str, Sequence[str | None]] | None = None,
+    *,
+    metadata: str = "{}",
+) -> int:
+    """Writes a `records.parquet` from columns: imported results, simulations on a virtual clock, tests. Returns the rows.
+
+    `columns`: scalars, NaN for null. `lists`: `offsets` (rows + 1,) integers and list columns; those left out are 0
+    (`chunk_kind`: 1, content). `strings`: also `request_id`, `correlation_id` as UUIDs. Columns left out are null where the
+    schema allows; else the row number (`request`, `session_num`, ids), derived from the chunks (`num_chunks`,
+    `num_content_chunks`, `merged`), or 0. ValueError: unknown column, unequal lengths, a value out of range.
+    """
+
+class _JsonlErrors(Protocol):
+    @property
+    def rows(self) -> NDArray[np.int64]: ...
+    @property
+    def codes(self) -> NDArray[np.int64]: ...
+    @property
+    def types(self) -> Sequence[str]: ...
+    @property
+    def messages(self) -> Sequence[str]: ...
+
+class _JsonlBatch(Protocol):
+    """`aiperf.reports.jsonl.JsonlBatch`."""
+
+    @property
+    def num_rows(self) -> int: ...
+    @property
+    def metadata(self) -> Iterable[object]: ...
+    @property
+    def metrics(self) -> Iterable[object]: ...
+    @property
+    def errors(self) -> _JsonlErrors: ...
+
+def write_jsonl(path: _Path, batch: _JsonlBatch) -> int:
+    """Appends the batch's lines to the file (created if needed) and returns the bytes written.
+
+    The bytes are those of `aiperf.reports.jsonl.render_jsonl`, but that an infinite value is absent, as JSON has no word for it.
+    """
+
+def builtin_count(texts: Sequence[str]) -> NDArray[np.uint32]:
+    """(texts,) tokens of OpenAI's o200k_base without special tokens; on all cores."""
+
+def builtin_encode(text: str) -> list[int]: ...
+def builtin_decode(ids: Sequence[int]) -> str:
+    """Text of the tokens; bytes that are no UTF-8 (half a character) become U+FFFD. ValueError for an unknown id."""
+
+def read_bytes(path: _Path) -> bytes:
+    """A file's bytes, decompressed if they are gzip or Zstandard (told by their start). ValueError if they are damaged, or
+    named `.gz`/`.zst` and something else.
+    """
+
+def read_parquet_columns(path: _Path, names: Sequence[str] | None = None) -> dict[str, NDArray[Any] | list[Any]]:
+    """Columns of any Parquet file, by name; names it lacks are left out. None: all.
+
+    Numbers without nulls: int64, uint64 or float64 arrays. All else: lists of None, bool, int, float, str, bytes, list (Parquet
+    lists) or dict (structs). Instants and durations are integers in the file's own unit.
+    """
+
+@final
+class SimServer:
+    """The simulated LLM server on threads of its own; it accepts connections when the constructor returns.
+
+    `options`: a JSON object (`aiperf sim --help`); the port is any free one unless given. ValueError: an unknown option or
+    a value that cannot work. It stops at the end of a `with` block, or when it is garbage.
+    """
+
+    def __new__(cls, options: str = "{}") -> Self: ...
+    @property
+    def url(self) -> str:
+        """`http://127.0.0.1:PORT`, `https://…` or `unix:/path`."""
+    @property
+    def port(self) -> int:
+        """0 for a unix socket."""
+    def stats(self) -> str:
+        """Counters as a JSON object."""
+    def flush_ledger(self) -> None:
+        """Returns when every request whose last byte has left is in the ledger's file."""
+    def stop(self) -> None:
+        """Gives up the requests under way and writes the ledger; a second call does nothing."""
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...

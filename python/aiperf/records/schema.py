@@ -1,0 +1,101 @@
+"""Record schema v1: the columns of `records.parquet` and of the journal (`docs/dev/2026-11-24-border.md`).
+
+One row per request. Times are int64 ns since run start on a monotonic clock; `start_wall_ns` in the file's metadata (key `aiperf`,
+JSON) is the wall clock at run time 0. Null means it did not happen or is not known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+__all__ = ["COLUMNS", "JOURNAL_DIR", "RECORDS_FILE", "SCHEMA_VERSION", "RecordColumn"]
+
+SCHEMA_VERSION: Final = 1
+JOURNAL_DIR: Final = "journal"
+RECORDS_FILE: Final = "records.parquet"
+
+Where = Literal["", "end", "raw"]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordColumn:
+    """`kept`: "" in journal and Parquet; "end" filled after the load, Parquet only; "raw" in Parquet only with `--export-level raw`."""
+
+    name: str
+    dtype: str
+    meaning: str
+    is_nullable: bool = False
+    kept: Where = ""
+
+
+def _null(name: str, dtype: str, meaning: str, kept: Where = "") -> RecordColumn:
+    return RecordColumn(name, dtype, meaning, is_nullable=True, kept=kept)
+
+
+def _time(name: str, meaning: str) -> RecordColumn:
+    return _null(name, "int64", meaning)
+
+
+COLUMNS: Final = (
+    RecordColumn("phase", "uint8", "index of the phase"),
+    RecordColumn("worker", "uint16", "worker thread that ran it"),
+    RecordColumn("connection", "uint32", "connection, numbered per worker"),
+    RecordColumn("url", "uint16", "index of the URL"),
+    RecordColumn("model", "uint16", "index of the model"),
+    RecordColumn("session", "uint32", "row of the session in the plan"),
+    RecordColumn("session_num", "uint64", "order of issue, unique per run and phase"),
+    RecordColumn("turn", "uint16", "turn within the session, from 0"),
+    RecordColumn("request", "uint64", "order of sending within the run"),
+    RecordColumn("request_id", "uuid", "sent as X-Request-ID"),
+    RecordColumn("correlation_id", "uuid", "sent as X-Correlation-ID, the same for all turns of a session"),
+    _time("scheduled", "when it should have been sent"),
+    _time("started", "work on it began: connect or send"),
+    _time("sent", "first byte written"),
+    _time("body_sent", "last byte written"),
+    _time("headers", "reply's headers complete"),
+    _time("first_byte", "first byte of the reply"),
+    _time("first_content", "first text, reasoning or tool data: kernel stamp where there is one"),
+    _time("first_content_user", "the same, user-space stamp"),
+    _time("first_output", "first content that is not reasoning"),
+    _time("last_content", "last text, reasoning or tool data"),
+    _time("end", "reply complete, or given up"),
+    _time("cancelled_at", "cancelled on purpose"),
+    RecordColumn("chunk_ns", "list<int64>", "arrival of each event"),
+    RecordColumn("chunk_lag_ns", "list<int32>", "user-space minus kernel stamp, ns; 0 without kernel stamp"),
+    RecordColumn("chunk_bytes", "list<uint32>", "bytes of each event"),
+    RecordColumn("chunk_text_bytes", "list<uint32>", "UTF-8 bytes of text in each event"),
+    RecordColumn(
+        "chunk_kind",
+        "list<uint8>",
+        "1 content, 2 reasoning, 3 tool, 4 role or empty, 5 usage, 6 other; bit 7: merged, its stamp is an upper bound",
+    ),
+    RecordColumn("stamp_source", "uint8", "0 user space, 1 kernel"),
+    RecordColumn("merged", "uint32", "merged chunks"),
+    RecordColumn("num_chunks", "uint32", "chunks"),
+    RecordColumn("num_content_chunks", "uint32", "chunks of kinds 1 to 3"),
+    _time("dns_ns", "duration of the name lookup; null when reused"),
+    _time("connect_ns", "duration of the TCP connect; null when reused"),
+    _time("tls_ns", "duration of the TLS handshake; null when reused or plain"),
+    RecordColumn("reused", "bool", "the connection was open already"),
+    _null("status", "uint16", "HTTP status"),
+    RecordColumn("error_kind", "uint8", "0 ok, else `aiperf.errors.ErrorKind`"),
+    _null("error_message", "utf8", "what the server or the system said"),
+    RecordColumn("cancelled", "bool", "cancelled on purpose"),
+    RecordColumn("bytes_out", "uint64", "bytes written, headers included"),
+    RecordColumn("bytes_in", "uint64", "bytes read, headers included"),
+    _null("isl", "uint32", "planned input tokens"),
+    _null("requested_osl", "uint32", "output tokens asked for"),
+    _null("usage_prompt", "uint32", "the server's count of prompt tokens"),
+    _null("usage_completion", "uint32", "the server's count of completion tokens"),
+    _null("usage_reasoning", "uint32", "the server's count of reasoning tokens"),
+    _null("usage_cached", "uint32", "the server's count of cached prompt tokens"),
+    _null("counted_output", "uint32", "tokens counted in text and tool calls", "end"),
+    _null("counted_reasoning", "uint32", "tokens counted in reasoning", "end"),
+    _null("finish_reason", "utf8", "as sent"),
+    _null("text", "large_utf8", "text of the reply", "raw"),
+    _null("reasoning", "large_utf8", "reasoning of the reply", "raw"),
+    _null("tool", "large_utf8", "names and arguments of tool calls", "raw"),
+    _time("rtt_ns", "the kernel's smoothed round trip at the end, a duration"),
+    _null("usage_json", "utf8", "the usage object as sent"),
+)

@@ -1,0 +1,180 @@
+"""The records of a run directory: open them, and turn the journal into `records.parquet` when the load has ended."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiperf.errors import ResultError
+from aiperf.records.columns import ChunkBatch, Columns, Floats
+from aiperf.records.schema import JOURNAL_DIR, RECORDS_FILE
+
+if TYPE_CHECKING:
+    from aiperf._core import Piece, Records
+
+__all__ = ["CountTokens", "Finalised", "finalise", "open_records", "open_run"]
+
+CountTokens = Callable[[list[str]], NDArray[np.integer]]
+"""(texts,) → (texts,) tokens of each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finalised:
+    """`is_complete` is False when the journal's end is missing: the run was killed, at most a second of it is lost."""
+
+    num_rows: int
+    is_complete: bool
+
+
+def open_records(run_dir: Path) -> Records:
+    """`records.parquet` if it is there, else the journal. ResultError if there is neither, or it cannot be read."""
+    from aiperf._core import Records
+
+    with _explained(run_dir):
+        return Records(_source(run_dir))
+
+
+def open_run(run_dir: Path) -> Columns:
+    """The columns of `open_records`; scalars are read when they are asked for, chunks in batches."""
+    records = open_records(run_dir)
+
+    def batches() -> Iterator[ChunkBatch]:
+        for row0, arrays in records.batches():
+            yield ChunkBatch(row0, *arrays)
+
+    return Columns(
+        records.num_rows, records.scalar, records.strings, batches, _start_wall_ns(records.metadata, run_dir), {}
+    )
+
+
+def finalise(
+    run_dir: Path,
+    count_tokens: CountTokens | None,
+    on_batch: Callable[[Columns], None],
+    *,
+    keep_texts: bool = False,
+    recount: bool = False,
+) -> Finalised:
+    """One pass over all rows: counts the tokens of the replies, calls `on_batch` with at most 50,000 rows at a time, and
+    writes `records.parquet`; the journal is removed when that is complete. Memory does not grow with the run.
+
+    `count_tokens` None: counted columns stay null. If `records.parquet` is there already, it is only read, with its counts,
+    unless `recount` (which needs a run with `keep_texts`). ResultError: nothing to read, or no space left.
+    """
+    from aiperf._core import Records, RecordsWriter
+
+    source, target = _source(run_dir), run_dir / RECORDS_FILE
+    with _explained(run_dir):
+        records = Records(source)
+    metadata = records.metadata
+    start_wall_ns = _start_wall_ns(metadata, run_dir)
+    if source == target and not recount:
+        for piece in _pieces(records, run_dir):
+            on_batch(_columns(piece, {}, start_wall_ns))
+        _remove_journal(run_dir)
+        return Finalised(records.num_rows, is_complete=True)
+    if source == target and "text" not in records.columns:
+        raise ResultError(
+            f"cannot count the tokens of `{run_dir}` again: the texts of its replies were not kept",
+            "run with `--export-level raw` to keep them",
+        )
+    with _explained(run_dir):
+        writer = RecordsWriter(target, texts=keep_texts or source == target)
+    try:
+        for piece in _pieces(records, run_dir):
+            counted = _count(piece, count_tokens)
+            on_batch(_columns(piece, counted, start_wall_ns))
+            with _explained(run_dir):
+                writer.append(piece, counted.get("counted_output"), counted.get("counted_reasoning"))
+        with _explained(run_dir):
+            num_rows = writer.finish(metadata or "{}")
+    finally:
+        writer.discard()
+    _remove_journal(run_dir)
+    return Finalised(num_rows, records.is_complete)
+
+
+def _source(run_dir: Path) -> Path:
+    for name in (RECORDS_FILE, JOURNAL_DIR):
+        if (run_dir / name).exists():
+            return run_dir / name
+    raise ResultError(
+        f"cannot read the run: `{run_dir}` has neither `{RECORDS_FILE}` nor `{JOURNAL_DIR}/`",
+        "give the directory that `aiperf profile` wrote its files to",
+    )
+
+
+def _pieces(records: Records, run_dir: Path) -> Iterator[Piece]:
+    pieces = records.pieces()
+    while True:
+        with _explained(run_dir):
+            piece = next(pieces, None)
+        if piece is None:
+            return
+        yield piece
+
+
+@contextmanager
+def _explained(run_dir: Path) -> Iterator[None]:
+    """Around native calls only: an error of a tokenizer or of `on_batch` is not about the records."""
+    try:
+        yield
+    except OSError as error:
+        place = error.filename or run_dir
+        raise ResultError(f"cannot use the records of `{run_dir}`: {error.strerror or error} (`{place}`)") from error
+    except ValueError as error:
+        raise ResultError(f"cannot read the records of `{run_dir}`: {error}") from error
+
+
+def _start_wall_ns(metadata: str | None, run_dir: Path) -> int:
+    """0 if the header was never written (a run killed within its first moments)."""
+    try:
+        facts = json.loads(metadata or "{}")
+    except json.JSONDecodeError as error:
+        raise ResultError(f"cannot read the records of `{run_dir}`: their metadata are not JSON: {error}") from error
+    start = facts.get("start_wall_ns", 0) if isinstance(facts, dict) else 0
+    return start if isinstance(start, int) else 0
+
+
+def _columns(piece: Piece, counted: dict[str, Floats], start_wall_ns: int) -> Columns:
+    def load(name: str) -> Floats:
+        return counted[name] if name in counted else piece.scalar(name)
+
+    def batches() -> Iterator[ChunkBatch]:
+        yield ChunkBatch(0, *piece.chunks())
+
+    return Columns(piece.num_rows, load, piece.strings, batches, start_wall_ns, {})
+
+
+def _count(piece: Piece, count_tokens: CountTokens | None) -> dict[str, Floats]:
+    """The counted columns. A row without any text has none; a row with one has a number in both."""
+    if count_tokens is None:
+        return {}
+    texts = [piece.strings(name) for name in ("text", "tool", "reasoning")]
+    present = np.array([[t is not None for t in column] for column in texts], dtype=np.bool_)
+    if not present.any():
+        return {}
+    counts = np.zeros(present.shape)
+    counts[present] = count_tokens(_present(texts))
+    some = present.any(axis=0)
+    return {
+        "counted_output": np.where(some, counts[0] + counts[1], np.nan),
+        "counted_reasoning": np.where(some, counts[2], np.nan),
+    }
+
+
+def _present(columns: Sequence[list[str | None]]) -> list[str]:
+    return [text for column in columns for text in column if text is not None]
+
+
+def _remove_journal(run_dir: Path) -> None:
+    # Failing to remove it costs space, nothing else: `records.parquet` comes first from now on.
+    shutil.rmtree(run_dir / JOURNAL_DIR, ignore_errors=True)
