@@ -1,13 +1,40 @@
 //! The load engine: plan in, records out. Knows requests, bytes and time; nothing of models or metrics.
+//!
+//! | file | what it decides |
+//! |---|---|
+//! | `settings`, `plan`, `text` | what to send; checked once |
+//! | `pacer`, `ramp`, `phase`, `control` | when to send it, and when to stop |
+//! | `worker`, `flow`, `exchange` | one thread, its sessions, its requests |
+//! | `target`, `conn`, `stamp` | addresses, sockets, TLS, the kernel's stamps |
+//! | `http`, `sse`, `extract`, `reply` | from bytes to stamped chunks |
+//! | `engine`, `snapshot` | start, look, stop, wait |
 
 pub mod clock;
-pub mod extract;
-pub mod http;
-pub mod sse;
+mod conn;
+mod control;
+pub mod engine;
 pub mod error;
+mod exchange;
+pub mod extract;
+mod flow;
+pub mod http;
 pub mod pacer;
+mod phase;
 pub mod plan;
 pub mod ramp;
+mod raw;
+pub mod reply;
+mod request;
 pub mod settings;
+mod shared;
+pub mod snapshot;
+pub mod sse;
 mod stamp;
+mod target;
 pub mod text;
+mod worker;
+
+pub use control::PhaseOutcome;
+pub use engine::{Engine, Outcome};
+pub use error::{EngineError, ErrorKind};
+pub use snapshot::Snapshot;

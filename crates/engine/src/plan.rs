@@ -195,6 +195,23 @@ impl Plan {
         slice_of(&self.columns.after_offsets, &self.columns.after, row)
     }
 
+    /// All sessions that start with this root: itself and those that come after its turns, directly or not, in plan order.
+    pub fn members(&self, root: u32) -> Vec<u32> {
+        let mut seen = std::collections::BTreeSet::from([root]);
+        let mut open = vec![root];
+        while let Some(session) = open.pop() {
+            for row in self.rows(session) {
+                for &waiter in self.waiters(row) {
+                    let other = self.session_of(waiter);
+                    if seen.insert(other) {
+                        open.push(other);
+                    }
+                }
+            }
+        }
+        seen.into_iter().collect()
+    }
+
     /// Rows that wait for the end of this row.
     pub fn waiters(&self, row: u32) -> &[u32] {
         slice_of(&self.waiters_offsets, &self.waiters, row)

@@ -1,8 +1,45 @@
-//! `aiperf._core`: converts, releases the GIL, converts back.
-use pyo3::prelude::*;
+//! `aiperf._core`: converts, releases the GIL, converts back. `python/aiperf/_core.pyi` is its documentation.
 
-/// The native core.
-#[pymodule]
-fn _core(_m: &Bound<'_, PyModule>) -> PyResult<()> {
+mod arrays;
+mod engine;
+mod errors;
+mod files;
+mod jsonl;
+mod records;
+mod sim;
+mod tokens;
+
+use pyo3::exceptions::PyRuntimeWarning;
+use pyo3::prelude::*;
+use pyo3::wrap_pyfunction;
+
+/// The native core of aiperf.
+#[pymodule(gil_used = false)]
+fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    if cfg!(debug_assertions) {
+        let category = m.py().get_type::<PyRuntimeWarning>();
+        PyErr::warn(
+            m.py(),
+            &category,
+            c"aiperf._core is a debug build: its timings are worthless",
+            1,
+        )?;
+    }
+    m.add_class::<engine::Plan>()?;
+    m.add_class::<engine::Vocabulary>()?;
+    m.add_class::<engine::Engine>()?;
+    m.add_class::<records::Records>()?;
+    m.add_class::<records::Piece>()?;
+    m.add_class::<records::RecordPieces>()?;
+    m.add_class::<records::ChunkBatches>()?;
+    m.add_class::<records::RecordsWriter>()?;
+    m.add_class::<sim::SimServer>()?;
+    m.add_function(wrap_pyfunction!(records::write_records, m)?)?;
+    m.add_function(wrap_pyfunction!(jsonl::write_jsonl, m)?)?;
+    m.add_function(wrap_pyfunction!(tokens::builtin_count, m)?)?;
+    m.add_function(wrap_pyfunction!(tokens::builtin_encode, m)?)?;
+    m.add_function(wrap_pyfunction!(tokens::builtin_decode, m)?)?;
+    m.add_function(wrap_pyfunction!(files::read_bytes, m)?)?;
+    m.add_function(wrap_pyfunction!(files::read_parquet_columns, m)?)?;
     Ok(())
 }

@@ -1,0 +1,376 @@
+//! The controller: one thread that runs the phases, paces arrivals, moves ramps and applies stop rules.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::clock::{self, SPIN_NS};
+use crate::error::ErrorKind;
+use crate::pacer::{Pacer, user_starts};
+use crate::phase::{Gate, Job, Phase};
+use crate::ramp;
+use crate::request::NEVER;
+use crate::settings::{Load, PhaseKind, Ramp};
+use crate::shared::{Msg, Note, Shared};
+
+/// How often ramps are moved, ns.
+const RAMP_TICK_NS: i64 = 10_000_000;
+/// Grace period when the user interrupts a phase that has none of its own, ns.
+const INTERRUPT_GRACE_NS: i64 = 30_000_000_000;
+/// Cancelled requests end at once; a worker that takes longer is stuck.
+const CANCEL_PATIENCE_NS: i64 = 10_000_000_000;
+
+/// What became of a phase.
+#[derive(Debug, Clone, Serialize)]
+#[allow(missing_docs)]
+pub struct PhaseOutcome {
+    pub index: u8,
+    pub name: String,
+    pub kind: PhaseKind,
+    pub start_ns: i64,
+    /// The source gave its last request, or a stop rule held.
+    pub issue_end_ns: i64,
+    /// The last request had ended.
+    pub end_ns: i64,
+    /// Bound of requests, if there is one.
+    pub requests: Option<u64>,
+    /// Requests the source asked for: sent, and those below.
+    pub planned: u64,
+    pub sent: u64,
+    /// Due, but the phase was stopped before they got their turn.
+    pub unsent: u64,
+    /// Turns not sent because an earlier turn of their session failed or the phase was stopped.
+    pub skipped_turns: u64,
+    pub ok: u64,
+    pub failed: u64,
+    pub cancelled: u64,
+    /// Had to wait for a slot of the concurrency cap when they were due.
+    pub waited: u64,
+    pub is_complete: bool,
+    /// `interrupted`, `duration`, `failed_request_threshold`; empty: everything was sent.
+    pub stop_reason: String,
+}
+
+pub(crate) struct Controller {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) notes: Receiver<Note>,
+    level: u8,
+    aborted: bool,
+    next_worker: usize,
+    ramps_at: i64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wake {
+    Time,
+    Idle,
+    Stop,
+}
+
+impl Controller {
+    pub(crate) fn new(shared: Arc<Shared>, notes: Receiver<Note>) -> Self {
+        Self { shared, notes, level: 0, aborted: false, next_worker: 0, ramps_at: NEVER }
+    }
+
+    fn now(&self) -> i64 {
+        self.shared.clock.now()
+    }
+
+    /// The user has asked to stop.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.level > 0
+    }
+
+    /// Open connections before the clock starts.
+    pub(crate) fn preconnect(&mut self) {
+        let total = self.shared.settings.preconnect;
+        let workers = self.shared.inboxes.len() as u32;
+        let urls = self.shared.targets.len() as u32;
+        if total == 0 {
+            return;
+        }
+        for (i, inbox) in self.shared.inboxes.iter().enumerate() {
+            for url in 0..urls {
+                let share = |n: u32, of: u32, i: u32| n / of + u32::from(i < n % of);
+                inbox.send(Msg::Preconnect(url as u16, share(share(total, workers, i as u32), urls, url)));
+            }
+        }
+        let mut open = workers;
+        let give_up = self.now() + self.shared.settings.connect_timeout_ns.min(5_000_000_000);
+        while open > 0 && self.now() < give_up && self.level < 2 {
+            match self.notes.recv_timeout(Duration::from_nanos((give_up - self.now()).max(0) as u64)) {
+                Ok(Note::Connected) => open -= 1,
+                Ok(Note::Stop(level)) => self.level = level.max(self.level),
+                Ok(_) => {}
+                Err(_) => break,
+            }
+        }
+    }
+
+    /// Run one phase to its end.
+    pub(crate) fn run(&mut self, phase: &Arc<Phase>) -> PhaseOutcome {
+        self.aborted = false;
+        self.ramps_at = if phase.settings.concurrency_ramp.is_some() || phase.settings.prefill_ramp.is_some() {
+            phase.start
+        } else {
+            NEVER
+        };
+        for inbox in &self.shared.inboxes {
+            inbox.send(Msg::Begin(Arc::clone(phase)));
+        }
+        let end_of_issue = phase.settings.duration_ns.map_or(NEVER, |d| phase.start + d);
+        let mut dropped = 0;
+        let mut due_total = 0;
+        let mut woken = match &phase.settings.load {
+            Load::Closed {} => self.wait(phase, end_of_issue, true),
+            load => {
+                let source = self.source(load.clone(), phase);
+                let woken = self.pace(phase, source, end_of_issue, &mut due_total);
+                phase.exhausted.store(true, SeqCst);
+                if woken == Wake::Idle && matches!(load, Load::Rate { .. } | Load::Series { .. }) {
+                    phase.ticks_over.store(true, SeqCst);
+                    self.shared.wake_all();
+                }
+                if woken == Wake::Idle { self.wait(phase, end_of_issue, true) } else { woken }
+            }
+        };
+        let issue_end = self.now();
+        let mut stop_reason = "";
+        if woken != Wake::Idle {
+            stop_reason = match woken {
+                _ if self.aborted => "failed_request_threshold",
+                Wake::Stop => "interrupted",
+                _ => "duration",
+            };
+            phase.stop.store(true, SeqCst);
+            dropped = self.drop_queue(phase);
+            self.shared.wake_all();
+            let grace = match phase.settings.grace_ns {
+                Some(grace) => grace,
+                None if woken == Wake::Stop => INTERRUPT_GRACE_NS,
+                None => NEVER,
+            };
+            let give_up = issue_end.saturating_add(grace);
+            if self.level < 2 {
+                woken = self.wait(phase, give_up, true);
+                // A first Ctrl-C within the grace period changes nothing; a second one does.
+                while woken == Wake::Stop && self.level < 2 {
+                    stop_reason = if self.aborted { stop_reason } else { "interrupted" };
+                    woken = self.wait(phase, give_up.min(self.now().saturating_add(INTERRUPT_GRACE_NS)), true);
+                }
+            }
+            if woken != Wake::Idle || phase.active.load(SeqCst) > 0 {
+                let kind = if self.level >= 2 { ErrorKind::Interrupted } else { ErrorKind::Grace };
+                for inbox in &self.shared.inboxes {
+                    inbox.send(Msg::Cancel(kind));
+                }
+                let patience = self.now() + CANCEL_PATIENCE_NS;
+                while self.wait(phase, patience, true) == Wake::Stop {}
+            }
+        }
+        let sent = phase.sent.load(Relaxed);
+        let skipped = phase.skipped_turns.load(Relaxed);
+        let planned = match phase.settings.requests {
+            Some(n) if stop_reason != "duration" || n < sent + dropped => n.max(sent),
+            _ => sent + dropped + skipped,
+        };
+        let planned = if matches!(phase.settings.load, Load::Schedule { loop_ns: None }) && phase.settings.requests.is_none() {
+            planned.max(self.shared.plan.num_turns() as u64)
+        } else {
+            planned
+        };
+        PhaseOutcome {
+            index: phase.index,
+            name: phase.settings.name.clone(),
+            kind: phase.settings.kind,
+            start_ns: phase.start,
+            issue_end_ns: issue_end,
+            end_ns: self.now(),
+            requests: phase.settings.requests,
+            planned,
+            sent,
+            unsent: planned - sent,
+            skipped_turns: skipped,
+            ok: phase.ok.load(Relaxed),
+            failed: phase.failed.load(Relaxed),
+            cancelled: phase.cancelled.load(Relaxed),
+            waited: phase.waited.load(Relaxed),
+            is_complete: matches!(stop_reason, "" | "duration"),
+            stop_reason: stop_reason.to_owned(),
+        }
+    }
+
+    /// Jobs in order of time, offsets from the phase's start as `due`.
+    fn source(&self, load: Load, phase: &Phase) -> Box<dyn Iterator<Item = Job>> {
+        let seed = crate::text::mix64(self.shared.settings.seed ^ (u64::from(phase.index) << 32) ^ 0x9ACE);
+        match load {
+            Load::Closed {} => Box::new(std::iter::empty()),
+            Load::Rate { rate, arrival, smoothness, ramp } => {
+                let points = ramp.map_or_else(|| vec![(0, rate)], |r| ramp::as_points(&r, rate));
+                Box::new(Pacer::new(&points, arrival, smoothness, seed).map(|due| Job::Tick { due }))
+            }
+            Load::Series { points, arrival, smoothness } => {
+                Box::new(Pacer::new(&points, arrival, smoothness, seed).map(|due| Job::Tick { due }))
+            }
+            Load::Users { users, rate } => {
+                let plan = &self.shared.plan;
+                let turns = (plan.num_turns() as f64 / plan.num_sessions() as f64).round() as u32;
+                Box::new(user_starts(users, rate, turns).map(|s| Job::User { due: s.at_ns, skip_turns: s.skip_turns }))
+            }
+            Load::Schedule { loop_ns } => {
+                let plan = &self.shared.plan;
+                let mut starts: Vec<(i64, u32)> = (0..plan.num_sessions() as u32)
+                    .filter(|&s| plan.after(plan.rows(s).start).is_empty())
+                    .map(|s| (plan.at_ns(plan.rows(s).start).unwrap_or(0), s))
+                    .collect();
+                starts.sort_by_key(|s| s.0);
+                let rounds = if loop_ns.is_some() { u64::MAX } else { 1 };
+                let period = loop_ns.unwrap_or(0);
+                Box::new((0..rounds).flat_map(move |epoch| {
+                    let shift = period.saturating_mul(epoch as i64);
+                    let starts = starts.clone();
+                    starts.into_iter().map(move |(at, session)| Job::Session { due: at.saturating_add(shift), session, epoch })
+                }))
+            }
+        }
+    }
+
+    /// Hand out jobs at their time. Idle: the source has ended.
+    fn pace(&mut self, phase: &Arc<Phase>, source: Box<dyn Iterator<Item = Job>>, end_of_issue: i64, due_total: &mut u64) -> Wake {
+        for job in source {
+            let (Job::Tick { due } | Job::Turn { due } | Job::Session { due, .. } | Job::User { due, .. }) = job;
+            let at = phase.start.saturating_add(due);
+            if at >= end_of_issue {
+                return self.wait(phase, end_of_issue, false);
+            }
+            match self.wait(phase, at, false) {
+                Wake::Time => {}
+                other => return other,
+            }
+            let turns = if let Job::Session { session, .. } = job {
+                // A schedule's tickets are taken turn by turn, the first one here.
+                u64::from(self.shared.plan.rows(session).end - self.shared.plan.rows(session).start)
+            } else {
+                1
+            };
+            if !phase.take_ticket() {
+                return Wake::Idle;
+            }
+            *due_total += turns;
+            self.hand_out(phase, at_time(job, at));
+            if phase.exhausted.load(SeqCst) && !matches!(phase.settings.load, Load::Schedule { .. }) {
+                return Wake::Idle;
+            }
+        }
+        Wake::Idle
+    }
+
+    fn hand_out(&mut self, phase: &Phase, job: Job) {
+        let inboxes = &self.shared.inboxes;
+        self.next_worker = (self.next_worker + 1) % inboxes.len();
+        if let Job::Tick { due } = job
+            && let Some(inbox) = inboxes.iter().find(|i| i.continuations.load(SeqCst) > 0)
+        {
+            inbox.send(Msg::Job(Job::Turn { due }));
+            return;
+        }
+        phase.active.fetch_add(1, SeqCst);
+        let inbox = &inboxes[self.next_worker];
+        let Some(gate) = &phase.gate else {
+            inbox.send(Msg::Job(job));
+            return;
+        };
+        if gate.is_full() {
+            phase.waited.fetch_add(1, Relaxed);
+        }
+        if let Ok(mut queue) = phase.queue.lock() {
+            queue.push_back(job);
+        }
+        inbox.send(Msg::Look);
+    }
+
+    /// Jobs that never got a slot.
+    fn drop_queue(&self, phase: &Phase) -> u64 {
+        let Ok(mut queue) = phase.queue.lock() else {
+            return 0;
+        };
+        let dropped = queue.len() as u64;
+        queue.clear();
+        phase.active.fetch_sub(dropped as i64, SeqCst);
+        dropped
+    }
+
+    /// Wait until `until`, precisely, moving ramps meanwhile; ends early when the user stops the run, and, if `for_idle`, when
+    /// the phase has nothing under way and nothing to come.
+    fn wait(&mut self, phase: &Phase, until: i64, for_idle: bool) -> Wake {
+        loop {
+            if for_idle && phase.active.load(SeqCst) <= 0 && (phase.exhausted.load(SeqCst) || phase.is_stopped()) {
+                return Wake::Idle;
+            }
+            let now = self.now();
+            if now >= self.ramps_at {
+                self.move_ramps(phase, now);
+            }
+            let next = until.min(self.ramps_at);
+            let left = next.saturating_sub(now);
+            if left <= SPIN_NS {
+                self.shared.clock.spin_until(next);
+                if next == until {
+                    return Wake::Time;
+                }
+                continue;
+            }
+            let left = u64::try_from(left - SPIN_NS).unwrap_or(0).min(3_600_000_000_000);
+            match self.notes.recv_timeout(Duration::from_nanos(left)) {
+                Ok(Note::Stop(level)) => {
+                    self.level = self.level.max(level);
+                    return Wake::Stop;
+                }
+                Ok(Note::Abort) if phase.aborted.load(SeqCst) && !phase.is_stopped() => {
+                    self.aborted = true;
+                    return Wake::Stop;
+                }
+                Ok(_) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Wake::Stop,
+            }
+        }
+    }
+
+    fn move_ramps(&mut self, phase: &Phase, now: i64) {
+        let t = now - phase.start;
+        let mut open = false;
+        let mut raised = false;
+        let mut set = |gate: Option<&Gate>, ramp: Option<&Ramp>, target: Option<u32>| {
+            if let (Some(gate), Some(ramp), Some(target)) = (gate, ramp, target) {
+                let limit = (ramp::value_at(ramp, f64::from(target), t).floor() as i64).max(1);
+                raised |= limit > gate.limit();
+                gate.set_limit(limit);
+                open |= t < ramp.duration_ns;
+            }
+        };
+        let s = &phase.settings;
+        set(phase.gate.as_ref(), s.concurrency_ramp.as_ref(), s.concurrency);
+        set(phase.prefill.as_ref(), s.prefill_ramp.as_ref(), s.prefill_concurrency);
+        if raised {
+            self.shared.wake_all();
+        }
+        self.ramps_at = if open { now + RAMP_TICK_NS } else { NEVER };
+    }
+}
+
+fn at_time(job: Job, at: i64) -> Job {
+    match job {
+        Job::Tick { .. } => Job::Tick { due: at },
+        Job::Turn { .. } => Job::Turn { due: at },
+        Job::Session { session, epoch, .. } => Job::Session { due: at, session, epoch },
+        Job::User { skip_turns, .. } => Job::User { due: at, skip_turns },
+    }
+}
+
+/// CPU time of the controller's thread so far, ns.
+pub(crate) fn own_cpu_ns() -> i64 {
+    clock::thread_cpu_ns()
+}

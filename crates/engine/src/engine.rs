@@ -1,0 +1,272 @@
+//! The engine as others see it: start, look, stop, wait.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+
+use aiperf_records::Journal;
+use serde::Serialize;
+
+use crate::clock::{self, Clock};
+use crate::control::{Controller, PhaseOutcome, own_cpu_ns};
+use crate::error::EngineError;
+use crate::extract::Extractor;
+use crate::phase::Phase;
+use crate::plan::Plan;
+use crate::raw::RawWriter;
+use crate::reply::Rules;
+use crate::settings::Settings;
+use crate::shared::{Inbox, Msg, Note, Shared};
+use crate::snapshot::{Counters, Snapshot, quantiles};
+use crate::stamp::StampKeeper;
+use crate::target::Target;
+use crate::text::{Vocabulary, mix64};
+use crate::worker::{WAKER_TOKEN, Worker};
+
+/// What became of a run.
+#[derive(Debug, Clone, Default, Serialize)]
+#[allow(missing_docs)]
+pub struct Outcome {
+    /// Epoch ns of run time 0.
+    pub start_wall_ns: i64,
+    pub end_ns: i64,
+    pub phases: Vec<PhaseOutcome>,
+    pub interrupted: bool,
+    /// CPU time per worker, of the controller, and of the whole process, ns.
+    pub worker_cpu_ns: Vec<u64>,
+    pub controller_cpu_ns: i64,
+    pub process_cpu_ns: i64,
+    pub connections: u64,
+    pub reconnects: u64,
+    pub kernel_stamps: bool,
+    /// Times the realtime clock jumped by over 1 ms.
+    pub clock_steps: u64,
+    pub journal_error: Option<String>,
+}
+
+#[derive(Debug, Default)]
+struct Done {
+    outcome: Mutex<Option<Outcome>>,
+    changed: Condvar,
+}
+
+/// A run under way.
+pub struct Engine {
+    shared: Arc<Shared>,
+    notes: Sender<Note>,
+    current: Arc<Mutex<Option<Arc<Phase>>>>,
+    done: Arc<Done>,
+    stopping: AtomicBool,
+    queued: aiperf_records::JournalSender,
+    controller: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Engine {
+    /// Check everything, open the journal, start the threads. The load begins at once.
+    pub fn start(settings: Settings, plan: Plan, vocabulary: Option<Arc<Vocabulary>>) -> Result<Self, EngineError> {
+        if plan.has_synthetic() && vocabulary.is_none() {
+            return Err(EngineError::Plan("it has synthetic text, but there is no vocabulary".into()));
+        }
+        if usize::from(plan.max_path()) >= settings.paths.len() {
+            return Err(EngineError::Plan("`path` refers to a path that is not in the settings".into()));
+        }
+        let keeper = settings.kernel_stamps.then(StampKeeper::open).flatten();
+        let clock = Clock::start();
+        let targets = settings.urls.iter().map(|u| Target::resolve(u, &settings, &clock)).collect::<Result<Vec<_>, _>>()?;
+        let rules = Rules {
+            stream: Extractor::new(&settings.pointers).map_err(EngineError::Settings)?,
+            plain: Extractor::new(&settings.plain_pointers).map_err(EngineError::Settings)?,
+            framing: settings.framing,
+            expect_text: settings.expect_text,
+            keep_text: settings.keep_text,
+            think_tags: settings.think_tags,
+            keep_events: settings.keep_events,
+        };
+        let run_dir = Path::new(&settings.run_dir).to_path_buf();
+        let journal_dir = run_dir.join("journal");
+        let sync = Duration::from_nanos(settings.sync_ns.max(1) as u64);
+        let journal = Journal::start(&journal_dir, sync).map_err(|e| EngineError::Records(e.to_string()))?;
+        let header = serde_json::json!({
+            "start_wall_ns": clock.wall_ns(),
+            "phases": settings.phases.iter().map(|p| serde_json::json!({"name": p.name, "kind": p.kind})).collect::<Vec<_>>(),
+            "models": settings.models,
+        });
+        aiperf_records::write_header(&journal_dir, &header).map_err(|e| EngineError::Records(e.to_string()))?;
+        let system = |what| move |source| EngineError::System { what, source };
+        let (notes, note_box) = channel();
+        let mut inboxes = Vec::new();
+        let mut parts = Vec::new();
+        for id in 0..settings.workers {
+            let poll = mio::Poll::new().map_err(system("cannot create an event queue"))?;
+            let waker = mio::Waker::new(poll.registry(), WAKER_TOKEN).map_err(system("cannot create a waker"))?;
+            let (sender, receiver) = channel();
+            inboxes.push(Inbox { sender, waker, sleeping: AtomicBool::new(false), continuations: AtomicUsize::new(0) });
+            let raw = if settings.keep_events { Some(RawWriter::open(&run_dir, id)?) } else { None };
+            parts.push((id, poll, receiver, raw));
+        }
+        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
+        let shared = Arc::new(Shared {
+            run_salt: mix64(since_epoch ^ u64::from(std::process::id()).rotate_left(32)),
+            counters: (0..settings.workers).map(|_| Counters::new()).collect(),
+            settings,
+            plan,
+            vocabulary,
+            clock,
+            rules,
+            targets,
+            inboxes,
+            requests: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
+            clock_steps: AtomicU64::new(0),
+        });
+        let mut threads = Vec::new();
+        for (id, poll, receiver, raw) in parts {
+            let worker = Worker::new(id, Arc::clone(&shared), poll, receiver, notes.clone(), journal.sender(), raw)
+                .map_err(system("cannot create a timer"))?;
+            let thread = std::thread::Builder::new().name(format!("aiperf-worker-{id}")).spawn(move || worker.run());
+            threads.push(thread.map_err(system("cannot start a thread"))?);
+        }
+        let current = Arc::new(Mutex::new(None));
+        let done = Arc::new(Done::default());
+        let queued = journal.sender();
+        let controller = Controller::new(Arc::clone(&shared), note_box);
+        let (show, tell) = (Arc::clone(&current), Arc::clone(&done));
+        let controller = std::thread::Builder::new()
+            .name("aiperf-controller".into())
+            .spawn(move || {
+                let _keeper = keeper;
+                let outcome = conduct(controller, threads, journal, &show);
+                if let Ok(mut slot) = tell.outcome.lock() {
+                    *slot = Some(outcome);
+                }
+                tell.changed.notify_all();
+            })
+            .map_err(system("cannot start a thread"))?;
+        Ok(Self { shared, notes, current, done, stopping: AtomicBool::new(false), queued, controller: Mutex::new(Some(controller)) })
+    }
+
+    /// 1: send nothing more, let what is in flight finish within the grace period. 2: cancel what is in flight.
+    pub fn stop(&self, level: u8) {
+        self.stopping.store(true, Relaxed);
+        let _ = self.notes.send(Note::Stop(level));
+    }
+
+    /// Wait for the end; true if the run is over.
+    pub fn wait(&self, timeout: Duration) -> bool {
+        let Ok(outcome) = self.done.outcome.lock() else {
+            return true;
+        };
+        if outcome.is_some() {
+            return true;
+        }
+        self.done.changed.wait_timeout_while(outcome, timeout, |o| o.is_none()).is_ok_and(|(o, _)| o.is_some())
+    }
+
+    /// What became of the run; None while it goes on.
+    pub fn outcome(&self) -> Option<Outcome> {
+        self.done.outcome.lock().ok().and_then(|o| o.clone())
+    }
+
+    /// Counters and histograms so far.
+    pub fn snapshot(&self) -> Snapshot {
+        let mut out = Snapshot { now_ns: self.shared.clock.now(), ..Snapshot::default() };
+        let mut ttft = None;
+        let mut latency = None;
+        for c in &self.shared.counters {
+            out.sent += c.sent.load(Relaxed);
+            out.ok += c.ok.load(Relaxed);
+            out.failed += c.failed.load(Relaxed);
+            out.cancelled += c.cancelled.load(Relaxed);
+            out.chunks += c.chunks.load(Relaxed);
+            out.output_tokens += c.output_tokens.load(Relaxed);
+            out.bytes_in += c.bytes_in.load(Relaxed);
+            out.connections += c.connections.load(Relaxed);
+            out.reconnects += c.reconnects.load(Relaxed);
+            out.cpu_ns += c.cpu_ns.load(Relaxed);
+            if let Ok(l) = c.latencies.lock() {
+                merge(&mut ttft, &l.ttft);
+                merge(&mut latency, &l.request);
+            }
+        }
+        out.in_flight = out.sent.saturating_sub(out.ok + out.failed + out.cancelled);
+        out.ttft_ms = ttft.as_ref().and_then(quantiles);
+        out.latency_ms = latency.as_ref().and_then(quantiles);
+        if let Some(phase) = self.current.lock().ok().and_then(|p| p.clone()) {
+            out.phase.clone_from(&phase.settings.name);
+            out.phase_index = usize::from(phase.index);
+            out.phase_start_ns = phase.start;
+            out.phase_requests = phase.settings.requests;
+            out.phase_duration_ns = phase.settings.duration_ns;
+            out.phase_sent = phase.sent.load(Relaxed);
+            out.phase_done = phase.ok.load(Relaxed) + phase.failed.load(Relaxed) + phase.cancelled.load(Relaxed);
+        }
+        out.journal_queued_bytes = self.queued.queued_bytes();
+        out.is_stopping = self.stopping.load(Relaxed);
+        out.is_finished = self.done.outcome.lock().is_ok_and(|o| o.is_some());
+        out
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let _ = self.notes.send(Note::Stop(2));
+        if let Some(thread) = self.controller.lock().ok().and_then(|mut t| t.take()) {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn merge(into: &mut Option<hdrhistogram::Histogram<u64>>, from: &hdrhistogram::Histogram<u64>) {
+    match into {
+        // Same bounds: adding cannot fail.
+        Some(sum) => drop(sum.add(from)),
+        None => *into = Some(from.clone()),
+    }
+}
+
+/// The whole run, on the controller's thread.
+fn conduct(mut controller: Controller, threads: Vec<JoinHandle<()>>, journal: Journal, current: &Mutex<Option<Arc<Phase>>>) -> Outcome {
+    clock::sharpen_timers();
+    let shared = Arc::clone(&controller.shared);
+    let mut out = Outcome { start_wall_ns: shared.clock.wall_ns(), ..Outcome::default() };
+    controller.preconnect();
+    for (index, settings) in shared.settings.phases.iter().enumerate() {
+        if controller.is_interrupted() {
+            break;
+        }
+        let phase = Arc::new(Phase::new(index as u8, settings, &shared.plan, shared.settings.seed, shared.clock.now()));
+        if let Ok(mut slot) = current.lock() {
+            *slot = Some(Arc::clone(&phase));
+        }
+        let outcome = controller.run(&phase);
+        let aborted = outcome.stop_reason == "failed_request_threshold";
+        out.phases.push(outcome);
+        if aborted {
+            break;
+        }
+    }
+    out.interrupted = controller.is_interrupted();
+    out.end_ns = shared.clock.now();
+    for inbox in &shared.inboxes {
+        inbox.send(Msg::Quit);
+    }
+    for thread in threads {
+        // A worker that panicked has lost its last half second of records; the others' are safe.
+        let _ = thread.join();
+    }
+    out.journal_error = journal.error().map(|e| e.to_string());
+    if let Err(error) = journal.finish() {
+        out.journal_error.get_or_insert(error.to_string());
+    }
+    out.worker_cpu_ns = shared.counters.iter().map(|c| c.cpu_ns.load(Relaxed)).collect();
+    out.connections = shared.counters.iter().map(|c| c.connections.load(Relaxed)).sum();
+    out.reconnects = shared.counters.iter().map(|c| c.reconnects.load(Relaxed)).sum();
+    out.clock_steps = shared.clock_steps.load(Relaxed);
+    out.kernel_stamps = shared.settings.kernel_stamps && cfg!(target_os = "linux");
+    out.controller_cpu_ns = own_cpu_ns();
+    out.process_cpu_ns = clock::process_cpu_ns();
+    out
+}

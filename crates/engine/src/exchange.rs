@@ -1,0 +1,570 @@
+//! Requests on connections: choose one, write, read, finish.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+
+use aiperf_records::ABSENT;
+use rand::RngExt;
+
+use crate::conn::{Conn, State, Written};
+use crate::error::ErrorKind;
+use crate::phase::Phase;
+use crate::reply::{Progress, Reply, Stamps};
+use crate::request::{Ending, NEVER, Request, uuid, write_decimal, write_uuid};
+use crate::settings::{PhaseKind, Reuse, UrlStrategy};
+use crate::shared::Note;
+use crate::snapshot::Counters;
+use crate::text::mix64;
+use crate::worker::{Slot, Worker};
+
+/// Finished requests kept for reuse.
+const POOL: usize = 1024;
+
+impl Worker {
+    /// Open connections before the clock starts.
+    pub(crate) fn preconnect(&mut self, url: u16, count: u32) {
+        for _ in 0..count {
+            match self.open(url) {
+                Ok(_) => self.preconnecting += 1,
+                // The requests themselves will say what is wrong.
+                Err(_) => break,
+            }
+        }
+        if self.preconnecting == 0 {
+            let _ = self.notes.send(Note::Connected);
+        }
+    }
+
+    /// One connection of those is ready, or has failed.
+    pub(crate) fn preconnected(&mut self) {
+        if self.preconnecting > 0 {
+            self.preconnecting -= 1;
+            if self.preconnecting == 0 {
+                let _ = self.notes.send(Note::Connected);
+            }
+        }
+    }
+
+    /// Write the turn of a flow to a connection, or open one for it.
+    pub(crate) fn send_turn(&mut self, flow: usize, scheduled: i64, holds_prefill: bool) {
+        let shared = Arc::clone(&self.shared);
+        let f = &self.flows[flow];
+        let (row, session, turn, correlation_id, sticky) = (f.row, f.session, f.turn(), f.correlation_id, f.sticky);
+        let group = &self.groups[f.group];
+        let (phase, epoch, session_num) = (Arc::clone(&group.phase), group.epoch, group.number);
+        let number = shared.requests.fetch_add(1, Relaxed);
+        let url = match shared.settings.url_strategy {
+            _ if shared.targets.len() == 1 => 0,
+            UrlStrategy::RoundRobin => (number % shared.targets.len() as u64) as u16,
+            UrlStrategy::Random => self.rng.random_range(0..shared.targets.len()) as u16,
+        };
+        let started = shared.clock.now();
+        let mut request = self.take_request(&phase);
+        request.flow = flow;
+        request.row = row;
+        request.session = session;
+        request.session_num = session_num;
+        request.turn = turn;
+        request.epoch = epoch;
+        request.number = number;
+        request.request_id = uuid(self.rng.random(), self.rng.random());
+        request.correlation_id = correlation_id;
+        request.url = url;
+        request.scheduled = scheduled;
+        request.started = started;
+        (request.sent, request.body_sent, request.cancelled_at) = (ABSENT, ABSENT, ABSENT);
+        request.deadline = started.saturating_add(shared.settings.timeout_ns);
+        (request.cancel_at, request.cancel_delay, request.cancel_chunks) = (NEVER, None, None);
+        (request.was_retried, request.reused, request.holds_prefill) = (false, false, holds_prefill);
+        (request.counted_chunks, request.bytes_out) = (0, 0);
+        let keep = shared.rules.keep_text || shared.plan.is_replied(row);
+        request.reply.reset(keep);
+        if let Some(cancel) = phase.settings.cancel.as_ref().filter(|_| phase.settings.kind == PhaseKind::Profiling) {
+            // A function of seed and session, so that the same run cancels the same requests.
+            let draw = mix64(mix64(shared.settings.seed ^ 0xCA9C_E11E) ^ session_num << 12 ^ u64::from(turn));
+            if (draw >> 11) as f64 / (1u64 << 53) as f64 <= cancel.rate && cancel.rate > 0.0 {
+                match cancel.after_chunks {
+                    Some(n) => request.cancel_chunks = Some(n.max(1)),
+                    None => request.cancel_delay = Some(cancel.delay_ns),
+                }
+            }
+        }
+        phase.sent.fetch_add(1, Relaxed);
+        Counters::add(&shared.counters[usize::from(self.id)].sent, 1);
+        let sticky = sticky.filter(|&(slot, n)| self.conns.get(slot).is_some_and(|s| s.conn.number == n && s.request.is_none()));
+        if let Some((slot, _)) = sticky {
+            request.url = self.conns[slot].conn.url;
+            self.dispatch(slot, request);
+        } else {
+            self.place(request);
+        }
+    }
+
+    /// Give a request a connection: an idle one, else a new one.
+    fn place(&mut self, request: Box<Request>) {
+        let url = request.url;
+        while let Some((slot, number)) = self.idle[usize::from(url)].pop() {
+            if self.conns.get(slot).is_some_and(|s| s.conn.number == number && s.conn.state == State::Idle) {
+                self.dispatch(slot, request);
+                return;
+            }
+        }
+        match self.open(url) {
+            Ok(slot) => {
+                let connect_by = request.started.saturating_add(self.shared.settings.connect_timeout_ns);
+                self.arm(slot, request.next_deadline().min(connect_by));
+                self.conns[slot].request = Some(request);
+            }
+            Err(error) => {
+                let kind = ErrorKind::of_connect(&error);
+                self.conclude(None, request, kind, &error.to_string());
+            }
+        }
+    }
+
+    fn open(&mut self, url: u16) -> io::Result<usize> {
+        let number = self.shared.connections.fetch_add(1, Relaxed) as u32;
+        let now = self.shared.clock.now();
+        let conn = Conn::open(&self.shared.targets[usize::from(url)], url, number, self.stamps, now)?;
+        let fd = conn.fd;
+        let slot = self.conns.insert(Slot { conn, request: None });
+        if let Err(error) = self.register(slot, fd) {
+            self.conns.remove(slot);
+            return Err(error);
+        }
+        Counters::add(&self.shared.counters[usize::from(self.id)].connections, 1);
+        let connect_by = now.saturating_add(self.shared.settings.connect_timeout_ns);
+        self.arm(slot, connect_by);
+        Ok(slot)
+    }
+
+    /// Write a request to a connection that is ready for it.
+    fn dispatch(&mut self, slot: usize, mut request: Box<Request>) {
+        self.render(&request);
+        let conn = &mut self.conns[slot].conn;
+        request.reused = conn.uses > 0 || conn.connected < request.started;
+        conn.uses += 1;
+        conn.state = State::Busy;
+        request.bytes_out = (self.head.len() + self.body.len()) as u64;
+        request.sent = self.shared.clock.now();
+        let written = conn.send(&self.head, &self.body);
+        match written {
+            Ok(written) => {
+                if written == Written::All {
+                    request.mark_body_sent(self.shared.clock.now());
+                }
+                let at = request.next_deadline();
+                self.conns[slot].request = Some(request);
+                self.arm(slot, at);
+            }
+            Err(error) => self.retry_or_fail(slot, request, ErrorKind::Send, &error.to_string()),
+        }
+    }
+
+    /// A pooled connection may have been closed by the server while idle: such a request is sent once more, on a new one.
+    fn retry_or_fail(&mut self, slot: usize, mut request: Box<Request>, kind: ErrorKind, message: &str) {
+        let was_pooled = self.conns[slot].conn.uses > 1;
+        if was_pooled && !request.was_retried && !request.reply.has_begun() {
+            self.close(slot);
+            request.was_retried = true;
+            request.reply.reset(self.shared.rules.keep_text || self.shared.plan.is_replied(request.row));
+            Counters::add(&self.shared.counters[usize::from(self.id)].reconnects, 1);
+            self.place(request);
+        } else {
+            self.conns[slot].request = Some(request);
+            self.finish(slot, kind, message);
+        }
+    }
+
+    /// Head and body of a request, into the worker's buffers.
+    fn render(&mut self, request: &Request) {
+        let shared = &self.shared;
+        self.body.clear();
+        let group = self.flows.get(request.flow).map(|f| &self.groups[f.group]);
+        shared.plan.write_body(
+            request.row,
+            request.epoch,
+            mix64(shared.run_salt ^ request.number),
+            shared.vocabulary.as_deref(),
+            |row| group.and_then(|g| g.replies.get(&row)).map_or(&[][..], |r| &r[..]),
+            &mut self.body,
+        );
+        let head = &mut self.head;
+        head.clear();
+        head.extend_from_slice(&shared.targets[usize::from(request.url)].heads[usize::from(shared.plan.path(request.row))]);
+        head.extend_from_slice(b"X-Request-ID: ");
+        write_uuid(request.request_id, head);
+        head.extend_from_slice(b"\r\nX-Correlation-ID: ");
+        write_uuid(request.correlation_id, head);
+        if let Some(name) = &shared.settings.session_header {
+            head.extend_from_slice(b"\r\n");
+            head.extend_from_slice(name.as_bytes());
+            head.extend_from_slice(b": ");
+            write_uuid(request.correlation_id, head);
+        }
+        head.extend_from_slice(b"\r\nContent-Length: ");
+        write_decimal(self.body.len(), head);
+        head.extend_from_slice(b"\r\n\r\n");
+    }
+
+    /// Something happened on a connection.
+    pub(crate) fn on_event(&mut self, slot: usize, writable: bool, closed: bool) {
+        let Some(entry) = self.conns.get_mut(slot) else {
+            return;
+        };
+        match entry.conn.state {
+            State::Connecting => match entry.conn.check_connected() {
+                Ok(false) => {}
+                Ok(true) => {
+                    entry.conn.connected = self.shared.clock.now();
+                    if entry.conn.has_tls() {
+                        entry.conn.state = State::Handshaking;
+                        self.handshake(slot);
+                    } else {
+                        self.established(slot);
+                    }
+                }
+                Err(error) => self.fail_connect(slot, ErrorKind::of_connect(&error), &error.to_string()),
+            },
+            State::Handshaking => self.handshake(slot),
+            State::Busy => {
+                if writable && entry.conn.has_unsent() {
+                    match entry.conn.flush() {
+                        Ok(Written::Part) => {}
+                        Ok(Written::All) => {
+                            let now = self.shared.clock.now();
+                            if let Some(request) = &mut entry.request
+                                && request.body_sent == ABSENT
+                            {
+                                request.mark_body_sent(now);
+                                let at = request.next_deadline();
+                                self.arm(slot, at);
+                            }
+                        }
+                        // What the server said before it hung up is read below.
+                        Err(_) => {}
+                    }
+                }
+                self.read(slot, closed);
+            }
+            State::Idle => {
+                // Nothing may come on an idle connection but its end.
+                let buf = &mut self.buf[..256];
+                match entry.conn.read(buf) {
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                    _ if entry.conn.has_tls() && !closed => {
+                        // Session tickets come after the handshake.
+                        self.read_idle_tls(slot);
+                    }
+                    _ => self.close(slot),
+                }
+            }
+        }
+    }
+
+    fn read_idle_tls(&mut self, slot: usize) {
+        // The bytes just read were lost to the TLS state: such a connection is not used again.
+        self.close(slot);
+    }
+
+    fn handshake(&mut self, slot: usize) {
+        let mut plain = std::mem::take(&mut self.plain);
+        plain.clear();
+        let entry = &mut self.conns[slot];
+        let result = loop {
+            if let Err(error) = entry.conn.flush() {
+                break Err(error);
+            }
+            match entry.conn.read(&mut self.buf) {
+                Ok(read) if read.len == 0 => break Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
+                Ok(read) => {
+                    if let Err(error) = entry.conn.decrypt(&self.buf[..read.len], &mut plain) {
+                        // The alert that tells the server why is worth sending.
+                        let _ = entry.conn.flush();
+                        break Err(error);
+                    }
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break entry.conn.flush().map(|_| ()),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => break Err(error),
+            }
+        };
+        self.plain = plain;
+        match result {
+            Ok(()) if self.conns[slot].conn.is_handshaking() => {}
+            Ok(()) => {
+                self.conns[slot].conn.secured = self.shared.clock.now();
+                self.established(slot);
+            }
+            Err(error) => self.fail_connect(slot, ErrorKind::Tls, &error.to_string()),
+        }
+    }
+
+    fn established(&mut self, slot: usize) {
+        let entry = &mut self.conns[slot];
+        entry.conn.state = State::Idle;
+        if let Some(request) = entry.request.take() {
+            self.dispatch(slot, request);
+        } else {
+            let (url, number) = (entry.conn.url, entry.conn.number);
+            self.idle[usize::from(url)].push((slot, number));
+            self.preconnected();
+        }
+    }
+
+    fn fail_connect(&mut self, slot: usize, kind: ErrorKind, message: &str) {
+        if self.conns[slot].request.is_some() {
+            self.finish(slot, kind, message);
+        } else {
+            self.close(slot);
+            self.preconnected();
+        }
+    }
+
+    fn read(&mut self, slot: usize, closed: bool) {
+        let shared = Arc::clone(&self.shared);
+        let mut buf = std::mem::take(&mut self.buf);
+        let mut plain = std::mem::take(&mut self.plain);
+        let mut outcome: Option<(Progress, bool)> = None;
+        while let Some(entry) = self.conns.get_mut(slot) {
+            let (conn, Some(request)) = (&mut entry.conn, &mut entry.request) else {
+                break;
+            };
+            let read = conn.read(&mut buf);
+            let user = shared.clock.now();
+            let (bytes, kernel) = match read {
+                Ok(read) if read.len > 0 => (&buf[..read.len], read.kernel_ns),
+                Ok(_) => {
+                    let stamps = Stamps { user, kernel: None, stall: 0 };
+                    outcome = Some((request.reply.end(stamps, &shared.rules), true));
+                    break;
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => {
+                    outcome = Some((Progress::Failed(ErrorKind::Cut, e.to_string()), true));
+                    break;
+                }
+            };
+            // A stamp that maps after the read, or before the request, is a clock step's: user space's is better.
+            let kernel = kernel
+                .map(|ns| shared.clock.of_realtime(ns, self.offset))
+                .filter(|&k| k <= user + 50_000 && k >= request.started)
+                .map(|k| k.min(user));
+            let stamps = Stamps { user, kernel, stall: self.stall.max(kernel.map_or(0, |k| user - k)) };
+            let progress = if conn.has_tls() {
+                plain.clear();
+                match conn.decrypt(bytes, &mut plain).and_then(|()| conn.flush()) {
+                    Ok(_) if plain.is_empty() => Progress::More,
+                    Ok(_) => request.reply.feed(&plain, stamps, &shared.rules),
+                    Err(error) => Progress::Failed(ErrorKind::Cut, error.to_string()),
+                }
+            } else {
+                request.reply.feed(bytes, stamps, &shared.rules)
+            };
+            let full = bytes.len() == buf.len();
+            if request.holds_prefill && request.reply.first_content != ABSENT {
+                request.holds_prefill = false;
+                let phase = Arc::clone(&request.phase);
+                self.leave_prefill(&phase);
+            }
+            if progress != Progress::More {
+                outcome = Some((progress, false));
+                break;
+            }
+            let request = self.conns[slot].request.as_mut();
+            if let Some(request) = request {
+                let counters = &shared.counters[usize::from(self.id)];
+                Counters::add(&counters.chunks, u64::from(request.reply.num_content - request.counted_chunks));
+                request.counted_chunks = request.reply.num_content;
+                if request.cancel_chunks.is_some_and(|n| request.reply.num_content >= n) {
+                    let n = request.reply.num_content;
+                    outcome = Some((Progress::Failed(ErrorKind::Cancelled, format!("Request cancelled after {n} chunks")), false));
+                    break;
+                }
+            }
+            if !full && !closed {
+                break;
+            }
+        }
+        self.buf = buf;
+        plain.shrink_to(1 << 20);
+        self.plain = plain;
+        match outcome {
+            None | Some((Progress::More, _)) => {}
+            Some((Progress::Done { reusable }, ended)) => self.finish_ok(slot, reusable && !ended),
+            Some((Progress::Failed(kind, message), ended)) => {
+                let entry = &mut self.conns[slot];
+                let silent = entry.request.as_ref().is_some_and(|r| !r.reply.has_begun());
+                if ended && silent && let Some(request) = entry.request.take() {
+                    self.retry_or_fail(slot, request, kind, &message);
+                } else {
+                    self.finish(slot, kind, &message);
+                }
+            }
+        }
+    }
+
+    fn finish_ok(&mut self, slot: usize, reusable: bool) {
+        let Some(request) = self.conns[slot].request.take() else {
+            return;
+        };
+        let keep = reusable && self.shared.settings.connection != Reuse::Never && !self.conns[slot].conn.has_unsent();
+        self.conns[slot].conn.state = State::Idle;
+        self.conclude(Some((slot, keep)), request, ErrorKind::Ok, "");
+    }
+
+    /// A request on a connection has failed or is cancelled; the connection goes on only if the reply was read to its end.
+    pub(crate) fn finish(&mut self, slot: usize, kind: ErrorKind, message: &str) {
+        let Some(entry) = self.conns.get_mut(slot) else {
+            return;
+        };
+        let Some(mut request) = entry.request.take() else {
+            return;
+        };
+        let keep = request.reply.is_reusable_after_failure()
+            && matches!(kind, ErrorKind::HttpStatus | ErrorKind::ContextOverflow)
+            && self.shared.settings.connection != Reuse::Never;
+        if kind.is_cancellation() {
+            request.cancelled_at = self.shared.clock.now();
+            entry.conn.shut();
+        }
+        entry.conn.state = State::Idle;
+        self.conclude(Some((slot, keep)), request, kind, message);
+    }
+
+    /// Record a request, let its connection go, and go on with its session.
+    fn conclude(&mut self, conn: Option<(usize, bool)>, mut request: Box<Request>, kind: ErrorKind, message: &str) {
+        let shared = Arc::clone(&self.shared);
+        let at = if kind == ErrorKind::Ok { request.reply.last_byte } else { shared.clock.now() };
+        let phase: Arc<Phase> = Arc::clone(&request.phase);
+        if request.holds_prefill {
+            request.holds_prefill = false;
+            self.leave_prefill(&phase);
+        }
+        let dns_ns = shared.targets[usize::from(request.url)].dns_ns;
+        let ending = Ending { kind, message, at };
+        let of = conn.map(|(slot, _)| &self.conns[slot].conn);
+        request.record(&ending, self.id, of, dns_ns, &shared.plan, &mut self.records);
+        if self.raw.is_some() {
+            self.render(&request);
+            if let Some(raw) = &mut self.raw {
+                raw.write(&request, &self.body);
+            }
+        }
+        self.count(&request, kind, at);
+        if let Some((slot, keep)) = conn {
+            if !keep {
+                self.close(slot);
+            } else if shared.settings.connection == Reuse::Sticky {
+                let number = self.conns[slot].conn.number;
+                match self.flows.get_mut(request.flow) {
+                    Some(flow) => flow.sticky = Some((slot, number)),
+                    None => self.give_back(slot, number),
+                }
+            } else {
+                let number = self.conns[slot].conn.number;
+                self.give_back(slot, number);
+            }
+        }
+        let text = std::mem::take(&mut request.reply.text);
+        self.after_turn(request.flow, request.row, kind, &text, at);
+        request.reply.text = text;
+        if self.pool.len() < POOL {
+            self.pool.push(request);
+        }
+        if phase.has_too_many_errors() && !phase.aborted.swap(true, SeqCst) {
+            let _ = self.notes.send(Note::Abort);
+        }
+    }
+
+    fn count(&self, request: &Request, kind: ErrorKind, at: i64) {
+        request.phase.count(kind);
+        let counters = &self.shared.counters[usize::from(self.id)];
+        let reply: &Reply = &request.reply;
+        Counters::add(&counters.chunks, u64::from(reply.num_content - request.counted_chunks));
+        Counters::add(&counters.bytes_in, reply.bytes_in);
+        Counters::add(&counters.output_tokens, u64::from(reply.usage_completion.unwrap_or(0)));
+        match kind {
+            ErrorKind::Ok => Counters::add(&counters.ok, 1),
+            k if k.is_cancellation() => Counters::add(&counters.cancelled, 1),
+            _ => Counters::add(&counters.failed, 1),
+        }
+        if kind == ErrorKind::Ok
+            && let Ok(mut latencies) = counters.latencies.lock()
+        {
+            let us = |from: i64, to: i64| u64::try_from((to - from) / 1000).unwrap_or(0).max(1);
+            if reply.first_content != ABSENT {
+                latencies.ttft.saturating_record(us(request.sent, reply.first_content));
+            }
+            latencies.request.saturating_record(us(request.sent, at));
+        }
+    }
+
+    /// A connection is free again.
+    pub(crate) fn give_back(&mut self, slot: usize, number: u32) {
+        if let Some(entry) = self.conns.get(slot)
+            && entry.conn.number == number
+            && entry.request.is_none()
+        {
+            self.idle[usize::from(entry.conn.url)].push((slot, number));
+        }
+    }
+
+    pub(crate) fn close(&mut self, slot: usize) {
+        if self.conns.contains(slot) {
+            let entry = self.conns.remove(slot);
+            let _ = self.poll.registry().deregister(&mut mio::unix::SourceFd(&entry.conn.fd));
+        }
+    }
+
+    /// Cancel what is in flight and drop what waits.
+    pub(crate) fn cancel_all(&mut self, kind: ErrorKind) {
+        self.drop_waiting();
+        let busy: Vec<usize> = self.conns.iter().filter(|(_, s)| s.request.is_some()).map(|(i, _)| i).collect();
+        let message = if kind == ErrorKind::Grace {
+            "cancelled at the end of the grace period"
+        } else {
+            "cancelled because the run was interrupted"
+        };
+        for slot in busy {
+            self.finish(slot, kind, message);
+        }
+    }
+
+    fn take_request(&mut self, phase: &Arc<Phase>) -> Box<Request> {
+        if let Some(mut request) = self.pool.pop() {
+            request.phase = Arc::clone(phase);
+            return request;
+        }
+        Box::new(Request {
+            flow: 0,
+            phase: Arc::clone(phase),
+            row: 0,
+            session: 0,
+            session_num: 0,
+            turn: 0,
+            epoch: 0,
+            number: 0,
+            request_id: [0; 16],
+            correlation_id: [0; 16],
+            url: 0,
+            scheduled: ABSENT,
+            started: ABSENT,
+            sent: ABSENT,
+            body_sent: ABSENT,
+            cancelled_at: ABSENT,
+            deadline: NEVER,
+            cancel_at: NEVER,
+            cancel_delay: None,
+            cancel_chunks: None,
+            was_retried: false,
+            reused: false,
+            holds_prefill: false,
+            counted_chunks: 0,
+            bytes_out: 0,
+            reply: Reply::default(),
+        })
+    }
+}

@@ -1,0 +1,222 @@
+//! The state of one phase: what is issued next, tickets (stop rules), gates (concurrency), counts.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+
+use crate::error::ErrorKind;
+use crate::plan::Plan;
+use crate::settings::{self, Sampling};
+use crate::text::mix64;
+
+/// At most so many at once. The limit may change while it is in use (ramps).
+#[derive(Debug)]
+pub(crate) struct Gate {
+    limit: AtomicI64,
+    used: AtomicI64,
+}
+
+impl Gate {
+    pub(crate) fn new(limit: i64) -> Self {
+        Self { limit: AtomicI64::new(limit), used: AtomicI64::new(0) }
+    }
+
+    pub(crate) fn set_limit(&self, limit: i64) {
+        self.limit.store(limit, SeqCst);
+    }
+
+    pub(crate) fn limit(&self) -> i64 {
+        self.limit.load(SeqCst)
+    }
+
+    pub(crate) fn try_enter(&self) -> bool {
+        if self.used.fetch_add(1, SeqCst) < self.limit.load(SeqCst) {
+            return true;
+        }
+        self.used.fetch_sub(1, SeqCst);
+        false
+    }
+
+    pub(crate) fn leave(&self) {
+        self.used.fetch_sub(1, SeqCst);
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.used.load(SeqCst) >= self.limit.load(SeqCst)
+    }
+}
+
+/// A request that is due.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Job {
+    /// A tick of the rate for a new session (or for a continuation turn that became ready meanwhile).
+    Tick { due: i64 },
+    /// A tick of the rate for a waiting continuation turn: it has its slot already and passes no gate.
+    Turn { due: i64 },
+    /// This session of the plan, for the `epoch`th time.
+    Session { due: i64, session: u32, epoch: u64 },
+    /// A new session whose first turns are already behind it.
+    User { due: i64, skip_turns: u32 },
+}
+
+/// A session to start.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pick {
+    pub(crate) session: u32,
+    pub(crate) epoch: u64,
+    pub(crate) number: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Phase {
+    pub(crate) index: u8,
+    pub(crate) settings: settings::Phase,
+    pub(crate) start: i64,
+    /// Cap of sessions at once; None: open.
+    pub(crate) gate: Option<Gate>,
+    pub(crate) prefill: Option<Gate>,
+    /// Workers with turns that wait at the prefill gate.
+    pub(crate) prefill_waiters: AtomicU64,
+    /// Jobs that wait at the gate (open loop under a cap).
+    pub(crate) queue: Mutex<VecDeque<Job>>,
+    issued: AtomicU64,
+    tickets: AtomicI64,
+    session_tickets: AtomicI64,
+    /// Issue nothing more: no new session, no further turn.
+    pub(crate) stop: AtomicBool,
+    /// The source has nothing more to give.
+    pub(crate) exhausted: AtomicBool,
+    /// The rate gives no more ticks: turns that wait for one will not be sent.
+    pub(crate) ticks_over: AtomicBool,
+    /// Sessions under way, and those accepted but not begun.
+    pub(crate) active: AtomicI64,
+    order: Option<Vec<u32>>,
+    roots: Vec<u32>,
+    seed: u64,
+    pub(crate) sent: AtomicU64,
+    pub(crate) ok: AtomicU64,
+    pub(crate) failed: AtomicU64,
+    pub(crate) cancelled: AtomicU64,
+    pub(crate) skipped_turns: AtomicU64,
+    pub(crate) waited: AtomicU64,
+    pub(crate) aborted: AtomicBool,
+}
+
+const UNBOUNDED: i64 = i64::MAX / 2;
+
+impl Phase {
+    pub(crate) fn new(index: u8, settings: &settings::Phase, plan: &Plan, seed: u64, start: i64) -> Self {
+        let roots: Vec<u32> = if plan.has_dependencies() {
+            (0..plan.num_sessions() as u32).filter(|&s| plan.after(plan.rows(s).start).is_empty()).collect()
+        } else {
+            Vec::new()
+        };
+        let num = if roots.is_empty() { plan.num_sessions() } else { roots.len() };
+        let seed = mix64(seed ^ u64::from(index).wrapping_mul(0xA5A5_5A5A));
+        let order = (settings.sampling == Sampling::Shuffle).then(|| {
+            let mut order: Vec<u32> = (0..num as u32).collect();
+            order.shuffle(&mut rand::rngs::StdRng::seed_from_u64(seed));
+            order
+        });
+        let gate = |cap: Option<u32>, ramp: Option<&settings::Ramp>| {
+            cap.map(|cap| Gate::new(ramp.map_or(i64::from(cap), |r| (r.start as i64).max(1).min(i64::from(cap)))))
+        };
+        let bound = |n: Option<u64>| n.map_or(UNBOUNDED, |n| i64::try_from(n).unwrap_or(UNBOUNDED));
+        Self {
+            index,
+            gate: gate(settings.concurrency, settings.concurrency_ramp.as_ref()),
+            prefill: gate(settings.prefill_concurrency, settings.prefill_ramp.as_ref()),
+            prefill_waiters: AtomicU64::new(0),
+            queue: Mutex::new(VecDeque::new()),
+            issued: AtomicU64::new(0),
+            tickets: AtomicI64::new(bound(settings.requests)),
+            session_tickets: AtomicI64::new(bound(settings.sessions)),
+            settings: settings.clone(),
+            start,
+            stop: AtomicBool::new(false),
+            exhausted: AtomicBool::new(false),
+            ticks_over: AtomicBool::new(false),
+            active: AtomicI64::new(0),
+            order,
+            roots,
+            seed,
+            sent: AtomicU64::new(0),
+            ok: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            cancelled: AtomicU64::new(0),
+            skipped_turns: AtomicU64::new(0),
+            waited: AtomicU64::new(0),
+            aborted: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.load(SeqCst)
+    }
+
+    /// One request may be sent.
+    pub(crate) fn take_ticket(&self) -> bool {
+        if self.tickets.load(Relaxed) > 0 && self.tickets.fetch_sub(1, SeqCst) > 0 {
+            return true;
+        }
+        self.exhausted.store(true, SeqCst);
+        false
+    }
+
+    /// A ticket that was taken, but not used.
+    pub(crate) fn return_ticket(&self) {
+        self.tickets.fetch_add(1, SeqCst);
+    }
+
+    /// The next session in the order of sampling; None: the plan is used up and is not repeated, or the sessions' bound is reached.
+    pub(crate) fn next_session(&self, plan: &Plan) -> Option<Pick> {
+        if self.session_tickets.load(Relaxed) <= 0 || self.session_tickets.fetch_sub(1, SeqCst) <= 0 {
+            self.exhausted.store(true, SeqCst);
+            return None;
+        }
+        let number = self.issued.fetch_add(1, SeqCst);
+        let count = if self.roots.is_empty() { plan.num_sessions() } else { self.roots.len() } as u64;
+        if number >= count && !self.settings.repeat {
+            self.exhausted.store(true, SeqCst);
+            return None;
+        }
+        let (at, epoch) = match self.settings.sampling {
+            Sampling::Sequential => (number % count, number / count),
+            Sampling::Shuffle => {
+                let at = (number % count) as usize;
+                (self.order.as_ref().map_or(at as u64, |o| u64::from(o[at])), number / count)
+            }
+            Sampling::Random => (mix64(self.seed ^ number) % count, number),
+        };
+        let session = if self.roots.is_empty() { at as u32 } else { self.roots[at as usize] };
+        Some(Pick { session, epoch, number })
+    }
+
+    /// A number for a session that was chosen by the source (schedules).
+    pub(crate) fn number(&self) -> u64 {
+        self.issued.fetch_add(1, SeqCst)
+    }
+
+    /// Count the end of a request.
+    pub(crate) fn count(&self, kind: ErrorKind) {
+        match kind {
+            ErrorKind::Ok => &self.ok,
+            k if k.is_cancellation() => &self.cancelled,
+            _ => &self.failed,
+        }
+        .fetch_add(1, Relaxed);
+    }
+
+    /// More failures than allowed among at least 20 finished requests?
+    pub(crate) fn has_too_many_errors(&self) -> bool {
+        let Some(most) = self.settings.max_error_rate else {
+            return false;
+        };
+        let failed = self.failed.load(Relaxed);
+        let done = failed + self.ok.load(Relaxed);
+        done >= 20 && failed as f64 > most * done as f64
+    }
+}

@@ -1,0 +1,160 @@
+//! A request under way, and its row when it is over.
+
+use std::sync::Arc;
+
+use aiperf_records::{ABSENT, RecordBuilder, Row};
+
+use crate::conn::Conn;
+use crate::error::ErrorKind;
+use crate::phase::Phase;
+use crate::plan::Plan;
+use crate::reply::Reply;
+
+/// Never.
+pub(crate) const NEVER: i64 = i64::MAX;
+
+/// What is known of a request while it runs. Boxed and reused.
+pub(crate) struct Request {
+    pub(crate) flow: usize,
+    pub(crate) phase: Arc<Phase>,
+    pub(crate) row: u32,
+    pub(crate) session: u32,
+    pub(crate) session_num: u64,
+    pub(crate) turn: u16,
+    pub(crate) epoch: u64,
+    pub(crate) number: u64,
+    pub(crate) request_id: [u8; 16],
+    pub(crate) correlation_id: [u8; 16],
+    pub(crate) url: u16,
+    pub(crate) scheduled: i64,
+    pub(crate) started: i64,
+    pub(crate) sent: i64,
+    pub(crate) body_sent: i64,
+    pub(crate) cancelled_at: i64,
+    pub(crate) deadline: i64,
+    /// When to cancel on purpose.
+    pub(crate) cancel_at: i64,
+    pub(crate) cancel_delay: Option<i64>,
+    pub(crate) cancel_chunks: Option<u32>,
+    pub(crate) was_retried: bool,
+    pub(crate) reused: bool,
+    pub(crate) holds_prefill: bool,
+    pub(crate) counted_chunks: u32,
+    pub(crate) bytes_out: u64,
+    pub(crate) reply: Reply,
+}
+
+/// How a request ended.
+pub(crate) struct Ending<'a> {
+    pub(crate) kind: ErrorKind,
+    pub(crate) message: &'a str,
+    pub(crate) at: i64,
+}
+
+impl Request {
+    /// The moment the client would have to act next by itself.
+    pub(crate) fn next_deadline(&self) -> i64 {
+        self.deadline.min(self.cancel_at)
+    }
+
+    /// The body is out: deliberate cancellation counts from here.
+    pub(crate) fn mark_body_sent(&mut self, now: i64) {
+        self.body_sent = now;
+        if let Some(delay) = self.cancel_delay {
+            self.cancel_at = now + delay;
+        }
+    }
+
+    /// Write the row.
+    pub(crate) fn record(&self, ending: &Ending<'_>, worker: u16, conn: Option<&Conn>, dns_ns: i64, plan: &Plan, out: &mut RecordBuilder) {
+        let reply = &self.reply;
+        let text = |bytes: &'_ [u8]| (!bytes.is_empty()).then(|| String::from_utf8_lossy(bytes).into_owned());
+        let (output, reasoning, tool) = (text(&reply.text), text(&reply.reasoning), text(&reply.tool));
+        let phases = conn.filter(|_| !self.reused);
+        let span = |from: i64, to: i64| if from == ABSENT || to == ABSENT { ABSENT } else { to - from };
+        let rtt = conn.filter(|c| c.uses % 32 == 1 && reply.has_begun());
+        out.push(&Row {
+            phase: self.phase.index,
+            worker,
+            connection: conn.map_or(0, |c| c.number),
+            url: self.url,
+            model: plan.model(self.row),
+            session: self.session,
+            session_num: self.session_num,
+            turn: self.turn,
+            request: self.number,
+            request_id: self.request_id,
+            correlation_id: self.correlation_id,
+            scheduled: self.scheduled,
+            started: self.started,
+            sent: self.sent,
+            body_sent: self.body_sent,
+            headers: reply.headers,
+            first_byte: reply.first_byte,
+            first_content: reply.first_content,
+            first_content_user: reply.first_content_user,
+            first_output: reply.first_output,
+            last_content: reply.last_content,
+            end: ending.at,
+            cancelled_at: self.cancelled_at,
+            chunks: &reply.chunks,
+            kernel_stamps: reply.kernel_stamps,
+            dns_ns: if phases.is_some() && conn.is_some_and(|c| c.number == 0) { dns_ns } else { phases.map_or(ABSENT, |_| 0) },
+            connect_ns: phases.map_or(ABSENT, |c| span(c.began, c.connected)),
+            tls_ns: phases.map_or(ABSENT, |c| span(c.connected, c.secured)),
+            reused: self.reused,
+            status: reply.status,
+            error_kind: ending.kind as u8,
+            error_message: (!ending.message.is_empty()).then_some(ending.message),
+            cancelled: ending.kind.is_cancellation(),
+            bytes_out: self.bytes_out,
+            bytes_in: reply.bytes_in,
+            isl: plan.isl(self.row),
+            requested_osl: plan.osl(self.row),
+            usage_prompt: reply.usage_prompt,
+            usage_completion: reply.usage_completion,
+            usage_reasoning: reply.usage_reasoning,
+            usage_cached: reply.usage_cached,
+            finish_reason: reply.finish.as_deref(),
+            text: output.as_deref(),
+            reasoning: reasoning.as_deref(),
+            tool: tool.as_deref(),
+            usage_json: reply.usage.as_deref(),
+            rtt_ns: rtt.map_or(ABSENT, Conn::rtt_ns),
+        });
+    }
+}
+
+/// A UUID (version 4) as text.
+pub(crate) fn write_uuid(id: [u8; 16], out: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    for (i, b) in id.into_iter().enumerate() {
+        if matches!(i, 4 | 6 | 8 | 10) {
+            out.push(b'-');
+        }
+        out.extend_from_slice(&[HEX[(b >> 4) as usize], HEX[(b & 15) as usize]]);
+    }
+}
+
+/// A UUID (version 4) out of 128 random bits.
+pub(crate) fn uuid(high: u64, low: u64) -> [u8; 16] {
+    let mut id = (u128::from(high) << 64 | u128::from(low)).to_be_bytes();
+    id[6] = id[6] & 0x0F | 0x40;
+    id[8] = id[8] & 0x3F | 0x80;
+    id
+}
+
+/// A number in decimal.
+pub(crate) fn write_decimal(mut n: usize, out: &mut Vec<u8>) {
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (n % 10) as u8;
+        n /= 10;
+        if n == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}

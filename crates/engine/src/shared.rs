@@ -1,0 +1,90 @@
+//! What all threads of a run share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::mpsc::Sender;
+
+use crate::clock::Clock;
+use crate::error::ErrorKind;
+use crate::phase::{Job, Phase};
+use crate::plan::Plan;
+use crate::reply::Rules;
+use crate::settings::Settings;
+use crate::snapshot::Counters;
+use crate::target::Target;
+use crate::text::Vocabulary;
+
+/// To a worker.
+pub(crate) enum Msg {
+    /// Open connections: (url, how many).
+    Preconnect(u16, u32),
+    /// A phase begins.
+    Begin(Arc<Phase>),
+    /// A request is due.
+    Job(Job),
+    /// Look at the gates again.
+    Look,
+    /// Cancel what is in flight.
+    Cancel(ErrorKind),
+    /// The run is over.
+    Quit,
+}
+
+/// To the controller.
+pub(crate) enum Note {
+    /// A phase has no session under way.
+    Idle,
+    /// A worker has opened its connections (or given up).
+    Connected,
+    /// Too many errors: end the phase.
+    Abort,
+    /// The user wants to stop: 1 finish in-flight requests, 2 cancel them.
+    Stop(u8),
+}
+
+/// A worker's letter box.
+pub(crate) struct Inbox {
+    pub(crate) sender: Sender<Msg>,
+    pub(crate) waker: mio::Waker,
+    pub(crate) sleeping: AtomicBool,
+    /// Continuation turns that wait for a tick of the rate.
+    pub(crate) continuations: AtomicUsize,
+}
+
+impl Inbox {
+    pub(crate) fn send(&self, msg: Msg) {
+        // A worker that is gone needs no letters.
+        let _ = self.sender.send(msg);
+        self.wake();
+    }
+
+    pub(crate) fn wake(&self) {
+        if self.sleeping.swap(false, SeqCst) {
+            let _ = self.waker.wake();
+        }
+    }
+}
+
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) plan: Plan,
+    pub(crate) vocabulary: Option<Arc<Vocabulary>>,
+    pub(crate) clock: Clock,
+    pub(crate) rules: Rules,
+    pub(crate) targets: Vec<Target>,
+    pub(crate) inboxes: Vec<Inbox>,
+    pub(crate) counters: Vec<Counters>,
+    pub(crate) requests: AtomicU64,
+    pub(crate) connections: AtomicU64,
+    pub(crate) clock_steps: AtomicU64,
+    /// Unlikely to be the same in two runs: mixed into request ids and stamps.
+    pub(crate) run_salt: u64,
+}
+
+impl Shared {
+    pub(crate) fn wake_all(&self) {
+        for inbox in &self.inboxes {
+            inbox.send(Msg::Look);
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Where requests go: URLs, addresses, the fixed part of each request's head, TLS.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+
+use crate::clock::Clock;
+use crate::error::EngineError;
+use crate::settings::{Framing, Settings, Tls};
+
+/// An address a socket can connect to.
+#[derive(Debug, Clone)]
+pub enum Address {
+    /// TCP, in the resolver's order of preference.
+    Tcp(SocketAddr),
+    /// A unix socket.
+    Unix(PathBuf),
+}
+
+/// One URL of the run, resolved.
+pub struct Target {
+    /// Its addresses; used in turn when there are several.
+    pub addresses: Vec<Address>,
+    /// Present for https.
+    pub tls: Option<(Arc<rustls::ClientConfig>, ServerName<'static>)>,
+    /// Per path: the request's head up to the headers that differ per request.
+    pub heads: Vec<Vec<u8>>,
+    /// How long the resolver took, ns.
+    pub dns_ns: i64,
+}
+
+struct Url<'a> {
+    is_tls: bool,
+    host: &'a str,
+    port: u16,
+    prefix: &'a str,
+    unix: Option<&'a str>,
+}
+
+fn split(url: &str) -> Result<Url<'_>, String> {
+    if let Some(path) = url.strip_prefix("unix:") {
+        return Ok(Url { is_tls: false, host: "localhost", port: 0, prefix: "", unix: Some(path.trim_start_matches("//")) });
+    }
+    let (is_tls, rest) = match url.split_once("://") {
+        Some(("http", rest)) => (false, rest),
+        Some(("https", rest)) => (true, rest),
+        Some((scheme, _)) => return Err(format!("the scheme `{scheme}` is not http, https or unix")),
+        None => (false, url),
+    };
+    let (authority, prefix) = rest.find('/').map_or((rest, ""), |i| (&rest[..i], rest[i..].trim_end_matches('/')));
+    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let default = if is_tls { 443 } else { 80 };
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => {
+            (host, port.parse().map_err(|_| format!("the port `{port}` is not a number from 1 to 65535"))?)
+        }
+        _ => (authority, default),
+    };
+    if host.is_empty() {
+        return Err("it has no host".to_owned());
+    }
+    Ok(Url { is_tls, host: host.trim_matches(['[', ']']), port, prefix, unix: None })
+}
+
+impl Target {
+    /// Resolve a URL and write the fixed part of its requests.
+    pub fn resolve(url: &str, settings: &Settings, clock: &Clock) -> Result<Self, EngineError> {
+        let parts = split(url).map_err(|reason| EngineError::Url { url: url.to_owned(), reason })?;
+        let began = clock.now();
+        let addresses = match parts.unix {
+            Some(path) => vec![Address::Unix(PathBuf::from(path))],
+            None => (parts.host, parts.port)
+                .to_socket_addrs()
+                .map_err(|source| EngineError::Resolve { host: parts.host.to_owned(), source })?
+                .map(Address::Tcp)
+                .collect(),
+        };
+        let dns_ns = clock.now() - began;
+        let tls = if parts.is_tls {
+            let name = ServerName::try_from(parts.host.to_owned())
+                .map_err(|e| EngineError::Url { url: url.to_owned(), reason: e.to_string() })?;
+            Some((client_config(&settings.tls)?, name))
+        } else {
+            None
+        };
+        let is_default_port = parts.unix.is_some() || parts.port == if parts.is_tls { 443 } else { 80 };
+        let host = if parts.host.contains(':') { format!("[{}]", parts.host) } else { parts.host.to_owned() };
+        let host = if is_default_port { host } else { format!("{host}:{}", parts.port) };
+        let heads = settings.paths.iter().map(|path| head(&host, parts.prefix, path, settings)).collect();
+        Ok(Self { addresses, tls, heads, dns_ns })
+    }
+}
+
+fn head(host: &str, prefix: &str, path: &str, settings: &Settings) -> Vec<u8> {
+    let accept = if settings.framing == Framing::Plain { "application/json" } else { "text/event-stream, application/json" };
+    let defaults = [
+        ("Host", host),
+        ("User-Agent", concat!("aiperf/", env!("CARGO_PKG_VERSION"))),
+        ("Accept", accept),
+        ("Content-Type", "application/json"),
+    ];
+    let slash = if path.starts_with('/') { "" } else { "/" };
+    let mut out = format!("POST {prefix}{slash}{path} HTTP/1.1\r\n");
+    let clean = |v: &str| v.replace(['\r', '\n'], " ");
+    for (name, value) in defaults {
+        if !settings.headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name)) {
+            out.push_str(&format!("{name}: {value}\r\n"));
+        }
+    }
+    for (name, value) in &settings.headers {
+        out.push_str(&format!("{}: {}\r\n", clean(name), clean(value)));
+    }
+    out.into_bytes()
+}
+
+fn client_config(tls: &Tls) -> Result<Arc<rustls::ClientConfig>, EngineError> {
+    let bad = |what: String| EngineError::Tls(what);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|e| bad(e.to_string()))?;
+    let builder = if tls.insecure {
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+    } else {
+        let mut roots = rustls::RootCertStore::empty();
+        if let Some(file) = &tls.ca_file {
+            for cert in read_certificates(Path::new(file))? {
+                roots.add(cert).map_err(|e| bad(format!("`{file}`: {e}")))?;
+            }
+        } else {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+        builder.with_root_certificates(roots)
+    };
+    let config = match (&tls.client_cert_file, &tls.client_key_file) {
+        (Some(cert), Some(key)) => {
+            let key = PrivateKeyDer::from_pem_file(key).map_err(|e| bad(format!("`{key}`: {e}")))?;
+            builder.with_client_auth_cert(read_certificates(Path::new(cert))?, key).map_err(|e| bad(e.to_string()))?
+        }
+        _ => builder.with_no_client_auth(),
+    };
+    Ok(Arc::new(config))
+}
+
+fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, EngineError> {
+    let bad = |what: String| EngineError::Tls(format!("`{}`: {what}", file.display()));
+    let certs: Result<Vec<_>, _> = CertificateDer::pem_file_iter(file).map_err(|e| bad(e.to_string()))?.collect();
+    let certs = certs.map_err(|e| bad(e.to_string()))?;
+    if certs.is_empty() { Err(bad("it holds no certificate".to_owned())) } else { Ok(certs) }
+}
+
+/// `--insecure`: whoever answers is believed; the traffic is encrypted, but nobody knows for whom.
+#[derive(Debug)]
+struct AnyCertificate(Arc<rustls::crypto::CryptoProvider>);
+
+impl rustls::client::danger::ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
+        Ok(rustls::client::danger::ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_split() {
+        for (url, host, port, prefix, is_tls) in [
+            ("http://localhost:8000", "localhost", 8000, "", false),
+            ("localhost:8000/", "localhost", 8000, "", false),
+            ("https://api.example.com/v2/", "api.example.com", 443, "/v2", true),
+            ("http://[::1]:80/x", "::1", 80, "/x", false),
+            ("http://user:secret@host", "host", 80, "", false),
+        ] {
+            let u = split(url).expect(url);
+            assert_eq!((u.host, u.port, u.prefix, u.is_tls), (host, port, prefix, is_tls), "{url}");
+        }
+        assert!(split("ftp://x").is_err() && split("http://:80").is_err() && split("http://h:99999").is_err());
+        assert_eq!(split("unix:/tmp/s").expect("unix").unix, Some("/tmp/s"));
+    }
+}

@@ -1,0 +1,165 @@
+//! The engine: settings, plan and vocabulary in; snapshots and outcome out (as JSON: a few hundred bytes, a few times a second).
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aiperf_engine::plan::Columns;
+use aiperf_engine::settings::Settings;
+use aiperf_engine::text;
+use numpy::{Element, PyArray1, PyArrayMethods};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+
+use crate::arrays::values;
+use crate::errors::CoreError;
+
+fn column<T: Element + Copy>(columns: &Bound<'_, PyDict>, name: &str) -> PyResult<Vec<T>> {
+    let missing = || CoreError::Value(format!("the plan has no column `{name}`"));
+    let object = columns.get_item(name)?.ok_or_else(missing)?;
+    let wrong = |_| CoreError::Value(format!("the plan's column `{name}` has not the dtype of the border contract"));
+    let array = object.cast::<PyArray1<T>>().map_err(wrong)?;
+    Ok(values(&array.readonly()).into_owned())
+}
+
+/// What to send, as columns. Used once: the engine takes it over.
+#[pyclass(frozen, module = "aiperf._core")]
+pub(crate) struct Plan {
+    plan: Mutex<Option<aiperf_engine::plan::Plan>>,
+    num_turns: usize,
+    num_sessions: usize,
+}
+
+#[pymethods]
+impl Plan {
+    #[new]
+    #[pyo3(signature = (columns, literals, session_ids=None))]
+    #[allow(clippy::needless_pass_by_value)] // pyo3 hands over what it extracted
+    fn new(columns: &Bound<'_, PyDict>, literals: Vec<Bound<'_, PyBytes>>, session_ids: Option<Bound<'_, PyAny>>) -> PyResult<Self> {
+        // Session ids are Python's business: the record refers to sessions by number.
+        drop(session_ids);
+        let has_after = columns.contains("after")?;
+        let columns = Columns {
+            session: column(columns, "session")?,
+            at_ns: column(columns, "at_ns")?,
+            delay_ns: column(columns, "delay_ns")?,
+            isl: column(columns, "isl")?,
+            osl: column(columns, "osl")?,
+            model: column(columns, "model")?,
+            path: column(columns, "path")?,
+            seg_offsets: column(columns, "seg_offsets")?,
+            seg_kind: column(columns, "seg_kind")?,
+            seg_a: column(columns, "seg_a")?,
+            seg_b: column(columns, "seg_b")?,
+            after_offsets: if has_after { column(columns, "after_offsets")? } else { Vec::new() },
+            after: if has_after { column(columns, "after")? } else { Vec::new() },
+            literals: literals.iter().map(|l| l.as_bytes().to_vec()).collect(),
+        };
+        let plan = aiperf_engine::plan::Plan::new(columns).map_err(CoreError::from)?;
+        Ok(Self { num_turns: plan.num_turns(), num_sessions: plan.num_sessions(), plan: Mutex::new(Some(plan)) })
+    }
+
+    #[getter]
+    fn num_turns(&self) -> usize {
+        self.num_turns
+    }
+
+    #[getter]
+    fn num_sessions(&self) -> usize {
+        self.num_sessions
+    }
+}
+
+/// The source of synthetic text.
+#[pyclass(frozen, module = "aiperf._core")]
+pub(crate) struct Vocabulary {
+    inner: Arc<text::Vocabulary>,
+}
+
+#[pymethods]
+impl Vocabulary {
+    #[new]
+    #[allow(clippy::needless_pass_by_value)]
+    fn new(
+        words: Vec<Bound<'_, PyBytes>>,
+        counts: &Bound<'_, PyArray1<u8>>,
+        stream: &Bound<'_, PyArray1<u32>>,
+        heads: &Bound<'_, PyArray1<u32>>,
+    ) -> PyResult<Self> {
+        let words: Vec<Vec<u8>> = words.iter().map(|w| w.as_bytes().to_vec()).collect();
+        let (counts, stream, heads) = (counts.readonly(), stream.readonly(), heads.readonly());
+        let inner = text::Vocabulary::new(&words, &values(&counts), &values(&stream), &values(&heads)).map_err(CoreError::from)?;
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    #[pyo3(signature = (seed, tokens, leading_space=false))]
+    fn text<'py>(&self, py: Python<'py>, seed: u64, tokens: u32, leading_space: bool) -> Bound<'py, PyBytes> {
+        let mut out = Vec::new();
+        self.inner.write(seed, tokens, leading_space, &mut out);
+        PyBytes::new(py, &out)
+    }
+
+    /// The seed of a repetition of the plan.
+    #[staticmethod]
+    fn epoch_seed(seed: u64, epoch: u64) -> u64 {
+        text::epoch_seed(seed, epoch)
+    }
+
+    /// Bytes per second at which this vocabulary makes texts of `tokens` tokens, measured for about `seconds`.
+    fn speed(&self, py: Python<'_>, tokens: u32, seconds: f64) -> f64 {
+        let inner = Arc::clone(&self.inner);
+        py.detach(move || {
+            let begin = std::time::Instant::now();
+            let (mut out, mut bytes, mut seed) = (Vec::new(), 0usize, 0u64);
+            while begin.elapsed().as_secs_f64() < seconds {
+                for _ in 0..64 {
+                    out.clear();
+                    inner.write(seed, tokens, false, &mut out);
+                    bytes += out.len();
+                    seed += 1;
+                }
+            }
+            bytes as f64 / begin.elapsed().as_secs_f64()
+        })
+    }
+}
+
+/// A run under way. The load begins with the construction.
+#[pyclass(frozen, module = "aiperf._core")]
+pub(crate) struct Engine {
+    inner: aiperf_engine::Engine,
+}
+
+fn json(value: &impl serde::Serialize) -> PyResult<String> {
+    serde_json::to_string(value).map_err(|e| CoreError::Value(e.to_string()).into())
+}
+
+#[pymethods]
+impl Engine {
+    #[new]
+    #[pyo3(signature = (settings, plan, vocabulary=None))]
+    fn new(py: Python<'_>, settings: &str, plan: &Plan, vocabulary: Option<&Vocabulary>) -> PyResult<Self> {
+        let settings = Settings::parse(settings).map_err(CoreError::from)?;
+        let taken = plan.plan.lock().ok().and_then(|mut p| p.take());
+        let plan = taken.ok_or_else(|| CoreError::Value("a plan can be used once".to_owned()))?;
+        let vocabulary = vocabulary.map(|v| Arc::clone(&v.inner));
+        let inner = py.detach(|| aiperf_engine::Engine::start(settings, plan, vocabulary)).map_err(CoreError::from)?;
+        Ok(Self { inner })
+    }
+
+    fn wait(&self, py: Python<'_>, timeout_s: f64) -> bool {
+        let timeout = Duration::try_from_secs_f64(timeout_s.max(0.0)).unwrap_or(Duration::MAX);
+        py.detach(|| self.inner.wait(timeout))
+    }
+
+    fn stop(&self, level: u8) {
+        self.inner.stop(level);
+    }
+
+    fn snapshot(&self) -> PyResult<String> {
+        json(&self.inner.snapshot())
+    }
+
+    fn outcome(&self) -> PyResult<Option<String>> {
+        self.inner.outcome().as_ref().map(json).transpose()
+    }
+}

@@ -1,0 +1,470 @@
+//! Records of a run: read as columns or as an Arrow stream, written piece by piece.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use aiperf_records::{
+    COUNTED_COLUMNS, ForeignColumns, LIST_COLUMNS, Pieces, RecordsError, RecordsWriter as Writer, TEXT_COLUMNS,
+    each_string, extend_floats,
+};
+use arrow_array::cast::AsArray;
+use arrow_array::ffi_stream::FFI_ArrowArrayStream;
+use arrow_array::types::{ArrowPrimitiveType, Int32Type, Int64Type, UInt8Type, UInt32Type};
+use arrow_array::{RecordBatch, RecordBatchReader};
+use arrow_schema::{ArrowError, DataType, SchemaRef};
+use numpy::{Element, PyArray1};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyCapsule, PyDict, PyList, PyString};
+
+use crate::arrays::numbers;
+use crate::errors::CoreError;
+
+type Chunks<'py> = (
+    Bound<'py, PyArray1<i64>>,
+    Bound<'py, PyArray1<i64>>,
+    Bound<'py, PyArray1<i32>>,
+    Bound<'py, PyArray1<u32>>,
+    Bound<'py, PyArray1<u32>>,
+    Bound<'py, PyArray1<u8>>,
+);
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Columns that a record may have though this file does not: they read as absent.
+fn may_be_left_out(name: &str) -> bool {
+    COUNTED_COLUMNS.contains(&name) || TEXT_COLUMNS.contains(&name)
+}
+
+/// A column of the batch; None if it is one that may be left out.
+fn column<'a>(batch: &'a RecordBatch, name: &str) -> PyResult<Option<&'a dyn arrow_array::Array>> {
+    match batch.column_by_name(name) {
+        Some(array) => Ok(Some(array.as_ref())),
+        None if may_be_left_out(name) => Ok(None),
+        None => Err(no_column(name, &batch.schema())),
+    }
+}
+
+fn no_column(name: &str, schema: &SchemaRef) -> PyErr {
+    let known: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+    PyValueError::new_err(format!("no record column `{name}` (columns: {})", known.join(", ")))
+}
+
+/// Strings or UUIDs of a column, appended to a list. Repeated texts (finish reasons, errors) are one object.
+fn append_strings(
+    py: Python<'_>,
+    list: &Bound<'_, PyList>,
+    name: &str,
+    array: &dyn arrow_array::Array,
+) -> PyResult<()> {
+    let mut last: Option<(String, Bound<'_, PyString>)> = None;
+    let share = *array.data_type() == DataType::Utf8;
+    let mut failed = None;
+    each_string(name, array, |text| {
+        let appended = match text {
+            None => list.append(py.None()),
+            Some(text) if !share => list.append(PyString::new(py, text)),
+            Some(text) => {
+                if last.as_ref().is_none_or(|(seen, _)| seen != text) {
+                    last = Some((text.to_owned(), PyString::new(py, text)));
+                }
+                list.append(last.as_ref().map(|(_, shared)| shared))
+            }
+        };
+        if let Err(error) = appended {
+            failed.get_or_insert(error);
+        }
+    })
+    .map_err(CoreError::from)?;
+    failed.map_or(Ok(()), Err)
+}
+
+fn chunks<'py>(py: Python<'py>, batch: &RecordBatch) -> PyResult<Chunks<'py>> {
+    fn values<'py, T>(
+        py: Python<'py>,
+        batch: &RecordBatch,
+        name: &str,
+        rows: (i32, i32),
+    ) -> PyResult<Bound<'py, PyArray1<T::Native>>>
+    where
+        T: ArrowPrimitiveType,
+        T::Native: Element,
+    {
+        let lists = batch
+            .column_by_name(name)
+            .ok_or_else(|| no_column(name, &batch.schema()))?
+            .as_list::<i32>();
+        let values = lists.values().as_primitive::<T>().values();
+        Ok(PyArray1::from_slice(py, &values[rows.0 as usize..rows.1 as usize]))
+    }
+    let first = batch
+        .column_by_name(LIST_COLUMNS[0])
+        .ok_or_else(|| no_column(LIST_COLUMNS[0], &batch.schema()))?;
+    let offsets = first.as_list::<i32>().value_offsets();
+    let (start, end) = (offsets[0], offsets[batch.num_rows()]);
+    let from_zero: Vec<i64> = offsets.iter().map(|&o| i64::from(o - start)).collect();
+    Ok((
+        PyArray1::from_vec(py, from_zero),
+        values::<Int64Type>(py, batch, "chunk_ns", (start, end))?,
+        values::<Int32Type>(py, batch, "chunk_lag_ns", (start, end))?,
+        values::<UInt32Type>(py, batch, "chunk_bytes", (start, end))?,
+        values::<UInt32Type>(py, batch, "chunk_text_bytes", (start, end))?,
+        values::<UInt8Type>(py, batch, "chunk_kind", (start, end))?,
+    ))
+}
+
+/// The rows of a run: `records.parquet` or a journal.
+#[pyclass(frozen, module = "aiperf._core")]
+pub(crate) struct Records {
+    inner: aiperf_records::Records,
+}
+
+#[pymethods]
+impl Records {
+    #[new]
+    fn new(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
+        let inner = py
+            .detach(|| aiperf_records::Records::open(&path))
+            .map_err(CoreError::from)?;
+        Ok(Self { inner })
+    }
+
+    #[getter]
+    fn num_rows(&self) -> usize {
+        self.inner.num_rows()
+    }
+
+    #[getter]
+    fn columns(&self) -> Vec<String> {
+        self.inner.schema().fields().iter().map(|f| f.name().clone()).collect()
+    }
+
+    #[getter]
+    fn metadata(&self) -> Option<String> {
+        self.inner.metadata_json()
+    }
+
+    #[getter]
+    fn is_complete(&self) -> bool {
+        match &self.inner {
+            aiperf_records::Records::Parquet(_) => true,
+            aiperf_records::Records::Journal { torn, closed, .. } => *closed && !*torn,
+        }
+    }
+
+    fn scalar<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyArray1<f64>>> {
+        let schema = self.inner.schema();
+        if schema.index_of(name).is_err() {
+            if may_be_left_out(name) {
+                return Ok(PyArray1::from_vec(py, vec![f64::NAN; self.num_rows()]));
+            }
+            return Err(no_column(name, &schema));
+        }
+        let read = py.detach(|| -> Result<Vec<f64>, RecordsError> {
+            let mut values = Vec::with_capacity(self.inner.num_rows());
+            for batch in self.inner.pieces(&[name])? {
+                extend_floats(name, batch?.column(0), &mut values)?;
+            }
+            Ok(values)
+        });
+        Ok(PyArray1::from_vec(py, read.map_err(CoreError::from)?))
+    }
+
+    fn strings<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyList>> {
+        let schema = self.inner.schema();
+        if schema.index_of(name).is_err() {
+            if may_be_left_out(name) {
+                return PyList::new(py, (0..self.num_rows()).map(|_| py.None()));
+            }
+            return Err(no_column(name, &schema));
+        }
+        let list = PyList::empty(py);
+        let mut pieces = self.inner.pieces(&[name]).map_err(CoreError::from)?;
+        while let Some(batch) = py.detach(|| pieces.next()) {
+            append_strings(py, &list, name, batch.map_err(CoreError::from)?.column(0))?;
+        }
+        Ok(list)
+    }
+
+    fn batches(&self) -> PyResult<ChunkBatches> {
+        let pieces = self.inner.pieces(&LIST_COLUMNS).map_err(CoreError::from)?;
+        Ok(ChunkBatches {
+            state: Mutex::new((pieces, 0)),
+        })
+    }
+
+    fn pieces(&self) -> PyResult<RecordPieces> {
+        let schema = self.inner.schema();
+        let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+        let pieces = self.inner.pieces(&names).map_err(CoreError::from)?;
+        Ok(RecordPieces {
+            state: Mutex::new((pieces, 0)),
+        })
+    }
+
+    #[pyo3(signature = (requested_schema=None))]
+    fn __arrow_c_stream__<'py>(
+        &self,
+        py: Python<'py>,
+        requested_schema: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyCapsule>> {
+        // The protocol lets a producer ignore the request: the consumer casts.
+        drop(requested_schema);
+        let schema = self.inner.schema();
+        let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+        let pieces = self.inner.pieces(&names).map_err(CoreError::from)?;
+        let stream = FFI_ArrowArrayStream::new(Box::new(Stream { schema, pieces }));
+        PyCapsule::new_with_value(py, stream, c"arrow_array_stream")
+    }
+
+    fn __repr__(&self) -> String {
+        let place = match &self.inner {
+            aiperf_records::Records::Parquet(file) => file.path(),
+            aiperf_records::Records::Journal { dir, .. } => dir,
+        };
+        format!(
+            "Records({:?}, num_rows={})",
+            place.display().to_string(),
+            self.num_rows()
+        )
+    }
+}
+
+/// What the C stream interface iterates.
+struct Stream {
+    schema: SchemaRef,
+    pieces: Pieces,
+}
+
+impl Iterator for Stream {
+    type Item = Result<RecordBatch, ArrowError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let batch = self.pieces.next()?;
+        Some(
+            batch
+                .map_err(|e| ArrowError::ExternalError(Box::new(e)))
+                .and_then(|b| b.with_schema(self.schema.clone())),
+        )
+    }
+}
+
+impl RecordBatchReader for Stream {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+}
+
+type Numbered = Mutex<(Pieces, usize)>;
+
+/// The next batch and the number of its first row.
+fn next_piece(py: Python<'_>, state: &Numbered) -> PyResult<Option<(usize, RecordBatch)>> {
+    let next = py.detach(|| {
+        let mut state = locked(state);
+        let batch = state.0.next();
+        let row0 = state.1;
+        if let Some(Ok(batch)) = &batch {
+            state.1 += batch.num_rows();
+        }
+        batch.map(|b| b.map(|b| (row0, b)))
+    });
+    Ok(next.transpose().map_err(CoreError::from)?)
+}
+
+/// Iterates the list columns.
+#[pyclass(frozen, module = "aiperf._core")]
+pub(crate) struct ChunkBatches {
+    state: Numbered,
+}
+
+#[pymethods]
+impl ChunkBatches {
+    fn __iter__(this: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        this
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<(usize, Chunks<'py>)>> {
+        let Some((row0, batch)) = next_piece(py, &self.state)? else {
+            return Ok(None);
+        };
+        Ok(Some((row0, chunks(py, &batch)?)))
+    }
+}
+
+/// Iterates pieces.
+#[pyclass(frozen, module = "aiperf._core")]
+pub(crate) struct RecordPieces {
+    state: Numbered,
+}
+
+#[pymethods]
+impl RecordPieces {
+    fn __iter__(this: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        this
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Piece>> {
+        let next = next_piece(py, &self.state)?;
+        Ok(next.map(|(row0, batch)| Piece { row0, batch }))
+    }
+}
+
+/// Consecutive rows with all their columns, in memory.
+#[pyclass(frozen, module = "aiperf._core")]
+pub(crate) struct Piece {
+    row0: usize,
+    batch: RecordBatch,
+}
+
+#[pymethods]
+impl Piece {
+    #[getter]
+    fn row0(&self) -> usize {
+        self.row0
+    }
+
+    #[getter]
+    fn num_rows(&self) -> usize {
+        self.batch.num_rows()
+    }
+
+    fn scalar<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyArray1<f64>>> {
+        let Some(array) = column(&self.batch, name)? else {
+            return Ok(PyArray1::from_vec(py, vec![f64::NAN; self.num_rows()]));
+        };
+        let mut values = Vec::with_capacity(array.len());
+        extend_floats(name, array, &mut values).map_err(CoreError::from)?;
+        Ok(PyArray1::from_vec(py, values))
+    }
+
+    fn strings<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyList>> {
+        let Some(array) = column(&self.batch, name)? else {
+            return PyList::new(py, (0..self.num_rows()).map(|_| py.None()));
+        };
+        let list = PyList::empty(py);
+        append_strings(py, &list, name, array)?;
+        Ok(list)
+    }
+
+    fn chunks<'py>(&self, py: Python<'py>) -> PyResult<Chunks<'py>> {
+        chunks(py, &self.batch)
+    }
+
+    fn __repr__(&self) -> String {
+        format!("Piece(row0={}, num_rows={})", self.row0, self.num_rows())
+    }
+}
+
+/// Writes `records.parquet`.
+#[pyclass(frozen, module = "aiperf._core")]
+pub(crate) struct RecordsWriter {
+    writer: Mutex<Option<Writer>>,
+}
+
+impl RecordsWriter {
+    fn open<'a>(guard: &'a mut MutexGuard<'_, Option<Writer>>) -> Result<&'a mut Writer, CoreError> {
+        guard
+            .as_mut()
+            .ok_or_else(|| CoreError::Value("the file is finished or discarded".to_owned()))
+    }
+}
+
+#[pymethods]
+impl RecordsWriter {
+    #[new]
+    #[pyo3(signature = (path, *, texts=false))]
+    fn new(py: Python<'_>, path: PathBuf, texts: bool) -> PyResult<Self> {
+        let writer = py.detach(|| Writer::create(&path, texts)).map_err(CoreError::from)?;
+        Ok(Self {
+            writer: Mutex::new(Some(writer)),
+        })
+    }
+
+    #[pyo3(signature = (piece, counted_output=None, counted_reasoning=None))]
+    fn append(
+        &self,
+        py: Python<'_>,
+        piece: &Piece,
+        counted_output: Option<&Bound<'_, PyAny>>,
+        counted_reasoning: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let mut counted = [None, None];
+        for ((slot, name), given) in counted
+            .iter_mut()
+            .zip(COUNTED_COLUMNS)
+            .zip([counted_output, counted_reasoning])
+        {
+            if let Some(given) = given {
+                let array = numbers(name, given)?.into_uint32(name).map_err(CoreError::from)?;
+                *slot = Some(array);
+            }
+        }
+        let appended = py.detach(|| {
+            Self::open(&mut locked(&self.writer))?
+                .append(&piece.batch, counted)
+                .map_err(CoreError::from)
+        });
+        Ok(appended?)
+    }
+
+    fn finish(&self, py: Python<'_>, metadata: String) -> PyResult<u64> {
+        let finished = py.detach(|| {
+            let writer = locked(&self.writer).take();
+            let writer = writer.ok_or_else(|| CoreError::Value("the file is finished or discarded".to_owned()))?;
+            writer.finish(metadata).map_err(CoreError::from)
+        });
+        Ok(finished?)
+    }
+
+    fn discard(&self) {
+        drop(locked(&self.writer).take());
+    }
+}
+
+/// Writes records that come from elsewhere.
+#[pyfunction]
+#[pyo3(signature = (path, columns, lists=None, strings=None, *, metadata="{}"))]
+pub(crate) fn write_records(
+    py: Python<'_>,
+    path: PathBuf,
+    columns: &Bound<'_, PyDict>,
+    lists: Option<&Bound<'_, PyDict>>,
+    strings: Option<&Bound<'_, PyDict>>,
+    metadata: &str,
+) -> PyResult<u64> {
+    let mut foreign = ForeignColumns::default();
+    let mut num_rows = None;
+    for (name, values) in columns {
+        let name: String = name.extract()?;
+        let values = numbers(&name, &values)?;
+        num_rows.get_or_insert(values.len());
+        foreign.scalars.insert(name, values);
+    }
+    for (name, values) in lists.into_iter().flatten() {
+        let name: String = name.extract()?;
+        let values = numbers(&name, &values)?;
+        if name != "offsets" {
+            foreign.lists.insert(name, values);
+        } else if let aiperf_records::Numbers::Ints(offsets) = values {
+            num_rows.get_or_insert(offsets.len().saturating_sub(1));
+            foreign.offsets = offsets;
+        } else {
+            return Err(CoreError::Value("`offsets` must be integers".to_owned()).into());
+        }
+    }
+    for (name, values) in strings.into_iter().flatten() {
+        let values: Vec<Option<String>> = values.extract()?;
+        num_rows.get_or_insert(values.len());
+        foreign.strings.insert(name.extract::<String>()?, values);
+    }
+    let texts = TEXT_COLUMNS.iter().any(|t| foreign.strings.contains_key(*t));
+    let written = py.detach(|| -> Result<u64, RecordsError> {
+        let batch = foreign.into_batch(num_rows.unwrap_or(0))?;
+        let mut writer = Writer::create(&path, texts)?;
+        writer.append(&batch, [None, None])?;
+        writer.finish(metadata.to_owned())
+    });
+    Ok(written.map_err(CoreError::from)?)
+}
