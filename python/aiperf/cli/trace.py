@@ -174,12 +174,12 @@ def _validate(file: Path, format_name: str | None, block_size: int | None = None
     if not found.is_valid:
         more = found.num_problems - len(found.problems)
         raise DatasetError(
-            f"`{file}` is not valid: {found.num_problems:,} problems"
+            f"`{file}` is not valid; problems: {found.num_problems:,}"
             + (f", {more:,} of them not listed" if more else ""),
             "`--skip-invalid` replays the rest",
         )
-    sessions = f" in {found.sessions:,} sessions" if found.sessions != found.requests else ""
-    sys.stdout.write(f"valid: {found.requests:,} requests{sessions}, format {found.format}\n")
+    sessions = f", sessions {found.sessions:,}" if found.sessions != found.requests else ""
+    sys.stdout.write(f"valid: format {found.format}, requests {found.requests:,}{sessions}\n")
 
 
 @app.command(name="hash")

@@ -63,7 +63,7 @@ def read(path: Path, options: TraceOptions) -> TraceTable:
     table = read_jsonl(path, "bailian_trace", options, parse)
     if not orphans:
         return table
-    text = "{count} lines have a parent that does not stand before them; each begins a session"
+    text = "lines whose parent does not stand before them: {count}; each begins a session"
     return replace(table, notes=(*table.notes, counted("no_parent", orphans, text)))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import cast
 
 import numpy as np
 import pytest
-from tests.unit.traces.trace_tables import DATA, read, table_json, write_lines
+from tests.unit.traces.trace_tables import DATA, native, read, table_json, write_lines
 
 from aiperf import registry
 from aiperf.errors import ConfigError, DatasetError
@@ -20,8 +19,6 @@ from aiperf.traces import trace_module
 from aiperf.traces.reading.detect import detect, read_trace
 from aiperf.traces.replay import prepare
 from aiperf.traces.tools.validate import validate_trace
-
-native = pytest.mark.skipif(importlib.util.find_spec("aiperf._core") is None, reason="the native core is not built")
 
 Golden = Callable[[str, str], None]
 
@@ -74,6 +71,20 @@ def test_a_plain_and_a_gzipped_file_read_alike(tmp_path: Path):
     other = read_trace(packed)[2]
     assert (other.hash_ids == plain.hash_ids).all()
     assert other.format == "mooncake_trace"
+
+
+@native
+@pytest.mark.parametrize("name", ["generic.csv", "three_turns.jsonl"])
+def test_zstandard_is_read_by_the_native_core(name: str):
+    assert read(f"{name}.zst").hash_ids.tolist() == read(name).hash_ids.tolist()
+
+
+@native
+def test_damaged_zstandard_fails(tmp_path: Path):
+    path = tmp_path / "x.jsonl.zst"
+    path.write_bytes((DATA / "three_turns.jsonl.zst").read_bytes()[:-40])
+    with pytest.raises(DatasetError, match="is not Zstandard data, or truncated"):
+        read_trace(path)
 
 
 @pytest.mark.parametrize("name", ["azure.csv", "generic.csv"])

@@ -181,7 +181,7 @@ def test_a_share_of_the_sessions_is_drawn_whole():
 
 
 def test_nothing_left_to_send_is_an_error(tmp_path: Path):
-    with pytest.raises(DatasetError, match="is left to send: 2 requests before 50 ms left out"):
+    with pytest.raises(DatasetError, match="is left to send: requests before 50 ms, left out: 2"):
         play(timed(tmp_path, 1, 2), start_offset_ms=50)
 
 

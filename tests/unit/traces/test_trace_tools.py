@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.unit.traces.trace_tables import DATA, read, write_lines
+from tests.unit.traces.trace_tables import DATA, native, read, write_lines
 
 from aiperf.cli import main
 from aiperf.errors import DatasetError
@@ -375,14 +375,14 @@ def test_sessions_stay_sessions(tmp_path: Path):
 
 def test_validate_passes_a_good_file(capsys: Capture):
     assert main(["trace", "validate", str(EXCERPT)]) == 0
-    assert capsys.readouterr().out == "valid: 80 requests, format mooncake_trace\n"
+    assert capsys.readouterr().out == "valid: format mooncake_trace, requests 80\n"
 
 
 def test_validate_lists_every_broken_line(capsys: Capture):
     assert main(["trace", "validate", str(DATA / "mooncake_trace_bad.jsonl")]) == 2
     out, err = capsys.readouterr()
     assert [int(line.split()[1].rstrip(":")) for line in out.splitlines()] == [2, 3, 4, 5, 6, 7, 8, 9]
-    assert "is not valid: 8 problems" in err
+    assert "is not valid; problems: 8" in err
 
 
 def test_validate_refuses_sessions_of_two_kinds(tmp_path: Path, capsys: Capture):
@@ -445,6 +445,30 @@ def test_a_line_without_a_prompt_is_named(tmp_path: Path):
         hash_prompts(path, letters, Hasher.create(16))
 
 
+@native
+def test_hash_on_the_command_line_writes_a_trace(tmp_path: Path, capsys: Capture):
+    out = tmp_path / "shared.jsonl"
+    words = [
+        "trace",
+        "hash",
+        str(DATA / "prompts.jsonl"),
+        "--tokenizer",
+        "builtin",
+        "--block-size",
+        "8",
+        "-o",
+        str(out),
+    ]
+    assert main(words) == 0
+    assert "written: " in capsys.readouterr().err
+    table = read_trace(out, "mooncake_trace", block_size=8)[2]
+    assert table.notes == ()
+    assert "library" not in out.read_text()
+    reuse = compute_stats(table).reuse
+    assert reuse is not None
+    assert reuse.hit_rate > 0.3
+
+
 # --- AIPerf's commands ---
 
 
@@ -463,7 +487,7 @@ def test_analyze_trace_writes_the_report_of_aiperf(tmp_path: Path, capsys: Captu
 def test_validate_is_an_alias(capsys: Capture):
     assert main(["validate", "mooncake-trace", "--input", str(EXCERPT)]) == 0
     assert main(["validate", "mooncake-trace", "--input", str(DATA / "mooncake_trace_bad.jsonl")]) == 2
-    assert "valid: 80 requests" in capsys.readouterr().out
+    assert "requests 80" in capsys.readouterr().out
 
 
 def test_synthesize_writes_sessions_of_coding_agents(tmp_path: Path):

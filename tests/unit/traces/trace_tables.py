@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from aiperf.session import Part, Session, Synthetic
 from aiperf.traces import UNKNOWN, TraceTable
@@ -16,7 +18,9 @@ from aiperf.traces.reading.detect import read_trace
 
 DATA = Path(__file__).parents[2] / "data" / "traces"
 
-__all__ = ["DATA", "brute_hits", "brute_lru_hits", "read", "table_json", "write_lines"]
+native = pytest.mark.skipif(importlib.util.find_spec("aiperf._core") is None, reason="the native core is not built")
+
+__all__ = ["DATA", "brute_hits", "brute_lru_hits", "native", "read", "table_json", "write_lines"]
 
 
 def read(name: str, format_name: str | None = None, **options: object) -> TraceTable:

@@ -124,11 +124,11 @@ def _notes(table: TraceTable) -> tuple[Note, ...]:
     blocks = -(-table.input_length.astype(np.int64) // size)
     data = {"block_size": size}
     found: tuple[tuple[str, int, str, dict[str, int]], ...] = (
-        ("sorted", int((known < np.maximum.accumulate(known)).sum()), "{count} lines are earlier than a line before them; the trace is sorted by time", {}),
-        ("hash_ids_too_many", int((has & (counts > blocks)).sum()), f"{{count}} lines have more hash ids than their input length has blocks of {size} tokens; the surplus is ignored", data),
-        ("hash_ids_too_few", int((has & (counts < blocks)).sum()), f"{{count}} lines have fewer hash ids than their input length has blocks of {size} tokens; fresh text fills the rest", data),
-        ("hash_id_sizes", _ids_of_two_sizes(table, counts, blocks), "{count} hash ids stand for blocks of different sizes: the same id should mean the same tokens", data),
-        ("no_output", int((table.output_length == 0).sum()), "{count} lines have an output length of 0; one token is asked for", {}),
+        ("sorted", int((known < np.maximum.accumulate(known)).sum()), "lines earlier than a line before them: {count}; the trace is sorted by time", {}),
+        ("hash_ids_too_many", int((has & (counts > blocks)).sum()), f"lines with more hash ids than their input length has blocks of {size} tokens: {{count}}; the surplus is ignored", data),
+        ("hash_ids_too_few", int((has & (counts < blocks)).sum()), f"lines with fewer hash ids than their input length has blocks of {size} tokens: {{count}}; fresh text fills the rest", data),
+        ("hash_id_sizes", _ids_of_two_sizes(table, counts, blocks), "hash ids that stand for blocks of different sizes: {count}; the same id should mean the same tokens", data),
+        ("no_output", int((table.output_length == 0).sum()), "lines with an output length of 0: {count}; one token is asked for", {}),
     )  # fmt: skip
     return tuple(counted(kind, count, text, **more) for kind, count, text, more in found if count)
 

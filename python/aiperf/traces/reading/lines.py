@@ -109,7 +109,7 @@ class BadLines:
             return ()
         first = "; ".join(str(b) for b in self.lines[:3])
         listed = [{"line": b.line, "field": b.field, "expected": b.wanted, "found": b.found} for b in self.lines]
-        text = f"{self.count:,} lines left out that cannot be read ({first})"
+        text = f"lines left out that cannot be read: {self.count:,} ({first})"
         return (Note("invalid_lines", text, {"count": self.count, "lines": listed}),)
 
 

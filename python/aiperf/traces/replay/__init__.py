@@ -191,7 +191,7 @@ def prepare(table: TraceTable, options: TraceOptions, rng: np.random.Generator) 
                 counted(
                     "osl_capped",
                     capped,
-                    f"{{count}} output lengths capped at {options.max_osl:,} tokens",
+                    f"output lengths capped at {options.max_osl:,} tokens: {{count}}",
                     max_osl=options.max_osl,
                 )
             )
@@ -258,21 +258,21 @@ def _select(
         leave_out(
             (times >= 0) & (times < round(start * 1e6)),
             "before_start",
-            f"{{count}} requests before {start:g} ms left out",
+            f"requests before {start:g} ms, left out: {{count}}",
         )
     if end is not None:
-        leave_out(times > round(end * 1e6), "after_end", f"{{count}} requests after {end:g} ms left out")
+        leave_out(times > round(end * 1e6), "after_end", f"requests after {end:g} ms, left out: {{count}}")
     isl = table.input_length[order].astype(np.int64)
     if options.max_isl is not None:
         leave_out(
             (isl != UNKNOWN) & (isl > options.max_isl), "max_isl",
-            f"{{count}} requests of more than {options.max_isl:,} input tokens left out", max_isl=options.max_isl,
+            f"requests of more than {options.max_isl:,} input tokens, left out: {{count}}", max_isl=options.max_isl,
         )  # fmt: skip
     if options.context_limit is not None:
         needed = context_needed(table, order, options.max_osl)
         leave_out(
             needed > options.context_limit, "context_limit",
-            f"{{count}} requests do not fit a context of {options.context_limit:,} tokens and are skipped",
+            f"requests that do not fit a context of {options.context_limit:,} tokens, skipped: {{count}}",
             context_limit=options.context_limit,
         )  # fmt: skip
     if options.session_sample_ratio is not None and options.session_sample_ratio < 1:
@@ -281,7 +281,7 @@ def _select(
             chosen[rng.integers(table.num_sessions)] = True
         leave_out(
             ~chosen[table.session[order]], "sampled",
-            f"{{count}} requests left out: {int(chosen.sum()):,} of {table.num_sessions:,} sessions are sampled",
+            f"requests left out: {{count}}; sessions sampled: {int(chosen.sum()):,} of {table.num_sessions:,}",
         )  # fmt: skip
     return keep, notes
 
