@@ -87,9 +87,8 @@ def load_corpus(style: Literal["prose", "words"] = "prose") -> tuple[list[str], 
 
 def build_vocabulary(tokenizer: Tokenizer, style: Literal["prose", "words"] = "prose") -> VocabularyTables:
     """The tables for a tokenizer, from the user's cache if it was built before. ConfigError if it leaves no words to use."""
-    name = hashlib.sha256(tokenizer.fingerprint.encode()).hexdigest()[:24]
     words, stream = load_corpus(style)
-    made = cached_bytes(f"words-{_VERSION}-{style}-{name}.npz", lambda: _measure(tokenizer, words))
+    made = cached_bytes(f"words-{_cache_key(tokenizer, style)}.npz", lambda: _measure(tokenizer, words))
     try:
         with np.load(io.BytesIO(made)) as file:
             inside, alone = file["inside"], file["alone"]
@@ -114,6 +113,10 @@ def build_vocabulary(tokenizer: Tokenizer, style: Literal["prose", "words"] = "p
         stream=moved[moved >= 0].astype(np.uint32),
         heads=heads.astype(np.uint32),
     )
+
+
+def _cache_key(tokenizer: Tokenizer, style: str) -> str:
+    return f"{_VERSION}-{style}-{hashlib.sha256(tokenizer.fingerprint.encode()).hexdigest()[:24]}"
 
 
 def _measure(tokenizer: Tokenizer, words: Sequence[str]) -> bytes:
@@ -226,10 +229,14 @@ _FILLERS = (
 def text_source(
     tokenizer: Tokenizer, style: Literal["prose", "words"] = "prose"
 ) -> tuple[Vocabulary | EncodedText, tuple[Note, ...]]:
-    """The native vocabulary if the tokenizer keeps the promise on a sample; else `EncodedText` and a note that says so."""
+    """The native vocabulary if the tokenizer keeps the promise on a sample; else `EncodedText` and a note that says so.
+
+    The sample is taken once per tokenizer; its outcome is kept beside the counts.
+    """
     vocabulary = build_vocabulary(tokenizer, style).to_core()
-    found = find_mismatch(tokenizer, vocabulary)
-    if found is None:
+    key = f"checked-{_cache_key(tokenizer, style)}.txt"
+    found = cached_bytes(key, lambda: (find_mismatch(tokenizer, vocabulary) or "").encode()).decode("utf-8", "replace")
+    if not found:
         return vocabulary, ()
     text = (
         f"token counts of `{tokenizer.name}` do not add up ({found}): prompts are encoded and trimmed before the start"
