@@ -8,8 +8,8 @@ average), and the mean log of a latency per bin is fitted, by least squares weig
 W: a step or a ramp before w (warm-up); D: a step or a ramp after d (drift); w < d run over all bins. A part is accepted when
 its sup-F exceeds 18 (1 + 6/n) after division by (1 + ρ)/(1 − ρ) for the residuals' lag-1 correlation ρ, and when it changes
 the level by at least 10 %. Searching white noise, the statistic exceeds 11 (n = 40) to 17 (n = 12) in 0.5 % of runs; the
-margin is for correlation that ρ misses. A flat server gives no finding. TTFT, inter-token latency and (without streaming) request latency are searched; the latest warm-up end and
-the earliest drift count. The drain is from the last start to the end: load falls there by construction.
+margin is for correlation that ρ misses. A flat server gives no finding. TTFT, inter-token latency and (without streaming) request latency are searched; of several changes of a kind
+the surest (largest F) gives the time. The drain is from the last start to the end: load falls there by construction.
 """
 
 from __future__ import annotations
@@ -214,6 +214,7 @@ def find_steady(r: MetricContext) -> Steady | None:
             changes += find_changes(*binned, (drain - begin) / num, tag)
     if not changes:
         return flat
-    warmup_end = max((c.at_ns for c in changes if c.kind == "warmup"), default=begin)
-    drifts = [c.at_ns for c in changes if c.kind == "drift" and c.at_ns > warmup_end]
-    return Steady(begin, warmup_end, min(drifts, default=None), drain, end, tuple(changes))
+    surest = sorted(changes, key=lambda c: -c.f)
+    warmup_end = next((c.at_ns for c in surest if c.kind == "warmup"), begin)
+    drift = next((c.at_ns for c in surest if c.kind == "drift" and c.at_ns > warmup_end), None)
+    return Steady(begin, warmup_end, drift, drain, end, tuple(changes))

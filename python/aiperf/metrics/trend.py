@@ -25,7 +25,7 @@ _TAGS: Final = ("time_to_first_token", "request_latency", "output_token_throughp
 
 @dataclass(frozen=True, slots=True)
 class TrendLine:
-    """One metric over the complete slices (averages, shown unit).
+    """One metric over the slices (averages, shown unit); slope and correlation over the complete ones.
 
     `variation` = (max − min)/min. `slope_per_min` with its 95 % interval, None with fewer than five slices. `drifts`: the
     99 % interval excludes 0 and the change over the run is at least 5 % of the mean. `load_correlation`: Pearson's r with the
@@ -92,9 +92,10 @@ def _slope(t: Floats, y: Floats, level: float) -> tuple[float, float]:
 
 def build_trend_line(tag: str, slices: Sequence[Slice]) -> TrendLine | None:
     """The metric's line over the slices that have it; None if fewer than two do."""
-    points = [(s, v) for s in slices if (v := s.stat(tag)) is not None]
-    if len(points) < 2:
+    every = [v for s in slices if (v := s.stat(tag)) is not None]
+    if len(every) < 2:
         return None
+    points = [(s, v) for s in slices if s.is_complete and (v := s.stat(tag)) is not None]
     y = np.array([v for _, v in points])
     t = np.array([(s.begin_ns + s.end_ns) / 2 / 60e9 for s, _ in points])
     load = np.array([float(s.sent) for s, _ in points])
@@ -108,10 +109,10 @@ def build_trend_line(tag: str, slices: Sequence[Slice]) -> TrendLine | None:
         drifts = abs(slope) > wide and change >= _DRIFT_EFFECT * abs(float(y.mean()))
         if np.ptp(load) > 0 and np.ptp(y) > 0:
             correlation = float(np.corrcoef(load, y)[0, 1])
-    lowest, highest = float(y.min()), float(y.max())
+    lowest, highest = min(every), max(every)
     return TrendLine(
-        tag, lowest, highest, (highest - lowest) / lowest if lowest > 0 else None, float(y[0]), float(y[-1]), slope, low,
-        high, drifts, correlation, len(points),
+        tag, lowest, highest, (highest - lowest) / lowest if lowest > 0 else None, every[0], every[-1], slope, low,
+        high, drifts, correlation, len(every),
     )  # fmt: skip
 
 
@@ -149,11 +150,11 @@ def build_cold_warm(slices: Sequence[Slice], cold: Sequence[int], tags: Sequence
 
 
 def build_trend(slices: Sequence[Slice], cold: Sequence[int] = ()) -> Trend | None:
-    """The trend over complete slices; `cold`: the slices to set against the rest, the first if none. None without slices."""
+    """The trend of the slices; `cold`: the slices to set against the rest, the first if none. None without slices."""
     if not slices:
         return None
-    complete = [s for s in slices if s.is_complete] or list(slices)
-    lines = tuple(line for tag in _TAGS if (line := build_trend_line(tag, complete)) is not None)
+    complete = [s for s in slices if s.is_complete]
+    lines = tuple(line for tag in _TAGS if (line := build_trend_line(tag, slices)) is not None)
     chilled = tuple(cold) or (0,)
     warm = [v for s in complete if s.index not in chilled and (v := s.stat("time_to_first_token")) is not None]
     first = slices[0].stat("time_to_first_token")

@@ -1,0 +1,160 @@
+"""A chunk is not a token: bundled, empty and merged chunks, token provenance, the server's usage."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from metric_rows import MERGED, CONTENT, Chunk, Row, columns_of, stream
+
+from aiperf.metrics.chunks import GapPool, content_pieces, scan_rows
+from aiperf.metrics.context import MetricOptions
+from aiperf.metrics.measure import Result, measure, open_context, scan_context
+from aiperf.metrics.summary import SummaryOptions, summarise
+
+
+def results(*rows: Row, **options: object) -> dict[str, Result]:
+    r = open_context(columns_of(rows), MetricOptions(**options))  # type: ignore[arg-type]
+    return measure(r, scan_context(r))
+
+
+def bundled(per_chunk: int, chunks: int) -> Row:
+    """`per_chunk` tokens of 4 bytes in each chunk, first at 50 ms, then one each 10 ms."""
+    return Row(
+        0, tuple(Chunk(50 + 10 * i, 4 * per_chunk) for i in range(chunks)), output=per_chunk * chunks, end=50 + 10 * (chunks - 1)
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("per_chunk", [1, 3, 7])
+def test_tokens_per_chunk(per_chunk: int):
+    found = results(bundled(per_chunk, 11))
+    osl = per_chunk * 11
+    assert found["output_sequence_length"].stats.avg == osl
+    assert found["tokens_per_chunk"].stats.avg == per_chunk
+    assert found["time_to_second_token"].stats.avg == pytest.approx(10)
+    assert found["inter_chunk_latency"].stats.avg == pytest.approx(10)
+    assert found["inter_token_latency"].stats.avg == pytest.approx(100 / (osl - 1))
+    # True time per token: the ten later chunks brought 10 · per_chunk tokens in 100 ms.
+    assert found["time_per_decoded_token"].stats.avg == pytest.approx(10 / per_chunk)
+    assert found["effective_decode_throughput"].stats.max == pytest.approx(100 * per_chunk)
+
+
+def test_per_chunk_usage_divides_by_the_tokens_after_the_first_chunk():
+    found = results(bundled(7, 11), per_chunk_tokens=True)
+    assert found["inter_token_latency"].stats.avg == pytest.approx(10 / 7)
+    assert found["output_token_throughput_per_user"].stats.avg == pytest.approx(700)
+
+
+def test_empty_chunks_bring_no_token():
+    """0 tokens in a chunk (an incomplete character held back): counts and rates stay right."""
+    row = Row(0, (Chunk(50, 4), Chunk(60, 0), Chunk(70, 8)), output=3, end=70)
+    found = results(row)
+    assert found["first_chunk_tokens"].stats.avg == pytest.approx(1)
+    assert found["effective_decode_throughput"].stats.max == pytest.approx(200)
+    assert found["inter_chunk_latency"].stats.count == 2
+
+
+def test_a_chunk_of_two_events_in_one_read_has_no_infinite_rate():
+    row = Row(0, (Chunk(50), Chunk(60), Chunk(60, 4, CONTENT | MERGED), Chunk(70)), output=4, end=70)
+    found = results(row)
+    assert found["effective_decode_throughput"].stats.max == pytest.approx(200)
+    assert found["inter_chunk_latency"].stats.min == 0
+
+
+def test_a_bundled_first_chunk_is_warned_about():
+    s = summarise(columns_of([bundled(7, 11)] * 3))
+    notice = next(n for n in s.notices if n.kind == "bundled_first_chunk")
+    assert "7.0 tokens" in notice.text
+
+
+def test_server_counts_replace_the_clients():
+    row = stream(0, 30, 40, output=5, isl=10, usage=(14, 9, 3, None))
+    found = results(row, count_source="server usage")
+    assert found["output_sequence_length"].stats.avg == 9
+    assert found["output_token_count"].stats.avg == 6
+    assert found["reasoning_token_count"].stats.avg == 3
+    assert found["input_sequence_length"].stats.avg == 14
+    assert "usage_completion_tokens_diff_pct" not in found
+
+
+def test_without_client_counts_usage_is_taken_and_said():
+    row = stream(0, 30, 40, usage=(14, 9, None, None))
+    row = Row(**{f: getattr(row, f) for f in row.__dataclass_fields__} | {"output": None})
+    s = summarise(columns_of([row]))
+    assert s.count_source == "server usage"
+    assert s.stat("output_sequence_length") == 9
+    assert any(n.kind == "token_source" for n in s.notices)
+
+
+def test_without_any_count_tokens_are_absent_not_zero():
+    row = stream(0, 30, 40)
+    row = Row(**{f: getattr(row, f) for f in row.__dataclass_fields__} | {"output": None, "isl": None})
+    found = results(row)
+    tokens = {"output_sequence_length", "total_osl", "output_token_throughput", "effective_decode_throughput", "tokens_in_flight"}
+    assert not tokens & set(found)
+    assert found["effective_decode_concurrency"].stats.max == 1
+
+
+def test_rare_usage_counts_are_read_from_the_object():
+    usage = {
+        "prompt_tokens": 10, "prompt_tokens_details": {"cache_write_tokens": 4, "audio_tokens": 2, "cache_miss_tokens": 6},
+        "completion_tokens_details": {"accepted_prediction_tokens": 3, "rejected_prediction_tokens": 1, "audio_tokens": 5},
+        "tool_use_prompt_tokens": 8,
+    }  # fmt: skip
+    found = results(stream(0, 30, 40, usage=(10, 2, None, None), usage_json=json.dumps(usage)), stream(0, 30, usage_json="{}"))
+    expected = {
+        "prompt_cache_write_tokens": 4, "prompt_cache_miss_tokens": 6, "prompt_audio_tokens": 2, "completion_audio_tokens": 5,
+        "prompt_tool_tokens": 8, "accepted_prediction_tokens": 3, "rejected_prediction_tokens": 1,
+    }  # fmt: skip
+    for name, value in expected.items():
+        assert found[f"usage_{name}"].stats.avg == value
+        assert found[f"total_usage_{name}"].stats.avg == value
+
+
+def test_gaps_beyond_the_limit_come_from_a_histogram_within_a_tenth_of_a_percent():
+    rng = np.random.default_rng(1)
+    rows = [stream(0, *np.cumsum(rng.lognormal(1, 1.5, 200)).tolist()) for _ in range(50)]
+    columns = columns_of(rows)
+    exact, binned = GapPool(), GapPool(exact_limit=500)
+    for piece in content_pieces(columns, np.ones(50, dtype=bool)):
+        exact.add(piece)
+        for _ in range(3):
+            binned.add(piece)
+    a, b = exact.stats(1e6), binned.stats(1e6)
+    assert a is not None
+    assert b is not None
+    assert a.error == 0
+    assert 0 < b.error <= 0.001
+    assert (b.count, b.min, b.max) == (3 * a.count, a.min, a.max)  # type: ignore[operator]
+    assert b.avg == pytest.approx(a.avg)
+    assert b.std == pytest.approx(a.std)
+    tripled = np.sort(np.repeat(np.concatenate([np.diff([c.at for c in r.chunks]) for r in rows]), 3))
+    for p in (1.0, 10.0, 50.0, 90.0, 99.0):
+        assert b.percentiles[p] == pytest.approx(tripled[int(p / 100 * (len(tripled) - 1))], rel=5.5e-4)
+
+
+def test_the_same_gaps_whatever_the_batches():
+    """Merging batches commutes: one batch, many batches, or a selection of rows from more."""
+    rows = [stream(i, *(30 + i + k * (1 + i % 3) for k in range(1 + i % 5))) for i in range(40)]
+    keep = np.arange(40) % 3 != 1
+    whole = scan_rows(columns_of(rows, split=40), keep)
+    for split in (1, 7, 13):
+        cut = scan_rows(columns_of(rows, split=split), keep)
+        assert cut.gaps.stats(1.0) == whole.gaps.stats(1.0)
+        np.testing.assert_array_equal(cut.rows.second_content, whole.rows.second_content)
+        selected = columns_of(rows, split=split).select(keep)
+        few = scan_rows(selected, np.ones(selected.num_rows, dtype=bool))
+        np.testing.assert_array_equal(few.rows.longest_gap, whole.rows.longest_gap[keep])
+
+
+def test_stalls_name_the_longest_and_the_share():
+    rows = [stream(0, 10, 20, 30), stream(0, 10, 1500, 1510), stream(0, 10, 20, 21), stream(0, 10)]
+    s = summarise(columns_of(rows), SummaryOptions(stall_ns=1_000_000_000))
+    assert s.stalls is not None
+    assert (s.stalls.requests, s.stalls.streams, s.stalls.gaps) == (1, 3, 1)
+    assert s.stalls.longest_ms == 1490
+    assert s.stalls.longest_at_s == pytest.approx(0.010)
+    assert s.stalls.longest_row == 1
+    assert sum(b.count for b in s.stalls.bins) == 6
+    assert s.stat("longest_stall", "max") == 1490
