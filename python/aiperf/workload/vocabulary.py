@@ -234,8 +234,11 @@ def text_source(
     The sample is taken once per tokenizer; its outcome is kept beside the counts.
     """
     vocabulary = build_vocabulary(tokenizer, style).to_core()
-    key = f"checked-{_cache_key(tokenizer, style)}.txt"
-    found = cached_bytes(key, lambda: (find_mismatch(tokenizer, vocabulary) or "").encode()).decode("utf-8", "replace")
+
+    def check() -> bytes:
+        return (find_mismatch(tokenizer, vocabulary) or "").encode()
+
+    found = cached_bytes(f"checked-{_cache_key(tokenizer, style)}.txt", check).decode("utf-8", "replace")
     if not found:
         return vocabulary, ()
     text = (
