@@ -76,7 +76,8 @@ def build_workload(
     from aiperf.workload import files
 
     endpoint = load_endpoint(config.endpoint.endpoint_type)
-    rng = np.random.default_rng(seed)
+    # One generator each, so that an option of one part does not change what another draws.
+    rng, lengths_rng, front_rng = np.random.default_rng(seed).spawn(3)
     notes: list[Note] = []
     system_prompt = _system_prompt(config)
     plan_options = PlanOptions(
@@ -102,8 +103,8 @@ def build_workload(
         if found.replay is not None and _is_blocks_only(found.replay, config):
             plan = build_block_plan(found.replay.columns, found.replay.session_ids(), endpoint, plan_options)
         else:
-            sessions = files.with_lengths(found.sessions(), config, found.limits, tokenizer, rng)
-            decorated = _decorated(sessions, config, system_prompt, rng)
+            sessions = files.with_lengths(found.sessions(), config, found.limits, tokenizer, lengths_rng)
+            decorated = _decorated(sessions, config, system_prompt, front_rng)
             plan = build_plan(decorated, endpoint, plan_options, tokenizer.count)
         notes += found.notes()
         if found.digest:
