@@ -89,16 +89,45 @@ class Replay:
 
     def sessions(self) -> Iterator[Session]:
         """In order of issue."""
-        c = self.columns
         names = self.session_ids()
-        parts = self._parts()
+        starts = np.flatnonzero(np.diff(self.columns.session, prepend=np.uint32(0xFFFF_FFFF)))
+        begin = 0
+        while begin < len(names):
+            # Whole sessions, as many as begin in the next piece of turns.
+            end = int(np.searchsorted(starts, int(starts[begin]) + _PIECE))
+            last = int(starts[end]) if end < len(starts) else len(self.columns.session)
+            yield from self._build(names, slice(int(starts[begin]), last))
+            begin = end
+
+    def _build(self, names: list[str], turns: slice) -> list[Session]:
+        """The collector is held back meanwhile: many objects are made and none becomes garbage, and its walks over all of
+        them take as long as making them.
+        """
+        held = gc.isenabled()
+        gc.disable()
+        try:
+            return self._make(names, turns)
+        finally:
+            if held:
+                gc.enable()
+
+    def _make(self, names: list[str], rows: slice) -> list[Session]:
+        c = self.columns
+        offsets = c.seg_offsets[rows.start : rows.stop + 1].astype(np.int64)
+        parts = self._parts(slice(int(offsets[0]), int(offsets[-1])))
+        offsets -= offsets[0]
         contents = self.table.contents
+        out: list[Session] = []
         turns: list[Turn] = []
-        current = 0
-        columns = (c.row, c.session, c.at_ns, c.delay_ns, c.isl, c.osl, c.fresh, c.seg_offsets[:-1], c.seg_offsets[1:])
+        current = int(c.session[rows.start])
+        columns = (
+            *(a[rows] for a in (c.row, c.session, c.at_ns, c.delay_ns, c.isl, c.osl, c.fresh)),
+            offsets[:-1],
+            offsets[1:],
+        )
         for row, session, at, delay, isl, osl, fresh, begin, end in zip(*(a.tolist() for a in columns), strict=True):
             if session != current:
-                yield Session(names[current], tuple(turns))
+                out.append(Session(names[current], tuple(turns)))
                 turns = []
                 current = session
             content = contents.get(row)
@@ -106,43 +135,34 @@ class Replay:
             turns.append(
                 Turn(
                     turn.messages or ((Message("user", tuple(parts[begin:end])),) if begin < end else ()),
-                    turn.payload,
-                    None if isl == UNKNOWN else isl,
-                    None if osl == UNKNOWN else osl,
-                    None if at == NO_TIME else at,
-                    delay,
-                    turn.model,
-                    turn.tools,
-                    turn.extra,
-                    fresh,
+                    payload=turn.payload,
+                    isl=None if isl == UNKNOWN else isl,
+                    osl=None if osl == UNKNOWN else osl,
+                    at_ns=None if at == NO_TIME else at,
+                    delay_ns=delay,
+                    model=turn.model,
+                    tools=turn.tools,
+                    extra=turn.extra,
+                    fresh=fresh,
                 )
             )
-        yield Session(names[current], tuple(turns))
+        out.append(Session(names[current], tuple(turns)))
+        return out
 
-    def _parts(self) -> list[Part]:
-        """(segments,) equal blocks are one object.
-
-        The collector is held back meanwhile: hundreds of thousands of objects are made and none becomes garbage, and its
-        walks over them take as long as making them.
-        """
-        held = gc.isenabled()
-        gc.disable()
-        try:
-            return self._make_parts()
-        finally:
-            if held:
-                gc.enable()
-
-    def _make_parts(self) -> list[Part]:
+    def _parts(self, segments: slice) -> list[Part]:
+        """(segments,) equal blocks are one object."""
         c = self.columns
+        seeds, tokens, fresh = c.seg_seed[segments], c.seg_tokens[segments], c.seg_kind[segments] == 2
         _, first, which = np.unique(
-            c.seg_seed ^ (c.seg_tokens.astype(np.uint64) << np.uint64(32)), return_index=True, return_inverse=True
+            seeds ^ (tokens.astype(np.uint64) << np.uint64(32)), return_index=True, return_inverse=True
         )
         distinct = np.empty(len(first), object)
-        columns = (c.seg_seed[first], c.seg_tokens[first], c.seg_kind[first] == 2)
-        distinct[:] = list(map(Synthetic, *(a.tolist() for a in columns)))
+        distinct[:] = list(map(Synthetic, seeds[first].tolist(), tokens[first].tolist(), fresh[first].tolist()))
         return distinct[which].tolist()  # type: ignore[no-any-return]  # numpy types an object array's list as Any
 
+
+_PIECE = 4096
+"""Turns built together: bounds the objects alive when only one session at a time is wanted."""
 
 _NO_CONTENT = Turn()
 
