@@ -23,7 +23,7 @@ from aiperf.traces.tools.findings import findings
 from aiperf.traces.tools.hash import Hasher, hash_prompts
 from aiperf.traces.tools.mooncake_lines import write_mooncake
 from aiperf.traces.tools.stats import compute_stats
-from aiperf.traces.tools.synth import Scale, synthesize
+from aiperf.traces.tools.synth import Scale, scale_table, synthesize
 
 Golden = Callable[[str, str], None]
 Capture = pytest.CaptureFixture[str]
@@ -368,6 +368,23 @@ def test_sessions_stay_sessions(tmp_path: Path):
     again = read_trace(path)[2]
     assert Counter(again.session.tolist()) == {0: 3, 1: 3}
     assert again.whole.all()
+
+
+def test_a_scaled_trace_keeps_its_requests_sessions_and_times(source: Path):
+    table = read_trace(source)[2]
+    same = scale_table(table, Scale(), np.random.default_rng(0))
+    for column in ("at_ns", "input_length", "output_length", "hash_offsets", "session"):
+        assert (getattr(same, column) == getattr(table, column)).all(), column
+    before, after = compute_stats(table).reuse, compute_stats(same).reuse
+    assert before == after
+    other = scale_table(table, Scale(prompt=2, prefix=2, output=3, rate=4), np.random.default_rng(0))
+    assert (other.input_length == 2 * table.input_length).all()
+    assert (other.output_length == 3 * table.output_length).all()
+    assert (other.at_ns == table.at_ns / 4).all()
+    twice = compute_stats(other).reuse
+    assert before is not None
+    assert twice is not None
+    assert twice.hit_rate == pytest.approx(before.hit_rate)
 
 
 # --- validate ---

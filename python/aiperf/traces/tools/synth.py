@@ -15,7 +15,7 @@ Then, per request: leading shared blocks × `prefix` (one at least), the other i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ from aiperf.traces import NO_TIME, UNKNOWN, TraceTable
 from aiperf.traces.replay import block_seeds
 from aiperf.traces.tools.reuse import Reuse, compute_reuse, infer_turns
 
-__all__ = ["Scale", "synthesize"]
+__all__ = ["Scale", "scale_table", "synthesize"]
 
 Ints = NDArray[np.int64]
 
@@ -64,20 +64,14 @@ class _Drawn:
 
 def synthesize(table: TraceTable, scale: Scale, rng: np.random.Generator) -> TraceTable:
     """Same seed, same trace. DatasetError if a request's input length is not known (lines of text)."""
-    scale.check()
-    if (table.input_length == UNKNOWN).any():
-        raise DatasetError(
-            f"cannot fit `{table.path}`: some of its lines have text and no input length",
-            "`aiperf trace hash` makes lengths and hash ids of it",
-        )
+    _check(table, scale)
     reuse = compute_reuse(table)
     named = bool(table.session_names)
-    conversation = table.session[reuse.order] if named else infer_turns(reuse)[1]
+    conversation = _conversations(table, reuse)
     drawn = _draw(table, reuse, conversation, scale, rng)
     rows = reuse.order[drawn.request]
     isl, offsets, ids = _prompts(table, reuse, conversation, drawn, scale, rng)
-    osl = table.output_length[rows]
-    scaled = np.maximum(np.rint(osl * scale.output), 1).clip(max=UNKNOWN - 1).astype(np.uint32)
+    osl = _scaled_outputs(table.output_length[rows], scale)
     keep_names = named and bool(len(ids))
     # Sessions without hash ids would read as additions to a conversation, which their lengths are not.
     _, session = np.unique(drawn.copy, return_inverse=True)
@@ -89,7 +83,7 @@ def synthesize(table: TraceTable, scale: Scale, rng: np.random.Generator) -> Tra
         drawn.at_ns,
         table.delay_ns[rows],
         isl,
-        np.where(osl == UNKNOWN, UNKNOWN, scaled).astype(np.uint32),
+        osl,
         offsets,
         ids,
         number.astype(np.int32),
@@ -98,6 +92,53 @@ def synthesize(table: TraceTable, scale: Scale, rng: np.random.Generator) -> Tra
         {int(n): f"session-{n}" for n in np.unique(session)} if keep_names else {},
         {},
     )
+
+
+def scale_table(table: TraceTable, scale: Scale, rng: np.random.Generator) -> TraceTable:
+    """The trace itself, scaled: each request stays, in time order, with its session and its time ÷ `rate`.
+
+    What AIPerf's `--synthesis-*` options do at replay. `requests` plays no part. DatasetError as for `synthesize`.
+    """
+    _check(table, scale)
+    reuse = compute_reuse(table)
+    conversation = _conversations(table, reuse)
+    rows = reuse.order
+    at = table.at_ns[rows]
+    at = np.where(at >= 0, np.rint(at / scale.rate), NO_TIME).astype(np.int64)
+    drawn = _Drawn(np.arange(len(rows)), conversation.astype(np.int64), at)
+    isl, offsets, ids = _prompts(table, reuse, conversation, drawn, scale, rng)
+    return replace(
+        table,
+        at_ns=at,
+        delay_ns=np.rint(table.delay_ns[rows] / scale.rate).astype(np.int64),
+        input_length=isl,
+        output_length=_scaled_outputs(table.output_length[rows], scale),
+        hash_offsets=offsets,
+        hash_ids=ids,
+        session=table.session[rows],
+        whole=table.whole[rows],
+        line=table.line[rows],
+        contents={},
+    )
+
+
+def _check(table: TraceTable, scale: Scale) -> None:
+    scale.check()
+    if (table.input_length == UNKNOWN).any():
+        raise DatasetError(
+            f"cannot scale `{table.path}`: some of its lines have text and no input length",
+            "`aiperf trace hash` makes lengths and hash ids of it",
+        )
+
+
+def _conversations(table: TraceTable, reuse: Reuse) -> NDArray[np.int32]:
+    """(requests in time order,)"""
+    return table.session[reuse.order] if table.session_names else infer_turns(reuse)[1]
+
+
+def _scaled_outputs(osl: NDArray[np.uint32], scale: Scale) -> NDArray[np.uint32]:
+    scaled = np.maximum(np.rint(osl * scale.output), 1).clip(max=UNKNOWN - 1)
+    return np.where(osl == UNKNOWN, UNKNOWN, scaled).astype(np.uint32)
 
 
 def _draw(
