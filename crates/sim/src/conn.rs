@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::generate::Active;
+use crate::active::Active;
 use crate::http::{self, BadRequest, BodyFraming, ChunkedBody, Head};
 use crate::ledger::Chunk;
 use crate::metrics::Counters;

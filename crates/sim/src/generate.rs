@@ -1,176 +1,15 @@
-//! Generating requests: what is asked, when it is due, and the production of a reply piece by piece.
+//! Production of a reply, piece by piece: when the next piece is due, and what goes wrong with it.
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::conn::{Conn, Sent};
-use crate::dice::Dice;
+use crate::active::{Active, Ending, FinishReason, Stage};
+use crate::conn::Conn;
 use crate::faults::{EmptyShape, ErrorShape, Fault, FaultKind, Malformation};
-use crate::ledger::Row;
 use crate::options::{FinishChunk, RoleChunk, SimOptions, Usage};
-use crate::reply::{self, Envelope, UsageNumbers};
+use crate::reply;
 use crate::script::{Kind, Script};
 use crate::server::Shared;
 use crate::timer::ms;
-
-/// Purposes of a request's dice.
-pub(crate) const DICE_TIMING: u64 = 1;
-pub(crate) const DICE_LENGTH: u64 = 2;
-
-/// Where a request stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stage {
-    /// Waits for a place.
-    Queued,
-    /// Waits for `due`, then produces.
-    Paced,
-    /// The engine says when.
-    Engine,
-    /// Head in pieces; so many are left.
-    HeadPieces(u32),
-    /// Never answers.
-    Hang,
-    /// All is in the output buffer.
-    Draining,
-}
-
-/// What happens to the connection after the output is out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ending {
-    /// As HTTP says.
-    Normal,
-    /// FIN in the middle.
-    Cut,
-    /// RST in the middle.
-    Reset,
-}
-
-/// A request under way.
-#[derive(Debug)]
-pub(crate) struct Active {
-    /// Tells this request's timers from those of earlier ones in the same slot.
-    pub(crate) generation: u64,
-    /// Number of arrival.
-    pub(crate) n: u64,
-    /// When the whole request had been read, ns since the anchor.
-    pub(crate) received: u64,
-    pub(crate) admitted: Option<u64>,
-    pub(crate) stage: Stage,
-    pub(crate) ending: Ending,
-    /// Next deadline, ns since the anchor.
-    pub(crate) due: u64,
-    /// Deadline that a timer is set for.
-    pub(crate) timer_at: Option<u64>,
-    pub(crate) is_stream: bool,
-    pub(crate) close: bool,
-    head_sent: bool,
-    role_sent: bool,
-    pub(crate) fault: Option<usize>,
-    fault_done: bool,
-    pub(crate) script: Script,
-    pub(crate) envelope: Envelope,
-    pub(crate) dice: Dice,
-    pub(crate) prompt_tokens: Option<u32>,
-    pub(crate) cached_tokens: Option<u32>,
-    include_usage: bool,
-    continuous_usage: bool,
-    pub(crate) finish: FinishReason,
-    /// Whether the finish reason has been given (the reply is whole).
-    pub(crate) finished: bool,
-    pub(crate) disconnected: Option<u64>,
-    pub(crate) sent: Sent,
-    pub(crate) row: Option<Box<Row>>,
-}
-
-/// Why generation ends.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum FinishReason {
-    Length,
-    Stop,
-    ToolCalls,
-    Other(String),
-}
-
-impl FinishReason {
-    pub(crate) fn as_str(&self) -> &str {
-        match self {
-            Self::Length => "length",
-            Self::Stop => "stop",
-            Self::ToolCalls => "tool_calls",
-            Self::Other(text) => text,
-        }
-    }
-}
-
-/// What a new request starts with.
-#[derive(Debug)]
-pub(crate) struct Start {
-    pub(crate) generation: u64,
-    pub(crate) n: u64,
-    pub(crate) received: u64,
-    pub(crate) is_stream: bool,
-    pub(crate) close: bool,
-    pub(crate) fault: Option<usize>,
-    pub(crate) prompt_tokens: Option<u32>,
-    pub(crate) include_usage: bool,
-    pub(crate) continuous_usage: bool,
-    pub(crate) finish: FinishReason,
-    pub(crate) row: Option<Box<Row>>,
-}
-
-impl Active {
-    pub(crate) fn new(start: Start, script: Script, envelope: Envelope, options: &SimOptions) -> Self {
-        let keep_list = options.ledger_chunks && start.row.is_some();
-        Self {
-            generation: start.generation,
-            n: start.n,
-            received: start.received,
-            admitted: None,
-            stage: Stage::Draining,
-            ending: Ending::Normal,
-            due: start.received,
-            timer_at: None,
-            is_stream: start.is_stream,
-            close: start.close,
-            head_sent: false,
-            role_sent: false,
-            fault: start.fault,
-            fault_done: false,
-            script,
-            envelope,
-            dice: Dice::new(options.seed, start.n, DICE_TIMING),
-            prompt_tokens: start.prompt_tokens,
-            cached_tokens: None,
-            include_usage: start.include_usage,
-            continuous_usage: start.continuous_usage,
-            finish: start.finish,
-            finished: false,
-            disconnected: None,
-            sent: Sent {
-                list: keep_list.then(Vec::new),
-                ..Sent::default()
-            },
-            row: start.row,
-        }
-    }
-
-    /// The fault that hits this request, while it still has to happen.
-    fn pending_fault<'a>(&self, options: &'a SimOptions) -> Option<&'a Fault> {
-        if self.fault_done {
-            None
-        } else {
-            self.fault.and_then(|index| options.faults.get(index))
-        }
-    }
-
-    fn usage(&self) -> UsageNumbers {
-        UsageNumbers {
-            prompt: self.prompt_tokens.unwrap_or(0),
-            completion: self.script.tokens,
-            reasoning: self.script.reasoning,
-            cached: self.cached_tokens,
-        }
-    }
-}
 
 /// Whether replies carry usage: within chunks, and at the end.
 fn usage_places(active: &Active, options: &SimOptions) -> (bool, bool) {
@@ -231,6 +70,47 @@ pub(crate) fn push_stream_head(conn: &mut Conn, shared: &Shared, with_role: bool
     if has_role && !std::mem::replace(&mut active.role_sent, true) {
         active.envelope.push_role(&mut conn.out);
         conn.mark(Kind::Role, 0, 0);
+    }
+}
+
+/// Puts what comes before the first token's time in the output of an admitted stream: head, or head and role.
+pub(crate) fn push_early(conn: &mut Conn, shared: &Shared) {
+    if conn.active.as_deref().is_none_or(|active| !active.is_stream) {
+        return;
+    }
+    if shared.options.role == RoleChunk::Early {
+        push_stream_head(conn, shared, true);
+    } else if shared.options.early_headers {
+        push_stream_head(conn, shared, false);
+    }
+}
+
+/// The engine has made one more token: chunks go out as the cycle of tokens per chunk fills, the last ones in any case.
+pub(crate) fn produce_tokens(conn: &mut Conn, shared: &Shared, scratch: &mut Vec<u8>, is_last: bool) {
+    let now = shared.clock.now();
+    if let Some(active) = conn.active.as_deref_mut() {
+        active.engine_tokens += 1;
+        if !active.is_stream {
+            if is_last {
+                produce(conn, shared, scratch, now, Some(0));
+            }
+            return;
+        }
+    }
+    let cycle = &shared.options.tokens_per_chunk;
+    while let Some(active) = conn.active.as_deref_mut()
+        && active.stage == Stage::Engine
+    {
+        let size = cycle[active.engine_chunks % cycle.len()];
+        if active.engine_tokens < i64::from(size.max(1)) && !is_last {
+            return;
+        }
+        active.engine_chunks += 1;
+        let before = active.script.tokens;
+        produce(conn, shared, scratch, now, Some(size));
+        if let Some(active) = conn.active.as_deref_mut() {
+            active.engine_tokens -= i64::from(active.script.tokens - before);
+        }
     }
 }
 

@@ -102,10 +102,8 @@ pub(crate) fn parse_head(bytes: &[u8]) -> Result<Option<Head>, BadRequest> {
                     head.body = BodyFraming::Length(length);
                 }
             }
-            17 if header.name.eq_ignore_ascii_case("transfer-encoding") => {
-                if value.eq_ignore_ascii_case(b"chunked") {
-                    head.body = BodyFraming::Chunked;
-                }
+            17 if header.name.eq_ignore_ascii_case("transfer-encoding") && value.eq_ignore_ascii_case(b"chunked") => {
+                head.body = BodyFraming::Chunked;
             }
             10 if header.name.eq_ignore_ascii_case("connection") => {
                 if value.eq_ignore_ascii_case(b"close") {

@@ -3,6 +3,7 @@
 //! *Script* mode plays times, token counts and faults given as [`SimOptions`]; *engine* mode takes its times from a
 //! model of a continuous-batching engine ([`EngineOptions`]). Both keep the same ledger.
 
+mod active;
 mod conn;
 mod dice;
 mod engine;
@@ -11,6 +12,7 @@ mod faults;
 mod generate;
 mod http;
 mod ledger;
+mod live;
 mod metrics;
 mod options;
 mod prefix;
@@ -25,7 +27,10 @@ mod tokens;
 mod transport;
 mod worker;
 
-pub use engine::EngineOptions;
+pub use engine::{
+    Arrivals, ContextExceeded, EngineEvent, EngineEventKind, EngineGauges, EngineModel, EngineOptions, EngineRequest,
+    FrontEnd, PRESETS, Routing, StepTime, VirtualRecord, VirtualRequest, preset, simulate,
+};
 pub use error::SimError;
 pub use faults::{EmptyShape, ErrorShape, Fault, FaultKind, Malformation};
 pub use metrics::SimStats;

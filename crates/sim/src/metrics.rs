@@ -135,7 +135,7 @@ impl Counters {
     }
 
     /// The Prometheus text, all series labelled with the model.
-    pub(crate) fn render(&self, model: &str) -> String {
+    pub(crate) fn render(&self, model: &str, running: u64, waiting: u64) -> String {
         let label = format!(
             "engine=\"0\",model_name=\"{}\"",
             model.replace('\\', "\\\\").replace('"', "\\\"")
@@ -146,48 +146,47 @@ impl Counters {
                 "num_requests_running",
                 "gauge",
                 "Number of requests in model execution batches.",
-                &self.running,
+                running,
             ),
             (
                 "num_requests_waiting",
                 "gauge",
                 "Number of requests waiting to be processed.",
-                &self.waiting,
+                waiting,
             ),
             (
                 "num_preemptions_total",
                 "counter",
                 "Cumulative number of preemption from the engine.",
-                &self.preemptions,
+                self.preemptions.load(Relaxed),
             ),
             (
                 "prompt_tokens_total",
                 "counter",
                 "Number of prefill tokens processed.",
-                &self.prompt_tokens,
+                self.prompt_tokens.load(Relaxed),
             ),
             (
                 "generation_tokens_total",
                 "counter",
                 "Number of generation tokens processed.",
-                &self.completion_tokens,
+                self.completion_tokens.load(Relaxed),
             ),
             (
                 "prefix_cache_queries_total",
                 "counter",
                 "Prefix cache queries, in terms of number of queried tokens.",
-                &self.prefix_queries,
+                self.prefix_queries.load(Relaxed),
             ),
             (
                 "prefix_cache_hits_total",
                 "counter",
                 "Prefix cache hits, in terms of number of cached tokens.",
-                &self.prefix_hits,
+                self.prefix_hits.load(Relaxed),
             ),
         ];
         // Writing to a String cannot fail.
         for (name, kind, help, value) in simple {
-            let value = value.load(Relaxed);
             let _ = write!(
                 out,
                 "# HELP vllm:{name} {help}\n# TYPE vllm:{name} {kind}\nvllm:{name}{{{label}}} {value}\n"
@@ -266,7 +265,7 @@ mod tests {
         let counters = Counters::default();
         counters.observe_ttft(3_000_000);
         counters.observe_ttft(3_000_000_000_000);
-        let text = counters.render("m");
+        let text = counters.render("m", 0, 0);
         assert!(text.contains("vllm:time_to_first_token_seconds_bucket{le=\"0.001\",engine=\"0\",model_name=\"m\"} 0"));
         assert!(text.contains("vllm:time_to_first_token_seconds_bucket{le=\"0.005\",engine=\"0\",model_name=\"m\"} 1"));
         assert!(text.contains("vllm:time_to_first_token_seconds_bucket{le=\"+Inf\",engine=\"0\",model_name=\"m\"} 2"));

@@ -418,12 +418,13 @@ mod tests {
             1_700_000_000,
             "m\"odel",
         );
-        let usage = Some(UsageNumbers {
+        let numbers = UsageNumbers {
             prompt: 3,
             completion: 4,
             reasoning: 1,
             cached: Some(2),
-        });
+        };
+        let usage = Some(numbers);
         let mut script = Script::new(&options, true, 40, 1);
         let (mut out, mut scratch) = (Vec::new(), Vec::new());
         envelope.push_role(&mut out);
@@ -432,7 +433,7 @@ mod tests {
             envelope.push_step(&mut out, &mut scratch, &step, None, None);
         }
         envelope.push_finish(&mut out, "stop", usage);
-        envelope.push_usage_event(&mut out, usage.expect("given"));
+        envelope.push_usage_event(&mut out, numbers);
         let mut rest = out.as_slice();
         let mut events = 0;
         while !rest.is_empty() {

@@ -6,10 +6,10 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use serde_json::json;
 
+use crate::active::{Active, DICE_LENGTH, FinishReason, Start};
 use crate::conn::{Complete, Conn};
 use crate::dice::Dice;
 use crate::faults::{self, FaultKind};
-use crate::generate::{Active, DICE_LENGTH, FinishReason, Start};
 use crate::http::{self, Head};
 use crate::ledger::Row;
 use crate::options::{Count, SimOptions, Usage};
@@ -91,7 +91,7 @@ impl Ready {
 
 impl Worker {
     /// Answers a request, or takes it up as the connection's active one.
-    pub(crate) fn serve(&mut self, slot: usize, conn: &mut Conn, request: Complete) {
+    pub(crate) fn serve(&mut self, slot: usize, conn: &mut Conn, request: &Complete) {
         // The input leaves the connection while it is read, so that output can be written meanwhile.
         let input = std::mem::take(&mut conn.input);
         let bytes = &input[conn.start..conn.start + request.len];
@@ -152,11 +152,24 @@ impl Worker {
                     .collect();
                 Ready::value(&json!({"object": "list", "data": list}))
             }
-            Route::Metrics => Ready {
-                content_type: "text/plain; version=0.0.4; charset=utf-8",
-                ..Ready::json(shared.counters.render(&options.models[0]).into_bytes())
-            },
-            Route::ResetCache => Ready::json(Vec::new()),
+            Route::Metrics => {
+                let (running, waiting) = self.publish_engine();
+                Ready {
+                    content_type: "text/plain; version=0.0.4; charset=utf-8",
+                    ..Ready::json(
+                        shared
+                            .counters
+                            .render(&options.models[0], running, waiting)
+                            .into_bytes(),
+                    )
+                }
+            }
+            Route::ResetCache => {
+                if let Some(live) = &mut self.live {
+                    live.model.reset_prefix_cache();
+                }
+                Ready::json(Vec::new())
+            }
             Route::Tokenize => tokenize(options, body),
             Route::Detokenize => detokenize(body),
             Route::WrongMethod => Ready {
@@ -205,6 +218,7 @@ impl Worker {
             include_usage: false,
             continuous_usage: false,
             finish: FinishReason::Stop,
+            block_hashes: Vec::new(),
             row: None,
         };
         let parsed = if is_allowed(options, head, bytes) {
@@ -245,8 +259,15 @@ impl Worker {
             let counts = options.count == Count::Exact && (shows_usage || shared.always_count);
             if counts || row.is_some() || options.engine.is_some() {
                 let text = ask.prompt();
-                if counts {
-                    let count = text.count(options.template_tokens);
+                if counts || options.engine.is_some() {
+                    let count = match &options.engine {
+                        None => text.count(options.template_tokens),
+                        Some(engine) => {
+                            let ids = text.encode(options.template_tokens);
+                            start.block_hashes = crate::engine::block_hashes(&ids, engine.block_size as usize);
+                            ids.len() as u32
+                        }
+                    };
                     start.prompt_tokens = Some(count);
                     shared.counters.prompt_tokens.fetch_add(u64::from(count), Relaxed);
                 }
@@ -269,7 +290,7 @@ impl Worker {
             Ok(ask) if route == Route::Embeddings => {
                 let ready = embeddings(options, &ask, start.prompt_tokens, n);
                 let script = Script::new(options, is_chat, 0, n);
-                self.take_ready(conn, Active::new(start, script, envelope(false, ""), options), &ready);
+                take_ready(conn, Active::new(start, script, envelope(false, ""), options), &ready);
             }
             Ok(ask) => {
                 let (osl, finish) = output_length(options, &ask, n);
@@ -290,35 +311,32 @@ impl Worker {
             }
             Err(ready) => {
                 let script = Script::new(options, is_chat, 0, n);
-                self.take_ready(conn, Active::new(start, script, envelope(false, ""), options), &ready);
+                take_ready(conn, Active::new(start, script, envelope(false, ""), options), &ready);
             }
         }
     }
+}
 
-    /// Sends a reply that is ready, as the connection's active request, so that it is in the books.
-    fn take_ready(&mut self, conn: &mut Conn, mut active: Active, ready: &Ready) {
-        reply::push_plain(
-            &mut conn.out,
-            ready.status,
-            ready.content_type,
-            &ready.extra,
-            &ready.body,
-            active.close,
-        );
-        active.finished = ready.status == 200;
-        if let Some(row) = &mut active.row {
-            row.status = Some(ready.status);
-        }
-        conn.active = Some(Box::new(active));
+/// Sends a reply that is ready, as the connection's active request, so that it is in the books.
+fn take_ready(conn: &mut Conn, mut active: Active, ready: &Ready) {
+    reply::push_plain(
+        &mut conn.out,
+        ready.status,
+        ready.content_type,
+        &ready.extra,
+        &ready.body,
+        active.close,
+    );
+    active.finished = ready.status == 200;
+    if let Some(row) = &mut active.row {
+        row.status = Some(ready.status);
     }
+    conn.active = Some(Box::new(active));
 }
 
 /// Longest context served, as told to clients.
 fn max_model_len(options: &SimOptions) -> u32 {
-    let engine = options
-        .engine
-        .as_ref()
-        .and_then(crate::engine::EngineOptions::max_model_len);
+    let engine = options.engine.as_ref().map(crate::engine::EngineOptions::context);
     options.context_limit.or(engine).unwrap_or(131_072)
 }
 
@@ -371,7 +389,9 @@ fn check_faults_and_context(
     prompt_tokens: Option<u32>,
     is_chat: bool,
 ) -> Result<(), Ready> {
-    let asked = ask.max_tokens.unwrap_or(0);
+    let asked = ask
+        .max_tokens
+        .unwrap_or(if options.engine.is_some() { options.osl } else { 0 });
     if let Some(fault) = fault.map(|index| &options.faults[index]) {
         if fault.kind == FaultKind::Status {
             let mut ready = match &fault.body {
@@ -395,10 +415,7 @@ fn check_faults_and_context(
             ));
         }
     }
-    let engine = options
-        .engine
-        .as_ref()
-        .and_then(crate::engine::EngineOptions::max_model_len);
+    let engine = options.engine.as_ref().map(crate::engine::EngineOptions::context);
     if let (Some(limit), Some(prompt)) = (options.context_limit.or(engine), prompt_tokens)
         && u64::from(prompt) + u64::from(asked.max(1)) > u64::from(limit)
     {

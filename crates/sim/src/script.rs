@@ -165,7 +165,7 @@ impl Script {
 
     /// Tokens of the whole reply.
     pub(crate) fn total(&self) -> u32 {
-        self.sections.iter().map(|s| s.tokens()).sum::<u32>() + if self.has_call() { TOOL_NAME.tokens } else { 0 }
+        self.sections.iter().map(Section::tokens).sum::<u32>() + if self.has_call() { TOOL_NAME.tokens } else { 0 }
     }
 
     /// Whether nothing with tokens is left.

@@ -11,12 +11,14 @@ use mio::net::{TcpListener, UnixListener};
 use mio::{Events, Interest, Poll, Token};
 use rustls::ServerConfig;
 
+use crate::active::{Active, Ending, Stage};
 use crate::conn::Conn;
+use crate::engine::EngineModel;
 use crate::faults::FaultKind;
-use crate::generate::{self, Active, Ending, Stage};
+use crate::generate;
 use crate::http::BadRequest;
 use crate::ledger::LedgerSender;
-use crate::options::RoleChunk;
+use crate::live::Live;
 use crate::reply;
 use crate::server::Shared;
 use crate::sys;
@@ -66,6 +68,7 @@ pub(crate) struct Worker {
     queue: VecDeque<(usize, u64)>,
     generations: u64,
     scratch: Vec<u8>,
+    pub(crate) live: Option<Live>,
 }
 
 /// What became of a reply after it was driven on.
@@ -89,6 +92,11 @@ impl Worker {
         inbox: Receiver<Command>,
     ) -> io::Result<Self> {
         let timers = Timers::new(poll.registry(), TIMER)?;
+        let live = shared
+            .options
+            .engine
+            .clone()
+            .map(|options| Live::new(EngineModel::new(options)));
         match &mut listener {
             Listener::Tcp(socket) => poll.registry().register(socket, LISTENER, Interest::READABLE)?,
             Listener::Unix(socket) => poll.registry().register(socket, LISTENER, Interest::READABLE)?,
@@ -107,6 +115,7 @@ impl Worker {
             queue: VecDeque::new(),
             generations: 0,
             scratch: Vec::new(),
+            live,
         })
     }
 
@@ -117,7 +126,10 @@ impl Worker {
         let mut turn = Vec::new();
         loop {
             let timeout = if self.ready.is_empty() {
-                self.timers.prepare(None, &self.shared.clock)
+                self.timers.prepare(
+                    self.live.as_ref().and_then(|live| live.model.next_time()),
+                    &self.shared.clock,
+                )
             } else {
                 Some(std::time::Duration::ZERO)
             };
@@ -138,6 +150,7 @@ impl Worker {
                     Token(slot) => self.on_socket(slot, event),
                 }
             }
+            self.run_engine();
             while let Some((at, slot, generation)) = self.timers.pop_due(self.shared.clock.now()) {
                 self.on_turn(slot, generation, Some(at));
             }
@@ -231,8 +244,8 @@ impl Worker {
         self.put_back(slot, conn, keep);
     }
 
-    /// Works on a slot for the engine: `tokens` more tokens are there.
-    pub(crate) fn on_tokens(&mut self, slot: usize, generation: u64, tokens: u32) {
+    /// Does something with the connection whose active request has this generation, then all that follows from it.
+    pub(crate) fn with_active(&mut self, slot: usize, generation: u64, act: impl FnOnce(&mut Self, &mut Conn)) {
         let Some(mut conn) = self.conns.get_mut(slot).and_then(Option::take) else {
             return;
         };
@@ -242,11 +255,15 @@ impl Worker {
             .as_deref()
             .is_some_and(|active| active.generation == generation)
         {
-            let shared = Arc::clone(&self.shared);
-            generate::produce(&mut conn, &shared, &mut self.scratch, shared.clock.now(), Some(tokens));
+            act(self, &mut conn);
             keep = self.work(slot, &mut conn);
         }
         self.put_back(slot, conn, keep);
+    }
+
+    /// Space for a chunk's text.
+    pub(crate) fn scratch(&mut self) -> &mut Vec<u8> {
+        &mut self.scratch
     }
 
     fn put_back(&mut self, slot: usize, mut conn: Box<Conn>, keep: bool) {
@@ -291,7 +308,7 @@ impl Worker {
                 break;
             }
             match conn.next_request(self.shared.options.max_body_bytes) {
-                Ok(Some(request)) => self.serve(slot, conn, request),
+                Ok(Some(request)) => self.serve(slot, conn, &request),
                 Ok(None) => break,
                 Err(BadRequest { status, reason }) => {
                     let body = reply::error_body(status, reason);
@@ -316,9 +333,13 @@ impl Worker {
         let Some(active) = conn.active.as_deref_mut() else {
             return;
         };
+        if self.live.is_some() {
+            return self.submit(slot, conn);
+        }
         let limit = self.shared.options.max_running;
         if limit.is_some_and(|limit| self.shared.counters.running.load(Relaxed) >= limit as u64) {
             active.stage = Stage::Queued;
+            active.in_queue = true;
             self.queue.push_back((slot, active.generation));
             self.shared.counters.waiting.fetch_add(1, Relaxed);
         } else {
@@ -335,6 +356,7 @@ impl Worker {
         };
         let others = shared.counters.running.fetch_add(1, Relaxed);
         active.admitted = Some(at);
+        active.in_queue = false;
         shared.counters.observe_queue(at - active.received);
         let fault = active.fault.and_then(|index| shared.options.faults.get(index));
         match fault.map(|fault| (fault.kind, fault.pieces)) {
@@ -350,23 +372,20 @@ impl Worker {
             _ => active.stage = Stage::Paced,
         }
         active.due = at + generate::first_token_delay(active, &shared, others);
-        if !active.is_stream {
-            // A plain reply comes when its last chunk would.
-            for _ in 1..active.script.chunks_left(&shared.options.tokens_per_chunk) {
-                if !shared.is_paced {
-                    break;
-                }
-                active.due += generate::next_gap(active, &shared);
+        if active.is_stream {
+            return generate::push_early(conn, &shared);
+        }
+        // A plain reply comes when its last chunk would.
+        for _ in 1..active.script.chunks_left(&shared.options.tokens_per_chunk) {
+            if !shared.is_paced {
+                break;
             }
-            if let Some(fault) = fault
-                && fault.kind == FaultKind::Stall
-            {
-                active.due += crate::timer::ms(fault.ms);
-            }
-        } else if shared.options.role == RoleChunk::Early {
-            generate::push_stream_head(conn, &shared, true);
-        } else if shared.options.early_headers {
-            generate::push_stream_head(conn, &shared, false);
+            active.due += generate::next_gap(active, &shared);
+        }
+        if let Some(fault) = fault
+            && fault.kind == FaultKind::Stall
+        {
+            active.due += crate::timer::ms(fault.ms);
         }
     }
 
@@ -434,7 +453,7 @@ impl Worker {
             self.shared.counters.disconnects.fetch_add(1, Relaxed);
         }
         let fault = active.fault.and_then(|index| self.shared.options.faults.get(index));
-        let keeps = fault.is_some_and(|fault| fault.kind == FaultKind::KeepGenerating) && active.stage != Stage::Queued;
+        let keeps = fault.is_some_and(|fault| fault.kind == FaultKind::KeepGenerating) && !active.in_queue;
         if keeps {
             conn.transport.deregister(self.poll.registry());
             conn.transport = Transport::Gone;
@@ -461,6 +480,9 @@ impl Worker {
         let counters = &shared.counters;
         let now = shared.clock.now();
         counters.replies.fetch_add(1, Relaxed);
+        if let Some(live) = &mut self.live {
+            live.forget(active.generation);
+        }
         if active.admitted.is_some() {
             counters.running.fetch_sub(1, Relaxed);
             let sent = &active.sent;
@@ -476,7 +498,8 @@ impl Worker {
                 (true, _) => &counters.stopped,
             };
             reason.fetch_add(1, Relaxed);
-        } else if active.stage == Stage::Queued {
+        }
+        if active.in_queue {
             counters.waiting.fetch_sub(1, Relaxed);
         }
         if let Some(mut row) = active.row.take() {
