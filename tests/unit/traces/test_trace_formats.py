@@ -236,6 +236,21 @@ def test_burst_gpt_rows_of_a_session_are_turns_unless_asked_otherwise():
     assert read("burst_gpt_trace.csv", model="GPT-4").input_length.tolist() == [1087]
 
 
+@native
+def test_baseten_turns_are_due_at_their_time_or_as_long_after_the_answer():
+    """Open loop: recorded times. Closed loop: 4 s − (0 s + 1.5 s that the first request took)."""
+    timed, closed = read("baseten_trace.parquet"), read("baseten_trace.parquet", open_loop=False)
+    assert (timed.delay_ns == 0).all()
+    assert closed.at_ns.tolist() == [*timed.at_ns[:2].tolist(), -1, timed.at_ns[3]]
+    assert closed.delay_ns.tolist() == [0, 0, 2_500_000_000, 0]
+
+
+@native
+def test_baseten_bodies_may_go_without_hints():
+    module, options, _ = read_trace(DATA / "baseten_trace.parquet", omit_kv_hints=True, force_min_tokens=False)
+    assert all(not t.extra for s in module.load(options, np.random.default_rng(0)) for t in s.turns)
+
+
 def test_azure_times_keep_their_100_ns():
     at = read("azure.csv").at_ns
     assert (at - at[0]).tolist() == [0, 4_314_579_000, 4_542_377_000, 4_710_427_000]
