@@ -44,7 +44,7 @@ class Slice:
     """One window; `begin_ns`, `end_ns` are run time. `metrics`: what ended or happened in it; `started`: latencies of what started in it.
 
     `ended`: successful requests that ended here; `sent`: requests that started here. `tokens`: output tokens that arrived.
-    `misses`: goals were set and not every attempted request that ended here met the first tier's.
+    `misses`: fewer than `wanted_share` of the attempted requests that ended here met the first tier's goals.
     """
 
     index: int
@@ -59,6 +59,7 @@ class Slice:
     metrics: Results
     started: Mapping[str, Stats]
     tiers: tuple[TierResult, ...] = ()
+    wanted_share: float = 1.0
 
     @property
     def seconds(self) -> float:
@@ -66,7 +67,7 @@ class Slice:
 
     @property
     def misses(self) -> bool:
-        return any(t.good < t.attempted for t in self.tiers[:1])
+        return any(t.fraction is not None and t.fraction < self.wanted_share for t in self.tiers[:1])
 
     def stat(self, tag: str, name: str = "avg") -> float | None:
         found = self.metrics.get(tag)
@@ -216,6 +217,7 @@ def build_windows(
     scan: WindowScan,
     tiers: Sequence[Tier],
     percentiles: Sequence[float] = STANDARD_PERCENTILES,
+    wanted_share: float = 1.0,
 ) -> tuple[Slice, ...]:
     """Every window's results; `scan` has seen all chunks of the context."""
     windows, num = scan.windows, scan.windows.num
@@ -290,7 +292,7 @@ def build_windows(
                 i, begin, end, not (windows.clipped and i == num - 1), int(ok[i]), int(sent[i]), int(failed[i]),
                 int(cancelled[i]), float(tokens[i]) if osl_known else None, found,
                 {tag: s for tag in _STARTED_TAGS if (s := started[tag][i]) is not None},
-                scored[i] if scored else (),
+                scored[i] if scored else (), wanted_share,
             )
         )  # fmt: skip
     return tuple(out)

@@ -65,7 +65,8 @@ class Gauge:
 class SummaryOptions:
     """What to compute besides the metrics; everything can be asked of the records again later.
 
-    `percentiles`: further ones (--percentiles, --mark). `tiers`: --goodput. `target_rate`, `target_share`: how many servers.
+    `percentiles`: further ones (--percentiles, --mark). `tiers`: --goodput. `target_rate`: how many servers it takes.
+    `target_share`: wanted share of good requests, of the run and of each slice.
     `slice_ns`, `exclude_slices`: --slice-duration, --exclude-slices. `steady_state`: the steady part is the headline.
     `conditions`: --assert. `facts`: what the engine said; None for imported results (then there is no certificate).
     `server`, `gauges`: what the server's /metrics said. `confidence`: compute intervals.
@@ -76,7 +77,7 @@ class SummaryOptions:
     percentiles: tuple[float, ...] = ()
     tiers: tuple[Tier, ...] = ()
     target_rate: float | None = None
-    target_share: float | None = None
+    target_share: float = 0.95
     slice_ns: int | None = None
     exclude_slices: tuple[int, ...] = ()
     steady_state: bool = False
@@ -208,7 +209,7 @@ def summarise(columns: Columns, options: SummaryOptions | None = None) -> Summar
     sweep = scan_context(r, scans, o.stall_ns)
 
     whole = measure(r, sweep, percentiles)
-    slices = build_windows(r, sweep, slice_scan, o.tiers) if slice_scan is not None else ()
+    slices = build_windows(r, sweep, slice_scan, o.tiers, wanted_share=o.target_share) if slice_scan is not None else ()
     part = build_windows(r, sweep, part_scan, o.tiers, percentiles)[0] if part_scan is not None else None
     tiers = _score(r, o, slices, part)
     headline: Results = part.metrics if o.steady_state and part is not None else whole

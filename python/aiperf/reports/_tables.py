@@ -25,7 +25,10 @@ _BAR = 30
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_style="bold", header_style="bold", title_justify="left")
+    table = Table(
+        title=title, box=box.SIMPLE_HEAD, title_style="bold", header_style="bold", title_justify="left", padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )  # fmt: skip
     for i, name in enumerate(columns):
         table.add_column(name, justify="left" if i == 0 else "right", no_wrap=True)
     return table
@@ -73,14 +76,15 @@ def _servers_text(servers: Servers, tiers: tuple[TierResult, ...]) -> str:
         ratio = f" ({servers.ratio:.1f}× as many)" if servers.ratio is not None else ""
         lines.append(f"  by goodput:    {count(servers.by_goodput)}{ratio}")
     if servers.meets_share is not None and tiers:
-        words = "meets" if servers.meets_share else "does not meet: at this load per server no number of servers does"
-        lines.append(f"  {percent(tiers[0].fraction)} good {words} the wanted {percent(servers.wanted_share)}")
+        words = "meets" if servers.meets_share else "misses"
+        more = "" if servers.meets_share else "; at this load on each server no number of servers reaches it"
+        lines.append(f"  {percent(tiers[0].fraction)} good {words} the wanted {percent(servers.wanted_share, 0)}{more}")
     return "\n".join(lines)
 
 
 def slice_table(summary: Summary) -> Table:
     """The demo's table: number, window, requests, TTFT and latency avg (p90), tokens/s, and goodput with goals."""
-    columns = ["Slice", "Window", "Requests", "TTFT (ms) avg (p90)", "Latency (ms) avg (p90)", "Tokens/s"]
+    columns = ["Slice", "Window", "Requests", "TTFT (ms)\navg (p90)", "Latency (ms)\navg (p90)", "Tokens/s"]
     if summary.tiers:
         columns += ["Goodput", "Good", "Success"]
     seconds = summary.slice_s or 0.0
@@ -90,7 +94,7 @@ def slice_table(summary: Summary) -> Table:
         left = "*" if not s.is_complete else ""
         window = f"{(s.begin_ns - origin) / 1e9:g}–{(s.end_ns - origin) / 1e9:.4g} s{left}"
         cells = [
-            f"{s.index}{' (excluded)' if s.index in summary.excluded else ''}", window, f"{s.ended:,}",
+            f"{s.index}{' –' if s.index in summary.excluded else ''}", window, f"{s.ended:,}",
             _pair(s, "time_to_first_token"), _pair(s, "request_latency"), number(s.stat("output_token_throughput"), 0),
         ]  # fmt: skip
         if summary.tiers:
@@ -98,8 +102,9 @@ def slice_table(summary: Summary) -> Table:
             done = s.ended + s.failed
             cells += [number(tier.goodput), percent(tier.fraction), percent(s.ended / done if done else None)]
         table.add_row(*cells, style="yellow" if s.misses and s.index not in summary.excluded else None)
-    if summary.slices and not summary.slices[-1].is_complete:
-        table.caption, table.caption_justify = "* cut at the end of the run", "left"
+    notes = ["* cut at the end of the run"] if summary.slices and not summary.slices[-1].is_complete else []
+    notes += ["– left out of the goals"] if summary.excluded else []
+    table.caption, table.caption_justify = "; ".join(notes) or None, "left"
     return table
 
 
@@ -133,7 +138,8 @@ def trend_lines(summary: Summary) -> list[RenderableType]:
     missing = [s.index for s in summary.slices if s.misses and s.index not in summary.excluded]
     if summary.tiers:
         words = f"slices {', '.join(map(str, missing))}" if missing else "no slice"
-        lines.append(f"  Goals were missed by some request in {words}")
+        wanted = percent(summary.slices[0].wanted_share, 0)
+        lines.append(f"  Fewer than {wanted} of the requests met the goals in {words}")
     if trend.too_few:
         lines.append("  Too few complete slices for a slope")
     return [Text("\n".join(lines))]

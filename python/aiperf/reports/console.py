@@ -67,7 +67,8 @@ def columns_of(options: ConsoleOptions) -> tuple[float, ...]:
     """The percentile columns, the marked one included."""
     wanted = options.percentiles if options.percentiles is not None else _DEFAULT
     if options.mark is not None and options.mark not in wanted:
-        wanted = (*wanted, options.mark)
+        falling = list(wanted) == sorted(wanted, reverse=True)
+        wanted = tuple(sorted((*wanted, options.mark), reverse=falling))
     return wanted
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Callable, Sequence
@@ -11,14 +12,20 @@ from metric_rows import REASONING, Row
 Values = list[float | None]
 
 
-def start(r: Row) -> float | None:
+def sure(value: float | None) -> float:
+    """A time that the row has."""
+    assert value is not None
+    return value
+
+
+def start(r: Row) -> float:
     if r.reused is False and r.started is not None:
         return r.started
-    return r.sent if r.sent is not None else r.started
+    return sure(r.sent if r.sent is not None else r.started)
 
 
-def finish(r: Row) -> float | None:
-    return r.content[-1].at if r.kind == 0 and r.content else r.end
+def finish(r: Row) -> float:
+    return r.content[-1].at if r.kind == 0 and r.content else sure(r.end)
 
 
 def ttft(r: Row) -> float | None:
@@ -37,7 +44,7 @@ def itl(r: Row) -> float | None:
     n = osl(r)
     if n is None or n < 2 or ttft(r) is None:
         return None
-    return (latency(r) - ttft(r)) / (n - 1)
+    return (sure(latency(r)) - sure(ttft(r))) / (n - 1)
 
 
 def first_tokens(r: Row) -> float | None:
@@ -67,7 +74,7 @@ def gaps(r: Row) -> list[float]:
 def blocked(r: Row) -> float:
     if r.reused is not False:
         return 0.0
-    return max(0.0, r.sent - r.started - (r.dns or 0) - (r.connect or 0) - (r.tls or 0))
+    return max(0.0, sure(r.sent) - sure(r.started) - (r.dns or 0) - (r.connect or 0) - (r.tls or 0))
 
 
 def connecting(r: Row) -> float:
@@ -99,8 +106,8 @@ REQUEST: dict[str, Callable[[Row], float | None]] = {
     "inter_token_latency": itl,
     "time_per_decoded_token": lambda r: (
         None
-        if first_tokens(r) is None or osl(r) - first_tokens(r) < 0.5
-        else (latency(r) - ttft(r)) / (osl(r) - first_tokens(r))
+        if first_tokens(r) is None or sure(osl(r)) - sure(first_tokens(r)) < 0.5
+        else (sure(latency(r)) - sure(ttft(r))) / (sure(osl(r)) - sure(first_tokens(r)))
     ),
     "output_token_throughput_per_user": lambda r: ratio(1000.0, itl(r)),
     "e2e_output_token_throughput": lambda r: ratio(osl(r), latency(r), 1000),
@@ -128,7 +135,7 @@ REQUEST: dict[str, Callable[[Row], float | None]] = {
     "http_req_receiving": ok(lambda r: minus(r.end, first_byte(r))),
     "http_req_duration": ok(lambda r: minus(r.end, r.sent)),
     "http_req_connection_overhead": ok(lambda r: blocked(r) + (r.dns or 0.0) + connecting(r)),
-    "http_req_total": ok(lambda r: blocked(r) + (r.dns or 0.0) + connecting(r) + r.end - r.sent),
+    "http_req_total": ok(lambda r: blocked(r) + (r.dns or 0.0) + connecting(r) + sure(r.end) - sure(r.sent)),
     "http_req_data_sent": ok(lambda r: r.bytes_out / 1024),
     "http_req_data_received": ok(lambda r: r.bytes_in / 1024),
     "http_req_chunks_sent": ok(lambda _: 1.0),
@@ -136,14 +143,14 @@ REQUEST: dict[str, Callable[[Row], float | None]] = {
     "http_req_connection_reused": ok(lambda r: float(bool(r.reused))),
     "usage_prompt_tokens": ok(lambda r: r.usage[0]),
     "usage_completion_tokens": ok(lambda r: r.usage[1]),
-    "usage_total_tokens": ok(lambda r: None if None in r.usage[:2] else r.usage[0] + r.usage[1]),
+    "usage_total_tokens": ok(lambda r: None if None in r.usage[:2] else sure(r.usage[0]) + sure(r.usage[1])),
     "usage_reasoning_tokens": ok(lambda r: r.usage[2]),
     "usage_prompt_cache_read_tokens": ok(lambda r: r.usage[3]),
     "usage_prompt_tokens_diff_pct": ok(
-        lambda r: ratio(None if r.usage[0] is None else abs(r.usage[0] - r.isl), r.isl, 100)
+        lambda r: ratio(None if r.usage[0] is None else abs(r.usage[0] - sure(r.isl)), r.isl, 100)
     ),
     "usage_completion_tokens_diff_pct": ok(
-        lambda r: ratio(None if r.usage[1] is None or osl(r) is None else abs(r.usage[1] - osl(r)), osl(r), 100)
+        lambda r: ratio(None if r.usage[1] is None or osl(r) is None else abs(r.usage[1] - sure(osl(r))), osl(r), 100)
     ),
     "usage_reasoning_tokens_diff_pct": ok(
         lambda r: ratio(None if r.usage[2] is None else abs(r.usage[2] - (r.reasoning or 0)), r.reasoning, 100)
@@ -203,11 +210,14 @@ def scalars(rows: Sequence[Row]) -> dict[str, float | None]:
         "total_output_tokens": total("output_token_count"),
         "total_reasoning_tokens": total("reasoning_token_count"),
         "total_error_isl": total("error_isl"),
-        "output_token_throughput": total("output_sequence_length") / seconds,
-        "input_token_throughput": total("input_sequence_length") / seconds,
-        "total_token_throughput": (total("output_sequence_length") + total("input_sequence_length")) / seconds,
+        "output_token_throughput": sure(total("output_sequence_length")) / seconds,
+        "input_token_throughput": sure(total("input_sequence_length")) / seconds,
+        "total_token_throughput": (sure(total("output_sequence_length")) + sure(total("input_sequence_length")))
+        / seconds,
         "osl_mismatch_count": sum(
-            abs(osl(r) - r.requested) > min(0.05 * r.requested, 50) for r in good if r.requested and osl(r) is not None
+            abs(sure(osl(r)) - r.requested) > min(0.05 * r.requested, 50)
+            for r in good
+            if r.requested and osl(r) is not None
         ),
         "usage_discrepancy_count": sum(
             any((REQUEST[f"usage_{n}_tokens_diff_pct"](r) or 0) > 10 for n in ("prompt", "completion", "reasoning"))
@@ -223,14 +233,14 @@ def scalars(rows: Sequence[Row]) -> dict[str, float | None]:
 
 def levels(rows: Sequence[Row]) -> list[tuple[float, dict[str, float]]]:
     """(width ms, levels) of each interval between events: every request asked in every interval."""
-    sent = [r for r in rows if start(r) is not None and finish(r) is not None]
+    sent = list(rows)
     begin, end = min(start(r) for r in sent), max(finish(r) for r in sent)
     times = {begin, end}
     for r in sent:
         times |= {start(r), finish(r)} | ({c.at for c in r.content} if r.kind == 0 else set())
     edges = sorted(t for t in times if begin <= t <= end)
     out: list[tuple[float, dict[str, float]]] = []
-    for a, b in zip(edges, edges[1:], strict=False):
+    for a, b in itertools.pairwise(edges):
         middle = (a + b) / 2
         level = dict.fromkeys(("concurrency", "prefill", "decode", "prefill_rate", "decode_rate", "tokens"), 0.0)
         for r in sent:
@@ -241,14 +251,14 @@ def levels(rows: Sequence[Row]) -> list[tuple[float, dict[str, float]]]:
                 continue
             n, total = osl(r) or 0, sum(c.text for c in r.content)
             share = [n * c.text / total if total else n / len(r.content) for c in r.content]
-            level["tokens"] += r.isl + sum(s for c, s in zip(r.content, share, strict=True) if c.at <= middle)
+            level["tokens"] += sure(r.isl) + sum(s for c, s in zip(r.content, share, strict=True) if c.at <= middle)
             if middle < r.content[0].at:
                 level["prefill"] += 1
-                level["prefill_rate"] += r.isl / ttft(r) * 1000
+                level["prefill_rate"] += sure(r.isl) / sure(ttft(r)) * 1000
                 continue
             level["decode"] += 1
             stamps = sorted({c.at for c in r.content})
-            for low, high in zip(stamps, stamps[1:], strict=False):
+            for low, high in itertools.pairwise(stamps):
                 if low <= middle < high:
                     arrived = sum(s for c, s in zip(r.content, share, strict=True) if c.at == high)
                     level["decode_rate"] += arrived / (high - low) * 1000

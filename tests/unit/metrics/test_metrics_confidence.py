@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from metric_rows import Goals, columns_of, stream
 
-from aiperf.metrics.confidence import estimate, estimate_all, mean_interval, percentile_interval, rate_interval, t_quantile
+from aiperf.metrics.confidence import (
+    estimate,
+    estimate_all,
+    mean_interval,
+    percentile_interval,
+    rate_interval,
+    t_quantile,
+)
 from aiperf.metrics.context import MetricOptions
 from aiperf.metrics.goodput import build_tiers
 from aiperf.metrics.measure import open_context
@@ -40,7 +47,7 @@ def covered(low: float | None, high: float | None, truth: float) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("phi", "n"), [(0.0, 500), (0.5, 1000), (0.8, 2000), (0.9, 4000)])
-def test_means_are_covered(phi: float, n: int):
+def test_means_are_covered(phi: float, n: int) -> None:
     rng = np.random.default_rng(11)
     truth = 100 * math.exp(0.125)
     hits = 0
@@ -53,7 +60,7 @@ def test_means_are_covered(phi: float, n: int):
 @pytest.mark.slow
 @pytest.mark.parametrize("percentile", [50.0, 90.0, 99.0])
 @pytest.mark.parametrize(("phi", "n"), [(0.0, 1000), (0.8, 3000)])
-def test_percentiles_are_covered(phi: float, n: int, percentile: float):
+def test_percentiles_are_covered(phi: float, n: int, percentile: float) -> None:
     rng = np.random.default_rng(13)
     truth = 100 * math.exp(0.5 * NormalDist().inv_cdf(percentile / 100))
     hits = 0
@@ -64,7 +71,7 @@ def test_percentiles_are_covered(phi: float, n: int, percentile: float):
 
 
 @pytest.mark.slow
-def test_rates_of_a_closed_loop_are_covered():
+def test_rates_of_a_closed_loop_are_covered() -> None:
     """Eight slots with correlated service times: completions per second against slots / mean service time."""
     rng = np.random.default_rng(17)
     hits = 0
@@ -77,7 +84,7 @@ def test_rates_of_a_closed_loop_are_covered():
     assert 0.90 <= hits / RUNS <= 0.995
 
 
-def test_correlation_costs_information():
+def test_correlation_costs_information() -> None:
     rng = np.random.default_rng(1)
     independent = mean_interval(ar1(rng, 0.0, 4000) + 10)
     correlated = mean_interval(ar1(rng, 0.9, 4000) + 10)
@@ -85,24 +92,24 @@ def test_correlation_costs_information():
     assert correlated[3] == pytest.approx(4000 / 19, rel=0.5)
 
 
-def test_too_few_values_have_no_interval():
+def test_too_few_values_have_no_interval() -> None:
     assert mean_interval(np.arange(5.0))[1:3] == (None, None)
     assert percentile_interval(np.arange(200.0), 99.9)[2] is None
 
 
-def test_constant_values_are_certain():
+def test_constant_values_are_certain() -> None:
     mean, low, high, effective = mean_interval(np.full(100, 7.0))
     assert (mean, low, high, effective) == (7.0, 7.0, 7.0, 100.0)
 
 
-def test_quantiles_of_students_t():
+def test_quantiles_of_students_t() -> None:
     """Tables: t(0.975; 5) = 2.571, t(0.975; 30) = 2.042, t(0.995; 10) = 3.169."""
     assert t_quantile(0.975, 5) == pytest.approx(2.571, rel=0.005)
     assert t_quantile(0.975, 30) == pytest.approx(2.042, rel=0.001)
     assert t_quantile(0.995, 10) == pytest.approx(3.169, rel=0.002)
 
 
-def test_headline_figures_have_intervals_around_them():
+def test_headline_figures_have_intervals_around_them() -> None:
     rng = np.random.default_rng(4)
     rows = [stream(20 * i, 20 * i + float(t), 20 * i + float(t) + 30) for i, t in enumerate(rng.lognormal(3, 0.3, 200))]
     tiers = build_tiers([Goals((("time_to_first_token", 20.0),))])
@@ -118,7 +125,7 @@ def test_headline_figures_have_intervals_around_them():
         assert interval.high is None or interval.high >= interval.value
 
 
-def test_one_figure_can_be_asked_for():
+def test_one_figure_can_be_asked_for() -> None:
     """What `--until` asks while the run goes on."""
     rows = [stream(20 * i, 20 * i + 10 + i % 7, 20 * i + 40) for i in range(200)]
     r = open_context(columns_of(rows), MetricOptions())

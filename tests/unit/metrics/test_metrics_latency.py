@@ -20,8 +20,8 @@ def avg(found: dict[str, Result], tag: str) -> float | None:
     return found[tag].stats.avg if tag in found else None
 
 
-def test_a_request_by_hand():
-    """sent at 100, tokens at 130, 140, 150, 160 ms: TTFT 30, latency 60, ITL (60 − 30)/3 = 10."""
+def test_a_request_by_hand() -> None:
+    """Sent at 100, tokens at 130, 140, 150, 160 ms: TTFT 30, latency 60, ITL (60 − 30)/3 = 10."""
     found = results(stream(100, 130, 140, 150, 160, isl=50))
     assert avg(found, "time_to_first_token") == 30
     assert avg(found, "time_to_second_token") == 10
@@ -35,19 +35,19 @@ def test_a_request_by_hand():
     assert avg(found, "output_token_throughput") == pytest.approx(4 / 0.06)
 
 
-def test_latency_starts_at_the_first_byte_on_a_reused_connection():
+def test_latency_starts_at_the_first_byte_on_a_reused_connection() -> None:
     found = results(stream(105, 130, 140, started=100, reused=True))
     assert avg(found, "time_to_first_token") == 25
 
 
-def test_latency_starts_before_a_connection_that_had_to_be_opened():
+def test_latency_starts_before_a_connection_that_had_to_be_opened() -> None:
     found = results(stream(105, 130, 140, started=100, reused=False, connect=4))
     assert avg(found, "time_to_first_token") == 30
     assert avg(found, "http_req_connecting") == 4
     assert avg(found, "http_req_blocked") == pytest.approx(1)
 
 
-def test_both_clocks_are_kept():
+def test_both_clocks_are_kept() -> None:
     """Due at 50, sent at 100: from the due time everything takes 50 ms more (coordinated omission)."""
     found = results(stream(100, 130, 140, scheduled=50))
     assert avg(found, "request_latency") == 40
@@ -56,7 +56,7 @@ def test_both_clocks_are_kept():
     assert avg(found, "credit_to_start_latency") == 50
 
 
-def test_role_and_usage_chunks_are_no_tokens():
+def test_role_and_usage_chunks_are_no_tokens() -> None:
     row = Row(0, (Chunk(5, 0, ROLE), Chunk(30), Chunk(40), Chunk(99, 0, USAGE)), output=2, end=100)
     found = results(row)
     assert avg(found, "time_to_first_token") == 30
@@ -64,7 +64,7 @@ def test_role_and_usage_chunks_are_no_tokens():
     assert found["inter_chunk_latency"].stats.count == 1
 
 
-def test_reasoning_is_a_token_but_not_the_first_visible_one():
+def test_reasoning_is_a_token_but_not_the_first_visible_one() -> None:
     row = Row(0, (Chunk(10, 4, REASONING), Chunk(20, 4, TOOL), Chunk(30, 4, CONTENT)), output=2, reasoning=1, end=30)
     found = results(row)
     assert avg(found, "time_to_first_token") == 10
@@ -74,13 +74,13 @@ def test_reasoning_is_a_token_but_not_the_first_visible_one():
     assert avg(found, "reasoning_token_count") == 1
 
 
-def test_a_reply_of_one_token_has_no_inter_token_latency():
+def test_a_reply_of_one_token_has_no_inter_token_latency() -> None:
     found = results(stream(0, 30), stream(0, 30, 40))
     assert found["inter_token_latency"].stats.count == 1
     assert found["time_to_first_token"].stats.count == 2
 
 
-def test_failed_and_cancelled_requests_have_no_latency():
+def test_failed_and_cancelled_requests_have_no_latency() -> None:
     """Guards against fast failures in the average (lessons 3)."""
     found = results(stream(0, 30, 40), stream(0, 1, 2, kind=7), stream(0, 1, 2, kind=9), stream(0, 1, 2, kind=15))
     assert found["time_to_first_token"].stats.count == 1
@@ -90,7 +90,7 @@ def test_failed_and_cancelled_requests_have_no_latency():
     assert avg(found, "cancelled_request_count") == 2
 
 
-def test_whole_replies_have_no_streaming_metrics():
+def test_whole_replies_have_no_streaming_metrics() -> None:
     row = Row(0, (Chunk(50),), output=7, end=50)
     found = results(row, streaming=False)
     assert avg(found, "request_latency") == 50
@@ -101,21 +101,21 @@ def test_whole_replies_have_no_streaming_metrics():
     assert "effective_concurrency" in found
 
 
-def test_nothing_at_all_gives_no_metric_but_counts():
+def test_nothing_at_all_gives_no_metric_but_counts() -> None:
     found = results(Row(None, kind=1, status=None, reused=None, started=3, end=5, output=None))
     assert avg(found, "request_count") == 0
     assert avg(found, "request_error_rate") == 100
     assert not {"time_to_first_token", "benchmark_duration", "output_token_throughput", "total_osl"} & set(found)
 
 
-def test_no_rows():
+def test_no_rows() -> None:
     s = summarise(columns_of([]))
     assert s.counts.rows == 0
     assert s.duration_s is None
     assert s.success_text == "Success Rate: –"
 
 
-def test_warm_up_is_left_out_of_the_headline_and_reported_apart():
+def test_warm_up_is_left_out_of_the_headline_and_reported_apart() -> None:
     rows = [stream(0, 500, 510, phase=0), stream(1000, 1030, 1040, phase=1)]
     options = SummaryOptions(phases=(Phase("warmup", "warmup"), Phase("profiling")))
     s: Summary = summarise(columns_of(rows), options)
@@ -124,7 +124,7 @@ def test_warm_up_is_left_out_of_the_headline_and_reported_apart():
     assert s.counts.rows == 1
 
 
-def test_replay_lag_is_against_the_least_late_send():
+def test_replay_lag_is_against_the_least_late_send() -> None:
     rows = [stream(100 + late, 200, 210, scheduled=100) for late in (5, 5, 7, 205)]
     found = results(*rows, is_schedule=True)
     lags = [0, 0, 2, 200]
@@ -134,7 +134,7 @@ def test_replay_lag_is_against_the_least_late_send():
     assert "replay_sched_lag_p50" not in results(*rows)
 
 
-def test_round_trips_are_taken_off_but_never_below_zero():
+def test_round_trips_are_taken_off_but_never_below_zero() -> None:
     found = results(stream(0, 1, 40, rtt=4), stream(0, 30, 40, rtt=2))
     assert found["network_adjusted_time_to_first_token"].stats.min == 0
     assert found["network_adjusted_time_to_first_token"].stats.max == 27

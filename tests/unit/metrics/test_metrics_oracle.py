@@ -10,8 +10,8 @@ from metric_rows import CONTENT, MERGED, REASONING, ROLE, TOOL, USAGE, Chunk, Ro
 
 from aiperf.metrics import METRICS, load_all
 from aiperf.metrics.context import MetricContext, MetricOptions
-from aiperf.metrics.measure import measure, open_context, scan_context
-from aiperf.metrics.stats import STANDARD_PERCENTILES
+from aiperf.metrics.measure import Result, measure, open_context, scan_context
+from aiperf.metrics.stats import STANDARD_PERCENTILES, Stats
 
 ABSENT_HERE = {
     # Counts only in the usage object's text: tested in test_metrics_tokens.
@@ -33,7 +33,7 @@ def random_run(seed: int) -> list[Row]:
         due = round(rng.uniform(0, 40), 3)
         begun = round(due + rng.uniform(0, 2), 3)
         fresh = rng.random() < 0.3
-        dns, connect, tls = (round(rng.uniform(0.1, 1), 3) if fresh else None for _ in range(3))
+        dns, connect, tls = (round(rng.uniform(0.1, 1), 3) for _ in range(3))
         sent = round(begun + (dns + connect + tls + 0.05 if fresh else 0.0), 3)
         body = round(sent + 0.02, 3)
         kind = rng.choice([0, 0, 0, 0, 0, 0, 4, 5, 9, 15, 16, 17])
@@ -65,7 +65,8 @@ def random_run(seed: int) -> list[Row]:
         )
         rows.append(
             Row(
-                sent, tuple(chunks), due, begun, end, not fresh, connect, dns, tls, body, round(sent + 1, 3), round(sent + 1, 3),
+                sent, tuple(chunks), due, begun, end, not fresh, connect if fresh else None, dns if fresh else None,
+                tls if fresh else None, body, round(sent + 1, 3), round(sent + 1, 3),
                 end if kind in (9, 15, 16) else None, kind, 200 if kind != 4 else 503, "broken" if kind else None,
                 rng.choice([8, 10, 100]), output, reasoning, rng.choice([None, 10, 20]),
                 usage if has_usage else (None,) * 4, None, 0, round(rng.uniform(0.1, 0.2), 3),
@@ -74,20 +75,20 @@ def random_run(seed: int) -> list[Row]:
     return rows
 
 
-def measured(rows: list[Row], options: MetricOptions | None = None) -> tuple[MetricContext, dict[str, object]]:
+def measured(rows: list[Row], options: MetricOptions | None = None) -> tuple[MetricContext, dict[str, Result]]:
     r = open_context(columns_of(rows), options or MetricOptions())
     sweep = scan_context(r)
-    return r, dict(measure(r, sweep, STANDARD_PERCENTILES))
+    return r, measure(r, sweep, STANDARD_PERCENTILES)
 
 
-def check(tag: str, stats: object, expected: dict[str, float]) -> None:
+def check(tag: str, stats: Stats, expected: dict[str, float]) -> None:
     for name, value in expected.items():
-        found = stats.get(name)  # type: ignore[attr-defined]
+        found = stats.get(name)
         assert found == pytest.approx(value, rel=1e-9, abs=1e-6), f"{tag}:{name}"
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_request_metrics_equal_the_oracle(seed: int):
+def test_request_metrics_equal_the_oracle(seed: int) -> None:
     rows = random_run(seed)
     _, results = measured(rows)
     tags = [*oracle.REQUEST, *(t for t in METRICS if t.startswith("network_adjusted_"))]
@@ -96,41 +97,41 @@ def test_request_metrics_equal_the_oracle(seed: int):
         if not numbers:
             assert tag not in results, tag
             continue
-        check(tag, results[tag].stats, oracle.stats(numbers))  # type: ignore[attr-defined]
+        check(tag, results[tag].stats, oracle.stats(numbers))
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_scalars_equal_the_oracle(seed: int):
+def test_scalars_equal_the_oracle(seed: int) -> None:
     rows = random_run(seed)
     _, results = measured(rows)
     for tag, value in oracle.scalars(rows).items():
         if value is None:
             assert tag not in results, tag
         else:
-            check(tag, results[tag].stats, {"avg": value})  # type: ignore[attr-defined]
+            check(tag, results[tag].stats, {"avg": value})
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_inter_chunk_latency_pools_all_gaps(seed: int):
+def test_inter_chunk_latency_pools_all_gaps(seed: int) -> None:
     rows = random_run(seed)
     _, results = measured(rows)
     check(
         "inter_chunk_latency",
         results["inter_chunk_latency"].stats,
         oracle.stats([g for r in rows for g in oracle.gaps(r)]),
-    )  # type: ignore[attr-defined]
+    )
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_time_weighted_metrics_equal_the_oracle(seed: int):
+def test_time_weighted_metrics_equal_the_oracle(seed: int) -> None:
     rows = random_run(seed)
     _, results = measured(rows)
     for tag in oracle.WEIGHTED:
-        check(tag, results[tag].stats, oracle.weighted(tag, rows))  # type: ignore[attr-defined]
+        check(tag, results[tag].stats, oracle.weighted(tag, rows))
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_error_adjusted_latencies_count_failures_as_infinite(seed: int):
+def test_error_adjusted_latencies_count_failures_as_infinite(seed: int) -> None:
     rows = random_run(seed)
     _, results = measured(rows)
     failed = sum(r.kind not in (0, 9, 15, 16) for r in rows)
@@ -139,7 +140,7 @@ def test_error_adjusted_latencies_count_failures_as_infinite(seed: int):
             assert f"adj_{tag}" not in results
             continue
         numbers = sorted(oracle.values(tag, rows)) + [float("inf")] * failed
-        stats = results[f"adj_{tag}"].stats  # type: ignore[attr-defined]
+        stats = results[f"adj_{tag}"].stats
         assert (stats.count, stats.avg, stats.max, stats.sum) == (len(numbers), None, None, None)
         for p in STANDARD_PERCENTILES:
             rank = max(1, -(-int(p) * len(numbers) // 100))
@@ -147,7 +148,7 @@ def test_error_adjusted_latencies_count_failures_as_infinite(seed: int):
             assert stats.percentiles[p] == (None if expected == float("inf") else pytest.approx(expected, abs=1e-9))
 
 
-def test_every_exported_metric_is_checked_here_or_elsewhere():
+def test_every_exported_metric_is_checked_here_or_elsewhere() -> None:
     """Guards against a metric that no independent computation has ever seen."""
     exported = {tag for tag, m in load_all().items() if m.is_exported}
     adjusted = {t for t in exported if t.startswith("adj_")}
@@ -156,7 +157,7 @@ def test_every_exported_metric_is_checked_here_or_elsewhere():
     assert exported - adjusted - seen == ABSENT_HERE
 
 
-def test_every_metric_is_documented():
+def test_every_metric_is_documented() -> None:
     for tag, m in load_all().items():
         assert m.doc, tag
         assert m.formula, tag

@@ -20,7 +20,7 @@ def summary(rows: list[Row], seconds: float = 1.0, **more: object) -> Summary:
     return summarise(columns_of(rows), SummaryOptions(slice_ns=round(seconds * SECOND), **more))  # type: ignore[arg-type]
 
 
-def test_a_request_across_three_slices():
+def test_a_request_across_three_slices() -> None:
     """Sent at 0.9 s, tokens at 1.1, 1.9, 2.1, 2.2 s (with a first request at 0 so that slices start there)."""
     s = summary([stream(0, 100, 200), stream(900, 1100, 1900, 2100, 2200)])
     assert [c.sent for c in s.slices] == [2, 0, 0]
@@ -35,13 +35,13 @@ def test_a_request_across_three_slices():
     assert s.slices[0].stat("request_latency", "max") == 200
 
 
-def test_the_grid_starts_at_the_first_request_not_at_zero():
+def test_the_grid_starts_at_the_first_request_not_at_zero() -> None:
     s = summary([stream(700, 800, 900), stream(1650, 1680, 1690)])
     assert [c.ended for c in s.slices] == [2]
     assert s.slices[0].begin_ns == 700e6
 
 
-def test_empty_slices_are_written():
+def test_empty_slices_are_written() -> None:
     s = summary([stream(0, 10, 20), stream(5000, 5010, 5020)])
     assert [c.ended for c in s.slices] == [1, 0, 0, 0, 0, 1]
     assert s.slices[2].stat("request_throughput") == 0
@@ -49,7 +49,7 @@ def test_empty_slices_are_written():
     assert s.slices[2].stat("effective_concurrency") == 0
 
 
-def test_a_request_that_ends_exactly_on_the_last_edge_is_in_the_last_slice():
+def test_a_request_that_ends_exactly_on_the_last_edge_is_in_the_last_slice() -> None:
     s = summary([stream(0, 10, 1000), stream(1000, 1500, 2000)])
     assert [c.ended for c in s.slices] == [0, 2] or [c.ended for c in s.slices] == [0, 2, 0]
     assert sum(c.ended for c in s.slices) == 2
@@ -57,7 +57,7 @@ def test_a_request_that_ends_exactly_on_the_last_edge_is_in_the_last_slice():
 
 
 @pytest.mark.parametrize("exact", [True, False])
-def test_slices_add_up_to_the_run(monkeypatch: pytest.MonkeyPatch, exact: bool):
+def test_slices_add_up_to_the_run(monkeypatch: pytest.MonkeyPatch, exact: bool) -> None:
     if not exact:
         monkeypatch.setattr(module, "_EXACT_GAPS", 0)
     rng = np.random.default_rng(5)
@@ -74,21 +74,25 @@ def test_slices_add_up_to_the_run(monkeypatch: pytest.MonkeyPatch, exact: bool):
     assert sum(c.tokens or 0 for c in s.slices) == pytest.approx(s.stat("total_osl"))
     gaps = [c.metrics["inter_chunk_latency"].stats for c in s.slices if "inter_chunk_latency" in c.metrics]
     assert sum(g.count or 0 for g in gaps) == s.stat("inter_chunk_latency", "count")
-    assert sum(g.sum or 0 for g in gaps) == pytest.approx(s.stat("inter_chunk_latency", "sum"), rel=1e-9 if exact else 4e-3)
+    assert sum(g.sum or 0 for g in gaps) == pytest.approx(
+        s.stat("inter_chunk_latency", "sum"), rel=1e-9 if exact else 4e-3
+    )
     running = sum((c.stat("effective_concurrency") or 0) * c.seconds for c in s.slices)
     assert running / sum(c.seconds for c in s.slices) == pytest.approx(s.stat("effective_concurrency"))
 
 
-def test_goals_per_slice_and_the_slices_that_miss():
+def test_goals_per_slice_and_the_slices_that_miss() -> None:
     rows = [stream(0, 500, 600), stream(1000, 1050, 1100), stream(1200, 1900, 1950), stream(2100, 2150, 2200)]
     s = summary(rows, tiers=build_tiers([Goals((("time_to_first_token", 100.0),))]))
     assert [c.tiers[0].good for c in s.slices] == [0, 1, 1]
     assert [c.misses for c in s.slices] == [True, True, False]
+    lenient = summary(rows, tiers=build_tiers([Goals((("time_to_first_token", 100.0),))]), target_share=0.5)
+    assert [c.misses for c in lenient.slices] == [True, False, False]
     assert s.slices[1].stat("goodput") == 1
     assert s.slices[1].stat("good_request_fraction") == 0.5
 
 
-def test_excluded_slices_do_not_count_for_the_goals():
+def test_excluded_slices_do_not_count_for_the_goals() -> None:
     rows = [stream(0, 500, 600), stream(1000, 1050, 1100), stream(2000, 2050, 3000)]
     tiers = build_tiers([Goals((("time_to_first_token", 100.0),))])
     s = summary(rows, tiers=tiers, exclude_slices=(0,))
@@ -110,15 +114,15 @@ def flat_with(ttft_by_slice: list[float], per_slice: int = 40) -> list[Row]:
     return rows
 
 
-def test_the_demos_cold_start():
+def test_the_demos_cold_start() -> None:
     """545 ms cold, 344 to 388 ms warm: range, variation, first against last, warm-up found."""
     ttfts = [545.0, 381.0, 376.0, 388.0, 387.0, 344.0, 374.0]
     s = summarise(columns_of(flat_with([t / 10 for t in ttfts])), SummaryOptions(slice_ns=SECOND))
     assert s.trend is not None
     line = next(t for t in s.trend.lines if t.tag == "time_to_first_token")
-    assert (line.lowest, line.highest) == (pytest.approx(34.4), pytest.approx(54.5))
+    assert [line.lowest, line.highest] == pytest.approx([34.4, 54.5])
     assert line.variation == pytest.approx((54.5 - 34.4) / 34.4)
-    assert (line.first, line.last) == (pytest.approx(54.5), pytest.approx(37.4))
+    assert [line.first, line.last] == pytest.approx([54.5, 37.4])
     assert s.trend.warmed_up
     cold = next(c for c in s.trend.cold_warm if c.tag == "time_to_first_token")
     assert cold.cold == pytest.approx(54.5)
@@ -128,7 +132,7 @@ def test_the_demos_cold_start():
     assert cold.penalty == pytest.approx(545 / np.mean(ttfts[1:]) - 1)
 
 
-def test_a_drift_is_a_slope_with_an_interval():
+def test_a_drift_is_a_slope_with_an_interval() -> None:
     rng = np.random.default_rng(2)
     rising = [30 * (1 + 0.03 * k) + float(rng.normal(0, 0.3)) for k in range(20)]
     level = [30 + float(rng.normal(0, 0.3)) for _ in range(20)]
@@ -143,7 +147,7 @@ def test_a_drift_is_a_slope_with_an_interval():
         assert line.slope_low <= truth <= line.slope_high
 
 
-def test_correlation_with_load():
+def test_correlation_with_load() -> None:
     rows: list[Row] = []
     for k in range(12):
         load = 20 + 10 * (k % 4)
@@ -155,7 +159,7 @@ def test_correlation_with_load():
     assert line.load_correlation > 0.95
 
 
-def test_too_few_and_too_thin_slices_are_said():
+def test_too_few_and_too_thin_slices_are_said() -> None:
     s = summary([stream(0, 10, 20), stream(1000, 1010, 2020)])
     assert {n.kind for n in s.notices} >= {"thin_slices", "few_slices"}
     assert s.trend is not None
@@ -163,7 +167,7 @@ def test_too_few_and_too_thin_slices_are_said():
     assert all(t.slope_per_min is None for t in s.trend.lines)
 
 
-def test_no_slices_no_trend():
+def test_no_slices_no_trend() -> None:
     assert build_trend(()) is None
     assert build_cold_warm((), (0,)) == ()
     assert replace(summary([stream(0, 10, 20)])).slices[0].ended == 1

@@ -15,7 +15,9 @@ from aiperf.metrics.summary import SummaryOptions, summarise
 from aiperf.records import Columns
 
 
-def simulate(seed: int, level: Callable[[float], float] = lambda _: 1.0, *, seconds: float = 60.0, slots: int = 24) -> Columns:
+def simulate(
+    seed: int, level: Callable[[float], float] = lambda _: 1.0, *, seconds: float = 60.0, slots: int = 24
+) -> Columns:
     """A closed loop on a virtual clock: TTFT 100 ms and 10 ms a token, times `level(t)`, with noise of each request's own and
     noise that all share for about a second.
     """
@@ -32,12 +34,12 @@ def simulate(seed: int, level: Callable[[float], float] = lambda _: 1.0, *, seco
         end = first + 0.01 * 49 * now * np.exp(0.1 * rng.normal())
         rows.append((sent, first, end))
         heapq.heappush(free, end)
-    sent, first, end = (np.array(column) * 1e9 for column in zip(*rows, strict=True))
-    n = len(sent)
+    sent_ns, first_ns, end_ns = (np.array(column) * 1e9 for column in zip(*rows, strict=True))
+    n = len(sent_ns)
     return Columns.from_arrays(
         {
-            "scheduled": sent, "started": sent, "sent": sent, "reused": np.ones(n), "first_content": first, "last_content": end,
-            "end": end, "error_kind": np.zeros(n), "counted_output": np.full(n, 50), "isl": np.full(n, 100),
+            "scheduled": sent_ns, "started": sent_ns, "sent": sent_ns, "reused": np.ones(n), "first_content": first_ns, "last_content": end_ns,
+            "end": end_ns, "error_kind": np.zeros(n), "counted_output": np.full(n, 50), "isl": np.full(n, 100),
             "num_content_chunks": np.zeros(n),
         }
     )  # fmt: skip
@@ -50,12 +52,12 @@ def parts(columns: Columns) -> Steady:
 
 
 @pytest.mark.slow
-def test_a_flat_server_gives_a_finding_in_at_most_one_of_fifty_runs():
+def test_a_flat_server_gives_a_finding_in_at_most_one_of_fifty_runs() -> None:
     assert sum(bool(parts(simulate(seed)).changes) for seed in range(50)) <= 1
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_slow_start_steady_part_and_degradation_are_found(seed: int):
+def test_slow_start_steady_part_and_degradation_are_found(seed: int) -> None:
     """Slow for 10 s, steady for 30 s, then 2 % worse each second; slices of 5 s."""
     found = parts(simulate(seed, lambda t: 2.0 if t < 10 else 1.0 if t < 40 else 1 + (t - 40) / 30))
     assert found.warmup_end_ns / 1e9 == pytest.approx(10, abs=5)
@@ -66,24 +68,24 @@ def test_slow_start_steady_part_and_degradation_are_found(seed: int):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_warm_up_that_decays(seed: int):
+def test_a_warm_up_that_decays(seed: int) -> None:
     found = parts(simulate(seed, lambda t: 1 + float(np.exp(-t / 4))))
     assert 4 < found.warmup_end_ns / 1e9 < 16
     assert not found.has_drift
 
 
-def test_small_changes_are_no_finding():
+def test_small_changes_are_no_finding() -> None:
     """5 % is below the least effect, however sure."""
     assert parts(simulate(1, lambda t: 1.05 if t < 20 else 1.0, slots=64)).changes == ()
 
 
-def test_short_runs_say_why_nothing_was_searched():
+def test_short_runs_say_why_nothing_was_searched() -> None:
     found = parts(simulate(0, seconds=2.0, slots=4))
     assert found.changes == ()
     assert found.reason is not None
 
 
-def test_the_steady_part_can_be_the_headline():
+def test_the_steady_part_can_be_the_headline() -> None:
     columns = simulate(0, lambda t: 3.0 if t < 10 else 1.0)
     whole = summarise(columns)
     steady = summarise(columns, SummaryOptions(steady_state=True))

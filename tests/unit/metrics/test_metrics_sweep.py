@@ -7,11 +7,11 @@ import pytest
 from metric_rows import columns_of, stream
 
 from aiperf.metrics import sweep as module
-from aiperf.metrics.context import MetricOptions
+from aiperf.metrics.context import MetricContext, MetricOptions
 from aiperf.metrics.measure import measure, open_context, scan_context
 
 
-def run():
+def run() -> MetricContext:
     rng = np.random.default_rng(3)
     rows = []
     for i in range(60):
@@ -20,7 +20,7 @@ def run():
     return open_context(columns_of(rows), MetricOptions())
 
 
-def test_cells_keep_the_time_averages(monkeypatch: pytest.MonkeyPatch):
+def test_cells_keep_the_time_averages(monkeypatch: pytest.MonkeyPatch) -> None:
     r = run()
     exact = measure(r, scan_context(r))
     monkeypatch.setattr(module, "_EXACT_EVENTS", 0)
@@ -38,7 +38,7 @@ def test_cells_keep_the_time_averages(monkeypatch: pytest.MonkeyPatch):
         assert b.percentiles[50.0] == pytest.approx(a.percentiles[50.0], rel=0.01), tag
 
 
-def test_time_average_of_the_decode_rate_is_the_tokens_after_the_first():
+def test_time_average_of_the_decode_rate_is_the_tokens_after_the_first() -> None:
     r = run()
     found = measure(r, scan_context(r))
     seconds = found["benchmark_duration"].stats.avg
@@ -47,7 +47,7 @@ def test_time_average_of_the_decode_rate_is_the_tokens_after_the_first():
     assert found["effective_prefill_throughput"].stats.avg == pytest.approx(60 * 40 / seconds)
 
 
-def test_a_window_is_clipped_to_its_ends():
+def test_a_window_is_clipped_to_its_ends() -> None:
     r = run()
     sweep = scan_context(r)
     assert sweep is not None
@@ -60,7 +60,7 @@ def test_a_window_is_clipped_to_its_ends():
         assert parts == pytest.approx(whole)
 
 
-def test_levels_return_to_zero():
+def test_levels_return_to_zero() -> None:
     r = run()
     sweep = scan_context(r)
     assert sweep is not None

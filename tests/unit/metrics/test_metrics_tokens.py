@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from metric_rows import MERGED, CONTENT, Chunk, Row, columns_of, stream
+from metric_rows import CONTENT, MERGED, Chunk, Row, columns_of, stream
 
 from aiperf.metrics.chunks import GapPool, content_pieces, scan_rows
 from aiperf.metrics.context import MetricOptions
@@ -27,7 +27,7 @@ def bundled(per_chunk: int, chunks: int) -> Row:
 
 
 @pytest.mark.parametrize("per_chunk", [1, 3, 7])
-def test_tokens_per_chunk(per_chunk: int):
+def test_tokens_per_chunk(per_chunk: int) -> None:
     found = results(bundled(per_chunk, 11))
     osl = per_chunk * 11
     assert found["output_sequence_length"].stats.avg == osl
@@ -40,13 +40,13 @@ def test_tokens_per_chunk(per_chunk: int):
     assert found["effective_decode_throughput"].stats.max == pytest.approx(100 * per_chunk)
 
 
-def test_per_chunk_usage_divides_by_the_tokens_after_the_first_chunk():
+def test_per_chunk_usage_divides_by_the_tokens_after_the_first_chunk() -> None:
     found = results(bundled(7, 11), per_chunk_tokens=True)
     assert found["inter_token_latency"].stats.avg == pytest.approx(10 / 7)
     assert found["output_token_throughput_per_user"].stats.avg == pytest.approx(700)
 
 
-def test_empty_chunks_bring_no_token():
+def test_empty_chunks_bring_no_token() -> None:
     """0 tokens in a chunk (an incomplete character held back): counts and rates stay right."""
     row = Row(0, (Chunk(50, 4), Chunk(60, 0), Chunk(70, 8)), output=3, end=70)
     found = results(row)
@@ -55,20 +55,20 @@ def test_empty_chunks_bring_no_token():
     assert found["inter_chunk_latency"].stats.count == 2
 
 
-def test_a_chunk_of_two_events_in_one_read_has_no_infinite_rate():
+def test_a_chunk_of_two_events_in_one_read_has_no_infinite_rate() -> None:
     row = Row(0, (Chunk(50), Chunk(60), Chunk(60, 4, CONTENT | MERGED), Chunk(70)), output=4, end=70)
     found = results(row)
     assert found["effective_decode_throughput"].stats.max == pytest.approx(200)
     assert found["inter_chunk_latency"].stats.min == 0
 
 
-def test_a_bundled_first_chunk_is_warned_about():
+def test_a_bundled_first_chunk_is_warned_about() -> None:
     s = summarise(columns_of([bundled(7, 11)] * 3))
     notice = next(n for n in s.notices if n.kind == "bundled_first_chunk")
     assert "7.0 tokens" in notice.text
 
 
-def test_server_counts_replace_the_clients():
+def test_server_counts_replace_the_clients() -> None:
     row = stream(0, 30, 40, output=5, isl=10, usage=(14, 9, 3, None))
     found = results(row, count_source="server usage")
     assert found["output_sequence_length"].stats.avg == 9
@@ -78,7 +78,7 @@ def test_server_counts_replace_the_clients():
     assert "usage_completion_tokens_diff_pct" not in found
 
 
-def test_without_client_counts_usage_is_taken_and_said():
+def test_without_client_counts_usage_is_taken_and_said() -> None:
     row = stream(0, 30, 40, usage=(14, 9, None, None))
     row = Row(**{f: getattr(row, f) for f in row.__dataclass_fields__} | {"output": None})
     s = summarise(columns_of([row]))
@@ -87,22 +87,30 @@ def test_without_client_counts_usage_is_taken_and_said():
     assert any(n.kind == "token_source" for n in s.notices)
 
 
-def test_without_any_count_tokens_are_absent_not_zero():
+def test_without_any_count_tokens_are_absent_not_zero() -> None:
     row = stream(0, 30, 40)
     row = Row(**{f: getattr(row, f) for f in row.__dataclass_fields__} | {"output": None, "isl": None})
     found = results(row)
-    tokens = {"output_sequence_length", "total_osl", "output_token_throughput", "effective_decode_throughput", "tokens_in_flight"}
+    tokens = {
+        "output_sequence_length",
+        "total_osl",
+        "output_token_throughput",
+        "effective_decode_throughput",
+        "tokens_in_flight",
+    }
     assert not tokens & set(found)
     assert found["effective_decode_concurrency"].stats.max == 1
 
 
-def test_rare_usage_counts_are_read_from_the_object():
+def test_rare_usage_counts_are_read_from_the_object() -> None:
     usage = {
         "prompt_tokens": 10, "prompt_tokens_details": {"cache_write_tokens": 4, "audio_tokens": 2, "cache_miss_tokens": 6},
         "completion_tokens_details": {"accepted_prediction_tokens": 3, "rejected_prediction_tokens": 1, "audio_tokens": 5},
         "tool_use_prompt_tokens": 8,
     }  # fmt: skip
-    found = results(stream(0, 30, 40, usage=(10, 2, None, None), usage_json=json.dumps(usage)), stream(0, 30, usage_json="{}"))
+    found = results(
+        stream(0, 30, 40, usage=(10, 2, None, None), usage_json=json.dumps(usage)), stream(0, 30, usage_json="{}")
+    )
     expected = {
         "prompt_cache_write_tokens": 4, "prompt_cache_miss_tokens": 6, "prompt_audio_tokens": 2, "completion_audio_tokens": 5,
         "prompt_tool_tokens": 8, "accepted_prediction_tokens": 3, "rejected_prediction_tokens": 1,
@@ -112,7 +120,7 @@ def test_rare_usage_counts_are_read_from_the_object():
         assert found[f"total_usage_{name}"].stats.avg == value
 
 
-def test_gaps_beyond_the_limit_come_from_a_histogram_within_a_tenth_of_a_percent():
+def test_gaps_beyond_the_limit_come_from_a_histogram_within_a_tenth_of_a_percent() -> None:
     rng = np.random.default_rng(1)
     rows = [stream(0, *np.cumsum(rng.lognormal(1, 1.5, 200)).tolist()) for _ in range(50)]
     columns = columns_of(rows)
@@ -134,7 +142,7 @@ def test_gaps_beyond_the_limit_come_from_a_histogram_within_a_tenth_of_a_percent
         assert b.percentiles[p] == pytest.approx(tripled[int(p / 100 * (len(tripled) - 1))], rel=5.5e-4)
 
 
-def test_the_same_gaps_whatever_the_batches():
+def test_the_same_gaps_whatever_the_batches() -> None:
     """Merging batches commutes: one batch, many batches, or a selection of rows from more."""
     rows = [stream(i, *(30 + i + k * (1 + i % 3) for k in range(1 + i % 5))) for i in range(40)]
     keep = np.arange(40) % 3 != 1
@@ -148,7 +156,7 @@ def test_the_same_gaps_whatever_the_batches():
         np.testing.assert_array_equal(few.rows.longest_gap, whole.rows.longest_gap[keep])
 
 
-def test_stalls_name_the_longest_and_the_share():
+def test_stalls_name_the_longest_and_the_share() -> None:
     rows = [stream(0, 10, 20, 30), stream(0, 10, 1500, 1510), stream(0, 10, 20, 21), stream(0, 10)]
     s = summarise(columns_of(rows), SummaryOptions(stall_ns=1_000_000_000))
     assert s.stalls is not None
