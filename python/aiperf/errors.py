@@ -90,7 +90,14 @@ class DatasetError(AIPerfError):
 
 
 class EndpointError(AIPerfError):
+    """Every problem found, of all URLs; one if it is made from a message."""
+
     exit_code = ExitCode.USAGE
+
+    def __init__(self, problems: Sequence[Problem] | str, hint: str | None = None) -> None:
+        found = (Problem(problems, hint=hint),) if isinstance(problems, str) else tuple(problems)
+        super().__init__("\n".join(p.message for p in found), found[0].hint if len(found) == 1 else hint)
+        self.problems = found
 
 
 class EngineError(AIPerfError):

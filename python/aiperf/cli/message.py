@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Iterable, Sequence
 
 from aiperf.cli.style import bold, red
-from aiperf.errors import AIPerfError, ConfigError, ExitCode, Problem
+from aiperf.errors import AIPerfError, ConfigError, EndpointError, ExitCode, Problem
 
 __all__ = ["print_notes", "render_problems", "report_error"]
 
@@ -28,7 +28,7 @@ def render_problems(problems: Sequence[Problem]) -> list[str]:
 
 def report_error(error: Exception) -> int:
     """Print it and give the exit code. What is none of ours is a bug: with the last frame, all of it if AIPERF_TRACEBACK is set."""
-    if isinstance(error, ConfigError):
+    if isinstance(error, ConfigError | EndpointError):
         lines = render_problems(error.problems)
     elif isinstance(error, AIPerfError):
         lines = _lines(error.message, error.hint)
