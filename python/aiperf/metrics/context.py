@@ -77,6 +77,7 @@ class MetricContext:
         self.columns = columns
         self.options = options
         self.chunks = chunks
+        self.usage_details: dict[str, Floats] | None = None  # filled by metrics.usage, once
         self._values: dict[str, Floats] = {}
 
     @property

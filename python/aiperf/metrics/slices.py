@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from aiperf.errors import ErrorKind
+from aiperf.errors import ConfigError, ErrorKind, Problem
 from aiperf.metrics import METRICS, Bools, Floats, Ints, Metric
 from aiperf.metrics.chunks import ContentPiece
 from aiperf.metrics.context import MetricContext
@@ -30,12 +31,12 @@ from aiperf.metrics.usage import usage_discrepant
 
 __all__ = ["Slice", "WindowScan", "Windows", "build_windows", "slice_edges", "slice_windows"]
 
-MAX_SLICES: Final = 100_000
+MAX_SLICES: Final = 20_000
 _EXACT_GAPS: Final = 4_000_000
-_GAP_SHIFT: Final = 15
-"""Float32 bits dropped: 8 bits of mantissa stay, percentiles of gaps within 0.2 % when there are too many to keep."""
-_GAP_BINS: Final = (int(np.float32(2**40).view(np.int32)) >> _GAP_SHIFT) + 1
-"""Bins up to 2⁴⁰ ns (18 minutes); longer gaps are counted in the last one."""
+_GAP_SHIFT: Final = 16
+_GAP_FLOOR: Final = int(np.float32(1).view(np.int32)) >> _GAP_SHIFT
+_GAP_BINS: Final = (int(np.float32(2**40).view(np.int32)) >> _GAP_SHIFT) - _GAP_FLOOR + 2
+"""Bins by a float32's exponent and 7 bits of mantissa (percentiles within 0.4 %) from 1 ns to 2⁴⁰ ns; bin 0 is 0 ns."""
 _STARTED_TAGS: Final = ("time_to_first_token", "inter_token_latency", "request_latency")
 
 
@@ -87,11 +88,14 @@ class Windows:
 
 
 def slice_edges(r: MetricContext, width_ns: int) -> Windows | None:
-    """Windows of `width_ns` from the first start to the last end; None if nothing was sent."""
+    """Windows of `width_ns` from the first start to the last end; None if nothing was sent. ConfigError if they are too many."""
     begin, end = bounds(r)
     if not end > begin:
         return None
-    num = min(-(-int(end - begin) // width_ns), MAX_SLICES)
+    num = -(-int(end - begin) // width_ns)
+    if num > MAX_SLICES:
+        problem = f"{num:,} slices of {width_ns / 1e9:g} s are more than {MAX_SLICES:,}"
+        raise ConfigError([Problem(problem, "--slice-duration", "use longer slices")])
     edges = int(begin) + width_ns * np.arange(num + 1, dtype=np.int64)
     clipped = bool(edges[-1] > end)
     edges[-1] = min(edges[-1], int(end))
@@ -112,7 +116,7 @@ class WindowScan:
     tokens: Floats = field(init=False)
     _index: list[Ints] = field(default_factory=list)
     _gaps: list[Floats] = field(default_factory=list)
-    _bins: Ints | None = None
+    _bins: NDArray[np.int32] | None = None
 
     def __post_init__(self) -> None:
         self.tokens = np.zeros(self.windows.num)
@@ -153,8 +157,9 @@ class WindowScan:
             self._gaps.append(gaps.astype(np.float64))
             return
         bits = np.clip(gaps, 0, 2**40).astype(np.float32).view(np.int32) >> _GAP_SHIFT
+        bits = np.maximum(bits - (_GAP_FLOOR - 1), 0)
         if self._bins is None:
-            self._bins = np.zeros((self.windows.num, _GAP_BINS), dtype=np.int64)
+            self._bins = np.zeros((self.windows.num, _GAP_BINS), dtype=np.int32)
         found = np.bincount(index * _GAP_BINS + bits, minlength=(last - first + 1) * _GAP_BINS)
         self._bins[first : last + 1] += found.reshape(-1, _GAP_BINS)
 
@@ -168,13 +173,14 @@ class WindowScan:
             return [compute_stats(part) for part in _grouped(index, gaps, num)]
         if self._bins is None:
             return [None] * num
-        values = (np.arange(_GAP_BINS + 1, dtype=np.int32) << _GAP_SHIFT).view(np.float32).astype(np.float64)
+        bits = np.arange(_GAP_FLOOR - 1, _GAP_FLOOR + _GAP_BINS, dtype=np.int32) << _GAP_SHIFT
+        values = bits.view(np.float32).astype(np.float64)
         middles = (values[:-1] + values[1:]) / 2 / divisor
         middles[0] = 0.0
         return [_binned_stats(row, middles) for row in self._bins]
 
 
-def _binned_stats(counts: Ints, middles: Floats) -> Stats | None:
+def _binned_stats(counts: NDArray[np.int32], middles: Floats) -> Stats | None:
     total = int(counts.sum())
     if not total:
         return None
@@ -186,7 +192,7 @@ def _binned_stats(counts: Ints, middles: Floats) -> Stats | None:
     found = middles[np.searchsorted(np.cumsum(counts), ranks, side="right")]
     percentiles: dict[float, float | None] = dict(zip(STANDARD_PERCENTILES, map(float, found), strict=True))
     return Stats(
-        mean, float(middles[used[0]]), float(middles[used[-1]]), std, mean * total, total, percentiles, 2.0**-9
+        mean, float(middles[used[0]]), float(middles[used[-1]]), std, mean * total, total, percentiles, 2.0**-8
     )
 
 

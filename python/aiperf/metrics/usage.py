@@ -23,6 +23,7 @@ _DETAILS: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
     "accepted": (("completion_tokens_details", "accepted_prediction_tokens"),),
     "rejected": (("completion_tokens_details", "rejected_prediction_tokens"),),
 }
+_DETAIL_WORDS: Final = tuple({path[-1] for paths in _DETAILS.values() for path in paths})
 
 
 def _dig(usage: object, path: tuple[str, ...]) -> float:
@@ -33,20 +34,33 @@ def _dig(usage: object, path: tuple[str, ...]) -> float:
 
 def usage_detail(r: MetricContext, name: str) -> Floats:
     """(rows,) one of the rarer counts, read from the usage object as sent; all NaN beyond `DETAIL_ROWS` rows."""
+    if r.usage_details is None:
+        r.usage_details = _read_details(r)
+    return r.usage_details.get(name, r.absent())
+
+
+def _read_details(r: MetricContext) -> dict[str, Floats]:
+    """Every rarer count that occurs, by name; the objects are read and parsed once."""
     if r.num_rows > DETAIL_ROWS or np.isnan(r.column("usage_prompt")).all():
-        return r.absent()
-    word = _DETAILS[name][0][-1]
-    values = r.absent()
+        return {}
+    found: dict[str, Floats] = {}
     # Text has no columns to vectorise over; equal objects are parsed once, and most runs have none of these counts.
-    seen: dict[str, float] = {}
+    seen: dict[str, dict[str, float]] = {}
     for row, text in enumerate(r.columns.strings("usage_json")):
-        if text is None or (word not in text and _DETAILS[name][-1][-1] not in text):
+        if text is None or not any(word in text for word in _DETAIL_WORDS):
             continue
         if text not in seen:
-            found = [_dig(json.loads(text), path) for path in _DETAILS[name]]
-            seen[text] = next((v for v in found if not np.isnan(v)), float("nan"))
-        values[row] = seen[text]
-    return r.ok_only(values)
+            seen[text] = _parse_details(text)
+        for name, value in seen[text].items():
+            found.setdefault(name, r.absent())[row] = value
+    return {name: r.ok_only(values) for name, values in found.items()}
+
+
+def _parse_details(text: str) -> dict[str, float]:
+    usage = json.loads(text)
+    values = {name: [_dig(usage, path) for path in paths] for name, paths in _DETAILS.items()}
+    firsts = {name: next((v for v in options if not np.isnan(v)), float("nan")) for name, options in values.items()}
+    return {name: value for name, value in firsts.items() if not np.isnan(value)}
 
 
 def _usage(name: str, header: str, doc: str, order: int, *, larger_is_better: bool = False) -> None:

@@ -12,6 +12,7 @@ from aiperf.metrics.cancellation import Cancellation
 from aiperf.metrics.goodput import Servers, TierResult
 from aiperf.metrics.slices import Slice
 from aiperf.metrics.stalls import Stalls
+from aiperf.metrics.stats import TAIL_PERCENTILES, needed_count, percentile_name
 from aiperf.metrics.summary import Summary
 from aiperf.metrics.trend import TrendLine
 from aiperf.reports._cells import number, percent, short
@@ -22,6 +23,7 @@ __all__ = [
 ]  # fmt: skip
 
 _BAR = 30
+_TAIL_TAGS = ("time_to_first_token", "inter_token_latency", "inter_chunk_latency", "request_latency")
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -225,6 +227,22 @@ def gate_lines(summary: Summary) -> list[RenderableType]:
         mark, style = ("✓", "green") if g.passed else ("✗", "red")
         out.append(Text(f"{mark} {g.text}: {g.actual}{near}{why}", style=style))
     return out
+
+
+def tail_table(summary: Summary) -> Table:
+    """p99.9 and p99.99 where the count supports them, else how many values it takes."""
+    table = _table("Tail", "Metric", *(percentile_name(p) for p in TAIL_PERCENTILES), "max", "values")
+    for tag in _TAIL_TAGS:
+        result = summary.metrics.get(tag)
+        if result is None or result.stats.count is None:
+            continue
+        cells = [
+            number(v) if (v := result.stats.percentiles.get(p)) is not None else f"– (needs {needed_count(p):,})"
+            for p in TAIL_PERCENTILES
+        ]
+        label = f"{result.metric.header} ({result.unit})"
+        table.add_row(label, *cells, number(result.stats.max), f"{result.stats.count:,}")
+    return table
 
 
 def interval_table(summary: Summary) -> Table:

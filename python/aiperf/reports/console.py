@@ -25,6 +25,7 @@ from aiperf.reports._tables import (
     slice_table,
     stall_lines,
     steady_line,
+    tail_table,
     trend_lines,
 )
 
@@ -50,7 +51,7 @@ class ConsoleOptions:
     """`percentiles`: the percentile columns, in the order given; None for p99, p90, p50. `mark`: one of them, in colour and with ★.
 
     `tables`: further tables above the main one. `files`: (what, path as the user gave it) to list at the end.
-    `show_gaps`: the distribution of gaps between chunks (always where a stall was found). `show_intervals`: how sure.
+    `show_gaps`: the distribution of gaps between chunks (always where a stall was found). `show_intervals`: how sure. `show_tail`: p99.9 and p99.99.
     """
 
     title: str = "LLM Metrics"
@@ -61,6 +62,7 @@ class ConsoleOptions:
     command: str | None = None
     show_gaps: bool = False
     show_intervals: bool = False
+    show_tail: bool = False
 
 
 def columns_of(options: ConsoleOptions) -> tuple[float, ...]:
@@ -156,6 +158,8 @@ def build_screen(summary: Summary, options: ConsoleOptions = ConsoleOptions()) -
         out += stall_lines(s.stalls)
     if s.cancellation is not None:
         out += cancellation_lines(s.cancellation)
+    if o.show_tail:
+        out.append(tail_table(s))
     if o.show_intervals and s.intervals:
         out.append(interval_table(s))
     out += gate_lines(s)

@@ -9,7 +9,14 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 
 from aiperf.metrics.measure import Result
-from aiperf.metrics.stats import STANDARD_PERCENTILES, TAIL_PERCENTILES, WEIGHTED_PERCENTILES, Stats, percentile_name
+from aiperf.metrics.stats import (
+    STANDARD_PERCENTILES,
+    TAIL_PERCENTILES,
+    WEIGHTED_PERCENTILES,
+    Stats,
+    needed_count,
+    percentile_name,
+)
 from aiperf.metrics.summary import Summary
 
 __all__ = ["SCHEMA_VERSION", "JsonOptions", "render_json", "stats_json", "to_json_value"]
@@ -137,6 +144,7 @@ def analysis_json(s: Summary, percentiles: Sequence[float] = ()) -> dict[str, ob
         "conservation": [asdict(c) for c in s.checks],
         "assertions": [asdict(g) for g in s.gates],
         "warnings": [{**asdict(n), "data": dict(n.data)} for n in s.notices],
+        "tail_percentiles": _tail_json(s),
         "time_weighted_resolution_ms": s.sweep_resolution_ms or None,
     }  # fmt: skip
     return {key: value for key, value in out.items() if value is not None and value != []}
@@ -172,3 +180,17 @@ def _cancellation_json(s: Summary) -> dict[str, object] | None:
     c = s.cancellation
     delay = None if c.delay_ms is None else {"avg": c.delay_ms.avg, "min": c.delay_ms.min, "max": c.delay_ms.max}
     return {**asdict(c), "delay_ms": delay}
+
+
+def _tail_json(s: Summary) -> dict[str, object]:
+    """p99.9 and p99.99 of the latencies, null where the count does not support them, and the count that would."""
+    out: dict[str, object] = {}
+    for tag, result in s.metrics.items():
+        if (
+            result.metric.kind in ("request", "chunks")
+            and result.metric.unit.name == "ns"
+            and result.metric.table == "main"
+        ):
+            values = {percentile_name(p): result.stats.percentiles.get(p) for p in TAIL_PERCENTILES}
+            out[tag] = values
+    return {"needed_count": {percentile_name(p): needed_count(p) for p in TAIL_PERCENTILES}, "metrics": out}

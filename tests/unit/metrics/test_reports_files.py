@@ -285,7 +285,7 @@ def test_the_console(golden: Golden) -> None:
 def test_the_console_with_every_table(golden: Golden) -> None:
     s = summary(target_rate=1000.0, target_share=0.95, conditions=(Condition("error_rate", "<", 1.0, None, "%"),))
     options = ConsoleOptions(
-        tables=("effective", "active", "usage", "http"), mark=75.0, show_gaps=True, show_intervals=True,
+        tables=("effective", "active", "usage", "http"), mark=75.0, show_gaps=True, show_tail=True, show_intervals=True,
         percentiles=(25.0, 50.0, 90.0),
     )  # fmt: skip
     golden("reports/console-all.txt", render_console(s, options, width=140))
