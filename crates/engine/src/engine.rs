@@ -37,6 +37,8 @@ pub struct Outcome {
     pub interrupted: bool,
     /// CPU time per worker, of the controller, and of the whole process, ns.
     pub worker_cpu_ns: Vec<u64>,
+    /// Per worker: ready, but another thread had the core, ns.
+    pub worker_wait_ns: Vec<u64>,
     pub controller_cpu_ns: i64,
     pub process_cpu_ns: i64,
     pub connections: u64,
@@ -262,6 +264,7 @@ fn conduct(mut controller: Controller, threads: Vec<JoinHandle<()>>, journal: Jo
         out.journal_error.get_or_insert(error.to_string());
     }
     out.worker_cpu_ns = shared.counters.iter().map(|c| c.cpu_ns.load(Relaxed)).collect();
+    out.worker_wait_ns = shared.counters.iter().map(|c| c.wait_ns.load(Relaxed)).collect();
     out.connections = shared.counters.iter().map(|c| c.connections.load(Relaxed)).sum();
     out.reconnects = shared.counters.iter().map(|c| c.reconnects.load(Relaxed)).sum();
     out.clock_steps = shared.clock_steps.load(Relaxed);

@@ -19,6 +19,8 @@ pub(crate) struct Counters {
     pub(crate) connections: AtomicU64,
     pub(crate) reconnects: AtomicU64,
     pub(crate) cpu_ns: AtomicU64,
+    /// Time the worker was ready but had no core, ns.
+    pub(crate) wait_ns: AtomicU64,
     pub(crate) latencies: Mutex<Latencies>,
 }
 
@@ -43,6 +45,7 @@ impl Counters {
             connections: AtomicU64::new(0),
             reconnects: AtomicU64::new(0),
             cpu_ns: AtomicU64::new(0),
+            wait_ns: AtomicU64::new(0),
             latencies: Mutex::new(Latencies { ttft: histogram(), request: histogram() }),
         }
     }

@@ -369,6 +369,7 @@ impl Worker {
         }
         let counters = &self.shared.counters[usize::from(self.id)];
         counters.cpu_ns.store(clock::thread_cpu_ns() as u64, Relaxed);
+        counters.wait_ns.store(clock::thread_wait_ns(), Relaxed);
     }
 
     fn on_deadline(&mut self, slot: usize, now: i64) {

@@ -1,0 +1,96 @@
+"""From what the engine said of a run to what metrics and the certificate take."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aiperf.config.model import Config
+from aiperf.metrics.conservation import EngineFacts
+from aiperf.metrics.context import MetricOptions, TokenSource
+from aiperf.metrics.goodput import build_tiers
+from aiperf.metrics.summary import Gauge, Phase, ServerCounters, SummaryOptions
+
+__all__ = ["engine_facts", "marked_percentile", "metric_options", "phases_of", "summary_options"]
+
+
+def phases_of(data: Mapping[str, Any]) -> tuple[Phase, ...]:
+    """`data`: `run.json`, or the journal's header."""
+    return tuple(Phase(p["name"], p["kind"]) for p in data.get("phases", ())) or (Phase(),)
+
+
+def metric_options(config: Config, count_source: TokenSource, *, schedule: bool, streaming: bool) -> MetricOptions:
+    tiers = build_tiers(config.slo.goodput)
+    return MetricOptions(
+        streaming=streaming,
+        count_source=count_source,
+        per_chunk_tokens=config.endpoint.per_chunk_usage,
+        is_schedule=schedule,
+        slos=tiers[0].slos if tiers else (),
+    )
+
+
+def engine_facts(outcome: Mapping[str, Any], config: Config) -> EngineFacts | None:
+    """None if the engine did not get to say anything (the run was killed)."""
+    phases: Sequence[Mapping[str, Any]] = outcome.get("phases", ())
+    measured = [p for p in phases if p["kind"] == "profiling"]
+    if not measured:
+        return None
+    wall = max(1, outcome["end_ns"] - min(p["start_ns"] for p in phases))
+    cpu = [*outcome["worker_cpu_ns"], 0]
+    waits = [*outcome.get("worker_wait_ns", ()), 0]
+    bounded = config.load.benchmark_duration is None
+    open_loop = config.load.request_rate if not config.input.fixed_schedule else None
+    calibrated = outcome.get("calibrated")
+    return EngineFacts(
+        planned=sum(p["planned"] for p in measured) if bounded else None,
+        sent=sum(p["sent"] for p in measured),
+        unsent=sum(p["unsent"] for p in measured),
+        requested_rate=open_loop,
+        concurrency=config.load.concurrency,
+        is_closed=config.load.request_rate is None
+        and config.load.request_rate_series is None
+        and config.load.user_centric_rate is None
+        and not config.input.fixed_schedule,
+        busiest_worker=max(cpu) / wall,
+        cpu_wait=max(waits) / wall,
+        calibrated=tuple(calibrated) if calibrated else None,
+        clock_step=outcome.get("clock_steps", 0) > 0,
+        all_requests=sum(p["sent"] for p in phases),
+    )
+
+
+def marked_percentile(mark: str | None) -> float | None:
+    """75.0 for `p75`; None for other columns (`avg`, `max`), which are always there."""
+    found = re.fullmatch(r"p(\d+(?:\.\d+)?)", mark or "")
+    return float(found[1]) if found else None
+
+
+def summary_options(
+    config: Config,
+    metrics: MetricOptions,
+    phases: tuple[Phase, ...],
+    facts: EngineFacts | None,
+    server: ServerCounters | None = None,
+    gauges: tuple[Gauge, ...] = (),
+) -> SummaryOptions:
+    o, s = config.output, config.slo
+    mark = marked_percentile(o.mark)
+    marked = () if mark is None else (mark,)
+    defaults = {} if s.stall_threshold is None else {"stall_ns": round(s.stall_threshold * 1e6)}
+    return SummaryOptions(
+        metrics=metrics,
+        phases=phases,
+        percentiles=tuple(sorted({*o.percentiles, *marked})),
+        tiers=tuple(build_tiers(s.goodput)),
+        target_rate=s.target_rate,
+        slice_ns=None if o.slice_duration is None else round(o.slice_duration * 1e9),
+        exclude_slices=s.exclude_slices,
+        steady_state=s.steady_state,
+        conditions=s.asserts,
+        facts=facts,
+        server=server,
+        gauges=gauges,
+        **defaults,
+    )

@@ -1,0 +1,134 @@
+"""Before the clock starts: server, tokenizer, workload, settings. Everything that can be wrong is found here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aiperf.config.limits import raise_file_limit
+from aiperf.config.model import Config
+from aiperf.endpoints import Endpoint, load_endpoint
+from aiperf.errors import Note
+from aiperf.observer import Observer
+from aiperf.workload import Workload, build_workload, seed_of
+from aiperf.workload.settings import AS_FAST_AS_POSSIBLE, is_schedule
+from aiperf.workload.tokenizer import ServerAddress, Tokenizer, TokenizerOptions, load_tokenizer
+from aiperf.workload.vocabulary import text_source
+
+if TYPE_CHECKING:
+    from aiperf.telemetry.probe import ProbeResult
+
+__all__ = ["Prepared", "pick_tokenizer", "prepare", "server_address"]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything a run needs, checked. `probe` None: not probed."""
+
+    config: Config
+    endpoint: Endpoint
+    tokenizer: Tokenizer
+    workload: Workload
+    probe: ProbeResult | None
+    notes: tuple[Note, ...] = field(default=())
+
+
+def server_address(config: Config) -> ServerAddress:
+    """The first URL, with the user's headers and key, for `/tokenize`."""
+    e = config.endpoint
+    headers = [*e.headers]
+    key = e.api_key.get_secret_value() if e.api_key is not None else None
+    if key and not any(name.lower() == "authorization" for name, _ in headers):
+        headers.append(("Authorization", f"Bearer {key}"))
+    return ServerAddress(
+        url=e.urls[0],
+        model=e.model_names[0] if e.model_names else "",
+        headers=tuple(headers),
+        insecure=e.insecure,
+        ca_file=e.ca_file,
+        client_cert_file=e.client_cert,
+        client_key_file=e.client_key,
+    )
+
+
+def pick_tokenizer(config: Config) -> tuple[Tokenizer, list[Note]]:
+    """The tokenizer the configuration asks for, or the best there is (compat.md, "Ours, in short")."""
+    t = config.tokenizer
+    options = TokenizerOptions(
+        name=t.name,
+        model=config.endpoint.model_names[0] if config.endpoint.model_names else "",
+        revision=t.revision,
+        trust_remote_code=t.trust_remote_code,
+    )
+    return load_tokenizer(options, server_address(config))
+
+
+def prepare(config: Config, observer: Observer, *, ask_server: bool = True) -> Prepared:
+    """ConfigError, EndpointError or DatasetError before any load is sent. `ask_server` False: for --dry-run."""
+    raise_file_limit()
+    probe = None
+    notes: list[Note] = []
+    if ask_server:
+        probe = _ask(config, observer)
+        if probe is not None:
+            notes += probe.notes
+    observer.stage("tokenizer")
+    tokenizer, found = pick_tokenizer(config)
+    notes += found
+    source, found_here = text_source(tokenizer, _corpus_style(config))
+    notes += found_here
+    observer.stage("workload")
+    endpoint = load_endpoint(config.endpoint.endpoint_type)
+    ignore_eos = probe.supports_ignore_eos if probe is not None else None
+    workload = build_workload(config, tokenizer, source, seed_of(config), ignore_eos=ignore_eos)
+    notes += workload.notes
+    notes += _timing_notes(config, workload)
+    for note in notes:
+        observer.note(note.text)
+    return Prepared(config, endpoint, tokenizer, workload, probe, tuple(notes))
+
+
+def _ask(config: Config, observer: Observer) -> ProbeResult | None:
+    from aiperf.telemetry.probe import probe, wait_for_model
+
+    if config.endpoint.wait_for_model_timeout:
+        observer.stage("waiting for the model")
+        wait_for_model(config)
+    if not config.endpoint.probe:
+        return None
+    observer.stage("asking the server")
+    return probe(config)
+
+
+def _corpus_style(config: Config) -> str:
+    return "words" if config.prompt.random_corpus_style == "words" else "prose"
+
+
+def _timing_notes(config: Config, workload: Workload) -> Sequence[Note]:
+    if not workload.is_timestamped or is_schedule(config, workload):
+        return ()
+    load = config.load
+    if load.concurrency is None and load.request_rate is None and load.request_rate_series is None:
+        how = f"as fast as the server takes it, {AS_FAST_AS_POSSIBLE} in flight"
+    elif load.request_rate is not None:
+        how = f"at {load.request_rate:g} requests/s"
+    else:
+        how = f"with {load.concurrency} in flight"
+    text = (
+        f"the timestamps of the trace are not used: each line is sent once, {how} (--fixed-schedule replays its timing)"
+    )
+    return (Note("timestamps_ignored", text),)
+
+
+def first_body(prepared: Prepared) -> str:
+    """The first request's body as it will be sent."""
+    from aiperf.workload.inputs import render_body
+
+    return render_body(prepared.workload.plan, 0, prepared.workload.source).decode("utf-8", "replace")
+
+
+def plan_run_dir(config: Config) -> Path:
+    """Where the run wants to be; `config.resolve` has filled it in."""
+    return config.output.artifact_dir or Path("artifacts") / "run"

@@ -1,0 +1,157 @@
+"""`profile`: the recipe."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from aiperf.config.export import config_dict_for_run
+from aiperf.config.model import Config
+from aiperf.errors import Note
+from aiperf.observer import Observer, Silent
+from aiperf.run.directory import Files, machine, open_run_dir, write_run_json
+from aiperf.run.drive import drive
+from aiperf.run.facts import engine_facts, metric_options, summary_options
+from aiperf.run.finish import Ending, Run, finish, is_streaming, token_source
+from aiperf.run.log import open_log
+from aiperf.run.prepare import Prepared, first_body, plan_run_dir, prepare
+from aiperf.workload.settings import build_settings, is_schedule
+
+__all__ = ["preview", "profile"]
+
+
+def preview(config: Config) -> str:
+    """The body of the first request, without asking the server or sending anything."""
+    return first_body(prepare(config, Silent(), ask_server=False))
+
+
+def profile(config: Config, *, observer: Observer | None = None) -> Run:
+    """One run: from the configuration to its directory. AIPerfError before the first request if anything is wrong."""
+    watcher = observer or Silent()
+    prepared = prepare(config, watcher)
+    workload = prepared.workload
+    run_dir, taken = open_run_dir(plan_run_dir(config))
+    notes = prepared.notes
+    if taken is not None:
+        watcher.note(taken.text)
+        notes = (*notes, taken)
+    files = Files(run_dir, config.output.profile_export_prefix)
+    settings = build_settings(config, workload, prepared.endpoint, run_dir)
+    benchmark_id = secrets.token_hex(6)
+    facts = _facts(prepared, benchmark_id)
+    facts["phases"] = [{"name": p.name, "kind": p.kind} for p in settings.phases]
+    write_run_json(run_dir, {**facts, "status": "running"})
+    with open_log(files.log, config) as log:
+        log.info("command: %s", " ".join(config.command) or "(from Python)")
+        for note in notes:
+            log.warning("%s: %s", note.kind, note.text)
+        _write_inputs(prepared, files)
+        outcome = drive(settings, workload, watcher, watch=None)
+        log.info("outcome: %s", outcome)
+        run = finish(_ending(prepared, files, facts, outcome, notes), watcher)
+        facts |= {
+            "status": "complete",
+            "outcome": outcome,
+            "exit_code": int(run.exit_code),
+            "notes": _notes(run.notes, run),
+            "certificate": _certificate(run),
+        }
+        write_run_json(run_dir, facts)
+    return run
+
+
+def _facts(prepared: Prepared, benchmark_id: str) -> dict[str, Any]:
+    """`run.json` as far as it is known before the first request."""
+    from aiperf import __version__
+
+    config, workload = prepared.config, prepared.workload
+    ids = workload.plan.session_ids
+    is_plain = all(name == f"session_{i:06d}" for i, name in enumerate(ids))
+    return {
+        "aiperf_version": __version__,
+        "benchmark_id": benchmark_id,
+        "command": list(config.command),
+        "config": config_dict_for_run(config),
+        "seed": workload.seed,
+        "workload": dict(workload.fingerprint),
+        "models": list(workload.plan.models),
+        "tokenizer": {"name": prepared.tokenizer.name, "provenance": prepared.tokenizer.provenance},
+        "is_schedule": is_schedule(config, workload),
+        "num_sessions": len(ids),
+        "session_ids": None if is_plain else ids,
+        "server": None
+        if prepared.probe is None
+        else {"family": prepared.probe.family, "models": list(prepared.probe.models)},
+        "machine": machine(),
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "notes": _notes(prepared.notes),
+    }
+
+
+def _notes(notes: tuple[Note, ...], run: Run | None = None) -> list[dict[str, object]]:
+    out: list[dict[str, object]] = [{"kind": n.kind, "text": n.text, "data": dict(n.data)} for n in notes]
+    if run is not None:
+        out += [{"kind": n.kind, "text": n.text, "data": dict(n.data)} for n in run.summary.notices]
+    return out
+
+
+def _certificate(run: Run) -> dict[str, object] | None:
+    c = run.summary.certificate
+    if c is None:
+        return None
+    parts = [
+        {"name": p.name, "value": p.value, "unit": p.unit, "verdict": p.verdict, "reason": p.reason} for p in c.parts
+    ]
+    return {"verdict": c.verdict, "reasons": list(c.reasons), "parts": parts}
+
+
+def _write_inputs(prepared: Prepared, files: Files) -> None:
+    from aiperf.workload.inputs import inputs_json
+
+    with files.inputs.open("wb") as file:
+        for piece in inputs_json(prepared.workload.plan, prepared.workload.source):
+            file.write(piece)
+
+
+def _ending(
+    prepared: Prepared,
+    files: Files,
+    facts: Mapping[str, Any],
+    outcome: Mapping[str, Any],
+    notes: tuple[Note, ...],
+) -> Ending:
+    from aiperf.run.facts import phases_of
+
+    config, endpoint = prepared.config, prepared.endpoint
+    source = token_source(config, endpoint, prepared.tokenizer)
+    metrics = metric_options(
+        config, source, schedule=bool(facts["is_schedule"]), streaming=is_streaming(config, endpoint)
+    )
+    phases = phases_of(facts)
+    return Ending(
+        config=config,
+        endpoint=endpoint,
+        files=files,
+        options=summary_options(config, metrics, phases, engine_facts(outcome, config)),
+        phases=phases,
+        session_ids=prepared.workload.plan.session_ids,
+        tokenizer=None if source == "server usage" else prepared.tokenizer,
+        count_source=source,
+        benchmark_id=str(facts["benchmark_id"]),
+        run_info=run_info(facts),
+        outcome=outcome,
+        notes=notes,
+    )
+
+
+def run_info(facts: Mapping[str, Any]) -> dict[str, object]:
+    """AIPerf's `run_info` (compat.md §4)."""
+    return {
+        "benchmark_id": facts["benchmark_id"],
+        "random_seed": facts["seed"],
+        "trial": 0,
+        "cli_command": " ".join(facts["command"]),
+    }
+

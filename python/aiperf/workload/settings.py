@@ -1,0 +1,252 @@
+"""The engine's settings for a run, from the configuration and the workload: phases, load, connections, pointers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from aiperf.config.engine import (
+    CancelSettings,
+    ClosedLoad,
+    EngineSettings,
+    Load,
+    PhaseSettings,
+    Ramp,
+    RateLoad,
+    ScheduleLoad,
+    SeriesLoad,
+    TlsSettings,
+    UsersLoad,
+)
+from aiperf.config.model import Config
+from aiperf.config.values import parse_rate_series
+from aiperf.endpoints import Endpoint
+from aiperf.workload import Workload
+
+__all__ = ["AS_FAST_AS_POSSIBLE", "build_settings", "is_schedule", "resolve_workers"]
+
+AS_FAST_AS_POSSIBLE = 512
+"""Sessions in flight when a trace is replayed without its timing and without a load of its own."""
+
+_INTERRUPT_GRACE_S = 30.0
+_RATE_RAMP_STEP_S = 0.1
+"""AIPerf starts a rate ramp at target × 0.1 s / duration."""
+
+_REUSE: dict[str, Literal["pooled", "never", "sticky"]] = {
+    "pooled": "pooled",
+    "never": "never",
+    "sticky-user-sessions": "sticky",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What the measured phase and the warm-up have in common; absent values of the warm-up are those of the load."""
+
+    concurrency: int | None
+    prefill_concurrency: int | None
+    request_rate: float | None
+    arrival: Literal["constant", "poisson", "gamma"] | None
+    concurrency_ramp_s: float | None
+    prefill_ramp_s: float | None
+    rate_ramp_s: float | None
+
+
+def _ns(seconds: float) -> int:
+    return round(seconds * 1e9)
+
+
+def is_schedule(config: Config, workload: Workload) -> bool:
+    """Is the workload sent at its own times? Only with --fixed-schedule (compat.md: never by itself)."""
+    return bool(config.input.fixed_schedule) and workload.is_timestamped
+
+
+def resolve_workers(config: Config) -> int:
+    """Sending threads: one drives tens of thousands of requests per second, so more only where cores are idle anyway."""
+    if config.service.workers is not None:
+        return config.service.workers
+    if config.service.cpus:
+        return len(config.service.cpus)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    slots = config.load.concurrency or AS_FAST_AS_POSSIBLE
+    return max(1, min(cores // 4, slots // 64, 8))
+
+
+def build_settings(
+    config: Config,
+    workload: Workload,
+    endpoint: Endpoint,
+    run_dir: Path,
+    *,
+    urls: Sequence[str] | None = None,
+    think_tags: bool = False,
+) -> EngineSettings:
+    """`run_dir` must exist. `urls`: instead of the configuration's."""
+    e = config.endpoint
+    streaming = e.streaming and endpoint.features.streaming
+    measured = _measured(config, workload)
+    phases = [*_warmup(config, workload, measured), measured]
+    headers = [*e.headers]
+    key = e.api_key.get_secret_value() if e.api_key is not None else None
+    if key and not any(name.lower() == "authorization" for name, _ in headers):
+        headers.insert(0, ("Authorization", f"Bearer {key}"))
+    slots = max((p.concurrency or 0 for p in phases), default=0)
+    text = endpoint.features.tokens_out
+    return EngineSettings(
+        urls=tuple(urls if urls is not None else e.urls),
+        url_strategy=e.url_strategy,
+        paths=(e.custom_endpoint or endpoint.path,),
+        models=workload.plan.models,
+        headers=tuple(headers),
+        session_header=e.session_header,
+        framing=endpoint.features.framing if streaming else "plain",
+        pointers=endpoint.pointers,
+        plain_pointers=endpoint.plain_pointers,
+        tls=TlsSettings(
+            insecure=e.insecure,
+            ca_file=_text(e.ca_file),
+            client_cert_file=_text(e.client_cert),
+            client_key_file=_text(e.client_key),
+        ),
+        connection=_REUSE[e.connection_reuse_strategy],
+        preconnect=0 if e.connection_reuse_strategy == "never" else min(slots, 20_000),
+        timeout_ns=_ns(e.request_timeout_seconds),
+        connect_timeout_ns=_ns(min(e.connect_timeout_seconds, e.request_timeout_seconds)),
+        workers=resolve_workers(config),
+        cpus=config.service.cpus,
+        kernel_stamps=config.service.kernel_stamps,
+        keep_text=text and (not e.use_server_token_count or config.output.export_outputs_json or _keeps_raw(config)),
+        keep_events=_keeps_raw(config),
+        expect_text=text,
+        think_tags=think_tags,
+        seed=workload.seed,
+        phases=tuple(phases),
+        run_dir=str(run_dir),
+    )
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _keeps_raw(config: Config) -> bool:
+    return config.output.export_level == "raw"
+
+
+def _measured(config: Config, workload: Workload) -> PhaseSettings:
+    load = config.load
+    schedule = is_schedule(config, workload)
+    from_file = workload.kind != "synthetic"
+    shape = _Shape(
+        load.concurrency,
+        load.prefill_concurrency,
+        load.request_rate,
+        load.arrival_pattern,
+        load.concurrency_ramp_duration,
+        load.prefill_concurrency_ramp_duration,
+        load.request_rate_ramp_duration,
+    )
+    kind: Load
+    concurrency = load.concurrency
+    if schedule:
+        kind = ScheduleLoad(loop_ns=_loop_ns(workload) if config.input.loop else None)
+    else:
+        kind = _load(config, shape)
+        if isinstance(kind, ClosedLoad) and concurrency is None:
+            concurrency = AS_FAST_AS_POSSIBLE if from_file and workload.is_timestamped else 1
+    sessions = config.conversation.num_sessions
+    bounded = load.request_count is not None or load.benchmark_duration is not None or sessions is not None
+    once = schedule or (from_file and not config.input.loop and (workload.is_timestamped or not bounded))
+    grace = load.benchmark_grace_period
+    cancel = None
+    if load.request_cancellation_rate:
+        cancel = CancelSettings(
+            rate=load.request_cancellation_rate / 100,
+            delay_ns=_ns(load.request_cancellation_delay),
+            after_chunks=load.request_cancellation_after_chunks,
+        )
+    return PhaseSettings(
+        name="profiling",
+        kind="profiling",
+        load=kind,
+        concurrency=concurrency,
+        prefill_concurrency=load.prefill_concurrency,
+        concurrency_ramp=_ramp(config, shape.concurrency_ramp_s, 1.0) if concurrency else None,
+        prefill_ramp=_ramp(config, shape.prefill_ramp_s, 1.0) if load.prefill_concurrency else None,
+        sampling=workload.sampling if not schedule else "sequential",
+        requests=load.request_count,
+        sessions=sessions,
+        duration_ns=None if load.benchmark_duration is None else _ns(load.benchmark_duration),
+        repeat=not once,
+        grace_ns=None if grace is None else _ns(grace),
+        max_error_rate=load.failed_request_threshold,
+        cancel=cancel,
+    )
+
+
+def _warmup(config: Config, workload: Workload, measured: PhaseSettings) -> list[PhaseSettings]:
+    w, load = config.warmup, config.load
+    if w.request_count is None and w.duration is None and w.num_sessions is None:
+        return []
+    shape = _Shape(
+        w.concurrency if w.concurrency is not None else measured.concurrency,
+        w.prefill_concurrency if w.prefill_concurrency is not None else load.prefill_concurrency,
+        w.request_rate if w.request_rate is not None else load.request_rate,
+        w.arrival_pattern or load.arrival_pattern,
+        w.concurrency_ramp_duration,
+        w.prefill_concurrency_ramp_duration,
+        w.request_rate_ramp_duration,
+    )
+    kind = _load(config, shape, is_warmup=True)
+    concurrency = shape.concurrency
+    if isinstance(kind, ClosedLoad) and concurrency is None:
+        concurrency = 1
+    return [
+        PhaseSettings(
+            name="warmup",
+            kind="warmup",
+            load=kind,
+            concurrency=concurrency,
+            prefill_concurrency=shape.prefill_concurrency,
+            concurrency_ramp=_ramp(config, shape.concurrency_ramp_s, 1.0) if concurrency else None,
+            prefill_ramp=_ramp(config, shape.prefill_ramp_s, 1.0) if shape.prefill_concurrency else None,
+            sampling="sequential" if workload.sampling == "sequential" else workload.sampling,
+            requests=w.request_count,
+            sessions=w.num_sessions,
+            duration_ns=None if w.duration is None else _ns(w.duration),
+            grace_ns=None if w.grace_period is None else _ns(w.grace_period),
+        )
+    ]
+
+
+def _load(config: Config, shape: _Shape, *, is_warmup: bool = False) -> Load:
+    load = config.load
+    arrival: Literal["constant", "poisson", "gamma"] = shape.arrival or (
+        "gamma" if load.arrival_smoothness is not None else "poisson"
+    )
+    smoothness = load.arrival_smoothness if load.arrival_smoothness is not None else 1.0
+    if load.user_centric_rate is not None and load.num_users is not None:
+        return UsersLoad(users=load.num_users, rate=load.user_centric_rate)
+    if load.request_rate_series is not None and not is_warmup:
+        points = tuple((_ns(t), rate) for t, rate in parse_rate_series(load.request_rate_series))
+        return SeriesLoad(points=points, arrival=arrival, smoothness=smoothness)
+    if shape.request_rate is not None:
+        ramp = None
+        if shape.rate_ramp_s is not None:
+            ramp = _ramp(config, shape.rate_ramp_s, shape.request_rate * _RATE_RAMP_STEP_S / shape.rate_ramp_s)
+        return RateLoad(rate=shape.request_rate, arrival=arrival, smoothness=smoothness, ramp=ramp)
+    return ClosedLoad()
+
+
+def _ramp(config: Config, seconds: float | None, start: float) -> Ramp | None:
+    return None if seconds is None else Ramp(duration_ns=_ns(seconds), start=start, shape=config.load.ramp_shape)
+
+
+def _loop_ns(workload: Workload) -> int:
+    """The period of a repeated schedule: its span and one mean gap, so that the last and the first are not at once."""
+    at = workload.plan.columns["at_ns"]
+    last = int(at.max())
+    return max(1, last + last // max(1, workload.plan.num_sessions - 1))
