@@ -1,1 +1,40 @@
-"""ui."""
+"""What the user sees while a run goes on: a live line on a terminal, plain lines elsewhere. All of it on stderr; data goes to stdout."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from aiperf.config.model import Config
+from aiperf.observer import Observer
+
+__all__ = ["observe"]
+
+
+@contextmanager
+def observe(config: Config, stream: TextIO | None = None) -> Iterator[Observer]:
+    """The screen `--ui` asks for. `stream` None: stderr.
+
+    simple: live on a terminal, plain lines where there is none (or only a dumb one). none: notes alone.
+    """
+    out = sys.stderr if stream is None else stream
+    kind = config.service.ui_type
+    if kind == "none":
+        from aiperf.ui.plain import Quiet
+
+        yield Quiet(out)
+        return
+    if kind == "plain" or not out.isatty() or os.environ.get("TERM") == "dumb":
+        from aiperf.ui.plain import Plain
+
+        yield Plain(out, config.service.stats_interval)
+        return
+    from aiperf.ui.live import Live
+
+    with Live(out) as live:
+        if kind == "dashboard":
+            live.note("there is no dashboard yet: this is the simple screen")
+        yield live

@@ -1,0 +1,345 @@
+"""What one URL is asked, and what its answers mean."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import socket
+import ssl
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from aiperf.errors import Note, Problem
+from aiperf.telemetry import UNKNOWN, Family, families, family_of_metrics
+from aiperf.telemetry._http import Reply, Server
+
+__all__ = ["Finding", "check", "error_text", "explain", "listed_models", "models_path"]
+
+_WAIT = "`--wait-for-model-timeout 5m` waits until it is ready"
+_NOT_READY = frozenset({502, 503, 504})
+_MAX_LISTED = 8
+_SAMPLE = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{.*\})? +[-+\d.einfaEINFA]+(?: |$)", re.MULTILINE)
+"""A line of the exposition format: name, labels, value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Of one URL. `models`: as listed; empty if it lists none. Problems forbid the run, notes do not."""
+
+    url: str
+    family: Family = UNKNOWN
+    models: tuple[str, ...] = ()
+    metrics_url: str | None = None
+    tokenize_url: str | None = None
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[Note, ...] = ()
+
+
+class _Asker:
+    """Asks until the deadline. A question without an answer is None, but for the first, whose error says why."""
+
+    def __init__(self, server: Server, deadline: float) -> None:
+        self.server = server
+        self._deadline = deadline
+
+    def first(self, path: str) -> Reply:
+        return self._ask("GET", path, None, "application/json")
+
+    def get(self, path: str, accept: str = "application/json") -> Reply | None:
+        try:
+            return self._ask("GET", path, None, accept)
+        except (OSError, http.client.HTTPException):
+            return None
+
+    def post_nothing(self, path: str) -> Reply | None:
+        try:
+            return self._ask("POST", path, b"{}", "application/json")
+        except (OSError, http.client.HTTPException):
+            return None
+
+    def _ask(self, method: str, path: str, body: bytes | None, accept: str) -> Reply:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return self.server.ask(method, path, body, timeout_s=left, accept=accept)
+
+
+def check(server: Server, path: str, wanted: Sequence[str], deadline: float, *, has_key: bool) -> Finding:
+    """Everything about one URL, until `deadline` (time.monotonic). `path`: the endpoint's, `wanted`: the models."""
+    asker = _Asker(server, deadline)
+    problems: list[Problem] = []
+    notes: list[Note] = []
+    listing_path = models_path(server.prefix, path)
+    try:
+        listing = asker.first(listing_path)
+    except (OSError, http.client.HTTPException) as error:
+        return Finding(server.url, problems=(explain(error, server.url),))
+    refused = _refusal(server, listing_path, listing, has_key=has_key)
+    problems += _path_problems(asker, path, has_key=has_key, refused=refused, notes=notes)
+    if problems:
+        return Finding(server.url, problems=tuple(problems))
+    entries = _entries(listing) if listing.is_ok else []
+    models = tuple(name for name, _ in entries)
+    root = server.prefix.removesuffix("/v1")
+    metrics = _metrics_page(asker, root)
+    family = _family(asker, listing, entries, metrics, root)
+    wrong = [m for m in wanted if models and m not in models]
+    for model in wrong:
+        _judge_model(asker, family, listing_path, model, models, problems, notes)
+    return Finding(
+        server.url,
+        family,
+        models,
+        metrics[0] if metrics is not None else None,
+        _tokenize_url(asker, family, root),
+        tuple(problems),
+        tuple(notes),
+    )
+
+
+def models_path(prefix: str, path: str) -> str:
+    """Where models are listed: next to the endpoint, as `/openai/v1/models` to `/openai/v1/chat/completions`."""
+    head, sign, _ = path.partition("/v1/")
+    if sign and head:
+        return f"{prefix}{head}/v1/models"
+    return f"{prefix}/models" if prefix.endswith("/v1") else f"{prefix}/v1/models"
+
+
+def listed_models(reply: Reply) -> tuple[str, ...]:
+    return tuple(name for name, _ in _entries(reply))
+
+
+def _entries(reply: Reply) -> list[tuple[str, str]]:
+    """(name, owner) of `{"data": [{"id", "owned_by"}]}`; llama.cpp's aliases are names too."""
+    data = reply.json()
+    rows = data.get("data") if isinstance(data, dict) else data
+    out: list[tuple[str, str]] = []
+    for row in rows if isinstance(rows, list) else []:
+        if not isinstance(row, dict):
+            continue
+        owner = str(row.get("owned_by") or "").lower()
+        aliases = row.get("aliases")
+        names = (row.get("id"), *(aliases if isinstance(aliases, list) else ()))
+        out += [(name, owner) for name in names if isinstance(name, str) and name]
+    return list(dict.fromkeys(out))
+
+
+def explain(error: Exception, url: str) -> Problem:
+    """Why a URL cannot be reached, and what to do."""
+    wait = f"is it running? {_WAIT}; `aiperf sim` is a simulated server"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return Problem(
+            f"the certificate of `{url}` is not trusted: {error.verify_message}",
+            hint="`--ca-file FILE` names the authority that signed it; `--insecure` verifies nothing",
+        )
+    if isinstance(error, ssl.SSLError):
+        reason = (error.reason or str(error)).replace("_", " ").lower()
+        if "certificate required" in reason or "handshake failure" in reason:
+            return Problem(
+                f"`{url}` demands a client certificate ({reason})", hint="`--client-cert FILE --client-key FILE`"
+            )
+        return Problem(f"`{url}` cannot be spoken to over TLS: {reason}", hint="does it speak plain `http://`?")
+    if isinstance(error, socket.gaierror):
+        return Problem(f"the host of `{url}` is not known: {error.strerror}", hint="check the name in `--url`")
+    if isinstance(error, ConnectionRefusedError):
+        return Problem(f"nothing listens at `{url}`", hint=wait)
+    if isinstance(error, FileNotFoundError):
+        return Problem(f"there is no socket `{url}`", hint=wait)
+    if isinstance(error, TimeoutError):
+        return Problem(
+            f"`{url}` does not answer in time", hint=f"check host and port; {_WAIT}, `--no-probe` asks nothing"
+        )
+    if isinstance(error, http.client.HTTPException | ConnectionError):
+        what = type(error).__name__ if isinstance(error, http.client.HTTPException) else error.strerror or str(error)
+        scheme = "" if url.startswith(("https:", "unix:")) else "; does it want `https://`?"
+        return Problem(f"`{url}` does not speak HTTP: {what}", hint=f"check host and port{scheme}")
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
+    return Problem(f"`{url}` cannot be reached: {text}", hint="check `--url`")
+
+
+def _refusal(server: Server, path: str, reply: Reply, *, has_key: bool) -> Problem | None:
+    """401 and 403 are about the key."""
+    if reply.status not in {401, 403}:
+        return None
+    place = f"HTTP {reply.status} on `{path}`{_said(reply)}"
+    if has_key:
+        return Problem(f"`{server.url}` refuses the key: {place}", hint="check `--api-key`, AIPERF_API_KEY, `--header`")
+    return Problem(
+        f"`{server.url}` asks for a key: {place}",
+        hint="`--api-key KEY` or AIPERF_API_KEY; other ways by `--header NAME:VALUE`",
+    )
+
+
+def _said(reply: Reply) -> str:
+    """`: message` of an error body, cut; nothing if it has none."""
+    data = reply.json()
+    error = data.get("error", data) if isinstance(data, dict) else None
+    message = error.get("message", error.get("detail")) if isinstance(error, dict) else error
+    if not isinstance(message, str) or not message:
+        return ""
+    line = " ".join(message.split())
+    return f": {line[:160]}{'…' if len(line) > 160 else ''}"
+
+
+def _path_problems(
+    asker: _Asker, path: str, *, has_key: bool, refused: Problem | None, notes: list[Note]
+) -> list[Problem]:
+    """Whether the endpoint's path is there, by what it says to `GET`, then to `POST {}`."""
+    server = asker.server
+    full = f"{server.prefix}{path}"
+    reply = asker.get(full)
+    if reply is None:
+        if refused is not None:
+            return [refused]
+        notes.append(Note("path_unchecked", f"`{server.url}` did not say in time whether it has `{path}`"))
+        return []
+    # Status 404 is also what a server without routes for GET says; 200 with a page is a web site's answer to everything.
+    is_page = reply.status == 200 and "html" in reply.headers.get("content-type", "")
+    is_posted = False
+    if reply.status == 404 or is_page or (refused is not None and reply.status not in {401, 403}):
+        posted = asker.post_nothing(full)
+        is_posted, reply = posted is not None, posted or reply
+    if reply.status in {401, 403}:
+        return [_refusal(server, full, reply, has_key=has_key) or Problem(f"HTTP {reply.status}")]
+    if refused is not None:
+        if reply.status not in {400, 422}:
+            return [refused]
+        notes.append(Note("models_refused", f"{refused.message}; its models are not known"))
+    if 300 <= reply.status < 400:
+        target = reply.headers.get("location", "another place")
+        return [Problem(f"`{server.url}{path}` redirects to `{target}`", hint="give that address with `--url`")]
+    if reply.status in _NOT_READY:
+        return [Problem(f"`{server.url}` is not ready: HTTP {reply.status} on `{path}`{_said(reply)}", hint=_WAIT)]
+    is_wrong = reply.status == 405 and (is_posted or "POST" not in reply.headers.get("allow", "POST").upper())
+    if is_wrong or (reply.status == 404 and not _is_about_model(reply)):
+        return [_no_path(asker, path, reply)]
+    return []
+
+
+def _is_about_model(reply: Reply) -> bool:
+    """A 404 of the API itself, about a model: then the path is there."""
+    data = reply.json()
+    error = data.get("error", data) if isinstance(data, dict) else None
+    if not isinstance(error, dict):
+        return False
+    if error.get("code") == "model_not_found":
+        return True
+    message = str(error.get("message") or "").lower()
+    return "model" in message and any(w in message for w in ("not exist", "not found", "unknown", "no model"))
+
+
+def _no_path(asker: _Asker, path: str, reply: Reply) -> Problem:
+    server = asker.server
+    hint = "`--custom-endpoint PATH` sets another one"
+    if server.prefix.endswith("/v1") and path.startswith("/v1/"):
+        hint = f"the path comes after the URL: leave out its `/v1`, as `--url {server.url.rstrip('/').removesuffix('/v1')}`"
+    else:
+        for kind, other in (("chat", "/v1/chat/completions"), ("completions", "/v1/completions")):
+            answer = asker.get(f"{server.prefix}{other}") if other != path else None
+            if answer is not None and answer.status in {400, 405, 422}:
+                hint = f"it has `{other}`: `--endpoint-type {kind}`; or {hint}"
+    return Problem(f"`{server.url}` has no path `{path}` (HTTP {reply.status}{_said(reply)})", hint=hint)
+
+
+def _metrics_page(asker: _Asker, root: str) -> tuple[str, set[str]] | None:
+    """URL of the Prometheus page and the names on it; TensorRT-LLM's `/metrics` is JSON and the page elsewhere."""
+    server = asker.server
+    for path in dict.fromkeys((f"{root}/metrics", f"{root}/prometheus/metrics", "/metrics")):
+        reply = asker.get(path, "text/plain;version=0.0.4")
+        if reply is None or not reply.is_ok or "html" in reply.headers.get("content-type", ""):
+            continue
+        names = {m[1] for m in _SAMPLE.finditer(reply.text)}
+        if names:
+            return _url(server, path), names
+    return None
+
+
+def _url(server: Server, path: str) -> str:
+    """`http://host:port/path`; of a socket `unix:/socket:/path`."""
+    if server.url.startswith("unix:"):
+        return f"{server.url}:{path}"
+    scheme = "https" if server.url.startswith("https:") else "http"
+    return f"{scheme}://{server.host}{path}"
+
+
+def _family(
+    asker: _Asker, listing: Reply, entries: list[tuple[str, str]], metrics: tuple[str, set[str]] | None, root: str
+) -> Family:
+    owners = {owner for _, owner in entries}
+    software = listing.headers.get("server", "").lower()
+    known = families().values()
+    for family in known:
+        if owners & set(family.owners) or any(word in software for word in family.servers):
+            return family
+    if metrics is not None:
+        family = family_of_metrics(metrics[1])
+        if family is not UNKNOWN:
+            return family
+    for family in known:
+        if family.identity is not None:
+            reply = asker.get(f"{root}{family.identity[0]}")
+            data = reply.json() if reply is not None and reply.is_ok else None
+            if isinstance(data, dict) and family.identity[1] in data:
+                return family
+    return UNKNOWN
+
+
+def _judge_model(
+    asker: _Asker,
+    family: Family,
+    listing_path: str,
+    model: str,
+    models: tuple[str, ...],
+    problems: list[Problem],
+    notes: list[Note],
+) -> None:
+    """A name that is not listed: the server's own word on it (`GET /v1/models/NAME`) counts, then what its family is like."""
+    from urllib.parse import quote
+
+    url = asker.server.url
+    reply = asker.get(f"{listing_path}/{quote(model, safe='/')}")
+    if reply is not None and reply.is_ok and _names(reply, model):
+        return
+    listed = ", ".join(f"`{m}`" for m in models[:_MAX_LISTED]) + (
+        f" and {len(models) - _MAX_LISTED} more" if len(models) > _MAX_LISTED else ""
+    )
+    is_denied = reply is not None and reply.status == 404 and _is_about_model(reply)
+    if family.any_model and not is_denied:
+        text = f"`{url}` lists {listed}, not `{model}`; {family.title} answers under any name"
+        notes.append(Note("model_not_listed", text, {"url": url, "model": model, "models": list(models)}))
+        return
+    near = _nearest(model, models)
+    did = f"did you mean `{near}`? " if near is not None else ""
+    problems.append(Problem(f"`{url}` has no model `{model}`", hint=f"{did}it lists {listed}"))
+
+
+def _names(reply: Reply, model: str) -> bool:
+    data = reply.json()
+    return isinstance(data, dict) and data.get("id") == model
+
+
+def _nearest(model: str, models: Sequence[str]) -> str | None:
+    """By the whole name, then by its last part, without regard to case."""
+    whole = {m.lower(): m for m in models}
+    last = {m.lower().rsplit("/", 1)[-1]: m for m in models}
+    for known, word in ((whole, model.lower()), (last, model.lower().rsplit("/", 1)[-1])):
+        found = get_close_matches(word, list(known), n=1, cutoff=0.6)
+        if found:
+            return known[found[0]]
+    return None
+
+
+def _tokenize_url(asker: _Asker, family: Family, root: str) -> str | None:
+    path = f"{root}/tokenize"
+    if family.servers:  # a server without routes for other methods: GET says nothing
+        return _url(asker.server, path) if family.has_tokenize else None
+    reply = asker.get(path)
+    exists = reply is not None and reply.status in {400, 405, 422}
+    return _url(asker.server, path) if exists else None
+
+
+def error_text(reply: Reply) -> str:
+    """Status and message of a reply, for people."""
+    return f"HTTP {reply.status}{_said(reply)}"

@@ -1,0 +1,137 @@
+"""Waiting until the server is ready (`--wait-for-model-*`), and emptying its prefix cache (`--reset-kv-cache`)."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+from collections.abc import Callable, Mapping
+
+from aiperf.config.model import Config
+from aiperf.endpoints import BodyOptions, load_endpoint
+from aiperf.errors import EndpointError
+from aiperf.session import Message, Turn
+from aiperf.telemetry._http import Server, access_of
+from aiperf.telemetry.probe.checks import error_text, explain, listed_models, models_path
+
+__all__ = ["reset_kv_cache", "wait_for_model"]
+
+_TRY_S = 60.0
+"""Longest one try may take: a server that accepts and is then replaced must not hold the wait."""
+
+
+def wait_for_model(
+    config: Config,
+    progress: Callable[[str], object] | None = None,
+    *,
+    sleep: Callable[[float], object] = time.sleep,
+) -> None:
+    """Returns when each URL is ready for each model; nothing to do if the timeout is 0.
+
+    As AIPerf 0.13: `inference` posts a request for one token, and any status below 500 is an answer; `models` wants the name
+    in `/v1/models`, or an answer of the URL itself where there is no such list; `both` does one after the other. The timeout
+    holds for each URL and model. EndpointError when it is over. `progress` is told why a try failed.
+    """
+    e = config.endpoint
+    if e.wait_for_model_timeout <= 0:
+        return
+    for url in dict.fromkeys(e.urls):
+        server = Server(url, access_of(config))
+        try:
+            for model in dict.fromkeys(e.model_names):
+                _wait(config, server, model, progress, sleep)
+        finally:
+            server.close()
+
+
+def _wait(
+    config: Config,
+    server: Server,
+    model: str,
+    progress: Callable[[str], object] | None,
+    sleep: Callable[[float], object],
+) -> None:
+    e = config.endpoint
+    deadline = time.monotonic() + e.wait_for_model_timeout
+    steps = {"models": [_has_model], "inference": [_answers], "both": [_has_model, _answers]}[e.wait_for_model_mode]
+    for step in steps:
+        while True:
+            left = deadline - time.monotonic()
+            reason = step(config, server, model, min(max(left, 0.001), _TRY_S))
+            if reason is None:
+                break
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise EndpointError(
+                    f"`{server.url}` was not ready for `{model}` within {e.wait_for_model_timeout:g} s: {reason}",
+                    "raise `--wait-for-model-timeout`, or look at the server's log",
+                )
+            if progress is not None:
+                progress(f"waiting for `{model}` at `{server.url}`: {reason}")
+            sleep(min(e.wait_for_model_interval, left))
+
+
+def _endpoint_path(config: Config) -> str:
+    path = config.endpoint.custom_endpoint or load_endpoint(config.endpoint.endpoint_type).path
+    return path if path.startswith("/") else f"/{path}"
+
+
+def _has_model(config: Config, server: Server, model: str, timeout_s: float) -> str | None:
+    """None if the model is listed; else why not."""
+    path = models_path(server.prefix, _endpoint_path(config))
+    try:
+        reply = server.ask("GET", path, timeout_s=timeout_s)
+        if reply.status == 404:
+            reply = server.ask("GET", server.prefix or "/", timeout_s=timeout_s)
+            return None if reply.status < 500 else error_text(reply)
+    except (OSError, http.client.HTTPException) as error:
+        return explain(error, server.url).message
+    if not reply.is_ok:
+        return error_text(reply)
+    return None if model in listed_models(reply) else f"`{model}` is not listed yet"
+
+
+def _answers(config: Config, server: Server, model: str, timeout_s: float) -> str | None:
+    """None if a request for one token is answered; else why not."""
+    endpoint = load_endpoint(config.endpoint.endpoint_type)
+    turn = Turn(messages=(Message("user", ("Hello",)),), osl=1)
+    legacy = config.endpoint.use_legacy_max_tokens
+    body = endpoint.body(turn, (), BodyOptions(model, streaming=False, legacy_max_tokens=legacy))
+    body = {**body, "model": model, **config.endpoint.extra_inputs}
+    try:
+        reply = server.ask("POST", server.prefix + _endpoint_path(config), _rendered(body), timeout_s=timeout_s)
+    except (OSError, http.client.HTTPException) as error:
+        return explain(error, server.url).message
+    return None if reply.status < 500 else error_text(reply)
+
+
+def _rendered(body: Mapping[str, object]) -> bytes:
+    """JSON of an endpoint's body, whose strings may be tuples of literal parts."""
+
+    def plain(value: object) -> object:
+        if isinstance(value, tuple) and all(isinstance(v, str) for v in value):
+            return "".join(value)
+        if isinstance(value, Mapping):
+            return {k: plain(v) for k, v in value.items()}
+        return [plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+    return json.dumps(plain(body), ensure_ascii=False).encode()
+
+
+def reset_kv_cache(config: Config) -> None:
+    """Posts to `--reset-kv-cache-path` of each URL. EndpointError if one does not do it."""
+    e = config.endpoint
+    path = e.reset_kv_cache_path if e.reset_kv_cache_path.startswith("/") else f"/{e.reset_kv_cache_path}"
+    for url in dict.fromkeys(e.urls):
+        server = Server(url, access_of(config))
+        hint = "`--reset-kv-cache-path` sets another path; vLLM has it only with VLLM_SERVER_DEV_MODE=1"
+        try:
+            reply = server.ask(
+                "POST", server.prefix.removesuffix("/v1") + path, b"", timeout_s=e.reset_kv_cache_timeout_seconds
+            )
+        except (OSError, http.client.HTTPException) as error:
+            raise EndpointError(f"the cache of `{url}` was not emptied: {explain(error, url).message}", hint) from error
+        finally:
+            server.close()
+        if not reply.is_ok:
+            raise EndpointError(f"the cache of `{url}` was not emptied: `{path}` says {error_text(reply)}", hint)

@@ -1,0 +1,77 @@
+"""Lines for logs and pipes: one every few seconds, one at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TextIO
+
+from aiperf.ui.pace import Pacing, clock_text, words
+
+__all__ = ["Plain", "Quiet"]
+
+
+class Quiet:
+    """Notes alone."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def stage(self, text: str) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        self._print(f"note: {text}")
+
+    def begin(self) -> None:
+        pass
+
+    def progress(self, snapshot: Mapping[str, object]) -> None:
+        pass
+
+    def end(self, snapshot: Mapping[str, object]) -> None:
+        pass
+
+    def _print(self, line: str) -> None:
+        print(line, file=self._stream, flush=True)
+
+
+class Plain(Quiet):
+    """`interval_s`: time between two lines, by the run's own clock; a new phase has its line at once."""
+
+    def __init__(self, stream: TextIO, interval_s: float) -> None:
+        super().__init__(stream)
+        self._interval_ns = int(interval_s * 1e9)
+        self._pacing = Pacing()
+        self._next_ns = 0
+        self._phase: object = None
+
+    def stage(self, text: str) -> None:
+        self._print(f"{text} …")
+
+    def begin(self) -> None:
+        self._pacing = Pacing()
+        self._next_ns, self._phase = self._interval_ns, None
+
+    def progress(self, snapshot: Mapping[str, object]) -> None:
+        line = self._line(snapshot)
+        now = snapshot.get("now_ns")
+        now_ns = now if isinstance(now, int) else 0
+        is_new_phase = self._phase is not None and snapshot.get("phase_index") != self._phase
+        self._phase = snapshot.get("phase_index")
+        if now_ns < self._next_ns and not is_new_phase:
+            return
+        self._next_ns = now_ns + self._interval_ns
+        self._print(line)
+
+    def end(self, snapshot: Mapping[str, object]) -> None:
+        sent, ok, failed, cancelled = (snapshot.get(k, 0) for k in ("sent", "ok", "failed", "cancelled"))
+        self._print(f"load ended: {sent:,} sent, {ok:,} ok, {failed:,} failed, {cancelled:,} cancelled")
+
+    def _line(self, snapshot: Mapping[str, object]) -> str:
+        pace = self._pacing.read(snapshot)
+        parts = words(pace)
+        if pace.is_stopping:
+            parts.append("stopping")
+        elif pace.left_s is not None:
+            parts.append(f"{clock_text(pace.left_s)} left")
+        return f"[{clock_text(pace.elapsed_s)}] {pace.phase}: " + " · ".join(parts)
