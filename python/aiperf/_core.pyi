@@ -17,11 +17,14 @@ from typing_extensions import CapsuleType
 
 __all__ = [
     "ChunkBatches",
+    "Engine",
     "Piece",
+    "Plan",
     "RecordPieces",
     "Records",
     "RecordsWriter",
     "SimServer",
+    "Vocabulary",
     "builtin_count",
     "builtin_decode",
     "builtin_encode",
@@ -51,6 +54,61 @@ _Chunks: TypeAlias = tuple[
     NDArray[np.uint8],
 ]
 """offsets (rows + 1,) from 0, then chunk_ns, chunk_lag_ns, chunk_bytes, chunk_text_bytes, chunk_kind (chunks,)."""
+
+@final
+class Plan:
+    """What to send, as the columns of `docs/dev/2026-11-24-border.md` (checked once, here); an engine takes it over.
+
+    `literals`: bytes of literal segments. `session_ids` are not sent and not kept. ValueError: a column is missing or of another
+    dtype. EngineError: the columns contradict each other.
+    """
+
+    def __new__(
+        cls,
+        columns: Mapping[str, NDArray[Any]],
+        literals: Sequence[bytes],
+        session_ids: Sequence[str] | None = None,
+    ) -> Self: ...
+    @property
+    def num_turns(self) -> int: ...
+    @property
+    def num_sessions(self) -> int: ...
+
+@final
+class Vocabulary:
+    """The source of synthetic text; the text of a seed and a number of tokens is the same on every machine.
+
+    `words`: JSON-escaped UTF-8 without leading space. `counts[i]`: tokens of `" " + words[i]`. `stream`: the prose as word numbers.
+    `heads`: numbers of words that are one token with and without leading space. EngineError: a number out of range.
+    """
+
+    def __new__(
+        cls, words: Sequence[bytes], counts: NDArray[np.uint8], stream: NDArray[np.uint32], heads: NDArray[np.uint32]
+    ) -> Self: ...
+    def text(self, seed: int, tokens: int, leading_space: bool = False) -> bytes:
+        """The bytes the engine sends for such a segment, JSON-escaped."""
+    @staticmethod
+    def epoch_seed(seed: int, epoch: int) -> int:
+        """The seed of a segment of kind 2 when the plan is repeated for the `epoch`-th time; 0 is the first time."""
+    def speed(self, tokens: int, seconds: float) -> float:
+        """Bytes per second at which texts of `tokens` tokens are made, measured for about `seconds`."""
+
+@final
+class Engine:
+    """A run under way: the load begins with the construction. `settings`: `aiperf.config.engine.EngineSettings` as JSON.
+
+    ValueError: the plan was used before. EngineError: the settings, plan or URLs cannot be used; OSError: a file cannot.
+    """
+
+    def __new__(cls, settings: str, plan: Plan, vocabulary: Vocabulary | None = None) -> Self: ...
+    def wait(self, timeout_s: float) -> bool:
+        """True when the run has ended and its records are in the journal; False after the timeout."""
+    def stop(self, level: int) -> None:
+        """1: send nothing more, let what is in flight finish within the grace period. 2: cancel what is in flight."""
+    def snapshot(self) -> str:
+        """Counters and histograms so far, as a JSON object."""
+    def outcome(self) -> str | None:
+        """What happened, as a JSON object; None while the run goes on."""
 
 @final
 class Records:
