@@ -1,0 +1,85 @@
+"""`aiperf compare A B [C…]`: runs of this tool or of others, with significance, and as a gate for CI."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+__all__ = ["command"]
+
+
+def command(
+    *runs: Annotated[
+        Path, Parameter(help="Folders of runs, or result files of other tools; the first is the baseline")
+    ],
+    baseline: Annotated[Path | None, Parameter(help="Compare all of them with this one instead")] = None,
+    fail_on: Annotated[
+        list[str] | None,
+        Parameter(
+            help="Exit with 3 if a figure is worse by more: `time_to_first_token:p99 +5%`; repeatable", negative=""
+        ),
+    ] = None,
+    min_effect: Annotated[str, Parameter(help="Smallest change that counts as a difference")] = "2%",
+    confidence_level: Annotated[float, Parameter(help="Of the intervals, 0 to 1")] = 0.95,
+    seed: Annotated[int, Parameter(help="Seed of the bootstrap")] = 0,
+    json: Annotated[bool, Parameter(help="Print JSON instead of tables", negative="")] = False,
+    markdown: Annotated[Path | None, Parameter(help="Also write a summary for a pull request")] = None,
+) -> int:
+    """Same workload? Which figures differ, by how much, and is it more than chance?"""
+    from aiperf.compare import check_fail_on, compare_runs, load_runs, parse_fail_on
+    from aiperf.compare.difference import Options
+    from aiperf.compare.render import build_screen, render_json, render_markdown
+    from aiperf.config.values import parse_number
+    from aiperf.errors import ConfigError, ExitCode, Problem
+
+    paths = ([baseline] if baseline is not None else []) + list(runs)
+    problems: list[Problem] = []
+    if len(paths) < 2:
+        problems.append(Problem("needs two runs at least", None, "`aiperf compare artifacts/a artifacts/b`"))
+    gates = []
+    for text in fail_on or ():
+        try:
+            gates.append(parse_fail_on(text))
+        except ValueError as error:
+            problems.append(Problem(str(error), "--fail-on"))
+    effect = 0.0
+    try:
+        effect = parse_number(min_effect, unit="share")
+    except ValueError as error:
+        problems.append(Problem(str(error), "--min-effect"))
+    if not 0 < confidence_level < 1:
+        problems.append(Problem(f"`{confidence_level:g}` must lie between 0 and 1", "--confidence-level"))
+    if problems:
+        raise ConfigError(problems)
+    options = Options(effect, confidence_level, seed)
+    loaded = load_runs(paths)
+    found = compare_runs(loaded, options)
+    if gates:
+        others = [p.name for p in found.pairs if not p.is_comparable]
+        if others:
+            raise ConfigError(
+                [
+                    Problem(
+                        f"cannot judge {', '.join(f'`{n}`' for n in others)}: the workload is another one ({found.pairs[0].relation.reason})",
+                        "--fail-on",
+                    )
+                ]
+            )
+    verdicts = [v for run in loaded[1:] for v in check_fail_on(gates, loaded[0], run, options)]
+    if markdown is not None:
+        markdown.parent.mkdir(parents=True, exist_ok=True)
+        markdown.write_text(render_markdown(found, verdicts), encoding="utf-8")
+    if json:
+        print(render_json(found, verdicts), end="")
+    else:
+        from rich.console import Console
+
+        console = Console(file=sys.stdout, highlight=False)
+        if not console.is_terminal:
+            console = Console(file=sys.stdout, highlight=False, width=160, no_color=True)
+        for part in build_screen(found, verdicts):
+            console.print(part)
+    return int(ExitCode.THRESHOLD_MISSED if any(v.is_failed for v in verdicts) else ExitCode.OK)

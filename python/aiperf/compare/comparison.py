@@ -1,0 +1,127 @@
+"""Runs against a baseline: relation of the workloads, differences with their certainty, scaling over GPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from aiperf.compare.data import Card, Definition, RunData, build_card, figure
+from aiperf.compare.difference import Difference, Options, adjust, compare_figure, headline
+from aiperf.compare.workload import Relation, relate
+
+__all__ = ["Comparison", "Pair", "Scaling", "compare_groups", "compare_runs"]
+
+_SIDE_BY_SIDE = (
+    ("time_to_first_token", "avg"), ("time_to_first_token", "p99"), ("inter_token_latency", "avg"), ("request_latency", "avg"),
+    ("request_latency", "p99"), ("output_token_throughput_per_user", "avg"), ("request_throughput", "avg"),
+    ("output_token_throughput", "avg"), ("goodput", "avg"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """`efficiency` = (TPS of B / TPS of A) / (GPUs of B / GPUs of A); 1: twice the GPUs give twice the tokens."""
+
+    gpus_a: int
+    gpus_b: int
+    speedup: float
+    efficiency: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One run (or the repeats of it) against the baseline. `differences`: empty verdicts unless the workloads are comparable."""
+
+    name: str
+    relation: Relation
+    differences: tuple[Difference, ...]
+    scaling: Scaling | None
+    definitions: tuple[tuple[str, Definition], ...]
+
+    @property
+    def is_comparable(self) -> bool:
+        return self.relation.kind != "different"
+
+    @property
+    def regressions(self) -> tuple[Difference, ...]:
+        return tuple(d for d in self.differences if d.verdict == "worse")
+
+    @property
+    def improvements(self) -> tuple[Difference, ...]:
+        return tuple(d for d in self.differences if d.verdict == "better")
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """`cards`: one per run, the baseline first. `pairs`: the others against it. `notes`: what the reader has to know."""
+
+    baseline: str
+    cards: tuple[Card, ...]
+    pairs: tuple[Pair, ...]
+    options: Options
+    notes: tuple[str, ...] = ()
+    runs: tuple[RunData, ...] = field(default=(), repr=False)
+
+
+def _scaling(a: RunData, b: RunData) -> Scaling | None:
+    if a.num_gpus is None or b.num_gpus is None or a.num_gpus == b.num_gpus:
+        return None
+    left, right = figure(a, "output_token_throughput"), figure(b, "output_token_throughput")
+    if not left or right is None:
+        return None
+    return Scaling(a.num_gpus, b.num_gpus, right / left, right / left / (b.num_gpus / a.num_gpus))
+
+
+def _definitions(runs: Sequence[RunData]) -> tuple[tuple[str, Definition], ...]:
+    """(tool, definition) of what the tools define otherwise; empty if the same tool made all."""
+    if len({r.tool.split()[0] for r in runs}) < 2:
+        return ()
+    return tuple(dict.fromkeys((r.tool, d) for r in runs for d in r.differs))
+
+
+def compare_groups(
+    a: Sequence[RunData], b: Sequence[RunData], options: Options | None = None, *, paired: bool = False
+) -> Pair:
+    """Repeats of B against repeats of A (one each is fine). `paired`: interleaved blocks, n-th against n-th."""
+    o = options or Options()
+    relation = relate(a[0], b[0])
+    runs = (*a, *b)
+    figures = headline(runs)
+    if relation.kind == "different":
+        wanted = [(t, s) for t, s in _SIDE_BY_SIDE if all(figure(r, t, s) is not None for r in runs)]
+        plain = (compare_figure(a, b, tag, stat, o, paired=paired) for tag, stat in wanted)
+        found = tuple(Difference(d.tag, d.stat, d.unit, d.a, d.b, d.change, d.in_points) for d in plain)
+    else:
+        found = adjust([compare_figure(a, b, tag, stat, o, paired=paired) for tag, stat in figures], o)
+    return Pair(b[0].name, relation, found, _scaling(a[0], b[0]), _definitions(runs))
+
+
+def _notes(baseline: RunData, runs: Sequence[RunData], pairs: Sequence[Pair]) -> tuple[str, ...]:
+    out: list[str] = []
+    for run in runs:
+        if run.verdict in {"client-limited", "degraded"}:
+            because = f": {'; '.join(run.reasons)}" if run.reasons else ""
+            out.append(f"`{run.name}` ({run.tool}) was {run.verdict}{because}")
+        elif run.verdict is None and not run.is_ours:
+            out.append(f"`{run.name}`: its files do not say whether the client was the limit ({run.tool})")
+        if not run.has_requests:
+            out.append(f"`{run.name}` holds no single requests: its figures are shown, but cannot be tested")
+    if any(p.is_comparable for p in pairs):
+        out.append(
+            "intervals come from within each run; what changes from run to run is only seen with repeats (`--num-profile-runs 3`)"
+        )
+    out += [
+        f"`{run.name}` was given other objectives (`--goodput`) than `{baseline.name}`"
+        for run in runs[1:]
+        if run.slo_limits != baseline.slo_limits and run.slo_limits and baseline.slo_limits
+    ]
+    return tuple(dict.fromkeys(out))
+
+
+def compare_runs(runs: Sequence[RunData], options: Options | None = None) -> Comparison:
+    """The first run is the baseline. At least two."""
+    o = options or Options()
+    pairs = tuple(compare_groups([runs[0]], [other], o) for other in runs[1:])
+    return Comparison(
+        runs[0].name, tuple(build_card(r) for r in runs), pairs, o, _notes(runs[0], runs, pairs), tuple(runs)
+    )

@@ -1,0 +1,84 @@
+"""`--fail-on "time_to_first_token:p99 +5%"`: how much worse (or only how much higher or lower) a figure may become.
+
+A gate fails when the measured change is beyond the limit and is no chance (the interval leaves out 0). If the change is beyond
+the limit but may be chance, the gate is *unsure*: a warning, not a failure; more requests or repeats decide it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from aiperf.compare.data import RunData
+from aiperf.compare.difference import Options, compare_figure
+from aiperf.config.conditions import ALIASES
+
+__all__ = ["FailOn", "GateVerdict", "check_fail_on", "parse_fail_on"]
+
+_FAIL_ON: Final = re.compile(
+    r"^\s*([A-Za-z_][\w-]*)(?:\s*:\s*(avg|mean|min|max|median|p\d+(?:\.\d+)?))?\s*([+-])\s*(\d+(?:\.\d+)?)\s*(%|ms|s)?\s*$"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FailOn:
+    """`limit`: share for "%" (signed: −0.05 fails when the figure falls by more than 5 %), else the figure's shown unit."""
+
+    tag: str
+    stat: str
+    limit: float
+    is_relative: bool
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class GateVerdict:
+    """`state`: "passed", "failed", or "unsure"; "missing" if the figure does not exist, which counts as failed."""
+
+    gate: FailOn
+    run: str
+    state: Literal["passed", "failed", "unsure", "missing"]
+    text: str
+
+    @property
+    def is_failed(self) -> bool:
+        return self.state in {"failed", "missing"}
+
+
+def parse_fail_on(text: str) -> FailOn:
+    """ValueError says what is wrong."""
+    found = _FAIL_ON.match(text)
+    if found is None:
+        raise ValueError(f"`{text}` is not `metric[:stat] +N%`, as in `time_to_first_token:p99 +5%`")
+    key = found[1].replace("-", "_").lower()
+    stat = {"mean": "avg", "median": "p50", None: "avg"}.get(found[2], found[2]) or "avg"
+    value = float(found[4]) * (1000 if found[5] == "s" else 1) * (-1 if found[3] == "-" else 1)
+    relative = found[5] == "%"
+    return FailOn(ALIASES.get(key, key), stat, value / 100 if relative else value, relative, text.strip())
+
+
+def check_fail_on(
+    gates: Sequence[FailOn], baseline: RunData, run: RunData, options: Options
+) -> tuple[GateVerdict, ...]:
+    out: list[GateVerdict] = []
+    for gate in gates:
+        d = compare_figure([baseline], [run], gate.tag, gate.stat, options)
+        label = f"{gate.tag}:{gate.stat}"
+        if d.a is None or d.b is None or (gate.is_relative and d.change is None):
+            who = baseline.name if d.a is None else run.name
+            out.append(GateVerdict(gate, run.name, "missing", f"`{who}` has no {label}"))
+            continue
+        change = d.change if gate.is_relative else d.b - d.a
+        assert change is not None  # noqa: S101 - decided above; for the type checker
+        beyond = change > gate.limit if gate.limit >= 0 else change < gate.limit
+        sure = d.low is not None and d.high is not None and (d.low > 0 or d.high < 0)
+        amount = f"{100 * change:+.1f}%" if gate.is_relative else f"{change:+,.2f} {d.unit}"
+        interval = "" if d.low is None or d.high is None else f" [{100 * d.low:+.1f}%, {100 * d.high:+.1f}%]"
+        text = f"{label} {d.a:,.2f} → {d.b:,.2f} {d.unit}: {amount}{interval}, limit {gate.text.rpartition(label)[2] or gate.text}"
+        state: Literal["passed", "failed", "unsure"] = (
+            "passed" if not beyond else "failed" if sure or d.p_value is None else "unsure"
+        )
+        out.append(GateVerdict(gate, run.name, state, text))
+    return tuple(out)

@@ -1,0 +1,251 @@
+"""A comparison as a screen, as Markdown for a pull request, and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+
+from rich import box
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from aiperf.compare.comparison import Comparison, Pair
+from aiperf.compare.data import Card
+from aiperf.compare.difference import Difference
+from aiperf.compare.gate import GateVerdict
+from aiperf.metrics import load_all
+from aiperf.reports.json_export import to_json_value
+
+__all__ = ["build_screen", "render_json", "render_markdown"]
+
+_WORDS = {"better": "better", "worse": "REGRESSION", "same": "no significant difference", "unknown": "not tested"}
+_STYLES = {"better": "green", "worse": "bold red", "same": "dim", "unknown": "dim"}
+
+
+def _number(value: float | None, digits: int = 2) -> str:
+    return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def _label(d: Difference) -> str:
+    metric = load_all().get(d.tag)
+    header = metric.header if metric is not None else d.tag
+    stat = "" if d.stat == "avg" else f" {d.stat}"
+    return f"{header}{stat} ({d.unit})" if d.unit else f"{header}{stat}"
+
+
+def _change(value: float | None, *, in_points: bool) -> str:
+    return "–" if value is None else f"{100 * value:+.1f}{' pt' if in_points else '%'}"
+
+
+def _interval(d: Difference) -> str:
+    if d.low is None or d.high is None:
+        return ""
+    return f"[{100 * d.low:+.1f}, {100 * d.high:+.1f}]"
+
+
+def _p(d: Difference) -> str:
+    if d.p_adjusted is None:
+        return ""
+    return "<0.001" if d.p_adjusted < 0.001 else f"{d.p_adjusted:.3f}"
+
+
+def _lengths(card: Card, which: str) -> str:
+    found = card.isl if which == "isl" else card.osl
+    if found.mean is None:
+        return "–"
+    rest = "" if found.p50 is None or found.p95 is None else f" (p50 {found.p50:,.0f}, p95 {found.p95:,.0f})"
+    return f"{found.mean:,.1f}{rest}"
+
+
+_CARD: tuple[tuple[str, Callable[[Card], str]], ...] = (
+    ("Tool", lambda c: c.tool),
+    ("Model", lambda c: c.model or "–"),
+    ("Load", lambda c: c.load),
+    ("Requests", lambda c: f"{c.requests:,} ok, {c.failed:,} failed" + (f", {c.cancelled:,} cancelled" if c.cancelled else "")),
+    ("Success", lambda c: "–" if c.success is None else f"{100 * c.success:.2f}%"),
+    ("Duration", lambda c: "–" if c.duration_s is None else f"{c.duration_s:,.2f} s"),
+    ("Input tokens", lambda c: _lengths(c, "isl")),
+    ("Output tokens", lambda c: _lengths(c, "osl")),
+    ("Arrivals", lambda c: "–" if c.rate is None else f"{c.rate:,.2f}/s, gap CV {_number(c.gap_cv)}"),
+    ("Reuse", lambda c: "–" if c.reuse is None else f"{100 * c.reuse:.1f}% of the prompt tokens"),
+    ("GPUs", lambda c: "–" if c.num_gpus is None else str(c.num_gpus)),
+    ("Certificate", lambda c: c.verdict or "–"),
+)  # fmt: skip
+
+
+def _card_table(cards: Sequence[Card]) -> Table:
+    table = Table(title="AIPerf | Workloads", box=box.HEAVY_HEAD, title_style="bold", header_style="bold")
+    table.add_column("", style="cyan")
+    for card in cards:
+        table.add_column(card.name, overflow="fold")
+    for name, cell in _CARD:
+        cells = [cell(c) for c in cards]
+        if any(c != "–" for c in cells):
+            table.add_row(name, *cells)
+    return table
+
+
+def _pair_table(c: Comparison, pair: Pair) -> Table:
+    title = f"AIPerf | {pair.name} against {c.baseline}"
+    table = Table(title=title, box=box.HEAVY_HEAD, title_style="bold", header_style="bold")
+    table.add_column("Metric", style="cyan")
+    table.add_column(c.baseline, justify="right", no_wrap=True)
+    table.add_column(pair.name, justify="right", no_wrap=True)
+    table.add_column("Change", justify="right", no_wrap=True)
+    if pair.is_comparable:
+        table.add_column(f"{100 * c.options.level:g}% interval", justify="right", no_wrap=True)
+        table.add_column("p (Holm)", justify="right", no_wrap=True)
+        table.add_column("", no_wrap=True)
+    for d in pair.differences:
+        cells = [_label(d), _number(d.a), _number(d.b), _change(d.change, in_points=d.in_points)]
+        if pair.is_comparable:
+            cells += [_interval(d), _p(d), _WORDS[d.verdict]]
+        table.add_row(*cells, style=_STYLES[d.verdict] if pair.is_comparable else None)
+    return table
+
+
+def _relation_lines(pair: Pair) -> list[str]:
+    words = {"same": "Same workload", "alike": "Alike workloads", "different": "Different workloads"}
+    end = "" if pair.is_comparable else ": shown side by side, no claim is made"
+    lines = [f"{words[pair.relation.kind]}{end} ({pair.relation.reason})"]
+    lines += [
+        f"  {d.option}: {d.a} → {d.b}" + (" (makes it another workload)" if d.matters else "")
+        for d in pair.relation.differences
+    ]
+    return lines
+
+
+def _verdict_line(pair: Pair) -> str | None:
+    if not pair.is_comparable:
+        return None
+    if not pair.differences:
+        return "The runs have no headline figure in common"
+    if all(d.verdict == "unknown" for d in pair.differences):
+        return "Nothing could be tested: the files hold too few single requests"
+    worse, better = pair.regressions, pair.improvements
+    if not worse and not better:
+        return "No significant difference"
+
+    def listed(found: Sequence[Difference]) -> str:
+        return ", ".join(f"{_label(d)} {_change(d.change, in_points=d.in_points)}" for d in found)
+
+    parts = [f"worse: {listed(worse)}"] if worse else []
+    parts += [f"better: {listed(better)}"] if better else []
+    return f"Significantly {'; '.join(parts)}"
+
+
+def _scaling_line(pair: Pair) -> str | None:
+    s = pair.scaling
+    if s is None:
+        return None
+    return f"Scaling from {s.gpus_a} to {s.gpus_b} GPUs: {s.speedup:.2f}× the tokens per second, efficiency {100 * s.efficiency:.0f}%"
+
+
+def build_screen(c: Comparison, gates: Sequence[GateVerdict] = ()) -> list[RenderableType]:
+    """Top to bottom: workloads, a table per run against the baseline, definitions, notes, gates."""
+    out: list[RenderableType] = [_card_table(c.cards)]
+    for pair in c.pairs:
+        out += [_pair_table(c, pair), Text("\n".join(_relation_lines(pair)))]
+        line = _verdict_line(pair)
+        if line is not None:
+            out.append(Text(line, style="bold red" if pair.regressions else "bold"))
+        scaling = _scaling_line(pair)
+        if scaling is not None:
+            out.append(Text(scaling))
+    definitions = tuple(dict.fromkeys(d for p in c.pairs for d in p.definitions))
+    if definitions:
+        table = Table(title="Where definitions differ", box=box.SIMPLE_HEAD, title_style="bold", header_style="bold")
+        for name in ("Metric", "Tool", "Definition", "Effect"):
+            table.add_column(name, overflow="fold")
+        for tool, d in definitions:
+            table.add_row(d.tag, tool, d.text, d.effect or "–")
+        out.append(table)
+    out += [Text(f"note: {n}", style="yellow") for n in c.notes]
+    out += [
+        Text(_gate_line(g), style="bold red" if g.is_failed else "yellow" if g.state == "unsure" else "green")
+        for g in gates
+    ]
+    return out
+
+
+def _gate_line(g: GateVerdict) -> str:
+    mark = {"passed": "✓", "failed": "✗", "unsure": "?", "missing": "✗"}[g.state]
+    more = "; beyond the limit, but it may be chance: more requests or repeats decide it" if g.state == "unsure" else ""
+    return f"{mark} {g.run}: {g.text}{more}"
+
+
+def _md(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def render_markdown(c: Comparison, gates: Sequence[GateVerdict] = ()) -> str:
+    lines: list[str] = []
+    for pair in c.pairs:
+        lines += [f"### {_md(pair.name)} against {_md(c.baseline)}", ""]
+        line = _verdict_line(pair)
+        if line is not None:
+            lines += [f"**{_md(line)}**", ""]
+        lines += [_md(_relation_lines(pair)[0]), ""]
+        head = ["Metric", c.baseline, pair.name, "Change"]
+        head += ["Interval", "p (Holm)", "Verdict"] if pair.is_comparable else []
+        lines += [
+            "| " + " | ".join(map(_md, head)) + " |",
+            "|---|" + "---:|" * 3 + ("---:|---:|---|" if pair.is_comparable else ""),
+        ]
+        for d in pair.differences:
+            cells = [_label(d), _number(d.a), _number(d.b), _change(d.change, in_points=d.in_points)]
+            if pair.is_comparable:
+                words = f"**{_WORDS[d.verdict]}**" if d.is_significant else _WORDS[d.verdict]
+                cells += [_interval(d), _p(d), words]
+            lines.append("| " + " | ".join(map(_md, cells)) + " |")
+        scaling = _scaling_line(pair)
+        lines += ["", *([scaling, ""] if scaling is not None else [])]
+    lines += [
+        "#### Workloads",
+        "",
+        "| | " + " | ".join(_md(card.name) for card in c.cards) + " |",
+        "|---|" + "---|" * len(c.cards),
+    ]
+    for name, cell in _CARD:
+        cells = [cell(card) for card in c.cards]
+        if any(x != "–" for x in cells):
+            lines.append(f"| {name} | " + " | ".join(map(_md, cells)) + " |")
+    definitions = tuple(dict.fromkeys(d for p in c.pairs for d in p.definitions))
+    if definitions:
+        lines += [
+            "",
+            "#### Where definitions differ",
+            "",
+            "| Metric | Tool | Definition | Effect |",
+            "|---|---|---|---|",
+        ]
+        lines += [f"| {d.tag} | {_md(tool)} | {_md(d.text)} | {_md(d.effect or '–')} |" for tool, d in definitions]
+    if c.notes or gates:
+        lines += ["", *(f"* {_md(n)}" for n in c.notes), *(f"* {_md(_gate_line(g))}" for g in gates)]
+    return "\n".join(lines) + "\n"
+
+
+def render_json(c: Comparison, gates: Sequence[GateVerdict] = ()) -> str:
+    """Everything; changes as shares (0.05: 5 %), absent is null."""
+    content = {
+        "schema_version": 1,
+        "baseline": c.baseline,
+        "options": asdict(c.options),
+        "workloads": [asdict(card) for card in c.cards],
+        "comparisons": [
+            {
+                "run": p.name,
+                "workload": {"relation": p.relation.kind, "reason": p.relation.reason, "differences": [asdict(d) for d in p.relation.differences]},
+                "differences": [{**asdict(d), "significant": d.is_significant} for d in p.differences],
+                "regressions": [f"{d.tag}:{d.stat}" for d in p.regressions],
+                "scaling": None if p.scaling is None else asdict(p.scaling),
+                "definitions": [{"tool": tool, **asdict(d)} for tool, d in p.definitions],
+            }
+            for p in c.pairs
+        ],
+        "notes": c.notes,
+        "gates": [{"gate": g.gate.text, "run": g.run, "state": g.state, "text": g.text} for g in gates],
+    }  # fmt: skip
+    return json.dumps(to_json_value(content), indent=2, ensure_ascii=False) + "\n"
