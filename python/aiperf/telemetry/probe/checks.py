@@ -22,6 +22,10 @@ _NOT_READY = frozenset({502, 503, 504})
 _MAX_LISTED = 8
 _SAMPLE = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{.*\})? +[-+\d.einfaEINFA]+(?: |$)", re.MULTILINE)
 """A line of the exposition format: name, labels, value."""
+_MODEL_WORDS = re.compile(
+    r"\bmodel\b[^/]*\b(?:not exist|not found|not loaded|unknown)|\b(?:unknown|no|no such) model\b", re.IGNORECASE
+)
+"""What servers say of a name they do not know; a path with `model` in it is not meant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +140,10 @@ def explain(error: Exception, url: str) -> Problem:
         )
     if isinstance(error, ssl.SSLError):
         reason = (error.reason or str(error)).replace("_", " ").lower()
-        if "certificate required" in reason or "handshake failure" in reason:
+        if "alert" in reason and ("certificate" in reason or "handshake failure" in reason or "unknown ca" in reason):
             return Problem(
-                f"`{url}` demands a client certificate ({reason})", hint="`--client-cert FILE --client-key FILE`"
+                f"`{url}` demands a client certificate it trusts ({reason})",
+                hint="`--client-cert FILE --client-key FILE`",
             )
         return Problem(f"`{url}` cannot be spoken to over TLS: {reason}", hint="does it speak plain `http://`?")
     if isinstance(error, socket.gaierror):
@@ -226,8 +231,7 @@ def _is_about_model(reply: Reply) -> bool:
         return False
     if error.get("code") == "model_not_found":
         return True
-    message = str(error.get("message") or "").lower()
-    return "model" in message and any(w in message for w in ("not exist", "not found", "unknown", "no model"))
+    return _MODEL_WORDS.search(str(error.get("message") or "")) is not None
 
 
 def _no_path(asker: _Asker, path: str, reply: Reply) -> Problem:

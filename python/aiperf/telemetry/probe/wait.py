@@ -18,6 +18,8 @@ __all__ = ["reset_kv_cache", "wait_for_model"]
 
 _TRY_S = 60.0
 """Longest one try may take: a server that accepts and is then replaced must not hold the wait."""
+_LEAST_S = 1.0
+"""Time of the last try, at least: it should say what the server says, not that a millisecond was too short."""
 
 
 def wait_for_model(
@@ -57,7 +59,7 @@ def _wait(
     for step in steps:
         while True:
             left = deadline - time.monotonic()
-            reason = step(config, server, model, min(max(left, 0.001), _TRY_S))
+            reason = step(config, server, model, min(max(left, _LEAST_S), _TRY_S))
             if reason is None:
                 break
             left = deadline - time.monotonic()
