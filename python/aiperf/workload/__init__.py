@@ -17,7 +17,6 @@ from aiperf.config.model import Config
 from aiperf.endpoints import BodyOptions, Endpoint, load_endpoint
 from aiperf.errors import ConfigError, Note, Problem
 from aiperf.session import Message, Part, Session, Synthetic
-from aiperf.traces.replay import Replay
 from aiperf.workload.inputs import with_text
 from aiperf.workload.plan import UNKNOWN, PlanOptions, PlanTables, build_block_plan, build_plan
 from aiperf.workload.synthetic import CACHE_BUST_TOKENS, build_synthetic_plan, synthetic_options
@@ -26,6 +25,7 @@ from aiperf.workload.vocabulary import EncodedText, TextSource
 
 if TYPE_CHECKING:
     from aiperf._core import Vocabulary
+    from aiperf.traces.replay import Replay
 
 __all__ = ["Workload", "build_workload", "seed_of"]
 
