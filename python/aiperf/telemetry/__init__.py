@@ -47,7 +47,7 @@ class Family:
 
     name: str
     title: str
-    metrics: Mapping[str, Mapped | tuple[Mapped, ...]] = field(default_factory=dict)
+    metrics: Mapping[str, Mapped | tuple[Mapped, ...]] = field(default_factory=dict, repr=False)
     prefixes: tuple[str, ...] = ()
     owners: tuple[str, ...] = ()
     servers: tuple[str, ...] = ()
