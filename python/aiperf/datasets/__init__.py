@@ -63,7 +63,8 @@ class DatasetOptions(BaseModel):
         if not self._num_invalid[0]:
             return tuple(self._notes)
         count = self._num_invalid[0]
-        text = f"{count:,} lines left out that cannot be read ({'; '.join(self._invalid[:3])})"
+        lines = "1 line" if count == 1 else f"{count:,} lines"
+        text = f"{lines} left out that cannot be read ({'; '.join(self._invalid[:3])})"
         return (*self._notes, Note("invalid_lines", text, {"count": count, "lines": tuple(self._invalid)}))
 
 

@@ -95,6 +95,13 @@ class PlanTables:
 
         return Plan(dict(self.columns), self.literals, self.session_ids)
 
+    def reply_rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """CSR by turn: the rows whose live replies are in its body. `isl` does not count them: offsets (turns+1,), rows."""
+        at = np.flatnonzero(self.columns["seg_kind"] == SegmentKind.REPLY)
+        owner = np.searchsorted(self.columns["seg_offsets"], at, side="right") - 1
+        counts = np.bincount(owner, minlength=self.num_turns)
+        return np.concatenate([[0], np.cumsum(counts)]), self.columns["seg_a"][at].astype(np.int64)
+
     def digest(self) -> str:
         """Equal for equal plans: same bytes, same order, same times."""
         digest = hashlib.blake2b(digest_size=16)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -89,6 +90,8 @@ def test_conversation_has_history_with_live_replies():
     at = slice(int(plan.columns["seg_offsets"][3]), int(plan.columns["seg_offsets"][4]))
     replies = plan.columns["seg_a"][at][plan.columns["seg_kind"][at] == SegmentKind.REPLY]
     assert replies.tolist() == [1, 2], "rows of the plan, not turns"
+    offsets, rows = plan.reply_rows()
+    assert [rows[a:b].tolist() for a, b in pairwise(offsets)] == [[], [], [1], [1, 2]]
     assert plan.columns["session"].tolist() == [0, 1, 1, 1]
     assert plan.columns["delay_ns"].tolist() == [0, 0, 1, 2]
 
