@@ -16,6 +16,8 @@ __all__ = ["TRACE_IN_FLIGHT", "Values", "derive"]
 
 TRACE_IN_FLIGHT = 512
 """Requests in flight when a trace is sent as fast as possible and nothing else is asked for."""
+UNTIL_CAP_S = 600.0
+"""How long a run with --until and no bound of its own sends at most."""
 
 
 class Values:
@@ -105,7 +107,10 @@ def _load(v: Values, _: list[str]) -> None:
 
 
 def _stop(v: Values, _: list[str]) -> None:
-    if v.has("load.request_count", "load.benchmark_duration", "conversation.num_sessions") or v["load.until"]:
+    if v.has("load.request_count", "load.benchmark_duration", "conversation.num_sessions"):
+        return
+    if v["load.until"]:
+        v.default("load.benchmark_duration", UNTIL_CAP_S, "the most that --until takes")
         return
     if v["input.fixed_schedule"] or _is_trace(v):
         return  # each line once

@@ -32,41 +32,47 @@ def drive(
     settings: EngineSettings,
     workload: Workload,
     observer: Observer,
-    watch: Callable[[Mapping[str, Any]], bool] | None = None,
+    watch: Callable[[Mapping[str, Any]], int] | None = None,
 ) -> dict[str, Any]:
     """Run the engine to its end; its `Outcome` as a dict. EngineError if it cannot start.
 
-    `watch`: called with each snapshot; when it returns True, the run is stopped as if its last request had been sent.
+    `watch`: called with each snapshot; when it returns 1, the run is stopped as if its last request had been sent, with 2
+    what is in flight is cancelled as well. That is no interruption (`stopped_by_watch`). `seen`: the last snapshot.
     """
     from aiperf._core import Engine
 
     engine = Engine(settings.model_dump_json(), workload.plan.to_core(), workload.vocabulary)
     observer.begin()
-    with _interrupts(engine, observer):
+    with _interrupts(engine, observer) as signals:
         is_stopped = False
         while not engine.wait(POLL_S):
             snapshot = json.loads(engine.snapshot())
             observer.progress(snapshot)
-            if watch is not None and not is_stopped and watch(snapshot):
+            level = 0 if watch is None or is_stopped else watch(snapshot)
+            if level:
                 is_stopped = True
-                engine.stop(1)
-    observer.end(json.loads(engine.snapshot()))
+                engine.stop(level)
+    seen = json.loads(engine.snapshot())
+    observer.end(seen)
     outcome: dict[str, Any] = json.loads(engine.outcome() or "{}")
+    outcome["seen"] = seen
     outcome["stopped_by_watch"] = is_stopped
+    if is_stopped:
+        outcome["interrupted"] = bool(signals)
     return outcome
 
 
 @contextmanager
-def _interrupts(engine: Engine, observer: Observer) -> Iterator[None]:
-    """Signals are Python's only on the main thread; elsewhere whoever runs us stops us."""
+def _interrupts(engine: Engine, observer: Observer) -> Iterator[list[int]]:
+    """The signals that came. They are Python's only on the main thread; elsewhere whoever runs us stops us."""
+    signals: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield signals
         return
-    level = 0
 
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        nonlocal level
-        level += 1
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        signals.append(number)
+        level = len(signals)
         if level > 2:
             # The journal is at most a second behind; nothing here may hold us up any more.
             os._exit(ExitCode.INTERRUPTED)
@@ -78,7 +84,7 @@ def _interrupts(engine: Engine, observer: Observer) -> Iterator[None]:
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

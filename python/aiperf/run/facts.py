@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiperf.config.model import Config
-from aiperf.metrics.conservation import EngineFacts
+from aiperf.metrics.conservation import EngineFacts, ServerCounters
 from aiperf.metrics.context import MetricOptions, TokenSource
 from aiperf.metrics.goodput import build_tiers
-from aiperf.metrics.summary import Gauge, Phase, ServerCounters, SummaryOptions
+from aiperf.metrics.summary import Gauge, Phase, SummaryOptions
 
 __all__ = ["engine_facts", "marked_percentile", "metric_options", "phases_of", "summary_options"]
+
+DEFAULT_STALL_NS = 1_000_000_000
 
 
 def phases_of(data: Mapping[str, Any]) -> tuple[Phase, ...]:
@@ -78,7 +80,6 @@ def summary_options(
     o, s = config.output, config.slo
     mark = marked_percentile(o.mark)
     marked = () if mark is None else (mark,)
-    defaults = {} if s.stall_threshold is None else {"stall_ns": round(s.stall_threshold * 1e6)}
     return SummaryOptions(
         metrics=metrics,
         phases=phases,
@@ -92,5 +93,5 @@ def summary_options(
         facts=facts,
         server=server,
         gauges=gauges,
-        **defaults,
+        stall_ns=DEFAULT_STALL_NS if s.stall_threshold is None else round(s.stall_threshold * 1e6),
     )

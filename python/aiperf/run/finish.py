@@ -115,7 +115,7 @@ def _counter(tokenizer: Tokenizer | None) -> Callable[[list[str]], NDArray[np.in
 
 def _exit_code(summary: Summary, config: Config, outcome: Mapping[str, Any]) -> ExitCode:
     """Interrupted, then too many failed, then a goal missed (style.md §4)."""
-    if outcome.get("interrupted") and not outcome.get("stopped_by_watch"):
+    if outcome.get("interrupted"):
         return ExitCode.INTERRUPTED
     counts = summary.counts
     attempted = counts.ok + counts.failed
@@ -184,6 +184,8 @@ def _write(ending: Ending, summary: Summary) -> list[tuple[str, Path]]:
 def _incomplete_reason(outcome: Mapping[str, Any]) -> str | None:
     if not outcome:
         return "the run was killed; this is what was on disk"
+    if outcome.get("stopped_by"):
+        return str(outcome["stopped_by"])
     reasons = [p["stop_reason"] for p in outcome.get("phases", ()) if not p["is_complete"]]
     return reasons[0] if reasons else None
 
@@ -224,4 +226,3 @@ def token_source(config: Config, endpoint: Endpoint, tokenizer: Tokenizer | None
 
 def is_streaming(config: Config, endpoint: Endpoint) -> bool:
     return config.endpoint.streaming and endpoint.features.streaming
-

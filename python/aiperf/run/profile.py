@@ -5,18 +5,22 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from aiperf.config.engine import EngineSettings
 from aiperf.config.export import config_dict_for_run
 from aiperf.config.model import Config
 from aiperf.errors import Note
 from aiperf.observer import Observer, Silent
+from aiperf.run.calibration import calibrate, is_wanted
 from aiperf.run.directory import Files, machine, open_run_dir, write_run_json
 from aiperf.run.drive import drive
-from aiperf.run.facts import engine_facts, metric_options, summary_options
+from aiperf.run.facts import engine_facts, metric_options, phases_of, summary_options
 from aiperf.run.finish import Ending, Run, finish, is_streaming, token_source
 from aiperf.run.log import open_log
 from aiperf.run.prepare import Prepared, first_body, plan_run_dir, prepare
+from aiperf.run.until import Stopper, check_precisions
 from aiperf.workload.settings import build_settings, is_schedule
 
 __all__ = ["preview", "profile"]
@@ -30,6 +34,7 @@ def preview(config: Config) -> str:
 def profile(config: Config, *, observer: Observer | None = None) -> Run:
     """One run: from the configuration to its directory. AIPerfError before the first request if anything is wrong."""
     watcher = observer or Silent()
+    check_precisions(config)
     prepared = prepare(config, watcher)
     workload = prepared.workload
     run_dir, taken = open_run_dir(plan_run_dir(config))
@@ -48,7 +53,11 @@ def profile(config: Config, *, observer: Observer | None = None) -> Run:
         for note in notes:
             log.warning("%s: %s", note.kind, note.text)
         _write_inputs(prepared, files)
-        outcome = drive(settings, workload, watcher, watch=None)
+        outcome, more = _drive(prepared, settings, facts, watcher)
+        notes = (*notes, *more)
+        if is_wanted(config, outcome):
+            watcher.stage("calibration")
+            outcome |= calibrate(outcome, settings)
         log.info("outcome: %s", outcome)
         run = finish(_ending(prepared, files, facts, outcome, notes), watcher)
         facts |= {
@@ -60,6 +69,35 @@ def profile(config: Config, *, observer: Observer | None = None) -> Run:
         }
         write_run_json(run_dir, facts)
     return run
+
+
+def _drive(
+    prepared: Prepared, settings: EngineSettings, facts: Mapping[str, Any], observer: Observer
+) -> tuple[dict[str, Any], tuple[Note, ...]]:
+    """The load, watched if it may end before its bound; the engine's outcome and what there is to say about it."""
+    config = prepared.config
+    if not Stopper.wanted(config):
+        return drive(settings, prepared.workload, observer), ()
+    metrics = metric_options(
+        config,
+        token_source(config, prepared.endpoint, prepared.tokenizer),
+        schedule=bool(facts["is_schedule"]),
+        streaming=is_streaming(config, prepared.endpoint),
+    )
+    with Stopper(config, Path(settings.run_dir), metrics, phases_of(facts)) as stopper:
+        outcome = drive(settings, prepared.workload, observer, stopper.watch)
+    if outcome["stopped_by_watch"] and stopper.verdict is not None:
+        outcome["stopped_by"] = stopper.verdict.text
+        text = f"the run was ended early: {stopper.verdict.text}"
+        observer.note(text)
+        return outcome, (Note("ended_early", text),)
+    if stopper.problem is not None:
+        return outcome, (Note("not_watched", f"the run could not be watched: {stopper.problem}"),)
+    if config.load.until:
+        text = f"the bound of the run came first: {', '.join(map(str, config.load.until))} was not reached"
+        observer.note(text)
+        return outcome, (Note("not_sure", text),)
+    return outcome, ()
 
 
 def _facts(prepared: Prepared, benchmark_id: str) -> dict[str, Any]:
@@ -122,8 +160,6 @@ def _ending(
     outcome: Mapping[str, Any],
     notes: tuple[Note, ...],
 ) -> Ending:
-    from aiperf.run.facts import phases_of
-
     config, endpoint = prepared.config, prepared.endpoint
     source = token_source(config, endpoint, prepared.tokenizer)
     metrics = metric_options(
@@ -154,4 +190,3 @@ def run_info(facts: Mapping[str, Any]) -> dict[str, object]:
         "trial": 0,
         "cli_command": " ".join(facts["command"]),
     }
-

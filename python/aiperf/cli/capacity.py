@@ -1,0 +1,87 @@
+"""`aiperf capacity`: what this machine can honestly drive, in at most 15 seconds and without a server."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from aiperf.run.capacity import Capacity, Step
+
+__all__ = ["as_json", "command", "render"]
+
+
+def command(
+    *,
+    workers: Annotated[int | None, Parameter(help="Sending threads; default: a quarter of the cores")] = None,
+    as_json_text: Annotated[bool, Parameter(name="--json", help="Print the figures as JSON", negative="")] = False,
+    quiet: Annotated[bool, Parameter(help="Do not show the steps", negative="")] = False,
+) -> int:
+    """What this machine can honestly drive: streams × tokens/s, requests/s, and an open loop's rate."""
+    from aiperf.run.capacity import find_capacity
+
+    def tell(line: str) -> None:
+        if not quiet:
+            print(f"  {line}", file=sys.stderr)
+
+    found = find_capacity(workers, tell)
+    print(json.dumps(as_json(found), indent=2) if as_json_text else render(found))
+    return 0
+
+
+def _limit(step: Step | None) -> str:
+    return "not reached within the time of this test" if step is None else step.limit or ""
+
+
+def render(c: Capacity) -> str:
+    """The result, for people."""
+    from aiperf.run.capacity import STREAM_TOKENS_PER_S as PACE
+
+    threads = f"{c.workers} sending thread{'' if c.workers == 1 else 's'}, {c.cores} core{'' if c.cores == 1 else 's'}"
+    lines = [f"This machine ({threads}, shared with the server of this test) drives honestly:"]
+    if c.streams is None:
+        lines.append(f"  streams      not even the first load: {_limit(c.streams_limit)}")
+    else:
+        n = c.streams.run.load.streams
+        lines.append(f"  streams      {n:,} × {PACE:g} tokens/s = {n * PACE:,.0f} tokens/s")
+        lines.append(f"               limit: {_limit(c.streams_limit)}")
+    lines.append(
+        f"  requests     {c.requests.run.request_rate:,.0f} requests/s in a closed loop of {c.requests.run.load.streams}"
+    )
+    lines.append(
+        f"               client CPU {c.requests.run.busiest_worker:.0%}, server CPU {c.requests.run.server_cpu:.0%} of a core"
+    )
+    if c.requests.limit is not None:
+        lines.append(f"               limit: {c.requests.limit}")
+    if c.rate is None:
+        lines.append(f"  open loop    not even the first rate: {_limit(c.rate_limit)}")
+    else:
+        lines.append(f"  open loop    {c.rate.run.load.rate_per_s:,.0f} requests/s at a send lag p99 of at most 1 ms")
+        lines.append(f"               limit: {_limit(c.rate_limit)}")
+    lines.append(
+        f"Lower bounds: against a server on another machine the client has these cores for itself. {c.seconds:.0f} s."
+    )
+    return "\n".join(lines)
+
+
+def as_json(c: Capacity) -> dict[str, object]:
+    """The same for machines; null where not even the first load was honest."""
+    from aiperf.run.capacity import STREAM_TOKENS_PER_S
+
+    streams = None if c.streams is None else c.streams.run.load.streams
+    return {
+        "streams": streams,
+        "tokens_per_s": None if streams is None else streams * STREAM_TOKENS_PER_S,
+        "requests_per_s": c.requests.run.request_rate,
+        "open_loop_requests_per_s": None if c.rate is None else c.rate.run.load.rate_per_s,
+        "limits": {
+            "streams": None if c.streams_limit is None else c.streams_limit.limit,
+            "open_loop": None if c.rate_limit is None else c.rate_limit.limit,
+        },
+        "workers": c.workers,
+        "cores": c.cores,
+        "is_lower_bound": True,
+    }
