@@ -96,6 +96,6 @@ COLUMNS: Final = (
     _null("text", "large_utf8", "text of the reply", "raw"),
     _null("reasoning", "large_utf8", "reasoning of the reply", "raw"),
     _null("tool", "large_utf8", "names and arguments of tool calls", "raw"),
-    _time("rtt_ns", "the kernel's smoothed round trip at the end, a duration"),
+    _time("rtt_ns", "the smallest round trip the kernel saw on the connection, a duration"),
     _null("usage_json", "utf8", "the usage object as sent"),
 )
