@@ -1,0 +1,257 @@
+"""Charts: one file each, `plots/<name>.py`, with `draw(runs: Sequence[PlotRun]) -> Spec | None`; it never opens files.
+
+A `Spec` is a Vega-Lite object with tokens for what depends on where it is shown: `"$blue"` (a colour of the theme), `"$w2"` (the
+width of one of two plots side by side), see `plots._spec`. `aiperf.plots.render` replaces them and makes PNG, SVG and HTML.
+None: these runs have nothing to draw (no streaming, one run where two are needed). At most `MAX_MARKS` marks: what is more is
+binned or sampled beforehand, and the subtitle says so.
+
+A `PlotRun` is a run prepared for drawing: metric values per request, and one pass over the chunks that all charts share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+
+from aiperf.metrics import METRICS, Bools, Floats, Ints
+from aiperf.metrics.chunks import ChunkFacts, GapPool, LagPool, RowFacts, scan
+from aiperf.metrics.context import MetricContext, MetricOptions
+from aiperf.metrics.goodput import Tier, good_mask
+from aiperf.metrics.measure import open_context, rows_of, shown
+from aiperf.metrics.summary import Phase, Summary, SummaryOptions, phase_mask
+from aiperf.plots._scan import ChunkSample, GapHeat, TokenCurve
+from aiperf.records import Columns
+
+__all__ = ["CHART_ORDER", "MAX_MARKS", "PlotRun", "Spec", "draw_all", "open_plot_run"]
+
+Spec = dict[str, object]
+MAX_MARKS: Final = 5_000
+
+CHART_ORDER: Final = (
+    "pareto", "latency_by_load", "sweep_multiples", "latency_percentiles", "latency_ecdf", "latency_over_time",
+    "time_slices", "throughput_over_time", "request_timeline", "chunk_heatmap", "ttft_by_isl", "ttft_by_load",
+)  # fmt: skip
+"""Order on pages; charts not named here (third parties') come last, by name."""
+
+_TARGET_WINDOWS: Final = 100
+_SAMPLE: Final = 1_000
+_WORST: Final = 100
+_WORST_TAGS: Final = ("request_latency", "time_to_first_token", "inter_token_latency")
+
+
+@dataclass(frozen=True)
+class PlotRun:
+    """One run. `label`: as the legend shows it. `columns`: the rows of the profiling phases (none: only `summary` is known).
+
+    `load`: where the run stands on the axis `load_name` of a sweep (concurrency, requests/s); None if it has no place there.
+    `tiers`: --goodput. `seed`: of the samples drawn.
+    """
+
+    label: str
+    columns: Columns
+    summary: Summary
+    options: MetricOptions = field(default_factory=MetricOptions)
+    load: float | None = None
+    load_name: str = "Concurrency"
+    num_gpus: int = 1
+    tiers: tuple[Tier, ...] = ()
+    seed: int = 0
+
+    @property
+    def num_rows(self) -> int:
+        return self.columns.num_rows
+
+    @cached_property
+    def context(self) -> MetricContext:
+        return open_context(self.columns, self.options)
+
+    def values(self, tag: str) -> Floats:
+        """(rows,) a request metric in its shown unit, NaN where absent. The metrics that rest on chunks are not among these."""
+        found = METRICS.get(tag)
+        if found is None or not self.num_rows:
+            return np.full(self.num_rows, np.nan)
+        return shown(found, self.context.value(tag))
+
+    def stat(self, tag: str, name: str = "avg") -> float | None:
+        return self.summary.stat(tag, name)
+
+    # Time ------------------------------------------------------------------------------------------------------------
+    @cached_property
+    def ends(self) -> Floats:
+        """(rows,) ns; when each request was over, NaN if it never was."""
+        return np.where(self.context.ok, self.context.finish, self.context.column("end"))
+
+    @cached_property
+    def span(self) -> tuple[float, float] | None:
+        """(first start, last end) in ns of run time; None if nothing was sent."""
+        start = self.context.start
+        if not self.num_rows or np.isnan(start).all():
+            return None
+        ends = self.ends
+        begin = float(np.nanmin(start))
+        end = float(np.nanmax(ends)) if not np.isnan(ends).all() else begin
+        return (begin, end) if end > begin else None
+
+    def seconds(self, times: Floats | Ints) -> Floats:
+        """Run times in ns → seconds since the first start."""
+        begin = self.span[0] if self.span is not None else 0.0
+        return np.asarray((times - begin) / 1e9, dtype=np.float64)
+
+    @cached_property
+    def edges(self) -> Floats:
+        """(n + 1,) ns; windows of the charts over time: the slices if there are some, else about a hundred of a round width."""
+        if self.span is None:
+            return np.zeros(1)
+        begin, end = self.span
+        slices = self.summary.slices
+        if _TARGET_WINDOWS // 3 <= len(slices) <= 4 * _TARGET_WINDOWS:
+            return np.array([s.begin_ns for s in slices] + [slices[-1].end_ns])
+        width = round_width((end - begin) / 1e9 / _TARGET_WINDOWS) * 1e9
+        edges = begin + width * np.arange(int(np.ceil((end - begin) / width)) + 1)
+        edges[-1] = end
+        # A last window much shorter than the others gives wild rates: it joins the one before.
+        return edges if len(edges) < 3 or edges[-1] - edges[-2] >= width / 2 else np.delete(edges, -2)
+
+    def window_of(self, times: Floats) -> Ints:
+        """(rows,) window of each time, −1 outside and where NaN."""
+        place = np.searchsorted(self.edges, times, side="right") - 1
+        num = len(self.edges) - 1
+        place = np.where(times == self.edges[-1], num - 1, place)
+        placed: Ints = np.where(np.isnan(times) | (place < 0) | (place >= num), -1, place).astype(np.int64)
+        return placed
+
+    @cached_property
+    def in_flight(self) -> tuple[Floats, Floats]:
+        """(times ns, level from each time on): requests between start and end, exactly."""
+        start, end = self.context.start, self.ends
+        known = ~(np.isnan(start) | np.isnan(end))
+        times = np.concatenate((start[known], end[known]))
+        steps = np.concatenate((np.ones(known.sum()), -np.ones(known.sum())))
+        order = np.argsort(times, kind="stable")
+        return times[order], np.cumsum(steps[order])
+
+    @cached_property
+    def load_at_start(self) -> Floats:
+        """(rows,) requests in flight when each one started, itself included."""
+        ends = np.sort(self.ends[~np.isnan(self.ends)])
+        starts = np.sort(self.context.start[~np.isnan(self.context.start)])
+        at = self.context.start
+        found = np.searchsorted(starts, at, side="right") - np.searchsorted(ends, at, side="right")
+        return np.where(np.isnan(at), np.nan, found)
+
+    def mean_in_flight(self) -> Floats:
+        """(windows,) time average of the requests in flight."""
+        times, level = self.in_flight
+        area = np.concatenate(([0.0], np.cumsum(level[:-1] * np.diff(times))))
+        at_edges = np.interp(self.edges, times, area)
+        return np.asarray(np.diff(at_edges) / np.diff(self.edges))
+
+    @cached_property
+    def good(self) -> Bools | None:
+        """(rows,) requests that meet every objective of the first tier; None without goals."""
+        if not self.tiers:
+            return None
+        self.chunks  # noqa: B018 - an objective may rest on them
+        return good_mask(self.context, self.tiers[0].slos)
+
+    # Rows and chunks -------------------------------------------------------------------------------------------------
+    def sample(self, size: int, mask: Bools | None = None) -> Ints:
+        """Row numbers in order: all where `mask` holds, or `size` of them drawn at random (always the same ones)."""
+        rows = np.arange(self.num_rows) if mask is None else np.flatnonzero(mask)
+        if len(rows) <= size:
+            return rows
+        return np.sort(np.random.default_rng(self.seed).choice(rows, size, replace=False))
+
+    @cached_property
+    def worst(self) -> Ints:
+        """Row numbers in order: the hundred slowest by request latency, by TTFT and by inter-token latency, together."""
+        found: list[Ints] = []
+        for tag in _WORST_TAGS:
+            values = self.values(tag)
+            known = np.flatnonzero(np.isfinite(values))
+            if len(known):
+                found.append(known[np.argsort(values[known])[-_WORST:]])
+        return np.unique(np.concatenate(found)) if found else np.zeros(0, dtype=np.int64)
+
+    @cached_property
+    def shown_rows(self) -> Ints:
+        """Rows a page shows one by one: a thousand at random, and the worst."""
+        return np.union1d(self.sample(_SAMPLE), self.worst)
+
+    @cached_property
+    def chunks(self) -> Chunks:
+        """What the charts need of the chunks, from one pass over them."""
+        r, span = self.context, self.span
+        begin, end = span if span is not None else (0.0, 1.0)
+        chunks = Chunks(
+            GapHeat(begin, end, r.ok),
+            TokenCurve(self.edges, r.value("output_sequence_length")),
+            ChunkSample(self.shown_rows),
+            RowFacts(self.num_rows),
+        )
+        if span is not None and r.options.streaming:
+            every = np.ones(self.num_rows, dtype=bool)
+            scan(self.columns, every, (chunks.heat, chunks.tokens, chunks.sample, chunks.rows))
+            # Metrics that rest on chunks (objectives may) can be computed from now on.
+            r.set_chunks(ChunkFacts(chunks.rows, GapPool(), LagPool()))
+        return chunks
+
+
+@dataclass(frozen=True, slots=True)
+class Chunks:
+    """Accumulators after the pass; failed requests' chunks are in `sample` and `rows` only."""
+
+    heat: GapHeat
+    tokens: TokenCurve
+    sample: ChunkSample
+    rows: RowFacts
+
+
+def round_width(seconds: float) -> float:
+    """The next of 1, 2, 5 × 10ⁿ at or above."""
+    if seconds <= 0:
+        return 1.0
+    power = 10.0 ** np.floor(np.log10(seconds))
+    for factor in (1, 2, 5, 10):
+        if factor * power >= seconds * (1 - 1e-9):
+            return float(factor * power)
+    return float(10 * power)
+
+
+def open_plot_run(
+    label: str,
+    columns: Columns,
+    summary: Summary,
+    options: SummaryOptions,
+    *,
+    load: float | None = None,
+    load_name: str = "Concurrency",
+    num_gpus: int = 1,
+    phases: tuple[Phase, ...] | None = None,
+) -> PlotRun:
+    """A run for drawing from what `summarise` was called with; warm-up rows are left out."""
+    profiling = rows_of(columns, phase_mask(columns, phases or options.phases, "profiling"))
+    return PlotRun(label, profiling, summary, options.metrics, load, load_name, num_gpus, options.tiers)
+
+
+def draw_all(runs: Sequence[PlotRun], wanted: Iterable[str] | None = None) -> Mapping[str, Spec]:
+    """Specs by chart name, in the order of pages; charts with nothing to draw are left out.
+
+    ConfigError if a name in `wanted` is no chart's.
+    """
+    from aiperf import registry
+
+    known = registry.names("plots")
+    order = [n for n in CHART_ORDER if n in known] + [n for n in known if n not in CHART_ORDER]
+    names = order if wanted is None else list(wanted)
+    specs: dict[str, Spec] = {}
+    for name in names:
+        draw = registry.load("plots", name, "draw")
+        spec = draw(runs)  # type: ignore[operator]  # the registry gives objects; a chart's is this function
+        if spec is not None:
+            specs[registry.normalise(name)] = spec
+    return specs

@@ -1,0 +1,252 @@
+"""`report.html`: one self-contained file per run or comparison; works offline, asks the network for nothing, at most 3 MB.
+
+The text and tables are HTML (jinja2, `template.html`), readable without scripts. Charts are Vega-Lite specs drawn in the browser
+by the bundle inside the page; specs, sample and bundle are embedded as gzip in base64.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from aiperf.metrics.summary import Summary, SummaryOptions
+from aiperf.plots import PlotRun, Spec, draw_all, open_plot_run
+from aiperf.plots.render import THEMES
+from aiperf.plots.render.bundle import load_bundle
+from aiperf.records import Columns
+from aiperf.reports.page.findings import Finding, compare_findings, run_findings
+from aiperf.reports.page.sample import sample_json
+from aiperf.reports.page.tables import (
+    Card, PageTable, Part, cards, certificate_parts, comparison_tables, definitions, run_tables,
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+    from markupsafe import Markup
+
+__all__ = [
+    "ComparisonInput", "ConfigRow", "Finding", "PageInput", "PageTable", "render_charts", "render_comparison", "render_page",
+]  # fmt: skip
+
+_MOST_ALL_CHARTS: Final = 12
+"""Runs of a comparison whose curves are overlaid; of more, only the charts over the sweep are drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigRow:
+    """One option: its name, its value as shown (secrets masked), where the value came from. `is_set`: not a default."""
+
+    name: str
+    value: str
+    origin: str
+    is_set: bool = True
+
+
+@dataclass(frozen=True)
+class PageInput:
+    """One run. `columns`: all rows, those `summary` was computed from with `options`.
+
+    `title`: what the run is called (model, endpoint, load); `label`: its short name among others. `facts`: words for the line
+    below the title ("chat", "24 Nov 2026, 03:50", "https://…"). `load`, `load_name`: its place in a sweep. `tables`,
+    `charts`: further ones, of the server's metrics and GPUs. `files`: (what, path). `problem`: why the run is not complete.
+    """
+
+    title: str
+    summary: Summary
+    columns: Columns
+    options: SummaryOptions = field(default_factory=SummaryOptions)
+    label: str = "run"
+    command: str | None = None
+    facts: tuple[str, ...] = ()
+    config: tuple[ConfigRow, ...] = ()
+    files: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+    tables: tuple[PageTable, ...] = ()
+    charts: Mapping[str, Spec] = field(default_factory=dict)
+    load: float | None = None
+    load_name: str = "Concurrency"
+    num_gpus: int = 1
+    percentiles: tuple[float, ...] = ()
+    mark: float | None = None
+    problem: str | None = None
+    version: str = ""
+
+    def plot_run(self) -> PlotRun:
+        return open_plot_run(
+            self.label, self.columns, self.summary, self.options, load=self.load, load_name=self.load_name,
+            num_gpus=self.num_gpus,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ComparisonInput:
+    """Several runs: a sweep, a search, or a comparison. `tables` (the sweep's or the comparison's own) come first.
+
+    `findings`: what the sweep or the comparison found, in words; if empty, they are made from the runs' figures.
+    """
+
+    title: str
+    runs: tuple[PageInput, ...]
+    command: str | None = None
+    facts: tuple[str, ...] = ()
+    tables: tuple[PageTable, ...] = ()
+    charts: Mapping[str, Spec] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+    files: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+    version: str = ""
+
+
+def render_page(run: PageInput) -> bytes:
+    """The page of one run. The first one on a machine also makes the bundle, which takes some seconds."""
+    drawn = run.plot_run()
+    specs = {**draw_all([drawn]), **run.charts}
+    explore = sample_json(drawn)
+    s = run.summary
+    warnings = [(n.text, n.hint) for n in s.notices]
+    return _render(
+        title=run.title,
+        facts=run.facts,
+        command=run.command,
+        problem=run.problem,
+        findings=run_findings(s, drawn),
+        cards=cards(s),
+        certificate=s.certificate,
+        parts=certificate_parts(s),
+        specs=specs,
+        explore=explore,
+        tables=(*run_tables(s, run.percentiles, run.mark), *run.tables),
+        config=run.config,
+        definitions=definitions(s.metrics),
+        warnings=warnings,
+        notes=run.notes,
+        files=run.files,
+        version=run.version,
+    )
+
+
+def render_comparison(comparison: ComparisonInput) -> bytes:
+    """The page of several runs: overlays and curves over the sweep; single requests are in the runs' own pages."""
+    runs = [r.plot_run() for r in comparison.runs]
+    wanted = None if len(runs) <= _MOST_ALL_CHARTS else ("pareto", "latency_by_load", "sweep_multiples")
+    first = comparison.runs[0] if comparison.runs else None
+    config = () if first is None or len(comparison.runs) == 1 else _shared_config(comparison.runs)
+    found = comparison.findings or compare_findings(runs)
+    seen = {tag: result for r in comparison.runs for tag, result in r.summary.metrics.items()}
+    return _render(
+        title=comparison.title,
+        facts=comparison.facts,
+        command=comparison.command,
+        problem=None,
+        findings=found,
+        cards=(),
+        certificate=None,
+        parts=(),
+        specs={**draw_all(runs, wanted), **comparison.charts},
+        explore=None,
+        tables=(*comparison.tables, *comparison_tables([(r.label, r.summary) for r in comparison.runs])),
+        config=config,
+        definitions=definitions(seen),
+        warnings=[(f"{r.label}: {n.text}", n.hint) for r in comparison.runs for n in r.summary.notices][:40],
+        notes=comparison.notes,
+        files=comparison.files,
+        version=comparison.version,
+    )
+
+
+def render_charts(title: str, facts: Sequence[str], specs: Mapping[str, Spec], version: str = "") -> bytes:
+    """A page of charts alone."""
+    return _render(
+        title=title, facts=facts, command=None, problem=None, findings=(), cards=(), certificate=None, parts=(), specs=specs,
+        explore=None, tables=(), config=(), definitions=(), warnings=(), notes=(), files=(), version=version,
+    )  # fmt: skip
+
+
+def _shared_config(runs: Sequence[PageInput]) -> tuple[ConfigRow, ...]:
+    """Options that are set in some run; where they differ, every run's value."""
+    names = dict.fromkeys(row.name for r in runs for row in r.config if row.is_set)
+    values = [{row.name: row for row in r.config} for r in runs]
+    out: list[ConfigRow] = []
+    for name in names:
+        shown = [v[name].value if name in v else "–" for v in values]
+        origin = next((v[name].origin for v in values if name in v), "")
+        same = len(set(shown)) == 1
+        out.append(ConfigRow(name, shown[0] if same else " | ".join(shown), origin if same else "differs"))
+    return tuple(out)
+
+
+def _packed(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _text(name: str) -> str:
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
+
+
+@cache
+def _template() -> Template:
+    from jinja2 import Environment
+
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["code"] = _code
+    return environment.from_string(_text("template.html"))
+
+
+def _code(text: str) -> Markup:
+    """`words` between backticks are code; all else is escaped."""
+    from markupsafe import Markup
+
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        return Markup.escape(text)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if i % 2 else Markup.escape(part) for i, part in enumerate(parts)
+    )
+
+
+def _render(
+    *,
+    title: str,
+    facts: Sequence[str],
+    command: str | None,
+    problem: str | None,
+    findings: Sequence[Finding],
+    cards: Sequence[Card],
+    certificate: object,
+    parts: Sequence[Part],
+    specs: Mapping[str, Spec],
+    explore: Mapping[str, object] | None,
+    tables: Sequence[PageTable],
+    config: Sequence[ConfigRow],
+    definitions: Sequence[object],
+    warnings: Sequence[tuple[str, str | None]],
+    notes: Sequence[str],
+    files: Sequence[tuple[str, str]],
+    version: str,
+) -> bytes:
+    from markupsafe import Markup
+
+    data = {"themes": THEMES, "charts": specs, "explore": explore}
+    packed = gzip.compress(json.dumps(data, separators=(",", ":"), allow_nan=False).encode(), 6, mtime=0)
+    figures = [{"name": n, **_heading(s)} for n, s in specs.items()]
+    page = _template().render(
+        title=title, facts=facts, command=command, problem=problem, findings=findings, cards=cards, certificate=certificate,
+        parts=parts, figures=figures, has_explore=explore is not None, tables=tables, config=config,
+        definitions=definitions, warnings=warnings, notes=notes, files=files, version=version,
+        css=Markup(_text("page.css")), script=Markup(_text("page.js")), data=Markup(_packed(packed)),
+        bundle=Markup(_packed(load_bundle())) if specs or explore else Markup(""),
+    )  # fmt: skip
+    return page.encode()
+
+
+def _heading(spec: Spec) -> dict[str, str]:
+    title = spec.get("title")
+    if isinstance(title, dict):
+        return {"heading": str(title.get("text", "")), "note": str(title.get("subtitle", ""))}
+    return {"heading": str(title or ""), "note": ""}
