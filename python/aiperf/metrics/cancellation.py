@@ -15,6 +15,8 @@ from aiperf.metrics.stats import Stats, compute_stats
 __all__ = ["Cancellation", "Neighbours", "Recovery", "find_recovery", "summarise_cancellation"]
 
 _FEWEST: Final = 20
+_FEWEST_SAMPLES: Final = 3
+_OFTEN: Final = 0.5
 _TAGS: Final = ("time_to_first_token", "inter_token_latency", "request_latency")
 
 
@@ -38,13 +40,23 @@ class Recovery:
     """A level of the server (requests running, share of KV cache) after the last cancelled request.
 
     `before`: its mean before the first cancellation. `expected`: what the client's own requests in flight allow.
-    `seconds`: until it returned, None if it never did within the samples: the server keeps generating after a disconnect.
+    `seconds`: until it returned, None if it never did within the samples. `above`: share of the samples from the first
+    cancellation on that are over the level. Either says that the server keeps generating after a disconnect (`lingers`).
     """
 
     name: str
     before: float
     highest_excess: float
     seconds: float | None
+    above: float = 0.0
+    counts_requests: bool = True
+    samples: int = 0
+
+    @property
+    def lingers(self) -> bool:
+        """A gauge of requests is held against the client's own at each moment; another one only against its level."""
+        often = self.counts_requests and self.samples >= _FEWEST_SAMPLES and self.above > _OFTEN
+        return self.seconds is None or often
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +140,8 @@ def find_recovery(
         ends = np.sort(ends[~np.isnan(ends)])
         own = np.searchsorted(starts, times_ns, side="right") - np.searchsorted(ends, times_ns, side="right")
         excess = levels - own
-        allowed = 0.5
+        # What was there before any cancellation is others' work.
+        allowed = 0.5 + max(float(excess[early].max(initial=0.0)), 0.0)
     else:
         excess = levels - before
         allowed = tolerance * max(before, float(levels.max(initial=0.0)) * tolerance)
@@ -137,4 +150,6 @@ def find_recovery(
         return None
     back = np.flatnonzero(after & (excess <= allowed))
     seconds = float(times_ns[back[0]] - last) / 1e9 if len(back) else None
-    return Recovery(name, before, float(excess[times_ns >= first].max()), seconds)
+    since = excess[times_ns >= first]
+    above = float(np.mean(since > allowed))
+    return Recovery(name, before, float(since.max()), seconds, above, counts_requests, len(since))

@@ -99,7 +99,7 @@ class Certificate:
         account = f"does not add up: {', '.join(broken)}" if broken else "adds up"
         own = (
             "not calibrated" if self.calibrated is None
-            else f"own error TTFT ≤ {self.calibrated[0]:.3f} ms, ITL ≤ {self.calibrated[1]:.3f} ms"
+            else f"own error TTFT ≤ {self.calibrated[0]:.3f} ms, ITL ≤ {self.calibrated[1]:.3f} ms, rate ≤ {100 * self.calibrated[2]:.2f}%"
         )  # fmt: skip
         bound = ", TTFT is bound by it" if self.rtt_bound else ""
         second = f"  sent {rate} · merged {100 * self.merged:.1f}% · round trip {ms(self.rtt_ms)}{bound} · account {account} · {own}"

@@ -113,9 +113,14 @@ def _time(s: Summary) -> Iterator[Notice]:
             "replay_degraded", f"the trace's timing is blurred: 1% of the sends were more than {lag:,.0f} ms late"
         )
     for result in s.cancellation.recovery if s.cancellation is not None else ():
-        if result.seconds is None:
+        if result.lingers:
+            how = (
+                "did not return to its level after the cancellations" if result.seconds is None
+                else f"was above the client's own in {100 * result.above:.0f}% of the readings after the first cancellation"
+            )  # fmt: skip
             yield Notice(
                 "lingering",
-                f"{result.name} did not return to its level after cancellations (up to {result.highest_excess:.1f} more): "
+                f"{result.name} {how} (up to {result.highest_excess:.1f} more): "
                 "the server keeps generating for clients that have gone",
+                data={"seconds": result.seconds, "above": result.above, "excess": result.highest_excess},
             )

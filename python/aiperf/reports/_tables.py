@@ -214,7 +214,8 @@ def cancellation_lines(c: Cancellation) -> list[RenderableType]:
             if r.seconds is None
             else f"back at its level {r.seconds:.1f} s after the last"
         )
-        lines.append(f"  {r.name}: {back}")
+        often = f"; above it in {100 * r.above:.0f}% of {r.samples:,} readings" if r.lingers else ""
+        lines.append(f"  {r.name}: {back}{often}")
     return [Text("\n".join(lines))]
 
 

@@ -20,6 +20,7 @@ from aiperf.run.facts import engine_facts, metric_options, phases_of, summary_op
 from aiperf.run.finish import Ending, Run, finish, is_streaming, token_source
 from aiperf.run.log import open_log
 from aiperf.run.prepare import Prepared, first_body, plan_run_dir, prepare
+from aiperf.run.server_side import ServerSide, evaluate, start_scraper
 from aiperf.run.until import Stopper, check_precisions
 from aiperf.workload.settings import build_settings, is_schedule
 
@@ -53,14 +54,20 @@ def profile(config: Config, *, observer: Observer | None = None) -> Run:
         for note in notes:
             log.warning("%s: %s", note.kind, note.text)
         _write_inputs(prepared, files)
-        outcome, more = _drive(prepared, settings, facts, watcher)
-        notes = (*notes, *more)
+        scraper = start_scraper(config, prepared.probe)
+        try:
+            outcome, more = _drive(prepared, settings, facts, watcher)
+        finally:
+            readings = () if scraper is None else scraper.stop()
+        server = evaluate(readings, outcome) if readings else ServerSide()
+        notes = (*notes, *more, *server.notes)
         if is_wanted(config, outcome):
             watcher.stage("calibration")
             outcome |= calibrate(outcome, settings)
         log.info("outcome: %s", outcome)
-        run = finish(_ending(prepared, files, facts, outcome, notes), watcher)
+        run = finish(_ending(prepared, files, facts, outcome, notes, server), watcher)
         facts |= {
+            "server_metrics": server.told or None,
             "status": "complete",
             "outcome": outcome,
             "exit_code": int(run.exit_code),
@@ -159,6 +166,7 @@ def _ending(
     facts: Mapping[str, Any],
     outcome: Mapping[str, Any],
     notes: tuple[Note, ...],
+    server: ServerSide,
 ) -> Ending:
     config, endpoint = prepared.config, prepared.endpoint
     source = token_source(config, endpoint, prepared.tokenizer)
@@ -170,7 +178,7 @@ def _ending(
         config=config,
         endpoint=endpoint,
         files=files,
-        options=summary_options(config, metrics, phases, engine_facts(outcome, config)),
+        options=summary_options(config, metrics, phases, engine_facts(outcome, config), server.counters, server.gauges),
         phases=phases,
         session_ids=prepared.workload.plan.session_ids,
         tokenizer=None if source == "server usage" else prepared.tokenizer,

@@ -17,6 +17,7 @@ from aiperf.run.facts import engine_facts, metric_options, phases_of, summary_op
 from aiperf.run.finish import Ending, Run, finish, is_streaming, token_source
 from aiperf.run.prepare import pick_tokenizer
 from aiperf.run.profile import run_info
+from aiperf.run.server_side import from_facts
 from aiperf.workload.tokenizer import Tokenizer
 
 __all__ = ["report"]
@@ -51,13 +52,16 @@ def report(run_dir: Path, overrides: Mapping[str, object] | None = None, *, reco
         config, counts, schedule=bool(facts.get("is_schedule")), streaming=is_streaming(config, endpoint)
     )
     ids = facts.get("session_ids") or [f"session_{i:06d}" for i in range(int(facts.get("num_sessions", 0)))]
+    server = from_facts(facts)
     files = Files(run_dir, config.output.profile_export_prefix)
     run = finish(
         Ending(
             config=config,
             endpoint=endpoint,
             files=files,
-            options=summary_options(config, metrics, phases, engine_facts(outcome, config)),
+            options=summary_options(
+                config, metrics, phases, engine_facts(outcome, config), server.counters, server.gauges
+            ),
             phases=phases,
             session_ids=ids,
             tokenizer=tokenizer,
