@@ -160,7 +160,7 @@ impl Default for SimOptions {
             reasoning_tokens: 0,
             reasoning_field: ReasoningField::ReasoningContent,
             tool_call: ToolCall::Off,
-            coalesce: 64,
+            coalesce: 128,
             done: true,
             framing: Framing::Sse,
             early_headers: false,

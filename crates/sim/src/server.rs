@@ -294,6 +294,10 @@ fn bind(address: SocketAddr, share_port: bool) -> std::io::Result<StdListener> {
     if share_port {
         socket.set_reuse_port(true)?;
     }
+    // Reno neither paces nor probes: what is written leaves at once. BBR, some systems' default, would do both. A
+    // system without it keeps its own; accepted sockets inherit the choice.
+    #[cfg(target_os = "linux")]
+    let _ = socket.set_tcp_congestion(b"reno");
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;

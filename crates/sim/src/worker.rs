@@ -68,6 +68,8 @@ pub(crate) struct Worker {
     queue: VecDeque<(usize, u64)>,
     generations: u64,
     scratch: Vec<u8>,
+    /// Connections wait that could not be accepted for want of descriptors.
+    accept_again: bool,
     pub(crate) live: Option<Live>,
 }
 
@@ -115,6 +117,7 @@ impl Worker {
             queue: VecDeque::new(),
             generations: 0,
             scratch: Vec::new(),
+            accept_again: false,
             live,
         })
     }
@@ -199,8 +202,12 @@ impl Worker {
             let mut transport = match accepted {
                 Ok(transport) => transport,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                // A client that left before it was accepted, or no descriptors left: the next event tries again.
-                Err(error) if error.raw_os_error() == Some(libc::EMFILE) => return,
+                // No descriptors left: try again when a connection closes.
+                Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+                    self.accept_again = true;
+                    return;
+                }
+                // A client that left before it was accepted.
                 Err(_) => continue,
             };
             let slot = self.free.pop().unwrap_or_else(|| {
@@ -273,6 +280,10 @@ impl Worker {
             self.abandon(&mut conn);
             conn.transport.deregister(self.poll.registry());
             self.free.push(slot);
+            drop(conn);
+            if std::mem::take(&mut self.accept_again) {
+                self.accept();
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use aiperf_sim::{SimError, SimServer};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde_json::{Value, json};
 use support::{
     CHAT, COMPLETIONS, Client, chat, count, request, rows, serve, serve_with_ledger, stream_once, wait_until,
@@ -268,17 +268,35 @@ fn data(name: &str) -> String {
     format!("{}/tests/data/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
-fn tls_client(server: &SimServer, trusts: &str) -> rustls::StreamOwned<rustls::ClientConnection, TcpStream> {
+type TlsClient = rustls::StreamOwned<rustls::ClientConnection, TcpStream>;
+
+fn certificates(name: &str) -> Vec<CertificateDer<'static>> {
+    CertificateDer::pem_file_iter(data(name))
+        .expect("reads")
+        .map(|one| one.expect("PEM"))
+        .collect()
+}
+
+/// A client that trusts one file, with or without a certificate of its own.
+fn tls_client(server: &SimServer, trusts: &str, own: Option<&str>) -> TlsClient {
     let mut roots = rustls::RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(data(trusts)).expect("reads") {
-        roots.add(certificate.expect("PEM")).expect("a certificate");
+    for certificate in certificates(trusts) {
+        roots.add(certificate).expect("a certificate");
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("versions")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let config = match own {
+        None => builder.with_no_client_auth(),
+        Some(name) => {
+            let key = PrivateKeyDer::from_pem_file(data(&format!("{name}.key"))).expect("a key");
+            builder
+                .with_client_auth_cert(certificates(&format!("{name}.pem")), key)
+                .expect("fits")
+        }
+    };
     let name = ServerName::try_from("localhost").expect("a name");
     let session = rustls::ClientConnection::new(Arc::new(config), name).expect("a session");
     let socket = TcpStream::connect(("127.0.0.1", server.port())).expect("connects");
@@ -286,12 +304,17 @@ fn tls_client(server: &SimServer, trusts: &str) -> rustls::StreamOwned<rustls::C
     rustls::StreamOwned::new(session, socket)
 }
 
+fn is_refused(client: &mut TlsClient) -> bool {
+    let sent = client.write_all(b"GET /health HTTP/1.1\r\n\r\n");
+    !matches!(sent.and_then(|()| client.read(&mut [0; 64])), Ok(count) if count > 0)
+}
+
 #[test]
 fn test_tls_serves_streams_and_big_bodies() {
     let tls = json!({"cert": data("server.pem"), "key": data("server.key")});
-    let (server, path) = serve_with_ledger(json!({"tls": tls, "itl_ms": 1.0}));
+    let (server, path) = serve_with_ledger(json!({ "tls": tls }));
     assert!(server.url().starts_with("https://"));
-    let mut client = Client::over(tls_client(&server, "ca.pem"));
+    let mut client = Client::over(tls_client(&server, "ca.pem", None));
     let reply = client.post(CHAT, &chat("hi", 20, true));
     assert_eq!((reply.complete, reply.num_content_events()), (true, 20));
     let prompt = "big prompt ".repeat(30_000);
@@ -302,12 +325,16 @@ fn test_tls_serves_streams_and_big_bodies() {
         Some(count(&prompt) as u64)
     );
     // The server's own certificate is no authority: a client that trusts only it gets no connection.
-    let mut wrong = tls_client(&server, "server.pem");
-    let failed = wrong
-        .write_all(b"GET /health HTTP/1.1\r\n\r\n")
-        .and_then(|()| wrong.read(&mut [0; 64]))
-        .is_err();
-    assert!(failed);
+    assert!(is_refused(&mut tls_client(&server, "server.pem", None)));
+}
+
+#[test]
+fn test_client_certificates_are_demanded_where_an_authority_is_given() {
+    let tls = json!({"cert": data("server.pem"), "key": data("server.key"), "client_ca": data("ca.pem")});
+    let server = serve(json!({"tls": tls}));
+    assert!(is_refused(&mut tls_client(&server, "ca.pem", None)));
+    let mut client = Client::over(tls_client(&server, "ca.pem", Some("client")));
+    assert_eq!(client.get("/health").status, 200);
 }
 
 #[test]
