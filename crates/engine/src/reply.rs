@@ -11,6 +11,9 @@ use crate::http::{self, BodyReader};
 use crate::settings::Framing;
 use crate::sse::{Event, Framer};
 
+/// Lateness that no stamp is flagged for, ns: the certificate allows as much in any case.
+const MERGED_FLOOR_NS: i64 = 1_000_000;
+
 /// Chunk kinds, as stored.
 pub const CONTENT: u8 = 1;
 /// Hidden thinking.
@@ -468,7 +471,8 @@ impl Reply {
         self.chunks.push(Chunk { at_ns: at, lag_ns: lag as i32, bytes, text_bytes, kind });
     }
 
-    /// Several events out of one read that came late: all but the last have an upper bound for a stamp.
+    /// Several events out of one read that came late: all but the last have an upper bound for a stamp. A server that writes
+    /// several events at once is read as promptly as any other; that is not flagged.
     fn flag_merged(&mut self, stamps: Stamps) {
         let from = self.read_first_chunk;
         let events = self.chunks.len().saturating_sub(from);
@@ -480,7 +484,7 @@ impl Reply {
         let since = if from > 0 { self.chunks[0].at_ns } else { self.headers };
         let gap = (last.at_ns - since) / (self.chunks.len() as i64 - i64::from(from > 0)).max(1);
         let late = stamps.stall.max(4 * i64::from(last.lag_ns));
-        if late > gap {
+        if late > gap.max(MERGED_FLOOR_NS) {
             let end = self.chunks.len() - 1;
             for chunk in &mut self.chunks[from..end] {
                 chunk.kind |= MERGED;

@@ -90,9 +90,13 @@ def _token_check(name: str, client: Floats, usage: Floats, constant: str, varyin
 
 
 def check_conservation(
-    r: MetricContext, sweep: Sweep | None, facts: EngineFacts, server: ServerCounters | None = None
+    r: MetricContext,
+    sweep: Sweep | None,
+    facts: EngineFacts,
+    server: ServerCounters | None = None,
+    everything: MetricContext | None = None,
 ) -> tuple[Check, ...]:
-    """Every equation that can be checked with what is known."""
+    """Every equation that can be checked with what is known. `everything`: the rows of all phases, if there are others."""
     out: list[Check] = []
     ok, failed, cancelled = (int(np.count_nonzero(m)) for m in (r.ok, r.failed, r.cancelled))
     if facts.planned is not None and facts.sent is not None:
@@ -117,29 +121,41 @@ def check_conservation(
         )  # fmt: skip
         out += [c for c in (prompt, reply) if c is not None]
     if server is not None:
-        out += _server_checks(r, facts, server, ok + failed + cancelled)
+        out += _server_checks(everything or r, facts, server)
     little = _little(r, sweep, server)
     return (*out, *little)
 
 
-def _server_checks(r: MetricContext, facts: EngineFacts, server: ServerCounters, recorded: int) -> list[Check]:
-    out: list[Check] = []
-    reached = facts.all_requests if facts.all_requests is not None else recorded
-    # Failed and cancelled requests may or may not be in the server's counters: only what lies outside is a mismatch.
-    slack = reached - int(np.count_nonzero(r.ok)) if facts.all_requests is None else 0
+def _server_checks(e: MetricContext, facts: EngineFacts, server: ServerCounters) -> list[Check]:
+    """The server's counters saw the requests of all phases."""
+    not_ok = ~e.ok
+    reached = facts.all_requests if facts.all_requests is not None else e.num_rows
+    # Failed and cancelled requests may or may not be in the server's counters, in whole or in part: only what lies outside
+    # is a mismatch.
+    lost_prompts = float(np.nansum(e.column("isl")[not_ok]))
+    lost_replies = float(np.nansum(e.column("requested_osl")[not_ok]))
     pairs = (
-        ("server requests", float(reached), server.requests, float(slack)),
-        ("server prompt tokens", float(np.nansum(r.column("usage_prompt"))), server.prompt_tokens, 0.0),
-        ("server output tokens", float(np.nansum(r.column("usage_completion"))), server.generation_tokens, 0.0),
+        ("server requests", float(reached), server.requests, float(np.count_nonzero(not_ok)), 0.0),
+        ("server prompt tokens", _usage(e, "usage_prompt"), server.prompt_tokens, 0.0, lost_prompts),
+        ("server output tokens", _usage(e, "usage_completion"), server.generation_tokens, 0.0, lost_replies),
     )
-    for name, client, counted, extra in pairs:
+    out: list[Check] = []
+    for name, client, counted, fewer, more in pairs:
         if counted is None or not client:
             continue
-        inside = client - extra - client * _SERVER_TOLERANCE <= counted <= client * (1 + _SERVER_TOLERANCE)
-        more = "" if inside else ": other clients, lost requests, or a restart"
-        text = f"the server counted {counted:,.0f}, the client {client:,.0f}{more}"
+        low, high = (client - fewer) * (1 - _SERVER_TOLERANCE), (client + more) * (1 + _SERVER_TOLERANCE)
+        inside = low <= counted <= high
+        spread = f" (failed and cancelled requests may count or not: {client - fewer:,.0f} to {client + more:,.0f})"
+        text = f"the server counted {counted:,.0f}, the client {client:,.0f}{spread if fewer or more else ''}"
+        text += "" if inside else ": other clients, lost requests, or a restart"
         out.append(Check(name, client, counted, "holds" if inside else "broken", text))
     return out
+
+
+def _usage(e: MetricContext, name: str) -> float:
+    """Sum over all successful requests; 0 where one of them lacks it, as then nothing can be compared."""
+    values = e.column(name)[e.ok]
+    return 0.0 if np.isnan(values).any() else float(values.sum())
 
 
 def _little(r: MetricContext, sweep: Sweep | None, server: ServerCounters | None) -> list[Check]:

@@ -216,7 +216,8 @@ def summarise(columns: Columns, options: SummaryOptions | None = None) -> Summar
     excluded = tuple(i for i in o.exclude_slices if i < len(slices))
     if excluded and tiers:
         headline = _with_goodput(headline, tiers[0])
-    checks = check_conservation(r, sweep, o.facts or EngineFacts(), o.server)
+    everything = None if o.server is None or r.num_rows == columns.num_rows else open_context(columns, o.metrics)
+    checks = check_conservation(r, sweep, o.facts or EngineFacts(), o.server, everything)
     wall = columns.start_wall_ns
     start, finish = r.start, np.fmax(r.finish, r.column("end"))
     duration = part.seconds if o.steady_state and part is not None else r.duration_s
