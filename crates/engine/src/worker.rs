@@ -148,9 +148,12 @@ impl Worker {
             clock::pin_to_cpu(cpus[usize::from(self.id) % cpus.len()]);
         }
         let mut events = Events::with_capacity(1024);
-        while !self.is_quitting {
+        loop {
             while let Ok(msg) = self.inbox.try_recv() {
                 self.on_msg(msg);
+            }
+            if self.is_quitting {
+                break;
             }
             let now = self.shared.clock.now();
             self.fire(now);
