@@ -239,7 +239,7 @@ fn conduct(mut controller: Controller, threads: Vec<JoinHandle<()>>, journal: Jo
         if controller.is_interrupted() {
             break;
         }
-        let phase = Arc::new(Phase::new(index as u8, settings, &shared.plan, shared.settings.seed, shared.clock.now()));
+        let phase = Arc::new(Phase::new(index as u8, (shared.settings.phases.len() - 1) as u8, settings, &shared.plan, shared.settings.seed, shared.clock.now()));
         if let Ok(mut slot) = current.lock() {
             *slot = Some(Arc::clone(&phase));
         }

@@ -91,7 +91,7 @@ impl Worker {
                 }
             }
             Job::Session { due, session, epoch } => {
-                let pick = Pick { session, epoch, number: phase.number() };
+                let pick = Pick { session, epoch: phase.epoch(epoch), number: phase.number() };
                 self.start_group(phase, pick, due, 0);
             }
             Job::User { due, skip_turns } => match phase.next_session(&self.shared.plan) {
@@ -358,6 +358,14 @@ impl Worker {
         let group = &mut self.groups[f.group];
         group.open -= 1;
         if group.open > 0 {
+            // Flows that wait for turns nobody will send any more would wait for ever.
+            let stuck: Vec<usize> = group.blocked.values().filter_map(|&(_, flow)| flow).collect();
+            if stuck.len() as u32 == group.open {
+                group.blocked.clear();
+                for flow in stuck {
+                    self.end_flow(flow, end);
+                }
+            }
             return;
         }
         let group = self.groups.remove(f.group);

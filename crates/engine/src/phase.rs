@@ -96,6 +96,8 @@ pub(crate) struct Phase {
     order: Option<Vec<u32>>,
     roots: Vec<u32>,
     seed: u64,
+    /// Added to each epoch: a later phase must not send an earlier one's prompts again, from the server's cache.
+    base_epoch: u64,
     pub(crate) sent: AtomicU64,
     pub(crate) ok: AtomicU64,
     pub(crate) failed: AtomicU64,
@@ -108,7 +110,8 @@ pub(crate) struct Phase {
 const UNBOUNDED: i64 = i64::MAX / 2;
 
 impl Phase {
-    pub(crate) fn new(index: u8, settings: &settings::Phase, plan: &Plan, seed: u64, start: i64) -> Self {
+    /// `last`: index of the run's last phase, whose first repetition is epoch 0: what `inputs.json` shows.
+    pub(crate) fn new(index: u8, last: u8, settings: &settings::Phase, plan: &Plan, seed: u64, start: i64) -> Self {
         let roots: Vec<u32> = if plan.has_dependencies() {
             (0..plan.num_sessions() as u32).filter(|&s| plan.after(plan.rows(s).start).is_empty()).collect()
         } else {
@@ -143,6 +146,7 @@ impl Phase {
             order,
             roots,
             seed,
+            base_epoch: u64::from(last - index) << 40,
             sent: AtomicU64::new(0),
             ok: AtomicU64::new(0),
             failed: AtomicU64::new(0),
@@ -192,12 +196,17 @@ impl Phase {
             Sampling::Random => (mix64(self.seed ^ number) % count, number),
         };
         let session = if self.roots.is_empty() { at as u32 } else { self.roots[at as usize] };
-        Some(Pick { session, epoch, number })
+        Some(Pick { session, epoch: self.base_epoch + epoch, number })
     }
 
     /// A number for a session that was chosen by the source (schedules).
     pub(crate) fn number(&self) -> u64 {
         self.issued.fetch_add(1, SeqCst)
+    }
+
+    /// The epoch of a repetition of the plan in this phase.
+    pub(crate) fn epoch(&self, repetition: u64) -> u64 {
+        self.base_epoch + repetition
     }
 
     /// Count the end of a request.
