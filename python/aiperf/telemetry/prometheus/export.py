@@ -1,0 +1,299 @@
+"""`server_metrics_export.json`, `.csv` and `.jsonl`, as AIPerf 0.13 writes them (its schema 1.1 and 1.0).
+
+Known differences: `total` and `rate` of counters and histograms are between the readings around the load, not from the first
+reading of the tool's start on; percentiles of histograms are interpolated within a bucket (as Prometheus' `histogram_quantile`).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from aiperf.metrics.stats import STANDARD_PERCENTILES, percentile_name
+from aiperf.telemetry import families
+from aiperf.telemetry.prometheus.exposition import Series
+from aiperf.telemetry.prometheus.readings import Floats, Readings, increase
+
+__all__ = ["ExportFacts", "render_csv", "render_json", "render_jsonl"]
+
+_PERCENTILES = tuple(percentile_name(p) for p in STANDARD_PERCENTILES)
+_GAUGE = ("avg", "min", "max", "std", *_PERCENTILES)
+_COUNTER = ("total", "rate", "rate_avg", "rate_min", "rate_max", "rate_std")
+_HISTOGRAM = ("count", "count_rate", "sum", "sum_rate", "avg", *(f"{p}_estimate" for p in _PERCENTILES))
+_SUFFIX_UNITS = (
+    ("_seconds", "seconds"), ("_bytes", "bytes"), ("_ms", "milliseconds"), ("_perc", "ratio"), ("_ratio", "ratio"),
+    ("_percent", "percent"), ("_tokens", "tokens"), ("_requests", "requests"), ("_reqs", "requests"), ("_blocks", "blocks"),
+    ("_success", "requests"), ("_celsius", "celsius"), ("_joules", "joules"), ("_watts", "watts"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ExportFacts:
+    """`start_ns`, `end_ns`: of the profiling phase, ns since the epoch. `configured`: URLs of all pages that were tried."""
+
+    start_ns: int
+    end_ns: int
+    aiperf_version: str
+    benchmark_id: str
+    configured: Sequence[str] = ()
+    input_config: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One series with its figures: of the gauge, counter or histogram it is."""
+
+    url: str
+    metric: str
+    kind: str
+    help: str
+    labels: tuple[tuple[str, str], ...]
+    stats: Mapping[str, float]
+    buckets: Mapping[str, int] | None = None
+
+
+def _unit(metric: str) -> str | None:
+    """By the family that knows the metric, else by the end of its name; None if neither says."""
+    for family in families().values():
+        for mapped in family.mapped(metric):
+            if mapped.part is None:
+                return {"s": "seconds"}.get(mapped.unit, mapped.unit)
+    if "num_requests_" in metric:
+        return "requests"
+    return next((unit for suffix, unit in _SUFFIX_UNITS if metric.endswith(suffix)), None)
+
+
+def _rows(readings: Readings, start_ns: int, end_ns: int) -> list[_Row]:
+    groups: dict[tuple[str, tuple[tuple[str, str], ...]], list[int]] = {}
+    for i, s in enumerate(readings.series):
+        groups.setdefault((s.metric, s.labels), []).append(i)
+    out: list[_Row] = []
+    bounds = readings.bounds(start_ns, end_ns)
+    inside = readings.values[readings.inside(start_ns, end_ns)]
+    for (metric, labels), columns in groups.items():
+        first = readings.series[columns[0]]
+        row = (readings.url, metric, first.kind, first.help, labels)
+        if first.kind in {"gauge", "unknown", "untyped"}:
+            seen = inside[:, columns[0]]
+            seen = seen[~np.isnan(seen)]
+            if len(seen):
+                out.append(_Row(*row, _gauge_stats(seen)))
+        elif bounds is not None:
+            piece = readings.values[bounds[0] : bounds[1] + 1]
+            seconds = float(readings.times_ns[bounds[1]] - readings.times_ns[bounds[0]]) / 1e9
+            if first.kind == "counter":
+                total = float(increase(piece[:, columns[:1]])[0])
+                out.append(_Row(*row, {"total": total, "rate": total / seconds}))
+            elif first.kind == "histogram":
+                found = _histogram(readings.series, columns, piece, seconds)
+                if found is not None:
+                    out.append(_Row(*row, *found))
+    return sorted(out, key=lambda r: (r.metric, r.labels))
+
+
+def _gauge_stats(values: Floats) -> dict[str, float]:
+    percentiles = np.percentile(values, STANDARD_PERCENTILES)
+    return {
+        "avg": float(values.mean()), "min": float(values.min()), "max": float(values.max()), "std": float(values.std()),
+        **dict(zip(_PERCENTILES, percentiles.tolist(), strict=True)),
+    }  # fmt: skip
+
+
+def _histogram(
+    series: Sequence[Series], columns: Sequence[int], piece: Floats, seconds: float
+) -> tuple[dict[str, float], dict[str, int]] | None:
+    """None if nothing was counted."""
+    grown = dict(zip(columns, increase(piece[:, columns]).tolist(), strict=True))
+    by_part = {series[i].part: grown[i] for i in columns if series[i].part != "bucket"}
+    bounds = sorted((float(series[i].le or "inf"), series[i].le or "+Inf", grown[i]) for i in columns if series[i].le)
+    count, total = by_part.get("count", bounds[-1][2] if bounds else 0.0), by_part.get("sum", math.nan)
+    if not count:
+        return None
+    stats = {
+        "count": int(count), "sum": total, "avg": total / count,
+        "count_rate": count / seconds, "sum_rate": total / seconds,
+    }  # fmt: skip
+    uppers, cumulated = np.array([b for b, _, _ in bounds]), np.array([n for _, _, n in bounds])
+    for name, p in zip(_PERCENTILES, STANDARD_PERCENTILES, strict=True):
+        stats[f"{name}_estimate"] = histogram_quantile(p / 100, uppers, cumulated)
+    finite = {k: v for k, v in stats.items() if math.isfinite(v)}
+    return finite, {name: int(n) for _, name, n in bounds}
+
+
+def histogram_quantile(q: float, uppers: Floats, cumulated: Floats) -> float:
+    """Linear within the bucket where q · count falls; the lowest bucket starts at 0 (or at its bound, if that is negative).
+
+    In the open bucket it is the highest finite bound. NaN without buckets or counts. Source: Prometheus, `histogram_quantile`.
+    """
+    if not len(uppers) or not cumulated[-1]:
+        return math.nan
+    rank = q * float(cumulated[-1])
+    i = int(np.searchsorted(cumulated, rank, side="left"))
+    if not math.isfinite(uppers[i]):
+        return float(uppers[i - 1]) if i else math.nan
+    low = float(uppers[i - 1]) if i else min(0.0, float(uppers[0]))
+    before = float(cumulated[i - 1]) if i else 0.0
+    inside = float(cumulated[i]) - before
+    return low if inside <= 0 else low + (float(uppers[i]) - low) * (rank - before) / inside
+
+
+def _local(epoch_ns: int) -> str:
+    return datetime.fromtimestamp(epoch_ns / 1e9).isoformat()  # noqa: DTZ006 - AIPerf writes local time without a zone
+
+
+def _info(readings: Readings) -> dict[str, object]:
+    times = readings.times_ns
+    changed = [
+        0,
+        *(
+            i
+            for i in range(1, len(times))
+            if not np.array_equal(readings.values[i], readings.values[i - 1], equal_nan=True)
+        ),
+    ]
+    updates = times[changed]
+    gaps = np.diff(updates) / 1e6
+    out: dict[str, object] = {
+        "total_fetches": len(times),
+        "first_fetch_ns": int(times[0]),
+        "last_fetch_ns": int(times[-1]),
+        "avg_fetch_latency_ms": float(readings.latencies_ns.mean()) / 1e6,
+        "unique_updates": len(changed),
+        "first_update_ns": int(updates[0]),
+        "last_update_ns": int(updates[-1]),
+        "duration_seconds": float(updates[-1] - updates[0]) / 1e9,
+    }
+    if len(gaps):
+        out |= {"avg_update_interval_ms": float(gaps.mean()), "median_update_interval_ms": float(np.median(gaps))}
+    if readings.num_failed:
+        out["failed_fetches"] = readings.num_failed
+    return out
+
+
+def render_json(readings: Sequence[Readings], facts: ExportFacts) -> bytes:
+    answered = [r for r in readings if r.num_readings]
+    metrics: dict[str, dict[str, object]] = {}
+    for row in sorted(
+        (row for r in answered for row in _rows(r, facts.start_ns, facts.end_ns)), key=lambda r: r.metric
+    ):
+        entry = metrics.get(row.metric)
+        if entry is None:
+            unit = _unit(row.metric)
+            entry = metrics[row.metric] = {
+                "type": row.kind, "description": row.help, **({"unit": unit} if unit is not None else {}), "series": [],
+            }  # fmt: skip
+        one: dict[str, object] = {"endpoint_url": row.url, "labels": dict(row.labels), "stats": dict(row.stats)}
+        if row.buckets is not None:
+            one["buckets"] = dict(row.buckets)
+        series = entry["series"]
+        if isinstance(series, list):
+            series.append(one)
+    document = {
+        "schema_version": "1.1",
+        "aiperf_version": facts.aiperf_version,
+        "benchmark_id": facts.benchmark_id,
+        "summary": {
+            "endpoints_configured": list(facts.configured or [r.url for r in readings]),
+            "endpoints_successful": [r.url for r in answered],
+            "start_time": _local(facts.start_ns),
+            "end_time": _local(facts.end_ns),
+            "endpoint_info": {r.url: _info(r) for r in answered},
+            "phase_time_ranges": {"profiling": {"start_ns": facts.start_ns, "end_ns": facts.end_ns}},
+        },
+        "metrics_phase": "profiling",
+        "metrics": metrics,
+        "input_config": facts.input_config,
+    }
+    return (json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n").encode()
+
+
+def render_csv(readings: Sequence[Readings], facts: ExportFacts) -> bytes:
+    """A section each for gauges, counters and histograms, with its own header; labels are columns."""
+    rows = [row for r in readings if r.num_readings for row in _rows(r, facts.start_ns, facts.end_ns)]
+    out = io.StringIO()
+    out.write("# AIPerf Server Metrics Export (CSV)\n")
+    out.write(
+        f"# aiperf_version: {facts.aiperf_version}\n# schema_version: 1.0\n# benchmark_id: {facts.benchmark_id}\n"
+    )
+    out.write("# Note: Same benchmark_id and version appear in JSON and Parquet exports\n#\n")
+    writer = csv.writer(out, lineterminator="\n")
+    is_first = True
+    for kind, stats in (("gauge", _GAUGE), ("counter", _COUNTER), ("histogram", _HISTOGRAM)):
+        section = [r for r in rows if r.kind == kind]
+        if not section:
+            continue
+        if not is_first:
+            out.write("\n")
+        is_first = False
+        labels = sorted({name for row in section for name, _ in row.labels})
+        more = ["buckets"] if kind == "histogram" else []
+        writer.writerow(["Endpoint", "Type", "Metric", "Unit", *stats, *labels, "Description", *more])
+        for row in sorted(section, key=lambda r: (r.metric, r.url, r.labels)):
+            given = dict(row.labels)
+            cells = [_cell(row.stats.get(name)) for name in stats]
+            buckets = [";".join(f"{le}={n}" for le, n in row.buckets.items())] if row.buckets is not None else []
+            place = urlsplit(row.url).netloc or row.url
+            shown = [given.get(name, "") for name in labels]
+            writer.writerow([place, kind, row.metric, _unit(row.metric) or "", *cells, *shown, row.help, *buckets])
+    return out.getvalue().encode()
+
+
+def _cell(value: float | None) -> str:
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, int) else f"{value:.4f}"
+
+
+def render_jsonl(readings: Iterable[Readings]) -> bytes:
+    """One line per reading that differs from the one before, in order of time."""
+    lines = [line for r in readings for line in _jsonl_lines(r)]
+    return b"".join(line for _, line in sorted(lines, key=lambda pair: pair[0]))
+
+
+def _jsonl_lines(readings: Readings) -> list[tuple[int, bytes]]:
+    groups: dict[str, dict[tuple[tuple[str, str], ...], list[int]]] = {}
+    for i, s in enumerate(readings.series):
+        groups.setdefault(s.metric, {}).setdefault(s.labels, []).append(i)
+    out: list[tuple[int, bytes]] = []
+    before: Floats | None = None
+    for when, latency, row in zip(
+        readings.times_ns.tolist(), readings.latencies_ns.tolist(), readings.values, strict=True
+    ):
+        if before is not None and np.array_equal(row, before, equal_nan=True):
+            continue
+        before = row
+        metrics = {
+            metric: [e for labels, columns in by_labels.items() if (e := _entry(readings.series, labels, columns, row))]
+            for metric, by_labels in groups.items()
+        }
+        line = {
+            "endpoint_url": readings.url,
+            "timestamp_ns": when,
+            "endpoint_latency_ns": latency,
+            "metrics": {name: found for name, found in metrics.items() if found},
+            "request_sent_ns": when - latency,
+            "first_byte_ns": when,
+        }
+        out.append((when, json.dumps(line, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"))
+    return out
+
+
+def _entry(
+    series: Sequence[Series], labels: tuple[tuple[str, str], ...], columns: Sequence[int], row: Floats
+) -> dict[str, object] | None:
+    there = [(series[i], float(row[i])) for i in columns if math.isfinite(row[i])]
+    if not there:
+        return None
+    if there[0][0].kind not in {"histogram", "summary"}:
+        return {"labels": dict(labels), "value": there[0][1]}
+    buckets = {s.le: value for s, value in there if s.part == "bucket"}
+    parts: dict[str, object] = {str(s.part): value for s, value in there if s.part != "bucket"}
+    return {"labels": dict(labels), **({"buckets": buckets} if buckets else {}), **parts}

@@ -1,0 +1,138 @@
+"""Prometheus' text format to rows of numbers. prometheus-client parses what is new; lines seen before are looked up.
+
+A server shows the same thousand lines at every reading, and the library takes 20 µs for each: a dictionary from the text in
+front of the value to a column takes 0.3 µs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from prometheus_client import Metric
+
+__all__ = ["Exposition", "Series"]
+
+Part = Literal["value", "bucket", "sum", "count"]
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One column. `metric`: the family's name, counters without `_total`; `kind`: counter, gauge, histogram, summary, unknown.
+
+    `labels`: sorted, without `le`. `le`: the upper bound of a bucket as written.
+    """
+
+    metric: str
+    kind: str
+    part: Part
+    labels: tuple[tuple[str, str], ...]
+    le: str | None = None
+    help: str = ""
+
+
+class Exposition:
+    """Remembers the columns of one page; a column once known stays."""
+
+    def __init__(self) -> None:
+        self.series: list[Series] = []
+        self._column_of: dict[Series, int] = {}
+        self._column_of_head: dict[str, int | None] = {}
+        self._is_simple = True
+        """No time stamps, no exemplars: each line is its head, a space and the value."""
+
+    def read(self, text: str, *, is_openmetrics: bool = False) -> NDArray[np.float64]:
+        """`(columns,) float64` values, NaN for columns the page no longer has. ValueError if it is no exposition."""
+        if self._is_simple:
+            row = self._look_up(text)
+            if row is not None:
+                return row
+        return self._parse(text, is_openmetrics=is_openmetrics or text.rstrip().endswith("# EOF"))
+
+    def _look_up(self, text: str) -> NDArray[np.float64] | None:
+        """None if a line is new."""
+        row = np.full(len(self.series), np.nan)
+        known = self._column_of_head
+        for line in text.split("\n"):
+            if not line or line[0] == "#":
+                continue
+            head, _, value = line.rpartition(" ")
+            column = known.get(head, -1)
+            if column == -1:
+                return None
+            if column is not None:
+                row[column] = float(value)
+        return row
+
+    def _parse(self, text: str, *, is_openmetrics: bool) -> NDArray[np.float64]:
+        lines = [line for line in text.split("\n") if line.strip() and line[0] != "#"]
+        found: list[tuple[int | None, str, float]] = []
+        for family in _families(text, is_openmetrics=is_openmetrics):
+            for sample in family.samples:
+                series = _series(family, sample.name, sample.labels)
+                found.append((None if series is None else self._column(series), sample.name, float(sample.value)))
+        self._is_simple = self._is_simple and self._learn(lines, found)
+        row = np.full(len(self.series), np.nan)
+        for column, _, value in found:
+            if column is not None:
+                row[column] = value
+        return row
+
+    def _learn(self, lines: list[str], found: list[tuple[int | None, str, float]]) -> bool:
+        """The library keeps the order of lines; False if they do not fit one to one."""
+        if len(lines) != len(found):
+            return False
+        heads: dict[str, int | None] = {}
+        for line, (column, name, value) in zip(lines, found, strict=True):
+            head, _, shown = line.rpartition(" ")
+            try:
+                is_same = line.startswith(name.removesuffix("_total")) and (float(shown) == value or value != value)  # noqa: PLR0124 - NaN
+            except ValueError:
+                return False
+            if not is_same or head in heads:
+                return False
+            heads[head] = column
+        self._column_of_head.update(heads)
+        return True
+
+    def _column(self, series: Series) -> int:
+        column = self._column_of.get(series)
+        if column is None:
+            column = self._column_of[series] = len(self.series)
+            self.series.append(series)
+        return column
+
+
+def _families(text: str, *, is_openmetrics: bool) -> Iterable[Metric]:
+    if is_openmetrics:
+        from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+
+        return cast("Iterable[Metric]", parse_openmetrics(text))  # type: ignore[no-untyped-call]
+    from prometheus_client.parser import text_string_to_metric_families as parse
+
+    return parse(text)
+
+
+def _series(family: Metric, name: str, labels: dict[str, str]) -> Series | None:
+    """None for what is no measurement: the time a series was made, quantiles of summaries."""
+    if name.endswith("_created") or "quantile" in labels:
+        return None
+    part: Part = "value"
+    le = None
+    if family.type in {"histogram", "summary", "gaugehistogram"}:
+        suffix = name.removeprefix(family.name)
+        if suffix == "_bucket":
+            part, le = "bucket", labels.get("le")
+        elif suffix in {"_sum", "_gsum"}:
+            part = "sum"
+        elif suffix in {"_count", "_gcount"}:
+            part = "count"
+        else:
+            return None
+    kept = tuple(sorted((k, v) for k, v in labels.items() if k != "le" or part != "bucket"))
+    return Series(family.name, family.type, part, kept, le, family.documentation)

@@ -1,0 +1,174 @@
+"""One page over time: a table of readings × series, and what it says in our words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiperf.telemetry import Mapped, families
+from aiperf.telemetry.prometheus.exposition import Series
+
+__all__ = ["Readings", "counters_delta", "gauge", "histogram_delta", "increase", "mappings", "returns_to_level"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """`times_ns`: (readings,) when each reply was there, ns since the epoch; `latencies_ns`: how long each took.
+
+    `values`: (readings, series), NaN where a series was not shown. `is_own`: a page of a measured URL, not one named besides.
+    `num_failed`: readings without a reply; `error`: why the last one failed.
+    """
+
+    url: str
+    is_own: bool
+    series: tuple[Series, ...]
+    times_ns: Ints = field(repr=False)
+    latencies_ns: Ints = field(repr=False)
+    values: Floats = field(repr=False)
+    num_failed: int = 0
+    error: str | None = None
+
+    @property
+    def num_readings(self) -> int:
+        return len(self.times_ns)
+
+    def columns(self, metric: str, part: str = "value", where: Mapping[str, str] | None = None) -> list[int]:
+        """Columns of a raw metric, those with all labels of `where`."""
+        wanted = set((where or {}).items())
+        return [
+            i for i, s in enumerate(self.series) if s.metric == metric and s.part == part and wanted <= set(s.labels)
+        ]
+
+    def bounds(self, start_ns: int, end_ns: int) -> tuple[int, int] | None:
+        """Rows between which counters are compared: the last reading at or before `start_ns` (else the first there is), and
+        the first at or after `end_ns` (else the last). None without two readings.
+        """
+        if self.num_readings < 2:
+            return None
+        first = max(0, int(np.searchsorted(self.times_ns, start_ns, side="right")) - 1)
+        last = min(self.num_readings - 1, int(np.searchsorted(self.times_ns, end_ns, side="left")))
+        return (first, last) if last > first else None
+
+    def inside(self, start_ns: int, end_ns: int) -> slice:
+        """Rows read in the window, both ends included."""
+        return slice(
+            int(np.searchsorted(self.times_ns, start_ns, side="left")),
+            int(np.searchsorted(self.times_ns, end_ns, side="right")),
+        )
+
+
+@cache
+def mappings() -> dict[str, tuple[tuple[str, Mapped], ...]]:
+    """By our name: (raw name, mapping) of all families, in order of preference."""
+    out: dict[str, dict[tuple[str, str], Mapped]] = {}
+    for family in families().values():
+        for raw in family.metrics:
+            for mapped in family.mapped(raw):
+                out.setdefault(mapped.name, {}).setdefault((raw, str(sorted(mapped.where.items()))), mapped)
+    return {name: tuple((raw, mapped) for (raw, _), mapped in found.items()) for name, found in out.items()}
+
+
+def _chosen(readings: Readings, name: str) -> tuple[Mapped, list[int]] | None:
+    """The first raw metric of the page that stands for our name, and its columns."""
+    for raw, mapped in mappings().get(name, ()):
+        columns = readings.columns(raw, mapped.part or "value", mapped.where)
+        if columns:
+            return mapped, columns
+    return None
+
+
+def increase(values: Floats) -> Floats:
+    """(series,) growth of counters from the first row to the last; a fall is a restart, from 0.
+
+    A series that was not there at first began at 0: servers show a counter with labels only when it has counted once.
+    """
+    filled = np.array(values, dtype=np.float64)
+    if not len(filled):
+        return np.zeros(filled.shape[1])
+    filled[0] = np.where(np.isnan(filled[0]), 0.0, filled[0])
+    for row in range(1, len(filled)):  # a gap in a counter is its last value; few rows
+        filled[row] = np.where(np.isnan(filled[row]), filled[row - 1], filled[row])
+    steps = np.diff(filled, axis=0)
+    grown: Floats = np.where(steps < 0, filled[1:], steps).sum(axis=0)
+    return grown
+
+
+def counters_delta(readings: Readings, start_ns: int, end_ns: int) -> dict[str, float]:
+    """Growth of the counters of the page between two instants, by our name, in their unit; those it lacks are left out."""
+    rows = readings.bounds(start_ns, end_ns)
+    if rows is None:
+        return {}
+    out: dict[str, float] = {}
+    for name, found in mappings().items():
+        if not any(m.kind == "counter" for _, m in found):
+            continue
+        chosen = _chosen(readings, name)
+        if chosen is not None and chosen[0].kind == "counter":
+            mapped, columns = chosen
+            grown = increase(readings.values[rows[0] : rows[1] + 1][:, columns])
+            out[name] = float(grown.sum()) * mapped.scale
+    return out
+
+
+def gauge(readings: Readings, name: str) -> tuple[Ints, Floats] | None:
+    """(times ns since the epoch, values) of a gauge by our name, all series of the page as one; None if it has none."""
+    chosen = _chosen(readings, name)
+    if chosen is None or chosen[0].kind != "gauge":
+        return None
+    mapped, columns = chosen
+    values = readings.values[:, columns]
+    is_there = ~np.isnan(values).all(axis=1)
+    if not is_there.any():
+        return None
+    kept = values[is_there]
+    combined: Floats
+    if mapped.combine == "sum":
+        combined = np.nansum(kept, axis=1)
+    else:
+        combined = np.nanmean(kept, axis=1) if mapped.combine == "mean" else np.nanmax(kept, axis=1)
+    return readings.times_ns[is_there], combined * mapped.scale
+
+
+def histogram_delta(readings: Readings, name: str, start_ns: int, end_ns: int) -> tuple[float, float] | None:
+    """(number, sum in its unit) of what a histogram counted between two instants; None if the page has no such histogram."""
+    rows = readings.bounds(start_ns, end_ns)
+    if rows is None:
+        return None
+    for raw, mapped in mappings().get(name, ()):
+        counts, sums = (readings.columns(raw, part, mapped.where) for part in ("count", "sum"))
+        if mapped.kind == "histogram" and counts and sums:
+            piece = readings.values[rows[0] : rows[1] + 1]
+            return float(increase(piece[:, counts]).sum()), float(increase(piece[:, sums]).sum()) * mapped.scale
+    return None
+
+
+def returns_to_level(
+    times_ns: Ints, values: Floats, end_ns: int, within_s: float, *, level: float, tolerance: float = 0.0
+) -> float | None:
+    """Seconds after `end_ns` until a gauge is at `level` (+ `tolerance`) and stays there; None if not within `within_s`.
+
+    The answer is as fine as the readings: it is the first reading from which on all are at the level.
+    """
+    after = (times_ns >= end_ns) & (times_ns <= end_ns + int(within_s * 1e9)) & ~np.isnan(values)
+    times, seen = times_ns[after], values[after]
+    if not len(seen):
+        return None
+    above = np.flatnonzero(seen > level + tolerance)
+    first = 0 if not len(above) else int(above[-1]) + 1
+    return None if first == len(seen) else float(times[first] - end_ns) / 1e9
+
+
+def merged(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Sums by name."""
+    out: dict[str, float] = {}
+    for part in parts:
+        for name, value in part.items():
+            out[name] = out.get(name, 0.0) + value
+    return out

@@ -1,0 +1,259 @@
+"""Threads that read metrics pages while the engine works: one per page, so that a slow one delays no other."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Self
+from urllib.parse import urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiperf.config.model import Config
+from aiperf.config.secrets import is_secret_name
+from aiperf.telemetry._http import Access, Server, access_of
+from aiperf.telemetry.prometheus.exposition import Exposition
+from aiperf.telemetry.prometheus.readings import Readings, gauge
+
+__all__ = ["Page", "Scraper", "pages_of", "scrape", "split_page"]
+
+_ACCEPT: Final = "text/plain;version=0.0.4;q=1,application/openmetrics-text;version=1.0.0;q=0.5"
+_TIMEOUT_S: Final = 5.0
+_SETTLE_INTERVAL_S: Final = 0.1
+"""Between two readings when the load has ended, until the server is at rest."""
+_MAX_READINGS: Final = 3600
+"""Kept of a page; then every second one is dropped and only every second one of the next is kept, and so on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """`url` as in the exports; `is_own`: the page of a measured URL."""
+
+    url: str
+    is_own: bool
+
+
+def pages_of(config: Config, found: Sequence[str] | None = None) -> tuple[Page, ...]:
+    """The pages to read. `found`: what the probe found; None: each URL's own `/metrics` is tried. Then `--server-metrics`."""
+    t = config.telemetry
+    if t.no_server_metrics:
+        return ()
+    own = [_own_page(url) for url in config.endpoint.urls] if found is None else list(found)
+    named = [full_page(url) for url in t.server_metrics]
+    return tuple(Page(url, is_own=url in own) for url in dict.fromkeys((*own, *named)))
+
+
+def _own_page(url: str) -> str:
+    if url.startswith("unix:"):
+        return f"{url}:/metrics"
+    return full_page(f"{url.rstrip('/').removesuffix('/v1')}/metrics")
+
+
+def full_page(url: str) -> str:
+    """`node1:8081` is `http://node1:8081/metrics`; user information is left out."""
+    if url.startswith("unix:"):
+        return url if ":/" in url.removeprefix("unix:") else f"{url}:/metrics"
+    parts = urlsplit(url if "://" in url else f"http://{url}")
+    path = parts.path if parts.path not in {"", "/"} else "/metrics"
+    query = f"?{parts.query}" if parts.query else ""
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{path}{query}"
+
+
+def split_page(url: str) -> tuple[str, str]:
+    """(base URL, path with query) of a page."""
+    if url.startswith("unix:"):
+        socket, _, path = url.removeprefix("unix:").rpartition(":")
+        return f"unix:{socket}", path
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}", parts.path + (f"?{parts.query}" if parts.query else "")
+
+
+def scrape(config: Config, found: Sequence[str] | None = None) -> Scraper | None:
+    """A scraper of the run's pages, not yet started; None if there is nothing to read."""
+    pages = pages_of(config, found)
+    if not pages:
+        return None
+    hosts = {urlsplit(u if "://" in u else f"http://{u}").hostname for u in config.endpoint.urls}
+    return Scraper(pages, access_of(config), config.telemetry.server_metrics_interval, key_hosts=hosts)
+
+
+class Scraper:
+    """Reads from `start()` on, at once and then every `interval_s`. Keys and cookies go to `key_hosts` only.
+
+    `end_of_load()` makes it read faster until the server is at rest: nothing running or waiting, counters standing still. `stop`
+    waits for that and gives what was read.
+    """
+
+    def __init__(
+        self,
+        pages: Sequence[Page],
+        access: Access,
+        interval_s: float,
+        *,
+        key_hosts: set[str | None] | None = None,
+        settle_s: float = 2.0,
+    ) -> None:
+        self._settle_s = settle_s
+        self._readers = [_Reader(p, _access_for(p, access, key_hosts), interval_s, settle_s) for p in pages]
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop(wait_for_rest=False)
+
+    def start(self, *, wait_s: float = 1.0) -> None:
+        """Returns when each page was read once, or after `wait_s`: the counters before the load are known."""
+        for reader in self._readers:
+            reader.thread.start()
+        deadline = time.monotonic() + wait_s
+        for reader in self._readers:
+            reader.has_read.wait(max(0.0, deadline - time.monotonic()))
+
+    def end_of_load(self) -> None:
+        for reader in self._readers:
+            reader.settle()
+
+    def stop(self, *, wait_for_rest: bool = True) -> tuple[Readings, ...]:
+        """`wait_for_rest`: up to the settling time after `end_of_load`. A second call gives the same."""
+        if wait_for_rest:
+            self.end_of_load()
+            deadline = time.monotonic() + self._settle_s + _SETTLE_INTERVAL_S
+            for reader in self._readers:
+                reader.is_at_rest.wait(max(0.0, deadline - time.monotonic()))
+        for reader in self._readers:
+            reader.stop()
+        return tuple(r.readings() for r in self._readers)
+
+
+def _access_for(page: Page, access: Access, key_hosts: set[str | None] | None) -> Access:
+    """A key is for the server it was given for, not for every host that has metrics."""
+    if page.is_own or key_hosts is None or urlsplit(page.url).hostname in key_hosts:
+        return access
+    kept = tuple((name, value) for name, value in access.headers if not is_secret_name(name))
+    return Access(kept, access.insecure, access.ca_file, access.client_cert_file, access.client_key_file)
+
+
+class _Reader:
+    """One page and its thread. Only the thread writes; `readings` takes a copy under the lock."""
+
+    def __init__(self, page: Page, access: Access, interval_s: float, settle_s: float) -> None:
+        self.page = page
+        self.has_read = threading.Event()
+        self.is_at_rest = threading.Event()
+        self.thread = threading.Thread(target=self._run, name=f"metrics {page.url}", daemon=True)
+        base, self._path = split_page(page.url)
+        self._server = Server(base, access)
+        self._interval_s = interval_s
+        self._settle_s = settle_s
+        self._wake = threading.Event()
+        self._is_stopped = False
+        self._settle_until: float | None = None
+        self._lock = threading.Lock()
+        self._exposition = Exposition()
+        self._rows: list[NDArray[np.float64]] = []
+        self._times: list[tuple[int, int]] = []
+        self._keep_every = 1
+        self._skipped = 0
+        self._num_failed = 0
+        self._error: str | None = None
+
+    def settle(self) -> None:
+        if self._settle_until is None:
+            self._settle_until = time.monotonic() + self._settle_s
+            self._wake.set()
+
+    def stop(self) -> None:
+        self._is_stopped = True
+        self._wake.set()
+        if self.thread.ident is not None:
+            self.thread.join(timeout=_TIMEOUT_S)
+
+    def readings(self) -> Readings:
+        with self._lock:
+            return self._table(self._rows, self._times)
+
+    def _table(self, rows: Sequence[NDArray[np.float64]], times: Sequence[tuple[int, int]]) -> Readings:
+        series = tuple(self._exposition.series)
+        values = np.full((len(rows), len(series)), np.nan)
+        for i, row in enumerate(rows):
+            values[i, : len(row)] = row
+        stamps = np.array(times, dtype=np.int64).reshape(-1, 2)
+        sent, received = stamps[:, 0], stamps[:, 1]
+        page = self.page
+        return Readings(page.url, page.is_own, series, received, received - sent, values, self._num_failed, self._error)
+
+    def _run(self) -> None:
+        due = time.monotonic()
+        while not self._is_stopped:
+            is_settling = self._settle_until is not None
+            self._read(is_kept_always=is_settling)
+            self.has_read.set()
+            if is_settling and self._rests():
+                self.is_at_rest.set()
+                break
+            pause = _SETTLE_INTERVAL_S if is_settling else self._interval_s
+            due += pause
+            now = time.monotonic()
+            if due < now:  # late by a whole interval: no catching up
+                due = now + pause
+            if self._wake.wait(due - now):
+                self._wake.clear()
+                due = time.monotonic()
+        self._server.close()
+        self.has_read.set()
+        self.is_at_rest.set()
+
+    def _read(self, *, is_kept_always: bool) -> None:
+        sent = time.time_ns()
+        try:
+            reply = self._server.ask("GET", self._path, timeout_s=_TIMEOUT_S, accept=_ACCEPT)
+            received = time.time_ns()
+            if not reply.is_ok:
+                self._fail(f"HTTP {reply.status}")
+                return
+            is_openmetrics = "openmetrics" in reply.headers.get("content-type", "")
+            row = self._exposition.read(reply.text, is_openmetrics=is_openmetrics)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            self._fail(str(error) or type(error).__name__)
+            return
+        with self._lock:
+            self._skipped += 1
+            if not is_kept_always and self._rows and self._skipped < self._keep_every:
+                return
+            self._skipped = 0
+            self._rows.append(row)
+            self._times.append((sent, received))
+            if len(self._rows) > _MAX_READINGS:
+                del self._rows[1:-1:2], self._times[1:-1:2]
+                self._keep_every *= 2
+
+    def _fail(self, reason: str) -> None:
+        with self._lock:
+            self._num_failed += 1
+            self._error = reason
+
+    def _rests(self) -> bool:
+        """Two readings that are the same in counters, with nothing running or waiting; or the time is over."""
+        if self._settle_until is not None and time.monotonic() >= self._settle_until:
+            return True
+        with self._lock:
+            if len(self._rows) < 2:
+                return not self._rows and self._num_failed > 0
+            last, before = self._rows[-1], self._rows[-2]
+            now = self._table(self._rows[-1:], self._times[-1:])
+        if len(last) != len(before):
+            return False
+        moves = np.array([s.kind == "counter" or s.part == "count" for s in now.series[: len(last)]], dtype=bool)
+        if not np.array_equal(last[moves], before[moves], equal_nan=True):
+            return False
+        busy = [gauge(now, name) for name in ("requests_running", "requests_waiting")]
+        return all(found is None or found[1][-1] <= 0 for found in busy)

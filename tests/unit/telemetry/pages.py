@@ -1,0 +1,39 @@
+"""Readings made by hand: texts or tables of numbers, a second apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from aiperf.telemetry.prometheus import Exposition, Readings, Series
+
+DATA = Path(__file__).parents[2] / "data" / "metrics"
+S = 1_000_000_000
+START = 1_700_000_000 * S
+
+
+def texts_of(family: str) -> list[str]:
+    return (DATA / f"{family}.txt").read_text(encoding="utf-8").split("# --- later ---\n")
+
+
+def read_texts(texts: Sequence[str], url: str = "http://h:1/metrics", *, is_own: bool = True) -> Readings:
+    """A reading each second from START on."""
+    exposition = Exposition()
+    rows = [exposition.read(text) for text in texts]
+    values = np.full((len(rows), len(exposition.series)), np.nan)
+    for i, row in enumerate(rows):
+        values[i, : len(row)] = row
+    times = START + S * np.arange(len(rows), dtype=np.int64)
+    return Readings(url, is_own, tuple(exposition.series), times, np.full(len(rows), 1_000_000), values)
+
+
+def table(
+    columns: Mapping[str, Sequence[float]], kind: str = "gauge", *, step_s: float = 1.0, is_own: bool = True
+) -> Readings:
+    """Series without labels, by raw name; counters without `_total`."""
+    series = tuple(Series(name, kind, "value", ()) for name in columns)
+    values = np.array(list(columns.values()), dtype=np.float64).T
+    times = START + (S * step_s * np.arange(len(values))).astype(np.int64)
+    return Readings("http://h:1/metrics", is_own, series, times, np.full(len(values), 1_000_000), values)

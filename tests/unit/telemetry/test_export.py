@@ -1,0 +1,108 @@
+"""`server_metrics_export.*`: AIPerf's keys and columns, figures worked out by hand, golden files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from tests.conftest import Golden
+from tests.unit.telemetry.pages import START, S, read_texts, table, texts_of
+
+from aiperf.telemetry.prometheus.export import ExportFacts, histogram_quantile, render_csv, render_json, render_jsonl
+
+FACTS = ExportFacts(START + S // 2, START + S, "0.0.0", "abc", input_config={"endpoint": {"streaming": True}})
+STATS = {  # of AIPerf 0.13.0's own file
+    "gauge": {"avg", "min", "max", "std", "p1", "p5", "p10", "p25", "p50", "p75", "p90", "p95", "p99"},
+    "counter": {"total", "rate"},
+    "histogram": {
+        "count", "sum", "avg", "count_rate", "sum_rate", "p1_estimate", "p5_estimate", "p10_estimate", "p25_estimate",
+        "p50_estimate", "p75_estimate", "p90_estimate", "p95_estimate", "p99_estimate",
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def utc(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+
+
+@pytest.mark.parametrize(("render", "ending"), [(render_json, "json"), (render_csv, "csv")])
+def test_files(render: Callable[..., bytes], ending: str, golden: Golden):
+    golden(f"telemetry/server_metrics_export.{ending}", render([read_texts(texts_of("vllm"))], FACTS).decode())
+
+
+def test_jsonl(golden: Golden):
+    before, after = texts_of("vllm")
+    text = render_jsonl([read_texts([before, before, after])]).decode()
+    assert len(text.splitlines()) == 2, "a reading that changed nothing is left out"
+    golden("telemetry/server_metrics_export.jsonl", text)
+
+
+def test_keys_are_aiperf_s():
+    document = json.loads(render_json([read_texts(texts_of("vllm"))], FACTS))
+    assert list(document) == [
+        "schema_version", "aiperf_version", "benchmark_id", "summary", "metrics_phase", "metrics", "input_config",
+    ]  # fmt: skip
+    assert set(document["summary"]) == {
+        "endpoints_configured", "endpoints_successful", "start_time", "end_time", "endpoint_info", "phase_time_ranges",
+    }  # fmt: skip
+    for name, metric in document["metrics"].items():
+        assert {"type", "description", "series"} <= set(metric), name
+        for series in metric["series"]:
+            assert set(series["stats"]) == STATS[metric["type"]], name
+            assert set(series) - {"buckets"} == {"endpoint_url", "labels", "stats"}
+            assert ("buckets" in series) == (metric["type"] == "histogram")
+
+
+def test_figures_are_of_the_load():
+    document = json.loads(render_json([read_texts(texts_of("vllm"))], FACTS))
+    success = {
+        s["labels"]["finished_reason"]: s["stats"] for s in document["metrics"]["vllm:request_success"]["series"]
+    }
+    assert success == {"length": {"total": 18.0, "rate": 18.0}, "stop": {"total": 2.0, "rate": 2.0}}
+    ttft = document["metrics"]["vllm:time_to_first_token_seconds"]["series"][0]
+    assert ttft["stats"]["count"] == 20
+    assert ttft["stats"]["avg"] == pytest.approx(0.1)
+    assert ttft["buckets"] == {"0.1": 10, "+Inf": 20}
+
+
+def test_csv_sections_have_their_own_columns():
+    text = render_csv([read_texts(texts_of("vllm"))], FACTS).decode()
+    assert text.startswith("# AIPerf Server Metrics Export (CSV)\n# aiperf_version: 0.0.0\n")
+    tables = [list(csv.reader(io.StringIO(part))) for part in text.split("#\n", 1)[1].split("\n\n")]
+    assert [t[1][1] for t in tables] == ["gauge", "counter", "histogram"]
+    assert all(len(row) == len(t[0]) for t in tables for row in t if row)
+    assert tables[0][0][:5] == ["Endpoint", "Type", "Metric", "Unit", "avg"]
+    assert tables[1][0][4:10] == ["total", "rate", "rate_avg", "rate_min", "rate_max", "rate_std"]
+    assert tables[1][0][10:] == ["engine", "finished_reason", "model_name", "Description"]
+    assert tables[2][0][-1] == "buckets"
+    assert tables[0][1][0] == "h:1"
+
+
+def test_page_without_an_answer_is_configured_but_not_successful():
+    nothing = table({})
+    document = json.loads(render_json([nothing], FACTS))
+    assert document["summary"]["endpoints_configured"] == ["http://h:1/metrics"]
+    assert document["summary"]["endpoints_successful"] == []
+    assert document["metrics"] == {}
+    assert render_jsonl([nothing]) == b""
+
+
+@pytest.mark.parametrize(
+    ("q", "value"),
+    [(0.25, 0.5), (0.5, 1.0), (0.75, 1.5), (1.0, 2.0), (0.0, 0.0)],
+)
+def test_quantile_within_a_bucket(q: float, value: float):
+    assert histogram_quantile(q, np.array([1.0, 2.0, math.inf]), np.array([10.0, 20.0, 20.0])) == value
+
+
+def test_quantile_in_the_open_bucket_is_the_last_bound():
+    assert histogram_quantile(0.99, np.array([1.0, math.inf]), np.array([1.0, 10.0])) == 1.0
+    assert math.isnan(histogram_quantile(0.5, np.array([1.0]), np.array([0.0])))
