@@ -114,7 +114,9 @@ class PlotRun:
         edges = begin + width * np.arange(int(np.ceil((end - begin) / width)) + 1)
         edges[-1] = end
         # A last window much shorter than the others gives wild rates: it joins the one before.
-        return edges if len(edges) < 3 or edges[-1] - edges[-2] >= width / 2 else np.delete(edges, -2)
+        if len(edges) > 2 and edges[-1] - edges[-2] < width / 2:
+            edges = np.concatenate((edges[:-2], edges[-1:]))
+        return np.asarray(edges, dtype=np.float64)
 
     def window_of(self, times: Floats) -> Ints:
         """(rows,) window of each time, −1 outside and where NaN."""

@@ -7,6 +7,7 @@ how many fit.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -54,10 +55,8 @@ def count_text(shown: int, total: int, what: str = "requests") -> str:
 
 def rounded(values: Floats | Sequence[float], digits: int = 5) -> list[float | None]:
     """Plain numbers of `digits` figures, None where not finite: a tenth of the bytes of full precision."""
-    out: list[float | None] = []
-    for v in np.asarray(values, dtype=np.float64).tolist():
-        out.append(None if v != v or v in (float("inf"), float("-inf")) else float(f"{v:.{digits}g}"))  # noqa: PLR0124 - NaN
-    return out
+    plain = np.asarray(values, dtype=np.float64).tolist()
+    return [float(f"{v:.{digits}g}") if math.isfinite(v) else None for v in plain]
 
 
 def records(columns: Mapping[str, Sequence[object]]) -> list[dict[str, object]]:

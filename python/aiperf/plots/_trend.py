@@ -19,7 +19,14 @@ _FEWEST = 8
 
 
 def draw_against(
-    runs: Sequence[PlotRun], field: Sequence[Floats], *, title: str, axis: str, unit: str, integer: bool, may_log: bool = True
+    runs: Sequence[PlotRun],
+    field: Sequence[Floats],
+    *,
+    title: str,
+    axis: str,
+    unit: str,
+    integer: bool,
+    may_log: bool = True,
 ) -> Spec | None:
     """`field[i]`: (rows,) of run i, on the x axis. None if it does not vary in any run, or nothing has a TTFT."""
     dots: list[dict[str, object]] = []

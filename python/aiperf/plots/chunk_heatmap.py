@@ -42,7 +42,7 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
         "width": "$w1",
         "height": 240,
         "data": {"values": rows},
-        "mark": {"type": "rect", "stroke": None},
+        "mark": {"type": "rect", "x2Offset": 0.6, "y2Offset": -0.6},
         "encoding": {
             "x": {"field": "a", "type": "quantitative", "title": "time since the first request (s)", "scale": {"nice": False, "zero": False}},
             "x2": {"field": "b"},

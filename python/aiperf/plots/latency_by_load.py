@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aiperf.plots import PlotRun, Spec
-from aiperf.plots._spec import LATENCIES, SHORT, frame, quantitative, records, short_name
+from aiperf.plots._spec import LATENCIES, frame, quantitative, records, short_name
 
 __all__ = ["draw"]
 
@@ -44,7 +44,6 @@ def _panel(tag: str, rows: list[dict[str, object]], load_name: str, *, log: bool
     return {
         "width": "$w3",
         "height": 200,
-        "title": {"text": SHORT[tag], "anchor": "start", "fontSize": 13},
         "data": {"values": rows},
         "mark": {"type": "line", "point": {"size": 40}},
         "encoding": {

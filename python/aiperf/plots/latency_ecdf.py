@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from aiperf.plots import MAX_MARKS, PlotRun, Spec
-from aiperf.plots._spec import LATENCIES, SHORT, frame, legend_scale, quantitative, records, rounded, short_name, thin_curve
+from aiperf.plots._spec import LATENCIES, frame, legend_scale, quantitative, records, rounded, short_name, thin_curve
 
 __all__ = ["draw"]
 
@@ -38,8 +38,7 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
         layer: Spec = {
             "width": "$w3",
             "height": 220,
-            "title": {"text": SHORT[tag], "anchor": "start", "fontSize": 13},
-            "data": {"values": rows},
+                "data": {"values": rows},
             "mark": {"type": "line", "interpolate": "step-after", "tooltip": True},
             "encoding": {
                 "x": quantitative("v", short_name(tag), log=_spreads(rows)),

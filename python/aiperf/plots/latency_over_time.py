@@ -109,8 +109,15 @@ def _load_panel(runs: Sequence[PlotRun], scale: Spec, *, single: bool) -> tuple[
     for run in runs:
         level = run.mean_in_flight()
         begin = run.seconds(run.edges)  # the last level twice: steps hold to the end of their window
-        rows += records({"t": rounded(begin), "n": rounded(np.append(level, level[-1:])), "s": [run.label] * len(begin)})
-    mark: Spec = {"type": "area", "interpolate": "step-after", "color": "$faint", "line": {"color": "$grey", "strokeWidth": 1}}
+        rows += records(
+            {"t": rounded(begin), "n": rounded(np.append(level, level[-1:])), "s": [run.label] * len(begin)}
+        )
+    mark: Spec = {
+        "type": "area",
+        "interpolate": "step-after",
+        "color": "$faint",
+        "line": {"color": "$grey", "strokeWidth": 1},
+    }
     encoding: Spec = {
         "x": quantitative("t", "time since the first request (s)", zero=False),
         "y": quantitative("n", "in flight", minExtent=46, tickCount=3),

@@ -9,7 +9,15 @@ import numpy as np
 from aiperf.metrics import Floats
 from aiperf.plots import MAX_MARKS, PlotRun, Spec
 from aiperf.plots._spec import (
-    LATENCIES, SHORT, frame, legend_scale, quantitative, rank_axis, records, rounded, short_name, thin_curve,
+    LATENCIES,
+    frame,
+    legend_scale,
+    quantitative,
+    rank_axis,
+    records,
+    rounded,
+    short_name,
+    thin_curve,
 )  # fmt: skip
 
 __all__ = ["draw", "tail_rank"]
@@ -40,15 +48,20 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
     drawn = 0
     for tag in dict.fromkeys(c[1] for c in curves):
         rows: list[dict[str, object]] = []
-        for run, _, values in (c for c in curves if c[1] == tag):
-            rank = tail_rank(len(values))
+        for run, _, ordered in (c for c in curves if c[1] == tag):
+            rank = tail_rank(len(ordered))
             inside = rank <= 4
-            rank, values = rank[inside], values[inside]
+            rank, values = rank[inside], ordered[inside]
             index = thin_curve(len(values), most, rank)
             drawn += len(index)
             share = 100 * (1 - 10 ** -rank[index])
             rows += records(
-                {"x": rounded(rank[index]), "v": rounded(values[index]), "p": rounded(share, 7), "run": [run.label] * len(index)}
+                {
+                    "x": rounded(rank[index]),
+                    "v": rounded(values[index]),
+                    "p": rounded(share, 7),
+                    "run": [run.label] * len(index),
+                }
             )
         panels.append(_panel(tag, rows, runs))
     total = sum(int(run.context.ok.sum()) for run in runs)
@@ -62,7 +75,6 @@ def _panel(tag: str, rows: list[dict[str, object]], runs: Sequence[PlotRun]) -> 
     return {
         "width": "$w3",
         "height": 220,
-        "title": {"text": SHORT[tag], "anchor": "start", "fontSize": 13},
         "data": {"values": rows},
         "mark": {"type": "line", "tooltip": True},
         "encoding": {

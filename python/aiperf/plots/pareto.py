@@ -15,7 +15,11 @@ __all__ = ["draw", "front_mask"]
 
 def front_mask(x: Floats, y: Floats) -> Bools:
     """(points,) true where no other point is at least as good in both and better in one; larger is better."""
-    worse = (x[None, :] >= x[:, None]) & (y[None, :] >= y[:, None]) & ((x[None, :] > x[:, None]) | (y[None, :] > y[:, None]))
+    worse = (
+        (x[None, :] >= x[:, None])
+        & (y[None, :] >= y[:, None])
+        & ((x[None, :] > x[:, None]) | (y[None, :] > y[:, None]))
+    )
     return np.asarray(~worse.any(axis=1))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from aiperf.metrics import Floats, Ints
 from aiperf.plots import PlotRun, Spec
 from aiperf.plots._spec import frame, legend_scale, quantitative, records, rounded
 
@@ -76,11 +77,15 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
             ],
         },
     }  # fmt: skip
-    note = f"{total:,} requests" if total <= _MOST else f"{_MOST:,} of {total:,} requests, in a row, from the middle of the run"
+    note = (
+        f"{total:,} requests"
+        if total <= _MOST
+        else f"{_MOST:,} of {total:,} requests, in a row, from the middle of the run"
+    )
     return frame("Requests over time", note, body, marks=len(rows))
 
 
-def free_lanes(start: np.ndarray, end: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+def free_lanes(start: Floats, end: Floats) -> Ints:
     """(rows,) the lowest lane that is free at each start (ascending)."""
     import heapq
 

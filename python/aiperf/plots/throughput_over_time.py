@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from aiperf.metrics import Floats
+from aiperf.metrics import Bools, Floats
 from aiperf.plots import PlotRun, Spec
 from aiperf.plots._spec import frame, legend_scale, quantitative, records, rounded
 
@@ -75,7 +75,7 @@ def _tokens_per_second(run: PlotRun) -> Floats | None:
     return np.asarray(counts / (np.diff(run.edges) / 1e9))
 
 
-def _per_second(run: PlotRun, mask: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> Floats:
+def _per_second(run: PlotRun, mask: Bools) -> Floats:
     where = run.window_of(run.ends)
     use = mask & (where >= 0)
     return np.asarray(np.bincount(where[use], minlength=len(run.edges) - 1) / (np.diff(run.edges) / 1e9))
@@ -89,9 +89,7 @@ def _series(run: PlotRun, values: Floats, name: str) -> list[dict[str, object]]:
     )  # fmt: skip
 
 
-def _panel(
-    rows: list[dict[str, object]], title: str, scale: Spec, *, single: bool, colour: str, height: int
-) -> Spec:
+def _panel(rows: list[dict[str, object]], title: str, scale: Spec, *, single: bool, colour: str, height: int) -> Spec:
     color: Spec = {"value": colour}
     if not single:
         color = {"field": "s", "type": "nominal", "scale": scale, "legend": {"orient": "top"}}

@@ -23,7 +23,9 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
     origin = slices[0].begin_ns
     begin = [(s.begin_ns - origin) / 1e9 for s in kept]
     end = [(s.end_ns - origin) / 1e9 for s in kept]
-    state = ["excluded" if s.index in run.summary.excluded else "goals missed" if s.misses else "as wanted" for s in kept]
+    state = [
+        "excluded" if s.index in run.summary.excluded else "goals missed" if s.misses else "as wanted" for s in kept
+    ]
     panels: list[Spec] = []
     for tag in ("time_to_first_token", "inter_token_latency", "request_latency"):
         if any(s.stat(tag) is not None for s in kept) and len(panels) < 2:

@@ -109,7 +109,9 @@ def resolve(spec: Spec, theme: Theme = "light", width: int = _WIDTH) -> Spec:
         if isinstance(value, dict):
             return {k: walk(v) for k, v in value.items()}
         if isinstance(value, list):
-            return value if value and isinstance(value[0], dict) and "$" not in str(value[0]) else [walk(v) for v in value]
+            return (
+                value if value and isinstance(value[0], dict) and "$" not in str(value[0]) else [walk(v) for v in value]
+            )
         return value
 
     out = {k: walk(v) for k, v in spec.items()}

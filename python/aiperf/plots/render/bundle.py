@@ -7,6 +7,7 @@ libraries (BSD-3-Clause) are inside the vl-convert package.
 from __future__ import annotations
 
 import gzip
+from importlib.metadata import version
 from typing import Final
 
 from aiperf.workload.cache import cached_bytes
@@ -23,4 +24,4 @@ def load_bundle() -> bytes:
     def make() -> bytes:
         return gzip.compress(vl_convert.javascript_bundle(_SNIPPET).encode(), 9, mtime=0)
 
-    return cached_bytes(f"vega-{vl_convert.__version__}.js.gz", make)
+    return cached_bytes(f"vega-{version('vl-convert-python')}.js.gz", make)

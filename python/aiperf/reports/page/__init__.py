@@ -23,7 +23,14 @@ from aiperf.records import Columns
 from aiperf.reports.page.findings import Finding, compare_findings, run_findings
 from aiperf.reports.page.sample import sample_json
 from aiperf.reports.page.tables import (
-    Card, PageTable, Part, cards, certificate_parts, comparison_tables, definitions, run_tables,
+    Card,
+    PageTable,
+    Part,
+    cards,
+    certificate_parts,
+    comparison_tables,
+    definitions,
+    run_tables,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -230,8 +237,6 @@ def _render(
     files: Sequence[tuple[str, str]],
     version: str,
 ) -> bytes:
-    from markupsafe import Markup
-
     data = {"themes": THEMES, "charts": specs, "explore": explore}
     packed = gzip.compress(json.dumps(data, separators=(",", ":"), allow_nan=False).encode(), 6, mtime=0)
     figures = [{"name": n, **_heading(s)} for n, s in specs.items()]
@@ -239,8 +244,8 @@ def _render(
         title=title, facts=facts, command=command, problem=problem, findings=findings, cards=cards, certificate=certificate,
         parts=parts, figures=figures, has_explore=explore is not None, tables=tables, config=config,
         definitions=definitions, warnings=warnings, notes=notes, files=files, version=version,
-        css=Markup(_text("page.css")), script=Markup(_text("page.js")), data=Markup(_packed(packed)),
-        bundle=Markup(_packed(load_bundle())) if specs or explore else Markup(""),
+        css=_text("page.css"), script=_text("page.js"), data=_packed(packed),
+        bundle=_packed(load_bundle()) if specs or explore else "",
     )  # fmt: skip
     return page.encode()
 

@@ -55,7 +55,12 @@ def _failures(s: Summary, _: PlotRun) -> Finding | None:
     if not s.counts.failed or not done:
         return None
     worst = max(s.errors, key=lambda e: e.count, default=None)
-    most = "" if worst is None else f"; most often `{worst.type}`" + (f" ({worst.message[:80]})" if worst.message and worst.message != worst.type else "")
+    most = (
+        ""
+        if worst is None
+        else f"; most often `{worst.type}`"
+        + (f" ({worst.message[:80]})" if worst.message and worst.message != worst.type else "")
+    )
     share = s.counts.failed / done
     text = f"{s.counts.failed:,} of {done:,} requests failed{most}"
     return Finding("failures", _percent(share), text, "bad" if share >= 0.01 else "warn", "errors")
@@ -85,7 +90,13 @@ def _drift(s: Summary, _: PlotRun) -> Finding | None:
     worst = max((c for c in s.steady.changes if c.kind == "drift"), key=lambda c: abs(c.ratio - 1))
     at = (s.steady.drift_start_ns - s.steady.begin_ns) / 1e9
     name = SHORT.get(worst.tag, worst.tag)
-    return Finding("drift", f"×{worst.ratio:.2f}", f"From {at:.0f} s on {name} leaves its steady level", "warn", "latency_over_time")
+    return Finding(
+        "drift",
+        f"×{worst.ratio:.2f}",
+        f"From {at:.0f} s on {name} leaves its steady level",
+        "warn",
+        "latency_over_time",
+    )
 
 
 def _warmup(s: Summary, _: PlotRun) -> Finding | None:
@@ -93,7 +104,9 @@ def _warmup(s: Summary, _: PlotRun) -> Finding | None:
         return None
     first = max((c for c in s.steady.changes if c.kind == "warmup"), key=lambda c: abs(c.ratio - 1))
     at = (s.steady.warmup_end_ns - s.steady.begin_ns) / 1e9
-    part = "left out of the headline" if s.steady_is_headline else "part of the headline (`--steady-state` leaves it out)"
+    part = (
+        "left out of the headline" if s.steady_is_headline else "part of the headline (`--steady-state` leaves it out)"
+    )
     text = f"{SHORT.get(first.tag, first.tag)} starts at {first.ratio:.2f} times its steady level: the first {at:.1f} s are a warm-up, {part}"  # fmt: skip
     return Finding("warmup", f"{at:.1f} s", text, "warn", "latency_over_time")
 
@@ -217,12 +230,26 @@ def compare_findings(runs: Sequence[PlotRun]) -> tuple[Finding, ...]:
         peak, at = max(rates, key=lambda p: p[0])
         lowest = min(rates, key=lambda p: p[0])[0]
         times = f", {peak / lowest:.1f} times the lowest" if lowest > 0 else ""
-        out.append(Finding("peak", f"{number(peak)} tok/s", f"The most output tokens per second at {at.label}{times}", "good", "pareto"))
+        out.append(
+            Finding(
+                "peak",
+                f"{number(peak)} tok/s",
+                f"The most output tokens per second at {at.label}{times}",
+                "good",
+                "pareto",
+            )
+        )
         out += _collapse(rates, at)
     if len(users) > 1:
         best, at = max(users, key=lambda p: p[0])
         out.append(
-            Finding("experience", f"{number(best)} tok/s", f"The most tokens per second for each user at {at.label}", "good", "pareto")
+            Finding(
+                "experience",
+                f"{number(best)} tok/s",
+                f"The most tokens per second for each user at {at.label}",
+                "good",
+                "pareto",
+            )
         )
     if len(ttft) > 1:
         (low, quick), (high, slow) = min(ttft, key=lambda p: p[0]), max(ttft, key=lambda p: p[0])

@@ -11,8 +11,9 @@ from typing import Final
 
 import numpy as np
 
+from aiperf.errors import ErrorKind
 from aiperf.metrics import Floats, Ints
-from aiperf.metrics.error_table import ERROR_WORDS, ErrorKind
+from aiperf.metrics.error_table import ERROR_WORDS
 from aiperf.plots import PlotRun
 from aiperf.plots._spec import LATENCIES, SHORT, rounded, thin_curve
 from aiperf.plots.latency_percentiles import tail_rank
@@ -73,7 +74,14 @@ def sample_json(run: PlotRun) -> dict[str, object] | None:
             continue
         x, curve = _ranks(values[tag], rows)
         metrics.append(
-            {"tag": tag, "name": SHORT[tag], "unit": "ms", "x": rounded(x, 6), "v": rounded(values[tag][rows]), "curve": curve}
+            {
+                "tag": tag,
+                "name": SHORT[tag],
+                "unit": "ms",
+                "x": rounded(x, 6),
+                "v": rounded(values[tag][rows]),
+                "curve": curve,
+            }
         )
     gaps = [np.diff(chunks.sample.stamps.get(row, np.zeros(0, dtype=np.int64))) for row in rows.tolist()]
     counts = np.array([len(g) for g in gaps], dtype=np.int64)

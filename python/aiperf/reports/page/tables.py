@@ -95,7 +95,9 @@ def cards(s: Summary) -> tuple[Card, ...]:
             below = " · ".join(
                 part for part in (f"avg {number(s.stat(tag) or 0)}", f"p99 {number(tail)}" if tail is not None else "") if part
             )  # fmt: skip
-            out.append(Card(f"{SHORT[tag]}, median", number(middle), METRICS[tag].unit.shown, below, METRICS[tag].header))
+            out.append(
+                Card(f"{SHORT[tag]}, median", number(middle), METRICS[tag].unit.shown, below, METRICS[tag].header)
+            )
     for tag, name, unit in (
         ("output_token_throughput", "Output tokens", "tokens/s"),
         ("request_throughput", "Requests", "requests/s"),
@@ -187,12 +189,26 @@ def _goals(s: Summary) -> PageTable | None:
     rows: list[tuple[str, ...]] = []
     for t in s.tiers:
         rows.append(
-            (f"{t.name}: all objectives", f"{t.good:,}", percent(t.share_of_successful), percent(t.fraction), fixed(t.goodput))
+            (
+                f"{t.name}: all objectives",
+                f"{t.good:,}",
+                percent(t.share_of_successful),
+                percent(t.fraction),
+                fixed(t.goodput),
+            )
         )
         for o in t.slos:
             sign = "≥" if METRICS[o.tag].larger_is_better else "≤"
             name = f"{METRICS[o.tag].header} {sign} {o.threshold:g} {METRICS[o.tag].unit.shown}"
-            rows.append((name + (" (missed most)" if o.tag == t.worst and len(t.slos) > 1 else ""), f"{o.passed:,}", percent(o.share), "", ""))
+            rows.append(
+                (
+                    name + (" (missed most)" if o.tag == t.worst and len(t.slos) > 1 else ""),
+                    f"{o.passed:,}",
+                    percent(o.share),
+                    "",
+                    "",
+                )
+            )
     return PageTable(
         "goals", "Goals", ("Objective", "Passed", "of successful", "of attempted", "Goodput (requests/s)"), tuple(rows),
         "Attempted: successful, failed, and cut off by the grace period; cancelled on purpose left out",
@@ -259,7 +275,13 @@ def _cold_warm(s: Summary) -> PageTable | None:
         for c in s.trend.cold_warm
     )  # fmt: skip
     numbers = ", ".join(map(str, s.trend.cold_slices))
-    return PageTable("cold-warm", "Cold against warm", ("Metric", "overall", "cold", "warm", "penalty"), rows, f"cold: slice {numbers}")
+    return PageTable(
+        "cold-warm",
+        "Cold against warm",
+        ("Metric", "overall", "cold", "warm", "penalty"),
+        rows,
+        f"cold: slice {numbers}",
+    )
 
 
 def _intervals(s: Summary) -> PageTable | None:
@@ -273,7 +295,9 @@ def _intervals(s: Summary) -> PageTable | None:
         for i in s.intervals
     )  # fmt: skip
     heads = ("Metric", "statistic", "value", "low", "high", "±", "effective n")
-    return PageTable("intervals", "How sure (95% intervals)", heads, rows, "correlation between requests is allowed for", open=False)
+    return PageTable(
+        "intervals", "How sure (95% intervals)", heads, rows, "correlation between requests is allowed for", open=False
+    )
 
 
 def _gaps(s: Summary) -> PageTable | None:
