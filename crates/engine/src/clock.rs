@@ -55,7 +55,10 @@ impl Clock {
     pub fn start() -> Self {
         let offset = realtime_offset_ns();
         let zero = read(libc::CLOCK_MONOTONIC);
-        Self { zero, wall: zero + offset }
+        Self {
+            zero,
+            wall: zero + offset,
+        }
     }
 
     /// ns since run start.
@@ -131,7 +134,9 @@ impl WaitTimer {
             return Err(std::io::Error::last_os_error());
         }
         // SAFETY: `fd` was just created and is valid.
-        Ok(Self { fd: unsafe { std::os::fd::OwnedFd::from_raw_fd(fd) } })
+        Ok(Self {
+            fd: unsafe { std::os::fd::OwnedFd::from_raw_fd(fd) },
+        })
     }
 
     /// The descriptor, to register with a poll (readable when the time has come).
@@ -145,7 +150,10 @@ impl WaitTimer {
         let in_ns = in_ns.max(1);
         let spec = libc::itimerspec {
             it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 },
-            it_value: libc::timespec { tv_sec: in_ns / 1_000_000_000, tv_nsec: in_ns % 1_000_000_000 },
+            it_value: libc::timespec {
+                tv_sec: in_ns / 1_000_000_000,
+                tv_nsec: in_ns % 1_000_000_000,
+            },
         };
         // SAFETY: `spec` is valid for the call, no old value is asked for.
         unsafe { libc::timerfd_settime(self.raw_fd(), 0, &raw const spec, std::ptr::null_mut()) };
@@ -162,6 +170,9 @@ mod tests {
         let offset = realtime_offset_ns();
         let now = clock.now();
         let real = now + clock.wall_ns();
-        assert!((clock.of_realtime(real, offset) - now).abs() < 1_000_000, "within a millisecond of itself");
+        assert!(
+            (clock.of_realtime(real, offset) - now).abs() < 1_000_000,
+            "within a millisecond of itself"
+        );
     }
 }

@@ -49,10 +49,18 @@ impl Conn {
         let address = &target.addresses[number as usize % target.addresses.len()];
         let (socket, to, is_tcp) = match address {
             Address::Tcp(to) => {
-                let domain = if matches!(to, SocketAddr::V4(_)) { Domain::IPV4 } else { Domain::IPV6 };
+                let domain = if matches!(to, SocketAddr::V4(_)) {
+                    Domain::IPV4
+                } else {
+                    Domain::IPV6
+                };
                 (Socket::new(domain, Type::STREAM, None)?, SockAddr::from(*to), true)
             }
-            Address::Unix(path) => (Socket::new(Domain::UNIX, Type::STREAM, None)?, SockAddr::unix(path)?, false),
+            Address::Unix(path) => (
+                Socket::new(Domain::UNIX, Type::STREAM, None)?,
+                SockAddr::unix(path)?,
+                false,
+            ),
         };
         socket.set_nonblocking(true)?;
         let mut stamped = false;
@@ -122,7 +130,8 @@ impl Conn {
         let total = head.len() + body.len();
         while done < total {
             let result = if done < head.len() {
-                self.socket.send_vectored(&[IoSlice::new(&head[done..]), IoSlice::new(body)])
+                self.socket
+                    .send_vectored(&[IoSlice::new(&head[done..]), IoSlice::new(body)])
             } else {
                 self.socket.send(&body[done - head.len()..])
             };
@@ -186,7 +195,9 @@ impl Conn {
         };
         while !bytes.is_empty() {
             tls.read_tls(&mut bytes)?;
-            let state = tls.process_new_packets().map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+            let state = tls
+                .process_new_packets()
+                .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
             let waiting = state.plaintext_bytes_to_read();
             if waiting > 0 {
                 let from = plain.len();
@@ -198,7 +209,11 @@ impl Conn {
     }
 
     pub(crate) fn rtt_ns(&self) -> i64 {
-        if self.is_tcp { stamp::tcp_rtt_ns(self.fd).unwrap_or(ABSENT) } else { ABSENT }
+        if self.is_tcp {
+            stamp::tcp_rtt_ns(self.fd).unwrap_or(ABSENT)
+        } else {
+            ABSENT
+        }
     }
 
     /// Close so that the server sees it at once, even with unread bytes in the socket.

@@ -72,7 +72,14 @@ enum Wake {
 
 impl Controller {
     pub(crate) fn new(shared: Arc<Shared>, notes: Receiver<Note>) -> Self {
-        Self { shared, notes, level: 0, aborted: false, next_worker: 0, ramps_at: NEVER }
+        Self {
+            shared,
+            notes,
+            level: 0,
+            aborted: false,
+            next_worker: 0,
+            ramps_at: NEVER,
+        }
     }
 
     fn now(&self) -> i64 {
@@ -95,13 +102,19 @@ impl Controller {
         for (i, inbox) in self.shared.inboxes.iter().enumerate() {
             for url in 0..urls {
                 let share = |n: u32, of: u32, i: u32| n / of + u32::from(i < n % of);
-                inbox.send(Msg::Preconnect(url as u16, share(share(total, workers, i as u32), urls, url)));
+                inbox.send(Msg::Preconnect(
+                    url as u16,
+                    share(share(total, workers, i as u32), urls, url),
+                ));
             }
         }
         let mut open = workers;
         let give_up = self.now() + self.shared.settings.connect_timeout_ns.min(5_000_000_000);
         while open > 0 && self.now() < give_up && self.level < 2 {
-            match self.notes.recv_timeout(Duration::from_nanos((give_up - self.now()).max(0) as u64)) {
+            match self
+                .notes
+                .recv_timeout(Duration::from_nanos((give_up - self.now()).max(0) as u64))
+            {
                 Ok(Note::Connected) => open -= 1,
                 Ok(Note::Stop(level)) => self.level = level.max(self.level),
                 Ok(_) => {}
@@ -134,7 +147,11 @@ impl Controller {
                     phase.ticks_over.store(true, SeqCst);
                     self.shared.wake_all();
                 }
-                if woken == Wake::Idle { self.wait(phase, end_of_issue, true) } else { woken }
+                if woken == Wake::Idle {
+                    self.wait(phase, end_of_issue, true)
+                } else {
+                    woken
+                }
             }
         };
         let issue_end = self.now();
@@ -146,7 +163,7 @@ impl Controller {
                 _ => "duration",
             };
             phase.stop.store(true, SeqCst);
-            dropped = self.drop_queue(phase);
+            dropped = drop_queue(phase);
             self.shared.wake_all();
             let grace = match phase.settings.grace_ns {
                 Some(grace) => grace,
@@ -163,7 +180,11 @@ impl Controller {
                 }
             }
             if woken != Wake::Idle || phase.active.load(SeqCst) > 0 {
-                let kind = if self.level >= 2 { ErrorKind::Interrupted } else { ErrorKind::Grace };
+                let kind = if self.level >= 2 {
+                    ErrorKind::Interrupted
+                } else {
+                    ErrorKind::Grace
+                };
                 for inbox in &self.shared.inboxes {
                     inbox.send(Msg::Cancel(kind));
                 }
@@ -177,11 +198,12 @@ impl Controller {
             Some(n) if stop_reason != "duration" || n < sent + dropped => n.max(sent),
             _ => sent + dropped + skipped,
         };
-        let planned = if matches!(phase.settings.load, Load::Schedule { loop_ns: None }) && phase.settings.requests.is_none() {
-            planned.max(self.shared.plan.num_turns() as u64)
-        } else {
-            planned
-        };
+        let planned =
+            if matches!(phase.settings.load, Load::Schedule { loop_ns: None }) && phase.settings.requests.is_none() {
+                planned.max(self.shared.plan.num_turns() as u64)
+            } else {
+                planned
+            };
         PhaseOutcome {
             index: phase.index,
             name: phase.settings.name.clone(),
@@ -208,17 +230,27 @@ impl Controller {
         let seed = crate::text::mix64(self.shared.settings.seed ^ (u64::from(phase.index) << 32) ^ 0x9ACE);
         match load {
             Load::Closed {} => Box::new(std::iter::empty()),
-            Load::Rate { rate, arrival, smoothness, ramp } => {
+            Load::Rate {
+                rate,
+                arrival,
+                smoothness,
+                ramp,
+            } => {
                 let points = ramp.map_or_else(|| vec![(0, rate)], |r| ramp::as_points(&r, rate));
                 Box::new(Pacer::new(&points, arrival, smoothness, seed).map(|due| Job::Tick { due }))
             }
-            Load::Series { points, arrival, smoothness } => {
-                Box::new(Pacer::new(&points, arrival, smoothness, seed).map(|due| Job::Tick { due }))
-            }
+            Load::Series {
+                points,
+                arrival,
+                smoothness,
+            } => Box::new(Pacer::new(&points, arrival, smoothness, seed).map(|due| Job::Tick { due })),
             Load::Users { users, rate } => {
                 let plan = &self.shared.plan;
                 let turns = (plan.num_turns() as f64 / plan.num_sessions() as f64).round() as u32;
-                Box::new(user_starts(users, rate, turns).map(|s| Job::User { due: s.at_ns, skip_turns: s.skip_turns }))
+                Box::new(user_starts(users, rate, turns).map(|s| Job::User {
+                    due: s.at_ns,
+                    skip_turns: s.skip_turns,
+                }))
             }
             Load::Schedule { loop_ns } => {
                 let plan = &self.shared.plan;
@@ -232,14 +264,24 @@ impl Controller {
                 Box::new((0..rounds).flat_map(move |epoch| {
                     let shift = period.saturating_mul(epoch as i64);
                     let starts = starts.clone();
-                    starts.into_iter().map(move |(at, session)| Job::Session { due: at.saturating_add(shift), session, epoch })
+                    starts.into_iter().map(move |(at, session)| Job::Session {
+                        due: at.saturating_add(shift),
+                        session,
+                        epoch,
+                    })
                 }))
             }
         }
     }
 
     /// Hand out jobs at their time. Idle: the source has ended.
-    fn pace(&mut self, phase: &Arc<Phase>, source: Box<dyn Iterator<Item = Job>>, end_of_issue: i64, due_total: &mut u64) -> Wake {
+    fn pace(
+        &mut self,
+        phase: &Arc<Phase>,
+        source: Box<dyn Iterator<Item = Job>>,
+        end_of_issue: i64,
+        due_total: &mut u64,
+    ) -> Wake {
         for job in source {
             let (Job::Tick { due } | Job::Turn { due } | Job::Session { due, .. } | Job::User { due, .. }) = job;
             let at = phase.start.saturating_add(due);
@@ -290,17 +332,6 @@ impl Controller {
             queue.push_back(job);
         }
         inbox.send(Msg::Look);
-    }
-
-    /// Jobs that never got a slot.
-    fn drop_queue(&self, phase: &Phase) -> u64 {
-        let Ok(mut queue) = phase.queue.lock() else {
-            return 0;
-        };
-        let dropped = queue.len() as u64;
-        queue.clear();
-        phase.active.fetch_sub(dropped as i64, SeqCst);
-        dropped
     }
 
     /// Wait until `until`, precisely, moving ramps meanwhile; ends early when the user stops the run, and, if `for_idle`, when
@@ -361,11 +392,26 @@ impl Controller {
     }
 }
 
+/// Drop the jobs that never got a slot; how many there were.
+fn drop_queue(phase: &Phase) -> u64 {
+    let Ok(mut queue) = phase.queue.lock() else {
+        return 0;
+    };
+    let dropped = queue.len() as u64;
+    queue.clear();
+    phase.active.fetch_sub(dropped as i64, SeqCst);
+    dropped
+}
+
 fn at_time(job: Job, at: i64) -> Job {
     match job {
         Job::Tick { .. } => Job::Tick { due: at },
         Job::Turn { .. } => Job::Turn { due: at },
-        Job::Session { session, epoch, .. } => Job::Session { due: at, session, epoch },
+        Job::Session { session, epoch, .. } => Job::Session {
+            due: at,
+            session,
+            epoch,
+        },
         Job::User { skip_turns, .. } => Job::User { due: at, skip_turns },
     }
 }

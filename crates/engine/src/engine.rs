@@ -70,14 +70,22 @@ impl Engine {
     /// Check everything, open the journal, start the threads. The load begins at once.
     pub fn start(settings: Settings, plan: Plan, vocabulary: Option<Arc<Vocabulary>>) -> Result<Self, EngineError> {
         if plan.has_synthetic() && vocabulary.is_none() {
-            return Err(EngineError::Plan("it has synthetic text, but there is no vocabulary".into()));
+            return Err(EngineError::Plan(
+                "it has synthetic text, but there is no vocabulary".into(),
+            ));
         }
         if usize::from(plan.max_path()) >= settings.paths.len() {
-            return Err(EngineError::Plan("`path` refers to a path that is not in the settings".into()));
+            return Err(EngineError::Plan(
+                "`path` refers to a path that is not in the settings".into(),
+            ));
         }
         let keeper = settings.kernel_stamps.then(StampKeeper::open).flatten();
         let clock = Clock::start();
-        let targets = settings.urls.iter().map(|u| Target::resolve(u, &settings, &clock)).collect::<Result<Vec<_>, _>>()?;
+        let targets = settings
+            .urls
+            .iter()
+            .map(|u| Target::resolve(u, &settings, &clock))
+            .collect::<Result<Vec<_>, _>>()?;
         let rules = Rules {
             stream: Extractor::new(&settings.pointers).map_err(EngineError::Settings)?,
             plain: Extractor::new(&settings.plain_pointers).map_err(EngineError::Settings)?,
@@ -105,11 +113,22 @@ impl Engine {
             let poll = mio::Poll::new().map_err(system("cannot create an event queue"))?;
             let waker = mio::Waker::new(poll.registry(), WAKER_TOKEN).map_err(system("cannot create a waker"))?;
             let (sender, receiver) = channel();
-            inboxes.push(Inbox { sender, waker, sleeping: AtomicBool::new(false), continuations: AtomicUsize::new(0) });
-            let raw = if settings.keep_events { Some(RawWriter::open(&run_dir, id)?) } else { None };
+            inboxes.push(Inbox {
+                sender,
+                waker,
+                sleeping: AtomicBool::new(false),
+                continuations: AtomicUsize::new(0),
+            });
+            let raw = if settings.keep_events {
+                Some(RawWriter::open(&run_dir, id)?)
+            } else {
+                None
+            };
             parts.push((id, poll, receiver, raw));
         }
-        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
+        let since_epoch = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |d| d.as_nanos() as u64);
         let shared = Arc::new(Shared {
             run_salt: mix64(since_epoch ^ u64::from(std::process::id()).rotate_left(32)),
             counters: (0..settings.workers).map(|_| Counters::new()).collect(),
@@ -126,9 +145,19 @@ impl Engine {
         });
         let mut threads = Vec::new();
         for (id, poll, receiver, raw) in parts {
-            let worker = Worker::new(id, Arc::clone(&shared), poll, receiver, notes.clone(), journal.sender(), raw)
-                .map_err(system("cannot create a timer"))?;
-            let thread = std::thread::Builder::new().name(format!("aiperf-worker-{id}")).spawn(move || worker.run());
+            let worker = Worker::new(
+                id,
+                Arc::clone(&shared),
+                poll,
+                receiver,
+                notes.clone(),
+                journal.sender(),
+                raw,
+            )
+            .map_err(system("cannot create a timer"))?;
+            let thread = std::thread::Builder::new()
+                .name(format!("aiperf-worker-{id}"))
+                .spawn(move || worker.run());
             threads.push(thread.map_err(system("cannot start a thread"))?);
         }
         let current = Arc::new(Mutex::new(None));
@@ -147,7 +176,15 @@ impl Engine {
                 tell.changed.notify_all();
             })
             .map_err(system("cannot start a thread"))?;
-        Ok(Self { shared, notes, current, done, stopping: AtomicBool::new(false), queued, controller: Mutex::new(Some(controller)) })
+        Ok(Self {
+            shared,
+            notes,
+            current,
+            done,
+            stopping: AtomicBool::new(false),
+            queued,
+            controller: Mutex::new(Some(controller)),
+        })
     }
 
     /// 1: send nothing more, let what is in flight finish within the grace period. 2: cancel what is in flight.
@@ -164,7 +201,10 @@ impl Engine {
         if outcome.is_some() {
             return true;
         }
-        self.done.changed.wait_timeout_while(outcome, timeout, |o| o.is_none()).is_ok_and(|(o, _)| o.is_some())
+        self.done
+            .changed
+            .wait_timeout_while(outcome, timeout, |o| o.is_none())
+            .is_ok_and(|(o, _)| o.is_some())
     }
 
     /// What became of the run; None while it goes on.
@@ -174,7 +214,10 @@ impl Engine {
 
     /// Counters and histograms so far.
     pub fn snapshot(&self) -> Snapshot {
-        let mut out = Snapshot { now_ns: self.shared.clock.now(), ..Snapshot::default() };
+        let mut out = Snapshot {
+            now_ns: self.shared.clock.now(),
+            ..Snapshot::default()
+        };
         let mut ttft = None;
         let mut latency = None;
         for c in &self.shared.counters {
@@ -230,16 +273,31 @@ fn merge(into: &mut Option<hdrhistogram::Histogram<u64>>, from: &hdrhistogram::H
 }
 
 /// The whole run, on the controller's thread.
-fn conduct(mut controller: Controller, threads: Vec<JoinHandle<()>>, journal: Journal, current: &Mutex<Option<Arc<Phase>>>) -> Outcome {
+fn conduct(
+    mut controller: Controller,
+    threads: Vec<JoinHandle<()>>,
+    journal: Journal,
+    current: &Mutex<Option<Arc<Phase>>>,
+) -> Outcome {
     clock::sharpen_timers();
     let shared = Arc::clone(&controller.shared);
-    let mut out = Outcome { start_wall_ns: shared.clock.wall_ns(), ..Outcome::default() };
+    let mut out = Outcome {
+        start_wall_ns: shared.clock.wall_ns(),
+        ..Outcome::default()
+    };
     controller.preconnect();
     for (index, settings) in shared.settings.phases.iter().enumerate() {
         if controller.is_interrupted() {
             break;
         }
-        let phase = Arc::new(Phase::new(index as u8, (shared.settings.phases.len() - 1) as u8, settings, &shared.plan, shared.settings.seed, shared.clock.now()));
+        let phase = Arc::new(Phase::new(
+            index as u8,
+            (shared.settings.phases.len() - 1) as u8,
+            settings,
+            &shared.plan,
+            shared.settings.seed,
+            shared.clock.now(),
+        ));
         if let Ok(mut slot) = current.lock() {
             *slot = Some(Arc::clone(&phase));
         }

@@ -80,7 +80,12 @@ impl Worker {
         (request.counted_chunks, request.bytes_out) = (0, 0);
         let keep = shared.rules.keep_text || shared.plan.is_replied(row);
         request.reply.reset(keep);
-        if let Some(cancel) = phase.settings.cancel.as_ref().filter(|_| phase.settings.kind == PhaseKind::Profiling) {
+        if let Some(cancel) = phase
+            .settings
+            .cancel
+            .as_ref()
+            .filter(|_| phase.settings.kind == PhaseKind::Profiling)
+        {
             // A function of seed and session, so that the same run cancels the same requests.
             let draw = mix64(mix64(shared.settings.seed ^ 0xCA9C_E11E) ^ session_num << 12 ^ u64::from(turn));
             if (draw >> 11) as f64 / (1u64 << 53) as f64 <= cancel.rate && cancel.rate > 0.0 {
@@ -92,7 +97,11 @@ impl Worker {
         }
         phase.sent.fetch_add(1, Relaxed);
         Counters::add(&shared.counters[usize::from(self.id)].sent, 1);
-        let sticky = sticky.filter(|&(slot, n)| self.conns.get(slot).is_some_and(|s| s.conn.number == n && s.request.is_none()));
+        let sticky = sticky.filter(|&(slot, n)| {
+            self.conns
+                .get(slot)
+                .is_some_and(|s| s.conn.number == n && s.request.is_none())
+        });
         if let Some((slot, _)) = sticky {
             request.url = self.conns[slot].conn.url;
             self.dispatch(slot, request);
@@ -105,7 +114,11 @@ impl Worker {
     fn place(&mut self, request: Box<Request>) {
         let url = request.url;
         while let Some((slot, number)) = self.idle[usize::from(url)].pop() {
-            if self.conns.get(slot).is_some_and(|s| s.conn.number == number && s.conn.state == State::Idle) {
+            if self
+                .conns
+                .get(slot)
+                .is_some_and(|s| s.conn.number == number && s.conn.state == State::Idle)
+            {
                 self.dispatch(slot, request);
                 return;
             }
@@ -168,7 +181,9 @@ impl Worker {
         if was_pooled && !request.was_retried && !request.reply.has_begun() {
             self.close(slot);
             request.was_retried = true;
-            request.reply.reset(self.shared.rules.keep_text || self.shared.plan.is_replied(request.row));
+            request
+                .reply
+                .reset(self.shared.rules.keep_text || self.shared.plan.is_replied(request.row));
             Counters::add(&self.shared.counters[usize::from(self.id)].reconnects, 1);
             self.place(request);
         } else {
@@ -192,7 +207,9 @@ impl Worker {
         );
         let head = &mut self.head;
         head.clear();
-        head.extend_from_slice(&shared.targets[usize::from(request.url)].heads[usize::from(shared.plan.path(request.row))]);
+        head.extend_from_slice(
+            &shared.targets[usize::from(request.url)].heads[usize::from(shared.plan.path(request.row))],
+        );
         head.extend_from_slice(b"X-Request-ID: ");
         write_uuid(request.request_id, head);
         head.extend_from_slice(b"\r\nX-Correlation-ID: ");
@@ -229,43 +246,47 @@ impl Worker {
             },
             State::Handshaking => self.handshake(slot),
             State::Busy => {
-                if writable && entry.conn.has_unsent() {
-                    match entry.conn.flush() {
-                        Ok(Written::Part) => {}
-                        Ok(Written::All) => {
-                            let now = self.shared.clock.now();
-                            if let Some(request) = &mut entry.request
-                                && request.body_sent == ABSENT
-                            {
-                                request.mark_body_sent(now);
-                                let at = request.next_deadline();
-                                self.arm(slot, at);
-                            }
-                        }
-                        // What the server said before it hung up is read below.
-                        Err(_) => {}
+                // What the server said before it hung up is read below, so an error here is not the end.
+                if writable && entry.conn.has_unsent() && entry.conn.flush().is_ok_and(|w| w == Written::All) {
+                    let now = self.shared.clock.now();
+                    if let Some(request) = &mut entry.request
+                        && request.body_sent == ABSENT
+                    {
+                        request.mark_body_sent(now);
+                        let at = request.next_deadline();
+                        self.arm(slot, at);
                     }
                 }
                 self.read(slot, closed);
             }
-            State::Idle => {
-                // Nothing may come on an idle connection but its end.
-                let buf = &mut self.buf[..256];
-                match entry.conn.read(buf) {
-                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                    _ if entry.conn.has_tls() && !closed => {
-                        // Session tickets come after the handshake.
-                        self.read_idle_tls(slot);
-                    }
-                    _ => self.close(slot),
-                }
-            }
+            State::Idle => self.read_idle(slot),
         }
     }
 
-    fn read_idle_tls(&mut self, slot: usize) {
-        // The bytes just read were lost to the TLS state: such a connection is not used again.
-        self.close(slot);
+    /// Nothing may come on an idle connection but its end, and TLS's own messages (session tickets).
+    fn read_idle(&mut self, slot: usize) {
+        let mut plain = std::mem::take(&mut self.plain);
+        plain.clear();
+        let conn = &mut self.conns[slot].conn;
+        let is_over = loop {
+            match conn.read(&mut self.buf) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break false,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Ok(read) if read.len > 0 && conn.has_tls() => {
+                    let ok = conn
+                        .decrypt(&self.buf[..read.len], &mut plain)
+                        .and_then(|()| conn.flush());
+                    if ok.is_err() || !plain.is_empty() {
+                        break true;
+                    }
+                }
+                _ => break true,
+            }
+        };
+        self.plain = plain;
+        if is_over {
+            self.close(slot);
+        }
     }
 
     fn handshake(&mut self, slot: usize) {
@@ -336,7 +357,11 @@ impl Worker {
             let (bytes, kernel) = match read {
                 Ok(read) if read.len > 0 => (&buf[..read.len], read.kernel_ns),
                 Ok(_) => {
-                    let stamps = Stamps { user, kernel: None, stall: 0 };
+                    let stamps = Stamps {
+                        user,
+                        kernel: None,
+                        stall: 0,
+                    };
                     outcome = Some((request.reply.end(stamps, &shared.rules), true));
                     break;
                 }
@@ -352,7 +377,11 @@ impl Worker {
                 .map(|ns| shared.clock.of_realtime(ns, self.offset))
                 .filter(|&k| k <= user + 50_000 && k >= request.started)
                 .map(|k| k.min(user));
-            let stamps = Stamps { user, kernel, stall: self.stall.max(kernel.map_or(0, |k| user - k)) };
+            let stamps = Stamps {
+                user,
+                kernel,
+                stall: self.stall.max(kernel.map_or(0, |k| user - k)),
+            };
             let progress = if conn.has_tls() {
                 plain.clear();
                 match conn.decrypt(bytes, &mut plain).and_then(|()| conn.flush()) {
@@ -376,11 +405,17 @@ impl Worker {
             let request = self.conns[slot].request.as_mut();
             if let Some(request) = request {
                 let counters = &shared.counters[usize::from(self.id)];
-                Counters::add(&counters.chunks, u64::from(request.reply.num_content - request.counted_chunks));
+                Counters::add(
+                    &counters.chunks,
+                    u64::from(request.reply.num_content - request.counted_chunks),
+                );
                 request.counted_chunks = request.reply.num_content;
                 if request.cancel_chunks.is_some_and(|n| request.reply.num_content >= n) {
                     let n = request.reply.num_content;
-                    outcome = Some((Progress::Failed(ErrorKind::Cancelled, format!("Request cancelled after {n} chunks")), false));
+                    outcome = Some((
+                        Progress::Failed(ErrorKind::Cancelled, format!("Request cancelled after {n} chunks")),
+                        false,
+                    ));
                     break;
                 }
             }
@@ -397,7 +432,10 @@ impl Worker {
             Some((Progress::Failed(kind, message), ended)) => {
                 let entry = &mut self.conns[slot];
                 let silent = entry.request.as_ref().is_some_and(|r| !r.reply.has_begun());
-                if ended && silent && let Some(request) = entry.request.take() {
+                if ended
+                    && silent
+                    && let Some(request) = entry.request.take()
+                {
                     self.retry_or_fail(slot, request, kind, &message);
                 } else {
                     self.finish(slot, kind, &message);
@@ -437,7 +475,11 @@ impl Worker {
     /// Record a request, let its connection go, and go on with its session.
     fn conclude(&mut self, conn: Option<(usize, bool)>, mut request: Box<Request>, kind: ErrorKind, message: &str) {
         let shared = Arc::clone(&self.shared);
-        let at = if kind == ErrorKind::Ok { request.reply.last_byte } else { shared.clock.now() };
+        let at = if kind == ErrorKind::Ok {
+            request.reply.last_byte
+        } else {
+            shared.clock.now()
+        };
         let phase: Arc<Phase> = Arc::clone(&request.phase);
         if request.holds_prefill {
             request.holds_prefill = false;
@@ -515,14 +557,22 @@ impl Worker {
     pub(crate) fn close(&mut self, slot: usize) {
         if self.conns.contains(slot) {
             let entry = self.conns.remove(slot);
-            let _ = self.poll.registry().deregister(&mut mio::unix::SourceFd(&entry.conn.fd));
+            let _ = self
+                .poll
+                .registry()
+                .deregister(&mut mio::unix::SourceFd(&entry.conn.fd));
         }
     }
 
     /// Cancel what is in flight and drop what waits.
     pub(crate) fn cancel_all(&mut self, kind: ErrorKind) {
         self.drop_waiting();
-        let busy: Vec<usize> = self.conns.iter().filter(|(_, s)| s.request.is_some()).map(|(i, _)| i).collect();
+        let busy: Vec<usize> = self
+            .conns
+            .iter()
+            .filter(|(_, s)| s.request.is_some())
+            .map(|(i, _)| i)
+            .collect();
         let message = if kind == ErrorKind::Grace {
             "cancelled at the end of the grace period"
         } else {

@@ -63,14 +63,19 @@ pub struct Found {
 
 impl Default for Found {
     fn default() -> Self {
-        Self { spans: [(0, 0); MAX_SLOTS] }
+        Self {
+            spans: [(0, 0); MAX_SLOTS],
+        }
     }
 }
 
 impl Extractor {
     /// Compile. Pointers beyond the 48th are refused.
     pub fn new(pointers: &Pointers) -> Result<Self, String> {
-        let mut out = Self { root: Node::default(), slots: Default::default() };
+        let mut out = Self {
+            root: Node::default(),
+            slots: Default::default(),
+        };
         let lists = [
             &pointers.text,
             &pointers.reasoning,
@@ -134,10 +139,18 @@ impl Node {
                 return Err(format!("the JSON pointer `{pointer}` does not start with `/`"));
             };
             for part in path.split('/') {
-                let key = part.replace("~1", "/").replace("~0", "~").into_bytes().into_boxed_slice();
+                let key = part
+                    .replace("~1", "/")
+                    .replace("~0", "~")
+                    .into_bytes()
+                    .into_boxed_slice();
                 let at = node.children.iter().position(|c| c.key == key).unwrap_or_else(|| {
                     let index = std::str::from_utf8(&key).ok().and_then(|k| k.parse().ok());
-                    node.children.push(Node { key, index, ..Node::default() });
+                    node.children.push(Node {
+                        key,
+                        index,
+                        ..Node::default()
+                    });
                     node.children.len() - 1
                 });
                 node = &mut node.children[at];
@@ -343,7 +356,10 @@ pub fn tool_text(json: &[u8], out: &mut Vec<u8>) {
         if !matches!(&json[from..end], b"name" | b"arguments") {
             continue;
         }
-        let after = json[at..].iter().position(|b| !matches!(b, b' ' | b'\n' | b'\r' | b'\t' | b':')).unwrap_or(0);
+        let after = json[at..]
+            .iter()
+            .position(|b| !matches!(b, b' ' | b'\n' | b'\r' | b'\t' | b':'))
+            .unwrap_or(0);
         if after > 0 && json.get(at + after) == Some(&b'"') {
             let start = at + after + 1;
             let Some(stop) = string_end(json, start) else {
@@ -358,7 +374,12 @@ pub fn tool_text(json: &[u8], out: &mut Vec<u8>) {
 /// A JSON number that counts something.
 pub fn count(json: &[u8]) -> Option<u32> {
     let text = std::str::from_utf8(json).ok()?;
-    text.parse::<u32>().ok().or_else(|| text.parse::<f64>().ok().filter(|v| (0.0..4e9).contains(v)).map(|v| v as u32))
+    text.parse::<u32>().ok().or_else(|| {
+        text.parse::<f64>()
+            .ok()
+            .filter(|v| (0.0..4e9).contains(v))
+            .map(|v| v as u32)
+    })
 }
 
 #[cfg(test)]
@@ -398,7 +419,18 @@ mod tests {
     fn what_is_not_json_is_refused() {
         let e = extractor();
         let mut found = Found::default();
-        for bad in ["", "{", "{\"a\":}", "{\"a\" 1}", "[1,]", "{\"a\":\"b}", "nul", "{} x", "{a:1}", "[1 2]"] {
+        for bad in [
+            "",
+            "{",
+            "{\"a\":}",
+            "{\"a\" 1}",
+            "[1,]",
+            "{\"a\":\"b}",
+            "nul",
+            "{} x",
+            "{a:1}",
+            "[1 2]",
+        ] {
             assert_eq!(e.scan(bad.as_bytes(), &mut found), Err(NotJson), "`{bad}`");
         }
         let deep = "[".repeat(100_000);
@@ -407,7 +439,12 @@ mod tests {
 
     #[test]
     fn strings_are_unescaped() {
-        for (raw, text) in [("a\\n\\\"b\\\\", "a\n\"b\\"), ("\\u00e9\\ud83d\\ude00", "é😀"), ("\\ud83dx", "\u{fffd}x"), ("plain", "plain")] {
+        for (raw, text) in [
+            ("a\\n\\\"b\\\\", "a\n\"b\\"),
+            ("\\u00e9\\ud83d\\ude00", "é😀"),
+            ("\\ud83dx", "\u{fffd}x"),
+            ("plain", "plain"),
+        ] {
             let mut out = Vec::new();
             unescape(raw.as_bytes(), &mut out);
             assert_eq!(String::from_utf8(out).expect("utf-8"), text);

@@ -91,16 +91,21 @@ impl Worker {
                 }
             }
             Job::Session { due, session, epoch } => {
-                let pick = Pick { session, epoch: phase.epoch(epoch), number: phase.number() };
+                let pick = Pick {
+                    session,
+                    epoch: phase.epoch(epoch),
+                    number: phase.number(),
+                };
                 self.start_group(phase, pick, due, 0);
             }
-            Job::User { due, skip_turns } => match phase.next_session(&self.shared.plan) {
-                Some(pick) => self.start_group(phase, pick, due, skip_turns),
-                None => {
+            Job::User { due, skip_turns } => {
+                if let Some(pick) = phase.next_session(&self.shared.plan) {
+                    self.start_group(phase, pick, due, skip_turns)
+                } else {
                     phase.return_ticket();
                     self.release(phase, true);
                 }
-            },
+            }
         }
     }
 
@@ -109,7 +114,9 @@ impl Worker {
         let Some(flow) = self.continuations.pop_front() else {
             return false;
         };
-        self.shared.inboxes[usize::from(self.id)].continuations.fetch_sub(1, SeqCst);
+        self.shared.inboxes[usize::from(self.id)]
+            .continuations
+            .fetch_sub(1, SeqCst);
         if let Some(f) = self.flows.get_mut(flow) {
             f.has_ticket = true;
             f.waiting = Waiting::Ready;
@@ -267,7 +274,11 @@ impl Worker {
                 return;
             }
         }
-        if goes_on { self.schedule_turn(flow, end) } else { self.end_flow(flow, end) }
+        if goes_on {
+            self.schedule_turn(flow, end)
+        } else {
+            self.end_flow(flow, end)
+        }
     }
 
     /// One of the turns `row` waits for has ended.
@@ -323,7 +334,11 @@ impl Worker {
     }
 
     pub(crate) fn wake_flow(&mut self, flow: usize, stamp: u64, due: i64) {
-        if self.flows.get(flow).is_some_and(|f| f.waiting == Waiting::Asleep(stamp)) {
+        if self
+            .flows
+            .get(flow)
+            .is_some_and(|f| f.waiting == Waiting::Asleep(stamp))
+        {
             self.on_due(flow, due);
         }
     }
@@ -338,7 +353,9 @@ impl Worker {
             }
             f.waiting = Waiting::Tick;
             self.continuations.push_back(flow);
-            self.shared.inboxes[usize::from(self.id)].continuations.fetch_add(1, SeqCst);
+            self.shared.inboxes[usize::from(self.id)]
+                .continuations
+                .fetch_add(1, SeqCst);
         } else {
             f.waiting = Waiting::Ready;
             self.ready.push_back((flow, due));
@@ -381,7 +398,9 @@ impl Worker {
     pub(crate) fn drop_continuations(&mut self) {
         let now = self.shared.clock.now();
         let waiting = std::mem::take(&mut self.continuations);
-        self.shared.inboxes[usize::from(self.id)].continuations.fetch_sub(waiting.len(), SeqCst);
+        self.shared.inboxes[usize::from(self.id)]
+            .continuations
+            .fetch_sub(waiting.len(), SeqCst);
         for flow in waiting {
             self.end_flow(flow, now);
         }
@@ -390,8 +409,12 @@ impl Worker {
     /// The phase has stopped: flows that are not in flight will not go on.
     pub(crate) fn drop_waiting(&mut self) {
         let now = self.shared.clock.now();
-        let waiting: Vec<usize> =
-            self.flows.iter().filter(|(_, f)| f.waiting != Waiting::InFlight).map(|(i, _)| i).collect();
+        let waiting: Vec<usize> = self
+            .flows
+            .iter()
+            .filter(|(_, f)| f.waiting != Waiting::InFlight)
+            .map(|(i, _)| i)
+            .collect();
         let inbox = &self.shared.inboxes[usize::from(self.id)];
         inbox.continuations.fetch_sub(self.continuations.len(), SeqCst);
         for _ in 0..self.prefill_wait.len() {

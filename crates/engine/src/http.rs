@@ -38,7 +38,9 @@ pub fn parse_head(buf: &[u8]) -> Result<Option<Head>, NotHttp> {
     let mut reply = httparse::Response::new(&mut headers);
     let len = match reply.parse(buf) {
         Ok(httparse::Status::Complete(len)) => len,
-        Ok(httparse::Status::Partial) if buf.len() > 256 * 1024 => return Err(NotHttp("the reply's head is over 256 KiB")),
+        Ok(httparse::Status::Partial) if buf.len() > 256 * 1024 => {
+            return Err(NotHttp("the reply's head is over 256 KiB"));
+        }
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(httparse::Error::TooManyHeaders) => return Err(NotHttp("the reply has more than 96 headers")),
         Err(_) => return Err(NotHttp("the reply is not HTTP/1.1")),
@@ -51,7 +53,9 @@ pub fn parse_head(buf: &[u8]) -> Result<Option<Head>, NotHttp> {
         let name = header.name;
         if name.eq_ignore_ascii_case("content-length") {
             let text = std::str::from_utf8(header.value).ok().map(str::trim);
-            let length = text.and_then(|v| v.parse().ok()).ok_or(NotHttp("the reply's Content-Length is not a number"))?;
+            let length = text
+                .and_then(|v| v.parse().ok())
+                .ok_or(NotHttp("the reply's Content-Length is not a number"))?;
             body = body.or(Some(Body::Length(length)));
         } else if name.eq_ignore_ascii_case("transfer-encoding") {
             if has_token(header.value, "chunked") {
@@ -71,11 +75,19 @@ pub fn parse_head(buf: &[u8]) -> Result<Option<Head>, NotHttp> {
         body = Some(Body::Length(0));
     }
     let body = body.unwrap_or(Body::ToEnd);
-    Ok(Some(Head { len, status, body, keep_alive: keep_alive && body != Body::ToEnd, is_event_stream }))
+    Ok(Some(Head {
+        len,
+        status,
+        body,
+        keep_alive: keep_alive && body != Body::ToEnd,
+        is_event_stream,
+    }))
 }
 
 fn has_token(value: &[u8], token: &str) -> bool {
-    value.split(|&b| b == b',').any(|part| part.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+    value
+        .split(|&b| b == b',')
+        .any(|part| part.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
 }
 
 /// Where the decoder of a body stands.
@@ -134,7 +146,11 @@ impl BodyReader {
                     let n = usize::try_from(*left).unwrap_or(usize::MAX).min(data.len() - at);
                     *left -= n as u64;
                     if *left == 0 {
-                        self.state = if matches!(self.state, State::Bytes { .. }) { State::Done } else { State::ChunkCr };
+                        self.state = if matches!(self.state, State::Bytes { .. }) {
+                            State::Done
+                        } else {
+                            State::ChunkCr
+                        };
                     }
                     let go_on = sink(&data[at..at + n]);
                     at += n;
@@ -222,7 +238,11 @@ impl BodyReader {
 }
 
 fn after_size(value: u64) -> State {
-    if value == 0 { State::TrailerStart } else { State::Chunk { left: value } }
+    if value == 0 {
+        State::TrailerStart
+    } else {
+        State::Chunk { left: value }
+    }
 }
 
 #[cfg(test)]
@@ -231,11 +251,18 @@ mod tests {
 
     #[test]
     fn heads_are_read() {
-        let head = parse_head(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n5")
+        let head = parse_head(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n5",
+        )
+        .expect("HTTP")
+        .expect("complete");
+        assert_eq!(
+            (head.status, head.body, head.keep_alive, head.is_event_stream),
+            (200, Body::Chunked, true, true)
+        );
+        let head = parse_head(b"HTTP/1.1 503 X\r\nConnection: close\r\ncontent-length: 3\r\n\r\nabc")
             .expect("HTTP")
             .expect("complete");
-        assert_eq!((head.status, head.body, head.keep_alive, head.is_event_stream), (200, Body::Chunked, true, true));
-        let head = parse_head(b"HTTP/1.1 503 X\r\nConnection: close\r\ncontent-length: 3\r\n\r\nabc").expect("HTTP").expect("complete");
         assert_eq!((head.body, head.keep_alive), (Body::Length(3), false));
         assert_eq!(parse_head(b"HTTP/1.1 200 OK\r\nA: b").expect("HTTP"), None);
         assert!(parse_head(b"SSH-2.0-OpenSSH\r\n\r\n").is_err());
@@ -249,7 +276,12 @@ mod tests {
                 let mut reader = BodyReader::new(Body::Chunked);
                 let mut out = Vec::new();
                 for part in [&body[..i], &body[i..j], &body[j..]] {
-                    let n = reader.feed(part, &mut |b| { out.extend_from_slice(b); true }).expect("HTTP");
+                    let n = reader
+                        .feed(part, &mut |b| {
+                            out.extend_from_slice(b);
+                            true
+                        })
+                        .expect("HTTP");
                     assert_eq!(n, part.len());
                 }
                 assert_eq!(out, b"Wiki0123456789");

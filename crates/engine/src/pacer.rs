@@ -27,7 +27,9 @@ impl RateSeries {
         }
         for &(t, rate) in points {
             let t = t as f64 * 1e-9;
-            let total = out.last().map_or(0.0, |&(t0, r0, n)| n + (t - t0) * f64::midpoint(r0, rate));
+            let total = out
+                .last()
+                .map_or(0.0, |&(t0, r0, n)| n + (t - t0) * f64::midpoint(r0, rate));
             out.push((t, rate, total));
         }
         Self { points: out }
@@ -72,7 +74,12 @@ impl Pacer {
             Arrival::Poisson => Law::Poisson,
             Arrival::Gamma => Gamma::new(smoothness, 1.0 / smoothness).map_or(Law::Poisson, Law::Gamma),
         };
-        Self { law, rates: RateSeries::new(points), total: 0.0, rng: StdRng::seed_from_u64(seed) }
+        Self {
+            law,
+            rates: RateSeries::new(points),
+            total: 0.0,
+            rng: StdRng::seed_from_u64(seed),
+        }
     }
 }
 
@@ -152,7 +159,9 @@ mod tests {
     #[test]
     fn a_linear_ramp_integrates_its_rate() {
         // From 0 to 100/s in 2 s: 100 arrivals; then 100/s.
-        let due: Vec<i64> = Pacer::new(&[(0, 0.0), (2_000_000_000, 100.0)], Arrival::Constant, 1.0, 1).take(200).collect();
+        let due: Vec<i64> = Pacer::new(&[(0, 0.0), (2_000_000_000, 100.0)], Arrival::Constant, 1.0, 1)
+            .take(200)
+            .collect();
         assert_eq!(due[99], 2_000_000_000);
         assert_eq!(due[199], 3_000_000_000);
         assert_eq!(due[24], 1_000_000_000, "a quarter of the arrivals in half of the time");
@@ -160,15 +169,27 @@ mod tests {
 
     #[test]
     fn a_series_that_ends_at_zero_ends() {
-        let due: Vec<i64> = Pacer::new(&[(0, 10.0), (1_000_000_000, 0.0)], Arrival::Constant, 1.0, 1).take(100).collect();
-        assert_eq!(due.len(), 4, "5 arrivals in the limit, the fifth exactly at the end never comes: {due:?}");
+        let due: Vec<i64> = Pacer::new(&[(0, 10.0), (1_000_000_000, 0.0)], Arrival::Constant, 1.0, 1)
+            .take(100)
+            .collect();
+        assert_eq!(
+            due.len(),
+            4,
+            "5 arrivals in the limit, the fifth exactly at the end never comes: {due:?}"
+        );
     }
 
     #[test]
     fn users_are_staggered_and_their_turns_keep_the_rate() {
         let starts: Vec<UserStart> = user_starts(4, 2.0, 4).take(12).collect();
-        assert_eq!(starts[..4].iter().map(|s| s.at_ns).collect::<Vec<_>>(), [0, 500_000_000, 1_000_000_000, 1_500_000_000]);
-        assert_eq!(starts[..4].iter().map(|s| s.skip_turns).collect::<Vec<_>>(), [0, 1, 2, 3]);
+        assert_eq!(
+            starts[..4].iter().map(|s| s.at_ns).collect::<Vec<_>>(),
+            [0, 500_000_000, 1_000_000_000, 1_500_000_000]
+        );
+        assert_eq!(
+            starts[..4].iter().map(|s| s.skip_turns).collect::<Vec<_>>(),
+            [0, 1, 2, 3]
+        );
         assert!(starts.windows(2).all(|w| w[0].at_ns <= w[1].at_ns));
         assert!(starts[4..].iter().all(|s| s.skip_turns == 0));
     }

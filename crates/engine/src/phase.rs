@@ -21,7 +21,10 @@ pub(crate) struct Gate {
 
 impl Gate {
     pub(crate) fn new(limit: i64) -> Self {
-        Self { limit: AtomicI64::new(limit), used: AtomicI64::new(0) }
+        Self {
+            limit: AtomicI64::new(limit),
+            used: AtomicI64::new(0),
+        }
     }
 
     pub(crate) fn set_limit(&self, limit: i64) {
@@ -113,11 +116,17 @@ impl Phase {
     /// `last`: index of the run's last phase, whose first repetition is epoch 0: what `inputs.json` shows.
     pub(crate) fn new(index: u8, last: u8, settings: &settings::Phase, plan: &Plan, seed: u64, start: i64) -> Self {
         let roots: Vec<u32> = if plan.has_dependencies() {
-            (0..plan.num_sessions() as u32).filter(|&s| plan.after(plan.rows(s).start).is_empty()).collect()
+            (0..plan.num_sessions() as u32)
+                .filter(|&s| plan.after(plan.rows(s).start).is_empty())
+                .collect()
         } else {
             Vec::new()
         };
-        let num = if roots.is_empty() { plan.num_sessions() } else { roots.len() };
+        let num = if roots.is_empty() {
+            plan.num_sessions()
+        } else {
+            roots.len()
+        };
         let seed = mix64(seed ^ u64::from(index).wrapping_mul(0xA5A5_5A5A));
         let order = (settings.sampling == Sampling::Shuffle).then(|| {
             let mut order: Vec<u32> = (0..num as u32).collect();
@@ -182,7 +191,11 @@ impl Phase {
             return None;
         }
         let number = self.issued.fetch_add(1, SeqCst);
-        let count = if self.roots.is_empty() { plan.num_sessions() } else { self.roots.len() } as u64;
+        let count = if self.roots.is_empty() {
+            plan.num_sessions()
+        } else {
+            self.roots.len()
+        } as u64;
         if number >= count && !self.settings.repeat {
             self.exhausted.store(true, SeqCst);
             return None;
@@ -191,12 +204,23 @@ impl Phase {
             Sampling::Sequential => (number % count, number / count),
             Sampling::Shuffle => {
                 let at = (number % count) as usize;
-                (self.order.as_ref().map_or(at as u64, |o| u64::from(o[at])), number / count)
+                (
+                    self.order.as_ref().map_or(at as u64, |o| u64::from(o[at])),
+                    number / count,
+                )
             }
             Sampling::Random => (mix64(self.seed ^ number) % count, number),
         };
-        let session = if self.roots.is_empty() { at as u32 } else { self.roots[at as usize] };
-        Some(Pick { session, epoch: self.base_epoch + epoch, number })
+        let session = if self.roots.is_empty() {
+            at as u32
+        } else {
+            self.roots[at as usize]
+        };
+        Some(Pick {
+            session,
+            epoch: self.base_epoch + epoch,
+            number,
+        })
     }
 
     /// A number for a session that was chosen by the source (schedules).

@@ -108,7 +108,15 @@ impl Plan {
         }
         let has_synthetic = kinds.iter().any(|k| matches!(k, Kind::Fixed | Kind::Fresh));
         let (waiters_offsets, waiters) = invert(&columns, turns)?;
-        Ok(Self { columns, first_row, kinds, is_replied, waiters_offsets, waiters, has_synthetic })
+        Ok(Self {
+            columns,
+            first_row,
+            kinds,
+            is_replied,
+            waiters_offsets,
+            waiters,
+            has_synthetic,
+        })
     }
 
     /// Number of sessions.
@@ -259,7 +267,10 @@ fn slice_of<'a>(offsets: &[u32], values: &'a [u32], row: u32) -> &'a [u32] {
 
 fn check_offsets(name: &str, offsets: &[u32], rows: usize, values: usize) -> Result<(), EngineError> {
     if offsets.len() != rows + 1 || offsets.first() != Some(&0) || offsets.last() != Some(&(values as u32)) {
-        return Err(EngineError::Plan(format!("`{name}` must have {} entries, from 0 to {values}", rows + 1)));
+        return Err(EngineError::Plan(format!(
+            "`{name}` must have {} entries, from 0 to {values}",
+            rows + 1
+        )));
     }
     if offsets.windows(2).any(|w| w[0] > w[1]) {
         return Err(EngineError::Plan(format!("`{name}` must not decrease")));
@@ -275,7 +286,10 @@ fn invert(columns: &Columns, turns: usize) -> Result<(Vec<u32>, Vec<u32>), Engin
     check_offsets("after_offsets", &columns.after_offsets, turns, columns.after.len())?;
     let mut counts = vec![0u32; turns + 1];
     for &earlier in &columns.after {
-        let Some(count) = counts.get_mut(earlier as usize + 1).filter(|_| (earlier as usize) < turns) else {
+        let Some(count) = counts
+            .get_mut(earlier as usize + 1)
+            .filter(|_| (earlier as usize) < turns)
+        else {
             return Err(EngineError::Plan(format!("`after` refers to row {earlier} of {turns}")));
         };
         *count += 1;
@@ -303,7 +317,8 @@ fn invert(columns: &Columns, turns: usize) -> Result<(Vec<u32>, Vec<u32>), Engin
     let mut done = 0;
     while let Some(row) = ready.pop() {
         done += 1;
-        let next_turn = (row as usize + 1 < turns && columns.session[row as usize + 1] == columns.session[row as usize])
+        let next_turn = (row as usize + 1 < turns
+            && columns.session[row as usize + 1] == columns.session[row as usize])
             .then_some(row + 1);
         for &later in slice_of(&offsets, &waiters, row).iter().chain(next_turn.as_ref()) {
             open[later as usize] -= 1;
@@ -347,7 +362,10 @@ mod tests {
         plan.write_body(1, 0, 0xAB, None, |_| b"answer", &mut out);
         assert_eq!(out, b"then answer00000000000000ab");
         assert!(plan.is_replied(0) && !plan.is_replied(1));
-        assert_eq!((plan.rows(0), plan.isl(0), plan.isl(1), plan.osl(1)), (0..2, Some(3), None, Some(4)));
+        assert_eq!(
+            (plan.rows(0), plan.isl(0), plan.isl(1), plan.osl(1)),
+            (0..2, Some(3), None, Some(4))
+        );
     }
 
     #[test]

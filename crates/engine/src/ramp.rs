@@ -34,7 +34,11 @@ mod tests {
     #[test]
     fn ramps_start_at_the_start_and_end_at_the_target() {
         for shape in [RampShape::Linear, RampShape::Exponential] {
-            let ramp = Ramp { duration_ns: 1000, start: 2.0, shape };
+            let ramp = Ramp {
+                duration_ns: 1000,
+                start: 2.0,
+                shape,
+            };
             assert!((value_at(&ramp, 10.0, 0) - 2.0).abs() < 1e-9);
             assert!((value_at(&ramp, 10.0, 1000) - 10.0).abs() < 1e-9);
             let half = if shape == RampShape::Linear { 6.0 } else { 4.0 };

@@ -19,7 +19,10 @@ impl RawWriter {
         let path = dir.join(format!("worker-{worker}.jsonl"));
         let file = std::fs::create_dir_all(&dir).and_then(|()| File::create(&path));
         let file = file.map_err(|source| EngineError::File { path, source })?;
-        Ok(Self { out: BufWriter::with_capacity(1 << 20, file), line: Vec::new() })
+        Ok(Self {
+            out: BufWriter::with_capacity(1 << 20, file),
+            line: Vec::new(),
+        })
     }
 
     /// `{"x_request_id","start_ns","payload","status","responses":[[ns,"data"],…]}`; times are run time ns.

@@ -190,7 +190,10 @@ impl Reply {
         *self = Self {
             head: recycle(&mut self.head, 4096),
             framer: std::mem::take(&mut self.framer),
-            memo: Memo { event: recycle(&mut self.memo.event, 4096), ..Memo::default() },
+            memo: Memo {
+                event: recycle(&mut self.memo.event, 4096),
+                ..Memo::default()
+            },
             whole: recycle(&mut self.whole, 65_536),
             chunks: recycle(&mut self.chunks, 1024),
             text: recycle(&mut self.text, 16_384),
@@ -273,12 +276,16 @@ impl Reply {
     /// The connection has ended.
     pub fn end(&mut self, stamps: Stamps, rules: &Rules) -> Progress {
         match self.mode {
-            Mode::Head if self.has_begun() => {
-                Progress::Failed(ErrorKind::Cut, "the connection ended within the reply's head".to_owned())
-            }
+            Mode::Head if self.has_begun() => Progress::Failed(
+                ErrorKind::Cut,
+                "the connection ended within the reply's head".to_owned(),
+            ),
             Mode::Head => Progress::Failed(ErrorKind::Cut, "the connection ended before any reply".to_owned()),
             _ if self.body.ends_with_connection() => self.complete(stamps, rules, false),
-            _ => Progress::Failed(ErrorKind::Cut, "the connection ended within the reply's body".to_owned()),
+            _ => Progress::Failed(
+                ErrorKind::Cut,
+                "the connection ended within the reply's body".to_owned(),
+            ),
         }
     }
 
@@ -286,11 +293,19 @@ impl Reply {
         let status = self.status.unwrap_or(0);
         if !(200..300).contains(&status) {
             let body = String::from_utf8_lossy(&self.whole);
-            let kind = if is_context_overflow(status, &body) { ErrorKind::ContextOverflow } else { ErrorKind::HttpStatus };
+            let kind = if is_context_overflow(status, &body) {
+                ErrorKind::ContextOverflow
+            } else {
+                ErrorKind::HttpStatus
+            };
             let message = clip(&body).to_owned();
             // The connection is as good as before: the caller keeps it.
             self.failure = None;
-            return if reusable { Progress::Failed(kind, message) } else { self.dropping(kind, message) };
+            return if reusable {
+                Progress::Failed(kind, message)
+            } else {
+                self.dropping(kind, message)
+            };
         }
         if self.mode == Mode::Stream {
             let mut framer = std::mem::take(&mut self.framer);
@@ -307,7 +322,10 @@ impl Reply {
             return self.dropping(ErrorKind::Cut, message);
         }
         if rules.expect_text && self.num_content == 0 {
-            return self.dropping(ErrorKind::EmptyReply, "a reply without text, reasoning or tool call".to_owned());
+            return self.dropping(
+                ErrorKind::EmptyReply,
+                "a reply without text, reasoning or tool call".to_owned(),
+            );
         }
         self.split_think(rules);
         Progress::Done { reusable }
@@ -326,7 +344,9 @@ impl Reply {
     fn feed_stream(&mut self, data: &[u8], stamps: Stamps, rules: &Rules) -> Result<usize, http::NotHttp> {
         let mut framer = std::mem::take(&mut self.framer);
         let mut body = std::mem::replace(&mut self.body, BodyReader::new(http::Body::ToEnd));
-        let used = body.feed(data, &mut |bytes| framer.feed(bytes, &mut |event| self.on_event(event, stamps, rules)));
+        let used = body.feed(data, &mut |bytes| {
+            framer.feed(bytes, &mut |event| self.on_event(event, stamps, rules))
+        });
         self.framer = framer;
         self.body = body;
         used
@@ -334,7 +354,8 @@ impl Reply {
 
     fn on_event(&mut self, event: Event<'_>, stamps: Stamps, rules: &Rules) -> bool {
         if rules.keep_events {
-            self.raw.push((stamps.kernel.unwrap_or(stamps.user), event.data.to_vec()));
+            self.raw
+                .push((stamps.kernel.unwrap_or(stamps.user), event.data.to_vec()));
         }
         if event.data == b"[DONE]" {
             self.saw_done = true;
@@ -358,15 +379,30 @@ impl Reply {
         }
         let mut found = Found::default();
         if rules.stream.scan(event.data, &mut found).is_err() {
-            return self.fail(ErrorKind::Malformed, format!("an event is not JSON: {}", clip_bytes(event.data)));
+            return self.fail(
+                ErrorKind::Malformed,
+                format!("an event is not JSON: {}", clip_bytes(event.data)),
+            );
         }
         self.on_json(&rules.stream, event.data, &found, event.bytes, stamps, rules)
     }
 
-    fn on_json(&mut self, ex: &Extractor, json: &[u8], found: &Found, bytes: u32, stamps: Stamps, rules: &Rules) -> bool {
+    fn on_json(
+        &mut self,
+        ex: &Extractor,
+        json: &[u8],
+        found: &Found,
+        bytes: u32,
+        stamps: Stamps,
+        rules: &Rules,
+    ) -> bool {
         if let Some(error) = ex.get(Field::Error, json, found) {
             let message = clip_bytes(error);
-            let kind = if is_context_overflow(400, &message) { ErrorKind::ContextOverflow } else { ErrorKind::ErrorInReply };
+            let kind = if is_context_overflow(400, &message) {
+                ErrorKind::ContextOverflow
+            } else {
+                ErrorKind::ErrorInReply
+            };
             return self.fail(kind, message);
         }
         if let Some(reason) = ex.get(Field::Finish, json, found).and_then(inside) {
@@ -393,7 +429,7 @@ impl Reply {
             let before = self.tool.len();
             extract::tool_text(tool, &mut self.tool);
             let n = (self.tool.len() - before) as u32;
-            if n > 0 || tool.iter().any(|b| *b == b'{') {
+            if n > 0 || tool.contains(&b'{') {
                 kind = TOOL;
                 total += n;
             }
@@ -436,7 +472,11 @@ impl Reply {
 
     fn push_text(&mut self, kind: u8, raw: &[u8]) -> u32 {
         let keep = self.keep_text || self.think_open.is_some();
-        let out = if kind == REASONING { &mut self.reasoning } else { &mut self.text };
+        let out = if kind == REASONING {
+            &mut self.reasoning
+        } else {
+            &mut self.text
+        };
         let before = out.len();
         if memchr::memchr(b'\\', raw).is_none() {
             if !keep {
@@ -455,7 +495,11 @@ impl Reply {
 
     fn push_chunk(&mut self, kind: u8, text_bytes: u32, bytes: u32, stamps: Stamps, rules: &Rules) {
         let at = stamps.kernel.unwrap_or(stamps.user);
-        let kind = if rules.think_tags && kind == CONTENT { self.think_kind() } else { kind };
+        let kind = if rules.think_tags && kind == CONTENT {
+            self.think_kind()
+        } else {
+            kind
+        };
         if (CONTENT..=TOOL).contains(&kind) {
             self.num_content += 1;
             if self.first_content == ABSENT {
@@ -467,8 +511,16 @@ impl Reply {
             }
             self.last_content = at;
         }
-        let lag = stamps.kernel.map_or(0, |k| (stamps.user - k).clamp(0, i64::from(i32::MAX)));
-        self.chunks.push(Chunk { at_ns: at, lag_ns: lag as i32, bytes, text_bytes, kind });
+        let lag = stamps
+            .kernel
+            .map_or(0, |k| (stamps.user - k).clamp(0, i64::from(i32::MAX)));
+        self.chunks.push(Chunk {
+            at_ns: at,
+            lag_ns: lag as i32,
+            bytes,
+            text_bytes,
+            kind,
+        });
     }
 
     /// Several events out of one read that came late: all but the last have an upper bound for a stamp. A server that writes
@@ -503,7 +555,10 @@ impl Reply {
             if whole.is_empty() {
                 self.fail(ErrorKind::EmptyReply, "a reply without a body".to_owned());
             } else {
-                self.fail(ErrorKind::Malformed, format!("the reply is not JSON: {}", clip_bytes(&whole)));
+                self.fail(
+                    ErrorKind::Malformed,
+                    format!("the reply is not JSON: {}", clip_bytes(&whole)),
+                );
             }
         } else {
             self.on_json(&rules.plain, &whole, &found, whole.len() as u32, stamps, rules);

@@ -14,6 +14,7 @@ use crate::reply::Reply;
 pub(crate) const NEVER: i64 = i64::MAX;
 
 /// What is known of a request while it runs. Boxed and reused.
+#[allow(clippy::struct_field_names)] // `request_id` is the column's name
 pub(crate) struct Request {
     pub(crate) flow: usize,
     pub(crate) phase: Arc<Phase>,
@@ -66,12 +67,26 @@ impl Request {
     }
 
     /// Write the row.
-    pub(crate) fn record(&self, ending: &Ending<'_>, worker: u16, conn: Option<&Conn>, dns_ns: i64, plan: &Plan, out: &mut RecordBuilder) {
+    pub(crate) fn record(
+        &self,
+        ending: &Ending<'_>,
+        worker: u16,
+        conn: Option<&Conn>,
+        dns_ns: i64,
+        plan: &Plan,
+        out: &mut RecordBuilder,
+    ) {
         let reply = &self.reply;
         let text = |bytes: &'_ [u8]| (!bytes.is_empty()).then(|| String::from_utf8_lossy(bytes).into_owned());
         let (output, reasoning, tool) = (text(&reply.text), text(&reply.reasoning), text(&reply.tool));
         let phases = conn.filter(|_| !self.reused);
-        let span = |from: i64, to: i64| if from == ABSENT || to == ABSENT { ABSENT } else { to - from };
+        let span = |from: i64, to: i64| {
+            if from == ABSENT || to == ABSENT {
+                ABSENT
+            } else {
+                to - from
+            }
+        };
         let rtt = conn.filter(|c| c.uses % 32 == 1 && reply.has_begun());
         out.push(&Row {
             phase: self.phase.index,
@@ -99,7 +114,11 @@ impl Request {
             cancelled_at: self.cancelled_at,
             chunks: &reply.chunks,
             kernel_stamps: reply.kernel_stamps,
-            dns_ns: if phases.is_some() && conn.is_some_and(|c| c.number == 0) { dns_ns } else { phases.map_or(ABSENT, |_| 0) },
+            dns_ns: if phases.is_some() && conn.is_some_and(|c| c.number == 0) {
+                dns_ns
+            } else {
+                phases.map_or(ABSENT, |_| 0)
+            },
             connect_ns: phases.map_or(ABSENT, |c| span(c.began, c.connected)),
             tls_ns: phases.map_or(ABSENT, |c| span(c.connected, c.secured)),
             reused: self.reused,

@@ -77,10 +77,24 @@ pub enum Arrival {
 #[allow(missing_docs)]
 pub enum Load {
     Closed {},
-    Rate { rate: f64, arrival: Arrival, smoothness: f64, ramp: Option<Ramp> },
-    Series { points: Vec<(i64, f64)>, arrival: Arrival, smoothness: f64 },
-    Schedule { loop_ns: Option<i64> },
-    Users { users: u32, rate: f64 },
+    Rate {
+        rate: f64,
+        arrival: Arrival,
+        smoothness: f64,
+        ramp: Option<Ramp>,
+    },
+    Series {
+        points: Vec<(i64, f64)>,
+        arrival: Arrival,
+        smoothness: f64,
+    },
+    Schedule {
+        loop_ns: Option<i64>,
+    },
+    Users {
+        users: u32,
+        rate: f64,
+    },
 }
 
 /// Warm-up or the measured part.

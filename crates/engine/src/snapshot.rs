@@ -46,7 +46,10 @@ impl Counters {
             reconnects: AtomicU64::new(0),
             cpu_ns: AtomicU64::new(0),
             wait_ns: AtomicU64::new(0),
-            latencies: Mutex::new(Latencies { ttft: histogram(), request: histogram() }),
+            latencies: Mutex::new(Latencies {
+                ttft: histogram(),
+                request: histogram(),
+            }),
         }
     }
 

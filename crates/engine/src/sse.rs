@@ -98,7 +98,7 @@ impl Framer {
     pub fn finish(&mut self, on_event: &mut impl FnMut(Event<'_>) -> bool) -> bool {
         if self.ndjson && !self.carry.is_empty() {
             let line = std::mem::take(&mut self.carry);
-            return self.dispatch_line(&line, on_event);
+            return dispatch_line(&line, on_event);
         }
         true
     }
@@ -106,10 +106,6 @@ impl Framer {
     /// Is there a part of an event that never ended?
     pub fn has_rest(&self) -> bool {
         !self.carry.is_empty() || self.has_data
-    }
-
-    fn dispatch_line(&self, line: &[u8], on_event: &mut impl FnMut(Event<'_>) -> bool) -> bool {
-        line.is_empty() || on_event(Event { name: b"", data: line, bytes: line.len() as u32 + 1 })
     }
 
     /// Handle all complete lines of `buf`; the end of the last one, or None to stop.
@@ -131,7 +127,7 @@ impl Framer {
                 }
             }
             if self.ndjson {
-                if !self.dispatch_line(line, on_event) {
+                if !dispatch_line(line, on_event) {
                     return None;
                 }
             } else if line.is_empty() {
@@ -143,7 +139,13 @@ impl Framer {
                     None if self.has_data => Some(&self.joined[..]),
                     None => None,
                 };
-                let go_on = data.is_none_or(|data| on_event(Event { name: &self.name, data, bytes }));
+                let go_on = data.is_none_or(|data| {
+                    on_event(Event {
+                        name: &self.name,
+                        data,
+                        bytes,
+                    })
+                });
                 self.has_data = false;
                 self.joined.clear();
                 self.name.clear();
@@ -181,6 +183,16 @@ impl Framer {
         }
         Some(at)
     }
+}
+
+/// One line of NDJSON; blank lines are no events.
+fn dispatch_line(line: &[u8], on_event: &mut impl FnMut(Event<'_>) -> bool) -> bool {
+    line.is_empty()
+        || on_event(Event {
+            name: b"",
+            data: line,
+            bytes: line.len() as u32 + 1,
+        })
 }
 
 #[cfg(test)]
@@ -233,7 +245,10 @@ mod tests {
         assert_eq!(whole.len(), 3);
         for i in 0..=stream.len() {
             let got = events(&[&stream[..i], &stream[i..]], true);
-            assert_eq!(got.iter().map(|e| &e.1).collect::<Vec<_>>(), whole.iter().map(|e| &e.1).collect::<Vec<_>>());
+            assert_eq!(
+                got.iter().map(|e| &e.1).collect::<Vec<_>>(),
+                whole.iter().map(|e| &e.1).collect::<Vec<_>>()
+            );
         }
     }
 

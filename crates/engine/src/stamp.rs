@@ -10,7 +10,7 @@ use std::os::fd::RawFd;
 
 /// Bytes read, and the kernel's stamp (realtime ns) if there is one.
 #[derive(Debug, Clone, Copy)]
-pub struct Read {
+pub(crate) struct Read {
     /// Bytes in the buffer; 0: end of stream.
     pub len: usize,
     /// Realtime ns of the last segment.
@@ -18,7 +18,7 @@ pub struct Read {
 }
 
 /// Ask for software receive stamps. False where the system has none.
-pub fn enable(fd: RawFd) -> bool {
+pub(crate) fn enable(fd: RawFd) -> bool {
     #[cfg(target_os = "linux")]
     {
         let flags: libc::c_uint = libc::SOF_TIMESTAMPING_RX_SOFTWARE | libc::SOF_TIMESTAMPING_SOFTWARE;
@@ -46,14 +46,24 @@ struct Control([u8; 128]);
 
 /// Read into `buf` without blocking.
 #[inline]
-pub fn read(fd: RawFd, buf: &mut [u8], stamps: bool) -> io::Result<Read> {
+pub(crate) fn read(fd: RawFd, buf: &mut [u8], stamps: bool) -> io::Result<Read> {
     if !stamps {
         // SAFETY: the buffer is valid for its length.
         let n = unsafe { libc::recv(fd, buf.as_mut_ptr().cast(), buf.len(), 0) };
-        return if n < 0 { Err(io::Error::last_os_error()) } else { Ok(Read { len: n as usize, kernel_ns: None }) };
+        return if n < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(Read {
+                len: n as usize,
+                kernel_ns: None,
+            })
+        };
     }
     let mut control = Control([0; 128]);
-    let mut iov = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
+    let mut iov = libc::iovec {
+        iov_base: buf.as_mut_ptr().cast(),
+        iov_len: buf.len(),
+    };
     // SAFETY: all pointers in `msg` point to live, writable memory of the stated sizes for the whole call; the control
     // messages are walked with the macros made for it, and the timespec is read unaligned.
     unsafe {
@@ -80,7 +90,10 @@ pub fn read(fd: RawFd, buf: &mut [u8], stamps: bool) -> io::Result<Read> {
                 header = libc::CMSG_NXTHDR(&raw const msg, header);
             }
         }
-        Ok(Read { len: n as usize, kernel_ns })
+        Ok(Read {
+            len: n as usize,
+            kernel_ns,
+        })
     }
 }
 
@@ -94,14 +107,20 @@ const TCP_INFO_RTT: usize = 17;
 ///
 /// Not the smoothed one: a server that acknowledges a request only with its reply, or after the delayed-ACK timer, adds up to
 /// 40 ms to that, and they are no property of the network. Kernels before 4.6 have only the smoothed one.
-pub fn tcp_rtt_ns(fd: RawFd) -> Option<i64> {
+pub(crate) fn tcp_rtt_ns(fd: RawFd) -> Option<i64> {
     #[cfg(target_os = "linux")]
     {
         let mut info = [0u32; 64];
         let mut len = size_of_val(&info) as libc::socklen_t;
         // SAFETY: `info` is plain old data, writable, and its size is given.
         let ok = unsafe {
-            libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &raw mut len) == 0
+            libc::getsockopt(
+                fd,
+                libc::IPPROTO_TCP,
+                libc::TCP_INFO,
+                info.as_mut_ptr().cast(),
+                &raw mut len,
+            ) == 0
         };
         let has_min = len as usize >= (TCP_INFO_MIN_RTT + 1) * size_of::<u32>();
         let us = info[if has_min { TCP_INFO_MIN_RTT } else { TCP_INFO_RTT }];
@@ -116,13 +135,13 @@ pub fn tcp_rtt_ns(fd: RawFd) -> Option<i64> {
 
 /// A socket that keeps the kernel's stamping switched on while the engine lives.
 #[derive(Debug)]
-pub struct StampKeeper {
+pub(crate) struct StampKeeper {
     _socket: socket2::Socket,
 }
 
 impl StampKeeper {
     /// None where the system has no stamps.
-    pub fn open() -> Option<Self> {
+    pub(crate) fn open() -> Option<Self> {
         use std::os::fd::AsRawFd;
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).ok()?;
         enable(socket.as_raw_fd()).then_some(Self { _socket: socket })

@@ -1,5 +1,6 @@
 //! Where requests go: URLs, addresses, the fixed part of each request's head, TLS.
 
+use std::fmt::Write;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use crate::settings::{Framing, Settings, Tls};
 
 /// An address a socket can connect to.
 #[derive(Debug, Clone)]
-pub enum Address {
+pub(crate) enum Address {
     /// TCP, in the resolver's order of preference.
     Tcp(SocketAddr),
     /// A unix socket.
@@ -21,7 +22,7 @@ pub enum Address {
 }
 
 /// One URL of the run, resolved.
-pub struct Target {
+pub(crate) struct Target {
     /// Its addresses; used in turn when there are several.
     pub addresses: Vec<Address>,
     /// Present for https.
@@ -42,7 +43,13 @@ struct Url<'a> {
 
 fn split(url: &str) -> Result<Url<'_>, String> {
     if let Some(path) = url.strip_prefix("unix:") {
-        return Ok(Url { is_tls: false, host: "localhost", port: 0, prefix: "", unix: Some(path.trim_start_matches("//")) });
+        return Ok(Url {
+            is_tls: false,
+            host: "localhost",
+            port: 0,
+            prefix: "",
+            unix: Some(path.trim_start_matches("//")),
+        });
     }
     let (is_tls, rest) = match url.split_once("://") {
         Some(("http", rest)) => (false, rest),
@@ -50,52 +57,91 @@ fn split(url: &str) -> Result<Url<'_>, String> {
         Some((scheme, _)) => return Err(format!("the scheme `{scheme}` is not http, https or unix")),
         None => (false, url),
     };
-    let (authority, prefix) = rest.find('/').map_or((rest, ""), |i| (&rest[..i], rest[i..].trim_end_matches('/')));
+    let (authority, prefix) = rest
+        .find('/')
+        .map_or((rest, ""), |i| (&rest[..i], rest[i..].trim_end_matches('/')));
     let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     let default = if is_tls { 443 } else { 80 };
     let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => {
-            (host, port.parse().map_err(|_| format!("the port `{port}` is not a number from 1 to 65535"))?)
-        }
+        Some((host, port)) if !port.contains(']') => (
+            host,
+            port.parse()
+                .map_err(|_| format!("the port `{port}` is not a number from 1 to 65535"))?,
+        ),
         _ => (authority, default),
     };
     if host.is_empty() {
         return Err("it has no host".to_owned());
     }
-    Ok(Url { is_tls, host: host.trim_matches(['[', ']']), port, prefix, unix: None })
+    Ok(Url {
+        is_tls,
+        host: host.trim_matches(['[', ']']),
+        port,
+        prefix,
+        unix: None,
+    })
 }
 
 impl Target {
     /// Resolve a URL and write the fixed part of its requests.
-    pub fn resolve(url: &str, settings: &Settings, clock: &Clock) -> Result<Self, EngineError> {
-        let parts = split(url).map_err(|reason| EngineError::Url { url: url.to_owned(), reason })?;
+    pub(crate) fn resolve(url: &str, settings: &Settings, clock: &Clock) -> Result<Self, EngineError> {
+        let parts = split(url).map_err(|reason| EngineError::Url {
+            url: url.to_owned(),
+            reason,
+        })?;
         let began = clock.now();
         let addresses = match parts.unix {
             Some(path) => vec![Address::Unix(PathBuf::from(path))],
             None => (parts.host, parts.port)
                 .to_socket_addrs()
-                .map_err(|source| EngineError::Resolve { host: parts.host.to_owned(), source })?
+                .map_err(|source| EngineError::Resolve {
+                    host: parts.host.to_owned(),
+                    source,
+                })?
                 .map(Address::Tcp)
                 .collect(),
         };
         let dns_ns = clock.now() - began;
         let tls = if parts.is_tls {
-            let name = ServerName::try_from(parts.host.to_owned())
-                .map_err(|e| EngineError::Url { url: url.to_owned(), reason: e.to_string() })?;
+            let name = ServerName::try_from(parts.host.to_owned()).map_err(|e| EngineError::Url {
+                url: url.to_owned(),
+                reason: e.to_string(),
+            })?;
             Some((client_config(&settings.tls)?, name))
         } else {
             None
         };
         let is_default_port = parts.unix.is_some() || parts.port == if parts.is_tls { 443 } else { 80 };
-        let host = if parts.host.contains(':') { format!("[{}]", parts.host) } else { parts.host.to_owned() };
-        let host = if is_default_port { host } else { format!("{host}:{}", parts.port) };
-        let heads = settings.paths.iter().map(|path| head(&host, parts.prefix, path, settings)).collect();
-        Ok(Self { addresses, tls, heads, dns_ns })
+        let host = if parts.host.contains(':') {
+            format!("[{}]", parts.host)
+        } else {
+            parts.host.to_owned()
+        };
+        let host = if is_default_port {
+            host
+        } else {
+            format!("{host}:{}", parts.port)
+        };
+        let heads = settings
+            .paths
+            .iter()
+            .map(|path| head(&host, parts.prefix, path, settings))
+            .collect();
+        Ok(Self {
+            addresses,
+            tls,
+            heads,
+            dns_ns,
+        })
     }
 }
 
 fn head(host: &str, prefix: &str, path: &str, settings: &Settings) -> Vec<u8> {
-    let accept = if settings.framing == Framing::Plain { "application/json" } else { "text/event-stream, application/json" };
+    let accept = if settings.framing == Framing::Plain {
+        "application/json"
+    } else {
+        "text/event-stream, application/json"
+    };
     let defaults = [
         ("Host", host),
         ("User-Agent", concat!("aiperf/", env!("CARGO_PKG_VERSION"))),
@@ -107,11 +153,11 @@ fn head(host: &str, prefix: &str, path: &str, settings: &Settings) -> Vec<u8> {
     let clean = |v: &str| v.replace(['\r', '\n'], " ");
     for (name, value) in defaults {
         if !settings.headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name)) {
-            out.push_str(&format!("{name}: {value}\r\n"));
+            let _ = write!(out, "{name}: {value}\r\n");
         }
     }
     for (name, value) in &settings.headers {
-        out.push_str(&format!("{}: {}\r\n", clean(name), clean(value)));
+        let _ = write!(out, "{}: {}\r\n", clean(name), clean(value));
     }
     out.into_bytes()
 }
@@ -123,7 +169,9 @@ fn client_config(tls: &Tls) -> Result<Arc<rustls::ClientConfig>, EngineError> {
         .with_safe_default_protocol_versions()
         .map_err(|e| bad(e.to_string()))?;
     let builder = if tls.insecure {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+        builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
     } else {
         let mut roots = rustls::RootCertStore::empty();
         if let Some(file) = &tls.ca_file {
@@ -138,7 +186,9 @@ fn client_config(tls: &Tls) -> Result<Arc<rustls::ClientConfig>, EngineError> {
     let config = match (&tls.client_cert_file, &tls.client_key_file) {
         (Some(cert), Some(key)) => {
             let key = PrivateKeyDer::from_pem_file(key).map_err(|e| bad(format!("`{key}`: {e}")))?;
-            builder.with_client_auth_cert(read_certificates(Path::new(cert))?, key).map_err(|e| bad(e.to_string()))?
+            builder
+                .with_client_auth_cert(read_certificates(Path::new(cert))?, key)
+                .map_err(|e| bad(e.to_string()))?
         }
         _ => builder.with_no_client_auth(),
     };
@@ -147,9 +197,15 @@ fn client_config(tls: &Tls) -> Result<Arc<rustls::ClientConfig>, EngineError> {
 
 fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, EngineError> {
     let bad = |what: String| EngineError::Tls(format!("`{}`: {what}", file.display()));
-    let certs: Result<Vec<_>, _> = CertificateDer::pem_file_iter(file).map_err(|e| bad(e.to_string()))?.collect();
+    let certs: Result<Vec<_>, _> = CertificateDer::pem_file_iter(file)
+        .map_err(|e| bad(e.to_string()))?
+        .collect();
     let certs = certs.map_err(|e| bad(e.to_string()))?;
-    if certs.is_empty() { Err(bad("it holds no certificate".to_owned())) } else { Ok(certs) }
+    if certs.is_empty() {
+        Err(bad("it holds no certificate".to_owned()))
+    } else {
+        Ok(certs)
+    }
 }
 
 /// `--insecure`: whoever answers is believed; the traffic is encrypted, but nobody knows for whom.
@@ -205,7 +261,11 @@ mod tests {
             ("http://user:secret@host", "host", 80, "", false),
         ] {
             let u = split(url).expect(url);
-            assert_eq!((u.host, u.port, u.prefix, u.is_tls), (host, port, prefix, is_tls), "{url}");
+            assert_eq!(
+                (u.host, u.port, u.prefix, u.is_tls),
+                (host, port, prefix, is_tls),
+                "{url}"
+            );
         }
         assert!(split("ftp://x").is_err() && split("http://:80").is_err() && split("http://h:99999").is_err());
         assert_eq!(split("unix:/tmp/s").expect("unix").unix, Some("/tmp/s"));

@@ -22,7 +22,11 @@ pub fn mix64(seed: u64) -> u64 {
 /// The seed of a repetition of the plan; epoch 0 is the seed itself.
 #[inline]
 pub fn epoch_seed(seed: u64, epoch: u64) -> u64 {
-    if epoch == 0 { seed } else { mix64(seed ^ epoch.wrapping_mul(GOLDEN)) }
+    if epoch == 0 {
+        seed
+    } else {
+        mix64(seed ^ epoch.wrapping_mul(GOLDEN))
+    }
 }
 
 /// The text source: the corpus rendered with one space before each word, and where its words start in bytes and tokens.
@@ -45,7 +49,11 @@ impl Vocabulary {
         if stream.is_empty() || heads.is_empty() {
             return Err(bad("`stream` and `heads` must not be empty"));
         }
-        let word = |i: u32| words.get(i as usize).ok_or_else(|| bad("a word number is out of range"));
+        let word = |i: u32| {
+            words
+                .get(i as usize)
+                .ok_or_else(|| bad("a word number is out of range"))
+        };
         let mut rendered = Vec::with_capacity(stream.len() * 6);
         let mut byte_at = Vec::with_capacity(stream.len() + 1);
         let mut token_at = Vec::with_capacity(stream.len() + 1);
@@ -59,12 +67,22 @@ impl Vocabulary {
             if count == 0 {
                 return Err(bad("a word of the corpus has 0 tokens"));
             }
-            tokens = tokens.checked_add(u32::from(count)).ok_or_else(|| bad("the corpus is over 4 G tokens"))?;
+            tokens = tokens
+                .checked_add(u32::from(count))
+                .ok_or_else(|| bad("the corpus is over 4 G tokens"))?;
         }
         byte_at.push(u32::try_from(rendered.len()).map_err(|_| bad("the corpus is over 4 GiB"))?);
         token_at.push(tokens);
-        let heads = heads.iter().map(|&i| word(i).map(|w| w.clone().into_boxed_slice())).collect::<Result<_, _>>()?;
-        Ok(Self { rendered, byte_at, token_at, heads })
+        let heads = heads
+            .iter()
+            .map(|&i| word(i).map(|w| w.clone().into_boxed_slice()))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            rendered,
+            byte_at,
+            token_at,
+            heads,
+        })
     }
 
     /// Append the text of exactly `tokens` tokens for `seed`; `leading_space` if it continues a content.
@@ -128,12 +146,21 @@ mod tests {
     use super::*;
 
     fn vocabulary() -> Vocabulary {
-        let words: Vec<Vec<u8>> = ["a", "be", "sea", "deed", "eagle"].iter().map(|w| w.as_bytes().to_vec()).collect();
+        let words: Vec<Vec<u8>> = ["a", "be", "sea", "deed", "eagle"]
+            .iter()
+            .map(|w| w.as_bytes().to_vec())
+            .collect();
         Vocabulary::new(&words, &[1, 1, 2, 3, 1], &[0, 2, 3, 4, 1, 3], &[0, 1, 4]).expect("valid")
     }
 
     fn tokens_of(text: &str) -> u32 {
-        text.split(' ').map(|w| match w { "sea" => 2, "deed" => 3, _ => 1 }).sum()
+        text.split(' ')
+            .map(|w| match w {
+                "sea" => 2,
+                "deed" => 3,
+                _ => 1,
+            })
+            .sum()
     }
 
     #[test]

@@ -70,12 +70,12 @@ pub(crate) struct Worker {
     pub(crate) prefill_wait: VecDeque<(usize, i64)>,
     pub(crate) freed: VecDeque<i64>,
     pub(crate) phase: Option<Arc<Phase>>,
+    #[allow(clippy::vec_box)] // requests live in boxes: they move between here and the slots
     pub(crate) pool: Vec<Box<Request>>,
     pub(crate) records: RecordBuilder,
     journal: JournalSender,
     spilled_at: i64,
     pub(crate) rng: StdRng,
-    pub(crate) url_turn: u64,
     pub(crate) preconnecting: u32,
     pub(crate) stamps: bool,
     /// When this loop last came back from the poll, and how long it may have been away.
@@ -96,7 +96,8 @@ impl Worker {
         raw: Option<RawWriter>,
     ) -> io::Result<Self> {
         let timer = WaitTimer::new()?;
-        poll.registry().register(&mut SourceFd(&timer.raw_fd()), TIMER, Interest::READABLE)?;
+        poll.registry()
+            .register(&mut SourceFd(&timer.raw_fd()), TIMER, Interest::READABLE)?;
         let urls = shared.targets.len();
         let seed = mix64(shared.run_salt ^ u64::from(id));
         Ok(Self {
@@ -129,7 +130,6 @@ impl Worker {
             journal,
             spilled_at: 0,
             rng: StdRng::seed_from_u64(seed),
-            url_turn: u64::from(id),
             preconnecting: 0,
             stamps: shared.settings.kernel_stamps,
             checked_at: 0,
@@ -168,7 +168,11 @@ impl Worker {
                 self.on_msg(msg);
                 continue;
             }
-            let timeout = if self.ready.is_empty() { None } else { Some(std::time::Duration::ZERO) };
+            let timeout = if self.ready.is_empty() {
+                None
+            } else {
+                Some(std::time::Duration::ZERO)
+            };
             self.arm_timer(now);
             let entered = self.shared.clock.now();
             if let Err(error) = self.poll.poll(&mut events, timeout)
@@ -179,7 +183,11 @@ impl Worker {
             self.shared.inboxes[usize::from(self.id)].sleeping.store(false, SeqCst);
             let now = self.shared.clock.now();
             // If the poll did not sleep, events may have waited since the last look.
-            self.stall = if now - entered > 20_000 { 0 } else { now - self.checked_at };
+            self.stall = if now - entered > 20_000 {
+                0
+            } else {
+                now - self.checked_at
+            };
             self.checked_at = now;
             self.sample_offset(now);
             for event in &events {
@@ -208,7 +216,10 @@ impl Worker {
             }
             Msg::Job(job) => self.start_job(job),
             Msg::Look => {
-                let (stopped, over) = self.phase.as_ref().map_or((false, false), |p| (p.is_stopped(), p.ticks_over.load(SeqCst)));
+                let (stopped, over) = self
+                    .phase
+                    .as_ref()
+                    .map_or((false, false), |p| (p.is_stopped(), p.ticks_over.load(SeqCst)));
                 if stopped {
                     self.drop_waiting();
                 } else if over {
@@ -404,15 +415,25 @@ impl Worker {
             self.finish(slot, ErrorKind::Cancelled, &message);
         } else if connect_by <= now {
             let timeout = self.shared.settings.connect_timeout_ns as f64 * 1e-9;
-            self.finish(slot, ErrorKind::ConnectTimeout, &format!("no connection within {timeout} s"));
+            self.finish(
+                slot,
+                ErrorKind::ConnectTimeout,
+                &format!("no connection within {timeout} s"),
+            );
         } else {
             let timeout = self.shared.settings.timeout_ns as f64 * 1e-9;
-            self.finish(slot, ErrorKind::Timeout, &format!("no complete reply within {timeout} s"));
+            self.finish(
+                slot,
+                ErrorKind::Timeout,
+                &format!("no complete reply within {timeout} s"),
+            );
         }
     }
 
     pub(crate) fn register(&self, slot: usize, fd: std::os::fd::RawFd) -> io::Result<()> {
         let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll.registry().register(&mut SourceFd(&fd), Token(slot + FIRST_CONN), interest)
+        self.poll
+            .registry()
+            .register(&mut SourceFd(&fd), Token(slot + FIRST_CONN), interest)
     }
 }

@@ -210,7 +210,7 @@ def _show(ending: Ending, summary: Summary, written: Sequence[tuple[str, Path]])
     files.console.write_text(render_console(summary, options), encoding="utf-8")
     console = Console(file=sys.stdout, highlight=False)
     if not console.is_terminal:
-        console = Console(file=sys.stdout, highlight=False, width=120, no_color=True)
+        console = Console(file=sys.stdout, highlight=False, width=200, no_color=True)
     for part in build_screen(summary, options):
         console.print(part)
 

@@ -77,7 +77,7 @@ def prepare(config: Config, observer: Observer, *, ask_server: bool = True) -> P
     observer.stage("tokenizer")
     tokenizer, found = pick_tokenizer(config)
     notes += found
-    source, found_here = text_source(tokenizer, _corpus_style(config))
+    source, found_here = text_source(tokenizer, config.prompt.prompt_corpus)
     notes += found_here
     observer.stage("workload")
     endpoint = load_endpoint(config.endpoint.endpoint_type)
@@ -100,10 +100,6 @@ def _ask(config: Config, observer: Observer) -> ProbeResult | None:
         return None
     observer.stage("asking the server")
     return probe(config)
-
-
-def _corpus_style(config: Config) -> str:
-    return "words" if config.prompt.random_corpus_style == "words" else "prose"
 
 
 def _timing_notes(config: Config, workload: Workload) -> Sequence[Note]:

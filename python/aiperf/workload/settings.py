@@ -22,6 +22,7 @@ from aiperf.config.engine import (
     UsersLoad,
 )
 from aiperf.config.model import Config
+from aiperf.config.shape import Arrival
 from aiperf.config.values import parse_rate_series
 from aiperf.endpoints import Endpoint
 from aiperf.workload import Workload
@@ -49,7 +50,7 @@ class _Shape:
     concurrency: int | None
     prefill_concurrency: int | None
     request_rate: float | None
-    arrival: Literal["constant", "poisson", "gamma"] | None
+    arrival: Arrival | None
     concurrency_ramp_s: float | None
     prefill_ramp_s: float | None
     rate_ramp_s: float | None
@@ -224,9 +225,9 @@ def _warmup(config: Config, workload: Workload, measured: PhaseSettings) -> list
 
 def _load(config: Config, shape: _Shape, *, is_warmup: bool = False) -> Load:
     load = config.load
-    arrival: Literal["constant", "poisson", "gamma"] = shape.arrival or (
-        "gamma" if load.arrival_smoothness is not None else "poisson"
-    )
+    arrival: Literal["constant", "poisson", "gamma"] = "gamma" if load.arrival_smoothness is not None else "poisson"
+    if shape.arrival is not None and shape.arrival != "concurrency_burst":
+        arrival = shape.arrival
     smoothness = load.arrival_smoothness if load.arrival_smoothness is not None else 1.0
     if load.user_centric_rate is not None and load.num_users is not None:
         return UsersLoad(users=load.num_users, rate=load.user_centric_rate)
