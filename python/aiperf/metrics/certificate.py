@@ -33,6 +33,8 @@ __all__ = ["Certificate", "Part", "Verdict", "certify", "waited_for_slot"]
 Verdict = Literal["trustworthy", "degraded", "client-limited"]
 _ORDER: Final[tuple[Verdict, ...]] = ("trustworthy", "degraded", "client-limited")
 _RTT_BOUND: Final = 0.5
+_TTFT_APART_MS: Final = 0.5
+"""Means of TTFT by kernel and user-space stamps that differ by more are both on the screen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class Certificate:
     """Lags in ms, None where not measured; shares 0 to 1. `rtt_bound`: a round trip is at least half the median TTFT.
 
     `calibrated`: own error for TTFT (ms), ITL (ms) and rate (share) against the null server; None: not calibrated.
+    `ttft_ms`, `ttft_user_ms`: means by kernel stamps and as the program read it, None where they are the same stamps.
     `lines`: the certificate in two lines; `reasons`: why it is not trustworthy.
     """
 
@@ -71,6 +74,8 @@ class Certificate:
     rtt_bound: bool
     calibrated: tuple[float, float, float] | None
     checks: tuple[Check, ...]
+    ttft_ms: float | None = None
+    ttft_user_ms: float | None = None
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -102,7 +107,10 @@ class Certificate:
             else f"own error TTFT ≤ {self.calibrated[0]:.3f} ms, ITL ≤ {self.calibrated[1]:.3f} ms, rate ≤ {100 * self.calibrated[2]:.2f}%"
         )  # fmt: skip
         bound = ", TTFT is bound by it" if self.rtt_bound else ""
-        second = f"  sent {rate} · merged {100 * self.merged:.1f}% · round trip {ms(self.rtt_ms)}{bound} · account {account} · {own}"
+        both = ""
+        if self.ttft_ms is not None and self.ttft_user_ms is not None and self.ttft_user_ms - self.ttft_ms > _TTFT_APART_MS:
+            both = f" · TTFT {ms(self.ttft_ms)} by kernel stamps, {ms(self.ttft_user_ms)} as the program read it"
+        second = f"  sent {rate} · merged {100 * self.merged:.1f}%{both} · round trip {ms(self.rtt_ms)}{bound} · account {account} · {own}"
         return first, second
 
 
@@ -199,10 +207,17 @@ def certify(r: MetricContext, facts: EngineFacts, checks: Sequence[Check] = ()) 
     ttft = r.value("time_to_first_token")
     ttft = ttft[np.isfinite(ttft)] / 1e6
     round_trip = float(rtt.mean()) if len(rtt) else None
+    user = r.value("user_space_time_to_first_token")
+    both = np.isfinite(user) & np.isfinite(r.value("time_to_first_token"))
+    by_kernel = by_user = None
+    if kernel > 0 and both.any():
+        by_kernel = float(r.value("time_to_first_token")[both].mean()) / 1e6
+        by_user = float(user[both].mean()) / 1e6
     bound = round_trip is not None and len(ttft) > 0 and round_trip >= _RTT_BOUND * float(np.median(ttft))
     return Certificate(
         max((p.verdict for p in parts), key=_ORDER.index), tuple(parts), p50, p99, r50, r99, kernel, merged, cpu, wait,
         facts.requested_rate, achieved, int(np.count_nonzero(waited)), round_trip, bound, facts.calibrated, tuple(checks),
+        by_kernel, by_user,
     )  # fmt: skip
 
 

@@ -32,6 +32,18 @@ def time_to_first_token(r: MetricContext) -> Floats:
 
 
 @metric(
+    "user_space_time_to_first_token",
+    header="Time to First Token (User Space)",
+    unit="ns",
+    formula="first content chunk as read by the program − start",
+    flags=("needs_streaming", "no_individual"),
+)
+def user_space_time_to_first_token(r: MetricContext) -> Floats:
+    """TTFT by the stamp taken after the read: what tools without kernel stamps measure. The client's own stalls are in it."""
+    return _since(r, r.column("first_content_user"), r.start) if r.options.streaming else r.absent()
+
+
+@metric(
     "time_to_second_token",
     header="Time to Second Token",
     unit="ns",

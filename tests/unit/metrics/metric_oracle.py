@@ -99,6 +99,9 @@ def due(r: Row) -> float | None:
 
 REQUEST: dict[str, Callable[[Row], float | None]] = {
     "time_to_first_token": ttft,
+    "user_space_time_to_first_token": ok(
+        lambda r: minus(r.content[0].at + r.content[0].lag if r.content else None, start(r))
+    ),
     "time_to_second_token": lambda r: r.content[1].at - r.content[0].at if r.kind == 0 and len(r.content) > 1 else None,
     "time_to_first_output_token": ok(lambda r: minus(visible(r), start(r))),
     "request_latency": latency,

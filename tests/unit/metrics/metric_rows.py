@@ -101,6 +101,7 @@ def columns_of(rows: Sequence[Row], split: int | None = None) -> Columns:
         ],
     )
     put("first_content", [_ns(c.at if c else None) for c in firsts])
+    put("first_content_user", [_ns(c.at + c.lag if c else None) for c in firsts])
     put("first_output", [_ns(c.at if c else None) for c in visible])
     put("last_content", [_ns(r.content[-1].at if r.content else None) for r in rows])
     put("end", [_ns(r.end) for r in rows])
