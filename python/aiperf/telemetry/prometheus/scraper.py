@@ -24,6 +24,8 @@ __all__ = ["Page", "Scraper", "pages_of", "scrape", "split_page"]
 
 _ACCEPT: Final = "text/plain;version=0.0.4;q=1,application/openmetrics-text;version=1.0.0;q=0.5"
 _TIMEOUT_S: Final = 5.0
+_LEAVE_S: Final = 1.0
+"""Longest wait for the threads at the end."""
 _SETTLE_INTERVAL_S: Final = 0.1
 """Between two readings when the load has ended, until the server is at rest."""
 _MAX_READINGS: Final = 3600
@@ -130,7 +132,10 @@ class Scraper:
             for reader in self._readers:
                 reader.is_at_rest.wait(max(0.0, deadline - time.monotonic()))
         for reader in self._readers:
-            reader.stop()
+            reader.leave()
+        deadline = time.monotonic() + _LEAVE_S
+        for reader in self._readers:
+            reader.join(max(0.0, deadline - time.monotonic()))
         return tuple(r.readings() for r in self._readers)
 
 
@@ -171,11 +176,14 @@ class _Reader:
             self._settle_until = time.monotonic() + self._settle_s
             self._wake.set()
 
-    def stop(self) -> None:
+    def leave(self) -> None:
         self._is_stopped = True
         self._wake.set()
+
+    def join(self, timeout_s: float) -> None:
+        """A thread that waits for a page is left behind: it is a daemon, and what it reads later is not asked for."""
         if self.thread.ident is not None:
-            self.thread.join(timeout=_TIMEOUT_S)
+            self.thread.join(timeout_s)
 
     def readings(self) -> Readings:
         with self._lock:

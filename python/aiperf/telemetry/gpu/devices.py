@@ -1,0 +1,117 @@
+"""Readings of DCGM pages, sorted by GPU, in AIPerf's names and units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from aiperf.telemetry.dcgm import FAMILY
+from aiperf.telemetry.prometheus.readings import Floats, Ints, Readings
+
+__all__ = ["Gpu", "Sampled", "gpus_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """(samples,) of one figure. `times_ns`: since the epoch; `values`: in `unit`, without gaps."""
+
+    unit: str
+    is_counter: bool
+    times_ns: Ints = field(repr=False)
+    values: Floats = field(repr=False)
+
+    def inside(self, start_ns: int, end_ns: int) -> Floats:
+        """Values read in the window."""
+        return self.values[(self.times_ns >= start_ns) & (self.times_ns <= end_ns)]
+
+    def growth(self, start_ns: int, end_ns: int) -> float | None:
+        """Of a counter, between two instants: interpolated between the readings around each, held where there is none.
+
+        DCGM's own interval is a second or more: the nearest readings alone would be off by that much of the power. None with
+        fewer than two readings. A fall is a restart, from 0.
+        """
+        if len(self.values) < 2:
+            return None
+        steps = np.diff(self.values)
+        total = np.concatenate([[0.0], np.cumsum(np.where(steps < 0, self.values[1:], steps))])
+        at = np.interp(
+            [start_ns - self.times_ns[0], end_ns - self.times_ns[0]], self.times_ns - self.times_ns[0], total
+        )
+        return float(at[1] - at[0])
+
+    def integral(self, start_ns: int, end_ns: int) -> float | None:
+        """∫ value dt over the window in unit × s, by trapezoids, ends held. None without a reading."""
+        if not len(self.values):
+            return None
+        inner = self.times_ns[(self.times_ns > start_ns) & (self.times_ns < end_ns)]
+        times = np.concatenate([[start_ns], inner, [end_ns]]) - start_ns
+        values = np.interp(times, self.times_ns - start_ns, self.values)
+        return float(np.trapezoid(values, times)) / 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """`place`: host:port of the page it was read from. What a page does not say is None."""
+
+    place: str
+    url: str
+    index: int
+    name: str
+    uuid: str
+    device: str | None = None
+    hostname: str | None = None
+    namespace: str | None = None
+    pod: str | None = None
+    samples: Mapping[str, Sampled] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        return f"{self.place} | GPU {self.index} | {self.name}"
+
+
+def gpus_of(readings: Sequence[Readings]) -> tuple[Gpu, ...]:
+    """All GPUs of all pages, by page, then by index; GPUs seen on two pages (by UUID) are the first page's."""
+    found: list[Gpu] = []
+    seen: set[str] = set()
+    for page in readings:
+        for gpu in sorted(_of_page(page), key=lambda g: (g.index, g.uuid)):
+            if gpu.uuid not in seen:
+                seen.add(gpu.uuid)
+                found.append(gpu)
+    return tuple(found)
+
+
+def _of_page(page: Readings) -> list[Gpu]:
+    place = urlsplit(page.url).netloc or page.url
+    columns: dict[str, dict[str, list[int]]] = {}
+    labels_of: dict[str, dict[str, str]] = {}
+    for i, series in enumerate(page.series):
+        labels = dict(series.labels)
+        key = labels.get("UUID") or f"{place}/{labels.get('gpu', '')}"
+        if series.metric in FAMILY.metrics and (labels.get("gpu") or labels.get("UUID")):
+            columns.setdefault(key, {}).setdefault(series.metric, []).append(i)
+            labels_of.setdefault(key, {}).update(labels)
+    gpus: list[Gpu] = []
+    for key, by_metric in columns.items():
+        labels = labels_of[key]
+        index = labels.get("gpu", "")
+        samples: dict[str, Sampled] = {}
+        for raw in FAMILY.metrics:
+            (mapped,) = FAMILY.mapped(raw)
+            if raw in by_metric:
+                values = page.values[:, by_metric[raw][0]]
+                there = ~np.isnan(values)
+                if there.any():
+                    samples[mapped.name] = Sampled(
+                        mapped.unit, mapped.kind == "counter", page.times_ns[there], values[there] * mapped.scale
+                    )
+        gpus.append(
+            Gpu(
+                place, page.url, int(index) if index.isdigit() else 0, labels.get("modelName", "GPU"), key,
+                labels.get("device"), labels.get("Hostname"), labels.get("namespace"), labels.get("pod"), samples,
+            )
+        )  # fmt: skip
+    return gpus

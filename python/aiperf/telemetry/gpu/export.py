@@ -1,0 +1,115 @@
+"""`telemetry_data` of the summary, its CSV section, and `gpu_telemetry_export.jsonl`, as AIPerf 0.13 writes them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import numpy as np
+
+from aiperf.metrics.stats import STANDARD_PERCENTILES, percentile_name
+from aiperf.telemetry.gpu.devices import Gpu, Sampled
+
+__all__ = ["HEADERS", "gpu_csv_section", "gpu_stats", "render_gpu_jsonl", "telemetry_data"]
+
+HEADERS: Mapping[str, str] = {
+    "nvidia_power_usage": "NVIDIA GPU Power Usage",
+    "nvidia_energy_consumption": "NVIDIA Energy Consumption",
+    "nvidia_gpu_utilization": "NVIDIA GPU Utilization",
+    "nvidia_memory_utilization": "NVIDIA Memory Utilization",
+    "nvidia_memory_used": "NVIDIA GPU Memory Used",
+    "nvidia_temperature": "NVIDIA GPU Temperature",
+    "nvidia_sm_utilization": "NVIDIA SM Utilization",
+    "nvidia_decoder_utilization": "NVIDIA Decoder Utilization",
+    "nvidia_encoder_utilization": "NVIDIA Encoder Utilization",
+    "nvidia_xid_errors": "NVIDIA XID Errors",
+    "nvidia_power_violation": "NVIDIA Power Violation",
+}
+"""Names in tables, in their order."""
+_PERCENTILES = tuple(percentile_name(p) for p in STANDARD_PERCENTILES)
+_COLUMNS = ("avg", "min", "max", "sum", *_PERCENTILES, "std")
+_PLACES = (("Hostname", "hostname"), ("Namespace", "namespace"), ("Pod Name", "pod"))
+
+
+def gpu_stats(sampled: Sampled, start_ns: int, end_ns: int) -> dict[str, float | int | str] | None:
+    """`{unit, avg, …}` over the window; counters have `avg` alone, which is their growth. None if nothing was read in it."""
+    out: dict[str, float | int | str] = {"unit": sampled.unit}
+    if sampled.is_counter:
+        grown = sampled.growth(start_ns, end_ns)
+        return None if grown is None else {**out, "avg": grown}
+    values = sampled.inside(start_ns, end_ns)
+    if not len(values):
+        return None
+    out["avg"] = float(values.mean())
+    out |= dict(zip(_PERCENTILES, np.percentile(values, STANDARD_PERCENTILES).tolist(), strict=True))
+    out |= {"min": float(values.min()), "max": float(values.max()), "std": float(values.std())}
+    return {**out, "count": len(values), "sum": float(values.sum())}
+
+
+def _metrics(gpu: Gpu, start_ns: int, end_ns: int) -> dict[str, dict[str, float | int | str]]:
+    found = {tag: gpu_stats(gpu.samples[tag], start_ns, end_ns) for tag in HEADERS if tag in gpu.samples}
+    return {tag: stats for tag, stats in found.items() if stats is not None}
+
+
+def telemetry_data(gpus: Sequence[Gpu], configured: Sequence[str], start_ns: int, end_ns: int) -> dict[str, object]:
+    """The value of `telemetry_data` in `profile_export_aiperf.json`. `start_ns`, `end_ns`: the profiling phase, since the epoch."""
+    endpoints: dict[str, dict[str, dict[str, object]]] = {}
+    for gpu in gpus:
+        entry: dict[str, object] = {
+            "gpu_index": gpu.index, "gpu_name": gpu.name, "gpu_uuid": gpu.uuid, "platform": "nvidia",
+            "hostname": gpu.hostname, "namespace": gpu.namespace, "pod_name": gpu.pod,
+            "metrics": _metrics(gpu, start_ns, end_ns),
+        }  # fmt: skip
+        kept = {k: v for k, v in entry.items() if v is not None}
+        endpoints.setdefault(gpu.place, {"gpus": {}})["gpus"][f"gpu_{gpu.index}"] = kept
+    local = [datetime.fromtimestamp(ns / 1e9).isoformat() for ns in (start_ns, end_ns)]  # noqa: DTZ006 - as AIPerf
+    summary = {
+        "endpoints_configured": list(configured),
+        "endpoints_successful": list(dict.fromkeys(g.url for g in gpus)),
+        "start_time": local[0],
+        "end_time": local[1],
+    }
+    return {"summary": summary, "endpoints": endpoints}
+
+
+def gpu_csv_section(gpus: Sequence[Gpu], start_ns: int, end_ns: int) -> str:
+    """To be put behind the CSV's sections: two empty lines, header, a row per GPU and figure; empty without GPUs."""
+    if not gpus:
+        return ""
+    places = [(title, name) for title, name in _PLACES if any(getattr(g, name) for g in gpus)]
+    out = io.StringIO()
+    out.write("\n\n")
+    writer = csv.writer(out, lineterminator="\n")
+    head = ["Endpoint", "GPU_Index", "GPU_Name", "GPU_UUID", "Platform", "Metric"]
+    writer.writerow([*head, *_COLUMNS, *(title for title, _ in places)])
+    for gpu in gpus:
+        for tag, stats in _metrics(gpu, start_ns, end_ns).items():
+            cells = ["" if (v := stats.get(c)) is None else f"{v:.2f}" for c in _COLUMNS]
+            names = [getattr(gpu, name) or "" for _, name in places]
+            name = f"{HEADERS[tag]} ({stats['unit']})"
+            writer.writerow([gpu.place, gpu.index, gpu.name, gpu.uuid, "nvidia", name, *cells, *names])
+    return out.getvalue()
+
+
+def render_gpu_jsonl(gpus: Sequence[Gpu]) -> bytes:
+    """One line per GPU and reading, in order of time; counters as they stand."""
+    lines: list[tuple[int, int, bytes]] = []
+    for i, gpu in enumerate(gpus):
+        by_time: dict[int, dict[str, float]] = {}
+        for tag in HEADERS:
+            sampled = gpu.samples.get(tag)
+            if sampled is not None:
+                for when, value in zip(sampled.times_ns.tolist(), sampled.values.tolist(), strict=True):
+                    by_time.setdefault(when, {})[tag] = value
+        who = {
+            "gpu_index": gpu.index, "gpu_uuid": gpu.uuid, "gpu_model_name": gpu.name, "device": gpu.device,
+            "hostname": gpu.hostname, "namespace": gpu.namespace, "pod_name": gpu.pod, "platform": "nvidia",
+        }  # fmt: skip
+        known = {k: v for k, v in who.items() if v is not None}
+        for when, data in by_time.items():
+            line = {**known, "timestamp_ns": when, "telemetry_source_url": gpu.url, "telemetry_data": data}
+            lines.append((when, i, json.dumps(line, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"))
+    return b"".join(line for _, _, line in sorted(lines))

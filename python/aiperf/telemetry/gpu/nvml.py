@@ -1,0 +1,103 @@
+"""The GPUs of this machine by NVML (`--gpu-telemetry pynvml`, extra `gpu`): the same series a DCGM exporter would show."""
+
+from __future__ import annotations
+
+import importlib
+import socket
+import threading
+import time
+from collections.abc import Callable
+from types import ModuleType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiperf.errors import ConfigError
+from aiperf.telemetry.prometheus.exposition import Series
+from aiperf.telemetry.prometheus.readings import Readings
+
+__all__ = ["URL", "NvmlReader"]
+
+URL = "pynvml://localhost"
+_FIGURES: tuple[tuple[str, str, Callable[[ModuleType, object], float]], ...] = (
+    ("DCGM_FI_DEV_POWER_USAGE", "gauge", lambda n, h: n.nvmlDeviceGetPowerUsage(h) / 1e3),
+    ("DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION", "counter", lambda n, h: n.nvmlDeviceGetTotalEnergyConsumption(h)),
+    ("DCGM_FI_DEV_GPU_UTIL", "gauge", lambda n, h: n.nvmlDeviceGetUtilizationRates(h).gpu),
+    ("DCGM_FI_DEV_MEM_COPY_UTIL", "gauge", lambda n, h: n.nvmlDeviceGetUtilizationRates(h).memory),
+    ("DCGM_FI_DEV_FB_USED", "gauge", lambda n, h: n.nvmlDeviceGetMemoryInfo(h).used / (1 << 20)),
+    ("DCGM_FI_DEV_GPU_TEMP", "gauge", lambda n, h: n.nvmlDeviceGetTemperature(h, 0)),
+)
+"""DCGM's name and unit for what NVML gives in mW, mJ, %, bytes, °C."""
+
+
+def _text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+class NvmlReader:
+    """A thread that reads all GPUs every `interval_s`. ConfigError without the library, the driver or a GPU."""
+
+    def __init__(self, interval_s: float) -> None:
+        try:
+            self._nvml = importlib.import_module("pynvml")
+        except ImportError as error:
+            raise ConfigError("`--gpu-telemetry pynvml` needs nvidia-ml-py", "pip install 'aiperf[gpu]'") from error
+        try:
+            self._nvml.nvmlInit()
+            handles = [self._nvml.nvmlDeviceGetHandleByIndex(i) for i in range(self._nvml.nvmlDeviceGetCount())]
+        except self._nvml.NVMLError as error:
+            raise ConfigError(f"NVML finds no GPU here: {error}", "DCGM exporters are read by URL") from error
+        if not handles:
+            raise ConfigError("NVML finds no GPU here", "DCGM exporters are read by URL")
+        self._handles = handles
+        self._interval_s = interval_s
+        self._series = tuple(
+            Series(raw, kind, "value", self._labels(i, handle))
+            for i, handle in enumerate(handles)
+            for raw, kind, _ in _FIGURES
+        )
+        self._rows: list[NDArray[np.float64]] = []
+        self._times: list[tuple[int, int]] = []
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="nvml", daemon=True)
+
+    def start(self) -> None:
+        self._read()
+        self._thread.start()
+
+    def stop(self) -> Readings:
+        """One last reading, then all of them."""
+        if not self._stopped.is_set():
+            self._stopped.set()
+            self._thread.join()
+            self._read()
+            self._nvml.nvmlShutdown()
+        times = np.array(self._times, dtype=np.int64).reshape(-1, 2)
+        return Readings(URL, True, self._series, times[:, 1], times[:, 1] - times[:, 0], np.array(self._rows))
+
+    def _labels(self, index: int, handle: object) -> tuple[tuple[str, str], ...]:
+        labels = {
+            "gpu": str(index),
+            "UUID": _text(self._nvml.nvmlDeviceGetUUID(handle)),
+            "modelName": _text(self._nvml.nvmlDeviceGetName(handle)),
+            "device": f"nvidia{index}",
+            "Hostname": socket.gethostname(),
+        }
+        return tuple(sorted(labels.items()))
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._interval_s):
+            self._read()
+
+    def _read(self) -> None:
+        """What a GPU does not tell is NaN."""
+        began = time.time_ns()
+        values: list[float] = []
+        for handle in self._handles:
+            for _, _, ask in _FIGURES:
+                try:
+                    values.append(float(ask(self._nvml, handle)))
+                except self._nvml.NVMLError:
+                    values.append(np.nan)
+        self._rows.append(np.array(values))
+        self._times.append((began, time.time_ns()))

@@ -1,0 +1,269 @@
+"""GPU figures: names and units of AIPerf, energy against sums worked out by hand, what is missing is absent."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+import threading
+import time
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+from tests.conftest import Golden
+from tests.unit.telemetry.fake_server import fake_server, prometheus
+from tests.unit.telemetry.pages import START, S, read_texts, texts_of
+
+from aiperf.config.model import Config
+from aiperf.errors import ConfigError
+from aiperf.telemetry.gpu import EnergyFacts, Gpu, Sampled, energy_metrics, gpus_of, watch_gpus
+from aiperf.telemetry.gpu.export import gpu_csv_section, gpu_stats, render_gpu_jsonl, telemetry_data
+from aiperf.telemetry.gpu.watch import DEFAULT_PAGES
+
+
+def sampled(values: list[float], unit: str = "W", *, is_counter: bool = False) -> Sampled:
+    """One value a second from START on."""
+    return Sampled(unit, is_counter, START + S * np.arange(len(values), dtype=np.int64), np.array(values, dtype=float))
+
+
+def gpu(**samples: Sampled) -> Gpu:
+    return Gpu("h:9400", "http://h:9400/metrics", 0, "H100", "GPU-a", samples=samples)
+
+
+def config(*sources: str, **more: object) -> Config:
+    return Config.model_validate({"telemetry": {"gpu_telemetry": sources, "server_metrics_interval": 60, **more}})
+
+
+# --- DCGM -------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(name="two")
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> tuple[Gpu, ...]:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    return gpus_of([read_texts(texts_of("dcgm"), "http://h:9400/metrics")])
+
+
+def test_gpus_of_a_page(two: tuple[Gpu, ...]):
+    assert [g.label for g in two] == ["h:9400 | GPU 0 | NVIDIA H100", "h:9400 | GPU 1 | NVIDIA H100"]
+    first = two[0].samples
+    assert first["nvidia_power_usage"].values.tolist() == [302.5, 500]
+    assert first["nvidia_energy_consumption"].values.tolist() == pytest.approx([0.001, 0.006])
+    assert first["nvidia_memory_used"].values.tolist() == pytest.approx([41.94304, 62.91456])  # MiB → GB
+    assert first["nvidia_sm_utilization"].values.tolist() == [50, 75]
+    assert "nvidia_sm_utilization" not in two[1].samples
+
+
+def test_gpu_on_two_pages_is_one():
+    page = read_texts(texts_of("dcgm"), "http://h:9400/metrics")
+    again = read_texts(texts_of("dcgm"), "http://h:9401/metrics")
+    assert [g.place for g in gpus_of([page, again])] == ["h:9400", "h:9400"]
+
+
+def test_telemetry_data(two: tuple[Gpu, ...], golden: Golden):
+    found = telemetry_data(two, ["http://h:9400/metrics", "http://h:9401/metrics"], START, START + S)
+    golden("telemetry/telemetry_data.json", json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+
+
+def test_jsonl(two: tuple[Gpu, ...], golden: Golden):
+    golden("telemetry/gpu_telemetry_export.jsonl", render_gpu_jsonl(two).decode())
+
+
+def test_csv_section(two: tuple[Gpu, ...]):
+    text = gpu_csv_section(two, START, START + S)
+    assert text.startswith("\n\nEndpoint,GPU_Index,GPU_Name,GPU_UUID,Platform,Metric,avg,min,max,sum,p1,")
+    head, *rows = csv.reader(io.StringIO(text.lstrip()))
+    assert head[-2:] == ["std", "Hostname"]
+    assert {len(r) for r in rows} == {len(head)}
+    power = next(r for r in rows if r[1] == "0" and r[5] == "NVIDIA GPU Power Usage (W)")
+    assert power[6:10] == ["401.25", "302.50", "500.00", "802.50"]
+    assert gpu_csv_section((), START, START + S) == ""
+
+
+# --- counters and integrals ---------------------------------------------------------------------------------------------------
+
+
+def test_counter_is_interpolated_at_the_edges_of_the_phase():
+    """Readings a second apart: half of the first and of the last second belong to the phase."""
+    energy = sampled([0, 100, 200, 400], "MJ", is_counter=True)
+    assert energy.growth(START + S // 2, START + 2 * S + S // 2) == pytest.approx(50 + 100 + 100)
+    assert gpu_stats(energy, START + S // 2, START + 2 * S + S // 2) == {"unit": "MJ", "avg": pytest.approx(250)}
+
+
+def test_counter_that_starts_again():
+    assert sampled([100, 150, 20], is_counter=True).growth(START, START + 2 * S) == 70
+
+
+def test_integral_of_power():
+    assert sampled([100, 200, 200]).integral(START, START + 2 * S) == pytest.approx(150 + 200)
+    assert sampled([100, 200, 200]).integral(START + S // 2, START + S) == pytest.approx(0.5 * 175)
+    assert sampled([100]).integral(START - S, START + S) == pytest.approx(200)
+
+
+def test_nothing_read_in_the_phase_is_absent():
+    assert gpu_stats(sampled([1, 2]), START + 5 * S, START + 6 * S) is None
+    assert gpu_stats(sampled([1], is_counter=True), START, START + S) is None
+
+
+# --- energy -------------------------------------------------------------------------------------------------------------------
+
+FACTS = EnergyFacts(
+    START,
+    START + 2 * S,
+    requests=10,
+    output_tokens=400,
+    total_tokens=1000,
+    users=4,
+    mean_latency_s=0.5,
+    goodput_per_s=2.5,
+)
+
+
+def test_energy_metrics_by_hand():
+    """1,000 J in 2 s; AIPerf's tags and units."""
+    one = gpu(
+        nvidia_power_usage=sampled([400, 500, 600]),
+        nvidia_energy_consumption=sampled([0, 0.0005, 0.001], "MJ", is_counter=True),
+    )
+    found = {m.tag: (m.value, m.unit) for m in energy_metrics([one], FACTS)}
+    assert found == {
+        "nvidia_total_gpu_power": (500, "W"),
+        "nvidia_average_gpu_power": (500, "W"),
+        "nvidia_total_gpu_energy": (1000, "J"),
+        "nvidia_output_tokens_per_joule": (0.4, "tokens/J"),
+        "nvidia_energy_per_output_token": (2500, "mJ/token"),
+        "nvidia_energy_per_total_token": (1000, "mJ/token"),
+        "nvidia_energy_per_request": (100, "joules/request"),
+        "nvidia_energy_per_user": (250, "joules/user"),
+        "nvidia_energy_delay_product": (50, "J*s"),
+        "nvidia_performance_per_watt": (0.01, "requests/sec/W"),
+        "nvidia_output_tps_per_watt": (0.4, "tokens/sec/W"),
+        "nvidia_goodput_per_watt": (0.005, "requests/sec/W"),
+    }
+
+
+def test_energy_from_power_where_there_is_no_counter():
+    found = {m.tag: m.value for m in energy_metrics([gpu(nvidia_power_usage=sampled([100, 100, 100]))] * 2, FACTS)}
+    assert found["nvidia_total_gpu_energy"] == pytest.approx(400)
+
+
+def test_what_was_not_measured_is_absent():
+    facts = EnergyFacts(START, START + 2 * S, requests=0)
+    tags = {m.tag for m in energy_metrics([gpu(nvidia_power_usage=sampled([100, 100, 100]))], facts)}
+    assert tags == {
+        "nvidia_total_gpu_power", "nvidia_average_gpu_power", "nvidia_total_gpu_energy", "nvidia_performance_per_watt",
+    }  # fmt: skip
+    assert energy_metrics([gpu(nvidia_gpu_utilization=sampled([1, 2], "%"))], FACTS) == ()
+    assert energy_metrics([], FACTS) == ()
+
+
+# --- sources ------------------------------------------------------------------------------------------------------------------
+
+
+def test_exporter_is_read_at_start_and_end():
+    page = prometheus(texts_of("dcgm")[0])
+    with fake_server({("GET", "/metrics"): page}) as fake:
+        watch = watch_gpus(config(fake.url))
+        assert watch is not None
+        watch.start()
+        readings = watch.stop()
+        assert len(gpus_of(readings)) == 2
+        assert readings[0].num_readings == 2
+        assert watch.notes(readings) == ()
+        assert "Authorization" not in fake.seen[0][3]
+
+
+def test_named_exporter_that_is_silent_is_a_note():
+    with fake_server({}) as fake:
+        watch = watch_gpus(config(fake.url))
+        assert watch is not None
+        with watch:
+            pass
+        assert [n.kind for n in watch.notes(watch.stop())] == ["gpu_telemetry_failed"]
+
+
+def test_sources_by_option():
+    watch = watch_gpus(config())
+    assert watch is not None
+    assert (watch.pages, watch.is_named) == (DEFAULT_PAGES, False)
+    named = watch_gpus(config("dashboard", "n:9400", "n:9400/metrics"))
+    assert named is not None
+    assert named.pages == ("http://n:9400/metrics",)
+    assert watch_gpus(config(no_gpu_telemetry=True)) is None
+
+
+@pytest.mark.parametrize("word", ["amdsmi", "mine.csv"])
+def test_source_that_is_refused(word: str):
+    with pytest.raises(ConfigError) as caught:
+        watch_gpus(config(word))
+    assert word in caught.value.message
+    assert caught.value.problems[0].hint
+
+
+class NVMLError(Exception):
+    """The library's."""
+
+
+def fake_nvml(count: int = 1) -> ModuleType:
+    """What nvidia-ml-py looks like; the energy counter is missing, as on old GPUs."""
+    reads = threading.Event()
+
+    def refuse(handle: int) -> int:
+        raise NVMLError
+
+    def temperature(handle: int, sensor: int) -> int:
+        reads.set()
+        return 60 + handle
+
+    module = ModuleType("pynvml")
+    found = {
+        "NVMLError": NVMLError,
+        "nvmlInit": lambda: None,
+        "nvmlShutdown": lambda: None,
+        "nvmlDeviceGetCount": lambda: count,
+        "nvmlDeviceGetHandleByIndex": lambda i: i,
+        "nvmlDeviceGetName": lambda _h: b"NVIDIA A100",
+        "nvmlDeviceGetUUID": lambda _h: f"GPU-{_h}",
+        "nvmlDeviceGetPowerUsage": lambda _h: 250_000,
+        "nvmlDeviceGetTotalEnergyConsumption": refuse,
+        "nvmlDeviceGetUtilizationRates": lambda _h: SimpleNamespace(gpu=80, memory=30),
+        "nvmlDeviceGetMemoryInfo": lambda _h: SimpleNamespace(used=10 * 2**30),
+        "nvmlDeviceGetTemperature": temperature,
+    }
+    for name, value in found.items():
+        setattr(module, name, value)
+    return module
+
+
+def test_nvml_gives_the_same_figures(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "pynvml", fake_nvml(2))
+    watch = watch_gpus(config("pynvml"))
+    assert watch is not None
+    assert watch.pages == ()
+    watch.start()
+    readings = watch.stop()
+    one, two = gpus_of(readings)
+    assert (one.name, one.uuid, two.index) == ("NVIDIA A100", "GPU-0", 1)
+    assert {tag: s.values[-1] for tag, s in two.samples.items()} == {
+        "nvidia_power_usage": 250.0,
+        "nvidia_gpu_utilization": 80.0,
+        "nvidia_memory_utilization": 30.0,
+        "nvidia_memory_used": pytest.approx(10.73741824),
+        "nvidia_temperature": 61.0,
+    }
+    assert watch.stop()[0].num_readings == readings[0].num_readings == 2
+
+
+def test_nvml_without_a_gpu(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "pynvml", fake_nvml(0))
+    with pytest.raises(ConfigError, match="no GPU"):
+        watch_gpus(config("pynvml"))
+
+
+def test_nvml_library_is_missing(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    with pytest.raises(ConfigError) as caught:
+        watch_gpus(config("pynvml"))
+    assert "aiperf[gpu]" in str(caught.value)
