@@ -14,7 +14,14 @@ import pytest
 from tests.conftest import Golden
 from tests.unit.telemetry.pages import START, S, read_texts, table, texts_of
 
-from aiperf.telemetry.prometheus.export import ExportFacts, histogram_quantile, render_csv, render_json, render_jsonl
+from aiperf.telemetry.prometheus.export import (
+    ExportFacts,
+    histogram_quantile,
+    render_csv,
+    render_files,
+    render_json,
+    render_jsonl,
+)
 
 FACTS = ExportFacts(START + S // 2, START + S, "0.0.0", "abc", input_config={"endpoint": {"streaming": True}})
 STATS = {  # of AIPerf 0.13.0's own file
@@ -106,3 +113,10 @@ def test_quantile_within_a_bucket(q: float, value: float):
 def test_quantile_in_the_open_bucket_is_the_last_bound():
     assert histogram_quantile(0.99, np.array([1.0, math.inf]), np.array([1.0, 10.0])) == 1.0
     assert math.isnan(histogram_quantile(0.5, np.array([1.0]), np.array([0.0])))
+
+
+def test_files_by_format():
+    page = read_texts(texts_of("vllm"))
+    assert set(render_files(("JSON", "csv", "jsonl"), [page], FACTS)) == {"json", "csv", "jsonl"}
+    assert render_files(("json",), [page], FACTS) == {"json": render_json([page], FACTS)}
+    assert render_files(("json",), [table({})], FACTS) == {}

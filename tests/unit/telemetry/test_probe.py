@@ -150,7 +150,7 @@ def test_wrong_path_is_named():
         message, hint = problem(sim.url, custom_endpoint="v2/chat")
     assert "no path `/v2/chat`" in message
     assert "--custom-endpoint" in hint
-    assert "`/v1/chat/completions`: `--endpoint-type chat`" in hint or "/v1/completions" in hint
+    assert "`/v1/chat/completions` (`--endpoint-type chat`) and `/v1/completions`" in hint
 
 
 def test_v1_twice():

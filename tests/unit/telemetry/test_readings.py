@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from tests.unit.telemetry.pages import START, S, table
+from tests.unit.telemetry.pages import START, S, read_texts, table, texts_of
 
 from aiperf.telemetry.prometheus import counters_delta, gauge, returns_to_level, summarise
 from aiperf.telemetry.prometheus.readings import increase
@@ -111,3 +111,11 @@ def test_prefix_hit_rate_needs_queries():
     assert summarise([table(names, "counter")], START, START + S).prefix_hit_rate == 0.25
     none = {name: [0.0, 0.0] for name in names}
     assert summarise([table(none, "counter")], START, START + S).prefix_hit_rate is None
+
+
+def test_line_for_people():
+    found = summarise([read_texts(texts_of("vllm"))], START + S // 2, START + S)
+    assert found.line() == (
+        "Server: running 10.0 (max 10) · waiting 2.0 (max 2) · KV cache 37.5 % (max 37.5 %) · prefix hits 25.0 % · 3 preemptions"
+    )
+    assert summarise([], START, START + S).line() is None

@@ -240,10 +240,13 @@ def _no_path(asker: _Asker, path: str, reply: Reply) -> Problem:
     if server.prefix.endswith("/v1") and path.startswith("/v1/"):
         hint = f"the path comes after the URL: leave out its `/v1`, as `--url {server.url.rstrip('/').removesuffix('/v1')}`"
     else:
+        others = []
         for kind, other in (("chat", "/v1/chat/completions"), ("completions", "/v1/completions")):
             answer = asker.get(f"{server.prefix}{other}") if other != path else None
             if answer is not None and answer.status in {400, 405, 422}:
-                hint = f"it has `{other}`: `--endpoint-type {kind}`; or {hint}"
+                others.append(f"`{other}` (`--endpoint-type {kind}`)")
+        if others:
+            hint = f"it has {' and '.join(others)}; {hint}"
     return Problem(f"`{server.url}` has no path `{path}` (HTTP {reply.status}{_said(reply)})", hint=hint)
 
 

@@ -22,7 +22,7 @@ from aiperf.telemetry import families
 from aiperf.telemetry.prometheus.exposition import Series
 from aiperf.telemetry.prometheus.readings import Floats, Readings, increase
 
-__all__ = ["ExportFacts", "render_csv", "render_json", "render_jsonl"]
+__all__ = ["ExportFacts", "render_csv", "render_files", "render_json", "render_jsonl"]
 
 _PERCENTILES = tuple(percentile_name(p) for p in STANDARD_PERCENTILES)
 _GAUGE = ("avg", "min", "max", "std", *_PERCENTILES)
@@ -176,6 +176,19 @@ def _info(readings: Readings) -> dict[str, object]:
     if readings.num_failed:
         out["failed_fetches"] = readings.num_failed
     return out
+
+
+def render_files(formats: Iterable[str], readings: Sequence[Readings], facts: ExportFacts) -> dict[str, bytes]:
+    """By ending, the files of `--server-metrics-formats`; nothing if no page answered. Parquet is not written."""
+    if not any(r.num_readings for r in readings):
+        return {}
+    wanted = {f.lower() for f in formats}
+    makers = {
+        "json": lambda: render_json(readings, facts),
+        "csv": lambda: render_csv(readings, facts),
+        "jsonl": lambda: render_jsonl(readings),
+    }
+    return {ending: make() for ending, make in makers.items() if ending in wanted}
 
 
 def render_json(readings: Sequence[Readings], facts: ExportFacts) -> bytes:

@@ -79,6 +79,24 @@ class ServerSummary:
             mean_running=running.mean if running is not None else None,
         )
 
+    def line(self) -> str | None:
+        """For people, next to the client's table: what is known of batch, queue, KV cache, prefix cache, preemptions."""
+        parts: list[str] = []
+        for name, word in (("requests_running", "running"), ("requests_waiting", "waiting")):
+            level = self.levels.get(name)
+            if level is not None:
+                parts.append(f"{word} {level.mean:.1f} (max {level.max:.0f})")
+        kv = self.levels.get("kv_cache_usage")
+        if kv is not None:
+            parts.append(f"KV cache {100 * kv.mean:.1f} % (max {100 * kv.max:.1f} %)")
+        if "queue_time" in self.means:
+            parts.append(f"queue {1000 * self.means['queue_time']:.1f} ms")
+        if self.prefix_hit_rate is not None:
+            parts.append(f"prefix hits {100 * self.prefix_hit_rate:.1f} %")
+        if "preemptions" in self.counters:
+            parts.append(f"{self.counters['preemptions']:.0f} preemptions")
+        return "Server: " + " · ".join(parts) if parts else None
+
     def as_dict(self) -> dict[str, object]:
         """JSON types, for `run.json`."""
         return {
