@@ -183,12 +183,14 @@ def render_files(formats: Iterable[str], readings: Sequence[Readings], facts: Ex
     if not any(r.num_readings for r in readings):
         return {}
     wanted = {f.lower() for f in formats}
-    makers = {
-        "json": lambda: render_json(readings, facts),
-        "csv": lambda: render_csv(readings, facts),
-        "jsonl": lambda: render_jsonl(readings),
-    }
-    return {ending: make() for ending, make in makers.items() if ending in wanted}
+    out: dict[str, bytes] = {}
+    if "json" in wanted:
+        out["json"] = render_json(readings, facts)
+    if "csv" in wanted:
+        out["csv"] = render_csv(readings, facts)
+    if "jsonl" in wanted:
+        out["jsonl"] = render_jsonl(readings)
+    return out
 
 
 def render_json(readings: Sequence[Readings], facts: ExportFacts) -> bytes:
