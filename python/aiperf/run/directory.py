@@ -71,6 +71,13 @@ class Files:
     def page(self) -> Path:
         return self.run_dir / "report.html"
 
+    def server_metrics(self, ending: str) -> Path:
+        return self._named(f"server_metrics_export.{ending}", f"_server_metrics.{ending}")
+
+    @property
+    def gpu(self) -> Path:
+        return self._named("gpu_telemetry_export.jsonl", "_gpu_telemetry.jsonl")
+
     @property
     def log(self) -> Path:
         return self.run_dir / "logs" / "aiperf.log"

@@ -66,8 +66,10 @@ class Ending:
     run_info: Mapping[str, object]
     outcome: Mapping[str, Any]
     notes: tuple[Note, ...]
-    page_facts: Mapping[str, object] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
     extra: Mapping[str, object] = field(default_factory=dict)
+    csv_tail: str = ""
+    written: Sequence[tuple[str, Path]] = ()
 
 
 def finish(ending: Ending, observer: Observer, *, write_jsonl: bool = True, recount: bool = False) -> Run:
@@ -80,7 +82,9 @@ def finish(ending: Ending, observer: Observer, *, write_jsonl: bool = True, reco
     summary = summarise(columns, ending.options)
     exit_code = _exit_code(summary, config, ending.outcome)
     written = _write(ending, summary)
-    _show(ending, summary, written)
+    _show(ending, summary, [*written, *ending.written])
+    observer.stage("report page")
+    _write_page(ending, summary, columns, [*written, *ending.written])
     return Run(files.run_dir, summary, exit_code, ending.notes, config)
 
 
@@ -152,7 +156,7 @@ def _write(ending: Ending, summary: Summary) -> list[tuple[str, Path]]:
         out.append((what, path))
 
     put("summary", files.summary, render_json(summary, json_options))
-    put("table", files.csv, render_csv(summary, o.percentiles))
+    put("table", files.csv, render_csv(summary, o.percentiles) + ending.csv_tail)
     if config.output.export_level != "summary":
         out.append(("requests", files.jsonl))
     if summary.slices:
@@ -213,6 +217,40 @@ def _show(ending: Ending, summary: Summary, written: Sequence[tuple[str, Path]])
         console = Console(file=sys.stdout, highlight=False, width=200, no_color=True)
     for part in build_screen(summary, options):
         console.print(part)
+
+
+def _write_page(ending: Ending, summary: Summary, columns: Columns, written: Sequence[tuple[str, Path]]) -> None:
+    """`report.html` (not with --no-report), and the charts as files with --auto-plot; after the table, as they take their time."""
+    config, files = ending.config, ending.files
+    if not (config.output.report or config.output.auto_plot):
+        return
+    from aiperf.run.page import page_input
+
+    page = page_input(
+        files.run_dir,
+        ending.facts,
+        config,
+        summary,
+        columns,
+        ending.options,
+        files=[(what, path.name) for what, path in written],
+        problem=_incomplete_reason(ending.outcome),
+    )
+    if config.output.auto_plot:
+        from aiperf.plots import draw_all
+        from aiperf.plots.render import render_png, render_svg
+
+        folder = files.run_dir / "plots"
+        folder.mkdir(exist_ok=True)
+        for name, spec in draw_all([page.plot_run()]).items():
+            (folder / f"{name}.svg").write_bytes(render_svg(spec))
+            (folder / f"{name}.png").write_bytes(render_png(spec))
+        sys.stdout.write(f"charts    {folder}\n")
+    if config.output.report:
+        from aiperf.reports.page import render_page
+
+        files.page.write_bytes(render_page(page))
+        sys.stdout.write(f"page      {files.page}\n")
 
 
 def token_source(config: Config, endpoint: Endpoint, tokenizer: Tokenizer | None) -> TokenSource:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from aiperf.config.export import config_dict_for_run
 from aiperf.config.model import Config
 from aiperf.errors import Note
 from aiperf.observer import Observer, Silent
+from aiperf.records.replies import write_links
 from aiperf.run.calibration import calibrate, is_wanted
 from aiperf.run.directory import Files, machine, open_run_dir, write_run_json
 from aiperf.run.drive import drive
@@ -21,7 +23,9 @@ from aiperf.run.finish import Ending, Run, finish, is_streaming, token_source
 from aiperf.run.log import open_log
 from aiperf.run.prepare import Prepared, first_body, plan_run_dir, prepare
 from aiperf.run.server_side import ServerSide, evaluate, start_scraper
+from aiperf.run.telemetry_files import write_gpu_files, write_server_files
 from aiperf.run.until import Stopper, check_precisions
+from aiperf.telemetry.gpu.watch import watch_gpus
 from aiperf.workload.settings import build_settings, is_schedule
 
 __all__ = ["preview", "profile"]
@@ -54,18 +58,37 @@ def profile(config: Config, *, observer: Observer | None = None) -> Run:
         for note in notes:
             log.warning("%s: %s", note.kind, note.text)
         _write_inputs(prepared, files)
+        write_links(run_dir, workload.plan.columns["session"], *workload.plan.reply_rows())
         scraper = start_scraper(config, prepared.probe)
+        gpus = watch_gpus(config)
+        if gpus is not None:
+            gpus.start()
         try:
             outcome, more = _drive(prepared, settings, facts, watcher)
         finally:
             readings = () if scraper is None else scraper.stop()
+            gpu_readings = () if gpus is None else gpus.stop()
         server = evaluate(readings, outcome) if readings else ServerSide()
         notes = (*notes, *more, *server.notes)
         if is_wanted(config, outcome):
             watcher.stage("calibration")
             outcome |= calibrate(outcome, settings)
         log.info("outcome: %s", outcome)
-        run = finish(_ending(prepared, files, facts, outcome, notes, server), watcher)
+        beside = write_server_files(files, config, readings, facts, outcome)
+        seen = write_gpu_files(files, () if gpus is None else gpus.pages, gpu_readings, outcome)
+        if gpus is not None:
+            notes = (*notes, *gpus.notes(gpu_readings))
+        facts |= {"outcome": outcome, "notes": _notes(notes)}
+        ending = replace(
+            _ending(prepared, files, facts, outcome, notes, server),
+            facts=facts,
+            extra={"telemetry_data": seen.data},
+            csv_tail=seen.csv,
+            written=(*beside, *seen.written),
+        )
+        # The plan and the vocabulary have done their work: their memory is the token counter's now.
+        del prepared, workload
+        run = finish(ending, watcher)
         facts |= {
             "server_metrics": server.told or None,
             "status": "complete",

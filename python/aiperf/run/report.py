@@ -70,6 +70,7 @@ def report(run_dir: Path, overrides: Mapping[str, object] | None = None, *, reco
             run_info=run_info(facts),
             outcome=outcome,
             notes=tuple(notes),
+            facts=facts,
         ),
         Silent(),
         write_jsonl=not is_counted or not files.jsonl.exists(),

@@ -1,0 +1,76 @@
+"""Files about the server and its GPUs beside the run's own: `server_metrics_export.*`, `gpu_telemetry_export.jsonl` (compat.md §2, §11)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aiperf.config.export import config_dict_for_export
+from aiperf.config.model import Config
+from aiperf.run.directory import Files
+
+if TYPE_CHECKING:
+    from aiperf.telemetry.prometheus import Readings
+
+__all__ = ["GpuFiles", "write_gpu_files", "write_server_files"]
+
+
+def _window(outcome: Mapping[str, Any]) -> tuple[int, int]:
+    """The profiling phases, ns since the epoch."""
+    wall = int(outcome["start_wall_ns"])
+    measured = [p for p in outcome["phases"] if p["kind"] == "profiling"] or outcome["phases"]
+    return wall + int(measured[0]["start_ns"]), wall + int(measured[-1]["end_ns"])
+
+
+def write_server_files(
+    files: Files, config: Config, readings: Sequence[Readings], facts: Mapping[str, Any], outcome: Mapping[str, Any]
+) -> list[tuple[str, Path]]:
+    """(what, path) of the files written; none where no page answered."""
+    from aiperf.telemetry.prometheus.export import ExportFacts, render_files
+
+    if not outcome.get("phases"):
+        return []
+    start_ns, end_ns = _window(outcome)
+    told = ExportFacts(
+        start_ns=start_ns,
+        end_ns=end_ns,
+        aiperf_version=str(facts["aiperf_version"]),
+        benchmark_id=str(facts["benchmark_id"]),
+        configured=[r.url for r in readings],
+        input_config=config_dict_for_export(config),
+    )
+    out: list[tuple[str, Path]] = []
+    for ending, data in render_files(config.telemetry.server_metrics_formats, readings, told).items():
+        path = files.server_metrics(ending)
+        path.write_bytes(data)
+        out.append(("server metrics", path))
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class GpuFiles:
+    """`data`: `telemetry_data` of the summary; `csv`: its section of the table; `written`: (what, path)."""
+
+    data: Mapping[str, object] = field(default_factory=dict)
+    csv: str = ""
+    written: Sequence[tuple[str, Path]] = ()
+
+
+def write_gpu_files(
+    files: Files, pages: Sequence[str], readings: Sequence[Readings], outcome: Mapping[str, Any]
+) -> GpuFiles:
+    """Nothing but an empty `telemetry_data` where no GPU told anything."""
+    from aiperf.telemetry.gpu.devices import gpus_of
+    from aiperf.telemetry.gpu.export import gpu_csv_section, render_gpu_jsonl, telemetry_data
+
+    if not outcome.get("phases"):
+        return GpuFiles()
+    start_ns, end_ns = _window(outcome)
+    gpus = gpus_of(readings)
+    data = telemetry_data(gpus, pages if gpus else (), start_ns, end_ns)
+    if not gpus:
+        return GpuFiles(data)
+    files.gpu.write_bytes(render_gpu_jsonl(gpus))
+    return GpuFiles(data, gpu_csv_section(gpus, start_ns, end_ns), (("GPU telemetry", files.gpu),))
