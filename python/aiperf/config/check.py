@@ -217,7 +217,7 @@ def _source(f: _Found, c: Config) -> Iterator[Problem]:
         ):
             if f.has(f"input.{name}"):
                 yield Problem("needs a file", f.at(f"input.{name}"), "give it with `--input-file`")
-        for name in (n for n in type(i).model_fields if n.startswith("synthesis_")):
+        for name in (n for n in type(i).model_fields if n.startswith(("synthesis_", "trace_"))):
             if f.has(f"input.{name}"):
                 yield Problem("needs a trace", f.at(f"input.{name}"), "give it with `--input-file`")
     for name in ("fixed_schedule_start_offset", "fixed_schedule_end_offset", "idle_gap_cap_seconds", "replay_speedup"):

@@ -52,7 +52,6 @@ FOREIGN: tuple[Foreign, ...] = (
     *_refuse("this dataset's format is not known here; save it as JSONL or Parquet", "--hf-weka-dataset"),
     *_refuse("filter the dataset first and give the file with `--input-file`", "--dataset-filter"),
     *_refuse(_AGENTIC, "--use-think-time-only", "--scenario", "--burst-phase-starts", "--unsafe-override", values="none"),
-    *_refuse("cut the trace first: `aiperf trace cut --every N`", "--trace-session-sample-ratio"),
     *_refuse(
         _AGENTIC, "--trajectory-start-min-ratio", "--trajectory-start-max-ratio", "--agentic-cache-warmup-duration",
         "--agentic-warmup-grace-period",

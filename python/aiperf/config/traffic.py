@@ -126,6 +126,11 @@ class InputConfig(Section):
         ),
     ] = None  # fmt: skip
 
+    trace_session_sample_ratio: Annotated[
+        float | None,
+        Field(gt=0, le=1),
+        Flag("--trace-session-sample-ratio", help="Replay this share of the trace's sessions", group=Y),
+    ] = None
     synthesis_speedup_ratio: Annotated[
         float | None, Field(gt=0), Flag("--synthesis-speedup-ratio", help="Timestamps are divided by it", group=Y)
     ] = None

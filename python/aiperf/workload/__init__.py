@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from aiperf.endpoints import BodyOptions, Endpoint, load_endpoint
 from aiperf.errors import ConfigError, Note, Problem
 from aiperf.session import Message, Part, Session, Synthetic
 from aiperf.workload.inputs import with_text
-from aiperf.workload.plan import UNKNOWN, PlanOptions, PlanTables, build_block_plan, build_plan
+from aiperf.workload.plan import UNKNOWN, PlanOptions, PlanTables, TemplateTokens, build_block_plan, build_plan
 from aiperf.workload.synthetic import CACHE_BUST_TOKENS, build_synthetic_plan, synthetic_options
 from aiperf.workload.tokenizer import Tokenizer
 from aiperf.workload.vocabulary import EncodedText, TextSource
@@ -85,7 +86,7 @@ def build_workload(
         body=_body_options(config, endpoint, ignore_eos=ignore_eos),
         model_strategy=config.endpoint.model_selection_strategy,
         seed=seed,
-        template_tokens=_template_tokens(config, tokenizer, notes),
+        template_tokens=_template_tokens(config, endpoint, tokenizer, notes),
     )
     found = files.open_data(config, rng)
     fingerprint = {"tokenizer": tokenizer.fingerprint, "seed": str(seed)}
@@ -173,18 +174,29 @@ def _system_prompt(config: Config) -> str | None:
     return text or None
 
 
-def _template_tokens(config: Config, tokenizer: Tokenizer, notes: list[Note]) -> int:
-    """What the chat template adds to one user message; 0 unless `--apply-chat-template` is given."""
+def _template_tokens(
+    config: Config, endpoint: Endpoint, tokenizer: Tokenizer, notes: list[Note]
+) -> TemplateTokens | None:
+    """What the chat template adds to messages of these roles; None unless `--apply-chat-template` is given and there is one."""
     if not config.prompt.apply_chat_template:
-        return 0
+        return None
     text = "the"
-    whole = tokenizer.apply_chat_template([{"role": "user", "content": text}])
-    if whole is None:
-        notes.append(
-            Note("no_chat_template", f"`{tokenizer.name}` has no chat template: `--apply-chat-template` has no effect")
-        )
-        return 0
-    return whole - int(tokenizer.count([text])[0])
+    one = int(tokenizer.count([text])[0])
+
+    @functools.cache
+    def around(roles: tuple[str, ...]) -> int:
+        whole = tokenizer.apply_chat_template([{"role": r, "content": text} for r in roles])
+        return 0 if whole is None else whole - one * len(roles)
+
+    reason = None
+    if not endpoint.features.chat:
+        reason = f"`{config.endpoint.endpoint_type}` has no messages"
+    elif tokenizer.apply_chat_template([{"role": "user", "content": text}]) is None:
+        reason = f"`{tokenizer.name}` has no chat template"
+    if reason is not None:
+        notes.append(Note("no_chat_template", f"{reason}: `--apply-chat-template` has no effect"))
+        return None
+    return around
 
 
 def _decorated(

@@ -210,6 +210,7 @@ def _trace(config: Config, kind: str, rng: np.random.Generator) -> Data:
         "context_limit": i.max_context_length,
         "max_isl": i.synthesis_max_isl,
         "max_osl": i.synthesis_max_osl,
+        "session_sample_ratio": i.trace_session_sample_ratio,
         "loop": bool(i.loop),
         "skip_invalid": i.skip_invalid,
     }
@@ -219,7 +220,17 @@ def _trace(config: Config, kind: str, rng: np.random.Generator) -> Data:
 
     if not isinstance(options, TraceOptions):
         raise TypeError(f"{kind}.Options is not a TraceOptions")
-    replay = prepare(module.read(options.path, options), options, rng)
+    table = module.read(options.path, options)
+    factors = (
+        i.synthesis_prefix_len_multiplier, i.synthesis_prefix_root_multiplier, i.synthesis_prompt_len_multiplier,
+        i.synthesis_output_len_multiplier,
+    )  # fmt: skip
+    if any(f is not None for f in factors):
+        from aiperf.traces.tools.synth import Scale, scale_table
+
+        prefix, roots, prompt, output = factors
+        table = scale_table(table, Scale(None, prefix or 1.0, prompt or 1.0, output or 1.0, 1.0, roots or 1), rng)
+    replay = prepare(table, options, rng)
     return Data(kind, replay.sessions, lambda: replay.notes, "sequential", _digest(i.input_file), replay)
 
 

@@ -31,6 +31,7 @@ __all__ = [
     "PlanOptions",
     "PlanTables",
     "SegmentKind",
+    "TemplateTokens",
     "TurnColumns",
     "build_block_plan",
     "build_plan",
@@ -43,6 +44,8 @@ LEADING_SPACE = 0x8000_0000
 """Bit of `seg_b`: the synthetic text starts with a space."""
 
 Count = Callable[[Sequence[str]], NDArray[np.int64]]
+TemplateTokens = Callable[[tuple[str, ...]], int]
+"""Roles of all messages of a prompt → tokens of the chat template around their texts."""
 
 
 class SegmentKind:
@@ -56,15 +59,15 @@ class SegmentKind:
 @dataclass(frozen=True, slots=True)
 class PlanOptions:
     """`body`: what goes into every body (its `model` is not used). `model_of_session`: index of the session's model, by the
-    session's number; default round-robin. `template_tokens`: tokens the chat template adds, put on top of each `isl` that is
-    counted here; 0: not included.
+    session's number; default round-robin. `template_tokens`: tokens the chat template adds to messages of these roles, put on
+    top of each `isl`; None: not included.
     """
 
     models: tuple[str, ...]
     body: BodyOptions
     model_strategy: Literal["round_robin", "random"] = "round_robin"
     seed: int = 0
-    template_tokens: int = 0
+    template_tokens: TemplateTokens | None = None
 
     def model_of_session(self, sessions: int) -> NDArray[np.uint16]:
         """(sessions,) index of each session's model."""
@@ -96,7 +99,7 @@ class PlanTables:
         return Plan(dict(self.columns), self.literals, self.session_ids)
 
     def reply_rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """CSR by turn: the rows whose live replies are in its body. `isl` does not count them: offsets (turns+1,), rows."""
+        """CSR by turn: the rows whose live replies are in its body (`isl` does not count them: `aiperf.records.replies` does): offsets (turns+1,), rows."""
         at = np.flatnonzero(self.columns["seg_kind"] == SegmentKind.REPLY)
         owner = np.searchsorted(self.columns["seg_offsets"], at, side="right") - 1
         counts = np.bincount(owner, minlength=self.num_turns)
@@ -147,7 +150,8 @@ class _Builder:
         self.at_ns, self.delay_ns = array("q"), array("q")
         self.model = array("H")
         self.isl: list[int] = []
-        self.begins, self.given = bytearray(), bytearray()
+        self.begins = bytearray()
+        self.around = array("q")
         self.seg_kind, self.seg_a, self.seg_b = bytearray(), array("Q"), array("I")
         self.seg_offsets = array("I", [0])
         self.texts: list[str] = []
@@ -179,6 +183,7 @@ class _Builder:
             self._write_row(template, [*filled, *own], turn, base)
             begins = k == 0 or turn.fresh or turn.payload is not None
             self._plan_tokens(row, turn, opening if begins else [], own, begins=begins)
+            self.around.append(self._template_tokens(turn, history))
             self.session.append(number)
             self.at_ns.append(-1 if turn.at_ns is None else turn.at_ns)
             self.delay_ns.append(turn.delay_ns)
@@ -262,7 +267,6 @@ class _Builder:
     ) -> None:
         """`opening`, `own`: the system message and the turn's messages; `begins`: nothing of a conversation before it."""
         self.begins.append(begins)
-        self.given.append(turn.isl is not None)
         texts: list[str] = []
         if turn.payload is not None:
             planned, texts = turn.isl or 0, [] if turn.isl is not None else _texts_of(turn.payload)
@@ -278,6 +282,15 @@ class _Builder:
         self.isl.append(planned)
         self.texts.extend(texts)
         self.text_rows.extend([row] * len(texts))
+
+    def _template_tokens(self, turn: Turn, history: Sequence[Message]) -> int:
+        count = self.options.template_tokens
+        if count is None:
+            return 0
+        own = turn.extra.get("messages") if turn.payload is None else turn.payload.get("messages")
+        if isinstance(own, list):
+            return count(tuple(str(m["role"]) for m in own if isinstance(m, Mapping) and "role" in m))
+        return 0 if turn.payload is not None else count(tuple(m.role for m in (*history, *turn.messages)))
 
     def tables(self, count: Count | None) -> PlanTables:
         turns = len(self.isl)
@@ -329,15 +342,14 @@ class _Builder:
             which = np.array([number.setdefault(t, len(number)) for t in self.texts], dtype=np.int64)
             np.add.at(own, rows, np.asarray(count(list(number)), dtype=np.int64)[which])
         begins = np.frombuffer(self.begins, np.uint8).astype(np.bool_)
-        given = np.frombuffer(self.given, np.uint8).astype(np.bool_)
-        own[begins & ~given] += self.options.template_tokens
         start = np.maximum.accumulate(np.where(begins, np.arange(len(own)), 0))
 
         def summed(values: NDArray[np.int64]) -> NDArray[np.int64]:
             total = np.cumsum(values)
             return total - (total - values)[start]
 
-        return np.where(summed(unknown.astype(np.int64)) > 0, UNKNOWN, summed(own)).astype(np.uint32)
+        whole = summed(own) + np.array(self.around, dtype=np.int64)
+        return np.where(summed(unknown.astype(np.int64)) > 0, UNKNOWN, whole).astype(np.uint32)
 
 
 _FOREIGN = 1 << 63
@@ -428,6 +440,8 @@ def build_block_plan(blocks: Blocks, session_ids: list[str], endpoint: Endpoint,
             columns = [_literal_column(p, blocks.osl[rows], literals) for p in pieces if isinstance(p, bytes)]
             groups.append((rows, columns[:at], columns[at:]))
             before[rows], behind[rows] = at, len(pieces) - at - 1
+    around = 0 if options.template_tokens is None else options.template_tokens(("user",))
+    isl = np.where(blocks.isl == UNKNOWN, UNKNOWN, blocks.isl + np.uint32(around)).astype(np.uint32)
     offsets = np.concatenate([[0], np.cumsum(before + counts + behind)])
     seg_kind = np.zeros(offsets[-1], np.uint8)
     seg_a = np.zeros(offsets[-1], np.uint64)
@@ -447,7 +461,7 @@ def build_block_plan(blocks: Blocks, session_ids: list[str], endpoint: Endpoint,
             "session": blocks.session,
             "at_ns": blocks.at_ns,
             "delay_ns": blocks.delay_ns,
-            "isl": blocks.isl,
+            "isl": isl,
             "osl": blocks.osl,
             "model": model,
             "path": np.zeros(turns, np.uint16),

@@ -132,12 +132,6 @@ def build_synthetic_plan(
     seed = rng.integers(1 << 63, size=per_turn, dtype=np.uint64)
     entry = np.arange(rows) % per_turn
     kind = SegmentKind.FRESH if o.entries is None else SegmentKind.FIXED
-    if plan.template_tokens:  # the whole prompt is to have the length asked for
-        first_turn = np.zeros(rows, np.int64)
-        first_turn[turn == 0] = plan.template_tokens
-        own = np.maximum(1, isl[entry] - first_turn)
-    else:
-        first_turn, own = None, isl[entry]
     model = plan.model_of_session(len(num_turns))[session]
     system, context, prefix, bust, bust_end = _fixed_texts(o, session, kind, rng)
     batch = [
@@ -145,6 +139,11 @@ def build_synthetic_plan(
     ]  # the k-th text of a batch has the next seed: other text, same length
 
     names = endpoint.features.texts
+    has_system = o.system_prompt is not None or o.shared_system_tokens is not None or o.cache_bust.startswith("system")
+    roles = ["system"] * has_system + ["user"] * (o.context_tokens is not None)
+    around = _template_tokens(plan, roles, len(names) or 1, int(num_turns.max()))
+    added = np.diff(around, prepend=0)[turn]  # a turn's own share; the prompt is to have the length asked for
+    own = np.maximum(1, isl[entry] - added)
     opening: list[Message] = []
     opening_gaps: list[_Text] = []
     if system is not None:
@@ -174,8 +173,7 @@ def build_synthetic_plan(
             groups.append(TurnColumns(at, shape, tuple(history), plan.models[int(m)], gaps))
 
     counted = own * o.batch_size + (own if len(names) > 1 else 0)
-    if first_turn is not None:
-        counted = counted + first_turn
+    counted = counted + added
     for text in (prefix, bust, bust_end):
         if text is not None:
             counted = counted + np.where(turn == 0, text.tokens, 0)
@@ -195,6 +193,15 @@ def build_synthetic_plan(
 
 _SHAPE: tuple[Part, ...] = (Synthetic(0, 1),)
 """Stands for any text where only the shape of a body counts."""
+
+
+def _template_tokens(plan: PlanOptions, opening: list[str], texts: int, turns: int) -> NDArray[np.int64]:
+    """(turns,) tokens of the chat template around the whole prompt of each turn."""
+    count = plan.template_tokens
+    if count is None:
+        return np.zeros(turns, np.int64)
+    user = ["user"] * texts
+    return np.array([count((*opening, *[*user, "assistant"] * t, *user)) for t in range(turns)], dtype=np.int64)
 
 
 def _turns_per_session(o: SyntheticOptions, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -112,9 +112,16 @@ def test_isl_is_unknown_without_a_tokenizer():
     assert plan.columns["isl"].tolist() == [UNKNOWN]
 
 
-def test_template_tokens_are_counted_once_per_conversation():
-    session = Session("c", (Turn((user("one two"),)), Turn((user("three"),))))
-    assert plan_of(session, template_tokens=10).columns["isl"].tolist() == [12, 13]
+def test_template_tokens_are_those_of_all_messages_in_the_body():
+    """Three tokens for each message and five for the start of the answer; live answers have their marks too."""
+
+    def around(roles: tuple[str, ...]) -> int:
+        return 3 * len(roles) + 5
+
+    session = Session("c", (Turn((user("one two"),)), Turn((user("three"),), isl=1), Turn((user("four"),))))
+    assert plan_of(session, template_tokens=around).columns["isl"].tolist() == [2 + 8, 3 + 14, 4 + 20]
+    ready = Turn(payload={"messages": [{"role": "system", "content": "be"}, {"role": "user", "content": "one"}]})
+    assert plan_of(Session("p", (ready,)), template_tokens=around).columns["isl"].tolist() == [2 + 11]
 
 
 def test_fresh_turn_has_no_history():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -209,6 +210,22 @@ def test_chat_template_is_part_of_the_length_if_wanted():
     found = workload(prompt={"isl_mean": 20, "apply_chat_template": True}, load={"request_count": 2})
     assert TOKENIZER.count(texts(found, 0)).tolist() == [16]
     assert found.plan.columns["isl"].tolist() == [20, 20]
+
+
+def test_chat_template_of_later_turns_is_in_their_length_too(monkeypatch: pytest.MonkeyPatch):
+    """Three tokens per message and four for the answer's start: turn 2 adds two messages, so six more."""
+
+    def whole(_: WordsTokenizer, messages: Sequence[Mapping[str, str]]) -> int:
+        return 4 + 3 * len(messages) + int(TOKENIZER.count([m["content"] for m in messages]).sum())
+
+    monkeypatch.setattr(WordsTokenizer, "apply_chat_template", whole)
+    found = workload(
+        prompt={"isl_mean": 20, "apply_chat_template": True, "shared_system_prompt_length": 5},
+        conversation={"turn_mean": 3, "num_sessions": 1},
+    )
+    first, second, third = (texts(found, row) for row in range(3))
+    assert TOKENIZER.count([first[1], second[3], third[5]]).tolist() == [20 - 4 - 3 - 3, 20 - 6, 20 - 6]
+    assert found.plan.columns["isl"].tolist() == [25, 45, 65]
 
 
 def test_ignore_eos_follows_the_server_only_on_auto():
