@@ -100,7 +100,7 @@ impl Worker {
             }
             Job::User { due, skip_turns } => {
                 if let Some(pick) = phase.next_session(&self.shared.plan) {
-                    self.start_group(phase, pick, due, skip_turns)
+                    self.start_group(phase, pick, due, skip_turns);
                 } else {
                     phase.return_ticket();
                     self.release(phase, true);
@@ -275,9 +275,9 @@ impl Worker {
             }
         }
         if goes_on {
-            self.schedule_turn(flow, end)
+            self.schedule_turn(flow, end);
         } else {
-            self.end_flow(flow, end)
+            self.end_flow(flow, end);
         }
     }
 

@@ -4,13 +4,14 @@
 //! |---|---|
 //! | `settings`, `plan`, `text` | what to send; checked once |
 //! | `pacer`, `ramp`, `phase`, `control` | when to send it, and when to stop |
-//! | `worker`, `flow`, `exchange` | one thread, its sessions, its requests |
+//! | `worker`, `flow`, `connect`, `exchange` | one thread, its sessions, connections and requests |
 //! | `target`, `conn`, `stamp` | addresses, sockets, TLS, the kernel's stamps |
-//! | `http`, `sse`, `extract`, `reply` | from bytes to stamped chunks |
+//! | `http`, `sse`, `extract`, `reply`, `think` | from bytes to stamped chunks |
 //! | `engine`, `snapshot` | start, look, stop, wait |
 
 pub mod clock;
 mod conn;
+mod connect;
 mod control;
 pub mod engine;
 pub mod error;
@@ -32,6 +33,7 @@ pub mod sse;
 mod stamp;
 mod target;
 pub mod text;
+mod think;
 mod worker;
 
 pub use control::PhaseOutcome;

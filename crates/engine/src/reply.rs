@@ -106,8 +106,8 @@ pub struct Reply {
     saw_done: bool,
     failure: Option<(ErrorKind, String)>,
     keep_text: bool,
-    in_think: bool,
-    think_open: Option<bool>,
+    pub(crate) in_think: bool,
+    pub(crate) think_open: Option<bool>,
     read_first_chunk: usize,
     pub status: Option<u16>,
     pub headers: i64,
@@ -564,40 +564,6 @@ impl Reply {
             self.on_json(&rules.plain, &whole, &found, whole.len() as u32, stamps, rules);
         }
         self.whole = whole;
-    }
-
-    /// With `<think>` tags: what kind the chunk just added to `text` is.
-    fn think_kind(&mut self) -> u8 {
-        let text = &self.text;
-        let open = *self.think_open.get_or_insert_with(|| {
-            let start = text.trim_ascii_start();
-            start.starts_with(b"<think") || b"<think>".starts_with(start)
-        });
-        if !open {
-            return CONTENT;
-        }
-        let was_in = self.in_think || self.think_open == Some(true) && self.first_output == ABSENT;
-        match memchr::memmem::find(text, b"</think>") {
-            None => {
-                self.in_think = true;
-                REASONING
-            }
-            Some(at) if text[at + 8..].trim_ascii().is_empty() && was_in => REASONING,
-            Some(_) => CONTENT,
-        }
-    }
-
-    fn split_think(&mut self, rules: &Rules) {
-        if !rules.think_tags || self.think_open != Some(true) {
-            return;
-        }
-        let start = self.text.len() - self.text.trim_ascii_start().len();
-        if self.text[start..].starts_with(b"<think>") {
-            let end = memchr::memmem::find(&self.text, b"</think>");
-            let inner_end = end.unwrap_or(self.text.len());
-            self.reasoning.extend_from_slice(&self.text[start + 7..inner_end]);
-            self.text.drain(..end.map_or(inner_end, |e| e + 8));
-        }
     }
 
     fn fail(&mut self, kind: ErrorKind, message: String) -> bool {
