@@ -45,11 +45,12 @@ test: test-python test-rust  ## every test
 test-python: build test-rust
 	$(BIN)/python -m pytest -n 2
 
+# Release, so that the dependencies are those that `build` has compiled already.
 # aiperf-py is an extension module: it has no symbols to link a test binary against, and is tested from Python.
 test-rust: $(STAMPS)/venv
 	if cargo nextest --version >/dev/null 2>&1; \
-	  then cargo nextest run -q --workspace --exclude aiperf-py; \
-	  else cargo test -q --workspace --exclude aiperf-py; fi
+	  then cargo nextest run --release --workspace --exclude aiperf-py; \
+	  else cargo test -q --release --workspace --exclude aiperf-py; fi
 
 check: check-rust check-python docs-check  ## formats, lints, types, import contract, generated docs
 
