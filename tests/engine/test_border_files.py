@@ -5,11 +5,13 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from aiperf import _core
 from aiperf.reports.jsonl import (
@@ -147,3 +149,45 @@ def test_columns_of_a_wrong_length_are_named(tmp_path: Path):
     batch = JsonlBatch(2, (), (NumberColumn("request_latency", "ms", np.zeros(1)),), none)
     with pytest.raises(ValueError, match="`request_latency`: does not fit a batch of 2 rows"):
         _core.write_jsonl(tmp_path / "x.jsonl", batch)
+
+
+def test_the_engine_model_runs_a_load_in_virtual_time():
+    prompts, outputs = np.full(8, 100, np.uint32), np.full(8, 5, np.uint32)
+    table = _core.simulate('"tiny"', prompts, outputs, concurrency=2, count=20, keep_tokens=True)
+    assert table["output_tokens"].tolist() == [5] * 20
+    assert np.diff(table["token_offsets"]).tolist() == [5] * 20
+    assert (table["sent"] <= table["scheduled"]).all()
+    assert (table["scheduled"] < table["first"]).all()
+    np.testing.assert_array_equal(table["token_ns"][table["token_offsets"][:-1]], table["first"])
+    np.testing.assert_array_equal(table["token_ns"][table["token_offsets"][1:] - 1], table["last"])
+    arrivals = np.arange(8) * 1_000_000
+    open_loop = _core.simulate('{"preset": "tiny"}', prompts, outputs, arrivals_ns=arrivals)
+    assert open_loop["sent"].tolist() == arrivals.tolist()
+    assert len(open_loop["token_ns"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "concurrency", "arrivals_ns", "message"),
+    [
+        ('"nowhere"', 1, None, "no engine preset `nowhere`"),
+        ('"tiny"', None, None, "give `arrivals_ns` or `concurrency`"),
+        ('"tiny"', None, np.array([5, 1]), "must be ascending"),
+    ],
+)
+def test_loads_that_make_no_sense_are_refused(
+    options: str, concurrency: int | None, arrivals_ns: NDArray[np.int64] | None, message: str
+):
+    one = np.ones(1, np.uint32)
+    with pytest.raises(ValueError, match=message):
+        _core.simulate(options, one, one, concurrency=concurrency, arrivals_ns=arrivals_ns)
+
+
+def test_the_simulated_server_answers_and_stops():
+    with _core.SimServer('{"osl": 3}') as server:
+        assert server.url.endswith(f":{server.port}")
+        with urlopen(f"{server.url}/health", timeout=10) as reply:
+            assert reply.status == 200
+        assert isinstance(json.loads(server.stats()), dict)
+    server.stop()
+    with pytest.raises(ValueError, match="cannot read the options"):
+        _core.SimServer('{"no such option": 1}')

@@ -40,24 +40,27 @@ def _plan() -> _core.Plan:
     return _core.Plan(columns, [BODY.encode()])
 
 
-@pytest.fixture
-def run_dir(tmp_path: Path) -> Path:
-    """The directory of a run of 40 streamed requests, not finalised."""
+def _settings(url: str, run_dir: Path) -> str:
     pointers = PointerSettings(
         text=("/choices/0/delta/content",), finish=("/choices/0/finish_reason",), usage=("/usage",)
     )
+    return EngineSettings(
+        urls=(url,),
+        paths=("/v1/chat/completions",),
+        models=("sim",),
+        framing="sse",
+        pointers=pointers,
+        plain_pointers=pointers,
+        phases=(PhaseSettings(name="profiling", load=ClosedLoad(), concurrency=4, requests=REQUESTS),),
+        run_dir=str(run_dir),
+    ).model_dump_json()
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    """The directory of a run of 40 streamed requests, not finalised."""
     with _core.SimServer(json.dumps({"ttft_ms": 1, "itl_ms": 0.1})) as server:
-        settings = EngineSettings(
-            urls=(server.url,),
-            paths=("/v1/chat/completions",),
-            models=("sim",),
-            framing="sse",
-            pointers=pointers,
-            plain_pointers=pointers,
-            phases=(PhaseSettings(name="profiling", load=ClosedLoad(), concurrency=4, requests=REQUESTS),),
-            run_dir=str(tmp_path),
-        )
-        engine = _core.Engine(settings.model_dump_json(), _plan())
+        engine = _core.Engine(_settings(server.url, tmp_path), _plan())
         assert engine.wait(60.0)
     return tmp_path
 
@@ -122,3 +125,18 @@ def test_an_interrupted_finalise_starts_over(run_dir: Path):
     assert not (run_dir / RECORDS_FILE).exists()
     assert not list(run_dir.glob("*.part"))
     assert finalise(run_dir, None, lambda _: None).num_rows == REQUESTS
+
+
+def test_records_of_a_run_that_goes_on_are_read_and_left_alone(tmp_path: Path):
+    """Guards against `aiperf report` removing the journal under an engine that still writes it."""
+    with _core.SimServer(json.dumps({"ttft_ms": 3_600_000})) as server:
+        engine = _core.Engine(_settings(server.url, tmp_path), _plan())
+        assert open_records(tmp_path).is_live
+        done = finalise(tmp_path, None, lambda _: None)
+        assert (done.is_live, done.is_complete) == (True, False)
+        assert not (tmp_path / RECORDS_FILE).exists()
+        engine.stop(2)
+        assert engine.wait(60.0)
+    assert not open_records(tmp_path).is_live
+    assert not finalise(tmp_path, None, lambda _: None).is_live
+    assert open_run(tmp_path).error_kind.all()

@@ -16,7 +16,11 @@ use crate::errors::CoreError;
 fn column<T: Element + Copy>(columns: &Bound<'_, PyDict>, name: &str) -> PyResult<Vec<T>> {
     let missing = || CoreError::Value(format!("the plan has no column `{name}`"));
     let object = columns.get_item(name)?.ok_or_else(missing)?;
-    let wrong = |_| CoreError::Value(format!("the plan's column `{name}` has not the dtype of the border contract"));
+    let wrong = |_| {
+        CoreError::Value(format!(
+            "the plan's column `{name}` has not the dtype of the border contract"
+        ))
+    };
     let array = object.cast::<PyArray1<T>>().map_err(wrong)?;
     Ok(values(&array.readonly()).into_owned())
 }
@@ -34,7 +38,11 @@ impl Plan {
     #[new]
     #[pyo3(signature = (columns, literals, session_ids=None))]
     #[allow(clippy::needless_pass_by_value)] // pyo3 hands over what it extracted
-    fn new(columns: &Bound<'_, PyDict>, literals: Vec<Bound<'_, PyBytes>>, session_ids: Option<Bound<'_, PyAny>>) -> PyResult<Self> {
+    fn new(
+        columns: &Bound<'_, PyDict>,
+        literals: Vec<Bound<'_, PyBytes>>,
+        session_ids: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
         // Session ids are Python's business: the record refers to sessions by number.
         drop(session_ids);
         let has_after = columns.contains("after")?;
@@ -50,12 +58,24 @@ impl Plan {
             seg_kind: column(columns, "seg_kind")?,
             seg_a: column(columns, "seg_a")?,
             seg_b: column(columns, "seg_b")?,
-            after_offsets: if has_after { column(columns, "after_offsets")? } else { Vec::new() },
-            after: if has_after { column(columns, "after")? } else { Vec::new() },
+            after_offsets: if has_after {
+                column(columns, "after_offsets")?
+            } else {
+                Vec::new()
+            },
+            after: if has_after {
+                column(columns, "after")?
+            } else {
+                Vec::new()
+            },
             literals: literals.iter().map(|l| l.as_bytes().to_vec()).collect(),
         };
         let plan = aiperf_engine::plan::Plan::new(columns).map_err(CoreError::from)?;
-        Ok(Self { num_turns: plan.num_turns(), num_sessions: plan.num_sessions(), plan: Mutex::new(Some(plan)) })
+        Ok(Self {
+            num_turns: plan.num_turns(),
+            num_sessions: plan.num_sessions(),
+            plan: Mutex::new(Some(plan)),
+        })
     }
 
     #[getter]
@@ -87,7 +107,8 @@ impl Vocabulary {
     ) -> PyResult<Self> {
         let words: Vec<Vec<u8>> = words.iter().map(|w| w.as_bytes().to_vec()).collect();
         let (counts, stream, heads) = (counts.readonly(), stream.readonly(), heads.readonly());
-        let inner = text::Vocabulary::new(&words, &values(&counts), &values(&stream), &values(&heads)).map_err(CoreError::from)?;
+        let inner = text::Vocabulary::new(&words, &values(&counts), &values(&stream), &values(&heads))
+            .map_err(CoreError::from)?;
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -142,7 +163,9 @@ impl Engine {
         let taken = plan.plan.lock().ok().and_then(|mut p| p.take());
         let plan = taken.ok_or_else(|| CoreError::Value("a plan can be used once".to_owned()))?;
         let vocabulary = vocabulary.map(|v| Arc::clone(&v.inner));
-        let inner = py.detach(|| aiperf_engine::Engine::start(settings, plan, vocabulary)).map_err(CoreError::from)?;
+        let inner = py
+            .detach(|| aiperf_engine::Engine::start(settings, plan, vocabulary))
+            .map_err(CoreError::from)?;
         Ok(Self { inner })
     }
 

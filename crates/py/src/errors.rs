@@ -39,16 +39,15 @@ impl From<SimError> for CoreError {
 impl From<CoreError> for PyErr {
     fn from(error: CoreError) -> Self {
         match error {
-            CoreError::Engine(EngineError::File { path, source }) => system(&path, &source),
+            CoreError::Engine(EngineError::File { path, source })
+            | CoreError::Records(RecordsError::Io { path, source })
+            | CoreError::Sim(SimError::Ledger { path, source }) => system(&path, &source),
             CoreError::Engine(error) => engine(error.to_string()),
-            CoreError::Records(RecordsError::Io { path, source }) => system(&path, &source),
             CoreError::Records(RecordsError::JournalLost) => engine(RecordsError::JournalLost.to_string()),
             CoreError::Records(error) => PyValueError::new_err(error.to_string()),
-            CoreError::Sim(SimError::Option(text)) => PyValueError::new_err(text),
-            CoreError::Sim(SimError::Ledger { path, source }) => system(&path, &source),
             CoreError::Sim(SimError::Stopped(text)) => engine(text.to_owned()),
+            CoreError::Sim(SimError::Option(text)) | CoreError::Value(text) => PyValueError::new_err(text),
             CoreError::Sim(error) => PyOSError::new_err(error.to_string()),
-            CoreError::Value(text) => PyValueError::new_err(text),
         }
     }
 }

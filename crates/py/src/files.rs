@@ -53,8 +53,7 @@ pub(crate) fn read_parquet_columns(
             .collect();
         let kind = schema
             .field_with_name(&name)
-            .map(|f| f.data_type().clone())
-            .unwrap_or(DataType::Null);
+            .map_or(DataType::Null, |f| f.data_type().clone());
         if let Some(array) = flat(py, &kind, &arrays) {
             columns.set_item(&name, array)?;
             continue;

@@ -1,4 +1,5 @@
 //! `aiperf._core`: converts, releases the GIL, converts back. `python/aiperf/_core.pyi` is its documentation.
+#![allow(clippy::needless_pass_by_value)] // pyo3 hands over what it extracted
 
 mod arrays;
 mod engine;
@@ -34,6 +35,8 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<records::ChunkBatches>()?;
     m.add_class::<records::RecordsWriter>()?;
     m.add_class::<sim::SimServer>()?;
+    m.add_function(wrap_pyfunction!(sim::simulate, m)?)?;
+    m.add_function(wrap_pyfunction!(sim::sim_presets, m)?)?;
     m.add_function(wrap_pyfunction!(records::write_records, m)?)?;
     m.add_function(wrap_pyfunction!(jsonl::write_jsonl, m)?)?;
     m.add_function(wrap_pyfunction!(tokens::builtin_count, m)?)?;

@@ -10,7 +10,7 @@ use aiperf_records::{
 use arrow_array::cast::AsArray;
 use arrow_array::ffi_stream::FFI_ArrowArrayStream;
 use arrow_array::types::{ArrowPrimitiveType, Int32Type, Int64Type, UInt8Type, UInt32Type};
-use arrow_array::{RecordBatch, RecordBatchReader};
+use arrow_array::{ArrayRef, RecordBatch, RecordBatchReader};
 use arrow_schema::{ArrowError, DataType, SchemaRef};
 use numpy::{Element, PyArray1};
 use pyo3::exceptions::PyValueError;
@@ -152,6 +152,11 @@ impl Records {
             aiperf_records::Records::Parquet(_) => true,
             aiperf_records::Records::Journal { torn, closed, .. } => *closed && !*torn,
         }
+    }
+
+    #[getter]
+    fn is_live(&self) -> bool {
+        matches!(self.inner, aiperf_records::Records::Journal { live: true, .. })
     }
 
     fn scalar<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyArray1<f64>>> {
@@ -357,6 +362,14 @@ impl Piece {
     }
 }
 
+/// The batch with one of its columns replaced.
+fn with_column(batch: &RecordBatch, name: &str, array: ArrayRef) -> PyResult<RecordBatch> {
+    let at = batch.schema().index_of(name).map_err(|_| no_column(name, &batch.schema()))?;
+    let mut columns = batch.columns().to_vec();
+    columns[at] = array;
+    RecordBatch::try_new(batch.schema(), columns).map_err(|e| PyValueError::new_err(e.to_string()))
+}
+
 /// Writes `records.parquet`.
 #[pyclass(frozen, module = "aiperf._core")]
 pub(crate) struct RecordsWriter {
@@ -382,13 +395,14 @@ impl RecordsWriter {
         })
     }
 
-    #[pyo3(signature = (piece, counted_output=None, counted_reasoning=None))]
+    #[pyo3(signature = (piece, counted_output=None, counted_reasoning=None, *, isl=None))]
     fn append(
         &self,
         py: Python<'_>,
         piece: &Piece,
         counted_output: Option<&Bound<'_, PyAny>>,
         counted_reasoning: Option<&Bound<'_, PyAny>>,
+        isl: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let mut counted = [None, None];
         for ((slot, name), given) in counted
@@ -401,9 +415,14 @@ impl RecordsWriter {
                 *slot = Some(array);
             }
         }
+        let mut batch = piece.batch.clone();
+        if let Some(given) = isl {
+            let array = numbers("isl", given)?.into_uint32("isl").map_err(CoreError::from)?;
+            batch = with_column(&batch, "isl", array)?;
+        }
         let appended = py.detach(|| {
             Self::open(&mut locked(&self.writer))?
-                .append(&piece.batch, counted)
+                .append(&batch, counted)
                 .map_err(CoreError::from)
         });
         Ok(appended?)

@@ -29,7 +29,15 @@ fn show(what: &str, value: f64, unit: &str) {
 fn chunks(count: usize, start: i64) -> Vec<Chunk> {
     let gap = |i: usize| 5_000_000 + (i as i64 * 7919) % 100_000;
     let at = |i: usize| start + (0..i).map(gap).sum::<i64>();
-    (0..count).map(|i| Chunk { at_ns: at(i), lag_ns: 9_000 + i as i32, bytes: 180, text_bytes: 5, kind: 1 }).collect()
+    (0..count)
+        .map(|i| Chunk {
+            at_ns: at(i),
+            lag_ns: 9_000 + i as i32,
+            bytes: 180,
+            text_bytes: 5,
+            kind: 1,
+        })
+        .collect()
 }
 
 fn row<'a>(request: u64, chunks: &'a [Chunk], text: &'a str) -> Row<'a> {
@@ -97,7 +105,10 @@ fn parquet(journal: &Path, file: &Path) -> (f64, u64) {
         writer.append(&piece.expect("whole"), [None, None]).expect("written");
     }
     let rows = writer.finish("{}".to_owned()).expect("written");
-    (rows as f64 / begin.elapsed().as_secs_f64(), fs::metadata(file).expect("written").len())
+    (
+        rows as f64 / begin.elapsed().as_secs_f64(),
+        fs::metadata(file).expect("written").len(),
+    )
 }
 
 fn read(file: &Path, names: &[&str]) -> f64 {
@@ -121,7 +132,15 @@ fn jsonl(path: &Path, rows: usize, gaps: usize) -> f64 {
         key: format!("metric_number_{key}"),
         unit: "ms".into(),
         cells: Cells::Numbers {
-            values: (0..rows).map(|i| if integers { i as f64 } else { i as f64 / 7.0 + key as f64 }).collect(),
+            values: (0..rows)
+                .map(|i| {
+                    if integers {
+                        i as f64
+                    } else {
+                        i as f64 / 7.0 + key as f64
+                    }
+                })
+                .collect(),
             integers,
             exact: None,
         },
@@ -133,8 +152,13 @@ fn jsonl(path: &Path, rows: usize, gaps: usize) -> f64 {
         }
         Cells::Texts(texts)
     };
-    let mut metadata: Vec<JsonlColumn<'_>> =
-        (0..4).map(|i| JsonlColumn { key: format!("x_{i}_id"), unit: String::new(), cells: ids() }).collect();
+    let mut metadata: Vec<JsonlColumn<'_>> = (0..4)
+        .map(|i| JsonlColumn {
+            key: format!("x_{i}_id"),
+            unit: String::new(),
+            cells: ids(),
+        })
+        .collect();
     metadata.extend((0..12).map(|i| number(i, true)));
     let mut metrics: Vec<JsonlColumn<'_>> = (0..32).map(|i| number(i, i % 3 == 0)).collect();
     metrics.push(JsonlColumn {
@@ -145,7 +169,12 @@ fn jsonl(path: &Path, rows: usize, gaps: usize) -> f64 {
             offsets: (0..=rows as i64).map(|i| i * gaps as i64).collect(),
         },
     });
-    let batch = JsonlBatch { num_rows: rows, metadata, metrics, errors: JsonlErrors::default() };
+    let batch = JsonlBatch {
+        num_rows: rows,
+        metadata,
+        metrics,
+        errors: JsonlErrors::default(),
+    };
     let _ = fs::remove_file(path);
     let begin = Instant::now();
     batch.append_to(path, 1).expect("the directory is writable");
@@ -189,7 +218,11 @@ fn main() {
     });
     show("journal to Parquet, 1 chunk a row", million(rate), "M rows/s");
     show("  Parquet", bytes as f64 / 500_000.0, "bytes/row");
-    show("read one scalar column of 500,000 rows", median(|| read(&file, &["first_content"])) * 1e3, "ms");
+    show(
+        "read one scalar column of 500,000 rows",
+        median(|| read(&file, &["first_content"])) * 1e3,
+        "ms",
+    );
 
     let rate = median(|| {
         let (rate, written) = journal(&log, 20_000, &many, &text);
@@ -208,7 +241,15 @@ fn main() {
     let seconds = median(|| read(&file, &["chunk_ns", "chunk_kind"]));
     show("read chunk_ns and chunk_kind", 10.0 / seconds, "M chunks/s");
 
-    show("JSONL, 48 values a row", median(|| jsonl(&dir.join("x.jsonl"), 50_000, 0)) / 1e3, "k rows/s");
-    show("JSONL, and a list of 100", median(|| jsonl(&dir.join("x.jsonl"), 20_000, 100)) / 1e3, "k rows/s");
+    show(
+        "JSONL, 48 values a row",
+        median(|| jsonl(&dir.join("x.jsonl"), 50_000, 0)) / 1e3,
+        "k rows/s",
+    );
+    show(
+        "JSONL, and a list of 100",
+        median(|| jsonl(&dir.join("x.jsonl"), 20_000, 100)) / 1e3,
+        "k rows/s",
+    );
     let _ = fs::remove_dir_all(&dir);
 }

@@ -3,7 +3,7 @@
 //! `journal/NNNNNN.arrows` are Arrow IPC streams of [`journal_schema`], closed by an end-of-stream marker and synced when the
 //! next one starts. A killed run leaves the last one open and possibly cut anywhere: [`read_journal`] gives every whole batch.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,6 +27,8 @@ const SEGMENT_BYTES: u64 = 128 << 20;
 const SMALL_BUFFER: usize = 16 << 10;
 /// First four bytes of every message of an IPC stream.
 const CONTINUATION: [u8; 4] = [0xFF; 4];
+/// Locked by the process that writes the journal, for as long as it does; the system unlocks it when the process dies.
+const LOCK: &str = "lock";
 /// Facts about the run that the rows refer to, written by the engine before the first row.
 const HEADER: &str = "header.json";
 
@@ -110,7 +112,8 @@ impl Journal {
         if !segments(dir)?.is_empty() {
             return Err(RecordsError::JournalExists(dir.to_owned()));
         }
-        let writer = Segments::open(dir, segment_bytes)?;
+        let mut writer = Segments::open(dir, segment_bytes)?;
+        writer.lock = Some(lock(dir)?);
         let shared = Arc::new(Shared::default());
         let (sender, receiver) = channel();
         let seen = Arc::clone(&shared);
@@ -187,6 +190,7 @@ fn write_batches(
     if let Err(error) = writer.close() {
         shared.fail(error);
     }
+    drop(writer.lock);
     writer.stats
 }
 
@@ -201,6 +205,7 @@ struct Segments {
     gathered: Vec<u8>,
     unsynced: bool,
     stats: JournalStats,
+    lock: Option<File>,
 }
 
 impl Segments {
@@ -219,6 +224,7 @@ impl Segments {
                 segments: 1,
                 ..JournalStats::default()
             },
+            lock: None,
         })
     }
 
@@ -301,6 +307,22 @@ fn create_segment(dir: &Path, number: u32) -> Result<(PathBuf, File), RecordsErr
         .and_then(|d| d.sync_all())
         .map_err(RecordsError::io(dir))?;
     Ok((path, file))
+}
+
+/// Takes the lock, or says whose journal this is.
+fn lock(dir: &Path) -> Result<File, RecordsError> {
+    let path = dir.join(LOCK);
+    let file = File::create(&path).map_err(RecordsError::io(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(RecordsError::JournalExists(dir.to_owned())),
+        Err(TryLockError::Error(error)) => Err(RecordsError::io(&path)(error)),
+    }
+}
+
+/// Whether some process is writing this journal. Where files cannot be locked: no.
+pub fn is_live(dir: &Path) -> bool {
+    File::open(dir.join(LOCK)).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 /// Segment files of a journal, in the order they were written.
@@ -641,6 +663,16 @@ mod tests {
             assert_eq!(requests(&mut reader).len(), 4);
             assert!(reader.torn() && !reader.closed());
         }
+    }
+
+    #[test]
+    fn a_journal_is_live_while_it_is_written() {
+        let dir = Dir::new("journal");
+        assert!(!is_live(dir.path()));
+        let journal = Journal::start(dir.path(), NEVER).expect("started");
+        assert!(is_live(dir.path()) && is_live(dir.path()));
+        journal.finish().expect("the thread lives");
+        assert!(!is_live(dir.path()));
     }
 
     #[test]

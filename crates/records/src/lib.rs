@@ -22,7 +22,7 @@ pub use error::RecordsError;
 pub use files::{open_bytes, read_bytes, write_durably};
 pub use foreign::ForeignColumns;
 pub use journal::{
-    Journal, JournalReader, JournalSender, JournalStats, read_header, read_journal, segments, write_header,
+    Journal, JournalReader, JournalSender, JournalStats, is_live, read_header, read_journal, segments, write_header,
 };
 pub use jsonl::{Cells, JsonlBatch, JsonlColumn, JsonlErrors, Texts};
 pub use parquet_file::{GROUP_ROWS, RecordsFile, RecordsWriter};

@@ -8,7 +8,7 @@ use arrow_schema::SchemaRef;
 use arrow_select::concat::concat_batches;
 
 use crate::error::RecordsError;
-use crate::journal::{JournalReader, read_header, read_journal};
+use crate::journal::{JournalReader, is_live, read_header, read_journal};
 use crate::parquet_file::{GROUP_ROWS, RecordsFile};
 use crate::schema::journal_schema;
 
@@ -35,6 +35,8 @@ pub enum Records {
         torn: bool,
         /// Every segment has its end marker.
         closed: bool,
+        /// Some process was writing it when it was opened.
+        live: bool,
     },
 }
 
@@ -44,6 +46,7 @@ impl Records {
         if !path.is_dir() {
             return Ok(Self::Parquet(RecordsFile::open(path)?));
         }
+        let live = is_live(path);
         let mut reader = read_journal(path)?;
         let mut num_rows = 0;
         for batch in &mut reader {
@@ -54,6 +57,7 @@ impl Records {
             num_rows,
             torn: reader.torn(),
             closed: reader.closed(),
+            live,
         })
     }
 
