@@ -103,9 +103,18 @@ def _ask(config: Config, observer: Observer) -> ProbeResult | None:
 
 
 def _timing_notes(config: Config, workload: Workload) -> Sequence[Note]:
-    if not workload.is_timestamped or is_schedule(config, workload):
-        return ()
     load = config.load
+    if is_schedule(config, workload):
+        last_s = float(workload.plan.columns["at_ns"].max()) / 1e9
+        if config.input.loop or load.benchmark_duration is None or last_s >= load.benchmark_duration:
+            return ()
+        text = (
+            f"the schedule's last request is due after {last_s:,.1f} s: the run ends with it, "
+            f"before its {load.benchmark_duration:g} s are over (`--loop` starts over)"
+        )
+        return (Note("schedule_ends", text),)
+    if not workload.is_timestamped:
+        return ()
     if load.concurrency is None and load.request_rate is None and load.request_rate_series is None:
         how = f"as fast as the server takes it, {AS_FAST_AS_POSSIBLE} in flight"
     elif load.request_rate is not None:
