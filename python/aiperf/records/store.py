@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from aiperf.errors import ResultError
 from aiperf.records.columns import ChunkBatch, Columns, Floats
+from aiperf.records.replies import LINKS_FILE, ReplyTokens
 from aiperf.records.schema import JOURNAL_DIR, RECORDS_FILE
 
 if TYPE_CHECKING:
@@ -22,16 +23,21 @@ if TYPE_CHECKING:
 
 __all__ = ["CountTokens", "Finalised", "finalise", "open_records", "open_run"]
 
+_COMPLETE = "is_complete"
+"""Key of the file's metadata: whether the journal had its end."""
 CountTokens = Callable[[list[str]], NDArray[np.integer]]
 """(texts,) → (texts,) tokens of each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finalised:
-    """`is_complete` is False when the journal's end is missing: the run was killed, at most a second of it is lost."""
+    """`is_complete` is False when the journal's end was missing: the run was killed (at most a second of it is lost), or it
+    still goes on (`is_live`; its files were left alone).
+    """
 
     num_rows: int
     is_complete: bool
+    is_live: bool = False
 
 
 def open_records(run_dir: Path) -> Records:
@@ -50,9 +56,8 @@ def open_run(run_dir: Path) -> Columns:
         for row0, arrays in records.batches():
             yield ChunkBatch(row0, *arrays)
 
-    return Columns(
-        records.num_rows, records.scalar, records.strings, batches, _start_wall_ns(records.metadata, run_dir), {}
-    )
+    start_wall_ns = _start_wall_ns(_facts(records.metadata, run_dir))
+    return Columns(records.num_rows, records.scalar, records.strings, batches, start_wall_ns, {})
 
 
 def finalise(
@@ -64,42 +69,50 @@ def finalise(
     recount: bool = False,
 ) -> Finalised:
     """One pass over all rows: counts the tokens of the replies, calls `on_batch` with at most 50,000 rows at a time, and
-    writes `records.parquet`; the journal is removed when that is complete. Memory does not grow with the run.
+    writes `records.parquet`; the journal is removed when that is complete. Memory does not grow with the run. The input length
+    of a later turn of a conversation gets the tokens of the answers in it (`aiperf.records.replies`).
 
     `count_tokens` None: counted columns stay null. If `records.parquet` is there already, it is only read, with its counts,
-    unless `recount` (which needs a run with `keep_texts`). ResultError: nothing to read, or no space left.
+    unless `recount` (which needs a run with `keep_texts`). The records of a run that still goes on are read and counted, and
+    nothing is written. ResultError: nothing to read, or no space left.
     """
-    from aiperf._core import Records, RecordsWriter
+    from aiperf._core import RecordsWriter
 
-    source, target = _source(run_dir), run_dir / RECORDS_FILE
-    with _explained(run_dir):
-        records = Records(source)
-    metadata = records.metadata
-    start_wall_ns = _start_wall_ns(metadata, run_dir)
-    if source == target and not recount:
+    records = open_records(run_dir)
+    target = run_dir / RECORDS_FILE
+    is_file = target.exists()
+    facts = _facts(records.metadata, run_dir)
+    start_wall_ns = _start_wall_ns(facts)
+    if is_file and not recount:
         for piece in _pieces(records, run_dir):
             on_batch(_columns(piece, {}, start_wall_ns))
         _remove_journal(run_dir)
-        return Finalised(records.num_rows, is_complete=True)
-    if source == target and "text" not in records.columns:
+        return Finalised(records.num_rows, bool(facts.get(_COMPLETE, True)))
+    replies = None if is_file else ReplyTokens.open(run_dir)
+    if records.is_live:
+        for piece in _pieces(records, run_dir):
+            on_batch(_columns(piece, _count(piece, count_tokens, replies), start_wall_ns))
+        return Finalised(records.num_rows, is_complete=False, is_live=True)
+    if is_file and "text" not in records.columns:
         raise ResultError(
             f"cannot count the tokens of `{run_dir}` again: the texts of its replies were not kept",
             "run with `--export-level raw` to keep them",
         )
+    facts.setdefault(_COMPLETE, records.is_complete)
     with _explained(run_dir):
-        writer = RecordsWriter(target, texts=keep_texts or source == target)
+        writer = RecordsWriter(target, texts=keep_texts or is_file)
     try:
         for piece in _pieces(records, run_dir):
-            counted = _count(piece, count_tokens)
+            counted = _count(piece, count_tokens, replies)
             on_batch(_columns(piece, counted, start_wall_ns))
             with _explained(run_dir):
-                writer.append(piece, counted.get("counted_output"), counted.get("counted_reasoning"))
+                writer.append(piece, **counted)
         with _explained(run_dir):
-            num_rows = writer.finish(metadata or "{}")
+            num_rows = writer.finish(json.dumps(facts))
     finally:
         writer.discard()
     _remove_journal(run_dir)
-    return Finalised(num_rows, records.is_complete)
+    return Finalised(num_rows, bool(facts[_COMPLETE]))
 
 
 def _source(run_dir: Path) -> Path:
@@ -134,13 +147,17 @@ def _explained(run_dir: Path) -> Iterator[None]:
         raise ResultError(f"cannot read the records of `{run_dir}`: {error}") from error
 
 
-def _start_wall_ns(metadata: str | None, run_dir: Path) -> int:
-    """0 if the header was never written (a run killed within its first moments)."""
+def _facts(metadata: str | None, run_dir: Path) -> dict[str, object]:
+    """Empty if the header was never written (a run killed within its first moments)."""
     try:
         facts = json.loads(metadata or "{}")
     except json.JSONDecodeError as error:
         raise ResultError(f"cannot read the records of `{run_dir}`: their metadata are not JSON: {error}") from error
-    start = facts.get("start_wall_ns", 0) if isinstance(facts, dict) else 0
+    return facts if isinstance(facts, dict) else {}
+
+
+def _start_wall_ns(facts: dict[str, object]) -> int:
+    start = facts.get("start_wall_ns", 0)
     return start if isinstance(start, int) else 0
 
 
@@ -154,21 +171,34 @@ def _columns(piece: Piece, counted: dict[str, Floats], start_wall_ns: int) -> Co
     return Columns(piece.num_rows, load, piece.strings, batches, start_wall_ns, {})
 
 
-def _count(piece: Piece, count_tokens: CountTokens | None) -> dict[str, Floats]:
-    """The counted columns. A row without any text has none; a row with one has a number in both."""
+def _count(piece: Piece, count_tokens: CountTokens | None, replies: ReplyTokens | None) -> dict[str, Floats]:
+    """The counted columns. A row without any text has none; a row with one has a number in both. `isl`: with the answers of
+    earlier turns, if there are any; without a tokenizer by the server's count of them.
+    """
+    counted, answers = _count_texts(piece, count_tokens)
+    if replies is not None:
+        if answers is None:
+            reasoning = np.nan_to_num(piece.scalar("usage_reasoning"))
+            answers = np.nan_to_num(piece.scalar("usage_completion") - reasoning)
+        counted["isl"] = replies.whole_isl({name: piece.scalar(name) for name in replies.NEEDS}, answers)
+    return counted
+
+
+def _count_texts(piece: Piece, count_tokens: CountTokens | None) -> tuple[dict[str, Floats], Floats | None]:
+    """The counted columns, and the tokens of each text without tool calls: what a later turn's body holds."""
     if count_tokens is None:
-        return {}
+        return {}, None
     texts = [piece.strings(name) for name in ("text", "tool", "reasoning")]
     present = np.array([[t is not None for t in column] for column in texts], dtype=np.bool_)
     if not present.any():
-        return {}
+        return {}, np.zeros(piece.num_rows)
     counts = np.zeros(present.shape)
     counts[present] = count_tokens(_present(texts))
     some = present.any(axis=0)
     return {
         "counted_output": np.where(some, counts[0] + counts[1], np.nan),
         "counted_reasoning": np.where(some, counts[2], np.nan),
-    }
+    }, counts[0]
 
 
 def _present(columns: Sequence[list[str | None]]) -> list[str]:
@@ -178,3 +208,5 @@ def _present(columns: Sequence[list[str | None]]) -> list[str]:
 def _remove_journal(run_dir: Path) -> None:
     # Failing to remove it costs space, nothing else: `records.parquet` comes first from now on.
     shutil.rmtree(run_dir / JOURNAL_DIR, ignore_errors=True)
+    with suppress(OSError):
+        (run_dir / LINKS_FILE).unlink()
