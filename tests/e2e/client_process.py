@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tests.e2e.runs import MODEL, Sim
 
@@ -58,14 +58,12 @@ def profile_process(
         "--random-seed", "1", "--artifact-dir", str(sim.dir / name), *flags,
     ]  # fmt: skip
 
-    def pin() -> None:
-        if core is not None:
-            os.sched_setaffinity(0, {core})
-
     environment = os.environ | {"NO_COLOR": "1", "COLUMNS": "160"}
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=pin
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     ) as process:
+        if core is not None:  # threads to come inherit it
+            os.sched_setaffinity(process.pid, {core})
         try:
             yield process
         finally:
@@ -83,10 +81,9 @@ def finish(process: subprocess.Popen[str], sim: Sim, name: str = "run") -> Finis
 def beside_busy_loops(core: int, number: int) -> Iterator[None]:
     """That many processes that do nothing but use the core."""
 
-    def pin() -> None:
-        os.sched_setaffinity(0, {core})
-
-    loops = [subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"], preexec_fn=pin) for _ in range(number)]
+    loops = [subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"]) for _ in range(number)]
+    for loop in loops:
+        os.sched_setaffinity(loop.pid, {core})
     try:
         yield
     finally:
@@ -116,7 +113,7 @@ class Pauses:
         self._stop_s, self._run_s = stop_s, run_s
         self._thread = threading.Thread(target=self._work, daemon=True)
 
-    def __enter__(self) -> Pauses:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
