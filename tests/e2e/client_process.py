@@ -80,7 +80,6 @@ def finish(process: subprocess.Popen[str], sim: Sim, name: str = "run") -> Finis
 @contextmanager
 def beside_busy_loops(core: int, number: int) -> Iterator[None]:
     """That many processes that do nothing but use the core."""
-
     loops = [subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"]) for _ in range(number)]
     for loop in loops:
         os.sched_setaffinity(loop.pid, {core})
