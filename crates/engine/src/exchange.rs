@@ -18,6 +18,8 @@ use crate::snapshot::Counters;
 use crate::text::mix64;
 use crate::worker::Worker;
 
+/// A kept connection that ends this soon after a request was written had been closed before it, ns.
+const STALE_NS: i64 = 5_000_000;
 /// Finished requests kept for reuse.
 const POOL: usize = 1024;
 
@@ -135,10 +137,13 @@ impl Worker {
         }
     }
 
-    /// A pooled connection may have been closed by the server while idle: such a request is sent once more, on a new one.
+    /// A kept connection may have been closed by the server while it was idle: such a request is sent once more, on a new
+    /// one. The server's system says so within a round trip; what takes longer is the server's own doing, and a failure.
     fn retry_or_fail(&mut self, slot: usize, mut request: Box<Request>, kind: ErrorKind, message: &str) {
-        let was_pooled = self.conns[slot].conn.uses > 1;
-        if was_pooled && !request.was_retried && !request.reply.has_begun() {
+        let round_trip = self.conns[slot].conn.rtt_ns().max(0);
+        let patience = (4 * round_trip).max(STALE_NS) + self.stall;
+        let was_stale = kind == ErrorKind::Send || self.shared.clock.now() - request.sent <= patience;
+        if request.reused && was_stale && !request.was_retried && !request.reply.has_begun() {
             self.close(slot);
             request.was_retried = true;
             request

@@ -10,6 +10,7 @@ use crate::extract::{self, Extractor, Field, Found};
 use crate::http::{self, BodyReader};
 use crate::settings::Framing;
 use crate::sse::{Event, Framer};
+use crate::think::Think;
 
 /// Lateness that no stamp is flagged for, ns: the certificate allows as much in any case.
 const MERGED_FLOOR_NS: i64 = 1_000_000;
@@ -106,8 +107,7 @@ pub struct Reply {
     saw_done: bool,
     failure: Option<(ErrorKind, String)>,
     keep_text: bool,
-    pub(crate) in_think: bool,
-    pub(crate) think_open: Option<bool>,
+    pub(crate) think: Think,
     read_first_chunk: usize,
     pub status: Option<u16>,
     pub headers: i64,
@@ -147,8 +147,7 @@ impl Default for Reply {
             saw_done: false,
             failure: None,
             keep_text: true,
-            in_think: false,
-            think_open: None,
+            think: Think::Over,
             read_first_chunk: 0,
             status: None,
             headers: ABSENT,
@@ -251,6 +250,7 @@ impl Reply {
             let streams = rules.framing == Framing::Ndjson || (rules.framing == Framing::Sse && head.is_event_stream);
             self.mode = if is_ok && streams { Mode::Stream } else { Mode::Whole };
             self.framer.reset(rules.framing == Framing::Ndjson);
+            self.think = if rules.think_tags { Think::Unknown } else { Think::Over };
         }
         self.read_first_chunk = self.chunks.len();
         let used = if self.mode == Mode::Stream {
@@ -317,7 +317,8 @@ impl Reply {
         if let Some((kind, message)) = self.failure.take() {
             return self.dropping(kind, message);
         }
-        if self.mode == Mode::Stream && !self.saw_done && self.finish.is_none() && rules.stream.has(Field::Finish) {
+        let ends_early = !self.chunks.is_empty() && !self.saw_done && self.finish.is_none();
+        if self.mode == Mode::Stream && ends_early && rules.stream.has(Field::Finish) {
             let message = "the stream ended without a finish reason and without [DONE]".to_owned();
             return self.dropping(ErrorKind::Cut, message);
         }
@@ -327,7 +328,13 @@ impl Reply {
                 "a reply without text, reasoning or tool call".to_owned(),
             );
         }
-        self.split_think(rules);
+        if rules.think_tags {
+            self.split_think();
+            if !self.keep_text {
+                self.text.clear();
+                self.reasoning.clear();
+            }
+        }
         Progress::Done { reusable }
     }
 
@@ -374,7 +381,7 @@ impl Reply {
         {
             let kind = memo.kind;
             let bytes = self.push_text(kind, &event.data[self.memo.from..to]);
-            self.push_chunk(if bytes == 0 { ROLE } else { kind }, bytes, event.bytes, stamps, rules);
+            self.push_chunk(if bytes == 0 { ROLE } else { kind }, bytes, event.bytes, stamps);
             return true;
         }
         let mut found = Found::default();
@@ -384,18 +391,10 @@ impl Reply {
                 format!("an event is not JSON: {}", clip_bytes(event.data)),
             );
         }
-        self.on_json(&rules.stream, event.data, &found, event.bytes, stamps, rules)
+        self.on_json(&rules.stream, event.data, &found, event.bytes, stamps)
     }
 
-    fn on_json(
-        &mut self,
-        ex: &Extractor,
-        json: &[u8],
-        found: &Found,
-        bytes: u32,
-        stamps: Stamps,
-        rules: &Rules,
-    ) -> bool {
+    fn on_json(&mut self, ex: &Extractor, json: &[u8], found: &Found, bytes: u32, stamps: Stamps) -> bool {
         if let Some(error) = ex.get(Field::Error, json, found) {
             let message = clip_bytes(error);
             let kind = if is_context_overflow(400, &message) {
@@ -453,7 +452,7 @@ impl Reply {
                 _ => ROLE,
             };
         }
-        self.push_chunk(kind, total, bytes, stamps, rules);
+        self.push_chunk(kind, total, bytes, stamps);
         let only_text = usage.is_none() && tool.is_none() && ex.get(Field::Finish, json, found).is_none();
         self.memo.kind = 0;
         if only_text && (text.is_some() != reasoning.is_some()) {
@@ -471,7 +470,8 @@ impl Reply {
     }
 
     fn push_text(&mut self, kind: u8, raw: &[u8]) -> u32 {
-        let keep = self.keep_text || self.think_open.is_some();
+        // The tags are looked for in the text itself.
+        let keep = self.keep_text || self.think != Think::Over;
         let out = if kind == REASONING {
             &mut self.reasoning
         } else {
@@ -493,9 +493,9 @@ impl Reply {
         n
     }
 
-    fn push_chunk(&mut self, kind: u8, text_bytes: u32, bytes: u32, stamps: Stamps, rules: &Rules) {
+    fn push_chunk(&mut self, kind: u8, text_bytes: u32, bytes: u32, stamps: Stamps) {
         let at = stamps.kernel.unwrap_or(stamps.user);
-        let kind = if rules.think_tags && kind == CONTENT {
+        let kind = if kind == CONTENT && self.think != Think::Over {
             self.think_kind()
         } else {
             kind
@@ -561,7 +561,7 @@ impl Reply {
                 );
             }
         } else {
-            self.on_json(&rules.plain, &whole, &found, whole.len() as u32, stamps, rules);
+            self.on_json(&rules.plain, &whole, &found, whole.len() as u32, stamps);
         }
         self.whole = whole;
     }

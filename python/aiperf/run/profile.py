@@ -48,7 +48,9 @@ def profile(config: Config, *, observer: Observer | None = None) -> Run:
         watcher.note(taken.text)
         notes = (*notes, taken)
     files = Files(run_dir, config.output.profile_export_prefix)
-    settings = build_settings(config, workload, prepared.endpoint, run_dir)
+    settings = build_settings(
+        config, workload, prepared.endpoint, run_dir, think_tags=prepared.endpoint.features.tokens_out
+    )
     benchmark_id = secrets.token_hex(6)
     facts = _facts(prepared, benchmark_id)
     facts["phases"] = [{"name": p.name, "kind": p.kind} for p in settings.phases]
