@@ -177,13 +177,27 @@ def _write(
             labels = tuple((p.label, p.title) for p in pages)
             put(
                 "report.html",
-                render_comparison(ComparisonInput(_title(pages), tuple(pages), files=labels, version=_version())),
+                render_comparison(
+                    ComparisonInput(
+                        _title(pages),
+                        tuple(pages),
+                        facts=(f"{len(pages)} runs", *pages[0].facts[:1]),
+                        files=labels,
+                        version=_version(),
+                    )
+                ),
             )
     return written
 
 
 def _title(pages: Sequence[PageInput]) -> str:
-    return pages[0].title if len(pages) == 1 else f"{len(pages)} runs: {pages[0].label} to {pages[-1].label}"
+    first, last = pages[0], pages[-1]
+    if len(pages) == 1:
+        return first.title
+    start = {p.title.rpartition(" · ")[0] for p in pages}
+    if first.load is not None and last.load is not None and len(start) == 1:
+        return f"{start.pop()} · {first.load_name.partition(' (')[0].lower()} {first.load:,g} to {last.load:,g}"
+    return f"{len(pages)} runs: {first.label} to {last.label}"
 
 
 def _version() -> str:

@@ -38,6 +38,7 @@ CHART_ORDER: Final = (
 """Order on pages; charts not named here (third parties') come last, by name."""
 
 _TARGET_WINDOWS: Final = 100
+_PER_WINDOW: Final = 15
 _SAMPLE: Final = 1_000
 _WORST: Final = 100
 _WORST_TAGS: Final = ("request_latency", "time_to_first_token", "inter_token_latency")
@@ -64,6 +65,11 @@ class PlotRun:
     @property
     def num_rows(self) -> int:
         return self.columns.num_rows
+
+    @property
+    def place(self) -> str:
+        """Where the run stands, in words: `concurrency 64`; its label if it has no place."""
+        return self.label if self.load is None else f"{self.load_name.partition(' (')[0].lower()} {self.load:,g}"
 
     @cached_property
     def context(self) -> MetricContext:
@@ -103,14 +109,17 @@ class PlotRun:
 
     @cached_property
     def edges(self) -> Floats:
-        """(n + 1,) ns; windows of the charts over time: the slices if there are some, else about a hundred of a round width."""
+        """(n + 1,) ns; windows of the charts over time: the slices if there are many, else at most some hundred of a round
+        width, with fifteen requests each on average: fewer make no percentile.
+        """
         if self.span is None:
             return np.zeros(1)
         begin, end = self.span
         slices = self.summary.slices
         if _TARGET_WINDOWS // 3 <= len(slices) <= 4 * _TARGET_WINDOWS:
             return np.array([s.begin_ns for s in slices] + [slices[-1].end_ns])
-        width = round_width((end - begin) / 1e9 / _TARGET_WINDOWS) * 1e9
+        target = min(max(self.num_rows / _PER_WINDOW, 4), _TARGET_WINDOWS)
+        width = round_width((end - begin) / 1e9 / target) * 1e9
         edges = begin + width * np.arange(int(np.ceil((end - begin) / width)) + 1)
         edges[-1] = end
         # A last window much shorter than the others gives wild rates: it joins the one before.

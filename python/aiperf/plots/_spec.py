@@ -93,8 +93,8 @@ def quantitative(field: str, title: str, *, log: bool = False, zero: bool = True
 
 def rank_axis(field: str = "x", title: str = "Percentile") -> Spec:
     """Percentiles on −log10(1 − p): p0 at 0, p90 at 1, p99 at 2, p99.9 at 3, p99.99 at 4."""
-    values = [0.0, 0.30103, 0.60206, 1.0, 1.30103, 2.0, 3.0, 4.0]
-    labels = "datum.value < 0.1 ? 'p0' : datum.value < 0.5 ? 'p50' : datum.value < 0.8 ? 'p75' : datum.value < 1.2 ? 'p90' : datum.value < 1.5 ? 'p95' : datum.value < 2.5 ? 'p99' : datum.value < 3.5 ? 'p99.9' : 'p99.99'"
+    values = [0.30103, 0.60206, 1.0, 1.30103, 2.0, 3.0, 4.0]
+    labels = "datum.value < 0.5 ? 'p50' : datum.value < 0.8 ? 'p75' : datum.value < 1.2 ? 'p90' : datum.value < 1.5 ? 'p95' : datum.value < 2.5 ? 'p99' : datum.value < 3.5 ? 'p99.9' : 'p99.99'"
     return {
         "field": field,
         "type": "quantitative",

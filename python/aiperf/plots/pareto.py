@@ -39,13 +39,13 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
     rows = records(
         {
             "x": rounded(x), "y": rounded(y), "run": [p[0].label for p in points],
-            "load": [_load_text(p[0]) for p in points], "on": ["on the front" if f else "beaten by another" for f in front],
+            "load": _labels([p[0] for p in points], x, y), "on": ["on the front" if f else "beaten by another" for f in front],
             "ttft": [p[0].stat("time_to_first_token") for p in points],
         }
     )  # fmt: skip
     order = np.argsort(x[front])
     line = records({"x": rounded(x[front][order]), "y": rounded(y[front][order])})
-    axis_x = quantitative("x", "output tokens/s per user")
+    axis_x = quantitative("x", "output tokens/s per user", tickCount=8)
     axis_y = quantitative("y", "output tokens/s per GPU" if gpus else "output tokens/s", minExtent=46)
     body: Spec = {
         "width": "$w1",
@@ -83,6 +83,19 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
     names = {r.load_name.lower() for r, _, _ in points if r.load is not None}
     note = f"{len(points)} runs" + (f", labelled by {names.pop()}" if len(names) == 1 else "")
     return frame("Efficiency against experience", note, body, marks=2 * len(rows) + len(line))
+
+
+def _labels(runs: Sequence[PlotRun], x: Floats, y: Floats) -> list[str | None]:
+    """The load of each point; points that lie on each other share the first one's label: `32, 64`."""
+    texts: list[list[str]] = []
+    near = 0.02 * x.max(), 0.03 * y.max()
+    for i, run in enumerate(runs):
+        host = next(
+            (j for j in range(i) if texts[j] and abs(x[i] - x[j]) < near[0] and abs(y[i] - y[j]) < near[1]), None
+        )
+        texts.append([])
+        texts[i if host is None else host].append(_load_text(run))
+    return [", ".join(t) or None for t in texts]
 
 
 def _load_text(run: PlotRun) -> str:

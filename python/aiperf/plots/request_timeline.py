@@ -13,7 +13,7 @@ from aiperf.plots._spec import frame, legend_scale, quantitative, records, round
 __all__ = ["draw"]
 
 _MOST = 600
-_NAMES = ("prefill (waiting for the first token)", "decode", "whole reply", "failed", "cancelled")
+_NAMES = ("prefill", "decode", "whole reply", "failed", "cancelled")
 _COLOURS = ("$orange", "$blue", "$sky", "$vermillion", "$grey")
 
 
@@ -69,7 +69,7 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
             },
             "color": {
                 "field": "s", "type": "nominal", "scale": legend_scale(used, [_COLOURS[_NAMES.index(n)] for n in used]),
-                "legend": {"orient": "top", "columns": 3},
+                "legend": {"orient": "top"},
             },
             "tooltip": [
                 {"field": "r", "title": "row"}, {"field": "s", "title": "part"}, {"field": "a", "title": "from (s)", "format": ".3f"},

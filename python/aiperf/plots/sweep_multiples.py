@@ -11,12 +11,12 @@ from aiperf.plots._spec import frame, quantitative, records
 __all__ = ["draw"]
 
 _FIGURES: Final = (
-    ("output_token_throughput", "avg", "output tokens/s"),
-    ("request_throughput", "avg", "requests/s"),
-    ("output_token_throughput_per_user", "avg", "tokens/s per user"),
-    ("good_request_fraction", "avg", "good requests"),
-    ("request_error_rate", "avg", "failed requests (%)"),
-    ("effective_concurrency", "avg", "requests in flight"),
+    ("output_token_throughput", "output tokens/s", ",~g"),
+    ("request_throughput", "requests/s", ",~g"),
+    ("output_token_throughput_per_user", "tokens/s per user", ",~g"),
+    ("good_request_fraction", "good requests", ".0%"),
+    ("request_error_rate", "failed requests (%)", ",~g"),
+    ("effective_concurrency", "requests in flight", ",~g"),
 )
 
 
@@ -29,8 +29,8 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
     log = min(loads) > 0 and max(loads) / min(loads) >= 10
     panels: list[Spec] = []
     marks = 0
-    for tag, stat, title in _FIGURES:
-        values = [r.stat(tag, stat) for r in placed]
+    for tag, title, shown in _FIGURES:
+        values = [r.stat(tag) for r in placed]
         if all(v is None for v in values) or (tag == "request_error_rate" and not any(values)):
             continue
         rows = [
@@ -45,8 +45,8 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
                 "mark": {"type": "line", "point": {"size": 40}, "color": "$blue"},
                 "encoding": {
                     "x": quantitative("x", placed[0].load_name.lower(), log=log, zero=False, values=sorted(set(loads)), format="~s"),
-                    "y": quantitative("y", title, format="~s"),
-                    "tooltip": [{"field": "run", "title": "run"}, {"field": "y", "title": title, "format": ",.5~g"}],
+                    "y": quantitative("y", title, format=shown),
+                    "tooltip": [{"field": "run", "title": "run"}, {"field": "y", "title": title, "format": ".2%" if shown == ".0%" else ",.5~g"}],
                 },
             }
         )  # fmt: skip

@@ -10,7 +10,7 @@ import base64
 import gzip
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -240,6 +240,13 @@ def _render(
     data = {"themes": THEMES, "charts": specs, "explore": explore}
     packed = gzip.compress(json.dumps(data, separators=(",", ":"), allow_nan=False).encode(), 6, mtime=0)
     figures = [{"name": n, **_heading(s)} for n, s in specs.items()]
+    there = {
+        *specs,
+        *(t.id for t in tables),
+        *({"certificate"} if certificate else ()),
+        *({"tables"} if tables else ()),
+    }
+    findings = [f if f.link in there else replace(f, link="") for f in findings]
     page = _template().render(
         title=title, facts=facts, command=command, problem=problem, findings=findings, cards=cards, certificate=certificate,
         parts=parts, figures=figures, has_explore=explore is not None, tables=tables, config=config,

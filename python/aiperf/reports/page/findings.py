@@ -234,7 +234,7 @@ def compare_findings(runs: Sequence[PlotRun]) -> tuple[Finding, ...]:
             Finding(
                 "peak",
                 f"{number(peak)} tok/s",
-                f"The most output tokens per second at {at.label}{times}",
+                f"The most output tokens per second at {at.place}{times}",
                 "good",
                 "pareto",
             )
@@ -246,19 +246,19 @@ def compare_findings(runs: Sequence[PlotRun]) -> tuple[Finding, ...]:
             Finding(
                 "experience",
                 f"{number(best)} tok/s",
-                f"The most tokens per second for each user at {at.label}",
+                f"The most tokens per second for each user at {at.place}",
                 "good",
                 "pareto",
             )
         )
     if len(ttft) > 1:
         (low, quick), (high, slow) = min(ttft, key=lambda p: p[0]), max(ttft, key=lambda p: p[0])
-        text = f"Mean TTFT goes from {number(low)} ms at {quick.label} to {number(high)} ms at {slow.label}"
+        text = f"Mean TTFT goes from {number(low)} ms at {quick.place} to {number(high)} ms at {slow.place}"
         out.append(Finding("ttft_range", f"×{high / low:.1f}" if low > 0 else "–", text, "plain", "latency_by_load"))
     failing = [(r, r.summary.counts.failed) for r in runs if r.summary.counts.failed]
     if failing:
         worst, count = max(failing, key=lambda p: p[1])
-        out.append(Finding("failures", f"{len(failing)} of {len(runs)}", f"Runs with failed requests; most at {worst.label}: {count:,}", "warn", "runs"))  # fmt: skip
+        out.append(Finding("failures", f"{len(failing)} of {len(runs)}", f"Runs with failed requests; most at {worst.place}: {count:,}", "warn", "runs"))  # fmt: skip
     return tuple(out[:5])
 
 
@@ -271,5 +271,5 @@ def _collapse(rates: Sequence[tuple[float, PlotRun]], peak: PlotRun) -> list[Fin
     if not beyond:
         return []
     low, at = min(beyond, key=lambda p: p[0])
-    text = f"Beyond {peak.label} throughput falls: {number(low)} tokens/s at {at.label} (over-saturated)"
+    text = f"Beyond {peak.place} throughput falls: {number(low)} tokens/s at {at.place} (over-saturated)"
     return [Finding("collapse", f"−{100 * (1 - low / top):.0f}%", text, "bad", "sweep_multiples")]

@@ -71,6 +71,12 @@
     drawn.set(holder, { result, spec, width, theme: theme() });
     return result.view;
   }
+  function clear(holder) {
+    const old = drawn.get(holder);
+    if (old) old.result.finalize();
+    drawn.delete(holder);
+    holder.replaceChildren();
+  }
   let queue = Promise.resolve();
   const later = (work) => (queue = queue.then(work).catch(fail));
 
@@ -137,8 +143,8 @@
     };
     const shown = (m) => `${m.name} (${m.unit})`;
     const params = () => [{ name: "lo", value: range ? range[0] : 99 }, { name: "hi", value: range ? range[1] : 99 }];
-    const axis = { values: [0, 0.30103, 0.60206, 1, 2, 3, 4, 5], labelOverlap: "greedy", labelSeparation: 5,
-      labelExpr: "datum.value < 0.1 ? 'p0' : datum.value < 0.5 ? 'p50' : datum.value < 0.8 ? 'p75' : datum.value < 1.5 ? 'p90' : datum.value < 2.5 ? 'p99' : datum.value < 3.5 ? 'p99.9' : datum.value < 4.5 ? 'p99.99' : 'p99.999'" };
+    const axis = { values: [0.30103, 0.60206, 1, 2, 3, 4, 5], labelOverlap: "greedy", labelSeparation: 5,
+      labelExpr: "datum.value < 0.5 ? 'p50' : datum.value < 0.8 ? 'p75' : datum.value < 1.5 ? 'p90' : datum.value < 2.5 ? 'p99' : datum.value < 3.5 ? 'p99.9' : datum.value < 4.5 ? 'p99.99' : 'p99.999'" };
     const test = "datum.x >= lo - 1e-9 && datum.x <= hi + 1e-9";
     const colour = { condition: { test, value: "$vermillion" }, value: "$grey" };
     const ttip = (m) => [{ field: "n", title: "request" }, { field: "t", title: "started (s)", format: ".3f" }, { field: "v", title: shown(m), format: ",.4~g" }];
@@ -174,7 +180,7 @@
       }
       list();
     }
-    function list() {
+    function list(again) {
       const rows = [];
       for (let i = 0; i < n; i++) if (inside(i)) rows.push(i);
       const by = (i) => x.metrics.length && x.metrics[metric].v[i] !== null ? x.metrics[metric].v[i] : -1;
@@ -186,7 +192,7 @@
       const body = rows.slice(0, most).map((i) => `<tr data-i="${i}" tabindex="0" aria-selected="${i === chosen}"><td>${x.request[i] ?? x.row[i]}</td><td>${format(x.start[i])}</td>` +
         columns.map((c) => `<td>${format(x[c][i])}</td>`).join("") + `<td>${x.load[i] ?? "–"}</td><td class="${x.status[i] === "ok" ? "" : "bad"}">${x.status[i]}</td></tr>`).join("");
       $("explore-table").innerHTML = head + "<tbody>" + body + "</tbody>";
-      if (rows.length && (chosen < 0 || !inside(chosen))) show(rows[0], false);
+      if (rows.length && (again || chosen < 0 || !inside(chosen))) show(chosen >= 0 && inside(chosen) ? chosen : rows[0], false);
     }
     const percentile = (r) => "p" + +(100 * (1 - 10 ** -Math.min(r, 6))).toFixed(3);
     function show(i, scroll) {
@@ -208,14 +214,14 @@
         encoding: { x: { field: "k", type: "quantitative", title: "chunk", scale: { zero: false, nice: false }, axis: { tickMinStep: 1 } }, y: { field: "g", type: "quantitative", title: "gap before it (ms)" },
           tooltip: [{ field: "k", title: "chunk" }, { field: "g", title: "gap (ms)", format: ",.4~g" }] },
       };
-      later(() => drawOwn("explore-chunks", spec));
+      later(() => points.length ? drawOwn("explore-chunks", spec) : clear($("explore-chunks")));
       if (scroll) $("explore-detail").scrollIntoView({ block: "nearest" });
     }
     $("explore-table").addEventListener("click", (e) => { const tr = e.target.closest("tr[data-i]"); if (tr) show(+tr.dataset.i, true); });
     $("explore-table").addEventListener("keydown", (e) => { const tr = e.target.closest("tr[data-i]"); if (tr && (e.key === "Enter" || e.key === " ")) { e.preventDefault(); show(+tr.dataset.i, true); } });
     function redraw() {
       paintChips();
-      if (!x.metrics.length) { list(); return; }
+      if (!x.metrics.length) { list(true); return; }
       const m = x.metrics[metric], points = values();
       later(async () => {
         const curve = await drawOwn("explore-curve", curveSpec(m, points));
@@ -227,7 +233,7 @@
         });
         const scatter = await drawOwn("explore-scatter", scatterSpec(m, points));
         scatter.addEventListener("click", (_, item) => { if (item && item.datum && item.datum.i !== undefined) show(item.datum.i, true); });
-        list();
+        list(true);
       });
     }
     return { redraw, get range() { return range; }, get chosen() { return chosen; } };

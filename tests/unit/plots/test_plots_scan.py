@@ -1,0 +1,160 @@
+"""What charts are drawn from: windows, gaps, samples and ranks, against sums made in another way."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from plot_runs import plot_run, simulate
+
+from aiperf.plots import round_width
+from aiperf.plots._spec import rounded, thin_curve
+from aiperf.plots._trend import binned_median
+from aiperf.plots.latency_over_time import window_percentiles
+from aiperf.plots.latency_percentiles import tail_rank
+from aiperf.plots.pareto import front_mask
+
+
+def test_the_heat_map_counts_every_gap_once_in_its_cell() -> None:
+    run = plot_run(200, fail=0.05)
+    _, stamps = simulate(200, fail=0.05)
+    gaps = np.concatenate([np.diff(t) for t in stamps])
+    later = np.concatenate([t[1:] for t in stamps])
+    heat = run.chunks.heat
+    assert heat.total == len(gaps)
+    edges = heat.gap_edges()
+    by_size, _ = np.histogram(gaps, edges)
+    assert np.array_equal(heat.counts.sum(axis=0), by_size)
+    by_time, _ = np.histogram(later, heat.time_edges)
+    assert np.abs(heat.counts.sum(axis=1) - by_time).sum() <= 2  # rounding at an edge
+
+
+def test_tokens_are_counted_where_they_arrived() -> None:
+    """Not where their request started or ended."""
+    run = plot_run(200)
+    _, stamps = simulate(200)
+    arrived, _ = np.histogram(np.concatenate(stamps), run.edges)
+    assert run.chunks.tokens.counts == pytest.approx(arrived)
+
+
+def test_the_sample_holds_the_chunks_of_its_rows_only() -> None:
+    run = plot_run(200, fail=0.05)
+    _, stamps = simulate(200, fail=0.05)
+    for row in run.shown_rows.tolist():
+        assert np.array_equal(run.chunks.sample.stamps.get(row, np.zeros(0)), stamps[row])
+
+
+def test_a_large_run_is_sampled_and_its_worst_requests_are_all_there() -> None:
+    run = plot_run(3_000)
+    ttft = run.values("time_to_first_token")
+    assert len(run.shown_rows) < 1_000 + 3 * 100 + 1
+    assert set(np.argsort(ttft)[-100:].tolist()) <= set(run.shown_rows.tolist())
+    assert np.array_equal(run.sample(50), run.sample(50))
+
+
+def test_load_at_start_counts_the_request_itself() -> None:
+    run = plot_run(300, 10)
+    load = run.load_at_start
+    start, end = run.context.start, run.ends
+    for i in range(0, 300, 17):
+        assert load[i] == ((start <= start[i]) & (end >= start[i])).sum() - ((end == start[i]).sum())
+    assert load.max() == 10
+
+
+def test_mean_in_flight_adds_up_to_the_time_of_all_requests() -> None:
+    run = plot_run(300, 10)
+    area = (run.mean_in_flight() * np.diff(run.edges)).sum()
+    assert area == pytest.approx((run.ends - run.context.start).sum(), rel=1e-9)
+
+
+def test_windows_cover_the_run_without_a_sliver_at_the_end() -> None:
+    run = plot_run(3_000)
+    widths = np.diff(run.edges)
+    assert run.edges[0] == np.nanmin(run.context.start)
+    assert run.edges[-1] == np.nanmax(run.ends)
+    assert widths[-1] >= widths[0] / 2
+    where = run.window_of(run.context.start)
+    assert (where >= 0).all()
+
+
+def test_window_percentiles_leave_thin_windows_out() -> None:
+    run = plot_run(300)
+    found = window_percentiles(run, "time_to_first_token", (50,))
+    where = run.window_of(run.context.start)
+    for i in range(len(found)):
+        values = run.values("time_to_first_token")[where == i]
+        if len(values) < 5:
+            assert np.isnan(found[i, 0])
+        else:
+            assert found[i, 0] == pytest.approx(np.median(values))
+
+
+def test_ranks_put_p90_p99_and_p999_at_equal_distances() -> None:
+    rank = tail_rank(10_001)
+    assert rank[9_000] == pytest.approx(1)
+    assert rank[9_900] == pytest.approx(2)
+    assert rank[9_990] == pytest.approx(3)
+    assert np.all(np.diff(rank) > 0)
+
+
+@given(st.integers(1, 5_000), st.integers(2, 400))
+def test_thinned_curves_keep_both_ends(num: int, most: int) -> None:
+    index = thin_curve(num, most)
+    assert index[0] == 0
+    assert index[-1] == num - 1
+    assert len(index) <= max(most, 1)
+    assert len(set(index.tolist())) == len(index)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=30))
+def test_the_front_is_what_nothing_beats(points: list[tuple[int, int]]) -> None:
+    x, y = (np.array(v, dtype=np.float64) for v in zip(*points, strict=True))
+    for i, on in enumerate(front_mask(x, y)):
+        beaten = any(a >= x[i] and b >= y[i] and (a, b) != (x[i], y[i]) for a, b in points)
+        assert on != beaten
+
+
+@pytest.mark.parametrize(("seconds", "width"), [(0.012, 0.02), (1.0, 1.0), (1.1, 2.0), (3, 5.0), (7, 10.0), (0, 1.0)])
+def test_widths_are_round(seconds: float, width: float) -> None:
+    assert round_width(seconds) == pytest.approx(width)
+
+
+def test_medians_per_bin_follow_a_line() -> None:
+    x = np.linspace(1, 1_000, 5_000)
+    at, middle = binned_median(x, 3 * x, log=False)
+    assert middle == pytest.approx(3 * at)
+    assert len(at) == 24
+
+
+def test_numbers_are_short_and_absent_stays_absent() -> None:
+    assert rounded([1.23456789, float("nan"), float("inf"), 0.0]) == [1.2346, None, None, 0.0]
+
+
+def test_the_bundle_is_made_once_and_survives_writers_at_the_same_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import gzip
+
+    import vl_convert
+
+    from aiperf.plots.render.bundle import load_bundle
+
+    made: list[str] = []
+    monkeypatch.setenv("AIPERF_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(vl_convert, "javascript_bundle", lambda snippet: made.append(snippet) or snippet)
+    found: list[bytes] = []
+    threads = [threading.Thread(target=lambda: found.append(load_bundle())) for _ in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    before = len(made)
+    assert 1 <= before <= 4
+    assert len(set(found)) == 1
+    assert b"vegaEmbed" in gzip.decompress(load_bundle())
+    assert len(made) == before
+    assert len(list(tmp_path.iterdir())) == 1
