@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from aiperf.config.conditions import Condition
 from aiperf.config.flag import FieldSpec
 from aiperf.config.model import Origin, specs
 from aiperf.config.study import Axis
+from aiperf.config.values import parse_rate_series
 from aiperf.registry import names, normalise
 
 __all__ = ["TRACE_IN_FLIGHT", "Values", "derive"]
@@ -112,6 +114,11 @@ def _stop(v: Values, _: list[str]) -> None:
     if v["load.until"]:
         v.default("load.benchmark_duration", UNTIL_CAP_S, "the most that --until takes")
         return
+    if series := v["load.request_rate_series"]:
+        with suppress(ValueError, OSError):  # told by `check`
+            if end := parse_rate_series(str(series))[-1][0]:
+                v.default("load.benchmark_duration", end, "the last point of the rate series")
+                return
     if v["input.fixed_schedule"] or _is_trace(v):
         return  # each line once
     if v["input.input_file"] and v["input.custom_dataset_type"] is None:

@@ -51,7 +51,7 @@ class LoadConfig(Section):
         str | None,
         Flag(
             "--request-rate-series",
-            help="Rate over time: JSON or a file of `time_s`, `qps` points, linear between",
+            help="Rate over time: JSON or a file of `time_s`, `qps` points, or of stages `duration_s`, `qps`",
             group=L,
         ),
     ] = None

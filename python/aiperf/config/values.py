@@ -239,10 +239,11 @@ def parse_list(texts: Sequence[str], spec: FieldSpec) -> object:
 
 
 def parse_rate_series(text: str) -> tuple[tuple[float, float], ...]:
-    """(time in s, requests per s) points, times rising, from JSON or a JSON or CSV file.
+    """(time in s, requests per s) points from JSON or a JSON or CSV file, linear between; two at one time are a step.
 
-    JSON: `[{"time_s": 0, "qps": 1}, …]`, `[[0, 1], …]`, or either under the key `points`. CSV: two columns, a header allowed.
-    ValueError; OSError if it is a file that cannot be read.
+    JSON: `[{"time_s": 0, "qps": 1}, …]`, `[[0, 1], …]`, or either under the key `points`; CSV: two columns, a header allowed.
+    Stages, each a constant rate: `[{"duration_s": 30, "qps": 5}, …]`, or under the key `stages`; at the end of the last one the
+    rate is 0. ValueError; OSError if it is a file that cannot be read.
     """
     raw = text.strip()
     if not raw.startswith(("[", "{")):
@@ -252,20 +253,43 @@ def parse_rate_series(text: str) -> tuple[tuple[float, float], ...]:
             data = json.loads(raw)
         except json.JSONDecodeError as error:
             raise ValueError(f"the rate series is not JSON: {error.msg} at character {error.pos + 1}") from error
-        rows = data.get("points", []) if isinstance(data, Mapping) else data
+        rows = data.get("points", data.get("stages", [])) if isinstance(data, Mapping) else data
     else:
         lines = [line.split(",") for line in raw.splitlines() if line.strip()]
         rows = lines[1:] if lines and not _NUMBER.match(lines[0][0].strip()) else lines
-    points = []
+    if isinstance(rows, Sequence) and rows and all(isinstance(r, Mapping) and "duration_s" in r for r in rows):
+        return _stages(rows)
+    points: list[tuple[float, float]] = []
     for number, row in enumerate(rows, 1):
         try:
             time_s, rate = (row["time_s"], row["qps"]) if isinstance(row, Mapping) else row
             points.append((float(time_s), float(rate)))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"point {number} of the rate series is not a `time_s` and a `qps`: `{row}`") from error
+    return _checked(points)
+
+
+def _stages(rows: Sequence[Mapping[str, object]]) -> tuple[tuple[float, float], ...]:
+    points: list[tuple[float, float]] = []
+    end = 0.0
+    for number, row in enumerate(rows, 1):
+        try:
+            length, rate = float(str(row["duration_s"])), float(str(row["qps"]))
+        except (KeyError, ValueError) as error:
+            raise ValueError(
+                f"stage {number} of the rate series has no `duration_s` and `qps`: `{dict(row)}`"
+            ) from error
+        if length <= 0:
+            raise ValueError(f"stage {number} of the rate series lasts {length:g} s: it must be more than 0")
+        points += [(end, rate), (end + length, rate)]
+        end += length
+    return _checked([*points, (end, 0.0)])
+
+
+def _checked(points: list[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
     if not points:
         raise ValueError("the rate series has no points")
-    if any(b[0] <= a[0] for a, b in itertools.pairwise(points)) or points[0][0] < 0:
+    if any(b[0] < a[0] for a, b in itertools.pairwise(points)) or points[0][0] < 0:
         raise ValueError("the times of the rate series do not rise from 0")
     if any(rate < 0 for _, rate in points) or not any(rate > 0 for _, rate in points):
         raise ValueError("the rates of the series must not be negative, nor all 0")

@@ -131,6 +131,7 @@ def test_further_values_of_a_sweep_are_checked_too():
         ("", "input.dataset_sampling_strategy", "shuffle"),
         ("", "input.fixed_schedule", False),
         ("--num-sessions 5", "load.request_count", None),
+        ("--request-rate-series [[0,1],[7,2]]", "load.benchmark_duration", 7.0),
     ],
 )
 def test_defaults_that_follow_from_the_rest(line: str, path: str, value: object):

@@ -203,7 +203,20 @@ def test_rate_series_from_json_csv_and_text(tmp_path: Path):
         assert parse_rate_series(str(tmp_path / name)) == points
 
 
-@pytest.mark.parametrize("text", ["[]", "[[0, 1], [0, 2]]", "[[0, -1]]", "[[0, 0]]", "[[0]]", "[", '[{"t": 1}]'])
+def test_stages_are_steps_and_end_at_zero():
+    points = ((0.0, 5.0), (30.0, 5.0), (30.0, 20.0), (40.0, 20.0), (40.0, 0.0))
+    stages = '[{"duration_s": 30, "qps": 5}, {"duration_s": 10, "qps": 20}]'
+    assert parse_rate_series(stages) == points
+    assert parse_rate_series(f'{{"stages": {stages}}}') == points
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]", "[[1, 1], [0, 2]]", "[[0, -1]]", "[[0, 0]]", "[[0]]", "[", '[{"t": 1}]',
+        '[{"duration_s": 0, "qps": 1}]', '[{"duration_s": 5}]', '[{"duration_s": 5, "qps": 0}]',
+    ],
+)  # fmt: skip
 def test_wrong_rate_series_are_refused(text: str):
     with pytest.raises(ValueError, match="series"):
         parse_rate_series(text)
