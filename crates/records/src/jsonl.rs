@@ -5,15 +5,27 @@
 use std::borrow::Cow;
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::ops::Range;
 use std::path::Path;
 use std::{io, thread};
 
 use crate::error::RecordsError;
 
-/// Rows below which threads cost more than they bring.
-const ROWS_PER_THREAD: usize = 2_048;
+/// Rows a thread turns into text at once: 2 to 10 MB.
+const BLOCK_ROWS: usize = 1_024;
 /// An error's code that is written as `null`.
 const NO_CODE: i64 = -1;
+
+/// Why lines could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum JsonlError {
+    /// The columns do not fit together.
+    #[error(transparent)]
+    Columns(#[from] RecordsError),
+    /// The writer refused.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
 
 /// Texts as JSON strings, quotes included, one after the other.
 #[derive(Debug, Default)]
@@ -186,40 +198,48 @@ pub struct JsonlBatch<'a> {
 }
 
 impl JsonlBatch<'_> {
-    /// All lines as bytes, made on up to `threads` threads.
-    pub fn render(&self, threads: usize) -> Result<Vec<Vec<u8>>, RecordsError> {
+    /// Writes all lines, made on up to `threads` threads; returns the bytes written.
+    ///
+    /// Each thread fills a block of its own, again and again: memory stays small and in the cache.
+    pub fn write_to(&self, out: &mut impl Write, threads: usize) -> Result<u64, JsonlError> {
         self.check()?;
-        let layout = Layout::of(self);
-        let threads = threads.clamp(1, self.num_rows.div_ceil(ROWS_PER_THREAD).max(1));
-        let per_thread = self.num_rows.div_ceil(threads).max(1);
-        let layout = &layout;
-        Ok(thread::scope(|scope| {
-            let parts: Vec<_> = (0..self.num_rows)
-                .step_by(per_thread)
-                .map(|row| scope.spawn(move || layout.lines(row, (row + per_thread).min(self.num_rows))))
-                .collect();
-            parts
-                .into_iter()
-                .map(|p| p.join().expect("lengths were checked, writing to memory cannot fail"))
-                .collect()
-        }))
+        let layout = &Layout::of(self);
+        let threads = threads.clamp(1, self.num_rows.div_ceil(BLOCK_ROWS).max(1));
+        let mut blocks = vec![Vec::new(); threads];
+        let mut written = 0;
+        for start in (0..self.num_rows).step_by(BLOCK_ROWS * threads) {
+            let block = |i: usize| {
+                let row = (start + i * BLOCK_ROWS).min(self.num_rows);
+                row..(row + BLOCK_ROWS).min(self.num_rows)
+            };
+            if let [only] = blocks.as_mut_slice() {
+                layout.lines(block(0), only);
+            } else {
+                thread::scope(|scope| {
+                    for (i, lines) in blocks.iter_mut().enumerate() {
+                        scope.spawn(move || layout.lines(block(i), lines));
+                    }
+                });
+            }
+            for lines in &blocks {
+                out.write_all(lines)?;
+                written += lines.len() as u64;
+            }
+        }
+        Ok(written)
     }
 
     /// Appends the lines to `path`, creating it if needed; returns the bytes written.
     pub fn append_to(&self, path: &Path, threads: usize) -> Result<u64, RecordsError> {
-        let parts = self.render(threads)?;
         let mut file = OpenOptions::new()
             .create(true)
             .append(true)
             .open(path)
             .map_err(RecordsError::io(path))?;
-        parts
-            .iter()
-            .try_fold(0, |sum, part| -> io::Result<u64> {
-                file.write_all(part)?;
-                Ok(sum + part.len() as u64)
-            })
-            .map_err(RecordsError::io(path))
+        self.write_to(&mut file, threads).map_err(|error| match error {
+            JsonlError::Columns(error) => error,
+            JsonlError::Io(error) => RecordsError::io(path)(error),
+        })
     }
 
     fn check(&self) -> Result<(), RecordsError> {
@@ -279,31 +299,28 @@ impl<'a> Layout<'a> {
         }
     }
 
-    fn lines(&self, from: usize, to: usize) -> Vec<u8> {
+    /// The lines of some rows, over what `out` held.
+    fn lines(&self, rows: Range<usize>, out: &mut Vec<u8>) {
         let batch = self.batch;
-        let mut out = Vec::new();
-        let mut error = batch.errors.rows.partition_point(|&r| (r as usize) < from);
-        for row in from..to {
-            if row == from + 64 {
-                out.reserve(out.len() / 56 * (to - row)); // from the first rows, with some to spare
-            }
+        out.clear();
+        let mut error = batch.errors.rows.partition_point(|&r| (r as usize) < rows.start);
+        for row in rows {
             out.extend_from_slice(b"{\"metadata\": {");
             for (column, before) in batch.metadata.iter().zip(&self.metadata) {
-                column.cells.write(row, before, b", ", &mut out);
+                column.cells.write(row, before, b", ", out);
             }
-            close_object(&mut out);
+            close_object(out);
             out.extend_from_slice(b", \"metrics\": {");
             for (column, (before, after)) in batch.metrics.iter().zip(&self.metrics) {
-                column.cells.write(row, before, after, &mut out);
+                column.cells.write(row, before, after, out);
             }
-            close_object(&mut out);
+            close_object(out);
             if batch.errors.rows.get(error).is_some_and(|&r| r as usize == row) {
-                self.push_error(error, &mut out);
+                self.push_error(error, out);
                 error += 1;
             }
             out.extend_from_slice(b"}\n");
         }
-        out
     }
 
     fn push_error(&self, i: usize, out: &mut Vec<u8>) {
@@ -383,6 +400,13 @@ mod tests {
         }
     }
 
+    fn render(batch: &JsonlBatch<'_>, threads: usize) -> Result<Vec<u8>, JsonlError> {
+        let mut out = Vec::new();
+        let written = batch.write_to(&mut out, threads)?;
+        assert_eq!(written, out.len() as u64);
+        Ok(out)
+    }
+
     fn texts(values: &[Option<&str>]) -> Texts {
         let mut texts = Texts::default();
         for value in values {
@@ -447,7 +471,7 @@ mod tests {
 
     #[test]
     fn absent_cells_leave_their_keys_out() {
-        let lines = batch().render(1).expect("fits").concat();
+        let lines = render(&batch(), 1).expect("fits");
         let expected = concat!(
             r#"{"metadata": {"session_num": 0, "x_request_id": "a\"b\u0001ü", "request_start_ns": 1795491051204057701, "was_cancelled": false}, "#,
             r#""metrics": {"request_latency": {"value": 64.794569, "unit": "ms"}, "inter_chunk_latency": {"value": [0.5, null], "unit": "ms"}}}"#,
@@ -467,7 +491,7 @@ mod tests {
             exact: None,
         };
         assert_eq!(
-            short.render(1).expect_err("too short").to_string(),
+            render(&short, 1).expect_err("too short").to_string(),
             "column `request_latency`: does not fit a batch of 2 rows"
         );
         let mut outside = batch();
@@ -475,15 +499,15 @@ mod tests {
             index: vec![0, 2].into(),
             json: vec!["0".into(), "1".into()],
         };
-        assert!(outside.render(1).is_err());
+        assert!(render(&outside, 1).is_err());
         let mut late = batch();
         late.errors.rows = vec![2].into();
-        assert!(late.render(1).is_err());
+        assert!(render(&late, 1).is_err());
     }
 
     #[test]
     fn threads_do_not_change_the_bytes() {
-        let rows = 5 * ROWS_PER_THREAD + 3;
+        let rows = 5 * BLOCK_ROWS + 3;
         let values: Vec<f64> = (0..rows)
             .map(|i| if i % 7 == 0 { f64::NAN } else { i as f64 / 3.0 })
             .collect();
@@ -508,8 +532,8 @@ mod tests {
                 messages: texts(&all),
             },
         };
-        let one = batch.render(1).expect("fits").concat();
-        assert_eq!(batch.render(4).expect("fits").concat(), one);
+        let one = render(&batch, 1).expect("fits");
+        assert_eq!(render(&batch, 4).expect("fits"), one);
         assert_eq!(one.split(|&b| b == b'\n').count() - 1, rows);
     }
 }

@@ -24,7 +24,7 @@ pub use foreign::ForeignColumns;
 pub use journal::{
     Journal, JournalReader, JournalSender, JournalStats, is_live, read_header, read_journal, segments, write_header,
 };
-pub use jsonl::{Cells, JsonlBatch, JsonlColumn, JsonlErrors, Texts};
+pub use jsonl::{Cells, JsonlBatch, JsonlColumn, JsonlError, JsonlErrors, Texts};
 pub use parquet_file::{GROUP_ROWS, RecordsFile, RecordsWriter};
 pub use row::{ABSENT, Chunk, Row};
 pub use schema::{
