@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 
@@ -10,7 +9,7 @@ from aiperf.metrics import METRICS
 from aiperf.metrics.measure import Result
 from aiperf.metrics.slices import Slice
 from aiperf.metrics.summary import Summary
-from aiperf.reports.json_export import stats_json, to_json_value
+from aiperf.reports.json_export import dump_json, stats_json, to_json_value
 
 __all__ = ["render_timeslices_json", "slice_json"]
 
@@ -41,4 +40,4 @@ def render_timeslices_json(summary: Summary, input_config: Mapping[str, object])
         "trend": None if summary.trend is None else asdict(summary.trend),
         "excluded": summary.excluded,
     }
-    return json.dumps(to_json_value(out), indent=2, ensure_ascii=False) + "\n"
+    return dump_json(to_json_value(out)) + "\n"

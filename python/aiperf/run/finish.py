@@ -19,6 +19,7 @@ from aiperf.metrics.context import TokenSource
 from aiperf.metrics.summary import Phase, Summary, SummaryOptions, summarise
 from aiperf.observer import Observer
 from aiperf.records import Columns
+from aiperf.records.schema import JOURNAL_DIR, RECORDS_FILE
 from aiperf.records.store import finalise, open_run
 from aiperf.run.directory import Files
 from aiperf.run.facts import marked_percentile
@@ -94,6 +95,9 @@ def _convert(ending: Ending, *, write_jsonl: bool, recount: bool) -> None:
     from aiperf.reports.jsonl import JsonlOptions, build_jsonl
 
     config, files = ending.config, ending.files
+    is_done = (files.run_dir / RECORDS_FILE).exists() and not (files.run_dir / JOURNAL_DIR).exists()
+    if is_done and not write_jsonl and not recount:
+        return  # a report from disk: no pass over all chunks for nothing
     jsonl = JsonlOptions(ending.options.metrics, ending.phases, ending.session_ids, ending.benchmark_id)
     wanted = write_jsonl and config.output.export_level != "summary"
     if wanted:
