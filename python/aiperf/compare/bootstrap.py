@@ -100,8 +100,9 @@ def estimate_percentile(values: Floats, percentile: float, rng: np.random.Genera
         return None
     ranked = np.sort(values)
     value = percentiles_of_sorted(ranked, [percentile])[0]
-    below = (values <= value).astype(np.float64)
-    edges = _edges(n, block_length(below))
+    # Equal values (a first wave admitted together) hide in one of the two indicators; the more correlated one counts.
+    indicators = [(values <= value).astype(np.float64), (values < value).astype(np.float64)]
+    edges = _edges(n, max(block_length(i) for i in indicators))
     counts = np.diff(edges).astype(np.float64)
     blocks = len(counts)
     reach = 8 * math.sqrt(q * (1 - q) * max(n / blocks, 1) / n)
@@ -112,7 +113,11 @@ def estimate_percentile(values: Floats, percentile: float, rng: np.random.Genera
     share = np.einsum("ij,jk->ik", weights, inside) / np.einsum("ij,j->i", weights, counts)[:, None]
     at = np.minimum((share < q - 1e-12).sum(axis=1), _GRID - 1)
     spread = float(grid[at].std()) * math.sqrt(blocks / (blocks - 1))
-    return Estimate(value, spread, blocks - 1, n)
+    # As for means: correlation that is longer than a block. The share's error, mapped back through the ranks.
+    error = math.sqrt(max(max(long_run_variance(i)[0] for i in indicators), q * (1 - q)) / n)
+    ends = [min(max(100 * (q + s * error), 0.0), 100.0) for s in (-1, 1)]
+    low, high = percentiles_of_sorted(ranked, ends)
+    return Estimate(value, max(spread, (high - low) / 2), blocks - 1, n)
 
 
 def estimate_rate(times_s: Floats, amounts: Floats, rate: float, rng: np.random.Generator) -> Estimate | None:

@@ -417,6 +417,11 @@ def _study(f: _Found, c: Config) -> Iterator[Problem]:
                     yield Problem(f"`space` needs `{specs()[f'sweep.{name}'].shown}`", f.at("sweep.search"))
         for text in s.search_space:
             yield from _space_problem(text, f.at("sweep.search_space"))
+    if s.ab:
+        if len(s.ab) != 2:
+            yield Problem(f"needs two URLs, {len(s.ab)} given", f.at("sweep.ab"), "`--ab URL1 URL2`")
+        if s.axes or s.search is not None:
+            yield Problem("cannot be combined with a sweep or `--search`", f.at("sweep.ab"), "compare at one load")
     for name in ("concurrency", "rate", "isl", "osl"):
         low, high = getattr(s, f"{name}_min"), getattr(s, f"{name}_max")
         if low is not None and high is not None and low > high:

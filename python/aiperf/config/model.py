@@ -77,8 +77,9 @@ class Config(Section):
 
     @property
     def is_study(self) -> bool:
-        """True if it asks for more than one run: a sweep, a search or repeats."""
-        return bool(self.sweep.axes) or self.sweep.search is not None or self.sweep.num_profile_runs > 1
+        """True if it asks for more than one run: a sweep, a search, repeats or an A/B study."""
+        s = self.sweep
+        return bool(s.axes or s.ab) or s.search is not None or s.num_profile_runs > 1
 
     def value(self, path: str) -> object:
         section, _, name = path.partition(".")

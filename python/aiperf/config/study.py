@@ -162,6 +162,18 @@ class SweepConfig(Section):
         Literal["tpe", "gp", "random"], Flag("--optuna-sampler", help="How optuna chooses", group=H)
     ] = "tpe"
 
+    ab: Annotated[
+        tuple[str, ...],
+        Flag(
+            "--ab",
+            help="Two URLs in alternating short runs, compared pair by pair: drift hits both",
+            group=H,
+            greedy=True,
+            split=True,
+            metavar="URL URL",
+        ),
+    ] = ()
+
     num_profile_runs: Annotated[
         int, Field(gt=0), Flag("--num-profile-runs", help="Repeats of each point", group=M, sweep=False)
     ] = 1

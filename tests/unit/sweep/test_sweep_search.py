@@ -1,0 +1,126 @@
+"""The search against servers whose capacity is known, on a virtual clock."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from tests.unit.sweep.queue_model import Server
+from tests.unit.sweep.virtual_probe import VirtualProbe, true_capacity, true_rate
+
+from aiperf.sweep.search import ProbeOutcome, Range, SearchOptions, maximise, search
+
+GRID_REQUESTS = 11 * 1000
+"""The grid 1, 2, 4 … 1024 with the demo's 1,000 requests a point."""
+
+
+@pytest.mark.slow
+def test_search_finds_the_capacity_within_five_percent_for_two_fifths_of_the_grid():
+    """Show 3 and its price, 20 servers drawn at random."""
+    costs, errors = [], []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        server = Server(
+            slots=int(rng.integers(8, 256)), step_ms=float(rng.uniform(5, 15)), prefill_ms=float(rng.uniform(1, 4))
+        )
+        probe = VirtualProbe(server, seed)
+        found = search(probe, Range(1, 1024))
+        assert found.status == "found", seed
+        assert found.requests == probe.spent
+        assert found.estimate is not None
+        errors.append(abs(found.estimate / true_capacity(server) - 1))
+        costs.append(found.requests / GRID_REQUESTS)
+    assert max(errors) <= 0.05
+    assert max(costs) <= 0.40
+
+
+@pytest.mark.slow
+def test_noisy_server_is_unresolved_or_right_but_not_wrong():
+    """Each run 40 % faster or slower: an answer within 5 % would be a lie."""
+    server = Server()
+    true = true_capacity(server)
+    states = []
+    for seed in range(6):
+        found = search(VirtualProbe(server, seed, jitter=0.4), Range(1, 1024))
+        states.append(found.status)
+        if found.status == "found":
+            assert found.low is not None
+            assert found.high is not None
+            assert found.low * 0.85 <= true <= found.high * 1.15
+    assert states.count("unresolved") >= 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("slo", ["time_to_first_token:p95<400ms", "good_request_fraction>=95%"])
+def test_rate_search_stops_below_the_rate_at_which_the_queue_grows(slo: str):
+    server = Server()
+    true = true_rate(server)
+    for seed in range(3):
+        found = search(VirtualProbe(server, seed, (slo,), is_open=True), Range(1, 512, is_whole=False))
+        assert found.status == "found"
+        assert found.estimate == pytest.approx(true, rel=0.10)
+
+
+def exact(limit: float, cost: int = 10) -> object:
+    def probe(value: float, calls: int) -> ProbeOutcome:
+        return ProbeOutcome("pass" if value <= limit else "fail", cost, math.log(limit / value) + 1e-9)
+
+    return probe
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 7, 31, 32, 33, 100, 500, 1023])
+def test_search_without_noise_ends_at_neighbours_or_within_the_tolerance(limit: int):
+    found = search(exact(limit), Range(1, 1024))  # type: ignore[arg-type]
+    assert found.status == "found"
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low <= limit < found.high
+    assert found.high - found.low <= 1 or found.high / found.low <= 1.05**2 + 1e-6
+    assert found.requests == 10 * len(found.probes)
+    assert len(found.probes) <= 18
+
+
+def test_search_says_so_when_everything_passes_or_nothing_does():
+    top = search(exact(10_000), Range(1, 64))  # type: ignore[arg-type]
+    assert (top.status, top.value, top.high) == ("all pass", 64, None)
+    none = search(exact(0.5), Range(1, 64))  # type: ignore[arg-type]
+    assert (none.status, none.value, none.high) == ("none pass", None, 1)
+    assert "none" in none.text
+
+
+def test_unresolved_value_is_prolonged_and_then_left_in_the_grey():
+    """A server that cannot be told from its limit between 40 and 60, however long it is watched."""
+    calls: dict[float, int] = {}
+
+    def probe(value: float, number: int) -> ProbeOutcome:
+        calls[value] = number + 1
+        verdict = "unresolved" if 40 <= value <= 60 else "pass" if value < 40 else "fail"
+        return ProbeOutcome(verdict, 10)  # type: ignore[arg-type]
+
+    found = search(probe, Range(1, 1024))
+    assert found.status == "unresolved"
+    assert found.low is not None
+    assert found.high is not None
+    assert 36 <= found.low < 40
+    assert 60 < found.high <= 66
+    assert max(calls.values()) == SearchOptions().patience + 1
+    assert "unresolved" in found.text
+
+
+def test_search_ends_when_its_runs_are_used_up():
+    found = search(exact(777), Range(1, 100_000), SearchOptions(tolerance=0.0001, max_probes=8))  # type: ignore[arg-type]
+    assert found.status == "exhausted"
+    assert len(found.probes) == 8
+
+
+def test_goodput_is_maximised_where_it_peaks():
+    """Goodput rises with the load and falls beyond 90."""
+
+    def probe(value: float, calls: int) -> ProbeOutcome:
+        goodput = value if value <= 90 else max(0.0, 90 - 3 * (value - 90))
+        return ProbeOutcome("pass", 10, objective=goodput, objective_se=0.5)
+
+    found = maximise(probe, Range(1, 512))
+    assert found.value == pytest.approx(90, rel=0.06)
+    assert found.requests == 10 * len(found.probes)
