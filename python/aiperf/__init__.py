@@ -1,9 +1,41 @@
-"""Measure generative-AI inference: `aiperf profile`, or `aiperf.profile(config)` from Python."""
+"""Measure generative-AI inference: `aiperf profile …`, or from Python:
+
+from aiperf import config_from, profile
+
+run = profile(config_from(model="m", url="http://localhost:8000", streaming=True, concurrency=16, request_count=200))
+run.summary.stat("time_to_first_token", "p99")  # ms
+polars.DataFrame(run.records)
+"""
 
 from __future__ import annotations
 
-from importlib.metadata import version
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from aiperf.config.model import Config
+    from aiperf.config.resolve import config_from
+    from aiperf.run import Run, profile, report
 
-__version__ = version("aiperf")
+    __version__: str
+
+__all__ = ["Config", "Run", "__version__", "config_from", "profile", "report"]
+
+_HOMES = {
+    "Config": "aiperf.config.model",
+    "Run": "aiperf.run",
+    "config_from": "aiperf.config.resolve",
+    "profile": "aiperf.run",
+    "report": "aiperf.run",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Loaded on first use: `aiperf --help` needs none of it."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("aiperf")
+    if name not in _HOMES:
+        raise AttributeError(f"module `aiperf` has no attribute `{name}`")
+    return getattr(import_module(_HOMES[name]), name)

@@ -74,12 +74,12 @@ def retime(record: dict[str, object], at_ns: int | None, speed: float) -> dict[s
 
 
 def _columns(path: Path) -> dict[str, Sequence[object]]:
-    from aiperf import _core
+    from aiperf._core import read_parquet_columns
 
     if not path.is_file():
         raise DatasetError(f"cannot read the trace: there is no file `{path}`")
     try:
-        found = _core.read_parquet_columns(str(path), [*_NEEDED, *_OPTIONAL])
+        found = read_parquet_columns(str(path), [*_NEEDED, *_OPTIONAL])
     except (OSError, ValueError) as e:
         raise DatasetError(f"cannot read the trace `{path}`: {e}") from e
     if missing := [n for n in _NEEDED if n not in found]:

@@ -29,9 +29,9 @@ def iter_lines(path: Path) -> Iterator[bytes]:
     """Lines with their line ends. DatasetError if the file cannot be read or its compressed data end too early."""
     try:
         if path.suffix == ".zst":
-            from aiperf import _core
+            from aiperf._core import read_bytes
 
-            yield from io.BytesIO(_core.read_bytes(str(path)))
+            yield from io.BytesIO(read_bytes(str(path)))
         elif path.suffix == ".gz":
             with gzip.open(path, "rb") as file:
                 yield from file
