@@ -1,10 +1,7 @@
-"""Measure generative-AI inference: `aiperf profile …`, or from Python:
+"""Measure generative-AI inference: `aiperf profile …`, or from Python.
 
-from aiperf import config_from, profile
-
-run = profile(config_from(model="m", url="http://localhost:8000", streaming=True, concurrency=16, request_count=200))
-run.summary.stat("time_to_first_token", "p99")  # ms
-polars.DataFrame(run.records)
+`run = profile(config_from(model="m", url="http://localhost:8000", streaming=True, concurrency=16, request_count=200))`, then
+`run.summary.stat("time_to_first_token", "p99")` in ms, or `polars.DataFrame(run.records)`.
 """
 
 from __future__ import annotations
