@@ -3,35 +3,40 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    from aiperf.compare.data import RunData
-    from aiperf.reports.page import PageInput
+    from aiperf.plots import Spec
+    from aiperf.sweep.table import SweepTable
 
-__all__ = ["command", "load_pages"]
+__all__ = ["command"]
 
 Format = Literal["png", "svg", "html"]
+_ALL: tuple[Format, ...] = ("png", "svg", "html")
 
 
 def command(
-    *runs: Annotated[Path, Parameter(help="Folders of runs, ours or AIPerf's; several are drawn together")],
+    *runs: Annotated[Path, Parameter(help="Folders of runs, ours or AIPerf's, or of a sweep; several are drawn together")],
     output: Annotated[Path | None, Parameter(name=["--output", "-o"], help="Folder; default: `plots` in the run, or beside the runs")] = None,
-    format: Annotated[list[Format] | None, Parameter(name="--format", help="png, svg, html; default: all", negative="", consume_multiple=True)] = None,  # noqa: A002
+    formats: Annotated[list[Format] | None, Parameter(name="--format", help="png, svg, html; default: all", negative="", consume_multiple=True)] = None,
     chart: Annotated[list[str] | None, Parameter(name="--chart", help="Only these charts, by name; repeatable", negative="", consume_multiple=True)] = None,
     theme: Annotated[Literal["light", "dark"], Parameter(help="Of PNG and SVG; the page follows the reader's system")] = "light",
-    num_gpus: Annotated[int | None, Parameter(help="GPUs behind each run's server, for tokens/s per GPU")] = None,
+    num_gpus: Annotated[int | None, Parameter(help="GPUs behind the server of runs that do not say, for tokens/s per GPU")] = None,
+    gpu_cost_per_hour: Annotated[float | None, Parameter(help="Price of one of them, for the cost of tokens")] = None,
 ) -> int:  # fmt: skip
-    """Draw charts: latency distributions, latency and throughput over time, requests, chunks; over several runs load and Pareto curves."""
-    from dataclasses import replace
-
-    from aiperf import registry
+    """Draw charts: latency distributions, latency and throughput over time, requests, chunks; of several runs the table, load and Pareto curves."""
+    from aiperf import __version__, registry
     from aiperf.config.values import nearest
     from aiperf.errors import ConfigError, Problem
+    from aiperf.plots import draw_all
+    from aiperf.reports.page import render_charts, render_page
+    from aiperf.sweep.page import load_page, point_pages, render_sweep_page, sweep_title
+    from aiperf.sweep.points import load_runs
+    from aiperf.sweep.table import build_table
 
     if not runs:
         raise ConfigError("no run is named", "`aiperf plot artifacts/…`")
@@ -45,17 +50,42 @@ def command(
     problems += [Problem(f"there is no folder `{run}`") for run in runs if not run.exists()]
     if problems:
         raise ConfigError(problems)
-    pages = load_pages(runs)
-    if num_gpus is not None:
-        pages = [replace(p, num_gpus=num_gpus) for p in pages]
+    wanted = tuple(formats or _ALL)
+    one = runs[0] if len(runs) == 1 and not _is_study(runs[0]) else None
+    table = None
+    if one is None:
+        table = build_table(load_runs(runs, num_gpus=num_gpus, gpu_cost_per_hour=gpu_cost_per_hour))
+        pages = point_pages(table)
+        title = sweep_title(table, pages)
+        _print_table(table)
+    else:
+        from dataclasses import replace
+
+        page = load_page(one)
+        pages = [page if num_gpus is None else replace(page, num_gpus=num_gpus)]
+        title = page.title
     folder = output or _default_folder(runs)
     folder.mkdir(parents=True, exist_ok=True)
-    written = _write(pages, folder, tuple(format or ("png", "svg", "html")), chart, theme)
-    if len(pages) > 1:
-        print(_table(pages))
-    for path in written:
-        print(path)
+    if table is not None:
+        _write_table(table, folder)
+    if chart or set(wanted) - {"html"}:
+        specs = draw_all([p.plot_run() for p in pages], chart)
+        for name in chart or ():
+            if registry.normalise(name) not in specs:
+                print(f"note: there is nothing to draw for `{name}`", file=sys.stderr)
+        _write_images(specs, folder, wanted, theme)
+        if chart and "html" in wanted:
+            _put(folder / "charts.html", render_charts(title, pages[0].facts, specs, __version__))
+    if "html" in wanted and not chart:
+        made = render_page(pages[0]) if table is None else render_sweep_page(table, version=__version__)
+        _put(folder / "report.html", made)
     return 0
+
+
+def _is_study(path: Path) -> bool:
+    from aiperf.sweep.folder import STUDY_FILE
+
+    return (path / STUDY_FILE).is_file()
 
 
 def _default_folder(runs: Sequence[Path]) -> Path:
@@ -64,156 +94,36 @@ def _default_folder(runs: Sequence[Path]) -> Path:
     return runs[0].parent / "plots"
 
 
-def load_pages(paths: Sequence[Path]) -> list[PageInput]:
-    """Runs of ours from their records, others' through the readers of `aiperf compare`; sorted by load where all have one.
-
-    ResultError if one cannot be read.
-    """
-    from dataclasses import replace
-
-    from aiperf.compare import load_run
-    from aiperf.run.directory import RUN_FILE
-    from aiperf.run.page import open_page
-
-    pages = [open_page(p) if (p / RUN_FILE).is_file() else _foreign_page(load_run(p)) for p in paths]
-    names = {p.load_name for p in pages}
-    if len(names) == 1 and all(p.load is not None for p in pages):
-        pages.sort(key=lambda p: p.load or 0.0)
-    else:
-        pages = [replace(p, load=None) for p in pages]
-    labels = [p.label for p in pages]
-    if len(set(labels)) < len(labels):
-        pages = [replace(p, label=f"{p.label} ({i})") for i, p in enumerate(pages, 1)]
-    return pages
+def _put(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+    print(path)
 
 
-def _foreign_page(run: RunData) -> PageInput:
-    """Another tool's result: its requests as records where it has them, its own figures where it states them."""
-    from dataclasses import replace
-
-    import numpy as np
-
-    from aiperf.metrics import METRICS, load_all
-    from aiperf.metrics.measure import Result
-    from aiperf.metrics.stats import Stats
-    from aiperf.metrics.summary import SummaryOptions, summarise
-    from aiperf.records import Columns
-    from aiperf.reports.page import PageInput
-
-    load_all()
-    n = len(run.start_s)
-    absent = np.full(n, np.nan)
-    start = run.start_s * 1e9
-    series = {tag: run.series.get(tag, absent) for tag in (
-        "time_to_first_token", "request_latency", "input_sequence_length", "output_sequence_length")}  # fmt: skip
-    end = np.where(np.isfinite(series["request_latency"]), start + series["request_latency"] * 1e6, run.end_s * 1e9)
-    columns = Columns.from_arrays(
-        {
-            "sent": start, "started": start, "reused": np.ones(n), "first_content": start + series["time_to_first_token"] * 1e6,
-            "last_content": np.where(run.ok, end, np.nan), "end": end, "error_kind": np.where(run.ok, 0.0, 4.0), "phase": np.zeros(n),
-            "isl": series["input_sequence_length"], "counted_output": series["output_sequence_length"],
-            "counted_reasoning": np.where(np.isfinite(series["output_sequence_length"]), 0.0, np.nan),
-        }
-    )  # fmt: skip
-    options = SummaryOptions(confidence=False)
-    summary = summarise(columns, options)
-    figures = {}
-    for tag, found in run.figures.items():
-        if tag in METRICS:
-            percentiles = {float(k[1:]): v for k, v in found.items() if k[:1] == "p" and k[1:2].isdigit()}
-            stats = Stats(
-                found.get("avg"), found.get("min"), found.get("max"), found.get("std"), percentiles=percentiles
-            )
-            figures[tag] = Result(METRICS[tag], stats)
-    metrics = {**summary.metrics, **figures}
-    summary = replace(summary, metrics=metrics, notices=(), duration_s=run.duration_s or summary.duration_s)
-    rate, level = run.options.get("load.request_rate"), run.options.get("load.concurrency")
-    axis = "Request rate (requests/s)" if rate is not None else "Concurrency"
-    given = rate if rate is not None else level
-    return PageInput(
-        title=f"{run.model or run.name} · {run.tool}", summary=summary, columns=columns, options=options, label=run.name,
-        facts=(run.tool, run.load), load=_float(given), load_name=axis, num_gpus=run.num_gpus or 1,
-        notes=tuple(f"{d.tag}: {d.text}" for d in run.differs), problem="; ".join(run.reasons) or None, version=run.tool,
-    )  # fmt: skip
-
-
-def _float(value: object) -> float | None:
-    try:
-        return float(str(value).replace(",", ""))
-    except ValueError:
-        return None
-
-
-def _write(
-    pages: Sequence[PageInput], folder: Path, formats: Sequence[str], charts: Sequence[str] | None, theme: Literal["light", "dark"]
-) -> list[Path]:  # fmt: skip
-    from aiperf.plots import draw_all
+def _write_images(
+    specs: Mapping[str, Spec], folder: Path, formats: Sequence[Format], theme: Literal["light", "dark"]
+) -> None:
     from aiperf.plots.render import render_png, render_svg
-    from aiperf.reports.page import ComparisonInput, render_charts, render_comparison, render_page
 
-    written: list[Path] = []
-
-    def put(name: str, data: bytes) -> None:
-        path = folder / name
-        path.write_bytes(data)
-        written.append(path)
-
-    if charts or set(formats) - {"html"}:
-        specs = draw_all([p.plot_run() for p in pages], charts)
-        for name in charts or ():
-            if name not in specs:
-                print(f"note: there is nothing to draw for `{name}`", file=sys.stderr)
-        for name, spec in specs.items():
-            if "svg" in formats:
-                put(f"{name}.svg", render_svg(spec, theme))
-            if "png" in formats:
-                put(f"{name}.png", render_png(spec, theme))
-        if "html" in formats and charts:
-            put("charts.html", render_charts(_title(pages), pages[0].facts, specs, _version()))
-    if "html" in formats and not charts:
-        if len(pages) == 1:
-            put("report.html", render_page(pages[0]))
-        else:
-            labels = tuple((p.label, p.title) for p in pages)
-            put(
-                "report.html",
-                render_comparison(
-                    ComparisonInput(
-                        _title(pages),
-                        tuple(pages),
-                        facts=(f"{len(pages)} runs", *pages[0].facts[:1]),
-                        files=labels,
-                        version=_version(),
-                    )
-                ),
-            )
-    return written
+    for name, spec in specs.items():
+        if "svg" in formats:
+            _put(folder / f"{name}.svg", render_svg(spec, theme))
+        if "png" in formats:
+            _put(folder / f"{name}.png", render_png(spec, theme))
 
 
-def _title(pages: Sequence[PageInput]) -> str:
-    first, last = pages[0], pages[-1]
-    if len(pages) == 1:
-        return first.title
-    start = {p.title.rpartition(" · ")[0] for p in pages}
-    if first.load is not None and last.load is not None and len(start) == 1:
-        return f"{start.pop()} · {first.load_name.partition(' (')[0].lower()} {first.load:,g} to {last.load:,g}"
-    return f"{len(pages)} runs: {first.label} to {last.label}"
+def _write_table(table: SweepTable, folder: Path) -> None:
+    from aiperf.sweep.files import render_table_csv
+
+    _put(folder / "sweep_table.csv", render_table_csv(table).encode())
 
 
-def _version() -> str:
-    from aiperf import __version__
+def _print_table(table: SweepTable) -> None:
+    from rich.console import Console
 
-    return __version__
+    from aiperf.sweep.table import build_screen
 
-
-def _table(pages: Sequence[PageInput]) -> str:
-    """The runs side by side, as text."""
-    from aiperf.reports.page.tables import comparison_tables
-
-    (table,) = comparison_tables([(p.label, p.summary) for p in pages])
-    rows = [table.columns, *table.rows]
-    widths = [max(len(r[i]) for r in rows) for i in range(len(table.columns))]
-    return "\n".join(
-        "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
-        for row in rows
-    )  # fmt: skip
+    console = Console(file=sys.stdout, highlight=False)
+    if not console.is_terminal:
+        console = Console(file=sys.stdout, highlight=False, width=200, no_color=True)
+    for part in build_screen(table, "AIPerf | Runs"):
+        console.print(part)

@@ -225,7 +225,7 @@ class Viewer(BaseHTTPRequestHandler):
 
     @staticmethod
     def _pages(runs: list[Path]) -> list[PageInput]:
-        from aiperf.cli.plot import load_pages
+        from aiperf.sweep.page import load_pages
 
         return load_pages(runs)
 

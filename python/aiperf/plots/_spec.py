@@ -7,6 +7,7 @@ how many fit.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -16,7 +17,7 @@ import numpy as np
 from aiperf.metrics import METRICS, Floats, Ints
 
 __all__ = [
-    "SHORT", "count_text", "frame", "legend_scale", "number", "quantitative", "rank_axis", "records", "rounded", "short_name",
+    "SHORT", "count_text", "frame", "legend_scale", "number", "quantitative", "rank_axis", "records", "rounded", "run_scale", "short_name",
     "thin_curve",
 ]  # fmt: skip
 
@@ -107,6 +108,12 @@ def rank_axis(field: str = "x", title: str = "Percentile") -> Spec:
 def legend_scale(domain: Sequence[str], colours: Sequence[str] | None = None) -> Spec:
     """A colour scale over names, in this order; `colours`: tokens, None for the theme's series."""
     return {"domain": list(domain), "range": list(colours) if colours is not None else "$series"}
+
+
+def run_scale(names: Sequence[str], loads: Sequence[float | None]) -> Spec:
+    """A colour per run: along a ramp where the runs are ordered by load and more than four, else apart from each other."""
+    ordered = len(names) > 4 and all(a is not None and b is not None and a < b for a, b in itertools.pairwise(loads))
+    return {"domain": list(names), "scheme": "$ramp"} if ordered else legend_scale(names)
 
 
 def frame(title: str, note: str, body: Spec, *, marks: int, alt: str | None = None) -> Spec:

@@ -8,7 +8,7 @@ import numpy as np
 
 from aiperf.metrics import Floats
 from aiperf.plots import PlotRun, Spec
-from aiperf.plots._spec import frame, legend_scale, quantitative, records, rounded, short_name
+from aiperf.plots._spec import frame, quantitative, records, rounded, run_scale, short_name
 
 __all__ = ["draw_against"]
 
@@ -49,7 +49,7 @@ def draw_against(
     if not dots:
         return None
     single = len(runs) == 1
-    scale = legend_scale([r.label for r in runs])
+    scale = run_scale([r.label for r in runs], [r.load for r in runs])
     colour: Spec = {"field": "run", "type": "nominal", "scale": scale, "legend": None if single else {"orient": "top"}}
     format_ = {"format": ",~g" if integer else "~g"}
     shared_x = quantitative("x", axis, log=bool(log), zero=False, **format_)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from aiperf.plots import MAX_MARKS, PlotRun, Spec
-from aiperf.plots._spec import LATENCIES, frame, legend_scale, quantitative, records, rounded, short_name, thin_curve
+from aiperf.plots._spec import LATENCIES, frame, quantitative, records, rounded, run_scale, short_name, thin_curve
 
 __all__ = ["draw"]
 
@@ -44,7 +44,7 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
                 "x": quantitative("v", short_name(tag), log=_spreads(rows)),
                 "y": quantitative("p", "requests (%)"),
                 "color": {
-                    "field": "run", "type": "nominal", "scale": legend_scale([r.label for r in runs]),
+                    "field": "run", "type": "nominal", "scale": run_scale([r.label for r in runs], [r.load for r in runs]),
                     "legend": None if len(runs) == 1 else {"orient": "top"},
                 },
                 "tooltip": [

@@ -8,7 +8,16 @@ import numpy as np
 
 from aiperf.metrics import Floats
 from aiperf.plots import PlotRun, Spec
-from aiperf.plots._spec import count_text, frame, legend_scale, quantitative, records, rounded, short_name
+from aiperf.plots._spec import (
+    count_text,
+    frame,
+    legend_scale,
+    quantitative,
+    records,
+    rounded,
+    run_scale,
+    short_name,
+)
 
 __all__ = ["draw", "window_percentiles"]
 
@@ -43,7 +52,7 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
     marks = 0
     names = ["p50", "p95"] if single else [r.label for r in timed]
     bare = quantitative("t", "", zero=False, labels=False, ticks=False)
-    scale = legend_scale(names, ["$blue", "$vermillion"] if single else None)
+    scale = legend_scale(names, ["$blue", "$vermillion"]) if single else run_scale(names, [r.load for r in timed])
     for tag in tags:
         lines: list[dict[str, object]] = []
         for run in timed:

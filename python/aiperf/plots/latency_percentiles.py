@@ -11,11 +11,11 @@ from aiperf.plots import MAX_MARKS, PlotRun, Spec
 from aiperf.plots._spec import (
     LATENCIES,
     frame,
-    legend_scale,
     quantitative,
     rank_axis,
     records,
     rounded,
+    run_scale,
     short_name,
     thin_curve,
 )  # fmt: skip
@@ -81,7 +81,7 @@ def _panel(tag: str, rows: list[dict[str, object]], runs: Sequence[PlotRun]) -> 
             "x": rank_axis(),
             "y": quantitative("v", short_name(tag)),
             "color": {
-                "field": "run", "type": "nominal", "scale": legend_scale([r.label for r in runs]),
+                "field": "run", "type": "nominal", "scale": run_scale([r.label for r in runs], [r.load for r in runs]),
                 "legend": None if len(runs) == 1 else {"orient": "top"},
             },
             "tooltip": [

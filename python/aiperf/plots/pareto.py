@@ -74,7 +74,7 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
                 },
             },
             {
-                "data": {"values": rows},
+                "data": {"values": [r for r in rows if "load" in r]},
                 "mark": {"type": "text", "dy": -13, "color": "$ink", "fontSize": 11},
                 "encoding": {"x": axis_x, "y": axis_y, "text": {"field": "load"}},
             },

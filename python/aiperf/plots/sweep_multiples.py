@@ -11,12 +11,12 @@ from aiperf.plots._spec import frame, quantitative, records
 __all__ = ["draw"]
 
 _FIGURES: Final = (
-    ("output_token_throughput", "output tokens/s", ",~g"),
-    ("request_throughput", "requests/s", ",~g"),
-    ("output_token_throughput_per_user", "tokens/s per user", ",~g"),
+    ("output_token_throughput", "output tokens/s", ""),
+    ("request_throughput", "requests/s", ""),
+    ("output_token_throughput_per_user", "tokens/s per user", ""),
     ("good_request_fraction", "good requests", ".0%"),
-    ("request_error_rate", "failed requests (%)", ",~g"),
-    ("effective_concurrency", "requests in flight", ",~g"),
+    ("request_error_rate", "failed requests (%)", ""),
+    ("effective_concurrency", "requests in flight", ""),
 )
 
 
@@ -45,8 +45,8 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
                 "mark": {"type": "line", "point": {"size": 40}, "color": "$blue"},
                 "encoding": {
                     "x": quantitative("x", placed[0].load_name.lower(), log=log, zero=False, values=sorted(set(loads)), format="~s"),
-                    "y": quantitative("y", title, format=shown),
-                    "tooltip": [{"field": "run", "title": "run"}, {"field": "y", "title": title, "format": ".2%" if shown == ".0%" else ",.5~g"}],
+                    "y": quantitative("y", title, format=shown) if shown else quantitative("y", title),
+                    "tooltip": [{"field": "run", "title": "run"}, {"field": "y", "title": title, "format": ".2%" if shown else ",.5~g"}],
                 },
             }
         )  # fmt: skip

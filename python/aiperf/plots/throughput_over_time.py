@@ -8,7 +8,7 @@ import numpy as np
 
 from aiperf.metrics import Bools, Floats
 from aiperf.plots import PlotRun, Spec
-from aiperf.plots._spec import frame, legend_scale, quantitative, records, rounded
+from aiperf.plots._spec import frame, legend_scale, quantitative, records, rounded, run_scale
 
 __all__ = ["draw"]
 
@@ -21,7 +21,7 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
     single = len(timed) == 1
     panels: list[Spec] = []
     marks = 0
-    scale = legend_scale([r.label for r in timed])
+    scale = run_scale([r.label for r in timed], [r.load for r in timed])
     tokens: list[dict[str, object]] = []
     for run in timed:
         per_second = _tokens_per_second(run)
@@ -37,7 +37,7 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
             rates += _series(run, _per_second(run, run.good), "good (goodput)")
     marks += len(rates)
     names = [r.label for r in timed] if not single else ["all successful", "good (goodput)"][: 1 + bool(timed[0].tiers)]
-    request_scale = legend_scale(names, ["$grey", "$green"][: len(names)] if single else None)
+    request_scale = legend_scale(names, ["$grey", "$green"][: len(names)]) if single else scale
     panels.append(
         {
             **_panel(rates, "requests/s", request_scale, single=False, colour="$green", height=110),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,6 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-sys.path.append(str(Path(__file__).parents[2] / "unit" / "plots"))  # plot_runs
 CHROMIUM = Path("/usr/bin/chromium")
 
 

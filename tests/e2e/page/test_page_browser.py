@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from plot_runs import columns_of, options_of, plot_run, simulate, write_run
+from tests.unit.plots.plot_runs import columns_of, options_of, plot_run, simulate, write_run
 
 from aiperf.cli.view import serve
 from aiperf.metrics.summary import summarise

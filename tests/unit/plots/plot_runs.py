@@ -91,12 +91,13 @@ def plot_run(
 
 
 def write_run(folder: Path, n: int = 100, concurrency: int = 10, **more: object) -> Path:
-    """A run directory as `aiperf profile` leaves it: `run.json` and `records.parquet`."""
+    """A run directory as `aiperf profile` leaves it: `run.json`, `records.parquet`, the summary."""
     from aiperf._core import write_records
     from aiperf.config.export import config_dict_for_run
     from aiperf.config.flag import Given
     from aiperf.config.model import specs
     from aiperf.config.resolve import resolve
+    from aiperf.reports.json_export import JsonOptions, render_json
 
     scalars, stamps = simulate(n, concurrency, **more)  # type: ignore[arg-type]  # passed on as they are
     folder.mkdir(parents=True)
@@ -125,4 +126,7 @@ def write_run(folder: Path, n: int = 100, concurrency: int = 10, **more: object)
         "status": "complete",
     }  # fmt: skip
     (folder / "run.json").write_text(json.dumps(facts), encoding="utf-8")
+    options = options_of(goals=False)
+    summary = render_json(summarise(columns_of(scalars, stamps), options), JsonOptions("0"))
+    (folder / "profile_export_aiperf.json").write_text(summary, encoding="utf-8")
     return folder

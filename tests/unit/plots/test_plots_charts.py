@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
-from plot_runs import plot_run
+from tests.unit.plots.plot_runs import plot_run
 
 from aiperf import registry
 from aiperf.errors import ConfigError

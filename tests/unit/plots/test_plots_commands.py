@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from plot_runs import write_run
+from tests.unit.plots.plot_runs import write_run
 
 from aiperf.cli import main
 from aiperf.cli.view import find_runs, serve
@@ -37,10 +37,11 @@ def test_plot_of_several_runs_gives_the_table_and_the_page(tmp_path: Path, capsy
     runs = [str(write_run(tmp_path / f"pareto-c{c}", concurrency=c)) for c in (20, 5)]
     assert main(["plot", *runs, "--output", str(tmp_path / "out"), "--format", "html"]) == 0
     out = capsys.readouterr().out
-    header = out.splitlines()[0]
-    assert header.index("pareto-c5") < header.index("pareto-c20")  # by load, not as given
+    assert out.index("│           5 │") < out.index("│          20 │")  # by load, not as given
+    assert "Best experience: concurrency 5" in out
+    assert (tmp_path / "out" / "sweep_table.csv").is_file()
     html = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert "tiny · chat · concurrency 5 to 20" in html
+    assert "tiny · chat: concurrency 5 to concurrency 20" in html
     assert 'id="pareto"' in html
 
 
@@ -58,7 +59,7 @@ def test_plot_reads_aiperfs_results(tmp_path: Path, capsys: pytest.CaptureFixtur
         (folder / "profile_export_aiperf.json").write_text(json.dumps(summary), encoding="utf-8")
         folders.append(str(folder))
     assert main(["plot", *folders, "-o", str(tmp_path / "out"), "--format", "html"]) == 0
-    assert "aiperf-c8" in capsys.readouterr().out
+    assert "│           8 │" in capsys.readouterr().out
     assert 'id="pareto"' in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
 

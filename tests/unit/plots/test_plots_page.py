@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from plot_runs import columns_of, options_of, plot_run, simulate, write_run
+from tests.unit.plots.plot_runs import columns_of, options_of, plot_run, simulate, write_run
 
 from aiperf.metrics.summary import summarise
 from aiperf.plots import PlotRun
@@ -128,9 +128,14 @@ def test_prompt_length_is_found_with_its_slope() -> None:
 
 def test_every_rule_is_documented() -> None:
     from aiperf.reports.page import findings
+    from aiperf.sweep import page as sweep
 
-    source = Path(findings.__file__).read_text(encoding="utf-8")
-    rules = set(re.findall(r'Finding\(\s*"([a-z_]+)"', source))
+    source = Path(findings.__file__).read_text(encoding="utf-8") + Path(sweep.__file__).read_text(encoding="utf-8")
+    rules = set(re.findall(r'Finding\(\s*"([a-z_]+)"', source)) | {
+        "winner_experience",
+        "winner_balanced",
+        "winner_cost",
+    }
     text = (DOCS / "concepts" / "findings.md").read_text(encoding="utf-8")
     assert rules >= {"failures", "goals", "drift", "collapse"}
     assert {r for r in rules if f"`{r}`" not in text} == set()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from plot_runs import plot_run, simulate
+from tests.unit.plots.plot_runs import plot_run, simulate
 
 from aiperf.plots import round_width
 from aiperf.plots._spec import rounded, thin_curve
@@ -145,7 +145,12 @@ def test_the_bundle_is_made_once_and_survives_writers_at_the_same_time(
 
     made: list[str] = []
     monkeypatch.setenv("AIPERF_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(vl_convert, "javascript_bundle", lambda snippet: made.append(snippet) or snippet)
+
+    def bundle(snippet: str) -> str:
+        made.append(snippet)
+        return snippet
+
+    monkeypatch.setattr(vl_convert, "javascript_bundle", bundle)
     found: list[bytes] = []
     threads = [threading.Thread(target=lambda: found.append(load_bundle())) for _ in range(4)]
     for t in threads:

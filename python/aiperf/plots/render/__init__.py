@@ -75,7 +75,7 @@ THEMES: Final[dict[Theme, dict[str, object]]] = {
             **_COLOURS[theme],
             "series": [_COLOURS[theme][n] for n in _SERIES],
             "heat": _HEAT[theme],
-            "ramp": {"name": "viridis", "extent": [0.0, 0.85] if theme == "light" else [0.3, 1.0]},
+            "ramp": {"name": "plasma", "extent": [0.0, 0.85] if theme == "light" else [0.3, 1.0]},
         },
     }
     for theme in ("light", "dark")
