@@ -1,0 +1,95 @@
+"""The tool's own error, from a null server after the run; and what the machine can drive at all."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.e2e.runs import Sim, summary_of
+
+from aiperf.config.model import Config
+from aiperf.run import report
+from aiperf.run.calibration import is_wanted
+from aiperf.run.null_server import NullLoad, drive_null, most_streams
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_calibrated_run_states_its_own_error(serve: Callable[..., Sim]) -> None:
+    sim = serve(ttft_ms=40, itl_ms=10)
+    run = sim.run(concurrency=12, request_count=60, osl=12, calibrate=True)
+    certificate = run.summary.certificate
+    assert certificate is not None
+    assert certificate.calibrated is not None
+    ttft_ms, itl_ms, rate = certificate.calibrated
+    # A bound of this machine, not of the server: far below what was measured.
+    assert 0 < ttft_ms < 20
+    assert 0 <= itl_ms < 2
+    assert 0 <= rate < 0.05
+    assert "own error TTFT ≤" in certificate.lines[1]
+    told = json.loads((run.dir / "run.json").read_text(encoding="utf-8"))["outcome"]["calibration"]
+    assert told["is_upper_bound"] is True
+    assert told["streams"] == pytest.approx(12, abs=2)
+    # The pace just seen: 12 streams at 12 chunks in 40 + 11 × 10 ms.
+    assert told["chunks_per_s"] == pytest.approx(12 * 12 / 0.15, rel=0.4)
+    assert told["seconds"] <= 1.5
+    # The measured server saw none of it, and a report from disk says the same.
+    assert sim.stats()["requests"] == 60
+    assert report(run.dir).summary.certificate.calibrated == certificate.calibrated  # type: ignore[union-attr]
+
+
+def test_short_runs_are_not_calibrated_unless_asked(serve: Callable[..., Sim]) -> None:
+    run = serve(ttft_ms=5).run(calibrate=None)
+    assert run.summary.certificate is not None
+    assert run.summary.certificate.calibrated is None
+    assert "not calibrated" in run.summary.certificate.lines[1]
+    assert summary_of(run)["certificate"]["calibrated"] is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "flag", "interrupted", "wanted"),
+    [(12, None, False, True), (9, None, False, False), (9, True, False, True), (12, False, False, False), (12, None, True, False)],
+)  # fmt: skip
+def test_when_a_run_is_calibrated(seconds: float, flag: bool | None, interrupted: bool, wanted: bool) -> None:
+    config = Config.model_validate({"slo": {"calibrate": flag}})
+    phases = [{"kind": "profiling", "start_ns": 0, "end_ns": seconds * 1e9}]
+    assert is_wanted(config, {"phases": phases, "interrupted": interrupted}) == wanted
+
+
+def test_the_null_servers_ledger_and_the_client_agree() -> None:
+    """Medians, as this machine pauses now and then: TTFT to half a millisecond, ITL to a twentieth of one."""
+    run = drive_null(NullLoad(streams=8, tokens=20, ttft_ms=30, gap_ms=5, seconds=0.6))
+    assert run.failed == 0
+    assert len(run.ttft_error) >= 10
+    assert abs(np.median(run.ttft_error)) < 0.5
+    assert abs(np.median(run.itl_error)) < 0.05
+    assert run.rate_error < 0.02
+    assert run.chunk_rate > 500
+
+
+def test_an_open_loop_keeps_its_rate() -> None:
+    run = drive_null(NullLoad(streams=64, tokens=1, ttft_ms=0, gap_ms=0, seconds=0.6, rate_per_s=300, streaming=False))
+    assert len(run.send_lag) == pytest.approx(180, abs=4)
+    assert np.median(run.send_lag) < 1
+
+
+def test_no_more_streams_than_files_and_ports() -> None:
+    assert 1 <= most_streams() <= 20_000
+
+
+def test_capacity_says_what_the_machine_can_drive() -> None:
+    aiperf = Path(sys.executable).with_name("aiperf")
+    ended = subprocess.run([str(aiperf), "capacity", "--json"], capture_output=True, text=True, timeout=60, check=True)
+    found = json.loads(ended.stdout)
+    assert found["requests_per_s"] > 500
+    assert found["is_lower_bound"] is True
+    assert found["tokens_per_s"] is None or found["tokens_per_s"] == found["streams"] * 50
+    # What stopped each search is said, or that nothing did; a first step that fails has a reason.
+    assert found["streams"] is not None or found["limits"]["streams"]
+    assert found["open_loop_requests_per_s"] is not None or found["limits"]["open_loop"]
+    assert "streams" in ended.stderr

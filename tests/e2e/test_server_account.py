@@ -1,0 +1,71 @@
+"""The server's own counters and gauges beside the client's: they must agree, also with failures, warm-up and from disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+from tests.e2e.runs import Sim
+
+from aiperf.metrics.summary import Summary
+from aiperf.run import report
+
+pytestmark = pytest.mark.slow
+SERVER = ("server requests", "server prompt tokens", "server output tokens", "server running")
+ASK = {"probe": True, "no_server_metrics": False, "server_metrics_interval": 0.2}
+
+
+def verdicts(summary: Summary) -> dict[str, str]:
+    return {c.name: c.verdict for c in summary.checks if c.name in SERVER}
+
+
+def test_counters_agree_and_a_report_from_disk_says_the_same(serve: Callable[..., Sim]) -> None:
+    sim = serve(ttft_ms=20, itl_ms=3)
+    run = sim.run(concurrency=8, request_count=160, osl=20, **ASK)
+    assert verdicts(run.summary) == dict.fromkeys(SERVER, "holds")
+    told = json.loads((run.dir / "run.json").read_text(encoding="utf-8"))["server_metrics"]
+    stats = sim.stats()
+    assert told["counters"]["generation_tokens"] == stats["completion_tokens"] == 160 * 20
+    assert told["counters"]["prompt_tokens"] == stats["prompt_tokens"] == 160 * 20
+    again = report(run.dir).summary
+    assert verdicts(again) == verdicts(run.summary)
+    assert [c.text for c in again.checks] == [c.text for c in run.summary.checks]
+
+
+def test_warm_up_and_failures_do_not_break_the_account(serve: Callable[..., Sim]) -> None:
+    """The server counts warm-up requests as well, and failed or cancelled ones partly or not at all."""
+    sim = serve(ttft_ms=20, itl_ms=3, faults=[{"kind": "cut", "every": 25, "after_chunks": 4}])
+    run = sim.run(
+        concurrency=8, request_count=150, osl=20, warmup_request_count=24, request_cancellation_rate=10,
+        request_cancellation_delay=0.04, **ASK,
+    )  # fmt: skip
+    assert run.summary.counts.failed > 0
+    assert run.summary.counts.deliberate > 0
+    found = verdicts(run.summary)
+    assert {k: found[k] for k in SERVER[:3]} == dict.fromkeys(SERVER[:3], "holds")
+
+
+def test_another_client_is_noticed(serve: Callable[..., Sim]) -> None:
+    """Half of the server's work is somebody else's: the account says so, and the certificate is not trustworthy."""
+    import threading
+
+    sim = serve(ttft_ms=20, itl_ms=3)
+    other = threading.Thread(
+        target=lambda: sim.run(concurrency=8, request_count=120, osl=20, artifact_dir=sim.dir / "other")
+    )
+    other.start()
+    run = sim.run(concurrency=8, request_count=120, osl=20, **ASK)
+    other.join()
+    found = verdicts(run.summary)
+    assert found["server requests"] == "broken"
+    assert run.summary.certificate is not None
+    assert run.summary.certificate.verdict != "trustworthy"
+    assert any("other clients" in reason for reason in run.summary.certificate.reasons)
+
+
+def test_no_server_metrics_reads_nothing(serve: Callable[..., Sim]) -> None:
+    sim = serve(ttft_ms=5)
+    run = sim.run(probe=False, no_server_metrics=True)
+    assert verdicts(run.summary) == {}
+    assert sim.stats()["replies"] == 20
