@@ -105,10 +105,11 @@ def _write_images(
     from aiperf.plots.render import render_png, render_svg
 
     for name, spec in specs.items():
+        svg = render_svg(spec, theme)
         if "svg" in formats:
-            _put(folder / f"{name}.svg", render_svg(spec, theme))
+            _put(folder / f"{name}.svg", svg)
         if "png" in formats:
-            _put(folder / f"{name}.png", render_png(spec, theme))
+            _put(folder / f"{name}.png", render_png(spec, theme, svg=svg))
 
 
 def _write_table(table: SweepTable, folder: Path) -> None:

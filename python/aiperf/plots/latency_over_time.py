@@ -79,17 +79,18 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
                     },
                 }
             )  # fmt: skip
-        layers.append(
-            {
+        if any("v" in row for row in lines):
+            line: Spec = {
                 "data": {"values": lines},
                 "mark": {"type": "line", "interpolate": "linear"},
                 "encoding": {
                     "x": bare, "y": quantitative("v", short_name(tag), minExtent=46),
                     "color": {"field": "s", "type": "nominal", "scale": scale, "legend": {"orient": "top"}},
                 },
-            }
-        )  # fmt: skip
-        panels.append({"width": "$w1", "height": 150, "layer": layers})
+            }  # fmt: skip
+            layers.append(line)
+        if layers:
+            panels.append({"width": "$w1", "height": 150, "layer": layers})
     load, more = _load_panel(timed, scale, single=single)
     panels.append(load)
     rows = sum(int(r.context.ok.sum()) for r in timed)

@@ -29,7 +29,7 @@ def tail_rank(num: int) -> Floats:
     """
     p = np.arange(num) / max(num - 1, 1)
     p[-1] = 1 - 1 / (2 * max(num - 1, 1))
-    return np.asarray(-np.log10(np.maximum(1 - p, 1e-12)))
+    return np.asarray(np.abs(np.log10(np.maximum(1 - p, 1e-12))))
 
 
 def draw(runs: Sequence[PlotRun]) -> Spec | None:

@@ -180,3 +180,11 @@ def test_requests_in_one_lane_never_overlap() -> None:
     assert _no_overlap(start.tolist(), end.tolist(), lanes.tolist())
     depth = max(int(((start <= t) & (end > t)).sum()) for t in start)
     assert int(lanes.max()) + 1 == depth  # no lane more than requests at once
+
+
+def test_too_few_requests_for_a_percentile_have_dots_and_no_line() -> None:
+    """An empty line would be a warning in every reader's console."""
+    spec = draw_all([plot_run(4, 2)], ["latency_over_time"])["latency_over_time"]
+    panels = spec["vconcat"]
+    assert isinstance(panels, list)
+    assert [len(p.get("layer", [])) for p in panels] == [1, 1, 0]

@@ -125,8 +125,10 @@ def render_svg(spec: Spec, theme: Theme = "light") -> bytes:
     return svg.encode()
 
 
-def render_png(spec: Spec, theme: Theme = "light", scale: float = 2.0) -> bytes:
+def render_png(spec: Spec, theme: Theme = "light", scale: float = 2.0, svg: bytes | None = None) -> bytes:
+    """`svg`: what `render_svg` made of the spec, if it is at hand: drawing it again takes most of the time."""
     import vl_convert
 
-    png: bytes = vl_convert.vegalite_to_png(resolve(spec, theme), scale=scale, allowed_base_urls=[])
+    drawn = render_svg(spec, theme) if svg is None else svg
+    png: bytes = vl_convert.svg_to_png(drawn.decode(), scale=scale)
     return png
