@@ -18,6 +18,7 @@ class Script:
     """What the next replies are: request number i gets `replies[i % len(replies)]`, one write per piece."""
 
     replies: list[list[bytes]] = field(default_factory=list)
+    requests_per_connection: int | None = None
     port: int = 0
     served: int = 0
 
@@ -41,7 +42,12 @@ def serve_pieces(script: Script, tls: ssl.SSLContext | None = None) -> Iterator[
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with raw if tls is None else tls.wrap_socket(raw, server_side=True) as conn:
                 buffer = b""
-                while True:
+                rounds = (
+                    itertools.count()
+                    if script.requests_per_connection is None
+                    else range(script.requests_per_connection)
+                )
+                for _ in rounds:
                     while (size := _request_size(buffer)) is None or len(buffer) < size:
                         data = conn.recv(65536)
                         if not data:

@@ -106,23 +106,28 @@ def test_server_counts_can_be_the_headline(serve: Callable[..., Sim]):
     assert summary["output_sequence_length"]["avg"] == 30
 
 
-def test_think_tags_do_not_need_kept_texts(serve: Callable[..., Sim]):
-    sim = serve(reasoning_tokens=11, reasoning_field="think_tag", itl_ms=1)
-    run = sim.run(osl=30, use_server_token_count=True)
-    columns = run.columns
-    visible = (columns.scalar("first_output") - columns.scalar("first_content")) / 1e6
-    assert np.median(visible) == pytest.approx(11, abs=3)
+def visible_after_ms(sim: Sim) -> float:
+    """Median time from the first chunk to the first that is no reasoning, by the server."""
+    gaps = []
+    for row in sim.ledger():
+        first = next(at for at, tokens, _ in row["chunks"] if tokens)
+        visible = next(at for at, tokens, kind in row["chunks"] if tokens and kind != "reasoning")
+        gaps.append((visible - first) / 1e6)
+    return float(np.median(gaps))
 
 
+@pytest.mark.parametrize("kept", [True, False])
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning", "think_tag"])
-def test_the_first_visible_token_comes_after_the_reasoning(serve: Callable[..., Sim], field: str):
-    sim = serve(reasoning_tokens=12, reasoning_field=field, ttft_ms=4, itl_ms=2)
-    run = sim.run(osl=20, concurrency=2)
+def test_the_first_visible_token_comes_after_the_reasoning(serve: Callable[..., Sim], field: str, kept: bool):
+    sim = serve(reasoning_tokens=16, reasoning_field=field, ttft_ms=4, itl_ms=2, ledger_chunks=True)
+    run = sim.run(osl=24, concurrency=2, use_server_token_count=not kept)
     summary = summary_of(run)
     assert summary["time_to_first_token"]["p50"] < 12
-    # Twelve gaps of 2 ms later.
     late = summary["time_to_first_output_token"]["p50"] - summary["time_to_first_token"]["p50"]
-    assert late == pytest.approx(24, abs=3)
+    assert late > 10
+    assert late == pytest.approx(visible_after_ms(sim), abs=1)
+    if kept:
+        assert set(run.columns.scalar("counted_reasoning")) == {16.0}
 
 
 def test_role_chunk_is_no_first_token(serve: Callable[..., Sim]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,7 @@ def report(run_dir: Path, overrides: Mapping[str, object] | None = None, *, reco
             outcome=outcome,
             notes=tuple(notes),
             facts=facts,
+            extra=_kept(files),
         ),
         Silent(),
         write_jsonl=not is_counted or not files.jsonl.exists(),
@@ -79,3 +81,12 @@ def report(run_dir: Path, overrides: Mapping[str, object] | None = None, *, reco
     if facts.get("status") == "running":
         write_run_json(run_dir, {**facts, "status": "recovered"})
     return run
+
+
+def _kept(files: Files) -> dict[str, object]:
+    """Parts of the summary that are not made from records: as the run wrote them, if it did."""
+    try:
+        before = json.loads(files.summary.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {name: before[name] for name in ("telemetry_data",) if name in before}
