@@ -6,7 +6,7 @@ Points are ordered by load. TPS stands for total output tokens per second (per G
 * *over-saturated*: more load than the peak and at least 2 % fewer TPS; the *collapse* if at least 10 % fewer, or if TTFT grew by more
   than the load did.
 * *saturated*: more load than the peak, TPS within 2 % of it: more users only wait longer.
-* *best experience*: the highest TPS/user among the points up to the peak.
+* *best experience*: the least load up to the peak that reaches 98 % of the highest TPS/user.
 * *balanced*: of the points strictly between those two, the one whose weaker side is strongest: TPS and TPS/user are each scaled to
   0 … 1 over the points up to the peak, and the smaller of the two is largest.
 * *rising*: the rest up to the peak.
@@ -48,10 +48,10 @@ class Roles:
         return next((i for g, i in self.winners if g == goal), None)
 
 
-def _least(indices: Sequence[int], tps: Mapping[int, float]) -> int:
-    """The least load with at most 2 % fewer TPS than the highest of them."""
-    top = max(tps[i] for i in indices)
-    return next(i for i in indices if tps[i] >= (1 - _SAME) * top)
+def _least(indices: Sequence[int], values: Mapping[int, float]) -> int:
+    """The least load whose value is within 2 % of the highest."""
+    top = max(values[i] for i in indices)
+    return next(i for i in indices if values[i] >= (1 - _SAME) * top)
 
 
 def _scaled(values: Sequence[float]) -> list[float]:
@@ -80,7 +80,7 @@ def assign_roles(points: Sequence[RunPoint], ttft_limit_ms: float | None = None)
             else "saturated"
         )
     streamed = [i for i in rising if user[i] is not None]
-    best = max(streamed, key=lambda i: user[i] or 0.0, default=rising[0])
+    best = _least(streamed, {i: user[i] or 0.0 for i in streamed}) if streamed else rising[0]
     balanced: int | None = None
     between = [i for i in streamed if i not in {best, peak}]
     if between:

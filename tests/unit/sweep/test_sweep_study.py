@@ -1,0 +1,213 @@
+"""Studies against the simulated server: directories, resuming, repeats, search, A/B."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from aiperf._core import SimServer
+from aiperf.config.model import Config
+from aiperf.config.resolve import config_from
+from aiperf.errors import ExitCode
+from aiperf.sweep import load_runs, profile_study
+from aiperf.sweep.folder import open_study, read_study
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def server() -> Iterator[SimServer]:
+    """24 requests at once: beyond that they queue."""
+    with SimServer(json.dumps({"ttft_ms": 5, "itl_ms": 1, "models": ["m"], "max_running": 24})) as sim:
+        yield sim
+
+
+def options(server: SimServer, folder: Path, **more: object) -> Config:
+    plain: dict[str, object] = {
+        "model": "m", "url": server.url, "streaming": True, "isl": 20, "osl": 10, "tokenizer": "builtin", "artifact_dir": str(folder),
+        "report": False, "no_server_metrics": True, "no_gpu_telemetry": True, "calibrate": False,
+    }  # fmt: skip
+    return config_from({**plain, **more})
+
+
+def ids(folder: Path) -> dict[str, str]:
+    """Run directory → benchmark id, of the runs that are there."""
+    return {
+        str(p.parent.relative_to(folder)): json.loads(p.read_text(encoding="utf-8")).get("benchmark_id", "")
+        for p in sorted(folder.rglob("run.json"))
+    }
+
+
+def test_sweep_makes_a_run_per_point_a_table_and_the_files_of_aiperf(
+    server: SimServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    study = profile_study(options(server, tmp_path / "s", concurrency="2,8,32", request_count=96, num_gpus=2))
+    assert study.exit_code == ExitCode.OK
+    assert sorted(ids(tmp_path / "s")) == ["concurrency_2", "concurrency_32", "concurrency_8"]
+    assert study.table is not None
+    assert [r.point.values["load.concurrency"] for r in study.table.rows] == [2, 8, 32]
+    assert study.table.rows[1].tps is not None
+    assert study.table.rows[1].tps_per_gpu == study.table.rows[1].tps / 2
+    printed = capsys.readouterr().out
+    assert "AIPerf | Sweep" in printed
+    assert "LLM Metrics" not in printed, "the tables of single runs are in their directories"
+    data = json.loads(
+        (tmp_path / "s" / "sweep_aggregate" / "profile_export_aiperf_sweep.json").read_text(encoding="utf-8")
+    )
+    assert [c["parameters"]["concurrency"] for c in data["per_combination_metrics"]] == [2, 8, 32]
+    assert (tmp_path / "s" / "sweep_table.csv").read_text(encoding="utf-8").count("\n") == 4
+    seeds = {r.seed for r in read_study(tmp_path / "s").runs}
+    assert len(seeds) == 3, "points that share prompts warm each other's prefix cache"
+    again = load_runs([tmp_path / "s"])
+    assert [p.tps for p in again] == [r.tps for r in study.table.rows]
+
+
+def test_finished_points_are_not_run_again_and_another_study_gets_its_own_folder(server: SimServer, tmp_path: Path):
+    config = options(server, tmp_path / "s", concurrency="2,4", request_count=20)
+    profile_study(config)
+    before = ids(tmp_path / "s")
+    profile_study(options(server, tmp_path / "s", concurrency="2,4", request_count=20))
+    assert ids(tmp_path / "s") == before
+    profile_study(options(server, tmp_path / "s", concurrency="2,4", request_count=30))
+    assert sorted(ids(tmp_path / "s-2")) == ["concurrency_2", "concurrency_4"]
+    profile_study(options(server, tmp_path / "s", concurrency="2,4", request_count=20, resume=False))
+    assert (tmp_path / "s-3").is_dir()
+    assert ids(tmp_path / "s") == before
+
+
+def test_sweep_killed_at_point_three_continues_with_point_three(tmp_path: Path):
+    """Show 6: killed with -9 while the third point runs, then started again."""
+    folder = tmp_path / "s"
+    with SimServer(json.dumps({"ttft_ms": 5, "itl_ms": 20, "models": ["m"]})) as sim:
+        words = [
+            "profile", "--model", "m", "--url", sim.url, "--streaming", "--concurrency", "10,20,1,30", "--request-count", "40", "--isl",
+            "20", "--osl", "6", "--tokenizer", "builtin", "--artifact-dir", str(folder), "--no-report", "--no-server-metrics",
+            "--no-gpu-telemetry", "--no-calibrate", "--ui", "none",
+        ]  # fmt: skip
+        command = [
+            sys.executable,
+            "-c",
+            "import sys; from aiperf.cli import main; sys.exit(main(sys.argv[1:]))",
+            *words,
+        ]
+        first = subprocess.Popen(command, env=os.environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        third = folder / "concurrency_1" / "run.json"
+        deadline = time.monotonic() + 60
+        while not (third.exists() and '"running"' in third.read_text(encoding="utf-8")):
+            assert time.monotonic() < deadline
+            assert first.poll() is None
+            time.sleep(0.01)
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+        before = ids(folder)
+        assert sorted(before) == ["concurrency_1", "concurrency_10", "concurrency_20"]
+        assert [r.status for r in read_study(folder).runs] == ["done", "done", "running"]
+        subprocess.run(command, env=os.environ, check=True, stdout=subprocess.DEVNULL)
+    after = ids(folder)
+    for done in ("concurrency_10", "concurrency_20"):
+        assert after[done] == before[done]
+    assert after["concurrency_1-incomplete-1"] == before["concurrency_1"], "what was measured before is kept"
+    assert after["concurrency_1"] != before["concurrency_1"]
+    assert "concurrency_30" in after
+    assert all(r.is_done for r in read_study(folder).runs)
+
+
+def test_repeats_have_their_own_seeds_and_an_aggregate(server: SimServer, tmp_path: Path):
+    profile_study(options(server, tmp_path / "s", concurrency=4, request_count=40, num_profile_runs=3))
+    runs = [f"profile_runs/run_{i:04d}" for i in (1, 2, 3)]
+    assert sorted(ids(tmp_path / "s")) == runs
+    assert len({r.seed for r in read_study(tmp_path / "s").runs}) == 3
+    data = json.loads(
+        (tmp_path / "s" / "aggregate" / "profile_export_aiperf_aggregate.json").read_text(encoding="utf-8")
+    )
+    ttft = data["metrics"]["time_to_first_token_avg"]
+    assert ttft["ci_low"] < ttft["mean"] < ttft["ci_high"]
+    assert data["metadata"]["num_profile_runs"] == 3
+
+
+def test_repeats_end_when_the_figure_is_sure(server: SimServer, tmp_path: Path):
+    profile_study(
+        options(
+            server, tmp_path / "s", concurrency=4, request_count=40, num_profile_runs=6,
+            convergence_metric="output_sequence_length", convergence_mode="cv",
+        )
+    )  # fmt: skip
+    assert len(ids(tmp_path / "s")) == 2, "all replies have 10 tokens: two repeats are enough"
+
+
+@pytest.mark.timeout(240)
+def test_search_stays_below_the_slots_of_the_server(server: SimServer, tmp_path: Path):
+    """24 slots of about 15 ms each: at 48 in flight a request waits 15 ms for a slot, so TTFT p95 < 15 ms needs fewer."""
+    study = profile_study(
+        options(
+            server, tmp_path / "s", search="max-concurrency", slo=("time_to_first_token:p95<15ms",), concurrency_max=256
+        )
+    )
+    ((_, result),) = study.searches
+    assert result.status in {"found", "unresolved"}
+    assert result.low is not None
+    assert result.high is not None
+    assert 12 <= result.low <= 48
+    assert result.high <= 70
+    history = json.loads((tmp_path / "s" / "search_history.json").read_text(encoding="utf-8"))
+    assert history["result"]["requests"] == sum(i["requests"] for i in history["iterations"]) == result.requests
+
+
+def test_alternating_runs_find_the_slower_of_two_servers(server: SimServer, tmp_path: Path):
+    with SimServer(json.dumps({"ttft_ms": 5, "itl_ms": 1.5, "models": ["m"]})) as slower:
+        study = profile_study(
+            options(server, tmp_path / "s", concurrency=4, request_count=320, ab=(server.url, slower.url))
+        )
+    assert study.comparison is not None
+    (pair,) = study.comparison.pairs
+    assert pair.relation.kind == "same"
+    assert "inter_token_latency" in {d.tag for d in pair.regressions}
+    sides = [r.side for r in read_study(tmp_path / "s").runs]
+    assert sides[:4] == ["a", "b", "b", "a"], "ABBA: linear drift cancels"
+
+
+def test_cache_is_emptied_before_each_point(tmp_path: Path):
+    from http.server import BaseHTTPRequestHandler, HTTPServer
+    from threading import Thread
+
+    posts: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            posts.append(self.path)
+            self.send_response(404)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_args: object) -> None:
+            pass
+
+    from aiperf.errors import EndpointError
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        Thread(target=httpd.serve_forever, daemon=True).start()
+        config = config_from(
+            model="m", url=f"http://127.0.0.1:{httpd.server_port}", streaming=True, isl=20, osl=10, tokenizer="builtin",
+            artifact_dir=str(tmp_path / "s"), concurrency="1,2", reset_kv_cache=True,
+        )  # fmt: skip
+        with pytest.raises(EndpointError, match="was not emptied"):
+            profile_study(config)
+        httpd.shutdown()
+    assert posts == ["/reset_prefix_cache"]
+
+
+def test_study_file_that_cannot_be_read_is_an_error(server: SimServer, tmp_path: Path):
+    from aiperf.errors import ResultError
+
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "study.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(ResultError, match=r"study\.json"):
+        open_study(options(server, tmp_path / "s", concurrency="1,2"), "sweep")
