@@ -138,10 +138,16 @@ def _value(facts: Mapping[str, Any], section: str, name: str) -> object:
 
 
 def _foreign_models(summary: Mapping[str, Any]) -> str:
+    """AIPerf 0.3: `endpoint.model_names`; 0.13: `models`, or `models.items` with names."""
     config = summary.get("input_config")
-    endpoint = config.get("endpoint") if isinstance(config, dict) else None
+    if not isinstance(config, dict):
+        return ""
+    endpoint, models = config.get("endpoint"), config.get("models")
     names = endpoint.get("model_names") if isinstance(endpoint, dict) else None
-    return ", ".join(map(str, names)) if isinstance(names, list) else ""
+    if names is None:
+        names = models.get("items") if isinstance(models, dict) else models
+    found = names if isinstance(names, list) else [names] if isinstance(names, str) else []
+    return ", ".join(str(n["name"]) if isinstance(n, dict) and "name" in n else str(n) for n in found)
 
 
 def _figure(summary: Mapping[str, Any], tag: str, stat: str) -> float | None:
@@ -250,7 +256,7 @@ _LIST: Final = """<!doctype html>
 .brand { font-weight: 700; color: var(--accent); } h1 { font-size: 1.5rem; margin: .2rem 0 1rem; overflow-wrap: anywhere; } .soft { color: var(--soft); }
 .bar { display: flex; gap: .7rem; flex-wrap: wrap; align-items: center; margin-bottom: .9rem; } input[type=search] { font: inherit; flex: 1 1 16rem; padding: .4rem .8rem; border-radius: .6rem; border: 1px solid var(--line); background: var(--card); color: inherit; }
 button { font: inherit; padding: .4rem 1rem; border-radius: .6rem; border: 1px solid var(--accent); background: var(--accent); color: var(--paper); cursor: pointer; } button:disabled { opacity: .4; cursor: default; } :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-size: .89rem; font-variant-numeric: tabular-nums; } th, td { padding: .38rem .65rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); } td.t, th.t { text-align: left; } thead th { color: var(--soft); font-weight: 500; cursor: pointer; } thead th:hover { color: var(--accent); } thead th[aria-sort]::after { content: " ↑"; } thead th[aria-sort=descending]::after { content: " ↓"; } tbody tr:hover { background: var(--tint); } a { color: var(--accent); text-decoration: none; } a:hover { text-decoration: underline; }
+.scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-size: .86rem; font-variant-numeric: tabular-nums; } th, td { padding: .36rem .5rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); } td.t, th.t { text-align: left; } thead th { white-space: normal; vertical-align: bottom; line-height: 1.25; color: var(--soft); font-weight: 500; cursor: pointer; } thead th:hover { color: var(--accent); } thead th[aria-sort]::after { content: " ↑"; } thead th[aria-sort=descending]::after { content: " ↓"; } tbody tr:hover { background: var(--tint); } a { color: var(--accent); text-decoration: none; } a:hover { text-decoration: underline; }
 .trustworthy { color: var(--good); } .degraded { color: var(--warn); } .client-limited { color: var(--bad); }
 </style></head><body>
 <div class="brand">aiperf</div><h1>{{ folder }}</h1>

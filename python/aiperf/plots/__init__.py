@@ -38,7 +38,7 @@ CHART_ORDER: Final = (
 """Order on pages; charts not named here (third parties') come last, by name."""
 
 _TARGET_WINDOWS: Final = 100
-_PER_WINDOW: Final = 15
+_PER_WINDOW: Final = 25
 _SAMPLE: Final = 1_000
 _WORST: Final = 100
 _WORST_TAGS: Final = ("request_latency", "time_to_first_token", "inter_token_latency")
@@ -110,7 +110,7 @@ class PlotRun:
     @cached_property
     def edges(self) -> Floats:
         """(n + 1,) ns; windows of the charts over time: the slices if there are many, else at most some hundred of a round
-        width, with fifteen requests each on average: fewer make no percentile.
+        width, with 25 requests each on average: fewer make no percentile.
         """
         if self.span is None:
             return np.zeros(1)

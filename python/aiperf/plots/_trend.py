@@ -51,7 +51,7 @@ def draw_against(
     single = len(runs) == 1
     scale = run_scale([r.label for r in runs], [r.load for r in runs])
     colour: Spec = {"field": "run", "type": "nominal", "scale": scale, "legend": None if single else {"orient": "top"}}
-    format_ = {"format": ",~g" if integer else "~g"}
+    format_ = {"format": ",d" if integer else "~g"}
     shared_x = quantitative("x", axis, log=bool(log), zero=False, **format_)
     body: Spec = {
         "width": "$w1",
