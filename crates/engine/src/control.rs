@@ -282,15 +282,21 @@ impl Controller {
         end_of_issue: i64,
         due_total: &mut u64,
     ) -> Wake {
+        let is_rate = matches!(phase.settings.load, Load::Rate { .. } | Load::Series { .. });
+        // No session is left to begin, but those under way take a tick for each of their turns.
+        let mut only_turns = false;
         for job in source {
             let (Job::Tick { due } | Job::Turn { due } | Job::Session { due, .. } | Job::User { due, .. }) = job;
             let at = phase.start.saturating_add(due);
             if at >= end_of_issue {
-                return self.wait(phase, end_of_issue, false);
+                return self.wait(phase, end_of_issue, only_turns);
             }
-            match self.wait(phase, at, false) {
+            match self.wait(phase, at, only_turns) {
                 Wake::Time => {}
                 other => return other,
+            }
+            if only_turns && self.shared.inboxes.iter().all(|i| i.continuations.load(SeqCst) == 0) {
+                continue;
             }
             let turns = if let Job::Session { session, .. } = job {
                 // A schedule's tickets are taken turn by turn, the first one here.
@@ -304,7 +310,10 @@ impl Controller {
             *due_total += turns;
             self.hand_out(phase, at_time(job, at));
             if phase.exhausted.load(SeqCst) && !matches!(phase.settings.load, Load::Schedule { .. }) {
-                return Wake::Idle;
+                if !(is_rate && phase.has_tickets()) {
+                    return Wake::Idle;
+                }
+                only_turns = true;
             }
         }
         Wake::Idle

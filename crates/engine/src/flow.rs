@@ -271,6 +271,10 @@ impl Worker {
                     f.waiting = Waiting::Others;
                 }
                 self.unblock(group, next, Some(flow), end);
+                if self.flows.get(flow).is_some_and(|f| f.waiting == Waiting::Others) {
+                    // Its branches may have ended before it came to wait for them.
+                    self.end_stuck(group, end);
+                }
                 return;
             }
         }
@@ -375,14 +379,7 @@ impl Worker {
         let group = &mut self.groups[f.group];
         group.open -= 1;
         if group.open > 0 {
-            // Flows that wait for turns nobody will send any more would wait for ever.
-            let stuck: Vec<usize> = group.blocked.values().filter_map(|&(_, flow)| flow).collect();
-            if stuck.len() as u32 == group.open {
-                group.blocked.clear();
-                for flow in stuck {
-                    self.end_flow(flow, end);
-                }
-            }
+            self.end_stuck(f.group, end);
             return;
         }
         let group = self.groups.remove(f.group);
@@ -392,6 +389,18 @@ impl Worker {
         }
         let phase = group.phase;
         self.release(&phase, true);
+    }
+
+    /// End a group's flows if all of them wait for turns nobody will send any more: they would wait for ever.
+    fn end_stuck(&mut self, group: usize, end: i64) {
+        let group = &mut self.groups[group];
+        let stuck: Vec<usize> = group.blocked.values().filter_map(|&(_, flow)| flow).collect();
+        if stuck.len() as u32 == group.open {
+            group.blocked.clear();
+            for flow in stuck {
+                self.end_flow(flow, end);
+            }
+        }
     }
 
     /// The rate gives no more ticks: turns that wait for one will not be sent.

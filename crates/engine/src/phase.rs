@@ -179,6 +179,11 @@ impl Phase {
         false
     }
 
+    /// May more requests be sent?
+    pub(crate) fn has_tickets(&self) -> bool {
+        self.tickets.load(SeqCst) > 0
+    }
+
     /// A ticket that was taken, but not used.
     pub(crate) fn return_ticket(&self) {
         self.tickets.fetch_add(1, SeqCst);
