@@ -70,7 +70,7 @@ def _service(v: Values, _: list[str]) -> None:
         v.default("service.log_level", "DEBUG", "--verbose")
 
 
-def _schedule(v: Values, notes: list[str]) -> None:
+def _schedule(v: Values, _: list[str]) -> None:
     v.default("input.fixed_schedule", False, "timestamps are used only with --fixed-schedule")
     if v["input.fixed_schedule"]:
         start = v["input.fixed_schedule_start_offset"]
@@ -81,8 +81,6 @@ def _schedule(v: Values, notes: list[str]) -> None:
         v.default("input.dataset_sampling_strategy", "sequential", "a file's order")
     else:
         v.default("input.dataset_sampling_strategy", "shuffle", "synthetic prompts have no order")
-    if _is_trace(v) and "input.fixed_schedule" in v.origins and v.origins["input.fixed_schedule"].kind == "default":
-        notes.append("the trace's timestamps are not used; `--fixed-schedule` replays them")
 
 
 def _load(v: Values, _: list[str]) -> None:

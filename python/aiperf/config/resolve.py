@@ -28,7 +28,7 @@ __all__ = ["ENV_PREFIX", "at_point", "config_from", "configure", "resolve"]
 
 ENV_PREFIX = "AIPERF_"
 
-_OTHER_VARIABLES = frozenset({"AIPERF_CONFIG", "AIPERF_REQUIRE", "AIPERF_TRACEBACK"})
+_OTHER_VARIABLES = frozenset({"AIPERF_CACHE_DIR", "AIPERF_CONFIG", "AIPERF_REQUIRE", "AIPERF_TRACEBACK"})
 
 
 def configure(

