@@ -122,6 +122,8 @@ class Columns:
 
     def select(self, mask: Bools) -> Columns:
         """The rows where `mask` is true, in order; chunk batches are filtered lazily."""
+        if mask.all():
+            return self
         index = np.flatnonzero(mask)
         outer = self
 
