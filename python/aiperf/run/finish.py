@@ -247,8 +247,9 @@ def _write_page(ending: Ending, summary: Summary, columns: Columns, written: Seq
         folder = files.run_dir / "plots"
         folder.mkdir(exist_ok=True)
         for name, spec in draw_all([page.plot_run()]).items():
-            (folder / f"{name}.svg").write_bytes(render_svg(spec))
-            (folder / f"{name}.png").write_bytes(render_png(spec))
+            svg = render_svg(spec)
+            (folder / f"{name}.svg").write_bytes(svg)
+            (folder / f"{name}.png").write_bytes(render_png(spec, svg=svg))
         sys.stdout.write(f"charts    {folder}\n")
     if config.output.report:
         from aiperf.reports.page import render_page
