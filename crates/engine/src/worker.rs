@@ -189,14 +189,18 @@ impl Worker {
             // If the poll did not sleep, events may have waited since the last look; if it slept for longer than it may, the
             // process was stopped or had no core, and they may have waited as long.
             let slept = now - entered;
-            self.stall = if slept > WATCH.as_nanos() as i64 + WATCH_SLACK_NS {
+            let overslept = slept > WATCH.as_nanos() as i64 + WATCH_SLACK_NS;
+            self.stall = if overslept {
                 slept
             } else if slept > 20_000 {
                 0
             } else {
                 now - self.checked_at
             };
-            self.checked_at = now;
+            // A stop interrupts the poll, which then tells of nothing: the next one brings what waited meanwhile.
+            if !(overslept && events.is_empty()) {
+                self.checked_at = now;
+            }
             self.sample_offset(now);
             for event in &events {
                 match event.token() {
