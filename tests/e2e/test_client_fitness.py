@@ -85,7 +85,6 @@ def test_kernel_stamps_see_through_short_stalls(serve: Callable[..., Sim]) -> No
     assert exact == pytest.approx(np.mean(list(truth.values())), abs=1.5)
     assert seen - exact > 5
     assert "as the program read it" in found.stdout
-    assert summary["user_space_time_to_first_token"]["max"] - summary["time_to_first_token"]["max"] > 5
 
 
 def test_long_stalls_flag_the_chunks_they_hide(serve: Callable[..., Sim]) -> None:

@@ -21,11 +21,12 @@ _FEWEST: Final = 5
 _DRIFT_LEVEL: Final = 0.99
 _DRIFT_EFFECT: Final = 0.05
 _TAGS: Final = ("time_to_first_token", "request_latency", "output_token_throughput", "request_throughput", "goodput")
+_RATES: Final = ("output_token_throughput", "request_throughput", "goodput")
 
 
 @dataclass(frozen=True, slots=True)
 class TrendLine:
-    """One metric over the slices (averages, shown unit); slope and correlation over the complete ones.
+    """One metric over the slices (averages, shown unit); slope, correlation and all of a rate over the complete ones.
 
     `variation` = (max − min)/min. `slope_per_min` with its 95 % interval, None with fewer than five slices. `drifts`: the
     99 % interval excludes 0 and the change over the run is at least 5 % of the mean. `load_correlation`: Pearson's r with the
@@ -93,9 +94,12 @@ def _slope(t: Floats, y: Floats, level: float) -> tuple[float, float]:
 def build_trend_line(tag: str, slices: Sequence[Slice]) -> TrendLine | None:
     """The metric's line over the slices that have it; None if fewer than two do."""
     every = [v for s in slices if (v := s.stat(tag)) is not None]
+    points = [(s, v) for s in slices if s.is_complete and (v := s.stat(tag)) is not None]
+    if tag in _RATES and len(points) > 1:
+        # Of the slice that was cut at the end of the run the drain is a large part: no rate of the server's.
+        every = [v for _, v in points]
     if len(every) < 2:
         return None
-    points = [(s, v) for s in slices if s.is_complete and (v := s.stat(tag)) is not None]
     y = np.array([v for _, v in points])
     t = np.array([(s.begin_ns + s.end_ns) / 2 / 60e9 for s, _ in points])
     load = np.array([float(s.sent) for s, _ in points])
