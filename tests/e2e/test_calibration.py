@@ -15,11 +15,48 @@ from tests.e2e.runs import Sim, summary_of
 from aiperf.config.model import Config
 from aiperf.run import report
 from aiperf.run.calibration import is_wanted
-from aiperf.run.null_server import NullLoad, drive_null, most_streams
+from aiperf.run.capacity import judge
+from aiperf.run.null_server import NullLoad, NullRun, drive_null, most_streams
 
-pytestmark = pytest.mark.slow
+
+def run_of(load: NullLoad, **changes: object) -> NullRun:
+    """A run in which nothing is wrong but for the changes."""
+    none = np.zeros(100)
+    values: dict[str, object] = {
+        "load": load, "requests": 100, "failed": 0, "seconds": 1.0, "ttft_error": none, "itl_error": none, "chunk_rate": 100.0,
+        "rate_error": 0.0, "send_lag": none, "receive_lag": none, "merged": 0.0, "busiest_worker": 0.1, "cpu_wait": 0.0,
+        "server_cpu": 0.1,
+    }  # fmt: skip
+    return NullRun(**{**values, **changes})  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, None),
+        ({"failed": 3}, "3 requests failed"),
+        ({"ttft_error": np.zeros(0)}, "no request was answered"),
+        ({"busiest_worker": 0.8}, "used 80% of its core"),
+        ({"cpu_wait": 0.5}, "kept from its core 50%"),
+        ({"receive_lag": np.full(100, 30.0)}, "receive lag p99 30.0 ms"),
+        ({"merged": 0.2}, "20% of the chunks were read together"),
+    ],
+)
+def test_what_makes_a_load_too_much_for_the_client(changes: dict[str, object], words: str | None) -> None:
+    found = judge(run_of(NullLoad(10, 10, 50.0, 20.0, 1.0), **changes))
+    assert found is None if words is None else words in (found or "")
+
+
+@pytest.mark.parametrize(
+    ("lag_ms", "sent", "words"), [(0.1, 100, None), (2.0, 100, "send lag p99 2.0 ms"), (0.1, 80, "80 of 100 requests")]
+)
+def test_an_open_loop_must_be_on_time(lag_ms: float, sent: int, words: str | None) -> None:
+    load = NullLoad(10, 1, 0.0, 0.0, 1.0, rate_per_s=100.0, streaming=False)
+    found = judge(run_of(load, send_lag=np.full(sent, lag_ms)))
+    assert found is None if words is None else words in (found or "")
+
+
+@pytest.mark.slow
 def test_a_calibrated_run_states_its_own_error(serve: Callable[..., Sim]) -> None:
     sim = serve(ttft_ms=40, itl_ms=10)
     run = sim.run(concurrency=12, request_count=60, osl=12, calibrate=True)
@@ -43,6 +80,7 @@ def test_a_calibrated_run_states_its_own_error(serve: Callable[..., Sim]) -> Non
     assert report(run.dir).summary.certificate.calibrated == certificate.calibrated  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_short_runs_are_not_calibrated_unless_asked(serve: Callable[..., Sim]) -> None:
     run = serve(ttft_ms=5).run(calibrate=None)
     assert run.summary.certificate is not None
@@ -61,6 +99,7 @@ def test_when_a_run_is_calibrated(seconds: float, flag: bool | None, interrupted
     assert is_wanted(config, {"phases": phases, "interrupted": interrupted}) == wanted
 
 
+@pytest.mark.slow
 def test_the_null_servers_ledger_and_the_client_agree() -> None:
     """Medians, as this machine pauses now and then: TTFT to half a millisecond, ITL to a twentieth of one."""
     run = drive_null(NullLoad(streams=8, tokens=20, ttft_ms=30, gap_ms=5, seconds=0.6))
@@ -72,6 +111,7 @@ def test_the_null_servers_ledger_and_the_client_agree() -> None:
     assert run.chunk_rate > 500
 
 
+@pytest.mark.slow
 def test_an_open_loop_keeps_its_rate() -> None:
     run = drive_null(NullLoad(streams=64, tokens=1, ttft_ms=0, gap_ms=0, seconds=0.6, rate_per_s=300, streaming=False))
     assert len(run.send_lag) == pytest.approx(180, abs=4)
@@ -82,6 +122,7 @@ def test_no_more_streams_than_files_and_ports() -> None:
     assert 1 <= most_streams() <= 20_000
 
 
+@pytest.mark.slow
 def test_capacity_says_what_the_machine_can_drive() -> None:
     aiperf = Path(sys.executable).with_name("aiperf")
     ended = subprocess.run([str(aiperf), "capacity", "--json"], capture_output=True, text=True, timeout=60, check=True)
