@@ -30,6 +30,8 @@ __all__ = [
     "builtin_encode",
     "read_bytes",
     "read_parquet_columns",
+    "sim_presets",
+    "simulate",
     "write_jsonl",
     "write_records",
 ]
@@ -132,6 +134,9 @@ class Records:
     @property
     def is_complete(self) -> bool:
         """False for a journal that was not closed: a run that goes on, or was killed. Then only its tail can be missing."""
+    @property
+    def is_live(self) -> bool:
+        """True for a journal that another engine, in this process or not, had open when this was opened."""
     def scalar(self, name: str) -> NDArray[np.float64]:
         """(rows,) numbers or flags, NaN where null; all NaN for counted tokens that are not counted yet."""
     def strings(self, name: str) -> list[str | None]:
@@ -175,9 +180,14 @@ class RecordsWriter:
 
     def __new__(cls, path: _Path, *, texts: bool = False) -> Self: ...
     def append(
-        self, piece: Piece, counted_output: _Numbers | None = None, counted_reasoning: _Numbers | None = None
+        self,
+        piece: Piece,
+        counted_output: _Numbers | None = None,
+        counted_reasoning: _Numbers | None = None,
+        *,
+        isl: _Numbers | None = None,
     ) -> None:
-        """`counted_*`: (rows,) tokens, NaN for unknown; None leaves what the piece has."""
+        """`counted_*`, `isl`: (rows,) tokens, NaN for unknown; None leaves what the piece has."""
     def finish(self, metadata: str) -> int:
         """Writes the footer with `metadata` (JSON), syncs, renames; returns the number of rows."""
     def discard(self) -> None:
@@ -271,3 +281,28 @@ class SimServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+def sim_presets() -> list[str]:
+    """Names of the engine model's presets, a model on a GPU each."""
+
+def simulate(
+    options: str,
+    prompt_tokens: NDArray[np.uint32],
+    output_tokens: NDArray[np.uint32],
+    *,
+    arrivals_ns: NDArray[np.int64] | None = None,
+    concurrency: int | None = None,
+    count: int | None = None,
+    prefix_tokens: NDArray[np.uint32] | None = None,
+    prefix_id: NDArray[np.uint64] | None = None,
+    keep_tokens: bool = False,
+) -> dict[str, NDArray[Any]]:
+    """Runs a load through the engine model of the simulated server on a virtual clock: minutes take milliseconds.
+
+    `options`: engine options as JSON, an object or a preset's name in quotes. The requests (`prompt_tokens` long, of which the
+    first `prefix_tokens` are shared by all of the same `prefix_id`) are gone through in a cycle: at `arrivals_ns` (ascending), or
+    `count` of them (None: each once) with `concurrency` in flight.
+    Columns, in order of sending: `sent`, `scheduled`, `first`, `last` float64 ns, NaN where it never came to it;
+    `prompt_tokens`, `output_tokens`, `cached_tokens` uint32; `refused` bool (too long); with `keep_tokens` the time of each
+    token: `token_ns` int64, row i at [token_offsets[i], token_offsets[i + 1]).
+    """

@@ -9,6 +9,7 @@ mod foreign;
 mod journal;
 mod jsonl;
 mod parquet_file;
+mod recovery;
 mod row;
 mod schema;
 #[cfg(test)]
@@ -21,11 +22,10 @@ pub use builder::RecordBuilder;
 pub use error::RecordsError;
 pub use files::{open_bytes, read_bytes, write_durably};
 pub use foreign::ForeignColumns;
-pub use journal::{
-    Journal, JournalReader, JournalSender, JournalStats, is_live, read_header, read_journal, segments, write_header,
-};
+pub use journal::{Journal, JournalSender, JournalStats, is_live, read_header, segments, write_header};
 pub use jsonl::{Cells, JsonlBatch, JsonlColumn, JsonlError, JsonlErrors, Texts};
 pub use parquet_file::{GROUP_ROWS, RecordsFile, RecordsWriter};
+pub use recovery::{JournalReader, read_journal};
 pub use row::{ABSENT, Chunk, Row};
 pub use schema::{
     COUNTED_COLUMNS, LIST_COLUMNS, SCHEMA_VERSION, TEXT_COLUMNS, VERSION_KEY, journal_schema, parquet_schema,

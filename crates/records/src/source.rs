@@ -8,8 +8,9 @@ use arrow_schema::SchemaRef;
 use arrow_select::concat::concat_batches;
 
 use crate::error::RecordsError;
-use crate::journal::{JournalReader, is_live, read_header, read_journal};
+use crate::journal::{is_live, read_header};
 use crate::parquet_file::{GROUP_ROWS, RecordsFile};
+use crate::recovery::{JournalReader, read_journal};
 use crate::schema::journal_schema;
 
 /// A journal's batches are merged until a piece has this many rows …
