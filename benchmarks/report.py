@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aiperf import _core
 from aiperf.config.export import config_dict_for_run
@@ -97,7 +98,7 @@ def _write_part(path: Path, begin: int, number: int, chunks: int, rng: np.random
         "bytes_out": np.full(number, 5000), "bytes_in": np.full(number, 200 * chunks), "stamp_source": np.ones(number, np.uint8),
     }  # fmt: skip
     total = number * chunks
-    lists = {
+    lists: dict[str, NDArray[np.int64] | NDArray[np.int32] | NDArray[np.uint32]] = {
         "offsets": np.arange(number + 1, dtype=np.int64) * chunks,
         "chunk_ns": stamps.ravel(),
         "chunk_lag_ns": rng.integers(5000, 30_000, total, dtype=np.int64).astype(np.int32),

@@ -27,6 +27,7 @@ fn column<T: Element + Copy>(columns: &Bound<'_, PyDict>, name: &str) -> PyResul
 
 /// What to send, as columns. Used once: the engine takes it over.
 #[pyclass(frozen, module = "aiperf._core")]
+#[allow(clippy::struct_field_names)] // a plan of the engine is what it holds
 pub(crate) struct Plan {
     plan: Mutex<Option<aiperf_engine::plan::Plan>>,
     num_turns: usize,

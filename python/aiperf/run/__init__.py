@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from aiperf.run.finish import Run
-from aiperf.run.profile import preview, profile
-from aiperf.run.report import report
+from aiperf.run.recipe import preview, profile
+from aiperf.run.reopen import report
 
 __all__ = ["Run", "preview", "profile", "report"]

@@ -7,7 +7,7 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 
-from metric_rows import REASONING, Row
+from tests.unit.metrics.metric_rows import REASONING, Row
 
 Values = list[float | None]
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from metric_rows import CONTENT, MERGED, Chunk, Condition, Goals, Row, columns_of, stream
+from tests.unit.metrics.metric_rows import CONTENT, MERGED, Chunk, Condition, Goals, Row, columns_of, stream
 
 from aiperf.errors import ErrorKind
 from aiperf.metrics.certificate import Certificate

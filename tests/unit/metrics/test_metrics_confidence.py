@@ -7,7 +7,7 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
-from metric_rows import Goals, columns_of, stream
+from tests.unit.metrics.metric_rows import Goals, columns_of, stream
 
 from aiperf.metrics.confidence import (
     estimate,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from metric_rows import Goals, Row, columns_of, stream
+from tests.unit.metrics.metric_rows import Goals, Row, columns_of, stream
 
 from aiperf.errors import ConfigError
 from aiperf.metrics.goodput import build_tiers, servers_needed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from metric_rows import CONTENT, REASONING, ROLE, TOOL, USAGE, Chunk, Row, columns_of, stream
+from tests.unit.metrics.metric_rows import CONTENT, REASONING, ROLE, TOOL, USAGE, Chunk, Row, columns_of, stream
 
 from aiperf.metrics.context import MetricOptions
 from aiperf.metrics.measure import Result, measure, open_context, scan_context

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 
-import metric_oracle as oracle
 import pytest
-from metric_rows import CONTENT, MERGED, REASONING, ROLE, TOOL, USAGE, Chunk, Row, columns_of
+from tests.unit.metrics import metric_oracle as oracle
+from tests.unit.metrics.metric_rows import CONTENT, MERGED, REASONING, ROLE, TOOL, USAGE, Chunk, Row, columns_of
 
 from aiperf.metrics import METRICS, load_all
 from aiperf.metrics.context import MetricContext, MetricOptions

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from metric_rows import Goals, Row, columns_of, stream
+from tests.unit.metrics.metric_rows import Goals, Row, columns_of, stream
 
 from aiperf.errors import ConfigError
 from aiperf.metrics import slices as module

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from metric_rows import columns_of, stream
+from tests.unit.metrics.metric_rows import columns_of, stream
 
 from aiperf.metrics import sweep as module
 from aiperf.metrics.context import MetricContext, MetricOptions

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from metric_rows import CONTENT, MERGED, Chunk, Row, columns_of, stream
+from tests.unit.metrics.metric_rows import CONTENT, MERGED, Chunk, Row, columns_of, stream
 
 from aiperf.metrics.chunks import GapPool, content_pieces, scan_rows
 from aiperf.metrics.context import MetricOptions

@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
-from metric_rows import REASONING, Chunk, Condition, Goals, Row, columns_of, stream
+from tests.unit.metrics.metric_rows import REASONING, Chunk, Condition, Goals, Row, columns_of, stream
 
 from aiperf.errors import ErrorKind
 from aiperf.metrics import load_all

@@ -7,7 +7,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiperf.reports.json_export import dump_json
+from aiperf.reports.json_export import JsonValue, dump_json
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -17,5 +17,5 @@ VALUES = st.recursive(
 
 
 @given(VALUES)
-def test_the_bytes_are_the_standard_librarys(value) -> None:
+def test_the_bytes_are_the_standard_librarys(value: JsonValue) -> None:
     assert dump_json(value) == json.dumps(value, indent=2, ensure_ascii=False)

@@ -17,7 +17,7 @@ from aiperf.run.directory import Files, read_run_json, write_run_json
 from aiperf.run.facts import engine_facts, metric_options, phases_of, summary_options
 from aiperf.run.finish import Ending, Run, finish, is_streaming, token_source
 from aiperf.run.prepare import pick_tokenizer
-from aiperf.run.profile import run_info
+from aiperf.run.recipe import run_info
 from aiperf.run.server_side import from_facts
 from aiperf.workload.tokenizer import Tokenizer
 
