@@ -30,13 +30,17 @@ class Scaling:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One run (or the repeats of it) against the baseline. `differences`: empty verdicts unless the workloads are comparable."""
+    """One run (or the repeats of it) against the baseline. `differences`: empty verdicts unless the workloads are comparable.
+
+    `limited`: the runs of the two whose client was the limit: differences then need not be the server's.
+    """
 
     name: str
     relation: Relation
     differences: tuple[Difference, ...]
     scaling: Scaling | None
     definitions: tuple[tuple[str, Definition], ...]
+    limited: tuple[str, ...] = ()
 
     @property
     def is_comparable(self) -> bool:
@@ -93,7 +97,8 @@ def compare_groups(
         found = tuple(Difference(d.tag, d.stat, d.unit, d.a, d.b, d.change, d.in_points) for d in plain)
     else:
         found = adjust([compare_figure(a, b, tag, stat, o, paired=paired) for tag, stat in figures], o)
-    return Pair(b[0].name, relation, found, _scaling(a[0], b[0]), _definitions(runs))
+    limited = tuple(dict.fromkeys(r.name for r in runs if r.verdict == "client-limited"))
+    return Pair(b[0].name, relation, found, _scaling(a[0], b[0]), _definitions(runs), limited)
 
 
 def _notes(baseline: RunData, runs: Sequence[RunData], pairs: Sequence[Pair]) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from aiperf.reports.json_export import to_json_value
 __all__ = ["build_screen", "render_json", "render_markdown"]
 
 _WORDS = {"better": "better", "worse": "REGRESSION", "same": "no significant difference", "unknown": "not tested"}
+_LIMITED = {**_WORDS, "worse": "worse (client?)", "better": "better (client?)"}
 _STYLES = {"better": "green", "worse": "bold red", "same": "dim", "unknown": "dim"}
 
 
@@ -101,7 +102,7 @@ def _pair_table(c: Comparison, pair: Pair) -> Table:
     for d in pair.differences:
         cells = [_label(d), _number(d.a), _number(d.b), _change(d.change, in_points=d.in_points)]
         if pair.is_comparable:
-            cells += [_interval(d), _p(d), _WORDS[d.verdict]]
+            cells += [_interval(d), _p(d), _verdict(pair, d)]
         table.add_row(*cells, style=_STYLES[d.verdict] if pair.is_comparable else None)
     return table
 
@@ -115,6 +116,11 @@ def _relation_lines(pair: Pair) -> list[str]:
         for d in pair.relation.differences
     ]
     return lines
+
+
+def _verdict(pair: Pair, d: Difference) -> str:
+    """A regression of the server is only claimed if no client was the limit."""
+    return (_LIMITED if pair.limited else _WORDS)[d.verdict]
 
 
 def _verdict_line(pair: Pair) -> str | None:
@@ -133,7 +139,11 @@ def _verdict_line(pair: Pair) -> str | None:
 
     parts = [f"worse: {listed(worse)}"] if worse else []
     parts += [f"better: {listed(better)}"] if better else []
-    return f"Significantly {'; '.join(parts)}"
+    line = f"Significantly {'; '.join(parts)}"
+    if pair.limited:
+        names = " and ".join(f"`{n}`" for n in pair.limited)
+        line += f" — but {names} measured a client at its limit: this need not be the server"
+    return line
 
 
 def _scaling_line(pair: Pair) -> str | None:
@@ -197,7 +207,7 @@ def render_markdown(c: Comparison, gates: Sequence[GateVerdict] = ()) -> str:
         for d in pair.differences:
             cells = [_label(d), _number(d.a), _number(d.b), _change(d.change, in_points=d.in_points)]
             if pair.is_comparable:
-                words = f"**{_WORDS[d.verdict]}**" if d.is_significant else _WORDS[d.verdict]
+                words = f"**{_verdict(pair, d)}**" if d.is_significant else _verdict(pair, d)
                 cells += [_interval(d), _p(d), words]
             lines.append("| " + " | ".join(map(_md, cells)) + " |")
         scaling = _scaling_line(pair)
@@ -239,6 +249,7 @@ def render_json(c: Comparison, gates: Sequence[GateVerdict] = ()) -> str:
                 "run": p.name,
                 "workload": {"relation": p.relation.kind, "reason": p.relation.reason, "differences": [asdict(d) for d in p.relation.differences]},
                 "differences": [{**asdict(d), "significant": d.is_significant} for d in p.differences],
+                "client_limited": list(p.limited),
                 "regressions": [f"{d.tag}:{d.stat}" for d in p.regressions],
                 "scaling": None if p.scaling is None else asdict(p.scaling),
                 "definitions": [{"tool": tool, **asdict(d)} for tool, d in p.definitions],

@@ -158,7 +158,7 @@ _COLUMNS: tuple[tuple[str, Callable[[SweepRow], str]], ...] = (
     ("TTFT avg (ms)", lambda r: _n(r.ttft_ms, 1) + _pm(r, "time_to_first_token", digits=1)),
     ("Scaling", lambda r: "–" if r.scaling is None else f"{100 * r.scaling:.0f}%"),
     ("vs lowest", _against),
-    ("In TTFT limit", lambda r: "–" if r.within is None else f"{100 * r.within:.1f}%"),
+    ("In limit", lambda r: "–" if r.within is None else f"{100 * r.within:.1f}%"),
     ("$/M tokens", lambda r: _n(r.cost, 3)),
     ("$/M good", lambda r: _n(r.good_cost, 3)),
     ("Req/GPU-h", lambda r: _n(r.requests_per_gpu_hour)),

@@ -135,6 +135,15 @@ def test_screen_and_markdown_mark_the_regression():
     assert text.count("|---|") >= 2
 
 
+def test_difference_to_a_run_at_its_clients_limit_is_no_regression_of_the_server():
+    runs = [run_of(SERVER, 1), replace(run_of(SLOWER, 2, name="b"), verdict="client-limited", reasons=("too busy",))]
+    text = screen(runs)
+    assert "REGRESSION" not in text
+    assert "worse (client?)" in text
+    assert "`b` measured a client at its limit" in text
+    assert "too busy" in text
+
+
 def test_json_carries_changes_as_shares_and_null_for_what_is_absent():
     data = json.loads(render_json(compare_runs([run_of(SERVER, 1), run_of(SLOWER, 2, name="b")])))
     (pair,) = data["comparisons"]

@@ -1,4 +1,4 @@
-"""Our own run directories: `run.json`, `records.parquet` or the journal, and the summary if there is one."""
+"""Our own run directories (or a file in one): `run.json`, `records.parquet` or the journal, and the summary if there is one."""
 
 from __future__ import annotations
 
@@ -27,11 +27,14 @@ _NOT_WORKLOAD = frozenset({"output", "service", "telemetry", "sweep", "slo"})
 
 
 def matches(path: Path) -> bool:
-    return (path / RUN_FILE).is_file()
+    """A run directory, or a file in one."""
+    return (path / RUN_FILE).is_file() or (path.is_file() and (path.parent / RUN_FILE).is_file())
 
 
 def load(path: Path) -> RunData:
     """ResultError if the records cannot be read."""
+    if path.is_file():
+        path = path.parent
     from aiperf import __version__
 
     facts = read_run_json(path)
