@@ -23,15 +23,25 @@ needs_cores = pytest.mark.skipif(
 
 
 def starved(serve: Callable[..., Sim], *flags: str) -> Finished:
-    """Sixty thousand chunks a second on a core shared with four busy loops."""
+    """Sixty thousand chunks a second on a core shared with busy loops."""
     core = max(os.sched_getaffinity(0))
     sim = serve(ttft_ms=20, itl_ms=2, ttft_jitter=0.5)
     load = ("--concurrency", "120", "--benchmark-duration", "3", "--isl", "20", "--osl", "100", "--cpus", str(core))
-    with beside_busy_loops(core, 4), profile_process(sim, *load, *flags, core=core) as process:
-        return finish(process, sim)
+    for attempt in range(ATTEMPTS):
+        name = f"run-{attempt}"
+        # How much is left for the client is the scheduler's choice: more loops leave less.
+        with (
+            beside_busy_loops(core, 4 + 2 * attempt),
+            profile_process(sim, *load, *flags, core=core, name=name) as process,
+        ):
+            found = finish(process, sim, name)
+        if found.certificate["verdict"] == "client-limited":
+            break
+    return found
 
 
 @needs_cores
+@pytest.mark.timeout(300)
 def test_a_starved_client_says_so_and_only_the_assertion_changes_the_exit_code(serve: Callable[..., Sim]) -> None:
     found = starved(serve, "--assert", "certificate=trustworthy")
     assert found.certificate["verdict"] == "client-limited"

@@ -114,7 +114,7 @@ def test_the_slow_slice_is_named_and_can_be_left_out(measured: tuple[Run, list[d
     assert warm.fraction is not None
     assert whole.fraction == pytest.approx(np.mean(ttft <= GOAL_MS), abs=0.02)
     assert whole.fraction < 0.9
-    assert warm.fraction > 0.97
+    assert warm.fraction > 0.95
     assert run.exit_code == ExitCode.OK
 
 
