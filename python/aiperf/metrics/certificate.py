@@ -108,7 +108,11 @@ class Certificate:
         )  # fmt: skip
         bound = ", TTFT is bound by it" if self.rtt_bound else ""
         both = ""
-        if self.ttft_ms is not None and self.ttft_user_ms is not None and self.ttft_user_ms - self.ttft_ms > _TTFT_APART_MS:
+        if (
+            self.ttft_ms is not None
+            and self.ttft_user_ms is not None
+            and self.ttft_user_ms - self.ttft_ms > _TTFT_APART_MS
+        ):
             both = f" · TTFT {ms(self.ttft_ms)} by kernel stamps, {ms(self.ttft_user_ms)} as the program read it"
         second = f"  sent {rate} · merged {100 * self.merged:.1f}%{both} · round trip {ms(self.rtt_ms)}{bound} · account {account} · {own}"
         return first, second
