@@ -19,6 +19,8 @@ class Script:
 
     replies: list[list[bytes]] = field(default_factory=list)
     requests_per_connection: int | None = None
+    lingers: bool = False
+    """After the last reply of a connection: say so at once, and read on what still comes, as llama.cpp's server does."""
     port: int = 0
     served: int = 0
 
@@ -59,6 +61,10 @@ def serve_pieces(script: Script, tls: ssl.SSLContext | None = None) -> Iterator[
                         script.served += 1
                     for piece in reply:
                         conn.sendall(piece)
+                if script.lingers:
+                    conn.shutdown(socket.SHUT_WR)
+                    while conn.recv(65536):
+                        pass
         except OSError:
             raw.close()
 

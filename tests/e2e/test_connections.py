@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 from tests.e2e.pieces import Script, serve_pieces
 from tests.e2e.runs import Sim, kinds
 
@@ -54,15 +55,24 @@ def test_a_server_that_closes_each_connection(serve: Callable[..., Sim]):
     assert len(sim.ledger()) == 30
 
 
-def test_a_connection_closed_while_idle_costs_no_request(tmp_path: object, serve: Callable[..., Sim]):
+@pytest.mark.parametrize("lingers", [False, True])
+def test_a_connection_closed_while_idle_costs_no_request(serve: Callable[..., Sim], lingers: bool):
     """A server that says keep-alive and closes all the same: the request is sent once more, and is one record."""
     body = b'{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}]}'
     reply = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
     sim = serve()
-    script = Script([[reply]], requests_per_connection=3)
+    script = Script([[reply]], requests_per_connection=3, lingers=lingers)
     with serve_pieces(script):
-        run = sim.run(url=f"http://127.0.0.1:{script.port}", streaming=False, concurrency=2, request_count=60, osl=None)
+        run = sim.run(
+            url=f"http://127.0.0.1:{script.port}",
+            streaming=False,
+            concurrency=2,
+            request_count=60,
+            osl=None,
+            request_timeout_seconds=20,
+        )
     assert kinds(run) == {ErrorKind.OK: 60}
+    # A lingering server has read requests that it never answers; those are sent once more.
     assert script.served == 60
     assert run.exit_code == ExitCode.OK
 

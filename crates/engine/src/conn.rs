@@ -27,6 +27,8 @@ pub(crate) struct Conn {
     pub(crate) url: u16,
     pub(crate) number: u32,
     pub(crate) uses: u32,
+    /// The server has said that it sends nothing more. Said once: whoever puts the connection back must remember it.
+    pub(crate) has_ended: bool,
     out: Vec<u8>,
     out_at: usize,
     pub(crate) stamps: bool,
@@ -87,6 +89,7 @@ impl Conn {
             url,
             number,
             uses: 0,
+            has_ended: false,
             out: Vec::new(),
             out_at: 0,
             stamps: stamped,

@@ -195,6 +195,7 @@ impl Worker {
         let Some(entry) = self.conns.get_mut(slot) else {
             return;
         };
+        entry.conn.has_ended |= closed;
         match entry.conn.state {
             State::Connecting => match entry.conn.check_connected() {
                 Ok(false) => {}
@@ -333,7 +334,8 @@ impl Worker {
         let Some(request) = self.conns[slot].request.take() else {
             return;
         };
-        let keep = reusable && self.shared.settings.connection != Reuse::Never && !self.conns[slot].conn.has_unsent();
+        let conn = &self.conns[slot].conn;
+        let keep = reusable && self.shared.settings.connection != Reuse::Never && !conn.has_unsent() && !conn.has_ended;
         self.conns[slot].conn.state = State::Idle;
         self.conclude(Some((slot, keep)), request, ErrorKind::Ok, "");
     }
@@ -347,6 +349,7 @@ impl Worker {
             return;
         };
         let keep = request.reply.is_reusable_after_failure()
+            && !entry.conn.has_ended
             && matches!(kind, ErrorKind::HttpStatus | ErrorKind::ContextOverflow)
             && self.shared.settings.connection != Reuse::Never;
         if kind.is_cancellation() {
