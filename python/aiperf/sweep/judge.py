@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Final
 
@@ -41,7 +41,8 @@ class Sample:
     """Requests of one run at a value, in the order they started; failed ones are rows too, with NaN values.
 
     `values`: tag → (requests,) in the shown unit. `start_s`, `end_s`: (requests,) s. `ok`, `good`: (requests,); `good` None without
-    objectives. `is_open`: sent at a rate.
+    objectives. `is_open`: sent at a rate. `done_s`: when requests of the whole run were done, within the `window_s` seconds in which those
+    kept were started; None: all that are here.
     """
 
     values: Mapping[str, Floats]
@@ -50,6 +51,23 @@ class Sample:
     ok: Bools
     good: Bools | None = None
     is_open: bool = False
+    done_s: Floats | None = None
+    window_s: float = 0.0
+
+    @property
+    def throughput(self) -> tuple[float, float] | None:
+        """(requests per second, half its interval) that the server completed while the load was on; None if it cannot be told."""
+        done, window = self.done_s, self.window_s
+        if done is None:
+            done, window = (
+                self.end_s[np.isfinite(self.end_s)],
+                float(np.ptp(self.end_s)) if len(self.end_s) > 1 else 0.0,
+            )
+        if window <= 0 or len(done) < _FEWEST:
+            return None
+        rate = len(done) / window
+        low, high, _ = rate_interval(done * 1e9, np.ones(len(done)), rate)
+        return rate, (high - low) / 2 if low is not None and high is not None else rate
 
     def select(self, mask: Bools) -> Sample:
         return Sample(
@@ -78,10 +96,15 @@ class Judged:
 
 
 def drop_first_wave(sample: Sample, in_flight: int) -> Sample:
-    """Without the requests that started with the run; at most half of them go."""
+    """Without the requests that started with the run; at most half of them go. The drain at the end counts for no throughput."""
     n = len(sample.start_s)
     first = min(in_flight, n // 2)
-    return sample.select(np.arange(n) >= first)
+    kept = sample.select(np.arange(n) >= first)
+    if n <= first:
+        return kept
+    begin, end = float(kept.start_s.min()), float(kept.start_s.max())
+    done = np.sort(sample.end_s[(sample.end_s > begin) & (sample.end_s <= end)])
+    return replace(kept, done_s=done, window_s=end - begin)
 
 
 def is_saturated(sample: Sample) -> bool:
@@ -203,28 +226,24 @@ def _judge_share(condition: Condition, flags: Sequence[Floats], limit: float, *,
 
 
 def _judge_rate(condition: Condition, samples: Sequence[Sample], limit: float, *, below: bool) -> Judged:
-    """Rates over each run, averaged; the interval from windows of time."""
-    rates: list[tuple[float, float | None, float | None]] = []
+    """Requests completed per second × what each is worth: 1, its tokens, or nothing if it failed or was not good."""
+    rates: list[tuple[float, float]] = []
     for s in samples:
-        keep = s.ok & np.isfinite(s.end_s)
-        if condition.tag == "goodput":
-            keep &= s.good if s.good is not None else True
-        amounts = np.ones(int(keep.sum()))
-        if condition.tag == "output_token_throughput":
-            amounts = s.values["output_sequence_length"][keep]
-        times = s.end_s[keep]
-        span = float(np.nanmax(s.end_s) - np.nanmin(s.end_s)) if len(s.end_s) > 1 else 0.0
-        if span <= 0 or not len(times):
+        done = s.throughput
+        if done is None:
             continue
-        rate = float(amounts.sum()) / span
-        low, high, _ = rate_interval(times * 1e9, amounts, rate)
-        rates.append((rate, low, high))
+        worth = s.ok.astype(np.float64)
+        if condition.tag == "goodput" and s.good is not None:
+            worth = (s.ok & s.good).astype(np.float64)
+        elif condition.tag == "output_token_throughput":
+            worth = np.nan_to_num(s.values["output_sequence_length"]) * worth
+        mean, low, high, _ = mean_interval(worth)
+        spread = (high - low) / 2 if low is not None and high is not None else mean
+        rates.append((done[0] * mean, math.hypot(done[0] * spread, mean * done[1])))
     if not rates:
         return Judged(condition, None, None, None, None)
-    value = sum(r for r, _, _ in rates) / len(rates)
-    if any(low is None or high is None for _, low, high in rates):
-        return Judged(condition, value, _ratio(value, limit, below=below), None, None)
-    half = math.sqrt(sum((((high or 0) - (low or 0)) / 2) ** 2 for _, low, high in rates)) / len(rates)
+    value = sum(r for r, _ in rates) / len(rates)
+    half = math.sqrt(sum(h**2 for _, h in rates)) / len(rates)
     return _margins(condition, value, value - half, value + half, limit, below=below)
 
 
@@ -234,8 +253,7 @@ _QUEUED: Final = frozenset({"time_to_first_token", "request_latency"})
 def suggest(samples: Sequence[Sample], judged: Judged, in_flight: float) -> tuple[float, float] | None:
     """(value, standard error) at which a closed loop would meet the limit exactly; None for figures that are no waiting times.
 
-    Past saturation each further request in flight waits 1/X longer, X being the requests/s the server completes (Little's law; in a
-    closed loop as many start), so the limit is (figure − limit) · X below. The error is that of the figure: the mean's, half as much
+    Past saturation each further request in flight waits 1/X longer, X being the requests/s the server completes (Little's law), so the limit is (figure − limit) · X below. The error is that of the figure: the mean's, half as much
     again for a percentile, as the whole queue moves together.
     """
     c = judged.condition
@@ -244,11 +262,11 @@ def suggest(samples: Sequence[Sample], judged: Judged, in_flight: float) -> tupl
     if judged.value < _limit(c, "ms") / 2:
         return None  # too far below: there may be no queue yet
     series = [v[np.isfinite(v)] for s in samples if (v := s.values.get(c.tag)) is not None]
-    spans = [float(s.start_s.max() - s.start_s.min()) for s in samples if len(s.start_s) > 1]
-    seconds, count = sum(spans), sum(len(v) for v in series)
-    if seconds <= 0 or count < _FEWEST:
+    rates = [found[0] for s in samples if (found := s.throughput) is not None]
+    count = sum(len(v) for v in series)
+    if not rates or count < _FEWEST:
         return None
-    rate = sum(len(s.start_s) - 1 for s in samples) / seconds
+    rate = sum(rates) / len(rates)
     variance = sum(len(v) * long_run_variance(v)[0] for v in series) / count
     error = math.sqrt(variance / count) * (1.5 if (c.stat or "avg") != "avg" else 1.0)
     return in_flight - (judged.value - _limit(c, "ms")) / 1000 * rate, error / 1000 * rate

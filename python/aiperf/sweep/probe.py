@@ -19,8 +19,8 @@ from aiperf.sweep.space import seed_of_run
 
 __all__ = ["LiveProbe", "first_wave", "requests_for", "sample_of"]
 
-_LEAST: Final = 100
-_SHARE: Final = 1.0
+_LEAST: Final = 140
+_SHARE: Final = 0.7
 """Closed loop: measured requests per request in flight, in the first run of a value; the first wave comes on top."""
 _OPEN: Final = 300
 _LATENCIES: Final = 15.0

@@ -32,7 +32,7 @@ _COARSE: Final = 4.0
 _FINE: Final = 2.0
 _NEAR: Final = 0.18
 """Suggestions count when they are within 20 % of the value they were made at: further away the law is only a pointer."""
-_FEWEST_NEAR: Final = 3
+_FEWEST_NEAR: Final = 4
 _OFFSET: Final = 0.6
 _LOCATE_STEPS: Final = 16
 
@@ -106,7 +106,7 @@ class SearchResult:
     lies between `low` and `high` (None: not reached), most likely at `estimate`.
 
     found: [low, high] is within the tolerance. unresolved: the grey zone is wider. all pass: the end of the range passes. none pass:
-    its beginning fails. exhausted: `max_probes` were used up. `requests`: spent in all.
+    its beginning fails. exhausted: `max_probes` were used up. `requests`: spent in all. `objective`: of `maximise`, at `value`.
     """
 
     status: Status
@@ -116,10 +116,15 @@ class SearchResult:
     probes: tuple[Probe, ...]
     requests: int
     estimate: float | None = None
+    objective: float | None = None
 
     @property
     def text(self) -> str:
         spent = f"{len(self.probes)} values, {self.requests:,} requests"
+        if self.objective is not None and self.value is not None:
+            ends = [f"{v:g}" for v in (self.low, self.high) if v is not None]
+            doubt = ", not surely more than its neighbours" if self.status == "unresolved" else ""
+            return f"{self.objective:,.4g} at {self.value:g}{doubt} (next to it: {' and '.join(ends) or 'nothing'}); {spent}"
         match self.status:
             case "found":
                 return f"{self.value:g} (the limit is about {self.estimate:g}, between {self.low:g} and {self.high:g}); {spent}"
@@ -262,8 +267,13 @@ def _bracket(asked: _Asked) -> None:
 
 
 def _pooled(asked: _Asked) -> tuple[float, float, int] | None:
-    """(value, standard error, number of values) of the suggestions made close to the value they suggest; None if there are none."""
+    """(value, standard error, number of runs) of the suggestions made close to the value they suggest; None if there are none."""
     made = [(p.value, *p.outcome.suggestion) for p in asked.probes.values() if p.outcome.suggestion is not None]
+    calls = sum(
+        p.calls
+        for p in asked.probes.values()
+        if (s := p.outcome.suggestion) and s[0] > 0 and abs(math.log(p.value / s[0])) < _NEAR
+    )
     near = [(s, max(e, 0.002 * v)) for v, s, e in made if s > 0 and abs(math.log(v / s)) < _NEAR]
     if not near:
         return None
@@ -271,7 +281,7 @@ def _pooled(asked: _Asked) -> tuple[float, float, int] | None:
     mean = sum(w * s for w, (s, _) in zip(weights, near, strict=True)) / sum(weights)
     spread = sum(w * (s - mean) ** 2 for w, (s, _) in zip(weights, near, strict=True))
     birge = max(1.0, spread / (len(near) - 1)) if len(near) > 1 else 1.0
-    return mean, math.sqrt(birge / sum(weights)), len(near)
+    return mean, math.sqrt(birge / sum(weights)), calls
 
 
 def _locate(asked: _Asked, options: SearchOptions) -> SearchResult | None:
@@ -295,17 +305,17 @@ def _locate(asked: _Asked, options: SearchOptions) -> SearchResult | None:
                     return None
         else:
             mean, error, count = pooled
-            if any(
-                p.outcome.verdict == "fail" and p.value < mean - 3 * error - 1 for p in asked.probes.values()
-            ) or any(p.outcome.verdict == "pass" and p.value > mean + 3 * error + 1 for p in asked.probes.values()):
-                return None
             width = _width(count) * error
-            if count >= _FEWEST_NEAR and width <= options.tolerance * mean:
+            if (
+                count >= _FEWEST_NEAR
+                and width <= options.tolerance * mean
+                and not _contradicted(asked, mean, error, options)
+            ):
                 return _located(asked, mean, width)
             value = asked.space.snap(mean * (1 + (_OFFSET if step % 2 else -_OFFSET) * options.tolerance))
         known = asked.probes.get(value)
         if known is not None and known.calls > options.patience:
-            return None
+            break
         asked.ask_more(value)
         high = asked.high
     pooled = _pooled(asked)
@@ -317,7 +327,17 @@ def _locate(asked: _Asked, options: SearchOptions) -> SearchResult | None:
 
 def _width(count: int) -> float:
     """Standard errors to each side for 95 %, with few values whose scatter is itself uncertain."""
-    return 2 + 1.2 / (count - 1) if count > 1 else math.inf
+    return 2 + 2 / (count - 1) if count > 1 else math.inf
+
+
+def _contradicted(asked: _Asked, mean: float, error: float, options: SearchOptions) -> bool:
+    """A value clearly below the pooled limit failed, or one clearly above it passed."""
+    slack = max(3 * error, options.tolerance * mean) + 1
+    return any(
+        (p.outcome.verdict == "fail" and p.value < mean - slack)
+        or (p.outcome.verdict == "pass" and p.value > mean + slack)
+        for p in asked.probes.values()
+    )
 
 
 def _located(asked: _Asked, mean: float, width: float, status: Status = "found") -> SearchResult:
@@ -325,8 +345,13 @@ def _located(asked: _Asked, mean: float, width: float, status: Status = "found")
     low, high = mean - width, mean + width
     if space.is_whole:
         low, high = math.floor(low), math.ceil(high)
-    passed = asked.low
-    low = max(low, passed.value) if passed is not None and passed.value <= high else low
+    if status == "found":
+        passed = asked.low
+        low = max(low, passed.value) if passed is not None and passed.value <= high else low
+    else:
+        # What contradicts the pooled value belongs to the doubt.
+        low = min([low, *(p.value for p in asked.probes.values() if p.outcome.verdict == "fail")])
+        high = max([high, *(p.value for p in asked.probes.values() if p.outcome.verdict == "pass")])
     probes = tuple(asked.probes.values())
     bounds = (space.snap(low), space.snap(high))
     return SearchResult(status, bounds[0], *bounds, probes, sum(p.requests for p in probes), float(f"{mean:.4g}"))
@@ -434,6 +459,9 @@ def maximise(ask: Ask, space: Range, options: SearchOptions | None = None) -> Se
         probe = asked.ask(candidate, patience=0)
         if _objective(probe) > _objective(best):
             best = probe
+    if not asked.is_exhausted:
+        # The best of several noisy values looks better than it is: ask it once more for its figure.
+        best = asked.ask_more(best.value)
     left, right = _neighbours(asked, best)
     probes = tuple(asked.probes.values())
     near = [p for p in probes if p.value in {left, right}]
@@ -441,7 +469,9 @@ def maximise(ask: Ask, space: Range, options: SearchOptions | None = None) -> Se
         _is_close(min(p.value, best.value), max(p.value, best.value), asked, o) or _is_lower(p, best) for p in near
     )
     status: Status = "all pass" if best.value >= space.high else "found" if sure else "unresolved"
-    return SearchResult(status, best.value, left, right, probes, sum(p.requests for p in probes))
+    return SearchResult(
+        status, best.value, left, right, probes, sum(p.requests for p in probes), best.value, best.outcome.objective
+    )
 
 
 def _objective(probe: Probe) -> float:
