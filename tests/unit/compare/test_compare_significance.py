@@ -32,7 +32,7 @@ def verdicts(a: Server, b: Server) -> list[set[str]]:
 
 
 def test_same_server_twice_shows_no_significant_difference():
-    """Show 4: requests of a run are alike, which a test for independent values takes for a difference."""
+    """Requests of a run are alike, which a test for independent values takes for a difference."""
     assert sum(not found for found in verdicts(SERVER, SERVER)) >= 18
 
 

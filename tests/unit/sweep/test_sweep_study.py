@@ -84,7 +84,7 @@ def test_finished_points_are_not_run_again_and_another_study_gets_its_own_folder
 
 
 def test_sweep_killed_at_point_three_continues_with_point_three(tmp_path: Path):
-    """Show 6: killed with -9 while the third point runs, then started again."""
+    """Killed with -9 while the third point runs, then started again."""
     folder = tmp_path / "s"
     with SimServer(json.dumps({"ttft_ms": 5, "itl_ms": 20, "models": ["m"]})) as sim:
         words = [
