@@ -91,15 +91,19 @@ def prepare(config: Config, observer: Observer, *, ask_server: bool = True) -> P
 
 
 def _ask(config: Config, observer: Observer) -> ProbeResult | None:
-    from aiperf.telemetry.probe import probe, wait_for_model
+    from aiperf.telemetry.probe import probe, reset_kv_cache, wait_for_model
 
     if config.endpoint.wait_for_model_timeout:
         observer.stage("waiting for the model")
-        wait_for_model(config)
-    if not config.endpoint.probe:
-        return None
-    observer.stage("asking the server")
-    return probe(config)
+        wait_for_model(config, progress=observer.stage)
+    found = None
+    if config.endpoint.probe:
+        observer.stage("asking the server")
+        found = probe(config)
+    if config.endpoint.reset_kv_cache:
+        observer.stage("emptying the server's cache")
+        reset_kv_cache(config)
+    return found
 
 
 def _timing_notes(config: Config, workload: Workload) -> Sequence[Note]:

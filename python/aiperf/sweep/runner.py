@@ -71,11 +71,6 @@ class Runner:
         make_room(self.folder / directory)
         self._put(entry)
         config = self._config(directory, values, seed, extra or {})
-        if config.endpoint.reset_kv_cache:
-            from aiperf.telemetry.probe import reset_kv_cache
-
-            self._observer.stage("emptying the prefix cache")
-            reset_kv_cache(config)
         if label:
             self._observer.note(label)
         from aiperf.run import profile
