@@ -30,6 +30,9 @@ from aiperf.workload.settings import build_settings, is_schedule
 
 __all__ = ["preview", "profile"]
 
+_INPUTS_FIRST = 2000
+"""Up to so many turns `inputs.json` is written before the load, so that a killed run has it too."""
+
 
 def preview(config: Config) -> str:
     """The body of the first request, without asking the server or sending anything."""
@@ -59,7 +62,10 @@ def profile(config: Config, *, observer: Observer | None = None) -> Run:
         log.info("command: %s", " ".join(config.command) or "(from Python)")
         for note in notes:
             log.warning("%s: %s", note.kind, note.text)
-        _write_inputs(prepared, files)
+        # Half a second for a long trace: the first request does not wait for it.
+        inputs_first = workload.plan.num_turns <= _INPUTS_FIRST
+        if inputs_first:
+            _write_inputs(prepared, files)
         write_links(run_dir, workload.plan.columns["session"], *workload.plan.reply_rows())
         scraper = start_scraper(config, prepared.probe)
         gpus = watch_gpus(config)
@@ -70,6 +76,8 @@ def profile(config: Config, *, observer: Observer | None = None) -> Run:
         finally:
             readings = () if scraper is None else scraper.stop()
             gpu_readings = () if gpus is None else gpus.stop()
+        if not inputs_first:
+            _write_inputs(prepared, files)
         server = evaluate(readings, outcome) if readings else ServerSide()
         notes = (*notes, *more, *server.notes)
         if is_wanted(config, outcome):
