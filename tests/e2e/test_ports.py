@@ -7,22 +7,29 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.e2e.runs import Sim
 
 from aiperf.errors import ErrorKind, ExitCode
 
 IN_PROCESS = """
 import json, sys
+from contextlib import contextmanager, nullcontext
 from aiperf._core import SimServer
 from aiperf.config.resolve import config_from
 from aiperf.run import profile
 import numpy as np
 {before}
-with SimServer(json.dumps({{"ttft_ms": 300, "models": ["m"]}})) as sim:
+@contextmanager
+def own_server():
+    with SimServer(json.dumps({{"ttft_ms": 300, "models": ["m"]}})) as sim:
+        yield sim.url
+with {server} as url:
     run = profile(config_from(
-        model="m", url=sim.url, streaming=True, tokenizer="builtin", isl=10, osl=4, probe=False, no_server_metrics=True,
+        model="m", url=url, streaming=True, tokenizer="builtin", isl=10, osl=4, probe=False, no_server_metrics=True,
         calibrate=False, report=False, artifact_dir={directory!r}, concurrency={concurrency}, request_count={count},
         connection_reuse_strategy="never", check={check},
     ))
@@ -36,9 +43,15 @@ def result(output: str) -> tuple[int, dict[ErrorKind, int]]:
     return found["exit"], {ErrorKind(int(k)): v for k, v in found["kinds"].items()}
 
 
-def script(directory: Path, concurrency: int, count: int, before: str = "", *, check: bool = True) -> str:
+def script(
+    directory: Path, concurrency: int, count: int, before: str = "", *, url: str | None = None, check: bool = True
+) -> str:
+    """A program that runs the tool against this server, or one of its own."""
+    server = "own_server()" if url is None else f"nullcontext({url!r})"
     text = textwrap.dedent(IN_PROCESS)
-    return text.format(directory=str(directory), concurrency=concurrency, count=count, before=before, check=check)
+    return text.format(
+        directory=str(directory), concurrency=concurrency, count=count, before=before, server=server, check=check
+    )
 
 
 def run_with_ports(ports: int, text: str) -> subprocess.CompletedProcess[str]:
@@ -73,7 +86,7 @@ def test_a_hundred_ports_and_five_hundred_in_flight(tmp_path: Path):
     assert "port" in text
 
 
-def test_no_file_descriptor_left(tmp_path: Path):
+def test_no_file_descriptor_left(serve: Callable[..., Sim], tmp_path: Path):
     """A limit set after the check at the start, as when something else of the process takes them."""
     before = textwrap.dedent("""
         import resource
@@ -81,7 +94,7 @@ def test_no_file_descriptor_left(tmp_path: Path):
         prepare.raise_file_limit = lambda *a, **k: resource.setrlimit(resource.RLIMIT_NOFILE, (60, 60))
     """)
     done = subprocess.run(
-        [sys.executable, "-c", script(tmp_path / "run", 200, 300, before)],
+        [sys.executable, "-c", script(tmp_path / "run", 200, 300, before, url=serve(ttft_ms=300).url)],
         capture_output=True, text=True, timeout=90, check=False, env=os.environ | {"AIPERF_TRACEBACK": "1"},
     )  # fmt: skip
     assert "RESULT" in done.stdout, done.stdout + done.stderr

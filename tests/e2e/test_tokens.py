@@ -125,7 +125,7 @@ def test_the_first_visible_token_comes_after_the_reasoning(serve: Callable[..., 
     assert summary["time_to_first_token"]["p50"] < 12
     late = summary["time_to_first_output_token"]["p50"] - summary["time_to_first_token"]["p50"]
     assert late > 10
-    assert late == pytest.approx(visible_after_ms(sim), abs=1)
+    assert late == pytest.approx(visible_after_ms(sim), abs=4)
     if kept:
         assert set(run.columns.scalar("counted_reasoning")) == {16.0}
 
