@@ -103,8 +103,9 @@ impl Vocabulary {
         let mut from = (position_mix % num_words as u64) as usize;
         while left > 0 {
             let limit = self.token_at[from].saturating_add(left);
-            // The last word boundary whose token count is within the limit.
-            let to = from + self.token_at[from..].partition_point(|&t| t <= limit) - 1;
+            // The last word boundary whose token count is within the limit; a word has a token at least, so it is near.
+            let near = &self.token_at[from..self.token_at.len().min(from + left as usize + 1)];
+            let to = from + near.partition_point(|&t| t <= limit) - 1;
             out.extend_from_slice(&self.rendered[self.byte_at[from] as usize..self.byte_at[to] as usize]);
             left -= self.token_at[to] - self.token_at[from];
             if to < num_words {
