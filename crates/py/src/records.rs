@@ -364,7 +364,10 @@ impl Piece {
 
 /// The batch with one of its columns replaced.
 fn with_column(batch: &RecordBatch, name: &str, array: ArrayRef) -> PyResult<RecordBatch> {
-    let at = batch.schema().index_of(name).map_err(|_| no_column(name, &batch.schema()))?;
+    let at = batch
+        .schema()
+        .index_of(name)
+        .map_err(|_| no_column(name, &batch.schema()))?;
     let mut columns = batch.columns().to_vec();
     columns[at] = array;
     RecordBatch::try_new(batch.schema(), columns).map_err(|e| PyValueError::new_err(e.to_string()))
