@@ -21,7 +21,15 @@ class EndpointConfig(Section):
 
     model_names: Annotated[
         tuple[str, ...],
-        Flag("--model", "--model-names", "-m", help="Model, or several separated by commas", greedy=True, group=E, split=True),
+        Flag(
+            "--model",
+            "--model-names",
+            "-m",
+            help="Model, or several separated by commas",
+            greedy=True,
+            group=E,
+            split=True,
+        ),
     ] = ()
     model_selection_strategy: Annotated[
         Literal["round_robin", "random"],
@@ -53,12 +61,22 @@ class EndpointConfig(Section):
     headers: Annotated[
         tuple[tuple[str, str], ...],
         Flag(
-            "--header", "-H", help="Header of every request, probes included; repeatable", greedy=True, group=E, metavar="NAME:VALUE"
+            "--header",
+            "-H",
+            help="Header of every request, probes included; repeatable",
+            greedy=True,
+            group=E,
+            metavar="NAME:VALUE",
         ),
     ] = ()
     extra_inputs: Annotated[
         dict[str, object],
-        Flag("--extra-inputs", help="Fields added to every body: `name:value` or a JSON object; repeatable", greedy=True, group=E),
+        Flag(
+            "--extra-inputs",
+            help="Fields added to every body: `name:value` or a JSON object; repeatable",
+            greedy=True,
+            group=E,
+        ),
     ] = Field(default_factory=dict)
     session_header: Annotated[
         str | None, Flag("--session-header", help="Name of a header that carries the session's id", group=E)

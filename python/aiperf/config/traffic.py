@@ -42,7 +42,8 @@ class InputConfig(Section):
         Flag(
             "--dataset-option",
             help="Option of the format, as `prompt_field=text`; repeatable",
-            greedy=True, group=I,
+            greedy=True,
+            group=I,
             metavar="NAME=VALUE",
         ),
     ] = Field(default_factory=dict)
