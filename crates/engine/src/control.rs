@@ -1,5 +1,6 @@
 //! The controller: one thread that runs the phases, paces arrivals, moves ramps and applies stop rules.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -18,6 +19,11 @@ use crate::shared::{Msg, Note, Shared};
 
 /// How often ramps are moved, ns.
 const RAMP_TICK_NS: i64 = 10_000_000;
+/// Bodies are made ahead when nothing is due for so long, ns.
+const QUIET_NS: i64 = 1_000_000;
+/// … of so many requests at most, which are due within `AHEAD_NS` of the next one.
+const AHEAD: usize = 64;
+const AHEAD_NS: i64 = 50_000_000;
 /// Grace period when the user interrupts a phase that has none of its own, ns.
 const INTERRUPT_GRACE_NS: i64 = 30_000_000_000;
 /// Cancelled requests end at once; a worker that takes longer is stuck.
@@ -285,9 +291,33 @@ impl Controller {
         let is_rate = matches!(phase.settings.load, Load::Rate { .. } | Load::Series { .. });
         // No session is left to begin, but those under way take a tick for each of their turns.
         let mut only_turns = false;
-        for job in source {
-            let (Job::Tick { due } | Job::Turn { due } | Job::Session { due, .. } | Job::User { due, .. }) = job;
+        let prepares = matches!(phase.settings.load, Load::Schedule { .. })
+            && phase.gate.is_none()
+            && !self.shared.plan.has_stamps();
+        let mut source = source;
+        let mut ahead = VecDeque::new();
+        let mut told = 0usize;
+        loop {
+            while prepares && ahead.len() < AHEAD {
+                let Some(job) = source.next() else { break };
+                ahead.push_back(job);
+            }
+            let Some(job) = ahead.pop_front().or_else(|| source.next()) else {
+                break;
+            };
+            let due = due_of(&job);
             let at = phase.start.saturating_add(due);
+            if prepares && at.saturating_sub(self.now()) > QUIET_NS {
+                if told == 0 {
+                    self.tell(phase, &job, 0);
+                    told = 1;
+                }
+                while let Some(next) = ahead.get(told - 1).filter(|j| due_of(j) <= due + AHEAD_NS) {
+                    self.tell(phase, next, told);
+                    told += 1;
+                }
+            }
+            told = told.saturating_sub(1);
             if at >= end_of_issue {
                 return self.wait(phase, end_of_issue, only_turns);
             }
@@ -317,6 +347,15 @@ impl Controller {
             }
         }
         Wake::Idle
+    }
+
+    /// Tell the worker that will get it of a job that comes `steps` after the next one.
+    fn tell(&self, phase: &Phase, job: &Job, steps: usize) {
+        if let Job::Session { session, epoch, .. } = *job {
+            let inboxes = &self.shared.inboxes;
+            let epoch = phase.epoch(epoch);
+            inboxes[(self.next_worker + 1 + steps) % inboxes.len()].send(Msg::Prepare { session, epoch });
+        }
     }
 
     fn hand_out(&mut self, phase: &Phase, job: Job) {
@@ -410,6 +449,11 @@ fn drop_queue(phase: &Phase) -> u64 {
     queue.clear();
     phase.active.fetch_sub(dropped as i64, SeqCst);
     dropped
+}
+
+fn due_of(job: &Job) -> i64 {
+    let (Job::Tick { due } | Job::Turn { due } | Job::Session { due, .. } | Job::User { due, .. }) = *job;
+    due
 }
 
 fn at_time(job: Job, at: i64) -> Job {

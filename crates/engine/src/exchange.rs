@@ -159,17 +159,26 @@ impl Worker {
 
     /// Head and body of a request, into the worker's buffers.
     fn render(&mut self, request: &Request) {
+        let made = if request.turn == 0 {
+            self.take_prepared(request.session, request.epoch)
+        } else {
+            None
+        };
         let shared = &self.shared;
-        self.body.clear();
-        let group = self.flows.get(request.flow).map(|f| &self.groups[f.group]);
-        shared.plan.write_body(
-            request.row,
-            request.epoch,
-            mix64(shared.run_salt ^ request.number),
-            shared.vocabulary.as_deref(),
-            |row| group.and_then(|g| g.replies.get(&row)).map_or(&[][..], |r| &r[..]),
-            &mut self.body,
-        );
+        if let Some(body) = made {
+            self.body = body;
+        } else {
+            self.body.clear();
+            let group = self.flows.get(request.flow).map(|f| &self.groups[f.group]);
+            shared.plan.write_body(
+                request.row,
+                request.epoch,
+                mix64(shared.run_salt ^ request.number),
+                shared.vocabulary.as_deref(),
+                |row| group.and_then(|g| g.replies.get(&row)).map_or(&[][..], |r| &r[..]),
+                &mut self.body,
+            );
+        }
         let head = &mut self.head;
         head.clear();
         head.extend_from_slice(

@@ -51,6 +51,7 @@ pub struct Plan {
     waiters_offsets: Vec<u32>,
     waiters: Vec<u32>,
     has_synthetic: bool,
+    has_stamps: bool,
 }
 
 impl Plan {
@@ -106,6 +107,7 @@ impl Plan {
             }
             kinds.push(kind);
         }
+        let has_stamps = kinds.contains(&Kind::Stamp);
         let has_synthetic = kinds.iter().any(|k| matches!(k, Kind::Fixed | Kind::Fresh));
         let (waiters_offsets, waiters) = invert(&columns, turns)?;
         Ok(Self {
@@ -116,6 +118,7 @@ impl Plan {
             waiters_offsets,
             waiters,
             has_synthetic,
+            has_stamps,
         })
     }
 
@@ -191,6 +194,11 @@ impl Plan {
     /// Does any body need a vocabulary?
     pub fn has_synthetic(&self) -> bool {
         self.has_synthetic
+    }
+
+    /// Does any body have a text that is unique for each request?
+    pub fn has_stamps(&self) -> bool {
+        self.has_stamps
     }
 
     /// Does the plan fork or join sessions?

@@ -22,6 +22,8 @@ pub(crate) enum Msg {
     Begin(Arc<Phase>),
     /// A request is due.
     Job(Job),
+    /// The session's first request will be due soon, in the order of these letters: its body may be made now.
+    Prepare { session: u32, epoch: u64 },
     /// Look at the gates again.
     Look,
     /// Cancel what is in flight.

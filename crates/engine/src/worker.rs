@@ -64,6 +64,9 @@ pub(crate) struct Worker {
     pub(crate) plain: Vec<u8>,
     pub(crate) head: Vec<u8>,
     pub(crate) body: Vec<u8>,
+    /// First requests of sessions that will be due soon: to be made, and made.
+    ahead: VecDeque<(u32, u64)>,
+    prepared: VecDeque<(u32, u64, Vec<u8>)>,
     pub(crate) offset: i64,
     offset_at: i64,
     pub(crate) groups: Slab<Group>,
@@ -119,6 +122,8 @@ impl Worker {
             plain: Vec::new(),
             head: Vec::new(),
             body: Vec::new(),
+            ahead: VecDeque::new(),
+            prepared: VecDeque::new(),
             offset: clock::realtime_offset_ns(),
             offset_at: 0,
             groups: Slab::new(),
@@ -172,7 +177,7 @@ impl Worker {
                 self.on_msg(msg);
                 continue;
             }
-            let timeout = if self.ready.is_empty() {
+            let timeout = if self.ready.is_empty() && self.ahead.is_empty() {
                 WATCH
             } else {
                 std::time::Duration::ZERO
@@ -202,6 +207,9 @@ impl Worker {
                 self.checked_at = now;
             }
             self.sample_offset(now);
+            if events.is_empty() && self.ready.is_empty() {
+                self.prepare();
+            }
             for event in &events {
                 match event.token() {
                     WAKER => {}
@@ -224,9 +232,12 @@ impl Worker {
             Msg::Preconnect(url, count) => self.preconnect(url, count),
             Msg::Begin(phase) => {
                 self.freed.clear();
+                self.ahead.clear();
+                self.prepared.clear();
                 self.phase = Some(phase);
             }
             Msg::Job(job) => self.start_job(job),
+            Msg::Prepare { session, epoch } => self.ahead.push_back((session, epoch)),
             Msg::Look => {
                 let (stopped, over) = self
                     .phase
@@ -290,6 +301,30 @@ impl Worker {
                 None => gate.leave(),
             }
         }
+    }
+
+    /// Make a body that will be due soon: of a burst, the last one then waits for the writing of the others only.
+    fn prepare(&mut self) {
+        if let Some((session, epoch)) = self.ahead.pop_front() {
+            let mut body = Vec::new();
+            let row = self.shared.plan.rows(session).start;
+            let vocabulary = self.shared.vocabulary.as_deref();
+            self.shared
+                .plan
+                .write_body(row, epoch, 0, vocabulary, |_| &[], &mut body);
+            self.prepared.push_back((session, epoch, body));
+        }
+    }
+
+    /// The body of a session's first request, if it was made ahead.
+    pub(crate) fn take_prepared(&mut self, session: u32, epoch: u64) -> Option<Vec<u8>> {
+        if self.prepared.front().is_some_and(|p| (p.0, p.1) == (session, epoch)) {
+            return self.prepared.pop_front().map(|p| p.2);
+        }
+        if self.ahead.front() == Some(&(session, epoch)) {
+            self.ahead.pop_front();
+        }
+        None
     }
 
     fn start_job(&mut self, job: Job) {
