@@ -116,23 +116,30 @@ def records_of(target: Path) -> Any:
     return open_run(target)
 
 
-def replay_fast(trace: Path) -> Iterator[Row]:
-    """The whole trace at 20 × speed: memory, lateness, nothing dropped."""
+def memory(trace: Path) -> Iterator[Row]:
+    """Of the whole trace, sent in a few seconds: what is in memory does not depend on the time it takes."""
     with serving(FAST) as server, folder() as target:
-        ended = run(profile(server, target, *replay(trace, "--replay-speedup", f"{SPEEDUP:g}")), measure_memory=True)
+        ended = run(profile(server, target, *replay(trace, "--replay-speedup", "200")), measure_memory=True)
+        columns = records_of(target)
+        ended_s = (columns.start_wall_ns + float(np.nanmax(columns.end))) / 1e9
+    yield goal("peak memory while it is sent", ended.peak_mb(ended_s), "MB", 250)
+    yield goal("peak memory of the whole command", ended.peak_mb(), "MB", 250)
+
+
+def replay_fast(trace: Path) -> Iterator[Row]:
+    """The whole trace at 20 × speed: lateness, nothing dropped. Memory is not looked at meanwhile: looking stops the process."""
+    with serving(FAST) as server, folder() as target:
+        ended = run(profile(server, target, *replay(trace, "--replay-speedup", f"{SPEEDUP:g}")))
         mark = "!" if server.cpu_s / ended.wall_s > 0.9 else ""
         columns = records_of(target)
         outcome = json.loads((target / "run.json").read_text(encoding="utf-8"))["outcome"]["phases"][-1]
         lag = (columns.sent - columns.scheduled) / 1e6
-        ended_s = (columns.start_wall_ns + float(np.nanmax(columns.end))) / 1e9
         text = float(columns.bytes_out.sum()) / 1e6
-        sent = f", {len(lag):,} requests, {text:,.0f} MB{mark}"
-        yield goal("peak memory while it is sent", ended.peak_mb(ended_s), "MB", 250)
-        yield goal("peak memory of the whole command", ended.peak_mb(), "MB", 250)
-        yield goal(f"replay at {SPEEDUP:g} ×: send lag p99", float(np.quantile(lag, 0.99)), "ms", 1, more=sent)
-        yield Row("replay: send lag p50, max", f"{np.median(lag):.3f} ms, {lag.max():.2f} ms", "", None)
-        lost = outcome["unsent"] + int((columns.error_kind != 0).sum())
-        yield goal("replay: not sent or failed", lost, "requests", 0)
+    p50, p90 = np.quantile(lag, [0.5, 0.9])
+    more = f" (p50 {p50:.2f}, p90 {p90:.2f}, max {lag.max():.1f}; {len(lag):,} requests, {text:,.0f} MB{mark})"
+    yield goal(f"replay at {SPEEDUP:g} ×: send lag p99", float(np.quantile(lag, 0.99)), "ms", 1, more=more)
+    lost = outcome["unsent"] + int((columns.error_kind != 0).sum())
+    yield goal("replay: not sent or failed", lost, "requests", 0)
 
 
 def speed(_trace: Path) -> Iterator[Row]:
@@ -195,7 +202,7 @@ def sessions(_: Path) -> Iterator[Row]:
 
 
 PARTS: Mapping[str, Callable[[Path], Iterator[Row]]] = {
-    "first": first_request, "replay": replay_fast, "speed": speed, "stats": stats, "sessions": sessions, "long": stats_long,
+    "first": first_request, "memory": memory, "replay": replay_fast, "speed": speed, "stats": stats, "sessions": sessions, "long": stats_long,
 }  # fmt: skip
 
 

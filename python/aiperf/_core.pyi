@@ -144,7 +144,7 @@ class Records:
     def batches(self) -> ChunkBatches:
         """The list columns, a bounded number of rows and chunks at a time."""
     def pieces(self) -> RecordPieces:
-        """All columns, at most 50,000 rows at a time; small journal batches are merged to at least 20,000 rows or 32 MB."""
+        """All columns, at most 50,000 rows at a time; small journal batches are merged to at least 20,000 rows or 12 MB."""
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> CapsuleType: ...
 
 @final

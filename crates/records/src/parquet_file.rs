@@ -22,7 +22,7 @@ use crate::schema::{SCHEMA_VERSION, VERSION_KEY, parquet_schema};
 /// Most rows of a row group.
 pub const GROUP_ROWS: usize = 50_000;
 /// Most chunks of a row group: 21 bytes each when read back.
-const GROUP_CHUNKS: usize = 2 << 20;
+const GROUP_CHUNKS: usize = 1 << 19;
 /// Key of the file's metadata with facts of the run, as JSON.
 const METADATA_KEY: &str = "aiperf";
 /// Level 1 is 4 times faster than 3 here and costs 2 % in size: the delta encoding has done the work.

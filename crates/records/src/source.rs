@@ -16,7 +16,7 @@ use crate::schema::journal_schema;
 /// A journal's batches are merged until a piece has this many rows …
 const PIECE_ROWS: usize = 20_000;
 /// … or this many bytes.
-const PIECE_BYTES: usize = 32 << 20;
+const PIECE_BYTES: usize = 12 << 20;
 
 /// Batches of at most [`GROUP_ROWS`] rows, in the order of the rows.
 pub type Pieces = Box<dyn Iterator<Item = Result<RecordBatch, RecordsError>> + Send>;
