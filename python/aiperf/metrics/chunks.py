@@ -297,7 +297,8 @@ class GapPool:
     def counts_between(self, edges_ns: Sequence[float]) -> list[int]:
         """Gaps in [edges[i], edges[i + 1]); from the histogram, a gap within 0.1 % of an edge may be on its other side."""
         if self._kept is not None:
-            kept = np.sort(self._kept[: self.count])
+            kept = self._kept[: self.count]
+            kept.sort()
             before = np.searchsorted(kept, edges_ns)
         elif self._bins is not None:
             total = np.concatenate(([0], np.cumsum(self._bins)))

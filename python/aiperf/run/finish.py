@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,6 +80,7 @@ def finish(ending: Ending, observer: Observer, *, write_jsonl: bool = True, reco
     config, files = ending.config, ending.files
     observer.stage("records")
     _convert(ending, write_jsonl=write_jsonl, recount=recount)
+    _give_memory_back()
     observer.stage("metrics")
     columns = open_run(files.run_dir)
     summary = summarise(columns, ending.options)
@@ -115,6 +118,12 @@ def _convert(ending: Ending, *, write_jsonl: bool, recount: bool) -> None:
         keep_texts=config.output.export_level == "raw" or config.output.export_outputs_json,
         recount=recount,
     )
+
+
+def _give_memory_back() -> None:
+    """What the conversion has freed; glibc's allocator would keep it, and metrics begin with arrays of their own."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _counter(tokenizer: Tokenizer | None) -> Callable[[list[str]], NDArray[np.integer]] | None:
