@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.e2e.runs import Sim
-from tests.e2e.traces.test_trace_replay import like_mooncake, write
+from tests.e2e.traces.test_replay_on_the_ledger import like_mooncake, write
 
 from aiperf.records.store import open_run
 from aiperf.workload.vocabulary import load_corpus
