@@ -135,10 +135,10 @@ def replay_fast(trace: Path) -> Iterator[Row]:
         outcome = json.loads((target / "run.json").read_text(encoding="utf-8"))["outcome"]["phases"][-1]
         lag = (columns.sent - columns.scheduled) / 1e6
         text = float(columns.bytes_out.sum()) / 1e6
+        lost = outcome["unsent"] + int((columns.error_kind != 0).sum())
     p50, p90 = np.quantile(lag, [0.5, 0.9])
     more = f" (p50 {p50:.2f}, p90 {p90:.2f}, max {lag.max():.1f}; {len(lag):,} requests, {text:,.0f} MB{mark})"
     yield goal(f"replay at {SPEEDUP:g} ×: send lag p99", float(np.quantile(lag, 0.99)), "ms", 1, more=more)
-    lost = outcome["unsent"] + int((columns.error_kind != 0).sum())
     yield goal("replay: not sent or failed", lost, "requests", 0)
 
 
