@@ -130,7 +130,7 @@ def bench_accuracy(tool: Tool, repeats: int) -> Iterator[Row]:
                 ttft.append(errors[0])
                 itl.append(errors[1])
                 cpu.append(outcome.server_cpu)
-        name = f"{case.streams} streams, gap {case.gap_ms:g} ms{', started at once' if case.is_burst else ''}"
+        name = f"{case.streams} streams, gap {case.gap_ms:g} ms"
         for kind, values, limit in (("TTFT", ttft, case.ttft_limit_ms), ("ITL", itl, case.itl_limit_ms)):
             target = f"≤ {limit} ms"
             yield _row(f"{kind} error, {name}", "ms", values, target, at_most(limit), (), cpu)

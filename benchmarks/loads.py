@@ -42,18 +42,13 @@ STREAM_FLAGS = ("--streaming", "--concurrency", str(STREAMS), "--isl", str(PROMP
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """A paced load whose truth is the ledger. Limits: mean absolute errors, ms.
-
-    `is_burst`: all streams start in one instant; then requests wait unread in the server's socket queue, which its ledger (stamps
-    after the read) does not see, so that the figure holds the server's lateness too. Else they start within one request's time.
-    """
+    """A paced load whose truth is the ledger; all streams start in one instant. Limits: mean absolute errors, ms."""
 
     streams: int
     gap_ms: float
     requests: int
     ttft_limit_ms: float
     itl_limit_ms: float
-    is_burst: bool = False
 
     @property
     def server(self) -> dict[str, object]:
@@ -62,17 +57,13 @@ class Accuracy:
     @property
     def flags(self) -> tuple[str, ...]:
         counts = ("--concurrency", str(self.streams), "--request-count", str(self.requests))
-        ramp = () if self.is_burst else ("--concurrency-ramp-duration", f"{0.05 + 0.1 * self.gap_ms:g}")
-        return ("--streaming", *counts, *ramp, "--isl", str(PROMPT_TOKENS), "--osl", "100")
+        return ("--streaming", *counts, "--isl", str(PROMPT_TOKENS), "--osl", "100")
 
 
 ACCURACY = (
     Accuracy(50, 5, 200, 0.1, 0.02),
     Accuracy(200, 5, 800, 0.2, 0.05),
     Accuracy(1000, 25, 2000, 0.3, 0.1),
-    Accuracy(50, 5, 200, 0.1, 0.02, is_burst=True),
-    Accuracy(200, 5, 800, 0.2, 0.05, is_burst=True),
-    Accuracy(1000, 25, 2000, 0.3, 0.1, is_burst=True),
 )
 
 

@@ -102,7 +102,7 @@ def chunks(peer: Tool, ours: Tool, repeats: int) -> Iterator[Measured]:
 
 
 def errors(peer: Tool, ours: Tool, repeats: int) -> Iterator[Measured]:
-    for case in (c for c in loads.ACCURACY if not c.is_burst):
+    for case in loads.ACCURACY:
         pair = Pair(peer, ours)
 
         def measure(key: str, tool: Tool, case: loads.Accuracy = case) -> Sequence[float]:

@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use aiperf_records::ABSENT;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::stamp;
+use crate::rtt;
 use crate::target::{Address, Target};
 
 /// What a connection is doing.
@@ -68,7 +68,7 @@ impl Conn {
         let mut stamped = false;
         if is_tcp {
             socket.set_tcp_nodelay(true)?;
-            stamped = stamps && stamp::enable(socket.as_raw_fd());
+            stamped = stamps && aiperf_stamp::enable(socket.as_raw_fd());
         }
         match socket.connect(&to) {
             Ok(()) => {}
@@ -186,8 +186,8 @@ impl Conn {
     }
 
     /// One read, stamped by the kernel where it can. With TLS the bytes are still encrypted: see [`Conn::decrypt`].
-    pub(crate) fn read(&self, buf: &mut [u8]) -> io::Result<stamp::Read> {
-        stamp::read(self.fd, buf, self.stamps)
+    pub(crate) fn read(&self, buf: &mut [u8]) -> io::Result<aiperf_stamp::Read> {
+        aiperf_stamp::read(self.fd, buf, self.stamps)
     }
 
     /// Decrypt one read; appends the plain text.
@@ -213,7 +213,7 @@ impl Conn {
 
     pub(crate) fn rtt_ns(&self) -> i64 {
         if self.is_tcp {
-            stamp::tcp_rtt_ns(self.fd).unwrap_or(ABSENT)
+            rtt::tcp_rtt_ns(self.fd).unwrap_or(ABSENT)
         } else {
             ABSENT
         }

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use aiperf_records::Journal;
+use aiperf_stamp::StampKeeper;
 use serde::Serialize;
 
 use crate::clock::{self, Clock};
@@ -21,7 +22,6 @@ use crate::reply::Rules;
 use crate::settings::Settings;
 use crate::shared::{Inbox, Msg, Note, Shared};
 use crate::snapshot::{Counters, Snapshot, quantiles};
-use crate::stamp::StampKeeper;
 use crate::target::Target;
 use crate::text::{Vocabulary, mix64};
 use crate::worker::{WAKER_TOKEN, Worker};

@@ -5,7 +5,7 @@
 //! | `settings`, `plan`, `text` | what to send; checked once |
 //! | `pacer`, `ramp`, `phase`, `control` | when to send it, and when to stop |
 //! | `worker`, `flow`, `connect`, `exchange` | one thread, its sessions, connections and requests |
-//! | `target`, `conn`, `stamp` | addresses, sockets, TLS, the kernel's stamps |
+//! | `target`, `conn`, `rtt` | addresses, sockets, TLS, the kernel's stamps (`aiperf_stamp`) and round trips |
 //! | `http`, `sse`, `extract`, `reply`, `think` | from bytes to stamped chunks |
 //! | `engine`, `snapshot` | start, look, stop, wait |
 
@@ -26,11 +26,11 @@ pub mod ramp;
 mod raw;
 pub mod reply;
 mod request;
+mod rtt;
 pub mod settings;
 mod shared;
 pub mod snapshot;
 pub mod sse;
-mod stamp;
 mod target;
 pub mod text;
 mod think;

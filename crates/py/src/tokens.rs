@@ -4,7 +4,7 @@ use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, available_parallelism};
 
-use bpe_openai::o200k_base;
+use aiperf_tokens::o200k_base;
 use numpy::PyArray1;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
@@ -33,7 +33,7 @@ fn count(texts: &[&str]) -> Vec<u32> {
         .min(bytes.div_ceil(BYTES_PER_THREAD))
         .min(texts.len().div_ceil(STRIDE));
     let tokenizer = o200k_base();
-    let one = |text: &&str| tokenizer.count(*text) as u32;
+    let one = |text: &&str| tokenizer.count(text) as u32;
     if threads <= 1 {
         return texts.iter().map(one).collect();
     }
@@ -63,16 +63,16 @@ fn count(texts: &[&str]) -> Vec<u32> {
 /// Token ids of a text.
 #[pyfunction]
 pub(crate) fn builtin_encode(py: Python<'_>, text: PyBackedStr) -> Vec<u32> {
-    py.detach(|| o200k_base().encode(&*text))
+    py.detach(|| o200k_base().encode(&text))
 }
 
 /// Text of token ids; bytes that are no UTF-8 (half a character) become U+FFFD.
 #[pyfunction]
 pub(crate) fn builtin_decode(ids: Vec<u32>) -> PyResult<String> {
-    let bpe = &o200k_base().bpe;
-    let known = bpe.num_tokens();
-    if let Some(id) = ids.iter().find(|&&id| id as usize >= known) {
-        return Err(CoreError::Value(format!("no token {id} in o200k_base ({known} tokens)")).into());
-    }
-    Ok(String::from_utf8_lossy(&bpe.decode_tokens(&ids)).into_owned())
+    let tokenizer = o200k_base();
+    let bytes = tokenizer.decode(&ids).map_err(|id| {
+        let known = tokenizer.num_tokens();
+        CoreError::Value(format!("no token {id} in o200k_base ({known} tokens)"))
+    })?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

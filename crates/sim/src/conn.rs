@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;
 
+use aiperf_stamp::Read;
+
 use crate::active::Active;
 use crate::http::{self, BadRequest, BodyFraming, ChunkedBody, Head};
 use crate::ledger::Chunk;
@@ -55,6 +57,8 @@ pub(crate) struct Conn {
     told_continue: bool,
     pub(crate) first_byte_ns: u64,
     pub(crate) last_read_ns: u64,
+    /// When the kernel had what was read last, if it says so.
+    pub(crate) arrived_ns: Option<u64>,
     pub(crate) out: Vec<u8>,
     out_at: usize,
     marks: VecDeque<Mark>,
@@ -89,6 +93,7 @@ impl Conn {
             told_continue: false,
             first_byte_ns: 0,
             last_read_ns: 0,
+            arrived_ns: None,
             out: Vec::new(),
             out_at: 0,
             marks: VecDeque::new(),
@@ -112,9 +117,10 @@ impl Conn {
             self.make_room();
             let space = self.input.len() - self.filled;
             match self.transport.read(&mut self.input[self.filled..]) {
-                Ok(0) => self.eof = true,
-                Ok(count) => {
+                Ok(Read { len: 0, .. }) => self.eof = true,
+                Ok(Read { len: count, kernel_ns }) => {
                     self.last_read_ns = clock.now();
+                    self.arrived_ns = kernel_ns.and_then(|stamp| clock.of_realtime(stamp));
                     if self.start == self.filled {
                         self.first_byte_ns = self.last_read_ns;
                     }

@@ -1,7 +1,9 @@
 //! The ledger: what the server really received and sent, one JSON line per request, written by a thread of its own.
 //!
 //! All stamps are epoch ns from one anchor (see [`crate::timer::Clock`]), so their differences are exact.
-//! `received_ns` is read right after the `read` that completed the request. A chunk's stamp is read right *before*
+//! `received_ns` is read right after the `read` that completed the request; `arrived_ns` is when the kernel had its last
+//! segment (Linux, TCP without TLS; null elsewhere and for a pipelined request): what lies between is the server's own
+//! lateness, as when many requests come at once. A chunk's stamp is read right *before*
 //! the `write` whose return accepted its last byte, so no client can have seen the chunk earlier.
 
 use std::fs::File;
@@ -33,6 +35,7 @@ pub(crate) struct Row {
     pub(crate) model: Option<String>,
     pub(crate) stream: bool,
     pub(crate) first_byte_read_ns: u64,
+    pub(crate) arrived_ns: Option<u64>,
     pub(crate) received_ns: u64,
     /// When it left the queue.
     pub(crate) admitted_ns: Option<u64>,

@@ -362,6 +362,7 @@ fn new_row(shared: &crate::server::Shared, conn: &Conn, head: &Head, bytes: &[u8
         connection: conn.number,
         path: String::from_utf8_lossy(&bytes[head.path.clone()]).into_owned(),
         first_byte_read_ns: shared.clock.epoch(conn.first_byte_ns),
+        arrived_ns: conn.arrived_ns.map(|at| shared.clock.epoch(at)),
         received_ns: shared.clock.epoch(conn.last_read_ns),
         body_bytes: body.len(),
         headers: shared.options.ledger_headers.then(|| http::header_pairs(bytes)),
@@ -467,29 +468,28 @@ fn tokenize(options: &SimOptions, body: &[u8]) -> Ready {
         Err(reason) => return Ready::error(400, &format!("invalid JSON body: {reason}")),
     };
     let ids = ask.prompt().encode(options.template_tokens);
-    let piece = |id: u32| tokens::tokenizer().bpe.decode_tokens(&[id]);
+    let tokenizer = tokens::tokenizer();
     if ask.is_llama {
         if !ask.with_pieces {
             return Ready::value(&json!({"tokens": ids}));
         }
         let pieces: Vec<_> = ids
             .iter()
-            .map(|&id| match String::from_utf8(piece(id)) {
-                Ok(text) => json!({"id": id, "piece": text}),
-                Err(error) => json!({"id": id, "piece": error.into_bytes()}),
+            .map(|&id| {
+                let bytes = tokenizer.token_bytes(id).unwrap_or_default();
+                match std::str::from_utf8(bytes) {
+                    Ok(text) => json!({"id": id, "piece": text}),
+                    Err(_) => json!({"id": id, "piece": bytes}),
+                }
             })
             .collect();
         return Ready::value(&json!({"tokens": pieces}));
     }
-    let is_text = |id: u32| (id as usize) < tokens::tokenizer().bpe.num_tokens();
     let texts: Option<Vec<String>> = ask.return_token_strs.then(|| {
         ids.iter()
-            .map(|&id| {
-                if is_text(id) {
-                    String::from_utf8_lossy(&piece(id)).into_owned()
-                } else {
-                    "<|template|>".into()
-                }
+            .map(|&id| match tokenizer.token_bytes(id) {
+                Some(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+                None => "<|template|>".into(),
             })
             .collect()
     });
@@ -506,10 +506,9 @@ fn detokenize(body: &[u8]) -> Ready {
     let Some(ids) = ids else {
         return Ready::error(400, "the body has no field `tokens`, a list of ids");
     };
-    let bpe = &tokens::tokenizer().bpe;
-    if ids.iter().any(|&id| id as usize >= bpe.num_tokens()) {
+    let Ok(bytes) = tokens::tokenizer().decode(&ids) else {
         return Ready::error(400, "an id is beyond the vocabulary");
-    }
-    let text = String::from_utf8_lossy(&bpe.decode_tokens(&ids)).into_owned();
+    };
+    let text = String::from_utf8_lossy(&bytes).into_owned();
     Ready::value(&json!({"prompt": text, "content": text}))
 }

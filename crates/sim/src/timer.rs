@@ -7,6 +7,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mio::{Registry, Token};
 
+/// A stamp said to be older than this is the trace of a clock that was stepped, ns: nothing waits that long to be read.
+const MAX_STAMP_AGE_NS: u64 = 60_000_000_000;
+
 /// Monotonic ns since the server's anchor, and their translation to epoch ns.
 ///
 /// `CLOCK_REALTIME` is read once, together with the monotonic clock; every epoch stamp is that anchor plus monotonic
@@ -32,6 +35,14 @@ impl Clock {
     #[inline]
     pub(crate) fn now(&self) -> u64 {
         self.start.elapsed().as_nanos() as u64
+    }
+
+    /// The moment, in ns since the anchor, that a fresh stamp of the realtime clock tells; None if that clock was stepped since.
+    pub(crate) fn of_realtime(&self, stamp_ns: i64) -> Option<u64> {
+        let realtime = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_nanos() as i64;
+        let now = self.now();
+        let age = u64::try_from(realtime - stamp_ns).ok()?;
+        (age < MAX_STAMP_AGE_NS).then(|| now.checked_sub(age)).flatten()
     }
 
     /// Epoch ns of a moment in ns since the anchor.

@@ -1,10 +1,12 @@
 //! A connection's byte stream: TCP, a Unix socket, TLS over TCP, or nothing once the client has left.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read as _, Write};
 use std::net::Shutdown;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::Arc;
 
+use aiperf_stamp::Read;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use rustls::pki_types::pem::PemObject;
@@ -18,11 +20,39 @@ use crate::options::TlsOptions;
 /// Where bytes come from and go to. All calls are non-blocking.
 #[derive(Debug)]
 pub(crate) enum Transport {
-    Tcp(TcpStream),
+    Tcp(TcpSocket),
     Unix(UnixStream),
     Tls(Box<TlsStream>),
     /// The client has gone, the request lives on: writes vanish.
     Gone,
+}
+
+/// TCP.
+#[derive(Debug)]
+pub(crate) struct TcpSocket {
+    socket: TcpStream,
+    /// The kernel says when what is read arrived.
+    is_stamped: bool,
+}
+
+impl TcpSocket {
+    /// `wants_stamps`: reads carry the kernel's receive stamp, where it has one.
+    pub(crate) fn new(socket: TcpStream, wants_stamps: bool) -> Self {
+        let is_stamped = wants_stamps && aiperf_stamp::enable(socket.as_raw_fd());
+        Self { socket, is_stamped }
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<Read> {
+        if self.is_stamped {
+            return aiperf_stamp::read(self.socket.as_raw_fd(), buffer, true);
+        }
+        self.socket.read(buffer).map(unstamped)
+    }
+}
+
+/// What was read, of which nobody says when it arrived.
+fn unstamped(len: usize) -> Read {
+    Read { len, kernel_ns: None }
 }
 
 /// TLS over TCP.
@@ -40,7 +70,7 @@ impl Transport {
     pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         match self {
-            Self::Tcp(socket) => registry.register(socket, token, interest),
+            Self::Tcp(tcp) => registry.register(&mut tcp.socket, token, interest),
             Self::Unix(socket) => registry.register(socket, token, interest),
             Self::Tls(tls) => registry.register(&mut tls.socket, token, interest),
             Self::Gone => Ok(()),
@@ -51,7 +81,7 @@ impl Transport {
     pub(crate) fn deregister(&mut self, registry: &Registry) {
         // A descriptor that is about to close leaves the poll by itself.
         let _ = match self {
-            Self::Tcp(socket) => registry.deregister(socket),
+            Self::Tcp(tcp) => registry.deregister(&mut tcp.socket),
             Self::Unix(socket) => registry.deregister(socket),
             Self::Tls(tls) => registry.deregister(&mut tls.socket),
             Self::Gone => Ok(()),
@@ -59,11 +89,11 @@ impl Transport {
     }
 
     /// Reads what is there; 0 at the end.
-    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Read> {
         match self {
-            Self::Tcp(socket) => socket.read(buffer),
-            Self::Unix(socket) => socket.read(buffer),
-            Self::Tls(tls) => tls.read(buffer),
+            Self::Tcp(tcp) => tcp.read(buffer),
+            Self::Unix(socket) => socket.read(buffer).map(unstamped),
+            Self::Tls(tls) => tls.read(buffer).map(unstamped),
             Self::Gone => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
@@ -76,7 +106,7 @@ impl Transport {
     /// Writes what fits.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Tcp(socket) => socket.write(bytes),
+            Self::Tcp(tcp) => tcp.socket.write(bytes),
             Self::Unix(socket) => socket.write(bytes),
             Self::Tls(tls) => tls.write(bytes),
             Self::Gone => Ok(bytes.len()),
@@ -100,7 +130,7 @@ impl Transport {
     pub(crate) fn finish(&mut self) {
         // The client may be gone already; closing is all that is left either way.
         let _ = match self {
-            Self::Tcp(socket) => socket.shutdown(Shutdown::Write),
+            Self::Tcp(tcp) => tcp.socket.shutdown(Shutdown::Write),
             Self::Unix(socket) => socket.shutdown(Shutdown::Write),
             Self::Tls(tls) => {
                 tls.session.send_close_notify();
@@ -114,7 +144,7 @@ impl Transport {
     pub(crate) fn reset_on_close(&mut self) {
         // A socket that cannot be set is gone already.
         let _ = match self {
-            Self::Tcp(socket) => socket2::SockRef::from(&*socket).set_linger(Some(std::time::Duration::ZERO)),
+            Self::Tcp(tcp) => socket2::SockRef::from(&tcp.socket).set_linger(Some(std::time::Duration::ZERO)),
             Self::Tls(tls) => socket2::SockRef::from(&tls.socket).set_linger(Some(std::time::Duration::ZERO)),
             Self::Unix(_) | Self::Gone => Ok(()),
         };

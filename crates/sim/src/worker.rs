@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, SyncSender};
 
+use aiperf_stamp::StampKeeper;
 use mio::event::Event;
 use mio::net::{TcpListener, UnixListener};
 use mio::{Events, Interest, Poll, Token};
@@ -23,7 +24,7 @@ use crate::reply;
 use crate::server::Shared;
 use crate::sys;
 use crate::timer::Timers;
-use crate::transport::{TlsStream, Transport};
+use crate::transport::{TcpSocket, TlsStream, Transport};
 
 const LISTENER: Token = Token(usize::MAX);
 /// Token of the waker.
@@ -58,6 +59,8 @@ pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     tls: Option<Arc<ServerConfig>>,
     ledger: Option<LedgerSender>,
+    /// The kernel stamps what arrives, for the ledger.
+    stamps: Option<StampKeeper>,
     inbox: Receiver<Command>,
     pub(crate) timers: Timers,
     /// Slots; empty ones are in `free`, or hold a connection that is being worked on.
@@ -108,6 +111,7 @@ impl Worker {
             listener,
             shared,
             tls,
+            stamps: ledger.as_ref().and_then(|_| StampKeeper::open()),
             ledger,
             inbox,
             timers,
@@ -191,7 +195,7 @@ impl Worker {
                 Listener::Tcp(listener) => listener.accept().and_then(|(socket, _)| {
                     socket.set_nodelay(true)?;
                     match &self.tls {
-                        None => Ok(Transport::Tcp(socket)),
+                        None => Ok(Transport::Tcp(TcpSocket::new(socket, self.stamps.is_some()))),
                         Some(config) => TlsStream::new(socket, config)
                             .map(|tls| Transport::Tls(Box::new(tls)))
                             .map_err(io::Error::other),
@@ -310,6 +314,7 @@ impl Worker {
                         if conn.start < conn.filled {
                             // A pipelined request counts as received when its turn comes.
                             conn.last_read_ns = self.shared.clock.now();
+                            conn.arrived_ns = None;
                         }
                     }
                 }

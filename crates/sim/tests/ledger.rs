@@ -26,7 +26,7 @@ fn test_stamps_are_ordered_and_lie_between_the_clients() {
     let after = epoch_ns();
     let row = &rows(&server, &path)[0];
     let order = [
-        "first_byte_read_ns",
+        "arrived_ns",
         "received_ns",
         "admitted_ns",
         "first_ns",
@@ -35,6 +35,7 @@ fn test_stamps_are_ordered_and_lie_between_the_clients() {
     ]
     .map(|k| ns(&row[k]));
     assert!(order.is_sorted(), "{order:?}");
+    assert!(ns(&row["first_byte_read_ns"]) <= ns(&row["received_ns"]));
     // 1 ms for the two readings of the wall clock.
     assert!(
         before < order[0] + 1_000_000 && order[5] < after + 1_000_000,

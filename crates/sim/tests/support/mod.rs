@@ -255,5 +255,5 @@ pub fn stream_once(server: &SimServer, osl: u32) -> Reply {
 
 /// o200k tokens.
 pub fn count(text: &str) -> usize {
-    bpe_openai::o200k_base().count(text)
+    aiperf_tokens::o200k_base().count(text)
 }

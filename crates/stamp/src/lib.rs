@@ -1,16 +1,16 @@
 //! Socket reads with the kernel's receive stamp (Linux, `SO_TIMESTAMPING`).
 //!
 //! What a kernel stamp is: the arrival of the last segment merged in the socket's queue, on the realtime clock; exact when
-//! one event was waiting, an upper bound otherwise. Enabling is asynchronous in the kernel (a static key), so the engine
-//! keeps one stamping socket open from before the first connect.
-#![allow(unsafe_code)] // setsockopt, recvmsg and getsockopt with plain old data
+//! one message was waiting, an upper bound otherwise. Enabling is asynchronous in the kernel (a static key), so whoever
+//! stamps keeps one stamping socket open from before the first connection ([`StampKeeper`]).
+#![allow(unsafe_code)] // setsockopt and recvmsg with plain old data
 
 use std::io;
 use std::os::fd::RawFd;
 
 /// Bytes read, and the kernel's stamp (realtime ns) if there is one.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Read {
+pub struct Read {
     /// Bytes in the buffer; 0: end of stream.
     pub len: usize,
     /// Realtime ns of the last segment.
@@ -18,7 +18,7 @@ pub(crate) struct Read {
 }
 
 /// Ask for software receive stamps. False where the system has none.
-pub(crate) fn enable(fd: RawFd) -> bool {
+pub fn enable(fd: RawFd) -> bool {
     #[cfg(target_os = "linux")]
     {
         let flags: libc::c_uint = libc::SOF_TIMESTAMPING_RX_SOFTWARE | libc::SOF_TIMESTAMPING_SOFTWARE;
@@ -46,7 +46,7 @@ struct Control([u8; 128]);
 
 /// Read into `buf` without blocking.
 #[inline]
-pub(crate) fn read(fd: RawFd, buf: &mut [u8], stamps: bool) -> io::Result<Read> {
+pub fn read(fd: RawFd, buf: &mut [u8], stamps: bool) -> io::Result<Read> {
     if !stamps {
         // SAFETY: the buffer is valid for its length.
         let n = unsafe { libc::recv(fd, buf.as_mut_ptr().cast(), buf.len(), 0) };
@@ -97,51 +97,15 @@ pub(crate) fn read(fd: RawFd, buf: &mut [u8], stamps: bool) -> io::Result<Read> 
     }
 }
 
-/// Words of the kernel's `tcp_info` (`linux/tcp.h`) that hold the smallest and the smoothed round trip, µs. libc's struct ends before the first.
-#[cfg(target_os = "linux")]
-const TCP_INFO_MIN_RTT: usize = 37;
-#[cfg(target_os = "linux")]
-const TCP_INFO_RTT: usize = 17;
-
-/// Round trip of a TCP connection, ns, as the kernel knows it (`TCP_INFO`): the smallest of the last minutes.
-///
-/// Not the smoothed one: a server that acknowledges a request only with its reply, or after the delayed-ACK timer, adds up to
-/// 40 ms to that, and they are no property of the network. Kernels before 4.6 have only the smoothed one.
-pub(crate) fn tcp_rtt_ns(fd: RawFd) -> Option<i64> {
-    #[cfg(target_os = "linux")]
-    {
-        let mut info = [0u32; 64];
-        let mut len = size_of_val(&info) as libc::socklen_t;
-        // SAFETY: `info` is plain old data, writable, and its size is given.
-        let ok = unsafe {
-            libc::getsockopt(
-                fd,
-                libc::IPPROTO_TCP,
-                libc::TCP_INFO,
-                info.as_mut_ptr().cast(),
-                &raw mut len,
-            ) == 0
-        };
-        let has_min = len as usize >= (TCP_INFO_MIN_RTT + 1) * size_of::<u32>();
-        let us = info[if has_min { TCP_INFO_MIN_RTT } else { TCP_INFO_RTT }];
-        (ok && us > 0 && us < u32::MAX).then(|| i64::from(us) * 1000)
-    }
-    #[cfg(not(target_os = "linux"))]
-    {
-        let _ = fd;
-        None
-    }
-}
-
-/// A socket that keeps the kernel's stamping switched on while the engine lives.
+/// A socket that keeps the kernel's stamping switched on while it lives.
 #[derive(Debug)]
-pub(crate) struct StampKeeper {
+pub struct StampKeeper {
     _socket: socket2::Socket,
 }
 
 impl StampKeeper {
     /// None where the system has no stamps.
-    pub(crate) fn open() -> Option<Self> {
+    pub fn open() -> Option<Self> {
         use std::os::fd::AsRawFd;
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).ok()?;
         enable(socket.as_raw_fd()).then_some(Self { _socket: socket })
