@@ -45,6 +45,8 @@ pub(crate) enum Ending {
 pub(crate) struct Active {
     /// Tells this request's timers from those of earlier ones in the same slot.
     pub(crate) generation: u64,
+    /// Its name in the engine, while it is there.
+    pub(crate) engine_id: Option<u64>,
     /// Number of arrival.
     pub(crate) n: u64,
     /// When the whole request had been read, ns since the anchor.
@@ -126,6 +128,7 @@ impl Active {
         let keep_list = options.ledger_chunks && start.row.is_some();
         Self {
             generation: start.generation,
+            engine_id: None,
             n: start.n,
             received: start.received,
             admitted: None,

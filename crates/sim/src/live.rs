@@ -1,6 +1,5 @@
 //! Engine mode, live: the model's events become chunks of the connections that wait for them.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -12,11 +11,14 @@ use crate::generate;
 use crate::timer::ms;
 use crate::worker::Worker;
 
-/// The model and whom its events are for. A request's id in the model is its generation.
+/// Bits of a request's id in the model that tell its slot; the generation is in the others. Thousands of tokens a step find
+/// their connections by it, without a map.
+const SLOT_BITS: u32 = 24;
+
+/// The model, and what has happened in it.
 #[derive(Debug)]
 pub(crate) struct Live {
     pub(crate) model: EngineModel,
-    slots: HashMap<u64, usize>,
     events: Vec<EngineEvent>,
 }
 
@@ -24,16 +26,13 @@ impl Live {
     pub(crate) fn new(model: EngineModel) -> Self {
         Self {
             model,
-            slots: HashMap::new(),
             events: Vec::new(),
         }
     }
 
     /// Takes a request out, wherever it is.
-    pub(crate) fn forget(&mut self, generation: u64) {
-        if self.slots.remove(&generation).is_some() {
-            self.model.cancel(generation);
-        }
+    pub(crate) fn forget(&mut self, id: u64) {
+        self.model.cancel(id);
     }
 }
 
@@ -55,8 +54,9 @@ impl Worker {
         let delay = fault
             .filter(|fault| fault.kind == FaultKind::Slow)
             .map_or(0, |fault| ms(fault.ms));
+        let id = active.generation << SLOT_BITS | slot as u64;
         let request = EngineRequest {
-            id: active.generation,
+            id,
             prompt_tokens: active.prompt_tokens.unwrap_or(1),
             output_tokens: active.script.total().max(1),
             block_hashes: std::mem::take(&mut active.block_hashes),
@@ -66,7 +66,7 @@ impl Worker {
             active.stage = Stage::Hang;
             return;
         }
-        live.slots.insert(active.generation, slot);
+        active.engine_id = Some(id);
         active.stage = Stage::Engine;
         active.in_queue = true;
         shared.counters.waiting.fetch_add(1, Relaxed);
@@ -87,15 +87,8 @@ impl Worker {
     }
 
     fn on_engine_event(&mut self, event: EngineEvent) {
-        let Some(live) = &mut self.live else { return };
-        let is_last = event.kind == (EngineEventKind::Token { is_last: true });
-        let slot = if is_last {
-            live.slots.remove(&event.id)
-        } else {
-            live.slots.get(&event.id).copied()
-        };
-        let Some(slot) = slot else { return };
-        self.with_active(slot, event.id, |worker, conn| {
+        let slot = (event.id & ((1 << SLOT_BITS) - 1)) as usize;
+        self.with_active(slot, event.id >> SLOT_BITS, |worker, conn| {
             let shared = Arc::clone(&worker.shared);
             let Some(active) = conn.active.as_deref_mut() else {
                 return;
@@ -112,6 +105,9 @@ impl Worker {
                         .observe_queue(event.at_ns.saturating_sub(active.received));
                 }
                 EngineEventKind::Token { is_last } => {
+                    if is_last {
+                        active.engine_id = None;
+                    }
                     generate::produce_tokens(conn, &shared, worker.scratch(), is_last);
                 }
             }

@@ -28,6 +28,8 @@ enum Route {
     Completions,
     Embeddings,
     Models,
+    /// One model, by name.
+    Model,
     Health,
     Tokenize,
     Detokenize,
@@ -37,6 +39,8 @@ enum Route {
     Unknown,
     WrongMethod,
 }
+
+const MODEL_PATH: &[u8] = b"/v1/models/";
 
 fn route(path: &[u8], is_post: bool) -> Route {
     let (route, wants_post) = match path {
@@ -48,6 +52,7 @@ fn route(path: &[u8], is_post: bool) -> Route {
         b"/tokenize" => (Route::Tokenize, true),
         b"/detokenize" => (Route::Detokenize, true),
         b"/metrics" => (Route::Metrics, false),
+        _ if path.starts_with(MODEL_PATH) => (Route::Model, false),
         b"/reset_prefix_cache" => (Route::ResetCache, true),
         b"/null" => return Route::Null,
         _ => return Route::Unknown,
@@ -87,6 +92,18 @@ impl Ready {
             ..Self::json(reply::error_body(status, message))
         }
     }
+}
+
+/// The same words as a generating request gets, where names are strict.
+fn no_model(name: &str) -> Ready {
+    Ready::error(404, &format!("The model `{name}` does not exist."))
+}
+
+/// A model as the API lists it.
+fn describe(shared: &crate::server::Shared, id: &str) -> serde_json::Value {
+    let created = shared.clock.epoch(0) / 1_000_000_000;
+    json!({"id": id, "object": "model", "created": created, "owned_by": "aiperf-sim", "root": id, "parent": null,
+           "max_model_len": max_model_len(&shared.options)})
 }
 
 impl Worker {
@@ -141,16 +158,17 @@ impl Worker {
                 ..Ready::json(b"ok".to_vec())
             },
             Route::Models => {
-                let created = shared.clock.epoch(0) / 1_000_000_000;
-                let list: Vec<_> = options
-                    .models
-                    .iter()
-                    .map(|id| {
-                        json!({"id": id, "object": "model", "created": created, "owned_by": "aiperf-sim", "root": id,
-                               "parent": null, "max_model_len": max_model_len(options)})
-                    })
-                    .collect();
+                let list: Vec<_> = options.models.iter().map(|id| describe(&shared, id)).collect();
                 Ready::value(&json!({"object": "list", "data": list}))
+            }
+            Route::Model => {
+                let path = String::from_utf8_lossy(&bytes[head.path.clone()]);
+                let name = path.split_once("/v1/models/").map_or("", |(_, name)| name);
+                match options.models.iter().find(|id| *id == name) {
+                    Some(id) => Ready::value(&describe(&shared, id)),
+                    None if options.strict_model => no_model(name),
+                    None => Ready::error(404, &format!("Not Found: no such path `{path}`")),
+                }
             }
             Route::Metrics => {
                 let (running, waiting) = self.publish_engine();
@@ -249,7 +267,7 @@ impl Worker {
                 && let Some(model) = ask.model.as_deref()
                 && !options.models.iter().any(|known| known == model)
             {
-                return Err(Ready::error(404, &format!("The model `{model}` does not exist.")));
+                return Err(no_model(model));
             }
             let shows_usage = match options.usage {
                 Usage::Never => false,

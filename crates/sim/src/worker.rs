@@ -496,8 +496,8 @@ impl Worker {
         let counters = &shared.counters;
         let now = shared.clock.now();
         counters.replies.fetch_add(1, Relaxed);
-        if let Some(live) = &mut self.live {
-            live.forget(active.generation);
+        if let (Some(live), Some(id)) = (&mut self.live, active.engine_id) {
+            live.forget(id);
         }
         if active.admitted.is_some() {
             counters.running.fetch_sub(1, Relaxed);

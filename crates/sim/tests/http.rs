@@ -135,6 +135,10 @@ fn test_bad_requests_get_errors_in_openai_form() {
         (&models["data"][0]["id"], &models["data"][1]["id"]),
         (&json!("a"), &json!("b"))
     );
+    let mut client = Client::new(&server);
+    assert_eq!(client.get("/v1/models/b").json()["id"], "b");
+    let (status, kind) = error(client.get("/v1/models/c"));
+    assert_eq!((status, kind.as_deref()), (404, Some("NotFoundError")));
 }
 
 #[test]

@@ -52,6 +52,13 @@ def test_simulated_server_under_another_name_is_a_note():
         assert "`sim`" in found.notes[0].text
 
 
+def test_simulated_server_that_is_strict_about_names_denies_another():
+    with SimServer(json.dumps({"models": ["m"], "strict_model": True})) as sim:
+        message, hint = problem(sim.url, model="qwen3-0.6b")
+    assert "no model `qwen3-0.6b`" in message
+    assert hint == "it lists `m`"
+
+
 @pytest.mark.parametrize(("key", "words"), [(None, "asks for a key"), ("wrong", "refuses the key")])
 def test_key_is_missing_or_wrong(key: str | None, words: str):
     with SimServer(json.dumps({"models": ["m"], "api_key": "right"})) as sim:
