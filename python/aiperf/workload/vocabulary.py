@@ -74,7 +74,10 @@ def load_corpus(style: Literal["prose", "words"] = "prose") -> tuple[list[str], 
 
     `words`: the same words without punctuation, each as often as any other, in an order fixed for good.
     """
-    with np.load(Path(__file__).parent / "data" / "corpus.npz") as file:
+    from aiperf._core import read_bytes
+
+    packed = read_bytes(Path(__file__).parent / "data" / "corpus.npz.zst")
+    with np.load(io.BytesIO(packed)) as file:
         words = file["words"].tobytes().decode("ascii").split("\n")
         stream = file["stream"].astype(np.uint32)
     if style == "prose":
