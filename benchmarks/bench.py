@@ -136,6 +136,25 @@ def bench_accuracy(tool: Tool, repeats: int) -> Iterator[Row]:
             yield _row(f"{kind} error, {name}", "ms", values, target, at_most(limit), (), cpu)
 
 
+def bench_engine(tool: Tool, repeats: int) -> Iterator[Row]:
+    """Whether the engine model keeps its own time on one core, and what a loop that only writes would keep."""
+    for load in loads.ENGINE:
+        values, yardstick, cpu = [], [], []
+        for _ in range(repeats):
+            if load.gap_ms is not None:
+                yardstick.append(loads.bare_writer(load.streams, load.gap_ms, 5))
+            with serving(load.server) as server, tool.profile(server, load.flags) as outcome:
+                values.append(outcome.value("inter_token_latency"))
+                cpu.append(outcome.server_cpu)
+        name = f"engine mode, {load.name}"
+        if load.gap_ms is None:
+            busy = [100 * share for share in cpu]
+            yield _row(f"{name}: server's core", "% busy", busy, "≤ 90", at_most(90), (), cpu)
+        else:
+            limit = 1.02 * load.gap_ms
+            yield _row(f"{name}: gap", "ms", values, f"≤ {limit:g}", at_most(limit), yardstick, cpu)
+
+
 def bench_paced(tool: Tool, repeats: int) -> Iterator[Row]:
     for rate in (100, 500, 2000):
         values, yardstick, cpu = [], [], []
@@ -220,6 +239,7 @@ QUICK: dict[str, Callable[[Tool, int], Iterator[Row]]] = {
     "single": bench_single,
     "accuracy": bench_accuracy,
     "paced": bench_paced,
+    "engine": bench_engine,
     "cold": bench_cold,
     "short": bench_short,
     "help": bench_help,

@@ -67,10 +67,38 @@ ACCURACY = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class EngineLoad:
+    """Streams of the simulated server's engine mode in real time. `gap_ms`: what the model says, None if that depends on the load."""
+
+    name: str
+    engine: dict[str, object]
+    streams: int
+    gap_ms: float | None
+    requests: int
+    osl: int
+    isl: int = PROMPT_TOKENS
+
+    @property
+    def server(self) -> dict[str, object]:
+        return {"engine": self.engine}
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        counts = ("--concurrency", str(self.streams), "--request-count", str(self.requests))
+        return ("--streaming", *counts, "--isl", str(self.isl), "--osl", str(self.osl))
+
+
+ENGINE = (
+    EngineLoad("the demo's preset, 500 streams", {"preset": "qwen3-0.6b-8xh200"}, 500, None, 1000, 500, 1000),
+    EngineLoad("4,000 streams, gap 25 ms", {"preset": "even-25ms"}, 4000, 25, 8000, 200),
+)
+
+
 def build() -> None:
     """Everything native that a benchmark runs, so that no compiler disturbs a measurement."""
     rust_binary("aiperf-sim", "serve", is_example=True)
-    for name in ("bare_reader", "bare_pacer"):
+    for name in ("bare_reader", "bare_pacer", "bare_writer"):
         rust_binary("yardsticks", name)
 
 
@@ -126,6 +154,13 @@ def bare_reader(server: Server, seconds: float) -> tuple[float, float]:
     said = json.loads(finished.stdout)
     chunks = said["bytes"] / said["bytes_per_response"] * CHUNKS
     return chunks / said["seconds"], server_s / (said["seconds"] + 0.3)
+
+
+def bare_writer(streams: int, gap_ms: float, seconds: float) -> float:
+    """Time from round to round of a loop that only writes 230 bytes to each connection, ms; the gap asked for if it keeps up."""
+    words: list[str | Path] = ["--connections", str(streams), "--gap-ms", str(gap_ms), "--seconds", str(seconds)]
+    finished = run([rust_binary("yardsticks", "bare_writer"), *words], core=None)
+    return 1e3 / float(json.loads(finished.stdout)["rounds_per_s"])
 
 
 def bare_pacer(rate_per_s: float, seconds: float) -> float:
