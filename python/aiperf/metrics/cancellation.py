@@ -10,7 +10,7 @@ import numpy as np
 from aiperf.errors import ErrorKind
 from aiperf.metrics import Bools, Floats
 from aiperf.metrics.context import MetricContext
-from aiperf.metrics.stats import Stats, compute_stats
+from aiperf.metrics.stats import Stats, compute_stats, in_order
 
 __all__ = ["Cancellation", "Neighbours", "Recovery", "find_recovery", "summarise_cancellation"]
 
@@ -127,17 +127,17 @@ def find_recovery(
     None without cancellations or samples around them.
     """
     on_purpose = r.error_kind == ErrorKind.CANCELLED
+    if not on_purpose.any() or not len(times_ns):
+        return None
     at = np.where(np.isnan(r.column("cancelled_at")), r.column("end"), r.column("cancelled_at"))[on_purpose]
     at = at[~np.isnan(at)]
-    if not len(at) or not len(times_ns):
+    if not len(at):
         return None
     first, last = float(at.min()), float(at.max())
     early = times_ns < first
     before = float(levels[early].mean()) if early.any() else 0.0
     if counts_requests:
-        starts = np.sort(r.start[~np.isnan(r.start)])
-        ends = np.fmax(r.finish, r.column("end"))
-        ends = np.sort(ends[~np.isnan(ends)])
+        starts, ends = in_order(r.start), in_order(np.fmax(r.finish, r.column("end")))
         own = np.searchsorted(starts, times_ns, side="right") - np.searchsorted(ends, times_ns, side="right")
         excess = levels - own
         # What was there before any cancellation is others' work.

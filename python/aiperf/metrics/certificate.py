@@ -25,8 +25,10 @@ from typing import Final, Literal
 import numpy as np
 
 from aiperf.metrics import Bools, Floats
+from aiperf.metrics.blocks import blocks
 from aiperf.metrics.conservation import Check, EngineFacts
 from aiperf.metrics.context import MetricContext
+from aiperf.metrics.stats import highest, in_order, lowest
 
 __all__ = ["Certificate", "Part", "Verdict", "certify", "waited_for_slot"]
 
@@ -122,12 +124,14 @@ def waited_for_slot(r: MetricContext, facts: EngineFacts) -> Bools:
     """(rows,) requests that were due while the user's concurrency cap was full (open loop only)."""
     if facts.is_closed or facts.concurrency is None:
         return np.zeros(r.num_rows, dtype=bool)
-    starts = np.sort(r.start[~np.isnan(r.start)])
-    ends = np.fmax(r.finish, r.column("end"))
-    ends = np.sort(ends[~np.isnan(ends)])
-    due = r.scheduled
-    in_flight = np.searchsorted(starts, due, side="right") - np.searchsorted(ends, due, side="right")
-    return np.asarray(~np.isnan(due) & (in_flight >= facts.concurrency) & (r.start > due))
+    starts, ends = in_order(r.start), in_order(np.fmax(r.finish, r.column("end")))
+    due, start = r.scheduled, r.start
+    waited = np.zeros(r.num_rows, dtype=bool)
+    for rows in blocks(r.num_rows):
+        at = due[rows]
+        in_flight = np.searchsorted(starts, at, side="right") - np.searchsorted(ends, at, side="right")
+        waited[rows] = ~np.isnan(at) & (in_flight >= facts.concurrency) & (start[rows] > at)
+    return waited
 
 
 def _judge(name: str, value: float | None, unit: str, limits: tuple[float, float], text: str) -> Part:
@@ -137,19 +141,50 @@ def _judge(name: str, value: float | None, unit: str, limits: tuple[float, float
     return Part(name, value, unit, "client-limited" if value > limits[1] else "degraded", text)
 
 
-def _percentile(values: Floats, p: float) -> float | None:
-    return float(np.percentile(values, p)) if len(values) else None
+def _percentiles(values: Floats, *p: float) -> tuple[float | None, ...]:
+    """Of values of which there may be none; their order is lost."""
+    return tuple(np.percentile(values, p, overwrite_input=True).tolist()) if len(values) else (None,) * len(p)
+
+
+def _median_ms(r: MetricContext, tag: str) -> float | None:
+    values = r.value(tag)
+    values = values[np.isfinite(values)] / 1e6
+    return float(np.median(values, overwrite_input=True)) if len(values) else None
+
+
+def _send_lag(r: MetricContext, waited: Bools) -> tuple[float | None, ...]:
+    """p50 and p99 of start − due, ms, at least 0; of requests that did not wait for a slot."""
+    lag = r.start - r.scheduled
+    lag = lag[~waited & ~np.isnan(lag)]
+    lag /= 1e6
+    return _percentiles(np.maximum(lag, 0.0, out=lag), 50, 99)
+
+
+def _kernel_share(r: MetricContext) -> float:
+    """Of the requests with a stamp."""
+    source = r.column("stamp_source")
+    known = np.count_nonzero(~np.isnan(source))
+    return float(np.count_nonzero(source == 1) / known) if known else 0.0
+
+
+def _ttft_both_ways(r: MetricContext) -> tuple[float | None, float | None]:
+    """Means by kernel stamps and as the program read it, ms, of requests that have both; None without any."""
+    kernel, user = r.value("time_to_first_token"), r.value("user_space_time_to_first_token")
+    both = np.isfinite(user) & np.isfinite(kernel)
+    return (float(kernel[both].mean()) / 1e6, float(user[both].mean()) / 1e6) if both.any() else (None, None)
+
+
+def _round_trip_ms(r: MetricContext) -> float | None:
+    rtt = r.column("rtt_ns")
+    rtt = rtt[~np.isnan(rtt)] / 1e6
+    return float(rtt.mean()) if len(rtt) else None
 
 
 def certify(r: MetricContext, facts: EngineFacts, checks: Sequence[Check] = ()) -> Certificate:
     """The certificate of the profiling phases; needs the pass over the chunks for receive lag and merged share."""
-    latency = r.value("request_latency")
-    latency = latency[np.isfinite(latency)] / 1e6
-    typical = float(np.median(latency)) if len(latency) else 0.0
+    typical = _median_ms(r, "request_latency") or 0.0
     waited = waited_for_slot(r, facts)
-    lag = (r.start - r.scheduled)[~waited] / 1e6
-    lag = np.maximum(lag[~np.isnan(lag)], 0.0)
-    p50, p99 = _percentile(lag, 50), _percentile(lag, 99)
+    p50, p99 = _send_lag(r, waited)
     parts = [
         _judge(
             "send lag p50", p50, "ms", (max(1.0, typical / 50),) * 2,
@@ -160,8 +195,7 @@ def certify(r: MetricContext, facts: EngineFacts, checks: Sequence[Check] = ()) 
             f"1% of the requests were sent more than {p99 or 0:.1f} ms late",
         ),
     ]  # fmt: skip
-    source = r.column("stamp_source")
-    kernel = float(np.mean(source[~np.isnan(source)] == 1)) if not np.isnan(source).all() else 0.0
+    kernel = _kernel_share(r)
     r50 = r99 = None
     merged = 0.0
     if r.chunks is not None and r.chunks.rows.chunks:
@@ -206,18 +240,9 @@ def certify(r: MetricContext, facts: EngineFacts, checks: Sequence[Check] = ()) 
         for c in checks
         if c.verdict == "broken"
     ]
-    rtt = r.column("rtt_ns")
-    rtt = rtt[~np.isnan(rtt)] / 1e6
-    ttft = r.value("time_to_first_token")
-    ttft = ttft[np.isfinite(ttft)] / 1e6
-    round_trip = float(rtt.mean()) if len(rtt) else None
-    user = r.value("user_space_time_to_first_token")
-    both = np.isfinite(user) & np.isfinite(r.value("time_to_first_token"))
-    by_kernel = by_user = None
-    if kernel > 0 and both.any():
-        by_kernel = float(r.value("time_to_first_token")[both].mean()) / 1e6
-        by_user = float(user[both].mean()) / 1e6
-    bound = round_trip is not None and len(ttft) > 0 and round_trip >= _RTT_BOUND * float(np.median(ttft))
+    round_trip, ttft = _round_trip_ms(r), _median_ms(r, "time_to_first_token")
+    by_kernel, by_user = _ttft_both_ways(r) if kernel > 0 else (None, None)
+    bound = round_trip is not None and ttft is not None and round_trip >= _RTT_BOUND * ttft
     return Certificate(
         max((p.verdict for p in parts), key=_ORDER.index), tuple(parts), p50, p99, r50, r99, kernel, merged, cpu, wait,
         facts.requested_rate, achieved, int(np.count_nonzero(waited)), round_trip, bound, facts.calibrated, tuple(checks),
@@ -227,12 +252,15 @@ def certify(r: MetricContext, facts: EngineFacts, checks: Sequence[Check] = ()) 
 
 def _achieved_rate(r: MetricContext) -> float | None:
     """Requests per second between the first and the last start; None with fewer than two."""
-    start = r.start[~np.isnan(r.start)]
-    span = float(np.ptp(start)) / 1e9 if len(start) > 1 else 0.0
-    return (len(start) - 1) / span if span > 0 else None
+    return _rate(r.start)
 
 
 def _due_rate(r: MetricContext) -> float | None:
-    due = r.scheduled[~np.isnan(r.scheduled)]
-    span = float(np.ptp(due)) / 1e9 if len(due) > 1 else 0.0
-    return (len(due) - 1) / span if span > 0 else None
+    return _rate(r.scheduled)
+
+
+def _rate(times: Floats) -> float | None:
+    known = ~np.isnan(times)
+    number = int(np.count_nonzero(known))
+    span = (highest(times, known) - lowest(times, known)) / 1e9 if number > 1 else 0.0
+    return (number - 1) / span if span > 0 else None

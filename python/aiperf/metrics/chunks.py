@@ -27,6 +27,7 @@ __all__ = [
     "ContentPiece",
     "GapPool",
     "LagPool",
+    "LongestGap",
     "RowFacts",
     "content_pieces",
     "scan",
@@ -46,7 +47,7 @@ class ContentPiece:
 
     `rows`: (r,) row numbers in the columns; chunk j of rows[i] is at offsets[i] ≤ j < offsets[i + 1], at least one each.
     `stamps`: (c,) int64 ns since run start; `text_bytes`: (c,) bytes of text; `merged`: (c,) the stamp is an upper bound;
-    `lags`: (c,) int32 ns the program read the chunk after the kernel had it.
+    `lags`: (c,) int32 ns the program read the chunk after the kernel had it. `row_tokens`: (r,) tokens of each row, 0 if unknown.
     """
 
     rows: Ints
@@ -55,6 +56,7 @@ class ContentPiece:
     text_bytes: Floats
     merged: Bools
     lags: NDArray[np.int32]
+    row_tokens: Floats
 
     @cached_property
     def counts(self) -> Ints:
@@ -77,24 +79,15 @@ class ContentPiece:
     def gap_offsets(self) -> Ints:
         return self.offsets - np.arange(len(self.offsets))
 
-    def tokens(self, tokens_by_row: Floats) -> Floats:
-        """(c,) tokens in each chunk: the row's tokens in proportion to text bytes; evenly if no chunk has text.
-
-        Kept for the last `tokens_by_row`, which several accumulators share.
-        """
-        kept = self.__dict__.get("_tokens")
-        if kept is not None and kept[0] is tokens_by_row:
-            found: Floats = kept[1]
-            return found
-        starts = self.offsets[:-1]
-        total = np.add.reduceat(self.text_bytes, starts)
-        row_tokens = np.nan_to_num(tokens_by_row[self.rows])
+    @cached_property
+    def tokens(self) -> Floats:
+        """(c,) tokens in each chunk: the row's tokens in proportion to text bytes; evenly if no chunk has text."""
+        total = np.add.reduceat(self.text_bytes, self.offsets[:-1])
         even = total == 0
-        factor = np.where(even, 0.0, row_tokens / np.where(even, 1.0, total))
+        factor = np.where(even, 0.0, self.row_tokens / np.where(even, 1.0, total))
         tokens: Floats = self.text_bytes * np.repeat(factor, self.counts)
         if even.any():
-            tokens += np.repeat(np.where(even, row_tokens / self.counts, 0.0), self.counts)
-        self.__dict__["_tokens"] = (tokens_by_row, tokens)
+            tokens += np.repeat(np.where(even, self.row_tokens / self.counts, 0.0), self.counts)
         return tokens
 
 
@@ -104,25 +97,30 @@ class Accumulator(Protocol):
     def add(self, piece: ContentPiece) -> None: ...
 
 
-def content_pieces(columns: Columns, keep: Bools) -> Iterator[ContentPiece]:
-    """Pieces of the rows where `keep` is true; rows without content chunks are left out."""
+def content_pieces(columns: Columns, keep: Bools, row_tokens: Floats | None = None) -> Iterator[ContentPiece]:
+    """Pieces of the rows where `keep` is true; rows without content chunks are left out.
+
+    `row_tokens`: (rows,) tokens to spread over the chunks, NaN where unknown; None if nobody asks for them.
+    """
     for batch in columns.batches():
-        yield from _pieces_of(batch, keep)
+        yield from _pieces_of(batch, keep, row_tokens)
 
 
-def _pieces_of(batch: ChunkBatch, keep: Bools) -> Iterator[ContentPiece]:
+def _pieces_of(batch: ChunkBatch, keep: Bools, row_tokens: Floats | None) -> Iterator[ContentPiece]:
     offsets = np.asarray(batch.offsets, dtype=np.int64)
     row, last = 0, len(offsets) - 1
     while row < last:
         stop = int(np.searchsorted(offsets, offsets[row] + _PIECE_CHUNKS, side="right")) - 1
         stop = min(max(stop, row + 1), last)
-        piece = _piece(batch, offsets, row, stop, keep)
+        piece = _piece(batch, offsets, row, stop, keep, row_tokens)
         if piece is not None:
             yield piece
         row = stop
 
 
-def _piece(batch: ChunkBatch, offsets: Ints, row: int, stop: int, keep: Bools) -> ContentPiece | None:
+def _piece(
+    batch: ChunkBatch, offsets: Ints, row: int, stop: int, keep: Bools, row_tokens: Floats | None
+) -> ContentPiece | None:
     lo, hi = int(offsets[row]), int(offsets[stop])
     if lo == hi:
         return None
@@ -145,38 +143,62 @@ def _piece(batch: ChunkBatch, offsets: Ints, row: int, stop: int, keep: Bools) -
     merged = (kind if whole else kind[chosen]) > 0x7F
     lags = batch.chunk_lag_ns[lo:hi] if whole else batch.chunk_lag_ns[lo:hi][chosen]
     piece_offsets = np.concatenate(([0], np.cumsum(counts[rows])))
-    return ContentPiece(rows + batch.row0 + row, piece_offsets, stamps, text.astype(np.float64), merged, lags)
+    rows += batch.row0 + row
+    tokens = np.zeros(len(rows)) if row_tokens is None else np.nan_to_num(row_tokens[rows])
+    return ContentPiece(rows, piece_offsets, stamps, text.astype(np.float64), merged, lags, tokens)
 
 
-def scan(columns: Columns, keep: Bools, accumulators: Sequence[Accumulator]) -> None:
-    """One pass over the chunks of the rows where `keep` is true."""
-    for piece in content_pieces(columns, keep):
+def scan(columns: Columns, keep: Bools, accumulators: Sequence[Accumulator], row_tokens: Floats | None = None) -> None:
+    """One pass over the chunks of the rows where `keep` is true; `row_tokens` as `content_pieces` takes them."""
+    for piece in content_pieces(columns, keep, row_tokens):
         for accumulator in accumulators:
             accumulator.add(piece)
+
+
+@dataclass(frozen=True, slots=True)
+class LongestGap:
+    """The longest gap between content chunks of all: ns, its row, and the stamp at which it began. The first of equal ones."""
+
+    gap: int
+    row: int
+    begin: int
 
 
 @dataclass
 class RowFacts:
     """Per row, from its chunks; NaN where there is none.
 
-    `second_content`: stamp of the second content chunk. `longest_gap`, `stall_start`: the longest gap between chunks, ns, and
-    the stamp at which it began. `first_share`: share of the text in the first chunk. `merged`: content chunks with an upper
-    bound for a stamp.
+    `second_content`: stamp of the second content chunk. `longest_gap`: the longest gap between chunks, ns. `first_share`: share
+    of the text in the first chunk. `merged`: content chunks with an upper bound for a stamp.
     """
 
     num_rows: int
-    second_content: Floats = field(init=False)
-    longest_gap: Floats = field(init=False)
-    stall_start: Floats = field(init=False)
-    first_share: Floats = field(init=False)
     merged: int = 0
     chunks: int = 0
+    longest: LongestGap | None = None
+    _arrays: dict[str, Floats] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self.second_content = np.full(self.num_rows, np.nan)
-        self.longest_gap = np.full(self.num_rows, np.nan)
-        self.stall_start = np.full(self.num_rows, np.nan)
-        self.first_share = np.full(self.num_rows, np.nan)
+    @property
+    def second_content(self) -> Floats:
+        return self._array("second_content")
+
+    @property
+    def longest_gap(self) -> Floats:
+        return self._array("longest_gap")
+
+    @property
+    def first_share(self) -> Floats:
+        return self._array("first_share")
+
+    def _array(self, name: str) -> Floats:
+        found = self._arrays.get(name)
+        return np.full(self.num_rows, np.nan) if found is None else found
+
+    def _put(self, name: str, rows: Ints, values: Floats | Ints) -> None:
+        """Arrays are made by the first value: whole replies have no second chunk and no gap."""
+        if name not in self._arrays:
+            self._arrays[name] = np.full(self.num_rows, np.nan)
+        self._arrays[name][rows] = values
 
     def add(self, piece: ContentPiece) -> None:
         starts = piece.offsets[:-1]
@@ -185,20 +207,20 @@ class RowFacts:
         total = np.add.reduceat(piece.text_bytes, starts)
         with np.errstate(invalid="ignore", divide="ignore"):
             share = np.where(total > 0, piece.text_bytes[starts] / total, 1.0 / piece.counts)
-        self.first_share[piece.rows] = share
-        several = piece.counts > 1
-        if not several.any():
+        self._put("first_share", piece.rows, share)
+        several = np.flatnonzero(piece.counts > 1)
+        if not len(several):
             return
         rows = piece.rows[several]
-        self.second_content[rows] = piece.stamps[starts[several] + 1]
-        gap_starts = piece.gap_offsets[:-1][several]
-        longest = np.maximum.reduceat(piece.gaps, gap_starts)
-        self.longest_gap[rows] = longest
-        # The first gap of the row that equals its longest one.
-        is_longest = np.flatnonzero(piece.gaps == np.repeat(longest, piece.counts[several] - 1))
-        first = is_longest[np.searchsorted(is_longest, gap_starts)]
-        row_of_gap = np.searchsorted(piece.gap_offsets, first, side="right") - 1
-        self.stall_start[rows] = piece.stamps[first + row_of_gap]
+        self._put("second_content", rows, piece.stamps[starts[several] + 1])
+        longest = np.maximum.reduceat(piece.gaps, piece.gap_offsets[several])
+        self._put("longest_gap", rows, longest)
+        at = int(np.argmax(longest))
+        if self.longest is None or longest[at] > self.longest.gap:
+            i = int(several[at])
+            own = piece.gaps[piece.gap_offsets[i] : piece.gap_offsets[i + 1]]
+            begin = piece.stamps[piece.offsets[i] + int(np.argmax(own))]
+            self.longest = LongestGap(int(longest[at]), int(rows[at]), int(begin))
 
 
 @dataclass
@@ -352,12 +374,21 @@ class ChunkFacts:
 
 
 def scan_rows(
-    columns: Columns, keep: Bools, more: Sequence[Accumulator] = (), threshold_ns: int | None = None
+    columns: Columns,
+    keep: Bools,
+    more: Sequence[Accumulator] = (),
+    threshold_ns: int | None = None,
+    row_tokens: Floats | None = None,
 ) -> ChunkFacts:
     """The usual pass: facts per row, gaps, and further accumulators."""
+    expected = _expected_gaps(columns, keep)
+    facts = ChunkFacts(RowFacts(columns.num_rows), GapPool(expected or None, threshold_ns=threshold_ns), LagPool())
+    scan(columns, keep, (facts.rows, facts.gaps, facts.lags, *more), row_tokens)
+    return facts
+
+
+def _expected_gaps(columns: Columns, keep: Bools) -> int | None:
+    """None if it is not known before the pass."""
     content = columns.scalar("num_content_chunks")[keep]
     known = len(content) > 0 and not np.isnan(content).any()
-    expected = int(np.maximum(content - 1, 0).sum()) if known else None
-    facts = ChunkFacts(RowFacts(columns.num_rows), GapPool(expected or None, threshold_ns=threshold_ns), LagPool())
-    scan(columns, keep, (facts.rows, facts.gaps, facts.lags, *more))
-    return facts
+    return int(np.maximum(content - 1, 0).sum()) if known else None

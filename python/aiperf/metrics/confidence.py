@@ -20,7 +20,8 @@ from typing import Final
 
 import numpy as np
 
-from aiperf.metrics import METRICS, Floats
+from aiperf.metrics import METRICS, Bools, Floats
+from aiperf.metrics.blocks import blocks
 from aiperf.metrics.context import MetricContext
 from aiperf.metrics.goodput import good_mask
 from aiperf.metrics.stats import inner, percentiles_of_sorted
@@ -78,7 +79,7 @@ def t_quantile(p: float, df: float) -> float:
     return z + g1 / df + g2 / df**2 + g3 / df**3
 
 
-def long_run_variance(values: Floats) -> tuple[float, int]:
+def long_run_variance(values: Floats | Bools) -> tuple[float, int]:
     """(variance of √n · mean, degrees of freedom) of a series in its order of time; at least 8 values."""
     n = len(values)
     x = values - values.mean()
@@ -88,7 +89,8 @@ def long_run_variance(values: Floats) -> tuple[float, int]:
     phi = inner(x[1:], x[:-1]) / power
     # Lag-1 correlation is biased towards 0 by about (1 + 3φ)/n (Kendall 1954).
     phi = min(max(phi + (1 + 3 * phi) / n, 0.0), _HIGHEST_PHI)
-    residual = x[1:] - phi * x[:-1]
+    residual = x[:-1] * -phi
+    residual += x[1:]
     size = max(1, int(math.sqrt(n - 1) / 2)) if n < 400 else int(math.sqrt(n - 1))
     batches = (n - 1) // size
     means = residual[: batches * size].reshape(batches, size).mean(axis=1)
@@ -117,8 +119,7 @@ def percentile_interval(
     value = percentiles_of_sorted(ranked, [percentile])[0]
     if n < _FEWEST:
         return value, None, None, float(n)
-    below = (values <= value).astype(np.float64)
-    variance, df = long_run_variance(below)
+    variance, df = long_run_variance(values <= value)
     # Never narrower than for independent values: the estimate is poor when few values lie beyond the percentile.
     variance = max(variance, p * (1 - p))
     half = t_quantile((1 + level) / 2, df) * math.sqrt(variance / n)
@@ -139,8 +140,10 @@ def rate_interval(
     if not end > begin:
         return None, None, float(n)
     num = min(max(n // 10, _FEWEST), 400)
-    index = np.minimum(((times - begin) / (end - begin) * num).astype(np.int64), num - 1)
-    sums: Floats = np.bincount(index, amounts, num).astype(np.float64)
+    sums = np.zeros(num)
+    for rows in blocks(n):
+        index = np.minimum(((times[rows] - begin) / (end - begin) * num).astype(np.int64), num - 1)
+        np.add.at(sums, index, amounts[rows])
     variance, df = long_run_variance(sums)
     seconds = (end - begin) / num / 1e9
     half = t_quantile((1 + level) / 2, df) * math.sqrt(variance / num) / seconds
@@ -150,8 +153,8 @@ def rate_interval(
 
 def _series(r: MetricContext, tag: str) -> Floats:
     """A request metric's values in the shown unit, in the order the requests were sent."""
-    order = np.argsort(r.start, kind="stable")
-    values = r.value(tag)[order] / METRICS[tag].unit.divisor
+    values = r.value(tag)[np.argsort(r.start, kind="stable")]
+    values /= METRICS[tag].unit.divisor
     return values[np.isfinite(values)]
 
 
@@ -188,18 +191,17 @@ def _estimate_rate(r: MetricContext, tag: str, level: float) -> Interval | None:
         mean, low, high, effective = mean_interval(good, level)
         low, high = (None if low is None else max(low, 0.0)), (None if high is None else min(high, 1.0))
         return Interval(tag, "avg", mean, low, high, len(good), effective, level)
-    mask = r.ok.copy()
-    amounts = np.ones(r.num_rows)
+    amounts: Floats | Bools = r.ok
     if tag == "output_token_throughput":
         amounts = r.value("output_sequence_length")
     elif tag == "goodput":
         if not r.options.slos:
             return None
-        amounts = good_mask(r, r.options.slos).astype(np.float64)
-    mask &= np.isfinite(amounts) & np.isfinite(r.finish)
+        amounts = good_mask(r, r.options.slos)
+    mask = r.ok & np.isfinite(amounts) & np.isfinite(r.finish)
     if not mask.any() or not r.duration_s > 0:
         return None
-    times, used = r.finish[mask], amounts[mask]
+    times, used = r.finish[mask], np.asarray(amounts[mask], dtype=np.float64)
     rate = float(used.sum()) / r.duration_s
     low, high, effective = rate_interval(times, used, rate, level)
     return Interval(tag, "avg", rate, None if low is None else max(low, 0.0), high, len(times), effective, level)
@@ -207,16 +209,18 @@ def _estimate_rate(r: MetricContext, tag: str, level: float) -> Interval | None:
 
 def estimate_all(r: MetricContext, level: float = LEVEL) -> tuple[Interval, ...]:
     """Intervals of the headline figures: latencies (avg, p50, p90, p99) and rates."""
-    out: list[Interval] = []
-    for tag in _REQUEST_TAGS:
-        if "needs_streaming" in METRICS[tag].flags and not r.options.streaming:
-            continue
-        values = _series(r, tag)
-        if not len(values):
-            continue
-        ordered = np.sort(values)
-        found = (_estimate_values(tag, stat, values, ordered, level) for stat in _REQUEST_STATS)
-        out.extend(i for i in found if i is not None)
-    rates = (_estimate_rate(r, tag, level) for tag in _RATE_TAGS)
-    out.extend(i for i in rates if i is not None)
-    return tuple(out)
+    of_requests = [i for tag in _REQUEST_TAGS for i in _estimate_metric(r, tag, level)]
+    of_rates = [i for tag in _RATE_TAGS if (i := _estimate_rate(r, tag, level)) is not None]
+    return (*of_requests, *of_rates)
+
+
+def _estimate_metric(r: MetricContext, tag: str, level: float) -> list[Interval]:
+    """A request metric's avg and percentiles; the values are ordered once for all."""
+    if "needs_streaming" in METRICS[tag].flags and not r.options.streaming:
+        return []
+    values = _series(r, tag)
+    if not len(values):
+        return []
+    ordered = np.sort(values)
+    found = (_estimate_values(tag, stat, values, ordered, level) for stat in _REQUEST_STATS)
+    return [i for i in found if i is not None]

@@ -75,11 +75,13 @@ def _token_check(name: str, client: Floats, usage: Floats, constant: str, varyin
     if not both.any():
         return None
     a, b = float(client[both].sum()), float(usage[both].sum())
-    difference = usage[both] - client[both]
-    typical = float(np.median(difference))
+    difference = usage[both]
+    difference -= client[both]
     if not difference.any():
         return Check(name, a, b, "holds", "client and usage agree on every request")
-    near = float(np.mean(np.abs(difference - typical) <= 1))
+    typical = float(np.median(difference, overwrite_input=True))
+    difference -= typical
+    near = float(np.mean(np.abs(difference, out=difference) <= 1))
     if near >= 0.99 and abs(typical) <= 512:
         return Check(
             name, a, b, "explained", f"usage differs by a constant {typical:+.0f} tokens a request: {constant}"

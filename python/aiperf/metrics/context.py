@@ -16,23 +16,21 @@ from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aiperf.errors import ErrorKind
 from aiperf.metrics import METRICS, Bools, Floats
 from aiperf.metrics.chunks import ChunkFacts
+from aiperf.metrics.stats import highest, lowest
 from aiperf.records import Columns
+from aiperf.records.kept import Keeper, kept
 
 __all__ = ["TOKEN_SOURCES", "MetricContext", "MetricOptions", "Slo", "TokenSource", "divide"]
 
 TokenSource = Literal["local tokenizer", "server tokenize", "server usage", "chunks"]
 TOKEN_SOURCES: tuple[TokenSource, ...] = get_args(TokenSource)
-_KEPT = frozenset(
-    {
-        "time_to_first_token", "request_latency", "decode_duration", "inter_token_latency", "output_sequence_length",
-        "input_sequence_length", "longest_stall",
-    }
-)  # fmt: skip
-_CANCELLED = (float(ErrorKind.CANCELLED), float(ErrorKind.GRACE), float(ErrorKind.INTERRUPTED))
+_CANCELLED = (ErrorKind.CANCELLED, ErrorKind.GRACE, ErrorKind.INTERRUPTED)
+_UNKNOWN_KIND = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +60,16 @@ class MetricOptions:
 def divide(a: Floats | float, b: Floats | float) -> Floats:
     """A / b, NaN where b is 0 or either is NaN."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        out = np.true_divide(a, b)
-    return np.where(np.isfinite(out), out, np.nan)
+        out = np.asarray(np.true_divide(a, b))
+    out[~np.isfinite(out)] = np.nan
+    return out
 
 
 class MetricContext:
     """The rows that count (one phase, or one window of it) and everything metric functions share; arrays are (rows,).
 
-    `chunks`: facts per row from the pass over the chunks; None if there was none (then what rests on it is NaN).
-    Values of request metrics asked for by other metrics are kept.
+    `chunks`: facts per row from the pass over the chunks; None if there was none (then what rests on it is NaN). Numbers per
+    row are kept while there is room (`records.kept`): in functions over millions of rows, few of them should be alive at once.
     """
 
     def __init__(self, columns: Columns, options: MetricOptions, chunks: ChunkFacts | None = None) -> None:
@@ -78,7 +77,7 @@ class MetricContext:
         self.options = options
         self.chunks = chunks
         self.usage_details: dict[str, Floats] | None = None  # filled by metrics.usage, once
-        self._values: dict[str, Floats] = {}
+        self.keeper = Keeper()
 
     @property
     def num_rows(self) -> int:
@@ -90,20 +89,13 @@ class MetricContext:
 
     def value(self, tag: str) -> Floats:
         """(rows,) values of another request metric in its base unit; NaN where absent."""
-        if tag not in self._values:
-            found = METRICS[tag].compute(self)
-            self._values[tag] = np.asarray(found, dtype=np.float64)
-        return self._values[tag]
-
-    def forget(self, tag: str) -> None:
-        """Drop a metric's kept values, unless it is one that others are computed from."""
-        if tag not in _KEPT:
-            self._values.pop(tag, None)
+        return self.keeper.get(tag, lambda: np.asarray(METRICS[tag].compute(self), dtype=np.float64))
 
     def set_chunks(self, facts: ChunkFacts | None) -> None:
         """Facts from the pass over the chunks; values computed without them are dropped."""
-        self.chunks = facts
-        self._values.clear()
+        if facts is not self.chunks:
+            self.chunks = facts
+            self.keeper.clear()
 
     def total(self, tag: str) -> float:
         """Sum of a request metric's values, NaN if there is none."""
@@ -120,8 +112,9 @@ class MetricContext:
 
     # Row classes -----------------------------------------------------------------------------------------------------
     @cached_property
-    def error_kind(self) -> Floats:
-        return self.column("error_kind")
+    def error_kind(self) -> NDArray[np.int8]:
+        """An `ErrorKind`'s number, −1 where absent. Classes are a byte per row: they are always at hand."""
+        return np.nan_to_num(self.column("error_kind"), nan=_UNKNOWN_KIND).astype(np.int8)
 
     @cached_property
     def ok(self) -> Bools:
@@ -145,45 +138,45 @@ class MetricContext:
         return np.asarray(self.ok | self.failed | (self.error_kind == ErrorKind.GRACE))
 
     # Clock -----------------------------------------------------------------------------------------------------------
-    @cached_property
+    @kept
     def start(self) -> Floats:
         """ns; start of every latency: `sent` on a reused connection, `started` where one had to be opened.
 
         As AIPerf, whose start precedes the connection set-up: its phases are the columns dns, connect and tls.
         """
-        sent, started = self.column("sent"), self.column("started")
-        opened = (self.column("reused") == 0) | (self.column("connect_ns") > 0)
-        start = np.where(opened & ~np.isnan(started), started, sent)
-        return np.where(np.isnan(start), started, start)
+        started = self.column("started")
+        start = np.where(self.opened & ~np.isnan(started), started, self.column("sent"))
+        np.copyto(start, started, where=np.isnan(start))
+        return start
 
     @cached_property
+    def opened(self) -> Bools:
+        """Requests that a connection was opened for."""
+        return np.asarray((self.column("reused") == 0) | (self.column("connect_ns") > 0))
+
+    @property
     def scheduled(self) -> Floats:
         """ns; when the request should have been sent."""
         return self.column("scheduled")
 
-    @cached_property
+    @property
     def first_content(self) -> Floats:
         return self.column("first_content")
 
-    @cached_property
+    @kept
     def finish(self) -> Floats:
         """ns; end of the reply: the last content (a trailing usage event does not count); `end` of replies without chunks."""
         last, end = self.column("last_content"), self.column("end")
         return np.where(np.isnan(last) | ~self.ok, end, last)
 
-    @cached_property
+    @property
     def num_content_chunks(self) -> Floats:
         return self.column("num_content_chunks")
 
     @cached_property
     def duration_s(self) -> float:
         """Seconds from the first start to the last end of successful requests, NaN if there is none."""
-        if not self.ok.any():
-            return float("nan")
-        start, finish = self.start[self.ok], self.finish[self.ok]
-        if np.isnan(start).all() or np.isnan(finish).all():
-            return float("nan")
-        return float(np.nanmax(finish) - np.nanmin(start)) / 1e9
+        return (highest(self.finish, self.ok) - lowest(self.start, self.ok)) / 1e9
 
     # Tokens ----------------------------------------------------------------------------------------------------------
     @cached_property
@@ -196,7 +189,7 @@ class MetricContext:
             return "server usage"
         return asked
 
-    @cached_property
+    @kept
     def reasoning_tokens(self) -> Floats:
         """Tokens of hidden thinking; 0 where there is a count and no reasoning, NaN where nothing was counted."""
         match self.count_source:
@@ -213,7 +206,7 @@ class MetricContext:
                     np.where(np.isnan(reasoning) & ~np.isnan(self.column("counted_output")), 0.0, reasoning)
                 )
 
-    @cached_property
+    @kept
     def output_tokens(self) -> Floats:
         """Tokens of the visible output (without reasoning)."""
         match self.count_source:
@@ -224,7 +217,7 @@ class MetricContext:
             case _:
                 return self.ok_only(self.column("counted_output"))
 
-    @cached_property
+    @kept
     def input_tokens(self) -> Floats:
         """Tokens of the prompt, all rows: the workload's own count, or usage.prompt_tokens for "server usage"."""
         if self.options.count_source == "server usage":

@@ -12,6 +12,7 @@ import numpy as np
 
 from aiperf.errors import ErrorKind
 from aiperf.metrics import Bools
+from aiperf.metrics.blocks import blocks
 from aiperf.records import Columns
 
 __all__ = ["ERROR_TYPES", "ERROR_WORDS", "ErrorGroup", "error_code", "error_type", "group_errors", "success_text"]
@@ -99,13 +100,16 @@ def group_errors(columns: Columns, mask: Bools) -> tuple[ErrorGroup, ...]:
     index = np.flatnonzero(mask)
     if not len(index):
         return ()
-    kinds, statuses = columns.scalar("error_kind")[index], columns.scalar("status")[index]
+    kinds, statuses = columns.scalar("error_kind"), columns.scalar("status")
     texts = columns.strings("error_message")
+    counted = Counter[tuple[int, int, str]]()
     # A loop over failed requests only: messages are Python strings in any case.
-    counted = Counter(
-        (int(kind), int(status) if status == status else 0, (texts[row] or "")[:_LONGEST_MESSAGE])  # noqa: PLR0124
-        for row, kind, status in zip(index.tolist(), kinds.tolist(), statuses.tolist(), strict=True)
-    )
+    for part in blocks(len(index)):
+        rows = index[part]
+        counted.update(
+            (int(kind), int(status) if status == status else 0, (texts[row] or "")[:_LONGEST_MESSAGE])  # noqa: PLR0124
+            for row, kind, status in zip(rows.tolist(), kinds[rows].tolist(), statuses[rows].tolist(), strict=True)
+        )
     groups = [
         ErrorGroup(
             ErrorKind(kind), error_code(ErrorKind(kind), status), error_type(ErrorKind(kind), status),

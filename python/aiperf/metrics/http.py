@@ -14,8 +14,9 @@ __all__: list[str] = []
 
 
 def _known(r: MetricContext, values: Floats) -> Floats:
-    """0 for phases that took no time, NaN where the request was never sent."""
-    return r.ok_only(np.where(np.isnan(r.column("sent")), np.nan, values))
+    """`values`, which are the caller's own: 0 for phases that took no time, NaN where the request was never sent."""
+    values[np.isnan(r.column("sent"))] = np.nan
+    return r.ok_only(values)
 
 
 def _phase(r: MetricContext, name: str) -> Floats:
@@ -32,9 +33,10 @@ def _phase(r: MetricContext, name: str) -> Floats:
 )
 def http_req_blocked(r: MetricContext) -> Floats:
     """Time between starting work on the request and writing it that went neither into DNS nor into connecting."""
-    rest = r.column("sent") - r.column("started") - _phase(r, "dns_ns") - _phase(r, "connect_ns") - _phase(r, "tls_ns")
-    opened = (r.column("reused") == 0) | (r.column("connect_ns") > 0)
-    return _known(r, np.where(opened, np.maximum(np.nan_to_num(rest), 0.0), 0.0))
+    rest = r.column("sent") - r.column("started")
+    for name in ("dns_ns", "connect_ns", "tls_ns"):
+        rest -= _phase(r, name)
+    return _known(r, np.where(r.opened & (rest > 0), rest, 0.0))
 
 
 @metric("http_req_dns_lookup", header="HTTP DNS Lookup", unit="ns", console_order=20, table="http", formula="dns_ns")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from aiperf.metrics import Bools, Floats, Metric, load_all
-from aiperf.metrics.chunks import Accumulator, scan_rows
+from aiperf.metrics.chunks import Accumulator, ChunkFacts, scan, scan_rows
 from aiperf.metrics.context import MetricContext, MetricOptions
 from aiperf.metrics.stats import (
     STANDARD_PERCENTILES,
@@ -63,8 +63,7 @@ def rows_of(columns: Columns, mask: Bools) -> Columns:
     """The rows where `mask` is true; the same columns if all are. Columns of the whole are not kept in memory for it."""
     if mask.all():
         return columns
-    index = np.flatnonzero(mask)
-    return replace(columns.select(mask), load=lambda name: columns.load(name)[index])
+    return replace(columns.select(mask), load=lambda name: columns.load(name)[mask])
 
 
 def open_context(columns: Columns, options: MetricOptions) -> MetricContext:
@@ -75,11 +74,18 @@ def open_context(columns: Columns, options: MetricOptions) -> MetricContext:
 
 def scan_context(r: MetricContext, more: Sequence[Accumulator] = (), stall_ns: int | None = None) -> Sweep | None:
     """The pass over the chunks: sets the context's chunk facts, feeds `more`, returns the step functions over the run."""
-    num_chunks = float(np.nansum(r.num_content_chunks))
-    flow = flow_for(r, num_chunks)
-    facts = scan_rows(r.columns, r.ok, (flow, *more), stall_ns)
-    r.set_chunks(facts if r.options.streaming else None)
+    flow = flow_for(r, float(np.nansum(r.num_content_chunks)))
+    r.set_chunks(_scan(r, (flow, *more), stall_ns))
     return build_sweep(r, flow)
+
+
+def _scan(r: MetricContext, accumulators: Sequence[Accumulator], stall_ns: int | None) -> ChunkFacts | None:
+    """None for whole replies: of their chunks only when tokens arrived is of interest."""
+    tokens = r.value("output_sequence_length")
+    if r.options.streaming:
+        return scan_rows(r.columns, r.ok, accumulators, stall_ns, tokens)
+    scan(r.columns, r.ok, accumulators, tokens)
+    return None
 
 
 def shown(metric: Metric, values: Floats) -> Floats:
@@ -90,7 +96,7 @@ def shown(metric: Metric, values: Floats) -> Floats:
 def request_stats(metric: Metric, values: Floats, percentiles: Sequence[float]) -> Stats | None:
     """Statistics of a request metric's values (in the base unit), in the shown unit."""
     compute = nearest_rank_stats if "nearest_rank" in metric.flags else compute_stats
-    return compute(shown(metric, values), percentiles)
+    return compute(values, percentiles, metric.unit.divisor)
 
 
 def _order(metric: Metric) -> tuple[bool, int, str]:
@@ -128,5 +134,4 @@ def measure(
                     stats = weighted_stats(shown(metric, values), sweep.widths, percentiles, equal=sweep.is_cells)
         if stats is not None:
             results[tag] = Result(metric, stats)
-        r.forget(tag)
     return dict(sorted(results.items(), key=lambda item: _order(item[1].metric)))

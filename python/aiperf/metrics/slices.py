@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from aiperf.errors import ConfigError, ErrorKind, Problem
 from aiperf.metrics import METRICS, Bools, Floats, Ints, Metric
+from aiperf.metrics.blocks import blocks
 from aiperf.metrics.chunks import ContentPiece
 from aiperf.metrics.context import MetricContext
 from aiperf.metrics.goodput import SloResult, Tier, TierResult, meets
@@ -37,6 +38,8 @@ _GAP_SHIFT: Final = 16
 _GAP_FLOOR: Final = int(np.float32(1).view(np.int32)) >> _GAP_SHIFT
 _GAP_BINS: Final = (int(np.float32(2**40).view(np.int32)) >> _GAP_SHIFT) - _GAP_FLOOR + 2
 """Bins by a float32's exponent and 7 bits of mantissa (percentiles within 0.4 %) from 1 ns to 2⁴⁰ ns; bin 0 is 0 ns."""
+Places = NDArray[np.int16]
+"""(rows,) window of each row, −1 where it is in none: there are at most `MAX_SLICES`."""
 _STARTED_TAGS: Final = ("time_to_first_token", "inter_token_latency", "request_latency")
 
 
@@ -111,10 +114,9 @@ class WindowScan:
     """
 
     windows: Windows
-    tokens_by_row: Floats
     exact: bool
     tokens: Floats = field(init=False)
-    _index: list[Ints] = field(default_factory=list)
+    _index: list[Places] = field(default_factory=list)
     _gaps: list[Floats] = field(default_factory=list)
     _bins: NDArray[np.int32] | None = None
 
@@ -124,14 +126,14 @@ class WindowScan:
     @classmethod
     def over(cls, r: MetricContext, windows: Windows) -> WindowScan:
         chunks = float(np.nansum(r.num_content_chunks))
-        return cls(windows, r.value("output_sequence_length"), chunks <= _EXACT_GAPS)
+        return cls(windows, chunks <= _EXACT_GAPS)
 
     def add(self, piece: ContentPiece) -> None:
         edges, num = self.windows.edges, self.windows.num
         low, high = int(piece.stamps.min()), int(piece.stamps.max())
         if high < edges[0] or low > edges[-1]:
             return
-        stamps, tokens, gaps = piece.stamps, piece.tokens(self.tokens_by_row), piece.gaps
+        stamps, tokens, gaps = piece.stamps, piece.tokens, piece.gaps
         width = int(edges[1] - edges[0])
         # Pieces are rows in order of time: they touch few windows, often one, and the tables are only added to there.
         first = max((low - int(edges[0])) // width, 0)
@@ -153,7 +155,7 @@ class WindowScan:
 
     def _add_gaps(self, index: Ints, gaps: Ints, first: int, last: int) -> None:
         if self.exact:
-            self._index.append(index + first)
+            self._index.append((index + first).astype(np.int16))
             self._gaps.append(gaps.astype(np.float64))
             return
         bits = np.clip(gaps, 0, 2**40).astype(np.float32).view(np.int32) >> _GAP_SHIFT
@@ -169,8 +171,8 @@ class WindowScan:
         if self.exact:
             if not self._gaps:
                 return [None] * num
-            index, gaps = np.concatenate(self._index), np.concatenate(self._gaps) / divisor
-            return [compute_stats(part) for part in _grouped(index, gaps, num)]
+            parts = _grouped(np.concatenate(self._index), np.concatenate(self._gaps), num)
+            return [compute_stats(part, divisor=divisor) for part in parts]
         if self._bins is None:
             return [None] * num
         bits = np.arange(_GAP_FLOOR - 1, _GAP_FLOOR + _GAP_BINS, dtype=np.int32) << _GAP_SHIFT
@@ -196,7 +198,10 @@ def _binned_stats(counts: NDArray[np.int32], middles: Floats) -> Stats | None:
     )
 
 
-def _grouped(index: Ints, values: Floats, num: int) -> list[Floats]:
+def _grouped(index: NDArray[np.integer], values: Floats, num: int) -> list[Floats]:
+    """The values of each window, in their order."""
+    if num == 1:
+        return [values]
     order = np.argsort(index, kind="stable")
     cuts = np.searchsorted(index[order], np.arange(1, num))
     return np.split(values[order], cuts)
@@ -207,14 +212,36 @@ def slice_windows(r: MetricContext, width_ns: int) -> WindowScan | None:
     return None if windows is None else WindowScan.over(r, windows)
 
 
-def _place(times: Floats, windows: Windows) -> Ints:
-    """(rows,) window of each time; −1 outside or NaN. A time on the last edge is in the last window."""
+def _place(times: Floats, windows: Windows) -> Places:
+    """Window of each time; −1 outside or NaN. A time on the last edge is in the last window."""
     edges = windows.edges
     width = float(edges[1] - edges[0])
-    position = np.floor((times - float(edges[0])) / width)
-    inside = (times >= float(edges[0])) & (times <= float(edges[-1]))
-    placed: Ints = np.where(inside, np.minimum(position, windows.num - 1), -1.0).astype(np.int64)
+    placed = np.empty(len(times), dtype=np.int16)
+    for rows in blocks(len(times)):
+        at = times[rows]
+        position = np.floor((at - float(edges[0])) / width)
+        inside = (at >= float(edges[0])) & (at <= float(edges[-1]))
+        placed[rows] = np.where(inside, np.minimum(position, windows.num - 1), -1.0)
     return placed
+
+
+def _count(mask: Bools, where: Places, num: int) -> Floats:
+    """(num,) rows of the mask in each window."""
+    counts = np.zeros(num)
+    for rows in blocks(len(where)):
+        at = where[rows]
+        counts += np.bincount(at[mask[rows] & (at >= 0)], minlength=num)
+    return counts
+
+
+def _add_up(values: Floats, where: Places, num: int) -> Floats:
+    """(num,) sum of the values in each window."""
+    sums = np.zeros(num)
+    for rows in blocks(len(where)):
+        at, some = where[rows], values[rows]
+        use = (at >= 0) & np.isfinite(some)
+        np.add.at(sums, at[use], some[use])
+    return sums
 
 
 def build_windows(
@@ -227,24 +254,13 @@ def build_windows(
 ) -> tuple[Slice, ...]:
     """Every window's results; `scan` has seen all chunks of the context."""
     windows, num = scan.windows, scan.windows.num
-    ended_in, sent_in = _place(np.where(r.ok, r.finish, r.column("end")), windows), _place(r.start, windows)
-    prefilled_in = _place(np.where(np.isnan(r.first_content), r.finish, r.first_content), windows)
-
-    def count(mask: Bools, where: Ints) -> Floats:
-        return np.bincount(where[mask & (where >= 0)], minlength=num).astype(np.float64)
-
-    def add_up(values: Floats, where: Ints) -> Floats:
-        use = (where >= 0) & np.isfinite(values)
-        return np.bincount(where[use], values[use], num).astype(np.float64)
-
-    osl, isl = r.value("output_sequence_length"), r.value("input_sequence_length")
-    tokens = scan.tokens + add_up(np.where(r.num_content_chunks > 0, np.nan, osl), ended_in)
+    # A request that did not succeed finished at its end.
+    ended_in, sent_in = _place(r.finish, windows), _place(r.start, windows)
     seconds: Floats = np.diff(windows.edges).astype(np.float64) / 1e9
-    osl_known, isl_known = not np.isnan(osl).all(), not np.isnan(isl).all()
-    ok, failed = count(r.ok, ended_in), count(r.failed, ended_in)
-    cancelled, sent = count(r.cancelled, ended_in), count(np.ones(r.num_rows, dtype=bool), sent_in)
-    attempted = count(r.attempted, ended_in)
-    nothing = np.full(num, np.nan)
+    tokens = _tokens(r, scan, ended_in)
+    ok, failed = _count(r.ok, ended_in, num), _count(r.failed, ended_in, num)
+    cancelled, attempted = _count(r.cancelled, ended_in, num), _count(r.attempted, ended_in, num)
+    sent = _count(np.ones(r.num_rows, dtype=bool), sent_in, num)
     sums: dict[str, Floats] = {
         "request_count": ok,
         "request_throughput": ok / seconds,
@@ -252,22 +268,18 @@ def build_windows(
         "request_error_rate": _share(100 * failed, ok + failed),
         "error_request_count": np.where(failed > 0, failed, np.nan),
         "cancelled_request_count": np.where(cancelled > 0, cancelled, np.nan),
-        "context_overflow_count": count(r.error_kind == ErrorKind.CONTEXT_OVERFLOW, ended_in),
+        "context_overflow_count": _count(r.error_kind == ErrorKind.CONTEXT_OVERFLOW, ended_in, num),
         "benchmark_duration": seconds,
-        "total_osl": tokens if osl_known else nothing,
-        "output_token_throughput": tokens / seconds if osl_known else nothing,
-        "total_output_tokens": add_up(r.value("output_token_count"), ended_in) if osl_known else nothing,
-        "total_isl": add_up(isl, prefilled_in) if isl_known else nothing,
-        "input_token_throughput": add_up(isl, prefilled_in) / seconds if isl_known else nothing,
-        "total_error_isl": np.where(failed > 0, add_up(r.value("error_isl"), ended_in), np.nan),
+        **_token_sums(r, tokens, ended_in, windows),
+        "total_error_isl": np.where(failed > 0, _add_up(r.value("error_isl"), ended_in, num), np.nan),
     }
     for tag, mask in (("osl_mismatch_count", osl_mismatch(r)), ("usage_discrepancy_count", usage_discrepant(r))):
         if mask is not None:
-            sums[tag] = count(mask, ended_in)
+            sums[tag] = _count(mask, ended_in, num)
     sums["total_token_throughput"] = sums["input_token_throughput"] + sums["output_token_throughput"]
     for tag in METRICS:
         if tag.startswith("total_usage_") and not np.isnan(r.value(tag.removeprefix("total_"))).all():
-            sums[tag] = add_up(r.value(tag.removeprefix("total_")), ended_in)
+            sums[tag] = _add_up(r.value(tag.removeprefix("total_")), ended_in, num)
     scored = _score(r, tiers, ended_in, ok, attempted, seconds)
     if scored:
         good = np.array([t.good for t in (row[0] for row in scored)], dtype=np.float64)
@@ -296,7 +308,7 @@ def build_windows(
         out.append(
             Slice(
                 i, begin, end, not (windows.clipped and i == num - 1), int(ok[i]), int(sent[i]), int(failed[i]),
-                int(cancelled[i]), float(tokens[i]) if osl_known else None, found,
+                int(cancelled[i]), None if tokens is None else float(tokens[i]), found,
                 {tag: s for tag in _STARTED_TAGS if (s := started[tag][i]) is not None},
                 scored[i] if scored else (), wanted_share,
             )
@@ -304,12 +316,40 @@ def build_windows(
     return tuple(out)
 
 
+def _tokens(r: MetricContext, scan: WindowScan, ended_in: Places) -> Floats | None:
+    """(num,) output tokens that arrived in each window, those of replies without chunk stamps at their end; None: not counted."""
+    osl = r.value("output_sequence_length")
+    if np.isnan(osl).all():
+        return None
+    whole = np.where(r.num_content_chunks > 0, np.nan, osl)
+    return np.asarray(scan.tokens + _add_up(whole, ended_in, scan.windows.num))
+
+
+def _token_sums(r: MetricContext, tokens: Floats | None, ended_in: Places, windows: Windows) -> dict[str, Floats]:
+    num, nothing = windows.num, np.full(windows.num, np.nan)
+    seconds: Floats = np.diff(windows.edges).astype(np.float64) / 1e9
+    isl = r.value("input_sequence_length")
+    prompts = nothing
+    if not np.isnan(isl).all():
+        # Prompt tokens count when the first token arrived.
+        prompts = _add_up(isl, _place(np.where(np.isnan(r.first_content), r.finish, r.first_content), windows), num)
+    visible = nothing if tokens is None else _add_up(r.value("output_token_count"), ended_in, num)
+    output = nothing if tokens is None else tokens
+    return {
+        "total_osl": output,
+        "output_token_throughput": output / seconds,
+        "total_output_tokens": visible,
+        "total_isl": prompts,
+        "input_token_throughput": prompts / seconds,
+    }
+
+
 def _share(part: Floats, whole: Floats) -> Floats:
     return np.asarray(np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0))
 
 
 def _by_window(
-    metric: Metric, values: Floats, where: Ints, num: int, percentiles: Sequence[float]
+    metric: Metric, values: Floats, where: Places, num: int, percentiles: Sequence[float]
 ) -> list[Stats | None]:
     use = (where >= 0) & ~np.isnan(values)
     parts = _grouped(where[use], values[use], num)
@@ -317,7 +357,7 @@ def _by_window(
 
 
 def _request_tables(
-    r: MetricContext, where: Ints, num: int, percentiles: Sequence[float]
+    r: MetricContext, where: Places, num: int, percentiles: Sequence[float]
 ) -> dict[str, list[Stats | None]]:
     tables: dict[str, list[Stats | None]] = {}
     for tag, metric in METRICS.items():
@@ -327,7 +367,6 @@ def _request_tables(
         values = r.value(tag)
         if not np.isnan(values).all():
             tables[tag] = _by_window(metric, values, where, num, percentiles)
-        r.forget(tag)
     return tables
 
 
@@ -344,16 +383,18 @@ def _weighted(sweep: Sweep) -> dict[str, Result]:
 
 
 def _score(
-    r: MetricContext, tiers: Sequence[Tier], where: Ints, ok: Floats, attempted: Floats, seconds: Floats
+    r: MetricContext, tiers: Sequence[Tier], where: Places, ok: Floats, attempted: Floats, seconds: Floats
 ) -> list[tuple[TierResult, ...]]:
     """Per window, every tier's result for the requests that ended in it."""
     num = len(seconds)
     rows: list[list[TierResult]] = [[] for _ in range(num)]
     for tier in tiers:
         passes = [meets(r, slo) & r.ok for slo in tier.slos]
-        good_rows = np.logical_and.reduce(passes)
-        good = np.bincount(where[good_rows & (where >= 0)], minlength=num)
-        passed = [np.bincount(where[p & (where >= 0)], minlength=num) for p in passes]
+        good_rows = r.ok.copy()
+        for one in passes:
+            good_rows &= one
+        good = _count(good_rows, where, num)
+        passed = [_count(p, where, num) for p in passes]
         for i in range(num):
             n, a, g = int(ok[i]), int(attempted[i]), int(good[i])
             slos = tuple(

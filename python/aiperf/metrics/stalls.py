@@ -56,18 +56,16 @@ def gap_bins(pool: GapPool) -> tuple[GapBin, ...]:
 
 def find_stalls(r: MetricContext, threshold_ns: int) -> Stalls | None:
     """Stalls of successful streams; None without chunks."""
-    if r.chunks is None or not r.chunks.gaps.count:
+    if r.chunks is None or (worst := r.chunks.rows.longest) is None:
         return None
-    longest = r.chunks.rows.longest_gap
-    streams = ~np.isnan(longest)
-    row = int(np.nanargmax(longest))
+    gaps = r.chunks.rows.longest_gap
     return Stalls(
         threshold_ns / 1e6,
-        int(np.count_nonzero(streams)),
-        int(np.count_nonzero(longest[streams] > threshold_ns)),
+        int(np.count_nonzero(~np.isnan(gaps))),
+        int(np.count_nonzero(gaps > threshold_ns)),
         r.chunks.gaps.over_threshold,
-        float(longest[row]) / 1e6,
-        float(r.chunks.rows.stall_start[row]) / 1e9,
-        row,
+        worst.gap / 1e6,
+        worst.begin / 1e9,
+        worst.row,
         gap_bins(r.chunks.gaps),
     )

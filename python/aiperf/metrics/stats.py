@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from aiperf.metrics import Floats
+from aiperf.metrics import Bools, Floats
 
 __all__ = [
     "STANDARD_PERCENTILES",
@@ -21,7 +21,10 @@ __all__ = [
     "WEIGHTED_PERCENTILES",
     "Stats",
     "compute_stats",
+    "highest",
+    "in_order",
     "inner",
+    "lowest",
     "nearest_rank_stats",
     "needed_count",
     "percentile_name",
@@ -68,6 +71,25 @@ def inner(a: Floats, b: Floats) -> float:
     return float(np.einsum("i,i->", a, b))
 
 
+def lowest(values: Floats, mask: Bools) -> float:
+    """Smallest value where `mask` is true, without a copy of those; NaN if there is none."""
+    found = float(np.fmin.reduce(values, where=mask, initial=np.inf))
+    return found if math.isfinite(found) else float("nan")
+
+
+def highest(values: Floats, mask: Bools) -> float:
+    """Largest value where `mask` is true; NaN if there is none."""
+    found = float(np.fmax.reduce(values, where=mask, initial=-np.inf))
+    return found if math.isfinite(found) else float("nan")
+
+
+def in_order(values: Floats) -> Floats:
+    """The values that are no NaN, ascending."""
+    kept = values[~np.isnan(values)]
+    kept.sort()
+    return kept
+
+
 def percentile_name(percentile: float) -> str:
     """99.0 → `p99`, 99.9 → `p99.9`."""
     return f"p{percentile:g}"
@@ -89,11 +111,15 @@ def percentiles_of_sorted(ordered: Floats, percentiles: Sequence[float]) -> list
     return [float(v) for v in result]
 
 
-def compute_stats(values: Floats, percentiles: Sequence[float] = STANDARD_PERCENTILES) -> Stats | None:
-    """Statistics of the finite values, in the unit of `values`; None if there are none."""
+def compute_stats(
+    values: Floats, percentiles: Sequence[float] = STANDARD_PERCENTILES, divisor: float = 1.0
+) -> Stats | None:
+    """Statistics of the finite values, in the unit of `values` / `divisor`; None if there are none."""
     kept = values[np.isfinite(values)]
     if not len(kept):
         return None
+    if divisor != 1:
+        kept /= divisor
     mean, std, total = float(kept.mean()), float(kept.std()), float(kept.sum())
     kept.sort()
     count = len(kept)
@@ -105,11 +131,18 @@ def compute_stats(values: Floats, percentiles: Sequence[float] = STANDARD_PERCEN
     return Stats(mean, float(kept[0]), float(kept[-1]), std, total, count, found)
 
 
-def nearest_rank_stats(values: Floats, percentiles: Sequence[float] = STANDARD_PERCENTILES) -> Stats | None:
-    """Nearest-rank percentiles of values that may be +inf; what is infinite is None. None if there are no values."""
+def nearest_rank_stats(
+    values: Floats, percentiles: Sequence[float] = STANDARD_PERCENTILES, divisor: float = 1.0
+) -> Stats | None:
+    """Nearest-rank percentiles of values that may be +inf, in the unit of `values` / `divisor`; what is infinite is None.
+
+    None if there are no values.
+    """
     kept = values[~np.isnan(values)]
     if not len(kept):
         return None
+    if divisor != 1:
+        kept /= divisor
     kept.sort()
     count = len(kept)
     found: dict[float, float | None] = {}

@@ -19,9 +19,10 @@ from typing import Final, Literal
 
 import numpy as np
 
-from aiperf.metrics import METRICS, Floats, Ints
+from aiperf.metrics import METRICS, Bools, Floats, Ints
+from aiperf.metrics.blocks import blocks
 from aiperf.metrics.context import MetricContext
-from aiperf.metrics.stats import inner
+from aiperf.metrics.stats import highest, inner, lowest
 
 __all__ = ["Change", "Steady", "find_changes", "find_steady"]
 
@@ -81,11 +82,16 @@ class Steady:
         return any(c.kind == "drift" for c in self.changes)
 
 
-def _bins(time: Floats, values: Floats, begin: float, end: float, num: int) -> tuple[Floats, Floats, Floats]:
-    """(middles ns, mean log value, counts) of the bins that hold a request."""
-    index: Ints = np.minimum(((time - begin) / (end - begin) * num).astype(np.int64), num - 1)
-    counts = np.bincount(index, minlength=num).astype(np.float64)
-    sums = np.bincount(index, np.log(values), num)
+def _bins(
+    time: Floats, values: Floats, use: Bools, begin: float, end: float, num: int
+) -> tuple[Floats, Floats, Floats]:
+    """(middles ns, mean log value, counts) of the bins that hold a request of those to `use`."""
+    counts, sums = np.zeros(num), np.zeros(num)
+    for rows in blocks(len(time)):
+        at, chosen = time[rows][use[rows]], values[rows][use[rows]]
+        index: Ints = np.minimum(((at - begin) / (end - begin) * num).astype(np.int64), num - 1)
+        counts += np.bincount(index, minlength=num)
+        np.add.at(sums, index, np.log(chosen))
     middles = begin + (np.arange(num) + 0.5) * (end - begin) / num
     used = counts > 0
     return middles[used], sums[used] / counts[used], counts[used]
@@ -183,21 +189,24 @@ def find_changes(middles: Floats, y: Floats, weights: Floats, width: float, tag:
     return () if single is None else (single,)
 
 
+def _is_positive(values: Floats) -> Bools:
+    return np.isfinite(values) & (values > 0)
+
+
 def find_steady(r: MetricContext) -> Steady | None:
     """The parts of a run; None if nothing was sent."""
-    start, finish = r.start, r.finish
-    sent = ~np.isnan(start) & ~np.isnan(finish)
+    start = r.start
+    sent = ~np.isnan(start) & ~np.isnan(r.finish)
     if not sent.any():
         return None
-    begin, end = float(start[sent].min()), float(finish[sent].max())
-    drain = float(start[sent].max())
-    latency = r.value("request_latency")
-    usable = r.ok & np.isfinite(latency) & (latency > 0)
+    begin, drain, end = lowest(start, sent), highest(start, sent), highest(r.finish, sent)
+    usable = r.ok & _is_positive(r.value("request_latency"))
     count = int(np.count_nonzero(usable))
     flat = Steady(begin, begin, None, drain, end, ())
     if count < _MIN_BINS * _PER_BIN or not drain > begin:
         return Steady(begin, begin, None, drain, end, (), f"fewer than {_MIN_BINS * _PER_BIN} successful requests")
-    widest = max(float(np.median(latency[usable])), (drain - begin) / _MAX_BINS)
+    typical = float(np.median(r.value("request_latency")[usable], overwrite_input=True))
+    widest = max(typical, (drain - begin) / _MAX_BINS)
     num = min(_MAX_BINS, count // _PER_BIN, int((drain - begin) / widest))
     if num < _MIN_BINS:
         return Steady(
@@ -207,10 +216,9 @@ def find_steady(r: MetricContext) -> Steady | None:
     changes: list[Change] = []
     for tag in tags:
         assert tag in METRICS  # noqa: S101 — filled by load_all
-        values = r.value(tag)
-        use = usable & np.isfinite(values) & (values > 0)
+        use = usable & _is_positive(r.value(tag))
         if int(np.count_nonzero(use)) >= _MIN_BINS * _PER_BIN:
-            binned = _bins(start[use], values[use], begin, drain, num)
+            binned = _bins(start, r.value(tag), use, begin, drain, num)
             changes += find_changes(*binned, (drain - begin) / num, tag)
     if not changes:
         return flat

@@ -22,8 +22,9 @@ from aiperf.metrics.measure import Result, Results, measure, open_context, rows_
 from aiperf.metrics.notices import Notice, find_notices
 from aiperf.metrics.slices import Slice, Windows, WindowScan, build_windows, slice_windows
 from aiperf.metrics.stalls import Stalls, find_stalls
-from aiperf.metrics.stats import scalar_stats
+from aiperf.metrics.stats import highest, lowest, scalar_stats
 from aiperf.metrics.steady import Steady, find_steady
+from aiperf.metrics.sweep import Sweep
 from aiperf.metrics.trend import Trend, build_trend
 from aiperf.records import Columns
 
@@ -137,10 +138,16 @@ class Summary:
 
 
 def phase_mask(columns: Columns, phases: tuple[Phase, ...], kind: str) -> Bools:
-    """(rows,) rows of phases of that kind; rows of no known phase are profiling."""
-    index = np.nan_to_num(columns.scalar("phase")).astype(np.int64)
-    kinds = np.array([p.kind == kind for p in phases] + [kind == "profiling"])
-    mask: Bools = kinds[np.minimum(index, len(phases))]
+    """(rows,) rows of phases of that kind; rows of no known phase are profiling, those without one are of the first."""
+    is_kind = [p.kind == kind for p in phases]
+    others = kind == "profiling"
+    if all(one == others for one in is_kind):
+        return np.full(columns.num_rows, others)
+    phase = columns.scalar("phase")
+    mask = np.full(columns.num_rows, others)
+    for index, one in enumerate(is_kind):
+        mask[phase == index] = one
+    mask[np.isnan(phase)] = is_kind[0]
     return mask
 
 
@@ -156,12 +163,34 @@ def count_rows(r: MetricContext) -> Counts:
     )  # fmt: skip
 
 
+def _span(r: MetricContext) -> tuple[int | None, int | None]:
+    """Epoch ns of the first start and the last end, None if there is none."""
+    every, wall = np.ones(r.num_rows, dtype=bool), r.columns.start_wall_ns
+    times = lowest(r.start, every), highest(np.fmax(r.finish, r.column("end")), every)
+    begin, end = (None if np.isnan(time) else wall + int(time) for time in times)
+    return begin, end
+
+
 def _steady_scan(r: MetricContext, steady: Steady | None) -> WindowScan | None:
     """One window: the steady part, if it is one and not the whole run."""
     if steady is None or not steady.steady_end_ns > steady.warmup_end_ns:
         return None
     edges = np.array([int(steady.warmup_end_ns), int(steady.steady_end_ns)], dtype=np.int64)
     return WindowScan.over(r, Windows(edges, clipped=False)) if edges[1] > edges[0] else None
+
+
+def _measure(
+    r: MetricContext, o: SummaryOptions, percentiles: tuple[float, ...]
+) -> tuple[Steady | None, Sweep | None, Results, tuple[Slice, ...], Slice | None]:
+    """The pass over the chunks, and what comes of it: of the whole run, of its slices, of its steady part."""
+    steady = find_steady(r)
+    slice_scan = slice_windows(r, o.slice_ns) if o.slice_ns else None
+    part_scan = _steady_scan(r, steady)
+    sweep = scan_context(r, [s for s in (slice_scan, part_scan) if s is not None], o.stall_ns)
+    whole = measure(r, sweep, percentiles)
+    slices = build_windows(r, sweep, slice_scan, o.tiers, wanted_share=o.target_share) if slice_scan is not None else ()
+    part = build_windows(r, sweep, part_scan, o.tiers, percentiles)[0] if part_scan is not None else None
+    return steady, sweep, whole, slices, part
 
 
 def _score(
@@ -202,15 +231,7 @@ def summarise(columns: Columns, options: SummaryOptions | None = None) -> Summar
     percentiles = wanted_percentiles(o.percentiles)
     profiling = rows_of(columns, phase_mask(columns, o.phases, "profiling"))
     r = open_context(profiling, o.metrics)
-    steady = find_steady(r)
-    slice_scan = slice_windows(r, o.slice_ns) if o.slice_ns else None
-    part_scan = _steady_scan(r, steady)
-    scans = [s for s in (slice_scan, part_scan) if s is not None]
-    sweep = scan_context(r, scans, o.stall_ns)
-
-    whole = measure(r, sweep, percentiles)
-    slices = build_windows(r, sweep, slice_scan, o.tiers, wanted_share=o.target_share) if slice_scan is not None else ()
-    part = build_windows(r, sweep, part_scan, o.tiers, percentiles)[0] if part_scan is not None else None
+    steady, sweep, whole, slices, part = _measure(r, o, percentiles)
     tiers = _score(r, o, slices, part)
     headline: Results = part.metrics if o.steady_state and part is not None else whole
     excluded = tuple(i for i in o.exclude_slices if i < len(slices))
@@ -218,8 +239,7 @@ def summarise(columns: Columns, options: SummaryOptions | None = None) -> Summar
         headline = _with_goodput(headline, tiers[0])
     everything = None if o.server is None or r.num_rows == columns.num_rows else open_context(columns, o.metrics)
     checks = check_conservation(r, sweep, o.facts or EngineFacts(), o.server, everything)
-    wall = columns.start_wall_ns
-    start, finish = r.start, np.fmax(r.finish, r.column("end"))
+    begin_ns, end_ns = _span(r)
     duration = part.seconds if o.steady_state and part is not None else r.duration_s
     recovery = (
         find_recovery(r, g.name, np.array(g.times_ns), np.array(g.levels), counts_requests=g.counts_requests)
@@ -234,9 +254,9 @@ def summarise(columns: Columns, options: SummaryOptions | None = None) -> Summar
         counts=count_rows(r),
         errors=group_errors(profiling, r.failed),
         count_source=r.count_source,
-        begin_ns=None if np.isnan(start).all() else wall + int(np.nanmin(start)),
-        end_ns=None if np.isnan(finish).all() else wall + int(np.nanmax(finish)),
-        origin_ns=wall,
+        begin_ns=begin_ns,
+        end_ns=end_ns,
+        origin_ns=columns.start_wall_ns,
         duration_s=None if np.isnan(duration) else duration,
         tiers=tiers,
         servers=None if o.target_rate is None else servers_needed(

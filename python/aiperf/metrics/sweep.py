@@ -15,14 +15,18 @@ from typing import Final
 
 import numpy as np
 
-from aiperf.metrics import Floats, Ints
+from aiperf.metrics import Bools, Floats, Ints
+from aiperf.metrics.blocks import blocks
 from aiperf.metrics.chunks import ContentPiece
 from aiperf.metrics.context import MetricContext
+from aiperf.metrics.stats import highest, lowest
 
 __all__ = ["FlowAccumulator", "Sweep", "build_sweep"]
 
 _EXACT_EVENTS: Final = 100_000
 _CELLS: Final = 1 << 15
+_Steps = dict[str, list[tuple[Floats | Ints, Floats]]]
+"""By level: (times in ns, what the level changes by then)."""
 _LEVELS: Final = ("concurrency", "prefill", "decode", "prefill_rate", "decode_rate", "tokens")
 
 
@@ -71,13 +75,12 @@ def _build(edges: Floats, levels: dict[str, Floats], resolution_ns: float = 0.0)
 class FlowAccumulator:
     """Decode rate and arrival of tokens from the chunks of successful requests.
 
-    `row_tokens`: (rows,) OSL, NaN where unknown (no tokens then). Exact: events are kept. Otherwise the integral of each
-    level over each cell is built from sums of steps (D0) and of steps times the time left in the cell (D1).
+    Exact: events are kept. Otherwise the integral of each level over each cell is built from sums of steps (D0) and of steps
+    times the time left in the cell (D1).
     """
 
     begin: float
     end: float
-    row_tokens: Floats
     exact: bool
     times: list[Ints] = field(default_factory=list)
     rate_steps: list[Floats] = field(default_factory=list)
@@ -91,7 +94,7 @@ class FlowAccumulator:
             self.token_cells = Cells(self.begin, self.end)
 
     def add(self, piece: ContentPiece) -> None:
-        tokens = piece.tokens(self.row_tokens)
+        tokens = piece.tokens
         stamps = piece.stamps
         first = np.zeros(len(stamps), dtype=bool)
         first[piece.offsets[:-1]] = True
@@ -148,8 +151,15 @@ class Cells:
         self.steps += np.bincount(cell, steps, self.num)
         self.rest += np.bincount(cell, steps * left, self.num)
 
-    def add(self, times: Floats | Ints, steps: Floats) -> None:
-        self.add_at(*self.place(times), steps)
+    def step_at(self, times: Floats | Ints, steps: Floats) -> None:
+        """As `add_at`, one step after the other: the same sums however the steps are cut into blocks."""
+        cell, left = self.place(times)
+        np.add.at(self.steps, cell, steps)
+        np.add.at(self.rest, cell, steps * left)
+
+    def merge(self, other: Cells) -> None:
+        self.steps += other.steps
+        self.rest += other.rest
 
     def levels(self) -> Floats:
         """(cells,) mean level of each cell."""
@@ -161,51 +171,63 @@ def flow_for(r: MetricContext, num_chunks: float) -> FlowAccumulator:
     """The accumulator for a context, exact if all events are few enough."""
     begin, end = bounds(r)
     events = 3 * r.num_rows + (num_chunks if np.isfinite(num_chunks) else 0.0)
-    return FlowAccumulator(begin, end, r.value("output_sequence_length"), exact=events <= _EXACT_EVENTS)
+    return FlowAccumulator(begin, end, exact=events <= _EXACT_EVENTS)
 
 
 def bounds(r: MetricContext) -> tuple[float, float]:
     """ns; first start and last finish of all requests that were sent; (0, 0) if there is none."""
     start, finish = r.start, r.finish
     sent = ~np.isnan(start) & ~np.isnan(finish)
-    return (float(start[sent].min()), float(finish[sent].max())) if sent.any() else (0.0, 0.0)
+    return (lowest(start, sent), highest(finish, sent)) if sent.any() else (0.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Moments:
+    """What the steps of requests are made from; all (rows,). `whole`: no chunk has a stamp; `streaming`: the others count."""
+
+    ok: Bools
+    whole: Bools
+    start: Floats
+    finish: Floats
+    first: Floats
+    isl: Floats
+    osl: Floats
+    streaming: bool
+
+    @classmethod
+    def of(cls, r: MetricContext) -> _Moments:
+        whole = ~(r.num_content_chunks > 0)
+        isl, osl = r.value("input_sequence_length"), r.value("output_sequence_length")
+        return cls(r.ok, whole, r.start, r.finish, r.first_content, isl, osl, r.options.streaming)
+
+    def steps(self, rows: slice) -> _Steps:
+        """By level: its steps at one moment of the requests after the other; the same moments whatever the rows."""
+        start, finish, first = self.start[rows], self.finish[rows], self.first[rows]
+        isl, osl = np.nan_to_num(self.isl[rows]), np.nan_to_num(self.osl[rows])
+        sent = ~np.isnan(start) & ~np.isnan(finish)
+        ok = self.ok[rows] & sent
+        stream = ok & ~np.isnan(first) & (first > start) & (first <= finish) & self.streaming
+        s, f, t = start[stream], finish[stream], first[stream]
+        prefill_rate = isl[stream] * 1e9 / (t - s)
+        one, every = np.ones(len(s)), np.ones(int(np.count_nonzero(sent)))
+        # A reply without chunk stamps: all its tokens arrive at the end, so that the level returns to 0.
+        whole = ok & self.whole[rows]
+        return {
+            "concurrency": [(start[sent], every), (finish[sent], -every)],
+            "prefill": [(s, one), (t, -one)],
+            "decode": [(t, one), (f, -one)],
+            "prefill_rate": [(s, prefill_rate), (t, -prefill_rate)],
+            "decode_rate": [],
+            "tokens": [(start[ok], isl[ok]), (finish[ok], -(isl + osl)[ok]), (finish[whole], osl[whole])],
+        }
 
 
 def build_sweep(r: MetricContext, flow: FlowAccumulator) -> Sweep | None:
     """The step functions of a context; None if nothing was sent or no time passed."""
-    begin, end = flow.begin, flow.end
-    if not end > begin:
+    if not flow.end > flow.begin:
         return None
-    start, finish, first = r.start, r.finish, r.first_content
-    sent = ~np.isnan(start) & ~np.isnan(finish)
-    stream = r.ok & sent & ~np.isnan(first) & (first > start) & (first <= finish) & r.options.streaming
-    isl = np.nan_to_num(r.value("input_sequence_length"))
-    osl = np.nan_to_num(r.value("output_sequence_length"))
-    ok = r.ok & sent
-    s, f, t = start[stream], finish[stream], first[stream]
-    prefill_rate = isl[stream] * 1e9 / (t - s)
-    one = np.ones(len(s))
-    steps: dict[str, list[tuple[Floats | Ints, Floats]]] = {
-        "concurrency": [
-            (start[sent], np.ones(int(sent.sum()))),
-            (finish[sent], -np.ones(int(sent.sum()))),
-        ],
-        "prefill": [(s, one), (t, -one)],
-        "decode": [(t, one), (f, -one)],
-        "prefill_rate": [(s, prefill_rate), (t, -prefill_rate)],
-        "tokens": [(start[ok], isl[ok]), (finish[ok], -(isl + osl)[ok])],
-        "decode_rate": [],
-    }
-    if flow.exact:
-        for times, rates, tokens in zip(flow.times, flow.rate_steps, flow.token_steps, strict=True):
-            steps["decode_rate"].append((times, rates))
-            steps["tokens"].append((times, tokens))
-    no_chunks = ok & np.isnan(np.where(r.num_content_chunks > 0, 1.0, np.nan))
-    if no_chunks.any():
-        # A reply without chunk stamps: all its tokens arrive at the end, so that the level returns to 0.
-        steps["tokens"].append((finish[no_chunks], osl[no_chunks]))
-    sweep = _exact_sweep(begin, end, steps) if flow.exact else _cells_sweep(flow, steps)
-    return _without_unknown(r, sweep)
+    make = _exact_sweep if flow.exact else _cells_sweep
+    return _without_unknown(r, make(flow, _Moments.of(r)))
 
 
 def _without_unknown(r: MetricContext, s: Sweep) -> Sweep:
@@ -226,7 +248,11 @@ def _without_unknown(r: MetricContext, s: Sweep) -> Sweep:
     )
 
 
-def _exact_sweep(begin: float, end: float, steps: dict[str, list[tuple[Floats | Ints, Floats]]]) -> Sweep:
+def _exact_sweep(flow: FlowAccumulator, moments: _Moments) -> Sweep:
+    begin, end = flow.begin, flow.end
+    steps = moments.steps(slice(None))
+    steps["decode_rate"] += zip(flow.times, flow.rate_steps, strict=True)
+    steps["tokens"] += zip(flow.times, flow.token_steps, strict=True)
     times = np.concatenate([np.asarray(t, dtype=np.float64) for pairs in steps.values() for t, _ in pairs])
     edges = np.unique(np.clip(np.append(times, (begin, end)), begin, end))
     levels: dict[str, Floats] = {}
@@ -241,18 +267,26 @@ def _exact_sweep(begin: float, end: float, steps: dict[str, list[tuple[Floats | 
     return _build(edges, levels)
 
 
-def _cells_sweep(flow: FlowAccumulator, steps: dict[str, list[tuple[Floats | Ints, Floats]]]) -> Sweep:
+def _cells_sweep(flow: FlowAccumulator, moments: _Moments) -> Sweep:
+    begin, end = flow.begin, flow.end
+    sums = {name: Cells(begin, end) for name in _LEVELS}
+    if flow.rate_cells is not None and flow.token_cells is not None:
+        sums |= {"decode_rate": flow.rate_cells, "tokens": flow.token_cells}
+    of_moments: dict[str, list[Cells]] = {}
+    for rows in blocks(len(moments.ok)):
+        for name, pairs in moments.steps(rows).items():
+            cells = of_moments.setdefault(name, [Cells(begin, end) for _ in pairs])
+            for (times, steps), one in zip(pairs, cells, strict=True):
+                one.step_at(times, steps)
+    for name, cells in of_moments.items():
+        for one in cells:
+            sums[name].merge(one)
     levels: dict[str, Floats] = {}
-    given = {"decode_rate": flow.rate_cells, "tokens": flow.token_cells}
-    width = 0.0
-    for name, pairs in steps.items():
-        cells = given.get(name) or Cells(flow.begin, flow.end)
-        for t, step in pairs:
-            cells.add(t, step)
-        level = cells.levels()
-        width = cells.width
+    for name, total in sums.items():
+        level = total.levels()
         scale = np.abs(level).max(initial=0.0)
         levels[name] = np.where(np.abs(level) < scale * 1e-9, 0.0, np.maximum(level, 0.0))
-    edges = flow.begin + width * np.arange(_CELLS + 1, dtype=np.float64)
-    edges[-1] = flow.end
+    width = sums["concurrency"].width
+    edges = begin + width * np.arange(_CELLS + 1, dtype=np.float64)
+    edges[-1] = end
     return _build(edges, levels, width)

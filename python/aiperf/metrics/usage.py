@@ -197,7 +197,9 @@ def usage_discrepancy_count(r: MetricContext) -> float:
 def usage_discrepant(r: MetricContext) -> Bools | None:
     """(rows,) whether any usage_*_diff_pct exceeds the limit; None where there is none."""
     names = ("usage_prompt_tokens_diff_pct", "usage_completion_tokens_diff_pct", "usage_reasoning_tokens_diff_pct")
-    differences = np.stack([r.value(n) for n in names]) if r.num_rows else np.full((3, 0), np.nan)
-    if np.isnan(differences).all():
-        return None
-    return np.asarray((np.nan_to_num(differences) > r.options.usage_discrepancy_pct).any(axis=0))
+    known, discrepant = False, np.zeros(r.num_rows, dtype=bool)
+    for name in names:
+        difference = r.value(name)
+        known |= not np.isnan(difference).all()
+        discrepant |= difference > r.options.usage_discrepancy_pct
+    return discrepant if known else None

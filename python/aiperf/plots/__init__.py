@@ -16,17 +16,21 @@ from functools import cached_property
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aiperf.metrics import METRICS, Bools, Floats, Ints
+from aiperf.metrics.blocks import blocks
 from aiperf.metrics.chunks import ChunkFacts, GapPool, LagPool, RowFacts, scan
 from aiperf.metrics.context import MetricContext, MetricOptions
 from aiperf.metrics.goodput import Tier, good_mask
 from aiperf.metrics.measure import open_context, rows_of, shown
+from aiperf.metrics.stats import highest, in_order, lowest
 from aiperf.metrics.summary import Phase, Summary, SummaryOptions, phase_mask
 from aiperf.plots._scan import ChunkSample, GapHeat, TokenCurve
 from aiperf.records import Columns
+from aiperf.records.kept import Keeper, kept
 
-__all__ = ["CHART_ORDER", "MAX_MARKS", "PlotRun", "Spec", "draw_all", "open_plot_run"]
+__all__ = ["CHART_ORDER", "MAX_MARKS", "PlotRun", "Spec", "draw_all", "open_plot_run", "rows_of_rank"]
 
 Spec = dict[str, object]
 MAX_MARKS: Final = 5_000
@@ -71,6 +75,10 @@ class PlotRun:
         """Where the run stands, in words: `concurrency 64`; its label if it has no place."""
         return self.label if self.load is None else f"{self.load_name.partition(' (')[0].lower()} {self.load:,g}"
 
+    @property
+    def keeper(self) -> Keeper:
+        return self.context.keeper
+
     @cached_property
     def context(self) -> MetricContext:
         return open_context(self.columns, self.options)
@@ -82,24 +90,31 @@ class PlotRun:
             return np.full(self.num_rows, np.nan)
         return shown(found, self.context.value(tag))
 
+    def has_curve(self, tag: str) -> bool:
+        """Whether a metric has two values or more."""
+        return int(np.count_nonzero(np.isfinite(self.values(tag)))) > 1
+
+    def ordered(self, tag: str) -> Floats:
+        """(values,) a metric's values in its shown unit, ascending."""
+        values = self.values(tag)
+        kept = values[np.isfinite(values)]
+        kept.sort()
+        return kept
+
     def stat(self, tag: str, name: str = "avg") -> float | None:
         return self.summary.stat(tag, name)
 
     # Time ------------------------------------------------------------------------------------------------------------
-    @cached_property
+    @property
     def ends(self) -> Floats:
         """(rows,) ns; when each request was over, NaN if it never was."""
-        return np.where(self.context.ok, self.context.finish, self.context.column("end"))
+        return self.context.finish
 
     @cached_property
     def span(self) -> tuple[float, float] | None:
         """(first start, last end) in ns of run time; None if nothing was sent."""
-        start = self.context.start
-        if not self.num_rows or np.isnan(start).all():
-            return None
-        ends = self.ends
-        begin = float(np.nanmin(start))
-        end = float(np.nanmax(ends)) if not np.isnan(ends).all() else begin
+        every = np.ones(self.num_rows, dtype=bool)
+        begin, end = lowest(self.context.start, every), highest(self.ends, every)
         return (begin, end) if end > begin else None
 
     def seconds(self, times: Floats | Ints) -> Floats:
@@ -127,39 +142,43 @@ class PlotRun:
             edges = np.concatenate((edges[:-2], edges[-1:]))
         return np.asarray(edges, dtype=np.float64)
 
-    def window_of(self, times: Floats) -> Ints:
+    def window_of(self, times: Floats) -> NDArray[np.int16]:
         """(rows,) window of each time, −1 outside and where NaN."""
-        place = np.searchsorted(self.edges, times, side="right") - 1
         num = len(self.edges) - 1
-        place = np.where(times == self.edges[-1], num - 1, place)
-        placed: Ints = np.where(np.isnan(times) | (place < 0) | (place >= num), -1, place).astype(np.int64)
+        placed = np.empty(len(times), dtype=np.int16)
+        for rows in blocks(len(times)):
+            at = times[rows]
+            place = np.searchsorted(self.edges, at, side="right") - 1
+            place = np.where(at == self.edges[-1], num - 1, place)
+            placed[rows] = np.where(np.isnan(at) | (place < 0) | (place >= num), -1, place)
         return placed
 
-    @cached_property
-    def in_flight(self) -> tuple[Floats, Floats]:
-        """(times ns, level from each time on): requests between start and end, exactly."""
-        start, end = self.context.start, self.ends
-        known = ~(np.isnan(start) | np.isnan(end))
-        times = np.concatenate((start[known], end[known]))
-        steps = np.concatenate((np.ones(known.sum()), -np.ones(known.sum())))
-        order = np.argsort(times, kind="stable")
-        return times[order], np.cumsum(steps[order])
+    def total_in_windows(self, times: Floats, mask: Bools, amounts: Floats | None = None) -> Floats:
+        """(windows,) sum of the amounts (None: one each) of the rows of the mask at their times."""
+        where, sums = self.window_of(times), np.zeros(len(self.edges) - 1)
+        for rows in blocks(len(times)):
+            at = where[rows]
+            use = mask[rows] & (at >= 0)
+            np.add.at(sums, at[use], 1.0 if amounts is None else amounts[rows][use])
+        return sums
 
-    @cached_property
+    @kept
     def load_at_start(self) -> Floats:
         """(rows,) requests in flight when each one started, itself included."""
-        ends = np.sort(self.ends[~np.isnan(self.ends)])
-        starts = np.sort(self.context.start[~np.isnan(self.context.start)])
-        at = self.context.start
-        found = np.searchsorted(starts, at, side="right") - np.searchsorted(ends, at, side="right")
-        return np.where(np.isnan(at), np.nan, found)
+        starts, ends, at = in_order(self.context.start), in_order(self.ends), self.context.start
+        found = np.empty(self.num_rows)
+        for rows in blocks(self.num_rows):
+            now = at[rows]
+            found[rows] = np.searchsorted(starts, now, side="right") - np.searchsorted(ends, now, side="right")
+        found[np.isnan(at)] = np.nan
+        return found
 
     def mean_in_flight(self) -> Floats:
-        """(windows,) time average of the requests in flight."""
-        times, level = self.in_flight
-        area = np.concatenate(([0.0], np.cumsum(level[:-1] * np.diff(times))))
-        at_edges = np.interp(self.edges, times, area)
-        return np.asarray(np.diff(at_edges) / np.diff(self.edges))
+        """(windows,) time average of the requests between start and end."""
+        start, end = self.context.start, self.ends
+        known = ~(np.isnan(start) | np.isnan(end))
+        area = _time_since(start[known], self.edges) - _time_since(end[known], self.edges)
+        return np.asarray(np.diff(area) / np.diff(self.edges))
 
     @cached_property
     def good(self) -> Bools | None:
@@ -172,21 +191,18 @@ class PlotRun:
     # Rows and chunks -------------------------------------------------------------------------------------------------
     def sample(self, size: int, mask: Bools | None = None) -> Ints:
         """Row numbers in order: all where `mask` holds, or `size` of them drawn at random (always the same ones)."""
-        rows = np.arange(self.num_rows) if mask is None else np.flatnonzero(mask)
-        if len(rows) <= size:
-            return rows
-        return np.sort(np.random.default_rng(self.seed).choice(rows, size, replace=False))
+        rows = None if mask is None else np.flatnonzero(mask)
+        number = self.num_rows if rows is None else len(rows)
+        if number <= size:
+            return np.arange(number) if rows is None else rows
+        chosen = np.sort(np.random.default_rng(self.seed).choice(number, size, replace=False))
+        return chosen if rows is None else rows[chosen]
 
     @cached_property
     def worst(self) -> Ints:
         """Row numbers in order: the hundred slowest by request latency, by TTFT and by inter-token latency, together."""
-        found: list[Ints] = []
-        for tag in _WORST_TAGS:
-            values = self.values(tag)
-            known = np.flatnonzero(np.isfinite(values))
-            if len(known):
-                found.append(known[np.argsort(values[known])[-_WORST:]])
-        return np.unique(np.concatenate(found)) if found else np.zeros(0, dtype=np.int64)
+        slowest = [rows_of_rank(self.context.value(tag), slice(-_WORST, None)) for tag in _WORST_TAGS]
+        return np.unique(np.concatenate(slowest))
 
     @cached_property
     def shown_rows(self) -> Ints:
@@ -200,13 +216,14 @@ class PlotRun:
         begin, end = span if span is not None else (0.0, 1.0)
         chunks = Chunks(
             GapHeat(begin, end, r.ok),
-            TokenCurve(self.edges, r.value("output_sequence_length")),
+            TokenCurve(self.edges),
             ChunkSample(self.shown_rows),
             RowFacts(self.num_rows),
         )
         if span is not None and r.options.streaming:
             every = np.ones(self.num_rows, dtype=bool)
-            scan(self.columns, every, (chunks.heat, chunks.tokens, chunks.sample, chunks.rows))
+            tokens = r.value("output_sequence_length")
+            scan(self.columns, every, (chunks.heat, chunks.tokens, chunks.sample, chunks.rows), tokens)
             # Metrics that rest on chunks (objectives may) can be computed from now on.
             r.set_chunks(ChunkFacts(chunks.rows, GapPool(), LagPool()))
         return chunks
@@ -220,6 +237,33 @@ class Chunks:
     tokens: TokenCurve
     sample: ChunkSample
     rows: RowFacts
+
+
+def rows_of_rank(values: Floats, wanted: slice) -> Ints:
+    """Rows of the finite values with these ranks in ascending order, equal values by row; all rows are never put in order."""
+    finite = np.isfinite(values)
+    ordered = values[finite]
+    ranks = range(len(ordered))[wanted]
+    if not ranks:
+        return np.zeros(0, dtype=np.int64)
+    ordered.partition((ranks[0], ranks[-1]))
+    low, high = ordered[ranks[0]], ordered[ranks[-1]]
+    rows = np.flatnonzero(finite & (values >= low) & (values <= high))
+    rows = rows[np.argsort(values[rows], kind="stable")]
+    before = int(np.count_nonzero(finite & (values < low)))
+    return rows[ranks[0] - before : ranks[-1] - before + 1]
+
+
+def _time_since(events: Floats, moments: Floats) -> Floats:
+    """(moments,) Σ of the time that has passed since each event before the moment, ns."""
+    total = np.zeros(len(moments))
+    for rows in blocks(len(events)):
+        ordered = np.sort(events[rows])
+        before = np.searchsorted(ordered, moments)
+        # Counted from the block's first event, so that the sums stay small.
+        passed = np.concatenate(([0.0], np.cumsum(ordered - ordered[0])))
+        total += before * (moments - ordered[0]) - passed[before]
+    return total
 
 
 def round_width(seconds: float) -> float:

@@ -68,10 +68,9 @@ class GapHeat:
 
 @dataclass
 class TokenCurve:
-    """Output tokens that arrived in each window; `edges` (n + 1,) ns ascending, `tokens_by_row` (rows,), NaN: none."""
+    """Output tokens that arrived in each window; `edges` (n + 1,) ns ascending."""
 
     edges: Floats
-    tokens_by_row: Floats
     counts: Floats = field(init=False)
 
     def __post_init__(self) -> None:
@@ -79,7 +78,7 @@ class TokenCurve:
 
     def add(self, piece: ContentPiece) -> None:
         place = np.searchsorted(self.edges[1:-1], piece.stamps, side="right")
-        self.counts += np.bincount(place, piece.tokens(self.tokens_by_row), len(self.counts))
+        self.counts += np.bincount(place, piece.tokens, len(self.counts))
 
 
 @dataclass

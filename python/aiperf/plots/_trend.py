@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from aiperf.metrics import Floats
+from aiperf.metrics.blocks import blocks
 from aiperf.plots import PlotRun, Spec
 from aiperf.plots._spec import frame, quantitative, records, rounded, run_scale, short_name
 
@@ -32,10 +34,11 @@ def draw_against(
     dots: list[dict[str, object]] = []
     lines: list[dict[str, object]] = []
     total = 0
-    everything = np.concatenate([f[np.isfinite(f)] for f in field]) if field else np.zeros(0)
-    if len(everything) < 2 or np.ptp(everything) == 0:
+    bounds = [_range(f) for f in field]
+    low, high = min((b[0] for b in bounds), default=math.inf), max((b[1] for b in bounds), default=-math.inf)
+    if not low < high:
         return None
-    log = may_log and everything.min() > 0 and everything.max() / everything.min() > 50
+    log = may_log and low > 0 and high / low > 50
     for run, x in zip(runs, field, strict=True):
         y = run.values("time_to_first_token")
         use = np.isfinite(x) & np.isfinite(y)
@@ -80,11 +83,19 @@ def draw_against(
     return frame(title, note, body, marks=len(dots) + 2 * len(lines))
 
 
+def _range(values: Floats) -> tuple[float, float]:
+    """(∞, −∞) without finite values."""
+    finite = np.isfinite(values)
+    return float(np.min(values, where=finite, initial=np.inf)), float(np.max(values, where=finite, initial=-np.inf))
+
+
 def binned_median(x: Floats, y: Floats, *, log: bool) -> tuple[Floats, Floats]:
     """(medians of x, medians of y) over at most 24 bins of equal width (or factor), those with enough values."""
     v = np.log(x) if log else x
     low, high = float(v.min()), float(v.max())
-    place = np.minimum(((v - low) / max(high - low, 1e-12) * _BINS).astype(np.int64), _BINS - 1)
+    place = np.empty(len(v), dtype=np.int8)
+    for rows in blocks(len(v)):
+        place[rows] = np.minimum(((v[rows] - low) / max(high - low, 1e-12) * _BINS).astype(np.int64), _BINS - 1)
     order = np.argsort(place, kind="stable")
     cuts = np.searchsorted(place[order], np.arange(1, _BINS))
     found = [

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from aiperf.plots import MAX_MARKS, PlotRun, Spec
 from aiperf.plots._spec import LATENCIES, frame, quantitative, records, rounded, run_scale, short_name, thin_curve
 
@@ -14,13 +12,7 @@ __all__ = ["draw"]
 
 def draw(runs: Sequence[PlotRun]) -> Spec | None:
     """One panel per latency with an axis of its own; each curve has as many points as the marks allow, evenly spread."""
-    curves = [
-        (run, tag, np.sort(values[np.isfinite(values)]))
-        for tag in LATENCIES
-        for run in runs
-        for values in (run.values(tag),)
-    ]
-    curves = [c for c in curves if len(c[2]) > 1]
+    curves = [(run, tag) for tag in LATENCIES for run in runs if run.has_curve(tag)]
     if not curves:
         return None
     most = min((MAX_MARKS - 100) // len(curves), 400)
@@ -29,7 +21,8 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
     thinned = False
     for tag in dict.fromkeys(c[1] for c in curves):
         rows: list[dict[str, object]] = []
-        for run, _, values in (c for c in curves if c[1] == tag):
+        for run, _ in (c for c in curves if c[1] == tag):
+            values = run.ordered(tag)
             index = thin_curve(len(values), most)
             thinned |= len(index) < len(values)
             drawn += len(index)

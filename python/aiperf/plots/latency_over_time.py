@@ -27,8 +27,8 @@ _TAGS = ("time_to_first_token", "inter_token_latency")
 
 def window_percentiles(run: PlotRun, tag: str, percentiles: Sequence[float]) -> Floats:
     """(windows, percentiles) of the requests that started in each window; NaN where there are fewer than five."""
-    values = run.values(tag)
-    where = np.where(np.isfinite(values), run.window_of(run.context.start), -1)
+    where, values = run.window_of(run.context.start), run.values(tag)
+    where[~np.isfinite(values)] = -1
     num = len(run.edges) - 1
     order = np.argsort(where, kind="stable")
     cuts = np.searchsorted(where[order], np.arange(num + 1))

@@ -27,20 +27,17 @@ def tail_rank(num: int) -> Floats:
     """(num,) −log10(1 − p) of ordered values, p = rank / (num − 1) as percentiles interpolate; the last, p100, has no
     place on this axis and is drawn half a step behind its neighbour.
     """
-    p = np.arange(num) / max(num - 1, 1)
-    p[-1] = 1 - 1 / (2 * max(num - 1, 1))
-    return np.asarray(np.abs(np.log10(np.maximum(1 - p, 1e-12))))
+    rank = np.arange(num, dtype=np.float64)
+    rank /= max(num - 1, 1)
+    rank[-1] = 1 - 1 / (2 * max(num - 1, 1))
+    np.subtract(1, rank, out=rank)
+    np.log10(np.maximum(rank, 1e-12, out=rank), out=rank)
+    return np.abs(rank, out=rank)
 
 
 def draw(runs: Sequence[PlotRun]) -> Spec | None:
     """One panel per latency; drawn up to p99.99."""
-    curves = []
-    for tag in LATENCIES:
-        for run in runs:
-            values = run.values(tag)
-            values = np.sort(values[np.isfinite(values)])
-            if len(values) > 1:
-                curves.append((run, tag, values))
+    curves = [(run, tag) for tag in LATENCIES for run in runs if run.has_curve(tag)]
     if not curves:
         return None
     most = min((MAX_MARKS - 100) // len(curves), 300)
@@ -48,11 +45,11 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
     drawn = 0
     for tag in dict.fromkeys(c[1] for c in curves):
         rows: list[dict[str, object]] = []
-        for run, _, ordered in (c for c in curves if c[1] == tag):
-            rank = tail_rank(len(ordered))
-            inside = rank <= 4
-            rank, values = rank[inside], ordered[inside]
-            index = thin_curve(len(values), most, rank)
+        for run, _ in (c for c in curves if c[1] == tag):
+            values = run.ordered(tag)
+            rank = tail_rank(len(values))
+            rank = rank[: np.searchsorted(rank, 4, side="right")]
+            index = thin_curve(len(rank), most, rank)
             drawn += len(index)
             share = 100 * (1 - 10 ** -rank[index])
             rows += records(

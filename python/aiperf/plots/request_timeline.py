@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from aiperf.metrics import Floats, Ints
-from aiperf.plots import PlotRun, Spec
+from aiperf.plots import PlotRun, Spec, rows_of_rank
 from aiperf.plots._spec import frame, legend_scale, quantitative, records, rounded
 
 __all__ = ["draw"]
@@ -25,14 +25,12 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
     if len(runs) > 1 or run.span is None:
         return None
     start, end = run.context.start, run.ends
-    known = np.flatnonzero(np.isfinite(start) & np.isfinite(end))
-    known = known[np.argsort(start[known], kind="stable")]
-    total = len(known)
+    begins = np.where(np.isfinite(end), start, np.nan)
+    total = int(np.count_nonzero(np.isfinite(begins)))
     if not total:
         return None
-    if total > _MOST:
-        first = (total - _MOST) // 2
-        known = known[first : first + _MOST]
+    first = max((total - _MOST) // 2, 0)
+    known = rows_of_rank(begins, slice(first, first + _MOST))
     lane = free_lanes(start[known], end[known])
     begin, finish = run.seconds(start[known]), run.seconds(end[known])
     first_token = run.context.first_content[known]

@@ -67,18 +67,13 @@ def _tokens_per_second(run: PlotRun) -> Floats | None:
     osl = run.context.value("output_sequence_length")
     if not np.isfinite(osl).any():
         return None
-    whole = run.context.ok & ~(run.context.num_content_chunks > 0)
-    counts = run.chunks.tokens.counts.copy()
-    where = run.window_of(run.ends)
-    use = whole & (where >= 0) & np.isfinite(osl)
-    counts += np.bincount(where[use], osl[use], len(counts))
+    whole = run.context.ok & ~(run.context.num_content_chunks > 0) & np.isfinite(osl)
+    counts = run.chunks.tokens.counts + run.total_in_windows(run.ends, whole, osl)
     return np.asarray(counts / (np.diff(run.edges) / 1e9))
 
 
 def _per_second(run: PlotRun, mask: Bools) -> Floats:
-    where = run.window_of(run.ends)
-    use = mask & (where >= 0)
-    return np.asarray(np.bincount(where[use], minlength=len(run.edges) - 1) / (np.diff(run.edges) / 1e9))
+    return np.asarray(run.total_in_windows(run.ends, mask) / (np.diff(run.edges) / 1e9))
 
 
 def _series(run: PlotRun, values: Floats, name: str) -> list[dict[str, object]]:

@@ -17,10 +17,11 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
     if len(runs) > 1 or not runs[0].num_rows or runs[0].span is None:
         return None
     run = runs[0]
-    low, high = np.nanpercentile(run.load_at_start, (10, 90))
+    load = run.load_at_start
+    low, high = np.percentile(load[~np.isnan(load)], (10, 90), overwrite_input=True)
     if high - low < 2:
         return None
     return draw_against(
-        runs, [run.load_at_start], title="TTFT against load", axis="requests in flight at its start", unit="load", integer=True,
+        runs, [load], title="TTFT against load", axis="requests in flight at its start", unit="load", integer=True,
         may_log=False,
     )  # fmt: skip

@@ -6,12 +6,15 @@ that a report of a million requests never holds all chunks at once.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from aiperf.records.kept import Keeper
 
 __all__ = ["LIST_COLUMNS", "SCALAR_COLUMNS", "STRING_COLUMNS", "ChunkBatch", "Columns"]
 
@@ -27,8 +30,6 @@ SCALAR_COLUMNS: Final = (
     "usage_completion", "usage_reasoning", "usage_cached", "counted_output", "counted_reasoning", "rtt_ns",
     "num_chunks", "num_content_chunks",
 )  # fmt: skip
-CACHE_BYTES: Final = 32 << 20
-"""Scalar columns kept by a `Columns`: all of them up to 100,000 rows, the last used ones beyond. Reading again is cheap."""
 LIST_COLUMNS: Final = ("chunk_ns", "chunk_lag_ns", "chunk_bytes", "chunk_text_bytes", "chunk_kind")
 STRING_COLUMNS: Final = (
     "request_id",
@@ -74,7 +75,7 @@ class Columns:
     """Rows of one run. `scalar(name)` gives float64 with NaN where absent; ids and flags have int/bool views below.
 
     `load`: reads a scalar column on first use. `strings`: reads a string column (list of str or None). `chunks`: iterates
-    the list columns in row order. `rows`: a selection of rows (indices), None for all. `start_wall_ns`: epoch ns of run time 0.
+    the list columns in row order. `start_wall_ns`: epoch ns of run time 0. Of many rows only the columns used last are kept.
     """
 
     num_rows: int
@@ -82,7 +83,7 @@ class Columns:
     strings: Callable[[str], list[str | None]]
     batches: Callable[[], Iterator[ChunkBatch]]
     start_wall_ns: int = 0
-    _cache: dict[str, Floats] | None = None
+    keeper: Keeper = field(default_factory=Keeper, init=False)
 
     @classmethod
     def from_arrays(
@@ -99,21 +100,11 @@ class Columns:
         def load(name: str) -> Floats:
             return scalars[name].astype(np.float64) if name in scalars else np.full(num, np.nan)
 
-        return cls(num, load, lambda n: texts.get(n, [None] * num), lambda: iter(chunks), start_wall_ns, {})
+        return cls(num, load, lambda n: texts.get(n, [None] * num), lambda: iter(chunks), start_wall_ns)
 
     def scalar(self, name: str) -> Floats:
         """(rows,) float64: the column `name` of SCALAR_COLUMNS, NaN where absent."""
-        cache = self._cache
-        if cache is None:
-            return self.load(name)
-        if name in cache:
-            cache[name] = values = cache.pop(name)  # last used, last to go
-            return values
-        values = self.load(name)
-        cache[name] = values
-        while len(cache) > 1 and sum(v.nbytes for v in cache.values()) > CACHE_BYTES:
-            del cache[next(iter(cache))]
-        return values
+        return self.keeper.get(name, lambda: self.load(name))
 
     def __getattr__(self, name: str) -> Floats:
         if name in SCALAR_COLUMNS:
@@ -124,7 +115,6 @@ class Columns:
         """The rows where `mask` is true, in order; chunk batches are filtered lazily."""
         if mask.all():
             return self
-        index = np.flatnonzero(mask)
         outer = self
 
         def batches() -> Iterator[ChunkBatch]:
@@ -137,9 +127,10 @@ class Columns:
 
         def strings(name: str) -> list[str | None]:
             values = outer.strings(name)
-            return [values[i] for i in index.tolist()]
+            return list(itertools.compress(values, mask.tolist()))
 
-        return Columns(len(index), lambda n: outer.scalar(n)[index], strings, batches, self.start_wall_ns, {})
+        num_rows = int(np.count_nonzero(mask))
+        return Columns(num_rows, lambda n: outer.scalar(n)[mask], strings, batches, self.start_wall_ns)
 
 
 def _select_rows(b: ChunkBatch, keep: Bools, row0: int) -> ChunkBatch:

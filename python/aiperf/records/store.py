@@ -57,7 +57,7 @@ def open_run(run_dir: Path) -> Columns:
             yield ChunkBatch(row0, *arrays)
 
     start_wall_ns = _start_wall_ns(_facts(records.metadata, run_dir))
-    return Columns(records.num_rows, records.scalar, records.strings, batches, start_wall_ns, {})
+    return Columns(records.num_rows, records.scalar, records.strings, batches, start_wall_ns)
 
 
 def finalise(
@@ -168,7 +168,7 @@ def _columns(piece: Piece, counted: dict[str, Floats], start_wall_ns: int) -> Co
     def batches() -> Iterator[ChunkBatch]:
         yield ChunkBatch(0, *piece.chunks())
 
-    return Columns(piece.num_rows, load, piece.strings, batches, start_wall_ns, {})
+    return Columns(piece.num_rows, load, piece.strings, batches, start_wall_ns)
 
 
 def _count(piece: Piece, count_tokens: CountTokens | None, replies: ReplyTokens | None) -> dict[str, Floats]:

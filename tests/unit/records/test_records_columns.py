@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from aiperf.records import ChunkBatch, Columns
-from aiperf.records import columns as module
 
 
 def _batch(row0: int, counts: list[int], first: int = 0) -> ChunkBatch:
@@ -39,21 +38,6 @@ def test_selecting_rows_keeps_their_chunks_and_renumbers_them():
 
 def test_content_is_text_reasoning_and_tools_merged_or_not():
     assert _batch(0, [4]).is_content.tolist() == [True, True, False, False]
-
-
-def test_the_cache_forgets_columns_not_used_lately(monkeypatch: pytest.MonkeyPatch):
-    """Guards against a report of millions of rows that holds every column."""
-    monkeypatch.setattr(module, "CACHE_BYTES", 3 * 80)
-    loads: list[str] = []
-
-    def load(name: str) -> module.Floats:
-        loads.append(name)
-        return np.zeros(10)
-
-    columns = Columns(10, load, lambda _: [], lambda: iter(()), 0, {})
-    for name in ("sent", "end", "isl", "sent", "status", "sent", "end"):
-        columns.scalar(name)
-    assert loads == ["sent", "end", "isl", "status", "end"]
 
 
 def test_a_name_that_is_no_column_is_an_attribute_error():

@@ -45,13 +45,12 @@ def _room(counts: Ints) -> int:
     return low
 
 
-def _ranks(values: Floats, rows: Ints) -> tuple[Floats, list[dict[str, float | None]]]:
-    """(sample,) place of each sampled value among all, on the percentile axis; and the curve of all values."""
-    ordered = np.sort(values[np.isfinite(values)])
+def _ranks(run: PlotRun, tag: str, at: Floats) -> tuple[Floats, list[dict[str, float | None]]]:
+    """(sample,) place of each sampled value `at` among all, on the percentile axis; and the curve of all values."""
+    ordered = run.ordered(tag)
     if len(ordered) < 2:
-        return np.full(len(rows), np.nan), []
+        return np.full(len(at), np.nan), []
     rank = tail_rank(len(ordered))
-    at = values[rows]
     # Equal values share a place: spread over it they would be ordered by chance.
     place = np.searchsorted(ordered, at, side="right") - 1
     x = np.where(np.isfinite(at), rank[np.clip(place, 0, len(ordered) - 1)], np.nan)
@@ -67,19 +66,19 @@ def sample_json(run: PlotRun) -> dict[str, object] | None:
     rows = run.shown_rows
     chunks = run.chunks
     r = run.context
-    values = {tag: run.values(tag) for tag in LATENCIES}
+    values = {tag: run.values(tag)[rows] for tag in LATENCIES}
     metrics: list[dict[str, object]] = []
     for tag in LATENCIES:
-        if np.isfinite(values[tag]).sum() < 2:
+        if not run.has_curve(tag):
             continue
-        x, curve = _ranks(values[tag], rows)
+        x, curve = _ranks(run, tag, values[tag])
         metrics.append(
             {
                 "tag": tag,
                 "name": SHORT[tag],
                 "unit": "ms",
                 "x": rounded(x, 6),
-                "v": rounded(values[tag][rows]),
+                "v": rounded(values[tag]),
                 "curve": curve,
             }
         )
@@ -98,9 +97,9 @@ def sample_json(run: PlotRun) -> dict[str, object] | None:
         "request": rounded(names, 12),
         "worst": np.isin(rows, run.worst).astype(int).tolist(),
         "start": rounded(run.seconds(r.start[rows]), 7),
-        "ttft": rounded(values["time_to_first_token"][rows], 6),
-        "itl": rounded(values["inter_token_latency"][rows]),
-        "latency": rounded(np.where(r.ok, (r.finish - r.start) / 1e6, (run.ends - r.start) / 1e6)[rows], 6),
+        "ttft": rounded(values["time_to_first_token"], 6),
+        "itl": rounded(values["inter_token_latency"]),
+        "latency": rounded((run.ends[rows] - r.start[rows]) / 1e6, 6),
         "isl": rounded(r.value("input_sequence_length")[rows], 8),
         "osl": rounded(r.value("output_sequence_length")[rows], 8),
         "longest": rounded(chunks.rows.longest_gap[rows] / 1e6),
@@ -114,5 +113,5 @@ def sample_json(run: PlotRun) -> dict[str, object] | None:
     }
 
 
-def _status(kind: float) -> str:
-    return "ok" if kind == 0 or kind != kind else ERROR_WORDS[ErrorKind(int(kind))]  # noqa: PLR0124 - NaN
+def _status(kind: int) -> str:
+    return "ok" if kind <= 0 else ERROR_WORDS[ErrorKind(kind)]
