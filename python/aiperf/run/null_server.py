@@ -175,7 +175,13 @@ def _evaluate(
     number = {name: i for i, name in enumerate(columns.strings("request_id")) if ok[i]}
     # One lookup per request of a run of a second: the ledger is JSON, there is nothing to vectorise.
     both = [
-        (number[row["request_id"]], row["arrived_ns"] or row["received_ns"], row["first_ns"], row["last_ns"], row["num_chunks"])
+        (
+            number[row["request_id"]],
+            row["arrived_ns"] or row["received_ns"],
+            row["first_ns"],
+            row["last_ns"],
+            row["num_chunks"],
+        )
         for row in rows
         if row["first_ns"] is not None and row["request_id"] in number
     ]
