@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
+    from aiperf.errors import Problem
     from aiperf.plots import Spec
     from aiperf.sweep.table import SweepTable
 
@@ -27,6 +28,7 @@ def command(
     theme: Annotated[Literal["light", "dark"], Parameter(help="Of PNG and SVG; the page follows the reader's system")] = "light",
     num_gpus: Annotated[int | None, Parameter(help="GPUs behind the server of runs that do not say, for tokens/s per GPU")] = None,
     gpu_cost_per_hour: Annotated[float | None, Parameter(help="Price of one of them, for the cost of tokens")] = None,
+    pareto: Annotated[list[str] | None, Parameter(help="Two figures of the front instead of tokens/s per user and per GPU, the horizontal one first: `request_latency:p95 request_throughput`", negative="", consume_multiple=True)] = None,
 ) -> int:  # fmt: skip
     """Draw charts: latency distributions, latency and throughput over time, requests, chunks; of several runs the table, load and Pareto curves."""
     from aiperf import __version__, registry
@@ -34,7 +36,7 @@ def command(
     from aiperf.errors import ConfigError, Problem
     from aiperf.plots import draw_all
     from aiperf.reports.page import render_charts, render_page
-    from aiperf.sweep.page import load_page, point_pages, render_sweep_page, sweep_title
+    from aiperf.sweep.page import draw_points, load_page, point_pages, point_runs, render_sweep_page, sweep_title
     from aiperf.sweep.points import load_runs
     from aiperf.sweep.table import build_table
 
@@ -48,13 +50,15 @@ def command(
         for near in (nearest(registry.normalise(name), known),)
     ]  # fmt: skip
     problems += [Problem(f"there is no folder `{run}`") for run in runs if not run.exists()]
+    problems += _figure_problems(pareto or [])
     if problems:
         raise ConfigError(problems)
     wanted = tuple(formats or _ALL)
     one = runs[0] if len(runs) == 1 and not _is_study(runs[0]) else None
     table = None
     if one is None:
-        table = build_table(load_runs(runs, num_gpus=num_gpus, gpu_cost_per_hour=gpu_cost_per_hour))
+        x, y = pareto or (None, None)
+        table = build_table(load_runs(runs, num_gpus=num_gpus, gpu_cost_per_hour=gpu_cost_per_hour), x=x, y=y)
         pages = point_pages(table)
         title = sweep_title(table, pages)
         _print_table(table)
@@ -69,7 +73,11 @@ def command(
     if table is not None:
         _write_table(table, folder)
     if chart or set(wanted) - {"html"}:
-        specs = draw_all([p.plot_run() for p in pages], chart)
+        if table is None:
+            specs = draw_all([p.plot_run() for p in pages], chart)
+        else:
+            specs = dict(draw_all(point_runs(table, pages), chart))
+            specs |= {name: spec for name, spec in draw_points(table, pages).items() if name in specs}
         for name in chart or ():
             if registry.normalise(name) not in specs:
                 print(f"note: there is nothing to draw for `{name}`", file=sys.stderr)
@@ -80,6 +88,24 @@ def command(
         made = render_page(pages[0]) if table is None else render_sweep_page(table, version=__version__)
         _put(folder / "report.html", made)
     return 0
+
+
+def _figure_problems(names: Sequence[str]) -> list[Problem]:
+    """`tag`, `tag:stat`, each also `…_per_gpu`."""
+    from aiperf.config.values import nearest
+    from aiperf.errors import Problem
+    from aiperf.metrics import load_all
+
+    if len(names) not in {0, 2}:
+        return [Problem(f"needs two figures, not {len(names)}", "--pareto", "the horizontal one first")]
+    known = load_all()
+    out: list[Problem] = []
+    for name in names:
+        tag = name.partition(":")[0]
+        if tag not in known and tag.removesuffix("_per_gpu") not in known:
+            near = nearest(tag, list(known))
+            out.append(Problem(f"no metric is named `{tag}`", "--pareto", f"did you mean `{near}`?" if near else None))
+    return out
 
 
 def _is_study(path: Path) -> bool:

@@ -53,7 +53,8 @@ class PlotRun:
     """One run. `label`: as the legend shows it. `columns`: the rows of the profiling phases (none: only `summary` is known).
 
     `load`: where the run stands on the axis `load_name` of a sweep (concurrency, requests/s); None if it has no place there.
-    `tiers`: --goodput. `seed`: of the samples drawn.
+    `tiers`: --goodput. `seed`: of the samples drawn. `intervals`: (tag, statistic) → 95 % interval in the shown unit, over `repeats` runs if
+    the figures of `summary` are means over so many, else within the run.
     """
 
     label: str
@@ -65,6 +66,8 @@ class PlotRun:
     num_gpus: int = 1
     tiers: tuple[Tier, ...] = ()
     seed: int = 0
+    intervals: Mapping[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
+    repeats: int = 1
 
     @property
     def num_rows(self) -> int:

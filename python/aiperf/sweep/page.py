@@ -1,8 +1,11 @@
-"""The page over several runs: the sweep's table and winners, curves over the load, the front; and runs as pages take them."""
+"""The page over several runs: the sweep's table and winners, curves over the load, the front; and runs as pages take them.
+
+Of a point with repeats the figures are means over its runs, as in the table; curves over time and over requests are those of its first run.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,14 +16,29 @@ from aiperf.compare.data import RunData
 from aiperf.metrics import METRICS, load_all
 from aiperf.metrics.measure import Result
 from aiperf.metrics.stats import Stats
-from aiperf.metrics.summary import SummaryOptions, summarise
+from aiperf.metrics.summary import Summary, SummaryOptions, summarise
+from aiperf.plots import PlotRun, Spec, draw_all
+from aiperf.plots.pareto import draw_front
 from aiperf.records import Columns
 from aiperf.reports.page import ComparisonInput, Finding, PageInput, PageTable, render_comparison
 from aiperf.run.directory import RUN_FILE
 from aiperf.run.page import open_page
-from aiperf.sweep.table import SweepTable, build_screen, winner_lines
+from aiperf.sweep.points import RunPoint
+from aiperf.sweep.table import SweepTable, build_screen, front_text, winner_lines
 
-__all__ = ["load_page", "load_pages", "point_pages", "render_sweep_page", "sweep_findings", "sweep_title"]
+__all__ = [
+    "draw_points",
+    "load_page",
+    "load_pages",
+    "point_pages",
+    "point_runs",
+    "render_sweep_page",
+    "sweep_findings",
+    "sweep_title",
+]
+
+_OF_POINTS = ("pareto", "latency_by_load", "sweep_multiples")
+"""Charts with a mark per point."""
 
 
 def load_page(path: Path) -> PageInput:
@@ -43,19 +61,18 @@ def load_pages(paths: Sequence[Path]) -> list[PageInput]:
 
 
 def point_pages(table: SweepTable) -> list[PageInput]:
-    """The first run of each point, placed on the axis of the sweep; of several axes none is the load."""
+    """The first run of each point with the means over its runs, placed on the axis of the sweep; of several axes none is the load."""
     axes = table.axes
     header = _cells(table)[0][0]
     pages: list[PageInput] = []
-    for point in table.points:
-        if not point.paths:
-            continue
+    for point in _shown(table):
         page = load_page(point.paths[0])
         load = point.values.get(axes[0]) if len(axes) == 1 else None
         name = header if len(axes) == 1 else page.load_name
         pages.append(
             replace(
                 page,
+                summary=_mean_summary(page.summary, point) if len(point.paths) > 1 else page.summary,
                 label=point.label if axes else point.name,
                 load=load,
                 load_name=name,
@@ -63,6 +80,37 @@ def point_pages(table: SweepTable) -> list[PageInput]:
             )
         )
     return pages
+
+
+def point_runs(table: SweepTable, pages: Sequence[PageInput]) -> list[PlotRun]:
+    """`pages`: `point_pages(table)`; as charts take them, with the intervals of the points."""
+    return [
+        replace(page.plot_run(), intervals=point.intervals, repeats=len(point.paths))
+        for page, point in zip(pages, _shown(table), strict=True)
+    ]
+
+
+def draw_points(table: SweepTable, pages: Sequence[PageInput]) -> dict[str, Spec]:
+    """The charts with a mark per point; the front is that of the table's two figures."""
+    runs = point_runs(table, pages)
+    specs = dict(draw_all(runs, _OF_POINTS))
+    front = draw_front(runs, table.pareto.x, table.pareto.y)
+    return specs if front is None else {**specs, "pareto": front}
+
+
+def _shown(table: SweepTable) -> list[RunPoint]:
+    return [p for p in table.points if p.paths]
+
+
+def _mean_summary(summary: Summary, point: RunPoint) -> Summary:
+    means = {tag: Result(METRICS[tag], _stats(found)) for tag, found in point.figures.items() if tag in METRICS}
+    counts = replace(summary.counts, ok=point.num_ok, failed=point.num_failed)
+    return replace(summary, metrics={**summary.metrics, **means}, counts=counts)
+
+
+def _stats(found: Mapping[str, float]) -> Stats:
+    percentiles = {float(k[1:]): v for k, v in found.items() if k[:1] == "p" and k[1:2].isdigit()}
+    return Stats(found.get("avg"), found.get("min"), found.get("max"), found.get("std"), percentiles=percentiles)
 
 
 def _foreign_page(run: RunData) -> PageInput:
@@ -85,14 +133,7 @@ def _foreign_page(run: RunData) -> PageInput:
     )  # fmt: skip
     options = SummaryOptions(confidence=False)
     summary = summarise(columns, options)
-    figures: dict[str, Result] = {}
-    for tag, found in run.figures.items():
-        if tag in METRICS:
-            percentiles = {float(k[1:]): v for k, v in found.items() if k[:1] == "p" and k[1:2].isdigit()}
-            stats = Stats(
-                found.get("avg"), found.get("min"), found.get("max"), found.get("std"), percentiles=percentiles
-            )
-            figures[tag] = Result(METRICS[tag], stats)
+    figures = {tag: Result(METRICS[tag], _stats(found)) for tag, found in run.figures.items() if tag in METRICS}
     summary = replace(
         summary,
         metrics={**summary.metrics, **figures},
@@ -164,14 +205,15 @@ def render_sweep_page(
     command: str | None = None,
     files: Sequence[tuple[str, str]] = (),
     tables: Sequence[PageTable] = (),
+    charts: Mapping[str, Spec] | None = None,
     findings: Sequence[Finding] | None = None,
     version: str = "",
 ) -> bytes:
-    """`report.html` of a sweep; reads the first run of each point. `tables`: further ones, a search's history."""
+    """`report.html` of a sweep; reads the first run of each point. `tables`, `charts`: further ones, a search's history."""
     pages = point_pages(table)
     columns, rows = _cells(table)
     marked = frozenset(i for i, r in enumerate(table.rows) if r.role == "peak")
-    note = "◆ on the Pareto front of TPS per GPU against TPS per user"
+    note = front_text(table)
     repeats = max((len(p.paths) for p in table.points), default=1)
     more = (
         (f"each point is the mean of its runs ({repeats}); the curves are those of the first",) if repeats > 1 else ()
@@ -184,6 +226,7 @@ def render_sweep_page(
             command=command,
             facts=(f"{len(table.rows)} points", *(pages[0].facts[:1] if pages else ())),
             tables=(PageTable("sweep", "Sweep", columns, rows, note, marked=marked), *tables),
+            charts={**draw_points(table, pages), **(charts or {})},
             findings=tuple(sweep_findings(table) if findings is None else findings),
             files=named,
             notes=(*table.notes, *more),

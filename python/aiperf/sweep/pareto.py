@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aiperf.metrics import load_all
+from aiperf.plots.pareto import DEFAULT_X, DEFAULT_Y
 from aiperf.sweep.points import RunPoint
 
 __all__ = ["DEFAULT_X", "DEFAULT_Y", "Pareto", "figure_of", "pareto_front"]
-
-DEFAULT_X = "output_token_throughput_per_user"
-DEFAULT_Y = "output_token_throughput_per_gpu"
 
 
 @dataclass(frozen=True, slots=True)

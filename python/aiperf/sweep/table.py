@@ -10,11 +10,11 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from aiperf.sweep.pareto import Pareto, pareto_front
+from aiperf.sweep.pareto import DEFAULT_X, DEFAULT_Y, Pareto, pareto_front
 from aiperf.sweep.points import AXIS_FIELDS, RunPoint, flag_name
 from aiperf.sweep.roles import Role, Roles, assign_roles
 
-__all__ = ["SweepRow", "SweepTable", "build_screen", "build_table"]
+__all__ = ["SweepRow", "SweepTable", "build_screen", "build_table", "front_text", "winner_lines"]
 
 _GOALS = {"experience": "Best experience", "balanced": "Balanced", "cost": "Lowest cost"}
 _MARKS: dict[Role, str] = {
@@ -193,12 +193,19 @@ def build_screen(table: SweepTable, title: str = "AIPerf | Sweep") -> list[Rende
             _MARKS[row.role] + front,
             style=_STYLES[row.role],
         )
-    out: list[RenderableType] = [grid, Text("◆ on the Pareto front of TPS per GPU against TPS per user", style="dim")]
+    out: list[RenderableType] = [grid, Text(front_text(table), style="dim")]
     out += [Text(line) for line in winner_lines(table)]
     if table.roles.collapse is not None:
         out.append(Text(f"Collapse: {table.roles.collapse[1]}", style="red"))
     out += [Text(f"note: {n}", style="yellow") for n in table.notes]
     return out
+
+
+def front_text(table: SweepTable) -> str:
+    """What the marks in the last column say."""
+    names = {DEFAULT_Y: "TPS per GPU", DEFAULT_X: "TPS per user"}
+    y, x = (names.get(n, f"`{n}`") for n in (table.pareto.y, table.pareto.x))
+    return f"◆ on the Pareto front of {y} against {x}"
 
 
 def winner_lines(table: SweepTable) -> list[str]:
