@@ -253,7 +253,7 @@ def render_search_history(
                 "objective_values": None if p.outcome.objective is None else [p.outcome.objective],
                 "feasible": p.outcome.verdict == "pass", "verdict": p.outcome.verdict, "margin": p.outcome.margin,
                 "margin_low": p.outcome.margin_low, "margin_high": p.outcome.margin_high, "over_saturated": p.outcome.is_hopeless,
-                "suggestion": p.outcome.suggestion, "figures": dict(p.outcome.figures), "reason": p.outcome.reason,
+                "figures": dict(p.outcome.figures), "reason": p.outcome.reason,
                 "requests": p.requests, "runs": p.calls,
             }
             for i, p in enumerate(result.probes)

@@ -1,7 +1,8 @@
 """Does a point meet its conditions, and how sure is that? From the requests of one value, pooled over its runs.
 
-The first wave of a run is left out: in a closed loop as many requests start at once, and queue for their prefill in a way that
-never comes back. Conditions are judged one by one and the worst counts:
+What starts a run is left out: in a closed loop the first wave meets an empty server, and the second one still queues as the first has left
+it. Runs that measure what comes after both are *settled*; where a value has such runs, its rough ones do not count.
+Conditions are judged one by one and the worst counts:
 
 * a percentile `p95 < 400 ms`: the share of requests at or above 400 ms against 5 %, with Wilson's interval for the number of
   independent requests that the correlated ones are worth; not one request above half the limit passes at once (and not one below twice
@@ -28,7 +29,7 @@ from aiperf.metrics import Bools, Floats, load_all
 from aiperf.metrics.confidence import long_run_variance, mean_interval, rate_interval
 from aiperf.sweep.search import ProbeOutcome
 
-__all__ = ["Judged", "Sample", "combine", "drop_first_wave", "is_saturated", "judge", "suggest"]
+__all__ = ["Judged", "Sample", "combine", "drop_first", "is_saturated", "judge", "limit_of"]
 
 _FEWEST: Final = 20
 _LEVEL: Final = 0.975
@@ -42,7 +43,8 @@ class Sample:
 
     `values`: tag → (requests,) in the shown unit. `start_s`, `end_s`: (requests,) s. `ok`, `good`: (requests,); `good` None without
     objectives. `is_open`: sent at a rate. `done_s`: when requests of the whole run were done, within the `window_s` seconds in which those
-    kept were started; None: all that are here.
+    kept were started; None: all that are here. `is_settled`: nothing of how the run began is left in it. `full_latency_s`: mean request
+    latency under the whole load, None if unknown.
     """
 
     values: Mapping[str, Floats]
@@ -53,6 +55,8 @@ class Sample:
     is_open: bool = False
     done_s: Floats | None = None
     window_s: float = 0.0
+    is_settled: bool = True
+    full_latency_s: float | None = None
 
     @property
     def throughput(self) -> tuple[float, float] | None:
@@ -72,7 +76,8 @@ class Sample:
     def select(self, mask: Bools) -> Sample:
         return Sample(
             {t: v[mask] for t, v in self.values.items()}, self.start_s[mask], self.end_s[mask], self.ok[mask],
-            None if self.good is None else self.good[mask], self.is_open,
+            None if self.good is None else self.good[mask], self.is_open, is_settled=self.is_settled,
+            full_latency_s=self.full_latency_s,
         )  # fmt: skip
 
 
@@ -95,10 +100,10 @@ class Judged:
         return "unresolved"
 
 
-def drop_first_wave(sample: Sample, in_flight: int) -> Sample:
-    """Without the requests that started with the run; at most half of them go. The drain at the end counts for no throughput."""
+def drop_first(sample: Sample, count: int) -> Sample:
+    """Without the requests that started first; half of them go where the run is too short. The drain at the end counts for no throughput."""
     n = len(sample.start_s)
-    first = min(in_flight, n // 2)
+    first = count if n >= count + _FEWEST else min(count, n // 2)
     kept = sample.select(np.arange(n) >= first)
     if n <= first:
         return kept
@@ -148,7 +153,8 @@ def _wilson(share: float, effective: float) -> tuple[float, float]:
     return max(centre - half, 0.0), min(centre + half, 1.0)
 
 
-def _limit(condition: Condition, unit: str) -> float:
+def limit_of(condition: Condition, unit: str) -> float:
+    """The condition's limit in `unit`, a metric's shown one."""
     value = float(condition.value)
     if condition.unit == "%" and unit == "ratio":
         return value / 100
@@ -167,7 +173,7 @@ def judge(samples: Sequence[Sample], condition: Condition) -> Judged:
     """One condition over the pooled runs of a value."""
     metric = load_all().get(condition.tag)
     unit = metric.unit.shown if metric is not None else ""
-    limit, below = _limit(condition, unit), condition.op in {"<", "<="}
+    limit, below = limit_of(condition, unit), condition.op in {"<", "<="}
     if condition.tag in {"good_request_fraction", "request_error_rate"}:
         flags = [
             (~s.ok if condition.tag == "request_error_rate" else s.good if s.good is not None else s.ok).astype(
@@ -247,34 +253,7 @@ def _judge_rate(condition: Condition, samples: Sequence[Sample], limit: float, *
     return _margins(condition, value, value - half, value + half, limit, below=below)
 
 
-_QUEUED: Final = frozenset({"time_to_first_token", "request_latency"})
-
-
-def suggest(samples: Sequence[Sample], judged: Judged, in_flight: float) -> tuple[float, float] | None:
-    """(value, standard error) at which a closed loop would meet the limit exactly; None for figures that are no waiting times.
-
-    Past saturation each further request in flight waits 1/X longer, X being the requests/s the server completes (Little's law), so the limit is (figure − limit) · X below. The error is that of the figure: the mean's, half as much
-    again for a percentile, as the whole queue moves together.
-    """
-    c = judged.condition
-    if c.tag not in _QUEUED or judged.value is None or c.op not in {"<", "<="}:
-        return None
-    if judged.value < _limit(c, "ms") / 2:
-        return None  # too far below: there may be no queue yet
-    series = [v[np.isfinite(v)] for s in samples if (v := s.values.get(c.tag)) is not None]
-    rates = [found[0] for s in samples if (found := s.throughput) is not None]
-    count = sum(len(v) for v in series)
-    if not rates or count < _FEWEST:
-        return None
-    rate = sum(rates) / len(rates)
-    variance = sum(len(v) * long_run_variance(v)[0] for v in series) / count
-    error = math.sqrt(variance / count) * (1.5 if (c.stat or "avg") != "avg" else 1.0)
-    return in_flight - (judged.value - _limit(c, "ms")) / 1000 * rate, error / 1000 * rate
-
-
-def combine(
-    judged: Sequence[Judged], requests: int, *, saturated: bool = False, suggestion: tuple[float, float] | None = None
-) -> ProbeOutcome:
+def combine(judged: Sequence[Judged], requests: int, *, saturated: bool = False) -> ProbeOutcome:
     """All conditions together: one that fails, fails; all that pass, pass."""
     figures = tuple((f"{j.condition.tag}:{j.condition.stat or 'avg'}", j.value) for j in judged if j.value is not None)
     if saturated:
@@ -297,18 +276,16 @@ def combine(
             failed.margin,
             failed.low,
             failed.high,
-            suggestion=suggestion,
             figures=figures,
             reason=f"misses {failed.condition}",
         )
     if all(v == "pass" for v in verdicts):
-        return ProbeOutcome("pass", requests, *margins, suggestion=suggestion, figures=figures)
+        return ProbeOutcome("pass", requests, *margins, figures=figures)
     open_ones = ", ".join(str(j.condition) for j in judged if j.verdict == "unresolved")
     return ProbeOutcome(
         "unresolved",
         requests,
         *margins,
-        suggestion=suggestion,
         figures=figures,
         reason=f"too close to call: {open_ones}",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -12,36 +13,113 @@ from aiperf.compare import RunData
 from aiperf.config.conditions import Condition
 from aiperf.metrics import load_all
 from aiperf.observer import Observer
-from aiperf.sweep.judge import Sample, combine, drop_first_wave, is_saturated, judge, suggest
+from aiperf.sweep.judge import Sample, combine, drop_first, is_saturated, judge
+from aiperf.sweep.locate import locate_first
 from aiperf.sweep.runner import Runner
-from aiperf.sweep.search import ProbeOutcome
+from aiperf.sweep.search import Crossing, Effort, ProbeOutcome
 from aiperf.sweep.space import seed_of_run
 
-__all__ = ["LiveProbe", "first_wave", "requests_for", "sample_of"]
+__all__ = [
+    "LiveProbe",
+    "Samples",
+    "expected_latency",
+    "first_ones",
+    "full_latency",
+    "measured",
+    "requests_for",
+    "sample_of",
+]
 
-_LEAST: Final = 140
-_SHARE: Final = 0.7
-"""Closed loop: measured requests per request in flight, in the first run of a value; the first wave comes on top."""
+_ROUGH: Final = 80
+_ROUGH_SHARE: Final = 0.15
+"""Closed loop: measured requests of a rough run, at least and per request in flight; what starts the run comes on top."""
+_SETTLED: Final = 240
+_SETTLED_SHARE: Final = 0.4
+_WAVES: Final = 2.5
+"""Requests per place that start a settled run: the first meets an empty server, the second still queues as the first has left it."""
 _OPEN: Final = 300
 _LATENCIES: Final = 15.0
 """Open loop: a queue needs time to show that it grows: so many request latencies at least."""
 
 
-def requests_for(value: float, calls: int, *, is_open: bool, latency_s: float = 0.0, least: int | None = None) -> int:
-    """Requests of the `calls`-th run (from 0) at a value; what is measured doubles with each.
+def requests_for(
+    value: float, effort: Effort, *, is_open: bool, latency_s: float = 0.0, least: int | None = None
+) -> int:
+    """Requests of a run at a value; what is measured doubles with each step of effort from 1 on (open loop: from 0 on).
 
-    `latency_s`: mean request latency at a lower value, 0 if unknown. `least`: the user's --request-count.
+    `latency_s`: request latency expected there, 0 if unknown. `least`: the user's --request-count.
     """
-    more = 1 << calls
     if is_open:
-        return max(_OPEN, round(_LATENCIES * latency_s * value), least or 0) * more
-    measured = max(_LEAST, round(_SHARE * value)) * more
-    return max(round(value) + measured, (least or 0) * more)
+        return max(_OPEN, round(_LATENCIES * latency_s * value), least or 0) << effort
+    if effort == 0:
+        return max(round(value) + max(_ROUGH, round(_ROUGH_SHARE * value)), least or 0)
+    more = 1 << (effort - 1)
+    measured = max(_SETTLED, round(_SETTLED_SHARE * value)) * more
+    return max(round(_WAVES * value) + measured, (least or 0) * more)
 
 
-def first_wave(value: float, *, is_open: bool, latency_s: float = 0.0) -> int:
+def first_ones(value: float, effort: Effort, *, is_open: bool, latency_s: float = 0.0) -> int:
     """Requests at the beginning of a run that are left out: those that fill the server."""
-    return round(2 * latency_s * value) if is_open else round(value)
+    if is_open:
+        return round(2 * latency_s * value)
+    return round((_WAVES if effort else 1) * value)
+
+
+def expected_latency(known: Mapping[float, float], value: float) -> float:
+    """The mean latency at `value`: on straight lines between the values it is known at, beyond them as at the nearest; 0 if nothing is
+    known. A ramp that is too short makes a crowd at the start; one that is too long never fills the server.
+    """
+    if not known:
+        return 0.0
+    values = np.array(sorted(known))
+    return float(np.interp(value, values, [known[v] for v in values]))
+
+
+def full_latency(sample: Sample, value: float) -> float | None:
+    """Mean latency, s, of a closed loop's requests that ran while `value` were in flight: neither those that filled the server nor those
+    that were left as it ran empty.
+    """
+    latencies, n, wave = sample.values["request_latency"], len(sample.start_s), round(value)
+    kept = latencies[wave // 2 : max(wave, n - wave)]
+    kept = kept[np.isfinite(kept)]
+    return float(kept.mean()) / 1e3 if len(kept) else None
+
+
+def measured(whole: Sample, value: float, effort: Effort, latency_s: float) -> Sample:
+    """What counts of a run: `latency_s` as for `requests_for`."""
+    first = first_ones(value, effort, is_open=whole.is_open, latency_s=latency_s)
+    if not whole.is_open:
+        # Where the ramp took longer than the requests, more of them than places were started before all places were taken.
+        started = int(np.sum(whole.start_s < latency_s))
+        first = max(min(max(first, started), len(whole.start_s) - _ROUGH // 2), 0)
+    known = None if whole.is_open else full_latency(whole, value)
+    if known is None:
+        found = whole.values["request_latency"]
+        found = found[np.isfinite(found)]
+        known = float(found.mean()) / 1e3 if len(found) else None
+    return replace(drop_first(whole, first), is_settled=whole.is_open or effort > 0, full_latency_s=known)
+
+
+class Samples:
+    """What was measured at each value: the settled runs of a value, or its rough ones while it has no others."""
+
+    def __init__(self) -> None:
+        self._by_value: dict[float, list[Sample]] = defaultdict(list)
+
+    def add(self, value: float, sample: Sample) -> list[Sample]:
+        """All that count for the value from now on."""
+        kept = self._by_value[value]
+        if sample.is_settled:
+            kept = [s for s in kept if s.is_settled]
+        elif any(s.is_settled for s in kept):
+            return kept
+        self._by_value[value] = [*kept, sample]
+        return self._by_value[value]
+
+    def locate(self, conditions: Sequence[Condition]) -> Crossing | None:
+        """Where the conditions stop to hold; None where no law tells, as in open loops."""
+        runs = [(v, s) for v, samples in self._by_value.items() for s in samples]
+        return None if any(s.is_open for _, s in runs) else locate_first(runs, conditions)
 
 
 def sample_of(run: RunData, *, is_open: bool) -> Sample:
@@ -59,7 +137,7 @@ class LiveProbe:
     """Each call is a run of its own, `search_iter_NNNN/profile_runs/run_NNNN` (AIPerf's names); the runs of a value are pooled.
 
     `path`: the option searched. `maximised`: the objective is goodput. `least`: the user's --request-count. Closed loops start their
-    requests over one request latency, known from a lower value, so that no first wave of prefills is measured.
+    requests over one request latency, as expected from the values known, so that no wave of prefills is measured.
     """
 
     def __init__(
@@ -80,21 +158,26 @@ class LiveProbe:
         self._folder = folder
         self._maximised = maximised
         self._observer = observer
-        self._samples: dict[float, list[Sample]] = defaultdict(list)
+        self._samples = Samples()
         self._latency_s: dict[float, float] = {}
         self.runs: dict[float, list[RunData]] = defaultdict(list)
         self._numbers: dict[float, int] = {}
+        self._calls: dict[float, int] = defaultdict(int)
 
     @property
     def is_open(self) -> bool:
         return self._path != "load.concurrency"
 
-    def __call__(self, value: float, calls: int) -> ProbeOutcome:
+    def __call__(self, value: float, effort: Effort) -> ProbeOutcome:
         number = self._numbers.setdefault(value, len(self._numbers) + 1)
+        calls = self._calls[value]
+        self._calls[value] += 1
         config = self._runner.config
-        latency_s = self._latency(value)
+        # The highest of several figures is sought: rough ones would not tell them apart.
+        effort += 1 if self._maximised and not self.is_open else 0
+        latency_s = expected_latency(self._latency_s, value)
         least = config.load.request_count if config.is_set("load.request_count") else None
-        count = requests_for(value, calls, is_open=self.is_open, latency_s=latency_s, least=least)
+        count = requests_for(value, effort, is_open=self.is_open, latency_s=latency_s, least=least)
         directory = f"{self._folder}search_iter_{number:04d}/profile_runs/run_{calls + 1:04d}"
         values = {**self._fixed, self._path: value}
         extra: dict[str, object] = {"load.request_count": count, "output.report": False}
@@ -105,43 +188,30 @@ class LiveProbe:
         )
         run = self._runner.run(
             directory, values, trial=calls, seed=seed, extra=extra, cooldown_s=config.sweep.parameter_sweep_cooldown_seconds,
-            label=f"probe {number}: {value:g}" + (f", prolonged ({calls + 1})" if calls else "") + f", {count:,} requests",
+            label=f"probe {number}: {value:g}" + (f", again ({calls + 1})" if calls else "") + f", {count:,} requests",
         )  # fmt: skip
         if run is None:
             outcome = ProbeOutcome("fail", count, is_hopeless=True, reason="no request succeeded")
         else:
             self.runs[value].append(run)
-            outcome = self._judge(value, run, latency_s, count)
+            sample = measured(sample_of(run, is_open=self.is_open), value, effort, latency_s)
+            outcome = self._judge(value, sample, count)
         self._observer.note(f"  {outcome.verdict}" + (f": {outcome.reason}" if outcome.reason else _words(outcome)))
         return outcome
 
-    def _latency(self, value: float) -> float:
-        """Mean request latency at the nearest lower value, 0 if there is none."""
-        below = [v for v in self._latency_s if v <= value]
-        return self._latency_s[max(below)] if below else 0.0
+    def locate(self) -> Crossing | None:
+        return None if self._maximised else self._samples.locate(self._conditions)
 
-    def _judge(self, value: float, run: RunData, latency_s: float, requests: int) -> ProbeOutcome:
-        latencies = run.series["request_latency"]
-        if np.isfinite(latencies).any():
-            self._latency_s[value] = float(np.nanmean(latencies)) / 1e3
-        whole = sample_of(run, is_open=self.is_open)
-        self._samples[value].append(
-            drop_first_wave(whole, first_wave(value, is_open=self.is_open, latency_s=latency_s))
-        )
-        pooled = self._samples[value]
+    def _judge(self, value: float, sample: Sample, requests: int) -> ProbeOutcome:
+        if sample.full_latency_s is not None:
+            self._latency_s[value] = sample.full_latency_s
+        pooled = self._samples.add(value, sample)
         saturated = any(is_saturated(s) for s in pooled)
         if self._maximised:
             return self._objective(pooled, requests, saturated=saturated)
         if saturated:
             return combine([], requests, saturated=True)
-        judged = [judge(pooled, c) for c in self._conditions]
-        guess = None
-        if not self.is_open:
-            # The condition closest to its limit says where that is.
-            known = [j for j in judged if j.margin is not None]
-            nearest = min(known, key=lambda j: j.margin or 0.0, default=None)
-            guess = None if nearest is None else suggest(pooled, nearest, value)
-        return combine(judged, requests, suggestion=guess)
+        return combine([judge(pooled, c) for c in self._conditions], requests)
 
     def _objective(self, pooled: Sequence[Sample], requests: int, *, saturated: bool) -> ProbeOutcome:
         found = judge(pooled, Condition(tag="goodput", op=">=", value=1.0))

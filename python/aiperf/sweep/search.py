@@ -2,10 +2,9 @@
 
 `search` asks a probe for a value (a concurrency, a rate) and spends as few requests as it can:
 
-1. bracket: from the lowest value up by a factor of 4 (of 2 above 32) until one fails;
-2. locate, where the probe knows a law by which each answer tells where the limit lies (`suggestion`): values close to it are asked, and
-   their suggestions pooled, until their 95 % interval is within `tolerance`. Suggestions that disagree by more than their errors
-   widen the error (Birge), and a verdict that contradicts the pooled value ends it;
+1. bracket: roughly, from the lowest value up by a factor of 8 (2 from 64 on, 1.6 from 128 on) until one fails, or is too close to call;
+2. locate, where a law tells from the runs near the limit where it lies (`locate`, see `aiperf.sweep.locate`): values a little below and
+   above are asked in settled runs, until three or more of them agree within `tolerance`. A verdict that contradicts them ends it;
 3. narrow, without such a law: the figure's distance from its limit (`margin`, a logarithm) is interpolated between the best value that
    passes and the least that fails, and values a little below and above the crossing are asked, so that both ends close in; bisection in
    the logarithm where there is nothing to go by. Done when the ends are neighbours, or so close that their middle is within
@@ -23,18 +22,27 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
-__all__ = ["Budget", "Probe", "ProbeOutcome", "Range", "SearchOptions", "SearchResult", "maximise", "search"]
+__all__ = [
+    "Ask", "Crossing", "Effort", "Locate", "Probe", "ProbeOutcome", "Range", "SearchOptions", "SearchResult", "maximise", "search",
+]  # fmt: skip
 
 Verdict = Literal["pass", "fail", "unresolved"]
 Status = Literal["found", "unresolved", "all pass", "none pass", "exhausted"]
-_FINE_FROM: Final = 32
-_COARSE: Final = 4.0
+_STEPS: Final = ((64, 8.0), (128, 2.0), (math.inf, 1.6))
+"""Of the bracket: below this value times so much. Finer further up, where a step too far costs the most requests."""
 _FINE: Final = 2.0
-_NEAR: Final = 0.18
-"""Suggestions count when they are within 20 % of the value they were made at: further away the law is only a pointer."""
-_FEWEST_NEAR: Final = 4
+_FEWEST_NEAR: Final = 3
 _OFFSET: Final = 0.6
-_LOCATE_STEPS: Final = 16
+"""Values asked around the located limit lie this share of the tolerance to either side of it."""
+_LOCATE_STEPS: Final = 12
+_LONGER_FROM: Final = 8
+_FLOOR: Final = 0.5
+"""A located limit is claimed to this share of the tolerance at best: what all runs have in common, their start, no scatter shows."""
+_WIDE: Final = 1.3
+_SURE: Final = math.log(2)
+"""A rough run begins in a server that is not yet as full as it will be: that it failed stands only where it is off by a factor of two, that it
+passed not at all."""
+_CLOSE: Final = math.log(2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +51,7 @@ class ProbeOutcome:
 
     `margin`: ln(limit / figure), or ln(figure / limit) where larger is better: positive passes; None if there is no such number.
     `requests`: sent by this call alone. `is_hopeless`: over-saturated, the probe stopped early. `objective`: the goodput, for
-    `maximise`, with its standard error. `suggestion`: (value, standard error) where the probe itself expects the limit, by a law it knows.
-    `figures`: what to show. `reason`: one line.
+    `maximise`, with its standard error. `figures`: what to show. `reason`: one line.
     """
 
     verdict: Verdict
@@ -55,24 +62,47 @@ class ProbeOutcome:
     is_hopeless: bool = False
     objective: float | None = None
     objective_se: float = 0.0
-    suggestion: tuple[float, float] | None = None
     figures: tuple[tuple[str, float], ...] = ()
     reason: str = ""
 
 
-Budget = int
-"""How often the value was asked already: 0 for the first time. The probe decides how many requests that is worth."""
-Ask = Callable[[float, Budget], ProbeOutcome]
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """The limit lies at `value` ± `half` (95 %), by `runs` runs around `centre`. No runs, half inf: only a pointer from further away."""
+
+    value: float
+    half: float = math.inf
+    runs: int = 0
+    centre: float = 0.0
+
+
+Effort = int
+"""How long a value is asked: 0: roughly, to know where it lies; from 1 on settled, each time twice as long."""
+Ask = Callable[[float, Effort], ProbeOutcome]
+Locate = Callable[[], Crossing | None]
+"""Where the limit lies by all that was asked so far; None where no law tells."""
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One value asked: its last outcome, `requests` over all calls."""
+    """One value asked: its last outcome, `requests` over all calls, the longest `effort`."""
 
     value: float
     outcome: ProbeOutcome
     requests: int
     calls: int
+    effort: Effort = 0
+
+    @property
+    def is_sure(self) -> bool:
+        """Its verdict can be built on: from a settled run, or failed by far."""
+        margin = self.outcome.margin
+        return self.effort > 0 or self.outcome.is_hopeless or margin is None or margin <= -_SURE
+
+    @property
+    def is_above(self) -> bool:
+        """The figure is on the wrong side of its limit, for sure or not."""
+        return self.outcome.verdict == "fail" or (self.outcome.margin is not None and self.outcome.margin < 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +112,11 @@ class Range:
     low: float
     high: float
     is_whole: bool = True
+
+    @property
+    def least(self) -> float:
+        """The smallest step that makes another value."""
+        return 1.0 if self.is_whole else 0.0
 
     def snap(self, value: float) -> float:
         value = min(max(value, self.low), self.high)
@@ -165,25 +200,20 @@ class _Asked:
 
     def ask(self, value: float, *, patience: int | None = None) -> Probe:
         """Ask, and prolong while it is unresolved, also what was asked before; what is decided is not asked again."""
-        value = self.space.snap(value)
-        known = self.probes.get(value)
-        requests, calls = (0, 0) if known is None else (known.requests, known.calls)
+        known = self.probes.get(self.space.snap(value))
         rounds = self._options.patience if patience is None else patience
-        while known is None or (known.outcome.verdict == "unresolved" and calls <= rounds):
-            outcome = self._ask(value, calls)
-            requests += outcome.requests
-            calls += 1
-            known = Probe(value, outcome, requests, calls)
-        self.probes[value] = known
+        while known is None or (known.outcome.verdict == "unresolved" and known.calls <= rounds):
+            known = self.ask_once(value)
         return known
 
-    def ask_more(self, value: float) -> Probe:
-        """One more run at a value, decided or not."""
+    def ask_once(self, value: float, effort: Effort | None = None) -> Probe:
+        """One more run at a value, decided or not; longer than those before unless `effort` says how long."""
         value = self.space.snap(value)
         known = self.probes.get(value)
-        requests, calls = (0, 0) if known is None else (known.requests, known.calls)
-        outcome = self._ask(value, calls)
-        self.probes[value] = Probe(value, outcome, requests + outcome.requests, calls + 1)
+        requests, calls, longest = (0, 0, 0) if known is None else (known.requests, known.calls, known.effort)
+        effort = calls if effort is None else effort
+        outcome = self._ask(value, effort)
+        self.probes[value] = Probe(value, outcome, requests + outcome.requests, calls + 1, max(effort, longest))
         return self.probes[value]
 
     @property
@@ -232,126 +262,143 @@ class _Asked:
         )
 
 
-def search(ask: Ask, space: Range, options: SearchOptions | None = None) -> SearchResult:
+def search(ask: Ask, space: Range, options: SearchOptions | None = None, locate: Locate | None = None) -> SearchResult:
     """The highest value in `space` whose condition holds, if holding is monotone: what fails stays failed further up."""
     o = options or SearchOptions()
     asked = _Asked(ask, space, o)
-    _bracket(asked)
-    low, high = asked.low, asked.high
-    if high is None:
-        if low is not None and low.value >= space.high:
-            return asked.result("all pass")
-        return asked.result("exhausted" if asked.is_exhausted else "unresolved")
-    if low is None and not asked.grey and high.value <= space.low:
-        return asked.result("none pass")
-    located = _locate(asked, o)
-    if located is not None:
-        return located
-    while not asked.is_exhausted:
-        value = _next(asked, o)
-        if value is None:
+    _bracket(asked, locate)
+    lowest = asked.probes[space.snap(space.low)]
+    if lowest.outcome.verdict == "fail" and not lowest.is_sure:
+        lowest = asked.ask_once(lowest.value, 1)
+    while locate is not None and lowest.outcome.verdict != "fail":
+        located = _locate(asked, o, locate)
+        if located is not None:
+            return located
+        if not _goes_on(asked):
             break
-        asked.ask(value)
-    return asked.result(_status(asked, o))
+        _bracket(asked, locate)
+    return _narrow(asked, o)
 
 
-def _bracket(asked: _Asked) -> None:
+def _goes_on(asked: _Asked) -> bool:
+    """Nothing fails so far, and the range has more."""
+    return asked.high is None and not asked.is_exhausted and max(asked.probes) < asked.space.high
+
+
+def _narrow(asked: _Asked, options: SearchOptions) -> SearchResult:
+    """By verdicts alone; rough ones that became an end are checked before they count."""
+    while not asked.is_exhausted:
+        if _goes_on(asked):
+            _bracket(asked)
+        value = _next(asked, options)
+        if value is not None:
+            asked.ask(value)
+            continue
+        doubtful = next((p for p in (asked.low, asked.high) if p is not None and not p.is_sure), None)
+        if doubtful is not None:
+            asked.ask_once(doubtful.value, 1)
+        elif not _goes_on(asked):
+            break
+    return asked.result(_status(asked, options))
+
+
+def _bracket(asked: _Asked, locate: Locate | None = None) -> None:
+    """Up until a value fails; where the limit can be located, one that is too close to call is near enough."""
     space = asked.space
-    value = space.low
-    while not asked.is_exhausted:
-        # An unresolved value is not worth prolonging here: the next one up decides more cheaply.
-        probe = asked.ask(value, patience=0 if value < space.high else None)
-        if probe.outcome.verdict == "fail" or value >= space.high:
+    while not asked.is_exhausted and asked.high is None:
+        top = max(asked.probes, default=None)
+        if top is not None and top >= space.high:
             return
-        value = space.snap(value * (_COARSE if value < _FINE_FROM else _FINE))
+        step = 1.0 if top is None else next(f for below, f in _STEPS if top < below)
+        value = space.snap(max(space.low if top is None else top * step, 0.0 if top is None else top + space.least))
+        # An unresolved value is not worth prolonging here: the next one up decides more cheaply.
+        outcome = asked.ask(value, patience=0 if value < space.high else None).outcome
+        is_close = outcome.margin is not None and abs(outcome.margin) < _CLOSE
+        if outcome.verdict == "unresolved" and is_close and locate is not None and locate() is not None:
+            return
 
 
-def _pooled(asked: _Asked) -> tuple[float, float, int] | None:
-    """(value, standard error, number of runs) of the suggestions made close to the value they suggest; None if there are none."""
-    made = [(p.value, *p.outcome.suggestion) for p in asked.probes.values() if p.outcome.suggestion is not None]
-    calls = sum(
-        p.calls
-        for p in asked.probes.values()
-        if (s := p.outcome.suggestion) and s[0] > 0 and abs(math.log(p.value / s[0])) < _NEAR
-    )
-    near = [(s, max(e, 0.002 * v)) for v, s, e in made if s > 0 and abs(math.log(v / s)) < _NEAR]
-    if not near:
-        return None
-    weights = [1 / e**2 for _, e in near]
-    mean = sum(w * s for w, (s, _) in zip(weights, near, strict=True)) / sum(weights)
-    spread = sum(w * (s - mean) ** 2 for w, (s, _) in zip(weights, near, strict=True))
-    birge = max(1.0, spread / (len(near) - 1)) if len(near) > 1 else 1.0
-    return mean, math.sqrt(birge / sum(weights)), calls
-
-
-def _locate(asked: _Asked, options: SearchOptions) -> SearchResult | None:
-    """By the probe's own law; None if it knows none, or the verdicts contradict it."""
-    high = asked.high
+def _locate(asked: _Asked, options: SearchOptions, locate: Locate) -> SearchResult | None:
+    """By the law of `locate`; None if it knows none here, the range ends before the limit, or the verdicts contradict it."""
+    crossing = locate()
     for step in range(_LOCATE_STEPS):
-        if asked.is_exhausted:
+        if crossing is None or asked.is_exhausted:
             return None
-        pooled = _pooled(asked)
-        if pooled is None:
-            if high is None or high.outcome.suggestion is None:
-                return None
-            guess = high.outcome.suggestion[0]
-            if not asked.space.low < guess < high.value:
-                return None
-            value = asked.space.snap(guess)
-            if value in asked.probes or (asked.low is not None and value <= asked.low.value):
-                # The law pointed too low, where there is no queue yet: half way up to what fails.
-                value = asked.space.snap(math.sqrt((asked.low.value if asked.low else value) * high.value))
-                if value in asked.probes:
-                    return None
-        else:
-            mean, error, count = pooled
-            width = _width(count) * error
-            if (
-                count >= _FEWEST_NEAR
-                and width <= options.tolerance * mean
-                and not _contradicted(asked, mean, error, options)
-            ):
-                return _located(asked, mean, width)
-            value = asked.space.snap(mean * (1 + (_OFFSET if step % 2 else -_OFFSET) * options.tolerance))
-        known = asked.probes.get(value)
-        if known is not None and known.calls > options.patience:
-            break
-        asked.ask_more(value)
-        high = asked.high
-    pooled = _pooled(asked)
-    if pooled is None or pooled[2] < _FEWEST_NEAR:
+        target = _target(asked, crossing, options, step)
+        if target is None:
+            return None
+        value, effort = target
+        probe = asked.ask_once(value, effort)
+        if probe.value >= asked.space.high and probe.effort and probe.outcome.verdict == "pass":
+            return None
+        crossing = locate()
+        if crossing is not None and crossing.runs >= _FEWEST_NEAR:
+            half = max(crossing.half, _FLOOR * options.tolerance * crossing.value)
+            if half <= options.tolerance * crossing.value and not _contradicted(asked, crossing, half):
+                return _located(asked, crossing.value, half)
+    if crossing is None or crossing.runs < _FEWEST_NEAR:
         return None
     # Asked often enough: what is left is the server's own scatter, which verdicts of single values would only hide.
-    return _located(asked, pooled[0], _width(pooled[2]) * pooled[1], "unresolved")
+    return _located(asked, crossing.value, crossing.half, "unresolved")
 
 
-def _width(count: int) -> float:
-    """Standard errors to each side for 95 %, with few values whose scatter is itself uncertain."""
-    return 2 + 2 / (count - 1) if count > 1 else math.inf
+def _target(asked: _Asked, crossing: Crossing, options: SearchOptions, step: int) -> tuple[float, Effort] | None:
+    """(value, effort) to ask next; None if there is nothing left to ask.
+
+    Around the located limit, on either side in turn, so that an error of the law's slope cancels. Before two runs have located it: at the
+    pointer, if it lies above what surely passes and below what surely fails; else half way between those.
+    """
+    space = asked.space
+    effort = 1 if step < _LONGER_FROM else 2
+    probes = asked.probes.values()
+    ceiling = min((p.value for p in probes if p.outcome.verdict == "fail" and p.is_sure), default=math.inf)
+    passed = (p.value for p in probes if p.outcome.verdict == "pass" and p.is_sure and p.value < ceiling)
+    floor = max(passed, default=0.0)
+    offset = (_OFFSET if crossing.centre < crossing.value else -_OFFSET) * options.tolerance
+    for shift in (offset, -offset, 0.0) if crossing.runs >= _FEWEST_NEAR - 1 else (0.0,):
+        value = space.snap(crossing.value * (1 + shift))
+        if floor < value < ceiling:
+            # What failed roughly and just above may not have: then this value would only repeat it.
+            doubtful = (
+                p.value for p in probes if not crossing.runs and p.is_above and not p.is_sure and p.value >= value
+            )
+            return min((v for v in doubtful if v <= value * (1 + options.tolerance)), default=value), effort
+    if crossing.runs >= _FEWEST_NEAR - 1:
+        return space.snap(crossing.value), effort
+    upper = min((p for p in probes if p.value > floor and p.is_above), key=lambda p: p.value, default=None)
+    if upper is None:
+        value = space.snap(max(floor * _WIDE, floor + space.least))
+        return (value, effort) if value > floor else None
+    value = space.snap(math.sqrt(max(floor, space.low) * upper.value))
+    if upper.effort == 0 and (upper.value <= floor * (1 + options.tolerance) or not floor < value < upper.value):
+        return upper.value, effort
+    if not floor < value < upper.value:
+        return None
+    return value, 0 if upper.value > max(floor, space.low) * _WIDE and value not in asked.probes else effort
 
 
-def _contradicted(asked: _Asked, mean: float, error: float, options: SearchOptions) -> bool:
-    """A value clearly below the pooled limit failed, or one clearly above it passed."""
-    slack = max(3 * error, options.tolerance * mean) + 1
+def _contradicted(asked: _Asked, crossing: Crossing, half: float) -> bool:
+    """A value clearly below the located limit failed, or one clearly above it passed, in a settled run."""
+    slack = 1.5 * half + asked.space.least
+    settled = [p for p in asked.probes.values() if p.effort > 0]
     return any(
-        (p.outcome.verdict == "fail" and p.value < mean - slack)
-        or (p.outcome.verdict == "pass" and p.value > mean + slack)
-        for p in asked.probes.values()
+        (p.outcome.verdict == "fail" and p.value < crossing.value - slack)
+        or (p.outcome.verdict == "pass" and p.value > crossing.value + slack)
+        for p in settled
     )
 
 
 def _located(asked: _Asked, mean: float, width: float, status: Status = "found") -> SearchResult:
     space = asked.space
     low, high = mean - width, mean + width
+    mean = min(max(mean, space.low), space.high)
     if space.is_whole:
         low, high = math.floor(low), math.ceil(high)
-    if status == "found":
-        passed = asked.low
-        low = max(low, passed.value) if passed is not None and passed.value <= high else low
-    else:
+    if status == "unresolved":
         # What contradicts the pooled value belongs to the doubt.
-        low = min([low, *(p.value for p in asked.probes.values() if p.outcome.verdict == "fail")])
-        high = max([high, *(p.value for p in asked.probes.values() if p.outcome.verdict == "pass")])
+        sure = [p for p in asked.probes.values() if p.is_sure]
+        low = min([low, *(p.value for p in sure if p.outcome.verdict == "fail")])
+        high = max([high, *(p.value for p in sure if p.outcome.verdict == "pass")])
     probes = tuple(asked.probes.values())
     bounds = (space.snap(low), space.snap(high))
     return SearchResult(status, bounds[0], *bounds, probes, sum(p.requests for p in probes), float(f"{mean:.4g}"))
@@ -364,10 +411,14 @@ def _is_close(low: float, high: float, asked: _Asked, options: SearchOptions) ->
 
 
 def _status(asked: _Asked, options: SearchOptions) -> Status:
-    low, high = asked.low, asked.high
-    if high is not None and low is not None and _is_close(low.value, high.value, asked, options):
+    low, high, space = asked.low, asked.high, asked.space
+    if high is None:
+        if low is not None and low.value >= space.high:
+            return "all pass"
+        return "exhausted" if asked.is_exhausted else "unresolved"
+    if low is not None and _is_close(low.value, high.value, asked, options):
         return "found"
-    if high is not None and low is None and high.value <= asked.space.low:
+    if low is None and high.value <= space.low:
         return "none pass"
     return "unresolved" if asked.grey or not asked.is_exhausted else "exhausted"
 
@@ -405,19 +456,12 @@ def _next(asked: _Asked, options: SearchOptions) -> float | None:
 
 
 def _crossing(asked: _Asked) -> float | None:
-    """Where the margin crosses 0, as a logarithm: the suggestion of the end that fails, or a straight line between the ends; None if
-    there is neither.
-    """
+    """Where the margin crosses 0, as a logarithm: a straight line between the ends; None if one is missing."""
     low, high = asked.low, asked.high
-    if high is None:
+    if low is None or high is None:
         return None
-    bottom = low.value if low is not None else asked.space.low
-    guess = None if high.outcome.suggestion is None else high.outcome.suggestion[0]
-    above = None if low is None else low.outcome.margin
-    below = high.outcome.margin
-    if guess is not None and bottom < guess < high.value:
-        return math.log(guess)
-    if low is None or above is None or below is None or above <= 0 or below >= 0:
+    above, below = low.outcome.margin, high.outcome.margin
+    if above is None or below is None or above <= 0 or below >= 0:
         return None
     # Far away from the limit the figure is not straight (a queue that has just formed): trust only what is near, at most e².
     above, below = min(above, 2.0), max(below, -2.0)
@@ -461,7 +505,7 @@ def maximise(ask: Ask, space: Range, options: SearchOptions | None = None) -> Se
             best = probe
     if not asked.is_exhausted:
         # The best of several noisy values looks better than it is: ask it once more for its figure.
-        best = asked.ask_more(best.value)
+        best = asked.ask_once(best.value)
     left, right = _neighbours(asked, best)
     probes = tuple(asked.probes.values())
     near = [p for p in probes if p.value in {left, right}]

@@ -288,7 +288,7 @@ def _search(runner: Runner, observer: Observer) -> Study:
                 runner, path, s.slo, fixed=point.values, folder=prefix, maximised=is_maximum, observer=observer
             )
             try:
-                result = maximise(probe, space, options) if is_maximum else search(probe, space, options)
+                result = maximise(probe, space, options) if is_maximum else search(probe, space, options, probe.locate)
             finally:
                 points = [point_of(runs, {**point.values, path: v}) for v, runs in sorted(probe.runs.items())]
                 found += points

@@ -1,69 +1,93 @@
-"""A probe on the virtual clock: what the live one does, with `queue_model` instead of a run."""
+"""A probe on the virtual clock: what the live one does, with a model in the place of a run."""
 
 from __future__ import annotations
 
 import zlib
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-from tests.unit.sweep.queue_model import Server, serve
+from tests.unit.sweep.engine_model import Engine, serve_engine
+from tests.unit.sweep.queue_model import Served, Server, serve
 
 from aiperf.config.conditions import parse_condition
-from aiperf.sweep.judge import Sample, combine, drop_first_wave, is_saturated, judge, suggest
-from aiperf.sweep.probe import first_wave, requests_for
-from aiperf.sweep.search import ProbeOutcome
+from aiperf.sweep.judge import Sample, combine, is_saturated, judge
+from aiperf.sweep.probe import Samples, expected_latency, measured, requests_for
+from aiperf.sweep.search import Crossing, ProbeOutcome
 
 LIMIT_MS = 400.0
+Serve = Callable[[float, int, int, float], Served]
+"""(value, requests, seed, ramp in ms): a run."""
+
+
+def closed(server: Server) -> Serve:
+    return lambda value, count, seed, ramp_ms: serve(server, count, seed, concurrency=int(value), ramp_ms=ramp_ms)
+
+
+def at_rate(server: Server) -> Serve:
+    return lambda value, count, seed, _: serve(server, count, seed, rate=value)
+
+
+def engine(server: Engine) -> Serve:
+    return lambda value, count, seed, ramp_ms: serve_engine(server, int(value), count, seed, ramp_ms)
+
+
+def noisy(build: Callable[[float], Serve], share: float) -> Serve:
+    """`build(factor)`: a server so many times slower; each run has a factor of its own, its logarithm `share` on average."""
+
+    def run(value: float, count: int, seed: int, ramp_ms: float) -> Served:
+        factor = float(np.exp(np.random.default_rng(seed).normal(0, share)))
+        return build(factor)(value, count, seed, ramp_ms)
+
+    return run
 
 
 @dataclass
 class VirtualProbe:
-    """`is_open`: the value is a rate. `jitter`: each run's server is slower or faster by this share (a noisy machine)."""
+    """`is_open`: the value is a rate."""
 
-    server: Server
+    serve: Serve
     seed: int
     slo: tuple[str, ...] = (f"time_to_first_token:p95<{LIMIT_MS:g}ms",)
     is_open: bool = False
-    jitter: float = 0.0
     spent: int = 0
-    latency_ms: dict[float, float] = field(default_factory=dict)
+    latency_s: dict[float, float] = field(default_factory=dict)
+    samples: Samples = field(default_factory=Samples)
     asked: dict[float, list[Sample]] = field(default_factory=lambda: defaultdict(list))
 
-    def __call__(self, value: float, calls: int) -> ProbeOutcome:
-        known = [v for v in self.latency_ms if v <= value]
-        latency_ms = self.latency_ms[max(known)] if known else 0.0
-        count = requests_for(value, calls, is_open=self.is_open, latency_s=latency_ms / 1e3)
+    def __call__(self, value: float, effort: int) -> ProbeOutcome:
+        latency_s = expected_latency(self.latency_s, value)
+        count = requests_for(value, effort, is_open=self.is_open, latency_s=latency_s)
         self.spent += count
-        seed = zlib.crc32(f"{self.seed} {value:g} {calls}".encode())
-        server = self.server
-        if self.jitter:
-            factor = float(np.exp(np.random.default_rng(seed).normal(0, self.jitter)))
-            server = Server(**{**vars(server), "step_ms": server.step_ms * factor})
-        if self.is_open:
-            served = serve(server, count, seed, rate=value)
-        else:
-            served = serve(server, count, seed, concurrency=int(value), ramp_ms=latency_ms)
-        self.latency_ms[value] = float(served.latency.mean())
-        good = served.ttft <= LIMIT_MS
+        run = sum(map(len, self.asked.values()))
+        seed = zlib.crc32(f"{self.seed} {value:g} {run}".encode())
+        served = self.serve(value, count, seed, 1e3 * latency_s)
         values = {
             "time_to_first_token": served.ttft,
             "inter_token_latency": served.itl,
             "request_latency": served.latency,
             "output_sequence_length": served.osl,
         }
-        sample = Sample(
-            values, served.start / 1e3, served.end / 1e3, np.ones(count, dtype=np.bool_), good, is_open=self.is_open
+        whole = Sample(
+            values,
+            served.start / 1e3,
+            served.end / 1e3,
+            np.ones(count, dtype=np.bool_),
+            served.ttft <= LIMIT_MS,
+            self.is_open,
         )
-        self.asked[value].append(
-            drop_first_wave(sample, first_wave(value, is_open=self.is_open, latency_s=latency_ms / 1e3))
-        )
-        pooled = self.asked[value]
+        sample = measured(whole, value, effort, latency_s)
+        assert sample.full_latency_s is not None
+        self.latency_s[value] = sample.full_latency_s
+        self.asked[value].append(sample)
+        pooled = self.samples.add(value, sample)
         if any(is_saturated(s) for s in pooled):
             return combine([], count, saturated=True)
-        judged = [judge(pooled, parse_condition(text)) for text in self.slo]
-        guess = None if self.is_open else suggest(pooled, judged[0], value)
-        return combine(judged, count, suggestion=guess)
+        return combine([judge(pooled, parse_condition(text)) for text in self.slo], count)
+
+    def locate(self) -> Crossing | None:
+        return self.samples.locate([parse_condition(text) for text in self.slo])
 
 
 def true_capacity(server: Server, low: int = 1, high: int = 2048) -> int:
