@@ -13,7 +13,10 @@ __all__ = ["command"]
 
 def command(
     *runs: Annotated[
-        Path, Parameter(help="Folders of runs, or result files of other tools; the first is the baseline")
+        Path,
+        Parameter(
+            help="Folders of runs (or of the repeats of one), or result files of other tools (`file.json#2`: the second in it); the first is the baseline"
+        ),
     ],
     baseline: Annotated[Path | None, Parameter(help="Compare all of them with this one instead")] = None,
     fail_on: Annotated[
@@ -29,7 +32,7 @@ def command(
     markdown: Annotated[Path | None, Parameter(help="Also write a summary for a pull request")] = None,
 ) -> int:
     """Same workload? Which figures differ, by how much, and is it more than chance?"""
-    from aiperf.compare import check_fail_on, compare_runs, load_runs, parse_fail_on
+    from aiperf.compare import check_fail_on, compare_sides, load_sides, parse_fail_on
     from aiperf.compare.difference import Options
     from aiperf.compare.render import build_screen, render_json, render_markdown
     from aiperf.config.values import parse_number
@@ -55,8 +58,8 @@ def command(
     if problems:
         raise ConfigError(problems)
     options = Options(effect, confidence_level, seed)
-    loaded = load_runs(paths)
-    found = compare_runs(loaded, options)
+    sides = load_sides(paths)
+    found = compare_sides(sides, options)
     if gates:
         others = [p.name for p in found.pairs if not p.is_comparable]
         if others:
@@ -68,7 +71,7 @@ def command(
                     )
                 ]
             )
-    verdicts = [v for run in loaded[1:] for v in check_fail_on(gates, loaded[0], run, options)]
+    verdicts = [v for side in sides[1:] for v in check_fail_on(gates, sides[0], side, options)]
     if markdown is not None:
         markdown.parent.mkdir(parents=True, exist_ok=True)
         markdown.write_text(render_markdown(found, verdicts), encoding="utf-8")

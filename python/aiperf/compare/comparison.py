@@ -9,7 +9,7 @@ from aiperf.compare.data import Card, Definition, RunData, build_card, figure
 from aiperf.compare.difference import Difference, Options, adjust, compare_figure, headline
 from aiperf.compare.workload import Relation, relate
 
-__all__ = ["Comparison", "Pair", "Scaling", "compare_groups", "compare_runs"]
+__all__ = ["Comparison", "Pair", "Scaling", "compare_groups", "compare_runs", "compare_sides"]
 
 _SIDE_BY_SIDE = (
     ("time_to_first_token", "avg"), ("time_to_first_token", "p99"), ("inter_token_latency", "avg"), ("request_latency", "avg"),
@@ -57,7 +57,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """`cards`: one per run, the baseline first. `pairs`: the others against it. `notes`: what the reader has to know."""
+    """`cards`: one per side, the baseline first. `pairs`: the others against it. `notes`: what the reader has to know."""
 
     baseline: str
     cards: tuple[Card, ...]
@@ -101,7 +101,8 @@ def compare_groups(
     return Pair(b[0].name, relation, found, _scaling(a[0], b[0]), _definitions(runs), limited)
 
 
-def _notes(baseline: RunData, runs: Sequence[RunData], pairs: Sequence[Pair]) -> tuple[str, ...]:
+def _notes(sides: Sequence[Sequence[RunData]], pairs: Sequence[Pair]) -> tuple[str, ...]:
+    baseline, runs = sides[0][0], [run for side in sides for run in side]
     out: list[str] = []
     for run in runs:
         if run.verdict in {"client-limited", "degraded"}:
@@ -111,7 +112,7 @@ def _notes(baseline: RunData, runs: Sequence[RunData], pairs: Sequence[Pair]) ->
             out.append(f"`{run.name}`: its files do not say whether the client was the limit ({run.tool})")
         if not run.has_requests:
             out.append(f"`{run.name}` holds no single requests: its figures are shown, but cannot be tested")
-    if any(p.is_comparable for p in pairs):
+    if any(p.is_comparable for p in pairs) and any(len(side) == 1 for side in sides):
         out.append(
             "intervals come from within each run; what changes from run to run is only seen with repeats (`--num-profile-runs 3`)"
         )
@@ -125,8 +126,13 @@ def _notes(baseline: RunData, runs: Sequence[RunData], pairs: Sequence[Pair]) ->
 
 def compare_runs(runs: Sequence[RunData], options: Options | None = None) -> Comparison:
     """The first run is the baseline. At least two."""
+    return compare_sides([[run] for run in runs], options)
+
+
+def compare_sides(sides: Sequence[Sequence[RunData]], options: Options | None = None) -> Comparison:
+    """The same of sides with the repeats of a run each, by the spread between them."""
     o = options or Options()
-    pairs = tuple(compare_groups([runs[0]], [other], o) for other in runs[1:])
-    return Comparison(
-        runs[0].name, tuple(build_card(r) for r in runs), pairs, o, _notes(runs[0], runs, pairs), tuple(runs)
-    )
+    pairs = tuple(compare_groups(sides[0], other, o) for other in sides[1:])
+    cards = tuple(build_card(side[0]) for side in sides)
+    runs = tuple(run for side in sides for run in side)
+    return Comparison(sides[0][0].name, cards, pairs, o, _notes(sides, pairs), runs)

@@ -60,15 +60,17 @@ def parse_fail_on(text: str) -> FailOn:
 
 
 def check_fail_on(
-    gates: Sequence[FailOn], baseline: RunData, run: RunData, options: Options
+    gates: Sequence[FailOn], baseline: Sequence[RunData], runs: Sequence[RunData], options: Options
 ) -> tuple[GateVerdict, ...]:
+    """A side against the baseline: a run each, or its repeats."""
+    name = runs[0].name
     out: list[GateVerdict] = []
     for gate in gates:
-        d = compare_figure([baseline], [run], gate.tag, gate.stat, options)
+        d = compare_figure(baseline, runs, gate.tag, gate.stat, options)
         label = f"{gate.tag}:{gate.stat}"
         if d.a is None or d.b is None or (gate.is_relative and d.change is None):
-            who = baseline.name if d.a is None else run.name
-            out.append(GateVerdict(gate, run.name, "missing", f"`{who}` has no {label}"))
+            who = baseline[0].name if d.a is None else name
+            out.append(GateVerdict(gate, name, "missing", f"`{who}` has no {label}"))
             continue
         change = d.change if gate.is_relative else d.b - d.a
         assert change is not None  # noqa: S101 - decided above; for the type checker
@@ -80,5 +82,5 @@ def check_fail_on(
         state: Literal["passed", "failed", "unsure"] = (
             "passed" if not beyond else "failed" if sure or d.p_value is None else "unsure"
         )
-        out.append(GateVerdict(gate, run.name, state, text))
+        out.append(GateVerdict(gate, name, state, text))
     return tuple(out)

@@ -108,7 +108,7 @@ def test_gate_fails_beyond_the_limit_passes_within_and_is_unsure_in_the_noise():
     again = run_of(SERVER, 3, name="c")
 
     def state(run: RunData, text: str) -> str:
-        (found,) = check_fail_on([parse_fail_on(text)], a, run, Options())
+        (found,) = check_fail_on([parse_fail_on(text)], [a], [run], Options())
         return found.state
 
     assert state(slow, "inter_token_latency +5%") == "failed"

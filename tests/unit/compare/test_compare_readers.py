@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 
 from aiperf.compare import build_card, compare_runs, load_run, load_runs
 from aiperf.compare.data import figure
-from aiperf.compare.readers.guidellm import load_benchmark
 from aiperf.errors import ResultError
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -188,8 +188,25 @@ def test_guidellm_latencies_are_seconds_and_its_late_starts_are_told(tmp_path: P
     assert run.start_s.tolist() == [0.0, 1.0]
     assert run.verdict == "client-limited"
     assert load_run(write(tmp_path / "b.json", guidellm(0.001))).verdict == "trustworthy"
-    with pytest.raises(ResultError, match="no benchmark 3"):
-        load_benchmark(path, 3)
+
+
+def test_one_benchmark_of_a_file_of_several_is_asked_for_by_number(tmp_path: Path):
+    both = guidellm(0.001)
+    second = json.loads(json.dumps(both["benchmarks"]))[0]
+    second["config"]["strategy"]["rate"] = 8
+    both["benchmarks"] = [*cast("list[object]", both["benchmarks"]), second]
+    path = write(tmp_path / "benchmarks.json", both)
+    assert [load_run(Path(f"{path}{n}")).load for n in ("", "#1", "#2")] == [
+        "2 requests/s, poisson", "2 requests/s, poisson", "8 requests/s, poisson",
+    ]  # fmt: skip
+    for number in (0, 3):
+        with pytest.raises(ResultError, match=f"no benchmark {number}") as error:
+            load_run(Path(f"{path}#{number}"))
+        assert error.value.hint == "it holds #1 2 requests/s, poisson, #2 8 requests/s, poisson"
+    with pytest.raises(ResultError, match="there is no `#2` of it"):
+        load_run(Path(f"{AIPERF}#2"))
+    with pytest.raises(ResultError, match="there is no `"):
+        load_run(tmp_path / "nothing.json#2")
 
 
 def test_inference_perf_folder_is_read_with_its_requests(tmp_path: Path):

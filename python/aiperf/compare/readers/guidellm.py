@@ -1,4 +1,4 @@
-"""GuideLLM's `benchmarks.json`: one benchmark of the file; a file of several is read as the first unless `file.json#2` asks.
+"""GuideLLM's `benchmarks.json`: one benchmark of the file: of several the first, or with `file.json#2` the second.
 
 Keys: guidellm/benchmark/schemas (0.3 to 0.6). Latencies are s, figures called `…_ms` are ms.
 """
@@ -15,7 +15,7 @@ from aiperf.compare.readers import Tree, read_json, tree
 from aiperf.errors import ResultError
 from aiperf.metrics import Floats
 
-__all__ = ["load", "load_benchmark", "matches"]
+__all__ = ["load", "load_number", "matches"]
 
 _METRICS: Final = (
     ("time_to_first_token_ms", "time_to_first_token", "ms", 1.0),
@@ -52,16 +52,17 @@ def matches(path: Path) -> bool:
 
 
 def load(path: Path) -> RunData:
-    return load_benchmark(path, 0)
+    return load_number(path, 1)
 
 
-def load_benchmark(path: Path, index: int) -> RunData:
-    """The benchmark at `index`. ResultError if there is none."""
+def load_number(path: Path, number: int) -> RunData:
+    """The benchmark of that number, from 1. ResultError if there is none."""
     found = tree(read_json(path)).get("benchmarks")
     benchmarks = found if isinstance(found, list) else []
-    if not 0 <= index < len(benchmarks):
-        raise ResultError(f"`{path}` has no benchmark {index}; it holds {len(benchmarks)}")
-    one = tree(benchmarks[index])
+    if not 1 <= number <= len(benchmarks):
+        loads = ", ".join(f"#{i} {_load(tree(b))}" for i, b in enumerate(benchmarks, 1))
+        raise ResultError(f"`{path}` has no benchmark {number}", f"it holds {loads}")
+    one = tree(benchmarks[number - 1])
     metrics = tree(one.get("metrics"))
     figures: dict[str, dict[str, float]] = {}
     units: dict[str, str] = {}
@@ -78,12 +79,10 @@ def load_benchmark(path: Path, index: int) -> RunData:
     strategy = _strategy(one)
     options: dict[str, object] = {"load.request_count": num_ok + num_failed}
     rate, streams = _number(strategy.get("rate")), _number(strategy.get("streams") or strategy.get("max_concurrency"))
-    kind = str(strategy.get("type_", "unknown"))
     if rate is not None:
         options["load.request_rate"] = rate
     elif streams is not None:
         options["load.concurrency"] = int(streams)
-    words = f"{rate:g} requests/s, {kind}" if rate is not None else f"{int(streams):,} in flight" if streams else kind
     backend = tree(tree(one.get("config")).get("backend")) or tree(one.get("worker"))
     model = backend.get("model") or backend.get("backend_model") or tree(tree(read_json(path)).get("args")).get("model")
     verdict, reasons = _client(one)
@@ -91,7 +90,7 @@ def load_benchmark(path: Path, index: int) -> RunData:
         path=path, tool="GuideLLM", series=series, start_s=start, end_s=end, ok=ok, num_ok=num_ok, num_failed=num_failed,
         num_cancelled=_count(made, "incomplete", len(open_)), figures=figures, units=units, options=options,
         duration_s=_number(one.get("duration")) or _number(one.get("run_stats")), model=None if model is None else str(model),
-        load=words, verdict=verdict, reasons=reasons, differs=DIFFERS,
+        load=_load(one), verdict=verdict, reasons=reasons, differs=DIFFERS,
     )  # fmt: skip
 
 
@@ -148,6 +147,14 @@ def _strategy(one: Tree) -> Tree:
     return (
         tree(config.get("strategy")) or tree(args.get("strategy")) or tree(tree(one.get("scheduler")).get("strategy"))
     )
+
+
+def _load(one: Tree) -> str:
+    """In words."""
+    strategy = _strategy(one)
+    rate, streams = _number(strategy.get("rate")), _number(strategy.get("streams") or strategy.get("max_concurrency"))
+    kind = str(strategy.get("type_", "unknown"))
+    return f"{rate:g} requests/s, {kind}" if rate is not None else f"{int(streams):,} in flight" if streams else kind
 
 
 def _client(one: Tree) -> tuple[str | None, tuple[str, ...]]:
