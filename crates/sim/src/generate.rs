@@ -300,6 +300,7 @@ fn apply_fault_before_head(conn: &mut Conn, shared: &Shared) -> bool {
 
 /// Faults between two chunks; true when no chunk may follow now.
 fn apply_fault_in_stream(conn: &mut Conn, shared: &Shared, now: u64) -> bool {
+    let holds_output = conn.has_output();
     let Some(active) = conn.active.as_deref_mut() else {
         return true;
     };
@@ -310,6 +311,8 @@ fn apply_fault_in_stream(conn: &mut Conn, shared: &Shared, now: u64) -> bool {
         return false;
     }
     match fault.kind {
+        // The pause counts from the write of the chunk before it, which must be out first.
+        FaultKind::Stall if active.stage != Stage::Engine && holds_output => return true,
         FaultKind::Stall => {
             active.fault_done = true;
             if active.stage == Stage::Engine {
