@@ -84,10 +84,12 @@ def in_flight_at(r: MetricContext, moments: Floats) -> Bools:
     return np.asarray(last > first)
 
 
-def summarise_cancellation(r: MetricContext, recovery: tuple[Recovery, ...] = ()) -> Cancellation | None:
-    """None if nothing was cancelled on purpose."""
+def summarise_cancellation(
+    r: MetricContext, recovery: tuple[Recovery, ...] = (), *, asked: bool = False
+) -> Cancellation | None:
+    """None if nothing was cancelled on purpose, nor `asked` for."""
     on_purpose = r.error_kind == ErrorKind.CANCELLED
-    if not on_purpose.any():
+    if not on_purpose.any() and not asked:
         return None
     at = np.where(np.isnan(r.column("cancelled_at")), r.column("end"), r.column("cancelled_at"))
     moments = np.sort(at[on_purpose])

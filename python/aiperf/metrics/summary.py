@@ -70,7 +70,7 @@ class SummaryOptions:
     `target_share`: wanted share of good requests, of the run and of each slice.
     `slice_ns`, `exclude_slices`: --slice-duration, --exclude-slices. `steady_state`: the steady part is the headline.
     `conditions`: --assert. `facts`: what the engine said; None for imported results (then there is no certificate).
-    `server`, `gauges`: what the server's /metrics said. `confidence`: compute intervals.
+    `server`, `gauges`: what the server's /metrics said. `confidence`: compute intervals. `cancels`: requests were to be cancelled.
     """
 
     metrics: MetricOptions = field(default_factory=MetricOptions)
@@ -88,6 +88,7 @@ class SummaryOptions:
     server: ServerCounters | None = None
     gauges: tuple[Gauge, ...] = ()
     confidence: bool = True
+    cancels: bool = False
 
 
 @dataclass(frozen=True)
@@ -271,7 +272,7 @@ def summarise(columns: Columns, options: SummaryOptions | None = None) -> Summar
         steady_part=part,
         steady_is_headline=o.steady_state and part is not None,
         stalls=find_stalls(r, o.stall_ns),
-        cancellation=summarise_cancellation(r, tuple(v for v in recovery if v is not None)),
+        cancellation=summarise_cancellation(r, tuple(v for v in recovery if v is not None), asked=o.cancels),
         intervals=estimate_all(r) if o.confidence else (),
         certificate=None if o.facts is None else certify(r, o.facts, checks),
         checks=checks,

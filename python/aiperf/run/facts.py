@@ -93,5 +93,6 @@ def summary_options(
         facts=facts,
         server=server,
         gauges=gauges,
+        cancels=bool(config.load.request_cancellation_rate),
         stall_ns=DEFAULT_STALL_NS if s.stall_threshold is None else round(s.stall_threshold * 1e6),
     )

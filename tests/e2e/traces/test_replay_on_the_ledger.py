@@ -79,7 +79,7 @@ def by_arrival(sim: Sim, run: Run) -> tuple[list[dict[str, Any]], np.ndarray[Any
 
 def arrival_errors_ms(ledger: list[dict[str, Any]], due_ms: Sequence[float]) -> np.ndarray[Any, np.dtype[np.float64]]:
     """How much later than due each request was at the server, against the one that came earliest for its time."""
-    came = np.array([row["first_byte_read_ns"] for row in ledger]) / 1e6
+    came = np.array([row["arrived_ns"] or row["first_byte_read_ns"] for row in ledger]) / 1e6
     late = came - np.asarray(due_ms)
     return np.asarray(late - late.min())
 
@@ -114,7 +114,7 @@ def test_a_cut_is_replayed_at_its_times_with_its_lengths_and_its_reuse(
         zip(columns.strings("request_id"), (columns.scalar("sent") - columns.scalar("scheduled")) / 1e6, strict=True)
     )
     unexplained = late - [lag[row["request_id"]] for row in ledger]
-    assert np.quantile(unexplained, 0.9) < 10
+    assert np.quantile(unexplained, 0.99) < 10
 
     assert [row["prompt_tokens"] for row in ledger] == [kept[i]["input_length"] for i in line]
     assert [row["max_tokens"] for row in ledger] == [kept[i]["output_length"] for i in line]

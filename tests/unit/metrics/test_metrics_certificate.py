@@ -268,6 +268,9 @@ def test_a_gauge_that_returns_is_timed() -> None:
 
 def test_no_cancellation_nothing_to_say() -> None:
     assert summarise(columns_of(run())).cancellation is None
+    asked = summarise(columns_of(run()), SummaryOptions(cancels=True)).cancellation
+    assert asked is not None
+    assert (asked.count, asked.delay_ms, asked.reconnects, asked.recovery) == (0, None, 0, ())
 
 
 def test_errors_are_grouped_with_aiperfs_codes_and_names() -> None:
