@@ -141,9 +141,9 @@ def bench_engine(tool: Tool, repeats: int) -> Iterator[Row]:
     for load in loads.ENGINE:
         values, yardstick, cpu = [], [], []
         for _ in range(repeats):
-            if load.gap_ms is not None:
+            if load.gap_ms is not None and not load.unix:
                 yardstick.append(loads.bare_writer(load.streams, load.gap_ms, 5))
-            with serving(load.server) as server, tool.profile(server, load.flags) as outcome:
+            with serving(load.server, unix=load.unix) as server, tool.profile(server, load.flags) as outcome:
                 values.append(outcome.value("inter_token_latency"))
                 cpu.append(outcome.server_cpu)
         name = f"engine mode, {load.name}"

@@ -43,7 +43,7 @@ def process_cpu_s(pid: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A running server: `address` is `host:port`."""
+    """A running server: `address` is `host:port`, or `unix:/path`."""
 
     address: str
     process: subprocess.Popen[str]
@@ -51,7 +51,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        return f"http://{self.address}"
+        return self.address if self.address.startswith("unix:") else f"http://{self.address}"
 
     @property
     def cpu_s(self) -> float:
@@ -78,18 +78,22 @@ def _read_line(process: subprocess.Popen[str]) -> str:
 
 
 @contextmanager
-def serving(options: Mapping[str, object], *, ledger: bool = False, core: int | None = SERVER_CORE) -> Iterator[Server]:
-    """A server with these options (names of `SimOptions` in crates/sim), until the block ends."""
+def serving(
+    options: Mapping[str, object], *, ledger: bool = False, unix: bool = False, core: int | None = SERVER_CORE
+) -> Iterator[Server]:
+    """A server with these options (names of `SimOptions` in crates/sim), until the block ends; on a Unix socket if asked."""
     binary = rust_binary("aiperf-sim", "serve", is_example=True)
     affinity = ["taskset", "-c", str(core)] if core is not None else []
     with tempfile.TemporaryDirectory(prefix="aiperf-bench-") as folder:
         path = Path(folder, "ledger.jsonl") if ledger else None
-        text = json.dumps(dict(options) | ({"ledger": str(path)} if path else {}))
+        socket = Path(folder, "sim.sock")
+        more = ({"ledger": str(path)} if path else {}) | ({"unix": str(socket)} if unix else {})
+        text = json.dumps(dict(options) | more)
         with subprocess.Popen(
             [*affinity, binary, text], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as process:
             try:
                 port = json.loads(_read_line(process))["port"]
-                yield Server(f"127.0.0.1:{port}", process, path)
+                yield Server(f"unix:{socket}" if unix else f"127.0.0.1:{port}", process, path)
             finally:
                 process.terminate()

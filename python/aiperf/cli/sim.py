@@ -16,7 +16,9 @@ def command(
     *,
     host: Annotated[str, Parameter(help="Address to listen on")] = "127.0.0.1",
     port: Annotated[int, Parameter(help="Port; 0 takes a free one")] = 0,
-    unix: Annotated[Path | None, Parameter(help="Listen on this Unix socket instead")] = None,
+    unix: Annotated[
+        Path | None, Parameter(help="Listen on this Unix socket instead: a third of the work per chunk")
+    ] = None,
     model: Annotated[list[str] | None, Parameter(help="Name on /v1/models; repeatable [sim]", negative="")] = None,
     strict_model: Annotated[bool, Parameter(help="Refuse other names with 404", negative="")] = False,
     ttft: Annotated[str | None, Parameter(help="Time to the first token: `50ms` or ms [0]")] = None,

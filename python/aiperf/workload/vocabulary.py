@@ -34,7 +34,7 @@ __all__ = [
     "text_source",
 ]
 
-_VERSION = 1
+_VERSION = 2
 """Part of the cache's file name: raise it when the corpus or the layout changes."""
 
 _MAX_WORD_TOKENS = 16
