@@ -33,6 +33,7 @@ __all__ = [
     "sim_presets",
     "simulate",
     "write_jsonl",
+    "write_parquet_columns",
     "write_records",
 ]
 
@@ -254,6 +255,14 @@ def read_parquet_columns(path: _Path, names: Sequence[str] | None = None) -> dic
 
     Numbers without nulls: int64, uint64 or float64 arrays. All else: lists of None, bool, int, float, str, bytes, list (Parquet
     lists) or dict (structs). Instants and durations are integers in the file's own unit.
+    """
+
+def write_parquet_columns(
+    path: _Path, columns: Mapping[str, NDArray[Any] | list[str | None]], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Columns of equal length to a Parquet file (zstd): integers as int64, float64 with NaN as null, strings with None as null.
+
+    `metadata`: into the footer. The file appears when it is complete. ValueError for columns of different lengths.
     """
 
 @final

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 from tests.e2e.runs import Sim
 
+from aiperf._core import read_parquet_columns
 from aiperf.metrics.summary import Summary
 from aiperf.run import report
 
@@ -22,12 +23,23 @@ def verdicts(summary: Summary) -> dict[str, str]:
 
 def test_counters_agree_and_a_report_from_disk_says_the_same(serve: Callable[..., Sim]) -> None:
     sim = serve(ttft_ms=20, itl_ms=3)
-    run = sim.run(concurrency=8, request_count=160, osl=20, **ASK)
+    run = sim.run(
+        concurrency=8, request_count=160, osl=20, server_metrics_formats=("json", "csv", "jsonl", "parquet"), **ASK
+    )
+    written = sorted(path.suffix for path in run.dir.glob("server_metrics_export.*"))
+    assert written == [".csv", ".json", ".jsonl", ".parquet"]
+    table = run.dir / "server_metrics_export.parquet"
     assert verdicts(run.summary) == dict.fromkeys(SERVER, "holds")
     told = json.loads((run.dir / "run.json").read_text(encoding="utf-8"))["server_metrics"]
     stats = sim.stats()
     assert told["counters"]["generation_tokens"] == stats["completion_tokens"] == 160 * 20
     assert told["counters"]["prompt_tokens"] == stats["prompt_tokens"] == 160 * 20
+    tokens = [
+        value
+        for name, value in zip(*read_parquet_columns(table, ["metric_name", "value"]).values(), strict=True)
+        if name == "vllm:generation_tokens"
+    ]
+    assert tokens[-1] == 160 * 20
     again = report(run.dir).summary
     assert verdicts(again) == verdicts(run.summary)
     assert [c.text for c in again.checks] == [c.text for c in run.summary.checks]

@@ -1,8 +1,9 @@
-//! Files of datasets and traces.
+//! Files of datasets and traces, and tables for others to read.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
-use aiperf_records::read_table;
+use aiperf_records::{Column, read_table, write_table};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
     Date32Type, DurationMicrosecondType, DurationMillisecondType, DurationNanosecondType, Float32Type, Float64Type,
@@ -17,6 +18,7 @@ use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
+use crate::arrays::numbers;
 use crate::errors::CoreError;
 
 /// A file's bytes, decompressed.
@@ -67,6 +69,33 @@ pub(crate) fn read_parquet_columns(
         columns.set_item(&name, list)?;
     }
     Ok(columns)
+}
+
+/// Columns to a Parquet file.
+#[pyfunction]
+#[pyo3(signature = (path, columns, metadata=None))]
+#[allow(clippy::needless_pass_by_value)] // extracted from Python
+pub(crate) fn write_parquet_columns(
+    py: Python<'_>,
+    path: PathBuf,
+    columns: &Bound<'_, PyDict>,
+    metadata: Option<HashMap<String, String>>,
+) -> PyResult<()> {
+    let mut out = Vec::with_capacity(columns.len());
+    for (name, values) in columns {
+        let name: String = name.extract()?;
+        let column = if let Ok(list) = values.cast::<PyList>() {
+            Column::Texts(list.extract()?)
+        } else {
+            Column::Numbers(numbers(&name, &values)?)
+        };
+        out.push((name, column));
+    }
+    let mut metadata: Vec<_> = metadata.unwrap_or_default().into_iter().collect();
+    metadata.sort();
+    py.detach(|| write_table(&path, &out, metadata))
+        .map_err(CoreError::from)?;
+    Ok(())
 }
 
 fn gather<T: ArrowPrimitiveType, N>(arrays: &[&dyn Array], number: impl Fn(T::Native) -> N) -> Vec<N> {

@@ -44,5 +44,6 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(tokens::builtin_decode, m)?)?;
     m.add_function(wrap_pyfunction!(files::read_bytes, m)?)?;
     m.add_function(wrap_pyfunction!(files::read_parquet_columns, m)?)?;
+    m.add_function(wrap_pyfunction!(files::write_parquet_columns, m)?)?;
     Ok(())
 }

@@ -31,5 +31,5 @@ pub use schema::{
     COUNTED_COLUMNS, LIST_COLUMNS, SCHEMA_VERSION, TEXT_COLUMNS, VERSION_KEY, journal_schema, parquet_schema,
 };
 pub use source::{Pieces, Records};
-pub use table::read_table;
+pub use table::{Column, read_table, write_table};
 pub use values::{Numbers, each_string, extend_floats, parse_uuid, push_uuid};

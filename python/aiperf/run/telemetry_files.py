@@ -29,6 +29,7 @@ def write_server_files(
 ) -> list[tuple[str, Path]]:
     """(what, path) of the files written; none where no page answered."""
     from aiperf.telemetry.prometheus.export import ExportFacts, render_files
+    from aiperf.telemetry.prometheus.parquet import write_parquet
 
     if not outcome.get("phases"):
         return []
@@ -46,6 +47,11 @@ def write_server_files(
         path = files.server_metrics(ending)
         path.write_bytes(data)
         out.append(("server metrics", path))
+    table = files.server_metrics("parquet")
+    if "parquet" in {f.lower() for f in config.telemetry.server_metrics_formats} and write_parquet(
+        table, readings, told
+    ):
+        out.append(("server metrics", table))
     return out
 
 

@@ -22,7 +22,7 @@ from aiperf.telemetry import families
 from aiperf.telemetry.prometheus.exposition import Series
 from aiperf.telemetry.prometheus.readings import Floats, Readings, increase
 
-__all__ = ["ExportFacts", "render_csv", "render_files", "render_json", "render_jsonl"]
+__all__ = ["ExportFacts", "render_csv", "render_files", "render_json", "render_jsonl", "unit_of"]
 
 _PERCENTILES = tuple(percentile_name(p) for p in STANDARD_PERCENTILES)
 _GAUGE = ("avg", "min", "max", "std", *_PERCENTILES)
@@ -60,7 +60,7 @@ class _Row:
     buckets: Mapping[str, int] | None = None
 
 
-def _unit(metric: str) -> str | None:
+def unit_of(metric: str) -> str | None:
     """By the family that knows the metric, else by the end of its name; None if neither says."""
     for family in families().values():
         for mapped in family.mapped(metric):
@@ -179,7 +179,7 @@ def _info(readings: Readings) -> dict[str, object]:
 
 
 def render_files(formats: Iterable[str], readings: Sequence[Readings], facts: ExportFacts) -> dict[str, bytes]:
-    """By ending, the files of `--server-metrics-formats`; nothing if no page answered. Parquet is not written."""
+    """By ending, the text files of `--server-metrics-formats`; nothing if no page answered."""
     if not any(r.num_readings for r in readings):
         return {}
     wanted = {f.lower() for f in formats}
@@ -201,7 +201,7 @@ def render_json(readings: Sequence[Readings], facts: ExportFacts) -> bytes:
     ):
         entry = metrics.get(row.metric)
         if entry is None:
-            unit = _unit(row.metric)
+            unit = unit_of(row.metric)
             entry = metrics[row.metric] = {
                 "type": row.kind, "description": row.help, **({"unit": unit} if unit is not None else {}), "series": [],
             }  # fmt: skip
@@ -257,7 +257,7 @@ def render_csv(readings: Sequence[Readings], facts: ExportFacts) -> bytes:
             buckets = [";".join(f"{le}={n}" for le, n in row.buckets.items())] if row.buckets is not None else []
             place = urlsplit(row.url).netloc or row.url
             shown = [given.get(name, "") for name in labels]
-            writer.writerow([place, kind, row.metric, _unit(row.metric) or "", *cells, *shown, row.help, *buckets])
+            writer.writerow([place, kind, row.metric, unit_of(row.metric) or "", *cells, *shown, row.help, *buckets])
     return out.getvalue().encode()
 
 
