@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Final
 
@@ -15,9 +16,13 @@ from aiperf.metrics import Bools
 from aiperf.metrics.blocks import blocks
 from aiperf.records import Columns
 
-__all__ = ["ERROR_TYPES", "ERROR_WORDS", "ErrorGroup", "error_code", "error_type", "group_errors", "success_text"]
+__all__ = [
+    "ERROR_TYPES", "ERROR_WORDS", "ErrorGroup", "error_code", "error_type", "group_errors", "merge_similar", "success_text",
+]  # fmt: skip
 
 _LONGEST_MESSAGE: Final = 2000
+_NUMBER: Final = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32}|\d+)")
+"""What differs between two cases of one error: counts, and ids of requests."""
 
 ERROR_TYPES: Final[dict[ErrorKind, tuple[int | None, str]]] = {
     ErrorKind.CONNECT: (None, "ClientConnectorError"),
@@ -118,6 +123,21 @@ def group_errors(columns: Columns, mask: Bools) -> tuple[ErrorGroup, ...]:
         for (kind, status, message), count in counted.items()
     ]  # fmt: skip
     return tuple(sorted(groups, key=lambda g: (-g.count, g.kind, g.message)))
+
+
+def merge_similar(groups: Sequence[ErrorGroup]) -> tuple[ErrorGroup, ...]:
+    """Groups whose messages differ in numbers or ids only as one, with `…` where they differ, largest first. For people: files
+    keep each message.
+    """
+    similar: dict[tuple[ErrorKind, int | None, tuple[str, ...]], list[ErrorGroup]] = {}
+    for g in groups:
+        similar.setdefault((g.kind, g.code, tuple(_NUMBER.split(g.message)[::2])), []).append(g)
+    merged = []
+    for same in similar.values():
+        places = zip(*(_NUMBER.split(g.message) for g in same), strict=True)
+        message = "".join(found[0] if len(set(found)) == 1 else "…" for found in places)
+        merged.append(replace(same[0], message=message, count=sum(g.count for g in same)))
+    return tuple(sorted(merged, key=lambda g: (-g.count, g.kind, g.message)))
 
 
 def success_text(ok: int, groups: Sequence[ErrorGroup]) -> str:

@@ -92,19 +92,23 @@ def _slices(s: Summary) -> Iterator[Notice]:
         )  # fmt: skip
 
 
+def _seconds(value: float) -> str:
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
+
+
 def _time(s: Summary) -> Iterator[Notice]:
     if s.steady is not None and s.steady.has_drift and s.steady.drift_start_ns is not None:
         at = (s.steady.drift_start_ns - s.steady.begin_ns) / 1e9
         worst = max((c for c in s.steady.changes if c.kind == "drift"), key=lambda c: abs(c.ratio - 1))
         yield Notice(
             "drift",
-            f"the server changed from {at:.0f} s on: {worst.tag} is {worst.ratio:.2f} times its steady level",
+            f"the server changed from {_seconds(at)} s on: {worst.tag} is {worst.ratio:.2f} times its steady level",
             data={"at_s": at, "ratio": worst.ratio},
         )
     if s.steady is not None and s.steady.has_warmup and not s.steady_is_headline:
         at = (s.steady.warmup_end_ns - s.steady.begin_ns) / 1e9
         yield Notice(
-            "warmup", f"the first {at:.0f} s are a warm-up and are part of these figures",
+            "warmup", f"the first {_seconds(at)} s are a warm-up and are part of these figures",
             "`--steady-state` reports the steady part, `--warmup-duration` warms up before", {"seconds": at},
         )  # fmt: skip
     if s.stat("replay_sched_degraded"):

@@ -12,6 +12,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from aiperf.metrics import Table
+from aiperf.metrics.error_table import merge_similar
 from aiperf.metrics.measure import Result, Results
 from aiperf.metrics.stats import percentile_name
 from aiperf.metrics.summary import Summary
@@ -43,6 +44,8 @@ _SUFFIX: dict[Table, str] = {
     "http": ": HTTP Trace",
 }
 _LONG_HEADER = 30
+_MOST_ERRORS = 20
+"""Rows of the error table on the screen."""
 _DEFAULT = (99.0, 90.0, 50.0)
 
 
@@ -113,8 +116,12 @@ def _errors_table(summary: Summary) -> RichTable:
     table.add_column("Type", justify="right", style="yellow")
     table.add_column("Message", style="yellow", overflow="fold")
     table.add_column("Count", justify="right", style="yellow")
-    for e in summary.errors:
+    groups = merge_similar(summary.errors)
+    for e in groups[:_MOST_ERRORS]:
         table.add_row("–" if e.code is None else str(e.code), e.type, Text(e.message), f"{e.count:,}")
+    if rest := groups[_MOST_ERRORS:]:
+        more = f"{len(rest):,} further messages: `error_summary` in the summary file has all"
+        table.add_row("", "", Text(more), f"{sum(e.count for e in rest):,}")
     return table
 
 

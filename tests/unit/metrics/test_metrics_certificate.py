@@ -11,7 +11,7 @@ from tests.unit.metrics.metric_rows import CONTENT, MERGED, Chunk, Condition, Go
 from aiperf.errors import ErrorKind
 from aiperf.metrics.certificate import Certificate
 from aiperf.metrics.conservation import EngineFacts, ServerCounters
-from aiperf.metrics.error_table import error_code, error_type, group_errors, success_text
+from aiperf.metrics.error_table import ErrorGroup, error_code, error_type, group_errors, merge_similar, success_text
 from aiperf.metrics.gates import GateResult
 from aiperf.metrics.goodput import build_tiers
 from aiperf.metrics.summary import Gauge, Summary, SummaryOptions, summarise
@@ -312,6 +312,27 @@ def test_success_rate_never_looks_better_than_it_is(ok: int, failed: int, text: 
     group = group_errors(rows, np.array([True]))[0]
     groups = (replace(group, count=failed),) if failed else ()
     assert success_text(ok, groups).startswith(f"Success Rate: {text} (")
+
+
+def test_messages_that_differ_in_numbers_or_ids_are_one_error_for_people() -> None:
+    def refused(message: str, count: int, kind: ErrorKind = ErrorKind.CONTEXT_OVERFLOW) -> ErrorGroup:
+        return ErrorGroup(kind, 400, "Bad Request", message, count)
+
+    merged = merge_similar(
+        [
+            refused("busy", 5, ErrorKind.HTTP_STATUS),
+            refused("limit 32768, asked 90423 (89867 + 556), request 0123456789abcdef0123456789abcdef", 1),
+            refused("limit 32768, asked 94408 (94407 + 1), request fedcba9876543210fedcba9876543210", 3),
+            refused("limit 32768, asked 40000 (39444 + 556), request 0123456789abcdef0123456789abcde0", 2),
+            refused("limit 32768, asked too much", 1),
+        ]
+    )
+    assert [(g.message, g.count) for g in merged] == [
+        ("limit 32768, asked … (… + …), request …", 6),
+        ("busy", 5),
+        ("limit 32768, asked too much", 1),
+    ]
+    assert merge_similar([]) == ()
 
 
 def test_the_demos_success_line() -> None:

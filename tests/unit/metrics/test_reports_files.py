@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -17,6 +19,7 @@ from aiperf.errors import ErrorKind
 from aiperf.metrics import load_all
 from aiperf.metrics.conservation import EngineFacts
 from aiperf.metrics.context import MetricOptions, Slo
+from aiperf.metrics.error_table import ErrorGroup
 from aiperf.metrics.goodput import build_tiers
 from aiperf.metrics.summary import Phase, Summary, SummaryOptions, summarise
 from aiperf.records import Columns
@@ -310,6 +313,13 @@ def test_the_markdown(golden: Golden) -> None:
         Condition("good_request_fraction", ">=", 95.0, None, "%"),
     )
     golden("reports/summary.md", render_markdown(summary(conditions=conditions)))
+
+
+def test_the_error_table_ends_after_twenty_and_says_what_is_left() -> None:
+    many = tuple(ErrorGroup(ErrorKind.HTTP_STATUS, 500, "Internal Server Error", "x" * n, 2) for n in range(1, 31))
+    crowded = render_console(replace(summary(), errors=many))
+    assert crowded.count("Internal Server Error") == 20
+    assert re.search(r"10 further messages.*│ +20 │", crowded)
 
 
 def test_the_tables_rows_are_ordered_and_absent_cells_say_so() -> None:

@@ -13,6 +13,7 @@ from typing import Final, Literal
 import numpy as np
 
 from aiperf.metrics import METRICS
+from aiperf.metrics.error_table import merge_similar
 from aiperf.metrics.summary import Summary
 from aiperf.plots import PlotRun
 from aiperf.plots._spec import SHORT, number
@@ -54,7 +55,7 @@ def _failures(s: Summary, _: PlotRun) -> Finding | None:
     done = s.counts.ok + s.counts.failed
     if not s.counts.failed or not done:
         return None
-    worst = max(s.errors, key=lambda e: e.count, default=None)
+    worst = max(merge_similar(s.errors), key=lambda e: e.count, default=None)
     most = (
         ""
         if worst is None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from aiperf.metrics import METRICS, Table, load_all
+from aiperf.metrics.error_table import merge_similar
 from aiperf.metrics.measure import Results
 from aiperf.metrics.stats import percentile_name
 from aiperf.metrics.summary import Summary
@@ -179,7 +180,10 @@ def run_tables(s: Summary, percentiles: Sequence[float], mark: float | None) -> 
 def _errors(s: Summary) -> PageTable | None:
     if not s.errors:
         return None
-    rows = tuple((e.type, "–" if e.code is None else str(e.code), f"{e.count:,}", e.message[:300]) for e in s.errors)
+    rows = tuple(
+        (e.type, "–" if e.code is None else str(e.code), f"{e.count:,}", e.message[:300])
+        for e in merge_similar(s.errors)
+    )
     return PageTable("errors", "Errors", ("Type", "Code", "Count", "Message"), rows)
 
 
