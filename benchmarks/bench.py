@@ -198,6 +198,7 @@ def bench_short(tool: Tool, repeats: int) -> Iterator[Row]:
 def bench_help(tool: Tool, repeats: int) -> Iterator[Row]:
     for words, limit_s in ((["--help"], 0.25), (["profile", "--help"], 0.4)):
         more = []
+        run([tool.executable, *words])  # compiles what this command imports, as an installation does
         for _ in range(max(repeats, 7)):
             bare_s = run([tool.python, "-c", "pass"]).wall_s
             more.append(run([tool.executable, *words]).wall_s - bare_s)

@@ -79,6 +79,7 @@ def run(
     """Runs a command to its end; a failed one raises `RuntimeError` with what it wrote."""
     affinity = ["taskset", "-c", str(core)] if core is not None else []
     environment = os.environ | {"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "200", "HF_HUB_OFFLINE": "1"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed tool has its bytecode
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     begin = time.perf_counter()
     process = subprocess.Popen(

@@ -43,13 +43,12 @@ def options() -> tuple[FieldSpec, ...]:
 
 
 def run(argv: Sequence[str]) -> int:
-    from aiperf.cli.args import parse
-
     if "--help" in argv or "-h" in argv:
         from aiperf.cli.help import render_help
 
         print(render_help("aiperf profile --model NAME --url URL [OPTIONS]", _INTRO, options(), _OUTRO))
         return 0
+    from aiperf.cli.args import parse
     from aiperf.config.foreign import FOREIGN
     from aiperf.config.resolve import configure
     from aiperf.errors import Problem

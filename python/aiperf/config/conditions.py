@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from aiperf.config.section import Section
 
 __all__ = ["ALIASES", "Condition", "Precision", "Tier", "parse_condition", "parse_precision", "parse_tier"]
 
@@ -31,11 +31,7 @@ ALIASES = {
 }  # fmt: skip
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Tier(_Frozen):
+class Tier(Section):
     """A set of service level objectives. `limits`: (metric tag, threshold in the metric's display unit). `name` None: the only one."""
 
     name: str | None = None
@@ -46,7 +42,7 @@ class Tier(_Frozen):
         return text if self.name is None else f"{self.name}={text}"
 
 
-class Condition(_Frozen):
+class Condition(Section):
     """`tag:stat op value`. `stat` None: the metric's only value, or its average. Times are ms (`unit` "ms"); `unit` "%": as
     written, so 95 for `95%`; `unit` None: the metric's display unit. A text value (`certificate = trustworthy`) has no unit.
     """
@@ -62,7 +58,7 @@ class Condition(_Frozen):
         return f"{self.tag}{':' + self.stat if self.stat else ''} {self.op} {value}"
 
 
-class Precision(_Frozen):
+class Precision(Section):
     """Half width of the 95 % interval of a figure, as a share of it: 0.05 for ±5 %."""
 
     tag: str

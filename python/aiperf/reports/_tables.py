@@ -198,7 +198,7 @@ def stall_lines(stalls: Stalls) -> list[RenderableType]:
 def cancellation_lines(c: Cancellation) -> list[RenderableType]:
     """What cancelling did to the others."""
     if not c.count:
-        return ["Cancelled on purpose: 0; every reply was complete before its request was to be cancelled"]
+        return ["Cancelled on purpose: 0; no request was due to be cancelled while it was still under way"]
     delay = "–" if c.delay_ms is None else f"{number(c.delay_ms.avg)} ms (max {number(c.delay_ms.max)})"
     lines = [
         f"Cancelled on purpose: {c.count:,}, after {delay} from the body written, {c.before_first_token:,} before any token",
