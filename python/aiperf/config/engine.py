@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from aiperf.config.section import Section
 
 __all__ = [
     "CancelSettings",
@@ -25,11 +27,7 @@ __all__ = [
 ]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class PointerSettings(_Frozen):
+class PointerSettings(Section):
     """JSON pointers (RFC 6901) into an event (streaming) or the whole reply; the first that is present counts.
 
     `text`: visible output. `reasoning`: hidden thinking. `tool`: tool calls; strings below it count as text. `error`: an
@@ -48,14 +46,14 @@ class PointerSettings(_Frozen):
     usage_cached: tuple[str, ...] = ()
 
 
-class TlsSettings(_Frozen):
+class TlsSettings(Section):
     insecure: bool = False
     ca_file: str | None = None
     client_cert_file: str | None = None
     client_key_file: str | None = None
 
 
-class CancelSettings(_Frozen):
+class CancelSettings(Section):
     """A share `rate` of the profiling requests is cancelled on purpose: `delay_ns` after the body was fully written, or
     after `after_chunks` content chunks if that is set.
     """
@@ -65,7 +63,7 @@ class CancelSettings(_Frozen):
     after_chunks: int | None = None
 
 
-class Ramp(_Frozen):
+class Ramp(Section):
     """From `start` to the target over `duration_ns`. linear, or exponential: start + (target − start)·(t/T)²."""
 
     duration_ns: int
@@ -73,13 +71,13 @@ class Ramp(_Frozen):
     shape: Literal["linear", "exponential"] = "linear"
 
 
-class ClosedLoad(_Frozen):
+class ClosedLoad(Section):
     """`concurrency` sessions at once, each slot refilled when its session has ended."""
 
     kind: Literal["closed"] = "closed"
 
 
-class RateLoad(_Frozen):
+class RateLoad(Section):
     """Session starts at `rate` per second. gamma: shape = smoothness, scale = 1/(rate·smoothness)."""
 
     kind: Literal["rate"] = "rate"
@@ -89,7 +87,7 @@ class RateLoad(_Frozen):
     ramp: Ramp | None = None
 
 
-class SeriesLoad(_Frozen):
+class SeriesLoad(Section):
     """Rate over time, piecewise linear between (time_ns, rate per second) points; past the last point its rate holds."""
 
     kind: Literal["series"] = "series"
@@ -98,14 +96,14 @@ class SeriesLoad(_Frozen):
     smoothness: float = 1.0
 
 
-class ScheduleLoad(_Frozen):
+class ScheduleLoad(Section):
     """Each session at its plan's `at_ns`, later turns at theirs (or after delay_ns). `loop_ns`: repeat with that period."""
 
     kind: Literal["schedule"] = "schedule"
     loop_ns: int | None = None
 
 
-class UsersLoad(_Frozen):
+class UsersLoad(Section):
     """`users` users; each user's turns start users/rate apart; users are staggered by 1/rate (compat.md §9)."""
 
     kind: Literal["users"] = "users"
@@ -116,7 +114,7 @@ class UsersLoad(_Frozen):
 Load = Annotated[ClosedLoad | RateLoad | SeriesLoad | ScheduleLoad | UsersLoad, Field(discriminator="kind")]
 
 
-class PhaseSettings(_Frozen):
+class PhaseSettings(Section):
     """`concurrency`: None is no cap (never None for closed). Stop: whichever of requests, sessions, duration comes first;
     None is no bound. `repeat`: start over with the plan (fresh epoch) when it is used up. `grace_ns` None: wait for all.
     """
@@ -139,7 +137,7 @@ class PhaseSettings(_Frozen):
     cancel: CancelSettings | None = None
 
 
-class EngineSettings(_Frozen):
+class EngineSettings(Section):
     urls: tuple[str, ...]
     """Base URLs, `http://host:port[/prefix]`, `https://…`, or `unix:/path` (then Host is localhost)."""
     url_strategy: Literal["round_robin", "random"] = "round_robin"
