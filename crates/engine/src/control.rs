@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::clock::{self, SPIN_NS};
 use crate::error::ErrorKind;
 use crate::pacer::{Pacer, user_starts};
-use crate::phase::{Gate, Job, Phase};
+use crate::phase::{Gate, Job, Phase, Task};
 use crate::ramp;
 use crate::request::NEVER;
 use crate::settings::{Load, PhaseKind, Ramp};
@@ -243,19 +243,19 @@ impl Controller {
                 ramp,
             } => {
                 let points = ramp.map_or_else(|| vec![(0, rate)], |r| ramp::as_points(&r, rate));
-                Box::new(Pacer::new(&points, arrival, smoothness, seed).map(|due| Job::Tick { due }))
+                Box::new(Pacer::new(&points, arrival, smoothness, seed).map(|due| Job::new(due, Task::Tick)))
             }
             Load::Series {
                 points,
                 arrival,
                 smoothness,
-            } => Box::new(Pacer::new(&points, arrival, smoothness, seed).map(|due| Job::Tick { due })),
+            } => Box::new(Pacer::new(&points, arrival, smoothness, seed).map(|due| Job::new(due, Task::Tick))),
             Load::Users { users, rate } => {
                 let plan = &self.shared.plan;
                 let turns = (plan.num_turns() as f64 / plan.num_sessions() as f64).round() as u32;
-                Box::new(user_starts(users, rate, turns).map(|s| Job::User {
-                    due: s.at_ns,
-                    skip_turns: s.skip_turns,
+                Box::new(user_starts(users, rate, turns).map(|s| {
+                    let skip_turns = s.skip_turns;
+                    Job::new(s.at_ns, Task::User { skip_turns })
                 }))
             }
             Load::Schedule { loop_ns } => {
@@ -270,11 +270,10 @@ impl Controller {
                 Box::new((0..rounds).flat_map(move |epoch| {
                     let shift = period.saturating_mul(epoch as i64);
                     let starts = starts.clone();
-                    starts.into_iter().map(move |(at, session)| Job::Session {
-                        due: at.saturating_add(shift),
-                        session,
-                        epoch,
-                    })
+                    let task = move |session| Task::Session { session, epoch };
+                    starts
+                        .into_iter()
+                        .map(move |(at, session)| Job::new(at.saturating_add(shift), task(session)))
                 }))
             }
         }
@@ -305,14 +304,14 @@ impl Controller {
             let Some(job) = ahead.pop_front().or_else(|| source.next()) else {
                 break;
             };
-            let due = due_of(&job);
+            let due = job.due;
             let at = phase.start.saturating_add(due);
             if prepares && at.saturating_sub(self.now()) > QUIET_NS {
                 if told == 0 {
                     self.tell(phase, &job, 0);
                     told = 1;
                 }
-                while let Some(next) = ahead.get(told - 1).filter(|j| due_of(j) <= due + AHEAD_NS) {
+                while let Some(next) = ahead.get(told - 1).filter(|j| j.due <= due + AHEAD_NS) {
                     self.tell(phase, next, told);
                     told += 1;
                 }
@@ -328,7 +327,7 @@ impl Controller {
             if only_turns && self.shared.inboxes.iter().all(|i| i.continuations.load(SeqCst) == 0) {
                 continue;
             }
-            let turns = if let Job::Session { session, .. } = job {
+            let turns = if let Task::Session { session, .. } = job.task {
                 // A schedule's tickets are taken turn by turn, the first one here.
                 u64::from(self.shared.plan.rows(session).end - self.shared.plan.rows(session).start)
             } else {
@@ -338,7 +337,7 @@ impl Controller {
                 return Wake::Idle;
             }
             *due_total += turns;
-            self.hand_out(phase, at_time(job, at));
+            self.hand_out(phase, Job { due: at, ..job });
             if phase.exhausted.load(SeqCst) && !matches!(phase.settings.load, Load::Schedule { .. }) {
                 if !(is_rate && phase.has_tickets()) {
                     return Wake::Idle;
@@ -351,20 +350,23 @@ impl Controller {
 
     /// Tell the worker that will get it of a job that comes `steps` after the next one.
     fn tell(&self, phase: &Phase, job: &Job, steps: usize) {
-        if let Job::Session { session, epoch, .. } = *job {
+        if let Task::Session { session, epoch } = job.task {
             let inboxes = &self.shared.inboxes;
             let epoch = phase.epoch(epoch);
             inboxes[(self.next_worker + 1 + steps) % inboxes.len()].send(Msg::Prepare { session, epoch });
         }
     }
 
-    fn hand_out(&mut self, phase: &Phase, job: Job) {
+    fn hand_out(&mut self, phase: &Phase, mut job: Job) {
         let inboxes = &self.shared.inboxes;
         self.next_worker = (self.next_worker + 1) % inboxes.len();
-        if let Job::Tick { due } = job
+        if matches!(job.task, Task::Tick)
             && let Some(inbox) = inboxes.iter().find(|i| i.continuations.load(SeqCst) > 0)
         {
-            inbox.send(Msg::Job(Job::Turn { due }));
+            inbox.send(Msg::Job(Job {
+                task: Task::Turn,
+                ..job
+            }));
             return;
         }
         phase.active.fetch_add(1, SeqCst);
@@ -373,12 +375,11 @@ impl Controller {
             inbox.send(Msg::Job(job));
             return;
         };
-        if gate.is_full() {
-            phase.waited.fetch_add(1, Relaxed);
-        }
         if let Ok(mut queue) = phase.queue.lock() {
+            job.capped = gate.is_full() || queue.back().is_some_and(|before| before.capped);
             queue.push_back(job);
         }
+        phase.waited.fetch_add(u64::from(job.capped), Relaxed);
         inbox.send(Msg::Look);
     }
 
@@ -449,24 +450,6 @@ fn drop_queue(phase: &Phase) -> u64 {
     queue.clear();
     phase.active.fetch_sub(dropped as i64, SeqCst);
     dropped
-}
-
-fn due_of(job: &Job) -> i64 {
-    let (Job::Tick { due } | Job::Turn { due } | Job::Session { due, .. } | Job::User { due, .. }) = *job;
-    due
-}
-
-fn at_time(job: Job, at: i64) -> Job {
-    match job {
-        Job::Tick { .. } => Job::Tick { due: at },
-        Job::Turn { .. } => Job::Turn { due: at },
-        Job::Session { session, epoch, .. } => Job::Session {
-            due: at,
-            session,
-            epoch,
-        },
-        Job::User { skip_turns, .. } => Job::User { due: at, skip_turns },
-    }
 }
 
 /// CPU time of the controller's thread so far, ns.

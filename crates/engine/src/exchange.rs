@@ -27,8 +27,9 @@ impl Worker {
     /// Write the turn of a flow to a connection, or open one for it.
     pub(crate) fn send_turn(&mut self, flow: usize, scheduled: i64, holds_prefill: bool) {
         let shared = Arc::clone(&self.shared);
-        let f = &self.flows[flow];
+        let f = &mut self.flows[flow];
         let (row, session, turn, correlation_id, sticky) = (f.row, f.session, f.turn(), f.correlation_id, f.sticky);
+        let capped = std::mem::take(&mut f.capped);
         let group = &self.groups[f.group];
         let (phase, epoch, session_num) = (Arc::clone(&group.phase), group.epoch, group.number);
         let number = shared.requests.fetch_add(1, Relaxed);
@@ -54,7 +55,8 @@ impl Worker {
         (request.sent, request.body_sent, request.cancelled_at) = (ABSENT, ABSENT, ABSENT);
         request.deadline = started.saturating_add(shared.settings.timeout_ns);
         (request.cancel_at, request.cancel_delay, request.cancel_chunks) = (NEVER, None, None);
-        (request.was_retried, request.reused, request.holds_prefill) = (false, false, holds_prefill);
+        (request.was_retried, request.reused) = (false, false);
+        (request.holds_prefill, request.capped) = (holds_prefill, capped);
         (request.counted_chunks, request.bytes_out) = (0, 0);
         let keep = shared.rules.keep_text || shared.plan.is_replied(row);
         request.reply.reset(keep);
@@ -489,6 +491,7 @@ impl Worker {
             was_retried: false,
             reused: false,
             holds_prefill: false,
+            capped: false,
             counted_chunks: 0,
             bytes_out: 0,
             reply: Reply::default(),

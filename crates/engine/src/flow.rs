@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use crate::error::ErrorKind;
-use crate::phase::{Job, Phase, Pick};
+use crate::phase::{Job, Phase, Pick, Task};
 use crate::settings::Load;
 use crate::shared::Note;
 use crate::text::{escape_json, mix64};
@@ -45,6 +45,8 @@ pub(crate) struct Flow {
     began: i64,
     /// A ticket was taken for the turn that comes.
     has_ticket: bool,
+    /// The turn that comes had to wait at one of the user's own caps.
+    pub(crate) capped: bool,
 }
 
 pub(crate) struct Group {
@@ -67,40 +69,44 @@ impl Flow {
 impl Worker {
     /// A job that has passed the gate (or found none).
     pub(crate) fn start_entered(&mut self, phase: &Arc<Phase>, job: Job) {
-        match job {
-            Job::Turn { due } => {
-                if !self.continue_flow(due) {
+        match job.task {
+            Task::Turn => {
+                if !self.continue_flow(job) {
                     // Another tick was quicker: this one is for a new session after all.
                     phase.active.fetch_add(1, SeqCst);
+                    let job = Job {
+                        task: Task::Tick,
+                        ..job
+                    };
                     if phase.gate.is_none() {
-                        self.start_entered(phase, Job::Tick { due });
+                        self.start_entered(phase, job);
                     } else if let Ok(mut queue) = phase.queue.lock() {
-                        queue.push_back(Job::Tick { due });
+                        queue.push_back(job);
                     }
                 }
             }
-            Job::Tick { due } => {
-                if self.continue_flow(due) {
+            Task::Tick => {
+                if self.continue_flow(job) {
                     // The gate was entered for a new session; the continuation has its slot already.
                     self.release(phase, false);
                 } else if let Some(pick) = phase.next_session(&self.shared.plan) {
-                    self.start_group(phase, pick, due, 0);
+                    self.start_group(phase, pick, job, 0);
                 } else {
                     phase.return_ticket();
                     self.release(phase, true);
                 }
             }
-            Job::Session { due, session, epoch } => {
+            Task::Session { session, epoch } => {
                 let pick = Pick {
                     session,
                     epoch: phase.epoch(epoch),
                     number: phase.number(),
                 };
-                self.start_group(phase, pick, due, 0);
+                self.start_group(phase, pick, job, 0);
             }
-            Job::User { due, skip_turns } => {
+            Task::User { skip_turns } => {
                 if let Some(pick) = phase.next_session(&self.shared.plan) {
-                    self.start_group(phase, pick, due, skip_turns);
+                    self.start_group(phase, pick, job, skip_turns);
                 } else {
                     phase.return_ticket();
                     self.release(phase, true);
@@ -110,7 +116,7 @@ impl Worker {
     }
 
     /// A tick for the continuation turn that has waited longest, if there is one.
-    fn continue_flow(&mut self, due: i64) -> bool {
+    fn continue_flow(&mut self, job: Job) -> bool {
         let Some(flow) = self.continuations.pop_front() else {
             return false;
         };
@@ -119,9 +125,10 @@ impl Worker {
             .fetch_sub(1, SeqCst);
         if let Some(f) = self.flows.get_mut(flow) {
             f.has_ticket = true;
+            f.capped = job.capped;
             f.waiting = Waiting::Ready;
         }
-        self.ready.push_back((flow, due));
+        self.ready.push_back((flow, job.due));
         true
     }
 
@@ -136,7 +143,7 @@ impl Worker {
     }
 
     /// Begin a session and what belongs to it. Its slot, its ticket and its place in `active` are taken already.
-    pub(crate) fn start_group(&mut self, phase: &Arc<Phase>, pick: Pick, due: i64, skip_turns: u32) {
+    pub(crate) fn start_group(&mut self, phase: &Arc<Phase>, pick: Pick, job: Job, skip_turns: u32) {
         let shared = Arc::clone(&self.shared);
         let plan = &shared.plan;
         let mut unsent = u64::from(plan.rows(pick.session).end - plan.rows(pick.session).start);
@@ -166,10 +173,11 @@ impl Worker {
         });
         let skip = skip_turns.min(unsent.saturating_sub(1) as u32);
         self.groups[group].unsent -= u64::from(skip);
-        self.start_flow(group, pick.session, skip, due, true);
+        let flow = self.start_flow(group, pick.session, skip, job.due, true);
+        self.flows[flow].capped = job.capped;
     }
 
-    fn start_flow(&mut self, group: usize, session: u32, skip_turns: u32, due: i64, has_ticket: bool) {
+    fn start_flow(&mut self, group: usize, session: u32, skip_turns: u32, due: i64, has_ticket: bool) -> usize {
         let rows = self.shared.plan.rows(session);
         let number = self.groups[group].number;
         self.groups[group].open += 1;
@@ -187,8 +195,10 @@ impl Worker {
             sticky: None,
             began: due,
             has_ticket,
+            capped: false,
         });
         self.ready.push_back((flow, due));
+        flow
     }
 
     /// Send a flow's next turn, unless the phase has stopped or its tickets are used up.
@@ -207,6 +217,7 @@ impl Worker {
             {
                 f.waiting = Waiting::Prefill;
                 f.has_ticket = true;
+                f.capped = true;
                 phase.prefill_waiters.fetch_add(1, SeqCst);
                 self.prefill_wait.push_back((flow, scheduled));
                 return;
@@ -301,11 +312,9 @@ impl Worker {
             self.schedule_turn(flow, end);
         } else {
             let session = self.shared.plan.session_of(row);
-            self.start_flow(group, session, 0, end, false);
-            let flow = self.ready.pop_back().map(|(flow, _)| flow);
-            if let Some(flow) = flow {
-                self.schedule_turn(flow, end);
-            }
+            let flow = self.start_flow(group, session, 0, end, false);
+            self.ready.pop_back(); // it is not due yet
+            self.schedule_turn(flow, end);
         }
     }
 

@@ -52,17 +52,34 @@ impl Gate {
     }
 }
 
-/// A request that is due.
+/// A request that is due. `capped`: the user's own concurrency cap was full then, so that it had to wait.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Job {
+pub(crate) struct Job {
+    pub(crate) due: i64,
+    pub(crate) capped: bool,
+    pub(crate) task: Task,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Task {
     /// A tick of the rate for a new session (or for a continuation turn that became ready meanwhile).
-    Tick { due: i64 },
+    Tick,
     /// A tick of the rate for a waiting continuation turn: it has its slot already and passes no gate.
-    Turn { due: i64 },
+    Turn,
     /// This session of the plan, for the `epoch`th time.
-    Session { due: i64, session: u32, epoch: u64 },
+    Session { session: u32, epoch: u64 },
     /// A new session whose first turns are already behind it.
-    User { due: i64, skip_turns: u32 },
+    User { skip_turns: u32 },
+}
+
+impl Job {
+    pub(crate) fn new(due: i64, task: Task) -> Self {
+        Self {
+            due,
+            capped: false,
+            task,
+        }
+    }
 }
 
 /// A session to start.

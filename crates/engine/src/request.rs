@@ -40,6 +40,8 @@ pub(crate) struct Request {
     pub(crate) was_retried: bool,
     pub(crate) reused: bool,
     pub(crate) holds_prefill: bool,
+    /// It had to wait at one of the user's own caps.
+    pub(crate) capped: bool,
     pub(crate) counted_chunks: u32,
     pub(crate) bytes_out: u64,
     pub(crate) reply: Reply,
@@ -122,6 +124,7 @@ impl Request {
             connect_ns: phases.map_or(ABSENT, |c| span(c.began, c.connected)),
             tls_ns: phases.map_or(ABSENT, |c| span(c.connected, c.secured)),
             reused: self.reused,
+            capped: self.capped,
             status: reply.status,
             error_kind: ending.kind as u8,
             error_message: (!ending.message.is_empty()).then_some(ending.message),

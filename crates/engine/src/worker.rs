@@ -19,7 +19,7 @@ use crate::clock::{self, WaitTimer};
 use crate::conn::{Conn, State};
 use crate::error::ErrorKind;
 use crate::flow::{Flow, Group};
-use crate::phase::{Job, Phase};
+use crate::phase::{Job, Phase, Task};
 use crate::raw::RawWriter;
 use crate::request::{NEVER, Request};
 use crate::settings::Load;
@@ -284,7 +284,7 @@ impl Worker {
                 };
                 let scheduled = self.freed.pop_front().unwrap_or_else(|| self.shared.clock.now());
                 phase.active.fetch_add(1, SeqCst);
-                self.start_group(&phase, pick, scheduled, 0);
+                self.start_group(&phase, pick, Job::new(scheduled, Task::Tick), 0);
             }
             if phase.exhausted.load(SeqCst) && phase.active.load(SeqCst) == 0 {
                 let _ = self.notes.send(Note::Idle);

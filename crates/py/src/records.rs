@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aiperf_records::{
-    COUNTED_COLUMNS, ForeignColumns, LIST_COLUMNS, Pieces, RecordsError, RecordsWriter as Writer, TEXT_COLUMNS,
-    each_string, extend_floats,
+    ADDED_COLUMNS, COUNTED_COLUMNS, ForeignColumns, LIST_COLUMNS, Pieces, RecordsError, RecordsWriter as Writer,
+    TEXT_COLUMNS, each_string, extend_floats,
 };
 use arrow_array::cast::AsArray;
 use arrow_array::ffi_stream::FFI_ArrowArrayStream;
@@ -35,7 +35,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Columns that a record may have though this file does not: they read as absent.
 fn may_be_left_out(name: &str) -> bool {
-    COUNTED_COLUMNS.contains(&name) || TEXT_COLUMNS.contains(&name)
+    COUNTED_COLUMNS.contains(&name) || TEXT_COLUMNS.contains(&name) || ADDED_COLUMNS.contains(&name)
 }
 
 /// A column of the batch; None if it is one that may be left out.

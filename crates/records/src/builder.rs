@@ -267,6 +267,7 @@ record! {
         connect_ns: time = row.connect_ns,
         tls_ns: time = row.tls_ns,
         reused: flag = row.reused,
+        capped: flag = row.capped,
         status: maybe_u16 = row.status,
         error_kind: u8 = row.error_kind,
         error_message: text = row.error_message,

@@ -28,7 +28,8 @@ pub use parquet_file::{GROUP_ROWS, RecordsFile, RecordsWriter};
 pub use recovery::{JournalReader, read_journal};
 pub use row::{ABSENT, Chunk, Row};
 pub use schema::{
-    COUNTED_COLUMNS, LIST_COLUMNS, SCHEMA_VERSION, TEXT_COLUMNS, VERSION_KEY, journal_schema, parquet_schema,
+    ADDED_COLUMNS, COUNTED_COLUMNS, LIST_COLUMNS, SCHEMA_VERSION, TEXT_COLUMNS, VERSION_KEY, journal_schema,
+    parquet_schema,
 };
 pub use source::{Pieces, Records};
 pub use table::{Column, read_table, write_table};

@@ -28,6 +28,9 @@ pub const TEXT_COLUMNS: [&str; 3] = ["text", "reasoning", "tool"];
 /// Columns filled after the load, in Parquet only: tokens counted in the texts.
 pub const COUNTED_COLUMNS: [&str; 2] = ["counted_output", "counted_reasoning"];
 
+/// Columns that records of this schema may lack, as they were written before the column was added: absent in all rows.
+pub const ADDED_COLUMNS: [&str; 1] = ["capped"];
+
 static JOURNAL: LazyLock<SchemaRef> = LazyLock::new(|| versioned(builder::fields()));
 static PARQUET: LazyLock<SchemaRef> = LazyLock::new(|| parquet(false));
 static PARQUET_RAW: LazyLock<SchemaRef> = LazyLock::new(|| parquet(true));

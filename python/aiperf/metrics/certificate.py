@@ -12,8 +12,8 @@ Part by part, against thresholds (`lat` is the median request latency, `gap` the
 | achieved / requested rate (open loop) | < 98 % | < 95 % |
 | conservation | any equation broken | |
 
-Requests that had to wait for a slot of the user's own concurrency cap are no fault of the client: they are left out of the send
-lag and of the achieved rate. The verdict is the worst part; it changes the exit code only under `--assert certificate=trustworthy`.
+Requests that had to wait at one of the user's own caps (concurrency, prefill concurrency, their ramps) are no fault of the client:
+the engine marks them (`capped`), and they are left out of the send lag and of the achieved rate. The verdict is the worst part; it changes the exit code only under `--assert certificate=trustworthy`.
 """
 
 from __future__ import annotations
@@ -25,12 +25,11 @@ from typing import Final, Literal
 import numpy as np
 
 from aiperf.metrics import Bools, Floats
-from aiperf.metrics.blocks import blocks
 from aiperf.metrics.conservation import Check, EngineFacts
 from aiperf.metrics.context import MetricContext
-from aiperf.metrics.stats import highest, in_order, lowest
+from aiperf.metrics.stats import highest, lowest
 
-__all__ = ["Certificate", "Part", "Verdict", "certify", "waited_for_slot"]
+__all__ = ["Certificate", "Part", "Verdict", "certify"]
 
 Verdict = Literal["trustworthy", "degraded", "client-limited"]
 _ORDER: Final[tuple[Verdict, ...]] = ("trustworthy", "degraded", "client-limited")
@@ -120,20 +119,6 @@ class Certificate:
         return first, second
 
 
-def waited_for_slot(r: MetricContext, facts: EngineFacts) -> Bools:
-    """(rows,) requests that were due while the user's concurrency cap was full (open loop only)."""
-    if facts.is_closed or facts.concurrency is None:
-        return np.zeros(r.num_rows, dtype=bool)
-    starts, ends = in_order(r.start), in_order(np.fmax(r.finish, r.column("end")))
-    due, start = r.scheduled, r.start
-    waited = np.zeros(r.num_rows, dtype=bool)
-    for rows in blocks(r.num_rows):
-        at = due[rows]
-        in_flight = np.searchsorted(starts, at, side="right") - np.searchsorted(ends, at, side="right")
-        waited[rows] = ~np.isnan(at) & (in_flight >= facts.concurrency) & (start[rows] > at)
-    return waited
-
-
 def _judge(name: str, value: float | None, unit: str, limits: tuple[float, float], text: str) -> Part:
     """Trustworthy up to limits[0], degraded up to limits[1], client-limited beyond; trustworthy if not measured."""
     if value is None or value <= limits[0]:
@@ -153,7 +138,7 @@ def _median_ms(r: MetricContext, tag: str) -> float | None:
 
 
 def _send_lag(r: MetricContext, waited: Bools) -> tuple[float | None, ...]:
-    """p50 and p99 of start − due, ms, at least 0; of requests that did not wait for a slot."""
+    """p50 and p99 of start − due, ms, at least 0; of requests that did not wait at a cap."""
     lag = r.start - r.scheduled
     lag = lag[~waited & ~np.isnan(lag)]
     lag /= 1e6
@@ -183,7 +168,7 @@ def _round_trip_ms(r: MetricContext) -> float | None:
 def certify(r: MetricContext, facts: EngineFacts, checks: Sequence[Check] = ()) -> Certificate:
     """The certificate of the profiling phases; needs the pass over the chunks for receive lag and merged share."""
     typical = _median_ms(r, "request_latency") or 0.0
-    waited = waited_for_slot(r, facts)
+    waited = r.column("capped") == 1
     p50, p99 = _send_lag(r, waited)
     parts = [
         _judge(

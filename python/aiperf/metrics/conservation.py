@@ -34,7 +34,7 @@ class EngineFacts:
     """What the engine says of the profiling phases, besides the records.
 
     `planned`: requests the stop rule asked for, None if it was a duration. `sent`, `unsent`: of the planned.
-    `requested_rate`: requests/s asked for in open loop. `concurrency`: the cap, or the closed loop's number.
+    `requested_rate`: requests/s asked for in open loop.
     `busiest_worker`: CPU time of the busiest sending thread / wall time; `cpu_wait`: share of wall time it was ready but not
     running (another process had the core). `calibrated`: (error ms of TTFT, of ITL, share of the rate) from the null server.
     `reconnects`: connections opened anew. `clock_step`: the wall clock jumped.
@@ -44,8 +44,6 @@ class EngineFacts:
     sent: int | None = None
     unsent: int = 0
     requested_rate: float | None = None
-    concurrency: int | None = None
-    is_closed: bool = True
     busiest_worker: float | None = None
     cpu_wait: float | None = None
     calibrated: tuple[float, float, float] | None = None

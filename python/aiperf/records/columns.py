@@ -26,7 +26,7 @@ SCALAR_COLUMNS: Final = (
     "phase", "worker", "connection", "url", "model", "session", "session_num", "turn", "request",
     "scheduled", "started", "sent", "body_sent", "headers", "first_byte", "first_content", "first_content_user",
     "first_output", "last_content", "end", "cancelled_at", "stamp_source", "merged", "dns_ns", "connect_ns", "tls_ns",
-    "reused", "status", "error_kind", "cancelled", "bytes_out", "bytes_in", "isl", "requested_osl", "usage_prompt",
+    "reused", "capped", "status", "error_kind", "cancelled", "bytes_out", "bytes_in", "isl", "requested_osl", "usage_prompt",
     "usage_completion", "usage_reasoning", "usage_cached", "counted_output", "counted_reasoning", "rtt_ns",
     "num_chunks", "num_content_chunks",
 )  # fmt: skip

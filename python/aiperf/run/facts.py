@@ -50,11 +50,6 @@ def engine_facts(outcome: Mapping[str, Any], config: Config) -> EngineFacts | No
         sent=sum(p["sent"] for p in measured),
         unsent=sum(p["unsent"] for p in measured),
         requested_rate=open_loop,
-        concurrency=config.load.concurrency,
-        is_closed=config.load.request_rate is None
-        and config.load.request_rate_series is None
-        and config.load.user_centric_rate is None
-        and not config.input.fixed_schedule,
         busiest_worker=max(cpu) / wall,
         cpu_wait=max(waits) / wall,
         calibrated=tuple(calibrated) if calibrated else None,

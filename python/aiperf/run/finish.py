@@ -70,8 +70,7 @@ class Ending:
     outcome: Mapping[str, Any]
     notes: tuple[Note, ...]
     facts: Mapping[str, Any] = field(default_factory=dict)
-    extra: Mapping[str, object] = field(default_factory=dict)
-    csv_tail: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict)
     written: Sequence[tuple[str, Path]] = ()
 
 
@@ -148,6 +147,7 @@ def _write(ending: Ending, summary: Summary) -> list[tuple[str, Path]]:
     from aiperf import __version__
     from aiperf.reports.csv_export import render_csv
     from aiperf.reports.json_export import JsonOptions, render_json
+    from aiperf.telemetry.gpu.export import gpu_csv_section
 
     config, files, o = ending.config, ending.files, ending.options
     reason = _incomplete_reason(ending.outcome)
@@ -169,7 +169,9 @@ def _write(ending: Ending, summary: Summary) -> list[tuple[str, Path]]:
         out.append((what, path))
 
     put("summary", files.summary, render_json(summary, json_options))
-    put("table", files.csv, render_csv(summary, o.percentiles) + ending.csv_tail)
+    put(
+        "table", files.csv, render_csv(summary, o.percentiles) + gpu_csv_section(ending.extra.get("telemetry_data", {}))
+    )
     if config.output.export_level != "summary":
         out.append(("requests", files.jsonl))
     if summary.slices:

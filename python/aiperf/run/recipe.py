@@ -93,7 +93,6 @@ def profile(config: Config, *, observer: Observer | None = None) -> Run:
             _ending(prepared, files, facts, outcome, notes, server),
             facts=facts,
             extra={"telemetry_data": seen.data},
-            csv_tail=seen.csv,
             written=(*beside, *seen.written),
         )
         # The plan and the vocabulary have done their work: their memory is the token counter's now.

@@ -57,10 +57,9 @@ def write_server_files(
 
 @dataclass(frozen=True, slots=True)
 class GpuFiles:
-    """`data`: `telemetry_data` of the summary; `csv`: its section of the table; `written`: (what, path)."""
+    """`data`: `telemetry_data` of the summary; `written`: (what, path)."""
 
     data: Mapping[str, object] = field(default_factory=dict)
-    csv: str = ""
     written: Sequence[tuple[str, Path]] = ()
 
 
@@ -69,7 +68,7 @@ def write_gpu_files(
 ) -> GpuFiles:
     """Nothing but an empty `telemetry_data` where no GPU told anything."""
     from aiperf.telemetry.gpu.devices import gpus_of
-    from aiperf.telemetry.gpu.export import gpu_csv_section, render_gpu_jsonl, telemetry_data
+    from aiperf.telemetry.gpu.export import render_gpu_jsonl, telemetry_data
 
     if not outcome.get("phases"):
         return GpuFiles()
@@ -79,4 +78,4 @@ def write_gpu_files(
     if not gpus:
         return GpuFiles(data)
     files.gpu.write_bytes(render_gpu_jsonl(gpus))
-    return GpuFiles(data, gpu_csv_section(gpus, start_ns, end_ns), (("GPU telemetry", files.gpu),))
+    return GpuFiles(data, (("GPU telemetry", files.gpu),))

@@ -189,6 +189,9 @@ def test_the_prefill_cap_holds_in_an_open_loop_and_what_waited_is_marked(serve: 
     assert max(np.cumsum([step for _, step in events])) == 2
     lag = (run.columns.scalar("sent") - run.columns.scalar("scheduled")) / 1e6
     assert lag.max() > 200
+    capped = run.columns.scalar("capped") == 1
+    assert capped.sum() > 20
+    assert lag[~capped].max() < 5
 
 
 def test_users_keep_their_own_rhythm_and_the_total_rate(serve: Serve):

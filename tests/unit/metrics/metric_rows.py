@@ -54,6 +54,7 @@ class Row:
     rtt: float | None = None
     bytes_out: int = 1024
     bytes_in: int = 4096
+    capped: bool = False
 
     @property
     def content(self) -> list[Chunk]:
@@ -111,6 +112,7 @@ def columns_of(rows: Sequence[Row], split: int | None = None) -> Columns:
     put("connect_ns", [_ns(r.connect) for r in rows])
     put("tls_ns", [_ns(r.tls) for r in rows])
     put("reused", [float("nan") if r.reused is None else float(r.reused) for r in rows])
+    put("capped", [float(r.capped) for r in rows])
     put("status", [_plain(r.status) for r in rows])
     put("error_kind", [r.kind for r in rows])
     put("bytes_out", [r.bytes_out for r in rows])

@@ -16,7 +16,7 @@ from aiperf.metrics.gates import GateResult
 from aiperf.metrics.goodput import build_tiers
 from aiperf.metrics.summary import Gauge, Summary, SummaryOptions, summarise
 
-FACTS = EngineFacts(planned=100, sent=100, concurrency=4, busiest_worker=0.2, cpu_wait=0.01)
+FACTS = EngineFacts(planned=100, sent=100, busiest_worker=0.2, cpu_wait=0.01)
 
 
 def run(
@@ -59,12 +59,12 @@ def test_late_sends_limit_the_client() -> None:
 
 def test_waiting_for_the_users_own_cap_is_no_fault_of_the_client() -> None:
     """Open loop at 10/s under --concurrency 1, each request 150 ms: they queue, the client is fit."""
-    rows = [stream(150 * i, 150 * i + 100, 150 * i + 150, scheduled=100 * i) for i in range(60)]
-    facts = EngineFacts(planned=60, sent=60, requested_rate=10, concurrency=1, is_closed=False)
+    rows = [stream(150 * i, 150 * i + 100, 150 * i + 150, scheduled=100 * i, capped=i > 0) for i in range(60)]
+    facts = EngineFacts(planned=60, sent=60, requested_rate=10)
     found = certificate(rows, facts)
     assert found.verdict == "trustworthy"
     assert found.waited == 59
-    assert certificate(rows, replace(facts, concurrency=None)).verdict == "client-limited"
+    assert certificate([replace(r, capped=False) for r in rows], facts).verdict == "client-limited"
 
 
 def test_a_busy_or_starved_thread() -> None:
@@ -94,7 +94,7 @@ def test_receive_lag_and_merged_chunks() -> None:
 def test_a_rate_that_was_not_reached() -> None:
     """183 of 200 req/s reached in silence (lessons 2): here it is said."""
     rows = [stream(1000 / 183 * i, 1000 / 183 * i + 3, 1000 / 183 * i + 4, scheduled=5 * i) for i in range(400)]
-    facts = EngineFacts(planned=400, sent=400, requested_rate=200, is_closed=False)
+    facts = EngineFacts(planned=400, sent=400, requested_rate=200)
     found = certificate(rows, facts)
     assert found.verdict == "client-limited"
     assert any("183.0 requests/s were sent of 200.0" in r for r in found.reasons)
@@ -104,7 +104,7 @@ def test_random_arrivals_scatter_without_blame() -> None:
     rng = np.random.default_rng(0)
     due = np.cumsum(rng.exponential(10, 300))
     rows = [stream(t + 0.05, t + 5, t + 6, scheduled=t) for t in due.tolist()]
-    facts = EngineFacts(planned=300, sent=300, requested_rate=100, is_closed=False)
+    facts = EngineFacts(planned=300, sent=300, requested_rate=100)
     assert certificate(rows, facts).verdict == "trustworthy"
 
 

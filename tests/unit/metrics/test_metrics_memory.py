@@ -72,7 +72,7 @@ def options_of(*, streaming: bool) -> SummaryOptions:
         metrics=MetricOptions(streaming=streaming),
         tiers=(Tier("slo", (Slo("request_latency", 550_000),)),),
         slice_ns=500_000_000,
-        facts=EngineFacts(concurrency=64, busiest_worker=0.2, cpu_wait=0.0),
+        facts=EngineFacts(busiest_worker=0.2, cpu_wait=0.0),
     )
 
 

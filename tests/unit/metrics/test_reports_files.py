@@ -69,7 +69,7 @@ def run(num: int = 100) -> Columns:
 
 
 def summary(**more: object) -> Summary:
-    facts = EngineFacts(planned=100, sent=100, concurrency=8, busiest_worker=0.23, cpu_wait=0.0)
+    facts = EngineFacts(planned=100, sent=100, busiest_worker=0.23, cpu_wait=0.0)
     options = SummaryOptions(tiers=GOALS, slice_ns=500_000_000, facts=facts, **more)  # type: ignore[arg-type]
     return summarise(run(), options)
 

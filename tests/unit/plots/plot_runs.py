@@ -76,7 +76,7 @@ def options_of(*, goals: bool = True, slices: bool = False, concurrency: int = 1
     return SummaryOptions(
         tiers=tiers,
         slice_ns=500_000_000 if slices else None,
-        facts=EngineFacts(concurrency=concurrency, busiest_worker=0.2, cpu_wait=0.0),
+        facts=EngineFacts(busiest_worker=0.2, cpu_wait=0.0),
     )
 
 

@@ -72,14 +72,16 @@ def test_jsonl(two: tuple[Gpu, ...], golden: Golden):
 
 
 def test_csv_section(two: tuple[Gpu, ...]):
-    text = gpu_csv_section(two, START, START + S)
+    data = telemetry_data(two, [], START, START + S)
+    text = gpu_csv_section(data)
     assert text.startswith("\n\nEndpoint,GPU_Index,GPU_Name,GPU_UUID,Platform,Metric,avg,min,max,sum,p1,")
     head, *rows = csv.reader(io.StringIO(text.lstrip()))
     assert head[-2:] == ["std", "Hostname"]
     assert {len(r) for r in rows} == {len(head)}
     power = next(r for r in rows if r[1] == "0" and r[5] == "NVIDIA GPU Power Usage (W)")
     assert power[6:10] == ["401.25", "302.50", "500.00", "802.50"]
-    assert gpu_csv_section((), START, START + S) == ""
+    assert gpu_csv_section(json.loads(json.dumps(data))) == text, "also as a later report reads it back"
+    assert gpu_csv_section(telemetry_data((), [], START, START + S)) == ""
 
 
 # --- counters and integrals ---------------------------------------------------------------------------------------------------

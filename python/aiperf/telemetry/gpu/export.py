@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ HEADERS: Mapping[str, str] = {
 """Names in tables, in their order."""
 _PERCENTILES = tuple(percentile_name(p) for p in STANDARD_PERCENTILES)
 _COLUMNS = ("avg", "min", "max", "sum", *_PERCENTILES, "std")
-_PLACES = (("Hostname", "hostname"), ("Namespace", "namespace"), ("Pod Name", "pod"))
+_PLACES = (("Hostname", "hostname"), ("Namespace", "namespace"), ("Pod Name", "pod_name"))
 
 
 def gpu_stats(sampled: Sampled, start_ns: int, end_ns: int) -> dict[str, float | int | str] | None:
@@ -75,22 +76,26 @@ def telemetry_data(gpus: Sequence[Gpu], configured: Sequence[str], start_ns: int
     return {"summary": summary, "endpoints": endpoints}
 
 
-def gpu_csv_section(gpus: Sequence[Gpu], start_ns: int, end_ns: int) -> str:
-    """To be put behind the CSV's sections: two empty lines, header, a row per GPU and figure; empty without GPUs."""
+def gpu_csv_section(data: Mapping[str, Any]) -> str:
+    """To be put behind the CSV's sections: two empty lines, header, a row per GPU and figure; empty without GPUs.
+
+    `data`: what `telemetry_data` gives, also as read back from a run's summary.
+    """
+    gpus = [(place, gpu) for place, page in data.get("endpoints", {}).items() for gpu in page["gpus"].values()]
     if not gpus:
         return ""
-    places = [(title, name) for title, name in _PLACES if any(getattr(g, name) for g in gpus)]
+    places = [(title, name) for title, name in _PLACES if any(gpu.get(name) for _, gpu in gpus)]
     out = io.StringIO()
     out.write("\n\n")
     writer = csv.writer(out, lineterminator="\n")
     head = ["Endpoint", "GPU_Index", "GPU_Name", "GPU_UUID", "Platform", "Metric"]
     writer.writerow([*head, *_COLUMNS, *(title for title, _ in places)])
-    for gpu in gpus:
-        for tag, stats in _metrics(gpu, start_ns, end_ns).items():
+    for place, gpu in gpus:
+        who = [place, gpu["gpu_index"], gpu["gpu_name"], gpu["gpu_uuid"], gpu["platform"]]
+        names = [gpu.get(name) or "" for _, name in places]
+        for tag, stats in gpu["metrics"].items():
             cells = ["" if (v := stats.get(c)) is None else f"{v:.2f}" for c in _COLUMNS]
-            names = [getattr(gpu, name) or "" for _, name in places]
-            name = f"{HEADERS[tag]} ({stats['unit']})"
-            writer.writerow([gpu.place, gpu.index, gpu.name, gpu.uuid, "nvidia", name, *cells, *names])
+            writer.writerow([*who, f"{HEADERS[tag]} ({stats['unit']})", *cells, *names])
     return out.getvalue()
 
 
