@@ -41,5 +41,7 @@ UNITS: Final[dict[str, Unit]] = {
         Unit("requests/sec", "requests/sec"),
         Unit("tokens/sec", "tokens/sec"),
         Unit("tokens/sec/user", "tokens/sec/user"),
+        *(Unit(u, u) for u in ("W", "J", "J*s", "tokens/J", "mJ/token", "joules/request", "joules/user")),
+        *(Unit(u, u) for u in ("requests/sec/W", "tokens/sec/W")),
     )
 }

@@ -30,7 +30,7 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 _F = TypeVar("_F", bound=Callable[..., "Floats | float"])
 Kind = Literal["request", "scalar", "chunks", "weighted"]
-Table = Literal["main", "effective", "active", "usage", "http"]
+Table = Literal["main", "effective", "active", "usage", "http", "energy"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from aiperf.errors import ErrorKind
 from aiperf.metrics import METRICS, Bools, Floats
 from aiperf.metrics.chunks import ChunkFacts
+from aiperf.metrics.energy import GpuEnergy
 from aiperf.metrics.stats import highest, lowest
 from aiperf.records import Columns
 from aiperf.records.kept import Keeper, kept
@@ -76,6 +77,7 @@ class MetricContext:
         self.columns = columns
         self.options = options
         self.chunks = chunks
+        self.energy: GpuEnergy | None = None  # of the whole run; a part of it has none
         self.usage_details: dict[str, Floats] | None = None  # filled by metrics.usage, once
         self.keeper = Keeper()
 
@@ -90,6 +92,10 @@ class MetricContext:
     def value(self, tag: str) -> Floats:
         """(rows,) values of another request metric in its base unit; NaN where absent."""
         return self.keeper.get(tag, lambda: np.asarray(METRICS[tag].compute(self), dtype=np.float64))
+
+    def scalar(self, tag: str) -> float:
+        """The value of another scalar metric in its base unit; NaN if absent."""
+        return float(METRICS[tag].compute(self))
 
     def set_chunks(self, facts: ChunkFacts | None) -> None:
         """Facts from the pass over the chunks; values computed without them are dropped."""

@@ -15,6 +15,7 @@ from aiperf.metrics.certificate import Certificate, certify
 from aiperf.metrics.confidence import Interval, estimate_all
 from aiperf.metrics.conservation import Check, EngineFacts, ServerCounters, check_conservation
 from aiperf.metrics.context import MetricContext, MetricOptions, TokenSource
+from aiperf.metrics.energy import GpuEnergy
 from aiperf.metrics.error_table import ErrorGroup, group_errors, success_text
 from aiperf.metrics.gates import ConditionLike, GateResult, check_gates
 from aiperf.metrics.goodput import Servers, Tier, TierResult, merge_tiers, score_tier, servers_needed
@@ -71,6 +72,7 @@ class SummaryOptions:
     `slice_ns`, `exclude_slices`: --slice-duration, --exclude-slices. `steady_state`: the steady part is the headline.
     `conditions`: --assert. `facts`: what the engine said; None for imported results (then there is no certificate).
     `server`, `gauges`: what the server's /metrics said. `confidence`: compute intervals. `cancels`: requests were to be cancelled.
+    `energy`: what the GPUs took meanwhile.
     """
 
     metrics: MetricOptions = field(default_factory=MetricOptions)
@@ -89,6 +91,7 @@ class SummaryOptions:
     gauges: tuple[Gauge, ...] = ()
     confidence: bool = True
     cancels: bool = False
+    energy: GpuEnergy | None = None
 
 
 @dataclass(frozen=True)
@@ -232,6 +235,7 @@ def summarise(columns: Columns, options: SummaryOptions | None = None) -> Summar
     percentiles = wanted_percentiles(o.percentiles)
     profiling = rows_of(columns, phase_mask(columns, o.phases, "profiling"))
     r = open_context(profiling, o.metrics)
+    r.energy = o.energy
     steady, sweep, whole, slices, part = _measure(r, o, percentiles)
     tiers = _score(r, o, slices, part)
     headline: Results = part.metrics if o.steady_state and part is not None else whole

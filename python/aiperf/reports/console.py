@@ -104,6 +104,16 @@ def metric_table(results: Iterable[Result], title: str, options: ConsoleOptions)
     return table
 
 
+def energy_table(results: Iterable[Result]) -> RichTable:
+    """What the GPUs took: single figures, so there is one column."""
+    table = RichTable(title="AIPerf | GPU Energy", box=box.HEAVY_HEAD, title_style="bold", header_style="bold")
+    table.add_column("Metric", justify="right", style="cyan")
+    table.add_column("value", justify="right", style="green", no_wrap=True)
+    for result in results:
+        table.add_row(_label(result), number(result.stats.avg, absent="N/A"))
+    return table
+
+
 def table_rows(results: Results, name: Table) -> list[Result]:
     """Results shown in a table, by console order."""
     rows = [r for r in results.values() if r.metric.table == name and r.metric.console_order is not None]
@@ -148,6 +158,8 @@ def build_screen(summary: Summary, options: ConsoleOptions = ConsoleOptions()) -
         if rows:
             out.append(metric_table(rows, f"AIPerf | {o.title}{_SUFFIX[name]}", o))
     out.append(metric_table(table_rows(s.metrics, "main"), f"AIPerf | {o.title}", o))
+    if energy := table_rows(s.metrics, "energy"):
+        out.append(energy_table(energy))
     lines = [f"Benchmark Duration: {'–' if s.duration_s is None else f'{s.duration_s:.2f} sec'}", s.success_text]
     cancelled = _cancelled_text(s)
     if cancelled:

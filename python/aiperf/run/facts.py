@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,10 +10,19 @@ from typing import Any
 from aiperf.config.model import Config
 from aiperf.metrics.conservation import EngineFacts, ServerCounters
 from aiperf.metrics.context import MetricOptions, TokenSource
+from aiperf.metrics.energy import GpuEnergy
 from aiperf.metrics.goodput import build_tiers
 from aiperf.metrics.summary import Gauge, Phase, SummaryOptions
 
-__all__ = ["engine_facts", "marked_percentile", "metric_options", "phases_of", "summary_options"]
+__all__ = [
+    "energy_facts",
+    "energy_of",
+    "engine_facts",
+    "marked_percentile",
+    "metric_options",
+    "phases_of",
+    "summary_options",
+]
 
 DEFAULT_STALL_NS = 1_000_000_000
 
@@ -58,6 +68,23 @@ def engine_facts(outcome: Mapping[str, Any], config: Config) -> EngineFacts | No
     )
 
 
+def energy_facts(energy: GpuEnergy | None) -> dict[str, float | None] | None:
+    """For `run.json`; `energy_of` reads it."""
+    if energy is None:
+        return None
+    power = None if math.isnan(energy.power_w) else energy.power_w
+    return {"energy_j": energy.energy_j, "seconds": energy.seconds, "power_w": power}
+
+
+def energy_of(facts: Mapping[str, Any], config: Config) -> GpuEnergy | None:
+    """What `run.json` says the GPUs took; None without GPUs."""
+    told = facts.get("gpu_energy")
+    if told is None:
+        return None
+    power = math.nan if told["power_w"] is None else told["power_w"]
+    return GpuEnergy(told["energy_j"], told["seconds"], power, config.load.concurrency)
+
+
 def marked_percentile(mark: str | None) -> float | None:
     """75.0 for `p75`; None for other columns (`avg`, `max`), which are always there."""
     found = re.fullmatch(r"p(\d+(?:\.\d+)?)", mark or "")
@@ -71,6 +98,7 @@ def summary_options(
     facts: EngineFacts | None,
     server: ServerCounters | None = None,
     gauges: tuple[Gauge, ...] = (),
+    energy: GpuEnergy | None = None,
 ) -> SummaryOptions:
     o, s = config.output, config.slo
     mark = marked_percentile(o.mark)
@@ -89,5 +117,6 @@ def summary_options(
         server=server,
         gauges=gauges,
         cancels=bool(config.load.request_cancellation_rate),
+        energy=energy,
         stall_ns=DEFAULT_STALL_NS if s.stall_threshold is None else round(s.stall_threshold * 1e6),
     )

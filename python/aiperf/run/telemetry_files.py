@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiperf.config.export import config_dict_for_export
 from aiperf.config.model import Config
+from aiperf.metrics.energy import GpuEnergy
 from aiperf.run.directory import Files
 
 if TYPE_CHECKING:
@@ -57,9 +58,10 @@ def write_server_files(
 
 @dataclass(frozen=True, slots=True)
 class GpuFiles:
-    """`data`: `telemetry_data` of the summary; `written`: (what, path)."""
+    """`data`: `telemetry_data` of the summary; `energy`: of all GPUs; `written`: (what, path)."""
 
     data: Mapping[str, object] = field(default_factory=dict)
+    energy: GpuEnergy | None = None
     written: Sequence[tuple[str, Path]] = ()
 
 
@@ -68,6 +70,7 @@ def write_gpu_files(
 ) -> GpuFiles:
     """Nothing but an empty `telemetry_data` where no GPU told anything."""
     from aiperf.telemetry.gpu.devices import gpus_of
+    from aiperf.telemetry.gpu.energy import measure_energy
     from aiperf.telemetry.gpu.export import render_gpu_jsonl, telemetry_data
 
     if not outcome.get("phases"):
@@ -78,4 +81,4 @@ def write_gpu_files(
     if not gpus:
         return GpuFiles(data)
     files.gpu.write_bytes(render_gpu_jsonl(gpus))
-    return GpuFiles(data, (("GPU telemetry", files.gpu),))
+    return GpuFiles(data, measure_energy(gpus, start_ns, end_ns), (("GPU telemetry", files.gpu),))

@@ -19,6 +19,8 @@ ABSENT_HERE = {
         "prompt_cache_write_tokens", "prompt_cache_miss_tokens", "prompt_audio_tokens", "completion_audio_tokens",
         "prompt_tool_tokens", "accepted_prediction_tokens", "rejected_prediction_tokens",
     )),
+    # Only with GPUs (test_metrics_energy).
+    *(tag for tag in load_all() if tag.startswith("nvidia_")),
     # Only with objectives (test_metrics_goodput), only in replays (test_metrics_latency).
     "goodput", "good_request_count", "good_request_fraction",
     "replay_sched_lag_p50", "replay_sched_lag_p90", "replay_sched_lag_p99", "replay_sched_degraded",

@@ -18,7 +18,8 @@ from tests.unit.telemetry.pages import START, S, read_texts, texts_of
 
 from aiperf.config.model import Config
 from aiperf.errors import ConfigError
-from aiperf.telemetry.gpu import EnergyFacts, Gpu, Sampled, energy_metrics, gpus_of, watch_gpus
+from aiperf.metrics.energy import GpuEnergy
+from aiperf.telemetry.gpu import Gpu, Sampled, gpus_of, measure_energy, watch_gpus
 from aiperf.telemetry.gpu.export import gpu_csv_section, gpu_stats, render_gpu_jsonl, telemetry_data
 from aiperf.telemetry.gpu.watch import DEFAULT_PAGES
 
@@ -111,54 +112,24 @@ def test_nothing_read_in_the_phase_is_absent():
 
 # --- energy -------------------------------------------------------------------------------------------------------------------
 
-FACTS = EnergyFacts(
-    START,
-    START + 2 * S,
-    requests=10,
-    output_tokens=400,
-    total_tokens=1000,
-    users=4,
-    mean_latency_s=0.5,
-    goodput_per_s=2.5,
-)
 
-
-def test_energy_metrics_by_hand():
-    """1,000 J in 2 s; AIPerf's tags and units."""
+def test_energy_is_the_counters_where_there_is_one():
     one = gpu(
         nvidia_power_usage=sampled([400, 500, 600]),
-        nvidia_energy_consumption=sampled([0, 0.0005, 0.001], "MJ", is_counter=True),
+        nvidia_energy_consumption=sampled([0, 0.0006, 0.0012], "MJ", is_counter=True),
     )
-    found = {m.tag: (m.value, m.unit) for m in energy_metrics([one], FACTS)}
-    assert found == {
-        "nvidia_total_gpu_power": (500, "W"),
-        "nvidia_average_gpu_power": (500, "W"),
-        "nvidia_total_gpu_energy": (1000, "J"),
-        "nvidia_output_tokens_per_joule": (0.4, "tokens/J"),
-        "nvidia_energy_per_output_token": (2500, "mJ/token"),
-        "nvidia_energy_per_total_token": (1000, "mJ/token"),
-        "nvidia_energy_per_request": (100, "joules/request"),
-        "nvidia_energy_per_user": (250, "joules/user"),
-        "nvidia_energy_delay_product": (50, "J*s"),
-        "nvidia_performance_per_watt": (0.01, "requests/sec/W"),
-        "nvidia_output_tps_per_watt": (0.4, "tokens/sec/W"),
-        "nvidia_goodput_per_watt": (0.005, "requests/sec/W"),
-    }
+    assert measure_energy([one], START, START + 2 * S) == GpuEnergy(1200, 2.0, 500)
+    assert measure_energy([one, one], START, START + S) == GpuEnergy(1200, 1.0, 900)
 
 
 def test_energy_from_power_where_there_is_no_counter():
-    found = {m.tag: m.value for m in energy_metrics([gpu(nvidia_power_usage=sampled([100, 100, 100]))] * 2, FACTS)}
-    assert found["nvidia_total_gpu_energy"] == pytest.approx(400)
+    found = measure_energy([gpu(nvidia_power_usage=sampled([100, 100, 100]))] * 2, START, START + 2 * S)
+    assert found == GpuEnergy(400, 2.0, 200)
 
 
-def test_what_was_not_measured_is_absent():
-    facts = EnergyFacts(START, START + 2 * S, requests=0)
-    tags = {m.tag for m in energy_metrics([gpu(nvidia_power_usage=sampled([100, 100, 100]))], facts)}
-    assert tags == {
-        "nvidia_total_gpu_power", "nvidia_average_gpu_power", "nvidia_total_gpu_energy", "nvidia_performance_per_watt",
-    }  # fmt: skip
-    assert energy_metrics([gpu(nvidia_gpu_utilization=sampled([1, 2], "%"))], FACTS) == ()
-    assert energy_metrics([], FACTS) == ()
+def test_no_energy_without_a_gpu_that_tells_it():
+    assert measure_energy([gpu(nvidia_gpu_utilization=sampled([1, 2], "%"))], START, START + S) is None
+    assert measure_energy([], START, START + S) is None
 
 
 # --- sources ------------------------------------------------------------------------------------------------------------------

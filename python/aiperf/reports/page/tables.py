@@ -26,6 +26,7 @@ _MOST_SLICES: Final = 500
 _NAMES: Final[tuple[tuple[Table, str], ...]] = (
     ("effective", "Over time (whole run)"), ("active", "Over time (while busy)"), ("usage", "Counted by the server"),
     ("http", "HTTP phases"),
+    ("energy", "GPU energy"),
 )  # fmt: skip
 _COMPARED: Final = (
     ("request_throughput", "avg"), ("output_token_throughput", "avg"), ("output_token_throughput_per_user", "avg"),

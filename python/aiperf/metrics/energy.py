@@ -1,0 +1,199 @@
+"""What the GPUs' energy and power were spent on. Tags, units and definitions are AIPerf 0.13's (`nvidia_…`).
+
+Energy and power are the GPUs' own, over the profiling phases (`aiperf.telemetry.gpu.energy`); work done is the client's account
+of the same phases. They exist for the whole run only: a part of it has no energy of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from aiperf.metrics import metric
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiperf.metrics.context import MetricContext
+
+__all__ = ["GpuEnergy", "total_gpu_energy"]
+
+_NAN = float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class GpuEnergy:
+    """Of all GPUs together: `energy_j` over `seconds`; `power_w`: the sum of each one's mean reading, NaN if none told it.
+
+    `users`: the concurrency, None where there is none.
+    """
+
+    energy_j: float
+    seconds: float
+    power_w: float = _NAN
+    users: float | None = None
+
+
+def _energy_metric(
+    tag: str, header: str, unit: str, order: int, formula: str, *, larger_is_better: bool = False
+) -> Callable[[Callable[[MetricContext, GpuEnergy], float]], Callable[[MetricContext], float]]:
+    """A scalar that exists where the GPUs told their energy."""
+
+    def register(function: Callable[[MetricContext, GpuEnergy], float]) -> Callable[[MetricContext], float]:
+        def compute(r: MetricContext) -> float:
+            return _NAN if r.energy is None or r.energy.seconds <= 0 else function(r, r.energy)
+
+        compute.__doc__ = function.__doc__
+        return metric(
+            tag, header=header, unit=unit, kind="scalar", console_order=order, formula=formula, table="energy",
+            larger_is_better=larger_is_better, provenance="GPU telemetry, client clock",
+        )(compute)  # fmt: skip
+
+    return register
+
+
+def _ratio(a: float, b: float | None) -> float:
+    return a / b if b else _NAN
+
+
+def _requests(r: MetricContext) -> float:
+    return float(np.count_nonzero(r.ok))
+
+
+def _total_tokens(r: MetricContext) -> float:
+    return r.total("input_sequence_length") + r.total("output_sequence_length")
+
+
+@_energy_metric(
+    "nvidia_total_gpu_energy",
+    "Total GPU Energy",
+    "J",
+    730,
+    "Σ over GPUs of the growth of their energy counter, else ∫ power",
+)
+def total_gpu_energy(_: MetricContext, gpus: GpuEnergy) -> float:
+    """Energy of all GPUs over the profiling phases."""
+    return gpus.energy_j
+
+
+@_energy_metric(
+    "nvidia_average_gpu_power", "Average GPU Power", "W", 720, "nvidia_total_gpu_energy / duration of the phases"
+)
+def average_gpu_power(_: MetricContext, gpus: GpuEnergy) -> float:
+    """Power of all GPUs together, averaged over time."""
+    return gpus.energy_j / gpus.seconds
+
+
+@_energy_metric(
+    "nvidia_total_gpu_power", "Total GPU Power", "W", 740, "Σ over GPUs of the mean of their power readings"
+)
+def total_gpu_power(_: MetricContext, gpus: GpuEnergy) -> float:
+    """As the GPUs' power gauges say; the energy counters may know better."""
+    return gpus.power_w
+
+
+@_energy_metric(
+    "nvidia_energy_per_request", "Energy per Request", "joules/request", 750, "nvidia_total_gpu_energy / request_count"
+)
+def energy_per_request(r: MetricContext, gpus: GpuEnergy) -> float:
+    """Energy for each successful request."""
+    return _ratio(gpus.energy_j, _requests(r))
+
+
+@_energy_metric(
+    "nvidia_energy_per_output_token",
+    "Energy per Output Token",
+    "mJ/token",
+    760,
+    "1000 × nvidia_total_gpu_energy / Σ OSL",
+)
+def energy_per_output_token(r: MetricContext, gpus: GpuEnergy) -> float:
+    """Energy for each token produced."""
+    return _ratio(1000 * gpus.energy_j, r.total("output_sequence_length"))
+
+
+@_energy_metric(
+    "nvidia_energy_per_total_token",
+    "Energy per Total Token",
+    "mJ/token",
+    770,
+    "1000 × nvidia_total_gpu_energy / Σ (ISL + OSL)",
+)
+def energy_per_total_token(r: MetricContext, gpus: GpuEnergy) -> float:
+    """Energy for each token read or produced."""
+    return _ratio(1000 * gpus.energy_j, _total_tokens(r))
+
+
+@_energy_metric(
+    "nvidia_output_tokens_per_joule",
+    "Output Tokens per Joule",
+    "tokens/J",
+    780,
+    "Σ OSL / nvidia_total_gpu_energy",
+    larger_is_better=True,
+)
+def output_tokens_per_joule(r: MetricContext, gpus: GpuEnergy) -> float:
+    """Tokens produced for each joule."""
+    return _ratio(r.total("output_sequence_length"), gpus.energy_j)
+
+
+@_energy_metric(
+    "nvidia_energy_per_user", "Energy per User", "joules/user", 790, "nvidia_total_gpu_energy / concurrency"
+)
+def energy_per_user(_: MetricContext, gpus: GpuEnergy) -> float:
+    """Energy for each of the users the load stands for; absent without a concurrency."""
+    return _ratio(gpus.energy_j, gpus.users)
+
+
+@_energy_metric(
+    "nvidia_energy_delay_product",
+    "Energy Delay Product",
+    "J*s",
+    700,
+    "nvidia_energy_per_request × mean request_latency in seconds",
+)
+def energy_delay_product(r: MetricContext, gpus: GpuEnergy) -> float:
+    """What a request costs in energy and in waiting, in one figure."""
+    mean_s = _ratio(r.total("request_latency"), _requests(r)) / 1e9
+    return _ratio(gpus.energy_j, _requests(r)) * mean_s
+
+
+@_energy_metric(
+    "nvidia_performance_per_watt",
+    "Performance per Watt",
+    "requests/sec/W",
+    710,
+    "request_count / duration of the phases / nvidia_average_gpu_power",
+    larger_is_better=True,
+)
+def performance_per_watt(r: MetricContext, gpus: GpuEnergy) -> float:
+    """Successful requests per second for each watt."""
+    return _ratio(_requests(r), gpus.energy_j)
+
+
+@_energy_metric(
+    "nvidia_output_tps_per_watt",
+    "Output Tokens per Second per Watt",
+    "tokens/sec/W",
+    712,
+    "Σ OSL / duration of the phases / nvidia_average_gpu_power",
+    larger_is_better=True,
+)
+def output_tps_per_watt(r: MetricContext, gpus: GpuEnergy) -> float:
+    """Output tokens per second for each watt."""
+    return _ratio(r.total("output_sequence_length"), gpus.energy_j)
+
+
+@_energy_metric(
+    "nvidia_goodput_per_watt",
+    "Goodput per Watt",
+    "requests/sec/W",
+    714,
+    "goodput / nvidia_average_gpu_power",
+    larger_is_better=True,
+)
+def goodput_per_watt(r: MetricContext, gpus: GpuEnergy) -> float:
+    """Requests per second that met every objective, for each watt; absent without --goodput."""
+    return _ratio(r.scalar("goodput"), gpus.energy_j / gpus.seconds)
