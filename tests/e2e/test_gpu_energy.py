@@ -11,6 +11,7 @@ from tests.e2e.runs import Sim
 from tests.unit.telemetry.fake_server import Say, fake_server, prometheus
 
 from aiperf.run import report
+from aiperf.run.page import open_page
 
 WATTS = 500.0
 
@@ -46,3 +47,4 @@ def test_energy_is_in_every_file_and_the_same_from_disk(serve: Callable[..., Sim
     again = report(run.dir)
     assert (run.dir / "profile_export_aiperf.csv").read_text(encoding="utf-8") == table
     assert again.summary.stat("nvidia_total_gpu_energy") == joules
+    assert open_page(run.dir).summary.stat("nvidia_total_gpu_energy") == joules

@@ -357,7 +357,7 @@ impl Controller {
         }
     }
 
-    fn hand_out(&mut self, phase: &Phase, mut job: Job) {
+    fn hand_out(&mut self, phase: &Phase, job: Job) {
         let inboxes = &self.shared.inboxes;
         self.next_worker = (self.next_worker + 1) % inboxes.len();
         if matches!(job.task, Task::Tick)
@@ -371,15 +371,11 @@ impl Controller {
         }
         phase.active.fetch_add(1, SeqCst);
         let inbox = &inboxes[self.next_worker];
-        let Some(gate) = &phase.gate else {
+        if phase.gate.is_none() {
             inbox.send(Msg::Job(job));
             return;
-        };
-        if let Ok(mut queue) = phase.queue.lock() {
-            job.capped = gate.is_full() || queue.back().is_some_and(|before| before.capped);
-            queue.push_back(job);
         }
-        phase.waited.fetch_add(u64::from(job.capped), Relaxed);
+        phase.enqueue(job);
         inbox.send(Msg::Look);
     }
 

@@ -80,8 +80,8 @@ impl Worker {
                     };
                     if phase.gate.is_none() {
                         self.start_entered(phase, job);
-                    } else if let Ok(mut queue) = phase.queue.lock() {
-                        queue.push_back(job);
+                    } else {
+                        phase.enqueue(job);
                     }
                 }
             }

@@ -197,6 +197,15 @@ impl Phase {
     }
 
     /// May more requests be sent?
+    /// Put a job in the queue at the gate, marked if it has to wait there for the user's cap.
+    pub(crate) fn enqueue(&self, mut job: Job) {
+        if let (Some(gate), Ok(mut queue)) = (&self.gate, self.queue.lock()) {
+            job.capped = gate.is_full() || queue.back().is_some_and(|before| before.capped);
+            queue.push_back(job);
+        }
+        self.waited.fetch_add(u64::from(job.capped), Relaxed);
+    }
+
     pub(crate) fn has_tickets(&self) -> bool {
         self.tickets.load(SeqCst) > 0
     }

@@ -11,7 +11,8 @@ from aiperf.config.flag import FieldSpec
 from aiperf.config.foreign import FOREIGN
 from aiperf.config.model import SECTIONS, specs
 from aiperf.errors import ErrorKind
-from aiperf.metrics import Metric, load_all
+from aiperf.metrics import TABLE_TITLES, Metric, load_all
+from aiperf.metrics.context import CANCELLED_KINDS
 from aiperf.metrics.error_table import ERROR_TYPES, ERROR_WORDS
 
 __all__ = ["PAGES", "main", "render_cli", "render_config", "render_errors", "render_metrics"]
@@ -95,10 +96,6 @@ def render_config() -> str:
     return "\n".join(lines) + "\n"
 
 
-_TABLES = {
-    "main": "The table", "effective": "Over time, the whole run", "active": "Over time, while there was work",
-    "usage": "Counted by the server", "http": "HTTP phases", "energy": "GPU energy",
-}  # fmt: skip
 _KINDS = {"request": "request", "scalar": "run", "chunks": "chunk", "weighted": "instant"}
 
 
@@ -120,7 +117,7 @@ def render_metrics() -> str:
             cells = (f"`{m.tag}`", name, m.unit.shown, _KINDS[m.kind], m.formula, m.provenance)
             lines.append("| " + " | ".join(_cell(c) for c in cells) + " |")
 
-    for table, title in _TABLES.items():
+    for table, title in TABLE_TITLES.items():
         rows = [m for m in known if m.table == table and m.console_order is not None]
         section(title, sorted(rows, key=lambda m: m.console_order or 0))
     section("In the files only", sorted((m for m in known if m.console_order is None), key=lambda m: m.tag))
@@ -135,11 +132,10 @@ def render_errors() -> str:
         "`profile_export.jsonl` (– : the status of the reply and its reason phrase). Cancelled requests are no errors.", "",
         "| `error_kind` | Name | Words | Code | Type | Is an error |", "|---|---|---|---|---|---|",
     ]  # fmt: skip
-    cancelled = {ErrorKind.CANCELLED, ErrorKind.GRACE, ErrorKind.INTERRUPTED}
     for kind in ErrorKind:
         code, name = ERROR_TYPES.get(kind, (None, "–"))
         shown = "null" if code is None and name != "–" else "–" if code is None else str(code)
-        is_error = "no" if kind is ErrorKind.OK else "no: cancelled" if kind in cancelled else "yes"
+        is_error = "no" if kind is ErrorKind.OK else "no: cancelled" if kind in CANCELLED_KINDS else "yes"
         lines.append(f"| {int(kind)} | `{kind.name}` | {ERROR_WORDS[kind]} | {shown} | {name} | {is_error} |")
     return "\n".join(lines) + "\n"
 

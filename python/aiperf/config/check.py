@@ -89,9 +89,8 @@ def known_tags() -> frozenset[str]:
     """Tags found in the source files of the metrics, without importing them; a few are made at run time and are not among them."""
     folder = Path(__file__).parent.parent / "metrics"
     texts = (f.read_text(encoding="utf-8") for f in folder.glob("*.py"))
-    return (
-        frozenset(tag for text in texts for tag in re.findall(r"@\w*metric\(\s*\"([a-z0-9_]+)\"", text)) | _SPECIAL_TAGS
-    )
+    found = (tag for text in texts for tag in re.findall(r"@\w*metric\(\s*\"([a-z0-9_]+)\"", text))
+    return frozenset(found) | _SPECIAL_TAGS
 
 
 def _tag_problem(f: _Found, tag: str, where: str) -> Iterator[Problem]:

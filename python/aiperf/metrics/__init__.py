@@ -16,14 +16,14 @@ import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aiperf.units import UNITS, Unit
 
-__all__ = ["METRICS", "Bools", "Floats", "Ints", "Kind", "Metric", "Table", "load_all", "metric"]
+__all__ = ["METRICS", "TABLE_TITLES", "Bools", "Floats", "Ints", "Kind", "Metric", "Table", "load_all", "metric"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -31,6 +31,10 @@ Bools = NDArray[np.bool_]
 _F = TypeVar("_F", bound=Callable[..., "Floats | float"])
 Kind = Literal["request", "scalar", "chunks", "weighted"]
 Table = Literal["main", "effective", "active", "usage", "http", "energy"]
+TABLE_TITLES: Final[dict[Table, str]] = {
+    "main": "The table", "effective": "Over time (whole run)", "active": "Over time (while busy)",
+    "usage": "Counted by the server", "http": "HTTP phases", "energy": "GPU energy",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ Part by part, against thresholds (`lat` is the median request latency, `gap` the
 | conservation | any equation broken | |
 
 Requests that had to wait at one of the user's own caps (concurrency, prefill concurrency, their ramps) are no fault of the client:
-the engine marks them (`capped`), and they are left out of the send lag and of the achieved rate. The verdict is the worst part; it changes the exit code only under `--assert certificate=trustworthy`.
+the engine marks them (`capped`), and they are left out of the send lag and of the achieved rate. The verdict is the worst part; it
+changes the exit code only under `--assert certificate=trustworthy`.
 """
 
 from __future__ import annotations

@@ -26,11 +26,11 @@ from aiperf.metrics.stats import highest, lowest
 from aiperf.records import Columns
 from aiperf.records.kept import Keeper, kept
 
-__all__ = ["TOKEN_SOURCES", "MetricContext", "MetricOptions", "Slo", "TokenSource", "divide"]
+__all__ = ["CANCELLED_KINDS", "TOKEN_SOURCES", "MetricContext", "MetricOptions", "Slo", "TokenSource", "divide"]
 
 TokenSource = Literal["local tokenizer", "server tokenize", "server usage", "chunks"]
 TOKEN_SOURCES: tuple[TokenSource, ...] = get_args(TokenSource)
-_CANCELLED = (ErrorKind.CANCELLED, ErrorKind.GRACE, ErrorKind.INTERRUPTED)
+CANCELLED_KINDS = (ErrorKind.CANCELLED, ErrorKind.GRACE, ErrorKind.INTERRUPTED)
 _UNKNOWN_KIND = -1
 
 
@@ -132,7 +132,7 @@ class MetricContext:
 
     @cached_property
     def cancelled(self) -> Bools:
-        return np.isin(self.error_kind, _CANCELLED)
+        return np.isin(self.error_kind, CANCELLED_KINDS)
 
     @cached_property
     def failed(self) -> Bools:

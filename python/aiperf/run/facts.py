@@ -94,18 +94,18 @@ def marked_percentile(mark: str | None) -> float | None:
 def summary_options(
     config: Config,
     metrics: MetricOptions,
-    phases: tuple[Phase, ...],
-    facts: EngineFacts | None,
+    facts: Mapping[str, Any],
+    outcome: Mapping[str, Any],
     server: ServerCounters | None = None,
     gauges: tuple[Gauge, ...] = (),
-    energy: GpuEnergy | None = None,
 ) -> SummaryOptions:
+    """`facts`: `run.json` so far. `outcome`: what the engine said, empty if the run was killed."""
     o, s = config.output, config.slo
     mark = marked_percentile(o.mark)
     marked = () if mark is None else (mark,)
     return SummaryOptions(
         metrics=metrics,
-        phases=phases,
+        phases=phases_of(facts),
         percentiles=tuple(sorted({*o.percentiles, *marked})),
         tiers=tuple(build_tiers(s.goodput)),
         target_rate=s.target_rate,
@@ -113,10 +113,10 @@ def summary_options(
         exclude_slices=s.exclude_slices,
         steady_state=s.steady_state,
         conditions=s.asserts,
-        facts=facts,
+        facts=engine_facts(outcome, config),
         server=server,
         gauges=gauges,
         cancels=bool(config.load.request_cancellation_rate),
-        energy=energy,
+        energy=energy_of(facts, config),
         stall_ns=DEFAULT_STALL_NS if s.stall_threshold is None else round(s.stall_threshold * 1e6),
     )

@@ -16,7 +16,7 @@ from aiperf.records import Columns
 from aiperf.records.store import open_run
 from aiperf.reports.page import ConfigRow, PageInput
 from aiperf.run.directory import read_run_json
-from aiperf.run.facts import engine_facts, marked_percentile, metric_options, phases_of, summary_options
+from aiperf.run.facts import marked_percentile, metric_options, summary_options
 from aiperf.run.server_side import from_facts
 
 __all__ = ["config_rows", "load_of", "open_page", "page_input"]
@@ -122,9 +122,7 @@ def open_page(run_dir: Path) -> PageInput:
     )
     outcome = facts.get("outcome") or {}
     server = from_facts(facts)
-    options = summary_options(
-        config, metrics, phases_of(facts), engine_facts(outcome, config), server.counters, server.gauges
-    )
+    options = summary_options(config, metrics, facts, outcome, server.counters, server.gauges)
     columns = open_run(run_dir)
     problem = None if outcome else "The run was killed: this is what was on disk"
     return page_input(run_dir, facts, config, summarise(columns, options), columns, options, problem=problem)

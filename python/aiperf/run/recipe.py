@@ -18,7 +18,7 @@ from aiperf.records.replies import write_links
 from aiperf.run.calibration import calibrate, is_wanted
 from aiperf.run.directory import Files, machine, open_run_dir, write_run_json
 from aiperf.run.drive import drive
-from aiperf.run.facts import energy_facts, energy_of, engine_facts, metric_options, phases_of, summary_options
+from aiperf.run.facts import energy_facts, metric_options, phases_of, summary_options
 from aiperf.run.finish import Ending, Run, finish, is_streaming, token_source
 from aiperf.run.log import open_log
 from aiperf.run.prepare import Prepared, first_body, plan_run_dir, prepare
@@ -210,15 +210,7 @@ def _ending(
         config=config,
         endpoint=endpoint,
         files=files,
-        options=summary_options(
-            config,
-            metrics,
-            phases,
-            engine_facts(outcome, config),
-            server.counters,
-            server.gauges,
-            energy_of(facts, config),
-        ),
+        options=summary_options(config, metrics, facts, outcome, server.counters, server.gauges),
         phases=phases,
         session_ids=prepared.workload.plan.session_ids,
         tokenizer=None if source == "server usage" else prepared.tokenizer,

@@ -14,7 +14,7 @@ from aiperf.metrics.context import TOKEN_SOURCES, TokenSource
 from aiperf.observer import Silent
 from aiperf.records.schema import RECORDS_FILE
 from aiperf.run.directory import Files, read_run_json, write_run_json
-from aiperf.run.facts import energy_of, engine_facts, metric_options, phases_of, summary_options
+from aiperf.run.facts import metric_options, phases_of, summary_options
 from aiperf.run.finish import Ending, Run, finish, is_streaming, token_source
 from aiperf.run.prepare import pick_tokenizer
 from aiperf.run.recipe import run_info
@@ -60,15 +60,7 @@ def report(run_dir: Path, overrides: Mapping[str, object] | None = None, *, reco
             config=config,
             endpoint=endpoint,
             files=files,
-            options=summary_options(
-                config,
-                metrics,
-                phases,
-                engine_facts(outcome, config),
-                server.counters,
-                server.gauges,
-                energy_of(facts, config),
-            ),
+            options=summary_options(config, metrics, facts, outcome, server.counters, server.gauges),
             phases=phases,
             session_ids=ids,
             tokenizer=tokenizer,

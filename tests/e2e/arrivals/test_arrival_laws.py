@@ -194,6 +194,22 @@ def test_the_prefill_cap_holds_in_an_open_loop_and_what_waited_is_marked(serve: 
     assert lag[~capped].max() < 5
 
 
+def test_waiting_under_a_ramp_of_the_cap_is_marked(serve: Serve):
+    """The cap is 1 at first and never reached 20 at 200/s × 50 ms: only who came early had to wait."""
+    sim = serve(ttft_ms=50)
+    run = sim.run(
+        request_rate=200.0, arrival_pattern="constant", concurrency=20, concurrency_ramp_duration=1.0, request_count=300
+    )
+    columns = run.columns
+    lag = (columns.scalar("sent") - columns.scalar("scheduled")) / 1e6
+    capped = columns.scalar("capped") == 1
+    assert 20 < capped.sum() < 300
+    assert np.median(lag[capped]) > 20
+    assert np.median(lag[~capped]) < 1
+    assert run.summary.certificate is not None
+    assert run.summary.certificate.waited == capped.sum()
+
+
 def test_users_keep_their_own_rhythm_and_the_total_rate(serve: Serve):
     """Ten users at 40 turns/s in all: each has a turn every 250 ms, staggered by 25 ms, from the first second on."""
     users, rate, turns = 10, 40.0, 4

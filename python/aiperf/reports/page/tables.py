@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from aiperf.metrics import METRICS, Table, load_all
+from aiperf.metrics import METRICS, TABLE_TITLES, Table, load_all
 from aiperf.metrics.error_table import merge_similar
 from aiperf.metrics.measure import Results
 from aiperf.metrics.stats import percentile_name
@@ -23,11 +23,6 @@ __all__ = [
 
 _DEFAULT: Final = (99.0, 90.0, 50.0)
 _MOST_SLICES: Final = 500
-_NAMES: Final[tuple[tuple[Table, str], ...]] = (
-    ("effective", "Over time (whole run)"), ("active", "Over time (while busy)"), ("usage", "Counted by the server"),
-    ("http", "HTTP phases"),
-    ("energy", "GPU energy"),
-)  # fmt: skip
 _COMPARED: Final = (
     ("request_throughput", "avg"), ("output_token_throughput", "avg"), ("output_token_throughput_per_user", "avg"),
     ("time_to_first_token", "avg"), ("time_to_first_token", "p99"), ("inter_token_latency", "avg"),
@@ -173,7 +168,11 @@ def run_tables(s: Summary, percentiles: Sequence[float], mark: float | None) -> 
         _intervals(s),
         _gaps(s),
         _assertions(s),
-        *(_metric_table(name, title, s, percentiles, mark, opened=False) for name, title in _NAMES),
+        *(
+            _metric_table(name, title, s, percentiles, mark, opened=False)
+            for name, title in TABLE_TITLES.items()
+            if name != "main"
+        ),
     ]
     return tuple(t for t in found if t is not None)
 
