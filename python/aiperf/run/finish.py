@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aiperf.config.export import config_dict_for_export
+from aiperf.config.as_aiperf import aiperf_input_config
 from aiperf.config.model import Config
 from aiperf.endpoints import Endpoint
 from aiperf.errors import ExitCode, Note
@@ -154,7 +154,7 @@ def _write(ending: Ending, summary: Summary) -> list[tuple[str, Path]]:
     json_options = JsonOptions(
         aiperf_version=__version__,
         benchmark_id=ending.benchmark_id,
-        input_config=config_dict_for_export(config),
+        input_config=aiperf_input_config(config),
         run_info=ending.run_info,
         was_cancelled=bool(ending.outcome.get("interrupted")),
         incomplete_reason=reason,
@@ -179,7 +179,7 @@ def _write(ending: Ending, summary: Summary) -> list[tuple[str, Path]]:
         from aiperf.reports.timeslices_json import render_timeslices_json
 
         put("slices", files.slices_csv, render_timeslices_csv(summary))
-        put("slices", files.slices_json, render_timeslices_json(summary, config_dict_for_export(config)))
+        put("slices", files.slices_json, render_timeslices_json(summary, json_options.input_config))
     if config.output.junit is not None:
         from aiperf.reports.junit import render_junit
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aiperf.config.export import config_dict_for_export
+from aiperf.config.as_aiperf import aiperf_input_config
 from aiperf.config.model import Config
 from aiperf.metrics.energy import GpuEnergy
 from aiperf.run.directory import Files
@@ -41,7 +41,7 @@ def write_server_files(
         aiperf_version=str(facts["aiperf_version"]),
         benchmark_id=str(facts["benchmark_id"]),
         configured=[r.url for r in readings],
-        input_config=config_dict_for_export(config),
+        input_config=aiperf_input_config(config),
     )
     out: list[tuple[str, Path]] = []
     for ending, data in render_files(config.telemetry.server_metrics_formats, readings, told).items():

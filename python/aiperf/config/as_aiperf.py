@@ -1,0 +1,297 @@
+"""The configuration in AIPerf 0.13's own shape: `input_config` of the files its readers open.
+
+Only what the user gave appears, with the few defaults that AIPerf writes always. Two keys of 0.3 stand beside it for older
+readers: `endpoint.model_names` and `loadgen.concurrency`. Our own shape, with the origin of each value, is in `run.json`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+from aiperf.config.lengths import parse_seq_dist
+from aiperf.config.model import Config
+from aiperf.config.secrets import is_secret_name, mask_mapping, mask_url
+
+__all__ = ["REDACTED", "aiperf_input_config"]
+
+REDACTED = "<redacted>"
+"""What AIPerf writes in place of a secret."""
+
+Tree = dict[str, object]
+
+
+def aiperf_input_config(config: Config, *, num_requests: int | None = None) -> Tree:
+    """`{models, endpoint, datasets, phases, artifacts, …}` in JSON types, secrets redacted.
+
+    `num_requests`: of a file that is sent once, where the user gave no count (AIPerf writes the number of entries).
+    """
+    tree: Tree = {
+        "models": _models(config),
+        "endpoint": _endpoint(config),
+        "datasets": [_dataset(config)],
+        "phases": _phases(config, num_requests),
+        "artifacts": _artifacts(config),
+    }
+    slos = _slos(config)
+    if slos:
+        tree["slos"] = slos
+    tokenizer = _given(config, {"name": "tokenizer.name", "revision": "tokenizer.revision",
+                                "trust_remote_code": "tokenizer.trust_remote_code",
+                                "apply_chat_template": "prompt.apply_chat_template"})  # fmt: skip
+    if tokenizer:
+        tree["tokenizer"] = tokenizer
+    t = config.telemetry
+    urls = [u for u in t.server_metrics if "://" in u or ":" in u]
+    tree |= {
+        "gpu_telemetry": {"enabled": not t.no_gpu_telemetry},
+        "server_metrics": {"enabled": False} if t.no_server_metrics else {
+            "enabled": True, "urls": [mask_url(u) for u in urls], "formats": list(t.server_metrics_formats),
+        },
+        "network_latency": {"enabled": t.network_latency_automatic or t.network_latency_mean is not None},
+        "otel": {}, "mlflow": {}, "wandb": {},
+        "runtime": _runtime(config),
+        "loadgen": {} if config.load.concurrency is None else {"concurrency": config.load.concurrency},
+    }  # fmt: skip
+    return tree
+
+
+def _given(config: Config, paths: Mapping[str, str]) -> Tree:
+    """AIPerf's key → our option, of those that the user gave."""
+    return {key: _plain(config.value(path)) for key, path in paths.items() if config.is_set(path)}
+
+
+def _plain(value: object) -> object:
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def _models(config: Config) -> Tree:
+    e = config.endpoint
+    models: Tree = {"items": [{"name": name} for name in e.model_names]}
+    if config.is_set("endpoint.model_selection_strategy"):
+        models["strategy"] = e.model_selection_strategy
+    return models
+
+
+def _endpoint(config: Config) -> Tree:
+    e = config.endpoint
+    out: Tree = {"urls": [mask_url(u if "://" in u or u.startswith("unix:") else f"http://{u}") for u in e.urls]}
+    out |= _given(config, {"url_strategy": "endpoint.url_strategy", "type": "endpoint.endpoint_type",
+                           "path": "endpoint.custom_endpoint"})  # fmt: skip
+    if e.api_key is not None:
+        out["api_key"] = REDACTED
+    out |= _given(config, {
+        "timeout": "endpoint.request_timeout_seconds",
+        "streaming": "endpoint.streaming",
+        "connection_reuse": "endpoint.connection_reuse_strategy",
+        "use_legacy_max_tokens": "endpoint.use_legacy_max_tokens",
+        "use_server_token_count": "endpoint.use_server_token_count",
+        "per_chunk_usage": "endpoint.per_chunk_usage",
+        "wait_for_model_timeout": "endpoint.wait_for_model_timeout",
+        "wait_for_model_interval": "endpoint.wait_for_model_interval",
+        "wait_for_model_mode": "endpoint.wait_for_model_mode",
+    })  # fmt: skip
+    if config.is_set("endpoint.headers"):
+        out["headers"] = {name: REDACTED if is_secret_name(name) else value for name, value in e.headers}
+    if config.is_set("endpoint.extra_inputs"):
+        out["extra"] = mask_mapping(e.extra_inputs)
+    out["model_names"] = list(e.model_names)
+    return out
+
+
+def _entries(config: Config) -> int | None:
+    """How many prompts AIPerf would make: what was asked for, else one per request or session; a time alone: its default."""
+    if config.input.num_dataset_entries is not None:
+        return config.input.num_dataset_entries
+    if config.conversation.num_sessions is not None:
+        return config.conversation.num_sessions
+    return config.load.request_count
+
+
+def _dataset(config: Config) -> Tree:
+    i, p = config.input, config.prompt
+    out: Tree = {"name": "main"}
+    if i.public_dataset is not None:
+        out |= {"type": "public", "dataset": i.public_dataset}
+    elif i.input_file is not None:
+        out |= {"type": "file", "path": str(i.input_file)}
+        if i.custom_dataset_type is not None:
+            out["format"] = i.custom_dataset_type.replace("-", "_")
+    else:
+        out["type"] = "synthetic"
+        entries = _entries(config)
+        if entries is not None:
+            out["entries"] = entries
+    out |= _given(config, {
+        "entries": "input.num_dataset_entries",
+        "block_size": "input.isl_block_size",
+        "random_seed": "input.random_seed",
+        "sampling": "input.dataset_sampling_strategy",
+        "max_context_length": "input.max_context_length",
+        "ignore_trace_delays": "input.ignore_trace_delays",
+        "force_min_tokens": "endpoint.force_min_tokens",
+    })  # fmt: skip
+    synthesis = _given(config, {
+        key: f"input.synthesis_{key}"
+        for key in ("speedup_ratio", "prefix_len_multiplier", "prefix_root_multiplier", "prompt_len_multiplier",
+                    "output_len_multiplier", "max_isl", "max_osl")
+    })  # fmt: skip
+    if synthesis:
+        out["synthesis"] = synthesis
+    prompts = _prompts(config)
+    if prompts and (out["type"] == "synthetic" or config.is_set("prompt.osl_mean") or config.is_set("prompt.isl_mean")):
+        out["prompts"] = prompts
+    prefixes = _given(config, {
+        "pool_size": "prompt.prefix_prompt_pool_size",
+        "length": "prompt.prefix_prompt_length",
+        "shared_system_length": "prompt.shared_system_prompt_length",
+        "user_context_length": "prompt.user_context_prompt_length",
+    })  # fmt: skip
+    if prefixes:
+        out["prefix_prompts"] = prefixes
+    turns = _given(config, {"mean": "conversation.turn_mean", "stddev": "conversation.turn_stddev"})
+    if turns:
+        out["turns"] = turns
+    delay = _given(config, {"mean": "conversation.turn_delay_mean", "stddev": "conversation.turn_delay_stddev"})
+    if delay:
+        out["turn_delay"] = delay
+    out |= _given(config, {"turn_delay_ratio": "conversation.turn_delay_ratio"})
+    if p.cache_bust != "none":
+        out.setdefault("prompts", {})
+        cast("Tree", out["prompts"])["cache_bust"] = {"target": p.cache_bust}
+    return out
+
+
+def _prompts(config: Config) -> Tree:
+    p = config.prompt
+    out: Tree = {}
+    isl: Tree = {"mean": p.isl_mean}
+    out["isl"] = isl | _given(config, {"stddev": "prompt.isl_stddev"})
+    if p.osl_mean is not None:
+        osl: Tree = {"mean": p.osl_mean}
+        out["osl"] = osl | _given(config, {"stddev": "prompt.osl_stddev"})
+    if p.seq_dist is not None:
+        out["sequence_distribution"] = [
+            {
+                "isl": {"mean": float(pair.isl), "stddev": float(pair.isl_stddev)},
+                "osl": {"mean": float(pair.osl), "stddev": float(pair.osl_stddev)},
+                "probability": round(pair.share * 100, 9),
+            }
+            for pair in parse_seq_dist(p.seq_dist)
+        ]
+    return out | _given(
+        config, {"batch_size": "prompt.batch_size_text", "random_corpus_style": "prompt.random_corpus_style"}
+    )
+
+
+def _phases(config: Config, num_requests: int | None) -> list[Tree]:
+    load, warmup = config.load, config.warmup
+    fixed = bool(config.input.fixed_schedule)
+    measured: Tree = {"name": "profiling", "kind": "profiling", "type": _load_type(config)}
+    requests = load.request_count
+    if fixed:
+        requests = num_requests if requests is None else requests
+    if requests is not None and not (
+        config.conversation.num_sessions is not None and not config.is_set("load.request_count")
+    ):
+        measured["requests"] = requests
+    if config.conversation.num_sessions is not None:
+        measured["sessions"] = config.conversation.num_sessions
+    if load.benchmark_duration is not None:
+        measured["duration"] = load.benchmark_duration
+    if load.concurrency is not None and (not fixed or config.is_set("load.concurrency")):
+        measured["concurrency"] = load.concurrency
+    measured |= _given(config, {"prefill_concurrency": "load.prefill_concurrency"})
+    rate = load.user_centric_rate if load.user_centric_rate is not None else load.request_rate
+    if rate is not None:
+        measured["rate"] = rate
+    measured |= _given(config, {"users": "load.num_users", "smoothness": "load.arrival_smoothness"})
+    if load.benchmark_duration is not None and load.benchmark_grace_period is not None:
+        measured["grace_period"] = load.benchmark_grace_period
+    if config.is_set("input.fixed_schedule_auto_offset"):
+        measured["auto_offset"] = bool(config.input.fixed_schedule_auto_offset)
+    measured |= _given(config, {
+        "start_offset": "input.fixed_schedule_start_offset", "end_offset": "input.fixed_schedule_end_offset",
+    })  # fmt: skip
+    if load.request_cancellation_rate:
+        measured["cancellation"] = {"rate": load.request_cancellation_rate, "delay": load.request_cancellation_delay}
+    for key, seconds in (("concurrency_ramp", load.concurrency_ramp_duration),
+                         ("prefill_ramp", load.prefill_concurrency_ramp_duration),
+                         ("rate_ramp", load.request_rate_ramp_duration)):  # fmt: skip
+        if seconds is not None:
+            measured[key] = {"duration": seconds}
+    has_warmup = any(v is not None for v in (warmup.request_count, warmup.duration, warmup.num_sessions))
+    return [_warmup_phase(config), measured] if has_warmup else [measured]
+
+
+def _warmup_phase(config: Config) -> Tree:
+    load, w = config.load, config.warmup
+    rate = w.request_rate if w.request_rate is not None else load.request_rate
+    pattern = w.arrival_pattern or load.arrival_pattern or "poisson"
+    out: Tree = {
+        "name": "warmup", "kind": "warmup", "exclude_from_results": True,
+        "type": "concurrency" if rate is None or pattern == "concurrency_burst" else pattern,
+    }  # fmt: skip
+    values: Tree = {
+        "requests": w.request_count,
+        "sessions": w.num_sessions,
+        "duration": w.duration,
+        "concurrency": w.concurrency if w.concurrency is not None else load.concurrency,
+        "prefill_concurrency": w.prefill_concurrency,
+        "rate": rate,
+        "grace_period": w.grace_period,
+    }
+    return out | {key: value for key, value in values.items() if value is not None}
+
+
+def _load_type(config: Config) -> str:
+    load = config.load
+    if config.input.fixed_schedule:
+        return "fixed_schedule"
+    if load.user_centric_rate is not None:
+        return "user_centric"
+    if load.request_rate is None or load.arrival_pattern == "concurrency_burst":
+        return "concurrency"
+    return load.arrival_pattern or ("gamma" if load.arrival_smoothness is not None else "poisson")
+
+
+def _artifacts(config: Config) -> Tree:
+    o = config.output
+    out: Tree = {"dir": str(o.artifact_dir)} if o.artifact_dir is not None else {}
+    if config.is_set("output.profile_export_prefix"):
+        out["prefix"] = o.profile_export_prefix
+    if config.is_set("output.export_level"):
+        out |= {
+            "records": ["jsonl"] if o.export_level in {"records", "raw"} else False,
+            "raw": o.export_level == "raw",
+        }
+        if o.export_level == "summary":
+            out["summary"] = ["json"]
+    out |= _given(config, {
+        "trace": "output.export_http_trace",
+        "show_trace_timing": "output.show_trace_timing",
+        "export_outputs_json": "output.export_outputs_json",
+        "slice_duration": "output.slice_duration",
+    })  # fmt: skip
+    return out | {"auto_plot": o.auto_plot, "plot_required": False}
+
+
+def _slos(config: Config) -> Tree:
+    """Of the first tier, in display units as given."""
+    tiers = config.slo.goodput
+    return dict(tiers[0].limits) if tiers else {}
+
+
+def _runtime(config: Config) -> Tree:
+    out: Tree = {"ui": config.service.ui_type if config.is_set("service.ui_type") else "none"}
+    words = list(config.command)
+    for key, flags in (
+        ("workers", ("--workers-max", "--max-workers")),
+        ("record_processors", ("--record-processors",)),
+    ):
+        for at, word in enumerate(words):
+            name, _, value = word.partition("=")
+            text = value or (words[at + 1] if at + 1 < len(words) else "")
+            if name in flags and text.isdigit():
+                out[key] = int(text)
+    return out
