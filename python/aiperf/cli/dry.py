@@ -22,8 +22,16 @@ def render_dry_run(config: Config, first_body: str) -> str:
     lines = [bold("Configuration")]
     lines += _values(config)
     lines += ["", bold("Load"), *(f"  {line}" for line in expected_load(config))]
-    lines += ["", bold("First request body"), body]
+    lines += ["", bold("First request body"), body, *_added(config, body)]
     return "\n".join(lines)
+
+
+def _added(config: Config, body: str) -> Iterator[str]:
+    """What only the server's answers decide, and a dry run asks nothing."""
+    if config.endpoint.ignore_eos == "auto" and any(
+        f'"{name}"' in body for name in ("max_completion_tokens", "max_tokens")
+    ):
+        yield "  and `ignore_eos: true` if the server is one that accepts it (`--ignore-eos off` leaves it out)"
 
 
 def _values(config: Config) -> Iterator[str]:

@@ -11,12 +11,12 @@ import re
 from collections.abc import Callable, Collection, Iterator
 from functools import cache
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from aiperf.config.conditions import Condition, Precision
 from aiperf.config.lengths import parse_seq_dist
 from aiperf.config.limits import RESERVED_FILES, Limits, machine_limits
 from aiperf.config.model import Config, specs
+from aiperf.config.url import UrlError, parse_url
 from aiperf.config.values import MAX_POINTS, nearest, parse_rate_series
 from aiperf.errors import Problem
 from aiperf.registry import names, normalise
@@ -160,24 +160,10 @@ def _target(f: _Found, c: Config) -> Iterator[Problem]:
 
 
 def _url_problem(url: str, where: str) -> Iterator[Problem]:
-    if url.startswith("unix:"):
-        path = Path(url.removeprefix("unix:").removeprefix("//"))
-        if not path.is_absolute():
-            yield Problem(f"the socket of `{url}` must be an absolute path", where, "write `unix:/path/to/socket`")
-        return
-    full = url if "://" in url else f"http://{url}"
     try:
-        parts = urlsplit(full)
-        port = parts.port
-    except ValueError as error:
-        yield Problem(f"`{url}` is not a URL: {error}", where)
-        return
-    if parts.scheme not in {"http", "https"}:
-        yield Problem(f"`{url}` has the scheme `{parts.scheme}`", where, "known: `http`, `https`, `unix:/path`")
-    elif not parts.hostname or port == 0 or re.search(r"\s", url):
-        yield Problem(f"`{url}` is not a base URL such as `http://host:8000`", where)
-    elif parts.query or parts.fragment:
-        yield Problem(f"`{url}` must not have a query or fragment", where, "`--custom-endpoint` sets the path")
+        parse_url(url)
+    except UrlError as error:
+        yield Problem(error.message, where, error.hint)
 
 
 def _readable(path: Path | None, where: str) -> Iterator[Problem]:

@@ -8,9 +8,22 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal, cast
 
 from aiperf.config.engine import PointerSettings
+from aiperf.config.model import Config
+from aiperf.config.url import Target, target_of
 from aiperf.session import Message, Part, Turn
 
-__all__ = ["BodyOptions", "Endpoint", "Features", "Pointers", "add_extra", "load_endpoint", "texts_of"]
+__all__ = [
+    "BodyOptions",
+    "Endpoint",
+    "Features",
+    "Pointers",
+    "add_extra",
+    "has_length",
+    "load_endpoint",
+    "path_of",
+    "targets_of",
+    "texts_of",
+]
 
 Pointers = PointerSettings
 
@@ -30,7 +43,7 @@ class Features:
 
 @dataclass(frozen=True, slots=True)
 class BodyOptions:
-    """What the user's flags add to every body."""
+    """What the user's flags add to every body. `ignore_eos`, `force_min_tokens`: only where an output length is asked for."""
 
     model: str
     streaming: bool
@@ -74,6 +87,18 @@ def add_extra(body: dict[str, object], turn: Turn, options: BodyOptions, *, usag
     return merged
 
 
+_LENGTHS = ("max_tokens", "max_completion_tokens", "max_new_tokens", "n_predict")
+
+
+def has_length(turn: Turn, options: BodyOptions) -> bool:
+    """True if the request asks for an output length. Without one a server that ignores the end of the text generates until its context
+    is full: no newcomer's first run would end.
+    """
+    return turn.osl is not None or any(
+        extra.get(name) is not None for extra in (options.extra, turn.extra) for name in _LENGTHS
+    )
+
+
 def texts_of(turn: Turn, name: str | None = None) -> list[tuple[Part, ...]]:
     """All texts of a turn's messages, batches included; with `name`, of the messages that have it."""
     chosen = [m for m in turn.messages if name is None or m.name == name]
@@ -85,3 +110,14 @@ def load_endpoint(name: str) -> Endpoint:
     from aiperf import registry
 
     return cast("Endpoint", registry.load("endpoints", name, "ENDPOINT"))
+
+
+def path_of(config: Config) -> str:
+    """The path requests go to, below the base URL: the user's, else the endpoint's own."""
+    return config.endpoint.custom_endpoint or load_endpoint(config.endpoint.endpoint_type).path
+
+
+def targets_of(config: Config, urls: Sequence[str] | None = None) -> tuple[Target, ...]:
+    """The configuration's URLs (or `urls`) with the endpoint's path, in order."""
+    path = path_of(config)
+    return tuple(target_of(url, path) for url in (config.endpoint.urls if urls is None else urls))

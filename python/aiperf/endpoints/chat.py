@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aiperf.endpoints import BodyOptions, Endpoint, Features, Pointers, add_extra
+from aiperf.endpoints import BodyOptions, Endpoint, Features, Pointers, add_extra, has_length
 from aiperf.session import Message, Turn
 
 __all__ = ["ENDPOINT", "Chat"]
@@ -48,7 +48,7 @@ class Chat(Endpoint):
             body["max_tokens" if options.legacy_max_tokens else "max_completion_tokens"] = turn.osl
             if options.force_min_tokens:
                 body["min_tokens"] = turn.osl
-        if options.ignore_eos:
+        if options.ignore_eos and has_length(turn, options):
             body["ignore_eos"] = True
         return add_extra(body, turn, options, usage=True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aiperf.endpoints import BodyOptions, Endpoint, Features, Pointers, add_extra
+from aiperf.endpoints import BodyOptions, Endpoint, Features, Pointers, add_extra, has_length
 from aiperf.session import Message, Part, Turn
 
 __all__ = ["ENDPOINT", "Completions"]
@@ -45,7 +45,7 @@ class Completions(Endpoint):
             body["max_tokens"] = turn.osl
             if options.force_min_tokens:
                 body["min_tokens"] = turn.osl
-        if options.ignore_eos:
+        if options.ignore_eos and has_length(turn, options):
             body["ignore_eos"] = True
         return add_extra(body, turn, options, usage=True)
 

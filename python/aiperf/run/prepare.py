@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from aiperf.config.limits import raise_file_limit
 from aiperf.config.model import Config
-from aiperf.endpoints import Endpoint, load_endpoint
+from aiperf.endpoints import Endpoint, load_endpoint, targets_of
 from aiperf.errors import Note
 from aiperf.observer import Observer
+from aiperf.web import access_of
 from aiperf.workload import Workload, build_workload, seed_of
 from aiperf.workload.settings import AS_FAST_AS_POSSIBLE, is_schedule
 from aiperf.workload.tokenizer import ServerAddress, Tokenizer, TokenizerOptions, load_tokenizer
@@ -38,19 +39,10 @@ class Prepared:
 def server_address(config: Config) -> ServerAddress:
     """The first URL, with the user's headers and key, for `/tokenize`."""
     e = config.endpoint
-    headers = [*e.headers]
-    key = e.api_key.get_secret_value() if e.api_key is not None else None
-    if key and not any(name.lower() == "authorization" for name, _ in headers):
-        headers.append(("Authorization", f"Bearer {key}"))
-    return ServerAddress(
-        url=e.urls[0],
-        model=e.model_names[0] if e.model_names else "",
-        headers=tuple(headers),
-        insecure=e.insecure,
-        ca_file=e.ca_file,
-        client_cert_file=e.client_cert,
-        client_key_file=e.client_key,
-    )
+    target = targets_of(config)[0]
+    url = target.base.origin if target.base.socket is not None else target.base.at(target.root)
+    model = e.model_names[0] if e.model_names else ""
+    return ServerAddress(url, model, access_of(config).of_user(target.base))
 
 
 def pick_tokenizer(config: Config) -> tuple[Tokenizer, list[Note]]:

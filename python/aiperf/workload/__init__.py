@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Literal, cast
 import numpy as np
 
 from aiperf.config.model import Config
-from aiperf.endpoints import BodyOptions, Endpoint, load_endpoint
+from aiperf.endpoints import BodyOptions, Endpoint, has_length, load_endpoint
 from aiperf.errors import ConfigError, Note, Problem
-from aiperf.session import Message, Part, Session, Synthetic
+from aiperf.session import Message, Part, Session, Synthetic, Turn
 from aiperf.workload.inputs import with_text
 from aiperf.workload.plan import UNKNOWN, PlanOptions, PlanTables, TemplateTokens, build_block_plan, build_plan
 from aiperf.workload.synthetic import CACHE_BUST_TOKENS, build_synthetic_plan, synthetic_options
@@ -110,6 +110,7 @@ def build_workload(
         notes += found.notes()
         if found.digest:
             fingerprint["data"] = found.digest
+    notes += _length_notes(config, plan_options.body, plan)
     if isinstance(source, EncodedText):
         plan = with_text(plan, source)
     fingerprint |= {"workload": kind, "plan": plan.digest(), "options": _options_digest(config)}
@@ -151,6 +152,21 @@ def _body_options(config: Config, endpoint: Endpoint, *, ignore_eos: bool | None
         force_min_tokens=bool(e.force_min_tokens) and endpoint.features.tokens_out,
         extra=e.extra_inputs,
     )
+
+
+def _length_notes(config: Config, body: BodyOptions, plan: PlanTables) -> list[Note]:
+    """What was added to the bodies beyond what the user's options name, and what was asked for and has no effect."""
+    e = config.endpoint
+    asked = bool((plan.columns["osl"] != UNKNOWN).any())
+    if body.ignore_eos and asked and e.ignore_eos == "auto":
+        text = "`ignore_eos: true` is added to requests with an output length: this server accepts it (`--ignore-eos off` leaves it out)"
+        return [Note("ignore_eos_added", text)]
+    wanted = (("--ignore-eos on", e.ignore_eos == "on"), ("--force-min-tokens", bool(e.force_min_tokens)))
+    return [
+        Note("no_output_length", f"`{flag}` has no effect: no request asks for an output length (`--osl`)")
+        for flag, is_given in wanted
+        if is_given and not asked and not has_length(Turn(), body)
+    ]
 
 
 def _options_digest(config: Config) -> str:

@@ -9,21 +9,19 @@ vLLM, SGLang: `{"model", "prompt", "add_special_tokens"}` → `{"tokens", "count
 from __future__ import annotations
 
 import hashlib
-import http.client
 import json
-import socket
-import ssl
 import threading
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from urllib.parse import SplitResult, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aiperf.config.url import target_of
 from aiperf.errors import EndpointError
+from aiperf.web import Server
 from aiperf.workload.tokenizer import ChatMessage, ServerAddress
 
 __all__ = ["ServerTokenizer"]
@@ -51,7 +49,8 @@ class ServerTokenizer:
 
     def __init__(self, address: ServerAddress) -> None:
         self._address = address
-        self._idle: deque[http.client.HTTPConnection] = deque()
+        self._target = target_of(address.url, "/")
+        self._idle: deque[Server] = deque()
         """Connections kept while a batch is asked for (`append` and `pop` are atomic)."""
         self._keeps = False
         self._form: str | None = None
@@ -181,70 +180,25 @@ class ServerTokenizer:
                 self._idle.pop().close()
 
     def _post(self, path: str, body: dict[str, object]) -> object:
-        url = urlsplit(self._address.url if "://" in self._address.url else f"http://{self._address.url}")
-        is_unix = self._address.url.startswith("unix:")
-        full = path if is_unix else url.path.rstrip("/").removesuffix("/v1") + path
-        headers = {"Content-Type": "application/json", **dict(self._address.headers)}
-        if not self._keeps:
-            headers["Connection"] = "close"
         data = json.dumps(body, ensure_ascii=False).encode()
-        for attempt in (0, 1):
-            try:
-                connection = self._idle.pop()
-            except IndexError:
-                connection = self._connect(url, is_unix=is_unix)
-            try:
-                connection.request("POST", full, data, headers)
-                reply = connection.getresponse()
-                content = reply.read()
-            except (OSError, http.client.HTTPException) as error:
-                connection.close()
-                if attempt == 1 or not isinstance(error, (http.client.HTTPException, ConnectionError)):
-                    hint = "check `--url`, or choose another tokenizer: `builtin`, a hub name or a folder"
-                    reason = str(error) or type(error).__name__
-                    raise EndpointError(f"cannot ask `{self._address.url}{path}`: {reason}", hint) from error
-                continue
-            if self._keeps:
-                self._idle.append(connection)
-            else:
-                connection.close()
-            if reply.status != 200:
-                text = content[:200].decode("utf-8", "replace")
-                raise EndpointError(f"`{path}` of the server answers HTTP {reply.status}: {text}", _HINT)
-            try:
-                parsed: object = json.loads(content)
-            except ValueError as error:
-                raise EndpointError(f"`{path}` of the server does not answer JSON", _HINT) from error
-            return parsed
-        raise AssertionError  # the loop returns or raises
-
-    def _connect(self, url: SplitResult, *, is_unix: bool) -> http.client.HTTPConnection:
-        timeout = self._address.timeout_s
-        made: http.client.HTTPConnection
-        if is_unix:
-            made = _UnixConnection(self._address.url.removeprefix("unix:"), timeout)
-        elif url.scheme == "https":
-            context = ssl.create_default_context(cafile=self._address.ca_file)
-            if self._address.insecure:
-                context.check_hostname = False
-                context.verify_mode = ssl.CERT_NONE
-            if self._address.client_cert_file is not None:
-                context.load_cert_chain(self._address.client_cert_file, self._address.client_key_file)
-            made = http.client.HTTPSConnection(url.hostname or "", url.port, timeout=timeout, context=context)
-        else:
-            made = http.client.HTTPConnection(url.hostname or "", url.port, timeout=timeout)
-        return made
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str, timeout_s: float) -> None:
-        super().__init__("localhost", timeout=timeout_s)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
+        try:
+            server = self._idle.pop()
+        except IndexError:
+            server = Server(self._target.base, self._address.access)
+        full = self._target.at_root(path)
+        try:
+            reply = server.ask("POST", full, data, timeout_s=self._address.timeout_s, is_kept=self._keeps)
+        except OSError as error:
+            hint = "check `--url`, or choose another tokenizer: `builtin`, a hub name or a folder"
+            reason = str(error) or type(error).__name__
+            raise EndpointError(f"cannot ask `{self._target.base.at(full)}`: {reason}", hint) from error
+        self._idle.append(server) if self._keeps else server.close()
+        if reply.status != 200:
+            raise EndpointError(f"`{path}` of the server answers HTTP {reply.status}: {reply.text[:200]}", _HINT)
+        parsed = reply.json()
+        if parsed is None:
+            raise EndpointError(f"`{path}` of the server does not answer JSON", _HINT)
+        return parsed
 
 
 def _parse(reply: object) -> _Tokens:

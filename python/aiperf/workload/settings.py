@@ -24,7 +24,7 @@ from aiperf.config.engine import (
 from aiperf.config.model import Config
 from aiperf.config.shape import Arrival
 from aiperf.config.values import parse_rate_series
-from aiperf.endpoints import Endpoint
+from aiperf.endpoints import Endpoint, path_of, targets_of
 from aiperf.workload import Workload
 
 __all__ = ["AS_FAST_AS_POSSIBLE", "build_settings", "is_schedule", "resolve_workers"]
@@ -97,9 +97,9 @@ def build_settings(
     slots = max((p.concurrency or 0 for p in phases), default=0)
     text = endpoint.features.tokens_out
     return EngineSettings(
-        urls=tuple(urls if urls is not None else e.urls),
+        urls=tuple(t.engine_url for t in targets_of(config, urls)),
         url_strategy=e.url_strategy,
-        paths=(e.custom_endpoint or endpoint.path,),
+        paths=(path_of(config),),
         models=workload.plan.models,
         headers=tuple(headers),
         session_header=e.session_header,

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiperf.errors import AIPerfError, ConfigError, EndpointError, Note, Problem
+from aiperf.web import Access
 
 __all__ = ["ChatMessage", "ServerAddress", "Tokenizer", "TokenizerOptions", "count_words", "load_tokenizer"]
 
@@ -58,15 +59,11 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ServerAddress:
-    """The measured server, for `/tokenize`. `headers` may hold secrets and are not in the repr."""
+    """The measured server, for `/tokenize` below `url`; a `/v1` at its end is left out. `timeout_s`: of one call."""
 
     url: str
     model: str
-    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    insecure: bool = False
-    ca_file: Path | None = None
-    client_cert_file: Path | None = None
-    client_key_file: Path | None = None
+    access: Access = field(default_factory=Access)
     timeout_s: float = 10.0
 
 

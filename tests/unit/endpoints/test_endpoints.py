@@ -68,6 +68,24 @@ def test_options_are_in_the_body(name: str, options: dict[str, object], expected
     assert ("stream_options" in made) == (made["stream"] is True and options.get("include_usage", True) is True)
 
 
+@pytest.mark.parametrize(
+    ("turn", "extra", "is_sent"),
+    [
+        (Turn((user("x"),)), {}, False),
+        (Turn((user("x"),), osl=5), {}, True),
+        (Turn((user("x"),)), {"max_tokens": 5}, True),
+        (Turn((user("x"),)), {"max_tokens": None}, False),
+        (Turn((user("x"),), extra={"max_completion_tokens": 5}), {}, True),
+    ],
+)
+@pytest.mark.parametrize("name", ["chat", "completions"])
+def test_end_of_text_is_ignored_only_up_to_a_length(name: str, turn: Turn, extra: dict[str, object], *, is_sent: bool):
+    """Without one a real server generates until its context is full: 200 s for two requests of everybody's first command."""
+    made = body(name, turn, (), ignore_eos=True, force_min_tokens=True, extra=extra)
+    assert made.get("ignore_eos") is (True if is_sent else None)
+    assert ("min_tokens" in made) == (turn.osl is not None)
+
+
 def test_a_turns_own_fields_win_over_the_users():
     made = body("chat", Turn((user("x"),), extra={"seed": 2}), extra={"seed": 1, "top_p": 0.5})
     assert (made["seed"], made["top_p"]) == (2, 0.5)

@@ -146,7 +146,7 @@ def test_every_url_is_named():
     messages = [p.message for p in caught.value.problems]
     assert len(messages) == 2
     assert bad in messages[0]
-    assert "/nowhere` has no path" in messages[1]
+    assert "has no path `/nowhere/v1/chat/completions`" in messages[1]
 
 
 # --- paths ------------------------------------------------------------------------------------------------------------------
@@ -160,11 +160,16 @@ def test_wrong_path_is_named():
     assert "`/v1/chat/completions` (`--endpoint-type chat`) and `/v1/completions`" in hint
 
 
-def test_v1_twice():
+@pytest.mark.parametrize("end", ["/v1", "/v1/", "/v1/chat/completions", "/v1/chat/completions/"])
+def test_base_url_with_the_api_s_own_path(end: str):
+    """AIPerf's rule: what base URL and endpoint share stands in the path once; what is the server's own is asked without it."""
     with SimServer(json.dumps({"models": ["m"]})) as sim:
-        message, hint = problem(f"{sim.url}/v1")
-        assert "no path" in message
-        assert f"`--url {sim.url}`" in hint
+        found = ask(sim.url + end)
+        assert (found.models, found.metrics_url, found.tokenize_url) == (
+            ("m",),
+            f"{sim.url}/metrics",
+            f"{sim.url}/tokenize",
+        )
 
 
 def test_redirect_is_not_followed():

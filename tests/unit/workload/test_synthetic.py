@@ -235,6 +235,8 @@ def test_ignore_eos_follows_the_server_only_on_auto():
         made = build_workload(config, TOKENIZER, SOURCE, 1, ignore_eos=known)
         found = body(made, 0)
         assert found["min_tokens"] == 5
+        added = [n.kind for n in made.notes if n.kind == "ignore_eos_added"]
+        assert added == (["ignore_eos_added"] if found.get("ignore_eos") and setting == "auto" else [])
         return found.get("ignore_eos")
 
     assert sent("auto", known=True) is True
@@ -242,6 +244,14 @@ def test_ignore_eos_follows_the_server_only_on_auto():
     assert sent("auto", known=None) is None
     assert sent("on", known=False) is True
     assert sent("off", known=True) is None
+
+
+def test_without_an_output_length_the_end_of_the_text_counts():
+    endpoint = {"model_names": ("m",), "ignore_eos": "on", "force_min_tokens": True}
+    config = Config.model_validate({"endpoint": endpoint, "load": {"request_count": 1}})
+    made = build_workload(config, TOKENIZER, SOURCE, 1, ignore_eos=True)
+    assert not {"ignore_eos", "min_tokens"} & set(body(made, 0))
+    assert [n.text.split("`")[1] for n in made.notes] == ["--ignore-eos on", "--force-min-tokens"]
 
 
 def test_fingerprint_names_what_differs():

@@ -16,6 +16,7 @@ import pytest
 from tests.unit.workload.words_tokenizer import WordsTokenizer
 
 from aiperf.errors import ConfigError, EndpointError
+from aiperf.web import Access
 from aiperf.workload._file_tokenizer import load_file_tokenizer
 from aiperf.workload._server_tokenizer import ServerTokenizer
 from aiperf.workload.tokenizer import ServerAddress, TokenizerOptions, load_tokenizer
@@ -233,7 +234,7 @@ def served() -> Iterator[Served]:
 @pytest.mark.parametrize("form", list(FORMS))
 def test_server_tokenizer_counts_as_the_server_does(served: Served, form: str):
     served.form = form
-    address = ServerAddress(served.url, "m", headers=(("Authorization", "Bearer secret"),))
+    address = ServerAddress(served.url, "m", access=Access((("Authorization", "Bearer secret"),)))
     tokenizer, _ = load_tokenizer(TokenizerOptions("server", "m"), address)
     texts = ["the cat", "", "antidisestablishmentarianism!", *[f"word {'x' * i}" for i in range(20)]]
     assert np.array_equal(tokenizer.count(texts), WORDS.count(texts))

@@ -7,10 +7,10 @@ from typing import Final, Self
 
 from aiperf.config.model import Config
 from aiperf.errors import ConfigError, Note, Problem
-from aiperf.telemetry._http import access_of
 from aiperf.telemetry.gpu.nvml import NvmlReader
 from aiperf.telemetry.prometheus.readings import Readings
 from aiperf.telemetry.prometheus.scraper import Page, Scraper, full_page
+from aiperf.web import access_of
 
 __all__ = ["DEFAULT_PAGES", "GpuWatch", "watch_gpus"]
 
@@ -81,9 +81,8 @@ def watch_gpus(config: Config) -> GpuWatch | None:
     interval = config.telemetry.server_metrics_interval
     nvml = NvmlReader(interval) if is_local else None
     # No page is `own`: keys go to the server's hosts only, and nothing settles.
-    hosts: set[str | None] = set()
     scraper = (
-        Scraper([Page(p, is_own=False) for p in pages], access_of(config), interval, key_hosts=hosts, settle_s=0.0)
+        Scraper([Page(p, is_own=False) for p in pages], access_of(config), interval, accesses={}, settle_s=0.0)
         if pages
         else None
     )

@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from aiperf.config.model import Config
-from aiperf.endpoints import load_endpoint
+from aiperf.config.url import Target
+from aiperf.endpoints import targets_of
 from aiperf.errors import EndpointError, Note, Problem
 from aiperf.telemetry import UNKNOWN, Family
-from aiperf.telemetry._http import Server, access_of
 from aiperf.telemetry.probe.checks import Finding, check
 from aiperf.telemetry.probe.wait import reset_kv_cache, wait_for_model
+from aiperf.web import Server, access_of
 
 __all__ = ["ProbeResult", "UrlFinding", "probe", "reset_kv_cache", "wait_for_model"]
 
@@ -48,9 +49,7 @@ class ProbeResult:
 
 def probe(config: Config, *, limit_s: float = _LIMIT_S) -> ProbeResult:
     """All URLs at once, `limit_s` in all. EndpointError with every problem of every URL."""
-    e = config.endpoint
-    path = e.custom_endpoint or load_endpoint(e.endpoint_type).path
-    found = _ask_all(config, path if path.startswith("/") else f"/{path}", limit_s)
+    found = _ask_all(config, limit_s)
     problems = [p for f in found for p in f.problems]
     if problems:
         raise EndpointError(list(dict.fromkeys(problems)))
@@ -66,31 +65,35 @@ def probe(config: Config, *, limit_s: float = _LIMIT_S) -> ProbeResult:
     )
 
 
-def _ask_all(config: Config, path: str, limit_s: float) -> tuple[Finding, ...]:
+def _ask_all(config: Config, limit_s: float) -> tuple[Finding, ...]:
     """A thread per URL, left behind when the time is over: a resolver or a server that drips has no timeout of its own."""
-    urls = list(dict.fromkeys(config.endpoint.urls))
-    found: dict[str, Finding] = {}
+    targets = list(dict.fromkeys(targets_of(config)))
+    found: dict[Target, Finding] = {}
     errors: list[Exception] = []
     deadline = time.monotonic() + limit_s
     access = access_of(config)
 
-    def ask(url: str) -> None:
-        server = Server(url, access)
+    def ask(target: Target) -> None:
+        server = Server(target.base, access)
+        has_key = _has_key(config) or target.base.user is not None
         try:
-            found[url] = check(server, path, config.endpoint.model_names, deadline, has_key=_has_key(config))
+            found[target] = check(server, target, config.endpoint.model_names, deadline, has_key=has_key)
         except Exception as error:  # noqa: BLE001 - raised in the main thread below
             errors.append(error)
         finally:
             server.close()
 
-    threads = [threading.Thread(target=ask, args=(url,), name=f"probe {url}", daemon=True) for url in urls]
+    threads = [
+        threading.Thread(target=ask, args=(target,), name=f"probe {target.base.origin}", daemon=True)
+        for target in targets
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(max(0.0, deadline + 0.2 - time.monotonic()))
     if errors:
         raise errors[0]
-    return tuple(found.get(url) or _silent(url, limit_s) for url in urls)
+    return tuple(found.get(target) or _silent(target.base.shown, limit_s) for target in targets)
 
 
 def _silent(url: str, limit_s: float) -> Finding:

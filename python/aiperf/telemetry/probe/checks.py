@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import re
 import socket
 import ssl
@@ -11,11 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from aiperf.config.url import Target
 from aiperf.errors import Note, Problem
 from aiperf.telemetry import UNKNOWN, Family, families, family_of_metrics
-from aiperf.telemetry._http import Reply, Server
+from aiperf.web import NotHttpError, Reply, Server
 
-__all__ = ["Finding", "check", "error_text", "explain", "listed_models", "models_path"]
+__all__ = ["Finding", "check", "error_text", "explain", "listed_models"]
 
 _WAIT = "`--wait-for-model-timeout 5m` waits until it is ready"
 _NOT_READY = frozenset({502, 503, 504})
@@ -54,13 +54,13 @@ class _Asker:
     def get(self, path: str, accept: str = "application/json") -> Reply | None:
         try:
             return self._ask("GET", path, None, accept)
-        except (OSError, http.client.HTTPException):
+        except OSError:
             return None
 
     def post_nothing(self, path: str) -> Reply | None:
         try:
             return self._ask("POST", path, b"{}", "application/json")
-        except (OSError, http.client.HTTPException):
+        except OSError:
             return None
 
     def _ask(self, method: str, path: str, body: bytes | None, accept: str) -> Reply:
@@ -70,23 +70,23 @@ class _Asker:
         return self.server.ask(method, path, body, timeout_s=left, accept=accept)
 
 
-def check(server: Server, path: str, wanted: Sequence[str], deadline: float, *, has_key: bool) -> Finding:
-    """Everything about one URL, until `deadline` (time.monotonic). `path`: the endpoint's, `wanted`: the models."""
+def check(server: Server, target: Target, wanted: Sequence[str], deadline: float, *, has_key: bool) -> Finding:
+    """Everything about one URL, until `deadline` (time.monotonic). `wanted`: the models."""
     asker = _Asker(server, deadline)
     problems: list[Problem] = []
     notes: list[Note] = []
-    listing_path = models_path(server.prefix, path)
+    listing_path = target.models_path
     try:
         listing = asker.first(listing_path)
-    except (OSError, http.client.HTTPException) as error:
+    except OSError as error:
         return Finding(server.url, problems=(explain(error, server.url),))
     refused = _refusal(server, listing_path, listing, has_key=has_key)
-    problems += _path_problems(asker, path, has_key=has_key, refused=refused, notes=notes)
+    problems += _path_problems(asker, target, has_key=has_key, refused=refused, notes=notes)
     if problems:
         return Finding(server.url, problems=tuple(problems))
     entries = _entries(listing) if listing.is_ok else []
     models = tuple(name for name, _ in entries)
-    root = server.prefix.removesuffix("/v1")
+    root = target.root
     metrics = _metrics_page(asker, root)
     family = _family(asker, listing, entries, metrics, root)
     wrong = [m for m in wanted if models and m not in models]
@@ -101,14 +101,6 @@ def check(server: Server, path: str, wanted: Sequence[str], deadline: float, *, 
         tuple(problems),
         tuple(notes),
     )
-
-
-def models_path(prefix: str, path: str) -> str:
-    """Where models are listed: next to the endpoint, as `/openai/v1/models` to `/openai/v1/chat/completions`."""
-    head, sign, _ = path.partition("/v1/")
-    if sign and head:
-        return f"{prefix}{head}/v1/models"
-    return f"{prefix}/models" if prefix.endswith("/v1") else f"{prefix}/v1/models"
 
 
 def listed_models(reply: Reply) -> tuple[str, ...]:
@@ -156,8 +148,8 @@ def explain(error: Exception, url: str) -> Problem:
         return Problem(
             f"`{url}` does not answer in time", hint=f"check host and port; {_WAIT}, `--no-probe` asks nothing"
         )
-    if isinstance(error, http.client.HTTPException | ConnectionError):
-        what = type(error).__name__ if isinstance(error, http.client.HTTPException) else error.strerror or str(error)
+    if isinstance(error, NotHttpError | ConnectionError):
+        what = error.strerror or str(error)
         scheme = "" if url.startswith(("https:", "unix:")) else "; does it want `https://`?"
         return Problem(f"`{url}` does not speak HTTP: {what}", hint=f"check host and port{scheme}")
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
@@ -189,11 +181,12 @@ def _said(reply: Reply) -> str:
 
 
 def _path_problems(
-    asker: _Asker, path: str, *, has_key: bool, refused: Problem | None, notes: list[Note]
+    asker: _Asker, target: Target, *, has_key: bool, refused: Problem | None, notes: list[Note]
 ) -> list[Problem]:
     """Whether the endpoint's path is there, by what it says to `GET`, then to `POST {}`."""
     server = asker.server
-    full = f"{server.prefix}{path}"
+    full = path = target.request_path
+    place = target.base.at(full)
     reply = asker.get(full)
     if reply is None:
         if refused is not None:
@@ -213,13 +206,13 @@ def _path_problems(
             return [refused]
         notes.append(Note("models_refused", f"{refused.message}; its models are not known"))
     if 300 <= reply.status < 400:
-        target = reply.headers.get("location", "another place")
-        return [Problem(f"`{server.url}{path}` redirects to `{target}`", hint="give that address with `--url`")]
+        there = reply.headers.get("location", "another place")
+        return [Problem(f"`{place}` redirects to `{there}`", hint="give that address with `--url`")]
     if reply.status in _NOT_READY:
         return [Problem(f"`{server.url}` is not ready: HTTP {reply.status} on `{path}`{_said(reply)}", hint=_WAIT)]
     is_wrong = reply.status == 405 and (is_posted or "POST" not in reply.headers.get("allow", "POST").upper())
     if is_wrong or (reply.status == 404 and not _is_about_model(reply)):
-        return [_no_path(asker, path, reply)]
+        return [_no_path(asker, target, reply)]
     return []
 
 
@@ -234,20 +227,18 @@ def _is_about_model(reply: Reply) -> bool:
     return _MODEL_WORDS.search(str(error.get("message") or "")) is not None
 
 
-def _no_path(asker: _Asker, path: str, reply: Reply) -> Problem:
-    server = asker.server
+def _no_path(asker: _Asker, target: Target, reply: Reply) -> Problem:
     hint = "`--custom-endpoint PATH` sets another one"
-    if server.prefix.endswith("/v1") and path.startswith("/v1/"):
-        hint = f"the path comes after the URL: leave out its `/v1`, as `--url {server.url.rstrip('/').removesuffix('/v1')}`"
-    else:
-        others = []
-        for kind, other in (("chat", "/v1/chat/completions"), ("completions", "/v1/completions")):
-            answer = asker.get(f"{server.prefix}{other}") if other != path else None
-            if answer is not None and answer.status in {400, 405, 422}:
-                others.append(f"`{other}` (`--endpoint-type {kind}`)")
-        if others:
-            hint = f"it has {' and '.join(others)}; {hint}"
-    return Problem(f"`{server.url}` has no path `{path}` (HTTP {reply.status}{_said(reply)})", hint=hint)
+    others = []
+    for kind, other in (("chat", "/v1/chat/completions"), ("completions", "/v1/completions")):
+        full = target.at_root(other)
+        answer = asker.get(full) if full != target.request_path else None
+        if answer is not None and answer.status in {400, 405, 422}:
+            others.append(f"`{full}` (`--endpoint-type {kind}`)")
+    if others:
+        hint = f"it has {' and '.join(others)}; {hint}"
+    place = f"`{target.base.origin}` has no path `{target.request_path}`"
+    return Problem(f"{place} (HTTP {reply.status}{_said(reply)})", hint=hint)
 
 
 def _metrics_page(asker: _Asker, root: str) -> tuple[str, set[str]] | None:
@@ -259,16 +250,8 @@ def _metrics_page(asker: _Asker, root: str) -> tuple[str, set[str]] | None:
             continue
         names = {m[1] for m in _SAMPLE.finditer(reply.text)}
         if names:
-            return _url(server, path), names
+            return server.base.at(path), names
     return None
-
-
-def _url(server: Server, path: str) -> str:
-    """`http://host:port/path`; of a socket `unix:/socket:/path`."""
-    if server.url.startswith("unix:"):
-        return f"{server.url}:{path}"
-    scheme = "https" if server.url.startswith("https:") else "http"
-    return f"{scheme}://{server.host}{path}"
 
 
 def _family(
@@ -341,10 +324,10 @@ def _nearest(model: str, models: Sequence[str]) -> str | None:
 def _tokenize_url(asker: _Asker, family: Family, root: str) -> str | None:
     path = f"{root}/tokenize"
     if family.servers:  # a server without routes for other methods: GET says nothing
-        return _url(asker.server, path) if family.has_tokenize else None
+        return asker.server.base.at(path) if family.has_tokenize else None
     reply = asker.get(path)
     exists = reply is not None and reply.status in {400, 405, 422}
-    return _url(asker.server, path) if exists else None
+    return asker.server.base.at(path) if exists else None
 
 
 def error_text(reply: Reply) -> str:

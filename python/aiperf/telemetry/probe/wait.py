@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import time
 from collections.abc import Callable, Mapping
 
 from aiperf.config.model import Config
-from aiperf.endpoints import BodyOptions, load_endpoint
+from aiperf.config.url import Target
+from aiperf.endpoints import BodyOptions, load_endpoint, targets_of
 from aiperf.errors import EndpointError
 from aiperf.session import Message, Turn
-from aiperf.telemetry._http import Server, access_of
-from aiperf.telemetry.probe.checks import error_text, explain, listed_models, models_path
+from aiperf.telemetry.probe.checks import error_text, explain, listed_models
+from aiperf.web import Server, access_of
 
 __all__ = ["reset_kv_cache", "wait_for_model"]
 
@@ -37,11 +37,11 @@ def wait_for_model(
     e = config.endpoint
     if e.wait_for_model_timeout <= 0:
         return
-    for url in dict.fromkeys(e.urls):
-        server = Server(url, access_of(config))
+    for target in dict.fromkeys(targets_of(config)):
+        server = Server(target.base, access_of(config))
         try:
             for model in dict.fromkeys(e.model_names):
-                _wait(config, server, model, progress, sleep)
+                _wait(config, server, target, model, progress, sleep)
         finally:
             server.close()
 
@@ -49,6 +49,7 @@ def wait_for_model(
 def _wait(
     config: Config,
     server: Server,
+    target: Target,
     model: str,
     progress: Callable[[str], object] | None,
     sleep: Callable[[float], object],
@@ -59,7 +60,7 @@ def _wait(
     for step in steps:
         while True:
             left = deadline - time.monotonic()
-            reason = step(config, server, model, min(max(left, _LEAST_S), _TRY_S))
+            reason = step(config, server, target, model, min(max(left, _LEAST_S), _TRY_S))
             if reason is None:
                 break
             left = deadline - time.monotonic()
@@ -73,27 +74,21 @@ def _wait(
             sleep(min(e.wait_for_model_interval, left))
 
 
-def _endpoint_path(config: Config) -> str:
-    path = config.endpoint.custom_endpoint or load_endpoint(config.endpoint.endpoint_type).path
-    return path if path.startswith("/") else f"/{path}"
-
-
-def _has_model(config: Config, server: Server, model: str, timeout_s: float) -> str | None:
+def _has_model(config: Config, server: Server, target: Target, model: str, timeout_s: float) -> str | None:  # noqa: ARG001 - a step
     """None if the model is listed; else why not."""
-    path = models_path(server.prefix, _endpoint_path(config))
     try:
-        reply = server.ask("GET", path, timeout_s=timeout_s)
+        reply = server.ask("GET", target.models_path, timeout_s=timeout_s)
         if reply.status == 404:
-            reply = server.ask("GET", server.prefix or "/", timeout_s=timeout_s)
+            reply = server.ask("GET", target.base.path or "/", timeout_s=timeout_s)
             return None if reply.status < 500 else error_text(reply)
-    except (OSError, http.client.HTTPException) as error:
+    except OSError as error:
         return explain(error, server.url).message
     if not reply.is_ok:
         return error_text(reply)
     return None if model in listed_models(reply) else f"`{model}` is not listed yet"
 
 
-def _answers(config: Config, server: Server, model: str, timeout_s: float) -> str | None:
+def _answers(config: Config, server: Server, target: Target, model: str, timeout_s: float) -> str | None:
     """None if a request for one token is answered; else why not."""
     endpoint = load_endpoint(config.endpoint.endpoint_type)
     turn = Turn(messages=(Message("user", ("Hello",)),), osl=1)
@@ -101,8 +96,8 @@ def _answers(config: Config, server: Server, model: str, timeout_s: float) -> st
     body = endpoint.body(turn, (), BodyOptions(model, streaming=False, legacy_max_tokens=legacy))
     body = {**body, "model": model, **config.endpoint.extra_inputs}
     try:
-        reply = server.ask("POST", server.prefix + _endpoint_path(config), _rendered(body), timeout_s=timeout_s)
-    except (OSError, http.client.HTTPException) as error:
+        reply = server.ask("POST", target.request_path, _rendered(body), timeout_s=timeout_s)
+    except OSError as error:
         return explain(error, server.url).message
     return None if reply.status < 500 else error_text(reply)
 
@@ -123,15 +118,13 @@ def _rendered(body: Mapping[str, object]) -> bytes:
 def reset_kv_cache(config: Config) -> None:
     """Posts to `--reset-kv-cache-path` of each URL. EndpointError if one does not do it."""
     e = config.endpoint
-    path = e.reset_kv_cache_path if e.reset_kv_cache_path.startswith("/") else f"/{e.reset_kv_cache_path}"
-    for url in dict.fromkeys(e.urls):
-        server = Server(url, access_of(config))
+    for target in dict.fromkeys(targets_of(config)):
+        server = Server(target.base, access_of(config))
+        url, path = server.url, target.at_root(e.reset_kv_cache_path)
         hint = "`--reset-kv-cache-path` sets another path; vLLM has it only with VLLM_SERVER_DEV_MODE=1"
         try:
-            reply = server.ask(
-                "POST", server.prefix.removesuffix("/v1") + path, b"", timeout_s=e.reset_kv_cache_timeout_seconds
-            )
-        except (OSError, http.client.HTTPException) as error:
+            reply = server.ask("POST", path, b"", timeout_s=e.reset_kv_cache_timeout_seconds)
+        except OSError as error:
             raise EndpointError(f"the cache of `{url}` was not emptied: {explain(error, url).message}", hint) from error
         finally:
             server.close()

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import http.client
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
-from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aiperf.config.model import Config
 from aiperf.config.secrets import is_secret_name
-from aiperf.telemetry._http import Access, Server, access_of
+from aiperf.config.url import parse_url
+from aiperf.endpoints import targets_of
 from aiperf.telemetry.prometheus.exposition import Exposition
 from aiperf.telemetry.prometheus.readings import Readings, gauge
+from aiperf.web import Access, Server, access_of
 
 __all__ = ["Page", "Scraper", "pages_of", "scrape", "split_page"]
 
@@ -45,25 +45,18 @@ def pages_of(config: Config, found: Sequence[str] | None = None) -> tuple[Page, 
     t = config.telemetry
     if t.no_server_metrics:
         return ()
-    own = [_own_page(url) for url in config.endpoint.urls] if found is None else list(found)
+    own = [t.base.at(t.at_root("/metrics")) for t in targets_of(config)] if found is None else list(found)
     named = [full_page(url) for url in t.server_metrics]
     return tuple(Page(url, is_own=url in own) for url in dict.fromkeys((*own, *named)))
 
 
-def _own_page(url: str) -> str:
-    if url.startswith("unix:"):
-        return f"{url}:/metrics"
-    return full_page(f"{url.rstrip('/').removesuffix('/v1')}/metrics")
-
-
 def full_page(url: str) -> str:
-    """`node1:8081` is `http://node1:8081/metrics`; user information is left out."""
+    """`node1:8081` is `http://node1:8081/metrics`; credentials are left out. UrlError."""
     if url.startswith("unix:"):
         return url if ":/" in url.removeprefix("unix:") else f"{url}:/metrics"
-    parts = urlsplit(url if "://" in url else f"http://{url}")
-    path = parts.path if parts.path not in {"", "/"} else "/metrics"
-    query = f"?{parts.query}" if parts.query else ""
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{path}{query}"
+    place, sign, query = url.partition("?")
+    base = parse_url(place)
+    return f"{base.origin}{base.path or '/metrics'}{sign}{query}"
 
 
 def split_page(url: str) -> tuple[str, str]:
@@ -71,8 +64,9 @@ def split_page(url: str) -> tuple[str, str]:
     if url.startswith("unix:"):
         socket, _, path = url.removeprefix("unix:").rpartition(":")
         return f"unix:{socket}", path
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}", parts.path + (f"?{parts.query}" if parts.query else "")
+    place, sign, query = url.partition("?")
+    base = parse_url(place)
+    return base.origin, f"{base.path or '/'}{sign}{query}"
 
 
 def scrape(config: Config, found: Sequence[str] | None = None) -> Scraper | None:
@@ -80,12 +74,14 @@ def scrape(config: Config, found: Sequence[str] | None = None) -> Scraper | None
     pages = pages_of(config, found)
     if not pages:
         return None
-    hosts = {urlsplit(u if "://" in u else f"http://{u}").hostname for u in config.endpoint.urls}
-    return Scraper(pages, access_of(config), config.telemetry.server_metrics_interval, key_hosts=hosts)
+    access = access_of(config)
+    accesses = {base.host: access.of_user(base) for base in map(parse_url, config.endpoint.urls)}
+    return Scraper(pages, access, config.telemetry.server_metrics_interval, accesses=accesses)
 
 
 class Scraper:
-    """Reads from `start()` on, at once and then every `interval_s`. Keys and cookies go to `key_hosts` only.
+    """Reads from `start()` on, at once and then every `interval_s`. Keys and cookies go to the hosts in `accesses` only, each with its
+    own; None: to all.
 
     `end_of_load()` makes it read faster until the server is at rest: nothing running or waiting, counters standing still. `stop`
     waits for that and gives what was read.
@@ -97,11 +93,11 @@ class Scraper:
         access: Access,
         interval_s: float,
         *,
-        key_hosts: set[str | None] | None = None,
+        accesses: Mapping[str, Access] | None = None,
         settle_s: float = 2.0,
     ) -> None:
         self._settle_s = settle_s
-        self._readers = [_Reader(p, _access_for(p, access, key_hosts), interval_s, settle_s) for p in pages]
+        self._readers = [_Reader(p, _access_for(p, access, accesses), interval_s, settle_s) for p in pages]
 
     def __enter__(self) -> Self:
         self.start()
@@ -139,12 +135,12 @@ class Scraper:
         return tuple(r.readings() for r in self._readers)
 
 
-def _access_for(page: Page, access: Access, key_hosts: set[str | None] | None) -> Access:
+def _access_for(page: Page, access: Access, accesses: Mapping[str, Access] | None) -> Access:
     """A key is for the server it was given for, not for every host that has metrics."""
-    if page.is_own or key_hosts is None or urlsplit(page.url).hostname in key_hosts:
+    if accesses is None:
         return access
-    kept = tuple((name, value) for name, value in access.headers if not is_secret_name(name))
-    return Access(kept, access.insecure, access.ca_file, access.client_cert_file, access.client_key_file)
+    own = accesses.get(parse_url(split_page(page.url)[0]).host)
+    return access.without(is_secret_name) if own is None else own
 
 
 class _Reader:
@@ -230,7 +226,7 @@ class _Reader:
                 return
             is_openmetrics = "openmetrics" in reply.headers.get("content-type", "")
             row = self._exposition.read(reply.text, is_openmetrics=is_openmetrics)
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except (OSError, ValueError) as error:
             self._fail(str(error) or type(error).__name__)
             return
         with self._lock:

@@ -1,0 +1,8 @@
+"""Small HTTP questions around a load: probe, waiting, metrics, tokenizer. Never the load itself, which is the engine's."""
+
+from __future__ import annotations
+
+from aiperf.web.addresses import Choice, choose_addresses
+from aiperf.web.server import Access, NotHttpError, Reply, Server, access_of
+
+__all__ = ["Access", "Choice", "NotHttpError", "Reply", "Server", "access_of", "choose_addresses"]

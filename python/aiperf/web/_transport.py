@@ -1,0 +1,169 @@
+"""HTTP/1.1 by httpcore, with our rules for addresses and time. Imported when the first question is asked: it takes 50 ms."""
+
+from __future__ import annotations
+
+import ssl
+import time
+import zlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import httpcore2
+
+from aiperf.config.url import BaseUrl
+from aiperf.web.addresses import connect
+from aiperf.web.server import NotHttpError
+
+__all__ = ["Transport"]
+
+_Headers = list[tuple[str, str]]
+
+
+class Transport:
+    """Connections to one place, one at a time. `proxy`: everything goes through it, by CONNECT for https."""
+
+    def __init__(self, base: BaseUrl, context: ssl.SSLContext | None, proxy: BaseUrl | None) -> None:
+        self._deadline = 0.0
+        host = base.host if base.host.isascii() else base.host.encode("idna").decode("ascii")
+        self._url = (b"https" if base.scheme == "https" else b"http", host.encode(), base.port)
+        self._pool = httpcore2.ConnectionPool(
+            # Without one httpcore makes its own, which reads all certificates: 20 ms even for plain HTTP.
+            ssl_context=context or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+            proxy=None if proxy is None else _proxy(proxy),
+            uds=base.socket,
+            network_backend=_Backend(self._left),
+            max_connections=1,
+        )
+
+    def exchange(
+        self, method: str, path: str, headers: _Headers, body: bytes | None, deadline: float, max_bytes: int
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers (names in lower case), body of at most `max_bytes`. OSError, NotHttpError, TimeoutError.
+
+        `deadline` (time.monotonic) holds for everything. A kept connection that turns out to be closed is opened anew, once.
+        """
+        self._deadline = deadline
+        scheme, host, port = self._url
+        url = httpcore2.URL(scheme=scheme, host=host, port=port, target=path.encode())
+        sent = [(n.encode(), v.encode()) for n, v in headers]
+        was_kept = bool(self._pool.connections)
+        while True:
+            try:
+                with self._pool.stream(method, url, headers=sent, content=body) as response:
+                    got = {n.decode("latin-1").lower(): v.decode("latin-1") for n, v in response.headers}
+                    content = _read(response.iter_stream(), got.get("content-encoding", ""), max_bytes)
+                    return response.status, got, content
+            except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.ProxyError) as error:
+                is_stale = isinstance(error, httpcore2.ReadError | httpcore2.WriteError | httpcore2.RemoteProtocolError)
+                if not (was_kept and is_stale):
+                    raise _plain(error) from error
+                was_kept = False
+            except httpcore2.TimeoutException as error:
+                raise TimeoutError("there was no whole reply in time") from error
+
+    def close(self) -> None:
+        self._pool.close()
+
+    def _left(self) -> float:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise httpcore2.ReadTimeout("there was no whole reply in time")
+        return left
+
+
+def _proxy(proxy: BaseUrl) -> httpcore2.Proxy:
+    place = httpcore2.URL(scheme=proxy.scheme.encode(), host=proxy.host.encode(), port=proxy.port, target=b"/")
+    auth = None if proxy.user is None else (proxy.user.encode(), (proxy.password or "").encode())
+    return httpcore2.Proxy(place, auth=auth)
+
+
+def _plain(error: Exception) -> OSError:
+    """The error of the system or of TLS behind httpcore's, or NotHttpError."""
+    if isinstance(error, httpcore2.ProxyError):
+        return OSError(f"the proxy refuses: {error}")
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return NotHttpError(str(error) or type(error).__name__)
+
+
+def _read(pieces: Iterable[bytes], encoding: str, max_bytes: int) -> bytes:
+    """The body, decoded where a server compresses although `identity` was asked for, cut at `max_bytes`."""
+    inflate = None
+    if encoding.lower() in {"gzip", "x-gzip", "deflate"}:
+        inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)
+    out = bytearray()
+    for piece in pieces:
+        try:
+            out += piece if inflate is None else inflate.decompress(piece, max_bytes - len(out) + 1)
+        except zlib.error as error:
+            raise NotHttpError(f"the body is said to be {encoding} and is not: {error}") from error
+        if len(out) > max_bytes:
+            break
+    return bytes(out[:max_bytes])
+
+
+class _Stream(httpcore2.NetworkStream):
+    """A connection whose reads and writes end with the question."""
+
+    def __init__(self, inner: httpcore2.NetworkStream, left: Callable[[], float]) -> None:
+        self._inner = inner
+        self._left = left
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002 - the deadline counts
+        return self._inner.read(max_bytes, self._left())
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
+        self._inner.write(buffer, self._left())
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ARG002
+    ) -> httpcore2.NetworkStream:
+        return _Stream(self._inner.start_tls(ssl_context, server_hostname, self._left()), self._left)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)
+
+
+_Options = Iterable[httpcore2.SOCKET_OPTION] | None
+
+
+class _Backend(httpcore2.NetworkBackend):
+    def __init__(self, left: Callable[[], float]) -> None:
+        self._left = left
+        self._sync = httpcore2.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ARG002
+        local_address: str | None = None,  # noqa: ARG002
+        socket_options: _Options = None,  # noqa: ARG002
+    ) -> httpcore2.NetworkStream:
+        def open_one(ip: str, port: int, timeout_s: float) -> httpcore2.NetworkStream:
+            try:
+                return self._sync.connect_tcp(ip, port, timeout_s)
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
+                cause = error.__cause__ or error.__context__
+                raise (cause if isinstance(cause, OSError) else OSError(str(error))) from error
+
+        return _Stream(connect(host, port, time.monotonic() + self._left(), open_one), self._left)
+
+    def connect_unix_socket(
+        self,
+        path: str,
+        timeout: float | None = None,  # noqa: ARG002
+        socket_options: _Options = None,  # noqa: ARG002
+    ) -> httpcore2.NetworkStream:
+        Path(path).stat()  # FileNotFoundError; the library leaves a socket open that cannot connect
+        return _Stream(self._sync.connect_unix_socket(path, self._left()), self._left)

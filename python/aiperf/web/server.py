@@ -1,0 +1,194 @@
+"""One server, and the connection to it that is kept between questions. Time and size of every answer are bounded."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import time
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+from urllib.parse import urljoin
+
+from aiperf.config.model import Config
+from aiperf.config.url import BaseUrl, UrlError, parse_url
+
+if TYPE_CHECKING:
+    from aiperf.web._transport import Transport
+
+__all__ = ["Access", "NotHttpError", "Reply", "Server", "access_of", "redirect_target"]
+
+_MAX_BODY_BYTES = 64 << 20
+"""A longer reply is no reply to a small question."""
+_MAX_REDIRECTS = 5
+
+
+class NotHttpError(OSError):
+    """The peer is reached, but what it sends is no HTTP reply, or it closes before one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How a server is reached. `headers` may hold secrets and are not in the repr.
+
+    `proxy`: `http://[user:password@]host:port` that everything goes through (https by CONNECT), or None.
+    """
+
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    insecure: bool = False
+    ca_file: str | None = None
+    client_cert_file: str | None = None
+    client_key_file: str | None = None
+    proxy: str | None = field(default=None, repr=False)
+
+    def context(self) -> ssl.SSLContext:
+        """OSError, ssl.SSLError if a file is missing or no certificate."""
+        context = ssl.create_default_context(cafile=self.ca_file)
+        if self.insecure:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        if self.client_cert_file is not None:
+            context.load_cert_chain(self.client_cert_file, self.client_key_file)
+        return context
+
+    def of_user(self, base: BaseUrl) -> Access:
+        """With the credentials in the URL as Basic, unless a header says who asks."""
+        if base.user is None or any(name.lower() == "authorization" for name, _ in self.headers):
+            return self
+        pair = b64encode(f"{base.user}:{base.password or ''}".encode()).decode()
+        return replace(self, headers=(*self.headers, ("Authorization", f"Basic {pair}")))
+
+    def without(self, is_left_out: Callable[[str], bool]) -> Access:
+        """Without the headers whose names are left out."""
+        return replace(self, headers=tuple((name, value) for name, value in self.headers if not is_left_out(name)))
+
+
+def access_of(config: Config) -> Access:
+    """The headers of every request and the certificates, from the configuration."""
+    e = config.endpoint
+    headers = list(e.headers)
+    if e.api_key is not None and not any(name.lower() == "authorization" for name, _ in headers):
+        headers.append(("Authorization", f"Bearer {e.api_key.get_secret_value()}"))
+    files = (e.ca_file, e.client_cert, e.client_key)
+    ca, cert, key = (None if f is None else str(f) for f in files)
+    return Access(tuple(headers), e.insecure, ca, cert, key)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """`headers`: names in lower case. `origin`, `path`: where it came from, after redirects within the host."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    origin: str = ""
+    path: str = ""
+
+    @property
+    def is_ok(self) -> bool:
+        return 200 <= self.status < 300
+
+    @property
+    def text(self) -> str:
+        return self.body.decode("utf-8", "replace")
+
+    def json(self) -> object:
+        """None if the body is no JSON."""
+        try:
+            value: object = json.loads(self.body)
+        except ValueError:
+            return None
+        return value
+
+
+def redirect_target(method: str, base: BaseUrl, path: str, reply: Reply) -> tuple[BaseUrl, str] | None:
+    """Where a redirect that may be followed leads: the same host, with the method and body kept (307, 308; of a GET also 301, 302), and
+    not from https to http, where a key could be read. None: it stands as the reply.
+    """
+    followed = {301, 302, 307, 308} if method == "GET" else {307, 308}
+    location = reply.headers.get("location")
+    if reply.status not in followed or not location or base.socket is not None:
+        return None
+    url = urljoin(f"{base.origin}{path}", location).partition("#")[0]
+    where, _, query = url.partition("?")
+    try:
+        found = parse_url(where)
+    except UrlError:
+        return None
+    if found.host != base.host or (base.scheme == "https" and found.scheme == "http"):
+        return None
+    slash = "/" if where.endswith("/") else ""
+    full = f"{found.path}{slash}" or "/"
+    return replace(found, path=""), f"{full}?{query}" if query else full
+
+
+class Server:
+    """One base URL and the connections to it. For one thread at a time."""
+
+    def __init__(self, url: str | BaseUrl, access: Access) -> None:
+        self.base = parse_url(url) if isinstance(url, str) else url
+        self._access = access.of_user(self.base)
+        self._transports: dict[str, Transport] = {}
+
+    @property
+    def url(self) -> str:
+        """For messages: without credentials."""
+        return self.base.shown
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        timeout_s: float,
+        accept: str = "application/json",
+        is_kept: bool = True,
+        max_bytes: int = _MAX_BODY_BYTES,
+    ) -> Reply:
+        """OSError if there is no reply: refused, ssl.SSLError, socket.gaierror, TimeoutError, NotHttpError.
+
+        `path` is absolute; the base URL's own path is not put in front of it. `timeout_s` is for the whole question, with redirects
+        within the host. A body is cut at `max_bytes`. `is_kept` False: the connection is closed after the reply.
+        """
+        deadline = time.monotonic() + timeout_s
+        base = self.base
+        for _ in range(_MAX_REDIRECTS):
+            headers = self._headers(base, accept, has_body=body is not None, is_kept=is_kept)
+            try:
+                status, got, content = self._transport(base).exchange(method, path, headers, body, deadline, max_bytes)
+            except OSError:
+                self.close()
+                raise
+            reply = Reply(status, got, content, base.origin, path)
+            target = redirect_target(method, base, path, reply)
+            if target is None:
+                break
+            base, path = target
+        return reply
+
+    def close(self) -> None:
+        while self._transports:
+            self._transports.popitem()[1].close()
+
+    def _headers(self, base: BaseUrl, accept: str, *, has_body: bool, is_kept: bool) -> list[tuple[str, str]]:
+        ours = {"Host": base.authority, "User-Agent": f"aiperf/{version('aiperf')}", "Accept": accept}
+        ours["Accept-Encoding"] = "identity"
+        if has_body:
+            ours["Content-Type"] = "application/json"
+        if not is_kept:
+            ours["Connection"] = "close"
+        given = {name.lower() for name, _ in self._access.headers}
+        return [(n, v) for n, v in ours.items() if n.lower() not in given] + list(self._access.headers)
+
+    def _transport(self, base: BaseUrl) -> Transport:
+        found = self._transports.get(base.origin)
+        if found is None:
+            from aiperf.web._transport import Transport
+
+            context = self._access.context() if base.scheme == "https" else None
+            proxy = None if self._access.proxy is None else parse_url(self._access.proxy)
+            found = self._transports[base.origin] = Transport(base, context, proxy)
+        return found
