@@ -80,6 +80,8 @@ class Turn:
     """The messages are the whole conversation already: put no history in front."""
     expected: str | None = None
     """The recorded answer: where no output length is asked for, its tokens are."""
+    fill: bool = False
+    """The endpoint's own fields (model, stream, …) are put into `payload` where it has none."""
     after: tuple[tuple[str, int], ...] = ()
     """(session id, turn) pairs that must have ended before this turn may start: fork and join."""
 

@@ -1,13 +1,15 @@
 """Datasets: requests with texts of their own. One file per format: `FIELDS`, `Options`, `load(options, rng)`.
 
 `load` yields sessions; what it has to tell besides is kept in the options (`DatasetOptions.note`, `.notes`). A broken line
-names file, line, field and what was found; with `skip_invalid` it is left out, counted and listed.
+names file, line, field and what was found; with `skip_invalid` it is left out, counted and listed. Fields that the format
+does not use are listed with the number of their lines.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal, Protocol, cast
 
@@ -15,12 +17,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from aiperf.errors import DatasetError, Note
+from aiperf.reading.problems import BadField, BrokenRecords, unused_fields
 from aiperf.session import Session
 
 __all__ = ["DatasetModule", "DatasetOptions", "dataset_module"]
-
-_LISTED = 100
-"""Broken lines kept for the list; the rest are only counted."""
 
 
 class DatasetOptions(BaseModel):
@@ -36,8 +36,8 @@ class DatasetOptions(BaseModel):
     max_total_tokens: int | None = Field(default=None, ge=1, description="Longest prompt and answer together")
 
     _notes: list[Note] = PrivateAttr(default_factory=list)
-    _invalid: list[str] = PrivateAttr(default_factory=list)
-    _num_invalid: list[int] = PrivateAttr(default_factory=lambda: [0])
+    _broken: BrokenRecords | None = PrivateAttr(default=None)
+    _unused: Counter[str] = PrivateAttr(default_factory=Counter)
 
     @property
     def file(self) -> Path:
@@ -49,23 +49,21 @@ class DatasetOptions(BaseModel):
     def note(self, kind: str, text: str, **data: object) -> None:
         self._notes.append(Note(kind, text, data))
 
-    def invalid(self, where: str, what: str, hint: str | None = None) -> None:
-        """Count a broken line if that is wanted. DatasetError otherwise."""
-        if not self.skip_invalid:
-            raise DatasetError(f"cannot read the dataset: {where} {what}", hint)
-        self._num_invalid[0] += 1
-        if len(self._invalid) < _LISTED:
-            self._invalid.append(f"{where} {what}")
+    def invalid(self, path: Path | str, number: int, bad: BadField, unit: str = "line") -> None:
+        """Count a broken record if that is wanted. DatasetError otherwise."""
+        if self._broken is None:
+            self._broken = BrokenRecords(skip=self.skip_invalid)
+        self._broken.add(path, number, bad, unit)
+
+    def unused(self, names: Iterable[str]) -> None:
+        """Count fields of a record that nothing reads."""
+        self._unused.update(names)
 
     @property
     def notes(self) -> tuple[Note, ...]:
         """Complete when all sessions have been taken."""
-        if not self._num_invalid[0]:
-            return tuple(self._notes)
-        count = self._num_invalid[0]
-        lines = "1 line" if count == 1 else f"{count:,} lines"
-        text = f"{lines} left out that cannot be read ({'; '.join(self._invalid[:3])})"
-        return (*self._notes, Note("invalid_lines", text, {"count": count, "lines": tuple(self._invalid)}))
+        broken = () if self._broken is None else self._broken.notes()
+        return (*self._notes, *broken, *unused_fields(self._unused))
 
 
 class DatasetModule(Protocol):

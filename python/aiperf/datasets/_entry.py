@@ -10,7 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from aiperf.datasets._records import audio_text, media_url
 from aiperf.session import Message, Part, Turn
 
-__all__ = ["Contents", "Entry", "Named", "TimedEntry", "messages_of", "turn_of"]
+__all__ = ["MAX_MS", "MAX_TOKENS", "Contents", "Entry", "Named", "TimedEntry", "messages_of", "turn_of"]
+
+MAX_MS = 9e12
+"""Of a time: 285 years, which in ns still fit 63 bits."""
+MAX_TOKENS = 0xFFFF_FFFE
 
 
 class Named(BaseModel):
@@ -28,7 +32,7 @@ Contents = list[str] | list[Named]
 class Entry(BaseModel):
     """At least one of text, image, audio, video; each as one string or as a list."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="allow")
 
     text: str | None = None
     texts: Contents | None = None
@@ -47,18 +51,18 @@ class Entry(BaseModel):
         if not any(
             getattr(self, name) for name in ("text", "texts", "image", "images", "audio", "audios", "video", "videos")
         ):
-            raise ValueError("it has none of `text`, `texts`, `image`, `audio`, `video`")
+            raise ValueError("none of `text`, `texts`, `image`, `audio`, `video`")
         return self
 
 
 class TimedEntry(Entry):
     """`timestamp`, `delay`: ms. `output_length`: tokens, before `--osl`. `extra`: merged into the body."""
 
-    timestamp: float | None = Field(default=None, ge=0)
-    delay: float | None = Field(default=None, ge=0)
+    timestamp: float | None = Field(default=None, ge=0, le=MAX_MS)
+    delay: float | None = Field(default=None, ge=0, le=MAX_MS)
     role: str | None = None
     session_id: str | int | None = None
-    output_length: int | None = Field(default=None, gt=0)
+    output_length: int | None = Field(default=None, gt=0, le=MAX_TOKENS)
     model: str | None = None
     extra: dict[str, object] | None = None
 

@@ -29,8 +29,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from aiperf.datasets import DatasetOptions
 from aiperf.datasets._chat import message_of
+from aiperf.datasets._entry import MAX_MS, MAX_TOKENS
 from aiperf.datasets._records import iter_rows
 from aiperf.errors import DatasetError
+from aiperf.reading.problems import BadField
 from aiperf.session import Message, Reply, Session, Turn
 
 __all__ = ["FIELDS", "SAMPLING", "Options", "load"]
@@ -60,12 +62,12 @@ class _Spawn(_Model):
 class _Turn(_Model):
     messages: list[dict[str, object]] = Field(min_length=1)
     model: str | None = None
-    max_tokens: int | None = Field(default=None, ge=1, strict=True)
+    max_tokens: int | None = Field(default=None, ge=1, le=MAX_TOKENS, strict=True)
     tools: list[dict[str, object]] | None = None
     extra: dict[str, object] | None = None
     forks: list[str | _Fork] = Field(default_factory=list)
     spawns: list[str | _Spawn] = Field(default_factory=list)
-    delay: float = Field(default=0, ge=0)
+    delay: float = Field(default=0, ge=0, le=MAX_MS)
 
     @field_validator("messages")
     @classmethod
@@ -90,7 +92,8 @@ def load(options: DatasetOptions, rng: np.random.Generator) -> Iterator[Session]
     found: dict[str, _Conversation] = {}
     for line, row in iter_rows(path, options, _Conversation):
         if row.session_id in found:
-            options.invalid(f"line {line} of `{path}`", f"field `session_id`: `{row.session_id}` is there twice")
+            bad = BadField("session_id", "an id of its own", f"`{row.session_id}` a second time")
+            options.invalid(path, line, bad)
             continue
         found[row.session_id] = row
     parent = _parents(found, str(path))

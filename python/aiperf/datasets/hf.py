@@ -15,13 +15,17 @@ import numpy as np
 from pydantic import Field
 
 from aiperf.datasets import DatasetOptions
-from aiperf.datasets._records import iter_csv, iter_lines, iter_objects, media_url, read_json, shown
+from aiperf.datasets._entry import MAX_TOKENS
+from aiperf.datasets._records import iter_objects, media_url
 from aiperf.errors import DatasetError
+from aiperf.reading.lines import kind_of
+from aiperf.reading.problems import BadField, fields_of, quote
+from aiperf.reading.records import iter_csv
 from aiperf.session import Message, Part, Session, Turn
 
 __all__ = ["FIELDS", "KNOWN", "SAMPLING", "Options", "load"]
 
-FIELDS: tuple[frozenset[str], ...] = ()
+FIELDS = tuple(frozenset({name}) for name in ("prompt", "question", "problem", "instruction", "query"))
 SAMPLING = "sequential"
 
 KNOWN: Mapping[str, Mapping[str, str]] = {
@@ -93,25 +97,47 @@ def load(options: DatasetOptions, rng: np.random.Generator) -> Iterator[Session]
     columns: _Columns | None = None
     row = 0
     for file in files:
-        for record in _records(file, options):
+        unit = "row" if kind_of(file) == "parquet" else "line"
+        for number, record in _records(file, options):
             row += 1
             if columns is None:
                 columns = _Columns.find(options, record, shown_name)
-            session = _session(record, row, columns, options, file)
-            if session is None:
+            try:
+                session = _session(record, row, columns, options, file)
+            except BadField as bad:
+                options.invalid(file, number, bad, unit)
                 continue
             name = session.id if session.id not in seen else f"{session.id} (row {row})"
             seen.add(name)
             yield Session(name, session.turns, session.system)
     if not row:
-        raise DatasetError(f"cannot read the dataset: `{shown_name}` has no rows")
+        raise DatasetError(f"cannot read `{shown_name}`: none of its rows can be used")
+    if columns is not None and columns.is_guess and options.path is not None:
+        columns.tell(options, shown_name, row)
 
 
 class _Columns:
     """Which of the record's columns hold what."""
 
-    def __init__(self, prompt: str | None, turns: str | None, messages: str | None) -> None:
+    def __init__(
+        self, prompt: str | None, turns: str | None, messages: str | None, guessed_from: tuple[str, ...] = ()
+    ) -> None:
         self.prompt, self.turns, self.messages = prompt, turns, messages
+        self.guessed_from = guessed_from
+        """All columns, if this one was not named by an option."""
+
+    @property
+    def is_guess(self) -> bool:
+        return bool(self.guessed_from)
+
+    def tell(self, options: Options, where: str, count: int) -> None:
+        """Note which column was taken, for how many rows, and how to name another."""
+        taken, option = (self.prompt, "prompt_field") if self.prompt else (self.messages, "messages_field")
+        named = {getattr(options, f"{o}_field") for o in ("system", "answer", "output_length", "image", "id")}
+        others = [c for c in self.guessed_from if c != taken and c not in named]
+        rest = f"; not used: {fields_of(others)}" if others else ""
+        text = f"prompts of `{where}` ({count:,} rows) are taken from `{taken}`{rest}; name another with `--dataset-option {option}=NAME`"
+        options.note("column_guessed", text, column=taken, count=count, unused=others)
 
     @classmethod
     def find(cls, options: Options, record: Mapping[str, object], where: str) -> _Columns:
@@ -125,34 +151,31 @@ class _Columns:
             return cls(options.prompt_field, options.turns_field, options.messages_field)
         for name in _MESSAGES:
             if isinstance(record.get(name), list):
-                return cls(None, None, name)
+                return cls(None, None, name, tuple(record))
         for name in _PROMPTS:
             if isinstance(record.get(name), str):
-                return cls(name, None, None)
+                return cls(name, None, None, tuple(record))
         raise DatasetError(
             f"cannot tell which column of `{where}` holds the prompt",
             f"columns: {has}. Use `--dataset-option prompt_field=NAME` (or `messages_field`)",
         )
 
 
-def _records(file: Path, options: Options) -> Iterator[Mapping[str, object]]:
-    suffixes = [s for s in file.suffixes if s not in {".gz", ".zst"}]
-    kind = suffixes[-1] if suffixes else ""
-    if kind == ".parquet":
-        yield from _parquet(file, options)
-    elif kind == ".csv":
-        for _, row in iter_csv(file):
-            yield row
-    elif kind == ".json" and next(iter_lines(file))[1].lstrip().startswith(b"["):
-        listed = read_json(file)
-        for i, record in enumerate(listed if isinstance(listed, list) else []):
-            if isinstance(record, dict):
-                yield record
+def _records(file: Path, options: Options) -> Iterator[tuple[int, Mapping[str, object]]]:
+    """(line, item or row from 1, record)."""
+    kind = kind_of(file)
+    if kind == "parquet":
+        yield from enumerate(_parquet(file, options), 1)
+    elif kind == "csv":
+        rows = iter_csv(file)
+        next(rows)
+        for number, row in rows:
+            if isinstance(row, BadField):
+                options.invalid(file, number, row)
             else:
-                options.invalid(f"item {i} of `{file}`", f"is not a JSON object; found {shown(record)}")
+                yield number, row
     else:
-        for _, record in iter_objects(file, options):
-            yield record
+        yield from iter_objects(file, options)
 
 
 def _parquet(file: Path, options: Options) -> Iterator[Mapping[str, object]]:
@@ -172,9 +195,9 @@ def _parquet(file: Path, options: Options) -> Iterator[Mapping[str, object]]:
     try:
         columns = read_parquet_columns(str(file), wanted)
     except FileNotFoundError as error:
-        raise DatasetError(f"cannot read the dataset: there is no file `{file}`") from error
+        raise DatasetError(f"cannot read `{file}`: there is no file `{file}`") from error
     except (ValueError, OSError) as error:
-        raise DatasetError(f"cannot read the dataset: `{file}`: {error}") from error
+        raise DatasetError(f"cannot read `{file}`: {error}") from error
     names = list(columns)
     for name in wanted or ():
         if name not in columns:
@@ -185,13 +208,11 @@ def _parquet(file: Path, options: Options) -> Iterator[Mapping[str, object]]:
         yield dict(zip(names, values, strict=True))
 
 
-def _session(record: Mapping[str, object], row: int, columns: _Columns, options: Options, file: Path) -> Session | None:
-    """None for a broken record."""
+def _session(record: Mapping[str, object], row: int, columns: _Columns, options: Options, file: Path) -> Session:
+    """BadField for a broken record."""
 
-    def broken(field: str, wanted: str) -> None:
-        options.invalid(
-            f"row {row} of `{file}`", f"field `{field}`: expected {wanted}; found {shown(record.get(field))}"
-        )
+    def broken(field: str | None, wanted: str) -> BadField:
+        return BadField(field, wanted, quote(record.get(field or "")))
 
     system: tuple[Part, ...] = ()
     if options.system_field is not None and isinstance(record.get(options.system_field), str):
@@ -200,14 +221,12 @@ def _session(record: Mapping[str, object], row: int, columns: _Columns, options:
     if columns.messages is not None:
         said = record.get(columns.messages)
         if not isinstance(said, Sequence) or isinstance(said, str):
-            broken(columns.messages, "a list of messages")
-            return None
+            raise broken(columns.messages, "a list of messages")
         spoken, pairs = _pairs(said)
         system = system or ((spoken,) if spoken else ())
         pairs = pairs if options.turns == "all" else pairs[:1]
         if not pairs:
-            broken(columns.messages, "a message of the user")
-            return None
+            raise broken(columns.messages, "a message of the user")
     elif columns.turns is not None:
         asked = record.get(columns.turns)
         if (
@@ -215,23 +234,22 @@ def _session(record: Mapping[str, object], row: int, columns: _Columns, options:
             or isinstance(asked, str)
             or not all(isinstance(q, str) and q for q in asked)
         ):
-            broken(columns.turns, "a list of texts")
-            return None
+            raise broken(columns.turns, "a list of texts")
         pairs = [(q, None) for q in asked]
     else:
         prompt = record.get(columns.prompt or "")
         if not isinstance(prompt, str) or not prompt:
-            broken(columns.prompt or "", "text")
-            return None
+            raise broken(columns.prompt, "text")
         answer = record.get(options.answer_field) if options.answer_field else None
         pairs = [(prompt, answer if isinstance(answer, str) and answer else None)]
     osl = record.get(options.output_length_field) if options.output_length_field else None
     if osl is not None:
         try:
             osl = int(str(osl))
-        except ValueError:
-            broken(options.output_length_field or "", "a number of tokens")
-            return None
+        except ValueError as error:
+            raise broken(options.output_length_field, "a number of tokens") from error
+        if osl > MAX_TOKENS:
+            raise broken(options.output_length_field, f"at most {MAX_TOKENS:,} tokens")
     images = _images(record.get(options.image_field), file) if options.image_field else ()
     turns = tuple(
         Turn(

@@ -28,7 +28,7 @@ class Options(DatasetOptions):
 
 
 class _Conversation(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="allow")
 
     session_id: str | int | None = None
     turns: list[TimedEntry] = Field(min_length=1)

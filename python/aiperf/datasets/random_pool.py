@@ -36,7 +36,7 @@ def load(options: DatasetOptions, rng: np.random.Generator) -> Iterator[Session]
     if path.is_dir():
         files = sorted(p for p in path.iterdir() if p.is_file() and ".jsonl" in p.suffixes[-2:])
         if not files:
-            raise DatasetError(f"cannot read the dataset: no `.jsonl` file in the folder `{path}`")
+            raise DatasetError(f"cannot read `{path}`: no `.jsonl` file in this folder")
         if options.batch_size > 1:
             raise DatasetError(
                 "a batch cannot be drawn from a folder of pools", "give one file, or leave out the batch size"
@@ -56,7 +56,9 @@ def load(options: DatasetOptions, rng: np.random.Generator) -> Iterator[Session]
 def _read(file: Path, options: DatasetOptions) -> list[tuple[Message, ...]]:
     pool = [messages_of(row, file.parent) for _, row in iter_rows(file, options, Entry)]
     if not pool:
-        raise DatasetError(f"cannot read the dataset: no usable line in `{file}`")
+        raise DatasetError(
+            f"cannot read `{file}`: none of its lines can be used", "; ".join(n.text for n in options.notes)
+        )
     return pool
 
 

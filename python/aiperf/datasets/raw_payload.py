@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from aiperf.datasets import DatasetOptions
+from aiperf.datasets._entry import MAX_TOKENS
 from aiperf.datasets._records import iter_objects
 from aiperf.errors import DatasetError
 from aiperf.session import Session, Turn
@@ -29,7 +30,7 @@ def load(options: DatasetOptions, rng: np.random.Generator) -> Iterator[Session]
         return
     files = sorted(p for p in path.iterdir() if p.is_file() and ".jsonl" in p.suffixes[-2:])
     if not files:
-        raise DatasetError(f"cannot read the dataset: no `.jsonl` file in the folder `{path}`")
+        raise DatasetError(f"cannot read `{path}`: no `.jsonl` file in this folder")
     for file in files:
         turns = tuple(_turn(payload) for _, payload in iter_objects(file, options))
         if turns:
@@ -37,13 +38,14 @@ def load(options: DatasetOptions, rng: np.random.Generator) -> Iterator[Session]
 
 
 def _turn(payload: dict[str, object]) -> Turn:
-    return Turn(payload=payload, osl=output_length(payload))
+    model = payload.get("model")
+    return Turn(payload=payload, osl=output_length(payload), model=model if isinstance(model, str) else None)
 
 
 def output_length(payload: dict[str, object]) -> int | None:
     """What the body itself asks for, for the comparison with what came."""
     for name in ("max_completion_tokens", "max_tokens", "max_output_tokens"):
         value = payload.get(name)
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_TOKENS:
             return value
     return None

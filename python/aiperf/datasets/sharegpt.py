@@ -8,7 +8,6 @@ the server's own answers in the history.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -17,8 +16,8 @@ import numpy as np
 from pydantic import Field
 
 from aiperf.datasets import DatasetOptions
-from aiperf.datasets._records import iter_lines, iter_objects, read_json, shown
-from aiperf.errors import DatasetError
+from aiperf.datasets._records import iter_objects
+from aiperf.reading.problems import BadField, fields_of, quote
 from aiperf.session import Message, Part, Session, Turn
 
 __all__ = ["FIELDS", "REPOSITORY", "SAMPLING", "Options", "load"]
@@ -28,6 +27,7 @@ SAMPLING = "sequential"
 REPOSITORY = ("anon8231489123/ShareGPT_Vicuna_unfiltered", "ShareGPT_V3_unfiltered_cleaned_split.json")
 """On the Hugging Face hub: repository and file."""
 
+_USED = {"id", "conversations", "conversation"}
 _PEOPLE = {"human", "user"}
 _MODELS = {"gpt", "chatgpt", "assistant", "bing", "bard", "model"}
 
@@ -46,19 +46,22 @@ def load(options: DatasetOptions, rng: np.random.Generator) -> Iterator[Session]
     path = _download() if options.path is None else options.path
     short = 0
     seen: set[str] = set()
-    for where, record in _records(path, options):
-        turns = _turns(record, where, options)
-        if turns is None:
+    for number, record in iter_objects(path, options):
+        try:
+            turns = _turns(record)
+        except BadField as bad:
+            options.invalid(path, number, bad)
             continue
+        options.unused(record.keys() - _USED)
         if not turns[1]:
             short += 1
             continue
-        name = str(record.get("id") or where)
-        name = name if name not in seen else f"{name} ({where})"
+        name = str(record.get("id") or f"line {number}")
+        name = name if name not in seen else f"{name} (line {number})"
         seen.add(name)
         yield Session(name, turns[1] if options.turns == "all" else turns[1][:1], turns[0])
     if short:
-        options.note("no_answer", f"{short:,} conversations without a question and an answer left out", count=short)
+        options.note("no_answer", f"conversations without a question and an answer, left out: {short:,}", count=short)
 
 
 def _download() -> Path:
@@ -67,32 +70,12 @@ def _download() -> Path:
     return download(*REPOSITORY)
 
 
-def _records(path: Path, options: DatasetOptions) -> Iterator[tuple[str, dict[str, object]]]:
-    _, first = next(iter_lines(path))
-    if not first.lstrip().startswith(b"["):
-        for line, record in iter_objects(path, options):
-            yield f"line {line}", record
-        return
-    listed = read_json(path)
-    if not isinstance(listed, list):
-        raise DatasetError(f"cannot read the dataset: `{path}` is not a list of conversations")
-    for i, record in enumerate(listed):
-        if isinstance(record, dict):
-            yield f"item {i}", record
-        else:
-            options.invalid(f"item {i} of `{path}`", f"is not a JSON object; found {shown(record)}")
-
-
-def _turns(
-    record: dict[str, object], where: str, options: DatasetOptions
-) -> tuple[tuple[Part, ...], tuple[Turn, ...]] | None:
-    """System text and turns; None for a broken record."""
+def _turns(record: dict[str, object]) -> tuple[tuple[Part, ...], tuple[Turn, ...]]:
+    """System text and turns. BadField for a broken record."""
     said = record.get("conversations", record.get("conversation"))
-    place = f"{where} of `{options.path or REPOSITORY[1]}`"
     if not isinstance(said, list):
-        found = f"; found {shown(said)}" if said is not None else ""
-        options.invalid(place, f"has no list `conversations`{found}", f"fields found: {json.dumps(list(record)[:8])}")
-        return None
+        found = f"no such field (there are {fields_of(record)})" if said is None else quote(said)
+        raise BadField("conversations", "a list", found)
     system: tuple[Part, ...] = ()
     turns: list[Turn] = []
     question: str | None = None
@@ -100,8 +83,7 @@ def _turns(
         speaker = item.get("from", item.get("role")) if isinstance(item, dict) else None
         text = item.get("value", item.get("content")) if isinstance(item, dict) else None
         if not isinstance(speaker, str) or not isinstance(text, str):
-            options.invalid(place, f"field `conversations.{i}`: expected `from` and `value`; found {shown(item)}")
-            return None
+            raise BadField(f"conversations.{i}", "texts `from` and `value`", quote(item))
         if speaker == "system" and not turns and text:
             system = (text,)
         elif speaker in _PEOPLE:

@@ -14,8 +14,7 @@ import numpy as np
 
 from aiperf.session import Session
 from aiperf.traces import TraceOptions, TraceTable
-from aiperf.traces.reading.builder import Row, date_ns, read_csv
-from aiperf.traces.reading.lines import whole
+from aiperf.traces.reading.builder import Row, date_ns, read_csv, whole
 from aiperf.traces.replay import prepare
 
 __all__ = ["FIELDS", "FILES", "Options", "load", "read", "retime"]
@@ -33,7 +32,7 @@ class Options(TraceOptions):
 
 
 def read(path: Path, options: TraceOptions) -> TraceTable:
-    return read_csv(path, "azure", options, _NEEDED, _parse)
+    return read_csv(path, "azure", options, _NEEDED, _parse, _NEEDED)
 
 
 def load(options: TraceOptions, rng: np.random.Generator) -> Iterator[Session]:

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
+from aiperf.reading.problems import BadField, quote
 from aiperf.session import Session
 from aiperf.traces import TraceOptions, TraceTable, counted
-from aiperf.traces.reading.builder import Row, read_jsonl, time_ns
-from aiperf.traces.reading.lines import BadField, quote, whole
+from aiperf.traces.reading.builder import Row, read_jsonl, time_ns, whole
 from aiperf.traces.replay import prepare
 
 __all__ = ["FIELDS", "FILES", "Options", "load", "read", "retime"]
@@ -26,6 +26,9 @@ __all__ = ["FIELDS", "FILES", "Options", "load", "read", "retime"]
 FILES = frozenset({"jsonl"})
 FIELDS = (frozenset({"chat_id", "timestamp", "input_length"}),)
 
+_KNOWN = frozenset(
+    {"chat_id", "parent_chat_id", "timestamp", "input_length", "output_length", "type", "turn", "hash_ids"}
+)
 _S = 1_000_000_000
 
 
@@ -60,7 +63,7 @@ def read(path: Path, options: TraceOptions) -> TraceTable:
         roots[chat] = root
         row.session = str(root)
 
-    table = read_jsonl(path, "bailian_trace", options, parse)
+    table = read_jsonl(path, "bailian_trace", options, parse, _KNOWN)
     if not orphans:
         return table
     text = "lines whose parent does not stand before them: {count}; each begins a session"

@@ -17,10 +17,10 @@ import numpy as np
 from pydantic import Field
 
 from aiperf.errors import DatasetError
+from aiperf.reading.problems import BadField, BrokenRecords, quote
 from aiperf.session import Session
 from aiperf.traces import Content, TraceOptions, TraceTable
-from aiperf.traces.reading.builder import Row, TableBuilder, time_ns
-from aiperf.traces.reading.lines import BadField, BadLines, quote, whole
+from aiperf.traces.reading.builder import Row, TableBuilder, time_ns, whole
 from aiperf.traces.replay import prepare
 
 __all__ = ["FIELDS", "FILES", "Options", "load", "read", "retime"]
@@ -47,7 +47,7 @@ class Options(TraceOptions):
 def read(path: Path, options: TraceOptions) -> TraceTable:
     own = options if isinstance(options, Options) else Options(**options.model_dump())
     columns = _columns(path)
-    bad, builder, row = BadLines(path, skip=options.skip_invalid), TableBuilder(), Row()
+    bad, builder, row = BrokenRecords(skip=options.skip_invalid), TableBuilder(), Row()
     session_column = next((s for s in _SESSIONS if s in columns), None)
     ended: dict[str, int] = {}
     names = list(columns)
@@ -60,7 +60,7 @@ def read(path: Path, options: TraceOptions) -> TraceTable:
                 _think(record, row, ended)
             builder.add(number, row)
         except BadField as e:
-            bad.add(number, e)
+            bad.add(path, number, e, "row")
     size = next((cast(int, s) for s in columns.get("block_size", ()) if s), options.block_size)
     return builder.build(path, "baseten_trace", size, bad.notes())
 
@@ -77,15 +77,15 @@ def _columns(path: Path) -> dict[str, Sequence[object]]:
     from aiperf._core import read_parquet_columns
 
     if not path.is_file():
-        raise DatasetError(f"cannot read the trace: there is no file `{path}`")
+        raise DatasetError(f"cannot read `{path}`: there is no file `{path}`")
     try:
         found = read_parquet_columns(str(path), [*_NEEDED, *_OPTIONAL])
     except (OSError, ValueError) as e:
-        raise DatasetError(f"cannot read the trace `{path}`: {e}") from e
+        raise DatasetError(f"cannot read `{path}`: {e}") from e
     if missing := [n for n in _NEEDED if n not in found]:
         have = ", ".join(f"`{n}`" for n in found) or "none of those a trace has"
         raise DatasetError(
-            f"cannot read the trace: `{path}` has no column {', '.join(f'`{m}`' for m in missing)}",
+            f"cannot read `{path}`: it has no column {', '.join(f'`{m}`' for m in missing)}",
             f"columns found: {have}",
         )
     return {n: c.tolist() if isinstance(c, np.ndarray) else c for n, c in found.items()}
@@ -102,7 +102,10 @@ def _parse(record: dict[str, object], row: Row, own: Options, session_column: st
         raise BadField("prompt", "text that is not empty", quote(prompt))
     hashes = record.get("total_hashes")
     if hashes is not None:
-        row.hash_ids = [int(h) for h in cast(Sequence[int], hashes)]
+        try:
+            row.hash_ids = [int(h) for h in cast(Sequence[int], hashes)]
+        except (TypeError, ValueError) as e:
+            raise BadField("total_hashes", "a list of whole numbers", quote(list(cast(Sequence[int], hashes)))) from e
     session = record.get(session_column) if session_column else None
     if session is not None:
         row.session = str(session)

@@ -14,15 +14,17 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
+from aiperf.reading.problems import BadField, quote
 from aiperf.session import Session
 from aiperf.traces import TraceOptions, TraceTable
-from aiperf.traces.reading.builder import Row, read_csv, time_ns
-from aiperf.traces.reading.lines import BadField, quote, whole
+from aiperf.traces.reading.builder import Row, read_csv, time_ns, whole
 from aiperf.traces.replay import prepare
 
 __all__ = ["FIELDS", "FILES", "Options", "load", "read", "retime"]
 
 _NEEDED = frozenset({"Timestamp", "Request tokens", "Response tokens"})
+
+_KNOWN = _NEEDED | {"Model", "Session ID", "Elapsed time", "Total tokens", "Log Type"}
 
 FILES = frozenset({"csv"})
 FIELDS = (_NEEDED,)
@@ -51,7 +53,7 @@ def read(path: Path, options: TraceOptions) -> TraceTable:
             row.session = str(session)
         return True
 
-    return read_csv(path, "burst_gpt_trace", options, _NEEDED, parse)
+    return read_csv(path, "burst_gpt_trace", options, _NEEDED, parse, _KNOWN)
 
 
 def load(options: TraceOptions, rng: np.random.Generator) -> Iterator[Session]:

@@ -27,11 +27,11 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
+from aiperf.reading.lines import is_csv
+from aiperf.reading.problems import BadField, fields_of, quote
 from aiperf.session import Session
 from aiperf.traces import NO_TIME, TraceOptions, TraceTable
-from aiperf.traces.reading.builder import Row, date_ns, read_csv, read_jsonl, time_ns
-from aiperf.traces.reading.detect import is_csv
-from aiperf.traces.reading.lines import BadField, fields_of, quote, whole
+from aiperf.traces.reading.builder import Row, date_ns, read_csv, read_jsonl, time_ns, whole
 from aiperf.traces.replay import prepare
 
 __all__ = ["FIELDS", "FILES", "Options", "load", "parse_time", "read", "retime"]
@@ -60,9 +60,11 @@ class Options(TraceOptions):
 def read(path: Path, options: TraceOptions) -> TraceTable:
     own = options if isinstance(options, Options) else Options(**options.model_dump())
     parse = _parser(own)
+    given = (own.time_field, own.input_field, own.output_field, own.hash_field, own.session_field)
+    known = frozenset((*_TIME, *_INPUT, *_OUTPUT, *_HASHES, *_SESSION, *(g for g in given if g)))
     if is_csv(path):
-        return read_csv(path, "generic", options, frozenset({own.input_field} if own.input_field else ()), parse)
-    return read_jsonl(path, "generic", options, parse)
+        return read_csv(path, "generic", options, frozenset({own.input_field} if own.input_field else ()), parse, known)
+    return read_jsonl(path, "generic", options, parse, known)
 
 
 def load(options: TraceOptions, rng: np.random.Generator) -> Iterator[Session]:
@@ -130,7 +132,7 @@ def _hashes(record: dict[str, object], name: str) -> list[int]:
             out.append(part)
         elif isinstance(part, str):
             text = part.strip("\"' ")
-            is_number = text.isdigit() and len(text) < 19
+            is_number = text.isdecimal() and len(text) < 19
             out.append(
                 int(text)
                 if is_number

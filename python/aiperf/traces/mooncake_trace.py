@@ -17,10 +17,10 @@ from typing import cast
 
 import numpy as np
 
+from aiperf.reading.problems import BadField, fields_of, quote
 from aiperf.session import Message, Session
 from aiperf.traces import UNKNOWN, Content, TraceOptions, TraceTable
-from aiperf.traces.reading.builder import Row, milliseconds, read_jsonl, time_ns
-from aiperf.traces.reading.lines import BadField, fields_of, quote, whole
+from aiperf.traces.reading.builder import Row, milliseconds, read_jsonl, time_ns, whole
 from aiperf.traces.replay import prepare
 
 __all__ = ["FIELDS", "FILES", "Options", "load", "messages_of", "read", "retime"]
@@ -33,6 +33,7 @@ FIELDS = (
 )  # fmt: skip
 
 _PROMPTS = ("input_length", "text_input", "messages", "payload")
+_KNOWN = frozenset({*_PROMPTS, "output_length", "hash_ids", "timestamp", "delay", "session_id", "extra", "tools"})
 _MS = 1_000_000
 
 
@@ -41,7 +42,7 @@ class Options(TraceOptions):
 
 
 def read(path: Path, options: TraceOptions) -> TraceTable:
-    return _whole_sessions(read_jsonl(path, "mooncake_trace", options, _parse))
+    return _whole_sessions(read_jsonl(path, "mooncake_trace", options, _parse, _KNOWN))
 
 
 def load(options: TraceOptions, rng: np.random.Generator) -> Iterator[Session]:

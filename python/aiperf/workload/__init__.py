@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,10 +17,11 @@ import numpy as np
 
 from aiperf.config.model import Config
 from aiperf.endpoints import BodyOptions, Endpoint, has_length, load_endpoint
-from aiperf.errors import ConfigError, Note, Problem
+from aiperf.errors import ConfigError, DatasetError, Note, Problem
 from aiperf.session import Message, Part, Session, Synthetic, Turn
 from aiperf.workload.inputs import with_text
 from aiperf.workload.plan import UNKNOWN, PlanOptions, PlanTables, TemplateTokens, build_block_plan, build_plan
+from aiperf.workload.ready import ReadyBodies
 from aiperf.workload.synthetic import CACHE_BUST_TOKENS, build_synthetic_plan, synthetic_options
 from aiperf.workload.tokenizer import Tokenizer
 from aiperf.workload.vocabulary import EncodedText, TextSource
@@ -27,6 +29,7 @@ from aiperf.workload.vocabulary import EncodedText, TextSource
 if TYPE_CHECKING:
     from aiperf._core import Vocabulary
     from aiperf.traces.replay import Replay
+    from aiperf.workload.files import Data
 
 __all__ = ["Workload", "build_workload", "seed_of"]
 
@@ -104,9 +107,11 @@ def build_workload(
         if found.replay is not None and _is_blocks_only(found.replay, config):
             plan = build_block_plan(found.replay.columns, found.replay.session_ids(), endpoint, plan_options)
         else:
+            ready = ReadyBodies(config, endpoint, plan_options.body)
             sessions = files.with_lengths(found.sessions(), config, found.limits, tokenizer, lengths_rng)
-            decorated = _decorated(sessions, config, system_prompt, front_rng)
-            plan = build_plan(decorated, endpoint, plan_options, tokenizer.count)
+            decorated = _decorated(ready.watch(sessions), config, system_prompt, front_rng)
+            plan = _planned(decorated, endpoint, plan_options, tokenizer, found)
+            notes += ready.notes()
         notes += found.notes()
         if found.digest:
             fingerprint["data"] = found.digest
@@ -116,6 +121,17 @@ def build_workload(
     fingerprint |= {"workload": kind, "plan": plan.digest(), "options": _options_digest(config)}
     chosen = config.input.dataset_sampling_strategy or sampling
     return Workload(kind, plan, source, chosen, seed, fingerprint, tuple(notes))
+
+
+def _planned(
+    sessions: Iterator[Session], endpoint: Endpoint, options: PlanOptions, tokenizer: Tokenizer, found: Data
+) -> PlanTables:
+    """DatasetError with the reasons, counted, if no session is left to send."""
+    first = next(sessions, None)
+    if first is None:
+        reasons = [n.text for n in found.notes() if n.kind != "format_guessed"] or ["it has no sessions"]
+        raise DatasetError(f"nothing of the {found.kind} data is left to send: {'; '.join(reasons)}")
+    return build_plan(itertools.chain((first,), sessions), endpoint, options, tokenizer.count)
 
 
 def _is_blocks_only(replay: Replay, config: Config) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from aiperf.endpoints import BodyOptions, Endpoint
 from aiperf.session import Message, Part, Turn
+from aiperf.workload.ready import Envelope
 
 __all__ = ["Template", "Templates", "escape"]
 
@@ -61,6 +62,7 @@ class Templates:
         self._endpoint = endpoint
         self._options = options
         self._known: dict[tuple[object, ...], Template] = {}
+        self._envelope = Envelope(endpoint, options)
 
     @staticmethod
     def shape(message: Message) -> _MessageShape:
@@ -80,7 +82,8 @@ class Templates:
     def get(self, turn: Turn, history: Sequence[Message], history_shape: tuple[object, ...], model: str) -> Template:
         """`history_shape`: `shape` of each message of the history."""
         if turn.payload is not None:
-            return self._cut(dict(turn.payload), 0)
+            added = self._envelope.missing(turn, model) if turn.fill else {}
+            return self._cut({**turn.payload, **added}, 0)
         if turn.tools or turn.extra or any(m.extra for m in turn.messages) or any(m.extra for m in history):
             return self._render(turn, history, model)
         key = (history_shape, tuple([self.shape(m) for m in turn.messages]), turn.osl is None, model)
@@ -120,7 +123,7 @@ class Templates:
                 return [joined(v) for v in value]
             return value
 
-        text = json.dumps(joined(body), ensure_ascii=False, separators=(",", ":"))
+        text = json.dumps(joined(body), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         pieces: list[bytes | int] = []
         for i, piece in enumerate(_MARK.split(text)):
             if i % 2:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,16 +16,19 @@ from aiperf import registry
 from aiperf.config.model import Config
 from aiperf.datasets import DatasetOptions, dataset_module
 from aiperf.errors import ConfigError, DatasetError, Note, Problem
+from aiperf.reading.detect import Format, detect_format, first_fields
+from aiperf.reading.lines import kind_of, require_file
 from aiperf.session import Session, Turn
 from aiperf.traces import trace_module
+from aiperf.traces.reading.detect import trace_formats
 from aiperf.traces.replay import Replay, prepare
 from aiperf.workload.synthetic import length_law
 from aiperf.workload.tokenizer import Tokenizer
 
 __all__ = ["Data", "open_data", "with_lengths"]
 
-_LAST = {"generic", "multi_turn", "single_turn", "raw_payload"}
-"""Tried after all others: their fields are common words."""
+_LAST = ("multi_turn", "raw_payload", "single_turn", "hf")
+"""Datasets tried after all others, in this order: their fields are common words."""
 
 _CHUNK = 2048
 """Sessions whose recorded answers are counted in one call."""
@@ -51,21 +54,30 @@ def open_data(config: Config, rng: np.random.Generator) -> Data | None:
     i = config.input
     if i.input_file is None and i.public_dataset is None:
         return None
-    if i.input_file is not None and not i.input_file.exists():
-        raise DatasetError(f"cannot read the dataset: there is no file `{i.input_file}`")
+    if i.input_file is not None:
+        require_file(i.input_file)
     kind = _kind(config)
     if kind in registry.names("traces"):
         return _trace(config, kind, rng)
     module = dataset_module(kind)
     options = _dataset_options(config, kind, module.Options)
 
+    is_guess = i.input_file is not None and i.custom_dataset_type is None
+    count = 0
+
     def sessions() -> Iterator[Session]:
+        nonlocal count
         for number, session in enumerate(module.load(options, rng)):
             if options.limit is not None and number >= options.limit:
                 break
-            yield _timed(session, config)
+            count += 1
+            ready = _filled(session) if is_guess and kind == "raw_payload" else session
+            yield _timed(ready, config)
 
-    return Data(kind, sessions, lambda: options.notes, module.SAMPLING, _digest(i.input_file), limits=options)
+    def notes() -> tuple[Note, ...]:
+        return (*((_guess(config, kind, count),) if is_guess else ()), *options.notes)
+
+    return Data(kind, sessions, notes, module.SAMPLING, _digest(i.input_file), limits=options)
 
 
 def _kind(config: Config) -> str:
@@ -81,66 +93,45 @@ def _kind(config: Config) -> str:
     return _detect(path)
 
 
+def _filled(session: Session) -> Session:
+    """Bodies the file does not call ready: the endpoint fills in what they lack."""
+    return replace(session, turns=tuple(replace(t, fill=True) for t in session.turns))
+
+
+def _guess(config: Config, kind: str, count: int) -> Note:
+    """What the file was taken for, how much of it, and how to say otherwise."""
+    sessions = "1 session" if count == 1 else f"{count:,} sessions"
+    text = f"`{config.input.input_file}` is read as `{kind}`, {sessions} (`--custom-dataset-type` names another format)"
+    return Note("format_guessed", text, {"format": kind, "count": count})
+
+
 def _detect(path: Path) -> str:
     """The format of a file by its name and first record: a trace if the record has times or lengths, else a dataset."""
-    suffixes = [s for s in path.suffixes if s not in {".gz", ".zst"}]
     if path.is_dir():
         return _detect_folder(path)
-    if suffixes[-1:] in ([".csv"], [".parquet"]):
-        from aiperf.traces.reading.detect import detect
-
+    kind = kind_of(path)
+    if kind == "parquet":
+        return "hf"
+    if kind == "csv":
         try:
-            return detect(path) if suffixes[-1] == ".csv" else "hf"
+            return detect_format(path, trace_formats(), "--custom-dataset-type")
         except DatasetError:
             return "hf"
-    fields = _first_fields(path)
-    for group in ("traces", "datasets"):
-        for name in sorted(registry.names(group), key=lambda n: n in _LAST):
-            known = trace_module(name).FIELDS if group == "traces" else dataset_module(name).FIELDS
-            if any(k <= fields for k in known):
-                return name
-    found = ", ".join(f"`{f}`" for f in sorted(fields) if "." not in f) or "none"
-    known_names = ", ".join(f"`{n}`" for n in (*registry.names("datasets"), *registry.names("traces")))
-    raise DatasetError(
-        f"cannot tell which format `{path}` has: its first record has the fields {found}",
-        f"name it with `--custom-dataset-type`; known: {known_names}",
-    )
+    return detect_format(path, _formats(), "--custom-dataset-type")
+
+
+def _formats() -> Iterator[Format]:
+    """Traces, then datasets; of each, formats whose fields are common words last."""
+    yield from trace_formats()
+    for name in sorted(registry.names("datasets"), key=lambda n: _LAST.index(n) if n in _LAST else -1):
+        yield Format(name, dataset_module(name).FIELDS, frozenset({"jsonl"}))
 
 
 def _detect_folder(path: Path) -> str:
     first = next((p for p in sorted(path.iterdir()) if ".jsonl" in p.suffixes[-2:]), None)
     if first is None:
-        raise DatasetError(f"cannot read the dataset: no `.jsonl` file in the folder `{path}`")
-    return "raw_payload" if "messages" in _first_fields(first) else "random_pool"
-
-
-def _first_fields(path: Path) -> frozenset[str]:
-    """Names of the first record's fields, and of those of the first object in a list: `turns`, `turns.messages`."""
-    from aiperf.datasets._records import iter_lines
-
-    lines = iter_lines(path)
-    _, first = next(lines)
-    try:
-        record = json.loads(first)
-    except ValueError:
-        try:
-            record = json.loads(first + b"".join(line for _, line in lines))
-        except ValueError:
-            record = None
-    if isinstance(record, list) and record:
-        record = record[0]
-    if not isinstance(record, dict):
-        raise DatasetError(
-            f"cannot tell which format `{path}` has: its first line is not a JSON object",
-            "name it with `--custom-dataset-type`",
-        )
-    nested = {
-        f"{name}.{inner}"
-        for name, value in record.items()
-        if isinstance(value, list) and value and isinstance(value[0], dict)
-        for inner in value[0]
-    }
-    return frozenset(record) | nested
+        raise DatasetError(f"cannot read `{path}`: no `.jsonl` file in this folder")
+    return "raw_payload" if "messages" in first_fields(first) else "random_pool"
 
 
 def _digest(path: Path | None) -> str | None:
@@ -231,7 +222,9 @@ def _trace(config: Config, kind: str, rng: np.random.Generator) -> Data:
         prefix, roots, prompt, output = factors
         table = scale_table(table, Scale(None, prefix or 1.0, prompt or 1.0, output or 1.0, 1.0, roots or 1), rng)
     replay = prepare(table, options, rng)
-    return Data(kind, replay.sessions, lambda: replay.notes, "sequential", _digest(i.input_file), replay)
+    is_guess = i.custom_dataset_type is None
+    notes = (*((_guess(config, kind, table.num_sessions),) if is_guess else ()), *replay.notes)
+    return Data(kind, replay.sessions, lambda: notes, "sequential", _digest(i.input_file), replay)
 
 
 def _timed(session: Session, config: Config) -> Session:
@@ -261,7 +254,8 @@ def with_lengths(
     out of the dataset's limits are left out, with a note.
     """
     law = length_law(config) if config.prompt.osl_mean is not None or config.prompt.seq_dist is not None else None
-    left_out = total = 0
+    left_out: Counter[str] = Counter()
+    total = 0
     for chunk in _chunks(sessions):
         answers = [t.expected for s in chunk for t in s.turns if t.expected is not None]
         tokens = dict(zip(answers, tokenizer.count(answers).tolist(), strict=True)) if answers else {}
@@ -269,21 +263,22 @@ def with_lengths(
         for session, prompt in zip(chunk, prompts, strict=True):
             total += 1
             answer = tokens.get(session.turns[0].expected or "") if session.turns else None
-            if limits is not None and not _is_within(limits, prompt, answer or session.turns[0].osl):
-                left_out += 1
+            if limits is not None and (why := _out_of(limits, prompt, answer or session.turns[0].osl)):
+                left_out[why] += 1
                 continue
             turns = []
             for turn in session.turns:
                 osl = turn.osl
-                if osl is None and turn.payload is None:
+                if osl is None and (turn.payload is None or turn.fill):
                     drawn = law.draw(1, rng)[1] if law is not None else None
                     osl = int(drawn[0]) if drawn is not None else tokens.get(turn.expected or "")
                 turns.append(turn if osl == turn.osl else replace(turn, osl=osl))
             yield replace(session, turns=tuple(turns))
     if left_out and limits is not None:
-        limits.note(
-            "out_of_limits", f"{left_out:,} of {total:,} sessions left out: too short or too long", count=left_out
-        )
+        count = left_out.total()
+        reasons = ", ".join(f"{n:,} with {why}" for why, n in left_out.most_common())
+        text = f"{count:,} of {total:,} sessions left out: {reasons}; `--dataset-option NAME=N` sets these limits"
+        limits.note("out_of_limits", text, count=count, reasons=dict(left_out))
 
 
 def _chunks(sessions: Iterator[Session]) -> Iterator[list[Session]]:
@@ -308,13 +303,17 @@ def _first_prompts(chunk: list[Session], limits: DatasetOptions | None, tokenize
     return list(tokenizer.count(texts).tolist())
 
 
-def _is_within(limits: DatasetOptions, prompt: int | None, answer: int | None) -> bool:
+def _out_of(limits: DatasetOptions, prompt: int | None, answer: int | None) -> str | None:
+    """Which limit the session breaks; None if it keeps all."""
     if prompt is None:
-        return True
-    if limits.min_tokens is not None and (
-        prompt < limits.min_tokens or (answer or limits.min_tokens) < limits.min_tokens
-    ):
-        return False
-    if limits.max_prompt_tokens is not None and prompt > limits.max_prompt_tokens:
-        return False
-    return limits.max_total_tokens is None or prompt + (answer or 0) <= limits.max_total_tokens
+        return None
+    least, longest, most = limits.min_tokens, limits.max_prompt_tokens, limits.max_total_tokens
+    if least is not None and prompt < least:
+        return f"a prompt under {least:,} tokens (min_tokens)"
+    if least is not None and (answer or least) < least:
+        return f"an answer under {least:,} tokens (min_tokens)"
+    if longest is not None and prompt > longest:
+        return f"a prompt over {longest:,} tokens (max_prompt_tokens)"
+    if most is not None and prompt + (answer or 0) > most:
+        return f"prompt and answer over {most:,} tokens (max_total_tokens)"
+    return None

@@ -100,7 +100,7 @@ def test_missing_empty_and_truncated_files_fail_with_their_name(name: str, tmp_p
         load(name, tmp_path / "missing.jsonl")
     empty = tmp_path / "empty.jsonl"
     empty.write_bytes(b"\n")
-    with pytest.raises(DatasetError, match=r"`.*empty\.jsonl` is empty"):
+    with pytest.raises(DatasetError, match=r"`.*empty\.jsonl`: it is empty"):
         load(name, empty)
 
 
@@ -115,13 +115,13 @@ def test_every_format_needs_a_file_or_says_so():
 @pytest.mark.parametrize(
     ("record", "said"),
     [
-        ('{"text": 5}', "line 2 of `{path}` field `text`: input should be a valid string; found `5`"),
-        ('{"txt": "x"}', "line 2 of `{path}` is broken: it has none of `text`, `texts`"),
+        ('{"text": 5}', "`{path}`: line 2: field `text`: expected a valid string, found `5`"),
+        ('{"txt": "x"}', "`{path}`: line 2: expected a usable record, found none of `text`, `texts`"),
         ('{"text": "a", "texts": ["b"]}', "`text` and `texts` exclude each other"),
         ('{"text": "a", "timestamp": 1, "delay": 1}', "`timestamp` and `delay` exclude each other"),
-        ('{"text": "a", "output_length": 0}', "field `output_length`: input should be greater than 0; found `0`"),
-        ('["text"]', 'line 2 of `{path}` is not a JSON object; found `["text"]`'),
-        ('{"text": ', "line 2 of `{path}` is not JSON"),
+        ('{"text": "a", "output_length": 0}', "field `output_length`: expected greater than 0, found `0`"),
+        ('["text"]', '`{path}`: line 2: expected a JSON object, found `["text"]`'),
+        ('{"text": ', "`{path}`: line 2: expected a JSON object, found damage at column 11"),
     ],
 )
 def test_broken_line_names_file_line_field_and_value(file: Path, record: str, said: str):
@@ -138,15 +138,16 @@ def test_broken_line_names_file_line_field_and_value(file: Path, record: str, sa
 
 def test_file_cut_in_the_middle_is_called_truncated(file: Path):
     file.write_text('{"text": "fine"}\n{"text": "no en', encoding="utf-8")
-    with pytest.raises(DatasetError, match=r"line 2 .* ends in the middle: the file is truncated"):
+    with pytest.raises(DatasetError, match="truncated: its last line, 2, ends in the middle"):
         load("single_turn", file)
 
 
 def test_missing_field_lists_what_is_there(file: Path):
     lines(file, {"session_id": "a", "messages": []})
-    with pytest.raises(DatasetError, match="has no field `turns`") as caught:
+    with pytest.raises(DatasetError, match="no such field") as caught:
         load("multi_turn", file)
-    assert "fields found: `session_id`, `messages`" in str(caught.value.hint)
+    assert "field `turns`" in caught.value.message
+    assert "(there are `session_id`, `messages`)" in caught.value.message
 
 
 def test_many_broken_lines_are_counted_and_the_first_listed(file: Path):
@@ -250,8 +251,8 @@ def test_raw_payload_folder_has_a_conversation_per_file(tmp_path: Path):
 @pytest.mark.parametrize(
     ("item", "said"),
     [
-        ({"payloads": [{}]}, "`data[0]` of `{path}` has no field `session_id`"),
-        ({"session_id": "a", "payloads": []}, "field `payloads`: expected a list of request bodies; found `[]`"),
+        ({"payloads": [{}]}, "`{path}`: item 1: field `session_id`: expected text, found no such field"),
+        ({"session_id": "a", "payloads": []}, "field `payloads`: expected a list of request bodies, found `[]`"),
     ],
 )
 def test_inputs_json_names_the_broken_item(tmp_path: Path, item: object, said: str):
@@ -303,7 +304,7 @@ def test_hf_says_which_columns_there_are(file: Path):
 
 def test_hf_broken_row_names_row_column_and_value(file: Path):
     lines(file, {"prompt": "a"}, {"prompt": None})
-    with pytest.raises(DatasetError, match=r"row 2 of `.*` field `prompt`: expected text; found `null`"):
+    with pytest.raises(DatasetError, match="line 2: field `prompt`: expected text, found null"):
         load("hf", file)
 
 
@@ -398,7 +399,7 @@ def test_forks_inherit_the_conversation_with_its_live_replies(file: Path):
         ([{"session_id": "a", "turns": [{"messages": [{"content": "x"}]}]}], "each message needs a `role`"),
         (
             [{"session_id": "a", "turns": [turn("x", temperature=1)]}],
-            "has a field `turns.0.temperature` that the format",
+            "field `turns.0.temperature`: expected only fields that the format knows",
         ),
         ([{"session_id": "a", "orchestrator": True, "turns": []}], "field `turns`"),
     ],
@@ -452,3 +453,30 @@ def test_parquet_is_read_by_the_native_core(file: Path, monkeypatch: pytest.Monk
     assert asked == [None, ["question", "n", "images"]]
     with pytest.raises(DatasetError, match="has no column `prompt`"):
         load("hf", path, prompt_field="prompt")
+
+
+@pytest.mark.parametrize("shape", ["list", "lines"])
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        (
+            {"id": "b", "conversations": [{"from": "human", "value": None}]},
+            'field `conversations.0`: expected texts `from` and `value`, found `{"from": "human", "value": null}`',
+        ),
+        ("a string", 'expected a JSON object, found `"a string"`'),
+        ({"id": "b"}, "field `conversations`: expected a list, found no such field (there are `id`)"),
+    ],
+)
+def test_a_broken_sharegpt_record_names_the_way_to_leave_it_out(shape: str, record: object, said: str, tmp_path: Path):
+    good = {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}
+    records = [good, record, good]
+    path = tmp_path / "chats"
+    text = json.dumps(records) if shape == "list" else "".join(json.dumps(r) + "\n" for r in records)
+    path.write_text(text, encoding="utf-8-sig")
+    with pytest.raises(DatasetError) as caught:
+        load("sharegpt", path)
+    assert caught.value.message == f"cannot read `{path}`: line 2: {said}"
+    assert "`--skip-invalid`" in str(caught.value.hint)
+    sessions, options = opened("sharegpt", path, skip_invalid=True)
+    assert len(list(sessions)) == 2
+    assert [n.data["count"] for n in options.notes if n.kind == "invalid_lines"] == [1]

@@ -103,7 +103,7 @@ def test_csv_may_be_gzipped(name: str, tmp_path: Path):
             b'{"timestamp": 0, "input_length": 5, "output_length": 1}\n{"timestamp": 3, "input_le',
             "is truncated: its last line, 2,",
         ),
-        (b"timestamp,input\n0,5\n", "is not a JSON object"),
+        (b"timestamp,input\n0,5\n", "expected a JSON object"),
     ],
 )
 def test_an_empty_or_truncated_file_fails(content: bytes, message: str, tmp_path: Path):
@@ -149,7 +149,7 @@ def test_an_unknown_format_name_suggests_the_nearest():
 
 def test_a_file_of_no_known_fields_asks_for_the_format(tmp_path: Path):
     path = write_lines(tmp_path / "x.jsonl", [{"colour": "red"}])
-    with pytest.raises(DatasetError, match="cannot tell which trace format"):
+    with pytest.raises(DatasetError, match="cannot tell which format"):
         detect(path)
 
 
@@ -296,3 +296,39 @@ def test_loading_twice_gives_equal_sessions():
     module, options, table = read_trace(DATA / "mooncake_trace.jsonl")
     first = list(module.load(options, np.random.default_rng(3)))
     assert first == list(prepare(table, options, np.random.default_rng(3)).sessions())
+
+
+def test_a_broken_line_shows_its_damage(tmp_path: Path):
+    """The first 60 characters of a long line say nothing of what is wrong further on."""
+    good = '{"timestamp": 0, "input_length": 900, "output_length": 610}'
+    bad = '{"timestamp": 13000, "input_length": 900000, "output_length":2748 610}'
+    path = tmp_path / "x.jsonl"
+    path.write_text("\n".join([*[good] * 12, bad, *[good] * 7]) + "\n", encoding="utf-8")
+    with pytest.raises(DatasetError, match=r"line 13: .* at column 67 .*\"output_length\":2748 610}`") as caught:
+        read_trace(path)
+    assert "--skip-invalid" in str(caught.value.hint)
+    table = read_trace(path, skip_invalid=True)[2]
+    assert (table.num_rows, [n.data["count"] for n in table.notes if n.kind == "invalid_lines"]) == (19, [1])
+
+
+def test_negative_hash_ids_are_noted_and_refused_next_to_the_same_bits(tmp_path: Path):
+    lines = [{"timestamp": 0, "input_length": 1024, "output_length": 1, "hash_ids": [-1, 7]}]
+    (note,) = read_trace(write_lines(tmp_path / "x.jsonl", lines))[2].notes
+    assert (note.kind, note.data["count"]) == ("negative_hash_ids", 1)
+    lines.append({"timestamp": 1, "input_length": 1024, "output_length": 1, "hash_ids": [2**64 - 1, 7]})
+    with pytest.raises(DatasetError, match=r"hash ids below 0 \(1\) and of 2⁶³ or more \(1\)"):
+        read_trace(write_lines(tmp_path / "x.jsonl", lines))
+
+
+def test_a_json_list_is_a_trace_too(tmp_path: Path):
+    lines = [{"timestamp": t, "input_length": 10, "output_length": 1} for t in (0, 5)]
+    path = tmp_path / "trace.json"
+    path.write_text(json.dumps(lines), encoding="utf-8-sig")
+    assert read_trace(path)[2].at_ns.tolist() == [0, 5_000_000]
+
+
+@pytest.mark.parametrize("time", ["9" * 30, "1e300", 10**30, 1e300, -1, "²"])
+def test_times_beyond_the_clock_are_refused(time: object, tmp_path: Path):
+    path = write_lines(tmp_path / "x.jsonl", [{"timestamp": time, "input_length": 10, "output_length": 1}])
+    with pytest.raises(DatasetError, match="field `timestamp`: expected milliseconds ≥ 0"):
+        read_trace(path)

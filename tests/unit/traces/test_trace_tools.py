@@ -458,7 +458,7 @@ def test_a_salt_that_hides_nothing_is_refused():
 
 def test_a_line_without_a_prompt_is_named(tmp_path: Path):
     path = write_lines(tmp_path / "x.jsonl", [{"prompt": "a"}, {"promt": "b"}])
-    with pytest.raises(DatasetError, match=r"line 2 of .*: expected a prompt in"):
+    with pytest.raises(DatasetError, match=r"line 2: expected a prompt in"):
         hash_prompts(path, letters, Hasher.create(16))
 
 

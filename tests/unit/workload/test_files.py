@@ -13,6 +13,7 @@ from tests.unit.workload.workload_reference import ReferenceVocabulary
 
 from aiperf import registry
 from aiperf.config.model import Config
+from aiperf.config.resolve import config_from
 from aiperf.errors import ConfigError, DatasetError
 from aiperf.traces.replay import Replay
 from aiperf.workload import Workload, build_workload
@@ -156,14 +157,15 @@ def test_sharegpt_leaves_out_what_is_too_short_or_too_long(file: Path):
     found = workload(path)
     assert found.plan.columns["isl"].tolist() == [5, 1024]
     assert found.plan.columns["osl"].tolist() == [5, 1024]
-    assert [(n.kind, n.data["count"]) for n in found.notes] == [("out_of_limits", 4)]
+    assert [(n.kind, n.data["count"]) for n in found.notes] == [("format_guessed", 6), ("out_of_limits", 4)]
+    assert "1 with a prompt over 1,024 tokens (max_prompt_tokens)" in found.notes[1].text
 
 
 def test_context_limit_is_one_for_all_datasets(file: Path):
     path = lines(file, {"text": "a b c", "output_length": 3}, {"text": "a b c", "output_length": 4})
     found = workload(path, input={"max_context_length": 6})
     assert found.plan.num_turns == 1
-    assert found.notes[0].kind == "out_of_limits"
+    assert [n.kind for n in found.notes] == ["format_guessed", "out_of_limits"]
 
 
 def test_options_of_a_format_are_passed_on_and_wrong_ones_named(file: Path):
@@ -241,7 +243,7 @@ def test_public_dataset_names_are_aiperfs_and_any_other_is_the_hubs(monkeypatch:
     keep.__module__ = "aiperf.datasets.hf"
     monkeypatch.setattr("aiperf.datasets.hf.load", keep)
     for name, more in (("spec-al-gsm8k", {}), ("org/data", {"hf_subset": "s", "hf_split": "test"})):
-        with pytest.raises(DatasetError, match="empty"):
+        with pytest.raises(DatasetError, match="left to send"):
             workload(None, input={"public_dataset": name, **more})
     assert asked[0]["dataset"] == "openai/gsm8k"
     assert (asked[0]["subset"], asked[0]["split"], asked[0]["prompt_field"]) == ("main", "test", "question")
@@ -272,3 +274,100 @@ def test_chunks_do_not_change_what_comes_out(file: Path, monkeypatch: pytest.Mon
     whole = workload(path).plan.digest()
     monkeypatch.setattr(files_module, "_CHUNK", 3)
     assert workload(path).plan.digest() == whole
+
+
+MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "a b c"}]
+
+
+def test_bodies_without_a_type_are_completed_where_they_lack_something(file: Path):
+    """Lines of `messages` alone were sent without model and stream, in silence."""
+    path = lines(
+        file,
+        {"messages": MESSAGES, "temperature": 0},
+        {"messages": MESSAGES, "model": "other", "stream": False, "max_tokens": 9},
+    )
+    endpoint = {"model_names": ("m",), "streaming": True, "extra_inputs": {"top_p": 0.5, "temperature": 1}}
+    found = workload(path, endpoint=endpoint, prompt={"osl_mean": 8})
+    assert body(found, 0) == {
+        "messages": MESSAGES, "temperature": 0, "model": "m", "stream": True, "max_completion_tokens": 8, "top_p": 0.5,
+        "stream_options": {"include_usage": True},
+    }  # fmt: skip
+    assert body(found, 1) == {
+        "messages": MESSAGES, "model": "other", "stream": False, "max_tokens": 9, "top_p": 0.5, "temperature": 1,
+    }  # fmt: skip
+    assert found.plan.models == ("m", "other")
+    notes = {n.kind: n for n in found.notes}
+    assert notes["bodies_filled"].data["fields"] == {
+        "model": 1, "stream": 1, "max_completion_tokens": 1, "top_p": 2, "stream_options": 1, "temperature": 1,
+    }  # fmt: skip
+    assert "raw_payload" in notes["bodies_filled"].text
+    assert notes["format_guessed"].data == {"format": "raw_payload", "count": 2}
+
+
+def test_bodies_called_ready_are_sent_as_they_stand_and_options_without_effect_named(file: Path):
+    path = lines(file, {"messages": MESSAGES}, {"messages": MESSAGES, "model": "x", "stream": True})
+    sections: dict[str, dict[str, object]] = {
+        "endpoint": {"model_names": ["m"], "streaming": True, "extra_inputs": ["top_p:0.5"]},
+        "input": {"input_file": str(path), "custom_dataset_type": "raw_payload"},
+        "prompt": {"system_prompt": "S", "osl_mean": 4},
+    }
+    config = config_from({f"{s}.{n}": v for s, values in sections.items() for n, v in values.items()}, check=False)
+    found = build_workload(config, TOKENIZER, SOURCE, 1)
+    assert [body(found, row) for row in range(2)] == [
+        {"messages": MESSAGES},
+        {"messages": MESSAGES, "model": "x", "stream": True},
+    ]
+    said = [n.text for n in found.notes if n.kind == "option_without_effect"]
+    assert any("name no model" in t and "1 of 2" in t for t in said)
+    assert any("do not ask for a stream" in t and "1 of 2" in t for t in said)
+    assert any(all(flag in t for flag in ("--system-prompt", "--osl", "--extra-inputs")) for t in said)
+    assert not any(n.kind in {"format_guessed", "bodies_filled"} for n in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "records", "options", "reasons"),
+    [
+        ("sharegpt", [{"conversations": [{"from": "human", "value": "a b c d e"}, {"from": "gpt", "value": "a b c d"}]}] * 3,
+         {"max_prompt_tokens": 1}, ["3 of 3 sessions left out: 3 with a prompt over 1 tokens (max_prompt_tokens)"]),
+        ("sharegpt", [{"conversations": []}, {"conversations": [{"from": "human", "value": None}]}],
+         {}, ["without a question and an answer, left out: 1", "1 line left out because it could not be read"]),
+        ("single_turn", [{"text": "a b"}, {"text": 5}], {"min_tokens": 9}, ["1 of 1 sessions left out", "1 line left out"]),
+        ("multi_turn", [{"turns": []}], {}, ["1 line left out"]),
+        ("raw_payload", [[1]], {}, ["1 line left out"]),
+        ("dag_jsonl", [{"session_id": "a"}], {}, ["1 line left out"]),
+        ("hf", [{"prompt": None, "text": "x"}], {"prompt_field": "prompt"}, ["1 line left out"]),
+    ],
+)  # fmt: skip
+def test_nothing_left_tells_how_much_went_for_which_reason(
+    file: Path, name: str, records: list[object], options: dict[str, Any], reasons: list[str]
+):
+    path = lines(file, *records, *([[1]] if name == "raw_payload" else []))
+    given = {"custom_dataset_type": name, "skip_invalid": True, "dataset_options": options}
+    with pytest.raises(DatasetError, match="left to send") as caught:
+        workload(path, input=given)
+    if name == "raw_payload":
+        reasons = ["2 lines left out"]
+    for reason in reasons:
+        assert reason in str(caught.value)
+
+
+def test_fields_nobody_reads_are_listed_once_with_their_count(file: Path, tmp_path: Path):
+    path = lines(file, {"text": "a", "label": 1, "src": "x"}, {"text": "b", "label": 2})
+    (note,) = [n for n in workload(path).notes if n.kind == "unused_fields"]
+    assert note.data["fields"] == {"label": 2, "src": 1}
+    assert "`label` (2), `src` (1)" in note.text
+    nested = lines(tmp_path / "turns.jsonl", {"turns": [{"text": "a", "lang": "en"}], "topic": 1})
+    (note,) = [n for n in workload(nested).notes if n.kind == "unused_fields"]
+    assert note.data["fields"] == {"topic": 1, "turns.lang": 1}
+    trace = lines(tmp_path / "trace.jsonl", *[{**line, "priority": 1} for line in TRACE])
+    (note,) = [n for n in workload(trace, input={"isl_block_size": 8}).notes if n.kind == "unused_fields"]
+    assert note.data["fields"] == {"priority": 3}
+
+
+def test_what_a_column_was_taken_for_is_said(file: Path):
+    path = lines(file, {"question": "a b", "answer": "c", "source": "x"})
+    found = workload(path)
+    (note,) = [n for n in found.notes if n.kind == "column_guessed"]
+    assert "taken from `question`; not used: `answer`, `source`" in note.text
+    assert "prompt_field=NAME" in note.text
+    assert texts(found, 0) == ["a b"]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from array import array
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,14 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiperf.errors import DatasetError, Note
+from aiperf.reading.problems import BadField, BrokenRecords, fields_of, quote, unused_fields
+from aiperf.reading.records import Record, iter_csv, iter_json
 from aiperf.traces import NO_TIME, UNKNOWN, Content, TraceOptions, TraceTable, counted
-from aiperf.traces.reading.lines import BadField, BadLines, iter_csv, iter_lines, quote
 
-__all__ = ["Row", "TableBuilder", "date_ns", "milliseconds", "read_csv", "read_jsonl", "time_ns"]
+__all__ = ["Row", "TableBuilder", "date_ns", "milliseconds", "read_csv", "read_jsonl", "time_ns", "whole"]
 
 _CHUNK = 1 << 22
 """Blocks looked at together in the checks: bounds their memory to a few times this, bytes."""
 
+
+_LAST_NS = (1 << 63) - 1
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FRACTION = re.compile(r"\.(\d+)")
@@ -57,6 +60,7 @@ class TableBuilder:
         self._names: dict[str, int] = {}
         self._num_sessions = 0
         self._contents: dict[int, Content] = {}
+        self._large_ids = 0
 
     def __len__(self) -> int:
         return len(self._at)
@@ -71,6 +75,7 @@ class TableBuilder:
             except (TypeError, OverflowError):
                 del self._ids[before:]
                 self._ids.extend(_as_int64(ids))
+                self._large_ids += sum(i >> 63 > 0 for i in ids)
         if row.content is not None:
             self._contents[len(self._at)] = row.content
         self._at.append(row.at_ns)
@@ -93,8 +98,8 @@ class TableBuilder:
     def build(self, path: Path, name: str, block_size: int, notes: tuple[Note, ...] = ()) -> TraceTable:
         """DatasetError if there is not one row."""
         if not self._at:
-            why = "has no line that can be read" if notes else "is empty"
-            raise DatasetError(f"cannot read the trace: `{path}` {why}", notes[0].text if notes else None)
+            why = "none of its lines can be used" if notes else "it has no rows"
+            raise DatasetError(f"cannot read `{path}`: {why}", notes[0].text if notes else None)
         table = TraceTable(
             path, name, block_size,
             np.frombuffer(self._at, np.int64), np.frombuffer(self._delay, np.int64),
@@ -104,7 +109,21 @@ class TableBuilder:
             np.frombuffer(self._session, np.int32), np.frombuffer(self._whole, np.bool_), np.frombuffer(self._line, np.uint32),
             {number: given for given, number in self._names.items()}, self._contents,
         )  # fmt: skip
-        return replace(table, notes=(*notes, *_notes(table)))
+        return replace(table, notes=(*notes, *_notes(table), *self._signed(table)))
+
+    def _signed(self, table: TraceTable) -> tuple[Note, ...]:
+        """A negative id is the unsigned number of the same 64 bits: right unless the file has that number too."""
+        negative = int((table.hash_ids < 0).sum()) - self._large_ids
+        if not negative:
+            return ()
+        if self._large_ids:
+            raise DatasetError(
+                f"cannot read `{table.path}`: it has hash ids below 0 ({negative:,}) and of 2⁶³ or more "
+                f"({self._large_ids:,}), which 64 bits cannot tell apart",
+                "write all ids as signed or all as unsigned numbers of 64 bits",
+            )
+        text = "hash ids below 0: {count}; each is read as the unsigned number of the same 64 bits (−1 as 2⁶⁴−1)"
+        return (counted("negative_hash_ids", negative, text),)
 
 
 def _as_int64(ids: list[int]) -> list[int]:
@@ -170,10 +189,10 @@ def time_ns(record: dict[str, object], field: str, scale: int) -> int:
         return value * scale
     if isinstance(value, str):
         try:
-            value = int(value) if value.strip().isdigit() else float(value)
+            value = int(value) if value.strip().isdecimal() else float(value)
         except ValueError:
             value = -1.0
-        if isinstance(value, int):
+        if isinstance(value, int) and value * scale <= _LAST_NS:
             return value * scale
     if isinstance(value, float) and 0 <= value < 9e18 / scale:
         return round(value * scale)
@@ -193,8 +212,8 @@ def date_ns(record: dict[str, object], field: str) -> int:
         raise BadField(field, "a date and time", quote(value)) from e
     since = (date if date.tzinfo else date.replace(tzinfo=UTC)) - _EPOCH
     ns = (since.days * 86_400 + since.seconds) * 1_000_000_000 + int(fraction.ljust(9, "0")[:9] or 0)
-    if ns < 0:
-        raise BadField(field, "a date since 1970", quote(value))
+    if not 0 <= ns <= _LAST_NS:
+        raise BadField(field, "a date from 1970 to 2262", quote(value))
     return ns
 
 
@@ -203,42 +222,18 @@ def milliseconds(ns: int) -> int | float:
     return ns // 1_000_000 if ns % 1_000_000 == 0 else ns / 1e6
 
 
-def _object(record: object) -> dict[str, object]:
-    if type(record) is not dict:
-        raise BadField(None, "a JSON object", quote(record))
-    return record
-
-
-def _complete(record: dict[str, object] | int, num_columns: int) -> dict[str, object]:
-    if isinstance(record, int):
-        raise BadField(None, f"{num_columns} values", f"{record}")
-    return record
-
-
 def read_jsonl(
-    path: Path, name: str, options: TraceOptions, parse: Callable[[dict[str, object], Row], object]
+    path: Path,
+    name: str,
+    options: TraceOptions,
+    parse: Callable[[Record, Row], object],
+    known: frozenset[str] | None = None,
 ) -> TraceTable:
-    """`parse` fills the row from one line's object, or raises BadField. Empty lines are nothing."""
-    bad, builder, row = BadLines(path, skip=options.skip_invalid), TableBuilder(), Row()
-    number = 0
-    loads = json.loads
-    for line in iter_lines(path):
-        number += 1
-        try:
-            try:
-                record = loads(line)
-            except ValueError as e:
-                if line.isspace():
-                    continue
-                raise BadField(None, "a JSON object", quote(line)) from e
-            row.clear()
-            parse(_object(record), row)
-            builder.add(number, row)
-        except BadField as e:
-            bad.add(
-                number, e, truncated=e.field is None and not line.endswith(b"\n") and not line.rstrip().endswith(b"}")
-            )
-    return builder.build(path, name, options.block_size, bad.notes())
+    """Of JSON Lines or a JSON list. `parse` fills the row from one object, or raises BadField. Empty lines are nothing.
+
+    `known`: fields the format has a use for, or leaves out on purpose; others are counted in a note. None: any.
+    """
+    return _read(path, name, options, iter_json(path), parse, known)
 
 
 def read_csv(
@@ -246,27 +241,78 @@ def read_csv(
     name: str,
     options: TraceOptions,
     needed: frozenset[str],
-    parse: Callable[[dict[str, object], Row], object],
+    parse: Callable[[Record, Row], object],
+    known: frozenset[str] | None = None,
 ) -> TraceTable:
     """As `read_jsonl`, for rows of a CSV file with a header; rows for which `parse` is false are none of the trace.
 
     DatasetError if a column of `needed` is missing.
     """
-    bad, builder, row = BadLines(path, skip=options.skip_invalid), TableBuilder(), Row()
     rows = iter_csv(path)
-    _, header, _ = next(rows)
-    columns = list(_complete(header, 0))
+    _, header = next(rows)
+    columns = [] if isinstance(header, BadField) else list(header)
     if missing := sorted(needed - set(columns)):
-        have = ", ".join(f"`{c}`" for c in columns)
         raise DatasetError(
-            f"cannot read the trace: line 1 of `{path}` has no column {', '.join(f'`{m}`' for m in missing)}",
-            f"columns found: {have}",
+            f"cannot read `{path}`: its header has no column {', '.join(f'`{m}`' for m in missing)}",
+            f"columns found: {fields_of(columns)}",
         )
-    for number, record, truncated in rows:
+    return _read(path, name, options, rows, parse, known)
+
+
+def _read(
+    path: Path,
+    name: str,
+    options: TraceOptions,
+    records: Iterator[tuple[int, Record | BadField]],
+    parse: Callable[[Record, Row], object],
+    known: frozenset[str] | None,
+) -> TraceTable:
+    bad, builder, row = BrokenRecords(skip=options.skip_invalid, hint=_LISTS), TableBuilder(), Row()
+    shapes: Counter[tuple[str, ...]] = Counter()
+    for number, record in records:
         try:
+            if isinstance(record, BadField):
+                raise record
             row.clear()
-            if parse(_complete(record, len(columns)), row):
+            # A CSV parser is false for a row that is none of the trace; one of JSON returns nothing.
+            if parse(record, row) is not False:
                 builder.add(number, row)
+                if known is not None:
+                    shapes[tuple(record)] += 1
         except BadField as e:
-            bad.add(number, e, truncated=truncated)
-    return builder.build(path, name, options.block_size, bad.notes())
+            bad.add(path, number, e)
+    unused: Counter[str] = Counter()
+    for fields, count in shapes.items():
+        unused.update(dict.fromkeys(set(fields).difference(known or ()), count))
+    return builder.build(path, name, options.block_size, (*bad.notes(), *unused_fields(unused)))
+
+
+_LISTS = "`aiperf trace validate` lists them all"
+
+
+def whole(record: dict[str, object], field: str, least: int) -> int:
+    """A whole number ≥ `least`; 7.0 and "7" count as 7. BadField if it is missing or something else."""
+    value = record.get(field)
+    wanted = f"a whole number ≥ {least}"
+    if value is None:
+        raise BadField(field, wanted, "null" if field in record else f"no such field (there are {fields_of(record)})")
+    number: int | None = None
+    if type(value) is int:
+        number = value
+    elif isinstance(value, float) and value.is_integer():
+        number = int(value)
+    elif isinstance(value, str):
+        try:
+            as_float = float(value)
+            number = (
+                int(value)
+                if value.strip().lstrip("+-").isdecimal()
+                else int(as_float)
+                if as_float.is_integer()
+                else None
+            )
+        except (ValueError, OverflowError):
+            number = None
+    if number is None or number < least or number > 0xFFFF_FFFE:
+        raise BadField(field, wanted, quote(value))
+    return number

@@ -16,9 +16,11 @@ from typing import BinaryIO, TextIO, cast
 import numpy as np
 
 from aiperf.errors import DatasetError
+from aiperf.reading.lines import is_csv
+from aiperf.reading.problems import BadField
+from aiperf.reading.records import iter_csv, iter_json
 from aiperf.traces import UNKNOWN, TraceModule, TraceTable
-from aiperf.traces.reading.detect import is_csv, read_trace
-from aiperf.traces.reading.lines import iter_csv, iter_lines
+from aiperf.traces.reading.detect import read_trace
 from aiperf.traces.replay import turn_times
 
 __all__ = ["Cut", "cut_trace", "open_output", "parse_span", "parse_window"]
@@ -155,19 +157,19 @@ def _packed(path: Path, raw: BinaryIO) -> Iterator[BinaryIO]:
 
 def _write_jsonl(module: TraceModule, path: Path, times: dict[int, int], speed: float, output: Path) -> None:
     with open_output(output) as out:
-        for number, line in enumerate(iter_lines(path), 1):
-            if (time := times.get(number)) is not None:
-                record = module.retime(json.loads(line), time if time >= 0 else None, speed)
-                out.write(json.dumps(record, ensure_ascii=False) + "\n")
+        for number, record in iter_json(path):
+            if (time := times.get(number)) is not None and not isinstance(record, BadField):
+                timed = module.retime(record, time if time >= 0 else None, speed)
+                out.write(json.dumps(timed, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _write_csv(module: TraceModule, path: Path, times: dict[int, int], speed: float, output: Path) -> None:
     rows = iter_csv(path)
-    _, header, _ = next(rows)
+    _, header = next(rows)
     with open_output(output) as out:
         writer = csv.DictWriter(out, list(header) if isinstance(header, dict) else [], lineterminator="\n")
         writer.writeheader()
-        for number, record, _ in rows:
+        for number, record in rows:
             time = times.get(number)
-            if time is not None and isinstance(record, dict):
+            if time is not None and not isinstance(record, BadField):
                 writer.writerow(module.retime(record, time if time >= 0 else None, speed))

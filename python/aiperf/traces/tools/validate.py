@@ -33,15 +33,14 @@ class Validation:
 def validate_trace(path: Path, format_name: str | None = None, block_size: int | None = None) -> Validation:
     """DatasetError if the file cannot be read at all, is empty, or holds not one good line."""
     _, _, table = read_trace(path, format_name, block_size=block_size, skip_invalid=True)
-    problems, count, notes = [], 0, []
+    problems: list[str] = []
+    count, notes = 0, []
     for note in table.notes:
         if note.kind != "invalid_lines":
             notes.append(note)
             continue
         count = cast(int, note.data["count"])
-        for bad in cast(list[dict[str, object]], note.data["lines"]):
-            field = f"field `{bad['field']}`: " if bad["field"] else ""
-            problems.append(f"line {bad['line']}: {field}expected {bad['expected']}, found {bad['found']}")
+        problems += [str(bad["text"]) for bad in cast(list[dict[str, object]], note.data["lines"])]
     mixed = _mixed_sessions(table)
     return Validation(
         path, table.format, table.num_rows, table.num_sessions, (*problems, *mixed), count + len(mixed), tuple(notes)
