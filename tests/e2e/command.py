@@ -27,7 +27,7 @@ def arguments(sim: Sim, *flags: str) -> list[str]:
 def aiperf(*words: str, env: dict[str, str] | None = None, timeout: float = 60) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "aiperf", *words],
-        capture_output=True, text=True, env=os.environ | {"NO_COLOR": "1"} | (env or {}), timeout=timeout, check=False,
+        capture_output=True, text=True, errors="replace", env=os.environ | {"NO_COLOR": "1"} | (env or {}), timeout=timeout, check=False,
     )  # fmt: skip
 
 

@@ -59,16 +59,26 @@ def available() -> dict[str, Command]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; None: this process's. Returns the exit code (`aiperf.errors.ExitCode`)."""
+    from aiperf.cli.screen import endings_as_interrupts, screens
+
     words = list(sys.argv[1:] if argv is None else argv)
+    with screens() as both, endings_as_interrupts():
+        code = _run(words)
+        failure = both.failure
+        if failure is not None:
+            print(f"error: cannot write to stdout: {failure.strerror or failure}", file=sys.stderr)
+            # What `profile` and `report` make is files; of the other commands the output is all there is.
+            if code == 0 and words[:1] not in (["profile"], ["report"]):
+                return 1
+    return code
+
+
+def _run(words: list[str]) -> int:
     try:
         return _dispatch(words)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        # Whoever read our output has gone; without this the interpreter complains once more while shutting down.
-        sys.stdout = None  # as the interpreter itself does without one
-        return 1
     except Exception as error:  # noqa: BLE001 - the last place that can report it
         from aiperf.cli.message import report_error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -78,11 +77,7 @@ def command(
     if json:
         print(render_json(found, verdicts), end="")
     else:
-        from rich.console import Console
+        from aiperf.reports.console import print_screen
 
-        console = Console(file=sys.stdout, highlight=False)
-        if not console.is_terminal:
-            console = Console(file=sys.stdout, highlight=False, width=160, no_color=True)
-        for part in build_screen(found, verdicts):
-            console.print(part)
+        print_screen(build_screen(found, verdicts), width=160)
     return int(ExitCode.THRESHOLD_MISSED if any(v.is_failed for v in verdicts) else ExitCode.OK)

@@ -32,8 +32,10 @@ def report_error(error: Exception) -> int:
         lines = render_problems(error.problems)
     elif isinstance(error, AIPerfError):
         lines = _lines(error.message, error.hint)
-    elif isinstance(error, OSError) and error.filename is not None:
-        lines = _lines(f"`{error.filename}`: {error.strerror}", None)
+    elif isinstance(error, OSError) and error.strerror:
+        # A full disk is nobody's bug; writing to an open file does not say which one it was.
+        place = "a file cannot be read or written" if error.filename is None else f"`{error.filename}`"
+        lines = _lines(f"{place}: {error.strerror}", None)
     else:
         frames = traceback.extract_tb(error.__traceback__)
         place = f" ({os.path.basename(frames[-1].filename)}:{frames[-1].lineno})" if frames else ""  # noqa: PTH119 - not a file of ours

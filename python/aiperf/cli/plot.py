@@ -145,12 +145,7 @@ def _write_table(table: SweepTable, folder: Path) -> None:
 
 
 def _print_table(table: SweepTable) -> None:
-    from rich.console import Console
-
+    from aiperf.reports.console import print_screen
     from aiperf.sweep.table import build_screen
 
-    console = Console(file=sys.stdout, highlight=False)
-    if not console.is_terminal:
-        console = Console(file=sys.stdout, highlight=False, width=200, no_color=True)
-    for part in build_screen(table, "AIPerf | Runs"):
-        console.print(part)
+    print_screen(build_screen(table, "AIPerf | Runs"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -30,7 +31,7 @@ from aiperf.reports._tables import (
     trend_lines,
 )
 
-__all__ = ["TABLE_TITLES", "ConsoleOptions", "build_screen", "render_console"]
+__all__ = ["TABLE_TITLES", "ConsoleOptions", "build_screen", "print_screen", "render_console"]
 
 TABLE_TITLES = {
     "chat": "LLM Metrics", "completions": "LLM Metrics", "embeddings": "Embeddings Metrics",
@@ -214,3 +215,12 @@ def render_console(
     for part in build_screen(summary, options):
         console.print(part)
     return out.getvalue()
+
+
+def print_screen(parts: Iterable[RenderableType], *, width: int = 200) -> None:
+    """To stdout: as wide as the terminal, or `width` columns without colour where there is none."""
+    console = Console(file=sys.stdout, highlight=False)
+    if not console.is_terminal:
+        console = Console(file=sys.stdout, highlight=False, width=width, no_color=True)
+    for part in parts:
+        console.print(part)

@@ -14,13 +14,12 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.text import Text
 
 from aiperf.compare import RunData
@@ -35,6 +34,7 @@ from aiperf.errors import AIPerfError, ExitCode
 from aiperf.metrics import load_all
 from aiperf.metrics.confidence import t_quantile
 from aiperf.observer import Observer, Silent
+from aiperf.reports.console import print_screen
 from aiperf.sweep.files import (
     render_aggregate_csv,
     render_aggregate_json,
@@ -513,8 +513,4 @@ def _page(config: Config, folder: Path, runs: Sequence[Path]) -> list[Renderable
 
 
 def _show(study: Study) -> None:
-    console = Console(file=sys.stdout, highlight=False)
-    if not console.is_terminal:
-        console = Console(file=sys.stdout, highlight=False, width=160, no_color=True)
-    for part in study.screen:
-        console.print(part)
+    print_screen(study.screen, width=160)
