@@ -11,6 +11,7 @@ Part by part, against thresholds (`lat` is the median request latency, `gap` the
 | ready but not running | > 10 % of the time | > 30 % |
 | achieved / requested rate (open loop) | < 98 % | < 95 % |
 | conservation | any equation broken | |
+| lost records (the disk was full) | | any |
 
 Requests that had to wait at one of the user's own caps (concurrency, prefill concurrency, their ramps) are no fault of the client:
 the engine marks them (`capped`), and they are left out of the send lag and of the achieved rate. The verdict is the worst part; it
@@ -221,6 +222,9 @@ def certify(r: MetricContext, facts: EngineFacts, checks: Sequence[Check] = ()) 
         parts.append(_judge("rate shortfall", None if capped else max(shortfall, 0.0), "share", (0.02, 0.05), text))
     if facts.clock_step:
         parts.append(Part("clock", 1.0, "step", "degraded", "the wall clock was set during the run"))
+    if facts.lost_rows:
+        text = f"{facts.lost_rows:,} records could not be written to the disk: their requests are in no metric"
+        parts.append(Part("lost records", float(facts.lost_rows), "requests", "client-limited", text))
     parts += [
         Part("conservation", c.actual - c.expected, "count", "degraded", f"{c.name}: {c.text}")
         for c in checks

@@ -50,6 +50,8 @@ class EngineFacts:
     clock_step: bool = False
     all_requests: int | None = None
     """Requests of all phases that reached the server, warm-up included: what its counters saw."""
+    lost_rows: int = 0
+    """Records that could not be written (a full disk): requests that no metric knows of."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from aiperf.errors import ResultError
 from aiperf.records.columns import Floats
 
 __all__ = ["LINKS_FILE", "ReplyTokens", "write_links"]
@@ -28,9 +29,16 @@ _PHASE_BITS: Final = 53
 
 
 def write_links(run_dir: Path, session: NDArray[np.generic], offsets: Ints, replied: Ints) -> None:
-    """By row of the plan: its session, and the rows whose replies are in its body (CSR). No file if there are none."""
+    """By row of the plan: its session, and the rows whose replies are in its body (CSR). No file if there are none.
+
+    ResultError if it cannot be written: without it the input lengths of later turns would be wrong.
+    """
     if replied.size:
-        np.savez(run_dir / LINKS_FILE, session=session, offsets=offsets, replied=replied)
+        path = run_dir / LINKS_FILE
+        try:
+            np.savez(path, session=session, offsets=offsets, replied=replied)
+        except OSError as error:
+            raise ResultError(f"cannot write `{path}`: {error.strerror or error}") from error
 
 
 class ReplyTokens:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from aiperf.records.schema import JOURNAL_DIR, RECORDS_FILE
 if TYPE_CHECKING:
     from aiperf._core import Piece, Records
 
-__all__ = ["CountTokens", "Finalised", "finalise", "open_records", "open_run"]
+__all__ = ["CountTokens", "Finalised", "RecordsNotWritten", "finalise", "open_records", "open_run"]
 
 _COMPLETE = "is_complete"
 """Key of the file's metadata: whether the journal had its end."""
@@ -32,12 +32,17 @@ CountTokens = Callable[[list[str]], NDArray[np.integer]]
 @dataclass(frozen=True, slots=True)
 class Finalised:
     """`is_complete` is False when the journal's end was missing: the run was killed (at most a second of it is lost), or it
-    still goes on (`is_live`; its files were left alone).
+    still goes on (`is_live`; its files were left alone). `counted`: the counted columns, where no file was written.
     """
 
     num_rows: int
     is_complete: bool
     is_live: bool = False
+    counted: Mapping[str, Floats] = field(default_factory=dict)
+
+
+class RecordsNotWritten(ResultError):  # noqa: N818 - what happened, as its siblings are named
+    """`records.parquet` could not be written; the journal is as it was."""
 
 
 def open_records(run_dir: Path) -> Records:
@@ -48,16 +53,23 @@ def open_records(run_dir: Path) -> Records:
         return Records(_source(run_dir))
 
 
-def open_run(run_dir: Path) -> Columns:
-    """The columns of `open_records`; scalars are read when they are asked for, chunks in batches."""
+def open_run(run_dir: Path, counted: Mapping[str, Floats] | None = None) -> Columns:
+    """The columns of `open_records`; scalars are read when they are asked for, chunks in batches.
+
+    `counted`: columns that no file holds, by name (`Finalised.counted`).
+    """
     records = open_records(run_dir)
+    known = counted or {}
+
+    def load(name: str) -> Floats:
+        return known[name] if name in known else records.scalar(name)
 
     def batches() -> Iterator[ChunkBatch]:
         for row0, arrays in records.batches():
             yield ChunkBatch(row0, *arrays)
 
     start_wall_ns = _start_wall_ns(_facts(records.metadata, run_dir))
-    return Columns(records.num_rows, records.scalar, records.strings, batches, start_wall_ns)
+    return Columns(records.num_rows, load, records.strings, batches, start_wall_ns)
 
 
 def finalise(
@@ -67,6 +79,7 @@ def finalise(
     *,
     keep_texts: bool = False,
     recount: bool = False,
+    write: bool = True,
 ) -> Finalised:
     """One pass over all rows: counts the tokens of the replies, calls `on_batch` with at most 50,000 rows at a time, and
     writes `records.parquet`; the journal is removed when that is complete. Memory does not grow with the run. The input length
@@ -74,7 +87,8 @@ def finalise(
 
     `count_tokens` None: counted columns stay null. If `records.parquet` is there already, it is only read, with its counts,
     unless `recount` (which needs a run with `keep_texts`). The records of a run that still goes on are read and counted, and
-    nothing is written. ResultError: nothing to read, or no space left.
+    nothing is written; nor is it without `write`: then the counted columns are in the result. ResultError: nothing to read;
+    RecordsNotWritten: no space left, for instance.
     """
     from aiperf._core import RecordsWriter
 
@@ -89,25 +103,31 @@ def finalise(
         _remove_journal(run_dir)
         return Finalised(records.num_rows, bool(facts.get(_COMPLETE, True)))
     replies = None if is_file else ReplyTokens.open(run_dir)
-    if records.is_live:
+    if records.is_live or not write:
+        parts: list[dict[str, Floats]] = []
+        sizes: list[int] = []
         for piece in _pieces(records, run_dir):
-            on_batch(_columns(piece, _count(piece, count_tokens, replies), start_wall_ns))
-        return Finalised(records.num_rows, is_complete=False, is_live=True)
+            parts.append(_count(piece, count_tokens, replies))
+            sizes.append(piece.num_rows)
+            on_batch(_columns(piece, parts[-1], start_wall_ns))
+        if records.is_live:
+            return Finalised(records.num_rows, is_complete=False, is_live=True)
+        return Finalised(records.num_rows, records.is_complete, counted=_joined(parts, sizes))
     if is_file and "text" not in records.columns:
         raise ResultError(
             f"cannot count the tokens of `{run_dir}` again: the texts of its replies were not kept",
             "run with `--export-level raw` to keep them",
         )
     facts.setdefault(_COMPLETE, records.is_complete)
-    with _explained(run_dir):
+    with _unwritten(run_dir):
         writer = RecordsWriter(target, texts=keep_texts or is_file)
     try:
         for piece in _pieces(records, run_dir):
             counted = _count(piece, count_tokens, replies)
             on_batch(_columns(piece, counted, start_wall_ns))
-            with _explained(run_dir):
+            with _unwritten(run_dir):
                 writer.append(piece, **counted)
-        with _explained(run_dir):
+        with _unwritten(run_dir):
             num_rows = writer.finish(json.dumps(facts))
     finally:
         writer.discard()
@@ -145,6 +165,22 @@ def _explained(run_dir: Path) -> Iterator[None]:
         raise ResultError(f"cannot use the records of `{run_dir}`: {error.strerror or error} (`{place}`)") from error
     except ValueError as error:
         raise ResultError(f"cannot read the records of `{run_dir}`: {error}") from error
+
+
+@contextmanager
+def _unwritten(run_dir: Path) -> Iterator[None]:
+    """Around the writer's calls."""
+    try:
+        yield
+    except OSError as error:
+        raise RecordsNotWritten(f"{error.strerror or error} (the journal in `{run_dir}` is kept)") from error
+
+
+def _joined(parts: Sequence[Mapping[str, Floats]], sizes: Sequence[int]) -> dict[str, Floats]:
+    """(rows,) per column that a part has; NaN where another has none (a batch of failures has no texts)."""
+    names = dict.fromkeys(name for part in parts for name in part)
+    empty = [np.full(size, np.nan) for size in sizes]
+    return {n: np.concatenate([p.get(n, e) for p, e in zip(parts, empty, strict=True)]) for n in names}
 
 
 def _facts(metadata: str | None, run_dir: Path) -> dict[str, object]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from aiperf.config.model import Config
 from aiperf.errors import ConfigError, Note, Problem, ResultError
+from aiperf.run.outputs import write_whole
 
 __all__ = ["RUN_FILE", "Files", "machine", "open_run_dir", "read_run_json", "write_run_json"]
 
@@ -136,11 +137,8 @@ def write_run_json(run_dir: Path, content: Mapping[str, object]) -> None:
     """Replace `run.json` whole: a reader sees the old one or the new one."""
     from aiperf.reports.json_export import to_json_value
 
-    path = run_dir / RUN_FILE
-    temporary = path.with_suffix(".json.tmp")
     text = json.dumps(to_json_value({"schema": RUN_SCHEMA, **content}), indent=2, ensure_ascii=False) + "\n"
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    write_whole(run_dir / RUN_FILE, text.encode("utf-8", "replace"))
 
 
 def read_run_json(run_dir: Path) -> dict[str, Any]:

@@ -1,27 +1,15 @@
-"""While the clock runs: start the engine, show what it does, and stop it when the user says so.
-
-Ctrl-C once: nothing more is sent, what is in flight may finish within the grace period. Twice: what is in flight is
-cancelled. Three times: leave at once; the records are on disk (`aiperf report`). All but the last end in a report.
-"""
+"""While the clock runs: start the engine, show what it does, and stop it when the user says so (`aiperf.run.signals`)."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from aiperf.config.engine import EngineSettings
-from aiperf.errors import ExitCode
 from aiperf.observer import Observer
+from aiperf.run.signals import Interrupts
 from aiperf.workload import Workload
-
-if TYPE_CHECKING:
-    from aiperf._core import Engine
 
 __all__ = ["drive"]
 
@@ -32,6 +20,7 @@ def drive(
     settings: EngineSettings,
     workload: Workload,
     observer: Observer,
+    interrupts: Interrupts,
     watch: Callable[[Mapping[str, Any]], int] | None = None,
 ) -> dict[str, Any]:
     """Run the engine to its end; its `Outcome` as a dict. EngineError if it cannot start.
@@ -43,7 +32,7 @@ def drive(
 
     engine = Engine(settings.model_dump_json(), workload.plan.to_core(), workload.vocabulary)
     observer.begin()
-    with _interrupts(engine, observer) as signals:
+    with interrupts.stopping(engine.stop):
         is_stopped = False
         while not engine.wait(POLL_S):
             snapshot = json.loads(engine.snapshot())
@@ -58,33 +47,5 @@ def drive(
     outcome["seen"] = seen
     outcome["stopped_by_watch"] = is_stopped
     if is_stopped:
-        outcome["interrupted"] = bool(signals)
+        outcome["interrupted"] = bool(interrupts.signals)
     return outcome
-
-
-@contextmanager
-def _interrupts(engine: Engine, observer: Observer) -> Iterator[list[int]]:
-    """The signals that came. They are Python's only on the main thread; elsewhere whoever runs us stops us."""
-    signals: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield signals
-        return
-
-    def on_signal(number: int, _frame: FrameType | None) -> None:
-        signals.append(number)
-        level = len(signals)
-        if level > 2:
-            # The journal is at most a second behind; nothing here may hold us up any more.
-            os._exit(ExitCode.INTERRUPTED)
-        engine.stop(level)
-        if level == 1:
-            observer.note("stopping: requests in flight may finish within the grace period (again: cancel them)")
-        else:
-            observer.note("cancelling what is in flight (again: leave at once)")
-
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield signals
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

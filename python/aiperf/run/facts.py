@@ -65,6 +65,7 @@ def engine_facts(outcome: Mapping[str, Any], config: Config) -> EngineFacts | No
         calibrated=tuple(calibrated) if calibrated else None,
         clock_step=outcome.get("clock_steps", 0) > 0,
         all_requests=sum(p["sent"] for p in phases),
+        lost_rows=int(outcome.get("journal_lost_rows", 0)),
     )
 
 

@@ -16,15 +16,18 @@ from numpy.typing import NDArray
 from aiperf.config.as_aiperf import aiperf_input_config
 from aiperf.config.model import Config
 from aiperf.endpoints import Endpoint
-from aiperf.errors import ExitCode, Note
+from aiperf.errors import ExitCode, Note, ResultError
 from aiperf.metrics.context import TokenSource
 from aiperf.metrics.summary import Phase, Summary, SummaryOptions, summarise
 from aiperf.observer import Observer
 from aiperf.records import Columns
+from aiperf.records.columns import Floats
 from aiperf.records.schema import JOURNAL_DIR, RECORDS_FILE
-from aiperf.records.store import finalise, open_run
+from aiperf.records.store import Finalised, RecordsNotWritten, finalise, open_run
+from aiperf.reports.page import PageInput
 from aiperf.run.directory import Files
 from aiperf.run.facts import marked_percentile
+from aiperf.run.outputs import Outputs, part_of, write_whole
 from aiperf.workload.tokenizer import Tokenizer
 
 __all__ = ["Ending", "Run", "finish"]
@@ -75,48 +78,123 @@ class Ending:
 
 
 def finish(ending: Ending, observer: Observer, *, write_jsonl: bool = True, recount: bool = False) -> Run:
-    """One pass over the records, then metrics and files. Files that cannot be written do not stop the others."""
+    """One pass over the records, then metrics and files. A file that cannot be written costs that file and exit code 1."""
     config, files = ending.config, ending.files
+    outputs = Outputs(observer)
     observer.stage("records")
-    _convert(ending, write_jsonl=write_jsonl, recount=recount)
+    counted = _convert(ending, outputs, write_jsonl=write_jsonl, recount=recount)
     _give_memory_back()
     observer.stage("metrics")
-    columns = open_run(files.run_dir)
+    columns = open_run(files.run_dir, counted)
     summary = summarise(columns, ending.options)
-    exit_code = _exit_code(summary, config, ending.outcome)
-    written = _write(ending, summary)
-    _show(ending, summary, [*written, *ending.written])
+    _write(ending, summary, outputs)
+    outputs.written += ending.written
+    _show(ending, summary, outputs)
     observer.stage("report page")
-    _write_page(ending, summary, columns, [*written, *ending.written])
-    return Run(files.run_dir, summary, exit_code, ending.notes, config)
+    _write_page(ending, summary, columns, outputs)
+    exit_code = _exit_code(summary, config, ending.outcome)
+    if exit_code == ExitCode.OK and (outputs.problems or ending.outcome.get("journal_lost_rows")):
+        exit_code = ExitCode.ERROR
+    return Run(files.run_dir, summary, exit_code, (*ending.notes, *outputs.problems), config)
 
 
-def _convert(ending: Ending, *, write_jsonl: bool, recount: bool) -> None:
-    """Journal → Parquet with token counts, and the JSONL in the same pass."""
-    from aiperf._core import write_jsonl as write_native
-    from aiperf.reports.jsonl import JsonlOptions, build_jsonl
+def _convert(ending: Ending, outputs: Outputs, *, write_jsonl: bool, recount: bool) -> Mapping[str, Floats]:
+    """Journal → Parquet with token counts, and the JSONL in the same pass. The counts, if there is no file that holds them.
 
+    Where space is short the two may fail each other: then one is made after the other, the records first.
+    """
     config, files = ending.config, ending.files
-    is_done = (files.run_dir / RECORDS_FILE).exists() and not (files.run_dir / JOURNAL_DIR).exists()
+    target = files.run_dir / RECORDS_FILE
+    is_done = target.exists() and not (files.run_dir / JOURNAL_DIR).exists()
     if is_done and not write_jsonl and not recount:
-        return  # a report from disk: no pass over all chunks for nothing
-    jsonl = JsonlOptions(ending.options.metrics, ending.phases, ending.session_ids, ending.benchmark_id)
-    wanted = write_jsonl and config.output.export_level != "summary"
-    if wanted:
-        files.jsonl.unlink(missing_ok=True)
-        files.jsonl.touch()
+        return {}  # a report from disk: no pass over all chunks for nothing
+    jsonl = _Requests(ending, is_wanted=write_jsonl and config.output.export_level != "summary")
 
-    def on_batch(columns: Columns) -> None:
-        if wanted:
-            write_native(files.jsonl, build_jsonl(columns, jsonl))
+    def convert(append: Callable[[Columns], None], *, write: bool = True) -> Finalised:
+        return finalise(
+            files.run_dir,
+            _counter(ending.tokenizer),
+            append,
+            keep_texts=config.output.export_level == "raw" or config.output.export_outputs_json,
+            recount=recount,
+            write=write,
+        )
 
-    finalise(
-        files.run_dir,
-        _counter(ending.tokenizer),
-        on_batch,
-        keep_texts=config.output.export_level == "raw" or config.output.export_outputs_json,
-        recount=recount,
-    )
+    counted: Mapping[str, Floats] = {}
+    failed: ResultError | None = None
+    try:
+        counted = convert(jsonl.append).counted
+    except RecordsNotWritten:
+        jsonl.restart()
+        try:
+            convert(lambda _: None)
+        except RecordsNotWritten as error:
+            failed = error
+            counted = convert(jsonl.append, write=False).counted
+        else:
+            recount = False
+            convert(jsonl.append)
+    if jsonl.error is not None and failed is None:
+        recount = False
+        jsonl.restart()
+        convert(jsonl.append)
+    if failed is not None:
+        outputs.fail("records", target, failed)
+    else:
+        outputs.written.append(("records", target))
+    if jsonl.is_wanted:
+        jsonl.publish()
+        if jsonl.error is None:
+            outputs.written.append(("requests", files.jsonl))
+        else:
+            outputs.fail("requests", files.jsonl, jsonl.error)
+    elif files.jsonl.exists() and config.output.export_level != "summary":
+        outputs.written.append(("requests", files.jsonl))
+    return counted
+
+
+class _Requests:
+    """`profile_export.jsonl` while it is written. `error`: why it cannot be."""
+
+    def __init__(self, ending: Ending, *, is_wanted: bool) -> None:
+        from aiperf.reports.jsonl import JsonlOptions
+
+        self.is_wanted = is_wanted
+        self.error: OSError | None = None
+        self._path = ending.files.jsonl
+        self._part = part_of(self._path)
+        self._options = JsonlOptions(ending.options.metrics, ending.phases, ending.session_ids, ending.benchmark_id)
+        if is_wanted:
+            self.restart()
+
+    def restart(self) -> None:
+        if self.is_wanted:
+            self.error = None
+            try:
+                self._part.unlink(missing_ok=True)
+                self._part.touch()
+            except OSError as error:
+                self.error = error
+
+    def append(self, columns: Columns) -> None:
+        from aiperf._core import write_jsonl
+        from aiperf.reports.jsonl import build_jsonl
+
+        if not self.is_wanted or self.error is not None:
+            return
+        try:
+            write_jsonl(self._part, build_jsonl(columns, self._options))
+        except OSError as error:
+            self.error = error
+            with suppress(OSError):
+                self._part.unlink()
+
+    def publish(self) -> None:
+        if self.error is None:
+            try:
+                self._part.replace(self._path)
+            except OSError as error:
+                self.error = error
 
 
 def _give_memory_back() -> None:
@@ -142,8 +220,8 @@ def _exit_code(summary: Summary, config: Config, outcome: Mapping[str, Any]) -> 
     return ExitCode.OK
 
 
-def _write(ending: Ending, summary: Summary) -> list[tuple[str, Path]]:
-    """All files; (what, path) of those written."""
+def _write(ending: Ending, summary: Summary, outputs: Outputs) -> None:
+    """All files but the screen's copy and the page."""
     from aiperf import __version__
     from aiperf.reports.csv_export import render_csv
     from aiperf.reports.json_export import JsonOptions, render_json
@@ -161,43 +239,39 @@ def _write(ending: Ending, summary: Summary) -> list[tuple[str, Path]]:
         percentiles=o.percentiles,
         extra=ending.extra,
     )
-    out: list[tuple[str, Path]] = []
-
-    def put(what: str, path: Path, text: str | bytes) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8"))
-        out.append((what, path))
-
-    put("summary", files.summary, render_json(summary, json_options))
+    records, outputs.written = outputs.written, []
+    put = outputs.put
+    put("summary", files.summary, lambda: render_json(summary, json_options))
     put(
-        "table", files.csv, render_csv(summary, o.percentiles) + gpu_csv_section(ending.extra.get("telemetry_data", {}))
-    )
-    if config.output.export_level != "summary":
-        out.append(("requests", files.jsonl))
+        "table", files.csv,
+        lambda: render_csv(summary, o.percentiles) + gpu_csv_section(ending.extra.get("telemetry_data", {})),
+    )  # fmt: skip
+    outputs.written += [entry for entry in records if entry[0] == "requests"]
     if summary.slices:
         from aiperf.reports.timeslices_csv import render_timeslices_csv
         from aiperf.reports.timeslices_json import render_timeslices_json
 
-        put("slices", files.slices_csv, render_timeslices_csv(summary))
-        put("slices", files.slices_json, render_timeslices_json(summary, json_options.input_config))
+        put("slices", files.slices_csv, lambda: render_timeslices_csv(summary))
+        put("slices", files.slices_json, lambda: render_timeslices_json(summary, json_options.input_config))
     if config.output.junit is not None:
         from aiperf.reports.junit import render_junit
 
-        put("JUnit", config.output.junit, render_junit(summary))
+        put("JUnit", config.output.junit, lambda: render_junit(summary))
     if config.output.markdown is not None:
         from aiperf.reports.markdown import render_markdown
 
-        put("markdown", config.output.markdown, render_markdown(summary))
+        put("markdown", config.output.markdown, lambda: render_markdown(summary))
     if config.output.export_level == "raw":
         from aiperf.run.raw import write_raw
 
-        out.append(("raw", write_raw(files)))
+        with outputs.attempt("raw", files.raw):
+            outputs.written.append(("raw", write_raw(files)))
     if config.output.export_outputs_json:
         from aiperf.run.raw import write_outputs
 
-        out.append(("outputs", write_outputs(files, ending.session_ids)))
-    out.append(("records", files.run_dir / "records.parquet"))
-    return out
+        with outputs.attempt("outputs", files.outputs):
+            outputs.written.append(("outputs", write_outputs(files, ending.session_ids)))
+    outputs.written += [entry for entry in records if entry[0] == "records"]
 
 
 def _incomplete_reason(outcome: Mapping[str, Any]) -> str | None:
@@ -209,10 +283,8 @@ def _incomplete_reason(outcome: Mapping[str, Any]) -> str | None:
     return reasons[0] if reasons else None
 
 
-def _show(ending: Ending, summary: Summary, written: Sequence[tuple[str, Path]]) -> None:
-    from rich.console import Console
-
-    from aiperf.reports.console import ConsoleOptions, build_screen, render_console
+def _show(ending: Ending, summary: Summary, outputs: Outputs) -> None:
+    from aiperf.reports.console import ConsoleOptions, build_screen, print_screen, render_console
 
     config, files = ending.config, ending.files
     o = config.output
@@ -221,20 +293,21 @@ def _show(ending: Ending, summary: Summary, written: Sequence[tuple[str, Path]])
         percentiles=o.percentiles or None,
         mark=marked_percentile(o.mark),
         tables=("http",) if o.show_trace_timing else (),
-        files=tuple((what, str(path)) for what, path in written),
+        files=tuple((what, str(path)) for what, path in outputs.written),
         command=" ".join(config.command) or None,
         show_gaps=True,
         show_intervals=bool(config.load.until),
     )
-    files.console.write_text(render_console(summary, options), encoding="utf-8")
-    console = Console(file=sys.stdout, highlight=False)
-    if not console.is_terminal:
-        console = Console(file=sys.stdout, highlight=False, width=200, no_color=True)
-    for part in build_screen(summary, options):
-        console.print(part)
+    written = outputs.written
+    outputs.written = []
+    outputs.put("screen", files.console, lambda: render_console(summary, options))
+    outputs.written = written
+    # Called from Python there may be no screen, or one that fails: the files are what counts.
+    with suppress(OSError, UnicodeError):
+        print_screen(build_screen(summary, options))
 
 
-def _write_page(ending: Ending, summary: Summary, columns: Columns, written: Sequence[tuple[str, Path]]) -> None:
+def _write_page(ending: Ending, summary: Summary, columns: Columns, outputs: Outputs) -> None:
     """`report.html` (not with --no-report), and the charts as files with --auto-plot; after the table, as they take their time."""
     config, files = ending.config, ending.files
     if not (config.output.report or config.output.auto_plot):
@@ -248,25 +321,38 @@ def _write_page(ending: Ending, summary: Summary, columns: Columns, written: Seq
         summary,
         columns,
         ending.options,
-        files=[(what, path.name) for what, path in written],
+        files=[(what, path.name) for what, path in outputs.written],
         problem=_incomplete_reason(ending.outcome),
     )
     if config.output.auto_plot:
-        from aiperf.plots import draw_all
-        from aiperf.plots.render import render_png, render_svg
-
         folder = files.run_dir / "plots"
-        folder.mkdir(exist_ok=True)
-        for name, spec in draw_all([page.plot_run()]).items():
-            svg = render_svg(spec)
-            (folder / f"{name}.svg").write_bytes(svg)
-            (folder / f"{name}.png").write_bytes(render_png(spec, svg=svg))
-        sys.stdout.write(f"charts    {folder}\n")
+        with outputs.attempt("charts", folder):
+            _draw(page, folder, outputs)
+            _say(f"charts    {folder}")
     if config.output.report:
         from aiperf.reports.page import render_page
 
-        files.page.write_bytes(render_page(page))
-        sys.stdout.write(f"page      {files.page}\n")
+        before = len(outputs.problems)
+        outputs.put("page", files.page, lambda: render_page(page))
+        if len(outputs.problems) == before:
+            _say(f"page      {files.page}")
+
+
+def _draw(page: PageInput, folder: Path, outputs: Outputs) -> None:
+    from aiperf.plots import draw_all
+    from aiperf.plots.render import render_png, render_svg
+
+    folder.mkdir(exist_ok=True)
+    for name, spec in draw_all([page.plot_run()]).items():
+        with outputs.attempt("chart", folder / f"{name}.svg"):
+            svg = render_svg(spec)
+            write_whole(folder / f"{name}.svg", svg)
+            write_whole(folder / f"{name}.png", render_png(spec, svg=svg))
+
+
+def _say(line: str) -> None:
+    with suppress(OSError, UnicodeError):
+        sys.stdout.write(line + "\n")
 
 
 def token_source(config: Config, endpoint: Endpoint, tokenizer: Tokenizer | None) -> TokenSource:

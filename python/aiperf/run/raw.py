@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from aiperf.records.store import open_run
 from aiperf.run.directory import Files
+from aiperf.run.outputs import part_of, write_whole
 
 __all__ = ["write_outputs", "write_raw"]
 
@@ -20,7 +22,7 @@ def write_raw(files: Files) -> Path:
     ids = columns.strings("request_id")
     phase = columns.scalar("phase")
     number = {name: i for i, name in enumerate(ids) if name is not None}
-    with files.raw.open("w", encoding="utf-8") as out:
+    with _whole(files.raw) as out:
         for entry in _entries(files.run_dir / "raw"):
             row = number.get(entry["x_request_id"])
             line = {
@@ -40,8 +42,21 @@ def write_raw(files: Files) -> Path:
     return files.raw
 
 
+@contextmanager
+def _whole(path: Path) -> Iterator[TextIO]:
+    """A file that gets its name when it is complete."""
+    part = part_of(path)
+    try:
+        with part.open("w", encoding="utf-8") as out:
+            yield out
+        part.replace(path)
+    finally:
+        with suppress(OSError):
+            part.unlink()
+
+
 def _entries(folder: Path) -> Iterator[dict[str, Any]]:
-    for file in sorted(folder.glob("worker-*.jsonl")):
+    for file in sorted(folder.glob("*.jsonl")):
         with file.open(encoding="utf-8") as lines:
             for line in lines:
                 if line.endswith("\n"):  # the last one of a killed run may be half
@@ -64,5 +79,5 @@ def write_outputs(files: Files, session_ids: Sequence[str]) -> Path:
         grouped.setdefault(key, {})[int(turn[i])] = text
         names[key] = session_ids[row] if row < len(session_ids) else f"session_{row:06d}"
     data = [{"session_id": names[k], "outputs": [t for _, t in sorted(grouped[k].items())]} for k in sorted(grouped)]
-    files.outputs.write_text(json.dumps({"data": data}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_whole(files.outputs, (json.dumps({"data": data}, indent=2, ensure_ascii=False) + "\n").encode())
     return files.outputs

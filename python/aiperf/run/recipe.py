@@ -12,18 +12,20 @@ from typing import Any
 from aiperf.config.engine import EngineSettings
 from aiperf.config.export import config_dict_for_run
 from aiperf.config.model import Config
-from aiperf.errors import Note
+from aiperf.errors import ExitCode, Note
 from aiperf.observer import Observer, Silent
 from aiperf.records.replies import write_links
 from aiperf.run.calibration import calibrate, is_wanted
-from aiperf.run.directory import Files, machine, open_run_dir, write_run_json
+from aiperf.run.directory import RUN_FILE, Files, machine, open_run_dir, write_run_json
 from aiperf.run.drive import drive
 from aiperf.run.facts import energy_facts, metric_options, phases_of, summary_options
 from aiperf.run.finish import Ending, Run, finish, is_streaming, token_source
 from aiperf.run.log import open_log
+from aiperf.run.outputs import Outputs, part_of
 from aiperf.run.prepare import Prepared, first_body, plan_run_dir, prepare
 from aiperf.run.server_side import ServerSide, evaluate, start_scraper
-from aiperf.run.telemetry_files import write_gpu_files, write_server_files
+from aiperf.run.signals import Interrupts, interruptible
+from aiperf.run.telemetry_files import GpuFiles, write_gpu_files, write_server_files
 from aiperf.run.until import Stopper, check_precisions
 from aiperf.telemetry.gpu.watch import watch_gpus
 from aiperf.workload.settings import build_settings, is_schedule
@@ -43,6 +45,11 @@ def profile(config: Config, *, observer: Observer | None = None) -> Run:
     """One run: from the configuration to its directory. AIPerfError before the first request if anything is wrong."""
     watcher = observer or Silent()
     check_precisions(config)
+    with interruptible(watcher) as interrupts:
+        return _profile(config, watcher, interrupts)
+
+
+def _profile(config: Config, watcher: Observer, interrupts: Interrupts) -> Run:
     prepared = prepare(config, watcher)
     workload = prepared.workload
     run_dir, taken = open_run_dir(plan_run_dir(config))
@@ -64,30 +71,40 @@ def profile(config: Config, *, observer: Observer | None = None) -> Run:
             log.warning("%s: %s", note.kind, note.text)
         # Half a second for a long trace: the first request does not wait for it.
         inputs_first = workload.plan.num_turns <= _INPUTS_FIRST
+        outputs = Outputs(watcher)
         if inputs_first:
-            _write_inputs(prepared, files)
+            _write_inputs(prepared, files, outputs)
         write_links(run_dir, workload.plan.columns["session"], *workload.plan.reply_rows())
         scraper = start_scraper(config, prepared.probe)
         gpus = watch_gpus(config)
         if gpus is not None:
             gpus.start()
         try:
-            outcome, more = _drive(prepared, settings, facts, watcher)
+            outcome, more = _drive(prepared, settings, facts, watcher, interrupts)
         finally:
             readings = () if scraper is None else scraper.stop()
             gpu_readings = () if gpus is None else gpus.stop()
+        # From here on the run is on disk with what it needs to be evaluated again, whatever happens to the files below.
+        with outputs.attempt("description of the run", run_dir / RUN_FILE):
+            write_run_json(run_dir, {**facts, "status": "running", "outcome": outcome})
         if not inputs_first:
-            _write_inputs(prepared, files)
+            _write_inputs(prepared, files, outputs)
         server = evaluate(readings, outcome) if readings else ServerSide()
         notes = (*notes, *more, *server.notes)
-        if is_wanted(config, outcome):
+        if not interrupts.signals and is_wanted(config, outcome):
             watcher.stage("calibration")
             outcome |= calibrate(outcome, settings)
         log.info("outcome: %s", outcome)
-        beside = write_server_files(files, config, readings, facts, outcome)
-        seen = write_gpu_files(files, () if gpus is None else gpus.pages, gpu_readings, outcome)
-        if gpus is not None:
-            notes = (*notes, *gpus.notes(gpu_readings))
+        beside: list[tuple[str, Path]] = []
+        with outputs.attempt("server metrics", files.server_metrics("json")):
+            beside = write_server_files(files, config, readings, facts, outcome)
+        seen = GpuFiles()
+        with outputs.attempt("GPU telemetry", files.gpu):
+            seen = write_gpu_files(files, () if gpus is None else gpus.pages, gpu_readings, outcome)
+        silent = () if gpus is None else gpus.notes(gpu_readings)
+        for note in (*server.notes, *silent):
+            watcher.note(note.text)
+        notes = (*notes, *silent, *outputs.problems)
         facts |= {"outcome": outcome, "notes": _notes(notes), "gpu_energy": energy_facts(seen.energy)}
         ending = replace(
             _ending(prepared, files, facts, outcome, notes, server),
@@ -98,6 +115,7 @@ def profile(config: Config, *, observer: Observer | None = None) -> Run:
         # The plan and the vocabulary have done their work: their memory is the token counter's now.
         del prepared, workload
         run = finish(ending, watcher)
+        run = replace(run, exit_code=_exit_code(run, interrupts, outputs))
         facts |= {
             "server_metrics": server.told or None,
             "status": "complete",
@@ -106,17 +124,34 @@ def profile(config: Config, *, observer: Observer | None = None) -> Run:
             "notes": _notes(run.notes, run),
             "certificate": _certificate(run),
         }
-        write_run_json(run_dir, facts)
+        known = len(outputs.problems)
+        with outputs.attempt("description of the run", run_dir / RUN_FILE):
+            write_run_json(run_dir, facts)
+        if len(outputs.problems) > known:
+            run = replace(
+                run, exit_code=_exit_code(run, interrupts, outputs), notes=(*run.notes, *outputs.problems[known:])
+            )
     return run
 
 
+def _exit_code(run: Run, interrupts: Interrupts, outputs: Outputs) -> ExitCode:
+    """The run's own, unless a signal came (also after the load, while its files were written) or a file is missing."""
+    if interrupts.signals:
+        return ExitCode.INTERRUPTED
+    return ExitCode.ERROR if outputs.problems and run.exit_code == ExitCode.OK else run.exit_code
+
+
 def _drive(
-    prepared: Prepared, settings: EngineSettings, facts: Mapping[str, Any], observer: Observer
+    prepared: Prepared,
+    settings: EngineSettings,
+    facts: Mapping[str, Any],
+    observer: Observer,
+    interrupts: Interrupts,
 ) -> tuple[dict[str, Any], tuple[Note, ...]]:
     """The load, watched if it may end before its bound; the engine's outcome and what there is to say about it."""
     config = prepared.config
     if not Stopper.wanted(config):
-        return drive(settings, prepared.workload, observer), ()
+        return drive(settings, prepared.workload, observer, interrupts), ()
     metrics = metric_options(
         config,
         token_source(config, prepared.endpoint, prepared.tokenizer),
@@ -124,7 +159,7 @@ def _drive(
         streaming=is_streaming(config, prepared.endpoint),
     )
     with Stopper(config, Path(settings.run_dir), metrics, phases_of(facts)) as stopper:
-        outcome = drive(settings, prepared.workload, observer, stopper.watch)
+        outcome = drive(settings, prepared.workload, observer, interrupts, stopper.watch)
     if outcome["stopped_by_watch"] and stopper.verdict is not None:
         outcome["stopped_by"] = stopper.verdict.text
         text = f"the run was ended early: {stopper.verdict.text}"
@@ -184,12 +219,18 @@ def _certificate(run: Run) -> dict[str, object] | None:
     return {"verdict": c.verdict, "reasons": list(c.reasons), "parts": parts}
 
 
-def _write_inputs(prepared: Prepared, files: Files) -> None:
+def _write_inputs(prepared: Prepared, files: Files, outputs: Outputs) -> None:
     from aiperf.workload.inputs import inputs_json
 
-    with files.inputs.open("wb") as file:
-        for piece in inputs_json(prepared.workload.plan, prepared.workload.source):
-            file.write(piece)
+    part = part_of(files.inputs)
+    with outputs.attempt("inputs", files.inputs):
+        try:
+            with part.open("wb") as file:
+                for piece in inputs_json(prepared.workload.plan, prepared.workload.source):
+                    file.write(piece)
+            part.replace(files.inputs)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def _ending(
