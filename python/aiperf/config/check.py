@@ -5,6 +5,7 @@ A rule looks at the whole configuration and yields `Problem`s; nothing is sent, 
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -30,6 +31,9 @@ _STREAMED = frozenset(
         "decode_duration", "output_token_throughput_per_user", "prefill_throughput_per_user",
     }
 )  # fmt: skip
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""A header's name (RFC 9110, 5.6.2)."""
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _SPECIAL_TAGS = frozenset({"certificate"})
 
 
@@ -133,8 +137,27 @@ def _target(f: _Found, c: Config) -> Iterator[Problem]:
             f.needs(f"endpoint.{path}", "endpoint.wait_for_model_timeout") if e.wait_for_model_timeout == 0 else ()
         )
     for name, _ in e.headers:
-        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
-            yield Problem(f"`{name}` is not a header name", f.at("endpoint.headers"))
+        if not _TOKEN.fullmatch(name):
+            yield Problem(f"{name!r} is not a header name", f.at("endpoint.headers"))
+    for name, value in e.headers:
+        if _CONTROL.search(value):  # a line end would make a header of its own; the value may be a secret
+            yield Problem(
+                f"the value of the header `{name}` has a line end or another control character",
+                f.at("endpoint.headers"),
+            )
+    if e.session_header is not None and not _TOKEN.fullmatch(e.session_header):
+        yield Problem(f"{e.session_header!r} is not a header name", f.at("endpoint.session_header"))
+    if e.api_key is not None and _CONTROL.search(e.api_key.get_secret_value()):
+        yield Problem("the key has a line end or another control character", f.at("endpoint.api_key"))
+    if e.custom_endpoint is not None and not re.fullmatch(r"[!-~]+", e.custom_endpoint):
+        yield Problem(
+            "the path has a blank, a control character or a letter that must be written as `%XX`",
+            f.at("endpoint.custom_endpoint"),
+        )
+    try:
+        json.dumps(e.extra_inputs, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        yield Problem(f"the fields are no JSON: {error}", f.at("endpoint.extra_inputs"))
     tokenizer = c.tokenizer.name
     if (
         tokenizer
@@ -300,7 +323,8 @@ def _shape(f: _Found, c: Config) -> Iterator[Problem]:
     )
     if load.request_cancellation_after_chunks is not None and not c.endpoint.streaming:
         yield Problem("needs `--streaming`", f.at("load.request_cancellation_after_chunks"))
-    if not c.warmup.is_wanted:
+    bounds = ("warmup.request_count", "warmup.duration", "warmup.num_sessions")
+    if not c.warmup.is_wanted and not any(c.is_set(path) for path in bounds):
         for name in type(c.warmup).model_fields:
             if f.has(f"warmup.{name}"):
                 yield Problem(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -181,7 +182,7 @@ def _artifacts(v: Values, _: list[str]) -> None:
     models = v["endpoint.model_names"]
     if not isinstance(models, tuple) or not models:
         return
-    model = str(models[0]).replace("/", "_") + ("_multi" if len(models) > 1 else "")
+    model = re.sub(r"[^\w.+@=,-]", "_", str(models[0])) + ("_multi" if len(models) > 1 else "")
     name = f"{model}-openai-{str(v['endpoint.endpoint_type']).replace('_', '-')}-{_stimulus(v)}"
     v.default("output.artifact_dir", Path("artifacts") / name, "from model, endpoint and load")
 

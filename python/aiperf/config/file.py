@@ -11,7 +11,7 @@ from typing import Any
 from aiperf.config.flag import FieldSpec, Given, normalise_key
 from aiperf.config.foreign import FOREIGN
 from aiperf.config.model import SECTIONS, specs
-from aiperf.config.values import nearest
+from aiperf.config.values import nearest, parse_value
 from aiperf.errors import Problem
 
 __all__ = ["FileValues", "read_config_file"]
@@ -121,8 +121,10 @@ def _texts(node: Any, spec: FieldSpec, loader: Any) -> tuple[str, ...] | None:
         return (str(node.value),)
     value = loader.construct_object(node, deep=True)
     if isinstance(value, Mapping):
-        if spec.kind in {"mapping", "pairs"}:
-            return (json.dumps(value),)
+        if spec.kind == "mapping":
+            return (json.dumps(_as_after_the_flag(node, dict(value)), default=str),)
+        if spec.kind == "pairs":
+            return (json.dumps(value, default=str),)
         if spec.kind == "tiers":
             return (" ".join(f"{k}:{v}" for k, v in value.items()),)
         return None
@@ -133,3 +135,14 @@ def _texts(node: Any, spec: FieldSpec, loader: Any) -> tuple[str, ...] | None:
     if spec.is_sweepable:
         return (",".join(str(v) for v in value),)
     return (json.dumps(value),) if spec.kind == "str" else None
+
+
+def _as_after_the_flag(node: Any, value: dict[Any, object]) -> dict[Any, object]:
+    """Plain words, which YAML takes for text, mean what they mean after the flag: `none` is null. Quoted ones stay text."""
+    import yaml
+
+    for key, inner in node.value:
+        is_word = isinstance(inner, yaml.ScalarNode) and inner.style is None and inner.tag.endswith(":str")
+        if is_word and key.value in value:
+            value[key.value] = parse_value(inner.value)
+    return value

@@ -39,7 +39,7 @@ class Flag:
     A bool has `--no-…` for each name besides `negative`. `group`: heading in the help. `unit`: what a bare number means.
     `metavar`: shown for the value. `split`: a value of a list option may hold several, separated by commas. `greedy`: a list
     option takes all following words up to the next flag, also none. `sweep`: a numeric option may take a list or range.
-    `synonyms`: other words for a choice.
+    `synonyms`: other words for a choice. `zero_is_off`: 0 is the same as the option left out, as its value could mean nothing else.
     """
 
     names: tuple[str, ...]
@@ -52,6 +52,7 @@ class Flag:
     greedy: bool
     sweep: bool
     synonyms: Mapping[str, str]
+    zero_is_off: bool
 
     def __init__(
         self,
@@ -65,10 +66,12 @@ class Flag:
         greedy: bool = False,
         sweep: bool = True,
         synonyms: Mapping[str, str] | None = None,
+        zero_is_off: bool = False,
     ) -> None:
         for name, value in (
             ("names", names), ("help", help), ("group", group), ("unit", unit), ("metavar", metavar), ("negative", negative),
             ("split", split), ("greedy", greedy), ("sweep", sweep), ("synonyms", synonyms or {}),
+            ("zero_is_off", zero_is_off),
         ):  # fmt: skip
             object.__setattr__(self, name, value)
 

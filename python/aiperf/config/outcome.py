@@ -39,7 +39,7 @@ class OutputConfig(Section):
     slice_duration: Annotated[
         float | None,
         Field(gt=0),
-        Flag("--slice-duration", help="Also report windows of this length", group=O, unit="s"),
+        Flag("--slice-duration", help="Also report windows of this length", zero_is_off=True, group=O, unit="s"),
     ] = None
     percentiles: Annotated[
         tuple[float, ...],

@@ -216,7 +216,7 @@ def _build(
     values: Mapping[str, object], origins: Mapping[str, Origin], seed: int | None
 ) -> tuple[Config, list[Problem]]:
     """Derive, validate by section, and leave out what is not valid, so that the rest can be checked as well."""
-    kept = dict(values)
+    kept = {path: None if _is_off(path, value) else value for path, value in values.items()}
     problems: list[Problem] = []
     while True:
         work = Values(kept, origins)
@@ -247,11 +247,16 @@ def _build(
             kept["sweep.axes"] = tuple(a for a in axes if a.field not in bad)
 
 
+def _is_off(path: str, value: object) -> bool:
+    spec = specs().get(path)
+    return spec is not None and spec.flag.zero_is_off and value == 0 and not isinstance(value, bool)
+
+
 def _bad_axes(config: Config, problems: list[Problem]) -> list[Problem]:
     """Each further value of an axis must be one the option may have."""
     for axis in config.sweep.axes:
         section, _, name = axis.field.partition(".")
-        for value in axis.values[1:]:
+        for value in (v for v in axis.values[1:] if not _is_off(axis.field, v)):
             try:
                 SECTIONS[section].model_validate({name: value})
             except ValidationError as error:

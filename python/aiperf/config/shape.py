@@ -32,7 +32,9 @@ class LoadConfig(Section):
     prefill_concurrency: Annotated[
         int | None,
         Field(gt=0),
-        Flag("--prefill-concurrency", help="Cap on requests that wait for their first token", group=L),
+        Flag(
+            "--prefill-concurrency", help="Cap on requests that wait for their first token", zero_is_off=True, group=L
+        ),
     ] = None
     request_rate: Annotated[
         float | None,
@@ -58,15 +60,29 @@ class LoadConfig(Section):
     concurrency_ramp_duration: Annotated[
         float | None,
         Field(gt=0),
-        Flag("--concurrency-ramp-duration", help="From 1 to the concurrency in this time", group=L, unit="s"),
+        Flag(
+            "--concurrency-ramp-duration",
+            help="From 1 to the concurrency in this time",
+            zero_is_off=True,
+            group=L,
+            unit="s",
+        ),
     ] = None
     prefill_concurrency_ramp_duration: Annotated[
         float | None,
         Field(gt=0),
-        Flag("--prefill-concurrency-ramp-duration", help="The same for the prefill cap", group=L, unit="s"),
+        Flag(
+            "--prefill-concurrency-ramp-duration",
+            help="The same for the prefill cap",
+            zero_is_off=True,
+            group=L,
+            unit="s",
+        ),
     ] = None
     request_rate_ramp_duration: Annotated[
-        float | None, Field(gt=0), Flag("--request-rate-ramp-duration", help="The same for the rate", group=L, unit="s")
+        float | None,
+        Field(gt=0),
+        Flag("--request-rate-ramp-duration", help="The same for the rate", zero_is_off=True, group=L, unit="s"),
     ] = None
     ramp_shape: Annotated[
         Literal["linear", "exponential"], Flag("--ramp-shape", help="Course of all ramps", group=L)
@@ -138,17 +154,21 @@ class WarmupConfig(Section):
     request_count: Annotated[
         int | None,
         Field(gt=0),
-        Flag("--warmup-request-count", "--num-warmup-requests", help="Requests of the warm-up", group=W),
+        Flag(
+            "--warmup-request-count", "--num-warmup-requests", help="Requests of the warm-up", zero_is_off=True, group=W
+        ),
     ] = None
-    duration: Annotated[float | None, Field(gt=0), Flag("--warmup-duration", help="Its length", group=W, unit="s")] = (
-        None
-    )
-    num_sessions: Annotated[int | None, Field(gt=0), Flag("--num-warmup-sessions", help="Its sessions", group=W)] = None
+    duration: Annotated[
+        float | None, Field(gt=0), Flag("--warmup-duration", help="Its length", zero_is_off=True, group=W, unit="s")
+    ] = None
+    num_sessions: Annotated[
+        int | None, Field(gt=0), Flag("--num-warmup-sessions", help="Its sessions", zero_is_off=True, group=W)
+    ] = None
     concurrency: Annotated[int | None, Field(gt=0), Flag("--warmup-concurrency", help="Its concurrency", group=W)] = (
         None
     )
     prefill_concurrency: Annotated[
-        int | None, Field(gt=0), Flag("--warmup-prefill-concurrency", help="Its prefill cap", group=W)
+        int | None, Field(gt=0), Flag("--warmup-prefill-concurrency", help="Its prefill cap", zero_is_off=True, group=W)
     ] = None
     request_rate: Annotated[float | None, Field(gt=0), Flag("--warmup-request-rate", help="Its rate", group=W)] = None
     arrival_pattern: Annotated[Arrival | None, Flag("--warmup-arrival-pattern", help="Law of its gaps", group=W)] = None
@@ -160,17 +180,23 @@ class WarmupConfig(Section):
     concurrency_ramp_duration: Annotated[
         float | None,
         Field(gt=0),
-        Flag("--warmup-concurrency-ramp-duration", help="Ramp of its concurrency", group=W, unit="s"),
+        Flag("--warmup-concurrency-ramp-duration", help="Ramp of its concurrency", zero_is_off=True, group=W, unit="s"),
     ] = None
     prefill_concurrency_ramp_duration: Annotated[
         float | None,
         Field(gt=0),
-        Flag("--warmup-prefill-concurrency-ramp-duration", help="Ramp of its prefill cap", group=W, unit="s"),
+        Flag(
+            "--warmup-prefill-concurrency-ramp-duration",
+            help="Ramp of its prefill cap",
+            zero_is_off=True,
+            group=W,
+            unit="s",
+        ),
     ] = None
     request_rate_ramp_duration: Annotated[
         float | None,
         Field(gt=0),
-        Flag("--warmup-request-rate-ramp-duration", help="Ramp of its rate", group=W, unit="s"),
+        Flag("--warmup-request-rate-ramp-duration", help="Ramp of its rate", zero_is_off=True, group=W, unit="s"),
     ] = None
 
     @property

@@ -62,6 +62,7 @@ class InputConfig(Section):
             "--num-dataset-entries",
             "--num-prompts",
             help="Different prompts; default: each request has its own",
+            zero_is_off=True,
             group=I,
         ),
     ] = None
@@ -76,7 +77,13 @@ class InputConfig(Section):
     max_context_length: Annotated[
         int | None,
         Field(gt=0),
-        Flag("--context-limit", "--max-context-length", help="Leave out what is longer, counted", group=I),
+        Flag(
+            "--context-limit",
+            "--max-context-length",
+            help="Leave out what is longer, counted",
+            zero_is_off=True,
+            group=I,
+        ),
     ] = None
     loop: Annotated[
         bool | None,
@@ -152,10 +159,10 @@ class InputConfig(Section):
         float | None, Field(gt=0), Flag("--synthesis-output-len-multiplier", help="Length of outputs", group=Y)
     ] = None
     synthesis_max_isl: Annotated[
-        int | None, Field(gt=0), Flag("--synthesis-max-isl", help="Leave out longer inputs", group=Y)
+        int | None, Field(gt=0), Flag("--synthesis-max-isl", help="Leave out longer inputs", zero_is_off=True, group=Y)
     ] = None
     synthesis_max_osl: Annotated[
-        int | None, Field(gt=0), Flag("--synthesis-max-osl", help="Cap on outputs", group=Y)
+        int | None, Field(gt=0), Flag("--synthesis-max-osl", help="Cap on outputs", zero_is_off=True, group=Y)
     ] = None
 
 
@@ -225,12 +232,22 @@ class PromptConfig(Section):
     shared_system_prompt_length: Annotated[
         int | None,
         Field(gt=0),
-        Flag("--shared-system-prompt-length", help="Tokens of a system prompt all sessions share", group=X),
+        Flag(
+            "--shared-system-prompt-length",
+            help="Tokens of a system prompt all sessions share",
+            zero_is_off=True,
+            group=X,
+        ),
     ] = None
     user_context_prompt_length: Annotated[
         int | None,
         Field(gt=0),
-        Flag("--user-context-prompt-length", help="Tokens of a context each session has of its own", group=X),
+        Flag(
+            "--user-context-prompt-length",
+            help="Tokens of a context each session has of its own",
+            zero_is_off=True,
+            group=X,
+        ),
     ] = None
     cache_bust: Annotated[
         Literal["none", "system_prefix", "system_suffix", "first_turn_prefix", "first_turn_suffix"],

@@ -21,10 +21,12 @@ __all__ = [
     "nearest",
     "parse_axis",
     "parse_bool",
+    "parse_json",
     "parse_list",
     "parse_number",
     "parse_rate_series",
     "parse_scalar",
+    "parse_value",
 ]
 
 MAX_POINTS = 1000
@@ -171,30 +173,94 @@ def _pair(text: str, separators: str, example: str) -> tuple[str, str]:
     return text[:at].strip(), text[at + 1 :].strip()
 
 
-def _json_or_text(text: str) -> object:
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"`{text}` is no number of JSON")
+    return value
+
+
+def _constant(text: str) -> float:
+    raise ValueError(f"`{text}` is no value of JSON")
+
+
+_JSON = json.JSONDecoder(parse_float=_finite, parse_constant=_constant)
+"""Python's own reader takes `NaN` and `1e400`, which no server does."""
+_JSON_NUMBER = re.compile(r"-?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
+
+
+def parse_json(text: str) -> object:
+    """ValueError with what is wrong, also of `NaN` and of numbers that are too large."""
     try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text
+        return _JSON.decode(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"`{text}` is not JSON: {error.msg} at character {error.pos + 1}") from error
+
+
+def parse_value(text: str) -> object:
+    """The value of a body's field as AIPerf reads it: `true`, `None` in any case, numbers; JSON in brackets or quotes; else text.
+
+    `0123`, `10.0.0.1:80`, `NaN` and `1e400` are text: they are no numbers of JSON.
+    """
+    word = text.strip()
+    plain = {"true": True, "false": False, "none": None, "null": None}
+    if word.lower() in plain:
+        return plain[word.lower()]
+    if _JSON_NUMBER.fullmatch(word):
+        number = float(word)
+        is_whole = re.fullmatch(r"-?\d+", word) is not None
+        return int(word) if is_whole else number if math.isfinite(number) else word
+    if word[:1] in {"{", "[", '"'}:
+        try:
+            return _JSON.decode(word)
+        except json.JSONDecodeError:
+            return word
+    return word
+
+
+_NEXT_FIELD = re.compile(r",(?=\s*[A-Za-z_][\w.-]*\s*[:=])")
+
+
+def _fields(text: str) -> dict[str, object]:
+    """`a:1,b:2` is two fields, as in AIPerf; `stop:a,b` is one, as `b` has no value; a comma within JSON separates nothing."""
+    found: dict[str, object] = {}
+    rest = text
+    while rest.strip():
+        name, value = _pair(rest, ":=", "`name:value` or a JSON object")
+        if value[:1] in {"{", "[", '"'}:
+            try:
+                found[name], end = _JSON.raw_decode(value)
+            except json.JSONDecodeError:
+                end = 0
+            after = value[end:].lstrip()
+            if end and after[:1] in {"", ","}:
+                rest = after[1:]
+                continue
+        cut = _NEXT_FIELD.search(value)
+        found[name] = parse_value(value if cut is None else value[: cut.start()])
+        rest = "" if cut is None else value[cut.end() :]
+    return found
 
 
 def _mapping(text: str, spec: FieldSpec) -> dict[str, object]:
     if text.lstrip().startswith("{"):
-        try:
-            found = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"`{text}` is not JSON: {error.msg} at character {error.pos + 1}") from error
-        return dict(found)
-    name, value = _pair(text, "=:" if spec.name == "dataset_options" else ":=", "`name:value` or a JSON object")
-    return {name: _json_or_text(value)}
+        found = parse_json(text)
+        return dict(found) if isinstance(found, dict) else {}
+    if spec.name == "dataset_options":
+        name, value = _pair(text, "=:", "`name=value` or a JSON object")
+        return {name: parse_value(value)}
+    return _fields(text)
 
 
 def _headers(text: str) -> list[tuple[str, str]]:
     if text.lstrip().startswith("{"):
         try:
-            return [(str(k), str(v)) for k, v in json.loads(text).items()]
-        except json.JSONDecodeError:
+            rows = _JSON.decode(text)
+        except ValueError:
             raise ValueError("the headers are not JSON") from None  # the text may be a secret
+        if not isinstance(rows, dict) or not all(isinstance(v, str | int | float) for v in rows.values()):
+            raise ValueError("the value of a header is a text or a number")
+        return [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in rows.items()]
     try:
         return [_pair(text, ":", "`Name: value`")]
     except ValueError:

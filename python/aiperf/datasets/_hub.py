@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from aiperf.errors import DatasetError
+from aiperf.web.hub import ask_for_dataset, ask_for_file
 
 __all__ = ["download", "parquet_files"]
+
+_LIMIT_S = 5.0
+"""For the hub's first answer. A dataset that was asked for has no fall-back, so there is time for a slow network."""
 
 _CONVERTED = "refs/convert/parquet"
 """Branch in which the hub keeps every dataset as Parquet: `<subset>/<split>/*.parquet`."""
@@ -20,8 +24,9 @@ def download(repository: str, file: str) -> Path:
     if isinstance(found, str):
         return Path(found)
     try:
+        ask_for_file(repository, file, None, "dataset", _LIMIT_S)
         return Path(str(hf_hub_download(repository, file, repo_type="dataset", etag_timeout=5)))
-    except Exception as error:  # httpx, requests and OS errors, by version of the library
+    except Exception as error:  # TimeoutError, and those of the HTTP library, by its version
         raise _unreachable(repository, error) from error
 
 
@@ -35,6 +40,8 @@ def parquet_files(repository: str, subset: str | None, split: str) -> list[Path]
     patterns = [pattern(subset or "default"), *([] if subset else [f"*/{split}/*.parquet"])]
     for local in (True, False):
         try:
+            if not local:
+                ask_for_dataset(repository, _CONVERTED, _LIMIT_S)
             folder = Path(
                 snapshot_download(
                     repository,

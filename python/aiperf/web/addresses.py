@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import selectors
 import socket
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from aiperf.config.url import BaseUrl
+from aiperf.web.bounded import bounded
 
 __all__ = ["Address", "Choice", "choose_addresses", "connect", "resolve"]
 
@@ -40,31 +40,17 @@ class Address:
 
 def resolve(host: str, port: int, timeout_s: float) -> tuple[Address, ...]:
     """In the system's order of preference, each once. socket.gaierror; TimeoutError, as a resolver has no limit of its own."""
-    found: list[Address] = []
-    errors: list[OSError] = []
-
-    def ask() -> None:
-        try:
-            rows = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError as error:
-            errors.append(error)
-            return
-        except UnicodeError:
-            errors.append(socket.gaierror(socket.EAI_NONAME, "it is not a host name"))
-            return
-        known = {socket.AF_INET, socket.AF_INET6}
-        found.extend(dict.fromkeys(Address(r[0], r[4]) for r in rows if r[0] in known))  # type: ignore[arg-type]
-
-    thread = threading.Thread(target=ask, name=f"resolve {host}", daemon=True)
-    thread.start()
-    thread.join(timeout_s)
-    if errors:
-        raise errors[0]
-    if thread.is_alive():
-        raise TimeoutError(f"the name `{host}` was not resolved within {timeout_s:g} s")
+    try:
+        rows = bounded(
+            lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM), timeout_s, f"the address of `{host}`"
+        )
+    except UnicodeError as error:
+        raise socket.gaierror(socket.EAI_NONAME, "it is not a host name") from error
+    known = {socket.AF_INET, socket.AF_INET6}
+    found = tuple(dict.fromkeys(Address(r[0], r[4]) for r in rows if r[0] in known))  # type: ignore[arg-type]
     if not found:
         raise socket.gaierror(socket.EAI_NONAME, "it has no address")
-    return tuple(found)
+    return found
 
 
 def connect(host: str, port: int, deadline: float, open_one: Callable[[str, int, float], T]) -> T:

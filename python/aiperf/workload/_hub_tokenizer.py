@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from aiperf.errors import ConfigError, Problem
+from aiperf.web.hub import HUB_LIMIT_S, ask_for_file
 from aiperf.workload._file_tokenizer import FileTokenizer, load_file_tokenizer
 
 __all__ = ["load_hub_tokenizer"]
@@ -40,6 +41,7 @@ def _download(name: str, revision: str) -> str:
     )
 
     try:
+        ask_for_file(name, _FILES[0], revision, None, HUB_LIMIT_S)
         path = str(hf_hub_download(name, _FILES[0], revision=revision, etag_timeout=5))
     except GatedRepoError as error:
         raise _missing(name, "is gated: accept its licence on the hub and set `HF_TOKEN`") from error
@@ -51,8 +53,9 @@ def _download(name: str, revision: str) -> str:
         if type(error).__name__ == "LocalEntryNotFoundError":
             raise _missing(name, "is not in the local Hugging Face cache, and the hub cannot be reached") from error
         raise _missing(name, "has no `tokenizer.json` in its repository") from error
-    except Exception as error:  # httpx, requests and OS errors, by version of the library
-        raise _missing(name, f"cannot be fetched from the hub: {type(error).__name__}") from error
+    except Exception as error:  # TimeoutError, and those of the HTTP library, by its version
+        why = f"is not in the local Hugging Face cache, and the hub does not answer ({type(error).__name__})"
+        raise _missing(name, why) from error
     for other in _FILES[1:]:
         try:
             hf_hub_download(name, other, revision=revision, etag_timeout=5)

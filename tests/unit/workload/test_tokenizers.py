@@ -6,7 +6,9 @@ import base64
 import importlib.util
 import json
 import shutil
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -138,6 +140,35 @@ def test_hub_name_not_cached_names_the_alternatives_when_offline():
         load_tokenizer(TokenizerOptions("org/missing", "m"))
     hint = str(caught.value.problems[0].hint)
     assert all(word in hint for word in ("builtin", "server", "tokenizer.json"))
+
+
+@pytest.mark.usefixtures("hub_cache")
+@pytest.mark.parametrize("is_silent", [True, False])
+def test_hub_that_does_not_answer_is_given_up_in_time(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], *, is_silent: bool
+):
+    """Its library retries for half a minute, a line on the screen each."""
+    from huggingface_hub import constants
+
+    from aiperf.workload import _hub_tokenizer
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(_hub_tokenizer, "HUB_LIMIT_S", 0.3)
+    with socket.socket() as peer:
+        peer.bind(("127.0.0.1", 0))
+        if is_silent:
+            peer.listen()
+        place = f"http://127.0.0.1:{peer.getsockname()[1]}"
+        monkeypatch.setattr(constants, "ENDPOINT", place)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", place + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        began = time.monotonic()
+        tokenizer, notes = load_tokenizer(TokenizerOptions(None, "org/name"))
+        assert time.monotonic() - began < 2.0
+    assert tokenizer.name == "builtin"
+    assert "the hub does not answer" in str(notes[0].data["reasons"])
+    assert capfd.readouterr() == ("", "")
 
 
 def test_without_a_name_the_models_own_is_taken(folder: Path, hub_cache: Path):

@@ -1,0 +1,32 @@
+"""A bound of our own for calls that have none: resolvers, libraries that retry."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+__all__ = ["bounded"]
+
+T = TypeVar("T")
+
+
+def bounded(call: Callable[[], T], limit_s: float, what: str) -> T:
+    """What `call` returns or raises; TimeoutError after `limit_s`: it is then left behind, on a thread that holds up no exit."""
+    results: list[T] = []
+    errors: list[Exception] = []
+
+    def work() -> None:
+        try:
+            results.append(call())
+        except Exception as error:  # noqa: BLE001 - raised below
+            errors.append(error)
+
+    thread = threading.Thread(target=work, name=what, daemon=True)
+    thread.start()
+    thread.join(max(0.0, limit_s))
+    if errors:
+        raise errors[0]
+    if not results:
+        raise TimeoutError(f"{what}: no answer within {limit_s:.3g} s")
+    return results[0]
