@@ -110,8 +110,8 @@ def _write_part(path: Path, begin: int, number: int, chunks: int, rng: np.random
 
 REPORT = """
 import contextlib, io, json, resource, sys, time
-import aiperf.run, aiperf.metrics, aiperf.reports.console, aiperf.reports.json_export, aiperf.reports.csv_export
-import aiperf.reports.timeslices_csv, aiperf.reports.timeslices_json, rich.console
+import aiperf.run, aiperf.metrics, aiperf.reports.render.console, aiperf.reports.exporters.summary_json, aiperf.reports.exporters.summary_csv
+import aiperf.reports.exporters.timeslices_csv, aiperf.reports.exporters.timeslices_json, rich.console
 from pathlib import Path
 aiperf.metrics.load_all()
 begin, cpu = time.perf_counter(), time.process_time()

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from aiperf.config.model import Config
     from aiperf.config.resolve import config_from
-    from aiperf.run import Run, profile, report
+    from aiperf.run.finish import Run
+    from aiperf.run.profile import profile
+    from aiperf.run.report import report
 
     __version__: str
 
@@ -20,10 +22,10 @@ __all__ = ["Config", "Run", "__version__", "config_from", "profile", "report"]
 
 _HOMES = {
     "Config": "aiperf.config.model",
-    "Run": "aiperf.run",
+    "Run": "aiperf.run.finish",
     "config_from": "aiperf.config.resolve",
-    "profile": "aiperf.run",
-    "report": "aiperf.run",
+    "profile": "aiperf.run.profile",
+    "report": "aiperf.run.report",
 }
 
 

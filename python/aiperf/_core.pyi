@@ -221,7 +221,7 @@ class _JsonlErrors(Protocol):
     def messages(self) -> Sequence[str]: ...
 
 class _JsonlBatch(Protocol):
-    """`aiperf.reports.jsonl.JsonlBatch`."""
+    """`aiperf.reports.exporters.jsonl.JsonlBatch`."""
 
     @property
     def num_rows(self) -> int: ...
@@ -235,7 +235,7 @@ class _JsonlBatch(Protocol):
 def write_jsonl(path: _Path, batch: _JsonlBatch) -> int:
     """Appends the batch's lines to the file (created if needed) and returns the bytes written.
 
-    The bytes are those of `aiperf.reports.jsonl.render_jsonl`, but that an infinite value is absent, as JSON has no word for it.
+    The bytes are those of `aiperf.reports.exporters.jsonl.render_jsonl`, but that an infinite value is absent, as JSON has no word for it.
     """
 
 def builtin_count(texts: Sequence[str]) -> NDArray[np.uint32]:

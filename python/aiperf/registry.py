@@ -1,19 +1,36 @@
-"""Finds plug-ins by file name, without importing them: endpoints, datasets, traces, exporters, plots, server families.
+"""Finds plug-ins by file name, without importing them.
 
-A built-in is `aiperf/<group>/<name>.py`; a third party's is an entry point in the group `aiperf.<group>`. Names use
-underscores; dashes are the same. A module's one object is named by `OBJECTS`.
+A built-in is a file in its group's folder, which holds nothing but plug-ins. A third party's is an entry point in the group
+`aiperf.<group>` whose value is a module (`their_package.api`) or an object in one (`their_package.api:THING`). Names use underscores;
+dashes are the same. `load` is told how a plug-in of the group is recognised, so what it returns is typed and checked.
 """
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Final, TypeGuard, TypeVar
 
 from aiperf.errors import ConfigError
 
-__all__ = ["load", "names", "normalise"]
+__all__ = ["FOLDERS", "NOUNS", "load", "names", "normalise"]
+
+T = TypeVar("T")
+
+FOLDERS: Final[Mapping[str, str]] = {
+    "endpoints": "endpoints/apis",
+    "datasets": "datasets/formats",
+    "traces": "traces/formats",
+    "charts": "plots/charts",
+    "telemetry": "telemetry/families",
+    "exporters": "reports/exporters",
+}
+"""Group → folder of its built-ins, below the package."""
+NOUNS: Final[Mapping[str, str]] = {"telemetry": "server family"}
+"""Groups whose plug-in is not called by the group's name without its `s`."""
 
 
 def normalise(name: str) -> str:
@@ -22,8 +39,9 @@ def normalise(name: str) -> str:
 
 @cache
 def _files(group: str) -> dict[str, str]:
-    folder = Path(__file__).parent / group.replace(".", "/")
-    return {f.stem: f"aiperf.{group}.{f.stem}" for f in sorted(folder.glob("*.py")) if not f.stem.startswith("_")}
+    folder = Path(__file__).parent / FOLDERS[group]
+    package = "aiperf." + FOLDERS[group].replace("/", ".")
+    return {f.stem: f"{package}.{f.stem}" for f in sorted(folder.glob("*.py")) if f.stem != "__init__"}
 
 
 @cache
@@ -32,19 +50,32 @@ def _entry_points(group: str) -> dict[str, str]:
 
 
 def names(group: str) -> tuple[str, ...]:
-    """Names known in a group, sorted; nothing is imported."""
+    """Names known in a group, sorted; nothing is imported. A built-in wins over a third party's plug-in of its name."""
     return tuple(sorted({**_files(group), **_entry_points(group)}))
 
 
-def load(group: str, name: str, attribute: str) -> object:
-    """The object called `attribute` in the plug-in `name`. ConfigError, with the nearest name, if there is none."""
+def load(group: str, name: str, attribute: str | None, is_one: Callable[[object], TypeGuard[T]]) -> T:
+    """The object called `attribute` in the plug-in `name`; with None, the plug-in's module itself.
+
+    ConfigError, with the nearest name, if there is none, or if what the entry point names is no such plug-in.
+    """
     key = normalise(name)
     target = _files(group).get(key) or _entry_points(group).get(key)
+    noun = NOUNS.get(group, group.rstrip("s"))
     if target is None:
         from difflib import get_close_matches
 
         near = get_close_matches(key, names(group), n=1)
         hint = f"did you mean `{near[0]}`?" if near else "known: " + ", ".join(f"`{n}`" for n in names(group))
-        raise ConfigError(f"no {group.rstrip('s')} is named `{name}`", hint)
-    module, _, wanted = target.partition(":")
-    return getattr(importlib.import_module(module), wanted or attribute)
+        raise ConfigError(f"no {noun} is named `{name}`", hint)
+    module, _, own = target.partition(":")
+    found: object = importlib.import_module(module)
+    wanted = None if attribute is None else own or attribute
+    if wanted is not None:
+        found = getattr(found, wanted, None)
+    if not is_one(found):
+        what = (
+            f"its `{wanted}` is missing or of another kind" if wanted else "it lacks what the group's protocol asks for"
+        )
+        raise ConfigError(f"`{target}` is not a usable {noun}: {what}", f"entry point `{name}` of `aiperf.{group}`")
+    return found

@@ -14,8 +14,8 @@ import pytest
 from numpy.typing import NDArray
 from tests.e2e.runs import Sim, chunk_stamps, kinds, summary_of
 
+from aiperf import Run
 from aiperf.errors import ErrorKind
-from aiperf.run import Run
 
 LOADS: list[Any] = [
     pytest.param({"concurrency": 5, "request_count": 20}, {"itl_ms": 5, "itl_jitter": 0.3}, id="5-streams-at-5ms"),

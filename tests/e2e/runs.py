@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aiperf import Run, profile
 from aiperf.config.resolve import config_from
 from aiperf.errors import ErrorKind
-from aiperf.run import Run, profile
 
 __all__ = ["Sim", "attempts", "chunk_stamps", "kinds", "simulate", "summary_of"]
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from tests.e2e.runs import Sim, summary_of
 
+from aiperf import report
 from aiperf.config.model import Config
-from aiperf.run import report
 from aiperf.run.calibration import is_wanted
 from aiperf.run.capacity import judge
 from aiperf.run.null_server import NullLoad, NullRun, drive_null, most_streams

@@ -13,10 +13,10 @@ from tests.e2e.runs import Sim, kinds, summary_of
 from aiperf.config.conditions import parse_condition
 from aiperf.config.resolve import config_from
 from aiperf.errors import ConfigError, ErrorKind, ExitCode
+from aiperf.metrics.compute import open_context
 from aiperf.metrics.context import MetricOptions
-from aiperf.metrics.measure import open_context
 from aiperf.records import Columns
-from aiperf.run.until import lost_goal, most_requests
+from aiperf.run.early_stop import lost_goal, most_requests
 
 
 @pytest.mark.slow
@@ -154,13 +154,13 @@ def test_what_bounds_the_number_of_requests(flags: dict[str, object], most: int 
 
 
 def test_a_watch_that_fails_does_not_end_the_run(serve: Callable[..., Sim], monkeypatch: pytest.MonkeyPatch) -> None:
-    from aiperf.run import until
+    from aiperf.run import early_stop
 
     def broken(*_: object) -> Columns:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(until, "INTERVAL_S", 0.05)
-    monkeypatch.setattr(until, "open_run", broken)
+    monkeypatch.setattr(early_stop, "INTERVAL_S", 0.05)
+    monkeypatch.setattr(early_stop, "open_run", broken)
     begin = time.monotonic()
     run = serve(ttft_ms=50).run(concurrency=2, request_count=10, until="time_to_first_token:±5%")
     assert time.monotonic() - begin < 20

@@ -10,7 +10,7 @@ import pytest
 from tests.e2e.runs import Sim
 from tests.unit.telemetry.fake_server import Say, fake_server, prometheus
 
-from aiperf.run import report
+from aiperf import report
 from aiperf.run.page import open_page
 
 WATTS = 500.0

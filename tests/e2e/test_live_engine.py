@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aiperf import Run, profile
 from aiperf.config.resolve import config_from
 from aiperf.errors import ErrorKind, ExitCode
-from aiperf.run import Run, profile
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(300)]
 

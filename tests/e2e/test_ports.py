@@ -20,7 +20,7 @@ import json, sys
 from contextlib import contextmanager, nullcontext
 from aiperf._core import SimServer
 from aiperf.config.resolve import config_from
-from aiperf.run import profile
+from aiperf import profile
 import numpy as np
 {before}
 @contextmanager

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 from tests.e2e.runs import Sim
 
+from aiperf import report
 from aiperf._core import read_parquet_columns
 from aiperf.metrics.summary import Summary
-from aiperf.run import report
 
 pytestmark = pytest.mark.slow
 SERVER = ("server requests", "server prompt tokens", "server output tokens", "server running")

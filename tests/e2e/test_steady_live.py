@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tests.e2e.runs import Sim, summary_of
 
-from aiperf.run import Run, report
+from aiperf import Run, report
 
 pytestmark = pytest.mark.slow
 SLICE_S = 1.0

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from tests.e2e.runs import Sim, kinds, summary_of
 
+from aiperf import Run
 from aiperf.errors import ErrorKind, ExitCode
-from aiperf.run import Run
 
 
 def outcome(run: Run) -> dict[str, Any]:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from tests.e2e.runs import Sim, kinds, summary_of
 
+from aiperf import Run
 from aiperf.errors import ErrorKind
-from aiperf.run import Run
 
 CLOCKS_MS = 3.0
 """How far a stamp of the client may be from the server's on a busy machine; medians are held to much less."""

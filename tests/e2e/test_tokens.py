@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from tests.e2e.runs import Sim, chunk_stamps, kinds, summary_of
 
+from aiperf import Run
 from aiperf.errors import ErrorKind, ExitCode
-from aiperf.run import Run
 
 SHAPES: list[Any] = [
     pytest.param({}, id="plain"),

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from tests.e2e.runs import Sim, summary_of
 
+from aiperf import Run, report
 from aiperf.errors import ExitCode
-from aiperf.run import Run, report
 
 TTFT_MS, LATENCY_MS = 60.0, 120.0
 TIE_MS = 4.0

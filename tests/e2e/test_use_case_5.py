@@ -14,8 +14,8 @@ import pytest
 from tests.e2e.runs import Sim
 from tests.e2e.test_use_case_4 import write_trace
 
+from aiperf import Run, report
 from aiperf.errors import ExitCode
-from aiperf.run import Run, report
 
 SLICE_S = 1.0
 GOAL_MS = 50.0

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.e2e.pieces import Script, cut, serve_pieces
 
+from aiperf import Run, profile
 from aiperf.config.resolve import config_from
-from aiperf.run import Run, profile
 
 BODY = b"".join(
     [

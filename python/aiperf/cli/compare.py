@@ -77,7 +77,7 @@ def command(
     if json:
         print(render_json(found, verdicts), end="")
     else:
-        from aiperf.reports.console import print_screen
+        from aiperf.reports.render.console import print_screen
 
         print_screen(build_screen(found, verdicts), width=160)
     return int(ExitCode.THRESHOLD_MISSED if any(v.is_failed for v in verdicts) else ExitCode.OK)

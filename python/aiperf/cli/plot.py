@@ -12,7 +12,7 @@ from cyclopts import Parameter
 if TYPE_CHECKING:
     from aiperf.errors import Problem
     from aiperf.plots import Spec
-    from aiperf.sweep.table import SweepTable
+    from aiperf.sweeps.table import SweepTable
 
 __all__ = ["command"]
 
@@ -36,13 +36,13 @@ def command(
     from aiperf.errors import ConfigError, Problem
     from aiperf.plots import draw_all
     from aiperf.reports.page import render_charts, render_page
-    from aiperf.sweep.page import draw_points, load_page, point_pages, point_runs, render_sweep_page, sweep_title
-    from aiperf.sweep.points import load_runs
-    from aiperf.sweep.table import build_table
+    from aiperf.sweeps.page import draw_points, load_page, point_pages, point_runs, render_sweep_page, sweep_title
+    from aiperf.sweeps.points import load_runs
+    from aiperf.sweeps.table import build_table
 
     if not runs:
         raise ConfigError("no run is named", "`aiperf plot artifacts/…`")
-    known = registry.names("plots")
+    known = registry.names("charts")
     problems = [
         Problem(f"no chart is named `{name}`", "--chart", f"did you mean `{near}`?" if near else f"known: {', '.join(known)}")
         for name in chart or ()
@@ -109,7 +109,7 @@ def _figure_problems(names: Sequence[str]) -> list[Problem]:
 
 
 def _is_study(path: Path) -> bool:
-    from aiperf.sweep.folder import STUDY_FILE
+    from aiperf.sweeps.folder import STUDY_FILE
 
     return (path / STUDY_FILE).is_file()
 
@@ -139,13 +139,13 @@ def _write_images(
 
 
 def _write_table(table: SweepTable, folder: Path) -> None:
-    from aiperf.sweep.files import render_table_csv
+    from aiperf.sweeps.files import render_table_csv
 
     _put(folder / "sweep_table.csv", render_table_csv(table).encode())
 
 
 def _print_table(table: SweepTable) -> None:
-    from aiperf.reports.console import print_screen
-    from aiperf.sweep.table import build_screen
+    from aiperf.reports.render.console import print_screen
+    from aiperf.sweeps.table import build_screen
 
     print_screen(build_screen(table, "AIPerf | Runs"))

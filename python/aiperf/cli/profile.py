@@ -81,7 +81,7 @@ def _all_tags() -> Collection[str]:
 def _dry_run(config: Config) -> int:
     from aiperf.cli.dry import render_dry_run
     from aiperf.cli.message import print_notes
-    from aiperf.run import preview
+    from aiperf.run.profile import preview
 
     print_notes(config.notes)
     print(render_dry_run(config, preview(config)))
@@ -96,9 +96,9 @@ def _profile(config: Config) -> int:
     sys.stderr.flush()
     with observe(config) as observer:
         if config.is_study:
-            from aiperf.sweep import profile_study
+            from aiperf.sweeps.study import profile_study
 
             return int(profile_study(config, observer=observer).exit_code)
-        from aiperf.run import profile
+        from aiperf.run.profile import profile
 
         return int(profile(config, observer=observer).exit_code)

@@ -64,7 +64,7 @@ def run(argv: Sequence[str]) -> int:
     if problems:
         raise ConfigError(problems)
     from aiperf.cli.message import print_notes
-    from aiperf.run import report
+    from aiperf.run.report import report
 
     overrides = {path: config.value(path) for path, origin in config.origins.items() if origin.kind == "flag"}
     recount = any(g.spec.name == "recount" and g.texts[-1] == "true" for g in parsed.given)

@@ -231,7 +231,7 @@ class Viewer(BaseHTTPRequestHandler):
 
     @staticmethod
     def _pages(runs: list[Path]) -> list[PageInput]:
-        from aiperf.sweep.page import load_pages
+        from aiperf.sweeps.page import load_pages
 
         return load_pages(runs)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from aiperf.config.section import Section
+from aiperf.config.sections import Section
 
 __all__ = ["ALIASES", "Condition", "Precision", "Tier", "parse_condition", "parse_precision", "parse_tier"]
 

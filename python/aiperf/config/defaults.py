@@ -11,7 +11,7 @@ from pathlib import Path
 from aiperf.config.conditions import Condition
 from aiperf.config.flag import FieldSpec
 from aiperf.config.model import Origin, specs
-from aiperf.config.study import Axis
+from aiperf.config.sections.sweep import Axis
 from aiperf.config.values import parse_rate_series
 from aiperf.registry import names, normalise
 

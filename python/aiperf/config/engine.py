@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from aiperf.config.section import Section
+from aiperf.config.sections import Section
 
 __all__ = [
     "CancelSettings",

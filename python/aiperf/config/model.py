@@ -14,12 +14,12 @@ from typing import Literal
 from pydantic import Field, PrivateAttr
 
 from aiperf.config.flag import FieldSpec, specs_of
-from aiperf.config.outcome import OutputConfig, ServiceConfig, SloConfig
-from aiperf.config.section import Section
-from aiperf.config.shape import LoadConfig, WarmupConfig
-from aiperf.config.study import SweepConfig
-from aiperf.config.target import EndpointConfig, TelemetryConfig, TokenizerConfig
-from aiperf.config.traffic import ConversationConfig, InputConfig, PromptConfig
+from aiperf.config.sections import Section
+from aiperf.config.sections.endpoint import EndpointConfig, TelemetryConfig, TokenizerConfig
+from aiperf.config.sections.input import ConversationConfig, InputConfig, PromptConfig
+from aiperf.config.sections.load import LoadConfig, WarmupConfig
+from aiperf.config.sections.output import OutputConfig, ServiceConfig, SloConfig
+from aiperf.config.sections.sweep import SweepConfig
 
 __all__ = ["SECTIONS", "Config", "Origin", "specs"]
 

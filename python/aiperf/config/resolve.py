@@ -20,7 +20,7 @@ from aiperf.config.file import read_config_file
 from aiperf.config.flag import FieldSpec, Given, normalise_key
 from aiperf.config.model import SECTIONS, Config, Origin, specs
 from aiperf.config.secrets import mask_argv
-from aiperf.config.study import Axis
+from aiperf.config.sections.sweep import Axis
 from aiperf.config.values import nearest, parse_axis, parse_list, parse_scalar
 from aiperf.errors import ConfigError, Problem
 

@@ -1,4 +1,4 @@
-"""Datasets: requests with texts of their own. One file per format: `FIELDS`, `Options`, `load(options, rng)`.
+"""Datasets: requests with texts of their own. One file per format in `formats/`: `FIELDS`, `Options`, `load(options, rng)`.
 
 `load` yields sessions; what it has to tell besides is kept in the options (`DatasetOptions.note`, `.notes`). A broken line
 names file, line, field and what was found; with `skip_invalid` it is left out, counted and listed. Fields that the format
@@ -7,11 +7,10 @@ does not use are listed with the number of their lines.
 
 from __future__ import annotations
 
-import importlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Literal, Protocol, cast
+from typing import Literal, Protocol, TypeGuard
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
@@ -67,7 +66,7 @@ class DatasetOptions(BaseModel):
 
 
 class DatasetModule(Protocol):
-    """What a file in this package offers."""
+    """What a file in `formats/` offers."""
 
     FIELDS: tuple[frozenset[str], ...]
     """Sets of field names; a file whose first record has all of one set is taken for this format. `turns.messages` is the
@@ -85,5 +84,8 @@ def dataset_module(name: str) -> DatasetModule:
     """The module of a format; ConfigError, with the nearest name, if there is none."""
     from aiperf import registry
 
-    found = registry.load("datasets", name, "load")
-    return cast("DatasetModule", importlib.import_module(found.__module__))
+    return registry.load("datasets", name, None, _is_dataset)
+
+
+def _is_dataset(found: object) -> TypeGuard[DatasetModule]:
+    return all(hasattr(found, name) for name in ("FIELDS", "SAMPLING", "Options", "load"))

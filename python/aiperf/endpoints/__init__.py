@@ -1,11 +1,11 @@
-"""An endpoint is data: a path, a body, and JSON pointers for the native reader. One file each; `ENDPOINT` is its object."""
+"""An endpoint is data: a path, a body, and JSON pointers for the native reader. One file each in `apis/`; `ENDPOINT` is its object."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, cast
+from typing import ClassVar, Literal, TypeGuard
 
 from aiperf.config.engine import PointerSettings
 from aiperf.config.model import Config
@@ -109,7 +109,11 @@ def load_endpoint(name: str) -> Endpoint:
     """ConfigError with the nearest name if there is no such endpoint."""
     from aiperf import registry
 
-    return cast("Endpoint", registry.load("endpoints", name, "ENDPOINT"))
+    return registry.load("endpoints", name, "ENDPOINT", _is_endpoint)
+
+
+def _is_endpoint(found: object) -> TypeGuard[Endpoint]:
+    return isinstance(found, Endpoint)
 
 
 def path_of(config: Config) -> str:

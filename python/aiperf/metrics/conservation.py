@@ -10,7 +10,7 @@ import numpy as np
 from aiperf.metrics import Floats
 from aiperf.metrics.context import MetricContext
 from aiperf.metrics.stats import inner
-from aiperf.metrics.sweep import Sweep
+from aiperf.metrics.timeline import Sweep
 
 __all__ = ["Check", "EngineFacts", "ServerCounters", "check_conservation"]
 

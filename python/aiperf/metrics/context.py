@@ -24,7 +24,7 @@ from aiperf.metrics.chunks import ChunkFacts
 from aiperf.metrics.energy import GpuEnergy
 from aiperf.metrics.stats import highest, lowest
 from aiperf.records import Columns
-from aiperf.records.kept import Keeper, kept
+from aiperf.records.cache import Keeper, kept
 
 __all__ = ["CANCELLED_KINDS", "TOKEN_SOURCES", "MetricContext", "MetricOptions", "Slo", "TokenSource", "divide"]
 

@@ -22,11 +22,11 @@ from aiperf.errors import ConfigError, ErrorKind, Problem
 from aiperf.metrics import METRICS, Bools, Floats, Ints, Metric
 from aiperf.metrics.blocks import blocks
 from aiperf.metrics.chunks import ContentPiece
+from aiperf.metrics.compute import Result, Results, request_stats, shown
 from aiperf.metrics.context import MetricContext
 from aiperf.metrics.goodput import SloResult, Tier, TierResult, meets
-from aiperf.metrics.measure import Result, Results, request_stats, shown
 from aiperf.metrics.stats import STANDARD_PERCENTILES, Stats, compute_stats, inner, scalar_stats, weighted_stats
-from aiperf.metrics.sweep import Sweep, bounds
+from aiperf.metrics.timeline import Sweep, bounds
 from aiperf.metrics.tokens import osl_mismatch
 from aiperf.metrics.usage import usage_discrepant
 

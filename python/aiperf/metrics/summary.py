@@ -12,6 +12,7 @@ from aiperf.errors import ErrorKind
 from aiperf.metrics import METRICS, Bools
 from aiperf.metrics.cancellation import Cancellation, find_recovery, summarise_cancellation
 from aiperf.metrics.certificate import Certificate, certify
+from aiperf.metrics.compute import Result, Results, measure, open_context, rows_of, scan_context, wanted_percentiles
 from aiperf.metrics.confidence import Interval, estimate_all
 from aiperf.metrics.conservation import Check, EngineFacts, ServerCounters, check_conservation
 from aiperf.metrics.context import MetricContext, MetricOptions, TokenSource
@@ -19,13 +20,12 @@ from aiperf.metrics.energy import GpuEnergy
 from aiperf.metrics.error_table import ErrorGroup, group_errors, success_text
 from aiperf.metrics.gates import ConditionLike, GateResult, check_gates
 from aiperf.metrics.goodput import Servers, Tier, TierResult, merge_tiers, score_tier, servers_needed
-from aiperf.metrics.measure import Result, Results, measure, open_context, rows_of, scan_context, wanted_percentiles
 from aiperf.metrics.notices import Notice, find_notices
 from aiperf.metrics.slices import Slice, Windows, WindowScan, build_windows, slice_windows
 from aiperf.metrics.stalls import Stalls, find_stalls
 from aiperf.metrics.stats import highest, lowest, scalar_stats
 from aiperf.metrics.steady import Steady, find_steady
-from aiperf.metrics.sweep import Sweep
+from aiperf.metrics.timeline import Sweep
 from aiperf.metrics.trend import Trend, build_trend
 from aiperf.records import Columns
 

@@ -1,7 +1,7 @@
-"""Charts: one file each, `plots/<name>.py`, with `draw(runs: Sequence[PlotRun]) -> Spec | None`; it never opens files.
+"""Charts: one file each, `charts/<name>.py`, with `draw(runs: Sequence[PlotRun]) -> Spec | None`; it never opens files.
 
 A `Spec` is a Vega-Lite object with tokens for what depends on where it is shown: `"$blue"` (a colour of the theme), `"$w2"` (the
-width of one of two plots side by side), see `plots._spec`. `aiperf.plots.render` replaces them and makes PNG, SVG and HTML.
+width of one of two plots side by side), see `plots.spec`. `aiperf.plots.render` replaces them and makes PNG, SVG and HTML.
 None: these runs have nothing to draw (no streaming, one run where two are needed). At most `MAX_MARKS` marks: what is more is
 binned or sampled beforehand, and the subtitle says so.
 
@@ -10,10 +10,10 @@ A `PlotRun` is a run prepared for drawing: metric values per request, and one pa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final
+from typing import Final, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 from aiperf.metrics import METRICS, Bools, Floats, Ints
 from aiperf.metrics.blocks import blocks
 from aiperf.metrics.chunks import ChunkFacts, GapPool, LagPool, RowFacts, scan
+from aiperf.metrics.compute import open_context, rows_of, shown
 from aiperf.metrics.context import MetricContext, MetricOptions
 from aiperf.metrics.goodput import Tier, good_mask
-from aiperf.metrics.measure import open_context, rows_of, shown
 from aiperf.metrics.stats import highest, in_order, lowest
 from aiperf.metrics.summary import Phase, Summary, SummaryOptions, phase_mask
-from aiperf.plots._scan import ChunkSample, GapHeat, TokenCurve
+from aiperf.plots.chunk_scan import ChunkSample, GapHeat, TokenCurve
 from aiperf.records import Columns
-from aiperf.records.kept import Keeper, kept
+from aiperf.records.cache import Keeper, kept
 
 __all__ = ["CHART_ORDER", "MAX_MARKS", "PlotRun", "Spec", "draw_all", "open_plot_run", "rows_of_rank"]
 
@@ -303,13 +303,16 @@ def draw_all(runs: Sequence[PlotRun], wanted: Iterable[str] | None = None) -> Ma
     """
     from aiperf import registry
 
-    known = registry.names("plots")
+    known = registry.names("charts")
     order = [n for n in CHART_ORDER if n in known] + [n for n in known if n not in CHART_ORDER]
     names = order if wanted is None else list(wanted)
     specs: dict[str, Spec] = {}
     for name in names:
-        draw = registry.load("plots", name, "draw")
-        spec = draw(runs)  # type: ignore[operator]  # the registry gives objects; a chart's is this function
+        spec = registry.load("charts", name, "draw", _is_chart)(runs)
         if spec is not None:
             specs[registry.normalise(name)] = spec
     return specs
+
+
+def _is_chart(found: object) -> TypeGuard[Callable[[Sequence[PlotRun]], Spec | None]]:
+    return callable(found)

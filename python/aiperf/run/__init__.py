@@ -7,11 +7,3 @@
 
 `report` enters at 4, from the records.
 """
-
-from __future__ import annotations
-
-from aiperf.run.finish import Run
-from aiperf.run.recipe import preview, profile
-from aiperf.run.reopen import report
-
-__all__ = ["Run", "preview", "profile", "report"]

@@ -135,7 +135,7 @@ def machine() -> dict[str, object]:
 
 def write_run_json(run_dir: Path, content: Mapping[str, object]) -> None:
     """Replace `run.json` whole: a reader sees the old one or the new one."""
-    from aiperf.reports.json_export import to_json_value
+    from aiperf.reports.exporters.summary_json import to_json_value
 
     text = json.dumps(to_json_value({"schema": RUN_SCHEMA, **content}), indent=2, ensure_ascii=False) + "\n"
     write_whole(run_dir / RUN_FILE, text.encode("utf-8", "replace"))

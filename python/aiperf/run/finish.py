@@ -26,7 +26,7 @@ from aiperf.records.schema import JOURNAL_DIR, RECORDS_FILE
 from aiperf.records.store import Finalised, RecordsNotWritten, finalise, open_run
 from aiperf.reports.page import PageInput
 from aiperf.run.directory import Files
-from aiperf.run.facts import marked_percentile
+from aiperf.run.options import marked_percentile
 from aiperf.run.outputs import Outputs, part_of, write_whole
 from aiperf.workload.tokenizer import Tokenizer
 
@@ -157,7 +157,7 @@ class _Requests:
     """`profile_export.jsonl` while it is written. `error`: why it cannot be."""
 
     def __init__(self, ending: Ending, *, is_wanted: bool) -> None:
-        from aiperf.reports.jsonl import JsonlOptions
+        from aiperf.reports.exporters.jsonl import JsonlOptions
 
         self.is_wanted = is_wanted
         self.error: OSError | None = None
@@ -178,7 +178,7 @@ class _Requests:
 
     def append(self, columns: Columns) -> None:
         from aiperf._core import write_jsonl
-        from aiperf.reports.jsonl import build_jsonl
+        from aiperf.reports.exporters.jsonl import build_jsonl
 
         if not self.is_wanted or self.error is not None:
             return
@@ -223,8 +223,8 @@ def _exit_code(summary: Summary, config: Config, outcome: Mapping[str, Any]) -> 
 def _write(ending: Ending, summary: Summary, outputs: Outputs) -> None:
     """All files but the screen's copy and the page."""
     from aiperf import __version__
-    from aiperf.reports.csv_export import render_csv
-    from aiperf.reports.json_export import JsonOptions, render_json
+    from aiperf.reports.exporters.summary_csv import render_csv
+    from aiperf.reports.exporters.summary_json import JsonOptions, render_json
     from aiperf.telemetry.gpu.export import gpu_csv_section
 
     config, files, o = ending.config, ending.files, ending.options
@@ -248,17 +248,17 @@ def _write(ending: Ending, summary: Summary, outputs: Outputs) -> None:
     )  # fmt: skip
     outputs.written += [entry for entry in records if entry[0] == "requests"]
     if summary.slices:
-        from aiperf.reports.timeslices_csv import render_timeslices_csv
-        from aiperf.reports.timeslices_json import render_timeslices_json
+        from aiperf.reports.exporters.timeslices_csv import render_timeslices_csv
+        from aiperf.reports.exporters.timeslices_json import render_timeslices_json
 
         put("slices", files.slices_csv, lambda: render_timeslices_csv(summary))
         put("slices", files.slices_json, lambda: render_timeslices_json(summary, json_options.input_config))
     if config.output.junit is not None:
-        from aiperf.reports.junit import render_junit
+        from aiperf.reports.exporters.junit import render_junit
 
         put("JUnit", config.output.junit, lambda: render_junit(summary))
     if config.output.markdown is not None:
-        from aiperf.reports.markdown import render_markdown
+        from aiperf.reports.exporters.markdown import render_markdown
 
         put("markdown", config.output.markdown, lambda: render_markdown(summary))
     if config.output.export_level == "raw":
@@ -284,7 +284,7 @@ def _incomplete_reason(outcome: Mapping[str, Any]) -> str | None:
 
 
 def _show(ending: Ending, summary: Summary, outputs: Outputs) -> None:
-    from aiperf.reports.console import ConsoleOptions, build_screen, print_screen, render_console
+    from aiperf.reports.render.console import ConsoleOptions, build_screen, print_screen, render_console
 
     config, files = ending.config, ending.files
     o = config.output

@@ -16,7 +16,7 @@ from aiperf.records import Columns
 from aiperf.records.store import open_run
 from aiperf.reports.page import ConfigRow, PageInput
 from aiperf.run.directory import read_run_json
-from aiperf.run.facts import marked_percentile, metric_options, summary_options
+from aiperf.run.options import marked_percentile, metric_options, summary_options
 from aiperf.run.server_side import from_facts
 
 __all__ = ["config_rows", "load_of", "open_page", "page_input"]

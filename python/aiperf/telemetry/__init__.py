@@ -1,6 +1,6 @@
 """Telemetry: what the server, its GPUs and the network say of themselves, next to what the client measured.
 
-A server family is one file of this package, `aiperf/telemetry/<name>.py` with its `FAMILY` (third parties: an entry point in the
+A server family is one file, `families/<name>.py` with its `FAMILY` (third parties: an entry point in the
 group `aiperf.telemetry`): how it is recognised, what it accepts, and its Prometheus names in our words. `probe` asks a
 server before the run, `prometheus` reads its metrics while it runs, `gpu` those of its GPUs.
 """
@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Literal, cast
+from typing import Literal, TypeGuard
 
-__all__ = ["UNKNOWN", "Family", "Kind", "Mapped", "families", "family_named", "family_of_metrics"]
+__all__ = ["UNKNOWN", "Family", "Kind", "Mapped", "all_families", "family_named", "family_of_metrics"]
 
 Kind = Literal["counter", "gauge", "histogram"]
 
@@ -65,18 +65,22 @@ UNKNOWN = Family("unknown", "unknown server")
 
 
 @cache
-def families() -> dict[str, Family]:
+def all_families() -> dict[str, Family]:
     """All by name; imports every file of the group."""
     from aiperf import registry
 
-    return {name: cast("Family", registry.load("telemetry", name, "FAMILY")) for name in registry.names("telemetry")}
+    return {name: registry.load("telemetry", name, "FAMILY", _is_family) for name in registry.names("telemetry")}
+
+
+def _is_family(found: object) -> TypeGuard[Family]:
+    return isinstance(found, Family)
 
 
 def family_named(name: str) -> Family:
-    return families().get(name, UNKNOWN)
+    return all_families().get(name, UNKNOWN)
 
 
 def family_of_metrics(names: set[str]) -> Family:
     """By the prefixes of the metrics' names; a family that stands in front of others (Dynamo) wins over them."""
-    found = [f for f in families().values() if any(n.startswith(p) for p in f.prefixes for n in names)]
+    found = [f for f in all_families().values() if any(n.startswith(p) for p in f.prefixes for n in names)]
     return max(found, key=lambda f: max(len(p) for p in f.prefixes), default=UNKNOWN)

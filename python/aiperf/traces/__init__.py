@@ -1,4 +1,4 @@
-"""Traces: recorded traffic as columns. One file per format: `FILES`, `FIELDS`, `Options`, `read`, `load`, `retime`.
+"""Traces: recorded traffic as columns. One file per format in `formats/`: `FILES`, `FIELDS`, `Options`, `read`, `load`, `retime`.
 
 A trace holds when requests arrived and how long they and their answers were, often with the ids of their prompt's blocks
 (equal id: equal text up to there, so a prefix cache can serve it), seldom the text. `read` makes a `TraceTable`,
@@ -7,11 +7,10 @@ A trace holds when requests arrived and how long they and their answers were, of
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,7 +144,7 @@ class TraceOptions(BaseModel):
 
 
 class TraceModule(Protocol):
-    """What a file in this package offers."""
+    """What a file in `formats/` offers."""
 
     FILES: frozenset[str]
     """Kinds of file it reads: `jsonl`, `csv`, `parquet`."""
@@ -167,5 +166,8 @@ def trace_module(name: str) -> TraceModule:
     """The module of a format; ConfigError, with the nearest name, if there is none."""
     from aiperf import registry
 
-    read = registry.load("traces", name, "read")
-    return cast(TraceModule, importlib.import_module(read.__module__))
+    return registry.load("traces", name, None, _is_trace)
+
+
+def _is_trace(found: object) -> TypeGuard[TraceModule]:
+    return all(hasattr(found, name) for name in ("FILES", "FIELDS", "Options", "read", "load", "retime"))

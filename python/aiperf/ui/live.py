@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
-from aiperf.ui.pace import Pace, Pacing, clock_text, words
+from aiperf.ui.progress import Pace, Pacing, clock_text, words
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TextIO
 
-from aiperf.ui.pace import Pacing, clock_text, words
+from aiperf.ui.progress import Pacing, clock_text, words
 
 __all__ = ["Plain", "Quiet"]
 

@@ -170,7 +170,7 @@ def _dataset_options(config: Config, kind: str, model: type[DatasetOptions]) -> 
     elif i.num_dataset_entries is not None:
         values["limit"] = i.num_dataset_entries
     if kind == "hf" and i.public_dataset is not None:
-        from aiperf.datasets.hf import KNOWN
+        from aiperf.datasets.formats.hf import KNOWN
 
         known = KNOWN.get(registry.normalise(i.public_dataset))
         values |= known if known is not None else {"dataset": i.public_dataset}

@@ -22,7 +22,7 @@ from aiperf.config.engine import (
     UsersLoad,
 )
 from aiperf.config.model import Config
-from aiperf.config.shape import Arrival
+from aiperf.config.sections.load import Arrival
 from aiperf.config.values import parse_rate_series
 from aiperf.endpoints import Endpoint, path_of, targets_of
 from aiperf.workload import Workload

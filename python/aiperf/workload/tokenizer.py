@@ -1,9 +1,9 @@
 """Tokenizers: how many tokens a text has, by the model's own rules. One file per kind; this one chooses.
 
-* `builtin`: OpenAI's o200k, in the wheel, needs nothing (`_builtin_tokenizer`).
-* a path: a `tokenizer.json`, a `*.tiktoken` vocabulary or a folder with one of them (`_file_tokenizer`).
-* a hub name: from the local Hugging Face cache, else downloaded (`_hub_tokenizer`).
-* `server`: the measured server's own `/tokenize` (`_server_tokenizer`).
+* `builtin`: OpenAI's o200k, in the wheel, needs nothing (`tokenizers/builtin.py`).
+* a path: a `tokenizer.json`, a `*.tiktoken` vocabulary or a folder with one of them (`tokenizers/file.py`).
+* a hub name: from the local Hugging Face cache, else downloaded (`tokenizers/hub.py`).
+* `server`: the measured server's own `/tokenize` (`tokenizers/server.py`).
 
 Counts are of the text alone: no BOS, no EOS, no chat template, as the server counts the content of one message.
 """
@@ -108,11 +108,11 @@ def load_tokenizer(options: TokenizerOptions, server: ServerAddress | None = Non
             )
         return tokenizer, notes
     reasons: list[str] = []
-    from aiperf.workload._hub_tokenizer import load_hub_tokenizer
+    from aiperf.workload.tokenizers.hub import load_hub_tokenizer
 
     model = Path(options.model)
     if model.exists():
-        from aiperf.workload._file_tokenizer import load_file_tokenizer
+        from aiperf.workload.tokenizers.file import load_file_tokenizer
 
         try:
             return load_file_tokenizer(model), []
@@ -126,7 +126,7 @@ def load_tokenizer(options: TokenizerOptions, server: ServerAddress | None = Non
     else:
         reasons.append(f"`{options.model}` is not the name of a repository on the Hugging Face hub")
     if server is not None:
-        from aiperf.workload._server_tokenizer import ServerTokenizer
+        from aiperf.workload.tokenizers.server import ServerTokenizer
 
         try:
             found = ServerTokenizer(server)
@@ -135,7 +135,7 @@ def load_tokenizer(options: TokenizerOptions, server: ServerAddress | None = Non
             reasons.append(error.message)
         else:
             return found, [Note("tokenizer_server", "tokens are counted by the server's own `/tokenize`")]
-    from aiperf.workload._builtin_tokenizer import BuiltinTokenizer
+    from aiperf.workload.tokenizers.builtin import BuiltinTokenizer
 
     text = f"no tokenizer found for `{options.model}`: tokens are counted with `builtin` (o200k), so lengths differ from the server's"
     return BuiltinTokenizer(), [Note("tokenizer_builtin", text, {"reasons": tuple(reasons)})]
@@ -150,7 +150,7 @@ def _is_hub_name(name: str) -> bool:
 
 def _load_named(name: str, options: TokenizerOptions, server: ServerAddress | None) -> Tokenizer:
     if name == "builtin":
-        from aiperf.workload._builtin_tokenizer import BuiltinTokenizer
+        from aiperf.workload.tokenizers.builtin import BuiltinTokenizer
 
         return BuiltinTokenizer()
     if name == "server":
@@ -158,21 +158,21 @@ def _load_named(name: str, options: TokenizerOptions, server: ServerAddress | No
             raise ConfigError(
                 (Problem("`server` needs a server to ask", "--tokenizer", "give `--url`, or use `builtin`"),)
             )
-        from aiperf.workload._server_tokenizer import ServerTokenizer
+        from aiperf.workload.tokenizers.server import ServerTokenizer
 
         tokenizer = ServerTokenizer(server)
         tokenizer.encode("the")
         return tokenizer
     path = Path(name).expanduser()
     if path.exists():
-        from aiperf.workload._file_tokenizer import load_file_tokenizer
+        from aiperf.workload.tokenizers.file import load_file_tokenizer
 
         return load_file_tokenizer(path)
     if name.startswith(("/", "./", "../", "~")) or name.endswith((".json", ".tiktoken", ".model")):
         raise ConfigError((Problem(f"no file or folder `{name}`", "--tokenizer", _ALTERNATIVES),))
     if not _is_hub_name(name):
         raise ConfigError((Problem(f"`{name}` is neither a path nor a hub name", "--tokenizer", _ALTERNATIVES),))
-    from aiperf.workload._hub_tokenizer import load_hub_tokenizer
+    from aiperf.workload.tokenizers.hub import load_hub_tokenizer
 
     return load_hub_tokenizer(name, options.revision, offline=options.offline)
 

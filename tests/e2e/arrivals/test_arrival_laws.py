@@ -16,8 +16,8 @@ import pytest
 from numpy.typing import NDArray
 from tests.e2e.runs import Sim, kinds
 
+from aiperf import Run
 from aiperf.errors import ErrorKind
-from aiperf.run import Run
 
 Serve = Callable[..., Sim]
 Floats = NDArray[np.float64]

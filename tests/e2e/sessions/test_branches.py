@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from tests.e2e.runs import Sim, kinds
 
+from aiperf import Run
 from aiperf.errors import ErrorKind
-from aiperf.run import Run
 
 Serve = Callable[..., Sim]
 Rows = dict[str, list[dict[str, Any]]]

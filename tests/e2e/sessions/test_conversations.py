@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from tests.e2e.runs import Sim, kinds, summary_of
 
+from aiperf import Run, report
 from aiperf.errors import ErrorKind, ExitCode
-from aiperf.run import Run, report
 
 Serve = Callable[..., Sim]
 Rows = list[dict[str, Any]]

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from aiperf import Run, profile
 from aiperf.config.resolve import config_from
 from aiperf.errors import ErrorKind
-from aiperf.run import Run, profile
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(120)]
 

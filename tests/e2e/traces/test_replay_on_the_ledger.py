@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from tests.e2e.runs import Sim, kinds, summary_of
 
+from aiperf import Run
 from aiperf.cli import main
 from aiperf.errors import ErrorKind, ExitCode
-from aiperf.run import Run
 
 BLOCK = 512
 CHANCE_BYTES = 40

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from aiperf import profile
 from aiperf._core import SimServer
 from aiperf.compare import compare_runs, load_runs
 from aiperf.config.resolve import config_from
-from aiperf.run import profile
 
 pytestmark = pytest.mark.slow
 

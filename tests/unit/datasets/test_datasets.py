@@ -309,7 +309,7 @@ def test_hf_broken_row_names_row_column_and_value(file: Path):
 
 
 def test_hf_images_are_bytes_or_urls(file: Path):
-    from aiperf.datasets.hf import _images
+    from aiperf.datasets.formats.hf import _images
 
     assert _images({"bytes": b"\x89PNG", "path": None}, file) == ("data:image/png;base64,iVBORw==",)
     assert _images([b"\xff\xd8\xff", "http://x/y"], file) == ("data:image/jpeg;base64,/9j/", "http://x/y")
@@ -319,7 +319,7 @@ def test_hf_dataset_in_the_local_cache_works_offline(tmp_path: Path, monkeypatch
     """Parquet as the hub converts it; the native reader is checked by its own test."""
     from huggingface_hub import constants
 
-    from aiperf.datasets import _hub
+    from aiperf.datasets import hub
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -329,10 +329,10 @@ def test_hf_dataset_in_the_local_cache_works_offline(tmp_path: Path, monkeypatch
     (snapshot / "default" / "train" / "0000.parquet").write_bytes(b"")
     (repository / "refs" / "refs" / "convert").mkdir(parents=True)
     (repository / "refs" / "refs" / "convert" / "parquet").write_text("1" * 40, encoding="utf-8")
-    (found,) = _hub.parquet_files("org/data", None, "train")
+    (found,) = hub.parquet_files("org/data", None, "train")
     assert found.name == "0000.parquet"
     with pytest.raises(DatasetError, match=r"no split `test`|cannot be reached"):
-        _hub.parquet_files("org/data", None, "test")
+        hub.parquet_files("org/data", None, "test")
     with pytest.raises(DatasetError, match="`org/other` is not in the local Hugging Face cache"):
         load("hf", None, dataset="org/other")
 
@@ -426,7 +426,7 @@ def test_tool_messages_keep_their_fields(file: Path):
 
 
 def test_every_format_has_a_golden_and_every_public_name_its_columns():
-    from aiperf.datasets.hf import KNOWN, Options
+    from aiperf.datasets.formats.hf import KNOWN, Options
 
     assert set(GOLDEN) == set(registry.names("datasets"))
     for values in KNOWN.values():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from tests.unit.metrics.metric_rows import Goals, columns_of, stream
 
+from aiperf.metrics.compute import open_context
 from aiperf.metrics.confidence import (
     estimate,
     estimate_all,
@@ -19,7 +20,6 @@ from aiperf.metrics.confidence import (
 )
 from aiperf.metrics.context import MetricOptions
 from aiperf.metrics.goodput import build_tiers
-from aiperf.metrics.measure import open_context
 from aiperf.metrics.summary import SummaryOptions, summarise
 
 RUNS = 300

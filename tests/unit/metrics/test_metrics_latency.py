@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from tests.unit.metrics.metric_rows import CONTENT, REASONING, ROLE, TOOL, USAGE, Chunk, Row, columns_of, stream
 
+from aiperf.metrics.compute import Result, measure, open_context, scan_context
 from aiperf.metrics.context import MetricOptions
-from aiperf.metrics.measure import Result, measure, open_context, scan_context
 from aiperf.metrics.summary import Phase, Summary, SummaryOptions, summarise
 
 

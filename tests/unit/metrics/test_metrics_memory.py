@@ -1,6 +1,6 @@
 """How the memory of a report grows with the number of requests.
 
-2,000,000 short requests may take at most 150 MB more than 200,000. What is kept (`aiperf.records.kept`) does not grow; arrays of the
+2,000,000 short requests may take at most 150 MB more than 200,000. What is kept (`aiperf.records.cache`) does not grow; arrays of the
 run's length that are alive at the same time do: of these there may be ten.
 """
 
@@ -19,7 +19,7 @@ from aiperf.metrics.context import MetricOptions, Slo
 from aiperf.metrics.goodput import Tier
 from aiperf.metrics.summary import SummaryOptions, summarise
 from aiperf.plots import draw_all, open_plot_run
-from aiperf.records import ChunkBatch, Columns, kept
+from aiperf.records import ChunkBatch, Columns, cache
 from aiperf.reports.page.findings import run_findings
 from aiperf.reports.page.sample import sample_json
 
@@ -77,7 +77,7 @@ def options_of(*, streaming: bool) -> SummaryOptions:
 
 
 def set_sizes(monkeypatch: pytest.MonkeyPatch, kept_bytes: int, block_rows: int) -> None:
-    monkeypatch.setattr(kept, "KEPT_BYTES", kept_bytes)
+    monkeypatch.setattr(cache, "KEPT_BYTES", kept_bytes)
     monkeypatch.setattr(blocks, "BLOCK_ROWS", block_rows)
 
 

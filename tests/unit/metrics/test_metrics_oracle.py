@@ -9,8 +9,8 @@ from tests.unit.metrics import metric_oracle as oracle
 from tests.unit.metrics.metric_rows import CONTENT, MERGED, REASONING, ROLE, TOOL, USAGE, Chunk, Row, columns_of
 
 from aiperf.metrics import METRICS, load_all
+from aiperf.metrics.compute import Result, measure, open_context, scan_context
 from aiperf.metrics.context import MetricContext, MetricOptions
-from aiperf.metrics.measure import Result, measure, open_context, scan_context
 from aiperf.metrics.stats import STANDARD_PERCENTILES, Stats
 
 ABSENT_HERE = {

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from aiperf.metrics.compute import open_context
 from aiperf.metrics.context import MetricOptions
-from aiperf.metrics.measure import open_context
 from aiperf.metrics.steady import Steady, find_steady
 from aiperf.metrics.summary import SummaryOptions, summarise
 from aiperf.records import Columns

@@ -9,8 +9,8 @@ import pytest
 from tests.unit.metrics.metric_rows import CONTENT, MERGED, Chunk, Row, columns_of, stream
 
 from aiperf.metrics.chunks import GapPool, content_pieces, scan_rows
+from aiperf.metrics.compute import Result, measure, open_context, scan_context
 from aiperf.metrics.context import MetricOptions
-from aiperf.metrics.measure import Result, measure, open_context, scan_context
 from aiperf.metrics.summary import SummaryOptions, summarise
 
 

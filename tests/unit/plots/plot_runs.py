@@ -97,7 +97,7 @@ def write_run(folder: Path, n: int = 100, concurrency: int = 10, **more: object)
     from aiperf.config.flag import Given
     from aiperf.config.model import specs
     from aiperf.config.resolve import resolve
-    from aiperf.reports.json_export import JsonOptions, render_json
+    from aiperf.reports.exporters.summary_json import JsonOptions, render_json
 
     scalars, stamps = simulate(n, concurrency, **more)  # type: ignore[arg-type]  # passed on as they are
     folder.mkdir(parents=True)

@@ -12,10 +12,10 @@ from tests.unit.plots.plot_runs import plot_run
 from aiperf import registry
 from aiperf.errors import ConfigError
 from aiperf.plots import CHART_ORDER, MAX_MARKS, PlotRun, Spec, draw_all
+from aiperf.plots.charts.request_timeline import free_lanes
 from aiperf.plots.render import render_png, render_svg, resolve
-from aiperf.plots.request_timeline import free_lanes
 
-CHARTS = registry.names("plots")
+CHARTS = registry.names("charts")
 UNITLESS = {
     "percentile",
     "concurrency",

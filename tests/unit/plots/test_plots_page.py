@@ -128,7 +128,7 @@ def test_prompt_length_is_found_with_its_slope() -> None:
 
 def test_every_rule_is_documented() -> None:
     from aiperf.reports.page import findings
-    from aiperf.sweep import page as sweep
+    from aiperf.sweeps import page as sweep
 
     source = Path(findings.__file__).read_text(encoding="utf-8") + Path(sweep.__file__).read_text(encoding="utf-8")
     rules = set(re.findall(r'Finding\(\s*"([a-z_]+)"', source)) | {

@@ -11,10 +11,10 @@ from tests.unit.plots.plot_runs import plot_run, write_run
 
 from aiperf.cli import main
 from aiperf.plots import PlotRun, Spec
-from aiperf.plots.pareto import draw, draw_front
-from aiperf.sweep.page import draw_points, point_pages, point_runs
-from aiperf.sweep.points import load_runs
-from aiperf.sweep.table import SweepTable, build_table
+from aiperf.plots.charts.pareto import draw, draw_front
+from aiperf.sweeps.page import draw_points, point_pages, point_runs
+from aiperf.sweeps.points import load_runs
+from aiperf.sweeps.table import SweepTable, build_table
 
 USER, TOTAL = ("output_token_throughput_per_user", "avg"), ("output_token_throughput", "avg")
 

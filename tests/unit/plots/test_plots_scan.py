@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from tests.unit.plots.plot_runs import plot_run, simulate
 
 from aiperf.plots import round_width, rows_of_rank
-from aiperf.plots._spec import rounded, thin_curve
-from aiperf.plots._trend import binned_median
-from aiperf.plots.latency_over_time import window_percentiles
-from aiperf.plots.latency_percentiles import tail_rank
-from aiperf.plots.pareto import front_mask
+from aiperf.plots.charts.latency_over_time import window_percentiles
+from aiperf.plots.charts.latency_percentiles import tail_rank
+from aiperf.plots.charts.pareto import front_mask
 from aiperf.plots.render.bundle import load_bundle, make_bundle, shipped_bundle
+from aiperf.plots.spec import rounded, thin_curve
+from aiperf.plots.trend import binned_median
 
 
 def test_the_heat_map_counts_every_gap_once_in_its_cell() -> None:

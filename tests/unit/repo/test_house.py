@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -93,3 +94,26 @@ def test_relative_links_of_the_documents_lead_somewhere():
         if "://" not in target and not (path.parent / target).exists()
     ]
     assert not dead
+
+
+def names_bound_in(path: Path) -> set[str]:
+    """Functions, classes, constants and imports at the top level of a module."""
+    names: set[str] = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {a.asname or a.name for a in node.names}
+        elif isinstance(node, ast.Assign):
+            names |= {t.id for t in node.targets if isinstance(t, ast.Name)}
+    return names
+
+
+def test_no_name_of_a_package_is_also_one_of_its_modules():
+    """Importing the module would silently replace the function: `telemetry.families()` and `telemetry/families/`."""
+    taken = [
+        f"{init.parent.relative_to(ROOT)}: {name}"
+        for init in tracked("python/**/__init__.py")
+        for name in names_bound_in(init) & {p.stem if p.is_file() else p.name for p in init.parent.iterdir()}
+    ]
+    assert not taken

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from aiperf.config.conditions import parse_condition
-from aiperf.sweep.judge import Sample
-from aiperf.sweep.locate import locate, locate_first
-from aiperf.sweep.search import Crossing
+from aiperf.sweeps.judge import Sample
+from aiperf.sweeps.locate import locate, locate_first
+from aiperf.sweeps.search import Crossing
 
 RATE = 50.0
 """Requests/s that the server completes."""

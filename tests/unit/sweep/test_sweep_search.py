@@ -12,8 +12,8 @@ from tests.unit.sweep.queue_model import Server, serve
 from tests.unit.sweep.virtual_probe import VirtualProbe, at_rate, closed, engine, noisy, true_capacity, true_rate
 
 from aiperf.config.conditions import parse_condition
-from aiperf.sweep.judge import judge
-from aiperf.sweep.search import ProbeOutcome, Range, SearchOptions, SearchResult, maximise, search
+from aiperf.sweeps.judge import judge
+from aiperf.sweeps.search import ProbeOutcome, Range, SearchOptions, SearchResult, maximise, search
 
 GRID_REQUESTS = 11 * 1000
 """The grid 1, 2, 4 … 1024 with the demo's 1,000 requests a point."""

@@ -18,8 +18,10 @@ from aiperf._core import SimServer
 from aiperf.config.model import Config
 from aiperf.config.resolve import config_from
 from aiperf.errors import ExitCode
-from aiperf.sweep import SearchResult, load_runs, profile_study
-from aiperf.sweep.folder import open_study, read_study
+from aiperf.sweeps.folder import open_study, read_study
+from aiperf.sweeps.points import load_runs
+from aiperf.sweeps.search import SearchResult
+from aiperf.sweeps.study import profile_study
 
 pytestmark = pytest.mark.slow
 

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from aiperf.compare.readers.aiperf_export import load as load_aiperf
-from aiperf.config.study import Axis
-from aiperf.sweep.files import render_aggregate_json, render_sweep_csv, render_sweep_json, render_table_csv
-from aiperf.sweep.pareto import pareto_front
-from aiperf.sweep.points import RunPoint, load_runs, point_of
-from aiperf.sweep.roles import assign_roles
-from aiperf.sweep.space import build_points, directory_name, order_points, seed_of_run
-from aiperf.sweep.table import SweepTable, build_screen, build_table
+from aiperf.config.sections.sweep import Axis
+from aiperf.sweeps.files import render_aggregate_json, render_sweep_csv, render_sweep_json, render_table_csv
+from aiperf.sweeps.pareto import pareto_front
+from aiperf.sweeps.points import RunPoint, load_runs, point_of
+from aiperf.sweeps.roles import assign_roles
+from aiperf.sweeps.space import build_points, directory_name, order_points, seed_of_run
+from aiperf.sweeps.table import SweepTable, build_screen, build_table
 
 DEMO = (
     (10, 3045, 364.69, 250),

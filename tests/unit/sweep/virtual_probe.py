@@ -12,9 +12,9 @@ from tests.unit.sweep.engine_model import Engine, serve_engine
 from tests.unit.sweep.queue_model import Served, Server, serve
 
 from aiperf.config.conditions import parse_condition
-from aiperf.sweep.judge import Sample, combine, is_saturated, judge
-from aiperf.sweep.probe import Samples, expected_latency, measured, requests_for
-from aiperf.sweep.search import Crossing, ProbeOutcome
+from aiperf.sweeps.judge import Sample, combine, is_saturated, judge
+from aiperf.sweeps.probe import Samples, expected_latency, measured, requests_for
+from aiperf.sweeps.search import Crossing, ProbeOutcome
 
 LIMIT_MS = 400.0
 Serve = Callable[[float, int, int, float], Served]

@@ -9,7 +9,7 @@ from tests.conftest import Golden
 from tests.unit.telemetry.pages import START, S, read_texts, texts_of
 
 from aiperf import registry
-from aiperf.telemetry import families, family_of_metrics
+from aiperf.telemetry import all_families, family_of_metrics
 from aiperf.telemetry.prometheus import summarise
 
 WITH_METRICS = [name for name in registry.names("telemetry") if name != "sim"]
@@ -30,7 +30,7 @@ def test_family_is_known_by_its_page(name: str):
 
 @pytest.mark.parametrize("name", registry.names("telemetry"))
 def test_family_is_named_as_its_file(name: str):
-    family = families()[name]
+    family = all_families()[name]
     assert family.name == name
     assert family.metrics
 
@@ -38,7 +38,7 @@ def test_family_is_named_as_its_file(name: str):
 def test_one_name_has_one_unit():
     """Otherwise a figure of two families could not stand in one column."""
     units: dict[str, set[str]] = {}
-    for family in families().values():
+    for family in all_families().values():
         for raw in family.metrics:
             for mapped in family.mapped(raw):
                 units.setdefault(mapped.name, set()).add(mapped.unit)

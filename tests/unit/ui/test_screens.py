@@ -10,8 +10,8 @@ import pytest
 from aiperf.config.model import Config
 from aiperf.ui import observe
 from aiperf.ui.live import Live, render
-from aiperf.ui.pace import Pacing, clock_text, words
 from aiperf.ui.plain import Plain, Quiet
+from aiperf.ui.progress import Pacing, clock_text, words
 
 S = 1_000_000_000
 STYLE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")

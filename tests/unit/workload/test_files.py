@@ -240,8 +240,8 @@ def test_public_dataset_names_are_aiperfs_and_any_other_is_the_hubs(monkeypatch:
         asked.append(options.model_dump(exclude_none=True))
         return iter(())
 
-    keep.__module__ = "aiperf.datasets.hf"
-    monkeypatch.setattr("aiperf.datasets.hf.load", keep)
+    keep.__module__ = "aiperf.datasets.formats.hf"
+    monkeypatch.setattr("aiperf.datasets.formats.hf.load", keep)
     for name, more in (("spec-al-gsm8k", {}), ("org/data", {"hf_subset": "s", "hf_split": "test"})):
         with pytest.raises(DatasetError, match="left to send"):
             workload(None, input={"public_dataset": name, **more})

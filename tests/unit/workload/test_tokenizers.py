@@ -19,9 +19,9 @@ from tests.unit.workload.words_tokenizer import WordsTokenizer
 
 from aiperf.errors import ConfigError, EndpointError
 from aiperf.web import Access
-from aiperf.workload._file_tokenizer import load_file_tokenizer
-from aiperf.workload._server_tokenizer import ServerTokenizer
 from aiperf.workload.tokenizer import ServerAddress, TokenizerOptions, load_tokenizer
+from aiperf.workload.tokenizers.file import load_file_tokenizer
+from aiperf.workload.tokenizers.server import ServerTokenizer
 from aiperf.workload.vocabulary import build_vocabulary, find_mismatch
 
 DATA = Path(__file__).parents[2] / "data" / "workload"
@@ -150,10 +150,10 @@ def test_hub_that_does_not_answer_is_given_up_in_time(
     """Its library retries for half a minute, a line on the screen each."""
     from huggingface_hub import constants
 
-    from aiperf.workload import _hub_tokenizer
+    from aiperf.workload.tokenizers import hub
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(_hub_tokenizer, "HUB_LIMIT_S", 0.3)
+    monkeypatch.setattr(hub, "HUB_LIMIT_S", 0.3)
     with socket.socket() as peer:
         peer.bind(("127.0.0.1", 0))
         if is_silent:

@@ -37,7 +37,7 @@ def reference(tables: VocabularyTables) -> ReferenceVocabulary:
 
 
 def from_package(package: str, file: str) -> Tokenizer:
-    from aiperf.workload._file_tokenizer import load_file_tokenizer
+    from aiperf.workload.tokenizers.file import load_file_tokenizer
 
     pytest.importorskip(package)
     spec = importlib.util.find_spec(package)
@@ -94,7 +94,7 @@ def test_text_of_n_tokens_has_n_tokens_for_real_tokenizers(package: str, file: s
 
 
 def test_builtin_vocabulary_is_exact():
-    from aiperf.workload._builtin_tokenizer import BuiltinTokenizer
+    from aiperf.workload.tokenizers.builtin import BuiltinTokenizer
 
     tokenizer = BuiltinTokenizer()
     source, notes = text_source(tokenizer)

@@ -13,12 +13,12 @@ from aiperf.config.export import config_from_run, fingerprint
 from aiperf.config.model import Config, specs
 from aiperf.errors import ErrorKind
 from aiperf.metrics import METRICS, load_all
+from aiperf.metrics.compute import rows_of
 from aiperf.metrics.context import TOKEN_SOURCES, MetricContext, TokenSource
-from aiperf.metrics.measure import rows_of
 from aiperf.metrics.summary import phase_mask
 from aiperf.records import open_run
 from aiperf.run.directory import RUN_FILE, Files, read_run_json
-from aiperf.run.facts import metric_options, phases_of
+from aiperf.run.options import metric_options, phases_of
 
 __all__ = ["figures_of", "load", "matches"]
 

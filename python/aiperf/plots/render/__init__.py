@@ -1,6 +1,6 @@
 """Specs → PNG and SVG by vl-convert (no browser), and what an HTML page needs to draw them itself.
 
-`resolve` replaces the tokens of `aiperf.plots._spec` by a theme's colours and widths; the page's script does the same with
+`resolve` replaces the tokens of `aiperf.plots.spec` by a theme's colours and widths; the page's script does the same with
 `THEMES` in the browser, where the width is known and the theme may change.
 """
 

@@ -16,7 +16,7 @@ from aiperf.metrics import METRICS
 from aiperf.metrics.error_table import merge_similar
 from aiperf.metrics.summary import Summary
 from aiperf.plots import PlotRun
-from aiperf.plots._spec import SHORT, number
+from aiperf.plots.spec import SHORT, number
 
 __all__ = ["Finding", "compare_findings", "run_findings"]
 

@@ -15,8 +15,8 @@ from aiperf.errors import ErrorKind
 from aiperf.metrics import Floats, Ints
 from aiperf.metrics.error_table import ERROR_WORDS
 from aiperf.plots import PlotRun
-from aiperf.plots._spec import LATENCIES, SHORT, rounded, thin_curve
-from aiperf.plots.latency_percentiles import tail_rank
+from aiperf.plots.charts.latency_percentiles import tail_rank
+from aiperf.plots.spec import LATENCIES, SHORT, rounded, thin_curve
 
 __all__ = ["GAP_SCALE", "group_gaps", "sample_json"]
 

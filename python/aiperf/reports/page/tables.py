@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from aiperf.metrics import METRICS, TABLE_TITLES, Table, load_all
+from aiperf.metrics.compute import Results
 from aiperf.metrics.error_table import merge_similar
-from aiperf.metrics.measure import Results
 from aiperf.metrics.stats import percentile_name
 from aiperf.metrics.summary import Summary
-from aiperf.plots._spec import SHORT, number
-from aiperf.reports._cells import number as fixed
-from aiperf.reports._cells import percent, short
-from aiperf.reports.console import table_rows
+from aiperf.plots.spec import SHORT, number
+from aiperf.reports.cells import number as fixed
+from aiperf.reports.cells import percent, short
+from aiperf.reports.render.console import table_rows
 
 __all__ = [
     "Card", "Definition", "PageTable", "Part", "cards", "certificate_parts", "comparison_tables", "definitions", "run_tables",

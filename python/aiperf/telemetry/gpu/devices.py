@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from aiperf.telemetry.dcgm import FAMILY
+from aiperf.telemetry.families.dcgm import FAMILY
 from aiperf.telemetry.prometheus.readings import Floats, Ints, Readings
 
 __all__ = ["Gpu", "Sampled", "gpus_of"]

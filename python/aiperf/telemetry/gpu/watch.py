@@ -91,5 +91,5 @@ def watch_gpus(config: Config) -> GpuWatch | None:
 
 def _reason(word: str) -> str | None:
     if word.lower().endswith(".csv"):
-        return "the metrics read are fixed: see `aiperf/telemetry/dcgm.py`"
+        return "the metrics read are fixed: see `aiperf/telemetry/families/dcgm.py`"
     return _REFUSED.get(word.lower())

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 
 from aiperf.config.url import Target
 from aiperf.errors import Note, Problem
-from aiperf.telemetry import UNKNOWN, Family, families, family_of_metrics
+from aiperf.telemetry import UNKNOWN, Family, all_families, family_of_metrics
 from aiperf.web import NotHttpError, Reply, Server
 
 __all__ = ["Finding", "check", "error_text", "explain", "listed_models"]
@@ -259,7 +259,7 @@ def _family(
 ) -> Family:
     owners = {owner for _, owner in entries}
     software = listing.headers.get("server", "").lower()
-    known = families().values()
+    known = all_families().values()
     for family in known:
         if owners & set(family.owners) or any(word in software for word in family.servers):
             return family

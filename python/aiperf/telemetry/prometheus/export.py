@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from aiperf.metrics.stats import STANDARD_PERCENTILES, percentile_name
-from aiperf.telemetry import families
+from aiperf.telemetry import all_families
 from aiperf.telemetry.prometheus.exposition import Series
 from aiperf.telemetry.prometheus.readings import Floats, Readings, increase
 
@@ -62,7 +62,7 @@ class _Row:
 
 def unit_of(metric: str) -> str | None:
     """By the family that knows the metric, else by the end of its name; None if neither says."""
-    for family in families().values():
+    for family in all_families().values():
         for mapped in family.mapped(metric):
             if mapped.part is None:
                 return {"s": "seconds"}.get(mapped.unit, mapped.unit)

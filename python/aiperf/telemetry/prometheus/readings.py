@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from aiperf.telemetry import Mapped, families
+from aiperf.telemetry import Mapped, all_families
 from aiperf.telemetry.prometheus.exposition import Series
 
 __all__ = ["Readings", "counters_delta", "gauge", "histogram_delta", "increase", "mappings", "returns_to_level"]
@@ -68,7 +68,7 @@ class Readings:
 def mappings() -> dict[str, tuple[tuple[str, Mapped], ...]]:
     """By our name: (raw name, mapping) of all families, in order of preference."""
     out: dict[str, dict[tuple[str, str], Mapped]] = {}
-    for family in families().values():
+    for family in all_families().values():
         for raw in family.metrics:
             for mapped in family.mapped(raw):
                 out.setdefault(mapped.name, {}).setdefault((raw, str(sorted(mapped.where.items()))), mapped)

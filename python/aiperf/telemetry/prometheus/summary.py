@@ -51,7 +51,7 @@ class Rest:
 
 @dataclass(frozen=True, slots=True)
 class ServerSummary:
-    """By our names (`aiperf.telemetry.vllm` and its kin). `counters`: increase over the load, all phases.
+    """By our names (`aiperf.telemetry.families.vllm` and its kin). `counters`: increase over the load, all phases.
 
     `means`: mean of what a histogram counted, s. `num_pages`: pages that answered.
     """

@@ -19,8 +19,8 @@ from pathlib import Path
 from aiperf.errors import DatasetError
 from aiperf.reading.problems import BadField, fields_of, quote
 from aiperf.traces import TraceOptions, TraceTable
-from aiperf.traces.generic import Options as GenericOptions
-from aiperf.traces.generic import parse_time
+from aiperf.traces.formats.generic import Options as GenericOptions
+from aiperf.traces.formats.generic import parse_time
 from aiperf.traces.reading.builder import Row, read_jsonl, whole
 
 __all__ = ["PROMPT_FIELDS", "Hasher", "hash_prompts"]

@@ -1,0 +1,204 @@
+"""Sections `load` and `warmup`: when requests are sent, and when the run ends."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from aiperf.config.conditions import Precision
+from aiperf.config.flag import Flag
+from aiperf.config.sections import Section
+
+__all__ = ["Arrival", "LoadConfig", "WarmupConfig"]
+
+Arrival = Literal["constant", "poisson", "gamma", "concurrency_burst"]
+"""`concurrency_burst`: AIPerf's name for the closed loop; refused together with a rate."""
+
+L = "Load"
+S = "Stop"
+K = "Cancellation"
+W = "Warm-up"
+
+
+class LoadConfig(Section):
+    """Load and stop rules. After resolving, `concurrency` None means no cap."""
+
+    concurrency: Annotated[
+        int | None,
+        Field(gt=0),
+        Flag("--concurrency", help="Sessions in flight: the load, or with a rate the cap", group=L),
+    ] = None
+    prefill_concurrency: Annotated[
+        int | None,
+        Field(gt=0),
+        Flag(
+            "--prefill-concurrency", help="Cap on requests that wait for their first token", zero_is_off=True, group=L
+        ),
+    ] = None
+    request_rate: Annotated[
+        float | None,
+        Field(gt=0),
+        Flag("--request-rate", help="Sessions started per second (requests, if single-turn)", group=L),
+    ] = None
+    arrival_pattern: Annotated[
+        Arrival | None,
+        Flag("--arrival-pattern", "--request-rate-mode", help="Law of the gaps at a rate; default poisson", group=L),
+    ] = None
+    arrival_smoothness: Annotated[
+        float | None, Field(gt=0),
+        Flag("--arrival-smoothness", "--vllm-burstiness", help="Shape of gamma gaps: 1 is Poisson, larger is smoother", group=L),
+    ] = None  # fmt: skip
+    request_rate_series: Annotated[
+        str | None,
+        Flag(
+            "--request-rate-series",
+            help="Rate over time: JSON or a file of `time_s`, `qps` points, or of stages `duration_s`, `qps`",
+            group=L,
+        ),
+    ] = None
+    concurrency_ramp_duration: Annotated[
+        float | None,
+        Field(gt=0),
+        Flag(
+            "--concurrency-ramp-duration",
+            help="From 1 to the concurrency in this time",
+            zero_is_off=True,
+            group=L,
+            unit="s",
+        ),
+    ] = None
+    prefill_concurrency_ramp_duration: Annotated[
+        float | None,
+        Field(gt=0),
+        Flag(
+            "--prefill-concurrency-ramp-duration",
+            help="The same for the prefill cap",
+            zero_is_off=True,
+            group=L,
+            unit="s",
+        ),
+    ] = None
+    request_rate_ramp_duration: Annotated[
+        float | None,
+        Field(gt=0),
+        Flag("--request-rate-ramp-duration", help="The same for the rate", zero_is_off=True, group=L, unit="s"),
+    ] = None
+    ramp_shape: Annotated[
+        Literal["linear", "exponential"], Flag("--ramp-shape", help="Course of all ramps", group=L)
+    ] = "linear"
+    user_centric_rate: Annotated[
+        float | None,
+        Field(gt=0),
+        Flag("--user-centric-rate", help="Requests per second of all users together", group=L),
+    ] = None
+    num_users: Annotated[
+        int | None, Field(gt=0), Flag("--num-users", help="Users, each a session at a time", group=L)
+    ] = None
+
+    request_count: Annotated[
+        int | None,
+        Field(gt=0),
+        Flag("--request-count", "--num-requests", help="Requests to send; default max(10, 2 × concurrency)", group=S),
+    ] = None
+    benchmark_duration: Annotated[
+        float | None,
+        Field(gt=0),
+        Flag("--benchmark-duration", help="Send for this long; with a count the first limit wins", group=S, unit="s"),
+    ] = None
+    benchmark_grace_period: Annotated[
+        float | None,
+        Field(ge=0),
+        Flag("--benchmark-grace-period", help="What is in flight then may take this long", group=S, unit="s"),
+    ] = 30.0
+    until: Annotated[
+        tuple[Precision, ...],
+        Flag("--until", help="Stop when a figure is sure: `time_to_first_token:p99:±5%`; repeatable", group=S),
+    ] = ()
+    failed_request_threshold: Annotated[
+        float | None,
+        Field(ge=0, le=1),
+        Flag(
+            "--failed-request-threshold",
+            help="Stop early when a larger share fails (after max(10, concurrency))",
+            group=S,
+            unit="share",
+        ),
+    ] = None
+    max_error_rate: Annotated[
+        float,
+        Field(ge=0, le=1),
+        Flag("--max-error-rate", help="Exit with 4 when a larger share failed; `10%` or 0.1", group=S, unit="share"),
+    ] = 0.1
+
+    request_cancellation_rate: Annotated[
+        float | None,
+        Field(ge=0, le=100),
+        Flag("--request-cancellation-rate", help="Share of requests cancelled on purpose", group=K, unit="%"),
+    ] = None
+    request_cancellation_delay: Annotated[
+        float,
+        Field(ge=0),
+        Flag("--request-cancellation-delay", help="Time from the body sent to the cancellation", group=K, unit="s"),
+    ] = 0.0
+    request_cancellation_after_chunks: Annotated[
+        int | None,
+        Field(gt=0),
+        Flag("--request-cancellation-after-chunks", help="Cancel after so many content chunks instead", group=K),
+    ] = None
+
+
+class WarmupConfig(Section):
+    """A phase before the measured one; not in the summary. Absent values are those of the load. No bound: no warm-up."""
+
+    request_count: Annotated[
+        int | None,
+        Field(gt=0),
+        Flag(
+            "--warmup-request-count", "--num-warmup-requests", help="Requests of the warm-up", zero_is_off=True, group=W
+        ),
+    ] = None
+    duration: Annotated[
+        float | None, Field(gt=0), Flag("--warmup-duration", help="Its length", zero_is_off=True, group=W, unit="s")
+    ] = None
+    num_sessions: Annotated[
+        int | None, Field(gt=0), Flag("--num-warmup-sessions", help="Its sessions", zero_is_off=True, group=W)
+    ] = None
+    concurrency: Annotated[int | None, Field(gt=0), Flag("--warmup-concurrency", help="Its concurrency", group=W)] = (
+        None
+    )
+    prefill_concurrency: Annotated[
+        int | None, Field(gt=0), Flag("--warmup-prefill-concurrency", help="Its prefill cap", zero_is_off=True, group=W)
+    ] = None
+    request_rate: Annotated[float | None, Field(gt=0), Flag("--warmup-request-rate", help="Its rate", group=W)] = None
+    arrival_pattern: Annotated[Arrival | None, Flag("--warmup-arrival-pattern", help="Law of its gaps", group=W)] = None
+    grace_period: Annotated[
+        float | None,
+        Field(ge=0),
+        Flag("--warmup-grace-period", help="Grace after its duration; default: wait for all", group=W, unit="s"),
+    ] = None
+    concurrency_ramp_duration: Annotated[
+        float | None,
+        Field(gt=0),
+        Flag("--warmup-concurrency-ramp-duration", help="Ramp of its concurrency", zero_is_off=True, group=W, unit="s"),
+    ] = None
+    prefill_concurrency_ramp_duration: Annotated[
+        float | None,
+        Field(gt=0),
+        Flag(
+            "--warmup-prefill-concurrency-ramp-duration",
+            help="Ramp of its prefill cap",
+            zero_is_off=True,
+            group=W,
+            unit="s",
+        ),
+    ] = None
+    request_rate_ramp_duration: Annotated[
+        float | None,
+        Field(gt=0),
+        Flag("--warmup-request-rate-ramp-duration", help="Ramp of its rate", zero_is_off=True, group=W, unit="s"),
+    ] = None
+
+    @property
+    def is_wanted(self) -> bool:
+        return any(v is not None for v in (self.request_count, self.duration, self.num_sessions))

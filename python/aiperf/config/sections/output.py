@@ -1,0 +1,134 @@
+"""Sections `output`, `slo` and `service`: what is written, what is demanded, and how the tool itself runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from aiperf.config.conditions import Condition, Tier
+from aiperf.config.flag import Flag
+from aiperf.config.sections import Section
+
+__all__ = ["OutputConfig", "ServiceConfig", "SloConfig"]
+
+O = "Output"  # noqa: E741 - a heading
+G = "Goals"
+R = "Service"
+
+
+class OutputConfig(Section):
+    """Files and tables."""
+
+    artifact_dir: Annotated[
+        Path | None,
+        Flag(
+            "--artifact-dir", "--output-artifact-dir", group=O,
+            help="Folder of the run; default artifacts/<model>-<endpoint>-<load>",
+        ),
+    ] = None  # fmt: skip
+    profile_export_prefix: Annotated[
+        str | None,
+        Flag("--profile-export-prefix", "--profile-export-file", help="First part of the file names", group=O),
+    ] = None
+    export_level: Annotated[
+        Literal["summary", "records", "raw"],
+        Flag("--export-level", "--profile-export-level", help="raw: also whole requests and replies", group=O),
+    ] = "records"
+    slice_duration: Annotated[
+        float | None,
+        Field(gt=0),
+        Flag("--slice-duration", help="Also report windows of this length", zero_is_off=True, group=O, unit="s"),
+    ] = None
+    percentiles: Annotated[
+        tuple[float, ...],
+        Flag("--percentiles", help="Percentile columns of the table, as `25,50,75,90,99`", group=O, split=True),
+    ] = ()
+    mark: Annotated[str | None, Flag("--mark", help="Column to mark, as `p75`", group=O, metavar="STAT")] = None
+    report: Annotated[bool, Flag("--report", help="Write report.html", group=O)] = True
+    auto_plot: Annotated[bool, Flag("--auto-plot", help="Also write the charts as PNG and SVG", group=O)] = False
+    export_outputs_json: Annotated[
+        bool, Flag("--export-outputs-json", help="Write the texts of the replies to outputs.json", group=O)
+    ] = False
+    export_http_trace: Annotated[
+        bool, Flag("--export-http-trace", help="Connection phases of each request in the JSONL", group=O)
+    ] = False
+    show_trace_timing: Annotated[bool, Flag("--show-trace-timing", help="Connection phases in the table", group=O)] = (
+        False
+    )
+    junit: Annotated[Path | None, Flag("--junit", help="Write the goals as JUnit XML", group=O)] = None
+    markdown: Annotated[Path | None, Flag("--markdown", help="Write a summary for a pull request", group=O)] = None
+
+
+class SloConfig(Section):
+    """What the run has to reach, and which part of it counts."""
+
+    goodput: Annotated[
+        tuple[Tier, ...],
+        Flag(
+            "--goodput", group=G, metavar="SLOS",
+            help="Objectives per request, `time_to_first_token:370 request_latency:648` (ms); repeatable with a name: `strict=…`",
+        ),
+    ] = ()  # fmt: skip
+    target_rate: Annotated[
+        float | None, Field(gt=0), Flag("--target-rate", help="How many such servers are needed for this rate", group=G)
+    ] = None
+    exclude_slices: Annotated[
+        tuple[int, ...], Flag("--exclude-slices", help="Slices left out of the goals, as `0,1`", group=G, split=True)
+    ] = ()
+    steady_state: Annotated[bool, Flag("--steady-state", help="The steady part is the headline", group=G)] = False
+    stall_threshold: Annotated[
+        float | None,
+        Field(gt=0),
+        Flag("--stall-threshold", help="A longer gap between chunks is a stall", group=G, unit="ms"),
+    ] = None
+    asserts: Annotated[
+        tuple[Condition, ...],
+        Flag(
+            "--assert",
+            help="Exit with 3 unless `time_to_first_token:p99 < 500ms` holds; repeatable",
+            group=G,
+            metavar="CONDITION",
+        ),
+    ] = ()
+    abort_on_fail: Annotated[
+        bool, Flag("--abort-on-fail", help="Stop as soon as an assertion cannot hold any more", group=G)
+    ] = False
+    calibrate: Annotated[
+        bool | None,
+        Flag("--calibrate", help="Measure the tool's own error afterwards; default: in runs of 10 s or more", group=G),
+    ] = None
+
+
+class ServiceConfig(Section):
+    """The tool itself."""
+
+    ui_type: Annotated[
+        Literal["simple", "dashboard", "plain", "none"],
+        Flag("--ui", "--ui-type", help="Screen; plain lines are used where there is no terminal", group=R),
+    ] = "simple"
+    log_level: Annotated[
+        Literal["TRACE", "DEBUG", "INFO", "NOTICE", "WARNING", "SUCCESS", "ERROR", "CRITICAL"],
+        Flag("--log-level", help="Least level that is logged", group=R, synonyms={"warn": "WARNING"}),
+    ] = "INFO"
+    verbose: Annotated[bool, Flag("--verbose", "-v", help="The same as --log-level DEBUG", group=R)] = False
+    extra_verbose: Annotated[bool, Flag("--extra-verbose", "-vv", help="The same as --log-level TRACE", group=R)] = (
+        False
+    )
+    stats_interval: Annotated[
+        float,
+        Field(gt=0),
+        Flag("--stats-interval", help="Time between two lines of the plain screen", group=R, unit="s"),
+    ] = 5.0
+    workers: Annotated[
+        int | None,
+        Field(gt=0),
+        Flag("--workers", help="Sending threads; default: chosen from cores and load", group=R, sweep=False),
+    ] = None
+    cpus: Annotated[
+        tuple[int, ...], Flag("--cpus", help="Cores the sending threads are pinned to, as `0,2-3`", group=R, split=True)
+    ] = ()
+    kernel_stamps: Annotated[
+        bool, Flag("--kernel-stamps", help="Receive times from the kernel where it has them", group=R)
+    ] = True

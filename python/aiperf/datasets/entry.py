@@ -1,0 +1,118 @@
+"""The entry AIPerf's `single_turn`, `multi_turn` and `random_pool` have in common: texts and media of one request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from aiperf.datasets.rows import audio_text, media_url
+from aiperf.session import Message, Part, Turn
+
+__all__ = ["MAX_MS", "MAX_TOKENS", "Contents", "Entry", "Named", "TimedEntry", "messages_of", "turn_of"]
+
+MAX_MS = 9e12
+"""Of a time: 285 years, which in ns still fit 63 bits."""
+MAX_TOKENS = 0xFFFF_FFFE
+
+
+class Named(BaseModel):
+    """Texts or media under a name: `{"name": "query", "contents": ["…"]}`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = ""
+    contents: list[str] = Field(default_factory=list)
+
+
+Contents = list[str] | list[Named]
+
+
+class Entry(BaseModel):
+    """At least one of text, image, audio, video; each as one string or as a list."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    text: str | None = None
+    texts: Contents | None = None
+    image: str | None = None
+    images: Contents | None = None
+    audio: str | None = None
+    audios: Contents | None = None
+    video: str | None = None
+    videos: Contents | None = None
+
+    @model_validator(mode="after")
+    def _is_one_of(self) -> Entry:
+        for one, many in (("text", "texts"), ("image", "images"), ("audio", "audios"), ("video", "videos")):
+            if getattr(self, one) and getattr(self, many):
+                raise ValueError(f"`{one}` and `{many}` exclude each other")
+        if not any(
+            getattr(self, name) for name in ("text", "texts", "image", "images", "audio", "audios", "video", "videos")
+        ):
+            raise ValueError("none of `text`, `texts`, `image`, `audio`, `video`")
+        return self
+
+
+class TimedEntry(Entry):
+    """`timestamp`, `delay`: ms. `output_length`: tokens, before `--osl`. `extra`: merged into the body."""
+
+    timestamp: float | None = Field(default=None, ge=0, le=MAX_MS)
+    delay: float | None = Field(default=None, ge=0, le=MAX_MS)
+    role: str | None = None
+    session_id: str | int | None = None
+    output_length: int | None = Field(default=None, gt=0, le=MAX_TOKENS)
+    model: str | None = None
+    extra: dict[str, object] | None = None
+
+    @model_validator(mode="after")
+    def _has_one_clock(self) -> TimedEntry:
+        if self.timestamp and self.delay:
+            raise ValueError("`timestamp` and `delay` exclude each other")
+        return self
+
+
+def _by_name(one: str | None, many: Contents | None) -> dict[str, list[str]]:
+    if one:
+        return {"": [one]}
+    found: dict[str, list[str]] = {}
+    for item in many or ():
+        if isinstance(item, Named):
+            found.setdefault(item.name, []).extend(c for c in item.contents if c)
+        elif item:
+            found.setdefault("", []).append(item)
+    return {k: v for k, v in found.items() if v}
+
+
+def _flat(one: str | None, many: Contents | None) -> list[str]:
+    return [value for values in _by_name(one, many).values() for value in values]
+
+
+def messages_of(entry: Entry, folder: Path, role: str = "user") -> tuple[Message, ...]:
+    """One message, or one for each name texts are given; media go with the last."""
+    texts = _by_name(entry.text, entry.texts)
+    images = tuple(media_url(v, folder, "image") for v in _flat(entry.image, entry.images))
+    audios = tuple(audio_text(v, folder) for v in _flat(entry.audio, entry.audios))
+    videos = tuple(media_url(v, folder, "video") for v in _flat(entry.video, entry.videos))
+    messages = [_message(role, name or None, values) for name, values in texts.items()] or [Message(role, ())]
+    last = messages[-1]
+    messages[-1] = Message(role, last.parts, images, audios, videos, last.name, last.more)
+    return tuple(messages)
+
+
+def _message(role: str, name: str | None, texts: Sequence[str]) -> Message:
+    more: tuple[tuple[Part, ...], ...] = tuple((t,) for t in texts[1:])
+    return Message(role, (texts[0],), name=name, more=more)
+
+
+def turn_of(entry: TimedEntry, folder: Path, *, fresh: bool = False) -> Turn:
+    return Turn(
+        messages=messages_of(entry, folder, entry.role or "user"),
+        osl=entry.output_length,
+        at_ns=None if entry.timestamp is None else round(entry.timestamp * 1e6),
+        delay_ns=round((entry.delay or 0) * 1e6),
+        model=entry.model,
+        extra=entry.extra or {},
+        fresh=fresh,
+    )

@@ -1,0 +1,1 @@
+"""APIs, one file each; `ENDPOINT` is its object (protocol: `aiperf.endpoints.Endpoint`)."""

@@ -1,0 +1,1 @@
+"""Charts, one file each: `draw(runs) -> Spec | None` (protocol: `aiperf.plots`)."""

@@ -1,0 +1,294 @@
+"""`profile_export.jsonl`: one line per request, keys as AIPerf 0.13 (compat.md §3), what does not exist left out.
+
+The columns of a batch (≤ 50,000 rows) are built here; writing them as text is native (`aiperf._core.write_jsonl`), one call
+per batch. `render_jsonl` is the reference the native writer is tested against: the same bytes.
+
+A line is `{"metadata": {…}, "metrics": {"<tag>": {"value": …, "unit": "…"}, …}}` plus `"error": {"code", "type", "message"}` on rows
+that have one. Keys come in the order of the columns; a row's cell that is absent leaves its key out (an error's code is
+`null` instead). Floats are written as Python's `repr` writes them (shortest text that reads back the same); a column
+marked `integers` holds whole numbers, written without a point.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiperf.errors import ErrorKind
+from aiperf.metrics import METRICS, Floats, Ints, load_all
+from aiperf.metrics.chunks import content_pieces, scan_rows
+from aiperf.metrics.compute import shown
+from aiperf.metrics.context import MetricContext, MetricOptions
+from aiperf.metrics.error_table import error_code, error_type
+from aiperf.metrics.goodput import good_mask
+from aiperf.metrics.summary import Phase
+from aiperf.records import Columns
+
+__all__ = [
+    "Choices",
+    "ErrorColumns",
+    "JsonlBatch",
+    "JsonlOptions",
+    "JsonlWriter",
+    "ListColumn",
+    "NumberColumn",
+    "TextColumn",
+    "build_jsonl",
+    "render_jsonl",
+]
+
+_INTEGER_UNITS = frozenset({"tokens", "requests", "count"})
+_NO_CODE = -1
+
+
+@dataclass(frozen=True, slots=True)
+class NumberColumn:
+    """`values`: (rows,) float64, NaN where absent. `integers`: whole numbers. Metadata: `unit` is "" and the value is bare.
+
+    Times in metadata (epoch ns) exceed float64's 53 bits: they come in `exact`, (rows,) int64, absent where `values` is NaN.
+    """
+
+    key: str
+    unit: str
+    values: Floats
+    integers: bool = False
+    exact: Ints | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ListColumn:
+    """A list per row: values[offsets[i] : offsets[i + 1]] in the shown unit, float64; absent where the list is empty."""
+
+    key: str
+    unit: str
+    values: Floats
+    offsets: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class TextColumn:
+    """`values`: (rows,) texts, None where absent."""
+
+    key: str
+    values: Sequence[str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """Few distinct JSON values: row i has `json[index[i]]`, a JSON literal (quoted text, `true`, `0`); −1: absent."""
+
+    key: str
+    index: NDArray[np.int32]
+    json: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorColumns:
+    """`rows`: ascending row numbers that have an error; the other three run along it. `codes`: int64, −1 is null."""
+
+    rows: Ints
+    codes: Ints
+    types: Sequence[str]
+    messages: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class JsonlBatch:
+    """A batch, ready to be written. Keys are plain ASCII."""
+
+    num_rows: int
+    metadata: tuple[NumberColumn | TextColumn | Choices, ...]
+    metrics: tuple[NumberColumn | ListColumn, ...]
+    errors: ErrorColumns
+
+
+class JsonlWriter(Protocol):
+    """The native writer: appends the batch's lines to the file and returns the bytes written; releases the GIL."""
+
+    def __call__(self, path: str, batch: JsonlBatch) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class JsonlOptions:
+    """`sessions`: conversation ids by plan row, empty for `session_000000`, …. `benchmark_id`: seeds the worker's names."""
+
+    metrics: MetricOptions
+    phases: tuple[Phase, ...] = (Phase(),)
+    sessions: Sequence[str] = ()
+    benchmark_id: str = ""
+
+
+def build_jsonl(columns: Columns, options: JsonlOptions) -> JsonlBatch:
+    """The columns of a batch of records; failed and cancelled rows have no metric but error_isl."""
+    load_all()
+    r = MetricContext(columns, options.metrics)
+    if options.metrics.streaming:
+        r.set_chunks(scan_rows(columns, r.ok))
+    return JsonlBatch(columns.num_rows, _metadata(r, options), _metrics(r), _errors(r))
+
+
+def _times(r: MetricContext, key: str, values: Floats) -> NumberColumn:
+    """Epoch ns, exact: run time is below 2⁵³ ns (104 days), only the sum is not."""
+    exact = np.where(np.isnan(values), 0.0, values).astype(np.int64) + r.columns.start_wall_ns
+    return NumberColumn(key, "", values, integers=True, exact=exact)
+
+
+def _whole(key: str, values: Floats) -> NumberColumn:
+    return NumberColumn(key, "", values, integers=True)
+
+
+def _choices(key: str, index: Floats | Ints, values: Sequence[object]) -> Choices:
+    chosen = np.nan_to_num(np.asarray(index, dtype=np.float64), nan=-1.0).astype(np.int32)
+    return Choices(key, chosen, tuple(json.dumps(v) for v in values))
+
+
+def _worker_names(count: int, benchmark_id: str, prefix: str) -> list[str]:
+    from zlib import crc32
+
+    return [f"{prefix}_{crc32(f'{benchmark_id}/{prefix}/{i}'.encode()):08x}" for i in range(count)]
+
+
+def _metadata(r: MetricContext, o: JsonlOptions) -> tuple[NumberColumn | TextColumn | Choices, ...]:
+    c = r.columns
+    phase = np.minimum(np.nan_to_num(r.column("phase")), len(o.phases) - 1).astype(np.int64)
+    kinds = [p.kind for p in o.phases]
+    profiling_index = np.cumsum([k == "profiling" for k in kinds]) - 1
+    is_profiling = np.array([k == "profiling" for k in kinds])
+    worker = np.nan_to_num(r.column("worker"))
+    num_workers = int(worker.max(initial=0)) + 1
+    session = r.column("session")
+    correlation = c.strings("correlation_id")
+    request_end = np.where(r.ok, r.finish, r.column("end"))
+    ack = np.where(r.options.streaming & (r.column("status") == 200), r.column("headers"), np.nan)
+    cancelled = r.cancelled
+    cancelled_at = np.where(np.isnan(r.column("cancelled_at")), r.column("end"), r.column("cancelled_at"))
+    no_skip = np.zeros(c.num_rows, dtype=np.int64)
+    return (
+        _whole("session_num", r.column("session_num")),
+        TextColumn("x_request_id", c.strings("request_id")),
+        TextColumn("x_correlation_id", correlation),
+        TextColumn("conversation_id", _conversations(session, o.sessions)),
+        _whole("turn_index", np.nan_to_num(r.column("turn"))),
+        _times(r, "credit_issued_ns", r.scheduled),
+        _times(r, "request_start_ns", r.start),
+        _times(r, "request_ack_ns", ack),
+        _times(r, "request_end_ns", request_end),
+        _choices("worker_id", worker, _worker_names(num_workers, o.benchmark_id, "worker")),
+        _choices("record_processor_id", worker, _worker_names(num_workers, o.benchmark_id, "record_processor")),
+        _choices("benchmark_phase", phase, kinds),
+        _whole("phase_index", phase.astype(np.float64)),
+        _whole("profiling_index", np.where(is_profiling[phase], profiling_index[phase], np.nan)),
+        _choices("phase_name", phase, [p.name for p in o.phases]),
+        _choices("phase_kind", phase, kinds),
+        _choices("was_cancelled", cancelled.astype(np.int64), (False, True)),
+        _times(r, "cancellation_time_ns", np.where(cancelled, cancelled_at, np.nan)),
+        _choices("context_overflow_skip", no_skip, (False,)),
+        _choices("agent_depth", no_skip, (0,)),
+        TextColumn("root_correlation_id", correlation),
+    )
+
+
+def _conversations(session: Floats, names: Sequence[str]) -> list[str | None]:
+    numbers = np.nan_to_num(session, nan=-1.0).astype(np.int64).tolist()
+    if not names:
+        return [None if n < 0 else f"session_{n:06d}" for n in numbers]
+    return [names[n] if 0 <= n < len(names) else None for n in numbers]
+
+
+def _metrics(r: MetricContext) -> tuple[NumberColumn | ListColumn, ...]:
+    out: list[NumberColumn | ListColumn] = []
+    for tag, metric in METRICS.items():
+        if not metric.is_exported or metric.kind in ("scalar", "weighted"):
+            continue
+        if "no_individual" in metric.flags or ("needs_streaming" in metric.flags and not r.options.streaming):
+            continue
+        unit = metric.unit.shown
+        if metric.kind == "chunks":
+            if r.options.streaming:
+                out.append(_gap_lists(r, tag, unit, metric.unit.divisor))
+            continue
+        # In the records cancelled requests keep their prompt's length too, as AIPerf's.
+        values = np.where(r.ok, np.nan, r.input_tokens) if tag == "error_isl" else shown(metric, r.value(tag))
+        whole = unit in _INTEGER_UNITS or tag == "http_req_connection_reused"
+        if not np.isnan(values).all():
+            out.append(NumberColumn(tag, unit, values, integers=whole))
+    if r.options.slos:
+        good = np.where(r.ok, good_mask(r, r.options.slos).astype(np.float64), np.nan)
+        out.append(NumberColumn("good_request_count", "requests", good, integers=True))
+    return tuple(out)
+
+
+def _gap_lists(r: MetricContext, tag: str, unit: str, divisor: float) -> ListColumn:
+    counts = np.zeros(r.num_rows, dtype=np.int64)
+    parts: list[Floats] = []
+    for piece in content_pieces(r.columns, r.ok):
+        counts[piece.rows] = piece.counts - 1
+        parts.append(piece.gaps / divisor)
+    values = np.concatenate(parts) if parts else np.zeros(0)
+    return ListColumn(tag, unit, values, np.concatenate(([0], np.cumsum(counts))))
+
+
+def _errors(r: MetricContext) -> ErrorColumns:
+    rows = np.flatnonzero(~r.ok)
+    if not len(rows):
+        return ErrorColumns(rows, np.zeros(0, dtype=np.int64), (), ())
+    kinds = [ErrorKind(int(k)) for k in r.error_kind[rows].tolist()]
+    statuses = [int(s) for s in np.nan_to_num(r.column("status")[rows]).tolist()]
+    texts = r.columns.strings("error_message")
+    codes = [error_code(k, s) for k, s in zip(kinds, statuses, strict=True)]
+    return ErrorColumns(
+        rows,
+        np.array([_NO_CODE if c is None else c for c in codes], dtype=np.int64),
+        [error_type(k, s) for k, s in zip(kinds, statuses, strict=True)],
+        [texts[i] or "" for i in rows.tolist()],
+    )
+
+
+def render_jsonl(batch: JsonlBatch) -> bytes:
+    """The lines in plain Python: the reference for the native writer, and for small tests."""
+    errors = dict(
+        zip(
+            batch.errors.rows.tolist(),
+            zip(batch.errors.codes.tolist(), batch.errors.types, batch.errors.messages, strict=True),
+            strict=True,
+        )
+    )
+    lines: list[str] = []
+    for row in range(batch.num_rows):
+        line: dict[str, object] = {
+            "metadata": {k: v for k, v in (_cell(c, row) for c in batch.metadata) if v is not None},
+            "metrics": {
+                c.key: {"value": v, "unit": c.unit}
+                for c, v in ((c, _cell(c, row)[1]) for c in batch.metrics)
+                if v is not None
+            },
+        }
+        if row in errors:
+            code, kind, message = errors[row]
+            line["error"] = {"code": None if code == _NO_CODE else code, "type": kind, "message": message}
+        lines.append(json.dumps(line, ensure_ascii=False) + "\n")
+    return "".join(lines).encode()
+
+
+def _cell(column: NumberColumn | ListColumn | TextColumn | Choices, row: int) -> tuple[str, object]:
+    value: object = None
+    match column:
+        case NumberColumn():
+            number = float(column.values[row])
+            if number == number:  # noqa: PLR0124 — NaN is absent
+                exact = column.exact
+                value = int(exact[row]) if exact is not None else int(number) if column.integers else number
+        case ListColumn():
+            listed = column.values[int(column.offsets[row]) : int(column.offsets[row + 1])].tolist()
+            value = listed or None
+        case TextColumn():
+            value = column.values[row]
+        case Choices():
+            index = int(column.index[row])
+            value = None if index < 0 else json.loads(column.json[index])
+    return column.key, value

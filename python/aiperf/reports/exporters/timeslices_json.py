@@ -1,0 +1,43 @@
+"""`profile_export_aiperf_timeslices.json`: one item per slice, with `timeslice_index` (0.3) and `start_ns`, `end_ns` (0.13)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+
+from aiperf.metrics import METRICS
+from aiperf.metrics.compute import Result
+from aiperf.metrics.slices import Slice
+from aiperf.metrics.summary import Summary
+from aiperf.reports.exporters.summary_json import dump_json, stats_json, to_json_value
+
+__all__ = ["render_timeslices_json", "slice_json"]
+
+
+def slice_json(s: Slice, origin_ns: int) -> dict[str, object]:
+    """A slice: its place, its metrics by tag, and our own keys. `is_complete` only where it is false, as AIPerf."""
+    out: dict[str, object] = {
+        "timeslice_index": s.index,
+        "start_ns": origin_ns + int(s.begin_ns),
+        "end_ns": origin_ns + int(s.end_ns),
+    }
+    if not s.is_complete:
+        out["is_complete"] = False
+    out.update({tag: stats_json(result) for tag, result in sorted(s.metrics.items())})
+    out["requests_started"] = s.sent
+    out["started_in_slice"] = {tag: stats_json(Result(METRICS[tag], stats)) for tag, stats in s.started.items()}
+    if s.tiers:
+        out["goodput_tiers"] = [asdict(t) for t in s.tiers]
+        out["meets_goals"] = not s.misses
+    return out
+
+
+def render_timeslices_json(summary: Summary, input_config: Mapping[str, object]) -> str:
+    """The whole file, indented by 2; `trend` and `excluded` are ours."""
+    out = {
+        "timeslices": [slice_json(s, summary.origin_ns) for s in summary.slices],
+        "input_config": input_config,
+        "trend": None if summary.trend is None else asdict(summary.trend),
+        "excluded": summary.excluded,
+    }
+    return dump_json(to_json_value(out)) + "\n"

@@ -1,0 +1,1 @@
+"""Tables on a terminal, on a page, and as text."""

@@ -1,0 +1,187 @@
+"""The study directory: which runs belong to it, which are done, and whether a command goes on with it (`study.json`)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from aiperf.config.export import config_dict_for_run, fingerprint
+from aiperf.config.model import Config
+from aiperf.errors import ConfigError, Problem, ResultError
+from aiperf.run.directory import RUN_FILE
+from aiperf.sweeps.files import write_text
+
+__all__ = ["STUDY_FILE", "StudyRecord", "StudyRun", "open_study", "read_study", "study_fingerprint", "write_study"]
+
+STUDY_FILE: Final = "study.json"
+_SCHEMA: Final = 1
+Kind = Literal["sweep", "repeats", "search", "space", "ab"]
+
+
+@dataclass(frozen=True, slots=True)
+class StudyRun:
+    """One run. `dir`: within the study. `values`: option path → value of its point; `trial`: repeat, from 0; `side`: of an A/B study."""
+
+    dir: str
+    values: Mapping[str, float]
+    trial: int
+    seed: int
+    status: Literal["planned", "running", "done", "failed"] = "planned"
+    exit_code: int | None = None
+    requests: int | None = None
+    side: str | None = None
+
+    @property
+    def is_done(self) -> bool:
+        return self.status == "done"
+
+
+@dataclass(frozen=True, slots=True)
+class StudyRecord:
+    """`study.json`. `fingerprint`: of everything that must be equal for a command to go on with this study. `seed`: its base seed."""
+
+    kind: Kind
+    fingerprint: str
+    seed: int
+    axes: tuple[Mapping[str, object], ...]
+    runs: tuple[StudyRun, ...]
+    command: tuple[str, ...] = ()
+
+    def with_run(self, run: StudyRun) -> StudyRecord:
+        """A run added, or replaced if its directory is known."""
+        known = [r.dir for r in self.runs]
+        if run.dir in known:
+            return replace(self, runs=tuple(run if r.dir == run.dir else r for r in self.runs))
+        return replace(self, runs=(*self.runs, run))
+
+    def run(self, directory: str) -> StudyRun | None:
+        return next((r for r in self.runs if r.dir == directory), None)
+
+
+def study_fingerprint(config: Config, kind: Kind) -> str:
+    """Equal for commands that ask for the same study. The seed counts only if the user gave one: else the study keeps its own."""
+    fixed = config if config.is_set("input.random_seed") else config.replace({"input.random_seed": 0})
+    parts: dict[str, object] = {
+        "kind": kind,
+        "workload": fingerprint(fixed),
+        "axes": [a.model_dump() for a in config.sweep.axes],
+    }
+    everything = config_dict_for_run(fixed)
+    for section in ("load", "warmup", "slo"):
+        parts[section] = {name: entry["value"] for name, entry in everything[section].items()}
+    for name in ("model_names", "urls", "custom_endpoint", "connection_reuse_strategy", "reset_kv_cache", "num_gpus"):
+        parts[name] = everything["endpoint"][name]["value"]
+    resumed = {
+        "resume",
+        "sweep_order",
+        "parameter_sweep_cooldown_seconds",
+        "profile_run_cooldown_seconds",
+        "no_sweep_table",
+        "num_profile_runs",
+        "axes",
+    }
+    parts["sweep"] = {n: e["value"] for n, e in everything["sweep"].items() if n not in resumed}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def read_study(folder: Path) -> StudyRecord:
+    """ResultError if it cannot be read."""
+    path = folder / STUDY_FILE
+    try:
+        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        runs = tuple(StudyRun(**r) for r in data["runs"])
+        return StudyRecord(
+            data["kind"],
+            data["fingerprint"],
+            int(data["seed"]),
+            tuple(data["axes"]),
+            runs,
+            tuple(data.get("command", ())),
+        )
+    except OSError as error:
+        raise ResultError(f"cannot read `{path}`: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ResultError(f"cannot read `{path}`: {error}", "the folder's runs can be read one by one") from error
+
+
+def write_study(folder: Path, record: StudyRecord) -> None:
+    write_text(
+        folder / STUDY_FILE, json.dumps({"schema": _SCHEMA, **asdict(record)}, indent=2, ensure_ascii=False) + "\n"
+    )
+
+
+def open_study(config: Config, kind: Kind) -> tuple[Path, StudyRecord, str | None]:
+    """(directory, record, note): the study that is there goes on if it is the same and --resume holds; else a new one beside it.
+
+    ConfigError if the directory cannot be written.
+    """
+    wanted = config.output.artifact_dir or Path("artifacts") / "study"
+    mark = study_fingerprint(config, kind)
+    seed = config.input.random_seed or 0
+    axes: tuple[Mapping[str, object], ...] = tuple(a.model_dump() for a in config.sweep.axes)
+    number = 1
+    while True:
+        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            found = read_study(folder) if (folder / STUDY_FILE).is_file() else None
+        except OSError as error:
+            raise ConfigError(
+                [
+                    Problem(
+                        f"cannot write to `{folder}`: {error.strerror or error}",
+                        "--artifact-dir",
+                        "name another folder",
+                    )
+                ]
+            ) from error
+        if found is None and not (folder / RUN_FILE).exists():
+            record = StudyRecord(kind, mark, seed, axes, (), config.command)
+            write_study(folder, record)
+            note = None if number == 1 else f"`{wanted}` holds something else already: this study is in `{folder}`"
+            return folder, record, note
+        if found is not None and found.fingerprint == mark and config.sweep.resume:
+            record = _checked(folder, found)
+            done = sum(r.is_done for r in record.runs)
+            note = (
+                f"going on with `{folder}`: {done} run{'s are' if done != 1 else ' is'} done already (`--no-resume` measures again)"
+                if done
+                else None
+            )
+            return folder, record, note
+        number += 1
+
+
+def _checked(folder: Path, record: StudyRecord) -> StudyRecord:
+    """Runs that say they are done but are not, and runs that were killed, are to be run (again)."""
+    runs = tuple(
+        r if not r.is_done or is_complete(folder / r.dir) else replace(r, status="planned") for r in record.runs
+    )
+    runs = tuple(
+        replace(r, status="done") if r.status == "running" and is_complete(folder / r.dir) else r for r in runs
+    )
+    return replace(record, runs=tuple(replace(r, status="planned") if r.status == "running" else r for r in runs))
+
+
+def is_complete(run_dir: Path) -> bool:
+    """`run.json` says that the run ended and was not interrupted."""
+    try:
+        facts = json.loads((run_dir / RUN_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    outcome = facts.get("outcome") if isinstance(facts, dict) else None
+    return isinstance(outcome, dict) and facts.get("status") == "complete" and not outcome.get("interrupted")
+
+
+def make_room(run_dir: Path) -> None:
+    """What is left of a run that was killed is kept beside, so that the new one gets its name."""
+    if not run_dir.exists():
+        return
+    number = 1
+    while (aside := run_dir.with_name(f"{run_dir.name}-incomplete-{number}")).exists():
+        number += 1
+    run_dir.rename(aside)

@@ -1,0 +1,235 @@
+"""The page over several runs: the sweep's table and winners, curves over the load, the front; and runs as pages take them.
+
+Of a point with repeats the figures are means over its runs, as in the table; curves over time and over requests are those of its first run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from aiperf.compare import load_run
+from aiperf.compare.data import RunData
+from aiperf.metrics import METRICS, load_all
+from aiperf.metrics.compute import Result
+from aiperf.metrics.stats import Stats
+from aiperf.metrics.summary import Summary, SummaryOptions, summarise
+from aiperf.plots import PlotRun, Spec, draw_all
+from aiperf.plots.charts.pareto import draw_front
+from aiperf.records import Columns
+from aiperf.reports.page import ComparisonInput, Finding, PageInput, PageTable, render_comparison
+from aiperf.run.directory import RUN_FILE
+from aiperf.run.page import open_page
+from aiperf.sweeps.points import RunPoint
+from aiperf.sweeps.table import SweepTable, build_screen, front_text, winner_lines
+
+__all__ = [
+    "draw_points",
+    "load_page",
+    "load_pages",
+    "point_pages",
+    "point_runs",
+    "render_sweep_page",
+    "sweep_findings",
+    "sweep_title",
+]
+
+_OF_POINTS = ("pareto", "latency_by_load", "sweep_multiples")
+"""Charts with a mark per point."""
+
+
+def load_page(path: Path) -> PageInput:
+    """A run of ours from its records, another tool's through the readers of `aiperf compare`. ResultError if it cannot be read."""
+    return open_page(path) if (path / RUN_FILE).is_file() else _foreign_page(load_run(path))
+
+
+def load_pages(paths: Sequence[Path]) -> list[PageInput]:
+    """Runs to draw together; sorted by load where all have one on the same axis, with different labels."""
+    pages = [load_page(p) for p in paths]
+    names = {p.load_name for p in pages}
+    if len(names) == 1 and all(p.load is not None for p in pages):
+        pages.sort(key=lambda p: p.load or 0.0)
+    else:
+        pages = [replace(p, load=None) for p in pages]
+    labels = [p.label for p in pages]
+    if len(set(labels)) < len(labels):
+        pages = [replace(p, label=f"{p.label} ({i})") for i, p in enumerate(pages, 1)]
+    return pages
+
+
+def point_pages(table: SweepTable) -> list[PageInput]:
+    """The first run of each point with the means over its runs, placed on the axis of the sweep; of several axes none is the load."""
+    axes = table.axes
+    header = _cells(table)[0][0]
+    pages: list[PageInput] = []
+    for point in _shown(table):
+        page = load_page(point.paths[0])
+        load = point.values.get(axes[0]) if len(axes) == 1 else None
+        name = header if len(axes) == 1 else page.load_name
+        pages.append(
+            replace(
+                page,
+                summary=_mean_summary(page.summary, point) if len(point.paths) > 1 else page.summary,
+                label=point.label if axes else point.name,
+                load=load,
+                load_name=name,
+                num_gpus=point.num_gpus or page.num_gpus,
+            )
+        )
+    return pages
+
+
+def point_runs(table: SweepTable, pages: Sequence[PageInput]) -> list[PlotRun]:
+    """`pages`: `point_pages(table)`; as charts take them, with the intervals of the points."""
+    return [
+        replace(page.plot_run(), intervals=point.intervals, repeats=len(point.paths))
+        for page, point in zip(pages, _shown(table), strict=True)
+    ]
+
+
+def draw_points(table: SweepTable, pages: Sequence[PageInput]) -> dict[str, Spec]:
+    """The charts with a mark per point; the front is that of the table's two figures."""
+    runs = point_runs(table, pages)
+    specs = dict(draw_all(runs, _OF_POINTS))
+    front = draw_front(runs, table.pareto.x, table.pareto.y)
+    return specs if front is None else {**specs, "pareto": front}
+
+
+def _shown(table: SweepTable) -> list[RunPoint]:
+    return [p for p in table.points if p.paths]
+
+
+def _mean_summary(summary: Summary, point: RunPoint) -> Summary:
+    means = {tag: Result(METRICS[tag], _stats(found)) for tag, found in point.figures.items() if tag in METRICS}
+    counts = replace(summary.counts, ok=point.num_ok, failed=point.num_failed)
+    return replace(summary, metrics={**summary.metrics, **means}, counts=counts)
+
+
+def _stats(found: Mapping[str, float]) -> Stats:
+    percentiles = {float(k[1:]): v for k, v in found.items() if k[:1] == "p" and k[1:2].isdigit()}
+    return Stats(found.get("avg"), found.get("min"), found.get("max"), found.get("std"), percentiles=percentiles)
+
+
+def _foreign_page(run: RunData) -> PageInput:
+    """Its requests as records where the file has them, its own figures where it states them."""
+    load_all()
+    n = len(run.start_s)
+    absent = np.full(n, np.nan)
+    start = run.start_s * 1e9
+    ttft, latency, isl, osl = (
+        run.series.get(tag, absent)
+        for tag in ("time_to_first_token", "request_latency", "input_sequence_length", "output_sequence_length")
+    )
+    end = np.where(np.isfinite(latency), start + latency * 1e6, run.end_s * 1e9)
+    columns = Columns.from_arrays(
+        {
+            "sent": start, "started": start, "reused": np.ones(n), "first_content": start + ttft * 1e6,
+            "last_content": np.where(run.ok, end, np.nan), "end": end, "error_kind": np.where(run.ok, 0.0, 4.0),
+            "phase": np.zeros(n), "isl": isl, "counted_output": osl, "counted_reasoning": np.where(np.isfinite(osl), 0.0, np.nan),
+        }
+    )  # fmt: skip
+    options = SummaryOptions(confidence=False)
+    summary = summarise(columns, options)
+    figures = {tag: Result(METRICS[tag], _stats(found)) for tag, found in run.figures.items() if tag in METRICS}
+    summary = replace(
+        summary,
+        metrics={**summary.metrics, **figures},
+        notices=(),
+        duration_s=run.duration_s or summary.duration_s,
+        counts=replace(summary.counts, ok=run.num_ok, failed=run.num_failed),
+    )
+    rate, level = run.options.get("load.request_rate"), run.options.get("load.concurrency")
+    return PageInput(
+        title=f"{run.model or run.name} · {run.tool}", summary=summary, columns=columns, options=options, label=run.name,
+        facts=(run.tool, run.load), load=_float(level if rate is None else rate),
+        load_name="Concurrency" if rate is None else "Request rate (requests/s)", num_gpus=run.num_gpus or 1,
+        notes=tuple(f"{d.tag}: {d.text}" for d in run.differs), problem="; ".join(run.reasons) or None, version=run.tool,
+    )  # fmt: skip
+
+
+def _float(value: object) -> float | None:
+    try:
+        return float(str(value).replace(",", ""))
+    except ValueError:
+        return None
+
+
+def sweep_findings(table: SweepTable) -> tuple[Finding, ...]:
+    """The winner of each goal, the collapse; rules: `aiperf.sweeps.roles`, docs/concepts/findings.md."""
+    found: list[Finding] = []
+    lines = winner_lines(table)
+    seen: set[int] = set()
+    for (goal, index), line in zip(table.roles.winners, lines, strict=False):
+        if index in seen:
+            continue
+        seen.add(index)
+        row = table.rows[index]
+        figure = f"{row.tps_per_user:,.0f} tok/s" if goal == "experience" and row.tps_per_user is not None else (
+            "–" if row.tps is None else f"{row.tps:,.0f} tok/s"
+        )  # fmt: skip
+        found.append(Finding(f"winner_{goal}", figure, line, "good", "pareto"))
+    if table.roles.collapse is not None:
+        index, text = table.roles.collapse
+        top = max((r.tps or 0.0) for r in table.rows)
+        lost = 1 - (table.rows[index].tps or 0.0) / top if top else 0.0
+        found.append(Finding("collapse", f"−{100 * lost:.0f}%", text[0].upper() + text[1:], "bad", "latency_by_load"))
+    if table.roles.limited:
+        found.append(Finding("ttft_limit", f"{table.ttft_limit_ms:,g} ms", lines[-1], "warn", "latency_by_load"))
+    return tuple(found[:5])
+
+
+def _cells(table: SweepTable) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """(headers, rows) of the table as the screen shows it."""
+    from rich.table import Table
+
+    grid = build_screen(table)[0]
+    if not isinstance(grid, Table):
+        raise TypeError("the screen of a sweep begins with its table")
+    columns = [[str(cell) for cell in column.cells] for column in grid.columns]
+    return tuple(str(c.header) for c in grid.columns), tuple(zip(*columns, strict=True))
+
+
+def sweep_title(table: SweepTable, pages: Sequence[PageInput]) -> str:
+    starts = {p.title.rpartition(" · ")[0] for p in pages}
+    first, last = table.rows[0].point.label, table.rows[-1].point.label
+    return f"{starts.pop() + ': ' if len(starts) == 1 else ''}{first} to {last}"
+
+
+def render_sweep_page(
+    table: SweepTable,
+    *,
+    title: str | None = None,
+    command: str | None = None,
+    files: Sequence[tuple[str, str]] = (),
+    tables: Sequence[PageTable] = (),
+    charts: Mapping[str, Spec] | None = None,
+    findings: Sequence[Finding] | None = None,
+    version: str = "",
+) -> bytes:
+    """`report.html` of a sweep; reads the first run of each point. `tables`, `charts`: further ones, a search's history."""
+    pages = point_pages(table)
+    columns, rows = _cells(table)
+    marked = frozenset(i for i, r in enumerate(table.rows) if r.role == "peak")
+    note = front_text(table)
+    repeats = max((len(p.paths) for p in table.points), default=1)
+    more = (
+        (f"each point is the mean of its runs ({repeats}); the curves are those of the first",) if repeats > 1 else ()
+    )
+    named = (*files, *((p.label, str(p.paths[0])) for p in table.points if p.paths))
+    return render_comparison(
+        ComparisonInput(
+            title=title or sweep_title(table, pages),
+            runs=tuple(pages),
+            command=command,
+            facts=(f"{len(table.rows)} points", *(pages[0].facts[:1] if pages else ())),
+            tables=(PageTable("sweep", "Sweep", columns, rows, note, marked=marked), *tables),
+            charts={**draw_points(table, pages), **(charts or {})},
+            findings=tuple(sweep_findings(table) if findings is None else findings),
+            files=named,
+            notes=(*table.notes, *more),
+            version=version,
+        )
+    )

@@ -1,0 +1,89 @@
+"""The front of a trade-off: points that no other point beats in both figures. By default TPS/GPU against TPS/user."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aiperf.metrics import load_all
+from aiperf.plots.charts.pareto import DEFAULT_X, DEFAULT_Y
+from aiperf.sweeps.points import RunPoint
+
+__all__ = ["DEFAULT_X", "DEFAULT_Y", "Pareto", "figure_of", "pareto_front"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pareto:
+    """`on_front`: indices of the points on it, by ascending x. `x_intervals`, `y_intervals`: per point, None where unknown.
+
+    `sure`: per point, whether it stays on (or off) the front if every figure moves to the end of its interval that speaks against it.
+    """
+
+    x: str
+    y: str
+    x_values: tuple[float | None, ...]
+    y_values: tuple[float | None, ...]
+    x_intervals: tuple[tuple[float, float] | None, ...]
+    y_intervals: tuple[tuple[float, float] | None, ...]
+    on_front: tuple[int, ...]
+    sure: tuple[bool, ...]
+
+
+def figure_of(point: RunPoint, name: str) -> tuple[float | None, tuple[float, float] | None]:
+    """(value, interval) of `tag` or `tag:stat`; `…_per_gpu` divides by the GPUs (by 1 if they are not known)."""
+    tag, _, stat = name.partition(":")
+    stat = stat or "avg"
+    gpus = 1.0
+    if tag.endswith("_per_gpu"):
+        tag, gpus = tag.removesuffix("_per_gpu"), float(point.num_gpus or 1)
+    value = point.figure(tag, stat)
+    interval = point.intervals.get((tag, stat))
+    return (
+        None if value is None else value / gpus,
+        None if interval is None else (interval[0] / gpus, interval[1] / gpus),
+    )
+
+
+def _is_larger_better(name: str) -> bool:
+    tag = name.partition(":")[0].removesuffix("_per_gpu")
+    found = load_all().get(tag)
+    return found is not None and found.larger_is_better
+
+
+def pareto_front(points: Sequence[RunPoint], x: str = DEFAULT_X, y: str = DEFAULT_Y) -> Pareto:
+    """Points that lack one of the figures are never on the front."""
+    signs = [1.0 if _is_larger_better(n) else -1.0 for n in (x, y)]
+    found = [(figure_of(p, x), figure_of(p, y)) for p in points]
+    values = [None if a[0] is None or b[0] is None else (signs[0] * a[0], signs[1] * b[0]) for a, b in found]
+
+    def ends(
+        pair: tuple[tuple[float | None, tuple[float, float] | None], tuple[float | None, tuple[float, float] | None]],
+        best: bool,
+    ) -> tuple[float, float] | None:
+        out = []
+        for (value, interval), sign in zip(pair, signs, strict=True):
+            if value is None:
+                return None
+            low, high = interval or (value, value)
+            out.append(max(sign * low, sign * high) if best else min(sign * low, sign * high))
+        return out[0], out[1]
+
+    def beaten(one: tuple[float, float], others: Sequence[tuple[float, float] | None]) -> bool:
+        return any(o is not None and o[0] >= one[0] and o[1] >= one[1] and o != one for o in others)
+
+    front = [i for i, v in enumerate(values) if v is not None and not beaten(v, values)]
+    low, high = [ends(f, best=False) for f in found], [ends(f, best=True) for f in found]
+    sure: list[bool] = []
+    for i, v in enumerate(values):
+        if v is None:
+            sure.append(True)
+        elif i in front:
+            mine = low[i]
+            sure.append(mine is not None and not beaten(mine, [h for j, h in enumerate(high) if j != i]))
+        else:
+            mine = high[i]
+            sure.append(mine is not None and beaten(mine, [o for j, o in enumerate(low) if j != i]))
+    return Pareto(
+        x, y, tuple(a[0] for a, _ in found), tuple(b[0] for _, b in found), tuple(a[1] for a, _ in found), tuple(b[1] for _, b in found),
+        tuple(sorted(front, key=lambda i: found[i][0][0] or 0.0)), tuple(sure),
+    )  # fmt: skip

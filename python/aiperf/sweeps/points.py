@@ -1,0 +1,289 @@
+"""A point of a sweep: its load and its figures, from one run or from repeats; read from run directories of ours or AIPerf's."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from aiperf.compare import RunData, load_run
+from aiperf.compare.bootstrap import estimate_mean, estimate_rate
+from aiperf.compare.data import figure
+from aiperf.config.model import specs
+from aiperf.errors import ResultError
+from aiperf.metrics import Bools, Floats
+from aiperf.metrics.confidence import t_quantile
+
+__all__ = ["AXIS_FIELDS", "RunPoint", "flag_name", "load_points", "load_runs", "point_of"]
+
+AXIS_FIELDS: Final = (
+    "load.concurrency", "load.request_rate", "load.user_centric_rate", "load.num_users", "input.replay_speedup", "prompt.isl_mean",
+    "prompt.osl_mean",
+)  # fmt: skip
+"""Options that may tell runs made one by one apart, the load first."""
+_IN_NAME: Final = (
+    ("load.concurrency", re.compile(r"(?:concurrency|(?:^|[-_])c)[-_]?(\d+)(?![\d.])", re.IGNORECASE)),
+    ("load.request_rate", re.compile(r"(?:request_rate|rate|qps|rps)[-_]?(\d+(?:\.\d+)?)", re.IGNORECASE)),
+)
+"""`pareto-c10`, `…-concurrency100`, `…-request_rate10.0`: for results whose files do not say the load."""
+_INTERVALS: Final = (
+    "time_to_first_token",
+    "inter_token_latency",
+    "request_latency",
+    "output_token_throughput_per_user",
+)
+
+
+@dataclass(frozen=True)
+class RunPoint:
+    """`values`: option path → value, what makes this point differ. `figures`: tag → statistic → value in the shown unit.
+
+    `intervals`: (tag, statistic) → 95 % interval: over the repeats if there are two or more, else within the run. `ttft_ms`: (requests,)
+    of all runs. `good_tokens_per_s`: output tokens of good requests per second; None without objectives. `paths`: its run directories.
+    """
+
+    label: str
+    values: Mapping[str, float]
+    paths: tuple[Path, ...]
+    figures: Mapping[str, Mapping[str, float]]
+    units: Mapping[str, str]
+    intervals: Mapping[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
+    num_ok: int = 0
+    num_failed: int = 0
+    ttft_ms: Floats = field(default_factory=lambda: np.zeros(0), repr=False)
+    good_tokens_per_s: float | None = None
+    good_fraction: float | None = None
+    slo_limits: Mapping[str, float] = field(default_factory=dict)
+    num_gpus: int | None = None
+    gpu_cost_per_hour: float | None = None
+    model: str | None = None
+    tool: str = ""
+    verdict: str | None = None
+    reasons: tuple[str, ...] = ()
+    runs: tuple[RunData, ...] = field(default=(), repr=False)
+
+    @property
+    def name(self) -> str:
+        return self.paths[0].name if self.paths else self.label
+
+    def figure(self, tag: str, stat: str = "avg") -> float | None:
+        return self.figures.get(tag, {}).get(stat)
+
+    @property
+    def tps(self) -> float | None:
+        """Output tokens per second, all users together."""
+        return self.figure("output_token_throughput")
+
+    @property
+    def tps_per_gpu(self) -> float | None:
+        return None if self.tps is None or self.num_gpus is None else self.tps / self.num_gpus
+
+    @property
+    def tps_per_user(self) -> float | None:
+        """Mean of `output_token_throughput_per_user`: what one user sees."""
+        return self.figure("output_token_throughput_per_user")
+
+    @property
+    def ttft(self) -> float | None:
+        return self.figure("time_to_first_token")
+
+    @property
+    def load(self) -> float | None:
+        """The first load value: concurrency, rate, users, or replay speed."""
+        return next((self.values[p] for p in AXIS_FIELDS[:5] if p in self.values), None)
+
+    def share_within(self, ttft_limit_ms: float) -> float | None:
+        """Share of the successful requests whose TTFT is at most the limit."""
+        kept = self.ttft_ms[np.isfinite(self.ttft_ms)]
+        return float((kept <= ttft_limit_ms).mean()) if len(kept) else None
+
+    @property
+    def cost_per_million_tokens(self) -> float | None:
+        return self._cost(self.tps)
+
+    @property
+    def cost_per_million_good_tokens(self) -> float | None:
+        return self._cost(self.good_tokens_per_s)
+
+    def _cost(self, tokens_per_s: float | None) -> float | None:
+        if not tokens_per_s or self.gpu_cost_per_hour is None:
+            return None
+        return self.gpu_cost_per_hour * (self.num_gpus or 1) / (tokens_per_s * 3600) * 1e6
+
+    @property
+    def requests_per_gpu_hour(self) -> float | None:
+        rate = self.figure("request_throughput")
+        return None if rate is None or self.num_gpus is None else rate * 3600 / self.num_gpus
+
+
+def flag_name(path: str) -> str:
+    """`load.concurrency` → `concurrency`: the option without dashes, as AIPerf names parameters."""
+    found = specs().get(path)
+    return path if found is None else found.shown.lstrip("-").replace("-", "_")
+
+
+def _number(value: object) -> float | None:
+    try:
+        return float(str(value).replace(",", ""))
+    except ValueError:
+        return None
+
+
+def _values(run: RunData) -> dict[str, float]:
+    out = {p: n for p in AXIS_FIELDS if (n := _number(run.options.get(p))) is not None}
+    if not any(p in out for p in AXIS_FIELDS[:5]):
+        for path, pattern in _IN_NAME:
+            found = pattern.search(run.path.name)
+            if found is not None:
+                out[path] = float(found[1])
+                break
+    return out
+
+
+def _good(run: RunData) -> Bools | None:
+    from aiperf.metrics import load_all
+
+    if not run.slo_limits or any(tag not in run.series for tag in run.slo_limits):
+        return None
+    metrics, good = load_all(), run.ok.copy()
+    for tag, limit in run.slo_limits.items():
+        with np.errstate(invalid="ignore"):
+            good &= run.series[tag] >= limit if metrics[tag].larger_is_better else run.series[tag] <= limit
+    return good
+
+
+def _within(run: RunData) -> dict[tuple[str, str], tuple[float, float]]:
+    """Intervals of the means and of the throughput within one run."""
+    rng = np.random.default_rng(0)
+    out: dict[tuple[str, str], tuple[float, float]] = {}
+    for tag in _INTERVALS:
+        values = run.series.get(tag, np.zeros(0))
+        found = estimate_mean(values[np.isfinite(values)], rng)
+        if found is not None:
+            half = t_quantile(0.975, found.df) * found.se
+            out[tag, "avg"] = (found.value - half, found.value + half)
+    osl = run.series.get("output_sequence_length")
+    rate = figure(run, "output_token_throughput")
+    if osl is not None and rate is not None and run.has_requests:
+        use = run.ok & np.isfinite(run.end_s) & np.isfinite(osl)
+        found = estimate_rate(run.end_s[use], osl[use], rate, rng)
+        if found is not None:
+            half = t_quantile(0.975, found.df) * found.se
+            out["output_token_throughput", "avg"] = (max(rate - half, 0.0), rate + half)
+    return out
+
+
+def point_of(
+    runs: Sequence[RunData], values: Mapping[str, float], label: str | None = None, level: float = 0.95
+) -> RunPoint:
+    """One point from its runs; figures are means over the repeats. Runs without figures are left out; at least one must have some."""
+    usable = [r for r in runs if r.num_ok and (r.figures or r.has_requests)] or list(runs)
+    figures: dict[str, dict[str, float]] = {}
+    intervals: dict[tuple[str, str], tuple[float, float]] = {}
+    tags = dict.fromkeys(t for r in usable for t in r.figures)
+    for tag in tags:
+        for stat in dict.fromkeys(s for r in usable for s in r.figures.get(tag, {})):
+            found = np.array([v for r in usable if (v := r.figures.get(tag, {}).get(stat)) is not None])
+            figures.setdefault(tag, {})[stat] = float(found.mean())
+            if len(found) > 1:
+                half = t_quantile((1 + level) / 2, len(found) - 1) * float(found.std(ddof=1)) / math.sqrt(len(found))
+                intervals[tag, stat] = (float(found.mean()) - half, float(found.mean()) + half)
+    for tag in ("time_to_first_token", "inter_token_latency", "request_latency", "output_token_throughput_per_user"):
+        if tag not in figures:
+            found_means = [v for r in usable if (v := figure(r, tag)) is not None]
+            if found_means:
+                figures[tag] = {"avg": float(np.mean(found_means))}
+    if len(usable) == 1:
+        intervals = _within(usable[0])
+    first = usable[0]
+    goods = [_good(r) for r in usable]
+    good_rate = good_share = None
+    kept = [(g, r) for g, r in zip(goods, usable, strict=True) if g is not None]
+    if len(kept) == len(usable):
+        rates = [
+            float(np.nansum(np.where(g, r.series["output_sequence_length"], 0.0))) / r.duration_s
+            for g, r in kept
+            if r.duration_s
+        ]
+        good_rate = float(np.mean(rates)) if len(rates) == len(kept) else None
+        attempted = sum(r.num_ok + r.num_failed for r in usable)
+        good_share = sum(int(g.sum()) for g, _ in kept) / attempted if attempted else None
+    if good_share is None:
+        good_share = figures.get("good_request_fraction", {}).get("avg")
+    order = ["client-limited", "degraded", "trustworthy"]
+    worst = min((r for r in usable if r.verdict in order), key=lambda r: order.index(r.verdict or ""), default=None)
+    return RunPoint(
+        label=label or ", ".join(f"{flag_name(p)} {v:g}" for p, v in values.items()) or first.name,
+        values=dict(values),
+        paths=tuple(r.path for r in usable),
+        figures=figures,
+        units=first.units,
+        intervals=intervals,
+        num_ok=sum(r.num_ok for r in usable),
+        num_failed=sum(r.num_failed for r in usable),
+        ttft_ms=np.concatenate([r.series.get("time_to_first_token", np.zeros(0)) for r in usable]),
+        good_tokens_per_s=good_rate,
+        good_fraction=good_share,
+        slo_limits=first.slo_limits,
+        num_gpus=first.num_gpus,
+        gpu_cost_per_hour=first.gpu_cost_per_hour,
+        model=first.model,
+        tool=first.tool,
+        verdict=None if worst is None else worst.verdict,
+        reasons=() if worst is None else worst.reasons,
+        runs=tuple(usable),
+    )
+
+
+def _run_dirs(path: Path) -> list[Path]:
+    """The runs of a study directory; the path itself if it is a run."""
+    from aiperf.sweeps.folder import STUDY_FILE, read_study
+
+    if not (path / STUDY_FILE).is_file():
+        return [path]
+    return [path / run.dir for run in read_study(path).runs if run.is_done]
+
+
+def load_points(runs: Sequence[RunData]) -> list[RunPoint]:
+    """Runs grouped to points by what differs between them, repeats together; ordered by load."""
+    loads = [_values(r) for r in runs]
+    differing = [p for p in AXIS_FIELDS if len({v.get(p) for v in loads}) > 1]
+    if not differing:
+        differing = [p for p in AXIS_FIELDS[:5] if any(p in v for v in loads)][:1]
+    groups: dict[tuple[float | None, ...], list[RunData]] = {}
+    for run, values in zip(runs, loads, strict=True):
+        key = tuple(values.get(p) for p in differing)
+        groups.setdefault((*key, *((None,) if any(k is not None for k in key) else (float(len(groups)),))), []).append(
+            run
+        )
+    points = [
+        point_of(members, {p: v for p, v in zip(differing, key, strict=False) if v is not None})
+        for key, members in groups.items()
+    ]
+    return sorted(points, key=lambda p: tuple(p.values.get(path, math.inf) for path in AXIS_FIELDS))
+
+
+def load_runs(
+    paths: Sequence[Path], *, num_gpus: int | None = None, gpu_cost_per_hour: float | None = None
+) -> list[RunPoint]:
+    """Points from run directories made one by one, ours or AIPerf's, or from study directories; ordered by load.
+
+    `num_gpus`, `gpu_cost_per_hour`: for runs that do not say. ResultError names the path that cannot be read.
+    """
+    folders = [folder for path in paths for folder in _run_dirs(path)]
+    if not folders:
+        raise ResultError("there is no finished run among " + ", ".join(f"`{p}`" for p in paths))
+    points = load_points([load_run(folder) for folder in folders])
+    return [
+        replace(
+            p,
+            num_gpus=p.num_gpus if p.num_gpus is not None else num_gpus,
+            gpu_cost_per_hour=p.gpu_cost_per_hour if p.gpu_cost_per_hour is not None else gpu_cost_per_hour,
+        )
+        for p in points
+    ]

@@ -1,0 +1,131 @@
+"""What each point of a sweep is good for, by rules anyone can check by hand.
+
+Points are ordered by load. TPS stands for total output tokens per second (per GPU it is the same order).
+
+* *peak*: the least load that reaches 98 % of the highest TPS.
+* *over-saturated*: more load than the peak and at least 2 % fewer TPS; the *collapse* if at least 10 % fewer, or if TTFT grew by more
+  than the load did.
+* *saturated*: more load than the peak, TPS within 2 % of it: more users only wait longer.
+* *best experience*: the least load up to the peak that reaches 98 % of the highest TPS/user.
+* *balanced*: of the points strictly between those two, the one whose weaker side is strongest: TPS and TPS/user are each scaled to
+  0 … 1 over the points up to the peak, and the smaller of the two is largest.
+* *rising*: the rest up to the peak.
+
+Winners: experience → best experience, balanced → balanced (the peak if there is no point between), cost → the highest TPS, that is the
+lowest price per token (to within 2 %). With a TTFT limit, cost and balanced only win with at least 95 % of the requests within it, if any point has that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from aiperf.sweeps.points import RunPoint
+
+__all__ = ["Goal", "Role", "Roles", "assign_roles"]
+
+Role = Literal["best experience", "balanced", "peak", "saturated", "over-saturated", "rising", "failed"]
+Goal = Literal["experience", "balanced", "cost"]
+_SAME: Final = 0.02
+_COLLAPSE: Final = 0.10
+_WITHIN: Final = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """`roles`: per point. `winners`: goal → index. `collapse`: (index, sentence) of the point where throughput breaks down, or None.
+
+    `limited`: the TTFT limit (ms) was given, but no point keeps it for 95 % of its requests.
+    """
+
+    roles: tuple[Role, ...]
+    winners: tuple[tuple[Goal, int], ...]
+    collapse: tuple[int, str] | None
+    limited: bool = False
+
+    def winner(self, goal: Goal) -> int | None:
+        return next((i for g, i in self.winners if g == goal), None)
+
+
+def _least(indices: Sequence[int], values: Mapping[int, float]) -> int:
+    """The least load whose value is within 2 % of the highest."""
+    top = max(values[i] for i in indices)
+    return next(i for i in indices if values[i] >= (1 - _SAME) * top)
+
+
+def _scaled(values: Sequence[float]) -> list[float]:
+    low, high = min(values), max(values)
+    return [0.0 if high == low else (v - low) / (high - low) for v in values]
+
+
+def assign_roles(points: Sequence[RunPoint], ttft_limit_ms: float | None = None) -> Roles:
+    """`points` in the order of load; those without throughput are "failed"."""
+    usable = [i for i, p in enumerate(points) if p.tps is not None]
+    roles: list[Role] = ["failed"] * len(points)
+    if not usable:
+        return Roles(tuple(roles), (), None)
+    tps = {i: points[i].tps or 0.0 for i in usable}
+    user = {i: points[i].tps_per_user for i in usable}
+    peak = _least(usable, tps)
+    rising = [i for i in usable if i <= peak]
+    for i in usable:
+        roles[i] = (
+            "rising"
+            if i < peak
+            else "peak"
+            if i == peak
+            else "over-saturated"
+            if tps[i] <= (1 - _SAME) * tps[peak]
+            else "saturated"
+        )
+    streamed = [i for i in rising if user[i] is not None]
+    best = _least(streamed, {i: user[i] or 0.0 for i in streamed}) if streamed else rising[0]
+    balanced: int | None = None
+    between = [i for i in streamed if i not in {best, peak}]
+    if between:
+        weak = dict(
+            zip(
+                streamed,
+                map(min, _scaled([tps[i] for i in streamed]), _scaled([user[i] or 0.0 for i in streamed])),
+                strict=True,
+            )
+        )
+        balanced = max(between, key=lambda i: weak[i])
+        roles[balanced] = "balanced"
+    if best != peak:
+        roles[best] = "best experience"
+    kept = usable
+    limited = False
+    if ttft_limit_ms is not None:
+        kept = [i for i in usable if (points[i].share_within(ttft_limit_ms) or 0.0) >= _WITHIN]
+        limited = not kept
+        kept = kept or usable
+    winners: list[tuple[Goal, int]] = [("experience", best)]
+    middle = (
+        balanced
+        if balanced is not None and balanced in kept
+        else max((i for i in kept if i <= peak), key=lambda i: tps[i], default=peak)
+    )
+    winners += [("balanced", middle), ("cost", _least(kept, tps))]
+    return Roles(tuple(roles), tuple(winners), _collapse(points, usable, peak), limited)
+
+
+def _collapse(points: Sequence[RunPoint], usable: Sequence[int], peak: int) -> tuple[int, str] | None:
+    """The first point past the peak that is more than saturated, in a sentence."""
+    top = points[peak]
+    for i in usable:
+        if i <= peak or not top.tps:
+            continue
+        p = points[i]
+        lost = 1 - (p.tps or 0.0) / top.tps
+        waits = p.ttft / top.ttft if p.ttft and top.ttft else None
+        more = p.load / top.load if p.load and top.load else None
+        queued = waits is not None and more is not None and waits > more and lost > _SAME
+        if lost < _COLLAPSE and not queued:
+            continue
+        parts = [f"at {p.label} throughput is {100 * lost:.0f}% below the peak at {top.label}"]
+        if waits is not None and p.ttft is not None:
+            parts.append(f"and TTFT {waits:.1f}× as long ({p.ttft:,.0f} ms)")
+        return i, " ".join(parts) + ": requests queue, both sides lose"
+    return None

@@ -1,0 +1,107 @@
+"""Runs of a study, one after the other: what is done is not run again; cool-down, cache reset, bookkeeping."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from aiperf.compare import RunData, load_run
+from aiperf.config.model import Config
+from aiperf.config.resolve import at_point
+from aiperf.errors import ExitCode
+from aiperf.observer import Observer
+from aiperf.sweeps.folder import StudyRecord, StudyRun, make_room, write_study
+
+__all__ = ["Interrupted", "Runner", "worst"]
+
+_RANK = (ExitCode.OK, ExitCode.ERROR, ExitCode.THRESHOLD_MISSED, ExitCode.REQUESTS_FAILED, ExitCode.INTERRUPTED)
+_STUDY_ONLY = ("sweep.search", "sweep.num_profile_runs", "sweep.axes", "sweep.ab")
+
+
+class Interrupted(Exception):  # noqa: N818 - no error: the user wants to stop
+    """The user stopped a run: the study ends with what it has."""
+
+
+def worst(codes: list[ExitCode]) -> ExitCode:
+    """Interrupted, then too many failed requests, then a goal missed (style.md §4)."""
+    return max(codes, key=_RANK.index, default=ExitCode.OK)
+
+
+class Runner:
+    """`record` is kept up to date in `study.json` before and after each run, so that a killed study knows where it was."""
+
+    def __init__(self, config: Config, folder: Path, record: StudyRecord, observer: Observer) -> None:
+        self.config = config
+        self.folder = folder
+        self.record = record
+        self.codes: list[ExitCode] = []
+        self._observer = observer
+        self._has_run = False
+
+    def run(
+        self,
+        directory: str,
+        values: Mapping[str, float],
+        *,
+        trial: int,
+        seed: int,
+        cooldown_s: float = 0.0,
+        extra: Mapping[str, object] | None = None,
+        side: str | None = None,
+        label: str = "",
+    ) -> RunData | None:
+        """The finished run in `directory` (within the study); None if it holds no successful request.
+
+        `values`: the point's; `extra`: other options of this run. `Interrupted` after Ctrl-C.
+        """
+        known = self.record.run(directory)
+        if known is not None and known.is_done:
+            self.codes.append(ExitCode(known.exit_code or 0))
+            return self._load(directory)
+        if self._has_run and cooldown_s > 0:
+            self._observer.stage(f"cool-down, {cooldown_s:g} s")
+            time.sleep(cooldown_s)
+        self._has_run = True
+        entry = StudyRun(directory, dict(values), trial, seed, "running", side=side)
+        make_room(self.folder / directory)
+        self._put(entry)
+        config = self._config(directory, values, seed, extra or {})
+        if label:
+            self._observer.note(label)
+        from aiperf.run.profile import profile
+
+        # Each run's own table is in its profile_export_console.txt; the screen is for the study's.
+        with contextlib.redirect_stdout(io.StringIO()):
+            run = profile(config, observer=self._observer)
+        requests = run.summary.counts.rows
+        status: Literal["planned", "done"] = "planned" if run.exit_code == ExitCode.INTERRUPTED else "done"
+        self._put(replace(entry, status=status, exit_code=int(run.exit_code), requests=requests))
+        self.codes.append(run.exit_code)
+        if run.exit_code == ExitCode.INTERRUPTED:
+            raise Interrupted
+        return self._load(directory)
+
+    def _load(self, directory: str) -> RunData | None:
+        run = load_run(self.folder / directory)
+        return run if run.num_ok else None
+
+    def _config(self, directory: str, values: Mapping[str, float], seed: int, extra: Mapping[str, object]) -> Config:
+        point: dict[str, object] = {p: int(v) if float(v).is_integer() else v for p, v in values.items()}
+        given = {**point, **extra, "output.artifact_dir": self.folder / directory, "input.random_seed": seed}
+        config = at_point(self.config, given)
+        defaults: dict[str, object] = {
+            "sweep.search": None,
+            "sweep.num_profile_runs": 1,
+            "sweep.axes": (),
+            "sweep.ab": (),
+        }
+        return config.replace({p: defaults[p] for p in _STUDY_ONLY})
+
+    def _put(self, run: StudyRun) -> None:
+        self.record = self.record.with_run(run)
+        write_study(self.folder, self.record)

@@ -1,0 +1,62 @@
+"""From lists of option values to points: all combinations or the n-th of each together; names of their folders; seeds."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from zlib import crc32
+
+import numpy as np
+
+from aiperf.config.sections.sweep import Axis
+from aiperf.sweeps.points import flag_name
+
+__all__ = ["Point", "build_points", "directory_name", "order_points", "seed_of_run"]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """`index`: its place in the order given. `values`: option path → value."""
+
+    index: int
+    values: Mapping[str, float]
+
+    @property
+    def name(self) -> str:
+        return directory_name(self.values)
+
+    @property
+    def label(self) -> str:
+        return ", ".join(f"{flag_name(p)} {v:g}" for p, v in self.values.items())
+
+
+def directory_name(values: Mapping[str, float]) -> str:
+    """`concurrency_10`, `isl_100-osl_20`: AIPerf's names for one option; several are joined."""
+    return "-".join(f"{flag_name(p)}_{v:g}" for p, v in values.items())
+
+
+def build_points(axes: Sequence[Axis], kind: str) -> list[Point]:
+    """`kind`: "grid" (the last axis changes fastest) or "zip". Without axes: one point without values."""
+    lists = [axis.values for axis in axes]
+    rows = zip(*lists, strict=True) if kind == "zip" and axes else itertools.product(*lists)
+    return [Point(i, {a.field: v for a, v in zip(axes, row, strict=True)}) for i, row in enumerate(rows)]
+
+
+def order_points(points: Sequence[Point], order: str, seed: int) -> list[Point]:
+    """As given, or shuffled: drift of the server then does not look like an effect of the load."""
+    if order != "random":
+        return list(points)
+    shuffled = np.random.default_rng([seed, 0x0D3]).permutation(len(points))
+    return [points[int(i)] for i in shuffled]
+
+
+def seed_of_run(base: int, point: str, trial: int, *, same_point: bool, same_trial: bool) -> int:
+    """A seed of its own for each point and each repeat, so that no run finds the prompts of another in the server's prefix cache.
+
+    `same_point`: --parameter-sweep-same-seed. `same_trial`: --set-consistent-seed.
+    """
+    parts = "" if same_point else f"/{point}"
+    if trial and not same_trial:
+        parts += f"/trial {trial}"
+    return base if not parts else crc32(f"{base}{parts}".encode()) & 0x7FFF_FFFF

@@ -1,0 +1,516 @@
+"""What `aiperf profile` does when the options ask for more than one run. Everything it writes is in the study's directory:
+
+`study.json` (what belongs to it and what is done), the runs' own directories, `sweep_aggregate/` and `aggregate/` (AIPerf's names),
+`sweep_table.csv`, `search_history.json`, `ab_comparison.json`, `report.html`.
+
+| Study | Directories |
+|---|---|
+| sweep | `concurrency_10/`; repeats `profile_runs/trial_0001/concurrency_10/`, or `concurrency_10/profile_runs/trial_0001/` (independent) |
+| repeats | `profile_runs/run_0001/` |
+| search | `search_iter_0001/profile_runs/run_0001/` |
+| A/B | `ab_0001_a/`, `ab_0001_b/` |
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from rich.console import RenderableType
+from rich.text import Text
+
+from aiperf.compare import RunData
+from aiperf.compare.comparison import Comparison, compare_groups
+from aiperf.compare.data import build_card
+from aiperf.compare.difference import Options
+from aiperf.compare.render import build_screen as build_comparison_screen
+from aiperf.compare.render import render_json as render_comparison_json
+from aiperf.config.conditions import Condition
+from aiperf.config.model import Config
+from aiperf.errors import AIPerfError, ExitCode
+from aiperf.metrics import load_all
+from aiperf.metrics.confidence import t_quantile
+from aiperf.observer import Observer, Silent
+from aiperf.reports.render.console import print_screen
+from aiperf.sweeps.files import (
+    render_aggregate_csv,
+    render_aggregate_json,
+    render_search_history,
+    render_sweep_csv,
+    render_sweep_json,
+    render_table_csv,
+    write_text,
+)
+from aiperf.sweeps.folder import Kind, open_study
+from aiperf.sweeps.judge import judge
+from aiperf.sweeps.optimise import SpaceTrial, optimise, parse_space
+from aiperf.sweeps.points import RunPoint, flag_name, point_of
+from aiperf.sweeps.probe import LiveProbe, sample_of
+from aiperf.sweeps.runner import Interrupted, Runner, worst
+from aiperf.sweeps.search import Range, SearchOptions, SearchResult, maximise, search
+from aiperf.sweeps.space import Point, build_points, order_points, seed_of_run
+from aiperf.sweeps.table import SweepTable, build_screen, build_table
+
+__all__ = ["Study", "profile_study", "ttft_limit"]
+
+_AB_BLOCKS = 8
+_CI_WIDTH, _CV, _DISTANCE = 0.05, 0.05, 0.1
+"""Defaults of --convergence-threshold: half interval / mean, standard deviation / mean, Kolmogorov's distance."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A finished study. `searches`: (label of the point, result). `trials`: of `--search space`."""
+
+    dir: Path
+    exit_code: ExitCode
+    table: SweepTable | None = None
+    searches: tuple[tuple[str, SearchResult], ...] = ()
+    trials: tuple[SpaceTrial, ...] = ()
+    comparison: Comparison | None = None
+    screen: tuple[RenderableType, ...] = ()
+
+
+def profile_study(config: Config, *, observer: Observer | None = None) -> Study:
+    """Sweep, repeats, search or A/B; goes on with a study that was begun (`--resume`). Prints its table."""
+    watcher = observer or Silent()
+    kind = _kind(config)
+    folder, record, note = open_study(config, kind)
+    if note is not None:
+        watcher.note(note)
+    runner = Runner(config, folder, record, watcher)
+    work = {"sweep": _sweep, "repeats": _sweep, "search": _search, "space": _space, "ab": _ab}[kind]
+    study = work(runner, watcher)
+    study = replace(study, exit_code=worst([study.exit_code, *runner.codes]))
+    _show(study)
+    return study
+
+
+def _kind(config: Config) -> Kind:
+    s = config.sweep
+    if s.ab:
+        return "ab"
+    if s.search is not None:
+        return "space" if s.search == "space" else "search"
+    return "sweep" if s.axes else "repeats"
+
+
+def ttft_limit(config: Config) -> float | None:
+    """Of --goodput, else of a --slo on TTFT; ms."""
+    for tier in config.slo.goodput:
+        for tag, limit in tier.limits:
+            if tag == "time_to_first_token":
+                return limit
+    for c in config.sweep.slo:
+        if c.tag == "time_to_first_token" and c.op in {"<", "<="}:
+            return float(c.value)
+    return None
+
+
+# Sweeps and repeats ----------------------------------------------------------------------------------------------------
+
+
+def _sweep(runner: Runner, observer: Observer) -> Study:
+    config = runner.config
+    s = config.sweep
+    points = order_points(build_points(s.axes, s.sweep_type), s.sweep_order, runner.record.seed)
+    trials = s.num_profile_runs
+    done: dict[int, list[RunData]] = {p.index: [] for p in points}
+    failed: list[dict[str, object]] = []
+    total = len(points) * trials
+    same_trial = s.set_consistent_seed and (
+        config.is_set("sweep.set_consistent_seed") or config.endpoint.reset_kv_cache
+    )
+    plan = [(p, t) for t in range(trials) for p in points] if s.parameter_sweep_mode == "repeated" else [
+        (p, t) for p in points for t in range(trials)
+    ]  # fmt: skip
+    sure: set[int] = set()
+    try:
+        for number, (point, trial) in enumerate(plan, 1):
+            if point.index in sure:
+                continue
+            what = point.label or "run"
+            label = f"{number} of {total}: {what}" + (f", repeat {trial + 1}" if trials > 1 else "")
+            cool = s.profile_run_cooldown_seconds if trial and len(points) == 1 else s.parameter_sweep_cooldown_seconds
+            directory = _directory(point, trial, trials, s.parameter_sweep_mode)
+            extra: dict[str, object] = {}
+            if trial and s.profile_run_disable_warmup_after_first:
+                extra = {"warmup.request_count": None, "warmup.duration": None, "warmup.num_sessions": None}
+            seed = seed_of_run(
+                runner.record.seed, point.name, trial, same_point=s.parameter_sweep_same_seed or not s.axes, same_trial=same_trial
+            )  # fmt: skip
+            run = runner.run(directory, point.values, trial=trial, seed=seed, cooldown_s=cool, extra=extra, label=label)
+            if run is None:
+                failed.append({"label": directory, "error": "no request succeeded"})
+                continue
+            done[point.index].append(run)
+            observer.note(f"  {_one_line(point_of([run], point.values))}")
+            if _is_sure(done[point.index], config):
+                observer.note(f"  `{s.convergence_metric}` is sure after {len(done[point.index])} repeats")
+                sure.add(point.index)
+    except Interrupted:
+        observer.note("stopped: the same command goes on from here")
+    return _finish_sweep(runner, points, done, failed)
+
+
+def _directory(point: Point, trial: int, trials: int, mode: str) -> str:
+    if not point.values:
+        return f"profile_runs/run_{trial + 1:04d}"
+    if trials == 1:
+        return point.name
+    if mode == "repeated":
+        return f"profile_runs/trial_{trial + 1:04d}/{point.name}"
+    return f"{point.name}/profile_runs/trial_{trial + 1:04d}"
+
+
+def _one_line(point: RunPoint) -> str:
+    parts = [f"{point.tps:,.0f} tokens/s"] if point.tps is not None else []
+    if point.tps_per_user is not None:
+        parts.append(f"{point.tps_per_user:,.1f} per user")
+    if point.ttft is not None:
+        parts.append(f"TTFT {point.ttft:,.0f} ms")
+    rate = point.figure("request_throughput")
+    if not parts and rate is not None:
+        parts.append(f"{rate:,.2f} requests/s")
+    return ", ".join(parts)
+
+
+def _is_sure(runs: Sequence[RunData], config: Config) -> bool:
+    """--convergence-…: no further repeat is needed."""
+    s = config.sweep
+    if s.convergence_metric is None or len(runs) < 2:
+        return False
+    if s.convergence_mode == "distribution":
+        series = [r.series[s.convergence_metric] for r in runs if s.convergence_metric in r.series]
+        if len(series) < 2:
+            return False
+        last, before = series[-1][np.isfinite(series[-1])], np.concatenate(series[:-1])
+        return _distance(last, before[np.isfinite(before)]) <= (s.convergence_threshold or _DISTANCE)
+    values = np.array(
+        [v for r in runs if (v := r.figures.get(s.convergence_metric, {}).get(s.convergence_stat)) is not None]
+    )
+    if len(values) < 2 or values.mean() == 0:
+        return False
+    std = float(values.std(ddof=1))
+    if s.convergence_mode == "cv":
+        return std / abs(float(values.mean())) <= (s.convergence_threshold or _CV)
+    half = t_quantile((1 + s.confidence_level) / 2, len(values) - 1) * std / math.sqrt(len(values))
+    return half / abs(float(values.mean())) <= (s.convergence_threshold or _CI_WIDTH)
+
+
+def _distance(
+    a: np.ndarray[tuple[int], np.dtype[np.float64]], b: np.ndarray[tuple[int], np.dtype[np.float64]]
+) -> float:
+    """Kolmogorov's distance of two samples: the largest difference of their distribution functions."""
+    if not len(a) or not len(b):
+        return 1.0
+    grid = np.sort(np.concatenate((a, b)))
+    below = [np.searchsorted(np.sort(v), grid, side="right") / len(v) for v in (a, b)]
+    return float(np.abs(below[0] - below[1]).max())
+
+
+def _finish_sweep(
+    runner: Runner, points: Sequence[Point], done: dict[int, list[RunData]], failed: list[dict[str, object]]
+) -> Study:
+    from aiperf import __version__
+
+    config, folder = runner.config, runner.folder
+    level = config.sweep.confidence_level
+    found = [
+        point_of(done[p.index], p.values, p.label or None, level)
+        for p in sorted(points, key=lambda p: p.index)
+        if done[p.index]
+    ]
+    if not found:
+        return Study(folder, ExitCode.REQUESTS_FAILED)
+    ordered = sorted(found, key=lambda p: tuple(p.values.values()))
+    table = build_table(ordered, ttft_limit_ms=ttft_limit(config))
+    screen: list[RenderableType] = []
+    if config.sweep.axes:
+        write_text(
+            folder / "sweep_aggregate" / "profile_export_aiperf_sweep.json", render_sweep_json(table, failed, level)
+        )
+        write_text(folder / "sweep_aggregate" / "profile_export_aiperf_sweep.csv", render_sweep_csv(table, level))
+        write_text(folder / "sweep_table.csv", render_table_csv(table))
+    for point in found:
+        if config.sweep.num_profile_runs > 1:
+            runs = point.runs
+            target = folder / "aggregate" / Point(0, point.values).name if point.values else folder / "aggregate"
+            write_text(
+                target / "profile_export_aiperf_aggregate.json", render_aggregate_json(runs, failed, level, __version__)
+            )
+            write_text(
+                target / "profile_export_aiperf_aggregate.csv",
+                render_aggregate_csv(runs, len(runs) + len(failed), level),
+            )
+    if not config.sweep.no_sweep_table:
+        title = "AIPerf | Sweep" if config.sweep.axes else f"AIPerf | {len(found[0].paths)} Repeats"
+        screen += build_screen(table, title)
+    screen += _slo_lines(config, table)
+    screen.append(Text(f"study      {folder}"))
+    screen += _page(config, folder, [p for point in ordered for p in point.paths])
+    return Study(folder, ExitCode.OK, table=table, screen=tuple(screen))
+
+
+def _slo_lines(config: Config, table: SweepTable) -> list[RenderableType]:
+    """--slo over a sweep: which points meet it, and the highest load that does."""
+    if not config.sweep.slo:
+        return []
+    passed: list[str] = []
+    for point in table.points:
+        samples = [sample_of(r, is_open=False) for r in point.runs]
+        if all(judge(samples, c).verdict == "pass" for c in config.sweep.slo):
+            passed.append(point.label)
+    wanted = " and ".join(map(str, config.sweep.slo))
+    return [Text(f"Within {wanted}: {', '.join(passed) if passed else 'no point, or none for sure'}")]
+
+
+# Search ------------------------------------------------------------------------------------------------------------------
+
+
+def _search(runner: Runner, observer: Observer) -> Study:
+    config = runner.config
+    s = config.sweep
+    path, space = _range(config)
+    # With a condition on the goodput's share the highest load under it is the answer; without one, the highest goodput.
+    is_maximum = s.search == "max-goodput" and not s.slo
+    options = SearchOptions(max_probes=s.search_max_iterations)
+    results: list[tuple[str, SearchResult]] = []
+    screen: list[RenderableType] = []
+    found: list[RunPoint] = []
+    try:
+        for point in build_points(s.axes, s.sweep_type):
+            prefix = f"{point.name}/" if point.values else ""
+            probe = LiveProbe(
+                runner, path, s.slo, fixed=point.values, folder=prefix, maximised=is_maximum, observer=observer
+            )
+            try:
+                result = maximise(probe, space, options) if is_maximum else search(probe, space, options, probe.locate)
+            finally:
+                points = [point_of(runs, {**point.values, path: v}) for v, runs in sorted(probe.runs.items())]
+                found += points
+            write_text(
+                runner.folder / prefix / "search_history.json",
+                render_search_history(
+                    result, flag_name(path), list(map(str, s.slo)), "goodput" if is_maximum else None
+                ),
+            )
+            results.append((point.label, result))
+            screen += _search_lines(config, path, point.label, result, points)
+    except Interrupted:
+        observer.note("stopped: the same command goes on from here")
+    table = build_table(found, ttft_limit_ms=ttft_limit(config)) if found else None
+    if table is not None:
+        write_text(runner.folder / "sweep_table.csv", render_table_csv(table))
+        if not s.no_sweep_table:
+            screen = [*build_screen(table, "AIPerf | Search"), *screen]
+    screen.append(Text(f"study      {runner.folder}"))
+    screen += _page(config, runner.folder, [p.paths[-1] for p in found])
+    # Not finding a load is an answer; the goal counts as missed only when not even the lowest load meets it.
+    code = ExitCode.THRESHOLD_MISSED if any(r.status == "none pass" for _, r in results) else ExitCode.OK
+    return Study(runner.folder, code, table=table, searches=tuple(results), screen=tuple(screen))
+
+
+def _range(config: Config) -> tuple[str, Range]:
+    """The option searched, and from where to where."""
+    s = config.sweep
+    by_rate = s.search == "max-rate" or (
+        s.search == "max-goodput"
+        and (s.rate_min is not None or s.rate_max is not None or config.is_set("load.request_rate"))
+    )
+    if by_rate:
+        return "load.request_rate", Range(s.rate_min or 1.0, s.rate_max or 1024.0, is_whole=False)
+    return "load.concurrency", Range(s.concurrency_min or 1, s.concurrency_max or 1024)
+
+
+def _search_lines(
+    config: Config, path: str, label: str, result: SearchResult, points: Sequence[RunPoint]
+) -> list[RenderableType]:
+    what = {"load.concurrency": "concurrency", "load.request_rate": "rate"}[path]
+    unit = " requests/s" if path == "load.request_rate" else ""
+    where = f" at {label}" if label else ""
+    goal = (
+        "Highest goodput" if not config.sweep.slo else f"Highest {what} with {' and '.join(map(str, config.sweep.slo))}"
+    )
+    lines: list[RenderableType] = [Text(f"{goal}{where}: {result.text}", style="bold")]
+    best = next((p for p in points if p.values.get(path) == result.value), None)
+    if best is None and result.value is not None:
+        below = [p for p in points if p.values[path] <= result.value]
+        best = max(below, key=lambda p: p.values[path], default=None)
+    if result.value is None or best is None:
+        return lines
+    rate = result.value if path == "load.request_rate" else best.figure("request_throughput")
+    if config.sweep.search == "max-goodput" and not config.sweep.slo:
+        rate = best.figure("goodput")
+    if rate is not None:
+        text = (
+            f"One server: {rate:,.2f} requests/s"
+            if unit or not best.tps
+            else f"One server: {rate:,.2f} requests/s, {best.tps:,.0f} tokens/s"
+        )
+        if config.slo.target_rate is not None:
+            servers = math.ceil(config.slo.target_rate / rate - 1e-9)
+            text += f"; {servers:,} servers for {config.slo.target_rate:,g} requests/s"
+        lines.append(Text(text))
+    return lines
+
+
+def _space(runner: Runner, observer: Observer) -> Study:
+    config = runner.config
+    s = config.sweep
+    metric = s.search_metric or "output_token_throughput"
+    known = load_all().get(metric)
+    maximised = s.search_direction == "maximize" if s.search_direction else known is None or known.larger_is_better
+    space = parse_space(s.search_space)
+    found: list[RunPoint] = []
+
+    def ask(number: int, values: object) -> SpaceTrial:
+        chosen = dict(values) if isinstance(values, dict) else {}
+        directory = f"search_iter_{number + 1:04d}/profile_runs/run_0001"
+        seed = seed_of_run(runner.record.seed, directory, 0, same_point=s.parameter_sweep_same_seed, same_trial=True)
+        label = f"trial {number + 1} of {s.search_max_iterations}: " + ", ".join(
+            f"{flag_name(p)} {v:g}" for p, v in chosen.items()
+        )
+        run = runner.run(
+            directory, chosen, trial=0, seed=seed, extra={"output.report": False}, label=label, cooldown_s=s.parameter_sweep_cooldown_seconds
+        )  # fmt: skip
+        if run is None:
+            return SpaceTrial(chosen, None, feasible=False, requests=0)
+        found.append(point_of([run], chosen))
+        feasible = all(judge([sample_of(run, is_open=False)], c).verdict != "fail" for c in s.slo)
+        objective = found[-1].figure(metric, s.search_stat)
+        observer.note(
+            f"  {metric}:{s.search_stat} {'–' if objective is None else f'{objective:,.4g}'}"
+            + ("" if feasible else ", misses --slo")
+        )
+        return SpaceTrial(chosen, objective, feasible, run.num_ok + run.num_failed)
+
+    trials: list[SpaceTrial] = []
+    try:
+        trials = optimise(
+            ask, space, maximised=maximised, sampler=s.optuna_sampler, seed=s.search_random_seed or runner.record.seed,
+            initial=s.search_initial_points, iterations=s.search_max_iterations,
+        )  # fmt: skip
+    except Interrupted:
+        observer.note("stopped: the same command goes on from here")
+    good = [t for t in trials if t.objective is not None and t.feasible]
+    best = (max if maximised else min)(good, key=lambda t: t.objective or 0.0, default=None)
+    requests = sum(t.requests for t in trials)
+    if best is None:
+        line = f"No trial meets the conditions ({len(trials)} trials, {requests:,} requests)"
+    else:
+        values = ", ".join(f"{flag_name(p)} {v:g}" for p, v in best.values.items())
+        line = f"Best {metric}:{s.search_stat}: {best.objective:,.4g} at {values} ({len(trials)} trials, {requests:,} requests)"
+    write_text(runner.folder / "search_history.json", _space_history(trials, best, metric, s.search_stat, s.slo))
+    table = (
+        build_table(sorted(found, key=lambda p: tuple(p.values.values())), ttft_limit_ms=ttft_limit(config))
+        if found
+        else None
+    )
+    screen: list[RenderableType] = [] if table is None or s.no_sweep_table else build_screen(table, "AIPerf | Search")
+    screen += [Text(line, style="bold"), Text(f"study      {runner.folder}")]
+    if table is not None:
+        write_text(runner.folder / "sweep_table.csv", render_table_csv(table))
+    code = ExitCode.OK if best is not None else ExitCode.THRESHOLD_MISSED
+    return Study(runner.folder, code, table=table, trials=tuple(trials), screen=tuple(screen))
+
+
+def _space_history(
+    trials: Sequence[SpaceTrial], best: SpaceTrial | None, metric: str, stat: str, slo: Sequence[Condition]
+) -> str:
+    import json
+
+    from aiperf.reports.exporters.summary_json import to_json_value
+
+    def named(trial: SpaceTrial) -> dict[str, float]:
+        return {flag_name(p): v for p, v in trial.values.items()}
+
+    content = {
+        "config": {"objective_metric": f"{metric}:{stat}", "conditions": [str(c) for c in slo]},
+        "iterations": [
+            {"iteration_idx": i, "variation_values": named(t), "objective_values": None if t.objective is None else [t.objective], "feasible": t.feasible, "requests": t.requests}
+            for i, t in enumerate(trials)
+        ],
+        "best_trials": [] if best is None else [{"variation_values": named(best), "objective_values": [best.objective]}],
+        "result": {"requests": sum(t.requests for t in trials)},
+    }  # fmt: skip
+    return json.dumps(to_json_value(content), indent=2, ensure_ascii=False) + "\n"
+
+
+# A/B -----------------------------------------------------------------------------------------------------------------------
+
+
+def _ab(runner: Runner, observer: Observer) -> Study:
+    """Short runs in the order A B, B A, A B, …: what drifts over time hits both sides alike, and pairs are compared."""
+    config = runner.config
+    s = config.sweep
+    urls = s.ab
+    blocks = max(_AB_BLOCKS, s.num_profile_runs)
+    sides: tuple[list[RunData], list[RunData]] = ([], [])
+    extra: dict[str, object] = {"output.report": False}
+    if config.load.request_count is not None:
+        least = max(20, 2 * (config.load.concurrency or 1))
+        extra["load.request_count"] = max(least, math.ceil(config.load.request_count / blocks))
+    if config.load.benchmark_duration is not None:
+        extra["load.benchmark_duration"] = config.load.benchmark_duration / blocks
+    try:
+        for block in range(blocks):
+            pair: list[tuple[int, RunData]] = []
+            for side in (0, 1) if block % 2 == 0 else (1, 0):
+                name = "ab"[side]
+                seed = seed_of_run(
+                    runner.record.seed, f"block {block}" + (f" {name}" if urls[0] == urls[1] else ""), 0, same_point=False, same_trial=True
+                )  # fmt: skip
+                if block and s.profile_run_disable_warmup_after_first:
+                    extra |= {"warmup.request_count": None, "warmup.duration": None, "warmup.num_sessions": None}
+                run = runner.run(
+                    f"ab_{block + 1:04d}_{name}", {}, trial=block, seed=seed, side=name, cooldown_s=s.parameter_sweep_cooldown_seconds,
+                    extra={**extra, "endpoint.urls": (urls[side],)}, label=f"block {block + 1} of {blocks}, {name.upper()}: {urls[side]}",
+                )  # fmt: skip
+                if run is not None:
+                    pair.append((side, replace(run, label=f"{name.upper()} {urls[side]}")))
+            if len(pair) == 2:
+                for side, run in pair:
+                    sides[side].append(run)
+    except Interrupted:
+        observer.note("stopped: the same command goes on from here")
+    if not sides[0]:
+        return Study(runner.folder, ExitCode.REQUESTS_FAILED)
+    options = Options(level=s.confidence_level)
+    found = compare_groups(sides[0], sides[1], options, paired=True)
+    cards = tuple(build_card(side[0]) for side in sides)
+    notes = (f"{len(sides[0])} pairs of alternating runs; intervals and tests are over the pairs",)
+    comparison = Comparison(sides[0][0].name, cards, (found,), options, notes, (sides[0][0], sides[1][0]))
+    write_text(runner.folder / "ab_comparison.json", render_comparison_json(comparison))
+    screen = [*build_comparison_screen(comparison), Text(f"study      {runner.folder}")]
+    return Study(runner.folder, ExitCode.OK, comparison=comparison, screen=tuple(screen))
+
+
+# Page and screen -------------------------------------------------------------------------------------------------------------
+
+
+def _page(config: Config, folder: Path, runs: Sequence[Path]) -> list[RenderableType]:
+    """`report.html` over the runs; what goes wrong with it costs a warning, not the study."""
+    if not config.output.report or len(runs) < 2:
+        return []
+    from aiperf import __version__
+    from aiperf.reports.page import ComparisonInput, render_comparison
+    from aiperf.run.page import open_page
+
+    try:
+        pages = [replace(open_page(run), label=str(run.relative_to(folder))) for run in runs]
+        title = f"{pages[0].title.rpartition(' · ')[0]} · {len(runs)} runs"
+        page = render_comparison(
+            ComparisonInput(title, tuple(pages), facts=(f"{len(runs)} runs",), version=__version__)
+        )
+        (folder / "report.html").write_bytes(page)
+    except (AIPerfError, OSError, ValueError) as error:
+        return [Text(f"warning: `report.html` was not written: {error}", style="yellow")]
+    return [Text(f"page       {folder / 'report.html'}")]
+
+
+def _show(study: Study) -> None:
+    print_screen(study.screen, width=160)

@@ -1,0 +1,1 @@
+"""Server families, one file each; `FAMILY` is its object (`aiperf.telemetry.Family`)."""

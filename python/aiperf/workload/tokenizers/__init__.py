@@ -1,0 +1,1 @@
+"""Kinds of tokenizer, one file each (protocol: `aiperf.workload.tokenizer.Tokenizer`)."""
