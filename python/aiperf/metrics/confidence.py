@@ -7,7 +7,7 @@ values), which stays close under the strong positive correlation of queueing sys
     e_t = x_t − φ x_{t−1},   V_e = b · var(means of batches of b),   V = V_e / (1 − φ)²,   mean ± t · √(V / n)
 
 A percentile q is bounded through the indicator x ≤ q: its long-run variance gives an interval for the share p, whose ends are
-mapped back through the order statistics (no density has to be estimated). Rates: the same on counts per window of time.
+mapped back through the order statistics (no density has to be estimated). Rates: `aiperf.metrics.rates`.
 Coverage is checked by simulation in the tests (nominal 95 %, AR(1) and queueing service times: 90–99 %).
 """
 
@@ -15,32 +15,30 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Final
 
 import numpy as np
 
 from aiperf.metrics import METRICS, Bools, Floats
-from aiperf.metrics.blocks import blocks
 from aiperf.metrics.context import MetricContext
 from aiperf.metrics.goodput import good_mask
-from aiperf.metrics.stats import inner, percentiles_of_sorted
+from aiperf.metrics.rates import rate_interval
+from aiperf.metrics.stats import percentiles_of_sorted
+from aiperf.metrics.variance import LEVEL, long_run_variance, t_quantile
 
 __all__ = [
+    "LEVEL",
     "Interval",
     "estimate",
     "estimate_all",
     "long_run_variance",
     "mean_interval",
     "percentile_interval",
-    "rate_interval",
     "t_quantile",
 ]
 
-LEVEL: Final = 0.95
 _FEWEST: Final = 20
 """Values needed for an interval at all."""
-_HIGHEST_PHI: Final = 0.98
 _REQUEST_TAGS: Final = ("time_to_first_token", "inter_token_latency", "request_latency")
 _REQUEST_STATS: Final = ("avg", "p50", "p90", "p99")
 _RATE_TAGS: Final = ("request_throughput", "output_token_throughput", "goodput", "good_request_fraction")
@@ -68,33 +66,6 @@ class Interval:
         if self.low is None or self.high is None or self.value == 0:
             return None
         return (self.high - self.low) / 2 / abs(self.value)
-
-
-def t_quantile(p: float, df: float) -> float:
-    """Quantile of Student's t (Abramowitz & Stegun 26.7.5; error < 1 % for df ≥ 4)."""
-    z = NormalDist().inv_cdf(p)
-    g1 = (z**3 + z) / 4
-    g2 = (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    g3 = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
-    return z + g1 / df + g2 / df**2 + g3 / df**3
-
-
-def long_run_variance(values: Floats | Bools) -> tuple[float, int]:
-    """(variance of √n · mean, degrees of freedom) of a series in its order of time; at least 8 values."""
-    n = len(values)
-    x = values - values.mean()
-    power = inner(x, x)
-    if power == 0 or n < 8:
-        return 0.0, max(n - 1, 1)
-    phi = inner(x[1:], x[:-1]) / power
-    # Lag-1 correlation is biased towards 0 by about (1 + 3φ)/n (Kendall 1954).
-    phi = min(max(phi + (1 + 3 * phi) / n, 0.0), _HIGHEST_PHI)
-    residual = x[:-1] * -phi
-    residual += x[1:]
-    size = max(1, int(math.sqrt(n - 1) / 2)) if n < 400 else int(math.sqrt(n - 1))
-    batches = (n - 1) // size
-    means = residual[: batches * size].reshape(batches, size).mean(axis=1)
-    return float(size * means.var(ddof=1)) / (1 - phi) ** 2, batches - 1
 
 
 def mean_interval(values: Floats, level: float = LEVEL) -> tuple[float, float | None, float | None, float]:
@@ -127,28 +98,6 @@ def percentile_interval(
     ranks = (p - half - 0.5 / n, p + half + 0.5 / n)
     low, high = (percentiles_of_sorted(ranked, [100 * k])[0] if 0 <= k <= 1 else None for k in ranks)
     return value, low, high, min(float(n), n * p * (1 - p) / variance)
-
-
-def rate_interval(
-    times: Floats, amounts: Floats, rate: float, level: float = LEVEL
-) -> tuple[float | None, float | None, float]:
-    """(low, high, effective count) of a rate per second: amounts at times (ns), over their own span in equal windows."""
-    n = len(times)
-    if n < _FEWEST:
-        return None, None, float(n)
-    begin, end = float(times.min()), float(times.max())
-    if not end > begin:
-        return None, None, float(n)
-    num = min(max(n // 10, _FEWEST), 400)
-    sums = np.zeros(num)
-    for rows in blocks(n):
-        index = np.minimum(((times[rows] - begin) / (end - begin) * num).astype(np.int64), num - 1)
-        np.add.at(sums, index, amounts[rows])
-    variance, df = long_run_variance(sums)
-    seconds = (end - begin) / num / 1e9
-    half = t_quantile((1 + level) / 2, df) * math.sqrt(variance / num) / seconds
-    poisson = inner(amounts, amounts) / num
-    return rate - half, rate + half, float(n) if variance == 0 else min(float(n), n * poisson / variance)
 
 
 def _series(r: MetricContext, tag: str) -> Floats:
@@ -203,7 +152,7 @@ def _estimate_rate(r: MetricContext, tag: str, level: float) -> Interval | None:
         return None
     times, used = r.finish[mask], np.asarray(amounts[mask], dtype=np.float64)
     rate = float(used.sum()) / r.duration_s
-    low, high, effective = rate_interval(times, used, rate, level)
+    low, high, effective = rate_interval(r.start[mask], times, used, rate, level)
     return Interval(tag, "avg", rate, None if low is None else max(low, 0.0), high, len(times), effective, level)
 
 

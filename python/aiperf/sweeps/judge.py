@@ -26,7 +26,8 @@ import numpy as np
 
 from aiperf.config.conditions import Condition
 from aiperf.metrics import Bools, Floats, load_all
-from aiperf.metrics.confidence import long_run_variance, mean_interval, rate_interval
+from aiperf.metrics.confidence import long_run_variance, mean_interval
+from aiperf.metrics.rates import count_interval, rate_interval
 from aiperf.sweeps.search import ProbeOutcome
 
 __all__ = ["Judged", "Sample", "combine", "drop_first", "is_saturated", "judge", "limit_of"]
@@ -61,16 +62,20 @@ class Sample:
     @property
     def throughput(self) -> tuple[float, float] | None:
         """(requests per second, half its interval) that the server completed while the load was on; None if it cannot be told."""
-        done, window = self.done_s, self.window_s
-        if done is None:
-            done, window = (
-                self.end_s[np.isfinite(self.end_s)],
-                float(np.ptp(self.end_s)) if len(self.end_s) > 1 else 0.0,
-            )
+        if self.done_s is None:
+            ended = np.isfinite(self.end_s)
+            done, begun = self.end_s[ended], self.start_s[ended]
+            window = float(np.ptp(done)) if len(done) > 1 else 0.0
+        else:
+            done, window, begun = self.done_s, self.window_s, None
         if window <= 0 or len(done) < _FEWEST:
             return None
         rate = len(done) / window
-        low, high, _ = rate_interval(done * 1e9, np.ones(len(done)), rate)
+        ones = np.ones(len(done))
+        if begun is None:
+            low, high, _ = count_interval(done * 1e9, ones, rate)
+        else:
+            low, high, _ = rate_interval(begun * 1e9, done * 1e9, ones, rate)
         return rate, (high - low) / 2 if low is not None and high is not None else rate
 
     def select(self, mask: Bools) -> Sample:

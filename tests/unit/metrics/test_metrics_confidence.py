@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from statistics import NormalDist
 
 import numpy as np
@@ -15,11 +16,11 @@ from aiperf.metrics.confidence import (
     estimate_all,
     mean_interval,
     percentile_interval,
-    rate_interval,
     t_quantile,
 )
 from aiperf.metrics.context import MetricOptions
 from aiperf.metrics.goodput import build_tiers
+from aiperf.metrics.rates import count_interval, rate_interval
 from aiperf.metrics.summary import SummaryOptions, summarise
 
 RUNS = 300
@@ -70,18 +71,114 @@ def test_percentiles_are_covered(phi: float, n: int, percentile: float) -> None:
     assert 0.90 <= hits / RUNS <= 0.995
 
 
+Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
+Requests = tuple[Floats, Floats]
+"""Start and end of each request, s."""
+
+
+def closed_loop(rng: np.random.Generator, slots: int, until: float, latencies: Callable[[], Floats]) -> Requests:
+    """Each slot sends its next request when the one before has ended, until the load ends; `latencies` of one slot."""
+    begins, ends = [], []
+    for _ in range(slots):
+        drawn = latencies()
+        starts = np.concatenate([[0.0], np.cumsum(drawn)])[:-1]
+        kept = starts < until
+        begins.append(starts[kept])
+        ends.append((starts + drawn)[kept])
+    return np.concatenate(begins), np.concatenate(ends)
+
+
+def waves(rng: np.random.Generator, until: float, deviation: float) -> Requests:
+    """50 slots that start together and end together: each wave takes 2 s, more or less, for all."""
+    together = 2 * (1 + deviation * rng.normal(size=200))
+    return closed_loop(rng, 50, until, lambda: np.maximum(together * (1 + deviation / 10 * rng.normal(size=200)), 0.01))
+
+
+def drifting(rng: np.random.Generator, until: float, deviation: float) -> Requests:
+    """50 slots that start together and lose step with each other."""
+    return closed_loop(rng, 50, until, lambda: np.maximum(2 * (1 + deviation * rng.normal(size=200)), 0.05))
+
+
+def poisson(rng: np.random.Generator, until: float, rate: float, latency: float) -> Requests:
+    begins = np.sort(rng.uniform(0, until, rng.poisson(rate * until)))
+    return begins, begins + rng.exponential(latency, len(begins))
+
+
+def queue(rng: np.random.Generator, until: float, rate: float) -> Requests:
+    """Poisson arrivals at one server of 50 requests per second."""
+    begins = np.sort(rng.uniform(0, until, rng.poisson(rate * until)))
+    service = np.cumsum(rng.exponential(1 / 50, len(begins)))
+    before = np.concatenate([[0.0], service[:-1]])
+    return begins, service + np.maximum.accumulate(begins - before)
+
+
+def until_now(requests: Requests, now: float) -> Requests:
+    """What a run that still goes on has seen: requests that have ended."""
+    begins, ends = requests
+    return begins[ends <= now], ends[ends <= now]
+
+
+RATES: dict[str, tuple[Callable[[np.random.Generator], Requests], float]] = {
+    "waves, 24 s": (lambda rng: waves(rng, 24, 0.05), 25),
+    "waves, 60 s": (lambda rng: waves(rng, 60, 0.05), 25),
+    "strict waves, 24 s": (lambda rng: waves(rng, 24, 0.01), 25),
+    "uneven waves, 60 s": (lambda rng: waves(rng, 60, 0.2), 25),
+    "waves, still going on": (lambda rng: until_now(waves(rng, 60, 0.05), 40.7), 25),
+    "drifting, 20 s": (lambda rng: drifting(rng, 20, 0.1), 25),
+    "drifting, 60 s": (lambda rng: drifting(rng, 60, 0.4), 25),
+    "drifting, still going on": (lambda rng: until_now(drifting(rng, 60, 0.2), 40.7), 25),
+    "exponential, 30 s": (lambda rng: closed_loop(rng, 16, 30, lambda: rng.exponential(0.5, 400)), 32),
+    "correlated service, 26 s": (
+        lambda rng: closed_loop(rng, 8, 26, lambda: service_times(rng, 0.5, 400) / 1000), 8 / (0.1 * math.exp(0.125)),
+    ),
+    "poisson, short latency": (lambda rng: poisson(rng, 20, 50, 0.2), 50),
+    "poisson, long latency": (lambda rng: poisson(rng, 60, 50, 2.0), 50),
+    "queue": (lambda rng: queue(rng, 60, 35), 35),
+}  # fmt: skip
+
+
 @pytest.mark.slow
-def test_rates_of_a_closed_loop_are_covered() -> None:
-    """Eight slots with correlated service times: completions per second against slots / mean service time."""
+@pytest.mark.parametrize("load", RATES)
+def test_rates_are_covered(load: str) -> None:
+    """Whatever the rhythm of the requests: the interval holds the rate that a longer run approaches."""
+    run, truth = RATES[load]
     rng = np.random.default_rng(17)
-    hits = 0
+    hits = found = 0
     for _ in range(RUNS):
-        ends = np.sort(np.concatenate([np.cumsum(service_times(rng, 0.5, 260)) * 1e6 for _ in range(8)]))
-        ends = ends[ends < 26e9]
-        rate = len(ends) / 26
-        low, high, _ = rate_interval(ends, np.ones(len(ends)), rate)
-        hits += covered(low, high, 8 / (0.1 * math.exp(0.125)))
-    assert 0.90 <= hits / RUNS <= 0.995
+        begins, ends = run(rng)
+        rate = len(begins) / float(ends.max() - begins.min())
+        low, high, _ = rate_interval(begins * 1e9, ends * 1e9, np.ones(len(begins)), rate)
+        found += low is not None
+        hits += low is not None and covered(low, high, truth)
+    assert found > 0.9 * RUNS
+    assert 0.90 <= hits / found <= 0.995
+
+
+def test_waves_do_not_widen_the_interval_and_counts_alone_would() -> None:
+    """A 24 s run of a steady server was printed with ± 54 %."""
+    begins, ends = waves(np.random.default_rng(3), 24, 0.02)
+    rate = len(begins) / float(ends.max())
+    low, high, _ = rate_interval(begins * 1e9, ends * 1e9, np.ones(len(begins)), rate)
+    assert low is not None
+    assert high is not None
+    assert (high - low) / 2 < 0.08 * rate
+    low, high, _ = count_interval(ends * 1e9, np.ones(len(ends)), rate)
+    assert low is not None
+    assert high is not None
+    assert (high - low) / 2 > 0.25 * rate
+
+
+def test_a_run_of_few_latencies_has_no_interval() -> None:
+    begins, ends = waves(np.random.default_rng(3), 11, 0.02)
+    assert rate_interval(begins * 1e9, ends * 1e9, np.ones(len(begins)), 25.0)[:2] == (None, None)
+    assert rate_interval(np.zeros(100), np.full(100, 2e9), np.ones(100), 50.0)[:2] == (None, None)
+
+
+def test_equal_waves_are_certain() -> None:
+    begins = np.repeat(np.arange(20.0), 8) * 1e9
+    low, high, _ = rate_interval(begins, begins + 1e9, np.ones(160), 8.0)
+    assert low == pytest.approx(8.0)
+    assert high == pytest.approx(8.0)
 
 
 def test_correlation_costs_information() -> None:
