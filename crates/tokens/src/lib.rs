@@ -1,52 +1,31 @@
 //! OpenAI's `o200k_base` tokenizer: the `builtin` tokenizer of the client, and what the simulated server counts with.
 //!
-//! The tokens are those of [`bpe_openai::o200k_base`] (checked by the tests), which also splits the text here. Its tables for
-//! merging, made for texts without such a split, are 32 MB of the wheel and twice that in memory; the pieces of a split are
-//! words, and for those the vocabulary is enough: 1 MB, and 10 in memory.
+//! The vocabulary is the published one, packed (the tests know its checksum): 1 MB of the wheel, and 10 in memory. Crates that bring
+//! it, as `bpe-openai`, add tables for merging texts without a split: 32 MB of the wheel, and most of a minute of every first build.
+//! The pieces of a split are words, and for those the vocabulary is enough.
 
 mod merge;
+mod split;
 mod vocabulary;
 
 use std::sync::LazyLock;
 
-use bpe::byte_pair_encoding::BytePairEncoding;
-
+use crate::split::Splitter;
 use crate::vocabulary::Vocabulary;
 
 static O200K: LazyLock<Tokenizer> = LazyLock::new(Tokenizer::load);
 
-/// How o200k splits a text before pairs are merged, as published with tiktoken. Its `\s+(?!\S)` is the two patterns after it:
-/// the last white space of several belongs to the word that follows.
-const SPLIT: [&str; 6] = [
-    "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
-    "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
-    "\\p{N}{1,3}",
-    " ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*",
-    "\\s*[\\r\\n]+",
-    "\\s+$",
-];
-
 /// A text's tokens, without special ones.
+#[derive(Debug)]
 pub struct Tokenizer {
-    /// Of the bytes alone: what is used of it is its split.
-    splitter: bpe_openai::Tokenizer,
+    splitter: Splitter,
     vocabulary: Vocabulary,
-}
-
-impl std::fmt::Debug for Tokenizer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tokenizer")
-            .field("vocabulary", &self.vocabulary)
-            .finish_non_exhaustive()
-    }
 }
 
 impl Tokenizer {
     fn load() -> Self {
-        let bytes = BytePairEncoding::from_dictionary((0..=255).map(|byte| vec![byte]), None);
-        let patterns = [(&*SPLIT.join("|"), false), ("\\s+\\s", true), ("\\s+", false)];
         Self {
-            splitter: bpe_openai::Tokenizer::new_lookahead(bytes, &patterns, false).expect("the patterns are some"),
+            splitter: Splitter::new(),
             vocabulary: Vocabulary::load(),
         }
     }

@@ -2,7 +2,8 @@
 
 use fnv::FnvHashMap;
 
-static PACKED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/o200k.zst"));
+/// OpenAI's `o200k_base.tiktoken` (MIT licence): its tokens by id, each as a length in a byte and its bytes; zstd, level 19.
+static PACKED: &[u8] = include_bytes!("o200k.zst");
 
 /// Tokens; a smaller id was learnt earlier, so it is the rank of its merge.
 #[derive(Debug)]
@@ -12,10 +13,9 @@ pub(crate) struct Vocabulary {
 }
 
 impl Vocabulary {
-    /// Unpacks what `build.rs` has packed: for each token its length in a byte, and its bytes.
     pub(crate) fn load() -> Self {
         // Kept for good: there is one vocabulary, for as long as the program runs.
-        let mut rest: &'static [u8] = zstd::stream::decode_all(PACKED).expect("packed by build.rs").leak();
+        let mut rest: &'static [u8] = zstd::stream::decode_all(PACKED).expect("the file is zstd's").leak();
         let mut tokens = Vec::new();
         while let Some((len, more)) = rest.split_first() {
             let (bytes, after) = more.split_at(usize::from(*len));
