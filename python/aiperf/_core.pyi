@@ -18,18 +18,29 @@ from typing_extensions import CapsuleType
 __all__ = [
     "ChunkBatches",
     "Engine",
+    "Flow",
+    "GapHeat",
+    "GapLists",
+    "GapPool",
+    "LagPool",
     "Piece",
     "Plan",
     "RecordPieces",
     "Records",
     "RecordsWriter",
+    "RowFacts",
+    "RowStamps",
     "SimServer",
+    "TokenCurve",
     "Vocabulary",
+    "WindowGaps",
     "builtin_count",
     "builtin_decode",
     "builtin_encode",
+    "order_statistics",
     "read_bytes",
     "read_parquet_columns",
+    "scan_chunks",
     "sim_presets",
     "simulate",
     "write_jsonl",
@@ -237,6 +248,162 @@ def write_jsonl(path: _Path, batch: _JsonlBatch) -> int:
 
     The bytes are those of `aiperf.reports.exporters.jsonl.render_jsonl`, but that an infinite value is absent, as JSON has no word for it.
     """
+
+@final
+class RowFacts:
+    """What a row's content chunks say of the row; a sink of `scan_chunks`. The arrays are (rows,) float64 with NaN where there is nothing,
+    or None if there is nothing at all; each can be taken once.
+    """
+
+    def __new__(cls, num_rows: int) -> Self: ...
+    @property
+    def coalesced(self) -> int:
+        """Content chunks whose timestamp is an upper bound."""
+    @property
+    def chunks(self) -> int:
+        """Content chunks."""
+    @property
+    def longest(self) -> tuple[int, int, int] | None:
+        """The longest gap, the first of equal ones: its length in ns, its row, when it began (ns of run time)."""
+    def take_second_content(self) -> NDArray[np.float64] | None:
+        """Timestamp of the second content chunk, ns of run time."""
+    def take_longest_gap(self) -> NDArray[np.float64] | None:
+        """Longest gap between content chunks, ns."""
+    def take_first_share(self) -> NDArray[np.float64] | None:
+        """Share of the text that came with the first content chunk."""
+
+@final
+class GapPool:
+    """All gaps between content chunks, ns: each kept up to `exact_limit` of them, in a histogram (bins 2⁻¹⁰ wide) beyond. A sink.
+
+    `expected`: gaps to come, if it is known. `over_threshold`: those longer than `threshold_ns`.
+    """
+
+    def __new__(cls, expected: int | None, exact_limit: int, threshold_ns: int | None) -> Self: ...
+    @property
+    def count(self) -> int: ...
+    @property
+    def over_threshold(self) -> int: ...
+    @property
+    def smallest(self) -> int:
+        """Meaningless without gaps."""
+    @property
+    def largest(self) -> int: ...
+    @property
+    def total(self) -> float: ...
+    @property
+    def std(self) -> float:
+        """Of the population; NaN without gaps."""
+    @property
+    def is_exact(self) -> bool: ...
+    def order(self, ranks: Sequence[int]) -> NDArray[np.int64]:
+        """The gaps at these ranks, 0 the shortest; only if `is_exact`."""
+    def at_rank(self, rank: float) -> float:
+        """The gap at a rank of the histogram; only if not `is_exact`."""
+    def below(self, edges_ns: Sequence[float]) -> list[int]:
+        """Gaps below each edge; edges ascend, the last may be infinite."""
+
+@final
+class GapLists:
+    """The gaps of each row, ns / `divisor`. A sink."""
+
+    def __new__(cls, num_rows: int, divisor: float) -> Self: ...
+    def take(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """(values, offsets): row i has values[offsets[i] : offsets[i + 1]]. Once."""
+
+@final
+class LagPool:
+    """Receive lags in a histogram (bins 2⁻⁷ wide). A sink."""
+
+    def __new__(cls) -> Self: ...
+    @property
+    def count(self) -> int: ...
+    def quantile(self, share: float) -> float:
+        """ns; NaN without chunks."""
+
+@final
+class Flow:
+    """When tokens arrive, and what the decode rate changes by at each instant. A sink; needs tokens.
+
+    `cells`: sums over so many equal parts of the time from `begin` to `end` (ns of run time) instead of each step.
+    """
+
+    def __new__(cls, begin: float, end: float, cells: int | None = None) -> Self: ...
+    def take_steps(self) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+        """(instants in ns of run time, change of the decode rate in tokens/s, tokens that arrive); empty with cells. Once."""
+    def cells(
+        self,
+    ) -> tuple[tuple[NDArray[np.float64], NDArray[np.float64]], tuple[NDArray[np.float64], NDArray[np.float64]]] | None:
+        """Of the rate and of the tokens: (cells,) sums of the steps, and of steps × share of the cell after them."""
+
+@final
+class WindowGaps:
+    """Tokens and gaps by window of time: a chunk is in the window of its timestamp, a gap in that of its later chunk. A sink; needs tokens.
+
+    `edges`: (windows + 1,) ns of run time, evenly apart but the last. `is_exact`: gaps are kept, otherwise counted in bins.
+    """
+
+    def __new__(cls, edges: NDArray[np.int64], is_exact: bool) -> Self: ...
+    @staticmethod
+    def num_bins() -> int: ...
+    def tokens(self) -> NDArray[np.float64]:
+        """(windows,) tokens that arrived."""
+    def take_gaps(self) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
+        """(window, ns) of each gap, if they are kept. Once."""
+    def take_bins(self) -> NDArray[np.int32]:
+        """(windows · bins,) gaps by window and by the float32 bits of their length without the last 16, if they are not kept. Once."""
+
+@final
+class GapHeat:
+    """Gaps of some rows by when the later chunk came and by length (float32 bits without the last `shift`, from `lowest`). A sink."""
+
+    def __new__(
+        cls,
+        window: tuple[float, float],
+        rows: NDArray[np.bool_],
+        cells: tuple[int, int],
+        shift: int,
+        lowest: int,
+    ) -> Self: ...
+    def counts(self) -> NDArray[np.int64]:
+        """(time cells · gap cells,)"""
+
+@final
+class TokenCurve:
+    """Tokens that arrived in each window. A sink; needs tokens. `edges`: (windows + 1,) ns of run time, ascending."""
+
+    def __new__(cls, edges: NDArray[np.float64]) -> Self: ...
+    def tokens(self) -> NDArray[np.float64]:
+        """(windows,)"""
+
+@final
+class RowStamps:
+    """Timestamps of the content chunks of chosen rows (row numbers, ascending). A sink."""
+
+    def __new__(cls, rows: NDArray[np.int64]) -> Self: ...
+    def take(self) -> list[tuple[int, NDArray[np.int64]]]:
+        """(row, ns of run time) of each chosen row with content. Once."""
+
+_ChunkSink: TypeAlias = RowFacts | GapPool | GapLists | LagPool | Flow | WindowGaps | GapHeat | TokenCurve | RowStamps
+
+def scan_chunks(
+    row0: int,
+    offsets: NDArray[np.int64],
+    chunk_ns: NDArray[np.int64],
+    chunk_lag_ns: NDArray[np.int32],
+    chunk_text_bytes: NDArray[np.uint32],
+    chunk_kind: NDArray[np.uint8],
+    keep: NDArray[np.bool_],
+    row_tokens: NDArray[np.float64] | None,
+    sinks: Sequence[_ChunkSink],
+) -> None:
+    """Gives the content chunks of a batch's rows to each sink. `keep`, `row_tokens`: (rows,) by row number of the run.
+
+    ValueError if the columns do not fit together.
+    """
+
+def order_statistics(values: NDArray[np.float64], ranks: Sequence[int]) -> NDArray[np.float64]:
+    """The values at these ranks (0 is the smallest) if they were sorted. No NaN; a rank beyond the last value is the last's."""
 
 def builtin_count(texts: Sequence[str]) -> NDArray[np.uint32]:
     """(texts,) tokens of OpenAI's o200k_base without special tokens; on all cores."""

@@ -2,6 +2,7 @@
 #![allow(clippy::needless_pass_by_value)] // pyo3 hands over what it extracted
 
 mod arrays;
+mod chunks;
 mod engine;
 mod errors;
 mod files;
@@ -34,7 +35,18 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<records::RecordPieces>()?;
     m.add_class::<records::ChunkBatches>()?;
     m.add_class::<records::RecordsWriter>()?;
+    m.add_class::<chunks::RowFacts>()?;
+    m.add_class::<chunks::GapPool>()?;
+    m.add_class::<chunks::GapLists>()?;
+    m.add_class::<chunks::LagPool>()?;
+    m.add_class::<chunks::Flow>()?;
+    m.add_class::<chunks::WindowGaps>()?;
+    m.add_class::<chunks::GapHeat>()?;
+    m.add_class::<chunks::TokenCurve>()?;
+    m.add_class::<chunks::RowStamps>()?;
     m.add_class::<sim::SimServer>()?;
+    m.add_function(wrap_pyfunction!(chunks::scan_chunks, m)?)?;
+    m.add_function(wrap_pyfunction!(chunks::order_statistics, m)?)?;
     m.add_function(wrap_pyfunction!(sim::simulate, m)?)?;
     m.add_function(wrap_pyfunction!(sim::sim_presets, m)?)?;
     m.add_function(wrap_pyfunction!(records::write_records, m)?)?;

@@ -3,6 +3,7 @@
 //! No knowledge of sockets or models; `docs/dev/2026-11-24-border.md` has the columns.
 
 mod builder;
+pub mod chunks;
 mod error;
 mod files;
 mod foreign;

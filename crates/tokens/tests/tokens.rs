@@ -106,7 +106,9 @@ fn words_are_merged_as_defined() {
     let num = u32::try_from(tokenizer.num_tokens()).expect("fits");
     let bytes = |id: u32| tokenizer.token_bytes(id).expect("an id");
     let ranks: HashMap<&[u8], u32> = (0..num).map(|id| (bytes(id), id)).collect();
-    let letters: Vec<u32> = (0..num).filter(|&id| bytes(id).iter().all(u8::is_ascii_lowercase)).collect();
+    let letters: Vec<u32> = (0..num)
+        .filter(|&id| bytes(id).iter().all(u8::is_ascii_lowercase))
+        .collect();
     let pick = |i: usize| bytes(letters[i % letters.len()]);
     for i in (0..letters.len()).step_by(3) {
         let word = [pick(i), pick(i.wrapping_mul(2_654_435_761)), pick(i + 1)].concat();

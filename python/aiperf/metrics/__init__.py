@@ -5,7 +5,7 @@ depends on its kind:
 
 * request: `(MetricContext) -> (rows,) float64` in the base unit, NaN where the value does not exist
 * scalar: `(MetricContext) -> float`, NaN if absent
-* chunks: `(ContentPiece) -> (values,) float64`, pooled over all chunks
+* chunks: `((gaps,) int64 ns) -> (gaps,) float64`, of the gaps between the content chunks of all requests
 * weighted: `(Sweep) -> (intervals,) float64`, the value of a step function; NaN where the time does not count
 """
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from aiperf.metrics import Bools, Floats, Metric, load_all
-from aiperf.metrics.chunks import Accumulator, ChunkFacts, scan, scan_rows
+from aiperf.metrics.chunks import ChunkFacts, ChunkSink, scan, scan_rows
 from aiperf.metrics.context import MetricContext, MetricOptions
 from aiperf.metrics.stats import (
     STANDARD_PERCENTILES,
@@ -72,19 +72,19 @@ def open_context(columns: Columns, options: MetricOptions) -> MetricContext:
     return MetricContext(columns, options)
 
 
-def scan_context(r: MetricContext, more: Sequence[Accumulator] = (), stall_ns: int | None = None) -> Sweep | None:
+def scan_context(r: MetricContext, more: Sequence[ChunkSink] = (), stall_ns: int | None = None) -> Sweep | None:
     """The pass over the chunks: sets the context's chunk facts, feeds `more`, returns the step functions over the run."""
     flow = flow_for(r, float(np.nansum(r.num_content_chunks)))
-    r.set_chunks(_scan(r, (flow, *more), stall_ns))
+    r.set_chunks(_scan(r, (flow.sink, *more), stall_ns))
     return build_sweep(r, flow)
 
 
-def _scan(r: MetricContext, accumulators: Sequence[Accumulator], stall_ns: int | None) -> ChunkFacts | None:
+def _scan(r: MetricContext, sinks: Sequence[ChunkSink], stall_ns: int | None) -> ChunkFacts | None:
     """None for whole replies: of their chunks only when tokens arrived is of interest."""
     tokens = r.value("output_sequence_length")
     if r.options.streaming:
-        return scan_rows(r.columns, r.ok, accumulators, stall_ns, tokens)
-    scan(r.columns, r.ok, accumulators, tokens)
+        return scan_rows(r.columns, r.ok, sinks, stall_ns, tokens)
+    scan(r.columns, r.ok, sinks, tokens)
     return None
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aiperf.metrics import Floats, metric
-from aiperf.metrics.chunks import ContentPiece
+from aiperf.metrics import Floats, Ints, metric
 from aiperf.metrics.context import MetricContext, divide
 
 __all__ = ["inter_chunk_latency", "inter_token_latency", "request_latency", "time_to_first_token"]
@@ -142,9 +141,9 @@ def time_per_decoded_token(r: MetricContext) -> Floats:
     formula="gaps between consecutive content chunks of a request, pooled over all requests",
     flags=("needs_streaming",),
 )
-def inter_chunk_latency(piece: ContentPiece) -> Floats:
+def inter_chunk_latency(gaps: Ints) -> Floats:
     """Gaps between content chunks (a chunk is not a token). 0 for chunks that came in one read: see the merged share."""
-    return piece.gaps.astype(np.float64)
+    return gaps.astype(np.float64)
 
 
 @metric(

@@ -13,15 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aiperf._core import WindowGaps
 from aiperf.errors import ConfigError, ErrorKind, Problem
 from aiperf.metrics import METRICS, Bools, Floats, Ints, Metric
 from aiperf.metrics.blocks import blocks
-from aiperf.metrics.chunks import ContentPiece
 from aiperf.metrics.compute import Result, Results, request_stats, shown
 from aiperf.metrics.context import MetricContext
 from aiperf.metrics.goodput import SloResult, Tier, TierResult, meets
@@ -115,71 +116,32 @@ class WindowScan:
 
     windows: Windows
     exact: bool
-    tokens: Floats = field(init=False)
-    _index: list[Places] = field(default_factory=list)
-    _gaps: list[Floats] = field(default_factory=list)
-    _bins: NDArray[np.int32] | None = None
+    sink: WindowGaps = field(init=False)
 
     def __post_init__(self) -> None:
-        self.tokens = np.zeros(self.windows.num)
+        self.sink = WindowGaps(self.windows.edges, self.exact)
 
     @classmethod
     def over(cls, r: MetricContext, windows: Windows) -> WindowScan:
         chunks = float(np.nansum(r.num_content_chunks))
         return cls(windows, chunks <= _EXACT_GAPS)
 
-    def add(self, piece: ContentPiece) -> None:
-        edges, num = self.windows.edges, self.windows.num
-        low, high = int(piece.stamps.min()), int(piece.stamps.max())
-        if high < edges[0] or low > edges[-1]:
-            return
-        stamps, tokens, gaps = piece.stamps, piece.tokens, piece.gaps
-        width = int(edges[1] - edges[0])
-        # Pieces are rows in order of time: they touch few windows, often one, and the tables are only added to there.
-        first = max((low - int(edges[0])) // width, 0)
-        last = min((high - int(edges[0])) // width, num - 1)
-        inside = low >= edges[0] and high <= edges[-1]
-        if inside and first >= last:
-            index = np.zeros(len(stamps), dtype=np.int64)
-        else:
-            index = np.minimum((stamps - (edges[0] + first * width)) // width, last - first)
-        later = np.delete(index, piece.offsets[:-1])
-        if not inside:
-            use = (stamps >= edges[0]) & (stamps <= edges[-1])
-            gap_use = np.delete(use, piece.offsets[:-1])
-            index, tokens, later, gaps = index[use], tokens[use], later[gap_use], gaps[gap_use]
-        if len(index):
-            self.tokens[first : last + 1] += np.bincount(index, tokens, last - first + 1)
-        if len(gaps):
-            self._add_gaps(later, gaps, first, last)
-
-    def _add_gaps(self, index: Ints, gaps: Ints, first: int, last: int) -> None:
-        if self.exact:
-            self._index.append((index + first).astype(np.int16))
-            self._gaps.append(gaps.astype(np.float64))
-            return
-        bits = np.clip(gaps, 0, 2**40).astype(np.float32).view(np.int32) >> _GAP_SHIFT
-        bits = np.maximum(bits - (_GAP_FLOOR - 1), 0)
-        if self._bins is None:
-            self._bins = np.zeros((self.windows.num, _GAP_BINS), dtype=np.int32)
-        found = np.bincount(index * _GAP_BINS + bits, minlength=(last - first + 1) * _GAP_BINS)
-        self._bins[first : last + 1] += found.reshape(-1, _GAP_BINS)
+    @cached_property
+    def tokens(self) -> Floats:
+        """(windows,) when the pass is over."""
+        return self.sink.tokens()
 
     def gap_stats(self, divisor: float) -> list[Stats | None]:
         """Per window, in ns / divisor."""
         num = self.windows.num
         if self.exact:
-            if not self._gaps:
-                return [None] * num
-            parts = _grouped(np.concatenate(self._index), np.concatenate(self._gaps), num)
-            return [compute_stats(part, divisor=divisor) for part in parts]
-        if self._bins is None:
-            return [None] * num
+            index, gaps = self.sink.take_gaps()
+            return [compute_stats(part, divisor=divisor) for part in _grouped(index, gaps, num)]
         bits = np.arange(_GAP_FLOOR - 1, _GAP_FLOOR + _GAP_BINS, dtype=np.int32) << _GAP_SHIFT
         values = bits.view(np.float32).astype(np.float64)
         middles = (values[:-1] + values[1:]) / 2 / divisor
         middles[0] = 0.0
-        return [_binned_stats(row, middles) for row in self._bins]
+        return [_binned_stats(row, middles) for row in self.sink.take_bins().reshape(num, _GAP_BINS)]
 
 
 def _binned_stats(counts: NDArray[np.int32], middles: Floats) -> Stats | None:

@@ -1,18 +1,19 @@
 """Statistics of one metric: mean, extremes, deviation, percentiles; in the unit users see.
 
 Percentiles interpolate linearly between order statistics exactly as `numpy.percentile` does (to the last bit), std is the
-population's (ddof 0): both as AIPerf. Each column is sorted once for all of its percentiles.
+population's (ddof 0): both as AIPerf. Percentiles need some twenty values of a column, which are found without sorting it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 
+from aiperf._core import order_statistics
 from aiperf.metrics import Bools, Floats
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "highest",
     "in_order",
     "inner",
+    "interpolated",
     "lowest",
     "nearest_rank_stats",
     "needed_count",
@@ -100,15 +102,23 @@ def needed_count(percentile: float) -> int:
     return 1 if percentile <= 99 else math.ceil(round(_BEYOND / (1 - percentile / 100), 6))
 
 
-def percentiles_of_sorted(ordered: Floats, percentiles: Sequence[float]) -> list[float]:
-    """Linear interpolation as `numpy.percentile(values, percentiles)`; `ordered` ascending, not empty, finite."""
-    virtual = np.asarray(percentiles, dtype=np.float64) / 100 * (len(ordered) - 1)
+def interpolated(count: int, percentiles: Sequence[float], order: Callable[[list[int]], Floats]) -> list[float]:
+    """Linear interpolation as `numpy.percentile` does of `count` finite values; `order` gives the values at some ranks."""
+    if not percentiles:
+        return []
+    virtual = np.asarray(percentiles, dtype=np.float64) / 100 * (count - 1)
     low = np.floor(virtual).astype(np.int64)
-    high = np.minimum(low + 1, len(ordered) - 1)
-    a, b, t = ordered[low], ordered[high], virtual - low
+    high = np.minimum(low + 1, count - 1)
+    found = order([*low.tolist(), *high.tolist()])
+    a, b, t = found[: len(low)], found[len(low) :], virtual - low
     # numpy's lerp: from the nearer end, so that t = 1 gives b exactly.
     result = np.where(t >= 0.5, b - (b - a) * (1 - t), a + (b - a) * t)
     return [float(v) for v in result]
+
+
+def percentiles_of_sorted(ordered: Floats, percentiles: Sequence[float]) -> list[float]:
+    """As `interpolated`; `ordered` ascending, not empty, finite."""
+    return interpolated(len(ordered), percentiles, lambda ranks: ordered[ranks])
 
 
 def compute_stats(
@@ -121,14 +131,14 @@ def compute_stats(
     if divisor != 1:
         kept /= divisor
     mean, std, total = float(kept.mean()), float(kept.std()), float(kept.sum())
-    kept.sort()
+    smallest, largest = float(kept.min()), float(kept.max())
     count = len(kept)
     asked = [p for p in percentiles if count >= needed_count(p)]
     found: dict[float, float | None] = dict.fromkeys(percentiles)
-    found.update(zip(asked, percentiles_of_sorted(kept, asked), strict=True))
+    found.update(zip(asked, interpolated(count, asked, lambda ranks: order_statistics(kept, ranks)), strict=True))
     # The mean of equal values may differ from them in the last bit; it must not leave [min, max].
-    mean = min(max(mean, float(kept[0])), float(kept[-1]))
-    return Stats(mean, float(kept[0]), float(kept[-1]), std, total, count, found)
+    mean = min(max(mean, smallest), largest)
+    return Stats(mean, smallest, largest, std, total, count, found)
 
 
 def nearest_rank_stats(

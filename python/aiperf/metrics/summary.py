@@ -190,7 +190,7 @@ def _measure(
     steady = find_steady(r)
     slice_scan = slice_windows(r, o.slice_ns) if o.slice_ns else None
     part_scan = _steady_scan(r, steady)
-    sweep = scan_context(r, [s for s in (slice_scan, part_scan) if s is not None], o.stall_ns)
+    sweep = scan_context(r, [s.sink for s in (slice_scan, part_scan) if s is not None], o.stall_ns)
     whole = measure(r, sweep, percentiles)
     slices = build_windows(r, sweep, slice_scan, o.tiers, wanted_share=o.target_share) if slice_scan is not None else ()
     part = build_windows(r, sweep, part_scan, o.tiers, percentiles)[0] if part_scan is not None else None

@@ -15,9 +15,9 @@ from typing import Final
 
 import numpy as np
 
+from aiperf._core import Flow
 from aiperf.metrics import Bools, Floats, Ints
 from aiperf.metrics.blocks import blocks
-from aiperf.metrics.chunks import ContentPiece
 from aiperf.metrics.context import MetricContext
 from aiperf.metrics.stats import highest, lowest
 
@@ -82,43 +82,10 @@ class FlowAccumulator:
     begin: float
     end: float
     exact: bool
-    times: list[Ints] = field(default_factory=list)
-    rate_steps: list[Floats] = field(default_factory=list)
-    token_steps: list[Floats] = field(default_factory=list)
-    rate_cells: Cells | None = None
-    token_cells: Cells | None = None
+    sink: Flow = field(init=False)
 
     def __post_init__(self) -> None:
-        if not self.exact:
-            self.rate_cells = Cells(self.begin, self.end)
-            self.token_cells = Cells(self.begin, self.end)
-
-    def add(self, piece: ContentPiece) -> None:
-        tokens = piece.tokens
-        stamps = piece.stamps
-        first = np.zeros(len(stamps), dtype=bool)
-        first[piece.offsets[:-1]] = True
-        later = np.empty(len(stamps), dtype=bool)
-        later[0] = True
-        np.greater(stamps[1:], stamps[:-1], out=later[1:])
-        instant = np.flatnonzero(first | later)
-        if len(instant) < len(stamps):
-            tokens = np.add.reduceat(tokens, instant)
-            first = first[instant]
-            stamps = stamps[instant]
-        rate = np.zeros(len(stamps))
-        np.divide(tokens[1:] * 1e9, np.diff(stamps), out=rate[1:], where=~first[1:])
-        # At an instant the rate of its own gap ends and the next gap's begins.
-        steps = -rate
-        steps[:-1] += np.where(first[1:], 0.0, rate[1:])
-        if self.rate_cells is not None and self.token_cells is not None:
-            cell, left = self.rate_cells.place(stamps)
-            self.rate_cells.add_at(cell, left, steps)
-            self.token_cells.add_at(cell, left, tokens)
-            return
-        self.times.append(stamps)
-        self.rate_steps.append(steps)
-        self.token_steps.append(tokens)
+        self.sink = Flow(self.begin, self.end, None if self.exact else _CELLS)
 
 
 @dataclass
@@ -147,12 +114,15 @@ class Cells:
         np.minimum(cell, self.num - 1, out=cell)
         return cell, cell + 1 - position
 
-    def add_at(self, cell: Ints, left: Floats, steps: Floats) -> None:
-        self.steps += np.bincount(cell, steps, self.num)
-        self.rest += np.bincount(cell, steps * left, self.num)
+    @classmethod
+    def of(cls, begin: float, end: float, sums: tuple[Floats, Floats]) -> Cells:
+        """From what the pass over the chunks has added up."""
+        cells = cls(begin, end)
+        cells.steps, cells.rest = sums
+        return cells
 
     def step_at(self, times: Floats | Ints, steps: Floats) -> None:
-        """As `add_at`, one step after the other: the same sums however the steps are cut into blocks."""
+        """One step after the other: the same sums however the steps are cut into blocks."""
         cell, left = self.place(times)
         np.add.at(self.steps, cell, steps)
         np.add.at(self.rest, cell, steps * left)
@@ -251,8 +221,9 @@ def _without_unknown(r: MetricContext, s: Sweep) -> Sweep:
 def _exact_sweep(flow: FlowAccumulator, moments: _Moments) -> Sweep:
     begin, end = flow.begin, flow.end
     steps = moments.steps(slice(None))
-    steps["decode_rate"] += zip(flow.times, flow.rate_steps, strict=True)
-    steps["tokens"] += zip(flow.times, flow.token_steps, strict=True)
+    arrivals, rate_steps, token_steps = flow.sink.take_steps()
+    steps["decode_rate"].append((arrivals, rate_steps))
+    steps["tokens"].append((arrivals, token_steps))
     times = np.concatenate([np.asarray(t, dtype=np.float64) for pairs in steps.values() for t, _ in pairs])
     edges = np.unique(np.clip(np.append(times, (begin, end)), begin, end))
     levels: dict[str, Floats] = {}
@@ -270,8 +241,8 @@ def _exact_sweep(flow: FlowAccumulator, moments: _Moments) -> Sweep:
 def _cells_sweep(flow: FlowAccumulator, moments: _Moments) -> Sweep:
     begin, end = flow.begin, flow.end
     sums = {name: Cells(begin, end) for name in _LEVELS}
-    if flow.rate_cells is not None and flow.token_cells is not None:
-        sums |= {"decode_rate": flow.rate_cells, "tokens": flow.token_cells}
+    if (added := flow.sink.cells()) is not None:
+        sums |= {name: Cells.of(begin, end, one) for name, one in zip(("decode_rate", "tokens"), added, strict=True)}
     of_moments: dict[str, list[Cells]] = {}
     for rows in blocks(len(moments.ok)):
         for name, pairs in moments.steps(rows).items():

@@ -226,7 +226,8 @@ class PlotRun:
         if span is not None and r.options.streaming:
             every = np.ones(self.num_rows, dtype=bool)
             tokens = r.value("output_sequence_length")
-            scan(self.columns, every, (chunks.heat, chunks.tokens, chunks.sample, chunks.rows), tokens)
+            sinks = (chunks.heat.sink, chunks.tokens.sink, chunks.sample.sink, chunks.rows.sink)
+            scan(self.columns, every, sinks, tokens)
             # Metrics that rest on chunks (objectives may) can be computed from now on.
             r.set_chunks(ChunkFacts(chunks.rows, GapPool(), LagPool()))
         return chunks

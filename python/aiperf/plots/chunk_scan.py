@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final
 
 import numpy as np
 
+from aiperf._core import GapHeat as HeatSink
+from aiperf._core import RowStamps as StampSink
+from aiperf._core import TokenCurve as CurveSink
 from aiperf.metrics import Bools, Floats, Ints
-from aiperf.metrics.chunks import ContentPiece
 
 __all__ = ["ChunkSample", "GapHeat", "TokenCurve"]
 
@@ -31,24 +34,16 @@ class GapHeat:
     begin: float
     end: float
     ok: Bools
-    counts: Ints = field(default_factory=lambda: np.zeros((_TIME_CELLS, _GAP_CELLS), dtype=np.int64))
+    sink: HeatSink = field(init=False)
 
-    def add(self, piece: ContentPiece) -> None:
-        gaps = piece.gaps
-        if not len(gaps):
-            return
-        later = np.delete(piece.stamps, piece.offsets[:-1])
-        good = self.ok[piece.rows]
-        if not good.all():
-            use = np.repeat(good, piece.counts - 1)
-            gaps, later = gaps[use], later[use]
-        cell = ((later - self.begin) * (_TIME_CELLS / (self.end - self.begin))).astype(np.int64)
-        np.clip(cell, 0, _TIME_CELLS - 1, out=cell)
-        # The bits of a positive float32 are its logarithm, piecewise linear.
-        size = (np.maximum(gaps, 1).astype(np.float32).view(np.int32) >> _SHIFT) - _LOWEST
-        np.clip(size, 0, _GAP_CELLS - 1, out=size)
-        found = np.bincount(cell * _GAP_CELLS + size, minlength=self.counts.size)
-        self.counts += found.reshape(self.counts.shape)
+    def __post_init__(self) -> None:
+        cells = (_TIME_CELLS, _GAP_CELLS)
+        self.sink = HeatSink((self.begin, self.end), self.ok, cells, _SHIFT, _LOWEST)
+
+    @cached_property
+    def counts(self) -> Ints:
+        """When the pass is over."""
+        return self.sink.counts().reshape(_TIME_CELLS, _GAP_CELLS)
 
     @property
     def total(self) -> int:
@@ -71,27 +66,28 @@ class TokenCurve:
     """Output tokens that arrived in each window; `edges` (n + 1,) ns ascending."""
 
     edges: Floats
-    counts: Floats = field(init=False)
+    sink: CurveSink = field(init=False)
 
     def __post_init__(self) -> None:
-        self.counts = np.zeros(max(len(self.edges) - 1, 0))
+        self.sink = CurveSink(self.edges)
 
-    def add(self, piece: ContentPiece) -> None:
-        place = np.searchsorted(self.edges[1:-1], piece.stamps, side="right")
-        self.counts += np.bincount(place, piece.tokens, len(self.counts))
+    @cached_property
+    def counts(self) -> Floats:
+        """(n,) when the pass is over."""
+        return self.sink.tokens()
 
 
 @dataclass
 class ChunkSample:
-    """Stamps of the chunks of the chosen rows (row numbers, ascending): `stamps[row]` is (chunks,) int64 ns of run time."""
+    """Timestamps of the chunks of the chosen rows (row numbers, ascending): `stamps[row]` is (chunks,) int64 ns of run time."""
 
     rows: Ints
-    stamps: dict[int, Ints] = field(default_factory=dict)
+    sink: StampSink = field(init=False)
 
-    def add(self, piece: ContentPiece) -> None:
-        lo, hi = np.searchsorted(self.rows, (piece.rows[0], piece.rows[-1] + 1))
-        place = np.searchsorted(piece.rows, self.rows[lo:hi])
-        # A loop over the chosen rows only: at most some 1,300 of them.
-        for row, at in zip(self.rows[lo:hi].tolist(), place.tolist(), strict=True):
-            if at < len(piece.rows) and piece.rows[at] == row:
-                self.stamps[row] = piece.stamps[piece.offsets[at] : piece.offsets[at + 1]].copy()
+    def __post_init__(self) -> None:
+        self.sink = StampSink(self.rows)
+
+    @cached_property
+    def stamps(self) -> dict[int, Ints]:
+        """When the pass is over."""
+        return dict(self.sink.take())

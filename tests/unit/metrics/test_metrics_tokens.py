@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tests.unit.metrics.metric_rows import CONTENT, MERGED, Chunk, Row, columns_of, stream
 
-from aiperf.metrics.chunks import GapPool, content_pieces, scan_rows
+from aiperf.metrics.chunks import GapPool, scan, scan_rows
 from aiperf.metrics.compute import Result, measure, open_context, scan_context
 from aiperf.metrics.context import MetricOptions
 from aiperf.metrics.summary import SummaryOptions, summarise
@@ -125,10 +125,10 @@ def test_gaps_beyond_the_limit_come_from_a_histogram_within_a_tenth_of_a_percent
     rows = [stream(0, *np.cumsum(rng.lognormal(1, 1.5, 200)).tolist()) for _ in range(50)]
     columns = columns_of(rows)
     exact, binned = GapPool(), GapPool(exact_limit=500)
-    for piece in content_pieces(columns, np.ones(50, dtype=bool)):
-        exact.add(piece)
-        for _ in range(3):
-            binned.add(piece)
+    every = np.ones(50, dtype=bool)
+    scan(columns, every, [exact.sink])
+    for _ in range(3):
+        scan(columns, every, [binned.sink])
     a, b = exact.stats(1e6), binned.stats(1e6)
     assert a is not None
     assert b is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 from functools import cache
 from pathlib import Path
 
@@ -19,17 +20,12 @@ ROOT = Path(__file__).parents[3]
 PACKED = ROOT / "crates/tokens/src/o200k.zst"
 PUBLISHED_SHA256 = "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d"
 """Of `o200k_base.tiktoken`, as tiktoken's `openai_public.py` checks it."""
-PATTERN = "|".join(
-    [
-        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
-        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
-        r"\p{N}{1,3}",
-        r" ?[^\s\p{L}\p{N}]+[\r\n/]*",
-        r"\s*[\r\n]+",
-        r"\s+(?!\S)",
-        r"\s+",
-    ]
-)
+_ENDING = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+PATTERN = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+" + _ENDING
+    + r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*" + _ENDING
+    + r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)  # fmt: skip
 """`pat_str` of o200k_base, same place."""
 ALPHABET = "aZé ßЖ東한ิ👩‍🏳️3²\t\n\r /'\"\\.,;-_#(){}\u00a0\u2028\u3000\u0301sStTrREvemMlLdD"
 
@@ -59,7 +55,7 @@ def merged(piece: bytes) -> list[int]:
     """The pair that was learnt first is merged, until none is left."""
     parts = [piece[i : i + 1] for i in range(len(piece))]
     while True:
-        pairs = [(ranks().get(a + b), i) for i, (a, b) in enumerate(zip(parts, parts[1:], strict=False))]
+        pairs = [(ranks().get(a + b), i) for i, (a, b) in enumerate(itertools.pairwise(parts))]
         known = [(rank, i) for rank, i in pairs if rank is not None]
         if not known:
             return [ranks()[part] for part in parts]

@@ -19,9 +19,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from aiperf._core import GapLists
 from aiperf.errors import ErrorKind
-from aiperf.metrics import METRICS, Floats, Ints, load_all
-from aiperf.metrics.chunks import content_pieces, scan_rows
+from aiperf.metrics import METRICS, Floats, Ints, Metric, load_all
+from aiperf.metrics.chunks import ChunkFacts, GapPool, LagPool, RowFacts, scan
 from aiperf.metrics.compute import shown
 from aiperf.metrics.context import MetricContext, MetricOptions
 from aiperf.metrics.error_table import error_code, error_type
@@ -127,9 +128,24 @@ def build_jsonl(columns: Columns, options: JsonlOptions) -> JsonlBatch:
     """The columns of a batch of records; failed and cancelled rows have no metric but error_isl."""
     load_all()
     r = MetricContext(columns, options.metrics)
-    if options.metrics.streaming:
-        r.set_chunks(scan_rows(columns, r.ok))
-    return JsonlBatch(columns.num_rows, _metadata(r, options), _metrics(r), _errors(r))
+    lists = _scan(r) if options.metrics.streaming else []
+    return JsonlBatch(columns.num_rows, _metadata(r, options), _metrics(r, lists), _errors(r))
+
+
+def _scan(r: MetricContext) -> list[ListColumn]:
+    """The pass over the chunks: facts for the context, and the gaps of each request by metric that lists them."""
+    facts = ChunkFacts(RowFacts(r.num_rows), GapPool(), LagPool())
+    metrics = [m for m in METRICS.values() if m.kind == "chunks" and _is_listed(m, r)]
+    sinks = [GapLists(r.num_rows, m.unit.divisor) for m in metrics]
+    scan(r.columns, r.ok, (facts.rows.sink, *sinks))
+    r.set_chunks(facts)
+    return [ListColumn(m.tag, m.unit.shown, *sink.take()) for m, sink in zip(metrics, sinks, strict=True)]
+
+
+def _is_listed(metric: Metric, r: MetricContext) -> bool:
+    if not metric.is_exported or metric.kind in ("scalar", "weighted") or "no_individual" in metric.flags:
+        return False
+    return r.options.streaming or "needs_streaming" not in metric.flags
 
 
 def _times(r: MetricContext, key: str, values: Floats) -> NumberColumn:
@@ -200,18 +216,15 @@ def _conversations(session: Floats, names: Sequence[str]) -> list[str | None]:
     return [names[n] if 0 <= n < len(names) else None for n in numbers]
 
 
-def _metrics(r: MetricContext) -> tuple[NumberColumn | ListColumn, ...]:
+def _metrics(r: MetricContext, lists: Sequence[ListColumn]) -> tuple[NumberColumn | ListColumn, ...]:
     out: list[NumberColumn | ListColumn] = []
     for tag, metric in METRICS.items():
-        if not metric.is_exported or metric.kind in ("scalar", "weighted"):
+        if not _is_listed(metric, r):
             continue
-        if "no_individual" in metric.flags or ("needs_streaming" in metric.flags and not r.options.streaming):
+        if metric.kind == "chunks":
+            out += (column for column in lists if column.key == tag)
             continue
         unit = metric.unit.shown
-        if metric.kind == "chunks":
-            if r.options.streaming:
-                out.append(_gap_lists(r, tag, unit, metric.unit.divisor))
-            continue
         # In the records cancelled requests keep their prompt's length too, as AIPerf's.
         values = np.where(r.ok, np.nan, r.input_tokens) if tag == "error_isl" else shown(metric, r.value(tag))
         whole = unit in _INTEGER_UNITS or tag == "http_req_connection_reused"
@@ -221,16 +234,6 @@ def _metrics(r: MetricContext) -> tuple[NumberColumn | ListColumn, ...]:
         good = np.where(r.ok, good_mask(r, r.options.slos).astype(np.float64), np.nan)
         out.append(NumberColumn("good_request_count", "requests", good, integers=True))
     return tuple(out)
-
-
-def _gap_lists(r: MetricContext, tag: str, unit: str, divisor: float) -> ListColumn:
-    counts = np.zeros(r.num_rows, dtype=np.int64)
-    parts: list[Floats] = []
-    for piece in content_pieces(r.columns, r.ok):
-        counts[piece.rows] = piece.counts - 1
-        parts.append(piece.gaps / divisor)
-    values = np.concatenate(parts) if parts else np.zeros(0)
-    return ListColumn(tag, unit, values, np.concatenate(([0], np.cumsum(counts))))
 
 
 def _errors(r: MetricContext) -> ErrorColumns:

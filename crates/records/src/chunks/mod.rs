@@ -1,0 +1,192 @@
+//! The pass over the chunks of a run, one row after the other, and what reports take from it.
+//!
+//! A batch is walked once; each [`Sink`] gets the content chunks (text, reasoning, tool calls) of a row while they are in the cache.
+//! What the numbers mean stands in `aiperf.metrics`, where their results are used.
+
+mod facts;
+mod flow;
+mod gaps;
+mod order;
+mod pictures;
+mod windows;
+
+pub use facts::{LongestGap, RowFacts};
+pub use flow::{Flow, FlowCells};
+pub use gaps::{GapLists, GapPool, LagPool};
+pub use order::order_statistics;
+pub use pictures::{GapHeat, RowStamps, TokenCurve};
+pub use windows::WindowGaps;
+
+use crate::error::RecordsError;
+
+/// Kinds of content: 1 text, 2 reasoning, 3 tool call.
+const CONTENT: std::ops::RangeInclusive<u8> = 1..=3;
+/// Set in a kind where the timestamp is an upper bound.
+const COALESCED: u8 = 0x80;
+
+/// Chunks of consecutive rows: those of row `row0 + i` are at `offsets[i]..offsets[i + 1]` of the other columns.
+#[derive(Debug, Clone, Copy)]
+pub struct ChunkBatch<'a> {
+    /// Number of the first row.
+    pub row0: usize,
+    /// (rows + 1,)
+    pub offsets: &'a [i64],
+    /// Timestamps, ns of run time.
+    pub ns: &'a [i64],
+    /// Receive lags, ns.
+    pub lag_ns: &'a [i32],
+    /// Bytes of text.
+    pub text_bytes: &'a [u32],
+    /// Kinds; bit 7: the timestamp is an upper bound.
+    pub kind: &'a [u8],
+}
+
+/// A row's content chunks, at least one.
+#[derive(Debug)]
+pub struct ContentRow<'a> {
+    /// Number of the row.
+    pub row: usize,
+    /// Timestamps, ns of run time.
+    pub ns: &'a [i64],
+    /// Receive lags, ns.
+    pub lag_ns: &'a [i32],
+    /// Bytes of text.
+    pub text_bytes: &'a [u32],
+    /// Chunks whose timestamp is an upper bound.
+    pub coalesced: usize,
+    /// Sum of `text_bytes`.
+    pub total_text: u64,
+    per_byte: f64,
+    even: f64,
+}
+
+impl<'a> ContentRow<'a> {
+    fn new(row: usize, chunks: &Selected<'a>, tokens: f64) -> Self {
+        let total_text = chunks.text_bytes.iter().map(|&b| u64::from(b)).sum();
+        let (per_byte, even) = if total_text == 0 {
+            (0.0, tokens / chunks.ns.len() as f64)
+        } else {
+            (tokens / total_text as f64, 0.0)
+        };
+        Self {
+            row,
+            ns: chunks.ns,
+            lag_ns: chunks.lag_ns,
+            text_bytes: chunks.text_bytes,
+            coalesced: chunks.coalesced,
+            total_text,
+            per_byte,
+            even,
+        }
+    }
+
+    /// Tokens of each chunk: the row's in proportion to the bytes of text, evenly if no chunk has any.
+    pub fn tokens(&self) -> impl Iterator<Item = f64> {
+        self.text_bytes
+            .iter()
+            .map(|&bytes| f64::from(bytes) * self.per_byte + self.even)
+    }
+
+    /// Gaps between one chunk and the next, ns.
+    pub fn gaps(&self) -> impl Iterator<Item = i64> {
+        self.ns.windows(2).map(|pair| pair[1] - pair[0])
+    }
+}
+
+/// Takes one row after the other.
+pub trait Sink: Send {
+    /// A row that has content.
+    fn add(&mut self, row: &ContentRow<'_>);
+}
+
+/// The chunks of a row that are content.
+struct Selected<'a> {
+    ns: &'a [i64],
+    lag_ns: &'a [i32],
+    text_bytes: &'a [u32],
+    coalesced: usize,
+}
+
+/// Room for the content of rows that have other chunks too.
+#[derive(Default)]
+struct Scratch {
+    ns: Vec<i64>,
+    lag_ns: Vec<i32>,
+    text_bytes: Vec<u32>,
+}
+
+impl ChunkBatch<'_> {
+    /// Gives the content of the rows where `keep` (by row number) to the sinks. `tokens`: by row number, NaN where unknown.
+    pub fn scan(&self, keep: &[bool], tokens: Option<&[f64]>, sinks: &mut [&mut dyn Sink]) -> Result<(), RecordsError> {
+        self.check(keep.len().min(tokens.map_or(usize::MAX, <[f64]>::len)))?;
+        let mut scratch = Scratch::default();
+        for (i, ends) in self.offsets.windows(2).enumerate() {
+            let row = self.row0 + i;
+            if !keep[row] {
+                continue;
+            }
+            let chunks = self.content(ends[0] as usize, ends[1] as usize, &mut scratch);
+            if chunks.ns.is_empty() {
+                continue;
+            }
+            let tokens = tokens.map_or(0.0, |t| if t[row].is_nan() { 0.0 } else { t[row] });
+            let content = ContentRow::new(row, &chunks, tokens);
+            for sink in &mut *sinks {
+                sink.add(&content);
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self, rows: usize) -> Result<(), RecordsError> {
+        let num = self.offsets.len().saturating_sub(1);
+        let chunks = [self.ns.len(), self.lag_ns.len(), self.text_bytes.len(), self.kind.len()];
+        let least = chunks.into_iter().min().unwrap_or(0);
+        let ascending = self.offsets.windows(2).all(|w| w[0] <= w[1]);
+        let inside =
+            self.offsets.first().is_none_or(|&o| o >= 0) && self.offsets.last().is_none_or(|&o| o as usize <= least);
+        if ascending && inside && self.row0 + num <= rows {
+            return Ok(());
+        }
+        Err(RecordsError::BadColumn {
+            name: "chunk_ns".to_owned(),
+            reason: format!("does not fit rows {} to {}", self.row0, self.row0 + num),
+        })
+    }
+
+    fn content<'a>(&'a self, lo: usize, hi: usize, scratch: &'a mut Scratch) -> Selected<'a> {
+        let kinds = &self.kind[lo..hi];
+        let is_content = |kind: u8| CONTENT.contains(&(kind & !COALESCED));
+        let (mut content, mut coalesced) = (0, 0);
+        for &kind in kinds {
+            let yes = is_content(kind);
+            content += usize::from(yes);
+            coalesced += usize::from(yes && kind & COALESCED != 0);
+        }
+        // The content of nearly every row is one stretch: a chunk with the role before it, one with the usage behind.
+        let first = kinds.iter().position(|&kind| is_content(kind)).unwrap_or(hi - lo);
+        let stretch = lo + first..(lo + first + content).min(hi);
+        if self.kind[stretch.clone()].iter().all(|&kind| is_content(kind)) {
+            return Selected {
+                ns: &self.ns[stretch.clone()],
+                lag_ns: &self.lag_ns[stretch.clone()],
+                text_bytes: &self.text_bytes[stretch],
+                coalesced,
+            };
+        }
+        scratch.ns.clear();
+        scratch.lag_ns.clear();
+        scratch.text_bytes.clear();
+        for j in (lo..hi).filter(|&j| is_content(self.kind[j])) {
+            scratch.ns.push(self.ns[j]);
+            scratch.lag_ns.push(self.lag_ns[j]);
+            scratch.text_bytes.push(self.text_bytes[j]);
+        }
+        Selected {
+            ns: &scratch.ns,
+            lag_ns: &scratch.lag_ns,
+            text_bytes: &scratch.text_bytes,
+            coalesced,
+        }
+    }
+}
