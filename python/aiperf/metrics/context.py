@@ -47,7 +47,8 @@ class MetricOptions:
     """`count_source`: who counted the tokens; "server usage" for --use-server-token-count; "chunks": one chunk, one token.
 
     `per_chunk_tokens` (--per-chunk-usage): the divisor of ITL is OSL − tokens of the first chunk. `is_schedule`: requests had
-    due times given by a trace (replay_sched_* exist). `slos`: the first tier's objectives.
+    due times given by a trace (replay_sched_* exist). `slos`: the first tier's objectives. `network_rtt_ns`: the mean round trip, as
+    measured or told by the user's flags; None without them (no network_* metric exists).
     """
 
     streaming: bool = True
@@ -56,6 +57,7 @@ class MetricOptions:
     is_schedule: bool = False
     slos: tuple[Slo, ...] = ()
     usage_discrepancy_pct: float = 10.0
+    network_rtt_ns: float | None = None
 
 
 def divide(a: Floats | float, b: Floats | float) -> Floats:

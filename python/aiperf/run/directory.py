@@ -80,6 +80,10 @@ class Files:
         return self._named("gpu_telemetry_export.jsonl", "_gpu_telemetry.jsonl")
 
     @property
+    def network_latency(self) -> Path:
+        return self._named("profile_export_network_latency.jsonl", "_network_latency.jsonl")
+
+    @property
     def log(self) -> Path:
         return self.run_dir / "logs" / "aiperf.log"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from aiperf.config.model import Config
@@ -20,6 +21,7 @@ __all__ = [
     "engine_facts",
     "marked_percentile",
     "metric_options",
+    "network_rtt_of",
     "phases_of",
     "summary_options",
 ]
@@ -40,6 +42,7 @@ def metric_options(config: Config, count_source: TokenSource, *, schedule: bool,
         per_chunk_tokens=config.endpoint.per_chunk_usage,
         is_schedule=schedule,
         slos=tiers[0].slos if tiers else (),
+        network_rtt_ns=network_rtt_of({}, config),
     )
 
 
@@ -86,6 +89,15 @@ def energy_of(facts: Mapping[str, Any], config: Config) -> GpuEnergy | None:
     return GpuEnergy(told["energy_j"], told["seconds"], power, config.load.concurrency)
 
 
+def network_rtt_of(facts: Mapping[str, Any], config: Config) -> float | None:
+    """The round trip the user told, or the mean that was measured, ns; None without the flags or a probe that succeeded."""
+    told = config.telemetry.network_latency_mean
+    if told is not None:
+        return told * 1e6
+    measured = facts.get("network_rtt_ns")
+    return None if measured is None else float(measured)
+
+
 def marked_percentile(mark: str | None) -> float | None:
     """75.0 for `p75`; None for other columns (`avg`, `max`), which are always there."""
     found = re.fullmatch(r"p(\d+(?:\.\d+)?)", mark or "")
@@ -105,7 +117,7 @@ def summary_options(
     mark = marked_percentile(o.mark)
     marked = () if mark is None else (mark,)
     return SummaryOptions(
-        metrics=metrics,
+        metrics=replace(metrics, network_rtt_ns=network_rtt_of(facts, config)),
         phases=phases_of(facts),
         percentiles=tuple(sorted({*o.percentiles, *marked})),
         tiers=tuple(build_tiers(s.goodput)),

@@ -26,8 +26,9 @@ from aiperf.run.outputs import Outputs, part_of
 from aiperf.run.prepare import Prepared, first_body, plan_run_dir, prepare
 from aiperf.run.server_side import ServerSide, evaluate, start_scraper
 from aiperf.run.signals import Interrupts, interruptible
-from aiperf.run.telemetry_files import GpuFiles, write_gpu_files, write_server_files
+from aiperf.run.telemetry_files import GpuFiles, NetworkFiles, write_gpu_files, write_network_file, write_server_files
 from aiperf.telemetry.gpu.watch import watch_gpus
+from aiperf.telemetry.network import watch_network
 from aiperf.workload.settings import build_settings, is_schedule
 
 __all__ = ["preview", "profile"]
@@ -79,11 +80,15 @@ def _profile(config: Config, watcher: Observer, interrupts: Interrupts) -> Run:
         gpus = watch_gpus(config)
         if gpus is not None:
             gpus.start()
+        network = watch_network(config)
+        if network is not None:
+            network.start()
         try:
             outcome, more = _drive(prepared, settings, facts, watcher, interrupts)
         finally:
             readings = () if scraper is None else scraper.stop()
             gpu_readings = () if gpus is None else gpus.stop()
+            round_trips = () if network is None else network.stop()
         # From here on the run is on disk with what it needs to be evaluated again, whatever happens to the files below.
         with outputs.attempt("description of the run", run_dir / RUN_FILE):
             write_run_json(run_dir, {**facts, "status": "running", "outcome": outcome})
@@ -101,16 +106,21 @@ def _profile(config: Config, watcher: Observer, interrupts: Interrupts) -> Run:
         seen = GpuFiles()
         with outputs.attempt("GPU telemetry", files.gpu):
             seen = write_gpu_files(files, () if gpus is None else gpus.pages, gpu_readings, outcome)
-        silent = () if gpus is None else gpus.notes(gpu_readings)
+        path = NetworkFiles()
+        if network is not None:
+            with outputs.attempt("network latency", files.network_latency):
+                path = write_network_file(files, round_trips, outcome)
+        silent = (*(() if gpus is None else gpus.notes(gpu_readings)), *path.notes)
         for note in (*server.notes, *silent):
             watcher.note(note.text)
         notes = (*notes, *silent, *outputs.problems)
         facts |= {"outcome": outcome, "notes": _notes(notes), "gpu_energy": energy_facts(seen.energy)}
+        facts["network_rtt_ns"] = path.rtt_ns
         ending = replace(
             _ending(prepared, files, facts, outcome, notes, server),
             facts=facts,
             extra={"telemetry_data": seen.data},
-            written=(*beside, *seen.written),
+            written=(*beside, *seen.written, *path.written),
         )
         # The plan and the vocabulary have done their work: their memory is the token counter's now.
         del prepared, workload

@@ -1,4 +1,6 @@
-"""Files about the server and its GPUs beside the run's own: `server_metrics_export.*`, `gpu_telemetry_export.jsonl` (compat.md §2, §11)."""
+"""Files beside the run's own, about the server, its GPUs and the network: `server_metrics_export.*`, `gpu_telemetry_export.jsonl`,
+`profile_export_network_latency.jsonl` (compat.md §2, §11, §12).
+"""
 
 from __future__ import annotations
 
@@ -9,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from aiperf.config.as_aiperf import aiperf_input_config
 from aiperf.config.model import Config
+from aiperf.errors import Note
 from aiperf.metrics.energy import GpuEnergy
 from aiperf.run.directory import Files
 
 if TYPE_CHECKING:
+    from aiperf.telemetry.network import Sample
     from aiperf.telemetry.prometheus import Readings
 
-__all__ = ["GpuFiles", "write_gpu_files", "write_server_files"]
+__all__ = ["GpuFiles", "NetworkFiles", "write_gpu_files", "write_network_file", "write_server_files"]
 
 
 def _window(outcome: Mapping[str, Any]) -> tuple[int, int]:
@@ -82,3 +86,21 @@ def write_gpu_files(
         return GpuFiles(data)
     files.gpu.write_bytes(render_gpu_jsonl(gpus))
     return GpuFiles(data, measure_energy(gpus, start_ns, end_ns), (("GPU telemetry", files.gpu),))
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkFiles:
+    """`rtt_ns`: mean round trip, None if no probe succeeded; `written`: (what, path)."""
+
+    rtt_ns: float | None = None
+    notes: tuple[Note, ...] = ()
+    written: Sequence[tuple[str, Path]] = ()
+
+
+def write_network_file(files: Files, samples: Sequence[Sample], outcome: Mapping[str, Any]) -> NetworkFiles:
+    """The probes of `--network-latency-automatic` and what they say of the measured phases."""
+    from aiperf.telemetry.network import mean_rtt, probe_notes, render_samples
+
+    files.network_latency.write_bytes(render_samples(samples))
+    window = _window(outcome) if outcome.get("phases") else (0, 0)
+    return NetworkFiles(mean_rtt(samples, *window), probe_notes(samples), (("network latency", files.network_latency),))

@@ -233,17 +233,27 @@ class TelemetryConfig(Section):
         bool,
         Flag(
             "--network-latency-automatic",
-            help="Measure the round trip and show latencies without it",
+            help="Measure the network round trip during the run (TCP handshakes) and report latencies without it",
             group="Telemetry",
         ),
     ] = False
     network_latency_mean: Annotated[
         float | None,
         Field(ge=0),
-        Flag("--network-latency-mean", help="The round trip, if it is known", group="Telemetry", unit="ms"),
+        Flag(
+            "--network-latency-mean",
+            help="Known network round trip; reports latencies without it",
+            group="Telemetry",
+            unit="ms",
+        ),
     ] = None
     network_latency_ping_interval: Annotated[
         float,
         Field(gt=0),
-        Flag("--network-latency-ping-interval", help="Time between two probes", group="Telemetry", unit="s"),
+        Flag(
+            "--network-latency-ping-interval",
+            help="Interval between two network latency probes",
+            group="Telemetry",
+            unit="s",
+        ),
     ] = 1.0
