@@ -1,4 +1,4 @@
-//! A connection: socket, TLS, bytes that could not be written yet. No knowledge of requests.
+//! A connection: socket, TLS, bytes that could not be written yet; and which requests it carries, of which it knows nothing.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::SocketAddr;
@@ -7,16 +7,15 @@ use std::os::fd::{AsRawFd, RawFd};
 use aiperf_records::ABSENT;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::rtt;
+use crate::ids::RequestId;
 use crate::target::{Address, Target};
 
-/// What a connection is doing.
+/// How far a connection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
     Connecting,
     Handshaking,
-    Idle,
-    Busy,
+    Open,
 }
 
 pub(crate) struct Conn {
@@ -26,12 +25,17 @@ pub(crate) struct Conn {
     pub(crate) state: State,
     pub(crate) url: u16,
     pub(crate) number: u32,
+    /// Requests that were written to it.
     pub(crate) uses: u32,
+    /// Requests in flight on it, or waiting for it to open.
+    pub(crate) requests: Vec<RequestId>,
+    /// How many it may carry at once: 1 with HTTP/1.1.
+    pub(crate) capacity: usize,
     /// The server has said that it sends nothing more. Said once: whoever puts the connection back must remember it.
     pub(crate) has_ended: bool,
     out: Vec<u8>,
     out_at: usize,
-    pub(crate) stamps: bool,
+    has_timestamps: bool,
     is_tcp: bool,
     pub(crate) began: i64,
     pub(crate) connected: i64,
@@ -47,7 +51,7 @@ pub(crate) enum Written {
 
 impl Conn {
     /// Begin to connect.
-    pub(crate) fn open(target: &Target, url: u16, number: u32, stamps: bool, now: i64) -> io::Result<Self> {
+    pub(crate) fn open(target: &Target, url: u16, number: u32, timestamps: bool, now: i64) -> io::Result<Self> {
         let address = &target.addresses[number as usize % target.addresses.len()];
         let (socket, to, is_tcp) = match address {
             Address::Tcp(to) => {
@@ -65,10 +69,10 @@ impl Conn {
             ),
         };
         socket.set_nonblocking(true)?;
-        let mut stamped = false;
+        let mut has_timestamps = false;
         if is_tcp {
             socket.set_tcp_nodelay(true)?;
-            stamped = stamps && aiperf_stamp::enable(socket.as_raw_fd());
+            has_timestamps = timestamps && aiperf_sys::enable_timestamps(socket.as_raw_fd());
         }
         match socket.connect(&to) {
             Ok(()) => {}
@@ -89,10 +93,12 @@ impl Conn {
             url,
             number,
             uses: 0,
+            requests: Vec::new(),
+            capacity: 1,
             has_ended: false,
             out: Vec::new(),
             out_at: 0,
-            stamps: stamped,
+            has_timestamps,
             is_tcp,
             began: now,
             connected: ABSENT,
@@ -112,12 +118,55 @@ impl Conn {
         }
     }
 
+    /// May it carry one more request?
+    pub(crate) fn has_room(&self) -> bool {
+        self.state == State::Open && self.requests.len() < self.capacity
+    }
+
     pub(crate) fn has_tls(&self) -> bool {
         self.tls.is_some()
     }
 
-    pub(crate) fn is_handshaking(&self) -> bool {
-        self.tls.as_ref().is_some_and(|t| t.is_handshaking())
+    /// Go on with the TLS handshake; true when it is done.
+    pub(crate) fn handshake(&mut self, buf: &mut [u8], plain: &mut Vec<u8>) -> io::Result<bool> {
+        plain.clear();
+        loop {
+            self.flush()?;
+            match self.read(buf) {
+                Ok(read) if read.len == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => {
+                    if let Err(error) = self.decrypt(&buf[..read.len], plain) {
+                        // The alert that tells the server why is worth sending.
+                        let _ = self.flush();
+                        return Err(error);
+                    }
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.flush()?;
+        Ok(!self.tls.as_ref().is_some_and(|t| t.is_handshaking()))
+    }
+
+    /// Read on a connection without a request: nothing may come but its end, and TLS's own messages (session tickets). True: it
+    /// is of no use any more.
+    pub(crate) fn is_spoilt(&mut self, buf: &mut [u8], plain: &mut Vec<u8>) -> bool {
+        plain.clear();
+        loop {
+            match self.read(buf) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return false,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Ok(read) if read.len > 0 && self.has_tls() => {
+                    let ok = self.decrypt(&buf[..read.len], plain).and_then(|()| self.flush());
+                    if ok.is_err() || !plain.is_empty() {
+                        return true;
+                    }
+                }
+                _ => return true,
+            }
+        }
     }
 
     /// Write a request: its head, then its body.
@@ -185,9 +234,9 @@ impl Conn {
         self.out_at < self.out.len()
     }
 
-    /// One read, stamped by the kernel where it can. With TLS the bytes are still encrypted: see [`Conn::decrypt`].
-    pub(crate) fn read(&self, buf: &mut [u8]) -> io::Result<aiperf_stamp::Read> {
-        aiperf_stamp::read(self.fd, buf, self.stamps)
+    /// One read, with the kernel's timestamp where it has one. With TLS the bytes are still encrypted: see [`Conn::decrypt`].
+    pub(crate) fn read(&self, buf: &mut [u8]) -> io::Result<aiperf_sys::Read> {
+        aiperf_sys::read(self.fd, buf, self.has_timestamps)
     }
 
     /// Decrypt one read; appends the plain text.
@@ -213,7 +262,7 @@ impl Conn {
 
     pub(crate) fn rtt_ns(&self) -> i64 {
         if self.is_tcp {
-            rtt::tcp_rtt_ns(self.fd).unwrap_or(ABSENT)
+            aiperf_sys::tcp_rtt_ns(self.fd).unwrap_or(ABSENT)
         } else {
             ABSENT
         }

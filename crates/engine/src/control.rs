@@ -8,12 +8,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::clock::{self, SPIN_NS};
+use crate::clock::{NEVER, SPIN_NS};
 use crate::error::ErrorKind;
 use crate::pacer::{Pacer, user_starts};
 use crate::phase::{Gate, Job, Phase, Task};
 use crate::ramp;
-use crate::request::NEVER;
 use crate::settings::{Load, PhaseKind, Ramp};
 use crate::shared::{Msg, Note, Shared};
 
@@ -446,9 +445,4 @@ fn drop_queue(phase: &Phase) -> u64 {
     queue.clear();
     phase.active.fetch_sub(dropped as i64, SeqCst);
     dropped
-}
-
-/// CPU time of the controller's thread so far, ns.
-pub(crate) fn own_cpu_ns() -> i64 {
-    clock::thread_cpu_ns()
 }

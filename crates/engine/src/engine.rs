@@ -8,11 +8,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use aiperf_records::Journal;
-use aiperf_stamp::StampKeeper;
+use aiperf_sys::TimestampKeeper;
 use serde::Serialize;
 
-use crate::clock::{self, Clock};
-use crate::control::{Controller, PhaseOutcome, own_cpu_ns};
+use crate::clock::Clock;
+use crate::control::{Controller, PhaseOutcome};
 use crate::error::EngineError;
 use crate::extract::Extractor;
 use crate::phase::Phase;
@@ -79,7 +79,7 @@ impl Engine {
                 "`path` refers to a path that is not in the settings".into(),
             ));
         }
-        let keeper = settings.kernel_stamps.then(StampKeeper::open).flatten();
+        let keeper = settings.kernel_stamps.then(TimestampKeeper::open).flatten();
         let clock = Clock::start();
         let targets = settings
             .urls
@@ -117,7 +117,7 @@ impl Engine {
                 sender,
                 waker,
                 sleeping: AtomicBool::new(false),
-                continuations: AtomicUsize::new(0),
+                continuations: Arc::new(AtomicUsize::new(0)),
             });
             let raw = if settings.keep_events {
                 Some(RawWriter::open(&run_dir, id)?)
@@ -133,7 +133,7 @@ impl Engine {
             run_salt: mix64(since_epoch ^ u64::from(std::process::id()).rotate_left(32)),
             counters: (0..settings.workers).map(|_| Counters::new()).collect(),
             settings,
-            plan,
+            plan: Arc::new(plan),
             vocabulary,
             clock,
             rules,
@@ -279,7 +279,7 @@ fn conduct(
     journal: Journal,
     current: &Mutex<Option<Arc<Phase>>>,
 ) -> Outcome {
-    clock::sharpen_timers();
+    aiperf_sys::sharpen_timers();
     let shared = Arc::clone(&controller.shared);
     let mut out = Outcome {
         start_wall_ns: shared.clock.wall_ns(),
@@ -326,8 +326,8 @@ fn conduct(
     out.connections = shared.counters.iter().map(|c| c.connections.load(Relaxed)).sum();
     out.reconnects = shared.counters.iter().map(|c| c.reconnects.load(Relaxed)).sum();
     out.clock_steps = shared.clock_steps.load(Relaxed);
-    out.kernel_stamps = shared.settings.kernel_stamps && cfg!(target_os = "linux");
-    out.controller_cpu_ns = own_cpu_ns();
-    out.process_cpu_ns = clock::process_cpu_ns();
+    out.kernel_stamps = shared.settings.kernel_stamps;
+    out.controller_cpu_ns = aiperf_sys::thread_cpu_ns();
+    out.process_cpu_ns = aiperf_sys::process_cpu_ns();
     out
 }

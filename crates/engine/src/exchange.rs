@@ -1,73 +1,156 @@
-//! Requests on connections: choose one, write, read, finish.
+//! Requests on connections: choose a connection, write, read, finish, record. What a worker does between two looks at its sessions.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::mpsc::Sender;
 
 use aiperf_records::ABSENT;
-use rand::RngExt;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use slab::Slab;
 
+use crate::compose::Composer;
 use crate::conn::{State, Written};
 use crate::error::ErrorKind;
+use crate::ids::{ConnId, RequestId, Slot, uuid};
 use crate::phase::Phase;
+use crate::pool::{Deadlines, Pool};
+use crate::recorder::Recorder;
 use crate::reply::{Progress, Reply, Stamps};
-use crate::request::{Ending, NEVER, Request, uuid, write_decimal, write_uuid};
+use crate::request::{Ending, Request};
+use crate::sessions::{Sessions, Turn, TurnEnd};
 use crate::settings::{PhaseKind, Reuse, UrlStrategy};
-use crate::shared::Note;
+use crate::shared::{Note, Shared};
 use crate::snapshot::Counters;
-use crate::text::mix64;
-use crate::worker::Worker;
+use crate::text::{escape_json, mix64};
+use crate::watch::Watch;
 
 /// A kept connection that ends this soon after a request was written had been closed before it, ns.
 const STALE_NS: i64 = 5_000_000;
-/// Finished requests kept for reuse.
-const POOL: usize = 1024;
+/// Finished requests kept for their buffers.
+const SPARE: usize = 1024;
+/// One read: large, so that a response of many KB is one system call (lesson: 64 KB buffers cost 10 × at 50K contexts).
+const READ_BYTES: usize = 256 * 1024;
 
-impl Worker {
-    /// Write the turn of a flow to a connection, or open one for it.
-    pub(crate) fn send_turn(&mut self, flow: usize, scheduled: i64, holds_prefill: bool) {
+pub(crate) struct Exchange {
+    worker: u16,
+    shared: Arc<Shared>,
+    notes: Sender<Note>,
+    pool: Pool,
+    requests: Slab<Box<Request>>,
+    /// Of the requests: their timeout, or when they are to be cancelled.
+    deadlines: Deadlines,
+    #[allow(clippy::vec_box)] // requests live in boxes: they move between here and the slab
+    spare: Vec<Box<Request>>,
+    pub(crate) composer: Composer,
+    pub(crate) recorder: Recorder,
+    pub(crate) watch: Watch,
+    /// What a read brought, and what TLS made of it.
+    buf: Vec<u8>,
+    plain: Vec<u8>,
+    rng: StdRng,
+    /// Connections opened before the clock that are not ready yet.
+    preconnecting: u32,
+    ended: VecDeque<TurnEnd>,
+    left_prefill: bool,
+}
+
+impl Exchange {
+    pub(crate) fn new(worker: u16, shared: Arc<Shared>, notes: Sender<Note>, pool: Pool, recorder: Recorder) -> Self {
+        Self {
+            worker,
+            notes,
+            pool,
+            requests: Slab::new(),
+            deadlines: Deadlines::default(),
+            spare: Vec::new(),
+            composer: Composer::new(Arc::clone(&shared)),
+            recorder,
+            watch: Watch::new(),
+            buf: vec![0; READ_BYTES],
+            plain: Vec::new(),
+            rng: StdRng::seed_from_u64(mix64(shared.run_salt ^ u64::from(worker))),
+            preconnecting: 0,
+            ended: VecDeque::new(),
+            left_prefill: false,
+            shared,
+        }
+    }
+
+    fn counters(&self) -> &Counters {
+        &self.shared.counters[usize::from(self.worker)]
+    }
+
+    /// A turn that has ended since the last call.
+    pub(crate) fn take_ended(&mut self) -> Option<TurnEnd> {
+        self.ended.pop_front()
+    }
+
+    /// Requests have left the prefill gate since the last call.
+    pub(crate) fn take_left_prefill(&mut self) -> bool {
+        std::mem::take(&mut self.left_prefill)
+    }
+
+    /// A session needs its connection no longer.
+    pub(crate) fn give_back(&mut self, conn: ConnId) {
+        self.pool.offer(conn);
+    }
+
+    pub(crate) fn next_deadline(&self) -> i64 {
+        self.deadlines.next().min(self.pool.next_deadline())
+    }
+
+    /// Open connections before the clock starts.
+    pub(crate) fn preconnect(&mut self, url: u16, count: u32) {
+        for _ in 0..count {
+            match self.pool.open(url) {
+                Ok(_) => self.preconnecting += 1,
+                // The requests themselves will say what is wrong.
+                Err(_) => break,
+            }
+        }
+        if self.preconnecting == 0 {
+            let _ = self.notes.send(Note::Connected);
+        }
+    }
+
+    /// One connection of those is ready, or has failed.
+    fn preconnected(&mut self) {
+        if self.preconnecting > 0 {
+            self.preconnecting -= 1;
+            if self.preconnecting == 0 {
+                let _ = self.notes.send(Note::Connected);
+            }
+        }
+    }
+
+    /// Write a turn to a connection, or open one for it.
+    pub(crate) fn send(&mut self, turn: &Turn, sessions: &Sessions) {
         let shared = Arc::clone(&self.shared);
-        let f = &mut self.flows[flow];
-        let (row, session, turn, correlation_id, sticky) = (f.row, f.session, f.turn(), f.correlation_id, f.sticky);
-        let capped = std::mem::take(&mut f.capped);
-        let group = &self.groups[f.group];
-        let (phase, epoch, session_num) = (Arc::clone(&group.phase), group.epoch, group.number);
         let number = shared.requests.fetch_add(1, Relaxed);
-        let url = match shared.settings.url_strategy {
+        let mut request = Request::of_turn(turn, self.spare.pop());
+        request.number = number;
+        request.url = match shared.settings.url_strategy {
             _ if shared.targets.len() == 1 => 0,
             UrlStrategy::RoundRobin => (number % shared.targets.len() as u64) as u16,
             UrlStrategy::Random => self.rng.random_range(0..shared.targets.len()) as u16,
         };
-        let started = shared.clock.now();
-        let mut request = self.take_request(&phase);
-        request.flow = flow;
-        request.row = row;
-        request.session = session;
-        request.session_num = session_num;
-        request.turn = turn;
-        request.epoch = epoch;
-        request.number = number;
+        request.started = shared.clock.now();
         request.request_id = uuid(self.rng.random(), self.rng.random());
-        request.correlation_id = correlation_id;
-        request.url = url;
-        request.scheduled = scheduled;
-        request.started = started;
-        (request.sent, request.body_sent, request.cancelled_at) = (ABSENT, ABSENT, ABSENT);
-        request.deadline = started.saturating_add(shared.settings.timeout_ns);
-        (request.cancel_at, request.cancel_delay, request.cancel_chunks) = (NEVER, None, None);
-        (request.was_retried, request.reused) = (false, false);
-        (request.holds_prefill, request.capped) = (holds_prefill, capped);
-        (request.counted_chunks, request.bytes_out) = (0, 0);
-        let keep = shared.rules.keep_text || shared.plan.is_replied(row);
+        request.deadline = request.started.saturating_add(shared.settings.timeout_ns);
+        let keep = shared.rules.keep_text || shared.plan.is_replied(turn.row);
         request.reply.reset(keep);
-        if let Some(cancel) = phase
+        if let Some(cancel) = turn
+            .phase
             .settings
             .cancel
             .as_ref()
-            .filter(|_| phase.settings.kind == PhaseKind::Profiling)
+            .filter(|_| turn.phase.settings.kind == PhaseKind::Profiling)
         {
             // A function of seed and session, so that the same run cancels the same requests.
-            let draw = mix64(mix64(shared.settings.seed ^ 0xCA9C_E11E) ^ session_num << 12 ^ u64::from(turn));
+            let draw = mix64(mix64(shared.settings.seed ^ 0xCA9C_E11E) ^ turn.session_num << 12 ^ u64::from(turn.turn));
             if (draw >> 11) as f64 / (1u64 << 53) as f64 <= cancel.rate && cancel.rate > 0.0 {
                 match cancel.after_chunks {
                     Some(n) => request.cancel_chunks = Some(n.max(1)),
@@ -75,184 +158,193 @@ impl Worker {
                 }
             }
         }
-        phase.sent.fetch_add(1, Relaxed);
-        Counters::add(&shared.counters[usize::from(self.id)].sent, 1);
-        let sticky = sticky.filter(|&(slot, n)| {
-            self.conns
-                .get(slot)
-                .is_some_and(|s| s.conn.number == n && s.request.is_none())
-        });
-        if let Some((slot, _)) = sticky {
-            request.url = self.conns[slot].conn.url;
-            self.dispatch(slot, request);
-        } else {
-            self.place(request);
+        turn.phase.sent.fetch_add(1, Relaxed);
+        Counters::add(&self.counters().sent, 1);
+        let kept = turn
+            .connection
+            .filter(|&id| self.pool.get(id).is_some_and(|conn| conn.has_room()));
+        if let Some(conn) = kept.and_then(|id| self.pool.get(id)) {
+            request.url = conn.url;
+        }
+        let id = RequestId(self.requests.insert(request));
+        match kept {
+            Some(conn) => self.dispatch(conn, id, sessions),
+            None => self.place(id, sessions),
         }
     }
 
-    /// Give a request a connection: an idle one, else a new one.
-    fn place(&mut self, request: Box<Request>) {
-        let url = request.url;
-        while let Some((slot, number)) = self.idle[usize::from(url)].pop() {
-            if self
-                .conns
-                .get(slot)
-                .is_some_and(|s| s.conn.number == number && s.conn.state == State::Idle)
-            {
-                self.dispatch(slot, request);
-                return;
-            }
+    /// Give a request a connection: one that is open, else a new one.
+    fn place(&mut self, id: RequestId, sessions: &Sessions) {
+        let url = self.requests[id.0].url;
+        if let Some(conn) = self.pool.take(url) {
+            self.dispatch(conn, id, sessions);
+            return;
         }
-        match self.open(url) {
-            Ok(slot) => {
-                let connect_by = request.started.saturating_add(self.shared.settings.connect_timeout_ns);
-                self.arm(slot, request.next_deadline().min(connect_by));
-                self.conns[slot].request = Some(request);
+        match self.pool.open(url) {
+            Ok(conn) => {
+                if let Some(conn) = self.pool.get_mut(conn) {
+                    conn.requests.push(id);
+                }
+                let request = &mut self.requests[id.0];
+                request.conn = Some(conn);
+                self.deadlines.arm(id.0, request.next_deadline());
             }
             Err(error) => {
-                let kind = ErrorKind::of_connect(&error);
-                self.conclude(None, request, kind, &error.to_string());
+                self.requests[id.0].conn = None;
+                self.conclude(id, false, ErrorKind::of_connect(&error), &error.to_string(), sessions);
             }
         }
     }
 
     /// Write a request to a connection that is ready for it.
-    pub(crate) fn dispatch(&mut self, slot: usize, mut request: Box<Request>) {
-        self.render(&request);
-        let conn = &mut self.conns[slot].conn;
+    fn dispatch(&mut self, to: ConnId, id: RequestId, sessions: &Sessions) {
+        let (Some(request), Some(conn)) = (self.requests.get_mut(id.0), self.pool.get_mut(to)) else {
+            return;
+        };
+        self.composer.compose(request, sessions.replies(request.session_id));
         request.reused = conn.uses > 0 || conn.connected < request.started;
         conn.uses += 1;
-        conn.state = State::Busy;
-        request.bytes_out = (self.head.len() + self.body.len()) as u64;
+        if !conn.requests.contains(&id) {
+            conn.requests.push(id);
+        }
+        request.conn = Some(to);
+        request.bytes_out = (self.composer.head.len() + self.composer.body.len()) as u64;
         request.sent = self.shared.clock.now();
-        let written = conn.send(&self.head, &self.body);
-        match written {
+        match conn.send(&self.composer.head, &self.composer.body) {
             Ok(written) => {
                 if written == Written::All {
                     request.mark_body_sent(self.shared.clock.now());
                 }
-                let at = request.next_deadline();
-                self.conns[slot].request = Some(request);
-                self.arm(slot, at);
+                self.deadlines.arm(id.0, request.next_deadline());
             }
-            Err(error) => self.retry_or_fail(slot, request, ErrorKind::Send, &error.to_string()),
+            Err(error) => self.retry_or_fail(id, ErrorKind::Send, &error.to_string(), sessions),
         }
     }
 
     /// A kept connection may have been closed by the server while it was idle: such a request is sent once more, on a new
     /// one. The server's system says so within a round trip; what takes longer is the server's own doing, and a failure.
-    fn retry_or_fail(&mut self, slot: usize, mut request: Box<Request>, kind: ErrorKind, message: &str) {
-        let round_trip = self.conns[slot].conn.rtt_ns().max(0);
-        let patience = (4 * round_trip).max(STALE_NS) + self.stall;
+    fn retry_or_fail(&mut self, id: RequestId, kind: ErrorKind, message: &str, sessions: &Sessions) {
+        let request = &mut self.requests[id.0];
+        let conn = request.conn.and_then(|conn| self.pool.get(conn));
+        let round_trip = conn.map_or(0, |conn| conn.rtt_ns().max(0));
+        let patience = (4 * round_trip).max(STALE_NS) + self.watch.stall;
         let was_stale = kind == ErrorKind::Send || self.shared.clock.now() - request.sent <= patience;
-        if request.reused && was_stale && !request.was_retried && !request.reply.has_begun() {
-            self.close(slot);
-            request.was_retried = true;
-            request
-                .reply
-                .reset(self.shared.rules.keep_text || self.shared.plan.is_replied(request.row));
-            Counters::add(&self.shared.counters[usize::from(self.id)].reconnects, 1);
-            self.place(request);
-        } else {
-            self.conns[slot].request = Some(request);
-            self.finish(slot, kind, message);
+        if !(request.reused && was_stale && !request.was_retried && !request.reply.has_begun()) {
+            self.finish(id, kind, message, sessions);
+            return;
         }
-    }
-
-    /// Head and body of a request, into the worker's buffers.
-    fn render(&mut self, request: &Request) {
-        let made = if request.turn == 0 {
-            self.take_prepared(request.session, request.epoch)
-        } else {
-            None
-        };
-        let shared = &self.shared;
-        if let Some(body) = made {
-            self.body = body;
-        } else {
-            self.body.clear();
-            let group = self.flows.get(request.flow).map(|f| &self.groups[f.group]);
-            shared.plan.write_body(
-                request.row,
-                request.epoch,
-                mix64(shared.run_salt ^ request.number),
-                shared.vocabulary.as_deref(),
-                |row| group.and_then(|g| g.replies.get(&row)).map_or(&[][..], |r| &r[..]),
-                &mut self.body,
-            );
+        request.was_retried = true;
+        let keep = self.shared.rules.keep_text || self.shared.plan.is_replied(request.row);
+        request.reply.reset(keep);
+        if let Some(conn) = request.conn.take() {
+            self.pool.close(conn);
         }
-        let head = &mut self.head;
-        head.clear();
-        head.extend_from_slice(
-            &shared.targets[usize::from(request.url)].heads[usize::from(shared.plan.path(request.row))],
-        );
-        head.extend_from_slice(b"X-Request-ID: ");
-        write_uuid(request.request_id, head);
-        head.extend_from_slice(b"\r\nX-Correlation-ID: ");
-        write_uuid(request.correlation_id, head);
-        if let Some(name) = &shared.settings.session_header {
-            head.extend_from_slice(b"\r\n");
-            head.extend_from_slice(name.as_bytes());
-            head.extend_from_slice(b": ");
-            write_uuid(request.correlation_id, head);
-        }
-        head.extend_from_slice(b"\r\nContent-Length: ");
-        write_decimal(self.body.len(), head);
-        head.extend_from_slice(b"\r\n\r\n");
+        Counters::add(&self.counters().reconnects, 1);
+        self.place(id, sessions);
     }
 
     /// Something happened on a connection.
-    pub(crate) fn on_event(&mut self, slot: usize, writable: bool, closed: bool) {
-        let Some(entry) = self.conns.get_mut(slot) else {
+    pub(crate) fn on_event(&mut self, slot: Slot, writable: bool, closed: bool, sessions: &Sessions) {
+        let Some(conn) = self.pool.at(slot) else {
             return;
         };
-        entry.conn.has_ended |= closed;
-        match entry.conn.state {
-            State::Connecting => match entry.conn.check_connected() {
+        let at = ConnId {
+            slot,
+            number: conn.number,
+        };
+        conn.has_ended |= closed;
+        match conn.state {
+            State::Connecting => match conn.check_connected() {
                 Ok(false) => {}
                 Ok(true) => {
-                    entry.conn.connected = self.shared.clock.now();
-                    if entry.conn.has_tls() {
-                        entry.conn.state = State::Handshaking;
-                        self.handshake(slot);
+                    conn.connected = self.shared.clock.now();
+                    if conn.has_tls() {
+                        conn.state = State::Handshaking;
+                        self.handshake(at, sessions);
                     } else {
-                        self.established(slot);
+                        self.opened(at, sessions);
                     }
                 }
-                Err(error) => self.fail_connect(slot, ErrorKind::of_connect(&error), &error.to_string()),
+                Err(error) => {
+                    self.fail_connect(at, ErrorKind::of_connect(&error), &error.to_string(), sessions);
+                }
             },
-            State::Handshaking => self.handshake(slot),
-            State::Busy => {
+            State::Handshaking => self.handshake(at, sessions),
+            State::Open if conn.requests.is_empty() => {
+                if conn.is_spoilt(&mut self.buf, &mut self.plain) {
+                    self.pool.close(at);
+                }
+            }
+            State::Open => {
                 // What the server said before it hung up is read below, so an error here is not the end.
-                if writable && entry.conn.has_unsent() && entry.conn.flush().is_ok_and(|w| w == Written::All) {
+                if writable && conn.has_unsent() && conn.flush().is_ok_and(|w| w == Written::All) {
                     let now = self.shared.clock.now();
-                    if let Some(request) = &mut entry.request
-                        && request.body_sent == ABSENT
-                    {
-                        request.mark_body_sent(now);
-                        let at = request.next_deadline();
-                        self.arm(slot, at);
+                    for &id in &conn.requests {
+                        if let Some(request) = self.requests.get_mut(id.0).filter(|r| r.body_sent == ABSENT) {
+                            request.mark_body_sent(now);
+                            self.deadlines.arm(id.0, request.next_deadline());
+                        }
                     }
                 }
-                self.read(slot, closed);
+                self.read(at, closed, sessions);
             }
-            State::Idle => self.read_idle(slot),
         }
     }
 
-    fn read(&mut self, slot: usize, closed: bool) {
+    fn handshake(&mut self, at: ConnId, sessions: &Sessions) {
+        let Some(conn) = self.pool.get_mut(at) else {
+            return;
+        };
+        match conn.handshake(&mut self.buf, &mut self.plain) {
+            Ok(false) => {}
+            Ok(true) => {
+                conn.secured = self.shared.clock.now();
+                self.opened(at, sessions);
+            }
+            Err(error) => self.fail_connect(at, ErrorKind::Tls, &error.to_string(), sessions),
+        }
+    }
+
+    /// A connection is ready.
+    fn opened(&mut self, at: ConnId, sessions: &Sessions) {
+        let Some(conn) = self.pool.get_mut(at) else {
+            return;
+        };
+        conn.state = State::Open;
+        if conn.requests.is_empty() {
+            self.pool.offer(at);
+            self.preconnected();
+            return;
+        }
+        for id in conn.requests.clone() {
+            self.dispatch(at, id, sessions);
+        }
+    }
+
+    fn fail_connect(&mut self, at: ConnId, kind: ErrorKind, message: &str, sessions: &Sessions) {
+        let waiting = self.pool.get(at).map(|c| c.requests.clone()).unwrap_or_default();
+        if waiting.is_empty() {
+            self.pool.close(at);
+            self.preconnected();
+        }
+        for id in waiting {
+            self.finish(id, kind, message, sessions);
+        }
+    }
+
+    /// Read what has come for the request on a connection.
+    fn read(&mut self, at: ConnId, closed: bool, sessions: &Sessions) {
         let shared = Arc::clone(&self.shared);
-        let mut buf = std::mem::take(&mut self.buf);
-        let mut plain = std::mem::take(&mut self.plain);
+        let counters = &shared.counters[usize::from(self.worker)];
         let mut outcome: Option<(Progress, bool)> = None;
-        while let Some(entry) = self.conns.get_mut(slot) {
-            let (conn, Some(request)) = (&mut entry.conn, &mut entry.request) else {
-                break;
-            };
-            let read = conn.read(&mut buf);
+        let Some(&id) = self.pool.get(at).and_then(|conn| conn.requests.first()) else {
+            return;
+        };
+        while let (Some(conn), Some(request)) = (self.pool.get_mut(at), self.requests.get_mut(id.0)) {
+            let read = conn.read(&mut self.buf);
             let user = shared.clock.now();
             let (bytes, kernel) = match read {
-                Ok(read) if read.len > 0 => (&buf[..read.len], read.kernel_ns),
+                Ok(read) if read.len > 0 => (&self.buf[..read.len], read.kernel),
                 Ok(_) => {
                     let stamps = Stamps {
                         user,
@@ -269,160 +361,143 @@ impl Worker {
                     break;
                 }
             };
-            // A stamp that maps after the read, or before the request, is a clock step's: user space's is better.
-            let kernel = kernel
-                .map(|ns| shared.clock.of_realtime(ns, self.offset))
-                .filter(|&k| k <= user + 50_000 && k >= request.started)
-                .map(|k| k.min(user));
+            let kernel = kernel.and_then(|k| self.watch.kernel_ns(shared.clock, k, user, request.started));
             let stamps = Stamps {
                 user,
                 kernel,
-                stall: self.stall.max(kernel.map_or(0, |k| user - k)),
+                stall: self.watch.stall.max(kernel.map_or(0, |k| user - k)),
             };
             let progress = if conn.has_tls() {
-                plain.clear();
-                match conn.decrypt(bytes, &mut plain).and_then(|()| conn.flush()) {
-                    Ok(_) if plain.is_empty() => Progress::More,
-                    Ok(_) => request.reply.feed(&plain, stamps, &shared.rules),
+                self.plain.clear();
+                match conn.decrypt(bytes, &mut self.plain).and_then(|()| conn.flush()) {
+                    Ok(_) if self.plain.is_empty() => Progress::More,
+                    Ok(_) => request.reply.feed(&self.plain, stamps, &shared.rules),
                     Err(error) => Progress::Failed(ErrorKind::Cut, error.to_string()),
                 }
             } else {
                 request.reply.feed(bytes, stamps, &shared.rules)
             };
-            let full = bytes.len() == buf.len();
+            let full = bytes.len() == self.buf.len();
             if request.holds_prefill && request.reply.first_content != ABSENT {
                 request.holds_prefill = false;
-                let phase = Arc::clone(&request.phase);
-                self.leave_prefill(&phase);
+                self.left_prefill |= leave_prefill(&request.phase);
             }
             if progress != Progress::More {
                 outcome = Some((progress, false));
                 break;
             }
-            let request = self.conns[slot].request.as_mut();
-            if let Some(request) = request {
-                let counters = &shared.counters[usize::from(self.id)];
-                Counters::add(
-                    &counters.chunks,
-                    u64::from(request.reply.num_content - request.counted_chunks),
-                );
-                request.counted_chunks = request.reply.num_content;
-                if request.cancel_chunks.is_some_and(|n| request.reply.num_content >= n) {
-                    let n = request.reply.num_content;
-                    outcome = Some((
-                        Progress::Failed(ErrorKind::Cancelled, format!("Request cancelled after {n} chunks")),
-                        false,
-                    ));
-                    break;
-                }
+            let n = request.reply.num_content;
+            Counters::add(&counters.chunks, u64::from(n - request.counted_chunks));
+            request.counted_chunks = n;
+            if request.cancel_chunks.is_some_and(|most| n >= most) {
+                let message = format!("Request cancelled after {n} chunks");
+                outcome = Some((Progress::Failed(ErrorKind::Cancelled, message), false));
+                break;
             }
             if !full && !closed {
                 break;
             }
         }
-        self.buf = buf;
-        plain.shrink_to(1 << 20);
-        self.plain = plain;
+        self.plain.shrink_to(1 << 20);
         match outcome {
             None | Some((Progress::More, _)) => {}
-            Some((Progress::Done { reusable }, ended)) => self.finish_ok(slot, reusable && !ended),
+            Some((Progress::Done { reusable }, ended)) => self.finish_ok(id, reusable && !ended, sessions),
             Some((Progress::Failed(kind, message), ended)) => {
-                let entry = &mut self.conns[slot];
-                let silent = entry.request.as_ref().is_some_and(|r| !r.reply.has_begun());
-                if ended
-                    && silent
-                    && let Some(request) = entry.request.take()
-                {
-                    self.retry_or_fail(slot, request, kind, &message);
+                if ended && !self.requests[id.0].reply.has_begun() {
+                    self.retry_or_fail(id, kind, &message, sessions);
                 } else {
-                    self.finish(slot, kind, &message);
+                    self.finish(id, kind, &message, sessions);
                 }
             }
         }
     }
 
-    fn finish_ok(&mut self, slot: usize, reusable: bool) {
-        let Some(request) = self.conns[slot].request.take() else {
-            return;
-        };
-        let conn = &self.conns[slot].conn;
-        let keep = reusable && self.shared.settings.connection != Reuse::Never && !conn.has_unsent() && !conn.has_ended;
-        self.conns[slot].conn.state = State::Idle;
-        self.conclude(Some((slot, keep)), request, ErrorKind::Ok, "");
+    fn finish_ok(&mut self, id: RequestId, reusable: bool, sessions: &Sessions) {
+        let conn = self.requests[id.0].conn.and_then(|conn| self.pool.get(conn));
+        let keep = reusable
+            && self.shared.settings.connection != Reuse::Never
+            && conn.is_some_and(|conn| !conn.has_unsent() && !conn.has_ended);
+        self.conclude(id, keep, ErrorKind::Ok, "", sessions);
     }
 
-    /// A request on a connection has failed or is cancelled; the connection goes on only if the reply was read to its end.
-    pub(crate) fn finish(&mut self, slot: usize, kind: ErrorKind, message: &str) {
-        let Some(entry) = self.conns.get_mut(slot) else {
+    /// A request has failed or is cancelled; its connection goes on only if the response was read to its end.
+    fn finish(&mut self, id: RequestId, kind: ErrorKind, message: &str, sessions: &Sessions) {
+        let Some(request) = self.requests.get_mut(id.0) else {
             return;
         };
-        let Some(mut request) = entry.request.take() else {
-            return;
-        };
+        let conn = request.conn.and_then(|conn| self.pool.get(conn));
         let keep = request.reply.is_reusable_after_failure()
-            && !entry.conn.has_ended
+            && conn.is_some_and(|conn| !conn.has_ended)
             && matches!(kind, ErrorKind::HttpStatus | ErrorKind::ContextOverflow)
             && self.shared.settings.connection != Reuse::Never;
         if kind.is_cancellation() {
             request.cancelled_at = self.shared.clock.now();
-            entry.conn.shut();
+            if let Some(conn) = conn {
+                conn.shut();
+            }
         }
-        entry.conn.state = State::Idle;
-        self.conclude(Some((slot, keep)), request, kind, message);
+        self.conclude(id, keep, kind, message, sessions);
     }
 
-    /// Record a request, let its connection go, and go on with its session.
-    fn conclude(&mut self, conn: Option<(usize, bool)>, mut request: Box<Request>, kind: ErrorKind, message: &str) {
+    /// Record a request, let its connection go, and say that its turn has ended.
+    fn conclude(&mut self, id: RequestId, keep: bool, kind: ErrorKind, message: &str, sessions: &Sessions) {
         let shared = Arc::clone(&self.shared);
+        let mut request = self.requests.remove(id.0);
         let at = if kind == ErrorKind::Ok {
             request.reply.last_byte
         } else {
             shared.clock.now()
         };
-        let phase: Arc<Phase> = Arc::clone(&request.phase);
         if request.holds_prefill {
             request.holds_prefill = false;
-            self.leave_prefill(&phase);
+            self.left_prefill |= leave_prefill(&request.phase);
         }
+        let conn = request.conn.and_then(|conn| self.pool.get(conn));
         let dns_ns = shared.targets[usize::from(request.url)].dns_ns;
         let ending = Ending { kind, message, at };
-        let of = conn.map(|(slot, _)| &self.conns[slot].conn);
-        request.record(&ending, self.id, of, dns_ns, &shared.plan, &mut self.records);
-        if self.raw.is_some() {
-            self.render(&request);
-            if let Some(raw) = &mut self.raw {
-                raw.write(&request, &self.body);
-            }
+        self.recorder.record(&request, &ending, conn, dns_ns);
+        if self.recorder.keeps_raw() {
+            self.composer.compose(&request, sessions.replies(request.session_id));
+            self.recorder.record_raw(&request, &self.composer.body);
         }
         self.count(&request, kind, at);
-        if let Some((slot, keep)) = conn {
+        let mut connection = None;
+        if let Some(conn) = request.conn {
+            let was_full = self.pool.leave(conn, id);
             if !keep {
-                self.close(slot);
+                self.pool.close(conn);
             } else if shared.settings.connection == Reuse::Sticky {
-                let number = self.conns[slot].conn.number;
-                match self.flows.get_mut(request.flow) {
-                    Some(flow) => flow.sticky = Some((slot, number)),
-                    None => self.give_back(slot, number),
-                }
-            } else {
-                let number = self.conns[slot].conn.number;
-                self.give_back(slot, number);
+                connection = Some(conn);
+            } else if was_full {
+                self.pool.offer(conn);
             }
         }
-        let text = std::mem::take(&mut request.reply.text);
-        self.after_turn(request.flow, request.row, kind, &text, at);
-        request.reply.text = text;
-        if self.pool.len() < POOL {
-            self.pool.push(request);
-        }
+        let reply = (kind == ErrorKind::Ok && shared.plan.is_replied(request.row)).then(|| {
+            let text = &request.reply.text;
+            let mut escaped = Vec::with_capacity(text.len() + 16);
+            escape_json(String::from_utf8_lossy(text).as_bytes(), &mut escaped);
+            escaped.into_boxed_slice()
+        });
+        self.ended.push_back(TurnEnd {
+            session_id: request.session_id,
+            row: request.row,
+            is_ok: kind == ErrorKind::Ok,
+            reply,
+            connection,
+            at,
+        });
+        let phase = &request.phase;
         if phase.has_too_many_errors() && !phase.aborted.swap(true, SeqCst) {
             let _ = self.notes.send(Note::Abort);
+        }
+        if self.spare.len() < SPARE {
+            self.spare.push(request);
         }
     }
 
     fn count(&self, request: &Request, kind: ErrorKind, at: i64) {
         request.phase.count(kind);
-        let counters = &self.shared.counters[usize::from(self.id)];
+        let counters = self.counters();
         let reply: &Reply = &request.reply;
         Counters::add(&counters.chunks, u64::from(reply.num_content - request.counted_chunks));
         Counters::add(&counters.bytes_in, reply.bytes_in);
@@ -443,58 +518,53 @@ impl Worker {
         }
     }
 
-    /// Cancel what is in flight and drop what waits.
-    pub(crate) fn cancel_all(&mut self, kind: ErrorKind) {
-        self.drop_waiting();
-        let busy: Vec<usize> = self
-            .conns
-            .iter()
-            .filter(|(_, s)| s.request.is_some())
-            .map(|(i, _)| i)
-            .collect();
+    /// Deadlines that have come.
+    pub(crate) fn fire(&mut self, now: i64, sessions: &Sessions) {
+        while let Some(conn) = self.pool.overdue(now) {
+            let timeout = self.shared.settings.connect_timeout_ns as f64 * 1e-9;
+            let message = format!("no connection within {timeout} s");
+            self.fail_connect(conn, ErrorKind::ConnectTimeout, &message, sessions);
+        }
+        while let Some(key) = self.deadlines.pop_due(now) {
+            let id = RequestId(key);
+            let Some(request) = self.requests.get(key) else {
+                continue;
+            };
+            let next = request.next_deadline();
+            if next > now {
+                self.deadlines.arm(key, next);
+            } else if request.cancel_at <= now {
+                let message = match request.cancel_delay {
+                    Some(delay) => format!("Request cancelled {:.3}s after being sent", delay as f64 * 1e-9),
+                    None => "Request cancelled".to_owned(),
+                };
+                self.finish(id, ErrorKind::Cancelled, &message, sessions);
+            } else {
+                let timeout = self.shared.settings.timeout_ns as f64 * 1e-9;
+                let message = format!("no complete response within {timeout} s");
+                self.finish(id, ErrorKind::Timeout, &message, sessions);
+            }
+        }
+    }
+
+    /// Cancel what is in flight.
+    pub(crate) fn cancel_all(&mut self, kind: ErrorKind, sessions: &Sessions) {
         let message = if kind == ErrorKind::Grace {
             "cancelled at the end of the grace period"
         } else {
             "cancelled because the run was interrupted"
         };
-        for slot in busy {
-            self.finish(slot, kind, message);
+        let busy: Vec<usize> = self.requests.iter().map(|(key, _)| key).collect();
+        for key in busy {
+            self.finish(RequestId(key), kind, message, sessions);
         }
     }
+}
 
-    fn take_request(&mut self, phase: &Arc<Phase>) -> Box<Request> {
-        if let Some(mut request) = self.pool.pop() {
-            request.phase = Arc::clone(phase);
-            return request;
-        }
-        Box::new(Request {
-            flow: 0,
-            phase: Arc::clone(phase),
-            row: 0,
-            session: 0,
-            session_num: 0,
-            turn: 0,
-            epoch: 0,
-            number: 0,
-            request_id: [0; 16],
-            correlation_id: [0; 16],
-            url: 0,
-            scheduled: ABSENT,
-            started: ABSENT,
-            sent: ABSENT,
-            body_sent: ABSENT,
-            cancelled_at: ABSENT,
-            deadline: NEVER,
-            cancel_at: NEVER,
-            cancel_delay: None,
-            cancel_chunks: None,
-            was_retried: false,
-            reused: false,
-            holds_prefill: false,
-            capped: false,
-            counted_chunks: 0,
-            bytes_out: 0,
-            reply: Reply::default(),
-        })
+/// The first token is there (or never will be): another request may enter the prefill gate. False if there is none.
+fn leave_prefill(phase: &Phase) -> bool {
+    if let Some(gate) = &phase.prefill {
+        gate.leave();
     }
+    phase.prefill.is_some()
 }

@@ -4,36 +4,44 @@
 //! |---|---|
 //! | `settings`, `plan`, `text` | what to send; checked once |
 //! | `pacer`, `ramp`, `phase`, `control` | when to send it, and when to stop |
-//! | `worker`, `flow`, `connect`, `exchange` | one thread, its sessions, connections and requests |
-//! | `target`, `conn`, `rtt` | addresses, sockets, TLS, the kernel's stamps (`aiperf_stamp`) and round trips |
-//! | `http`, `sse`, `extract`, `reply`, `think` | from bytes to stamped chunks |
+//! | `worker` | one thread: the loop between its sessions and its exchange |
+//! | `sessions` | turns, think time, gates; pure |
+//! | `exchange`, `compose`, `request` | requests on connections |
+//! | `pool`, `conn`, `target` | connections, sockets, TLS, addresses |
+//! | `recorder`, `raw` | rows on their way to the disk |
+//! | `clock`, `watch`, `ids` | run time, a worker's own lateness, keys |
+//! | `http`, `sse`, `extract`, `reply`, `think_tags`, `kind` | from bytes to timestamped chunks |
 //! | `engine`, `snapshot` | start, look, stop, wait |
 
 pub mod clock;
+mod compose;
 mod conn;
-mod connect;
 mod control;
 pub mod engine;
 pub mod error;
 mod exchange;
 pub mod extract;
-mod flow;
 pub mod http;
+mod ids;
+pub mod kind;
 pub mod pacer;
 mod phase;
 pub mod plan;
+mod pool;
 pub mod ramp;
 mod raw;
+mod recorder;
 pub mod reply;
 mod request;
-mod rtt;
+mod sessions;
 pub mod settings;
 mod shared;
 pub mod snapshot;
 pub mod sse;
 mod target;
 pub mod text;
-mod think;
+mod think_tags;
+mod watch;
 mod worker;
 
 pub use control::PhaseOutcome;

@@ -5,7 +5,8 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use crate::error::EngineError;
-use crate::request::{Request, write_uuid};
+use crate::ids::write_uuid;
+use crate::request::Request;
 use crate::text::escape_json;
 
 pub(crate) struct RawWriter {

@@ -8,27 +8,13 @@ use aiperf_records::{ABSENT, Chunk};
 use crate::error::{ErrorKind, is_context_overflow};
 use crate::extract::{self, Extractor, Field, Found};
 use crate::http::{self, BodyReader};
+use crate::kind::{CONTENT, MERGED, REASONING, ROLE, TOOL, USAGE};
 use crate::settings::Framing;
 use crate::sse::{Event, Framer};
-use crate::think::Think;
+use crate::think_tags::{self, ThinkTags};
 
 /// Lateness that no stamp is flagged for, ns: the certificate allows as much in any case.
 const MERGED_FLOOR_NS: i64 = 1_000_000;
-
-/// Chunk kinds, as stored.
-pub const CONTENT: u8 = 1;
-/// Hidden thinking.
-pub const REASONING: u8 = 2;
-/// Part of a tool call.
-pub const TOOL: u8 = 3;
-/// Role only, or an empty delta.
-pub const ROLE: u8 = 4;
-/// Carries usage, no text.
-pub const USAGE: u8 = 5;
-/// Anything else.
-pub const OTHER: u8 = 6;
-/// The stamp is an upper bound: several events came out of one late read.
-pub const MERGED: u8 = 0x80;
 
 /// Longest error message kept, bytes.
 const MAX_MESSAGE: usize = 2000;
@@ -107,7 +93,7 @@ pub struct Reply {
     saw_done: bool,
     failure: Option<(ErrorKind, String)>,
     keep_text: bool,
-    pub(crate) think: Think,
+    think_tags: ThinkTags,
     read_first_chunk: usize,
     pub status: Option<u16>,
     pub headers: i64,
@@ -147,7 +133,7 @@ impl Default for Reply {
             saw_done: false,
             failure: None,
             keep_text: true,
-            think: Think::Over,
+            think_tags: ThinkTags::Over,
             read_first_chunk: 0,
             status: None,
             headers: ABSENT,
@@ -250,7 +236,11 @@ impl Reply {
             let streams = rules.framing == Framing::Ndjson || (rules.framing == Framing::Sse && head.is_event_stream);
             self.mode = if is_ok && streams { Mode::Stream } else { Mode::Whole };
             self.framer.reset(rules.framing == Framing::Ndjson);
-            self.think = if rules.think_tags { Think::Unknown } else { Think::Over };
+            self.think_tags = if rules.think_tags {
+                ThinkTags::Unknown
+            } else {
+                ThinkTags::Over
+            };
         }
         self.read_first_chunk = self.chunks.len();
         let used = if self.mode == Mode::Stream {
@@ -329,7 +319,7 @@ impl Reply {
             );
         }
         if rules.think_tags {
-            self.split_think();
+            think_tags::split(&mut self.text, &mut self.reasoning);
             if !self.keep_text {
                 self.text.clear();
                 self.reasoning.clear();
@@ -471,7 +461,7 @@ impl Reply {
 
     fn push_text(&mut self, kind: u8, raw: &[u8]) -> u32 {
         // The tags are looked for in the text itself.
-        let keep = self.keep_text || self.think != Think::Over;
+        let keep = self.keep_text || self.think_tags != ThinkTags::Over;
         let out = if kind == REASONING {
             &mut self.reasoning
         } else {
@@ -495,8 +485,8 @@ impl Reply {
 
     fn push_chunk(&mut self, kind: u8, text_bytes: u32, bytes: u32, stamps: Stamps) {
         let at = stamps.kernel.unwrap_or(stamps.user);
-        let kind = if kind == CONTENT && self.think != Think::Over {
-            self.think_kind()
+        let kind = if kind == CONTENT && self.think_tags != ThinkTags::Over {
+            self.kind_by_tags()
         } else {
             kind
         };
@@ -521,6 +511,16 @@ impl Reply {
             text_bytes,
             kind,
         });
+    }
+
+    /// The kind of the chunk just added to the text, by the `<think>` tags so far.
+    fn kind_by_tags(&mut self) -> u8 {
+        let (kind, was_text) = self.think_tags.kind_of_last(&self.text);
+        if was_text && self.reasoning.is_empty() {
+            think_tags::take_back(&mut self.chunks);
+            self.first_output = self.first_content;
+        }
+        kind
     }
 
     /// Several events out of one read that came late: all but the last have an upper bound for a stamp. A server that writes

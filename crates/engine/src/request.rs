@@ -4,21 +4,24 @@ use std::sync::Arc;
 
 use aiperf_records::{ABSENT, RecordBuilder, Row};
 
+use crate::clock::NEVER;
 use crate::conn::Conn;
 use crate::error::ErrorKind;
+use crate::ids::{ConnId, SessionId};
 use crate::phase::Phase;
 use crate::plan::Plan;
 use crate::reply::Reply;
-
-/// Never.
-pub(crate) const NEVER: i64 = i64::MAX;
+use crate::sessions::Turn;
 
 /// What is known of a request while it runs. Boxed and reused.
 #[allow(clippy::struct_field_names)] // `request_id` is the column's name
 pub(crate) struct Request {
-    pub(crate) flow: usize,
+    pub(crate) session_id: SessionId,
+    /// The connection it is on, or waits for.
+    pub(crate) conn: Option<ConnId>,
     pub(crate) phase: Arc<Phase>,
     pub(crate) row: u32,
+    /// The session's number in the plan, and in the run.
     pub(crate) session: u32,
     pub(crate) session_num: u64,
     pub(crate) turn: u16,
@@ -55,6 +58,50 @@ pub(crate) struct Ending<'a> {
 }
 
 impl Request {
+    /// A turn that is about to be sent, in the buffers of an earlier request if there is one. What depends on more than the turn
+    /// (ids, URL, times, cancellation) is the caller's to set.
+    pub(crate) fn of_turn(turn: &Turn, spare: Option<Box<Self>>) -> Box<Self> {
+        let mut spare = spare;
+        let reply = spare.as_mut().map(|r| std::mem::take(&mut r.reply)).unwrap_or_default();
+        let request = Self {
+            session_id: turn.session_id,
+            conn: None,
+            phase: Arc::clone(&turn.phase),
+            row: turn.row,
+            session: turn.session,
+            session_num: turn.session_num,
+            turn: turn.turn,
+            epoch: turn.epoch,
+            number: 0,
+            request_id: [0; 16],
+            correlation_id: turn.correlation_id,
+            url: 0,
+            scheduled: turn.scheduled,
+            started: ABSENT,
+            sent: ABSENT,
+            body_sent: ABSENT,
+            cancelled_at: ABSENT,
+            deadline: NEVER,
+            cancel_at: NEVER,
+            cancel_delay: None,
+            cancel_chunks: None,
+            was_retried: false,
+            reused: false,
+            holds_prefill: turn.holds_prefill,
+            capped: turn.capped,
+            counted_chunks: 0,
+            bytes_out: 0,
+            reply,
+        };
+        match spare {
+            Some(mut spare) => {
+                *spare = request;
+                spare
+            }
+            None => Box::new(request),
+        }
+    }
+
     /// The moment the client would have to act next by itself.
     pub(crate) fn next_deadline(&self) -> i64 {
         self.deadline.min(self.cancel_at)
@@ -145,38 +192,4 @@ impl Request {
             rtt_ns: rtt.map_or(ABSENT, Conn::rtt_ns),
         });
     }
-}
-
-/// A UUID (version 4) as text.
-pub(crate) fn write_uuid(id: [u8; 16], out: &mut Vec<u8>) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    for (i, b) in id.into_iter().enumerate() {
-        if matches!(i, 4 | 6 | 8 | 10) {
-            out.push(b'-');
-        }
-        out.extend_from_slice(&[HEX[(b >> 4) as usize], HEX[(b & 15) as usize]]);
-    }
-}
-
-/// A UUID (version 4) out of 128 random bits.
-pub(crate) fn uuid(high: u64, low: u64) -> [u8; 16] {
-    let mut id = (u128::from(high) << 64 | u128::from(low)).to_be_bytes();
-    id[6] = id[6] & 0x0F | 0x40;
-    id[8] = id[8] & 0x3F | 0x80;
-    id
-}
-
-/// A number in decimal.
-pub(crate) fn write_decimal(mut n: usize, out: &mut Vec<u8>) {
-    let mut digits = [0u8; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (n % 10) as u8;
-        n /= 10;
-        if n == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
 }

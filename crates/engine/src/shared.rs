@@ -50,7 +50,7 @@ pub(crate) struct Inbox {
     pub(crate) waker: mio::Waker,
     pub(crate) sleeping: AtomicBool,
     /// Continuation turns that wait for a tick of the rate.
-    pub(crate) continuations: AtomicUsize,
+    pub(crate) continuations: Arc<AtomicUsize>,
 }
 
 impl Inbox {
@@ -69,7 +69,7 @@ impl Inbox {
 
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
-    pub(crate) plan: Plan,
+    pub(crate) plan: Arc<Plan>,
     pub(crate) vocabulary: Option<Arc<Vocabulary>>,
     pub(crate) clock: Clock,
     pub(crate) rules: Rules,

@@ -3,8 +3,9 @@
 //! A chunk costs five pushes to vectors that keep their size from batch to batch; nothing is allocated per row or chunk
 //! besides growth. The vectors become the batch's buffers without a copy.
 
+use std::collections::HashMap;
 use std::mem::size_of;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow_array::builder::BooleanBufferBuilder;
 use arrow_array::types::{ArrowPrimitiveType, Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type};
@@ -13,15 +14,37 @@ use arrow_array::{
     PrimitiveArray, RecordBatch, types,
 };
 use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
-use arrow_schema::{DataType, Field};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
 
 use crate::row::{ABSENT, Chunk, Row};
-use crate::schema::{journal_schema, list_of};
+
+/// Version of the columns; raised when a column changes its meaning or disappears, not when one is added.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// Key of the schema's metadata that holds [`SCHEMA_VERSION`].
+pub const VERSION_KEY: &str = "schema_version";
+
+static JOURNAL: LazyLock<SchemaRef> = LazyLock::new(|| versioned(fields()));
 
 /// Chunk kinds with output in them: content, reasoning, tool.
 const CONTENT_KINDS: std::ops::RangeInclusive<u8> = 1..=3;
 /// Bit of a chunk's kind: its stamp is an upper bound, because more than one event was waiting.
 const MERGED: u8 = 0x80;
+
+/// Columns of the journal's batches, as [`RecordBuilder`] makes them.
+pub fn journal_schema() -> SchemaRef {
+    Arc::clone(&JOURNAL)
+}
+
+/// A list column's type: no null inside.
+fn list_of(item: DataType) -> DataType {
+    DataType::List(Arc::new(Field::new_list_field(item, false)))
+}
+
+pub(crate) fn versioned(fields: Vec<Field>) -> SchemaRef {
+    let metadata = HashMap::from([(VERSION_KEY.to_owned(), SCHEMA_VERSION.to_string())]);
+    Arc::new(Schema::new_with_metadata(fields, metadata))
+}
 
 /// A column that cannot be absent.
 struct Plain<T: ArrowPrimitiveType>(Vec<T::Native>);

@@ -1,17 +1,12 @@
 //! The record schema, version 1: names, types and order of the columns (`docs/dev/2026-11-24-border.md`).
 
-use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
-use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use arrow_schema::{DataType, Field, SchemaRef};
 
-use crate::builder;
+use crate::builder::{self, versioned};
 
-/// Version of the columns; raised when a column changes its meaning or disappears, not when one is added.
-pub const SCHEMA_VERSION: u32 = 1;
-
-/// Key of the schema's metadata that holds [`SCHEMA_VERSION`].
-pub const VERSION_KEY: &str = "schema_version";
+pub use crate::builder::{SCHEMA_VERSION, VERSION_KEY, journal_schema};
 
 /// List columns: one value per chunk of a reply. All five have the same offsets.
 pub const LIST_COLUMNS: [&str; 5] = [
@@ -31,23 +26,12 @@ pub const COUNTED_COLUMNS: [&str; 2] = ["counted_output", "counted_reasoning"];
 /// Columns that records of this schema may lack, as they were written before the column was added: absent in all rows.
 pub const ADDED_COLUMNS: [&str; 1] = ["capped"];
 
-static JOURNAL: LazyLock<SchemaRef> = LazyLock::new(|| versioned(builder::fields()));
 static PARQUET: LazyLock<SchemaRef> = LazyLock::new(|| parquet(false));
 static PARQUET_RAW: LazyLock<SchemaRef> = LazyLock::new(|| parquet(true));
-
-/// Columns of the journal's batches, as [`crate::RecordBuilder`] makes them.
-pub fn journal_schema() -> SchemaRef {
-    Arc::clone(&JOURNAL)
-}
 
 /// Columns of `records.parquet`: the journal's, [`COUNTED_COLUMNS`], and [`TEXT_COLUMNS`] only if `with_texts`.
 pub fn parquet_schema(with_texts: bool) -> SchemaRef {
     Arc::clone(if with_texts { &PARQUET_RAW } else { &PARQUET })
-}
-
-/// A list column's type: no null inside.
-pub(crate) fn list_of(item: DataType) -> DataType {
-    DataType::List(Arc::new(Field::new_list_field(item, false)))
 }
 
 fn parquet(with_texts: bool) -> SchemaRef {
@@ -63,9 +47,4 @@ fn parquet(with_texts: bool) -> SchemaRef {
         }
     }
     versioned(fields)
-}
-
-fn versioned(fields: Vec<Field>) -> SchemaRef {
-    let metadata = HashMap::from([(VERSION_KEY.to_owned(), SCHEMA_VERSION.to_string())]);
-    Arc::new(Schema::new_with_metadata(fields, metadata))
 }

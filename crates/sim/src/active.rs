@@ -1,9 +1,8 @@
 //! A request under way: what it was asked, where it stands, what it has sent.
 
-use crate::conn::Sent;
 use crate::dice::Dice;
 use crate::faults::Fault;
-use crate::ledger::Row;
+use crate::ledger::{Chunk, Row};
 use crate::options::SimOptions;
 use crate::reply::{Envelope, UsageNumbers};
 use crate::script::Script;
@@ -38,6 +37,18 @@ pub(crate) enum Ending {
     Cut,
     /// RST in the middle.
     Reset,
+}
+
+/// What has really been written of the reply at hand.
+#[derive(Debug, Default)]
+pub(crate) struct Sent {
+    pub(crate) tokens: u32,
+    pub(crate) reasoning: u32,
+    pub(crate) chunks: u32,
+    pub(crate) first: Option<u64>,
+    pub(crate) last: Option<u64>,
+    /// Every event, when the ledger wants them.
+    pub(crate) list: Option<Vec<Chunk>>,
 }
 
 /// A request under way.

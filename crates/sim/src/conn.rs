@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;
 
-use aiperf_stamp::Read;
+use aiperf_sys::Read;
 
 use crate::active::Active;
 use crate::http::{self, BadRequest, BodyFraming, ChunkedBody, Head};
@@ -28,18 +28,6 @@ pub(crate) struct Mark {
     tokens: u32,
     chunks: u32,
     kind: Kind,
-}
-
-/// What has really been written of the reply at hand.
-#[derive(Debug, Default)]
-pub(crate) struct Sent {
-    pub(crate) tokens: u32,
-    pub(crate) reasoning: u32,
-    pub(crate) chunks: u32,
-    pub(crate) first: Option<u64>,
-    pub(crate) last: Option<u64>,
-    /// Every event, when the ledger wants them.
-    pub(crate) list: Option<Vec<Chunk>>,
 }
 
 /// State of one connection.
@@ -118,9 +106,9 @@ impl Conn {
             let space = self.input.len() - self.filled;
             match self.transport.read(&mut self.input[self.filled..]) {
                 Ok(Read { len: 0, .. }) => self.eof = true,
-                Ok(Read { len: count, kernel_ns }) => {
+                Ok(Read { len: count, kernel }) => {
                     self.last_read_ns = clock.now();
-                    self.arrived_ns = kernel_ns.and_then(|stamp| clock.of_realtime(stamp));
+                    self.arrived_ns = kernel.and_then(|at| clock.of_realtime(at));
                     if self.start == self.filled {
                         self.first_byte_ns = self.last_read_ns;
                     }

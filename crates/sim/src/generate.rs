@@ -8,7 +8,7 @@ use crate::faults::{EmptyShape, ErrorShape, Fault, FaultKind, Malformation};
 use crate::options::{FinishChunk, RoleChunk, SimOptions, Usage};
 use crate::reply;
 use crate::script::{Kind, Script};
-use crate::server::Shared;
+use crate::shared::Shared;
 use crate::timer::ms;
 
 /// Whether replies carry usage: within chunks, and at the end.

@@ -4,9 +4,9 @@
 //! model of a continuous-batching engine ([`EngineOptions`]). Both keep the same ledger.
 
 mod active;
+mod batching;
 mod conn;
 mod dice;
-mod engine;
 mod error;
 mod faults;
 mod generate;
@@ -21,13 +21,13 @@ mod request;
 mod routes;
 mod script;
 mod server;
-mod sys;
+mod shared;
 mod timer;
 mod tokens;
 mod transport;
 mod worker;
 
-pub use engine::{
+pub use batching::{
     Arrivals, ContextExceeded, EngineEvent, EngineEventKind, EngineGauges, EngineModel, EngineOptions, EngineRequest,
     FrontEnd, PRESETS, Routing, StepTime, VirtualRecord, VirtualRequest, preset, simulate,
 };

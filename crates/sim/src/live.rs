@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::active::Stage;
+use crate::batching::{EngineEvent, EngineEventKind, EngineRequest};
 use crate::conn::Conn;
-use crate::engine::{EngineEvent, EngineEventKind, EngineModel, EngineRequest};
 use crate::faults::FaultKind;
 use crate::generate;
 use crate::timer::ms;
@@ -14,27 +14,6 @@ use crate::worker::Worker;
 /// Bits of a request's id in the model that tell its slot; the generation is in the others. Thousands of tokens a step find
 /// their connections by it, without a map.
 const SLOT_BITS: u32 = 24;
-
-/// The model, and what has happened in it.
-#[derive(Debug)]
-pub(crate) struct Live {
-    pub(crate) model: EngineModel,
-    events: Vec<EngineEvent>,
-}
-
-impl Live {
-    pub(crate) fn new(model: EngineModel) -> Self {
-        Self {
-            model,
-            events: Vec::new(),
-        }
-    }
-
-    /// Takes a request out, wherever it is.
-    pub(crate) fn forget(&mut self, id: u64) {
-        self.model.cancel(id);
-    }
-}
 
 impl Worker {
     /// Hands a request to the engine.
@@ -62,7 +41,7 @@ impl Worker {
             block_hashes: std::mem::take(&mut active.block_hashes),
         };
         // Requests over the context limit have been refused before; one at its very edge is cut by the model's.
-        if live.model.submit_after(active.received, delay, request).is_err() {
+        if live.submit_after(active.received, delay, request).is_err() {
             active.stage = Stage::Hang;
             return;
         }
@@ -76,14 +55,12 @@ impl Worker {
     /// Lets the engine catch up with the clock and sends what it has made.
     pub(crate) fn run_engine(&mut self) {
         let Some(live) = &mut self.live else { return };
-        let mut events = std::mem::take(&mut live.events);
-        live.model.advance(self.shared.clock.now(), &mut events);
+        let mut events = std::mem::take(&mut self.engine_events);
+        live.advance(self.shared.clock.now(), &mut events);
         for event in events.drain(..) {
             self.on_engine_event(event);
         }
-        if let Some(live) = &mut self.live {
-            live.events = events;
-        }
+        self.engine_events = events;
     }
 
     fn on_engine_event(&mut self, event: EngineEvent) {
@@ -120,7 +97,7 @@ impl Worker {
         let Some(live) = &self.live else {
             return (counters.running.load(Relaxed), counters.waiting.load(Relaxed));
         };
-        let gauges = live.model.gauges();
+        let gauges = live.gauges();
         counters.preemptions.store(gauges.preemptions, Relaxed);
         counters.prefix_queries.store(gauges.prefix_queries, Relaxed);
         counters.prefix_hits.store(gauges.prefix_hits, Relaxed);

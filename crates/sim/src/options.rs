@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::SimError;
-use crate::engine::EngineOptions;
+use crate::batching::EngineOptions;
 use crate::faults::Fault;
 
 /// All options. Times are in milliseconds from the moment the whole request has been read.

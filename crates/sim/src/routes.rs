@@ -100,7 +100,7 @@ fn no_model(name: &str) -> Ready {
 }
 
 /// A model as the API lists it.
-fn describe(shared: &crate::server::Shared, id: &str) -> serde_json::Value {
+fn describe(shared: &crate::shared::Shared, id: &str) -> serde_json::Value {
     let created = shared.clock.epoch(0) / 1_000_000_000;
     json!({"id": id, "object": "model", "created": created, "owned_by": "aiperf-sim", "root": id, "parent": null,
            "max_model_len": max_model_len(&shared.options)})
@@ -184,7 +184,7 @@ impl Worker {
             }
             Route::ResetCache => {
                 if let Some(live) = &mut self.live {
-                    live.model.reset_prefix_cache();
+                    live.reset_prefix_cache();
                 }
                 Ready::json(Vec::new())
             }
@@ -282,7 +282,7 @@ impl Worker {
                         None => text.count(options.template_tokens),
                         Some(engine) => {
                             let ids = text.encode(options.template_tokens);
-                            start.block_hashes = crate::engine::block_hashes(&ids, engine.block_size as usize);
+                            start.block_hashes = crate::batching::block_hashes(&ids, engine.block_size as usize);
                             ids.len() as u32
                         }
                     };
@@ -354,7 +354,7 @@ fn take_ready(conn: &mut Conn, mut active: Active, ready: &Ready) {
 
 /// Longest context served, as told to clients.
 fn max_model_len(options: &SimOptions) -> u32 {
-    let engine = options.engine.as_ref().map(crate::engine::EngineOptions::context);
+    let engine = options.engine.as_ref().map(crate::batching::EngineOptions::context);
     options.context_limit.or(engine).unwrap_or(131_072)
 }
 
@@ -366,7 +366,7 @@ fn is_allowed(options: &SimOptions, head: &Head, bytes: &[u8]) -> bool {
         .is_some_and(|given| given == key.as_bytes())
 }
 
-fn new_row(shared: &crate::server::Shared, conn: &Conn, head: &Head, bytes: &[u8], body: &[u8], n: u64) -> Row {
+fn new_row(shared: &crate::shared::Shared, conn: &Conn, head: &Head, bytes: &[u8], body: &[u8], n: u64) -> Row {
     let text = |range: &Option<std::ops::Range<usize>>| {
         range
             .clone()
@@ -434,7 +434,7 @@ fn check_faults_and_context(
             ));
         }
     }
-    let engine = options.engine.as_ref().map(crate::engine::EngineOptions::context);
+    let engine = options.engine.as_ref().map(crate::batching::EngineOptions::context);
     if let (Some(limit), Some(prompt)) = (options.context_limit.or(engine), prompt_tokens)
         && u64::from(prompt) + u64::from(asked.max(1)) > u64::from(limit)
     {

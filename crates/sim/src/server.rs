@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener as StdListener, ToSocketAddrs};
 use std::os::unix::net::UnixListener as StdUnixListener;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Sender, channel, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
@@ -13,76 +13,14 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::SimError;
 use crate::ledger::Ledger;
-use crate::metrics::{Counters, SimStats};
-use crate::options::{Count, SegmentsFrom, SimOptions};
-use crate::sys;
-use crate::timer::Clock;
+use crate::metrics::SimStats;
+use crate::options::{Count, SimOptions};
+use crate::shared::Shared;
 use crate::transport;
 use crate::worker::{Command, Listener, WAKER, Worker};
 
 /// Connections waiting to be accepted.
 const BACKLOG: i32 = 4096;
-
-/// What all workers share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) options: SimOptions,
-    pub(crate) clock: Clock,
-    pub(crate) counters: Counters,
-    /// Generating requests so far.
-    pub(crate) arrivals: AtomicU64,
-    /// When the first one had been read, ns since the anchor; 0 before.
-    pub(crate) first_request_ns: AtomicU64,
-    /// Whether each chunk has a deadline of its own.
-    pub(crate) is_paced: bool,
-    /// Whether every request's prompt is counted, shown or not.
-    pub(crate) always_count: bool,
-}
-
-impl Shared {
-    fn new(options: SimOptions) -> Self {
-        Self {
-            clock: Clock::new(),
-            counters: Counters::default(),
-            arrivals: AtomicU64::new(0),
-            first_request_ns: AtomicU64::new(0),
-            is_paced: options.is_paced(),
-            always_count: options.engine.is_some()
-                || (options.count == Count::Exact
-                    && (options.ledger.is_some()
-                        || options.context_limit.is_some()
-                        || options.ttft_per_prompt_token_ms > 0.0)),
-            options,
-        }
-    }
-
-    /// Seconds since the origin of segments and timed faults.
-    pub(crate) fn script_s(&self, at: u64) -> f64 {
-        let origin = match self.options.segments_from {
-            SegmentsFrom::Start => 0,
-            SegmentsFrom::FirstRequest => self.first_request_ns.load(Relaxed),
-        };
-        at.saturating_sub(origin) as f64 / 1e9
-    }
-
-    /// TTFT and gap in force at a moment, ms, before jitter and load.
-    pub(crate) fn pace_at(&self, at: u64) -> (f64, f64) {
-        let options = &self.options;
-        if options.segments.is_empty() {
-            return (options.ttft_ms, options.itl_ms);
-        }
-        let at_s = self.script_s(at);
-        let holds = |s: &&crate::Segment| at_s >= s.from_s && s.to_s.is_none_or(|to| at_s < to);
-        let Some(segment) = options.segments.iter().find(holds) else {
-            return (options.ttft_ms, options.itl_ms);
-        };
-        let inside = at_s - segment.from_s;
-        (
-            (segment.ttft_ms.unwrap_or(options.ttft_ms) + segment.ttft_slope_ms_per_s * inside).max(0.0),
-            (segment.itl_ms.unwrap_or(options.itl_ms) + segment.itl_slope_ms_per_s * inside).max(0.0),
-        )
-    }
-}
 
 #[derive(Debug)]
 struct WorkerHandle {
@@ -188,7 +126,7 @@ impl SimServer {
         let cpu_ns: u64 = running
             .workers
             .iter()
-            .filter_map(|worker| sys::thread_cpu_ns(&worker.thread))
+            .filter_map(|worker| aiperf_sys::cpu_ns_of(&worker.thread))
             .sum();
         SimStats {
             requests: counters.requests.load(Relaxed),
@@ -229,7 +167,7 @@ impl SimServer {
             let _ = worker.waker.wake();
         }
         for worker in std::mem::take(&mut running.workers) {
-            running.past_cpu_ns += sys::thread_cpu_ns(&worker.thread).unwrap_or(0);
+            running.past_cpu_ns += aiperf_sys::cpu_ns_of(&worker.thread).unwrap_or(0);
             if worker.thread.join().is_err() {
                 return Err(SimError::Stopped("a worker has panicked"));
             }
@@ -296,7 +234,6 @@ fn bind(address: SocketAddr, share_port: bool) -> std::io::Result<StdListener> {
     }
     // Reno neither paces nor probes: what is written leaves at once. BBR, some systems' default, would do both. A
     // system without it keeps its own; accepted sockets inherit the choice.
-    #[cfg(target_os = "linux")]
     let _ = socket.set_tcp_congestion(b"reno");
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

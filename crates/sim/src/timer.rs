@@ -5,10 +5,11 @@ use std::collections::BinaryHeap;
 use std::io;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use aiperf_sys::{RealtimeNs, TimerFd};
 use mio::{Registry, Token};
 
-/// A stamp said to be older than this is the trace of a clock that was stepped, ns: nothing waits that long to be read.
-const MAX_STAMP_AGE_NS: u64 = 60_000_000_000;
+/// A timestamp said to be older than this is the trace of a clock that was stepped, ns: nothing waits that long to be read.
+const MAX_TIMESTAMP_AGE_NS: u64 = 60_000_000_000;
 
 /// Monotonic ns since the server's anchor, and their translation to epoch ns.
 ///
@@ -37,12 +38,12 @@ impl Clock {
         self.start.elapsed().as_nanos() as u64
     }
 
-    /// The moment, in ns since the anchor, that a fresh stamp of the realtime clock tells; None if that clock was stepped since.
-    pub(crate) fn of_realtime(&self, stamp_ns: i64) -> Option<u64> {
-        let realtime = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_nanos() as i64;
+    /// The moment, in ns since the anchor, that a fresh realtime timestamp stands for; None if that clock was stepped since.
+    pub(crate) fn of_realtime(&self, at: RealtimeNs) -> Option<u64> {
+        let realtime = aiperf_sys::realtime_ns();
         let now = self.now();
-        let age = u64::try_from(realtime - stamp_ns).ok()?;
-        (age < MAX_STAMP_AGE_NS).then(|| now.checked_sub(age)).flatten()
+        let age = u64::try_from(realtime.0 - at.0).ok()?;
+        (age < MAX_TIMESTAMP_AGE_NS).then(|| now.checked_sub(age)).flatten()
     }
 
     /// Epoch ns of a moment in ns since the anchor.
@@ -63,31 +64,19 @@ pub(crate) fn ms(value: f64) -> u64 {
 pub(crate) struct Timers {
     heap: BinaryHeap<Reverse<(u64, usize, u64)>>,
     armed: Option<u64>,
-    #[cfg(target_os = "linux")]
-    fd: crate::sys::TimerFd,
+    fd: TimerFd,
 }
 
 impl Timers {
     /// No deadlines; wakes `registry`'s poll under `token`.
     pub(crate) fn new(registry: &Registry, token: Token) -> io::Result<Self> {
-        #[cfg(target_os = "linux")]
-        {
-            let fd = crate::sys::TimerFd::new()?;
-            registry.register(&mut mio::unix::SourceFd(&fd.raw()), token, mio::Interest::READABLE)?;
-            Ok(Self {
-                heap: BinaryHeap::new(),
-                armed: None,
-                fd,
-            })
-        }
-        #[cfg(not(target_os = "linux"))]
-        {
-            let _ = (registry, token);
-            Ok(Self {
-                heap: BinaryHeap::new(),
-                armed: None,
-            })
-        }
+        let fd = TimerFd::new()?;
+        registry.register(&mut mio::unix::SourceFd(&fd.raw_fd()), token, mio::Interest::READABLE)?;
+        Ok(Self {
+            heap: BinaryHeap::new(),
+            armed: None,
+            fd,
+        })
     }
 
     /// Adds a deadline.
@@ -115,19 +104,11 @@ impl Timers {
         if next <= now {
             return Some(Duration::ZERO);
         }
-        #[cfg(target_os = "linux")]
-        {
-            if self.armed != Some(next) {
-                self.fd.arm(next - now);
-                self.armed = Some(next);
-            }
-            None
-        }
-        #[cfg(not(target_os = "linux"))]
-        {
+        if self.armed != Some(next) {
+            self.fd.arm((next - now) as i64);
             self.armed = Some(next);
-            Some(Duration::from_nanos(next - now))
         }
+        None
     }
 }
 

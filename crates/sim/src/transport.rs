@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use aiperf_stamp::Read;
+use aiperf_sys::Read;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use rustls::pki_types::pem::PemObject;
@@ -32,27 +32,27 @@ pub(crate) enum Transport {
 pub(crate) struct TcpSocket {
     socket: TcpStream,
     /// The kernel says when what is read arrived.
-    is_stamped: bool,
+    has_timestamps: bool,
 }
 
 impl TcpSocket {
-    /// `wants_stamps`: reads carry the kernel's receive stamp, where it has one.
-    pub(crate) fn new(socket: TcpStream, wants_stamps: bool) -> Self {
-        let is_stamped = wants_stamps && aiperf_stamp::enable(socket.as_raw_fd());
-        Self { socket, is_stamped }
+    /// `wants_timestamps`: reads carry the kernel's receive timestamp, where it has one.
+    pub(crate) fn new(socket: TcpStream, wants_timestamps: bool) -> Self {
+        let has_timestamps = wants_timestamps && aiperf_sys::enable_timestamps(socket.as_raw_fd());
+        Self { socket, has_timestamps }
     }
 
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<Read> {
-        if self.is_stamped {
-            return aiperf_stamp::read(self.socket.as_raw_fd(), buffer, true);
+        if self.has_timestamps {
+            return aiperf_sys::read(self.socket.as_raw_fd(), buffer, true);
         }
-        self.socket.read(buffer).map(unstamped)
+        self.socket.read(buffer).map(untimed)
     }
 }
 
 /// What was read, of which nobody says when it arrived.
-fn unstamped(len: usize) -> Read {
-    Read { len, kernel_ns: None }
+fn untimed(len: usize) -> Read {
+    Read { len, kernel: None }
 }
 
 /// TLS over TCP.
@@ -92,8 +92,8 @@ impl Transport {
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Read> {
         match self {
             Self::Tcp(tcp) => tcp.read(buffer),
-            Self::Unix(socket) => socket.read(buffer).map(unstamped),
-            Self::Tls(tls) => tls.read(buffer).map(unstamped),
+            Self::Unix(socket) => socket.read(buffer).map(untimed),
+            Self::Tls(tls) => tls.read(buffer).map(untimed),
             Self::Gone => Err(io::ErrorKind::WouldBlock.into()),
         }
     }

@@ -6,23 +6,21 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, SyncSender};
 
-use aiperf_stamp::StampKeeper;
+use aiperf_sys::TimestampKeeper;
 use mio::event::Event;
 use mio::net::{TcpListener, UnixListener};
 use mio::{Events, Interest, Poll, Token};
 use rustls::ServerConfig;
 
 use crate::active::{Active, Ending, Stage};
+use crate::batching::{EngineEvent, EngineModel};
 use crate::conn::Conn;
-use crate::engine::EngineModel;
 use crate::faults::FaultKind;
 use crate::generate;
 use crate::http::BadRequest;
 use crate::ledger::LedgerSender;
-use crate::live::Live;
 use crate::reply;
-use crate::server::Shared;
-use crate::sys;
+use crate::shared::Shared;
 use crate::timer::Timers;
 use crate::transport::{TcpSocket, TlsStream, Transport};
 
@@ -59,8 +57,8 @@ pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     tls: Option<Arc<ServerConfig>>,
     ledger: Option<LedgerSender>,
-    /// The kernel stamps what arrives, for the ledger.
-    stamps: Option<StampKeeper>,
+    /// The kernel timestamps what arrives, for the ledger.
+    timestamps: Option<TimestampKeeper>,
     inbox: Receiver<Command>,
     pub(crate) timers: Timers,
     /// Slots; empty ones are in `free`, or hold a connection that is being worked on.
@@ -73,7 +71,9 @@ pub(crate) struct Worker {
     scratch: Vec<u8>,
     /// Connections wait that could not be accepted for want of descriptors.
     accept_again: bool,
-    pub(crate) live: Option<Live>,
+    /// Engine mode: the model, and what has happened in it.
+    pub(crate) live: Option<EngineModel>,
+    pub(crate) engine_events: Vec<EngineEvent>,
 }
 
 /// What became of a reply after it was driven on.
@@ -97,11 +97,7 @@ impl Worker {
         inbox: Receiver<Command>,
     ) -> io::Result<Self> {
         let timers = Timers::new(poll.registry(), TIMER)?;
-        let live = shared
-            .options
-            .engine
-            .clone()
-            .map(|options| Live::new(EngineModel::new(options)));
+        let live = shared.options.engine.clone().map(EngineModel::new);
         match &mut listener {
             Listener::Tcp(socket) => poll.registry().register(socket, LISTENER, Interest::READABLE)?,
             Listener::Unix(socket) => poll.registry().register(socket, LISTENER, Interest::READABLE)?,
@@ -111,7 +107,7 @@ impl Worker {
             listener,
             shared,
             tls,
-            stamps: ledger.as_ref().and_then(|_| StampKeeper::open()),
+            timestamps: ledger.as_ref().and_then(|_| TimestampKeeper::open()),
             ledger,
             inbox,
             timers,
@@ -123,20 +119,19 @@ impl Worker {
             scratch: Vec::new(),
             accept_again: false,
             live,
+            engine_events: Vec::new(),
         })
     }
 
     /// The loop. Ends on `Stop`.
     pub(crate) fn run(mut self) {
-        sys::sharpen_timers();
+        aiperf_sys::sharpen_timers();
         let mut events = Events::with_capacity(EVENTS);
         let mut turn = Vec::new();
         loop {
             let timeout = if self.ready.is_empty() {
-                self.timers.prepare(
-                    self.live.as_ref().and_then(|live| live.model.next_time()),
-                    &self.shared.clock,
-                )
+                self.timers
+                    .prepare(self.live.as_ref().and_then(|live| live.next_time()), &self.shared.clock)
             } else {
                 Some(std::time::Duration::ZERO)
             };
@@ -195,7 +190,7 @@ impl Worker {
                 Listener::Tcp(listener) => listener.accept().and_then(|(socket, _)| {
                     socket.set_nodelay(true)?;
                     match &self.tls {
-                        None => Ok(Transport::Tcp(TcpSocket::new(socket, self.stamps.is_some()))),
+                        None => Ok(Transport::Tcp(TcpSocket::new(socket, self.timestamps.is_some()))),
                         Some(config) => TlsStream::new(socket, config)
                             .map(|tls| Transport::Tls(Box::new(tls)))
                             .map_err(io::Error::other),
@@ -497,7 +492,7 @@ impl Worker {
         let now = shared.clock.now();
         counters.replies.fetch_add(1, Relaxed);
         if let (Some(live), Some(id)) = (&mut self.live, active.engine_id) {
-            live.forget(id);
+            live.cancel(id);
         }
         if active.admitted.is_some() {
             counters.running.fetch_sub(1, Relaxed);

@@ -1,0 +1,110 @@
+//! Head and body of a request, in buffers that are used again; and first bodies made ahead of their time.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::ids::{write_decimal, write_uuid};
+use crate::request::Request;
+use crate::sessions::Replies;
+use crate::shared::Shared;
+use crate::text::mix64;
+
+pub(crate) struct Composer {
+    shared: Arc<Shared>,
+    pub(crate) head: Vec<u8>,
+    pub(crate) body: Vec<u8>,
+    /// First requests of sessions that will be due soon: to be made, and made.
+    ahead: VecDeque<(u32, u64)>,
+    prepared: VecDeque<(u32, u64, Vec<u8>)>,
+}
+
+impl Composer {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            head: Vec::new(),
+            body: Vec::new(),
+            ahead: VecDeque::new(),
+            prepared: VecDeque::new(),
+        }
+    }
+
+    /// A session of the plan will be due soon.
+    pub(crate) fn announce(&mut self, session: u32, epoch: u64) {
+        self.ahead.push_back((session, epoch));
+    }
+
+    pub(crate) fn forget_announced(&mut self) {
+        self.ahead.clear();
+        self.prepared.clear();
+    }
+
+    /// Are there bodies that can be made now?
+    pub(crate) fn has_announced(&self) -> bool {
+        !self.ahead.is_empty()
+    }
+
+    /// Make a body that will be due soon: of a burst, the last one then waits for the writing of the others only.
+    pub(crate) fn prepare(&mut self) {
+        if let Some((session, epoch)) = self.ahead.pop_front() {
+            let mut body = Vec::new();
+            let plan = &self.shared.plan;
+            let row = plan.rows(session).start;
+            let vocabulary = self.shared.vocabulary.as_deref();
+            plan.write_body(row, epoch, 0, vocabulary, |_| &[], &mut body);
+            self.prepared.push_back((session, epoch, body));
+        }
+    }
+
+    /// The body of a session's first request, if it was made ahead.
+    fn take_prepared(&mut self, session: u32, epoch: u64) -> Option<Vec<u8>> {
+        if self.prepared.front().is_some_and(|p| (p.0, p.1) == (session, epoch)) {
+            return self.prepared.pop_front().map(|p| p.2);
+        }
+        if self.ahead.front() == Some(&(session, epoch)) {
+            self.ahead.pop_front();
+        }
+        None
+    }
+
+    /// Write `head` and `body`. `replies`: what the body may quote.
+    pub(crate) fn compose(&mut self, request: &Request, replies: Option<&Replies>) {
+        let made = if request.turn == 0 {
+            self.take_prepared(request.session, request.epoch)
+        } else {
+            None
+        };
+        let shared = &self.shared;
+        if let Some(body) = made {
+            self.body = body;
+        } else {
+            self.body.clear();
+            shared.plan.write_body(
+                request.row,
+                request.epoch,
+                mix64(shared.run_salt ^ request.number),
+                shared.vocabulary.as_deref(),
+                |row| replies.and_then(|r| r.get(&row)).map_or(&[][..], |r| &r[..]),
+                &mut self.body,
+            );
+        }
+        let head = &mut self.head;
+        head.clear();
+        head.extend_from_slice(
+            &shared.targets[usize::from(request.url)].heads[usize::from(shared.plan.path(request.row))],
+        );
+        head.extend_from_slice(b"X-Request-ID: ");
+        write_uuid(request.request_id, head);
+        head.extend_from_slice(b"\r\nX-Correlation-ID: ");
+        write_uuid(request.correlation_id, head);
+        if let Some(name) = &shared.settings.session_header {
+            head.extend_from_slice(b"\r\n");
+            head.extend_from_slice(name.as_bytes());
+            head.extend_from_slice(b": ");
+            write_uuid(request.correlation_id, head);
+        }
+        head.extend_from_slice(b"\r\nContent-Length: ");
+        write_decimal(self.body.len(), head);
+        head.extend_from_slice(b"\r\n\r\n");
+    }
+}

@@ -1,0 +1,54 @@
+//! Numbers that must not be mixed up: keys of sessions, connections and requests of one worker. And ids as text.
+
+/// A session under way on this worker. Not its number in the plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct SessionId(pub(crate) usize);
+
+/// A request in flight on this worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RequestId(pub(crate) usize);
+
+/// A place in a worker's pool of connections. The place is used again when its connection is closed: see [`ConnId`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Slot(pub(crate) usize);
+
+/// A connection: its place, and its number in the run, which is never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ConnId {
+    pub(crate) slot: Slot,
+    pub(crate) number: u32,
+}
+
+/// A UUID (version 4) as text.
+pub(crate) fn write_uuid(id: [u8; 16], out: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    for (i, b) in id.into_iter().enumerate() {
+        if matches!(i, 4 | 6 | 8 | 10) {
+            out.push(b'-');
+        }
+        out.extend_from_slice(&[HEX[(b >> 4) as usize], HEX[(b & 15) as usize]]);
+    }
+}
+
+/// A UUID (version 4) out of 128 random bits.
+pub(crate) fn uuid(high: u64, low: u64) -> [u8; 16] {
+    let mut id = (u128::from(high) << 64 | u128::from(low)).to_be_bytes();
+    id[6] = id[6] & 0x0F | 0x40;
+    id[8] = id[8] & 0x3F | 0x80;
+    id
+}
+
+/// A number in decimal.
+pub(crate) fn write_decimal(mut n: usize, out: &mut Vec<u8>) {
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (n % 10) as u8;
+        n /= 10;
+        if n == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}

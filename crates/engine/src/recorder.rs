@@ -1,0 +1,94 @@
+//! A worker's rows on their way to the journal, and whole requests for `--export-level raw`.
+
+use std::sync::Arc;
+
+use aiperf_records::{JournalSender, RecordBuilder};
+
+use crate::clock::NEVER;
+use crate::conn::Conn;
+use crate::plan::Plan;
+use crate::raw::RawWriter;
+use crate::request::{Ending, Request};
+
+/// Rows are handed to the journal when they weigh this much, or after the spill interval.
+const SPILL_BYTES: usize = 4 << 20;
+
+pub(crate) struct Recorder {
+    worker: u16,
+    plan: Arc<Plan>,
+    rows: RecordBuilder,
+    journal: JournalSender,
+    raw: Option<RawWriter>,
+    spill_ns: i64,
+    spilled_at: i64,
+}
+
+impl Recorder {
+    pub(crate) fn new(
+        worker: u16,
+        plan: Arc<Plan>,
+        journal: JournalSender,
+        raw: Option<RawWriter>,
+        spill_ns: i64,
+    ) -> Self {
+        Self {
+            worker,
+            plan,
+            rows: RecordBuilder::new(),
+            journal,
+            raw,
+            spill_ns,
+            spilled_at: 0,
+        }
+    }
+
+    /// A request is over: its row. `conn`: its connection, if it had one; `dns_ns`: what resolving its URL took.
+    pub(crate) fn record(&mut self, request: &Request, ending: &Ending<'_>, conn: Option<&Conn>, dns_ns: i64) {
+        request.record(ending, self.worker, conn, dns_ns, &self.plan, &mut self.rows);
+    }
+
+    /// Are whole requests kept?
+    pub(crate) fn keeps_raw(&self) -> bool {
+        self.raw.is_some()
+    }
+
+    /// A request is over: all of it.
+    pub(crate) fn record_raw(&mut self, request: &Request, body: &[u8]) {
+        if let Some(raw) = &mut self.raw {
+            raw.write(request, body);
+        }
+    }
+
+    /// When [`spill`](Self::spill) is due.
+    pub(crate) fn next_spill(&self) -> i64 {
+        if self.rows.num_rows() == 0 {
+            NEVER
+        } else {
+            self.spilled_at + self.spill_ns
+        }
+    }
+
+    /// Hand over what is due; true if something was.
+    pub(crate) fn spill(&mut self, now: i64) -> bool {
+        if self.rows.num_rows() == 0 {
+            self.spilled_at = now;
+            return false;
+        }
+        let is_due = now - self.spilled_at >= self.spill_ns || self.rows.num_bytes() > SPILL_BYTES;
+        if is_due {
+            self.hand_over();
+            self.spilled_at = now;
+        }
+        is_due
+    }
+
+    /// Hand over everything.
+    pub(crate) fn hand_over(&mut self) {
+        if self.rows.num_rows() > 0 {
+            self.journal.send(self.rows.finish());
+        }
+        if let Some(raw) = &mut self.raw {
+            raw.flush();
+        }
+    }
+}

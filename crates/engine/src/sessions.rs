@@ -1,0 +1,648 @@
+//! Sessions on a worker: their turns, responses, think time, forks and joins, and the gates they pass.
+//!
+//! Pure: no I/O and no clock; the worker says what time it is, sends the turns it is given ([`Sessions::next_turn`]) and
+//! tells when one has ended ([`Sessions::end_turn`]). Gates, tickets and counts are the phase's, which all workers share.
+//!
+//! A *tree* is a session with all the sessions that depend on it (forks, sub-agents); it holds one slot of the
+//! concurrency and lives on one worker.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+
+use slab::Slab;
+
+use crate::clock::NEVER;
+use crate::ids::{ConnId, SessionId, uuid};
+use crate::phase::{Gate, Job, Phase, Pick, Task};
+use crate::plan::Plan;
+use crate::settings::Load;
+use crate::text::mix64;
+
+/// Responses that later turns of a tree quote: JSON-escaped text by row of the plan.
+pub(crate) type Replies = HashMap<u32, Box<[u8]>>;
+
+/// What a session is waiting for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waiting {
+    /// Its turn to begin.
+    Ready,
+    /// Think time; the number tells this sleep from earlier ones.
+    Asleep(u64),
+    /// A tick of the rate.
+    Tick,
+    /// The prefill gate.
+    Prefill,
+    /// Turns of other sessions.
+    Others,
+    /// The response.
+    InFlight,
+}
+
+struct Session {
+    tree: usize,
+    /// Its number in the plan.
+    index: u32,
+    /// The turn that is in flight or comes next.
+    row: u32,
+    end_row: u32,
+    first_row: u32,
+    correlation_id: [u8; 16],
+    waiting: Waiting,
+    /// The connection it keeps between its turns (`sticky`).
+    connection: Option<ConnId>,
+    /// Due time of the first turn.
+    began: i64,
+    /// A ticket was taken for the turn that comes.
+    has_ticket: bool,
+    /// The turn that comes had to wait at one of the user's own caps.
+    capped: bool,
+}
+
+impl Session {
+    fn turn(&self) -> u16 {
+        (self.row - self.first_row) as u16
+    }
+}
+
+struct Tree {
+    phase: Arc<Phase>,
+    epoch: u64,
+    number: u64,
+    /// Its sessions under way.
+    open: u32,
+    /// Turns not sent yet.
+    unsent: u64,
+    replies: Replies,
+    /// Rows that wait for others: how many are still to come, and the session if it exists.
+    blocked: HashMap<u32, (u32, Option<SessionId>)>,
+}
+
+/// A turn to send now.
+pub(crate) struct Turn {
+    pub(crate) phase: Arc<Phase>,
+    pub(crate) session_id: SessionId,
+    pub(crate) row: u32,
+    /// The session's number in the plan, and in the run.
+    pub(crate) session: u32,
+    pub(crate) session_num: u64,
+    pub(crate) turn: u16,
+    pub(crate) epoch: u64,
+    pub(crate) correlation_id: [u8; 16],
+    pub(crate) scheduled: i64,
+    pub(crate) capped: bool,
+    pub(crate) holds_prefill: bool,
+    pub(crate) connection: Option<ConnId>,
+}
+
+/// How a turn ended.
+pub(crate) struct TurnEnd {
+    pub(crate) session_id: SessionId,
+    pub(crate) row: u32,
+    pub(crate) is_ok: bool,
+    /// JSON-escaped text, if a later turn quotes it.
+    pub(crate) reply: Option<Box<[u8]>>,
+    /// The connection the session keeps.
+    pub(crate) connection: Option<ConnId>,
+    pub(crate) at: i64,
+}
+
+pub(crate) struct Sessions {
+    plan: Arc<Plan>,
+    salt: u64,
+    phase: Option<Arc<Phase>>,
+    sessions: Slab<Session>,
+    trees: Slab<Tree>,
+    ready: VecDeque<(SessionId, i64)>,
+    sleepers: BinaryHeap<Reverse<(i64, SessionId, u64)>>,
+    /// Turns after the first that wait for a tick of the rate, and their number as the controller sees it.
+    continuations: VecDeque<SessionId>,
+    num_continuations: Arc<AtomicUsize>,
+    prefill_queue: VecDeque<(SessionId, i64)>,
+    /// When slots of a closed loop became free: the next sessions were due then.
+    freed: VecDeque<i64>,
+    released: Vec<ConnId>,
+    is_idle: bool,
+}
+
+impl Sessions {
+    /// `salt`: of the run, for correlation ids.
+    pub(crate) fn new(plan: Arc<Plan>, salt: u64, num_continuations: Arc<AtomicUsize>) -> Self {
+        Self {
+            plan,
+            salt,
+            phase: None,
+            sessions: Slab::new(),
+            trees: Slab::new(),
+            ready: VecDeque::new(),
+            sleepers: BinaryHeap::new(),
+            continuations: VecDeque::new(),
+            num_continuations,
+            prefill_queue: VecDeque::new(),
+            freed: VecDeque::new(),
+            released: Vec::new(),
+            is_idle: false,
+        }
+    }
+
+    pub(crate) fn begin_phase(&mut self, phase: Arc<Phase>) {
+        self.freed.clear();
+        self.phase = Some(phase);
+    }
+
+    /// When a session wakes up next.
+    pub(crate) fn next_due(&self) -> i64 {
+        self.sleepers.peek().map_or(NEVER, |&Reverse((at, ..))| at)
+    }
+
+    pub(crate) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// The phase may have nothing under way any more: said once.
+    pub(crate) fn take_idle(&mut self) -> bool {
+        std::mem::take(&mut self.is_idle)
+    }
+
+    /// A connection that a session has kept and needs no longer.
+    pub(crate) fn take_released(&mut self) -> Option<ConnId> {
+        self.released.pop()
+    }
+
+    /// What later turns of a session's tree may quote.
+    pub(crate) fn replies(&self, id: SessionId) -> Option<&Replies> {
+        self.sessions.get(id.0).map(|s| &self.trees[s.tree].replies)
+    }
+
+    /// Turns of other workers wait at the prefill gate.
+    pub(crate) fn others_wait_for_prefill(&self) -> bool {
+        self.phase
+            .as_ref()
+            .is_some_and(|p| p.prefill_waiters.load(SeqCst) > self.prefill_queue.len() as u64)
+    }
+
+    /// Start what the phase's gate lets in, as one of `workers` workers.
+    pub(crate) fn pull(&mut self, workers: u16, now: i64) {
+        let Some(phase) = self.phase.clone() else {
+            return;
+        };
+        if phase.is_stopped() {
+            return;
+        }
+        let Some(gate) = &phase.gate else {
+            return;
+        };
+        if matches!(phase.settings.load, Load::Closed {}) {
+            let workers = i64::from(workers);
+            while !phase.exhausted.load(SeqCst) {
+                // A fair share each, so that the first worker awake does not take all slots.
+                let share = (gate.limit() + workers - 1) / workers;
+                if self.trees.len() as i64 >= share || !gate.try_enter() {
+                    break;
+                }
+                if !phase.take_ticket() {
+                    gate.leave();
+                    break;
+                }
+                let Some(pick) = phase.next_session(&self.plan) else {
+                    phase.return_ticket();
+                    gate.leave();
+                    break;
+                };
+                let scheduled = self.freed.pop_front().unwrap_or(now);
+                phase.active.fetch_add(1, SeqCst);
+                self.start_tree(&phase, pick, Job::new(scheduled, Task::Tick), 0);
+            }
+            self.is_idle |= phase.exhausted.load(SeqCst) && phase.active.load(SeqCst) == 0;
+            return;
+        }
+        while !gate.is_full() {
+            if phase.queue.lock().is_ok_and(|q| q.is_empty()) || !gate.try_enter() {
+                return;
+            }
+            let job = phase.queue.lock().ok().and_then(|mut q| q.pop_front());
+            match job {
+                Some(job) => self.start_entered(&phase, job),
+                None => gate.leave(),
+            }
+        }
+    }
+
+    /// A job that passes no gate, or has passed it.
+    pub(crate) fn start(&mut self, job: Job) {
+        if let Some(phase) = self.phase.clone() {
+            self.start_entered(&phase, job);
+        }
+    }
+
+    fn start_entered(&mut self, phase: &Arc<Phase>, job: Job) {
+        match job.task {
+            Task::Turn => {
+                if !self.continue_session(job) {
+                    // Another tick was quicker: this one is for a new session after all.
+                    phase.active.fetch_add(1, SeqCst);
+                    let job = Job {
+                        task: Task::Tick,
+                        ..job
+                    };
+                    if phase.gate.is_none() {
+                        self.start_entered(phase, job);
+                    } else {
+                        phase.enqueue(job);
+                    }
+                }
+            }
+            Task::Tick => {
+                if self.continue_session(job) {
+                    // The gate was entered for a new session; the continuation has its slot already.
+                    self.release(phase, false);
+                } else if let Some(pick) = phase.next_session(&self.plan) {
+                    self.start_tree(phase, pick, job, 0);
+                } else {
+                    phase.return_ticket();
+                    self.release(phase, true);
+                }
+            }
+            Task::Session { session, epoch } => {
+                let pick = Pick {
+                    session,
+                    epoch: phase.epoch(epoch),
+                    number: phase.number(),
+                };
+                self.start_tree(phase, pick, job, 0);
+            }
+            Task::User { skip_turns } => {
+                if let Some(pick) = phase.next_session(&self.plan) {
+                    self.start_tree(phase, pick, job, skip_turns);
+                } else {
+                    phase.return_ticket();
+                    self.release(phase, true);
+                }
+            }
+        }
+    }
+
+    /// A tick for the continuation turn that has waited longest, if there is one.
+    fn continue_session(&mut self, job: Job) -> bool {
+        let Some(id) = self.continuations.pop_front() else {
+            return false;
+        };
+        self.num_continuations.fetch_sub(1, SeqCst);
+        if let Some(s) = self.sessions.get_mut(id.0) {
+            s.has_ticket = true;
+            s.capped = job.capped;
+            s.waiting = Waiting::Ready;
+        }
+        self.ready.push_back((id, job.due));
+        true
+    }
+
+    /// Give back a slot and one of the sessions under way.
+    fn release(&mut self, phase: &Arc<Phase>, is_idle_news: bool) {
+        if let Some(gate) = &phase.gate {
+            gate.leave();
+        }
+        if phase.active.fetch_sub(1, SeqCst) == 1 && (is_idle_news || phase.is_stopped()) {
+            self.is_idle = true;
+        }
+    }
+
+    /// Begin a session and what belongs to it. Its slot, its ticket and its place in `active` are taken already.
+    fn start_tree(&mut self, phase: &Arc<Phase>, pick: Pick, job: Job, skip_turns: u32) {
+        let plan = &self.plan;
+        let mut unsent = u64::from(plan.rows(pick.session).end - plan.rows(pick.session).start);
+        let mut blocked = HashMap::new();
+        if plan.has_dependencies() {
+            for session in plan.members(pick.session) {
+                let rows = plan.rows(session);
+                if session != pick.session {
+                    unsent += u64::from(rows.end - rows.start);
+                }
+                for row in rows.clone() {
+                    let after = plan.after(row).len() as u32;
+                    if after > 0 {
+                        blocked.insert(row, (after + u32::from(row > rows.start), None));
+                    }
+                }
+            }
+        }
+        let skip = skip_turns.min(unsent.saturating_sub(1) as u32);
+        let tree = self.trees.insert(Tree {
+            phase: Arc::clone(phase),
+            epoch: pick.epoch,
+            number: pick.number,
+            open: 0,
+            unsent: unsent - u64::from(skip),
+            replies: HashMap::new(),
+            blocked,
+        });
+        let id = self.start_session(tree, pick.session, skip, job.due, true);
+        self.sessions[id.0].capped = job.capped;
+        self.ready.push_back((id, job.due));
+    }
+
+    fn start_session(&mut self, tree: usize, index: u32, skip_turns: u32, due: i64, has_ticket: bool) -> SessionId {
+        let rows = self.plan.rows(index);
+        let of = &mut self.trees[tree];
+        of.open += 1;
+        let salt = self.salt ^ (u64::from(of.phase.index) << 56);
+        let high = mix64(salt ^ of.number.wrapping_mul(3));
+        SessionId(self.sessions.insert(Session {
+            tree,
+            index,
+            row: rows.start + skip_turns,
+            end_row: rows.end,
+            first_row: rows.start,
+            correlation_id: uuid(high, mix64(high ^ u64::from(index))),
+            waiting: Waiting::Ready,
+            connection: None,
+            began: due,
+            has_ticket,
+            capped: false,
+        }))
+    }
+
+    /// The next turn to send, unless none is due or the gates are shut.
+    pub(crate) fn next_turn(&mut self) -> Option<Turn> {
+        loop {
+            let turn = if let Some(&(id, scheduled)) = self.prefill_queue.front()
+                && self.enter_prefill(id)
+            {
+                self.prefill_queue.pop_front();
+                self.leave_prefill_queue();
+                self.begin(id, scheduled, true)
+            } else {
+                let (id, scheduled) = self.ready.pop_front()?;
+                self.begin(id, scheduled, false)
+            };
+            if turn.is_some() {
+                return turn;
+            }
+        }
+    }
+
+    /// A session's next turn, unless the phase has stopped or its tickets are used up, or the prefill gate is shut.
+    fn begin(&mut self, id: SessionId, scheduled: i64, in_prefill: bool) -> Option<Turn> {
+        let s = self.sessions.get_mut(id.0)?;
+        let phase = Arc::clone(&self.trees[s.tree].phase);
+        if !in_prefill {
+            if phase.is_stopped() || !(s.has_ticket || phase.take_ticket()) {
+                self.end_session(id, scheduled);
+                return None;
+            }
+            if let Some(gate) = &phase.prefill
+                && !gate.try_enter()
+            {
+                s.waiting = Waiting::Prefill;
+                s.has_ticket = true;
+                s.capped = true;
+                phase.prefill_waiters.fetch_add(1, SeqCst);
+                self.prefill_queue.push_back((id, scheduled));
+                return None;
+            }
+        }
+        s.has_ticket = false;
+        s.waiting = Waiting::InFlight;
+        let tree = &mut self.trees[s.tree];
+        tree.unsent = tree.unsent.saturating_sub(1);
+        Some(Turn {
+            session_id: id,
+            row: s.row,
+            session: s.index,
+            session_num: tree.number,
+            turn: s.turn(),
+            epoch: tree.epoch,
+            correlation_id: s.correlation_id,
+            scheduled,
+            capped: std::mem::take(&mut s.capped),
+            holds_prefill: phase.prefill.is_some(),
+            connection: s.connection,
+            phase,
+        })
+    }
+
+    fn enter_prefill(&self, id: SessionId) -> bool {
+        let phase = self.sessions.get(id.0).map(|s| &self.trees[s.tree].phase);
+        phase.is_none_or(|p| p.prefill.as_ref().is_none_or(Gate::try_enter))
+    }
+
+    fn leave_prefill_queue(&self) {
+        if let Some(phase) = &self.phase {
+            phase.prefill_waiters.fetch_sub(1, SeqCst);
+        }
+    }
+
+    /// A turn is over.
+    pub(crate) fn end_turn(&mut self, ended: TurnEnd, now: i64) {
+        let TurnEnd {
+            session_id: id,
+            row,
+            at: end,
+            ..
+        } = ended;
+        let Some(s) = self.sessions.get_mut(id.0) else {
+            self.released.extend(ended.connection);
+            return;
+        };
+        s.connection = ended.connection;
+        if !ended.is_ok {
+            self.end_session(id, end);
+            return;
+        }
+        let tree = s.tree;
+        if let Some(reply) = ended.reply {
+            self.trees[tree].replies.insert(row, reply);
+        }
+        let next = s.row + 1;
+        let goes_on = next < s.end_row;
+        if goes_on {
+            s.row = next;
+        }
+        if self.plan.has_dependencies() {
+            let plan = Arc::clone(&self.plan);
+            for &waiter in plan.waiters(row) {
+                self.unblock(tree, waiter, None, end, now);
+            }
+            if goes_on && self.trees[tree].blocked.contains_key(&next) {
+                if let Some(s) = self.sessions.get_mut(id.0) {
+                    s.waiting = Waiting::Others;
+                }
+                self.unblock(tree, next, Some(id), end, now);
+                if self.sessions.get(id.0).is_some_and(|s| s.waiting == Waiting::Others) {
+                    // Its branches may have ended before it came to wait for them.
+                    self.end_stuck(tree, end);
+                }
+                return;
+            }
+        }
+        if goes_on {
+            self.schedule_turn(id, end, now);
+        } else {
+            self.end_session(id, end);
+        }
+    }
+
+    /// One of the turns `row` waits for has ended.
+    fn unblock(&mut self, tree: usize, row: u32, id: Option<SessionId>, end: i64, now: i64) {
+        let Some((left, known)) = self.trees[tree].blocked.get_mut(&row) else {
+            return;
+        };
+        *left -= 1;
+        *known = known.or(id);
+        if *left > 0 {
+            return;
+        }
+        let known = *known;
+        self.trees[tree].blocked.remove(&row);
+        let id = known.unwrap_or_else(|| {
+            let session = self.plan.session_of(row);
+            self.start_session(tree, session, 0, end, false)
+        });
+        self.schedule_turn(id, end, now);
+    }
+
+    /// When the next turn is due: at its time in the schedule, or after its think time.
+    fn schedule_turn(&mut self, id: SessionId, end: i64, now: i64) {
+        let s = &self.sessions[id.0];
+        let phase = Arc::clone(&self.trees[s.tree].phase);
+        if phase.is_stopped() {
+            self.end_session(id, end);
+            return;
+        }
+        let thought = end + self.plan.delay_ns(s.row);
+        let due = match phase.settings.load {
+            Load::Schedule { .. } => self
+                .plan
+                .at_ns(s.row)
+                .map_or(thought, |at| thought.max(phase.start + at)),
+            Load::Users { users, rate } => {
+                let gap = f64::from(users) / rate * 1e9;
+                thought.max(s.began + (gap * f64::from(s.turn())) as i64)
+            }
+            _ => thought,
+        };
+        if due <= now {
+            self.on_due(id, due);
+        } else {
+            let sleep = due as u64 ^ (id.0 as u64) << 40;
+            self.sessions[id.0].waiting = Waiting::Asleep(sleep);
+            self.sleepers.push(Reverse((due, id, sleep)));
+        }
+    }
+
+    /// Think times that are over.
+    pub(crate) fn wake(&mut self, now: i64) {
+        while let Some(&Reverse((at, id, sleep))) = self.sleepers.peek() {
+            if at > now {
+                break;
+            }
+            self.sleepers.pop();
+            if self
+                .sessions
+                .get(id.0)
+                .is_some_and(|s| s.waiting == Waiting::Asleep(sleep))
+            {
+                self.on_due(id, at);
+            }
+        }
+    }
+
+    fn on_due(&mut self, id: SessionId, due: i64) {
+        let s = &mut self.sessions[id.0];
+        let phase = &self.trees[s.tree].phase;
+        if matches!(phase.settings.load, Load::Rate { .. } | Load::Series { .. }) {
+            if phase.ticks_over.load(SeqCst) {
+                self.end_session(id, due);
+                return;
+            }
+            s.waiting = Waiting::Tick;
+            self.continuations.push_back(id);
+            self.num_continuations.fetch_add(1, SeqCst);
+        } else {
+            s.waiting = Waiting::Ready;
+            self.ready.push_back((id, due));
+        }
+    }
+
+    fn end_session(&mut self, id: SessionId, end: i64) {
+        let Some(s) = self.sessions.try_remove(id.0) else {
+            return;
+        };
+        self.released.extend(s.connection);
+        let tree = &mut self.trees[s.tree];
+        if s.has_ticket {
+            tree.phase.return_ticket();
+        }
+        tree.open -= 1;
+        if tree.open > 0 {
+            self.end_stuck(s.tree, end);
+            return;
+        }
+        let tree = self.trees.remove(s.tree);
+        tree.phase.skipped_turns.fetch_add(tree.unsent, Relaxed);
+        if tree.phase.gate.is_some() && matches!(tree.phase.settings.load, Load::Closed {}) {
+            self.freed.push_back(end);
+        }
+        self.release(&tree.phase, true);
+    }
+
+    /// End a tree's sessions if all of them wait for turns nobody will send any more: they would wait for ever.
+    fn end_stuck(&mut self, tree: usize, end: i64) {
+        let tree = &mut self.trees[tree];
+        let stuck: Vec<SessionId> = tree.blocked.values().filter_map(|&(_, id)| id).collect();
+        if stuck.len() as u32 == tree.open {
+            tree.blocked.clear();
+            for id in stuck {
+                self.end_session(id, end);
+            }
+        }
+    }
+
+    /// Something about the phase has changed.
+    pub(crate) fn look(&mut self, now: i64) {
+        if let Some(phase) = &self.phase {
+            if phase.is_stopped() {
+                self.drop_waiting(now);
+            } else if phase.ticks_over.load(SeqCst) {
+                self.drop_continuations(now);
+            }
+        }
+    }
+
+    /// The rate gives no more ticks: turns that wait for one will not be sent.
+    fn drop_continuations(&mut self, now: i64) {
+        let waiting = std::mem::take(&mut self.continuations);
+        self.num_continuations.fetch_sub(waiting.len(), SeqCst);
+        for id in waiting {
+            self.end_session(id, now);
+        }
+    }
+
+    /// The phase has stopped: sessions that are not in flight will not go on.
+    pub(crate) fn drop_waiting(&mut self, now: i64) {
+        let waiting: Vec<SessionId> = self
+            .sessions
+            .iter()
+            .filter(|(_, s)| s.waiting != Waiting::InFlight)
+            .map(|(i, _)| SessionId(i))
+            .collect();
+        self.num_continuations.fetch_sub(self.continuations.len(), SeqCst);
+        for _ in 0..self.prefill_queue.len() {
+            self.leave_prefill_queue();
+        }
+        self.ready.clear();
+        self.sleepers.clear();
+        self.continuations.clear();
+        self.prefill_queue.clear();
+        for id in waiting {
+            self.end_session(id, now);
+        }
+        self.is_idle |= self.phase.as_ref().is_some_and(|p| p.active.load(SeqCst) == 0);
+    }
+}
+
+#[cfg(test)]
+#[path = "sessions_tests.rs"]
+mod tests;
