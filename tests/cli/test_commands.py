@@ -119,7 +119,7 @@ def test_explain_prints_formula_unit_and_provenance(capsys: pytest.CaptureFixtur
     assert main(["explain", "inter-token-latency"]) == 0
     out = capsys.readouterr().out
     assert "Inter Token Latency (inter_token_latency)" in out
-    for row in ("Unit      ms", "Formula ", "Rests on"):
+    for row in ("Unit      ms", "Formula ", "Source"):
         assert row in out
     assert main(["explain", "ITL"]) == 0
     assert capsys.readouterr().out == out

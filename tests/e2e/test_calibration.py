@@ -37,7 +37,7 @@ def run_of(load: NullLoad, **changes: object) -> NullRun:
         ({"failed": 3}, "3 requests failed"),
         ({"ttft_error": np.zeros(0)}, "no request was answered"),
         ({"busiest_worker": 0.8}, "used 80% of its core"),
-        ({"cpu_wait": 0.5}, "kept from its core 50%"),
+        ({"cpu_wait": 0.5}, "runnable but not scheduled 50%"),
         ({"receive_lag": np.full(100, 30.0)}, "receive lag p99 30.0 ms"),
         ({"merged": 0.2}, "20% of the chunks were read together"),
     ],
@@ -68,7 +68,7 @@ def test_a_calibrated_run_states_its_own_error(serve: Callable[..., Sim]) -> Non
     assert 0 < ttft_ms < 20
     assert 0 <= itl_ms < 2
     assert 0 <= rate < 0.05
-    assert "own error TTFT ≤" in certificate.lines[1]
+    assert "measurement error: TTFT ≤" in certificate.lines[1]
     told = json.loads((run.dir / "run.json").read_text(encoding="utf-8"))["outcome"]["calibration"]
     assert told["is_upper_bound"] is True
     assert told["streams"] == pytest.approx(12, abs=2)

@@ -46,7 +46,7 @@ def test_a_starved_client_says_so_and_only_the_assertion_changes_the_exit_code(s
     found = starved(serve, "--assert", "certificate=trustworthy")
     assert found.certificate["verdict"] == "client-limited"
     assert any("core" in reason or "late" in reason for reason in found.certificate["reasons"])
-    assert "Certificate: client-limited" in found.stdout
+    assert "Measurement quality: client-limited" in found.stdout
     assert found.exit_code == ExitCode.THRESHOLD_MISSED
 
 

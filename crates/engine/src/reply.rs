@@ -315,7 +315,7 @@ impl Reply {
         if rules.expect_text && self.num_content == 0 {
             return self.dropping(
                 ErrorKind::EmptyReply,
-                "a reply without text, reasoning or tool call".to_owned(),
+                "a response without text, reasoning or tool call".to_owned(),
             );
         }
         if rules.think_tags {

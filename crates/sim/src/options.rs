@@ -99,7 +99,7 @@ pub struct SimOptions {
     pub count: Count,
     /// Added to the prompt tokens of chat requests: the chat template's constant.
     pub template_tokens: u32,
-    /// Longest prompt plus output, tokens; 400 above it, and `max_model_len` in `/v1/models`.
+    /// Context limit: maximum prompt plus output tokens; longer requests get status 400, and `max_model_len` in `/v1/models`.
     pub context_limit: Option<u32>,
 
     /// What goes wrong, and for which requests; the first match wins.

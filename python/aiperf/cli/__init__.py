@@ -37,13 +37,13 @@ class Command:
 
 COMMANDS: tuple[Command, ...] = (
     Command("profile", "profile:run", "Measure a server: load, latency, throughput, goodput"),
-    Command("report", "report:run", "Compute everything again from a run's records"),
-    Command("compare", "compare:command", "Compare runs, with significance"),
+    Command("report", "report:run", "Recompute the report from a run's records"),
+    Command("compare", "compare:command", "Compare runs, with significance tests"),
     Command("plot", "plot:command", "Draw charts of one or several runs"),
     Command("view", "view:command", "Browse a folder of runs"),
     Command("trace", "trace:app", "Statistics, cuts, synthesis, checks and hashing of traces"),
-    Command("sim", "sim:command", "Serve a simulated model, for tests and rehearsals"),
-    Command("capacity", "capacity:command", "What this machine can honestly drive"),
+    Command("sim", "sim:command", "Run a simulated LLM server, for tests and dry runs"),
+    Command("capacity", "capacity:command", "Maximum load this machine can generate without distorting results"),
     Command("explain", "explain:command", "Definition, formula, unit and provenance of a metric"),
     Command("completion", "completion:command", "Completion script for bash, zsh or fish"),
     Command("analyze-trace", "trace:analyze_trace", "AIPerf's name for `trace stats`", is_alias=True),
@@ -151,11 +151,11 @@ def _overview() -> str:
         *(f"  {c.name.ljust(width)}  {c.summary}" for c in commands),
         "",
         bold("Options"),
-        f"  {'--help'.ljust(width)}  This text, or that of a command: `aiperf profile --help`",
-        f"  {'--version'.ljust(width)}  The version alone",
+        f"  {'--help'.ljust(width)}  Show this help, or that of a command: `aiperf profile --help`",
+        f"  {'--version'.ljust(width)}  Print the version",
         "",
         bold("Start here"),
         "  aiperf profile --model NAME --url localhost:8000 --streaming --concurrency 10 --isl 1000 --osl 500",
-        "  aiperf sim                 # no server at hand: a simulated one",
+        "  aiperf sim                 # no server available: a simulated one",
     ]
     return "\n".join(lines)

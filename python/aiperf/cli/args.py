@@ -64,7 +64,7 @@ def parse(argv: Sequence[str], specs: Iterable[FieldSpec], foreign: Sequence[For
         found = table.get(flag)
         if found is None and flag in negatives:
             if equals:
-                result.problems.append(Problem("takes no value", typed))
+                result.problems.append(Problem("does not take a value", typed))
             else:
                 result.given.append(Given(negatives[flag], ("false",), typed))
             continue
@@ -91,7 +91,7 @@ def parse(argv: Sequence[str], specs: Iterable[FieldSpec], foreign: Sequence[For
             at += 1
         else:
             if not (found.is_list and found.flag.greedy):
-                result.problems.append(Problem("a value is missing after it", typed))
+                result.problems.append(Problem("requires a value", typed))
                 continue
             texts = []
         while found.is_list and found.flag.greedy and at < len(words) and not _is_flag(words[at]):

@@ -16,11 +16,11 @@ __all__ = ["as_json", "command", "render"]
 
 def command(
     *,
-    workers: Annotated[int | None, Parameter(help="Sending threads; default: a quarter of the cores")] = None,
-    as_json_text: Annotated[bool, Parameter(name="--json", help="Print the figures as JSON", negative="")] = False,
+    workers: Annotated[int | None, Parameter(help="Worker threads; default: a quarter of the cores")] = None,
+    as_json_text: Annotated[bool, Parameter(name="--json", help="Print the metrics as JSON", negative="")] = False,
     quiet: Annotated[bool, Parameter(help="Do not show the steps", negative="")] = False,
 ) -> int:
-    """What this machine can honestly drive: streams × tokens/s, requests/s, and an open loop's rate."""
+    """Maximum load this machine can generate without distorting results: streams × tokens/s, requests/s, and an open loop's rate."""
     from aiperf.run.capacity import find_capacity
 
     def tell(line: str) -> None:
@@ -40,8 +40,8 @@ def render(c: Capacity) -> str:
     """The result, for people."""
     from aiperf.run.capacity import STREAM_TOKENS_PER_S as PACE
 
-    threads = f"{c.workers} sending thread{'' if c.workers == 1 else 's'}, {c.cores} core{'' if c.cores == 1 else 's'}"
-    lines = [f"This machine ({threads}, shared with the server of this test) drives honestly:"]
+    threads = f"{c.workers} worker thread{'' if c.workers == 1 else 's'}, {c.cores} core{'' if c.cores == 1 else 's'}"
+    lines = [f"This machine ({threads}, shared with the server of this test) can generate without distorting results:"]
     if c.streams is None:
         lines.append(f"  streams      not even the first load: {_limit(c.streams_limit)}")
     else:

@@ -17,16 +17,17 @@ def command(
             help="Folders of runs (or of the repeats of one), or result files of other tools (`file.json#2`: the second in it); the first is the baseline"
         ),
     ],
-    baseline: Annotated[Path | None, Parameter(help="Compare all of them with this one instead")] = None,
+    baseline: Annotated[Path | None, Parameter(help="Baseline run to compare all others with")] = None,
     fail_on: Annotated[
         list[str] | None,
         Parameter(
-            help="Exit with 3 if a figure is worse by more: `time_to_first_token:p99 +5%`; repeatable", negative=""
+            help="Exit with code 3 if a metric is worse by more than this: `time_to_first_token:p99 +5%`; repeatable",
+            negative="",
         ),
     ] = None,
     min_effect: Annotated[str, Parameter(help="Smallest change that counts as a difference")] = "2%",
-    confidence_level: Annotated[float, Parameter(help="Of the intervals, 0 to 1")] = 0.95,
-    seed: Annotated[int, Parameter(help="Seed of the bootstrap")] = 0,
+    confidence_level: Annotated[float, Parameter(help="Confidence level of the intervals, 0 to 1")] = 0.95,
+    seed: Annotated[int, Parameter(help="Random seed of the bootstrap")] = 0,
     json: Annotated[bool, Parameter(help="Print JSON instead of tables", negative="")] = False,
     markdown: Annotated[Path | None, Parameter(help="Also write a summary for a pull request")] = None,
 ) -> int:
@@ -65,7 +66,7 @@ def command(
             raise ConfigError(
                 [
                     Problem(
-                        f"cannot judge {', '.join(f'`{n}`' for n in others)}: the workload is another one ({found.pairs[0].relation.reason})",
+                        f"cannot judge {', '.join(f'`{n}`' for n in others)}: the workload is different ({found.pairs[0].relation.reason})",
                         "--fail-on",
                     )
                 ]

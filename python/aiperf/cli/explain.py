@@ -72,9 +72,9 @@ def render_metric(m: Metric) -> str:
     rows = (
         ("Unit", m.unit.shown),
         ("Formula", m.formula),
-        ("Rests on", m.provenance),
+        ("Source", m.provenance),
         ("Values", f"{kinds[m.kind]}; {better}"),
-        ("Shown", "; ".join(shown) or "in the table and the files"),
+        ("Shown", "; ".join(shown) or "shown in the table and in the files"),
     )
     lines = [f"{m.header} ({m.tag})", "", *(f"{name.ljust(9)} {text}" for name, text in rows)]
     doc = "\n".join(line.strip() for line in m.doc.splitlines())

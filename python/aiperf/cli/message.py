@@ -40,8 +40,8 @@ def report_error(error: Exception) -> int:
         frames = traceback.extract_tb(error.__traceback__)
         place = f" ({os.path.basename(frames[-1].filename)}:{frames[-1].lineno})" if frames else ""  # noqa: PTH119 - not a file of ours
         lines = _lines(
-            f"internal: {type(error).__name__}: {error}{place}",
-            "this is a bug; AIPERF_TRACEBACK=1 shows where it happened",
+            f"internal error: {type(error).__name__}: {error}{place}",
+            "please report this; set AIPERF_TRACEBACK=1 for the full traceback",
         )
     print("\n".join(lines), file=sys.stderr)
     if os.environ.get("AIPERF_TRACEBACK"):

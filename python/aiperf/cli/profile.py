@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 __all__ = ["OWN_OPTIONS", "options", "run"]
 
 OWN_OPTIONS: tuple[FieldSpec, ...] = (
-    spec_of("", "config_file", Path, Flag("--config", "-f", help="YAML file with the same names, flat or by section", group="Command"), None),
+    spec_of("", "config_file", Path, Flag("--config", "-f", help="YAML configuration file with the same names, flat or by section", group="Command"), None),
     spec_of(
         "", "dry_run", bool,
-        Flag("--dry-run", help="Send nothing: print the configuration, where each value is from, the first body, the load", group="Command"),
+        Flag("--dry-run", help="Send nothing: print the configuration with the origin of each value, the first request body and the load", group="Command"),
         False,
     ),
-    spec_of("", "help", bool, Flag("--help", "-h", help="This text", group="Command"), False),
+    spec_of("", "help", bool, Flag("--help", "-h", help="Show this help", group="Command"), False),
 )  # fmt: skip
 
 _INTRO = (
@@ -30,8 +30,8 @@ _INTRO = (
     "Every option is also a key of the `--config` file and a variable: `--request-rate` is `AIPERF_REQUEST_RATE`.",
 )
 _OUTRO = (
-    "AIPerf's other options are accepted with a note or refused with the reason; docs/reference/cli.md lists them.",
-    "Exit codes: 0 ok, 1 error, 2 usage, 3 goal missed, 4 too many failed requests, 130 interrupted.",
+    "Other AIPerf options are accepted with a note or rejected with the reason; docs/reference/cli.md lists them.",
+    "Exit codes: 0 ok, 1 error, 2 usage, 3 assertion or SLO missed, 4 too many failed requests, 130 interrupted.",
 )
 
 
@@ -56,7 +56,7 @@ def run(argv: Sequence[str]) -> int:
     parsed = parse(argv, options(), FOREIGN)
     own = {g.spec.name: g.texts[-1] for g in parsed.given if not g.spec.section}
     stray = [
-        Problem(f"`{word}` belongs to no option", None, "write lists with commas, without spaces")
+        Problem(f"`{word}` is an unexpected argument", None, "write lists with commas, without spaces")
         for word in parsed.positionals
     ]
     config = configure(

@@ -54,7 +54,7 @@ def render_cli() -> str:
         "", "`aiperf COMMAND --help` lists the options of each. `--option-name` and `--option_name` are the same, and so are `-` and `_`",
         "in names of choices. Numbers take `1k`, `2M`; durations `500ms`, `2m`, `1h`; a bare number has the option's own unit. A list",
         "(`10,50,100`) or range (`1:64:x2`, `10:100:+10`) for a numeric option is a sweep.", "",
-        "Exit codes: 0 ok, 1 error, 2 usage, 3 goal missed, 4 too many failed requests, 130 interrupted; where several hold, 130, 4, 3.",
+        "Exit codes: 0 ok, 1 error, 2 usage, 3 assertion or SLO missed, 4 too many failed requests, 130 interrupted; where several hold, 130, 4, 3.",
         "", "## `aiperf profile`",
     ]  # fmt: skip
     for group, members in _groups(profile.options()).items():
@@ -110,7 +110,7 @@ def render_metrics() -> str:
 
     def section(title: str, members: list[Metric]) -> None:
         lines.extend(
-            ["", f"## {title}", "", "| Tag | Name | Unit | Per | Formula | Rests on |", "|---|---|---|---|---|---|"]
+            ["", f"## {title}", "", "| Tag | Name | Unit | Per | Formula | Source |", "|---|---|---|---|---|---|"]
         )
         for m in members:
             name = m.header + (" ↑" if m.larger_is_better else "")

@@ -28,26 +28,33 @@ def command(
     tokens_per_chunk: Annotated[
         str | None, Parameter(help="Tokens of the chunks in turn, as `1` or `0,1,3,7` [1]")
     ] = None,
-    reasoning_tokens: Annotated[int | None, Parameter(help="Of the output, sent first as reasoning [0]")] = None,
+    reasoning_tokens: Annotated[
+        int | None, Parameter(help="Number of output tokens sent first, as reasoning [0]")
+    ] = None,
     usage: Annotated[
         Literal["auto", "always", "never", "continuous"] | None, Parameter(help="When streams carry usage [auto]")
     ] = None,
-    context_limit: Annotated[int | None, Parameter(help="Longest prompt plus output, tokens; 400 above it")] = None,
+    context_limit: Annotated[
+        int | None, Parameter(help="Context limit: maximum prompt plus output tokens; longer requests get status 400")
+    ] = None,
     max_running: Annotated[int | None, Parameter(help="Requests served at once; others wait")] = None,
-    api_key: Annotated[str | None, Parameter(help="Demand this key")] = None,
+    api_key: Annotated[str | None, Parameter(help="Require this API key")] = None,
     tls_cert: Annotated[Path | None, Parameter(help="Serve TLS with this certificate (PEM)")] = None,
-    tls_key: Annotated[Path | None, Parameter(help="Its key (PEM)")] = None,
+    tls_key: Annotated[Path | None, Parameter(help="Private key of the TLS certificate (PEM)")] = None,
     fault: Annotated[
         list[str] | None,
         Parameter(
-            help='What goes wrong, JSON or short: `{"kind":"cut","rate":0.1}`, `cut:rate=0.1`; repeatable', negative=""
+            help='Faults to inject, JSON or short form: `{"kind":"cut","rate":0.1}`, `cut:rate=0.1`; repeatable',
+            negative="",
         ),
     ] = None,
     preset: Annotated[str | None, Parameter(help="Engine model instead of fixed times: a model on a GPU")] = None,
-    ledger: Annotated[Path | None, Parameter(help="Write what was really sent, JSON lines")] = None,
-    seed: Annotated[int | None, Parameter(help="Seed of every draw [0]")] = None,
+    ledger: Annotated[Path | None, Parameter(help="Write a ledger of what was really sent, as JSON lines")] = None,
+    seed: Annotated[int | None, Parameter(help="Random seed [0]")] = None,
     threads: Annotated[int | None, Parameter(help="Event loops [1]")] = None,
-    options: Annotated[str | None, Parameter(help="Everything else, a JSON object or a file with one")] = None,
+    options: Annotated[
+        str | None, Parameter(help="All other options, as a JSON object or a file containing one")
+    ] = None,
     stats: Annotated[bool, Parameter(help="Print counters as JSON at the end", negative="")] = False,
 ) -> int:
     """Serve a simulated model; prints the URL, runs until Ctrl-C."""

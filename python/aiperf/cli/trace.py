@@ -15,9 +15,11 @@ __all__ = ["analyze_trace", "app", "synthesize", "validate"]
 app = App(name="trace", help="Statistics, cuts, synthesis, checks and hashing of traces.")
 
 _File = Annotated[Path, Parameter(help="Trace file: JSONL, CSV or Parquet; .gz and .zst too")]
-_Format = Annotated[str | None, Parameter(name="--format", help="Trace format; default: told from the first record")]
+_Format = Annotated[
+    str | None, Parameter(name="--format", help="Trace format; default: detected from the first record")
+]
 _Block = Annotated[int | None, Parameter(name="--block-size", help="Tokens per hash id; default: the format's")]
-_Skip = Annotated[bool, Parameter(name="--skip-invalid", negative="", help="Leave out broken lines, and count them")]
+_Skip = Annotated[bool, Parameter(name="--skip-invalid", negative="", help="Skip malformed lines (they are counted)")]
 _Output = Annotated[Path, Parameter(name=["--output", "-o"], help="File to write; `.gz` is compressed")]
 
 
@@ -89,8 +91,10 @@ def cut(
     output: _Output,
     window: Annotated[str | None, Parameter(help="Part to keep, since the first request: 0m:5m, 30s:, :1h")] = None,
     every: Annotated[int, Parameter(help="Keep the first of each N sessions")] = 1,
-    max_tokens: Annotated[int | None, Parameter(help="Leave out requests of more tokens, input and output")] = None,
-    speed: Annotated[float, Parameter(help="Divide all times by this")] = 1.0,
+    max_tokens: Annotated[
+        int | None, Parameter(help="Skip requests with more tokens, input and output together")
+    ] = None,
+    speed: Annotated[float, Parameter(help="Divide all timestamps by this factor")] = 1.0,
     format_name: _Format = None,
     skip_invalid: _Skip = False,
 ) -> None:
@@ -119,7 +123,7 @@ def synth(
     prefix: Annotated[float, Parameter(help="Factor on the length of shared prefixes")] = 1.0,
     osl: Annotated[float, Parameter(name="--output-length", help="Factor on the output lengths")] = 1.0,
     roots: Annotated[int, Parameter(help="Trees of prefixes, which share nothing; 1: as the trace")] = 1,
-    seed: Annotated[int, Parameter(help="Another seed, another trace")] = 0,
+    seed: Annotated[int, Parameter(help="Random seed of the synthesis")] = 0,
     format_name: _Format = None,
     block_size: _Block = None,
     skip_invalid: _Skip = False,
@@ -191,7 +195,7 @@ def hash_(
     tokenizer: Annotated[str, Parameter(help="Tokenizer of the served model: a hub name, a path, `builtin`")],
     block_size: Annotated[int, Parameter(help="Tokens per hash id")] = 512,
     salt: Annotated[
-        str | None, Parameter(help="Secret that gives the same ids again; default: drawn and forgotten")
+        str | None, Parameter(help="Secret salt; the same salt gives the same ids; default: random, not stored")
     ] = None,
     prompt_field: Annotated[str | None, Parameter(help="Field with the prompt; default: found by its name")] = None,
     skip_invalid: _Skip = False,
@@ -248,9 +252,9 @@ def synthesize(
     num_sessions: Annotated[int, Parameter(help="Number of sessions")] = 1000,
     output: Annotated[Path, Parameter(help="Folder in which the run's folder is made")] = Path(),
     config: Annotated[Path | None, Parameter(help="Settings, JSON: AIPerf's, or a manifest.json")] = None,
-    seed: Annotated[int, Parameter(help="Another seed, other sessions")] = 42,
-    max_isl: Annotated[int | None, Parameter(help="Longest prompt, tokens")] = None,
-    max_osl: Annotated[int | None, Parameter(help="Longest answer, tokens")] = None,
+    seed: Annotated[int, Parameter(help="Random seed of the sessions")] = 42,
+    max_isl: Annotated[int | None, Parameter(help="Maximum prompt length in tokens")] = None,
+    max_osl: Annotated[int | None, Parameter(help="Maximum response length in tokens")] = None,
 ) -> None:
     """Write sessions of coding agents as a Mooncake trace (AIPerf's command); `aiperf trace synth` follows a given trace."""
     from datetime import UTC, datetime

@@ -117,7 +117,7 @@ def _notes(sides: Sequence[Sequence[RunData]], pairs: Sequence[Pair]) -> tuple[s
             "intervals come from within each run; what changes from run to run is only seen with repeats (`--num-profile-runs 3`)"
         )
     out += [
-        f"`{run.name}` was given other objectives (`--goodput`) than `{baseline.name}`"
+        f"`{run.name}` was run with different SLOs (`--goodput`) than `{baseline.name}`"
         for run in runs[1:]
         if run.slo_limits != baseline.slo_limits and run.slo_limits and baseline.slo_limits
     ]

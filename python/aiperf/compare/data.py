@@ -39,7 +39,7 @@ class RunData:
     successful ones; deliberate cancellations are no rows, only counted. `figures`: tag → statistic → value, as the file gives
     them. `options`: what determines the workload, by our option's path where there is one; what the file does not say is
     missing. `fingerprint`: equal for equal requests, None if it cannot be known. `load`: in words. `verdict`: the run's own
-    certificate, or what can be told from the file; `reasons`: why it is not trustworthy. `differs`: foreign definitions.
+    certificate, or what can be inferred from the file; `reasons`: why it is not trustworthy. `differs`: foreign definitions.
     """
 
     path: Path

@@ -109,10 +109,10 @@ def _pair_table(c: Comparison, pair: Pair) -> Table:
 
 def _relation_lines(pair: Pair) -> list[str]:
     words = {"same": "Same workload", "alike": "Alike workloads", "different": "Different workloads"}
-    end = "" if pair.is_comparable else ": shown side by side, no claim is made"
+    end = "" if pair.is_comparable else ": shown side by side without a significance test"
     lines = [f"{words[pair.relation.kind]}{end} ({pair.relation.reason})"]
     lines += [
-        f"  {d.option}: {d.a} → {d.b}" + (" (makes it another workload)" if d.matters else "")
+        f"  {d.option}: {d.a} → {d.b}" + (" (makes the workload different)" if d.matters else "")
         for d in pair.relation.differences
     ]
     return lines
@@ -142,7 +142,7 @@ def _verdict_line(pair: Pair) -> str | None:
     line = f"Significantly {'; '.join(parts)}"
     if pair.limited:
         names = " and ".join(f"`{n}`" for n in pair.limited)
-        line += f" — but {names} measured a client at its limit: this need not be the server"
+        line += f" — but {names} were measured with a saturated client: the difference may not come from the server"
     return line
 
 
@@ -182,7 +182,11 @@ def build_screen(c: Comparison, gates: Sequence[GateVerdict] = ()) -> list[Rende
 
 def _gate_line(g: GateVerdict) -> str:
     mark = {"passed": "✓", "failed": "✗", "unsure": "?", "missing": "✗"}[g.state]
-    more = "; beyond the limit, but it may be chance: more requests or repeats decide it" if g.state == "unsure" else ""
+    more = (
+        "; beyond the limit, but not statistically significant: run more requests or repeats"
+        if g.state == "unsure"
+        else ""
+    )
     return f"{mark} {g.run}: {g.text}{more}"
 
 

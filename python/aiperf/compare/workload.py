@@ -39,7 +39,7 @@ _LENGTHS: Final = frozenset({"prompt.isl_mean", "prompt.osl_mean"})
 
 @dataclass(frozen=True, slots=True)
 class OptionDifference:
-    """An option that was not the same; `–`: not given. `matters`: it makes it another workload."""
+    """An option that was not the same; `–`: not given. `matters`: it makes the workload different."""
 
     option: str
     a: str

@@ -372,7 +372,7 @@ def _files(f: _Found, c: Config) -> Iterator[Problem]:
             yield from _writable(path.parent, f.at(f"output.{name}"))
     if o.profile_export_prefix is not None and ("/" in o.profile_export_prefix or "\\" in o.profile_export_prefix):
         yield Problem(
-            "is the first part of file names, not a path",
+            "must be a file-name prefix, not a path",
             f.at("output.profile_export_prefix"),
             "`--artifact-dir` sets the folder",
         )

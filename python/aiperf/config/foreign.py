@@ -83,8 +83,8 @@ FOREIGN: tuple[Foreign, ...] = (
     ),
     *_refuse(_MEDIA, "--audio-depths", "--audio-sample-rates", values="many"),
     # Service
-    _note("records are written by the sending threads themselves", "--record-processor-service-count", "--record-processors"),
-    _note("there are no worker processes; `--workers` sets the sending threads", "--workers-max", "--max-workers"),
+    _note("records are written by the worker threads themselves", "--record-processor-service-count", "--record-processors"),
+    _note("there are no worker processes; `--workers` sets the worker threads", "--workers-max", "--max-workers"),
     _note("there is no message bus", "--zmq-host"),
     _note("there is no message bus", "--zmq-ipc-path"),
     _note("there is no message bus", "--zmq-dual-bind", values="none"),

@@ -356,7 +356,7 @@ def _checked(points: list[tuple[float, float]]) -> tuple[tuple[float, float], ..
     if not points:
         raise ValueError("the rate series has no points")
     if any(b[0] < a[0] for a, b in itertools.pairwise(points)) or points[0][0] < 0:
-        raise ValueError("the times of the rate series do not rise from 0")
+        raise ValueError("rate-series timestamps must be increasing and start at 0")
     if any(rate < 0 for _, rate in points) or not any(rate > 0 for _, rate in points):
         raise ValueError("the rates of the series must not be negative, nor all 0")
     return tuple(points)

@@ -28,11 +28,15 @@ class DatasetOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: Path | None = None
-    skip_invalid: bool = Field(default=False, description="Leave out broken lines, count and list them")
+    skip_invalid: bool = Field(default=False, description="Skip malformed lines (they are counted and listed)")
     limit: int | None = Field(default=None, ge=1, description="Take only the first so many sessions")
-    min_tokens: int | None = Field(default=None, ge=1, description="Shortest prompt and shortest recorded answer")
+    min_tokens: int | None = Field(
+        default=None, ge=1, description="Minimum length of the prompt and of the recorded response"
+    )
     max_prompt_tokens: int | None = Field(default=None, ge=1, description="Longest prompt")
-    max_total_tokens: int | None = Field(default=None, ge=1, description="Longest prompt and answer together")
+    max_total_tokens: int | None = Field(
+        default=None, ge=1, description="Maximum length of prompt and response together"
+    )
 
     _notes: list[Note] = PrivateAttr(default_factory=list)
     _broken: BrokenRecords | None = PrivateAttr(default=None)

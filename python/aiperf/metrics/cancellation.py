@@ -61,7 +61,7 @@ class Recovery:
 
 @dataclass(frozen=True, slots=True)
 class Cancellation:
-    """`delay_ms`: from the body written to the cancellation. `before_first_token`: cancelled without any content.
+    """`delay_ms`: after the request body was sent to the cancellation. `before_first_token`: cancelled without any content.
 
     `reconnects`: new connections opened after the first cancellation. `errors_during`, `errors_apart`: failed requests in flight
     at a cancellation, and the others.

@@ -1,4 +1,4 @@
-"""The measurement certificate: was the client fit to measure this, and what is the measurement's own error.
+"""The measurement certificate: was the client fit to measure this, and what is the measurement's measurement error.
 
 Part by part, against thresholds (`lat` is the median request latency, `gap` the median gap between chunks):
 
@@ -7,7 +7,7 @@ Part by part, against thresholds (`lat` is the median request latency, `gap` the
 | send lag (start − due) | p99 > max(1 ms, 2 % of lat) | p50 > the same, or p99 > max(20 ms, 20 % of lat) |
 | receive lag (user − kernel stamp) | p99 > max(1 ms, gap) | p50 > the same |
 | merged chunks (stamp is an upper bound) | > 5 % | > 25 % |
-| busiest sending thread | > 70 % of its core | > 90 % |
+| busiest worker thread | > 70 % of its core | > 90 % |
 | ready but not running | > 10 % of the time | > 30 % |
 | achieved / requested rate (open loop) | < 98 % | < 95 % |
 | conservation | any equation broken | |
@@ -55,7 +55,7 @@ class Part:
 class Certificate:
     """Lags in ms, None where not measured; shares 0 to 1. `rtt_bound`: a round trip is at least half the median TTFT.
 
-    `calibrated`: own error for TTFT (ms), ITL (ms) and rate (share) against the null server; None: not calibrated.
+    `calibrated`: measurement error for TTFT (ms), ITL (ms) and rate (share) against the null server; None: not calibrated.
     `ttft_ms`, `ttft_user_ms`: means by kernel stamps and as the program read it, None where they are the same stamps.
     `lines`: the certificate in two lines; `reasons`: why it is not trustworthy.
     """
@@ -95,29 +95,29 @@ class Certificate:
             return "–" if value is None else f"{100 * value:.0f}%"
 
         rate = "–" if self.achieved_rate is None else f"{self.achieved_rate:,.1f}"
-        rate += " req/s" if self.requested_rate is None else f" of {self.requested_rate:,.1f} req/s asked"
-        stamps = "kernel stamps" if self.kernel_stamped > 0.99 else "user-space stamps" if self.kernel_stamped < 0.01 else (
-            f"{100 * self.kernel_stamped:.0f}% kernel stamps"
+        rate += " req/s" if self.requested_rate is None else f" of {self.requested_rate:,.1f} req/s target"
+        stamps = "kernel timestamps" if self.kernel_stamped > 0.99 else "user-space timestamps" if self.kernel_stamped < 0.01 else (
+            f"{100 * self.kernel_stamped:.0f}% kernel timestamps"
         )  # fmt: skip
         first = (
-            f"Certificate: {self.verdict} · send lag p50 {ms(self.send_lag_p50_ms)}, p99 {ms(self.send_lag_p99_ms)}"
+            f"Measurement quality: {self.verdict} · send lag p50 {ms(self.send_lag_p50_ms)}, p99 {ms(self.send_lag_p99_ms)}"
             f" · receive lag p99 {ms(self.receive_lag_p99_ms)} ({stamps}) · client CPU {share(self.client_cpu)}"
         )
         broken = [c.name for c in self.checks if c.verdict == "broken"]
-        account = f"does not add up: {', '.join(broken)}" if broken else "adds up"
+        account = f"inconsistent ({', '.join(broken)})" if broken else "consistent"
         own = (
             "not calibrated" if self.calibrated is None
-            else f"own error TTFT ≤ {self.calibrated[0]:.3f} ms, ITL ≤ {self.calibrated[1]:.3f} ms, rate ≤ {100 * self.calibrated[2]:.2f}%"
+            else f"measurement error: TTFT ≤ {self.calibrated[0]:.3f} ms (p95), ITL ≤ {self.calibrated[1]:.3f} ms, throughput ≤ {100 * self.calibrated[2]:.2f}%"
         )  # fmt: skip
-        bound = ", TTFT is bound by it" if self.rtt_bound else ""
+        bound = ", TTFT is dominated by network RTT" if self.rtt_bound else ""
         both = ""
         if (
             self.ttft_ms is not None
             and self.ttft_user_ms is not None
             and self.ttft_user_ms - self.ttft_ms > _TTFT_APART_MS
         ):
-            both = f" · TTFT {ms(self.ttft_ms)} by kernel stamps, {ms(self.ttft_user_ms)} as the program read it"
-        second = f"  sent {rate} · merged {100 * self.merged:.1f}%{both} · round trip {ms(self.rtt_ms)}{bound} · account {account} · {own}"
+            both = f" · TTFT {ms(self.ttft_ms)} (kernel timestamps), {ms(self.ttft_user_ms)} (user-space timestamps)"
+        second = f"  achieved {rate} · coalesced reads {100 * self.merged:.1f}%{both} · network RTT {ms(self.rtt_ms)}{bound} · request accounting: {account} · {own}"
         return first, second
 
 
@@ -175,11 +175,11 @@ def certify(r: MetricContext, facts: EngineFacts, checks: Sequence[Check] = ()) 
     parts = [
         _judge(
             "send lag p50", p50, "ms", (max(1.0, typical / 50),) * 2,
-            f"half of the requests were sent more than {p50 or 0:.1f} ms late",
+            f"half of the requests were sent more than {p50 or 0:.1f} ms late (median send lag)",
         ),
         _judge(
             "send lag p99", p99, "ms", (max(1.0, typical / 50), max(20.0, typical / 5)),
-            f"1% of the requests were sent more than {p99 or 0:.1f} ms late",
+            f"1% of the requests were sent more than {p99 or 0:.1f} ms late (p99 send lag)",
         ),
     ]  # fmt: skip
     kernel = _kernel_share(r)
@@ -193,22 +193,22 @@ def certify(r: MetricContext, facts: EngineFacts, checks: Sequence[Check] = ()) 
             r50, r99 = r.chunks.lags.percentile(50) / 1e6, r.chunks.lags.percentile(99) / 1e6
         allowed = max(1.0, middle)
         parts += [
-            _judge("receive lag p50", r50, "ms", (allowed,) * 2, f"the client read half of the chunks {r50 or 0:.1f} ms late"),
+            _judge("receive lag p50", r50, "ms", (allowed,) * 2, f"median receive lag {r50 or 0:.1f} ms: the client read half of the chunks late"),
             _judge(
                 "receive lag p99", r99, "ms", (allowed, float("inf")),
-                f"the client read 1% of the chunks more than {r99 or 0:.1f} ms late",
+                f"p99 receive lag {r99 or 0:.1f} ms",
             ),
             _judge(
-                "merged chunks", merged, "share", (0.05, 0.25),
-                f"{100 * merged:.0f}% of the chunks were read together: their stamps are upper bounds",
+                "coalesced reads", merged, "share", (0.05, 0.25),
+                f"{100 * merged:.0f}% of the chunks were read in coalesced reads: their timestamps are upper bounds",
             ),
         ]  # fmt: skip
     cpu, wait = facts.busiest_worker, facts.cpu_wait
     parts += [
-        _judge("client CPU", cpu, "share", (0.7, 0.9), f"a sending thread used {100 * (cpu or 0):.0f}% of its core"),
+        _judge("client CPU", cpu, "share", (0.7, 0.9), f"a worker thread used {100 * (cpu or 0):.0f}% of a CPU core"),
         _judge(
             "CPU wait", wait, "share", (0.1, 0.3),
-            f"a sending thread was kept from its core {100 * (wait or 0):.0f}% of the time",
+            f"a worker thread was runnable but not scheduled {100 * (wait or 0):.0f}% of the time (CPU contention)",
         ),
     ]  # fmt: skip
     achieved = _achieved_rate(r)
@@ -217,11 +217,11 @@ def certify(r: MetricContext, facts: EngineFacts, checks: Sequence[Check] = ()) 
         due_rate = _due_rate(r) or achieved
         unplanned = 1 - due_rate / facts.requested_rate - 4 / np.sqrt(max(r.num_rows, 1))
         shortfall = max(1 - achieved / due_rate, float(unplanned))
-        text = f"{achieved:,.1f} requests/s were sent of {facts.requested_rate:,.1f} asked for"
+        text = f"{achieved:,.1f} requests/s were sent of a target of {facts.requested_rate:,.1f}"
         capped = bool(waited.any())
         parts.append(_judge("rate shortfall", None if capped else max(shortfall, 0.0), "share", (0.02, 0.05), text))
     if facts.clock_step:
-        parts.append(Part("clock", 1.0, "step", "degraded", "the wall clock was set during the run"))
+        parts.append(Part("clock", 1.0, "step", "degraded", "the system clock was adjusted during the run"))
     if facts.lost_rows:
         text = f"{facts.lost_rows:,} records could not be written to the disk: their requests are in no metric"
         parts.append(Part("lost records", float(facts.lost_rows), "requests", "client-limited", text))

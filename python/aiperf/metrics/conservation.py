@@ -35,7 +35,7 @@ class EngineFacts:
 
     `planned`: requests the stop rule asked for, None if it was a duration. `sent`, `unsent`: of the planned.
     `requested_rate`: requests/s asked for in open loop.
-    `busiest_worker`: CPU time of the busiest sending thread / wall time; `cpu_wait`: share of wall time it was ready but not
+    `busiest_worker`: CPU time of the busiest worker thread / wall time; `cpu_wait`: share of wall time it was ready but not
     running (another process had the core). `calibrated`: (error ms of TTFT, of ITL, share of the rate) from the null server.
     `reconnects`: connections opened anew. `clock_step`: the wall clock jumped.
     """

@@ -48,17 +48,17 @@ def _account(s: Summary) -> Iterator[Notice]:
 def _tokens(s: Summary, options: MetricOptions) -> Iterator[Notice]:
     if s.count_source != options.count_source:
         yield Notice(
-            "token_source", f"tokens are the server's ({s.count_source}): the client did not count any",
-            "choose a tokenizer with `--tokenizer`",
+            "token_source", f"token counts come from the server ({s.count_source}): the client did not count any",
+            "select a tokenizer with `--tokenizer`",
         )  # fmt: skip
     elif s.count_source == "chunks":
-        yield Notice("token_source", "tokens were not counted: one chunk is taken for one token")
+        yield Notice("token_source", "no token counts available; assuming one token per chunk")
     mismatch = s.stat("osl_mismatch_count")
     done = s.stat("request_count")
     if mismatch and done:
         yield Notice(
             "osl_mismatch",
-            f"{mismatch:,.0f} of {done:,.0f} replies ({100 * mismatch / done:.1f}%) do not have the length asked for",
+            f"{mismatch:,.0f} of {done:,.0f} replies ({100 * mismatch / done:.1f}%) did not match the requested output length",
             "the server may need `--extra-inputs ignore_eos:true`, or limits the length itself",
             {"requests": mismatch},
         )
@@ -81,7 +81,7 @@ def _slices(s: Summary) -> Iterator[Notice]:
     if complete and 2 * len(thin) > len(complete):
         yield Notice(
             "thin_slices",
-            f"{len(thin)} of {len(complete)} slices have fewer than {_FEW_IN_SLICE} requests: their percentiles say little",
+            f"{len(thin)} of {len(complete)} slices have fewer than {_FEW_IN_SLICE} requests: their percentiles are not statistically meaningful",
             "use a longer `--slice-duration`",
             {"slices": len(thin)},
         )
@@ -102,24 +102,25 @@ def _time(s: Summary) -> Iterator[Notice]:
         worst = max((c for c in s.steady.changes if c.kind == "drift"), key=lambda c: abs(c.ratio - 1))
         yield Notice(
             "drift",
-            f"the server changed from {_seconds(at)} s on: {worst.tag} is {worst.ratio:.2f} times its steady level",
+            f"performance drifted after {_seconds(at)} s: {worst.tag} is {worst.ratio:.2f}× its steady-state level",
             data={"at_s": at, "ratio": worst.ratio},
         )
     if s.steady is not None and s.steady.has_warmup and not s.steady_is_headline:
         at = (s.steady.warmup_end_ns - s.steady.begin_ns) / 1e9
         yield Notice(
-            "warmup", f"the first {_seconds(at)} s are a warm-up and are part of these figures",
-            "`--steady-state` reports the steady part, `--warmup-duration` warms up before", {"seconds": at},
+            "warmup", f"the first {_seconds(at)} s are a warm-up and are included in these metrics",
+            "`--steady-state` reports the steady-state part; `--warmup-duration` adds a warm-up phase before the run", {"seconds": at},
         )  # fmt: skip
     if s.stat("replay_sched_degraded"):
         lag = s.stat("replay_sched_lag_p99")
         yield Notice(
-            "replay_degraded", f"the trace's timing is blurred: 1% of the sends were more than {lag:,.0f} ms late"
+            "replay_degraded",
+            f"trace timing was not reproduced accurately: 1% of the sends were more than {lag:,.0f} ms late",
         )
     for result in s.cancellation.recovery if s.cancellation is not None else ():
         if result.lingers:
             how = (
-                "did not return to its level after the cancellations" if result.seconds is None
+                "did not return to baseline after the cancellations" if result.seconds is None
                 else f"was above the client's own in {100 * result.above:.0f}% of the readings after the first cancellation"
             )  # fmt: skip
             yield Notice(

@@ -41,7 +41,7 @@ def goodput_lines(summary: Summary) -> list[RenderableType]:
     throughput = summary.stat("request_throughput")
     out: list[RenderableType] = [Text(_tier_text(tier, throughput)) for tier in summary.tiers]
     if summary.excluded and summary.tiers:
-        out.append(Text(f"Goals without slices {', '.join(map(str, summary.excluded))}"))
+        out.append(Text(f"Assertions without slices {', '.join(map(str, summary.excluded))}"))
     if summary.servers is not None:
         out.append(Text(_servers_text(summary.servers, summary.tiers[:1])))
     return out
@@ -61,7 +61,7 @@ def _tier_text(tier: TierResult, throughput: float | None) -> str:
     for slo in tier.slos:
         metric = METRICS[slo.tag]
         sign = "≥" if metric.larger_is_better else "≤"
-        worst = "  ← missed most" if slo.tag == tier.worst and len(tier.slos) > 1 else ""
+        worst = "  ← most often missed" if slo.tag == tier.worst and len(tier.slos) > 1 else ""
         lines.append(
             f"  {metric.header} {sign} {slo.threshold:g} {metric.unit.shown}: {percent(slo.share)} pass{worst}"
         )
@@ -105,7 +105,7 @@ def slice_table(summary: Summary) -> Table:
             cells += [number(tier.goodput), percent(tier.fraction), percent(s.ended / done if done else None)]
         table.add_row(*cells, style="yellow" if s.misses and s.index not in summary.excluded else None)
     notes = ["* cut at the end of the run"] if summary.slices and not summary.slices[-1].is_complete else []
-    notes += ["– left out of the goals"] if summary.excluded else []
+    notes += ["– excluded from the assertions"] if summary.excluded else []
     table.caption, table.caption_justify = "; ".join(notes) or None, "left"
     return table
 
@@ -153,7 +153,7 @@ def cold_warm_table(summary: Summary) -> list[RenderableType]:
     if trend is None or not trend.cold_warm:
         return []
     numbers = ", ".join(map(str, trend.cold_slices))
-    table = _table(f"Cold against warm (cold: slice {numbers})", "Metric", "Overall", "Cold", "Warm", "Penalty")
+    table = _table(f"Cold vs. warm (cold: slice {numbers})", "Metric", "Overall", "Cold", "Warm", "Penalty")
     for row in trend.cold_warm:
         metric = METRICS[row.tag]
         against = "" if row.cold_over_overall is None else f" ({row.cold_over_overall:+.0%})"
@@ -169,13 +169,13 @@ def steady_line(summary: Summary) -> list[RenderableType]:
     if s is None or (not s.changes and not summary.steady_is_headline):
         return []
     begin, end = (s.warmup_end_ns - s.begin_ns) / 1e9, (s.steady_end_ns - s.begin_ns) / 1e9
-    parts = [f"Steady part: {begin:.1f} s to {end:.1f} s"]
+    parts = [f"Steady state: {begin:.1f} s to {end:.1f} s"]
     if s.has_warmup:
         parts.append(f"warm-up until {begin:.1f} s")
     if s.drift_start_ns is not None:
         parts.append(f"drift from {(s.drift_start_ns - s.begin_ns) / 1e9:.1f} s")
     parts.append(f"drain from {(s.drain_start_ns - s.begin_ns) / 1e9:.1f} s")
-    parts.append("shown above" if summary.steady_is_headline else "above is the whole run")
+    parts.append("shown above" if summary.steady_is_headline else "the table above covers the whole run")
     return [Text("; ".join(parts))]
 
 
@@ -198,10 +198,10 @@ def stall_lines(stalls: Stalls) -> list[RenderableType]:
 def cancellation_lines(c: Cancellation) -> list[RenderableType]:
     """What cancelling did to the others."""
     if not c.count:
-        return ["Cancelled on purpose: 0; no request was due to be cancelled while it was still under way"]
+        return ["Cancelled on purpose: 0; no request was due to be cancelled while it was still in flight"]
     delay = "–" if c.delay_ms is None else f"{number(c.delay_ms.avg)} ms (max {number(c.delay_ms.max)})"
     lines = [
-        f"Cancelled on purpose: {c.count:,}, after {delay} from the body written, {c.before_first_token:,} before any token",
+        f"Cancelled on purpose: {c.count:,}, after {delay} after the request body was sent, {c.before_first_token:,} before any token",
         f"  New connections afterwards: {c.reconnects:,}; errors among neighbours: {c.errors_during:,}, elsewhere: {c.errors_apart:,}",
     ]
     for n in c.neighbours:
@@ -212,9 +212,7 @@ def cancellation_lines(c: Cancellation) -> list[RenderableType]:
         )
     for r in c.recovery:
         back = (
-            "never returned to its level"
-            if r.seconds is None
-            else f"back at its level {r.seconds:.1f} s after the last"
+            "never returned to baseline" if r.seconds is None else f"back at baseline {r.seconds:.1f} s after the last"
         )
         often = f"; above it in {100 * r.above:.0f}% of {r.samples:,} readings" if r.lingers else ""
         lines.append(f"  {r.name}: {back}{often}")
@@ -250,7 +248,7 @@ def tail_table(summary: Summary) -> Table:
 
 def interval_table(summary: Summary) -> Table:
     """95 % intervals of the headline figures and the effective number of values."""
-    table = _table("How sure (95% intervals)", "Metric", "stat", "value", "low", "high", "±", "effective n")
+    table = _table("Precision (95% confidence intervals)", "Metric", "stat", "value", "low", "high", "±", "effective n")
     for i in summary.intervals:
         metric = METRICS[i.tag]
         half = i.relative_half_width

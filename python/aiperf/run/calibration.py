@@ -1,4 +1,4 @@
-"""The tool's own error on this machine: after a run, a null server is driven for at most a second at the load just seen.
+"""The tool's measurement error on this machine: after a run, a null server is driven for at most a second at the load just seen.
 
 Streams in flight and chunks per second are those of the run; the server's ledger says what really happened. The errors
 stated are 95th percentiles over the requests. They are upper bounds: the server takes a share of the cores that the

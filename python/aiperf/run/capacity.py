@@ -1,8 +1,8 @@
-"""What this machine can honestly drive: the largest loads at which the client is not what limits the figures.
+"""Maximum load this machine can generate without distorting results: the largest loads at which the client is not what limits the figures.
 
 Three searches against a null server in this process (`null_server.py`), each by doubling: streams at a usual pace, requests per
 second without pause, and an open loop's rate. A load is honest when every part of the certificate that a null server can show
-is: requests leave in time, chunks are read in time, the sending threads have room, nothing fails. As the server takes a share of
+is: requests leave in time, chunks are read in time, the worker threads have room, nothing fails. As the server takes a share of
 the same cores, the machine does more against a server elsewhere.
 """
 
@@ -74,11 +74,11 @@ def judge(run: NullRun) -> str | None:
     if run.failed:
         return f"{run.failed:,} requests failed"
     if not len(run.ttft_error):
-        return "no request was answered in time"
+        return "no request completed in time"
     if run.busiest_worker > _BUSY:
-        return f"a sending thread used {100 * run.busiest_worker:.0f}% of its core"
+        return f"a worker thread used {100 * run.busiest_worker:.0f}% of its core"
     if run.cpu_wait > _WAIT:
-        return f"a sending thread was kept from its core {100 * run.cpu_wait:.0f}% of the time"
+        return f"a worker thread was runnable but not scheduled {100 * run.cpu_wait:.0f}% of the time"
     if load.rate_per_s is not None:
         lag = _percentile(run.send_lag, 99)
         if lag > _LAG_MS:

@@ -1,7 +1,7 @@
 """Ending a run before its bound: when a figure is sure enough (`--until`), or a goal is lost (`--abort-on-fail`).
 
 A thread of its own reads the journal while it grows, every two seconds and never for more than a twentieth of the time, at a
-lower priority than the sending threads. Nothing of it is on the way of a request.
+lower priority than the worker threads. Nothing of it is on the way of a request.
 
 Looking again and again and stopping at the first good moment makes intervals a little too narrow: a figure has to be sure
 twice in a row, with at least as many values as its percentile needs.
@@ -104,7 +104,7 @@ def most_requests(config: Config) -> int | None:
 
 
 def lost_goal(r: MetricContext, conditions: Sequence[Condition], most: int | None) -> str | None:
-    """The first condition that cannot hold any more, whatever the requests still to come do; None if all still can.
+    """The first condition that can no longer be met, whatever the requests still to come do; None if all still can.
 
     `most`: requests at the end, at most. Unbounded runs lose only goals on counts and extremes.
     """
@@ -229,9 +229,9 @@ class Judge:
         if config.slo.abort_on_fail and whole:
             lost = lost_goal(r, config.slo.asserts, most_requests(config))
             if lost is not None:
-                return Verdict(2, f"`{lost}` cannot hold any more")
+                return Verdict(2, f"`{lost}` can no longer be met")
         if config.load.until:
             self._sure = 0 if unsure(r, config.load.until) else self._sure + 1
             if self._sure >= _IN_A_ROW:
-                return Verdict(1, f"sure enough: {', '.join(map(str, config.load.until))}")
+                return Verdict(1, f"target precision reached {', '.join(map(str, config.load.until))}")
         return None

@@ -1,7 +1,7 @@
 """A server that costs next to nothing, in this process: what the tool itself does under a load, with the truth from its ledger.
 
 The server is the simulated one with fixed times, on a thread of its own; it writes down when a request arrived and when it wrote
-each first and last chunk. What the client says of the same requests differs by the client's own error. Client and server
+each first and last chunk. What the client says of the same requests differs by the client's measurement error. Client and server
 share this machine's cores, which a real run leaves to the client: errors are upper bounds, rates lower ones.
 """
 

@@ -90,10 +90,10 @@ def _ask(config: Config, observer: Observer) -> ProbeResult | None:
         wait_for_model(config, progress=observer.stage)
     found = None
     if config.endpoint.probe:
-        observer.stage("asking the server")
+        observer.stage("probing the server")
         found = probe(config)
     if config.endpoint.reset_kv_cache:
-        observer.stage("emptying the server's cache")
+        observer.stage("resetting the server's prefix cache")
         reset_kv_cache(config)
     return found
 
@@ -112,7 +112,7 @@ def _timing_notes(config: Config, workload: Workload) -> Sequence[Note]:
     if not workload.is_timestamped:
         return ()
     if load.concurrency is None and load.request_rate is None and load.request_rate_series is None:
-        how = f"as fast as the server takes it, {AS_FAST_AS_POSSIBLE} in flight"
+        how = f"as fast as the server accepts it, {AS_FAST_AS_POSSIBLE} in flight"
     elif load.request_rate is not None:
         how = f"at {load.request_rate:g} requests/s"
     else:

@@ -38,7 +38,7 @@ _INPUTS_FIRST = 2000
 
 
 def preview(config: Config) -> str:
-    """The body of the first request, without asking the server or sending anything."""
+    """The body of the first request, without probing the server or sending anything."""
     return first_body(prepare(config, Silent(), ask_server=False))
 
 
@@ -172,13 +172,13 @@ def _drive(
         outcome = drive(settings, prepared.workload, observer, interrupts, stopper.watch)
     if outcome["stopped_by_watch"] and stopper.verdict is not None:
         outcome["stopped_by"] = stopper.verdict.text
-        text = f"the run was ended early: {stopper.verdict.text}"
+        text = f"stopped early: {stopper.verdict.text}"
         observer.note(text)
         return outcome, (Note("ended_early", text),)
     if stopper.problem is not None:
         return outcome, (Note("not_watched", f"the run could not be watched: {stopper.problem}"),)
     if config.load.until:
-        text = f"the bound of the run came first: {', '.join(map(str, config.load.until))} was not reached"
+        text = f"stopped at the run limit before reaching --until {', '.join(map(str, config.load.until))}"
         observer.note(text)
         return outcome, (Note("not_sure", text),)
     return outcome, ()

@@ -51,7 +51,7 @@ def _is_larger_better(name: str) -> bool:
 
 
 def pareto_front(points: Sequence[RunPoint], x: str = DEFAULT_X, y: str = DEFAULT_Y) -> Pareto:
-    """Points that lack one of the figures are never on the front."""
+    """Points that lack one of the figures are never on the Pareto front."""
     signs = [1.0 if _is_larger_better(n) else -1.0 for n in (x, y)]
     found = [(figure_of(p, x), figure_of(p, y)) for p in points]
     values = [None if a[0] is None or b[0] is None else (signs[0] * a[0], signs[1] * b[0]) for a, b in found]

@@ -149,10 +149,10 @@ def _sweep(runner: Runner, observer: Observer) -> Study:
             done[point.index].append(run)
             observer.note(f"  {_one_line(point_of([run], point.values))}")
             if _is_sure(done[point.index], config):
-                observer.note(f"  `{s.convergence_metric}` is sure after {len(done[point.index])} repeats")
+                observer.note(f"  `{s.convergence_metric}` has converged after {len(done[point.index])} repeats")
                 sure.add(point.index)
     except Interrupted:
-        observer.note("stopped: the same command goes on from here")
+        observer.note("interrupted; run the same command again to resume")
     return _finish_sweep(runner, points, done, failed)
 
 
@@ -301,7 +301,7 @@ def _search(runner: Runner, observer: Observer) -> Study:
             results.append((point.label, result))
             screen += _search_lines(config, path, point.label, result, points)
     except Interrupted:
-        observer.note("stopped: the same command goes on from here")
+        observer.note("interrupted; run the same command again to resume")
     table = build_table(found, ttft_limit_ms=ttft_limit(config)) if found else None
     if table is not None:
         write_text(runner.folder / "sweep_table.csv", render_table_csv(table))
@@ -395,7 +395,7 @@ def _space(runner: Runner, observer: Observer) -> Study:
             initial=s.search_initial_points, iterations=s.search_max_iterations,
         )  # fmt: skip
     except Interrupted:
-        observer.note("stopped: the same command goes on from here")
+        observer.note("interrupted; run the same command again to resume")
     good = [t for t in trials if t.objective is not None and t.feasible]
     best = (max if maximised else min)(good, key=lambda t: t.objective or 0.0, default=None)
     requests = sum(t.requests for t in trials)
@@ -476,7 +476,7 @@ def _ab(runner: Runner, observer: Observer) -> Study:
                 for side, run in pair:
                     sides[side].append(run)
     except Interrupted:
-        observer.note("stopped: the same command goes on from here")
+        observer.note("interrupted; run the same command again to resume")
     if not sides[0]:
         return Study(runner.folder, ExitCode.REQUESTS_FAILED)
     options = Options(level=s.confidence_level)

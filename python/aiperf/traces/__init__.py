@@ -112,26 +112,30 @@ class TraceOptions(BaseModel):
 
     path: Path
     block_size: int = Field(default=512, ge=1, description="Tokens per hash id")
-    start_offset_ms: float | None = Field(default=None, ge=0, description="Leave out requests before this timestamp")
-    end_offset_ms: float | None = Field(default=None, ge=0, description="Leave out requests after this timestamp")
+    start_offset_ms: float | None = Field(default=None, ge=0, description="Skip requests before this timestamp")
+    end_offset_ms: float | None = Field(default=None, ge=0, description="Skip requests after this timestamp")
     auto_offset: bool | None = Field(
         default=None, description="The first request is due at once; default: yes, unless there is a start offset"
     )
-    speedup: float = Field(default=1.0, gt=0, description="Divide all times by this")
+    speedup: float = Field(default=1.0, gt=0, description="Divide all timestamps by this factor")
     idle_gap_cap_s: float | None = Field(
         default=None, gt=0, description="Shorten gaps without any arrival to this, seconds"
     )
-    delay_cap_s: float | None = Field(default=None, ge=0, description="Longest think time between turns, seconds")
+    delay_cap_s: float | None = Field(default=None, ge=0, description="Maximum think time between turns, seconds")
     ignore_timing: bool = Field(default=False, description="Drop timestamps and delays")
-    context_limit: int | None = Field(default=None, ge=1, description="Skip requests of more tokens, input and output")
+    context_limit: int | None = Field(
+        default=None, ge=1, description="Skip requests with more tokens, input and output together"
+    )
     max_isl: int | None = Field(default=None, ge=1, description="Skip requests with a longer input")
     max_osl: int | None = Field(default=None, ge=1, description="Cap the output length")
     session_sample_ratio: float | None = Field(
         default=None, gt=0, le=1, description="Replay this share of the sessions"
     )
     loop: bool = Field(default=False, description="When the trace is repeated, its blocks get fresh text each time")
-    text_seed: int = Field(default=0, ge=0, description="Another number: other text for the same hash ids")
-    skip_invalid: bool = Field(default=False, description="Leave out lines that cannot be read, and count them")
+    text_seed: int = Field(
+        default=0, ge=0, description="Seed of the text for hash ids: another number gives other text"
+    )
+    skip_invalid: bool = Field(default=False, description="Skip malformed lines (they are counted)")
 
     @model_validator(mode="after")
     def _offsets_agree(self) -> TraceOptions:

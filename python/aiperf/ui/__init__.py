@@ -36,5 +36,5 @@ def observe(config: Config, stream: TextIO | None = None) -> Iterator[Observer]:
 
     with Live(out) as live:
         if kind == "dashboard":
-            live.note("there is no dashboard yet: this is the simple screen")
+            live.note("there is no dashboard yet: using the simple display")
         yield live

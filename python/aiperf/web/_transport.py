@@ -60,7 +60,7 @@ class Transport:
                     raise _plain(error) from error
                 was_kept = False
             except httpcore2.TimeoutException as error:
-                raise TimeoutError("there was no whole reply in time") from error
+                raise TimeoutError("no complete response arrived in time") from error
 
     def close(self) -> None:
         self._pool.close()
@@ -68,7 +68,7 @@ class Transport:
     def _left(self) -> float:
         left = self._deadline - time.monotonic()
         if left <= 0:
-            raise httpcore2.ReadTimeout("there was no whole reply in time")
+            raise httpcore2.ReadTimeout("no complete response arrived in time")
         return left
 
 

@@ -66,7 +66,7 @@ def is_schedule(config: Config, workload: Workload) -> bool:
 
 
 def resolve_workers(config: Config) -> int:
-    """Sending threads: one drives tens of thousands of requests per second, so more only where cores are idle anyway."""
+    """Worker threads: one drives tens of thousands of requests per second, so more only where cores are idle anyway."""
     if config.service.workers is not None:
         return config.service.workers
     if config.service.cpus:

@@ -56,7 +56,7 @@ def test_a_plain_run_has_no_problem():
         ),
         ("--request-rate-ramp-duration 5", "--request-rate-ramp-duration", "no effect without `--request-rate`"),
         ("--request-rate-series nowhere.json", "--request-rate-series", "cannot read"),
-        ("--request-rate-series [[5,1],[0,1]]", "--request-rate-series", "do not rise"),
+        ("--request-rate-series [[5,1],[0,1]]", "--request-rate-series", "must be increasing"),
         ("--prefill-concurrency 2", "--prefill-concurrency", "needs `--streaming`"),
         ("--streaming --concurrency 1 --prefill-concurrency 2", "--prefill-concurrency", "more than the concurrency"),
         (

@@ -45,7 +45,7 @@ def test_a_fit_client_is_trustworthy() -> None:
     assert found.send_lag_p99_ms == pytest.approx(0.1)
     assert found.receive_lag_p99_ms is None
     assert "trustworthy" in found.lines[0]
-    assert "user-space stamps" in found.lines[0]
+    assert "user-space timestamps" in found.lines[0]
     assert "not calibrated" in found.lines[1]
 
 
@@ -85,7 +85,7 @@ def test_receive_lag_and_merged_chunks() -> None:
     assert certificate(rows(0.05, merged=False)).receive_lag_p99_ms == pytest.approx(0.05, rel=0.01)
     late = certificate(rows(25.0, merged=False))
     assert late.verdict == "client-limited"
-    assert "kernel stamps" in late.lines[0]
+    assert "kernel timestamps" in late.lines[0]
     merged = certificate(rows(0.05, merged=True))
     assert merged.merged == 0.5
     assert merged.verdict == "client-limited"
@@ -97,7 +97,7 @@ def test_a_rate_that_was_not_reached() -> None:
     facts = EngineFacts(planned=400, sent=400, requested_rate=200)
     found = certificate(rows, facts)
     assert found.verdict == "client-limited"
-    assert any("183.0 requests/s were sent of 200.0" in r for r in found.reasons)
+    assert any("183.0 requests/s were sent of a target of 200.0" in r for r in found.reasons)
 
 
 def test_random_arrivals_scatter_without_blame() -> None:
@@ -111,7 +111,7 @@ def test_random_arrivals_scatter_without_blame() -> None:
 def test_a_first_token_bound_by_the_round_trip_is_said() -> None:
     found = certificate(run(rtt=25.0))
     assert found.rtt_bound
-    assert "bound by it" in found.lines[1]
+    assert "dominated by network RTT" in found.lines[1]
     assert not certificate(run(rtt=0.1)).rtt_bound
 
 

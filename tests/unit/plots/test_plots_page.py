@@ -173,7 +173,7 @@ def test_chunks_of_the_sample_come_back_as_they_were() -> None:
     want = np.concatenate([np.diff(t) for t in stamps])
     assert sum(counts) == len(back) == len(want)
     assert back == pytest.approx(want, rel=5e-4)
-    assert "reply cut off" not in json.dumps(data)
+    assert "response cut off" not in json.dumps(data)
     assert "HTTP error" in data["status"]  # type: ignore[operator]  # a list
 
 

@@ -56,10 +56,10 @@ def test_without_intervals_there_are_no_bars_and_none_is_claimed():
 
 
 def test_smaller_is_better_for_a_latency():
-    """Of two loads the lower has the better latency, the higher the better throughput: both are on the front."""
+    """Of two loads the lower has the better latency, the higher the better throughput: both are on the Pareto front."""
     spec = draw_front(runs(), "request_latency:p95", "request_throughput")
     (points,) = layers(spec, "point")
-    assert [r["on"] for r in rows(points)] == ["on the front", "on the front"]
+    assert [r["on"] for r in rows(points)] == ["on the Pareto front", "on the Pareto front"]
     assert "p95" in str(spec)
     assert draw_front(runs(), "no_such_figure", "request_throughput") is None
 

@@ -216,7 +216,7 @@ def test_cache_is_emptied_before_each_point(tmp_path: Path):
             model="m", url=f"http://127.0.0.1:{httpd.server_port}", streaming=True, isl=20, osl=10, tokenizer="builtin",
             artifact_dir=str(tmp_path / "s"), concurrency="1,2", reset_kv_cache=True,
         )  # fmt: skip
-        with pytest.raises(EndpointError, match="was not emptied"):
+        with pytest.raises(EndpointError, match="failed to reset the prefix cache"):
             profile_study(config)
         httpd.shutdown()
     assert posts == ["/reset_prefix_cache"]

@@ -59,7 +59,7 @@ def test_simulated_server_that_is_strict_about_names_denies_another():
     assert hint == "it lists `m`"
 
 
-@pytest.mark.parametrize(("key", "words"), [(None, "asks for a key"), ("wrong", "refuses the key")])
+@pytest.mark.parametrize(("key", "words"), [(None, "requires an API key"), ("wrong", "rejected the API key")])
 def test_key_is_missing_or_wrong(key: str | None, words: str):
     with SimServer(json.dumps({"models": ["m"], "api_key": "right"})) as sim:
         message, hint = problem(sim.url, api_key=key)
@@ -121,19 +121,19 @@ def test_nobody_listens():
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
         message, hint = problem(url)
-    assert f"nothing listens at `{url}`" in message
+    assert f"connection refused by `{url}`" in message
     assert "--wait-for-model-timeout" in hint
 
 
 def test_host_is_not_known():
     message, _ = problem("http://no-such-host.invalid:8000", limit_s=30)
-    assert "host of" in message
+    assert "cannot resolve the host name" in message
 
 
 def test_server_that_never_answers_is_given_up():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         message, hint = problem(f"127.0.0.1:{silent.getsockname()[1]}", limit_s=0.2)
-    assert "does not answer" in message
+    assert "did not respond" in message
     assert "--no-probe" in hint
 
 

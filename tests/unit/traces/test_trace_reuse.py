@@ -1,4 +1,4 @@
-"""Prefix reuse against brute force: hits of an infinite cache, exact LRU hits at every size, turns told from prefixes."""
+"""Prefix reuse against brute force: hits of an infinite cache, exact LRU hits at every size, turns inferred from shared prefixes."""
 
 from __future__ import annotations
 

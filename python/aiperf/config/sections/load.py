@@ -27,13 +27,20 @@ class LoadConfig(Section):
     concurrency: Annotated[
         int | None,
         Field(gt=0),
-        Flag("--concurrency", help="Sessions in flight: the load, or with a rate the cap", group=L),
+        Flag(
+            "--concurrency",
+            help="Concurrent sessions (closed loop), or the in-flight limit when a rate is set",
+            group=L,
+        ),
     ] = None
     prefill_concurrency: Annotated[
         int | None,
         Field(gt=0),
         Flag(
-            "--prefill-concurrency", help="Cap on requests that wait for their first token", zero_is_off=True, group=L
+            "--prefill-concurrency",
+            help="Maximum number of requests waiting for their first token",
+            zero_is_off=True,
+            group=L,
         ),
     ] = None
     request_rate: Annotated[
@@ -43,17 +50,22 @@ class LoadConfig(Section):
     ] = None
     arrival_pattern: Annotated[
         Arrival | None,
-        Flag("--arrival-pattern", "--request-rate-mode", help="Law of the gaps at a rate; default poisson", group=L),
+        Flag(
+            "--arrival-pattern",
+            "--request-rate-mode",
+            help="Inter-arrival time distribution (open loop); default poisson",
+            group=L,
+        ),
     ] = None
     arrival_smoothness: Annotated[
         float | None, Field(gt=0),
-        Flag("--arrival-smoothness", "--vllm-burstiness", help="Shape of gamma gaps: 1 is Poisson, larger is smoother", group=L),
+        Flag("--arrival-smoothness", "--vllm-burstiness", help="Shape parameter of gamma inter-arrival times: 1 is Poisson, larger is smoother", group=L),
     ] = None  # fmt: skip
     request_rate_series: Annotated[
         str | None,
         Flag(
             "--request-rate-series",
-            help="Rate over time: JSON or a file of `time_s`, `qps` points, or of stages `duration_s`, `qps`",
+            help="Rate over time: JSON or a file of `time_s`, `qps` points, or of `duration_s`, `qps` stages",
             group=L,
         ),
     ] = None
@@ -62,7 +74,7 @@ class LoadConfig(Section):
         Field(gt=0),
         Flag(
             "--concurrency-ramp-duration",
-            help="From 1 to the concurrency in this time",
+            help="Ramp the concurrency from 1 to its target over this time",
             zero_is_off=True,
             group=L,
             unit="s",
@@ -73,7 +85,7 @@ class LoadConfig(Section):
         Field(gt=0),
         Flag(
             "--prefill-concurrency-ramp-duration",
-            help="The same for the prefill cap",
+            help="Ramp the prefill concurrency from 1 to its target over this time",
             zero_is_off=True,
             group=L,
             unit="s",
@@ -82,10 +94,21 @@ class LoadConfig(Section):
     request_rate_ramp_duration: Annotated[
         float | None,
         Field(gt=0),
-        Flag("--request-rate-ramp-duration", help="The same for the rate", zero_is_off=True, group=L, unit="s"),
+        Flag(
+            "--request-rate-ramp-duration",
+            help="Ramp the request rate up to its target over this time",
+            zero_is_off=True,
+            group=L,
+            unit="s",
+        ),
     ] = None
     ramp_shape: Annotated[
-        Literal["linear", "exponential"], Flag("--ramp-shape", help="Course of all ramps", group=L)
+        Literal["linear", "exponential"],
+        Flag(
+            "--ramp-shape",
+            help="Ramp shape for concurrency, prefill and rate ramps; exponential = quadratic in time",
+            group=L,
+        ),
     ] = "linear"
     user_centric_rate: Annotated[
         float | None,
@@ -93,7 +116,7 @@ class LoadConfig(Section):
         Flag("--user-centric-rate", help="Requests per second of all users together", group=L),
     ] = None
     num_users: Annotated[
-        int | None, Field(gt=0), Flag("--num-users", help="Users, each a session at a time", group=L)
+        int | None, Field(gt=0), Flag("--num-users", help="Number of users; each runs one session at a time", group=L)
     ] = None
 
     request_count: Annotated[
@@ -104,23 +127,37 @@ class LoadConfig(Section):
     benchmark_duration: Annotated[
         float | None,
         Field(gt=0),
-        Flag("--benchmark-duration", help="Send for this long; with a count the first limit wins", group=S, unit="s"),
+        Flag(
+            "--benchmark-duration",
+            help="Send requests for this long; with a request count, the first limit reached ends the run",
+            group=S,
+            unit="s",
+        ),
     ] = None
     benchmark_grace_period: Annotated[
         float | None,
         Field(ge=0),
-        Flag("--benchmark-grace-period", help="What is in flight then may take this long", group=S, unit="s"),
+        Flag(
+            "--benchmark-grace-period",
+            help="Grace period for in-flight requests after the duration ends",
+            group=S,
+            unit="s",
+        ),
     ] = 30.0
     until: Annotated[
         tuple[Precision, ...],
-        Flag("--until", help="Stop when a figure is sure: `time_to_first_token:p99:±5%`; repeatable", group=S),
+        Flag(
+            "--until",
+            help="Stop once the metric's 95% confidence interval is within ±N%: `time_to_first_token:p99:±5%`; repeatable",
+            group=S,
+        ),
     ] = ()
     failed_request_threshold: Annotated[
         float | None,
         Field(ge=0, le=1),
         Flag(
             "--failed-request-threshold",
-            help="Stop early when a larger share fails (after max(10, concurrency))",
+            help="Stop early when a larger share of requests has failed (after max(10, concurrency))",
             group=S,
             unit="share",
         ),
@@ -128,23 +165,32 @@ class LoadConfig(Section):
     max_error_rate: Annotated[
         float,
         Field(ge=0, le=1),
-        Flag("--max-error-rate", help="Exit with 4 when a larger share failed; `10%` or 0.1", group=S, unit="share"),
+        Flag(
+            "--max-error-rate",
+            help="Exit with code 4 when a larger share of requests has failed; `10%` or 0.1",
+            group=S,
+            unit="share",
+        ),
     ] = 0.1
 
     request_cancellation_rate: Annotated[
         float | None,
         Field(ge=0, le=100),
-        Flag("--request-cancellation-rate", help="Share of requests cancelled on purpose", group=K, unit="%"),
+        Flag("--request-cancellation-rate", help="Share of requests to cancel on purpose", group=K, unit="%"),
     ] = None
     request_cancellation_delay: Annotated[
         float,
         Field(ge=0),
-        Flag("--request-cancellation-delay", help="Time from the body sent to the cancellation", group=K, unit="s"),
+        Flag("--request-cancellation-delay", help="Time from request body sent to cancellation", group=K, unit="s"),
     ] = 0.0
     request_cancellation_after_chunks: Annotated[
         int | None,
         Field(gt=0),
-        Flag("--request-cancellation-after-chunks", help="Cancel after so many content chunks instead", group=K),
+        Flag(
+            "--request-cancellation-after-chunks",
+            help="Cancel after this many content chunks instead of a delay",
+            group=K,
+        ),
     ] = None
 
 
@@ -155,39 +201,64 @@ class WarmupConfig(Section):
         int | None,
         Field(gt=0),
         Flag(
-            "--warmup-request-count", "--num-warmup-requests", help="Requests of the warm-up", zero_is_off=True, group=W
+            "--warmup-request-count",
+            "--num-warmup-requests",
+            help="Number of warm-up requests",
+            zero_is_off=True,
+            group=W,
         ),
     ] = None
     duration: Annotated[
-        float | None, Field(gt=0), Flag("--warmup-duration", help="Its length", zero_is_off=True, group=W, unit="s")
+        float | None,
+        Field(gt=0),
+        Flag("--warmup-duration", help="Warm-up duration", zero_is_off=True, group=W, unit="s"),
     ] = None
     num_sessions: Annotated[
-        int | None, Field(gt=0), Flag("--num-warmup-sessions", help="Its sessions", zero_is_off=True, group=W)
+        int | None,
+        Field(gt=0),
+        Flag("--num-warmup-sessions", help="Number of warm-up sessions", zero_is_off=True, group=W),
     ] = None
-    concurrency: Annotated[int | None, Field(gt=0), Flag("--warmup-concurrency", help="Its concurrency", group=W)] = (
-        None
-    )
+    concurrency: Annotated[
+        int | None, Field(gt=0), Flag("--warmup-concurrency", help="Concurrency of the warm-up", group=W)
+    ] = None
     prefill_concurrency: Annotated[
-        int | None, Field(gt=0), Flag("--warmup-prefill-concurrency", help="Its prefill cap", zero_is_off=True, group=W)
+        int | None,
+        Field(gt=0),
+        Flag("--warmup-prefill-concurrency", help="Prefill concurrency of the warm-up", zero_is_off=True, group=W),
     ] = None
-    request_rate: Annotated[float | None, Field(gt=0), Flag("--warmup-request-rate", help="Its rate", group=W)] = None
-    arrival_pattern: Annotated[Arrival | None, Flag("--warmup-arrival-pattern", help="Law of its gaps", group=W)] = None
+    request_rate: Annotated[
+        float | None, Field(gt=0), Flag("--warmup-request-rate", help="Request rate of the warm-up", group=W)
+    ] = None
+    arrival_pattern: Annotated[
+        Arrival | None, Flag("--warmup-arrival-pattern", help="Inter-arrival time distribution of the warm-up", group=W)
+    ] = None
     grace_period: Annotated[
         float | None,
         Field(ge=0),
-        Flag("--warmup-grace-period", help="Grace after its duration; default: wait for all", group=W, unit="s"),
+        Flag(
+            "--warmup-grace-period",
+            help="Grace period after the warm-up duration; default: wait for all requests",
+            group=W,
+            unit="s",
+        ),
     ] = None
     concurrency_ramp_duration: Annotated[
         float | None,
         Field(gt=0),
-        Flag("--warmup-concurrency-ramp-duration", help="Ramp of its concurrency", zero_is_off=True, group=W, unit="s"),
+        Flag(
+            "--warmup-concurrency-ramp-duration",
+            help="Ramp the warm-up's concurrency over this time",
+            zero_is_off=True,
+            group=W,
+            unit="s",
+        ),
     ] = None
     prefill_concurrency_ramp_duration: Annotated[
         float | None,
         Field(gt=0),
         Flag(
             "--warmup-prefill-concurrency-ramp-duration",
-            help="Ramp of its prefill cap",
+            help="Ramp the warm-up's prefill concurrency over this time",
             zero_is_off=True,
             group=W,
             unit="s",
@@ -196,7 +267,13 @@ class WarmupConfig(Section):
     request_rate_ramp_duration: Annotated[
         float | None,
         Field(gt=0),
-        Flag("--warmup-request-rate-ramp-duration", help="Ramp of its rate", zero_is_off=True, group=W, unit="s"),
+        Flag(
+            "--warmup-request-rate-ramp-duration",
+            help="Ramp the warm-up's request rate over this time",
+            zero_is_off=True,
+            group=W,
+            unit="s",
+        ),
     ] = None
 
     @property

@@ -25,40 +25,54 @@ class OutputConfig(Section):
         Path | None,
         Flag(
             "--artifact-dir", "--output-artifact-dir", group=O,
-            help="Folder of the run; default artifacts/<model>-<endpoint>-<load>",
+            help="Output folder of the run; default artifacts/<model>-<endpoint>-<load>",
         ),
     ] = None  # fmt: skip
     profile_export_prefix: Annotated[
         str | None,
-        Flag("--profile-export-prefix", "--profile-export-file", help="First part of the file names", group=O),
+        Flag(
+            "--profile-export-prefix", "--profile-export-file", help="File-name prefix of the exported files", group=O
+        ),
     ] = None
     export_level: Annotated[
         Literal["summary", "records", "raw"],
-        Flag("--export-level", "--profile-export-level", help="raw: also whole requests and replies", group=O),
+        Flag(
+            "--export-level",
+            "--profile-export-level",
+            help="How much to export; raw: whole requests and responses as well",
+            group=O,
+        ),
     ] = "records"
     slice_duration: Annotated[
         float | None,
         Field(gt=0),
-        Flag("--slice-duration", help="Also report windows of this length", zero_is_off=True, group=O, unit="s"),
+        Flag("--slice-duration", help="Also report time slices of this length", zero_is_off=True, group=O, unit="s"),
     ] = None
     percentiles: Annotated[
         tuple[float, ...],
-        Flag("--percentiles", help="Percentile columns of the table, as `25,50,75,90,99`", group=O, split=True),
+        Flag(
+            "--percentiles", help="Percentile columns of the table, for example `25,50,75,90,99`", group=O, split=True
+        ),
     ] = ()
-    mark: Annotated[str | None, Flag("--mark", help="Column to mark, as `p75`", group=O, metavar="STAT")] = None
-    report: Annotated[bool, Flag("--report", help="Write report.html", group=O)] = True
-    auto_plot: Annotated[bool, Flag("--auto-plot", help="Also write the charts as PNG and SVG", group=O)] = False
+    mark: Annotated[
+        str | None, Flag("--mark", help="Statistic column to highlight, for example `p75`", group=O, metavar="STAT")
+    ] = None
+    report: Annotated[bool, Flag("--report", help="Write the HTML report, report.html", group=O)] = True
+    auto_plot: Annotated[bool, Flag("--auto-plot", help="Also write the charts as PNG and SVG files", group=O)] = False
     export_outputs_json: Annotated[
-        bool, Flag("--export-outputs-json", help="Write the texts of the replies to outputs.json", group=O)
+        bool, Flag("--export-outputs-json", help="Write the response texts to outputs.json", group=O)
     ] = False
     export_http_trace: Annotated[
-        bool, Flag("--export-http-trace", help="Connection phases of each request in the JSONL", group=O)
+        bool,
+        Flag("--export-http-trace", help="Add the HTTP trace of each request to the JSONL (`trace_data`)", group=O),
     ] = False
-    show_trace_timing: Annotated[bool, Flag("--show-trace-timing", help="Connection phases in the table", group=O)] = (
-        False
-    )
-    junit: Annotated[Path | None, Flag("--junit", help="Write the goals as JUnit XML", group=O)] = None
-    markdown: Annotated[Path | None, Flag("--markdown", help="Write a summary for a pull request", group=O)] = None
+    show_trace_timing: Annotated[
+        bool, Flag("--show-trace-timing", help="Show the connection phases in the table", group=O)
+    ] = False
+    junit: Annotated[Path | None, Flag("--junit", help="Write assertions and objectives as JUnit XML", group=O)] = None
+    markdown: Annotated[
+        Path | None, Flag("--markdown", help="Write a Markdown summary for a pull request", group=O)
+    ] = None
 
 
 class SloConfig(Section):
@@ -68,36 +82,45 @@ class SloConfig(Section):
         tuple[Tier, ...],
         Flag(
             "--goodput", group=G, metavar="SLOS",
-            help="Objectives per request, `time_to_first_token:370 request_latency:648` (ms); repeatable with a name: `strict=…`",
+            help="SLOs per request, `time_to_first_token:370 request_latency:648` (ms); repeatable with a name: `strict=…`",
         ),
     ] = ()  # fmt: skip
     target_rate: Annotated[
-        float | None, Field(gt=0), Flag("--target-rate", help="How many such servers are needed for this rate", group=G)
+        float | None,
+        Field(gt=0),
+        Flag("--target-rate", help="Report how many such servers this request rate needs", group=G),
     ] = None
     exclude_slices: Annotated[
-        tuple[int, ...], Flag("--exclude-slices", help="Slices left out of the goals, as `0,1`", group=G, split=True)
+        tuple[int, ...],
+        Flag("--exclude-slices", help="Time slices left out of the assertions, for example `0,1`", group=G, split=True),
     ] = ()
-    steady_state: Annotated[bool, Flag("--steady-state", help="The steady part is the headline", group=G)] = False
+    steady_state: Annotated[
+        bool, Flag("--steady-state", help="Report steady-state metrics as the headline", group=G)
+    ] = False
     stall_threshold: Annotated[
         float | None,
         Field(gt=0),
-        Flag("--stall-threshold", help="A longer gap between chunks is a stall", group=G, unit="ms"),
+        Flag("--stall-threshold", help="Gap between chunks above which it counts as a stall", group=G, unit="ms"),
     ] = None
     asserts: Annotated[
         tuple[Condition, ...],
         Flag(
             "--assert",
-            help="Exit with 3 unless `time_to_first_token:p99 < 500ms` holds; repeatable",
+            help="Exit with code 3 unless `time_to_first_token:p99 < 500ms` holds; repeatable",
             group=G,
             metavar="CONDITION",
         ),
     ] = ()
     abort_on_fail: Annotated[
-        bool, Flag("--abort-on-fail", help="Stop as soon as an assertion cannot hold any more", group=G)
+        bool, Flag("--abort-on-fail", help="Stop the run as soon as an assertion can no longer be met", group=G)
     ] = False
     calibrate: Annotated[
         bool | None,
-        Flag("--calibrate", help="Measure the tool's own error afterwards; default: in runs of 10 s or more", group=G),
+        Flag(
+            "--calibrate",
+            help="Measure the tool's measurement error after the run; default: for runs of 10 s or more",
+            group=G,
+        ),
     ] = None
 
 
@@ -106,29 +129,30 @@ class ServiceConfig(Section):
 
     ui_type: Annotated[
         Literal["simple", "dashboard", "plain", "none"],
-        Flag("--ui", "--ui-type", help="Screen; plain lines are used where there is no terminal", group=R),
+        Flag(
+            "--ui", "--ui-type", help="Display during the run; plain lines are used where there is no terminal", group=R
+        ),
     ] = "simple"
     log_level: Annotated[
         Literal["TRACE", "DEBUG", "INFO", "NOTICE", "WARNING", "SUCCESS", "ERROR", "CRITICAL"],
-        Flag("--log-level", help="Least level that is logged", group=R, synonyms={"warn": "WARNING"}),
+        Flag("--log-level", help="Minimum log level", group=R, synonyms={"warn": "WARNING"}),
     ] = "INFO"
-    verbose: Annotated[bool, Flag("--verbose", "-v", help="The same as --log-level DEBUG", group=R)] = False
-    extra_verbose: Annotated[bool, Flag("--extra-verbose", "-vv", help="The same as --log-level TRACE", group=R)] = (
-        False
-    )
+    verbose: Annotated[bool, Flag("--verbose", "-v", help="Same as --log-level DEBUG", group=R)] = False
+    extra_verbose: Annotated[bool, Flag("--extra-verbose", "-vv", help="Same as --log-level TRACE", group=R)] = False
     stats_interval: Annotated[
         float,
         Field(gt=0),
-        Flag("--stats-interval", help="Time between two lines of the plain screen", group=R, unit="s"),
+        Flag("--stats-interval", help="Time between two lines of the plain display", group=R, unit="s"),
     ] = 5.0
     workers: Annotated[
         int | None,
         Field(gt=0),
-        Flag("--workers", help="Sending threads; default: chosen from cores and load", group=R, sweep=False),
+        Flag("--workers", help="Number of worker threads; default: chosen from cores and load", group=R, sweep=False),
     ] = None
     cpus: Annotated[
-        tuple[int, ...], Flag("--cpus", help="Cores the sending threads are pinned to, as `0,2-3`", group=R, split=True)
+        tuple[int, ...],
+        Flag("--cpus", help="CPU cores the worker threads are pinned to, for example `0,2-3`", group=R, split=True),
     ] = ()
     kernel_stamps: Annotated[
-        bool, Flag("--kernel-stamps", help="Receive times from the kernel where it has them", group=R)
+        bool, Flag("--kernel-stamps", help="Use the kernel's receive timestamps where available", group=R)
     ] = True

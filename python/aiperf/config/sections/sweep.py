@@ -31,17 +31,17 @@ class SweepConfig(Section):
     axes: tuple[Axis, ...] = ()
     sweep_type: Annotated[
         Literal["grid", "zip"],
-        Flag("--sweep-type", help="All combinations of the lists, or the n-th of each together", group=S),
+        Flag("--sweep-type", help="grid: Cartesian product of the lists; zip: pair them element-wise", group=S),
     ] = "grid"
-    sweep_order: Annotated[Literal["given", "random"], Flag("--sweep-order", help="Order of the points", group=S)] = (
-        "given"
-    )
-    resume: Annotated[bool, Flag("--resume", help="Points that are done are not run again", group=S)] = True
+    sweep_order: Annotated[
+        Literal["given", "random"], Flag("--sweep-order", help="Order in which the points are run", group=S)
+    ] = "given"
+    resume: Annotated[bool, Flag("--resume", help="Skip points that are already done", group=S)] = True
     parameter_sweep_mode: Annotated[
         Literal["repeated", "independent"],
         Flag(
             "--parameter-sweep-mode",
-            help="Repeats: the whole sweep several times, or each point several times",
+            help="Order of repeats: the whole sweep several times, or each point several times in a row",
             group=S,
         ),
     ] = "repeated"
@@ -51,45 +51,74 @@ class SweepConfig(Section):
         Flag("--parameter-sweep-cooldown-seconds", "--cooldown", help="Pause between points", group=S, unit="s"),
     ] = 0.0
     parameter_sweep_same_seed: Annotated[
-        bool, Flag("--parameter-sweep-same-seed", help="The same prompts at each point", group=S)
+        bool, Flag("--parameter-sweep-same-seed", help="Use the same prompts at each point", group=S)
     ] = False
-    no_sweep_table: Annotated[bool, Flag("--no-sweep-table", help="No table over the points", group=S)] = False
+    no_sweep_table: Annotated[
+        bool, Flag("--no-sweep-table", help="Do not print the table of the sweep's points", group=S)
+    ] = False
     concurrency_min: Annotated[
         int | None,
         Field(gt=0),
-        Flag("--concurrency-min", help="Least concurrency of a search or sweep", group=S, sweep=False),
+        Flag("--concurrency-min", help="Minimum concurrency of the search or sweep", group=S, sweep=False),
     ] = None
     concurrency_max: Annotated[
-        int | None, Field(gt=0), Flag("--concurrency-max", help="Largest", group=S, sweep=False)
+        int | None,
+        Field(gt=0),
+        Flag("--concurrency-max", help="Maximum concurrency of the search or sweep", group=S, sweep=False),
     ] = None
     concurrency_steps: Annotated[
         int | None,
         Field(gt=1),
-        Flag("--concurrency-steps", help="Points between them, evenly by factor", group=S, sweep=False),
+        Flag(
+            "--concurrency-steps",
+            help="Number of log-spaced points between the minimum and maximum concurrency",
+            group=S,
+            sweep=False,
+        ),
     ] = None
     rate_min: Annotated[
-        float | None, Field(gt=0), Flag("--rate-min", help="Least rate of a search", group=S, sweep=False)
+        float | None, Field(gt=0), Flag("--rate-min", help="Minimum request rate of the search", group=S, sweep=False)
     ] = None
-    rate_max: Annotated[float | None, Field(gt=0), Flag("--rate-max", help="Largest", group=S, sweep=False)] = None
+    rate_max: Annotated[
+        float | None, Field(gt=0), Flag("--rate-max", help="Maximum request rate of the search", group=S, sweep=False)
+    ] = None
     isl_min: Annotated[
-        int | None, Field(gt=0), Flag("--isl-min", help="Least input length of a sweep", group=S, sweep=False)
+        int | None, Field(gt=0), Flag("--isl-min", help="Minimum input length of the sweep", group=S, sweep=False)
     ] = None
-    isl_max: Annotated[int | None, Field(gt=0), Flag("--isl-max", help="Largest", group=S, sweep=False)] = None
+    isl_max: Annotated[
+        int | None, Field(gt=0), Flag("--isl-max", help="Maximum input length of the sweep", group=S, sweep=False)
+    ] = None
     isl_steps: Annotated[
-        int | None, Field(gt=1), Flag("--isl-steps", help="Points between them", group=S, sweep=False)
+        int | None,
+        Field(gt=1),
+        Flag(
+            "--isl-steps",
+            help="Number of log-spaced points between the minimum and maximum input length",
+            group=S,
+            sweep=False,
+        ),
     ] = None
     osl_min: Annotated[
-        int | None, Field(gt=0), Flag("--osl-min", help="Least output length of a sweep", group=S, sweep=False)
+        int | None, Field(gt=0), Flag("--osl-min", help="Minimum output length of the sweep", group=S, sweep=False)
     ] = None
-    osl_max: Annotated[int | None, Field(gt=0), Flag("--osl-max", help="Largest", group=S, sweep=False)] = None
+    osl_max: Annotated[
+        int | None, Field(gt=0), Flag("--osl-max", help="Maximum output length of the sweep", group=S, sweep=False)
+    ] = None
     osl_steps: Annotated[
-        int | None, Field(gt=1), Flag("--osl-steps", help="Points between them", group=S, sweep=False)
+        int | None,
+        Field(gt=1),
+        Flag(
+            "--osl-steps",
+            help="Number of log-spaced points between the minimum and maximum output length",
+            group=S,
+            sweep=False,
+        ),
     ] = None
 
     search: Annotated[
         Literal["max-concurrency", "max-rate", "max-goodput", "space"] | None,
         Flag(
-            "--search", help="Highest load under the --slo conditions; space: the best point of --search-space", group=H
+            "--search", help="Find the highest load that meets --slo; space: the best point of --search-space", group=H
         ),
     ] = None
     slo: Annotated[
@@ -97,28 +126,40 @@ class SweepConfig(Section):
         Flag(
             "--slo",
             "--search-sla",
-            help="Condition a point must meet: `time_to_first_token:p95<400ms`; repeatable",
+            help="Condition that a point must meet: `time_to_first_token:p95<400ms`; repeatable",
             group=H,
         ),
     ] = ()
     ttft_sla_ms: Annotated[
         float | None,
         Field(gt=0),
-        Flag("--ttft-sla-ms", help="Short for --slo 'time_to_first_token:p95<…'", group=H, unit="ms", sweep=False),
+        Flag(
+            "--ttft-sla-ms",
+            help="p95 TTFT objective, equivalent to --slo 'time_to_first_token:p95<…'",
+            group=H,
+            unit="ms",
+            sweep=False,
+        ),
     ] = None
     itl_sla_ms: Annotated[
         float | None, Field(gt=0),
-        Flag("--itl-sla-ms", "--tpot-sla-ms", help="Short for --slo 'inter_token_latency:p95<…'", group=H, unit="ms", sweep=False),
+        Flag("--itl-sla-ms", "--tpot-sla-ms", help="p95 ITL objective, equivalent to --slo 'inter_token_latency:p95<…'", group=H, unit="ms", sweep=False),
     ] = None  # fmt: skip
     e2e_sla_ms: Annotated[
         float | None,
         Field(gt=0),
-        Flag("--e2e-sla-ms", help="Short for --slo 'request_latency:p99<…'", group=H, unit="ms", sweep=False),
+        Flag(
+            "--e2e-sla-ms",
+            help="p99 request-latency objective, equivalent to --slo 'request_latency:p99<…'",
+            group=H,
+            unit="ms",
+            sweep=False,
+        ),
     ] = None
     error_rate_sla: Annotated[
         float | None,
         Field(ge=0, le=1),
-        Flag("--error-rate-sla", help="Share of failed requests a point may have, 0 to 1", group=H, sweep=False),
+        Flag("--error-rate-sla", help="Maximum share of failed requests at a point, 0 to 1", group=H, sweep=False),
     ] = None
     slo_attainment_fraction: Annotated[
         float | None, Field(gt=0, le=1),
@@ -133,21 +174,26 @@ class SweepConfig(Section):
             greedy=True,
         ),
     ] = ()
-    search_metric: Annotated[str | None, Flag("--search-metric", help="Figure to optimise", group=H)] = None
-    search_stat: Annotated[str, Flag("--search-stat", help="Its statistic", group=H)] = "avg"
+    search_metric: Annotated[str | None, Flag("--search-metric", help="Metric to optimize", group=H)] = None
+    search_stat: Annotated[str, Flag("--search-stat", help="Statistic of the metric to optimize", group=H)] = "avg"
     search_direction: Annotated[
-        Literal["maximize", "minimize"] | None, Flag("--search-direction", help="Default: the metric's own", group=H)
+        Literal["maximize", "minimize"] | None,
+        Flag("--search-direction", help="Optimization direction; default: the metric's own", group=H),
     ] = None
     search_max_iterations: Annotated[
-        int, Field(gt=0), Flag("--search-max-iterations", help="Most runs", group=H, sweep=False)
+        int,
+        Field(gt=0),
+        Flag("--search-max-iterations", help="Maximum number of runs in the search", group=H, sweep=False),
     ] = 30
     search_initial_points: Annotated[
-        int, Field(gt=0), Flag("--search-initial-points", help="Runs before the planner decides", group=H, sweep=False)
+        int,
+        Field(gt=0),
+        Flag("--search-initial-points", help="Number of runs before the planner takes over", group=H, sweep=False),
     ] = 5
     search_random_seed: Annotated[
         int | None,
         Field(ge=0),
-        Flag("--search-random-seed", help="Seed of the planner; default --random-seed", group=H, sweep=False),
+        Flag("--search-random-seed", help="Seed of the planner; default: --random-seed", group=H, sweep=False),
     ] = None
     search_planner: Annotated[
         Literal["monotone", "optuna"] | None,
@@ -159,14 +205,14 @@ class SweepConfig(Section):
         ),
     ] = None
     optuna_sampler: Annotated[
-        Literal["tpe", "gp", "random"], Flag("--optuna-sampler", help="How optuna chooses", group=H)
+        Literal["tpe", "gp", "random"], Flag("--optuna-sampler", help="Sampler that optuna uses", group=H)
     ] = "tpe"
 
     ab: Annotated[
         tuple[str, ...],
         Flag(
             "--ab",
-            help="Two URLs in alternating short runs, compared pair by pair: drift hits both",
+            help="Compare two URLs in alternating short runs, pair by pair, so that drift affects both",
             group=H,
             greedy=True,
             split=True,
@@ -175,7 +221,7 @@ class SweepConfig(Section):
     ] = ()
 
     num_profile_runs: Annotated[
-        int, Field(gt=0), Flag("--num-profile-runs", help="Repeats of each point", group=M, sweep=False)
+        int, Field(gt=0), Flag("--num-profile-runs", help="Number of repeats of each point", group=M, sweep=False)
     ] = 1
     profile_run_cooldown_seconds: Annotated[
         float,
@@ -183,27 +229,41 @@ class SweepConfig(Section):
         Flag("--profile-run-cooldown-seconds", help="Pause between repeats", group=M, unit="s", sweep=False),
     ] = 0.0
     confidence_level: Annotated[
-        float, Field(gt=0, lt=1), Flag("--confidence-level", help="Of the intervals", group=M, sweep=False)
+        float,
+        Field(gt=0, lt=1),
+        Flag("--confidence-level", help="Confidence level of the intervals", group=M, sweep=False),
     ] = 0.95
     profile_run_disable_warmup_after_first: Annotated[
-        bool, Flag("--profile-run-disable-warmup-after-first", help="Warm up only before the first repeat", group=M)
+        bool,
+        Flag("--profile-run-disable-warmup-after-first", help="Run the warm-up only before the first repeat", group=M),
     ] = True
     set_consistent_seed: Annotated[
-        bool, Flag("--set-consistent-seed", help="The same seed for each repeat", group=M)
+        bool, Flag("--set-consistent-seed", help="Use the same seed for each repeat", group=M)
     ] = True
     vary_seed_per_trial: Annotated[
-        bool, Flag("--vary-seed-per-trial", help="A seed of its own for each repeat", group=M)
+        bool, Flag("--vary-seed-per-trial", help="Derive a different seed for each repeat", group=M)
     ] = False
     convergence_metric: Annotated[
-        str | None, Flag("--convergence-metric", help="Repeat until this figure is sure", group=M)
+        str | None, Flag("--convergence-metric", help="Repeat until this metric has converged", group=M)
     ] = None
-    convergence_stat: Annotated[str, Flag("--convergence-stat", help="Its statistic", group=M)] = "avg"
+    convergence_stat: Annotated[
+        str, Flag("--convergence-stat", help="Statistic of the convergence metric", group=M)
+    ] = "avg"
     convergence_threshold: Annotated[
         float | None,
         Field(gt=0, lt=1),
-        Flag("--convergence-threshold", help="Sure: this share of it; default: the mode's own", group=M, sweep=False),
+        Flag(
+            "--convergence-threshold",
+            help="Convergence threshold, relative; default: depends on the mode",
+            group=M,
+            sweep=False,
+        ),
     ] = None
     convergence_mode: Annotated[
         Literal["ci_width", "cv", "distribution"],
-        Flag("--convergence-mode", help="Sure by interval width, coefficient of variation, or distribution", group=M),
+        Flag(
+            "--convergence-mode",
+            help="Convergence criterion: confidence-interval width, coefficient of variation, or distribution",
+            group=M,
+        ),
     ] = "ci_width"

@@ -34,9 +34,13 @@ _MODELS = {"gpt", "chatgpt", "assistant", "bing", "bard", "model"}
 
 class Options(DatasetOptions):
     turns: Literal["first", "all"] = Field(default="first", description="The first question, or the conversation")
-    min_tokens: int | None = Field(default=4, ge=1, description="Shortest prompt and shortest recorded answer")
+    min_tokens: int | None = Field(
+        default=4, ge=1, description="Minimum length of the prompt and of the recorded response"
+    )
     max_prompt_tokens: int | None = Field(default=1024, ge=1, description="Longest prompt")
-    max_total_tokens: int | None = Field(default=2048, ge=1, description="Longest prompt and answer together")
+    max_total_tokens: int | None = Field(
+        default=2048, ge=1, description="Maximum length of prompt and response together"
+    )
 
 
 def load(options: DatasetOptions, rng: np.random.Generator) -> Iterator[Session]:  # noqa: ARG001 - nothing is drawn

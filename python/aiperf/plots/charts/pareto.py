@@ -94,7 +94,7 @@ def draw_front(runs: Sequence[PlotRun], x: str = DEFAULT_X, y: str = DEFAULT_Y) 
     rows = records(
         {
             "x": rounded(at[0]), "y": rounded(at[1]), "run": [r.label for r in points], "load": _labels(points, *at),
-            "on": ["on the front" if f else "beaten by another" for f in front],
+            "on": ["on the Pareto front" if f else "dominated" for f in front],
             "ttft": [r.stat("time_to_first_token") for r in points],
             **{f"{n}{i}": rounded(e[:, i - 1]) for n, e in zip("xy", ends, strict=True) for i in (1, 2)},
         }
@@ -133,7 +133,7 @@ def _body(
     axis_y = quantitative("y", titles[1], minExtent=46)
     colour: Spec = {
         "field": "on", "type": "nominal", "legend": {"orient": "top"},
-        "scale": {"domain": ["on the front", "beaten by another"], "range": ["$blue", "$vermillion"]},
+        "scale": {"domain": ["on the Pareto front", "dominated"], "range": ["$blue", "$vermillion"]},
     }  # fmt: skip
     rule: Spec = {"type": "rule", "strokeWidth": 1.5, "opacity": 0.55}
     whiskers: list[Spec] = [

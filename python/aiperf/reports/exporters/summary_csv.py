@@ -47,7 +47,7 @@ def render_csv(summary: Summary, percentiles: Sequence[float] = ()) -> str:
         _sections(writer, summary.whole, percentiles, "Metric (whole run)")
     elif summary.steady_part is not None:
         out.write("\n\n")
-        _sections(writer, summary.steady_part.metrics, percentiles, "Metric (steady part)")
+        _sections(writer, summary.steady_part.metrics, percentiles, "Metric (steady state)")
     return out.getvalue()
 
 

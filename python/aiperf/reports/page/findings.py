@@ -72,7 +72,7 @@ def _client(s: Summary, _: PlotRun) -> Finding | None:
     if c is None or c.verdict == "trustworthy":
         return None
     reason = c.reasons[0] if c.reasons else "see the certificate"
-    return Finding("client", c.verdict, f"The client had a part in these figures: {reason}", "bad" if c.verdict == "client-limited" else "warn", "certificate")  # fmt: skip
+    return Finding("client", c.verdict, f"The client limited or distorted these results: {reason}", "bad" if c.verdict == "client-limited" else "warn", "certificate")  # fmt: skip
 
 
 def _goals(s: Summary, _: PlotRun) -> Finding | None:
@@ -80,7 +80,7 @@ def _goals(s: Summary, _: PlotRun) -> Finding | None:
         return None
     tier = s.tiers[0]
     fraction = tier.fraction or 0.0
-    missed = f"; {METRICS[tier.worst].header} is missed most" if tier.worst is not None and fraction < 1 else ""
+    missed = f"; {METRICS[tier.worst].header} is missed most often" if tier.worst is not None and fraction < 1 else ""
     text = f"{tier.good:,} of {tier.attempted:,} requests met every objective{missed}"
     return Finding("goals", _percent(fraction), text, "good" if fraction >= _GOOD else "warn", "goals")
 
@@ -108,7 +108,7 @@ def _warmup(s: Summary, _: PlotRun) -> Finding | None:
     part = (
         "left out of the headline" if s.steady_is_headline else "part of the headline (`--steady-state` leaves it out)"
     )
-    text = f"{SHORT.get(first.tag, first.tag)} starts at {first.ratio:.2f} times its steady level: the first {at:.1f} s are a warm-up, {part}"  # fmt: skip
+    text = f"{SHORT.get(first.tag, first.tag)} starts at {first.ratio:.2f}× its steady-state level: the first {at:.1f} s are a warm-up, {part}"  # fmt: skip
     return Finding("warmup", f"{at:.1f} s", text, "warn", "latency_over_time")
 
 
@@ -152,7 +152,7 @@ def _omission(s: Summary, _: PlotRun) -> Finding | None:
     due, sent = s.stat("effective_latency", "p99"), s.stat("request_latency", "p99")
     if due is None or sent is None or sent <= 0 or due / sent < _OMISSION:
         return None
-    text = f"Counted from when they were due, p99 of the request latency is {number(due)} ms, not {number(sent)} ms: requests waited before they were sent"  # fmt: skip
+    text = f"Measured from the scheduled send time (no coordinated omission), p99 request latency is {number(due)} ms, not {number(sent)} ms: requests waited before they were sent"  # fmt: skip
     return Finding("omission", f"×{due / sent:.1f}", text, "warn", "tables")
 
 
@@ -174,7 +174,7 @@ def _output_length(s: Summary, _: PlotRun) -> Finding | None:
     mismatch, done = s.stat("osl_mismatch_count"), s.stat("request_count")
     if not mismatch or not done or mismatch / done < _MISMATCH:
         return None
-    text = f"{mismatch:,.0f} of {done:,.0f} replies do not have the length asked for: throughput and latency are those of other lengths"  # fmt: skip
+    text = f"{mismatch:,.0f} of {done:,.0f} replies did not match the requested output length: throughput and latency are those of other lengths"  # fmt: skip
     return Finding("output_length", _percent(mismatch / done), text, "warn", "tables")
 
 

@@ -242,7 +242,7 @@ def _slices(s: Summary) -> PageTable | None:
     if not s.slices[-1].is_complete:
         notes.append("* cut at the end of the run")
     if len(s.slices) > _MOST_SLICES:
-        notes.append(f"the first {_MOST_SLICES} of {len(s.slices):,}")
+        notes.append(f"showing the first {_MOST_SLICES} of {len(s.slices):,}")
     marked = frozenset(i for i, x in enumerate(s.slices[:_MOST_SLICES]) if x.misses and x.index not in s.excluded)
     return PageTable("slices", "Time slices", tuple(columns), tuple(rows), "; ".join(notes), len(rows) <= 40, marked)
 
@@ -281,7 +281,7 @@ def _cold_warm(s: Summary) -> PageTable | None:
     numbers = ", ".join(map(str, s.trend.cold_slices))
     return PageTable(
         "cold-warm",
-        "Cold against warm",
+        "Cold vs. warm",
         ("Metric", "overall", "cold", "warm", "penalty"),
         rows,
         f"cold: slice {numbers}",
@@ -300,7 +300,12 @@ def _intervals(s: Summary) -> PageTable | None:
     )  # fmt: skip
     heads = ("Metric", "statistic", "value", "low", "high", "±", "effective n")
     return PageTable(
-        "intervals", "How sure (95% intervals)", heads, rows, "correlation between requests is allowed for", open=False
+        "intervals",
+        "Precision (95% confidence intervals)",
+        heads,
+        rows,
+        "correlation between requests is taken into account",
+        open=False,
     )
 
 

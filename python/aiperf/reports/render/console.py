@@ -143,7 +143,7 @@ def _cancelled_text(summary: Summary) -> str | None:
         for count, words in (
             (c.deliberate, "on purpose"),
             (c.grace, "at the end of the grace period"),
-            (c.interrupted, "by the interruption"),
+            (c.interrupted, "by the interrupt"),
         )
         if count
     ]
@@ -196,7 +196,7 @@ def _footer(s: Summary, o: ConsoleOptions) -> list[RenderableType]:
     if s.certificate is not None:
         style = {"trustworthy": "green", "degraded": "yellow", "client-limited": "red"}[s.certificate.verdict]
         out.append(Text("\n".join(s.certificate.lines), style=style))
-        out += [Text(f"  because {reason}", style=style) for reason in s.certificate.reasons]
+        out += [Text(f"  reason: {reason}", style=style) for reason in s.certificate.reasons]
     if o.command:
         out.append(Text(f"Command: {o.command}"))
     width = max((len(what) for what, _ in o.files), default=0)

@@ -1,4 +1,4 @@
-"""NVIDIA Dynamo: `dynamo_frontend_*` on the frontend's `/metrics`, `dynamo_component_*` on the workers' system ports.
+"""NVIDIA Dynamo: `dynamo_frontend_*` on the Pareto frontend's `/metrics`, `dynamo_component_*` on the workers' system ports.
 
 https://docs.nvidia.com/dynamo/latest/observability/metrics.html. A frontend has no view of the engines' batches: its requests in
 flight are ours, and token counts are sums of histograms. Workers show the metrics of their engine (vllm:, sglang:, trtllm_) too:

@@ -46,9 +46,9 @@ class NvmlReader:
             self._nvml.nvmlInit()
             handles = [self._nvml.nvmlDeviceGetHandleByIndex(i) for i in range(self._nvml.nvmlDeviceGetCount())]
         except self._nvml.NVMLError as error:
-            raise ConfigError(f"NVML finds no GPU here: {error}", "DCGM exporters are read by URL") from error
+            raise ConfigError(f"NVML found no GPU on this host: {error}", "DCGM exporters are read by URL") from error
         if not handles:
-            raise ConfigError("NVML finds no GPU here", "DCGM exporters are read by URL")
+            raise ConfigError("NVML found no GPU on this host", "DCGM exporters are read by URL")
         self._handles = handles
         self._interval_s = interval_s
         self._series = tuple(

@@ -56,7 +56,7 @@ class GpuWatch:
         """Sources that were named and did not answer."""
         silent = [r for r in readings if not r.num_readings] if self.is_named else []
         return tuple(
-            Note("gpu_telemetry_failed", f"`{r.url}` gave no GPU figures: {r.error or 'no answer'}", {"url": r.url})
+            Note("gpu_telemetry_failed", f"`{r.url}` returned no GPU metrics: {r.error or 'no answer'}", {"url": r.url})
             for r in silent
         )
 
@@ -71,7 +71,7 @@ def watch_gpus(config: Config) -> GpuWatch | None:
         return None
     words = [w for w in t.gpu_telemetry if w.lower() != "dashboard"]
     problems = [
-        Problem(f"`{w}` is no source of GPU figures", "--gpu-telemetry", _reason(w)) for w in words if _reason(w)
+        Problem(f"`{w}` is not a GPU telemetry source", "--gpu-telemetry", _reason(w)) for w in words if _reason(w)
     ]
     if problems:
         raise ConfigError(problems)

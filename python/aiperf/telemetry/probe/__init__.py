@@ -98,7 +98,7 @@ def _ask_all(config: Config, limit_s: float) -> tuple[Finding, ...]:
 
 def _silent(url: str, limit_s: float) -> Finding:
     problem = Problem(
-        f"`{url}` does not answer within {limit_s:g} s",
+        f"`{url}` did not respond within {limit_s:g} s",
         hint="check host and port; `--wait-for-model-timeout 5m` waits for a server that starts, `--no-probe` asks nothing",
     )
     return Finding(url, problems=(problem,))

@@ -134,19 +134,19 @@ def explain(error: Exception, url: str) -> Problem:
         reason = (error.reason or str(error)).replace("_", " ").lower()
         if "alert" in reason and ("certificate" in reason or "handshake failure" in reason or "unknown ca" in reason):
             return Problem(
-                f"`{url}` demands a client certificate it trusts ({reason})",
+                f"`{url}` requires a client certificate ({reason})",
                 hint="`--client-cert FILE --client-key FILE`",
             )
-        return Problem(f"`{url}` cannot be spoken to over TLS: {reason}", hint="does it speak plain `http://`?")
+        return Problem(f"`{url}` failed the TLS handshake: {reason}", hint="does it speak plain `http://`?")
     if isinstance(error, socket.gaierror):
-        return Problem(f"the host of `{url}` is not known: {error.strerror}", hint="check the name in `--url`")
+        return Problem(f"cannot resolve the host name of `{url}`: {error.strerror}", hint="check the name in `--url`")
     if isinstance(error, ConnectionRefusedError):
-        return Problem(f"nothing listens at `{url}`", hint=wait)
+        return Problem(f"connection refused by `{url}`", hint=wait)
     if isinstance(error, FileNotFoundError):
         return Problem(f"there is no socket `{url}`", hint=wait)
     if isinstance(error, TimeoutError):
         return Problem(
-            f"`{url}` does not answer in time", hint=f"check host and port; {_WAIT}, `--no-probe` asks nothing"
+            f"`{url}` did not respond in time", hint=f"check host and port; {_WAIT}, `--no-probe` asks nothing"
         )
     if isinstance(error, NotHttpError | ConnectionError):
         what = error.strerror or str(error)
@@ -162,9 +162,11 @@ def _refusal(server: Server, path: str, reply: Reply, *, has_key: bool) -> Probl
         return None
     place = f"HTTP {reply.status} on `{path}`{_said(reply)}"
     if has_key:
-        return Problem(f"`{server.url}` refuses the key: {place}", hint="check `--api-key`, AIPERF_API_KEY, `--header`")
+        return Problem(
+            f"`{server.url}` rejected the API key: {place}", hint="check `--api-key`, AIPERF_API_KEY, `--header`"
+        )
     return Problem(
-        f"`{server.url}` asks for a key: {place}",
+        f"`{server.url}` requires an API key: {place}",
         hint="`--api-key KEY` or AIPERF_API_KEY; other ways by `--header NAME:VALUE`",
     )
 
@@ -191,7 +193,7 @@ def _path_problems(
     if reply is None:
         if refused is not None:
             return [refused]
-        notes.append(Note("path_unchecked", f"`{server.url}` did not say in time whether it has `{path}`"))
+        notes.append(Note("path_unchecked", f"`{server.url}` did not respond in time when asked for `{path}`"))
         return []
     # Status 404 is also what a server without routes for GET says; 200 with a page is a web site's answer to everything.
     is_page = reply.status == 200 and "html" in reply.headers.get("content-type", "")
@@ -297,7 +299,7 @@ def _judge_model(
     )
     is_denied = reply is not None and reply.status == 404 and _is_about_model(reply)
     if family.any_model and not is_denied:
-        text = f"`{url}` lists {listed}, not `{model}`; {family.title} answers under any name"
+        text = f"`{url}` lists {listed}, not `{model}`; {family.title} accepts any model name"
         notes.append(Note("model_not_listed", text, {"url": url, "model": model, "models": list(models)}))
         return
     near = _nearest(model, models)

@@ -125,8 +125,12 @@ def reset_kv_cache(config: Config) -> None:
         try:
             reply = server.ask("POST", path, b"", timeout_s=e.reset_kv_cache_timeout_seconds)
         except OSError as error:
-            raise EndpointError(f"the cache of `{url}` was not emptied: {explain(error, url).message}", hint) from error
+            raise EndpointError(
+                f"failed to reset the prefix cache of `{url}`: {explain(error, url).message}", hint
+            ) from error
         finally:
             server.close()
         if not reply.is_ok:
-            raise EndpointError(f"the cache of `{url}` was not emptied: `{path}` says {error_text(reply)}", hint)
+            raise EndpointError(
+                f"failed to reset the prefix cache of `{url}`: `{path}` returned {error_text(reply)}", hint
+            )

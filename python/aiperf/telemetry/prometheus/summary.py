@@ -152,7 +152,7 @@ def _failed(readings: Readings) -> Note | None:
     total = readings.num_readings + readings.num_failed
     if readings.num_failed == 0 or (readings.num_readings and readings.num_failed / total < 0.1):
         return None
-    text = f"`{readings.url}`: {readings.num_failed} of {total} readings of the metrics failed: {readings.error}"
+    text = f"`{readings.url}`: {readings.num_failed} of {total} scrapes of the metrics failed: {readings.error}"
     return Note("server_metrics_failed", text, {"url": readings.url, "failed": readings.num_failed, "total": total})
 
 

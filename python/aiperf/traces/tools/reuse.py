@@ -279,7 +279,7 @@ def capacity_for(distances: Distances, share: float) -> int:
 
 
 def infer_turns(reuse: Reuse) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """(requests,) turn, from 0, and conversation, told from prefixes where a trace names no sessions.
+    """(requests,) turn, from 0, and conversation, inferred from prefixes where a trace names no sessions.
 
     Request r continues the latest request p whose full blocks (two at least, the last of them first sent by p) all are
     leading blocks of r. A shared system prompt of a whole number of blocks can look like a first turn.

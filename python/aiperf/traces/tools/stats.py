@@ -143,7 +143,7 @@ class PrefixReuse:
     bounded: tuple[BoundedCache, ...]
     turns: tuple[TurnReuse, ...]
     turns_inferred: bool
-    """The trace names no sessions: turns are told from prefixes."""
+    """The trace names no sessions: turns are inferred from prefixes."""
     roots: int
     """Distinct first blocks."""
     shared_roots: int
@@ -186,7 +186,7 @@ class TraceStats:
     sessions: Sessions
     context_limit: int | None
     over_limit: int | None
-    """Requests of more tokens than the limit; None if none is given."""
+    """Requests with more tokens than the limit; None if none is given."""
     notes: tuple[Note, ...]
 
 

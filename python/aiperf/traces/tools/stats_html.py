@@ -40,10 +40,10 @@ td.bar { width: 45%; padding: .2rem 0; } svg { display: block; width: 100%; heig
 <tr><td>infinite</td><td>–</td><td>{{ "{:.1%}".format(r.hit_rate) }}</td><td>{{ "{:.1%}".format(r.request_hit_rate) }}</td></tr>
 {% for c in r.bounded|reverse %}<tr><td>LRU, {{ "{:,}".format(c.blocks) }} blocks</td><td>{{ "{:,}".format(c.tokens) }}</td><td>{{ "{:.1%}".format(c.hit_rate) }}</td><td>{{ "{:.1%}".format(c.request_hit_rate) }}</td></tr>
 {% endfor %}</table></div>
-{% if r.turns %}<h2>Prefix reuse per turn{% if r.turns_inferred %} (turns told from prefixes){% endif %}</h2><div class="scroll"><table><tr><th>turn</th><th>requests</th><th>hit rate</th><th>shared with the first turn</th></tr>
+{% if r.turns %}<h2>Prefix reuse per turn{% if r.turns_inferred %} (turns inferred from shared prefixes){% endif %}</h2><div class="scroll"><table><tr><th>turn</th><th>requests</th><th>hit rate</th><th>shared with the first turn</th></tr>
 {% for t in r.turns %}<tr><td>{{ t.turn }}{{ "+" if t.last }}</td><td>{{ "{:,}".format(t.requests) }}</td><td>{{ "–" if t.hit_rate is none else "{:.1%}".format(t.hit_rate) }}</td><td>{{ "–" if t.first_turn_share is none else "{:.1%}".format(t.first_turn_share) }}</td></tr>
 {% endfor %}</table></div>{% endif %}{% endif %}
-<h2>Sessions{% if s.sessions.inferred %} (told from prefixes){% endif %}</h2>
+<h2>Sessions{% if s.sessions.inferred %} (inferred from prefixes){% endif %}</h2>
 <p>{{ "{:,}".format(s.sessions.sessions) }} sessions, {{ "{:,}".format(s.sessions.multi_turn) }} of them with several turns; turns per session: mean {{ "{:.2f}".format(s.sessions.mean_turns) }}, median {{ "{:g}".format(s.sessions.median_turns) }}, max {{ s.sessions.max_turns }}.</p>
 </body></html>
 """

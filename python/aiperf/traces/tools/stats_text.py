@@ -156,7 +156,7 @@ def _reuse(reuse: PrefixReuse) -> list[str]:
             f"An LRU cache of {blocks:,} blocks ({blocks * reuse.block_size:,} tokens) serves 90 % of the infinite one's hits"
         )
     if reuse.turns:
-        told = " (turns told from prefixes)" if reuse.turns_inferred else ""
+        told = " (turns inferred from shared prefixes)" if reuse.turns_inferred else ""
         lines += [
             "",
             f"PREFIX REUSE PER TURN{told}",
@@ -176,7 +176,7 @@ def _percent(share: float | None) -> str:
 
 
 def _sessions(s: Sessions) -> list[str]:
-    told = " (told from prefixes: the trace names none)" if s.inferred else ""
+    told = " (inferred from shared prefixes: the trace names no sessions)" if s.inferred else ""
     lines = [
         f"SESSION STRUCTURE{told}",
         f"Sessions: {s.sessions:,}, {s.multi_turn:,} of them with several turns",

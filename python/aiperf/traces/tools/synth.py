@@ -1,6 +1,6 @@
 """New traces like a given one: its conversations drawn anew, then scaled in length, rate, shared prefix and roots.
 
-The model is the trace itself. Unit of drawing is the conversation (the trace's sessions, else as told from prefixes), in
+The model is the trace itself. Unit of drawing is the conversation (the trace's sessions, else as inferred from prefixes), in
 runs of 50 that began one after the other, so that what is near in time stays near (block bootstrap, Künsch 1989). A drawn
 conversation keeps its lengths and its place among the requests around it. Arrivals are the trace's own gaps between
 requests, from a random place on: the arrival law is kept exactly. Of the blocks of a drawn conversation

@@ -110,7 +110,7 @@ def _convert_tiktoken(data: bytes, file: Path, shown: str) -> bytes:
     """A `tokenizer.json` with the same vocabulary and the same results.
 
     tiktoken merges the pair whose *result* has the lowest rank. The same order is had from merge rules by listing, for each
-    token by rank, every way to split it in two known tokens. The splitting pattern is not in the file: it is told from the
+    token by rank, every way to split it in two known tokens. The splitting pattern is not in the file: it is inferred from the
     file's name or the number of tokens.
     """
     try:

@@ -81,7 +81,7 @@ class ServerTokenizer:
             reply = self._post("/detokenize", {"model": self._address.model, "tokens": list(ids)})
             text = reply.get("prompt", reply.get("text")) if isinstance(reply, dict) else None
         if not isinstance(text, str):
-            raise EndpointError("the reply of `/detokenize` is not understood", _HINT)
+            raise EndpointError("unexpected response from `/detokenize`", _HINT)
         return text
 
     def apply_chat_template(self, messages: Sequence[ChatMessage]) -> int | None:
@@ -207,13 +207,13 @@ def _parse(reply: object) -> _Tokens:
     if isinstance(reply, dict):
         tokens, strings = reply.get("tokens"), reply.get("token_strs")
     if not isinstance(tokens, list):
-        raise EndpointError("the reply of `/tokenize` is not understood", _HINT)
+        raise EndpointError("unexpected response from `/tokenize`", _HINT)
     if tokens and all(isinstance(t, dict) for t in tokens):
         ids = tuple(int(t["id"]) for t in tokens)
         pieces = tuple(_piece(t.get("piece", t.get("text"))) for t in tokens)
         return _Tokens(ids, pieces)
     if not all(isinstance(t, int) for t in tokens):
-        raise EndpointError("the reply of `/tokenize` is not understood", _HINT)
+        raise EndpointError("unexpected response from `/tokenize`", _HINT)
     if isinstance(strings, list) and len(strings) == len(tokens):
         return _Tokens(tuple(tokens), tuple(_piece(s) for s in strings))
     return _Tokens(tuple(tokens), None)
