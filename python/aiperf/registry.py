@@ -10,13 +10,12 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Final, TypeGuard, TypeVar
 
 from aiperf.errors import ConfigError
 
-__all__ = ["FOLDERS", "NOUNS", "load", "names", "normalise"]
+__all__ = ["FOLDERS", "NOUNS", "is_known", "load", "names", "normalise"]
 
 T = TypeVar("T")
 
@@ -46,12 +45,20 @@ def _files(group: str) -> dict[str, str]:
 
 @cache
 def _entry_points(group: str) -> dict[str, str]:
+    from importlib.metadata import entry_points  # reads mail, and the metadata of everything that is installed
+
     return {normalise(e.name): e.value for e in entry_points(group=f"aiperf.{group}")}
 
 
 def names(group: str) -> tuple[str, ...]:
     """Names known in a group, sorted; nothing is imported. A built-in wins over a third party's plug-in of its name."""
     return tuple(sorted({**_files(group), **_entry_points(group)}))
+
+
+def is_known(group: str, name: str) -> bool:
+    """Whether `names(group)` has it; a built-in is found without a look at what is installed."""
+    key = normalise(name)
+    return key in _files(group) or key in _entry_points(group)
 
 
 def load(group: str, name: str, attribute: str | None, is_one: Callable[[object], TypeGuard[T]]) -> T:

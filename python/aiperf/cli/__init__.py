@@ -13,6 +13,7 @@ heavy modules inside its functions, writes data to stdout and everything else to
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -61,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; None: this process's. Returns the exit code (`aiperf.errors.ExitCode`)."""
     from aiperf.cli.screen import endings_as_interrupts, screens
 
+    # Plug-ins of pydantic (tracing of validation) are looked for in the metadata of everything that is installed: 40 ms of each start.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     words = list(sys.argv[1:] if argv is None else argv)
     with screens() as both, endings_as_interrupts():
         code = _run(words)

@@ -16,7 +16,7 @@ from aiperf.compare.data import Card
 from aiperf.compare.difference import Difference
 from aiperf.compare.gate import GateVerdict
 from aiperf.metrics import load_all
-from aiperf.reports.exporters.summary_json import to_json_value
+from aiperf.reports.json_value import to_json_value
 
 __all__ = ["build_screen", "render_json", "render_markdown"]
 

@@ -20,7 +20,7 @@ from aiperf.config.model import Config, specs
 from aiperf.config.url import UrlError, parse_url
 from aiperf.config.values import MAX_POINTS, nearest, parse_rate_series
 from aiperf.errors import Problem
-from aiperf.registry import names, normalise
+from aiperf.registry import is_known, names, normalise
 
 __all__ = ["AllTags", "check", "known_tags", "sweep_points"]
 
@@ -118,8 +118,8 @@ def _target(f: _Found, c: Config) -> Iterator[Problem]:
         yield Problem("no URL is given", f.at("endpoint.urls"))
     for url in e.urls:
         yield from _url_problem(url, f.at("endpoint.urls"))
-    known = names("endpoints")
-    if known and normalise(e.endpoint_type) not in known:
+    if not is_known("endpoints", e.endpoint_type):
+        known = names("endpoints")
         near = nearest(normalise(e.endpoint_type), known)
         hint = f"did you mean `{near}`?" if near else "known: " + ", ".join(f"`{n}`" for n in known)
         yield Problem(f"no endpoint type is named `{e.endpoint_type}`", f.at("endpoint.endpoint_type"), hint)

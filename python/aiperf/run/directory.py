@@ -139,9 +139,9 @@ def machine() -> dict[str, object]:
 
 def write_run_json(run_dir: Path, content: Mapping[str, object]) -> None:
     """Replace `run.json` whole: a reader sees the old one or the new one."""
-    from aiperf.reports.exporters.summary_json import to_json_value
+    from aiperf.reports.json_value import dump_json, to_json_value
 
-    text = json.dumps(to_json_value({"schema": RUN_SCHEMA, **content}), indent=2, ensure_ascii=False) + "\n"
+    text = dump_json(to_json_value({"schema": RUN_SCHEMA, **content})) + "\n"
     write_whole(run_dir / RUN_FILE, text.encode("utf-8", "replace"))
 
 

@@ -7,13 +7,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from aiperf.config.engine import EngineSettings
+from aiperf.config.model import Config
 from aiperf.observer import Observer
 from aiperf.run.signals import Interrupts
 from aiperf.workload import Workload
 
-__all__ = ["drive"]
+__all__ = ["drive", "may_end_early"]
 
 POLL_S = 0.25
+
+
+def may_end_early(config: Config) -> bool:
+    """Whether the run is watched: it ends when a metric is known well enough, or an assertion can no longer be met."""
+    return bool(config.load.until) or config.slo.abort_on_fail
 
 
 def drive(

@@ -179,10 +179,6 @@ class Stopper:
         self.problem: str | None = None
         """Why it does not look any more, if it does not."""
 
-    @classmethod
-    def wanted(cls, config: Config) -> bool:
-        return bool(config.load.until) or config.slo.abort_on_fail
-
     def __enter__(self) -> Self:
         self._thread.start()
         return self

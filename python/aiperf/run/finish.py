@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +24,13 @@ from aiperf.records import Columns
 from aiperf.records.columns import Floats
 from aiperf.records.schema import JOURNAL_DIR, RECORDS_FILE
 from aiperf.records.store import Finalised, RecordsNotWritten, finalise, open_run
-from aiperf.reports.page import PageInput
 from aiperf.run.directory import Files
 from aiperf.run.options import marked_percentile
 from aiperf.run.outputs import Outputs, part_of, write_whole
 from aiperf.workload.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from aiperf.reports.page import PageInput
 
 __all__ = ["Ending", "Run", "finish"]
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiperf.config.engine import EngineSettings
 from aiperf.config.export import config_dict_for_run
@@ -15,21 +15,21 @@ from aiperf.config.model import Config
 from aiperf.errors import ExitCode, Note
 from aiperf.observer import Observer, Silent
 from aiperf.records.replies import write_links
-from aiperf.run.calibration import calibrate, is_wanted
 from aiperf.run.directory import RUN_FILE, Files, machine, open_run_dir, write_run_json
-from aiperf.run.drive import drive
-from aiperf.run.early_stop import Stopper, check_precisions
-from aiperf.run.finish import Ending, Run, finish, is_streaming, token_source
+from aiperf.run.drive import drive, may_end_early
 from aiperf.run.log import open_log
-from aiperf.run.options import energy_facts, metric_options, phases_of, summary_options
 from aiperf.run.outputs import Outputs, part_of
 from aiperf.run.prepare import Prepared, first_body, plan_run_dir, prepare
 from aiperf.run.server_side import ServerSide, evaluate, start_scraper
 from aiperf.run.signals import Interrupts, interruptible
-from aiperf.run.telemetry_files import GpuFiles, NetworkFiles, write_gpu_files, write_network_file, write_server_files
-from aiperf.telemetry.gpu.watch import watch_gpus
 from aiperf.telemetry.network import watch_network
 from aiperf.workload.settings import build_settings, is_schedule
+
+# What a run needs only when its load has ended (metrics, files, screen) is imported by then: half of all modules, for which the first
+# request would wait.
+if TYPE_CHECKING:
+    from aiperf.run.finish import Ending, Run
+    from aiperf.telemetry.gpu.watch import GpuWatch
 
 __all__ = ["preview", "profile"]
 
@@ -45,7 +45,10 @@ def preview(config: Config) -> str:
 def profile(config: Config, *, observer: Observer | None = None) -> Run:
     """One run: from the configuration to its directory. AIPerfError before the first request if anything is wrong."""
     watcher = observer or Silent()
-    check_precisions(config)
+    if config.load.until:
+        from aiperf.run.early_stop import check_precisions
+
+        check_precisions(config)
     with interruptible(watcher) as interrupts:
         return _profile(config, watcher, interrupts)
 
@@ -77,7 +80,7 @@ def _profile(config: Config, watcher: Observer, interrupts: Interrupts) -> Run:
             _write_inputs(prepared, files, outputs)
         write_links(run_dir, workload.plan.columns["session"], *workload.plan.reply_rows())
         scraper = start_scraper(config, prepared.probe)
-        gpus = watch_gpus(config)
+        gpus = _watch_gpus(config)
         if gpus is not None:
             gpus.start()
         network = watch_network(config)
@@ -92,6 +95,17 @@ def _profile(config: Config, watcher: Observer, interrupts: Interrupts) -> Run:
         # From here on the run is on disk with what it needs to be evaluated again, whatever happens to the files below.
         with outputs.attempt("description of the run", run_dir / RUN_FILE):
             write_run_json(run_dir, {**facts, "status": "running", "outcome": outcome})
+        from aiperf.run.calibration import calibrate, is_wanted
+        from aiperf.run.finish import finish
+        from aiperf.run.options import energy_facts
+        from aiperf.run.telemetry_files import (
+            GpuFiles,
+            NetworkFiles,
+            write_gpu_files,
+            write_network_file,
+            write_server_files,
+        )
+
         if not inputs_first:
             _write_inputs(prepared, files, outputs)
         server = evaluate(readings, outcome) if readings else ServerSide()
@@ -144,6 +158,12 @@ def _profile(config: Config, watcher: Observer, interrupts: Interrupts) -> Run:
     return run
 
 
+def _watch_gpus(config: Config) -> GpuWatch | None:
+    from aiperf.telemetry.gpu.watch import watch_gpus
+
+    return watch_gpus(config)
+
+
 def _exit_code(run: Run, interrupts: Interrupts, outputs: Outputs) -> ExitCode:
     """The run's own, unless a signal came (also after the load, while its files were written) or a file is missing."""
     if interrupts.signals:
@@ -160,8 +180,12 @@ def _drive(
 ) -> tuple[dict[str, Any], tuple[Note, ...]]:
     """The load, watched if it may end before its bound; the engine's outcome and what there is to say about it."""
     config = prepared.config
-    if not Stopper.wanted(config):
+    if not may_end_early(config):
         return drive(settings, prepared.workload, observer, interrupts), ()
+    from aiperf.run.early_stop import Stopper
+    from aiperf.run.finish import is_streaming, token_source
+    from aiperf.run.options import metric_options, phases_of
+
     metrics = metric_options(
         config,
         token_source(config, prepared.endpoint, prepared.tokenizer),
@@ -251,6 +275,9 @@ def _ending(
     notes: tuple[Note, ...],
     server: ServerSide,
 ) -> Ending:
+    from aiperf.run.finish import Ending, is_streaming, token_source
+    from aiperf.run.options import metric_options, phases_of, summary_options
+
     config, endpoint = prepared.config, prepared.endpoint
     source = token_source(config, endpoint, prepared.tokenizer)
     metrics = metric_options(

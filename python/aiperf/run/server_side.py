@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from aiperf.config.model import Config
 from aiperf.errors import Note
-from aiperf.metrics.conservation import ServerCounters
-from aiperf.metrics.summary import Gauge
 
 if TYPE_CHECKING:
+    from aiperf.metrics.conservation import ServerCounters
+    from aiperf.metrics.summary import Gauge
     from aiperf.telemetry.probe import ProbeResult
     from aiperf.telemetry.prometheus import Readings, Scraper
 
@@ -48,7 +48,9 @@ def start_scraper(config: Config, probe: ProbeResult | None) -> Scraper | None:
 
 def evaluate(readings: Sequence[Readings], outcome: Mapping[str, Any]) -> ServerSide:
     """What the readings say of the run whose clock the outcome tells."""
-    from aiperf.telemetry.prometheus import gauge, summarise
+    from aiperf.metrics.summary import Gauge
+    from aiperf.telemetry.prometheus import gauge
+    from aiperf.telemetry.prometheus.summary import summarise
 
     wall = int(outcome["start_wall_ns"])
     phases = outcome.get("phases") or [{"start_ns": 0}]
@@ -74,6 +76,9 @@ def evaluate(readings: Sequence[Readings], outcome: Mapping[str, Any]) -> Server
 
 def from_facts(facts: Mapping[str, Any]) -> ServerSide:
     """The same from `run.json`."""
+    from aiperf.metrics.conservation import ServerCounters
+    from aiperf.metrics.summary import Gauge
+
     told = facts.get("server_metrics") or {}
     counters = told.get("conservation")
     return ServerSide(

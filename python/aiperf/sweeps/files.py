@@ -18,7 +18,7 @@ import numpy as np
 
 from aiperf.compare import RunData
 from aiperf.metrics.confidence import t_quantile
-from aiperf.reports.exporters.summary_json import to_json_value
+from aiperf.reports.json_value import to_json_value
 from aiperf.sweeps.points import RunPoint, flag_name
 from aiperf.sweeps.search import SearchResult
 from aiperf.sweeps.table import SweepTable, winner_lines

@@ -423,7 +423,7 @@ def _space_history(
 ) -> str:
     import json
 
-    from aiperf.reports.exporters.summary_json import to_json_value
+    from aiperf.reports.json_value import to_json_value
 
     def named(trial: SpaceTrial) -> dict[str, float]:
         return {flag_name(p): v for p, v in trial.values.items()}

@@ -65,6 +65,15 @@ def seed_of(config: Config) -> int:
     return secrets.randbits(32) if config.input.random_seed is None else config.input.random_seed
 
 
+def _open_data(config: Config, rng: np.random.Generator) -> Data | None:
+    """None if the load is synthetic, which needs no reader of files."""
+    if config.input.input_file is None and config.input.public_dataset is None:
+        return None
+    from aiperf.workload.files import open_data
+
+    return open_data(config, rng)
+
+
 def build_workload(
     config: Config,
     tokenizer: Tokenizer,
@@ -77,8 +86,6 @@ def build_workload(
 
     `ignore_eos`: what `auto` came to for this server; None: only if the user said `on`.
     """
-    from aiperf.workload import files
-
     endpoint = load_endpoint(config.endpoint.endpoint_type)
     # One generator each, so that an option of one part does not change what another draws.
     rng, lengths_rng, front_rng = np.random.default_rng(seed).spawn(3)
@@ -91,7 +98,7 @@ def build_workload(
         seed=seed,
         template_tokens=_template_tokens(config, endpoint, tokenizer, notes),
     )
-    found = files.open_data(config, rng)
+    found = _open_data(config, rng)
     fingerprint = {"tokenizer": tokenizer.fingerprint, "seed": str(seed)}
     sampling: Literal["sequential", "random", "shuffle"] = "sequential"
     if found is None:
@@ -108,7 +115,9 @@ def build_workload(
             plan = build_block_plan(found.replay.columns, found.replay.session_ids(), endpoint, plan_options)
         else:
             ready = ReadyBodies(config, endpoint, plan_options.body)
-            sessions = files.with_lengths(found.sessions(), config, found.limits, tokenizer, lengths_rng)
+            from aiperf.workload.files import with_lengths
+
+            sessions = with_lengths(found.sessions(), config, found.limits, tokenizer, lengths_rng)
             decorated = _decorated(ready.watch(sessions), config, system_prompt, front_rng)
             plan = _planned(decorated, endpoint, plan_options, tokenizer, found)
             notes += ready.notes()

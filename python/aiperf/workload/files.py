@@ -49,11 +49,9 @@ class Data:
     limits: DatasetOptions | None = None
 
 
-def open_data(config: Config, rng: np.random.Generator) -> Data | None:
-    """None if the load is synthetic. ConfigError for an option the format does not know, DatasetError for a broken file."""
+def open_data(config: Config, rng: np.random.Generator) -> Data:
+    """For an input file or a public dataset. ConfigError for an option the format does not know, DatasetError for a broken file."""
     i = config.input
-    if i.input_file is None and i.public_dataset is None:
-        return None
     if i.input_file is not None:
         require_file(i.input_file)
     kind = _kind(config)

@@ -103,15 +103,16 @@ def build_vocabulary(tokenizer: Tokenizer, style: Literal["prose", "words"] = "p
     kept = np.flatnonzero(usable)
     moved = number[stream]
     single = (inside == 1) & (alone == 1)
-    plain = np.fromiter((w.isalpha() for w in words), np.bool_, len(words))
+    plain = np.fromiter(map(str.isalpha, words), np.bool_, len(words))
     heads = number[np.flatnonzero(single & plain)]
     if len(heads) < _MIN_HEADS:
         hint = "use another tokenizer for the prompts: `--tokenizer builtin`"
         raise ConfigError(
             (Problem(f"`{tokenizer.name}` has only {len(heads)} of our words as one token", "--tokenizer", hint),)
         )
+    encoded = "\n".join(words).encode("ascii").split(b"\n")  # one call instead of 16,000
     return VocabularyTables(
-        words=tuple(words[int(i)].encode("ascii") for i in kept),
+        words=tuple(encoded[i] for i in kept.tolist()),
         counts=inside[kept].astype(np.uint8),
         stream=moved[moved >= 0].astype(np.uint32),
         heads=heads.astype(np.uint32),

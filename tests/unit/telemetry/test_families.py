@@ -10,7 +10,7 @@ from tests.unit.telemetry.pages import START, S, read_texts, texts_of
 
 from aiperf import registry
 from aiperf.telemetry import all_families, family_of_metrics
-from aiperf.telemetry.prometheus import summarise
+from aiperf.telemetry.prometheus.summary import summarise
 
 WITH_METRICS = [name for name in registry.names("telemetry") if name != "sim"]
 

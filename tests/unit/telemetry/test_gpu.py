@@ -19,9 +19,10 @@ from tests.unit.telemetry.pages import START, S, read_texts, texts_of
 from aiperf.config.model import Config
 from aiperf.errors import ConfigError
 from aiperf.metrics.energy import GpuEnergy
-from aiperf.telemetry.gpu import Gpu, Sampled, gpus_of, measure_energy, watch_gpus
+from aiperf.telemetry.gpu.devices import Gpu, Sampled, gpus_of
+from aiperf.telemetry.gpu.energy import measure_energy
 from aiperf.telemetry.gpu.export import gpu_csv_section, gpu_stats, render_gpu_jsonl, telemetry_data
-from aiperf.telemetry.gpu.watch import DEFAULT_PAGES
+from aiperf.telemetry.gpu.watch import DEFAULT_PAGES, watch_gpus
 
 
 def sampled(values: list[float], unit: str = "W", *, is_counter: bool = False) -> Sampled:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from tests.unit.telemetry.pages import START, S, read_texts, table, texts_of
 
-from aiperf.telemetry.prometheus import counters_delta, gauge, returns_to_level, summarise
+from aiperf.telemetry.prometheus import counters_delta, gauge, returns_to_level
 from aiperf.telemetry.prometheus.readings import increase
+from aiperf.telemetry.prometheus.summary import summarise
 
 NAN = math.nan
 TOKENS, REQUESTS, RUNNING, KV = (

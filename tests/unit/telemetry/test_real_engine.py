@@ -15,7 +15,8 @@ import pytest
 from aiperf.config.model import Config
 from aiperf.errors import EndpointError
 from aiperf.telemetry.probe import probe
-from aiperf.telemetry.prometheus import scrape, summarise
+from aiperf.telemetry.prometheus import scrape
+from aiperf.telemetry.prometheus.summary import summarise
 
 pytestmark = pytest.mark.engine
 

@@ -15,8 +15,9 @@ from tests.unit.telemetry.fake_server import Say, fake_server, prometheus
 
 from aiperf._core import SimServer
 from aiperf.config.model import Config
-from aiperf.telemetry.prometheus import Page, Scraper, gauge, pages_of, scrape, summarise
+from aiperf.telemetry.prometheus import Page, Scraper, gauge, pages_of, scrape
 from aiperf.telemetry.prometheus import scraper as scraper_module
+from aiperf.telemetry.prometheus.summary import summarise
 from aiperf.web import Access
 
 GAUGE = prometheus("# TYPE vllm:num_requests_running gauge\nvllm:num_requests_running 1\n")

@@ -9,7 +9,8 @@ from aiperf.metrics import METRICS
 from aiperf.metrics.compute import Result
 from aiperf.metrics.slices import Slice
 from aiperf.metrics.summary import Summary
-from aiperf.reports.exporters.summary_json import dump_json, stats_json, to_json_value
+from aiperf.reports.exporters.summary_json import stats_json
+from aiperf.reports.json_value import dump_json, to_json_value
 
 __all__ = ["render_timeslices_json", "slice_json"]
 

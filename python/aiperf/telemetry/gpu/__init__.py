@@ -3,11 +3,3 @@
 `watch_gpus(config)` reads beside the load; `devices.gpus_of` sorts what was read by GPU; `energy` sums up what they took,
 `export` writes AIPerf's `telemetry_data` and `gpu_telemetry_export.jsonl`.
 """
-
-from __future__ import annotations
-
-from aiperf.telemetry.gpu.devices import Gpu, Sampled, gpus_of
-from aiperf.telemetry.gpu.energy import measure_energy
-from aiperf.telemetry.gpu.watch import GpuWatch, watch_gpus
-
-__all__ = ["Gpu", "GpuWatch", "Sampled", "gpus_of", "measure_energy", "watch_gpus"]

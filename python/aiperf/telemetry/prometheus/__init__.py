@@ -9,7 +9,6 @@ from __future__ import annotations
 from aiperf.telemetry.prometheus.exposition import Exposition, Series
 from aiperf.telemetry.prometheus.readings import Readings, counters_delta, gauge, returns_to_level
 from aiperf.telemetry.prometheus.scraper import Page, Scraper, pages_of, scrape
-from aiperf.telemetry.prometheus.summary import ServerSummary, summarise
 
 __all__ = [
     "Exposition",
@@ -17,11 +16,9 @@ __all__ = [
     "Readings",
     "Scraper",
     "Series",
-    "ServerSummary",
     "counters_delta",
     "gauge",
     "pages_of",
     "returns_to_level",
     "scrape",
-    "summarise",
 ]
