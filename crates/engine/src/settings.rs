@@ -173,6 +173,8 @@ pub enum UrlStrategy {
 #[allow(missing_docs)] // documented where users see them: aiperf.config.engine.EngineSettings
 pub struct Settings {
     pub urls: Vec<String>,
+    #[serde(default)]
+    pub addresses: Vec<Vec<String>>,
     pub url_strategy: UrlStrategy,
     pub paths: Vec<String>,
     pub models: Vec<String>,

@@ -89,9 +89,22 @@ impl Target {
             url: url.to_owned(),
             reason,
         })?;
+        let number = settings.urls.iter().position(|u| u == url);
+        let given = number
+            .and_then(|i| settings.addresses.get(i))
+            .map_or(&[][..], Vec::as_slice);
         let began = clock.now();
         let addresses = match parts.unix {
             Some(path) => vec![Address::Unix(PathBuf::from(path))],
+            None if !given.is_empty() => given
+                .iter()
+                .map(|address| {
+                    address.parse().map(Address::Tcp).map_err(|e| EngineError::Url {
+                        url: address.clone(),
+                        reason: e.to_string(),
+                    })
+                })
+                .collect::<Result<_, _>>()?,
             None => (parts.host, parts.port)
                 .to_socket_addrs()
                 .map_err(|source| EngineError::Resolve {

@@ -140,6 +140,8 @@ class PhaseSettings(Section):
 class EngineSettings(Section):
     urls: tuple[str, ...]
     """Base URLs, `http://host:port[/prefix]`, `https://…`, or `unix:/path` (then Host is localhost)."""
+    addresses: tuple[tuple[str, ...], ...] = ()
+    """Per URL the `ip:port` to connect to, instead of all the name has; empty: the engine resolves the name."""
     url_strategy: Literal["round_robin", "random"] = "round_robin"
     paths: tuple[str, ...]
     models: tuple[str, ...]

@@ -12,6 +12,7 @@ from aiperf.config.model import Config
 from aiperf.endpoints import Endpoint, load_endpoint, targets_of
 from aiperf.errors import Note
 from aiperf.observer import Observer
+from aiperf.run.addresses import Addresses, address_notes, choose
 from aiperf.web import access_of
 from aiperf.workload import Workload, build_workload, seed_of
 from aiperf.workload.settings import AS_FAST_AS_POSSIBLE, is_schedule
@@ -26,7 +27,7 @@ __all__ = ["Prepared", "pick_tokenizer", "prepare", "server_address"]
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything a run needs, checked. `probe` None: not probed."""
+    """Everything a run needs, checked. `probe` None: not probed. `addresses`: of the URLs' names; empty in a dry run."""
 
     config: Config
     endpoint: Endpoint
@@ -34,6 +35,7 @@ class Prepared:
     workload: Workload
     probe: ProbeResult | None
     notes: tuple[Note, ...] = field(default=())
+    addresses: Addresses = field(default_factory=dict)
 
 
 def server_address(config: Config) -> ServerAddress:
@@ -62,10 +64,13 @@ def prepare(config: Config, observer: Observer, *, ask_server: bool = True) -> P
     raise_file_limit()
     probe = None
     notes: list[Note] = []
+    addresses: Addresses = {}
     if ask_server:
         probe = _ask(config, observer)
         if probe is not None:
             notes += probe.notes
+        addresses = choose(config)
+        notes += address_notes(addresses)
     observer.stage("tokenizer")
     tokenizer, found = pick_tokenizer(config)
     notes += found
@@ -79,7 +84,7 @@ def prepare(config: Config, observer: Observer, *, ask_server: bool = True) -> P
     notes += _timing_notes(config, workload)
     for note in notes:
         observer.note(note.text)
-    return Prepared(config, endpoint, tokenizer, workload, probe, tuple(notes))
+    return Prepared(config, endpoint, tokenizer, workload, probe, tuple(notes), addresses)
 
 
 def _ask(config: Config, observer: Observer) -> ProbeResult | None:

@@ -15,6 +15,7 @@ from aiperf.config.model import Config
 from aiperf.errors import ExitCode, Note
 from aiperf.observer import Observer, Silent
 from aiperf.records.replies import write_links
+from aiperf.run.addresses import address_facts
 from aiperf.run.directory import RUN_FILE, Files, machine, open_run_dir, write_run_json
 from aiperf.run.drive import drive, may_end_early
 from aiperf.run.log import open_log
@@ -63,7 +64,12 @@ def _profile(config: Config, watcher: Observer, interrupts: Interrupts) -> Run:
         notes = (*notes, taken)
     files = Files(run_dir, config.output.profile_export_prefix)
     settings = build_settings(
-        config, workload, prepared.endpoint, run_dir, think_tags=prepared.endpoint.features.tokens_out
+        config,
+        workload,
+        prepared.endpoint,
+        run_dir,
+        think_tags=prepared.endpoint.features.tokens_out,
+        addresses=prepared.addresses,
     )
     benchmark_id = secrets.token_hex(6)
     facts = _facts(prepared, benchmark_id)
@@ -230,6 +236,7 @@ def _facts(prepared: Prepared, benchmark_id: str) -> dict[str, Any]:
         "server": None
         if prepared.probe is None
         else {"family": prepared.probe.family, "models": list(prepared.probe.models)},
+        "targets": address_facts(prepared.addresses),
         "machine": machine(),
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "notes": _notes(prepared.notes),

@@ -34,8 +34,8 @@ class Address:
     @property
     def text(self) -> str:
         host, port, *_ = self.place
-        scope = f"%{self.place[3]}" if len(self.place) == 4 and self.place[3] and "%" not in host else ""
-        return f"[{host}{scope}]:{port}" if self.family == socket.AF_INET6 else f"{host}:{port}"
+        scope = f"%{self.place[3]}" if len(self.place) == 4 and self.place[3] else ""
+        return f"[{host.partition('%')[0]}{scope}]:{port}" if self.family == socket.AF_INET6 else f"{host}:{port}"
 
 
 def resolve(host: str, port: int, timeout_s: float) -> tuple[Address, ...]:

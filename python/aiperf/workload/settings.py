@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -25,6 +25,7 @@ from aiperf.config.model import Config
 from aiperf.config.sections.load import Arrival
 from aiperf.config.values import parse_rate_series
 from aiperf.endpoints import Endpoint, path_of, targets_of
+from aiperf.web import Choice
 from aiperf.workload import Workload
 
 __all__ = ["AS_FAST_AS_POSSIBLE", "build_settings", "is_schedule", "resolve_workers"]
@@ -84,9 +85,11 @@ def build_settings(
     *,
     urls: Sequence[str] | None = None,
     think_tags: bool = False,
+    addresses: Mapping[str, Choice] | None = None,
 ) -> EngineSettings:
-    """`run_dir` must exist. `urls`: instead of the configuration's."""
+    """`run_dir` must exist. `urls`: instead of the configuration's. `addresses`: by URL, those that accept connections."""
     e = config.endpoint
+    chosen = [(addresses or {}).get(url, Choice()) for url in (e.urls if urls is None else urls)]
     streaming = e.streaming and endpoint.features.streaming
     measured = _measured(config, workload)
     phases = [*_warmup(config, workload, measured), measured]
@@ -98,6 +101,8 @@ def build_settings(
     text = endpoint.features.tokens_out
     return EngineSettings(
         urls=tuple(t.engine_url for t in targets_of(config, urls)),
+        # Where all accept, the engine resolves the name itself, and says how long that took.
+        addresses=tuple(c.used if c.left_out else () for c in chosen),
         url_strategy=e.url_strategy,
         paths=(path_of(config),),
         models=workload.plan.models,
