@@ -163,6 +163,7 @@ impl Controller {
         let mut stop_reason = "";
         if woken != Wake::Idle {
             stop_reason = match woken {
+                _ if self.aborted && phase.is_refused() => "all_refused",
                 _ if self.aborted => "failed_request_threshold",
                 Wake::Stop => "interrupted",
                 _ => "duration",

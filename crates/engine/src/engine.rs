@@ -302,7 +302,7 @@ fn conduct(
             *slot = Some(Arc::clone(&phase));
         }
         let outcome = controller.run(&phase);
-        let aborted = outcome.stop_reason == "failed_request_threshold";
+        let aborted = matches!(outcome.stop_reason.as_str(), "failed_request_threshold" | "all_refused");
         out.phases.push(outcome);
         if aborted {
             break;

@@ -496,7 +496,7 @@ impl Exchange {
     }
 
     fn count(&self, request: &Request, kind: ErrorKind, at: i64) {
-        request.phase.count(kind);
+        request.phase.count(kind, request.reply.status);
         let counters = self.counters();
         let reply: &Reply = &request.reply;
         Counters::add(&counters.chunks, u64::from(reply.num_content - request.counted_chunks));

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -125,6 +125,18 @@ pub(crate) struct Phase {
     pub(crate) skipped_turns: AtomicU64,
     pub(crate) waited: AtomicU64,
     pub(crate) aborted: AtomicBool,
+    /// The status of all refusals so far; 0 before the first, `MIXED` if they differ.
+    refusal: AtomicU16,
+    refused: AtomicU64,
+}
+
+const MIXED: u16 = u16::MAX;
+/// So many requests refused alike, and none answered, say enough: the rest would be refused too.
+const REFUSALS: u64 = 10;
+
+/// A status that says the request itself is wrong: asking again later will not help.
+fn is_refusal(status: u16) -> bool {
+    matches!(status, 400..=499 | 501 | 505) && !matches!(status, 408 | 409 | 421 | 423 | 425 | 429)
 }
 
 const UNBOUNDED: i64 = i64::MAX / 2;
@@ -180,6 +192,8 @@ impl Phase {
             skipped_turns: AtomicU64::new(0),
             waited: AtomicU64::new(0),
             aborted: AtomicBool::new(false),
+            refusal: AtomicU16::new(0),
+            refused: AtomicU64::new(0),
         }
     }
 
@@ -265,7 +279,17 @@ impl Phase {
     }
 
     /// Count the end of a request.
-    pub(crate) fn count(&self, kind: ErrorKind) {
+    pub(crate) fn count(&self, kind: ErrorKind, status: Option<u16>) {
+        if kind == ErrorKind::HttpStatus
+            && let Some(status) = status.filter(|&s| is_refusal(s))
+        {
+            if let Err(other) = self.refusal.compare_exchange(0, status, Relaxed, Relaxed)
+                && other != status
+            {
+                self.refusal.store(MIXED, Relaxed);
+            }
+            self.refused.fetch_add(1, Relaxed);
+        }
         match kind {
             ErrorKind::Ok => &self.ok,
             k if k.is_cancellation() => &self.cancelled,
@@ -274,10 +298,20 @@ impl Phase {
         .fetch_add(1, Relaxed);
     }
 
+    /// All requests so far were refused, and alike. With a threshold of the user's own, that one decides.
+    pub(crate) fn is_refused(&self) -> bool {
+        let refused = self.refused.load(Relaxed);
+        self.settings.max_error_rate.is_none()
+            && refused >= REFUSALS
+            && refused == self.failed.load(Relaxed)
+            && self.ok.load(Relaxed) == 0
+            && self.refusal.load(Relaxed) != MIXED
+    }
+
     /// More failures than allowed among at least 20 finished requests?
     pub(crate) fn has_too_many_errors(&self) -> bool {
         let Some(most) = self.settings.max_error_rate else {
-            return false;
+            return self.is_refused();
         };
         let failed = self.failed.load(Relaxed);
         let done = failed + self.ok.load(Relaxed);

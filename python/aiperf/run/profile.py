@@ -21,6 +21,7 @@ from aiperf.run.drive import drive, may_end_early
 from aiperf.run.log import open_log
 from aiperf.run.outputs import Outputs, part_of
 from aiperf.run.prepare import Prepared, first_body, plan_run_dir, prepare
+from aiperf.run.refusal import refusal_notes
 from aiperf.run.server_side import ServerSide, evaluate, start_scraper
 from aiperf.run.signals import Interrupts, interruptible
 from aiperf.telemetry.network import watch_network
@@ -131,9 +132,10 @@ def _profile(config: Config, watcher: Observer, interrupts: Interrupts) -> Run:
             with outputs.attempt("network latency", files.network_latency):
                 path = write_network_file(files, round_trips, outcome)
         silent = (*(() if gpus is None else gpus.notes(gpu_readings)), *path.notes)
-        for note in (*server.notes, *silent):
+        refused = refusal_notes(config, run_dir, outcome)
+        for note in (*server.notes, *silent, *refused):
             watcher.note(note.text)
-        notes = (*notes, *silent, *outputs.problems)
+        notes = (*notes, *silent, *refused, *outputs.problems)
         facts |= {"outcome": outcome, "notes": _notes(notes), "gpu_energy": energy_facts(seen.energy)}
         facts["network_rtt_ns"] = path.rtt_ns
         ending = replace(

@@ -86,6 +86,8 @@ def check(server: Server, target: Target, wanted: Sequence[str], deadline: float
         return Finding(server.url, problems=tuple(problems))
     entries = _entries(listing) if listing.is_ok else []
     models = tuple(name for name, _ in entries)
+    if not models and refused is None:
+        notes.append(_unlisted(server, listing_path, listing))
     root = target.root
     metrics = _metrics_page(asker, root)
     family = _family(asker, listing, entries, metrics, root)
@@ -101,6 +103,12 @@ def check(server: Server, target: Target, wanted: Sequence[str], deadline: float
         tuple(problems),
         tuple(notes),
     )
+
+
+def _unlisted(server: Server, path: str, reply: Reply) -> Note:
+    why = "lists none" if reply.is_ok else f"answers {error_text(reply)}"
+    text = f"the name of the model could not be checked: `{server.base.at(path)}` {why}"
+    return Note("models_unknown", text, {"url": server.url})
 
 
 def listed_models(reply: Reply) -> tuple[str, ...]:
