@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["as_json", "command", "render"]
 
+_MOST_WORKERS = 256
+
 
 def command(
     *,
@@ -21,7 +23,11 @@ def command(
     quiet: Annotated[bool, Parameter(help="Do not show the steps", negative="")] = False,
 ) -> int:
     """Maximum load this machine can generate without distorting results: streams × tokens/s, requests/s, and an open loop's rate."""
+    from aiperf.errors import ConfigError, Problem
     from aiperf.run.capacity import find_capacity
+
+    if workers is not None and not 0 < workers <= _MOST_WORKERS:
+        raise ConfigError((Problem(f"`{workers}` is not a number of threads from 1 to {_MOST_WORKERS}", "--workers"),))
 
     def tell(line: str) -> None:
         if not quiet:

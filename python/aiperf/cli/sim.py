@@ -70,7 +70,14 @@ def command(
 
     from aiperf._core import SimServer
 
-    server = SimServer(text)
+    try:
+        server = SimServer(text)
+    except (OSError, RuntimeError, ValueError) as error:
+        from aiperf.errors import ConfigError
+
+        raise ConfigError(
+            f"the simulated server cannot start: {error}", "`aiperf sim --help` shows the options"
+        ) from error
     print(server.url, flush=True)
     try:
         threading.Event().wait()

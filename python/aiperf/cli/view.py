@@ -56,9 +56,9 @@ def serve(folder: Path, port: int = 0) -> ThreadingHTTPServer:
 
     try:
         return ThreadingHTTPServer(("127.0.0.1", port), partial(Viewer, folder.resolve()))
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         raise ConfigError(
-            f"cannot listen on port {port}: {error.strerror or error}", "`--port 0` takes a free one"
+            f"cannot listen on port {port}: {getattr(error, 'strerror', None) or error}", "`--port 0` takes a free one"
         ) from error
 
 

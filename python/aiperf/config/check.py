@@ -424,8 +424,12 @@ def _study(f: _Found, c: Config) -> Iterator[Problem]:
             )
         if s.search == "space":
             for name in ("search_space", "search_metric"):
+                if name == "search_metric" and s.search_planner == "monotone":
+                    continue
                 if not c.value(f"sweep.{name}"):
                     yield Problem(f"`space` needs `{specs()[f'sweep.{name}'].shown}`", f.at("sweep.search"))
+        if s.search == "space" and s.search_planner == "monotone":
+            yield from _monotone_space(f, c)
         for text in s.search_space:
             yield from _space_problem(text, f.at("sweep.search_space"))
     if s.ab:
@@ -444,9 +448,22 @@ def _study(f: _Found, c: Config) -> Iterator[Problem]:
     if s.convergence_metric is not None and s.num_profile_runs < 2:
         yield Problem("needs `--num-profile-runs` of 2 or more: the most repeats", f.at("sweep.convergence_metric"))
     yield from f.conflict("sweep.vary_seed_per_trial", "sweep.set_consistent_seed", "the seed is the same or not")
+    if f.has("sweep.vary_seed_per_trial") and s.num_profile_runs < 2:
+        yield Problem("needs `--num-profile-runs` of 2 or more", f.at("sweep.vary_seed_per_trial"))
     for name in ("search_stat", "convergence_stat"):
         if not _STATS.match(getattr(s, name)):
             yield Problem(f"`{getattr(s, name)}` is not a statistic such as `p95` or `avg`", f.at(f"sweep.{name}"))
+
+
+def _monotone_space(f: _Found, c: Config) -> Iterator[Problem]:
+    """The highest load within a condition is one option's; what else is searched over has no order."""
+    names = [normalise(text.partition(":")[0]).rpartition(".")[2] for text in c.sweep.search_space]
+    if len(names) != 1 or names[0] not in {"concurrency", "request_rate"} or not c.sweep.slo:
+        yield Problem(
+            "`monotone` searches the highest `concurrency` or `request_rate` within `--slo`",
+            f.at("sweep.search_planner"),
+            "as `--search-space concurrency:1,256 --slo 'time_to_first_token:p95<400ms'`; other spaces are for `bayesian` and `optuna`",
+        )
 
 
 def _space_problem(text: str, where: str) -> Iterator[Problem]:

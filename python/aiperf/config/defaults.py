@@ -19,6 +19,8 @@ __all__ = ["TRACE_IN_FLIGHT", "Values", "derive"]
 
 TRACE_IN_FLIGHT = 512
 """Requests in flight when a trace is sent as fast as possible and nothing else is asked for."""
+REPEATS_SEED = 42
+"""Of repeats without a seed, as in AIPerf: what differs between them is the server then, not the prompts."""
 UNTIL_CAP_S = 600.0
 """How long a run with --until and no bound of its own sends at most."""
 
@@ -59,6 +61,8 @@ def derive(v: Values, *, seed: int | None = None) -> tuple[str, ...]:
     notes: list[str] = []
     for rule in _RULES:
         rule(v, notes)
+    if (v.number("sweep.num_profile_runs") or 1) > 1 and v["sweep.set_consistent_seed"] and seed is None:
+        v.default("input.random_seed", REPEATS_SEED, "--set-consistent-seed")
     drawn = secrets.randbits(31) if seed is None else seed
     v.default("input.random_seed", drawn, "drawn for this run")
     return tuple(notes)
@@ -160,6 +164,11 @@ def _goals(v: Values, _: list[str]) -> None:
         v.origins.setdefault("sweep.slo", Origin("default", "the …-sla options"))
 
 
+def _search(v: Values, _: list[str]) -> None:
+    if v["sweep.search_space"] and v["sweep.search"] is None:
+        v.default("sweep.search", "space", "--search-space")
+
+
 def _sweep(v: Values, _: list[str]) -> None:
     axes = v.given.get("sweep.axes", ())
     axes = axes if isinstance(axes, tuple) else ()
@@ -208,5 +217,5 @@ def _stimulus(v: Values) -> str:
 
 
 _RULES: tuple[Callable[[Values, list[str]], None], ...] = (
-    _service, _sweep, _schedule, _load, _stop, _warmup, _goals, _artifacts,
+    _service, _search, _sweep, _schedule, _load, _stop, _warmup, _goals, _artifacts,
 )  # fmt: skip

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 
 from aiperf.config.flag import normalise_key
 from aiperf.config.model import specs
 from aiperf.errors import ConfigError
 
-__all__ = ["Dimension", "SpaceTrial", "optimise", "parse_space"]
+__all__ = ["Dimension", "SpaceTrial", "has_botorch", "optimise", "parse_space"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,11 @@ def parse_space(texts: Sequence[str]) -> list[Dimension]:
     return out
 
 
+def has_botorch() -> bool:
+    """Whether Optuna's sampler of that name can be had."""
+    return all(find_spec(name) is not None for name in ("optuna_integration", "botorch"))
+
+
 def optimise(
     ask: Callable[[int, Mapping[str, float]], SpaceTrial],
     space: Sequence[Dimension],
@@ -77,6 +84,9 @@ def optimise(
     chosen: optuna.samplers.BaseSampler
     if sampler == "random":
         chosen = optuna.samplers.RandomSampler(seed=seed)
+    elif sampler == "botorch":
+        made = import_module("optuna_integration").BoTorchSampler
+        chosen = made(seed=seed, n_startup_trials=first, constraints_func=_constraints)
     elif sampler == "gp":
         chosen = optuna.samplers.GPSampler(seed=seed, n_startup_trials=first, constraints_func=_constraints)
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from zlib import crc32
 
 import numpy as np
@@ -51,11 +52,17 @@ def order_points(points: Sequence[Point], order: str, seed: int) -> list[Point]:
     return [points[int(i)] for i in shuffled]
 
 
-def seed_of_run(base: int, point: str, trial: int, *, same_point: bool, same_trial: bool) -> int:
+def seed_of_run(
+    base: int, point: str, trial: int, *, same_point: bool, same_trial: bool, is_varied: bool = False
+) -> int:
     """A seed of its own for each point and each repeat, so that no run finds the prompts of another in the server's prefix cache.
 
-    `same_point`: --parameter-sweep-same-seed. `same_trial`: --set-consistent-seed.
+    `same_point`: --parameter-sweep-same-seed. `same_trial`: --set-consistent-seed, or a seed of the user's. `is_varied`:
+    --vary-seed-per-trial, by AIPerf 0.13's rule (SHA-256 over seed, variation and trial, 63 bits).
     """
+    if is_varied:
+        text = f"{base}:variation:{'base' if same_point else point or 'base'}:trial:{trial}"
+        return int.from_bytes(sha256(text.encode()).digest()[:8], "big") & ((1 << 63) - 1)
     parts = "" if same_point else f"/{point}"
     if trial and not same_trial:
         parts += f"/trial {trial}"

@@ -46,7 +46,7 @@ from aiperf.sweeps.files import (
 )
 from aiperf.sweeps.folder import Kind, open_study
 from aiperf.sweeps.judge import judge
-from aiperf.sweeps.optimise import SpaceTrial, optimise, parse_space
+from aiperf.sweeps.optimise import Dimension, SpaceTrial, has_botorch, optimise, parse_space
 from aiperf.sweeps.points import RunPoint, flag_name, point_of
 from aiperf.sweeps.probe import LiveProbe, sample_of
 from aiperf.sweeps.runner import Interrupted, Runner, worst
@@ -94,7 +94,8 @@ def _kind(config: Config) -> Kind:
     if s.ab:
         return "ab"
     if s.search is not None:
-        return "space" if s.search == "space" else "search"
+        by_space = s.search == "space" if s.search_planner is None else s.search_planner != "monotone"
+        return "space" if by_space else "search"
     return "sweep" if s.axes else "repeats"
 
 
@@ -121,9 +122,12 @@ def _sweep(runner: Runner, observer: Observer) -> Study:
     done: dict[int, list[RunData]] = {p.index: [] for p in points}
     failed: list[dict[str, object]] = []
     total = len(points) * trials
-    same_trial = s.set_consistent_seed and (
-        config.is_set("sweep.set_consistent_seed") or config.endpoint.reset_kv_cache
-    )
+    same_trial = s.set_consistent_seed or config.is_set("input.random_seed")
+    if trials > 1 and same_trial and not (s.vary_seed_per_trial or config.endpoint.reset_kv_cache):
+        observer.note(
+            "all repeats send the same prompts: from the second on a prefix cache may know them "
+            "(`--reset-kv-cache` empties it, `--vary-seed-per-trial` sends others)"
+        )
     plan = [(p, t) for t in range(trials) for p in points] if s.parameter_sweep_mode == "repeated" else [
         (p, t) for p in points for t in range(trials)
     ]  # fmt: skip
@@ -140,7 +144,8 @@ def _sweep(runner: Runner, observer: Observer) -> Study:
             if trial and s.profile_run_disable_warmup_after_first:
                 extra = {"warmup.request_count": None, "warmup.duration": None, "warmup.num_sessions": None}
             seed = seed_of_run(
-                runner.record.seed, point.name, trial, same_point=s.parameter_sweep_same_seed or not s.axes, same_trial=same_trial
+                runner.record.seed, point.name, trial, same_point=s.parameter_sweep_same_seed or not s.axes, same_trial=same_trial,
+                is_varied=s.vary_seed_per_trial,
             )  # fmt: skip
             run = runner.run(directory, point.values, trial=trial, seed=seed, cooldown_s=cool, extra=extra, label=label)
             if run is None:
@@ -317,6 +322,9 @@ def _search(runner: Runner, observer: Observer) -> Study:
 def _range(config: Config) -> tuple[str, Range]:
     """The option searched, and from where to where."""
     s = config.sweep
+    if s.search == "space":
+        (only,) = parse_space(s.search_space)
+        return only.path, Range(only.low, only.high, is_whole=only.is_whole)
     by_rate = s.search == "max-rate" or (
         s.search == "max-goodput"
         and (s.rate_min is not None or s.rate_max is not None or config.is_set("load.request_rate"))
@@ -358,13 +366,33 @@ def _search_lines(
     return lines
 
 
+def _sampler(config: Config, observer: Observer) -> str:
+    """`bayesian` is BoTorch's sampler where it is installed, else Optuna's own (AIPerf's rule)."""
+    s = config.sweep
+    if s.search_planner == "optuna" or config.is_set("sweep.optuna_sampler"):
+        return s.optuna_sampler
+    if has_botorch():
+        return "botorch"
+    if s.search_planner == "bayesian":
+        observer.note(
+            "BoTorch is not installed (`optuna-integration`, `botorch`): the search is done by Optuna's TPE sampler"
+        )
+    return s.optuna_sampler
+
+
 def _space(runner: Runner, observer: Observer) -> Study:
     config = runner.config
     s = config.sweep
     metric = s.search_metric or "output_token_throughput"
+    space = parse_space(s.search_space)
+    load = None
+    if s.search != "space":  # the highest load or goodput, by a planner that was asked for
+        path, ends = _range(config)
+        space = [Dimension(path, ends.low, ends.high, ends.is_whole, is_log=True)]
+        load = path if s.search != "max-goodput" else None
+        metric = "goodput" if load is None else flag_name(path)
     known = load_all().get(metric)
     maximised = s.search_direction == "maximize" if s.search_direction else known is None or known.larger_is_better
-    space = parse_space(s.search_space)
     found: list[RunPoint] = []
 
     def ask(number: int, values: object) -> SpaceTrial:
@@ -381,7 +409,7 @@ def _space(runner: Runner, observer: Observer) -> Study:
             return SpaceTrial(chosen, None, feasible=False, requests=0)
         found.append(point_of([run], chosen))
         feasible = all(judge([sample_of(run, is_open=False)], c).verdict != "fail" for c in s.slo)
-        objective = found[-1].figure(metric, s.search_stat)
+        objective = found[-1].figure(metric, s.search_stat) if load is None else chosen[load]
         observer.note(
             f"  {metric}:{s.search_stat} {'–' if objective is None else f'{objective:,.4g}'}"
             + ("" if feasible else ", misses --slo")
@@ -391,7 +419,7 @@ def _space(runner: Runner, observer: Observer) -> Study:
     trials: list[SpaceTrial] = []
     try:
         trials = optimise(
-            ask, space, maximised=maximised, sampler=s.optuna_sampler, seed=s.search_random_seed or runner.record.seed,
+            ask, space, maximised=maximised, sampler=_sampler(config, observer), seed=s.search_random_seed or runner.record.seed,
             initial=s.search_initial_points, iterations=s.search_max_iterations,
         )  # fmt: skip
     except Interrupted:

@@ -150,3 +150,27 @@ def test_model_s_name_in_the_folder(model: str, folder: str):
     made = config_from(model=(model,))
     assert made.endpoint.model_names == (model,)
     assert made.output.artifact_dir == Path("artifacts") / f"{folder}-openai-chat-concurrency1"
+
+
+def test_repeats_have_a_seed_unless_told_otherwise():
+    """AIPerf's rule: 42 for all repeats."""
+    assert config_from(model="m", num_profile_runs=3).input.random_seed == 42
+    assert config_from(model="m", num_profile_runs=3, random_seed=7).input.random_seed == 7
+    drawn = {config_from(model="m", num_profile_runs=3, set_consistent_seed=False).input.random_seed for _ in range(3)}
+    assert len(drawn) == 3
+    assert len({config_from(model="m").input.random_seed for _ in range(3)}) == 3
+
+
+def test_search_space_alone_starts_a_search():
+    made = config_from(model="m", search_space=("concurrency:1,8",), search_metric="request_throughput")
+    assert made.sweep.search == "space"
+    assert made.is_study
+
+
+@pytest.mark.parametrize("space", [("concurrency:1,8", "isl:1,9"), ("isl:1,9",), ("concurrency:1,8",)])
+def test_monotone_planner_takes_one_load_within_a_condition(space: tuple[str, ...]):
+    with pytest.raises(ConfigError, match="monotone"):
+        config_from(model="m", search_space=space, search_planner="smooth_isotonic")
+    config_from(
+        model="m", search_space=("concurrency:1,8",), search_planner="monotonic-sla", slo=("request_latency:p95<9ms",)
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -123,11 +124,29 @@ def test_sweep_killed_at_point_three_continues_with_point_three(tmp_path: Path):
     assert all(r.is_done for r in read_study(folder).runs)
 
 
-def test_repeats_have_their_own_seeds_and_an_aggregate(server: SimServer, tmp_path: Path):
+@pytest.mark.parametrize(
+    ("flags", "seeds"),
+    [
+        ({}, {42}),
+        ({"set_consistent_seed": False}, None),
+        ({"random_seed": 5}, {5}),
+        ({"random_seed": 42, "vary_seed_per_trial": True}, {1, 2, 3}),
+    ],
+)
+def test_seeds_of_repeats(server: SimServer, tmp_path: Path, flags: dict[str, object], seeds: set[int] | None):
+    """As AIPerf 0.13: 42 for all, or the user's; else each its own, and with --vary-seed-per-trial always the same ones."""
+    profile_study(options(server, tmp_path / "s", concurrency=4, request_count=4, num_profile_runs=3, **flags))
+    found = {r.seed for r in read_study(tmp_path / "s").runs}
+    if flags.get("vary_seed_per_trial"):
+        texts = [f"42:variation:base:trial:{t}" for t in range(3)]
+        seeds = {int.from_bytes(hashlib.sha256(t.encode()).digest()[:8], "big") & (2**63 - 1) for t in texts}
+    assert found == seeds if seeds is not None else len(found) == 3
+
+
+def test_repeats_have_an_aggregate(server: SimServer, tmp_path: Path):
     profile_study(options(server, tmp_path / "s", concurrency=4, request_count=40, num_profile_runs=3))
     runs = [f"profile_runs/run_{i:04d}" for i in (1, 2, 3)]
     assert sorted(ids(tmp_path / "s")) == runs
-    assert len({r.seed for r in read_study(tmp_path / "s").runs}) == 3
     data = json.loads(
         (tmp_path / "s" / "aggregate" / "profile_export_aiperf_aggregate.json").read_text(encoding="utf-8")
     )

@@ -196,12 +196,13 @@ class SweepConfig(Section):
         Flag("--search-random-seed", help="Seed of the planner; default: --random-seed", group=H, sweep=False),
     ] = None
     search_planner: Annotated[
-        Literal["monotone", "optuna"] | None,
+        Literal["monotone", "bayesian", "optuna"] | None,
         Flag(
             "--search-planner",
-            help="Default: monotone for one option, optuna for several",
+            help="Chooses the next run. monotone: find the highest load within --slo, for one option; bayesian: Optuna with BoTorch if "
+            "installed; optuna: with --optuna-sampler. Default: monotone, or bayesian for --search-space",
             group=H,
-            synonyms={"bayesian": "optuna", "monotonic_sla": "monotone", "smooth_isotonic": "monotone"},
+            synonyms={"monotonic_sla": "monotone", "smooth_isotonic": "monotone"},
         ),
     ] = None
     optuna_sampler: Annotated[
@@ -238,10 +239,13 @@ class SweepConfig(Section):
         Flag("--profile-run-disable-warmup-after-first", help="Run the warm-up only before the first repeat", group=M),
     ] = True
     set_consistent_seed: Annotated[
-        bool, Flag("--set-consistent-seed", help="Use the same seed for each repeat", group=M)
+        bool,
+        Flag(
+            "--set-consistent-seed", help="Use the same seed for each repeat: 42 unless --random-seed is given", group=M
+        ),
     ] = True
     vary_seed_per_trial: Annotated[
-        bool, Flag("--vary-seed-per-trial", help="Derive a different seed for each repeat", group=M)
+        bool, Flag("--vary-seed-per-trial", help="Derive a different, reproducible seed for each repeat", group=M)
     ] = False
     convergence_metric: Annotated[
         str | None, Flag("--convergence-metric", help="Repeat until this metric has converged", group=M)
