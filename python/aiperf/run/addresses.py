@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from aiperf.config.model import Config
 from aiperf.config.url import BaseUrl, parse_url
 from aiperf.errors import EndpointError, Note
-from aiperf.telemetry.probe.checks import explain
 from aiperf.web import Choice, choose_addresses
 
 __all__ = ["Addresses", "address_facts", "address_notes", "choose"]
@@ -27,6 +26,8 @@ def choose(config: Config) -> Addresses:
         try:
             return choose_addresses(base)
         except OSError as error:
+            from aiperf.telemetry.probe.checks import explain
+
             return EndpointError((explain(error, base.shown),))
 
     with ThreadPoolExecutor(min(len(urls), _MOST_AT_ONCE)) as pool:

@@ -10,7 +10,6 @@ from typing import Any
 
 from aiperf.config.model import Config
 from aiperf.errors import AIPerfError, Note
-from aiperf.records import open_run
 
 __all__ = ["blamed_field", "refusal_notes"]
 
@@ -23,6 +22,8 @@ def refusal_notes(config: Config, run_dir: Path, outcome: Mapping[str, Any]) -> 
     seen = outcome.get("seen") or {}
     if seen.get("ok") or not seen.get("failed"):
         return ()
+    from aiperf.records import open_run
+
     try:
         columns = open_run(run_dir)
         messages = Counter(m for m in columns.strings("error_message") if m)
