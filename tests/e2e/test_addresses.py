@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from tests.e2e.command import arguments
 from tests.e2e.runs import Sim, kinds
 
 from aiperf.errors import ErrorKind, ExitCode
@@ -170,3 +173,38 @@ def test_server_where_nothing_but_post_works(tmp_path: Path):
     (note,) = [n for n in run.notes if n.kind == "models_unknown"]
     assert "could not be checked" in note.text
     assert "HTTP 501" in note.text
+
+
+@pytest.mark.parametrize("reuse", ["pooled", "never"])
+def test_ipv6_literal_works_for_everything(serve: Callable[..., Sim], reuse: str):
+    sim = serve(ttft_ms=1, host="::1")
+    assert "[::1]" in sim.url
+    run = sim.run(
+        probe=True, tokenizer="server", wait_for_model_timeout=3, no_server_metrics=False, request_count=10,
+        connection_reuse_strategy=reuse,
+    )  # fmt: skip
+    assert kinds(run) == {ErrorKind.OK: 10}
+    assert (run.dir / "server_metrics_export.json").exists()
+
+
+@pytest.mark.root
+@pytest.mark.slow
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("first", ["127.0.0.1", "::1"])
+def test_localhost_of_a_hosts_file(serve: Callable[..., Sim], host: str, first: str):
+    """The real resolver with both addresses in the file, a server on one of them."""
+    sim = serve(ttft_ms=1, host=host)
+    port = sim.url.rpartition(":")[2]
+    hosts = sim.dir / "hosts"
+    second = "::1" if first == "127.0.0.1" else "127.0.0.1"
+    hosts.write_text(f"{first} localhost\n{second} localhost\n", encoding="utf-8")
+    words = [*arguments(sim, "--request-count", "10", "--concurrency", "2"), "--url", f"http://localhost:{port}"]
+    mounted = 'mount --bind "$1" /etc/hosts && shift && exec "$@"'
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", mounted, "sh", str(hosts), sys.executable, "-m", "aiperf", *words],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = (sim.dir / "run" / "profile_export.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len(rows) == 10
+    assert not any(json.loads(row).get("error") for row in rows)

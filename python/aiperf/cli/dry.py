@@ -109,11 +109,14 @@ def expected_load(config: Config) -> list[str]:
 def _tokens(config: Config) -> str:
     prompt, count = config.prompt, config.load.request_count
     each = f"{prompt.isl_mean:,.0f} input tokens"
+    end = ""
     if prompt.osl_mean is not None:
         each += f" and {prompt.osl_mean:,.0f} output tokens"
+    elif not any(name in config.endpoint.extra_inputs for name in ("max_completion_tokens", "max_tokens")):
+        end = "; no output length is requested"
     if count is None or config.conversation.turn_mean > 1:
-        return f"{each} per {'turn' if config.conversation.turn_mean > 1 else 'request'}"
+        return f"{each} per {'turn' if config.conversation.turn_mean > 1 else 'request'}{end}"
     total = f"{count * prompt.isl_mean:,.0f} in"
     if prompt.osl_mean is not None:
         total += f", {count * prompt.osl_mean:,.0f} out"
-    return f"{each} per request: {total} in all"
+    return f"{each} per request: {total} in all{end}"

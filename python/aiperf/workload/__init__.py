@@ -125,6 +125,10 @@ def build_workload(
         if found.digest:
             fingerprint["data"] = found.digest
     notes += _length_notes(config, plan_options.body, plan)
+    if kind == "synthetic" and endpoint.features.tokens_out and not _has_lengths(plan, plan_options.body):
+        notes.append(
+            Note("open_ended", "no output length is requested (`--osl`): the model decides where each response ends")
+        )
     if isinstance(source, EncodedText):
         plan = with_text(plan, source)
     fingerprint |= {"workload": kind, "plan": plan.digest(), "options": _options_digest(config)}
@@ -182,16 +186,20 @@ def _body_options(config: Config, endpoint: Endpoint, *, ignore_eos: bool | None
 def _length_notes(config: Config, body: BodyOptions, plan: PlanTables) -> list[Note]:
     """What was added to the bodies beyond what the user's options name, and what was asked for and has no effect."""
     e = config.endpoint
-    asked = bool((plan.columns["osl"] != UNKNOWN).any())
-    if body.ignore_eos and asked and e.ignore_eos == "auto":
+    if body.ignore_eos and (plan.columns["osl"] != UNKNOWN).any() and e.ignore_eos == "auto":
         text = "`ignore_eos: true` is added to requests with an output length: this server accepts it (`--ignore-eos off` leaves it out)"
         return [Note("ignore_eos_added", text)]
     wanted = (("--ignore-eos on", e.ignore_eos == "on"), ("--force-min-tokens", bool(e.force_min_tokens)))
     return [
         Note("no_output_length", f"`{flag}` has no effect: no request asks for an output length (`--osl`)")
         for flag, is_given in wanted
-        if is_given and not asked and not has_length(Turn(), body)
+        if is_given and not _has_lengths(plan, body)
     ]
+
+
+def _has_lengths(plan: PlanTables, body: BodyOptions) -> bool:
+    """True if some request asks for an output length."""
+    return bool((plan.columns["osl"] != UNKNOWN).any()) or has_length(Turn(), body)
 
 
 def _options_digest(config: Config) -> str:
