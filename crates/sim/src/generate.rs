@@ -63,8 +63,11 @@ pub(crate) fn push_stream_head(conn: &mut Conn, shared: &Shared, with_role: bool
         return;
     };
     if !std::mem::replace(&mut active.head_sent, true) {
-        conn.out
-            .extend_from_slice(reply::stream_head(shared.options.framing, active.close));
+        conn.out.extend_from_slice(reply::stream_head(
+            shared.options.framing,
+            active.close,
+            active.envelope.chunked,
+        ));
     }
     let has_role = with_role && active.envelope.is_chat && shared.options.role != RoleChunk::Off;
     if has_role && !std::mem::replace(&mut active.role_sent, true) {
@@ -124,7 +127,7 @@ pub(crate) fn push_head_piece(conn: &mut Conn, shared: &Shared) {
         return;
     };
     let whole: &[u8] = if active.is_stream {
-        reply::stream_head(shared.options.framing, active.close)
+        reply::stream_head(shared.options.framing, active.close, active.envelope.chunked)
     } else {
         PLAIN_STATUS_LINE
     };
@@ -257,7 +260,9 @@ fn end_body(conn: &mut Conn, shared: &Shared) {
     if shared.options.done && active.envelope.push_done(&mut conn.out) {
         conn.mark(Kind::Done, 0, 0);
     }
-    conn.out.extend_from_slice(b"0\r\n\r\n");
+    if let Some(active) = conn.active.as_deref() {
+        active.envelope.push_end(&mut conn.out);
+    }
 }
 
 /// Faults that replace a stream's head; true when the reply is complete with that.
@@ -283,8 +288,11 @@ fn apply_fault_before_head(conn: &mut Conn, shared: &Shared) -> bool {
         }
         (FaultKind::Empty, _, EmptyShape::NoEvents) => {
             active.fault_done = true;
-            conn.out
-                .extend_from_slice(reply::stream_head(shared.options.framing, close));
+            conn.out.extend_from_slice(reply::stream_head(
+                shared.options.framing,
+                close,
+                active.envelope.chunked,
+            ));
             end_body(conn, shared);
             return true;
         }

@@ -10,8 +10,9 @@ const MAX_HEAD_BYTES: usize = 256 << 10;
 /// A head that has been parsed; ranges count from the start of the request in the buffer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Head {
-    /// Whether the method is POST (GET and HEAD count as not).
-    pub(crate) is_post: bool,
+    pub(crate) method: Method,
+    /// An HTTP/1.0 client: it knows no chunks, and its connection ends with the reply.
+    pub(crate) is_old: bool,
     /// Path without query.
     pub(crate) path: Range<usize>,
     /// Whether the client keeps the connection.
@@ -28,6 +29,16 @@ pub(crate) struct Head {
     pub(crate) len: usize,
     /// How the body is framed.
     pub(crate) body: BodyFraming,
+}
+
+/// Methods that paths tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Method {
+    Get,
+    /// As GET, without a body in the reply.
+    Head,
+    Post,
+    Other,
 }
 
 /// How a body's end is found.
@@ -72,12 +83,17 @@ pub(crate) fn parse_head(bytes: &[u8]) -> Result<Option<Head>, BadRequest> {
         let start = part.as_ptr() as usize - bytes.as_ptr() as usize;
         start..start + part.len()
     };
-    let target = request.path.unwrap_or("/").as_bytes();
-    let path = &target[..memchr::memchr(b'?', target).unwrap_or(target.len())];
+    let is_old = request.version == Some(0);
     let mut head = Head {
-        is_post: request.method == Some("POST"),
-        path: offset_of(path),
-        keep_alive: request.version == Some(1),
+        method: match request.method {
+            Some("GET") => Method::Get,
+            Some("HEAD") => Method::Head,
+            Some("POST") => Method::Post,
+            _ => Method::Other,
+        },
+        is_old,
+        path: offset_of(path_of(request.path.unwrap_or("/").as_bytes())),
+        keep_alive: !is_old,
         expects_continue: false,
         authorization: None,
         request_id: None,
@@ -85,33 +101,34 @@ pub(crate) fn parse_head(bytes: &[u8]) -> Result<Option<Head>, BadRequest> {
         len,
         body: BodyFraming::Length(0),
     };
+    let mut length = None;
+    let mut hosts = 0;
     for header in request.headers.iter() {
         let value = header.value;
         match header.name.len() {
             14 if header.name.eq_ignore_ascii_case("content-length") => {
-                let length = std::str::from_utf8(value)
-                    .ok()
-                    .and_then(|text| text.trim().parse().ok());
-                let Some(length) = length else {
-                    return Err(BadRequest {
-                        status: 400,
-                        reason: "bad Content-Length",
-                    });
-                };
+                let said = content_length(value).ok_or(BAD_LENGTH)?;
+                if length.replace(said).is_some_and(|before| before != said) {
+                    return Err(BAD_LENGTH);
+                }
                 if head.body != BodyFraming::Chunked {
-                    head.body = BodyFraming::Length(length);
+                    head.body = BodyFraming::Length(said);
                 }
             }
-            17 if header.name.eq_ignore_ascii_case("transfer-encoding") && value.eq_ignore_ascii_case(b"chunked") => {
+            17 if header.name.eq_ignore_ascii_case("transfer-encoding") => {
+                if !value.eq_ignore_ascii_case(b"chunked") {
+                    return Err(BadRequest {
+                        status: 501,
+                        reason: "Transfer-Encoding must be chunked",
+                    });
+                }
                 head.body = BodyFraming::Chunked;
             }
             10 if header.name.eq_ignore_ascii_case("connection") => {
-                if value.eq_ignore_ascii_case(b"close") {
-                    head.keep_alive = false;
-                } else if value.eq_ignore_ascii_case(b"keep-alive") {
-                    head.keep_alive = true;
-                }
+                let mut options = value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+                head.keep_alive &= !options.any(|option| option.eq_ignore_ascii_case(b"close"));
             }
+            4 if header.name.eq_ignore_ascii_case("host") => hosts += 1,
             6 if header.name.eq_ignore_ascii_case("expect") => {
                 head.expects_continue = value.eq_ignore_ascii_case(b"100-continue");
             }
@@ -121,7 +138,41 @@ pub(crate) fn parse_head(bytes: &[u8]) -> Result<Option<Head>, BadRequest> {
             _ => {}
         }
     }
+    if hosts > 1 || (hosts == 0 && !is_old) {
+        return Err(BadRequest {
+            status: 400,
+            reason: "a request has one Host header",
+        });
+    }
     Ok(Some(head))
+}
+
+const BAD_LENGTH: BadRequest = BadRequest {
+    status: 400,
+    reason: "bad Content-Length",
+};
+
+/// Digits and nothing else.
+fn content_length(value: &[u8]) -> Option<usize> {
+    let text = std::str::from_utf8(value.trim_ascii()).ok()?;
+    text.bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| text.parse().ok())?
+}
+
+/// The path of a target, without query; what a proxy sends has scheme and host in front.
+fn path_of(target: &[u8]) -> &[u8] {
+    let absolute = [b"http://".as_slice(), b"https://"]
+        .iter()
+        .find_map(|scheme| target.strip_prefix(*scheme));
+    let target = match absolute {
+        None => target,
+        Some(rest) => match memchr::memchr(b'/', rest) {
+            Some(slash) => &rest[slash..],
+            None => b"/",
+        },
+    };
+    &target[..memchr::memchr(b'?', target).unwrap_or(target.len())]
 }
 
 /// All headers of a head, for the ledger.
@@ -195,6 +246,8 @@ impl ChunkedBody {
 pub(crate) fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
+        204 => "No Content",
+        304 => "Not Modified",
         400 => "Bad Request",
         401 => "Unauthorized",
         403 => "Forbidden",
@@ -205,6 +258,7 @@ pub(crate) fn reason(status: u16) -> &'static str {
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",
+        501 => "Not Implemented",
         502 => "Bad Gateway",
         503 => "Service Unavailable",
         504 => "Gateway Timeout",
@@ -218,7 +272,7 @@ mod tests {
 
     #[test]
     fn test_head_fields_are_found_whatever_their_case() {
-        let text = b"POST /v1/x?y=1 HTTP/1.1\r\ncontent-LENGTH: 12\r\nX-REQUEST-id: abc\r\nConnection: close\r\n\r\n";
+        let text = b"POST http://h:80/v1/x?y=1 HTTP/1.1\r\nHost: h\r\ncontent-LENGTH: 12\r\nX-REQUEST-id: abc\r\nConnection: te, Close\r\n\r\n";
         let head = parse_head(text).expect("valid").expect("complete");
         assert_eq!(&text[head.path.clone()], b"/v1/x");
         assert_eq!(&text[head.request_id.clone().expect("given")], b"abc");
@@ -229,6 +283,28 @@ mod tests {
         for cut in 0..text.len() {
             assert_eq!(parse_head(&text[..cut]), Ok(None), "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn test_heads_that_two_peers_could_read_differently_are_refused() {
+        let status = |headers: &str| {
+            let text = format!("POST /v1/x HTTP/1.1\r\n{headers}\r\n");
+            parse_head(text.as_bytes()).map(|_| ()).map_err(|bad| bad.status)
+        };
+        assert_eq!(status("Host: h\r\nContent-Length: 5\r\nContent-Length: 5\r\n"), Ok(()));
+        for headers in [
+            "Host: h\r\nContent-Length: 5\r\nContent-Length: 6\r\n",
+            "Host: h\r\nContent-Length: +5\r\n",
+            "Host: h\r\nContent-Length: \r\n",
+            "",
+            "Host: a\r\nHost: b\r\n",
+        ] {
+            assert_eq!(status(headers), Err(400), "{headers}");
+        }
+        assert_eq!(status("Host: h\r\nTransfer-Encoding: gzip, chunked\r\n"), Err(501));
+        let old = parse_head(b"HEAD /health HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+        let old = old.expect("valid").expect("complete");
+        assert_eq!((old.method, old.is_old, old.keep_alive), (Method::Head, true, false));
     }
 
     #[test]

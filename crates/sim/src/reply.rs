@@ -14,6 +14,8 @@ pub(crate) struct Envelope {
     pub(crate) is_chat: bool,
     pub(crate) framing: Framing,
     pub(crate) reasoning_field: ReasoningField,
+    /// Events are HTTP chunks; not for HTTP/1.0, whose body ends with the connection.
+    pub(crate) chunked: bool,
     /// The JSON up to and with `"choices":[`.
     head: Vec<u8>,
     id: u64,
@@ -60,6 +62,7 @@ impl Envelope {
             is_chat,
             framing,
             reasoning_field,
+            chunked: true,
             head,
             id,
         }
@@ -163,7 +166,11 @@ impl Envelope {
         if self.framing == Framing::Ndjson {
             return false;
         }
-        out.extend_from_slice(b"e\r\ndata: [DONE]\n\n\r\n");
+        out.extend_from_slice(if self.chunked {
+            b"e\r\ndata: [DONE]\n\n\r\n"
+        } else {
+            b"data: [DONE]\n\n"
+        });
         true
     }
 
@@ -192,13 +199,22 @@ impl Envelope {
             Framing::Sse => (b"data: ", b"\n\n\r\n"),
             Framing::Ndjson => (b"", b"\n\r\n"),
         };
-        push_hex(out, before.len() + length + after.len() - 2);
-        out.extend_from_slice(b"\r\n");
+        if self.chunked {
+            push_hex(out, before.len() + length + after.len() - 2);
+            out.extend_from_slice(b"\r\n");
+        }
         out.extend_from_slice(before);
         for part in parts {
             out.extend_from_slice(part);
         }
-        out.extend_from_slice(after);
+        out.extend_from_slice(if self.chunked { after } else { &after[..after.len() - 2] });
+    }
+
+    /// Appends the end of the body.
+    pub(crate) fn push_end(&self, out: &mut Vec<u8>) {
+        if self.chunked {
+            out.extend_from_slice(b"0\r\n\r\n");
+        }
     }
 
     /// The whole reply as one JSON body.
@@ -320,9 +336,15 @@ fn push_hex16(out: &mut Vec<u8>, value: u64) {
     out.extend_from_slice(&text);
 }
 
-/// Head of a stream.
-pub(crate) fn stream_head(framing: Framing, close: bool) -> &'static [u8] {
+/// Head of a stream. Without chunks the end of the connection is that of the body.
+pub(crate) fn stream_head(framing: Framing, close: bool, chunked: bool) -> &'static [u8] {
     match (framing, close) {
+        (Framing::Sse, _) if !chunked => {
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nConnection: close\r\n\r\n"
+        }
+        (Framing::Ndjson, _) if !chunked => {
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nConnection: close\r\n\r\n"
+        }
         (Framing::Sse, false) => {
             b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n"
         }
@@ -338,23 +360,41 @@ pub(crate) fn stream_head(framing: Framing, close: bool) -> &'static [u8] {
     }
 }
 
-/// Appends a reply with a body of known length.
+/// Appends a reply with a body of known length; statuses that have none (204, 304) go without.
 pub(crate) fn push_plain(out: &mut Vec<u8>, status: u16, content_type: &str, extra: &str, body: &[u8], close: bool) {
+    let has_body = !matches!(status, 204 | 304);
+    push_plain_head(out, status, content_type, extra, has_body.then_some(body.len()), close);
+    if has_body {
+        out.extend_from_slice(body);
+    }
+}
+
+/// Appends the head of a reply whose body would have `length` bytes: all that HEAD gets.
+pub(crate) fn push_plain_head(
+    out: &mut Vec<u8>,
+    status: u16,
+    content_type: &str,
+    extra: &str,
+    length: Option<usize>,
+    close: bool,
+) {
     out.extend_from_slice(b"HTTP/1.1 ");
     push_number(out, u64::from(status));
     out.push(b' ');
     out.extend_from_slice(http::reason(status).as_bytes());
-    out.extend_from_slice(b"\r\nContent-Type: ");
-    out.extend_from_slice(content_type.as_bytes());
-    out.extend_from_slice(b"\r\nContent-Length: ");
-    push_number(out, body.len() as u64);
     out.extend_from_slice(b"\r\n");
+    if let Some(length) = length {
+        out.extend_from_slice(b"Content-Type: ");
+        out.extend_from_slice(content_type.as_bytes());
+        out.extend_from_slice(b"\r\nContent-Length: ");
+        push_number(out, length as u64);
+        out.extend_from_slice(b"\r\n");
+    }
     out.extend_from_slice(extra.as_bytes());
     if close {
         out.extend_from_slice(b"Connection: close\r\n");
     }
     out.extend_from_slice(b"\r\n");
-    out.extend_from_slice(body);
 }
 
 /// An OpenAI error object, as vLLM fills it.

@@ -10,7 +10,7 @@ use crate::active::{Active, DICE_LENGTH, FinishReason, Start};
 use crate::conn::{Complete, Conn};
 use crate::dice::Dice;
 use crate::faults::{self, FaultKind};
-use crate::http::{self, Head};
+use crate::http::{self, Head, Method};
 use crate::ledger::Row;
 use crate::options::{Count, SimOptions, Usage};
 use crate::reply::{self, Envelope};
@@ -37,13 +37,17 @@ enum Route {
     ResetCache,
     Null,
     Unknown,
+    /// The path takes GET and HEAD.
     WrongMethod,
+    /// The path takes POST.
+    WantsPost,
 }
 
 const MODEL_PATH: &[u8] = b"/v1/models/";
 
-fn route(path: &[u8], is_post: bool) -> Route {
+fn route(path: &[u8], method: Method) -> Route {
     let (route, wants_post) = match path {
+        b"/health" | b"/ping" | b"/null" if method == Method::Other => (Route::WrongMethod, false),
         b"/v1/chat/completions" => (Route::Chat, true),
         b"/v1/completions" => (Route::Completions, true),
         b"/v1/embeddings" => (Route::Embeddings, true),
@@ -57,10 +61,15 @@ fn route(path: &[u8], is_post: bool) -> Route {
         b"/null" => return Route::Null,
         _ => return Route::Unknown,
     };
-    if is_post == wants_post {
-        route
-    } else {
-        Route::WrongMethod
+    let is_right = match method {
+        Method::Get | Method::Head => !wants_post,
+        Method::Post => wants_post,
+        Method::Other => false,
+    };
+    match (is_right, wants_post) {
+        (true, _) => route,
+        (false, true) => Route::WantsPost,
+        (false, false) => Route::WrongMethod,
     }
 }
 
@@ -125,7 +134,7 @@ impl Worker {
         let path = bytes[head.path.clone()]
             .strip_prefix(options.path_prefix.as_bytes())
             .unwrap_or(b"");
-        let route = route(path, head.is_post);
+        let route = route(path, head.method);
         let is_generating = matches!(route, Route::Chat | Route::Completions | Route::Embeddings);
         if is_generating {
             return self.generate(slot, conn, head, bytes, body, (route, close));
@@ -137,14 +146,17 @@ impl Worker {
                 self.answer(route, head, bytes, body)
             };
         shared.counters.replies.fetch_add(1, Relaxed);
-        reply::push_plain(
-            &mut conn.out,
-            ready.status,
-            ready.content_type,
-            &ready.extra,
-            &ready.body,
-            close,
-        );
+        let Ready {
+            status,
+            content_type,
+            extra,
+            body,
+        } = &ready;
+        if head.method == Method::Head {
+            reply::push_plain_head(&mut conn.out, *status, content_type, extra, Some(body.len()), close);
+        } else {
+            reply::push_plain(&mut conn.out, *status, content_type, extra, body, close);
+        }
         conn.close_after_out |= close;
     }
 
@@ -190,8 +202,12 @@ impl Worker {
             }
             Route::Tokenize => tokenize(options, body),
             Route::Detokenize => detokenize(body),
-            Route::WrongMethod => Ready {
-                status: 405,
+            Route::WrongMethod | Route::WantsPost => Ready {
+                extra: if route == Route::WantsPost {
+                    "Allow: POST\r\n".into()
+                } else {
+                    "Allow: GET, HEAD\r\n".into()
+                },
                 ..Ready::error(405, "Method Not Allowed")
             },
             _ => {
@@ -302,7 +318,9 @@ impl Worker {
         let id = Dice::new(options.seed, n, 0).next();
         let envelope = |is_stream: bool, model: &str| {
             let kinds = (is_chat, is_stream);
-            Envelope::new(kinds, options.framing, options.reasoning_field, id, created, model)
+            let mut made = Envelope::new(kinds, options.framing, options.reasoning_field, id, created, model);
+            made.chunked = !head.is_old;
+            made
         };
         match checked {
             Ok(ask) if route == Route::Embeddings => {

@@ -360,3 +360,99 @@ fn test_bad_options_are_refused_with_their_name() {
     assert!(matches!(error, SimError::Listen { .. }), "{error}");
     assert!(serde_json::from_value::<aiperf_sim::SimOptions>(json!({"ttft": 1})).is_err());
 }
+
+/// Everything the server sends until it closes.
+fn raw(server: &SimServer, request: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", server.port())).expect("connects");
+    stream.set_read_timeout(Some(support::PATIENCE)).expect("a timeout");
+    stream.write_all(request.as_bytes()).expect("writes");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("UTF-8 until the end");
+    text
+}
+
+#[test]
+fn test_head_gets_the_head_of_get_and_no_body() {
+    let server = serve(json!({}));
+    for path in ["/v1/models", "/metrics", "/health", "/null", "/v2/nope", CHAT] {
+        let head = raw(
+            &server,
+            &format!("HEAD {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
+        );
+        let get = raw(
+            &server,
+            &format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
+        );
+        assert!(head.ends_with("\r\n\r\n"), "{path}: {head}");
+        let line = |text: &str| text.lines().next().map(str::to_owned);
+        assert_eq!(line(&head), line(&get), "{path}");
+        assert!(head.contains("Content-Length: "), "{path}");
+        if path != "/metrics" {
+            assert!(get.starts_with(&head), "{path}");
+        }
+    }
+    // On a kept connection the next reply starts where the head ended.
+    let both = "HEAD /v1/models HTTP/1.1\r\nHost: x\r\n\r\nGET /null HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let text = raw(&server, both);
+    let (_, second) = text.split_once("\r\n\r\n").expect("two replies");
+    assert!(second.starts_with("HTTP/1.1 200 OK\r\n"), "{second}");
+    assert!(second.ends_with("\r\n\r\nok"), "{second}");
+}
+
+#[test]
+fn test_statuses_without_a_body_have_none() {
+    for status in [204, 304] {
+        let server = serve(json!({"faults": [{"kind": "status", "status": status, "requests": [1]}]}));
+        let mut client = Client::new(&server);
+        client.send(CHAT, &chat("hi", 1, false));
+        client.send(CHAT, &chat("hi", 1, false));
+        client.send_raw(b"GET /null HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let mut text = String::new();
+        client.stream.read_to_string(&mut text).expect("UTF-8");
+        let (first, rest) = text.split_once("\r\n\r\n").expect("a reply");
+        assert!(first.starts_with(&format!("HTTP/1.1 {status} ")), "{first}");
+        assert!(!first.contains("Content-Length"), "{first}");
+        assert!(rest.starts_with("HTTP/1.1 200 OK\r\n"), "{rest}");
+        assert!(rest.ends_with("\r\n\r\nok"), "{rest}");
+    }
+}
+
+#[test]
+fn test_an_old_client_gets_no_chunks_and_the_end_of_the_connection() {
+    let server = serve(json!({}));
+    let body = chat("hi", 3, true).to_string();
+    let text = raw(
+        &server,
+        &format!("POST {CHAT} HTTP/1.0\r\nContent-Length: {}\r\n\r\n{body}", body.len()),
+    );
+    let (head, events) = text.split_once("\r\n\r\n").expect("a reply");
+    assert!(!head.contains("chunked"), "{head}");
+    assert!(head.contains("Connection: close"), "{head}");
+    assert!(events.starts_with("data: {"), "{events}");
+    assert!(events.ends_with("data: [DONE]\n\n"), "{events}");
+    assert!(raw(&server, "GET /null HTTP/1.0\r\n\r\n").ends_with("\r\n\r\nok"));
+}
+
+#[test]
+fn test_requests_that_a_proxy_writes_are_understood_and_unclear_ones_refused() {
+    let server = serve(json!({}));
+    let status = |request: &str| raw(&server, request)[9..12].to_owned();
+    let close = "Connection: TE, close\r\n\r\n";
+    assert_eq!(
+        status(&format!(
+            "GET http://sim:80/v1/models?x=1 HTTP/1.1\r\nHost: x\r\n{close}"
+        )),
+        "200"
+    );
+    assert_eq!(status(&format!("PUT /v1/models HTTP/1.1\r\nHost: x\r\n{close}")), "405");
+    assert!(raw(&server, &format!("PUT {CHAT} HTTP/1.1\r\nHost: x\r\n{close}")).contains("Allow: POST\r\n"));
+    assert_eq!(status(&format!("GET /null HTTP/1.1\r\n{close}")), "400");
+    for lengths in ["Content-Length: 2\r\nContent-Length: 3\r\n", "Content-Length: +2\r\n"] {
+        assert_eq!(
+            status(&format!("POST {CHAT} HTTP/1.1\r\nHost: x\r\n{lengths}{close}{{}}")),
+            "400"
+        );
+    }
+    let coded = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n";
+    assert_eq!(status(coded), "501");
+}
