@@ -12,7 +12,7 @@ A failed *request* is not an exception: it is a row with `error_kind` (see `Erro
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import ClassVar
@@ -28,7 +28,26 @@ __all__ = [
     "Note",
     "Problem",
     "ResultError",
+    "did_you_mean",
+    "nearest",
 ]
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word most like `word`, None if none is."""
+    from difflib import get_close_matches
+
+    found = get_close_matches(word, list(known), n=1)
+    return found[0] if found else None
+
+
+def did_you_mean(word: str, known: Iterable[str], otherwise: str | None = None) -> str | None:
+    """The hint of an error about a wrong name: the nearest one, else `otherwise`, else all that are known."""
+    names = list(known)
+    near = nearest(word, names)
+    if near is not None:
+        return f"did you mean `{near}`?"
+    return otherwise or ("known: " + ", ".join(f"`{n}`" for n in names) if names else None)
 
 
 class ExitCode(IntEnum):

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final, TypeGuard, TypeVar
 
-from aiperf.errors import ConfigError
+from aiperf.errors import ConfigError, did_you_mean
 
 __all__ = ["FOLDERS", "NOUNS", "is_known", "load", "names", "normalise"]
 
@@ -70,10 +70,7 @@ def load(group: str, name: str, attribute: str | None, is_one: Callable[[object]
     target = _files(group).get(key) or _entry_points(group).get(key)
     noun = NOUNS.get(group, group.rstrip("s"))
     if target is None:
-        from difflib import get_close_matches
-
-        near = get_close_matches(key, names(group), n=1)
-        hint = f"did you mean `{near[0]}`?" if near else "known: " + ", ".join(f"`{n}`" for n in names(group))
+        hint = did_you_mean(key, names(group))
         raise ConfigError(f"no {noun} is named `{name}`", hint)
     module, _, own = target.partition(":")
     found: object = importlib.import_module(module)

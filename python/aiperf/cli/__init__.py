@@ -103,8 +103,7 @@ def _dispatch(words: list[str]) -> int:
     commands = available()
     found = commands.get(first.replace("_", "-"))
     if found is None:
-        from aiperf.config.values import nearest
-        from aiperf.errors import ConfigError
+        from aiperf.errors import ConfigError, nearest
 
         near = nearest(first, tuple(commands))
         what = "option" if first.startswith("-") else "command"

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 
 from aiperf.config.flag import FieldSpec, Given
 from aiperf.config.foreign import Foreign
-from aiperf.config.values import nearest
-from aiperf.errors import Problem
+from aiperf.errors import Problem, nearest
 
 __all__ = ["Parsed", "parse"]
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
+
+from aiperf.json_text import json_text
 
 if TYPE_CHECKING:
     from aiperf.run.capacity import Capacity, Step
@@ -34,7 +35,7 @@ def command(
             print(f"  {line}", file=sys.stderr)
 
     found = find_capacity(workers, tell)
-    print(json.dumps(as_json(found), indent=2) if as_json_text else render(found))
+    print(json_text(as_json(found), indent=2) if as_json_text else render(found))
     return 0
 
 

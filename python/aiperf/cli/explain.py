@@ -16,8 +16,7 @@ def command(
     tag: Annotated[str | None, Parameter(help="Tag, as in the files: time_to_first_token; none: list all")] = None, /
 ) -> int:
     """Definition, formula, unit and provenance of a metric; without a tag all metrics."""
-    from aiperf.config.values import nearest
-    from aiperf.errors import ConfigError
+    from aiperf.errors import ConfigError, nearest
     from aiperf.metrics import load_all
     from aiperf.registry import normalise
 

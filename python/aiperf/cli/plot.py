@@ -32,8 +32,7 @@ def command(
 ) -> int:  # fmt: skip
     """Draw charts: latency distributions, latency and throughput over time, requests, chunks; of several runs the table, load and Pareto curves."""
     from aiperf import __version__, registry
-    from aiperf.config.values import nearest
-    from aiperf.errors import ConfigError, Problem
+    from aiperf.errors import ConfigError, Problem, nearest
     from aiperf.plots import draw_all
     from aiperf.reports.page import render_charts, render_page
     from aiperf.sweeps.page import draw_points, load_page, point_pages, point_runs, render_sweep_page, sweep_title
@@ -92,8 +91,7 @@ def command(
 
 def _figure_problems(names: Sequence[str]) -> list[Problem]:
     """`tag`, `tag:stat`, each also `…_per_gpu`."""
-    from aiperf.config.values import nearest
-    from aiperf.errors import Problem
+    from aiperf.errors import Problem, nearest
     from aiperf.metrics import load_all
 
     if len(names) not in {0, 2}:

@@ -44,8 +44,7 @@ def run(argv: Sequence[str]) -> int:
         print(render_help("aiperf report RUN [OPTIONS]", intro, options()))
         return 0 if argv else 2
     from aiperf.config.resolve import resolve
-    from aiperf.config.values import nearest
-    from aiperf.errors import ConfigError, Problem
+    from aiperf.errors import ConfigError, Problem, nearest
 
     parsed = parse(argv, options())
     problems = list(parsed.problems)

@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from aiperf.json_text import json_text
+
 __all__ = ["build_options", "command"]
 
 
@@ -123,7 +125,7 @@ def build_options(given: dict[str, object], options: str | None) -> str:
     for name, value in given.items():
         if value is not None and (name not in merged or name not in {"host", "port"} or value not in {"127.0.0.1", 0}):
             merged[name] = _value(name, value)
-    return json.dumps(merged)
+    return json_text(merged)
 
 
 def _value(name: str, value: object) -> object:

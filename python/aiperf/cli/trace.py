@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from aiperf.errors import DatasetError
+from aiperf.json_text import json_text
 
 __all__ = ["analyze_trace", "app", "synthesize", "validate"]
 
@@ -222,8 +223,6 @@ def analyze_trace(
     output_file: Annotated[Path | None, Parameter(help="Write the report as JSON too")] = None,
 ) -> None:
     """AIPerf's report of a Mooncake trace; `aiperf trace stats` says more."""
-    import json
-
     from aiperf.traces.reading.detect import read_trace
     from aiperf.traces.tools.aiperf_report import compute_aiperf_report, render_aiperf_text
 
@@ -234,7 +233,7 @@ def analyze_trace(
         from aiperf.traces.tools.cut import open_output
 
         with open_output(output_file) as out:
-            out.write(json.dumps(report, indent=2))
+            out.write(json_text(report, indent=2))
         _note(f"Analysis report saved to {output_file}")
 
 

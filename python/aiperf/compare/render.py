@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
@@ -15,8 +14,8 @@ from aiperf.compare.comparison import Comparison, Pair
 from aiperf.compare.data import Card
 from aiperf.compare.difference import Difference
 from aiperf.compare.gate import GateVerdict
+from aiperf.json_text import json_text
 from aiperf.metrics import load_all
-from aiperf.reports.json_value import to_json_value
 
 __all__ = ["build_screen", "render_json", "render_markdown"]
 
@@ -263,4 +262,4 @@ def render_json(c: Comparison, gates: Sequence[GateVerdict] = ()) -> str:
         "notes": c.notes,
         "gates": [{"gate": g.gate.text, "run": g.run, "state": g.state, "text": g.text} for g in gates],
     }  # fmt: skip
-    return json.dumps(to_json_value(content), indent=2, ensure_ascii=False) + "\n"
+    return json_text(content, indent=2) + "\n"

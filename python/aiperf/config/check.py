@@ -18,8 +18,8 @@ from aiperf.config.lengths import parse_seq_dist
 from aiperf.config.limits import RESERVED_FILES, Limits, machine_limits
 from aiperf.config.model import Config, specs
 from aiperf.config.url import UrlError, parse_url
-from aiperf.config.values import MAX_POINTS, nearest, parse_rate_series
-from aiperf.errors import Problem
+from aiperf.config.values import MAX_POINTS, parse_rate_series
+from aiperf.errors import Problem, nearest
 from aiperf.registry import is_known, names, normalise
 
 __all__ = ["AllTags", "check", "known_tags", "sweep_points"]

@@ -11,8 +11,8 @@ from typing import Any
 from aiperf.config.flag import FieldSpec, Given, normalise_key
 from aiperf.config.foreign import FOREIGN
 from aiperf.config.model import SECTIONS, specs
-from aiperf.config.values import nearest, parse_value
-from aiperf.errors import Problem
+from aiperf.config.values import parse_value
+from aiperf.errors import Problem, nearest
 
 __all__ = ["FileValues", "read_config_file"]
 

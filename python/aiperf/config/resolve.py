@@ -21,8 +21,8 @@ from aiperf.config.flag import FieldSpec, Given, normalise_key
 from aiperf.config.model import SECTIONS, Config, Origin, specs
 from aiperf.config.secrets import mask_argv
 from aiperf.config.sections.sweep import Axis
-from aiperf.config.values import nearest, parse_axis, parse_list, parse_scalar
-from aiperf.errors import ConfigError, Problem
+from aiperf.config.values import parse_axis, parse_list, parse_scalar
+from aiperf.errors import ConfigError, Problem, nearest
 
 __all__ = ["ENV_PREFIX", "at_point", "config_from", "configure", "resolve"]
 

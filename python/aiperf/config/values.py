@@ -15,10 +15,10 @@ from pathlib import Path
 
 from aiperf.config.conditions import parse_condition, parse_precision, parse_tier
 from aiperf.config.flag import FieldSpec, Unit
+from aiperf.errors import nearest
 
 __all__ = [
     "MAX_POINTS",
-    "nearest",
     "parse_axis",
     "parse_bool",
     "parse_json",
@@ -48,14 +48,6 @@ _SECONDS = {
 _SCALE = {"k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9}
 _COMPOUND = re.compile(r"^(?:\d+(?:\.\d+)?(?:h|min|ms|m|s))+$")
 _PART = re.compile(r"(\d+(?:\.\d+)?)(h|min|ms|m|s)")
-
-
-def nearest(word: str, known: Sequence[str]) -> str | None:
-    """The known word most like `word`, None if none is."""
-    from difflib import get_close_matches
-
-    found = get_close_matches(word, known, n=1, cutoff=0.6)
-    return found[0] if found else None
 
 
 def parse_bool(text: str) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final, Protocol
 
+from aiperf.errors import did_you_mean
 from aiperf.metrics import load_all
 from aiperf.metrics.stats import needed_count
 
@@ -82,8 +82,7 @@ def _check(summary: Summary, c: ConditionLike) -> GateResult:
     tag = _ALIASES.get(c.tag, c.tag)
     known = load_all()
     if tag not in known:
-        near = get_close_matches(tag, known, n=1)
-        hint = f"did you mean `{near[0]}`?" if near else "`aiperf explain` lists the metrics"
+        hint = did_you_mean(tag, known, "`aiperf explain` lists the metrics")
         return GateResult(text, passed=False, actual="–", reason=f"no metric is named `{c.tag}`; {hint}")
     metric = known[tag]
     if isinstance(c.value, str):

@@ -9,12 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Protocol
 
 import numpy as np
 
-from aiperf.errors import ConfigError, Problem
+from aiperf.errors import ConfigError, Problem, did_you_mean
 from aiperf.metrics import METRICS, Bools, load_all, metric
 from aiperf.metrics.context import MetricContext, Slo, divide
 
@@ -106,8 +105,7 @@ def build_tiers(given: Sequence[TierLike]) -> tuple[Tier, ...]:
         for tag, threshold in one.limits:
             found = known.get(tag)
             if found is None:
-                near = get_close_matches(tag, known, n=1)
-                hint = f"did you mean `{near[0]}`?" if near else "`aiperf explain` lists the metrics"
+                hint = did_you_mean(tag, known, "`aiperf explain` lists the metrics")
                 problems.append(Problem(f"no metric is named `{tag}`", "--goodput", hint))
             elif found.kind != "request" or found.flags & {"errors", "nearest_rank", "internal"}:
                 hint = "use `time_to_first_token`, `request_latency`, `inter_token_latency`, …"

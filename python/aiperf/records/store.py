@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiperf.errors import ResultError
+from aiperf.json_text import json_text
 from aiperf.records.columns import ChunkBatch, Columns, Floats
 from aiperf.records.replies import LINKS_FILE, ReplyTokens
 from aiperf.records.schema import JOURNAL_DIR, RECORDS_FILE
@@ -128,7 +129,7 @@ def finalise(
             with _unwritten(run_dir):
                 writer.append(piece, **counted)
         with _unwritten(run_dir):
-            num_rows = writer.finish(json.dumps(facts))
+            num_rows = writer.finish(json_text(facts))
     finally:
         writer.discard()
     _remove_journal(run_dir)

@@ -13,6 +13,7 @@ from typing import Any
 
 from aiperf.config.model import Config
 from aiperf.errors import ConfigError, Note, Problem, ResultError
+from aiperf.json_text import dump_json, to_json_value
 from aiperf.run.outputs import write_whole
 
 __all__ = ["RUN_FILE", "Files", "machine", "open_run_dir", "read_run_json", "write_run_json"]
@@ -139,8 +140,6 @@ def machine() -> dict[str, object]:
 
 def write_run_json(run_dir: Path, content: Mapping[str, object]) -> None:
     """Replace `run.json` whole: a reader sees the old one or the new one."""
-    from aiperf.reports.json_value import dump_json, to_json_value
-
     text = dump_json(to_json_value({"schema": RUN_SCHEMA, **content})) + "\n"
     write_whole(run_dir / RUN_FILE, text.encode("utf-8", "replace"))
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+from aiperf.json_text import json_text
 from aiperf.records.store import open_run
 from aiperf.run.directory import Files
 from aiperf.run.outputs import part_of, write_whole
@@ -38,7 +39,7 @@ def write_raw(files: Files) -> Path:
                     for at, data in entry["responses"]
                 ],
             }
-            out.write(json.dumps(line, ensure_ascii=False) + "\n")
+            out.write(json_text(line) + "\n")
     return files.raw
 
 
@@ -79,5 +80,5 @@ def write_outputs(files: Files, session_ids: Sequence[str]) -> Path:
         grouped.setdefault(key, {})[int(turn[i])] = text
         names[key] = session_ids[row] if row < len(session_ids) else f"session_{row:06d}"
     data = [{"session_id": names[k], "outputs": [t for _, t in sorted(grouped[k].items())]} for k in sorted(grouped)]
-    write_whole(files.outputs, (json.dumps({"data": data}, indent=2, ensure_ascii=False) + "\n").encode())
+    write_whole(files.outputs, (json_text({"data": data}, indent=2) + "\n").encode())
     return files.outputs

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -17,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from aiperf.compare import RunData
+from aiperf.json_text import json_text
 from aiperf.metrics.confidence import t_quantile
-from aiperf.reports.json_value import to_json_value
 from aiperf.sweeps.points import RunPoint, flag_name
 from aiperf.sweeps.search import SearchResult
 from aiperf.sweeps.table import SweepTable, winner_lines
@@ -131,7 +130,7 @@ def render_sweep_json(table: SweepTable, failed: Sequence[Mapping[str, object]] 
         "pareto_optimal": [_parameters(points[i]) for i in table.pareto.on_front],
         "sweep_table": table_json(table),
     }
-    return json.dumps(to_json_value(content), indent=2, ensure_ascii=False) + "\n"
+    return json_text(content, indent=2) + "\n"
 
 
 def _cell(value: object, digits: int = 2) -> str:
@@ -222,7 +221,7 @@ def render_aggregate_json(
         },
         "metrics": metric_statistics(runs, level),
     }
-    return json.dumps(to_json_value(content), indent=2, ensure_ascii=False) + "\n"
+    return json_text(content, indent=2) + "\n"
 
 
 def render_aggregate_csv(runs: Sequence[RunData], num_runs: int, level: float) -> str:
@@ -269,7 +268,7 @@ def render_search_history(
             "requests": result.requests, "text": result.text,
         },
     }  # fmt: skip
-    return json.dumps(to_json_value(content), indent=2, ensure_ascii=False) + "\n"
+    return json_text(content, indent=2) + "\n"
 
 
 def write_text(path: Path, text: str) -> Path:

@@ -31,6 +31,7 @@ from aiperf.compare.render import render_json as render_comparison_json
 from aiperf.config.conditions import Condition
 from aiperf.config.model import Config
 from aiperf.errors import AIPerfError, ExitCode
+from aiperf.json_text import json_text
 from aiperf.metrics import load_all
 from aiperf.metrics.confidence import t_quantile
 from aiperf.observer import Observer, Silent
@@ -449,9 +450,6 @@ def _space(runner: Runner, observer: Observer) -> Study:
 def _space_history(
     trials: Sequence[SpaceTrial], best: SpaceTrial | None, metric: str, stat: str, slo: Sequence[Condition]
 ) -> str:
-    import json
-
-    from aiperf.reports.json_value import to_json_value
 
     def named(trial: SpaceTrial) -> dict[str, float]:
         return {flag_name(p): v for p, v in trial.values.items()}
@@ -465,7 +463,7 @@ def _space_history(
         "best_trials": [] if best is None else [{"variation_values": named(best), "objective_values": [best.objective]}],
         "result": {"requests": sum(t.requests for t in trials)},
     }  # fmt: skip
-    return json.dumps(to_json_value(content), indent=2, ensure_ascii=False) + "\n"
+    return json_text(content, indent=2) + "\n"
 
 
 # A/B -----------------------------------------------------------------------------------------------------------------------

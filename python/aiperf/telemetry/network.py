@@ -7,7 +7,6 @@ kernel tells none, the time `connect` took. The name is resolved once. No TLS, n
 
 from __future__ import annotations
 
-import json
 import math
 import socket
 import struct
@@ -21,6 +20,7 @@ from typing import Final, Self
 from aiperf.config.model import Config
 from aiperf.config.url import BaseUrl, parse_url
 from aiperf.errors import Note
+from aiperf.json_text import json_text
 from aiperf.web.addresses import Address, resolve
 
 __all__ = ["NetworkProber", "Sample", "mean_rtt", "probe_notes", "render_samples", "watch_network"]
@@ -159,5 +159,5 @@ def render_samples(samples: Sequence[Sample]) -> bytes:
             "probe_type": "tcp_connect", "rtt_ns": s.rtt_ns, "success": s.rtt_ns is not None,
             "error": None if s.error is None else {"type": type(s.error).__name__, "message": str(s.error)},
         }  # fmt: skip
-        lines.append(json.dumps({k: v for k, v in told.items() if v is not None}, ensure_ascii=False))
+        lines.append(json_text({k: v for k, v in told.items() if v is not None}))
     return "".join(f"{line}\n" for line in lines).encode()

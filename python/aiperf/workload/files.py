@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from aiperf import registry
 from aiperf.config.model import Config
 from aiperf.datasets import DatasetOptions, dataset_module
-from aiperf.errors import ConfigError, DatasetError, Note, Problem
+from aiperf.errors import ConfigError, DatasetError, Note, Problem, did_you_mean
 from aiperf.reading.detect import Format, detect_format, first_fields
 from aiperf.reading.lines import kind_of, require_file
 from aiperf.session import Session, Turn
@@ -143,15 +143,11 @@ def _checked(model: type[BaseModel], values: Mapping[str, object], kind: str) ->
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        from difflib import get_close_matches
-
         problems = []
         for found in error.errors(include_url=False):
             name = ".".join(str(p) for p in found["loc"])
             if found["type"] == "extra_forbidden":
-                near = get_close_matches(name, model.model_fields, n=1)
-                known = ", ".join(f"`{f}`" for f in model.model_fields if f != "path")
-                hint = f"did you mean `{near[0]}`?" if near else f"known: {known}"
+                hint = did_you_mean(name, [f for f in model.model_fields if f != "path"])
                 problems.append(Problem(f"`{kind}` has no option `{name}`", "--dataset-option", hint))
             else:
                 where = f"`{name}`: " if name else ""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aiperf.json_text import json_text
 from aiperf.workload.plan import LEADING_SPACE, UNKNOWN, PlanTables, SegmentKind
 from aiperf.workload.vocabulary import TextSource
 
@@ -53,17 +53,17 @@ def inputs_json(plan: PlanTables, source: TextSource, limit_bytes: int = INPUTS_
         size += len(bodies)
         if size > limit_bytes:
             break
-        name = json.dumps(plan.session_ids[number]).encode()
+        name = json_text(plan.session_ids[number]).encode()
         yield b'%s\n    {"session_id": %s, "payloads": [%s]}' % (b"," if number else b"", name, bodies)
         written = number + 1
     yield b"\n  ]"
     if written < plan.num_sessions:
         left = plan.num_sessions - written
         note = f"the bodies of {left} sessions would make this file larger than {limit_bytes >> 20} MB: they are under `recipe`"
-        yield b',\n  "note": %s,\n  "recipe": [' % json.dumps(note).encode()
+        yield b',\n  "note": %s,\n  "recipe": [' % json_text(note).encode()
         for number in range(written, plan.num_sessions):
             turns = [_recipe(plan, row) for row in range(int(starts[number]), int(ends[number]))]
-            line = json.dumps({"session_id": plan.session_ids[number], "turns": turns}, separators=(",", ":"))
+            line = json_text({"session_id": plan.session_ids[number], "turns": turns}, separators=(",", ":"))
             yield b"%s\n    %s" % (b"," if number > written else b"", line.encode())
         yield b"\n  ]"
     yield b"\n}\n"

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from aiperf._core import GapLists
 from aiperf.errors import ErrorKind
+from aiperf.json_text import json_text
 from aiperf.metrics import METRICS, Floats, Ints, Metric, load_all
 from aiperf.metrics.chunks import ChunkFacts, GapPool, LagPool, RowFacts, scan
 from aiperf.metrics.compute import shown
@@ -160,7 +161,7 @@ def _whole(key: str, values: Floats) -> NumberColumn:
 
 def _choices(key: str, index: Floats | Ints, values: Sequence[object]) -> Choices:
     chosen = np.nan_to_num(np.asarray(index, dtype=np.float64), nan=-1.0).astype(np.int32)
-    return Choices(key, chosen, tuple(json.dumps(v) for v in values))
+    return Choices(key, chosen, tuple(json_text(v) for v in values))
 
 
 def _worker_names(count: int, benchmark_id: str, prefix: str) -> list[str]:
@@ -274,7 +275,7 @@ def render_jsonl(batch: JsonlBatch) -> bytes:
         if row in errors:
             code, kind, message = errors[row]
             line["error"] = {"code": None if code == _NO_CODE else code, "type": kind, "message": message}
-        lines.append(json.dumps(line, ensure_ascii=False) + "\n")
+        lines.append(json_text(line) + "\n")
     return "".join(lines).encode()
 
 

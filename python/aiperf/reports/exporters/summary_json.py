@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 
+from aiperf.json_text import JsonValue, dump_json, to_json_value
 from aiperf.metrics.compute import Result
 from aiperf.metrics.stats import (
     STANDARD_PERCENTILES,
@@ -17,9 +18,8 @@ from aiperf.metrics.stats import (
     percentile_name,
 )
 from aiperf.metrics.summary import Summary
-from aiperf.reports.json_value import JsonValue, dump_json, to_json_value
 
-__all__ = ["SCHEMA_VERSION", "JsonOptions", "dump_json", "render_json", "stats_json", "to_json_value"]
+__all__ = ["SCHEMA_VERSION", "JsonOptions", "dump_json", "render_json", "stats_json"]
 
 SCHEMA_VERSION = "1.4"
 

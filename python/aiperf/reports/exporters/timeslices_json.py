@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 
+from aiperf.json_text import dump_json, to_json_value
 from aiperf.metrics import METRICS
 from aiperf.metrics.compute import Result
 from aiperf.metrics.slices import Slice
 from aiperf.metrics.summary import Summary
 from aiperf.reports.exporters.summary_json import stats_json
-from aiperf.reports.json_value import dump_json, to_json_value
 
 __all__ = ["render_timeslices_json", "slice_json"]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 
+from aiperf.json_text import json_text
 from aiperf.metrics.stats import STANDARD_PERCENTILES, percentile_name
 from aiperf.telemetry.gpu.devices import Gpu, Sampled
 
@@ -116,5 +116,5 @@ def render_gpu_jsonl(gpus: Sequence[Gpu]) -> bytes:
         known = {k: v for k, v in who.items() if v is not None}
         for when, data in by_time.items():
             line = {**known, "timestamp_ns": when, "telemetry_source_url": gpu.url, "telemetry_data": data}
-            lines.append((when, i, json.dumps(line, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"))
+            lines.append((when, i, json_text(line, separators=(",", ":")).encode() + b"\n"))
     return b"".join(line for _, _, line in sorted(lines))

@@ -8,10 +8,9 @@ import ssl
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from aiperf.config.url import Target
-from aiperf.errors import Note, Problem
+from aiperf.errors import Note, Problem, nearest
 from aiperf.telemetry import UNKNOWN, Family, all_families, family_of_metrics
 from aiperf.web import NotHttpError, Reply, Server
 
@@ -325,9 +324,9 @@ def _nearest(model: str, models: Sequence[str]) -> str | None:
     whole = {m.lower(): m for m in models}
     last = {m.lower().rsplit("/", 1)[-1]: m for m in models}
     for known, word in ((whole, model.lower()), (last, model.lower().rsplit("/", 1)[-1])):
-        found = get_close_matches(word, list(known), n=1, cutoff=0.6)
-        if found:
-            return known[found[0]]
+        found = nearest(word, known)
+        if found is not None:
+            return known[found]
     return None
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from aiperf.json_text import json_text
 from aiperf.metrics.stats import STANDARD_PERCENTILES, percentile_name
 from aiperf.telemetry import all_families
 from aiperf.telemetry.prometheus.exposition import Series
@@ -227,7 +227,7 @@ def render_json(readings: Sequence[Readings], facts: ExportFacts) -> bytes:
         "metrics": metrics,
         "input_config": facts.input_config,
     }
-    return (json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n").encode()
+    return (json_text(document, indent=2) + "\n").encode()
 
 
 def render_csv(readings: Sequence[Readings], facts: ExportFacts) -> bytes:
@@ -297,7 +297,7 @@ def _jsonl_lines(readings: Readings) -> list[tuple[int, bytes]]:
             "request_sent_ns": when - latency,
             "first_byte_ns": when,
         }
-        out.append((when, json.dumps(line, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"))
+        out.append((when, json_text(line, separators=(",", ":")).encode() + b"\n"))
     return out
 
 

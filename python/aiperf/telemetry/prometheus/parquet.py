@@ -6,7 +6,6 @@ Known difference: where a counter fell, the server was started again and counts 
 
 from __future__ import annotations
 
-import json
 import platform
 import socket
 from collections import Counter
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from aiperf.json_text import json_text
 from aiperf.telemetry.prometheus.export import ExportFacts, unit_of
 from aiperf.telemetry.prometheus.exposition import Series
 from aiperf.telemetry.prometheus.readings import Floats, Readings
@@ -137,4 +137,4 @@ def _metadata(table: _Table, readings: Sequence[Readings], facts: ExportFacts) -
         "metric_type_counts": {kind: kinds.get(kind, 0) for kind in ("gauge", "counter", "histogram", "unknown")},
         "schema_note": _NOTE,
     }
-    return {f"aiperf.{k}": v if isinstance(v, str) else json.dumps(v, default=str) for k, v in told.items()}
+    return {f"aiperf.{k}": v if isinstance(v, str) else json_text(v) for k, v in told.items()}

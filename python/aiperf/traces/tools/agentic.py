@@ -23,6 +23,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from aiperf.errors import DatasetError
+from aiperf.json_text import json_text
 
 __all__ = [
     "AgenticOptions",
@@ -274,10 +275,10 @@ def write_dataset(folder: Path, options: AgenticOptions, num_sessions: int, seed
     sessions = list(generate_sessions(options, num_sessions, np.random.default_rng(seed)))
     with (folder / "dataset.jsonl").open("w", encoding="utf-8") as out:
         for session in sessions:
-            out.writelines(json.dumps(turn_line(t, t.session * _APART_MS)) + "\n" for t in session)
+            out.writelines(json_text(turn_line(t, t.session * _APART_MS)) + "\n" for t in session)
     manifest = {
         "seed": seed, "num_sessions": num_sessions, "config_name": name, "generation_params": options.model_dump(mode="json"),
     }  # fmt: skip
     for file, content in (("manifest.json", manifest), ("quality.json", describe_turns(options, sessions))):
-        (folder / file).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        (folder / file).write_text(json_text(content, indent=2) + "\n", encoding="utf-8")
     return len(sessions), sum(map(len, sessions))

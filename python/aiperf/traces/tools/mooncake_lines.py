@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import TextIO
 
+from aiperf.json_text import json_text
 from aiperf.traces import UNKNOWN, TraceTable
 from aiperf.traces.reading.builder import milliseconds
 
@@ -29,4 +29,4 @@ def write_mooncake(table: TraceTable, out: TextIO) -> None:
             line["hash_ids"] = table.hash_ids[offsets[i] : offsets[i + 1]].tolist()
         if (name := table.session_names.get(session)) is not None:
             line["session_id"] = name
-        out.write(json.dumps(line, ensure_ascii=False) + "\n")
+        out.write(json_text(line) + "\n")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from aiperf.json_text import json_text
 from aiperf.traces.tools.findings import findings
 from aiperf.traces.tools.stats import Arrivals, Bin, Lengths, PrefixReuse, Sessions, TraceStats
 
@@ -23,7 +23,7 @@ _TITLES = {
 
 def render_json(stats: TraceStats) -> str:
     """Every figure, with `findings`; shares and rates 0 … 1, times in seconds. Absent figures are null."""
-    return json.dumps({**asdict(stats), "findings": findings(stats)}, indent=2, ensure_ascii=False) + "\n"
+    return json_text({**asdict(stats), "findings": findings(stats)}, indent=2) + "\n"
 
 
 def render_text(stats: TraceStats) -> str:

@@ -180,7 +180,7 @@ class ServerTokenizer:
                 self._idle.pop().close()
 
     def _post(self, path: str, body: dict[str, object]) -> object:
-        data = json.dumps(body, ensure_ascii=False).encode()
+        data = json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
         try:
             server = self._idle.pop()
         except IndexError:

@@ -1,4 +1,4 @@
-"""What JSON can hold, and how it is written."""
+"""JSON that every reader takes: no NaN and no Infinity, which Python would write and nobody else reads. All writers use it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import TypeAlias
 
-__all__ = ["JsonValue", "dump_json", "to_json_value"]
+__all__ = ["JsonValue", "dump_json", "json_text", "to_json_value"]
 
-JsonValue = None | bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"]
+JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 
 
 def to_json_value(value: object) -> JsonValue:
@@ -31,9 +32,25 @@ def to_json_value(value: object) -> JsonValue:
             return str(value)
 
 
+def json_text(
+    value: object,
+    *,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+    ensure_ascii: bool = False,
+) -> str:
+    """As `json.dumps`; what JSON does not have is null (numbers) or its text (other objects)."""
+    options = {"indent": indent, "separators": separators, "sort_keys": sort_keys, "ensure_ascii": ensure_ascii}
+    try:
+        return json.dumps(value, allow_nan=False, **options)  # type: ignore[arg-type]  # each has its own type
+    except (TypeError, ValueError):
+        return json.dumps(to_json_value(value), allow_nan=False, **options)  # type: ignore[arg-type]
+
+
 @cache
 def _leaf_encoder(depth: int) -> json.JSONEncoder:
-    return json.JSONEncoder(ensure_ascii=False, separators=(",\n" + "  " * (depth + 1), ": "))
+    return json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",\n" + "  " * (depth + 1), ": "))
 
 
 def dump_json(value: JsonValue, depth: int = 0) -> str:
