@@ -17,9 +17,11 @@ NATIVE := Cargo.toml Cargo.lock pyproject.toml $(shell find crates -name '*.rs' 
 YARDSTICKS := $(shell find benchmarks/yardsticks -name '*.rs' -o -name Cargo.toml)
 PY := python tests benchmarks conftest.py
 
-.PHONY: build venv demo test test-python test-rust check check-rust check-python bench versus docs docs-check clean
+.PHONY: build dev venv demo wheel test test-python test-rust check check-rust check-python bench versus docs docs-check clean
 
-build: $(STAMPS)/native  ## compile the native core and install everything into .venv
+build: $(STAMPS)/native  ## compile the native core and install aiperf into .venv
+
+dev: $(STAMPS)/native $(STAMPS)/dev  ## and what tests and checks need
 
 venv: $(STAMPS)/venv  ## the virtual environment alone, with maturin
 
@@ -33,19 +35,31 @@ $(STAMPS)/venv:
 
 # maturin develop installs the package editable, with its dependencies: Python sources need no rebuild.
 $(STAMPS)/native: $(STAMPS)/venv $(NATIVE)
-	$(BIN)/maturin develop -q --release --extras dev
+	$(BIN)/maturin develop -q --release
+	@touch $@
+
+$(STAMPS)/dev: $(STAMPS)/native pyproject.toml
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["dev"], sep="\n")' \
+	  | $(BIN)/python -m pip install -q -r /dev/stdin
 	@touch $@
 
 demo: build  ## a run against the built-in simulated server
 	docs/demo.sh
 
+# With the artefacts of `build`. maturin refuses the tag if the library needs more of the system than the tag promises; then the wheel is
+# installed and used where there is neither cargo nor a C compiler.
+wheel: $(STAMPS)/venv  ## a manylinux wheel in dist/, tried without a compiler
+	rm -rf dist
+	$(BIN)/maturin build -q --release --strip --compatibility pypi --out dist
+	.ci/try-wheel dist/*.whl
+
 test: test-python test-rust  ## every test
 
 # Rust first would be the natural order, but the last line a reader sees should be pytest's verdict.
-test-python: build test-rust
+test-python: dev test-rust
 	$(BIN)/python -m pytest -n 2
 
-# Release, so that the dependencies are those that `build` has compiled already.
+# Release, and all packages at once, so that the libraries are those that `build` has compiled already.
 # aiperf-py is an extension module: it has no symbols to link a test binary against, and is tested from Python.
 test-rust: $(STAMPS)/venv
 	if cargo nextest --version >/dev/null 2>&1; \
@@ -58,23 +72,23 @@ check-rust: $(STAMPS)/venv
 	cargo fmt --all --check
 	cargo clippy -q --workspace --all-targets -- -D warnings
 
-check-python: build
+check-python: dev
 	$(BIN)/ruff format --check $(PY)
 	$(BIN)/ruff check $(PY)
 	$(BIN)/mypy $(PY)
 	$(BIN)/python -m mypy.stubtest aiperf._core --mypy-config-file pyproject.toml
 	$(BIN)/lint-imports
 
-docs: build  ## regenerate docs/reference
+docs: dev  ## regenerate docs/reference
 	$(BIN)/python -m aiperf.cli.reference
 
-docs-check: build  ## fails with a diff where docs/reference is stale
+docs-check: dev  ## fails with a diff where docs/reference is stale
 	$(BIN)/python -m aiperf.cli.reference --check
 
-bench: build $(STAMPS)/yardsticks  ## how fast, how late, how heavy are we: benchmarks/README.md
+bench: dev $(STAMPS)/yardsticks  ## how fast, how late, how heavy are we: benchmarks/README.md
 	$(BIN)/python -m benchmarks.bench $(BENCH)
 
-versus: build $(STAMPS)/yardsticks  ## the table of README.md, against AIPerf 0.13.0 in a venv of its own
+versus: dev $(STAMPS)/yardsticks  ## the table of README.md, against AIPerf 0.13.0 in a venv of its own
 	$(BIN)/python -m benchmarks.versus $(VERSUS)
 
 $(STAMPS)/yardsticks: $(STAMPS)/venv $(YARDSTICKS)

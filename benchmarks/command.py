@@ -8,7 +8,7 @@ import resource
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,10 +21,11 @@ SAMPLE_S = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """`cpu_s`: with all children. `memory`: (epoch s, bytes of the whole process tree) samples; empty where not asked for."""
+    """`cpu_s`: with all children. `begun_s`: epoch s of its start. `memory`: (epoch s, bytes of the whole process tree) samples; empty where not asked for."""
 
     wall_s: float
     cpu_s: float
+    begun_s: float
     memory: tuple[tuple[float, int], ...]
     stdout: str
 
@@ -75,15 +76,22 @@ def run(
     cwd: Path | None = None,
     timeout_s: float = 600.0,
     measure_memory: bool = False,
+    environment: Mapping[str, str] | None = None,
 ) -> Finished:
     """Runs a command to its end; a failed one raises `RuntimeError` with what it wrote."""
     affinity = ["taskset", "-c", str(core)] if core is not None else []
-    environment = os.environ | {"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "200", "HF_HUB_OFFLINE": "1"}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed tool has its bytecode
+    variables = os.environ | {"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "200", "HF_HUB_OFFLINE": "1"}
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed tool has its bytecode
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    begun_s = time.time()
     begin = time.perf_counter()
     process = subprocess.Popen(
-        [*affinity, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=cwd, text=True, env=environment
+        [*affinity, *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=cwd,
+        text=True,
+        env=variables | dict(environment or {}),
     )
     memory: list[tuple[float, int]] = []
     done = threading.Event()
@@ -109,4 +117,4 @@ def run(
         raise RuntimeError(f"exit code {process.returncode}: {words}\n{stdout[-3000:]}\n{stderr[-5000:]}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Finished(wall_s, cpu_s, tuple(memory), stdout)
+    return Finished(wall_s, cpu_s, begun_s, tuple(memory), stdout)

@@ -39,6 +39,11 @@ class Outcome:
         """When the last reply had ended, epoch s; the summary has local time without a zone."""
         return dt.datetime.fromisoformat(self.summary["end_time"]).astimezone().timestamp()
 
+    @property
+    def first_request_s(self) -> float:
+        """From the start of the process until the first request was sent, s."""
+        return min(float(r["metadata"]["request_start_ns"]) for r in self.records()) / 1e9 - self.finished.begun_s
+
     def records(self) -> Iterator[dict[str, Any]]:
         """Lines of `profile_export.jsonl` without failed ones."""
         with (self.folder / "profile_export.jsonl").open(encoding="utf-8") as lines:

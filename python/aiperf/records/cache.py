@@ -25,6 +25,7 @@ class Keeper:
     def __init__(self) -> None:
         self._arrays: dict[Hashable, NDArray[np.float64]] = {}
         self._asked: Counter[Hashable] = Counter()
+        self._bytes = 0
 
     def get(self, key: Hashable, make: Callable[[], NDArray[np.float64]]) -> NDArray[np.float64]:
         """The array of that key; `make` is called if it is not there (any more)."""
@@ -32,14 +33,18 @@ class Keeper:
         found = arrays.pop(key, None)
         if found is None:
             found = make()
+            if (other := arrays.pop(key, None)) is not None:  # made meanwhile, for something that `make` asked for
+                self._bytes -= other.nbytes
+            self._bytes += found.nbytes
         asked[key] += 1
         arrays[key] = found
-        while sum(a.nbytes for a in arrays.values()) > KEPT_BYTES:
-            del arrays[min(arrays, key=asked.__getitem__)]
+        while self._bytes > KEPT_BYTES:
+            self._bytes -= arrays.pop(min(arrays, key=asked.__getitem__)).nbytes
         return found
 
     def clear(self) -> None:
         self._arrays.clear()
+        self._bytes = 0
 
 
 class Keeping(Protocol):
