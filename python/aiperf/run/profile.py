@@ -71,6 +71,7 @@ def _profile(config: Config, watcher: Observer, interrupts: Interrupts) -> Run:
         run_dir,
         think_tags=prepared.endpoint.features.tokens_out,
         addresses=prepared.addresses,
+        moved=None if prepared.probe is None else prepared.probe.moved,
     )
     benchmark_id = secrets.token_hex(6)
     facts = _facts(prepared, benchmark_id)

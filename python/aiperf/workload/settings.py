@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +23,7 @@ from aiperf.config.engine import (
 )
 from aiperf.config.model import Config
 from aiperf.config.sections.load import Arrival
+from aiperf.config.url import target_of
 from aiperf.config.values import parse_rate_series
 from aiperf.endpoints import Endpoint, path_of, targets_of
 from aiperf.web import Choice
@@ -86,9 +87,13 @@ def build_settings(
     urls: Sequence[str] | None = None,
     think_tags: bool = False,
     addresses: Mapping[str, Choice] | None = None,
+    moved: Mapping[str, str] | None = None,
 ) -> EngineSettings:
-    """`run_dir` must exist. `urls`: instead of the configuration's. `addresses`: by URL, those that accept connections."""
+    """`run_dir` must exist. `urls`: instead of the configuration's. `addresses`: by URL, those that accept connections. `moved`: by URL
+    as shown, where its requests are redirected to.
+    """
     e = config.endpoint
+    engine_urls, path = _engine_urls(config, urls, moved or {})
     chosen = [(addresses or {}).get(url, Choice()) for url in (e.urls if urls is None else urls)]
     streaming = e.streaming and endpoint.features.streaming
     measured = _measured(config, workload)
@@ -100,11 +105,11 @@ def build_settings(
     slots = max((p.concurrency or 0 for p in phases), default=0)
     text = endpoint.features.tokens_out
     return EngineSettings(
-        urls=tuple(t.engine_url for t in targets_of(config, urls)),
+        urls=engine_urls,
         # Where all accept, the engine resolves the name itself, and says how long that took.
-        addresses=tuple(c.used if c.left_out else () for c in chosen),
+        addresses=() if moved else tuple(c.used if c.left_out else () for c in chosen),
         url_strategy=e.url_strategy,
-        paths=(path_of(config),),
+        paths=(path,),
         models=workload.plan.models,
         headers=tuple(headers),
         session_header=e.session_header,
@@ -132,6 +137,29 @@ def build_settings(
         phases=tuple(phases),
         run_dir=str(run_dir),
     )
+
+
+def _engine_urls(config: Config, urls: Sequence[str] | None, moved: Mapping[str, str]) -> tuple[tuple[str, ...], str]:
+    """What the engine joins: its URLs, and the path. Redirects are learned before the clock starts where one path fits all URLs; others the
+    engine follows by itself, each time.
+    """
+    targets, path = targets_of(config, urls), path_of(config)
+    there = [moved.get(t.base.shown) for t in targets]
+    full = [t.base.at(t.request_path) if m is None else m for t, m in zip(targets, there, strict=True)]
+    ends = {url.endswith("/") for url in full}
+    if not any(there) or len(ends) > 1:
+        return tuple(t.engine_url for t in targets), path
+    path = path.rstrip("/") + "/" if ends == {True} else path.rstrip("/")
+    new = [target_of(url, path) for url in full]
+    if any(
+        not n.request_path.endswith(path) or n.base.at(n.request_path) != url for n, url in zip(new, full, strict=True)
+    ):
+        return tuple(t.engine_url for t in targets), path_of(config)
+    kept = [
+        replace(n, base=replace(n.base, user=t.base.user, password=t.base.password))
+        for n, t in zip(new, targets, strict=True)
+    ]
+    return tuple(t.engine_url for t in kept), path
 
 
 def _text(path: Path | None) -> str | None:

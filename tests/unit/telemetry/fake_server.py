@@ -27,6 +27,7 @@ Answer = Say | Callable[[int], Say]
 @dataclass(slots=True)
 class Fake:
     url: str
+    answers: dict[tuple[str, str], Answer] = field(default_factory=dict)
     seen: list[tuple[str, str, bytes, Mapping[str, str]]] = field(default_factory=list)
     """(method, path, body, headers) in order."""
 
@@ -61,7 +62,7 @@ def fake_server(answers: Mapping[tuple[str, str], Answer], other: Say = NOT_FOUN
         def _serve(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             fake.seen.append((self.command, self.path, body, dict(self.headers)))
-            answer = answers.get((self.command, self.path), other)
+            answer = fake.answers.get((self.command, self.path), other)
             say = answer if isinstance(answer, Say) else answer(fake.count(self.command, self.path))
             content = say.bytes()
             self.send_response(say.status)
@@ -78,7 +79,7 @@ def fake_server(answers: Mapping[tuple[str, str], Answer], other: Say = NOT_FOUN
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    fake = Fake(f"http://127.0.0.1:{server.server_port}")
+    fake = Fake(f"http://127.0.0.1:{server.server_port}", dict(answers))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:

@@ -13,6 +13,7 @@ from aiperf._core import SimServer
 from aiperf.config.model import Config
 from aiperf.errors import EndpointError
 from aiperf.telemetry.probe import ProbeResult, probe
+from aiperf.workload.settings import _engine_urls
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
@@ -172,7 +173,26 @@ def test_base_url_with_the_api_s_own_path(end: str):
         )
 
 
-def test_redirect_is_not_followed():
+@pytest.mark.parametrize(
+    "place", ["/v1/chat/completions/", "/gate/v1/chat/completions", "{url}/v2/v1/chat/completions"]
+)
+def test_redirect_within_the_host_is_learned(place: str):
+    """307 and 308 keep method and body: requests are sent there in the first place."""
+    with fake_server({("GET", "/v1/models"): models("m")}) as fake:
+        url = fake.url if "{url}" in place else ""
+        target = place.format(url=fake.url)
+        path = target.removeprefix(url)
+        fake.answers |= {(m, CHAT): Say(307, b"", {"Location": target}) for m in ("GET", "POST")}
+        fake.answers |= {("GET", path): POST_ONLY, ("POST", path): error(400, "no messages")}
+        found = ask(fake.url)
+        assert found.moved == {fake.url: fake.url + path}
+        assert [n.kind for n in found.notes] == ["redirected"]
+        config = Config.model_validate({"endpoint": {"urls": (fake.url,), "model_names": ("m",)}})
+        urls, own = _engine_urls(config, None, found.moved)
+        assert [u + own for u in urls] == [fake.url + path]
+
+
+def test_redirect_to_another_host_is_not_followed():
     there = Say(308, b"", {"Location": "https://elsewhere/v1/chat/completions"})
     with fake_server({("GET", "/v1/models"): models("m"), ("GET", CHAT): there}) as fake:
         message, hint = problem(fake.url)

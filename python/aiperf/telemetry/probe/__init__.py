@@ -43,6 +43,11 @@ class ProbeResult:
     urls: tuple[UrlFinding, ...] = field(default=())
 
     @property
+    def moved(self) -> dict[str, str]:
+        """URL as shown → the whole URL its requests are redirected to."""
+        return {f.url: f.moved for f in self.urls if f.moved is not None}
+
+    @property
     def metrics_url(self) -> str | None:
         return self.metrics_urls[0] if self.metrics_urls else None
 

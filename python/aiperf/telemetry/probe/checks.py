@@ -36,6 +36,8 @@ class Finding:
     models: tuple[str, ...] = ()
     metrics_url: str | None = None
     tokenize_url: str | None = None
+    moved: str | None = None
+    """Where the server redirects requests to, within the host: the whole URL; None if it does not."""
     problems: tuple[Problem, ...] = ()
     notes: tuple[Note, ...] = ()
 
@@ -46,6 +48,8 @@ class _Asker:
     def __init__(self, server: Server, deadline: float) -> None:
         self.server = server
         self._deadline = deadline
+        self.moved: set[str] = set()
+        """Paths whose reply came from somewhere else within the host."""
 
     def first(self, path: str) -> Reply:
         return self._ask("GET", path, None, "application/json")
@@ -66,7 +70,10 @@ class _Asker:
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError
-        return self.server.ask(method, path, body, timeout_s=left, accept=accept)
+        reply = self.server.ask(method, path, body, timeout_s=left, accept=accept)
+        if (reply.origin, reply.path) != (self.server.base.origin, path):
+            self.moved.add(path)
+        return reply
 
 
 def check(server: Server, target: Target, wanted: Sequence[str], deadline: float, *, has_key: bool) -> Finding:
@@ -93,12 +100,17 @@ def check(server: Server, target: Target, wanted: Sequence[str], deadline: float
     wrong = [m for m in wanted if models and m not in models]
     for model in wrong:
         _judge_model(asker, family, listing_path, model, models, problems, notes)
+    moved = _moved(asker, target)
+    if moved is not None:
+        text = f"`{target.base.at(target.request_path)}` redirects to `{moved}`: requests are sent there"
+        notes.append(Note("redirected", text, {"url": server.url, "target": moved}))
     return Finding(
         server.url,
         family,
         models,
         metrics[0] if metrics is not None else None,
         _tokenize_url(asker, family, root),
+        moved,
         tuple(problems),
         tuple(notes),
     )
@@ -223,6 +235,15 @@ def _path_problems(
     if is_wrong or (reply.status == 404 and not _is_about_model(reply)):
         return [_no_path(asker, target, reply)]
     return []
+
+
+def _moved(asker: _Asker, target: Target) -> str | None:
+    """Where a `POST` to the endpoint ends up, if the server sends it on with 307 or 308."""
+    if target.request_path not in asker.moved:
+        return None
+    here = (target.base.origin, target.request_path)
+    posted = asker.post_nothing(target.request_path)
+    return None if posted is None or (posted.origin, posted.path) == here else posted.origin + posted.path
 
 
 def _is_about_model(reply: Reply) -> bool:
