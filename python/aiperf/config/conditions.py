@@ -13,17 +13,16 @@ import re
 from typing import Literal
 
 from aiperf.config.sections import Section
+from aiperf.units import TIME_NS, split_number, time_in
 
 __all__ = ["ALIASES", "Condition", "Precision", "Tier", "parse_condition", "parse_precision", "parse_tier"]
 
 Op = Literal["<", "<=", ">", ">=", "=", "!="]
 
-_MS_PER = {"ns": 1e-6, "us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3, "sec": 1e3, "m": 6e4, "min": 6e4, "h": 3.6e6}
 _STAT = r"avg|mean|min|max|std|sum|count|median|p\d+(?:\.\d+)?"
 _CONDITION = re.compile(rf"^\s*([A-Za-z_][\w-]*)(?:\s*:\s*({_STAT}))?\s*(<=|>=|!=|==|=|<|>|≤|≥)\s*(\S+)\s*$")
 _AIPERF = re.compile(rf"^\s*([A-Za-z_][\w-]*)\s*:\s*({_STAT})\s*:\s*(lt|le|gt|ge)\s*:\s*(\S+)\s*$")
 _PRECISION = re.compile(rf"^\s*([A-Za-z_][\w-]*)(?:\s*:\s*({_STAT}))?\s*:\s*(?:±|\+-|\+/-)?\s*(\d+(?:\.\d+)?)\s*%\s*$")
-_NUMBER = re.compile(r"^([+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)([a-zA-Zµ%]*)$")
 ALIASES = {
     "ttft": "time_to_first_token", "ttst": "time_to_second_token", "itl": "inter_token_latency", "tpot": "inter_token_latency",
     "icl": "inter_chunk_latency", "osl": "output_sequence_length", "isl": "input_sequence_length", "latency": "request_latency",
@@ -80,16 +79,16 @@ def _stat(text: str | None) -> str | None:
 
 def _number(text: str) -> tuple[float, Literal["ms", "%"] | None]:
     """Value and unit of `500ms`, `0.5s`, `95%`, `12`; ValueError for anything else."""
-    found = _NUMBER.match(text)
+    found = split_number(text)
     if found is None:
         raise ValueError(f"`{text}` is not a number with an optional unit")
-    value, unit = float(found[1]), found[2]
+    value, unit = found
     if not unit:
         return value, None
     if unit == "%":
         return value, "%"
-    if unit in _MS_PER:
-        return value * _MS_PER[unit], "ms"
+    if unit in TIME_NS:
+        return time_in(value, unit, "ms"), "ms"
     if unit in {"k", "K", "M"}:
         return value * (1e3 if unit in "kK" else 1e6), None
     raise ValueError(f"`{unit}` in `{text}` is not a known unit; known: ms, s, %, k, M")

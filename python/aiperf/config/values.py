@@ -16,6 +16,7 @@ from pathlib import Path
 from aiperf.config.conditions import parse_condition, parse_precision, parse_tier
 from aiperf.config.flag import FieldSpec, Unit
 from aiperf.errors import nearest
+from aiperf.units import TIME_NS, split_number, time_in
 
 __all__ = [
     "MAX_POINTS",
@@ -32,19 +33,6 @@ __all__ = [
 MAX_POINTS = 1000
 """Most values one axis of a sweep may have."""
 
-_NUMBER = re.compile(r"^([+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([a-zA-Zµ%]*)$")
-_SECONDS = {
-    "ns": 1e-9,
-    "us": 1e-6,
-    "µs": 1e-6,
-    "ms": 1e-3,
-    "s": 1.0,
-    "sec": 1.0,
-    "m": 60.0,
-    "min": 60.0,
-    "h": 3600.0,
-    "d": 86400.0,
-}
 _SCALE = {"k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9}
 _COMPOUND = re.compile(r"^(?:\d+(?:\.\d+)?(?:h|min|ms|m|s))+$")
 _PART = re.compile(r"(\d+(?:\.\d+)?)(h|min|ms|m|s)")
@@ -69,16 +57,15 @@ def parse_number(text: str, *, unit: Unit | None = None, whole: bool = False) ->
         "share": "a share such as `0.1` or `10%`",
     }.get(unit or "", "a whole number" if whole else "a number")
     if unit in {"s", "ms"} and _COMPOUND.match(word):
-        seconds = sum(float(n) * _SECONDS[u] for n, u in _PART.findall(word))
-        return seconds if unit == "s" else seconds * 1e3
-    found = _NUMBER.match(word)
+        return sum(time_in(float(n), u, unit or "s") for n, u in _PART.findall(word))
+    found = split_number(word)
     if found is None:
         raise ValueError(f"`{text}` is not {what}")
-    value, suffix = float(found[1].replace("_", "")), found[2]
+    value, suffix = found
     if suffix and unit in {"s", "ms"}:
-        if suffix not in _SECONDS:
+        if suffix not in TIME_NS:
             raise ValueError(f"`{text}` is not {what}")
-        value *= _SECONDS[suffix] * (1.0 if unit == "s" else 1e3)
+        value = time_in(value, suffix, unit or "s")
     elif suffix == "%" and unit in {"%", "share"}:
         value = value if unit == "%" else round(value / 100, 12)
     elif suffix in _SCALE and unit is None:
@@ -314,7 +301,7 @@ def parse_rate_series(text: str) -> tuple[tuple[float, float], ...]:
         rows = data.get("points", data.get("stages", [])) if isinstance(data, Mapping) else data
     else:
         lines = [line.split(",") for line in raw.splitlines() if line.strip()]
-        rows = lines[1:] if lines and not _NUMBER.match(lines[0][0].strip()) else lines
+        rows = lines[1:] if lines and split_number(lines[0][0]) is None else lines
     if isinstance(rows, Sequence) and rows and all(isinstance(r, Mapping) and "duration_s" in r for r in rows):
         return _stages(rows)
     points: list[tuple[float, float]] = []

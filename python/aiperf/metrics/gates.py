@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from aiperf.errors import did_you_mean
 from aiperf.metrics import load_all
 from aiperf.metrics.stats import needed_count
+from aiperf.units import threshold_in
 
 if TYPE_CHECKING:
     from aiperf.metrics.summary import Summary
@@ -21,7 +22,6 @@ _OPERATORS: Final[dict[str, Callable[[float, float], bool]]] = {
     "!=": operator.ne,
 }  # fmt: skip
 _ALIASES: Final = {"error_rate": "request_error_rate"}
-_MS: Final = {"ms": 1.0, "sec": 1e3, "ns": 1e-6}
 
 
 class ConditionLike(Protocol):
@@ -53,17 +53,6 @@ class GateResult:
     sure: bool | None = None
 
 
-def _in_shown_unit(value: float, unit: str | None, shown: str) -> float | None:
-    """The threshold in the metric's shown unit; None if the units do not fit."""
-    if unit is None or unit == shown:
-        return value
-    if unit == "%":
-        return value / 100 if shown == "ratio" else None
-    if unit == "ms" and shown in _MS:
-        return value / _MS[shown]
-    return None
-
-
 def check_gates(summary: Summary, conditions: Sequence[ConditionLike]) -> tuple[GateResult, ...]:
     """Every condition against the summary, in order."""
     return tuple(_check(summary, condition) for condition in conditions)
@@ -87,7 +76,7 @@ def _check(summary: Summary, c: ConditionLike) -> GateResult:
     metric = known[tag]
     if isinstance(c.value, str):
         return GateResult(text, passed=False, actual="–", reason=f"`{c.value}` is not a number")
-    threshold = _in_shown_unit(c.value, c.unit, metric.unit.shown)
+    threshold = threshold_in(c.value, c.unit, metric.unit.shown)
     if threshold is None:
         return GateResult(text, passed=False, actual="–", reason=f"`{tag}` is in {metric.unit.shown}, not {c.unit}")
     stat = {"median": "p50", "mean": "avg", None: "avg"}.get(c.stat, c.stat) or "avg"

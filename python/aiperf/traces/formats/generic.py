@@ -33,6 +33,7 @@ from aiperf.session import Session
 from aiperf.traces import NO_TIME, TraceOptions, TraceTable
 from aiperf.traces.reading.builder import Row, date_ns, read_csv, read_jsonl, time_ns, whole
 from aiperf.traces.replay import prepare
+from aiperf.units import TIME_NS
 
 __all__ = ["FIELDS", "FILES", "Options", "load", "parse_time", "read", "retime"]
 
@@ -44,8 +45,6 @@ _SESSION = ("session_id", "conversation_id")
 
 FILES = frozenset({"jsonl", "csv"})
 FIELDS = tuple(frozenset({name}) for name in _INPUT)
-
-_UNITS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
 
 
 class Options(TraceOptions):
@@ -86,7 +85,7 @@ def retime(record: dict[str, object], at_ns: int | None, speed: float) -> dict[s
 def parse_time(record: dict[str, object], options: Options) -> int:
     """A record's time, ns; NO_TIME if it has none. BadField if it cannot be read."""
     name = _name_in(record, options.time_field, _TIME)
-    return NO_TIME if name is None else _time(record, name, _UNITS[options.time_unit])
+    return NO_TIME if name is None else _time(record, name, int(TIME_NS[options.time_unit]))
 
 
 def _name_in(record: dict[str, object], given: str | None, names: tuple[str, ...]) -> str | None:

@@ -6,7 +6,6 @@ import csv
 import gzip
 import io
 import json
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,10 +21,9 @@ from aiperf.reading.records import iter_csv, iter_json
 from aiperf.traces import UNKNOWN, TraceModule, TraceTable
 from aiperf.traces.reading.detect import read_trace
 from aiperf.traces.replay import turn_times
+from aiperf.units import TIME_NS, split_number, time_in
 
 __all__ = ["Cut", "cut_trace", "open_output", "parse_span", "parse_window"]
-
-_UNITS = {"ms": 1_000_000, "s": 1_000_000_000, "m": 60_000_000_000, "h": 3_600_000_000_000, "": 1_000_000_000}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +52,10 @@ def parse_window(text: str) -> tuple[int, int | None]:
 
 def parse_span(text: str) -> int | None:
     """`5m`, `90s`, `1.5h`, `250ms` or seconds → ns; None if it is none of them."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|)\s*", text)
-    return None if found is None else round(float(found[1]) * _UNITS[found[2]])
+    found = split_number(text)
+    if found is None or found[0] < 0 or (found[1] or "s") not in TIME_NS:
+        return None
+    return round(time_in(found[0], found[1] or "s", "ns"))
 
 
 def _bad_window(text: str) -> DatasetError:
