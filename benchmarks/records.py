@@ -63,7 +63,7 @@ def show(what: str, value: float, unit: str) -> None:
 
 def export(run_dir: Path, path: Path) -> None:
     from aiperf.metrics.context import MetricOptions
-    from aiperf.reports.exporters.jsonl import JsonlOptions, build_jsonl
+    from aiperf.reports.requests_jsonl import JsonlOptions, build_jsonl
 
     options = JsonlOptions(MetricOptions(streaming=True))
     path.unlink(missing_ok=True)

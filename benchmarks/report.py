@@ -118,7 +118,7 @@ begin, cpu = time.perf_counter(), time.process_time()
 with contextlib.redirect_stdout(io.StringIO()) as screen:
     run = aiperf.run.report(Path(sys.argv[1]), {"output.slice_duration": float(sys.argv[2]), "output.report": False})
 seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
-assert run.summary.counts.ok == int(sys.argv[3]), run.summary.counts
+assert run.summary().counts.ok == int(sys.argv[3]), run.summary().counts
 assert "Time to First Token" in screen.getvalue()
 print(json.dumps([seconds, cpu, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6]))
 """

@@ -143,7 +143,8 @@ def replay_fast(trace: Path) -> Iterator[Row]:
 
 
 def speed(_trace: Path) -> Iterator[Row]:
-    from aiperf.workload.tokenizer import TokenizerOptions, load_tokenizer
+    from aiperf.workload.tokenizer import load_tokenizer
+    from aiperf.workload.tokenizers import TokenizerOptions
     from aiperf.workload.vocabulary import EncodedText, text_source
 
     tokenizer, _ = load_tokenizer(TokenizerOptions(name="builtin", model="builtin"))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Protocol
+
+from aiperf.outcome import Snapshot
 
 __all__ = ["Observer", "Silent"]
 
 
 class Observer(Protocol):
-    """Called on the main thread. A snapshot has the fields of the engine's `Snapshot` (crates/engine/src/snapshot.rs)."""
+    """Called on the main thread."""
 
     def stage(self, text: str) -> None:
         """A step of the preparation or of the evaluation begins."""
@@ -20,10 +21,10 @@ class Observer(Protocol):
     def begin(self) -> None:
         """The load begins."""
 
-    def progress(self, snapshot: Mapping[str, object]) -> None:
+    def progress(self, snapshot: Snapshot) -> None:
         """About four times a second while the load runs."""
 
-    def end(self, snapshot: Mapping[str, object]) -> None:
+    def end(self, snapshot: Snapshot) -> None:
         """The load has ended."""
 
 
@@ -39,8 +40,8 @@ class Silent:
     def begin(self) -> None:
         pass
 
-    def progress(self, snapshot: Mapping[str, object]) -> None:
+    def progress(self, snapshot: Snapshot) -> None:
         pass
 
-    def end(self, snapshot: Mapping[str, object]) -> None:
+    def end(self, snapshot: Snapshot) -> None:
         pass

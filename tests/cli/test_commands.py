@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from aiperf import __version__
 from aiperf.cli import COMMANDS, available, main
 from aiperf.cli.completion import Shell, render_completion
 from aiperf.cli.help import render_help
 from aiperf.cli.profile import options
 from aiperf.cli.reference import PAGES
 from aiperf.metrics import load_all
+from aiperf.version import __version__
 
 Golden = Callable[[str, str], None]
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aiperf import Run, profile
+from aiperf import Run, profile, write
 from aiperf.config.resolve import config_from
 from aiperf.errors import ErrorKind
 
@@ -51,7 +51,7 @@ class Sim:
         }
         if "benchmark_duration" not in asked:
             asked.setdefault("request_count", 20)
-        return profile(config_from({k: v for k, v in asked.items() if v is not None}))
+        return write(profile(config_from({k: v for k, v in asked.items() if v is not None})))
 
     def ledger(self) -> list[dict[str, Any]]:
         """Rows of the ledger so far, in order of arrival."""

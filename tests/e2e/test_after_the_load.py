@@ -24,10 +24,10 @@ FILES = (
 )
 SLOW_TABLE = """
 import sys, time
-import aiperf.run.finish as finish
+import aiperf.metrics.summarise as module
 from aiperf.cli import main
 
-summarise = finish.summarise
+summarise = module.summarise
 
 def slowly(*args):
     print("metrics begin", file=sys.stderr, flush=True)
@@ -36,7 +36,7 @@ def slowly(*args):
         time.sleep(0.01)
     return summarise(*args)
 
-finish.summarise = slowly
+module.summarise = slowly
 sys.exit(main(sys.argv[1:]))
 """
 

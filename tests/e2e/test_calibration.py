@@ -14,6 +14,7 @@ from tests.e2e.runs import Sim, summary_of
 
 from aiperf import report
 from aiperf.config.model import Config
+from aiperf.outcome import Outcome, PhaseOutcome
 from aiperf.run.calibration import is_wanted
 from aiperf.run.capacity import judge
 from aiperf.run.null_server import NullLoad, NullRun, drive_null, most_streams
@@ -60,7 +61,8 @@ def test_an_open_loop_must_be_on_time(lag_ms: float, sent: int, words: str | Non
 def test_a_calibrated_run_states_its_own_error(serve: Callable[..., Sim]) -> None:
     sim = serve(ttft_ms=40, itl_ms=10)
     run = sim.run(concurrency=12, request_count=60, osl=12, calibrate=True)
-    certificate = run.summary.certificate
+    summary = run.summary()
+    certificate = summary.certificate
     assert certificate is not None
     assert certificate.calibrated is not None
     ttft_ms, itl_ms, rate = certificate.calibrated
@@ -77,15 +79,16 @@ def test_a_calibrated_run_states_its_own_error(serve: Callable[..., Sim]) -> Non
     assert told["seconds"] <= 1.5
     # The measured server saw none of it, and a report from disk says the same.
     assert sim.stats()["requests"] == 60
-    assert report(run.dir).summary.certificate.calibrated == certificate.calibrated  # type: ignore[union-attr]
+    assert report(run.dir).summary().certificate.calibrated == certificate.calibrated  # type: ignore[union-attr]
 
 
 @pytest.mark.slow
 def test_short_runs_are_not_calibrated_unless_asked(serve: Callable[..., Sim]) -> None:
     run = serve(ttft_ms=5).run(calibrate=None)
-    assert run.summary.certificate is not None
-    assert run.summary.certificate.calibrated is None
-    assert "not calibrated" in run.summary.certificate.lines[1]
+    summary = run.summary()
+    assert summary.certificate is not None
+    assert summary.certificate.calibrated is None
+    assert "not calibrated" in summary.certificate.lines[1]
     assert summary_of(run)["certificate"]["calibrated"] is None
 
 
@@ -95,8 +98,8 @@ def test_short_runs_are_not_calibrated_unless_asked(serve: Callable[..., Sim]) -
 )  # fmt: skip
 def test_when_a_run_is_calibrated(seconds: float, flag: bool | None, interrupted: bool, wanted: bool) -> None:
     config = Config.model_validate({"slo": {"calibrate": flag}})
-    phases = [{"kind": "profiling", "start_ns": 0, "end_ns": seconds * 1e9}]
-    assert is_wanted(config, {"phases": phases, "interrupted": interrupted}) == wanted
+    phase = PhaseOutcome(start_ns=0, end_ns=round(seconds * 1e9))
+    assert is_wanted(config, Outcome(phases=(phase,), interrupted=interrupted)) == wanted
 
 
 @pytest.mark.slow

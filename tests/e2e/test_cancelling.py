@@ -19,6 +19,7 @@ def test_a_fifth_is_cancelled_half_a_second_after_the_body(serve: Callable[..., 
     run = sim.run(
         concurrency=20, request_count=200, osl=30, request_cancellation_rate=20, request_cancellation_delay=0.5
     )
+    summary = run.summary()
     found = kinds(run)
     cancelled = found[ErrorKind.CANCELLED]
     assert found == {ErrorKind.OK: 200 - cancelled, ErrorKind.CANCELLED: cancelled}
@@ -30,17 +31,17 @@ def test_a_fifth_is_cancelled_half_a_second_after_the_body(serve: Callable[..., 
     assert delays_ms.min() > 495
     # 100 ms to the first token, 30 ms between: about 14 tokens had left when the half second was over.
     assert {row["sent_tokens"] for row in gone} <= set(range(11, 17))
-    summary = summary_of(run)
-    assert summary["request_error_rate"]["avg"] == 0
-    assert summary["request_count"]["avg"] == 200 - cancelled
-    assert summary["request_counts"]["deliberate"] == cancelled
-    assert run.summary.cancellation is not None
-    assert run.summary.cancellation.count == cancelled
-    assert run.summary.cancellation.delay_ms is not None
-    assert run.summary.cancellation.delay_ms.avg == pytest.approx(500, abs=3)
-    assert run.summary.cancellation.errors_during == run.summary.cancellation.errors_apart == 0
-    assert run.summary.cancellation.reconnects == pytest.approx(cancelled, abs=20)
-    assert {n.tag for n in run.summary.cancellation.neighbours} >= {"time_to_first_token", "request_latency"}
+    told = summary_of(run)
+    assert told["request_error_rate"]["avg"] == 0
+    assert told["request_count"]["avg"] == 200 - cancelled
+    assert told["request_counts"]["deliberate"] == cancelled
+    assert summary.cancellation is not None
+    assert summary.cancellation.count == cancelled
+    assert summary.cancellation.delay_ms is not None
+    assert summary.cancellation.delay_ms.avg == pytest.approx(500, abs=3)
+    assert summary.cancellation.errors_during == summary.cancellation.errors_apart == 0
+    assert summary.cancellation.reconnects == pytest.approx(cancelled, abs=20)
+    assert {n.tag for n in summary.cancellation.neighbours} >= {"time_to_first_token", "request_latency"}
     assert run.exit_code == ExitCode.OK
 
 
@@ -81,11 +82,12 @@ def test_a_server_that_keeps_generating_is_found(serve: Callable[..., Sim], ling
         concurrency=10, request_count=70, osl=60, request_cancellation_rate=50, request_cancellation_delay=0.2,
         probe=True, no_server_metrics=False, server_metrics_interval=0.2,
     )  # fmt: skip
-    assert run.summary.cancellation is not None
-    running = next(r for r in run.summary.cancellation.recovery if r.name == "requests_running")
+    summary = run.summary()
+    assert summary.cancellation is not None
+    running = next(r for r in summary.cancellation.recovery if r.name == "requests_running")
     assert running.lingers == lingers
-    assert ("lingering" in {n.kind for n in run.summary.notices}) == lingers
+    assert ("lingering" in {n.kind for n in summary.notices}) == lingers
     if not lingers:
         assert running.seconds is not None
         assert running.seconds < 1.0
-    assert "kv_cache_usage" in {r.name for r in run.summary.cancellation.recovery}
+    assert "kv_cache_usage" in {r.name for r in summary.cancellation.recovery}

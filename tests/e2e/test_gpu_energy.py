@@ -10,8 +10,7 @@ import pytest
 from tests.e2e.runs import Sim
 from tests.unit.telemetry.fake_server import Say, fake_server, prometheus
 
-from aiperf import report
-from aiperf.run.page import open_page
+from aiperf import Run, report, write
 
 WATTS = 500.0
 
@@ -44,7 +43,7 @@ def test_energy_is_in_every_file_and_the_same_from_disk(serve: Callable[..., Sim
     assert "Total GPU Energy (J)" in table
     assert "NVIDIA GPU Power Usage (W)" in table
     assert "AIPerf | GPU Energy" in (run.dir / "profile_export_console.txt").read_text(encoding="utf-8")
-    again = report(run.dir)
+    again = write(report(run.dir))
     assert (run.dir / "profile_export_aiperf.csv").read_text(encoding="utf-8") == table
-    assert again.summary.stat("nvidia_total_gpu_energy") == joules
-    assert open_page(run.dir).summary.stat("nvidia_total_gpu_energy") == joules
+    assert again.summary().stat("nvidia_total_gpu_energy") == joules
+    assert Run.open(run.dir).summary().stat("nvidia_total_gpu_energy") == joules

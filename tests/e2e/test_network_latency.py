@@ -28,7 +28,7 @@ def test_measured_round_trips_are_taken_off_and_the_same_from_disk(serve: Callab
         for stat in ("avg", "min", "p50", "p99", "max"):
             assert told[f"network_adjusted_{tag}"][stat] == pytest.approx(told[tag][stat] - rtt_ms), tag
     assert "Network-Adjusted Request Latency" in (run.dir / "profile_export_aiperf.csv").read_text(encoding="utf-8")
-    assert report(run.dir).summary.stat("network_rtt") == pytest.approx(rtt_ms)
+    assert report(run.dir).summary().stat("network_rtt") == pytest.approx(rtt_ms)
 
 
 def test_a_known_round_trip_is_taken_off_without_probes(serve: Callable[..., Sim]):

@@ -26,10 +26,11 @@ def test_counters_agree_and_a_report_from_disk_says_the_same(serve: Callable[...
     run = sim.run(
         concurrency=8, request_count=160, osl=20, server_metrics_formats=("json", "csv", "jsonl", "parquet"), **ASK
     )
+    summary = run.summary()
     written = sorted(path.suffix for path in run.dir.glob("server_metrics_export.*"))
     assert written == [".csv", ".json", ".jsonl", ".parquet"]
     table = run.dir / "server_metrics_export.parquet"
-    assert verdicts(run.summary) == dict.fromkeys(SERVER, "holds")
+    assert verdicts(summary) == dict.fromkeys(SERVER, "holds")
     told = json.loads((run.dir / "run.json").read_text(encoding="utf-8"))["server_metrics"]
     stats = sim.stats()
     assert told["counters"]["generation_tokens"] == stats["completion_tokens"] == 160 * 20
@@ -40,9 +41,9 @@ def test_counters_agree_and_a_report_from_disk_says_the_same(serve: Callable[...
         if name == "vllm:generation_tokens"
     ]
     assert tokens[-1] == 160 * 20
-    again = report(run.dir).summary
-    assert verdicts(again) == verdicts(run.summary)
-    assert [c.text for c in again.checks] == [c.text for c in run.summary.checks]
+    again = report(run.dir).summary()
+    assert verdicts(again) == verdicts(summary)
+    assert [c.text for c in again.checks] == [c.text for c in summary.checks]
 
 
 def test_warm_up_and_failures_do_not_break_the_account(serve: Callable[..., Sim]) -> None:
@@ -52,9 +53,10 @@ def test_warm_up_and_failures_do_not_break_the_account(serve: Callable[..., Sim]
         concurrency=8, request_count=150, osl=20, warmup_request_count=24, request_cancellation_rate=10,
         request_cancellation_delay=0.04, **ASK,
     )  # fmt: skip
-    assert run.summary.counts.failed > 0
-    assert run.summary.counts.deliberate > 0
-    found = verdicts(run.summary)
+    summary = run.summary()
+    assert summary.counts.failed > 0
+    assert summary.counts.deliberate > 0
+    found = verdicts(summary)
     assert {k: found[k] for k in SERVER[:3]} == dict.fromkeys(SERVER[:3], "holds")
 
 
@@ -68,16 +70,18 @@ def test_another_client_is_noticed(serve: Callable[..., Sim]) -> None:
     )
     other.start()
     run = sim.run(concurrency=8, request_count=120, osl=20, **ASK)
+    summary = run.summary()
     other.join()
-    found = verdicts(run.summary)
+    found = verdicts(summary)
     assert found["server requests"] == "broken"
-    assert run.summary.certificate is not None
-    assert run.summary.certificate.verdict != "trustworthy"
-    assert any("other clients" in reason for reason in run.summary.certificate.reasons)
+    assert summary.certificate is not None
+    assert summary.certificate.verdict != "trustworthy"
+    assert any("other clients" in reason for reason in summary.certificate.reasons)
 
 
 def test_no_server_metrics_reads_nothing(serve: Callable[..., Sim]) -> None:
     sim = serve(ttft_ms=5)
     run = sim.run(probe=False, no_server_metrics=True)
-    assert verdicts(run.summary) == {}
+    summary = run.summary()
+    assert verdicts(summary) == {}
     assert sim.stats()["replies"] == 20

@@ -28,13 +28,14 @@ def changing(serve: Callable[..., Sim]) -> tuple[Run, list[dict[str, Any]]]:
 
 def test_warm_up_and_drift_are_found_within_a_slice_and_the_steady_part_can_lead(serve: Callable[..., Sim]) -> None:
     run, ledger = changing(serve)
-    steady = run.summary.steady
+    summary = run.summary()
+    steady = summary.steady
     assert steady is not None
     assert (steady.has_warmup, steady.has_drift) == (True, True)
     assert (steady.warmup_end_ns - steady.begin_ns) / 1e9 == pytest.approx(4, abs=SLICE_S)
     assert steady.drift_start_ns is not None
     assert (steady.drift_start_ns - steady.begin_ns) / 1e9 == pytest.approx(12, abs=1.5 * SLICE_S)
-    assert {"warmup", "drift"} <= {n.kind for n in run.summary.notices}
+    assert {"warmup", "drift"} <= {n.kind for n in summary.notices}
     # Both views are in the file.
     both = summary_of(run)
     assert both["steady_state"]["metrics"]["time_to_first_token"]["avg"] < both["time_to_first_token"]["avg"]
@@ -45,7 +46,7 @@ def test_warm_up_and_drift_are_found_within_a_slice_and_the_steady_part_can_lead
         for row in ledger
         if row["first_ns"] and begin + 5e9 < row["received_ns"] < begin + 11e9
     ]
-    assert led.summary.stat("time_to_first_token") == pytest.approx(np.mean(inside), rel=0.12)
+    assert led.summary().stat("time_to_first_token") == pytest.approx(np.mean(inside), rel=0.12)
     assert summary_of(led)["steady_state"]["headline"] is True
     assert summary_of(led)["whole_run_metrics"]["time_to_first_token"]["avg"] == both["time_to_first_token"]["avg"]
 
@@ -55,10 +56,11 @@ def test_a_flat_server_is_flat(serve: Callable[..., Sim]) -> None:
     run = serve(ttft_ms=40, itl_ms=2, ttft_jitter=0.5, itl_jitter=0.3).run(
         concurrency=12, benchmark_duration=8, osl=20, slice_duration=SLICE_S
     )
-    assert run.summary.steady is not None
-    assert run.summary.steady.reason is None
-    assert run.summary.steady.changes == ()
-    assert not {"warmup", "drift"} & {n.kind for n in run.summary.notices}
-    trend = run.summary.trend
+    summary = run.summary()
+    assert summary.steady is not None
+    assert summary.steady.reason is None
+    assert summary.steady.changes == ()
+    assert not {"warmup", "drift"} & {n.kind for n in summary.notices}
+    trend = summary.trend
     assert trend is not None
     assert not any(line.drifts for line in trend.lines)

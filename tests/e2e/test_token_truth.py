@@ -85,10 +85,10 @@ def test_token_figures_are_the_ledgers(serve: Callable[..., Sim], case: str) -> 
 def test_a_chat_templates_constant_is_explained_and_the_bundle_is_warned_of(serve: Callable[..., Sim]) -> None:
     sim = serve(ttft_ms=10, itl_ms=4, template_tokens=11, tokens_per_chunk=[7, 1, 1, 1, 1, 1, 1, 1])
     run = sim.run(concurrency=4, request_count=40, osl=14)
-    check = next(c for c in run.summary.checks if c.name == "prompt tokens")
+    check = next(c for c in run.summary().checks if c.name == "prompt tokens")
     assert check.verdict == "explained"
     assert "+11 tokens a request" in check.text
-    assert "bundled_first_chunk" in {n.kind for n in run.summary.notices}
+    assert "bundled_first_chunk" in {n.kind for n in run.summary().notices}
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from aiperf import _core
-from aiperf.reports.exporters.jsonl import (
+from aiperf.reports.requests_jsonl import (
     Choices,
     ErrorColumns,
     JsonlBatch,

@@ -91,7 +91,7 @@ def _run(words: list[str]) -> int:
 def _dispatch(words: list[str]) -> int:
     first = words[0] if words else "--help"
     if first == "--version":
-        from aiperf import __version__
+        from aiperf.version import __version__
 
         print(__version__)
         return 0
@@ -122,8 +122,8 @@ def _call(command: Command, argv: list[str]) -> int:
         return int(entry(argv))
     from cyclopts import App, CycloptsError
 
-    from aiperf import __version__
     from aiperf.errors import ConfigError
+    from aiperf.version import __version__
 
     if isinstance(entry, App):
         app = App(name="aiperf", version=__version__)

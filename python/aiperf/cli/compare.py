@@ -32,11 +32,13 @@ def command(
     markdown: Annotated[Path | None, Parameter(help="Also write a summary for a pull request")] = None,
 ) -> int:
     """Same workload? Which figures differ, by how much, and is it more than chance?"""
-    from aiperf.compare import check_fail_on, compare_sides, load_sides, parse_fail_on
+    from aiperf.compare.comparison import compare_sides
     from aiperf.compare.difference import Options
+    from aiperf.compare.gate import check_fail_on, parse_fail_on
     from aiperf.compare.render import build_screen, render_json, render_markdown
     from aiperf.config.values import parse_number
     from aiperf.errors import ConfigError, ExitCode, Problem
+    from aiperf.run.imported import load_sides
 
     paths = ([baseline] if baseline is not None else []) + list(runs)
     problems: list[Problem] = []
@@ -78,7 +80,7 @@ def command(
     if json:
         print(render_json(found, verdicts), end="")
     else:
-        from aiperf.reports.render.console import print_screen
+        from aiperf.cli.results import show
 
-        print_screen(build_screen(found, verdicts), width=160)
+        show(build_screen(found, verdicts), width=160)
     return int(ExitCode.THRESHOLD_MISSED if any(v.is_failed for v in verdicts) else ExitCode.OK)

@@ -31,13 +31,14 @@ def command(
     pareto: Annotated[list[str] | None, Parameter(help="Two metrics for the Pareto front instead of tokens/s per user and per GPU, the horizontal one first: `request_latency:p95 request_throughput`", negative="", consume_multiple=True)] = None,
 ) -> int:  # fmt: skip
     """Draw charts: latency distributions, latency and throughput over time, requests, chunks; of several runs the table, load and Pareto curves."""
-    from aiperf import __version__, registry
+    from aiperf import registry
     from aiperf.errors import ConfigError, Problem, nearest
     from aiperf.plots import draw_all
     from aiperf.reports.page import render_charts, render_page
     from aiperf.sweeps.page import draw_points, load_page, point_pages, point_runs, render_sweep_page, sweep_title
     from aiperf.sweeps.points import load_runs
     from aiperf.sweeps.table import build_table
+    from aiperf.version import __version__
 
     if not runs:
         raise ConfigError("no run is named", "`aiperf plot artifacts/…`")
@@ -143,7 +144,7 @@ def _write_table(table: SweepTable, folder: Path) -> None:
 
 
 def _print_table(table: SweepTable) -> None:
-    from aiperf.reports.render.console import print_screen
+    from aiperf.cli.results import show
     from aiperf.sweeps.table import build_screen
 
-    print_screen(build_screen(table, "AIPerf | Runs"))
+    show(build_screen(table, "AIPerf | Runs"))

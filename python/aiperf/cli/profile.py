@@ -90,15 +90,22 @@ def _dry_run(config: Config) -> int:
 
 def _profile(config: Config) -> int:
     from aiperf.cli.message import print_notes
+    from aiperf.cli.results import show, write_and_show
+    from aiperf.errors import ExitCode
     from aiperf.ui import observe
 
     print_notes(config.notes)
     sys.stderr.flush()
     with observe(config) as observer:
         if config.is_study:
-            from aiperf.sweeps.study import profile_study
+            from aiperf.sweeps.study import sweep
 
-            return int(profile_study(config, observer=observer).exit_code)
+            study = sweep(config, observer=observer)
+            show(study.screen, width=160)
+            return int(study.exit_code)
         from aiperf.run.profile import profile
+        from aiperf.run.signals import interruptible
 
-        return int(profile(config, observer=observer).exit_code)
+        with interruptible(observer) as interrupts:
+            run = write_and_show(profile(config, observer=observer, interrupts=interrupts), observer)
+            return int(ExitCode.INTERRUPTED if interrupts.signals else run.exit_code)

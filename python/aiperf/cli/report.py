@@ -63,10 +63,11 @@ def run(argv: Sequence[str]) -> int:
     if problems:
         raise ConfigError(problems)
     from aiperf.cli.message import print_notes
+    from aiperf.cli.results import write_and_show
     from aiperf.run.report import report
 
     overrides = {path: config.value(path) for path, origin in config.origins.items() if origin.kind == "flag"}
     recount = any(g.spec.name == "recount" and g.texts[-1] == "true" for g in parsed.given)
-    done = report(folder, overrides, recount=recount)
+    done = write_and_show(report(folder, overrides, recount=recount))
     print_notes(note.text for note in done.notes)
     return int(done.exit_code)

@@ -85,7 +85,7 @@ _FIGURES: Final = (
 
 def find_runs(folder: Path) -> list[RunEntry]:
     """Runs below the folder, ours and AIPerf's, the newest first. What cannot be read is listed with its state."""
-    from aiperf.run.directory import RUN_FILE
+    from aiperf.records.run_json import RUN_FILE
 
     found: dict[Path, None] = {}
     for name in (RUN_FILE, _SUMMARY):
@@ -239,7 +239,7 @@ class Viewer(BaseHTTPRequestHandler):
 def _list_page(folder: Path) -> str:
     from jinja2 import Environment
 
-    from aiperf import __version__
+    from aiperf.version import __version__
 
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(_LIST)
     return page.render(folder=str(folder), runs=find_runs(folder), version=__version__, most=_MOST_COMPARED)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from aiperf.compare.data import Card, Definition, RunData, build_card, figure
+from aiperf.compare.card import Card, build_card
 from aiperf.compare.difference import Difference, Options, adjust, compare_figure, headline
 from aiperf.compare.workload import Relation, relate
+from aiperf.run.data import Definition, RunData, figure
 
 __all__ = ["Comparison", "Pair", "Scaling", "compare_groups", "compare_runs", "compare_sides"]
 

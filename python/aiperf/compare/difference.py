@@ -17,9 +17,9 @@ from typing import Final, Literal
 import numpy as np
 
 from aiperf.compare.bootstrap import Estimate, estimate_mean, estimate_percentile, estimate_rate, t_tail
-from aiperf.compare.data import RunData, figure
 from aiperf.metrics import Floats, load_all
 from aiperf.metrics.confidence import t_quantile
+from aiperf.run.data import RunData, figure
 
 __all__ = ["HEADLINE", "MIN_EFFECT", "Difference", "Options", "adjust", "compare_figure", "headline", "tail_stat"]
 

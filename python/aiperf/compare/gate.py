@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from aiperf.compare.data import RunData
 from aiperf.compare.difference import Options, compare_figure
 from aiperf.config.conditions import ALIASES
+from aiperf.run.data import RunData
 
 __all__ = ["FailOn", "GateVerdict", "check_fail_on", "parse_fail_on"]
 

@@ -10,8 +10,8 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from aiperf.compare.card import Card
 from aiperf.compare.comparison import Comparison, Pair
-from aiperf.compare.data import Card
 from aiperf.compare.difference import Difference
 from aiperf.compare.gate import GateVerdict
 from aiperf.json_text import json_text

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from aiperf.compare.data import RunData, figure
+from aiperf.run.data import RunData, figure
 
 __all__ = ["OptionDifference", "Relation", "RelationKind", "relate"]
 

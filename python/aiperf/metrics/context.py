@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from aiperf.errors import ErrorKind
 from aiperf.metrics import METRICS, Bools, Floats
 from aiperf.metrics.chunks import ChunkFacts
-from aiperf.metrics.energy import GpuEnergy
+from aiperf.metrics.gpu_energy import GpuEnergy
 from aiperf.metrics.stats import highest, lowest
 from aiperf.records import Columns
 from aiperf.records.cache import Keeper, kept

@@ -6,34 +6,17 @@ of the same phases. They exist for the whole run only: a part of it has no energ
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import numpy as np
 
 from aiperf.metrics import metric
+from aiperf.metrics.context import MetricContext
+from aiperf.metrics.gpu_energy import GpuEnergy
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from aiperf.metrics.context import MetricContext
-
-__all__ = ["GpuEnergy", "total_gpu_energy"]
+__all__ = ["total_gpu_energy"]
 
 _NAN = float("nan")
-
-
-@dataclass(frozen=True, slots=True)
-class GpuEnergy:
-    """Of all GPUs together: `energy_j` over `seconds`; `power_w`: the sum of each one's mean reading, NaN if none told it.
-
-    `users`: the concurrency, None where there is none.
-    """
-
-    energy_j: float
-    seconds: float
-    power_w: float = _NAN
-    users: float | None = None
 
 
 def _energy_metric(

@@ -4,53 +4,21 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final
 
 from aiperf.errors import did_you_mean
 from aiperf.metrics import load_all
 from aiperf.metrics.stats import needed_count
+from aiperf.metrics.summary import ConditionLike, GateResult, Summary
 from aiperf.units import threshold_in
 
-if TYPE_CHECKING:
-    from aiperf.metrics.summary import Summary
-
-__all__ = ["ConditionLike", "GateResult", "check_gates"]
+__all__ = ["check_gates"]
 
 _OPERATORS: Final[dict[str, Callable[[float, float], bool]]] = {
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "=": operator.eq, "==": operator.eq,
     "!=": operator.ne,
 }  # fmt: skip
 _ALIASES: Final = {"error_rate": "request_error_rate"}
-
-
-class ConditionLike(Protocol):
-    """`tag:stat op value`. `unit` "ms": value in ms; "%": in percent, 95 for 95 %; None: the metric's shown unit."""
-
-    @property
-    def tag(self) -> str: ...
-    @property
-    def stat(self) -> str | None: ...
-    @property
-    def op(self) -> str: ...
-    @property
-    def value(self) -> float | str: ...
-    @property
-    def unit(self) -> str | None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class GateResult:
-    """`text`: the condition as given. `actual`: with its unit, `–` if the figure does not exist (then the gate is missed).
-
-    `sure`: whether the figure's 95 % interval lies on one side of the threshold; None if it has no interval.
-    """
-
-    text: str
-    passed: bool
-    actual: str
-    reason: str | None = None
-    sure: bool | None = None
 
 
 def check_gates(summary: Summary, conditions: Sequence[ConditionLike]) -> tuple[GateResult, ...]:

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator
+from typing import Final
 
 from aiperf.metrics.context import MetricOptions
+from aiperf.metrics.summary import Notice, Summary
 
-if TYPE_CHECKING:
-    from aiperf.metrics.summary import Summary
-
-__all__ = ["Notice", "find_notices"]
+__all__ = ["find_notices"]
 
 _FEW_IN_SLICE: Final = 20
 _FEW_SLICES: Final = 5
 _BUNDLED: Final = 1.5
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """A warning: what kind, in words, what to do, and the figures behind it."""
-
-    kind: str
-    text: str
-    hint: str | None = None
-    data: Mapping[str, float | int | str | None] = field(default_factory=dict)
 
 
 def find_notices(summary: Summary, options: MetricOptions) -> tuple[Notice, ...]:

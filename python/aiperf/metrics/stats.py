@@ -67,6 +67,22 @@ class Stats:
             "count": None if self.count is None else float(self.count),
         }.get(name)  # fmt: skip
 
+    @property
+    def p50(self) -> float | None:
+        return self.percentiles.get(50.0)
+
+    @property
+    def p90(self) -> float | None:
+        return self.percentiles.get(90.0)
+
+    @property
+    def p95(self) -> float | None:
+        return self.percentiles.get(95.0)
+
+    @property
+    def p99(self) -> float | None:
+        return self.percentiles.get(99.0)
+
 
 def inner(a: Floats, b: Floats) -> float:
     """Σ a·b without BLAS: its threads spin for milliseconds when other processes want the cores."""

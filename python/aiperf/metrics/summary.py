@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
 import numpy as np
 
-from aiperf.errors import ErrorKind
-from aiperf.metrics import METRICS, Bools
-from aiperf.metrics.cancellation import Cancellation, find_recovery, summarise_cancellation
-from aiperf.metrics.certificate import Certificate, certify
-from aiperf.metrics.compute import Result, Results, measure, open_context, rows_of, scan_context, wanted_percentiles
-from aiperf.metrics.confidence import Interval, estimate_all
-from aiperf.metrics.conservation import Check, EngineFacts, ServerCounters, check_conservation
-from aiperf.metrics.context import MetricContext, MetricOptions, TokenSource
-from aiperf.metrics.energy import GpuEnergy
-from aiperf.metrics.error_table import ErrorGroup, group_errors, success_text
-from aiperf.metrics.gates import ConditionLike, GateResult, check_gates
-from aiperf.metrics.goodput import Servers, Tier, TierResult, merge_tiers, score_tier, servers_needed
-from aiperf.metrics.notices import Notice, find_notices
-from aiperf.metrics.slices import Slice, Windows, WindowScan, build_windows, slice_windows
-from aiperf.metrics.stalls import Stalls, find_stalls
-from aiperf.metrics.stats import highest, lowest, scalar_stats
-from aiperf.metrics.steady import Steady, find_steady
-from aiperf.metrics.timeline import Sweep
-from aiperf.metrics.trend import Trend, build_trend
+from aiperf.metrics import Bools
+from aiperf.metrics.cancellation import Cancellation
+from aiperf.metrics.certificate import Certificate
+from aiperf.metrics.compute import Results
+from aiperf.metrics.confidence import Interval
+from aiperf.metrics.conservation import Check, EngineFacts, ServerCounters
+from aiperf.metrics.context import MetricOptions, TokenSource
+from aiperf.metrics.error_table import ErrorGroup, success_text
+from aiperf.metrics.goodput import Servers, Tier, TierResult
+from aiperf.metrics.gpu_energy import GpuEnergy
+from aiperf.metrics.slices import Slice
+from aiperf.metrics.stalls import Stalls
+from aiperf.metrics.stats import Stats
+from aiperf.metrics.steady import Steady
+from aiperf.metrics.trend import Trend
 from aiperf.records import Columns
 
-__all__ = ["Counts", "Gauge", "Notice", "Phase", "Summary", "SummaryOptions", "summarise"]
+__all__ = [
+    "ConditionLike",
+    "Counts",
+    "GateResult",
+    "Gauge",
+    "Notice",
+    "Phase",
+    "Summary",
+    "SummaryOptions",
+    "phase_mask",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,45 @@ class Gauge:
     times_ns: tuple[float, ...]
     levels: tuple[float, ...]
     counts_requests: bool
+
+
+class ConditionLike(Protocol):
+    """`tag:stat op value`. `unit` "ms": value in ms; "%": in percent, 95 for 95 %; None: the metric's shown unit."""
+
+    @property
+    def tag(self) -> str: ...
+    @property
+    def stat(self) -> str | None: ...
+    @property
+    def op(self) -> str: ...
+    @property
+    def value(self) -> float | str: ...
+    @property
+    def unit(self) -> str | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class GateResult:
+    """`text`: the condition as given. `actual`: with its unit, `–` if the figure does not exist (then the gate is missed).
+
+    `sure`: whether the figure's 95 % interval lies on one side of the threshold; None if it has no interval.
+    """
+
+    text: str
+    passed: bool
+    actual: str
+    reason: str | None = None
+    sure: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A warning: what kind, in words, what to do, and the figures behind it."""
+
+    kind: str
+    text: str
+    hint: str | None = None
+    data: Mapping[str, float | int | str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -135,6 +180,13 @@ class Summary:
     def success_text(self) -> str:
         return success_text(self.counts.ok, self.errors)
 
+    def __getitem__(self, tag: str) -> Stats:
+        """A metric's statistics in its display unit: `summary["time_to_first_token"].p99`. KeyError if the run has no such metric."""
+        return self.metrics[tag].stats
+
+    def __contains__(self, tag: object) -> bool:
+        return tag in self.metrics
+
     def stat(self, tag: str, name: str = "avg") -> float | None:
         """A statistic by tag and key, in the shown unit; None if it does not exist."""
         found = self.metrics.get(tag)
@@ -153,143 +205,3 @@ def phase_mask(columns: Columns, phases: tuple[Phase, ...], kind: str) -> Bools:
         mask[phase == index] = one
     mask[np.isnan(phase)] = is_kind[0]
     return mask
-
-
-def count_rows(r: MetricContext) -> Counts:
-    kinds = r.error_kind
-
-    def number(mask: Bools) -> int:
-        return int(np.count_nonzero(mask))
-
-    return Counts(
-        r.num_rows, number(r.ok), number(r.failed), number(r.cancelled), number(kinds == ErrorKind.CANCELLED),
-        number(kinds == ErrorKind.GRACE), number(kinds == ErrorKind.INTERRUPTED),
-    )  # fmt: skip
-
-
-def _span(r: MetricContext) -> tuple[int | None, int | None]:
-    """Epoch ns of the first start and the last end, None if there is none."""
-    every, wall = np.ones(r.num_rows, dtype=bool), r.columns.start_wall_ns
-    times = lowest(r.start, every), highest(np.fmax(r.finish, r.column("end")), every)
-    begin, end = (None if np.isnan(time) else wall + int(time) for time in times)
-    return begin, end
-
-
-def _steady_scan(r: MetricContext, steady: Steady | None) -> WindowScan | None:
-    """One window: the steady part, if it is one and not the whole run."""
-    if steady is None or not steady.steady_end_ns > steady.warmup_end_ns:
-        return None
-    edges = np.array([int(steady.warmup_end_ns), int(steady.steady_end_ns)], dtype=np.int64)
-    return WindowScan.over(r, Windows(edges, clipped=False)) if edges[1] > edges[0] else None
-
-
-def _measure(
-    r: MetricContext, o: SummaryOptions, percentiles: tuple[float, ...]
-) -> tuple[Steady | None, Sweep | None, Results, tuple[Slice, ...], Slice | None]:
-    """The pass over the chunks, and what comes of it: of the whole run, of its slices, of its steady part."""
-    steady = find_steady(r)
-    slice_scan = slice_windows(r, o.slice_ns) if o.slice_ns else None
-    part_scan = _steady_scan(r, steady)
-    sweep = scan_context(r, [s.sink for s in (slice_scan, part_scan) if s is not None], o.stall_ns)
-    whole = measure(r, sweep, percentiles)
-    slices = build_windows(r, sweep, slice_scan, o.tiers, wanted_share=o.target_share) if slice_scan is not None else ()
-    part = build_windows(r, sweep, part_scan, o.tiers, percentiles)[0] if part_scan is not None else None
-    return steady, sweep, whole, slices, part
-
-
-def _score(
-    r: MetricContext, options: SummaryOptions, slices: Sequence[Slice], part: Slice | None
-) -> tuple[TierResult, ...]:
-    """Tiers over the run, over the slices that were not excluded, or over the steady part."""
-    if options.exclude_slices and slices:
-        kept = [s for s in slices if s.index not in options.exclude_slices]
-        seconds = sum(s.seconds for s in kept)
-        return (
-            tuple(merge_tiers([s.tiers[i] for s in kept], seconds) for i in range(len(options.tiers))) if kept else ()
-        )
-    if options.steady_state and part is not None:
-        return part.tiers
-    return tuple(score_tier(r, tier) for tier in options.tiers)
-
-
-def _with_goodput(results: Results, tier: TierResult) -> dict[str, Result]:
-    """The goodput metrics replaced by a tier's: with slices left out they differ from those of the whole run."""
-    out = dict(results)
-    for tag, value in (
-        ("goodput", tier.goodput),
-        ("good_request_count", float(tier.good)),
-        ("good_request_fraction", tier.fraction),
-    ):
-        stats = scalar_stats(float("nan") if value is None else value)
-        out.pop(tag, None)
-        if stats is not None:
-            out[tag] = Result(METRICS[tag], stats)
-    return out
-
-
-def summarise(columns: Columns, options: SummaryOptions | None = None) -> Summary:
-    """Compute everything from the records; pure, one pass over the chunks of each kind of phase."""
-    o = options or SummaryOptions()
-    if o.tiers and not o.metrics.slos:
-        o = replace(o, metrics=replace(o.metrics, slos=o.tiers[0].slos))
-    percentiles = wanted_percentiles(o.percentiles)
-    profiling = rows_of(columns, phase_mask(columns, o.phases, "profiling"))
-    r = open_context(profiling, o.metrics)
-    r.energy = o.energy
-    steady, sweep, whole, slices, part = _measure(r, o, percentiles)
-    tiers = _score(r, o, slices, part)
-    headline: Results = part.metrics if o.steady_state and part is not None else whole
-    excluded = tuple(i for i in o.exclude_slices if i < len(slices))
-    if excluded and tiers:
-        headline = _with_goodput(headline, tiers[0])
-    everything = None if o.server is None or r.num_rows == columns.num_rows else open_context(columns, o.metrics)
-    checks = check_conservation(r, sweep, o.facts or EngineFacts(), o.server, everything)
-    begin_ns, end_ns = _span(r)
-    duration = part.seconds if o.steady_state and part is not None else r.duration_s
-    recovery = (
-        find_recovery(r, g.name, np.array(g.times_ns), np.array(g.levels), counts_requests=g.counts_requests)
-        for g in o.gauges
-    )
-    rate = headline.get("request_throughput")
-    first = tiers[0] if tiers else None
-    summary = Summary(
-        metrics=headline,
-        whole=whole,
-        warmup=_warmup(columns, o, percentiles),
-        counts=count_rows(r),
-        errors=group_errors(profiling, r.failed),
-        count_source=r.count_source,
-        begin_ns=begin_ns,
-        end_ns=end_ns,
-        origin_ns=columns.start_wall_ns,
-        duration_s=None if np.isnan(duration) else duration,
-        tiers=tiers,
-        servers=None if o.target_rate is None else servers_needed(
-            o.target_rate, rate.stats.avg if rate else None, first.goodput if first else None,
-            first.fraction if first else None, o.target_share,
-        ),
-        slices=slices,
-        slice_s=None if o.slice_ns is None else o.slice_ns / 1e9,
-        excluded=excluded,
-        trend=build_trend(slices, excluded),
-        steady=steady,
-        steady_part=part,
-        steady_is_headline=o.steady_state and part is not None,
-        stalls=find_stalls(r, o.stall_ns),
-        cancellation=summarise_cancellation(r, tuple(v for v in recovery if v is not None), asked=o.cancels),
-        intervals=estimate_all(r) if o.confidence else (),
-        certificate=None if o.facts is None else certify(r, o.facts, checks),
-        checks=checks,
-        sweep_resolution_ms=0.0 if sweep is None else sweep.resolution_ns / 1e6,
-    )  # fmt: skip
-    summary = replace(summary, gates=check_gates(summary, o.conditions))
-    return replace(summary, notices=find_notices(summary, o.metrics))
-
-
-def _warmup(columns: Columns, o: SummaryOptions, percentiles: tuple[float, ...]) -> Results:
-    """Metrics of the warm-up phases; empty if there was none."""
-    mask = phase_mask(columns, o.phases, "warmup")
-    if not mask.any():
-        return {}
-    r = open_context(rows_of(columns, mask), o.metrics)
-    return measure(r, scan_context(r), percentiles)

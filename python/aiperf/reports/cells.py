@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["number", "percent", "short"]
+import re
+
+__all__ = ["marked_percentile", "number", "percent", "short"]
 
 
 def number(value: float | None, digits: int = 2, absent: str = "–") -> str:
@@ -23,3 +25,9 @@ def short(value: float | None) -> str:
     if size >= 100 or value == 0:
         return f"{value:,.0f}"
     return f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 1 else f"{value:.3f}"
+
+
+def marked_percentile(mark: str | None) -> float | None:
+    """75.0 for `p75`; None for other columns (`avg`, `max`), which are always there."""
+    found = re.fullmatch(r"p(\d+(?:\.\d+)?)", mark or "")
+    return float(found[1]) if found else None

@@ -1,259 +1,364 @@
-"""Tables of the screen besides the metrics: goodput, slices, trend, cold against warm, gaps, assertions, intervals, cancellation."""
+"""Tables, cards and definitions of the page, as plain text cells."""
 
 from __future__ import annotations
 
-from rich import box
-from rich.console import RenderableType
-from rich.table import Table
-from rich.text import Text
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
 
-from aiperf.metrics import METRICS
-from aiperf.metrics.cancellation import Cancellation
-from aiperf.metrics.goodput import Servers, TierResult
-from aiperf.metrics.slices import Slice
-from aiperf.metrics.stalls import Stalls
-from aiperf.metrics.stats import TAIL_PERCENTILES, needed_count, percentile_name
+from aiperf.metrics import METRICS, TABLE_TITLES, Table, load_all
+from aiperf.metrics.compute import Results
+from aiperf.metrics.error_table import merge_similar
+from aiperf.metrics.stats import percentile_name
 from aiperf.metrics.summary import Summary
-from aiperf.metrics.trend import TrendLine
-from aiperf.reports.cells import number, percent, short
+from aiperf.plots.spec import SHORT, number
+from aiperf.reports.cells import number as fixed
+from aiperf.reports.cells import percent, short
+from aiperf.reports.render.console import table_rows
 
 __all__ = [
-    "cancellation_lines", "cold_warm_table", "gate_lines", "goodput_lines", "interval_table", "slice_table", "stall_lines",
-    "steady_line", "trend_lines",
+    "Card", "Definition", "PageTable", "Part", "cards", "certificate_parts", "comparison_tables", "definitions", "run_tables",
 ]  # fmt: skip
 
-_BAR = 30
-_TAIL_TAGS = ("time_to_first_token", "inter_token_latency", "inter_chunk_latency", "request_latency")
+_DEFAULT: Final = (99.0, 90.0, 50.0)
+_MOST_SLICES: Final = 500
+_COMPARED: Final = (
+    ("request_throughput", "avg"), ("output_token_throughput", "avg"), ("output_token_throughput_per_user", "avg"),
+    ("time_to_first_token", "avg"), ("time_to_first_token", "p99"), ("inter_token_latency", "avg"),
+    ("inter_token_latency", "p99"), ("request_latency", "avg"), ("request_latency", "p99"), ("goodput", "avg"),
+    ("request_count", "avg"), ("request_error_rate", "avg"),
+)  # fmt: skip
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(
-        title=title, box=box.SIMPLE_HEAD, title_style="bold", header_style="bold", title_justify="left", padding=(0, 1, 0, 0),
-        pad_edge=False,
+@dataclass(frozen=True, slots=True)
+class PageTable:
+    """`rows`: cells as text, the first of a row is its name. `open`: not folded. `marked`: numbers of rows to highlight."""
+
+    id: str
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+    open: bool = True
+    marked: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A headline figure: name, value, unit, and one line below (other statistics, interval)."""
+
+    name: str
+    value: str
+    unit: str
+    below: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    name: str
+    value: str
+    verdict: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """How one metric is computed. `paragraphs`: its documentation."""
+
+    tag: str
+    header: str
+    unit: str
+    formula: str
+    provenance: str
+    paragraphs: tuple[str, ...]
+
+
+def cards(s: Summary) -> tuple[Card, ...]:
+    """The figures one looks at first; what does not exist has no card."""
+    out: list[Card] = []
+    intervals = {(i.tag, i.stat): i for i in s.intervals}
+
+    def sure(tag: str, stat: str) -> str:
+        found = intervals.get((tag, stat))
+        half = None if found is None else found.relative_half_width
+        return "" if half is None else f"±{100 * half:.1f}%"
+
+    for tag in ("time_to_first_token", "inter_token_latency", "request_latency"):
+        middle = s.stat(tag, "p50")
+        if middle is not None:
+            tail = s.stat(tag, "p99")
+            below = " · ".join(
+                part for part in (f"avg {number(s.stat(tag) or 0)}", f"p99 {number(tail)}" if tail is not None else "") if part
+            )  # fmt: skip
+            out.append(
+                Card(f"{SHORT[tag]}, median", number(middle), METRICS[tag].unit.shown, below, METRICS[tag].header)
+            )
+    for tag, name, unit in (
+        ("output_token_throughput", "Output tokens", "tokens/s"),
+        ("request_throughput", "Requests", "requests/s"),
+        ("goodput", "Goodput", "requests/s"),
+    ):
+        value = s.stat(tag)
+        if value is not None:
+            below = sure(tag, "avg")
+            if tag == "goodput" and s.tiers:
+                below = f"{percent(s.tiers[0].fraction)} of the requests are good"
+            elif tag == "output_token_throughput" and (each := s.stat("output_token_throughput_per_user")) is not None:
+                below = " · ".join(p for p in (f"{number(each)} per user", below) if p)
+            out.append(Card(name, number(value), unit, below, METRICS[tag].header))
+    done = s.counts.ok + s.counts.failed
+    if done:
+        below = "no errors" if not s.counts.failed else f"{s.counts.failed:,} failed"
+        if s.counts.cancelled:
+            below += f" · {s.counts.cancelled:,} cancelled"
+        share = 100 * s.counts.ok / done
+        shown = "100" if s.counts.failed == 0 else f"{min(share, 99.9):.1f}"
+        out.append(Card("Success", shown, "%", below, "Successful of all requests that ended by themselves"))
+    if s.duration_s is not None:
+        out.append(Card("Duration", number(s.duration_s), "s", f"{s.counts.ok:,} requests", "First start to last end"))
+    return tuple(out)
+
+
+def certificate_parts(s: Summary) -> tuple[Part, ...]:
+    if s.certificate is None:
+        return ()
+    out: list[Part] = []
+    for p in s.certificate.parts:
+        if p.value is None:
+            value = "not measured"
+        elif p.unit == "share":
+            value = percent(p.value)
+        else:
+            value = f"{p.value:,.3g} {p.unit}"
+        out.append(Part(p.name, value, p.verdict, p.reason or ""))
+    return tuple(out)
+
+
+def _metric_table(
+    name: Table, title: str, s: Summary, percentiles: Sequence[float], mark: float | None, *, opened: bool
+) -> PageTable | None:
+    rows = table_rows(s.metrics, name)
+    if not rows:
+        return None
+    wanted = tuple(percentiles) or _DEFAULT
+    if mark is not None and mark not in wanted:
+        wanted = (*wanted, mark)
+    heads = ("Metric", "avg", "min", "max", *(percentile_name(p) + (" ★" if p == mark else "") for p in wanted), "std")
+    cells = tuple(
+        (
+            f"{r.metric.header} ({r.unit})",
+            *(fixed(v) for v in (r.stats.avg, r.stats.min, r.stats.max, *(r.stats.percentiles.get(p) for p in wanted), r.stats.std)),
+        )
+        for r in rows
     )  # fmt: skip
-    for i, name in enumerate(columns):
-        table.add_column(name, justify="left" if i == 0 else "right", no_wrap=True)
-    return table
+    return PageTable(f"table-{name}", title, heads, cells, open=opened)
 
 
-def goodput_lines(summary: Summary) -> list[RenderableType]:
-    """The demo's block for each tier: throughput, goodput and its share; then how many servers."""
-    throughput = summary.stat("request_throughput")
-    out: list[RenderableType] = [Text(_tier_text(tier, throughput)) for tier in summary.tiers]
-    if summary.excluded and summary.tiers:
-        out.append(Text(f"Assertions without slices {', '.join(map(str, summary.excluded))}"))
-    if summary.servers is not None:
-        out.append(Text(_servers_text(summary.servers, summary.tiers[:1])))
-    return out
-
-
-def _tier_text(tier: TierResult, throughput: float | None) -> str:
-    name = "" if tier.name == "slo" else f" ({tier.name})"
-    lines = [
-        f"Goodput vs. Throughput{name}:",
-        f"  Total Throughput: {number(throughput)} requests/sec (100%)",
-        f"  Goodput:          {number(tier.goodput)} requests/sec ({percent(tier.share_of_successful, 0)})",
+def run_tables(s: Summary, percentiles: Sequence[float], mark: float | None) -> tuple[PageTable, ...]:
+    """All tables of one run; those with nothing in them are left out."""
+    found = [
+        _metric_table("main", "Metrics", s, percentiles, mark, opened=True),
+        _errors(s),
+        _goals(s),
+        _slices(s),
+        _trend(s),
+        _cold_warm(s),
+        _intervals(s),
+        _gaps(s),
+        _assertions(s),
+        *(
+            _metric_table(name, title, s, percentiles, mark, opened=False)
+            for name, title in TABLE_TITLES.items()
+            if name != "main"
+        ),
     ]
-    shares = percent(tier.share_of_successful), percent(tier.fraction)
-    lines.append(
-        f"  {tier.good:,} good of {tier.successful:,} successful ({shares[0]}), of {tier.attempted:,} attempted ({shares[1]})"
+    return tuple(t for t in found if t is not None)
+
+
+def _errors(s: Summary) -> PageTable | None:
+    if not s.errors:
+        return None
+    rows = tuple(
+        (e.type, "–" if e.code is None else str(e.code), f"{e.count:,}", e.message[:300])
+        for e in merge_similar(s.errors)
     )
-    for slo in tier.slos:
-        metric = METRICS[slo.tag]
-        sign = "≥" if metric.larger_is_better else "≤"
-        worst = "  ← most often missed" if slo.tag == tier.worst and len(tier.slos) > 1 else ""
-        lines.append(
-            f"  {metric.header} {sign} {slo.threshold:g} {metric.unit.shown}: {percent(slo.share)} pass{worst}"
+    return PageTable("errors", "Errors", ("Type", "Code", "Count", "Message"), rows)
+
+
+def _goals(s: Summary) -> PageTable | None:
+    if not s.tiers:
+        return None
+    rows: list[tuple[str, ...]] = []
+    for t in s.tiers:
+        rows.append(
+            (
+                f"{t.name}: all objectives",
+                f"{t.good:,}",
+                percent(t.share_of_successful),
+                percent(t.fraction),
+                fixed(t.goodput),
+            )
         )
-    return "\n".join(lines)
+        for o in t.slos:
+            sign = "≥" if METRICS[o.tag].larger_is_better else "≤"
+            name = f"{METRICS[o.tag].header} {sign} {o.threshold:g} {METRICS[o.tag].unit.shown}"
+            rows.append(
+                (
+                    name + (" (missed most)" if o.tag == t.worst and len(t.slos) > 1 else ""),
+                    f"{o.passed:,}",
+                    percent(o.share),
+                    "",
+                    "",
+                )
+            )
+    return PageTable(
+        "goals", "Goals", ("Objective", "Passed", "of successful", "of attempted", "Goodput (requests/s)"), tuple(rows),
+        "Attempted: successful, failed, and cut off by the grace period; cancelled on purpose left out",
+    )  # fmt: skip
 
 
-def _servers_text(servers: Servers, tiers: tuple[TierResult, ...]) -> str:
-    def count(n: int | None) -> str:
-        return "–" if n is None else f"{n:,}"
-
-    lines = [f"Servers for {servers.target_rate:,g} requests/sec, each as fast as this one:"]
-    lines.append(f"  by throughput: {count(servers.by_throughput)}")
-    if tiers:
-        ratio = f" ({servers.ratio:.1f}× as many)" if servers.ratio is not None else ""
-        lines.append(f"  by goodput:    {count(servers.by_goodput)}{ratio}")
-    if servers.meets_share is not None and tiers:
-        words = "meets" if servers.meets_share else "misses"
-        more = "" if servers.meets_share else "; at this load on each server no number of servers reaches it"
-        lines.append(f"  {percent(tiers[0].fraction)} good {words} the wanted {percent(servers.wanted_share, 0)}{more}")
-    return "\n".join(lines)
-
-
-def slice_table(summary: Summary) -> Table:
-    """The demo's table: number, window, requests, TTFT and latency avg (p90), tokens/s, and goodput with goals."""
-    columns = ["Slice", "Window", "Requests", "TTFT (ms)\navg (p90)", "Latency (ms)\navg (p90)", "Tokens/s"]
-    if summary.tiers:
-        columns += ["Goodput", "Good", "Success"]
-    seconds = summary.slice_s or 0.0
-    table = _table(f"Time-sliced performance ({seconds:g}-second slices; requests that ended in the slice)", *columns)
-    origin = summary.slices[0].begin_ns if summary.slices else 0.0
-    for s in summary.slices:
-        left = "*" if not s.is_complete else ""
-        window = f"{(s.begin_ns - origin) / 1e9:g}–{(s.end_ns - origin) / 1e9:.4g} s{left}"
+def _slices(s: Summary) -> PageTable | None:
+    if not s.slices:
+        return None
+    origin = s.slices[0].begin_ns
+    columns = ["Slice", "Window (s)", "Ended", "TTFT avg (ms)", "p90", "Latency avg (ms)", "p90", "Tokens/s"]
+    if s.tiers:
+        columns += ["Goodput", "Good"]
+    rows: list[tuple[str, ...]] = []
+    for x in s.slices[:_MOST_SLICES]:
         cells = [
-            f"{s.index}{' –' if s.index in summary.excluded else ''}", window, f"{s.ended:,}",
-            _pair(s, "time_to_first_token"), _pair(s, "request_latency"), number(s.stat("output_token_throughput"), 0),
+            f"{x.index}{' (excluded)' if x.index in s.excluded else ''}",
+            f"{(x.begin_ns - origin) / 1e9:g}–{(x.end_ns - origin) / 1e9:.4g}{'' if x.is_complete else ' *'}",
+            f"{x.ended:,}", fixed(x.stat("time_to_first_token"), 0), fixed(x.stat("time_to_first_token", "p90"), 0),
+            fixed(x.stat("request_latency"), 0), fixed(x.stat("request_latency", "p90"), 0),
+            fixed(x.stat("output_token_throughput"), 0),
         ]  # fmt: skip
-        if summary.tiers:
-            tier = s.tiers[0]
-            done = s.ended + s.failed
-            cells += [number(tier.goodput), percent(tier.fraction), percent(s.ended / done if done else None)]
-        table.add_row(*cells, style="yellow" if s.misses and s.index not in summary.excluded else None)
-    notes = ["* cut at the end of the run"] if summary.slices and not summary.slices[-1].is_complete else []
-    notes += ["– excluded from the assertions"] if summary.excluded else []
-    table.caption, table.caption_justify = "; ".join(notes) or None, "left"
-    return table
+        if s.tiers:
+            cells += [fixed(x.tiers[0].goodput), percent(x.tiers[0].fraction)]
+        rows.append(tuple(cells))
+    notes = ["requests in the slice in which they ended, tokens where they arrived"]
+    if not s.slices[-1].is_complete:
+        notes.append("* cut at the end of the run")
+    if len(s.slices) > _MOST_SLICES:
+        notes.append(f"showing the first {_MOST_SLICES} of {len(s.slices):,}")
+    marked = frozenset(i for i, x in enumerate(s.slices[:_MOST_SLICES]) if x.misses and x.index not in s.excluded)
+    return PageTable("slices", "Time slices", tuple(columns), tuple(rows), "; ".join(notes), len(rows) <= 40, marked)
 
 
-def _pair(s: Slice, tag: str) -> str:
-    average = s.stat(tag)
-    return "–" if average is None else f"{average:,.0f} ({number(s.stat(tag, 'p90'), 0)})"
-
-
-def _trend_text(line: TrendLine) -> str:
-    metric = METRICS[line.tag]
-    unit = metric.unit.shown
-    variation = "" if line.variation is None else f" (variation: {percent(line.variation)})"
-    text = f"  {metric.header}: {short(line.lowest)} – {short(line.highest)} {unit}{variation}"
-    text += f"; first {short(line.first)}, last {short(line.last)}"
-    if line.slope_per_min is not None and line.slope_low is not None and line.slope_high is not None:
-        text += f"; drift {line.slope_per_min:+.3g} {unit}/min [{line.slope_low:+.3g}, {line.slope_high:+.3g}]"
-        text += " ← drifts" if line.drifts else ""
-    if line.load_correlation is not None:
-        text += f"; correlation with load {line.load_correlation:+.2f}"
-    return text
-
-
-def trend_lines(summary: Summary) -> list[RenderableType]:
-    """Range, first against last, drift with its 95 % interval, correlation with load; and what they say."""
-    trend = summary.trend
-    if trend is None or not trend.lines:
-        return []
-    lines = ["Trend:", *map(_trend_text, trend.lines)]
-    if trend.warmed_up:
-        lines.append("  Warm-up: time to first token is at least 10% higher in the first slice than in any other")
-    missing = [s.index for s in summary.slices if s.misses and s.index not in summary.excluded]
-    if summary.tiers:
-        words = f"slices {', '.join(map(str, missing))}" if missing else "no slice"
-        wanted = percent(summary.slices[0].wanted_share, 0)
-        lines.append(f"  Fewer than {wanted} of the requests met the goals in {words}")
-    if trend.too_few:
-        lines.append("  Too few complete slices for a slope")
-    return [Text("\n".join(lines))]
-
-
-def cold_warm_table(summary: Summary) -> list[RenderableType]:
-    """Overall, cold and warm averages; the penalty of a cold start against the overall average and against warm."""
-    trend = summary.trend
-    if trend is None or not trend.cold_warm:
-        return []
-    numbers = ", ".join(map(str, trend.cold_slices))
-    table = _table(f"Cold vs. warm (cold: slice {numbers})", "Metric", "Overall", "Cold", "Warm", "Penalty")
-    for row in trend.cold_warm:
-        metric = METRICS[row.tag]
-        against = "" if row.cold_over_overall is None else f" ({row.cold_over_overall:+.0%})"
-        penalty = "–" if row.penalty is None else f"{row.penalty:+.0%}"
-        label = f"{metric.header} ({metric.unit.shown})"
-        table.add_row(label, short(row.overall), short(row.cold) + against, short(row.warm), penalty)
-    return [table]
-
-
-def steady_line(summary: Summary) -> list[RenderableType]:
-    """Where the run was steady, in one line; nothing if there is nothing to tell."""
-    s = summary.steady
-    if s is None or (not s.changes and not summary.steady_is_headline):
-        return []
-    begin, end = (s.warmup_end_ns - s.begin_ns) / 1e9, (s.steady_end_ns - s.begin_ns) / 1e9
-    parts = [f"Steady state: {begin:.1f} s to {end:.1f} s"]
-    if s.has_warmup:
-        parts.append(f"warm-up until {begin:.1f} s")
-    if s.drift_start_ns is not None:
-        parts.append(f"drift from {(s.drift_start_ns - s.begin_ns) / 1e9:.1f} s")
-    parts.append(f"drain from {(s.drain_start_ns - s.begin_ns) / 1e9:.1f} s")
-    parts.append("shown above" if summary.steady_is_headline else "the table above covers the whole run")
-    return [Text("; ".join(parts))]
-
-
-def stall_lines(stalls: Stalls) -> list[RenderableType]:
-    """The distribution of gaps between chunks, and who stalled."""
-    most = max(b.count for b in stalls.bins)
-    total = sum(b.count for b in stalls.bins)
-    lines = ["Inter-chunk latency (ms):"]
-    for b in stalls.bins:
-        bar = "█" * max(round(_BAR * b.count / most), 1 if b.count else 0)
-        high = "∞" if b.high_ms == float("inf") else f"{b.high_ms:g}"
-        lines.append(f"  {f'{b.low_ms:g}–{high}':>12}  {bar:<{_BAR}} {b.count:>12,} {percent(b.count / total):>6}")
-    lines.append(
-        f"  Stalls over {stalls.threshold_ms:g} ms: {stalls.gaps:,} in {stalls.requests:,} of {stalls.streams:,} requests "
-        f"({percent(stalls.share)}); longest {number(stalls.longest_ms)} ms at {stalls.longest_at_s:.2f} s"
-    )
-    return [Text("\n".join(lines))]
-
-
-def cancellation_lines(c: Cancellation) -> list[RenderableType]:
-    """What cancelling did to the others."""
-    if not c.count:
-        return ["Cancelled on purpose: 0; no request was due to be cancelled while it was still in flight"]
-    delay = "–" if c.delay_ms is None else f"{number(c.delay_ms.avg)} ms (max {number(c.delay_ms.max)})"
-    lines = [
-        f"Cancelled on purpose: {c.count:,}, after {delay} after the request body was sent, {c.before_first_token:,} before any token",
-        f"  New connections afterwards: {c.reconnects:,}; errors among neighbours: {c.errors_during:,}, elsewhere: {c.errors_apart:,}",
-    ]
-    for n in c.neighbours:
-        ratio = "–" if n.ratio is None else f"×{n.ratio:.2f}"
-        lines.append(
-            f"  {METRICS[n.tag].header}: neighbours {number(n.during)} ms ({n.num_during:,}), "
-            f"others {number(n.apart)} ms ({n.num_apart:,}), {ratio}"
-        )
-    for r in c.recovery:
-        back = (
-            "never returned to baseline" if r.seconds is None else f"back at baseline {r.seconds:.1f} s after the last"
-        )
-        often = f"; above it in {100 * r.above:.0f}% of {r.samples:,} readings" if r.lingers else ""
-        lines.append(f"  {r.name}: {back}{often}")
-    return [Text("\n".join(lines))]
-
-
-def gate_lines(summary: Summary) -> list[RenderableType]:
-    """Assertions: ✓ or ✗, the condition, the actual value."""
-    out: list[RenderableType] = []
-    for g in summary.gates:
-        why = f" ({g.reason})" if g.reason and not g.passed else ""
-        near = ", within the 95% interval" if g.sure is False else ""
-        mark, style = ("✓", "green") if g.passed else ("✗", "red")
-        out.append(Text(f"{mark} {g.text}: {g.actual}{near}{why}", style=style))
-    return out
-
-
-def tail_table(summary: Summary) -> Table:
-    """p99.9 and p99.99 where the count supports them, else how many values it takes."""
-    table = _table("Tail", "Metric", *(percentile_name(p) for p in TAIL_PERCENTILES), "max", "values")
-    for tag in _TAIL_TAGS:
-        result = summary.metrics.get(tag)
-        if result is None or result.stats.count is None:
-            continue
-        cells = [
-            number(v) if (v := result.stats.percentiles.get(p)) is not None else f"– (needs {needed_count(p):,})"
-            for p in TAIL_PERCENTILES
-        ]
-        label = f"{result.metric.header} ({result.unit})"
-        table.add_row(label, *cells, number(result.stats.max), f"{result.stats.count:,}")
-    return table
-
-
-def interval_table(summary: Summary) -> Table:
-    """95 % intervals of the headline figures and the effective number of values."""
-    table = _table("Precision (95% confidence intervals)", "Metric", "stat", "value", "low", "high", "±", "effective n")
-    for i in summary.intervals:
-        metric = METRICS[i.tag]
-        half = i.relative_half_width
-        table.add_row(
-            f"{metric.header} ({metric.unit.shown})", i.stat, number(i.value), number(i.low), number(i.high),
-            "–" if half is None else percent(half), f"{i.effective:,.0f} of {i.count:,}",
+def _trend(s: Summary) -> PageTable | None:
+    if s.trend is None or not s.trend.lines:
+        return None
+    rows: list[tuple[str, ...]] = []
+    for line in s.trend.lines:
+        drift = "–"
+        if line.slope_per_min is not None and line.slope_low is not None and line.slope_high is not None:
+            drift = f"{line.slope_per_min:+.3g} [{line.slope_low:+.3g}, {line.slope_high:+.3g}]"
+        correlation = "–" if line.load_correlation is None else f"{line.load_correlation:+.2f}"
+        metric = METRICS[line.tag]
+        rows.append(
+            (
+                f"{metric.header} ({metric.unit.shown})", short(line.lowest), short(line.highest), percent(line.variation),
+                short(line.first), short(line.last), drift, "drifts" if line.drifts else "", correlation,
+            )
         )  # fmt: skip
-    return table
+    heads = ("Over the slices", "lowest", "highest", "variation", "first", "last", "per minute [95%]", "", "with load")
+    note = "Too few complete slices for a slope" if s.trend.too_few else ""
+    return PageTable("trend", "Trend", heads, tuple(rows), note)
+
+
+def _cold_warm(s: Summary) -> PageTable | None:
+    if s.trend is None or not s.trend.cold_warm:
+        return None
+    rows = tuple(
+        (
+            f"{METRICS[c.tag].header} ({METRICS[c.tag].unit.shown})", short(c.overall), short(c.cold), short(c.warm),
+            "–" if c.penalty is None else f"{c.penalty:+.0%}",
+        )
+        for c in s.trend.cold_warm
+    )  # fmt: skip
+    numbers = ", ".join(map(str, s.trend.cold_slices))
+    return PageTable(
+        "cold-warm",
+        "Cold vs. warm",
+        ("Metric", "overall", "cold", "warm", "penalty"),
+        rows,
+        f"cold: slice {numbers}",
+    )
+
+
+def _intervals(s: Summary) -> PageTable | None:
+    if not s.intervals:
+        return None
+    rows = tuple(
+        (
+            f"{METRICS[i.tag].header} ({METRICS[i.tag].unit.shown})", i.stat, fixed(i.value), fixed(i.low), fixed(i.high),
+            "–" if i.relative_half_width is None else percent(i.relative_half_width), f"{i.effective:,.0f} of {i.count:,}",
+        )
+        for i in s.intervals
+    )  # fmt: skip
+    heads = ("Metric", "statistic", "value", "low", "high", "±", "effective n")
+    return PageTable(
+        "intervals",
+        "Precision (95% confidence intervals)",
+        heads,
+        rows,
+        "correlation between requests is taken into account",
+        open=False,
+    )
+
+
+def _gaps(s: Summary) -> PageTable | None:
+    if s.stalls is None or not s.stalls.bins:
+        return None
+    total = sum(b.count for b in s.stalls.bins)
+    rows = tuple(
+        (f"{b.low_ms:g} to {'∞' if b.high_ms == float('inf') else f'{b.high_ms:g}'}", f"{b.count:,}", percent(b.count / total, 2))
+        for b in s.stalls.bins
+    )  # fmt: skip
+    note = (
+        f"Stalls over {s.stalls.threshold_ms:g} ms: {s.stalls.gaps:,} in {s.stalls.requests:,} of {s.stalls.streams:,} streams; "
+        f"longest {fixed(s.stalls.longest_ms)} ms at {s.stalls.longest_at_s:.2f} s"
+    )
+    return PageTable("gaps", "Gaps between chunks", ("Gap (ms)", "Count", "Share"), rows, note, open=False)
+
+
+def _assertions(s: Summary) -> PageTable | None:
+    if not s.gates:
+        return None
+    rows = tuple(
+        (g.text, "✓ holds" if g.passed else "✗ does not hold", g.actual, g.reason or ("within the interval" if g.sure is False else ""))
+        for g in s.gates
+    )  # fmt: skip
+    marked = frozenset(i for i, g in enumerate(s.gates) if not g.passed)
+    return PageTable("assertions", "Assertions", ("Condition", "Result", "Actual", ""), rows, marked=marked)
+
+
+def comparison_tables(runs: Sequence[tuple[str, Summary]]) -> tuple[PageTable, ...]:
+    """One table: a row per figure, a column per run; more than eight runs: a row per run."""
+    if not runs:
+        return ()
+    used = [(tag, stat) for tag, stat in _COMPARED if any(s.stat(tag, stat) is not None for _, s in runs)]
+
+    def name(tag: str, stat: str) -> str:
+        word = SHORT.get(tag) or METRICS[tag].header
+        return f"{word} {'' if METRICS[tag].kind == 'scalar' else stat} ({METRICS[tag].unit.shown})".replace("  ", " ")
+
+    load_all()
+    if len(runs) > 8:
+        rows = tuple((label, *(fixed(s.stat(tag, stat)) for tag, stat in used)) for label, s in runs)
+        return (PageTable("runs", "Runs", ("Run", *(name(*u) for u in used)), rows),)
+    rows = tuple((name(tag, stat), *(fixed(s.stat(tag, stat)) for _, s in runs)) for tag, stat in used)
+    return (PageTable("runs", "Runs", ("Figure", *(label for label, _ in runs)), rows),)
+
+
+def definitions(results: Results) -> tuple[Definition, ...]:
+    """How each metric of these results is computed, in the table's order."""
+    out: list[Definition] = []
+    for result in results.values():
+        m = result.metric
+        text = inspect.cleandoc(m.doc)
+        paragraphs = tuple(" ".join(p.split()) for p in text.split("\n\n") if p.strip())
+        out.append(Definition(m.tag, m.header, m.unit.shown, m.formula, m.provenance, paragraphs))
+    return tuple(out)

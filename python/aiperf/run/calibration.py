@@ -7,13 +7,13 @@ client had for itself, and the way from the client's write to the server's read 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from aiperf.config.engine import EngineSettings
 from aiperf.config.model import Config
+from aiperf.outcome import Outcome
 from aiperf.run.null_server import NullLoad, NullRun, drive_null, most_streams
 
 __all__ = ["LONG_RUN_S", "calibrate", "is_wanted", "load_seen"]
@@ -28,40 +28,38 @@ _PERCENTILE = 95.0
 _FEWEST = 10
 
 
-def is_wanted(config: Config, outcome: Mapping[str, Any]) -> bool:
+def is_wanted(config: Config, outcome: Outcome) -> bool:
     """--calibrate and --no-calibrate decide, else the length of the run. An interrupted run is not followed by more load."""
-    if outcome.get("interrupted") or not outcome.get("phases"):
+    if outcome.interrupted or not outcome.phases:
         return False
     wanted = config.slo.calibrate
     return _measured_s(outcome) >= LONG_RUN_S if wanted is None else wanted
 
 
-def _measured_s(outcome: Mapping[str, Any]) -> float:
-    measured = [p for p in outcome["phases"] if p["kind"] == "profiling"]
-    return (measured[-1]["end_ns"] - measured[0]["start_ns"]) / 1e9 if measured else 0.0
+def _measured_s(outcome: Outcome) -> float:
+    measured = outcome.measured
+    return (measured[-1].end_ns - measured[0].start_ns) / 1e9 if measured else 0.0
 
 
-def load_seen(outcome: Mapping[str, Any], settings: EngineSettings) -> NullLoad | None:
-    """The null server's load that is like the run's; None if the run had no replies. `outcome["seen"]`: the last snapshot."""
-    seen = outcome.get("seen") or {}
-    latency = seen.get("latency_ms")
-    seconds = _measured_s(outcome)
-    ok = int(seen.get("ok", 0))
-    if not latency or not ok or seconds <= 0:
+def load_seen(outcome: Outcome, settings: EngineSettings) -> NullLoad | None:
+    """The null server's load that is like the run's; None if the run had no replies. Its counters are those of the last snapshot."""
+    seen, seconds = outcome.seen, _measured_s(outcome)
+    if seen is None or seen.latency_ms is None or not seen.ok or seconds <= 0:
         return None
+    latency, ok = seen.latency_ms, seen.ok
     # Little's law with the median latency; the load's own number bounds it.
     in_flight = ok / seconds * latency[0] / 1e3
     asked = settings.phases[-1].concurrency
     streams = max(1, min(round(in_flight) or 1, asked or most_streams(), most_streams()))
     streaming = settings.framing != "plain"
-    ttft = seen.get("ttft_ms") or latency
+    ttft = seen.ttft_ms or latency
     ttft_ms = min(float(ttft[0]), 1e3 * _REPLY_S / 2)
-    chunk_rate = float(seen.get("chunks", 0)) / seconds
+    chunk_rate = seen.chunks / seconds
     tokens, gap_ms = 1, 0.0
     if streaming and chunk_rate > 0:
         # Chunks come while a stream decodes; the pace of all together is kept.
         gap_ms = min(1e3 * streams / chunk_rate, 1e3 * _REPLY_S)
-        mean_chunks = max(1, round(float(seen.get("chunks", 0)) / ok))
+        mean_chunks = max(1, round(seen.chunks / ok))
         tokens = max(2, min(mean_chunks, int((1e3 * _REPLY_S - ttft_ms) / gap_ms) + 1))
     return NullLoad(
         streams=streams,
@@ -80,24 +78,26 @@ def _bound(errors: np.ndarray[Any, np.dtype[np.float64]]) -> float:
     return float(np.percentile(np.abs(errors), _PERCENTILE)) if len(errors) else 0.0
 
 
-def calibrate(outcome: Mapping[str, Any], settings: EngineSettings) -> dict[str, object]:
-    """Keys for the outcome: `calibrated` (ms of TTFT, ms of ITL, share of the rate; None if it could not be done) and
-    `calibration`, how it was found.
-    """
+def calibrate(outcome: Outcome, settings: EngineSettings) -> Outcome:
+    """The outcome with `calibrated` (ms of TTFT, ms of ITL, share of the rate; None if it could not be done) and how it was found."""
+    calibrated, how = _calibrate(outcome, settings)
+    return outcome.model_copy(update={"calibrated": calibrated, "calibration": how})
+
+
+def _calibrate(
+    outcome: Outcome, settings: EngineSettings
+) -> tuple[tuple[float, float, float] | None, dict[str, object]]:
     load = load_seen(outcome, settings)
     if load is None:
-        return {"calibrated": None, "calibration": {"why_not": "the run had no replies to imitate"}}
+        return None, {"why_not": "the run had no replies to imitate"}
     try:
         run = drive_null(load)
     except (OSError, RuntimeError, ValueError) as error:
-        return {"calibrated": None, "calibration": {"why_not": str(error)}}
+        return None, {"why_not": str(error)}
     if len(run.ttft_error) < _FEWEST:
         why = f"the null server answered {len(run.ttft_error)} requests in a second, {_FEWEST} are needed"
-        return {"calibrated": None, "calibration": {"why_not": why}}
-    return {
-        "calibrated": [_bound(run.ttft_error), _bound(run.itl_error), run.rate_error],
-        "calibration": describe(run),
-    }
+        return None, {"why_not": why}
+    return (_bound(run.ttft_error), _bound(run.itl_error), run.rate_error), describe(run)
 
 
 def describe(run: NullRun) -> dict[str, object]:

@@ -1,92 +1,19 @@
-"""The run directory: its name, the names of its files, and `run.json`, which is there before the first request."""
+"""The run directory: made, and never taken from another run; `run.json` in it, written whole."""
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from aiperf.config.model import Config
-from aiperf.errors import ConfigError, Note, Problem, ResultError
-from aiperf.json_text import dump_json, to_json_value
-from aiperf.run.outputs import write_whole
+from aiperf.errors import ConfigError, Note, Problem
+from aiperf.records.run_json import RUN_FILE, RunJson
+from aiperf.reports.outputs import write_whole
 
-__all__ = ["RUN_FILE", "Files", "machine", "open_run_dir", "read_run_json", "write_run_json"]
+__all__ = ["machine", "open_run_dir", "write_run_json"]
 
-RUN_FILE = "run.json"
-RUN_SCHEMA = 1
 _MARKS = (RUN_FILE, "journal", "records.parquet", "profile_export.jsonl", "profile_export_aiperf.json")
-
-
-@dataclass(frozen=True, slots=True)
-class Files:
-    """Paths of the files of a run; `--profile-export-prefix foo` renames AIPerf's as AIPerf does (compat.md §2)."""
-
-    run_dir: Path
-    prefix: str | None = None
-
-    def _named(self, default: str, suffix: str) -> Path:
-        return self.run_dir / (default if self.prefix is None else f"{self.prefix}{suffix}")
-
-    @property
-    def jsonl(self) -> Path:
-        return self._named("profile_export.jsonl", ".jsonl")
-
-    @property
-    def raw(self) -> Path:
-        return self._named("profile_export_raw.jsonl", "_raw.jsonl")
-
-    @property
-    def summary(self) -> Path:
-        return self._named("profile_export_aiperf.json", ".json")
-
-    @property
-    def csv(self) -> Path:
-        return self._named("profile_export_aiperf.csv", ".csv")
-
-    @property
-    def slices_csv(self) -> Path:
-        return self._named("profile_export_aiperf_timeslices.csv", "_timeslices.csv")
-
-    @property
-    def slices_json(self) -> Path:
-        return self._named("profile_export_aiperf_timeslices.json", "_timeslices.json")
-
-    @property
-    def console(self) -> Path:
-        return self._named("profile_export_console.txt", "_console.txt")
-
-    @property
-    def inputs(self) -> Path:
-        return self.run_dir / "inputs.json"
-
-    @property
-    def outputs(self) -> Path:
-        return self.run_dir / "outputs.json"
-
-    @property
-    def page(self) -> Path:
-        return self.run_dir / "report.html"
-
-    def server_metrics(self, ending: str) -> Path:
-        return self._named(f"server_metrics_export.{ending}", f"_server_metrics.{ending}")
-
-    @property
-    def gpu(self) -> Path:
-        return self._named("gpu_telemetry_export.jsonl", "_gpu_telemetry.jsonl")
-
-    @property
-    def network_latency(self) -> Path:
-        return self._named("profile_export_network_latency.jsonl", "_network_latency.jsonl")
-
-    @property
-    def log(self) -> Path:
-        return self.run_dir / "logs" / "aiperf.log"
 
 
 def open_run_dir(wanted: Path) -> tuple[Path, Note | None]:
@@ -138,26 +65,6 @@ def machine() -> dict[str, object]:
     }
 
 
-def write_run_json(run_dir: Path, content: Mapping[str, object]) -> None:
+def write_run_json(run_dir: Path, content: RunJson) -> None:
     """Replace `run.json` whole: a reader sees the old one or the new one."""
-    text = dump_json(to_json_value({"schema": RUN_SCHEMA, **content})) + "\n"
-    write_whole(run_dir / RUN_FILE, text.encode("utf-8", "replace"))
-
-
-def read_run_json(run_dir: Path) -> dict[str, Any]:
-    """ResultError if it is missing or not ours."""
-    path = run_dir / RUN_FILE
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        hint = "give the directory that `aiperf profile` wrote its files to"
-        raise ResultError(f"cannot read `{path}`: {error.strerror or error}", hint) from error
-    except ValueError as error:
-        raise ResultError(f"cannot read `{path}`: {error}") from error
-    if not isinstance(content, dict) or "config" not in content:
-        raise ResultError(f"`{path}` does not describe a run", "the run ended before its preparation was complete")
-    return content
-
-
-def files_of(config: Config, run_dir: Path) -> Files:
-    return Files(run_dir, config.output.profile_export_prefix)
+    write_whole(run_dir / RUN_FILE, content.to_text().encode("utf-8", "replace"))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from aiperf.config.engine import EngineSettings
 from aiperf.config.model import Config
 from aiperf.observer import Observer
+from aiperf.outcome import Outcome, Snapshot
 from aiperf.run.signals import Interrupts
 from aiperf.workload import Workload
 
@@ -27,9 +26,9 @@ def drive(
     workload: Workload,
     observer: Observer,
     interrupts: Interrupts,
-    watch: Callable[[Mapping[str, Any]], int] | None = None,
-) -> dict[str, Any]:
-    """Run the engine to its end; its `Outcome` as a dict. EngineError if it cannot start.
+    watch: Callable[[Snapshot], int] | None = None,
+) -> Outcome:
+    """Run the engine to its end; its `Outcome`. EngineError if it cannot start.
 
     `watch`: called with each snapshot; when it returns 1, the run is stopped as if its last request had been sent, with 2
     what is in flight is cancelled as well. That is no interruption (`stopped_by_watch`). `seen`: the last snapshot.
@@ -41,17 +40,14 @@ def drive(
     with interrupts.stopping(engine.stop):
         is_stopped = False
         while not engine.wait(POLL_S):
-            snapshot = json.loads(engine.snapshot())
+            snapshot = Snapshot.model_validate_json(engine.snapshot())
             observer.progress(snapshot)
             level = 0 if watch is None or is_stopped else watch(snapshot)
             if level:
                 is_stopped = True
                 engine.stop(level)
-    seen = json.loads(engine.snapshot())
+    seen = Snapshot.model_validate_json(engine.snapshot())
     observer.end(seen)
-    outcome: dict[str, Any] = json.loads(engine.outcome() or "{}")
-    outcome["seen"] = seen
-    outcome["stopped_by_watch"] = is_stopped
-    if is_stopped:
-        outcome["interrupted"] = bool(interrupts.signals)
-    return outcome
+    found = Outcome.model_validate_json(engine.outcome() or "{}")
+    interrupted = bool(interrupts.signals) if is_stopped else found.interrupted
+    return found.model_copy(update={"seen": seen, "stopped_by_watch": is_stopped, "interrupted": interrupted})

@@ -13,10 +13,10 @@ import math
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -30,6 +30,7 @@ from aiperf.metrics.context import MetricContext, MetricOptions, TokenSource
 from aiperf.metrics.goodput import good_mask
 from aiperf.metrics.stats import needed_count
 from aiperf.metrics.summary import Phase, phase_mask
+from aiperf.outcome import Snapshot
 from aiperf.records import Columns, open_run
 
 __all__ = ["Stopper", "Verdict", "check_precisions", "lost_goal", "most_requests", "open_context_of", "unsure"]
@@ -187,7 +188,7 @@ class Stopper:
         self._ended.set()
         self._thread.join()
 
-    def watch(self, _snapshot: Mapping[str, Any]) -> int:
+    def watch(self, _snapshot: Snapshot) -> int:
         return 0 if self.verdict is None else self.verdict.level
 
     def _work(self) -> None:

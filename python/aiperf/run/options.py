@@ -1,37 +1,44 @@
-"""From what the engine said of a run to what metrics and the certificate take."""
+"""From the configuration, `run.json` and the engine's outcome to what metrics and the certificate take. Asked by `Run` alone."""
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from aiperf.config.model import Config
 from aiperf.metrics.conservation import EngineFacts, ServerCounters
 from aiperf.metrics.context import MetricOptions, TokenSource
-from aiperf.metrics.energy import GpuEnergy
 from aiperf.metrics.goodput import build_tiers
+from aiperf.metrics.gpu_energy import GpuEnergy
 from aiperf.metrics.summary import Gauge, Phase, SummaryOptions
+from aiperf.outcome import Outcome
+from aiperf.records.run_json import EnergyEntry, PhaseEntry, RunJson, ServerMetrics
+from aiperf.reports.cells import marked_percentile
 
 __all__ = [
-    "energy_facts",
+    "GAUGES",
+    "energy_entry",
     "energy_of",
     "engine_facts",
-    "marked_percentile",
     "metric_options",
     "network_rtt_of",
     "phases_of",
+    "server_counters",
+    "server_gauges",
     "summary_options",
 ]
 
 DEFAULT_STALL_NS = 1_000_000_000
 
 
-def phases_of(data: Mapping[str, Any]) -> tuple[Phase, ...]:
-    """`data`: `run.json`, or the journal's header."""
-    return tuple(Phase(p["name"], p["kind"]) for p in data.get("phases", ())) or (Phase(),)
+GAUGES: Mapping[str, bool] = {"requests_running": True, "kv_cache_usage": False}
+"""The server's gauges that must return after cancellations, by our name; whether they count requests."""
+
+
+def phases_of(entries: Sequence[PhaseEntry]) -> tuple[Phase, ...]:
+    """One profiling phase where none is told."""
+    return tuple(Phase(p.name, p.kind) for p in entries) or (Phase(),)
 
 
 def metric_options(config: Config, count_source: TokenSource, *, schedule: bool, streaming: bool) -> MetricOptions:
@@ -42,83 +49,77 @@ def metric_options(config: Config, count_source: TokenSource, *, schedule: bool,
         per_chunk_tokens=config.endpoint.per_chunk_usage,
         is_schedule=schedule,
         slos=tiers[0].slos if tiers else (),
-        network_rtt_ns=network_rtt_of({}, config),
+        network_rtt_ns=network_rtt_of(None, config),
     )
 
 
-def engine_facts(outcome: Mapping[str, Any], config: Config) -> EngineFacts | None:
+def engine_facts(outcome: Outcome | None, config: Config) -> EngineFacts | None:
     """None if the engine did not get to say anything (the run was killed)."""
-    phases: Sequence[Mapping[str, Any]] = outcome.get("phases", ())
-    measured = [p for p in phases if p["kind"] == "profiling"]
-    if not measured:
+    if outcome is None or not outcome.measured:
         return None
-    wall = max(1, outcome["end_ns"] - min(p["start_ns"] for p in phases))
-    cpu = [*outcome["worker_cpu_ns"], 0]
-    waits = [*outcome.get("worker_wait_ns", ()), 0]
+    phases, measured = outcome.phases, outcome.measured
+    wall = max(1, outcome.end_ns - min(p.start_ns for p in phases))
     bounded = config.load.benchmark_duration is None
     open_loop = config.load.request_rate if not config.input.fixed_schedule else None
-    calibrated = outcome.get("calibrated")
     return EngineFacts(
-        planned=sum(p["planned"] for p in measured) if bounded else None,
-        sent=sum(p["sent"] for p in measured),
-        unsent=sum(p["unsent"] for p in measured),
+        planned=sum(p.planned for p in measured) if bounded else None,
+        sent=sum(p.sent for p in measured),
+        unsent=sum(p.unsent for p in measured),
         requested_rate=open_loop,
-        busiest_worker=max(cpu) / wall,
-        cpu_wait=max(waits) / wall,
-        calibrated=tuple(calibrated) if calibrated else None,
-        clock_step=outcome.get("clock_steps", 0) > 0,
-        all_requests=sum(p["sent"] for p in phases),
-        lost_rows=int(outcome.get("journal_lost_rows", 0)),
+        busiest_worker=max(outcome.worker_cpu_ns, default=0) / wall,
+        cpu_wait=max(outcome.worker_wait_ns, default=0) / wall,
+        calibrated=outcome.calibrated,
+        clock_step=outcome.clock_steps > 0,
+        all_requests=sum(p.sent for p in phases),
+        lost_rows=outcome.journal_lost_rows,
     )
 
 
-def energy_facts(energy: GpuEnergy | None) -> dict[str, float | None] | None:
+def energy_entry(energy: GpuEnergy | None) -> EnergyEntry | None:
     """For `run.json`; `energy_of` reads it."""
     if energy is None:
         return None
     power = None if math.isnan(energy.power_w) else energy.power_w
-    return {"energy_j": energy.energy_j, "seconds": energy.seconds, "power_w": power}
+    return EnergyEntry(energy_j=energy.energy_j, seconds=energy.seconds, power_w=power)
 
 
-def energy_of(facts: Mapping[str, Any], config: Config) -> GpuEnergy | None:
-    """What `run.json` says the GPUs took; None without GPUs."""
-    told = facts.get("gpu_energy")
-    if told is None:
+def energy_of(entry: EnergyEntry | None, config: Config) -> GpuEnergy | None:
+    """What the GPUs took, for the metrics; None without GPUs."""
+    if entry is None:
         return None
-    power = math.nan if told["power_w"] is None else told["power_w"]
-    return GpuEnergy(told["energy_j"], told["seconds"], power, config.load.concurrency)
+    power = math.nan if entry.power_w is None else entry.power_w
+    return GpuEnergy(entry.energy_j, entry.seconds, power, config.load.concurrency)
 
 
-def network_rtt_of(facts: Mapping[str, Any], config: Config) -> float | None:
+def network_rtt_of(measured_ns: float | None, config: Config) -> float | None:
     """The round trip the user told, or the mean that was measured, ns; None without the flags or a probe that succeeded."""
     told = config.telemetry.network_latency_mean
-    if told is not None:
-        return told * 1e6
-    measured = facts.get("network_rtt_ns")
-    return None if measured is None else float(measured)
+    return measured_ns if told is None else told * 1e6
 
 
-def marked_percentile(mark: str | None) -> float | None:
-    """75.0 for `p75`; None for other columns (`avg`, `max`), which are always there."""
-    found = re.fullmatch(r"p(\d+(?:\.\d+)?)", mark or "")
-    return float(found[1]) if found else None
+def server_counters(told: ServerMetrics | None) -> ServerCounters | None:
+    return None if told is None or told.conservation is None else ServerCounters(**told.conservation)
+
+
+def server_gauges(told: ServerMetrics | None) -> tuple[Gauge, ...]:
+    gauges = () if told is None else told.gauges
+    return tuple(Gauge(g.name, g.times_ns, g.levels, GAUGES.get(g.name, False)) for g in gauges)
 
 
 def summary_options(
     config: Config,
     metrics: MetricOptions,
-    facts: Mapping[str, Any],
-    outcome: Mapping[str, Any],
+    json: RunJson,
     server: ServerCounters | None = None,
     gauges: tuple[Gauge, ...] = (),
 ) -> SummaryOptions:
-    """`facts`: `run.json` so far. `outcome`: what the engine said, empty if the run was killed."""
+    """`json`: `run.json`, as far as it is known."""
     o, s = config.output, config.slo
     mark = marked_percentile(o.mark)
     marked = () if mark is None else (mark,)
     return SummaryOptions(
-        metrics=replace(metrics, network_rtt_ns=network_rtt_of(facts, config)),
-        phases=phases_of(facts),
+        metrics=replace(metrics, network_rtt_ns=network_rtt_of(json.network_rtt_ns, config)),
+        phases=phases_of(json.phases),
         percentiles=tuple(sorted({*o.percentiles, *marked})),
         tiers=tuple(build_tiers(s.goodput)),
         target_rate=s.target_rate,
@@ -126,10 +127,10 @@ def summary_options(
         exclude_slices=s.exclude_slices,
         steady_state=s.steady_state,
         conditions=s.asserts,
-        facts=engine_facts(outcome, config),
+        facts=engine_facts(json.outcome, config),
         server=server,
         gauges=gauges,
         cancels=bool(config.load.request_cancellation_rate),
-        energy=energy_of(facts, config),
+        energy=energy_of(json.gpu_energy, config),
         stall_ns=DEFAULT_STALL_NS if s.stall_threshold is None else round(s.stall_threshold * 1e6),
     )

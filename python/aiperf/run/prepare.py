@@ -16,7 +16,8 @@ from aiperf.run.addresses import Addresses, address_notes, choose
 from aiperf.web import access_of
 from aiperf.workload import Workload, build_workload, seed_of
 from aiperf.workload.settings import AS_FAST_AS_POSSIBLE, is_schedule
-from aiperf.workload.tokenizer import ServerAddress, Tokenizer, TokenizerOptions, load_tokenizer
+from aiperf.workload.tokenizer import load_tokenizer
+from aiperf.workload.tokenizers import ServerAddress, Tokenizer, TokenizerOptions
 from aiperf.workload.vocabulary import text_source
 
 if TYPE_CHECKING:

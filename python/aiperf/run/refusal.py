@@ -6,10 +6,10 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from aiperf.config.model import Config
 from aiperf.errors import AIPerfError, Note
+from aiperf.outcome import Outcome
 
 __all__ = ["blamed_field", "refusal_notes"]
 
@@ -17,10 +17,10 @@ _MOST_SHOWN = 160
 _ANY = r"(?<![A-Za-z0-9_]){}(?![A-Za-z0-9_])"
 
 
-def refusal_notes(config: Config, run_dir: Path, outcome: Mapping[str, Any]) -> tuple[Note, ...]:
+def refusal_notes(config: Config, run_dir: Path, outcome: Outcome) -> tuple[Note, ...]:
     """Nothing if a request succeeded. What the server says of the commonest failure, and what to leave out, if it names it."""
-    seen = outcome.get("seen") or {}
-    if seen.get("ok") or not seen.get("failed"):
+    seen = outcome.seen
+    if seen is None or seen.ok or not seen.failed:
         return ()
     from aiperf.records import open_run
 
@@ -32,14 +32,12 @@ def refusal_notes(config: Config, run_dir: Path, outcome: Mapping[str, Any]) -> 
     if not messages:
         return ()
     message, count = messages.most_common(1)[0]
-    is_early = any(p.get("stop_reason") == "all_refused" for p in outcome.get("phases", ()))
+    is_early = any(p.stop_reason == "all_refused" for p in outcome.phases)
     line = " ".join(message.split())
     shown = line if len(line) <= _MOST_SHOWN else f"{line[:_MOST_SHOWN]}…"
     notes = []
     if is_early:
-        text = (
-            f"the run was ended early: the server refused all {int(seen['failed'])} requests in the same way: {shown}"
-        )
+        text = f"the run was ended early: the server refused all {seen.failed} requests in the same way: {shown}"
         notes.append(Note("all_refused", text, {"message": message, "count": count}))
     blamed = blamed_field(config, message)
     if blamed is not None:

@@ -4,87 +4,66 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from aiperf.config.export import config_from_run
-from aiperf.endpoints import load_endpoint
 from aiperf.errors import AIPerfError, Note
-from aiperf.metrics.context import TOKEN_SOURCES, TokenSource
-from aiperf.observer import Silent
-from aiperf.records.schema import RECORDS_FILE
-from aiperf.run.directory import Files, read_run_json, write_run_json
-from aiperf.run.finish import Ending, Run, finish, is_streaming, token_source
-from aiperf.run.options import metric_options, phases_of, summary_options
+from aiperf.observer import Observer, Silent
+from aiperf.reports.outputs import Outputs
+from aiperf.run.directory import write_run_json
 from aiperf.run.prepare import pick_tokenizer
-from aiperf.run.profile import run_info
-from aiperf.run.server_side import from_facts
-from aiperf.workload.tokenizer import Tokenizer
+from aiperf.run.run import Run
+from aiperf.run.seal import seal
+from aiperf.workload.tokenizers import Tokenizer
 
 __all__ = ["report"]
 
 
-def report(run_dir: Path, overrides: Mapping[str, object] | None = None, *, recount: bool = False) -> Run:
-    """Files and screen again from the records. `overrides`: values by field path, as the command's flags give them.
+def report(
+    run_dir: Path | str,
+    overrides: Mapping[str, object] | None = None,
+    *,
+    recount: bool = False,
+    observer: Observer | None = None,
+) -> Run:
+    """`Run.open`, with what is still missing of a killed run: its records and token counts. `aiperf.run.write.write` writes its files again.
 
-    ResultError if the directory holds no run; tokens that were counted are not counted again unless `recount`.
+    `overrides`: values by option path, as the command's flags give them. ResultError if the directory holds no run; tokens that were
+    counted are not counted again unless `recount`.
     """
-    facts = read_run_json(run_dir)
-    config = config_from_run(facts["config"]).replace(dict(overrides or {}))
-    endpoint = load_endpoint(config.endpoint.endpoint_type)
-    outcome: Mapping[str, Any] = facts.get("outcome") or {}
-    notes: list[Note] = []
-    source = str(facts.get("tokenizer", {}).get("provenance", "local tokenizer"))
+    outputs = Outputs(observer or Silent())
+    run = Run.open(run_dir, overrides)
+    if run.json.telemetry_data is None:
+        run = replace(run, json=run.json.model_copy(update={"telemetry_data": _kept(run)}))
+    is_counted = run.files.records.exists() and not recount
     tokenizer: Tokenizer | None = None
-    is_counted = (run_dir / RECORDS_FILE).exists() and not recount
-    if not is_counted and not config.endpoint.use_server_token_count and endpoint.features.tokens_out:
-        try:
-            tokenizer, found = pick_tokenizer(config)
-            notes += found
-        except AIPerfError as error:
-            text = f"tokens are the server's own counts, as there is no tokenizer: {error.message}"
-            notes.append(Note("tokenizer_missing", text))
-            config = config.replace({"endpoint.use_server_token_count": True})
-    counts: TokenSource = token_source(config, endpoint, tokenizer)
-    if is_counted and counts == "chunks":
-        counts = next((s for s in TOKEN_SOURCES if s == source), "local tokenizer")
-    phases = phases_of(facts)
-    metrics = metric_options(
-        config, counts, schedule=bool(facts.get("is_schedule")), streaming=is_streaming(config, endpoint)
-    )
-    ids = facts.get("session_ids") or [f"session_{i:06d}" for i in range(int(facts.get("num_sessions", 0)))]
-    server = from_facts(facts)
-    files = Files(run_dir, config.output.profile_export_prefix)
-    run = finish(
-        Ending(
-            config=config,
-            endpoint=endpoint,
-            files=files,
-            options=summary_options(config, metrics, facts, outcome, server.counters, server.gauges),
-            phases=phases,
-            session_ids=ids,
-            tokenizer=tokenizer,
-            count_source=counts,
-            benchmark_id=str(facts["benchmark_id"]),
-            run_info=run_info(facts),
-            outcome=outcome,
-            notes=tuple(notes),
-            facts=facts,
-            extra=_kept(files),
-        ),
-        Silent(),
-        write_jsonl=not is_counted or not files.jsonl.exists(),
-        recount=recount,
-    )
-    if facts.get("status") == "running":
-        write_run_json(run_dir, {**facts, "status": "recovered"})
+    if not is_counted and run.count_source != "server usage":
+        run, tokenizer = _with_tokenizer(run, overrides)
+    run = seal(run, tokenizer, outputs, write_jsonl=not is_counted or not run.files.jsonl.exists(), recount=recount)
+    run = replace(run, notes=(*run.notes, *outputs.problems))
+    if run.json.status == "running":
+        write_run_json(run.dir, run.json.model_copy(update={"status": "recovered"}))
     return run
 
 
-def _kept(files: Files) -> dict[str, object]:
-    """Parts of the summary that are not made from records: as the run wrote them, if it did."""
+def _with_tokenizer(run: Run, overrides: Mapping[str, object] | None) -> tuple[Run, Tokenizer | None]:
+    """The one that counts, and the run with what is to be said about it; without one the server's counts are taken."""
     try:
-        before = json.loads(files.summary.read_text(encoding="utf-8"))
+        tokenizer, notes = pick_tokenizer(run.config)
+    except AIPerfError as error:
+        text = f"tokens are the server's own counts, as there is no tokenizer: {error.message}"
+        opened = Run.open(run.dir, {**(overrides or {}), "endpoint.use_server_token_count": True})
+        return replace(opened, json=run.json, notes=(Note("tokenizer_missing", text),)), None
+    counter = run.json.tokenizer.model_copy(update={"name": tokenizer.name, "provenance": tokenizer.provenance})
+    return replace(run, json=run.json.model_copy(update={"tokenizer": counter}), notes=tuple(notes)), tokenizer
+
+
+def _kept(run: Run) -> dict[str, Any] | None:
+    """The GPUs' part of the summary, of runs whose `run.json` did not hold it yet."""
+    try:
+        before = json.loads(run.files.summary.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return {}
-    return {name: before[name] for name in ("telemetry_data",) if name in before}
+        return None
+    found = before.get("telemetry_data")
+    return found if isinstance(found, dict) else None

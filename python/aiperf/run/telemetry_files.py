@@ -7,13 +7,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiperf.config.as_aiperf import aiperf_input_config
 from aiperf.config.model import Config
 from aiperf.errors import Note
-from aiperf.metrics.energy import GpuEnergy
-from aiperf.run.directory import Files
+from aiperf.metrics.gpu_energy import GpuEnergy
+from aiperf.outcome import Outcome
+from aiperf.records.run_json import RunJson
+from aiperf.reports.paths import Files
 
 if TYPE_CHECKING:
     from aiperf.telemetry.network import Sample
@@ -22,28 +24,27 @@ if TYPE_CHECKING:
 __all__ = ["GpuFiles", "NetworkFiles", "write_gpu_files", "write_network_file", "write_server_files"]
 
 
-def _window(outcome: Mapping[str, Any]) -> tuple[int, int]:
+def _window(outcome: Outcome) -> tuple[int, int]:
     """The profiling phases, ns since the epoch."""
-    wall = int(outcome["start_wall_ns"])
-    measured = [p for p in outcome["phases"] if p["kind"] == "profiling"] or outcome["phases"]
-    return wall + int(measured[0]["start_ns"]), wall + int(measured[-1]["end_ns"])
+    measured = outcome.measured or outcome.phases
+    return outcome.start_wall_ns + measured[0].start_ns, outcome.start_wall_ns + measured[-1].end_ns
 
 
 def write_server_files(
-    files: Files, config: Config, readings: Sequence[Readings], facts: Mapping[str, Any], outcome: Mapping[str, Any]
+    files: Files, config: Config, readings: Sequence[Readings], json: RunJson, outcome: Outcome
 ) -> list[tuple[str, Path]]:
     """(what, path) of the files written; none where no page answered."""
     from aiperf.telemetry.prometheus.export import ExportFacts, render_files
     from aiperf.telemetry.prometheus.parquet import write_parquet
 
-    if not outcome.get("phases"):
+    if not outcome.phases:
         return []
     start_ns, end_ns = _window(outcome)
     told = ExportFacts(
         start_ns=start_ns,
         end_ns=end_ns,
-        aiperf_version=str(facts["aiperf_version"]),
-        benchmark_id=str(facts["benchmark_id"]),
+        aiperf_version=json.aiperf_version,
+        benchmark_id=json.benchmark_id,
         configured=[r.url for r in readings],
         input_config=aiperf_input_config(config),
     )
@@ -69,15 +70,13 @@ class GpuFiles:
     written: Sequence[tuple[str, Path]] = ()
 
 
-def write_gpu_files(
-    files: Files, pages: Sequence[str], readings: Sequence[Readings], outcome: Mapping[str, Any]
-) -> GpuFiles:
+def write_gpu_files(files: Files, pages: Sequence[str], readings: Sequence[Readings], outcome: Outcome) -> GpuFiles:
     """Nothing but an empty `telemetry_data` where no GPU told anything."""
     from aiperf.telemetry.gpu.devices import gpus_of
     from aiperf.telemetry.gpu.energy import measure_energy
     from aiperf.telemetry.gpu.export import render_gpu_jsonl, telemetry_data
 
-    if not outcome.get("phases"):
+    if not outcome.phases:
         return GpuFiles()
     start_ns, end_ns = _window(outcome)
     gpus = gpus_of(readings)
@@ -97,10 +96,10 @@ class NetworkFiles:
     written: Sequence[tuple[str, Path]] = ()
 
 
-def write_network_file(files: Files, samples: Sequence[Sample], outcome: Mapping[str, Any]) -> NetworkFiles:
+def write_network_file(files: Files, samples: Sequence[Sample], outcome: Outcome) -> NetworkFiles:
     """The probes of `--network-latency-automatic` and what they say of the measured phases."""
     from aiperf.telemetry.network import mean_rtt, probe_notes, render_samples
 
     files.network_latency.write_bytes(render_samples(samples))
-    window = _window(outcome) if outcome.get("phases") else (0, 0)
+    window = _window(outcome) if outcome.phases else (0, 0)
     return NetworkFiles(mean_rtt(samples, *window), probe_notes(samples), (("network latency", files.network_latency),))

@@ -11,13 +11,12 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 
-from aiperf.compare import RunData
 from aiperf.json_text import json_text
 from aiperf.metrics.confidence import t_quantile
+from aiperf.run.data import RunData
 from aiperf.sweeps.points import RunPoint, flag_name
 from aiperf.sweeps.search import SearchResult
 from aiperf.sweeps.table import SweepTable, winner_lines
@@ -269,12 +268,3 @@ def render_search_history(
         },
     }  # fmt: skip
     return json_text(content, indent=2) + "\n"
-
-
-def write_text(path: Path, text: str) -> Path:
-    """Whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-    return path

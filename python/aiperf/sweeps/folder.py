@@ -12,8 +12,8 @@ from typing import Any, Final, Literal
 from aiperf.config.export import config_dict_for_run, fingerprint
 from aiperf.config.model import Config
 from aiperf.errors import ConfigError, Problem, ResultError
-from aiperf.run.directory import RUN_FILE
-from aiperf.sweeps.files import write_text
+from aiperf.records.run_json import RUN_FILE
+from aiperf.reports.outputs import write_text
 
 __all__ = ["STUDY_FILE", "StudyRecord", "StudyRun", "open_study", "read_study", "study_fingerprint", "write_study"]
 

@@ -9,20 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from aiperf.compare import load_run
-from aiperf.compare.data import RunData
 from aiperf.metrics import METRICS, load_all
 from aiperf.metrics.compute import Result
-from aiperf.metrics.stats import Stats
-from aiperf.metrics.summary import Summary, SummaryOptions, summarise
+from aiperf.metrics.summary import Summary
 from aiperf.plots import PlotRun, Spec, draw_all
 from aiperf.plots.charts.pareto import draw_front
-from aiperf.records import Columns
 from aiperf.reports.page import ComparisonInput, Finding, PageInput, PageTable, render_comparison
-from aiperf.run.directory import RUN_FILE
-from aiperf.run.page import open_page
+from aiperf.reports.page.view import page_of
+from aiperf.run.data import RunData
+from aiperf.run.imported import imported_run, open_any
+from aiperf.run.stated import stated_stats
 from aiperf.sweeps.points import RunPoint
 from aiperf.sweeps.table import SweepTable, build_screen, front_text, winner_lines
 
@@ -42,8 +38,12 @@ _OF_POINTS = ("pareto", "latency_by_load", "sweep_multiples")
 
 
 def load_page(path: Path) -> PageInput:
-    """A run of ours from its records, another tool's through the readers of `aiperf compare`. ResultError if it cannot be read."""
-    return open_page(path) if (path / RUN_FILE).is_file() else _foreign_page(load_run(path))
+    """A run by its path, ours or another tool's. ResultError if it cannot be read."""
+    return _page(open_any(path).data)
+
+
+def _page(run: RunData) -> PageInput:
+    return _foreign_page(run) if run.origin is None else page_of(run.origin)
 
 
 def load_pages(paths: Sequence[Path]) -> list[PageInput]:
@@ -66,7 +66,7 @@ def point_pages(table: SweepTable) -> list[PageInput]:
     header = _cells(table)[0][0]
     pages: list[PageInput] = []
     for point in _shown(table):
-        page = load_page(point.paths[0])
+        page = _page(point.runs[0])
         load = point.values.get(axes[0]) if len(axes) == 1 else None
         name = header if len(axes) == 1 else page.load_name
         pages.append(
@@ -103,51 +103,30 @@ def _shown(table: SweepTable) -> list[RunPoint]:
 
 
 def _mean_summary(summary: Summary, point: RunPoint) -> Summary:
-    means = {tag: Result(METRICS[tag], _stats(found)) for tag, found in point.figures.items() if tag in METRICS}
+    means = {tag: Result(METRICS[tag], stated_stats(found)) for tag, found in point.figures.items() if tag in METRICS}
     counts = replace(summary.counts, ok=point.num_ok, failed=point.num_failed)
     return replace(summary, metrics={**summary.metrics, **means}, counts=counts)
 
 
-def _stats(found: Mapping[str, float]) -> Stats:
-    percentiles = {float(k[1:]): v for k, v in found.items() if k[:1] == "p" and k[1:2].isdigit()}
-    return Stats(found.get("avg"), found.get("min"), found.get("max"), found.get("std"), percentiles=percentiles)
-
-
-def _foreign_page(run: RunData) -> PageInput:
+def _foreign_page(data: RunData) -> PageInput:
     """Its requests as records where the file has them, its own figures where it states them."""
     load_all()
-    n = len(run.start_s)
-    absent = np.full(n, np.nan)
-    start = run.start_s * 1e9
-    ttft, latency, isl, osl = (
-        run.series.get(tag, absent)
-        for tag in ("time_to_first_token", "request_latency", "input_sequence_length", "output_sequence_length")
-    )
-    end = np.where(np.isfinite(latency), start + latency * 1e6, run.end_s * 1e9)
-    columns = Columns.from_arrays(
-        {
-            "sent": start, "started": start, "reused": np.ones(n), "first_content": start + ttft * 1e6,
-            "last_content": np.where(run.ok, end, np.nan), "end": end, "error_kind": np.where(run.ok, 0.0, 4.0),
-            "phase": np.zeros(n), "isl": isl, "counted_output": osl, "counted_reasoning": np.where(np.isfinite(osl), 0.0, np.nan),
-        }
-    )  # fmt: skip
-    options = SummaryOptions(confidence=False)
-    summary = summarise(columns, options)
-    figures = {tag: Result(METRICS[tag], _stats(found)) for tag, found in run.figures.items() if tag in METRICS}
-    summary = replace(
-        summary,
-        metrics={**summary.metrics, **figures},
-        notices=(),
-        duration_s=run.duration_s or summary.duration_s,
-        counts=replace(summary.counts, ok=run.num_ok, failed=run.num_failed),
-    )
-    rate, level = run.options.get("load.request_rate"), run.options.get("load.concurrency")
+    run = imported_run(data)
+    rate, level = data.options.get("load.request_rate"), data.options.get("load.concurrency")
     return PageInput(
-        title=f"{run.model or run.name} · {run.tool}", summary=summary, columns=columns, options=options, label=run.name,
-        facts=(run.tool, run.load), load=_float(level if rate is None else rate),
-        load_name="Concurrency" if rate is None else "Request rate (requests/s)", num_gpus=run.num_gpus or 1,
-        notes=tuple(f"{d.tag}: {d.text}" for d in run.differs), problem="; ".join(run.reasons) or None, version=run.tool,
-    )  # fmt: skip
+        title=f"{data.model or data.name} · {data.tool}",
+        summary=run.summary(),
+        columns=run.columns,
+        options=run.options,
+        label=data.name,
+        facts=(data.tool, data.load),
+        load=_float(level if rate is None else rate),
+        load_name="Concurrency" if rate is None else "Request rate (requests/s)",
+        num_gpus=data.num_gpus or 1,
+        notes=tuple(f"{d.tag}: {d.text}" for d in data.differs),
+        problem=run.incomplete_reason,
+        version=data.tool,
+    )
 
 
 def _float(value: object) -> float | None:

@@ -11,13 +11,13 @@ from typing import Final
 
 import numpy as np
 
-from aiperf.compare import RunData, load_run
 from aiperf.compare.bootstrap import estimate_mean, estimate_rate
-from aiperf.compare.data import figure
 from aiperf.config.model import specs
 from aiperf.errors import ResultError
 from aiperf.metrics import Bools, Floats
 from aiperf.metrics.confidence import t_quantile
+from aiperf.run.data import RunData, figure
+from aiperf.run.imported import load_data
 
 __all__ = ["AXIS_FIELDS", "RunPoint", "flag_name", "load_points", "load_runs", "point_of"]
 
@@ -278,7 +278,7 @@ def load_runs(
     folders = [folder for path in paths for folder in _run_dirs(path)]
     if not folders:
         raise ResultError("there is no finished run among " + ", ".join(f"`{p}`" for p in paths))
-    points = load_points([load_run(folder) for folder in folders])
+    points = load_points([load_data(folder) for folder in folders])
     return [
         replace(
             p,

@@ -9,10 +9,10 @@ from typing import Final
 
 import numpy as np
 
-from aiperf.compare import RunData
 from aiperf.config.conditions import Condition
 from aiperf.metrics import load_all
 from aiperf.observer import Observer
+from aiperf.run.data import RunData
 from aiperf.sweeps.judge import Sample, combine, drop_first, is_saturated, judge
 from aiperf.sweeps.locate import locate_first
 from aiperf.sweeps.runner import Runner

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from aiperf.compare import RunData, load_run
 from aiperf.config.model import Config
 from aiperf.config.resolve import at_point
 from aiperf.errors import ExitCode
 from aiperf.observer import Observer
+from aiperf.run.data import RunData
+from aiperf.run.imported import load_data
 from aiperf.sweeps.folder import StudyRecord, StudyRun, make_room, write_study
 
 __all__ = ["Interrupted", "Runner", "worst"]
@@ -62,7 +61,7 @@ class Runner:
         known = self.record.run(directory)
         if known is not None and known.is_done:
             self.codes.append(ExitCode(known.exit_code or 0))
-            return self._load(directory)
+            return self._usable(load_data(self.folder / directory))
         if self._has_run and cooldown_s > 0:
             self._observer.stage(f"cool-down, {cooldown_s:g} s")
             time.sleep(cooldown_s)
@@ -74,20 +73,19 @@ class Runner:
         if label:
             self._observer.note(label)
         from aiperf.run.profile import profile
+        from aiperf.run.write import write
 
-        # Each run's own table is in its profile_export_console.txt; the screen is for the study's.
-        with contextlib.redirect_stdout(io.StringIO()):
-            run = profile(config, observer=self._observer)
-        requests = run.summary.counts.rows
+        run = write(profile(config, observer=self._observer), self._observer)
+        requests = run.summary().counts.rows
         status: Literal["planned", "done"] = "planned" if run.exit_code == ExitCode.INTERRUPTED else "done"
         self._put(replace(entry, status=status, exit_code=int(run.exit_code), requests=requests))
         self.codes.append(run.exit_code)
         if run.exit_code == ExitCode.INTERRUPTED:
             raise Interrupted
-        return self._load(directory)
+        return self._usable(run.data)
 
-    def _load(self, directory: str) -> RunData | None:
-        run = load_run(self.folder / directory)
+    @staticmethod
+    def _usable(run: RunData) -> RunData | None:
         return run if run.num_ok else None
 
     def _config(self, directory: str, values: Mapping[str, float], seed: int, extra: Mapping[str, object]) -> Config:

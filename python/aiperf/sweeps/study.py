@@ -22,9 +22,8 @@ import numpy as np
 from rich.console import RenderableType
 from rich.text import Text
 
-from aiperf.compare import RunData
+from aiperf.compare.card import build_card
 from aiperf.compare.comparison import Comparison, compare_groups
-from aiperf.compare.data import build_card
 from aiperf.compare.difference import Options
 from aiperf.compare.render import build_screen as build_comparison_screen
 from aiperf.compare.render import render_json as render_comparison_json
@@ -35,7 +34,8 @@ from aiperf.json_text import json_text
 from aiperf.metrics import load_all
 from aiperf.metrics.confidence import t_quantile
 from aiperf.observer import Observer, Silent
-from aiperf.reports.render.console import print_screen
+from aiperf.reports.outputs import write_text
+from aiperf.run.data import RunData
 from aiperf.sweeps.files import (
     render_aggregate_csv,
     render_aggregate_json,
@@ -43,7 +43,6 @@ from aiperf.sweeps.files import (
     render_sweep_csv,
     render_sweep_json,
     render_table_csv,
-    write_text,
 )
 from aiperf.sweeps.folder import Kind, open_study
 from aiperf.sweeps.judge import judge
@@ -55,7 +54,7 @@ from aiperf.sweeps.search import Range, SearchOptions, SearchResult, maximise, s
 from aiperf.sweeps.space import Point, build_points, order_points, seed_of_run
 from aiperf.sweeps.table import SweepTable, build_screen, build_table
 
-__all__ = ["Study", "profile_study", "ttft_limit"]
+__all__ = ["Study", "sweep", "ttft_limit"]
 
 _AB_BLOCKS = 8
 _CI_WIDTH, _CV, _DISTANCE = 0.05, 0.05, 0.1
@@ -75,8 +74,8 @@ class Study:
     screen: tuple[RenderableType, ...] = ()
 
 
-def profile_study(config: Config, *, observer: Observer | None = None) -> Study:
-    """Sweep, repeats, search or A/B; goes on with a study that was begun (`--resume`). Prints its table."""
+def sweep(config: Config, *, observer: Observer | None = None) -> Study:
+    """Sweep, repeats, search or A/B, as the options ask; goes on with a study that was begun (`--resume`). `Study.screen` is its table."""
     watcher = observer or Silent()
     kind = _kind(config)
     folder, record, note = open_study(config, kind)
@@ -85,9 +84,7 @@ def profile_study(config: Config, *, observer: Observer | None = None) -> Study:
     runner = Runner(config, folder, record, watcher)
     work = {"sweep": _sweep, "repeats": _sweep, "search": _search, "space": _space, "ab": _ab}[kind]
     study = work(runner, watcher)
-    study = replace(study, exit_code=worst([study.exit_code, *runner.codes]))
-    _show(study)
-    return study
+    return replace(study, exit_code=worst([study.exit_code, *runner.codes]))
 
 
 def _kind(config: Config) -> Kind:
@@ -221,7 +218,7 @@ def _distance(
 def _finish_sweep(
     runner: Runner, points: Sequence[Point], done: dict[int, list[RunData]], failed: list[dict[str, object]]
 ) -> Study:
-    from aiperf import __version__
+    from aiperf.version import __version__
 
     config, folder = runner.config, runner.folder
     level = config.sweep.confidence_level
@@ -257,7 +254,7 @@ def _finish_sweep(
         screen += build_screen(table, title)
     screen += _slo_lines(config, table)
     screen.append(Text(f"study      {folder}"))
-    screen += _page(config, folder, [p for point in ordered for p in point.paths])
+    screen += _page(config, folder, [run for point in ordered for run in point.runs])
     return Study(folder, ExitCode.OK, table=table, screen=tuple(screen))
 
 
@@ -314,7 +311,7 @@ def _search(runner: Runner, observer: Observer) -> Study:
         if not s.no_sweep_table:
             screen = [*build_screen(table, "AIPerf | Search"), *screen]
     screen.append(Text(f"study      {runner.folder}"))
-    screen += _page(config, runner.folder, [p.paths[-1] for p in found])
+    screen += _page(config, runner.folder, [p.runs[-1] for p in found])
     # Not finding a load is an answer; the goal counts as missed only when not even the lowest load meets it.
     code = ExitCode.THRESHOLD_MISSED if any(r.status == "none pass" for _, r in results) else ExitCode.OK
     return Study(runner.folder, code, table=table, searches=tuple(results), screen=tuple(screen))
@@ -518,16 +515,18 @@ def _ab(runner: Runner, observer: Observer) -> Study:
 # Page and screen -------------------------------------------------------------------------------------------------------------
 
 
-def _page(config: Config, folder: Path, runs: Sequence[Path]) -> list[RenderableType]:
+def _page(config: Config, folder: Path, runs: Sequence[RunData]) -> list[RenderableType]:
     """`report.html` over the runs; what goes wrong with it costs a warning, not the study."""
     if not config.output.report or len(runs) < 2:
         return []
-    from aiperf import __version__
     from aiperf.reports.page import ComparisonInput, render_comparison
-    from aiperf.run.page import open_page
+    from aiperf.reports.page.view import page_of
+    from aiperf.version import __version__
 
     try:
-        pages = [replace(open_page(run), label=str(run.relative_to(folder))) for run in runs]
+        pages = [
+            replace(page_of(r.origin), label=str(r.path.relative_to(folder))) for r in runs if r.origin is not None
+        ]
         title = f"{pages[0].title.rpartition(' · ')[0]} · {len(runs)} runs"
         page = render_comparison(
             ComparisonInput(title, tuple(pages), facts=(f"{len(runs)} runs",), version=__version__)
@@ -536,7 +535,3 @@ def _page(config: Config, folder: Path, runs: Sequence[Path]) -> list[Renderable
     except (AIPerfError, OSError, ValueError) as error:
         return [Text(f"warning: `report.html` was not written: {error}", style="yellow")]
     return [Text(f"page       {folder / 'report.html'}")]
-
-
-def _show(study: Study) -> None:
-    print_screen(study.screen, width=160)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
@@ -11,6 +10,8 @@ from aiperf.ui.progress import Pace, Pacing, clock_text, words
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live as RichLive
+
+from aiperf.outcome import Snapshot
 
 __all__ = ["Live", "render"]
 
@@ -57,10 +58,10 @@ class Live:
         self._pacing = Pacing()
         self._has_ended = False
 
-    def progress(self, snapshot: Mapping[str, object]) -> None:
+    def progress(self, snapshot: Snapshot) -> None:
         self._show(render(self._pacing.read(snapshot)))
 
-    def end(self, snapshot: Mapping[str, object]) -> None:  # noqa: ARG002 - the table says it all
+    def end(self, snapshot: Snapshot) -> None:  # noqa: ARG002 - the table says it all
         self._has_ended = True
         self._stop()
 

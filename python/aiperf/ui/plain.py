@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TextIO
 
+from aiperf.outcome import Snapshot
 from aiperf.ui.progress import Pacing, clock_text, words
 
 __all__ = ["Plain", "Quiet"]
@@ -25,10 +25,10 @@ class Quiet:
     def begin(self) -> None:
         pass
 
-    def progress(self, snapshot: Mapping[str, object]) -> None:
+    def progress(self, snapshot: Snapshot) -> None:
         pass
 
-    def end(self, snapshot: Mapping[str, object]) -> None:
+    def end(self, snapshot: Snapshot) -> None:
         pass
 
     def _print(self, line: str) -> None:
@@ -52,22 +52,21 @@ class Plain(Quiet):
         self._pacing = Pacing()
         self._next_ns, self._phase = self._interval_ns, None
 
-    def progress(self, snapshot: Mapping[str, object]) -> None:
+    def progress(self, snapshot: Snapshot) -> None:
         line = self._line(snapshot)
-        now = snapshot.get("now_ns")
-        now_ns = now if isinstance(now, int) else 0
-        is_new_phase = self._phase is not None and snapshot.get("phase_index") != self._phase
-        self._phase = snapshot.get("phase_index")
+        now_ns = snapshot.now_ns
+        is_new_phase = self._phase is not None and snapshot.phase_index != self._phase
+        self._phase = snapshot.phase_index
         if now_ns < self._next_ns and not is_new_phase:
             return
         self._next_ns = now_ns + self._interval_ns
         self._print(line)
 
-    def end(self, snapshot: Mapping[str, object]) -> None:
-        sent, ok, failed, cancelled = (snapshot.get(k, 0) for k in ("sent", "ok", "failed", "cancelled"))
-        self._print(f"load ended: {sent:,} sent, {ok:,} ok, {failed:,} failed, {cancelled:,} cancelled")
+    def end(self, snapshot: Snapshot) -> None:
+        s = snapshot
+        self._print(f"load ended: {s.sent:,} sent, {s.ok:,} ok, {s.failed:,} failed, {s.cancelled:,} cancelled")
 
-    def _line(self, snapshot: Mapping[str, object]) -> str:
+    def _line(self, snapshot: Snapshot) -> str:
         pace = self._pacing.read(snapshot)
         parts = words(pace)
         if pace.is_stopping:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+
+from aiperf.outcome import Snapshot
 
 __all__ = ["Pace", "Pacing", "clock_text", "words"]
 
@@ -37,21 +38,21 @@ class Pacing:
     """Remembers where each phase began, so that rates are those of the phase."""
 
     def __init__(self) -> None:
-        self._phase: tuple[object, object] | None = None
+        self._phase: tuple[int, str] | None = None
         self._flow_start = {"output_tokens": 0, "chunks": 0}
         self._last_flow = dict(self._flow_start)
 
-    def read(self, snapshot: Mapping[str, object]) -> Pace:
+    def read(self, snapshot: Snapshot) -> Pace:
         s = snapshot
-        phase = (s.get("phase_index"), s.get("phase"))
+        phase = (s.phase_index, s.phase)
         if phase != self._phase:
             self._phase = phase
             self._flow_start = dict(self._last_flow)
-        self._last_flow = {key: _whole(s, key) for key in self._flow_start}
-        elapsed_s = max(0, _whole(s, "now_ns") - _whole(s, "phase_start_ns")) / 1e9
-        done = _whole(s, "phase_done")
-        planned = None if s.get("phase_requests") is None else _whole(s, "phase_requests")
-        duration_ns = None if s.get("phase_duration_ns") is None else _whole(s, "phase_duration_ns")
+        self._last_flow = {"output_tokens": s.output_tokens, "chunks": s.chunks}
+        elapsed_s = max(0, s.now_ns - s.phase_start_ns) / 1e9
+        done = s.phase_done
+        planned = s.phase_requests
+        duration_ns = s.phase_duration_ns
         rate = done / elapsed_s if elapsed_s > 0 and done else None
         shares: list[float] = []
         lefts: list[float] = []
@@ -65,7 +66,7 @@ class Pacing:
         tokens, chunks = (self._last_flow[key] - self._flow_start[key] for key in ("output_tokens", "chunks"))
         unit, flow = ("tokens", tokens) if tokens else ("chunks", chunks)
         return Pace(
-            phase=str(s.get("phase") or ""),
+            phase=s.phase,
             elapsed_s=elapsed_s,
             done=done,
             planned=planned,
@@ -74,23 +75,18 @@ class Pacing:
             requests_per_s=rate,
             flow_per_s=flow / elapsed_s if flow and elapsed_s > 0 else None,
             flow_unit=unit,
-            in_flight=_whole(s, "in_flight"),
-            failed=_whole(s, "failed"),
-            cancelled=_whole(s, "cancelled"),
-            ttft_ms=_ends(s.get("ttft_ms")),
-            latency_ms=_ends(s.get("latency_ms")),
-            is_stopping=bool(s.get("is_stopping")),
+            in_flight=s.in_flight,
+            failed=s.failed,
+            cancelled=s.cancelled,
+            ttft_ms=_ends(s.ttft_ms),
+            latency_ms=_ends(s.latency_ms),
+            is_stopping=s.is_stopping,
         )
 
 
-def _whole(snapshot: Mapping[str, object], key: str) -> int:
-    value = snapshot.get(key)
-    return int(value) if isinstance(value, int | float) else 0
-
-
-def _ends(value: object) -> tuple[float, float] | None:
+def _ends(value: tuple[float, float, float] | None) -> tuple[float, float] | None:
     """First and last of the snapshot's (p50, p90, p99)."""
-    return (float(value[0]), float(value[-1])) if isinstance(value, list | tuple) and value else None
+    return None if value is None else (value[0], value[-1])
 
 
 def clock_text(seconds: float) -> str:

@@ -13,7 +13,7 @@ import httpcore2
 
 from aiperf.config.url import BaseUrl
 from aiperf.web.addresses import connect
-from aiperf.web.server import NotHttpError
+from aiperf.web.failures import NotHttpError
 
 __all__ = ["Transport"]
 

@@ -14,6 +14,7 @@ from urllib.parse import urljoin
 
 from aiperf.config.model import Config
 from aiperf.config.url import BaseUrl, UrlError, parse_url
+from aiperf.web.failures import NotHttpError
 
 if TYPE_CHECKING:
     from aiperf.web._transport import Transport
@@ -23,10 +24,6 @@ __all__ = ["Access", "NotHttpError", "Reply", "Server", "access_of", "redirect_t
 _MAX_BODY_BYTES = 64 << 20
 """A longer reply is no reply to a small question."""
 _MAX_REDIRECTS = 5
-
-
-class NotHttpError(OSError):
-    """The peer is reached, but what it sends is no HTTP reply, or it closes before one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from aiperf.workload.inputs import with_text
 from aiperf.workload.plan import UNKNOWN, PlanOptions, PlanTables, TemplateTokens, build_block_plan, build_plan
 from aiperf.workload.ready import ReadyBodies
 from aiperf.workload.synthetic import CACHE_BUST_TOKENS, build_synthetic_plan, synthetic_options
-from aiperf.workload.tokenizer import Tokenizer
+from aiperf.workload.tokenizers import Tokenizer
 from aiperf.workload.vocabulary import EncodedText, TextSource
 
 if TYPE_CHECKING:

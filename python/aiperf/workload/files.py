@@ -23,7 +23,7 @@ from aiperf.traces import trace_module
 from aiperf.traces.reading.detect import trace_formats
 from aiperf.traces.replay import Replay, prepare
 from aiperf.workload.synthetic import length_law
-from aiperf.workload.tokenizer import Tokenizer
+from aiperf.workload.tokenizers import Tokenizer
 
 __all__ = ["Data", "open_data", "with_lengths"]
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from aiperf.errors import ConfigError, Note, Problem
 from aiperf.workload.cache import cached_bytes
-from aiperf.workload.tokenizer import Tokenizer
+from aiperf.workload.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
     from aiperf._core import Vocabulary

@@ -12,7 +12,7 @@ import pytest
 from tests.unit.plots.plot_runs import columns_of, options_of, plot_run, simulate, write_run
 
 from aiperf.cli.view import serve
-from aiperf.metrics.summary import summarise
+from aiperf.metrics.summarise import summarise
 from aiperf.reports.page import ComparisonInput, PageInput, render_comparison, render_page
 
 if TYPE_CHECKING:

@@ -75,7 +75,7 @@ def test_input_lengths_count_the_answers_in_the_body(serve: Serve):
     assert summary["input_sequence_length"]["avg"] == pytest.approx(isl.mean())
     lines = [json.loads(x) for x in (run.dir / "profile_export.jsonl").read_text(encoding="utf-8").splitlines()]
     assert sorted(x["metrics"]["input_sequence_length"]["value"] for x in lines) == sorted(isl)
-    assert not [n for n in run.summary.notices if n.kind == "conservation"]
+    assert not [n for n in run.summary().notices if n.kind == "conservation"]
     assert not (run.dir / "replies.npz").exists()
 
 
@@ -177,7 +177,7 @@ def test_a_failed_turn_ends_its_conversation_and_the_rest_is_counted_as_not_sent
     sent = sum(map(len, ledger.values()))
     assert sent < 40
     assert run.columns.num_rows == sent
-    assert not [n for n in run.summary.notices if n.kind == "conservation"]
+    assert not [n for n in run.summary().notices if n.kind == "conservation"]
 
 
 @pytest.mark.parametrize(("strategy", "per_session"), [("sticky-user-sessions", 1), ("never", 3)])
@@ -309,7 +309,7 @@ def test_a_killed_run_counts_the_answers_like_any_other(serve: Serve, tmp_path: 
         return finalise(run_dir, *args, **more)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("aiperf.run.finish.finalise", keep)
+        patch.setattr("aiperf.run.seal.finalise", keep)
         run = sim.run(request_count=None, num_sessions=4, session_turns_mean=3, isl=25, osl=11)
     recovered: Run = report(kept)
     assert recovered.columns.scalar("isl").tolist() == run.columns.scalar("isl").tolist()
@@ -326,4 +326,4 @@ def test_at_a_rate_all_turns_of_all_sessions_are_sent(serve: Serve, cap: int | N
     )  # fmt: skip
     assert kinds(run) == {ErrorKind.OK: 48}
     assert {len(rows) for rows in conversations(sim).values()} == {4}
-    assert not [n for n in run.summary.notices if n.kind == "conservation"]
+    assert not [n for n in run.summary().notices if n.kind == "conservation"]

@@ -102,7 +102,7 @@ def test_the_bodies_that_were_sent_hold_them(run: Run):
 def test_input_lengths_are_the_engines_with_its_template(run: Run):
     columns = run.columns
     assert np.abs(columns.scalar("isl") - columns.scalar("usage_prompt")).max() <= 1
-    assert not [n for n in run.summary.notices if n.kind == "conservation" and "prompt" in n.text]
+    assert not [n for n in run.summary().notices if n.kind == "conservation" and "prompt" in n.text]
 
 
 def test_the_prompt_cache_answers_from_the_second_turn_on(run: Run):

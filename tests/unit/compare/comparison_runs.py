@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from tests.unit.sweep.queue_model import Server, serve
 
-from aiperf.compare import RunData
+from aiperf.run.data import RunData
 
 OPTIONS: dict[str, object] = {"load.concurrency": "32", "prompt.isl_mean": "100", "input.random_seed": "1"}
 

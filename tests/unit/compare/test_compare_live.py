@@ -9,8 +9,9 @@ import pytest
 
 from aiperf import profile
 from aiperf._core import SimServer
-from aiperf.compare import compare_runs, load_runs
+from aiperf.compare.comparison import compare_runs
 from aiperf.config.resolve import config_from
+from aiperf.run.imported import load_many
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +33,7 @@ def test_same_server_twice_and_a_slower_one(tmp_path: Path):
             measure(url, tmp_path / name)
             for name, url in (("a", server.url), ("again", server.url), ("slow", slower.url))
         )
-    same, worse = compare_runs(load_runs([first, again, slow])).pairs
+    same, worse = compare_runs(load_many([first, again, slow])).pairs
     assert same.relation.kind == "alike", "another seed was drawn"
     assert "inter_token_latency:avg" not in {f"{d.tag}:{d.stat}" for d in same.differences if d.is_significant}
     itl = next(d for d in worse.differences if d.tag == "inter_token_latency" and d.stat == "avg")

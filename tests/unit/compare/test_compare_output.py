@@ -14,10 +14,12 @@ from tests.unit.compare.comparison_runs import run_of
 from tests.unit.sweep.queue_model import Server
 
 from aiperf.cli import main
-from aiperf.compare import RunData, check_fail_on, compare_runs, parse_fail_on
+from aiperf.compare.comparison import compare_runs
 from aiperf.compare.difference import Options
+from aiperf.compare.gate import check_fail_on, parse_fail_on
 from aiperf.compare.render import build_screen, render_json, render_markdown
 from aiperf.compare.workload import relate
+from aiperf.run.data import RunData
 
 SERVER = Server()
 SLOWER = replace(SERVER, step_ms=SERVER.step_ms * 1.1)

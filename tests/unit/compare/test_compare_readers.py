@@ -9,9 +9,11 @@ from typing import cast
 import numpy as np
 import pytest
 
-from aiperf.compare import build_card, compare_runs, load_run, load_runs
-from aiperf.compare.data import figure
+from aiperf.compare.card import build_card
+from aiperf.compare.comparison import compare_runs
 from aiperf.errors import ResultError
+from aiperf.run.data import figure
+from aiperf.run.imported import load_data, load_many
 
 SAMPLES = Path(__file__).parent / "samples"
 AIPERF = SAMPLES / "aiperf-0.13"
@@ -24,7 +26,7 @@ def write(path: Path, content: object) -> Path:
 
 def test_aiperf_export_keeps_its_figures_and_leaves_cancellations_out_of_the_errors():
     """100 requests: 84 ok, 4 × HTTP 500, 12 cancelled on purpose, which AIPerf counts as errors (16 %)."""
-    run = load_run(AIPERF)
+    run = load_data(AIPERF)
     assert run.tool == "AIPerf 0.13.0"
     assert (run.num_ok, run.num_failed, run.num_cancelled) == (84, 4, 12)
     assert figure(run, "time_to_first_token") == 32.4096475
@@ -35,7 +37,7 @@ def test_aiperf_export_keeps_its_figures_and_leaves_cancellations_out_of_the_err
 
 
 def test_late_starts_of_aiperf_are_named():
-    run = load_run(AIPERF)
+    run = load_data(AIPERF)
     assert run.verdict == "degraded"
     assert run.reasons == ("1% of the requests started more than 49.0 ms after the scheduler issued them",)
 
@@ -69,7 +71,7 @@ def test_client_of_aiperf_is_judged_by_what_it_records(
     more: dict[str, object], verdict: str | None, word: str, tmp_path: Path
 ):
     write(tmp_path / "profile_export_aiperf.json", aiperf_summary(**more))
-    run = load_run(tmp_path)
+    run = load_data(tmp_path)
     assert run.verdict == verdict
     assert word in "; ".join(run.reasons)
     assert run.options["load.concurrency"] == 10
@@ -95,7 +97,7 @@ def test_aiperf_0_3_with_nulls_and_its_own_configuration_is_read(tmp_path: Path)
     (tmp_path / "profile_export.jsonl").write_text(
         "\n".join(json.dumps(x) for x in (warm, line)) + "\n", encoding="utf-8"
     )
-    run = load_run(tmp_path / "profile_export_aiperf.json")
+    run = load_data(tmp_path / "profile_export_aiperf.json")
     assert run.tool == "AIPerf before 0.13"
     assert run.model == "qwen3-0.6b"
     assert run.load == "10 in flight"
@@ -106,7 +108,7 @@ def test_aiperf_0_3_with_nulls_and_its_own_configuration_is_read(tmp_path: Path)
 def test_broken_line_of_the_requests_is_named(tmp_path: Path):
     (tmp_path / "profile_export.jsonl").write_text('{"metadata": {}}\n{"broken\n', encoding="utf-8")
     with pytest.raises(ResultError, match="line 2"):
-        load_run(tmp_path)
+        load_data(tmp_path)
 
 
 VLLM = {
@@ -119,7 +121,7 @@ VLLM = {
 
 
 def test_vllm_tpot_is_our_itl_and_its_itl_the_gaps(tmp_path: Path):
-    run = load_run(write(tmp_path / "vllm.json", VLLM))
+    run = load_data(write(tmp_path / "vllm.json", VLLM))
     assert run.tool == "vLLM bench serve"
     assert figure(run, "inter_token_latency") == 10.0
     assert figure(run, "inter_chunk_latency") == 11.0
@@ -134,7 +136,7 @@ def test_vllm_tpot_is_our_itl_and_its_itl_the_gaps(tmp_path: Path):
 
 
 def test_vllm_open_loop_that_fell_behind_is_named(tmp_path: Path):
-    run = load_run(write(tmp_path / "v.json", {**VLLM, "request_rate": 2.0, "max_concurrency": None}))
+    run = load_data(write(tmp_path / "v.json", {**VLLM, "request_rate": 2.0, "max_concurrency": None}))
     assert run.verdict == "degraded"
     assert "1.00 requests/s were completed of 2.00" in run.reasons[0]
 
@@ -179,7 +181,7 @@ def guidellm(delay: float) -> dict[str, object]:
 
 def test_guidellm_latencies_are_seconds_and_its_late_starts_are_told(tmp_path: Path):
     path = write(tmp_path / "benchmarks.json", guidellm(0.2))
-    run = load_run(path)
+    run = load_data(path)
     assert run.tool == "GuideLLM"
     assert figure(run, "request_latency") == 1000.0
     assert figure(run, "request_throughput") == 2.0
@@ -187,7 +189,7 @@ def test_guidellm_latencies_are_seconds_and_its_late_starts_are_told(tmp_path: P
     assert (run.num_ok, run.num_cancelled, run.model) == (2, 1, "m")
     assert run.start_s.tolist() == [0.0, 1.0]
     assert run.verdict == "client-limited"
-    assert load_run(write(tmp_path / "b.json", guidellm(0.001))).verdict == "trustworthy"
+    assert load_data(write(tmp_path / "b.json", guidellm(0.001))).verdict == "trustworthy"
 
 
 def test_one_benchmark_of_a_file_of_several_is_asked_for_by_number(tmp_path: Path):
@@ -196,17 +198,17 @@ def test_one_benchmark_of_a_file_of_several_is_asked_for_by_number(tmp_path: Pat
     second["config"]["strategy"]["rate"] = 8
     both["benchmarks"] = [*cast("list[object]", both["benchmarks"]), second]
     path = write(tmp_path / "benchmarks.json", both)
-    assert [load_run(Path(f"{path}{n}")).load for n in ("", "#1", "#2")] == [
+    assert [load_data(Path(f"{path}{n}")).load for n in ("", "#1", "#2")] == [
         "2 requests/s, poisson", "2 requests/s, poisson", "8 requests/s, poisson",
     ]  # fmt: skip
     for number in (0, 3):
         with pytest.raises(ResultError, match=f"no benchmark {number}") as error:
-            load_run(Path(f"{path}#{number}"))
+            load_data(Path(f"{path}#{number}"))
         assert error.value.hint == "it holds #1 2 requests/s, poisson, #2 8 requests/s, poisson"
     with pytest.raises(ResultError, match="there is no `#2` of it"):
-        load_run(Path(f"{AIPERF}#2"))
+        load_data(Path(f"{AIPERF}#2"))
     with pytest.raises(ResultError, match="there is no `"):
-        load_run(tmp_path / "nothing.json#2")
+        load_data(tmp_path / "nothing.json#2")
 
 
 def test_inference_perf_folder_is_read_with_its_requests(tmp_path: Path):
@@ -231,7 +233,7 @@ def test_inference_perf_folder_is_read_with_its_requests(tmp_path: Path):
             {"start_time": 1.0, "end_time": 1.4, "info": {"input_tokens": 8, "output_tokens": 11, "output_token_times": [1.1, 1.2, 1.3]}, "error": None},
         ],
     )  # fmt: skip
-    run = load_run(tmp_path)
+    run = load_data(tmp_path)
     assert run.tool == "inference-perf"
     assert figure(run, "inter_token_latency") == 20.0
     assert figure(run, "inter_chunk_latency") == 30.0
@@ -245,10 +247,10 @@ def test_inference_perf_folder_is_read_with_its_requests(tmp_path: Path):
 
 def test_unknown_or_missing_result_is_an_error_that_lists_what_is_known(tmp_path: Path):
     with pytest.raises(ResultError, match="there is no"):
-        load_run(tmp_path / "nothing")
+        load_data(tmp_path / "nothing")
     write(tmp_path / "x.json", {"a": 1})
     with pytest.raises(ResultError, match="no result that is known") as caught:
-        load_run(tmp_path / "x.json")
+        load_data(tmp_path / "x.json")
     assert "GuideLLM" in str(caught.value.hint)
 
 
@@ -256,13 +258,13 @@ def test_runs_of_one_name_are_told_apart(tmp_path: Path):
     for parent in ("one", "two"):
         (tmp_path / parent / "run").mkdir(parents=True)
         write(tmp_path / parent / "run" / "profile_export_aiperf.json", aiperf_summary())
-    runs = load_runs([tmp_path / "one" / "run", tmp_path / "two" / "run"])
+    runs = load_many([tmp_path / "one" / "run", tmp_path / "two" / "run"])
     assert [r.name for r in runs] == ["one/run", "two/run"]
 
 
 def test_comparison_of_tools_lists_definitions_and_the_client(tmp_path: Path):
-    vllm = load_run(write(tmp_path / "vllm.json", VLLM))
-    found = compare_runs([load_run(AIPERF), vllm])
+    vllm = load_data(write(tmp_path / "vllm.json", VLLM))
+    found = compare_runs([load_data(AIPERF), vllm])
     (pair,) = found.pairs
     assert not pair.is_comparable
     assert {tool for tool, _ in pair.definitions} == {"AIPerf 0.13.0", "vLLM bench serve"}

@@ -8,8 +8,9 @@ import pytest
 from tests.unit.plots.plot_runs import write_run
 
 from aiperf.cli import main
-from aiperf.compare import compare_sides, load_sides
-from aiperf.compare.data import figure
+from aiperf.compare.comparison import compare_sides
+from aiperf.run.data import figure
+from aiperf.run.imported import load_sides
 
 WITHIN = "intervals come from within each run"
 

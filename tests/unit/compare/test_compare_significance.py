@@ -9,9 +9,8 @@ import pytest
 from tests.unit.compare.comparison_runs import run_of
 from tests.unit.sweep.queue_model import Server
 
-from aiperf.compare import compare_runs
 from aiperf.compare.bootstrap import block_length, estimate_mean, estimate_percentile, t_tail
-from aiperf.compare.comparison import compare_groups
+from aiperf.compare.comparison import compare_groups, compare_runs
 from aiperf.compare.difference import Difference, Options, adjust
 
 SERVER = Server()

@@ -12,9 +12,9 @@ from aiperf.errors import ErrorKind
 from aiperf.metrics.certificate import Certificate
 from aiperf.metrics.conservation import EngineFacts, ServerCounters
 from aiperf.metrics.error_table import ErrorGroup, error_code, error_type, group_errors, merge_similar, success_text
-from aiperf.metrics.gates import GateResult
 from aiperf.metrics.goodput import build_tiers
-from aiperf.metrics.summary import Gauge, Summary, SummaryOptions, summarise
+from aiperf.metrics.summarise import summarise
+from aiperf.metrics.summary import GateResult, Gauge, Summary, SummaryOptions
 
 FACTS = EngineFacts(planned=100, sent=100, busiest_worker=0.2, cpu_wait=0.01)
 

@@ -21,7 +21,8 @@ from aiperf.metrics.confidence import (
 from aiperf.metrics.context import MetricOptions
 from aiperf.metrics.goodput import build_tiers
 from aiperf.metrics.rates import count_interval, rate_interval
-from aiperf.metrics.summary import SummaryOptions, summarise
+from aiperf.metrics.summarise import summarise
+from aiperf.metrics.summary import SummaryOptions
 
 RUNS = 300
 

@@ -8,8 +8,9 @@ import pytest
 from tests.unit.metrics.metric_rows import columns_of, stream
 
 from aiperf.metrics.context import MetricOptions, Slo
-from aiperf.metrics.energy import GpuEnergy
-from aiperf.metrics.summary import Summary, SummaryOptions, summarise
+from aiperf.metrics.gpu_energy import GpuEnergy
+from aiperf.metrics.summarise import summarise
+from aiperf.metrics.summary import Summary, SummaryOptions
 
 ENERGY = GpuEnergy(1000, 2.0, 480, users=4)
 ROWS = [stream(200 * i, 200 * i + 100, 200 * i + 500, isl=60, output=40) for i in range(10)]

@@ -7,7 +7,8 @@ from tests.unit.metrics.metric_rows import Goals, Row, columns_of, stream
 
 from aiperf.errors import ConfigError
 from aiperf.metrics.goodput import build_tiers, servers_needed
-from aiperf.metrics.summary import Summary, SummaryOptions, summarise
+from aiperf.metrics.summarise import summarise
+from aiperf.metrics.summary import Summary, SummaryOptions
 
 DEMO = Goals((("time_to_first_token", 370.0), ("request_latency", 648.0)))
 

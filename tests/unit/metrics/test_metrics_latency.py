@@ -8,7 +8,8 @@ from tests.unit.metrics.metric_rows import CONTENT, REASONING, ROLE, TOOL, USAGE
 
 from aiperf.metrics.compute import Result, measure, open_context, scan_context
 from aiperf.metrics.context import MetricOptions
-from aiperf.metrics.summary import Phase, Summary, SummaryOptions, summarise
+from aiperf.metrics.summarise import summarise
+from aiperf.metrics.summary import Phase, Summary, SummaryOptions
 
 
 def results(*rows: Row, **options: object) -> dict[str, Result]:

@@ -17,7 +17,8 @@ from aiperf.metrics import blocks
 from aiperf.metrics.conservation import EngineFacts
 from aiperf.metrics.context import MetricOptions, Slo
 from aiperf.metrics.goodput import Tier
-from aiperf.metrics.summary import SummaryOptions, summarise
+from aiperf.metrics.summarise import summarise
+from aiperf.metrics.summary import SummaryOptions
 from aiperf.plots import draw_all, open_plot_run
 from aiperf.records import ChunkBatch, Columns, cache
 from aiperf.reports.page.findings import run_findings

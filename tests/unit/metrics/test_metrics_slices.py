@@ -11,7 +11,8 @@ from tests.unit.metrics.metric_rows import Goals, Row, columns_of, stream
 from aiperf.errors import ConfigError
 from aiperf.metrics import slices as module
 from aiperf.metrics.goodput import build_tiers
-from aiperf.metrics.summary import Summary, SummaryOptions, summarise
+from aiperf.metrics.summarise import summarise
+from aiperf.metrics.summary import Summary, SummaryOptions
 from aiperf.metrics.trend import build_cold_warm, build_trend
 
 SECOND = 1_000_000_000

@@ -11,7 +11,8 @@ import pytest
 from aiperf.metrics.compute import open_context
 from aiperf.metrics.context import MetricOptions
 from aiperf.metrics.steady import Steady, find_steady
-from aiperf.metrics.summary import SummaryOptions, summarise
+from aiperf.metrics.summarise import summarise
+from aiperf.metrics.summary import SummaryOptions
 from aiperf.records import Columns
 
 

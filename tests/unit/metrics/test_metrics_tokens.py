@@ -11,7 +11,8 @@ from tests.unit.metrics.metric_rows import CONTENT, MERGED, Chunk, Row, columns_
 from aiperf.metrics.chunks import GapPool, scan, scan_rows
 from aiperf.metrics.compute import Result, measure, open_context, scan_context
 from aiperf.metrics.context import MetricOptions
-from aiperf.metrics.summary import SummaryOptions, summarise
+from aiperf.metrics.summarise import summarise
+from aiperf.metrics.summary import SummaryOptions
 
 
 def results(*rows: Row, **options: object) -> dict[str, Result]:

@@ -21,16 +21,17 @@ from aiperf.metrics.conservation import EngineFacts
 from aiperf.metrics.context import MetricOptions, Slo
 from aiperf.metrics.error_table import ErrorGroup
 from aiperf.metrics.goodput import build_tiers
-from aiperf.metrics.summary import Phase, Summary, SummaryOptions, summarise
+from aiperf.metrics.summarise import summarise
+from aiperf.metrics.summary import Phase, Summary, SummaryOptions
 from aiperf.records import Columns
-from aiperf.reports.exporters.jsonl import JsonlOptions, build_jsonl, render_jsonl
 from aiperf.reports.exporters.junit import render_junit
-from aiperf.reports.exporters.markdown import render_markdown
 from aiperf.reports.exporters.summary_csv import render_csv
 from aiperf.reports.exporters.summary_json import JsonOptions, render_json
 from aiperf.reports.exporters.timeslices_csv import render_timeslices_csv
 from aiperf.reports.exporters.timeslices_json import render_timeslices_json
 from aiperf.reports.render.console import ConsoleOptions, render_console
+from aiperf.reports.render.markdown import render_markdown
+from aiperf.reports.requests_jsonl import JsonlOptions, build_jsonl, render_jsonl
 
 Golden = Callable[[str, str], None]
 CONTRACT = json.loads((Path(__file__).parents[2] / "golden/reports/aiperf-0.13.json").read_text(encoding="utf-8"))

@@ -12,7 +12,8 @@ from aiperf.metrics import load_all
 from aiperf.metrics.conservation import EngineFacts
 from aiperf.metrics.context import Slo
 from aiperf.metrics.goodput import Tier
-from aiperf.metrics.summary import SummaryOptions, summarise
+from aiperf.metrics.summarise import summarise
+from aiperf.metrics.summary import SummaryOptions
 from aiperf.plots import PlotRun, open_plot_run
 from aiperf.records import ChunkBatch, Columns
 

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from tests.unit.plots.plot_runs import columns_of, options_of, plot_run, simulate, write_run
 
-from aiperf.metrics.summary import summarise
+from aiperf.metrics.summarise import summarise
 from aiperf.plots import PlotRun
 from aiperf.reports.page import ComparisonInput, ConfigRow, PageInput, render_comparison, render_page
 from aiperf.reports.page.findings import compare_findings, run_findings
 from aiperf.reports.page.sample import GAP_SCALE, group_gaps, sample_json
-from aiperf.reports.page.tables import cards, comparison_tables, run_tables
+from aiperf.reports.tables import cards, comparison_tables, run_tables
 
 DOCS = Path(__file__).parents[3] / "docs"
 
@@ -223,9 +223,10 @@ def test_absent_figures_are_dashes_and_have_no_cards() -> None:
 
 
 def test_the_page_of_a_folder_hides_secrets_and_names_origins(tmp_path: Path) -> None:
-    from aiperf.run.page import open_page
+    from aiperf.reports.page.view import page_of
+    from aiperf.run.run import Run
 
-    page = open_page(write_run(tmp_path / "run"))
+    page = page_of(Run.open(write_run(tmp_path / "run")))
     html = render_page(page).decode()
     assert "sk-very-secret" not in html
     assert page.title == "tiny · chat · concurrency 10"

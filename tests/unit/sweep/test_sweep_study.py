@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from tests.unit.sweep.engine_model import Engine, engine_capacity
 
 from aiperf._core import SimServer
@@ -22,7 +23,7 @@ from aiperf.errors import ExitCode
 from aiperf.sweeps.folder import open_study, read_study
 from aiperf.sweeps.points import load_runs
 from aiperf.sweeps.search import SearchResult
-from aiperf.sweeps.study import profile_study
+from aiperf.sweeps.study import sweep
 
 pytestmark = pytest.mark.slow
 
@@ -53,16 +54,19 @@ def ids(folder: Path) -> dict[str, str]:
 def test_sweep_makes_a_run_per_point_a_table_and_the_files_of_aiperf(
     server: SimServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    study = profile_study(options(server, tmp_path / "s", concurrency="2,8,32", request_count=96, num_gpus=2))
+    study = sweep(options(server, tmp_path / "s", concurrency="2,8,32", request_count=96, num_gpus=2))
     assert study.exit_code == ExitCode.OK
     assert sorted(ids(tmp_path / "s")) == ["concurrency_2", "concurrency_32", "concurrency_8"]
     assert study.table is not None
     assert [r.point.values["load.concurrency"] for r in study.table.rows] == [2, 8, 32]
     assert study.table.rows[1].tps is not None
     assert study.table.rows[1].tps_per_gpu == study.table.rows[1].tps / 2
-    printed = capsys.readouterr().out
-    assert "AIPerf | Sweep" in printed
-    assert "LLM Metrics" not in printed, "the tables of single runs are in their directories"
+    assert capsys.readouterr() == ("", ""), "the command shows the screen, the library prints nothing"
+    screen = Console(width=160, no_color=True)
+    with screen.capture() as shown:
+        screen.print(*study.screen)
+    assert "AIPerf | Sweep" in shown.get()
+    assert "LLM Metrics" not in shown.get(), "the tables of single runs are in their directories"
     data = json.loads(
         (tmp_path / "s" / "sweep_aggregate" / "profile_export_aiperf_sweep.json").read_text(encoding="utf-8")
     )
@@ -76,13 +80,13 @@ def test_sweep_makes_a_run_per_point_a_table_and_the_files_of_aiperf(
 
 def test_finished_points_are_not_run_again_and_another_study_gets_its_own_folder(server: SimServer, tmp_path: Path):
     config = options(server, tmp_path / "s", concurrency="2,4", request_count=20)
-    profile_study(config)
+    sweep(config)
     before = ids(tmp_path / "s")
-    profile_study(options(server, tmp_path / "s", concurrency="2,4", request_count=20))
+    sweep(options(server, tmp_path / "s", concurrency="2,4", request_count=20))
     assert ids(tmp_path / "s") == before
-    profile_study(options(server, tmp_path / "s", concurrency="2,4", request_count=30))
+    sweep(options(server, tmp_path / "s", concurrency="2,4", request_count=30))
     assert sorted(ids(tmp_path / "s-2")) == ["concurrency_2", "concurrency_4"]
-    profile_study(options(server, tmp_path / "s", concurrency="2,4", request_count=20, resume=False))
+    sweep(options(server, tmp_path / "s", concurrency="2,4", request_count=20, resume=False))
     assert (tmp_path / "s-3").is_dir()
     assert ids(tmp_path / "s") == before
 
@@ -135,7 +139,7 @@ def test_sweep_killed_at_point_three_continues_with_point_three(tmp_path: Path):
 )
 def test_seeds_of_repeats(server: SimServer, tmp_path: Path, flags: dict[str, object], seeds: set[int] | None):
     """As AIPerf 0.13: 42 for all, or the user's; else each its own, and with --vary-seed-per-trial always the same ones."""
-    profile_study(options(server, tmp_path / "s", concurrency=4, request_count=4, num_profile_runs=3, **flags))
+    sweep(options(server, tmp_path / "s", concurrency=4, request_count=4, num_profile_runs=3, **flags))
     found = {r.seed for r in read_study(tmp_path / "s").runs}
     if flags.get("vary_seed_per_trial"):
         texts = [f"42:variation:base:trial:{t}" for t in range(3)]
@@ -144,7 +148,7 @@ def test_seeds_of_repeats(server: SimServer, tmp_path: Path, flags: dict[str, ob
 
 
 def test_repeats_have_an_aggregate(server: SimServer, tmp_path: Path):
-    profile_study(options(server, tmp_path / "s", concurrency=4, request_count=40, num_profile_runs=3))
+    sweep(options(server, tmp_path / "s", concurrency=4, request_count=40, num_profile_runs=3))
     runs = [f"profile_runs/run_{i:04d}" for i in (1, 2, 3)]
     assert sorted(ids(tmp_path / "s")) == runs
     data = json.loads(
@@ -156,7 +160,7 @@ def test_repeats_have_an_aggregate(server: SimServer, tmp_path: Path):
 
 
 def test_repeats_end_when_the_figure_is_sure(server: SimServer, tmp_path: Path):
-    profile_study(
+    sweep(
         options(
             server, tmp_path / "s", concurrency=4, request_count=40, num_profile_runs=6,
             convergence_metric="output_sequence_length", convergence_mode="cv",
@@ -166,7 +170,7 @@ def test_repeats_end_when_the_figure_is_sure(server: SimServer, tmp_path: Path):
 
 
 def searched(server: SimServer, folder: Path, **more: object) -> SearchResult:
-    study = profile_study(
+    study = sweep(
         options(
             server, folder, search="max-concurrency", slo=("time_to_first_token:p95<400ms",), concurrency_min=16,
             concurrency_max=128, **more,
@@ -200,9 +204,7 @@ def test_search_finds_the_capacity_of_a_live_engine(tmp_path: Path):
 
 def test_alternating_runs_find_the_slower_of_two_servers(server: SimServer, tmp_path: Path):
     with SimServer(json.dumps({"ttft_ms": 5, "itl_ms": 1.5, "models": ["m"]})) as slower:
-        study = profile_study(
-            options(server, tmp_path / "s", concurrency=4, request_count=320, ab=(server.url, slower.url))
-        )
+        study = sweep(options(server, tmp_path / "s", concurrency=4, request_count=320, ab=(server.url, slower.url)))
     assert study.comparison is not None
     (pair,) = study.comparison.pairs
     assert pair.relation.kind == "same"
@@ -236,7 +238,7 @@ def test_cache_is_emptied_before_each_point(tmp_path: Path):
             artifact_dir=str(tmp_path / "s"), concurrency="1,2", reset_kv_cache=True,
         )  # fmt: skip
         with pytest.raises(EndpointError, match="failed to reset the prefix cache"):
-            profile_study(config)
+            sweep(config)
         httpd.shutdown()
     assert posts == ["/reset_prefix_cache"]
 

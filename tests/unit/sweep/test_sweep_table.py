@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aiperf.compare.readers.aiperf_export import load as load_aiperf
 from aiperf.config.sections.sweep import Axis
+from aiperf.run.readers.aiperf_export import load as load_aiperf
 from aiperf.sweeps.files import render_aggregate_json, render_sweep_csv, render_sweep_json, render_table_csv
 from aiperf.sweeps.pareto import pareto_front
 from aiperf.sweeps.points import RunPoint, load_runs, point_of

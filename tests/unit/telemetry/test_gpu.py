@@ -18,7 +18,7 @@ from tests.unit.telemetry.pages import START, S, read_texts, texts_of
 
 from aiperf.config.model import Config
 from aiperf.errors import ConfigError
-from aiperf.metrics.energy import GpuEnergy
+from aiperf.metrics.gpu_energy import GpuEnergy
 from aiperf.telemetry.gpu.devices import Gpu, Sampled, gpus_of
 from aiperf.telemetry.gpu.energy import measure_energy
 from aiperf.telemetry.gpu.export import gpu_csv_section, gpu_stats, render_gpu_jsonl, telemetry_data

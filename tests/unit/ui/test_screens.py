@@ -8,6 +8,7 @@ import re
 import pytest
 
 from aiperf.config.model import Config
+from aiperf.outcome import Snapshot
 from aiperf.ui import observe
 from aiperf.ui.live import Live, render
 from aiperf.ui.plain import Plain, Quiet
@@ -17,7 +18,7 @@ S = 1_000_000_000
 STYLE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
-def snapshot(now_s: float, **changes: object) -> dict[str, object]:
+def snapshot(now_s: float, **changes: object) -> Snapshot:
     """As the engine's, in a phase of 1,000 requests that began at 0."""
     base: dict[str, object] = {
         "now_ns": int(now_s * S), "phase": "profiling", "phase_index": 0, "phase_start_ns": 0, "phase_requests": 1000,
@@ -25,7 +26,7 @@ def snapshot(now_s: float, **changes: object) -> dict[str, object]:
         "in_flight": 0, "chunks": 0, "output_tokens": 0, "ttft_ms": None, "latency_ms": None, "is_finished": False,
         "is_stopping": False,
     }  # fmt: skip
-    return {**base, **changes}
+    return Snapshot.model_validate({**base, **changes})
 
 
 class Terminal(io.StringIO):

@@ -19,7 +19,8 @@ from tests.unit.workload.words_tokenizer import WordsTokenizer
 
 from aiperf.errors import ConfigError, EndpointError
 from aiperf.web import Access
-from aiperf.workload.tokenizer import ServerAddress, TokenizerOptions, load_tokenizer
+from aiperf.workload.tokenizer import load_tokenizer
+from aiperf.workload.tokenizers import ServerAddress, TokenizerOptions
 from aiperf.workload.tokenizers.file import load_file_tokenizer
 from aiperf.workload.tokenizers.server import ServerTokenizer
 from aiperf.workload.vocabulary import build_vocabulary, find_mismatch

@@ -16,7 +16,7 @@ from tests.unit.workload.words_tokenizer import GluingTokenizer, WordsTokenizer
 from tests.unit.workload.workload_reference import ReferenceVocabulary, mix64
 
 from aiperf.errors import ConfigError
-from aiperf.workload.tokenizer import Tokenizer
+from aiperf.workload.tokenizers import Tokenizer
 from aiperf.workload.vocabulary import (
     EncodedText,
     VocabularyTables,

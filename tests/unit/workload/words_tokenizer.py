@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from aiperf.workload.tokenizer import ChatMessage, count_words
+from aiperf.workload.tokenizers import ChatMessage, count_words
 
 _PIECE = re.compile(r" ?[A-Za-z]{1,6}|\s|.", re.DOTALL)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from aiperf.metrics.summary import Summary
+from aiperf.reports import Exporter
 
-__all__ = ["render_junit"]
+__all__ = ["EXPORTER", "render_junit"]
 
 
 def render_junit(summary: Summary, name: str = "aiperf") -> bytes:
@@ -39,3 +40,12 @@ def _properties(s: Summary) -> list[tuple[str, str]]:
     if s.certificate is not None:
         out.append(("certificate", s.certificate.verdict))
     return out
+
+
+EXPORTER = Exporter(
+    what="JUnit",
+    path=lambda run: run.config.output.junit or run.dir / "junit.xml",
+    render=lambda run: render_junit(run.summary()),
+    is_wanted=lambda config: config.output.junit is not None,
+    order=50,
+)

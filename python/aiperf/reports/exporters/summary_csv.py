@@ -11,8 +11,10 @@ from aiperf.metrics import Metric
 from aiperf.metrics.compute import Results
 from aiperf.metrics.stats import STANDARD_PERCENTILES, WEIGHTED_PERCENTILES, percentile_name
 from aiperf.metrics.summary import Summary
+from aiperf.reports import Exporter, ReportedRun
+from aiperf.telemetry.gpu.export import gpu_csv_section
 
-__all__ = ["format_cell", "metric_label", "render_csv"]
+__all__ = ["EXPORTER", "format_cell", "metric_label", "render_csv"]
 
 
 class _Writer(Protocol):
@@ -67,3 +69,10 @@ def _sections(writer: _Writer, results: Results, percentiles: Sequence[float], f
     for _, result in ordered:
         if not result.stats.percentiles:
             writer.writerow([metric_label(result.metric), format_cell(result.stats.avg)])
+
+
+def _of_run(run: ReportedRun) -> str:
+    return render_csv(run.summary(), run.options.percentiles) + gpu_csv_section(run.telemetry_data or {})
+
+
+EXPORTER = Exporter(what="table", path=lambda run: run.files.csv, render=_of_run, order=20)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 
+from aiperf.config.as_aiperf import aiperf_input_config
 from aiperf.json_text import JsonValue, dump_json, to_json_value
 from aiperf.metrics.compute import Result
 from aiperf.metrics.stats import (
@@ -18,8 +19,9 @@ from aiperf.metrics.stats import (
     percentile_name,
 )
 from aiperf.metrics.summary import Summary
+from aiperf.reports import Exporter, ReportedRun
 
-__all__ = ["SCHEMA_VERSION", "JsonOptions", "dump_json", "render_json", "stats_json"]
+__all__ = ["EXPORTER", "SCHEMA_VERSION", "JsonOptions", "dump_json", "figures_of", "render_json", "stats_json"]
 
 SCHEMA_VERSION = "1.4"
 
@@ -64,6 +66,14 @@ def stats_json(result: Result, percentiles: Sequence[float] = ()) -> dict[str, J
     if stats.error:
         out["percentile_error"] = stats.error
     return out
+
+
+def figures_of(summary: Summary, percentiles: Sequence[float] = ()) -> dict[str, dict[str, float]]:
+    """Tag → statistic → value in the display unit, as this file has them."""
+    return {
+        tag: {k: float(v) for k, v in stats_json(result, percentiles).items() if isinstance(v, int | float)}
+        for tag, result in summary.metrics.items()
+    }
 
 
 def local_time(epoch_ns: int | None) -> str | None:
@@ -176,3 +186,22 @@ def _tail_json(s: Summary) -> dict[str, object]:
             values = {percentile_name(p): result.stats.percentiles.get(p) for p in TAIL_PERCENTILES}
             out[tag] = values
     return {"needed_count": {percentile_name(p): needed_count(p) for p in TAIL_PERCENTILES}, "metrics": out}
+
+
+def _of_run(run: ReportedRun) -> str:
+    from aiperf.version import __version__
+
+    options = JsonOptions(
+        aiperf_version=__version__,
+        benchmark_id=run.benchmark_id,
+        input_config=aiperf_input_config(run.config),
+        run_info=run.run_info,
+        was_cancelled=run.was_interrupted,
+        incomplete_reason=run.incomplete_reason,
+        percentiles=run.options.percentiles,
+        extra={} if run.telemetry_data is None else {"telemetry_data": run.telemetry_data},
+    )
+    return render_json(run.summary(), options)
+
+
+EXPORTER = Exporter(what="summary", path=lambda run: run.files.summary, render=_of_run, order=10)

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from aiperf.metrics.compute import Result
 from aiperf.metrics.stats import STANDARD_PERCENTILES, WEIGHTED_PERCENTILES, percentile_name
 from aiperf.metrics.summary import Summary
+from aiperf.reports import Exporter
 
-__all__ = ["render_timeslices_csv"]
+__all__ = ["EXPORTER", "render_timeslices_csv"]
 
 
 def _stats(result: Result) -> Iterator[tuple[str, float]]:
@@ -33,3 +34,12 @@ def render_timeslices_csv(summary: Summary) -> str:
             for name, value in _stats(result):
                 writer.writerow([s.index, begin, end, result.metric.header, result.unit, name, f"{value:.2f}"])
     return out.getvalue()
+
+
+EXPORTER = Exporter(
+    what="slices",
+    path=lambda run: run.files.slices_csv,
+    render=lambda run: render_timeslices_csv(run.summary()) if run.summary().slices else None,
+    is_wanted=lambda config: config.output.slice_duration is not None,
+    order=40,
+)

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 
+from aiperf.config.as_aiperf import aiperf_input_config
 from aiperf.json_text import dump_json, to_json_value
 from aiperf.metrics import METRICS
 from aiperf.metrics.compute import Result
 from aiperf.metrics.slices import Slice
 from aiperf.metrics.summary import Summary
+from aiperf.reports import Exporter, ReportedRun
 from aiperf.reports.exporters.summary_json import stats_json
 
-__all__ = ["render_timeslices_json", "slice_json"]
+__all__ = ["EXPORTER", "render_timeslices_json", "slice_json"]
 
 
 def slice_json(s: Slice, origin_ns: int) -> dict[str, object]:
@@ -42,3 +44,16 @@ def render_timeslices_json(summary: Summary, input_config: Mapping[str, object])
         "excluded": summary.excluded,
     }
     return dump_json(to_json_value(out)) + "\n"
+
+
+def _of_run(run: ReportedRun) -> str | None:
+    return render_timeslices_json(run.summary(), aiperf_input_config(run.config)) if run.summary().slices else None
+
+
+EXPORTER = Exporter(
+    what="slices",
+    path=lambda run: run.files.slices_json,
+    render=_of_run,
+    is_wanted=lambda config: config.output.slice_duration is not None,
+    order=41,
+)

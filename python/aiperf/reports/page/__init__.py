@@ -22,7 +22,7 @@ from aiperf.plots.render.bundle import load_bundle
 from aiperf.records import Columns
 from aiperf.reports.page.findings import Finding, compare_findings, run_findings
 from aiperf.reports.page.sample import sample_json
-from aiperf.reports.page.tables import (
+from aiperf.reports.tables import (
     Card,
     PageTable,
     Part,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -17,8 +16,9 @@ from aiperf.metrics.compute import Result, Results
 from aiperf.metrics.error_table import merge_similar
 from aiperf.metrics.stats import percentile_name
 from aiperf.metrics.summary import Summary
-from aiperf.reports.cells import number
-from aiperf.reports.tables import (
+from aiperf.reports import ReportedRun
+from aiperf.reports.cells import marked_percentile, number
+from aiperf.reports.render.screen_tables import (
     cancellation_lines,
     cold_warm_table,
     gate_lines,
@@ -31,7 +31,7 @@ from aiperf.reports.tables import (
     trend_lines,
 )
 
-__all__ = ["TABLE_TITLES", "ConsoleOptions", "build_screen", "print_screen", "render_console"]
+__all__ = ["TABLE_TITLES", "ConsoleOptions", "build_screen", "options_of", "render_console"]
 
 TABLE_TITLES = {
     "chat": "LLM Metrics", "completions": "LLM Metrics", "embeddings": "Embeddings Metrics",
@@ -67,6 +67,21 @@ class ConsoleOptions:
     show_gaps: bool = False
     show_intervals: bool = False
     show_tail: bool = False
+
+
+def options_of(run: ReportedRun) -> ConsoleOptions:
+    """What a run's own options ask for."""
+    o = run.config.output
+    return ConsoleOptions(
+        title=run.metrics_title,
+        percentiles=o.percentiles or None,
+        mark=marked_percentile(o.mark),
+        tables=("http",) if o.show_trace_timing else (),
+        files=tuple((what, str(path)) for what, path in run.written),
+        command=" ".join(run.command) or None,
+        show_gaps=True,
+        show_intervals=bool(run.config.load.until),
+    )
 
 
 def columns_of(options: ConsoleOptions) -> tuple[float, ...]:
@@ -215,12 +230,3 @@ def render_console(
     for part in build_screen(summary, options):
         console.print(part)
     return out.getvalue()
-
-
-def print_screen(parts: Iterable[RenderableType], *, width: int = 200) -> None:
-    """To stdout: as wide as the terminal, or `width` columns without colour where there is none."""
-    console = Console(file=sys.stdout, highlight=False)
-    if not console.is_terminal:
-        console = Console(file=sys.stdout, highlight=False, width=width, no_color=True)
-    for part in parts:
-        console.print(part)

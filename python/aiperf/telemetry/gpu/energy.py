@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from aiperf.metrics.energy import GpuEnergy
+from aiperf.metrics.gpu_energy import GpuEnergy
 from aiperf.telemetry.gpu.devices import Gpu
 
 __all__ = ["measure_energy"]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiperf._core import builtin_count, builtin_decode, builtin_encode
-from aiperf.workload.tokenizer import ChatMessage, count_words
+from aiperf.workload.tokenizers import ChatMessage, count_words
 
 __all__ = ["BuiltinTokenizer"]
 

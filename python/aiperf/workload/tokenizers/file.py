@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from aiperf.errors import ConfigError, Problem
 from aiperf.workload.cache import cached_bytes
-from aiperf.workload.tokenizer import ChatMessage, count_words
+from aiperf.workload.tokenizers import ChatMessage, count_words
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as HFTokenizer

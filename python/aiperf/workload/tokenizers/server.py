@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from aiperf.config.url import target_of
 from aiperf.errors import EndpointError
 from aiperf.web import Server
-from aiperf.workload.tokenizer import ChatMessage, ServerAddress
+from aiperf.workload.tokenizers import ChatMessage, ServerAddress
 
 __all__ = ["ServerTokenizer"]
 

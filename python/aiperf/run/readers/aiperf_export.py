@@ -14,11 +14,10 @@ from typing import Final
 
 import numpy as np
 
-from aiperf.compare.data import LATENCIES, Definition, RunData
-from aiperf.compare.readers import Tree, read_json, tree
-from aiperf.compare.readers.run_dir import figures_of
 from aiperf.errors import ResultError
 from aiperf.metrics import Floats
+from aiperf.run.data import LATENCIES, Definition, RunData
+from aiperf.run.readers import Tree, read_json, tree
 
 __all__ = ["load", "matches"]
 
@@ -54,7 +53,7 @@ def load(path: Path) -> RunData:
     """ResultError if the files are not AIPerf's after all."""
     folder = path if path.is_dir() else path.parent
     summary = tree(read_json(folder / _SUMMARY)) if (folder / _SUMMARY).is_file() else {}
-    figures = figures_of(summary)
+    figures = _figures(summary)
     if summary and not figures:
         raise ResultError(f"`{folder / _SUMMARY}` holds no figures")
     rows = list(_rows(folder / _RECORDS)) if (folder / _RECORDS).is_file() else []
@@ -248,3 +247,13 @@ def _load_words(options: dict[str, object]) -> str:
     if rate is not None:
         return f"{rate} requests/s"
     return "unknown" if concurrency is None else f"{concurrency} in flight"
+
+
+def _figures(summary: Tree) -> dict[str, dict[str, float]]:
+    """Tag → statistic → value."""
+    out: dict[str, dict[str, float]] = {}
+    for tag, value in summary.items():
+        stats = tree(value)
+        if "unit" in stats:
+            out[tag] = {k: float(v) for k, v in stats.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    return out

@@ -10,9 +10,9 @@ from typing import Final
 
 import numpy as np
 
-from aiperf.compare.data import Definition, RunData
-from aiperf.compare.readers import Tree, read_json, tree
 from aiperf.metrics import Floats
+from aiperf.run.data import Definition, RunData
+from aiperf.run.readers import Tree, read_json, tree
 
 __all__ = ["load", "matches"]
 

@@ -6,14 +6,15 @@ What failed is said at once, kept in `run.json`, and makes the exit code at leas
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from aiperf.errors import AIPerfError, Note
 from aiperf.observer import Observer
+from aiperf.reports import Content
 
-__all__ = ["Outputs", "reason_of", "write_whole"]
+__all__ = ["Outputs", "part_of", "reason_of", "write_pieces", "write_text", "write_whole"]
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -30,6 +31,25 @@ def write_whole(path: Path, content: bytes) -> None:
         with suppress(OSError):
             part.unlink()
         raise
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Whole or not at all."""
+    write_whole(path, text.encode("utf-8", "replace"))
+    return path
+
+
+def write_pieces(path: Path, pieces: Iterator[bytes]) -> None:
+    """A file that gets its name when it is complete."""
+    part = part_of(path)
+    try:
+        with part.open("wb") as out:
+            for piece in pieces:
+                out.write(piece)
+        part.replace(path)
+    finally:
+        with suppress(OSError):
+            part.unlink()
 
 
 def part_of(path: Path) -> Path:
@@ -56,11 +76,20 @@ class Outputs:
         self.problems: list[Note] = []
         self._observer = observer
 
-    def put(self, what: str, path: Path, make: Callable[[], str | bytes]) -> None:
-        """Make the content and write it."""
+    def put(self, what: str, path: Path, make: Callable[[], Content]) -> None:
+        """Make the content and write it; an iterator's pieces as they come, a mapping's as the files of a folder."""
         with self.attempt(what, path):
             content = make()
-            write_whole(path, content if isinstance(content, bytes) else content.encode("utf-8", "replace"))
+            if content is None:
+                return
+            if isinstance(content, Mapping):
+                path.mkdir(parents=True, exist_ok=True)
+                for name, data in content.items():
+                    write_whole(path / name, data)
+            elif isinstance(content, str | bytes):
+                write_whole(path, content if isinstance(content, bytes) else content.encode("utf-8", "replace"))
+            else:
+                write_pieces(path, content)
             self.written.append((what, path))
 
     @contextmanager

@@ -1,0 +1,45 @@
+"""What goes to the terminal when the work is done: tables, and where the files are. Nobody else prints results."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from aiperf.observer import Observer
+    from aiperf.run.run import Run
+
+__all__ = ["show", "write_and_show"]
+
+
+def show(parts: Iterable[RenderableType], *, width: int = 200) -> None:
+    """To stdout: as wide as the terminal, or `width` columns without colour where there is none."""
+    from rich.console import Console
+
+    console = Console(file=sys.stdout, highlight=False)
+    if not console.is_terminal:
+        console = Console(file=sys.stdout, highlight=False, width=width, no_color=True)
+    for part in parts:
+        console.print(part)
+
+
+def write_and_show(run: Run, observer: Observer | None = None) -> Run:
+    """The run's files, its table in between (the page takes its time), and where charts and page are."""
+    from aiperf.reports.render.console import build_screen, options_of
+    from aiperf.run.write import write
+
+    run = write(run, observer, part="early")
+    # Whoever reads the screen may have gone: the files are what counts.
+    with suppress(OSError, UnicodeError):
+        show(build_screen(run.summary(), options_of(run)))
+    listed = run.written
+    run = write(run, observer, part="late")
+    for what, path in run.written:
+        if (what, path) not in listed:
+            with suppress(OSError, UnicodeError):
+                sys.stdout.write(f"{what:<8}  {path}\n")
+    return run

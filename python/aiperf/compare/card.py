@@ -1,0 +1,68 @@
+"""A workload in a few figures, to be read side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from aiperf.run.data import RunData, figure
+
+__all__ = ["Card", "Lengths", "build_card"]
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Tokens per request: mean, median, 95th percentile; None where unknown."""
+
+    mean: float | None
+    p50: float | None
+    p95: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A workload in a few figures, to be read side by side.
+
+    `rate`: requests started per second; `gap_cv`: coefficient of variation of the gaps between starts (0: even, 1: Poisson).
+    `reuse`: share of prompt tokens the server said were cached, 0 to 1. `success`: successful / (successful + failed).
+    """
+
+    name: str
+    tool: str
+    model: str | None
+    load: str
+    requests: int
+    failed: int
+    cancelled: int
+    success: float | None
+    duration_s: float | None
+    isl: Lengths
+    osl: Lengths
+    rate: float | None
+    gap_cv: float | None
+    reuse: float | None
+    num_gpus: int | None
+    fingerprint: str | None
+    verdict: str | None
+
+
+def _lengths(run: RunData, tag: str) -> Lengths:
+    return Lengths(figure(run, tag), figure(run, tag, "p50"), figure(run, tag, "p95"))
+
+
+def build_card(run: RunData) -> Card:
+    starts = np.sort(run.start_s[np.isfinite(run.start_s)])
+    gaps = np.diff(starts)
+    rate = gap_cv = None
+    if len(gaps) > 1 and gaps.sum() > 0 and len(starts) > (run.num_ok + run.num_failed) / 2:
+        rate = float(len(gaps) / gaps.sum())
+        gap_cv = float(gaps.std() / gaps.mean())
+    attempted = run.num_ok + run.num_failed
+    reuse = figure(run, "overall_usage_prompt_cache_read_pct")
+    return Card(
+        run.name, run.tool, run.model, run.load, run.num_ok, run.num_failed, run.num_cancelled,
+        run.num_ok / attempted if attempted else None, run.duration_s,
+        _lengths(run, "input_sequence_length"), _lengths(run, "output_sequence_length"), rate, gap_cv,
+        None if reuse is None else reuse / 100, run.num_gpus, run.fingerprint, run.verdict,
+    )  # fmt: skip

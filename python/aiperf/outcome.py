@@ -1,0 +1,96 @@
+"""What the engine says: its counters while it runs (`Snapshot`) and what became of the run (`Outcome`). Times are ns since run start.
+
+The fields are those of `crates/engine/src/{snapshot,engine}.rs`; what a newer engine adds is kept, so that `run.json` loses nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["Outcome", "PhaseOutcome", "Snapshot"]
+
+Quantiles = tuple[float, float, float]
+"""p50, p90, p99, ms."""
+
+
+class _Told(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+class PhaseOutcome(_Told):
+    """One phase. `planned`: what a count or a schedule asked for; `unsent`: of these, not sent. `stop_reason`: why it is not complete."""
+
+    name: str = "profiling"
+    kind: Literal["warmup", "profiling"] = "profiling"
+    start_ns: int = 0
+    end_ns: int = 0
+    planned: int = 0
+    sent: int = 0
+    unsent: int = 0
+    is_complete: bool = True
+    stop_reason: str | None = None
+
+    @property
+    def is_measured(self) -> bool:
+        return self.kind == "profiling"
+
+
+class Snapshot(_Told):
+    """Counters so far. `phase_requests`, `phase_duration_ns`: what bounds the phase, if that does. `ttft_ms`, `latency_ms`: None before the first."""
+
+    now_ns: int = 0
+    phase: str = ""
+    phase_index: int = 0
+    phase_start_ns: int = 0
+    phase_requests: int | None = None
+    phase_duration_ns: int | None = None
+    phase_sent: int = 0
+    phase_done: int = 0
+    sent: int = 0
+    ok: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    in_flight: int = 0
+    chunks: int = 0
+    output_tokens: int = 0
+    ttft_ms: Quantiles | None = None
+    latency_ms: Quantiles | None = None
+    is_finished: bool = False
+    is_stopping: bool = False
+
+
+class Outcome(_Told):
+    """The end of the load. `start_wall_ns`: epoch ns of run time 0. `stopped_by`: why it ended before its bound, in words.
+
+    `seen`: the last snapshot. `calibrated`: the measurement error (ms of TTFT, ms of ITL, share of the rate), if that was measured.
+    `worker_cpu_ns`, `worker_wait_ns`: per worker, ns on a CPU core, and ns ready without one.
+    """
+
+    start_wall_ns: int = 0
+    end_ns: int = 0
+    phases: tuple[PhaseOutcome, ...] = ()
+    interrupted: bool = False
+    worker_cpu_ns: tuple[int, ...] = ()
+    worker_wait_ns: tuple[int, ...] = ()
+    clock_steps: int = 0
+    journal_error: str | None = None
+    journal_lost_rows: int = 0
+    stopped_by_watch: bool = False
+    stopped_by: str | None = None
+    seen: Snapshot | None = None
+    calibrated: tuple[float, float, float] | None = None
+    calibration: dict[str, object] | None = Field(default=None)
+
+    @property
+    def measured(self) -> tuple[PhaseOutcome, ...]:
+        """The profiling phases."""
+        return tuple(p for p in self.phases if p.is_measured)
+
+    @property
+    def incomplete_reason(self) -> str | None:
+        """Why the run did not do all it was asked for; None if it did."""
+        if self.stopped_by:
+            return self.stopped_by
+        return next((p.stop_reason for p in self.phases if not p.is_complete), None)

@@ -1,0 +1,141 @@
+"""`run.json`: what is known of a run besides its records. It is there before the first request, and complete when the run has ended."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from aiperf.errors import ResultError
+from aiperf.json_text import dump_json, to_json_value
+from aiperf.outcome import Outcome
+
+__all__ = ["RUN_FILE", "Counter", "NoteEntry", "PhaseEntry", "RunJson", "ServerEntry", "load_run_json"]
+
+RUN_FILE: Final = "run.json"
+RUN_SCHEMA: Final = 1
+
+
+class _Kept(BaseModel):
+    """What another version wrote besides is kept when the file is written again."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class PhaseEntry(_Kept):
+    """The place in the list is the records' `phase`."""
+
+    name: str = "profiling"
+    kind: Literal["warmup", "profiling"] = "profiling"
+
+
+class NoteEntry(_Kept):
+    kind: str
+    text: str
+    data: dict[str, object] = Field(default_factory=dict)
+
+
+class Counter(_Kept):
+    """The tokenizer. `provenance`: who counted the tokens, see `aiperf.metrics.context.TOKEN_SOURCES`."""
+
+    name: str = ""
+    provenance: str = "local tokenizer"
+
+
+class ServerEntry(_Kept):
+    family: str = ""
+    models: list[str] = Field(default_factory=list)
+
+
+class GaugeEntry(_Kept):
+    name: str
+    times_ns: tuple[float, ...] = ()
+    levels: tuple[float, ...] = ()
+
+
+class ServerMetrics(_Kept):
+    """What the server's `/metrics` said. `conservation`: fields of `ServerCounters`."""
+
+    conservation: dict[str, Any] | None = None
+    gauges: list[GaugeEntry] = Field(default_factory=list)
+
+
+class EnergyEntry(_Kept):
+    """Of all GPUs. `power_w`: null if none told it."""
+
+    energy_j: float
+    seconds: float
+    power_w: float | None = None
+
+
+class CertificateEntry(_Kept):
+    verdict: str
+    reasons: list[str] = Field(default_factory=list)
+    parts: list[dict[str, object]] = Field(default_factory=list)
+
+
+class RunJson(_Kept):
+    """`config`: section → field → {value, origin, kind}. `status`: `running` until the run has ended; `recovered` after a report of a killed one.
+
+    `session_ids`: null where they are `session_000000`, …. `outcome`: null if the run was killed. `network_rtt_ns`: mean round trip of the
+    probes during the load.
+    """
+
+    aiperf_version: str = ""
+    benchmark_id: str = ""
+    command: list[str] = Field(default_factory=list)
+    config: dict[str, dict[str, dict[str, Any]]]
+    seed: int | None = None
+    workload: dict[str, Any] = Field(default_factory=dict)
+    models: list[str] = Field(default_factory=list)
+    tokenizer: Counter = Field(default_factory=Counter)
+    is_schedule: bool = False
+    num_sessions: int = 0
+    session_ids: list[str] | None = None
+    server: ServerEntry | None = None
+    targets: list[dict[str, Any]] = Field(default_factory=list)
+    machine: dict[str, Any] = Field(default_factory=dict)
+    created: str = ""
+    notes: list[NoteEntry] = Field(default_factory=list)
+    phases: list[PhaseEntry] = Field(default_factory=list)
+    status: str = "running"
+    outcome: Outcome | None = None
+    server_metrics: ServerMetrics | None = None
+    gpu_energy: EnergyEntry | None = None
+    network_rtt_ns: float | None = None
+    telemetry_data: dict[str, Any] | None = None
+    exit_code: int | None = None
+    certificate: CertificateEntry | None = None
+
+    @property
+    def names_of_sessions(self) -> list[str]:
+        return self.session_ids or [f"session_{i:06d}" for i in range(self.num_sessions)]
+
+    def to_text(self) -> str:
+        """The file's content; what is not known yet is left out, infinities are null."""
+        content: Mapping[str, object] = {"schema": RUN_SCHEMA, **self.model_dump(exclude_unset=True)}
+        return dump_json(to_json_value(content)) + "\n"
+
+
+def load_run_json(run_dir: Path) -> RunJson:
+    """ResultError if it is missing or not ours."""
+    path = run_dir / RUN_FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        hint = "give the directory that `aiperf profile` wrote its files to"
+        raise ResultError(f"cannot read `{path}`: {error.strerror or error}", hint) from error
+    except ValueError as error:
+        raise ResultError(f"cannot read `{path}`: {error}") from error
+    if not isinstance(content, dict) or "config" not in content:
+        raise ResultError(f"`{path}` does not describe a run", "the run ended before its preparation was complete")
+    content.pop("schema", None)
+    try:
+        return RunJson.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ResultError(f"cannot read `{path}`: `{where}`: {first['msg']}") from error

@@ -1,0 +1,122 @@
+"""When the load has ended: the journal becomes `records.parquet`, tokens counted, and `profile_export.jsonl` is written in the same pass."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+from aiperf.errors import ResultError
+from aiperf.records import Columns
+from aiperf.records.columns import Floats
+from aiperf.records.schema import JOURNAL_DIR
+from aiperf.records.store import Finalised, RecordsNotWritten, finalise
+from aiperf.reports.outputs import Outputs, part_of
+from aiperf.run.run import Run
+from aiperf.workload.tokenizers import Tokenizer
+
+__all__ = ["seal"]
+
+
+def seal(
+    run: Run, tokenizer: Tokenizer | None, outputs: Outputs, *, write_jsonl: bool = True, recount: bool = False
+) -> Run:
+    """Journal → Parquet with token counts, and the JSONL in the same pass: the run with its `counted` columns and `written` files.
+
+    `tokenizer` None: tokens are not counted (again). A file that cannot be written costs itself alone (`outputs.problems`).
+
+    Where space is short the two may fail each other: then one is made after the other, the records first.
+    """
+    config, files = run.config, run.files
+    target = files.records
+    is_done = target.exists() and not (files.run_dir / JOURNAL_DIR).exists()
+    if is_done and not write_jsonl and not recount:
+        return run  # a report from disk: no pass over all chunks for nothing
+    jsonl = _Requests(run, is_wanted=write_jsonl and config.output.export_level != "summary")
+
+    def convert(append: Callable[[Columns], None], *, write: bool = True) -> Finalised:
+        return finalise(
+            files.run_dir,
+            None if tokenizer is None else tokenizer.count,
+            append,
+            keep_texts=config.output.export_level == "raw" or config.output.export_outputs_json,
+            recount=recount,
+            write=write,
+        )
+
+    counted: Mapping[str, Floats] = {}
+    failed: ResultError | None = None
+    try:
+        counted = convert(jsonl.append).counted
+    except RecordsNotWritten:
+        jsonl.restart()
+        try:
+            convert(lambda _: None)
+        except RecordsNotWritten as error:
+            failed = error
+            counted = convert(jsonl.append, write=False).counted
+        else:
+            recount = False
+            convert(jsonl.append)
+    if jsonl.error is not None and failed is None:
+        recount = False
+        jsonl.restart()
+        convert(jsonl.append)
+    if failed is not None:
+        outputs.fail("records", target, failed)
+    if jsonl.is_wanted:
+        jsonl.publish()
+        if jsonl.error is not None:
+            outputs.fail("requests", files.jsonl, jsonl.error)
+    _give_memory_back()
+    return run.with_records(counted)
+
+
+class _Requests:
+    """`profile_export.jsonl` while it is written. `error`: why it cannot be."""
+
+    def __init__(self, run: Run, *, is_wanted: bool) -> None:
+        from aiperf.reports.requests_jsonl import JsonlOptions
+
+        self.is_wanted = is_wanted
+        self.error: OSError | None = None
+        self._path = run.files.jsonl
+        self._part = part_of(self._path)
+        self._options = JsonlOptions(run.metric_options, run.phases, run.session_ids, run.benchmark_id)
+        if is_wanted:
+            self.restart()
+
+    def restart(self) -> None:
+        if self.is_wanted:
+            self.error = None
+            try:
+                self._part.unlink(missing_ok=True)
+                self._part.touch()
+            except OSError as error:
+                self.error = error
+
+    def append(self, columns: Columns) -> None:
+        from aiperf._core import write_jsonl
+        from aiperf.reports.requests_jsonl import build_jsonl
+
+        if not self.is_wanted or self.error is not None:
+            return
+        try:
+            write_jsonl(self._part, build_jsonl(columns, self._options))
+        except OSError as error:
+            self.error = error
+            with suppress(OSError):
+                self._part.unlink()
+
+    def publish(self) -> None:
+        if self.error is None:
+            try:
+                self._part.replace(self._path)
+            except OSError as error:
+                self.error = error
+
+
+def _give_memory_back() -> None:
+    """What the conversion has freed; glibc's allocator would keep it, and metrics begin with arrays of their own."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

@@ -1,0 +1,59 @@
+"""What is watched beside the load: the server's metrics, the GPUs, and the way to the server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aiperf.config.model import Config
+from aiperf.errors import Note
+from aiperf.run.server_side import start_scraper
+from aiperf.telemetry.network import watch_network
+
+if TYPE_CHECKING:
+    from aiperf.telemetry import prometheus
+    from aiperf.telemetry.gpu.watch import GpuWatch
+    from aiperf.telemetry.network import NetworkProber, Sample
+    from aiperf.telemetry.probe import ProbeResult
+
+__all__ = ["Readings", "Watchers"]
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """`notes`: GPUs that were named and said nothing. `round_trips` None: not probed."""
+
+    server: Sequence[prometheus.Readings]
+    gpus: Sequence[prometheus.Readings]
+    gpu_pages: Sequence[str]
+    notes: tuple[Note, ...]
+    round_trips: Sequence[Sample] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Watchers:
+    """None where there is nothing to watch."""
+
+    scraper: prometheus.Scraper | None
+    gpus: GpuWatch | None
+    network: NetworkProber | None
+
+    @classmethod
+    def start(cls, config: Config, probe: ProbeResult | None) -> Watchers:
+        from aiperf.telemetry.gpu.watch import watch_gpus
+
+        scraper, gpus, network = start_scraper(config, probe), watch_gpus(config), watch_network(config)
+        if gpus is not None:
+            gpus.start()
+        if network is not None:
+            network.start()
+        return cls(scraper, gpus, network)
+
+    def stop(self) -> Readings:
+        server = () if self.scraper is None else self.scraper.stop()
+        seen = () if self.gpus is None else self.gpus.stop()
+        round_trips = None if self.network is None else self.network.stop()
+        if self.gpus is None:
+            return Readings(server, (), (), (), round_trips)
+        return Readings(server, seen, self.gpus.pages, tuple(self.gpus.notes(seen)), round_trips)
