@@ -52,7 +52,7 @@ class DatasetOptions(BaseModel):
     def note(self, kind: str, text: str, **data: object) -> None:
         self._notes.append(Note(kind, text, data))
 
-    def invalid(self, path: Path | str, number: int, bad: BadField, unit: str = "line") -> None:
+    def invalid(self, path: Path | str, number: int, bad: BadField, unit: str | None = None) -> None:
         """Count a broken record if that is wanted. DatasetError otherwise."""
         if self._broken is None:
             self._broken = BrokenRecords(skip=self.skip_invalid)

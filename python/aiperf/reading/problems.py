@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aiperf.errors import DatasetError, Note
 
-__all__ = ["BadField", "BrokenRecords", "excerpt", "fields_of", "quote", "unused_fields"]
+__all__ = ["BadField", "BrokenRecords", "Item", "excerpt", "fields_of", "place", "quote", "unused_fields"]
 
 _SHOWN = 60
 """Longest quoted value in a message, characters."""
@@ -17,6 +17,15 @@ _AROUND = 24
 _LISTED = 100
 """Broken records kept for the list; the rest are only counted."""
 _SKIP = "`--skip-invalid` leaves such {}s out and counts them"
+
+
+class Item(int):
+    """Number of a record that is an item of a JSON list; a plain number is that of a line."""
+
+
+def place(number: int) -> str:
+    """`line 3`, or `item 3` of a JSON list."""
+    return f"item {number}" if isinstance(number, Item) else f"line {number}"
 
 
 class BadField(Exception):  # noqa: N818 (a signal between reader and format, never shown as it is)
@@ -45,18 +54,20 @@ class BrokenRecords:
         self.count = 0
         self._listed: list[dict[str, object]] = []
 
-    def add(self, path: Path | str, number: int, bad: BadField, unit: str = "line") -> None:
-        """DatasetError unless broken records are left out."""
+    def add(self, path: Path | str, number: int, bad: BadField, unit: str | None = None) -> None:
+        """DatasetError unless broken records are left out. `unit`: what the number counts, if it does not tell itself."""
+        where = place(number) if unit is None else f"{unit} {number}"
+        unit = where.partition(" ")[0]
         self.count += 1
         if not self._skip:
             more = "; ".join(t for t in (bad.hint or "", _SKIP.format(unit), self._hint) if t)
             if bad.truncated:
                 what = f"cannot read `{path}`: it is truncated: its last line, {number}, ends in the middle"
                 raise DatasetError(what, "fetch the file again, or leave the line out with `--skip-invalid`")
-            raise DatasetError(f"cannot read `{path}`: {unit} {number}: {bad}", more)
+            raise DatasetError(f"cannot read `{path}`: {where}: {bad}", more)
         if len(self._listed) < _LISTED:
             found = {"field": bad.field, "expected": bad.wanted, "found": bad.found}
-            self._listed.append({"line": number, "unit": unit, "text": f"{unit} {number}: {bad}", **found})
+            self._listed.append({"line": number, "unit": unit, "text": f"{where}: {bad}", **found})
 
     def notes(self) -> tuple[Note, ...]:
         if not self.count:
@@ -69,7 +80,7 @@ class BrokenRecords:
 
 
 def _plural(count: int) -> str:
-    return "1 line" if count == 1 else f"{count:,} lines"
+    return "1 record" if count == 1 else f"{count:,} records"
 
 
 def unused_fields(counts: Mapping[str, int]) -> tuple[Note, ...]:

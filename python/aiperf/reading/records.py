@@ -17,7 +17,7 @@ from pathlib import Path
 
 from aiperf.errors import DatasetError
 from aiperf.reading.lines import iter_lines
-from aiperf.reading.problems import BadField, excerpt, quote
+from aiperf.reading.problems import BadField, Item, excerpt, quote
 
 __all__ = ["Record", "first_record", "iter_csv", "iter_json", "read_json"]
 
@@ -61,7 +61,8 @@ def iter_json(path: Path) -> Iterator[tuple[int, Record | BadField]]:
             rest = _until_text(lines)
             if not rest or isinstance(_value(line), BadField):
                 data = b"".join(chain((line,), (more for _, more in rest), (more for _, more in lines)))
-                yield from enumerate(_items(path, number, data), 1)
+                for item, record in enumerate(_items(path, number, data), 1):
+                    yield Item(item), record
                 return
             # A list among other lines: JSON Lines, of which this one is wrong.
             lines = chain(rest, lines)  # type: ignore[assignment]

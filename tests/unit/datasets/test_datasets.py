@@ -157,7 +157,7 @@ def test_many_broken_lines_are_counted_and_the_first_listed(file: Path):
     (note,) = options.notes
     assert note.data["count"] == 200
     assert len(note.data["lines"]) == 100  # type: ignore[arg-type]
-    assert note.text.startswith("200 lines left out")
+    assert note.text.startswith("200 records left out")
 
 
 def test_gzip_is_read_and_broken_gzip_named(tmp_path: Path):
@@ -475,7 +475,7 @@ def test_a_broken_sharegpt_record_names_the_way_to_leave_it_out(shape: str, reco
     path.write_text(text, encoding="utf-8-sig")
     with pytest.raises(DatasetError) as caught:
         load("sharegpt", path)
-    assert caught.value.message == f"cannot read `{path}`: line 2: {said}"
+    assert caught.value.message == f"cannot read `{path}`: {'item' if shape == 'list' else 'line'} 2: {said}"
     assert "`--skip-invalid`" in str(caught.value.hint)
     sessions, options = opened("sharegpt", path, skip_invalid=True)
     assert len(list(sessions)) == 2

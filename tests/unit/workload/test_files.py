@@ -330,12 +330,12 @@ def test_bodies_called_ready_are_sent_as_they_stand_and_options_without_effect_n
         ("sharegpt", [{"conversations": [{"from": "human", "value": "a b c d e"}, {"from": "gpt", "value": "a b c d"}]}] * 3,
          {"max_prompt_tokens": 1}, ["3 of 3 sessions left out: 3 with a prompt over 1 tokens (max_prompt_tokens)"]),
         ("sharegpt", [{"conversations": []}, {"conversations": [{"from": "human", "value": None}]}],
-         {}, ["without a question and an answer, left out: 1", "1 line left out because it could not be read"]),
-        ("single_turn", [{"text": "a b"}, {"text": 5}], {"min_tokens": 9}, ["1 of 1 sessions left out", "1 line left out"]),
-        ("multi_turn", [{"turns": []}], {}, ["1 line left out"]),
-        ("raw_payload", [[1]], {}, ["1 line left out"]),
-        ("dag_jsonl", [{"session_id": "a"}], {}, ["1 line left out"]),
-        ("hf", [{"prompt": None, "text": "x"}], {"prompt_field": "prompt"}, ["1 line left out"]),
+         {}, ["without a question and an answer, left out: 1", "1 record left out because it could not be read"]),
+        ("single_turn", [{"text": "a b"}, {"text": 5}], {"min_tokens": 9}, ["1 of 1 sessions left out", "1 record left out"]),
+        ("multi_turn", [{"turns": []}], {}, ["1 record left out"]),
+        ("raw_payload", [[1]], {}, ["1 record left out"]),
+        ("dag_jsonl", [{"session_id": "a"}], {}, ["1 record left out"]),
+        ("hf", [{"prompt": None, "text": "x"}], {"prompt_field": "prompt"}, ["1 record left out"]),
     ],
 )  # fmt: skip
 def test_nothing_left_tells_how_much_went_for_which_reason(
@@ -346,7 +346,7 @@ def test_nothing_left_tells_how_much_went_for_which_reason(
     with pytest.raises(DatasetError, match="left to send") as caught:
         workload(path, input=given)
     if name == "raw_payload":
-        reasons = ["2 lines left out"]
+        reasons = ["2 records left out"]
     for reason in reasons:
         assert reason in str(caught.value)
 

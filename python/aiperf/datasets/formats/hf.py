@@ -97,7 +97,7 @@ def load(options: DatasetOptions, rng: np.random.Generator) -> Iterator[Session]
     columns: _Columns | None = None
     row = 0
     for file in files:
-        unit = "row" if kind_of(file) == "parquet" else "line"
+        unit = "row" if kind_of(file) == "parquet" else None
         for number, record in _records(file, options):
             row += 1
             if columns is None:

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from aiperf.datasets import DatasetOptions
 from aiperf.datasets.rows import iter_objects
-from aiperf.reading.problems import BadField, fields_of, quote
+from aiperf.reading.problems import BadField, fields_of, place, quote
 from aiperf.session import Message, Part, Session, Turn
 
 __all__ = ["FIELDS", "REPOSITORY", "SAMPLING", "Options", "load"]
@@ -60,8 +60,8 @@ def load(options: DatasetOptions, rng: np.random.Generator) -> Iterator[Session]
         if not turns[1]:
             short += 1
             continue
-        name = str(record.get("id") or f"line {number}")
-        name = name if name not in seen else f"{name} (line {number})"
+        name = str(record.get("id") or place(number))
+        name = name if name not in seen else f"{name} ({place(number)})"
         seen.add(name)
         yield Session(name, turns[1] if options.turns == "all" else turns[1][:1], turns[0])
     if short:
