@@ -149,3 +149,4 @@ class ErrorKind(IntEnum):
     INTERRUPTED = 16
     CONTEXT_OVERFLOW = 17
     DEPENDENCY = 18
+    TOO_LONG = 19

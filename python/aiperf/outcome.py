@@ -77,6 +77,8 @@ class Outcome(_Told):
     clock_steps: int = 0
     journal_error: str | None = None
     journal_lost_rows: int = 0
+    lost_workers: tuple[str, ...] = ()
+    """Threads of the engine that died or got stuck, and why: the run ended with what had been recorded until then."""
     stopped_by_watch: bool = False
     stopped_by: str | None = None
     seen: Snapshot | None = None
@@ -93,4 +95,6 @@ class Outcome(_Told):
         """Why the run did not do all it was asked for; None if it did."""
         if self.stopped_by:
             return self.stopped_by
+        if self.lost_workers:
+            return f"a part of aiperf failed ({self.lost_workers[0]}): the report covers what was recorded until then; please report this"
         return next((p.stop_reason for p in self.phases if not p.is_complete), None)

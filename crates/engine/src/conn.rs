@@ -1,18 +1,24 @@
 //! A connection: socket, TLS, bytes that could not be written yet; and which requests it carries, of which it knows nothing.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, RawFd};
 
 use aiperf_records::ABSENT;
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use crate::clock::NEVER;
 use crate::ids::RequestId;
 use crate::target::{Address, Target};
+
+/// Between two attempts at a Unix socket whose backlog is full, ns: a share of the time it has taken so far, within these bounds.
+const RETRY_NS: std::ops::RangeInclusive<i64> = 500_000..=20_000_000;
 
 /// How far a connection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
+    /// The Unix socket's backlog is full: nothing was begun, and nothing will be said; to be tried again.
+    Backlogged,
     Connecting,
     Handshaking,
     Open,
@@ -33,13 +39,48 @@ pub(crate) struct Conn {
     pub(crate) capacity: usize,
     /// The server has said that it sends nothing more. Said once: whoever puts the connection back must remember it.
     pub(crate) has_ended: bool,
-    out: Vec<u8>,
-    out_at: usize,
+    /// TLS's last word has come: whatever follows it is no part of the connection.
+    pub(crate) has_closed: bool,
+    /// Bytes the socket did not take yet.
+    out: Waiting,
+    /// Bytes TLS did not take yet: it holds only so many at a time.
+    plain_out: Waiting,
     has_timestamps: bool,
     is_tcp: bool,
+    /// Which of the target's addresses it is for, and how many have been tried.
+    address: usize,
+    tried: usize,
+    /// When the address at hand was begun.
+    tried_at: i64,
     pub(crate) began: i64,
     pub(crate) connected: i64,
     pub(crate) secured: i64,
+}
+
+/// Bytes that wait to be written.
+#[derive(Default)]
+struct Waiting {
+    bytes: Vec<u8>,
+    at: usize,
+}
+
+impl Waiting {
+    fn rest(&self) -> &[u8] {
+        &self.bytes[self.at..]
+    }
+
+    fn is_empty(&self) -> bool {
+        self.at >= self.bytes.len()
+    }
+
+    /// Forget what was written, if it is all.
+    fn recycle(&mut self) {
+        if self.is_empty() {
+            self.bytes.clear();
+            self.bytes.shrink_to(16_384);
+            self.at = 0;
+        }
+    }
 }
 
 /// How far a write got.
@@ -50,35 +91,19 @@ pub(crate) enum Written {
 }
 
 impl Conn {
-    /// Begin to connect.
+    /// Begin to connect, to the first of the target's addresses from `number` on that does not fail at once.
     pub(crate) fn open(target: &Target, url: u16, number: u32, timestamps: bool, now: i64) -> io::Result<Self> {
-        let address = &target.addresses[number as usize % target.addresses.len()];
-        let (socket, to, is_tcp) = match address {
-            Address::Tcp(to) => {
-                let domain = if matches!(to, SocketAddr::V4(_)) {
-                    Domain::IPV4
-                } else {
-                    Domain::IPV6
-                };
-                (Socket::new(domain, Type::STREAM, None)?, SockAddr::from(*to), true)
+        let count = target.addresses.len();
+        let (mut address, mut tried) = (number as usize % count, 1);
+        let begun = loop {
+            match begin(&target.addresses[address], target.source(number), timestamps) {
+                Err(_) if tried < count => {
+                    address = (address + 1) % count;
+                    tried += 1;
+                }
+                result => break result?,
             }
-            Address::Unix(path) => (
-                Socket::new(Domain::UNIX, Type::STREAM, None)?,
-                SockAddr::unix(path)?,
-                false,
-            ),
         };
-        socket.set_nonblocking(true)?;
-        let mut has_timestamps = false;
-        if is_tcp {
-            socket.set_tcp_nodelay(true)?;
-            has_timestamps = timestamps && aiperf_sys::enable_timestamps(socket.as_raw_fd());
-        }
-        match socket.connect(&to) {
-            Ok(()) => {}
-            Err(e) if e.raw_os_error() == Some(libc::EINPROGRESS) || e.kind() == io::ErrorKind::WouldBlock => {}
-            Err(e) => return Err(e),
-        }
         let tls = match &target.tls {
             Some((config, name)) => Some(Box::new(
                 rustls::ClientConnection::new(config.clone(), name.clone()).map_err(io::Error::other)?,
@@ -86,24 +111,71 @@ impl Conn {
             None => None,
         };
         Ok(Self {
-            fd: socket.as_raw_fd(),
-            socket,
+            fd: begun.socket.as_raw_fd(),
+            socket: begun.socket,
             tls,
-            state: State::Connecting,
+            state: begun.state,
             url,
             number,
             uses: 0,
             requests: Vec::new(),
             capacity: 1,
             has_ended: false,
-            out: Vec::new(),
-            out_at: 0,
-            has_timestamps,
-            is_tcp,
+            has_closed: false,
+            out: Waiting::default(),
+            plain_out: Waiting::default(),
+            has_timestamps: begun.has_timestamps,
+            is_tcp: begun.is_tcp,
+            address,
+            tried,
+            tried_at: now,
             began: now,
             connected: ABSENT,
             secured: ABSENT,
         })
+    }
+
+    /// Begin again, with the next of the target's addresses or, if the backlog was full, with the same. False: none is left.
+    pub(crate) fn begin_again(&mut self, target: &Target, timestamps: bool, now: i64) -> io::Result<bool> {
+        let mut last = Ok(false);
+        if self.state == State::Backlogged {
+            self.tried -= 1;
+        } else {
+            self.address += 1;
+        }
+        while self.tried < target.addresses.len() {
+            self.tried += 1;
+            self.address %= target.addresses.len();
+            match begin(&target.addresses[self.address], target.source(self.number), timestamps) {
+                Ok(begun) => {
+                    self.fd = begun.socket.as_raw_fd();
+                    (self.socket, self.state) = (begun.socket, begun.state);
+                    (self.has_timestamps, self.is_tcp) = (begun.has_timestamps, begun.is_tcp);
+                    (self.tried_at, self.has_ended) = (now, false);
+                    return Ok(true);
+                }
+                Err(error) => last = Err(error),
+            }
+            self.address += 1;
+        }
+        last
+    }
+
+    /// When something has to be done about a connection that is not open: at the end of its time, which addresses share, or for
+    /// the next attempt at a full backlog.
+    pub(crate) fn next_step(&self, target: &Target, timeout_ns: i64) -> i64 {
+        let end = self.began.saturating_add(timeout_ns);
+        match self.state {
+            State::Open => NEVER,
+            State::Backlogged => {
+                let pause = ((self.tried_at - self.began) / 4).clamp(*RETRY_NS.start(), *RETRY_NS.end());
+                end.min(self.tried_at + pause)
+            }
+            State::Connecting if self.tried < target.addresses.len() => {
+                end.min(self.tried_at.saturating_add(timeout_ns / target.addresses.len() as i64))
+            }
+            State::Connecting | State::Handshaking => end,
+        }
     }
 
     /// Has the connect ended? Err: it failed.
@@ -140,6 +212,9 @@ impl Conn {
                         let _ = self.flush();
                         return Err(error);
                     }
+                    if self.has_closed {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -160,7 +235,7 @@ impl Conn {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Ok(read) if read.len > 0 && self.has_tls() => {
                     let ok = self.decrypt(&buf[..read.len], plain).and_then(|()| self.flush());
-                    if ok.is_err() || !plain.is_empty() {
+                    if ok.is_err() || !plain.is_empty() || self.has_closed {
                         return true;
                     }
                 }
@@ -171,12 +246,9 @@ impl Conn {
 
     /// Write a request: its head, then its body.
     pub(crate) fn send(&mut self, head: &[u8], body: &[u8]) -> io::Result<Written> {
-        debug_assert!(self.out_at == self.out.len(), "one request at a time");
-        if let Some(tls) = &mut self.tls {
-            tls.writer().write_all(head)?;
-            tls.writer().write_all(body)?;
-            self.drain_tls()?;
-            return self.flush();
+        debug_assert!(!self.has_unsent(), "one request at a time");
+        if self.tls.is_some() {
+            return self.send_encrypted(head, body);
         }
         let mut done = 0;
         let total = head.len() + body.len();
@@ -191,10 +263,12 @@ impl Conn {
                 Ok(n) => done += n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    self.out.clear();
-                    self.out_at = 0;
-                    self.out.extend_from_slice(&head[done.min(head.len())..]);
-                    self.out.extend_from_slice(&body[done.saturating_sub(head.len())..]);
+                    self.out.bytes.clear();
+                    self.out.at = 0;
+                    self.out.bytes.extend_from_slice(&head[done.min(head.len())..]);
+                    self.out
+                        .bytes
+                        .extend_from_slice(&body[done.saturating_sub(head.len())..]);
                     return Ok(Written::Part);
                 }
                 Err(e) => return Err(e),
@@ -203,35 +277,85 @@ impl Conn {
         Ok(Written::All)
     }
 
+    /// TLS takes 64 KiB at a time: the rest follows as the socket takes what was encrypted, so a body of any size needs no more
+    /// encrypted memory than that.
+    fn send_encrypted(&mut self, head: &[u8], body: &[u8]) -> io::Result<Written> {
+        let parts = [head, body];
+        for (i, part) in parts.into_iter().enumerate() {
+            let mut done = 0;
+            while done < part.len() {
+                done += self.encrypt(&part[done..])?;
+                // It took less than all: it is full.
+                if done < part.len() && self.write_out()? == Written::Part {
+                    self.plain_out.bytes.extend_from_slice(&part[done..]);
+                    for later in &parts[i + 1..] {
+                        self.plain_out.bytes.extend_from_slice(later);
+                    }
+                    return Ok(Written::Part);
+                }
+            }
+        }
+        self.flush()
+    }
+
+    /// Hand plain bytes to TLS; how many it took, which is at least one.
+    fn encrypt(&mut self, plain: &[u8]) -> io::Result<usize> {
+        let Some(tls) = &mut self.tls else {
+            return Ok(0);
+        };
+        let mut taken = tls.writer().write(plain)?;
+        if taken == 0 {
+            self.drain_tls()?;
+            taken = self.tls.as_mut().map_or(Ok(0), |tls| tls.writer().write(plain))?;
+        }
+        if taken == 0 {
+            return Err(io::Error::new(io::ErrorKind::WriteZero, "TLS takes no more data"));
+        }
+        Ok(taken)
+    }
+
     /// Move what TLS wants to send into `out`.
     fn drain_tls(&mut self) -> io::Result<()> {
         if let Some(tls) = &mut self.tls {
             while tls.wants_write() {
-                tls.write_tls(&mut self.out)?;
+                tls.write_tls(&mut self.out.bytes)?;
             }
         }
         Ok(())
     }
 
-    /// Write what is left.
-    pub(crate) fn flush(&mut self) -> io::Result<Written> {
+    /// Write what is encrypted already.
+    fn write_out(&mut self) -> io::Result<Written> {
         self.drain_tls()?;
-        while self.out_at < self.out.len() {
-            match self.socket.send(&self.out[self.out_at..]) {
-                Ok(n) => self.out_at += n,
+        while !self.out.is_empty() {
+            match self.socket.send(self.out.rest()) {
+                Ok(n) => self.out.at += n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Written::Part),
                 Err(e) => return Err(e),
             }
         }
-        self.out.clear();
-        self.out.shrink_to(16_384);
-        self.out_at = 0;
+        self.out.recycle();
         Ok(Written::All)
     }
 
+    /// Write what is left.
+    pub(crate) fn flush(&mut self) -> io::Result<Written> {
+        while self.write_out()? == Written::All {
+            if self.plain_out.is_empty() {
+                self.plain_out.recycle();
+                return Ok(Written::All);
+            }
+            let plain = std::mem::take(&mut self.plain_out.bytes);
+            let taken = self.encrypt(&plain[self.plain_out.at..]);
+            self.plain_out.bytes = plain;
+            self.plain_out.at += taken?;
+        }
+        Ok(Written::Part)
+    }
+
     pub(crate) fn has_unsent(&self) -> bool {
-        self.out_at < self.out.len()
+        !self.out.is_empty() || !self.plain_out.is_empty()
     }
 
     /// One read, with the kernel's timestamp where it has one. With TLS the bytes are still encrypted: see [`Conn::decrypt`].
@@ -246,10 +370,15 @@ impl Conn {
             return Ok(());
         };
         while !bytes.is_empty() {
-            tls.read_tls(&mut bytes)?;
+            if tls.read_tls(&mut bytes)? == 0 {
+                // After its close_notify TLS takes nothing more, whatever the peer goes on to send.
+                self.has_closed = true;
+                break;
+            }
             let state = tls
                 .process_new_packets()
                 .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+            self.has_closed |= state.peer_has_closed();
             let waiting = state.plaintext_bytes_to_read();
             if waiting > 0 {
                 let from = plain.len();
@@ -272,4 +401,51 @@ impl Conn {
     pub(crate) fn shut(&self) {
         let _ = self.socket.shutdown(std::net::Shutdown::Both);
     }
+}
+
+/// A socket on its way to an address.
+struct Begun {
+    socket: Socket,
+    state: State,
+    has_timestamps: bool,
+    is_tcp: bool,
+}
+
+fn begin(address: &Address, source: Option<IpAddr>, timestamps: bool) -> io::Result<Begun> {
+    let (socket, to, is_tcp) = match address {
+        Address::Tcp(to) => (
+            Socket::new(Domain::for_address(*to), Type::STREAM, None)?,
+            SockAddr::from(*to),
+            true,
+        ),
+        Address::Unix(path) => (
+            Socket::new(Domain::UNIX, Type::STREAM, None)?,
+            SockAddr::unix(path)?,
+            false,
+        ),
+    };
+    socket.set_nonblocking(true)?;
+    let mut has_timestamps = false;
+    if is_tcp {
+        socket.set_tcp_nodelay(true)?;
+        has_timestamps = timestamps && aiperf_sys::enable_timestamps(socket.as_raw_fd());
+        if let Some(source) = source {
+            // The port is chosen with the destination in view: otherwise all connections of an address share 28,000 of them.
+            aiperf_sys::choose_port_late(socket.as_raw_fd());
+            socket.bind(&SocketAddr::new(source, 0).into())?;
+        }
+    }
+    let state = match socket.connect(&to) {
+        Ok(()) => State::Connecting,
+        Err(e) if e.raw_os_error() == Some(libc::EINPROGRESS) => State::Connecting,
+        // A Unix socket knows no "in progress": its backlog is full, and this attempt is over.
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock && !is_tcp => State::Backlogged,
+        Err(e) => return Err(e),
+    };
+    Ok(Begun {
+        socket,
+        state,
+        has_timestamps,
+        is_tcp,
+    })
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -27,6 +28,13 @@ const AHEAD_NS: i64 = 50_000_000;
 const INTERRUPT_GRACE_NS: i64 = 30_000_000_000;
 /// Cancelled requests end at once; a worker that takes longer is stuck.
 const CANCEL_PATIENCE_NS: i64 = 10_000_000_000;
+/// Workers that are told to quit have this long to end.
+const QUIT_PATIENCE_NS: i64 = if cfg!(test) { 1_000_000_000 } else { 10_000_000_000 };
+/// Between two looks at the workers, ns. Their loops turn 200 times a second, busy or not.
+const LOOK_NS: i64 = if cfg!(test) { 20_000_000 } else { 1_000_000_000 };
+/// A worker whose loop has not turned for so many looks is stuck. Looks are counted, not seconds: after a suspension of the whole
+/// process everybody is late.
+const LOOKS: u32 = 15;
 
 /// What became of a phase.
 #[derive(Debug, Clone, Serialize)]
@@ -55,7 +63,7 @@ pub struct PhaseOutcome {
     /// Had to wait for a slot of the concurrency cap when they were due.
     pub waited: u64,
     pub is_complete: bool,
-    /// `interrupted`, `duration`, `failed_request_threshold`; empty: everything was sent.
+    /// `interrupted`, `duration`, `failed_request_threshold`, `worker_lost`; empty: everything was sent.
     pub stop_reason: String,
 }
 
@@ -66,6 +74,12 @@ pub(crate) struct Controller {
     aborted: bool,
     next_worker: usize,
     ramps_at: i64,
+    look_at: i64,
+    /// Per worker: its loop's turns at the last look, and for how many looks they have been the same.
+    beats: Vec<(u64, u32)>,
+    gone: Vec<bool>,
+    /// Workers that died or got stuck, and why.
+    lost: Vec<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -77,7 +91,12 @@ enum Wake {
 
 impl Controller {
     pub(crate) fn new(shared: Arc<Shared>, notes: Receiver<Note>) -> Self {
+        let workers = shared.inboxes.len();
         Self {
+            look_at: 0,
+            beats: vec![(0, 0); workers],
+            gone: vec![false; workers],
+            lost: Vec::new(),
             shared,
             notes,
             level: 0,
@@ -94,6 +113,65 @@ impl Controller {
     /// The user has asked to stop.
     pub(crate) fn is_interrupted(&self) -> bool {
         self.level > 0
+    }
+
+    /// Workers that died or got stuck, and why: the run cannot go on.
+    pub(crate) fn lost(&self) -> &[String] {
+        &self.lost
+    }
+
+    /// A worker's thread has ended, though nobody told it to quit.
+    fn lose(&mut self, worker: u16, reason: Option<String>) {
+        self.gone[usize::from(worker)] = true;
+        let reason = reason.unwrap_or_else(|| "ended too early".to_owned());
+        self.lost.push(format!("worker {worker} died: {reason}"));
+    }
+
+    /// See whether all workers live; false if one got stuck.
+    fn look_at_workers(&mut self, now: i64) -> bool {
+        self.look_at = now + LOOK_NS;
+        let before = self.lost.len();
+        for (worker, counters) in self.shared.counters.iter().enumerate() {
+            let turns = counters.beats.load(Relaxed);
+            let (last, same) = &mut self.beats[worker];
+            *same = if *last == turns { *same + 1 } else { 0 };
+            *last = turns;
+            if *same == LOOKS && !self.gone[worker] {
+                let seconds = i64::from(LOOKS) * LOOK_NS / 1_000_000_000;
+                self.lost.push(format!("worker {worker} did nothing for {seconds} s"));
+            }
+        }
+        self.lost.len() == before
+    }
+
+    /// Tell the workers to quit and wait for them, but not for ever: one that is stuck is left behind.
+    pub(crate) fn quit(&mut self, threads: Vec<JoinHandle<()>>) {
+        for inbox in &self.shared.inboxes {
+            inbox.send(Msg::Quit);
+        }
+        let give_up = self.now()
+            + if self.lost.is_empty() {
+                QUIT_PATIENCE_NS
+            } else {
+                QUIT_PATIENCE_NS / 5
+            };
+        while self.gone.contains(&false) {
+            let left = u64::try_from(give_up - self.now()).unwrap_or(0);
+            match self.notes.recv_timeout(Duration::from_nanos(left)) {
+                Ok(Note::Gone(worker, None)) => self.gone[usize::from(worker)] = true,
+                Ok(Note::Gone(worker, reason)) => self.lose(worker, reason),
+                Ok(_) => {}
+                Err(_) => break,
+            }
+        }
+        for (worker, thread) in threads.into_iter().enumerate() {
+            if self.gone[worker] {
+                // It said so with its last breath.
+                let _ = thread.join();
+            } else if self.lost.is_empty() {
+                self.lost.push(format!("worker {worker} did not quit"));
+            }
+        }
     }
 
     /// Open connections before the clock starts.
@@ -122,6 +200,10 @@ impl Controller {
             {
                 Ok(Note::Connected) => open -= 1,
                 Ok(Note::Stop(level)) => self.level = level.max(self.level),
+                Ok(Note::Gone(worker, reason)) => {
+                    self.lose(worker, reason);
+                    break;
+                }
                 Ok(_) => {}
                 Err(_) => break,
             }
@@ -163,6 +245,7 @@ impl Controller {
         let mut stop_reason = "";
         if woken != Wake::Idle {
             stop_reason = match woken {
+                _ if !self.lost.is_empty() => "worker_lost",
                 _ if self.aborted && phase.is_refused() => "all_refused",
                 _ if self.aborted => "failed_request_threshold",
                 Wake::Stop => "interrupted",
@@ -177,10 +260,10 @@ impl Controller {
                 None => NEVER,
             };
             let give_up = issue_end.saturating_add(grace);
-            if self.level < 2 {
+            if self.level < 2 && self.lost.is_empty() {
                 woken = self.wait(phase, give_up, true);
                 // A first Ctrl-C within the grace period changes nothing; a second one does.
-                while woken == Wake::Stop && self.level < 2 {
+                while woken == Wake::Stop && self.level < 2 && self.lost.is_empty() {
                     stop_reason = if self.aborted { stop_reason } else { "interrupted" };
                     woken = self.wait(phase, give_up.min(self.now().saturating_add(INTERRUPT_GRACE_NS)), true);
                 }
@@ -195,7 +278,8 @@ impl Controller {
                     inbox.send(Msg::Cancel(kind));
                 }
                 let patience = self.now() + CANCEL_PATIENCE_NS;
-                while self.wait(phase, patience, true) == Wake::Stop {}
+                // The sessions of a lost worker never end; the others cancel before they quit.
+                while self.lost.is_empty() && self.wait(phase, patience, true) == Wake::Stop {}
             }
         }
         let sent = phase.sent.load(Relaxed);
@@ -387,6 +471,9 @@ impl Controller {
                 return Wake::Idle;
             }
             let now = self.now();
+            if !self.lost.is_empty() || (now >= self.look_at && !self.look_at_workers(now)) {
+                return Wake::Stop;
+            }
             if now >= self.ramps_at {
                 self.move_ramps(phase, now);
             }
@@ -399,12 +486,13 @@ impl Controller {
                 }
                 continue;
             }
-            let left = u64::try_from(left - SPIN_NS).unwrap_or(0).min(3_600_000_000_000);
+            let left = u64::try_from(left - SPIN_NS).unwrap_or(0).min(LOOK_NS as u64);
             match self.notes.recv_timeout(Duration::from_nanos(left)) {
                 Ok(Note::Stop(level)) => {
                     self.level = self.level.max(level);
                     return Wake::Stop;
                 }
+                Ok(Note::Gone(worker, reason)) => self.lose(worker, reason),
                 Ok(Note::Abort) if phase.aborted.load(SeqCst) && !phase.is_stopped() => {
                     self.aborted = true;
                     return Wake::Stop;

@@ -1,5 +1,7 @@
 //! The engine as others see it: start, look, stop, wait.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Sender, channel};
@@ -20,11 +22,16 @@ use crate::plan::Plan;
 use crate::raw::RawWriter;
 use crate::reply::Rules;
 use crate::settings::Settings;
-use crate::shared::{Inbox, Msg, Note, Shared};
+use crate::shared::{Inbox, Note, Shared};
 use crate::snapshot::{Counters, Snapshot, quantiles};
 use crate::target::Target;
 use crate::text::{Vocabulary, mix64};
 use crate::worker::{WAKER_TOKEN, Worker};
+
+/// How long the disk may take for what is left in the journal's queue at the end.
+const JOURNAL_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a run that is given up may take to end; then its threads are left to the process's end.
+const DROP_PATIENCE: Duration = Duration::from_secs(90);
 
 /// What became of a run.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -47,6 +54,8 @@ pub struct Outcome {
     /// Times the realtime clock jumped by over 1 ms.
     pub clock_steps: u64,
     pub journal_error: Option<String>,
+    /// Workers that died or got stuck, and why: the run ended with what had been recorded until then.
+    pub lost_workers: Vec<String>,
 }
 
 #[derive(Debug, Default)]
@@ -155,9 +164,19 @@ impl Engine {
                 raw,
             )
             .map_err(system("cannot create a timer"))?;
+            let gone = notes.clone();
             let thread = std::thread::Builder::new()
                 .name(format!("aiperf-worker-{id}"))
-                .spawn(move || worker.run());
+                .spawn(move || {
+                    // Whatever happens to it, the controller hears of its end: sessions of a dead worker would be waited for for ever.
+                    let ended = catch_unwind(AssertUnwindSafe(|| worker.run()));
+                    let reason = match ended {
+                        Ok(Ok(())) => None,
+                        Ok(Err(error)) => Some(error.to_string()),
+                        Err(panic) => Some(message_of(&*panic)),
+                    };
+                    let _ = gone.send(Note::Gone(id, reason));
+                });
             threads.push(thread.map_err(system("cannot start a thread"))?);
         }
         let current = Arc::new(Mutex::new(None));
@@ -169,7 +188,11 @@ impl Engine {
             .name("aiperf-controller".into())
             .spawn(move || {
                 let _keeper = keeper;
-                let outcome = conduct(controller, threads, journal, &show);
+                let ended = catch_unwind(AssertUnwindSafe(|| conduct(controller, threads, journal, &show)));
+                let outcome = ended.unwrap_or_else(|panic| Outcome {
+                    lost_workers: vec![format!("the controller died: {}", message_of(&*panic))],
+                    ..Outcome::default()
+                });
                 if let Ok(mut slot) = tell.outcome.lock() {
                     *slot = Some(outcome);
                 }
@@ -258,10 +281,30 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         let _ = self.notes.send(Note::Stop(2));
-        if let Some(thread) = self.controller.lock().ok().and_then(|mut t| t.take()) {
+        let has_ended = self.wait(DROP_PATIENCE);
+        if let Some(thread) = self.controller.lock().ok().and_then(|mut t| t.take())
+            && has_ended
+        {
             let _ = thread.join();
         }
     }
+}
+
+/// What a panic said.
+fn message_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|t| (*t).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "panicked".to_owned())
+}
+
+/// Write what is left in the journal's queue; the error, if any. A disk that does not answer is not waited for for ever.
+fn finish(journal: Journal) -> Option<String> {
+    let (tell, hear) = channel();
+    std::thread::spawn(move || {
+        let _ = tell.send(journal.finish().err().map(|e| e.to_string()));
+    });
+    hear.recv_timeout(JOURNAL_PATIENCE)
+        .unwrap_or_else(|_| Some("the disk took more than 60 s for the rest of the records".to_owned()))
 }
 
 fn merge(into: &mut Option<hdrhistogram::Histogram<u64>>, from: &hdrhistogram::Histogram<u64>) {
@@ -304,22 +347,17 @@ fn conduct(
         let outcome = controller.run(&phase);
         let aborted = matches!(outcome.stop_reason.as_str(), "failed_request_threshold" | "all_refused");
         out.phases.push(outcome);
-        if aborted {
+        if aborted || !controller.lost().is_empty() {
             break;
         }
     }
     out.interrupted = controller.is_interrupted();
     out.end_ns = shared.clock.now();
-    for inbox in &shared.inboxes {
-        inbox.send(Msg::Quit);
-    }
-    for thread in threads {
-        // A worker that panicked has lost its last half second of records; the others' are safe.
-        let _ = thread.join();
-    }
+    controller.quit(threads);
+    out.lost_workers = controller.lost().to_vec();
     out.journal_error = journal.error().map(|e| e.to_string());
-    if let Err(error) = journal.finish() {
-        out.journal_error.get_or_insert(error.to_string());
+    if let Some(error) = finish(journal) {
+        out.journal_error.get_or_insert(error);
     }
     out.worker_cpu_ns = shared.counters.iter().map(|c| c.cpu_ns.load(Relaxed)).collect();
     out.worker_wait_ns = shared.counters.iter().map(|c| c.wait_ns.load(Relaxed)).collect();
@@ -331,3 +369,7 @@ fn conduct(
     out.process_cpu_ns = aiperf_sys::process_cpu_ns();
     out
 }
+
+#[cfg(test)]
+#[path = "engine/breakdowns.rs"]
+mod tests;

@@ -27,6 +27,20 @@ pub enum EngineError {
         /// The resolver's answer.
         source: std::io::Error,
     },
+    /// A local address that connections were to be made from cannot be used.
+    #[error("cannot make connections from the source address `{address}`: {source}")]
+    Source {
+        /// As given.
+        address: std::net::IpAddr,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// The server has no address of the family of the local ones.
+    #[error("the server has no address that can be reached from `--source-address` {}: IPv4 does not reach IPv6, nor a Unix socket", .sources.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
+    SourceFamily {
+        /// As given.
+        sources: Vec<std::net::IpAddr>,
+    },
     /// Certificates or keys cannot be used.
     #[error("cannot set up TLS: {0}")]
     Tls(String),
@@ -93,6 +107,8 @@ pub enum ErrorKind {
     ContextOverflow = 17,
     /// Never sent: an earlier turn of its session failed. Counted, not a row.
     Dependency = 18,
+    /// The response is longer than the user allows (`--max-response-bytes`).
+    TooLong = 19,
 }
 
 impl ErrorKind {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::Sender;
 
 use aiperf_records::ABSENT;
@@ -12,25 +12,29 @@ use rand::{RngExt, SeedableRng};
 use slab::Slab;
 
 use crate::compose::Composer;
-use crate::conn::{State, Written};
+use crate::conn::{Conn, State, Written};
 use crate::error::ErrorKind;
 use crate::ids::{ConnId, RequestId, Slot, uuid};
 use crate::phase::Phase;
 use crate::pool::{Deadlines, Pool};
 use crate::recorder::Recorder;
-use crate::reply::{Progress, Reply, Stamps};
-use crate::request::{Ending, Request};
+use crate::reply::{Progress, Stamps};
+use crate::request::Request;
 use crate::sessions::{Sessions, Turn, TurnEnd};
-use crate::settings::{PhaseKind, Reuse, UrlStrategy};
+use crate::settings::{PhaseKind, UrlStrategy};
 use crate::shared::{Note, Shared};
 use crate::snapshot::Counters;
-use crate::text::{escape_json, mix64};
+use crate::text::mix64;
 use crate::watch::Watch;
+
+mod ending;
 
 /// A kept connection that ends this soon after a request was written had been closed before it, ns.
 const STALE_NS: i64 = 5_000_000;
 /// Finished requests kept for their buffers.
 const SPARE: usize = 1024;
+/// Reads of one connection in a row: one that always has more must not keep the others, the deadlines and a stop waiting.
+const READS: usize = 16;
 /// One read: large, so that a response of many KB is one system call (lesson: 64 KB buffers cost 10 × at 50K contexts).
 const READ_BYTES: usize = 256 * 1024;
 
@@ -53,6 +57,8 @@ pub(crate) struct Exchange {
     rng: StdRng,
     /// Connections opened before the clock that are not ready yet.
     preconnecting: u32,
+    /// Connections that have more to read, of which the poll will not speak again.
+    again: Vec<ConnId>,
     ended: VecDeque<TurnEnd>,
     left_prefill: bool,
 }
@@ -73,6 +79,7 @@ impl Exchange {
             plain: Vec::new(),
             rng: StdRng::seed_from_u64(mix64(shared.run_salt ^ u64::from(worker))),
             preconnecting: 0,
+            again: Vec::new(),
             ended: VecDeque::new(),
             left_prefill: false,
             shared,
@@ -91,6 +98,18 @@ impl Exchange {
     /// Requests have left the prefill gate since the last call.
     pub(crate) fn take_left_prefill(&mut self) -> bool {
         std::mem::take(&mut self.left_prefill)
+    }
+
+    /// Is there more to read that the poll will not speak of?
+    pub(crate) fn has_unread(&self) -> bool {
+        !self.again.is_empty()
+    }
+
+    /// Read on where the last look had to stop.
+    pub(crate) fn read_on(&mut self, sessions: &Sessions) {
+        for at in std::mem::take(&mut self.again) {
+            self.read(at, false, sessions);
+        }
     }
 
     /// A session needs its connection no longer.
@@ -162,7 +181,7 @@ impl Exchange {
         Counters::add(&self.counters().sent, 1);
         let kept = turn
             .connection
-            .filter(|&id| self.pool.get(id).is_some_and(|conn| conn.has_room()));
+            .filter(|&id| self.pool.get(id).is_some_and(Conn::has_room));
         if let Some(conn) = kept.and_then(|id| self.pool.get(id)) {
             request.url = conn.url;
         }
@@ -175,12 +194,14 @@ impl Exchange {
 
     /// Give a request a connection: one that is open, else a new one.
     fn place(&mut self, id: RequestId, sessions: &Sessions) {
-        let url = self.requests[id.0].url;
-        if let Some(conn) = self.pool.take(url) {
-            self.dispatch(conn, id, sessions);
-            return;
+        match self.pool.take(self.requests[id.0].url) {
+            Some(conn) => self.dispatch(conn, id, sessions),
+            None => self.place_on_new(id, sessions),
         }
-        match self.pool.open(url) {
+    }
+
+    fn place_on_new(&mut self, id: RequestId, sessions: &Sessions) {
+        match self.pool.open(self.requests[id.0].url) {
             Ok(conn) => {
                 if let Some(conn) = self.pool.get_mut(conn) {
                     conn.requests.push(id);
@@ -217,8 +238,20 @@ impl Exchange {
                 }
                 self.deadlines.arm(id.0, request.next_deadline());
             }
-            Err(error) => self.retry_or_fail(id, ErrorKind::Send, &error.to_string(), sessions),
+            Err(error) => {
+                // A server that refuses a body says why before it hangs up.
+                conn.has_ended = true;
+                self.read(to, true, sessions);
+                if self.is_on(id, to) {
+                    self.retry_or_fail(id, ErrorKind::Send, &error.to_string(), sessions);
+                }
+            }
         }
+    }
+
+    /// Is the request in flight, and on this connection?
+    fn is_on(&self, id: RequestId, at: ConnId) -> bool {
+        self.requests.get(id.0).is_some_and(|r| r.conn == Some(at)) && self.pool.get(at).is_some()
     }
 
     /// A kept connection may have been closed by the server while it was idle: such a request is sent once more, on a new
@@ -229,18 +262,20 @@ impl Exchange {
         let round_trip = conn.map_or(0, |conn| conn.rtt_ns().max(0));
         let patience = (4 * round_trip).max(STALE_NS) + self.watch.stall;
         let was_stale = kind == ErrorKind::Send || self.shared.clock.now() - request.sent <= patience;
-        if !(request.reused && was_stale && !request.was_retried && !request.reply.has_begun()) {
+        let may_be_sent_again = request.reused && was_stale && !request.resent && !request.reply.has_begun();
+        if !may_be_sent_again {
             self.finish(id, kind, message, sessions);
             return;
         }
-        request.was_retried = true;
+        request.resent = true;
         let keep = self.shared.rules.keep_text || self.shared.plan.is_replied(request.row);
         request.reply.reset(keep);
         if let Some(conn) = request.conn.take() {
             self.pool.close(conn);
         }
         Counters::add(&self.counters().reconnects, 1);
-        self.place(id, sessions);
+        // Not on another kept one: a server that drops idle connections drops them all.
+        self.place_on_new(id, sessions);
     }
 
     /// Something happened on a connection.
@@ -266,9 +301,12 @@ impl Exchange {
                     }
                 }
                 Err(error) => {
-                    self.fail_connect(at, ErrorKind::of_connect(&error), &error.to_string(), sessions);
+                    if let Err(error) = self.pool.try_next(at, error) {
+                        self.fail_connect(at, ErrorKind::of_connect(&error), &error.to_string(), sessions);
+                    }
                 }
             },
+            State::Backlogged => {}
             State::Handshaking => self.handshake(at, sessions),
             State::Open if conn.requests.is_empty() => {
                 if conn.is_spoilt(&mut self.buf, &mut self.plain) {
@@ -277,7 +315,12 @@ impl Exchange {
             }
             State::Open => {
                 // What the server said before it hung up is read below, so an error here is not the end.
-                if writable && conn.has_unsent() && conn.flush().is_ok_and(|w| w == Written::All) {
+                let flushed = if writable && conn.has_unsent() {
+                    conn.flush()
+                } else {
+                    Ok(Written::Part)
+                };
+                if matches!(flushed, Ok(Written::All)) {
                     let now = self.shared.clock.now();
                     for &id in &conn.requests {
                         if let Some(request) = self.requests.get_mut(id.0).filter(|r| r.body_sent == ABSENT) {
@@ -286,7 +329,14 @@ impl Exchange {
                         }
                     }
                 }
-                self.read(at, closed, sessions);
+                conn.has_ended |= flushed.is_err();
+                let waiting = conn.requests.first().copied();
+                self.read(at, closed || flushed.is_err(), sessions);
+                if let (Err(error), Some(id)) = (flushed, waiting)
+                    && self.is_on(id, at)
+                {
+                    self.finish(id, ErrorKind::Send, &error.to_string(), sessions);
+                }
             }
         }
     }
@@ -340,7 +390,13 @@ impl Exchange {
         let Some(&id) = self.pool.get(at).and_then(|conn| conn.requests.first()) else {
             return;
         };
+        let mut reads = 0;
         while let (Some(conn), Some(request)) = (self.pool.get_mut(at), self.requests.get_mut(id.0)) {
+            if reads == READS {
+                self.again.push(at);
+                break;
+            }
+            reads += 1;
             let read = conn.read(&mut self.buf);
             let user = shared.clock.now();
             let (bytes, kernel) = match read {
@@ -367,7 +423,7 @@ impl Exchange {
                 kernel,
                 stall: self.watch.stall.max(kernel.map_or(0, |k| user - k)),
             };
-            let progress = if conn.has_tls() {
+            let mut progress = if conn.has_tls() {
                 self.plain.clear();
                 match conn.decrypt(bytes, &mut self.plain).and_then(|()| conn.flush()) {
                     Ok(_) if self.plain.is_empty() => Progress::More,
@@ -377,13 +433,28 @@ impl Exchange {
             } else {
                 request.reply.feed(bytes, stamps, &shared.rules)
             };
+            let mut has_ended = false;
+            if progress == Progress::More && conn.has_closed {
+                // TLS's own end of the stream; what the socket still brings is no part of it.
+                (conn.has_ended, has_ended) = (true, true);
+                progress = request.reply.end(stamps, &shared.rules);
+            }
+            if !matches!(progress, Progress::Failed(..))
+                && let Some(most) = shared
+                    .settings
+                    .max_response_bytes
+                    .filter(|&most| request.reply.bytes_in > most)
+            {
+                let message = format!("the response is longer than --max-response-bytes {most}");
+                progress = Progress::Failed(ErrorKind::TooLong, message);
+            }
             let full = bytes.len() == self.buf.len();
             if request.holds_prefill && request.reply.first_content != ABSENT {
                 request.holds_prefill = false;
                 self.left_prefill |= leave_prefill(&request.phase);
             }
             if progress != Progress::More {
-                outcome = Some((progress, false));
+                outcome = Some((progress, has_ended));
                 break;
             }
             let n = request.reply.num_content;
@@ -401,7 +472,9 @@ impl Exchange {
         self.plain.shrink_to(1 << 20);
         match outcome {
             None | Some((Progress::More, _)) => {}
-            Some((Progress::Done { reusable }, ended)) => self.finish_ok(id, reusable && !ended, sessions),
+            Some((Progress::Done { reusable }, ended)) => {
+                self.conclude(id, reusable && !ended, ErrorKind::Ok, "", sessions);
+            }
             Some((Progress::Failed(kind, message), ended)) => {
                 if ended && !self.requests[id.0].reply.has_begun() {
                     self.retry_or_fail(id, kind, &message, sessions);
@@ -409,154 +482,6 @@ impl Exchange {
                     self.finish(id, kind, &message, sessions);
                 }
             }
-        }
-    }
-
-    fn finish_ok(&mut self, id: RequestId, reusable: bool, sessions: &Sessions) {
-        let conn = self.requests[id.0].conn.and_then(|conn| self.pool.get(conn));
-        let keep = reusable
-            && self.shared.settings.connection != Reuse::Never
-            && conn.is_some_and(|conn| !conn.has_unsent() && !conn.has_ended);
-        self.conclude(id, keep, ErrorKind::Ok, "", sessions);
-    }
-
-    /// A request has failed or is cancelled; its connection goes on only if the response was read to its end.
-    fn finish(&mut self, id: RequestId, kind: ErrorKind, message: &str, sessions: &Sessions) {
-        let Some(request) = self.requests.get_mut(id.0) else {
-            return;
-        };
-        let conn = request.conn.and_then(|conn| self.pool.get(conn));
-        let keep = request.reply.is_reusable_after_failure()
-            && conn.is_some_and(|conn| !conn.has_ended)
-            && matches!(kind, ErrorKind::HttpStatus | ErrorKind::ContextOverflow)
-            && self.shared.settings.connection != Reuse::Never;
-        if kind.is_cancellation() {
-            request.cancelled_at = self.shared.clock.now();
-            if let Some(conn) = conn {
-                conn.shut();
-            }
-        }
-        self.conclude(id, keep, kind, message, sessions);
-    }
-
-    /// Record a request, let its connection go, and say that its turn has ended.
-    fn conclude(&mut self, id: RequestId, keep: bool, kind: ErrorKind, message: &str, sessions: &Sessions) {
-        let shared = Arc::clone(&self.shared);
-        let mut request = self.requests.remove(id.0);
-        let at = if kind == ErrorKind::Ok {
-            request.reply.last_byte
-        } else {
-            shared.clock.now()
-        };
-        if request.holds_prefill {
-            request.holds_prefill = false;
-            self.left_prefill |= leave_prefill(&request.phase);
-        }
-        let conn = request.conn.and_then(|conn| self.pool.get(conn));
-        let dns_ns = shared.targets[usize::from(request.url)].dns_ns;
-        let ending = Ending { kind, message, at };
-        self.recorder.record(&request, &ending, conn, dns_ns);
-        if self.recorder.keeps_raw() {
-            self.composer.compose(&request, sessions.replies(request.session_id));
-            self.recorder.record_raw(&request, &self.composer.body);
-        }
-        self.count(&request, kind, at);
-        let mut connection = None;
-        if let Some(conn) = request.conn {
-            let was_full = self.pool.leave(conn, id);
-            if !keep {
-                self.pool.close(conn);
-            } else if shared.settings.connection == Reuse::Sticky {
-                connection = Some(conn);
-            } else if was_full {
-                self.pool.offer(conn);
-            }
-        }
-        let reply = (kind == ErrorKind::Ok && shared.plan.is_replied(request.row)).then(|| {
-            let text = &request.reply.text;
-            let mut escaped = Vec::with_capacity(text.len() + 16);
-            escape_json(String::from_utf8_lossy(text).as_bytes(), &mut escaped);
-            escaped.into_boxed_slice()
-        });
-        self.ended.push_back(TurnEnd {
-            session_id: request.session_id,
-            row: request.row,
-            is_ok: kind == ErrorKind::Ok,
-            reply,
-            connection,
-            at,
-        });
-        let phase = &request.phase;
-        if phase.has_too_many_errors() && !phase.aborted.swap(true, SeqCst) {
-            let _ = self.notes.send(Note::Abort);
-        }
-        if self.spare.len() < SPARE {
-            self.spare.push(request);
-        }
-    }
-
-    fn count(&self, request: &Request, kind: ErrorKind, at: i64) {
-        request.phase.count(kind, request.reply.status);
-        let counters = self.counters();
-        let reply: &Reply = &request.reply;
-        Counters::add(&counters.chunks, u64::from(reply.num_content - request.counted_chunks));
-        Counters::add(&counters.bytes_in, reply.bytes_in);
-        Counters::add(&counters.output_tokens, u64::from(reply.usage_completion.unwrap_or(0)));
-        match kind {
-            ErrorKind::Ok => Counters::add(&counters.ok, 1),
-            k if k.is_cancellation() => Counters::add(&counters.cancelled, 1),
-            _ => Counters::add(&counters.failed, 1),
-        }
-        if kind == ErrorKind::Ok
-            && let Ok(mut latencies) = counters.latencies.lock()
-        {
-            let us = |from: i64, to: i64| u64::try_from((to - from) / 1000).unwrap_or(0).max(1);
-            if reply.first_content != ABSENT {
-                latencies.ttft.saturating_record(us(request.sent, reply.first_content));
-            }
-            latencies.request.saturating_record(us(request.sent, at));
-        }
-    }
-
-    /// Deadlines that have come.
-    pub(crate) fn fire(&mut self, now: i64, sessions: &Sessions) {
-        while let Some(conn) = self.pool.overdue(now) {
-            let timeout = self.shared.settings.connect_timeout_ns as f64 * 1e-9;
-            let message = format!("no connection within {timeout} s");
-            self.fail_connect(conn, ErrorKind::ConnectTimeout, &message, sessions);
-        }
-        while let Some(key) = self.deadlines.pop_due(now) {
-            let id = RequestId(key);
-            let Some(request) = self.requests.get(key) else {
-                continue;
-            };
-            let next = request.next_deadline();
-            if next > now {
-                self.deadlines.arm(key, next);
-            } else if request.cancel_at <= now {
-                let message = match request.cancel_delay {
-                    Some(delay) => format!("Request cancelled {:.3}s after being sent", delay as f64 * 1e-9),
-                    None => "Request cancelled".to_owned(),
-                };
-                self.finish(id, ErrorKind::Cancelled, &message, sessions);
-            } else {
-                let timeout = self.shared.settings.timeout_ns as f64 * 1e-9;
-                let message = format!("no complete response within {timeout} s");
-                self.finish(id, ErrorKind::Timeout, &message, sessions);
-            }
-        }
-    }
-
-    /// Cancel what is in flight.
-    pub(crate) fn cancel_all(&mut self, kind: ErrorKind, sessions: &Sessions) {
-        let message = if kind == ErrorKind::Grace {
-            "cancelled at the end of the grace period"
-        } else {
-            "cancelled because the run was interrupted"
-        };
-        let busy: Vec<usize> = self.requests.iter().map(|(key, _)| key).collect();
-        for key in busy {
-            self.finish(RequestId(key), kind, message, sessions);
         }
     }
 }

@@ -7,11 +7,15 @@
 //! | `worker` | one thread: the loop between its sessions and its exchange |
 //! | `sessions` | turns, think time, gates; pure |
 //! | `exchange`, `compose`, `request` | requests on connections |
-//! | `pool`, `conn`, `target` | connections, sockets, TLS, addresses |
+//! | `pool`, `conn`, `reuse`, `target` | connections, sockets, TLS, addresses |
 //! | `recorder`, `raw` | rows on their way to the disk |
 //! | `clock`, `watch`, `ids` | run time, a worker's own lateness, keys |
 //! | `http`, `sse`, `extract`, `reply`, `think_tags`, `kind` | from bytes to timestamped chunks |
 //! | `engine`, `snapshot` | start, look, stop, wait |
+
+// The tests' helpers are written for users of the crate; its own tests use them too.
+#[cfg(test)]
+extern crate self as aiperf_engine;
 
 pub mod clock;
 mod compose;
@@ -33,6 +37,7 @@ mod raw;
 mod recorder;
 pub mod reply;
 mod request;
+mod reuse;
 mod sessions;
 pub mod settings;
 mod shared;

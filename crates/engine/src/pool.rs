@@ -96,18 +96,50 @@ impl Pool {
             shared.settings.kernel_stamps,
             now,
         )?;
-        let fd = conn.fd;
         let slot = Slot(self.conns.insert(conn));
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        let token = Token(slot.0 + Self::FIRST_TOKEN);
-        if let Err(error) = self.registry.register(&mut SourceFd(&fd), token, interest) {
+        if let Err(error) = self.watch(slot) {
             self.conns.remove(slot.0);
             return Err(error);
         }
-        Counters::add(&shared.counters[self.worker].connections, 1);
-        self.deadlines
-            .arm(slot.0, now.saturating_add(shared.settings.connect_timeout_ns));
+        Counters::add(&self.shared.counters[self.worker].connections, 1);
         Ok(ConnId { slot, number })
+    }
+
+    /// Have the poll watch a connection that was begun, and see to its next step.
+    fn watch(&mut self, slot: Slot) -> io::Result<()> {
+        let conn = &self.conns[slot.0];
+        // A socket that is on its way to nowhere would only report that it is not connected.
+        if conn.state != State::Backlogged {
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            let token = Token(slot.0 + Self::FIRST_TOKEN);
+            self.registry.register(&mut SourceFd(&conn.fd), token, interest)?;
+        }
+        let at = self.next_step(conn);
+        self.deadlines.arm(slot.0, at);
+        Ok(())
+    }
+
+    fn next_step(&self, conn: &Conn) -> i64 {
+        let shared = &self.shared;
+        conn.next_step(
+            &shared.targets[usize::from(conn.url)],
+            shared.settings.connect_timeout_ns,
+        )
+    }
+
+    /// Go on with the next address after `error`; gives it back if there is none.
+    pub(crate) fn try_next(&mut self, id: ConnId, error: io::Error) -> Result<(), io::Error> {
+        let shared = Arc::clone(&self.shared);
+        let Some(conn) = self.get_mut(id) else {
+            return Err(error);
+        };
+        let target = &shared.targets[usize::from(conn.url)];
+        // The old socket leaves the poll when it is closed, which this does.
+        match conn.begin_again(target, shared.settings.kernel_stamps, shared.clock.now()) {
+            Ok(true) => self.watch(id.slot),
+            Ok(false) => Err(error),
+            Err(error) => Err(error),
+        }
     }
 
     /// The connection in a slot, as the poll names it.
@@ -165,20 +197,24 @@ impl Pool {
         self.deadlines.next()
     }
 
-    /// A connection that was not open in time.
-    pub(crate) fn overdue(&mut self, now: i64) -> Option<ConnId> {
+    /// A connection that was not open in time (None), or that failed on its last address.
+    pub(crate) fn overdue(&mut self, now: i64) -> Option<(ConnId, Option<io::Error>)> {
         while let Some(slot) = self.deadlines.pop_due(now) {
             let Some(conn) = self.conns.get(slot).filter(|c| c.state != State::Open) else {
                 continue;
             };
-            let open_by = conn.began.saturating_add(self.shared.settings.connect_timeout_ns);
-            if open_by <= now {
-                return Some(ConnId {
-                    slot: Slot(slot),
-                    number: conn.number,
-                });
+            let id = ConnId {
+                slot: Slot(slot),
+                number: conn.number,
+            };
+            let next = self.next_step(conn);
+            if next > now {
+                self.deadlines.arm(slot, next);
+            } else if conn.began.saturating_add(self.shared.settings.connect_timeout_ns) <= now {
+                return Some((id, None));
+            } else if let Err(error) = self.try_next(id, io::ErrorKind::TimedOut.into()) {
+                return Some((id, Some(error)));
             }
-            self.deadlines.arm(slot, open_by);
         }
         None
     }

@@ -40,7 +40,8 @@ pub(crate) struct Request {
     pub(crate) cancel_at: i64,
     pub(crate) cancel_delay: Option<i64>,
     pub(crate) cancel_chunks: Option<u32>,
-    pub(crate) was_retried: bool,
+    /// Sent a second time, on a new connection: the server had closed the kept one.
+    pub(crate) resent: bool,
     pub(crate) reused: bool,
     pub(crate) holds_prefill: bool,
     /// It had to wait at one of the user's own caps.
@@ -85,7 +86,7 @@ impl Request {
             cancel_at: NEVER,
             cancel_delay: None,
             cancel_chunks: None,
-            was_retried: false,
+            resent: false,
             reused: false,
             holds_prefill: turn.holds_prefill,
             capped: turn.capped,
@@ -171,6 +172,7 @@ impl Request {
             connect_ns: phases.map_or(ABSENT, |c| span(c.began, c.connected)),
             tls_ns: phases.map_or(ABSENT, |c| span(c.connected, c.secured)),
             reused: self.reused,
+            resent: self.resent,
             capped: self.capped,
             status: reply.status,
             error_kind: ending.kind as u8,

@@ -188,6 +188,12 @@ pub struct Settings {
     pub preconnect: u32,
     pub timeout_ns: i64,
     pub connect_timeout_ns: i64,
+    /// Local addresses that connections are made from, in turn; empty: the system's choice.
+    #[serde(default)]
+    pub source_addresses: Vec<std::net::IpAddr>,
+    /// A response of more bytes, head and framing included, fails.
+    #[serde(default)]
+    pub max_response_bytes: Option<u64>,
     pub workers: u16,
     pub cpus: Vec<usize>,
     pub kernel_stamps: bool,

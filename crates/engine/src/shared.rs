@@ -30,6 +30,17 @@ pub(crate) enum Msg {
     Cancel(ErrorKind),
     /// The run is over.
     Quit,
+    /// Break down, as a bug would make it.
+    #[cfg(test)]
+    Break(Breakdown),
+}
+
+/// How a worker of a test breaks down.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Breakdown {
+    Panic,
+    Hang,
 }
 
 /// To the controller.
@@ -40,6 +51,8 @@ pub(crate) enum Note {
     Connected,
     /// Too many errors: end the phase.
     Abort,
+    /// A worker's thread has ended; the reason, if that is no end of its own.
+    Gone(u16, Option<String>),
     /// The user wants to stop: 1 finish in-flight requests, 2 cancel them.
     Stop(u8),
 }

@@ -21,6 +21,8 @@ pub(crate) struct Counters {
     pub(crate) cpu_ns: AtomicU64,
     /// Time the worker was ready but had no core, ns.
     pub(crate) wait_ns: AtomicU64,
+    /// Turns of the worker's loop: it lives.
+    pub(crate) beats: AtomicU64,
     pub(crate) latencies: Mutex<Latencies>,
 }
 
@@ -46,6 +48,7 @@ impl Counters {
             reconnects: AtomicU64::new(0),
             cpu_ns: AtomicU64::new(0),
             wait_ns: AtomicU64::new(0),
+            beats: AtomicU64::new(0),
             latencies: Mutex::new(Latencies {
                 ttft: histogram(),
                 request: histogram(),

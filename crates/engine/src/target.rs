@@ -1,7 +1,7 @@
 //! Where requests go: URLs, addresses, the fixed part of each request's head, TLS.
 
 use std::fmt::Write;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
 use crate::clock::Clock;
 use crate::error::EngineError;
-use crate::settings::{Framing, Settings, Tls};
+use crate::settings::{Framing, Reuse, Settings, Tls};
 
 /// An address a socket can connect to.
 #[derive(Debug, Clone)]
@@ -31,10 +31,14 @@ pub(crate) struct Target {
     pub heads: Vec<Vec<u8>>,
     /// How long the resolver took, ns.
     pub dns_ns: i64,
+    /// Local addresses that connections to it are made from, in turn.
+    sources: Vec<IpAddr>,
 }
 
 struct Url<'a> {
     is_tls: bool,
+    /// `user:password`, percent-encoded.
+    user: Option<&'a str>,
     host: &'a str,
     port: u16,
     prefix: &'a str,
@@ -45,6 +49,7 @@ fn split(url: &str) -> Result<Url<'_>, String> {
     if let Some(path) = url.strip_prefix("unix:") {
         return Ok(Url {
             is_tls: false,
+            user: None,
             host: "localhost",
             port: 0,
             prefix: "",
@@ -60,7 +65,10 @@ fn split(url: &str) -> Result<Url<'_>, String> {
     let (authority, prefix) = rest
         .find('/')
         .map_or((rest, ""), |i| (&rest[..i], rest[i..].trim_end_matches('/')));
-    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let (user, authority) = match authority.rsplit_once('@') {
+        Some((user, host)) => (Some(user), host),
+        None => (None, authority),
+    };
     let default = if is_tls { 443 } else { 80 };
     let (host, port) = match authority.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (
@@ -75,6 +83,7 @@ fn split(url: &str) -> Result<Url<'_>, String> {
     }
     Ok(Url {
         is_tls,
+        user,
         host: host.trim_matches(['[', ']']),
         port,
         prefix,
@@ -82,17 +91,84 @@ fn split(url: &str) -> Result<Url<'_>, String> {
     })
 }
 
+/// A URL as it may be shown: without what stands before the host, which may be a password.
+fn masked(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
+    let end = rest.find('/').unwrap_or(rest.len());
+    let Some(at) = rest[..end].rfind('@') else {
+        return url.to_owned();
+    };
+    let mark = if scheme.is_empty() { "" } else { "://" };
+    format!("{scheme}{mark}{}", &rest[at + 1..])
+}
+
+/// `Basic …` of a URL's `user:password`; percent-encoded bytes are taken for what they stand for.
+fn basic(user: &str) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let (name, password) = user.split_once(':').unwrap_or((user, ""));
+    let mut plain = percent_decoded(name);
+    plain.push(b':');
+    plain.extend(percent_decoded(password));
+    let mut out = String::from("Basic ");
+    for group in plain.chunks(3) {
+        let bits = group
+            .iter()
+            .enumerate()
+            .fold(0u32, |bits, (i, &b)| bits | u32::from(b) << (16 - 8 * i));
+        for i in 0..4 {
+            let digit = ALPHABET[(bits >> (18 - 6 * i) & 63) as usize];
+            out.push(if i <= group.len() { char::from(digit) } else { '=' });
+        }
+    }
+    out
+}
+
+fn percent_decoded(text: &str) -> Vec<u8> {
+    let bytes = text.as_bytes();
+    let (mut out, mut i) = (Vec::with_capacity(bytes.len()), 0);
+    while i < bytes.len() {
+        let hex = (bytes[i] == b'%')
+            .then(|| text.get(i + 1..i + 3))
+            .flatten()
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        out.push(hex.unwrap_or(bytes[i]));
+        i += if hex.is_some() { 3 } else { 1 };
+    }
+    out
+}
+
+/// The certificate authorities of this machine.
+fn native_roots() -> Result<rustls::RootCertStore, EngineError> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add_parsable_certificates(found.certs);
+    if !roots.is_empty() {
+        return Ok(roots);
+    }
+    let reason = found.errors.first().map_or_else(String::new, |e| format!(" ({e})"));
+    Err(EngineError::Tls(format!(
+        "this machine has no CA certificates{reason}, so no server's certificate could be verified: install the package \
+         `ca-certificates`, name a file with `--ca-file`, or use `--insecure`"
+    )))
+}
+
 impl Target {
+    /// The local address that connection `number` is made from.
+    pub(crate) fn source(&self, number: u32) -> Option<IpAddr> {
+        (!self.sources.is_empty()).then(|| self.sources[number as usize % self.sources.len()])
+    }
+
     /// Resolve a URL and write the fixed part of its requests.
     pub(crate) fn resolve(url: &str, settings: &Settings, clock: &Clock) -> Result<Self, EngineError> {
         let parts = split(url).map_err(|reason| EngineError::Url {
-            url: url.to_owned(),
+            url: masked(url),
             reason,
         })?;
         let number = settings.urls.iter().position(|u| u == url);
         let given = number
             .and_then(|i| settings.addresses.get(i))
             .map_or(&[][..], Vec::as_slice);
+        let user = parts.user.map(basic);
         let began = clock.now();
         let addresses = match parts.unix {
             Some(path) => vec![Address::Unix(PathBuf::from(path))],
@@ -117,10 +193,10 @@ impl Target {
         let dns_ns = clock.now() - began;
         let tls = if parts.is_tls {
             let name = ServerName::try_from(parts.host.to_owned()).map_err(|e| EngineError::Url {
-                url: url.to_owned(),
+                url: masked(url),
                 reason: e.to_string(),
             })?;
-            Some((client_config(&settings.tls)?, name))
+            Some((client_config(&settings.tls, settings.connection)?, name))
         } else {
             None
         };
@@ -138,18 +214,48 @@ impl Target {
         let heads = settings
             .paths
             .iter()
-            .map(|path| head(&host, parts.prefix, path, settings))
+            .map(|path| head(&host, parts.prefix, path, settings, user.as_deref()))
             .collect();
+        let (addresses, sources) = from_sources(addresses, &settings.source_addresses)?;
         Ok(Self {
             addresses,
             tls,
             heads,
             dns_ns,
+            sources,
         })
     }
 }
 
-fn head(host: &str, prefix: &str, path: &str, settings: &Settings) -> Vec<u8> {
+/// The addresses that can be reached from the user's local ones, and those of the same family.
+fn from_sources(addresses: Vec<Address>, sources: &[IpAddr]) -> Result<(Vec<Address>, Vec<IpAddr>), EngineError> {
+    if sources.is_empty() {
+        return Ok((addresses, Vec::new()));
+    }
+    let family = |wants_v4: bool| sources.iter().filter(move |s| s.is_ipv4() == wants_v4).copied();
+    for &source in sources {
+        std::net::TcpListener::bind((source, 0)).map_err(|e| EngineError::Source {
+            address: source,
+            source: e,
+        })?;
+    }
+    let is_v4 = addresses.iter().find_map(|a| match a {
+        Address::Tcp(to) if family(to.is_ipv4()).next().is_some() => Some(to.is_ipv4()),
+        _ => None,
+    });
+    let Some(is_v4) = is_v4 else {
+        return Err(EngineError::SourceFamily {
+            sources: sources.to_vec(),
+        });
+    };
+    let kept = addresses
+        .into_iter()
+        .filter(|a| matches!(a, Address::Tcp(to) if to.is_ipv4() == is_v4))
+        .collect();
+    Ok((kept, family(is_v4).collect()))
+}
+
+fn head(host: &str, prefix: &str, path: &str, settings: &Settings, user: Option<&str>) -> Vec<u8> {
     let accept = if settings.framing == Framing::Plain {
         "application/json"
     } else {
@@ -172,10 +278,19 @@ fn head(host: &str, prefix: &str, path: &str, settings: &Settings) -> Vec<u8> {
     for (name, value) in &settings.headers {
         let _ = write!(out, "{}: {}\r\n", clean(name), clean(value));
     }
+    // The user's own header is the more explicit one.
+    if let Some(user) = user
+        && !settings
+            .headers
+            .iter()
+            .any(|(n, _)| n.eq_ignore_ascii_case("Authorization"))
+    {
+        let _ = write!(out, "Authorization: {user}\r\n");
+    }
     out.into_bytes()
 }
 
-fn client_config(tls: &Tls) -> Result<Arc<rustls::ClientConfig>, EngineError> {
+fn client_config(tls: &Tls, reuse: Reuse) -> Result<Arc<rustls::ClientConfig>, EngineError> {
     let bad = |what: String| EngineError::Tls(what);
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -186,17 +301,18 @@ fn client_config(tls: &Tls) -> Result<Arc<rustls::ClientConfig>, EngineError> {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
     } else {
-        let mut roots = rustls::RootCertStore::empty();
-        if let Some(file) = &tls.ca_file {
+        let roots = if let Some(file) = &tls.ca_file {
+            let mut roots = rustls::RootCertStore::empty();
             for cert in read_certificates(Path::new(file))? {
                 roots.add(cert).map_err(|e| bad(format!("`{file}`: {e}")))?;
             }
+            roots
         } else {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
+            native_roots()?
+        };
         builder.with_root_certificates(roots)
     };
-    let config = match (&tls.client_cert_file, &tls.client_key_file) {
+    let mut config = match (&tls.client_cert_file, &tls.client_key_file) {
         (Some(cert), Some(key)) => {
             let key = PrivateKeyDer::from_pem_file(key).map_err(|e| bad(format!("`{key}`: {e}")))?;
             builder
@@ -205,6 +321,10 @@ fn client_config(tls: &Tls) -> Result<Arc<rustls::ClientConfig>, EngineError> {
         }
         _ => builder.with_no_client_auth(),
     };
+    if reuse == Reuse::Never {
+        // Who wants a connection per request wants its whole handshake, not a resumed one.
+        config.resumption = rustls::client::Resumption::disabled();
+    }
     Ok(Arc::new(config))
 }
 
@@ -263,6 +383,31 @@ impl rustls::client::danger::ServerCertVerifier for AnyCertificate {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_users_name_and_password_are_basic() {
+        for (user, expected) in [
+            ("user:secret", "Basic dXNlcjpzZWNyZXQ="),
+            ("Aladdin:open%20sesame", "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="),
+            ("only", "Basic b25seTo="),
+            ("a:b%3Ac%4", "Basic YTpiOmMlNA=="),
+            ("%C3%BC:", "Basic w7w6"),
+        ] {
+            assert_eq!(basic(user), expected, "{user}");
+        }
+    }
+
+    #[test]
+    fn passwords_are_never_shown() {
+        for (url, shown) in [
+            ("http://user:secret@host/x", "http://host/x"),
+            ("user:secret@host:1", "host:1"),
+            ("http://host/a@b", "http://host/a@b"),
+            ("http://a:b@c@host", "http://host"),
+        ] {
+            assert_eq!(masked(url), shown);
+        }
+    }
 
     #[test]
     fn urls_are_split() {

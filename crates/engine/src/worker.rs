@@ -19,6 +19,7 @@ use crate::raw::RawWriter;
 use crate::recorder::Recorder;
 use crate::sessions::Sessions;
 use crate::shared::{Msg, Note, Shared};
+use crate::snapshot::Counters;
 use crate::watch::LONGEST_POLL;
 
 const WAKER: Token = Token(0);
@@ -74,8 +75,8 @@ impl Worker {
         })
     }
 
-    /// Work until told to quit.
-    pub(crate) fn run(mut self) {
+    /// Work until told to quit. Fails if the system does not let it wait for events any more.
+    pub(crate) fn run(mut self) -> io::Result<()> {
         aiperf_sys::sharpen_timers();
         let shared = Arc::clone(&self.shared);
         let cpus = &shared.settings.cpus;
@@ -84,14 +85,16 @@ impl Worker {
         }
         let inbox = &shared.inboxes[usize::from(self.id)];
         let mut events = Events::with_capacity(1024);
-        loop {
+        let result = loop {
+            Counters::add(&shared.counters[usize::from(self.id)].beats, 1);
             while let Ok(msg) = self.inbox.try_recv() {
                 self.on_msg(msg);
             }
             if self.is_quitting {
-                break;
+                break Ok(());
             }
             let now = shared.clock.now();
+            self.exchange.read_on(&self.sessions);
             self.exchange.fire(now, &self.sessions);
             self.end_turns();
             self.sessions.wake(now);
@@ -110,14 +113,15 @@ impl Worker {
                 self.on_msg(msg);
                 continue;
             }
-            let is_due = self.sessions.has_ready() || self.exchange.composer.has_announced();
+            let is_due =
+                self.sessions.has_ready() || self.exchange.composer.has_announced() || self.exchange.has_unread();
             let timeout = if is_due { Duration::ZERO } else { LONGEST_POLL };
             self.arm_timer(now);
             let entered = shared.clock.now();
             if let Err(error) = self.poll.poll(&mut events, Some(timeout))
                 && error.kind() != io::ErrorKind::Interrupted
             {
-                break;
+                break Err(error);
             }
             inbox.sleeping.store(false, SeqCst);
             let now = shared.clock.now();
@@ -141,9 +145,10 @@ impl Worker {
                     }
                 }
             }
-        }
+        };
         self.exchange.recorder.hand_over();
         self.publish_cpu();
+        result
     }
 
     fn on_msg(&mut self, msg: Msg) {
@@ -163,6 +168,12 @@ impl Worker {
                 self.end_turns();
             }
             Msg::Quit => self.is_quitting = true,
+            #[cfg(test)]
+            Msg::Break(crate::shared::Breakdown::Panic) => panic!("a bug"),
+            #[cfg(test)]
+            Msg::Break(crate::shared::Breakdown::Hang) => loop {
+                std::thread::park();
+            },
         }
         self.give_back();
     }

@@ -291,6 +291,7 @@ record! {
         tls_ns: time = row.tls_ns,
         reused: flag = row.reused,
         capped: flag = row.capped,
+        resent: flag = row.resent,
         status: maybe_u16 = row.status,
         error_kind: u8 = row.error_kind,
         error_message: text = row.error_message,

@@ -52,6 +52,8 @@ pub struct Row<'a> {
     pub tls_ns: i64,
     pub reused: bool,
     pub capped: bool,
+    /// Sent a second time, on a new connection: the server had closed the kept one.
+    pub resent: bool,
     pub status: Option<u16>,
     pub error_kind: u8,
     pub error_message: Option<&'a str>,
@@ -106,6 +108,7 @@ impl Default for Row<'_> {
             tls_ns: ABSENT,
             reused: false,
             capped: false,
+            resent: false,
             status: None,
             error_kind: 0,
             error_message: None,

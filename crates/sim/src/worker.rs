@@ -131,7 +131,7 @@ impl Worker {
         loop {
             let timeout = if self.ready.is_empty() {
                 self.timers
-                    .prepare(self.live.as_ref().and_then(|live| live.next_time()), &self.shared.clock)
+                    .prepare(self.live.as_ref().and_then(EngineModel::next_time), &self.shared.clock)
             } else {
                 Some(std::time::Duration::ZERO)
             };

@@ -21,7 +21,7 @@ mod timer;
 mod timestamps;
 
 pub use clocks::{RealtimeNs, monotonic_ns, process_cpu_ns, realtime_ns, realtime_offset_ns, thread_cpu_ns};
-pub use tcp::tcp_rtt_ns;
+pub use tcp::{choose_port_late, tcp_rtt_ns};
 pub use threads::{cpu_ns_of, pin_to_cpu, sharpen_timers, thread_wait_ns};
 pub use timer::TimerFd;
 pub use timestamps::{Read, TimestampKeeper, enable_timestamps, read};

@@ -182,6 +182,22 @@ def _target(f: _Found, c: Config) -> Iterator[Problem]:
             )
 
 
+def _source_addresses(f: _Found, c: Config) -> Iterator[Problem]:
+    if not c.endpoint.source_addresses:
+        return
+    from ipaddress import ip_address
+
+    for text in c.endpoint.source_addresses:
+        try:
+            ip_address(text)
+        except ValueError:
+            yield Problem(
+                f"`{text}` is not an IP address",
+                f.at("endpoint.source_addresses"),
+                "give an address of this machine (`ip address` lists them), without a port",
+            )
+
+
 def _url_problem(url: str, where: str) -> Iterator[Problem]:
     try:
         parse_url(url)
@@ -507,12 +523,13 @@ def _limits(f: _Found, c: Config, limits: Limits) -> Iterator[Problem]:
             f"raise it (`ulimit -Hn {most + RESERVED_FILES}` as root, or `LimitNOFILE` of the service), or lower the concurrency",
         )
     addresses = {u for u in c.endpoint.urls if not u.startswith("unix:")}
-    if limits.ports is not None and addresses and -(-most // len(addresses)) > limits.ports:
+    ways = len(addresses) * max(1, len(set(c.endpoint.source_addresses)))
+    if limits.ports is not None and addresses and -(-most // ways) > limits.ports:
         yield Problem(
             f"`{most:,}` connections to {len(addresses)} address{'es' if len(addresses) > 1 else ''} need as many local ports each, "
             f"but the range has {limits.ports:,}",
             where,
-            "widen `net.ipv4.ip_local_port_range`, give more URLs, or run inside the cluster from several machines",
+            "widen `net.ipv4.ip_local_port_range`, give more URLs or `--source-address`, or run inside the cluster from several machines",
         )
 
 
@@ -536,4 +553,4 @@ def _notes(f: _Found, c: Config) -> Iterator[str]:
             )
 
 
-_RULES: tuple[Rule, ...] = (_target, _source, _shape, _conditions, _files, _study, _own)
+_RULES: tuple[Rule, ...] = (_target, _source_addresses, _source, _shape, _conditions, _files, _study, _own)

@@ -158,6 +158,10 @@ class EngineSettings(Section):
     """Connections opened before the clock starts."""
     timeout_ns: int = 600_000_000_000
     connect_timeout_ns: int = 10_000_000_000
+    source_addresses: tuple[str, ...] = ()
+    """Local addresses that connections are made from, in turn; empty: the system's choice."""
+    max_response_bytes: int | None = None
+    """A response of more bytes, head and framing included, fails (TOO_LONG)."""
     workers: int = 1
     cpus: tuple[int, ...] = ()
     """Worker i is pinned to cpus[i % len]; empty: not pinned."""

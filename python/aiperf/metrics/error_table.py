@@ -42,6 +42,7 @@ ERROR_TYPES: Final[dict[ErrorKind, tuple[int | None, str]]] = {
     ErrorKind.INTERRUPTED: (499, "RequestCancellationError"),
     ErrorKind.CONTEXT_OVERFLOW: (400, "ContextOverflowError"),
     ErrorKind.DEPENDENCY: (None, "DependencyError"),
+    ErrorKind.TOO_LONG: (None, "ResponseTooLongError"),
 }
 """Code and type of the `error` object where the HTTP status does not give them; AIPerf's names where it has one."""
 
@@ -65,6 +66,7 @@ ERROR_WORDS: Final[dict[ErrorKind, str]] = {
     ErrorKind.INTERRUPTED: "interrupted",
     ErrorKind.CONTEXT_OVERFLOW: "context length exceeded",
     ErrorKind.DEPENDENCY: "earlier turn failed",
+    ErrorKind.TOO_LONG: "response too long",
 }
 
 

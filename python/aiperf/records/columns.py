@@ -26,8 +26,8 @@ SCALAR_COLUMNS: Final = (
     "phase", "worker", "connection", "url", "model", "session", "session_num", "turn", "request",
     "scheduled", "started", "sent", "body_sent", "headers", "first_byte", "first_content", "first_content_user",
     "first_output", "last_content", "end", "cancelled_at", "stamp_source", "merged", "dns_ns", "connect_ns", "tls_ns",
-    "reused", "capped", "status", "error_kind", "cancelled", "bytes_out", "bytes_in", "isl", "requested_osl", "usage_prompt",
-    "usage_completion", "usage_reasoning", "usage_cached", "counted_output", "counted_reasoning", "rtt_ns",
+    "reused", "capped", "resent", "status", "error_kind", "cancelled", "bytes_out", "bytes_in", "isl", "requested_osl",
+    "usage_prompt", "usage_completion", "usage_reasoning", "usage_cached", "counted_output", "counted_reasoning", "rtt_ns",
     "num_chunks", "num_content_chunks",
 )  # fmt: skip
 LIST_COLUMNS: Final = ("chunk_ns", "chunk_lag_ns", "chunk_bytes", "chunk_text_bytes", "chunk_kind")

@@ -79,6 +79,7 @@ COLUMNS: Final = (
     _time("tls_ns", "duration of the TLS handshake; null when reused or plain"),
     RecordColumn("reused", "bool", "the connection was open already"),
     RecordColumn("capped", "bool", "it had to wait at the user's own cap (concurrency, prefill concurrency)"),
+    RecordColumn("resent", "bool", "sent a second time, on a new connection: the server had closed the kept one"),
     _null("status", "uint16", "HTTP status"),
     RecordColumn("error_kind", "uint8", "0 ok, else `aiperf.errors.ErrorKind`"),
     _null("error_message", "utf8", "what the server or the system said"),

@@ -126,6 +126,8 @@ def build_settings(
         preconnect=0 if e.connection_reuse_strategy == "never" else min(slots, 20_000),
         timeout_ns=_ns(e.request_timeout_seconds),
         connect_timeout_ns=_ns(min(e.connect_timeout_seconds, e.request_timeout_seconds)),
+        source_addresses=e.source_addresses,
+        max_response_bytes=e.max_response_bytes,
         workers=resolve_workers(config),
         cpus=config.service.cpus,
         kernel_stamps=config.service.kernel_stamps,

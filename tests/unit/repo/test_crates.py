@@ -24,7 +24,7 @@ def imports(crate: str) -> dict[str, set[str]]:
     graph: dict[str, set[str]] = {module: set() for module in modules}
     for path in src.rglob("*.rs"):
         module = module_of(path, src)
-        if module == "lib" or path.stem.endswith("_tests"):
+        if module == "lib":
             continue
         text = path.read_text(encoding="utf-8").split("#[cfg(test)]", 1)[0]
         code = re.sub(r"//.*", "", text)

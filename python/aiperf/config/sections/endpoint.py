@@ -125,6 +125,22 @@ class EndpointConfig(Section):
         Field(gt=0),
         Flag("--connect-timeout-seconds", help="Timeout for opening a connection", group=C, unit="s"),
     ] = 10.0
+    source_addresses: Annotated[
+        tuple[str, ...],
+        Flag(
+            "--source-address",
+            help="Local IP address to connect from; several are used in turn, which multiplies the local ports",
+            group=C,
+            greedy=True,
+            split=True,
+            metavar="IP",
+        ),
+    ] = ()
+    max_response_bytes: Annotated[
+        int | None,
+        Field(gt=0),
+        Flag("--max-response-bytes", help="Fail a response that is longer than this", group=C, metavar="BYTES"),
+    ] = None
     connection_reuse_strategy: Annotated[
         Literal["pooled", "never", "sticky-user-sessions"],
         Flag(

@@ -7,6 +7,7 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
+use crate::phase::{Job, Task};
 use crate::plan::{Columns, NONE_U32};
 use crate::settings::{self, Arrival, PhaseKind, Sampling};
 

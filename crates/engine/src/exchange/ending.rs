@@ -1,0 +1,174 @@
+//! The end of a request: by its response, by a failure, by a deadline or on purpose. Its row, its connection, its turn.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+
+use aiperf_records::ABSENT;
+
+use super::{Exchange, SPARE, leave_prefill};
+use crate::error::ErrorKind;
+use crate::ids::RequestId;
+use crate::reply::Reply;
+use crate::request::{Ending, Request};
+use crate::reuse::Remains;
+use crate::sessions::{Sessions, TurnEnd};
+use crate::settings::Reuse;
+use crate::shared::Note;
+use crate::snapshot::Counters;
+use crate::text::escape_json;
+
+impl Exchange {
+    /// A request has failed or is cancelled.
+    pub(super) fn finish(&mut self, id: RequestId, kind: ErrorKind, message: &str, sessions: &Sessions) {
+        let Some(request) = self.requests.get_mut(id.0) else {
+            return;
+        };
+        let is_over = request.reply.is_reusable_after_failure();
+        if kind.is_cancellation() {
+            request.cancelled_at = self.shared.clock.now();
+            if let Some(conn) = request.conn.and_then(|conn| self.pool.get(conn)) {
+                conn.shut();
+            }
+        }
+        self.conclude(id, is_over, kind, message, sessions);
+    }
+
+    /// Record a request, let its connection go, and say that its turn has ended. `is_over`: the response was read to its end, and
+    /// the server would take another request.
+    pub(super) fn conclude(
+        &mut self,
+        id: RequestId,
+        is_over: bool,
+        kind: ErrorKind,
+        message: &str,
+        sessions: &Sessions,
+    ) {
+        let shared = Arc::clone(&self.shared);
+        let mut request = self.requests.remove(id.0);
+        let at = if kind == ErrorKind::Ok {
+            request.reply.last_byte
+        } else {
+            shared.clock.now()
+        };
+        if request.holds_prefill {
+            request.holds_prefill = false;
+            self.left_prefill |= leave_prefill(&request.phase);
+        }
+        let conn = request.conn.and_then(|conn| self.pool.get(conn));
+        let dns_ns = shared.targets[usize::from(request.url)].dns_ns;
+        let ending = Ending { kind, message, at };
+        self.recorder.record(&request, &ending, conn, dns_ns);
+        if self.recorder.keeps_raw() {
+            self.composer.compose(&request, sessions.replies(request.session_id));
+            self.recorder.record_raw(&request, &self.composer.body);
+        }
+        self.count(&request, kind, at);
+        let mut connection = None;
+        if let Some(conn) = request.conn {
+            let remains = self.pool.get(conn).map(|c| Remains {
+                reuse: shared.settings.connection,
+                kind,
+                response_is_over: is_over,
+                request_is_out: request.body_sent != ABSENT && !c.has_unsent(),
+                has_hung_up: c.has_ended,
+            });
+            let was_full = self.pool.leave(conn, id);
+            if !remains.is_some_and(Remains::may_be_used_again) {
+                self.pool.close(conn);
+            } else if shared.settings.connection == Reuse::Sticky {
+                connection = Some(conn);
+            } else if was_full {
+                self.pool.offer(conn);
+            }
+        }
+        let reply = (kind == ErrorKind::Ok && shared.plan.is_replied(request.row)).then(|| {
+            let text = &request.reply.text;
+            let mut escaped = Vec::with_capacity(text.len() + 16);
+            escape_json(String::from_utf8_lossy(text).as_bytes(), &mut escaped);
+            escaped.into_boxed_slice()
+        });
+        self.ended.push_back(TurnEnd {
+            session_id: request.session_id,
+            row: request.row,
+            is_ok: kind == ErrorKind::Ok,
+            reply,
+            connection,
+            at,
+        });
+        let phase = &request.phase;
+        if phase.has_too_many_errors() && !phase.aborted.swap(true, SeqCst) {
+            let _ = self.notes.send(Note::Abort);
+        }
+        if self.spare.len() < SPARE {
+            self.spare.push(request);
+        }
+    }
+
+    fn count(&self, request: &Request, kind: ErrorKind, at: i64) {
+        request.phase.count(kind, request.reply.status);
+        let counters = self.counters();
+        let reply: &Reply = &request.reply;
+        Counters::add(&counters.chunks, u64::from(reply.num_content - request.counted_chunks));
+        Counters::add(&counters.bytes_in, reply.bytes_in);
+        Counters::add(&counters.output_tokens, u64::from(reply.usage_completion.unwrap_or(0)));
+        match kind {
+            ErrorKind::Ok => Counters::add(&counters.ok, 1),
+            k if k.is_cancellation() => Counters::add(&counters.cancelled, 1),
+            _ => Counters::add(&counters.failed, 1),
+        }
+        if kind == ErrorKind::Ok
+            && let Ok(mut latencies) = counters.latencies.lock()
+        {
+            let us = |from: i64, to: i64| u64::try_from((to - from) / 1000).unwrap_or(0).max(1);
+            if reply.first_content != ABSENT {
+                latencies.ttft.saturating_record(us(request.sent, reply.first_content));
+            }
+            latencies.request.saturating_record(us(request.sent, at));
+        }
+    }
+
+    /// Deadlines that have come.
+    pub(crate) fn fire(&mut self, now: i64, sessions: &Sessions) {
+        while let Some((conn, error)) = self.pool.overdue(now) {
+            let timeout = self.shared.settings.connect_timeout_ns as f64 * 1e-9;
+            let (kind, message) = match error {
+                Some(error) => (ErrorKind::of_connect(&error), error.to_string()),
+                None => (ErrorKind::ConnectTimeout, format!("no connection within {timeout} s")),
+            };
+            self.fail_connect(conn, kind, &message, sessions);
+        }
+        while let Some(key) = self.deadlines.pop_due(now) {
+            let id = RequestId(key);
+            let Some(request) = self.requests.get(key) else {
+                continue;
+            };
+            let next = request.next_deadline();
+            if next > now {
+                self.deadlines.arm(key, next);
+            } else if request.cancel_at <= now {
+                let message = match request.cancel_delay {
+                    Some(delay) => format!("Request cancelled {:.3}s after being sent", delay as f64 * 1e-9),
+                    None => "Request cancelled".to_owned(),
+                };
+                self.finish(id, ErrorKind::Cancelled, &message, sessions);
+            } else {
+                let timeout = self.shared.settings.timeout_ns as f64 * 1e-9;
+                let message = format!("no complete response within {timeout} s");
+                self.finish(id, ErrorKind::Timeout, &message, sessions);
+            }
+        }
+    }
+
+    /// Cancel what is in flight.
+    pub(crate) fn cancel_all(&mut self, kind: ErrorKind, sessions: &Sessions) {
+        let message = if kind == ErrorKind::Grace {
+            "cancelled at the end of the grace period"
+        } else {
+            "cancelled because the run was interrupted"
+        };
+        let busy: Vec<usize> = self.requests.iter().map(|(key, _)| key).collect();
+        for key in busy {
+            self.finish(RequestId(key), kind, message, sessions);
+        }
+    }
+}
