@@ -31,13 +31,16 @@ ALIASES = {
 
 
 class Tier(Section):
-    """A set of service level objectives. `limits`: (metric tag, threshold in the metric's display unit). `name` None: the only one."""
+    """A set of service level objectives. `limits`: (metric tag, threshold in the metric's display unit); `timed`: tags whose threshold
+    was written with a unit of time, and is in ms. `name` None: the only one.
+    """
 
     name: str | None = None
     limits: tuple[tuple[str, float], ...]
+    timed: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        text = " ".join(f"{tag}:{value:g}" for tag, value in self.limits)
+        text = " ".join(f"{tag}:{value:g}{'ms' if tag in self.timed else ''}" for tag, value in self.limits)
         return text if self.name is None else f"{self.name}={text}"
 
 
@@ -97,7 +100,8 @@ def _number(text: str) -> tuple[float, Literal["ms", "%"] | None]:
 def parse_tier(text: str) -> Tier:
     """ValueError says what is wrong. Thresholds may carry a time unit; a bare number is in the metric's display unit."""
     name, sep, rest = text.partition("=")
-    limits = []
+    limits: list[tuple[str, float]] = []
+    timed: list[str] = []
     for word in (rest if sep else text).replace(",", " ").split():
         tag, colon, value = word.partition(":")
         if not colon or not tag or not value:
@@ -108,9 +112,11 @@ def parse_tier(text: str) -> Tier:
         if unit == "%":
             raise ValueError(f"the threshold of `{word}` is a value per request, not a share")
         limits.append((_tag(tag), number))
+        if unit == "ms":
+            timed.append(_tag(tag))
     if not limits:
         raise ValueError("a goodput tier needs at least one `metric:threshold`")
-    return Tier(name=name.strip() or None if sep else None, limits=tuple(limits))
+    return Tier(name=name.strip() or None if sep else None, limits=tuple(limits), timed=tuple(timed))
 
 
 def parse_condition(text: str) -> Condition:

@@ -6,13 +6,13 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from aiperf.errors import did_you_mean
-from aiperf.metrics import load_all
+from aiperf.errors import Problem, did_you_mean
+from aiperf.metrics import Metric, load_all
 from aiperf.metrics.stats import needed_count
 from aiperf.metrics.summary import ConditionLike, GateResult, Summary
 from aiperf.units import threshold_in
 
-__all__ = ["check_gates"]
+__all__ = ["check_gates", "condition_problems"]
 
 _OPERATORS: Final[dict[str, Callable[[float, float], bool]]] = {
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "=": operator.eq, "==": operator.eq,
@@ -36,17 +36,10 @@ def _check(summary: Summary, c: ConditionLike) -> GateResult:
         passed = same if c.op in ("=", "==") else not same
         reason = None if passed else "; ".join(certificate.reasons) or None
         return GateResult(text, passed, certificate.verdict, reason)
-    tag = _ALIASES.get(c.tag, c.tag)
-    known = load_all()
-    if tag not in known:
-        hint = did_you_mean(tag, known, "`aiperf explain` lists the metrics")
-        return GateResult(text, passed=False, actual="–", reason=f"no metric is named `{c.tag}`; {hint}")
-    metric = known[tag]
-    if isinstance(c.value, str):
-        return GateResult(text, passed=False, actual="–", reason=f"`{c.value}` is not a number")
-    threshold = threshold_in(c.value, c.unit, metric.unit.shown)
-    if threshold is None:
-        return GateResult(text, passed=False, actual="–", reason=f"`{tag}` is in {metric.unit.shown}, not {c.unit}")
+    found = _resolved(c)
+    if isinstance(found, str):
+        return GateResult(text, passed=False, actual="–", reason=found)
+    tag, metric, threshold = found
     stat = {"median": "p50", "mean": "avg", None: "avg"}.get(c.stat, c.stat) or "avg"
     value = summary.stat(tag, stat)
     if value is None and tag == "error_request_count":
@@ -60,6 +53,25 @@ def _check(summary: Summary, c: ConditionLike) -> GateResult:
     if interval is not None and interval.low is not None and interval.high is not None:
         sure = not interval.low <= threshold <= interval.high
     return GateResult(text, _OPERATORS[c.op](value, threshold), actual, sure=sure)
+
+
+def _resolved(c: ConditionLike) -> tuple[str, Metric, float] | str:
+    """(tag, metric, threshold in its shown unit), or why the condition makes no sense."""
+    tag = _ALIASES.get(c.tag, c.tag)
+    known = load_all()
+    if tag not in known:
+        return f"no metric is named `{c.tag}`; {did_you_mean(tag, known, '`aiperf explain` lists the metrics')}"
+    metric = known[tag]
+    if isinstance(c.value, str):
+        return f"`{c.value}` is not a number"
+    threshold = threshold_in(c.value, c.unit, metric.unit.shown)
+    return f"`{tag}` is in {metric.unit.shown}, not {c.unit}" if threshold is None else (tag, metric, threshold)
+
+
+def condition_problems(conditions: Sequence[ConditionLike], option: str) -> list[Problem]:
+    """Conditions that no run could meet or miss, known before one: an unknown metric, a threshold of another unit."""
+    reasons = [(c, _resolved(c)) for c in conditions if c.tag != "certificate"]
+    return [Problem(f"`{c}`: {reason}", option) for c, reason in reasons if isinstance(reason, str)]
 
 
 def _why_absent(summary: Summary, tag: str, stat: str) -> str:

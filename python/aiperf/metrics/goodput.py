@@ -33,12 +33,16 @@ __all__ = [
 
 
 class TierLike(Protocol):
-    """What the command line gives: a name (None: none was given) and (metric tag, threshold in the shown unit) pairs."""
+    """What the command line gives: a name (None: none was given) and (metric tag, threshold in the shown unit) pairs; of the tags
+    in `timed` the threshold was written with a unit of time, and is in ms.
+    """
 
     @property
     def name(self) -> str | None: ...
     @property
     def limits(self) -> tuple[tuple[str, float], ...]: ...
+    @property
+    def timed(self) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,9 @@ def build_tiers(given: Sequence[TierLike]) -> tuple[Tier, ...]:
             elif found.kind != "request" or found.flags & {"errors", "nearest_rank", "internal"}:
                 hint = "use `time_to_first_token`, `request_latency`, `inter_token_latency`, …"
                 problems.append(Problem(f"`{tag}` has no value per request", "--goodput", hint))
+            elif tag in one.timed and found.unit.shown != "ms":
+                hint = f"write the threshold in {found.unit.shown}, without a unit"
+                problems.append(Problem(f"`{tag}` is no time", "--goodput", hint))
             else:
                 slos.append(Slo(tag, threshold * found.unit.divisor))
         tiers.append(Tier(one.name or ("slo" if number == 1 else f"slo {number}"), tuple(slos)))

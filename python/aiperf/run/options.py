@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from aiperf.config.model import Config
+from aiperf.errors import ConfigError
 from aiperf.metrics.conservation import EngineFacts, ServerCounters
 from aiperf.metrics.context import MetricOptions, TokenSource
+from aiperf.metrics.gates import condition_problems
 from aiperf.metrics.goodput import build_tiers
 from aiperf.metrics.gpu_energy import GpuEnergy
 from aiperf.metrics.summary import Gauge, Phase, SummaryOptions
@@ -18,6 +20,7 @@ from aiperf.reports.cells import marked_percentile
 
 __all__ = [
     "GAUGES",
+    "check_objectives",
     "energy_entry",
     "energy_of",
     "engine_facts",
@@ -51,6 +54,19 @@ def metric_options(config: Config, count_source: TokenSource, *, schedule: bool,
         slos=tiers[0].slos if tiers else (),
         network_rtt_ns=network_rtt_of(None, config),
     )
+
+
+def check_objectives(config: Config) -> None:
+    """ConfigError for objectives and conditions that make no sense (`--goodput`, `--assert`): known before the first request."""
+    if not config.slo.goodput and not config.slo.asserts:
+        return
+    problems = condition_problems(config.slo.asserts, "--assert")
+    try:
+        build_tiers(config.slo.goodput)
+    except ConfigError as error:
+        problems += error.problems
+    if problems:
+        raise ConfigError(problems)
 
 
 def engine_facts(outcome: Outcome | None, config: Config) -> EngineFacts | None:

@@ -55,6 +55,10 @@ def profile(config: Config, *, observer: Observer | None = None, interrupts: Int
         from aiperf.run.early_stop import check_precisions
 
         check_precisions(config)
+    if config.slo.goodput or config.slo.asserts:
+        from aiperf.run.options import check_objectives
+
+        check_objectives(config)
     with nullcontext(interrupts) if interrupts is not None else interruptible(watcher) as signals:
         prepared = prepare(config, watcher)
         run, settings = _open(prepared, watcher)

@@ -161,6 +161,7 @@ class Goals:
 
     limits: tuple[tuple[str, float], ...]
     name: str | None = None
+    timed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 from tests.unit.metrics.metric_rows import Goals, Row, columns_of, stream
 
+from aiperf.config.resolve import config_from
 from aiperf.errors import ConfigError
 from aiperf.metrics.goodput import build_tiers, servers_needed
 from aiperf.metrics.summarise import summarise
 from aiperf.metrics.summary import Summary, SummaryOptions
+from aiperf.run.options import check_objectives
 
 DEMO = Goals((("time_to_first_token", 370.0), ("request_latency", 648.0)))
 
@@ -102,3 +104,24 @@ def test_all_failed_gives_zero_not_nothing() -> None:
     assert s.tiers[0].share_of_successful is None
     assert s.stat("good_request_fraction") == 0
     assert s.stat("goodput") is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"goodput": "request_throughput:5"}, "has no value per request"),
+        ({"goodput": "output_token_throughput_per_user:500ms"}, "`output_token_throughput_per_user` is no time"),
+        ({"goodput": "ttft:0.5s,output_token_throughput_per_user:500"}, None),
+        ({"assert": "request_latency:p99 < 5%"}, "`request_latency` is in ms, not %"),
+        ({"assert": "request_throughput > 5ms"}, "`request_throughput` is in requests/sec, not ms"),
+        ({"assert": "request_latency:p99 < 0.5s"}, None),
+    ],
+)
+def test_objectives_that_make_no_sense_are_refused_before_the_load(flags: dict[str, str], said: str | None) -> None:
+    """They were found after it: a run of an hour, then exit 2 and no files."""
+    config = config_from({"model": "m", **flags}, check=False)
+    if said is None:
+        check_objectives(config)
+        return
+    with pytest.raises(ConfigError, match=said):
+        check_objectives(config)
