@@ -7,7 +7,9 @@ dashes are the same. `load` is told how a plug-in of the group is recognised, so
 
 from __future__ import annotations
 
+import ast
 import importlib
+import importlib.util
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import Final, TypeGuard, TypeVar
 
 from aiperf.errors import ConfigError, did_you_mean
 
-__all__ = ["FOLDERS", "NOUNS", "is_known", "load", "names", "normalise"]
+__all__ = ["FOLDERS", "NOUNS", "described", "is_known", "load", "names", "normalise"]
 
 T = TypeVar("T")
 
@@ -59,6 +61,16 @@ def is_known(group: str, name: str) -> bool:
     """Whether `names(group)` has it; a built-in is found without a look at what is installed."""
     key = normalise(name)
     return key in _files(group) or key in _entry_points(group)
+
+
+def described(group: str, name: str) -> str:
+    """The first sentence of its module's docstring, without importing it; empty where there is none."""
+    target = {**_entry_points(group), **_files(group)}[normalise(name)]
+    spec = importlib.util.find_spec(target.partition(":")[0])
+    if spec is None or spec.origin is None:
+        return ""
+    text = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
+    return " ".join(text.partition("\n\n")[0].split()).partition(". ")[0].rstrip(":.")
 
 
 def load(group: str, name: str, attribute: str | None, is_one: Callable[[object], TypeGuard[T]]) -> T:

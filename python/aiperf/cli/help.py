@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from aiperf.cli.style import bold
 from aiperf.config.flag import FieldSpec
+from aiperf.registry import names
 
 __all__ = ["default_text", "metavar", "render_help"]
 
@@ -55,6 +56,8 @@ def _heading(spec: FieldSpec) -> str:
 
 def _text(spec: FieldSpec) -> str:
     extra = []
+    if spec.flag.plugins:
+        extra.append("one of " + ", ".join(n for group in spec.flag.plugins for n in names(group)))
     if default := default_text(spec):
         extra.append(f"default {default}")
     if also := [n for n in spec.flag.names if n.startswith("--")][1:]:

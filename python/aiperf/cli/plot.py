@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from aiperf import registry
+
 if TYPE_CHECKING:
     from aiperf.errors import Problem
     from aiperf.plots import Spec
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 Format = Literal["png", "svg", "html"]
+_CHARTS = f"Only these charts, repeatable; one of {', '.join(registry.names('charts'))}"
 _ALL: tuple[Format, ...] = ("png", "svg", "html")
 
 
@@ -24,14 +27,13 @@ def command(
     *runs: Annotated[Path, Parameter(help="Folders of runs, ours or AIPerf's, or of a sweep; several are drawn together")],
     output: Annotated[Path | None, Parameter(name=["--output", "-o"], help="Output folder; default: `plots` in the run, or beside the runs")] = None,
     formats: Annotated[list[Format] | None, Parameter(name="--format", help="png, svg, html; default: all", negative="", consume_multiple=True)] = None,
-    chart: Annotated[list[str] | None, Parameter(name="--chart", help="Only these charts, by name; repeatable", negative="", consume_multiple=True)] = None,
+    chart: Annotated[list[str] | None, Parameter(name="--chart", help=_CHARTS, negative="", consume_multiple=True)] = None,
     theme: Annotated[Literal["light", "dark"], Parameter(help="Colour theme of PNG and SVG files; the HTML page follows the reader's system")] = "light",
     num_gpus: Annotated[int | None, Parameter(help="Number of GPUs for runs that do not record it, for tokens/s per GPU")] = None,
     gpu_cost_per_hour: Annotated[float | None, Parameter(help="Price of one GPU hour, for the cost per token")] = None,
     pareto: Annotated[list[str] | None, Parameter(help="Two metrics for the Pareto front instead of tokens/s per user and per GPU, the horizontal one first: `request_latency:p95 request_throughput`", negative="", consume_multiple=True)] = None,
 ) -> int:  # fmt: skip
     """Draw charts: latency distributions, latency and throughput over time, requests, chunks; of several runs the table, load and Pareto curves."""
-    from aiperf import registry
     from aiperf.errors import ConfigError, Problem, nearest
     from aiperf.plots import draw_all
     from aiperf.reports.page import render_charts, render_page

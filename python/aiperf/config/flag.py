@@ -40,6 +40,7 @@ class Flag:
     `metavar`: shown for the value. `split`: a value of a list option may hold several, separated by commas. `greedy`: a list
     option takes all following words up to the next flag, also none. `sweep`: a numeric option may take a list or range.
     `synonyms`: other words for a choice. `zero_is_off`: 0 is the same as the option left out, as its value could mean nothing else.
+    `plugins`: groups of the registry whose names are its values; the help lists them.
     """
 
     names: tuple[str, ...]
@@ -53,6 +54,7 @@ class Flag:
     sweep: bool
     synonyms: Mapping[str, str]
     zero_is_off: bool
+    plugins: tuple[str, ...]
 
     def __init__(
         self,
@@ -67,11 +69,12 @@ class Flag:
         sweep: bool = True,
         synonyms: Mapping[str, str] | None = None,
         zero_is_off: bool = False,
+        plugins: tuple[str, ...] = (),
     ) -> None:
         for name, value in (
             ("names", names), ("help", help), ("group", group), ("unit", unit), ("metavar", metavar), ("negative", negative),
             ("split", split), ("greedy", greedy), ("sweep", sweep), ("synonyms", synonyms or {}),
-            ("zero_is_off", zero_is_off),
+            ("zero_is_off", zero_is_off), ("plugins", plugins),
         ):  # fmt: skip
             object.__setattr__(self, name, value)
 

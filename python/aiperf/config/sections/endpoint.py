@@ -46,9 +46,9 @@ class EndpointConfig(Section):
         Literal["round_robin", "random"],
         Flag("--url-strategy", help="How a session's URL is chosen when several are given", group=E),
     ] = "round_robin"
-    endpoint_type: Annotated[str, Flag("--endpoint-type", help="API of the server: chat, completions, …", group=E)] = (
-        "chat"
-    )
+    endpoint_type: Annotated[
+        str, Flag("--endpoint-type", help="API of the server", group=E, plugins=("endpoints",))
+    ] = "chat"
     custom_endpoint: Annotated[
         str | None,
         Flag(

@@ -31,8 +31,9 @@ class InputConfig(Section):
         str | None,
         Flag(
             "--custom-dataset-type",
-            help="Format of the input file: mooncake_trace, single_turn, multi_turn, …",
+            help="Format of the input file; default: detected from its first record",
             group=I,
+            plugins=("traces", "datasets"),
         ),
     ] = None
     public_dataset: Annotated[
