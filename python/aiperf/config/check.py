@@ -175,6 +175,11 @@ def _target(f: _Found, c: Config) -> Iterator[Problem]:
     yield from f.conflict(
         "telemetry.network_latency_automatic", "telemetry.network_latency_mean", "it is measured or known"
     )
+    for url in t.server_metrics:
+        yield from _page_problem(url, f.at("telemetry.server_metrics"))
+    for word in t.gpu_telemetry:
+        if re.search(r"[:/.]", word) and not word.lower().endswith(".csv"):
+            yield from _page_problem(word, f.at("telemetry.gpu_telemetry"))
     for kind in t.server_metrics_formats:
         if kind.lower() not in {"json", "csv", "jsonl", "parquet"}:
             yield Problem(
@@ -203,6 +208,14 @@ def _url_problem(url: str, where: str) -> Iterator[Problem]:
         parse_url(url)
     except UrlError as error:
         yield Problem(error.message, where, error.hint)
+
+
+def _page_problem(url: str, where: str) -> Iterator[Problem]:
+    """A page, which may have a query; of a socket `unix:/socket:/path`."""
+    place = url.partition("?")[0]
+    yield from _url_problem(
+        place.rpartition(":/")[0] if place.startswith("unix:") and ":/" in place[5:] else place, where
+    )
 
 
 def _readable(path: Path | None, where: str) -> Iterator[Problem]:
@@ -448,6 +461,8 @@ def _study(f: _Found, c: Config) -> Iterator[Problem]:
             yield from _monotone_space(f, c)
         for text in s.search_space:
             yield from _space_problem(text, f.at("sweep.search_space"))
+    for url in s.ab:
+        yield from _url_problem(url, f.at("sweep.ab"))
     if s.ab:
         if len(s.ab) != 2:
             yield Problem(f"needs two URLs, {len(s.ab)} given", f.at("sweep.ab"), "`--ab URL1 URL2`")

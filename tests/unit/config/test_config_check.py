@@ -12,8 +12,8 @@ from aiperf.cli.args import parse
 from aiperf.config.check import check, known_tags
 from aiperf.config.foreign import FOREIGN
 from aiperf.config.limits import RESERVED_FILES, Limits, machine_limits
-from aiperf.config.resolve import resolve
-from aiperf.errors import Problem
+from aiperf.config.resolve import config_from, resolve
+from aiperf.errors import ConfigError, Problem
 from aiperf.metrics import load_all
 
 BASE = "--model m --url localhost:1"
@@ -189,3 +189,18 @@ def test_tags_are_found_without_importing():
     made = {t for t in load_all() if "usage_" in t}
     assert set(load_all()) - made <= known_tags()
     assert known_tags() - set(load_all()) == {"certificate"}
+
+
+@pytest.mark.parametrize(
+    ("flag", "good", "bad"),
+    [
+        ("server_metrics", ("node1:8081", "http://[::1]:9/m?x=1", "unix:/run/s:/metrics", "unix:/run/s"), ("::1:80", "ftp://x", "http://h:x")),
+        ("gpu_telemetry", ("pynvml", "localhost:9400", "http://h/metrics"), ("::1:9400", "http://h:0")),
+        ("ab", ("http://a", "b:80"), ("http://a", "::1:80")),
+    ],
+)  # fmt: skip
+def test_every_url_is_checked_before_the_run(flag: str, good: tuple[str, ...], bad: tuple[str, ...]):
+    config_from({flag: good}, model="m")
+    with pytest.raises(ConfigError) as caught:
+        config_from({flag: bad}, model="m")
+    assert all(p.where and "`" in p.message for p in caught.value.problems)
