@@ -1,4 +1,4 @@
-"""Errors and notes on stderr, in the form of style.md §4."""
+"""Errors and notes on stderr, in the form of CONTRIBUTING.md, Errors and messages."""
 
 from __future__ import annotations
 

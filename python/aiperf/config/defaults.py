@@ -1,4 +1,4 @@
-"""Defaults that depend on other options, each with its reason (compat.md §2, §9)."""
+"""Defaults that depend on other options, each with its reason (aiperf-compatibility.md §2, §9)."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ class ScheduleLoad(Section):
 
 
 class UsersLoad(Section):
-    """`users` users; each user's turns start users/rate apart; users are staggered by 1/rate (compat.md §9)."""
+    """`users` users; each user's turns start users/rate apart; users are staggered by 1/rate (aiperf-compatibility.md §9)."""
 
     kind: Literal["users"] = "users"
     users: int

@@ -10,7 +10,7 @@ __all__ = ["Files"]
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Paths of the files of a run; `--profile-export-prefix foo` renames AIPerf's as AIPerf does (compat.md §2)."""
+    """Paths of the files of a run; `--profile-export-prefix foo` renames AIPerf's as AIPerf does (aiperf-compatibility.md §2)."""
 
     run_dir: Path
     prefix: str | None = None

@@ -1,4 +1,4 @@
-"""`profile_export.jsonl`: one line per request, keys as AIPerf 0.13 (compat.md §3), what does not exist left out.
+"""`profile_export.jsonl`: one line per request, keys as AIPerf 0.13 (aiperf-compatibility.md §3), what does not exist left out.
 
 The columns of a batch (≤ 50,000 rows) are built here; writing them as text is native (`aiperf._core.write_jsonl`), one call
 per batch. `render_jsonl` is the reference the native writer is tested against: the same bytes.

@@ -49,7 +49,7 @@ def server_address(config: Config) -> ServerAddress:
 
 
 def pick_tokenizer(config: Config) -> tuple[Tokenizer, list[Note]]:
-    """The tokenizer the configuration asks for, or the best there is (compat.md, "Ours, in short")."""
+    """The tokenizer the configuration asks for, or the best there is (aiperf-compatibility.md, In short)."""
     t = config.tokenizer
     options = TokenizerOptions(
         name=t.name,

@@ -1,5 +1,5 @@
 """Files beside the run's own, about the server, its GPUs and the network: `server_metrics_export.*`, `gpu_telemetry_export.jsonl`,
-`profile_export_network_latency.jsonl` (compat.md §2, §11, §12).
+`profile_export_network_latency.jsonl` (aiperf-compatibility.md §2, §11, §12).
 """
 
 from __future__ import annotations

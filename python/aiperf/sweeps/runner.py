@@ -27,7 +27,7 @@ class Interrupted(Exception):  # noqa: N818 - no error: the user wants to stop
 
 
 def worst(codes: list[ExitCode]) -> ExitCode:
-    """Interrupted, then too many failed requests, then a goal missed (style.md §4)."""
+    """Interrupted, then too many failed requests, then a goal missed (CONTRIBUTING.md, Errors and messages)."""
     return max(codes, key=_RANK.index, default=ExitCode.OK)
 
 

@@ -1,4 +1,4 @@
-"""The round trip between client and server, measured beside the load (`--network-latency-automatic`, compat.md §12).
+"""The round trip between client and server, measured beside the load (`--network-latency-automatic`, aiperf-compatibility.md §12).
 
 A thread of its own for each server opens a fresh TCP connection every `--network-latency-ping-interval` and closes it: the
 handshake is one round trip. Its length is the kernel's (TCP_INFO, µs), so that a busy client does not lengthen it; where the

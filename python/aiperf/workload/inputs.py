@@ -15,7 +15,7 @@ from aiperf.workload.vocabulary import TextSource
 __all__ = ["INPUTS_LIMIT_BYTES", "inputs_json", "render_body", "with_text"]
 
 INPUTS_LIMIT_BYTES = 64 * 1024 * 1024
-"""`compat.md`: beyond it, `inputs.json` has the recipe instead of the bodies."""
+"""aiperf-compatibility.md: beyond it, `inputs.json` has the recipe instead of the bodies."""
 
 
 def render_body(plan: PlanTables, row: int, source: TextSource) -> bytes:

@@ -1,4 +1,4 @@
-"""How long prompts, answers and conversations are: AIPerf's laws (`compat.md` §10)."""
+"""How long prompts, answers and conversations are: AIPerf's laws (aiperf-compatibility.md §10)."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def _ns(seconds: float) -> int:
 
 
 def is_schedule(config: Config, workload: Workload) -> bool:
-    """Is the workload sent at its own times? Only with --fixed-schedule (compat.md: never by itself)."""
+    """Is the workload sent at its own times? Only with --fixed-schedule (aiperf-compatibility.md: never by itself)."""
     return bool(config.input.fixed_schedule) and workload.is_timestamped
 
 

@@ -22,7 +22,7 @@ def load_tokenizer(options: TokenizerOptions, server: ServerAddress | None = Non
     """The tokenizer asked for, and what is worth telling about it.
 
     A name that was given never falls back: ConfigError names the alternatives. Without a name: the model's in the local
-    cache or hub, else the server's `/tokenize`, else `builtin` with a warning (`compat.md`).
+    cache or hub, else the server's `/tokenize`, else `builtin` with a warning (aiperf-compatibility.md).
     """
     if options.name is not None:
         tokenizer = _load_named(options.name, options, server)

@@ -139,7 +139,7 @@ def test_defaults_that_follow_from_the_rest(line: str, path: str, value: object)
 
 
 def test_a_trace_is_sent_once_and_as_fast_as_possible_unless_scheduled(tmp_path: Path):
-    """AIPerf schedules a timestamped trace by itself; here only `--fixed-schedule` does (compat.md)."""
+    """AIPerf schedules a timestamped trace by itself; here only `--fixed-schedule` does (aiperf-compatibility.md)."""
     trace = tmp_path / "trace.jsonl"
     trace.write_text('{"timestamp": 0, "input_length": 5, "output_length": 1}\n', encoding="utf-8")
     line = f"{BASE} --input-file {trace} --custom-dataset-type mooncake-trace"

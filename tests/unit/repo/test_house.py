@@ -117,3 +117,26 @@ def test_no_name_of_a_package_is_also_one_of_its_modules():
         for name in names_bound_in(init) & {p.stem if p.is_file() else p.name for p in init.parent.iterdir()}
     ]
     assert not taken
+
+
+def test_documents_that_the_code_names_are_in_the_repository():
+    """A comment that cites a page nobody has is a riddle."""
+    known = {path.name for path in tracked("*.md")}
+    made = {"summary.md", "README.md"}
+    missing = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in tracked("python/*.py", "crates/*.rs", "docs/*.md", "*.md")
+        for name in re.findall(r"(?<![\w/*<-])([a-z0-9][a-z0-9-]*\.md)\b", path.read_text(encoding="utf-8"))
+        if name not in known | made
+    }
+    assert not missing
+
+
+def test_the_map_names_every_folder():
+    """A room that is not on the map is not found; a name on the map that is gone misleads."""
+    text = (ROOT / "docs" / "dev" / "map.md").read_text(encoding="utf-8")
+    folders = {p.parent.name for p in tracked("python/aiperf/*/__init__.py") if p.parent.parent.name == "aiperf"}
+    crates = {p.parent.name for p in tracked("crates/*/Cargo.toml")}
+    assert {name for name in folders | crates if f"`{name}/`" not in text} == set()
+    for name in re.findall(r"`((?:crates|python|tests|docs)/[\w/.-]+|[a-z_]+/[\w/]+\.(?:py|rs))`", text):
+        assert (ROOT / name).exists() or (ROOT / "python" / "aiperf" / name).exists(), name

@@ -20,7 +20,7 @@ REPLACED = re.compile(
     r"adds up|kept from its core|sending thread|own error|is sure after|cannot hold any more|timing is blurred"
     r"|nothing listens|asks for a key|cannot be spoken to|belongs to no option|client at its limit|told from",
 )
-"""Phrases of `language.md`'s kind that a reader stumbled over; each has a plain form that stands in the product now."""
+"""Phrases that a reader stumbled over; each has a plain form that stands in the product now."""
 
 
 def _helps() -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""`profile_export_aiperf.csv`: AIPerf 0.13's two sections, metrics with percentiles and single values (compat.md §5)."""
+"""`profile_export_aiperf.csv`: AIPerf 0.13's two sections, metrics with percentiles and single values (aiperf-compatibility.md §5)."""
 
 from __future__ import annotations
 
