@@ -75,6 +75,8 @@ class Outcome(_Told):
     worker_cpu_ns: tuple[int, ...] = ()
     worker_wait_ns: tuple[int, ...] = ()
     clock_steps: int = 0
+    redirects: dict[str, int] = Field(default_factory=dict)
+    """Where servers redirected to during the load, within the host, and how many requests were sent again there."""
     journal_error: str | None = None
     journal_lost_rows: int = 0
     lost_workers: tuple[str, ...] = ()

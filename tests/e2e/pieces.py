@@ -6,6 +6,7 @@ import itertools
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,8 +22,12 @@ class Script:
     requests_per_connection: int | None = None
     lingers: bool = False
     """After the last reply of a connection: say so at once, and read on what still comes, as llama.cpp's server does."""
+    pauses: Sequence[float] = ()
+    """Seconds before the pieces of a reply, in order; none before those beyond."""
     port: int = 0
     served: int = 0
+    targets: list[str] = field(default_factory=list)
+    """Request targets, in order of arrival."""
 
 
 def cut(data: bytes, at: Sequence[int]) -> list[bytes]:
@@ -55,11 +60,15 @@ def serve_pieces(script: Script, tls: ssl.SSLContext | None = None) -> Iterator[
                         if not data:
                             return
                         buffer += data
+                    target = buffer.split(b" ", 2)[1].decode()
                     buffer = buffer[size:]
                     with lock:
+                        script.targets.append(target)
                         reply = script.replies[script.served % len(script.replies)]
                         script.served += 1
-                    for piece in reply:
+                    for i, piece in enumerate(reply):
+                        if i < len(script.pauses):
+                            time.sleep(script.pauses[i])
                         conn.sendall(piece)
                 if script.lingers:
                     conn.shutdown(socket.SHUT_WR)

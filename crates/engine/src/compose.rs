@@ -1,9 +1,10 @@
 //! Head and body of a request, in buffers that are used again; and first bodies made ahead of their time.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::ids::{write_decimal, write_uuid};
+use crate::redirect::{MAX_REDIRECTS, redirected};
 use crate::request::Request;
 use crate::sessions::Replies;
 use crate::shared::Shared;
@@ -16,6 +17,8 @@ pub(crate) struct Composer {
     /// First requests of sessions that will be due soon: to be made, and made.
     ahead: VecDeque<(u32, u64)>,
     prepared: VecDeque<(u32, u64, Vec<u8>)>,
+    /// Heads by URL and path where the server has redirected to another path.
+    moved: HashMap<(u16, u16), Vec<u8>>,
 }
 
 impl Composer {
@@ -26,6 +29,7 @@ impl Composer {
             body: Vec::new(),
             ahead: VecDeque::new(),
             prepared: VecDeque::new(),
+            moved: HashMap::new(),
         }
     }
 
@@ -67,6 +71,33 @@ impl Composer {
         None
     }
 
+    /// Make a request that was redirected (307, 308: with method and body) ready to be sent again, and remember where requests like
+    /// it go from now on. False if it was not, or not to the same host, or too often.
+    pub(crate) fn redirect(&mut self, request: &mut Request) -> bool {
+        let (Some(307 | 308), Some(location)) = (request.reply.status, request.reply.location.clone()) else {
+            return false;
+        };
+        let path = self.shared.plan.path(request.row);
+        let target = &self.shared.targets[usize::from(request.url)];
+        let now = self.moved.get(&(request.url, path));
+        let head = redirected(
+            now.unwrap_or(&target.heads[usize::from(path)]),
+            target.tls.is_some(),
+            &location,
+        );
+        let Some(head) = head.filter(|_| request.redirects < MAX_REDIRECTS) else {
+            return false;
+        };
+        self.moved.insert((request.url, path), head);
+        request.redirects += 1;
+        let keep_text = self.shared.rules.keep_text || self.shared.plan.is_replied(request.row);
+        request.reply.reset(keep_text);
+        if let Ok(mut redirects) = self.shared.redirects.lock() {
+            *redirects.entry(location).or_default() += 1;
+        }
+        true
+    }
+
     /// Write `head` and `body`. `replies`: what the body may quote.
     pub(crate) fn compose(&mut self, request: &Request, replies: Option<&Replies>) {
         let made = if request.turn == 0 {
@@ -90,9 +121,13 @@ impl Composer {
         }
         let head = &mut self.head;
         head.clear();
-        head.extend_from_slice(
-            &shared.targets[usize::from(request.url)].heads[usize::from(shared.plan.path(request.row))],
-        );
+        let path = shared.plan.path(request.row);
+        let moved = if self.moved.is_empty() {
+            None
+        } else {
+            self.moved.get(&(request.url, path))
+        };
+        head.extend_from_slice(moved.unwrap_or(&shared.targets[usize::from(request.url)].heads[usize::from(path)]));
         head.extend_from_slice(b"X-Request-ID: ");
         write_uuid(request.request_id, head);
         head.extend_from_slice(b"\r\nX-Correlation-ID: ");

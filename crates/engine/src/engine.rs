@@ -1,6 +1,7 @@
 //! The engine as others see it: start, look, stop, wait.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -53,6 +54,8 @@ pub struct Outcome {
     pub kernel_stamps: bool,
     /// Times the realtime clock jumped by over 1 ms.
     pub clock_steps: u64,
+    /// Where the servers redirected to (followed within the host), and how many requests.
+    pub redirects: BTreeMap<String, u64>,
     pub journal_error: Option<String>,
     /// Workers that died or got stuck, and why: the run ended with what had been recorded until then.
     pub lost_workers: Vec<String>,
@@ -103,6 +106,7 @@ impl Engine {
             keep_text: settings.keep_text,
             think_tags: settings.think_tags,
             keep_events: settings.keep_events,
+            max_event_bytes: settings.max_event_bytes,
         };
         let run_dir = Path::new(&settings.run_dir).to_path_buf();
         let journal_dir = run_dir.join("journal");
@@ -151,6 +155,7 @@ impl Engine {
             requests: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             clock_steps: AtomicU64::new(0),
+            redirects: Mutex::default(),
         });
         let mut threads = Vec::new();
         for (id, poll, receiver, raw) in parts {
@@ -364,6 +369,7 @@ fn conduct(
     out.connections = shared.counters.iter().map(|c| c.connections.load(Relaxed)).sum();
     out.reconnects = shared.counters.iter().map(|c| c.reconnects.load(Relaxed)).sum();
     out.clock_steps = shared.clock_steps.load(Relaxed);
+    out.redirects = shared.redirects.lock().map(|r| r.clone()).unwrap_or_default();
     out.kernel_stamps = shared.settings.kernel_stamps;
     out.controller_cpu_ns = aiperf_sys::thread_cpu_ns();
     out.process_cpu_ns = aiperf_sys::process_cpu_ns();

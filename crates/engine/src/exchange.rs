@@ -230,7 +230,9 @@ impl Exchange {
         }
         request.conn = Some(to);
         request.bytes_out = (self.composer.head.len() + self.composer.body.len()) as u64;
-        request.sent = self.shared.clock.now();
+        if request.redirects == 0 || request.sent == ABSENT {
+            request.sent = self.shared.clock.now();
+        }
         match conn.send(&self.composer.head, &self.composer.body) {
             Ok(written) => {
                 if written == Written::All {
@@ -276,6 +278,28 @@ impl Exchange {
         Counters::add(&self.counters().reconnects, 1);
         // Not on another kept one: a server that drops idle connections drops them all.
         self.place_on_new(id, sessions);
+    }
+
+    /// Send a request to where the server redirects it, if that is on the same host. False: it has failed.
+    fn follow(&mut self, id: RequestId, sessions: &Sessions) -> bool {
+        let request = &mut self.requests[id.0];
+        let keep = request.reply.is_reusable_after_failure() && self.shared.settings.connection != Reuse::Never;
+        if !self.composer.redirect(request) {
+            return false;
+        }
+        match request
+            .conn
+            .filter(|&conn| keep && self.pool.get(conn).is_some_and(|c| !c.has_ended))
+        {
+            Some(conn) => self.dispatch(conn, id, sessions),
+            None => {
+                if let Some(conn) = request.conn.take() {
+                    self.pool.close(conn);
+                }
+                self.place(id, sessions);
+            }
+        }
+        true
     }
 
     /// Something happened on a connection.
@@ -478,7 +502,7 @@ impl Exchange {
             Some((Progress::Failed(kind, message), ended)) => {
                 if ended && !self.requests[id.0].reply.has_begun() {
                     self.retry_or_fail(id, kind, &message, sessions);
-                } else {
+                } else if kind != ErrorKind::HttpStatus || !self.follow(id, sessions) {
                     self.finish(id, kind, &message, sessions);
                 }
             }

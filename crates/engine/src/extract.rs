@@ -158,6 +158,20 @@ impl Node {
         }
         Ok(*node.slot.get_or_insert(slot))
     }
+
+    /// The child for a raw key; escapes are as good as what they stand for.
+    #[inline]
+    fn child(&self, key: &[u8]) -> Option<&Self> {
+        if self.children.is_empty() {
+            return None;
+        }
+        if memchr::memchr(b'\\', key).is_some() {
+            let mut plain = Vec::with_capacity(key.len());
+            unescape(key, &mut plain, &mut None);
+            return self.children.iter().find(|c| *c.key == *plain);
+        }
+        self.children.iter().find(|c| *c.key == *key)
+    }
 }
 
 struct Walker<'j, 'f> {
@@ -245,7 +259,7 @@ impl Walker<'_, '_> {
             }
             self.at += 1;
             self.space();
-            let child = node.and_then(|n| n.children.iter().find(|c| *c.key == *key));
+            let child = node.and_then(|n| n.child(key));
             self.value(child, depth + 1)?;
             self.space();
             match self.peek()? {
@@ -303,14 +317,22 @@ pub fn string_end(json: &[u8], mut at: usize) -> Option<usize> {
 }
 
 /// Append the text of a JSON string's inside (without quotes); lone surrogates become U+FFFD.
-pub fn unescape(inside: &[u8], out: &mut Vec<u8>) {
+///
+/// `half`: the first half of a surrogate pair with which the text before ended. It stands in `out` as U+FFFD, and becomes the
+/// character if the second half is the first thing here: streams cut texts anywhere, pairs of escapes too.
+pub fn unescape(inside: &[u8], out: &mut Vec<u8>, half: &mut Option<u32>) {
+    let mut high = half.take().filter(|_| out.ends_with(REPLACEMENT));
     let mut rest = inside;
     while let Some(i) = memchr::memchr(b'\\', rest) {
+        if i > 0 {
+            high = None;
+        }
         out.extend_from_slice(&rest[..i]);
         let Some(&c) = rest.get(i + 1) else {
             return;
         };
         rest = &rest[i + 2..];
+        let before = high.take();
         match c {
             b'n' => out.push(b'\n'),
             b't' => out.push(b'\t'),
@@ -318,34 +340,44 @@ pub fn unescape(inside: &[u8], out: &mut Vec<u8>) {
             b'b' => out.push(8),
             b'f' => out.push(12),
             b'u' => {
-                let high = hex4(rest);
+                let code = hex4(rest);
                 rest = rest.get(4..).unwrap_or_default();
-                let code = match high {
-                    Some(h @ 0xD800..=0xDBFF) if rest.starts_with(b"\\u") => match hex4(&rest[2..]) {
-                        Some(low @ 0xDC00..=0xDFFF) => {
-                            rest = &rest[6..];
-                            Some(0x10000 + ((h - 0xD800) << 10) + (low - 0xDC00))
-                        }
-                        _ => None,
-                    },
-                    other => other,
+                let ch = match (before, code) {
+                    (Some(high), Some(low @ 0xDC00..=0xDFFF)) => {
+                        out.truncate(out.len() - REPLACEMENT.len());
+                        char::from_u32(0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00))
+                    }
+                    (_, Some(first @ 0xD800..=0xDBFF)) => {
+                        high = Some(first);
+                        None
+                    }
+                    (_, code) => code.and_then(char::from_u32),
                 };
-                let ch = code.and_then(char::from_u32).unwrap_or(char::REPLACEMENT_CHARACTER);
+                let ch = ch.unwrap_or(char::REPLACEMENT_CHARACTER);
                 out.extend_from_slice(ch.encode_utf8(&mut [0; 4]).as_bytes());
             }
             other => out.push(other),
         }
     }
     out.extend_from_slice(rest);
+    if rest.is_empty() {
+        *half = high;
+    }
 }
 
+/// U+FFFD in UTF-8.
+pub const REPLACEMENT: &[u8] = "\u{FFFD}".as_bytes();
+
 fn hex4(bytes: &[u8]) -> Option<u32> {
-    let digits = std::str::from_utf8(bytes.get(..4)?).ok()?;
-    u32::from_str_radix(digits, 16).ok()
+    let mut code = 0;
+    for &b in bytes.get(..4)? {
+        code = code << 4 | char::from(b).to_digit(16)?;
+    }
+    Some(code)
 }
 
 /// Append the strings that are a tool call's text: its `name` and `arguments`, wherever they stand below `json`.
-pub fn tool_text(json: &[u8], out: &mut Vec<u8>) {
+pub fn tool_text(json: &[u8], out: &mut Vec<u8>, half: &mut Option<u32>) {
     let mut at = 0;
     while let Some(i) = memchr::memchr(b'"', &json[at..]) {
         let from = at + i + 1;
@@ -353,7 +385,7 @@ pub fn tool_text(json: &[u8], out: &mut Vec<u8>) {
             return;
         };
         at = end + 1;
-        if !matches!(&json[from..end], b"name" | b"arguments") {
+        if !is_key(&json[from..end], b"name") && !is_key(&json[from..end], b"arguments") {
             continue;
         }
         let after = json[at..]
@@ -365,10 +397,31 @@ pub fn tool_text(json: &[u8], out: &mut Vec<u8>) {
             let Some(stop) = string_end(json, start) else {
                 return;
             };
-            unescape(&json[start..stop], out);
+            if stop > start {
+                unescape(&json[start..stop], out, half);
+            }
             at = stop + 1;
         }
     }
+}
+
+fn is_key(raw: &[u8], key: &[u8]) -> bool {
+    if memchr::memchr(b'\\', raw).is_none() {
+        return raw == key;
+    }
+    let mut plain = Vec::with_capacity(raw.len());
+    unescape(raw, &mut plain, &mut None);
+    plain == key
+}
+
+/// Is this value as good as absent? Some servers send `"error": ""`, `false` or `{}` with every event.
+pub fn is_nothing(json: &[u8]) -> bool {
+    let inside = match json.trim_ascii() {
+        [b'"', inside @ .., b'"'] | [b'{', inside @ .., b'}'] | [b'[', inside @ .., b']'] => inside,
+        b"null" | b"false" | b"0" => b"",
+        other => other,
+    };
+    inside.trim_ascii().is_empty()
 }
 
 /// A JSON number that counts something.
@@ -446,7 +499,7 @@ mod tests {
             ("plain", "plain"),
         ] {
             let mut out = Vec::new();
-            unescape(raw.as_bytes(), &mut out);
+            unescape(raw.as_bytes(), &mut out, &mut None);
             assert_eq!(String::from_utf8(out).expect("utf-8"), text);
         }
     }
@@ -454,7 +507,7 @@ mod tests {
     #[test]
     fn tool_text_is_names_and_arguments() {
         let mut out = Vec::new();
-        tool_text(br#"[{"index":0,"id":"call_1","type":"function","function":{"name":"look","arguments":"{\"a\": \"name\"}"}}]"#, &mut out);
+        tool_text(br#"[{"index":0,"id":"call_1","type":"function","function":{"name":"look","arguments":"{\"a\": \"name\"}"}}]"#, &mut out, &mut None);
         assert_eq!(String::from_utf8(out).expect("utf-8"), "look{\"a\": \"name\"}");
     }
 }

@@ -1,6 +1,4 @@
-//! HTTP/1.1 replies (RFC 9112): the head, and bodies by length, in chunks, or to the end of the connection.
-
-use memchr::memchr;
+//! HTTP/1.1 responses (RFC 9112): the head, and bodies by length, in chunks, or to the end of the connection.
 
 /// How a body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,7 +12,7 @@ pub enum Body {
 }
 
 /// What matters of a reply's head.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
     /// Bytes of the head.
     pub len: usize,
@@ -24,64 +22,221 @@ pub struct Head {
     pub body: Body,
     /// May the connection be used again?
     pub keep_alive: bool,
+    /// Where its text is found, and who has had it in hand.
+    pub facts: Facts,
+}
+
+impl Head {
+    /// 1xx: the response proper is still to come. 101 is the last HTTP that this connection speaks.
+    pub fn is_interim(&self) -> bool {
+        (100..200).contains(&self.status) && self.status != 101
+    }
+}
+
+/// What a head says besides the framing; the same for every version of HTTP.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Facts {
     /// `Content-Type: text/event-stream`.
     pub is_event_stream: bool,
+    /// Any other content type, without parameters.
+    pub content_type: Option<String>,
+    /// The codings of the body, outermost last, lower case; without `identity`.
+    pub content_encoding: Option<String>,
+    /// `Location`, of a redirect.
+    pub location: Option<String>,
+    /// Headers that say why a request failed: `retry-after: 5`.
+    pub explanation: Option<String>,
+    /// Headers that servers in between leave: `via: 1.1 varnish; server: nginx`.
+    pub intermediary: Option<String>,
 }
 
 /// Not HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotHttp(pub &'static str);
 
-/// The head at the start of `buf`; None if it is not complete yet. 1xx replies are the caller's to skip.
+/// Headers of a reply that are read; one more is an error (hyper's limit too).
+const MAX_HEADERS: usize = 100;
+/// Longest head, bytes.
+const MAX_HEAD: usize = 256 * 1024;
+/// Longest extension of a chunk's size, and longest trailer section, bytes (hyper's limits).
+const MAX_EXTRA: usize = 16 * 1024;
+/// What is kept of a header that is only shown, bytes.
+const MAX_SHOWN: usize = 80;
+
+/// The head at the start of `buf`; None if it is not complete yet. Interim (1xx) replies are the caller's to skip.
 pub fn parse_head(buf: &[u8]) -> Result<Option<Head>, NotHttp> {
-    let mut headers = [httparse::EMPTY_HEADER; 96];
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut reply = httparse::Response::new(&mut headers);
     let len = match reply.parse(buf) {
         Ok(httparse::Status::Complete(len)) => len,
-        Ok(httparse::Status::Partial) if buf.len() > 256 * 1024 => {
-            return Err(NotHttp("the reply's head is over 256 KiB"));
+        Ok(httparse::Status::Partial) if buf.len() > MAX_HEAD => {
+            return Err(NotHttp("the response's head is over 256 KiB"));
         }
         Ok(httparse::Status::Partial) => return Ok(None),
-        Err(httparse::Error::TooManyHeaders) => return Err(NotHttp("the reply has more than 96 headers")),
-        Err(_) => return Err(NotHttp("the reply is not HTTP/1.1")),
+        Err(httparse::Error::TooManyHeaders) => return Err(NotHttp("the response has more than 100 headers")),
+        Err(_) => return Err(NotHttp("the response is not HTTP/1.1")),
     };
     let status = reply.code.unwrap_or(0);
+    if status < 100 {
+        return Err(NotHttp("the response's status code is below 100"));
+    }
     let mut keep_alive = reply.version == Some(1);
-    let mut body = None;
-    let mut is_event_stream = false;
+    let mut closes = false;
+    let mut length = None;
+    // Is `chunked` the last coding? The last header counts (RFC 9112 §6.3).
+    let mut coding: Option<bool> = None;
+    let mut facts = Facts::default();
     for header in reply.headers.iter() {
         let name = header.name;
         if name.eq_ignore_ascii_case("content-length") {
-            let text = std::str::from_utf8(header.value).ok().map(str::trim);
-            let length = text
-                .and_then(|v| v.parse().ok())
-                .ok_or(NotHttp("the reply's Content-Length is not a number"))?;
-            body = body.or(Some(Body::Length(length)));
+            let found = content_length(header.value).ok_or(NotHttp("the response's Content-Length is not a number"));
+            // What is wrong does not matter where Transfer-Encoding decides.
+            length = Some(match (length, found) {
+                (Some(Ok(a)), Ok(b)) if a != b => Err(NotHttp("the response has two different Content-Length")),
+                (Some(Err(e)), _) => Err(e),
+                (_, found) => found,
+            });
         } else if name.eq_ignore_ascii_case("transfer-encoding") {
-            if has_token(header.value, "chunked") {
-                body = Some(Body::Chunked);
-            }
+            let last = header.value.rsplit(|&b| b == b',').next().unwrap_or_default();
+            // A value that is not ASCII says nothing reliable: hyper takes it for another coding too.
+            coding = Some(header.value.is_ascii() && last.trim_ascii().eq_ignore_ascii_case(b"chunked"));
         } else if name.eq_ignore_ascii_case("connection") {
-            if has_token(header.value, "close") {
-                keep_alive = false;
-            } else if has_token(header.value, "keep-alive") {
-                keep_alive = true;
-            }
-        } else if name.eq_ignore_ascii_case("content-type") {
-            is_event_stream = header.value.len() >= 17 && header.value[..17].eq_ignore_ascii_case(b"text/event-stream");
+            closes |= has_token(header.value, "close");
+            keep_alive |= has_token(header.value, "keep-alive");
+        } else {
+            facts.note(name, header.value);
         }
     }
-    if status == 204 || status == 304 || (100..200).contains(&status) {
-        body = Some(Body::Length(0));
-    }
-    let body = body.unwrap_or(Body::ToEnd);
+    let body = match (status, coding, length) {
+        (204 | 304 | 100..200, ..) => Body::Length(0),
+        (_, Some(true), _) => Body::Chunked,
+        (_, None, Some(length)) => Body::Length(length?),
+        (_, Some(false), _) | (_, None, None) => Body::ToEnd,
+    };
+    // A length beside a transfer coding: somebody on the way may have cut the bytes differently (RFC 9112 §6.1).
+    let is_doubtful = coding.is_some() && (length.is_some() || reply.version == Some(0));
     Ok(Some(Head {
         len,
         status,
         body,
-        keep_alive: keep_alive && body != Body::ToEnd,
-        is_event_stream,
+        keep_alive: keep_alive && !closes && !is_doubtful && body != Body::ToEnd,
+        facts,
     }))
+}
+
+impl Facts {
+    /// Take note of a header; `name` in any case.
+    pub fn note(&mut self, name: &str, value: &[u8]) {
+        // The first byte rules out nearly all.
+        match name.as_bytes().first().map_or(0, u8::to_ascii_lowercase) {
+            b'c' if name.eq_ignore_ascii_case("content-type") => {
+                const EVENTS: &[u8] = b"text/event-stream";
+                self.is_event_stream =
+                    value.len() >= EVENTS.len() && value[..EVENTS.len()].eq_ignore_ascii_case(EVENTS);
+                let bare = value.split(|&b| b == b';').next().unwrap_or_default();
+                self.content_type = (!self.is_event_stream).then(|| shown(bare));
+            }
+            b'c' if name.eq_ignore_ascii_case("content-encoding") => {
+                for coding in value.split(|&b| b == b',').map(<[u8]>::trim_ascii) {
+                    if !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity") {
+                        append(&mut self.content_encoding, ", ", &shown(coding).to_ascii_lowercase());
+                    }
+                }
+            }
+            b'l' if name.eq_ignore_ascii_case("location") => {
+                self.location = std::str::from_utf8(value).ok().map(|v| v.trim().to_owned());
+            }
+            b'r' if name.eq_ignore_ascii_case("retry-after") => explain(&mut self.explanation, name, value),
+            b'w' if name.eq_ignore_ascii_case("www-authenticate") => explain(&mut self.explanation, name, value),
+            b'v' if name.eq_ignore_ascii_case("via") => self.pass(name, value),
+            b's' if name.eq_ignore_ascii_case("server") && is_proxy(value) => self.pass(name, value),
+            b'x' if ["x-cache", "x-served-by", "x-envoy-upstream-service-time", "x-amz-cf-id"]
+                .iter()
+                .any(|known| name.eq_ignore_ascii_case(known))
+                || name.len() > 8 && name.as_bytes()[..8].eq_ignore_ascii_case(b"x-accel-") =>
+            {
+                // Ids and times differ from response to response: their presence says enough.
+                let varies = !name.eq_ignore_ascii_case("x-cache");
+                self.pass(name, if varies { b"" } else { value });
+            }
+            b'c' if name.eq_ignore_ascii_case("cf-ray") => self.pass(name, b""),
+            _ => {}
+        }
+    }
+
+    fn pass(&mut self, name: &str, value: &[u8]) {
+        let name = name.to_ascii_lowercase();
+        let value = shown(value);
+        let text = if value.is_empty() {
+            name
+        } else {
+            format!("{name}: {value}")
+        };
+        append(&mut self.intermediary, "; ", &text);
+    }
+}
+
+fn explain(to: &mut Option<String>, name: &str, value: &[u8]) {
+    append(to, "; ", &format!("{}: {}", name.to_ascii_lowercase(), shown(value)));
+}
+
+/// Is this `Server` one that stands in front of others? Model servers are uvicorn, hyper, Werkzeug … themselves.
+fn is_proxy(server: &[u8]) -> bool {
+    const NAMES: [&[u8]; 17] = [
+        b"nginx",
+        b"openresty",
+        b"envoy",
+        b"istio",
+        b"cloudflare",
+        b"cloudfront",
+        b"caddy",
+        b"haproxy",
+        b"traefik",
+        b"apache",
+        b"awselb",
+        b"varnish",
+        b"squid",
+        b"kong",
+        b"google",
+        b"litespeed",
+        b"apisix",
+    ];
+    let starts_with = |name: &[u8]| server.len() >= name.len() && server[..name.len()].eq_ignore_ascii_case(name);
+    NAMES.into_iter().any(starts_with)
+}
+
+fn append(to: &mut Option<String>, between: &str, text: &str) {
+    match to {
+        Some(before) => {
+            before.push_str(between);
+            before.push_str(text);
+        }
+        None => *to = Some(text.to_owned()),
+    }
+}
+
+fn shown(value: &[u8]) -> String {
+    String::from_utf8_lossy(&value[..value.len().min(MAX_SHOWN)])
+        .trim()
+        .to_owned()
+}
+
+/// One number, or a list of equal ones; digits only: `+5` is not a length.
+fn content_length(value: &[u8]) -> Option<u64> {
+    let mut length = None;
+    for part in value.split(|&b| b == b',') {
+        let digits = part.trim_ascii();
+        if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+            return None;
+        }
+        let number: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+        // The two largest numbers mean something else to hyper: no body is that long.
+        if number >= u64::MAX - 1 || length.is_some_and(|before| before != number) {
+            return None;
+        }
+        length = Some(number);
+    }
+    length
 }
 
 fn has_token(value: &[u8], token: &str) -> bool {
@@ -94,7 +249,8 @@ fn has_token(value: &[u8], token: &str) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Bytes { left: u64 },
-    Size { value: u64, digits: u8 },
+    Size { value: u64, has_digits: bool },
+    SizeSpace { value: u64 },
     Extension { value: u64 },
     SizeLf { value: u64 },
     Chunk { left: u64 },
@@ -112,6 +268,11 @@ enum State {
 #[derive(Debug)]
 pub struct BodyReader {
     state: State,
+    /// Bytes of extensions, then of the trailer section.
+    extra: usize,
+    trailers: Vec<u8>,
+    /// Chunks begun, of a chunked body.
+    chunks: u32,
 }
 
 impl BodyReader {
@@ -120,10 +281,15 @@ impl BodyReader {
         let state = match body {
             Body::Length(0) => State::Done,
             Body::Length(left) => State::Bytes { left },
-            Body::Chunked => State::Size { value: 0, digits: 0 },
+            Body::Chunked => SIZE,
             Body::ToEnd => State::ToEnd,
         };
-        Self { state }
+        Self {
+            state,
+            extra: 0,
+            trailers: Vec::new(),
+            chunks: 0,
+        }
     }
 
     /// Is the body complete?
@@ -134,6 +300,11 @@ impl BodyReader {
     /// Is the end of the connection the end of this body?
     pub fn ends_with_connection(&self) -> bool {
         self.state == State::ToEnd
+    }
+
+    /// Chunks of a chunked body so far, the last (empty) one not counted.
+    pub fn num_chunks(&self) -> u32 {
+        self.chunks
     }
 
     /// Decode `data`; the number of bytes used (fewer than given only when the body is done or `sink` returned false).
@@ -163,69 +334,92 @@ impl BodyReader {
                     sink(&data[at..]);
                     return Ok(data.len());
                 }
-                State::Size { value, digits } => {
+                State::Size { value, has_digits } => {
                     if let Some(digit) = (b as char).to_digit(16) {
-                        if *digits >= 15 {
+                        if *value >> 60 != 0 {
                             return Err(NotHttp("a chunk's size is too large"));
                         }
                         *value = *value << 4 | u64::from(digit);
-                        *digits += 1;
+                        *has_digits = true;
                     } else {
-                        if *digits == 0 {
+                        if !*has_digits {
                             return Err(NotHttp("a chunk's size is not a hexadecimal number"));
                         }
                         let value = *value;
-                        self.state = match b {
-                            b'\r' => State::SizeLf { value },
-                            b'\n' => after_size(value),
-                            b';' | b' ' | b'\t' => State::Extension { value },
-                            _ => return Err(NotHttp("a chunk's size is not a hexadecimal number")),
-                        };
+                        self.state = size_end(b, value)?;
                     }
                 }
-                State::Extension { value } => {
-                    if b == b'\n' {
-                        self.state = after_size(*value);
-                    }
+                State::SizeSpace { value } => {
+                    let value = *value;
+                    self.state = size_end(b, value)?;
                 }
+                State::Extension { value } => match b {
+                    b'\r' => self.state = State::SizeLf { value: *value },
+                    // Who takes a bare line feed for the end here and who does not cut the body differently.
+                    b'\n' => return Err(NotHttp("a chunk's extension does not end with CRLF")),
+                    _ => {
+                        self.extra += 1;
+                        if self.extra > MAX_EXTRA {
+                            return Err(NotHttp("the extensions of the chunks are over 16 KiB"));
+                        }
+                    }
+                },
                 State::SizeLf { value } => {
                     if b != b'\n' {
                         return Err(NotHttp("a chunk's size line does not end with CRLF"));
                     }
-                    self.state = after_size(*value);
+                    let value = *value;
+                    self.state = if value == 0 {
+                        self.extra = 0;
+                        State::TrailerStart
+                    } else {
+                        self.chunks = self.chunks.saturating_add(1);
+                        State::Chunk { left: value }
+                    };
                 }
                 State::ChunkCr => {
-                    self.state = match b {
-                        b'\r' => State::ChunkLf,
-                        b'\n' => State::Size { value: 0, digits: 0 },
-                        _ => return Err(NotHttp("a chunk is longer than its size")),
-                    };
+                    if b != b'\r' {
+                        return Err(NotHttp("a chunk is longer than its size"));
+                    }
+                    self.state = State::ChunkLf;
                 }
                 State::ChunkLf => {
                     if b != b'\n' {
                         return Err(NotHttp("a chunk does not end with CRLF"));
                     }
-                    self.state = State::Size { value: 0, digits: 0 };
+                    self.state = SIZE;
                 }
                 State::TrailerStart => {
-                    self.state = match b {
-                        b'\r' => State::EndLf,
-                        b'\n' => State::Done,
-                        _ => State::Trailer,
-                    };
-                }
-                State::Trailer => match memchr(b'\n', &data[at..]) {
-                    Some(i) => {
-                        at += i;
-                        self.state = State::TrailerLf;
+                    if b == b'\r' {
+                        self.state = State::EndLf;
+                    } else {
+                        self.state = State::Trailer;
                         continue;
                     }
-                    None => return Ok(data.len()),
-                },
-                State::TrailerLf => self.state = State::TrailerStart,
+                }
+                State::Trailer => {
+                    self.trailer(b)?;
+                    if b == b'\r' {
+                        self.state = State::TrailerLf;
+                    }
+                }
+                State::TrailerLf => {
+                    if b != b'\n' {
+                        return Err(NotHttp("a trailer does not end with CRLF"));
+                    }
+                    self.trailer(b)?;
+                    self.state = State::TrailerStart;
+                }
                 State::EndLf => {
                     if b != b'\n' {
                         return Err(NotHttp("the last chunk does not end with CRLF"));
+                    }
+                    if !self.trailers.is_empty() {
+                        self.trailers.extend_from_slice(b"\r\n");
+                        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+                        if !matches!(httparse::parse_headers(&self.trailers, &mut headers), Ok(s) if s.is_complete()) {
+                            return Err(NotHttp("the trailers are not headers"));
+                        }
                     }
                     self.state = State::Done;
                 }
@@ -235,13 +429,28 @@ impl BodyReader {
         }
         Ok(at)
     }
+
+    fn trailer(&mut self, b: u8) -> Result<(), NotHttp> {
+        self.trailers.push(b);
+        if self.trailers.len() > MAX_EXTRA {
+            return Err(NotHttp("the trailers are over 16 KiB"));
+        }
+        Ok(())
+    }
 }
 
-fn after_size(value: u64) -> State {
-    if value == 0 {
-        State::TrailerStart
-    } else {
-        State::Chunk { left: value }
+const SIZE: State = State::Size {
+    value: 0,
+    has_digits: false,
+};
+
+/// What follows a chunk's size.
+fn size_end(b: u8, value: u64) -> Result<State, NotHttp> {
+    match b {
+        b'\r' => Ok(State::SizeLf { value }),
+        b';' => Ok(State::Extension { value }),
+        b' ' | b'\t' => Ok(State::SizeSpace { value }),
+        _ => Err(NotHttp("a chunk's size is not a hexadecimal number")),
     }
 }
 
@@ -257,7 +466,7 @@ mod tests {
         .expect("HTTP")
         .expect("complete");
         assert_eq!(
-            (head.status, head.body, head.keep_alive, head.is_event_stream),
+            (head.status, head.body, head.keep_alive, head.facts.is_event_stream),
             (200, Body::Chunked, true, true)
         );
         let head = parse_head(b"HTTP/1.1 503 X\r\nConnection: close\r\ncontent-length: 3\r\n\r\nabc")

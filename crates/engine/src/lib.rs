@@ -6,11 +6,11 @@
 //! | `pacer`, `ramp`, `phase`, `control` | when to send it, and when to stop |
 //! | `worker` | one thread: the loop between its sessions and its exchange |
 //! | `sessions` | turns, think time, gates; pure |
-//! | `exchange`, `compose`, `request` | requests on connections |
+//! | `exchange`, `compose`, `redirect`, `request` | requests on connections |
 //! | `pool`, `conn`, `reuse`, `target` | connections, sockets, TLS, addresses |
 //! | `recorder`, `raw` | rows on their way to the disk |
 //! | `clock`, `watch`, `ids` | run time, a worker's own lateness, keys |
-//! | `http`, `sse`, `extract`, `reply`, `think_tags`, `kind` | from bytes to timestamped chunks |
+//! | `http`, `encoding`, `sse`, `extract`, `reply`, `events`, `think_tags`, `kind` | from bytes to timestamped chunks |
 //! | `engine`, `snapshot` | start, look, stop, wait |
 
 // The tests' helpers are written for users of the crate; its own tests use them too.
@@ -21,8 +21,10 @@ pub mod clock;
 mod compose;
 mod conn;
 mod control;
+mod encoding;
 pub mod engine;
 pub mod error;
+mod events;
 mod exchange;
 pub mod extract;
 pub mod http;
@@ -35,6 +37,7 @@ mod pool;
 pub mod ramp;
 mod raw;
 mod recorder;
+mod redirect;
 pub mod reply;
 mod request;
 mod reuse;

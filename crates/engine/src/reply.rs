@@ -1,23 +1,22 @@
-//! One reply: from the bytes of the socket to stamped chunks, text and usage.
+//! One response: from the bytes of the socket to stamped chunks, text and usage.
 //!
 //! The stamps of a read are taken before any of this runs. Events of a stream mostly differ from the one before in their
 //! text only, so the last event is kept and compared first; a full pass over the JSON is the exception.
 
 use aiperf_records::{ABSENT, Chunk};
 
+use crate::encoding::Decoder;
 use crate::error::{ErrorKind, is_context_overflow};
-use crate::extract::{self, Extractor, Field, Found};
-use crate::http::{self, BodyReader};
-use crate::kind::{CONTENT, MERGED, REASONING, ROLE, TOOL, USAGE};
+use crate::extract::{Extractor, Field, Found};
+use crate::http::{self, BodyReader, Facts};
 use crate::settings::Framing;
-use crate::sse::{Event, Framer};
+use crate::sse::{self, Framer};
 use crate::think_tags::{self, ThinkTags};
-
-/// Lateness that no stamp is flagged for, ns: the certificate allows as much in any case.
-const MERGED_FLOOR_NS: i64 = 1_000_000;
 
 /// Longest error message kept, bytes.
 const MAX_MESSAGE: usize = 2000;
+/// Bytes of a failed response's body that are looked at.
+const MAX_ERROR_BODY: usize = 1 << 20;
 
 /// When a read happened, run time ns.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +46,8 @@ pub struct Rules {
     pub think_tags: bool,
     /// Keep the raw events.
     pub keep_events: bool,
+    /// Longest event of a stream, and longest whole response to a request for one, bytes; 0: no limit.
+    pub max_event_bytes: usize,
 }
 
 /// What became of the bytes just fed.
@@ -64,37 +65,49 @@ pub enum Progress {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mode {
+pub(crate) enum Mode {
     Head,
+    /// A stream was asked for: the first bytes say whether it came, whatever the content type.
+    Unsure,
     Stream,
     Whole,
 }
 
 /// The last event of a stream and where its text stood.
 #[derive(Debug, Default)]
-struct Memo {
-    event: Vec<u8>,
-    from: usize,
-    to: usize,
-    kind: u8,
+pub(crate) struct Memo {
+    pub(crate) event: Vec<u8>,
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+    pub(crate) kind: u8,
+}
+
+/// Surrogate pairs of which the second half has not come yet, per kind of text.
+#[derive(Debug, Default)]
+pub(crate) struct Halves {
+    pub(crate) text: Option<u32>,
+    pub(crate) reasoning: Option<u32>,
+    pub(crate) tool: Option<u32>,
 }
 
 /// Buffers and findings of one reply. Reused from request to request.
 #[derive(Debug)]
 #[allow(missing_docs)] // named as the columns they become
 pub struct Reply {
-    mode: Mode,
+    pub(crate) mode: Mode,
     head: Vec<u8>,
     body: BodyReader,
+    decoder: Option<Box<Decoder>>,
     keep_alive: bool,
     framer: Framer,
-    memo: Memo,
+    pub(crate) memo: Memo,
+    pub(crate) halves: Halves,
     whole: Vec<u8>,
-    saw_done: bool,
+    pub(crate) saw_done: bool,
     failure: Option<(ErrorKind, String)>,
-    keep_text: bool,
-    think_tags: ThinkTags,
-    read_first_chunk: usize,
+    pub(crate) keep_text: bool,
+    pub(crate) think_tags: ThinkTags,
+    pub(crate) read_first_chunk: usize,
     pub status: Option<u16>,
     pub headers: i64,
     pub first_byte: i64,
@@ -116,6 +129,14 @@ pub struct Reply {
     pub usage_completion: Option<u32>,
     pub usage_reasoning: Option<u32>,
     pub usage_cached: Option<u32>,
+    pub first_chunk_usage: Option<u32>,
+    pub is_whole: bool,
+    pub content_type: Option<String>,
+    pub content_encoding: Option<String>,
+    pub intermediary: Option<String>,
+    pub location: Option<String>,
+    explanation: Option<String>,
+    pub http_chunks: Option<u32>,
     pub bytes_in: u64,
     pub raw: Vec<(i64, Vec<u8>)>,
 }
@@ -126,9 +147,11 @@ impl Default for Reply {
             mode: Mode::Head,
             head: Vec::new(),
             body: BodyReader::new(http::Body::ToEnd),
+            decoder: None,
             keep_alive: false,
             framer: Framer::default(),
             memo: Memo::default(),
+            halves: Halves::default(),
             whole: Vec::new(),
             saw_done: false,
             failure: None,
@@ -156,6 +179,14 @@ impl Default for Reply {
             usage_completion: None,
             usage_reasoning: None,
             usage_cached: None,
+            first_chunk_usage: None,
+            is_whole: false,
+            content_type: None,
+            content_encoding: None,
+            intermediary: None,
+            location: None,
+            explanation: None,
+            http_chunks: None,
             bytes_in: 0,
             raw: Vec::new(),
         }
@@ -213,7 +244,7 @@ impl Reply {
             let mut skip = 0;
             let head = loop {
                 match http::parse_head(&buf[skip..]) {
-                    Ok(Some(head)) if (100..200).contains(&head.status) => skip += head.len,
+                    Ok(Some(head)) if head.is_interim() => skip += head.len,
                     Ok(Some(head)) => break head,
                     Ok(None) => {
                         let kept = buf[skip..].to_vec();
@@ -228,31 +259,9 @@ impl Reply {
             rest = &data[in_buf.saturating_sub(before)..];
             carried.clear();
             self.head = carried;
-            self.headers = stamps.user;
-            self.status = Some(head.status);
-            self.keep_alive = head.keep_alive;
-            self.body = BodyReader::new(head.body);
-            let is_ok = (200..300).contains(&head.status);
-            let streams = rules.framing == Framing::Ndjson || (rules.framing == Framing::Sse && head.is_event_stream);
-            self.mode = if is_ok && streams { Mode::Stream } else { Mode::Whole };
-            self.framer.reset(rules.framing == Framing::Ndjson);
-            self.think_tags = if rules.think_tags {
-                ThinkTags::Unknown
-            } else {
-                ThinkTags::Over
-            };
+            self.on_head(head.status, head.body, head.keep_alive, head.facts, stamps, rules);
         }
-        self.read_first_chunk = self.chunks.len();
-        let used = if self.mode == Mode::Stream {
-            self.feed_stream(rest, stamps, rules)
-        } else {
-            let whole = &mut self.whole;
-            self.body.feed(rest, &mut |bytes| {
-                whole.extend_from_slice(bytes);
-                true
-            })
-        };
-        self.flag_merged(stamps);
+        let used = self.feed_body(rest, stamps, rules);
         if let Some((kind, message)) = self.failure.take() {
             return Progress::Failed(kind, message);
         }
@@ -263,24 +272,177 @@ impl Reply {
         }
     }
 
+    /// The head of a response has come, by whatever version of HTTP.
+    pub fn on_head(
+        &mut self,
+        status: u16,
+        body: http::Body,
+        keep_alive: bool,
+        facts: Facts,
+        stamps: Stamps,
+        rules: &Rules,
+    ) {
+        self.headers = stamps.user;
+        self.status = Some(status);
+        self.keep_alive = keep_alive;
+        self.body = BodyReader::new(body);
+        let is_ok = (200..300).contains(&status);
+        self.mode = match rules.framing {
+            Framing::Sse if is_ok => Mode::Unsure,
+            Framing::Ndjson if is_ok => Mode::Stream,
+            _ => Mode::Whole,
+        };
+        self.decoder = facts
+            .content_encoding
+            .as_deref()
+            .map(|name| Box::new(Decoder::new(name)));
+        self.content_encoding = facts.content_encoding;
+        self.intermediary = facts.intermediary;
+        self.location = facts.location;
+        self.explanation = facts.explanation;
+        if rules.framing == Framing::Sse && !facts.is_event_stream {
+            self.content_type = Some(facts.content_type.unwrap_or_default());
+        }
+        self.framer
+            .reset(rules.framing == Framing::Ndjson, rules.max_event_bytes);
+        self.think_tags = if rules.think_tags {
+            ThinkTags::Unknown
+        } else {
+            ThinkTags::Over
+        };
+    }
+
+    /// Bytes of the body as framed; the number used.
+    fn feed_body(&mut self, data: &[u8], stamps: Stamps, rules: &Rules) -> Result<usize, http::NotHttp> {
+        self.read_first_chunk = self.chunks.len();
+        let mut body = std::mem::replace(&mut self.body, BodyReader::new(http::Body::ToEnd));
+        let used = if self.mode == Mode::Stream && self.decoder.is_none() {
+            // The hot path: the framer is taken once per read, not once per piece.
+            let mut framer = std::mem::take(&mut self.framer);
+            let used = body.feed(data, &mut |bytes| {
+                framer.feed(bytes, &mut |event| self.on_event(event, stamps, rules))
+            });
+            self.framer = framer;
+            self.check_length(rules);
+            used
+        } else {
+            body.feed(data, &mut |bytes| self.on_encoded(bytes, stamps, rules))
+        };
+        self.body = body;
+        self.flag_merged(stamps);
+        used
+    }
+
+    fn on_encoded(&mut self, bytes: &[u8], stamps: Stamps, rules: &Rules) -> bool {
+        let Some(mut decoder) = self.decoder.take() else {
+            return self.on_text(bytes, stamps, rules);
+        };
+        let fed = decoder.feed(bytes, &mut |text| self.on_text(text, stamps, rules));
+        self.decoder = Some(decoder);
+        fed.unwrap_or_else(|message| self.fail(ErrorKind::Malformed, message))
+    }
+
+    /// Bytes of the body as the server meant them.
+    fn on_text(&mut self, text: &[u8], stamps: Stamps, rules: &Rules) -> bool {
+        if self.mode == Mode::Stream {
+            return self.frame(text, stamps, rules);
+        }
+        self.whole.extend_from_slice(text);
+        if self.mode == Mode::Unsure {
+            match sse::begins_like_events(&self.whole) {
+                Some(true) => {
+                    self.mode = Mode::Stream;
+                    let start = std::mem::take(&mut self.whole);
+                    let go_on = self.frame(&start, stamps, rules);
+                    self.whole = start;
+                    self.whole.clear();
+                    return go_on;
+                }
+                Some(false) => self.mode = Mode::Whole,
+                None => {}
+            }
+        }
+        let is_ok = self.status.is_some_and(|s| (200..300).contains(&s));
+        if !is_ok {
+            self.whole.truncate(MAX_ERROR_BODY);
+        } else if rules.framing == Framing::Sse && rules.max_event_bytes > 0 && self.whole.len() > rules.max_event_bytes
+        {
+            return self.fail_long(rules);
+        }
+        true
+    }
+
+    fn frame(&mut self, text: &[u8], stamps: Stamps, rules: &Rules) -> bool {
+        let mut framer = std::mem::take(&mut self.framer);
+        let go_on = framer.feed(text, &mut |event| self.on_event(event, stamps, rules));
+        self.framer = framer;
+        self.check_length(rules);
+        go_on
+    }
+
+    fn check_length(&mut self, rules: &Rules) {
+        if self.framer.is_too_long() && self.failure.is_none() {
+            self.fail_long(rules);
+        }
+    }
+
+    fn fail_long(&mut self, rules: &Rules) -> bool {
+        let limit = rules.max_event_bytes;
+        let size = if limit.is_multiple_of(1 << 20) {
+            format!("{} MiB", limit >> 20)
+        } else {
+            format!("{limit} bytes")
+        };
+        let message = format!("an event of the response is longer than {size} (`--max-event-bytes`)");
+        self.fail(ErrorKind::Malformed, message)
+    }
+
     /// The connection has ended.
     pub fn end(&mut self, stamps: Stamps, rules: &Rules) -> Progress {
-        match self.mode {
-            Mode::Head if self.has_begun() => Progress::Failed(
-                ErrorKind::Cut,
-                "the connection ended within the reply's head".to_owned(),
-            ),
-            Mode::Head => Progress::Failed(ErrorKind::Cut, "the connection ended before any reply".to_owned()),
-            _ if self.body.ends_with_connection() => self.complete(stamps, rules, false),
-            _ => Progress::Failed(
-                ErrorKind::Cut,
-                "the connection ended within the reply's body".to_owned(),
-            ),
+        if self.mode == Mode::Head {
+            let what = if self.has_begun() {
+                "the connection ended within the response's head"
+            } else {
+                "the connection ended before any response"
+            };
+            return Progress::Failed(ErrorKind::Cut, what.to_owned());
+        }
+        if self.body.ends_with_connection() {
+            return self.complete(stamps, rules, false);
+        }
+        self.flush(stamps, rules);
+        // The framing is cut, but the stream said that it was over: nothing is missing.
+        if self.mode == Mode::Stream && self.saw_done {
+            return self.complete(stamps, rules, false);
+        }
+        Progress::Failed(
+            ErrorKind::Cut,
+            "the connection ended within the response's body".to_owned(),
+        )
+    }
+
+    /// What the decoder and the framer still hold.
+    fn flush(&mut self, stamps: Stamps, rules: &Rules) {
+        if let Some(mut decoder) = self.decoder.take() {
+            let fed = decoder.finish(&mut |text| self.on_text(text, stamps, rules));
+            if !decoder.is_compressed() {
+                self.content_encoding = None;
+            }
+            if let Err(message) = fed {
+                self.fail(ErrorKind::Malformed, message);
+            }
+        }
+        if self.mode == Mode::Stream && self.failure.is_none() {
+            let mut framer = std::mem::take(&mut self.framer);
+            framer.finish(&mut |event| self.on_event(event, stamps, rules));
+            self.framer = framer;
         }
     }
 
     fn complete(&mut self, stamps: Stamps, rules: &Rules, reusable: bool) -> Progress {
         let status = self.status.unwrap_or(0);
+        self.http_chunks = Some(self.body.num_chunks()).filter(|&n| n > 0);
+        self.flush(stamps, rules);
         if !(200..300).contains(&status) {
             let body = String::from_utf8_lossy(&self.whole);
             let kind = if is_context_overflow(status, &body) {
@@ -288,7 +450,7 @@ impl Reply {
             } else {
                 ErrorKind::HttpStatus
             };
-            let message = clip(&body).to_owned();
+            let message = self.explain(status, &body);
             // The connection is as good as before: the caller keeps it.
             self.failure = None;
             return if reusable {
@@ -297,11 +459,7 @@ impl Reply {
                 self.dropping(kind, message)
             };
         }
-        if self.mode == Mode::Stream {
-            let mut framer = std::mem::take(&mut self.framer);
-            framer.finish(&mut |event| self.on_event(event, stamps, rules));
-            self.framer = framer;
-        } else {
+        if self.mode != Mode::Stream && self.failure.is_none() {
             self.read_whole(stamps, rules);
         }
         if let Some((kind, message)) = self.failure.take() {
@@ -338,243 +496,50 @@ impl Reply {
         self.keep_alive && self.mode != Mode::Head && self.body.is_done()
     }
 
-    fn feed_stream(&mut self, data: &[u8], stamps: Stamps, rules: &Rules) -> Result<usize, http::NotHttp> {
-        let mut framer = std::mem::take(&mut self.framer);
-        let mut body = std::mem::replace(&mut self.body, BodyReader::new(http::Body::ToEnd));
-        let used = body.feed(data, &mut |bytes| {
-            framer.feed(bytes, &mut |event| self.on_event(event, stamps, rules))
-        });
-        self.framer = framer;
-        self.body = body;
-        used
-    }
-
-    fn on_event(&mut self, event: Event<'_>, stamps: Stamps, rules: &Rules) -> bool {
-        if rules.keep_events {
-            self.raw
-                .push((stamps.kernel.unwrap_or(stamps.user), event.data.to_vec()));
+    /// What a failed response says: its body, and the headers that explain it.
+    fn explain(&self, status: u16, body: &str) -> String {
+        if let Some(location) = self.location.as_deref().filter(|_| (300..400).contains(&status)) {
+            return format!("redirected to `{}`", clip(location));
         }
-        if event.data == b"[DONE]" {
-            self.saw_done = true;
-            return true;
-        }
-        if event.name == b"error" {
-            return self.fail(ErrorKind::ErrorInReply, clip_bytes(event.data));
-        }
-        // The same but for its text?
-        let memo = &self.memo;
-        if memo.kind != 0
-            && event.data.len() > memo.from
-            && event.data[..memo.from] == memo.event[..memo.from]
-            && let Some(to) = extract::string_end(event.data, memo.from)
-            && event.data[to..] == memo.event[memo.to..]
-        {
-            let kind = memo.kind;
-            let bytes = self.push_text(kind, &event.data[self.memo.from..to]);
-            self.push_chunk(if bytes == 0 { ROLE } else { kind }, bytes, event.bytes, stamps);
-            return true;
-        }
-        let mut found = Found::default();
-        if rules.stream.scan(event.data, &mut found).is_err() {
-            return self.fail(
-                ErrorKind::Malformed,
-                format!("an event is not JSON: {}", clip_bytes(event.data)),
-            );
-        }
-        self.on_json(&rules.stream, event.data, &found, event.bytes, stamps)
-    }
-
-    fn on_json(&mut self, ex: &Extractor, json: &[u8], found: &Found, bytes: u32, stamps: Stamps) -> bool {
-        if let Some(error) = ex.get(Field::Error, json, found) {
-            let message = clip_bytes(error);
-            let kind = if is_context_overflow(400, &message) {
-                ErrorKind::ContextOverflow
-            } else {
-                ErrorKind::ErrorInReply
-            };
-            return self.fail(kind, message);
-        }
-        if let Some(reason) = ex.get(Field::Finish, json, found).and_then(inside) {
-            let mut text = Vec::new();
-            extract::unescape(reason, &mut text);
-            self.finish = Some(String::from_utf8_lossy(&text).into_owned());
-        }
-        let usage = ex.get(Field::Usage, json, found);
-        if let Some(usage) = usage {
-            self.usage = Some(String::from_utf8_lossy(usage).into_owned());
-        }
-        let count = |field| ex.get(field, json, found).and_then(extract::count);
-        self.usage_prompt = count(Field::UsagePrompt).or(self.usage_prompt);
-        self.usage_completion = count(Field::UsageCompletion).or(self.usage_completion);
-        self.usage_reasoning = count(Field::UsageReasoning).or(self.usage_reasoning);
-        self.usage_cached = count(Field::UsageCached).or(self.usage_cached);
-
-        let text = ex.get(Field::Text, json, found).and_then(inside);
-        let reasoning = ex.get(Field::Reasoning, json, found).and_then(inside);
-        let tool = ex.get(Field::Tool, json, found);
-        let mut total = 0;
-        let mut kind = 0;
-        if let Some(tool) = tool {
-            let before = self.tool.len();
-            extract::tool_text(tool, &mut self.tool);
-            let n = (self.tool.len() - before) as u32;
-            if n > 0 || tool.contains(&b'{') {
-                kind = TOOL;
-                total += n;
-            }
-        }
-        if let Some(reasoning) = reasoning
-            && !reasoning.is_empty()
-        {
-            total += self.push_text(REASONING, reasoning);
-            kind = REASONING;
-        }
-        if let Some(text) = text
-            && !text.is_empty()
-        {
-            total += self.push_text(CONTENT, text);
-            kind = CONTENT;
-        }
-        if kind == 0 {
-            kind = match (usage, text, reasoning) {
-                (_, Some(_), _) | (_, _, Some(_)) => ROLE,
-                (Some(_), ..) => USAGE,
-                _ => ROLE,
-            };
-        }
-        self.push_chunk(kind, total, bytes, stamps);
-        let only_text = usage.is_none() && tool.is_none() && ex.get(Field::Finish, json, found).is_none();
-        self.memo.kind = 0;
-        if only_text && (text.is_some() != reasoning.is_some()) {
-            let field = if text.is_some() { Field::Text } else { Field::Reasoning };
-            if let Some((from, to)) = ex.span(field, found)
-                && json.get(from) == Some(&b'"')
-            {
-                self.memo.event.clear();
-                self.memo.event.extend_from_slice(json);
-                (self.memo.from, self.memo.to) = (from + 1, to - 1);
-                self.memo.kind = if text.is_some() { CONTENT } else { REASONING };
-            }
-        }
-        true
-    }
-
-    fn push_text(&mut self, kind: u8, raw: &[u8]) -> u32 {
-        // The tags are looked for in the text itself.
-        let keep = self.keep_text || self.think_tags != ThinkTags::Over;
-        let out = if kind == REASONING {
-            &mut self.reasoning
-        } else {
-            &mut self.text
-        };
-        let before = out.len();
-        if memchr::memchr(b'\\', raw).is_none() {
-            if !keep {
-                return raw.len() as u32;
-            }
-            out.extend_from_slice(raw);
-        } else {
-            extract::unescape(raw, out);
-        }
-        let n = (out.len() - before) as u32;
-        if !keep {
-            out.truncate(before);
-        }
-        n
-    }
-
-    fn push_chunk(&mut self, kind: u8, text_bytes: u32, bytes: u32, stamps: Stamps) {
-        let at = stamps.kernel.unwrap_or(stamps.user);
-        let kind = if kind == CONTENT && self.think_tags != ThinkTags::Over {
-            self.kind_by_tags()
-        } else {
-            kind
-        };
-        if (CONTENT..=TOOL).contains(&kind) {
-            self.num_content += 1;
-            if self.first_content == ABSENT {
-                self.first_content = at;
-                self.first_content_user = stamps.user;
-            }
-            if kind != REASONING && self.first_output == ABSENT {
-                self.first_output = at;
-            }
-            self.last_content = at;
-        }
-        let lag = stamps
-            .kernel
-            .map_or(0, |k| (stamps.user - k).clamp(0, i64::from(i32::MAX)));
-        self.chunks.push(Chunk {
-            at_ns: at,
-            lag_ns: lag as i32,
-            bytes,
-            text_bytes,
-            kind,
-        });
-    }
-
-    /// The kind of the chunk just added to the text, by the `<think>` tags so far.
-    fn kind_by_tags(&mut self) -> u8 {
-        let (kind, was_text) = self.think_tags.kind_of_last(&self.text);
-        if was_text && self.reasoning.is_empty() {
-            think_tags::take_back(&mut self.chunks);
-            self.first_output = self.first_content;
-        }
-        kind
-    }
-
-    /// Several events out of one read that came late: all but the last have an upper bound for a stamp. A server that writes
-    /// several events at once is read as promptly as any other; that is not flagged.
-    fn flag_merged(&mut self, stamps: Stamps) {
-        let from = self.read_first_chunk;
-        let events = self.chunks.len().saturating_sub(from);
-        if events < 2 {
-            return;
-        }
-        let last = self.chunks[self.chunks.len() - 1];
-        // The stream's own spacing so far, the events of this read included.
-        let since = if from > 0 { self.chunks[0].at_ns } else { self.headers };
-        let gap = (last.at_ns - since) / (self.chunks.len() as i64 - i64::from(from > 0)).max(1);
-        let late = stamps.stall.max(4 * i64::from(last.lag_ns));
-        if late > gap.max(MERGED_FLOOR_NS) {
-            let end = self.chunks.len() - 1;
-            for chunk in &mut self.chunks[from..end] {
-                chunk.kind |= MERGED;
-            }
-            self.merged += events as u32 - 1;
+        let body = clip(body.trim_start_matches('\u{FEFF}'));
+        match &self.explanation {
+            Some(headers) if body.trim().is_empty() => headers.clone(),
+            _ => body.to_owned(),
         }
     }
 
     fn read_whole(&mut self, stamps: Stamps, rules: &Rules) {
         let whole = std::mem::take(&mut self.whole);
+        let json = whole.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&whole);
         let mut found = Found::default();
         if rules.keep_events {
             self.raw.push((stamps.kernel.unwrap_or(stamps.user), whole.clone()));
         }
-        if rules.plain.scan(&whole, &mut found).is_err() {
-            if whole.is_empty() {
-                self.fail(ErrorKind::EmptyReply, "a reply without a body".to_owned());
+        if rules.plain.scan(json, &mut found).is_err() {
+            if json.trim_ascii().is_empty() {
+                self.fail(ErrorKind::EmptyReply, "a response without a body".to_owned());
             } else {
                 self.fail(
                     ErrorKind::Malformed,
-                    format!("the reply is not JSON: {}", clip_bytes(&whole)),
+                    format!("the response is not JSON: {}", clip_bytes(json)),
                 );
             }
         } else {
-            self.on_json(&rules.plain, &whole, &found, whole.len() as u32, stamps);
+            self.on_json(&rules.plain, json, &found, whole.len() as u32, stamps);
+        }
+        if rules.framing == Framing::Sse {
+            // When its first token was made nobody knows: absent, not late.
+            self.is_whole = true;
+            (self.first_content, self.first_content_user) = (ABSENT, ABSENT);
+            (self.first_output, self.last_content) = (ABSENT, ABSENT);
         }
         self.whole = whole;
     }
 
-    fn fail(&mut self, kind: ErrorKind, message: String) -> bool {
+    pub(crate) fn fail(&mut self, kind: ErrorKind, message: String) -> bool {
         self.failure = Some((kind, message));
         false
     }
-}
-
-/// The inside of a raw JSON string.
-fn inside(raw: &[u8]) -> Option<&[u8]> {
-    (raw.len() >= 2 && raw[0] == b'"').then(|| &raw[1..raw.len() - 1])
 }
 
 fn clip(text: &str) -> &str {
@@ -585,6 +550,6 @@ fn clip(text: &str) -> &str {
     &text[..end]
 }
 
-fn clip_bytes(bytes: &[u8]) -> String {
+pub(crate) fn clip_bytes(bytes: &[u8]) -> String {
     clip(&String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_MESSAGE)])).to_owned()
 }

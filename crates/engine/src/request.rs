@@ -42,6 +42,8 @@ pub(crate) struct Request {
     pub(crate) cancel_chunks: Option<u32>,
     /// Sent a second time, on a new connection: the server had closed the kept one.
     pub(crate) resent: bool,
+    /// Redirects followed; the request counts as sent when it was sent first.
+    pub(crate) redirects: u8,
     pub(crate) reused: bool,
     pub(crate) holds_prefill: bool,
     /// It had to wait at one of the user's own caps.
@@ -87,6 +89,7 @@ impl Request {
             cancel_delay: None,
             cancel_chunks: None,
             resent: false,
+            redirects: 0,
             reused: false,
             holds_prefill: turn.holds_prefill,
             capped: turn.capped,
@@ -186,6 +189,12 @@ impl Request {
             usage_completion: reply.usage_completion,
             usage_reasoning: reply.usage_reasoning,
             usage_cached: reply.usage_cached,
+            first_chunk_usage: reply.first_chunk_usage,
+            is_whole: reply.is_whole,
+            content_type: reply.content_type.as_deref(),
+            content_encoding: reply.content_encoding.as_deref(),
+            intermediary: reply.intermediary.as_deref(),
+            http_chunks: reply.http_chunks,
             finish_reason: reply.finish.as_deref(),
             text: output.as_deref(),
             reasoning: reasoning.as_deref(),

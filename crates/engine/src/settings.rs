@@ -200,6 +200,7 @@ pub struct Settings {
     pub keep_text: bool,
     pub keep_events: bool,
     pub expect_text: bool,
+    pub max_event_bytes: usize,
     pub think_tags: bool,
     pub seed: u64,
     pub phases: Vec<Phase>,

@@ -1,6 +1,8 @@
 //! What all threads of a run share.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::Sender;
 
@@ -92,6 +94,8 @@ pub(crate) struct Shared {
     pub(crate) requests: AtomicU64,
     pub(crate) connections: AtomicU64,
     pub(crate) clock_steps: AtomicU64,
+    /// Where the servers have redirected to, and how many requests.
+    pub(crate) redirects: Mutex<BTreeMap<String, u64>>,
     /// Unlikely to be the same in two runs: mixed into request ids and stamps.
     pub(crate) run_salt: u64,
 }

@@ -15,6 +15,37 @@ pub struct Event<'a> {
     pub data: &'a [u8],
     /// Bytes from its first to its last, of the framed body.
     pub bytes: u32,
+    /// Did the blank line come that ends it? Without it the body may have been cut within the event.
+    pub is_ended: bool,
+}
+
+/// Byte order mark: some frameworks put one in front of what they write; it is not part of the first line.
+const BOM: [u8; 3] = *b"\xEF\xBB\xBF";
+
+/// Are these the first bytes of server-sent events? None: too few to say. Content types are not believed in either direction:
+/// gateways send streams as `application/octet-stream`, and error objects as `text/event-stream`.
+pub fn begins_like_events(start: &[u8]) -> Option<bool> {
+    let text = if BOM.starts_with(start) {
+        &[]
+    } else {
+        start.strip_prefix(&BOM).unwrap_or(start)
+    };
+    let text = text.trim_ascii_start();
+    if text.is_empty() {
+        return None;
+    }
+    let fields: [&[u8]; 5] = [b"data", b"event", b"id", b"retry", b""];
+    let mut is_open = false;
+    for field in fields {
+        match text.strip_prefix(field) {
+            Some([b':' | b'\n' | b'\r', ..]) if !field.is_empty() => return Some(true),
+            Some([b':', ..]) => return Some(true),
+            Some([]) => is_open = true,
+            None => is_open |= field.starts_with(text),
+            Some(_) => {}
+        }
+    }
+    if is_open { None } else { Some(false) }
 }
 
 /// Cuts a byte stream into events.
@@ -32,20 +63,66 @@ pub struct Framer {
     /// Bytes of the current event that are already out of `carry`.
     taken: u32,
     skip_lf: bool,
+    /// Bytes of the byte order mark seen; all of them: the start is behind us.
+    bom: usize,
+    /// Longest event, bytes; 0: no limit.
+    max_event: usize,
+    is_too_long: bool,
+    is_finishing: bool,
 }
 
 impl Framer {
     /// Start over, keeping the buffers.
-    pub fn reset(&mut self, ndjson: bool) {
+    pub fn reset(&mut self, ndjson: bool, max_event: usize) {
         self.ndjson = ndjson;
+        self.max_event = max_event;
         self.carry.clear();
         self.joined.clear();
         self.name.clear();
+        // Room for one long event is not kept for all that follow.
+        self.carry.shrink_to(1 << 16);
+        self.joined.shrink_to(1 << 16);
         (self.scanned, self.has_data, self.taken, self.skip_lf) = (0, false, 0, false);
+        (self.bom, self.is_too_long, self.is_finishing) = (0, false, false);
     }
 
-    /// Feed one read; `on_event` is called for each event that ends in it. Stops early if it returns false.
-    pub fn feed(&mut self, mut data: &[u8], on_event: &mut impl FnMut(Event<'_>) -> bool) -> bool {
+    /// Did the framer stop because an event is longer than the limit?
+    pub fn is_too_long(&self) -> bool {
+        self.is_too_long
+    }
+
+    /// Feed one read; `on_event` is called for each event that ends in it. Stops early if it returns false, or if an event
+    /// that has not ended is over the limit.
+    pub fn feed(&mut self, data: &[u8], on_event: &mut impl FnMut(Event<'_>) -> bool) -> bool {
+        let data = if self.bom < BOM.len() {
+            self.after_bom(data)
+        } else {
+            data
+        };
+        let go_on = self.cut(data, on_event);
+        if self.max_event > 0 && self.carry.len() + self.joined.len() > self.max_event {
+            self.is_too_long = true;
+            return false;
+        }
+        go_on
+    }
+
+    fn after_bom<'d>(&mut self, mut data: &'d [u8]) -> &'d [u8] {
+        while self.bom < BOM.len() && !data.is_empty() {
+            if data[0] == BOM[self.bom] {
+                self.bom += 1;
+                data = &data[1..];
+            } else {
+                // It only began like one.
+                self.carry.extend_from_slice(&BOM[..self.bom]);
+                self.scanned = self.carry.len();
+                self.bom = BOM.len();
+            }
+        }
+        data
+    }
+
+    fn cut(&mut self, mut data: &[u8], on_event: &mut impl FnMut(Event<'_>) -> bool) -> bool {
         data = self.after_cr(data);
         if !self.carry.is_empty() {
             let mut whole = std::mem::take(&mut self.carry);
@@ -94,13 +171,21 @@ impl Framer {
         &data[1..]
     }
 
-    /// The end of the body: an NDJSON line needs no newline at the end. An unfinished SSE event is dropped, as the standard says.
+    /// The end of the body: an NDJSON line needs no newline at the end. An SSE event without its blank line is handed on as one
+    /// that has not ended; browsers drop it, but servers forget the blank line after `[DONE]`.
     pub fn finish(&mut self, on_event: &mut impl FnMut(Event<'_>) -> bool) -> bool {
-        if self.ndjson && !self.carry.is_empty() {
-            let line = std::mem::take(&mut self.carry);
-            return dispatch_line(&line, on_event);
+        let mut rest = std::mem::take(&mut self.carry);
+        if self.ndjson {
+            return rest.is_empty() || dispatch_line(&rest, on_event);
         }
-        true
+        if rest.is_empty() && !self.has_data {
+            return true;
+        }
+        self.skip_lf = false;
+        self.is_finishing = true;
+        let missing: &[u8] = if rest.is_empty() { b"\n" } else { b"\n\n" };
+        rest.extend_from_slice(missing);
+        self.lines(&rest, 0, on_event).is_some()
     }
 
     /// Is there a part of an event that never ended?
@@ -139,11 +224,17 @@ impl Framer {
                     None if self.has_data => Some(&self.joined[..]),
                     None => None,
                 };
+                let is_ended = !self.is_finishing;
                 let go_on = data.is_none_or(|data| {
                     on_event(Event {
                         name: &self.name,
                         data,
-                        bytes,
+                        bytes: if is_ended {
+                            bytes
+                        } else {
+                            bytes - (end + 1).min(2) as u32
+                        },
+                        is_ended,
                     })
                 });
                 self.has_data = false;
@@ -192,6 +283,7 @@ fn dispatch_line(line: &[u8], on_event: &mut impl FnMut(Event<'_>) -> bool) -> b
             name: b"",
             data: line,
             bytes: line.len() as u32 + 1,
+            is_ended: true,
         })
 }
 
@@ -199,12 +291,15 @@ fn dispatch_line(line: &[u8], on_event: &mut impl FnMut(Event<'_>) -> bool) -> b
 mod tests {
     use super::*;
 
-    fn events(parts: &[&[u8]], ndjson: bool) -> Vec<(Vec<u8>, Vec<u8>, u32)> {
+    /// Name, data, bytes, and whether the event ended.
+    type Found = (Vec<u8>, Vec<u8>, u32, bool);
+
+    fn events(parts: &[&[u8]], ndjson: bool) -> Vec<Found> {
         let mut framer = Framer::default();
-        framer.reset(ndjson);
+        framer.reset(ndjson, 0);
         let mut out = Vec::new();
         let mut keep = |e: Event<'_>| {
-            out.push((e.name.to_vec(), e.data.to_vec(), e.bytes));
+            out.push((e.name.to_vec(), e.data.to_vec(), e.bytes, e.is_ended));
             true
         };
         for part in parts {
@@ -220,7 +315,12 @@ mod tests {
     fn events_are_the_standards() {
         let got = events(&[STREAM], false);
         let data: Vec<&[u8]> = got.iter().map(|e| &e.1[..]).collect();
-        assert_eq!(data, [&b"{\"a\":1}"[..], b"x\ny", b"two", b"", b"[DONE]"]);
+        assert_eq!(
+            data,
+            [&b"{\"a\":1}"[..], b"x\ny", b"two", b"", b"[DONE]", b"unfinished"]
+        );
+        let ended: Vec<bool> = got.iter().map(|e| e.3).collect();
+        assert_eq!(ended, [true, true, true, true, true, false]);
         assert_eq!(got[1].0, b"error");
         assert_eq!(got[0].2, 15);
     }

@@ -265,6 +265,8 @@ fn head(host: &str, prefix: &str, path: &str, settings: &Settings, user: Option<
         ("Host", host),
         ("User-Agent", concat!("aiperf/", env!("CARGO_PKG_VERSION"))),
         ("Accept", accept),
+        // Compressed events come when the compressor lets go of them, not when the server writes them.
+        ("Accept-Encoding", "identity"),
         ("Content-Type", "application/json"),
     ];
     let slash = if path.starts_with('/') { "" } else { "/" };

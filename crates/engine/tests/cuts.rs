@@ -30,6 +30,7 @@ fn rules(framing: Framing) -> Rules {
         keep_text: true,
         think_tags: true,
         keep_events: false,
+        max_event_bytes: 64 << 20,
     }
 }
 
@@ -103,7 +104,25 @@ fn streams() -> Vec<(&'static str, String)> {
             format!("{plain}data: {{\"error\":{{\"message\":\"overloaded\"}}}}\n\n"),
         ),
         ("bad json", format!("{plain}data: {{\"choices\":[{{\n\n{end}")),
-        ("no end", plain),
+        ("no end", plain.clone()),
+        ("byte order mark", format!("\u{FEFF}{plain}{end}")),
+        ("not a byte order mark", format!("\u{FEFE}{plain}{end}")),
+        (
+            "pings",
+            format!("event: ping\ndata: ping\n\n{plain}data:\n\ndata: null\n\ndata: {{\"ping\":1}}\n\n{end}"),
+        ),
+        (
+            "one blank line forgotten",
+            format!("{}data: [DONE]\n\n", plain.trim_end().to_owned() + "\n"),
+        ),
+        ("no last blank line", format!("{plain}data: [DONE]")),
+        (
+            "halves of a pair",
+            ["\\ud83d", "", "\\ude00!"]
+                .map(|t| event(&format!("\"content\":\"{t}\"")))
+                .concat()
+                + end,
+        ),
     ]
 }
 

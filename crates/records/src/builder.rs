@@ -310,12 +310,18 @@ record! {
         tool: large_text = row.tool,
         rtt_ns: time = row.rtt_ns,
         usage_json: text = row.usage_json,
+        first_chunk_usage: maybe_u32 = row.first_chunk_usage,
+        is_whole: flag = row.is_whole,
+        http_chunks: maybe_u32 = row.http_chunks,
+        content_type: text = row.content_type,
+        content_encoding: text = row.content_encoding,
+        intermediary: text = row.intermediary,
     }
     row row seen seen
 }
 
 /// Bytes of a row without chunks and texts, for [`RecordBuilder::num_bytes`].
-const ROW_BYTES: usize = 340;
+const ROW_BYTES: usize = 362;
 /// Bytes of a chunk over the five list columns.
 const CHUNK_BYTES: usize = size_of::<i64>() + size_of::<i32>() + 2 * size_of::<u32>() + size_of::<u8>();
 /// Chunks one batch can hold: list offsets are 32 bits. Chunks past it are not recorded, only counted.

@@ -72,6 +72,12 @@ pub struct Row<'a> {
     pub tool: Option<&'a str>,
     pub usage_json: Option<&'a str>,
     pub rtt_ns: i64,
+    pub first_chunk_usage: Option<u32>,
+    pub is_whole: bool,
+    pub http_chunks: Option<u32>,
+    pub content_type: Option<&'a str>,
+    pub content_encoding: Option<&'a str>,
+    pub intermediary: Option<&'a str>,
 }
 
 impl Default for Row<'_> {
@@ -127,6 +133,12 @@ impl Default for Row<'_> {
             tool: None,
             usage_json: None,
             rtt_ns: ABSENT,
+            first_chunk_usage: None,
+            is_whole: false,
+            http_chunks: None,
+            content_type: None,
+            content_encoding: None,
+            intermediary: None,
         }
     }
 }

@@ -24,7 +24,16 @@ pub const TEXT_COLUMNS: [&str; 3] = ["text", "reasoning", "tool"];
 pub const COUNTED_COLUMNS: [&str; 2] = ["counted_output", "counted_reasoning"];
 
 /// Columns that records of this schema may lack, as they were written before the column was added: absent in all rows.
-pub const ADDED_COLUMNS: [&str; 2] = ["capped", "resent"];
+pub const ADDED_COLUMNS: [&str; 8] = [
+    "capped",
+    "resent",
+    "first_chunk_usage",
+    "is_whole",
+    "http_chunks",
+    "content_type",
+    "content_encoding",
+    "intermediary",
+];
 
 static PARQUET: LazyLock<SchemaRef> = LazyLock::new(|| parquet(false));
 static PARQUET_RAW: LazyLock<SchemaRef> = LazyLock::new(|| parquet(true));

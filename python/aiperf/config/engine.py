@@ -172,6 +172,8 @@ class EngineSettings(Section):
     """Whole events are written to `raw/` for --export-level raw."""
     expect_text: bool = True
     """A 200 without text, reasoning or tool call is an error (EMPTY_REPLY); false for embeddings and the like."""
+    max_event_bytes: int = 64 << 20
+    """Longest event of a stream, and longest whole response to a request for one; 0: no limit."""
     think_tags: bool = False
     """Text between <think> and </think> counts as reasoning."""
     seed: int = 0

@@ -28,7 +28,7 @@ SCALAR_COLUMNS: Final = (
     "first_output", "last_content", "end", "cancelled_at", "stamp_source", "merged", "dns_ns", "connect_ns", "tls_ns",
     "reused", "capped", "resent", "status", "error_kind", "cancelled", "bytes_out", "bytes_in", "isl", "requested_osl",
     "usage_prompt", "usage_completion", "usage_reasoning", "usage_cached", "counted_output", "counted_reasoning", "rtt_ns",
-    "num_chunks", "num_content_chunks",
+    "num_chunks", "num_content_chunks", "first_chunk_usage", "is_whole", "http_chunks",
 )  # fmt: skip
 LIST_COLUMNS: Final = ("chunk_ns", "chunk_lag_ns", "chunk_bytes", "chunk_text_bytes", "chunk_kind")
 STRING_COLUMNS: Final = (
@@ -40,6 +40,9 @@ STRING_COLUMNS: Final = (
     "reasoning",
     "tool",
     "usage_json",
+    "content_type",
+    "content_encoding",
+    "intermediary",
 )
 
 

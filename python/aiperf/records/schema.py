@@ -100,4 +100,12 @@ COLUMNS: Final = (
     _null("tool", "large_utf8", "names and arguments of tool calls", "raw"),
     _time("rtt_ns", "the smallest round trip the kernel saw on the connection, a duration"),
     _null("usage_json", "utf8", "the usage object as sent"),
+    _null("first_chunk_usage", "uint32", "completion tokens by the usage that the first content chunk itself carried"),
+    RecordColumn("is_whole", "bool", "a stream was asked for, a whole response came: its first token has no timestamp"),
+    _null("http_chunks", "uint32", "chunks of HTTP's chunked transfer coding; null if the body was not chunked"),
+    _null(
+        "content_type", "utf8", "content type of a response to a request for a stream, if it is not text/event-stream"
+    ),
+    _null("content_encoding", "utf8", "how the body was compressed although `identity` was asked for"),
+    _null("intermediary", "utf8", "headers that servers in between leave: via, server, x-cache, …"),
 )

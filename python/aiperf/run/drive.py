@@ -6,12 +6,13 @@ from collections.abc import Callable
 
 from aiperf.config.engine import EngineSettings
 from aiperf.config.model import Config
+from aiperf.errors import Note
 from aiperf.observer import Observer
 from aiperf.outcome import Outcome, Snapshot
 from aiperf.run.signals import Interrupts
 from aiperf.workload import Workload
 
-__all__ = ["drive", "may_end_early"]
+__all__ = ["drive", "may_end_early", "redirect_notes"]
 
 POLL_S = 0.25
 
@@ -51,3 +52,15 @@ def drive(
     found = Outcome.model_validate_json(engine.outcome() or "{}")
     interrupted = bool(interrupts.signals) if is_stopped else found.interrupted
     return found.model_copy(update={"seen": seen, "stopped_by_watch": is_stopped, "interrupted": interrupted})
+
+
+def redirect_notes(outcome: Outcome) -> tuple[Note, ...]:
+    """One for each place that servers redirected requests to during the load."""
+    return tuple(
+        Note(
+            "redirected",
+            f"the server redirects requests to `{place}`: they were sent there, the first {count:,} after one more round trip",
+            {"target": place, "requests": count},
+        )
+        for place, count in outcome.redirects.items()
+    )

@@ -22,7 +22,7 @@ from aiperf.reports.outputs import Outputs, write_pieces
 from aiperf.reports.paths import Files
 from aiperf.run.addresses import address_facts
 from aiperf.run.directory import machine, open_run_dir, write_run_json
-from aiperf.run.drive import drive, may_end_early
+from aiperf.run.drive import drive, may_end_early, redirect_notes
 from aiperf.run.log import open_log
 from aiperf.run.prepare import Prepared, first_body, plan_run_dir, prepare
 from aiperf.run.run import Run
@@ -183,7 +183,8 @@ def _with_telemetry(run: Run, readings: Readings, observer: Observer, outputs: O
     if readings.round_trips is not None:
         with outputs.attempt("network latency", run.files.network_latency):
             path = write_network_file(run.files, readings.round_trips, outcome)
-    notes = (*server.notes, *readings.notes, *path.notes, *refusal_notes(run.config, run.dir, outcome))
+    refused = refusal_notes(run.config, run.dir, outcome)
+    notes = (*redirect_notes(outcome), *server.notes, *readings.notes, *path.notes, *refused)
     for note in notes:
         observer.note(note.text)
     run = run.with_json(

@@ -134,6 +134,7 @@ def build_settings(
         keep_text=text and (not e.use_server_token_count or config.output.export_outputs_json or _keeps_raw(config)),
         keep_events=_keeps_raw(config),
         expect_text=text,
+        max_event_bytes=e.max_event_bytes,
         think_tags=think_tags,
         seed=workload.seed,
         phases=tuple(phases),

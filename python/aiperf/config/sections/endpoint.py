@@ -149,6 +149,15 @@ class EndpointConfig(Section):
             group=C,
         ),
     ] = "pooled"
+    max_event_bytes: Annotated[
+        int,
+        Field(ge=0),
+        Flag(
+            "--max-event-bytes",
+            help="Maximum size of one event of a streamed response, in bytes; 0: no limit",
+            group=C,
+        ),
+    ] = 64 << 20
     insecure: Annotated[
         bool,
         Flag(

@@ -1,0 +1,302 @@
+//! From one event to a chunk: what it says, how much text is in it, and whether its stamp can be believed.
+
+use aiperf_records::{ABSENT, Chunk};
+
+use crate::error::{ErrorKind, is_context_overflow};
+use crate::extract::{self, Extractor, Field, Found};
+use crate::kind::{CONTENT, MERGED, REASONING, ROLE, TOOL, USAGE};
+use crate::reply::{Reply, Rules, Stamps, clip_bytes};
+use crate::sse::Event;
+use crate::think_tags::{self, ThinkTags};
+
+/// Lateness that no stamp is flagged for, ns: the certificate allows as much in any case.
+const MERGED_FLOOR_NS: i64 = 1_000_000;
+
+/// Longest data that may be a sign.
+const MAX_SIGN: usize = 32;
+
+/// What short data without content mean.
+enum Sign {
+    /// The stream is over.
+    Done,
+    /// The connection is kept alive.
+    Nothing,
+}
+
+/// `[DONE]` and pings, with the latitude that servers take: blanks, case, quotes.
+fn sign(data: &[u8]) -> Option<Sign> {
+    let bare = |from: u8, to: u8, text: &[u8]| {
+        match text {
+            [first, inside @ .., last] if *first == from && *last == to => Some(inside.trim_ascii()),
+            _ => None,
+        }
+        .map(<[u8]>::to_vec)
+    };
+    let text = data.trim_ascii();
+    if text.is_empty() || text == b"null" {
+        return Some(Sign::Nothing);
+    }
+    if text.len() > MAX_SIGN {
+        return None;
+    }
+    let text = bare(b'"', b'"', text).unwrap_or_else(|| text.to_vec());
+    if text.eq_ignore_ascii_case(b"[DONE]") {
+        return Some(Sign::Done);
+    }
+    let word = bare(b'[', b']', &text).unwrap_or(text);
+    const PINGS: [&[u8]; 7] = [
+        b"ping",
+        b"pong",
+        b"heartbeat",
+        b"keepalive",
+        b"keep-alive",
+        b"keep_alive",
+        b"noop",
+    ];
+    PINGS
+        .iter()
+        .any(|p| word.eq_ignore_ascii_case(p))
+        .then_some(Sign::Nothing)
+}
+
+impl Reply {
+    pub(crate) fn on_event(&mut self, event: Event<'_>, stamps: Stamps, rules: &Rules) -> bool {
+        if rules.keep_events {
+            self.raw
+                .push((stamps.kernel.unwrap_or(stamps.user), event.data.to_vec()));
+        }
+        self.on_data(event, stamps, rules)
+    }
+
+    fn on_data(&mut self, event: Event<'_>, stamps: Stamps, rules: &Rules) -> bool {
+        if event.data.len() <= MAX_SIGN {
+            match sign(event.data) {
+                Some(Sign::Done) => {
+                    self.saw_done = true;
+                    return true;
+                }
+                Some(Sign::Nothing) => return true,
+                None => {}
+            }
+        }
+        if event.name == b"error" {
+            return extract::is_nothing(event.data) || self.fail(ErrorKind::ErrorInReply, clip_bytes(event.data));
+        }
+        // The same but for its text?
+        let memo = &self.memo;
+        if memo.kind != 0
+            && event.data.len() > memo.from
+            && event.data[..memo.from] == memo.event[..memo.from]
+            && let Some(to) = extract::string_end(event.data, memo.from)
+            && event.data[to..] == memo.event[memo.to..]
+        {
+            let kind = memo.kind;
+            let bytes = self.push_text(kind, &event.data[self.memo.from..to]);
+            self.push_chunk(if bytes == 0 { ROLE } else { kind }, bytes, event.bytes, stamps);
+            return true;
+        }
+        let mut found = Found::default();
+        if rules.stream.scan(event.data, &mut found).is_ok() {
+            return self.on_json(&rules.stream, event.data, &found, event.bytes, stamps);
+        }
+        if memchr::memchr(b'\n', event.data).is_some() {
+            // Data lines that belong together make one JSON text; these do not, so a blank line was forgotten between events.
+            let whole_lines = |line: &[u8]| {
+                let mut found = Found::default();
+                sign(line).is_some() || rules.stream.scan(line, &mut found).is_ok()
+            };
+            if event.data.split(|&b| b == b'\n').all(whole_lines) {
+                return event.data.split(|&b| b == b'\n').all(|data| {
+                    let bytes = data.len() as u32 + b"data: \n".len() as u32;
+                    self.on_data(Event { data, bytes, ..event }, stamps, rules)
+                });
+            }
+        }
+        // What was cut within an event is judged by what came before; what a named event says in words is not for us.
+        let is_words = !matches!(event.data.trim_ascii_start().first(), Some(b'{' | b'['));
+        if !event.is_ended || is_words && !matches!(event.name, b"" | b"message") {
+            return true;
+        }
+        self.fail(
+            ErrorKind::Malformed,
+            format!("an event is not JSON: {}", clip_bytes(event.data)),
+        )
+    }
+
+    pub(crate) fn on_json(&mut self, ex: &Extractor, json: &[u8], found: &Found, bytes: u32, stamps: Stamps) -> bool {
+        if let Some(error) = ex.get(Field::Error, json, found).filter(|e| !extract::is_nothing(e)) {
+            let message = clip_bytes(error);
+            let kind = if is_context_overflow(400, &message) {
+                ErrorKind::ContextOverflow
+            } else {
+                ErrorKind::ErrorInReply
+            };
+            return self.fail(kind, message);
+        }
+        // Some servers send `""` until there is a reason.
+        let finish = ex.get(Field::Finish, json, found).filter(|f| !extract::is_nothing(f));
+        if let Some(reason) = finish.and_then(inside) {
+            let mut text = Vec::new();
+            extract::unescape(reason, &mut text, &mut None);
+            self.finish = Some(String::from_utf8_lossy(&text).into_owned());
+        }
+        let usage = ex.get(Field::Usage, json, found);
+        if let Some(usage) = usage {
+            self.usage = Some(String::from_utf8_lossy(usage).into_owned());
+        }
+        let count = |field| ex.get(field, json, found).and_then(extract::count);
+        self.usage_prompt = count(Field::UsagePrompt).or(self.usage_prompt);
+        self.usage_completion = count(Field::UsageCompletion).or(self.usage_completion);
+        self.usage_reasoning = count(Field::UsageReasoning).or(self.usage_reasoning);
+        self.usage_cached = count(Field::UsageCached).or(self.usage_cached);
+
+        let text = ex.get(Field::Text, json, found).and_then(inside);
+        let reasoning = ex.get(Field::Reasoning, json, found).and_then(inside);
+        let tool = ex.get(Field::Tool, json, found);
+        let mut total = 0;
+        let mut kind = 0;
+        if let Some(tool) = tool {
+            let before = self.tool.len();
+            extract::tool_text(tool, &mut self.tool, &mut self.halves.tool);
+            let n = (self.tool.len() - before) as u32;
+            if n > 0 || tool.contains(&b'{') {
+                kind = TOOL;
+                total += n;
+            }
+        }
+        if let Some(reasoning) = reasoning
+            && !reasoning.is_empty()
+        {
+            total += self.push_text(REASONING, reasoning);
+            kind = REASONING;
+        }
+        if let Some(text) = text
+            && !text.is_empty()
+        {
+            total += self.push_text(CONTENT, text);
+            kind = CONTENT;
+        }
+        if kind == 0 {
+            kind = match (usage, text, reasoning) {
+                (_, Some(_), _) | (_, _, Some(_)) => ROLE,
+                (Some(_), ..) => USAGE,
+                _ => ROLE,
+            };
+        }
+        self.push_chunk(kind, total, bytes, stamps);
+        if self.num_content == 1 && (CONTENT..=TOOL).contains(&kind) {
+            self.first_chunk_usage = count(Field::UsageCompletion);
+        }
+        let only_text = usage.is_none() && tool.is_none() && finish.is_none();
+        self.memo.kind = 0;
+        if only_text && (text.is_some() != reasoning.is_some()) {
+            let field = if text.is_some() { Field::Text } else { Field::Reasoning };
+            if let Some((from, to)) = ex.span(field, found)
+                && json.get(from) == Some(&b'"')
+            {
+                self.memo.event.clear();
+                self.memo.event.extend_from_slice(json);
+                (self.memo.from, self.memo.to) = (from + 1, to - 1);
+                self.memo.kind = if text.is_some() { CONTENT } else { REASONING };
+            }
+        }
+        true
+    }
+
+    fn push_text(&mut self, kind: u8, raw: &[u8]) -> u32 {
+        // The tags are looked for in the text itself.
+        let keep = self.keep_text || self.think_tags != ThinkTags::Over;
+        let (out, half) = if kind == REASONING {
+            (&mut self.reasoning, &mut self.halves.reasoning)
+        } else {
+            (&mut self.text, &mut self.halves.text)
+        };
+        if memchr::memchr(b'\\', raw).is_none() {
+            if !raw.is_empty() {
+                *half = None;
+            }
+            if keep {
+                out.extend_from_slice(raw);
+            }
+            return raw.len() as u32;
+        }
+        let kept = out.len();
+        if !keep && half.is_some() {
+            out.extend_from_slice(extract::REPLACEMENT);
+        }
+        let before = out.len();
+        extract::unescape(raw, out, half);
+        let n = (out.len() - before) as u32;
+        if !keep {
+            out.truncate(kept);
+        }
+        n
+    }
+
+    fn push_chunk(&mut self, kind: u8, text_bytes: u32, bytes: u32, stamps: Stamps) {
+        let at = stamps.kernel.unwrap_or(stamps.user);
+        let kind = if kind == CONTENT && self.think_tags != ThinkTags::Over {
+            self.kind_by_tags()
+        } else {
+            kind
+        };
+        if (CONTENT..=TOOL).contains(&kind) {
+            self.num_content += 1;
+            if self.first_content == ABSENT {
+                self.first_content = at;
+                self.first_content_user = stamps.user;
+            }
+            if kind != REASONING && self.first_output == ABSENT {
+                self.first_output = at;
+            }
+            self.last_content = at;
+        }
+        let lag = stamps
+            .kernel
+            .map_or(0, |k| (stamps.user - k).clamp(0, i64::from(i32::MAX)));
+        self.chunks.push(Chunk {
+            at_ns: at,
+            lag_ns: lag as i32,
+            bytes,
+            text_bytes,
+            kind,
+        });
+    }
+
+    /// The kind of the chunk just added to the text, by the `<think>` tags so far.
+    fn kind_by_tags(&mut self) -> u8 {
+        let (kind, was_text) = self.think_tags.kind_of_last(&self.text);
+        if was_text && self.reasoning.is_empty() {
+            think_tags::take_back(&mut self.chunks);
+            self.first_output = self.first_content;
+        }
+        kind
+    }
+
+    /// Several events out of one read that came late: all but the last have an upper bound for a stamp. A server that writes
+    /// several events at once is read as promptly as any other; that is not flagged.
+    pub(crate) fn flag_merged(&mut self, stamps: Stamps) {
+        let from = self.read_first_chunk;
+        let events = self.chunks.len().saturating_sub(from);
+        if events < 2 {
+            return;
+        }
+        let last = self.chunks[self.chunks.len() - 1];
+        // The stream's own spacing so far, the events of this read included.
+        let since = if from > 0 { self.chunks[0].at_ns } else { self.headers };
+        let gap = (last.at_ns - since) / (self.chunks.len() as i64 - i64::from(from > 0)).max(1);
+        let late = stamps.stall.max(4 * i64::from(last.lag_ns));
+        if late > gap.max(MERGED_FLOOR_NS) {
+            let end = self.chunks.len() - 1;
+            for chunk in &mut self.chunks[from..end] {
+                chunk.kind |= MERGED;
+            }
+            self.merged += events as u32 - 1;
+        }
+    }
+}
+
+/// The inside of a raw JSON string.
+fn inside(raw: &[u8]) -> Option<&[u8]> {
+    (raw.len() >= 2 && raw[0] == b'"').then(|| &raw[1..raw.len() - 1])
+}
