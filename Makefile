@@ -17,7 +17,7 @@ NATIVE := Cargo.toml Cargo.lock pyproject.toml $(shell find crates -name '*.rs' 
 YARDSTICKS := $(shell find benchmarks/yardsticks -name '*.rs' -o -name Cargo.toml)
 PY := python tests benchmarks conftest.py
 
-.PHONY: build dev venv demo wheel test test-python test-rust check check-rust check-python bench versus docs docs-check clean
+.PHONY: build dev venv demo wheel test test-python test-rust check check-rust check-python bench versus fuzz docs docs-check clean
 
 build: $(STAMPS)/native  ## compile the native core and install aiperf into .venv
 
@@ -90,6 +90,17 @@ bench: dev $(STAMPS)/yardsticks  ## how fast, how late, how heavy are we: benchm
 
 versus: dev $(STAMPS)/yardsticks  ## the table of README.md, against AIPerf 0.13.0 in a venv of its own
 	$(BIN)/python -m benchmarks.versus $(VERSUS)
+
+# Not part of CI: minutes per target. A finding is written to fuzz/artifacts and ends the run.
+FUZZ_SECONDS ?= 120
+FUZZ_TARGETS ?= http sse json reply journal
+fuzz:  ## fuzz the parsers: FUZZ_SECONDS=1800 FUZZ_TARGETS='http sse' make fuzz; needs cargo-fuzz and a nightly compiler
+	@cargo fuzz --version >/dev/null 2>&1 || { echo "error: cargo-fuzz is needed; try: cargo install cargo-fuzz" >&2; exit 1; }
+	for target in $(FUZZ_TARGETS); do \
+	  mkdir -p fuzz/work/$$target; \
+	  cargo +nightly fuzz run $$target fuzz/work/$$target fuzz/corpus/$$target -- \
+	    -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=10 -rss_limit_mb=2048 -print_final_stats=1; \
+	done
 
 $(STAMPS)/yardsticks: $(STAMPS)/venv $(YARDSTICKS)
 	cargo build -q --release -p yardsticks
