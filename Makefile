@@ -98,7 +98,7 @@ fuzz:  ## fuzz the parsers: FUZZ_SECONDS=1800 FUZZ_TARGETS='http sse' make fuzz;
 	@cargo fuzz --version >/dev/null 2>&1 || { echo "error: cargo-fuzz is needed; try: cargo install cargo-fuzz" >&2; exit 1; }
 	for target in $(FUZZ_TARGETS); do \
 	  mkdir -p fuzz/work/$$target; \
-	  cargo +nightly fuzz run $$target fuzz/work/$$target fuzz/corpus/$$target -- \
+	  cargo +nightly fuzz run --target-dir target/fuzz $$target fuzz/work/$$target fuzz/corpus/$$target -- \
 	    -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=10 -rss_limit_mb=2048 -print_final_stats=1; \
 	done
 

@@ -54,16 +54,16 @@ def run_of(script: Script, folder: Path, **flags: object) -> Run:
 
 
 def notices(run: Run) -> dict[str, str]:
-    return {n.kind: n.text for n in run.summary.notices}
+    return {n.kind: n.text for n in run.summary().notices}
 
 
 def test_whole_responses_to_a_request_for_a_stream_have_no_first_token(tmp_path: Path) -> None:
     run = run_of(Script([sized(WHOLE)]), tmp_path)
     assert kinds(run) == {ErrorKind.OK: 10}
     for tag in ("time_to_first_token", "inter_token_latency", "inter_chunk_latency", "time_to_second_token"):
-        assert tag not in run.summary.metrics, tag
-    assert run.summary.stat("request_latency") is not None
-    assert run.summary.stat("usage_completion_tokens") == 2
+        assert tag not in run.summary().metrics, tag
+    assert run.summary().stat("request_latency") is not None
+    assert run.summary().stat("usage_completion_tokens") == 2
     assert "10 of 10 responses came whole" in notices(run)["whole_responses"]
     facts = json.loads((run.dir / "run.json").read_text(encoding="utf-8"))
     assert "whole_responses" in {n["kind"] for n in facts["notes"]}
@@ -73,7 +73,7 @@ def test_one_whole_response_among_streams_leaves_the_others_figures_alone(tmp_pa
     streams = [chunked([*AB, STOP, LAST, DONE])] * 9
     run = run_of(Script([*streams, sized(WHOLE)]), tmp_path)
     assert kinds(run) == {ErrorKind.OK: 10}
-    metrics = run.summary.metrics
+    metrics = run.summary().metrics
     assert metrics["time_to_first_token"].stats.count == metrics["inter_token_latency"].stats.count == 9
     assert metrics["request_latency"].stats.count == 10
     assert "1 of 10 responses came whole" in notices(run)["whole_responses"]
@@ -112,9 +112,9 @@ def test_usage_per_chunk_is_read(tmp_path: Path) -> None:
     script = Script([chunked(parts)], pauses=(0.0, 0.05, 0.1, 0.1, 0.0))
     run = run_of(script, tmp_path, per_chunk_usage=True, use_server_token_count=True)
     assert kinds(run) == {ErrorKind.OK: 10}
-    assert run.summary.stat("output_sequence_length") == 3
-    assert run.summary.stat("time_to_first_token") == pytest.approx(150, abs=25)
-    assert run.summary.stat("inter_token_latency") == pytest.approx(50, abs=12)
+    assert run.summary().stat("output_sequence_length") == 3
+    assert run.summary().stat("time_to_first_token") == pytest.approx(150, abs=25)
+    assert run.summary().stat("inter_token_latency") == pytest.approx(50, abs=12)
     assert set(run.columns.scalar("first_chunk_usage")) == {1.0}
 
 
@@ -122,7 +122,7 @@ def test_a_compressed_stream_is_read_and_remarked_upon(tmp_path: Path) -> None:
     body = gzip.compress(b"".join([*AB, STOP, LAST, DONE]))
     run = run_of(Script([sized(body, f"{SSE}Content-Encoding: gzip\r\n")]), tmp_path)
     assert kinds(run) == {ErrorKind.OK: 10}
-    assert run.summary.stat("output_sequence_length") == 2
+    assert run.summary().stat("output_sequence_length") == 2
     assert "gzip (10)" in notices(run)["compressed"]
 
 

@@ -280,28 +280,6 @@ impl Exchange {
         self.place_on_new(id, sessions);
     }
 
-    /// Send a request to where the server redirects it, if that is on the same host. False: it has failed.
-    fn follow(&mut self, id: RequestId, sessions: &Sessions) -> bool {
-        let request = &mut self.requests[id.0];
-        let keep = request.reply.is_reusable_after_failure() && self.shared.settings.connection != Reuse::Never;
-        if !self.composer.redirect(request) {
-            return false;
-        }
-        match request
-            .conn
-            .filter(|&conn| keep && self.pool.get(conn).is_some_and(|c| !c.has_ended))
-        {
-            Some(conn) => self.dispatch(conn, id, sessions),
-            None => {
-                if let Some(conn) = request.conn.take() {
-                    self.pool.close(conn);
-                }
-                self.place(id, sessions);
-            }
-        }
-        true
-    }
-
     /// Something happened on a connection.
     pub(crate) fn on_event(&mut self, slot: Slot, writable: bool, closed: bool, sessions: &Sessions) {
         let Some(conn) = self.pool.at(slot) else {

@@ -118,6 +118,11 @@ class MetricContext:
         """NaN on rows that are not ok."""
         return values if self._all_ok else np.where(self.ok, values, np.nan)
 
+    def streamed_only(self, values: Floats) -> Floats:
+        """NaN on rows whose response came whole although a stream was asked for."""
+        whole = self.column("is_whole") == 1
+        return np.where(whole, np.nan, values) if whole.any() else values
+
     # Row classes -----------------------------------------------------------------------------------------------------
     @cached_property
     def error_kind(self) -> NDArray[np.int8]:

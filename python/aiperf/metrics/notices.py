@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from aiperf.metrics.context import MetricOptions
+from aiperf.metrics.path import describe
 from aiperf.metrics.summary import Notice, Summary
 
 __all__ = ["find_notices"]
@@ -19,6 +20,7 @@ def find_notices(summary: Summary, options: MetricOptions) -> tuple[Notice, ...]
     """Everything worth a warning, most serious first."""
     return (
         *_account(summary),
+        *_path(summary),
         *_tokens(summary, options),
         *_slices(summary),
         *_time(summary),
@@ -60,6 +62,11 @@ def _tokens(s: Summary, options: MetricOptions) -> Iterator[Notice]:
             "`--per-chunk-usage` divides by the tokens after the first chunk",
             {"tokens": bundled},
         )
+
+
+def _path(s: Summary) -> Iterator[Notice]:
+    for kind, text, hint, data in describe(s.path):
+        yield Notice(kind, text, hint, data)
 
 
 def _slices(s: Summary) -> Iterator[Notice]:

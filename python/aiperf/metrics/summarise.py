@@ -19,6 +19,7 @@ from aiperf.metrics.error_table import group_errors
 from aiperf.metrics.gates import check_gates
 from aiperf.metrics.goodput import TierResult, merge_tiers, score_tier, servers_needed
 from aiperf.metrics.notices import find_notices
+from aiperf.metrics.path import find_path
 from aiperf.metrics.slices import Slice, Windows, WindowScan, build_windows, slice_windows
 from aiperf.metrics.stalls import find_stalls
 from aiperf.metrics.stats import highest, lowest, scalar_stats
@@ -156,6 +157,7 @@ def summarise(columns: Columns, options: SummaryOptions | None = None) -> Summar
         intervals=estimate_all(r) if o.confidence else (),
         certificate=None if o.facts is None else certify(r, o.facts, checks),
         checks=checks,
+        path=find_path(r),
         sweep_resolution_ms=0.0 if sweep is None else sweep.resolution_ns / 1e6,
     )  # fmt: skip
     summary = replace(summary, gates=check_gates(summary, o.conditions))

@@ -18,6 +18,7 @@ from aiperf.metrics.context import MetricOptions, TokenSource
 from aiperf.metrics.error_table import ErrorGroup, success_text
 from aiperf.metrics.goodput import Servers, Tier, TierResult
 from aiperf.metrics.gpu_energy import GpuEnergy
+from aiperf.metrics.path import PathFacts
 from aiperf.metrics.slices import Slice
 from aiperf.metrics.stalls import Stalls
 from aiperf.metrics.stats import Stats
@@ -174,6 +175,7 @@ class Summary:
     checks: tuple[Check, ...] = ()
     gates: tuple[GateResult, ...] = ()
     sweep_resolution_ms: float = 0.0
+    path: PathFacts = field(default_factory=PathFacts)
     notices: tuple[Notice, ...] = ()
 
     @property

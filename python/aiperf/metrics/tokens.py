@@ -68,14 +68,18 @@ def reasoning_token_count(r: MetricContext) -> Floats:
     header="First Chunk Tokens",
     unit="tokens",
     provenance="tokens",
-    formula="OSL × share of the text bytes in the first content chunk",
+    formula="completion tokens in the first content chunk's usage; without one OSL × share of the text bytes in that chunk",
     flags=("no_individual", "needs_streaming"),
 )
 def first_chunk_tokens(r: MetricContext) -> Floats:
-    """Tokens the first content chunk brought, estimated; above 1 when the server bundles them. Ours."""
+    """Tokens the first content chunk brought: by its own usage where it carries one, else estimated; above 1 when the server
+    bundles them. None for whole responses. Ours.
+    """
+    told = r.column("first_chunk_usage")
     if r.chunks is None:
-        return r.absent()
-    return r.value("output_sequence_length") * r.chunks.rows.first_share
+        return r.ok_only(told)
+    estimated = r.value("output_sequence_length") * r.chunks.rows.first_share
+    return r.streamed_only(np.where(np.isnan(told) | np.isnan(estimated), estimated, told))
 
 
 @metric(
@@ -88,7 +92,9 @@ def first_chunk_tokens(r: MetricContext) -> Floats:
 )
 def tokens_per_chunk(r: MetricContext) -> Floats:
     """Mean tokens in a content chunk: 1 for plain decoding, more with speculative decoding or batched writes. Ours."""
-    return divide(r.value("output_sequence_length"), r.num_content_chunks) if r.options.streaming else r.absent()
+    if not r.options.streaming:
+        return r.absent()
+    return r.streamed_only(divide(r.value("output_sequence_length"), r.num_content_chunks))
 
 
 @metric(

@@ -65,15 +65,9 @@ impl Exchange {
         self.count(&request, kind, at);
         let mut connection = None;
         if let Some(conn) = request.conn {
-            let remains = self.pool.get(conn).map(|c| Remains {
-                reuse: shared.settings.connection,
-                kind,
-                response_is_over: is_over,
-                request_is_out: request.body_sent != ABSENT && !c.has_unsent(),
-                has_hung_up: c.has_ended,
-            });
+            let may_go_on = self.may_go_on(&request, kind, is_over);
             let was_full = self.pool.leave(conn, id);
-            if !remains.is_some_and(Remains::may_be_used_again) {
+            if !may_go_on {
                 self.pool.close(conn);
             } else if shared.settings.connection == Reuse::Sticky {
                 connection = Some(conn);
@@ -102,6 +96,46 @@ impl Exchange {
         if self.spare.len() < SPARE {
             self.spare.push(request);
         }
+    }
+
+    /// May the connection of a request that has ended take another one?
+    fn may_go_on(&self, request: &Request, kind: ErrorKind, is_over: bool) -> bool {
+        let conn = request.conn.and_then(|conn| self.pool.get(conn));
+        conn.is_some_and(|c| {
+            let remains = Remains {
+                reuse: self.shared.settings.connection,
+                kind,
+                response_is_over: is_over,
+                request_is_out: request.body_sent != ABSENT && !c.has_unsent(),
+                has_hung_up: c.has_ended,
+            };
+            remains.may_be_used_again()
+        })
+    }
+
+    /// Send a request to where the server redirects it, if that is on the same host. False: it has failed.
+    pub(super) fn follow(&mut self, id: RequestId, sessions: &Sessions) -> bool {
+        let request = &self.requests[id.0];
+        let keep = self.may_go_on(
+            request,
+            ErrorKind::HttpStatus,
+            request.reply.is_reusable_after_failure(),
+        );
+        let request = &mut self.requests[id.0];
+        if !self.composer.redirect(request) {
+            return false;
+        }
+        request.body_sent = ABSENT;
+        match request.conn.filter(|_| keep) {
+            Some(conn) => self.dispatch(conn, id, sessions),
+            None => {
+                if let Some(conn) = request.conn.take() {
+                    self.pool.close(conn);
+                }
+                self.place(id, sessions);
+            }
+        }
+        true
     }
 
     fn count(&self, request: &Request, kind: ErrorKind, at: i64) {
