@@ -78,7 +78,7 @@ def test_the_markdown_summary_names_what_was_missed(serve: Callable[..., Sim], t
     text = path.read_text(encoding="utf-8")
     assert f"`{MISSED}`" in text
     assert "1 of 2 assertions missed" in text
-    assert "Certificate:" in text
+    assert "Measurement quality:" in text
 
 
 def test_failed_requests_come_before_a_missed_goal(serve: Callable[..., Sim]) -> None:

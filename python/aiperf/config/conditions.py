@@ -56,7 +56,7 @@ class Condition(Section):
     unit: Literal["ms", "%"] | None = None
 
     def __str__(self) -> str:
-        value = self.value if isinstance(self.value, str) else f"{self.value:g}{self.unit or ''}"
+        value = self.value if isinstance(self.value, str) else f"{self.value:.15g}{self.unit or ''}"
         return f"{self.tag}{':' + self.stat if self.stat else ''} {self.op} {value}"
 
 
