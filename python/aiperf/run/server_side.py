@@ -13,7 +13,6 @@ from aiperf.config.model import Config
 from aiperf.errors import Note
 from aiperf.outcome import Outcome
 from aiperf.records.run_json import ServerMetrics
-from aiperf.run.options import GAUGES
 
 if TYPE_CHECKING:
     from aiperf.telemetry.probe import ProbeResult
@@ -44,6 +43,7 @@ def start_scraper(config: Config, probe: ProbeResult | None) -> Scraper | None:
 
 def evaluate(readings: Sequence[Readings], outcome: Outcome) -> ServerSide:
     """What the readings say of the run whose clock the outcome tells."""
+    from aiperf.run.options import GAUGES  # brings the metrics: not before the first request
     from aiperf.telemetry.prometheus import gauge
     from aiperf.telemetry.prometheus.summary import summarise
 
