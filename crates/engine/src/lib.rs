@@ -8,6 +8,7 @@
 //! | `sessions` | turns, think time, gates; pure |
 //! | `exchange`, `compose`, `redirect`, `request` | requests on connections |
 //! | `pool`, `conn`, `reuse`, `target` | connections, sockets, TLS, addresses |
+//! | `http2` | HTTP/2's connections, without a socket |
 //! | `recorder`, `raw` | rows on their way to the disk |
 //! | `clock`, `watch`, `ids` | run time, a worker's own lateness, keys |
 //! | `http`, `encoding`, `sse`, `extract`, `reply`, `events`, `think_tags`, `kind` | from bytes to timestamped chunks |
@@ -28,6 +29,7 @@ mod events;
 mod exchange;
 pub mod extract;
 pub mod http;
+pub mod http2;
 mod ids;
 pub mod kind;
 pub mod pacer;
