@@ -1,6 +1,6 @@
-"""Markers `engine`, `root` and `browser`: such a test is skipped where the thing is missing, with the reason.
+"""Markers `engine`, `root`, `browser` and `gateways`: such a test is skipped where the thing is missing, with the reason.
 
-`AIPERF_REQUIRE=engine,root,browser` turns the skip into a failure: set where the things must be there, as in `.ci/run`.
+`AIPERF_REQUIRE=engine,root,browser,gateways` turns the skip into a failure: set where the things must be there, as in `.ci/run`.
 """
 
 from __future__ import annotations
@@ -43,10 +43,16 @@ def _missing_browser() -> str | None:
     return _missing_modules("playwright")
 
 
+def _missing_gateways() -> str | None:
+    missing = [name for name in ("nginx", "tinyproxy") if shutil.which(name) is None]
+    return f"not installed: {', '.join(missing)}" if missing else None
+
+
 NEEDS: dict[str, Callable[[], str | None]] = {
     "engine": cache(_missing_engine),
     "root": cache(_missing_root),
     "browser": cache(_missing_browser),
+    "gateways": cache(_missing_gateways),
 }
 
 

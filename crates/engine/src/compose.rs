@@ -3,6 +3,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
+use http::uri::PathAndQuery;
+
 use crate::ids::{write_decimal, write_uuid};
 use crate::redirect::{MAX_REDIRECTS, redirected};
 use crate::request::Request;
@@ -96,6 +99,37 @@ impl Composer {
             *redirects.entry(location).or_default() += 1;
         }
         true
+    }
+
+    /// The same head for HTTP/2, of a request with a body of so many bytes.
+    pub(crate) fn fields(&self, request: &Request, body_bytes: usize) -> http::Request<()> {
+        let shared = &self.shared;
+        let path = usize::from(shared.plan.path(request.row));
+        let mut parts = shared.targets[usize::from(request.url)].fields[path].clone();
+        if let Some(head) = self.moved.get(&(request.url, path as u16)) {
+            // The path of `POST /path HTTP/1.1`.
+            let target = head
+                .split(|&b| b == b' ')
+                .nth(1)
+                .and_then(|t| PathAndQuery::try_from(t).ok());
+            let mut uri = parts.uri.clone().into_parts();
+            uri.path_and_query = target.or(uri.path_and_query);
+            parts.uri = http::Uri::from_parts(uri).unwrap_or(parts.uri);
+        }
+        let mut add = |name: &[u8], id: [u8; 16]| {
+            let mut text = Vec::with_capacity(36);
+            write_uuid(id, &mut text);
+            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(&text)) {
+                parts.headers.insert(name, value);
+            }
+        };
+        add(b"x-request-id", request.request_id);
+        add(b"x-correlation-id", request.correlation_id);
+        if let Some(name) = &shared.settings.session_header {
+            add(name.as_bytes(), request.correlation_id);
+        }
+        parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(body_bytes));
+        http::Request::from_parts(parts, ())
     }
 
     /// Write `head` and `body`. `replies`: what the body may quote.

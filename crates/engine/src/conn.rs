@@ -9,6 +9,8 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::clock::NEVER;
 use crate::ids::RequestId;
+use crate::proxy::Tunnel;
+use crate::streams::Streams;
 use crate::target::{Address, Target};
 
 /// Between two attempts at a Unix socket whose backlog is full, ns: a share of the time it has taken so far, within these bounds.
@@ -20,7 +22,11 @@ pub(crate) enum State {
     /// The Unix socket's backlog is full: nothing was begun, and nothing will be said; to be tried again.
     Backlogged,
     Connecting,
+    /// A proxy was asked for a tunnel.
+    Tunnelling,
     Handshaking,
+    /// With HTTP/2: how many requests it takes is for the server to say.
+    Settling,
     Open,
 }
 
@@ -37,6 +43,10 @@ pub(crate) struct Conn {
     pub(crate) requests: Vec<RequestId>,
     /// How many it may carry at once: 1 with HTTP/1.1.
     pub(crate) capacity: usize,
+    /// The tunnel through a proxy, until it is open.
+    pub(crate) tunnel: Option<Tunnel>,
+    /// With HTTP/2, when it is open.
+    pub(crate) streams: Option<Box<Streams>>,
     /// The server has said that it sends nothing more. Said once: whoever puts the connection back must remember it.
     pub(crate) has_ended: bool,
     /// TLS's last word has come: whatever follows it is no part of the connection.
@@ -119,7 +129,9 @@ impl Conn {
             number,
             uses: 0,
             requests: Vec::new(),
-            capacity: 1,
+            capacity: target.capacity,
+            tunnel: target.tunnel_request().map(|_| Tunnel::default()),
+            streams: None,
             has_ended: false,
             has_closed: false,
             out: Waiting::default(),
@@ -174,7 +186,7 @@ impl Conn {
             State::Connecting if self.tried < target.addresses.len() => {
                 end.min(self.tried_at.saturating_add(timeout_ns / target.addresses.len() as i64))
             }
-            State::Connecting | State::Handshaking => end,
+            State::Connecting | State::Tunnelling | State::Handshaking | State::Settling => end,
         }
     }
 
@@ -192,7 +204,36 @@ impl Conn {
 
     /// May it carry one more request?
     pub(crate) fn has_room(&self) -> bool {
-        self.state == State::Open && self.requests.len() < self.capacity
+        self.state == State::Open
+            && self.requests.len() < self.capacity
+            && !self.streams.as_ref().is_some_and(|s| s.is_leaving())
+    }
+
+    /// Is it, or will it be, one for several requests at once?
+    pub(crate) fn is_shared(&self) -> bool {
+        self.streams.is_some() || self.capacity > 1
+    }
+
+    /// Has the TLS handshake chosen HTTP/2? True without TLS, where it is known beforehand.
+    pub(crate) fn agreed_on_http2(&self) -> bool {
+        self.tls.as_ref().is_none_or(|t| t.alpn_protocol() == Some(b"h2"))
+    }
+
+    /// Ask the proxy for the tunnel.
+    pub(crate) fn ask_for_tunnel(&mut self, request: &[u8]) -> io::Result<Written> {
+        self.state = State::Tunnelling;
+        self.out.bytes.extend_from_slice(request);
+        self.flush()
+    }
+
+    /// The next bytes to write; those before must be out.
+    pub(crate) fn put(&mut self, bytes: &[u8]) {
+        let waiting = if self.tls.is_some() {
+            &mut self.plain_out
+        } else {
+            &mut self.out
+        };
+        waiting.bytes.extend_from_slice(bytes);
     }
 
     pub(crate) fn has_tls(&self) -> bool {
@@ -316,7 +357,8 @@ impl Conn {
 
     /// Move what TLS wants to send into `out`.
     fn drain_tls(&mut self) -> io::Result<()> {
-        if let Some(tls) = &mut self.tls {
+        // Before there is a tunnel, TLS would speak to the proxy.
+        if let Some(tls) = self.tls.as_mut().filter(|_| self.state != State::Tunnelling) {
             while tls.wants_write() {
                 tls.write_tls(&mut self.out.bytes)?;
             }

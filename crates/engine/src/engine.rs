@@ -93,10 +93,8 @@ impl Engine {
         }
         let keeper = settings.kernel_stamps.then(TimestampKeeper::open).flatten();
         let clock = Clock::start();
-        let targets = settings
-            .urls
-            .iter()
-            .map(|u| Target::resolve(u, &settings, &clock))
+        let targets = (0..settings.urls.len())
+            .map(|number| Target::resolve(number, &settings, &clock))
             .collect::<Result<Vec<_>, _>>()?;
         let rules = Rules {
             stream: Extractor::new(&settings.pointers).map_err(EngineError::Settings)?,

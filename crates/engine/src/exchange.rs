@@ -28,6 +28,8 @@ use crate::text::mix64;
 use crate::watch::Watch;
 
 mod ending;
+mod multiplex;
+mod opening;
 
 /// A kept connection that ends this soon after a request was written had been closed before it, ns.
 const STALE_NS: i64 = 5_000_000;
@@ -108,7 +110,11 @@ impl Exchange {
     /// Read on where the last look had to stop.
     pub(crate) fn read_on(&mut self, sessions: &Sessions) {
         for at in std::mem::take(&mut self.again) {
-            self.read(at, false, sessions);
+            if self.pool.get(at).is_some_and(|conn| conn.streams.is_some()) {
+                self.on_stream_event(at, false, false, sessions);
+            } else {
+                self.read(at, false, sessions);
+            }
         }
     }
 
@@ -201,7 +207,8 @@ impl Exchange {
     }
 
     fn place_on_new(&mut self, id: RequestId, sessions: &Sessions) {
-        match self.pool.open(self.requests[id.0].url) {
+        let url = self.requests[id.0].url;
+        match self.pool.take_opening(url).map_or_else(|| self.pool.open(url), Ok) {
             Ok(conn) => {
                 if let Some(conn) = self.pool.get_mut(conn) {
                     conn.requests.push(id);
@@ -212,7 +219,8 @@ impl Exchange {
             }
             Err(error) => {
                 self.requests[id.0].conn = None;
-                self.conclude(id, false, ErrorKind::of_connect(&error), &error.to_string(), sessions);
+                let message = self.shared.targets[usize::from(url)].explain(&error.to_string());
+                self.conclude(id, false, ErrorKind::of_connect(&error), &message, sessions);
             }
         }
     }
@@ -222,6 +230,10 @@ impl Exchange {
         let (Some(request), Some(conn)) = (self.requests.get_mut(id.0), self.pool.get_mut(to)) else {
             return;
         };
+        if conn.streams.is_some() {
+            self.dispatch_stream(to, id, sessions);
+            return;
+        }
         self.composer.compose(request, sessions.replies(request.session_id));
         request.reused = conn.uses > 0 || conn.connected < request.started;
         conn.uses += 1;
@@ -295,12 +307,7 @@ impl Exchange {
                 Ok(false) => {}
                 Ok(true) => {
                     conn.connected = self.shared.clock.now();
-                    if conn.has_tls() {
-                        conn.state = State::Handshaking;
-                        self.handshake(at, sessions);
-                    } else {
-                        self.opened(at, sessions);
-                    }
+                    self.connected(at, sessions);
                 }
                 Err(error) => {
                     if let Err(error) = self.pool.try_next(at, error) {
@@ -309,7 +316,10 @@ impl Exchange {
                 }
             },
             State::Backlogged => {}
+            State::Tunnelling => self.read_tunnel(at, sessions),
             State::Handshaking => self.handshake(at, sessions),
+            State::Settling => self.read_settings(at, sessions),
+            State::Open if conn.streams.is_some() => self.on_stream_event(at, writable, closed, sessions),
             State::Open if conn.requests.is_empty() => {
                 if conn.is_spoilt(&mut self.buf, &mut self.plain) {
                     self.pool.close(at);
@@ -340,47 +350,6 @@ impl Exchange {
                     self.finish(id, ErrorKind::Send, &error.to_string(), sessions);
                 }
             }
-        }
-    }
-
-    fn handshake(&mut self, at: ConnId, sessions: &Sessions) {
-        let Some(conn) = self.pool.get_mut(at) else {
-            return;
-        };
-        match conn.handshake(&mut self.buf, &mut self.plain) {
-            Ok(false) => {}
-            Ok(true) => {
-                conn.secured = self.shared.clock.now();
-                self.opened(at, sessions);
-            }
-            Err(error) => self.fail_connect(at, ErrorKind::Tls, &error.to_string(), sessions),
-        }
-    }
-
-    /// A connection is ready.
-    fn opened(&mut self, at: ConnId, sessions: &Sessions) {
-        let Some(conn) = self.pool.get_mut(at) else {
-            return;
-        };
-        conn.state = State::Open;
-        if conn.requests.is_empty() {
-            self.pool.offer(at);
-            self.preconnected();
-            return;
-        }
-        for id in conn.requests.clone() {
-            self.dispatch(at, id, sessions);
-        }
-    }
-
-    fn fail_connect(&mut self, at: ConnId, kind: ErrorKind, message: &str, sessions: &Sessions) {
-        let waiting = self.pool.get(at).map(|c| c.requests.clone()).unwrap_or_default();
-        if waiting.is_empty() {
-            self.pool.close(at);
-            self.preconnected();
-        }
-        for id in waiting {
-            self.finish(id, kind, message, sessions);
         }
     }
 

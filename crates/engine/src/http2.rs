@@ -134,6 +134,7 @@ pub struct Connection {
     /// Streams that may send the next piece of their body.
     waiting: VecDeque<usize>,
     inbound: Walker,
+    is_first: bool,
     is_settled: bool,
     is_leaving: bool,
     over: Option<String>,
@@ -172,6 +173,7 @@ impl Connection {
             events: VecDeque::new(),
             waiting: VecDeque::new(),
             inbound: Walker::inbound(),
+            is_first: true,
             is_settled: false,
             is_leaving: false,
             over: None,
@@ -273,6 +275,21 @@ impl Connection {
         self.events.pop_front()
     }
 
+    /// A piece of a stream's body, with the pieces that came after it in the same read.
+    pub(crate) fn join_data(&mut self, id: StreamId, first: Bytes) -> Bytes {
+        let is_next = |event: Option<&(StreamId, Event)>| matches!(event, Some((of, Event::Data(_))) if *of == id);
+        if !is_next(self.events.front()) {
+            return first;
+        }
+        let mut all = first.to_vec();
+        while is_next(self.events.front())
+            && let Some((_, Event::Data(data))) = self.events.pop_front()
+        {
+            all.extend_from_slice(&data);
+        }
+        all.into()
+    }
+
     /// Bytes to write to the socket: append them to `out`, at most `most`. They stay until [`Connection::wrote`] says they are out.
     pub fn output(&self, out: &mut Vec<u8>, most: usize) {
         let bytes = self.pipe.lock();
@@ -323,11 +340,12 @@ impl Connection {
             at = next;
             match part {
                 Part::Head(frame, head) => {
-                    if !self.is_settled && frame.kind != SETTINGS {
+                    if self.is_first && frame.kind != SETTINGS {
                         self.over = Some(NOT_HTTP2.to_owned());
                         return;
                     }
-                    self.is_settled = true;
+                    self.is_settled |= frame.len == 0;
+                    self.is_first = false;
                     self.is_leaving |= frame.kind == GOAWAY;
                     if !frame.is_empty_data() {
                         pipe.inbound.extend_from_slice(&head);
@@ -338,7 +356,10 @@ impl Connection {
                         stream.bytes_in += frames::HEAD as u64 + u64::from(frame.len);
                     }
                 }
-                Part::Payload(from, to) => pipe.inbound.extend_from_slice(&bytes[from..to]),
+                Part::Payload(from, to) => {
+                    pipe.inbound.extend_from_slice(&bytes[from..to]);
+                    self.is_settled |= self.inbound.is_between();
+                }
             }
         }
     }

@@ -8,7 +8,7 @@
 //! | `sessions` | turns, think time, gates; pure |
 //! | `exchange`, `compose`, `redirect`, `request` | requests on connections |
 //! | `pool`, `conn`, `reuse`, `target` | connections, sockets, TLS, addresses |
-//! | `http2` | HTTP/2's connections, without a socket |
+//! | `http2`, `streams`, `proxy` | HTTP/2's connections, without a socket; the way through a proxy |
 //! | `recorder`, `raw` | rows on their way to the disk |
 //! | `clock`, `watch`, `ids` | run time, a worker's own lateness, keys |
 //! | `http`, `encoding`, `sse`, `extract`, `reply`, `events`, `think_tags`, `kind` | from bytes to timestamped chunks |
@@ -36,6 +36,7 @@ pub mod pacer;
 mod phase;
 pub mod plan;
 mod pool;
+mod proxy;
 pub mod ramp;
 mod raw;
 mod recorder;
@@ -48,6 +49,7 @@ pub mod settings;
 mod shared;
 pub mod snapshot;
 pub mod sse;
+mod streams;
 mod target;
 pub mod text;
 mod think_tags;

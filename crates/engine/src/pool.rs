@@ -65,6 +65,8 @@ pub(crate) struct Pool {
     conns: Slab<Conn>,
     /// Connections with room, by URL; some may have none any more, or be gone.
     free: Vec<Vec<ConnId>>,
+    /// Connections for several requests that are being opened, by URL; some may be open by now, or gone.
+    opening: Vec<Vec<ConnId>>,
     /// Of the connections that are not open yet.
     deadlines: Deadlines,
 }
@@ -79,6 +81,7 @@ impl Pool {
             registry,
             conns: Slab::new(),
             free: vec![Vec::new(); shared.targets.len()],
+            opening: vec![Vec::new(); shared.targets.len()],
             deadlines: Deadlines::default(),
             shared,
         }
@@ -102,7 +105,11 @@ impl Pool {
             return Err(error);
         }
         Counters::add(&self.shared.counters[self.worker].connections, 1);
-        Ok(ConnId { slot, number })
+        let id = ConnId { slot, number };
+        if self.conns[slot.0].is_shared() {
+            self.opening[usize::from(url)].push(id);
+        }
+        Ok(id)
     }
 
     /// Have the poll watch a connection that was begun, and see to its next step.
@@ -166,6 +173,18 @@ impl Pool {
                 self.free[usize::from(url)].push(id);
             }
             return Some(id);
+        }
+    }
+
+    /// A connection of the URL that is being opened and will have room for one more request.
+    pub(crate) fn take_opening(&mut self, url: u16) -> Option<ConnId> {
+        loop {
+            let &id = self.opening[usize::from(url)].last()?;
+            let conn = self.get(id).filter(|c| c.state != State::Open);
+            if conn.is_some_and(|c| c.requests.len() < c.capacity) {
+                return Some(id);
+            }
+            self.opening[usize::from(url)].pop();
         }
     }
 

@@ -44,6 +44,10 @@ pub(crate) struct Request {
     pub(crate) resent: bool,
     /// Redirects followed; the request counts as sent when it was sent first.
     pub(crate) redirects: u8,
+    /// Its stream on an HTTP/2 connection.
+    pub(crate) stream: Option<u32>,
+    /// How often a server has said that it did not process it.
+    pub(crate) refusals: u8,
     pub(crate) reused: bool,
     pub(crate) holds_prefill: bool,
     /// It had to wait at one of the user's own caps.
@@ -90,6 +94,8 @@ impl Request {
             cancel_chunks: None,
             resent: false,
             redirects: 0,
+            stream: None,
+            refusals: 0,
             reused: false,
             holds_prefill: turn.holds_prefill,
             capped: turn.capped,

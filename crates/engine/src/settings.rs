@@ -32,6 +32,27 @@ pub struct Tls {
     pub client_key_file: Option<String>,
 }
 
+/// An HTTP proxy.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Proxy {
+    pub address: String,
+    /// Value of `Proxy-Authorization`: a secret.
+    pub authorization: Option<String>,
+}
+
+/// The version of HTTP that requests are sent with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[allow(missing_docs)]
+pub enum HttpVersion {
+    #[default]
+    #[serde(rename = "1.1")]
+    Http11,
+    #[serde(rename = "2")]
+    Http2,
+}
+
 /// Deliberate cancellation of a share of the requests.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -175,6 +196,13 @@ pub struct Settings {
     pub urls: Vec<String>,
     #[serde(default)]
     pub addresses: Vec<Vec<String>>,
+    /// For each URL; empty: none.
+    #[serde(default)]
+    pub proxies: Vec<Option<Proxy>>,
+    #[serde(default)]
+    pub http_version: HttpVersion,
+    #[serde(default = "default_max_streams")]
+    pub http2_max_streams: usize,
     pub url_strategy: UrlStrategy,
     pub paths: Vec<String>,
     pub models: Vec<String>,
@@ -209,6 +237,10 @@ pub struct Settings {
     pub sync_ns: i64,
 }
 
+fn default_max_streams() -> usize {
+    100
+}
+
 impl Settings {
     /// Reads the JSON that Python sends and checks what the types cannot say.
     pub fn parse(json: &str) -> Result<Self, EngineError> {
@@ -216,6 +248,12 @@ impl Settings {
         let bad = |what: &str| Err(EngineError::Settings(what.to_owned()));
         if settings.urls.is_empty() || settings.paths.is_empty() || settings.phases.is_empty() {
             return bad("`urls`, `paths` and `phases` must not be empty");
+        }
+        if !settings.proxies.is_empty() && settings.proxies.len() != settings.urls.len() {
+            return bad("`proxies` must be empty or have an entry per URL");
+        }
+        if settings.http2_max_streams == 0 {
+            return bad("`http2_max_streams` must be at least 1");
         }
         if settings.workers == 0 {
             return bad("`workers` must be at least 1");

@@ -10,7 +10,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
 use crate::clock::Clock;
 use crate::error::EngineError;
-use crate::settings::{Framing, Reuse, Settings, Tls};
+use crate::proxy::connect_request;
+use crate::settings::{Framing, HttpVersion, Proxy, Reuse, Settings, Tls};
 
 /// An address a socket can connect to.
 #[derive(Debug, Clone)]
@@ -29,6 +30,12 @@ pub(crate) struct Target {
     pub tls: Option<(Arc<rustls::ClientConfig>, ServerName<'static>)>,
     /// Per path: the request's head up to the headers that differ per request.
     pub heads: Vec<Vec<u8>>,
+    /// Per path: the same for HTTP/2; empty with HTTP/1.1.
+    pub fields: Vec<http::request::Parts>,
+    /// The proxy on the way, `host:port`, and what asks it for a tunnel if there must be one.
+    pub proxy: Option<(String, Option<Vec<u8>>)>,
+    /// Requests a connection may carry at once, for all we know before the server says how many it takes.
+    pub capacity: usize,
     /// How long the resolver took, ns.
     pub dns_ns: i64,
     /// Local addresses that connections to it are made from, in turn.
@@ -158,16 +165,31 @@ impl Target {
         (!self.sources.is_empty()).then(|| self.sources[number as usize % self.sources.len()])
     }
 
-    /// Resolve a URL and write the fixed part of its requests.
-    pub(crate) fn resolve(url: &str, settings: &Settings, clock: &Clock) -> Result<Self, EngineError> {
-        let parts = split(url).map_err(|reason| EngineError::Url {
+    /// What asks the proxy for a tunnel, if there must be one.
+    pub(crate) fn tunnel_request(&self) -> Option<&[u8]> {
+        self.proxy.as_ref().and_then(|(_, request)| request.as_deref())
+    }
+
+    /// A message about a connection, with the proxy if it is the proxy that was connected to.
+    pub(crate) fn explain(&self, message: &str) -> String {
+        match &self.proxy {
+            Some((address, _)) => format!("the proxy `{address}` {message}"),
+            None => message.to_owned(),
+        }
+    }
+
+    /// Resolve the URL of this number and write the fixed part of its requests.
+    pub(crate) fn resolve(number: usize, settings: &Settings, clock: &Clock) -> Result<Self, EngineError> {
+        let url = &settings.urls[number];
+        let bad = |reason: String| EngineError::Url {
             url: masked(url),
             reason,
-        })?;
-        let number = settings.urls.iter().position(|u| u == url);
-        let given = number
-            .and_then(|i| settings.addresses.get(i))
-            .map_or(&[][..], Vec::as_slice);
+        };
+        let parts = split(url).map_err(bad)?;
+        let given = settings.addresses.get(number).map_or(&[][..], Vec::as_slice);
+        let proxy = settings.proxies.get(number).and_then(Option::as_ref);
+        let way = proxy.map(|p| split(&p.address).map_err(bad)).transpose()?;
+        let (to_host, to_port) = way.as_ref().map_or((parts.host, parts.port), |p| (p.host, p.port));
         let user = parts.user.map(basic);
         let began = clock.now();
         let addresses = match parts.unix {
@@ -181,10 +203,10 @@ impl Target {
                     })
                 })
                 .collect::<Result<_, _>>()?,
-            None => (parts.host, parts.port)
+            None => (to_host, to_port)
                 .to_socket_addrs()
                 .map_err(|source| EngineError::Resolve {
-                    host: parts.host.to_owned(),
+                    host: to_host.to_owned(),
                     source,
                 })?
                 .map(Address::Tcp)
@@ -192,35 +214,56 @@ impl Target {
         };
         let dns_ns = clock.now() - began;
         let tls = if parts.is_tls {
-            let name = ServerName::try_from(parts.host.to_owned()).map_err(|e| EngineError::Url {
-                url: masked(url),
-                reason: e.to_string(),
-            })?;
-            Some((client_config(&settings.tls, settings.connection)?, name))
+            let name = ServerName::try_from(parts.host.to_owned()).map_err(|e| bad(e.to_string()))?;
+            Some((client_config(settings)?, name))
         } else {
             None
         };
         let is_default_port = parts.unix.is_some() || parts.port == if parts.is_tls { 443 } else { 80 };
-        let host = if parts.host.contains(':') {
+        let bare = if parts.host.contains(':') {
             format!("[{}]", parts.host)
         } else {
             parts.host.to_owned()
         };
         let host = if is_default_port {
-            host
+            bare.clone()
         } else {
-            format!("{host}:{}", parts.port)
+            format!("{bare}:{}", parts.port)
         };
-        let heads = settings
-            .paths
-            .iter()
-            .map(|path| head(&host, parts.prefix, path, settings, user.as_deref()))
-            .collect();
+        let is_http2 = settings.http_version == HttpVersion::Http2;
+        // Plain HTTP/1.1 is what a proxy understands itself; everything else goes through it unseen.
+        let needs_tunnel = parts.is_tls || is_http2;
+        let in_the_open = proxy.filter(|_| !needs_tunnel);
+        let proxy = proxy.map(|p| {
+            let authority = format!("{bare}:{}", parts.port);
+            (p.address.clone(), needs_tunnel.then(|| connect_request(&authority, p)))
+        });
+        let scheme = if parts.is_tls { "https" } else { "http" };
+        let mut heads = Vec::new();
+        let mut fields = Vec::new();
+        for path in &settings.paths {
+            let place = Place {
+                scheme,
+                host: &host,
+                path: [parts.prefix, if path.starts_with('/') { "" } else { "/" }, path].concat(),
+            };
+            heads.push(place.head(settings, user.as_deref(), in_the_open));
+            if is_http2 {
+                fields.push(place.fields(settings, user.as_deref()).map_err(bad)?);
+            }
+        }
         let (addresses, sources) = from_sources(addresses, &settings.source_addresses)?;
         Ok(Self {
             addresses,
             tls,
             heads,
+            fields,
+            proxy,
+            capacity: if is_http2 && settings.connection == Reuse::Pooled {
+                settings.http2_max_streams
+            } else {
+                1
+            },
             dns_ns,
             sources,
         })
@@ -255,44 +298,92 @@ fn from_sources(addresses: Vec<Address>, sources: &[IpAddr]) -> Result<(Vec<Addr
     Ok((kept, family(is_v4).collect()))
 }
 
-fn head(host: &str, prefix: &str, path: &str, settings: &Settings, user: Option<&str>) -> Vec<u8> {
-    let accept = if settings.framing == Framing::Plain {
-        "application/json"
-    } else {
-        "text/event-stream, application/json"
-    };
-    let defaults = [
-        ("Host", host),
-        ("User-Agent", concat!("aiperf/", env!("CARGO_PKG_VERSION"))),
-        ("Accept", accept),
-        // Compressed events come when the compressor lets go of them, not when the server writes them.
-        ("Accept-Encoding", "identity"),
-        ("Content-Type", "application/json"),
-    ];
-    let slash = if path.starts_with('/') { "" } else { "/" };
-    let mut out = format!("POST {prefix}{slash}{path} HTTP/1.1\r\n");
-    let clean = |v: &str| v.replace(['\r', '\n'], " ");
-    for (name, value) in defaults {
-        if !settings.headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name)) {
-            let _ = write!(out, "{name}: {value}\r\n");
-        }
-    }
-    for (name, value) in &settings.headers {
-        let _ = write!(out, "{}: {}\r\n", clean(name), clean(value));
-    }
-    // The user's own header is the more explicit one.
-    if let Some(user) = user
-        && !settings
-            .headers
-            .iter()
-            .any(|(n, _)| n.eq_ignore_ascii_case("Authorization"))
-    {
-        let _ = write!(out, "Authorization: {user}\r\n");
-    }
-    out.into_bytes()
+/// Headers of HTTP/1.1's connections, which HTTP/2 forbids (RFC 9113 §8.2.2), and those it sends as pseudo-headers.
+const NOT_IN_HTTP2: [&str; 7] = [
+    "host",
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "transfer-encoding",
+    "upgrade",
+    "te",
+];
+
+/// Where the requests of a path go.
+struct Place<'a> {
+    scheme: &'a str,
+    host: &'a str,
+    path: String,
 }
 
-fn client_config(tls: &Tls, reuse: Reuse) -> Result<Arc<rustls::ClientConfig>, EngineError> {
+impl Place<'_> {
+    /// Headers besides `Host`: ours that the user does not give, then the user's.
+    fn headers<'s>(settings: &'s Settings, user: Option<&'s str>) -> Vec<(&'s str, &'s str)> {
+        let accept = if settings.framing == Framing::Plain {
+            "application/json"
+        } else {
+            "text/event-stream, application/json"
+        };
+        let ours = [
+            ("User-Agent", concat!("aiperf/", env!("CARGO_PKG_VERSION"))),
+            ("Accept", accept),
+            // Compressed events come when the compressor lets go of them, not when the server writes them.
+            ("Accept-Encoding", "identity"),
+            ("Content-Type", "application/json"),
+        ];
+        let is_given = |name: &str| settings.headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
+        let mut out: Vec<_> = ours.into_iter().filter(|(name, _)| !is_given(name)).collect();
+        out.extend(settings.headers.iter().map(|(n, v)| (n.as_str(), v.as_str())));
+        // The user's own header is the more explicit one.
+        out.extend(
+            user.filter(|_| !is_given("Authorization"))
+                .map(|user| ("Authorization", user)),
+        );
+        out
+    }
+
+    /// `proxy`: the one that is to understand the request.
+    fn head(&self, settings: &Settings, user: Option<&str>, proxy: Option<&Proxy>) -> Vec<u8> {
+        let origin = proxy.map_or_else(String::new, |_| format!("{}://{}", self.scheme, self.host));
+        let mut out = format!("POST {origin}{} HTTP/1.1\r\n", self.path);
+        let clean = |v: &str| v.replace(['\r', '\n'], " ");
+        let headers = Self::headers(settings, user);
+        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+            let _ = write!(out, "Host: {}\r\n", self.host);
+        }
+        for (name, value) in headers {
+            let _ = write!(out, "{}: {}\r\n", clean(name), clean(value));
+        }
+        if let Some(value) = proxy.and_then(|p| p.authorization.as_ref()) {
+            let _ = write!(out, "Proxy-Authorization: {value}\r\n");
+        }
+        out.into_bytes()
+    }
+
+    /// The same for HTTP/2: `Host` is `:authority`, names are in lower case.
+    fn fields(&self, settings: &Settings, user: Option<&str>) -> Result<http::request::Parts, String> {
+        let headers = Self::headers(settings, user);
+        let own = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("host"));
+        let host = own.map_or(self.host, |(_, value)| value.trim());
+        let mut builder =
+            http::Request::post(format!("{}://{host}{}", self.scheme, self.path)).version(http::Version::HTTP_2);
+        for (name, value) in headers {
+            if !NOT_IN_HTTP2
+                .iter()
+                .any(|forbidden| name.eq_ignore_ascii_case(forbidden))
+            {
+                builder = builder.header(name, value.as_bytes());
+            }
+        }
+        let request = builder
+            .body(())
+            .map_err(|e| format!("a header or the path cannot be sent: {e}"))?;
+        Ok(request.into_parts().0)
+    }
+}
+
+fn client_config(settings: &Settings) -> Result<Arc<rustls::ClientConfig>, EngineError> {
+    let tls: &Tls = &settings.tls;
     let bad = |what: String| EngineError::Tls(what);
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -323,7 +414,13 @@ fn client_config(tls: &Tls, reuse: Reuse) -> Result<Arc<rustls::ClientConfig>, E
         }
         _ => builder.with_no_client_auth(),
     };
-    if reuse == Reuse::Never {
+    // With HTTP/2 both are offered, so that a server without it says so instead of breaking off.
+    let offered: &[&str] = match settings.http_version {
+        HttpVersion::Http11 => &["http/1.1"],
+        HttpVersion::Http2 => &["h2", "http/1.1"],
+    };
+    config.alpn_protocols = offered.iter().map(|name| name.as_bytes().to_vec()).collect();
+    if settings.connection == Reuse::Never {
         // Who wants a connection per request wants its whole handshake, not a resumed one.
         config.resumption = rustls::client::Resumption::disabled();
     }

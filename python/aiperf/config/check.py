@@ -17,6 +17,7 @@ from aiperf.config.conditions import Condition, Precision
 from aiperf.config.lengths import parse_seq_dist
 from aiperf.config.limits import RESERVED_FILES, Limits, machine_limits
 from aiperf.config.model import Config, specs
+from aiperf.config.proxy import proxy_rule
 from aiperf.config.url import UrlError, parse_url
 from aiperf.config.values import MAX_POINTS, parse_rate_series
 from aiperf.errors import Problem, nearest
@@ -130,6 +131,7 @@ def _target(f: _Found, c: Config) -> Iterator[Problem]:
             "a client certificate and its key belong together", f.at("endpoint.client_cert", "endpoint.client_key")
         )
     yield from f.conflict("endpoint.insecure", "endpoint.ca_file", "nothing is verified with `--insecure`")
+    yield from _connection(f, c)
     yield from f.needs("endpoint.gpu_cost_per_hour", "endpoint.num_gpus", "the cost is that of all GPUs")
     yield from f.needs("endpoint.per_chunk_usage", "endpoint.streaming")
     for path in ("wait_for_model_mode", "wait_for_model_interval"):
@@ -216,6 +218,22 @@ def _page_problem(url: str, where: str) -> Iterator[Problem]:
     yield from _url_problem(
         place.rpartition(":/")[0] if place.startswith("unix:") and ":/" in place[5:] else place, where
     )
+
+
+def _connection(f: _Found, c: Config) -> Iterator[Problem]:
+    e = c.endpoint
+    if e.http_version != "2" and f.has("endpoint.http2_max_streams"):
+        yield Problem("has no effect without `--http-version 2`", f.at("endpoint.http2_max_streams"))
+    yield from f.conflict(
+        "telemetry.network_latency_automatic", "endpoint.proxy", "a handshake ends at the proxy, not at the server"
+    )
+    try:
+        rule = proxy_rule(e.proxy, os.environ)
+        for url in e.urls:
+            if not any(_url_problem(url, "")):
+                rule.of(parse_url(url))
+    except UrlError as error:
+        yield Problem(error.message, f.at("endpoint.proxy"), error.hint)
 
 
 def _readable(path: Path | None, where: str) -> Iterator[Problem]:

@@ -18,6 +18,7 @@ __all__ = [
     "Load",
     "PhaseSettings",
     "PointerSettings",
+    "ProxySettings",
     "Ramp",
     "RateLoad",
     "ScheduleLoad",
@@ -51,6 +52,13 @@ class TlsSettings(Section):
     ca_file: str | None = None
     client_cert_file: str | None = None
     client_key_file: str | None = None
+
+
+class ProxySettings(Section):
+    """An HTTP proxy, `host:port`. `authorization`: the value of `Proxy-Authorization`; a secret: never log."""
+
+    address: str
+    authorization: str | None = Field(default=None, repr=False)
 
 
 class CancelSettings(Section):
@@ -142,6 +150,10 @@ class EngineSettings(Section):
     """Base URLs, `http://host:port[/prefix]`, `https://…`, or `unix:/path` (then Host is localhost)."""
     addresses: tuple[tuple[str, ...], ...] = ()
     """Per URL the `ip:port` to connect to, instead of all the name has; empty: the engine resolves the name."""
+    proxies: tuple[ProxySettings | None, ...] = ()
+    """For each URL the proxy it is reached through; empty: none of them."""
+    http_version: Literal["1.1", "2"] = "1.1"
+    http2_max_streams: int = 100
     url_strategy: Literal["round_robin", "random"] = "round_robin"
     paths: tuple[str, ...]
     models: tuple[str, ...]

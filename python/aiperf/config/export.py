@@ -9,7 +9,7 @@ from pydantic import BaseModel, SecretStr
 
 from aiperf.config.conditions import Condition, Precision, Tier
 from aiperf.config.model import SECTIONS, Config, Origin, specs
-from aiperf.config.secrets import MASK, mask_headers, mask_mapping, mask_url
+from aiperf.config.secrets import MASK, mask_authority, mask_headers, mask_mapping, mask_url
 
 __all__ = ["config_dict_for_export", "config_dict_for_run", "config_from_run", "fingerprint", "shown"]
 
@@ -23,6 +23,8 @@ def _plain(path: str, value: object) -> object:
         return [list(pair) for pair in mask_headers(value)]
     if path == "endpoint.urls" and isinstance(value, tuple):
         return [mask_url(str(url)) for url in value]
+    if path == "endpoint.proxy" and isinstance(value, str):
+        return mask_authority(value)
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, Tier | Condition | Precision):

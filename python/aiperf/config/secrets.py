@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from aiperf.config.flag import normalise_key
 
-__all__ = ["MASK", "is_secret_name", "mask_argv", "mask_headers", "mask_mapping", "mask_url"]
+__all__ = ["MASK", "is_secret_name", "mask_argv", "mask_authority", "mask_headers", "mask_mapping", "mask_url"]
 
 MASK = "**********"
 """As pydantic's SecretStr shows itself."""
@@ -41,11 +41,11 @@ def mask_argv(argv: Sequence[str]) -> tuple[str, ...]:
     for word in argv:
         flag, equals, value = word.partition("=")
         name = normalise_key(flag) if word.startswith("-") else ""
-        if name in {"api_key", "header", "h"} and equals and flag.startswith("-"):
+        if name in {"api_key", "header", "h", "proxy"} and equals and flag.startswith("-"):
             masked.append(f"{flag}={_mask_value(name, value)}")
-        elif previous in {"api_key", "header", "h"} and not word.startswith("--"):
+        elif previous in {"api_key", "header", "h", "proxy"} and not word.startswith("--"):
             masked.append(_mask_value(previous, word))
-            if previous != "api_key":
+            if previous in {"header", "h"}:
                 continue  # more headers may follow
         else:
             masked.append(mask_url(word))
@@ -56,6 +56,8 @@ def mask_argv(argv: Sequence[str]) -> tuple[str, ...]:
 def _mask_value(name: str, value: str) -> str:
     if name == "api_key":
         return MASK
+    if name == "proxy":
+        return mask_authority(value)
     if value.lstrip().startswith("{"):
         return MASK
     header, colon, rest = value.partition(":")
@@ -68,3 +70,8 @@ def mask_url(word: str) -> str:
     authority, slash, path = rest.partition("/")
     user, at, host = authority.rpartition("@")
     return f"{scheme}{sep}{MASK}@{host}{slash}{path}" if sep and at and user else word
+
+
+def mask_authority(word: str) -> str:
+    """A URL without its user information, also where the scheme is left out: `user:password@host:port`."""
+    return mask_url(word) if "://" in word else mask_url(f"://{word}").removeprefix("://")

@@ -96,6 +96,8 @@ class RunJson(_Kept):
     num_sessions: int = 0
     session_ids: list[str] | None = None
     server: ServerEntry | None = None
+    proxies: dict[str, dict[str, str]] = Field(default_factory=dict)
+    """By URL the proxy it was reached through, `host:port`, and what named it; credentials are not kept."""
     targets: list[dict[str, Any]] = Field(default_factory=list)
     machine: dict[str, Any] = Field(default_factory=dict)
     created: str = ""

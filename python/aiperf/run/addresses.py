@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from aiperf.config.model import Config
+from aiperf.config.proxy import proxy_rule
 from aiperf.config.url import BaseUrl, parse_url
 from aiperf.errors import EndpointError, Note
-from aiperf.web import Choice, choose_addresses
+from aiperf.web import Choice, ProxyFailedError, choose_addresses
 
 __all__ = ["Addresses", "address_facts", "address_notes", "choose"]
 
@@ -18,14 +20,19 @@ _MOST_AT_ONCE = 16
 
 
 def choose(config: Config) -> Addresses:
-    """All URLs at once. EndpointError for a name that has no address."""
+    """All URLs at once; of one behind a proxy it is the proxy that is connected to. EndpointError for a name that has no address."""
     urls = list(dict.fromkeys(config.endpoint.urls))
+    rule = proxy_rule(config.endpoint.proxy, os.environ)
 
     def one(url: str) -> Choice | EndpointError:
         base = parse_url(url)
+        proxy = rule.of(base)
         try:
-            return choose_addresses(base)
-        except OSError as error:
+            return choose_addresses(base if proxy is None else proxy.base)
+        except OSError as failed:
+            error = (
+                failed if proxy is None else ProxyFailedError(proxy.shown, f"has no address: {failed}", proxy.source)
+            )
             from aiperf.telemetry.probe.checks import explain
 
             return EndpointError((explain(error, base.shown),))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,11 +10,14 @@ from typing import TYPE_CHECKING
 
 from aiperf.config.limits import raise_file_limit
 from aiperf.config.model import Config
+from aiperf.config.proxy import proxy_rule
 from aiperf.endpoints import Endpoint, load_endpoint, targets_of
 from aiperf.errors import Note
 from aiperf.observer import Observer
 from aiperf.run.addresses import Addresses, address_notes, choose
+from aiperf.run.proxies import proxy_notes
 from aiperf.web import access_of
+from aiperf.web.hub import hub_through
 from aiperf.workload import Workload, build_workload, seed_of
 from aiperf.workload.settings import AS_FAST_AS_POSSIBLE, is_schedule
 from aiperf.workload.tokenizer import load_tokenizer
@@ -62,9 +66,14 @@ def pick_tokenizer(config: Config) -> tuple[Tokenizer, list[Note]]:
 
 def prepare(config: Config, observer: Observer, *, ask_server: bool = True) -> Prepared:
     """ConfigError, EndpointError or DatasetError before any load is sent. `ask_server` False: for --dry-run."""
+    with hub_through(proxy_rule(config.endpoint.proxy, os.environ)):
+        return _prepare(config, observer, ask_server=ask_server)
+
+
+def _prepare(config: Config, observer: Observer, *, ask_server: bool) -> Prepared:
     raise_file_limit()
     probe = None
-    notes: list[Note] = []
+    notes: list[Note] = [*proxy_notes(config)]
     addresses: Addresses = {}
     if ask_server:
         probe = _ask(config, observer)

@@ -25,6 +25,7 @@ from aiperf.run.directory import machine, open_run_dir, write_run_json
 from aiperf.run.drive import drive, may_end_early, redirect_notes
 from aiperf.run.log import open_log
 from aiperf.run.prepare import Prepared, first_body, plan_run_dir, prepare
+from aiperf.run.proxies import proxy_facts
 from aiperf.run.run import Run
 from aiperf.run.signals import Interrupts, interruptible
 from aiperf.run.watch import Readings, Watchers
@@ -232,6 +233,7 @@ def _first_json(prepared: Prepared) -> RunJson:
         num_sessions=len(ids),
         session_ids=None if is_plain else list(ids),
         server=None if probe is None else ServerEntry(family=probe.family, models=list(probe.models)),
+        proxies=proxy_facts(config),
         targets=address_facts(prepared.addresses),
         machine=machine(),
         created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),

@@ -11,9 +11,10 @@ from typing import Any
 
 import httpcore2
 
+from aiperf.config.proxy import Proxy
 from aiperf.config.url import BaseUrl
 from aiperf.web.addresses import connect
-from aiperf.web.failures import NotHttpError
+from aiperf.web.failures import NotHttpError, ProxyFailedError
 
 __all__ = ["Transport"]
 
@@ -23,14 +24,15 @@ _Headers = list[tuple[str, str]]
 class Transport:
     """Connections to one place, one at a time. `proxy`: everything goes through it, by CONNECT for https."""
 
-    def __init__(self, base: BaseUrl, context: ssl.SSLContext | None, proxy: BaseUrl | None) -> None:
+    def __init__(self, base: BaseUrl, context: ssl.SSLContext | None, proxy: Proxy | None) -> None:
+        self._proxy = proxy
         self._deadline = 0.0
         host = base.host if base.host.isascii() else base.host.encode("idna").decode("ascii")
         self._url = (b"https" if base.scheme == "https" else b"http", host.encode(), base.port)
         self._pool = httpcore2.ConnectionPool(
             # Without one httpcore makes its own, which reads all certificates: 20 ms even for plain HTTP.
             ssl_context=context or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
-            proxy=None if proxy is None else _proxy(proxy),
+            proxy=None if proxy is None else _proxy(proxy.base),
             uds=base.socket,
             network_backend=_Backend(self._left),
             max_connections=1,
@@ -57,10 +59,22 @@ class Transport:
             except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.ProxyError) as error:
                 is_stale = isinstance(error, httpcore2.ReadError | httpcore2.WriteError | httpcore2.RemoteProtocolError)
                 if not (was_kept and is_stale):
-                    raise _plain(error) from error
+                    raise self._explained(error) from error
                 was_kept = False
+            except OSError as error:  # of `connect`, or of a body
+                raise self._explained(error) from error
             except httpcore2.TimeoutException as error:
                 raise TimeoutError("no complete response arrived in time") from error
+
+    def _explained(self, error: Exception) -> OSError:
+        """A tunnel that is refused, and a connection that fails, are the proxy's: nobody else is connected to."""
+        plain = _plain(error)
+        is_proxys = isinstance(error, httpcore2.ProxyError | httpcore2.ConnectError | OSError)
+        if self._proxy is None or not is_proxys or isinstance(plain, ssl.SSLError | NotHttpError):
+            return plain
+        if isinstance(error, httpcore2.ProxyError):
+            return ProxyFailedError(self._proxy.shown, f"refuses a tunnel to the server: {error}", self._proxy.source)
+        return ProxyFailedError(self._proxy.shown, f"cannot be reached: {plain.strerror or plain}", self._proxy.source)
 
     def close(self) -> None:
         self._pool.close()
@@ -73,6 +87,7 @@ class Transport:
 
 
 def _proxy(proxy: BaseUrl) -> httpcore2.Proxy:
+    """For httpcore."""
     place = httpcore2.URL(scheme=proxy.scheme.encode(), host=proxy.host.encode(), port=proxy.port, target=b"/")
     auth = None if proxy.user is None else (proxy.user.encode(), (proxy.password or "").encode())
     return httpcore2.Proxy(place, auth=auth)

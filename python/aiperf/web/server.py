@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import ssl
 import time
 from base64 import b64encode
@@ -13,24 +14,27 @@ from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
 from aiperf.config.model import Config
+from aiperf.config.proxy import NO_PROXIES, ProxyRule, proxy_rule
 from aiperf.config.url import BaseUrl, UrlError, parse_url
-from aiperf.web.failures import NotHttpError
+from aiperf.web.failures import ProxyFailedError
 
 if TYPE_CHECKING:
     from aiperf.web._transport import Transport
 
-__all__ = ["Access", "NotHttpError", "Reply", "Server", "access_of", "redirect_target"]
+__all__ = ["Access", "Reply", "Server", "access_of", "redirect_target"]
 
 _MAX_BODY_BYTES = 64 << 20
 """A longer reply is no reply to a small question."""
 _MAX_REDIRECTS = 5
+_FORWARD_PROXIES = frozenset({"tinyproxy", "squid", "privoxy", "mitmproxy", "3proxy"})
+"""`Server` of proxies, whose own answers these are: tinyproxy says 401 to wrong credentials."""
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
     """How a server is reached. `headers` may hold secrets and are not in the repr.
 
-    `proxy`: `http://[user:password@]host:port` that everything goes through (https by CONNECT), or None.
+    `proxies`: which of them go through a proxy (https by CONNECT).
     """
 
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
@@ -38,7 +42,7 @@ class Access:
     ca_file: str | None = None
     client_cert_file: str | None = None
     client_key_file: str | None = None
-    proxy: str | None = field(default=None, repr=False)
+    proxies: ProxyRule = NO_PROXIES
 
     def context(self) -> ssl.SSLContext:
         """OSError, ssl.SSLError if a file is missing or no certificate."""
@@ -70,7 +74,7 @@ def access_of(config: Config) -> Access:
         headers.append(("Authorization", f"Bearer {e.api_key.get_secret_value()}"))
     files = (e.ca_file, e.client_cert, e.client_key)
     ca, cert, key = (None if f is None else str(f) for f in files)
-    return Access(tuple(headers), e.insecure, ca, cert, key)
+    return Access(tuple(headers), e.insecure, ca, cert, key, proxy_rule(e.proxy, os.environ))
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,11 +164,25 @@ class Server:
                 self.close()
                 raise
             reply = Reply(status, got, content, base.origin, path)
+            self._check_proxy(base, reply)
             target = redirect_target(method, base, path, reply)
             if target is None:
                 break
             base, path = target
         return reply
+
+    def _check_proxy(self, base: BaseUrl, reply: Reply) -> None:
+        """ProxyFailedError for a response that is the proxy's own, as far as that can be seen: 407, or an error page."""
+        proxy = self._access.proxies.of(base) if base.scheme == "http" else None
+        if proxy is None:
+            return
+        software = reply.headers.get("server", "").lower().partition("/")[0]
+        if reply.status == 407 or (reply.status in {401, 403} and software in _FORWARD_PROXIES):
+            what = f"answered {reply.status}: it wants {'other ' if proxy.authorization else ''}credentials, or forbids this server"
+            raise ProxyFailedError(proxy.shown, what, proxy.source)
+        if reply.status >= 500 and reply.json() is None:
+            what = f"answered {reply.status} for `{base.origin}`: it cannot reach that server, or the server itself answers so"
+            raise ProxyFailedError(proxy.shown, what, proxy.source)
 
     def close(self) -> None:
         while self._transports:
@@ -186,6 +204,5 @@ class Server:
             from aiperf.web._transport import Transport
 
             context = self._access.context() if base.scheme == "https" else None
-            proxy = None if self._access.proxy is None else parse_url(self._access.proxy)
-            found = self._transports[base.origin] = Transport(base, context, proxy)
+            found = self._transports[base.origin] = Transport(base, context, self._access.proxies.of(base))
         return found

@@ -14,6 +14,7 @@ from aiperf.config.engine import (
     EngineSettings,
     Load,
     PhaseSettings,
+    ProxySettings,
     Ramp,
     RateLoad,
     ScheduleLoad,
@@ -22,8 +23,9 @@ from aiperf.config.engine import (
     UsersLoad,
 )
 from aiperf.config.model import Config
+from aiperf.config.proxy import proxy_rule
 from aiperf.config.sections.load import Arrival
-from aiperf.config.url import target_of
+from aiperf.config.url import parse_url, target_of
 from aiperf.config.values import parse_rate_series
 from aiperf.endpoints import Endpoint, path_of, targets_of
 from aiperf.web import Choice
@@ -122,8 +124,11 @@ def build_settings(
             client_cert_file=_text(e.client_cert),
             client_key_file=_text(e.client_key),
         ),
+        proxies=_proxies(config, urls if urls is not None else e.urls),
+        http_version=e.http_version,
+        http2_max_streams=e.http2_max_streams,
         connection=_REUSE[e.connection_reuse_strategy],
-        preconnect=0 if e.connection_reuse_strategy == "never" else min(slots, 20_000),
+        preconnect=_preconnect(config, slots),
         timeout_ns=_ns(e.request_timeout_seconds),
         connect_timeout_ns=_ns(min(e.connect_timeout_seconds, e.request_timeout_seconds)),
         source_addresses=e.source_addresses,
@@ -163,6 +168,23 @@ def _engine_urls(config: Config, urls: Sequence[str] | None, moved: Mapping[str,
         for n, t in zip(new, targets, strict=True)
     ]
     return tuple(t.engine_url for t in kept), path
+
+
+def _proxies(config: Config, urls: Sequence[str]) -> tuple[ProxySettings | None, ...]:
+    rule = proxy_rule(config.endpoint.proxy, os.environ)
+    found = [rule.of(parse_url(url)) for url in urls]
+    if not any(found):
+        return ()
+    return tuple(None if p is None else ProxySettings(address=p.shown, authorization=p.authorization) for p in found)
+
+
+def _preconnect(config: Config, slots: int) -> int:
+    """Connections opened before the clock starts: one per request in flight, or per so many of them as share one."""
+    e = config.endpoint
+    if e.connection_reuse_strategy == "never":
+        return 0
+    shared = e.http2_max_streams if e.http_version == "2" and e.connection_reuse_strategy == "pooled" else 1
+    return min(-(-slots // shared), 20_000)
 
 
 def _text(path: Path | None) -> str | None:

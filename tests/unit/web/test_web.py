@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from aiperf.config.proxy import proxy_rule
 from aiperf.config.url import parse_url
-from aiperf.web import Access, NotHttpError, Server, choose_addresses
+from aiperf.web import Access, NotHttpError, ProxyFailedError, Server, choose_addresses
+from aiperf.web.hub import hub_through
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -281,13 +283,55 @@ def test_address_that_swallows_connections_is_left_out_in_time(monkeypatch: pyte
 
 def test_proxy_is_asked_with_the_whole_url_and_its_own_credentials():
     with peer() as p:
-        proxy = p.url.replace("http://", "http://me:pw@")
-        assert ask("http://name.invalid:81", "/x", access=Access(proxy=proxy)) == "ok"
+        access = Access(proxies=proxy_rule(p.url.replace("http://", "http://me:pw@"), {}))
+        assert ask("http://name.invalid:81", "/x", access=access) == "ok"
     assert p.heads[0].startswith("GET http://name.invalid:81/x HTTP/1.1\r\n")
     assert f"Proxy-Authorization: Basic {base64.b64encode(b'me:pw').decode()}" in p.heads[0]
 
 
 def test_https_goes_through_a_proxy_by_connect():
     with peer(b"HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n") as p, pytest.raises(OSError, match="407"):
-        ask("https://name.invalid", access=Access(proxy=p.url))
+        ask("https://name.invalid", access=Access(proxies=proxy_rule(p.url, {})))
     assert p.heads[0].startswith("CONNECT name.invalid:443 HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize(
+    ("answer", "part"),
+    [
+        (b"HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n", "407"),
+        (b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 5\r\n\r\nsorry", "502"),
+        (b"HTTP/1.1 500 Unable to connect\r\nContent-Length: 0\r\n\r\n", "cannot reach"),
+    ],
+)
+def test_a_proxys_own_error_names_the_proxy(answer: bytes, part: str):
+    with peer(answer) as p:
+        with pytest.raises(ProxyFailedError, match=part) as caught:
+            ask("http://name.invalid", access=Access(proxies=proxy_rule(p.url, {})))
+        assert p.url.removeprefix("http://") in str(caught.value)
+
+
+def test_a_servers_own_error_through_a_proxy_is_a_response():
+    with peer(b'HTTP/1.1 503 Busy\r\nContent-Length: 17\r\n\r\n{"error": "busy"}') as p:
+        assert "busy" in ask("http://name.invalid", access=Access(proxies=proxy_rule(p.url, {})))
+
+
+def test_a_proxy_that_is_not_there_is_named():
+    with closing(socket.socket()) as listener:
+        listener.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{listener.getsockname()[1]}"
+        for url in ("http://name.invalid", "https://name.invalid"):
+            with pytest.raises(ProxyFailedError, match=f"`{place}` cannot be reached"):
+                ask(url, access=Access(proxies=proxy_rule(place, {})))
+
+
+def test_the_hub_is_reached_through_the_named_proxy_and_directly_afterwards():
+    from huggingface_hub import get_session
+
+    with peer() as p:
+        with hub_through(proxy_rule(p.url.replace("http://", "http://me:p%40w@"), {})):
+            assert get_session().get("http://hub.invalid/x").text == "ok"
+        assert p.heads[0].startswith("GET http://hub.invalid/x HTTP/1.1\r\n")
+        assert f"Proxy-Authorization: Basic {base64.b64encode(b'me:p@w').decode()}".lower() in p.heads[0].lower()
+        with hub_through(proxy_rule(None, {})):
+            assert get_session().get(f"{p.url}/y").text == "ok"
+        assert p.heads[1].startswith("GET /y ")

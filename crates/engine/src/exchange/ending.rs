@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use aiperf_records::ABSENT;
 
 use super::{Exchange, SPARE, leave_prefill};
+use crate::conn::Conn;
 use crate::error::ErrorKind;
 use crate::ids::RequestId;
 use crate::reply::Reply;
@@ -26,7 +27,8 @@ impl Exchange {
         let is_over = request.reply.is_reusable_after_failure();
         if kind.is_cancellation() {
             request.cancelled_at = self.shared.clock.now();
-            if let Some(conn) = request.conn.and_then(|conn| self.pool.get(conn)) {
+            let conn = request.conn.and_then(|conn| self.pool.get(conn));
+            if let Some(conn) = conn.filter(|conn| !conn.is_shared()) {
                 conn.shut();
             }
         }
@@ -64,7 +66,10 @@ impl Exchange {
         }
         self.count(&request, kind, at);
         let mut connection = None;
-        if let Some(conn) = request.conn {
+        let is_shared = conn.is_some_and(Conn::is_shared);
+        if let Some(conn) = request.conn.filter(|_| is_shared) {
+            connection = self.release_stream(conn, id, request.stream);
+        } else if let Some(conn) = request.conn {
             let may_go_on = self.may_go_on(&request, kind, is_over);
             let was_full = self.pool.leave(conn, id);
             if !may_go_on {

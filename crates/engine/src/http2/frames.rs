@@ -87,6 +87,11 @@ impl Walker {
         }
     }
 
+    /// All bytes so far are those of whole frames.
+    pub(super) fn is_between(&self) -> bool {
+        self.left == 0 && self.have == 0
+    }
+
     /// The next part of `bytes` from `at` on, and where it ends; None: all is walked over.
     pub(super) fn next(&mut self, bytes: &[u8], at: usize) -> Option<(Part, usize)> {
         if self.left > 0 {

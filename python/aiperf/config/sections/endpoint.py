@@ -158,6 +158,35 @@ class EndpointConfig(Section):
             group=C,
         ),
     ] = 64 << 20
+    http_version: Annotated[
+        Literal["1.1", "2"],
+        Flag(
+            "--http-version",
+            help="HTTP version of requests; 2 is negotiated by ALPN over https and sent with prior knowledge (h2c) over http",
+            group=C,
+            synonyms={"1": "1.1", "2.0": "2", "h2": "2", "h2c": "2"},
+        ),
+    ] = "1.1"
+    http2_max_streams: Annotated[
+        int,
+        Field(ge=1, le=1_000_000),
+        Flag(
+            "--http2-max-streams",
+            help="Maximum number of concurrent requests on an HTTP/2 connection; fewer if the server allows fewer",
+            group=C,
+            sweep=False,
+        ),
+    ] = 100
+    proxy: Annotated[
+        str | None,
+        Field(repr=False),
+        Flag(
+            "--proxy",
+            help="HTTP proxy for requests and all other calls to servers; `env`: use HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY",
+            group=C,
+            metavar="URL",
+        ),
+    ] = None
     insecure: Annotated[
         bool,
         Flag(

@@ -82,7 +82,14 @@ def _ask_all(config: Config, limit_s: float) -> tuple[Finding, ...]:
         server = Server(target.base, access)
         has_key = _has_key(config) or target.base.user is not None
         try:
-            found[target] = check(server, target, config.endpoint.model_names, deadline, has_key=has_key)
+            found[target] = check(
+                server,
+                target,
+                config.endpoint.model_names,
+                deadline,
+                has_key=has_key,
+                may_lack_http1=config.endpoint.http_version == "2",
+            )
         except Exception as error:  # noqa: BLE001 - raised in the main thread below
             errors.append(error)
         finally:

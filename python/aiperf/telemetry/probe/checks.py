@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from aiperf.config.url import Target
 from aiperf.errors import Note, Problem, nearest
 from aiperf.telemetry import UNKNOWN, Family, all_families, family_of_metrics
-from aiperf.web import NotHttpError, Reply, Server
+from aiperf.web import NotHttpError, ProxyFailedError, Reply, Server
 
 __all__ = ["Finding", "check", "error_text", "explain", "listed_models"]
 
@@ -76,8 +76,18 @@ class _Asker:
         return reply
 
 
-def check(server: Server, target: Target, wanted: Sequence[str], deadline: float, *, has_key: bool) -> Finding:
-    """Everything about one URL, until `deadline` (time.monotonic). `wanted`: the models."""
+def check(
+    server: Server,
+    target: Target,
+    wanted: Sequence[str],
+    deadline: float,
+    *,
+    has_key: bool,
+    may_lack_http1: bool = False,
+) -> Finding:
+    """Everything about one URL, until `deadline` (time.monotonic). `wanted`: the models. `may_lack_http1`: it may be a server of
+    HTTP/2 alone, which this does not speak.
+    """
     asker = _Asker(server, deadline)
     problems: list[Problem] = []
     notes: list[Note] = []
@@ -85,6 +95,9 @@ def check(server: Server, target: Target, wanted: Sequence[str], deadline: float
     try:
         listing = asker.first(listing_path)
     except OSError as error:
+        if may_lack_http1 and _is_without_http1(error):
+            text = f"`{server.url}` does not answer over HTTP/1.1: its model, path and kind were not checked"
+            return Finding(server.url, notes=(Note("not_probed", text),))
         return Finding(server.url, problems=(explain(error, server.url),))
     refused = _refusal(server, listing_path, listing, has_key=has_key)
     problems += _path_problems(asker, target, has_key=has_key, refused=refused, notes=notes)
@@ -122,6 +135,13 @@ def _unlisted(server: Server, path: str, reply: Reply) -> Note:
     return Note("models_unknown", text, {"url": server.url})
 
 
+def _is_without_http1(error: OSError) -> bool:
+    """What a server of HTTP/2 alone does to a question in HTTP/1.1."""
+    if isinstance(error, ssl.SSLError):
+        return "NO_APPLICATION_PROTOCOL" in (error.reason or "")
+    return isinstance(error, NotHttpError | ConnectionResetError)
+
+
 def listed_models(reply: Reply) -> tuple[str, ...]:
     return tuple(name for name, _ in _entries(reply))
 
@@ -143,6 +163,8 @@ def _entries(reply: Reply) -> list[tuple[str, str]]:
 
 def explain(error: Exception, url: str) -> Problem:
     """Why a URL cannot be reached, and what to do."""
+    if isinstance(error, ProxyFailedError):
+        return Problem(str(error), error.source, "check the proxy; without `--proxy` the server is reached directly")
     wait = f"is it running? {_WAIT}; `aiperf sim` is a simulated server"
     if isinstance(error, ssl.SSLCertVerificationError):
         return Problem(
