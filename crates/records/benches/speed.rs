@@ -4,12 +4,12 @@
 use std::hint::black_box;
 use std::io::Write;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use std::{env, fs, io, process};
 
 use aiperf_records::{
-    Cells, Chunk, Journal, JsonlBatch, JsonlColumn, JsonlErrors, RecordBuilder, Records, RecordsWriter, Row, Texts,
-    extend_floats,
+    Cells, Chunk, Journal, JournalOptions, JsonlBatch, JsonlColumn, JsonlErrors, RecordBuilder, Records, RecordsWriter,
+    Row, Texts, extend_floats,
 };
 
 const ROUNDS: usize = 5;
@@ -87,7 +87,7 @@ fn build(rows: u64, chunks: &[Chunk], text: &str, mut each: impl FnMut(arrow_arr
 
 fn journal(dir: &Path, rows: u64, chunks: &[Chunk], text: &str) -> (f64, u64) {
     let _ = fs::remove_dir_all(dir);
-    let journal = Journal::start(dir, Duration::from_secs(1)).expect("the directory is writable");
+    let journal = Journal::start(dir, &JournalOptions::default()).expect("the directory is writable");
     let sender = journal.sender();
     let begin = Instant::now();
     build(rows, chunks, text, |batch| sender.send(batch));

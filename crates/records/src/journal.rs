@@ -1,55 +1,66 @@
 //! The journal: batches of finished requests, appended to the run directory while the load runs.
 //!
-//! `journal/NNNNNN.arrows` are Arrow IPC streams of [`journal_schema`], closed by an end-of-stream marker and synced when the
-//! next one starts. A killed run leaves the last one open and possibly cut anywhere: [`crate::read_journal`] gives every whole batch.
+//! Whoever hands a batch over never waits: batches queue up to a bound, and one thread writes them. While the disk refuses (full,
+//! over quota, an error), the thread tries again ten times a second and the queue holds what comes; past its bound
+//! [`JournalSender::send`] says so, and what does not fit any more is counted as lost. The files are in [`crate::segments`].
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::Write;
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use arrow_array::RecordBatch;
-use arrow_buffer::Buffer;
-use arrow_ipc::writer::StreamEncoder;
 
 use crate::error::RecordsError;
 use crate::files::write_durably;
-use crate::schema::journal_schema;
+use crate::segments::{Disk, Item, Segments, SystemDisk};
 
-/// Bytes after which a new segment starts: large enough to be rare, small enough to be deleted while a run is finalised.
-const SEGMENT_BYTES: u64 = 128 << 20;
-/// Buffers below this size are gathered into one write.
-const SMALL_BUFFER: usize = 16 << 10;
+/// Between two attempts to write what the disk refused.
+const RETRY: Duration = Duration::from_millis(100);
 /// Locked by the process that writes the journal, for as long as it does; the system unlocks it when the process dies.
 const LOCK: &str = "lock";
 /// Facts about the run that the rows refer to, written by the engine before the first row.
 const HEADER: &str = "header.json";
 
-enum Message {
-    Batch(RecordBatch, u64),
-    Finish,
+/// How a journal is kept.
+#[derive(Debug, Clone)]
+pub struct JournalOptions {
+    /// How much time of records a power cut may cost.
+    pub sync_interval: Duration,
+    /// Bytes after which a new segment starts: large enough to be rare, small enough to be deleted while a run is finalised.
+    pub segment_bytes: u64,
+    /// Bytes that may wait to be written before [`Sent::Full`]; from a quarter more on batches are lost.
+    pub queue_bytes: u64,
+    /// How long [`Journal::finish`] waits for a disk that refuses.
+    pub patience: Duration,
+    /// Where [`JournalSender::send_lines`] goes; None: nowhere.
+    pub lines: Option<PathBuf>,
 }
 
-/// What workers, journal thread and owner share.
-#[derive(Default)]
-struct Shared {
-    queued_bytes: AtomicU64,
-    error: Mutex<Option<Arc<RecordsError>>>,
+impl Default for JournalOptions {
+    fn default() -> Self {
+        Self {
+            sync_interval: Duration::from_secs(1),
+            segment_bytes: 128 << 20,
+            queue_bytes: 256 << 20,
+            patience: Duration::from_secs(10),
+            lines: None,
+        }
+    }
 }
 
-impl Shared {
-    fn fail(&self, error: RecordsError) {
-        let mut slot = self.error.lock().unwrap_or_else(PoisonError::into_inner);
-        slot.get_or_insert(Arc::new(error));
-    }
-
-    fn error(&self) -> Option<Arc<RecordsError>> {
-        self.error.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
+/// What became of a batch that was handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// It waits to be written.
+    Queued,
+    /// So it does, but more than the bound is waiting: the load must end.
+    Full,
+    /// It did not fit, or can never be written: its rows are lost.
+    Lost,
 }
 
 /// What the journal wrote.
@@ -57,14 +68,77 @@ impl Shared {
 pub struct JournalStats {
     /// Rows on disk.
     pub rows: u64,
-    /// Rows that could not be written (the disk was full, for instance).
+    /// Rows that could not be written (the disk stayed full, for instance).
     pub lost_rows: u64,
-    /// Bytes on disk.
+    /// Lines that could not be written.
+    pub lost_lines: u64,
+    /// Bytes on disk, without lines.
     pub bytes: u64,
     /// Files.
     pub segments: u32,
     /// Longest `fdatasync`.
     pub longest_sync: Duration,
+    /// Times the disk refused for a while.
+    pub waits: u32,
+    /// The longest of them.
+    pub longest_wait: Duration,
+}
+
+/// How a journal is doing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct JournalState {
+    /// Bytes handed over and not yet written.
+    pub queued_bytes: u64,
+    /// Rows lost so far.
+    pub lost_rows: u64,
+    /// Why nothing is written at the moment; None: all is well.
+    pub failing: Option<String>,
+}
+
+enum Message {
+    Item(Item, u64),
+    Finish,
+}
+
+/// What workers, journal thread and owner share.
+#[derive(Default)]
+struct Shared {
+    queue_bytes: u64,
+    queued_bytes: AtomicU64,
+    lost_rows: AtomicU64,
+    lost_lines: AtomicU64,
+    /// Nothing will be written any more.
+    is_dead: AtomicBool,
+    is_finishing: AtomicBool,
+    has_no_patience: AtomicBool,
+    /// The first error of all, and the one of the moment.
+    errors: Mutex<(Option<Arc<RecordsError>>, Option<Arc<RecordsError>>)>,
+}
+
+impl Shared {
+    fn fails(&self, error: RecordsError) {
+        let error = Arc::new(error);
+        let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+        errors.0.get_or_insert_with(|| Arc::clone(&error));
+        errors.1 = Some(error);
+    }
+
+    fn recovers(&self) {
+        self.errors.lock().unwrap_or_else(PoisonError::into_inner).1 = None;
+    }
+
+    fn first_error(&self) -> Option<Arc<RecordsError>> {
+        self.errors.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
+    }
+
+    fn error(&self) -> Option<Arc<RecordsError>> {
+        self.errors.lock().unwrap_or_else(PoisonError::into_inner).1.clone()
+    }
+
+    fn lose(&self, item: &Item) {
+        self.lost_rows.fetch_add(item.rows, Relaxed);
+        self.lost_lines.fetch_add(item.lines, Relaxed);
+    }
 }
 
 /// A worker's end: never blocks, never fails.
@@ -75,19 +149,61 @@ pub struct JournalSender {
 }
 
 impl JournalSender {
-    /// Hands a batch over. After an error ([`Journal::error`]) batches are counted as lost.
-    pub fn send(&self, batch: RecordBatch) {
+    /// Hands a batch over.
+    pub fn send(&self, batch: RecordBatch) -> Sent {
         let bytes = batch.get_array_memory_size() as u64;
-        self.shared.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
-        if self.sender.send(Message::Batch(batch, bytes)).is_err() {
-            self.shared.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            self.shared.fail(RecordsError::JournalLost);
+        self.put(Item::batch(batch), bytes)
+    }
+
+    /// Hands whole lines over, for [`JournalOptions::lines`]. `count`: how many they are.
+    pub fn send_lines(&self, bytes: Vec<u8>, count: u64) -> Sent {
+        let size = bytes.capacity() as u64;
+        self.put(Item::lines(bytes, count), size)
+    }
+
+    fn put(&self, item: Item, bytes: u64) -> Sent {
+        let shared = &self.shared;
+        let before = shared.queued_bytes.fetch_add(bytes, Relaxed);
+        let limit = shared.queue_bytes;
+        // One that is larger than the bound is written all the same, if nothing else is waiting.
+        let fits = before == 0 || before + bytes <= limit + limit / 4;
+        if !fits || shared.is_dead.load(Relaxed) {
+            shared.queued_bytes.fetch_sub(bytes, Relaxed);
+            shared.lose(&item);
+            return Sent::Lost;
+        }
+        if let Err(refused) = self.sender.send(Message::Item(item, bytes)) {
+            shared.queued_bytes.fetch_sub(bytes, Relaxed);
+            if let Message::Item(item, _) = refused.0 {
+                shared.lose(&item);
+            }
+            shared.fails(RecordsError::JournalLost);
+            return Sent::Lost;
+        }
+        if before > 0 && before + bytes > limit {
+            Sent::Full
+        } else {
+            Sent::Queued
         }
     }
 
     /// Bytes handed over and not yet written.
     pub fn queued_bytes(&self) -> u64 {
-        self.shared.queued_bytes.load(Ordering::Relaxed)
+        self.shared.queued_bytes.load(Relaxed)
+    }
+
+    /// How the journal is doing.
+    pub fn state(&self) -> JournalState {
+        JournalState {
+            queued_bytes: self.queued_bytes(),
+            lost_rows: self.shared.lost_rows.load(Relaxed),
+            failing: self.shared.error().map(|e| e.to_string()),
+        }
+    }
+
+    /// From now on [`Journal::finish`] does not wait for a disk that refuses.
+    pub fn lose_patience(&self) {
+        self.shared.has_no_patience.store(true, Relaxed);
     }
 }
 
@@ -98,25 +214,40 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Creates `dir` if needed and starts the thread. `sync_interval`: how much time of records a power cut may cost.
-    pub fn start(dir: &Path, sync_interval: Duration) -> Result<Self, RecordsError> {
-        Self::with_segments(dir, sync_interval, SEGMENT_BYTES)
+    /// Creates `dir` if needed and starts the thread.
+    pub fn start(dir: &Path, options: &JournalOptions) -> Result<Self, RecordsError> {
+        Self::start_on(dir, options, Box::new(SystemDisk))
     }
 
-    /// As [`start`](Self::start), with a segment size, bytes.
-    pub fn with_segments(dir: &Path, sync_interval: Duration, segment_bytes: u64) -> Result<Self, RecordsError> {
+    pub(crate) fn start_on(dir: &Path, options: &JournalOptions, disk: Box<dyn Disk>) -> Result<Self, RecordsError> {
         fs::create_dir_all(dir).map_err(RecordsError::io(dir))?;
         if !segments(dir)?.is_empty() {
             return Err(RecordsError::JournalExists(dir.to_owned()));
         }
-        let mut writer = Segments::open(dir, segment_bytes)?;
-        writer.lock = Some(lock(dir)?);
-        let shared = Arc::new(Shared::default());
+        let lock = lock(dir)?;
+        let files = Segments::open(dir, options.segment_bytes, options.lines.as_deref(), disk)?;
+        let shared = Arc::new(Shared {
+            queue_bytes: options.queue_bytes,
+            ..Shared::default()
+        });
         let (sender, receiver) = channel();
-        let seen = Arc::clone(&shared);
+        let writer = Writer {
+            files,
+            shared: Arc::clone(&shared),
+            interval: options.sync_interval,
+            patience: options.patience,
+            refused_since: None,
+            deadline: None,
+            waits: 0,
+            longest_wait: Duration::ZERO,
+        };
         let thread = thread::Builder::new()
             .name("journal".into())
-            .spawn(move || write_batches(writer, &receiver, &seen, sync_interval))
+            .spawn(move || {
+                let stats = writer.run(&receiver);
+                drop(lock);
+                stats
+            })
             .map_err(RecordsError::io(dir))?;
         Ok(Self {
             sender: JournalSender { sender, shared },
@@ -134,14 +265,15 @@ impl Journal {
         self.sender.queued_bytes()
     }
 
-    /// The first error, if any; nothing is written after it.
+    /// The first error, if there ever was one.
     pub fn error(&self) -> Option<Arc<RecordsError>> {
-        self.sender.shared.error()
+        self.sender.shared.first_error()
     }
 
-    /// Writes what was handed over, closes and syncs. Batches sent later are lost. Fails only if the thread panicked; an error
-    /// of the disk is in [`error`](Self::error) before, and `lost_rows` after.
+    /// Writes what was handed over, closes and syncs. Batches sent later are lost. Fails only if the thread panicked; what the
+    /// disk refused to the end is in `lost_rows`.
     pub fn finish(self) -> Result<JournalStats, RecordsError> {
+        self.sender.shared.is_finishing.store(true, Relaxed);
         if self.sender.sender.send(Message::Finish).is_err() {
             return Err(RecordsError::JournalLost);
         }
@@ -150,160 +282,124 @@ impl Journal {
 }
 
 /// The thread: writes each batch at once, syncs when the interval has passed and something is unsynced.
-fn write_batches(
-    mut writer: Segments,
-    batches: &Receiver<Message>,
-    shared: &Shared,
+struct Writer {
+    files: Segments,
+    shared: Arc<Shared>,
     interval: Duration,
-) -> JournalStats {
-    let mut due = Instant::now() + interval;
-    loop {
-        let message = if writer.unsynced {
-            batches.recv_timeout(due.saturating_duration_since(Instant::now()))
-        } else {
-            batches.recv().map_err(|_| RecvTimeoutError::Disconnected)
-        };
-        match message {
-            Ok(Message::Batch(batch, bytes)) => {
-                if shared.error().is_some() {
-                    writer.stats.lost_rows += batch.num_rows() as u64;
-                } else if let Err(error) = writer.write(&batch) {
-                    writer.stats.lost_rows += batch.num_rows() as u64;
-                    shared.fail(error);
+    patience: Duration,
+    refused_since: Option<Instant>,
+    /// When waiting for the disk ends, once the journal is told to finish.
+    deadline: Option<Instant>,
+    waits: u32,
+    longest_wait: Duration,
+}
+
+impl Writer {
+    fn run(mut self, messages: &Receiver<Message>) -> JournalStats {
+        let mut due = Instant::now() + self.interval;
+        loop {
+            let message = if self.files.is_unsynced() {
+                messages.recv_timeout(due.saturating_duration_since(Instant::now()))
+            } else {
+                messages.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            };
+            match message {
+                Ok(Message::Item(item, bytes)) => {
+                    self.write(item);
+                    self.shared.queued_bytes.fetch_sub(bytes, Relaxed);
                 }
-                shared.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(Message::Finish) | Err(RecvTimeoutError::Disconnected) => break,
             }
-            Err(RecvTimeoutError::Timeout) => {}
-            Ok(Message::Finish) | Err(RecvTimeoutError::Disconnected) => break,
-        }
-        let now = Instant::now();
-        if now >= due {
-            if let Err(error) = writer.sync() {
-                shared.fail(error);
+            if Instant::now() >= due {
+                self.sync();
+                due = Instant::now() + self.interval;
             }
-            due = Instant::now() + interval;
+        }
+        self.insist(Segments::close);
+        while let Ok(Message::Item(item, bytes)) = messages.try_recv() {
+            self.shared.lose(&item);
+            self.shared.queued_bytes.fetch_sub(bytes, Relaxed);
+        }
+        JournalStats {
+            lost_rows: self.shared.lost_rows.load(Relaxed),
+            lost_lines: self.shared.lost_lines.load(Relaxed),
+            waits: self.waits,
+            longest_wait: self.longest_wait,
+            ..self.files.stats()
         }
     }
-    if let Err(error) = writer.close() {
-        shared.fail(error);
-    }
-    drop(writer.lock);
-    writer.stats
-}
 
-/// The segment being written.
-struct Segments {
-    dir: PathBuf,
-    limit: u64,
-    path: PathBuf,
-    file: File,
-    encoder: StreamEncoder,
-    written: u64,
-    gathered: Vec<u8>,
-    unsynced: bool,
-    stats: JournalStats,
-    lock: Option<File>,
-}
-
-impl Segments {
-    fn open(dir: &Path, limit: u64) -> Result<Self, RecordsError> {
-        let (path, file) = create_segment(dir, 0)?;
-        Ok(Self {
-            dir: dir.to_owned(),
-            limit,
-            path,
-            file,
-            encoder: StreamEncoder::try_new(&journal_schema())?,
-            written: 0,
-            gathered: Vec::new(),
-            unsynced: false,
-            stats: JournalStats {
-                segments: 1,
-                ..JournalStats::default()
-            },
-            lock: None,
-        })
+    fn write(&mut self, item: Item) {
+        if self.shared.is_dead.load(Relaxed) {
+            self.shared.lose(&item);
+            return;
+        }
+        let mut item = item;
+        if let Err(error) = self.files.prepare(&mut item) {
+            // Not the disk's fault: trying again would not help.
+            self.shared.fails(error);
+            self.shared.lose(&item);
+        } else if !self.insist(|files| files.append(&item)) {
+            self.shared.lose(&item);
+        }
     }
 
-    fn write(&mut self, batch: &RecordBatch) -> Result<(), RecordsError> {
-        if batch.num_rows() == 0 {
-            return Ok(());
-        }
-        if self.written >= self.limit {
-            self.next()?;
-        }
-        let buffers = self.encoder.encode(batch)?;
-        let bytes = buffers.iter().map(|b| b.len() as u64).sum::<u64>();
-        if let Err(error) = self.append(&buffers) {
-            // Half a batch would hide whatever might follow it. If the disk cannot even do this, the reader skips the tail.
-            let _ = self.file.set_len(self.written);
-            return Err(error);
-        }
-        self.written += bytes;
-        self.stats.bytes += bytes;
-        self.stats.rows += batch.num_rows() as u64;
-        Ok(())
-    }
-
-    fn append(&mut self, buffers: &[Buffer]) -> Result<(), RecordsError> {
-        self.unsynced = true;
-        self.gathered.clear();
-        for buffer in buffers {
-            if buffer.len() < SMALL_BUFFER {
-                self.gathered.extend_from_slice(buffer);
-                continue;
+    /// Does it, again and again while the disk refuses. False: given up.
+    fn insist(&mut self, mut action: impl FnMut(&mut Segments) -> Result<(), RecordsError>) -> bool {
+        loop {
+            match action(&mut self.files) {
+                Ok(()) => {
+                    self.accepted();
+                    return true;
+                }
+                Err(error) => self.refused(error),
             }
-            self.file
-                .write_all(&self.gathered)
-                .map_err(RecordsError::io(&self.path))?;
-            self.gathered.clear();
-            self.file.write_all(buffer).map_err(RecordsError::io(&self.path))?;
+            let now = Instant::now();
+            if self.shared.is_finishing.load(Relaxed) && self.deadline.is_none() {
+                self.deadline = Some(now + self.patience);
+            }
+            let is_late = self.deadline.is_some_and(|deadline| now >= deadline);
+            let is_over = self.deadline.is_some() && self.shared.has_no_patience.load(Relaxed);
+            if self.shared.is_dead.load(Relaxed) || is_late || is_over {
+                // For good: what comes after a lost batch could not be read without it, if that held the schema.
+                self.shared.is_dead.store(true, Relaxed);
+                return false;
+            }
+            thread::sleep(RETRY);
         }
-        self.file
-            .write_all(&self.gathered)
-            .map_err(RecordsError::io(&self.path))
     }
 
-    fn sync(&mut self) -> Result<(), RecordsError> {
-        if !self.unsynced {
-            return Ok(());
+    fn refused(&mut self, error: RecordsError) {
+        if self.refused_since.is_none() {
+            self.refused_since = Some(Instant::now());
+            self.waits += 1;
         }
-        let before = Instant::now();
-        self.file.sync_data().map_err(RecordsError::io(&self.path))?;
-        self.stats.longest_sync = self.stats.longest_sync.max(before.elapsed());
-        self.unsynced = false;
-        Ok(())
+        if self.files.is_removed() {
+            self.shared.is_dead.store(true, Relaxed);
+        }
+        self.shared.fails(error);
     }
 
-    fn close(&mut self) -> Result<(), RecordsError> {
-        let encoder = std::mem::replace(&mut self.encoder, StreamEncoder::try_new(&journal_schema())?);
-        let end = encoder.finish()?;
-        self.append(&end)?;
-        self.stats.bytes += end.iter().map(|b| b.len() as u64).sum::<u64>();
-        self.sync()
+    fn accepted(&mut self) {
+        if let Some(since) = self.refused_since.take() {
+            self.longest_wait = self.longest_wait.max(since.elapsed());
+            self.shared.recovers();
+        }
     }
 
-    fn next(&mut self) -> Result<(), RecordsError> {
-        self.close()?;
-        (self.path, self.file) = create_segment(&self.dir, self.stats.segments)?;
-        self.written = 0;
-        self.stats.segments += 1;
-        Ok(())
+    /// An error of the disk here concerns what it has taken already: there is nothing to try again.
+    fn sync(&mut self) {
+        match self.files.sync() {
+            Ok(()) => {}
+            Err(error) => {
+                self.refused(error);
+                if !self.shared.is_dead.load(Relaxed) {
+                    self.accepted();
+                }
+            }
+        }
     }
-}
-
-fn create_segment(dir: &Path, number: u32) -> Result<(PathBuf, File), RecordsError> {
-    let path = dir.join(format!("{number:06}.arrows"));
-    let file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(&path)
-        .map_err(RecordsError::io(&path))?;
-    // The name must survive a power cut as well as the bytes.
-    File::open(dir)
-        .and_then(|d| d.sync_all())
-        .map_err(RecordsError::io(dir))?;
-    Ok((path, file))
 }
 
 /// Takes the lock, or says whose journal this is.
@@ -350,6 +446,7 @@ pub fn read_header(dir: &Path) -> Result<serde_json::Value, RecordsError> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::collections::VecDeque;
     use std::io;
 
     use super::*;
@@ -357,10 +454,17 @@ pub(crate) mod tests {
     use crate::recovery::{JournalReader, read_journal};
     use crate::row::{Chunk, Row};
     use crate::scratch::Dir;
+    use crate::segments::Output;
     use arrow_array::cast::AsArray;
     use arrow_array::types::UInt64Type;
 
-    pub(crate) const NEVER: Duration = Duration::from_secs(3600);
+    /// Synced at the end only.
+    pub(crate) fn options() -> JournalOptions {
+        JournalOptions {
+            sync_interval: Duration::from_secs(3600),
+            ..JournalOptions::default()
+        }
+    }
 
     pub(crate) fn batch(first: u64, rows: u64) -> RecordBatch {
         let mut builder = RecordBuilder::new();
@@ -395,12 +499,16 @@ pub(crate) mod tests {
     #[test]
     fn rows_come_back_in_order_over_segments() {
         let dir = Dir::new("journal");
-        let journal = Journal::with_segments(dir.path(), NEVER, 1).expect("started");
+        let options = JournalOptions {
+            segment_bytes: 1,
+            ..options()
+        };
+        let journal = Journal::start(dir.path(), &options).expect("started");
         let sender = journal.sender();
         for i in 0..5 {
-            sender.send(batch(i * 10, 10));
+            assert_eq!(sender.send(batch(i * 10, 10)), Sent::Queued);
         }
-        sender.send(RecordBuilder::new().finish());
+        assert_eq!(sender.send(RecordBuilder::new().finish()), Sent::Queued);
         let stats = journal.finish().expect("the thread lives");
         assert_eq!((stats.rows, stats.lost_rows, stats.segments), (50, 0, 5));
         assert_eq!(sender.queued_bytes(), 0);
@@ -419,7 +527,7 @@ pub(crate) mod tests {
     fn a_journal_is_live_while_it_is_written() {
         let dir = Dir::new("journal");
         assert!(!is_live(dir.path()));
-        let journal = Journal::start(dir.path(), NEVER).expect("started");
+        let journal = Journal::start(dir.path(), &options()).expect("started");
         assert!(is_live(dir.path()) && is_live(dir.path()));
         journal.finish().expect("the thread lives");
         assert!(!is_live(dir.path()));
@@ -428,35 +536,175 @@ pub(crate) mod tests {
     #[test]
     fn a_second_run_does_not_touch_the_first() {
         let dir = Dir::new("journal");
-        Journal::start(dir.path(), NEVER)
+        Journal::start(dir.path(), &options())
             .expect("started")
             .finish()
             .expect("the thread lives");
         assert!(matches!(
-            Journal::start(dir.path(), NEVER),
+            Journal::start(dir.path(), &options()),
             Err(RecordsError::JournalExists(_))
         ));
     }
 
+    /// A disk that refuses: each call takes the next verdict, and accepts when there is none left (or always refuses).
+    #[derive(Clone, Default)]
+    struct Moody {
+        verdicts: Arc<Mutex<VecDeque<Option<io::ErrorKind>>>>,
+        always: Option<io::ErrorKind>,
+    }
+
+    impl Moody {
+        fn new(verdicts: impl IntoIterator<Item = Option<io::ErrorKind>>) -> Self {
+            Self {
+                verdicts: Arc::new(Mutex::new(verdicts.into_iter().collect())),
+                always: None,
+            }
+        }
+
+        fn verdict(&self) -> io::Result<()> {
+            let next = self.verdicts.lock().expect("no panic holds it").pop_front();
+            next.flatten().or(self.always).map_or(Ok(()), |kind| Err(kind.into()))
+        }
+    }
+
+    struct MoodyFile(Moody, Box<dyn Output>);
+
+    impl Disk for Moody {
+        fn create(&self, path: &Path) -> io::Result<Box<dyn Output>> {
+            let file = SystemDisk.create(path)?;
+            // It may refuse after the file is there, too.
+            let number = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default();
+            if number != "000000" && number.parse::<u32>().is_ok() {
+                self.verdict()?;
+            }
+            Ok(Box::new(MoodyFile(self.clone(), file)))
+        }
+    }
+
+    impl Output for MoodyFile {
+        fn write_at(&mut self, bytes: &[u8], at: u64) -> io::Result<()> {
+            if let Err(error) = self.0.verdict() {
+                // As a full disk does: some of it is written.
+                self.1.write_at(&bytes[..bytes.len() / 2], at)?;
+                return Err(error);
+            }
+            self.1.write_at(bytes, at)
+        }
+
+        fn cut(&mut self, len: u64) -> io::Result<()> {
+            self.0.verdict()?;
+            self.1.cut(len)
+        }
+
+        fn sync(&mut self) -> io::Result<()> {
+            self.1.sync()
+        }
+
+        fn is_removed(&self) -> bool {
+            self.1.is_removed()
+        }
+    }
+
+    const FULL: Option<io::ErrorKind> = Some(io::ErrorKind::StorageFull);
+
     #[test]
-    fn a_full_disk_is_reported_and_what_was_lost_counted() {
-        let full = Path::new("/dev/full");
-        if !full.exists() {
-            return; // Linux only
+    fn what_a_disk_refuses_is_written_later_in_order_and_once() {
+        // Any pattern of refusals, at writes, truncations and new segments alike.
+        for pattern in 1_u32..64 {
+            let verdicts = (0..6).map(|i| (pattern >> i & 1 == 1).then_some(io::ErrorKind::StorageFull));
+            let dir = Dir::new("journal");
+            let lines = dir.path().join("lines").join("all.jsonl");
+            let options = JournalOptions {
+                segment_bytes: 1,
+                lines: Some(lines.clone()),
+                ..options()
+            };
+            let journal = Journal::start_on(dir.path(), &options, Box::new(Moody::new(verdicts))).expect("started");
+            let sender = journal.sender();
+            for i in 0..4_u64 {
+                assert_eq!(sender.send(batch(i * 3, 3)), Sent::Queued);
+                assert_eq!(sender.send_lines(format!("{i}\n").into_bytes(), 1), Sent::Queued);
+            }
+            let stats = journal.finish().expect("the thread lives");
+            assert_eq!(
+                (stats.rows, stats.lost_rows, stats.lost_lines),
+                (12, 0, 0),
+                "{pattern:b}"
+            );
+            assert!(stats.waits > 0 && stats.longest_wait >= RETRY, "{pattern:b}");
+            let mut reader = read_journal(dir.path()).expect("opened");
+            assert_eq!(requests(&mut reader), (0..12).collect::<Vec<_>>(), "{pattern:b}");
+            assert!(reader.closed() && !reader.torn(), "{pattern:b}");
+            assert_eq!(fs::read_to_string(&lines).expect("written"), "0\n1\n2\n3\n");
         }
+    }
+
+    #[test]
+    fn a_disk_that_stays_full_costs_what_did_not_fit_and_says_so_at_once() {
         let dir = Dir::new("journal");
-        let mut writer = Segments::open(dir.path(), SEGMENT_BYTES).expect("opened");
-        writer.file = OpenOptions::new().write(true).open(full).expect("writable");
-        let shared = Shared::default();
-        let (sender, receiver) = channel();
-        for i in 0..3 {
-            sender.send(Message::Batch(batch(i, 1), 0)).expect("received");
+        let one = batch(0, 3).get_array_memory_size() as u64;
+        let options = JournalOptions {
+            queue_bytes: 4 * one,
+            patience: Duration::ZERO,
+            ..options()
+        };
+        let disk = Moody {
+            always: FULL,
+            ..Moody::default()
+        };
+        let journal = Journal::start_on(dir.path(), &options, Box::new(disk)).expect("started");
+        let sender = journal.sender();
+        let sent: Vec<Sent> = (0..7).map(|i| sender.send(batch(i * 3, 3))).collect();
+        use Sent::{Full, Lost, Queued};
+        assert_eq!(sent, [Queued, Queued, Queued, Queued, Full, Lost, Lost]);
+        while sender.state().failing.is_none() {
+            thread::yield_now();
         }
-        sender.send(Message::Finish).expect("received");
-        let stats = write_batches(writer, &receiver, &shared, NEVER);
-        assert_eq!((stats.rows, stats.lost_rows), (0, 3));
-        let error = shared.error().expect("reported");
-        assert!(matches!(&*error, RecordsError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull));
+        let state = sender.state();
+        assert_eq!((state.queued_bytes, state.lost_rows), (5 * one, 6));
+        assert!(state.failing.is_some_and(|text| text.contains("000000.arrows")));
+        let stats = journal.finish().expect("the thread lives");
+        assert_eq!((stats.rows, stats.lost_rows), (0, 21));
+        assert_eq!(sender.queued_bytes(), 0);
+        assert_eq!(sender.send(batch(0, 1)), Lost);
+    }
+
+    #[test]
+    fn a_user_without_patience_need_not_wait_for_the_disk() {
+        let dir = Dir::new("journal");
+        let disk = Moody {
+            always: Some(io::ErrorKind::Other),
+            ..Moody::default()
+        };
+        let options = JournalOptions {
+            patience: Duration::from_secs(3600),
+            ..options()
+        };
+        let journal = Journal::start_on(dir.path(), &options, Box::new(disk)).expect("started");
+        journal.sender().send(batch(0, 3));
+        journal.sender().lose_patience();
+        assert_eq!(journal.finish().expect("the thread lives").lost_rows, 3);
+    }
+
+    #[test]
+    fn a_folder_that_was_removed_is_no_place_to_wait_for() {
+        let dir = Dir::new("journal");
+        let options = JournalOptions {
+            sync_interval: Duration::ZERO,
+            ..options()
+        };
+        let journal = Journal::start(&dir.path().join("journal"), &options).expect("started");
+        let sender = journal.sender();
+        sender.send(batch(0, 3));
+        while sender.queued_bytes() > 0 {
+            thread::yield_now();
+        }
+        fs::remove_dir_all(dir.path().join("journal")).expect("removed");
+        while sender.send(batch(3, 1)) != Sent::Lost {
+            thread::yield_now();
+        }
+        let error = journal.error().expect("reported").to_string();
+        assert!(error.contains("removed"), "{error}");
     }
 
     #[test]

@@ -15,6 +15,8 @@ mod row;
 mod schema;
 #[cfg(test)]
 mod scratch;
+mod seal;
+mod segments;
 mod source;
 mod table;
 mod values;
@@ -23,10 +25,13 @@ pub use builder::RecordBuilder;
 pub use error::RecordsError;
 pub use files::{open_bytes, read_bytes, write_durably};
 pub use foreign::ForeignColumns;
-pub use journal::{Journal, JournalSender, JournalStats, is_live, read_header, segments, write_header};
+pub use journal::{
+    Journal, JournalOptions, JournalSender, JournalState, JournalStats, Sent, is_live, read_header, segments,
+    write_header,
+};
 pub use jsonl::{Cells, JsonlBatch, JsonlColumn, JsonlError, JsonlErrors, Texts};
 pub use parquet_file::{GROUP_ROWS, RecordsFile, RecordsWriter};
-pub use recovery::{JournalReader, read_journal};
+pub use recovery::{JournalReader, Recovered, read_journal, recover};
 pub use row::{ABSENT, Chunk, Row};
 pub use schema::{
     ADDED_COLUMNS, COUNTED_COLUMNS, LIST_COLUMNS, SCHEMA_VERSION, TEXT_COLUMNS, VERSION_KEY, journal_schema,

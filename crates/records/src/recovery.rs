@@ -11,9 +11,7 @@ use arrow_ipc::reader::StreamDecoder;
 use crate::error::RecordsError;
 use crate::journal::segments;
 use crate::schema::{SCHEMA_VERSION, VERSION_KEY};
-
-/// First four bytes of every message of an IPC stream.
-const CONTINUATION: [u8; 4] = [0xFF; 4];
+use crate::seal::{self, PREFIX};
 
 /// Opens a journal for reading, whether its run ended well, was killed, or goes on.
 pub fn read_journal(dir: &Path) -> Result<JournalReader, RecordsError> {
@@ -30,7 +28,7 @@ pub fn read_journal(dir: &Path) -> Result<JournalReader, RecordsError> {
 /// Iterates the batches of a journal in the order they were written.
 pub struct JournalReader {
     paths: Vec<PathBuf>,
-    segment: Option<SegmentReader>,
+    segment: Option<SegmentReader<BufReader<File>>>,
     torn: bool,
     closed: bool,
 }
@@ -90,16 +88,52 @@ enum Step {
     End(End),
 }
 
+/// What a segment's bytes hold.
+#[derive(Debug)]
+pub struct Recovered {
+    /// The whole batches, as they were written, in order.
+    pub batches: Vec<RecordBatch>,
+    /// It has its end marker, at its end.
+    pub closed: bool,
+    /// It ends within a message, or what follows the last whole one is damaged: the rest is lost.
+    pub torn: bool,
+}
+
+/// Reads the bytes of one segment, whatever they are: never panics, and never gives a row that was not written.
+///
+/// Err: whole and of a later version.
+pub fn recover(bytes: &[u8]) -> Result<Recovered, RecordsError> {
+    let mut reader = SegmentReader {
+        path: PathBuf::new(),
+        file: bytes,
+        left: bytes.len() as u64,
+        decoder: StreamDecoder::new(),
+    };
+    let mut batches = Vec::new();
+    loop {
+        match reader.next()? {
+            Step::Batch(batch) => batches.push(batch),
+            Step::End(end) => {
+                return Ok(Recovered {
+                    batches,
+                    closed: end == End::Closed,
+                    torn: end == End::Torn,
+                });
+            }
+        }
+    }
+}
+
 /// Reads whole messages into one aligned buffer each, so that the columns of a batch point into it without a copy.
-/// (arrow's own `StreamReader` cannot tell a cut tail from an end.)
-struct SegmentReader {
+/// (arrow's own `StreamReader` cannot tell a cut tail from an end, and knows nothing of checksums.)
+struct SegmentReader<R> {
     path: PathBuf,
-    file: BufReader<File>,
+    file: R,
     left: u64,
     decoder: StreamDecoder,
 }
 
-impl SegmentReader {
+impl SegmentReader<BufReader<File>> {
     fn open(path: PathBuf) -> Result<Self, RecordsError> {
         let file = File::open(&path).map_err(RecordsError::io(&path))?;
         let left = file.metadata().map_err(RecordsError::io(&path))?.len();
@@ -110,7 +144,9 @@ impl SegmentReader {
             decoder: StreamDecoder::new(),
         })
     }
+}
 
+impl<R: Read> SegmentReader<R> {
     fn next(&mut self) -> Result<Step, RecordsError> {
         loop {
             if self.left == 0 {
@@ -120,7 +156,8 @@ impl SegmentReader {
                 return Ok(Step::End(End::Torn));
             };
             let Some(mut message) = message else {
-                return Ok(Step::End(End::Closed));
+                let end = if self.left == 0 { End::Closed } else { End::Torn };
+                return Ok(Step::End(end));
             };
             while !message.is_empty() {
                 match self.decoder.decode(&mut message) {
@@ -151,35 +188,33 @@ impl SegmentReader {
     /// None: cut or damaged. Some(None): the end marker. Some(Some): prefix, metadata and body of one message.
     #[allow(clippy::option_option)] // three ends, named just above, used once
     fn read_message(&mut self) -> Result<Option<Option<Buffer>>, RecordsError> {
-        let mut prefix = [0_u8; 8];
-        if self.left < 8 {
+        let mut prefix = [0_u8; PREFIX];
+        if self.left < PREFIX as u64 {
             return Ok(None);
         }
         self.fill(&mut prefix)?;
-        let [a, b, c, d, size @ ..] = prefix;
-        let size = u64::from(u32::from_le_bytes(size));
-        if [a, b, c, d] != CONTINUATION || size > self.left {
+        let Some((size, _)) = seal::metadata_len(&prefix).filter(|(size, _)| *size as u64 <= self.left) else {
             return Ok(None);
-        }
+        };
         if size == 0 {
             return Ok(Some(None));
         }
-        let mut metadata = vec![0_u8; size as usize];
+        let mut metadata = vec![0_u8; size];
         self.fill(&mut metadata)?;
-        let Ok(message) = arrow_ipc::root_as_message(&metadata) else {
+        let Some((unsealed, expected)) = seal::unseal(&metadata) else {
             return Ok(None);
         };
-        let Ok(body) = u64::try_from(message.bodyLength()) else {
+        let Some(body) = seal::body_len(unsealed).filter(|&n| n as u64 <= self.left) else {
             return Ok(None);
         };
-        if body > self.left {
+        let head = PREFIX + size;
+        let mut whole = MutableBuffer::from_len_zeroed(head + body);
+        whole[..PREFIX].copy_from_slice(&prefix);
+        whole[PREFIX..head].copy_from_slice(&metadata);
+        self.fill(&mut whole[head..])?;
+        if seal::checksum(unsealed, &whole[head..]) != expected {
             return Ok(None);
         }
-        let head = prefix.len() + metadata.len();
-        let mut whole = MutableBuffer::from_len_zeroed(head + body as usize);
-        whole[..8].copy_from_slice(&prefix);
-        whole[8..head].copy_from_slice(&metadata);
-        self.fill(&mut whole[head..])?;
         Ok(Some(Some(whole.into())))
     }
 
@@ -197,68 +232,125 @@ impl SegmentReader {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, OpenOptions};
+    use std::fs;
 
     use super::*;
     use crate::journal::Journal;
-    use crate::journal::tests::{NEVER, batch, requests};
+    use crate::journal::tests::{batch, options, requests};
     use crate::schema::journal_schema;
     use crate::scratch::Dir;
     use arrow_ipc::writer::StreamEncoder;
 
+    /// A segment of `count` batches as the journal writes it, and where each of them ends.
+    fn segment(count: u64) -> (Vec<RecordBatch>, Vec<u8>, Vec<usize>) {
+        let mut encoder = StreamEncoder::try_new(&journal_schema()).expect("schema");
+        let (mut batches, mut bytes, mut ends) = (Vec::new(), Vec::new(), Vec::new());
+        for i in 0..count {
+            batches.push(batch(i * 2, 2));
+            let encoded = encoder.encode(&batches[i as usize]).expect("encoded");
+            let encoded: Vec<u8> = encoded.iter().flat_map(|b| b.as_slice()).copied().collect();
+            assert!(seal::seal(&encoded, &mut bytes));
+            ends.push(bytes.len());
+        }
+        bytes.extend_from_slice(&[0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0]);
+        (batches, bytes, ends)
+    }
+
     #[test]
-    fn a_journal_cut_at_any_byte_gives_its_whole_batches() {
+    fn a_journal_is_the_bytes_that_recovery_reads() {
         let dir = Dir::new("journal");
-        let journal = Journal::start(dir.path(), NEVER).expect("started");
-        let mut ends = Vec::new();
+        let journal = Journal::start(dir.path(), &options()).expect("started");
         for i in 0..2 {
             journal.sender().send(batch(i * 2, 2));
         }
         journal.finish().expect("the thread lives");
         let path = segments(dir.path()).expect("listed").remove(0);
-        let whole = fs::read(&path).expect("readable");
-        // Where the batches end, from the encoder itself: schema + batch, batch, end marker.
-        let mut encoder = StreamEncoder::try_new(&journal_schema()).expect("schema");
-        let mut end = 0;
-        for i in 0..2 {
-            end += encoder
-                .encode(&batch(i * 2, 2))
-                .expect("encoded")
-                .iter()
-                .map(Buffer::len)
-                .sum::<usize>();
-            ends.push(end);
-        }
-        let mut schema_only = StreamEncoder::try_new(&journal_schema()).expect("schema");
-        let schema_end: usize = schema_only
-            .encode(&batch(0, 0))
-            .expect("encoded")
-            .first()
-            .map_or(0, Buffer::len);
-        assert!(schema_end > 0 && schema_end < ends[0]);
-        let file = OpenOptions::new().write(true).open(&path).expect("writable");
-        for cut in (0..=whole.len()).rev() {
-            file.set_len(cut as u64).expect("writable");
-            let mut reader = read_journal(dir.path()).expect("opened");
-            let batches = ends.iter().filter(|e| **e <= cut).count() as u64;
-            assert_eq!(
-                requests(&mut reader),
-                (0..batches * 2).collect::<Vec<_>>(),
-                "cut at {cut}"
-            );
-            assert_eq!(reader.closed(), cut == whole.len(), "cut at {cut}");
+        let (batches, bytes, _) = segment(2);
+        assert_eq!(fs::read(&path).expect("readable"), bytes);
+        let found = recover(&bytes).expect("this version");
+        assert!(found.closed && !found.torn);
+        assert_eq!(found.batches, batches);
+        // Other readers of Arrow streams see the same.
+        let arrow = arrow_ipc::reader::StreamReader::try_new(&bytes[..], None).expect("a stream");
+        assert_eq!(arrow.map(|b| b.expect("whole")).collect::<Vec<_>>(), batches);
+    }
+
+    #[test]
+    fn a_segment_cut_at_any_byte_gives_its_whole_batches() {
+        let (batches, whole, ends) = segment(2);
+        let schema_end = {
+            let (_, alone, _) = segment(0);
+            assert!(recover(&alone).is_ok_and(|r| r.batches.is_empty() && r.closed));
+            ends[0] / 2
+        };
+        for cut in 0..=whole.len() {
+            let found = recover(&whole[..cut]).expect("this version");
+            let count = ends.iter().filter(|e| **e <= cut).count();
+            assert_eq!(found.batches, batches[..count], "cut at {cut}");
+            assert_eq!(found.closed, cut == whole.len(), "cut at {cut}");
             if ends.contains(&cut) || cut == 0 || cut == whole.len() {
-                assert!(!reader.torn(), "cut at {cut}");
-            } else if cut > ends[0] {
-                assert!(reader.torn(), "cut at {cut}");
+                assert!(!found.torn, "cut at {cut}");
+            } else if cut > schema_end {
+                assert!(found.torn, "cut at {cut}");
             }
+        }
+    }
+
+    #[test]
+    fn no_flipped_bit_makes_a_row_up() {
+        let (batches, whole, ends) = segment(2);
+        let mut damaged = whole.clone();
+        for at in 0..whole.len() {
+            let bit = at % 8;
+            damaged[at] ^= 1 << bit;
+            let found = recover(&damaged).expect("this version");
+            let before = ends.iter().filter(|e| **e <= at).count();
+            assert_eq!(found.batches, batches[..before], "bit {bit} of byte {at}");
+            assert!(!found.closed, "bit {bit} of byte {at}");
+            damaged[at] = whole[at];
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_anything_are_no_rows() {
+        let (batches, whole, ends) = segment(3);
+        let mut state = 7_u64;
+        let mut next = move || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize
+        };
+        for _ in 0..1_000 {
+            let mut bytes = whole.clone();
+            for _ in 0..1 + next() % 4 {
+                let (from, len) = (next() % bytes.len(), next() % 64);
+                let to = (from + len).min(bytes.len());
+                match next() % 4 {
+                    0 => drop(bytes.drain(from..to)),
+                    1 => bytes[from..to].fill((next() % 256) as u8),
+                    2 => {
+                        let copy = bytes[from..to].to_vec();
+                        let at = next() % bytes.len();
+                        bytes.splice(at..at, copy);
+                    }
+                    _ => bytes[from..to].iter_mut().for_each(|b| *b = (next() % 256) as u8),
+                }
+                if bytes.is_empty() {
+                    break;
+                }
+            }
+            let same = whole.iter().zip(&bytes).take_while(|(a, b)| a == b).count();
+            let at_least = ends.iter().filter(|e| **e <= same).count();
+            let found = recover(&bytes).map_or_else(|_| Vec::new(), |r| r.batches);
+            assert!(found.len() >= at_least && found.iter().all(|b| batches.contains(b)));
         }
     }
 
     #[test]
     fn a_tail_of_zeros_or_noise_is_torn_not_an_error() {
         let dir = Dir::new("journal");
-        let journal = Journal::start(dir.path(), NEVER).expect("started");
+        let journal = Journal::start(dir.path(), &options()).expect("started");
         journal.sender().send(batch(0, 4));
         journal.finish().expect("the thread lives");
         let path = segments(dir.path()).expect("listed").remove(0);
@@ -267,7 +359,7 @@ mod tests {
         for tail in [
             vec![0; 4096],
             vec![0xAB; 777],
-            [CONTINUATION.to_vec(), vec![0x7F; 200]].concat(),
+            [seal::CONTINUATION.to_vec(), vec![0x7F; 200]].concat(),
         ] {
             fs::write(&path, [body, &tail].concat()).expect("writable");
             let mut reader = read_journal(dir.path()).expect("opened");

@@ -178,17 +178,16 @@ impl Iterator for Merged {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use super::*;
     use crate::row::{Chunk, Row};
     use crate::scratch::Dir;
     use crate::values::{each_string, extend_floats};
-    use crate::{ForeignColumns, Journal, Numbers, RecordBuilder, RecordsWriter};
+    use crate::{ForeignColumns, Journal, JournalOptions, Numbers, RecordBuilder, RecordsWriter};
     use arrow_array::UInt32Array;
 
     fn fill(dir: &Path, batches: u64, rows: u64, chunks: usize) {
-        let journal = Journal::start(dir, Duration::from_secs(3600)).expect("started");
+        let journal = Journal::start(dir, &JournalOptions::default()).expect("started");
         let mut builder = RecordBuilder::new();
         for request in 0..batches * rows {
             let chunks = vec![
