@@ -57,6 +57,9 @@ class Snapshot(_Told):
     output_tokens: int = 0
     ttft_ms: Quantiles | None = None
     latency_ms: Quantiles | None = None
+    journal_queued_bytes: int = 0
+    journal_lost_rows: int = 0
+    journal_failing: str | None = None
     is_finished: bool = False
     is_stopping: bool = False
 
@@ -78,7 +81,14 @@ class Outcome(_Told):
     redirects: dict[str, int] = Field(default_factory=dict)
     """Where servers redirected to during the load, within the host, and how many requests were sent again there."""
     journal_error: str | None = None
+    """The first error of the disk that holds the records, also one that was overcome."""
+    journal_rows: int = 0
     journal_lost_rows: int = 0
+    journal_lost_lines: int = 0
+    """Records, and raw records, that were lost to it."""
+    journal_waits: int = 0
+    journal_longest_wait_ns: int = 0
+    """How often the disk refused for a while, and the longest of these times."""
     lost_workers: tuple[str, ...] = ()
     """Threads of the engine that died or got stuck, and why: the run ended with what had been recorded until then."""
     stopped_by_watch: bool = False
@@ -93,10 +103,23 @@ class Outcome(_Told):
         return tuple(p for p in self.phases if p.is_measured)
 
     @property
+    def stopped_by_disk(self) -> bool:
+        """The load ended because the disk did not take the records."""
+        return any(p.stop_reason == "records_not_written" for p in self.phases)
+
+    @property
+    def has_losses(self) -> bool:
+        """Something of the run is missing, or it ended before its time, through no fault of the server."""
+        lost = self.journal_lost_rows or self.journal_lost_lines or self.lost_workers
+        return bool(lost) or self.stopped_by_disk
+
+    @property
     def incomplete_reason(self) -> str | None:
         """Why the run did not do all it was asked for; None if it did."""
         if self.stopped_by:
             return self.stopped_by
+        if self.stopped_by_disk:
+            return f"the disk did not take the records: {self.journal_error}"
         if self.lost_workers:
             return f"a part of aiperf failed ({self.lost_workers[0]}): the report covers what was recorded until then; please report this"
         return next((p.stop_reason for p in self.phases if not p.is_complete), None)

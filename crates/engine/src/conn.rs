@@ -396,6 +396,17 @@ impl Conn {
         Ok(Written::Part)
     }
 
+    /// Bytes that wait to be written.
+    pub(crate) fn num_unsent(&self) -> usize {
+        self.out.rest().len() + self.plain_out.rest().len()
+    }
+
+    /// Of this end and of the other; None: not TCP, or not connected (any more).
+    pub(crate) fn addresses(&self) -> Option<(SocketAddr, SocketAddr)> {
+        let local = self.socket.local_addr().ok()?.as_socket()?;
+        Some((local, self.socket.peer_addr().ok()?.as_socket()?))
+    }
+
     pub(crate) fn has_unsent(&self) -> bool {
         !self.out.is_empty() || !self.plain_out.is_empty()
     }

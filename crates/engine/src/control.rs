@@ -36,6 +36,11 @@ const LOOK_NS: i64 = if cfg!(test) { 20_000_000 } else { 1_000_000_000 };
 /// process everybody is late.
 const LOOKS: u32 = 15;
 
+/// Stop reasons that end the run, not only the phase.
+const TOO_MANY_ERRORS: &str = "failed_request_threshold";
+const ALL_REFUSED: &str = "all_refused";
+const RECORDS_NOT_WRITTEN: &str = "records_not_written";
+
 /// What became of a phase.
 #[derive(Debug, Clone, Serialize)]
 #[allow(missing_docs)]
@@ -63,15 +68,27 @@ pub struct PhaseOutcome {
     /// Had to wait for a slot of the concurrency cap when they were due.
     pub waited: u64,
     pub is_complete: bool,
-    /// `interrupted`, `duration`, `failed_request_threshold`, `worker_lost`; empty: everything was sent.
+    /// `interrupted`, `duration`, `failed_request_threshold`, `all_refused`, `records_not_written`, `worker_lost`; empty: everything was
+    /// sent.
     pub stop_reason: String,
+}
+
+impl PhaseOutcome {
+    /// No further phase makes sense.
+    pub(crate) fn ends_run(&self) -> bool {
+        matches!(
+            self.stop_reason.as_str(),
+            TOO_MANY_ERRORS | ALL_REFUSED | RECORDS_NOT_WRITTEN
+        )
+    }
 }
 
 pub(crate) struct Controller {
     pub(crate) shared: Arc<Shared>,
     pub(crate) notes: Receiver<Note>,
     level: u8,
-    aborted: bool,
+    /// What ended the phase, if it was neither the user nor its own bound.
+    ended_by: Option<&'static str>,
     next_worker: usize,
     ramps_at: i64,
     look_at: i64,
@@ -100,7 +117,7 @@ impl Controller {
             shared,
             notes,
             level: 0,
-            aborted: false,
+            ended_by: None,
             next_worker: 0,
             ramps_at: NEVER,
         }
@@ -212,7 +229,7 @@ impl Controller {
 
     /// Run one phase to its end.
     pub(crate) fn run(&mut self, phase: &Arc<Phase>) -> PhaseOutcome {
-        self.aborted = false;
+        self.ended_by = None;
         self.ramps_at = if phase.settings.concurrency_ramp.is_some() || phase.settings.prefill_ramp.is_some() {
             phase.start
         } else {
@@ -246,9 +263,7 @@ impl Controller {
         if woken != Wake::Idle {
             stop_reason = match woken {
                 _ if !self.lost.is_empty() => "worker_lost",
-                _ if self.aborted && phase.is_refused() => "all_refused",
-                _ if self.aborted => "failed_request_threshold",
-                Wake::Stop => "interrupted",
+                Wake::Stop => self.ended_by.unwrap_or("interrupted"),
                 _ => "duration",
             };
             phase.stop.store(true, SeqCst);
@@ -264,7 +279,7 @@ impl Controller {
                 woken = self.wait(phase, give_up, true);
                 // A first Ctrl-C within the grace period changes nothing; a second one does.
                 while woken == Wake::Stop && self.level < 2 && self.lost.is_empty() {
-                    stop_reason = if self.aborted { stop_reason } else { "interrupted" };
+                    stop_reason = self.ended_by.unwrap_or("interrupted");
                     woken = self.wait(phase, give_up.min(self.now().saturating_add(INTERRUPT_GRACE_NS)), true);
                 }
             }
@@ -494,7 +509,15 @@ impl Controller {
                 }
                 Ok(Note::Gone(worker, reason)) => self.lose(worker, reason),
                 Ok(Note::Abort) if phase.aborted.load(SeqCst) && !phase.is_stopped() => {
-                    self.aborted = true;
+                    self.ended_by = Some(if phase.is_refused() {
+                        ALL_REFUSED
+                    } else {
+                        TOO_MANY_ERRORS
+                    });
+                    return Wake::Stop;
+                }
+                Ok(Note::RecordsFull) if !phase.is_stopped() => {
+                    self.ended_by = Some(RECORDS_NOT_WRITTEN);
                     return Wake::Stop;
                 }
                 Ok(_) | Err(RecvTimeoutError::Timeout) => {}

@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
-use aiperf_records::Journal;
+use aiperf_records::{Journal, JournalOptions, JournalStats};
 use aiperf_sys::TimestampKeeper;
 use serde::Serialize;
 
@@ -20,7 +20,6 @@ use crate::error::EngineError;
 use crate::extract::Extractor;
 use crate::phase::Phase;
 use crate::plan::Plan;
-use crate::raw::RawWriter;
 use crate::reply::Rules;
 use crate::settings::Settings;
 use crate::shared::{Inbox, Note, Shared};
@@ -56,9 +55,16 @@ pub struct Outcome {
     pub clock_steps: u64,
     /// Where the servers redirected to (followed within the host), and how many requests.
     pub redirects: BTreeMap<String, u64>,
+    /// The first error of the disk, also one that was overcome; records and raw lines that it cost in the end.
     pub journal_error: Option<String>,
     /// Workers that died or got stuck, and why: the run ended with what had been recorded until then.
     pub lost_workers: Vec<String>,
+    pub journal_rows: u64,
+    pub journal_lost_rows: u64,
+    pub journal_lost_lines: u64,
+    /// How often the disk refused for a while, and the longest of these times, ns.
+    pub journal_waits: u32,
+    pub journal_longest_wait_ns: u64,
 }
 
 #[derive(Debug, Default)]
@@ -105,11 +111,18 @@ impl Engine {
             think_tags: settings.think_tags,
             keep_events: settings.keep_events,
             max_event_bytes: settings.max_event_bytes,
+            keep_head: settings.http_trace,
         };
         let run_dir = Path::new(&settings.run_dir).to_path_buf();
         let journal_dir = run_dir.join("journal");
-        let sync = Duration::from_nanos(settings.sync_ns.max(1) as u64);
-        let journal = Journal::start(&journal_dir, sync).map_err(|e| EngineError::Records(e.to_string()))?;
+        let options = JournalOptions {
+            sync_interval: Duration::from_nanos(settings.sync_ns.max(1) as u64),
+            queue_bytes: settings.queue_bytes,
+            patience: Duration::from_nanos(settings.queue_patience_ns.max(0) as u64),
+            lines: settings.keep_events.then(|| run_dir.join("raw").join("requests.jsonl")),
+            ..JournalOptions::default()
+        };
+        let journal = Journal::start(&journal_dir, &options).map_err(|e| EngineError::Records(e.to_string()))?;
         let header = serde_json::json!({
             "start_wall_ns": clock.wall_ns(),
             "phases": settings.phases.iter().map(|p| serde_json::json!({"name": p.name, "kind": p.kind})).collect::<Vec<_>>(),
@@ -130,12 +143,7 @@ impl Engine {
                 sleeping: AtomicBool::new(false),
                 continuations: Arc::new(AtomicUsize::new(0)),
             });
-            let raw = if settings.keep_events {
-                Some(RawWriter::open(&run_dir, id)?)
-            } else {
-                None
-            };
-            parts.push((id, poll, receiver, raw));
+            parts.push((id, poll, receiver));
         }
         let since_epoch = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
@@ -156,17 +164,9 @@ impl Engine {
             redirects: Mutex::default(),
         });
         let mut threads = Vec::new();
-        for (id, poll, receiver, raw) in parts {
-            let worker = Worker::new(
-                id,
-                Arc::clone(&shared),
-                poll,
-                receiver,
-                notes.clone(),
-                journal.sender(),
-                raw,
-            )
-            .map_err(system("cannot create a timer"))?;
+        for (id, poll, receiver) in parts {
+            let worker = Worker::new(id, Arc::clone(&shared), poll, receiver, notes.clone(), journal.sender())
+                .map_err(system("cannot create a timer"))?;
             let gone = notes.clone();
             let thread = std::thread::Builder::new()
                 .name(format!("aiperf-worker-{id}"))
@@ -216,6 +216,9 @@ impl Engine {
     /// 1: send nothing more, let what is in flight finish within the grace period. 2: cancel what is in flight.
     pub fn stop(&self, level: u8) {
         self.stopping.store(true, Relaxed);
+        if level > 1 {
+            self.queued.lose_patience();
+        }
         let _ = self.notes.send(Note::Stop(level));
     }
 
@@ -274,7 +277,10 @@ impl Engine {
             out.phase_sent = phase.sent.load(Relaxed);
             out.phase_done = phase.ok.load(Relaxed) + phase.failed.load(Relaxed) + phase.cancelled.load(Relaxed);
         }
-        out.journal_queued_bytes = self.queued.queued_bytes();
+        let journal = self.queued.state();
+        out.journal_queued_bytes = journal.queued_bytes;
+        out.journal_lost_rows = journal.lost_rows;
+        out.journal_failing = journal.failing;
         out.is_stopping = self.stopping.load(Relaxed);
         out.is_finished = self.done.outcome.lock().is_ok_and(|o| o.is_some());
         out
@@ -300,14 +306,14 @@ fn message_of(panic: &(dyn Any + Send)) -> String {
         .unwrap_or_else(|| "panicked".to_owned())
 }
 
-/// Write what is left in the journal's queue; the error, if any. A disk that does not answer is not waited for for ever.
-fn finish(journal: Journal) -> Option<String> {
+/// Write what is left in the journal's queue. A disk that does not answer is not waited for for ever.
+fn finish(journal: Journal) -> Result<JournalStats, String> {
     let (tell, hear) = channel();
     std::thread::spawn(move || {
-        let _ = tell.send(journal.finish().err().map(|e| e.to_string()));
+        let _ = tell.send(journal.finish().map_err(|e| e.to_string()));
     });
     hear.recv_timeout(JOURNAL_PATIENCE)
-        .unwrap_or_else(|_| Some("the disk took more than 60 s for the rest of the records".to_owned()))
+        .unwrap_or_else(|_| Err("the disk took more than 60 s for the rest of the records".to_owned()))
 }
 
 fn merge(into: &mut Option<hdrhistogram::Histogram<u64>>, from: &hdrhistogram::Histogram<u64>) {
@@ -348,7 +354,7 @@ fn conduct(
             *slot = Some(Arc::clone(&phase));
         }
         let outcome = controller.run(&phase);
-        let aborted = matches!(outcome.stop_reason.as_str(), "failed_request_threshold" | "all_refused");
+        let aborted = outcome.ends_run();
         out.phases.push(outcome);
         if aborted || !controller.lost().is_empty() {
             break;
@@ -358,9 +364,21 @@ fn conduct(
     out.end_ns = shared.clock.now();
     controller.quit(threads);
     out.lost_workers = controller.lost().to_vec();
-    out.journal_error = journal.error().map(|e| e.to_string());
-    if let Some(error) = finish(journal) {
-        out.journal_error.get_or_insert(error);
+    let sender = journal.sender();
+    match finish(journal) {
+        Ok(stats) => {
+            out.journal_rows = stats.rows;
+            out.journal_lost_rows = stats.lost_rows;
+            out.journal_lost_lines = stats.lost_lines;
+            out.journal_waits = stats.waits;
+            out.journal_longest_wait_ns = stats.longest_wait.as_nanos() as u64;
+            out.journal_error = sender.first_error();
+        }
+        Err(error) => {
+            // What it had taken by then is all that is known.
+            out.journal_lost_rows = sender.state().lost_rows.max(1);
+            out.journal_error = Some(error);
+        }
     }
     out.worker_cpu_ns = shared.counters.iter().map(|c| c.cpu_ns.load(Relaxed)).collect();
     out.worker_wait_ns = shared.counters.iter().map(|c| c.wait_ns.load(Relaxed)).collect();

@@ -167,6 +167,7 @@ impl Exchange {
         request.deadline = request.started.saturating_add(shared.settings.timeout_ns);
         let keep = shared.rules.keep_text || shared.plan.is_replied(turn.row);
         request.reply.reset(keep);
+        request.trace = shared.settings.http_trace.then(Box::default);
         if let Some(cancel) = turn
             .phase
             .settings
@@ -242,13 +243,20 @@ impl Exchange {
         }
         request.conn = Some(to);
         request.bytes_out = (self.composer.head.len() + self.composer.body.len()) as u64;
+        if let Some(trace) = &mut request.trace {
+            trace.begin(&self.composer.head);
+        }
         if request.redirects == 0 || request.sent == ABSENT {
             request.sent = self.shared.clock.now();
         }
         match conn.send(&self.composer.head, &self.composer.body) {
             Ok(written) => {
+                let now = self.shared.clock.now();
                 if written == Written::All {
-                    request.mark_body_sent(self.shared.clock.now());
+                    request.mark_body_sent(now);
+                }
+                if let Some(trace) = &mut request.trace {
+                    trace.wrote(now, request.bytes_out.saturating_sub(conn.num_unsent() as u64));
                 }
                 self.deadlines.arm(id.0, request.next_deadline());
             }
@@ -337,6 +345,9 @@ impl Exchange {
                     for &id in &conn.requests {
                         if let Some(request) = self.requests.get_mut(id.0).filter(|r| r.body_sent == ABSENT) {
                             request.mark_body_sent(now);
+                            if let Some(trace) = &mut request.trace {
+                                trace.wrote(now, request.bytes_out);
+                            }
                             self.deadlines.arm(id.0, request.next_deadline());
                         }
                     }
@@ -394,6 +405,9 @@ impl Exchange {
                 kernel,
                 stall: self.watch.stall.max(kernel.map_or(0, |k| user - k)),
             };
+            if let Some(trace) = &mut request.trace {
+                trace.read(kernel.unwrap_or(user), bytes.len());
+            }
             let mut progress = if conn.has_tls() {
                 self.plain.clear();
                 match conn.decrypt(bytes, &mut self.plain).and_then(|()| conn.flush()) {

@@ -53,6 +53,7 @@ mod streams;
 mod target;
 pub mod text;
 mod think_tags;
+mod trace;
 mod watch;
 mod worker;
 

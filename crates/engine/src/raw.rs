@@ -1,35 +1,25 @@
-//! Whole requests and events on disk, for `--export-level raw`: `raw/worker-N.jsonl`, one line per request.
+//! Whole requests and events, for `--export-level raw`: one line per request, handed to the journal's thread with the rows, so that
+//! they wait in the same bounded queue and no worker ever waits for a disk.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::path::Path;
+use aiperf_records::{JournalSender, Sent};
 
-use crate::error::EngineError;
 use crate::ids::write_uuid;
 use crate::request::Request;
 use crate::text::escape_json;
 
-pub(crate) struct RawWriter {
-    out: BufWriter<File>,
-    line: Vec<u8>,
+/// Lines are handed over when they weigh this much, or with the rows.
+const SPILL_BYTES: usize = 1 << 20;
+
+#[derive(Default)]
+pub(crate) struct RawLines {
+    lines: Vec<u8>,
+    count: u64,
 }
 
-impl RawWriter {
-    pub(crate) fn open(run_dir: &Path, worker: u16) -> Result<Self, EngineError> {
-        let dir = run_dir.join("raw");
-        let path = dir.join(format!("worker-{worker}.jsonl"));
-        let file = std::fs::create_dir_all(&dir).and_then(|()| File::create(&path));
-        let file = file.map_err(|source| EngineError::File { path, source })?;
-        Ok(Self {
-            out: BufWriter::with_capacity(1 << 20, file),
-            line: Vec::new(),
-        })
-    }
-
+impl RawLines {
     /// `{"x_request_id","start_ns","payload","status","responses":[[ns,"data"],…]}`; times are run time ns.
-    pub(crate) fn write(&mut self, request: &Request, body: &[u8]) {
-        let line = &mut self.line;
-        line.clear();
+    pub(crate) fn push(&mut self, request: &Request, body: &[u8]) {
+        let line = &mut self.lines;
         line.extend_from_slice(b"{\"x_request_id\":\"");
         write_uuid(request.request_id, line);
         line.extend_from_slice(format!("\",\"start_ns\":{},\"payload\":", request.started).as_bytes());
@@ -42,11 +32,17 @@ impl RawWriter {
             line.extend_from_slice(b"\"]");
         }
         line.extend_from_slice(b"]}\n");
-        // A full disk must not stop the load; the journal reports it.
-        let _ = self.out.write_all(line);
+        self.count += 1;
     }
 
-    pub(crate) fn flush(&mut self) {
-        let _ = self.out.flush();
+    /// There is enough to be handed over before the rows are.
+    pub(crate) fn is_heavy(&self) -> bool {
+        self.lines.len() >= SPILL_BYTES
+    }
+
+    /// To the journal; None: there was nothing.
+    pub(crate) fn hand_over(&mut self, journal: &JournalSender) -> Option<Sent> {
+        let count = std::mem::take(&mut self.count);
+        (count > 0).then(|| journal.send_lines(std::mem::take(&mut self.lines), count))
     }
 }

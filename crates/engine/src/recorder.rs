@@ -1,14 +1,16 @@
 //! A worker's rows on their way to the journal, and whole requests for `--export-level raw`.
 
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 
-use aiperf_records::{JournalSender, RecordBuilder};
+use aiperf_records::{JournalSender, RecordBuilder, Sent};
 
-use crate::clock::NEVER;
+use crate::clock::{Clock, NEVER};
 use crate::conn::Conn;
 use crate::plan::Plan;
-use crate::raw::RawWriter;
+use crate::raw::RawLines;
 use crate::request::{Ending, Request};
+use crate::shared::Note;
 
 /// Rows are handed to the journal when they weigh this much, or after the spill interval.
 const SPILL_BYTES: usize = 4 << 20;
@@ -16,9 +18,11 @@ const SPILL_BYTES: usize = 4 << 20;
 pub(crate) struct Recorder {
     worker: u16,
     plan: Arc<Plan>,
+    clock: Clock,
     rows: RecordBuilder,
     journal: JournalSender,
-    raw: Option<RawWriter>,
+    raw: Option<RawLines>,
+    notes: Sender<Note>,
     spill_ns: i64,
     spilled_at: i64,
 }
@@ -27,16 +31,20 @@ impl Recorder {
     pub(crate) fn new(
         worker: u16,
         plan: Arc<Plan>,
+        clock: Clock,
         journal: JournalSender,
-        raw: Option<RawWriter>,
+        notes: Sender<Note>,
+        keeps_raw: bool,
         spill_ns: i64,
     ) -> Self {
         Self {
             worker,
             plan,
+            clock,
             rows: RecordBuilder::new(),
             journal,
-            raw,
+            raw: keeps_raw.then(RawLines::default),
+            notes,
             spill_ns,
             spilled_at: 0,
         }
@@ -44,7 +52,15 @@ impl Recorder {
 
     /// A request is over: its row. `conn`: its connection, if it had one; `dns_ns`: what resolving its URL took.
     pub(crate) fn record(&mut self, request: &Request, ending: &Ending<'_>, conn: Option<&Conn>, dns_ns: i64) {
-        request.record(ending, self.worker, conn, dns_ns, &self.plan, &mut self.rows);
+        request.record(
+            ending,
+            self.worker,
+            conn,
+            dns_ns,
+            &self.plan,
+            self.clock,
+            &mut self.rows,
+        );
     }
 
     /// Are whole requests kept?
@@ -55,7 +71,11 @@ impl Recorder {
     /// A request is over: all of it.
     pub(crate) fn record_raw(&mut self, request: &Request, body: &[u8]) {
         if let Some(raw) = &mut self.raw {
-            raw.write(request, body);
+            raw.push(request, body);
+            if raw.is_heavy() {
+                let sent = raw.hand_over(&self.journal);
+                self.heed(sent);
+            }
         }
     }
 
@@ -85,10 +105,19 @@ impl Recorder {
     /// Hand over everything.
     pub(crate) fn hand_over(&mut self) {
         if self.rows.num_rows() > 0 {
-            self.journal.send(self.rows.finish());
+            let sent = self.journal.send(self.rows.finish());
+            self.heed(Some(sent));
         }
         if let Some(raw) = &mut self.raw {
-            raw.flush();
+            let sent = raw.hand_over(&self.journal);
+            self.heed(sent);
+        }
+    }
+
+    /// The journal's queue has reached its bound: the load must end.
+    fn heed(&self, sent: Option<Sent>) {
+        if matches!(sent, Some(Sent::Full | Sent::Lost)) {
+            let _ = self.notes.send(Note::RecordsFull);
         }
     }
 }

@@ -48,6 +48,8 @@ pub struct Rules {
     pub keep_events: bool,
     /// Longest event of a stream, and longest whole response to a request for one, bytes; 0: no limit.
     pub max_event_bytes: usize,
+    /// Keep the response's head.
+    pub keep_head: bool,
 }
 
 /// What became of the bytes just fed.
@@ -139,6 +141,8 @@ pub struct Reply {
     pub http_chunks: Option<u32>,
     pub bytes_in: u64,
     pub raw: Vec<(i64, Vec<u8>)>,
+    /// Status line and headers as they came, if they are kept.
+    pub kept_head: Vec<u8>,
 }
 
 impl Default for Reply {
@@ -189,6 +193,7 @@ impl Default for Reply {
             http_chunks: None,
             bytes_in: 0,
             raw: Vec::new(),
+            kept_head: Vec::new(),
         }
     }
 }
@@ -255,6 +260,9 @@ impl Reply {
                 }
             };
             let in_buf = skip + head.len;
+            if rules.keep_head {
+                self.kept_head.extend_from_slice(&buf[skip..in_buf]);
+            }
             let before = if from_carry { buf.len() - data.len() } else { 0 };
             rest = &data[in_buf.saturating_sub(before)..];
             carried.clear();

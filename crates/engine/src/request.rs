@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aiperf_records::{ABSENT, RecordBuilder, Row};
 
-use crate::clock::NEVER;
+use crate::clock::{Clock, NEVER};
 use crate::conn::Conn;
 use crate::error::ErrorKind;
 use crate::ids::{ConnId, SessionId};
@@ -12,6 +12,7 @@ use crate::phase::Phase;
 use crate::plan::Plan;
 use crate::reply::Reply;
 use crate::sessions::Turn;
+use crate::trace::HttpTrace;
 
 /// What is known of a request while it runs. Boxed and reused.
 #[allow(clippy::struct_field_names)] // `request_id` is the column's name
@@ -55,6 +56,7 @@ pub(crate) struct Request {
     pub(crate) counted_chunks: u32,
     pub(crate) bytes_out: u64,
     pub(crate) reply: Reply,
+    pub(crate) trace: Option<Box<HttpTrace>>,
 }
 
 /// How a request ended.
@@ -102,6 +104,7 @@ impl Request {
             counted_chunks: 0,
             bytes_out: 0,
             reply,
+            trace: None,
         };
         match spare {
             Some(mut spare) => {
@@ -133,12 +136,14 @@ impl Request {
         conn: Option<&Conn>,
         dns_ns: i64,
         plan: &Plan,
+        clock: Clock,
         out: &mut RecordBuilder,
     ) {
         let reply = &self.reply;
         let text = |bytes: &'_ [u8]| (!bytes.is_empty()).then(|| String::from_utf8_lossy(bytes).into_owned());
         let (output, reasoning, tool) = (text(&reply.text), text(&reply.reasoning), text(&reply.tool));
         let phases = conn.filter(|_| !self.reused);
+        let trace = self.trace.as_ref().map(|t| t.render(self, ending, conn, dns_ns, clock));
         let span = |from: i64, to: i64| {
             if from == ABSENT || to == ABSENT {
                 ABSENT
@@ -206,6 +211,7 @@ impl Request {
             reasoning: reasoning.as_deref(),
             tool: tool.as_deref(),
             usage_json: reply.usage.as_deref(),
+            http_trace: trace.as_deref(),
             rtt_ns: rtt.map_or(ABSENT, Conn::rtt_ns),
         });
     }

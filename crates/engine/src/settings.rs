@@ -227,6 +227,7 @@ pub struct Settings {
     pub kernel_stamps: bool,
     pub keep_text: bool,
     pub keep_events: bool,
+    pub http_trace: bool,
     pub expect_text: bool,
     pub max_event_bytes: usize,
     pub think_tags: bool,
@@ -235,6 +236,8 @@ pub struct Settings {
     pub run_dir: String,
     pub spill_ns: i64,
     pub sync_ns: i64,
+    pub queue_bytes: u64,
+    pub queue_patience_ns: i64,
 }
 
 fn default_max_streams() -> usize {

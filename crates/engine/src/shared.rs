@@ -55,6 +55,8 @@ pub(crate) enum Note {
     Abort,
     /// A worker's thread has ended; the reason, if that is no end of its own.
     Gone(u16, Option<String>),
+    /// The disk does not take the records: end the run.
+    RecordsFull,
     /// The user wants to stop: 1 finish in-flight requests, 2 cancel them.
     Stop(u8),
 }

@@ -99,6 +99,10 @@ pub struct Snapshot {
     pub latency_ms: Option<[f64; 3]>,
     /// Bytes of records not yet written.
     pub journal_queued_bytes: u64,
+    /// Records that are lost already, because the queue was full.
+    pub journal_lost_rows: u64,
+    /// Why no records are written at the moment.
+    pub journal_failing: Option<String>,
     pub is_finished: bool,
     pub is_stopping: bool,
 }

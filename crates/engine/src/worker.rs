@@ -15,7 +15,6 @@ use crate::clock::NEVER;
 use crate::exchange::Exchange;
 use crate::ids::Slot;
 use crate::pool::Pool;
-use crate::raw::RawWriter;
 use crate::recorder::Recorder;
 use crate::sessions::Sessions;
 use crate::shared::{Msg, Note, Shared};
@@ -51,7 +50,6 @@ impl Worker {
         inbox: Receiver<Msg>,
         notes: Sender<Note>,
         journal: JournalSender,
-        raw: Option<RawWriter>,
     ) -> io::Result<Self> {
         let timer = TimerFd::new()?;
         poll.registry()
@@ -60,7 +58,15 @@ impl Worker {
         let continuations = Arc::clone(&shared.inboxes[usize::from(id)].continuations);
         let sessions = Sessions::new(Arc::clone(&plan), shared.run_salt, continuations);
         let pool = Pool::new(id, Arc::clone(&shared), poll.registry().try_clone()?);
-        let recorder = Recorder::new(id, plan, journal, raw, shared.settings.spill_ns);
+        let recorder = Recorder::new(
+            id,
+            plan,
+            shared.clock,
+            journal,
+            notes.clone(),
+            shared.settings.keep_events,
+            shared.settings.spill_ns,
+        );
         Ok(Self {
             id,
             inbox,

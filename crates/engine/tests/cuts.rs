@@ -31,6 +31,7 @@ fn rules(framing: Framing) -> Rules {
         think_tags: true,
         keep_events: false,
         max_event_bytes: 64 << 20,
+        keep_head: false,
     }
 }
 

@@ -37,7 +37,7 @@ struct Column<'py> {
     held: Held<'py>,
 }
 
-/// Told apart by their attributes: `json` choices, `offsets` lists, `integers` numbers, else texts.
+/// Told apart by their attributes: `json` choices, `offsets` lists, `integers` numbers, `objects` JSON, else texts.
 fn hold<'py>(column: &Bound<'py, PyAny>) -> PyResult<Column<'py>> {
     let key = column.getattr("key")?.extract()?;
     let unit = column
@@ -59,6 +59,12 @@ fn hold<'py>(column: &Bound<'py, PyAny>) -> PyResult<Column<'py>> {
             integers: column.getattr("integers")?.extract()?,
             exact: column.getattr("exact")?.extract()?,
         }
+    } else if column.hasattr("objects")? {
+        let mut json = Texts::default();
+        for object in column.getattr("objects")?.try_iter()? {
+            json.push_json(object?.extract::<Option<&str>>()?);
+        }
+        Held::Texts(json)
     } else {
         Held::Texts(texts(&column.getattr("values")?)?)
     };
@@ -119,6 +125,7 @@ pub(crate) fn write_jsonl(py: Python<'_>, path: PathBuf, batch: &Bound<'_, PyAny
     let num_rows = batch.getattr("num_rows")?.extract()?;
     let mut metadata = columns(&batch.getattr("metadata")?)?;
     let mut metrics = columns(&batch.getattr("metrics")?)?;
+    let mut extra = columns(&batch.getattr("extra")?)?;
     let errors = batch.getattr("errors")?;
     let rows: PyReadonlyArray1<'_, i64> = errors.getattr("rows")?.extract()?;
     let codes: PyReadonlyArray1<'_, i64> = errors.getattr("codes")?.extract()?;
@@ -135,6 +142,7 @@ pub(crate) fn write_jsonl(py: Python<'_>, path: PathBuf, batch: &Bound<'_, PyAny
             types,
             messages,
         },
+        extra: borrow(&mut extra),
     };
     let threads = available_parallelism().map_or(1, NonZero::get);
     Ok(py.detach(|| batch.append_to(&path, threads)).map_err(CoreError::from)?)

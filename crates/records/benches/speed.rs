@@ -174,6 +174,7 @@ fn jsonl(path: &Path, rows: usize, gaps: usize) -> f64 {
         metadata,
         metrics,
         errors: JsonlErrors::default(),
+        extra: vec![],
     };
     let _ = fs::remove_file(path);
     let begin = Instant::now();

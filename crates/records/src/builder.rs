@@ -316,6 +316,7 @@ record! {
         content_type: text = row.content_type,
         content_encoding: text = row.content_encoding,
         intermediary: text = row.intermediary,
+        http_trace: large_text = row.http_trace,
     }
     row row seen seen
 }
@@ -379,6 +380,7 @@ impl RecordBuilder {
             row.reasoning,
             row.tool,
             row.usage_json,
+            row.http_trace,
         ];
         self.text_bytes += texts.iter().flatten().map(|t| t.len()).sum::<usize>();
     }

@@ -89,11 +89,20 @@ impl RecordsError {
         }
     }
 
-    /// Puts a path to a Parquet error.
+    /// Puts a path to a Parquet error. What the system refused (a full disk) stays a system error.
     pub(crate) fn parquet(path: &Path) -> impl FnOnce(ParquetError) -> Self + '_ {
-        move |source| Self::Parquet {
-            path: path.to_owned(),
-            source,
+        move |source| {
+            let path = path.to_owned();
+            match source {
+                ParquetError::External(error) => match error.downcast::<io::Error>() {
+                    Ok(source) => Self::Io { path, source: *source },
+                    Err(error) => Self::Parquet {
+                        path,
+                        source: ParquetError::External(error),
+                    },
+                },
+                source => Self::Parquet { path, source },
+            }
         }
     }
 }

@@ -201,6 +201,11 @@ impl JournalSender {
         }
     }
 
+    /// The first error, if there ever was one.
+    pub fn first_error(&self) -> Option<String> {
+        self.shared.first_error().map(|e| e.to_string())
+    }
+
     /// From now on [`Journal::finish`] does not wait for a disk that refuses.
     pub fn lose_patience(&self) {
         self.shared.has_no_patience.store(true, Relaxed);

@@ -43,6 +43,12 @@ impl Texts {
         self.ends.push(self.json.len());
     }
 
+    /// Appends what is JSON already; None is absent.
+    pub fn push_json(&mut self, json: Option<&str>) {
+        self.json.extend_from_slice(json.unwrap_or_default().as_bytes());
+        self.ends.push(self.json.len());
+    }
+
     /// Number of texts, absent ones included.
     pub fn len(&self) -> usize {
         self.ends.len()
@@ -195,6 +201,8 @@ pub struct JsonlBatch<'a> {
     pub metrics: Vec<JsonlColumn<'a>>,
     /// `error` objects.
     pub errors: JsonlErrors<'a>,
+    /// Further keys of the line, after `error`.
+    pub extra: Vec<JsonlColumn<'a>>,
 }
 
 impl JsonlBatch<'_> {
@@ -251,6 +259,7 @@ impl JsonlBatch<'_> {
             .metadata
             .iter()
             .chain(&self.metrics)
+            .chain(&self.extra)
             .find(|c| !c.cells.fits(self.num_rows))
         {
             return Err(bad(&column.key));
@@ -275,6 +284,7 @@ struct Layout<'a> {
     batch: &'a JsonlBatch<'a>,
     metadata: Vec<Vec<u8>>,
     metrics: Vec<(Vec<u8>, Vec<u8>)>,
+    extra: Vec<Vec<u8>>,
 }
 
 impl<'a> Layout<'a> {
@@ -296,6 +306,11 @@ impl<'a> Layout<'a> {
             batch,
             metadata: batch.metadata.iter().map(key).collect(),
             metrics: metrics.collect(),
+            extra: batch
+                .extra
+                .iter()
+                .map(|c| [b", ", key(c).as_slice()].concat())
+                .collect(),
         }
     }
 
@@ -318,6 +333,9 @@ impl<'a> Layout<'a> {
             if batch.errors.rows.get(error).is_some_and(|&r| r as usize == row) {
                 self.push_error(error, out);
                 error += 1;
+            }
+            for (column, before) in batch.extra.iter().zip(&self.extra) {
+                column.cells.write(row, before, b"", out);
             }
             out.extend_from_slice(b"}\n");
         }
@@ -466,6 +484,12 @@ mod tests {
                 types: texts(&[Some("Timeout")]),
                 messages: texts(&[Some("")]),
             },
+            extra: vec![column("trace_data", "", {
+                let mut objects = Texts::default();
+                objects.push_json(Some("{\"a\": [1]}"));
+                objects.push_json(None);
+                Cells::Texts(objects)
+            })],
         }
     }
 
@@ -474,7 +498,7 @@ mod tests {
         let lines = render(&batch(), 1).expect("fits");
         let expected = concat!(
             r#"{"metadata": {"session_num": 0, "x_request_id": "a\"b\u0001ü", "request_start_ns": 1795491051204057701, "was_cancelled": false}, "#,
-            r#""metrics": {"request_latency": {"value": 64.794569, "unit": "ms"}, "inter_chunk_latency": {"value": [0.5, null], "unit": "ms"}}}"#,
+            r#""metrics": {"request_latency": {"value": 64.794569, "unit": "ms"}, "inter_chunk_latency": {"value": [0.5, null], "unit": "ms"}}, "trace_data": {"a": [1]}}"#,
             "\n",
             r#"{"metadata": {"session_num": 1, "was_cancelled": true}, "metrics": {}, "error": {"code": null, "type": "Timeout", "message": ""}}"#,
             "\n",
@@ -531,6 +555,7 @@ mod tests {
                 types: texts(&all),
                 messages: texts(&all),
             },
+            extra: vec![],
         };
         let one = render(&batch, 1).expect("fits");
         assert_eq!(render(&batch, 4).expect("fits"), one);

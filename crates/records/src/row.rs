@@ -71,6 +71,8 @@ pub struct Row<'a> {
     pub reasoning: Option<&'a str>,
     pub tool: Option<&'a str>,
     pub usage_json: Option<&'a str>,
+    /// `--export-http-trace`: a JSON object.
+    pub http_trace: Option<&'a str>,
     pub rtt_ns: i64,
     pub first_chunk_usage: Option<u32>,
     pub is_whole: bool,
@@ -132,6 +134,7 @@ impl Default for Row<'_> {
             reasoning: None,
             tool: None,
             usage_json: None,
+            http_trace: None,
             rtt_ns: ABSENT,
             first_chunk_usage: None,
             is_whole: false,

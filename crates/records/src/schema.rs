@@ -24,7 +24,7 @@ pub const TEXT_COLUMNS: [&str; 3] = ["text", "reasoning", "tool"];
 pub const COUNTED_COLUMNS: [&str; 2] = ["counted_output", "counted_reasoning"];
 
 /// Columns that records of this schema may lack, as they were written before the column was added: absent in all rows.
-pub const ADDED_COLUMNS: [&str; 8] = [
+pub const ADDED_COLUMNS: [&str; 9] = [
     "capped",
     "resent",
     "first_chunk_usage",
@@ -33,6 +33,7 @@ pub const ADDED_COLUMNS: [&str; 8] = [
     "content_type",
     "content_encoding",
     "intermediary",
+    "http_trace",
 ];
 
 static PARQUET: LazyLock<SchemaRef> = LazyLock::new(|| parquet(false));

@@ -182,6 +182,8 @@ class EngineSettings(Section):
     """Text of replies is kept (to count tokens, to export); later turns get their replies in any case."""
     keep_events: bool = False
     """Whole events are written to `raw/` for --export-level raw."""
+    http_trace: bool = False
+    """Headers, writes and reads of each request are kept for --export-http-trace."""
     expect_text: bool = True
     """A 200 without text, reasoning or tool call is an error (EMPTY_REPLY); false for embeddings and the like."""
     max_event_bytes: int = 64 << 20
@@ -193,3 +195,7 @@ class EngineSettings(Section):
     run_dir: str
     spill_ns: int = 500_000_000
     sync_ns: int = 1_000_000_000
+    queue_bytes: int = 256 << 20
+    """Records that may wait in memory while the disk refuses them; past that the load stops."""
+    queue_patience_ns: int = 10_000_000_000
+    """How long the end of the run waits for such a disk."""

@@ -43,6 +43,7 @@ STRING_COLUMNS: Final = (
     "content_type",
     "content_encoding",
     "intermediary",
+    "http_trace",
 )
 
 

@@ -108,4 +108,5 @@ COLUMNS: Final = (
     ),
     _null("content_encoding", "utf8", "how the body was compressed although `identity` was asked for"),
     _null("intermediary", "utf8", "headers that servers in between leave: via, server, x-cache, …"),
+    _null("http_trace", "large_utf8", "what went over the wire, and when (--export-http-trace), as a JSON object"),
 )

@@ -4,7 +4,7 @@ The columns of a batch (≤ 50,000 rows) are built here; writing them as text is
 per batch. `render_jsonl` is the reference the native writer is tested against: the same bytes.
 
 A line is `{"metadata": {…}, "metrics": {"<tag>": {"value": …, "unit": "…"}, …}}` plus `"error": {"code", "type", "message"}` on rows
-that have one. Keys come in the order of the columns; a row's cell that is absent leaves its key out (an error's code is
+that have one, plus `"trace_data": {…}` with --export-http-trace. Keys come in the order of the columns; a row's cell that is absent leaves its key out (an error's code is
 `null` instead). Floats are written as Python's `repr` writes them (shortest text that reads back the same); a column
 marked `integers` holds whole numbers, written without a point.
 """
@@ -39,6 +39,7 @@ __all__ = [
     "JsonlWriter",
     "ListColumn",
     "NumberColumn",
+    "ObjectColumn",
     "TextColumn",
     "build_jsonl",
     "render_jsonl",
@@ -90,6 +91,14 @@ class Choices:
 
 
 @dataclass(frozen=True, slots=True)
+class ObjectColumn:
+    """`objects`: (rows,) JSON objects as text, written as they are; None where absent."""
+
+    key: str
+    objects: Sequence[str | None]
+
+
+@dataclass(frozen=True, slots=True)
 class ErrorColumns:
     """`rows`: ascending row numbers that have an error; the other three run along it. `codes`: int64, −1 is null."""
 
@@ -107,6 +116,7 @@ class JsonlBatch:
     metadata: tuple[NumberColumn | TextColumn | Choices, ...]
     metrics: tuple[NumberColumn | ListColumn, ...]
     errors: ErrorColumns
+    extra: tuple[ObjectColumn, ...] = ()
 
 
 class JsonlWriter(Protocol):
@@ -117,12 +127,15 @@ class JsonlWriter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class JsonlOptions:
-    """`sessions`: conversation ids by plan row, empty for `session_000000`, …. `benchmark_id`: seeds the worker's names."""
+    """`sessions`: conversation ids by plan row, empty for `session_000000`, …. `benchmark_id`: seeds the worker's names.
+    `http_trace`: with `trace_data` (--export-http-trace).
+    """
 
     metrics: MetricOptions
     phases: tuple[Phase, ...] = (Phase(),)
     sessions: Sequence[str] = ()
     benchmark_id: str = ""
+    http_trace: bool = False
 
 
 def build_jsonl(columns: Columns, options: JsonlOptions) -> JsonlBatch:
@@ -130,7 +143,8 @@ def build_jsonl(columns: Columns, options: JsonlOptions) -> JsonlBatch:
     load_all()
     r = MetricContext(columns, options.metrics)
     lists = _scan(r) if options.metrics.streaming else []
-    return JsonlBatch(columns.num_rows, _metadata(r, options), _metrics(r, lists), _errors(r))
+    extra = (ObjectColumn("trace_data", columns.strings("http_trace")),) if options.http_trace else ()
+    return JsonlBatch(columns.num_rows, _metadata(r, options), _metrics(r, lists), _errors(r), extra)
 
 
 def _scan(r: MetricContext) -> list[ListColumn]:
@@ -275,6 +289,7 @@ def render_jsonl(batch: JsonlBatch) -> bytes:
         if row in errors:
             code, kind, message = errors[row]
             line["error"] = {"code": None if code == _NO_CODE else code, "type": kind, "message": message}
+        line |= {c.key: json.loads(text) for c in batch.extra if (text := c.objects[row]) is not None}
         lines.append(json_text(line) + "\n")
     return "".join(lines).encode()
 

@@ -9,6 +9,7 @@ from aiperf.config.model import Config
 from aiperf.errors import Note
 from aiperf.observer import Observer
 from aiperf.outcome import Outcome, Snapshot
+from aiperf.run.disk import DiskWatch
 from aiperf.run.signals import Interrupts
 from aiperf.workload import Workload
 
@@ -37,12 +38,14 @@ def drive(
     from aiperf._core import Engine
 
     engine = Engine(settings.model_dump_json(), workload.plan.to_core(), workload.vocabulary)
+    disk = DiskWatch(observer, settings.queue_bytes)
     observer.begin()
     with interrupts.stopping(engine.stop):
         is_stopped = False
         while not engine.wait(POLL_S):
             snapshot = Snapshot.model_validate_json(engine.snapshot())
             observer.progress(snapshot)
+            disk.look(snapshot)
             level = 0 if watch is None or is_stopped else watch(snapshot)
             if level:
                 is_stopped = True

@@ -161,6 +161,7 @@ def _load(
 
 def _with_telemetry(run: Run, readings: Readings, observer: Observer, outputs: Outputs) -> Run:
     """What the server, the GPUs and the network said, in `run.json` and in files of their own."""
+    from aiperf.run.disk import disk_notes
     from aiperf.run.options import energy_entry
     from aiperf.run.refusal import refusal_notes
     from aiperf.run.server_side import ServerSide, evaluate
@@ -184,8 +185,8 @@ def _with_telemetry(run: Run, readings: Readings, observer: Observer, outputs: O
     if readings.round_trips is not None:
         with outputs.attempt("network latency", run.files.network_latency):
             path = write_network_file(run.files, readings.round_trips, outcome)
-    refused = refusal_notes(run.config, run.dir, outcome)
-    notes = (*redirect_notes(outcome), *server.notes, *readings.notes, *path.notes, *refused)
+    refused, disk = refusal_notes(run.config, run.dir, outcome), disk_notes(outcome)
+    notes = (*redirect_notes(outcome), *server.notes, *readings.notes, *path.notes, *refused, *disk)
     for note in notes:
         observer.note(note.text)
     run = run.with_json(

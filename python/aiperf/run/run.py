@@ -249,7 +249,7 @@ class Run:
             return ExitCode.REQUESTS_FAILED
         if any(not gate.passed for gate in summary.gates):
             return ExitCode.THRESHOLD_MISSED
-        is_lost = self.outcome is not None and (self.outcome.journal_lost_rows > 0 or bool(self.outcome.lost_workers))
+        is_lost = self.outcome is not None and self.outcome.has_losses
         return ExitCode.ERROR if is_lost or any(n.kind == "file_failed" for n in self.notes) else ExitCode.OK
 
     # What is shown ----------------------------------------------------------------------------------------------------

@@ -82,7 +82,13 @@ class _Requests:
         self.error: OSError | None = None
         self._path = run.files.jsonl
         self._part = part_of(self._path)
-        self._options = JsonlOptions(run.metric_options, run.phases, run.session_ids, run.benchmark_id)
+        self._options = JsonlOptions(
+            run.metric_options,
+            run.phases,
+            run.session_ids,
+            run.benchmark_id,
+            run.config.output.export_http_trace,
+        )
         if is_wanted:
             self.restart()
 
