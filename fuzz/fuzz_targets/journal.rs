@@ -4,9 +4,8 @@
 
 use std::path::PathBuf;
 use std::sync::LazyLock;
-use std::time::Duration;
 
-use aiperf_records::{Chunk, Journal, RecordBuilder, Row, read_journal, segments, write_header};
+use aiperf_records::{Chunk, Journal, JournalOptions, RecordBuilder, Row, read_journal, segments, write_header};
 use libfuzzer_sys::fuzz_target;
 
 const ROWS: usize = 40;
@@ -16,7 +15,7 @@ static GOOD: LazyLock<(PathBuf, PathBuf, Vec<u8>)> = LazyLock::new(|| {
     let root = if PathBuf::from("/dev/shm").is_dir() { PathBuf::from("/dev/shm") } else { std::env::temp_dir() };
     let dir = root.join(format!("aiperf-fuzz-{}", std::process::id()));
     std::fs::create_dir_all(&dir).expect("a folder");
-    let journal = Journal::start(&dir, Duration::from_secs(1)).expect("a journal");
+    let journal = Journal::start(&dir, &JournalOptions::default()).expect("a journal");
     let chunks = [Chunk { at_ns: 5, lag_ns: 1, bytes: 10, text_bytes: 2, kind: 1 }; 3];
     for _ in 0..4 {
         let mut rows = RecordBuilder::new();

@@ -29,6 +29,7 @@ fn rules(framing: Framing) -> Rules {
         keep_text: true,
         think_tags: true,
         keep_events: true,
+        keep_head: true,
         max_event_bytes: 1 << 20,
     }
 }

@@ -168,9 +168,9 @@ def test_past_the_bound_the_load_stops(serve: Callable[..., Sim], disk: Disk, mo
     assert {"stopped_by_disk", "records_lost", "file_failed"} <= kinds
     lost = next(n.data["lost_rows"] for n in run.notes if n.kind == "records_lost")
     assert isinstance(lost, int)
-    assert run.summary.counts.rows + lost == len(sim.ledger())
-    assert run.summary.certificate is not None
-    assert run.summary.certificate.verdict == "client-limited"
+    assert run.summary().counts.rows + lost == len(sim.ledger())
+    assert run.summary().certificate is not None
+    assert run.summary().certificate.verdict == "client-limited"
 
 
 @pytest.mark.parametrize("leave_kb", [0, 24, 64, 128, 200, 300, 500, 800])

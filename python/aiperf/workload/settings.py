@@ -138,6 +138,7 @@ def build_settings(
         kernel_stamps=config.service.kernel_stamps,
         keep_text=text and (not e.use_server_token_count or config.output.export_outputs_json or _keeps_raw(config)),
         keep_events=_keeps_raw(config),
+        http_trace=config.output.export_http_trace,
         expect_text=text,
         max_event_bytes=e.max_event_bytes,
         think_tags=think_tags,

@@ -55,14 +55,14 @@ fn settings(url: &str, dir: &Dir, requests: usize) -> Value {
         "plain_pointers": {"text": ["/choices/0/message/content"]},
         "tls": {"insecure": true, "ca_file": null, "client_cert_file": null, "client_key_file": null},
         "connection": "pooled", "preconnect": 0, "timeout_ns": 20_000_000_000_i64, "connect_timeout_ns": 10_000_000_000_i64,
-        "workers": 1, "cpus": [], "kernel_stamps": true, "keep_text": true, "keep_events": false, "expect_text": true,
+        "workers": 1, "cpus": [], "kernel_stamps": true, "keep_text": true, "keep_events": false, "http_trace": false, "expect_text": true,
         "think_tags": false, "seed": 1,
         "phases": [{
             "name": "profiling", "kind": "profiling", "load": {"kind": "closed"}, "concurrency": 1, "prefill_concurrency": null,
             "concurrency_ramp": null, "prefill_ramp": null, "sampling": "sequential", "requests": requests, "sessions": null,
             "duration_ns": null, "repeat": true, "grace_ns": null, "max_error_rate": null, "cancel": null,
         }],
-        "run_dir": dir.0, "spill_ns": 500_000_000, "sync_ns": 1_000_000_000,
+        "run_dir": dir.0, "spill_ns": 500_000_000, "sync_ns": 1_000_000_000, "queue_bytes": 256 << 20, "queue_patience_ns": 10_000_000_000_i64,
     })
 }
 
