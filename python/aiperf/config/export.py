@@ -98,9 +98,8 @@ def config_from_run(data: Mapping[str, Mapping[str, Mapping[str, object]]]) -> C
     axes = data.get("sweep", {}).get("axes")
     if axes is not None:
         sections.setdefault("sweep", {})["axes"] = axes.get("value", ())
-    config = Config(**{name: SECTIONS[name].model_validate(content) for name, content in sections.items()})
-    config._origins = origins  # noqa: SLF001 - the model's own builder
-    return config
+    parts = {name: SECTIONS[name].model_validate(content) for name, content in sections.items()}
+    return Config.assemble(parts, origins=origins)
 
 
 def fingerprint(config: Config) -> str:

@@ -6,7 +6,7 @@ A `Config` made by hand (`Config(endpoint={"model_names": ("m",)})`) has no orig
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -55,6 +55,28 @@ class Config(Section):
     _notes: tuple[str, ...] = PrivateAttr(default=())
     _command: tuple[str, ...] = PrivateAttr(default=())
 
+    @classmethod
+    def assemble(
+        cls,
+        parts: Mapping[str, object],
+        *,
+        origins: Mapping[str, Origin] | None = None,
+        notes: Sequence[str] = (),
+        command: Sequence[str] = (),
+    ) -> Config:
+        """A configuration of its sections with what is known about them. ValidationError for sections that are not valid."""
+        config = cls.model_validate(dict(parts))
+        own = (dict(origins or {}), tuple(dict.fromkeys(notes)), tuple(command))
+        config._origins, config._notes, config._command = own  # noqa: SLF001 - of this class
+        return config
+
+    def with_notes(self, notes: Sequence[str], command: Sequence[str] | None = None) -> Config:
+        """The same with these notes in place of its own, and another command line if one is given."""
+        parts = {s: getattr(self, s) for s in type(self).model_fields}
+        return self.assemble(
+            parts, origins=self._origins, notes=notes, command=self._command if command is None else command
+        )
+
     @property
     def origins(self) -> Mapping[str, Origin]:
         """By field path; a path that is absent has the model's default."""
@@ -97,9 +119,7 @@ class Config(Section):
             parts[section] = type(old).model_validate(
                 {**{n: getattr(old, n) for n in type(old).model_fields}, **changes}
             )
-        new = type(self).model_validate(parts)
-        new._origins, new._notes, new._command = dict(self._origins), self._notes, self._command  # noqa: SLF001
-        return new
+        return self.assemble(parts, origins=self._origins, notes=self._notes, command=self._command)
 
 
 SECTIONS: dict[str, type[Section]] = {

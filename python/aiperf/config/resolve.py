@@ -52,8 +52,7 @@ def configure(
     everything = [*problems, *found, *checked]
     if everything:
         raise ConfigError(tuple(dict.fromkeys(everything)))
-    config._notes = tuple(dict.fromkeys((*notes, *config.notes, *more)))  # noqa: SLF001 - the model's own builder
-    return config
+    return config.with_notes((*notes, *config.notes, *more))
 
 
 def resolve(
@@ -98,9 +97,7 @@ def resolve(
     if axes:
         values["sweep.axes"] = tuple(axes.values())
     config, invalid = _build(values, origins, seed)
-    config._notes = (*notes, *config.notes)  # noqa: SLF001 - the model's own builder
-    config._command = mask_argv(command)  # noqa: SLF001
-    return config, [*problems, *invalid]
+    return config.with_notes((*notes, *config.notes), mask_argv(command)), [*problems, *invalid]
 
 
 def config_from(values: Mapping[str, object] | None = None, *, check: bool = True, **flat: object) -> Config:
@@ -139,7 +136,7 @@ def config_from(values: Mapping[str, object] | None = None, *, check: bool = Tru
     if check:
         checked, more = find_problems(config)
         problems += checked
-        config._notes = (*config.notes, *more)  # noqa: SLF001 - the model's own builder
+        config = config.with_notes((*config.notes, *more))
     if problems:
         raise ConfigError(tuple(dict.fromkeys(problems)))
     return config
@@ -163,8 +160,7 @@ def at_point(config: Config, values: Mapping[str, object]) -> Config:
     new, problems = _build(given, origins, config.input.random_seed)
     if problems:
         raise ConfigError(problems)
-    new._notes, new._command = config.notes, config.command  # noqa: SLF001 - the model's own builder
-    return new
+    return new.with_notes(config.notes, config.command)
 
 
 def _by_option(layer: Iterable[Given]) -> Iterable[tuple[FieldSpec, list[Given]]]:
@@ -237,9 +233,7 @@ def _build(
                     origin = work.origins.get(path)
                     problems.append(Problem(_reason(item, specs().get(path)), str(origin) if origin else path))
         if not bad:
-            config = Config(**parts)
-            config._origins = work.origins  # noqa: SLF001 - the model's own builder
-            config._notes = notes  # noqa: SLF001
+            config = Config.assemble(parts, origins=work.origins, notes=notes)
             return config, _bad_axes(config, problems)
         axes = kept.get("sweep.axes", ())
         kept = {p: v for p, v in kept.items() if p not in bad}

@@ -13,10 +13,12 @@ from aiperf.errors import ResultError
 from aiperf.json_text import dump_json, to_json_value
 from aiperf.outcome import Outcome
 
-__all__ = ["RUN_FILE", "Counter", "NoteEntry", "PhaseEntry", "RunJson", "ServerEntry", "load_run_json"]
+__all__ = ["GAUGES", "RUN_FILE", "Counter", "NoteEntry", "PhaseEntry", "RunJson", "ServerEntry", "load_run_json"]
 
 RUN_FILE: Final = "run.json"
 RUN_SCHEMA: Final = 1
+GAUGES: Final[Mapping[str, bool]] = {"requests_running": True, "kv_cache_usage": False}
+"""The server's gauges that are kept, as they must return after cancellations, by our name; whether they count requests."""
 
 
 class _Kept(BaseModel):

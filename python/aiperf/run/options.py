@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from aiperf.config.model import Config
@@ -15,11 +15,10 @@ from aiperf.metrics.goodput import build_tiers
 from aiperf.metrics.gpu_energy import GpuEnergy
 from aiperf.metrics.summary import Gauge, Phase, SummaryOptions
 from aiperf.outcome import Outcome
-from aiperf.records.run_json import EnergyEntry, PhaseEntry, RunJson, ServerMetrics
+from aiperf.records.run_json import GAUGES, EnergyEntry, PhaseEntry, RunJson, ServerMetrics
 from aiperf.reports.cells import marked_percentile
 
 __all__ = [
-    "GAUGES",
     "check_objectives",
     "energy_entry",
     "energy_of",
@@ -33,10 +32,6 @@ __all__ = [
 ]
 
 DEFAULT_STALL_NS = 1_000_000_000
-
-
-GAUGES: Mapping[str, bool] = {"requests_running": True, "kv_cache_usage": False}
-"""The server's gauges that must return after cancellations, by our name; whether they count requests."""
 
 
 def phases_of(entries: Sequence[PhaseEntry]) -> tuple[Phase, ...]:

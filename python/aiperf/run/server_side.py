@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from aiperf.config.model import Config
 from aiperf.errors import Note
 from aiperf.outcome import Outcome
-from aiperf.records.run_json import ServerMetrics
+from aiperf.records.run_json import GAUGES, ServerMetrics
 
 if TYPE_CHECKING:
     from aiperf.telemetry.probe import ProbeResult
@@ -43,7 +43,6 @@ def start_scraper(config: Config, probe: ProbeResult | None) -> Scraper | None:
 
 def evaluate(readings: Sequence[Readings], outcome: Outcome) -> ServerSide:
     """What the readings say of the run whose clock the outcome tells."""
-    from aiperf.run.options import GAUGES  # brings the metrics: not before the first request
     from aiperf.telemetry.prometheus import gauge
     from aiperf.telemetry.prometheus.summary import summarise
 

@@ -19,7 +19,7 @@ from aiperf.config.url import BaseUrl, UrlError, parse_url
 from aiperf.web.failures import ProxyFailedError
 
 if TYPE_CHECKING:
-    from aiperf.web._transport import Transport
+    from aiperf.web.transport import Transport
 
 __all__ = ["Access", "Reply", "Server", "access_of", "redirect_target"]
 
@@ -201,7 +201,7 @@ class Server:
     def _transport(self, base: BaseUrl) -> Transport:
         found = self._transports.get(base.origin)
         if found is None:
-            from aiperf.web._transport import Transport
+            from aiperf.web.transport import Transport
 
             context = self._access.context() if base.scheme == "https" else None
             found = self._transports[base.origin] = Transport(base, context, self._access.proxies.of(base))
