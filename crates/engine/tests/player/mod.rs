@@ -30,6 +30,7 @@ pub(crate) fn rules(framing: Framing, keep_text: bool) -> Rules {
         keep_text,
         think_tags: false,
         keep_events: false,
+        keep_head: false,
         max_event_bytes: LIMIT,
     }
 }
