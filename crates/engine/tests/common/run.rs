@@ -56,7 +56,7 @@ fn settings(url: &str, dir: &Dir, requests: usize) -> Value {
         "tls": {"insecure": true, "ca_file": null, "client_cert_file": null, "client_key_file": null},
         "connection": "pooled", "preconnect": 0, "timeout_ns": 20_000_000_000_i64, "connect_timeout_ns": 10_000_000_000_i64,
         "workers": 1, "cpus": [], "kernel_stamps": true, "keep_text": true, "keep_events": false, "http_trace": false, "expect_text": true,
-        "think_tags": false, "seed": 1,
+        "max_event_bytes": 1 << 26, "think_tags": false, "seed": 1,
         "phases": [{
             "name": "profiling", "kind": "profiling", "load": {"kind": "closed"}, "concurrency": 1, "prefill_concurrency": null,
             "concurrency_ramp": null, "prefill_ramp": null, "sampling": "sequential", "requests": requests, "sessions": null,
