@@ -150,13 +150,18 @@ def test_due_requests_that_got_no_turn_are_counted(serve: Callable[..., Sim]):
     assert phase["unsent"] == pytest.approx(35 - phase["sent"], abs=1)
 
 
-def test_a_second_run_in_the_same_directory_gets_its_own(serve: Callable[..., Sim]):
+def test_a_second_run_into_the_same_directory_moves_the_first_aside(serve: Callable[..., Sim]):
+    """Scripts read the folder they named: it must hold the run they just made, and the old one must not be lost."""
     sim = serve()
-    first, second, third = (sim.run(request_count=5) for _ in range(3))
-    assert [r.dir.name for r in (first, second, third)] == ["run", "run-2", "run-3"]
-    assert first.columns.num_rows == second.columns.num_rows == 5
-    assert set(first.columns.strings("request_id")).isdisjoint(second.columns.strings("request_id"))
-    assert [n.kind for n in second.notes] == ["directory_taken"]
+    first = sim.run(request_count=5)
+    (first.dir / "console.log").write_text("of the user's", encoding="utf-8")
+    second, third = sim.run(request_count=6), sim.run(request_count=7)
+    assert first.dir == second.dir == third.dir
+    assert [n.kind for n in (*first.notes, *second.notes)] == ["moved_aside"]
+    old = [Run.open(first.dir.with_name(f"{first.dir.name}.{i}")) for i in (1, 2)]
+    assert [r.columns.num_rows for r in (*old, Run.open(third.dir))] == [5, 6, 7]
+    assert [r.columns.num_rows for r in (first, second, third)] == [5, 6, 7], "a value from Python stays what it is"
+    assert (third.dir / "console.log").exists(), "what runs do not write is left where it is"
 
 
 def test_the_same_seed_sends_the_same_prompts(serve: Callable[..., Sim]):

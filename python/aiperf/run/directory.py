@@ -1,49 +1,163 @@
-"""The run directory: made, and never taken from another run; `run.json` in it, written whole."""
+"""The run directory: what an earlier run left in it is moved aside, never overwritten; `run.json` in it, written whole."""
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import count
 from pathlib import Path
+from typing import Final
 
 from aiperf.errors import ConfigError, Note, Problem
 from aiperf.records.run_json import RUN_FILE, RunJson
 from aiperf.reports.outputs import write_whole
 
-__all__ = ["machine", "open_run_dir", "write_run_json"]
+__all__ = ["claim", "find_run", "machine", "write_run_json"]
 
-_MARKS = (RUN_FILE, "journal", "records.parquet", "profile_export.jsonl", "profile_export_aiperf.json")
+_RUN_MARKS: Final = (RUN_FILE, "journal", "records.parquet", "profile_export.jsonl", "profile_export_aiperf.json")
+_STUDY_MARKS: Final = ("study.json", "sweep_aggregate", "profile_runs", "search_history.json")
+_ENTRIES: Final = (
+    *_RUN_MARKS, *_STUDY_MARKS, "aggregate", "profile_export*", "server_metrics_export.*", "gpu_telemetry_export*", "inputs.json", "outputs.json",
+    "outputs.jsonl", "replies.npz", "raw", "raw_records", "logs", "plots", "report.html", "run_config.json", "sweep_table.csv",
+    "ab_comparison.json", "summary.md", "junit.xml",
+)  # fmt: skip
+"""What runs and studies, ours and AIPerf's, write into their folder. Only these are moved: a folder may also hold the user's own files,
+a log that `tee` is writing, or the configuration this run was started with.
+"""
 
 
-def open_run_dir(wanted: Path) -> tuple[Path, Note | None]:
-    """Create the directory of a run. One that holds a run already is left alone: this one gets `<name>-2`, `-3`, ….
+@contextmanager
+def claim(wanted: Path, goes_on: Callable[[Path], bool] = lambda _: False) -> Iterator[tuple[Path, Note | None]]:
+    """(directory, note) of a run or study, its own while the context lasts.
 
-    ConfigError if it cannot be created or written.
+    What an earlier one left in `wanted` is moved to `wanted.1`, `.2`, … (unless `goes_on` is true of it), so that scripts that read
+    `wanted` read the new figures and the old ones are kept. Where another process is writing into it right now, this run goes into
+    `wanted-2`, `-3`, …. ConfigError if the directory cannot be created or written.
     """
-    number = 1
-    while True:
-        path = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            if any((path / mark).exists() for mark in _MARKS):
-                number += 1
-                continue
-            # Two runs that start at once: whoever creates the file has the directory.
-            with (path / RUN_FILE).open("x", encoding="utf-8") as file:
-                file.write("{}\n")
-        except FileExistsError:
-            if not path.is_dir():
+    with ExitStack() as held:
+        for number in count(1):
+            whole = _whole(wanted)
+            path = wanted if number == 1 else whole.with_name(f"{whole.name}-{number}")
+            try:
+                path.mkdir(parents=True, exist_ok=True)
+                if not _lock(path, held):
+                    continue
+                moved = None if goes_on(path) else _move_aside(path)
+                if not os.access(path, os.W_OK | os.X_OK):
+                    raise PermissionError(13, "Permission denied")
+            except FileExistsError:
                 raise _unwritable(path, "it is a file") from None
-            number += 1
-            continue
-        except OSError as error:
-            raise _unwritable(path, error.strerror or str(error)) from error
-        break
-    note = None
-    if number > 1:
-        note = Note("directory_taken", f"`{wanted}` holds a run already: this one is in `{path}`")
-    return path, note
+            except OSError as error:
+                raise _unwritable(path, error.strerror or str(error)) from error
+            texts = []
+            if number > 1:
+                texts.append(f"another run is writing into `{wanted}`: this one is in `{path}`")
+            if moved is not None:
+                texts.append(f"the results that were in `{path}` are in `{moved}` now")
+            note = Note("directory_taken" if number > 1 else "moved_aside", "; ".join(texts)) if texts else None
+            yield path, note
+            return
+
+
+def find_run(run_dir: Path, benchmark_id: str) -> Path:
+    """Where a run is that was in `run_dir`: there, or where a later run moved it."""
+    for path in (run_dir, *_asides(run_dir)):
+        if _facts(path).get("benchmark_id") == benchmark_id:
+            return path
+    return run_dir
+
+
+def _lock(path: Path, held: ExitStack) -> bool:
+    """Hold the directory; False if another run holds it. Ends with the process, however that ends."""
+    try:
+        import fcntl
+    except ImportError:  # no such locks on this system
+        return True
+    file = os.open(path, os.O_RDONLY)
+    held.callback(os.close, file)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
+
+
+def _move_aside(folder: Path) -> Path | None:
+    """Move what a run or study left in the folder; where to, or None if there was nothing."""
+    if not any((folder / mark).exists() for mark in (*_RUN_MARKS, *_STUDY_MARKS)):
+        return None
+    found = _entries(folder)
+    # In the folder itself where nothing can be put beside it: a mounted volume, a parent that is not writable.
+    whole = _whole(folder)
+    for parent in (whole.parent, folder):
+        with suppress(OSError):
+            aside = _new_folder(parent, whole.name)
+            try:
+                for path in found:
+                    path.rename(aside / path.name)
+            except OSError:
+                if parent == folder:
+                    raise
+                with suppress(OSError):
+                    aside.rmdir()
+                continue
+            return folder.with_name(aside.name) if parent != folder and folder.name not in {"", ".."} else aside
+    raise PermissionError(13, "the results in it cannot be moved aside")
+
+
+def _whole(folder: Path) -> Path:
+    """From the root, without `.` and `..`: it has a name."""
+    return Path(os.path.abspath(folder))  # noqa: PTH100 - `resolve` would follow a symbolic link to another place
+
+
+def _new_folder(parent: Path, name: str) -> Path:
+    for number in count(1):
+        with suppress(FileExistsError):
+            path = parent / f"{name}.{number}"
+            path.mkdir()
+            return path
+    raise AssertionError
+
+
+def _entries(folder: Path) -> list[Path]:
+    """A run's or study's files and folders in it."""
+    patterns = [*_ENTRIES]
+    config = _facts(folder).get("config")
+    output = config.get("output") if isinstance(config, dict) else None
+    prefix = output.get("profile_export_prefix") if isinstance(output, dict) else None
+    if isinstance(prefix, dict) and isinstance(name := prefix.get("value"), str) and name:
+        stem = name.translate({ord(c): f"[{c}]" for c in "*?["})
+        patterns += [f"{stem}_*", *(f"{stem}.{ending}" for ending in ("json", "csv", "jsonl"))]
+    found = {path for pattern in patterns for path in folder.glob(pattern)}
+    if any((folder / mark).exists() for mark in _STUDY_MARKS):
+        inside = (*_RUN_MARKS, "profile_runs")
+        found |= {p for p in folder.iterdir() if p.is_dir() and any((p / mark).exists() for mark in inside)}
+    return sorted(found)
+
+
+def _asides(folder: Path) -> Iterator[Path]:
+    whole = _whole(folder)
+    for number in count(1):
+        name = f"{whole.name}.{number}"
+        there = [p for p in (whole.parent / name, folder / name) if p.is_dir()]
+        if not there:
+            return
+        yield from there
+
+
+def _facts(folder: Path) -> dict[str, object]:
+    """`run.json` as it stands; empty if it cannot be read."""
+    try:
+        facts = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def _unwritable(path: Path, why: str) -> ConfigError:

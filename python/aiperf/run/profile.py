@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterable
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ from aiperf.records.run_json import RUN_FILE, CertificateEntry, Counter, NoteEnt
 from aiperf.reports.outputs import Outputs, write_pieces
 from aiperf.reports.paths import Files
 from aiperf.run.addresses import address_facts
-from aiperf.run.directory import machine, open_run_dir, write_run_json
+from aiperf.run.directory import claim, machine, write_run_json
 from aiperf.run.drive import drive, may_end_early, redirect_notes
 from aiperf.run.log import open_log
 from aiperf.run.prepare import Prepared, first_body, plan_run_dir, prepare
@@ -60,9 +60,9 @@ def profile(config: Config, *, observer: Observer | None = None, interrupts: Int
         from aiperf.run.options import check_objectives
 
         check_objectives(config)
-    with nullcontext(interrupts) if interrupts is not None else interruptible(watcher) as signals:
+    with nullcontext(interrupts) if interrupts is not None else interruptible(watcher) as signals, ExitStack() as held:
         prepared = prepare(config, watcher)
-        run, settings = _open(prepared, watcher)
+        run, settings = _open(prepared, watcher, held)
         outputs = Outputs(watcher)
         with open_log(run.files.log, config) as log:
             log.info("command: %s", " ".join(config.command) or "(from Python)")
@@ -88,10 +88,10 @@ def profile(config: Config, *, observer: Observer | None = None, interrupts: Int
             return _complete(replace(run, written=(*run.written, *beside)), signals, outputs)
 
 
-def _open(prepared: Prepared, observer: Observer) -> tuple[Run, EngineSettings]:
+def _open(prepared: Prepared, observer: Observer, held: ExitStack) -> tuple[Run, EngineSettings]:
     """The directory, with `run.json` before the first request."""
     config = prepared.config
-    run_dir, taken = open_run_dir(plan_run_dir(config))
+    run_dir, taken = held.enter_context(claim(plan_run_dir(config)))
     notes = prepared.notes
     if taken is not None:
         observer.note(taken.text)

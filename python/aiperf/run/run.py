@@ -79,6 +79,13 @@ class Run:
         new = replace(self, counted=counted, _cache={})
         return replace(new, written=new.files_there())
 
+    def found(self) -> Run:
+        """The same, in the folder a later run into its own moved it to."""
+        from aiperf.run.directory import find_run
+
+        there = find_run(self.dir, self.benchmark_id)
+        return self if there == self.dir else replace(self, dir=there)
+
     def files_there(self) -> tuple[tuple[str, Path], ...]:
         """Of the two that are written when the load ends, those that are there."""
         files = [("requests", self.files.jsonl)] if self.config.output.export_level != "summary" else []
@@ -189,7 +196,7 @@ class Run:
 
         if "columns" not in self._cache:
             if self.imported is None:
-                self._cache["columns"] = open_run(self.dir, self.counted)
+                self._cache["columns"] = open_run(self.found().dir, self.counted)
             else:
                 self._cache["columns"] = imported_columns(self.imported)
         columns: Columns = self._cache["columns"]
@@ -198,7 +205,7 @@ class Run:
     @property
     def records(self) -> object:
         """The records by the Arrow C stream interface: `polars.DataFrame(run.records)`, `pyarrow.table(run.records)`."""
-        return open_records(self.dir)
+        return open_records(self.found().dir)
 
     def summary(self, options: SummaryOptions | None = None) -> Summary:
         """The metrics and what else follows from the records; computed once for the same options (None: the run's own).

@@ -26,6 +26,7 @@ def write(run: Run, observer: Observer | None = None, *, part: Part = "all") -> 
     """
     watcher = observer or Silent()
     outputs = Outputs(watcher)
+    run = run.found()
     order = {**_RECORDS}
     for exporter in all_exporters():
         order.setdefault(exporter.what, exporter.order)

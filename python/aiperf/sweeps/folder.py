@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from aiperf.config.export import config_dict_for_run, fingerprint
 from aiperf.config.model import Config
-from aiperf.errors import ConfigError, Problem, ResultError
+from aiperf.errors import ResultError
 from aiperf.records.run_json import RUN_FILE
 from aiperf.reports.outputs import write_text
+from aiperf.run.directory import claim
 
 __all__ = ["STUDY_FILE", "StudyRecord", "StudyRun", "open_study", "read_study", "study_fingerprint", "write_study"]
 
@@ -42,7 +44,10 @@ class StudyRun:
 
 @dataclass(frozen=True, slots=True)
 class StudyRecord:
-    """`study.json`. `fingerprint`: of everything that must be equal for a command to go on with this study. `seed`: its base seed."""
+    """`study.json`. `fingerprint`: of everything that must be equal for a command to go on with this study. `seed`: its base seed.
+
+    `finished`: it came to its end; false of one that was interrupted or killed.
+    """
 
     kind: Kind
     fingerprint: str
@@ -50,6 +55,7 @@ class StudyRecord:
     axes: tuple[Mapping[str, object], ...]
     runs: tuple[StudyRun, ...]
     command: tuple[str, ...] = ()
+    finished: bool = False
 
     def with_run(self, run: StudyRun) -> StudyRecord:
         """A run added, or replaced if its directory is known."""
@@ -101,6 +107,7 @@ def read_study(folder: Path) -> StudyRecord:
             tuple(data["axes"]),
             runs,
             tuple(data.get("command", ())),
+            bool(data.get("finished", False)),
         )
     except OSError as error:
         raise ResultError(f"cannot read `{path}`: {error.strerror or error}") from error
@@ -114,46 +121,46 @@ def write_study(folder: Path, record: StudyRecord) -> None:
     )
 
 
-def open_study(config: Config, kind: Kind) -> tuple[Path, StudyRecord, str | None]:
-    """(directory, record, note): the study that is there goes on if it is the same and --resume holds; else a new one beside it.
+@contextmanager
+def open_study(config: Config, kind: Kind) -> Iterator[tuple[Path, StudyRecord, str | None]]:
+    """(directory, record, note), the directory's own while the context lasts.
 
-    ConfigError if the directory cannot be written.
+    The same study that was interrupted goes on, unless --no-resume; a finished one goes on only if --resume is given (for more repeats).
+    Anything else that is there is moved aside (`claim`). ConfigError if the directory cannot be written, ResultError if `study.json`
+    cannot be read.
     """
-    wanted = config.output.artifact_dir or Path("artifacts") / "study"
     mark = study_fingerprint(config, kind)
-    seed = config.input.random_seed or 0
-    axes: tuple[Mapping[str, object], ...] = tuple(a.model_dump() for a in config.sweep.axes)
-    number = 1
-    while True:
-        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            found = read_study(folder) if (folder / STUDY_FILE).is_file() else None
-        except OSError as error:
-            raise ConfigError(
-                [
-                    Problem(
-                        f"cannot write to `{folder}`: {error.strerror or error}",
-                        "--artifact-dir",
-                        "name another folder",
-                    )
-                ]
-            ) from error
-        if found is None and not (folder / RUN_FILE).exists():
-            record = StudyRecord(kind, mark, seed, axes, (), config.command)
-            write_study(folder, record)
-            note = None if number == 1 else f"`{wanted}` holds something else already: this study is in `{folder}`"
-            return folder, record, note
-        if found is not None and found.fingerprint == mark and config.sweep.resume:
-            record = _checked(folder, found)
+    found: list[StudyRecord] = []
+
+    def goes_on(folder: Path) -> bool:
+        if not (folder / STUDY_FILE).is_file():
+            return False
+        known = read_study(folder)
+        if (
+            known.fingerprint != mark
+            or not config.sweep.resume
+            or (known.finished and not config.is_set("sweep.resume"))
+        ):
+            return False
+        found.append(_checked(folder, known))
+        return True
+
+    with claim(config.output.artifact_dir or Path("artifacts") / "study", goes_on) as (folder, taken):
+        if found:
+            record = replace(found[-1], finished=False)
             done = sum(r.is_done for r in record.runs)
             note = (
-                f"going on with `{folder}`: {done} run{'s are' if done != 1 else ' is'} done already (`--no-resume` measures again)"
+                f"resuming the study in `{folder}`: {done} run{'s are' if done != 1 else ' is'} already done (`--no-resume` measures again)"
                 if done
                 else None
             )
-            return folder, record, note
-        number += 1
+        else:
+            axes: tuple[Mapping[str, object], ...] = tuple(a.model_dump() for a in config.sweep.axes)
+            record = StudyRecord(kind, mark, config.input.random_seed or 0, axes, (), config.command)
+            note = None
+        write_study(folder, record)
+        notes = [text for text in (None if taken is None else taken.text, note) if text is not None]
+        yield folder, record, "; ".join(notes) or None
 
 
 def _checked(folder: Path, record: StudyRecord) -> StudyRecord:

@@ -100,6 +100,11 @@ class Runner:
         }
         return config.replace({p: defaults[p] for p in _STUDY_ONLY})
 
+    def finish(self) -> None:
+        """The study came to its end: the same command measures it anew."""
+        self.record = replace(self.record, finished=True)
+        write_study(self.folder, self.record)
+
     def _put(self, run: StudyRun) -> None:
         self.record = self.record.with_run(run)
         write_study(self.folder, self.record)

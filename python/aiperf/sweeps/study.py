@@ -75,16 +75,19 @@ class Study:
 
 
 def sweep(config: Config, *, observer: Observer | None = None) -> Study:
-    """Sweep, repeats, search or A/B, as the options ask; goes on with a study that was begun (`--resume`). `Study.screen` is its table."""
+    """Sweep, repeats, search or A/B, as the options ask; goes on with a study that was interrupted (`--resume`). `Study.screen` is its table."""
     watcher = observer or Silent()
     kind = _kind(config)
-    folder, record, note = open_study(config, kind)
-    if note is not None:
-        watcher.note(note)
-    runner = Runner(config, folder, record, watcher)
-    work = {"sweep": _sweep, "repeats": _sweep, "search": _search, "space": _space, "ab": _ab}[kind]
-    study = work(runner, watcher)
-    return replace(study, exit_code=worst([study.exit_code, *runner.codes]))
+    with open_study(config, kind) as (folder, record, note):
+        if note is not None:
+            watcher.note(note)
+        runner = Runner(config, folder, record, watcher)
+        work = {"sweep": _sweep, "repeats": _sweep, "search": _search, "space": _space, "ab": _ab}[kind]
+        study = work(runner, watcher)
+        code = worst([study.exit_code, *runner.codes])
+        if code != ExitCode.INTERRUPTED:
+            runner.finish()
+        return replace(study, exit_code=code)
 
 
 def _kind(config: Config) -> Kind:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,8 @@ from aiperf._core import SimServer
 from aiperf.config.model import Config
 from aiperf.config.resolve import config_from
 from aiperf.errors import ExitCode
-from aiperf.sweeps.folder import open_study, read_study
+from aiperf.observer import Silent
+from aiperf.sweeps.folder import open_study, read_study, write_study
 from aiperf.sweeps.points import load_runs
 from aiperf.sweeps.search import SearchResult
 from aiperf.sweeps.study import sweep
@@ -41,6 +43,16 @@ def options(server: SimServer, folder: Path, **more: object) -> Config:
         "report": False, "no_server_metrics": True, "no_gpu_telemetry": True, "calibrate": False,
     }  # fmt: skip
     return config_from({**plain, **more})
+
+
+class Told(Silent):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.texts.append(text)
 
 
 def ids(folder: Path) -> dict[str, str]:
@@ -78,17 +90,37 @@ def test_sweep_makes_a_run_per_point_a_table_and_the_files_of_aiperf(
     assert [p.tps for p in again] == [r.tps for r in study.table.rows]
 
 
-def test_finished_points_are_not_run_again_and_another_study_gets_its_own_folder(server: SimServer, tmp_path: Path):
-    config = options(server, tmp_path / "s", concurrency="2,4", request_count=20)
+def test_a_finished_study_is_measured_anew_and_an_interrupted_one_goes_on(server: SimServer, tmp_path: Path):
+    """Reading the old figures of a finished sweep as new ones, exit code 0, is the worst that can happen to a script."""
+    folder, told = tmp_path / "s", Told()
+    config = options(server, folder, concurrency="2,4", request_count=20)
     sweep(config)
-    before = ids(tmp_path / "s")
-    sweep(options(server, tmp_path / "s", concurrency="2,4", request_count=20))
-    assert ids(tmp_path / "s") == before
-    sweep(options(server, tmp_path / "s", concurrency="2,4", request_count=30))
-    assert sorted(ids(tmp_path / "s-2")) == ["concurrency_2", "concurrency_4"]
-    sweep(options(server, tmp_path / "s", concurrency="2,4", request_count=20, resume=False))
-    assert (tmp_path / "s-3").is_dir()
-    assert ids(tmp_path / "s") == before
+    first = ids(folder)
+    sweep(config, observer=told)
+    second = ids(folder)
+    assert first.keys() == second.keys()
+    assert set(first.values()).isdisjoint(second.values())
+    assert ids(tmp_path / "s.1") == first, "the old study, whole"
+    assert (tmp_path / "s.1" / "sweep_table.csv").exists()
+    assert [t for t in told.texts if "s.1" in t] == [
+        f"the results that were in `{folder}` are in `{tmp_path / 's.1'}` now"
+    ]
+
+    record = read_study(folder)
+    assert record.finished
+    write_study(folder, replace(record, finished=False))
+    sweep(config, observer=told)
+    assert ids(folder) == second, "done points are not run again"
+    assert any(t.startswith("resuming the study in") for t in told.texts)
+    sweep(options(server, folder, concurrency="2,4", request_count=20, resume=True))
+    assert ids(folder) == second, "--resume goes on with a finished one, too"
+
+    write_study(folder, replace(read_study(folder), finished=False))
+    sweep(options(server, folder, concurrency="2,4", request_count=20, resume=False))
+    assert ids(tmp_path / "s.2") == second
+    sweep(options(server, folder, concurrency="2,4", request_count=30))
+    assert sorted(ids(folder)) == ["concurrency_2", "concurrency_4"]
+    assert (tmp_path / "s.3" / "study.json").exists()
 
 
 def test_sweep_killed_at_point_three_continues_with_point_three(tmp_path: Path):
@@ -248,5 +280,6 @@ def test_study_file_that_cannot_be_read_is_an_error(server: SimServer, tmp_path:
 
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "study.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(ResultError, match=r"study\.json"):
-        open_study(options(server, tmp_path / "s", concurrency="1,2"), "sweep")
+    config = options(server, tmp_path / "s", concurrency="1,2")
+    with pytest.raises(ResultError, match=r"study\.json"), open_study(config, "sweep"):
+        pass

@@ -36,7 +36,9 @@ class SweepConfig(Section):
     sweep_order: Annotated[
         Literal["given", "random"], Flag("--sweep-order", help="Order in which the points are run", group=S)
     ] = "given"
-    resume: Annotated[bool, Flag("--resume", help="Skip points that are already done", group=S)] = True
+    resume: Annotated[bool, Flag("--resume", help="Resume an interrupted study: skip points already done", group=S)] = (
+        True
+    )
     parameter_sweep_mode: Annotated[
         Literal["repeated", "independent"],
         Flag(
