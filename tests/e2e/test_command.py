@@ -115,13 +115,33 @@ def test_a_key_from_the_environment(serve: Callable[..., Sim]):
     assert files_with(run_dir(sim), SECRETS["key"]) == []
 
 
-def test_a_prefix_renames_the_files(serve: Callable[..., Sim]):
+@pytest.mark.parametrize("words", [("--profile-export-prefix", "mine"), ("--profile-export-file", "mine.json")])
+def test_a_prefix_renames_the_files(serve: Callable[..., Sim], words: tuple[str, str]):
     sim = serve()
-    done = aiperf(*arguments(sim, "--concurrency", "2", "--request-count", "6", "--profile-export-prefix", "mine"))
+    done = aiperf(*arguments(sim, "--concurrency", "2", "--request-count", "6", *words))
     assert done.returncode == 0, done.stderr
     names = {p.name for p in run_dir(sim).iterdir()}
-    assert {"mine.jsonl", "mine.json", "mine.csv"} <= names
+    assert {"mine.jsonl", "mine.json", "mine.csv", "mine_console.txt"} <= names
     assert not [name for name in names if name.startswith("profile_export")]
+
+
+def test_scripts_find_the_lines_they_look_for(serve: Callable[..., Sim]):
+    """Whole lines, however long the paths are, on the screen and in the text file."""
+    sim = serve()
+    folder = run_dir(sim) / ("long" * 40)
+    words = arguments(sim, "--concurrency", "2", "--request-count", "6")
+    words[words.index("--artifact-dir") + 1] = str(folder)
+    done = aiperf(*words)
+    assert done.returncode == 0, done.stderr
+    lines = dict(line.split(": ", 1) for line in done.stdout.splitlines() if ": " in line)
+    assert lines["Benchmark Duration"].endswith(" sec")
+    assert lines["CLI Command"].startswith("aiperf profile ")
+    assert lines["CLI Command"].endswith(words[-1])
+    assert Path(lines["CSV Export"]) == (folder / "profile_export_aiperf.csv").resolve()
+    assert Path(lines["JSON Export"]) == (folder / "profile_export_aiperf.json").resolve()
+    assert Path(lines["Log File"]) == (folder / "logs" / "aiperf.log").resolve()
+    text = (folder / "profile_export_console.txt").read_text(encoding="utf-8").splitlines()
+    assert {f"{n}: {lines[n]}" for n in ("CLI Command", "CSV Export", "JSON Export", "Log File")} <= set(text)
 
 
 def test_a_dry_run_sends_nothing_and_says_everything(serve: Callable[..., Sim]):

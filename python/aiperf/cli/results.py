@@ -20,11 +20,13 @@ def show(parts: Iterable[RenderableType], *, width: int = 200) -> None:
     """To stdout: as wide as the terminal, or `width` columns without colour where there is none."""
     from rich.console import Console
 
+    from aiperf.reports.render.console import print_part
+
     console = Console(file=sys.stdout, highlight=False)
     if not console.is_terminal:
         console = Console(file=sys.stdout, highlight=False, width=width, no_color=True)
     for part in parts:
-        console.print(part)
+        print_part(console, part)
 
 
 def write_and_show(run: Run, observer: Observer | None = None) -> Run:

@@ -21,6 +21,8 @@ TRACE_IN_FLIGHT = 512
 """Requests in flight when a trace is sent as fast as possible and nothing else is asked for."""
 REPEATS_SEED = 42
 """Of repeats without a seed, as in AIPerf: what differs between them is the server then, not the prompts."""
+_SESSIONS = frozenset({"dag_jsonl", "multi_turn", "inputs_json"})
+"""Formats whose files hold whole sessions: such a file is sent once, as AIPerf sends a `dag_jsonl`. Other datasets are pools."""
 UNTIL_CAP_S = 600.0
 """How long a run with --until and no bound of its own sends at most."""
 
@@ -124,8 +126,9 @@ def _stop(v: Values, _: list[str]) -> None:
                 return
     if v["input.fixed_schedule"] or _is_trace(v):
         return  # each line once
-    if v["input.input_file"] and v["input.custom_dataset_type"] is None:
-        return  # the file's format decides: a trace is sent once, a dataset as below
+    kind = v["input.custom_dataset_type"]
+    if v["input.input_file"] and (kind is None or normalise(str(kind)) in _SESSIONS):
+        return  # each session once; where the format is found out, the file is sent once
     concurrency = int(v.number("load.concurrency") or 1)
     v.default("load.request_count", max(10, 2 * concurrency), f"max(10, 2 × concurrency {concurrency})")
 

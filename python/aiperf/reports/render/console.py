@@ -31,7 +31,7 @@ from aiperf.reports.render.screen_tables import (
     trend_lines,
 )
 
-__all__ = ["TABLE_TITLES", "ConsoleOptions", "build_screen", "options_of", "render_console"]
+__all__ = ["TABLE_TITLES", "ConsoleOptions", "build_screen", "options_of", "print_part", "render_console"]
 
 TABLE_TITLES = {
     "chat": "LLM Metrics", "completions": "LLM Metrics", "embeddings": "Embeddings Metrics",
@@ -55,6 +55,7 @@ class ConsoleOptions:
     """`percentiles`: the percentile columns, in the order given; None for p99, p90, p50. `mark`: one of them, in colour and with ★.
 
     `tables`: further tables above the main one. `files`: (what, path as the user gave it) to list at the end.
+    `exports`: the same as AIPerf has it, (`JSON Export`, absolute path).
     `show_gaps`: the distribution of gaps between chunks (always where a stall was found). `show_intervals`: how sure. `show_tail`: p99.9 and p99.99.
     """
 
@@ -63,6 +64,7 @@ class ConsoleOptions:
     mark: float | None = None
     tables: tuple[Table, ...] = ()
     files: tuple[tuple[str, str], ...] = ()
+    exports: tuple[tuple[str, str], ...] = ()
     command: str | None = None
     show_gaps: bool = False
     show_intervals: bool = False
@@ -78,10 +80,18 @@ def options_of(run: ReportedRun) -> ConsoleOptions:
         mark=marked_percentile(o.mark),
         tables=("http",) if o.show_trace_timing else (),
         files=tuple((what, str(path)) for what, path in run.written),
+        exports=_exports(run),
         command=" ".join(run.command) or None,
         show_gaps=True,
         show_intervals=bool(run.config.load.until),
     )
+
+
+def _exports(run: ReportedRun) -> tuple[tuple[str, str], ...]:
+    """AIPerf's lines about its files."""
+    there = dict(run.written)
+    named = [("CSV Export", there.get("table")), ("JSON Export", there.get("summary")), ("Log File", run.files.log)]
+    return tuple((what, str(path.resolve())) for what, path in named if path is not None and path.exists())
 
 
 def columns_of(options: ConsoleOptions) -> tuple[float, ...]:
@@ -213,10 +223,21 @@ def _footer(s: Summary, o: ConsoleOptions) -> list[RenderableType]:
         out.append(Text("\n".join(s.certificate.lines), style=style))
         out += [Text(f"  reason: {reason}", style=style) for reason in s.certificate.reasons]
     if o.command:
-        out.append(Text(f"Command: {o.command}"))
+        out.append(_unbroken(f"CLI Command: {o.command}"))
     width = max((len(what) for what, _ in o.files), default=0)
-    out.extend(Text(f"{what:<{width}}  {path}") for what, path in o.files)
+    out.extend(_unbroken(f"{what:<{width}}  {path}") for what, path in o.files)
+    out.extend(_unbroken(f"{what}: {path}") for what, path in o.exports)
     return out
+
+
+def _unbroken(line: str) -> Text:
+    """Scripts look for it by its beginning and take the rest of the line: it is never wrapped."""
+    return Text(line, no_wrap=True, overflow="ignore")
+
+
+def print_part(console: Console, part: RenderableType) -> None:
+    """One part of `build_screen`; a line that must not be wrapped may be longer than the screen is wide."""
+    console.print(part, soft_wrap=isinstance(part, Text) and bool(part.no_wrap))
 
 
 def render_console(
@@ -228,5 +249,5 @@ def render_console(
         file=out, width=width, force_terminal=color, no_color=not color, highlight=False, legacy_windows=False
     )
     for part in build_screen(summary, options):
-        console.print(part)
+        print_part(console, part)
     return out.getvalue()
