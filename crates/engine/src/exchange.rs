@@ -33,6 +33,8 @@ mod opening;
 
 /// A kept connection that ends this soon after a request was written had been closed before it, ns.
 const STALE_NS: i64 = 5_000_000;
+/// … when it is a proxy that closes it, which is a program that may be kept from its core, ns.
+const RELAY_STALE_NS: i64 = 1_000_000_000;
 /// Finished requests kept for their buffers.
 const SPARE: usize = 1024;
 /// Reads of one connection in a row: one that always has more must not keep the others, the deadlines and a stop waiting.
@@ -282,7 +284,9 @@ impl Exchange {
         let request = &mut self.requests[id.0];
         let conn = request.conn.and_then(|conn| self.pool.get(conn));
         let round_trip = conn.map_or(0, |conn| conn.rtt_ns().max(0));
-        let patience = (4 * round_trip).max(STALE_NS) + self.watch.stall;
+        let is_relayed = self.shared.targets[usize::from(request.url)].is_relayed();
+        let least = if is_relayed { RELAY_STALE_NS } else { STALE_NS };
+        let patience = (4 * round_trip).max(least) + self.watch.stall;
         let was_stale = kind == ErrorKind::Send || self.shared.clock.now() - request.sent <= patience;
         let may_be_sent_again = request.reused && was_stale && !request.resent && !request.reply.has_begun();
         if !may_be_sent_again {

@@ -170,6 +170,11 @@ impl Target {
         self.proxy.as_ref().and_then(|(_, request)| request.as_deref())
     }
 
+    /// A proxy that understands the requests: it passes on the server's `keep-alive`, and may close the connection all the same.
+    pub(crate) fn is_relayed(&self) -> bool {
+        self.proxy.as_ref().is_some_and(|(_, tunnel)| tunnel.is_none())
+    }
+
     /// A message about a connection, with the proxy if it is the proxy that was connected to.
     pub(crate) fn explain(&self, message: &str) -> String {
         match &self.proxy {
