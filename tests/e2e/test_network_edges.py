@@ -73,6 +73,15 @@ def test_a_source_address_of_another_machine_is_one_clear_error(serve: Callable[
     assert "internal" not in found.stderr
 
 
+def test_each_connection_resolves_the_name_if_asked_to(serve: Callable[..., Sim]):
+    """`--dns connection`: each lookup is recorded; by default there is one for the run."""
+    sim = serve()
+    url = sim.url.replace("127.0.0.1", "localhost")
+    options = {"url": url, "connection_reuse_strategy": "never", "request_count": 6, "concurrency": 2}
+    assert (sim.run(dns="connection", **options).columns.scalar("dns_ns") > 0).all()
+    assert (sim.run(**options).columns.scalar("dns_ns") > 0).sum() <= 1
+
+
 def test_a_response_over_the_limit_fails_and_says_which_limit(serve: Callable[..., Sim]):
     run = serve().run(max_response_bytes=400, osl=50, request_count=4)
     assert kinds(run) == {ErrorKind.TOO_LONG: 4}

@@ -19,6 +19,8 @@ const RETRY_NS: std::ops::RangeInclusive<i64> = 500_000..=20_000_000;
 /// How far a connection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
+    /// Its target's name is being resolved.
+    Resolving,
     /// The Unix socket's backlog is full: nothing was begun, and nothing will be said; to be tried again.
     Backlogged,
     Connecting,
@@ -57,12 +59,18 @@ pub(crate) struct Conn {
     plain_out: Waiting,
     has_timestamps: bool,
     is_tcp: bool,
-    /// Which of the target's addresses it is for, and how many have been tried.
+    /// What its target's name stood for when it was opened; None: what it stood for when the run began.
+    addresses: Option<Vec<Address>>,
+    /// How long it took to learn that, ns.
+    pub(crate) dns_ns: i64,
+    /// Which of the addresses it is for, and how many have been tried.
     address: usize,
     tried: usize,
     /// When the address at hand was begun.
     tried_at: i64,
+    /// When it was opened, and when connecting to its first address began.
     pub(crate) began: i64,
+    pub(crate) connecting_since: i64,
     pub(crate) connected: i64,
     pub(crate) secured: i64,
 }
@@ -106,6 +114,9 @@ impl Conn {
         let count = target.addresses.len();
         let (mut address, mut tried) = (number as usize % count, 1);
         let begun = loop {
+            if target.name.is_some() {
+                break Begun::resolving()?;
+            }
             match begin(&target.addresses[address], target.source(number), timestamps) {
                 Err(_) if tried < count => {
                     address = (address + 1) % count;
@@ -138,10 +149,13 @@ impl Conn {
             plain_out: Waiting::default(),
             has_timestamps: begun.has_timestamps,
             is_tcp: begun.is_tcp,
+            addresses: None,
+            dns_ns: ABSENT,
             address,
             tried,
             tried_at: now,
             began: now,
+            connecting_since: now,
             connected: ABSENT,
             secured: ABSENT,
         })
@@ -150,43 +164,59 @@ impl Conn {
     /// Begin again, with the next of the target's addresses or, if the backlog was full, with the same. False: none is left.
     pub(crate) fn begin_again(&mut self, target: &Target, timestamps: bool, now: i64) -> io::Result<bool> {
         let mut last = Ok(false);
-        if self.state == State::Backlogged {
-            self.tried -= 1;
-        } else {
-            self.address += 1;
+        let own = self.addresses.take();
+        let addresses = own.as_deref().unwrap_or(&target.addresses);
+        match self.state {
+            State::Backlogged => self.tried -= 1,
+            State::Resolving => (self.tried, self.address, self.connecting_since) = (0, self.number as usize, now),
+            _ => self.address += 1,
         }
-        while self.tried < target.addresses.len() {
+        while self.tried < addresses.len() {
             self.tried += 1;
-            self.address %= target.addresses.len();
-            match begin(&target.addresses[self.address], target.source(self.number), timestamps) {
+            self.address %= addresses.len();
+            match begin(&addresses[self.address], target.source(self.number), timestamps) {
                 Ok(begun) => {
                     self.fd = begun.socket.as_raw_fd();
                     (self.socket, self.state) = (begun.socket, begun.state);
                     (self.has_timestamps, self.is_tcp) = (begun.has_timestamps, begun.is_tcp);
                     (self.tried_at, self.has_ended) = (now, false);
-                    return Ok(true);
+                    last = Ok(true);
+                    break;
                 }
                 Err(error) => last = Err(error),
             }
             self.address += 1;
         }
+        self.addresses = own;
         last
+    }
+
+    /// Its name stands for these addresses now, which took `took` ns to learn: begin to connect.
+    pub(crate) fn resolved(
+        &mut self,
+        addresses: Vec<Address>,
+        took: i64,
+        target: &Target,
+        timestamps: bool,
+        now: i64,
+    ) -> io::Result<bool> {
+        (self.addresses, self.dns_ns) = (Some(addresses), took);
+        self.begin_again(target, timestamps, now)
     }
 
     /// When something has to be done about a connection that is not open: at the end of its time, which addresses share, or for
     /// the next attempt at a full backlog.
     pub(crate) fn next_step(&self, target: &Target, timeout_ns: i64) -> i64 {
         let end = self.began.saturating_add(timeout_ns);
+        let count = self.addresses.as_ref().unwrap_or(&target.addresses).len();
         match self.state {
             State::Open => NEVER,
             State::Backlogged => {
                 let pause = ((self.tried_at - self.began) / 4).clamp(*RETRY_NS.start(), *RETRY_NS.end());
                 end.min(self.tried_at + pause)
             }
-            State::Connecting if self.tried < target.addresses.len() => {
-                end.min(self.tried_at.saturating_add(timeout_ns / target.addresses.len() as i64))
-            }
-            State::Connecting | State::Tunnelling | State::Handshaking | State::Settling => end,
+            State::Connecting if self.tried < count => end.min(self.tried_at.saturating_add(timeout_ns / count as i64)),
+            State::Resolving | State::Connecting | State::Tunnelling | State::Handshaking | State::Settling => end,
         }
     }
 
@@ -462,6 +492,18 @@ struct Begun {
     state: State,
     has_timestamps: bool,
     is_tcp: bool,
+}
+
+impl Begun {
+    /// A socket that stands for the one to come.
+    fn resolving() -> io::Result<Self> {
+        Ok(Self {
+            socket: Socket::new(Domain::UNIX, Type::STREAM, None)?,
+            state: State::Resolving,
+            has_timestamps: false,
+            is_tcp: true,
+        })
+    }
 }
 
 fn begin(address: &Address, source: Option<IpAddr>, timestamps: bool) -> io::Result<Begun> {

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
@@ -21,6 +21,7 @@ use crate::extract::Extractor;
 use crate::phase::Phase;
 use crate::plan::Plan;
 use crate::reply::Rules;
+use crate::resolver;
 use crate::settings::Settings;
 use crate::shared::{Inbox, Note, Shared};
 use crate::snapshot::{Counters, Snapshot, quantiles};
@@ -162,7 +163,11 @@ impl Engine {
             connections: AtomicU64::new(0),
             clock_steps: AtomicU64::new(0),
             redirects: Mutex::default(),
+            resolver: OnceLock::new(),
         });
+        if shared.targets.iter().any(|t| t.name.is_some()) {
+            resolver::start(&shared).map_err(system("cannot start a thread"))?;
+        }
         let mut threads = Vec::new();
         for (id, poll, receiver) in parts {
             let worker = Worker::new(id, Arc::clone(&shared), poll, receiver, notes.clone(), journal.sender())

@@ -24,6 +24,7 @@ use crate::sessions::{Sessions, Turn, TurnEnd};
 use crate::settings::{PhaseKind, UrlStrategy};
 use crate::shared::{Note, Shared};
 use crate::snapshot::Counters;
+use crate::target::Address;
 use crate::text::mix64;
 use crate::watch::Watch;
 
@@ -327,7 +328,7 @@ impl Exchange {
                     }
                 }
             },
-            State::Backlogged => {}
+            State::Resolving | State::Backlogged => {}
             State::Tunnelling => self.read_tunnel(at, sessions),
             State::Handshaking => self.handshake(at, sessions),
             State::Settling => self.read_settings(at, sessions),
@@ -365,6 +366,13 @@ impl Exchange {
                     self.finish(id, ErrorKind::Send, &error.to_string(), sessions);
                 }
             }
+        }
+    }
+
+    /// What the name of a connection's target stands for now.
+    pub(crate) fn resolved(&mut self, at: ConnId, found: io::Result<Vec<Address>>, took: i64, sessions: &Sessions) {
+        if let Err((kind, message)) = self.pool.resolved(at, found, took) {
+            self.fail_connect(at, kind, &message, sessions);
         }
     }
 

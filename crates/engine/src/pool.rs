@@ -15,9 +15,11 @@ use slab::Slab;
 
 use crate::clock::NEVER;
 use crate::conn::{Conn, State};
+use crate::error::ErrorKind;
 use crate::ids::{ConnId, RequestId, Slot};
-use crate::shared::Shared;
+use crate::shared::{Ask, Shared};
 use crate::snapshot::Counters;
+use crate::target::Address;
 
 /// Deadlines by key, at most one pending per key: a later one is looked up when the earlier one fires.
 #[derive(Debug, Default)]
@@ -109,6 +111,12 @@ impl Pool {
         if self.conns[slot.0].is_shared() {
             self.opening[usize::from(url)].push(id);
         }
+        if self.conns[slot.0].state == State::Resolving
+            && let Some(resolver) = self.shared.resolver.get()
+        {
+            let (worker, conn) = (self.worker, id);
+            let _ = resolver.send(Ask { worker, conn, url });
+        }
         Ok(id)
     }
 
@@ -116,7 +124,7 @@ impl Pool {
     fn watch(&mut self, slot: Slot) -> io::Result<()> {
         let conn = &self.conns[slot.0];
         // A socket that is on its way to nowhere would only report that it is not connected.
-        if conn.state != State::Backlogged {
+        if !matches!(conn.state, State::Backlogged | State::Resolving) {
             let interest = Interest::READABLE | Interest::WRITABLE;
             let token = Token(slot.0 + Self::FIRST_TOKEN);
             self.registry.register(&mut SourceFd(&conn.fd), token, interest)?;
@@ -132,6 +140,38 @@ impl Pool {
             &shared.targets[usize::from(conn.url)],
             shared.settings.connect_timeout_ns,
         )
+    }
+
+    /// The name of a connection's target is resolved: connect. Gives back why not.
+    pub(crate) fn resolved(
+        &mut self,
+        id: ConnId,
+        found: io::Result<Vec<Address>>,
+        took: i64,
+    ) -> Result<(), (ErrorKind, String)> {
+        let shared = Arc::clone(&self.shared);
+        let Some(conn) = self.get_mut(id) else {
+            return Ok(());
+        };
+        let target = &shared.targets[usize::from(conn.url)];
+        let dns = |reason: &str| {
+            let host = target.name.as_ref().map_or("", |(host, _)| host);
+            (ErrorKind::Dns, format!("cannot resolve the host `{host}`: {reason}"))
+        };
+        let addresses = found.map_err(|e| dns(&e.to_string()))?;
+        let is_begun = conn.resolved(
+            addresses,
+            took,
+            target,
+            shared.settings.kernel_stamps,
+            shared.clock.now(),
+        );
+        match is_begun {
+            Ok(true) => self.watch(id.slot),
+            Ok(false) => return Err(dns("it has no address")),
+            Err(error) => Err(error),
+        }
+        .map_err(|e| (ErrorKind::of_connect(&e), e.to_string()))
     }
 
     /// Go on with the next address after `error`; gives it back if there is none.

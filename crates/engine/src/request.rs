@@ -178,12 +178,19 @@ impl Request {
             cancelled_at: self.cancelled_at,
             chunks: &reply.chunks,
             kernel_stamps: reply.kernel_stamps,
-            dns_ns: if phases.is_some() && conn.is_some_and(|c| c.number == 0) {
-                dns_ns
-            } else {
-                phases.map_or(ABSENT, |_| 0)
+            dns_ns: match phases {
+                None => ABSENT,
+                Some(c) if c.dns_ns != ABSENT => c.dns_ns,
+                // Resolved once, before the run: the first connection stands for it.
+                Some(c) => {
+                    if c.number == 0 {
+                        dns_ns
+                    } else {
+                        0
+                    }
+                }
             },
-            connect_ns: phases.map_or(ABSENT, |c| span(c.began, c.connected)),
+            connect_ns: phases.map_or(ABSENT, |c| span(c.connecting_since, c.connected)),
             tls_ns: phases.map_or(ABSENT, |c| span(c.connected, c.secured)),
             reused: self.reused,
             resent: self.resent,

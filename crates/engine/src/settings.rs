@@ -179,6 +179,16 @@ pub enum Reuse {
     Sticky,
 }
 
+/// When host names are resolved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum Dns {
+    #[default]
+    Once,
+    Connection,
+}
+
 /// Which URL a request takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -219,6 +229,8 @@ pub struct Settings {
     /// Local addresses that connections are made from, in turn; empty: the system's choice.
     #[serde(default)]
     pub source_addresses: Vec<std::net::IpAddr>,
+    #[serde(default)]
+    pub dns: Dns,
     /// A response of more bytes, head and framing included, fails.
     #[serde(default)]
     pub max_response_bytes: Option<u64>,

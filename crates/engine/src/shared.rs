@@ -1,19 +1,19 @@
 //! What all threads of a run share.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::clock::Clock;
 use crate::error::ErrorKind;
+use crate::ids::ConnId;
 use crate::phase::{Job, Phase};
 use crate::plan::Plan;
 use crate::reply::Rules;
 use crate::settings::Settings;
 use crate::snapshot::Counters;
-use crate::target::Target;
+use crate::target::{Address, Target};
 use crate::text::Vocabulary;
 
 /// To a worker.
@@ -26,6 +26,8 @@ pub(crate) enum Msg {
     Job(Job),
     /// The session's first request will be due soon, in the order of these letters: its body may be made now.
     Prepare { session: u32, epoch: u64 },
+    /// What the name of a connection's target stands for now, and how long it took to learn that, ns.
+    Resolved(ConnId, std::io::Result<Vec<Address>>, i64),
     /// Look at the gates again.
     Look,
     /// Cancel what is in flight.
@@ -84,6 +86,13 @@ impl Inbox {
     }
 }
 
+/// A connection of a worker wants the name of its URL resolved.
+pub(crate) struct Ask {
+    pub(crate) worker: usize,
+    pub(crate) conn: ConnId,
+    pub(crate) url: u16,
+}
+
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) plan: Arc<Plan>,
@@ -98,6 +107,8 @@ pub(crate) struct Shared {
     pub(crate) clock_steps: AtomicU64,
     /// Where the servers have redirected to, and how many requests.
     pub(crate) redirects: Mutex<BTreeMap<String, u64>>,
+    /// Where names are resolved, if each connection wants that.
+    pub(crate) resolver: OnceLock<Sender<Ask>>,
     /// Unlikely to be the same in two runs: mixed into request ids and stamps.
     pub(crate) run_salt: u64,
 }

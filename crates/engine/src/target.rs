@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use crate::clock::Clock;
 use crate::error::EngineError;
 use crate::proxy::connect_request;
-use crate::settings::{Framing, HttpVersion, Proxy, Reuse, Settings, Tls};
+use crate::settings::{Dns, Framing, HttpVersion, Proxy, Reuse, Settings, Tls};
 
 /// An address a socket can connect to.
 #[derive(Debug, Clone)]
@@ -40,6 +40,8 @@ pub(crate) struct Target {
     pub dns_ns: i64,
     /// Local addresses that connections to it are made from, in turn.
     sources: Vec<IpAddr>,
+    /// Host and port that each connection resolves anew.
+    pub name: Option<(String, u16)>,
 }
 
 struct Url<'a> {
@@ -160,6 +162,17 @@ fn native_roots() -> Result<rustls::RootCertStore, EngineError> {
 }
 
 impl Target {
+    /// Resolve its name again; how long that took, ns.
+    pub(crate) fn resolve_again(&self, clock: &Clock) -> (std::io::Result<Vec<Address>>, i64) {
+        let began = clock.now();
+        let found = self.name.as_ref().map_or(Ok(Vec::new()), |(host, port)| {
+            let found = (host.as_str(), *port).to_socket_addrs()?;
+            let is_reachable = |a: &SocketAddr| self.sources.first().is_none_or(|s| s.is_ipv4() == a.is_ipv4());
+            Ok(found.filter(is_reachable).map(Address::Tcp).collect())
+        });
+        (found, clock.now() - began)
+    }
+
     /// The local address that connection `number` is made from.
     pub(crate) fn source(&self, number: u32) -> Option<IpAddr> {
         (!self.sources.is_empty()).then(|| self.sources[number as usize % self.sources.len()])
@@ -271,6 +284,7 @@ impl Target {
             },
             dns_ns,
             sources,
+            name: (settings.dns == Dns::Connection && parts.unix.is_none()).then(|| (to_host.to_owned(), to_port)),
         })
     }
 }

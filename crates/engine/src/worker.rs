@@ -167,6 +167,10 @@ impl Worker {
             }
             Msg::Job(job) => self.sessions.start(job),
             Msg::Prepare { session, epoch } => self.exchange.composer.announce(session, epoch),
+            Msg::Resolved(conn, found, took) => {
+                self.exchange.resolved(conn, found, took, &self.sessions);
+                self.end_turns();
+            }
             Msg::Look => self.sessions.look(now),
             Msg::Cancel(kind) => {
                 self.sessions.drop_waiting(now);

@@ -1,7 +1,7 @@
 //! The network half against raw sockets: what a server, a gateway or a kernel can do to a connection.
 
-#[path = "common/run.rs"]
-mod common;
+#[path = "support/run.rs"]
+mod support;
 
 use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use aiperf_engine::ErrorKind;
-use common::{Dir, OK, Row, Server, read_head, read_request, run, serve, try_run};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::json;
+use support::{Dir, OK, Row, Server, read_head, read_request, run, serve, try_run};
 
 fn kinds(rows: &[Row]) -> Vec<u8> {
     rows.iter().map(|r| r.kind).collect()
@@ -327,6 +327,33 @@ fn connections_are_made_from_the_source_addresses_in_turn() {
         });
         assert!(error.expect_err("refused").to_string().contains(word));
     }
+}
+
+/// A name that moves during a run is followed by connections that resolve it themselves, and their lookups are recorded.
+#[test]
+fn each_connection_resolves_its_name_if_asked_to() {
+    let server = Server::start(|_, stream| serve(stream, OK));
+    let url = format!("http://localhost:{}", server.address.port());
+    for (dns, all) in [("connection", true), ("once", false)] {
+        let (_, rows) = run(&url, vec![b"{}".to_vec(); 5], |s| {
+            s["connection"] = json!("never");
+            s["dns"] = json!(dns);
+        });
+        assert_eq!(kinds(&rows), [0; 5], "{rows:?}");
+        let resolved = rows.iter().filter(|r| r.dns_ns.is_some_and(|ns| ns > 0)).count();
+        assert_eq!(resolved == 5, all, "{rows:?}");
+    }
+    server.peers.lock().expect("unpoisoned").clear();
+    let (_, rows) = run(&url, vec![b"{}".to_vec(); 4], |s| {
+        s["connection"] = json!("never");
+        s["dns"] = json!("connection");
+        s["source_addresses"] = json!(["127.0.0.5"]);
+    });
+    assert_eq!(
+        kinds(&rows),
+        [0; 4],
+        "only addresses that the source reaches are used: {rows:?}"
+    );
 }
 
 #[test]

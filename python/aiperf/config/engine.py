@@ -172,6 +172,8 @@ class EngineSettings(Section):
     connect_timeout_ns: int = 10_000_000_000
     source_addresses: tuple[str, ...] = ()
     """Local addresses that connections are made from, in turn; empty: the system's choice."""
+    dns: Literal["once", "connection"] = "once"
+    """When host names are resolved: before the run, or by each connection (then its `dns_ns` says how long it took)."""
     max_response_bytes: int | None = None
     """A response of more bytes, head and framing included, fails (TOO_LONG)."""
     workers: int = 1

@@ -132,6 +132,7 @@ def build_settings(
         timeout_ns=_ns(e.request_timeout_seconds),
         connect_timeout_ns=_ns(min(e.connect_timeout_seconds, e.request_timeout_seconds)),
         source_addresses=e.source_addresses,
+        dns=e.dns,
         max_response_bytes=e.max_response_bytes,
         workers=resolve_workers(config),
         cpus=config.service.cpus,

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::shared::{Breakdown, Msg};
 
-#[path = "../../tests/common/run.rs"]
+#[path = "../../tests/support/run.rs"]
 mod run;
 
 #[test]

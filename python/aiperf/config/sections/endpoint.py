@@ -136,6 +136,10 @@ class EndpointConfig(Section):
             metavar="IP",
         ),
     ] = ()
+    dns: Annotated[
+        Literal["once", "connection"],
+        Flag("--dns", help="Resolve host names once per run, or anew for each connection", group=C),
+    ] = "once"
     max_response_bytes: Annotated[
         int | None,
         Field(gt=0),

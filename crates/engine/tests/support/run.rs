@@ -26,6 +26,7 @@ pub struct Row {
     pub reused: bool,
     pub resent: bool,
     pub body_sent: Option<i64>,
+    pub dns_ns: Option<i64>,
 }
 
 /// A directory that is removed at the end.
@@ -136,7 +137,10 @@ pub fn rows(dir: &Dir) -> Vec<Row> {
     for batch in read_journal(&dir.0.join("journal")).expect("a journal") {
         let batch = batch.expect("a whole batch");
         for i in 0..batch.num_rows() {
-            let sent = of(&batch, "body_sent");
+            let time = |name: &str| {
+                let column = of(&batch, name);
+                column.is_valid(i).then(|| column.as_primitive::<Int64Type>().value(i))
+            };
             let message = of(&batch, "error_message");
             rows.push(Row {
                 request: number(&of(&batch, "request"), i).expect("a number"),
@@ -146,7 +150,8 @@ pub fn rows(dir: &Dir) -> Vec<Row> {
                 connection: number(&of(&batch, "connection"), i).expect("a number"),
                 reused: of(&batch, "reused").as_boolean().value(i),
                 resent: of(&batch, "resent").as_boolean().value(i),
-                body_sent: sent.is_valid(i).then(|| sent.as_primitive::<Int64Type>().value(i)),
+                body_sent: time("body_sent"),
+                dns_ns: time("dns_ns"),
             });
         }
     }
