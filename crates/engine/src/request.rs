@@ -70,9 +70,11 @@ impl Request {
     /// A turn that is about to be sent, in the buffers of an earlier request if there is one. What depends on more than the turn
     /// (ids, URL, times, cancellation) is the caller's to set.
     pub(crate) fn of_turn(turn: &Turn, spare: Option<Box<Self>>) -> Box<Self> {
-        let mut spare = spare;
-        let reply = spare.as_mut().map(|r| std::mem::take(&mut r.reply)).unwrap_or_default();
-        let request = Self {
+        if let Some(mut request) = spare {
+            request.begin_again(turn);
+            return request;
+        }
+        Box::new(Self {
             session_id: turn.session_id,
             conn: None,
             phase: Arc::clone(&turn.phase),
@@ -103,16 +105,27 @@ impl Request {
             capped: turn.capped,
             counted_chunks: 0,
             bytes_out: 0,
-            reply,
+            reply: Reply::default(),
             trace: None,
-        };
-        match spare {
-            Some(mut spare) => {
-                *spare = request;
-                spare
-            }
-            None => Box::new(request),
+        })
+    }
+
+    /// As new for another turn, but for its buffers: moving them costs more than setting the rest.
+    fn begin_again(&mut self, turn: &Turn) {
+        self.session_id = turn.session_id;
+        self.conn = None;
+        if !Arc::ptr_eq(&self.phase, &turn.phase) {
+            self.phase = Arc::clone(&turn.phase);
         }
+        (self.row, self.session, self.session_num) = (turn.row, turn.session, turn.session_num);
+        (self.turn, self.epoch, self.correlation_id) = (turn.turn, turn.epoch, turn.correlation_id);
+        self.scheduled = turn.scheduled;
+        (self.sent, self.body_sent, self.cancelled_at) = (ABSENT, ABSENT, ABSENT);
+        (self.cancel_at, self.cancel_delay, self.cancel_chunks) = (NEVER, None, None);
+        (self.resent, self.reused) = (false, false);
+        (self.holds_prefill, self.capped) = (turn.holds_prefill, turn.capped);
+        (self.counted_chunks, self.bytes_out) = (0, 0);
+        (self.redirects, self.stream, self.refusals, self.trace) = (0, None, 0, None);
     }
 
     /// The moment the client would have to act next by itself.

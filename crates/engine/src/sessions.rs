@@ -256,8 +256,8 @@ impl Sessions {
         }
     }
 
-    /// A turn is over.
-    pub(crate) fn end_turn(&mut self, ended: TurnEnd, now: i64) {
+    /// A turn is over. What is due then is due now; what is due later, however little, wakes up in time.
+    pub(crate) fn end_turn(&mut self, ended: TurnEnd) {
         let TurnEnd {
             session_id: id,
             row,
@@ -285,13 +285,13 @@ impl Sessions {
         if self.plan.has_dependencies() {
             let plan = Arc::clone(&self.plan);
             for &waiter in plan.waiters(row) {
-                self.unblock(tree, waiter, None, end, now);
+                self.unblock(tree, waiter, None, end);
             }
             if goes_on && self.trees[tree].blocked.contains_key(&next) {
                 if let Some(s) = self.sessions.get_mut(id.0) {
                     s.waiting = Waiting::Others;
                 }
-                self.unblock(tree, next, Some(id), end, now);
+                self.unblock(tree, next, Some(id), end);
                 if self.sessions.get(id.0).is_some_and(|s| s.waiting == Waiting::Others) {
                     // Its branches may have ended before it came to wait for them.
                     self.end_stuck(tree, end);
@@ -300,14 +300,14 @@ impl Sessions {
             }
         }
         if goes_on {
-            self.schedule_turn(id, end, now);
+            self.schedule_turn(id, end);
         } else {
             self.end_session(id, end);
         }
     }
 
     /// One of the turns `row` waits for has ended.
-    fn unblock(&mut self, tree: usize, row: u32, id: Option<SessionId>, end: i64, now: i64) {
+    fn unblock(&mut self, tree: usize, row: u32, id: Option<SessionId>, end: i64) {
         let Some((left, known)) = self.trees[tree].blocked.get_mut(&row) else {
             return;
         };
@@ -322,11 +322,11 @@ impl Sessions {
             let session = self.plan.session_of(row);
             self.start_session(tree, session, 0, end, false)
         });
-        self.schedule_turn(id, end, now);
+        self.schedule_turn(id, end);
     }
 
     /// When the next turn is due: at its time in the schedule, or after its think time.
-    fn schedule_turn(&mut self, id: SessionId, end: i64, now: i64) {
+    fn schedule_turn(&mut self, id: SessionId, end: i64) {
         let s = &self.sessions[id.0];
         let phase = Arc::clone(&self.trees[s.tree].phase);
         if phase.is_stopped() {
@@ -345,7 +345,7 @@ impl Sessions {
             }
             _ => thought,
         };
-        if due <= now {
+        if due <= end {
             self.on_due(id, due);
         } else {
             let sleep = due as u64 ^ (id.0 as u64) << 40;

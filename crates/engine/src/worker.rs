@@ -104,7 +104,7 @@ impl Worker {
             self.exchange.fire(now, &self.sessions);
             self.end_turns();
             self.sessions.wake(now);
-            self.sessions.pull(shared.settings.workers, shared.clock.now());
+            self.sessions.pull(shared.settings.workers, now);
             self.send_ready();
             if self.exchange.recorder.spill(now) {
                 self.publish_cpu();
@@ -158,7 +158,6 @@ impl Worker {
     }
 
     fn on_msg(&mut self, msg: Msg) {
-        let now = self.shared.clock.now();
         match msg {
             Msg::Preconnect(url, count) => self.exchange.preconnect(url, count),
             Msg::Begin(phase) => {
@@ -171,9 +170,9 @@ impl Worker {
                 self.exchange.resolved(conn, found, took, &self.sessions);
                 self.end_turns();
             }
-            Msg::Look => self.sessions.look(now),
+            Msg::Look => self.sessions.look(self.shared.clock.now()),
             Msg::Cancel(kind) => {
-                self.sessions.drop_waiting(now);
+                self.sessions.drop_waiting(self.shared.clock.now());
                 self.exchange.cancel_all(kind, &self.sessions);
                 self.end_turns();
             }
@@ -203,7 +202,7 @@ impl Worker {
     /// Tell the sessions of the turns that have ended.
     fn end_turns(&mut self) {
         while let Some(ended) = self.exchange.take_ended() {
-            self.sessions.end_turn(ended, self.shared.clock.now());
+            self.sessions.end_turn(ended);
             self.give_back();
         }
         if self.exchange.take_left_prefill() && self.sessions.others_wait_for_prefill() {

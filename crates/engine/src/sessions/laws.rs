@@ -170,7 +170,7 @@ fn play(seed: u64, case: &Case) -> (Vec<(u64, u32)>, Arc<Phase>, Arc<Plan>) {
                 connection: None,
                 at: now,
             };
-            sessions.end_turn(ended, now);
+            sessions.end_turn(ended);
         }
         idle |= sessions.take_idle();
         if phase.exhausted.load(SeqCst) && phase.active.load(SeqCst) == 0 {
@@ -290,17 +290,14 @@ fn a_phase_that_stops_drops_what_waits_and_gives_its_connections_back() {
         assert_eq!(phase.prefill_waiters.load(SeqCst), 0);
         let turn = turns.pop().expect("one");
         let is_ok = *[true, false].choose(&mut rng).expect("two");
-        sessions.end_turn(
-            TurnEnd {
-                session_id: turn.session_id,
-                row: turn.row,
-                is_ok,
-                reply: None,
-                connection: Some(kept),
-                at: 20,
-            },
-            20,
-        );
+        sessions.end_turn(TurnEnd {
+            session_id: turn.session_id,
+            row: turn.row,
+            is_ok,
+            reply: None,
+            connection: Some(kept),
+            at: 20,
+        });
         assert_eq!(sessions.take_released(), Some(kept));
         assert_eq!(phase.active.load(SeqCst), 0);
         assert!(sessions.take_idle() && sessions.next_turn().is_none());
