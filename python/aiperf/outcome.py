@@ -114,6 +114,11 @@ class Outcome(_Told):
         return bool(lost) or self.stopped_by_disk
 
     @property
+    def was_aborted(self) -> bool:
+        """--failed-request-threshold ended it."""
+        return any(p.stop_reason == "failed_request_threshold" for p in self.phases)
+
+    @property
     def incomplete_reason(self) -> str | None:
         """Why the run did not do all it was asked for; None if it did."""
         if self.stopped_by:

@@ -57,7 +57,7 @@ PLAIN: list[Any] = [
 
 def expect(sim: Sim, kind: ErrorKind, **flags: object) -> None:
     """3 of 20 requests end with `kind`; figures are those of the other 17."""
-    run = sim.run(request_count=20, osl=8, **flags)
+    run = sim.run(request_count=20, osl=8, **{"max_error_rate": 0.1, **flags})
     assert kinds(run) == {ErrorKind.OK: 17, kind: 3}
     assert run.exit_code == ExitCode.REQUESTS_FAILED  # 15 % is more than a tenth
     rows = sim.ledger()
@@ -183,7 +183,7 @@ def test_a_server_that_speaks_something_else(serve: Callable[..., Sim]):
 @pytest.mark.parametrize("fraction", [1.0, 0.5])
 def test_all_or_most_failed_writes_every_file_and_exits_with_4(serve: Callable[..., Sim], fraction: float):
     sim = serve(faults=[{"kind": "status", "status": 503, "rate": fraction}])
-    run = sim.run(request_count=30)
+    run = sim.run(request_count=30, max_error_rate=0.1)
     assert run.exit_code == ExitCode.REQUESTS_FAILED
     for name in (
         "run.json",
@@ -206,14 +206,32 @@ def test_all_or_most_failed_writes_every_file_and_exits_with_4(serve: Callable[.
     assert "Infinity" not in text
 
 
-def test_few_failures_are_no_reason_to_fail(serve: Callable[..., Sim]):
-    sim = serve(faults=[{"kind": "status", "status": 503, "requests": [3]}])
-    assert sim.run(request_count=20).exit_code == ExitCode.OK
+@pytest.mark.parametrize(
+    ("more", "code"),
+    [
+        ({}, ExitCode.OK),
+        ({"max_error_rate": 0.5}, ExitCode.OK),
+        ({"max_error_rate": 0.1}, ExitCode.REQUESTS_FAILED),
+        ({"max_error_rate": 0}, ExitCode.REQUESTS_FAILED),
+        ({"asserts": "error_rate < 1%"}, ExitCode.THRESHOLD_MISSED),
+    ],
+)
+def test_failures_change_the_exit_code_if_asked_to_and_are_always_said(
+    serve: Callable[..., Sim], more: dict[str, object], code: ExitCode
+):
+    """As AIPerf, which ends with 0 while one request succeeds: scripts go on to read the files."""
+    sim = serve(faults=[{"kind": "status", "status": 503, "every": 2}])
+    run = sim.run(request_count=20, **({"assert": more["asserts"]} if "asserts" in more else more))
+    assert run.exit_code == code
+    (note,) = [n for n in run.notes if n.kind == "requests_failed"]
+    assert note.text.startswith("10 of 20 requests failed (50.0%)")
+    assert not summary_of(run)["was_cancelled"]
 
 
 def test_a_threshold_ends_the_run_early(serve: Callable[..., Sim]):
     sim = serve(ttft_ms=5, faults=[{"kind": "status", "status": 503, "every": 2}])
     run = sim.run(request_count=2000, failed_request_threshold="30%")
     assert run.exit_code == ExitCode.REQUESTS_FAILED
-    assert 20 <= run.columns.num_rows < 200
+    assert 10 <= run.columns.num_rows < 200
+    assert summary_of(run)["was_cancelled"]
     assert len(sim.ledger()) == run.columns.num_rows

@@ -106,9 +106,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _entry(folder: Path, path: Path) -> RunEntry:
+    from aiperf.reports.paths import Files
+
     facts = _read(path / "run.json")
     prefix = _value(facts, "output", "profile_export_prefix")
-    summary = _read(path / (f"{prefix}.json" if prefix else _SUMMARY))
+    summary = _read(Files(path, str(prefix) if prefix else None).summary)
     figures = {key: _figure(summary, tag, stat) for key, tag, stat in _FIGURES}
     models = facts.get("models") or _value(facts, "endpoint", "model_names") or _foreign_models(summary)
     rate, level = _value(facts, "load", "request_rate"), _value(facts, "load", "concurrency")

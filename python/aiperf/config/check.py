@@ -48,6 +48,8 @@ class _Found:
     def __init__(self, config: Config, all_tags: AllTags | None) -> None:
         self.config = config
         self.all_tags = all_tags
+        self.idle: list[str] = []
+        """About options that have no effect: left over from another mode, and no reason not to run."""
 
     def at(self, *paths: str) -> str:
         """Where the first of the options that was given came from, else the flag of the first."""
@@ -63,11 +65,18 @@ class _Found:
         if self.has(first) and self.has(second):
             yield Problem(f"cannot be combined with `{specs()[second].shown}`: {why}", self.at(first))
 
-    def needs(self, path: str, other: str, why: str = "") -> Iterator[Problem]:
-        """`path` was given without what gives it a meaning."""
+    def needs(self, path: str, other: str, why: str = "", *, is_strict: bool = False) -> Iterator[Problem]:
+        """`path` was given without what gives it a meaning. `is_strict`: running without it would not be what the user asked for."""
         if self.has(path) and self.config.value(other) in (None, False, ()):
             reason = f": {why}" if why else ""
-            yield Problem(f"has no effect without `{specs()[other].shown}`{reason}", self.at(path))
+            text = f"has no effect without `{specs()[other].shown}`{reason}"
+            if is_strict:
+                yield Problem(text, self.at(path))
+            else:
+                self.has_no_effect(path, text)
+
+    def has_no_effect(self, path: str, text: str) -> None:
+        self.idle.append(f"`{self.at(path)}` {text}")
 
 
 Rule = Callable[[_Found, Config], Iterator[Problem]]
@@ -278,7 +287,7 @@ def _source(f: _Found, c: Config) -> Iterator[Problem]:
             if f.has(f"input.{name}"):
                 yield Problem("needs a trace", f.at(f"input.{name}"), "give it with `--input-file`")
     for name in ("fixed_schedule_start_offset", "fixed_schedule_end_offset", "idle_gap_cap_seconds", "replay_speedup"):
-        yield from f.needs(f"input.{name}", "input.fixed_schedule")
+        yield from f.needs(f"input.{name}", "input.fixed_schedule", is_strict=name == "replay_speedup")
     if f.has("input.fixed_schedule_auto_offset") and i.fixed_schedule_start_offset is not None:
         yield Problem(
             "cannot be combined with `--fixed-schedule-start-offset`: time 0 is one or the other",
@@ -330,7 +339,7 @@ def _shape(f: _Found, c: Config) -> Iterator[Problem]:
     if load.arrival_pattern == "concurrency_burst" and has_rate:
         yield Problem("`concurrency_burst` is a closed loop and has no rate", f.at("load.arrival_pattern"))
     elif f.has("load.arrival_pattern") and not has_rate and load.arrival_pattern != "concurrency_burst":
-        yield Problem("has no effect without `--request-rate`", f.at("load.arrival_pattern"))
+        f.has_no_effect("load.arrival_pattern", "has no effect without `--request-rate`")
     if load.arrival_smoothness is not None and load.arrival_pattern != "gamma":
         yield Problem(
             "needs the gaps to be `gamma`, at a rate",
@@ -374,8 +383,8 @@ def _shape(f: _Found, c: Config) -> Iterator[Problem]:
     if not c.warmup.is_wanted and not any(c.is_set(path) for path in bounds):
         for name in type(c.warmup).model_fields:
             if f.has(f"warmup.{name}"):
-                yield Problem(
-                    "has no effect without `--warmup-request-count` or `--warmup-duration`", f.at(f"warmup.{name}")
+                f.has_no_effect(
+                    f"warmup.{name}", "has no effect without `--warmup-request-count` or `--warmup-duration`"
                 )
 
 
@@ -398,8 +407,8 @@ def _conditions(f: _Found, c: Config) -> Iterator[Problem]:
         yield from _tag_problem(f, tag, f.at(path))
         if tag in _STREAMED and not c.endpoint.streaming:
             yield Problem(f"`{tag}` exists only with `--streaming`", f.at(path))
-    yield from f.needs("slo.abort_on_fail", "slo.asserts")
-    yield from f.needs("slo.exclude_slices", "output.slice_duration")
+    yield from f.needs("slo.abort_on_fail", "slo.asserts", is_strict=True)
+    yield from f.needs("slo.exclude_slices", "output.slice_duration", is_strict=True)
     if c.output.mark is not None and not _STATS.match(c.output.mark):
         yield Problem(f"`{c.output.mark}` is not a column such as `p75` or `avg`", f.at("output.mark"))
     for percentile in c.output.percentiles:
@@ -417,7 +426,8 @@ def _files(f: _Found, c: Config) -> Iterator[Problem]:
             yield Problem(f"`{path}` is a folder", f.at(f"output.{name}"))
         elif path is not None:
             yield from _writable(path.parent, f.at(f"output.{name}"))
-    if o.profile_export_prefix is not None and ("/" in o.profile_export_prefix or "\\" in o.profile_export_prefix):
+    prefix = o.profile_export_prefix
+    if prefix is not None and not Path(prefix).is_absolute() and ("/" in prefix or "\\" in prefix):
         yield Problem(
             "must be a file-name prefix, not a path",
             f.at("output.profile_export_prefix"),
@@ -567,6 +577,7 @@ def _limits(f: _Found, c: Config, limits: Limits) -> Iterator[Problem]:
 
 
 def _notes(f: _Found, c: Config) -> Iterator[str]:
+    yield from f.idle
     if c.input.input_file is not None:
         ignored = [p for p in ("prompt.isl_mean", "prompt.isl_stddev", "prompt.seq_dist") if f.has(p)]
         for path in ignored:

@@ -5,7 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Files"]
+__all__ = ["Files", "prefix_of"]
+
+_ENDINGS = (
+    "_server_metrics.parquet", "_server_metrics.jsonl", "_server_metrics.json", "_server_metrics.csv", "_network_latency.jsonl",
+    "_gpu_telemetry.jsonl", "_timeslices.csv", "_timeslices.json", "_console.txt", "_raw.jsonl", ".parquet", ".csv", ".jsonl", ".json",
+)  # fmt: skip
+
+
+def prefix_of(name: str | None) -> str | None:
+    """`my.json` and `my_raw.jsonl` are `my`, `/results/my.json` too (the folder is --artifact-dir's), as in AIPerf."""
+    if name is None:
+        return None
+    if Path(name).is_absolute():
+        name = Path(name).name
+    ending = next((e for e in _ENDINGS if name.endswith(e)), "")
+    return name.removesuffix(ending) or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +31,8 @@ class Files:
     prefix: str | None = None
 
     def _named(self, default: str, suffix: str) -> Path:
-        return self.run_dir / (default if self.prefix is None else f"{self.prefix}{suffix}")
+        prefix = prefix_of(self.prefix)
+        return self.run_dir / (default if prefix is None else f"{prefix}{suffix}")
 
     @property
     def jsonl(self) -> Path:

@@ -15,6 +15,7 @@ from typing import Final
 from aiperf.errors import ConfigError, Note, Problem
 from aiperf.records.run_json import RUN_FILE, RunJson
 from aiperf.reports.outputs import write_whole
+from aiperf.reports.paths import prefix_of
 
 __all__ = ["claim", "find_run", "machine", "write_run_json"]
 
@@ -131,7 +132,7 @@ def _entries(folder: Path) -> list[Path]:
     config = _facts(folder).get("config")
     output = config.get("output") if isinstance(config, dict) else None
     prefix = output.get("profile_export_prefix") if isinstance(output, dict) else None
-    if isinstance(prefix, dict) and isinstance(name := prefix.get("value"), str) and name:
+    if isinstance(prefix, dict) and isinstance(given := prefix.get("value"), str) and (name := prefix_of(given)):
         stem = name.translate({ord(c): f"[{c}]" for c in "*?["})
         patterns += [f"{stem}_*", *(f"{stem}.{ending}" for ending in ("json", "csv", "jsonl"))]
     found = {path for pattern in patterns for path in folder.glob(pattern)}

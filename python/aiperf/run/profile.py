@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +33,7 @@ from aiperf.workload.settings import build_settings, is_schedule
 
 if TYPE_CHECKING:
     from aiperf.metrics.certificate import Certificate
-    from aiperf.metrics.summary import Notice
+    from aiperf.metrics.summary import Notice, Summary
 
 __all__ = ["preview", "profile"]
 
@@ -85,7 +85,7 @@ def profile(config: Config, *, observer: Observer | None = None, interrupts: Int
             beside = run.written
             run = seal(run, tokenizer, outputs)
             watcher.stage("metrics")
-            return _complete(replace(run, written=(*run.written, *beside)), signals, outputs)
+            return _complete(replace(run, written=(*run.written, *beside)), signals, outputs, watcher)
 
 
 def _open(prepared: Prepared, observer: Observer, held: ExitStack) -> tuple[Run, EngineSettings]:
@@ -198,10 +198,25 @@ def _with_telemetry(run: Run, readings: Readings, observer: Observer, outputs: O
     return replace(run, notes=(*run.notes, *notes), written=(*beside, *seen.written, *path.written))
 
 
-def _complete(run: Run, interrupts: Interrupts, outputs: Outputs) -> Run:
+def _failures(config: Config, summary: Summary) -> Iterator[Note]:
+    """Failed requests that do not change the exit code are not to be overlooked."""
+    counts = summary.counts
+    if not counts.ok or not counts.failed:
+        return
+    total = counts.ok + counts.failed
+    text = f"{counts.failed:,} of {total:,} requests failed ({100 * counts.failed / total:.1f}%): all metrics but error counts are of the others"
+    if config.load.max_error_rate is None:
+        text += "; the exit code does not tell (`--max-error-rate 1%` makes it 4)"
+    yield Note("requests_failed", text, {"failed": counts.failed, "requests": total})
+
+
+def _complete(run: Run, interrupts: Interrupts, outputs: Outputs, observer: Observer) -> Run:
     """The summary is computed, and `run.json` says what it found."""
     summary = run.summary()
-    run = replace(run, notes=(*run.notes, *outputs.problems), was_signalled=bool(interrupts.signals))
+    failures = tuple(_failures(run.config, summary))
+    for note in failures:
+        observer.note(f"warning: {note.text}")
+    run = replace(run, notes=(*run.notes, *failures, *outputs.problems), was_signalled=bool(interrupts.signals))
     known = len(outputs.problems)
     run = run.with_json(
         status="complete",

@@ -252,7 +252,9 @@ class Run:
         summary = self.summary()
         counts = summary.counts
         attempted = counts.ok + counts.failed
-        if attempted == 0 or counts.ok == 0 or counts.failed > self.config.load.max_error_rate * attempted:
+        limit = self.config.load.max_error_rate
+        aborted = self.outcome is not None and self.outcome.was_aborted
+        if counts.ok == 0 or aborted or (limit is not None and counts.failed > limit * attempted):
             return ExitCode.REQUESTS_FAILED
         if any(not gate.passed for gate in summary.gates):
             return ExitCode.THRESHOLD_MISSED

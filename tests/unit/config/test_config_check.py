@@ -45,34 +45,18 @@ def test_a_plain_run_has_no_problem():
         ("--request-rate 5 --request-rate-series [[0,1]]", "--request-rate", "cannot be combined"),
         ("--request-rate 5 --user-centric-rate 1 --num-users 2", "--request-rate", "cannot be combined"),
         ("--user-centric-rate 1", "--user-centric-rate", "needs `--num-users`"),
-        ("--num-users 3", "--num-users", "no effect without `--user-centric-rate`"),
-        ("--arrival-pattern poisson", "--arrival-pattern", "no effect without `--request-rate`"),
         ("--request-rate 5 --arrival-pattern concurrency_burst", "--arrival-pattern", "closed loop"),
         ("--request-rate 5 --arrival-pattern constant --arrival-smoothness 2", "--arrival-smoothness", "gamma"),
-        (
-            "--request-rate 5 --concurrency-ramp-duration 5",
-            "--concurrency-ramp-duration",
-            "no effect without `--concurrency`",
-        ),
-        ("--request-rate-ramp-duration 5", "--request-rate-ramp-duration", "no effect without `--request-rate`"),
         ("--request-rate-series nowhere.json", "--request-rate-series", "cannot read"),
         ("--request-rate-series [[5,1],[0,1]]", "--request-rate-series", "must be increasing"),
         ("--prefill-concurrency 2", "--prefill-concurrency", "needs `--streaming`"),
         ("--streaming --concurrency 1 --prefill-concurrency 2", "--prefill-concurrency", "more than the concurrency"),
-        (
-            "--request-cancellation-delay 1",
-            "--request-cancellation-delay",
-            "no effect without `--request-cancellation-rate`",
-        ),
-        ("--warmup-concurrency 5", "--warmup-concurrency", "no effect without `--warmup-request-count`"),
         ("--fixed-schedule", "--fixed-schedule", "needs a file"),
         ("--custom-dataset-type mooncake_trace", "--custom-dataset-type", "needs a file"),
         ("--input-file nowhere.jsonl", "--input-file", "there is no file"),
         ("--seq-dist 1,2:50", "--seq-dist", "sum to 50"),
         ("--seq-dist 1,2:100 --isl 5", "--isl", "cannot be combined with `--seq-dist`"),
-        ("--osl-stddev 5", "--osl-stddev", "no effect without `--osl`"),
         ("--num-prefix-prompts 5", "--num-prefix-prompts", "needs `--prefix-prompt-length`"),
-        ("--gpu-cost-per-hour 5", "--gpu-cost-per-hour", "no effect without `--num-gpus`"),
         ("--client-cert pyproject.toml", "--client-cert", "belong together"),
         ("--ca-file nowhere.pem", "--ca-file", "there is no file"),
         ("--header b@d:x", "--header", "not a header name"),
@@ -107,7 +91,6 @@ def test_a_plain_run_has_no_problem():
         ("--concurrency-steps 5", "--concurrency-steps", "needs `--concurrency-min`"),
         ("--convergence-metric request_latency", "--convergence-metric", "2 or more"),
         ("--cpus 4095", "--cpus", "no such core"),
-        ("--per-chunk-usage", "--per-chunk-usage", "no effect without `--streaming`"),
         ("--replay-speedup 5", "--replay-speedup", "no effect without `--fixed-schedule`"),
     ],
 )
@@ -115,6 +98,39 @@ def test_one_thing_wrong_is_one_problem(line: str, where: str, words: str):
     found = problems(line)
     assert [p.where for p in found] == [where]
     assert words in found[0].message
+
+
+@pytest.mark.parametrize(
+    ("line", "where", "words"),
+    [
+        ("--num-users 3", "--num-users", "no effect without `--user-centric-rate`"),
+        ("--arrival-pattern poisson", "--arrival-pattern", "no effect without `--request-rate`"),
+        (
+            "--request-rate 5 --concurrency-ramp-duration 5",
+            "--concurrency-ramp-duration",
+            "no effect without `--concurrency`",
+        ),
+        ("--request-rate-ramp-duration 5", "--request-rate-ramp-duration", "no effect without `--request-rate`"),
+        (
+            "--request-cancellation-delay 1",
+            "--request-cancellation-delay",
+            "no effect without `--request-cancellation-rate`",
+        ),
+        ("--warmup-concurrency 5", "--warmup-concurrency", "no effect without `--warmup-request-count`"),
+        ("--osl-stddev 5", "--osl-stddev", "no effect without `--osl`"),
+        ("--gpu-cost-per-hour 5", "--gpu-cost-per-hour", "no effect without `--num-gpus`"),
+        ("--per-chunk-usage", "--per-chunk-usage", "no effect without `--streaming`"),
+    ],
+)
+def test_an_option_without_effect_is_a_note(line: str, where: str, words: str):
+    """Scripts carry options over from one mode to another; AIPerf ignores them."""
+    parsed = parse(f"{BASE} {line}".split(), profile.options(), FOREIGN)
+    config, _ = resolve([g for g in parsed.given if g.spec.section], env={})
+    found, notes = check(config, limits=FREE, all_tags=lambda: load_all().keys())
+    assert found == []
+    assert len(notes) == 1
+    assert notes[0].startswith(f"`{where}` has ")
+    assert words in notes[0]
 
 
 @pytest.mark.parametrize(

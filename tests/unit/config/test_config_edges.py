@@ -132,8 +132,7 @@ def test_zero_of_a_warm_up_needs_no_company():
     """A script that fills in 0 leaves its other options where they are."""
     made = config_of(("warmup.request_count", "0"), ("warmup.concurrency", "4"), ("endpoint.streaming", "true"))
     assert not made.warmup.is_wanted
-    with pytest.raises(ConfigError, match="has no effect without"):
-        config_of(("warmup.concurrency", "4"))
+    assert any("has no effect without" in note for note in config_of(("warmup.concurrency", "4")).notes)
 
 
 @pytest.mark.parametrize(

@@ -102,9 +102,9 @@ def test_an_unknown_variable_is_a_note():
 
 def test_all_problems_are_raised_together():
     with pytest.raises(ConfigError) as error:
-        resolved("--request-rate x --isl -1 --num-users 3 --max-error-rate 10 --url ftp://h")
+        resolved("--request-rate x --isl -1 --max-error-rate 10 --url ftp://h")
     where = [p.where for p in error.value.problems]
-    assert set(where) == {"--request-rate", "--isl", "--num-users", "--max-error-rate", "--url", "--model"}
+    assert set(where) == {"--request-rate", "--isl", "--max-error-rate", "--url", "--model"}
 
 
 def test_further_values_of_a_sweep_are_checked_too():

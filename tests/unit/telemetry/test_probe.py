@@ -235,6 +235,19 @@ def test_unknown_model_names_what_there_is():
     assert hint == "did you mean `Qwen/Qwen3-0.6B`? it lists `Qwen/Qwen3-0.6B`"
 
 
+def test_unknown_server_may_serve_what_it_does_not_list():
+    """A gateway, a router, a deployment of a cloud: only its own 404 about the model is an error."""
+    page = {("GET", "/v1/models"): models("Qwen/Qwen3-0.6B"), ("GET", CHAT): POST_ONLY}
+    with fake_server(page) as fake:
+        (note,) = ask(fake.url, model="qwen3-0.6b").notes
+        assert note.kind == "model_not_listed"
+        assert "did you mean `Qwen/Qwen3-0.6B`? requests are sent with it all the same" in note.text
+    denied = {**page, ("GET", "/v1/models/qwen3-0.6b"): error(404, "The model `qwen3-0.6b` does not exist")}
+    with fake_server(denied) as fake:
+        message, _ = problem(fake.url, model="qwen3-0.6b")
+    assert "no model `qwen3-0.6b`" in message
+
+
 def test_server_s_own_word_on_a_model_counts():
     known = {**VLLM, ("GET", "/v1/models/alias"): Say(body={"id": "alias", "object": "model"})}
     with fake_server(known) as fake:

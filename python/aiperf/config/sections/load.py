@@ -163,15 +163,15 @@ class LoadConfig(Section):
         ),
     ] = None
     max_error_rate: Annotated[
-        float,
+        float | None,
         Field(ge=0, le=1),
         Flag(
             "--max-error-rate",
-            help="Exit with code 4 when a larger share of requests has failed; `10%` or 0.1",
+            help="Exit with code 4 when a larger share of requests has failed, `10%` or 0.1; default: only when all failed",
             group=S,
             unit="share",
         ),
-    ] = 0.1
+    ] = None
 
     request_cancellation_rate: Annotated[
         float | None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from aiperf.config.conditions import Condition, Tier
 from aiperf.config.flag import Flag
@@ -16,21 +16,6 @@ __all__ = ["OutputConfig", "ServiceConfig", "SloConfig"]
 O = "Output"  # noqa: E741 - a heading
 G = "Goals"
 R = "Service"
-
-_EXPORT_ENDINGS = (
-    "_server_metrics.parquet", "_server_metrics.jsonl", "_server_metrics.json", "_server_metrics.csv", "_network_latency.jsonl",
-    "_gpu_telemetry.jsonl", "_timeslices.csv", "_timeslices.json", "_console.txt", "_raw.jsonl", ".parquet", ".csv", ".jsonl", ".json",
-)  # fmt: skip
-
-
-def _as_prefix(name: str | None) -> str | None:
-    """`my.json` and `my_raw.jsonl` are `my`, `/results/my.json` too (the folder is --artifact-dir's), as in AIPerf."""
-    if name is None:
-        return None
-    if Path(name).is_absolute():
-        name = Path(name).name
-    ending = next((e for e in _EXPORT_ENDINGS if name.endswith(e)), "")
-    return name.removesuffix(ending) or None
 
 
 class OutputConfig(Section):
@@ -45,7 +30,6 @@ class OutputConfig(Section):
     ] = None  # fmt: skip
     profile_export_prefix: Annotated[
         str | None,
-        AfterValidator(_as_prefix),
         Flag(
             "--profile-export-prefix",
             "--profile-export-file",

@@ -196,7 +196,7 @@ def _of_run(run: ReportedRun) -> str:
         benchmark_id=run.benchmark_id,
         input_config=aiperf_input_config(run.config),
         run_info=run.run_info,
-        was_cancelled=run.was_interrupted,
+        was_cancelled=run.was_interrupted or (run.json.outcome is not None and run.json.outcome.was_aborted),
         incomplete_reason=run.incomplete_reason,
         percentiles=run.options.percentiles,
         extra={} if run.telemetry_data is None else {"telemetry_data": run.telemetry_data},

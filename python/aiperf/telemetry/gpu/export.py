@@ -73,7 +73,7 @@ def telemetry_data(gpus: Sequence[Gpu], configured: Sequence[str], start_ns: int
         "start_time": local[0],
         "end_time": local[1],
     }
-    return {"summary": summary, "endpoints": endpoints}
+    return {"summary": summary, "endpoints": endpoints, "error_summary": []}
 
 
 def gpu_csv_section(data: Mapping[str, Any]) -> str:

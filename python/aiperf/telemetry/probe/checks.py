@@ -348,12 +348,18 @@ def _judge_model(
         f" and {len(models) - _MAX_LISTED} more" if len(models) > _MAX_LISTED else ""
     )
     is_denied = reply is not None and reply.status == 404 and _is_about_model(reply)
-    if family.any_model and not is_denied:
-        text = f"`{url}` lists {listed}, not `{model}`; {family.title} accepts any model name"
-        notes.append(Note("model_not_listed", text, {"url": url, "model": model, "models": list(models)}))
-        return
     near = _nearest(model, models)
     did = f"did you mean `{near}`? " if near is not None else ""
+    if (family.any_model or family is UNKNOWN) and not is_denied:
+        # Gateways, routers and deployments of clouds list other names than they serve.
+        what = (
+            f"{family.title} accepts any model name"
+            if family.any_model
+            else f"{did}requests are sent with it all the same"
+        )
+        text = f"`{url}` lists {listed}, not `{model}`; {what}"
+        notes.append(Note("model_not_listed", text, {"url": url, "model": model, "models": list(models)}))
+        return
     problems.append(Problem(f"`{url}` has no model `{model}`", hint=f"{did}it lists {listed}"))
 
 
