@@ -126,10 +126,14 @@ def _timing_notes(config: Config, workload: Workload) -> Sequence[Note]:
         return (Note("schedule_ends", text),)
     if not workload.is_timestamped:
         return ()
-    if load.concurrency is None and load.request_rate is None and load.request_rate_series is None:
-        how = f"as fast as the server accepts it, {AS_FAST_AS_POSSIBLE} in flight"
-    elif load.request_rate is not None:
+    if load.request_rate is not None:
         how = f"at {load.request_rate:g} requests/s"
+    elif load.request_rate_series is not None:
+        how = "at the rates of `--request-rate-series`"
+    elif load.user_centric_rate is not None:
+        how = f"by {load.num_users} users"
+    elif not config.is_set("load.concurrency"):
+        how = f"as fast as the server accepts it, {load.concurrency or AS_FAST_AS_POSSIBLE} in flight"
     else:
         how = f"with {load.concurrency} in flight"
     text = (
