@@ -40,7 +40,7 @@ class Tier(Section):
     timed: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        text = " ".join(f"{tag}:{value:g}{'ms' if tag in self.timed else ''}" for tag, value in self.limits)
+        text = " ".join(f"{tag}:{value:.15g}{'ms' if tag in self.timed else ''}" for tag, value in self.limits)
         return text if self.name is None else f"{self.name}={text}"
 
 
