@@ -12,10 +12,10 @@ const USAGE: &str = "/usage/completion_tokens";
 
 fuzz_target!(|data: &[u8]| {
     let extractor = Extractor::new(&Pointers {
-        text: vec![TEXT.to_owned()],
-        tool: vec!["/choices/0/delta/tool_calls".to_owned()],
-        usage_completion: vec![USAGE.to_owned()],
-        error: vec!["/error".to_owned()],
+        text: vec![TEXT.into()],
+        tool: vec!["/choices/0/delta/tool_calls".into()],
+        usage_completion: vec![USAGE.into()],
+        error: vec!["/error".into()],
         ..Pointers::default()
     })
     .expect("valid pointers");

@@ -10,7 +10,7 @@ use aiperf_engine::settings::{Framing, Pointers};
 use libfuzzer_sys::fuzz_target;
 
 fn rules(framing: Framing) -> Rules {
-    let list = |name: &str| vec![name.to_owned()];
+    let list = |name: &str| vec![name.into()];
     let pointers = Pointers {
         text: list("/choices/0/delta/content"),
         reasoning: list("/choices/0/delta/reasoning_content"),

@@ -141,41 +141,11 @@ impl Reply {
             self.finish = Some(String::from_utf8_lossy(&text).into_owned());
         }
         let usage = ex.get(Field::Usage, json, found);
-        if let Some(usage) = usage {
-            self.usage = Some(String::from_utf8_lossy(usage).into_owned());
-        }
-        let count = |field| ex.get(field, json, found).and_then(extract::count);
-        self.usage_prompt = count(Field::UsagePrompt).or(self.usage_prompt);
-        self.usage_completion = count(Field::UsageCompletion).or(self.usage_completion);
-        self.usage_reasoning = count(Field::UsageReasoning).or(self.usage_reasoning);
-        self.usage_cached = count(Field::UsageCached).or(self.usage_cached);
-
+        self.read_usage(ex, json, found);
         let text = ex.get(Field::Text, json, found).and_then(inside);
         let reasoning = ex.get(Field::Reasoning, json, found).and_then(inside);
         let tool = ex.get(Field::Tool, json, found);
-        let mut total = 0;
-        let mut kind = 0;
-        if let Some(tool) = tool {
-            let before = self.tool.len();
-            extract::tool_text(tool, &mut self.tool, &mut self.halves.tool);
-            let n = (self.tool.len() - before) as u32;
-            if n > 0 || tool.contains(&b'{') {
-                kind = TOOL;
-                total += n;
-            }
-        }
-        if let Some(reasoning) = reasoning
-            && !reasoning.is_empty()
-        {
-            total += self.push_text(REASONING, reasoning);
-            kind = REASONING;
-        }
-        if let Some(text) = text
-            && !text.is_empty()
-        {
-            total += self.push_text(CONTENT, text);
-            kind = CONTENT;
-        }
+        let (total, mut kind) = self.take_text(ex, json, found);
         if kind == 0 {
             kind = match (usage, text, reasoning) {
                 (_, Some(_), _) | (_, _, Some(_)) => ROLE,
@@ -185,13 +155,13 @@ impl Reply {
         }
         self.push_chunk(kind, total, bytes, stamps);
         if self.num_content == 1 && (CONTENT..=TOOL).contains(&kind) {
-            self.first_chunk_usage = count(Field::UsageCompletion);
+            self.first_chunk_usage = ex.get(Field::UsageCompletion, json, found).and_then(extract::count);
         }
         let only_text = usage.is_none() && tool.is_none() && finish.is_none();
         self.memo.kind = 0;
         if only_text && (text.is_some() != reasoning.is_some()) {
             let field = if text.is_some() { Field::Text } else { Field::Reasoning };
-            if let Some((from, to)) = ex.span(field, found)
+            if let Some((from, to)) = ex.span(field, json, found)
                 && json.get(from) == Some(&b'"')
             {
                 self.memo.event.clear();
@@ -201,6 +171,36 @@ impl Reply {
             }
         }
         true
+    }
+
+    /// Keep the text, reasoning and tool calls of an event; its bytes and what it is (0: none of them).
+    fn take_text(&mut self, ex: &Extractor, json: &[u8], found: &Found) -> (u32, u8) {
+        let (mut total, mut kind) = (0, 0);
+        if let Some(tool) = ex.get(Field::Tool, json, found) {
+            let before = self.tool.len();
+            extract::tool_text(tool, &mut self.tool, &mut self.halves.tool);
+            let n = (self.tool.len() - before) as u32;
+            if n > 0 || tool.first() != Some(&b'"') && tool.contains(&b'{') {
+                kind = TOOL;
+                total += n;
+            }
+        }
+        for (field, is) in [(Field::Reasoning, REASONING), (Field::Text, CONTENT)] {
+            if let Some(text) = ex.get(field, json, found).and_then(inside)
+                && !text.is_empty()
+            {
+                total += self.push_text(is, text);
+                kind = is;
+            }
+        }
+        ex.each_item(json, found, &mut |inner, item, found| {
+            let (n, is) = self.take_text(inner, item, found);
+            total += n;
+            if kind == 0 || is == CONTENT || (is == REASONING && kind == TOOL) {
+                kind = is;
+            }
+        });
+        (total, kind)
     }
 
     fn push_text(&mut self, kind: u8, raw: &[u8]) -> u32 {

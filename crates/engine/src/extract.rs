@@ -1,10 +1,13 @@
 //! JSON pointers given by the plan (RFC 6901): where text, reasoning, tool calls, finish reason, usage and error are in a reply.
 //!
 //! One pass over the bytes finds the raw spans of all pointers; nothing is built. Bytes that are not JSON are an error.
+//!
+//! Two things beyond RFC 6901: a pointer may count only where others have given values (an event's `type`), and a part `*` stands for
+//! each item of an array. Items have an extractor of their own, run after the pass; without `*` and conditions both cost nothing.
 
 use memchr::memchr2;
 
-use crate::settings::Pointers;
+use crate::settings::{Pointer, Pointers};
 
 /// What a pointer is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,9 +33,11 @@ pub enum Field {
     UsageReasoning,
     /// Input tokens read from the cache.
     UsageCached,
+    /// Input tokens written to the cache.
+    UsageCacheWrite,
 }
 
-const NUM_FIELDS: usize = 10;
+const NUM_FIELDS: usize = 11;
 const MAX_SLOTS: usize = 48;
 const MAX_DEPTH: u32 = 128;
 
@@ -48,11 +53,30 @@ struct Node {
     children: Vec<Node>,
 }
 
-/// Pointers, compiled to a tree.
+/// Where a field may be: a slot of `Found`, and the raw values that other slots must have.
 #[derive(Debug)]
+struct Source {
+    slot: u8,
+    conditions: Box<[(u8, Box<[u8]>)]>,
+}
+
+/// Pointers, compiled to a tree.
+#[derive(Debug, Default)]
 pub struct Extractor {
     root: Node,
-    slots: [Vec<u8>; NUM_FIELDS],
+    slots: [Vec<Source>; NUM_FIELDS],
+    /// Slots of arrays, and what to find in each of their items.
+    lists: Vec<(u8, Self)>,
+    num_slots: u8,
+    /// Usage comes in parts, see `PointerSettings`.
+    pub usage_in_parts: bool,
+}
+
+/// A pointer on its way into an extractor.
+struct Entry {
+    field: usize,
+    pointer: String,
+    conditions: Vec<(String, serde_json::Value)>,
 }
 
 /// Raw spans of the values found.
@@ -72,10 +96,6 @@ impl Default for Found {
 impl Extractor {
     /// Compile. Pointers beyond the 48th are refused.
     pub fn new(pointers: &Pointers) -> Result<Self, String> {
-        let mut out = Self {
-            root: Node::default(),
-            slots: Default::default(),
-        };
         let lists = [
             &pointers.text,
             &pointers.reasoning,
@@ -87,19 +107,78 @@ impl Extractor {
             &pointers.usage_completion,
             &pointers.usage_reasoning,
             &pointers.usage_cached,
+            &pointers.usage_cache_write,
         ];
-        let mut next = 0u8;
-        for (field, list) in lists.into_iter().enumerate() {
-            for pointer in list {
-                if usize::from(next) == MAX_SLOTS {
-                    return Err(format!("more than {MAX_SLOTS} JSON pointers"));
+        let entries = lists.into_iter().enumerate().flat_map(|(field, list)| {
+            list.iter().map(move |entry| match entry {
+                Pointer::Always(pointer) => Entry {
+                    field,
+                    pointer: pointer.clone(),
+                    conditions: Vec::new(),
+                },
+                Pointer::Where(given) => Entry {
+                    field,
+                    pointer: given.pointer.clone(),
+                    conditions: given.conditions.clone().into_iter().collect(),
+                },
+            })
+        });
+        let mut out = Self::compile(entries.collect())?;
+        out.usage_in_parts = pointers.usage_in_parts;
+        Ok(out)
+    }
+
+    fn compile(entries: Vec<Entry>) -> Result<Self, String> {
+        let mut out = Self::default();
+        let mut lists: Vec<(String, Vec<Entry>)> = Vec::new();
+        for entry in entries {
+            if let Some((array, rest)) = split_at_items(&entry.pointer) {
+                if entry.field > Field::Tool as usize {
+                    return Err(format!(
+                        "the JSON pointer `{}`: only text may be in items",
+                        entry.pointer
+                    ));
                 }
-                let slot = out.root.insert(pointer, next)?;
-                next += u8::from(slot == next);
-                out.slots[field].push(slot);
+                let within = |(pointer, value): (String, serde_json::Value)| match split_at_items(&pointer) {
+                    Some((other, rest)) if other == array => Ok((rest.to_owned(), value)),
+                    _ => Err(format!("the condition `{pointer}` is not in the items of `{array}`")),
+                };
+                let inner = Entry {
+                    field: entry.field,
+                    pointer: rest.to_owned(),
+                    conditions: entry.conditions.into_iter().map(within).collect::<Result<_, _>>()?,
+                };
+                match lists.iter_mut().find(|(known, _)| known == array) {
+                    Some((_, list)) => list.push(inner),
+                    None => lists.push((array.to_owned(), vec![inner])),
+                }
+                continue;
             }
+            let slot = out.slot(&entry.pointer)?;
+            let mut conditions = Vec::with_capacity(entry.conditions.len());
+            for (pointer, value) in entry.conditions {
+                let raw = value.to_string();
+                conditions.push((out.slot(&pointer)?, raw.into_bytes().into_boxed_slice()));
+            }
+            out.slots[entry.field].push(Source {
+                slot,
+                conditions: conditions.into_boxed_slice(),
+            });
+        }
+        for (array, entries) in lists {
+            let slot = out.slot(&array)?;
+            out.lists.push((slot, Self::compile(entries)?));
         }
         Ok(out)
+    }
+
+    fn slot(&mut self, pointer: &str) -> Result<u8, String> {
+        if usize::from(self.num_slots) == MAX_SLOTS {
+            return Err(format!("more than {MAX_SLOTS} JSON pointers"));
+        }
+        let slot = self.root.insert(pointer, self.num_slots)?;
+        self.num_slots += u8::from(slot == self.num_slots);
+        Ok(slot)
     }
 
     /// Does the endpoint have this field at all?
@@ -119,15 +198,69 @@ impl Extractor {
 
     /// The raw value of a field: of its pointers the first that is present and not null.
     pub fn get<'j>(&self, field: Field, json: &'j [u8], found: &Found) -> Option<&'j [u8]> {
-        self.span(field, found).map(|(from, to)| &json[from..to])
+        self.span(field, json, found).map(|(from, to)| &json[from..to])
     }
 
     /// Its place in the text.
-    pub fn span(&self, field: Field, found: &Found) -> Option<(usize, usize)> {
-        self.slots[field as usize].iter().find_map(|&slot| {
-            let (from, to) = found.spans[slot as usize];
-            (to > from).then_some((from as usize, to as usize))
+    pub fn span(&self, field: Field, json: &[u8], found: &Found) -> Option<(usize, usize)> {
+        self.slots[field as usize].iter().find_map(|source| {
+            let is_met =
+                |(slot, raw): &(u8, Box<[u8]>)| found.span(*slot).is_some_and(|(from, to)| json[from..to] == raw[..]);
+            found.span(source.slot).filter(|_| source.conditions.iter().all(is_met))
         })
+    }
+
+    /// Calls `each` with every item of the arrays that `*` stands for, and what to find in it.
+    pub fn each_item(&self, json: &[u8], found: &Found, each: &mut dyn FnMut(&Self, &[u8], &Found)) {
+        for (slot, inner) in &self.lists {
+            let Some((from, to)) = found.span(*slot) else { continue };
+            let mut within = Found::default();
+            for item in items(&json[from..to]) {
+                if inner.scan(item, &mut within).is_ok() {
+                    each(inner, item, &within);
+                }
+            }
+        }
+    }
+}
+
+impl Found {
+    fn span(&self, slot: u8) -> Option<(usize, usize)> {
+        let (from, to) = self.spans[slot as usize];
+        (to > from).then_some((from as usize, to as usize))
+    }
+}
+
+/// `/a/*/b` → (`/a`, `/b`).
+fn split_at_items(pointer: &str) -> Option<(&str, &str)> {
+    let at = pointer
+        .match_indices("/*")
+        .map(|(at, _)| at)
+        .find(|at| matches!(pointer.as_bytes().get(at + 2), None | Some(b'/')))?;
+    Some((&pointer[..at], &pointer[at + 2..]))
+}
+
+/// The items of an array that has been scanned; nothing if it is no array.
+fn items(json: &[u8]) -> Vec<&[u8]> {
+    let mut found = Found::default();
+    let mut walker = Walker {
+        json,
+        at: 1,
+        found: &mut found,
+    };
+    let mut out = Vec::new();
+    if json.first() != Some(&b'[') {
+        return out;
+    }
+    loop {
+        walker.space();
+        let from = walker.at;
+        if walker.peek() == Ok(b']') || walker.value(None, 0).is_err() {
+            return out;
+        }
+        out.push(&json[from..walker.at]);
+        walker.space();
+        walker.at += 1;
     }
 }
 
@@ -376,31 +509,47 @@ fn hex4(bytes: &[u8]) -> Option<u32> {
     Some(code)
 }
 
-/// Append the strings that are a tool call's text: its `name` and `arguments`, wherever they stand below `json`.
+/// Append the text of a tool call: a string itself, else its `name`, and its `arguments` or `input`, wherever they stand below `json`.
+/// Arguments are a string, or an object, whose text is as the server wrote it; an empty one is where a stream begins.
 pub fn tool_text(json: &[u8], out: &mut Vec<u8>, half: &mut Option<u32>) {
-    let mut at = 0;
-    while let Some(i) = memchr::memchr(b'"', &json[at..]) {
-        let from = at + i + 1;
+    if let [b'"', inside @ .., b'"'] = json {
+        return unescape(inside, out, half);
+    }
+    let mut found = Found::default();
+    let mut walker = Walker {
+        json,
+        at: 0,
+        found: &mut found,
+    };
+    while let Some(i) = memchr::memchr(b'"', &json[walker.at..]) {
+        let from = walker.at + i + 1;
         let Some(end) = string_end(json, from) else {
             return;
         };
-        at = end + 1;
-        if !is_key(&json[from..end], b"name") && !is_key(&json[from..end], b"arguments") {
+        walker.at = end + 1;
+        let key = &json[from..end];
+        let is_text = is_key(key, b"name");
+        if !is_text && !is_key(key, b"arguments") && !is_key(key, b"input") {
             continue;
         }
-        let after = json[at..]
-            .iter()
-            .position(|b| !matches!(b, b' ' | b'\n' | b'\r' | b'\t' | b':'))
-            .unwrap_or(0);
-        if after > 0 && json.get(at + after) == Some(&b'"') {
-            let start = at + after + 1;
-            let Some(stop) = string_end(json, start) else {
+        walker.space();
+        if walker.peek() != Ok(b':') {
+            continue;
+        }
+        walker.at += 1;
+        walker.space();
+        let start = walker.at;
+        if matches!(walker.peek(), Ok(b'"')) || (!is_text && matches!(walker.peek(), Ok(b'{'))) {
+            if walker.value(None, 0).is_err() {
                 return;
-            };
-            if stop > start {
-                unescape(&json[start..stop], out, half);
             }
-            at = stop + 1;
+            match &json[start..walker.at] {
+                [b'"', inside @ .., b'"'] if !inside.is_empty() => unescape(inside, out, half),
+                [b'{', inside @ .., b'}'] if !inside.trim_ascii().is_empty() => {
+                    out.extend_from_slice(&json[start..walker.at]);
+                }
+                _ => {}
+            }
         }
     }
 }
@@ -436,78 +585,4 @@ pub fn count(json: &[u8]) -> Option<u32> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn extractor() -> Extractor {
-        let list = |p: &[&str]| p.iter().map(|s| (*s).to_owned()).collect();
-        Extractor::new(&Pointers {
-            text: list(&["/choices/0/delta/content"]),
-            reasoning: list(&["/choices/0/delta/reasoning_content", "/choices/0/delta/reasoning"]),
-            finish: list(&["/choices/0/finish_reason"]),
-            error: list(&["/error"]),
-            usage: list(&["/usage"]),
-            usage_prompt: list(&["/usage/prompt_tokens"]),
-            ..Pointers::default()
-        })
-        .expect("valid")
-    }
-
-    #[test]
-    fn values_are_found_and_null_is_absent() {
-        let e = extractor();
-        let mut found = Found::default();
-        let json = br#" {"id":"a\"b","choices":[{"index":0,"delta":{"content":"hi \u00e9","reasoning_content":null,"reasoning":"why"},
-            "finish_reason":null},{"delta":{"content":"other"}}],"usage":{"prompt_tokens":12,"x":[1,{"y":-1.5e3}]}} "#;
-        e.scan(json, &mut found).expect("JSON");
-        assert_eq!(e.get(Field::Text, json, &found), Some(&br#""hi \u00e9""#[..]));
-        assert_eq!(e.get(Field::Reasoning, json, &found), Some(&b"\"why\""[..]));
-        assert_eq!(e.get(Field::Finish, json, &found), None);
-        assert_eq!(e.get(Field::UsagePrompt, json, &found).and_then(count), Some(12));
-        assert!(e.get(Field::Usage, json, &found).expect("usage").ends_with(b"}"));
-        assert_eq!(e.get(Field::Error, json, &found), None);
-    }
-
-    #[test]
-    fn what_is_not_json_is_refused() {
-        let e = extractor();
-        let mut found = Found::default();
-        for bad in [
-            "",
-            "{",
-            "{\"a\":}",
-            "{\"a\" 1}",
-            "[1,]",
-            "{\"a\":\"b}",
-            "nul",
-            "{} x",
-            "{a:1}",
-            "[1 2]",
-        ] {
-            assert_eq!(e.scan(bad.as_bytes(), &mut found), Err(NotJson), "`{bad}`");
-        }
-        let deep = "[".repeat(100_000);
-        assert_eq!(e.scan(deep.as_bytes(), &mut found), Err(NotJson));
-    }
-
-    #[test]
-    fn strings_are_unescaped() {
-        for (raw, text) in [
-            ("a\\n\\\"b\\\\", "a\n\"b\\"),
-            ("\\u00e9\\ud83d\\ude00", "é😀"),
-            ("\\ud83dx", "\u{fffd}x"),
-            ("plain", "plain"),
-        ] {
-            let mut out = Vec::new();
-            unescape(raw.as_bytes(), &mut out, &mut None);
-            assert_eq!(String::from_utf8(out).expect("utf-8"), text);
-        }
-    }
-
-    #[test]
-    fn tool_text_is_names_and_arguments() {
-        let mut out = Vec::new();
-        tool_text(br#"[{"index":0,"id":"call_1","type":"function","function":{"name":"look","arguments":"{\"a\": \"name\"}"}}]"#, &mut out, &mut None);
-        assert_eq!(String::from_utf8(out).expect("utf-8"), "look{\"a\": \"name\"}");
-    }
-}
+mod tests;

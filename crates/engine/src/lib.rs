@@ -55,6 +55,7 @@ mod target;
 pub mod text;
 mod think_tags;
 mod trace;
+mod usage;
 mod watch;
 mod worker;
 

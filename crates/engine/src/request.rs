@@ -216,7 +216,7 @@ impl Request {
             bytes_in: reply.bytes_in,
             isl: plan.isl(self.row),
             requested_osl: plan.osl(self.row),
-            usage_prompt: reply.usage_prompt,
+            usage_prompt: reply.prompt_tokens(),
             usage_completion: reply.usage_completion,
             usage_reasoning: reply.usage_reasoning,
             usage_cached: reply.usage_cached,

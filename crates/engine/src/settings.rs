@@ -1,24 +1,54 @@
 //! The settings object, as `aiperf.config.engine` writes it. Times in ns; unknown fields are refused.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use crate::error::EngineError;
+
+/// One pointer, and what has to hold for it to count.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum Pointer {
+    /// Counts wherever it is present.
+    Always(String),
+    /// Counts only in an event in which each of these pointers has that value.
+    Where(ConditionalPointer),
+}
+
+/// A pointer with conditions.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)] // documented where users see them: aiperf.config.engine.Where
+pub struct ConditionalPointer {
+    pub pointer: String,
+    #[serde(rename = "where")]
+    pub conditions: BTreeMap<String, serde_json::Value>,
+}
+
+impl From<&str> for Pointer {
+    fn from(pointer: &str) -> Self {
+        Self::Always(pointer.to_owned())
+    }
+}
 
 /// JSON pointers into an event or a whole reply; of each list the first that is present and not null counts.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs)] // documented where users see them: aiperf.config.engine.PointerSettings
 pub struct Pointers {
-    pub text: Vec<String>,
-    pub reasoning: Vec<String>,
-    pub tool: Vec<String>,
-    pub finish: Vec<String>,
-    pub error: Vec<String>,
-    pub usage: Vec<String>,
-    pub usage_prompt: Vec<String>,
-    pub usage_completion: Vec<String>,
-    pub usage_reasoning: Vec<String>,
-    pub usage_cached: Vec<String>,
+    pub text: Vec<Pointer>,
+    pub reasoning: Vec<Pointer>,
+    pub tool: Vec<Pointer>,
+    pub finish: Vec<Pointer>,
+    pub error: Vec<Pointer>,
+    pub usage: Vec<Pointer>,
+    pub usage_prompt: Vec<Pointer>,
+    pub usage_completion: Vec<Pointer>,
+    pub usage_reasoning: Vec<Pointer>,
+    pub usage_cached: Vec<Pointer>,
+    pub usage_cache_write: Vec<Pointer>,
+    pub usage_in_parts: bool,
 }
 
 /// Certificates.

@@ -7,7 +7,7 @@ use aiperf_engine::settings::{Framing, Pointers};
 use aiperf_engine::text::mix64;
 
 fn pointers() -> Pointers {
-    let list = |names: &[&str]| names.iter().map(|&n| n.to_owned()).collect();
+    let list = |names: &[&str]| names.iter().map(|&n| n.into()).collect();
     Pointers {
         text: list(&["/choices/0/delta/content", "/choices/0/text"]),
         reasoning: list(&["/choices/0/delta/reasoning_content", "/choices/0/delta/reasoning"]),

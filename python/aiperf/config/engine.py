@@ -17,6 +17,7 @@ __all__ = [
     "EngineSettings",
     "Load",
     "PhaseSettings",
+    "Pointer",
     "PointerSettings",
     "ProxySettings",
     "Ramp",
@@ -25,26 +26,42 @@ __all__ = [
     "SeriesLoad",
     "TlsSettings",
     "UsersLoad",
+    "Where",
 ]
 
 
-class PointerSettings(Section):
-    """JSON pointers (RFC 6901) into an event (streaming) or the whole reply; the first that is present counts.
+class Where(Section):
+    """A pointer that counts only where other pointers of the same event have the values given: an event's `type`, mostly."""
 
-    `text`: visible output. `reasoning`: hidden thinking. `tool`: tool calls; strings below it count as text. `error`: an
-    object or string here makes a 200 a failure. The usage pointers are absolute too.
+    pointer: str
+    where: dict[str, str | bool]
+
+
+Pointer = str | Where
+
+
+class PointerSettings(Section):
+    """JSON pointers (RFC 6901) into an event (streaming) or the whole response; the first that is present counts.
+
+    In `text`, `reasoning` and `tool` a part `*` stands for each item of an array, in order (`/content/*/text`). `text`: visible
+    output. `reasoning`: hidden thinking. `tool`: tool calls; the string itself, or names and arguments below an object. `error`: an
+    object or string here makes a 200 a failure. The usage pointers are absolute too. `usage_cached`: input tokens read from the
+    prefix cache, `usage_cache_write`: written to it.
     """
 
-    text: tuple[str, ...] = ()
-    reasoning: tuple[str, ...] = ()
-    tool: tuple[str, ...] = ()
-    finish: tuple[str, ...] = ()
-    error: tuple[str, ...] = ("/error",)
-    usage: tuple[str, ...] = ()
-    usage_prompt: tuple[str, ...] = ()
-    usage_completion: tuple[str, ...] = ()
-    usage_reasoning: tuple[str, ...] = ()
-    usage_cached: tuple[str, ...] = ()
+    text: tuple[Pointer, ...] = ()
+    reasoning: tuple[Pointer, ...] = ()
+    tool: tuple[Pointer, ...] = ()
+    finish: tuple[Pointer, ...] = ()
+    error: tuple[Pointer, ...] = ("/error",)
+    usage: tuple[Pointer, ...] = ()
+    usage_prompt: tuple[Pointer, ...] = ()
+    usage_completion: tuple[Pointer, ...] = ()
+    usage_reasoning: tuple[Pointer, ...] = ()
+    usage_cached: tuple[Pointer, ...] = ()
+    usage_cache_write: tuple[Pointer, ...] = ()
+    usage_in_parts: bool = False
+    """Usage is spread over events as counts that only grow, and `usage_prompt` leaves out cached input: it is added."""
 
 
 class TlsSettings(Section):

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, TypeGuard
 
-from aiperf.config.engine import PointerSettings
+from aiperf.config.engine import PointerSettings, Where
 from aiperf.config.model import Config
 from aiperf.config.url import Target, target_of
+from aiperf.errors import DatasetError
 from aiperf.session import Message, Part, Turn
+from aiperf.web import Access, access_of
 
 __all__ = [
     "BodyOptions",
     "Endpoint",
     "Features",
     "Pointers",
+    "Where",
+    "access_to",
     "add_extra",
+    "function_of",
     "has_length",
+    "headers_of",
     "load_endpoint",
     "path_of",
+    "query_of",
     "targets_of",
     "texts_of",
 ]
@@ -60,6 +67,12 @@ class Endpoint(ABC):
     """
 
     path: ClassVar[str]
+    streaming_path: ClassVar[str | None] = None
+    """The path of streaming requests, where the API has one of its own."""
+    headers: ClassVar[tuple[tuple[str, str], ...]] = ()
+    """Sent with every request and probe, unless the user gives the same header."""
+    key_header: ClassVar[tuple[str, str]] = ("Authorization", "Bearer ")
+    """The header that carries `--api-key`, and what stands in front of the key."""
     pointers: ClassVar[Pointers]
     """Into one event of a stream."""
     plain_pointers: ClassVar[Pointers]
@@ -87,7 +100,7 @@ def add_extra(body: dict[str, object], turn: Turn, options: BodyOptions, *, usag
     return merged
 
 
-_LENGTHS = ("max_tokens", "max_completion_tokens", "max_new_tokens", "n_predict")
+_LENGTHS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_new_tokens", "n_predict")
 
 
 def has_length(turn: Turn, options: BodyOptions) -> bool:
@@ -105,6 +118,16 @@ def texts_of(turn: Turn, name: str | None = None) -> list[tuple[Part, ...]]:
     return [parts for m in chosen for parts in (*([m.parts] if m.parts else []), *m.more)]
 
 
+def query_of(turn: Turn) -> tuple[tuple[Part, ...], list[tuple[Part, ...]]]:
+    """A ranking's query (of several the first) and passages, by `Message.name`. DatasetError without a query."""
+    queries = texts_of(turn, "query") or texts_of(turn, "queries")
+    if not queries:
+        names = ", ".join(f"`{m.name}`" for m in turn.messages if m.name) or "none"
+        hint = f'names found: {names}; write `{{"texts": [{{"name": "query", "contents": ["…"]}}, …]}}`'
+        raise DatasetError("a ranking needs a text named `query`", hint)
+    return queries[0], texts_of(turn, "passages") or texts_of(turn, "passage")
+
+
 def load_endpoint(name: str) -> Endpoint:
     """ConfigError with the nearest name if there is no such endpoint."""
     from aiperf import registry
@@ -116,9 +139,36 @@ def _is_endpoint(found: object) -> TypeGuard[Endpoint]:
     return isinstance(found, Endpoint)
 
 
+def function_of(tool: Mapping[str, object]) -> Mapping[str, object] | None:
+    """The function that a tool in the form of chat completions describes; None if it has another form."""
+    found = tool.get("function")
+    return found if isinstance(found, Mapping) else None
+
+
+def headers_of(config: Config) -> tuple[tuple[str, str], ...]:
+    """The headers of every request: the key, the API's own, the user's. A header of the user's takes the place of ours; no key is added to
+    one of the user's that is for it (`Authorization`, or where the API has its own).
+    """
+    e, endpoint = config.endpoint, load_endpoint(config.endpoint.endpoint_type)
+    given = {name.lower() for name, _ in e.headers}
+    ours = list(endpoint.headers)
+    key = e.api_key.get_secret_value() if e.api_key is not None else None
+    name, before = endpoint.key_header
+    if key and not {"authorization", name.lower()} & given:
+        ours.insert(0, (name, before + key))
+    return (*((name, value) for name, value in ours if name.lower() not in given), *e.headers)
+
+
+def access_to(config: Config) -> Access:
+    """How the endpoint is reached for questions beside the load: with the headers of its requests."""
+    return replace(access_of(config), headers=headers_of(config))
+
+
 def path_of(config: Config) -> str:
     """The path requests go to, below the base URL: the user's, else the endpoint's own."""
-    return config.endpoint.custom_endpoint or load_endpoint(config.endpoint.endpoint_type).path
+    e, endpoint = config.endpoint, load_endpoint(config.endpoint.endpoint_type)
+    streams = e.streaming and endpoint.streaming_path is not None
+    return e.custom_endpoint or (endpoint.streaming_path if streams else None) or endpoint.path
 
 
 def targets_of(config: Config, urls: Sequence[str] | None = None) -> tuple[Target, ...]:

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING
 from aiperf.config.limits import raise_file_limit
 from aiperf.config.model import Config
 from aiperf.config.proxy import proxy_rule
-from aiperf.endpoints import Endpoint, load_endpoint, targets_of
+from aiperf.endpoints import Endpoint, access_to, load_endpoint, targets_of
 from aiperf.errors import Note
 from aiperf.observer import Observer
 from aiperf.run.addresses import Addresses, address_notes, choose
 from aiperf.run.proxies import proxy_notes
-from aiperf.web import access_of
 from aiperf.web.hub import hub_through
 from aiperf.workload import Workload, build_workload, seed_of
 from aiperf.workload.settings import AS_FAST_AS_POSSIBLE, is_schedule
@@ -49,7 +48,7 @@ def server_address(config: Config) -> ServerAddress:
     target = targets_of(config)[0]
     url = target.base.origin if target.base.socket is not None else target.base.at(target.root)
     model = e.model_names[0] if e.model_names else ""
-    return ServerAddress(url, model, access_of(config).of_user(target.base))
+    return ServerAddress(url, model, access_to(config).of_user(target.base))
 
 
 def pick_tokenizer(config: Config) -> tuple[Tokenizer, list[Note]]:

@@ -27,7 +27,7 @@ from aiperf.config.proxy import proxy_rule
 from aiperf.config.sections.load import Arrival
 from aiperf.config.url import parse_url, target_of
 from aiperf.config.values import parse_rate_series
-from aiperf.endpoints import Endpoint, path_of, targets_of
+from aiperf.endpoints import Endpoint, headers_of, path_of, targets_of
 from aiperf.web import Choice
 from aiperf.workload import Workload
 
@@ -100,10 +100,6 @@ def build_settings(
     streaming = e.streaming and endpoint.features.streaming
     measured = _measured(config, workload)
     phases = [*_warmup(config, workload, measured), measured]
-    headers = [*e.headers]
-    key = e.api_key.get_secret_value() if e.api_key is not None else None
-    if key and not any(name.lower() == "authorization" for name, _ in headers):
-        headers.insert(0, ("Authorization", f"Bearer {key}"))
     slots = max((p.concurrency or 0 for p in phases), default=0)
     text = endpoint.features.tokens_out
     return EngineSettings(
@@ -113,7 +109,7 @@ def build_settings(
         url_strategy=e.url_strategy,
         paths=(path,),
         models=workload.plan.models,
-        headers=tuple(headers),
+        headers=headers_of(config),
         session_header=e.session_header,
         framing=endpoint.features.framing if streaming else "plain",
         pointers=endpoint.pointers,

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from aiperf import registry
-from aiperf.endpoints import BodyOptions, Endpoint, load_endpoint
+from aiperf.config.resolve import config_from
+from aiperf.endpoints import BodyOptions, Endpoint, Where, headers_of, load_endpoint, path_of
 from aiperf.errors import ConfigError, DatasetError
 from aiperf.session import Message, Turn
 
@@ -24,14 +25,20 @@ def user(*texts: str) -> Message:
 
 
 def test_every_file_is_an_endpoint_with_path_and_pointers():
-    assert registry.names("endpoints") == ("chat", "completions", "embeddings", "nim_rankings")
+    names = registry.names("endpoints")
+    assert {"chat", "completions", "embeddings", "messages", "nim_rankings", "responses"} <= set(names)
     for name in registry.names("endpoints"):
         endpoint = load_endpoint(name)
         assert isinstance(endpoint, Endpoint)
-        assert endpoint.path.startswith("/v1/")
+        assert endpoint.path.startswith("/")
         for pointers in (endpoint.pointers, endpoint.plain_pointers):
-            found = [p for field in type(pointers).model_fields for p in getattr(pointers, field)]
-            assert all(p.startswith("/") for p in found)
+            lists = [
+                v for v in (getattr(pointers, field) for field in type(pointers).model_fields) if isinstance(v, tuple)
+            ]
+            found = [p for entries in lists for p in entries]
+            wheres = [p for p in found if isinstance(p, Where)]
+            plain = [p if isinstance(p, str) else p.pointer for p in found]
+            assert all(p.startswith("/") for p in (*plain, *(c for w in wheres for c in w.where)))
         assert bool(endpoint.plain_pointers.text) == endpoint.features.tokens_out
 
 
@@ -177,6 +184,164 @@ def test_pointers_are_the_apis():
         assert endpoint.pointers.error == ("/error",)
         assert "/usage/completion_tokens_details/reasoning_tokens" in endpoint.pointers.usage_reasoning
         assert "/usage/prompt_tokens_details/cached_tokens" in endpoint.pointers.usage_cached
+
+
+CHAT_TOOL = {
+    "type": "function",
+    "function": {"name": "look", "description": "Looks.", "parameters": {"type": "object"}},
+}
+PICTURE = Message("user", ("what?",), images=("data:image/png;base64,QUJD", "https://host/a.png"))
+
+
+@pytest.mark.parametrize(
+    ("turn", "options", "expected"),
+    [
+        (
+            Turn((user("x"),)),
+            {},
+            {"messages": [{"role": "user", "content": ("x",)}], "max_tokens": 1024, "stream": True, "model": "m"},
+        ),
+        (Turn((user("x"),), osl=5), {"streaming": False}, {"max_tokens": 5, "stream": False}),
+        (Turn((user("x"),), osl=5), {"extra": {"max_tokens": 9, "thinking": {"type": "enabled"}}}, {"max_tokens": 9}),
+        (Turn((Message("system", ("be",)), user("x"))), {}, {"system": ("be",)}),
+        (
+            Turn((Message("system", ("be",)), Message("developer", ("do",)), user("x"))),
+            {},
+            {"system": [{"type": "text", "text": ("be",)}, {"type": "text", "text": ("do",)}]},
+        ),
+        (
+            Turn((user("x"),), tools=(CHAT_TOOL, {"name": "own", "input_schema": {}})),
+            {},
+            {
+                "tools": [
+                    {"name": "look", "description": "Looks.", "input_schema": {"type": "object"}},
+                    {"name": "own", "input_schema": {}},
+                ]
+            },
+        ),
+        (
+            Turn((PICTURE,)),
+            {},
+            {
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [
+                            {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "QUJD"}},
+                            {"type": "image", "source": {"type": "url", "url": "https://host/a.png"}},
+                            {"type": "text", "text": ("what?",)},
+                        ],
+                    }
+                ]
+            },
+        ),
+    ],
+)
+def test_messages_bodies(turn: Turn, options: dict[str, object], expected: dict[str, object]):
+    made = body("messages", turn, (), **options)
+    assert {k: made[k] for k in expected} == expected
+    assert "stream_options" not in made
+    assert all(m["role"] not in {"system", "developer"} for m in made["messages"])  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("turn", "expected"),
+    [
+        (Turn((user("x"),)), {"model": "m", "input": [{"role": "user", "content": ("x",)}], "stream": True}),
+        (
+            Turn((Message("system", ("be",)), user("x")), osl=5),
+            {
+                "input": [{"role": "system", "content": ("be",)}, {"role": "user", "content": ("x",)}],
+                "max_output_tokens": 5,
+            },
+        ),
+        (
+            Turn((user("x"),), tools=(CHAT_TOOL,)),
+            {"tools": [{"type": "function", **CHAT_TOOL["function"]}]},  # type: ignore[dict-item]
+        ),
+        (
+            Turn((Message("user", ("hear",), images=("data:image/png;base64,QQ==",), audios=("wav,QQ==",)),)),
+            {
+                "input": [
+                    {
+                        "role": "user",
+                        "content": [
+                            {"type": "input_text", "text": ("hear",)},
+                            {"type": "input_image", "image_url": "data:image/png;base64,QQ=="},
+                            {"type": "input_audio", "input_audio": {"data": "QQ==", "format": "wav"}},
+                        ],
+                    }
+                ]
+            },
+        ),
+    ],
+)
+def test_responses_bodies(turn: Turn, expected: dict[str, object]):
+    made = body("responses", turn)
+    assert {k: made[k] for k in expected} == expected
+    assert "max_tokens" not in made
+    assert "stream_options" not in made
+
+
+QUERY = (Message("user", ("q",), name="query"), Message("user", ("a",), name="passages", more=(("b",),)))
+
+
+@pytest.mark.parametrize(
+    ("name", "turn", "expected"),
+    [
+        ("cohere_rankings", Turn(QUERY), {"model": "m", "query": ("q",), "documents": [("a",), ("b",)]}),
+        ("hf_tei_rankings", Turn(QUERY), {"query": ("q",), "texts": [("a",), ("b",)]}),
+        (
+            "huggingface_generate",
+            Turn((user("a", "b"),), osl=4),
+            {"inputs": ("a", " ", "b"), "parameters": {"details": True, "max_new_tokens": 4}},
+        ),
+        (
+            "nim_embeddings",
+            Turn((Message("user", ("a",), images=("data:image/png;base64,QQ==",)),)),
+            {"model": "m", "input": [("a",), "data:image/png;base64,QQ=="], "input_type": "query"},
+        ),
+        ("chat_embeddings", Turn((user("a"),)), {"model": "m", "messages": [{"role": "user", "content": ("a",)}]}),
+        ("image_generation", Turn((user("a", "b"),)), {"model": "m", "prompt": ("a", " ", "b"), "n": 1}),
+    ],
+)
+def test_bodies_of_the_other_apis(name: str, turn: Turn, expected: dict[str, object]):
+    assert body(name, turn) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "path"),
+    [
+        ({"endpoint_type": "huggingface_generate"}, "/generate"),
+        ({"endpoint_type": "huggingface_generate", "streaming": True}, "/generate_stream"),
+        ({"endpoint_type": "huggingface_generate", "streaming": True, "endpoint": "/x"}, "/x"),
+        ({"endpoint_type": "messages", "streaming": True}, "/v1/messages"),
+    ],
+)
+def test_streaming_has_a_path_of_its_own_where_the_api_says_so(options: dict[str, object], path: str):
+    assert path_of(config_from({"model": "m", **options})) == path
+
+
+VERSION = ("anthropic-version", "2023-06-01")
+MESSAGES = {"endpoint_type": "messages"}
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"api_key": "k"}, (("Authorization", "Bearer k"),)),
+        ({"api_key": "k", "header": "authorization:mine"}, (("authorization", "mine"),)),
+        (MESSAGES, (VERSION,)),
+        ({**MESSAGES, "api_key": "k"}, (("x-api-key", "k"), VERSION)),
+        ({**MESSAGES, "api_key": "k", "header": "Authorization:mine"}, (VERSION, ("Authorization", "mine"))),
+        ({**MESSAGES, "api_key": "k", "header": "X-Api-Key:mine"}, (VERSION, ("X-Api-Key", "mine"))),
+        ({**MESSAGES, "header": "Anthropic-Version:2030-01-01"}, (("Anthropic-Version", "2030-01-01"),)),
+    ],
+)
+def test_each_api_has_its_own_headers_and_the_users_win(
+    options: dict[str, object], expected: tuple[tuple[str, str], ...]
+):
+    assert headers_of(config_from({"model": "m", **options})) == expected
 
 
 def test_every_endpoint_is_tested_here():

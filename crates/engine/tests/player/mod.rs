@@ -9,7 +9,7 @@ use aiperf_engine::settings::{Framing, Pointers};
 pub(crate) const LIMIT: usize = 1 << 20;
 
 pub(crate) fn pointers(text: &str) -> Pointers {
-    let list = |name: &str| vec![name.to_owned()];
+    let list = |name: &str| vec![name.into()];
     Pointers {
         text: list(text),
         tool: list("/choices/0/delta/tool_calls"),

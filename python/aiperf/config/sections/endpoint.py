@@ -64,7 +64,11 @@ class EndpointConfig(Section):
     ] = False
     api_key: Annotated[
         SecretStr | None,
-        Flag("--api-key", help="Sent as `Authorization: Bearer …`; prefer the variable AIPERF_API_KEY", group=E),
+        Flag(
+            "--api-key",
+            help="API key, sent in the endpoint's own header (mostly `Authorization: Bearer …`); prefer AIPERF_API_KEY",
+            group=E,
+        ),
     ] = None
     headers: Annotated[
         tuple[tuple[str, str], ...],

@@ -6,8 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aiperf.endpoints import BodyOptions, Endpoint, Features, Pointers, add_extra, texts_of
-from aiperf.errors import DatasetError
+from aiperf.endpoints import BodyOptions, Endpoint, Features, Pointers, add_extra, query_of
 from aiperf.session import Message, Turn
 
 __all__ = ["ENDPOINT", "NimRankings"]
@@ -22,15 +21,10 @@ class NimRankings(Endpoint):
     features = Features(streaming=False, tokens_out=False, metrics_title="Ranking Metrics", texts=("query", "passages"))
 
     def body(self, turn: Turn, history: Sequence[Message], options: BodyOptions) -> dict[str, object]:  # noqa: ARG002 - as all
-        queries = texts_of(turn, "query") or texts_of(turn, "queries")
-        if not queries:
-            names = ", ".join(f"`{m.name}`" for m in turn.messages if m.name) or "none"
-            hint = f'names found: {names}; write `{{"texts": [{{"name": "query", "contents": ["…"]}}, …]}}`'
-            raise DatasetError("a ranking needs a text named `query`", hint)
-        passages = texts_of(turn, "passages") or texts_of(turn, "passage")
+        query, passages = query_of(turn)
         body: dict[str, object] = {
             "model": options.model,
-            "query": {"text": queries[0]},
+            "query": {"text": query},
             "passages": [{"text": p} for p in passages],
         }
         return add_extra(body, turn, options, usage=False)

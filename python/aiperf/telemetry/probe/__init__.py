@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 
 from aiperf.config.model import Config
 from aiperf.config.url import Target
-from aiperf.endpoints import targets_of
+from aiperf.endpoints import access_to, targets_of
 from aiperf.errors import EndpointError, Note, Problem
 from aiperf.telemetry import UNKNOWN, Family
 from aiperf.telemetry.probe.checks import Finding, check
 from aiperf.telemetry.probe.wait import reset_kv_cache, wait_for_model
-from aiperf.web import Server, access_of
+from aiperf.web import Server
 
 __all__ = ["ProbeResult", "UrlFinding", "probe", "reset_kv_cache", "wait_for_model"]
 
@@ -76,7 +76,7 @@ def _ask_all(config: Config, limit_s: float) -> tuple[Finding, ...]:
     found: dict[Target, Finding] = {}
     errors: list[Exception] = []
     deadline = time.monotonic() + limit_s
-    access = access_of(config)
+    access = access_to(config)
 
     def ask(target: Target) -> None:
         server = Server(target.base, access)

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 
 from aiperf.config.model import Config
 from aiperf.config.url import Target
-from aiperf.endpoints import BodyOptions, load_endpoint, targets_of
+from aiperf.endpoints import BodyOptions, access_to, load_endpoint, targets_of
 from aiperf.errors import EndpointError
 from aiperf.session import Message, Turn
 from aiperf.telemetry.probe.checks import error_text, explain, listed_models
-from aiperf.web import Server, access_of
+from aiperf.web import Server
 
 __all__ = ["reset_kv_cache", "wait_for_model"]
 
@@ -38,7 +38,7 @@ def wait_for_model(
     if e.wait_for_model_timeout <= 0:
         return
     for target in dict.fromkeys(targets_of(config)):
-        server = Server(target.base, access_of(config))
+        server = Server(target.base, access_to(config))
         try:
             for model in dict.fromkeys(e.model_names):
                 _wait(config, server, target, model, progress, sleep)
@@ -91,12 +91,15 @@ def _has_model(config: Config, server: Server, target: Target, model: str, timeo
 def _answers(config: Config, server: Server, target: Target, model: str, timeout_s: float) -> str | None:
     """None if a request for one token is answered; else why not."""
     endpoint = load_endpoint(config.endpoint.endpoint_type)
+    path = target.request_path
+    if config.endpoint.custom_endpoint is None and endpoint.streaming_path is not None:
+        path = path.removesuffix(endpoint.streaming_path).removesuffix(endpoint.path) + endpoint.path
     turn = Turn(messages=(Message("user", ("Hello",)),), osl=1)
     legacy = config.endpoint.use_legacy_max_tokens
     body = endpoint.body(turn, (), BodyOptions(model, streaming=False, legacy_max_tokens=legacy))
     body = {**body, "model": model, **config.endpoint.extra_inputs}
     try:
-        reply = server.ask("POST", target.request_path, _rendered(body), timeout_s=timeout_s)
+        reply = server.ask("POST", path, _rendered(body), timeout_s=timeout_s)
     except OSError as error:
         return explain(error, server.url).message
     return None if reply.status < 500 else error_text(reply)
@@ -119,7 +122,7 @@ def reset_kv_cache(config: Config) -> None:
     """Posts to `--reset-kv-cache-path` of each URL. EndpointError if one does not do it."""
     e = config.endpoint
     for target in dict.fromkeys(targets_of(config)):
-        server = Server(target.base, access_of(config))
+        server = Server(target.base, access_to(config))
         url, path = server.url, target.at_root(e.reset_kv_cache_path)
         hint = "`--reset-kv-cache-path` sets another path; vLLM has it only with VLLM_SERVER_DEV_MODE=1"
         try:
