@@ -195,7 +195,8 @@ def _metadata(r: MetricContext, o: JsonlOptions) -> tuple[NumberColumn | TextCol
     session = r.column("session")
     correlation = c.strings("correlation_id")
     request_end = np.where(r.ok, r.finish, r.column("end"))
-    ack = np.where(r.options.streaming & (r.column("status") == 200), r.column("headers"), np.nan)
+    # Head and body may come in one read, whose kernel timestamp is earlier than the moment the head was parsed.
+    ack = np.where(r.column("status") == 200, np.fmin(r.column("headers"), request_end), np.nan)
     cancelled = r.cancelled
     cancelled_at = np.where(np.isnan(r.column("cancelled_at")), r.column("end"), r.column("cancelled_at"))
     no_skip = np.zeros(c.num_rows, dtype=np.int64)

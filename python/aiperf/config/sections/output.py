@@ -46,6 +46,16 @@ class OutputConfig(Section):
             group=O,
         ),
     ] = "records"
+    aiperf_compat: Annotated[
+        str,
+        Flag(
+            "--aiperf-compat",
+            "--compat-version",
+            help="AIPerf's version written as aiperf_version, for readers that compare it; `off`: our own",
+            group=O,
+            metavar="VERSION",
+        ),
+    ] = "0.13"
     slice_duration: Annotated[
         float | None,
         Field(gt=0),

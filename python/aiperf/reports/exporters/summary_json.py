@@ -192,14 +192,15 @@ def _of_run(run: ReportedRun) -> str:
     from aiperf.version import __version__
 
     options = JsonOptions(
-        aiperf_version=__version__,
+        aiperf_version={"0.13": "0.13.0", "off": __version__}.get(compat := run.config.output.aiperf_compat, compat),
         benchmark_id=run.benchmark_id,
         input_config=aiperf_input_config(run.config),
         run_info=run.run_info,
         was_cancelled=run.was_interrupted or (run.json.outcome is not None and run.json.outcome.was_aborted),
         incomplete_reason=run.incomplete_reason,
         percentiles=run.options.percentiles,
-        extra={} if run.telemetry_data is None else {"telemetry_data": run.telemetry_data},
+        extra={"written_by": {"tool": "aiperf", "version": __version__}}
+        | ({} if run.telemetry_data is None else {"telemetry_data": run.telemetry_data}),
     )
     return render_json(run.summary(), options)
 
