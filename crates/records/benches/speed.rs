@@ -90,7 +90,9 @@ fn journal(dir: &Path, rows: u64, chunks: &[Chunk], text: &str) -> (f64, u64) {
     let journal = Journal::start(dir, &JournalOptions::default()).expect("the directory is writable");
     let sender = journal.sender();
     let begin = Instant::now();
-    build(rows, chunks, text, |batch| sender.send(batch));
+    build(rows, chunks, text, |batch| {
+        sender.send(batch);
+    });
     let stats = journal.finish().expect("the thread lives");
     (rows as f64 / begin.elapsed().as_secs_f64(), stats.bytes)
 }

@@ -4,8 +4,8 @@
 //! over quota, an error), the thread tries again ten times a second and the queue holds what comes; past its bound
 //! [`JournalSender::send`] says so, and what does not fit any more is counted as lost. The files are in [`crate::segments`].
 
-use std::fs::{self, File, TryLockError};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,89 +15,22 @@ use std::time::{Duration, Instant};
 use arrow_array::RecordBatch;
 
 use crate::error::RecordsError;
-use crate::files::write_durably;
+use crate::folder::{lock, segments};
 use crate::segments::{Disk, Item, Segments, SystemDisk};
+use crate::status::{JournalOptions, JournalState, JournalStats, Sent};
 
 /// Between two attempts to write what the disk refused.
 const RETRY: Duration = Duration::from_millis(100);
-/// Locked by the process that writes the journal, for as long as it does; the system unlocks it when the process dies.
-const LOCK: &str = "lock";
-/// Facts about the run that the rows refer to, written by the engine before the first row.
-const HEADER: &str = "header.json";
-
-/// How a journal is kept.
-#[derive(Debug, Clone)]
-pub struct JournalOptions {
-    /// How much time of records a power cut may cost.
-    pub sync_interval: Duration,
-    /// Bytes after which a new segment starts: large enough to be rare, small enough to be deleted while a run is finalised.
-    pub segment_bytes: u64,
-    /// Bytes that may wait to be written before [`Sent::Full`]; from a quarter more on batches are lost.
-    pub queue_bytes: u64,
-    /// How long [`Journal::finish`] waits for a disk that refuses.
-    pub patience: Duration,
-    /// Where [`JournalSender::send_lines`] goes; None: nowhere.
-    pub lines: Option<PathBuf>,
-}
-
-impl Default for JournalOptions {
-    fn default() -> Self {
-        Self {
-            sync_interval: Duration::from_secs(1),
-            segment_bytes: 128 << 20,
-            queue_bytes: 256 << 20,
-            patience: Duration::from_secs(10),
-            lines: None,
-        }
-    }
-}
-
-/// What became of a batch that was handed over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sent {
-    /// It waits to be written.
-    Queued,
-    /// So it does, but more than the bound is waiting: the load must end.
-    Full,
-    /// It did not fit, or can never be written: its rows are lost.
-    Lost,
-}
-
-/// What the journal wrote.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct JournalStats {
-    /// Rows on disk.
-    pub rows: u64,
-    /// Rows that could not be written (the disk stayed full, for instance).
-    pub lost_rows: u64,
-    /// Lines that could not be written.
-    pub lost_lines: u64,
-    /// Bytes on disk, without lines.
-    pub bytes: u64,
-    /// Files.
-    pub segments: u32,
-    /// Longest `fdatasync`.
-    pub longest_sync: Duration,
-    /// Times the disk refused for a while.
-    pub waits: u32,
-    /// The longest of them.
-    pub longest_wait: Duration,
-}
-
-/// How a journal is doing.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct JournalState {
-    /// Bytes handed over and not yet written.
-    pub queued_bytes: u64,
-    /// Rows lost so far.
-    pub lost_rows: u64,
-    /// Why nothing is written at the moment; None: all is well.
-    pub failing: Option<String>,
-}
 
 enum Message {
     Item(Item, u64),
     Finish,
+}
+
+#[derive(Default)]
+struct Errors {
+    first: Option<Arc<RecordsError>>,
+    now: Option<Arc<RecordsError>>,
 }
 
 /// What workers, journal thread and owner share.
@@ -112,27 +45,27 @@ struct Shared {
     is_finishing: AtomicBool,
     has_no_patience: AtomicBool,
     /// The first error of all, and the one of the moment.
-    errors: Mutex<(Option<Arc<RecordsError>>, Option<Arc<RecordsError>>)>,
+    errors: Mutex<Errors>,
 }
 
 impl Shared {
     fn fails(&self, error: RecordsError) {
         let error = Arc::new(error);
         let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
-        errors.0.get_or_insert_with(|| Arc::clone(&error));
-        errors.1 = Some(error);
+        errors.first.get_or_insert_with(|| Arc::clone(&error));
+        errors.now = Some(error);
     }
 
     fn recovers(&self) {
-        self.errors.lock().unwrap_or_else(PoisonError::into_inner).1 = None;
+        self.errors.lock().unwrap_or_else(PoisonError::into_inner).now = None;
     }
 
     fn first_error(&self) -> Option<Arc<RecordsError>> {
-        self.errors.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
+        self.errors.lock().unwrap_or_else(PoisonError::into_inner).first.clone()
     }
 
     fn error(&self) -> Option<Arc<RecordsError>> {
-        self.errors.lock().unwrap_or_else(PoisonError::into_inner).1.clone()
+        self.errors.lock().unwrap_or_else(PoisonError::into_inner).now.clone()
     }
 
     fn lose(&self, item: &Item) {
@@ -407,59 +340,17 @@ impl Writer {
     }
 }
 
-/// Takes the lock, or says whose journal this is.
-fn lock(dir: &Path) -> Result<File, RecordsError> {
-    let path = dir.join(LOCK);
-    let file = File::create(&path).map_err(RecordsError::io(&path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(RecordsError::JournalExists(dir.to_owned())),
-        Err(TryLockError::Error(error)) => Err(RecordsError::io(&path)(error)),
-    }
-}
-
-/// Whether some process is writing this journal. Where files cannot be locked: no.
-pub fn is_live(dir: &Path) -> bool {
-    File::open(dir.join(LOCK)).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
-}
-
-/// Segment files of a journal, in the order they were written.
-pub fn segments(dir: &Path) -> Result<Vec<PathBuf>, RecordsError> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir).map_err(RecordsError::io(dir))? {
-        let path = entry.map_err(RecordsError::io(dir))?.path();
-        if path.extension().is_some_and(|e| e == "arrows") {
-            found.push(path);
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
-/// Writes `header.json` into the journal's directory, durably, creating the directory if needed.
-pub fn write_header(dir: &Path, header: &serde_json::Value) -> Result<(), RecordsError> {
-    fs::create_dir_all(dir).map_err(RecordsError::io(dir))?;
-    write_durably(&dir.join(HEADER), header.to_string().as_bytes())
-}
-
-/// Reads `header.json` of a journal.
-pub fn read_header(dir: &Path) -> Result<serde_json::Value, RecordsError> {
-    let path = dir.join(HEADER);
-    let bytes = fs::read(&path).map_err(RecordsError::io(&path))?;
-    serde_json::from_slice(&bytes).map_err(|source| RecordsError::Json { path, source })
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::collections::VecDeque;
     use std::io;
 
     use super::*;
     use crate::RecordBuilder;
+    use crate::folder::is_live;
     use crate::recovery::{JournalReader, read_journal};
     use crate::row::{Chunk, Row};
     use crate::scratch::Dir;
-    use crate::segments::Output;
+    use crate::segments::tests::Moody;
     use arrow_array::cast::AsArray;
     use arrow_array::types::UInt64Type;
 
@@ -551,65 +442,6 @@ pub(crate) mod tests {
         ));
     }
 
-    /// A disk that refuses: each call takes the next verdict, and accepts when there is none left (or always refuses).
-    #[derive(Clone, Default)]
-    struct Moody {
-        verdicts: Arc<Mutex<VecDeque<Option<io::ErrorKind>>>>,
-        always: Option<io::ErrorKind>,
-    }
-
-    impl Moody {
-        fn new(verdicts: impl IntoIterator<Item = Option<io::ErrorKind>>) -> Self {
-            Self {
-                verdicts: Arc::new(Mutex::new(verdicts.into_iter().collect())),
-                always: None,
-            }
-        }
-
-        fn verdict(&self) -> io::Result<()> {
-            let next = self.verdicts.lock().expect("no panic holds it").pop_front();
-            next.flatten().or(self.always).map_or(Ok(()), |kind| Err(kind.into()))
-        }
-    }
-
-    struct MoodyFile(Moody, Box<dyn Output>);
-
-    impl Disk for Moody {
-        fn create(&self, path: &Path) -> io::Result<Box<dyn Output>> {
-            let file = SystemDisk.create(path)?;
-            // It may refuse after the file is there, too.
-            let number = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default();
-            if number != "000000" && number.parse::<u32>().is_ok() {
-                self.verdict()?;
-            }
-            Ok(Box::new(MoodyFile(self.clone(), file)))
-        }
-    }
-
-    impl Output for MoodyFile {
-        fn write_at(&mut self, bytes: &[u8], at: u64) -> io::Result<()> {
-            if let Err(error) = self.0.verdict() {
-                // As a full disk does: some of it is written.
-                self.1.write_at(&bytes[..bytes.len() / 2], at)?;
-                return Err(error);
-            }
-            self.1.write_at(bytes, at)
-        }
-
-        fn cut(&mut self, len: u64) -> io::Result<()> {
-            self.0.verdict()?;
-            self.1.cut(len)
-        }
-
-        fn sync(&mut self) -> io::Result<()> {
-            self.1.sync()
-        }
-
-        fn is_removed(&self) -> bool {
-            self.1.is_removed()
-        }
-    }
-
     const FULL: Option<io::ErrorKind> = Some(io::ErrorKind::StorageFull);
 
     #[test]
@@ -646,6 +478,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_disk_that_stays_full_costs_what_did_not_fit_and_says_so_at_once() {
+        use Sent::{Full, Lost, Queued};
         let dir = Dir::new("journal");
         let one = batch(0, 3).get_array_memory_size() as u64;
         let options = JournalOptions {
@@ -660,7 +493,6 @@ pub(crate) mod tests {
         let journal = Journal::start_on(dir.path(), &options, Box::new(disk)).expect("started");
         let sender = journal.sender();
         let sent: Vec<Sent> = (0..7).map(|i| sender.send(batch(i * 3, 3))).collect();
-        use Sent::{Full, Lost, Queued};
         assert_eq!(sent, [Queued, Queued, Queued, Queued, Full, Lost, Lost]);
         while sender.state().failing.is_none() {
             thread::yield_now();
@@ -710,13 +542,5 @@ pub(crate) mod tests {
         }
         let error = journal.error().expect("reported").to_string();
         assert!(error.contains("removed"), "{error}");
-    }
-
-    #[test]
-    fn the_header_comes_back() {
-        let dir = Dir::new("journal");
-        let header = serde_json::json!({"start_wall_ns": 1_795_491_051_200_108_995_i64});
-        write_header(&dir.path().join("new"), &header).expect("written");
-        assert_eq!(read_header(&dir.path().join("new")).expect("read"), header);
     }
 }

@@ -6,6 +6,7 @@ mod builder;
 pub mod chunks;
 mod error;
 mod files;
+mod folder;
 mod foreign;
 mod journal;
 mod jsonl;
@@ -18,17 +19,16 @@ mod scratch;
 mod seal;
 mod segments;
 mod source;
+mod status;
 mod table;
 mod values;
 
 pub use builder::RecordBuilder;
 pub use error::RecordsError;
 pub use files::{open_bytes, read_bytes, write_durably};
+pub use folder::{is_live, read_header, segments, write_header};
 pub use foreign::ForeignColumns;
-pub use journal::{
-    Journal, JournalOptions, JournalSender, JournalState, JournalStats, Sent, is_live, read_header, segments,
-    write_header,
-};
+pub use journal::{Journal, JournalSender};
 pub use jsonl::{Cells, JsonlBatch, JsonlColumn, JsonlError, JsonlErrors, Texts};
 pub use parquet_file::{GROUP_ROWS, RecordsFile, RecordsWriter};
 pub use recovery::{JournalReader, Recovered, read_journal, recover};
@@ -38,5 +38,6 @@ pub use schema::{
     parquet_schema,
 };
 pub use source::{Pieces, Records};
+pub use status::{JournalOptions, JournalState, JournalStats, Sent};
 pub use table::{Column, read_table, write_table};
 pub use values::{Numbers, each_string, extend_floats, parse_uuid, push_uuid};

@@ -9,7 +9,7 @@ use arrow_buffer::{Buffer, MutableBuffer};
 use arrow_ipc::reader::StreamDecoder;
 
 use crate::error::RecordsError;
-use crate::journal::segments;
+use crate::folder::segments;
 use crate::schema::{SCHEMA_VERSION, VERSION_KEY};
 use crate::seal::{self, PREFIX};
 
@@ -248,7 +248,11 @@ mod tests {
         for i in 0..count {
             batches.push(batch(i * 2, 2));
             let encoded = encoder.encode(&batches[i as usize]).expect("encoded");
-            let encoded: Vec<u8> = encoded.iter().flat_map(|b| b.as_slice()).copied().collect();
+            let encoded: Vec<u8> = encoded
+                .iter()
+                .flat_map(arrow_buffer::Buffer::as_slice)
+                .copied()
+                .collect();
             assert!(seal::seal(&encoded, &mut bytes));
             ends.push(bytes.len());
         }
@@ -323,7 +327,7 @@ mod tests {
         };
         for _ in 0..1_000 {
             let mut bytes = whole.clone();
-            for _ in 0..1 + next() % 4 {
+            for _ in 0..=next() % 4 {
                 let (from, len) = (next() % bytes.len(), next() % 64);
                 let to = (from + len).min(bytes.len());
                 match next() % 4 {

@@ -14,9 +14,9 @@ use arrow_array::RecordBatch;
 use arrow_ipc::writer::StreamEncoder;
 
 use crate::error::RecordsError;
-use crate::journal::JournalStats;
 use crate::schema::journal_schema;
 use crate::seal::seal;
+use crate::status::JournalStats;
 
 /// An open file, as far as the journal needs one.
 pub(crate) trait Output: Send {
@@ -278,4 +278,71 @@ impl Segments {
 
 fn segment_path(dir: &Path, number: u32) -> PathBuf {
     dir.join(format!("{number:06}.arrows"))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::collections::VecDeque;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// A disk that refuses: each call takes the next verdict, and accepts when there is none left (or always refuses).
+    #[derive(Clone, Default)]
+    pub(crate) struct Moody {
+        pub(crate) verdicts: Arc<Mutex<VecDeque<Option<io::ErrorKind>>>>,
+        pub(crate) always: Option<io::ErrorKind>,
+    }
+
+    impl Moody {
+        pub(crate) fn new(verdicts: impl IntoIterator<Item = Option<io::ErrorKind>>) -> Self {
+            Self {
+                verdicts: Arc::new(Mutex::new(verdicts.into_iter().collect())),
+                always: None,
+            }
+        }
+
+        fn verdict(&self) -> io::Result<()> {
+            let next = self.verdicts.lock().expect("no panic holds it").pop_front();
+            next.flatten().or(self.always).map_or(Ok(()), |kind| Err(kind.into()))
+        }
+    }
+
+    struct MoodyFile(Moody, Box<dyn Output>);
+
+    impl Disk for Moody {
+        fn create(&self, path: &Path) -> io::Result<Box<dyn Output>> {
+            let file = SystemDisk.create(path)?;
+            // It may refuse after the file is there, too.
+            let number = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default();
+            if number != "000000" && number.parse::<u32>().is_ok() {
+                self.verdict()?;
+            }
+            Ok(Box::new(MoodyFile(self.clone(), file)))
+        }
+    }
+
+    impl Output for MoodyFile {
+        fn write_at(&mut self, bytes: &[u8], at: u64) -> io::Result<()> {
+            if let Err(error) = self.0.verdict() {
+                // As a full disk does: some of it is written.
+                self.1.write_at(&bytes[..bytes.len() / 2], at)?;
+                return Err(error);
+            }
+            self.1.write_at(bytes, at)
+        }
+
+        fn cut(&mut self, len: u64) -> io::Result<()> {
+            self.0.verdict()?;
+            self.1.cut(len)
+        }
+
+        fn sync(&mut self) -> io::Result<()> {
+            self.1.sync()
+        }
+
+        fn is_removed(&self) -> bool {
+            self.1.is_removed()
+        }
+    }
 }

@@ -8,7 +8,7 @@ use arrow_schema::SchemaRef;
 use arrow_select::concat::concat_batches;
 
 use crate::error::RecordsError;
-use crate::journal::{is_live, read_header};
+use crate::folder::{is_live, read_header};
 use crate::parquet_file::{GROUP_ROWS, RecordsFile};
 use crate::recovery::{JournalReader, read_journal};
 use crate::schema::journal_schema;

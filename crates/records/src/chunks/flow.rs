@@ -88,17 +88,14 @@ impl Sink for Flow {
             };
             let step = next - rate;
             rate = next;
-            match &mut self.cells {
-                Some((rates, arrived)) => {
-                    let place = rates.place(ns);
-                    rates.add(place, step);
-                    arrived.add(place, tokens);
-                }
-                None => {
-                    self.times.push(ns);
-                    self.rate_steps.push(step);
-                    self.token_steps.push(tokens);
-                }
+            if let Some((rates, arrived)) = &mut self.cells {
+                let place = rates.place(ns);
+                rates.add(place, step);
+                arrived.add(place, tokens);
+            } else {
+                self.times.push(ns);
+                self.rate_steps.push(step);
+                self.token_steps.push(tokens);
             }
         }
     }

@@ -149,12 +149,11 @@ impl GapPool {
     /// Standard deviation of the population, ns; NaN if there is no gap. From sums of integers, so exact but for its last bit.
     pub fn std(&self) -> f64 {
         let (count, total) = (self.count as u128, self.total.unsigned_abs());
-        match (count.checked_mul(self.squares), total.checked_mul(total)) {
-            (Some(squares), Some(mean)) => (squares.saturating_sub(mean) as f64).sqrt() / count as f64,
-            _ => {
-                let mean = self.total as f64 / count as f64;
-                (self.squares as f64 / count as f64 - mean * mean).max(0.0).sqrt()
-            }
+        if let (Some(squares), Some(mean)) = (count.checked_mul(self.squares), total.checked_mul(total)) {
+            (squares.saturating_sub(mean) as f64).sqrt() / count as f64
+        } else {
+            let mean = self.total as f64 / count as f64;
+            (self.squares as f64 / count as f64 - mean * mean).max(0.0).sqrt()
         }
     }
 
