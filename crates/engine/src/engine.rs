@@ -385,6 +385,11 @@ fn conduct(
             out.journal_error = Some(error);
         }
     }
+    // What a worker had not handed over when it died or got stuck, it has taken with it.
+    if !out.lost_workers.is_empty() {
+        let sent: u64 = shared.counters.iter().map(|c| c.sent.load(Relaxed)).sum();
+        out.journal_lost_rows = out.journal_lost_rows.max(sent.saturating_sub(out.journal_rows));
+    }
     out.worker_cpu_ns = shared.counters.iter().map(|c| c.cpu_ns.load(Relaxed)).collect();
     out.worker_wait_ns = shared.counters.iter().map(|c| c.wait_ns.load(Relaxed)).collect();
     out.connections = shared.counters.iter().map(|c| c.connections.load(Relaxed)).sum();

@@ -223,7 +223,7 @@ def certify(r: MetricContext, facts: EngineFacts, checks: Sequence[Check] = ()) 
     if facts.clock_step:
         parts.append(Part("clock", 1.0, "step", "degraded", "the system clock was adjusted during the run"))
     if facts.lost_rows:
-        text = f"{facts.lost_rows:,} records could not be written to the disk: their requests are in no metric"
+        text = f"{facts.lost_rows:,} records are lost (the disk or a worker failed): their requests are in no metric"
         parts.append(Part("lost records", float(facts.lost_rows), "requests", "client-limited", text))
     parts += [
         Part("conservation", c.actual - c.expected, "count", "degraded", f"{c.name}: {c.text}")

@@ -49,7 +49,9 @@ def disk_notes(outcome: Outcome) -> tuple[Note, ...]:
         notes.append(Note("stopped_by_disk", text, {"error": error}))
     if lost or lines:
         what = f"{lost:,} records" if lost else f"{lines:,} raw records"
-        text = f"error: {what} are lost, as the disk did not take them: {error}"
+        by_disk = f"as the disk did not take them: {error}"
+        why = "as a worker failed before it handed them over" if outcome.lost_workers and not error else by_disk
+        text = f"error: {what} are lost, {why}"
         notes.append(Note("records_lost", text + ("; their requests are in no metric" if lost else ""), data))
     elif waits:
         text = f"the disk refused the records {waits:,} times, for {longest:.1f} s at most ({error}); none is lost"

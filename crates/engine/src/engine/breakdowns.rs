@@ -32,7 +32,12 @@ fn a_worker_that_dies_or_hangs_ends_the_run_with_what_is_on_disk() {
         assert!(outcome.lost_workers[0].contains(word), "{:?}", outcome.lost_workers);
         assert_eq!(outcome.phases[0].stop_reason, "worker_lost");
         assert!(!outcome.phases[0].is_complete && outcome.journal_error.is_none());
-        assert!(run::rows(&dir).len() > 100);
+        let rows = run::rows(&dir).len() as u64;
+        assert!(rows > 100);
+        assert_eq!(outcome.journal_rows, rows);
+        // Each request that was sent is in the records, or counted as missing from them.
+        assert_eq!(outcome.journal_lost_rows, engine.snapshot().sent - rows);
+        assert!(outcome.journal_lost_rows > 0, "what the worker had in flight");
     }
 }
 
