@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.e2e.command import run_dir
 from tests.e2e.runs import Sim, kinds
 from tests.plugins.gateways import Gateways
 
@@ -196,3 +198,25 @@ def test_headers_are_the_users_and_none_of_http_1s(serve: Serve, gateways: Gatew
         got = {name.lower(): value for name, value in row["headers"].items()}
         assert (got["x-mine"], got["x-host"], got["content-type"]) == ("1", "models.example", "application/json")
         assert got["user-agent"].startswith("aiperf/")
+
+
+def test_a_trace_has_the_bytes_of_its_own_stream(serve: Serve, gateways: Gateways):
+    sim = serve(ttft_ms=20, itl_ms=5)
+    front = gateways.nginx(sim.url, listen="http2")
+    run = sim.run(
+        url=f"http://{front.address}", http_version="2", concurrency=4, request_count=8, osl=10, export_http_trace=True,
+    )  # fmt: skip
+    assert kinds(run) == {ErrorKind.OK: 8}
+    lines = (run_dir(sim) / "profile_export.jsonl").read_text(encoding="utf-8").splitlines()
+    records = [json.loads(line) for line in lines]
+    assert len(records) == 8
+    for record in records:
+        trace = record["trace_data"]
+        assert trace["request_headers"]["x-request-id"] == record["metadata"]["x_request_id"]
+        assert (trace["response_status_code"], trace["response_reason"]) == (200, "")
+        assert "text/event-stream" in trace["response_headers"]["content-type"]
+        assert trace["request_bytes_total"] > int(trace["request_headers"]["content-length"])
+        assert trace["response_chunks_count"] == len(trace["response_chunks"]) >= 5
+        assert trace["response_chunks"] == sorted(trace["response_chunks"])
+        assert trace["waiting_ns"] >= 15e6
+        assert trace["receiving_ns"] >= 15e6

@@ -25,6 +25,15 @@ enum Sign {
 
 /// `[DONE]` and pings, with the latitude that servers take: blanks, case, quotes.
 fn sign(data: &[u8]) -> Option<Sign> {
+    const PINGS: [&[u8]; 7] = [
+        b"ping",
+        b"pong",
+        b"heartbeat",
+        b"keepalive",
+        b"keep-alive",
+        b"keep_alive",
+        b"noop",
+    ];
     let bare = |from: u8, to: u8, text: &[u8]| {
         match text {
             [first, inside @ .., last] if *first == from && *last == to => Some(inside.trim_ascii()),
@@ -44,15 +53,6 @@ fn sign(data: &[u8]) -> Option<Sign> {
         return Some(Sign::Done);
     }
     let word = bare(b'[', b']', &text).unwrap_or(text);
-    const PINGS: [&[u8]; 7] = [
-        b"ping",
-        b"pong",
-        b"heartbeat",
-        b"keepalive",
-        b"keep-alive",
-        b"keep_alive",
-        b"noop",
-    ];
     PINGS
         .iter()
         .any(|p| word.eq_ignore_ascii_case(p))

@@ -255,6 +255,12 @@ impl Connection {
         bytes_in
     }
 
+    /// Bytes of a stream's frames that have come so far; None once it is over.
+    pub(crate) fn bytes_in(&self, id: StreamId) -> Option<u64> {
+        let key = self.keys.get(&id)?;
+        self.streams.get(*key).map(|stream| stream.bytes_in)
+    }
+
     /// The bytes of one read. All events they bring are there afterwards.
     pub fn receive(&mut self, bytes: &[u8]) {
         if self.over.is_none() {

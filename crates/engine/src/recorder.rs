@@ -9,7 +9,7 @@ use crate::clock::{Clock, NEVER};
 use crate::conn::Conn;
 use crate::plan::Plan;
 use crate::raw::RawLines;
-use crate::request::{Ending, Request};
+use crate::request::{Ending, Request, RowOf};
 use crate::shared::Note;
 
 /// Rows are handed to the journal when they weigh this much, or after the spill interval.
@@ -52,15 +52,12 @@ impl Recorder {
 
     /// A request is over: its row. `conn`: its connection, if it had one; `dns_ns`: what resolving its URL took.
     pub(crate) fn record(&mut self, request: &Request, ending: &Ending<'_>, conn: Option<&Conn>, dns_ns: i64) {
-        request.record(
-            ending,
-            self.worker,
-            conn,
-            dns_ns,
-            &self.plan,
-            self.clock,
-            &mut self.rows,
-        );
+        let of = RowOf {
+            worker: self.worker,
+            plan: &self.plan,
+            clock: self.clock,
+        };
+        request.record(ending, &of, conn, dns_ns, &mut self.rows);
     }
 
     /// Are whole requests kept?

@@ -12,7 +12,7 @@ use crate::phase::Phase;
 use crate::plan::Plan;
 use crate::reply::Reply;
 use crate::sessions::Turn;
-use crate::trace::HttpTrace;
+use crate::trace::{HttpTrace, Told};
 
 /// What is known of a request while it runs. Boxed and reused.
 #[allow(clippy::struct_field_names)] // `request_id` is the column's name
@@ -66,6 +66,13 @@ pub(crate) struct Ending<'a> {
     pub(crate) at: i64,
 }
 
+/// What the rows of a worker have in common.
+pub(crate) struct RowOf<'a> {
+    pub(crate) worker: u16,
+    pub(crate) plan: &'a Plan,
+    pub(crate) clock: Clock,
+}
+
 impl Request {
     /// A turn that is about to be sent, in the buffers of an earlier request if there is one. What depends on more than the turn
     /// (ids, URL, times, cancellation) is the caller's to set.
@@ -110,22 +117,55 @@ impl Request {
         })
     }
 
-    /// As new for another turn, but for its buffers: moving them costs more than setting the rest.
+    /// As new for another turn, but for its buffers: moving them costs more than setting the rest. Names every field, so that
+    /// one that is added cannot be forgotten here.
     fn begin_again(&mut self, turn: &Turn) {
-        self.session_id = turn.session_id;
-        self.conn = None;
-        if !Arc::ptr_eq(&self.phase, &turn.phase) {
-            self.phase = Arc::clone(&turn.phase);
+        let Self {
+            session_id,
+            conn,
+            phase,
+            row,
+            session,
+            session_num,
+            turn: number_of_turn,
+            epoch,
+            number,
+            request_id,
+            correlation_id,
+            url,
+            scheduled,
+            started,
+            sent,
+            body_sent,
+            cancelled_at,
+            deadline,
+            cancel_at,
+            cancel_delay,
+            cancel_chunks,
+            resent,
+            redirects,
+            stream,
+            refusals,
+            reused,
+            holds_prefill,
+            capped,
+            counted_chunks,
+            bytes_out,
+            reply: _, // reset by the caller, who knows what to keep
+            trace,
+        } = self;
+        if !Arc::ptr_eq(phase, &turn.phase) {
+            *phase = Arc::clone(&turn.phase);
         }
-        (self.row, self.session, self.session_num) = (turn.row, turn.session, turn.session_num);
-        (self.turn, self.epoch, self.correlation_id) = (turn.turn, turn.epoch, turn.correlation_id);
-        self.scheduled = turn.scheduled;
-        (self.sent, self.body_sent, self.cancelled_at) = (ABSENT, ABSENT, ABSENT);
-        (self.cancel_at, self.cancel_delay, self.cancel_chunks) = (NEVER, None, None);
-        (self.resent, self.reused) = (false, false);
-        (self.holds_prefill, self.capped) = (turn.holds_prefill, turn.capped);
-        (self.counted_chunks, self.bytes_out) = (0, 0);
-        (self.redirects, self.stream, self.refusals, self.trace) = (0, None, 0, None);
+        (*session_id, *row, *session, *session_num) = (turn.session_id, turn.row, turn.session, turn.session_num);
+        (*number_of_turn, *epoch, *correlation_id) = (turn.turn, turn.epoch, turn.correlation_id);
+        (*number, *request_id, *url, *conn, *stream) = (0, [0; 16], 0, None, None);
+        (*scheduled, *started, *sent, *body_sent) = (turn.scheduled, ABSENT, ABSENT, ABSENT);
+        (*cancelled_at, *deadline, *cancel_at) = (ABSENT, NEVER, NEVER);
+        (*cancel_delay, *cancel_chunks) = (None, None);
+        (*resent, *reused, *redirects, *refusals) = (false, false, 0, 0);
+        (*holds_prefill, *capped) = (turn.holds_prefill, turn.capped);
+        (*counted_chunks, *bytes_out, *trace) = (0, 0, None);
     }
 
     /// The moment the client would have to act next by itself.
@@ -145,18 +185,31 @@ impl Request {
     pub(crate) fn record(
         &self,
         ending: &Ending<'_>,
-        worker: u16,
+        of: &RowOf<'_>,
         conn: Option<&Conn>,
         dns_ns: i64,
-        plan: &Plan,
-        clock: Clock,
         out: &mut RecordBuilder,
     ) {
+        let &RowOf { worker, plan, clock } = of;
         let reply = &self.reply;
         let text = |bytes: &'_ [u8]| (!bytes.is_empty()).then(|| String::from_utf8_lossy(bytes).into_owned());
         let (output, reasoning, tool) = (text(&reply.text), text(&reply.reasoning), text(&reply.tool));
         let phases = conn.filter(|_| !self.reused);
-        let trace = self.trace.as_ref().map(|t| t.render(self, ending, conn, dns_ns, clock));
+        let told = Told {
+            reply,
+            started: self.started,
+            sent: self.sent,
+            body_sent: self.body_sent,
+            failed: if ending.kind == ErrorKind::Ok {
+                ABSENT
+            } else {
+                ending.at
+            },
+            reused: self.reused,
+            conn,
+            dns_ns,
+        };
+        let trace = self.trace.as_ref().map(|t| t.render(&told, clock));
         let span = |from: i64, to: i64| {
             if from == ABSENT || to == ABSENT {
                 ABSENT
@@ -234,5 +287,127 @@ impl Request {
             http_trace: trace.as_deref(),
             rtt_ns: rtt.map_or(ABSENT, Conn::rtt_ns),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Slot;
+    use crate::plan::{Columns, NONE_U32};
+    use crate::settings::{self, Load, PhaseKind, Sampling};
+
+    fn turn() -> Turn {
+        let columns = Columns {
+            session: vec![0],
+            at_ns: vec![0],
+            delay_ns: vec![0],
+            isl: vec![NONE_U32],
+            osl: vec![NONE_U32],
+            model: vec![0],
+            path: vec![0],
+            seg_offsets: vec![0, 0],
+            ..Columns::default()
+        };
+        let settings = settings::Phase {
+            name: "test".into(),
+            kind: PhaseKind::Profiling,
+            load: Load::Closed {},
+            concurrency: None,
+            prefill_concurrency: None,
+            concurrency_ramp: None,
+            prefill_ramp: None,
+            sampling: Sampling::Sequential,
+            requests: None,
+            sessions: None,
+            duration_ns: None,
+            repeat: false,
+            grace_ns: None,
+            max_error_rate: None,
+            cancel: None,
+        };
+        let plan = Plan::new(columns).expect("a valid plan");
+        Turn {
+            phase: Arc::new(Phase::new(0, 0, &settings, &plan, 7, 0)),
+            session_id: SessionId(3),
+            row: 4,
+            session: 5,
+            session_num: 6,
+            turn: 7,
+            epoch: 8,
+            correlation_id: [9; 16],
+            scheduled: 10,
+            capped: false,
+            holds_prefill: false,
+            connection: None,
+        }
+    }
+
+    /// Every field but the response, whose buffers are kept and which `Reply::reset` clears.
+    fn fields(request: &Request) -> String {
+        let Request {
+            session_id,
+            conn,
+            phase,
+            row,
+            session,
+            session_num,
+            turn,
+            epoch,
+            number,
+            request_id,
+            correlation_id,
+            url,
+            scheduled,
+            started,
+            sent,
+            body_sent,
+            cancelled_at,
+            deadline,
+            cancel_at,
+            cancel_delay,
+            cancel_chunks,
+            resent,
+            redirects,
+            stream,
+            refusals,
+            reused,
+            holds_prefill,
+            capped,
+            counted_chunks,
+            bytes_out,
+            reply: _,
+            trace,
+        } = request;
+        let who = format!(
+            "{session_id:?} {conn:?} {:p} {row} {session} {session_num} {turn}",
+            Arc::as_ptr(phase)
+        );
+        let ids = format!("{epoch} {number} {request_id:?} {correlation_id:?} {url} {stream:?}");
+        let times = format!("{scheduled} {started} {sent} {body_sent} {cancelled_at} {deadline} {cancel_at}");
+        let more = format!("{cancel_delay:?} {cancel_chunks:?} {resent} {redirects} {refusals} {reused} {trace:?}");
+        format!("{who} | {ids} | {times} | {more} | {holds_prefill} {capped} {counted_chunks} {bytes_out}")
+    }
+
+    #[test]
+    fn a_request_in_the_buffers_of_another_carries_nothing_over() {
+        let (first, second) = (turn(), turn());
+        let mut used = Request::of_turn(&first, None);
+        used.conn = Some(crate::ids::ConnId {
+            slot: Slot(1),
+            number: 2,
+        });
+        (used.row, used.session, used.session_num, used.turn) = (91, 92, 93, 94);
+        (used.epoch, used.number, used.url, used.stream) = (95, 96, 97, Some(98));
+        (used.request_id, used.correlation_id) = ([1; 16], [2; 16]);
+        (used.scheduled, used.started, used.sent, used.body_sent) = (1, 2, 3, 4);
+        (used.cancelled_at, used.deadline, used.cancel_at) = (5, 6, 7);
+        (used.cancel_delay, used.cancel_chunks) = (Some(8), Some(9));
+        (used.resent, used.redirects, used.refusals, used.reused) = (true, 3, 4, true);
+        (used.holds_prefill, used.capped, used.counted_chunks, used.bytes_out) = (true, true, 11, 12);
+        used.trace = Some(Box::default());
+        used.session_id = SessionId(99);
+        let again = Request::of_turn(&second, Some(used));
+        assert_eq!(fields(&again), fields(&Request::of_turn(&second, None)));
     }
 }

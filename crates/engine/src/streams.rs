@@ -87,6 +87,11 @@ impl Streams {
         }
     }
 
+    /// Bytes of a stream's frames that have come so far; None once it is over.
+    pub(crate) fn bytes_in(&self, stream: StreamId) -> Option<u64> {
+        self.inner.bytes_in(stream)
+    }
+
     pub(crate) fn request_of(&self, stream: StreamId) -> Option<RequestId> {
         self.requests.get(&stream).copied()
     }

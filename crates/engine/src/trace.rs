@@ -7,8 +7,7 @@ use aiperf_records::ABSENT;
 
 use crate::clock::Clock;
 use crate::conn::Conn;
-use crate::error::ErrorKind;
-use crate::request::{Ending, Request};
+use crate::reply::Reply;
 
 /// Shown instead of keys and cookies.
 const MASK: &str = "**********";
@@ -26,11 +25,28 @@ const SECRETS: [&str; 9] = [
 ];
 
 /// What is kept of one request while it runs; times are run time ns.
+///
+/// Over HTTP/2 a write is a request's share: its HEADERS, then the rest with its last byte; a read is the frames of its stream.
 #[derive(Debug, Default)]
 pub(crate) struct HttpTrace {
     head: Vec<u8>,
     writes: Vec<(i64, u64)>,
     reads: Vec<(i64, u64)>,
+}
+
+/// What else there is to tell of the request when it is over; times are run time ns.
+pub(crate) struct Told<'a> {
+    pub(crate) reply: &'a Reply,
+    pub(crate) started: i64,
+    pub(crate) sent: i64,
+    pub(crate) body_sent: i64,
+    /// When it failed; ABSENT: it did not.
+    pub(crate) failed: i64,
+    /// It was not the first on its connection.
+    pub(crate) reused: bool,
+    pub(crate) conn: Option<&'a Conn>,
+    /// What resolving the name took before the run.
+    pub(crate) dns_ns: i64,
 }
 
 impl HttpTrace {
@@ -55,27 +71,35 @@ impl HttpTrace {
         self.reads.push((at, bytes as u64));
     }
 
+    /// So many bytes of the response, all in all, have come: HTTP/2, where a read has pieces of several.
+    pub(crate) fn read_up_to(&mut self, at: i64, total: u64) {
+        let before: u64 = self.reads.iter().map(|r| r.1).sum();
+        if total > before {
+            self.reads.push((at, total - before));
+        }
+    }
+
     /// The JSON object. Times are epoch ns, durations ns; a moment that did not come has no key.
-    pub(crate) fn render(
-        &self,
-        request: &Request,
-        ending: &Ending<'_>,
-        conn: Option<&Conn>,
-        dns_ns: i64,
-        clock: Clock,
-    ) -> String {
+    pub(crate) fn render(&self, told: &Told<'_>, clock: Clock) -> String {
         let mut out = Object::new(clock.wall_ns());
-        let reply = &request.reply;
-        let is_ok = ending.kind == ErrorKind::Ok;
+        let &Told {
+            reply,
+            started,
+            sent,
+            body_sent,
+            conn,
+            dns_ns,
+            ..
+        } = told;
         // The name of the shape: readers of AIPerf's files choose the fields by it.
         out.text("trace_type", "aiohttp");
-        out.time("request_send_start_ns", request.sent);
+        out.time("request_send_start_ns", sent);
         if !self.head.is_empty() {
             out.headers("request_headers", &self.head);
         }
         out.time("request_headers_sent_ns", self.writes.first().map_or(ABSENT, |w| w.0));
         out.pairs("request_chunks", &self.writes);
-        out.time("request_send_end_ns", request.body_sent);
+        out.time("request_send_end_ns", body_sent);
         out.number("request_chunks_count", self.writes.len() as i64);
         out.number("request_bytes_total", self.writes.iter().map(|w| w.1 as i64).sum());
         if let Some(status) = reply.status {
@@ -91,12 +115,10 @@ impl HttpTrace {
         out.number("response_chunks_count", self.reads.len() as i64);
         out.number("response_bytes_total", self.reads.iter().map(|r| r.1 as i64).sum());
         out.time("response_receive_end_ns", last);
-        if !is_ok {
-            out.time("error_timestamp_ns", ending.at);
-        }
-        let opened = conn.filter(|_| !request.reused);
-        out.time("connection_pool_wait_start_ns", request.started);
-        let obtained = opened.map_or(request.sent, |c| c.began.max(request.started));
+        out.time("error_timestamp_ns", told.failed);
+        let opened = conn.filter(|_| !told.reused);
+        out.time("connection_pool_wait_start_ns", started);
+        let obtained = opened.map_or(sent, |c| c.began.max(started));
         out.time("connection_pool_wait_end_ns", obtained);
         let resolved = opened.filter(|c| c.number == 0 && dns_ns > 0);
         if let Some(conn) = resolved {
@@ -108,18 +130,18 @@ impl HttpTrace {
             out.time("tcp_connect_start_ns", conn.began);
             out.time("tcp_connect_end_ns", connected);
         }
-        if request.reused {
-            out.time("connection_reused_ns", request.sent);
+        if told.reused {
+            out.time("connection_reused_ns", sent);
         }
         if let Some((local, remote)) = conn.and_then(Conn::addresses) {
             out.address("local", local);
             out.address("remote", remote);
         }
-        out.span("sending_ns", request.sent, request.body_sent);
-        out.span("waiting_ns", request.body_sent, first);
+        out.span("sending_ns", sent, body_sent);
+        out.span("waiting_ns", body_sent, first);
         out.span("receiving_ns", first, last);
-        out.span("duration_ns", request.sent, last);
-        out.span("blocked_ns", request.started, obtained);
+        out.span("duration_ns", sent, last);
+        out.span("blocked_ns", started, obtained);
         if resolved.is_some() {
             out.number("dns_lookup_ns", dns_ns);
         }
@@ -139,6 +161,19 @@ fn is_secret(name: &str) -> bool {
     let name = name.trim().to_ascii_lowercase().replace('_', "-");
     let ends = |word: &str| name == word || name.strip_suffix(word).is_some_and(|rest| rest.ends_with('-'));
     SECRETS.iter().any(|word| ends(word)) || name == "key" || name == "bearer"
+}
+
+/// A head as HTTP/1.1 would write it, of one that came or went as HTTP/2's fields.
+pub(crate) fn head_of(first: &str, headers: &http::HeaderMap) -> Vec<u8> {
+    let mut out = first.as_bytes().to_vec();
+    out.extend_from_slice(b"\r\n");
+    for (name, value) in headers {
+        out.extend_from_slice(name.as_str().as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    out
 }
 
 struct Object {
@@ -265,6 +300,29 @@ mod tests {
         ] {
             assert_eq!(reason(head), expected);
         }
+    }
+
+    #[test]
+    fn a_head_of_http_2_is_read_like_one_of_http_1() {
+        let mut fields = http::HeaderMap::new();
+        for (name, value) in [("via", "1"), ("x-api-key", "s"), ("via", "2")] {
+            fields.append(name, http::HeaderValue::from_static(value));
+        }
+        let head = head_of("HTTP/2 200", &fields);
+        let mut out = Object::new(0);
+        out.headers("h", &head);
+        let found: serde_json::Value = serde_json::from_str(&out.finish()).expect("JSON");
+        assert_eq!(found, serde_json::json!({"h": {"via": "1, 2", "x-api-key": MASK}}));
+        assert_eq!(reason(&head), "");
+    }
+
+    #[test]
+    fn reads_are_the_steps_of_the_sum() {
+        let mut trace = HttpTrace::default();
+        for (at, total) in [(1, 10), (1, 10), (3, 25)] {
+            trace.read_up_to(at, total);
+        }
+        assert_eq!(trace.reads, [(1, 10), (3, 15)]);
     }
 
     #[test]

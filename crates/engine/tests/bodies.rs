@@ -5,7 +5,6 @@ mod player;
 use std::io::Write;
 
 use aiperf_engine::ErrorKind;
-use aiperf_engine::reply::Progress;
 use aiperf_engine::settings::Framing;
 use aiperf_records::ABSENT;
 use player::{DONE, LIMIT, SSE, STOP, play, recorded, recorded_raw, rules, text, verdict};
@@ -190,10 +189,9 @@ fn servers_in_between_leave_their_names() {
             "{headers}"
         );
     }
-    let chunked: String = [text("a"), text("b") + STOP, DONE.to_owned()]
-        .iter()
+    let chunked = [text("a"), text("b") + STOP, DONE.to_owned()]
         .map(|p| format!("{:x}\r\n{p}\r\n", p.len()))
-        .collect();
+        .concat();
     let data = format!("HTTP/1.1 200 OK\r\n{SSE}Transfer-Encoding: chunked\r\n\r\n{chunked}0\r\n\r\n");
     assert_eq!(recorded_raw(data.as_bytes()).0.http_chunks, Some(3));
 }

@@ -136,7 +136,7 @@ fn mutations_of_the_table_have_hypers_verdict() {
     let mut wrong = Vec::new();
     for round in 0..20_000u64 {
         let mut data = bytes(TABLE[mix64(round) as usize % TABLE.len()]);
-        for step in 0..1 + mix64(round ^ 0xA5A5) % 3 {
+        for step in 0..=mix64(round ^ 0xA5A5) % 3 {
             let draw = mix64(round << 8 | step);
             let at = (draw >> 8) as usize % (data.len() + 1);
             match draw % 4 {

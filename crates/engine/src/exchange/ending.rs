@@ -131,14 +131,13 @@ impl Exchange {
             return false;
         }
         request.body_sent = ABSENT;
-        match request.conn.filter(|_| keep) {
-            Some(conn) => self.dispatch(conn, id, sessions),
-            None => {
-                if let Some(conn) = request.conn.take() {
-                    self.pool.close(conn);
-                }
-                self.place(id, sessions);
+        if let Some(conn) = request.conn.filter(|_| keep) {
+            self.dispatch(conn, id, sessions);
+        } else {
+            if let Some(conn) = request.conn.take() {
+                self.pool.close(conn);
             }
+            self.place(id, sessions);
         }
         true
     }

@@ -17,6 +17,7 @@ use crate::sessions::Sessions;
 use crate::settings::Reuse;
 use crate::snapshot::Counters;
 use crate::streams::Streams;
+use crate::trace::head_of;
 
 /// How often a request is sent again because the server has said that it did not process it.
 const MAX_REFUSALS: u8 = 5;
@@ -114,6 +115,9 @@ impl Exchange {
             request.sent = self.shared.clock.now();
         }
         request.body_sent = ABSENT;
+        if let Some(trace) = &mut request.trace {
+            trace.begin(&head_of("", fields.headers()));
+        }
         let Some(streams) = &mut conn.streams else {
             return;
         };
@@ -169,9 +173,15 @@ impl Exchange {
                             request.sent = since;
                         }
                         request.bytes_out += size;
+                        if let Some(trace) = &mut request.trace {
+                            trace.wrote(since, size);
+                        }
                     }
                     Sent::Whole(_) => {
                         request.mark_body_sent(now);
+                        if let Some(trace) = &mut request.trace {
+                            trace.wrote(now, request.bytes_out);
+                        }
                         self.deadlines.arm(id.0, request.next_deadline());
                     }
                 }
@@ -274,6 +284,13 @@ impl Exchange {
                 kernel: stamps.kernel.filter(|&k| k >= request.started),
                 ..stamps
             };
+            if let Some(trace) = &mut request.trace {
+                let so_far = match &event {
+                    Event::End { bytes_in } | Event::Failed { bytes_in, .. } => Some(*bytes_in),
+                    Event::Head { .. } | Event::Data(_) => request.stream.and_then(|s| streams.bytes_in(s)),
+                };
+                trace.read_up_to(stamps.kernel.unwrap_or(stamps.user), so_far.unwrap_or(0));
+            }
             let progress = match event {
                 Event::Head { status, headers } => {
                     request.reply.first_byte = stamps.user;
@@ -281,6 +298,9 @@ impl Exchange {
                     let mut facts = Facts::default();
                     for (name, value) in &headers {
                         facts.note(name.as_str(), value.as_bytes());
+                    }
+                    if shared.rules.keep_head {
+                        request.reply.kept_head = head_of(&format!("HTTP/2 {status}"), &headers);
                     }
                     // Its end is that of the stream.
                     request
