@@ -36,7 +36,7 @@ def run_of(load: NullLoad, **changes: object) -> NullRun:
     [
         ({}, None),
         ({"failed": 3}, "3 requests failed"),
-        ({"ttft_error": np.zeros(0)}, "no request was answered"),
+        ({"ttft_error": np.zeros(0)}, "no request completed"),
         ({"busiest_worker": 0.8}, "used 80% of its core"),
         ({"cpu_wait": 0.5}, "runnable but not scheduled 50%"),
         ({"receive_lag": np.full(100, 30.0)}, "receive lag p99 30.0 ms"),

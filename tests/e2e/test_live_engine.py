@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aiperf import Run, profile
+from aiperf import Run, profile, write
 from aiperf.config.resolve import config_from
 from aiperf.errors import ErrorKind, ExitCode
 
@@ -47,7 +47,7 @@ def measure(url: str, directory: Path, **flags: object) -> Run:
         "model": "smollm2", "url": url, "streaming": True, "tokenizer": "server", "artifact_dir": directory / "run",
         "probe": False, "no_server_metrics": True, "calibrate": False, "report": False, "random_seed": 1, **flags,
     }  # fmt: skip
-    return profile(config_from(asked))
+    return write(profile(config_from(asked)))
 
 
 def raw_events(run: Run) -> dict[str, list[dict[str, object]]]:

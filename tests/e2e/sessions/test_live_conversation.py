@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aiperf import Run, profile
+from aiperf import Run, profile, write
 from aiperf.config.resolve import config_from
 from aiperf.errors import ErrorKind
 
@@ -62,7 +62,7 @@ def run(llama: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("conversation")
     turns = [{"role": "system", "text": SYSTEM}, *({"text": q} for q in QUESTIONS)]
     (folder / "c.jsonl").write_text(json.dumps({"session_id": "a", "turns": turns}) + "\n", encoding="utf-8")
-    return profile(
+    return write(profile(
         config_from(
             {
                 "model": "smollm2", "url": llama, "endpoint_type": "chat", "streaming": True, "tokenizer": "server",
@@ -71,7 +71,7 @@ def run(llama: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
                 "export_level": "raw", "probe": False, "no_server_metrics": True, "calibrate": False, "report": False,
             }
         )
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 def test_each_prompt_is_the_conversation_with_the_engines_own_answers(llama: str, run: Run):

@@ -127,7 +127,6 @@ REQUEST: dict[str, Callable[[Row], float | None]] = {
     "effective_time_to_first_output_token": ok(lambda r: minus(visible(r), due(r))),
     "credit_to_start_latency": lambda r: minus(start(r), due(r)),
     "longest_stall": lambda r: max(gaps(r), default=None),
-    "network_rtt": lambda r: r.rtt,
     "error_isl": lambda r: r.isl if r.kind not in (0, 9, 15, 16) else None,
     "http_req_blocked": ok(blocked),
     "http_req_dns_lookup": ok(lambda r: r.dns or 0.0),
@@ -161,13 +160,15 @@ REQUEST: dict[str, Callable[[Row], float | None]] = {
 }
 
 
+NETWORK_RTT_MS = 0.15
+"""What the latencies are adjusted by; given to a run by `--network-latency-mean`."""
+
+
 def values(tag: str, rows: Sequence[Row]) -> list[float]:
     """The metric's values over the rows that have one."""
     if tag.startswith("network_adjusted_"):
-        known = [r.rtt for r in rows if r.rtt is not None]
-        mean = sum(known) / len(known)
         found = (REQUEST[tag.removeprefix("network_adjusted_")](r) for r in rows)
-        return [max(0.0, v - mean) for v in found if v is not None]
+        return [max(0.0, v - NETWORK_RTT_MS) for v in found if v is not None]
     return [v for v in (REQUEST[tag](r) for r in rows) if v is not None]
 
 
