@@ -271,6 +271,8 @@ pub struct BodyReader {
     /// Bytes of extensions, then of the trailer section.
     extra: usize,
     trailers: Vec<u8>,
+    /// Lines of the trailer section: each holds one field, so a bare line feed does not begin another.
+    trailer_lines: usize,
     /// Chunks begun, of a chunked body.
     chunks: u32,
 }
@@ -288,6 +290,7 @@ impl BodyReader {
             state,
             extra: 0,
             trailers: Vec::new(),
+            trailer_lines: 0,
             chunks: 0,
         }
     }
@@ -408,6 +411,7 @@ impl BodyReader {
                         return Err(NotHttp("a trailer does not end with CRLF"));
                     }
                     self.trailer(b)?;
+                    self.trailer_lines += 1;
                     self.state = State::TrailerStart;
                 }
                 State::EndLf => {
@@ -417,7 +421,8 @@ impl BodyReader {
                     if !self.trailers.is_empty() {
                         self.trailers.extend_from_slice(b"\r\n");
                         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-                        if !matches!(httparse::parse_headers(&self.trailers, &mut headers), Ok(s) if s.is_complete()) {
+                        let fields = &mut headers[..self.trailer_lines.min(MAX_HEADERS)];
+                        if !matches!(httparse::parse_headers(&self.trailers, fields), Ok(s) if s.is_complete()) {
                             return Err(NotHttp("the trailers are not headers"));
                         }
                     }

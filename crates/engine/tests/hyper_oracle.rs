@@ -55,6 +55,9 @@ const TABLE: &[&str] = &[
     "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n3\nabc\n0\nX: y\n\n",
     "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n3\nabc\n0\nX : y\n\n",
     "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n3\nabc\n0\nno trailer\n\n",
+    // A bare line feed in the trailer section does not begin another field (found by fuzzing).
+    "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n3\nabc\n0\nA: 1\\nB: 2\\nC: 3\n\n",
+    "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n3\nabc\n0\nA: 1\nB: 2\n\n",
     "HTTP/1.1 200 OK\n\nto the end",
     "HTTP/1.0 200 OK\n\nto the end",
     "HTTP/1.0 200 OK\nContent-Length: 3\nConnection: keep-alive\n\nabc",
