@@ -136,7 +136,7 @@ fn items_of_arrays_in_arrays_are_all_found() {
             tool_text(call, &mut tool, &mut None);
         }
         ex.each_item(item, found, &mut |ex, item, found| {
-            text.extend_from_slice(ex.get(Field::Text, item, found).unwrap_or_default())
+            text.extend_from_slice(ex.get(Field::Text, item, found).unwrap_or_default());
         });
     });
     assert_eq!(text, br#""a""c""#);
