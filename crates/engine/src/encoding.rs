@@ -87,16 +87,18 @@ impl Decoder {
 
     fn choose(&mut self, sink: &mut impl FnMut(&[u8]) -> bool) -> Result<bool, String> {
         let start = std::mem::take(&mut self.start);
+        // Judged by the same bytes however the body is cut: the first read may hold four of them, or all.
+        let sign = &start[..start.len().min(MAGIC)];
         self.inner = match self.coding {
-            Coding::Gzip if start.starts_with(&[0x1F, 0x8B]) => Inner::Gzip(Box::new(MultiGzDecoder::new(Vec::new()))),
-            Coding::Zstd if is_zstd(&start) => match zstd::stream::write::Decoder::new(Vec::new()) {
+            Coding::Gzip if sign.starts_with(&[0x1F, 0x8B]) => Inner::Gzip(Box::new(MultiGzDecoder::new(Vec::new()))),
+            Coding::Zstd if is_zstd(sign) => match zstd::stream::write::Decoder::new(Vec::new()) {
                 Ok(decoder) => Inner::Zstd(Box::new(decoder)),
                 Err(error) => return Err(self.corrupt(&error)),
             },
             // RFC 9110 §8.4.1.2 means zlib by `deflate`; some send the bare format.
-            Coding::Deflate if is_zlib(&start) => Inner::Zlib(Box::new(ZlibDecoder::new(Vec::new()))),
-            Coding::Deflate if !is_text(&start) => Inner::Deflate(Box::new(DeflateDecoder::new(Vec::new()))),
-            Coding::Other if !is_text(&start) => {
+            Coding::Deflate if is_zlib(sign) => Inner::Zlib(Box::new(ZlibDecoder::new(Vec::new()))),
+            Coding::Deflate if !is_text(sign) => Inner::Deflate(Box::new(DeflateDecoder::new(Vec::new()))),
+            Coding::Other if !is_text(sign) => {
                 return Err(format!(
                     "the response has `Content-Encoding: {}`, which cannot be decoded; `Accept-Encoding: identity` was asked for",
                     self.name
@@ -169,6 +171,34 @@ fn is_text(start: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_body_is_does_not_depend_on_how_it_was_cut() {
+        for body in [
+            &b": ping\n\n\xFF\xFE\x01 and more"[..],
+            b"{\"a\":1}\x00\x01",
+            b"\x01\x02\x03\x04\x05",
+        ] {
+            for coding in ["br", "gzip", "zstd"] {
+                let mut found = [1, 4, 5, body.len()].map(|cut| {
+                    let mut decoder = Decoder::new(coding);
+                    let mut out = Vec::new();
+                    for piece in body.chunks(cut) {
+                        let fed = decoder.feed(piece, &mut |bytes| {
+                            out.extend_from_slice(bytes);
+                            true
+                        });
+                        if fed.is_err() {
+                            return None;
+                        }
+                    }
+                    Some(out)
+                });
+                let whole = found[3].take();
+                assert_eq!(found[..3], [whole.clone(), whole.clone(), whole], "{coding}");
+            }
+        }
+    }
 
     fn compressed(coding: &str, text: &[u8]) -> Vec<u8> {
         let level = flate2::Compression::default();
