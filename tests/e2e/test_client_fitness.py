@@ -95,7 +95,7 @@ def test_kernel_stamps_see_through_short_stalls(serve: Callable[..., Sim]) -> No
     exact, seen = summary["time_to_first_token"]["avg"], summary["user_space_time_to_first_token"]["avg"]
     assert exact == pytest.approx(np.mean(list(truth.values())), abs=1.5)
     assert seen - exact > 5
-    assert "as the program read it" in found.stdout
+    assert "(user-space timestamps)" in found.stdout
 
 
 def test_long_stalls_flag_the_chunks_they_hide(serve: Callable[..., Sim]) -> None:
@@ -105,8 +105,8 @@ def test_long_stalls_flag_the_chunks_they_hide(serve: Callable[..., Sim]) -> Non
     hidden = sum(max(int(np.count_nonzero((stamps > a) & (stamps < b))) - 1, 0) for a, b in stops)
     assert found.certificate["merged"] == pytest.approx(hidden / len(stamps), abs=0.08)
     assert found.certificate["verdict"] == "client-limited"
-    assert any("read together" in reason for reason in found.certificate["reasons"])
-    assert f"merged {100 * found.certificate['merged']:.1f}%" in found.stdout
+    assert any("coalesced reads" in reason for reason in found.certificate["reasons"])
+    assert f"coalesced reads {100 * found.certificate['merged']:.1f}%" in found.stdout
 
 
 def test_the_network_is_not_blamed_for_a_slow_server(serve: Callable[..., Sim]) -> None:
@@ -118,6 +118,4 @@ def test_the_network_is_not_blamed_for_a_slow_server(serve: Callable[..., Sim]) 
     assert certificate.rtt_ms is not None
     assert certificate.rtt_ms < 2
     assert not certificate.rtt_bound
-    told = summary_of(run)
-    apart = told["time_to_first_token"]["avg"] - told["network_adjusted_time_to_first_token"]["avg"]
-    assert apart == pytest.approx(certificate.rtt_ms, abs=0.01)
+    assert not [tag for tag in summary_of(run) if tag.startswith("network_")]
