@@ -20,7 +20,7 @@ import json, sys
 from contextlib import contextmanager, nullcontext
 from aiperf._core import SimServer
 from aiperf.config.resolve import config_from
-from aiperf import profile
+from aiperf import profile, write
 import numpy as np
 {before}
 @contextmanager
@@ -28,11 +28,11 @@ def own_server():
     with SimServer(json.dumps({{"ttft_ms": 300, "models": ["m"]}})) as sim:
         yield sim.url
 with {server} as url:
-    run = profile(config_from(
+    run = write(profile(config_from(
         model="m", url=url, streaming=True, tokenizer="builtin", isl=10, osl=4, probe=False, no_server_metrics=True,
         calibrate=False, report=False, max_error_rate=0.1, artifact_dir={directory!r}, concurrency={concurrency}, request_count={count},
         connection_reuse_strategy="never", check={check},
-    ))
+    )))
 values, counts = np.unique(run.columns.scalar("error_kind"), return_counts=True)
 print("RESULT", json.dumps({{"exit": int(run.exit_code), "kinds": dict(zip(map(int, values), map(int, counts)))}}))
 """
