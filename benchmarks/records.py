@@ -33,12 +33,23 @@ def write_run(run_dir: Path, rows: int) -> None:
     offsets = np.arange(rows + 1, dtype=np.int64) * CHUNKS
     steps = np.array([40_000, 41_000, 42_000])
     columns = {
-        "scheduled": sent, "started": sent, "sent": sent + 300, "body_sent": sent + 900, "headers": sent + 39_000,
-        "first_byte": sent + 39_500, "first_content": sent + 40_000, "first_content_user": sent + 43_000,
-        "first_output": sent + 40_000, "last_content": sent + 42_000, "end": sent + 45_000,
-        "status": np.full(rows, 200), "isl": np.full(rows, 100), "requested_osl": np.full(rows, CHUNKS),
-        "bytes_out": np.full(rows, 700), "bytes_in": np.full(rows, 900),
-    }  # fmt: skip
+        "scheduled": sent,
+        "started": sent,
+        "sent": sent + 300,
+        "body_sent": sent + 900,
+        "headers": sent + 39_000,
+        "first_byte": sent + 39_500,
+        "first_content": sent + 40_000,
+        "first_content_user": sent + 43_000,
+        "first_output": sent + 40_000,
+        "last_content": sent + 42_000,
+        "end": sent + 45_000,
+        "status": np.full(rows, 200),
+        "isl": np.full(rows, 100),
+        "requested_osl": np.full(rows, CHUNKS),
+        "bytes_out": np.full(rows, 700),
+        "bytes_in": np.full(rows, 900),
+    }
     lists = {
         "offsets": offsets,
         "chunk_ns": (sent[:, None] + steps).ravel(),

@@ -52,21 +52,47 @@ class Row:
 def write_run(run_dir: Path, requests: int, chunks: int) -> None:
     """A closed loop of 200 streams, 10 ms a chunk with noise, written in pieces: the whole is larger than memory should be."""
     config = config_from(
-        model="m", url="localhost:1", streaming=True, concurrency=CONCURRENCY, request_count=requests, isl=1000, osl=chunks,
-        artifact_dir=run_dir, tokenizer="builtin",
-    )  # fmt: skip
+        model="m",
+        url="localhost:1",
+        streaming=True,
+        concurrency=CONCURRENCY,
+        request_count=requests,
+        isl=1000,
+        osl=chunks,
+        artifact_dir=run_dir,
+        tokenizer="builtin",
+    )
     facts = {
-        "schema": 1, "config": config_dict_for_run(config), "benchmark_id": "0", "seed": 0, "command": [], "status": "complete",
-        "tokenizer": {"name": "builtin", "provenance": "local tokenizer"}, "is_schedule": False, "num_sessions": requests,
+        "schema": 1,
+        "config": config_dict_for_run(config),
+        "benchmark_id": "0",
+        "seed": 0,
+        "command": [],
+        "status": "complete",
+        "tokenizer": {"name": "builtin", "provenance": "local tokenizer"},
+        "is_schedule": False,
+        "num_sessions": requests,
         "phases": [{"name": "profiling", "kind": "profiling"}],
         "outcome": {
-            "start_wall_ns": 1_795_491_051_000_000_000, "end_ns": 10**12, "interrupted": False, "worker_cpu_ns": [10**9],
+            "start_wall_ns": 1_795_491_051_000_000_000,
+            "end_ns": 10**12,
+            "interrupted": False,
+            "worker_cpu_ns": [10**9],
             "phases": [
-                {"name": "profiling", "kind": "profiling", "start_ns": 0, "end_ns": 10**12, "planned": requests,
-                 "sent": requests, "unsent": 0, "is_complete": True, "stop_reason": ""},
+                {
+                    "name": "profiling",
+                    "kind": "profiling",
+                    "start_ns": 0,
+                    "end_ns": 10**12,
+                    "planned": requests,
+                    "sent": requests,
+                    "unsent": 0,
+                    "is_complete": True,
+                    "stop_reason": "",
+                },
             ],
         },
-    }  # fmt: skip
+    }
     (run_dir / "run.json").write_text(json.dumps(facts), encoding="utf-8")
     (run_dir / "profile_export.jsonl").touch()
     rng = np.random.default_rng(0)
@@ -88,15 +114,33 @@ def _write_part(path: Path, begin: int, number: int, chunks: int, rng: np.random
     steps[:, 0] += rng.integers(20_000_000, 60_000_000, number)
     stamps = sent[:, None] + np.cumsum(steps, axis=1)
     columns = {
-        "request": index, "session": index, "session_num": index, "scheduled": sent - 2000, "started": sent - 1000, "sent": sent,
-        "body_sent": sent + 9000, "headers": stamps[:, 0] - 500, "first_byte": stamps[:, 0] - 400,
-        "first_content": stamps[:, 0], "first_content_user": stamps[:, 0] + 20_000, "first_output": stamps[:, 0],
-        "last_content": stamps[:, -1], "end": stamps[:, -1] + 30_000, "status": np.full(number, 200),
-        "reused": np.ones(number, bool), "isl": np.full(number, 1000), "requested_osl": np.full(number, chunks),
-        "usage_prompt": np.full(number, 1000), "usage_completion": np.full(number, chunks),
-        "counted_output": np.full(number, chunks), "counted_reasoning": np.zeros(number), "rtt_ns": np.full(number, 50_000),
-        "bytes_out": np.full(number, 5000), "bytes_in": np.full(number, 200 * chunks), "stamp_source": np.ones(number, np.uint8),
-    }  # fmt: skip
+        "request": index,
+        "session": index,
+        "session_num": index,
+        "scheduled": sent - 2000,
+        "started": sent - 1000,
+        "sent": sent,
+        "body_sent": sent + 9000,
+        "headers": stamps[:, 0] - 500,
+        "first_byte": stamps[:, 0] - 400,
+        "first_content": stamps[:, 0],
+        "first_content_user": stamps[:, 0] + 20_000,
+        "first_output": stamps[:, 0],
+        "last_content": stamps[:, -1],
+        "end": stamps[:, -1] + 30_000,
+        "status": np.full(number, 200),
+        "reused": np.ones(number, bool),
+        "isl": np.full(number, 1000),
+        "requested_osl": np.full(number, chunks),
+        "usage_prompt": np.full(number, 1000),
+        "usage_completion": np.full(number, chunks),
+        "counted_output": np.full(number, chunks),
+        "counted_reasoning": np.zeros(number),
+        "rtt_ns": np.full(number, 50_000),
+        "bytes_out": np.full(number, 5000),
+        "bytes_in": np.full(number, 200 * chunks),
+        "stamp_source": np.ones(number, np.uint8),
+    }
     total = number * chunks
     lists: dict[str, NDArray[np.int64] | NDArray[np.int32] | NDArray[np.uint32]] = {
         "offsets": np.arange(number + 1, dtype=np.int64) * chunks,

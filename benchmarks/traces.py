@@ -64,18 +64,42 @@ def look_alike(path: Path, requests: int = 12_031, seed: int = 1) -> Path:
             threads.append(ids[:-1])
             length = (len(ids) - 1) * BLOCK + int(added[i]) % BLOCK + 1
             line = {
-                "timestamp": int(at[i]), "input_length": length, "output_length": int(output[i]), "hash_ids": ids,
-            }  # fmt: skip
+                "timestamp": int(at[i]),
+                "input_length": length,
+                "output_length": int(output[i]),
+                "hash_ids": ids,
+            }
             file.write(json.dumps(line) + "\n")
     return path
 
 
 def profile(server: Server, folder: Path, *flags: str) -> list[str | Path]:
     return [
-        AIPERF, "profile", "--model", "sim", "--url", server.url, "--endpoint-type", "chat", "--streaming", "--tokenizer",
-        "builtin", "--random-seed", "1", "--ui", "none", "--artifact-dir", folder, "--no-server-metrics",
-        "--no-gpu-telemetry", "--no-calibrate", "--no-report", "--export-level", "records", *flags,
-    ]  # fmt: skip
+        AIPERF,
+        "profile",
+        "--model",
+        "sim",
+        "--url",
+        server.url,
+        "--endpoint-type",
+        "chat",
+        "--streaming",
+        "--tokenizer",
+        "builtin",
+        "--random-seed",
+        "1",
+        "--ui",
+        "none",
+        "--artifact-dir",
+        folder,
+        "--no-server-metrics",
+        "--no-gpu-telemetry",
+        "--no-calibrate",
+        "--no-report",
+        "--export-level",
+        "records",
+        *flags,
+    ]
 
 
 def replay(trace: Path, *flags: str) -> tuple[str, ...]:
@@ -203,8 +227,14 @@ def sessions(_: Path) -> Iterator[Row]:
 
 
 PARTS: Mapping[str, Callable[[Path], Iterator[Row]]] = {
-    "first": first_request, "memory": memory, "replay": replay_fast, "speed": speed, "stats": stats, "sessions": sessions, "long": stats_long,
-}  # fmt: skip
+    "first": first_request,
+    "memory": memory,
+    "replay": replay_fast,
+    "speed": speed,
+    "stats": stats,
+    "sessions": sessions,
+    "long": stats_long,
+}
 
 
 def show(rows: Sequence[Row]) -> None:

@@ -13,8 +13,17 @@ from typing import Final
 __all__ = ["TIME_NS", "UNITS", "Unit", "split_number", "threshold_in", "time_in"]
 
 TIME_NS: Final = {
-    "ns": 1.0, "us": 1e3, "µs": 1e3, "ms": 1e6, "s": 1e9, "sec": 1e9, "m": 6e10, "min": 6e10, "h": 3.6e12, "d": 8.64e13,
-}  # fmt: skip
+    "ns": 1.0,
+    "us": 1e3,
+    "µs": 1e3,
+    "ms": 1e6,
+    "s": 1e9,
+    "sec": 1e9,
+    "m": 6e10,
+    "min": 6e10,
+    "h": 3.6e12,
+    "d": 8.64e13,
+}
 """Every spelling of a unit of time that options, conditions and trace commands take, in ns."""
 
 _NUMBER: Final = re.compile(r"\s*([+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([a-zA-Zµ%]*)\s*")

@@ -38,7 +38,7 @@ def trimmed(values: NDArray[np.float64]) -> float:
 @pytest.mark.parametrize("kernel", [True, False])
 def test_first_and_later_tokens_are_when_the_server_wrote_them(
     serve: Callable[..., Sim], load: dict[str, object], options: dict[str, object], kernel: bool
-):
+) -> None:
     sim = serve(ttft_ms=40, ttft_jitter=0.2, ledger_chunks=True, **options)
     run = sim.run(osl=40, kernel_stamps=kernel, **load)
     assert set(kinds(run)) == {ErrorKind.OK}
@@ -61,7 +61,7 @@ def test_first_and_later_tokens_are_when_the_server_wrote_them(
     assert trimmed(lags.astype(np.float64)) < (1.5e6 if kernel else 3e6)
 
 
-def test_ttft_is_the_servers(serve: Callable[..., Sim]):
+def test_ttft_is_the_servers(serve: Callable[..., Sim]) -> None:
     sim = serve(ttft_ms=30, ttft_jitter=0.3, itl_ms=2)
     run = sim.run(concurrency=3, request_count=45)
     rows, _ = truth(sim, run)
@@ -71,7 +71,7 @@ def test_ttft_is_the_servers(serve: Callable[..., Sim]):
     assert summary_of(run)["time_to_first_token"]["p50"] == pytest.approx(np.median(real) / 1e6, abs=1)
 
 
-def test_kernel_stamps_are_not_later_than_user_space(serve: Callable[..., Sim]):
+def test_kernel_stamps_are_not_later_than_user_space(serve: Callable[..., Sim]) -> None:
     sim = serve(ttft_ms=10, itl_ms=3)
     run = sim.run(concurrency=20, request_count=40, osl=30)
     columns = run.columns
@@ -84,14 +84,14 @@ def test_kernel_stamps_are_not_later_than_user_space(serve: Callable[..., Sim]):
         assert (batch.chunk_lag_ns > 0).mean() > 0.9
 
 
-def test_without_kernel_stamps_the_user_stamp_is_the_headline(serve: Callable[..., Sim]):
+def test_without_kernel_stamps_the_user_stamp_is_the_headline(serve: Callable[..., Sim]) -> None:
     run = serve(ttft_ms=5).run(kernel_stamps=False)
     columns = run.columns
     assert set(columns.scalar("stamp_source")) == {0.0}
     assert (columns.scalar("first_content_user") == columns.scalar("first_content")).all()
 
 
-def test_requests_are_received_when_they_were_sent(serve: Callable[..., Sim]):
+def test_requests_are_received_when_they_were_sent(serve: Callable[..., Sim]) -> None:
     sim = serve(ttft_ms=5)
     run = sim.run(concurrency=None, request_rate=200, arrival_pattern="constant", request_count=100, isl=50)
     rows, start = truth(sim, run)
@@ -104,7 +104,7 @@ def test_requests_are_received_when_they_were_sent(serve: Callable[..., Sim]):
     assert np.median(lag) < 1e6
 
 
-def test_an_open_loop_does_not_drift(serve: Callable[..., Sim]):
+def test_an_open_loop_does_not_drift(serve: Callable[..., Sim]) -> None:
     """The 400th request is due 399 gaps after the first, whatever happened in between."""
     sim = serve(ttft_ms=3)
     run = sim.run(concurrency=None, request_rate=400, arrival_pattern="constant", request_count=400)
@@ -115,7 +115,7 @@ def test_an_open_loop_does_not_drift(serve: Callable[..., Sim]):
     assert abs((received - due)[-50:].min() - (received - due)[:50].min()) < 1e6
 
 
-def test_latency_is_what_the_server_took(serve: Callable[..., Sim]):
+def test_latency_is_what_the_server_took(serve: Callable[..., Sim]) -> None:
     sim = serve(ttft_ms=20, ttft_jitter=0.5)
     run = sim.run(streaming=False, request_count=40)
     rows, _ = truth(sim, run)
@@ -124,7 +124,7 @@ def test_latency_is_what_the_server_took(serve: Callable[..., Sim]):
     assert -0.05 < np.median(latency - real) / 1e6 < 0.5
 
 
-def test_throughput_is_what_the_server_wrote(serve: Callable[..., Sim]):
+def test_throughput_is_what_the_server_wrote(serve: Callable[..., Sim]) -> None:
     sim = serve(ttft_ms=5, itl_ms=1)
     run = sim.run(concurrency=10, request_count=100, osl=50)
     ledger = sim.ledger()
@@ -134,7 +134,7 @@ def test_throughput_is_what_the_server_wrote(serve: Callable[..., Sim]):
     assert summary["request_throughput"]["avg"] == pytest.approx(100 / span, rel=0.1)
 
 
-def test_a_slow_start_is_seen_as_one(serve: Callable[..., Sim]):
+def test_a_slow_start_is_seen_as_one(serve: Callable[..., Sim]) -> None:
     sim = serve(ttft_ms=10, segments=[{"from_s": 0, "to_s": 0.3, "ttft_ms": 80}])
     run = sim.run(concurrency=2, benchmark_duration=0.8)
     columns = run.columns

@@ -7,7 +7,7 @@ from benchmarks.report import measure
 
 
 @pytest.mark.slow
-def test_a_report_is_measured():
+def test_a_report_is_measured() -> None:
     row = measure(200, 5, 60, 1000, 1)
     assert row.met
     assert 0 < row.cpu_s < 60

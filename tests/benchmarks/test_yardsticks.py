@@ -17,7 +17,7 @@ pytestmark = [
 
 
 @pytest.mark.parametrize("options", [loads.COALESCED, loads.SINGLE_WRITES], ids=["coalesced", "single"])
-def test_bare_reader_counts_no_more_than_the_server_sent(options: dict[str, object]):
+def test_bare_reader_counts_no_more_than_the_server_sent(options: dict[str, object]) -> None:
     with serving(options, ledger=True, core=None) as server:
         chunks_per_s, server_cpu = loads.bare_reader(server, 0.5)
         rows = server.ledger_rows()
@@ -30,7 +30,7 @@ def test_bare_reader_counts_no_more_than_the_server_sent(options: dict[str, obje
 
 
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="needs wrk")
-def test_wrk_sends_requests_that_are_answered():
+def test_wrk_sends_requests_that_are_answered() -> None:
     with serving(loads.PLAIN, ledger=True, core=None) as server:
         rate = loads.wrk(server, 1)
         rows = server.ledger_rows()
@@ -40,5 +40,5 @@ def test_wrk_sends_requests_that_are_answered():
     assert 0 < rate <= 2 * len(rows)
 
 
-def test_bare_pacer_is_never_early():
+def test_bare_pacer_is_never_early() -> None:
     assert loads.bare_pacer(500, 0.2) > 0

@@ -16,9 +16,20 @@ from aiperf.config.resolve import resolve
 TABLE = Path(__file__).parents[1] / "golden" / "cli" / "aiperf-0.13-flags.txt"
 NUM_SPELLINGS = 321
 SAMPLES = {
-    "int": "2", "float": "0.5", "str": "a:b", "path": "x", "secret": "k", "strings": "a", "ints": "1", "floats": "50", "pairs": "A: b",
-    "mapping": "a:1", "tiers": "request_latency:5", "conditions": "request_latency:p99:lt:200", "precisions": "request_latency:±5%",
-}  # fmt: skip
+    "int": "2",
+    "float": "0.5",
+    "str": "a:b",
+    "path": "x",
+    "secret": "k",
+    "strings": "a",
+    "ints": "1",
+    "floats": "50",
+    "pairs": "A: b",
+    "mapping": "a:1",
+    "tiers": "request_latency:5",
+    "conditions": "request_latency:p99:lt:200",
+    "precisions": "request_latency:±5%",
+}
 
 
 def spellings() -> Iterator[tuple[str, str]]:
@@ -37,7 +48,7 @@ def value_for(spec: FieldSpec) -> list[str]:
 
 
 @pytest.mark.parametrize(("name", "state"), list(spellings()))
-def test_each_spelling_is_what_the_table_says(name: str, state: str):
+def test_each_spelling_is_what_the_table_says(name: str, state: str) -> None:
     """A flag someone has in a script must never become unknown, nor change from refused to silently ignored."""
     known = {n: s for s in profile.options() for n in (*s.flag.names, *s.negatives)}
     for spelling in {name, "--" + name[2:].replace("-", "_") if name.startswith("--") else name}:
@@ -58,7 +69,7 @@ def test_each_spelling_is_what_the_table_says(name: str, state: str):
             assert parsed.problems[0].hint
 
 
-def test_the_table_is_complete():
+def test_the_table_is_complete() -> None:
     """Lines may change their state, but none may be lost."""
     names = [name for name, _ in spellings()]
     assert len(names) == len(set(names)) == NUM_SPELLINGS
@@ -68,6 +79,6 @@ def test_the_table_is_complete():
 @pytest.mark.parametrize(
     "name", ["--model", "--url", "--isl", "--osl", "--num-requests", "--output-artifact-dir", "--slice-duration"]
 )
-def test_spellings_of_the_demo_are_implemented(name: str):
+def test_spellings_of_the_demo_are_implemented(name: str) -> None:
     """AIPerf 0.3.0, the demo of November 2025."""
     assert name in {n for s in profile.options() for n in s.flag.names}

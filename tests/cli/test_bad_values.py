@@ -37,7 +37,7 @@ BAD = (
 
 @pytest.mark.slow
 @pytest.mark.parametrize("spec", specs().values(), ids=lambda s: s.path)
-def test_option_of_profile(spec: FieldSpec):
+def test_option_of_profile(spec: FieldSpec) -> None:
     """A value is accepted or refused with its place; nothing else may come out."""
     model = Given(specs()["endpoint.model_names"], ("m",), "--model")
     for text in BAD:
@@ -83,7 +83,7 @@ def test_option_of_another_command(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-):
+) -> None:
     """Each call fails in the end whatever its option is: a file that is not there, a port that is taken."""
     monkeypatch.chdir(tmp_path)
 
@@ -107,7 +107,7 @@ def test_option_of_another_command(
 
 
 @pytest.mark.slow
-def test_option_of_report(capsys: pytest.CaptureFixture[str]):
+def test_option_of_report(capsys: pytest.CaptureFixture[str]) -> None:
     for spec in report.options():
         for text in BAD if spec.name != "help" else ():
             code = main(["report", "nowhere", f"{spec.shown}={text}"])
@@ -128,7 +128,7 @@ def test_option_of_report(capsys: pytest.CaptureFixture[str]):
         (["capacity", "--workers", "0"], "--workers"),
     ],
 )
-def test_the_message_names_what_is_wrong(argv: list[str], words: str, capsys: pytest.CaptureFixture[str]):
+def test_the_message_names_what_is_wrong(argv: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(argv) == 2
     message = capsys.readouterr().err
     assert "internal" not in message

@@ -30,12 +30,12 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
-def test_version_prints_the_version_alone(capsys: pytest.CaptureFixture[str]):
+def test_version_prints_the_version_alone(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"{__version__}\n"
 
 
-def test_help_lists_the_commands_that_are_there(capsys: pytest.CaptureFixture[str]):
+def test_help_lists_the_commands_that_are_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     out = capsys.readouterr().out
     for name, command in available().items():
@@ -43,7 +43,7 @@ def test_help_lists_the_commands_that_are_there(capsys: pytest.CaptureFixture[st
     assert "\x1b" not in out
 
 
-def test_profile_help(golden: Golden):
+def test_profile_help(golden: Golden) -> None:
     """Every option, its aliases and default; whoever changes an option looks at the help it gets."""
     golden(
         "cli/profile-help.txt",
@@ -51,7 +51,7 @@ def test_profile_help(golden: Golden):
     )
 
 
-def test_help_shows_each_option():
+def test_help_shows_each_option() -> None:
     text = render_help("x", (), options(), width=110)
     for spec in options():
         for name in spec.flag.names:
@@ -60,7 +60,7 @@ def test_help_shows_each_option():
         assert not spec.flag.help.endswith("."), spec.path
 
 
-def test_problems_come_all_at_once_on_stderr(capsys: pytest.CaptureFixture[str], golden: Golden):
+def test_problems_come_all_at_once_on_stderr(capsys: pytest.CaptureFixture[str], golden: Golden) -> None:
     code = main(
         [
             "profile",
@@ -107,7 +107,7 @@ def test_problems_come_all_at_once_on_stderr(capsys: pytest.CaptureFixture[str],
         (["sim", "--tls-cert", "x"], "a certificate and its key belong together"),
     ],
 )
-def test_wrong_words_exit_with_2_and_a_hint(argv: list[str], words: str, capsys: pytest.CaptureFixture[str]):
+def test_wrong_words_exit_with_2_and_a_hint(argv: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(argv) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith("error: ")
@@ -115,7 +115,7 @@ def test_wrong_words_exit_with_2_and_a_hint(argv: list[str], words: str, capsys:
     assert captured.out == ""
 
 
-def test_explain_prints_formula_unit_and_provenance(capsys: pytest.CaptureFixture[str]):
+def test_explain_prints_formula_unit_and_provenance(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "inter-token-latency"]) == 0
     out = capsys.readouterr().out
     assert "Inter Token Latency (inter_token_latency)" in out
@@ -125,19 +125,19 @@ def test_explain_prints_formula_unit_and_provenance(capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out == out
 
 
-def test_explain_without_a_tag_lists_all(capsys: pytest.CaptureFixture[str]):
+def test_explain_without_a_tag_lists_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert {line.split()[0] for line in lines} == set(load_all())
     assert lines[0].startswith("time_to_first_token ")
 
 
-def test_python_dash_m_works():
+def test_python_dash_m_works() -> None:
     done = subprocess.run([sys.executable, "-m", "aiperf", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == f"{__version__}\n"
 
 
-def test_help_does_not_import_heavy_libraries():
+def test_help_does_not_import_heavy_libraries() -> None:
     """Start-up limits are in benchmarks/; this is what keeps them."""
     code = (
         "import sys; from aiperf.cli import main; main(['{}'] + {}); "
@@ -151,14 +151,14 @@ def test_help_does_not_import_heavy_libraries():
     assert profile.stderr.strip() == "['pydantic']"
 
 
-def test_every_command_has_a_summary_and_a_target():
+def test_every_command_has_a_summary_and_a_target() -> None:
     for command in COMMANDS:
         assert command.summary
         assert command.target.count(":") == 1
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_knows_commands_options_and_choices(shell: Shell):
+def test_completion_knows_commands_options_and_choices(shell: Shell) -> None:
     script = render_completion(shell)
     for word in ("profile", "request-rate", "export-level", "summary records raw"):
         assert word in script
@@ -167,7 +167,7 @@ def test_completion_knows_commands_options_and_choices(shell: Shell):
         subprocess.run([program, "-n", "/dev/stdin"], input=script, text=True, check=True)
 
 
-def test_bash_completes_an_option():
+def test_bash_completes_an_option() -> None:
     bash = shutil.which("bash")
     if bash is None:
         pytest.skip("no bash")
@@ -181,7 +181,7 @@ def test_bash_completes_an_option():
     ]
 
 
-def test_reference_pages_are_what_the_options_say():
+def test_reference_pages_are_what_the_options_say() -> None:
     folder = Path(__file__).parents[2] / "docs" / "reference"
     for name, render in PAGES.items():
         assert (folder / name).read_text(encoding="utf-8") == render(), "run `python -m aiperf.cli.reference`"

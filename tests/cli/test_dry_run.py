@@ -20,7 +20,9 @@ def config_of(line: str, env: dict[str, str] | None = None) -> Config:
     return config
 
 
-def test_dry_run_shows_each_value_with_its_origin(monkeypatch: pytest.MonkeyPatch, golden: Callable[[str, str], None]):
+def test_dry_run_shows_each_value_with_its_origin(
+    monkeypatch: pytest.MonkeyPatch, golden: Callable[[str, str], None]
+) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     config = config_of(
         "--url localhost:8000 --streaming --concurrency 100 --isl 1000 --osl 500 --api-key sekrit -H Cookie:sekrit",
@@ -49,9 +51,9 @@ def test_dry_run_shows_each_value_with_its_origin(monkeypatch: pytest.MonkeyPatc
         ("--session-turns-mean 3", "input tokens per turn"),
     ],
 )
-def test_expected_load_in_words(line: str, words: str):
+def test_expected_load_in_words(line: str, words: str) -> None:
     assert words in "\n".join(expected_load(config_of(line)))
 
 
-def test_a_body_that_is_not_json_is_shown_as_it_is():
+def test_a_body_that_is_not_json_is_shown_as_it_is() -> None:
     assert render_dry_run(config_of(""), "raw bytes").endswith("raw bytes")

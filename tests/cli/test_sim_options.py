@@ -15,7 +15,7 @@ def options(given: dict[str, object], text: str | None = None) -> dict[str, obje
     return dict(json.loads(build_options(given, text)))
 
 
-def test_units_lists_and_faults_are_read():
+def test_units_lists_and_faults_are_read() -> None:
     found = options(
         {
             "ttft_ms": "0.5s",
@@ -32,7 +32,7 @@ def test_units_lists_and_faults_are_read():
     }
 
 
-def test_flags_win_over_the_object_and_defaults_do_not(tmp_path: Path):
+def test_flags_win_over_the_object_and_defaults_do_not(tmp_path: Path) -> None:
     file = tmp_path / "sim.json"
     file.write_text('{"port": 9000, "osl": 5}', encoding="utf-8")
     assert options({"port": 0, "osl": 7, "ledger": tmp_path / "l"}, str(file)) == {
@@ -53,6 +53,6 @@ def test_flags_win_over_the_object_and_defaults_do_not(tmp_path: Path):
         ({"faults": ["cut:x"]}, None),
     ],
 )
-def test_what_cannot_be_read_is_named(given: dict[str, object], text: str | None):
+def test_what_cannot_be_read_is_named(given: dict[str, object], text: str | None) -> None:
     with pytest.raises(ConfigError):
         build_options(given, text)

@@ -17,7 +17,7 @@ AFTER_THE_LOAD = (
 """Half of all modules: only a finished run needs them."""
 
 
-def test_what_evaluates_a_run_is_not_imported_before_its_load():
+def test_what_evaluates_a_run_is_not_imported_before_its_load() -> None:
     """One eager import anywhere below brings hundreds of modules back, a third of the time until the first request."""
     code = "import json, sys, aiperf.run.profile, aiperf.run.watch; print(json.dumps(sorted(sys.modules)))"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

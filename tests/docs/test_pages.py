@@ -33,19 +33,19 @@ def blocks_of(page: Path) -> list[Block]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
-def test_every_command_of_the_page_runs(page: Path, environment: dict[str, str], tmp_path: Path):
+def test_every_command_of_the_page_runs(page: Path, environment: dict[str, str], tmp_path: Path) -> None:
     blocks = blocks_of(page)
     assert blocks
     for block in blocks:
         run_block(block, tmp_path, environment, BLOCK_S)
 
 
-def test_every_guide_is_in_the_table_of_contents():
+def test_every_guide_is_in_the_table_of_contents() -> None:
     contents = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
     assert [page.name for page in sorted(GUIDE.glob("*.md")) if f"guide/{page.name}" not in contents] == []
 
 
-def test_percentile_script_prints_the_p75_of_the_summary(environment: dict[str, str], tmp_path: Path):
+def test_percentile_script_prints_the_p75_of_the_summary(environment: dict[str, str], tmp_path: Path) -> None:
     """The script of AIPerf's 0.3.0 demo, unchanged but for the path."""
     profile, _, script, warm_profile, warm_script, *_ = blocks_of(GUIDE / "custom-percentiles.md")
     assert "P75 TTFT" in script.text
@@ -62,7 +62,7 @@ def test_percentile_script_prints_the_p75_of_the_summary(environment: dict[str, 
         assert printed[1] == f"{summary['time_to_first_token']['p75']:.2f}"
 
 
-def test_warm_up_lines_are_left_out_by_the_careful_script(environment: dict[str, str], tmp_path: Path):
+def test_warm_up_lines_are_left_out_by_the_careful_script(environment: dict[str, str], tmp_path: Path) -> None:
     _, _, _, profile, script, *_ = blocks_of(GUIDE / "custom-percentiles.md")
     run_block(profile, tmp_path, environment, BLOCK_S)
     assert "Total requests analyzed: 1000\n" in run_block(script, tmp_path, environment, BLOCK_S)
@@ -78,6 +78,6 @@ def profile_words(script: str) -> list[str]:
     return [word for word in words[:at] + words[at + 2 :] if word != "$@"]
 
 
-def test_demo_runs_the_first_command_of_the_guide():
+def test_demo_runs_the_first_command_of_the_guide() -> None:
     guide = blocks_of(GUIDE / "simple-profiling.md")[0].text
     assert profile_words((ROOT / "docs" / "demo.sh").read_text(encoding="utf-8")) == profile_words(guide)

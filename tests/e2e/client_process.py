@@ -53,10 +53,27 @@ def profile_process(
 ) -> Iterator[subprocess.Popen[str]]:
     """`aiperf profile` against the server, on one core if it is named; `finish` waits for it."""
     command = [
-        str(Path(sys.executable).with_name("aiperf")), "profile", "--model", MODEL, "--url", sim.url, "--streaming",
-        "--tokenizer", "builtin", "--ui", "none", "--no-probe", "--no-server-metrics", "--no-report", "--no-calibrate",
-        "--random-seed", "1", "--artifact-dir", str(sim.dir / name), *flags,
-    ]  # fmt: skip
+        str(Path(sys.executable).with_name("aiperf")),
+        "profile",
+        "--model",
+        MODEL,
+        "--url",
+        sim.url,
+        "--streaming",
+        "--tokenizer",
+        "builtin",
+        "--ui",
+        "none",
+        "--no-probe",
+        "--no-server-metrics",
+        "--no-report",
+        "--no-calibrate",
+        "--random-seed",
+        "1",
+        "--artifact-dir",
+        str(sim.dir / name),
+        *flags,
+    ]
 
     environment = os.environ | {"NO_COLOR": "1", "COLUMNS": "160"}
     with subprocess.Popen(

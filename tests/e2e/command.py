@@ -18,17 +18,43 @@ __all__ = ["aiperf", "arguments", "started", "wait_for"]
 def arguments(sim: Sim, *flags: str) -> list[str]:
     """`aiperf profile …` against this server, into `<dir>/run`."""
     return [
-        "profile", "--model", MODEL, "--url", sim.url, "--endpoint-type", "chat", "--streaming", "--tokenizer", "builtin",
-        "--isl", "20", "--osl", "8", "--random-seed", "1", "--artifact-dir", str(sim.dir / "run"), "--ui", "none",
-        "--no-server-metrics", "--no-calibrate", "--no-report", *flags,
-    ]  # fmt: skip
+        "profile",
+        "--model",
+        MODEL,
+        "--url",
+        sim.url,
+        "--endpoint-type",
+        "chat",
+        "--streaming",
+        "--tokenizer",
+        "builtin",
+        "--isl",
+        "20",
+        "--osl",
+        "8",
+        "--random-seed",
+        "1",
+        "--artifact-dir",
+        str(sim.dir / "run"),
+        "--ui",
+        "none",
+        "--no-server-metrics",
+        "--no-calibrate",
+        "--no-report",
+        *flags,
+    ]
 
 
 def aiperf(*words: str, env: dict[str, str] | None = None, timeout: float = 60) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "aiperf", *words],
-        capture_output=True, text=True, errors="replace", env=os.environ | {"NO_COLOR": "1"} | (env or {}), timeout=timeout, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env=os.environ | {"NO_COLOR": "1"} | (env or {}),
+        timeout=timeout,
+        check=False,
+    )
 
 
 @contextmanager
@@ -36,8 +62,11 @@ def started(words: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
     """The command, running; killed at the end of the block if it still is."""
     with subprocess.Popen(
         [sys.executable, "-m", "aiperf", *words],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"NO_COLOR": "1"},
-    ) as process:  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"NO_COLOR": "1"},
+    ) as process:
         try:
             yield process
         finally:

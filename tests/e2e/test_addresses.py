@@ -41,7 +41,7 @@ def two_addresses(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], None]
 @pytest.mark.parametrize("reuse", ["pooled", "never"])
 def test_address_that_refuses_is_left_out(
     serve: Callable[..., Sim], two_addresses: Callable[[str, int], None], reuse: str
-):
+) -> None:
     sim = serve(ttft_ms=1)
     port = int(sim.url.rpartition(":")[2])
     two_addresses("name.test", port)
@@ -56,12 +56,17 @@ def test_address_that_refuses_is_left_out(
 
 @pytest.mark.parametrize("end", ["/v1", "/v1/", "/v1/chat/completions"])
 @pytest.mark.parametrize("probe", [True, False])
-def test_base_url_with_the_api_s_path(serve: Callable[..., Sim], end: str, *, probe: bool):
+def test_base_url_with_the_api_s_path(serve: Callable[..., Sim], end: str, *, probe: bool) -> None:
     sim = serve(ttft_ms=1)
     run = sim.run(
-        url=sim.url + end, probe=probe, tokenizer="server", wait_for_model_timeout=3, wait_for_model_mode="both",
-        no_server_metrics=False, request_count=5,
-    )  # fmt: skip
+        url=sim.url + end,
+        probe=probe,
+        tokenizer="server",
+        wait_for_model_timeout=3,
+        wait_for_model_mode="both",
+        no_server_metrics=False,
+        request_count=5,
+    )
     assert kinds(run) == {ErrorKind.OK: 5}
     assert {row["path"] for row in sim.ledger() if "path" in row} <= {"/v1/chat/completions"}
     assert (run.dir / "server_metrics_export.json").exists()
@@ -107,14 +112,17 @@ def strict_server(
         yield f"http://127.0.0.1:{listener.getsockname()[1]}", asked
 
 
-STREAM = b"".join(
-    f"data: {json.dumps(event)}\n\n".encode()
-    for event in (
-        {"choices": [{"delta": {"content": " a"}}]},
-        {"choices": [{"delta": {}, "finish_reason": "stop"}]},
-        {"choices": [], "usage": {"prompt_tokens": 20, "completion_tokens": 1}},
+STREAM = (
+    b"".join(
+        f"data: {json.dumps(event)}\n\n".encode()
+        for event in (
+            {"choices": [{"delta": {"content": " a"}}]},
+            {"choices": [{"delta": {}, "finish_reason": "stop"}]},
+            {"choices": [], "usage": {"prompt_tokens": 20, "completion_tokens": 1}},
+        )
     )
-) + b"data: [DONE]\n\n"  # fmt: skip
+    + b"data: [DONE]\n\n"
+)
 
 
 def nested(body: dict[str, object], path: str) -> bool:
@@ -138,7 +146,7 @@ def nested(body: dict[str, object], path: str) -> bool:
 )
 def test_strict_server_ends_the_run_early_and_the_option_is_named(
     tmp_path: Path, field: str, flags: dict[str, object], remedy: str
-):
+) -> None:
     with strict_server(lambda body: field if nested(body, field) else None) as (url, asked):
         run = Sim(url, tmp_path, None).run(request_count=1000, concurrency=2, probe=True, model="m", **flags)
     assert run.exit_code == ExitCode.REQUESTS_FAILED
@@ -150,7 +158,7 @@ def test_strict_server_ends_the_run_early_and_the_option_is_named(
     assert remedy in texts["field_refused"]
 
 
-def test_one_success_and_the_run_goes_on(tmp_path: Path):
+def test_one_success_and_the_run_goes_on(tmp_path: Path) -> None:
     """Also with a threshold of the user's own, which then decides alone."""
     seen: list[int] = []
 
@@ -166,7 +174,7 @@ def test_one_success_and_the_run_goes_on(tmp_path: Path):
     assert run.columns.num_rows == 40
 
 
-def test_server_where_nothing_but_post_works(tmp_path: Path):
+def test_server_where_nothing_but_post_works(tmp_path: Path) -> None:
     with strict_server(lambda _: None, only_post=True) as (url, _):
         run = Sim(url, tmp_path, None).run(request_count=5, model="m", probe=True)
     assert kinds(run) == {ErrorKind.OK: 5}
@@ -176,13 +184,17 @@ def test_server_where_nothing_but_post_works(tmp_path: Path):
 
 
 @pytest.mark.parametrize("reuse", ["pooled", "never"])
-def test_ipv6_literal_works_for_everything(serve: Callable[..., Sim], reuse: str):
+def test_ipv6_literal_works_for_everything(serve: Callable[..., Sim], reuse: str) -> None:
     sim = serve(ttft_ms=1, host="::1")
     assert "[::1]" in sim.url
     run = sim.run(
-        probe=True, tokenizer="server", wait_for_model_timeout=3, no_server_metrics=False, request_count=10,
+        probe=True,
+        tokenizer="server",
+        wait_for_model_timeout=3,
+        no_server_metrics=False,
+        request_count=10,
         connection_reuse_strategy=reuse,
-    )  # fmt: skip
+    )
     assert kinds(run) == {ErrorKind.OK: 10}
     assert (run.dir / "server_metrics_export.json").exists()
 
@@ -191,7 +203,7 @@ def test_ipv6_literal_works_for_everything(serve: Callable[..., Sim], reuse: str
 @pytest.mark.slow
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 @pytest.mark.parametrize("first", ["127.0.0.1", "::1"])
-def test_localhost_of_a_hosts_file(serve: Callable[..., Sim], host: str, first: str):
+def test_localhost_of_a_hosts_file(serve: Callable[..., Sim], host: str, first: str) -> None:
     """The real resolver with both addresses in the file, a server on one of them."""
     sim = serve(ttft_ms=1, host=host)
     port = sim.url.rpartition(":")[2]
@@ -202,8 +214,11 @@ def test_localhost_of_a_hosts_file(serve: Callable[..., Sim], host: str, first: 
     mounted = 'mount --bind "$1" /etc/hosts && shift && exec "$@"'
     done = subprocess.run(
         ["unshare", "--mount", "sh", "-c", mounted, "sh", str(hosts), sys.executable, "-m", "aiperf", *words],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     rows = (sim.dir / "run" / "profile_export.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(rows) == 10

@@ -103,9 +103,11 @@ def test_a_run_under_nohup_does_not_hear_it(serve: Callable[..., Sim]) -> None:
     sim = serve(ttft_ms=50)
     with subprocess.Popen(
         [sys.executable, "-m", "aiperf", *arguments(sim, "--request-count", "40", "--concurrency", "2")],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN) and None,  # noqa: PLW1509 - one thread, before exec
-    ) as process:  # fmt: skip
+    ) as process:
         wait_for(lambda: sim.stats()["requests"] >= 6, "requests")
         process.send_signal(signal.SIGHUP)
         _, err = process.communicate(timeout=30)
@@ -127,8 +129,11 @@ def test_a_signal_before_the_load_ends_the_command(tmp_path: Path, number: signa
     ]
     with subprocess.Popen(
         [sys.executable, "-m", "aiperf", *words, "--artifact-dir", str(tmp_path / "run")],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"AIPERF_UI": "plain"},
-    ) as process:  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"AIPERF_UI": "plain"},
+    ) as process:
         assert process.stderr is not None
         assert process.stderr.readline()  # it waits for the server
         process.send_signal(number)

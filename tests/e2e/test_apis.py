@@ -17,10 +17,15 @@ from aiperf import Run
 Event = dict[str, Any]
 
 MESSAGE: Event = {
-    "id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": [], "stop_reason": None,
+    "id": "msg_1",
+    "type": "message",
+    "role": "assistant",
+    "model": "m",
+    "content": [],
+    "stop_reason": None,
     "stop_sequence": None,
     "usage": {"input_tokens": 7, "cache_read_input_tokens": 100, "cache_creation_input_tokens": 20, "output_tokens": 1},
-}  # fmt: skip
+}
 
 
 def _block(index: int, block: Event, deltas: Sequence[Event]) -> list[Event]:
@@ -66,25 +71,51 @@ MESSAGES_WHOLE: Event = {
 OUTPUT: list[Event] = [
     {"id": "rs_1", "type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]},
     {
-        "id": "msg_1", "type": "message", "role": "assistant", "status": "completed",
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "status": "completed",
         "content": [{"type": "output_text", "text": "Hello", "annotations": []}],
     },
-    {"id": "fc_1", "type": "function_call", "call_id": "c", "name": "look", "arguments": '{"a":1}', "status": "completed"},
-]  # fmt: skip
+    {
+        "id": "fc_1",
+        "type": "function_call",
+        "call_id": "c",
+        "name": "look",
+        "arguments": '{"a":1}',
+        "status": "completed",
+    },
+]
 RESPONSE: Event = {
-    "id": "resp_1", "object": "response", "created_at": 1_700_000_000, "model": "m", "error": None,
-    "incomplete_details": None, "instructions": None, "metadata": {}, "parallel_tool_calls": True, "temperature": 1.0,
-    "tool_choice": "auto", "tools": [], "top_p": 1.0, "status": "in_progress", "output": [], "usage": None,
-}  # fmt: skip
+    "id": "resp_1",
+    "object": "response",
+    "created_at": 1_700_000_000,
+    "model": "m",
+    "error": None,
+    "incomplete_details": None,
+    "instructions": None,
+    "metadata": {},
+    "parallel_tool_calls": True,
+    "temperature": 1.0,
+    "tool_choice": "auto",
+    "tools": [],
+    "top_p": 1.0,
+    "status": "in_progress",
+    "output": [],
+    "usage": None,
+}
 RESPONSES_WHOLE: Event = {
     **RESPONSE,
     "status": "completed",
     "output": OUTPUT,
     "usage": {
-        "input_tokens": 127, "input_tokens_details": {"cached_tokens": 100}, "output_tokens": 15,
-        "output_tokens_details": {"reasoning_tokens": 4}, "total_tokens": 142,
+        "input_tokens": 127,
+        "input_tokens_details": {"cached_tokens": 100},
+        "output_tokens": 15,
+        "output_tokens_details": {"reasoning_tokens": 4},
+        "total_tokens": 142,
     },
-}  # fmt: skip
+}
 _EMPTY = [{**OUTPUT[0], "summary": []}, {**OUTPUT[1], "content": []}, {**OUTPUT[2], "arguments": ""}]
 _AT = {"output_index": 1, "content_index": 0, "item_id": "msg_1"}
 RESPONSES_STREAM: list[Event] = [
@@ -115,7 +146,12 @@ RESPONSES_STREAM: list[Event] = [
 TGI_DETAILS: Event = {"finish_reason": "length", "generated_tokens": 3, "input_length": 9, "seed": None}
 TGI_STREAM: list[Event] = [
     *(
-        {"index": i, "token": {"id": i, "text": t, "logprob": -1.0, "special": t == "</s>"}, "generated_text": None, "details": None}
+        {
+            "index": i,
+            "token": {"id": i, "text": t, "logprob": -1.0, "special": t == "</s>"},
+            "generated_text": None,
+            "details": None,
+        }
         for i, t in enumerate(("Hel", "lo"))
     ),
     {
@@ -124,7 +160,7 @@ TGI_STREAM: list[Event] = [
         "generated_text": "Hello",
         "details": TGI_DETAILS,
     },
-]  # fmt: skip
+]
 
 
 def page(kind: str, body: str, status: str = "200 OK") -> bytes:
@@ -181,10 +217,19 @@ def test_a_run_reads_text_reasoning_and_usage(
     [
         (
             "messages",
-            stream([*MESSAGES_STREAM[:4], {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}]),
+            stream(
+                [
+                    *MESSAGES_STREAM[:4],
+                    {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}},
+                ]
+            ),
             "Overloaded",
         ),
-        ("messages", page("application/json", '{"type":"error","error":{"type":"x","message":"no"}}', "529 Overloaded"), "no"),
+        (
+            "messages",
+            page("application/json", '{"type":"error","error":{"type":"x","message":"no"}}', "529 Overloaded"),
+            "no",
+        ),
         ("messages", stream(MESSAGES_STREAM[:6]), "finish"),
         (
             "responses",
@@ -194,7 +239,7 @@ def test_a_run_reads_text_reasoning_and_usage(
         ("responses", stream(RESPONSES_STREAM[:8]), "finish"),
         ("huggingface_generate", whole({"error": "Input validation error", "error_type": "validation"}), "validation"),
     ],
-)  # fmt: skip
+)
 def test_errors_inside_a_response_are_failed_requests(tmp_path: Path, endpoint: str, answer: bytes, says: str) -> None:
     run = run_on(answer, tmp_path, endpoint)
     assert run.exit_code == 4

@@ -24,10 +24,21 @@ def run_of(load: NullLoad, **changes: object) -> NullRun:
     """A run in which nothing is wrong but for the changes."""
     none = np.zeros(100)
     values: dict[str, object] = {
-        "load": load, "requests": 100, "failed": 0, "seconds": 1.0, "ttft_error": none, "itl_error": none, "chunk_rate": 100.0,
-        "rate_error": 0.0, "send_lag": none, "receive_lag": none, "merged": 0.0, "busiest_worker": 0.1, "cpu_wait": 0.0,
+        "load": load,
+        "requests": 100,
+        "failed": 0,
+        "seconds": 1.0,
+        "ttft_error": none,
+        "itl_error": none,
+        "chunk_rate": 100.0,
+        "rate_error": 0.0,
+        "send_lag": none,
+        "receive_lag": none,
+        "merged": 0.0,
+        "busiest_worker": 0.1,
+        "cpu_wait": 0.0,
         "server_cpu": 0.1,
-    }  # fmt: skip
+    }
     return NullRun(**{**values, **changes})  # type: ignore[arg-type]
 
 
@@ -94,8 +105,14 @@ def test_short_runs_are_not_calibrated_unless_asked(serve: Callable[..., Sim]) -
 
 @pytest.mark.parametrize(
     ("seconds", "flag", "interrupted", "wanted"),
-    [(12, None, False, True), (9, None, False, False), (9, True, False, True), (12, False, False, False), (12, None, True, False)],
-)  # fmt: skip
+    [
+        (12, None, False, True),
+        (9, None, False, False),
+        (9, True, False, True),
+        (12, False, False, False),
+        (12, None, True, False),
+    ],
+)
 def test_when_a_run_is_calibrated(seconds: float, flag: bool | None, interrupted: bool, wanted: bool) -> None:
     config = Config.model_validate({"slo": {"calibrate": flag}})
     phase = PhaseOutcome(start_ns=0, end_ns=round(seconds * 1e9))

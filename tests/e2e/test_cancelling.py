@@ -79,9 +79,15 @@ def test_a_server_that_keeps_generating_is_found(serve: Callable[..., Sim], ling
     faults = [{"kind": "keep_generating"}] if lingers else []
     sim = serve(ttft_ms=50, itl_ms=25, faults=faults)
     run = sim.run(
-        concurrency=10, request_count=70, osl=60, request_cancellation_rate=50, request_cancellation_delay=0.2,
-        probe=True, no_server_metrics=False, server_metrics_interval=0.2,
-    )  # fmt: skip
+        concurrency=10,
+        request_count=70,
+        osl=60,
+        request_cancellation_rate=50,
+        request_cancellation_delay=0.2,
+        probe=True,
+        no_server_metrics=False,
+        server_metrics_interval=0.2,
+    )
     summary = run.summary()
     assert summary.cancellation is not None
     running = next(r for r in summary.cancellation.recovery if r.name == "requests_running")

@@ -45,7 +45,8 @@ def starved(serve: Callable[..., Sim], *flags: str) -> Finished:
 def test_a_starved_client_says_so_and_only_the_assertion_changes_the_exit_code(serve: Callable[..., Sim]) -> None:
     found = starved(serve, "--assert", "certificate=trustworthy")
     assert found.certificate["verdict"] == "client-limited"
-    assert any("core" in reason or "late" in reason for reason in found.certificate["reasons"])
+    # Which of its symptoms crosses a bound is the scheduler's choice: late sends, a busy or contended CPU, reads that came together.
+    assert any(word in reason for reason in found.certificate["reasons"] for word in ("CPU", "late", "coalesced"))
     assert "Measurement quality: client-limited" in found.stdout
     assert found.exit_code == ExitCode.THRESHOLD_MISSED
 

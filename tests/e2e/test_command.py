@@ -19,7 +19,7 @@ def files_with(directory: Path, text: str) -> list[str]:
     ]
 
 
-def test_use_case_1_verbatim(serve: Callable[..., Sim], tmp_path: Path):
+def test_use_case_1_verbatim(serve: Callable[..., Sim], tmp_path: Path) -> None:
     sim = serve(ttft_ms=10, itl_ms=0)
     words = (
         f"profile --model {MODEL} --url {sim.url.removeprefix('http://')} --endpoint-type chat --streaming "
@@ -36,14 +36,14 @@ def test_use_case_1_verbatim(serve: Callable[..., Sim], tmp_path: Path):
     assert {(row["prompt_tokens"], row["sent_tokens"]) for row in generated} == {(100, 50)}
 
 
-def test_all_failed_exits_with_4(serve: Callable[..., Sim]):
+def test_all_failed_exits_with_4(serve: Callable[..., Sim]) -> None:
     sim = serve(faults=[{"kind": "status", "status": 503}])
     done = aiperf(*arguments(sim, "--concurrency", "2", "--request-count", "10", "--no-probe"))
     assert done.returncode == 4, done.stderr
     assert "503" in done.stdout
 
 
-def test_a_goal_missed_exits_with_3(serve: Callable[..., Sim]):
+def test_a_goal_missed_exits_with_3(serve: Callable[..., Sim]) -> None:
     sim = serve(ttft_ms=30)
     flags = ["--concurrency", "2", "--request-count", "10", "--assert", "time_to_first_token:p50<5ms"]
     done = aiperf(*arguments(sim, *flags))
@@ -62,7 +62,7 @@ def test_a_goal_missed_exits_with_3(serve: Callable[..., Sim]):
         (["--concurrency", "x", "--isl", "-5", "--osl", "y"], ["concurrency", "isl", "osl"]),
     ],
 )
-def test_bad_input_is_found_before_the_load(serve: Callable[..., Sim], flags: list[str], words: list[str]):
+def test_bad_input_is_found_before_the_load(serve: Callable[..., Sim], flags: list[str], words: list[str]) -> None:
     sim = serve(strict_model=True)
     done = aiperf(*arguments(sim, "--request-count", "10", *flags))
     assert done.returncode == 2, done.stderr
@@ -72,7 +72,7 @@ def test_bad_input_is_found_before_the_load(serve: Callable[..., Sim], flags: li
     assert not [row for row in sim.ledger() if row["max_tokens"] == 8], "no request of the load was sent"
 
 
-def test_a_wrong_key_is_found_before_the_load(serve: Callable[..., Sim]):
+def test_a_wrong_key_is_found_before_the_load(serve: Callable[..., Sim]) -> None:
     sim = serve(api_key="right")
     done = aiperf(*arguments(sim, "--concurrency", "2", "--request-count", "10", "--api-key", "wrong-one"))
     assert done.returncode == 2, done.stderr
@@ -80,13 +80,28 @@ def test_a_wrong_key_is_found_before_the_load(serve: Callable[..., Sim]):
 
 
 @pytest.mark.parametrize("level", ["records", "raw"])
-def test_headers_key_and_inputs_reach_the_server_and_secrets_no_file(serve: Callable[..., Sim], level: str):
+def test_headers_key_and_inputs_reach_the_server_and_secrets_no_file(serve: Callable[..., Sim], level: str) -> None:
     sim = serve(api_key=SECRETS["key"], ledger_headers=True)
     flags = [
-        "--concurrency", "2", "--request-count", "10", "--api-key", SECRETS["key"], "--header", f"X-Token:{SECRETS['header']}",
-        "--extra-inputs", "temperature:0.5", "--extra-inputs", '{"top_k": 7}', "--export-level", level, "--verbose",
-        "--export-outputs-json", "--session-header", "X-Session",
-    ]  # fmt: skip
+        "--concurrency",
+        "2",
+        "--request-count",
+        "10",
+        "--api-key",
+        SECRETS["key"],
+        "--header",
+        f"X-Token:{SECRETS['header']}",
+        "--extra-inputs",
+        "temperature:0.5",
+        "--extra-inputs",
+        '{"top_k": 7}',
+        "--export-level",
+        level,
+        "--verbose",
+        "--export-outputs-json",
+        "--session-header",
+        "X-Session",
+    ]
     done = aiperf(*arguments(sim, *flags))
     assert done.returncode == 0, done.stderr
     rows = [row for row in sim.ledger() if row["max_tokens"] == 8]
@@ -107,7 +122,7 @@ def test_headers_key_and_inputs_reach_the_server_and_secrets_no_file(serve: Call
         assert (run_dir(sim) / "profile_export_raw.jsonl").stat().st_size > 0
 
 
-def test_a_key_from_the_environment(serve: Callable[..., Sim]):
+def test_a_key_from_the_environment(serve: Callable[..., Sim]) -> None:
     sim = serve(api_key=SECRETS["key"])
     env = {"AIPERF_API_KEY": SECRETS["key"]}
     done = aiperf(*arguments(sim, "--concurrency", "2", "--request-count", "6"), env=env)
@@ -116,7 +131,7 @@ def test_a_key_from_the_environment(serve: Callable[..., Sim]):
 
 
 @pytest.mark.parametrize("words", [("--profile-export-prefix", "mine"), ("--profile-export-file", "mine.json")])
-def test_a_prefix_renames_the_files(serve: Callable[..., Sim], words: tuple[str, str]):
+def test_a_prefix_renames_the_files(serve: Callable[..., Sim], words: tuple[str, str]) -> None:
     sim = serve()
     done = aiperf(*arguments(sim, "--concurrency", "2", "--request-count", "6", *words))
     assert done.returncode == 0, done.stderr
@@ -125,7 +140,7 @@ def test_a_prefix_renames_the_files(serve: Callable[..., Sim], words: tuple[str,
     assert not [name for name in names if name.startswith("profile_export")]
 
 
-def test_scripts_find_the_lines_they_look_for(serve: Callable[..., Sim]):
+def test_scripts_find_the_lines_they_look_for(serve: Callable[..., Sim]) -> None:
     """Whole lines, however long the paths are, on the screen and in the text file."""
     sim = serve()
     folder = run_dir(sim) / ("long" * 40)
@@ -144,7 +159,7 @@ def test_scripts_find_the_lines_they_look_for(serve: Callable[..., Sim]):
     assert {f"{n}: {lines[n]}" for n in ("CLI Command", "CSV Export", "JSON Export", "Log File")} <= set(text)
 
 
-def test_a_dry_run_sends_nothing_and_says_everything(serve: Callable[..., Sim]):
+def test_a_dry_run_sends_nothing_and_says_everything(serve: Callable[..., Sim]) -> None:
     sim = serve(ledger_headers=True)
     flags = ["--concurrency", "3", "--request-count", "9", "--dry-run", "--api-key", SECRETS["key"]]
     done = aiperf(*arguments(sim, *flags))
@@ -157,7 +172,7 @@ def test_a_dry_run_sends_nothing_and_says_everything(serve: Callable[..., Sim]):
     assert not run_dir(sim).exists()
 
 
-def test_a_report_again_is_the_same(serve: Callable[..., Sim]):
+def test_a_report_again_is_the_same(serve: Callable[..., Sim]) -> None:
     sim = serve(ttft_ms=5)
     assert aiperf(*arguments(sim, "--concurrency", "2", "--request-count", "20")).returncode == 0
     names = ("profile_export_aiperf.json", "profile_export_aiperf.csv", "profile_export.jsonl")

@@ -13,7 +13,7 @@ from tests.e2e.runs import Sim, kinds
 from aiperf.errors import ErrorKind, ExitCode
 
 
-def test_pooled_connections_are_as_many_as_slots(serve: Callable[..., Sim]):
+def test_pooled_connections_are_as_many_as_slots(serve: Callable[..., Sim]) -> None:
     sim = serve(ttft_ms=2)
     run = sim.run(concurrency=5, request_count=100)
     used = Counter(row["connection"] for row in sim.ledger())
@@ -23,7 +23,7 @@ def test_pooled_connections_are_as_many_as_slots(serve: Callable[..., Sim]):
     assert np.isnan(run.columns.scalar("connect_ns")).all()
 
 
-def test_never_is_one_connection_per_request(serve: Callable[..., Sim]):
+def test_never_is_one_connection_per_request(serve: Callable[..., Sim]) -> None:
     sim = serve(ttft_ms=2)
     run = sim.run(connection_reuse_strategy="never", request_count=30)
     assert kinds(run) == {ErrorKind.OK: 30}
@@ -33,12 +33,15 @@ def test_never_is_one_connection_per_request(serve: Callable[..., Sim]):
     assert (run.columns.scalar("connect_ns") > 0).all()
 
 
-def test_sticky_sessions_keep_theirs(serve: Callable[..., Sim]):
+def test_sticky_sessions_keep_theirs(serve: Callable[..., Sim]) -> None:
     sim = serve(ttft_ms=2)
     run = sim.run(
-        connection_reuse_strategy="sticky-user-sessions", num_sessions=8, session_turns_mean=4, request_count=None,
+        connection_reuse_strategy="sticky-user-sessions",
+        num_sessions=8,
+        session_turns_mean=4,
+        request_count=None,
         concurrency=3,
-    )  # fmt: skip
+    )
     assert set(kinds(run)) == {ErrorKind.OK}
     by_session: dict[str, set[int]] = defaultdict(set)
     for row in sim.ledger():
@@ -48,7 +51,7 @@ def test_sticky_sessions_keep_theirs(serve: Callable[..., Sim]):
     assert run.columns.num_rows == 32
 
 
-def test_a_server_that_closes_each_connection(serve: Callable[..., Sim]):
+def test_a_server_that_closes_each_connection(serve: Callable[..., Sim]) -> None:
     sim = serve(keep_alive=False, ttft_ms=2)
     run = sim.run(request_count=30)
     assert kinds(run) == {ErrorKind.OK: 30}
@@ -56,7 +59,7 @@ def test_a_server_that_closes_each_connection(serve: Callable[..., Sim]):
 
 
 @pytest.mark.parametrize("lingers", [False, True])
-def test_a_connection_closed_while_idle_costs_no_request(serve: Callable[..., Sim], lingers: bool):
+def test_a_connection_closed_while_idle_costs_no_request(serve: Callable[..., Sim], lingers: bool) -> None:
     """A server that says keep-alive and closes all the same: the request is sent once more, and is one record."""
     body = b'{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}]}'
     reply = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
@@ -77,7 +80,7 @@ def test_a_connection_closed_while_idle_costs_no_request(serve: Callable[..., Si
     assert run.exit_code == ExitCode.OK
 
 
-def test_a_unix_socket(serve: Callable[..., Sim]):
+def test_a_unix_socket(serve: Callable[..., Sim]) -> None:
     import tempfile
 
     with tempfile.TemporaryDirectory() as short:
@@ -86,7 +89,7 @@ def test_a_unix_socket(serve: Callable[..., Sim]):
     assert kinds(run) == {ErrorKind.OK: 20}
 
 
-def test_two_urls_share_the_load(serve: Callable[..., Sim]):
+def test_two_urls_share_the_load(serve: Callable[..., Sim]) -> None:
     from tests.e2e.runs import simulate
 
     sim = serve(ttft_ms=2)

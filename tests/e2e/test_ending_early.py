@@ -104,10 +104,15 @@ def rows(ttft_ms: list[float], failed: int = 0) -> Columns:
     first = np.array([*ttft_ms, *nan]) * 1e6
     return Columns.from_arrays(
         {
-            "sent": np.zeros(n), "started": np.zeros(n), "reused": np.ones(n), "first_content": first,
-            "last_content": first, "end": np.ones(n) * 1e9, "error_kind": np.array([0.0] * len(ttft_ms) + [4.0] * failed),
+            "sent": np.zeros(n),
+            "started": np.zeros(n),
+            "reused": np.ones(n),
+            "first_content": first,
+            "last_content": first,
+            "end": np.ones(n) * 1e9,
+            "error_kind": np.array([0.0] * len(ttft_ms) + [4.0] * failed),
         }
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize(

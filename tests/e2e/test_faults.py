@@ -78,18 +78,18 @@ def expect(sim: Sim, kind: ErrorKind, **flags: object) -> None:
 
 
 @pytest.mark.parametrize(("fault", "kind"), FAILING)
-def test_streams_that_fail(serve: Callable[..., Sim], fault: dict[str, object], kind: ErrorKind):
+def test_streams_that_fail(serve: Callable[..., Sim], fault: dict[str, object], kind: ErrorKind) -> None:
     expect(serve(ttft_ms=1, faults=[{**fault, "requests": HIT}]), kind)
 
 
 @pytest.mark.parametrize(("fault", "kind"), PLAIN)
-def test_whole_replies_that_fail(serve: Callable[..., Sim], fault: dict[str, object], kind: ErrorKind):
+def test_whole_replies_that_fail(serve: Callable[..., Sim], fault: dict[str, object], kind: ErrorKind) -> None:
     # Late enough not to be taken for a connection that was closed while it was idle.
     expect(serve(ttft_ms=15, faults=[{**fault, "requests": HIT}]), kind, streaming=False)
 
 
 @pytest.mark.parametrize("status", [400, 404, 429, 500, 503])
-def test_the_status_is_in_the_record_and_the_summary(serve: Callable[..., Sim], status: int):
+def test_the_status_is_in_the_record_and_the_summary(serve: Callable[..., Sim], status: int) -> None:
     sim = serve(faults=[{"kind": "status", "status": status, "requests": HIT}])
     run = sim.run()
     found = run.columns.scalar("status")
@@ -97,12 +97,12 @@ def test_the_status_is_in_the_record_and_the_summary(serve: Callable[..., Sim], 
     assert {row["error_details"]["code"] for row in summary_of(run)["error_summary"]} == {status}
 
 
-def test_a_server_that_never_answers_is_given_up(serve: Callable[..., Sim]):
+def test_a_server_that_never_answers_is_given_up(serve: Callable[..., Sim]) -> None:
     sim = serve(faults=[{"kind": "never", "requests": HIT}])
     expect(sim, ErrorKind.TIMEOUT, request_timeout_seconds=0.3)
 
 
-def test_a_server_that_never_answers_does_not_hold_up_the_end(serve: Callable[..., Sim]):
+def test_a_server_that_never_answers_does_not_hold_up_the_end(serve: Callable[..., Sim]) -> None:
     """At the end of the duration and the grace period, not at the end of the timeout."""
     sim = serve(ttft_ms=2, faults=[{"kind": "never", "requests": [3]}])
     run = sim.run(benchmark_duration=0.3, benchmark_grace_period=0.2)
@@ -113,7 +113,7 @@ def test_a_server_that_never_answers_does_not_hold_up_the_end(serve: Callable[..
     assert 0.45e9 < end < 2e9
 
 
-def test_slow_requests_are_slow_and_good(serve: Callable[..., Sim]):
+def test_slow_requests_are_slow_and_good(serve: Callable[..., Sim]) -> None:
     sim = serve(faults=[{"kind": "slow", "ms": 150, "requests": HIT}])
     run = sim.run()
     assert kinds(run) == {ErrorKind.OK: 20}
@@ -122,7 +122,7 @@ def test_slow_requests_are_slow_and_good(serve: Callable[..., Sim]):
     assert ttft[:17].max() < 150
 
 
-def test_a_stall_is_one_long_gap(serve: Callable[..., Sim]):
+def test_a_stall_is_one_long_gap(serve: Callable[..., Sim]) -> None:
     sim = serve(itl_ms=0.5, faults=[{"kind": "stall", "ms": 120, "after_chunks": 4, "requests": HIT}])
     run = sim.run()
     assert kinds(run) == {ErrorKind.OK: 20}
@@ -130,12 +130,12 @@ def test_a_stall_is_one_long_gap(serve: Callable[..., Sim]):
     assert (decode >= 120).sum() == 3
 
 
-def test_a_head_in_pieces(serve: Callable[..., Sim]):
+def test_a_head_in_pieces(serve: Callable[..., Sim]) -> None:
     sim = serve(faults=[{"kind": "slow_headers", "ms": 40, "pieces": 7, "requests": HIT}])
     assert kinds(sim.run()) == {ErrorKind.OK: 20}
 
 
-def test_a_server_that_goes_on_after_a_disconnect(serve: Callable[..., Sim]):
+def test_a_server_that_goes_on_after_a_disconnect(serve: Callable[..., Sim]) -> None:
     """The next request does not wait for it, and none of its late bytes is taken for another's."""
     sim = serve(itl_ms=20, faults=[{"kind": "keep_generating"}])
     run = sim.run(request_count=8, osl=50, concurrency=2, request_timeout_seconds=0.15)
@@ -144,7 +144,7 @@ def test_a_server_that_goes_on_after_a_disconnect(serve: Callable[..., Sim]):
     assert sim.stats()["connections"] == 8
 
 
-def test_nobody_listens(serve: Callable[..., Sim]):
+def test_nobody_listens(serve: Callable[..., Sim]) -> None:
     sim = serve()
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
@@ -153,7 +153,7 @@ def test_nobody_listens(serve: Callable[..., Sim]):
     assert run.exit_code == ExitCode.REQUESTS_FAILED
 
 
-def test_nobody_accepts(serve: Callable[..., Sim]):
+def test_nobody_accepts(serve: Callable[..., Sim]) -> None:
     """A full backlog: the connect never ends."""
     sim = serve()
     with closing(socket.socket()) as full, closing(socket.socket()) as filler:
@@ -173,7 +173,7 @@ def test_nobody_accepts(serve: Callable[..., Sim]):
     assert ErrorKind.CONNECT_TIMEOUT in found
 
 
-def test_a_server_that_speaks_something_else(serve: Callable[..., Sim]):
+def test_a_server_that_speaks_something_else(serve: Callable[..., Sim]) -> None:
     sim = serve(tokens_per_chunk=[1])
     with answer_with(b"SSH-2.0-OpenSSH_9.2\r\n") as port:
         run = sim.run(url=f"http://127.0.0.1:{port}", request_count=4)
@@ -181,7 +181,7 @@ def test_a_server_that_speaks_something_else(serve: Callable[..., Sim]):
 
 
 @pytest.mark.parametrize("fraction", [1.0, 0.5])
-def test_all_or_most_failed_writes_every_file_and_exits_with_4(serve: Callable[..., Sim], fraction: float):
+def test_all_or_most_failed_writes_every_file_and_exits_with_4(serve: Callable[..., Sim], fraction: float) -> None:
     sim = serve(faults=[{"kind": "status", "status": 503, "rate": fraction}])
     run = sim.run(request_count=30, max_error_rate=0.1)
     assert run.exit_code == ExitCode.REQUESTS_FAILED
@@ -218,7 +218,7 @@ def test_all_or_most_failed_writes_every_file_and_exits_with_4(serve: Callable[.
 )
 def test_failures_change_the_exit_code_if_asked_to_and_are_always_said(
     serve: Callable[..., Sim], more: dict[str, object], code: ExitCode
-):
+) -> None:
     """As AIPerf, which ends with 0 while one request succeeds: scripts go on to read the files."""
     sim = serve(faults=[{"kind": "status", "status": 503, "every": 2}])
     run = sim.run(request_count=20, **({"assert": more["asserts"]} if "asserts" in more else more))
@@ -228,7 +228,7 @@ def test_failures_change_the_exit_code_if_asked_to_and_are_always_said(
     assert not summary_of(run)["was_cancelled"]
 
 
-def test_a_threshold_ends_the_run_early(serve: Callable[..., Sim]):
+def test_a_threshold_ends_the_run_early(serve: Callable[..., Sim]) -> None:
     sim = serve(ttft_ms=5, faults=[{"kind": "status", "status": 503, "every": 2}])
     run = sim.run(request_count=2000, failed_request_threshold="30%")
     assert run.exit_code == ExitCode.REQUESTS_FAILED

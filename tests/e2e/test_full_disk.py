@@ -150,18 +150,33 @@ def test_past_the_bound_the_load_stops(serve: Callable[..., Sim], disk: Disk, mo
     sim = serve(ttft_ms=5)
     build = recipe.build_settings
     monkeypatch.setattr(
-        recipe, "build_settings",
+        recipe,
+        "build_settings",
         lambda *a, **k: build(*a, **k).model_copy(update={"queue_bytes": 200_000, "queue_patience_ns": 500_000_000}),
-    )  # fmt: skip
+    )
     timer = threading.Timer(2.0, disk.fill)
     timer.start()
     run = recipe.profile(
-        config_from({
-            "model": "qwen3-0.6b", "url": sim.url, "endpoint_type": "chat", "streaming": True, "concurrency": 8, "isl": 20,
-            "osl": 8, "tokenizer": "builtin", "artifact_dir": disk.path / "run", "probe": False, "no_server_metrics": True,
-            "calibrate": False, "report": False, "benchmark_duration": 600, "random_seed": 1,
-        })
-    )  # fmt: skip
+        config_from(
+            {
+                "model": "qwen3-0.6b",
+                "url": sim.url,
+                "endpoint_type": "chat",
+                "streaming": True,
+                "concurrency": 8,
+                "isl": 20,
+                "osl": 8,
+                "tokenizer": "builtin",
+                "artifact_dir": disk.path / "run",
+                "probe": False,
+                "no_server_metrics": True,
+                "calibrate": False,
+                "report": False,
+                "benchmark_duration": 600,
+                "random_seed": 1,
+            }
+        )
+    )
     timer.join()
     assert run.exit_code == 1
     kinds = {n.kind for n in run.notes}
@@ -184,9 +199,12 @@ def test_short_of_space_at_any_step_each_file_is_whole_or_named(
     run = disk.path / "run"
     whole = {p.name: p.stat().st_size for p in run.iterdir() if p.is_file()}
     rerun = [
-        "profile_export_aiperf.json", "profile_export_aiperf.csv", "profile_export.jsonl", "profile_export_console.txt",
+        "profile_export_aiperf.json",
+        "profile_export_aiperf.csv",
+        "profile_export.jsonl",
+        "profile_export_console.txt",
         "report.html",
-    ]  # fmt: skip
+    ]
     for name in rerun:
         (run / name).unlink()
     disk.fill(leave=leave_kb * 1024)

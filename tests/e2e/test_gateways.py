@@ -91,9 +91,12 @@ def test_compression_is_found_and_undone(serve: Serve, gateways: Gateways) -> No
     assert kinds(run) == {ErrorKind.OK: 8}
     assert "compressed" not in found(run), "nginx compresses only for those who accept it: `identity` was asked for"
     forced = sim.run(
-        url=f"http://{front.address}", request_count=8, osl=8, header=["Accept-Encoding: gzip"],
+        url=f"http://{front.address}",
+        request_count=8,
+        osl=8,
+        header=["Accept-Encoding: gzip"],
         artifact_dir=sim.dir / "forced",
-    )  # fmt: skip
+    )
     assert kinds(forced) == {ErrorKind.OK: 8}
     assert "gzip (8)" in found(forced)["compressed"]
     assert forced.summary().stat("output_sequence_length") == run.summary().stat("output_sequence_length")

@@ -26,13 +26,17 @@ def dcgm(_: int) -> Say:
     )
 
 
-def test_energy_is_in_every_file_and_the_same_from_disk(serve: Callable[..., Sim]):
+def test_energy_is_in_every_file_and_the_same_from_disk(serve: Callable[..., Sim]) -> None:
     sim = serve(ttft_ms=20, itl_ms=3)
     with fake_server({("GET", "/metrics"): dcgm}) as gpus:
         run = sim.run(
-            concurrency=8, request_count=120, osl=20, no_gpu_telemetry=False, gpu_telemetry=(gpus.url,),
+            concurrency=8,
+            request_count=120,
+            osl=20,
+            no_gpu_telemetry=False,
+            gpu_telemetry=(gpus.url,),
             server_metrics_interval=0.1,
-        )  # fmt: skip
+        )
     told = json.loads((run.dir / "profile_export_aiperf.json").read_text(encoding="utf-8"))
     assert told["nvidia_average_gpu_power"] == {"unit": "W", "avg": pytest.approx(WATTS, rel=0.05)}
     joules = told["nvidia_total_gpu_energy"]["avg"]

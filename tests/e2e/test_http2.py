@@ -34,7 +34,7 @@ def errors_ns(sim: Sim, run: Run) -> tuple[np.ndarray, np.ndarray]:
     return ttft - real_ttft, itl - real_itl
 
 
-def test_a_thousand_streams_share_few_connections(serve: Serve, gateways: Gateways):
+def test_a_thousand_streams_share_few_connections(serve: Serve, gateways: Gateways) -> None:
     sim = serve(ttft_ms=200, itl_ms=20)
     front = gateways.nginx(sim.url, listen="http2", server="http2_max_concurrent_streams 250;")
     run = sim.run(
@@ -55,7 +55,7 @@ def test_a_thousand_streams_share_few_connections(serve: Serve, gateways: Gatewa
 
 
 @pytest.mark.slow
-def test_times_are_as_right_as_over_http_1(serve: Serve, gateways: Gateways):
+def test_times_are_as_right_as_over_http_1(serve: Serve, gateways: Gateways) -> None:
     """Both through the same kind of gateway: its own delay is in both."""
     sim = serve(ttft_ms=40, ttft_jitter=0.2, itl_ms=10, itl_jitter=0.3)
     plain, front = gateways.nginx(sim.url), gateways.nginx(sim.url, listen="http2")
@@ -63,9 +63,13 @@ def test_times_are_as_right_as_over_http_1(serve: Serve, gateways: Gateways):
     # In turn, and the quieter of two: the machine pauses now and then, in one of them or in the other.
     for version, place in (("1.1", plain), ("2", front)) * 2:
         two = sim.run(
-            url=f"http://{place.address}", http_version=version, artifact_dir=sim.dir / "again",
-            concurrency=20, request_count=100, osl=40,
-        )  # fmt: skip
+            url=f"http://{place.address}",
+            http_version=version,
+            artifact_dir=sim.dir / "again",
+            concurrency=20,
+            request_count=100,
+            osl=40,
+        )
         assert kinds(two) == {ErrorKind.OK: 100}
         found[version].append([float(np.median(np.abs(e))) for e in errors_ns(sim, two)])
     first, second = (np.min(found[version], axis=0) for version in ("1.1", "2"))
@@ -74,7 +78,7 @@ def test_times_are_as_right_as_over_http_1(serve: Serve, gateways: Gateways):
     assert set(two.columns.scalar("stamp_source")) == {1.0}
 
 
-def test_over_tls_by_alpn(serve: Serve, gateways: Gateways, certificate: Certificate):
+def test_over_tls_by_alpn(serve: Serve, gateways: Gateways, certificate: Certificate) -> None:
     sim = serve()
     front = gateways.nginx(sim.url, listen="http2", certificate=certificate[1:])
     run = sim.run(
@@ -85,13 +89,17 @@ def test_over_tls_by_alpn(serve: Serve, gateways: Gateways, certificate: Certifi
 
 
 @pytest.mark.parametrize("strategy", ["never", "sticky-user-sessions"])
-def test_connections_are_reused_as_asked(serve: Serve, gateways: Gateways, strategy: str):
+def test_connections_are_reused_as_asked(serve: Serve, gateways: Gateways, strategy: str) -> None:
     sim = serve()
     front = gateways.nginx(sim.url, listen="http2")
     run = sim.run(
-        url=f"http://{front.address}", http_version="2", connection_reuse_strategy=strategy, request_count=12,
-        num_sessions=None, conversation_turn_mean=3 if strategy != "never" else None,
-    )  # fmt: skip
+        url=f"http://{front.address}",
+        http_version="2",
+        connection_reuse_strategy=strategy,
+        request_count=12,
+        num_sessions=None,
+        conversation_turn_mean=3 if strategy != "never" else None,
+    )
     assert set(kinds(run)) == {ErrorKind.OK}
     columns = run.columns
     number = len(np.unique(columns.scalar("connection")))
@@ -106,7 +114,7 @@ def test_connections_are_reused_as_asked(serve: Serve, gateways: Gateways, strat
         assert per_session == {1}
 
 
-def test_goaway_in_the_middle_loses_nothing(serve: Serve, gateways: Gateways):
+def test_goaway_in_the_middle_loses_nothing(serve: Serve, gateways: Gateways) -> None:
     """Nginx says GOAWAY after so many streams of a connection; what is under way on it goes on."""
     sim = serve(ttft_ms=5, itl_ms=2)
     front = gateways.nginx(sim.url, listen="http2", server="keepalive_requests 50;")
@@ -116,7 +124,7 @@ def test_goaway_in_the_middle_loses_nothing(serve: Serve, gateways: Gateways):
     assert len(sim.ledger()) == 600
 
 
-def test_the_servers_limit_of_streams_opens_more_connections(serve: Serve, gateways: Gateways):
+def test_the_servers_limit_of_streams_opens_more_connections(serve: Serve, gateways: Gateways) -> None:
     sim = serve(ttft_ms=100)
     front = gateways.nginx(sim.url, listen="http2", server="http2_max_concurrent_streams 8;")
     run = sim.run(url=f"http://{front.address}", http_version="2", concurrency=64, request_count=256)
@@ -124,7 +132,7 @@ def test_the_servers_limit_of_streams_opens_more_connections(serve: Serve, gatew
     assert len(np.unique(run.columns.scalar("connection"))) >= 8
 
 
-def test_large_bodies_pass_flow_control(serve: Serve, gateways: Gateways):
+def test_large_bodies_pass_flow_control(serve: Serve, gateways: Gateways) -> None:
     sim = serve()
     front = gateways.nginx(
         sim.url, listen="http2", location="proxy_buffering off; proxy_request_buffering off; client_max_body_size 200m;"
@@ -136,13 +144,18 @@ def test_large_bodies_pass_flow_control(serve: Serve, gateways: Gateways):
     assert (columns.scalar("first_byte") > columns.scalar("body_sent")).all()
 
 
-def test_cancelled_requests_are_reset_and_their_connection_goes_on(serve: Serve, gateways: Gateways):
+def test_cancelled_requests_are_reset_and_their_connection_goes_on(serve: Serve, gateways: Gateways) -> None:
     sim = serve(ttft_ms=20, itl_ms=20)
     front = gateways.nginx(sim.url, listen="http2")
     run = sim.run(
-        url=f"http://{front.address}", http_version="2", concurrency=10, request_count=100, osl=20,
-        request_cancellation_rate=50, request_cancellation_delay=0.1,
-    )  # fmt: skip
+        url=f"http://{front.address}",
+        http_version="2",
+        concurrency=10,
+        request_count=100,
+        osl=20,
+        request_cancellation_rate=50,
+        request_cancellation_delay=0.1,
+    )
     found = kinds(run)
     assert set(found) == {ErrorKind.OK, ErrorKind.CANCELLED}
     assert 25 < found[ErrorKind.CANCELLED] < 75
@@ -151,7 +164,7 @@ def test_cancelled_requests_are_reset_and_their_connection_goes_on(serve: Serve,
     assert len(cut) >= found[ErrorKind.CANCELLED] * 0.8
 
 
-def test_an_error_of_one_stream_is_that_streams_alone(serve: Serve, gateways: Gateways):
+def test_an_error_of_one_stream_is_that_streams_alone(serve: Serve, gateways: Gateways) -> None:
     sim = serve(faults=[{"kind": "status", "status": 503, "rate": 0.3}])
     front = gateways.nginx(sim.url, listen="http2")
     run = sim.run(url=f"http://{front.address}", http_version="2", concurrency=10, request_count=100)
@@ -164,7 +177,7 @@ def test_an_error_of_one_stream_is_that_streams_alone(serve: Serve, gateways: Ga
 @pytest.mark.parametrize("secure", [False, True])
 def test_a_server_without_it_is_named_as_such(
     serve: Serve, gateways: Gateways, certificate: Certificate, *, secure: bool
-):
+) -> None:
     sim = serve()
     front = gateways.nginx(sim.url, certificate=certificate[1:] if secure else None)
     url = f"http{'s' if secure else ''}://{front.address}"
@@ -174,25 +187,33 @@ def test_a_server_without_it_is_named_as_such(
 
 
 @pytest.mark.parametrize("secure", [False, True])
-def test_through_a_proxy_it_takes_a_tunnel(serve: Serve, gateways: Gateways, certificate: Certificate, *, secure: bool):
+def test_through_a_proxy_it_takes_a_tunnel(
+    serve: Serve, gateways: Gateways, certificate: Certificate, *, secure: bool
+) -> None:
     sim = serve()
     proxy = gateways.tinyproxy(user="me", password="pw")
     front = gateways.nginx(sim.url, listen="http2", certificate=certificate[1:] if secure else None)
     run = sim.run(
-        url=f"http{'s' if secure else ''}://{front.address}", ca_file=certificate[0] if secure else None,
-        http_version="2", proxy=f"me:pw@{proxy.address}", concurrency=5, request_count=20,
-    )  # fmt: skip
+        url=f"http{'s' if secure else ''}://{front.address}",
+        ca_file=certificate[0] if secure else None,
+        http_version="2",
+        proxy=f"me:pw@{proxy.address}",
+        concurrency=5,
+        request_count=20,
+    )
     assert kinds(run) == {ErrorKind.OK: 20}
     proxy.wait_for_log(f"CONNECT {front.address}")
 
 
-def test_headers_are_the_users_and_none_of_http_1s(serve: Serve, gateways: Gateways):
+def test_headers_are_the_users_and_none_of_http_1s(serve: Serve, gateways: Gateways) -> None:
     sim = serve(ledger_headers=True)
     front = gateways.nginx(sim.url, listen="http2", location="proxy_set_header X-Host $host;")
     run = sim.run(
-        url=f"http://{front.address}", http_version="2", request_count=2,
+        url=f"http://{front.address}",
+        http_version="2",
+        request_count=2,
         header=["X-Mine:1", "Connection:close", "Host:models.example"],
-    )  # fmt: skip
+    )
     assert kinds(run) == {ErrorKind.OK: 2}
     for row in sim.ledger():
         got = {name.lower(): value for name, value in row["headers"].items()}
@@ -200,12 +221,17 @@ def test_headers_are_the_users_and_none_of_http_1s(serve: Serve, gateways: Gatew
         assert got["user-agent"].startswith("aiperf/")
 
 
-def test_a_trace_has_the_bytes_of_its_own_stream(serve: Serve, gateways: Gateways):
+def test_a_trace_has_the_bytes_of_its_own_stream(serve: Serve, gateways: Gateways) -> None:
     sim = serve(ttft_ms=20, itl_ms=5)
     front = gateways.nginx(sim.url, listen="http2")
     run = sim.run(
-        url=f"http://{front.address}", http_version="2", concurrency=4, request_count=8, osl=10, export_http_trace=True,
-    )  # fmt: skip
+        url=f"http://{front.address}",
+        http_version="2",
+        concurrency=4,
+        request_count=8,
+        osl=10,
+        export_http_trace=True,
+    )
     assert kinds(run) == {ErrorKind.OK: 8}
     lines = (run_dir(sim) / "profile_export.jsonl").read_text(encoding="utf-8").splitlines()
     records = [json.loads(line) for line in lines]

@@ -17,14 +17,26 @@ from aiperf.errors import ErrorKind
 
 def run(url: str, folder: Path, **flags: object) -> Run:
     asked: dict[str, object] = {
-        "model": MODEL, "url": url, "streaming": True, "concurrency": 4, "isl": 20, "osl": 2, "tokenizer": "builtin",
-        "random_seed": 1, "artifact_dir": folder / "run", "no_server_metrics": True, "calibrate": False, "report": False,
-        "probe": False, "request_count": 12, "http_version": "2",
-    }  # fmt: skip
+        "model": MODEL,
+        "url": url,
+        "streaming": True,
+        "concurrency": 4,
+        "isl": 20,
+        "osl": 2,
+        "tokenizer": "builtin",
+        "random_seed": 1,
+        "artifact_dir": folder / "run",
+        "no_server_metrics": True,
+        "calibrate": False,
+        "report": False,
+        "probe": False,
+        "request_count": 12,
+        "http_version": "2",
+    }
     return profile(config_from(asked | flags))
 
 
-def test_a_server_of_http2_alone_is_measured_and_the_probe_says_what_it_did_not_check(tmp_path: Path):
+def test_a_server_of_http2_alone_is_measured_and_the_probe_says_what_it_did_not_check(tmp_path: Path) -> None:
     with frame_server(lambda link, stream: link.send(respond(stream))) as server:
         done = run(server.url, tmp_path, probe=True)
     assert kinds(done) == {ErrorKind.OK: 12}
@@ -32,7 +44,7 @@ def test_a_server_of_http2_alone_is_measured_and_the_probe_says_what_it_did_not_
     assert (done.columns.scalar("bytes_in") > 200).all()
 
 
-def test_what_a_goaway_leaves_out_is_sent_again_and_the_rest_goes_on(tmp_path: Path):
+def test_what_a_goaway_leaves_out_is_sent_again_and_the_rest_goes_on(tmp_path: Path) -> None:
     """Four requests on the first connection: the first two are answered, the last two were never processed."""
 
     def on_request(link: Link, stream: int) -> None:
@@ -51,7 +63,7 @@ def test_what_a_goaway_leaves_out_is_sent_again_and_the_rest_goes_on(tmp_path: P
     assert facts["outcome"]["reconnects"] == 2
 
 
-def test_a_refused_stream_is_sent_again_and_not_for_ever(tmp_path: Path):
+def test_a_refused_stream_is_sent_again_and_not_for_ever(tmp_path: Path) -> None:
     seen: dict[int, int] = {}
 
     def refuse_once(link: Link, stream: int) -> None:
@@ -68,7 +80,7 @@ def test_a_refused_stream_is_sent_again_and_not_for_ever(tmp_path: Path):
 
 
 @pytest.mark.parametrize(("code", "name"), [(2, "INTERNAL_ERROR"), (8, "CANCEL"), (11, "ENHANCE_YOUR_CALM")])
-def test_a_reset_fails_one_request_and_names_the_code(tmp_path: Path, code: int, name: str):
+def test_a_reset_fails_one_request_and_names_the_code(tmp_path: Path, code: int, name: str) -> None:
     def on_request(link: Link, stream: int) -> None:
         if len(link.requests) % 3 == 0:
             link.send(frame(HEADERS, 4, stream, b"\x88"), reset(stream, code))
@@ -84,7 +96,7 @@ def test_a_reset_fails_one_request_and_names_the_code(tmp_path: Path, code: int,
     assert all(name in text for text in messages)
 
 
-def test_a_connection_that_breaks_fails_what_is_on_it_and_the_run_goes_on(tmp_path: Path):
+def test_a_connection_that_breaks_fails_what_is_on_it_and_the_run_goes_on(tmp_path: Path) -> None:
     def on_request(link: Link, stream: int) -> None:
         if link.number == 0 and len(link.requests) == 4:
             link.send(*(frame(HEADERS, 4, s, b"\x88") for s in link.requests))
@@ -97,14 +109,14 @@ def test_a_connection_that_breaks_fails_what_is_on_it_and_the_run_goes_on(tmp_pa
     assert kinds(done) == {ErrorKind.OK: 8, ErrorKind.CUT: 4}
 
 
-def test_nonsense_instead_of_frames_fails_the_requests(tmp_path: Path):
+def test_nonsense_instead_of_frames_fails_the_requests(tmp_path: Path) -> None:
     with frame_server(lambda link, _: link.send(b"\xff" * 40)) as server:
         done = run(server.url, tmp_path, request_count=4)
     assert set(kinds(done)) <= {ErrorKind.MALFORMED, ErrorKind.CUT}
     assert all("HTTP/2" in str(text) for text in done.columns.strings("error_message"))
 
 
-def test_the_servers_number_of_streams_opens_more_connections(tmp_path: Path):
+def test_the_servers_number_of_streams_opens_more_connections(tmp_path: Path) -> None:
     with frame_server(lambda link, stream: link.send(respond(stream)), settings={3: 2}) as server:
         done = run(server.url, tmp_path, concurrency=6)
         assert kinds(done) == {ErrorKind.OK: 12}

@@ -12,10 +12,15 @@ from tests.e2e.command import run_dir
 from tests.e2e.runs import Sim
 
 TIMES = (
-    "request_send_start_ns", "request_headers_sent_ns", "request_send_end_ns", "response_receive_start_ns",
-    "response_headers_received_ns", "response_receive_end_ns", "connection_pool_wait_start_ns",
+    "request_send_start_ns",
+    "request_headers_sent_ns",
+    "request_send_end_ns",
+    "response_receive_start_ns",
+    "response_headers_received_ns",
+    "response_receive_end_ns",
+    "connection_pool_wait_start_ns",
     "connection_pool_wait_end_ns",
-)  # fmt: skip
+)
 
 
 def records(sim: Sim) -> list[dict[str, Any]]:

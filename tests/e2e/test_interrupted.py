@@ -33,7 +33,7 @@ def in_flight(sim: Sim, number: int) -> Callable[[], bool]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_once_lets_those_in_flight_finish(serve: Callable[..., Sim], number: signal.Signals):
+def test_once_lets_those_in_flight_finish(serve: Callable[..., Sim], number: signal.Signals) -> None:
     sim = serve(ttft_ms=300)
     with started(arguments(sim, "--concurrency", "4", "--request-count", "1000")) as process:
         wait_for(in_flight(sim, 6), "requests")
@@ -49,7 +49,7 @@ def test_once_lets_those_in_flight_finish(serve: Callable[..., Sim], number: sig
     assert "LLM Metrics" in out
 
 
-def test_twice_cancels_and_reports(serve: Callable[..., Sim]):
+def test_twice_cancels_and_reports(serve: Callable[..., Sim]) -> None:
     sim = serve(faults=[{"kind": "never", "requests": list(range(5, 1000))}])
     with started(arguments(sim, "--concurrency", "2", "--request-count", "1000")) as process:
         wait_for(in_flight(sim, 6), "requests")
@@ -64,7 +64,7 @@ def test_twice_cancels_and_reports(serve: Callable[..., Sim]):
     assert (run_dir(sim) / "profile_export_aiperf.csv").exists()
 
 
-def test_three_times_leaves_at_once_and_the_records_are_there(serve: Callable[..., Sim]):
+def test_three_times_leaves_at_once_and_the_records_are_there(serve: Callable[..., Sim]) -> None:
     sim = serve(faults=[{"kind": "never", "requests": list(range(5, 1000))}])
     with started(arguments(sim, "--concurrency", "2", "--request-count", "1000")) as process:
         wait_for(in_flight(sim, 6), "requests")
@@ -82,7 +82,7 @@ def test_three_times_leaves_at_once_and_the_records_are_there(serve: Callable[..
 
 
 @pytest.mark.slow
-def test_killed_in_the_middle_loses_at_most_a_second(serve: Callable[..., Sim]):
+def test_killed_in_the_middle_loses_at_most_a_second(serve: Callable[..., Sim]) -> None:
     sim = serve(ttft_ms=20, itl_ms=1)
     with started(arguments(sim, "--concurrency", "8", "--benchmark-duration", "60")) as process:
         wait_for(in_flight(sim, 500), "requests")

@@ -44,9 +44,18 @@ def llama() -> Iterator[str]:
 
 def measure(url: str, directory: Path, **flags: object) -> Run:
     asked: dict[str, object] = {
-        "model": "smollm2", "url": url, "streaming": True, "tokenizer": "server", "artifact_dir": directory / "run",
-        "probe": False, "no_server_metrics": True, "calibrate": False, "report": False, "random_seed": 1, **flags,
-    }  # fmt: skip
+        "model": "smollm2",
+        "url": url,
+        "streaming": True,
+        "tokenizer": "server",
+        "artifact_dir": directory / "run",
+        "probe": False,
+        "no_server_metrics": True,
+        "calibrate": False,
+        "report": False,
+        "random_seed": 1,
+        **flags,
+    }
     return write(profile(config_from(asked)))
 
 
@@ -75,7 +84,7 @@ def timings_of(event: dict[str, object]) -> dict[str, float] | None:
     return timings if isinstance(timings, dict) else None
 
 
-def test_lengths_are_the_engines(llama: str, tmp_path: Path):
+def test_lengths_are_the_engines(llama: str, tmp_path: Path) -> None:
     run = measure(
         llama, tmp_path, concurrency=2, request_count=6, isl=80, isl_stddev=15, osl=12, use_server_token_count=True
     )
@@ -90,7 +99,7 @@ def test_lengths_are_the_engines(llama: str, tmp_path: Path):
     assert summary["output_sequence_length"]["avg"] == 12
 
 
-def test_tokens_counted_from_the_text_are_the_engines(llama: str, tmp_path: Path):
+def test_tokens_counted_from_the_text_are_the_engines(llama: str, tmp_path: Path) -> None:
     """All but a few: a sampled text may be one whose tokens, counted again, are fewer than those it was made of."""
     run = measure(llama, tmp_path, concurrency=2, request_count=8, isl=80, osl=12, extra_inputs={"temperature": 0})
     counted, usage = run.columns.scalar("counted_output"), run.columns.scalar("usage_completion")
@@ -99,18 +108,25 @@ def test_tokens_counted_from_the_text_are_the_engines(llama: str, tmp_path: Path
     assert (counted == usage).sum() >= 6
 
 
-def test_completions_have_no_template(llama: str, tmp_path: Path):
+def test_completions_have_no_template(llama: str, tmp_path: Path) -> None:
     run = measure(llama, tmp_path, endpoint_type="completions", concurrency=1, request_count=3, isl=60, osl=8)
     columns = run.columns
     assert set(columns.scalar("error_kind")) == {float(ErrorKind.OK)}
     assert np.unique(columns.scalar("usage_prompt") - columns.scalar("isl")).size == 1
 
 
-def test_times_agree_with_the_engines_own(llama: str, tmp_path: Path):
+def test_times_agree_with_the_engines_own(llama: str, tmp_path: Path) -> None:
     run = measure(
-        llama, tmp_path, concurrency=1, request_count=4, isl=120, osl=24, export_level="raw", warmup_request_count=1,
+        llama,
+        tmp_path,
+        concurrency=1,
+        request_count=4,
+        isl=120,
+        osl=24,
+        export_level="raw",
+        warmup_request_count=1,
         extra_inputs={"timings_per_token": True},
-    )  # fmt: skip
+    )
     columns = run.columns
     assert run.exit_code == ExitCode.OK, columns.strings("error_message")
     events = raw_events(run)

@@ -13,7 +13,7 @@ from aiperf import report
 ADJUSTED = ("request_latency", "time_to_first_token", "time_to_first_output_token")
 
 
-def test_measured_round_trips_are_taken_off_and_the_same_from_disk(serve: Callable[..., Sim]):
+def test_measured_round_trips_are_taken_off_and_the_same_from_disk(serve: Callable[..., Sim]) -> None:
     run = serve(ttft_ms=20, itl_ms=2).run(
         request_count=40, network_latency_automatic=True, network_latency_ping_interval=0.05
     )
@@ -31,7 +31,7 @@ def test_measured_round_trips_are_taken_off_and_the_same_from_disk(serve: Callab
     assert report(run.dir).summary().stat("network_rtt") == pytest.approx(rtt_ms)
 
 
-def test_a_known_round_trip_is_taken_off_without_probes(serve: Callable[..., Sim]):
+def test_a_known_round_trip_is_taken_off_without_probes(serve: Callable[..., Sim]) -> None:
     run = serve(ttft_ms=20, itl_ms=2).run(network_latency_mean=7.0)
     told = json.loads((run.dir / "profile_export_aiperf.json").read_text(encoding="utf-8"))
     assert told["network_rtt"] == {"unit": "ms", "avg": 7.0}
@@ -40,7 +40,7 @@ def test_a_known_round_trip_is_taken_off_without_probes(serve: Callable[..., Sim
     assert not (run.dir / "profile_export_network_latency.jsonl").exists()
 
 
-def test_without_the_flags_there_is_nothing_of_the_network(serve: Callable[..., Sim]):
+def test_without_the_flags_there_is_nothing_of_the_network(serve: Callable[..., Sim]) -> None:
     run = serve().run()
     told = json.loads((run.dir / "profile_export_aiperf.json").read_text(encoding="utf-8"))
     assert not [tag for tag in told if tag.startswith("network_")]

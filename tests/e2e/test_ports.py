@@ -59,12 +59,15 @@ def run_with_ports(ports: int, text: str) -> subprocess.CompletedProcess[str]:
     prepare = f"ip link set lo up && sysctl -q -w net.ipv4.ip_local_port_range='40000 {39999 + ports}' && exec \"$@\""
     return subprocess.run(
         ["unshare", "--net", "sh", "-c", prepare, "sh", sys.executable, "-c", text],
-        capture_output=True, text=True, timeout=90, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
 
 
 @pytest.mark.root
-def test_too_few_ports_are_found_before_the_start(tmp_path: Path):
+def test_too_few_ports_are_found_before_the_start(tmp_path: Path) -> None:
     done = run_with_ports(100, script(tmp_path / "run", 500, 1000))
     assert done.returncode != 0
     assert "500" in done.stderr
@@ -73,7 +76,7 @@ def test_too_few_ports_are_found_before_the_start(tmp_path: Path):
 
 
 @pytest.mark.root
-def test_a_hundred_ports_and_five_hundred_in_flight(tmp_path: Path):
+def test_a_hundred_ports_and_five_hundred_in_flight(tmp_path: Path) -> None:
     """As when others take the ports after the check."""
     done = run_with_ports(100, script(tmp_path / "run", 500, 1000, check=False))
     assert "RESULT" in done.stdout, done.stdout + done.stderr
@@ -86,7 +89,7 @@ def test_a_hundred_ports_and_five_hundred_in_flight(tmp_path: Path):
     assert "port" in text
 
 
-def test_no_file_descriptor_left(serve: Callable[..., Sim], tmp_path: Path):
+def test_no_file_descriptor_left(serve: Callable[..., Sim], tmp_path: Path) -> None:
     """A limit set after the check at the start, as when something else of the process takes them."""
     before = textwrap.dedent("""
         import resource
@@ -95,8 +98,12 @@ def test_no_file_descriptor_left(serve: Callable[..., Sim], tmp_path: Path):
     """)
     done = subprocess.run(
         [sys.executable, "-c", script(tmp_path / "run", 200, 300, before, url=serve(ttft_ms=300).url)],
-        capture_output=True, text=True, timeout=90, check=False, env=os.environ | {"AIPERF_TRACEBACK": "1"},
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+        env=os.environ | {"AIPERF_TRACEBACK": "1"},
+    )
     assert "RESULT" in done.stdout, done.stdout + done.stderr
     code, kinds = result(done.stdout)
     assert kinds.get(ErrorKind.FD_LIMIT, 0) > 0

@@ -32,7 +32,7 @@ def facts(sim: Sim) -> dict[str, object]:
     return found
 
 
-def test_plain_http_goes_through_the_proxy_probe_and_metrics_too(serve: Serve, gateways: Gateways):
+def test_plain_http_goes_through_the_proxy_probe_and_metrics_too(serve: Serve, gateways: Gateways) -> None:
     proxy = gateways.tinyproxy()
     sim = serve()
     run = sim.run(proxy=f"http://{proxy.address}", probe=True, no_server_metrics=None, concurrency=3, request_count=12)
@@ -45,7 +45,7 @@ def test_plain_http_goes_through_the_proxy_probe_and_metrics_too(serve: Serve, g
 
 def test_https_goes_through_a_tunnel_and_the_certificate_is_the_servers(
     serve: Serve, gateways: Gateways, certificate: Certificate
-):
+) -> None:
     proxy = gateways.tinyproxy()
     sim = serve(tls={"cert": str(certificate[1]), "key": str(certificate[2])})
     run = sim.run(proxy=proxy.address, ca_file=certificate[0], probe=True)
@@ -59,7 +59,7 @@ def test_https_goes_through_a_tunnel_and_the_certificate_is_the_servers(
 @pytest.mark.parametrize("secure", [False, True])
 def test_credentials_are_sent_and_never_shown(
     serve: Serve, gateways: Gateways, certificate: Certificate, *, secure: bool
-):
+) -> None:
     proxy = gateways.tinyproxy(user="me", password="s3cr3t")
     sim = serve(tls={"cert": str(certificate[1]), "key": str(certificate[2])}) if secure else serve()
     run = sim.run(proxy=f"http://me:s3cr3t@{proxy.address}", ca_file=certificate[0] if secure else None, probe=True)
@@ -73,7 +73,7 @@ def test_credentials_are_sent_and_never_shown(
 @pytest.mark.parametrize("secure", [False, True])
 def test_wrong_credentials_end_before_any_load_and_name_the_proxy(
     serve: Serve, gateways: Gateways, certificate: Certificate, *, secure: bool
-):
+) -> None:
     proxy = gateways.tinyproxy(user="me", password="right")
     sim = serve(tls={"cert": str(certificate[1]), "key": str(certificate[2])}) if secure else serve()
     with pytest.raises(AIPerfError) as caught:
@@ -89,7 +89,7 @@ def test_wrong_credentials_end_before_any_load_and_name_the_proxy(
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_dead_proxy_ends_before_any_load_and_is_named(serve: Serve, certificate: Certificate, scheme: str):
+def test_a_dead_proxy_ends_before_any_load_and_is_named(serve: Serve, certificate: Certificate, scheme: str) -> None:
     sim = serve()
     dead = f"127.0.0.1:{free_port()}"
     with pytest.raises(AIPerfError) as caught:
@@ -98,7 +98,7 @@ def test_a_dead_proxy_ends_before_any_load_and_is_named(serve: Serve, certificat
     assert sim.ledger() == []
 
 
-def test_without_the_probe_failures_name_the_proxy(serve: Serve, gateways: Gateways, certificate: Certificate):
+def test_without_the_probe_failures_name_the_proxy(serve: Serve, gateways: Gateways, certificate: Certificate) -> None:
     dead = f"127.0.0.1:{free_port()}"
     run = serve().run(proxy=dead, request_count=2)
     assert kinds(run) == {ErrorKind.CONNECT: 2}
@@ -111,7 +111,7 @@ def test_without_the_probe_failures_name_the_proxy(serve: Serve, gateways: Gatew
     assert all(proxy.address in str(t) and "50" in str(t) for t in run.columns.strings("error_message"))
 
 
-def test_a_server_behind_the_proxy_that_is_not_there_ends_before_any_load(serve: Serve, gateways: Gateways):
+def test_a_server_behind_the_proxy_that_is_not_there_ends_before_any_load(serve: Serve, gateways: Gateways) -> None:
     proxy = gateways.tinyproxy()
     with pytest.raises(AIPerfError) as caught:
         serve().run(url=f"http://127.0.0.1:{free_port()}", proxy=proxy.address, probe=True)
@@ -120,7 +120,7 @@ def test_a_server_behind_the_proxy_that_is_not_there_ends_before_any_load(serve:
 
 def test_the_environment_counts_only_when_asked_for_and_the_run_says_so(
     serve: Serve, gateways: Gateways, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     proxy = gateways.tinyproxy()
     sim = serve()
     monkeypatch.setenv("http_proxy", f"http://me:s3cr3t@{proxy.address}")
@@ -135,7 +135,7 @@ def test_the_environment_counts_only_when_asked_for_and_the_run_says_so(
     proxy.wait_for_log("POST ")
 
 
-def test_no_proxy_excepts_a_server(serve: Serve, gateways: Gateways, monkeypatch: pytest.MonkeyPatch):
+def test_no_proxy_excepts_a_server(serve: Serve, gateways: Gateways, monkeypatch: pytest.MonkeyPatch) -> None:
     proxy = gateways.tinyproxy()
     sim = serve()
     monkeypatch.setenv("ALL_PROXY", proxy.address)
@@ -159,7 +159,9 @@ def test_no_proxy_excepts_a_server(serve: Serve, gateways: Gateways, monkeypatch
         ("env", {"ALL_PROXY": "socks5://127.0.0.1:1080"}, "ALL_PROXY"),
     ],
 )
-def test_a_proxy_of_another_kind_is_a_usage_error(serve: Serve, value: str, environment: dict[str, str], part: str):
+def test_a_proxy_of_another_kind_is_a_usage_error(
+    serve: Serve, value: str, environment: dict[str, str], part: str
+) -> None:
     sim = serve()
     done = aiperf(*arguments(sim, "--proxy", value, "--request-count", "2"), env=environment)
     assert done.returncode == 2

@@ -42,7 +42,7 @@ def names(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("prefix", [None, "mine"])
-def test_only_what_a_run_writes_is_moved(tmp_path: Path, prefix: str | None):
+def test_only_what_a_run_writes_is_moved(tmp_path: Path, prefix: str | None) -> None:
     """A folder may hold the configuration this run is started with, a log that `tee` writes, or other runs."""
     folder = tmp_path / "d"
     (folder / "other").mkdir(parents=True)
@@ -58,7 +58,7 @@ def test_only_what_a_run_writes_is_moved(tmp_path: Path, prefix: str | None):
 
 
 @pytest.mark.parametrize("content", [[], ["notes.txt"], ["plots", "logs"], ["inputs.json"]])
-def test_a_folder_without_a_run_is_taken_as_it_is(tmp_path: Path, content: list[str]):
+def test_a_folder_without_a_run_is_taken_as_it_is(tmp_path: Path, content: list[str]) -> None:
     for name in content:
         (tmp_path / name).mkdir()
     with claim(tmp_path) as (path, note):
@@ -67,7 +67,7 @@ def test_a_folder_without_a_run_is_taken_as_it_is(tmp_path: Path, content: list[
 
 
 @pytest.mark.parametrize("mark", ["sweep_aggregate", "profile_runs", "search_history.json", "study.json"])
-def test_a_study_is_moved_with_its_points(tmp_path: Path, mark: str):
+def test_a_study_is_moved_with_its_points(tmp_path: Path, mark: str) -> None:
     """Also AIPerf's, which have no `study.json`."""
     folder = tmp_path / "s"
     for name in (mark, "concurrency_2", "concurrency_2-incomplete-1", "mine"):
@@ -79,7 +79,7 @@ def test_a_study_is_moved_with_its_points(tmp_path: Path, mark: str):
     assert names(tmp_path / "s.1") == sorted([mark, "concurrency_2", "concurrency_2-incomplete-1"])
 
 
-def test_a_folder_that_another_run_is_writing_into_is_left_alone(tmp_path: Path):
+def test_a_folder_that_another_run_is_writing_into_is_left_alone(tmp_path: Path) -> None:
     folder = tmp_path / "d"
     with ExitStack() as held:
         first, none = held.enter_context(claim(folder))
@@ -94,7 +94,7 @@ def test_a_folder_that_another_run_is_writing_into_is_left_alone(tmp_path: Path)
         assert path == folder, "free again"
 
 
-def test_the_current_folder_by_its_short_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_current_folder_by_its_short_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`--artifact-dir .` has no name of its own to put a number after."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
@@ -106,7 +106,7 @@ def test_the_current_folder_by_its_short_name(tmp_path: Path, monkeypatch: pytes
     assert names(tmp_path / "here.1") == files
 
 
-def test_where_nothing_can_be_put_beside_it_it_is_moved_within(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_where_nothing_can_be_put_beside_it_it_is_moved_within(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A mounted volume: its parent is another device, or not ours."""
     folder = tmp_path / "results"
     folder.mkdir()
@@ -123,7 +123,7 @@ def test_where_nothing_can_be_put_beside_it_it_is_moved_within(tmp_path: Path, m
     assert names(folder / "results.1") == files
 
 
-def test_a_file_of_that_name_is_an_error(tmp_path: Path):
+def test_a_file_of_that_name_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "d").write_text("", encoding="utf-8")
     with pytest.raises(ConfigError, match="it is a file"), claim(tmp_path / "d"):
         pass

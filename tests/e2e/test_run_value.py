@@ -42,9 +42,18 @@ def test_an_embeddings_run_with_streaming_is_computed_alike_by_all(serve: Callab
     """It does not stream, whatever the flag says: once a page and a sweep took the flag at its word, and showed other metrics."""
     sim = serve()
     asked = {
-        "model": MODEL, "url": sim.url, "endpoint_type": "embeddings", "streaming": True, "request_count": 12, "isl": 20,
-        "tokenizer": "builtin", "no_server_metrics": True, "no_gpu_telemetry": True, "calibrate": False, "probe": False,
-    }  # fmt: skip
+        "model": MODEL,
+        "url": sim.url,
+        "endpoint_type": "embeddings",
+        "streaming": True,
+        "request_count": 12,
+        "isl": 20,
+        "tokenizer": "builtin",
+        "no_server_metrics": True,
+        "no_gpu_telemetry": True,
+        "calibrate": False,
+        "probe": False,
+    }
     run = write(profile(config_from({**asked, "concurrency": 2, "artifact_dir": sim.dir / "one"})))
     study = sweep(config_from({**asked, "concurrency": "1,2", "artifact_dir": sim.dir / "study"}))
     assert study.table is not None

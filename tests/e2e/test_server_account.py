@@ -50,9 +50,14 @@ def test_warm_up_and_failures_do_not_break_the_account(serve: Callable[..., Sim]
     """The server counts warm-up requests as well, and failed or cancelled ones partly or not at all."""
     sim = serve(ttft_ms=20, itl_ms=3, faults=[{"kind": "cut", "every": 25, "after_chunks": 4}])
     run = sim.run(
-        concurrency=8, request_count=150, osl=20, warmup_request_count=24, request_cancellation_rate=10,
-        request_cancellation_delay=0.04, **ASK,
-    )  # fmt: skip
+        concurrency=8,
+        request_count=150,
+        osl=20,
+        warmup_request_count=24,
+        request_cancellation_rate=10,
+        request_cancellation_delay=0.04,
+        **ASK,
+    )
     summary = run.summary()
     assert summary.counts.failed > 0
     assert summary.counts.deliberate > 0

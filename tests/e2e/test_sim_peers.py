@@ -17,9 +17,14 @@ from tests.e2e.runs import Sim
 
 BODY = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 5, "stream": True})
 EXCHANGES = [
-    ("HEAD", "/v1/models", None), ("GET", "/v1/models", None), ("HEAD", "/metrics", None), ("HEAD", "/v2/nope", None),
-    ("POST", "/v1/chat/completions", BODY), ("OPTIONS", "/v1/models", None), ("GET", "/metrics", None),
-]  # fmt: skip
+    ("HEAD", "/v1/models", None),
+    ("GET", "/v1/models", None),
+    ("HEAD", "/metrics", None),
+    ("HEAD", "/v2/nope", None),
+    ("POST", "/v1/chat/completions", BODY),
+    ("OPTIONS", "/v1/models", None),
+    ("GET", "/metrics", None),
+]
 
 
 def talk(connection: http.client.HTTPConnection) -> None:
@@ -34,7 +39,7 @@ def talk(connection: http.client.HTTPConnection) -> None:
             assert data.endswith(b"data: [DONE]\n\n")
 
 
-def test_pythons_client_keeps_one_connection(serve: Callable[..., Sim]):
+def test_pythons_client_keeps_one_connection(serve: Callable[..., Sim]) -> None:
     sim = serve()
     connection = http.client.HTTPConnection(sim.url.partition("//")[2])
     for _ in range(5):
@@ -45,7 +50,7 @@ def test_pythons_client_keeps_one_connection(serve: Callable[..., Sim]):
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="not installed: curl")
 @pytest.mark.parametrize("version", ["--http1.0", "--http1.1"])
-def test_curl_reads_a_stream_to_its_end(serve: Callable[..., Sim], version: str):
+def test_curl_reads_a_stream_to_its_end(serve: Callable[..., Sim], version: str) -> None:
     url = f"{serve().url}/v1/chat/completions"
     told = subprocess.run(
         ["curl", "-sS", version, "-m", "20", "-d", BODY, url], capture_output=True, text=True, check=True
@@ -85,7 +90,9 @@ def nginx(folder: Path, upstream: str, version: str) -> Iterator[str]:
 
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="not installed: nginx")
 @pytest.mark.parametrize(("version", "most"), [("1.1", 5), ("1.0", 10_000)])
-def test_nginx_in_front_passes_everything_on(serve: Callable[..., Sim], tmp_path: Path, version: str, most: int):
+def test_nginx_in_front_passes_everything_on(
+    serve: Callable[..., Sim], tmp_path: Path, version: str, most: int
+) -> None:
     """With HTTP/1.0, nginx's default, a stream ends with the connection; with 1.1 its connections are used again."""
     sim = serve()
     with nginx(tmp_path, sim.url.partition("//")[2], version) as address:

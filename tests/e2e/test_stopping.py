@@ -25,14 +25,14 @@ def measured(run: Run) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("count", [1, 3, 57])
-def test_a_count_is_exact(serve: Callable[..., Sim], count: int):
+def test_a_count_is_exact(serve: Callable[..., Sim], count: int) -> None:
     sim = serve()
     run = sim.run(request_count=count, concurrency=8)
     assert run.columns.num_rows == count
     assert len(sim.ledger()) == count
 
 
-def test_a_duration_sends_until_then_and_lets_those_in_flight_finish(serve: Callable[..., Sim]):
+def test_a_duration_sends_until_then_and_lets_those_in_flight_finish(serve: Callable[..., Sim]) -> None:
     sim = serve(ttft_ms=60)
     run = sim.run(benchmark_duration=0.3, benchmark_grace_period=5, concurrency=3)
     assert set(kinds(run)) == {ErrorKind.OK}
@@ -43,7 +43,7 @@ def test_a_duration_sends_until_then_and_lets_those_in_flight_finish(serve: Call
     assert run.exit_code == ExitCode.OK
 
 
-def test_the_grace_period_ends_what_is_still_in_flight(serve: Callable[..., Sim]):
+def test_the_grace_period_ends_what_is_still_in_flight(serve: Callable[..., Sim]) -> None:
     sim = serve(ttft_ms=10_000)
     run = sim.run(benchmark_duration=0.2, benchmark_grace_period=0.1, concurrency=3)
     assert kinds(run) == {ErrorKind.GRACE: 3}
@@ -54,7 +54,7 @@ def test_the_grace_period_ends_what_is_still_in_flight(serve: Callable[..., Sim]
     assert all(row["disconnected"] for row in sim.ledger())
 
 
-def test_no_grace_at_all(serve: Callable[..., Sim]):
+def test_no_grace_at_all(serve: Callable[..., Sim]) -> None:
     sim = serve(ttft_ms=50)
     run = sim.run(benchmark_duration=0.22, benchmark_grace_period=0, concurrency=2)
     found = kinds(run)
@@ -64,7 +64,7 @@ def test_no_grace_at_all(serve: Callable[..., Sim]):
 
 
 @pytest.mark.parametrize(("count", "duration", "first"), [(10, 20.0, "count"), (100_000, 0.3, "duration")])
-def test_whichever_is_first(serve: Callable[..., Sim], count: int, duration: float, first: str):
+def test_whichever_is_first(serve: Callable[..., Sim], count: int, duration: float, first: str) -> None:
     sim = serve(ttft_ms=5)
     run = sim.run(request_count=count, benchmark_duration=duration, benchmark_grace_period=2)
     if first == "count":
@@ -75,7 +75,7 @@ def test_whichever_is_first(serve: Callable[..., Sim], count: int, duration: flo
         assert run.columns.scalar("started").max() - measured(run)["start_ns"] < 0.31e9
 
 
-def test_the_warmup_is_a_phase_of_its_own(serve: Callable[..., Sim]):
+def test_the_warmup_is_a_phase_of_its_own(serve: Callable[..., Sim]) -> None:
     sim = serve(ttft_ms=3)
     run = sim.run(request_count=30, warmup_request_count=10, warmup_concurrency=2)
     columns = run.columns
@@ -91,7 +91,7 @@ def test_the_warmup_is_a_phase_of_its_own(serve: Callable[..., Sim]):
     assert (phases.count("warmup"), phases.count("profiling")) == (10, 30)
 
 
-def test_failures_of_the_warmup_are_not_the_runs(serve: Callable[..., Sim]):
+def test_failures_of_the_warmup_are_not_the_runs(serve: Callable[..., Sim]) -> None:
     sim = serve(faults=[{"kind": "status", "status": 503, "requests": [1, 2, 3, 4, 5]}])
     run = sim.run(request_count=20, warmup_request_count=5)
     assert run.exit_code == ExitCode.OK
@@ -99,10 +99,15 @@ def test_failures_of_the_warmup_are_not_the_runs(serve: Callable[..., Sim]):
 
 
 @pytest.mark.parametrize("arrival", ["constant", "poisson", "gamma"])
-def test_an_open_loop_sends_the_number_asked_for_at_the_rate_asked_for(serve: Callable[..., Sim], arrival: str):
+def test_an_open_loop_sends_the_number_asked_for_at_the_rate_asked_for(serve: Callable[..., Sim], arrival: str) -> None:
     sim = serve(ttft_ms=5)
-    run = sim.run(concurrency=None, request_rate=400, arrival_pattern=arrival, request_count=200, arrival_smoothness=4
-                  if arrival == "gamma" else None)  # fmt: skip
+    run = sim.run(
+        concurrency=None,
+        request_rate=400,
+        arrival_pattern=arrival,
+        request_count=200,
+        arrival_smoothness=4 if arrival == "gamma" else None,
+    )
     assert kinds(run) == {ErrorKind.OK: 200}
     due = np.sort(run.columns.scalar("scheduled"))
     gaps = np.diff(due) / 1e9
@@ -115,14 +120,14 @@ def test_an_open_loop_sends_the_number_asked_for_at_the_rate_asked_for(serve: Ca
         assert gaps.std() / gaps.mean() == pytest.approx(spread, rel=0.35)
 
 
-def test_a_rate_for_a_duration(serve: Callable[..., Sim]):
+def test_a_rate_for_a_duration(serve: Callable[..., Sim]) -> None:
     sim = serve(ttft_ms=2)
     run = sim.run(concurrency=None, request_rate=300, arrival_pattern="constant", benchmark_duration=0.5)
     assert run.columns.num_rows == pytest.approx(150, abs=1)
     assert set(kinds(run)) == {ErrorKind.OK}
 
 
-def test_a_cap_counts_what_had_to_wait_and_keeps_both_clocks(serve: Callable[..., Sim]):
+def test_a_cap_counts_what_had_to_wait_and_keeps_both_clocks(serve: Callable[..., Sim]) -> None:
     """100 requests/s, each 40 ms, two at a time: 50 per second get through, the queue grows by 50 per second."""
     sim = serve(ttft_ms=40)
     run = sim.run(concurrency=2, request_rate=100, arrival_pattern="constant", request_count=40)
@@ -140,7 +145,7 @@ def test_a_cap_counts_what_had_to_wait_and_keeps_both_clocks(serve: Callable[...
     assert np.cumsum([step for _, step in events]).max() <= 2
 
 
-def test_due_requests_that_got_no_turn_are_counted(serve: Callable[..., Sim]):
+def test_due_requests_that_got_no_turn_are_counted(serve: Callable[..., Sim]) -> None:
     sim = serve(ttft_ms=100)
     run = sim.run(
         concurrency=1, request_rate=100, arrival_pattern="constant", benchmark_duration=0.35, benchmark_grace_period=1
@@ -150,7 +155,7 @@ def test_due_requests_that_got_no_turn_are_counted(serve: Callable[..., Sim]):
     assert phase["unsent"] == pytest.approx(35 - phase["sent"], abs=1)
 
 
-def test_a_second_run_into_the_same_directory_moves_the_first_aside(serve: Callable[..., Sim]):
+def test_a_second_run_into_the_same_directory_moves_the_first_aside(serve: Callable[..., Sim]) -> None:
     """Scripts read the folder they named: it must hold the run they just made, and the old one must not be lost."""
     sim = serve()
     first = sim.run(request_count=5)
@@ -164,7 +169,7 @@ def test_a_second_run_into_the_same_directory_moves_the_first_aside(serve: Calla
     assert (third.dir / "console.log").exists(), "what runs do not write is left where it is"
 
 
-def test_the_same_seed_sends_the_same_prompts(serve: Callable[..., Sim]):
+def test_the_same_seed_sends_the_same_prompts(serve: Callable[..., Sim]) -> None:
     sim = serve(ledger_prompts=True)
     sim.run(request_count=10, random_seed=5)
     sim.run(request_count=10, random_seed=5)

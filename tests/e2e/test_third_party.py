@@ -107,10 +107,31 @@ def test_plug_ins_of_another_package_are_found_everywhere(
     trace.write_text("".join(json.dumps(line) + "\n" for _ in range(8)), encoding="utf-8")
     folder = tmp_path / "run"
     screen = run_aiperf(
-        "-m", "aiperf", "profile", "--model", MODEL, "--url", sim.url, "--endpoint-type", "acme-chat", "--streaming",
-        "--input-file", str(trace), "--custom-dataset-type", "acme_trace", "--no-fixed-schedule", "--concurrency", "2",
-        "--tokenizer", "builtin", "--artifact-dir", str(folder), "--no-server-metrics", "--no-gpu-telemetry", "--no-calibrate",
-    )  # fmt: skip
+        "-m",
+        "aiperf",
+        "profile",
+        "--model",
+        MODEL,
+        "--url",
+        sim.url,
+        "--endpoint-type",
+        "acme-chat",
+        "--streaming",
+        "--input-file",
+        str(trace),
+        "--custom-dataset-type",
+        "acme_trace",
+        "--no-fixed-schedule",
+        "--concurrency",
+        "2",
+        "--tokenizer",
+        "builtin",
+        "--artifact-dir",
+        str(folder),
+        "--no-server-metrics",
+        "--no-gpu-telemetry",
+        "--no-calibrate",
+    )
     assert "Acme Double Latency" in screen
     assert (folder / "acme.txt").read_text(encoding="utf-8") == "8 requests"
     assert str(folder / "acme.txt") in screen
@@ -147,9 +168,14 @@ def test_an_entry_point_that_is_no_plug_in_is_refused_by_name(tmp_path: Path) ->
         "--no-probe",
     ]
     ended = subprocess.run(
-        [sys.executable, *words], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path,
+        [sys.executable, *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(tmp_path)},
-    )  # fmt: skip
+    )
     assert ended.returncode != 0
     assert "`json:dumps` is not a usable endpoint" in ended.stderr
     assert "Traceback" not in ended.stderr

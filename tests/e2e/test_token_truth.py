@@ -30,7 +30,7 @@ CASES: dict[str, dict[str, object]] = {
     "prose and tool call": {"tool_call": "after_prose"},
     "early role": {"role": "early"},
     "finish with the last": {"finish": "with_last"},
-}  # fmt: skip
+}
 
 
 def records(run: Run) -> dict[str, dict[str, Any]]:

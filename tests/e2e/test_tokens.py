@@ -57,7 +57,7 @@ def check(sim: Sim, run: Run, osl: int) -> None:
 
 
 @pytest.mark.parametrize("options", SHAPES)
-def test_streamed_tokens_are_the_servers(serve: Callable[..., Sim], options: dict[str, object]):
+def test_streamed_tokens_are_the_servers(serve: Callable[..., Sim], options: dict[str, object]) -> None:
     sim = serve(ledger_chunks=True, **options)
     run = sim.run(osl=40, request_count=12)
     if str(options.get("tool_call", "off")) == "off":
@@ -73,7 +73,7 @@ def test_streamed_tokens_are_the_servers(serve: Callable[..., Sim], options: dic
 
 
 @pytest.mark.parametrize("options", [s for s in SHAPES if "tokens_per_chunk" not in s.values[0]])
-def test_tokens_of_whole_replies_are_the_servers(serve: Callable[..., Sim], options: dict[str, object]):
+def test_tokens_of_whole_replies_are_the_servers(serve: Callable[..., Sim], options: dict[str, object]) -> None:
     sim = serve(**options)
     run = sim.run(osl=40, request_count=6, streaming=False)
     if str(options.get("tool_call", "off")) == "off":
@@ -83,7 +83,7 @@ def test_tokens_of_whole_replies_are_the_servers(serve: Callable[..., Sim], opti
 
 
 @pytest.mark.parametrize("usage", ["auto", "always", "continuous", "never"])
-def test_usage_is_beside_the_count(serve: Callable[..., Sim], usage: str):
+def test_usage_is_beside_the_count(serve: Callable[..., Sim], usage: str) -> None:
     sim = serve(usage=usage, template_tokens=9, reasoning_tokens=6, osl=30)
     run = sim.run(osl=30, isl=25, request_count=10)
     columns = run.columns
@@ -98,7 +98,7 @@ def test_usage_is_beside_the_count(serve: Callable[..., Sim], usage: str):
     assert set(columns.scalar("isl")) == {25.0}
 
 
-def test_server_counts_can_be_the_headline(serve: Callable[..., Sim]):
+def test_server_counts_can_be_the_headline(serve: Callable[..., Sim]) -> None:
     sim = serve(template_tokens=9)
     run = sim.run(osl=30, isl=25, use_server_token_count=True)
     summary = summary_of(run)
@@ -118,7 +118,7 @@ def visible_after_ms(sim: Sim) -> float:
 
 @pytest.mark.parametrize("kept", [True, False])
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning", "think_tag"])
-def test_the_first_visible_token_comes_after_the_reasoning(serve: Callable[..., Sim], field: str, kept: bool):
+def test_the_first_visible_token_comes_after_the_reasoning(serve: Callable[..., Sim], field: str, kept: bool) -> None:
     sim = serve(reasoning_tokens=16, reasoning_field=field, ttft_ms=4, itl_ms=2, ledger_chunks=True)
     run = sim.run(osl=24, concurrency=2, use_server_token_count=not kept)
     summary = summary_of(run)
@@ -130,13 +130,13 @@ def test_the_first_visible_token_comes_after_the_reasoning(serve: Callable[..., 
         assert set(run.columns.scalar("counted_reasoning")) == {16.0}
 
 
-def test_role_chunk_is_no_first_token(serve: Callable[..., Sim]):
+def test_role_chunk_is_no_first_token(serve: Callable[..., Sim]) -> None:
     sim = serve(role="early", ttft_ms=40)
     run = sim.run()
     assert np.median(run.columns.scalar("first_content") - run.columns.scalar("sent")) >= 40e6
 
 
-def test_itl_counts_tokens_not_chunks(serve: Callable[..., Sim]):
+def test_itl_counts_tokens_not_chunks(serve: Callable[..., Sim]) -> None:
     """Chunks of 5 tokens every 10 ms: 10 ms between chunks, (19 × 10 ms) / 99 tokens between tokens."""
     sim = serve(tokens_per_chunk=[5], itl_ms=10)
     summary = summary_of(sim.run(osl=100, request_count=8))
@@ -144,7 +144,7 @@ def test_itl_counts_tokens_not_chunks(serve: Callable[..., Sim]):
     assert summary["inter_chunk_latency"]["p50"] == pytest.approx(10, rel=0.05)
 
 
-def test_framing_ndjson_is_read(serve: Callable[..., Sim]):
+def test_framing_ndjson_is_read(serve: Callable[..., Sim]) -> None:
     """NDJSON under a chat path: a stream that is not an event stream fails clearly, and does not hang."""
     sim = serve(framing="ndjson")
     run = sim.run()
@@ -153,13 +153,13 @@ def test_framing_ndjson_is_read(serve: Callable[..., Sim]):
         check(sim, run, 8)
 
 
-def test_a_long_reply_in_one_line(serve: Callable[..., Sim]):
+def test_a_long_reply_in_one_line(serve: Callable[..., Sim]) -> None:
     sim = serve(tokens_per_chunk=[50_000])
     run = sim.run(osl=50_000, request_count=2, concurrency=1)
     check(sim, run, 50_000)
 
 
-def test_text_in_other_scripts_is_counted_after_the_last_byte(serve: Callable[..., Sim]):
+def test_text_in_other_scripts_is_counted_after_the_last_byte(serve: Callable[..., Sim]) -> None:
     sim = serve()
     run = sim.run(osl=30, request_count=4, export_outputs_json=True)
     text = (run.dir / "outputs.json").read_text(encoding="utf-8")

@@ -18,7 +18,7 @@ from aiperf.errors import ErrorKind, ExitCode
 )
 def test_every_request_has_the_lengths_asked_for(
     serve: Callable[..., Sim], concurrency: int, count: int, isl: int, osl: int
-):
+) -> None:
     sim = serve(ttft_ms=10, tokens_per_chunk=[5])
     run = sim.run(concurrency=concurrency, request_count=count, isl=isl, osl=osl)
     assert run.exit_code == ExitCode.OK
@@ -40,7 +40,7 @@ def test_every_request_has_the_lengths_asked_for(
     assert all(json.loads(line)["metrics"]["output_sequence_length"]["value"] == osl for line in lines[:50])
 
 
-def test_never_more_in_flight_than_asked(serve: Callable[..., Sim]):
+def test_never_more_in_flight_than_asked(serve: Callable[..., Sim]) -> None:
     sim = serve(ttft_ms=5, itl_ms=1)
     sim.run(concurrency=7, request_count=70)
     ledger = sim.ledger()
@@ -53,7 +53,7 @@ def test_never_more_in_flight_than_asked(serve: Callable[..., Sim]):
     assert mean > 5.5
 
 
-def test_prompts_share_no_prefix(serve: Callable[..., Sim]):
+def test_prompts_share_no_prefix(serve: Callable[..., Sim]) -> None:
     sim = serve(ledger_prefixes=True, ledger_prompts=True)
     sim.run(concurrency=5, request_count=50, isl=200)
     ledger = sim.ledger()
@@ -63,7 +63,7 @@ def test_prompts_share_no_prefix(serve: Callable[..., Sim]):
 
 @pytest.mark.parametrize("streaming", [True, False])
 @pytest.mark.parametrize("endpoint", ["chat", "completions"])
-def test_chat_and_completions_streamed_and_whole(serve: Callable[..., Sim], endpoint: str, streaming: bool):
+def test_chat_and_completions_streamed_and_whole(serve: Callable[..., Sim], endpoint: str, streaming: bool) -> None:
     sim = serve(ttft_ms=3)
     run = sim.run(endpoint_type=endpoint, streaming=streaming)
     assert kinds(run) == {ErrorKind.OK: 20}

@@ -24,9 +24,11 @@ def write_trace(path: Path, count: int, every_ms: float, output: int = 20) -> Pa
     with path.open("w", encoding="utf-8") as file:
         for i in range(count):
             line = {
-                "timestamp": round(i * every_ms), "input_length": 600 + i % 50, "output_length": output,
+                "timestamp": round(i * every_ms),
+                "input_length": 600 + i % 50,
+                "output_length": output,
                 "hash_ids": [i % 7, 1000 + i],
-            }  # fmt: skip
+            }
             file.write(json.dumps(line) + "\n")
     return path
 

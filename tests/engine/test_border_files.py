@@ -25,14 +25,14 @@ from aiperf.reports.requests_jsonl import (
 )
 
 
-def test_compressed_files_read_like_plain_ones(tmp_path: Path):
+def test_compressed_files_read_like_plain_ones(tmp_path: Path) -> None:
     data = b'{"input_length": 1}\n' * 1000
     (tmp_path / "a.jsonl").write_bytes(data)
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(data))
     assert _core.read_bytes(tmp_path / "a.jsonl") == _core.read_bytes(str(tmp_path / "a.jsonl.gz")) == data
 
 
-def test_errors_of_the_system_are_builtin_and_of_the_content_value_errors(tmp_path: Path):
+def test_errors_of_the_system_are_builtin_and_of_the_content_value_errors(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as missing:
         _core.read_bytes(tmp_path / "nowhere")
     assert missing.value.filename == str(tmp_path / "nowhere")
@@ -47,7 +47,7 @@ def test_errors_of_the_system_are_builtin_and_of_the_content_value_errors(tmp_pa
         _core.read_parquet_columns(tmp_path / "no.parquet")
 
 
-def test_any_parquet_file_comes_as_arrays_and_lists(tmp_path: Path):
+def test_any_parquet_file_comes_as_arrays_and_lists(tmp_path: Path) -> None:
     path = tmp_path / "records.parquet"
     lists = {"offsets": np.array([0, 2, 2]), "chunk_ns": np.array([5, 6])}
     _core.write_records(path, {"sent": np.array([1.0, np.nan])}, lists, {"text": ["é", None]})
@@ -61,7 +61,7 @@ def test_any_parquet_file_comes_as_arrays_and_lists(tmp_path: Path):
     assert table["request"].dtype == np.uint64
 
 
-def test_the_builtin_tokenizer_counts_what_it_encodes():
+def test_the_builtin_tokenizer_counts_what_it_encodes() -> None:
     texts = ["", "hello world", "naïve – ‘quoted’", "x" * 10_000, *(f"line {i}\n" * i for i in range(300))]
     counts = _core.builtin_count(texts)
     assert counts.dtype == np.uint32
@@ -70,12 +70,12 @@ def test_the_builtin_tokenizer_counts_what_it_encodes():
         assert _core.builtin_decode(_core.builtin_encode(text)) == text
 
 
-def test_known_token_ids_of_o200k_base():
+def test_known_token_ids_of_o200k_base() -> None:
     """From OpenAI's tiktoken: `encode("hello world")` of `o200k_base`."""
     assert _core.builtin_encode("hello world") == [24912, 2375]
 
 
-def test_half_a_character_decodes_to_the_replacement_and_an_unknown_id_is_refused():
+def test_half_a_character_decodes_to_the_replacement_and_an_unknown_id_is_refused() -> None:
     ids = _core.builtin_encode("\U0001f9ff")
     assert len(ids) > 1
     assert "\ufffd" in _core.builtin_decode(ids[:1])
@@ -130,7 +130,7 @@ def _batches(draw: st.DrawFn) -> JsonlBatch:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(batch=_batches())
-def test_native_jsonl_is_the_reference_byte_for_byte(tmp_path: Path, batch: JsonlBatch):
+def test_native_jsonl_is_the_reference_byte_for_byte(tmp_path: Path, batch: JsonlBatch) -> None:
     path = tmp_path / "profile_export.jsonl"
     path.unlink(missing_ok=True)
     reference = render_jsonl(batch)
@@ -144,14 +144,14 @@ def test_native_jsonl_is_the_reference_byte_for_byte(tmp_path: Path, batch: Json
         json.loads(line)
 
 
-def test_columns_of_a_wrong_length_are_named(tmp_path: Path):
+def test_columns_of_a_wrong_length_are_named(tmp_path: Path) -> None:
     none = ErrorColumns(np.zeros(0, np.int64), np.zeros(0, np.int64), (), ())
     batch = JsonlBatch(2, (), (NumberColumn("request_latency", "ms", np.zeros(1)),), none)
     with pytest.raises(ValueError, match="`request_latency`: does not fit a batch of 2 rows"):
         _core.write_jsonl(tmp_path / "x.jsonl", batch)
 
 
-def test_the_engine_model_runs_a_load_in_virtual_time():
+def test_the_engine_model_runs_a_load_in_virtual_time() -> None:
     prompts, outputs = np.full(8, 100, np.uint32), np.full(8, 5, np.uint32)
     table = _core.simulate('"tiny"', prompts, outputs, concurrency=2, count=20, keep_tokens=True)
     assert table["output_tokens"].tolist() == [5] * 20
@@ -176,13 +176,13 @@ def test_the_engine_model_runs_a_load_in_virtual_time():
 )
 def test_loads_that_make_no_sense_are_refused(
     options: str, concurrency: int | None, arrivals_ns: NDArray[np.int64] | None, message: str
-):
+) -> None:
     one = np.ones(1, np.uint32)
     with pytest.raises(ValueError, match=message):
         _core.simulate(options, one, one, concurrency=concurrency, arrivals_ns=arrivals_ns)
 
 
-def test_the_simulated_server_answers_and_stops():
+def test_the_simulated_server_answers_and_stops() -> None:
     with _core.SimServer('{"osl": 3}') as server:
         assert server.url.endswith(f":{server.port}")
         with urlopen(f"{server.url}/health", timeout=10) as reply:

@@ -65,7 +65,7 @@ def run_dir(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_finalising_changes_nothing_but_the_counts(run_dir: Path):
+def test_finalising_changes_nothing_but_the_counts(run_dir: Path) -> None:
     journal = open_run(run_dir)
     before = {name: journal.scalar(name) for name in SCALAR_COLUMNS}
     texts = journal.strings("text")
@@ -91,7 +91,7 @@ def test_finalising_changes_nothing_but_the_counts(run_dir: Path):
     assert run.strings("text") == [None] * REQUESTS
 
 
-def test_chunks_are_the_same_in_journal_pieces_and_file(run_dir: Path):
+def test_chunks_are_the_same_in_journal_pieces_and_file(run_dir: Path) -> None:
     journal = [b.chunk_ns.tolist() for b in open_run(run_dir).batches()]
     pieces: list[list[int]] = []
     finalise(run_dir, None, lambda c: pieces.extend(b.chunk_ns.tolist() for b in c.batches()), keep_texts=True)
@@ -102,7 +102,7 @@ def test_chunks_are_the_same_in_journal_pieces_and_file(run_dir: Path):
     assert all(t for t in run.strings("text"))
 
 
-def test_a_killed_run_gives_every_whole_batch(run_dir: Path):
+def test_a_killed_run_gives_every_whole_batch(run_dir: Path) -> None:
     """`kill -9` leaves the last segment cut anywhere."""
     segment = max((run_dir / JOURNAL_DIR).glob("*.arrows"))
     whole = segment.read_bytes()
@@ -116,7 +116,7 @@ def test_a_killed_run_gives_every_whole_batch(run_dir: Path):
     assert done.num_rows == open_run(run_dir).num_rows < REQUESTS
 
 
-def test_an_interrupted_finalise_starts_over(run_dir: Path):
+def test_an_interrupted_finalise_starts_over(run_dir: Path) -> None:
     def fail(_: Columns) -> None:
         raise KeyboardInterrupt
 
@@ -127,7 +127,7 @@ def test_an_interrupted_finalise_starts_over(run_dir: Path):
     assert finalise(run_dir, None, lambda _: None).num_rows == REQUESTS
 
 
-def test_records_of_a_run_that_goes_on_are_read_and_left_alone(tmp_path: Path):
+def test_records_of_a_run_that_goes_on_are_read_and_left_alone(tmp_path: Path) -> None:
     """Guards against `aiperf report` removing the journal under an engine that still writes it."""
     with _core.SimServer(json.dumps({"ttft_ms": 3_600_000})) as server:
         engine = _core.Engine(_settings(server.url, tmp_path), _plan())

@@ -38,11 +38,22 @@ REPLIES = [
 def measure(url: str, directory: Path, count: int, **flags: Any) -> Run:
     return profile(
         config_from(
-            model="m", url=url, streaming=True, concurrency=1, request_count=count, isl=20, tokenizer="builtin",
-            artifact_dir=directory / "run", probe=False, export_level="raw", no_server_metrics=True, report=False,
-            calibrate=False, **flags,
+            model="m",
+            url=url,
+            streaming=True,
+            concurrency=1,
+            request_count=count,
+            isl=20,
+            tokenizer="builtin",
+            artifact_dir=directory / "run",
+            probe=False,
+            export_level="raw",
+            no_server_metrics=True,
+            report=False,
+            calibrate=False,
+            **flags,
         )
-    )  # fmt: skip
+    )
 
 
 def check(run: Run, count: int) -> None:
@@ -68,7 +79,7 @@ CUTS = st.lists(st.lists(st.integers(0, len(REPLIES[0])), max_size=40), min_size
 
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cuts=CUTS, framing=st.sampled_from(REPLIES))
-def test_cuts_do_not_matter(tmp_path: Path, cuts: list[list[int]], framing: bytes):
+def test_cuts_do_not_matter(tmp_path: Path, cuts: list[list[int]], framing: bytes) -> None:
     script = Script([cut(framing, at) for at in cuts])
     with serve_pieces(script):
         check(measure(f"http://127.0.0.1:{script.port}", tmp_path, len(cuts)), len(cuts))
@@ -79,7 +90,7 @@ def test_cuts_do_not_matter(tmp_path: Path, cuts: list[list[int]], framing: byte
 @given(cuts=CUTS, framing=st.sampled_from(REPLIES))
 def test_cuts_do_not_matter_under_tls(
     tmp_path: Path, certificate: tuple[Path, Path, Path], cuts: list[list[int]], framing: bytes
-):
+) -> None:
     authority, cert, key = certificate
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)
@@ -90,7 +101,7 @@ def test_cuts_do_not_matter_under_tls(
 
 
 @pytest.mark.parametrize("framing", REPLIES)
-def test_byte_by_byte(tmp_path: Path, framing: bytes):
+def test_byte_by_byte(tmp_path: Path, framing: bytes) -> None:
     script = Script([[framing[i : i + 1] for i in range(len(framing))]])
     with serve_pieces(script):
         check(measure(f"http://127.0.0.1:{script.port}", tmp_path, 3), 3)

@@ -31,8 +31,22 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, P
     authority, authority_key, cert, key = (folder / name for name in ("ca.pem", "ca.key", "cert.pem", "cert.key"))
     for arguments in (
         ["-subj", "/CN=tests", "-keyout", authority_key, "-out", authority],
-        ["-subj", "/CN=localhost", "-keyout", key, "-out", cert, "-CA", authority, "-CAkey", authority_key,
-         "-addext", "basicConstraints=critical,CA:FALSE", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"],
-    ):  # fmt: skip
+        [
+            "-subj",
+            "/CN=localhost",
+            "-keyout",
+            key,
+            "-out",
+            cert,
+            "-CA",
+            authority,
+            "-CAkey",
+            authority_key,
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1,DNS:localhost",
+        ],
+    ):
         subprocess.run([*make, *map(str, arguments)], check=True, capture_output=True)
     return authority, cert, key

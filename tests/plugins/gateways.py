@@ -102,10 +102,17 @@ class Gateways:
 
         def configure(port: int, folder: Path) -> str:
             lines = [
-                f"Port {port}", "Listen 127.0.0.1", "Timeout 60", f'LogFile "{folder}/log"', "LogLevel Connect",
-                f'PidFile "{folder}/pid"', "MaxClients 500", "Allow 127.0.0.1", 'ViaProxyName "tests"',
+                f"Port {port}",
+                "Listen 127.0.0.1",
+                "Timeout 60",
+                f'LogFile "{folder}/log"',
+                "LogLevel Connect",
+                f'PidFile "{folder}/pid"',
+                "MaxClients 500",
+                "Allow 127.0.0.1",
+                'ViaProxyName "tests"',
                 *(f"ConnectPort {p}" for p in connect_ports),
-            ]  # fmt: skip
+            ]
             if user is not None:
                 lines.append(f"BasicAuth {user} {password}")
             return "\n".join(lines) + "\n"

@@ -14,10 +14,22 @@ __all__ = ["default_text", "metavar", "render_help"]
 
 _COLUMN = 32
 _METAVARS = {
-    "int": "N", "float": "X", "str": "TEXT", "path": "PATH", "secret": "KEY", "strings": "TEXT", "ints": "N", "floats": "X",
-    "paths": "PATH", "pairs": "NAME:VALUE", "mapping": "NAME:VALUE", "tiers": "SLOS", "conditions": "CONDITION",
-    "precisions": "PRECISION", "bool": "",
-}  # fmt: skip
+    "int": "N",
+    "float": "X",
+    "str": "TEXT",
+    "path": "PATH",
+    "secret": "KEY",
+    "strings": "TEXT",
+    "ints": "N",
+    "floats": "X",
+    "paths": "PATH",
+    "pairs": "NAME:VALUE",
+    "mapping": "NAME:VALUE",
+    "tiers": "SLOS",
+    "conditions": "CONDITION",
+    "precisions": "PRECISION",
+    "bool": "",
+}
 _UNITS = {"s": "SECONDS", "ms": "MS", "%": "PERCENT", "share": "SHARE"}
 
 

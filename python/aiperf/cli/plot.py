@@ -24,15 +24,37 @@ _ALL: tuple[Format, ...] = ("png", "svg", "html")
 
 
 def command(
-    *runs: Annotated[Path, Parameter(help="Folders of runs, ours or AIPerf's, or of a sweep; several are drawn together")],
-    output: Annotated[Path | None, Parameter(name=["--output", "-o"], help="Output folder; default: `plots` in the run, or beside the runs")] = None,
-    formats: Annotated[list[Format] | None, Parameter(name="--format", help="png, svg, html; default: all", negative="", consume_multiple=True)] = None,
-    chart: Annotated[list[str] | None, Parameter(name="--chart", help=_CHARTS, negative="", consume_multiple=True)] = None,
-    theme: Annotated[Literal["light", "dark"], Parameter(help="Colour theme of PNG and SVG files; the HTML page follows the reader's system")] = "light",
-    num_gpus: Annotated[int | None, Parameter(help="Number of GPUs for runs that do not record it, for tokens/s per GPU")] = None,
+    *runs: Annotated[
+        Path, Parameter(help="Folders of runs, ours or AIPerf's, or of a sweep; several are drawn together")
+    ],
+    output: Annotated[
+        Path | None,
+        Parameter(name=["--output", "-o"], help="Output folder; default: `plots` in the run, or beside the runs"),
+    ] = None,
+    formats: Annotated[
+        list[Format] | None,
+        Parameter(name="--format", help="png, svg, html; default: all", negative="", consume_multiple=True),
+    ] = None,
+    chart: Annotated[
+        list[str] | None, Parameter(name="--chart", help=_CHARTS, negative="", consume_multiple=True)
+    ] = None,
+    theme: Annotated[
+        Literal["light", "dark"],
+        Parameter(help="Colour theme of PNG and SVG files; the HTML page follows the reader's system"),
+    ] = "light",
+    num_gpus: Annotated[
+        int | None, Parameter(help="Number of GPUs for runs that do not record it, for tokens/s per GPU")
+    ] = None,
     gpu_cost_per_hour: Annotated[float | None, Parameter(help="Price of one GPU hour, for the cost per token")] = None,
-    pareto: Annotated[list[str] | None, Parameter(help="Two metrics for the Pareto front instead of tokens/s per user and per GPU, the horizontal one first: `request_latency:p95 request_throughput`", negative="", consume_multiple=True)] = None,
-) -> int:  # fmt: skip
+    pareto: Annotated[
+        list[str] | None,
+        Parameter(
+            help="Two metrics for the Pareto front instead of tokens/s per user and per GPU, the horizontal one first: `request_latency:p95 request_throughput`",
+            negative="",
+            consume_multiple=True,
+        ),
+    ] = None,
+) -> int:
     """Draw charts: latency distributions, latency and throughput over time, requests, chunks; of several runs the table, load and Pareto curves."""
     from aiperf.errors import ConfigError, Problem, nearest
     from aiperf.plots import draw_all
@@ -46,11 +68,15 @@ def command(
         raise ConfigError("no run is named", "`aiperf plot artifacts/…`")
     known = registry.names("charts")
     problems = [
-        Problem(f"no chart is named `{name}`", "--chart", f"did you mean `{near}`?" if near else f"known: {', '.join(known)}")
+        Problem(
+            f"no chart is named `{name}`",
+            "--chart",
+            f"did you mean `{near}`?" if near else f"known: {', '.join(known)}",
+        )
         for name in chart or ()
         if registry.normalise(name) not in known
         for near in (nearest(registry.normalise(name), known),)
-    ]  # fmt: skip
+    ]
     problems += [Problem(f"there is no folder `{run}`") for run in runs if not run.exists()]
     problems += _figure_problems(pareto or [])
     if problems:

@@ -15,14 +15,26 @@ if TYPE_CHECKING:
 __all__ = ["OWN_OPTIONS", "options", "run"]
 
 OWN_OPTIONS: tuple[FieldSpec, ...] = (
-    spec_of("", "config_file", Path, Flag("--config", "-f", help="YAML configuration file with the same names, flat or by section", group="Command"), None),
     spec_of(
-        "", "dry_run", bool,
-        Flag("--dry-run", help="Send nothing: print the configuration with the origin of each value, the first request body and the load", group="Command"),
+        "",
+        "config_file",
+        Path,
+        Flag("--config", "-f", help="YAML configuration file with the same names, flat or by section", group="Command"),
+        None,
+    ),
+    spec_of(
+        "",
+        "dry_run",
+        bool,
+        Flag(
+            "--dry-run",
+            help="Send nothing: print the configuration with the origin of each value, the first request body and the load",
+            group="Command",
+        ),
         False,
     ),
     spec_of("", "help", bool, Flag("--help", "-h", help="Show this help", group="Command"), False),
-)  # fmt: skip
+)
 
 _INTRO = (
     "Numbers take `1k`, `2M`; durations `500ms`, `2m`, `1h`; a bare number has the option's own unit.",

@@ -52,12 +52,15 @@ def render_cli() -> str:
     lines = ["# Command line", "", _GENERATED, "", "| Command | What it does |", "|---|---|"]
     lines += [f"| `aiperf {c.name}` | {_cell(c.summary)} |" for c in COMMANDS]
     lines += [
-        "", "`aiperf COMMAND --help` lists the options of each. `--option-name` and `--option_name` are the same, and so are `-` and `_`",
+        "",
+        "`aiperf COMMAND --help` lists the options of each. `--option-name` and `--option_name` are the same, and so are `-` and `_`",
         "in names of choices. Numbers take `1k`, `2M`; durations `500ms`, `2m`, `1h`; a bare number has the option's own unit. A list",
-        "(`10,50,100`) or range (`1:64:x2`, `10:100:+10`) for a numeric option is a sweep.", "",
+        "(`10,50,100`) or range (`1:64:x2`, `10:100:+10`) for a numeric option is a sweep.",
+        "",
         "Exit codes: 0 ok, 1 error, 2 usage, 3 assertion or SLO missed, 4 too many failed requests, 130 interrupted; where several hold, 130, 4, 3.",
-        "", "## `aiperf profile`",
-    ]  # fmt: skip
+        "",
+        "## `aiperf profile`",
+    ]
     for group, members in _groups(profile.options()).items():
         lines += ["", f"### {group}", "", *_rows(members)]
     kept = [s for s in report.options() if s.section]
@@ -80,12 +83,26 @@ def render_cli() -> str:
 def render_config() -> str:
     """Keys of the `--config` file and variables of the environment, by section."""
     lines = [
-        "# Configuration file and environment", "", _GENERATED, "",
+        "# Configuration file and environment",
+        "",
+        _GENERATED,
+        "",
         "Later wins: defaults, the `--config` file (or `AIPERF_CONFIG`), `AIPERF_…` variables, flags. A key of the file is a flag without",
-        "its dashes, or a field within its section; lists and mappings are YAML's own.", "",
-        "```yaml", "model: qwen3-0.6b", "url: http://localhost:8000", "streaming: true", "load:", "  concurrency: [10, 50, 100]",
-        "  benchmark_duration: 2m", "slo:", "  goodput:", "    time_to_first_token: 370", "    request_latency: 648", "```",
-    ]  # fmt: skip
+        "its dashes, or a field within its section; lists and mappings are YAML's own.",
+        "",
+        "```yaml",
+        "model: qwen3-0.6b",
+        "url: http://localhost:8000",
+        "streaming: true",
+        "load:",
+        "  concurrency: [10, 50, 100]",
+        "  benchmark_duration: 2m",
+        "slo:",
+        "  goodput:",
+        "    time_to_first_token: 370",
+        "    request_latency: 648",
+        "```",
+    ]
     for section, model in SECTIONS.items():
         members = [s for s in specs().values() if s.section == section]
         lines += ["", f"## `{section}`", "", " ".join((model.__doc__ or "").split()), ""]
@@ -104,10 +121,13 @@ def render_metrics() -> str:
     """All exported metrics: those of each table in its order, then those that are in the files alone."""
     known = [m for m in load_all().values() if m.is_exported]
     lines = [
-        "# Metrics", "", _GENERATED, "",
+        "# Metrics",
+        "",
+        _GENERATED,
+        "",
         "`aiperf explain TAG` says more of each. *Per*: what has a value: a request, the run, a chunk (all gaps of all requests pooled),",
         "or an instant (weighted by time). Latencies are of successful requests. ↑: larger is better.",
-    ]  # fmt: skip
+    ]
 
     def section(title: str, members: list[Metric]) -> None:
         lines.extend(
@@ -128,11 +148,16 @@ def render_metrics() -> str:
 def render_errors() -> str:
     """Why a request failed, as the records, the error table and AIPerf's files name it."""
     lines = [
-        "# Errors of requests", "", _GENERATED, "",
+        "# Errors of requests",
+        "",
+        _GENERATED,
+        "",
         "`error_kind` of `records.parquet`, the words of the error table, and `code` and `type` of the `error` object in",
-        "`profile_export.jsonl` (– : the status of the reply and its reason phrase). Cancelled requests are no errors.", "",
-        "| `error_kind` | Name | Words | Code | Type | Is an error |", "|---|---|---|---|---|---|",
-    ]  # fmt: skip
+        "`profile_export.jsonl` (– : the status of the reply and its reason phrase). Cancelled requests are no errors.",
+        "",
+        "| `error_kind` | Name | Words | Code | Type | Is an error |",
+        "|---|---|---|---|---|---|",
+    ]
     for kind in ErrorKind:
         code, name = ERROR_TYPES.get(kind, (None, "–"))
         shown = "null" if code is None and name != "–" else "–" if code is None else str(code)
@@ -154,10 +179,13 @@ _GROUPS = {
 def render_plugins() -> str:
     """The plug-ins by group, those of installed third parties among them."""
     lines = [
-        "# Plug-ins", "", _GENERATED, "",
+        "# Plug-ins",
+        "",
+        _GENERATED,
+        "",
         "One file each (CONTRIBUTING.md, *Adding things*). A package of yours adds one by an entry point in the group in brackets; metrics",
         "(`aiperf.metrics`, see [metrics](metrics.md)) by an entry point that names a module with decorated functions.",
-    ]  # fmt: skip
+    ]
     for group, (title, use) in _GROUPS.items():
         lines += ["", f"## {title} (`aiperf.{group}`)", "", f"Used by {use}.", "", "| Name | What it is |", "|---|---|"]
         lines += [f"| `{name}` | {_cell(described(group, name))} |" for name in names(group)]

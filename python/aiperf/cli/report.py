@@ -10,9 +10,16 @@ from aiperf.config.flag import FieldSpec, Flag, spec_of
 __all__ = ["options", "run"]
 
 _OTHER = (
-    "endpoint.num_gpus", "endpoint.gpu_cost_per_hour", "endpoint.use_server_token_count", "endpoint.per_chunk_usage",
-    "load.max_error_rate", "tokenizer.name", "tokenizer.revision", "service.log_level", "service.verbose",
-)  # fmt: skip
+    "endpoint.num_gpus",
+    "endpoint.gpu_cost_per_hour",
+    "endpoint.use_server_token_count",
+    "endpoint.per_chunk_usage",
+    "load.max_error_rate",
+    "tokenizer.name",
+    "tokenizer.revision",
+    "service.log_level",
+    "service.verbose",
+)
 _NOT_HERE = ("output.artifact_dir", "slo.abort_on_fail", "slo.calibrate")
 _OWN = (
     spec_of(

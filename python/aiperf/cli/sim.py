@@ -61,12 +61,29 @@ def command(
 ) -> int:
     """Serve a simulated model; prints the URL, runs until Ctrl-C."""
     given: dict[str, object] = {
-        "host": host, "port": port, "unix": unix, "models": model, "strict_model": strict_model or None, "ttft_ms": ttft,
-        "itl_ms": itl, "ttft_jitter": jitter, "itl_jitter": jitter, "osl": osl, "tokens_per_chunk": tokens_per_chunk,
-        "reasoning_tokens": reasoning_tokens, "usage": usage, "context_limit": context_limit, "max_running": max_running,
-        "api_key": api_key, "tls": _tls(tls_cert, tls_key), "faults": fault, "engine": {"preset": preset} if preset else None,
-        "ledger": ledger, "seed": seed, "threads": threads,
-    }  # fmt: skip
+        "host": host,
+        "port": port,
+        "unix": unix,
+        "models": model,
+        "strict_model": strict_model or None,
+        "ttft_ms": ttft,
+        "itl_ms": itl,
+        "ttft_jitter": jitter,
+        "itl_jitter": jitter,
+        "osl": osl,
+        "tokens_per_chunk": tokens_per_chunk,
+        "reasoning_tokens": reasoning_tokens,
+        "usage": usage,
+        "context_limit": context_limit,
+        "max_running": max_running,
+        "api_key": api_key,
+        "tls": _tls(tls_cert, tls_key),
+        "faults": fault,
+        "engine": {"preset": preset} if preset else None,
+        "ledger": ledger,
+        "seed": seed,
+        "threads": threads,
+    }
     text = build_options(given, options)
     import threading
 

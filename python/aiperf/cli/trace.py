@@ -103,9 +103,15 @@ def cut(
     from aiperf.traces.tools.cut import cut_trace
 
     done = cut_trace(
-        file, output, window=window, every=every, max_tokens=max_tokens, speed=speed, format_name=format_name,
+        file,
+        output,
+        window=window,
+        every=every,
+        max_tokens=max_tokens,
+        speed=speed,
+        format_name=format_name,
         skip_invalid=skip_invalid,
-    )  # fmt: skip
+    )
     span = "" if done.duration_s is None else f" over {done.duration_s:,.1f} s"
     _note(f"written: {done.output}: {done.requests:,} of {done.of:,} requests{span}")
     if done.beyond_max_tokens:

@@ -77,10 +77,15 @@ class RunEntry:
 
 
 _FIGURES: Final = (
-    ("ttft", "time_to_first_token", "p50"), ("ttft99", "time_to_first_token", "p99"), ("itl", "inter_token_latency", "p50"),
-    ("latency", "request_latency", "p50"), ("tokens", "output_token_throughput", "avg"), ("rate", "request_throughput", "avg"),
-    ("requests", "request_count", "avg"), ("errors", "request_error_rate", "avg"),
-)  # fmt: skip
+    ("ttft", "time_to_first_token", "p50"),
+    ("ttft99", "time_to_first_token", "p99"),
+    ("itl", "inter_token_latency", "p50"),
+    ("latency", "request_latency", "p50"),
+    ("tokens", "output_token_throughput", "avg"),
+    ("rate", "request_throughput", "avg"),
+    ("requests", "request_count", "avg"),
+    ("errors", "request_error_rate", "avg"),
+)
 
 
 def find_runs(folder: Path) -> list[RunEntry]:
@@ -123,10 +128,15 @@ def _entry(folder: Path, path: Path) -> RunEntry:
     status = str(facts.get("status", "")) if facts else "AIPerf"
     created = str(facts.get("created") or summary.get("start_time") or "")
     return RunEntry(
-        path.relative_to(folder).as_posix(), ", ".join(map(str, models)) if isinstance(models, list | tuple) else str(models),
-        str(_value(facts, "endpoint", "endpoint_type") or ""), load, created, verdict, status if figures["requests"] is not None or status != "complete" else "no figures",
+        path.relative_to(folder).as_posix(),
+        ", ".join(map(str, models)) if isinstance(models, list | tuple) else str(models),
+        str(_value(facts, "endpoint", "endpoint_type") or ""),
+        load,
+        created,
+        verdict,
+        status if figures["requests"] is not None or status != "complete" else "no figures",
         figures,
-    )  # fmt: skip
+    )
 
 
 def _value(facts: Mapping[str, Any], section: str, name: str) -> object:

@@ -61,8 +61,21 @@ def build_card(run: RunData) -> Card:
     attempted = run.num_ok + run.num_failed
     reuse = figure(run, "overall_usage_prompt_cache_read_pct")
     return Card(
-        run.name, run.tool, run.model, run.load, run.num_ok, run.num_failed, run.num_cancelled,
-        run.num_ok / attempted if attempted else None, run.duration_s,
-        _lengths(run, "input_sequence_length"), _lengths(run, "output_sequence_length"), rate, gap_cv,
-        None if reuse is None else reuse / 100, run.num_gpus, run.fingerprint, run.verdict,
-    )  # fmt: skip
+        run.name,
+        run.tool,
+        run.model,
+        run.load,
+        run.num_ok,
+        run.num_failed,
+        run.num_cancelled,
+        run.num_ok / attempted if attempted else None,
+        run.duration_s,
+        _lengths(run, "input_sequence_length"),
+        _lengths(run, "output_sequence_length"),
+        rate,
+        gap_cv,
+        None if reuse is None else reuse / 100,
+        run.num_gpus,
+        run.fingerprint,
+        run.verdict,
+    )

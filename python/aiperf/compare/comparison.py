@@ -13,10 +13,16 @@ from aiperf.run.data import Definition, RunData, figure
 __all__ = ["Comparison", "Pair", "Scaling", "compare_groups", "compare_runs", "compare_sides"]
 
 _SIDE_BY_SIDE = (
-    ("time_to_first_token", "avg"), ("time_to_first_token", "p99"), ("inter_token_latency", "avg"), ("request_latency", "avg"),
-    ("request_latency", "p99"), ("output_token_throughput_per_user", "avg"), ("request_throughput", "avg"),
-    ("output_token_throughput", "avg"), ("goodput", "avg"),
-)  # fmt: skip
+    ("time_to_first_token", "avg"),
+    ("time_to_first_token", "p99"),
+    ("inter_token_latency", "avg"),
+    ("request_latency", "avg"),
+    ("request_latency", "p99"),
+    ("output_token_throughput_per_user", "avg"),
+    ("request_throughput", "avg"),
+    ("output_token_throughput", "avg"),
+    ("goodput", "avg"),
+)
 
 
 @dataclass(frozen=True, slots=True)

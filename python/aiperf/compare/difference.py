@@ -24,10 +24,17 @@ from aiperf.run.data import RunData, figure
 __all__ = ["HEADLINE", "MIN_EFFECT", "Difference", "Options", "adjust", "compare_figure", "headline", "tail_stat"]
 
 HEADLINE: Final = (
-    ("time_to_first_token", "avg"), ("time_to_first_token", "tail"), ("inter_token_latency", "avg"), ("inter_token_latency", "tail"),
-    ("request_latency", "avg"), ("request_latency", "tail"), ("request_throughput", "avg"), ("output_token_throughput", "avg"),
-    ("good_request_fraction", "avg"), ("request_error_rate", "avg"),
-)  # fmt: skip
+    ("time_to_first_token", "avg"),
+    ("time_to_first_token", "tail"),
+    ("inter_token_latency", "avg"),
+    ("inter_token_latency", "tail"),
+    ("request_latency", "avg"),
+    ("request_latency", "tail"),
+    ("request_throughput", "avg"),
+    ("output_token_throughput", "avg"),
+    ("good_request_fraction", "avg"),
+    ("request_error_rate", "avg"),
+)
 """The figures that are tested together. `tail`: the highest of p99, p95, p90 that all runs have ten values beyond."""
 MIN_EFFECT: Final = 0.02
 _SHARES: Final = {"good_request_fraction": 1.0, "request_error_rate": 100.0}

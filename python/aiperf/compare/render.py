@@ -63,7 +63,10 @@ _CARD: tuple[tuple[str, Callable[[Card], str]], ...] = (
     ("Tool", lambda c: c.tool),
     ("Model", lambda c: c.model or "–"),
     ("Load", lambda c: c.load),
-    ("Requests", lambda c: f"{c.requests:,} ok, {c.failed:,} failed" + (f", {c.cancelled:,} cancelled" if c.cancelled else "")),
+    (
+        "Requests",
+        lambda c: f"{c.requests:,} ok, {c.failed:,} failed" + (f", {c.cancelled:,} cancelled" if c.cancelled else ""),
+    ),
     ("Success", lambda c: "–" if c.success is None else f"{100 * c.success:.2f}%"),
     ("Duration", lambda c: "–" if c.duration_s is None else f"{c.duration_s:,.2f} s"),
     ("Input tokens", lambda c: _lengths(c, "isl")),
@@ -72,7 +75,7 @@ _CARD: tuple[tuple[str, Callable[[Card], str]], ...] = (
     ("Reuse", lambda c: "–" if c.reuse is None else f"{100 * c.reuse:.1f}% of the prompt tokens"),
     ("GPUs", lambda c: "–" if c.num_gpus is None else str(c.num_gpus)),
     ("Certificate", lambda c: c.verdict or "–"),
-)  # fmt: skip
+)
 
 
 def _card_table(cards: Sequence[Card]) -> Table:
@@ -250,7 +253,11 @@ def render_json(c: Comparison, gates: Sequence[GateVerdict] = ()) -> str:
         "comparisons": [
             {
                 "run": p.name,
-                "workload": {"relation": p.relation.kind, "reason": p.relation.reason, "differences": [asdict(d) for d in p.relation.differences]},
+                "workload": {
+                    "relation": p.relation.kind,
+                    "reason": p.relation.reason,
+                    "differences": [asdict(d) for d in p.relation.differences],
+                },
                 "differences": [{**asdict(d), "significant": d.is_significant} for d in p.differences],
                 "client_limited": list(p.limited),
                 "regressions": [f"{d.tag}:{d.stat}" for d in p.regressions],
@@ -261,5 +268,5 @@ def render_json(c: Comparison, gates: Sequence[GateVerdict] = ()) -> str:
         ],
         "notes": c.notes,
         "gates": [{"gate": g.gate.text, "run": g.run, "state": g.state, "text": g.text} for g in gates],
-    }  # fmt: skip
+    }
     return json_text(content, indent=2) + "\n"

@@ -22,17 +22,33 @@ _OSL_TOLERANCE: Final = 0.05
 _MATTERS_SECTIONS: Final = frozenset({"input", "prompt", "conversation", "tokenizer", "load", "warmup", "workload"})
 _MATTERS: Final = frozenset(
     {
-        "endpoint.endpoint_type", "endpoint.streaming", "endpoint.extra_inputs", "endpoint.ignore_eos", "endpoint.force_min_tokens",
-        "endpoint.use_server_token_count", "endpoint.connection_reuse_strategy", "endpoint.custom_endpoint",
+        "endpoint.endpoint_type",
+        "endpoint.streaming",
+        "endpoint.extra_inputs",
+        "endpoint.ignore_eos",
+        "endpoint.force_min_tokens",
+        "endpoint.use_server_token_count",
+        "endpoint.connection_reuse_strategy",
+        "endpoint.custom_endpoint",
     }
-)  # fmt: skip
+)
 _HARMLESS: Final = frozenset(
     {
-        "input.random_seed", "load.request_count", "load.benchmark_duration", "load.benchmark_grace_period", "load.max_error_rate",
-        "load.failed_request_threshold", "load.until", "tokenizer.revision", "tokenizer.trust_remote_code", "warmup.request_count",
-        "warmup.duration", "warmup.num_sessions", "warmup.grace_period",
+        "input.random_seed",
+        "load.request_count",
+        "load.benchmark_duration",
+        "load.benchmark_grace_period",
+        "load.max_error_rate",
+        "load.failed_request_threshold",
+        "load.until",
+        "tokenizer.revision",
+        "tokenizer.trust_remote_code",
+        "warmup.request_count",
+        "warmup.duration",
+        "warmup.num_sessions",
+        "warmup.grace_period",
     }
-)  # fmt: skip
+)
 """They change which prompts are drawn or how long it takes, not what kind of work it is."""
 _LENGTHS: Final = frozenset({"prompt.isl_mean", "prompt.osl_mean"})
 

@@ -36,23 +36,35 @@ def aiperf_input_config(config: Config, *, num_requests: int | None = None) -> T
     slos = _slos(config)
     if slos:
         tree["slos"] = slos
-    tokenizer = _given(config, {"name": "tokenizer.name", "revision": "tokenizer.revision",
-                                "trust_remote_code": "tokenizer.trust_remote_code",
-                                "apply_chat_template": "prompt.apply_chat_template"})  # fmt: skip
+    tokenizer = _given(
+        config,
+        {
+            "name": "tokenizer.name",
+            "revision": "tokenizer.revision",
+            "trust_remote_code": "tokenizer.trust_remote_code",
+            "apply_chat_template": "prompt.apply_chat_template",
+        },
+    )
     if tokenizer:
         tree["tokenizer"] = tokenizer
     t = config.telemetry
     urls = [u for u in t.server_metrics if "://" in u or ":" in u]
     tree |= {
         "gpu_telemetry": {"enabled": not t.no_gpu_telemetry},
-        "server_metrics": {"enabled": False} if t.no_server_metrics else {
-            "enabled": True, "urls": [mask_url(u) for u in urls], "formats": list(t.server_metrics_formats),
+        "server_metrics": {"enabled": False}
+        if t.no_server_metrics
+        else {
+            "enabled": True,
+            "urls": [mask_url(u) for u in urls],
+            "formats": list(t.server_metrics_formats),
         },
         "network_latency": {"enabled": t.network_latency_automatic or t.network_latency_mean is not None},
-        "otel": {}, "mlflow": {}, "wandb": {},
+        "otel": {},
+        "mlflow": {},
+        "wandb": {},
         "runtime": _runtime(config),
         "loadgen": {} if config.load.concurrency is None else {"concurrency": config.load.concurrency},
-    }  # fmt: skip
+    }
     return tree
 
 
@@ -76,21 +88,26 @@ def _models(config: Config) -> Tree:
 def _endpoint(config: Config) -> Tree:
     e = config.endpoint
     out: Tree = {"urls": [mask_url(u if "://" in u or u.startswith("unix:") else f"http://{u}") for u in e.urls]}
-    out |= _given(config, {"url_strategy": "endpoint.url_strategy", "type": "endpoint.endpoint_type",
-                           "path": "endpoint.custom_endpoint"})  # fmt: skip
+    out |= _given(
+        config,
+        {"url_strategy": "endpoint.url_strategy", "type": "endpoint.endpoint_type", "path": "endpoint.custom_endpoint"},
+    )
     if e.api_key is not None:
         out["api_key"] = REDACTED
-    out |= _given(config, {
-        "timeout": "endpoint.request_timeout_seconds",
-        "streaming": "endpoint.streaming",
-        "connection_reuse": "endpoint.connection_reuse_strategy",
-        "use_legacy_max_tokens": "endpoint.use_legacy_max_tokens",
-        "use_server_token_count": "endpoint.use_server_token_count",
-        "per_chunk_usage": "endpoint.per_chunk_usage",
-        "wait_for_model_timeout": "endpoint.wait_for_model_timeout",
-        "wait_for_model_interval": "endpoint.wait_for_model_interval",
-        "wait_for_model_mode": "endpoint.wait_for_model_mode",
-    })  # fmt: skip
+    out |= _given(
+        config,
+        {
+            "timeout": "endpoint.request_timeout_seconds",
+            "streaming": "endpoint.streaming",
+            "connection_reuse": "endpoint.connection_reuse_strategy",
+            "use_legacy_max_tokens": "endpoint.use_legacy_max_tokens",
+            "use_server_token_count": "endpoint.use_server_token_count",
+            "per_chunk_usage": "endpoint.per_chunk_usage",
+            "wait_for_model_timeout": "endpoint.wait_for_model_timeout",
+            "wait_for_model_interval": "endpoint.wait_for_model_interval",
+            "wait_for_model_mode": "endpoint.wait_for_model_mode",
+        },
+    )
     if config.is_set("endpoint.headers"):
         out["headers"] = {name: REDACTED if is_secret_name(name) else value for name, value in e.headers}
     if config.is_set("endpoint.extra_inputs"):
@@ -122,31 +139,47 @@ def _dataset(config: Config) -> Tree:
         entries = _entries(config)
         if entries is not None:
             out["entries"] = entries
-    out |= _given(config, {
-        "entries": "input.num_dataset_entries",
-        "block_size": "input.isl_block_size",
-        "random_seed": "input.random_seed",
-        "sampling": "input.dataset_sampling_strategy",
-        "max_context_length": "input.max_context_length",
-        "ignore_trace_delays": "input.ignore_trace_delays",
-        "force_min_tokens": "endpoint.force_min_tokens",
-    })  # fmt: skip
-    synthesis = _given(config, {
-        key: f"input.synthesis_{key}"
-        for key in ("speedup_ratio", "prefix_len_multiplier", "prefix_root_multiplier", "prompt_len_multiplier",
-                    "output_len_multiplier", "max_isl", "max_osl")
-    })  # fmt: skip
+    out |= _given(
+        config,
+        {
+            "entries": "input.num_dataset_entries",
+            "block_size": "input.isl_block_size",
+            "random_seed": "input.random_seed",
+            "sampling": "input.dataset_sampling_strategy",
+            "max_context_length": "input.max_context_length",
+            "ignore_trace_delays": "input.ignore_trace_delays",
+            "force_min_tokens": "endpoint.force_min_tokens",
+        },
+    )
+    synthesis = _given(
+        config,
+        {
+            key: f"input.synthesis_{key}"
+            for key in (
+                "speedup_ratio",
+                "prefix_len_multiplier",
+                "prefix_root_multiplier",
+                "prompt_len_multiplier",
+                "output_len_multiplier",
+                "max_isl",
+                "max_osl",
+            )
+        },
+    )
     if synthesis:
         out["synthesis"] = synthesis
     prompts = _prompts(config)
     if prompts and (out["type"] == "synthetic" or config.is_set("prompt.osl_mean") or config.is_set("prompt.isl_mean")):
         out["prompts"] = prompts
-    prefixes = _given(config, {
-        "pool_size": "prompt.prefix_prompt_pool_size",
-        "length": "prompt.prefix_prompt_length",
-        "shared_system_length": "prompt.shared_system_prompt_length",
-        "user_context_length": "prompt.user_context_prompt_length",
-    })  # fmt: skip
+    prefixes = _given(
+        config,
+        {
+            "pool_size": "prompt.prefix_prompt_pool_size",
+            "length": "prompt.prefix_prompt_length",
+            "shared_system_length": "prompt.shared_system_prompt_length",
+            "user_context_length": "prompt.user_context_prompt_length",
+        },
+    )
     if prefixes:
         out["prefix_prompts"] = prefixes
     turns = _given(config, {"mean": "conversation.turn_mean", "stddev": "conversation.turn_stddev"})
@@ -210,14 +243,20 @@ def _phases(config: Config, num_requests: int | None) -> list[Tree]:
         measured["grace_period"] = load.benchmark_grace_period
     if config.is_set("input.fixed_schedule_auto_offset"):
         measured["auto_offset"] = bool(config.input.fixed_schedule_auto_offset)
-    measured |= _given(config, {
-        "start_offset": "input.fixed_schedule_start_offset", "end_offset": "input.fixed_schedule_end_offset",
-    })  # fmt: skip
+    measured |= _given(
+        config,
+        {
+            "start_offset": "input.fixed_schedule_start_offset",
+            "end_offset": "input.fixed_schedule_end_offset",
+        },
+    )
     if load.request_cancellation_rate:
         measured["cancellation"] = {"rate": load.request_cancellation_rate, "delay": load.request_cancellation_delay}
-    for key, seconds in (("concurrency_ramp", load.concurrency_ramp_duration),
-                         ("prefill_ramp", load.prefill_concurrency_ramp_duration),
-                         ("rate_ramp", load.request_rate_ramp_duration)):  # fmt: skip
+    for key, seconds in (
+        ("concurrency_ramp", load.concurrency_ramp_duration),
+        ("prefill_ramp", load.prefill_concurrency_ramp_duration),
+        ("rate_ramp", load.request_rate_ramp_duration),
+    ):
         if seconds is not None:
             measured[key] = {"duration": seconds}
     has_warmup = any(v is not None for v in (warmup.request_count, warmup.duration, warmup.num_sessions))
@@ -229,9 +268,11 @@ def _warmup_phase(config: Config) -> Tree:
     rate = w.request_rate if w.request_rate is not None else load.request_rate
     pattern = w.arrival_pattern or load.arrival_pattern or "poisson"
     out: Tree = {
-        "name": "warmup", "kind": "warmup", "exclude_from_results": True,
+        "name": "warmup",
+        "kind": "warmup",
+        "exclude_from_results": True,
         "type": "concurrency" if rate is None or pattern == "concurrency_burst" else pattern,
-    }  # fmt: skip
+    }
     values: Tree = {
         "requests": w.request_count,
         "sessions": w.num_sessions,
@@ -267,12 +308,15 @@ def _artifacts(config: Config) -> Tree:
         }
         if o.export_level == "summary":
             out["summary"] = ["json"]
-    out |= _given(config, {
-        "trace": "output.export_http_trace",
-        "show_trace_timing": "output.show_trace_timing",
-        "export_outputs_json": "output.export_outputs_json",
-        "slice_duration": "output.slice_duration",
-    })  # fmt: skip
+    out |= _given(
+        config,
+        {
+            "trace": "output.export_http_trace",
+            "show_trace_timing": "output.show_trace_timing",
+            "export_outputs_json": "output.export_outputs_json",
+            "slice_duration": "output.slice_duration",
+        },
+    )
     return out | {"auto_plot": o.auto_plot, "plot_required": False}
 
 

@@ -28,10 +28,16 @@ __all__ = ["AllTags", "check", "known_tags", "sweep_points"]
 _STATS = re.compile(r"^(avg|min|max|std|sum|count|p\d+(\.\d+)?)$")
 _STREAMED = frozenset(
     {
-        "time_to_first_token", "time_to_second_token", "time_to_first_output_token", "inter_token_latency", "inter_chunk_latency",
-        "decode_duration", "output_token_throughput_per_user", "prefill_throughput_per_user",
+        "time_to_first_token",
+        "time_to_second_token",
+        "time_to_first_output_token",
+        "inter_token_latency",
+        "inter_chunk_latency",
+        "decode_duration",
+        "output_token_throughput_per_user",
+        "prefill_throughput_per_user",
     }
-)  # fmt: skip
+)
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """A header's name (RFC 9110, 5.6.2)."""
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")

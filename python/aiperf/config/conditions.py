@@ -24,10 +24,17 @@ _CONDITION = re.compile(rf"^\s*([A-Za-z_][\w-]*)(?:\s*:\s*({_STAT}))?\s*(<=|>=|!
 _AIPERF = re.compile(rf"^\s*([A-Za-z_][\w-]*)\s*:\s*({_STAT})\s*:\s*(lt|le|gt|ge)\s*:\s*(\S+)\s*$")
 _PRECISION = re.compile(rf"^\s*([A-Za-z_][\w-]*)(?:\s*:\s*({_STAT}))?\s*:\s*(?:±|\+-|\+/-)?\s*(\d+(?:\.\d+)?)\s*%\s*$")
 ALIASES = {
-    "ttft": "time_to_first_token", "ttst": "time_to_second_token", "itl": "inter_token_latency", "tpot": "inter_token_latency",
-    "icl": "inter_chunk_latency", "osl": "output_sequence_length", "isl": "input_sequence_length", "latency": "request_latency",
-    "error_rate": "request_error_rate", "rps": "request_throughput",
-}  # fmt: skip
+    "ttft": "time_to_first_token",
+    "ttst": "time_to_second_token",
+    "itl": "inter_token_latency",
+    "tpot": "inter_token_latency",
+    "icl": "inter_chunk_latency",
+    "osl": "output_sequence_length",
+    "isl": "input_sequence_length",
+    "latency": "request_latency",
+    "error_rate": "request_error_rate",
+    "rps": "request_throughput",
+}
 
 
 class Tier(Section):

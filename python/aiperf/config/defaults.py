@@ -138,9 +138,14 @@ def _warmup(v: Values, _: list[str]) -> None:
         return
     own_rate = "warmup.request_rate" in v.given
     for name in (
-        "concurrency", "prefill_concurrency", "request_rate", "arrival_pattern", "concurrency_ramp_duration",
-        "prefill_concurrency_ramp_duration", "request_rate_ramp_duration",
-    ):  # fmt: skip
+        "concurrency",
+        "prefill_concurrency",
+        "request_rate",
+        "arrival_pattern",
+        "concurrency_ramp_duration",
+        "prefill_concurrency_ramp_duration",
+        "request_rate_ramp_duration",
+    ):
         if name == "request_rate" and "warmup.concurrency" in v.given and not own_rate:
             continue  # a warm-up concurrency alone asks for a closed loop
         v.default(f"warmup.{name}", v[f"load.{name}"], "as in the measured phase")
@@ -220,5 +225,13 @@ def _stimulus(v: Values) -> str:
 
 
 _RULES: tuple[Callable[[Values, list[str]], None], ...] = (
-    _service, _search, _sweep, _schedule, _load, _stop, _warmup, _goals, _artifacts,
-)  # fmt: skip
+    _service,
+    _search,
+    _sweep,
+    _schedule,
+    _load,
+    _stop,
+    _warmup,
+    _goals,
+    _artifacts,
+)

@@ -19,9 +19,23 @@ Unit = Literal["s", "ms", "%", "share"]
 """What a bare number means: seconds, milliseconds, per cent, a share from 0 to 1 (`10%` is 0.1)."""
 
 Kind = Literal[
-    "bool", "int", "float", "str", "path", "secret", "choice",
-    "strings", "ints", "floats", "paths", "pairs", "mapping", "tiers", "conditions", "precisions",
-]  # fmt: skip
+    "bool",
+    "int",
+    "float",
+    "str",
+    "path",
+    "secret",
+    "choice",
+    "strings",
+    "ints",
+    "floats",
+    "paths",
+    "pairs",
+    "mapping",
+    "tiers",
+    "conditions",
+    "precisions",
+]
 
 _LISTS = frozenset({"strings", "ints", "floats", "paths", "pairs", "mapping", "tiers", "conditions", "precisions"})
 _OF_NAME: dict[str, Kind] = {
@@ -72,10 +86,19 @@ class Flag:
         plugins: tuple[str, ...] = (),
     ) -> None:
         for name, value in (
-            ("names", names), ("help", help), ("group", group), ("unit", unit), ("metavar", metavar), ("negative", negative),
-            ("split", split), ("greedy", greedy), ("sweep", sweep), ("synonyms", synonyms or {}),
-            ("zero_is_off", zero_is_off), ("plugins", plugins),
-        ):  # fmt: skip
+            ("names", names),
+            ("help", help),
+            ("group", group),
+            ("unit", unit),
+            ("metavar", metavar),
+            ("negative", negative),
+            ("split", split),
+            ("greedy", greedy),
+            ("sweep", sweep),
+            ("synonyms", synonyms or {}),
+            ("zero_is_off", zero_is_off),
+            ("plugins", plugins),
+        ):
             object.__setattr__(self, name, value)
 
 
@@ -152,8 +175,13 @@ def _kind(annotation: Any) -> tuple[Kind, tuple[str, ...], bool]:
         }
         return lists[of] if of in lists else _OF_NAME[of.__name__], (), optional
     plain: dict[object, Kind] = {
-        bool: "bool", int: "int", float: "float", str: "str", Path: "path", dict[str, object]: "mapping",
-    }  # fmt: skip
+        bool: "bool",
+        int: "int",
+        float: "float",
+        str: "str",
+        Path: "path",
+        dict[str, object]: "mapping",
+    }
     return plain[annotation] if annotation in plain else _OF_NAME[annotation.__name__], (), optional
 
 

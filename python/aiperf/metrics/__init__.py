@@ -32,9 +32,13 @@ _F = TypeVar("_F", bound=Callable[..., "Floats | float"])
 Kind = Literal["request", "scalar", "chunks", "weighted"]
 Table = Literal["main", "effective", "active", "usage", "http", "energy"]
 TABLE_TITLES: Final[dict[Table, str]] = {
-    "main": "The table", "effective": "Over time (whole run)", "active": "Over time (while busy)",
-    "usage": "Counted by the server", "http": "HTTP phases", "energy": "GPU energy",
-}  # fmt: skip
+    "main": "The table",
+    "effective": "Over time (whole run)",
+    "active": "Over time (while busy)",
+    "usage": "Counted by the server",
+    "http": "HTTP phases",
+    "energy": "GPU energy",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +88,19 @@ def metric(
 
     def register(function: _F) -> _F:
         METRICS[tag] = Metric(
-            tag, header, UNITS[unit], kind, function, console_order, larger_is_better, provenance, formula,
-            (function.__doc__ or "").strip(), frozenset(flags), table,
-        )  # fmt: skip
+            tag,
+            header,
+            UNITS[unit],
+            kind,
+            function,
+            console_order,
+            larger_is_better,
+            provenance,
+            formula,
+            (function.__doc__ or "").strip(),
+            frozenset(flags),
+            table,
+        )
         return function
 
     return register

@@ -96,9 +96,13 @@ class Certificate:
 
         rate = "–" if self.achieved_rate is None else f"{self.achieved_rate:,.1f}"
         rate += " req/s" if self.requested_rate is None else f" of {self.requested_rate:,.1f} req/s target"
-        stamps = "kernel timestamps" if self.kernel_stamped > 0.99 else "user-space timestamps" if self.kernel_stamped < 0.01 else (
-            f"{100 * self.kernel_stamped:.0f}% kernel timestamps"
-        )  # fmt: skip
+        stamps = (
+            "kernel timestamps"
+            if self.kernel_stamped > 0.99
+            else "user-space timestamps"
+            if self.kernel_stamped < 0.01
+            else (f"{100 * self.kernel_stamped:.0f}% kernel timestamps")
+        )
         first = (
             f"Measurement quality: {self.verdict} · send lag p50 {ms(self.send_lag_p50_ms)}, p99 {ms(self.send_lag_p99_ms)}"
             f" · receive lag p99 {ms(self.receive_lag_p99_ms)} ({stamps}) · client CPU {share(self.client_cpu)}"
@@ -106,9 +110,10 @@ class Certificate:
         broken = [c.name for c in self.checks if c.verdict == "broken"]
         account = f"inconsistent ({', '.join(broken)})" if broken else "consistent"
         own = (
-            "not calibrated" if self.calibrated is None
+            "not calibrated"
+            if self.calibrated is None
             else f"measurement error: TTFT ≤ {self.calibrated[0]:.3f} ms (p95), ITL ≤ {self.calibrated[1]:.3f} ms, throughput ≤ {100 * self.calibrated[2]:.2f}%"
-        )  # fmt: skip
+        )
         bound = ", TTFT is dominated by network RTT" if self.rtt_bound else ""
         both = ""
         if (
@@ -174,14 +179,20 @@ def certify(r: MetricContext, facts: EngineFacts, checks: Sequence[Check] = ()) 
     p50, p99 = _send_lag(r, waited)
     parts = [
         _judge(
-            "send lag p50", p50, "ms", (max(1.0, typical / 50),) * 2,
+            "send lag p50",
+            p50,
+            "ms",
+            (max(1.0, typical / 50),) * 2,
             f"half of the requests were sent more than {p50 or 0:.1f} ms late (median send lag)",
         ),
         _judge(
-            "send lag p99", p99, "ms", (max(1.0, typical / 50), max(20.0, typical / 5)),
+            "send lag p99",
+            p99,
+            "ms",
+            (max(1.0, typical / 50), max(20.0, typical / 5)),
             f"1% of the requests were sent more than {p99 or 0:.1f} ms late (p99 send lag)",
         ),
-    ]  # fmt: skip
+    ]
     kernel = _kernel_share(r)
     r50 = r99 = None
     merged = 0.0
@@ -193,24 +204,39 @@ def certify(r: MetricContext, facts: EngineFacts, checks: Sequence[Check] = ()) 
             r50, r99 = r.chunks.lags.percentile(50) / 1e6, r.chunks.lags.percentile(99) / 1e6
         allowed = max(1.0, middle)
         parts += [
-            _judge("receive lag p50", r50, "ms", (allowed,) * 2, f"median receive lag {r50 or 0:.1f} ms: the client read half of the chunks late"),
             _judge(
-                "receive lag p99", r99, "ms", (allowed, float("inf")),
+                "receive lag p50",
+                r50,
+                "ms",
+                (allowed,) * 2,
+                f"median receive lag {r50 or 0:.1f} ms: the client read half of the chunks late",
+            ),
+            _judge(
+                "receive lag p99",
+                r99,
+                "ms",
+                (allowed, float("inf")),
                 f"p99 receive lag {r99 or 0:.1f} ms",
             ),
             _judge(
-                "coalesced reads", merged, "share", (0.05, 0.25),
+                "coalesced reads",
+                merged,
+                "share",
+                (0.05, 0.25),
                 f"{100 * merged:.0f}% of the chunks were read in coalesced reads: their timestamps are upper bounds",
             ),
-        ]  # fmt: skip
+        ]
     cpu, wait = facts.busiest_worker, facts.cpu_wait
     parts += [
         _judge("client CPU", cpu, "share", (0.7, 0.9), f"a worker thread used {100 * (cpu or 0):.0f}% of a CPU core"),
         _judge(
-            "CPU wait", wait, "share", (0.1, 0.3),
+            "CPU wait",
+            wait,
+            "share",
+            (0.1, 0.3),
             f"a worker thread was runnable but not scheduled {100 * (wait or 0):.0f}% of the time (CPU contention)",
         ),
-    ]  # fmt: skip
+    ]
     achieved = _achieved_rate(r)
     if facts.requested_rate and achieved is not None:
         # Random arrivals scatter: what was due is held against what was asked for with a margin of 4/√n.
@@ -234,10 +260,26 @@ def certify(r: MetricContext, facts: EngineFacts, checks: Sequence[Check] = ()) 
     by_kernel, by_user = _ttft_both_ways(r) if kernel > 0 else (None, None)
     bound = round_trip is not None and ttft is not None and round_trip >= _RTT_BOUND * ttft
     return Certificate(
-        max((p.verdict for p in parts), key=_ORDER.index), tuple(parts), p50, p99, r50, r99, kernel, merged, cpu, wait,
-        facts.requested_rate, achieved, int(np.count_nonzero(waited)), round_trip, bound, facts.calibrated, tuple(checks),
-        by_kernel, by_user,
-    )  # fmt: skip
+        max((p.verdict for p in parts), key=_ORDER.index),
+        tuple(parts),
+        p50,
+        p99,
+        r50,
+        r99,
+        kernel,
+        merged,
+        cpu,
+        wait,
+        facts.requested_rate,
+        achieved,
+        int(np.count_nonzero(waited)),
+        round_trip,
+        bound,
+        facts.calibrated,
+        tuple(checks),
+        by_kernel,
+        by_user,
+    )
 
 
 def _achieved_rate(r: MetricContext) -> float | None:

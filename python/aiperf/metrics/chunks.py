@@ -42,8 +42,16 @@ def scan(columns: Columns, keep: Bools, sinks: Sequence[ChunkSink], row_tokens: 
     """
     for b in columns.batches():
         scan_chunks(
-            b.row0, b.offsets, b.chunk_ns, b.chunk_lag_ns, b.chunk_text_bytes, b.chunk_kind, keep, row_tokens, list(sinks)
-        )  # fmt: skip
+            b.row0,
+            b.offsets,
+            b.chunk_ns,
+            b.chunk_lag_ns,
+            b.chunk_text_bytes,
+            b.chunk_kind,
+            keep,
+            row_tokens,
+            list(sinks),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +159,15 @@ class GapPool:
             values = [pool.at_rank(p / 100 * (count - 1)) for p in asked]
         found.update((p, value / divisor) for p, value in zip(asked, values, strict=True))
         return Stats(
-            mean / divisor, smallest / divisor, largest / divisor, pool.std / divisor, pool.total / divisor, count, found,
+            mean / divisor,
+            smallest / divisor,
+            largest / divisor,
+            pool.std / divisor,
+            pool.total / divisor,
+            count,
+            found,
             0.0 if pool.is_exact else _GAP_ERROR,
-        )  # fmt: skip
+        )
 
     def counts_between(self, edges_ns: Sequence[float]) -> list[int]:
         """Gaps in [edges[i], edges[i + 1]); from the histogram, a gap within 0.1 % of an edge may be on its other side."""

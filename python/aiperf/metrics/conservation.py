@@ -105,22 +105,30 @@ def check_conservation(
         sent, unsent = facts.sent, facts.unsent
         out.append(
             _equation(
-                "planned", facts.planned, sent + unsent,
+                "planned",
+                facts.planned,
+                sent + unsent,
                 f"planned {facts.planned:,} = sent {sent:,} + unsent {unsent:,}",
             )
-        )  # fmt: skip
+        )
     if facts.sent is not None:
         text = f"sent {facts.sent:,} = ok {ok:,} + failed {failed:,} + cancelled {cancelled:,}"
         out.append(_equation("sent", facts.sent, ok + failed + cancelled, text))
     if r.options.count_source != "server usage" and r.count_source != "server usage":
         prompt = _token_check(
-            "prompt tokens", r.ok_only(r.column("isl")), r.ok_only(r.column("usage_prompt")),
-            "the chat template and special tokens", "not a template; is this the model's tokenizer?",
-        )  # fmt: skip
+            "prompt tokens",
+            r.ok_only(r.column("isl")),
+            r.ok_only(r.column("usage_prompt")),
+            "the chat template and special tokens",
+            "not a template; is this the model's tokenizer?",
+        )
         reply = _token_check(
-            "output tokens", r.value("output_sequence_length"), r.ok_only(r.column("usage_completion")),
-            "an end-of-text token", "tokens without text, or not the model's tokenizer",
-        )  # fmt: skip
+            "output tokens",
+            r.value("output_sequence_length"),
+            r.ok_only(r.column("usage_completion")),
+            "an end-of-text token",
+            "tokens without text, or not the model's tokenizer",
+        )
         out += [c for c in (prompt, reply) if c is not None]
     if server is not None:
         out += _server_checks(everything or r, facts, server)

@@ -30,9 +30,16 @@ def _energy_metric(
 
         compute.__doc__ = function.__doc__
         return metric(
-            tag, header=header, unit=unit, kind="scalar", console_order=order, formula=formula, table="energy",
-            larger_is_better=larger_is_better, provenance="GPU telemetry, client clock",
-        )(compute)  # fmt: skip
+            tag,
+            header=header,
+            unit=unit,
+            kind="scalar",
+            console_order=order,
+            formula=formula,
+            table="energy",
+            larger_is_better=larger_is_better,
+            provenance="GPU telemetry, client clock",
+        )(compute)
 
     return register
 

@@ -17,8 +17,15 @@ from aiperf.metrics.blocks import blocks
 from aiperf.records import Columns
 
 __all__ = [
-    "ERROR_TYPES", "ERROR_WORDS", "ErrorGroup", "error_code", "error_type", "group_errors", "merge_similar", "success_text",
-]  # fmt: skip
+    "ERROR_TYPES",
+    "ERROR_WORDS",
+    "ErrorGroup",
+    "error_code",
+    "error_type",
+    "group_errors",
+    "merge_similar",
+    "success_text",
+]
 
 _LONGEST_MESSAGE: Final = 2000
 _NUMBER: Final = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32}|\d+)")
@@ -119,11 +126,14 @@ def group_errors(columns: Columns, mask: Bools) -> tuple[ErrorGroup, ...]:
         )
     groups = [
         ErrorGroup(
-            ErrorKind(kind), error_code(ErrorKind(kind), status), error_type(ErrorKind(kind), status),
-            message or ERROR_WORDS[ErrorKind(kind)], count,
+            ErrorKind(kind),
+            error_code(ErrorKind(kind), status),
+            error_type(ErrorKind(kind), status),
+            message or ERROR_WORDS[ErrorKind(kind)],
+            count,
         )
         for (kind, status, message), count in counted.items()
-    ]  # fmt: skip
+    ]
     return tuple(sorted(groups, key=lambda g: (-g.count, g.kind, g.message)))
 
 

@@ -15,9 +15,14 @@ from aiperf.units import threshold_in
 __all__ = ["check_gates", "condition_problems"]
 
 _OPERATORS: Final[dict[str, Callable[[float, float], bool]]] = {
-    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "=": operator.eq, "==": operator.eq,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "=": operator.eq,
+    "==": operator.eq,
     "!=": operator.ne,
-}  # fmt: skip
+}
 _ALIASES: Final = {"error_rate": "request_error_rate"}
 
 

@@ -177,10 +177,16 @@ def merge_tiers(parts: Sequence[TierResult], seconds: float) -> TierResult:
         slos.append(SloResult(slo.tag, slo.threshold, passed, passed / successful if successful else None))
     missed = [s for s in slos if s.passed < successful]
     return TierResult(
-        parts[0].name, tuple(slos), good, successful, attempted, good / successful if successful else None,
-        good / attempted if attempted else None, good / seconds if seconds > 0 else None,
+        parts[0].name,
+        tuple(slos),
+        good,
+        successful,
+        attempted,
+        good / successful if successful else None,
+        good / attempted if attempted else None,
+        good / seconds if seconds > 0 else None,
         min(missed, key=lambda s: s.passed).tag if missed else None,
-    )  # fmt: skip
+    )
 
 
 def servers_needed(

@@ -37,9 +37,10 @@ def _account(s: Summary) -> Iterator[Notice]:
 def _tokens(s: Summary, options: MetricOptions) -> Iterator[Notice]:
     if s.count_source != options.count_source:
         yield Notice(
-            "token_source", f"token counts come from the server ({s.count_source}): the client did not count any",
+            "token_source",
+            f"token counts come from the server ({s.count_source}): the client did not count any",
             "select a tokenizer with `--tokenizer`",
-        )  # fmt: skip
+        )
     elif s.count_source == "chunks":
         yield Notice("token_source", "no token counts available; assuming one token per chunk")
     mismatch = s.stat("osl_mismatch_count")
@@ -81,9 +82,11 @@ def _slices(s: Summary) -> Iterator[Notice]:
         )
     if s.slices and len(complete) < _FEW_SLICES:
         yield Notice(
-            "few_slices", f"{len(complete)} complete slices are too few for a trend",
-            "run longer, or use a shorter `--slice-duration`", {"slices": len(complete)},
-        )  # fmt: skip
+            "few_slices",
+            f"{len(complete)} complete slices are too few for a trend",
+            "run longer, or use a shorter `--slice-duration`",
+            {"slices": len(complete)},
+        )
 
 
 def _seconds(value: float) -> str:
@@ -102,9 +105,11 @@ def _time(s: Summary) -> Iterator[Notice]:
     if s.steady is not None and s.steady.has_warmup and not s.steady_is_headline:
         at = (s.steady.warmup_end_ns - s.steady.begin_ns) / 1e9
         yield Notice(
-            "warmup", f"the first {_seconds(at)} s are a warm-up and are included in these metrics",
-            "`--steady-state` reports the steady-state part; `--warmup-duration` adds a warm-up phase before the run", {"seconds": at},
-        )  # fmt: skip
+            "warmup",
+            f"the first {_seconds(at)} s are a warm-up and are included in these metrics",
+            "`--steady-state` reports the steady-state part; `--warmup-duration` adds a warm-up phase before the run",
+            {"seconds": at},
+        )
     if s.stat("replay_sched_degraded"):
         lag = s.stat("replay_sched_lag_p99")
         yield Notice(
@@ -114,9 +119,10 @@ def _time(s: Summary) -> Iterator[Notice]:
     for result in s.cancellation.recovery if s.cancellation is not None else ():
         if result.lingers:
             how = (
-                "did not return to baseline after the cancellations" if result.seconds is None
+                "did not return to baseline after the cancellations"
+                if result.seconds is None
                 else f"was above the client's own in {100 * result.above:.0f}% of the readings after the first cancellation"
-            )  # fmt: skip
+            )
             yield Notice(
                 "lingering",
                 f"{result.name} {how} (up to {result.highest_excess:.1f} more): "

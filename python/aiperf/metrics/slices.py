@@ -269,12 +269,21 @@ def build_windows(
             found |= _weighted(sweep.window(begin, end))
         out.append(
             Slice(
-                i, begin, end, not (windows.clipped and i == num - 1), int(ok[i]), int(sent[i]), int(failed[i]),
-                int(cancelled[i]), None if tokens is None else float(tokens[i]), found,
+                i,
+                begin,
+                end,
+                not (windows.clipped and i == num - 1),
+                int(ok[i]),
+                int(sent[i]),
+                int(failed[i]),
+                int(cancelled[i]),
+                None if tokens is None else float(tokens[i]),
+                found,
                 {tag: s for tag in _STARTED_TAGS if (s := started[tag][i]) is not None},
-                scored[i] if scored else (), wanted_share,
+                scored[i] if scored else (),
+                wanted_share,
             )
-        )  # fmt: skip
+        )
     return tuple(out)
 
 
@@ -366,8 +375,15 @@ def _score(
             missed = [s for s in slos if s.passed < n]
             rows[i].append(
                 TierResult(
-                    tier.name, slos, g, n, a, g / n if n else None, g / a if a else None, g / float(seconds[i]),
+                    tier.name,
+                    slos,
+                    g,
+                    n,
+                    a,
+                    g / n if n else None,
+                    g / a if a else None,
+                    g / float(seconds[i]),
                     min(missed, key=lambda s: s.passed).tag if missed else None,
                 )
-            )  # fmt: skip
+            )
     return [tuple(row) for row in rows] if tiers else []

@@ -63,9 +63,14 @@ class Stats:
         if name.startswith("p") and name[1:2].isdigit():
             return self.percentiles.get(float(name[1:]))
         return {
-            "avg": self.avg, "mean": self.avg, "min": self.min, "max": self.max, "std": self.std, "sum": self.sum,
+            "avg": self.avg,
+            "mean": self.avg,
+            "min": self.min,
+            "max": self.max,
+            "std": self.std,
+            "sum": self.sum,
             "count": None if self.count is None else float(self.count),
-        }.get(name)  # fmt: skip
+        }.get(name)
 
     @property
     def p50(self) -> float | None:

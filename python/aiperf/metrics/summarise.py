@@ -39,9 +39,14 @@ def count_rows(r: MetricContext) -> Counts:
         return int(np.count_nonzero(mask))
 
     return Counts(
-        r.num_rows, number(r.ok), number(r.failed), number(r.cancelled), number(kinds == ErrorKind.CANCELLED),
-        number(kinds == ErrorKind.GRACE), number(kinds == ErrorKind.INTERRUPTED),
-    )  # fmt: skip
+        r.num_rows,
+        number(r.ok),
+        number(r.failed),
+        number(r.cancelled),
+        number(kinds == ErrorKind.CANCELLED),
+        number(kinds == ErrorKind.GRACE),
+        number(kinds == ErrorKind.INTERRUPTED),
+    )
 
 
 def _span(r: MetricContext) -> tuple[int | None, int | None]:
@@ -141,9 +146,14 @@ def summarise(columns: Columns, options: SummaryOptions | None = None) -> Summar
         origin_ns=columns.start_wall_ns,
         duration_s=None if np.isnan(duration) else duration,
         tiers=tiers,
-        servers=None if o.target_rate is None else servers_needed(
-            o.target_rate, rate.stats.avg if rate else None, first.goodput if first else None,
-            first.fraction if first else None, o.target_share,
+        servers=None
+        if o.target_rate is None
+        else servers_needed(
+            o.target_rate,
+            rate.stats.avg if rate else None,
+            first.goodput if first else None,
+            first.fraction if first else None,
+            o.target_share,
         ),
         slices=slices,
         slice_s=None if o.slice_ns is None else o.slice_ns / 1e9,
@@ -159,7 +169,7 @@ def summarise(columns: Columns, options: SummaryOptions | None = None) -> Summar
         checks=checks,
         path=find_path(r),
         sweep_resolution_ms=0.0 if sweep is None else sweep.resolution_ns / 1e6,
-    )  # fmt: skip
+    )
     summary = replace(summary, gates=check_gates(summary, o.conditions))
     return replace(summary, notices=find_notices(summary, o.metrics))
 

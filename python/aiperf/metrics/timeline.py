@@ -66,9 +66,15 @@ class Sweep:
 
 def _build(edges: Floats, levels: dict[str, Floats], resolution_ns: float = 0.0) -> Sweep:
     return Sweep(
-        edges, levels["concurrency"], levels["prefill"], levels["decode"], levels["prefill_rate"], levels["decode_rate"],
-        levels["tokens"], resolution_ns,
-    )  # fmt: skip
+        edges,
+        levels["concurrency"],
+        levels["prefill"],
+        levels["decode"],
+        levels["prefill_rate"],
+        levels["decode_rate"],
+        levels["tokens"],
+        resolution_ns,
+    )
 
 
 @dataclass

@@ -115,9 +115,19 @@ def build_trend_line(tag: str, slices: Sequence[Slice]) -> TrendLine | None:
             correlation = float(np.corrcoef(load, y)[0, 1])
     lowest, highest = min(every), max(every)
     return TrendLine(
-        tag, lowest, highest, (highest - lowest) / lowest if lowest > 0 else None, every[0], every[-1], slope, low,
-        high, drifts, correlation, len(every),
-    )  # fmt: skip
+        tag,
+        lowest,
+        highest,
+        (highest - lowest) / lowest if lowest > 0 else None,
+        every[0],
+        every[-1],
+        slope,
+        low,
+        high,
+        drifts,
+        correlation,
+        len(every),
+    )
 
 
 def _pooled(tag: str, slices: Sequence[Slice]) -> float | None:
@@ -145,11 +155,14 @@ def build_cold_warm(slices: Sequence[Slice], cold: Sequence[int], tags: Sequence
         sign = -1.0 if METRICS[tag].larger_is_better else 1.0
         out.append(
             ColdWarm(
-                tag, overall, c, w,
+                tag,
+                overall,
+                c,
+                w,
                 None if c is None or not overall else c / overall - 1,
                 None if c is None or not w else sign * (c / w - 1),
             )
-        )  # fmt: skip
+        )
     return tuple(out)
 
 

@@ -66,15 +66,20 @@ def _parse_details(text: str) -> dict[str, float]:
 def _usage(name: str, header: str, doc: str, order: int, *, larger_is_better: bool = False) -> None:
     """A request metric read from the record, and its total."""
     column = {
-        "prompt_tokens": "usage_prompt", "completion_tokens": "usage_completion", "reasoning_tokens": "usage_reasoning",
+        "prompt_tokens": "usage_prompt",
+        "completion_tokens": "usage_completion",
+        "reasoning_tokens": "usage_reasoning",
         "prompt_cache_read_tokens": "usage_cached",
-    }.get(name)  # fmt: skip
+    }.get(name)
     detail = {
-        "prompt_cache_write_tokens": "cache_write", "prompt_cache_miss_tokens": "cache_miss",
-        "prompt_audio_tokens": "prompt_audio", "completion_audio_tokens": "completion_audio",
-        "prompt_tool_tokens": "tool", "accepted_prediction_tokens": "accepted",
+        "prompt_cache_write_tokens": "cache_write",
+        "prompt_cache_miss_tokens": "cache_miss",
+        "prompt_audio_tokens": "prompt_audio",
+        "completion_audio_tokens": "completion_audio",
+        "prompt_tool_tokens": "tool",
+        "accepted_prediction_tokens": "accepted",
         "rejected_prediction_tokens": "rejected",
-    }.get(name)  # fmt: skip
+    }.get(name)
 
     def values(r: MetricContext) -> Floats:
         if column is not None:
@@ -89,13 +94,26 @@ def _usage(name: str, header: str, doc: str, order: int, *, larger_is_better: bo
     values.__doc__ = doc
     total.__doc__ = f"Sum over successful requests. {doc}"
     metric(
-        f"usage_{name}", header=f"Usage {header}", unit="tokens", console_order=order, table="usage",
-        provenance="server usage", formula=f"usage: {name.replace('_', ' ')}", larger_is_better=larger_is_better,
-    )(values)  # fmt: skip
+        f"usage_{name}",
+        header=f"Usage {header}",
+        unit="tokens",
+        console_order=order,
+        table="usage",
+        provenance="server usage",
+        formula=f"usage: {name.replace('_', ' ')}",
+        larger_is_better=larger_is_better,
+    )(values)
     metric(
-        f"total_usage_{name}", header=f"Total Usage {header}", unit="tokens", kind="scalar", console_order=order + 100,
-        table="usage", provenance="server usage", formula=f"Σ usage_{name}", larger_is_better=larger_is_better,
-    )(total)  # fmt: skip
+        f"total_usage_{name}",
+        header=f"Total Usage {header}",
+        unit="tokens",
+        kind="scalar",
+        console_order=order + 100,
+        table="usage",
+        provenance="server usage",
+        formula=f"Σ usage_{name}",
+        larger_is_better=larger_is_better,
+    )(total)
 
 
 _usage("prompt_tokens", "Prompt Tokens", "Prompt tokens the server counted: template and special tokens included.", 10)
@@ -103,18 +121,24 @@ _usage("completion_tokens", "Completion Tokens", "Tokens the server generated, r
 _usage("total_tokens", "Total Tokens", "Prompt and completion tokens the server counted.", 30)
 _usage("reasoning_tokens", "Reasoning Tokens", "Hidden thinking tokens the server counted.", 40)
 _usage(
-    "prompt_cache_read_tokens", "Prompt Cache Read Tokens", "Prompt tokens served from the server's prefix cache.", 50,
+    "prompt_cache_read_tokens",
+    "Prompt Cache Read Tokens",
+    "Prompt tokens served from the server's prefix cache.",
+    50,
     larger_is_better=True,
-)  # fmt: skip
+)
 _usage("prompt_cache_write_tokens", "Prompt Cache Write Tokens", "Prompt tokens written to the prefix cache.", 51)
 _usage("prompt_cache_miss_tokens", "Prompt Cache Miss Tokens", "Prompt tokens not found in the prefix cache.", 52)
 _usage("prompt_audio_tokens", "Prompt Audio Tokens", "Audio tokens of the prompt.", 60)
 _usage("completion_audio_tokens", "Completion Audio Tokens", "Audio tokens of the reply.", 61)
 _usage("prompt_tool_tokens", "Prompt Tool Tokens", "Prompt tokens of tool definitions and results.", 62)
 _usage(
-    "accepted_prediction_tokens", "Accepted Prediction Tokens", "Predicted output tokens that were accepted.", 63,
+    "accepted_prediction_tokens",
+    "Accepted Prediction Tokens",
+    "Predicted output tokens that were accepted.",
+    63,
     larger_is_better=True,
-)  # fmt: skip
+)
 _usage("rejected_prediction_tokens", "Rejected Prediction Tokens", "Predicted output tokens that were rejected.", 64)
 
 

@@ -36,9 +36,19 @@ Spec = dict[str, object]
 MAX_MARKS: Final = 5_000
 
 CHART_ORDER: Final = (
-    "pareto", "latency_by_load", "sweep_multiples", "latency_percentiles", "latency_ecdf", "latency_over_time",
-    "time_slices", "throughput_over_time", "request_timeline", "chunk_heatmap", "ttft_by_isl", "ttft_by_load",
-)  # fmt: skip
+    "pareto",
+    "latency_by_load",
+    "sweep_multiples",
+    "latency_percentiles",
+    "latency_ecdf",
+    "latency_over_time",
+    "time_slices",
+    "throughput_over_time",
+    "request_timeline",
+    "chunk_heatmap",
+    "ttft_by_isl",
+    "ttft_by_load",
+)
 """Order on pages; charts not named here (third parties') come last, by name."""
 
 _TARGET_WINDOWS: Final = 100

@@ -17,9 +17,19 @@ import numpy as np
 from aiperf.metrics import METRICS, Floats, Ints
 
 __all__ = [
-    "SHORT", "count_text", "frame", "legend_scale", "number", "quantitative", "rank_axis", "records", "rounded", "run_scale", "short_name",
+    "SHORT",
+    "count_text",
+    "frame",
+    "legend_scale",
+    "number",
+    "quantitative",
+    "rank_axis",
+    "records",
+    "rounded",
+    "run_scale",
+    "short_name",
     "thin_curve",
-]  # fmt: skip
+]
 
 Spec = dict[str, object]
 SHORT: Final[dict[str, str]] = {
@@ -64,9 +74,8 @@ def records(columns: Mapping[str, Sequence[object]]) -> list[dict[str, object]]:
     """Columns of equal length → rows, as Vega-Lite takes them; None is left out."""
     names = tuple(columns)
     return [
-        {n: v for n, v in zip(names, row, strict=True) if v is not None}
-        for row in zip(*columns.values(), strict=True)
-    ]  # fmt: skip
+        {n: v for n, v in zip(names, row, strict=True) if v is not None} for row in zip(*columns.values(), strict=True)
+    ]
 
 
 def thin_curve(num: int, most: int, ranks: Floats | None = None) -> Ints:

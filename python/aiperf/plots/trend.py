@@ -64,20 +64,30 @@ def draw_against(
                 "data": {"values": dots},
                 "mark": {"type": "point", "size": 12, "opacity": 0.4, **({"color": "$grey"} if single else {})},
                 "encoding": {
-                    "x": shared_x, "y": quantitative("y", short_name("time_to_first_token"), minExtent=46),
+                    "x": shared_x,
+                    "y": quantitative("y", short_name("time_to_first_token"), minExtent=46),
                     **({} if single else {"color": colour}),
                     "tooltip": [
-                        {"field": "x", "title": axis, "format": ",.4~g"}, {"field": "y", "title": "TTFT (ms)", "format": ",.4~g"},
+                        {"field": "x", "title": axis, "format": ",.4~g"},
+                        {"field": "y", "title": "TTFT (ms)", "format": ",.4~g"},
                     ],
                 },
             },
             {
                 "data": {"values": lines},
-                "mark": {"type": "line", "point": {"size": 30, **({"color": "$vermillion"} if single else {})}, **({"color": "$vermillion"} if single else {})},
-                "encoding": {"x": shared_x, "y": quantitative("y", short_name("time_to_first_token"), minExtent=46), **({} if single else {"color": colour})},
+                "mark": {
+                    "type": "line",
+                    "point": {"size": 30, **({"color": "$vermillion"} if single else {})},
+                    **({"color": "$vermillion"} if single else {}),
+                },
+                "encoding": {
+                    "x": shared_x,
+                    "y": quantitative("y", short_name("time_to_first_token"), minExtent=46),
+                    **({} if single else {"color": colour}),
+                },
             },
         ],
-    }  # fmt: skip
+    }
     some = f"{len(dots):,} of {total:,} requests, drawn at random" if len(dots) < total else f"{total:,} requests"
     note = f"{some}; line: median per bin of {unit} with at least {_FEWEST} requests"
     return frame(title, note, body, marks=len(dots) + 2 * len(lines))

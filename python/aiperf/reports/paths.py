@@ -8,9 +8,21 @@ from pathlib import Path
 __all__ = ["Files", "prefix_of"]
 
 _ENDINGS = (
-    "_server_metrics.parquet", "_server_metrics.jsonl", "_server_metrics.json", "_server_metrics.csv", "_network_latency.jsonl",
-    "_gpu_telemetry.jsonl", "_timeslices.csv", "_timeslices.json", "_console.txt", "_raw.jsonl", ".parquet", ".csv", ".jsonl", ".json",
-)  # fmt: skip
+    "_server_metrics.parquet",
+    "_server_metrics.jsonl",
+    "_server_metrics.json",
+    "_server_metrics.csv",
+    "_network_latency.jsonl",
+    "_gpu_telemetry.jsonl",
+    "_timeslices.csv",
+    "_timeslices.json",
+    "_console.txt",
+    "_raw.jsonl",
+    ".parquet",
+    ".csv",
+    ".jsonl",
+    ".json",
+)
 
 
 def prefix_of(name: str | None) -> str | None:

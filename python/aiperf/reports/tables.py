@@ -18,17 +18,33 @@ from aiperf.reports.cells import percent, short
 from aiperf.reports.render.console import table_rows
 
 __all__ = [
-    "Card", "Definition", "PageTable", "Part", "cards", "certificate_parts", "comparison_tables", "definitions", "run_tables",
-]  # fmt: skip
+    "Card",
+    "Definition",
+    "PageTable",
+    "Part",
+    "cards",
+    "certificate_parts",
+    "comparison_tables",
+    "definitions",
+    "run_tables",
+]
 
 _DEFAULT: Final = (99.0, 90.0, 50.0)
 _MOST_SLICES: Final = 500
 _COMPARED: Final = (
-    ("request_throughput", "avg"), ("output_token_throughput", "avg"), ("output_token_throughput_per_user", "avg"),
-    ("time_to_first_token", "avg"), ("time_to_first_token", "p99"), ("inter_token_latency", "avg"),
-    ("inter_token_latency", "p99"), ("request_latency", "avg"), ("request_latency", "p99"), ("goodput", "avg"),
-    ("request_count", "avg"), ("request_error_rate", "avg"),
-)  # fmt: skip
+    ("request_throughput", "avg"),
+    ("output_token_throughput", "avg"),
+    ("output_token_throughput_per_user", "avg"),
+    ("time_to_first_token", "avg"),
+    ("time_to_first_token", "p99"),
+    ("inter_token_latency", "avg"),
+    ("inter_token_latency", "p99"),
+    ("request_latency", "avg"),
+    ("request_latency", "p99"),
+    ("goodput", "avg"),
+    ("request_count", "avg"),
+    ("request_error_rate", "avg"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +106,10 @@ def cards(s: Summary) -> tuple[Card, ...]:
         if middle is not None:
             tail = s.stat(tag, "p99")
             below = " · ".join(
-                part for part in (f"avg {number(s.stat(tag) or 0)}", f"p99 {number(tail)}" if tail is not None else "") if part
-            )  # fmt: skip
+                part
+                for part in (f"avg {number(s.stat(tag) or 0)}", f"p99 {number(tail)}" if tail is not None else "")
+                if part
+            )
             out.append(
                 Card(f"{SHORT[tag]}, median", number(middle), METRICS[tag].unit.shown, below, METRICS[tag].header)
             )
@@ -149,10 +167,19 @@ def _metric_table(
     cells = tuple(
         (
             f"{r.metric.header} ({r.unit})",
-            *(fixed(v) for v in (r.stats.avg, r.stats.min, r.stats.max, *(r.stats.percentiles.get(p) for p in wanted), r.stats.std)),
+            *(
+                fixed(v)
+                for v in (
+                    r.stats.avg,
+                    r.stats.min,
+                    r.stats.max,
+                    *(r.stats.percentiles.get(p) for p in wanted),
+                    r.stats.std,
+                )
+            ),
         )
         for r in rows
-    )  # fmt: skip
+    )
     return PageTable(f"table-{name}", title, heads, cells, open=opened)
 
 
@@ -214,9 +241,12 @@ def _goals(s: Summary) -> PageTable | None:
                 )
             )
     return PageTable(
-        "goals", "Goals", ("Objective", "Passed", "of successful", "of attempted", "Goodput (requests/s)"), tuple(rows),
+        "goals",
+        "Goals",
+        ("Objective", "Passed", "of successful", "of attempted", "Goodput (requests/s)"),
+        tuple(rows),
         "Attempted: successful, failed, and cut off by the grace period; cancelled on purpose left out",
-    )  # fmt: skip
+    )
 
 
 def _slices(s: Summary) -> PageTable | None:
@@ -231,10 +261,13 @@ def _slices(s: Summary) -> PageTable | None:
         cells = [
             f"{x.index}{' (excluded)' if x.index in s.excluded else ''}",
             f"{(x.begin_ns - origin) / 1e9:g}–{(x.end_ns - origin) / 1e9:.4g}{'' if x.is_complete else ' *'}",
-            f"{x.ended:,}", fixed(x.stat("time_to_first_token"), 0), fixed(x.stat("time_to_first_token", "p90"), 0),
-            fixed(x.stat("request_latency"), 0), fixed(x.stat("request_latency", "p90"), 0),
+            f"{x.ended:,}",
+            fixed(x.stat("time_to_first_token"), 0),
+            fixed(x.stat("time_to_first_token", "p90"), 0),
+            fixed(x.stat("request_latency"), 0),
+            fixed(x.stat("request_latency", "p90"), 0),
             fixed(x.stat("output_token_throughput"), 0),
-        ]  # fmt: skip
+        ]
         if s.tiers:
             cells += [fixed(x.tiers[0].goodput), percent(x.tiers[0].fraction)]
         rows.append(tuple(cells))
@@ -259,10 +292,17 @@ def _trend(s: Summary) -> PageTable | None:
         metric = METRICS[line.tag]
         rows.append(
             (
-                f"{metric.header} ({metric.unit.shown})", short(line.lowest), short(line.highest), percent(line.variation),
-                short(line.first), short(line.last), drift, "drifts" if line.drifts else "", correlation,
+                f"{metric.header} ({metric.unit.shown})",
+                short(line.lowest),
+                short(line.highest),
+                percent(line.variation),
+                short(line.first),
+                short(line.last),
+                drift,
+                "drifts" if line.drifts else "",
+                correlation,
             )
-        )  # fmt: skip
+        )
     heads = ("Over the slices", "lowest", "highest", "variation", "first", "last", "per minute [95%]", "", "with load")
     note = "Too few complete slices for a slope" if s.trend.too_few else ""
     return PageTable("trend", "Trend", heads, tuple(rows), note)
@@ -273,11 +313,14 @@ def _cold_warm(s: Summary) -> PageTable | None:
         return None
     rows = tuple(
         (
-            f"{METRICS[c.tag].header} ({METRICS[c.tag].unit.shown})", short(c.overall), short(c.cold), short(c.warm),
+            f"{METRICS[c.tag].header} ({METRICS[c.tag].unit.shown})",
+            short(c.overall),
+            short(c.cold),
+            short(c.warm),
             "–" if c.penalty is None else f"{c.penalty:+.0%}",
         )
         for c in s.trend.cold_warm
-    )  # fmt: skip
+    )
     numbers = ", ".join(map(str, s.trend.cold_slices))
     return PageTable(
         "cold-warm",
@@ -293,11 +336,16 @@ def _intervals(s: Summary) -> PageTable | None:
         return None
     rows = tuple(
         (
-            f"{METRICS[i.tag].header} ({METRICS[i.tag].unit.shown})", i.stat, fixed(i.value), fixed(i.low), fixed(i.high),
-            "–" if i.relative_half_width is None else percent(i.relative_half_width), f"{i.effective:,.0f} of {i.count:,}",
+            f"{METRICS[i.tag].header} ({METRICS[i.tag].unit.shown})",
+            i.stat,
+            fixed(i.value),
+            fixed(i.low),
+            fixed(i.high),
+            "–" if i.relative_half_width is None else percent(i.relative_half_width),
+            f"{i.effective:,.0f} of {i.count:,}",
         )
         for i in s.intervals
-    )  # fmt: skip
+    )
     heads = ("Metric", "statistic", "value", "low", "high", "±", "effective n")
     return PageTable(
         "intervals",
@@ -314,9 +362,13 @@ def _gaps(s: Summary) -> PageTable | None:
         return None
     total = sum(b.count for b in s.stalls.bins)
     rows = tuple(
-        (f"{b.low_ms:g} to {'∞' if b.high_ms == float('inf') else f'{b.high_ms:g}'}", f"{b.count:,}", percent(b.count / total, 2))
+        (
+            f"{b.low_ms:g} to {'∞' if b.high_ms == float('inf') else f'{b.high_ms:g}'}",
+            f"{b.count:,}",
+            percent(b.count / total, 2),
+        )
         for b in s.stalls.bins
-    )  # fmt: skip
+    )
     note = (
         f"Stalls over {s.stalls.threshold_ms:g} ms: {s.stalls.gaps:,} in {s.stalls.requests:,} of {s.stalls.streams:,} streams; "
         f"longest {fixed(s.stalls.longest_ms)} ms at {s.stalls.longest_at_s:.2f} s"
@@ -328,9 +380,14 @@ def _assertions(s: Summary) -> PageTable | None:
     if not s.gates:
         return None
     rows = tuple(
-        (g.text, "✓ holds" if g.passed else "✗ does not hold", g.actual, g.reason or ("within the interval" if g.sure is False else ""))
+        (
+            g.text,
+            "✓ holds" if g.passed else "✗ does not hold",
+            g.actual,
+            g.reason or ("within the interval" if g.sure is False else ""),
+        )
         for g in s.gates
-    )  # fmt: skip
+    )
     marked = frozenset(i for i, g in enumerate(s.gates) if not g.passed)
     return PageTable("assertions", "Assertions", ("Condition", "Result", "Actual", ""), rows, marked=marked)
 

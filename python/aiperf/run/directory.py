@@ -22,10 +22,27 @@ __all__ = ["claim", "find_run", "machine", "write_run_json"]
 _RUN_MARKS: Final = (RUN_FILE, "journal", "records.parquet", "profile_export.jsonl", "profile_export_aiperf.json")
 _STUDY_MARKS: Final = ("study.json", "sweep_aggregate", "profile_runs", "search_history.json")
 _ENTRIES: Final = (
-    *_RUN_MARKS, *_STUDY_MARKS, "aggregate", "profile_export*", "server_metrics_export.*", "gpu_telemetry_export*", "inputs.json", "outputs.json",
-    "outputs.jsonl", "replies.npz", "raw", "raw_records", "logs", "plots", "report.html", "run_config.json", "sweep_table.csv",
-    "ab_comparison.json", "summary.md", "junit.xml",
-)  # fmt: skip
+    *_RUN_MARKS,
+    *_STUDY_MARKS,
+    "aggregate",
+    "profile_export*",
+    "server_metrics_export.*",
+    "gpu_telemetry_export*",
+    "inputs.json",
+    "outputs.json",
+    "outputs.jsonl",
+    "replies.npz",
+    "raw",
+    "raw_records",
+    "logs",
+    "plots",
+    "report.html",
+    "run_config.json",
+    "sweep_table.csv",
+    "ab_comparison.json",
+    "summary.md",
+    "junit.xml",
+)
 """What runs and studies, ours and AIPerf's, write into their folder. Only these are moved: a folder may also hold the user's own files,
 a log that `tee` is writing, or the configuration this run was started with.
 """

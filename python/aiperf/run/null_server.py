@@ -102,9 +102,14 @@ def drive_null(load: NullLoad) -> NullRun:
         folder = Path(name)
         ledger = folder / "ledger.jsonl"
         options = {
-            "ttft_ms": load.ttft_ms, "itl_ms": load.gap_ms, "ttft_jitter": _JITTER, "itl_jitter": _JITTER,
-            "ledger": str(ledger), "count": "none", "usage": "never",
-        }  # fmt: skip
+            "ttft_ms": load.ttft_ms,
+            "itl_ms": load.gap_ms,
+            "ttft_jitter": _JITTER,
+            "itl_jitter": _JITTER,
+            "ledger": str(ledger),
+            "count": "none",
+            "usage": "never",
+        }
         run_dir = folder / "run"
         run_dir.mkdir()
         with SimServer(json.dumps(options)) as server:
@@ -160,11 +165,18 @@ def _plan(load: NullLoad) -> Any:
         "stream": load.streaming,
     }
     columns: dict[str, NDArray[Any]] = {
-        "session": np.zeros(1, np.uint32), "at_ns": np.full(1, -1, np.int64), "delay_ns": np.zeros(1, np.int64),
-        "isl": np.full(1, UNKNOWN, np.uint32), "osl": np.full(1, load.tokens, np.uint32), "model": np.zeros(1, np.uint16),
-        "path": np.zeros(1, np.uint16), "seg_offsets": np.array([0, 1], np.uint32), "seg_kind": np.zeros(1, np.uint8),
-        "seg_a": np.zeros(1, np.uint64), "seg_b": np.zeros(1, np.uint32),
-    }  # fmt: skip
+        "session": np.zeros(1, np.uint32),
+        "at_ns": np.full(1, -1, np.int64),
+        "delay_ns": np.zeros(1, np.int64),
+        "isl": np.full(1, UNKNOWN, np.uint32),
+        "osl": np.full(1, load.tokens, np.uint32),
+        "model": np.zeros(1, np.uint16),
+        "path": np.zeros(1, np.uint16),
+        "seg_offsets": np.array([0, 1], np.uint32),
+        "seg_kind": np.zeros(1, np.uint8),
+        "seg_a": np.zeros(1, np.uint64),
+        "seg_b": np.zeros(1, np.uint32),
+    }
     return Plan(columns, [json.dumps(body).encode()], ["null"])
 
 

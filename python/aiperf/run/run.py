@@ -150,9 +150,12 @@ class Run:
         if self.imported is not None:
             return SummaryOptions(confidence=False)
         return summary_options(
-            self.config, self.metric_options, self.json,
-            server_counters(self.json.server_metrics), server_gauges(self.json.server_metrics),
-        )  # fmt: skip
+            self.config,
+            self.metric_options,
+            self.json,
+            server_counters(self.json.server_metrics),
+            server_gauges(self.json.server_metrics),
+        )
 
     @property
     def benchmark_id(self) -> str:
@@ -236,10 +239,15 @@ class Run:
             return self.imported
         if "data" not in self._cache:
             self._cache["data"] = build_data(
-                path=self.dir, config=self.config, json=self.json, columns=self.columns, phases=self.phases,
-                options=self.metric_options, figures=figures_of(self.summary(), self.options.percentiles),
+                path=self.dir,
+                config=self.config,
+                json=self.json,
+                columns=self.columns,
+                phases=self.phases,
+                options=self.metric_options,
+                figures=figures_of(self.summary(), self.options.percentiles),
                 certificate=self.summary().certificate,
-            )  # fmt: skip
+            )
             self._cache["data"] = replace(self._cache["data"], origin=self)
         data: RunData = self._cache["data"]
         return data

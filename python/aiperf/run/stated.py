@@ -29,11 +29,19 @@ def imported_columns(data: RunData) -> Columns:
     end = np.where(np.isfinite(latency), start + latency * 1e6, data.end_s * 1e9)
     return Columns.from_arrays(
         {
-            "sent": start, "started": start, "reused": np.ones(n), "first_content": start + ttft * 1e6,
-            "last_content": np.where(data.ok, end, np.nan), "end": end, "error_kind": np.where(data.ok, 0.0, 4.0),
-            "phase": np.zeros(n), "isl": isl, "counted_output": osl, "counted_reasoning": np.where(np.isfinite(osl), 0.0, np.nan),
+            "sent": start,
+            "started": start,
+            "reused": np.ones(n),
+            "first_content": start + ttft * 1e6,
+            "last_content": np.where(data.ok, end, np.nan),
+            "end": end,
+            "error_kind": np.where(data.ok, 0.0, 4.0),
+            "phase": np.zeros(n),
+            "isl": isl,
+            "counted_output": osl,
+            "counted_reasoning": np.where(np.isfinite(osl), 0.0, np.nan),
         }
-    )  # fmt: skip
+    )
 
 
 def with_stated(summary: Summary, data: RunData) -> Summary:

@@ -51,11 +51,17 @@ def metric_statistics(runs: Sequence[RunData], level: float = 0.95) -> Statistic
             half = se * t if se is not None and t is not None else None
             unit = next((r.units[tag] for r in runs if tag in r.units), "")
             out[f"{tag}_{stat}"] = {
-                "mean": mean, "std": std, "min": float(values.min()), "max": float(values.max()),
-                "cv": std / abs(mean) if std is not None and mean else None, "se": se,
-                "ci_low": None if half is None else mean - half, "ci_high": None if half is None else mean + half, "t_critical": t,
+                "mean": mean,
+                "std": std,
+                "min": float(values.min()),
+                "max": float(values.max()),
+                "cv": std / abs(mean) if std is not None and mean else None,
+                "se": se,
+                "ci_low": None if half is None else mean - half,
+                "ci_high": None if half is None else mean + half,
+                "t_critical": t,
                 "unit": unit,
-            }  # fmt: skip
+            }
     return out
 
 
@@ -84,27 +90,43 @@ def table_json(table: SweepTable) -> dict[str, object]:
     """The table, the roles and the front, for machines."""
     rows = [
         {
-            "label": r.point.label, "parameters": _parameters(r.point), "runs": [str(p) for p in r.point.paths], "role": r.role,
-            "output_token_throughput": r.tps, "output_token_throughput_per_gpu": r.tps_per_gpu,
-            "output_token_throughput_per_user": r.tps_per_user, "time_to_first_token": r.ttft_ms, "scaling_efficiency": r.scaling,
-            "throughput_ratio": r.tps_ratio, "per_user_change": r.user_change, "time_to_first_token_ratio": r.ttft_ratio,
-            "share_within_ttft_limit": r.within, "good_request_fraction": r.point.good_fraction, "cost_per_million_tokens": r.cost,
-            "cost_per_million_good_tokens": r.good_cost, "requests_per_gpu_hour": r.requests_per_gpu_hour, "successful": r.point.num_ok,
-            "failed": r.point.num_failed, "certificate": r.point.verdict, "on_pareto_front": i in table.pareto.on_front,
+            "label": r.point.label,
+            "parameters": _parameters(r.point),
+            "runs": [str(p) for p in r.point.paths],
+            "role": r.role,
+            "output_token_throughput": r.tps,
+            "output_token_throughput_per_gpu": r.tps_per_gpu,
+            "output_token_throughput_per_user": r.tps_per_user,
+            "time_to_first_token": r.ttft_ms,
+            "scaling_efficiency": r.scaling,
+            "throughput_ratio": r.tps_ratio,
+            "per_user_change": r.user_change,
+            "time_to_first_token_ratio": r.ttft_ratio,
+            "share_within_ttft_limit": r.within,
+            "good_request_fraction": r.point.good_fraction,
+            "cost_per_million_tokens": r.cost,
+            "cost_per_million_good_tokens": r.good_cost,
+            "requests_per_gpu_hour": r.requests_per_gpu_hour,
+            "successful": r.point.num_ok,
+            "failed": r.point.num_failed,
+            "certificate": r.point.verdict,
+            "on_pareto_front": i in table.pareto.on_front,
             "intervals": {f"{t}_{s}": list(v) for (t, s), v in r.point.intervals.items()},
         }
         for i, r in enumerate(table.rows)
-    ]  # fmt: skip
+    ]
     return {
         "axes": [flag_name(p) for p in table.axes],
         "ttft_limit_ms": table.ttft_limit_ms,
         "rows": rows,
         "winners": {goal: table.rows[i].point.label for goal, i in table.roles.winners},
         "winner_texts": winner_lines(table),
-        "collapse": None if table.roles.collapse is None else {"label": table.rows[table.roles.collapse[0]].point.label, "text": table.roles.collapse[1]},
+        "collapse": None
+        if table.roles.collapse is None
+        else {"label": table.rows[table.roles.collapse[0]].point.label, "text": table.roles.collapse[1]},
         "pareto": asdict(table.pareto),
         "notes": table.notes,
-    }  # fmt: skip
+    }
 
 
 def render_sweep_json(table: SweepTable, failed: Sequence[Mapping[str, object]] = (), level: float = 0.95) -> str:
@@ -191,11 +213,25 @@ def render_table_csv(table: SweepTable) -> str:
     write = csv.writer(out, lineterminator="\n").writerow
     names = [flag_name(p) for p in table.axes]
     columns = (
-        "output_token_throughput", "output_token_throughput_per_gpu", "output_token_throughput_per_user", "time_to_first_token",
-        "scaling_efficiency", "throughput_ratio", "per_user_change", "time_to_first_token_ratio", "share_within_ttft_limit",
-        "good_request_fraction", "cost_per_million_tokens", "cost_per_million_good_tokens", "requests_per_gpu_hour", "successful",
-        "failed", "certificate", "role", "on_pareto_front",
-    )  # fmt: skip
+        "output_token_throughput",
+        "output_token_throughput_per_gpu",
+        "output_token_throughput_per_user",
+        "time_to_first_token",
+        "scaling_efficiency",
+        "throughput_ratio",
+        "per_user_change",
+        "time_to_first_token_ratio",
+        "share_within_ttft_limit",
+        "good_request_fraction",
+        "cost_per_million_tokens",
+        "cost_per_million_good_tokens",
+        "requests_per_gpu_hour",
+        "successful",
+        "failed",
+        "certificate",
+        "role",
+        "on_pareto_front",
+    )
     write([*names, *columns])
     rows = table_json(table)["rows"]
     for row in rows if isinstance(rows, list) else []:
@@ -247,12 +283,19 @@ def render_search_history(
         "config": {"parameter": parameter, "conditions": list(conditions), "objective_metric": metric},
         "iterations": [
             {
-                "iteration_idx": i, "variation_values": {parameter: p.value},
+                "iteration_idx": i,
+                "variation_values": {parameter: p.value},
                 "objective_values": None if p.outcome.objective is None else [p.outcome.objective],
-                "feasible": p.outcome.verdict == "pass", "verdict": p.outcome.verdict, "margin": p.outcome.margin,
-                "margin_low": p.outcome.margin_low, "margin_high": p.outcome.margin_high, "over_saturated": p.outcome.is_hopeless,
-                "figures": dict(p.outcome.figures), "reason": p.outcome.reason,
-                "requests": p.requests, "runs": p.calls,
+                "feasible": p.outcome.verdict == "pass",
+                "verdict": p.outcome.verdict,
+                "margin": p.outcome.margin,
+                "margin_low": p.outcome.margin_low,
+                "margin_high": p.outcome.margin_high,
+                "over_saturated": p.outcome.is_hopeless,
+                "figures": dict(p.outcome.figures),
+                "reason": p.outcome.reason,
+                "requests": p.requests,
+                "runs": p.calls,
             }
             for i, p in enumerate(result.probes)
         ],
@@ -263,8 +306,13 @@ def render_search_history(
             "convergence_reason": result.status,
         },
         "result": {
-            "status": result.status, "value": result.value, "estimate": result.estimate, "low": result.low, "high": result.high,
-            "requests": result.requests, "text": result.text,
+            "status": result.status,
+            "value": result.value,
+            "estimate": result.estimate,
+            "low": result.low,
+            "high": result.high,
+            "requests": result.requests,
+            "text": result.text,
         },
-    }  # fmt: skip
+    }
     return json_text(content, indent=2) + "\n"

@@ -80,10 +80,15 @@ class Sample:
 
     def select(self, mask: Bools) -> Sample:
         return Sample(
-            {t: v[mask] for t, v in self.values.items()}, self.start_s[mask], self.end_s[mask], self.ok[mask],
-            None if self.good is None else self.good[mask], self.is_open, is_settled=self.is_settled,
+            {t: v[mask] for t, v in self.values.items()},
+            self.start_s[mask],
+            self.end_s[mask],
+            self.ok[mask],
+            None if self.good is None else self.good[mask],
+            self.is_open,
+            is_settled=self.is_settled,
             full_latency_s=self.full_latency_s,
-        )  # fmt: skip
+        )
 
 
 @dataclass(frozen=True, slots=True)

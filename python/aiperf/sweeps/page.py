@@ -146,9 +146,11 @@ def sweep_findings(table: SweepTable) -> tuple[Finding, ...]:
             continue
         seen.add(index)
         row = table.rows[index]
-        figure = f"{row.tps_per_user:,.0f} tok/s" if goal == "experience" and row.tps_per_user is not None else (
-            "–" if row.tps is None else f"{row.tps:,.0f} tok/s"
-        )  # fmt: skip
+        figure = (
+            f"{row.tps_per_user:,.0f} tok/s"
+            if goal == "experience" and row.tps_per_user is not None
+            else ("–" if row.tps is None else f"{row.tps:,.0f} tok/s")
+        )
         found.append(Finding(f"winner_{goal}", figure, line, "good", "pareto"))
     if table.roles.collapse is not None:
         index, text = table.roles.collapse

@@ -84,6 +84,12 @@ def pareto_front(points: Sequence[RunPoint], x: str = DEFAULT_X, y: str = DEFAUL
             mine = high[i]
             sure.append(mine is not None and beaten(mine, [o for j, o in enumerate(low) if j != i]))
     return Pareto(
-        x, y, tuple(a[0] for a, _ in found), tuple(b[0] for _, b in found), tuple(a[1] for a, _ in found), tuple(b[1] for _, b in found),
-        tuple(sorted(front, key=lambda i: found[i][0][0] or 0.0)), tuple(sure),
-    )  # fmt: skip
+        x,
+        y,
+        tuple(a[0] for a, _ in found),
+        tuple(b[0] for _, b in found),
+        tuple(a[1] for a, _ in found),
+        tuple(b[1] for _, b in found),
+        tuple(sorted(front, key=lambda i: found[i][0][0] or 0.0)),
+        tuple(sure),
+    )

@@ -22,9 +22,14 @@ from aiperf.run.imported import load_data
 __all__ = ["AXIS_FIELDS", "RunPoint", "flag_name", "load_points", "load_runs", "point_of"]
 
 AXIS_FIELDS: Final = (
-    "load.concurrency", "load.request_rate", "load.user_centric_rate", "load.num_users", "input.replay_speedup", "prompt.isl_mean",
+    "load.concurrency",
+    "load.request_rate",
+    "load.user_centric_rate",
+    "load.num_users",
+    "input.replay_speedup",
+    "prompt.isl_mean",
     "prompt.osl_mean",
-)  # fmt: skip
+)
 """Options that may tell runs made one by one apart, the load first."""
 _IN_NAME: Final = (
     ("load.concurrency", re.compile(r"(?:concurrency|(?:^|[-_])c)[-_]?(\d+)(?![\d.])", re.IGNORECASE)),

@@ -187,9 +187,14 @@ class LiveProbe:
             self._runner.record.seed, directory, 0, same_point=config.sweep.parameter_sweep_same_seed, same_trial=True
         )
         run = self._runner.run(
-            directory, values, trial=calls, seed=seed, extra=extra, cooldown_s=config.sweep.parameter_sweep_cooldown_seconds,
+            directory,
+            values,
+            trial=calls,
+            seed=seed,
+            extra=extra,
+            cooldown_s=config.sweep.parameter_sweep_cooldown_seconds,
             label=f"probe {number}: {value:g}" + (f", again ({calls + 1})" if calls else "") + f", {count:,} requests",
-        )  # fmt: skip
+        )
         if run is None:
             outcome = ProbeOutcome("fail", count, is_hopeless=True, reason="no request succeeded")
         else:
@@ -220,9 +225,14 @@ class LiveProbe:
             error = found.value * (found.high - found.low) / 4  # margins are logarithms
         figures = () if found.value is None else (("goodput", found.value),)
         return ProbeOutcome(
-            "pass", requests, is_hopeless=saturated, objective=found.value, objective_se=error, figures=figures,
+            "pass",
+            requests,
+            is_hopeless=saturated,
+            objective=found.value,
+            objective_se=error,
+            figures=figures,
             reason="over-saturated" if saturated else "",
-        )  # fmt: skip
+        )
 
 
 def _words(outcome: ProbeOutcome) -> str:

@@ -23,8 +23,18 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 __all__ = [
-    "Ask", "Crossing", "Effort", "Locate", "Probe", "ProbeOutcome", "Range", "SearchOptions", "SearchResult", "maximise", "search",
-]  # fmt: skip
+    "Ask",
+    "Crossing",
+    "Effort",
+    "Locate",
+    "Probe",
+    "ProbeOutcome",
+    "Range",
+    "SearchOptions",
+    "SearchResult",
+    "maximise",
+    "search",
+]
 
 Verdict = Literal["pass", "fail", "unresolved"]
 Status = Literal["found", "unresolved", "all pass", "none pass", "exhausted"]

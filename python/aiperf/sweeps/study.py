@@ -129,9 +129,11 @@ def _sweep(runner: Runner, observer: Observer) -> Study:
             "all repeats send the same prompts: from the second on a prefix cache may know them "
             "(`--reset-kv-cache` empties it, `--vary-seed-per-trial` sends others)"
         )
-    plan = [(p, t) for t in range(trials) for p in points] if s.parameter_sweep_mode == "repeated" else [
-        (p, t) for p in points for t in range(trials)
-    ]  # fmt: skip
+    plan = (
+        [(p, t) for t in range(trials) for p in points]
+        if s.parameter_sweep_mode == "repeated"
+        else [(p, t) for p in points for t in range(trials)]
+    )
     sure: set[int] = set()
     try:
         for number, (point, trial) in enumerate(plan, 1):
@@ -145,9 +147,13 @@ def _sweep(runner: Runner, observer: Observer) -> Study:
             if trial and s.profile_run_disable_warmup_after_first:
                 extra = {"warmup.request_count": None, "warmup.duration": None, "warmup.num_sessions": None}
             seed = seed_of_run(
-                runner.record.seed, point.name, trial, same_point=s.parameter_sweep_same_seed or not s.axes, same_trial=same_trial,
+                runner.record.seed,
+                point.name,
+                trial,
+                same_point=s.parameter_sweep_same_seed or not s.axes,
+                same_trial=same_trial,
                 is_varied=s.vary_seed_per_trial,
-            )  # fmt: skip
+            )
             run = runner.run(directory, point.values, trial=trial, seed=seed, cooldown_s=cool, extra=extra, label=label)
             if run is None:
                 failed.append({"label": directory, "error": "no request succeeded"})
@@ -404,8 +410,14 @@ def _space(runner: Runner, observer: Observer) -> Study:
             f"{flag_name(p)} {v:g}" for p, v in chosen.items()
         )
         run = runner.run(
-            directory, chosen, trial=0, seed=seed, extra={"output.report": False}, label=label, cooldown_s=s.parameter_sweep_cooldown_seconds
-        )  # fmt: skip
+            directory,
+            chosen,
+            trial=0,
+            seed=seed,
+            extra={"output.report": False},
+            label=label,
+            cooldown_s=s.parameter_sweep_cooldown_seconds,
+        )
         if run is None:
             return SpaceTrial(chosen, None, feasible=False, requests=0)
         found.append(point_of([run], chosen))
@@ -420,9 +432,14 @@ def _space(runner: Runner, observer: Observer) -> Study:
     trials: list[SpaceTrial] = []
     try:
         trials = optimise(
-            ask, space, maximised=maximised, sampler=_sampler(config, observer), seed=s.search_random_seed or runner.record.seed,
-            initial=s.search_initial_points, iterations=s.search_max_iterations,
-        )  # fmt: skip
+            ask,
+            space,
+            maximised=maximised,
+            sampler=_sampler(config, observer),
+            seed=s.search_random_seed or runner.record.seed,
+            initial=s.search_initial_points,
+            iterations=s.search_max_iterations,
+        )
     except Interrupted:
         observer.note("interrupted; run the same command again to resume")
     good = [t for t in trials if t.objective is not None and t.feasible]
@@ -457,12 +474,20 @@ def _space_history(
     content = {
         "config": {"objective_metric": f"{metric}:{stat}", "conditions": [str(c) for c in slo]},
         "iterations": [
-            {"iteration_idx": i, "variation_values": named(t), "objective_values": None if t.objective is None else [t.objective], "feasible": t.feasible, "requests": t.requests}
+            {
+                "iteration_idx": i,
+                "variation_values": named(t),
+                "objective_values": None if t.objective is None else [t.objective],
+                "feasible": t.feasible,
+                "requests": t.requests,
+            }
             for i, t in enumerate(trials)
         ],
-        "best_trials": [] if best is None else [{"variation_values": named(best), "objective_values": [best.objective]}],
+        "best_trials": []
+        if best is None
+        else [{"variation_values": named(best), "objective_values": [best.objective]}],
         "result": {"requests": sum(t.requests for t in trials)},
-    }  # fmt: skip
+    }
     return json_text(content, indent=2) + "\n"
 
 
@@ -488,14 +513,24 @@ def _ab(runner: Runner, observer: Observer) -> Study:
             for side in (0, 1) if block % 2 == 0 else (1, 0):
                 name = "ab"[side]
                 seed = seed_of_run(
-                    runner.record.seed, f"block {block}" + (f" {name}" if urls[0] == urls[1] else ""), 0, same_point=False, same_trial=True
-                )  # fmt: skip
+                    runner.record.seed,
+                    f"block {block}" + (f" {name}" if urls[0] == urls[1] else ""),
+                    0,
+                    same_point=False,
+                    same_trial=True,
+                )
                 if block and s.profile_run_disable_warmup_after_first:
                     extra |= {"warmup.request_count": None, "warmup.duration": None, "warmup.num_sessions": None}
                 run = runner.run(
-                    f"ab_{block + 1:04d}_{name}", {}, trial=block, seed=seed, side=name, cooldown_s=s.parameter_sweep_cooldown_seconds,
-                    extra={**extra, "endpoint.urls": (urls[side],)}, label=f"block {block + 1} of {blocks}, {name.upper()}: {urls[side]}",
-                )  # fmt: skip
+                    f"ab_{block + 1:04d}_{name}",
+                    {},
+                    trial=block,
+                    seed=seed,
+                    side=name,
+                    cooldown_s=s.parameter_sweep_cooldown_seconds,
+                    extra={**extra, "endpoint.urls": (urls[side],)},
+                    label=f"block {block + 1} of {blocks}, {name.upper()}: {urls[side]}",
+                )
                 if run is not None:
                     pair.append((side, replace(run, label=f"{name.upper()} {urls[side]}")))
             if len(pair) == 2:

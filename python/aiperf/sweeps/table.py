@@ -18,13 +18,23 @@ __all__ = ["SweepRow", "SweepTable", "build_screen", "build_table", "front_text"
 
 _GOALS = {"experience": "Best experience", "balanced": "Balanced", "cost": "Lowest cost"}
 _MARKS: dict[Role, str] = {
-    "best experience": "best experience", "balanced": "balanced", "peak": "peak ★", "saturated": "saturated",
-    "over-saturated": "over-saturated", "rising": "", "failed": "no result",
-}  # fmt: skip
+    "best experience": "best experience",
+    "balanced": "balanced",
+    "peak": "peak ★",
+    "saturated": "saturated",
+    "over-saturated": "over-saturated",
+    "rising": "",
+    "failed": "no result",
+}
 _STYLES: dict[Role, str | None] = {
-    "best experience": "green", "balanced": "cyan", "peak": "bold yellow", "saturated": "dim", "over-saturated": "red", "rising": None,
+    "best experience": "green",
+    "balanced": "cyan",
+    "peak": "bold yellow",
+    "saturated": "dim",
+    "over-saturated": "red",
+    "rising": None,
     "failed": "red",
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +172,7 @@ _COLUMNS: tuple[tuple[str, Callable[[SweepRow], str]], ...] = (
     ("$/M tokens", lambda r: _n(r.cost, 3)),
     ("$/M good", lambda r: _n(r.good_cost, 3)),
     ("Req/GPU-h", lambda r: _n(r.requests_per_gpu_hour)),
-)  # fmt: skip
+)
 
 
 def _axis_header(path: str) -> str:

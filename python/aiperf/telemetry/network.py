@@ -155,9 +155,14 @@ def render_samples(samples: Sequence[Sample]) -> bytes:
     lines = []
     for s in samples:
         told: dict[str, object] = {
-            "timestamp_ns": s.wall_ns, "target_url": s.url, "target_host": s.host, "target_port": s.port,
-            "probe_type": "tcp_connect", "rtt_ns": s.rtt_ns, "success": s.rtt_ns is not None,
+            "timestamp_ns": s.wall_ns,
+            "target_url": s.url,
+            "target_host": s.host,
+            "target_port": s.port,
+            "probe_type": "tcp_connect",
+            "rtt_ns": s.rtt_ns,
+            "success": s.rtt_ns is not None,
             "error": None if s.error is None else {"type": type(s.error).__name__, "message": str(s.error)},
-        }  # fmt: skip
+        }
         lines.append(json_text({k: v for k, v in told.items() if v is not None}))
     return "".join(f"{line}\n" for line in lines).encode()

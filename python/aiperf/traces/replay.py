@@ -285,24 +285,28 @@ def _select(
     isl = table.input_length[order].astype(np.int64)
     if options.max_isl is not None:
         leave_out(
-            (isl != UNKNOWN) & (isl > options.max_isl), "max_isl",
-            f"requests of more than {options.max_isl:,} input tokens, left out: {{count}}", max_isl=options.max_isl,
-        )  # fmt: skip
+            (isl != UNKNOWN) & (isl > options.max_isl),
+            "max_isl",
+            f"requests of more than {options.max_isl:,} input tokens, left out: {{count}}",
+            max_isl=options.max_isl,
+        )
     if options.context_limit is not None:
         needed = context_needed(table, order, options.max_osl)
         leave_out(
-            needed > options.context_limit, "context_limit",
+            needed > options.context_limit,
+            "context_limit",
             f"requests that do not fit a context of {options.context_limit:,} tokens, skipped: {{count}}",
             context_limit=options.context_limit,
-        )  # fmt: skip
+        )
     if options.session_sample_ratio is not None and options.session_sample_ratio < 1:
         chosen = rng.random(table.num_sessions) < options.session_sample_ratio
         if not chosen.any():
             chosen[rng.integers(table.num_sessions)] = True
         leave_out(
-            ~chosen[table.session[order]], "sampled",
+            ~chosen[table.session[order]],
+            "sampled",
             f"requests left out: {{count}}; sessions sampled: {int(chosen.sum()):,} of {table.num_sessions:,}",
-        )  # fmt: skip
+        )
     return keep, notes
 
 

@@ -207,9 +207,11 @@ def _trace(config: Config, kind: str, rng: np.random.Generator) -> Data:
         raise TypeError(f"{kind}.Options is not a TraceOptions")
     table = module.read(options.path, options)
     factors = (
-        i.synthesis_prefix_len_multiplier, i.synthesis_prefix_root_multiplier, i.synthesis_prompt_len_multiplier,
+        i.synthesis_prefix_len_multiplier,
+        i.synthesis_prefix_root_multiplier,
+        i.synthesis_prompt_len_multiplier,
         i.synthesis_output_len_multiplier,
-    )  # fmt: skip
+    )
     if any(f is not None for f in factors):
         from aiperf.traces.tools.synth import Scale, scale_table
 

@@ -17,14 +17,24 @@ _LIMITS = frozenset({"max_tokens", "max_completion_tokens", "max_output_tokens",
 _PROMPT = "\ue000the prompt\ue001"
 
 _FRONT = (
-    "prompt.system_prompt", "prompt.system_prompt_file", "prompt.shared_system_prompt_length", "prompt.prefix_prompt_pool_size",
-    "prompt.prefix_prompt_length", "prompt.user_context_prompt_length", "prompt.cache_bust", "prompt.batch_size_text",
-)  # fmt: skip
+    "prompt.system_prompt",
+    "prompt.system_prompt_file",
+    "prompt.shared_system_prompt_length",
+    "prompt.prefix_prompt_pool_size",
+    "prompt.prefix_prompt_length",
+    "prompt.user_context_prompt_length",
+    "prompt.cache_bust",
+    "prompt.batch_size_text",
+)
 """Options that change prompts; a ready body has its own."""
 _BODY = (
-    "endpoint.extra_inputs", "endpoint.use_legacy_max_tokens", "endpoint.force_min_tokens", "endpoint.ignore_eos",
-    "prompt.osl_mean", "prompt.osl_stddev",
-)  # fmt: skip
+    "endpoint.extra_inputs",
+    "endpoint.use_legacy_max_tokens",
+    "endpoint.force_min_tokens",
+    "endpoint.ignore_eos",
+    "prompt.osl_mean",
+    "prompt.osl_stddev",
+)
 """Options that add fields to a body."""
 
 

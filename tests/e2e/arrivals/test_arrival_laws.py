@@ -61,7 +61,7 @@ LAWS: dict[str, tuple[dict[str, object], float]] = {
 
 
 @pytest.mark.parametrize("name", LAWS)
-def test_gaps_follow_their_law(serve: Serve, name: str):
+def test_gaps_follow_their_law(serve: Serve, name: str) -> None:
     flags, shape = LAWS[name]
     sim = serve()
     run = sim.run(request_rate=120.0, concurrency=None, request_count=360, **flags)
@@ -77,7 +77,7 @@ def test_gaps_follow_their_law(serve: Serve, name: str):
     assert np.median(late_s(sim, run)) < LATE_S
 
 
-def test_constant_arrivals_do_not_drift(serve: Serve):
+def test_constant_arrivals_do_not_drift(serve: Serve) -> None:
     sim = serve()
     run = sim.run(request_rate=200.0, arrival_pattern="constant", concurrency=None, request_count=500)
     assert scheduled_s(run) == pytest.approx(np.arange(500) / 200, abs=1e-6)
@@ -85,7 +85,7 @@ def test_constant_arrivals_do_not_drift(serve: Serve):
     assert np.median(late_s(sim, run)) < LATE_S
 
 
-def test_the_seed_decides_the_gaps(serve: Serve, tmp_path: Path):
+def test_the_seed_decides_the_gaps(serve: Serve, tmp_path: Path) -> None:
     sim = serve()
     found = [
         scheduled_s(
@@ -104,13 +104,17 @@ def count_by(at: Floats, edges: Sequence[float]) -> list[int]:
 
 
 @pytest.mark.parametrize(("shape", "power"), [("linear", 1), ("exponential", 2)])
-def test_a_rate_ramp_reaches_its_rate_along_its_shape(serve: Serve, shape: str, power: int):
+def test_a_rate_ramp_reaches_its_rate_along_its_shape(serve: Serve, shape: str, power: int) -> None:
     rate, ramp_s = 150.0, 2.0
     sim = serve()
     run = sim.run(
-        request_rate=rate, arrival_pattern="constant", request_rate_ramp_duration=ramp_s, ramp_shape=shape,
-        concurrency=None, benchmark_duration=3.0,
-    )  # fmt: skip
+        request_rate=rate,
+        arrival_pattern="constant",
+        request_rate_ramp_duration=ramp_s,
+        ramp_shape=shape,
+        concurrency=None,
+        benchmark_duration=3.0,
+    )
     start = rate * 0.1 / ramp_s
     edges = np.arange(0, 3.01, 0.25)
 
@@ -130,7 +134,7 @@ def test_a_rate_ramp_reaches_its_rate_along_its_shape(serve: Serve, shape: str, 
     assert np.abs(np.array(count_by(seen, edges.tolist())) - planned).max() <= rate * LATE_S + 2
 
 
-def test_concurrency_grows_with_its_ramp(serve: Serve):
+def test_concurrency_grows_with_its_ramp(serve: Serve) -> None:
     sim = serve(ttft_ms=20)
     run = sim.run(concurrency=20, concurrency_ramp_duration=1.0, benchmark_duration=1.6)
     ledger = sim.ledger()
@@ -147,7 +151,7 @@ def test_concurrency_grows_with_its_ramp(serve: Serve):
 
 
 @pytest.mark.parametrize("form", ["points", "stages"])
-def test_a_rate_series_from_a_file(serve: Serve, tmp_path: Path, form: str):
+def test_a_rate_series_from_a_file(serve: Serve, tmp_path: Path, form: str) -> None:
     series: object = [{"time_s": 0, "qps": 40}, {"time_s": 1, "qps": 160}, {"time_s": 2, "qps": 40}]
     wanted = [100.0, 100.0]
     if form == "stages":
@@ -155,9 +159,11 @@ def test_a_rate_series_from_a_file(serve: Serve, tmp_path: Path, form: str):
     (tmp_path / "series.json").write_text(json.dumps(series), encoding="utf-8")
     sim = serve()
     run = sim.run(
-        request_rate_series=str(tmp_path / "series.json"), arrival_pattern="constant", concurrency=None,
+        request_rate_series=str(tmp_path / "series.json"),
+        arrival_pattern="constant",
+        concurrency=None,
         request_count=None,
-    )  # fmt: skip
+    )
     phase = run.columns.scalar("scheduled") / 1e9
     start = phase.min() - (1 / 40 if form == "stages" else (np.sqrt(40**2 + 2 * 120) - 40) / 120)
     assert count_by(phase - start, [0, 1, 2]) == pytest.approx(wanted, abs=2)
@@ -165,7 +171,7 @@ def test_a_rate_series_from_a_file(serve: Serve, tmp_path: Path, form: str):
     assert np.median(late_s(sim, run)) < LATE_S
 
 
-def test_never_more_than_n_requests_wait_for_their_first_token(serve: Serve):
+def test_never_more_than_n_requests_wait_for_their_first_token(serve: Serve) -> None:
     sim = serve(ttft_ms=25, itl_ms=3)
     run = sim.run(concurrency=24, prefill_concurrency=3, request_count=120, osl=20)
     assert kinds(run) == {ErrorKind.OK: 120}
@@ -179,7 +185,7 @@ def test_never_more_than_n_requests_wait_for_their_first_token(serve: Serve):
     assert most("first_byte_read_ns", "end_ns") > 5
 
 
-def test_the_prefill_cap_holds_in_an_open_loop_and_what_waited_is_marked(serve: Serve):
+def test_the_prefill_cap_holds_in_an_open_loop_and_what_waited_is_marked(serve: Serve) -> None:
     sim = serve(ttft_ms=30)
     run = sim.run(
         request_rate=200.0, arrival_pattern="constant", concurrency=None, prefill_concurrency=2, request_count=30
@@ -194,7 +200,7 @@ def test_the_prefill_cap_holds_in_an_open_loop_and_what_waited_is_marked(serve: 
     assert lag[~capped].max() < 5
 
 
-def test_waiting_under_a_ramp_of_the_cap_is_marked(serve: Serve):
+def test_waiting_under_a_ramp_of_the_cap_is_marked(serve: Serve) -> None:
     """The cap is 1 at first and never reached 20 at 200/s × 50 ms: only who came early had to wait."""
     sim = serve(ttft_ms=50)
     run = sim.run(
@@ -211,14 +217,18 @@ def test_waiting_under_a_ramp_of_the_cap_is_marked(serve: Serve):
     assert summary.certificate.waited == capped.sum()
 
 
-def test_users_keep_their_own_rhythm_and_the_total_rate(serve: Serve):
+def test_users_keep_their_own_rhythm_and_the_total_rate(serve: Serve) -> None:
     """Ten users at 40 turns/s in all: each has a turn every 250 ms, staggered by 25 ms, from the first second on."""
     users, rate, turns = 10, 40.0, 4
     sim = serve(ttft_ms=5)
     run = sim.run(
-        num_users=users, user_centric_rate=rate, session_turns_mean=turns, concurrency=None, request_count=None,
+        num_users=users,
+        user_centric_rate=rate,
+        session_turns_mean=turns,
+        concurrency=None,
+        request_count=None,
         benchmark_duration=4.0,
-    )  # fmt: skip
+    )
     assert kinds(run).keys() == {ErrorKind.OK}
     by_user: dict[str, list[float]] = defaultdict(list)
     ledger = sim.ledger()
@@ -236,7 +246,7 @@ def test_users_keep_their_own_rhythm_and_the_total_rate(serve: Serve):
     assert max(len(v) for v in by_user.values()) == turns
 
 
-def test_a_cap_in_an_open_loop_keeps_the_order_and_the_count(serve: Serve):
+def test_a_cap_in_an_open_loop_keeps_the_order_and_the_count(serve: Serve) -> None:
     sim = serve(ttft_ms=40)
     run = sim.run(request_rate=100.0, arrival_pattern="constant", concurrency=2, request_count=40)
     assert kinds(run) == {ErrorKind.OK: 40}

@@ -56,8 +56,12 @@ def ends(prompt: str) -> str:
 
 def run_agents(sim: Sim, path: Path, **flags: object) -> Run:
     asked: dict[str, object] = {
-        "input_file": path, "custom_dataset_type": "dag_jsonl", "isl": None, "request_count": None, **flags,
-    }  # fmt: skip
+        "input_file": path,
+        "custom_dataset_type": "dag_jsonl",
+        "isl": None,
+        "request_count": None,
+        **flags,
+    }
     return sim.run(**asked)
 
 
@@ -68,7 +72,7 @@ def by_last_words(sim: Sim) -> Rows:
     return dict(found)
 
 
-def test_joins_wait_for_all_branches_and_forks_for_their_turn(serve: Serve, tmp_path: Path):
+def test_joins_wait_for_all_branches_and_forks_for_their_turn(serve: Serve, tmp_path: Path) -> None:
     sim = serve(ledger_prompts=True, ttft_ms=8)
     run = run_agents(sim, write(tmp_path / "a.jsonl", AGENTS), num_sessions=5, concurrency=1)
     assert kinds(run) == {ErrorKind.OK: 40}
@@ -85,7 +89,7 @@ def test_joins_wait_for_all_branches_and_forks_for_their_turn(serve: Serve, tmp_
         assert at["Read."][0] < at["Search."][1]
 
 
-def test_a_fork_has_the_history_with_the_live_answers_and_its_length_counts_them(serve: Serve, tmp_path: Path):
+def test_a_fork_has_the_history_with_the_live_answers_and_its_length_counts_them(serve: Serve, tmp_path: Path) -> None:
     sim = serve(ledger_prompts=True)
     run = run_agents(sim, write(tmp_path / "a.jsonl", AGENTS), num_sessions=3, concurrency=3)
     rows = by_last_words(sim)
@@ -101,7 +105,9 @@ def test_a_fork_has_the_history_with_the_live_answers_and_its_length_counts_them
 
 @pytest.mark.parametrize("count", [1, 3, 7, 12, 23])
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_request_count_that_cuts_conversations_ends_the_run(serve: Serve, tmp_path: Path, count: int, workers: int):
+def test_a_request_count_that_cuts_conversations_ends_the_run(
+    serve: Serve, tmp_path: Path, count: int, workers: int
+) -> None:
     """It once hung: turns waited for branches that nobody would send any more."""
     sim = serve()
     run = run_agents(
@@ -111,7 +117,7 @@ def test_a_request_count_that_cuts_conversations_ends_the_run(serve: Serve, tmp_
     assert len(sim.ledger()) == count
 
 
-def test_a_branch_that_fails_ends_what_waits_for_it_and_nothing_else(serve: Serve, tmp_path: Path):
+def test_a_branch_that_fails_ends_what_waits_for_it_and_nothing_else(serve: Serve, tmp_path: Path) -> None:
     sim = serve(ledger_prompts=True, faults=[{"kind": "status", "status": 500, "every": 5}])
     run = run_agents(sim, write(tmp_path / "a.jsonl", AGENTS), num_sessions=20, concurrency=4, max_error_rate=0.9)
     columns = run.columns
@@ -124,10 +130,14 @@ def test_a_branch_that_fails_ends_what_waits_for_it_and_nothing_else(serve: Serv
     assert len(rows["Search."]) == len(rows["Read."]) == answered["Plan."]
 
 
-def test_branches_in_an_open_loop_come_to_their_end(serve: Serve, tmp_path: Path):
+def test_branches_in_an_open_loop_come_to_their_end(serve: Serve, tmp_path: Path) -> None:
     sim = serve(ttft_ms=3)
     run = run_agents(
-        sim, write(tmp_path / "a.jsonl", AGENTS), num_sessions=10, concurrency=None, request_rate=200.0,
-    )  # fmt: skip
+        sim,
+        write(tmp_path / "a.jsonl", AGENTS),
+        num_sessions=10,
+        concurrency=None,
+        request_rate=200.0,
+    )
     assert kinds(run).keys() == {ErrorKind.OK}
     assert run.columns.num_rows == 80

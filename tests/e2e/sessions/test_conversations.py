@@ -33,7 +33,7 @@ def in_flight(rows: Rows, begin: str, end: str) -> int:
     return int(max(np.cumsum([step for _, step in events])))
 
 
-def test_each_turn_holds_the_real_answers_before_it(serve: Serve):
+def test_each_turn_holds_the_real_answers_before_it(serve: Serve) -> None:
     sim = serve(ledger_prompts=True, ttft_ms=2)
     run = sim.run(
         request_count=None, num_sessions=6, session_turns_mean=5, concurrency=3, isl=30, osl=7, export_level="raw"
@@ -59,7 +59,7 @@ def test_each_turn_holds_the_real_answers_before_it(serve: Serve):
         assert all(b["prompt"].startswith(a["prompt"]) for a, b in pairwise(rows))
 
 
-def test_input_lengths_count_the_answers_in_the_body(serve: Serve):
+def test_input_lengths_count_the_answers_in_the_body(serve: Serve) -> None:
     """Records, JSONL, summary and the server's `usage` agree; the account adds up."""
     sim = serve(ttft_ms=1, tokens_per_chunk=[1, 3])
     run = sim.run(request_count=None, num_sessions=8, session_turns_mean=4, concurrency=4, isl=25, osl=11)
@@ -79,7 +79,7 @@ def test_input_lengths_count_the_answers_in_the_body(serve: Serve):
     assert not (run.dir / "replies.npz").exists()
 
 
-def test_input_lengths_are_those_of_the_first_report_in_a_second_one(serve: Serve):
+def test_input_lengths_are_those_of_the_first_report_in_a_second_one(serve: Serve) -> None:
     sim = serve()
     run = sim.run(request_count=None, num_sessions=3, session_turns_mean=3, isl=25, osl=11)
     again = report(run.dir)
@@ -87,26 +87,35 @@ def test_input_lengths_are_those_of_the_first_report_in_a_second_one(serve: Serv
     assert summary_of(again)["input_sequence_length"] == summary_of(run)["input_sequence_length"]
 
 
-def test_answers_of_different_runs_of_a_session_are_not_mixed(serve: Serve):
+def test_answers_of_different_runs_of_a_session_are_not_mixed(serve: Serve) -> None:
     """The same session of the plan, issued again and again: each has answers of its own length."""
     sim = serve(natural_osl=12, natural_osl_stddev=6)
     run = sim.run(
-        request_count=60, num_dataset_entries=2, session_turns_mean=3, isl=10, osl=30, concurrency=5,
+        request_count=60,
+        num_dataset_entries=2,
+        session_turns_mean=3,
+        isl=10,
+        osl=30,
+        concurrency=5,
         ignore_eos="off",
-    )  # fmt: skip
+    )
     columns = run.columns
     served = {row["request_id"]: row["prompt_tokens"] for row in sim.ledger()}
     assert len(set(columns.scalar("counted_output"))) > 3
     assert [served[str(n)] for n in columns.strings("request_id")] == columns.scalar("isl").astype(int).tolist()
 
 
-def test_think_time_lies_between_an_answer_and_the_next_turn(serve: Serve):
+def test_think_time_lies_between_an_answer_and_the_next_turn(serve: Serve) -> None:
     """Due to the microsecond by the records; by the server never earlier: its last stamp before a write (the one after it may be late)."""
     sim = serve(ttft_ms=3)
     run = sim.run(
-        request_count=None, num_sessions=10, session_turns_mean=4, session_turn_delay_mean=80.0, session_delay_ratio=0.5,
+        request_count=None,
+        num_sessions=10,
+        session_turns_mean=4,
+        session_turn_delay_mean=80.0,
+        session_delay_ratio=0.5,
         concurrency=10,
-    )  # fmt: skip
+    )
     waits = [
         (b["first_byte_read_ns"] - a["last_ns"]) / 1e6
         for rows in conversations(sim).values()
@@ -125,12 +134,17 @@ def test_think_time_lies_between_an_answer_and_the_next_turn(serve: Serve):
     assert planned == pytest.approx([40e6] * 30, abs=1000)
 
 
-def test_think_times_vary_as_asked_and_are_capped(serve: Serve):
+def test_think_times_vary_as_asked_and_are_capped(serve: Serve) -> None:
     sim = serve()
     sim.run(
-        request_count=None, num_sessions=50, session_turns_mean=3, session_turn_delay_mean=60.0,
-        session_turn_delay_stddev=30.0, inter_turn_delay_cap_seconds=0.07, concurrency=50,
-    )  # fmt: skip
+        request_count=None,
+        num_sessions=50,
+        session_turns_mean=3,
+        session_turn_delay_mean=60.0,
+        session_turn_delay_stddev=30.0,
+        inter_turn_delay_cap_seconds=0.07,
+        concurrency=50,
+    )
     waits = np.array(
         [
             (b["first_byte_read_ns"] - a["end_ns"]) / 1e6
@@ -144,7 +158,7 @@ def test_think_times_vary_as_asked_and_are_capped(serve: Serve):
     assert (waits < 40).sum() > 10
 
 
-def test_a_session_holds_its_slot_to_its_end(serve: Serve):
+def test_a_session_holds_its_slot_to_its_end(serve: Serve) -> None:
     """At concurrency 3, never more than 3 conversations are open, though each thinks most of the time."""
     sim = serve(ttft_ms=2)
     sim.run(request_count=None, num_sessions=12, session_turns_mean=3, session_turn_delay_mean=20.0, concurrency=3)
@@ -153,7 +167,7 @@ def test_a_session_holds_its_slot_to_its_end(serve: Serve):
     assert in_flight(spans, "from", "to") == 3
 
 
-def test_turns_follow_the_number_asked_for(serve: Serve):
+def test_turns_follow_the_number_asked_for(serve: Serve) -> None:
     sim = serve()
     sim.run(request_count=None, num_sessions=80, session_turns_mean=4, session_turns_stddev=1.5, concurrency=20)
     turns = np.array([len(rows) for rows in conversations(sim).values()])
@@ -163,13 +177,13 @@ def test_turns_follow_the_number_asked_for(serve: Serve):
     assert turns.std() > 0.7
 
 
-def test_request_count_cuts_the_last_sessions_and_the_run_ends(serve: Serve):
+def test_request_count_cuts_the_last_sessions_and_the_run_ends(serve: Serve) -> None:
     run = serve().run(request_count=13, session_turns_mean=5, concurrency=2)
     assert kinds(run) == {ErrorKind.OK: 13}
     assert run.exit_code == ExitCode.OK
 
 
-def test_a_failed_turn_ends_its_conversation_and_the_rest_is_counted_as_not_sent(serve: Serve):
+def test_a_failed_turn_ends_its_conversation_and_the_rest_is_counted_as_not_sent(serve: Serve) -> None:
     sim = serve(faults=[{"kind": "status", "status": 500, "every": 7}])
     run = sim.run(request_count=None, num_sessions=10, session_turns_mean=4, concurrency=2, max_error_rate=0.9)
     ledger = conversations(sim)
@@ -181,12 +195,16 @@ def test_a_failed_turn_ends_its_conversation_and_the_rest_is_counted_as_not_sent
 
 
 @pytest.mark.parametrize(("strategy", "per_session"), [("sticky-user-sessions", 1), ("never", 3)])
-def test_connections_by_strategy(serve: Serve, strategy: str, per_session: int):
+def test_connections_by_strategy(serve: Serve, strategy: str, per_session: int) -> None:
     sim = serve(ttft_ms=2)
     sim.run(
-        request_count=None, num_sessions=9, session_turns_mean=3, concurrency=4, connection_reuse_strategy=strategy,
+        request_count=None,
+        num_sessions=9,
+        session_turns_mean=3,
+        concurrency=4,
+        connection_reuse_strategy=strategy,
         session_turn_delay_mean=5.0,
-    )  # fmt: skip
+    )
     ledger = conversations(sim)
     assert {len({row["connection"] for row in rows}) for rows in ledger.values()} == {per_session}
     spans = defaultdict(list)
@@ -198,7 +216,7 @@ def test_connections_by_strategy(serve: Serve, strategy: str, per_session: int):
         assert len([a for a, b in pairwise(names) if a != b]) == len(set(names)) - 1
 
 
-def test_pooled_connections_are_used_again(serve: Serve):
+def test_pooled_connections_are_used_again(serve: Serve) -> None:
     sim = serve(ttft_ms=2)
     sim.run(request_count=None, num_sessions=9, session_turns_mean=3, concurrency=4)
     assert len({row["connection"] for row in sim.ledger()}) <= 4
@@ -208,7 +226,7 @@ def first_prompts(sim: Sim) -> list[str]:
     return [rows[0]["prompt"] for rows in conversations(sim).values()]
 
 
-def test_prefixes_come_from_the_pool_and_add_to_the_length(serve: Serve):
+def test_prefixes_come_from_the_pool_and_add_to_the_length(serve: Serve) -> None:
     from aiperf._core import builtin_encode
 
     sim = serve(ledger_prompts=True)
@@ -220,12 +238,17 @@ def test_prefixes_come_from_the_pool_and_add_to_the_length(serve: Serve):
     assert len({row["prompt"] for row in ledger}) == 40
 
 
-def test_shared_system_prompt_and_user_context(serve: Serve):
+def test_shared_system_prompt_and_user_context(serve: Serve) -> None:
     sim = serve(ledger_prompts=True)
     run = sim.run(
-        request_count=None, num_sessions=6, session_turns_mean=2, shared_system_prompt_length=50,
-        user_context_prompt_length=30, isl=20, osl=5,
-    )  # fmt: skip
+        request_count=None,
+        num_sessions=6,
+        session_turns_mean=2,
+        shared_system_prompt_length=50,
+        user_context_prompt_length=30,
+        isl=20,
+        osl=5,
+    )
     prompts = first_prompts(sim)
     common = min(len(_common(a, b)) for a, b in pairwise(prompts))
     assert common > 150
@@ -241,7 +264,7 @@ def _common(a: str, b: str) -> str:
 
 
 @pytest.mark.parametrize("place", ["first_turn_prefix", "system_prefix"])
-def test_cache_busting_leaves_nothing_to_share(serve: Serve, place: str):
+def test_cache_busting_leaves_nothing_to_share(serve: Serve, place: str) -> None:
     """With one shared system prompt, all prompts would begin alike; the eight tokens in front part them."""
     sim = serve(ledger_prefixes=True, ledger_prompts=True)
     sim.run(
@@ -253,7 +276,7 @@ def test_cache_busting_leaves_nothing_to_share(serve: Serve, place: str):
     assert max(row["shared_prefix_bytes"] for row in sim.ledger()) < 40
 
 
-def test_without_cache_busting_the_system_prompt_is_shared(serve: Serve):
+def test_without_cache_busting_the_system_prompt_is_shared(serve: Serve) -> None:
     sim = serve(ledger_prefixes=True)
     sim.run(request_count=10, shared_system_prompt_length=100, isl=50)
     assert min(row["shared_prefix_bytes"] for row in sim.ledger()[1:]) > 300
@@ -265,12 +288,17 @@ def entries_file(path: Path, count: int) -> Path:
 
 
 @pytest.mark.parametrize("strategy", ["sequential", "shuffle", "random"])
-def test_sampling_strategies(serve: Serve, tmp_path: Path, strategy: str):
+def test_sampling_strategies(serve: Serve, tmp_path: Path, strategy: str) -> None:
     sim = serve(ledger_prompts=True)
     sim.run(
-        input_file=entries_file(tmp_path / "p.jsonl", 12), custom_dataset_type="single_turn", request_count=36,
-        concurrency=1, dataset_sampling_strategy=strategy, isl=None, osl=None,
-    )  # fmt: skip
+        input_file=entries_file(tmp_path / "p.jsonl", 12),
+        custom_dataset_type="single_turn",
+        request_count=36,
+        concurrency=1,
+        dataset_sampling_strategy=strategy,
+        isl=None,
+        osl=None,
+    )
     order = [int(row["prompt"].split()[-1]) for row in sim.ledger()]
     assert len(order) == 36
     if strategy == "sequential":
@@ -283,7 +311,7 @@ def test_sampling_strategies(serve: Serve, tmp_path: Path, strategy: str):
         assert len(set(order[:12])) < 12
 
 
-def test_the_same_seed_sends_the_same_and_another_seed_something_else(serve: Serve, tmp_path: Path):
+def test_the_same_seed_sends_the_same_and_another_seed_something_else(serve: Serve, tmp_path: Path) -> None:
     sim = serve(ledger_prompts=True)
     runs: list[list[str]] = []
     for k, seed in enumerate((5, 5, 6)):
@@ -294,7 +322,7 @@ def test_the_same_seed_sends_the_same_and_another_seed_something_else(serve: Ser
     assert not set(runs[0]) & set(runs[2])
 
 
-def test_a_killed_run_counts_the_answers_like_any_other(serve: Serve, tmp_path: Path):
+def test_a_killed_run_counts_the_answers_like_any_other(serve: Serve, tmp_path: Path) -> None:
     """What a body holds is written down before the load: the journal and that file are all a report needs."""
     import shutil
 
@@ -317,13 +345,17 @@ def test_a_killed_run_counts_the_answers_like_any_other(serve: Serve, tmp_path: 
 
 
 @pytest.mark.parametrize("cap", [None, 4])
-def test_at_a_rate_all_turns_of_all_sessions_are_sent(serve: Serve, cap: int | None):
+def test_at_a_rate_all_turns_of_all_sessions_are_sent(serve: Serve, cap: int | None) -> None:
     """When the last session has begun, the turns of those under way still get their ticks."""
     sim = serve(ttft_ms=3)
     run = sim.run(
-        request_rate=300.0, concurrency=cap, request_count=None, num_sessions=12, session_turns_mean=4,
+        request_rate=300.0,
+        concurrency=cap,
+        request_count=None,
+        num_sessions=12,
+        session_turns_mean=4,
         session_turn_delay_mean=10.0,
-    )  # fmt: skip
+    )
     assert kinds(run) == {ErrorKind.OK: 48}
     assert {len(rows) for rows in conversations(sim).values()} == {4}
     assert not [n for n in run.summary().notices if n.kind == "conservation"]

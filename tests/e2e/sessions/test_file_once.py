@@ -21,7 +21,7 @@ _ROWS: dict[str, list[dict[str, object]]] = {
 @pytest.mark.parametrize(("more", "sent"), [({}, 5), ({"request_count": 7}, 7), ({"num_sessions": 3}, 3)])
 def test_a_file_of_sessions_is_sent_once(
     serve: Callable[..., Sim], tmp_path: Path, kind: str, more: dict[str, object], sent: int
-):
+) -> None:
     """10 requests of a file with 5 measure half of them against a warm cache."""
     file = tmp_path / "f.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in _ROWS[kind]), encoding="utf-8")

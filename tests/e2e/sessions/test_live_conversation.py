@@ -62,19 +62,35 @@ def run(llama: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("conversation")
     turns = [{"role": "system", "text": SYSTEM}, *({"text": q} for q in QUESTIONS)]
     (folder / "c.jsonl").write_text(json.dumps({"session_id": "a", "turns": turns}) + "\n", encoding="utf-8")
-    return write(profile(
-        config_from(
-            {
-                "model": "smollm2", "url": llama, "endpoint_type": "chat", "streaming": True, "tokenizer": "server",
-                "input_file": folder / "c.jsonl", "custom_dataset_type": "multi_turn", "num_sessions": 1, "concurrency": 1,
-                "osl": 40, "ignore_eos": "off", "apply_chat_template": True, "artifact_dir": folder / "run",
-                "export_level": "raw", "probe": False, "no_server_metrics": True, "calibrate": False, "report": False,
-            }
+    return write(
+        profile(
+            config_from(
+                {
+                    "model": "smollm2",
+                    "url": llama,
+                    "endpoint_type": "chat",
+                    "streaming": True,
+                    "tokenizer": "server",
+                    "input_file": folder / "c.jsonl",
+                    "custom_dataset_type": "multi_turn",
+                    "num_sessions": 1,
+                    "concurrency": 1,
+                    "osl": 40,
+                    "ignore_eos": "off",
+                    "apply_chat_template": True,
+                    "artifact_dir": folder / "run",
+                    "export_level": "raw",
+                    "probe": False,
+                    "no_server_metrics": True,
+                    "calibrate": False,
+                    "report": False,
+                }
+            )
         )
-    ))  # fmt: skip
+    )
 
 
-def test_each_prompt_is_the_conversation_with_the_engines_own_answers(llama: str, run: Run):
+def test_each_prompt_is_the_conversation_with_the_engines_own_answers(llama: str, run: Run) -> None:
     """The engine counts, by its template, exactly the messages with the answers it gave; other answers, other counts."""
     columns = run.columns
     assert set(columns.scalar("error_kind")) == {float(ErrorKind.OK)}
@@ -90,7 +106,7 @@ def test_each_prompt_is_the_conversation_with_the_engines_own_answers(llama: str
     assert np.all(np.diff(usage) > 0)
 
 
-def test_the_bodies_that_were_sent_hold_them(run: Run):
+def test_the_bodies_that_were_sent_hold_them(run: Run) -> None:
     rows = [json.loads(x) for x in (run.dir / "profile_export_raw.jsonl").read_text(encoding="utf-8").splitlines()]
     bodies = {row["metadata"]["x_request_id"]: row["payload"]["messages"] for row in rows}
     answers = [str(a) for a in run.columns.strings("text")]
@@ -99,13 +115,13 @@ def test_the_bodies_that_were_sent_hold_them(run: Run):
     assert [m["content"] for m in last if m["role"] == "assistant"] == answers[:-1]
 
 
-def test_input_lengths_are_the_engines_with_its_template(run: Run):
+def test_input_lengths_are_the_engines_with_its_template(run: Run) -> None:
     columns = run.columns
     assert np.abs(columns.scalar("isl") - columns.scalar("usage_prompt")).max() <= 1
     assert not [n for n in run.summary().notices if n.kind == "conservation" and "prompt" in n.text]
 
 
-def test_the_prompt_cache_answers_from_the_second_turn_on(run: Run):
+def test_the_prompt_cache_answers_from_the_second_turn_on(run: Run) -> None:
     columns = run.columns
     cached, usage = columns.scalar("usage_cached"), columns.scalar("usage_prompt")
     assert np.all(cached[1:] > 0.5 * usage[:-1])

@@ -34,18 +34,22 @@ DATASETS = {
 OPTIONS = {"hf": {"prompt_field": "question", "answer_field": "answer"}}
 
 
-def test_no_format_is_forgotten():
+def test_no_format_is_forgotten() -> None:
     assert set(TRACES) == set(registry.names("traces"))
     assert set(DATASETS) == set(registry.names("datasets"))
 
 
 @pytest.mark.parametrize("name", TRACES)
-def test_a_trace_of_each_format_has_its_lengths_at_the_server(serve: Callable[..., Sim], name: str):
+def test_a_trace_of_each_format_has_its_lengths_at_the_server(serve: Callable[..., Sim], name: str) -> None:
     sim = serve()
     run = sim.run(
-        input_file=DATA / "traces" / TRACES[name], custom_dataset_type=name, isl=None, osl=None, concurrency=8,
+        input_file=DATA / "traces" / TRACES[name],
+        custom_dataset_type=name,
+        isl=None,
+        osl=None,
+        concurrency=8,
         request_count=None,
-    )  # fmt: skip
+    )
     columns = run.columns
     assert set(columns.scalar("error_kind")) == {float(ErrorKind.OK)}
     served = {row["request_id"]: row["prompt_tokens"] for row in sim.ledger()}
@@ -55,7 +59,7 @@ def test_a_trace_of_each_format_has_its_lengths_at_the_server(serve: Callable[..
 
 
 @pytest.mark.parametrize("name", DATASETS)
-def test_a_dataset_of_each_format_is_sent_and_counted(serve: Callable[..., Sim], name: str, tmp_path: Path):
+def test_a_dataset_of_each_format_is_sent_and_counted(serve: Callable[..., Sim], name: str, tmp_path: Path) -> None:
     file = DATA / "datasets" / DATASETS[name]
     if name == "raw_payload":  # the file's second body is one for completions
         lines = file.read_text(encoding="utf-8").splitlines()
@@ -63,9 +67,14 @@ def test_a_dataset_of_each_format_is_sent_and_counted(serve: Callable[..., Sim],
         file.write_text("".join(f"{x}\n" for x in lines if '"messages"' in x), encoding="utf-8")
     sim = serve()
     run = sim.run(
-        input_file=file, custom_dataset_type=name, dataset_option=OPTIONS.get(name), isl=None, osl=None, request_count=12,
+        input_file=file,
+        custom_dataset_type=name,
+        dataset_option=OPTIONS.get(name),
+        isl=None,
+        osl=None,
+        request_count=12,
         concurrency=2,
-    )  # fmt: skip
+    )
     columns = run.columns
     assert set(columns.scalar("error_kind")) == {float(ErrorKind.OK)}
     assert columns.num_rows == 12
@@ -78,7 +87,7 @@ def test_a_dataset_of_each_format_is_sent_and_counted(serve: Callable[..., Sim],
 
 
 @pytest.mark.parametrize("name", [*TRACES])
-def test_a_malformed_trace_fails_before_anything_is_sent(serve: Callable[..., Sim], name: str):
+def test_a_malformed_trace_fails_before_anything_is_sent(serve: Callable[..., Sim], name: str) -> None:
     suffix = Path(TRACES[name]).suffix
     sim = serve()
     with pytest.raises(DatasetError):

@@ -20,9 +20,13 @@ CHANCE_BYTES = 40
 """Different texts may begin alike: a space and, now and then, a few words."""
 
 TIMED: Mapping[str, object] = {
-    "custom_dataset_type": "mooncake_trace", "fixed_schedule": True, "concurrency": None, "isl": None, "osl": None,
+    "custom_dataset_type": "mooncake_trace",
+    "fixed_schedule": True,
+    "concurrency": None,
+    "isl": None,
+    "osl": None,
     "request_count": None,
-}  # fmt: skip
+}
 
 Lines = list[dict[str, Any]]
 
@@ -87,7 +91,7 @@ def arrival_errors_ms(ledger: list[dict[str, Any]], due_ms: Sequence[float]) -> 
 @pytest.mark.slow
 def test_a_cut_is_replayed_at_its_times_with_its_lengths_and_its_reuse(
     serve: Callable[..., Sim], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+) -> None:
     """Show 2: cut, then `--fixed-schedule`; times, lengths and prefixes as the server saw them."""
     source = like_mooncake(900)
     whole = write(tmp_path / "trace.jsonl", source)
@@ -144,7 +148,9 @@ def assert_prefixes_are_those_of_the_ids(ledger: list[dict[str, Any]], lines: Li
     assert (least > 0).mean() > 0.4
 
 
-def test_equal_ids_have_equal_bytes_in_another_run_and_under_another_seed(serve: Callable[..., Sim], tmp_path: Path):
+def test_equal_ids_have_equal_bytes_in_another_run_and_under_another_seed(
+    serve: Callable[..., Sim], tmp_path: Path
+) -> None:
     """Reuse between runs and machines: the text of an id depends on the id alone."""
     lines = like_mooncake(30, every_ms=1)
     trace = write(tmp_path / "trace.jsonl", lines)
@@ -162,7 +168,7 @@ def test_equal_ids_have_equal_bytes_in_another_run_and_under_another_seed(serve:
 
 
 @pytest.mark.parametrize("speed", [1.0, 4.0])
-def test_idle_gaps_are_capped_before_the_speedup(serve: Callable[..., Sim], tmp_path: Path, speed: float):
+def test_idle_gaps_are_capped_before_the_speedup(serve: Callable[..., Sim], tmp_path: Path, speed: float) -> None:
     times = [0, 100, 30_000, 30_100, 90_000]
     trace = write(tmp_path / "t.jsonl", [{"timestamp": t, "input_length": 8, "output_length": 1} for t in times])
     sim = serve()
@@ -172,7 +178,7 @@ def test_idle_gaps_are_capped_before_the_speedup(serve: Callable[..., Sim], tmp_
     assert arrival_errors_ms(ledger, due.tolist()).max() < 100
 
 
-def test_a_loop_starts_over_with_fresh_text_until_the_duration(serve: Callable[..., Sim], tmp_path: Path):
+def test_a_loop_starts_over_with_fresh_text_until_the_duration(serve: Callable[..., Sim], tmp_path: Path) -> None:
     """Equal ids stay equal within a round; another round has other text, or the server's cache would answer."""
     lines = [
         {"timestamp": t, "input_length": 600, "output_length": 1, "hash_ids": [1, k]}
@@ -193,7 +199,7 @@ def test_a_loop_starts_over_with_fresh_text_until_the_duration(serve: Callable[.
     assert len({heads[0] for heads in rounds.values()}) == len(rounds)
 
 
-def test_a_trace_shorter_than_the_duration_ends_and_says_so(serve: Callable[..., Sim], tmp_path: Path):
+def test_a_trace_shorter_than_the_duration_ends_and_says_so(serve: Callable[..., Sim], tmp_path: Path) -> None:
     trace = write(tmp_path / "t.jsonl", [{"timestamp": t, "input_length": 8, "output_length": 1} for t in (0, 50)])
     run = serve().run(input_file=trace, **TIMED, benchmark_duration=30.0)
     assert kinds(run) == {ErrorKind.OK: 2}
@@ -202,7 +208,9 @@ def test_a_trace_shorter_than_the_duration_ends_and_says_so(serve: Callable[...,
     assert "`--loop`" in note.text
 
 
-def test_a_cap_by_concurrency_holds_and_what_waits_is_sent_and_marked(serve: Callable[..., Sim], tmp_path: Path):
+def test_a_cap_by_concurrency_holds_and_what_waits_is_sent_and_marked(
+    serve: Callable[..., Sim], tmp_path: Path
+) -> None:
     lines = [{"timestamp": 0, "input_length": 8, "output_length": 2} for _ in range(12)]
     sim = serve(ttft_ms=30)
     run = sim.run(input_file=write(tmp_path / "t.jsonl", lines), **{**TIMED, "concurrency": 3})
@@ -216,7 +224,9 @@ def test_a_cap_by_concurrency_holds_and_what_waits_is_sent_and_marked(serve: Cal
     assert np.sort(lag_ms)[:3].max() < 25
 
 
-def test_without_fixed_schedule_each_line_is_sent_once_as_fast_as_possible(serve: Callable[..., Sim], tmp_path: Path):
+def test_without_fixed_schedule_each_line_is_sent_once_as_fast_as_possible(
+    serve: Callable[..., Sim], tmp_path: Path
+) -> None:
     """AIPerf replays the timing all the same; here it takes the flag, and the run says so."""
     lines = like_mooncake(60, every_ms=1000)
     sim = serve()
@@ -228,7 +238,7 @@ def test_without_fixed_schedule_each_line_is_sent_once_as_fast_as_possible(serve
     assert any("--fixed-schedule" in n.text for n in run.notes)
 
 
-def test_requests_beyond_the_servers_context_are_named_and_counted(serve: Callable[..., Sim], tmp_path: Path):
+def test_requests_beyond_the_servers_context_are_named_and_counted(serve: Callable[..., Sim], tmp_path: Path) -> None:
     """Show 4: a server of 32k; what is too long fails as that, the rest succeeds."""
     lengths = [1_000, 33_000, 5_000, 40_000, 32_000, 32_760]
     lines = [
@@ -254,7 +264,7 @@ def test_requests_beyond_the_servers_context_are_named_and_counted(serve: Callab
     assert "context" in screen
 
 
-def test_what_will_not_fit_is_left_out_beforehand_by_count(serve: Callable[..., Sim], tmp_path: Path):
+def test_what_will_not_fit_is_left_out_beforehand_by_count(serve: Callable[..., Sim], tmp_path: Path) -> None:
     lines = [{"timestamp": i, "input_length": n, "output_length": 10} for i, n in enumerate([100, 200, 90, 95])]
     run = serve().run(input_file=write(tmp_path / "t.jsonl", lines), **TIMED, max_context_length=105)
     assert kinds(run) == {ErrorKind.OK: 2}
@@ -262,7 +272,7 @@ def test_what_will_not_fit_is_left_out_beforehand_by_count(serve: Callable[..., 
     assert note.data["count"] == 2
 
 
-def test_synthesis_factors_scale_a_replay(serve: Callable[..., Sim], tmp_path: Path):
+def test_synthesis_factors_scale_a_replay(serve: Callable[..., Sim], tmp_path: Path) -> None:
     lines = [
         {"timestamp": 10 * i, "input_length": 2 * BLOCK + 100, "output_length": 10, "hash_ids": [1, 2, 10 + i]}
         for i in range(6)
@@ -270,9 +280,12 @@ def test_synthesis_factors_scale_a_replay(serve: Callable[..., Sim], tmp_path: P
     trace = write(tmp_path / "t.jsonl", lines)
     sim = serve(ledger_prefixes=True)
     run = sim.run(
-        input_file=trace, **TIMED, synthesis_prefix_len_multiplier=2.0, synthesis_prompt_len_multiplier=3.0,
+        input_file=trace,
+        **TIMED,
+        synthesis_prefix_len_multiplier=2.0,
+        synthesis_prompt_len_multiplier=3.0,
         synthesis_output_len_multiplier=0.5,
-    )  # fmt: skip
+    )
     assert kinds(run) == {ErrorKind.OK: 6}
     ledger = sim.ledger()
     assert {row["prompt_tokens"] for row in ledger} == {4 * BLOCK + 300}
@@ -280,7 +293,7 @@ def test_synthesis_factors_scale_a_replay(serve: Callable[..., Sim], tmp_path: P
     assert min(row["shared_prefix_bytes"] for row in ledger[1:]) > 4 * BLOCK * 3
 
 
-def test_more_roots_share_less(serve: Callable[..., Sim], tmp_path: Path):
+def test_more_roots_share_less(serve: Callable[..., Sim], tmp_path: Path) -> None:
     lines = [
         {"timestamp": i, "input_length": BLOCK + 9, "output_length": 1, "hash_ids": [1, 10 + i]} for i in range(40)
     ]
@@ -290,11 +303,18 @@ def test_more_roots_share_less(serve: Callable[..., Sim], tmp_path: Path):
     assert 5 <= cold <= 8
 
 
-def test_a_share_of_the_sessions_is_replayed_whole(serve: Callable[..., Sim], tmp_path: Path):
+def test_a_share_of_the_sessions_is_replayed_whole(serve: Callable[..., Sim], tmp_path: Path) -> None:
     lines = [
-        {"session_id": f"s{k}", "timestamp": 10 * k + t, "input_length": 20, "output_length": 1, "hash_ids": [k * 10 + t]}
-        for k in range(40) for t in range(2)
-    ]  # fmt: skip
+        {
+            "session_id": f"s{k}",
+            "timestamp": 10 * k + t,
+            "input_length": 20,
+            "output_length": 1,
+            "hash_ids": [k * 10 + t],
+        }
+        for k in range(40)
+        for t in range(2)
+    ]
     run = serve().run(input_file=write(tmp_path / "t.jsonl", lines), **TIMED, trace_session_sample_ratio=0.25)
     sessions, turns = np.unique(run.columns.scalar("session"), return_counts=True)
     assert 3 <= len(sessions) <= 20
@@ -303,7 +323,7 @@ def test_a_share_of_the_sessions_is_replayed_whole(serve: Callable[..., Sim], tm
 
 def test_lines_out_of_order_are_sorted_and_broken_ones_skipped_only_on_demand(
     serve: Callable[..., Sim], tmp_path: Path
-):
+) -> None:
     from aiperf.errors import DatasetError
 
     lines: list[object] = [{"timestamp": t, "input_length": 8 + t, "output_length": 1} for t in (20, 0, 10)]

@@ -58,12 +58,17 @@ def aiperf(command: str, folder: Path, hub: Path) -> subprocess.CompletedProcess
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "AIPERF_"))}
     return subprocess.run(
         [str(Path(sys.executable).with_name("aiperf")), *command.split()],
-        cwd=folder, env=kept | nowhere | {"NO_COLOR": "1"}, capture_output=True, text=True, timeout=100, check=False,
-    )  # fmt: skip
+        cwd=folder,
+        env=kept | nowhere | {"NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
 
 
 @pytest.mark.parametrize("option", ["1: original timing", "2: as fast as possible"])
-def test_the_demos_commands(serve: Callable[..., Sim], tmp_path: Path, hub: Path, option: str):
+def test_the_demos_commands(serve: Callable[..., Sim], tmp_path: Path, hub: Path, option: str) -> None:
     from tokenizers import Tokenizer
 
     lines = like_mooncake(80, every_ms=25)
@@ -97,7 +102,7 @@ def test_the_demos_commands(serve: Callable[..., Sim], tmp_path: Path, hub: Path
 
 def test_a_name_that_is_not_in_the_cache_fails_at_once_and_says_what_to_do(
     serve: Callable[..., Sim], tmp_path: Path, hub: Path
-):
+) -> None:
     write(tmp_path / "mooncake_trace.jsonl", like_mooncake(3))
     sim = serve()
     command = OPTION_1.format(url=sim.url, file="mooncake_trace.jsonl").replace(TOKENIZER, "Qwen/Qwen9-1T")
@@ -108,7 +113,7 @@ def test_a_name_that_is_not_in_the_cache_fails_at_once_and_says_what_to_do(
     assert not [row for row in sim.ledger() if row["path"] == "/v1/chat/completions"]
 
 
-def test_the_demos_subset_is_one_command(tmp_path: Path, hub: Path):
+def test_the_demos_subset_is_one_command(tmp_path: Path, hub: Path) -> None:
     lines = like_mooncake(200, every_ms=2500)
     write(tmp_path / "mooncake_trace.jsonl", lines)
     ended = aiperf(
@@ -135,7 +140,7 @@ def test_the_demos_subset_is_one_command(tmp_path: Path, hub: Path):
         "synthesize agentic-code --num-sessions 2 --output agents",
     ],
 )
-def test_trace_tools_and_the_names_aiperf_gives_them(tmp_path: Path, hub: Path, command: str):
+def test_trace_tools_and_the_names_aiperf_gives_them(tmp_path: Path, hub: Path, command: str) -> None:
     write(tmp_path / "t.jsonl", like_mooncake(30))
     ended = aiperf(command, tmp_path, hub)
     assert ended.returncode == 0, ended.stderr

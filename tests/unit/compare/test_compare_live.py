@@ -18,13 +18,24 @@ pytestmark = pytest.mark.slow
 
 def measure(url: str, folder: Path) -> Path:
     config = config_from(
-        model="m", url=url, streaming=True, isl=20, osl=20, tokenizer="builtin", artifact_dir=str(folder), report=False, concurrency=8,
-        request_count=160, no_server_metrics=True, no_gpu_telemetry=True, calibrate=False,
-    )  # fmt: skip
+        model="m",
+        url=url,
+        streaming=True,
+        isl=20,
+        osl=20,
+        tokenizer="builtin",
+        artifact_dir=str(folder),
+        report=False,
+        concurrency=8,
+        request_count=160,
+        no_server_metrics=True,
+        no_gpu_telemetry=True,
+        calibrate=False,
+    )
     return profile(config).dir
 
 
-def test_same_server_twice_and_a_slower_one(tmp_path: Path):
+def test_same_server_twice_and_a_slower_one(tmp_path: Path) -> None:
     with (
         SimServer(json.dumps({"ttft_ms": 60, "itl_ms": 8, "models": ["m"]})) as server,
         SimServer(json.dumps({"ttft_ms": 60, "itl_ms": 8.4, "models": ["m"]})) as slower,

@@ -26,12 +26,12 @@ SLOWER = replace(SERVER, step_ms=SERVER.step_ms * 1.1)
 SAMPLE = Path(__file__).parent / "samples" / "aiperf-0.13"
 
 
-def test_equal_fingerprints_are_the_same_workload():
+def test_equal_fingerprints_are_the_same_workload() -> None:
     run = run_of(SERVER, 1, count=100)
     assert relate(run, run).kind == "same"
 
 
-def test_another_seed_is_alike_and_another_load_is_different():
+def test_another_seed_is_alike_and_another_load_is_different() -> None:
     run = run_of(SERVER, 1, count=100)
     assert relate(run, run_of(SERVER, 2, count=100)).kind == "alike"
     other = relate(run, run_of(SERVER, 1, count=100, concurrency=16))
@@ -39,7 +39,7 @@ def test_another_seed_is_alike_and_another_load_is_different():
     assert "load.concurrency" in other.reason
 
 
-def test_another_server_or_model_is_listed_but_no_other_workload():
+def test_another_server_or_model_is_listed_but_no_other_workload() -> None:
     a, b = (run_of(SERVER, 1, count=100) for _ in range(2))
     b = replace(b, options={**b.options, "endpoint.urls": "http://b"})
     found = relate(a, b)
@@ -48,7 +48,7 @@ def test_another_server_or_model_is_listed_but_no_other_workload():
     assert not found.differences[0].matters
 
 
-def test_runs_of_another_tool_are_alike_when_lengths_and_load_agree():
+def test_runs_of_another_tool_are_alike_when_lengths_and_load_agree() -> None:
     a = run_of(SERVER, 1, count=300)
     foreign = replace(
         run_of(SERVER, 2, count=300), tool="AIPerf 0.13.0", fingerprint=None, options={"load.concurrency": 32}
@@ -65,7 +65,7 @@ def test_runs_of_another_tool_are_alike_when_lengths_and_load_agree():
     assert "mean input length 100.0 against 200.0" in relate(a, longer).reason
 
 
-def test_different_workloads_are_shown_without_claims():
+def test_different_workloads_are_shown_without_claims() -> None:
     a, b = run_of(SERVER, 1, count=300), run_of(SLOWER, 1, count=300, concurrency=16, name="b")
     (pair,) = compare_runs([a, b]).pairs
     assert pair.differences
@@ -75,7 +75,7 @@ def test_different_workloads_are_shown_without_claims():
     assert "REGRESSION" not in text
 
 
-def test_twice_the_gpus_with_a_half_more_tokens_scale_at_three_quarters():
+def test_twice_the_gpus_with_a_half_more_tokens_scale_at_three_quarters() -> None:
     a = replace(run_of(SERVER, 1, count=100), num_gpus=2, figures={"output_token_throughput": {"avg": 1000.0}})
     b = replace(a, num_gpus=4, figures={"output_token_throughput": {"avg": 1500.0}})
     (pair,) = compare_runs([a, b]).pairs
@@ -93,19 +93,19 @@ def test_twice_the_gpus_with_a_half_more_tokens_scale_at_three_quarters():
         ("latency:median +1s", "request_latency", "p50", 1000.0, False),
     ],
 )
-def test_fail_on_is_a_figure_with_a_signed_limit(text: str, tag: str, stat: str, limit: float, relative: bool):
+def test_fail_on_is_a_figure_with_a_signed_limit(text: str, tag: str, stat: str, limit: float, relative: bool) -> None:
     gate = parse_fail_on(text)
     assert (gate.tag, gate.stat, gate.is_relative) == (tag, stat, relative)
     assert gate.limit == pytest.approx(limit)
 
 
 @pytest.mark.parametrize("text", ["time_to_first_token", "x 5%", "a:b:c +5%", "+5%"])
-def test_broken_fail_on_says_how_it_is_written(text: str):
+def test_broken_fail_on_says_how_it_is_written(text: str) -> None:
     with pytest.raises(ValueError, match=r"as in `time_to_first_token:p99 \+5%`"):
         parse_fail_on(text)
 
 
-def test_gate_fails_beyond_the_limit_passes_within_and_is_unsure_in_the_noise():
+def test_gate_fails_beyond_the_limit_passes_within_and_is_unsure_in_the_noise() -> None:
     a, slow = run_of(SERVER, 1), run_of(SLOWER, 2, name="b")
     again = run_of(SERVER, 3, name="c")
 
@@ -128,7 +128,7 @@ def screen(runs: Sequence[RunData]) -> str:
     return out.getvalue()
 
 
-def test_screen_and_markdown_mark_the_regression():
+def test_screen_and_markdown_mark_the_regression() -> None:
     runs = [run_of(SERVER, 1), run_of(SLOWER, 2, name="b")]
     assert "REGRESSION" in screen(runs)
     text = render_markdown(compare_runs(runs))
@@ -137,7 +137,7 @@ def test_screen_and_markdown_mark_the_regression():
     assert text.count("|---|") >= 2
 
 
-def test_difference_to_a_run_at_its_clients_limit_is_no_regression_of_the_server():
+def test_difference_to_a_run_at_its_clients_limit_is_no_regression_of_the_server() -> None:
     runs = [run_of(SERVER, 1), replace(run_of(SLOWER, 2, name="b"), verdict="client-limited", reasons=("too busy",))]
     text = screen(runs)
     assert "REGRESSION" not in text
@@ -146,7 +146,7 @@ def test_difference_to_a_run_at_its_clients_limit_is_no_regression_of_the_server
     assert "too busy" in text
 
 
-def test_json_carries_changes_as_shares_and_null_for_what_is_absent():
+def test_json_carries_changes_as_shares_and_null_for_what_is_absent() -> None:
     data = json.loads(render_json(compare_runs([run_of(SERVER, 1), run_of(SLOWER, 2, name="b")])))
     (pair,) = data["comparisons"]
     itl = next(d for d in pair["differences"] if d["tag"] == "inter_token_latency" and d["stat"] == "avg")
@@ -158,7 +158,7 @@ def test_json_carries_changes_as_shares_and_null_for_what_is_absent():
 
 def test_command_compares_files_and_exits_with_three_when_a_gate_fails(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
-):
+) -> None:
     slow = tmp_path / "slow"
     slow.mkdir()
     data = json.loads((SAMPLE / "profile_export_aiperf.json").read_text(encoding="utf-8"))
@@ -175,7 +175,7 @@ def test_command_compares_files_and_exits_with_three_when_a_gate_fails(
     assert "### slow against aiperf-0.13" in (tmp_path / "m.md").read_text(encoding="utf-8")
 
 
-def test_command_lists_all_that_is_wrong_at_once(capsys: pytest.CaptureFixture[str]):
+def test_command_lists_all_that_is_wrong_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", str(SAMPLE), "--fail-on", "nonsense", "--min-effect", "x"]) == 2
     text = capsys.readouterr().err
     for piece in ("needs two runs", "--fail-on", "--min-effect"):

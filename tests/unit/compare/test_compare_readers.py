@@ -24,7 +24,7 @@ def write(path: Path, content: object) -> Path:
     return path
 
 
-def test_aiperf_export_keeps_its_figures_and_leaves_cancellations_out_of_the_errors():
+def test_aiperf_export_keeps_its_figures_and_leaves_cancellations_out_of_the_errors() -> None:
     """100 requests: 84 ok, 4 × HTTP 500, 12 cancelled on purpose, which AIPerf counts as errors (16 %)."""
     run = load_data(AIPERF)
     assert run.tool == "AIPerf 0.13.0"
@@ -36,7 +36,7 @@ def test_aiperf_export_keeps_its_figures_and_leaves_cancellations_out_of_the_err
     assert run.ok.tolist().count(False) == 1
 
 
-def test_late_starts_of_aiperf_are_named():
+def test_late_starts_of_aiperf_are_named() -> None:
     run = load_data(AIPERF)
     assert run.verdict == "degraded"
     assert run.reasons == ("1% of the requests started more than 49.0 ms after the scheduler issued them",)
@@ -69,7 +69,7 @@ def aiperf_summary(**more: object) -> dict[str, object]:
 )
 def test_client_of_aiperf_is_judged_by_what_it_records(
     more: dict[str, object], verdict: str | None, word: str, tmp_path: Path
-):
+) -> None:
     write(tmp_path / "profile_export_aiperf.json", aiperf_summary(**more))
     run = load_data(tmp_path)
     assert run.verdict == verdict
@@ -77,7 +77,7 @@ def test_client_of_aiperf_is_judged_by_what_it_records(
     assert run.options["load.concurrency"] == 10
 
 
-def test_aiperf_0_3_with_nulls_and_its_own_configuration_is_read(tmp_path: Path):
+def test_aiperf_0_3_with_nulls_and_its_own_configuration_is_read(tmp_path: Path) -> None:
     write(
         tmp_path / "profile_export_aiperf.json",
         {
@@ -105,22 +105,42 @@ def test_aiperf_0_3_with_nulls_and_its_own_configuration_is_read(tmp_path: Path)
     assert run.series["time_to_first_token"].tolist() == [12.5]
 
 
-def test_broken_line_of_the_requests_is_named(tmp_path: Path):
+def test_broken_line_of_the_requests_is_named(tmp_path: Path) -> None:
     (tmp_path / "profile_export.jsonl").write_text('{"metadata": {}}\n{"broken\n', encoding="utf-8")
     with pytest.raises(ResultError, match="line 2"):
         load_data(tmp_path)
 
 
 VLLM = {
-    "backend": "openai-chat", "model_id": "m", "tokenizer_id": "t", "num_prompts": 3, "request_rate": "inf", "max_concurrency": 2,
-    "duration": 2.0, "completed": 2, "failed": 1, "total_input_tokens": 200, "total_output_tokens": 15, "request_throughput": 1.0,
-    "output_throughput": 7.5, "mean_ttft_ms": 150.0, "median_ttft_ms": 150.0, "p99_ttft_ms": 199.0, "mean_tpot_ms": 10.0,
-    "mean_itl_ms": 11.0, "mean_e2el_ms": 220.0, "ttfts": [0.1, 0.2, 0.0], "itls": [[0.01] * 9, [0.02, 0.03], []],
-    "input_lens": [100, 100, 100], "output_lens": [10, 5, 0], "errors": ["", "", "timeout"], "start_times": [5.0, 5.5, 6.0],
-}  # fmt: skip
+    "backend": "openai-chat",
+    "model_id": "m",
+    "tokenizer_id": "t",
+    "num_prompts": 3,
+    "request_rate": "inf",
+    "max_concurrency": 2,
+    "duration": 2.0,
+    "completed": 2,
+    "failed": 1,
+    "total_input_tokens": 200,
+    "total_output_tokens": 15,
+    "request_throughput": 1.0,
+    "output_throughput": 7.5,
+    "mean_ttft_ms": 150.0,
+    "median_ttft_ms": 150.0,
+    "p99_ttft_ms": 199.0,
+    "mean_tpot_ms": 10.0,
+    "mean_itl_ms": 11.0,
+    "mean_e2el_ms": 220.0,
+    "ttfts": [0.1, 0.2, 0.0],
+    "itls": [[0.01] * 9, [0.02, 0.03], []],
+    "input_lens": [100, 100, 100],
+    "output_lens": [10, 5, 0],
+    "errors": ["", "", "timeout"],
+    "start_times": [5.0, 5.5, 6.0],
+}
 
 
-def test_vllm_tpot_is_our_itl_and_its_itl_the_gaps(tmp_path: Path):
+def test_vllm_tpot_is_our_itl_and_its_itl_the_gaps(tmp_path: Path) -> None:
     run = load_data(write(tmp_path / "vllm.json", VLLM))
     assert run.tool == "vLLM bench serve"
     assert figure(run, "inter_token_latency") == 10.0
@@ -135,7 +155,7 @@ def test_vllm_tpot_is_our_itl_and_its_itl_the_gaps(tmp_path: Path):
     assert any(d.tag == "inter_token_latency" and "TPOT" in d.text for d in run.differs)
 
 
-def test_vllm_open_loop_that_fell_behind_is_named(tmp_path: Path):
+def test_vllm_open_loop_that_fell_behind_is_named(tmp_path: Path) -> None:
     run = load_data(write(tmp_path / "v.json", {**VLLM, "request_rate": 2.0, "max_concurrency": None}))
     assert run.verdict == "degraded"
     assert "1.00 requests/s were completed of 2.00" in run.reasons[0]
@@ -156,9 +176,14 @@ def distribution(mean: float) -> dict[str, object]:
 
 def guidellm(delay: float) -> dict[str, object]:
     request = {
-        "request_start_time": 100.0, "request_end_time": 101.0, "request_latency": 1.0, "time_to_first_token_ms": 80.0,
-        "inter_token_latency_ms": 5.0, "prompt_tokens": 64, "output_tokens": 20,
-    }  # fmt: skip
+        "request_start_time": 100.0,
+        "request_end_time": 101.0,
+        "request_latency": 1.0,
+        "time_to_first_token_ms": 80.0,
+        "inter_token_latency_ms": 5.0,
+        "prompt_tokens": 64,
+        "output_tokens": 20,
+    }
     return {
         "args": {"model": "m"},
         "benchmarks": [
@@ -166,20 +191,27 @@ def guidellm(delay: float) -> dict[str, object]:
                 "config": {"strategy": {"type_": "poisson", "rate": 2.0}},
                 "duration": 10.0,
                 "scheduler_metrics": {
-                    "requests_made": {"successful": 2, "errored": 0, "incomplete": 1}, "request_targeted_start_delay_avg": delay,
+                    "requests_made": {"successful": 2, "errored": 0, "incomplete": 1},
+                    "request_targeted_start_delay_avg": delay,
                 },
                 "metrics": {
-                    "time_to_first_token_ms": distribution(80.0), "inter_token_latency_ms": distribution(5.0),
-                    "request_latency": distribution(1.0), "requests_per_second": distribution(2.0),
+                    "time_to_first_token_ms": distribution(80.0),
+                    "inter_token_latency_ms": distribution(5.0),
+                    "request_latency": distribution(1.0),
+                    "requests_per_second": distribution(2.0),
                     "output_token_count": distribution(20.0),
                 },
-                "requests": {"successful": [request, {**request, "request_start_time": 99.0}], "errored": [], "incomplete": []},
+                "requests": {
+                    "successful": [request, {**request, "request_start_time": 99.0}],
+                    "errored": [],
+                    "incomplete": [],
+                },
             }
         ],
-    }  # fmt: skip
+    }
 
 
-def test_guidellm_latencies_are_seconds_and_its_late_starts_are_told(tmp_path: Path):
+def test_guidellm_latencies_are_seconds_and_its_late_starts_are_told(tmp_path: Path) -> None:
     path = write(tmp_path / "benchmarks.json", guidellm(0.2))
     run = load_data(path)
     assert run.tool == "GuideLLM"
@@ -192,15 +224,17 @@ def test_guidellm_latencies_are_seconds_and_its_late_starts_are_told(tmp_path: P
     assert load_data(write(tmp_path / "b.json", guidellm(0.001))).verdict == "trustworthy"
 
 
-def test_one_benchmark_of_a_file_of_several_is_asked_for_by_number(tmp_path: Path):
+def test_one_benchmark_of_a_file_of_several_is_asked_for_by_number(tmp_path: Path) -> None:
     both = guidellm(0.001)
     second = json.loads(json.dumps(both["benchmarks"]))[0]
     second["config"]["strategy"]["rate"] = 8
     both["benchmarks"] = [*cast("list[object]", both["benchmarks"]), second]
     path = write(tmp_path / "benchmarks.json", both)
     assert [load_data(Path(f"{path}{n}")).load for n in ("", "#1", "#2")] == [
-        "2 requests/s, poisson", "2 requests/s, poisson", "8 requests/s, poisson",
-    ]  # fmt: skip
+        "2 requests/s, poisson",
+        "2 requests/s, poisson",
+        "8 requests/s, poisson",
+    ]
     for number in (0, 3):
         with pytest.raises(ResultError, match=f"no benchmark {number}") as error:
             load_data(Path(f"{path}#{number}"))
@@ -211,7 +245,7 @@ def test_one_benchmark_of_a_file_of_several_is_asked_for_by_number(tmp_path: Pat
         load_data(tmp_path / "nothing.json#2")
 
 
-def test_inference_perf_folder_is_read_with_its_requests(tmp_path: Path):
+def test_inference_perf_folder_is_read_with_its_requests(tmp_path: Path) -> None:
     stats = {"mean": 0.5, "median": 0.5, "p90": 0.6, "p99": 0.7}
     write(
         tmp_path / "summary_lifecycle_metrics.json",
@@ -219,20 +253,35 @@ def test_inference_perf_folder_is_read_with_its_requests(tmp_path: Path):
             "load_summary": {"count": 2, "requested_rate": 4.0, "achieved_rate": 2.0, "schedule_delay": {"mean": 0.01}},
             "successes": {
                 "count": 1,
-                "latency": {"request_latency": stats, "time_to_first_token": stats, "time_per_output_token": {"mean": 0.02}, "inter_token_latency": {"mean": 0.03}},
+                "latency": {
+                    "request_latency": stats,
+                    "time_to_first_token": stats,
+                    "time_per_output_token": {"mean": 0.02},
+                    "inter_token_latency": {"mean": 0.03},
+                },
                 "throughput": {"requests_per_sec": 1.5, "output_tokens_per_sec": 30.0},
                 "output_len": {"mean": 11.0},
             },
             "failures": {"count": 1},
         },
-    )  # fmt: skip
+    )
     write(
         tmp_path / "per_request_lifecycle_metrics.json",
         [
-            {"start_time": 3.0, "end_time": 3.5, "info": {"input_tokens": 8, "output_tokens": 0, "output_token_times": []}, "error": {"error_type": "x"}},
-            {"start_time": 1.0, "end_time": 1.4, "info": {"input_tokens": 8, "output_tokens": 11, "output_token_times": [1.1, 1.2, 1.3]}, "error": None},
+            {
+                "start_time": 3.0,
+                "end_time": 3.5,
+                "info": {"input_tokens": 8, "output_tokens": 0, "output_token_times": []},
+                "error": {"error_type": "x"},
+            },
+            {
+                "start_time": 1.0,
+                "end_time": 1.4,
+                "info": {"input_tokens": 8, "output_tokens": 11, "output_token_times": [1.1, 1.2, 1.3]},
+                "error": None,
+            },
         ],
-    )  # fmt: skip
+    )
     run = load_data(tmp_path)
     assert run.tool == "inference-perf"
     assert figure(run, "inter_token_latency") == 20.0
@@ -245,7 +294,7 @@ def test_inference_perf_folder_is_read_with_its_requests(tmp_path: Path):
     assert "2.00 requests/s were sent of 4.00" in run.reasons[0]
 
 
-def test_unknown_or_missing_result_is_an_error_that_lists_what_is_known(tmp_path: Path):
+def test_unknown_or_missing_result_is_an_error_that_lists_what_is_known(tmp_path: Path) -> None:
     with pytest.raises(ResultError, match="there is no"):
         load_data(tmp_path / "nothing")
     write(tmp_path / "x.json", {"a": 1})
@@ -254,7 +303,7 @@ def test_unknown_or_missing_result_is_an_error_that_lists_what_is_known(tmp_path
     assert "GuideLLM" in str(caught.value.hint)
 
 
-def test_runs_of_one_name_are_told_apart(tmp_path: Path):
+def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
     for parent in ("one", "two"):
         (tmp_path / parent / "run").mkdir(parents=True)
         write(tmp_path / parent / "run" / "profile_export_aiperf.json", aiperf_summary())
@@ -262,7 +311,7 @@ def test_runs_of_one_name_are_told_apart(tmp_path: Path):
     assert [r.name for r in runs] == ["one/run", "two/run"]
 
 
-def test_comparison_of_tools_lists_definitions_and_the_client(tmp_path: Path):
+def test_comparison_of_tools_lists_definitions_and_the_client(tmp_path: Path) -> None:
     vllm = load_data(write(tmp_path / "vllm.json", VLLM))
     found = compare_runs([load_data(AIPERF), vllm])
     (pair,) = found.pairs

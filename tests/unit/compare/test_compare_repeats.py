@@ -22,7 +22,7 @@ def repeats(folder: Path, seed: int, *, layout: str = "run") -> Path:
 
 
 @pytest.mark.parametrize("layout", ["run", "trial"])
-def test_a_folder_of_repeats_is_one_side_under_its_own_name(tmp_path: Path, layout: str):
+def test_a_folder_of_repeats_is_one_side_under_its_own_name(tmp_path: Path, layout: str) -> None:
     before, after = repeats(tmp_path / "before", 1, layout=layout), repeats(tmp_path / "after", 11, layout=layout)
     sides = load_sides([before, after])
     assert [len(side) for side in sides] == [3, 3]
@@ -36,19 +36,19 @@ def test_a_folder_of_repeats_is_one_side_under_its_own_name(tmp_path: Path, layo
     assert not [n for n in found.notes if WITHIN in n]
 
 
-def test_one_run_against_repeats_still_says_what_it_cannot_show(tmp_path: Path):
+def test_one_run_against_repeats_still_says_what_it_cannot_show(tmp_path: Path) -> None:
     one = write_run(tmp_path / "one", n=80, seed=5)
     sides = load_sides([one, repeats(tmp_path / "many", 11)])
     assert [len(side) for side in sides] == [1, 3]
     assert [n for n in compare_sides(sides).notes if WITHIN in n]
 
 
-def test_sides_of_the_same_name_are_told_apart(tmp_path: Path):
+def test_sides_of_the_same_name_are_told_apart(tmp_path: Path) -> None:
     sides = load_sides([repeats(tmp_path / "old" / "r", 1), repeats(tmp_path / "new" / "r", 11)])
     assert [side[0].name for side in sides] == ["old/r", "new/r"]
 
 
-def test_the_command_takes_folders_of_repeats(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_the_command_takes_folders_of_repeats(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before, after = repeats(tmp_path / "before", 1), repeats(tmp_path / "after", 11)
     assert main(["compare", str(before), str(after), "--fail-on", "request_latency:avg +500%"]) == 0
     out = capsys.readouterr().out

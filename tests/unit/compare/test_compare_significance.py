@@ -30,16 +30,16 @@ def verdicts(a: Server, b: Server) -> list[set[str]]:
     return out
 
 
-def test_same_server_twice_shows_no_significant_difference():
+def test_same_server_twice_shows_no_significant_difference() -> None:
     """Requests of a run are alike, which a test for independent values takes for a difference."""
     assert sum(not found for found in verdicts(SERVER, SERVER)) >= 18
 
 
-def test_server_five_percent_slower_in_itl_is_found():
+def test_server_five_percent_slower_in_itl_is_found() -> None:
     assert sum("inter_token_latency:avg" in found for found in verdicts(SERVER, SLOWER)) >= 18
 
 
-def test_slow_server_is_a_regression_and_the_other_way_round_an_improvement():
+def test_slow_server_is_a_regression_and_the_other_way_round_an_improvement() -> None:
     a, b = run_of(SERVER, 1), run_of(SLOWER, 2, name="b")
     (there,), (back,) = compare_runs([a, b]).pairs, compare_runs([b, a]).pairs
     worse = {d.tag for d in there.regressions}
@@ -53,7 +53,7 @@ def test_slow_server_is_a_regression_and_the_other_way_round_an_improvement():
     assert itl.low < itl.change < itl.high
 
 
-def test_interleaved_blocks_find_five_percent_although_the_server_drifts():
+def test_interleaved_blocks_find_five_percent_although_the_server_drifts() -> None:
     """Drift hits both sides of an A/B run alike; between separate runs it looks like a difference."""
     drift = np.linspace(1.0, 1.3, 8)
     slow = [replace(SERVER, step_ms=SERVER.step_ms * f, per_request_ms=SERVER.per_request_ms * f) for f in drift]
@@ -73,7 +73,7 @@ def test_interleaved_blocks_find_five_percent_although_the_server_drifts():
     assert loose.verdict == "same"
 
 
-def test_repeats_count_what_changes_from_run_to_run():
+def test_repeats_count_what_changes_from_run_to_run() -> None:
     """Three runs of a server that differ by 10 % between runs: single pairs mislead, the repeats do not."""
     factors = (1.0, 1.1, 0.9)
     a = [run_of(replace(SERVER, step_ms=8 * f), i) for i, f in enumerate(factors)]
@@ -83,7 +83,7 @@ def test_repeats_count_what_changes_from_run_to_run():
     assert [d for d in single.differences if d.is_significant]
 
 
-def test_holm_multiplies_by_the_tests_left():
+def test_holm_multiplies_by_the_tests_left() -> None:
     def one(p: float, change: float = 0.5) -> Difference:
         return Difference("time_to_first_token", "avg", "ms", 1.0, 1.5, change, in_points=False, p_value=p)
 
@@ -92,21 +92,21 @@ def test_holm_multiplies_by_the_tests_left():
     assert [d.verdict for d in found] == ["worse", "worse", "worse", "unknown"]
 
 
-def test_difference_below_the_smallest_effect_does_not_count():
+def test_difference_below_the_smallest_effect_does_not_count() -> None:
     (small,) = adjust(
         [Difference("time_to_first_token", "avg", "ms", 100.0, 101.0, 0.01, False, p_value=1e-6)], Options()
     )
     assert small.verdict == "same"
 
 
-def test_student_tail_agrees_with_the_table():
+def test_student_tail_agrees_with_the_table() -> None:
     """Two-sided 5 % points: 12.706 (1), 2.776 (4), 2.228 (10), 1.984 (100)."""
     for df, t in ((4, 2.776), (10, 2.228), (100, 1.984)):
         assert t_tail(t, df) == pytest.approx(0.05, abs=0.002)
 
 
 @pytest.mark.parametrize("phi", [0.0, 0.5, 0.9])
-def test_interval_of_a_correlated_series_covers_its_mean(phi: float):
+def test_interval_of_a_correlated_series_covers_its_mean(phi: float) -> None:
     """AR(1), 1,000 values, 200 series: ±2 standard errors hold the true mean in 88 to 100 %, its 90th percentile too."""
     mean_hits = tail_hits = 0
     true_tail = 1.2816 / np.sqrt(1 - phi**2)
@@ -126,7 +126,7 @@ def test_interval_of_a_correlated_series_covers_its_mean(phi: float):
     assert 176 <= tail_hits <= 200
 
 
-def test_blocks_grow_with_correlation():
+def test_blocks_grow_with_correlation() -> None:
     rng = np.random.default_rng(0)
     noise = rng.normal(size=2000)
     slow = np.convolve(noise, np.ones(20) / 20, mode="valid")

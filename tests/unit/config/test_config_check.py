@@ -35,7 +35,7 @@ def trace(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_plain_run_has_no_problem():
+def test_a_plain_run_has_no_problem() -> None:
     assert problems("--streaming --concurrency 100 --isl 1000 --osl 500 --goodput time_to_first_token:370") == []
 
 
@@ -94,7 +94,7 @@ def test_a_plain_run_has_no_problem():
         ("--replay-speedup 5", "--replay-speedup", "no effect without `--fixed-schedule`"),
     ],
 )
-def test_one_thing_wrong_is_one_problem(line: str, where: str, words: str):
+def test_one_thing_wrong_is_one_problem(line: str, where: str, words: str) -> None:
     found = problems(line)
     assert [p.where for p in found] == [where]
     assert words in found[0].message
@@ -122,7 +122,7 @@ def test_one_thing_wrong_is_one_problem(line: str, where: str, words: str):
         ("--per-chunk-usage", "--per-chunk-usage", "no effect without `--streaming`"),
     ],
 )
-def test_an_option_without_effect_is_a_note(line: str, where: str, words: str):
+def test_an_option_without_effect_is_a_note(line: str, where: str, words: str) -> None:
     """Scripts carry options over from one mode to another; AIPerf ignores them."""
     parsed = parse(f"{BASE} {line}".split(), profile.options(), FOREIGN)
     config, _ = resolve([g for g in parsed.given if g.spec.section], env={})
@@ -136,20 +136,20 @@ def test_an_option_without_effect_is_a_note(line: str, where: str, words: str):
 @pytest.mark.parametrize(
     "url", ["ftp://h", "http://", "http://h:99999", "http://h/?a=1", "unix:relative", "http://h:0"]
 )
-def test_wrong_urls(url: str):
+def test_wrong_urls(url: str) -> None:
     assert [p.where for p in problems(f"--url {url}", base="--model m")] == ["--url"]
 
 
 @pytest.mark.parametrize("url", ["localhost:8000", "https://h/prefix", "unix:/tmp/s", "[::1]:8000", "h"])
-def test_right_urls(url: str):
+def test_right_urls(url: str) -> None:
     assert problems(f"--url {url}", base="--model m") == []
 
 
-def test_a_model_is_needed():
+def test_a_model_is_needed() -> None:
     assert [p.where for p in problems("", base="")] == ["--model"]
 
 
-def test_names_of_formats_and_endpoints_are_checked_without_importing(trace: Path):
+def test_names_of_formats_and_endpoints_are_checked_without_importing(trace: Path) -> None:
     found = problems(f"--endpoint-type chatt --input-file {trace} --custom-dataset-type mooncake_trac")
     assert [(p.where, p.hint) for p in found] == [
         ("--endpoint-type", "did you mean `chat`?"),
@@ -157,24 +157,24 @@ def test_names_of_formats_and_endpoints_are_checked_without_importing(trace: Pat
     ]
 
 
-def test_a_wrong_file_name_gets_the_nearest_one(trace: Path):
+def test_a_wrong_file_name_gets_the_nearest_one(trace: Path) -> None:
     (found,) = problems(f"--input-file {trace.with_name('trase.jsonl')}")
     assert found.hint == f"did you mean `{trace}`?"
 
 
-def test_offsets_of_a_schedule(trace: Path):
+def test_offsets_of_a_schedule(trace: Path) -> None:
     line = f"--input-file {trace} --fixed-schedule --fixed-schedule-start-offset 5"
     assert [p.where for p in problems(f"{line} --fixed-schedule-end-offset 4")] == ["--fixed-schedule-start-offset"]
     assert [p.where for p in problems(f"{line} --fixed-schedule-auto-offset")] == ["--fixed-schedule-auto-offset"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_cannot_be_written(tmp_path: Path):
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     assert [p.where for p in problems(f"--artifact-dir {tmp_path}/x")] == ["--artifact-dir"]
 
 
-def test_concurrency_against_open_files():
+def test_concurrency_against_open_files() -> None:
     line = "--concurrency 1000"
     (found,) = problems(line, Limits(1024, None))
     assert found.where == "--concurrency"
@@ -183,24 +183,24 @@ def test_concurrency_against_open_files():
     assert problems(line, Limits(1000 + RESERVED_FILES, None)) == []
 
 
-def test_concurrency_against_local_ports():
+def test_concurrency_against_local_ports() -> None:
     (found,) = problems("--concurrency 500", Limits(None, 100))
     assert "local ports" in found.message
     assert problems("--concurrency 200 --url a b", Limits(None, 100), base="--model m") == []
     assert problems("--concurrency 500 --url unix:/s", Limits(None, 100), base="--model m") == []
 
 
-def test_the_largest_point_of_a_sweep_counts():
+def test_the_largest_point_of_a_sweep_counts() -> None:
     assert [p.where for p in problems("--concurrency 10,5000", Limits(1024, None))] == ["--concurrency"]
 
 
-def test_limits_of_this_machine_can_be_read():
+def test_limits_of_this_machine_can_be_read() -> None:
     limits = machine_limits()
     assert limits.max_files is None or limits.max_files > 0
     assert limits.ports is None or limits.ports > 0
 
 
-def test_tags_are_found_without_importing():
+def test_tags_are_found_without_importing() -> None:
     """Otherwise a typo in --goodput costs the import of numpy; a few tags are made at run time."""
     made = {t for t in load_all() if "usage_" in t}
     assert set(load_all()) - made <= known_tags()
@@ -210,12 +210,16 @@ def test_tags_are_found_without_importing():
 @pytest.mark.parametrize(
     ("flag", "good", "bad"),
     [
-        ("server_metrics", ("node1:8081", "http://[::1]:9/m?x=1", "unix:/run/s:/metrics", "unix:/run/s"), ("::1:80", "ftp://x", "http://h:x")),
+        (
+            "server_metrics",
+            ("node1:8081", "http://[::1]:9/m?x=1", "unix:/run/s:/metrics", "unix:/run/s"),
+            ("::1:80", "ftp://x", "http://h:x"),
+        ),
         ("gpu_telemetry", ("pynvml", "localhost:9400", "http://h/metrics"), ("::1:9400", "http://h:0")),
         ("ab", ("http://a", "b:80"), ("http://a", "::1:80")),
     ],
-)  # fmt: skip
-def test_every_url_is_checked_before_the_run(flag: str, good: tuple[str, ...], bad: tuple[str, ...]):
+)
+def test_every_url_is_checked_before_the_run(flag: str, good: tuple[str, ...], bad: tuple[str, ...]) -> None:
     config_from({flag: good}, model="m")
     with pytest.raises(ConfigError) as caught:
         config_from({flag: bad}, model="m")

@@ -26,13 +26,35 @@ def extra(text: str) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("True", True), ("FALSE", False), ("none", None), ("Null", None), ("3", 3), ("-3", -3), ("0", 0), ("0.5", 0.5), (".5", 0.5),
-        ("1.", 1.0), ("1e3", 1000.0), ("0123", "0123"), ("-01", "-01"), ("10.0.0.1:80", "10.0.0.1:80"), ("NaN", "NaN"),
-        ("Infinity", "Infinity"), ("-inf", "-inf"), ("1e400", "1e400"), ("1_000", "1_000"), ("١", "١"), ("[1,2]", [1, 2]),
-        ('"7"', "7"), ('{"a":null}', {"a": None}), ("[oops", "[oops"), ("on", "on"), ("", ""),
+        ("True", True),
+        ("FALSE", False),
+        ("none", None),
+        ("Null", None),
+        ("3", 3),
+        ("-3", -3),
+        ("0", 0),
+        ("0.5", 0.5),
+        (".5", 0.5),
+        ("1.", 1.0),
+        ("1e3", 1000.0),
+        ("0123", "0123"),
+        ("-01", "-01"),
+        ("10.0.0.1:80", "10.0.0.1:80"),
+        ("NaN", "NaN"),
+        ("Infinity", "Infinity"),
+        ("-inf", "-inf"),
+        ("1e400", "1e400"),
+        ("1_000", "1_000"),
+        ("١", "١"),
+        ("[1,2]", [1, 2]),
+        ('"7"', "7"),
+        ('{"a":null}', {"a": None}),
+        ("[oops", "[oops"),
+        ("on", "on"),
+        ("", ""),
     ],
-)  # fmt: skip
-def test_value_of_a_body_field(text: str, value: object):
+)
+def test_value_of_a_body_field(text: str, value: object) -> None:
     assert parse_value(text) == value
     assert type(parse_value(text)) is type(value)
     assert json.loads(json.dumps(parse_value(text), allow_nan=False)) == value
@@ -51,24 +73,24 @@ def test_value_of_a_body_field(text: str, value: object):
         ('{"a":{"b":1}}', {"a": {"b": 1}}),
     ],
 )
-def test_fields_in_one_text(text: str, fields: dict[str, object]):
+def test_fields_in_one_text(text: str, fields: dict[str, object]) -> None:
     """As AIPerf reads them."""
     assert extra(text) == fields
 
 
 @pytest.mark.parametrize("text", ['{"x":NaN}', '{"x":[1e400]}', '{"x":-Infinity}', "a:[NaN]", '{"x":', "{1}", "[1]"])
-def test_what_no_body_can_hold_is_refused(text: str):
+def test_what_no_body_can_hold_is_refused(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         extra(text)
     assert caught.value.problems[0].where == "--extra-inputs"
 
 
-def test_python_values_must_be_json_too():
+def test_python_values_must_be_json_too() -> None:
     with pytest.raises(ConfigError, match="no JSON"):
         config_from(model="m", extra_inputs={"x": float("nan")})
 
 
-def test_file_and_environment_read_the_same(tmp_path: Path):
+def test_file_and_environment_read_the_same(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text(
         'model: m\nextra_inputs: {flag: True, x: None, y: none, zip: "0123", q: "none", n: 1.5, host: "10.0.0.1:80"}\n'
@@ -93,7 +115,7 @@ def test_file_and_environment_read_the_same(tmp_path: Path):
 
 
 @pytest.mark.parametrize("value", ["b\r\nX-Evil: 1", "b\nc", "b\x00", "b\rc", "b\x7f"])
-def test_header_with_a_line_end_is_refused_without_showing_its_value(value: str):
+def test_header_with_a_line_end_is_refused_without_showing_its_value(value: str) -> None:
     with pytest.raises(ConfigError) as caught:
         config_of(("endpoint.headers", f"X-A: {value}"))
     (problem,) = caught.value.problems
@@ -104,7 +126,7 @@ def test_header_with_a_line_end_is_refused_without_showing_its_value(value: str)
         config_of(("endpoint.api_key", value))
 
 
-def test_headers_as_json():
+def test_headers_as_json() -> None:
     assert config_of(("endpoint.headers", '{"A": "x", "B": 1, "C": true}')).endpoint.headers == (
         ("A", "x"),
         ("B", "1"),
@@ -118,7 +140,7 @@ OFF = [s for s in specs().values() if s.flag.zero_is_off]
 
 
 @pytest.mark.parametrize("spec", OFF, ids=lambda s: s.path)
-def test_zero_is_off(spec: FieldSpec):
+def test_zero_is_off(spec: FieldSpec) -> None:
     """Only for options whose 0 can mean nothing else; less than 0 stays wrong."""
     path = spec.path
     for made in (config_of((path, "0")), config_from({path: 0}, model="m")):
@@ -128,7 +150,7 @@ def test_zero_is_off(spec: FieldSpec):
         config_of((path, "-1"))
 
 
-def test_zero_of_a_warm_up_needs_no_company():
+def test_zero_of_a_warm_up_needs_no_company() -> None:
     """A script that fills in 0 leaves its other options where they are."""
     made = config_of(("warmup.request_count", "0"), ("warmup.concurrency", "4"), ("endpoint.streaming", "true"))
     assert not made.warmup.is_wanted
@@ -145,13 +167,13 @@ def test_zero_of_a_warm_up_needs_no_company():
         ("名-1", "名-1"),
     ],
 )
-def test_model_s_name_in_the_folder(model: str, folder: str):
+def test_model_s_name_in_the_folder(model: str, folder: str) -> None:
     made = config_from(model=(model,))
     assert made.endpoint.model_names == (model,)
     assert made.output.artifact_dir == Path("artifacts") / f"{folder}-openai-chat-concurrency1"
 
 
-def test_repeats_have_a_seed_unless_told_otherwise():
+def test_repeats_have_a_seed_unless_told_otherwise() -> None:
     """AIPerf's rule: 42 for all repeats."""
     assert config_from(model="m", num_profile_runs=3).input.random_seed == 42
     assert config_from(model="m", num_profile_runs=3, random_seed=7).input.random_seed == 7
@@ -160,14 +182,14 @@ def test_repeats_have_a_seed_unless_told_otherwise():
     assert len({config_from(model="m").input.random_seed for _ in range(3)}) == 3
 
 
-def test_search_space_alone_starts_a_search():
+def test_search_space_alone_starts_a_search() -> None:
     made = config_from(model="m", search_space=("concurrency:1,8",), search_metric="request_throughput")
     assert made.sweep.search == "space"
     assert made.is_study
 
 
 @pytest.mark.parametrize("space", [("concurrency:1,8", "isl:1,9"), ("isl:1,9",), ("concurrency:1,8",)])
-def test_monotone_planner_takes_one_load_within_a_condition(space: tuple[str, ...]):
+def test_monotone_planner_takes_one_load_within_a_condition(space: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError, match="monotone"):
         config_from(model="m", search_space=space, search_planner="smooth_isotonic")
     config_from(

@@ -23,7 +23,7 @@ def resolved(line: str, *, env: dict[str, str] | None = None, file: Path | None 
     return configure([g for g in parsed.given if g.spec.section], env=env or {}, config_file=file, command=line.split())
 
 
-def test_each_option_exists_once():
+def test_each_option_exists_once() -> None:
     """A flag, a variable or a key of the file means one thing."""
     names = [n for s in specs().values() for n in (*s.flag.names, *s.negatives)]
     names += [n for f in FOREIGN for n in f.names]
@@ -33,7 +33,7 @@ def test_each_option_exists_once():
             assert f"{section}.{name}" in specs() or (section, name) == ("sweep", "axes")
 
 
-def test_flags_beat_environment_beats_file_beats_defaults(tmp_path: Path):
+def test_flags_beat_environment_beats_file_beats_defaults(tmp_path: Path) -> None:
     file = tmp_path / "bench.yaml"
     file.write_text(
         "model: from-file\nurl: a:1\nload:\n  request_rate: 1\n  concurrency: 3\nstreaming: true\n", encoding="utf-8"
@@ -46,7 +46,7 @@ def test_flags_beat_environment_beats_file_beats_defaults(tmp_path: Path):
     assert config.origins["input.random_seed"].kind == "default"
 
 
-def test_the_file_takes_flags_sections_lists_and_mappings(tmp_path: Path):
+def test_the_file_takes_flags_sections_lists_and_mappings(tmp_path: Path) -> None:
     file = tmp_path / "bench.yaml"
     file.write_text(
         "model: [a, b]\nurl: x:1\nisl: 1k\nconcurrency: [10, 50]\nbenchmark-duration: 2m\nno_probe: true\nworkers-max: 3\n"
@@ -80,7 +80,7 @@ def test_the_file_takes_flags_sections_lists_and_mappings(tmp_path: Path):
         ("artifact_dir: [a]\n", 1, "single value"),
     ],
 )
-def test_problems_in_the_file_name_its_line(tmp_path: Path, text: str, line: int, words: str):
+def test_problems_in_the_file_name_its_line(tmp_path: Path, text: str, line: int, words: str) -> None:
     file = tmp_path / "bench.yaml"
     file.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError) as error:
@@ -90,24 +90,24 @@ def test_problems_in_the_file_name_its_line(tmp_path: Path, text: str, line: int
     assert words in f"{problem.message} {problem.hint}"
 
 
-def test_a_missing_file_is_a_problem(tmp_path: Path):
+def test_a_missing_file_is_a_problem(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot read the file"):
         resolved(BASE, file=tmp_path / "none.yaml")
 
 
-def test_an_unknown_variable_is_a_note():
+def test_an_unknown_variable_is_a_note() -> None:
     config = resolved(BASE, env={"AIPERF_REQEST_RATE": "3"})
     assert config.notes == ("the variable `AIPERF_REQEST_RATE` is not known here; did you mean `AIPERF_REQUEST_RATE`?",)
 
 
-def test_all_problems_are_raised_together():
+def test_all_problems_are_raised_together() -> None:
     with pytest.raises(ConfigError) as error:
         resolved("--request-rate x --isl -1 --max-error-rate 10 --url ftp://h")
     where = [p.where for p in error.value.problems]
     assert set(where) == {"--request-rate", "--isl", "--max-error-rate", "--url", "--model"}
 
 
-def test_further_values_of_a_sweep_are_checked_too():
+def test_further_values_of_a_sweep_are_checked_too() -> None:
     with pytest.raises(ConfigError, match="must be at most 1"):
         resolved(f"{BASE} --request-rate 5 --max-error-rate 0.5,2")
 
@@ -134,11 +134,11 @@ def test_further_values_of_a_sweep_are_checked_too():
         ("--request-rate-series [[0,1],[7,2]]", "load.benchmark_duration", 7.0),
     ],
 )
-def test_defaults_that_follow_from_the_rest(line: str, path: str, value: object):
+def test_defaults_that_follow_from_the_rest(line: str, path: str, value: object) -> None:
     assert resolved(f"{BASE} {line}").value(path) == value
 
 
-def test_a_trace_is_sent_once_and_as_fast_as_possible_unless_scheduled(tmp_path: Path):
+def test_a_trace_is_sent_once_and_as_fast_as_possible_unless_scheduled(tmp_path: Path) -> None:
     """AIPerf schedules a timestamped trace by itself; here only `--fixed-schedule` does (aiperf-compatibility.md)."""
     trace = tmp_path / "trace.jsonl"
     trace.write_text('{"timestamp": 0, "input_length": 5, "output_length": 1}\n', encoding="utf-8")
@@ -164,12 +164,12 @@ def test_a_trace_is_sent_once_and_as_fast_as_possible_unless_scheduled(tmp_path:
         ("--concurrency 1,2", "m-openai-chat-sweep-concurrency"),
     ],
 )
-def test_artifact_dir_is_named_as_aiperf_does(line: str, name: str):
+def test_artifact_dir_is_named_as_aiperf_does(line: str, name: str) -> None:
     config = resolved(line if "--model" in line else f"--model m {line}")
     assert config.output.artifact_dir == Path("artifacts") / name
 
 
-def test_the_model_gives_axes_their_first_value():
+def test_the_model_gives_axes_their_first_value() -> None:
     config = resolved(f"{BASE} --concurrency 10,50 --isl 1:4:x2 --sweep-type grid")
     assert [(a.field, a.values) for a in config.sweep.axes] == [
         ("load.concurrency", (10, 50)),
@@ -180,7 +180,7 @@ def test_the_model_gives_axes_their_first_value():
     assert not resolved(f"{BASE} --concurrency 10").is_study
 
 
-def test_a_point_of_a_sweep_derives_its_own_defaults():
+def test_a_point_of_a_sweep_derives_its_own_defaults() -> None:
     """A request count that followed from the first concurrency must not stay for the others."""
     config = resolved(f"{BASE} --concurrency 10,50 --warmup-request-count 5")
     point = at_point(config, {"load.concurrency": 50})
@@ -191,13 +191,13 @@ def test_a_point_of_a_sweep_derives_its_own_defaults():
     assert fingerprint(point) == fingerprint(config)
 
 
-def test_steps_between_bounds_are_an_axis():
+def test_steps_between_bounds_are_an_axis() -> None:
     config = resolved(f"{BASE} --concurrency-min 1 --concurrency-max 64 --concurrency-steps 7")
     assert config.sweep.axes[0].values == (1, 2, 4, 8, 16, 32, 64)
     assert at_point(config, {"load.concurrency": 4}).sweep.axes == ()
 
 
-def test_short_slas_are_conditions():
+def test_short_slas_are_conditions() -> None:
     line = f"{BASE} --streaming --search max-concurrency --ttft-sla-ms 200 --error-rate-sla 0.01 --slo request_latency:p50<5s"
     config = resolved(line)
     assert [str(c) for c in config.sweep.slo] == [
@@ -208,7 +208,7 @@ def test_short_slas_are_conditions():
     assert at_point(config, {"load.concurrency": 4}).sweep.slo == config.sweep.slo
 
 
-def test_secrets_are_masked_everywhere():
+def test_secrets_are_masked_everywhere() -> None:
     config = resolved(
         f"{BASE} --api-key sekrit -H Authorization:sekrit X-Team:blue --url http://u:sekrit@h:1 --header=Cookie:sekrit"
     )
@@ -234,21 +234,21 @@ def test_secrets_are_masked_everywhere():
     "name",
     ["Authorization", "api-key", "X-API-Key", "x_api_key", "Cookie", "Set-Cookie", "X-Auth-Token", "client_secret"],
 )
-def test_names_of_secrets(name: str):
+def test_names_of_secrets(name: str) -> None:
     assert is_secret_name(name)
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "X-Team", "keyboard", "accept", "min_tokens"])
-def test_names_of_other_things(name: str):
+def test_names_of_other_things(name: str) -> None:
     assert not is_secret_name(name)
 
 
-def test_a_command_line_without_secrets_is_kept_as_it_is():
+def test_a_command_line_without_secrets_is_kept_as_it_is() -> None:
     argv = ("aiperf", "profile", "--url", "http://h:1/v1", "-H", "X-A:b", "--isl", "5")
     assert mask_argv(argv) == argv
 
 
-def test_export_holds_what_the_user_set_only():
+def test_export_holds_what_the_user_set_only() -> None:
     assert config_dict_for_export(resolved(f"{BASE} --isl 5 --artifact-dir x")) == {
         "endpoint": {"model_names": ["m"], "urls": ["localhost:1"]},
         "prompt": {"isl_mean": 5.0},
@@ -256,7 +256,7 @@ def test_export_holds_what_the_user_set_only():
     }
 
 
-def test_a_configuration_comes_back_from_run_json():
+def test_a_configuration_comes_back_from_run_json() -> None:
     """`aiperf report` takes new goals for old records."""
     config = resolved(
         f"{BASE} --streaming --concurrency 1,2 --goodput a=request_latency:5 --assert request_latency:p99<5s --until ttft:p99:5% --api-key k "
@@ -272,7 +272,7 @@ def test_a_configuration_comes_back_from_run_json():
     assert back.origins["input.random_seed"] == config.origins["input.random_seed"]
 
 
-def test_configurations_can_be_made_in_python():
+def test_configurations_can_be_made_in_python() -> None:
     config = config_from(model="m", url="localhost:1", concurrency=[10, 50], isl="1k", goodput="request_latency:5")
     assert config.prompt.isl_mean == 1000
     assert config.sweep.axes[0].values == (10, 50)
@@ -282,7 +282,7 @@ def test_configurations_can_be_made_in_python():
         config_from(model="m", concurency=3)
 
 
-def test_replace_validates_and_keeps_origins():
+def test_replace_validates_and_keeps_origins() -> None:
     config = resolved(f"{BASE} --concurrency 3")
     other = config.replace({"load.concurrency": 4})
     assert (other.load.concurrency, config.load.concurrency) == (4, 3)

@@ -47,14 +47,14 @@ def text_outside() -> str:
     return "\n".join(f.read_text(encoding="utf-8") for f in files)
 
 
-def test_every_option_is_read():
+def test_every_option_is_read() -> None:
     text = text_outside()
     unread = {p for p, s in specs().items() if not re.search(rf"\.{s.name}\b", text)}
     assert unread - ELSEWHERE == set(BECOMES)
 
 
 @pytest.mark.parametrize("path", BECOMES)
-def test_option_becomes_another(path: str):
+def test_option_becomes_another(path: str) -> None:
     given, target = BECOMES[path]
     made = config_from(given, check=False, model="m")
     without = {k: v for k, v in given.items() if k != path.partition(".")[2]}

@@ -46,7 +46,7 @@ from aiperf.config.url import UrlError, parse_url
         ("localhost", "127.0.0.1", 80, False),
     ],
 )
-def test_no_proxy_excepts_hosts_as_curl_does(no_proxy: str, host: str, port: int, expected: bool):
+def test_no_proxy_excepts_hosts_as_curl_does(no_proxy: str, host: str, port: int, expected: bool) -> None:
     assert is_bypassed(no_proxy, host, port) is expected
 
 
@@ -70,7 +70,7 @@ def test_no_proxy_excepts_hosts_as_curl_does(no_proxy: str, host: str, port: int
         ({"all_proxy": "p:1"}, "unix:/tmp/s", None),
     ],
 )
-def test_environment_names_the_proxy_as_curl_reads_it(environ: dict[str, str], url: str, expected: str | None):
+def test_environment_names_the_proxy_as_curl_reads_it(environ: dict[str, str], url: str, expected: str | None) -> None:
     found = proxy_rule("env", environ).of(parse_url(url))
     assert (None if found is None else found.shown) == expected
     # Without the option nothing of it counts, and the note knows what would have.
@@ -78,7 +78,7 @@ def test_environment_names_the_proxy_as_curl_reads_it(environ: dict[str, str], u
     assert bool(unused_variables([parse_url(url)], environ)) is (expected is not None)
 
 
-def test_a_proxy_that_was_named_is_for_everything_but_unix_sockets():
+def test_a_proxy_that_was_named_is_for_everything_but_unix_sockets() -> None:
     rule = proxy_rule("http://me:s%40cret@[::1]:3128", {"NO_PROXY": "*"})
     for url in ("http://a", "https://b:8443/v1", "10.0.0.1:8000"):
         found = rule.of(parse_url(url))
@@ -92,12 +92,12 @@ def test_a_proxy_that_was_named_is_for_everything_but_unix_sockets():
 @pytest.mark.parametrize(
     "text", ["socks5://p:1080", "https://p:443", "http://", "http://p:0", "http://p/x", "unix:/p", "p:x"]
 )
-def test_what_is_no_http_proxy_is_refused(text: str):
+def test_what_is_no_http_proxy_is_refused(text: str) -> None:
     with pytest.raises(UrlError) as caught:
         parse_proxy(text)
     assert "HTTP proxies" in (caught.value.hint or "")
 
 
-def test_a_variable_with_an_unsupported_proxy_is_named():
+def test_a_variable_with_an_unsupported_proxy_is_named() -> None:
     with pytest.raises(UrlError, match="ALL_PROXY"):
         proxy_rule("env", {"ALL_PROXY": "socks5://p:1080"}).of(parse_url("https://a"))

@@ -31,8 +31,15 @@ def test_times_round_trip(value: float, a: str, b: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "found"),
-    [("12", (12.0, "")), (" 1_000ms ", (1000.0, "ms")), ("-.5e-3 %", (-0.0005, "%")), ("", None), ("ms", None), ("1 2", None)],
-)  # fmt: skip
+    [
+        ("12", (12.0, "")),
+        (" 1_000ms ", (1000.0, "ms")),
+        ("-.5e-3 %", (-0.0005, "%")),
+        ("", None),
+        ("ms", None),
+        ("1 2", None),
+    ],
+)
 def test_numbers_are_split_from_their_units(text: str, found: tuple[float, str] | None) -> None:
     assert split_number(text) == found
 
@@ -40,10 +47,16 @@ def test_numbers_are_split_from_their_units(text: str, found: tuple[float, str] 
 @pytest.mark.parametrize(
     ("value", "unit", "shown", "expected"),
     [
-        (370.0, None, "ms", 370.0), (370.0, "ms", "ms", 370.0), (1500.0, "ms", "sec", 1.5), (2.0, "ms", "ns", 2e6),
-        (95.0, "%", "ratio", 0.95), (5.0, "%", "%", 5.0), (5.0, "%", "ms", None), (5.0, "ms", "tokens/sec", None),
+        (370.0, None, "ms", 370.0),
+        (370.0, "ms", "ms", 370.0),
+        (1500.0, "ms", "sec", 1.5),
+        (2.0, "ms", "ns", 2e6),
+        (95.0, "%", "ratio", 0.95),
+        (5.0, "%", "%", 5.0),
+        (5.0, "%", "ms", None),
+        (5.0, "ms", "tokens/sec", None),
     ],
-)  # fmt: skip
+)
 def test_thresholds_fit_the_metrics_unit_or_are_refused(
     value: float, unit: str | None, shown: str, expected: float | None
 ) -> None:

@@ -22,10 +22,22 @@ CHAT = "/v1/chat/completions"
         ("http://h:1/v1/chat/completions/", CHAT, "http://h:1/v1/chat/completions", "/v1/models", "/metrics"),
         ("http://h/gate", CHAT, "http://h/gate/v1/chat/completions", "/gate/v1/models", "/gate/metrics"),
         ("http://h/gate/v1", CHAT, "http://h/gate/v1/chat/completions", "/gate/v1/models", "/gate/metrics"),
-        ("http://h/openai/v1/chat/completions", CHAT, "http://h/openai/v1/chat/completions", "/openai/v1/models", "/openai/metrics"),
+        (
+            "http://h/openai/v1/chat/completions",
+            CHAT,
+            "http://h/openai/v1/chat/completions",
+            "/openai/v1/models",
+            "/openai/metrics",
+        ),
         ("https://[::1]:8000/v1", CHAT, "https://[::1]:8000/v1/chat/completions", "/v1/models", "/metrics"),
         # --custom-endpoint: as written, below the base URL
-        ("http://h", "/openai/v1/chat/completions", "http://h/openai/v1/chat/completions", "/openai/v1/models", "/metrics"),
+        (
+            "http://h",
+            "/openai/v1/chat/completions",
+            "http://h/openai/v1/chat/completions",
+            "/openai/v1/models",
+            "/metrics",
+        ),
         ("http://h/v1", "my/chat", "http://h/v1/my/chat", "/v1/models", "/metrics"),
         ("http://h/v1", "v1/chat/completions/", "http://h/v1/chat/completions/", "/v1/models", "/metrics"),
         ("http://h/gate", "/chat", "http://h/gate/chat", "/gate/v1/models", "/gate/metrics"),
@@ -35,15 +47,15 @@ CHAT = "/v1/chat/completions"
         ("http://h/generate", "/", "http://h/generate/", "/generate/v1/models", "/generate/metrics"),
         ("unix:/run/s", CHAT, "unix:/run/s:/v1/chat/completions", "/v1/models", "/metrics"),
     ],
-)  # fmt: skip
-def test_where_things_are_asked(url: str, path: str, asked: str, models: str, metrics: str):
+)
+def test_where_things_are_asked(url: str, path: str, asked: str, models: str, metrics: str) -> None:
     target = target_of(url, path)
     assert target.base.at(target.request_path) == asked
     assert (target.models_path, target.at_root("/metrics")) == (models, metrics)
 
 
 @given(st.lists(st.sampled_from(["v1", "chat", "completions", "gate"]), max_size=5), st.sampled_from(["", "/"]))
-def test_engine_s_url_and_path_make_the_request_s_path(parts: list[str], end: str):
+def test_engine_s_url_and_path_make_the_request_s_path(parts: list[str], end: str) -> None:
     """The engine puts the endpoint's path behind the URL it is given."""
     base = "".join(f"/{p}" for p in parts)
     for path in (CHAT, "v1/chat/completions", "/chat", "/v1/chat?x=1"):
@@ -63,12 +75,12 @@ def test_engine_s_url_and_path_make_the_request_s_path(parts: list[str], end: st
         ("http://user:se%40cret@h:1", "h", 1, "h:1"),
     ],
 )
-def test_host_and_port(url: str, host: str, port: int, authority: str):
+def test_host_and_port(url: str, host: str, port: int, authority: str) -> None:
     found = parse_url(url)
     assert (found.host, found.port, found.authority) == (host, port, authority)
 
 
-def test_credentials_are_decoded_and_never_shown():
+def test_credentials_are_decoded_and_never_shown() -> None:
     found = parse_url("http://us%3Aer:se%40cret@h:1/x")
     assert (found.user, found.password) == ("us:er", "se@cret")
     assert "cret" not in f"{found!r}{found.shown}{found.origin}{found.at('/x')}"
@@ -94,7 +106,7 @@ def test_credentials_are_decoded_and_never_shown():
         ("http://u:secret@h:x", "is not a URL", None),
     ],
 )
-def test_what_is_no_url(url: str, words: str, hint: str | None):
+def test_what_is_no_url(url: str, words: str, hint: str | None) -> None:
     with pytest.raises(UrlError) as caught:
         parse_url(url)
     assert words in caught.value.message

@@ -87,7 +87,7 @@ GOLDEN = {
 
 
 @pytest.mark.parametrize("name", registry.names("datasets"))
-def test_format_is_read_as_its_golden_file_says(name: str, golden: Any):
+def test_format_is_read_as_its_golden_file_says(name: str, golden: Any) -> None:
     more: dict[str, Any] = {"entries": 4} if name == "random_pool" else {}
     sessions = load(name, DATA / GOLDEN[name], **more)
     text = json.dumps([as_plain(s) for s in sessions], indent=1, ensure_ascii=False, default=list) + "\n"
@@ -95,7 +95,7 @@ def test_format_is_read_as_its_golden_file_says(name: str, golden: Any):
 
 
 @pytest.mark.parametrize("name", [n for n in registry.names("datasets") if n != "hf"])
-def test_missing_empty_and_truncated_files_fail_with_their_name(name: str, tmp_path: Path):
+def test_missing_empty_and_truncated_files_fail_with_their_name(name: str, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"no file `.*missing\.jsonl`"):
         load(name, tmp_path / "missing.jsonl")
     empty = tmp_path / "empty.jsonl"
@@ -104,7 +104,7 @@ def test_missing_empty_and_truncated_files_fail_with_their_name(name: str, tmp_p
         load(name, empty)
 
 
-def test_every_format_needs_a_file_or_says_so():
+def test_every_format_needs_a_file_or_says_so() -> None:
     for name in ("single_turn", "dag_jsonl"):
         with pytest.raises(DatasetError, match="needs a file"):
             load(name, None)
@@ -124,7 +124,7 @@ def test_every_format_needs_a_file_or_says_so():
         ('{"text": ', "`{path}`: line 2: expected a JSON object, found damage at column 11"),
     ],
 )
-def test_broken_line_names_file_line_field_and_value(file: Path, record: str, said: str):
+def test_broken_line_names_file_line_field_and_value(file: Path, record: str, said: str) -> None:
     file.write_text(f'{{"text": "fine"}}\n{record}\n', encoding="utf-8")
     with pytest.raises(DatasetError) as caught:
         load("single_turn", file)
@@ -136,13 +136,13 @@ def test_broken_line_names_file_line_field_and_value(file: Path, record: str, sa
     assert note.data["count"] == 1
 
 
-def test_file_cut_in_the_middle_is_called_truncated(file: Path):
+def test_file_cut_in_the_middle_is_called_truncated(file: Path) -> None:
     file.write_text('{"text": "fine"}\n{"text": "no en', encoding="utf-8")
     with pytest.raises(DatasetError, match="truncated: its last line, 2, ends in the middle"):
         load("single_turn", file)
 
 
-def test_missing_field_lists_what_is_there(file: Path):
+def test_missing_field_lists_what_is_there(file: Path) -> None:
     lines(file, {"session_id": "a", "messages": []})
     with pytest.raises(DatasetError, match="no such field") as caught:
         load("multi_turn", file)
@@ -150,7 +150,7 @@ def test_missing_field_lists_what_is_there(file: Path):
     assert "(there are `session_id`, `messages`)" in caught.value.message
 
 
-def test_many_broken_lines_are_counted_and_the_first_listed(file: Path):
+def test_many_broken_lines_are_counted_and_the_first_listed(file: Path) -> None:
     lines(file, *[{"text": "x"} if i % 2 else {} for i in range(400)])
     sessions, options = opened("single_turn", file, skip_invalid=True)
     assert len(list(sessions)) == 200
@@ -160,7 +160,7 @@ def test_many_broken_lines_are_counted_and_the_first_listed(file: Path):
     assert note.text.startswith("200 records left out")
 
 
-def test_gzip_is_read_and_broken_gzip_named(tmp_path: Path):
+def test_gzip_is_read_and_broken_gzip_named(tmp_path: Path) -> None:
     packed = tmp_path / "data.jsonl.gz"
     packed.write_bytes(gzip.compress(b'{"text": "a"}\n{"text": "b"}\n'))
     assert [texts(s.turns[0]) for s in load("single_turn", packed)] == [["a"], ["b"]]
@@ -172,14 +172,14 @@ def test_gzip_is_read_and_broken_gzip_named(tmp_path: Path):
         load("single_turn", packed)
 
 
-def test_single_turn_sessions_are_sequences_without_history(file: Path):
+def test_single_turn_sessions_are_sequences_without_history(file: Path) -> None:
     lines(file, {"text": "a", "session_id": "s"}, {"text": "x"}, {"text": "b", "session_id": "s", "delay": 1.5})
     first, second = load("single_turn", file)
     assert (first.id, [t.fresh for t in first.turns], first.turns[1].delay_ns) == ("s", [True, True], 3 * MS // 2)
     assert (second.id, second.turns[0].fresh) == ("line-2", False)
 
 
-def test_files_become_data_urls_and_missing_ones_are_named(file: Path, tmp_path: Path):
+def test_files_become_data_urls_and_missing_ones_are_named(file: Path, tmp_path: Path) -> None:
     (tmp_path / "i.png").write_bytes(b"\x89PNG")
     lines(file, {"text": "a", "image": "i.png"}, {"image": "https://x/y.png"}, {"audio": "wav,QUJD"})
     found = [s.turns[0].messages[0] for s in load("single_turn", file)]
@@ -191,7 +191,7 @@ def test_files_become_data_urls_and_missing_ones_are_named(file: Path, tmp_path:
         load("single_turn", file)
 
 
-def test_multi_turn_sorts_by_timestamps_and_hoists_the_system_turn(file: Path):
+def test_multi_turn_sorts_by_timestamps_and_hoists_the_system_turn(file: Path) -> None:
     turns = [{"role": "system", "text": "S"}, {"text": "b", "timestamp": 20}, {"text": "a", "timestamp": 10}]
     lines(file, {"session_id": "s", "turns": turns}, {"session_id": "s", "turns": [{"text": "c", "timestamp": 30}]})
     (session,) = load("multi_turn", file)
@@ -199,7 +199,7 @@ def test_multi_turn_sorts_by_timestamps_and_hoists_the_system_turn(file: Path):
     assert [(texts(t), t.at_ns) for t in session.turns] == [(["a"], 10 * MS), (["b"], 20 * MS), (["c"], 30 * MS)]
 
 
-def test_random_pool_draws_with_replacement_and_is_seeded(file: Path):
+def test_random_pool_draws_with_replacement_and_is_seeded(file: Path) -> None:
     lines(file, *[{"text": str(i)} for i in range(5)])
     first = load("random_pool", file, entries=50)
     assert len(first) == len({s.id for s in first}) == 50
@@ -207,7 +207,7 @@ def test_random_pool_draws_with_replacement_and_is_seeded(file: Path):
     assert first == load("random_pool", file, entries=50)
 
 
-def test_random_pool_batches_draw_each_medium_on_its_own(file: Path):
+def test_random_pool_batches_draw_each_medium_on_its_own(file: Path) -> None:
     lines(file, *[{"text": str(i), "image": f"http://x/{i}"} for i in range(9)])
     message = load("random_pool", file, entries=1, batch_size=4)[0].turns[0].messages[0]
     assert len(message.more) == 3
@@ -216,7 +216,7 @@ def test_random_pool_batches_draw_each_medium_on_its_own(file: Path):
         load("random_pool", DATA / "pools", batch_size=2)
 
 
-def test_sharegpt_takes_the_first_pair_or_the_conversation(file: Path):
+def test_sharegpt_takes_the_first_pair_or_the_conversation(file: Path) -> None:
     said = [
         {"from": "system", "value": "S"},
         *[{"from": f, "value": f"{f}{i}"} for i in range(2) for f in ("human", "gpt")],
@@ -237,7 +237,7 @@ def test_sharegpt_takes_the_first_pair_or_the_conversation(file: Path):
     assert [(texts(t), t.expected) for t in every.turns] == [(["human0"], "gpt0"), (["human1"], "gpt1")]
 
 
-def test_raw_payload_folder_has_a_conversation_per_file(tmp_path: Path):
+def test_raw_payload_folder_has_a_conversation_per_file(tmp_path: Path) -> None:
     lines(tmp_path / "b.jsonl", {"messages": [1]}, {"messages": [2], "max_tokens": 3})
     lines(tmp_path / "a.jsonl", {"messages": [3]})
     first, second = load("raw_payload", tmp_path)
@@ -255,7 +255,7 @@ def test_raw_payload_folder_has_a_conversation_per_file(tmp_path: Path):
         ({"session_id": "a", "payloads": []}, "field `payloads`: expected a list of request bodies, found `[]`"),
     ],
 )
-def test_inputs_json_names_the_broken_item(tmp_path: Path, item: object, said: str):
+def test_inputs_json_names_the_broken_item(tmp_path: Path, item: object, said: str) -> None:
     path = tmp_path / "inputs.json"
     path.write_text(json.dumps({"data": [item]}), encoding="utf-8")
     with pytest.raises(DatasetError) as caught:
@@ -263,7 +263,7 @@ def test_inputs_json_names_the_broken_item(tmp_path: Path, item: object, said: s
     assert said.replace("{path}", str(path)) in caught.value.message
 
 
-def test_inputs_json_tells_of_sessions_it_has_no_bodies_of(tmp_path: Path):
+def test_inputs_json_tells_of_sessions_it_has_no_bodies_of(tmp_path: Path) -> None:
     path = tmp_path / "inputs.json"
     path.write_text(
         json.dumps({"data": [{"session_id": "a", "payloads": [{"x": 1}]}], "recipe": [1, 2]}), encoding="utf-8"
@@ -273,7 +273,7 @@ def test_inputs_json_tells_of_sessions_it_has_no_bodies_of(tmp_path: Path):
     assert [n.data["count"] for n in options.notes] == [2]
 
 
-def test_hf_finds_well_known_columns_and_takes_named_ones(file: Path):
+def test_hf_finds_well_known_columns_and_takes_named_ones(file: Path) -> None:
     lines(file, {"n": 1, "question": "q", "answer": "a b", "tokens": "7", "sys": "S", "key": "k"})
     (found,) = load("hf", file)
     assert (found.id, texts(found.turns[0]), found.turns[0].expected) == ("row-1", ["q"], None)
@@ -282,7 +282,7 @@ def test_hf_finds_well_known_columns_and_takes_named_ones(file: Path):
     assert (found.id, found.system, found.turns[0].osl, found.turns[0].expected) == ("k", ("S",), 7, "a b")
 
 
-def test_hf_messages_of_both_kinds_give_questions_and_answers(file: Path):
+def test_hf_messages_of_both_kinds_give_questions_and_answers(file: Path) -> None:
     chat = [{"role": "system", "content": "S"}, {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
     lines(file, {"messages": [*chat, {"role": "user", "content": "q2"}]})
     (first,) = load("hf", file)
@@ -293,7 +293,7 @@ def test_hf_messages_of_both_kinds_give_questions_and_answers(file: Path):
     assert load("hf", file)[0].turns[0].expected == "a"
 
 
-def test_hf_says_which_columns_there_are(file: Path):
+def test_hf_says_which_columns_there_are(file: Path) -> None:
     lines(file, {"foo": 1, "bar": 2})
     with pytest.raises(DatasetError, match="cannot tell which column") as caught:
         load("hf", file)
@@ -302,20 +302,20 @@ def test_hf_says_which_columns_there_are(file: Path):
         load("hf", file, prompt_field="prmpt")
 
 
-def test_hf_broken_row_names_row_column_and_value(file: Path):
+def test_hf_broken_row_names_row_column_and_value(file: Path) -> None:
     lines(file, {"prompt": "a"}, {"prompt": None})
     with pytest.raises(DatasetError, match="line 2: field `prompt`: expected text, found null"):
         load("hf", file)
 
 
-def test_hf_images_are_bytes_or_urls(file: Path):
+def test_hf_images_are_bytes_or_urls(file: Path) -> None:
     from aiperf.datasets.formats.hf import _images
 
     assert _images({"bytes": b"\x89PNG", "path": None}, file) == ("data:image/png;base64,iVBORw==",)
     assert _images([b"\xff\xd8\xff", "http://x/y"], file) == ("data:image/jpeg;base64,/9j/", "http://x/y")
 
 
-def test_hf_dataset_in_the_local_cache_works_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_hf_dataset_in_the_local_cache_works_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Parquet as the hub converts it; the native reader is checked by its own test."""
     from huggingface_hub import constants
 
@@ -341,7 +341,7 @@ def turn(text: str, **more: object) -> dict[str, object]:
     return {"messages": [{"role": "user", "content": text}], **more}
 
 
-def test_spawned_conversations_start_after_their_turn_and_are_joined(file: Path):
+def test_spawned_conversations_start_after_their_turn_and_are_joined(file: Path) -> None:
     main = {
         "session_id": "main",
         "turns": [turn("a", spawns=["x", {"children": ["y"], "join_at": 2}]), turn("b"), turn("c")],
@@ -354,7 +354,7 @@ def test_spawned_conversations_start_after_their_turn_and_are_joined(file: Path)
     assert (sessions["x"].parent, texts(sessions["x"].turns[0])) == ("main", ["x"])
 
 
-def test_forks_inherit_the_conversation_with_its_live_replies(file: Path):
+def test_forks_inherit_the_conversation_with_its_live_replies(file: Path) -> None:
     main = {"session_id": "main", "turns": [turn("a"), turn("b", forks=["left", "right"])]}
     deeper = {"session_id": "left", "turns": [turn("l", forks=[{"child": "deep", "background": True}]), turn("l2")]}
     lines(
@@ -404,14 +404,14 @@ def test_forks_inherit_the_conversation_with_its_live_replies(file: Path):
         ([{"session_id": "a", "orchestrator": True, "turns": []}], "field `turns`"),
     ],
 )
-def test_impossible_branching_is_refused(file: Path, records: list[object], said: str):
+def test_impossible_branching_is_refused(file: Path, records: list[object], said: str) -> None:
     lines(file, *records)
     with pytest.raises(DatasetError) as caught:
         load("dag_jsonl", file)
     assert said in caught.value.message
 
 
-def test_tool_messages_keep_their_fields(file: Path):
+def test_tool_messages_keep_their_fields(file: Path) -> None:
     call = {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}
     parts = {
         "role": "user",
@@ -425,7 +425,7 @@ def test_tool_messages_keep_their_fields(file: Path):
     assert third.extra == {"content": odd["content"]}
 
 
-def test_every_format_has_a_golden_and_every_public_name_its_columns():
+def test_every_format_has_a_golden_and_every_public_name_its_columns() -> None:
     from aiperf.datasets.formats.hf import KNOWN, Options
 
     assert set(GOLDEN) == set(registry.names("datasets"))
@@ -433,7 +433,7 @@ def test_every_format_has_a_golden_and_every_public_name_its_columns():
         Options.model_validate(values)
 
 
-def test_parquet_is_read_by_the_native_core(file: Path, monkeypatch: pytest.MonkeyPatch):
+def test_parquet_is_read_by_the_native_core(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers come as arrays, texts and nested values as lists; only named columns are read."""
     from aiperf import _core
 
@@ -467,7 +467,9 @@ def test_parquet_is_read_by_the_native_core(file: Path, monkeypatch: pytest.Monk
         ({"id": "b"}, "field `conversations`: expected a list, found no such field (there are `id`)"),
     ],
 )
-def test_a_broken_sharegpt_record_names_the_way_to_leave_it_out(shape: str, record: object, said: str, tmp_path: Path):
+def test_a_broken_sharegpt_record_names_the_way_to_leave_it_out(
+    shape: str, record: object, said: str, tmp_path: Path
+) -> None:
     good = {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}
     records = [good, record, good]
     path = tmp_path / "chats"

@@ -24,7 +24,7 @@ def user(*texts: str) -> Message:
     return Message("user", (texts[0],), more=tuple((t,) for t in texts[1:]))
 
 
-def test_every_file_is_an_endpoint_with_path_and_pointers():
+def test_every_file_is_an_endpoint_with_path_and_pointers() -> None:
     names = registry.names("endpoints")
     assert {"chat", "completions", "embeddings", "messages", "nim_rankings", "responses"} <= set(names)
     for name in registry.names("endpoints"):
@@ -42,7 +42,7 @@ def test_every_file_is_an_endpoint_with_path_and_pointers():
         assert bool(endpoint.plain_pointers.text) == endpoint.features.tokens_out
 
 
-def test_endpoint_with_a_dash_is_the_same_and_a_wrong_name_gets_a_hint():
+def test_endpoint_with_a_dash_is_the_same_and_a_wrong_name_gets_a_hint() -> None:
     assert load_endpoint("nim-rankings").path == "/v1/ranking"
     with pytest.raises(ConfigError, match="no endpoint is named `chatt`") as caught:
         load_endpoint("chatt")
@@ -67,7 +67,7 @@ def test_endpoint_with_a_dash_is_the_same_and_a_wrong_name_gets_a_hint():
     ],
 )
 @pytest.mark.parametrize("name", ["chat", "completions"])
-def test_options_are_in_the_body(name: str, options: dict[str, object], expected: dict[str, object]):
+def test_options_are_in_the_body(name: str, options: dict[str, object], expected: dict[str, object]) -> None:
     made = body(name, Turn((user("x"),), osl=5), (), **options)
     if name == "completions" and "max_completion_tokens" not in dict(options.get("extra", {})):  # type: ignore[call-overload]
         expected = {("max_tokens" if k == "max_completion_tokens" else k): v for k, v in expected.items()}
@@ -86,26 +86,28 @@ def test_options_are_in_the_body(name: str, options: dict[str, object], expected
     ],
 )
 @pytest.mark.parametrize("name", ["chat", "completions"])
-def test_end_of_text_is_ignored_only_up_to_a_length(name: str, turn: Turn, extra: dict[str, object], *, is_sent: bool):
+def test_end_of_text_is_ignored_only_up_to_a_length(
+    name: str, turn: Turn, extra: dict[str, object], *, is_sent: bool
+) -> None:
     """Without one a real server generates until its context is full: 200 s for two requests of everybody's first command."""
     made = body(name, turn, (), ignore_eos=True, force_min_tokens=True, extra=extra)
     assert made.get("ignore_eos") is (True if is_sent else None)
     assert ("min_tokens" in made) == (turn.osl is not None)
 
 
-def test_a_turns_own_fields_win_over_the_users():
+def test_a_turns_own_fields_win_over_the_users() -> None:
     made = body("chat", Turn((user("x"),), extra={"seed": 2}), extra={"seed": 1, "top_p": 0.5})
     assert (made["seed"], made["top_p"]) == (2, 0.5)
 
 
-def test_chat_history_comes_first_and_tools_are_sent():
+def test_chat_history_comes_first_and_tools_are_sent() -> None:
     tools = ({"type": "function", "function": {"name": "f"}},)
     made = body("chat", Turn((user("now"),), tools=tools), (user("before"), Message("assistant", ("answer",))))
     assert [m["role"] for m in made["messages"]] == ["user", "assistant", "user"]  # type: ignore[attr-defined]
     assert made["tools"] == list(tools)
 
 
-def test_chat_content_is_a_list_where_a_message_has_more_than_one_text():
+def test_chat_content_is_a_list_where_a_message_has_more_than_one_text() -> None:
     message = Message("user", ("look",), ("http://i/1.png",), ("wav,UklGRg==",), ("http://v/1.mp4",), more=(("and",),))
     made = body("chat", Turn((message,)))["messages"]
     assert made == [
@@ -129,12 +131,12 @@ def test_chat_content_is_a_list_where_a_message_has_more_than_one_text():
         ("https://a/b.wav", {"type": "audio_url", "audio_url": {"url": "https://a/b.wav"}}),
     ],
 )
-def test_audio_in_other_forms(audio: str, expected: dict[str, object]):
+def test_audio_in_other_forms(audio: str, expected: dict[str, object]) -> None:
     made = body("chat", Turn((Message("user", (), audios=(audio,)),)))["messages"]
     assert made == [{"role": "user", "content": [expected]}]
 
 
-def test_chat_messages_of_tools_keep_their_fields():
+def test_chat_messages_of_tools_keep_their_fields() -> None:
     call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     asked = Message("assistant", (), extra={"tool_calls": [call]})
     answered = Message("tool", ("42",), extra={"tool_call_id": "1"})
@@ -144,25 +146,25 @@ def test_chat_messages_of_tools_keep_their_fields():
     ]
 
 
-def test_named_texts_are_one_chat_message():
+def test_named_texts_are_one_chat_message() -> None:
     messages = (Message("user", ("q",), name="query"), Message("user", ("p1",), name="passages", more=(("p2",),)))
     assert body("chat", Turn(messages))["messages"] == [
         {"role": "user", "content": [{"type": "text", "text": (t,)} for t in ("q", "p1", "p2")]}
     ]
 
 
-def test_completions_join_the_conversation():
+def test_completions_join_the_conversation() -> None:
     made = body("completions", Turn((user("c"),)), (user("a"), Message("assistant", ("b",))))
     assert made["prompt"] == ("a", " ", "b", " ", "c")
     assert body("completions", Turn((user("a", "b"),)))["prompt"] == [("a",), ("b",)]
 
 
-def test_embeddings_take_a_batch_and_nothing_of_generation():
+def test_embeddings_take_a_batch_and_nothing_of_generation() -> None:
     made = body("embeddings", Turn((user("a", "b"),), osl=7), extra={"dimensions": 8})
     assert made == {"model": "m", "input": [("a",), ("b",)], "dimensions": 8}
 
 
-def test_rankings_need_a_query():
+def test_rankings_need_a_query() -> None:
     messages = (Message("user", ("q",), name="query"), Message("user", ("a",), name="passages", more=(("b",),)))
     assert body("nim_rankings", Turn(messages)) == {
         "model": "m",
@@ -173,7 +175,7 @@ def test_rankings_need_a_query():
         body("nim_rankings", Turn((user("x"),)))
 
 
-def test_pointers_are_the_apis():
+def test_pointers_are_the_apis() -> None:
     chat, completions = load_endpoint("chat"), load_endpoint("completions")
     assert chat.pointers.text == ("/choices/0/delta/content",)
     assert chat.pointers.reasoning == ("/choices/0/delta/reasoning_content", "/choices/0/delta/reasoning")
@@ -237,7 +239,7 @@ PICTURE = Message("user", ("what?",), images=("data:image/png;base64,QUJD", "htt
         ),
     ],
 )
-def test_messages_bodies(turn: Turn, options: dict[str, object], expected: dict[str, object]):
+def test_messages_bodies(turn: Turn, options: dict[str, object], expected: dict[str, object]) -> None:
     made = body("messages", turn, (), **options)
     assert {k: made[k] for k in expected} == expected
     assert "stream_options" not in made
@@ -276,7 +278,7 @@ def test_messages_bodies(turn: Turn, options: dict[str, object], expected: dict[
         ),
     ],
 )
-def test_responses_bodies(turn: Turn, expected: dict[str, object]):
+def test_responses_bodies(turn: Turn, expected: dict[str, object]) -> None:
     made = body("responses", turn)
     assert {k: made[k] for k in expected} == expected
     assert "max_tokens" not in made
@@ -305,7 +307,7 @@ QUERY = (Message("user", ("q",), name="query"), Message("user", ("a",), name="pa
         ("image_generation", Turn((user("a", "b"),)), {"model": "m", "prompt": ("a", " ", "b"), "n": 1}),
     ],
 )
-def test_bodies_of_the_other_apis(name: str, turn: Turn, expected: dict[str, object]):
+def test_bodies_of_the_other_apis(name: str, turn: Turn, expected: dict[str, object]) -> None:
     assert body(name, turn) == expected
 
 
@@ -318,7 +320,7 @@ def test_bodies_of_the_other_apis(name: str, turn: Turn, expected: dict[str, obj
         ({"endpoint_type": "messages", "streaming": True}, "/v1/messages"),
     ],
 )
-def test_streaming_has_a_path_of_its_own_where_the_api_says_so(options: dict[str, object], path: str):
+def test_streaming_has_a_path_of_its_own_where_the_api_says_so(options: dict[str, object], path: str) -> None:
     assert path_of(config_from({"model": "m", **options})) == path
 
 
@@ -340,10 +342,10 @@ MESSAGES = {"endpoint_type": "messages"}
 )
 def test_each_api_has_its_own_headers_and_the_users_win(
     options: dict[str, object], expected: tuple[tuple[str, str], ...]
-):
+) -> None:
     assert headers_of(config_from({"model": "m", **options})) == expected
 
 
-def test_every_endpoint_is_tested_here():
+def test_every_endpoint_is_tested_here() -> None:
     text = Path(__file__).read_text(encoding="utf-8")
     assert all(f'"{name}"' in text for name in registry.names("endpoints"))

@@ -183,9 +183,13 @@ def percentile(numbers: Sequence[float], p: float) -> float:
 
 def stats(numbers: Sequence[float]) -> dict[str, float]:
     out = {
-        "avg": statistics.fmean(numbers), "min": min(numbers), "max": max(numbers), "std": statistics.pstdev(numbers),
-        "sum": math.fsum(numbers), "count": float(len(numbers)),
-    }  # fmt: skip
+        "avg": statistics.fmean(numbers),
+        "min": min(numbers),
+        "max": max(numbers),
+        "std": statistics.pstdev(numbers),
+        "sum": math.fsum(numbers),
+        "count": float(len(numbers)),
+    }
     return out | {f"p{p}": percentile(numbers, p) for p in (1, 5, 10, 25, 50, 75, 90, 95, 99)}
 
 
@@ -298,9 +302,11 @@ def weighted(tag: str, rows: Sequence[Row]) -> dict[str, float]:
     total = math.fsum(w for _, w in used)
     mean = math.fsum(v * w for v, w in used) / total
     out = {
-        "avg": mean, "min": used[0][0], "max": used[-1][0],
+        "avg": mean,
+        "min": used[0][0],
+        "max": used[-1][0],
         "std": math.sqrt(math.fsum((v - mean) ** 2 * w for v, w in used) / total),
-    }  # fmt: skip
+    }
     for p in (50, 90, 95, 99):
         passed = 0.0
         for v, w in used:

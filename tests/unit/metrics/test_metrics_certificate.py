@@ -79,8 +79,9 @@ def test_receive_lag_and_merged_chunks() -> None:
     def rows(lag: float, merged: bool) -> list[Row]:
         kind = CONTENT | (MERGED if merged else 0)
         return [
-            Row(20 * i, (Chunk(20 * i + 30, lag=lag), Chunk(20 * i + 40, 4, kind, lag)), output=2, end=20 * i + 40) for i in range(100)
-        ]  # fmt: skip
+            Row(20 * i, (Chunk(20 * i + 30, lag=lag), Chunk(20 * i + 40, 4, kind, lag)), output=2, end=20 * i + 40)
+            for i in range(100)
+        ]
 
     assert certificate(rows(0.05, merged=False)).receive_lag_p99_ms == pytest.approx(0.05, rel=0.01)
     late = certificate(rows(25.0, merged=False))

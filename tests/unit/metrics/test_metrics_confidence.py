@@ -130,12 +130,13 @@ RATES: dict[str, tuple[Callable[[np.random.Generator], Requests], float]] = {
     "drifting, still going on": (lambda rng: until_now(drifting(rng, 60, 0.2), 40.7), 25),
     "exponential, 30 s": (lambda rng: closed_loop(rng, 16, 30, lambda: rng.exponential(0.5, 400)), 32),
     "correlated service, 26 s": (
-        lambda rng: closed_loop(rng, 8, 26, lambda: service_times(rng, 0.5, 400) / 1000), 8 / (0.1 * math.exp(0.125)),
+        lambda rng: closed_loop(rng, 8, 26, lambda: service_times(rng, 0.5, 400) / 1000),
+        8 / (0.1 * math.exp(0.125)),
     ),
     "poisson, short latency": (lambda rng: poisson(rng, 20, 50, 0.2), 50),
     "poisson, long latency": (lambda rng: poisson(rng, 60, 50, 2.0), 50),
     "queue": (lambda rng: queue(rng, 60, 35), 35),
-}  # fmt: skip
+}
 
 
 @pytest.mark.slow
@@ -214,9 +215,14 @@ def test_headline_figures_have_intervals_around_them() -> None:
     s = summarise(columns_of(rows), SummaryOptions(tiers=tiers))
     found = {(i.tag, i.stat): i for i in s.intervals}
     assert {t for t, _ in found} == {
-        "time_to_first_token", "inter_token_latency", "request_latency", "request_throughput", "output_token_throughput",
-        "goodput", "good_request_fraction",
-    }  # fmt: skip
+        "time_to_first_token",
+        "inter_token_latency",
+        "request_latency",
+        "request_throughput",
+        "output_token_throughput",
+        "goodput",
+        "good_request_fraction",
+    }
     for (tag, stat), interval in found.items():
         assert interval.value == pytest.approx(s.stat(tag, stat)), (tag, stat)
         assert interval.low is None or interval.low <= interval.value

@@ -20,7 +20,7 @@ def summary(energy: GpuEnergy | None = ENERGY, **options: object) -> Summary:
     return summarise(columns_of(ROWS), replace(SummaryOptions(energy=energy), **options))  # type: ignore[arg-type]
 
 
-def test_energy_metrics_by_hand():
+def test_energy_metrics_by_hand() -> None:
     found = {tag: (r.stats.avg, r.unit) for tag, r in summary().metrics.items() if tag.startswith("nvidia_")}
     assert found == {
         "nvidia_total_gpu_power": (480, "W"),
@@ -37,7 +37,7 @@ def test_energy_metrics_by_hand():
     }
 
 
-def test_goodput_per_watt_needs_objectives():
+def test_goodput_per_watt_needs_objectives() -> None:
     options = MetricOptions(slos=(Slo("time_to_first_token", 200e6),))
     found = summary(metrics=options)
     goodput = found.stat("goodput")
@@ -45,14 +45,14 @@ def test_goodput_per_watt_needs_objectives():
     assert found.stat("nvidia_goodput_per_watt") == pytest.approx(goodput / 500)
 
 
-def test_what_nobody_told_is_absent():
+def test_what_nobody_told_is_absent() -> None:
     assert not [tag for tag in summary(None).metrics if tag.startswith("nvidia_")]
     found = summary(GpuEnergy(1000, 2.0)).metrics
     assert "nvidia_total_gpu_power" not in found
     assert "nvidia_energy_per_user" not in found
 
 
-def test_a_slice_has_no_energy_of_its_own():
+def test_a_slice_has_no_energy_of_its_own() -> None:
     slices = summary(slice_ns=500_000_000).slices
     assert slices
     assert not [tag for part in slices for tag in part.metrics if tag.startswith("nvidia_")]

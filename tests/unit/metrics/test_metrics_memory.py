@@ -35,10 +35,22 @@ def virtual_run(num_rows: int, chunks: int) -> Columns:
     start = np.arange(num_rows) * 10_000.0
     first = start + 500_000 + np.random.default_rng(1).integers(0, 100_000, num_rows)
     numbers = {
-        "phase": 0, "error_kind": 0, "reused": 1, "status": 200, "isl": 16, "requested_osl": chunks, "counted_output": chunks,
-        "counted_reasoning": 0, "rtt_ns": 5_000, "bytes_out": 400, "bytes_in": 300, "stamp_source": 1, "num_chunks": chunks,
-        "num_content_chunks": chunks, "request": 7,
-    }  # fmt: skip
+        "phase": 0,
+        "error_kind": 0,
+        "reused": 1,
+        "status": 200,
+        "isl": 16,
+        "requested_osl": chunks,
+        "counted_output": chunks,
+        "counted_reasoning": 0,
+        "rtt_ns": 5_000,
+        "bytes_out": 400,
+        "bytes_in": 300,
+        "stamp_source": 1,
+        "num_chunks": chunks,
+        "num_content_chunks": chunks,
+        "request": 7,
+    }
     scalars: dict[str, np.ndarray] = {name: np.broadcast_to(value, num_rows) for name, value in numbers.items()}
     scalars |= dict.fromkeys(("scheduled", "started", "sent", "body_sent"), start)
     scalars |= dict.fromkeys(("headers", "first_byte", "first_content", "first_content_user", "first_output"), first)

@@ -15,16 +15,30 @@ from aiperf.metrics.stats import STANDARD_PERCENTILES, Stats
 
 ABSENT_HERE = {
     # Counts only in the usage object's text: tested in test_metrics_tokens.
-    *(f"{p}usage_{n}" for p in ("", "total_") for n in (
-        "prompt_cache_write_tokens", "prompt_cache_miss_tokens", "prompt_audio_tokens", "completion_audio_tokens",
-        "prompt_tool_tokens", "accepted_prediction_tokens", "rejected_prediction_tokens",
-    )),
+    *(
+        f"{p}usage_{n}"
+        for p in ("", "total_")
+        for n in (
+            "prompt_cache_write_tokens",
+            "prompt_cache_miss_tokens",
+            "prompt_audio_tokens",
+            "completion_audio_tokens",
+            "prompt_tool_tokens",
+            "accepted_prediction_tokens",
+            "rejected_prediction_tokens",
+        )
+    ),
     # Only with GPUs (test_metrics_energy).
     *(tag for tag in load_all() if tag.startswith("nvidia_")),
     # Only with objectives (test_metrics_goodput), only in replays (test_metrics_latency).
-    "goodput", "good_request_count", "good_request_fraction",
-    "replay_sched_lag_p50", "replay_sched_lag_p90", "replay_sched_lag_p99", "replay_sched_degraded",
-}  # fmt: skip
+    "goodput",
+    "good_request_count",
+    "good_request_fraction",
+    "replay_sched_lag_p50",
+    "replay_sched_lag_p90",
+    "replay_sched_lag_p99",
+    "replay_sched_degraded",
+}
 
 
 def random_run(seed: int) -> list[Row]:
@@ -67,13 +81,32 @@ def random_run(seed: int) -> list[Row]:
         )
         rows.append(
             Row(
-                sent, tuple(chunks), due, begun, end, not fresh, connect if fresh else None, dns if fresh else None,
-                tls if fresh else None, body, round(sent + 1, 3), round(sent + 1, 3),
-                end if kind in (9, 15, 16) else None, kind, 200 if kind != 4 else 503, "broken" if kind else None,
-                rng.choice([8, 10, 100]), output, reasoning, rng.choice([None, 10, 20]),
-                usage if has_usage else (None,) * 4, None, 0, round(rng.uniform(0.1, 0.2), 3),
+                sent,
+                tuple(chunks),
+                due,
+                begun,
+                end,
+                not fresh,
+                connect if fresh else None,
+                dns if fresh else None,
+                tls if fresh else None,
+                body,
+                round(sent + 1, 3),
+                round(sent + 1, 3),
+                end if kind in (9, 15, 16) else None,
+                kind,
+                200 if kind != 4 else 503,
+                "broken" if kind else None,
+                rng.choice([8, 10, 100]),
+                output,
+                reasoning,
+                rng.choice([None, 10, 20]),
+                usage if has_usage else (None,) * 4,
+                None,
+                0,
+                round(rng.uniform(0.1, 0.2), 3),
             )
-        )  # fmt: skip
+        )
     return rows
 
 

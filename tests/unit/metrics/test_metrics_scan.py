@@ -53,7 +53,7 @@ def joined(arrays: list[np.ndarray]) -> np.ndarray:
 
 @settings(deadline=None)
 @given(runs())
-def test_facts_per_row_are_those_of_numpy(run: tuple[Columns, np.ndarray, Floats]):
+def test_facts_per_row_are_those_of_numpy(run: tuple[Columns, np.ndarray, Floats]) -> None:
     columns, keep, tokens = run
     facts = scan_rows(columns, keep, row_tokens=tokens).rows
     second, longest, share = (np.full(columns.num_rows, np.nan) for _ in range(3))
@@ -79,7 +79,7 @@ def test_facts_per_row_are_those_of_numpy(run: tuple[Columns, np.ndarray, Floats
 
 @settings(deadline=None)
 @given(runs(), st.sampled_from([None, 3, 10**6]))
-def test_gaps_are_those_of_numpy(run: tuple[Columns, np.ndarray, Floats], limit: int | None):
+def test_gaps_are_those_of_numpy(run: tuple[Columns, np.ndarray, Floats], limit: int | None) -> None:
     columns, keep, _ = run
     gaps = joined([p.gaps for p in pieces_of(run)])
     pool = GapPool(exact_limit=10**6 if limit is None else limit, threshold_ns=1_000_000)
@@ -112,7 +112,7 @@ def test_gaps_are_those_of_numpy(run: tuple[Columns, np.ndarray, Floats], limit:
 
 @settings(deadline=None)
 @given(runs())
-def test_steps_of_the_rate_are_those_of_numpy_one_by_one_and_in_cells(run: tuple[Columns, np.ndarray, Floats]):
+def test_steps_of_the_rate_are_those_of_numpy_one_by_one_and_in_cells(run: tuple[Columns, np.ndarray, Floats]) -> None:
     columns, keep, tokens = run
     exact, cells = _core.Flow(0.0, 1e9), _core.Flow(0.0, 1e9, 64)
     scan(columns, keep, [exact, cells], tokens)
@@ -133,7 +133,7 @@ def test_steps_of_the_rate_are_those_of_numpy_one_by_one_and_in_cells(run: tuple
 
 @settings(deadline=None)
 @given(runs(), st.integers(1, 10**9), st.integers(1, 5))
-def test_windows_are_those_of_numpy(run: tuple[Columns, np.ndarray, Floats], width: int, num: int):
+def test_windows_are_those_of_numpy(run: tuple[Columns, np.ndarray, Floats], width: int, num: int) -> None:
     columns, keep, tokens = run
     edges = 10**6 + width * np.arange(num + 1, dtype=np.int64)
     edges[-1] -= width // 3
@@ -161,7 +161,7 @@ def test_windows_are_those_of_numpy(run: tuple[Columns, np.ndarray, Floats], wid
 
 @settings(deadline=None)
 @given(runs())
-def test_pictures_are_those_of_numpy(run: tuple[Columns, np.ndarray, Floats]):
+def test_pictures_are_those_of_numpy(run: tuple[Columns, np.ndarray, Floats]) -> None:
     columns, keep, _ = run
     rows = np.arange(0, columns.num_rows, 2)
     good = np.arange(columns.num_rows) % 3 != 0
@@ -181,7 +181,7 @@ def test_pictures_are_those_of_numpy(run: tuple[Columns, np.ndarray, Floats]):
     assert {row: ns.tolist() for row, ns in stamps.take()} == expected
 
 
-def test_columns_that_do_not_fit_are_refused():
+def test_columns_that_do_not_fit_are_refused() -> None:
     """A wrong offset must not read beyond the column, nor a batch beyond the rows."""
     ns, text, kind = np.arange(3), np.ones(3, dtype=np.uint32), np.ones(3, dtype=np.uint8)
     lag = np.zeros(3, dtype=np.int32)
@@ -200,6 +200,6 @@ def test_columns_that_do_not_fit_are_refused():
     st.lists(st.integers(0, 6000), max_size=8),
 )
 @settings(deadline=None, max_examples=50)
-def test_order_statistics_are_those_of_the_sorted_array(values: Floats, ranks: list[int]):
+def test_order_statistics_are_those_of_the_sorted_array(values: Floats, ranks: list[int]) -> None:
     expected = np.sort(values)[np.minimum(ranks, len(values) - 1)] if ranks else np.zeros(0)
     np.testing.assert_array_equal(_core.order_statistics(values, ranks), expected)

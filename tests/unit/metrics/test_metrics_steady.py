@@ -39,11 +39,19 @@ def simulate(
     n = len(sent_ns)
     return Columns.from_arrays(
         {
-            "scheduled": sent_ns, "started": sent_ns, "sent": sent_ns, "reused": np.ones(n), "first_content": first_ns, "last_content": end_ns,
-            "end": end_ns, "error_kind": np.zeros(n), "counted_output": np.full(n, 50), "isl": np.full(n, 100),
+            "scheduled": sent_ns,
+            "started": sent_ns,
+            "sent": sent_ns,
+            "reused": np.ones(n),
+            "first_content": first_ns,
+            "last_content": end_ns,
+            "end": end_ns,
+            "error_kind": np.zeros(n),
+            "counted_output": np.full(n, 50),
+            "isl": np.full(n, 100),
             "num_content_chunks": np.zeros(n),
         }
-    )  # fmt: skip
+    )
 
 
 def parts(columns: Columns) -> Steady:

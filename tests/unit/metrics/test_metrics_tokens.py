@@ -23,8 +23,11 @@ def results(*rows: Row, **options: object) -> dict[str, Result]:
 def bundled(per_chunk: int, chunks: int) -> Row:
     """`per_chunk` tokens of 4 bytes in each chunk, first at 50 ms, then one each 10 ms."""
     return Row(
-        0, tuple(Chunk(50 + 10 * i, 4 * per_chunk) for i in range(chunks)), output=per_chunk * chunks, end=50 + 10 * (chunks - 1)
-    )  # fmt: skip
+        0,
+        tuple(Chunk(50 + 10 * i, 4 * per_chunk) for i in range(chunks)),
+        output=per_chunk * chunks,
+        end=50 + 10 * (chunks - 1),
+    )
 
 
 @pytest.mark.parametrize("per_chunk", [1, 3, 7])
@@ -105,17 +108,27 @@ def test_without_any_count_tokens_are_absent_not_zero() -> None:
 
 def test_rare_usage_counts_are_read_from_the_object() -> None:
     usage = {
-        "prompt_tokens": 10, "prompt_tokens_details": {"cache_write_tokens": 4, "audio_tokens": 2, "cache_miss_tokens": 6},
-        "completion_tokens_details": {"accepted_prediction_tokens": 3, "rejected_prediction_tokens": 1, "audio_tokens": 5},
+        "prompt_tokens": 10,
+        "prompt_tokens_details": {"cache_write_tokens": 4, "audio_tokens": 2, "cache_miss_tokens": 6},
+        "completion_tokens_details": {
+            "accepted_prediction_tokens": 3,
+            "rejected_prediction_tokens": 1,
+            "audio_tokens": 5,
+        },
         "tool_use_prompt_tokens": 8,
-    }  # fmt: skip
+    }
     found = results(
         stream(0, 30, 40, usage=(10, 2, None, None), usage_json=json.dumps(usage)), stream(0, 30, usage_json="{}")
     )
     expected = {
-        "prompt_cache_write_tokens": 4, "prompt_cache_miss_tokens": 6, "prompt_audio_tokens": 2, "completion_audio_tokens": 5,
-        "prompt_tool_tokens": 8, "accepted_prediction_tokens": 3, "rejected_prediction_tokens": 1,
-    }  # fmt: skip
+        "prompt_cache_write_tokens": 4,
+        "prompt_cache_miss_tokens": 6,
+        "prompt_audio_tokens": 2,
+        "completion_audio_tokens": 5,
+        "prompt_tool_tokens": 8,
+        "accepted_prediction_tokens": 3,
+        "rejected_prediction_tokens": 1,
+    }
     for name, value in expected.items():
         assert found[f"usage_{name}"].stats.avg == value
         assert found[f"total_usage_{name}"].stats.avg == value

@@ -47,9 +47,20 @@ def run(num: int = 100) -> Columns:
         first = sent + float(rng.uniform(21, 45))
         at = [first + 2.0 * k for k in range(20)]
         row = stream(
-            sent, *at, scheduled=sent - 0.5, started=sent - 0.25, isl=100, requested=20, usage=(110, 20, None, None), headers=first - 1,
-            reused=i % 7 != 0, connect=0.2 if i % 7 == 0 else None, end=at[-1] + 0.1, first_byte=first - 1, rtt=0.05,
-        )  # fmt: skip
+            sent,
+            *at,
+            scheduled=sent - 0.5,
+            started=sent - 0.25,
+            isl=100,
+            requested=20,
+            usage=(110, 20, None, None),
+            headers=first - 1,
+            reused=i % 7 != 0,
+            connect=0.2 if i % 7 == 0 else None,
+            end=at[-1] + 0.1,
+            first_byte=first - 1,
+            rtt=0.05,
+        )
         if i % 25 == 24:
             row = Row(
                 sent,
@@ -62,9 +73,15 @@ def run(num: int = 100) -> Columns:
             )
         elif i % 8 == 3 and len([r for r in rows if r.kind == 9]) < 12:
             row = Row(
-                sent, (Chunk(sent + 22),), kind=ErrorKind.CANCELLED, end=sent + 40, cancelled_at=sent + 40, isl=100,
-                message="Request cancelled 0.040s after being sent", scheduled=sent - 0.5,
-            )  # fmt: skip
+                sent,
+                (Chunk(sent + 22),),
+                kind=ErrorKind.CANCELLED,
+                end=sent + 40,
+                cancelled_at=sent + 40,
+                isl=100,
+                message="Request cancelled 0.040s after being sent",
+                scheduled=sent - 0.5,
+            )
         rows.append(row)
     return columns_of(rows)
 
@@ -289,9 +306,13 @@ def test_the_console(golden: Golden) -> None:
 def test_the_console_with_every_table(golden: Golden) -> None:
     s = summary(target_rate=1000.0, target_share=0.95, conditions=(Condition("error_rate", "<", 1.0, None, "%"),))
     options = ConsoleOptions(
-        tables=("effective", "active", "usage", "http"), mark=75.0, show_gaps=True, show_tail=True, show_intervals=True,
+        tables=("effective", "active", "usage", "http"),
+        mark=75.0,
+        show_gaps=True,
+        show_tail=True,
+        show_intervals=True,
         percentiles=(25.0, 50.0, 90.0),
-    )  # fmt: skip
+    )
     golden("reports/console-all.txt", render_console(s, options, width=140))
 
 

@@ -43,17 +43,30 @@ def simulate(
     ok = kind == 0
     first = np.array([t[0] if len(t) else np.nan for t in stamps], dtype=np.float64)
     columns = {
-        "scheduled": start, "started": start, "sent": start, "end": end, "reused": np.ones(n), "error_kind": kind, "phase": np.zeros(n),
-        "status": np.where(ok, 200.0, 500.0), "isl": isl.astype(np.float64), "requested_osl": np.full(n, float(osl)),
-        "counted_output": np.where(ok, float(osl), np.nan), "counted_reasoning": np.where(ok, 0.0, np.nan),
-        "stamp_source": np.ones(n), "rtt_ns": np.full(n, 1e5),
-    }  # fmt: skip
+        "scheduled": start,
+        "started": start,
+        "sent": start,
+        "end": end,
+        "reused": np.ones(n),
+        "error_kind": kind,
+        "phase": np.zeros(n),
+        "status": np.where(ok, 200.0, 500.0),
+        "isl": isl.astype(np.float64),
+        "requested_osl": np.full(n, float(osl)),
+        "counted_output": np.where(ok, float(osl), np.nan),
+        "counted_reasoning": np.where(ok, 0.0, np.nan),
+        "stamp_source": np.ones(n),
+        "rtt_ns": np.full(n, 1e5),
+    }
     if streaming:
         counts = np.array([len(t) for t in stamps], dtype=np.float64)
         columns |= {
-            "first_content": first, "first_output": first, "last_content": np.where(ok, end, np.nan),
-            "num_chunks": counts, "num_content_chunks": counts,
-        }  # fmt: skip
+            "first_content": first,
+            "first_output": first,
+            "last_content": np.where(ok, end, np.nan),
+            "num_chunks": counts,
+            "num_content_chunks": counts,
+        }
     return columns, stamps
 
 
@@ -61,9 +74,14 @@ def columns_of(scalars: dict[str, np.ndarray], stamps: list[np.ndarray]) -> Colu
     offsets = np.concatenate(([0], np.cumsum([len(t) for t in stamps])))
     total = int(offsets[-1])
     batch = ChunkBatch(
-        0, offsets, np.concatenate(stamps) if total else np.zeros(0, dtype=np.int64), np.full(total, 10_000, dtype=np.int32),
-        np.full(total, 100, dtype=np.uint32), np.full(total, 4, dtype=np.uint32), np.ones(total, dtype=np.uint8),
-    )  # fmt: skip
+        0,
+        offsets,
+        np.concatenate(stamps) if total else np.zeros(0, dtype=np.int64),
+        np.full(total, 10_000, dtype=np.int32),
+        np.full(total, 100, dtype=np.uint32),
+        np.full(total, 4, dtype=np.uint32),
+        np.ones(total, dtype=np.uint8),
+    )
     messages: list[str | None] = ["boom" if k else None for k in scalars["error_kind"]]
     numbered = {"request": np.arange(len(stamps), dtype=np.float64)}
     return Columns.from_arrays(
@@ -82,9 +100,17 @@ def options_of(*, goals: bool = True, slices: bool = False, concurrency: int = 1
 
 
 def plot_run(
-    n: int = 300, concurrency: int = 10, *, goals: bool = True, slices: bool = False, seed: int = 0, fail: float = 0.0,
-    streaming: bool = True, osl: int = 20, load: float | None = None,
-) -> PlotRun:  # fmt: skip
+    n: int = 300,
+    concurrency: int = 10,
+    *,
+    goals: bool = True,
+    slices: bool = False,
+    seed: int = 0,
+    fail: float = 0.0,
+    streaming: bool = True,
+    osl: int = 20,
+    load: float | None = None,
+) -> PlotRun:
     scalars, stamps = simulate(n, concurrency, seed=seed, fail=fail, streaming=streaming, osl=osl)
     columns = columns_of(scalars, stamps if streaming else [t[:0] for t in stamps])
     options = options_of(goals=goals, slices=slices, concurrency=concurrency)
@@ -114,18 +140,29 @@ def write_run(folder: Path, n: int = 100, concurrency: int = 10, **more: object)
         folder / "records.parquet", plain, lists, metadata=json.dumps({"start_wall_ns": 1_795_491_051_000_000_000})
     )
     given = {
-        "endpoint.model_names": "tiny", "endpoint.urls": "http://localhost:8000", "endpoint.streaming": "true",
-        "load.concurrency": str(concurrency), "endpoint.api_key": "sk-very-secret",
-    }  # fmt: skip
+        "endpoint.model_names": "tiny",
+        "endpoint.urls": "http://localhost:8000",
+        "endpoint.streaming": "true",
+        "load.concurrency": str(concurrency),
+        "endpoint.api_key": "sk-very-secret",
+    }
     flags = [Given(specs()[path], (text,), specs()[path].flag.names[0]) for path, text in given.items()]
     config, problems = resolve(flags, env={}, seed=1)
     assert not problems
     facts = {
-        "schema": 1, "aiperf_version": "0", "benchmark_id": "x", "command": ["aiperf", "profile", "--concurrency", str(concurrency)],
-        "config": config_dict_for_run(config), "seed": 1, "models": ["tiny"], "phases": [{"name": "profiling", "kind": "profiling"}],
-        "tokenizer": {"name": "builtin", "provenance": "local tokenizer"}, "created": "2026-11-24T04:00:00+00:00", "notes": [],
+        "schema": 1,
+        "aiperf_version": "0",
+        "benchmark_id": "x",
+        "command": ["aiperf", "profile", "--concurrency", str(concurrency)],
+        "config": config_dict_for_run(config),
+        "seed": 1,
+        "models": ["tiny"],
+        "phases": [{"name": "profiling", "kind": "profiling"}],
+        "tokenizer": {"name": "builtin", "provenance": "local tokenizer"},
+        "created": "2026-11-24T04:00:00+00:00",
+        "notes": [],
         "status": "complete",
-    }  # fmt: skip
+    }
     (folder / "run.json").write_text(json.dumps(facts), encoding="utf-8")
     options = options_of(goals=False)
     summary = render_json(summarise(columns_of(scalars, stamps), options), JsonOptions("0"))

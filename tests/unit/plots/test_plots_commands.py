@@ -52,10 +52,13 @@ def test_plot_reads_aiperfs_results(tmp_path: Path, capsys: pytest.CaptureFixtur
         folder.mkdir()
         stats = {"unit": "ms", "avg": ttft, "p50": ttft, "p99": 2 * ttft}
         summary = {
-            "aiperf_version": "0.13.0", "time_to_first_token": stats, "output_token_throughput": {"unit": "tokens/sec", "avg": 100.0 * level},
-            "output_token_throughput_per_user": {"unit": "tokens/sec/user", "avg": 100.0 / level}, "request_count": {"unit": "requests", "avg": 10},
+            "aiperf_version": "0.13.0",
+            "time_to_first_token": stats,
+            "output_token_throughput": {"unit": "tokens/sec", "avg": 100.0 * level},
+            "output_token_throughput_per_user": {"unit": "tokens/sec/user", "avg": 100.0 / level},
+            "request_count": {"unit": "requests", "avg": 10},
             "input_config": {"loadgen": {"concurrency": level}},
-        }  # fmt: skip
+        }
         (folder / "profile_export_aiperf.json").write_text(json.dumps(summary), encoding="utf-8")
         folders.append(str(folder))
     assert main(["plot", *folders, "-o", str(tmp_path / "out"), "--format", "html"]) == 0

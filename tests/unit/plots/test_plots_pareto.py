@@ -38,7 +38,7 @@ def runs(**more: object) -> list[PlotRun]:
     return [replace(plot_run(100, c, load=float(c)), num_gpus=2, **more) for c in (5, 20)]  # type: ignore[arg-type]
 
 
-def test_bars_are_the_intervals_divided_by_the_gpus_where_the_figure_is():
+def test_bars_are_the_intervals_divided_by_the_gpus_where_the_figure_is() -> None:
     known = {USER: (40.0, 44.0), TOTAL: (200.0, 240.0)}
     spec = draw(runs(intervals=known, repeats=3))
     across, along = layers(spec, "rule")
@@ -49,13 +49,13 @@ def test_bars_are_the_intervals_divided_by_the_gpus_where_the_figure_is():
     assert "95% intervals over the runs" in str(spec)
 
 
-def test_without_intervals_there_are_no_bars_and_none_is_claimed():
+def test_without_intervals_there_are_no_bars_and_none_is_claimed() -> None:
     spec = draw(runs())
     assert layers(spec, "rule") == []
     assert "interval" not in str(spec)
 
 
-def test_smaller_is_better_for_a_latency():
+def test_smaller_is_better_for_a_latency() -> None:
     """Of two loads the lower has the better latency, the higher the better throughput: both are on the Pareto front."""
     spec = draw_front(runs(), "request_latency:p95", "request_throughput")
     (points,) = layers(spec, "point")
@@ -75,7 +75,7 @@ def repeated(tmp_path: Path) -> SweepTable:
     return build_table(load_runs(folders, num_gpus=1))
 
 
-def test_a_point_with_repeats_is_their_mean_with_the_interval_over_them(repeated: SweepTable):
+def test_a_point_with_repeats_is_their_mean_with_the_interval_over_them(repeated: SweepTable) -> None:
     pages = point_pages(repeated)
     assert len(pages) == 2
     for run, point in zip(point_runs(repeated, pages), repeated.points, strict=True):
@@ -91,17 +91,20 @@ def test_a_point_with_repeats_is_their_mean_with_the_interval_over_them(repeated
 
 @pytest.mark.parametrize(
     ("names", "message"),
-    [(["request_latency"], "needs two figures"), (["request_latencies", "request_throughput"], "did you mean `request_latency`?")],
-)  # fmt: skip
+    [
+        (["request_latency"], "needs two figures"),
+        (["request_latencies", "request_throughput"], "did you mean `request_latency`?"),
+    ],
+)
 def test_figures_of_the_front_are_checked(
     names: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+) -> None:
     folders = [str(write_run(tmp_path / f"c{c}", concurrency=c)) for c in (5, 20)]
     assert main(["plot", *folders, "--pareto", *names]) == 2
     assert message in capsys.readouterr().err
 
 
-def test_the_command_draws_the_front_of_two_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_the_command_draws_the_front_of_two_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folders = [str(write_run(tmp_path / f"c{c}", concurrency=c)) for c in (5, 20)]
     words = [
         "--pareto",

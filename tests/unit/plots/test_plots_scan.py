@@ -59,8 +59,9 @@ def test_a_large_run_is_sampled_and_its_worst_requests_are_all_there() -> None:
 
 @given(
     st.lists(st.sampled_from([0.0, 1.0, 2.0, 3.0, float("nan"), float("inf")]), max_size=40),
-    st.integers(-45, 45), st.integers(-45, 45) | st.none(),
-)  # fmt: skip
+    st.integers(-45, 45),
+    st.integers(-45, 45) | st.none(),
+)
 def test_rows_of_some_ranks_are_those_of_a_whole_order(values: list[float], begin: int, end: int | None) -> None:
     """The hundred slowest, and neighbours in time, without sorting millions of rows; ties are told apart by row."""
     finite = np.flatnonzero(np.isfinite(values))

@@ -65,7 +65,10 @@ def test_numbers_count_lines_in_json_lines_and_items_in_lists(tmp_path: Path) ->
 
 
 BAD_LINES = [
-    ('{"timestamp": 13000, "input_length": 900, "output_length":2748 610}', r'column 64 \(expecting \',\' delimiter\): `.*"output_length":2748 610}`'),
+    (
+        '{"timestamp": 13000, "input_length": 900, "output_length":2748 610}',
+        r'column 64 \(expecting \',\' delimiter\): `.*"output_length":2748 610}`',
+    ),
     ('{"a": "b" "c"}', r"column 11"),
     ('{"a": NaN}', "`NaN`, which JSON does not have"),
     ('{"a": -Infinity}', "`-Infinity`, which JSON does not have"),
@@ -77,7 +80,7 @@ BAD_LINES = [
     ("text", "expected a JSON object, found `text`"),
     ("[" * 100_000, "nested too deeply"),
     ('{"a": ' + "9" * 5000 + "}", "limit"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("line", "said"), BAD_LINES)
@@ -172,10 +175,12 @@ def test_the_locale_does_not_matter(tmp_path: Path) -> None:
         subprocess.run(
             [sys.executable, "-X", "utf8=0", "-c", code, str(path)],
             env={"LC_ALL": locale, "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": ":".join(sys.path)},
-            capture_output=True, check=True, text=True,
+            capture_output=True,
+            check=True,
+            text=True,
         ).stdout
         for locale in ("C", "C.UTF-8", "tr_TR.ISO-8859-9")
-    }  # fmt: skip
+    }
     assert said == {f"{[ascii(r) for r in RECORDS]}\n"}
 
 
@@ -194,16 +199,58 @@ SCALARS = (
     | st.integers(-(1 << 70), 1 << 70)
     | st.floats()
     | st.text(st.characters(codec=None), max_size=12)
-    | st.sampled_from(["a b c", "user", "system", "assistant", "human", "gpt", "1e400", "2024-01-01", "http://x/y", "9" * 30])
-)  # fmt: skip
-VALUES = st.recursive(SCALARS, lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(max_size=5), v, max_size=3), max_leaves=8)  # fmt: skip
+    | st.sampled_from(
+        ["a b c", "user", "system", "assistant", "human", "gpt", "1e400", "2024-01-01", "http://x/y", "9" * 30]
+    )
+)
+VALUES = st.recursive(
+    SCALARS, lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(max_size=5), v, max_size=3), max_leaves=8
+)
 NAMES = (
-    "text", "texts", "image", "audio", "timestamp", "delay", "role", "session_id", "output_length", "model", "extra", "turns",
-    "messages", "conversations", "from", "value", "content", "id", "prompt", "question", "input", "payload", "input_length",
-    "hash_ids", "text_input", "tools", "chat_id", "parent_chat_id", "prompt_tokens", "completion_tokens", "time", "data",
-    "payloads", "max_tokens", "forks", "spawns", "children", "join_at", "stream", "temperature",
-)  # fmt: skip
-RECORD: st.SearchStrategy[dict[str, Any]] = st.dictionaries(st.sampled_from(NAMES), st.deferred(lambda: VALUES | RECORD | st.lists(RECORD, max_size=3)), max_size=6)  # fmt: skip
+    "text",
+    "texts",
+    "image",
+    "audio",
+    "timestamp",
+    "delay",
+    "role",
+    "session_id",
+    "output_length",
+    "model",
+    "extra",
+    "turns",
+    "messages",
+    "conversations",
+    "from",
+    "value",
+    "content",
+    "id",
+    "prompt",
+    "question",
+    "input",
+    "payload",
+    "input_length",
+    "hash_ids",
+    "text_input",
+    "tools",
+    "chat_id",
+    "parent_chat_id",
+    "prompt_tokens",
+    "completion_tokens",
+    "time",
+    "data",
+    "payloads",
+    "max_tokens",
+    "forks",
+    "spawns",
+    "children",
+    "join_at",
+    "stream",
+    "temperature",
+)
+RECORD: st.SearchStrategy[dict[str, Any]] = st.dictionaries(
+    st.sampled_from(NAMES), st.deferred(lambda: VALUES | RECORD | st.lists(RECORD, max_size=3)), max_size=6
+)
 
 
 @st.composite
@@ -232,7 +279,9 @@ def files(draw: st.DrawFn) -> bytes:
 FORMATS = [*registry.names("datasets"), *(n for n in registry.names("traces") if n != "baseten_trace"), None]
 WORDS = [bytes([97 + i // 26, 97 + i % 26]) for i in range(600)]
 SOURCE = ReferenceVocabulary(WORDS, [1] * 600, list(range(600)), list(range(600)))
-FUZZ = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])  # fmt: skip
+FUZZ = settings(
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 
 
 def a_workload(path: Path, name: str | None, *, skip: bool) -> None:

@@ -22,7 +22,7 @@ def _batch(row0: int, counts: list[int], first: int = 0) -> ChunkBatch:
     )
 
 
-def test_selecting_rows_keeps_their_chunks_and_renumbers_them():
+def test_selecting_rows_keeps_their_chunks_and_renumbers_them() -> None:
     """Guards against chunks of a warm-up request ending up in a profiling request."""
     batches = (_batch(0, [2, 0, 3]), _batch(3, [1, 4], first=5))
     columns = Columns.from_arrays({"sent": np.arange(5.0)}, batches, {"text": ["a", None, "c", "d", "e"]})
@@ -36,10 +36,10 @@ def test_selecting_rows_keeps_their_chunks_and_renumbers_them():
     assert [p.chunk_ns.tolist() for p in parts] == [[2, 3, 4], [6, 7, 8, 9]]
 
 
-def test_content_is_text_reasoning_and_tools_merged_or_not():
+def test_content_is_text_reasoning_and_tools_merged_or_not() -> None:
     assert _batch(0, [4]).is_content.tolist() == [True, True, False, False]
 
 
-def test_a_name_that_is_no_column_is_an_attribute_error():
+def test_a_name_that_is_no_column_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError):
         _ = Columns.from_arrays({"sent": np.zeros(1)}).sendt

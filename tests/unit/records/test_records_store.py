@@ -43,7 +43,7 @@ def _write(run_dir: Path, rows: int = 4, *, texts: bool = True) -> None:
     assert _core.write_records(path, columns, lists, strings, metadata=json.dumps({"start_wall_ns": START_NS})) == rows
 
 
-def test_columns_come_back_as_written(tmp_path: Path):
+def test_columns_come_back_as_written(tmp_path: Path) -> None:
     _write(tmp_path)
     run = open_run(tmp_path)
     assert (run.num_rows, run.start_wall_ns) == (4, START_NS)
@@ -55,7 +55,7 @@ def test_columns_come_back_as_written(tmp_path: Path):
     assert run.strings("text") == [None, "reply number 1", "reply number 2", "reply number 3"]
 
 
-def test_columns_left_out_follow_from_the_rest(tmp_path: Path):
+def test_columns_left_out_follow_from_the_rest(tmp_path: Path) -> None:
     _write(tmp_path)
     run = open_run(tmp_path)
     assert run.num_chunks.tolist() == [0, 1, 2, 3]
@@ -66,7 +66,7 @@ def test_columns_left_out_follow_from_the_rest(tmp_path: Path):
     assert run.error_kind.tolist() == [0, 0, 0, 0]
 
 
-def test_chunks_come_in_batches_with_offsets_from_zero(tmp_path: Path):
+def test_chunks_come_in_batches_with_offsets_from_zero(tmp_path: Path) -> None:
     _write(tmp_path, rows=3000)  # 4.5 million chunks: more than one row group
     run = open_run(tmp_path)
     row, total = 0, 0
@@ -83,7 +83,7 @@ def test_chunks_come_in_batches_with_offsets_from_zero(tmp_path: Path):
     assert (row, total) == (3000, 3000 * 2999 // 2)
 
 
-def test_schema_and_native_columns_agree(tmp_path: Path):
+def test_schema_and_native_columns_agree(tmp_path: Path) -> None:
     """Guards against a column that one side has and the other does not know."""
     _write(tmp_path)
     records = open_records(tmp_path)
@@ -99,7 +99,7 @@ def test_schema_and_native_columns_agree(tmp_path: Path):
         assert len(records.strings(name)) == 4
 
 
-def test_texts_are_not_kept_unless_given(tmp_path: Path):
+def test_texts_are_not_kept_unless_given(tmp_path: Path) -> None:
     _write(tmp_path, texts=False)
     records = open_records(tmp_path)
     assert records.columns == [c.name for c in COLUMNS if c.kept != "raw"]
@@ -108,7 +108,7 @@ def test_texts_are_not_kept_unless_given(tmp_path: Path):
         records.strings("txt")
 
 
-def test_a_finalised_run_is_read_again_with_its_counts(tmp_path: Path):
+def test_a_finalised_run_is_read_again_with_its_counts(tmp_path: Path) -> None:
     """`aiperf report` reuses the counts: no tokenizer is asked."""
     _write(tmp_path)
     before = (tmp_path / RECORDS_FILE).read_bytes()
@@ -120,7 +120,7 @@ def test_a_finalised_run_is_read_again_with_its_counts(tmp_path: Path):
     assert (tmp_path / RECORDS_FILE).read_bytes() == before
 
 
-def test_recount_counts_the_texts_kept(tmp_path: Path):
+def test_recount_counts_the_texts_kept(tmp_path: Path) -> None:
     _write(tmp_path)
     asked: list[list[str]] = []
 
@@ -138,13 +138,13 @@ def test_recount_counts_the_texts_kept(tmp_path: Path):
     assert [p.name for p in tmp_path.iterdir()] == [RECORDS_FILE]
 
 
-def test_recount_needs_the_texts(tmp_path: Path):
+def test_recount_needs_the_texts(tmp_path: Path) -> None:
     _write(tmp_path, texts=False)
     with pytest.raises(ResultError, match="were not kept"):
         finalise(tmp_path, lambda t: np.zeros(len(t), np.int64), lambda _: None, recount=True)
 
 
-def test_a_failing_report_leaves_the_old_file_alone(tmp_path: Path):
+def test_a_failing_report_leaves_the_old_file_alone(tmp_path: Path) -> None:
     _write(tmp_path)
     before = (tmp_path / RECORDS_FILE).read_bytes()
 
@@ -157,7 +157,7 @@ def test_a_failing_report_leaves_the_old_file_alone(tmp_path: Path):
     assert (tmp_path / RECORDS_FILE).read_bytes() == before
 
 
-def test_what_is_no_run_is_named(tmp_path: Path):
+def test_what_is_no_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(ResultError, match=r"neither `records\.parquet` nor `journal/`"):
         open_run(tmp_path)
     (tmp_path / RECORDS_FILE).write_bytes(b"PAR1 not really")
@@ -175,13 +175,13 @@ def test_what_is_no_run_is_named(tmp_path: Path):
         ({"sent": np.zeros((2, 2))}, "expected a 1-dimensional numpy array"),
     ],
 )
-def test_columns_that_make_no_sense_are_refused(tmp_path: Path, columns: dict[str, np.ndarray], message: str):
+def test_columns_that_make_no_sense_are_refused(tmp_path: Path, columns: dict[str, np.ndarray], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         _core.write_records(tmp_path / RECORDS_FILE, columns)
     assert not list(tmp_path.iterdir())
 
 
-def test_other_arrow_libraries_read_the_records(tmp_path: Path):
+def test_other_arrow_libraries_read_the_records(tmp_path: Path) -> None:
     """`run.records` goes to polars, pandas, DuckDB and pyarrow without a copy of ours."""
     pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not a dependency")
     _write(tmp_path)

@@ -34,7 +34,7 @@ def imports(crate: str) -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("crate", CRATES)
-def test_the_modules_of_a_crate_import_downwards_only(crate: str):
+def test_the_modules_of_a_crate_import_downwards_only(crate: str) -> None:
     """Two modules that need each other cannot be tested, read or moved alone."""
     try:
         list(TopologicalSorter(imports(crate)).static_order())
@@ -42,7 +42,7 @@ def test_the_modules_of_a_crate_import_downwards_only(crate: str):
         pytest.fail(f"crates/{crate}: {' -> '.join(error.args[1])}")
 
 
-def test_unsafe_has_one_home():
+def test_unsafe_has_one_home() -> None:
     """System calls without a safe wrapper are in `crates/sys`; every other crate is free of `unsafe`."""
     found = {
         str(path.relative_to(ROOT))
@@ -52,7 +52,7 @@ def test_unsafe_has_one_home():
     assert {Path(name).parts[1] for name in found} == {"sys"}
 
 
-def test_each_unsafe_block_says_why_it_is_sound():
+def test_each_unsafe_block_says_why_it_is_sound() -> None:
     for path in (ROOT / "crates" / "sys" / "src").glob("*.rs"):
         text = path.read_text(encoding="utf-8")
         assert len(re.findall(r"\bunsafe \{", text)) == len(re.findall(r"// SAFETY:", text)), path.name

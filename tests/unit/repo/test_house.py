@@ -45,7 +45,7 @@ def count_lines(path: Path) -> int:
     return path.read_text(encoding="utf-8").split("#[cfg(test)]\nmod tests", 1)[0].count("\n")
 
 
-def test_no_source_file_is_longer_than_600_lines():
+def test_no_source_file_is_longer_than_600_lines() -> None:
     long = {
         str(path.relative_to(ROOT)): count
         for path in tracked("*.py", "*.rs")
@@ -54,11 +54,11 @@ def test_no_source_file_is_longer_than_600_lines():
     assert not long
 
 
-def test_no_module_has_a_name_that_says_nothing():
+def test_no_module_has_a_name_that_says_nothing() -> None:
     assert not [path for path in tracked("*.py", "*.rs") if path.stem in VAGUE_NAMES or path.parent.name in VAGUE_NAMES]
 
 
-def test_each_dependency_has_its_reason_in_contributing():
+def test_each_dependency_has_its_reason_in_contributing() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     explained = {
         name for cell in re.findall(r"^\| (`[^|]*?) \|", text, re.MULTILINE) for name in re.findall(r"`([^`]+)`", cell)
@@ -67,26 +67,26 @@ def test_each_dependency_has_its_reason_in_contributing():
     assert explained - dependency_names() == set(), "explained, but no longer used"
 
 
-def test_makefile_has_the_promised_targets():
+def test_makefile_has_the_promised_targets() -> None:
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z-]+):", text, re.MULTILINE))
     assert targets >= {"build", "demo", "test", "check", "bench", "docs", "docs-check", "clean"}
 
 
 @pytest.mark.parametrize("name", [".ci/run", "docs/demo.sh"])
-def test_script_is_executable_and_strict(name: str):
+def test_script_is_executable_and_strict(name: str) -> None:
     path = ROOT / name
     assert os.access(path, os.X_OK)
     assert "set -euo pipefail" in path.read_text(encoding="utf-8")
 
 
-def test_readme_says_whose_it_is():
+def test_readme_says_whose_it_is() -> None:
     text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     assert "independent implementation" in text
     assert "not NVIDIA's package" in text
 
 
-def test_relative_links_of_the_documents_lead_somewhere():
+def test_relative_links_of_the_documents_lead_somewhere() -> None:
     dead = [
         f"{path.relative_to(ROOT)}: {target}"
         for path in tracked("*.md")
@@ -109,7 +109,7 @@ def names_bound_in(path: Path) -> set[str]:
     return names
 
 
-def test_no_name_of_a_package_is_also_one_of_its_modules():
+def test_no_name_of_a_package_is_also_one_of_its_modules() -> None:
     """Importing the module would silently replace the function: `telemetry.families()` and `telemetry/families/`."""
     taken = [
         f"{init.parent.relative_to(ROOT)}: {name}"
@@ -119,7 +119,7 @@ def test_no_name_of_a_package_is_also_one_of_its_modules():
     assert not taken
 
 
-def test_documents_that_the_code_names_are_in_the_repository():
+def test_documents_that_the_code_names_are_in_the_repository() -> None:
     """A comment that cites a page nobody has is a riddle."""
     known = {path.name for path in tracked("*.md")}
     made = {"summary.md", "README.md"}
@@ -132,7 +132,7 @@ def test_documents_that_the_code_names_are_in_the_repository():
     assert not missing
 
 
-def test_the_map_names_every_folder():
+def test_the_map_names_every_folder() -> None:
     """A room that is not on the map is not found; a name on the map that is gone misleads."""
     text = (ROOT / "docs" / "dev" / "map.md").read_text(encoding="utf-8")
     folders = {p.parent.name for p in tracked("python/aiperf/*/__init__.py") if p.parent.parent.name == "aiperf"}

@@ -16,13 +16,21 @@ from aiperf.json_text import json_text
 
 PACKAGE = Path(aiperf.__file__).parent
 NO_FILES = {
-    "reading/records.py", "reading/problems.py",  # what a record looks like in a message
-    "config/file.py", "config/values.py", "config/export.py",  # options as text, read by Python again; a fingerprint
-    "compare/readers/run_dir.py", "sweeps/folder.py",  # fingerprints
-    "traces/tools/hash.py", "workload/body.py", "workload/tokenizers/file.py",  # strings and a tokenizer's own file
-    "plots/render/__init__.py", "cli/dry.py", "telemetry/probe/wait.py",  # constants, and bodies the plan has written
+    "reading/records.py",
+    "reading/problems.py",  # what a record looks like in a message
+    "config/file.py",
+    "config/values.py",
+    "config/export.py",  # options as text, read by Python again; a fingerprint
+    "compare/readers/run_dir.py",
+    "sweeps/folder.py",  # fingerprints
+    "traces/tools/hash.py",
+    "workload/body.py",
+    "workload/tokenizers/file.py",  # strings and a tokenizer's own file
+    "plots/render/__init__.py",
+    "cli/dry.py",
+    "telemetry/probe/wait.py",  # constants, and bodies the plan has written
     "run/null_server.py",  # options of our own server
-}  # fmt: skip
+}
 """Files that make JSON text of values that hold no measured number."""
 
 
@@ -39,7 +47,7 @@ def writers() -> Iterator[tuple[str, ast.Call]]:
                     yield str(path.relative_to(PACKAGE)), node
 
 
-def test_every_writer_refuses_what_json_does_not_have():
+def test_every_writer_refuses_what_json_does_not_have() -> None:
     """Python writes NaN by default, which no other reader takes. `aiperf.json_text` writes null."""
     loose = {
         f"{name}:{call.lineno}"
@@ -52,17 +60,17 @@ def test_every_writer_refuses_what_json_does_not_have():
     assert not loose
 
 
-def test_the_list_of_exceptions_has_no_strangers():
+def test_the_list_of_exceptions_has_no_strangers() -> None:
     assert {name for name, _ in writers()} >= NO_FILES - {"compare/readers/run_dir.py", "sweeps/folder.py"}
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, np.float64("nan"), np.float32("inf")])
-def test_what_json_does_not_have_is_null(value: float):
+def test_what_json_does_not_have_is_null(value: float) -> None:
     text = json_text({"a": [value, 1.5, {"b": (value,)}], "c": np.int64(3), "d": Path("x"), "e": "ü"}, indent=1)
     assert json.loads(text, parse_constant=pytest.fail) == {"a": [None, 1.5, {"b": [None]}], "c": 3, "d": "x", "e": "ü"}
 
 
 @pytest.mark.parametrize("value", [{"ü": [1, 2.5, None, True]}, [], "text", {"a": {"b": {}}}])
-def test_other_values_are_written_as_json_dumps_writes_them(value: object):
+def test_other_values_are_written_as_json_dumps_writes_them(value: object) -> None:
     for indent in (None, 2):
         assert json_text(value, indent=indent) == json.dumps(value, ensure_ascii=False, indent=indent)

@@ -40,10 +40,14 @@ class Engine:
     def options(self, seed: int) -> str:
         return json.dumps(
             {
-                "max_num_seqs": self.slots, "max_num_batched_tokens": self.batched_tokens, "num_blocks": 200_000,
-                "prefix_caching": False, "step": self.step, "seed": seed,
+                "max_num_seqs": self.slots,
+                "max_num_batched_tokens": self.batched_tokens,
+                "num_blocks": 200_000,
+                "prefix_caching": False,
+                "step": self.step,
+                "seed": seed,
             }
-        )  # fmt: skip
+        )
 
 
 def draw_engine(seed: int) -> Engine:
@@ -51,9 +55,12 @@ def draw_engine(seed: int) -> Engine:
     rng = np.random.default_rng([seed, 77])
     slots, batched_tokens = int(rng.integers(8, 256)), int(rng.choice([1024, 2048, 8192]))
     step = {
-        "base_ms": rng.uniform(5, 15), "per_decode_ms": rng.uniform(0.02, 0.08), "per_prefill_token_ms": rng.uniform(0.005, 0.03),
-        "per_kv_token_ms": 2e-5, "jitter": rng.uniform(0, 0.3),
-    }  # fmt: skip
+        "base_ms": rng.uniform(5, 15),
+        "per_decode_ms": rng.uniform(0.02, 0.08),
+        "per_prefill_token_ms": rng.uniform(0.005, 0.03),
+        "per_kv_token_ms": 2e-5,
+        "jitter": rng.uniform(0, 0.3),
+    }
     osl, isl, isl_sd = int(rng.integers(40, 120)), int(rng.integers(50, 400)), int(rng.integers(0, 40))
     laws: tuple[Literal["geometric", "normal", "fixed"], ...] = ("geometric", "normal", "fixed")
     return Engine(slots, batched_tokens, step, isl, isl_sd, osl, laws[seed % 3])

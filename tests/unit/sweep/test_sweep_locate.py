@@ -42,19 +42,19 @@ def found(runs: list[tuple[float, Sample]], text: str = str(TTFT)) -> Crossing:
     return crossing
 
 
-def test_runs_around_the_limit_give_it_exactly_where_waits_follow_the_law():
+def test_runs_around_the_limit_give_it_exactly_where_waits_follow_the_law() -> None:
     crossing = found(at(57, 62, 59))
     assert crossing.value == pytest.approx(60, abs=1e-6)
     assert crossing.runs == 3
     assert found(at(57, 62, 59), "time_to_first_token:avg<400ms").value == pytest.approx(60, abs=1e-6)
 
 
-def test_limit_of_a_percentile_is_that_of_the_requests_who_wait_longest():
+def test_limit_of_a_percentile_is_that_of_the_requests_who_wait_longest() -> None:
     """Uniform ± 100 ms: p95 is 90 ms above the middle, which is 4.5 requests in flight."""
     assert found(at(54, 56, 55, spread=100.0)).value == pytest.approx(55.5, abs=0.5)
 
 
-def test_scatter_between_runs_is_the_error():
+def test_scatter_between_runs_is_the_error() -> None:
     runs = [(58.0, sample(58.0, shift=-120)), (60.0, sample(60.0, shift=120)), (62.0, sample(62.0, shift=-120))]
     crossing = found(runs)
     assert crossing.half > 5
@@ -62,14 +62,14 @@ def test_scatter_between_runs_is_the_error():
     assert found(at(57, 62, 59)).half < 1
 
 
-def test_runs_that_do_not_queue_say_nothing():
+def test_runs_that_do_not_queue_say_nothing() -> None:
     assert locate(at(20, 30, 41), TTFT) is None
     crossing = found([*at(30), *at(61, 62)])
     assert crossing.runs == 2
     assert crossing.value == pytest.approx(60, abs=0.5)
 
 
-def test_far_and_rough_runs_are_only_pointers():
+def test_far_and_rough_runs_are_only_pointers() -> None:
     far = found(at(90))
     assert (far.runs, far.half) == (0, np.inf)
     assert far.value == pytest.approx(60, abs=1e-6)
@@ -78,7 +78,7 @@ def test_far_and_rough_runs_are_only_pointers():
     assert rough.value == pytest.approx(60, abs=1e-6)
 
 
-def test_of_several_conditions_the_first_to_be_missed_counts():
+def test_of_several_conditions_the_first_to_be_missed_counts() -> None:
     runs = at(50, 52, 51)
     stricter = parse_condition("time_to_first_token:p95<220ms")
     crossing = locate_first(runs, [TTFT, stricter])
@@ -89,6 +89,6 @@ def test_of_several_conditions_the_first_to_be_missed_counts():
 @pytest.mark.parametrize(
     ("itl", "is_located"), [("inter_token_latency:avg<10ms", True), ("inter_token_latency:avg<7ms", False)]
 )
-def test_nothing_is_located_where_another_condition_may_be_missed_before(itl: str, is_located: bool):
+def test_nothing_is_located_where_another_condition_may_be_missed_before(itl: str, is_located: bool) -> None:
     crossing = locate_first(at(57, 62, 59), [TTFT, parse_condition(itl)])
     assert (crossing is not None) == is_located

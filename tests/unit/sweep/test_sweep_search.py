@@ -27,7 +27,7 @@ def found_by(probe: VirtualProbe) -> SearchResult:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(20))
-def test_search_finds_an_engines_capacity_within_five_percent_for_two_fifths_of_the_grid(seed: int):
+def test_search_finds_an_engines_capacity_within_five_percent_for_two_fifths_of_the_grid(seed: int) -> None:
     """20 engines drawn at random; the truth is a scan over the same model. docs/guide/sweeps.md has the figures of 100 others."""
     drawn = draw_engine(seed)
     found = found_by(VirtualProbe(engine(drawn), seed))
@@ -37,7 +37,7 @@ def test_search_finds_an_engines_capacity_within_five_percent_for_two_fifths_of_
 
 
 @pytest.mark.slow
-def test_search_finds_the_capacity_of_servers_whose_steps_vary_with_memory():
+def test_search_finds_the_capacity_of_servers_whose_steps_vary_with_memory() -> None:
     """20 servers of another model: between engines the noise is uniform, here a slow step is followed by slow ones."""
     costs, errors = [], []
     for seed in range(20):
@@ -55,7 +55,7 @@ def test_search_finds_the_capacity_of_servers_whose_steps_vary_with_memory():
 
 
 @pytest.mark.slow
-def test_noisy_server_is_unresolved_or_right_but_not_wrong():
+def test_noisy_server_is_unresolved_or_right_but_not_wrong() -> None:
     """Each run's steps are 40 % faster or slower: what is found must hold the truth, and some must say that they do not know."""
     server = Server()
     true = true_capacity(server)
@@ -72,7 +72,7 @@ def test_noisy_server_is_unresolved_or_right_but_not_wrong():
 
 
 @pytest.mark.slow
-def test_noisy_engine_is_unresolved_or_right_but_not_wrong():
+def test_noisy_engine_is_unresolved_or_right_but_not_wrong() -> None:
     """Each run is on average 40 % faster or slower. Right lies between what the engine bears at its usual pace and what it bears over all
     its paces: those who wait longest then wait in its slow runs.
     """
@@ -95,7 +95,7 @@ def test_noisy_engine_is_unresolved_or_right_but_not_wrong():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("slo", ["time_to_first_token:p95<400ms", "good_request_fraction>=95%"])
-def test_rate_search_stops_below_the_rate_at_which_the_queue_grows(slo: str):
+def test_rate_search_stops_below_the_rate_at_which_the_queue_grows(slo: str) -> None:
     server = Server()
     true = true_rate(server)
     for seed in range(3):
@@ -106,7 +106,7 @@ def test_rate_search_stops_below_the_rate_at_which_the_queue_grows(slo: str):
 
 
 @pytest.mark.slow
-def test_goodput_search_stays_where_requests_are_still_good():
+def test_goodput_search_stays_where_requests_are_still_good() -> None:
     """Goodput peaks near the highest concurrency whose requests keep the limit; beyond it hardly one is good."""
     server = Server()
     probe = VirtualProbe(closed(server), 3)
@@ -135,7 +135,7 @@ def exact(limit: float, cost: int = 10) -> object:
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 31, 32, 33, 100, 500, 1023])
-def test_search_without_noise_ends_at_neighbours_or_within_the_tolerance(limit: int):
+def test_search_without_noise_ends_at_neighbours_or_within_the_tolerance(limit: int) -> None:
     found = search(exact(limit), Range(1, 1024))  # type: ignore[arg-type]
     assert found.status == "found"
     assert found.low is not None
@@ -146,7 +146,7 @@ def test_search_without_noise_ends_at_neighbours_or_within_the_tolerance(limit: 
     assert sum(p.calls for p in found.probes) <= 18
 
 
-def test_search_says_so_when_everything_passes_or_nothing_does():
+def test_search_says_so_when_everything_passes_or_nothing_does() -> None:
     top = search(exact(10_000), Range(1, 64))  # type: ignore[arg-type]
     assert (top.status, top.value, top.high) == ("all pass", 64, None)
     none = search(exact(0.5), Range(1, 64))  # type: ignore[arg-type]
@@ -154,7 +154,7 @@ def test_search_says_so_when_everything_passes_or_nothing_does():
     assert "none" in none.text
 
 
-def test_unresolved_value_is_prolonged_and_then_left_in_the_grey():
+def test_unresolved_value_is_prolonged_and_then_left_in_the_grey() -> None:
     """A server that cannot be told from its limit between 40 and 60, however long it is watched."""
     calls: dict[float, int] = {}
 
@@ -173,13 +173,13 @@ def test_unresolved_value_is_prolonged_and_then_left_in_the_grey():
     assert "unresolved" in found.text
 
 
-def test_search_ends_when_its_runs_are_used_up():
+def test_search_ends_when_its_runs_are_used_up() -> None:
     found = search(exact(777), Range(1, 100_000), SearchOptions(tolerance=0.0001, max_probes=8))  # type: ignore[arg-type]
     assert found.status == "exhausted"
     assert len(found.probes) == 8
 
 
-def test_goodput_is_maximised_where_it_peaks():
+def test_goodput_is_maximised_where_it_peaks() -> None:
     """Goodput rises with the load and falls beyond 90."""
 
     def probe(value: float, calls: int) -> ProbeOutcome:
@@ -204,7 +204,7 @@ def rough_is_wrong(limit: float, wrong: float) -> object:
 
 
 @pytest.mark.parametrize("wrong", [1, 8, 64, 128])
-def test_a_rough_run_that_fails_by_little_is_no_end_of_the_search(wrong: float):
+def test_a_rough_run_that_fails_by_little_is_no_end_of_the_search(wrong: float) -> None:
     found = search(rough_is_wrong(300, wrong), Range(1, 1024))  # type: ignore[arg-type]
     assert found.status == "found"
     assert found.low is not None

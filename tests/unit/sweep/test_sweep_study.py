@@ -39,9 +39,18 @@ def server() -> Iterator[SimServer]:
 
 def options(server: SimServer, folder: Path, **more: object) -> Config:
     plain: dict[str, object] = {
-        "model": "m", "url": server.url, "streaming": True, "isl": 20, "osl": 10, "tokenizer": "builtin", "artifact_dir": str(folder),
-        "report": False, "no_server_metrics": True, "no_gpu_telemetry": True, "calibrate": False,
-    }  # fmt: skip
+        "model": "m",
+        "url": server.url,
+        "streaming": True,
+        "isl": 20,
+        "osl": 10,
+        "tokenizer": "builtin",
+        "artifact_dir": str(folder),
+        "report": False,
+        "no_server_metrics": True,
+        "no_gpu_telemetry": True,
+        "calibrate": False,
+    }
     return config_from({**plain, **more})
 
 
@@ -65,7 +74,7 @@ def ids(folder: Path) -> dict[str, str]:
 
 def test_sweep_makes_a_run_per_point_a_table_and_the_files_of_aiperf(
     server: SimServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+) -> None:
     study = sweep(options(server, tmp_path / "s", concurrency="2,8,32", request_count=96, num_gpus=2))
     assert study.exit_code == ExitCode.OK
     assert sorted(ids(tmp_path / "s")) == ["concurrency_2", "concurrency_32", "concurrency_8"]
@@ -90,7 +99,7 @@ def test_sweep_makes_a_run_per_point_a_table_and_the_files_of_aiperf(
     assert [p.tps for p in again] == [r.tps for r in study.table.rows]
 
 
-def test_a_finished_study_is_measured_anew_and_an_interrupted_one_goes_on(server: SimServer, tmp_path: Path):
+def test_a_finished_study_is_measured_anew_and_an_interrupted_one_goes_on(server: SimServer, tmp_path: Path) -> None:
     """Reading the old figures of a finished sweep as new ones, exit code 0, is the worst that can happen to a script."""
     folder, told = tmp_path / "s", Told()
     config = options(server, folder, concurrency="2,4", request_count=20)
@@ -123,15 +132,36 @@ def test_a_finished_study_is_measured_anew_and_an_interrupted_one_goes_on(server
     assert (tmp_path / "s.3" / "study.json").exists()
 
 
-def test_sweep_killed_at_point_three_continues_with_point_three(tmp_path: Path):
+def test_sweep_killed_at_point_three_continues_with_point_three(tmp_path: Path) -> None:
     """Killed with -9 while the third point runs, then started again."""
     folder = tmp_path / "s"
     with SimServer(json.dumps({"ttft_ms": 5, "itl_ms": 20, "models": ["m"]})) as sim:
         words = [
-            "profile", "--model", "m", "--url", sim.url, "--streaming", "--concurrency", "10,20,1,30", "--request-count", "40", "--isl",
-            "20", "--osl", "6", "--tokenizer", "builtin", "--artifact-dir", str(folder), "--no-report", "--no-server-metrics",
-            "--no-gpu-telemetry", "--no-calibrate", "--ui", "none",
-        ]  # fmt: skip
+            "profile",
+            "--model",
+            "m",
+            "--url",
+            sim.url,
+            "--streaming",
+            "--concurrency",
+            "10,20,1,30",
+            "--request-count",
+            "40",
+            "--isl",
+            "20",
+            "--osl",
+            "6",
+            "--tokenizer",
+            "builtin",
+            "--artifact-dir",
+            str(folder),
+            "--no-report",
+            "--no-server-metrics",
+            "--no-gpu-telemetry",
+            "--no-calibrate",
+            "--ui",
+            "none",
+        ]
         command = [
             sys.executable,
             "-c",
@@ -169,7 +199,7 @@ def test_sweep_killed_at_point_three_continues_with_point_three(tmp_path: Path):
         ({"random_seed": 42, "vary_seed_per_trial": True}, {1, 2, 3}),
     ],
 )
-def test_seeds_of_repeats(server: SimServer, tmp_path: Path, flags: dict[str, object], seeds: set[int] | None):
+def test_seeds_of_repeats(server: SimServer, tmp_path: Path, flags: dict[str, object], seeds: set[int] | None) -> None:
     """As AIPerf 0.13: 42 for all, or the user's; else each its own, and with --vary-seed-per-trial always the same ones."""
     sweep(options(server, tmp_path / "s", concurrency=4, request_count=4, num_profile_runs=3, **flags))
     found = {r.seed for r in read_study(tmp_path / "s").runs}
@@ -179,7 +209,7 @@ def test_seeds_of_repeats(server: SimServer, tmp_path: Path, flags: dict[str, ob
     assert found == seeds if seeds is not None else len(found) == 3
 
 
-def test_repeats_have_an_aggregate(server: SimServer, tmp_path: Path):
+def test_repeats_have_an_aggregate(server: SimServer, tmp_path: Path) -> None:
     sweep(options(server, tmp_path / "s", concurrency=4, request_count=40, num_profile_runs=3))
     runs = [f"profile_runs/run_{i:04d}" for i in (1, 2, 3)]
     assert sorted(ids(tmp_path / "s")) == runs
@@ -191,23 +221,33 @@ def test_repeats_have_an_aggregate(server: SimServer, tmp_path: Path):
     assert data["metadata"]["num_profile_runs"] == 3
 
 
-def test_repeats_end_when_the_figure_is_sure(server: SimServer, tmp_path: Path):
+def test_repeats_end_when_the_figure_is_sure(server: SimServer, tmp_path: Path) -> None:
     sweep(
         options(
-            server, tmp_path / "s", concurrency=4, request_count=40, num_profile_runs=6,
-            convergence_metric="output_sequence_length", convergence_mode="cv",
+            server,
+            tmp_path / "s",
+            concurrency=4,
+            request_count=40,
+            num_profile_runs=6,
+            convergence_metric="output_sequence_length",
+            convergence_mode="cv",
         )
-    )  # fmt: skip
+    )
     assert len(ids(tmp_path / "s")) == 2, "all replies have 10 tokens: two repeats are enough"
 
 
 def searched(server: SimServer, folder: Path, **more: object) -> SearchResult:
     study = sweep(
         options(
-            server, folder, search="max-concurrency", slo=("time_to_first_token:p95<400ms",), concurrency_min=16,
-            concurrency_max=128, **more,
+            server,
+            folder,
+            search="max-concurrency",
+            slo=("time_to_first_token:p95<400ms",),
+            concurrency_min=16,
+            concurrency_max=128,
+            **more,
         )
-    )  # fmt: skip
+    )
     ((_, result),) = study.searches
     history = json.loads((study.dir / "search_history.json").read_text(encoding="utf-8"))
     assert history["result"]["requests"] == sum(i["requests"] for i in history["iterations"]) == result.requests
@@ -215,7 +255,7 @@ def searched(server: SimServer, folder: Path, **more: object) -> SearchResult:
 
 
 @pytest.mark.timeout(240)
-def test_search_finds_how_many_places_and_waiting_requests_a_live_server_bears(tmp_path: Path):
+def test_search_finds_how_many_places_and_waiting_requests_a_live_server_bears(tmp_path: Path) -> None:
     """24 places, and each request takes 5 + 19 · 10 ms there: one that finds c in flight waits (c / 24 − 1) · 195 ms for its place."""
     with SimServer(json.dumps({"ttft_ms": 5, "itl_ms": 10, "models": ["m"], "max_running": 24})) as sim:
         result = searched(sim, tmp_path / "s", osl=20)
@@ -224,7 +264,7 @@ def test_search_finds_how_many_places_and_waiting_requests_a_live_server_bears(t
 
 
 @pytest.mark.timeout(240)
-def test_search_finds_the_capacity_of_a_live_engine(tmp_path: Path):
+def test_search_finds_the_capacity_of_a_live_engine(tmp_path: Path) -> None:
     """Continuous batching in real time; the truth is a scan over the same model on a virtual clock."""
     step = {"base_ms": 10.0, "per_decode_ms": 0.05, "per_prefill_token_ms": 0.01, "jitter": 0.1}
     engine = Engine(slots=24, batched_tokens=2048, step=step, isl=20, isl_sd=0, osl=20, law="normal")
@@ -234,7 +274,7 @@ def test_search_finds_the_capacity_of_a_live_engine(tmp_path: Path):
     assert result.estimate == pytest.approx(engine_capacity(engine), rel=0.05)
 
 
-def test_alternating_runs_find_the_slower_of_two_servers(server: SimServer, tmp_path: Path):
+def test_alternating_runs_find_the_slower_of_two_servers(server: SimServer, tmp_path: Path) -> None:
     with SimServer(json.dumps({"ttft_ms": 5, "itl_ms": 1.5, "models": ["m"]})) as slower:
         study = sweep(options(server, tmp_path / "s", concurrency=4, request_count=320, ab=(server.url, slower.url)))
     assert study.comparison is not None
@@ -245,7 +285,7 @@ def test_alternating_runs_find_the_slower_of_two_servers(server: SimServer, tmp_
     assert sides[:4] == ["a", "b", "b", "a"], "ABBA: linear drift cancels"
 
 
-def test_cache_is_emptied_before_each_point(tmp_path: Path):
+def test_cache_is_emptied_before_each_point(tmp_path: Path) -> None:
     from http.server import BaseHTTPRequestHandler, HTTPServer
     from threading import Thread
 
@@ -266,16 +306,23 @@ def test_cache_is_emptied_before_each_point(tmp_path: Path):
     with HTTPServer(("127.0.0.1", 0), Handler) as httpd:
         Thread(target=httpd.serve_forever, daemon=True).start()
         config = config_from(
-            model="m", url=f"http://127.0.0.1:{httpd.server_port}", streaming=True, isl=20, osl=10, tokenizer="builtin",
-            artifact_dir=str(tmp_path / "s"), concurrency="1,2", reset_kv_cache=True,
-        )  # fmt: skip
+            model="m",
+            url=f"http://127.0.0.1:{httpd.server_port}",
+            streaming=True,
+            isl=20,
+            osl=10,
+            tokenizer="builtin",
+            artifact_dir=str(tmp_path / "s"),
+            concurrency="1,2",
+            reset_kv_cache=True,
+        )
         with pytest.raises(EndpointError, match="failed to reset the prefix cache"):
             sweep(config)
         httpd.shutdown()
     assert posts == ["/reset_prefix_cache"]
 
 
-def test_study_file_that_cannot_be_read_is_an_error(server: SimServer, tmp_path: Path):
+def test_study_file_that_cannot_be_read_is_an_error(server: SimServer, tmp_path: Path) -> None:
     from aiperf.errors import ResultError
 
     (tmp_path / "s").mkdir()

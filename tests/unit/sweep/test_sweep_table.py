@@ -57,7 +57,7 @@ def demo() -> SweepTable:
     return build_table([replace(point(*row), gpu_cost_per_hour=4.0) for row in DEMO])
 
 
-def test_roles_are_those_of_the_demo(demo: SweepTable):
+def test_roles_are_those_of_the_demo(demo: SweepTable) -> None:
     roles = ["best experience", "rising", "balanced", "peak", "over-saturated"]
     assert [r.role for r in demo.rows] == roles
     assert dict(demo.roles.winners) == {"experience": 0, "balanced": 2, "cost": 3}
@@ -67,12 +67,12 @@ def test_roles_are_those_of_the_demo(demo: SweepTable):
     assert "2.7× as long" in demo.roles.collapse[1]
 
 
-def test_throughput_is_divided_by_the_gpus_that_are_there(demo: SweepTable):
+def test_throughput_is_divided_by_the_gpus_that_are_there(demo: SweepTable) -> None:
     """The demo's own table divides by 2 on 8 GPUs."""
     assert demo.rows[3].tps_per_gpu == 35999 / 8
 
 
-def test_figures_against_the_lowest_load_and_the_step_before(demo: SweepTable):
+def test_figures_against_the_lowest_load_and_the_step_before(demo: SweepTable) -> None:
     row = demo.rows[1]
     assert row.tps_ratio == pytest.approx(12890 / 3045)
     assert row.user_change == pytest.approx(326.10 / 364.69 - 1)
@@ -80,7 +80,7 @@ def test_figures_against_the_lowest_load_and_the_step_before(demo: SweepTable):
     assert demo.rows[0].scaling is None
 
 
-def test_costs_follow_from_price_gpus_and_throughput(demo: SweepTable):
+def test_costs_follow_from_price_gpus_and_throughput(demo: SweepTable) -> None:
     """8 GPUs at 4 per hour: 32 / (35999 · 3600) · 10⁶ = 0.2469 per million tokens."""
     row = demo.rows[3]
     assert row.cost == pytest.approx(0.2469, abs=1e-4)
@@ -88,44 +88,44 @@ def test_costs_follow_from_price_gpus_and_throughput(demo: SweepTable):
     assert row.requests_per_gpu_hour == pytest.approx(35999 / 500 * 3600 / 8)
 
 
-def test_front_leaves_out_the_collapsed_point(demo: SweepTable):
+def test_front_leaves_out_the_collapsed_point(demo: SweepTable) -> None:
     assert demo.pareto.on_front == (3, 2, 1, 0)
 
 
-def test_limit_on_ttft_moves_the_cheapest_point_to_one_that_keeps_it():
+def test_limit_on_ttft_moves_the_cheapest_point_to_one_that_keeps_it() -> None:
     table = build_table([point(*row) for row in DEMO], ttft_limit_ms=400)
     assert [round(r.within or 0, 2) for r in table.rows] == [1.0, 0.98, 0.65, 0.45, 0.0]
     assert dict(table.roles.winners) == {"experience": 0, "balanced": 1, "cost": 1}
 
 
-def test_limit_that_nobody_keeps_is_said():
+def test_limit_that_nobody_keeps_is_said() -> None:
     table = build_table([point(*row) for row in DEMO], ttft_limit_ms=10)
     assert table.roles.limited
 
 
-def test_flat_throughput_is_saturated_not_over_saturated():
+def test_flat_throughput_is_saturated_not_over_saturated() -> None:
     roles = assign_roles([point(1, 100, 100, 10), point(2, 195, 98, 10), point(4, 198, 97, 60), point(8, 197, 96, 200)])
     assert roles.roles == ("best experience", "peak", "saturated", "saturated")
     assert roles.collapse is None
 
 
-def test_single_point_is_the_peak_and_wins_everything():
+def test_single_point_is_the_peak_and_wins_everything() -> None:
     roles = assign_roles([point(1, 100, 100, 10)])
     assert roles.roles == ("peak",)
     assert {i for _, i in roles.winners} == {0}
 
 
-def test_points_without_a_stream_have_throughput_only():
+def test_points_without_a_stream_have_throughput_only() -> None:
     roles = assign_roles([point(1, 100, None, 10), point(2, 180, None, 10)])
     assert roles.roles == ("best experience", "peak")
 
 
-def test_failed_point_has_no_role_to_win():
+def test_failed_point_has_no_role_to_win() -> None:
     roles = assign_roles([replace(point(1, 1, 1, 1), figures={}), point(2, 100, 100, 10)])
     assert roles.roles == ("failed", "peak")
 
 
-def test_front_says_where_the_intervals_overlap():
+def test_front_says_where_the_intervals_overlap() -> None:
     a = point(1, 100, 100, 10, intervals={("output_token_throughput", "avg"): (90.0, 110.0)})
     b = point(2, 105, 101, 10)
     front = pareto_front([a, b])
@@ -133,7 +133,7 @@ def test_front_says_where_the_intervals_overlap():
     assert front.sure == (False, True), "b is better in one figure whatever a really is"
 
 
-def test_screen_has_a_row_per_point(demo: SweepTable):
+def test_screen_has_a_row_per_point(demo: SweepTable) -> None:
     from rich.console import Console
 
     out = io.StringIO()
@@ -153,12 +153,18 @@ def test_screen_has_a_row_per_point(demo: SweepTable):
         assert piece in text
 
 
-def test_json_has_the_keys_of_aiperf_and_the_table(demo: SweepTable):
+def test_json_has_the_keys_of_aiperf_and_the_table(demo: SweepTable) -> None:
     data = json.loads(render_sweep_json(demo))
     assert list(data)[:8] == [
-        "aggregation_type", "num_profile_runs", "num_successful_runs", "failed_runs", "metadata", "per_combination_metrics",
-        "best_configurations", "pareto_optimal",
-    ]  # fmt: skip
+        "aggregation_type",
+        "num_profile_runs",
+        "num_successful_runs",
+        "failed_runs",
+        "metadata",
+        "per_combination_metrics",
+        "best_configurations",
+        "pareto_optimal",
+    ]
     assert data["metadata"]["sweep_parameters"] == [{"name": "concurrency", "values": [10, 50, 100, 200, 500]}]
     assert data["pareto_optimal"][0] == {"concurrency": 200}
     assert data["sweep_table"]["winners"] == {
@@ -169,7 +175,7 @@ def test_json_has_the_keys_of_aiperf_and_the_table(demo: SweepTable):
     assert [r["role"] for r in data["sweep_table"]["rows"]][3] == "peak"
 
 
-def test_csv_of_the_table_reads_back(demo: SweepTable):
+def test_csv_of_the_table_reads_back(demo: SweepTable) -> None:
     rows = list(csv.DictReader(io.StringIO(render_table_csv(demo))))
     assert [r["concurrency"] for r in rows] == ["10", "50", "100", "200", "500"]
     assert float(rows[3]["output_token_throughput_per_gpu"]) == 35999 / 8
@@ -179,7 +185,7 @@ def test_csv_of_the_table_reads_back(demo: SweepTable):
 SAMPLE = Path(__file__).parents[1] / "compare" / "samples" / "aiperf-0.13"
 
 
-def test_runs_of_aiperf_made_one_by_one_become_points(tmp_path: Path):
+def test_runs_of_aiperf_made_one_by_one_become_points(tmp_path: Path) -> None:
     """`aiperf plot artifacts/pareto-c*`: the load is read from the folder's name where the file does not have it."""
     for concurrency in (50, 10):
         folder = tmp_path / f"pareto-c{concurrency}"
@@ -191,7 +197,7 @@ def test_runs_of_aiperf_made_one_by_one_become_points(tmp_path: Path):
     assert points[0].tps_per_gpu == pytest.approx(1193.1508 / 8, rel=1e-3)
 
 
-def test_repeats_have_intervals_over_the_runs():
+def test_repeats_have_intervals_over_the_runs() -> None:
     """Three runs of 90, 100 and 110: mean 100, s = 10, t(2) = 4.303, so ± 24.8."""
     run = load_aiperf(SAMPLE)
     runs = [replace(run, figures={"output_token_throughput": {"avg": v}}) for v in (90.0, 100.0, 110.0)]
@@ -207,7 +213,7 @@ def test_repeats_have_intervals_over_the_runs():
     assert data["metadata"]["num_successful_runs"] == 3
 
 
-def test_sweep_csv_has_the_sections_of_aiperf():
+def test_sweep_csv_has_the_sections_of_aiperf() -> None:
     run = load_aiperf(SAMPLE)
     table = build_table([point_of([run], {"load.concurrency": c}) for c in (1, 2)])
     text = render_sweep_csv(table)
@@ -223,7 +229,7 @@ AXES = (
 )
 
 
-def test_grid_has_all_combinations_and_zip_pairs():
+def test_grid_has_all_combinations_and_zip_pairs() -> None:
     assert len(build_points(AXES, "grid")) == 4
     assert [dict(p.values) for p in build_points(AXES, "zip")] == [
         {"load.concurrency": 1, "prompt.isl_mean": 10},
@@ -232,7 +238,7 @@ def test_grid_has_all_combinations_and_zip_pairs():
     assert [dict(p.values) for p in build_points((), "grid")] == [{}]
 
 
-def test_random_order_is_a_permutation_that_the_seed_decides():
+def test_random_order_is_a_permutation_that_the_seed_decides() -> None:
     points = build_points((Axis(field="load.concurrency", flag="--concurrency", values=tuple(range(1, 20))),), "grid")
     shuffled = order_points(points, "random", 7)
     assert shuffled != points
@@ -241,7 +247,7 @@ def test_random_order_is_a_permutation_that_the_seed_decides():
     assert order_points(points, "given", 7) == points
 
 
-def test_each_run_has_a_seed_of_its_own_unless_told_otherwise():
+def test_each_run_has_a_seed_of_its_own_unless_told_otherwise() -> None:
     seeds = {
         seed_of_run(1, p, t, same_point=False, same_trial=False)
         for p in ("concurrency_1", "concurrency_2")
@@ -254,6 +260,6 @@ def test_each_run_has_a_seed_of_its_own_unless_told_otherwise():
     )
 
 
-def test_folders_are_named_as_aiperf_names_them():
+def test_folders_are_named_as_aiperf_names_them() -> None:
     assert directory_name({"load.concurrency": 10}) == "concurrency_10"
     assert directory_name({"load.request_rate": 2.5, "prompt.isl_mean": 100}) == "request_rate_2.5-isl_100"

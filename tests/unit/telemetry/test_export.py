@@ -28,38 +28,61 @@ STATS = {  # of AIPerf 0.13.0's own file
     "gauge": {"avg", "min", "max", "std", "p1", "p5", "p10", "p25", "p50", "p75", "p90", "p95", "p99"},
     "counter": {"total", "rate"},
     "histogram": {
-        "count", "sum", "avg", "count_rate", "sum_rate", "p1_estimate", "p5_estimate", "p10_estimate", "p25_estimate",
-        "p50_estimate", "p75_estimate", "p90_estimate", "p95_estimate", "p99_estimate",
+        "count",
+        "sum",
+        "avg",
+        "count_rate",
+        "sum_rate",
+        "p1_estimate",
+        "p5_estimate",
+        "p10_estimate",
+        "p25_estimate",
+        "p50_estimate",
+        "p75_estimate",
+        "p90_estimate",
+        "p95_estimate",
+        "p99_estimate",
     },
-}  # fmt: skip
+}
 
 
 @pytest.fixture(autouse=True)
-def utc(monkeypatch: pytest.MonkeyPatch):
+def utc(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
 
 
 @pytest.mark.parametrize(("render", "ending"), [(render_json, "json"), (render_csv, "csv")])
-def test_files(render: Callable[..., bytes], ending: str, golden: Golden):
+def test_files(render: Callable[..., bytes], ending: str, golden: Golden) -> None:
     golden(f"telemetry/server_metrics_export.{ending}", render([read_texts(texts_of("vllm"))], FACTS).decode())
 
 
-def test_jsonl(golden: Golden):
+def test_jsonl(golden: Golden) -> None:
     before, after = texts_of("vllm")
     text = render_jsonl([read_texts([before, before, after])]).decode()
     assert len(text.splitlines()) == 2, "a reading that changed nothing is left out"
     golden("telemetry/server_metrics_export.jsonl", text)
 
 
-def test_keys_are_aiperf_s():
+def test_keys_are_aiperf_s() -> None:
     document = json.loads(render_json([read_texts(texts_of("vllm"))], FACTS))
     assert list(document) == [
-        "schema_version", "aiperf_version", "benchmark_id", "summary", "metrics_phase", "metrics", "input_config",
-    ]  # fmt: skip
+        "schema_version",
+        "aiperf_version",
+        "benchmark_id",
+        "summary",
+        "metrics_phase",
+        "metrics",
+        "input_config",
+    ]
     assert set(document["summary"]) == {
-        "endpoints_configured", "endpoints_successful", "start_time", "end_time", "endpoint_info", "phase_time_ranges",
-    }  # fmt: skip
+        "endpoints_configured",
+        "endpoints_successful",
+        "start_time",
+        "end_time",
+        "endpoint_info",
+        "phase_time_ranges",
+    }
     for name, metric in document["metrics"].items():
         assert {"type", "description", "series"} <= set(metric), name
         for series in metric["series"]:
@@ -68,7 +91,7 @@ def test_keys_are_aiperf_s():
             assert ("buckets" in series) == (metric["type"] == "histogram")
 
 
-def test_figures_are_of_the_load():
+def test_figures_are_of_the_load() -> None:
     document = json.loads(render_json([read_texts(texts_of("vllm"))], FACTS))
     success = {
         s["labels"]["finished_reason"]: s["stats"] for s in document["metrics"]["vllm:request_success"]["series"]
@@ -80,7 +103,7 @@ def test_figures_are_of_the_load():
     assert ttft["buckets"] == {"0.1": 10, "+Inf": 20}
 
 
-def test_csv_sections_have_their_own_columns():
+def test_csv_sections_have_their_own_columns() -> None:
     text = render_csv([read_texts(texts_of("vllm"))], FACTS).decode()
     assert text.startswith("# AIPerf Server Metrics Export (CSV)\n# aiperf_version: 0.0.0\n")
     tables = [list(csv.reader(io.StringIO(part))) for part in text.split("#\n", 1)[1].split("\n\n")]
@@ -93,7 +116,7 @@ def test_csv_sections_have_their_own_columns():
     assert tables[0][1][0] == "h:1"
 
 
-def test_page_without_an_answer_is_configured_but_not_successful():
+def test_page_without_an_answer_is_configured_but_not_successful() -> None:
     nothing = table({})
     document = json.loads(render_json([nothing], FACTS))
     assert document["summary"]["endpoints_configured"] == ["http://h:1/metrics"]
@@ -106,16 +129,16 @@ def test_page_without_an_answer_is_configured_but_not_successful():
     ("q", "value"),
     [(0.25, 0.5), (0.5, 1.0), (0.75, 1.5), (1.0, 2.0), (0.0, 0.0)],
 )
-def test_quantile_within_a_bucket(q: float, value: float):
+def test_quantile_within_a_bucket(q: float, value: float) -> None:
     assert histogram_quantile(q, np.array([1.0, 2.0, math.inf]), np.array([10.0, 20.0, 20.0])) == value
 
 
-def test_quantile_in_the_open_bucket_is_the_last_bound():
+def test_quantile_in_the_open_bucket_is_the_last_bound() -> None:
     assert histogram_quantile(0.99, np.array([1.0, math.inf]), np.array([1.0, 10.0])) == 1.0
     assert math.isnan(histogram_quantile(0.5, np.array([1.0]), np.array([0.0])))
 
 
-def test_files_by_format():
+def test_files_by_format() -> None:
     page = read_texts(texts_of("vllm"))
     assert set(render_files(("JSON", "csv", "jsonl"), [page], FACTS)) == {"json", "csv", "jsonl"}
     assert render_files(("json",), [page], FACTS) == {"json": render_json([page], FACTS)}

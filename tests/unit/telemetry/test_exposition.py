@@ -29,7 +29,7 @@ def escape(label: str) -> str:
 
 
 @given(st.dictionaries(LABELS, st.tuples(VALUES, VALUES), min_size=1, max_size=6))
-def test_second_reading_is_looked_up_and_right(series: dict[str, tuple[float, float]]):
+def test_second_reading_is_looked_up_and_right(series: dict[str, tuple[float, float]]) -> None:
     """Labels may hold anything, braces, spaces and quotes too: the shortcut must give what the parser gives."""
 
     def text(which: int) -> str:
@@ -41,7 +41,7 @@ def test_second_reading_is_looked_up_and_right(series: dict[str, tuple[float, fl
     assert shown(remembering, text(1)) == shown(Exposition(), text(1))
 
 
-def test_known_lines_are_not_parsed_again(monkeypatch: pytest.MonkeyPatch):
+def test_known_lines_are_not_parsed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     page = Exposition()
     before, after = texts_of("tgi")
     page.read(before)
@@ -50,7 +50,7 @@ def test_known_lines_are_not_parsed_again(monkeypatch: pytest.MonkeyPatch):
     assert float(np.nansum(row)) == 45 + 7 + 4 + 4 + 45 + 22500 + 45 + 45 + 8143 + 45
 
 
-def test_new_and_lost_series():
+def test_new_and_lost_series() -> None:
     page = Exposition()
     shown(page, '# TYPE c_total counter\nc_total{a="1"} 1\nc_total{a="2"} 2\n')
     assert shown(page, '# TYPE c_total counter\nc_total{a="2"} 5\nc_total{a="3"} 7\n') == {
@@ -59,14 +59,14 @@ def test_new_and_lost_series():
     }
 
 
-def test_time_stamps_and_special_values():
+def test_time_stamps_and_special_values() -> None:
     page = Exposition()
     for when in (1000, 2000):
         found = shown(page, f"# TYPE g gauge\ng 1.5 {when}\n# TYPE h gauge\nh +Inf {when}\n")
         assert found == {("g", "value", (), None): 1.5, ("h", "value", (), None): math.inf}
 
 
-def test_openmetrics_with_exemplars():
+def test_openmetrics_with_exemplars() -> None:
     text = (
         "# TYPE c counter\nc_total 5.0\nc_created 1.0\n# TYPE h histogram\n"
         'h_bucket{le="1.0"} 2 # {trace_id="x"} 0.5\nh_bucket{le="+Inf"} 3\nh_count 3\nh_sum 4.5\n# EOF\n'
@@ -82,7 +82,7 @@ def test_openmetrics_with_exemplars():
         }
 
 
-def test_counter_is_named_without_total_however_it_is_written():
+def test_counter_is_named_without_total_however_it_is_written() -> None:
     page = Exposition()
     for _ in range(2):
         assert shown(page, "# TYPE a counter\na 1\n# TYPE b_total counter\nb_total 2\n") == {
@@ -91,6 +91,6 @@ def test_counter_is_named_without_total_however_it_is_written():
         }
 
 
-def test_what_is_no_exposition_is_an_error():
+def test_what_is_no_exposition_is_an_error() -> None:
     with pytest.raises(ValueError):
         Exposition().read("<html>not found</html>\n")

@@ -48,7 +48,7 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> tuple[Gpu, ...]:
     return gpus_of([read_texts(texts_of("dcgm"), "http://h:9400/metrics")])
 
 
-def test_gpus_of_a_page(two: tuple[Gpu, ...]):
+def test_gpus_of_a_page(two: tuple[Gpu, ...]) -> None:
     assert [g.label for g in two] == ["h:9400 | GPU 0 | NVIDIA H100", "h:9400 | GPU 1 | NVIDIA H100"]
     first = two[0].samples
     assert first["nvidia_power_usage"].values.tolist() == [302.5, 500]
@@ -58,22 +58,22 @@ def test_gpus_of_a_page(two: tuple[Gpu, ...]):
     assert "nvidia_sm_utilization" not in two[1].samples
 
 
-def test_gpu_on_two_pages_is_one():
+def test_gpu_on_two_pages_is_one() -> None:
     page = read_texts(texts_of("dcgm"), "http://h:9400/metrics")
     again = read_texts(texts_of("dcgm"), "http://h:9401/metrics")
     assert [g.place for g in gpus_of([page, again])] == ["h:9400", "h:9400"]
 
 
-def test_telemetry_data(two: tuple[Gpu, ...], golden: Golden):
+def test_telemetry_data(two: tuple[Gpu, ...], golden: Golden) -> None:
     found = telemetry_data(two, ["http://h:9400/metrics", "http://h:9401/metrics"], START, START + S)
     golden("telemetry/telemetry_data.json", json.dumps(found, indent=2, ensure_ascii=False) + "\n")
 
 
-def test_jsonl(two: tuple[Gpu, ...], golden: Golden):
+def test_jsonl(two: tuple[Gpu, ...], golden: Golden) -> None:
     golden("telemetry/gpu_telemetry_export.jsonl", render_gpu_jsonl(two).decode())
 
 
-def test_csv_section(two: tuple[Gpu, ...]):
+def test_csv_section(two: tuple[Gpu, ...]) -> None:
     data = telemetry_data(two, [], START, START + S)
     text = gpu_csv_section(data)
     assert text.startswith("\n\nEndpoint,GPU_Index,GPU_Name,GPU_UUID,Platform,Metric,avg,min,max,sum,p1,")
@@ -89,24 +89,24 @@ def test_csv_section(two: tuple[Gpu, ...]):
 # --- counters and integrals ---------------------------------------------------------------------------------------------------
 
 
-def test_counter_is_interpolated_at_the_edges_of_the_phase():
+def test_counter_is_interpolated_at_the_edges_of_the_phase() -> None:
     """Readings a second apart: half of the first and of the last second belong to the phase."""
     energy = sampled([0, 100, 200, 400], "MJ", is_counter=True)
     assert energy.growth(START + S // 2, START + 2 * S + S // 2) == pytest.approx(50 + 100 + 100)
     assert gpu_stats(energy, START + S // 2, START + 2 * S + S // 2) == {"unit": "MJ", "avg": pytest.approx(250)}
 
 
-def test_counter_that_starts_again():
+def test_counter_that_starts_again() -> None:
     assert sampled([100, 150, 20], is_counter=True).growth(START, START + 2 * S) == 70
 
 
-def test_integral_of_power():
+def test_integral_of_power() -> None:
     assert sampled([100, 200, 200]).integral(START, START + 2 * S) == pytest.approx(150 + 200)
     assert sampled([100, 200, 200]).integral(START + S // 2, START + S) == pytest.approx(0.5 * 175)
     assert sampled([100]).integral(START - S, START + S) == pytest.approx(200)
 
 
-def test_nothing_read_in_the_phase_is_absent():
+def test_nothing_read_in_the_phase_is_absent() -> None:
     assert gpu_stats(sampled([1, 2]), START + 5 * S, START + 6 * S) is None
     assert gpu_stats(sampled([1], is_counter=True), START, START + S) is None
 
@@ -114,7 +114,7 @@ def test_nothing_read_in_the_phase_is_absent():
 # --- energy -------------------------------------------------------------------------------------------------------------------
 
 
-def test_energy_is_the_counters_where_there_is_one():
+def test_energy_is_the_counters_where_there_is_one() -> None:
     one = gpu(
         nvidia_power_usage=sampled([400, 500, 600]),
         nvidia_energy_consumption=sampled([0, 0.0006, 0.0012], "MJ", is_counter=True),
@@ -123,12 +123,12 @@ def test_energy_is_the_counters_where_there_is_one():
     assert measure_energy([one, one], START, START + S) == GpuEnergy(1200, 1.0, 900)
 
 
-def test_energy_from_power_where_there_is_no_counter():
+def test_energy_from_power_where_there_is_no_counter() -> None:
     found = measure_energy([gpu(nvidia_power_usage=sampled([100, 100, 100]))] * 2, START, START + 2 * S)
     assert found == GpuEnergy(400, 2.0, 200)
 
 
-def test_no_energy_without_a_gpu_that_tells_it():
+def test_no_energy_without_a_gpu_that_tells_it() -> None:
     assert measure_energy([gpu(nvidia_gpu_utilization=sampled([1, 2], "%"))], START, START + S) is None
     assert measure_energy([], START, START + S) is None
 
@@ -136,7 +136,7 @@ def test_no_energy_without_a_gpu_that_tells_it():
 # --- sources ------------------------------------------------------------------------------------------------------------------
 
 
-def test_exporter_is_read_at_start_and_end():
+def test_exporter_is_read_at_start_and_end() -> None:
     page = prometheus(texts_of("dcgm")[0])
     with fake_server({("GET", "/metrics"): page}) as fake:
         watch = watch_gpus(config(fake.url))
@@ -149,7 +149,7 @@ def test_exporter_is_read_at_start_and_end():
         assert "Authorization" not in fake.seen[0][3]
 
 
-def test_named_exporter_that_is_silent_is_a_note():
+def test_named_exporter_that_is_silent_is_a_note() -> None:
     with fake_server({}) as fake:
         watch = watch_gpus(config(fake.url))
         assert watch is not None
@@ -158,7 +158,7 @@ def test_named_exporter_that_is_silent_is_a_note():
         assert [n.kind for n in watch.notes(watch.stop())] == ["gpu_telemetry_failed"]
 
 
-def test_sources_by_option():
+def test_sources_by_option() -> None:
     watch = watch_gpus(config())
     assert watch is not None
     assert (watch.pages, watch.is_named) == (DEFAULT_PAGES, False)
@@ -169,7 +169,7 @@ def test_sources_by_option():
 
 
 @pytest.mark.parametrize("word", ["amdsmi", "mine.csv"])
-def test_source_that_is_refused(word: str):
+def test_source_that_is_refused(word: str) -> None:
     with pytest.raises(ConfigError) as caught:
         watch_gpus(config(word))
     assert word in caught.value.message
@@ -211,7 +211,7 @@ def fake_nvml(count: int = 1) -> ModuleType:
     return module
 
 
-def test_nvml_gives_the_same_figures(monkeypatch: pytest.MonkeyPatch):
+def test_nvml_gives_the_same_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", fake_nvml(2))
     watch = watch_gpus(config("pynvml"))
     assert watch is not None
@@ -230,13 +230,13 @@ def test_nvml_gives_the_same_figures(monkeypatch: pytest.MonkeyPatch):
     assert watch.stop()[0].num_readings == readings[0].num_readings == 2
 
 
-def test_nvml_without_a_gpu(monkeypatch: pytest.MonkeyPatch):
+def test_nvml_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", fake_nvml(0))
     with pytest.raises(ConfigError, match="no GPU"):
         watch_gpus(config("pynvml"))
 
 
-def test_nvml_library_is_missing(monkeypatch: pytest.MonkeyPatch):
+def test_nvml_library_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
     with pytest.raises(ConfigError) as caught:
         watch_gpus(config("pynvml"))

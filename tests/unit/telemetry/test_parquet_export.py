@@ -21,16 +21,28 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-def test_columns_are_aiperf_s(tmp_path: Path):
+def test_columns_are_aiperf_s(tmp_path: Path) -> None:
     path = tmp_path / "out.parquet"
     assert write_parquet(path, [read_texts(texts_of("vllm"))], FACTS)
     assert list(read_parquet_columns(path)) == [
-        "endpoint_url", "metric_name", "metric_type", "unit", "description", "timestamp_ns",
-        "engine", "finished_reason", "model_name", "value", "sum", "count", "bucket_le", "bucket_count",
-    ]  # fmt: skip
+        "endpoint_url",
+        "metric_name",
+        "metric_type",
+        "unit",
+        "description",
+        "timestamp_ns",
+        "engine",
+        "finished_reason",
+        "model_name",
+        "value",
+        "sum",
+        "count",
+        "bucket_le",
+        "bucket_count",
+    ]
 
 
-def test_the_last_rows_are_the_totals_of_the_json(tmp_path: Path):
+def test_the_last_rows_are_the_totals_of_the_json(tmp_path: Path) -> None:
     page = read_texts(texts_of("vllm"))
     path = tmp_path / "out.parquet"
     write_parquet(path, [page], FACTS)
@@ -55,14 +67,14 @@ def test_the_last_rows_are_the_totals_of_the_json(tmp_path: Path):
     assert compared > 5
 
 
-def test_a_restart_counts_on_and_a_gap_is_the_last_value(tmp_path: Path):
+def test_a_restart_counts_on_and_a_gap_is_the_last_value(tmp_path: Path) -> None:
     page = table({"c": [10.0, 15.0, float("nan"), 2.0, 5.0]}, "counter")
     path = tmp_path / "out.parquet"
     write_parquet(path, [page], ExportFacts(START, START + 4 * S, "0.0.0", "abc"))
     assert [r["value"] for r in rows_of(path)] == [5.0, 5.0, 7.0, 10.0]
 
 
-def test_gauges_are_of_the_load_alone_and_nothing_makes_no_file(tmp_path: Path):
+def test_gauges_are_of_the_load_alone_and_nothing_makes_no_file(tmp_path: Path) -> None:
     page = table({"g": [1.0, 2.0, float("nan"), 4.0]})
     path = tmp_path / "out.parquet"
     write_parquet(path, [page], ExportFacts(START + S, START + 3 * S, "0.0.0", "abc"))

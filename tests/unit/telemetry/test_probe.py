@@ -36,7 +36,7 @@ def problem(*urls: str, model: str = "m", limit_s: float = 3.0, **endpoint: obje
 # --- the simulated server -------------------------------------------------------------------------------------------------
 
 
-def test_simulated_server_is_known_and_nothing_is_generated():
+def test_simulated_server_is_known_and_nothing_is_generated() -> None:
     with SimServer(json.dumps({"models": ["m"]})) as sim:
         found = ask(sim.url)
         assert (found.family, found.models, found.supports_ignore_eos) == ("sim", ("m",), True)
@@ -46,14 +46,14 @@ def test_simulated_server_is_known_and_nothing_is_generated():
         assert json.loads(sim.stats())["requests"] == 0
 
 
-def test_simulated_server_under_another_name_is_a_note():
+def test_simulated_server_under_another_name_is_a_note() -> None:
     with SimServer("{}") as sim:
         found = ask(sim.url, model="qwen3-0.6b")
         assert [n.kind for n in found.notes] == ["model_not_listed"]
         assert "`sim`" in found.notes[0].text
 
 
-def test_simulated_server_that_is_strict_about_names_denies_another():
+def test_simulated_server_that_is_strict_about_names_denies_another() -> None:
     with SimServer(json.dumps({"models": ["m"], "strict_model": True})) as sim:
         message, hint = problem(sim.url, model="qwen3-0.6b")
     assert "no model `qwen3-0.6b`" in message
@@ -61,7 +61,7 @@ def test_simulated_server_that_is_strict_about_names_denies_another():
 
 
 @pytest.mark.parametrize(("key", "words"), [(None, "requires an API key"), ("wrong", "rejected the API key")])
-def test_key_is_missing_or_wrong(key: str | None, words: str):
+def test_key_is_missing_or_wrong(key: str | None, words: str) -> None:
     with SimServer(json.dumps({"models": ["m"], "api_key": "right"})) as sim:
         message, hint = problem(sim.url, api_key=key)
         assert words in message
@@ -70,23 +70,23 @@ def test_key_is_missing_or_wrong(key: str | None, words: str):
         assert "wrong" not in message
 
 
-def test_key_goes_with_every_question():
+def test_key_goes_with_every_question() -> None:
     with SimServer(json.dumps({"models": ["m"], "api_key": "right"})) as sim:
         assert ask(sim.url, api_key="right").family == "sim"
 
 
-def test_gateway_prefix_is_part_of_every_path():
+def test_gateway_prefix_is_part_of_every_path() -> None:
     with SimServer(json.dumps({"models": ["m"], "path_prefix": "/gateway"})) as sim:
         found = ask(f"{sim.url}/gateway/")
         assert found.metrics_url == f"{sim.url}/gateway/metrics"
 
 
-def test_unix_socket(tmp_path: Path):
+def test_unix_socket(tmp_path: Path) -> None:
     with SimServer(json.dumps({"models": ["m"], "unix": str(tmp_path / "s")})) as sim:
         assert ask(sim.url).metrics_url == f"unix:{tmp_path / 's'}:/metrics"
 
 
-def test_certificate_is_checked(certificate: tuple[Path, Path, Path]):
+def test_certificate_is_checked(certificate: tuple[Path, Path, Path]) -> None:
     authority, cert, key = certificate
     with SimServer(json.dumps({"models": ["m"], "tls": {"cert": str(cert), "key": str(key)}})) as sim:
         message, hint = problem(sim.url)
@@ -99,7 +99,7 @@ def test_certificate_is_checked(certificate: tuple[Path, Path, Path]):
         assert "does not speak HTTP" in message
 
 
-def test_client_certificate_is_demanded(certificate: tuple[Path, Path, Path]):
+def test_client_certificate_is_demanded(certificate: tuple[Path, Path, Path]) -> None:
     authority, cert, key = certificate
     tls = {"cert": str(cert), "key": str(key), "client_ca": str(authority)}
     with SimServer(json.dumps({"models": ["m"], "tls": tls})) as sim:
@@ -108,7 +108,7 @@ def test_client_certificate_is_demanded(certificate: tuple[Path, Path, Path]):
         assert ask(sim.url, ca_file=authority, client_cert=cert, client_key=key).family == "sim"
 
 
-def test_plain_server_asked_for_tls():
+def test_plain_server_asked_for_tls() -> None:
     with SimServer(json.dumps({"models": ["m"]})) as sim:
         _, hint = problem(sim.url.replace("http", "https"))
         assert "http://" in hint
@@ -117,7 +117,7 @@ def test_plain_server_asked_for_tls():
 # --- unreachable ------------------------------------------------------------------------------------------------------------
 
 
-def test_nobody_listens():
+def test_nobody_listens() -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
@@ -126,19 +126,19 @@ def test_nobody_listens():
     assert "--wait-for-model-timeout" in hint
 
 
-def test_host_is_not_known():
+def test_host_is_not_known() -> None:
     message, _ = problem("http://no-such-host.invalid:8000", limit_s=30)
     assert "cannot resolve the host name" in message
 
 
-def test_server_that_never_answers_is_given_up():
+def test_server_that_never_answers_is_given_up() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         message, hint = problem(f"127.0.0.1:{silent.getsockname()[1]}", limit_s=0.2)
     assert "did not respond" in message
     assert "--no-probe" in hint
 
 
-def test_every_url_is_named():
+def test_every_url_is_named() -> None:
     with SimServer(json.dumps({"models": ["m"]})) as sim, socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         bad = f"127.0.0.1:{closed.getsockname()[1]}"
@@ -153,7 +153,7 @@ def test_every_url_is_named():
 # --- paths ------------------------------------------------------------------------------------------------------------------
 
 
-def test_wrong_path_is_named():
+def test_wrong_path_is_named() -> None:
     with SimServer(json.dumps({"models": ["m"]})) as sim:
         message, hint = problem(sim.url, custom_endpoint="v2/chat")
     assert "no path `/v2/chat`" in message
@@ -162,7 +162,7 @@ def test_wrong_path_is_named():
 
 
 @pytest.mark.parametrize("end", ["/v1", "/v1/", "/v1/chat/completions", "/v1/chat/completions/"])
-def test_base_url_with_the_api_s_own_path(end: str):
+def test_base_url_with_the_api_s_own_path(end: str) -> None:
     """AIPerf's rule: what base URL and endpoint share stands in the path once; what is the server's own is asked without it."""
     with SimServer(json.dumps({"models": ["m"]})) as sim:
         found = ask(sim.url + end)
@@ -176,7 +176,7 @@ def test_base_url_with_the_api_s_own_path(end: str):
 @pytest.mark.parametrize(
     "place", ["/v1/chat/completions/", "/gate/v1/chat/completions", "{url}/v2/v1/chat/completions"]
 )
-def test_redirect_within_the_host_is_learned(place: str):
+def test_redirect_within_the_host_is_learned(place: str) -> None:
     """307 and 308 keep method and body: requests are sent there in the first place."""
     with fake_server({("GET", "/v1/models"): models("m")}) as fake:
         url = fake.url if "{url}" in place else ""
@@ -192,7 +192,7 @@ def test_redirect_within_the_host_is_learned(place: str):
         assert [u + own for u in urls] == [fake.url + path]
 
 
-def test_redirect_to_another_host_is_not_followed():
+def test_redirect_to_another_host_is_not_followed() -> None:
     there = Say(308, b"", {"Location": "https://elsewhere/v1/chat/completions"})
     with fake_server({("GET", "/v1/models"): models("m"), ("GET", CHAT): there}) as fake:
         message, hint = problem(fake.url)
@@ -200,7 +200,7 @@ def test_redirect_to_another_host_is_not_followed():
     assert "--url" in hint
 
 
-def test_web_page_for_everything_is_no_endpoint():
+def test_web_page_for_everything_is_no_endpoint() -> None:
     page = Say(200, b"<html></html>", {"Content-Type": "text/html"})
     with fake_server({("POST", CHAT): Say(405, b"")}, other=page) as fake:
         message, _ = problem(fake.url)
@@ -208,7 +208,7 @@ def test_web_page_for_everything_is_no_endpoint():
 
 
 @pytest.mark.parametrize("status", [502, 503, 504])
-def test_server_that_is_not_ready(status: int):
+def test_server_that_is_not_ready(status: int) -> None:
     with fake_server({}, other=error(status, "Loading model")) as fake:
         message, hint = problem(fake.url)
     assert f"HTTP {status}" in message
@@ -228,14 +228,14 @@ VLLM: dict[tuple[str, str], Answer] = {
 }
 
 
-def test_unknown_model_names_what_there_is():
+def test_unknown_model_names_what_there_is() -> None:
     with fake_server(VLLM) as fake:
         message, hint = problem(fake.url, model="qwen3-0.6b")
     assert "no model `qwen3-0.6b`" in message
     assert hint == "did you mean `Qwen/Qwen3-0.6B`? it lists `Qwen/Qwen3-0.6B`"
 
 
-def test_unknown_server_may_serve_what_it_does_not_list():
+def test_unknown_server_may_serve_what_it_does_not_list() -> None:
     """A gateway, a router, a deployment of a cloud: only its own 404 about the model is an error."""
     page = {("GET", "/v1/models"): models("Qwen/Qwen3-0.6B"), ("GET", CHAT): POST_ONLY}
     with fake_server(page) as fake:
@@ -248,13 +248,13 @@ def test_unknown_server_may_serve_what_it_does_not_list():
     assert "no model `qwen3-0.6b`" in message
 
 
-def test_server_s_own_word_on_a_model_counts():
+def test_server_s_own_word_on_a_model_counts() -> None:
     known = {**VLLM, ("GET", "/v1/models/alias"): Say(body={"id": "alias", "object": "model"})}
     with fake_server(known) as fake:
         assert ask(fake.url, model="alias").family == "vllm"
 
 
-def test_no_list_of_models_is_no_problem():
+def test_no_list_of_models_is_no_problem() -> None:
     with fake_server({("GET", CHAT): POST_ONLY}) as fake:
         found = ask(fake.url, model="anything")
     assert found.models == ()
@@ -264,7 +264,7 @@ def test_no_list_of_models_is_no_problem():
     assert found.tokenize_url is None
 
 
-def test_404_about_a_model_is_not_about_the_path():
+def test_404_about_a_model_is_not_about_the_path() -> None:
     """llama.cpp and Ollama have no routes for GET; a strict API refuses `{}` for its model."""
     gone = error(404, "The model `` does not exist.", code="model_not_found")
     with fake_server({("GET", "/v1/models"): models("m"), ("POST", CHAT): gone}) as fake:
@@ -281,25 +281,25 @@ def family_of(answers: dict[tuple[str, str], Answer]) -> ProbeResult:
         return found
 
 
-def test_vllm():
+def test_vllm() -> None:
     found = family_of({**VLLM, ("GET", "/v1/models"): models("m", owner="vllm")})
     assert (found.family, found.supports_ignore_eos) == ("vllm", True)
     assert found.tokenize_url is not None
 
 
-def test_sglang():
+def test_sglang() -> None:
     found = family_of({("GET", "/v1/models"): models("other", owner="sglang"), ("GET", CHAT): POST_ONLY})
     assert (found.family, found.supports_ignore_eos) == ("sglang", True)
     assert [n.kind for n in found.notes] == ["model_not_listed"]
 
 
-def test_sglang_by_its_own_path():
+def test_sglang_by_its_own_path() -> None:
     info = Say(body={"model_path": "/models/x", "is_generation": True})
     found = family_of({("GET", "/v1/models"): models("m"), ("GET", CHAT): POST_ONLY, ("GET", "/get_model_info"): info})
     assert found.family == "sglang"
 
 
-def test_llama_cpp_answers_404_to_get():
+def test_llama_cpp_answers_404_to_get() -> None:
     answers: dict[tuple[str, str], Answer] = {
         ("GET", "/v1/models"): Say(body={"data": [{"id": "/m.gguf", "owned_by": "llamacpp", "aliases": ["m"]}]}),
         ("POST", CHAT): error(500, "key 'messages' not found"),
@@ -310,7 +310,7 @@ def test_llama_cpp_answers_404_to_get():
         assert found.tokenize_url == f"{fake.url}/tokenize"
 
 
-def test_tgi():
+def test_tgi() -> None:
     metrics = prometheus("# TYPE tgi_queue_size gauge\ntgi_queue_size 0\n")
     found = family_of(
         {("GET", "/v1/models"): models("other", owner="x/y"), ("GET", CHAT): POST_ONLY, ("GET", "/metrics"): metrics}
@@ -318,7 +318,7 @@ def test_tgi():
     assert (found.family, found.supports_ignore_eos) == ("tgi", False)
 
 
-def test_tensorrt_llm_has_its_metrics_elsewhere():
+def test_tensorrt_llm_has_its_metrics_elsewhere() -> None:
     answers: dict[tuple[str, str], Answer] = {
         ("GET", "/v1/models"): models("m", owner="tensorrt_llm"),
         ("GET", CHAT): POST_ONLY,
@@ -332,7 +332,7 @@ def test_tensorrt_llm_has_its_metrics_elsewhere():
         assert (found.family, found.metrics_url) == ("trtllm", f"{fake.url}/prometheus/metrics")
 
 
-def test_dynamo():
+def test_dynamo() -> None:
     metrics = prometheus('dynamo_frontend_inflight_requests{model="m"} 0\n')
     found = family_of(
         {("GET", "/v1/models"): models("m", owner="nvidia"), ("GET", CHAT): POST_ONLY, ("GET", "/metrics"): metrics}
@@ -340,7 +340,7 @@ def test_dynamo():
     assert (found.family, found.supports_ignore_eos) == ("dynamo", True)
 
 
-def test_gateway_that_keeps_its_list_of_models_secret():
+def test_gateway_that_keeps_its_list_of_models_secret() -> None:
     """403 on the list alone: the key may be good for requests."""
     answers: dict[tuple[str, str], Answer] = {
         ("GET", "/v1/models"): error(403, "not for you"),
@@ -351,27 +351,27 @@ def test_gateway_that_keeps_its_list_of_models_secret():
     assert [n.kind for n in found.notes] == ["models_refused"]
 
 
-def test_user_s_headers_go_with_every_question():
+def test_user_s_headers_go_with_every_question() -> None:
     with fake_server({("GET", CHAT): POST_ONLY}) as fake:
         ask(fake.url, headers=(("X-Team", "blue"), ("accept", "*/*")))
         assert {h.get("X-Team") for _, _, _, h in fake.seen} == {"blue"}
         assert {h.get("accept") for _, _, _, h in fake.seen} == {"*/*"}
 
 
-def test_two_families_are_none():
+def test_two_families_are_none() -> None:
     sg = {("GET", "/v1/models"): models("m", owner="sglang"), ("GET", CHAT): POST_ONLY}
     other = {("GET", "/v1/models"): models("m"), ("GET", CHAT): POST_ONLY, ("GET", "/info"): NOT_FOUND}
     with fake_server(sg) as one, fake_server(other) as two:
         assert ask(one.url, two.url).family == "unknown"
 
 
-def test_custom_path_has_its_models_beside_it():
+def test_custom_path_has_its_models_beside_it() -> None:
     answers = {("GET", "/openai/v1/models"): models("m"), ("GET", "/openai/v1/chat/completions"): POST_ONLY}
     with fake_server(answers) as fake:
         assert ask(fake.url, custom_endpoint="/openai/v1/chat/completions").models == ("m",)
 
 
-def test_completions_is_suggested_where_chat_is_missing():
+def test_completions_is_suggested_where_chat_is_missing() -> None:
     with fake_server({("GET", "/v1/models"): models("m"), ("GET", COMPLETIONS): POST_ONLY}) as fake:
         _, hint = problem(fake.url)
     assert "--endpoint-type completions" in hint

@@ -28,22 +28,22 @@ TOKENS, REQUESTS, RUNNING, KV = (
         ([4], 0),
     ],
 )
-def test_growth_of_a_counter(values: list[float], growth: float):
+def test_growth_of_a_counter(values: list[float], growth: float) -> None:
     assert increase(np.array([values], dtype=float).T).tolist() == [growth]
 
 
-def test_counters_are_compared_from_before_the_load():
+def test_counters_are_compared_from_before_the_load() -> None:
     """A reading in the middle of the load must not be the start: its requests would be lost."""
     readings = table({TOKENS: [10, 10, 40, 70, 70], REQUESTS: [1, 1, 2, 5, 5]}, "counter")
     assert counters_delta(readings, START + S, START + 3 * S) == {"prompt_tokens": 60.0, "requests": 4.0}
     assert counters_delta(readings, START + S + 1, START + 2 * S + 1) == {"prompt_tokens": 60.0, "requests": 4.0}
 
 
-def test_one_reading_says_nothing():
+def test_one_reading_says_nothing() -> None:
     assert counters_delta(table({TOKENS: [5]}, "counter"), START, START + S) == {}
 
 
-def test_gauge_the_page_lacks_is_none():
+def test_gauge_the_page_lacks_is_none() -> None:
     assert gauge(table({RUNNING: [1, 2]}), "kv_cache_usage") is None
     assert gauge(table({KV: [NAN, NAN]}), "kv_cache_usage") is None
 
@@ -59,18 +59,18 @@ def test_gauge_the_page_lacks_is_none():
         ([0, 8, 8, NAN, 0, NAN], 5, 2.0),
     ],
 )
-def test_return_to_level(values: list[float], within_s: float, took: float | None):
+def test_return_to_level(values: list[float], within_s: float, took: float | None) -> None:
     readings = table({RUNNING: values})
     found = returns_to_level(readings.times_ns, readings.values[:, 0], START + 2 * S, within_s, level=0.0)
     assert found == took
 
 
-def test_nothing_read_after_the_load_is_no_answer():
+def test_nothing_read_after_the_load_is_no_answer() -> None:
     readings = table({RUNNING: [0, 8]})
     assert returns_to_level(readings.times_ns, readings.values[:, 0], START + 9 * S, 5, level=0.0) is None
 
 
-def test_summary_of_two_replicas():
+def test_summary_of_two_replicas() -> None:
     """Requests add up, ratios are averaged."""
     one = table({RUNNING: [0, 4, 6, 0], KV: [0, 0.2, 0.4, 0]})
     two = table({RUNNING: [0, 2, 2, 0], KV: [0, 0.6, 0.8, 0]})
@@ -81,14 +81,14 @@ def test_summary_of_two_replicas():
     assert found.conservation().mean_running == 7.0
 
 
-def test_page_named_besides_is_not_added_to_the_server_s_own():
+def test_page_named_besides_is_not_added_to_the_server_s_own() -> None:
     """A worker behind a frontend shows the same requests again."""
     own = table({REQUESTS: [0, 10]}, "counter")
     worker = table({REQUESTS: [0, 10], TOKENS: [0, 500]}, "counter", is_own=False)
     assert summarise([own, worker], START, START + S).counters == {"requests": 10.0, "prompt_tokens": 500.0}
 
 
-def test_server_that_does_not_come_to_rest_is_named():
+def test_server_that_does_not_come_to_rest_is_named() -> None:
     readings = table({RUNNING: [0, 8, 8, 5, 5, 5], KV: [0, 0.5, 0.5, 0.3, 0.3, 0.3]})
     found = summarise([readings], START + S // 2, START + 2 * S + 1, within_s=3)
     assert [(r.name, r.after_s, r.last) for r in found.rests] == [
@@ -100,21 +100,21 @@ def test_server_that_does_not_come_to_rest_is_named():
     assert "30.0 %" in found.notes[1].text
 
 
-def test_server_that_comes_to_rest_says_when():
+def test_server_that_comes_to_rest_says_when() -> None:
     readings = table({RUNNING: [0, 8, 8, 5, 0, 0], KV: [0, 0.5, 0.5, 0.3, 0.005, 0.005]})
     found = summarise([readings], START + S // 2, START + 2 * S + S // 2, within_s=3)
     assert [r.after_s for r in found.rests] == [1.5, 1.5]
     assert found.notes == ()
 
 
-def test_prefix_hit_rate_needs_queries():
+def test_prefix_hit_rate_needs_queries() -> None:
     names = {"vllm:prefix_cache_queries": [0, 200], "vllm:prefix_cache_hits": [0, 50]}
     assert summarise([table(names, "counter")], START, START + S).prefix_hit_rate == 0.25
     none = {name: [0.0, 0.0] for name in names}
     assert summarise([table(none, "counter")], START, START + S).prefix_hit_rate is None
 
 
-def test_line_for_people():
+def test_line_for_people() -> None:
     found = summarise([read_texts(texts_of("vllm"))], START + S // 2, START + S)
     assert found.line() == (
         "Server: running 10.0 (max 10) · waiting 2.0 (max 2) · KV cache 37.5 % (max 37.5 %) · prefix hits 25.0 % · 3 preemptions"

@@ -41,20 +41,20 @@ def config(url: str, **endpoint: object) -> Config:
     return Config.model_validate({"endpoint": fields, "telemetry": {"server_metrics_interval": 60}})
 
 
-def test_probe_knows_it(url: str):
+def test_probe_knows_it(url: str) -> None:
     found = probe(config(url))
     assert (found.family, found.supports_ignore_eos) == ("llamacpp", True)
     assert found.tokenize_url == f"{url}/tokenize"
     assert found.metrics_url == f"{url}/metrics"
 
 
-def test_wrong_path_is_found_though_it_answers_404_to_every_get(url: str):
+def test_wrong_path_is_found_though_it_answers_404_to_every_get(url: str) -> None:
     with pytest.raises(EndpointError) as caught:
         probe(config(url, custom_endpoint="/v1/nowhere"))
     assert "no path `/v1/nowhere`" in caught.value.message
 
 
-def test_tokens_it_counts_are_those_of_usage(url: str):
+def test_tokens_it_counts_are_those_of_usage(url: str) -> None:
     found = scrape(config(url), [f"{url}/metrics"])
     assert found is not None
     found.start(wait_s=20)

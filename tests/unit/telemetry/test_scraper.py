@@ -45,7 +45,7 @@ def request(url: str, tokens: int, *, stream: bool) -> Iterator[http.client.HTTP
         connection.close()
 
 
-def test_counters_of_the_load_are_the_client_s():
+def test_counters_of_the_load_are_the_client_s() -> None:
     with SimServer("{}") as sim:
         with request(sim.url, 9, stream=False) as earlier:  # before the run: not its business
             earlier.read()
@@ -61,12 +61,14 @@ def test_counters_of_the_load_are_the_client_s():
         end_ns = int(readings[0].times_ns[-1])
         seen = summarise(readings, int(readings[0].times_ns[0]) + 1, end_ns).conservation()
         assert (seen.requests, seen.prompt_tokens, seen.generation_tokens) == (
-            3, usage["prompt_tokens"], usage["completion_tokens"],
-        )  # fmt: skip
+            3,
+            usage["prompt_tokens"],
+            usage["completion_tokens"],
+        )
         assert usage["completion_tokens"] == 15
 
 
-def test_server_that_goes_on_after_a_disconnect_is_found():
+def test_server_that_goes_on_after_a_disconnect_is_found() -> None:
     """Issue of cancellations: the client leaves, the server must not go on."""
     faults = [{"kind": "keep_generating"}]
     with SimServer(json.dumps({"itl_ms": 50, "faults": faults})) as sim:
@@ -79,7 +81,7 @@ def test_server_that_goes_on_after_a_disconnect_is_found():
         assert [n.kind for n in summary.notes] == ["server_not_at_rest"]
 
 
-def test_server_that_stops_after_a_disconnect_is_at_rest():
+def test_server_that_stops_after_a_disconnect_is_at_rest() -> None:
     with SimServer(json.dumps({"itl_ms": 50})) as sim:
         found = Scraper([Page(f"{sim.url}/metrics", is_own=True)], Access(), 60, settle_s=20)
         found.start()
@@ -91,7 +93,7 @@ def test_server_that_stops_after_a_disconnect_is_at_rest():
         assert [r.after_s is not None for r in summary.rests if r.name == "requests_running"] == [True]
 
 
-def test_readings_go_on_at_the_interval():
+def test_readings_go_on_at_the_interval() -> None:
     enough = threading.Event()
 
     def answer(number: int) -> Say:
@@ -111,7 +113,7 @@ def test_readings_go_on_at_the_interval():
     assert (readings.times_ns[1:] > readings.times_ns[:-1]).all()
 
 
-def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch):
+def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scraper_module, "_MAX_READINGS", 8)
     enough = threading.Event()
 
@@ -129,7 +131,7 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch):
     assert readings.values[0, 0] == 1
 
 
-def test_page_that_fails_is_a_note_only_if_it_was_named():
+def test_page_that_fails_is_a_note_only_if_it_was_named() -> None:
     with fake_server({}) as fake:
         for is_own, kinds in ((True, []), (False, ["server_metrics_failed"])):
             found = Scraper([Page(f"{fake.url}/metrics", is_own=is_own)], Access(), 60)
@@ -139,7 +141,7 @@ def test_page_that_fails_is_a_note_only_if_it_was_named():
             assert summary.counters == {}
 
 
-def test_key_goes_to_the_server_s_host_only():
+def test_key_goes_to_the_server_s_host_only() -> None:
     with fake_server({("GET", "/metrics"): GAUGE}) as own, fake_server({("GET", "/m"): GAUGE}) as other:
         elsewhere = other.url.replace("127.0.0.1", "localhost")
         found = scrape(config(own.url, server_metrics=(f"{elsewhere}/m",)), [f"{own.url}/metrics"])
@@ -151,7 +153,7 @@ def test_key_goes_to_the_server_s_host_only():
         assert other.seen[0][3]["X-Team"] == "blue"
 
 
-def test_pages():
+def test_pages() -> None:
     assert pages_of(config("h:1", "https://g/v1/", no_server_metrics=True)) == ()
     assert pages_of(config("h:1", "https://u:p@g/v1/", server_metrics=("n:8081", "http://n:9/prom", "h:1"))) == (
         Page("http://h:1/metrics", is_own=True),
@@ -163,7 +165,7 @@ def test_pages():
     assert scrape(config("h:1"), []) is None
 
 
-def test_unix_socket(tmp_path: object):
+def test_unix_socket(tmp_path: object) -> None:
     with SimServer(json.dumps({"unix": f"{tmp_path}/s"})) as sim:
         found = scrape(config(sim.url))
         assert found is not None

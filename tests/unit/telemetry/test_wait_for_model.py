@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 from tests.unit.telemetry.fake_server import Say, error, fake_server, models
@@ -18,11 +19,11 @@ def config(url: str, **endpoint: object) -> Config:
     return Config.model_validate({"endpoint": {"urls": (url,), "model_names": ("m",), **endpoint}})
 
 
-def after(n: int, first: Say, then: Say):
+def after(n: int, first: Say, then: Say) -> Callable[[int], Say]:
     return lambda number: first if number <= n else then
 
 
-def test_inference_waits_for_an_answer_below_500():
+def test_inference_waits_for_an_answer_below_500() -> None:
     pauses: list[float] = []
     told: list[str] = []
     busy, bad = error(503, "Loading model"), error(400, "anything")
@@ -37,7 +38,7 @@ def test_inference_waits_for_an_answer_below_500():
     assert all("Loading model" in t for t in told)
 
 
-def test_models_waits_for_the_name():
+def test_models_waits_for_the_name() -> None:
     pauses: list[float] = []
     with fake_server({("GET", "/v1/models"): after(1, models("other"), models("m"))}) as fake:
         wait_for_model(
@@ -48,31 +49,31 @@ def test_models_waits_for_the_name():
     assert pauses == [2.0]
 
 
-def test_models_takes_the_url_s_answer_where_there_is_no_list():
+def test_models_takes_the_url_s_answer_where_there_is_no_list() -> None:
     with fake_server({("GET", "/"): Say()}) as fake:
         wait_for_model(config(fake.url, wait_for_model_timeout=60, wait_for_model_mode="models"))
 
 
-def test_both_asks_for_the_list_first():
+def test_both_asks_for_the_list_first() -> None:
     with fake_server({("GET", "/v1/models"): models("m"), ("POST", CHAT): Say(body={})}) as fake:
         wait_for_model(config(fake.url, wait_for_model_timeout=60, wait_for_model_mode="both"))
         assert [(m, p) for m, p, _, _ in fake.seen] == [("GET", "/v1/models"), ("POST", CHAT)]
 
 
-def test_timeout_says_why():
+def test_timeout_says_why() -> None:
     with fake_server({}, other=error(503, "Loading model")) as fake, pytest.raises(EndpointError) as caught:
         wait_for_model(config(fake.url, wait_for_model_timeout=0.05, wait_for_model_interval=0.01))
     assert "within 0.05 s" in caught.value.message
     assert "Loading model" in caught.value.message
 
 
-def test_zero_timeout_asks_nothing():
+def test_zero_timeout_asks_nothing() -> None:
     with fake_server({}) as fake:
         wait_for_model(config(fake.url))
         assert fake.seen == []
 
 
-def test_cache_is_emptied_on_each_url():
+def test_cache_is_emptied_on_each_url() -> None:
     with fake_server({("POST", "/reset_prefix_cache"): Say()}) as one, fake_server({}) as two:
         reset_kv_cache(config(one.url))
         assert one.count("POST", "/reset_prefix_cache") == 1

@@ -33,14 +33,14 @@ def play(table: TraceTable, **options: object) -> Replay:
     return prepare(table, TraceOptions(path=table.path, **options), np.random.default_rng(0))
 
 
-def test_every_prompt_has_exactly_its_input_length():
+def test_every_prompt_has_exactly_its_input_length() -> None:
     columns = play(read("mooncake_trace.jsonl")).columns
     sums = np.add.reduceat(columns.seg_tokens, columns.seg_offsets[:-1])
     assert (sums == columns.isl).all()
     assert columns.isl.sum() == read("mooncake_trace.jsonl").input_length.sum()
 
 
-def test_blocks_are_equal_exactly_where_ids_are():
+def test_blocks_are_equal_exactly_where_ids_are() -> None:
     table = read("mooncake_trace.jsonl")
     columns = play(table).columns
     _, by_id = np.unique(table.hash_ids, return_inverse=True)
@@ -58,18 +58,18 @@ def splitmix64(state: int) -> int:
     return z ^ (z >> 31)
 
 
-def test_seeds_of_ids_are_the_same_on_every_machine():
+def test_seeds_of_ids_are_the_same_on_every_machine() -> None:
     """Changing them silently would break comparisons between versions."""
     assert block_seeds(np.array([0, 46, -1])).tolist() == [splitmix64(0), splitmix64(46), splitmix64(2**64 - 1)]
     assert (block_seeds(np.arange(99)) != block_seeds(np.arange(99), 1)).all()
 
 
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), unique=True, min_size=2))
-def test_different_ids_have_different_seeds(ids: list[int]):
+def test_different_ids_have_different_seeds(ids: list[int]) -> None:
     assert len(set(block_seeds(np.array(ids)).tolist())) == len(ids)
 
 
-def test_what_hash_ids_do_not_cover_is_fresh_text(tmp_path: Path):
+def test_what_hash_ids_do_not_cover_is_fresh_text(tmp_path: Path) -> None:
     table = table_of(tmp_path, {"timestamp": 0, "input_length": 1100, "output_length": 5, "hash_ids": [1]})
     (session,) = play(table).sessions()
     first, rest = session.turns[0].messages[0].parts
@@ -79,12 +79,12 @@ def test_what_hash_ids_do_not_cover_is_fresh_text(tmp_path: Path):
     assert (rest.tokens, rest.unique) == (588, True)
 
 
-def test_surplus_hash_ids_are_ignored(tmp_path: Path):
+def test_surplus_hash_ids_are_ignored(tmp_path: Path) -> None:
     table = table_of(tmp_path, {"timestamp": 0, "input_length": 100, "output_length": 5, "hash_ids": [1, 2, 3]})
     assert play(table).columns.seg_tokens.tolist() == [100]
 
 
-def test_with_loop_the_blocks_are_fresh_at_each_repetition():
+def test_with_loop_the_blocks_are_fresh_at_each_repetition() -> None:
     table = read("mooncake_trace.jsonl")
     assert (play(table).columns.seg_kind == 1).all()
     assert (play(table, loop=True).columns.seg_kind == 2).all()
@@ -103,25 +103,25 @@ def test_with_loop_the_blocks_are_fresh_at_each_repetition():
         ({"idle_gap_cap_s": 0.2, "speedup": 4}, [0, 25, 75]),
     ],
 )
-def test_due_times(options: dict[str, object], due: list[int], tmp_path: Path):
+def test_due_times(options: dict[str, object], due: list[int], tmp_path: Path) -> None:
     """Offsets are inclusive and count in the trace's own time; gaps are capped before the speedup."""
     assert (play(timed(tmp_path, 1000, 1100, 1400), **options).columns.at_ns // MS).tolist() == due
 
 
-def test_lines_are_sent_in_the_order_of_their_times(tmp_path: Path):
+def test_lines_are_sent_in_the_order_of_their_times(tmp_path: Path) -> None:
     columns = play(timed(tmp_path, 50, 10, 30)).columns
     assert columns.row.tolist() == [1, 2, 0]
     assert columns.session.tolist() == [0, 1, 2]
 
 
-def test_start_offset_and_auto_offset_exclude_each_other(tmp_path: Path):
+def test_start_offset_and_auto_offset_exclude_each_other(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="exclude each other"):
         play(timed(tmp_path, 1), auto_offset=True, start_offset_ms=1)
     with pytest.raises(ValueError, match="is after"):
         play(timed(tmp_path, 1), start_offset_ms=5, end_offset_ms=1)
 
 
-def test_a_conversation_keeps_its_turns_together_and_its_delays(tmp_path: Path):
+def test_a_conversation_keeps_its_turns_together_and_its_delays(tmp_path: Path) -> None:
     table = table_of(
         tmp_path,
         {"session_id": "b", "timestamp": 500, "input_length": 10, "output_length": 5},
@@ -137,7 +137,7 @@ def test_a_conversation_keeps_its_turns_together_and_its_delays(tmp_path: Path):
     assert (replay.columns.delay_ns / MS).tolist() == [0, 0, 0, 1500]
 
 
-def test_turns_before_the_start_are_left_out_with_what_follows_them_at_once(tmp_path: Path):
+def test_turns_before_the_start_are_left_out_with_what_follows_them_at_once(tmp_path: Path) -> None:
     table = table_of(
         tmp_path,
         {"session_id": "a", "timestamp": 0, "input_length": 10, "output_length": 5},
@@ -147,7 +147,7 @@ def test_turns_before_the_start_are_left_out_with_what_follows_them_at_once(tmp_
     assert play(table, start_offset_ms=1000).columns.isl.tolist() == [12]
 
 
-def test_what_exceeds_the_context_is_skipped_and_counted():
+def test_what_exceeds_the_context_is_skipped_and_counted() -> None:
     table = read("mooncake_trace.jsonl")
     needed = table.input_length.astype(int) + table.output_length
     replay = play(table, context_limit=8192)
@@ -156,12 +156,12 @@ def test_what_exceeds_the_context_is_skipped_and_counted():
     assert (note.kind, note.data) == ("context_limit", {"count": int((needed > 8192).sum()), "context_limit": 8192})
 
 
-def test_a_turn_that_adds_needs_room_for_its_history(tmp_path: Path):
+def test_a_turn_that_adds_needs_room_for_its_history(tmp_path: Path) -> None:
     lines = [{"session_id": "a", "timestamp": t, "input_length": 100, "output_length": 50} for t in range(4)]
     assert play(table_of(tmp_path, *lines), context_limit=450).columns.row.tolist() == [0, 1, 2]
 
 
-def test_lengths_can_be_limited(tmp_path: Path):
+def test_lengths_can_be_limited(tmp_path: Path) -> None:
     table = table_of(
         tmp_path,
         {"timestamp": 0, "input_length": 10, "output_length": 500},
@@ -173,23 +173,23 @@ def test_lengths_can_be_limited(tmp_path: Path):
     assert {n.kind: n.data["count"] for n in replay.notes} == {"no_output": 1, "max_isl": 1, "osl_capped": 1}
 
 
-def test_a_share_of_the_sessions_is_drawn_whole():
+def test_a_share_of_the_sessions_is_drawn_whole() -> None:
     table = read("mooncake_trace.jsonl")
     a, b = (play(table, session_sample_ratio=0.3).columns.row.tolist() for _ in range(2))
     assert a == b
     assert 10 < len(a) < 40
 
 
-def test_nothing_left_to_send_is_an_error(tmp_path: Path):
+def test_nothing_left_to_send_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="is left to send: requests before 50 ms, left out: 2"):
         play(timed(tmp_path, 1, 2), start_offset_ms=50)
 
 
-def test_timing_can_be_ignored(tmp_path: Path):
+def test_timing_can_be_ignored(tmp_path: Path) -> None:
     assert play(timed(tmp_path, 5, 1), ignore_timing=True).columns.at_ns.tolist() == [-1, -1]
 
 
-def test_the_excerpt_is_a_plan_of_columns_alone():
+def test_the_excerpt_is_a_plan_of_columns_alone() -> None:
     replay = play(read("mooncake_trace.jsonl"))
     assert replay.is_synthetic
     assert not play(read("mooncake_mixed.jsonl")).is_synthetic

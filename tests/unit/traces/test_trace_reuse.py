@@ -46,7 +46,7 @@ def chained_prompts(draw: st.DrawFn) -> list[list[int]]:
 
 @given(chained_prompts())
 @settings(deadline=None)
-def test_infinite_hits_are_those_of_brute_force(prompts: list[list[int]]):
+def test_infinite_hits_are_those_of_brute_force(prompts: list[list[int]]) -> None:
     reuse = compute_reuse(table_of(prompts))
     assert reuse.chained
     assert reuse.hits.tolist() == brute_hits(prompts)
@@ -55,7 +55,7 @@ def test_infinite_hits_are_those_of_brute_force(prompts: list[list[int]]):
 
 @given(chained_prompts(), st.integers(1, 30))
 @settings(deadline=None)
-def test_lru_hits_are_those_of_brute_force(prompts: list[list[int]], capacity: int):
+def test_lru_hits_are_those_of_brute_force(prompts: list[list[int]], capacity: int) -> None:
     reuse = compute_reuse(table_of(prompts))
     hits = lru_hits(stack_distances(reuse), len(prompts), capacity)
     assert hits.tolist() == brute_lru_hits(prompts, capacity)
@@ -63,7 +63,7 @@ def test_lru_hits_are_those_of_brute_force(prompts: list[list[int]], capacity: i
 
 @given(st.lists(st.lists(st.integers(0, 3), max_size=4), min_size=1, max_size=20), st.integers(1, 12))
 @settings(deadline=None)
-def test_ids_that_are_not_chained_count_by_prefix(prompts: list[list[int]], capacity: int):
+def test_ids_that_are_not_chained_count_by_prefix(prompts: list[list[int]], capacity: int) -> None:
     """The same id behind another prefix is no hit for a prefix cache."""
     reuse = compute_reuse(table_of(prompts))
     assert reuse.hits.tolist() == brute_hits(prompts)
@@ -72,7 +72,7 @@ def test_ids_that_are_not_chained_count_by_prefix(prompts: list[list[int]], capa
 
 @given(chained_prompts())
 @settings(deadline=None)
-def test_a_larger_cache_never_serves_less(prompts: list[list[int]]):
+def test_a_larger_cache_never_serves_less(prompts: list[list[int]]) -> None:
     reuse = compute_reuse(table_of(prompts))
     distances = stack_distances(reuse)
     hits = [int(lru_hits(distances, len(prompts), c).sum()) for c in range(1, reuse.num_unique + 2)]
@@ -84,13 +84,13 @@ def test_a_larger_cache_never_serves_less(prompts: list[list[int]]):
         assert enough == 1 or hits[enough - 2] < 0.9 * hits[-1]
 
 
-def test_huge_ids_are_as_good_as_small_ones():
+def test_huge_ids_are_as_good_as_small_ones() -> None:
     small = [[0, 1, 2], [0, 1, 3], [0, 1, 2, 4]]
     huge = [[i * 2**57 - 2**62 for i in p] for p in small]
     assert compute_reuse(table_of(huge)).hits.tolist() == compute_reuse(table_of(small)).hits.tolist() == [0, 2, 3]
 
 
-def test_the_excerpt_agrees_with_brute_force_at_several_sizes():
+def test_the_excerpt_agrees_with_brute_force_at_several_sizes() -> None:
     table = read("mooncake_trace.jsonl")
     prompts = ids_of(table)
     reuse = compute_reuse(table)
@@ -100,7 +100,7 @@ def test_the_excerpt_agrees_with_brute_force_at_several_sizes():
         assert hits.tolist() == brute_lru_hits(prompts, capacity)
 
 
-def test_requests_count_in_time_order_not_in_file_order():
+def test_requests_count_in_time_order_not_in_file_order() -> None:
     table = table_of([[1, 2], [1, 2, 3]])
     table.at_ns.flags.writeable = True
     late_first = TraceTable(**{f: getattr(table, f) for f in table.__slots__} | {"at_ns": table.at_ns[::-1].copy()})
@@ -109,7 +109,7 @@ def test_requests_count_in_time_order_not_in_file_order():
     assert reuse.hits.tolist() == [0, 2]
 
 
-def test_conversations_are_told_from_prefixes():
+def test_conversations_are_told_from_prefixes() -> None:
     prompts = [[0, 1, 2], [0, 5, 6], [0, 1, 2, 3], [0, 1, 2, 3, 4], [0, 1, 2, 9], [0, 7]]
     turn, conversation = infer_turns(compute_reuse(table_of(prompts)))
     # The fifth branches off the first: its second turn, once more. The last shares a system prompt only.
@@ -117,7 +117,7 @@ def test_conversations_are_told_from_prefixes():
     assert conversation.tolist() == [0, 1, 0, 0, 0, 5]
 
 
-def test_turns_that_add_count_with_their_history():
+def test_turns_that_add_count_with_their_history() -> None:
     """AIPerf's agentic traces list what a turn adds; alone, its ids would look as if nothing was reused."""
     table = table_of([[1, 2, 3], [7, 8], [9]], ["s", "s", "s"], whole=False)
     prompts = whole_prompts(table, session_order(table))
@@ -132,7 +132,7 @@ def test_turns_that_add_count_with_their_history():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_whole_prompts_leave_other_rows_alone(seed: int):
+def test_whole_prompts_leave_other_rows_alone(seed: int) -> None:
     rng = np.random.default_rng(seed)
     names: list[str | None] = [rng.choice(["a", "b"]) if rng.random() < 0.5 else None for _ in range(12)]
     table = table_of([rng.integers(0, 9, 3).tolist() for _ in range(12)], names, whole=True)

@@ -22,7 +22,7 @@ from aiperf.traces.tools.cut import parse_window
 from aiperf.traces.tools.findings import findings
 from aiperf.traces.tools.hash import Hasher, hash_prompts
 from aiperf.traces.tools.mooncake_lines import write_mooncake
-from aiperf.traces.tools.stats import compute_stats
+from aiperf.traces.tools.stats import TraceStats, compute_stats
 from aiperf.traces.tools.synth import Scale, scale_table, synthesize
 
 Golden = Callable[[str, str], None]
@@ -42,12 +42,12 @@ def lines_of(path: Path) -> list[dict[str, object]]:
 @pytest.mark.parametrize(
     "name", ["mooncake_trace.jsonl", "three_turns.jsonl", "burst_gpt_trace.csv", "mooncake_mixed.jsonl"]
 )
-def test_stats_print_the_golden_text(name: str, golden: Golden, capsys: Capture):
+def test_stats_print_the_golden_text(name: str, golden: Golden, capsys: Capture) -> None:
     assert main(["trace", "stats", str(DATA / name), "--context-limit", "32768"]) == 0
     golden(f"traces/stats-{name.split('.', maxsplit=1)[0]}.txt", capsys.readouterr().out)
 
 
-def test_stats_agree_with_an_independent_count():
+def test_stats_agree_with_an_independent_count() -> None:
     """Totals from the lines themselves, percentiles by sorting: nothing of the code under test."""
     lines = [json.loads(line) for line in EXCERPT.read_text().splitlines()]
     stats = compute_stats(read("mooncake_trace.jsonl"), window_s=3, context_limit=20_000)
@@ -70,7 +70,7 @@ def test_stats_agree_with_an_independent_count():
     assert stats.reuse.unique_blocks == len({i for line in lines for i in line["hash_ids"]})
 
 
-def test_the_demos_three_turns_have_94_and_89_percent():
+def test_the_demos_three_turns_have_94_and_89_percent() -> None:
     """The demo counts, for turn 3, the blocks of the paper: those of the first turn, 16 of 18.
 
     It lists id 62 as new in turn 3 although turn 2 has it: a cache serves 17 of 18 of those ids. Where turn 3's blocks
@@ -84,7 +84,7 @@ def test_the_demos_three_turns_have_94_and_89_percent():
     assert not reuse.turns_inferred
 
 
-def test_the_demos_hit_rates_where_the_third_question_is_new(tmp_path: Path):
+def test_the_demos_hit_rates_where_the_third_question_is_new(tmp_path: Path) -> None:
     paper = list(range(46, 62))
     prompts = ((8000, paper), (8500, [*paper, 62]), (9000, [*paper, 63, 64]))
     lines = [
@@ -96,7 +96,7 @@ def test_the_demos_hit_rates_where_the_third_question_is_new(tmp_path: Path):
     assert [f"{t.hit_rate:.0%}" for t in reuse.turns] == ["0%", "94%", "89%"]
 
 
-def test_stats_as_json_hold_every_figure(capsys: Capture):
+def test_stats_as_json_hold_every_figure(capsys: Capture) -> None:
     assert (
         main(["trace", "stats", str(EXCERPT), "--json", "--bins", "0,1000,50000", "--cache-blocks", "100,1_000"]) == 0
     )
@@ -107,7 +107,7 @@ def test_stats_as_json_hold_every_figure(capsys: Capture):
     assert stats["findings"] == findings(compute_stats(read("mooncake_trace.jsonl"), bins=(0, 1000, 50000)))
 
 
-def test_stats_as_html_need_nothing_from_elsewhere(tmp_path: Path, capsys: Capture):
+def test_stats_as_html_need_nothing_from_elsewhere(tmp_path: Path, capsys: Capture) -> None:
     page = tmp_path / "out" / "stats.html"
     assert main(["trace", "stats", str(EXCERPT), "--html", str(page)]) == 0
     text = page.read_text()
@@ -117,7 +117,7 @@ def test_stats_as_html_need_nothing_from_elsewhere(tmp_path: Path, capsys: Captu
     assert "written: " in capsys.readouterr().err
 
 
-def test_html_escapes_what_comes_from_the_file(tmp_path: Path):
+def test_html_escapes_what_comes_from_the_file(tmp_path: Path) -> None:
     path = tmp_path / "<b>x.jsonl"
     path.write_bytes(EXCERPT.read_bytes())
     assert main(["trace", "stats", str(path), "--html", str(tmp_path / "x.html")]) == 0
@@ -135,7 +135,7 @@ def test_html_escapes_what_comes_from_the_file(tmp_path: Path):
         (["--format", "mooncak"], "no trace is named `mooncak`"),
     ],
 )
-def test_wrong_options_of_stats_are_refused(words: list[str], message: str | None, capsys: Capture):
+def test_wrong_options_of_stats_are_refused(words: list[str], message: str | None, capsys: Capture) -> None:
     code = main(["trace", "stats", str(EXCERPT), *words])
     err = capsys.readouterr().err
     assert (code, message is None or message in err) == (0 if message is None else 2, True)
@@ -151,7 +151,7 @@ def test_wrong_options_of_stats_are_refused(words: list[str], message: str | Non
         ([(i * 3_000, 50, 10) for i in range(400)] + [(700_000, 50, 10)] * 300, ["Bursty: the busiest window has 2.3"]),
     ],
 )
-def test_findings_follow_their_rules(lines: list[tuple[int, int, int]], expected: list[str], tmp_path: Path):
+def test_findings_follow_their_rules(lines: list[tuple[int, int, int]], expected: list[str], tmp_path: Path) -> None:
     written = [{"timestamp": t, "input_length": i, "output_length": o} for t, i, o in lines]
     found = findings(compute_stats(read_trace(write_lines(tmp_path / "x.jsonl", written))[2]))
     assert found[0].startswith("Largest bin: ")
@@ -160,7 +160,7 @@ def test_findings_follow_their_rules(lines: list[tuple[int, int, int]], expected
     assert len(found) <= 5
 
 
-def test_a_trace_without_times_has_no_rate(tmp_path: Path, capsys: Capture):
+def test_a_trace_without_times_has_no_rate(tmp_path: Path, capsys: Capture) -> None:
     path = write_lines(tmp_path / "x.jsonl", [{"input_length": 5, "output_length": 2}] * 3)
     assert main(["trace", "stats", str(path)]) == 0
     out = capsys.readouterr().out
@@ -172,20 +172,20 @@ def test_a_trace_without_times_has_no_rate(tmp_path: Path, capsys: Capture):
 # --- cut ---
 
 
-def test_cut_takes_a_window_and_speeds_it_up(tmp_path: Path):
+def test_cut_takes_a_window_and_speeds_it_up(tmp_path: Path) -> None:
     out = tmp_path / "cut.jsonl"
     assert main(["trace", "cut", str(EXCERPT), "--window", "3s:9s", "--speed", "5", "-o", str(out)]) == 0
     source = [line for line in lines_of(EXCERPT) if 3000 <= int(str(line["timestamp"])) < 9000]
     assert lines_of(out) == [{**line, "timestamp": (int(str(line["timestamp"])) - 3000) / 5} for line in source]
 
 
-def test_cutting_nothing_off_gives_the_same_bytes(tmp_path: Path):
+def test_cutting_nothing_off_gives_the_same_bytes(tmp_path: Path) -> None:
     out = tmp_path / "cut.jsonl"
     assert main(["trace", "cut", str(EXCERPT), "--output", str(out)]) == 0
     assert out.read_bytes() == EXCERPT.read_bytes()
 
 
-def test_cut_keeps_each_nth_session_and_short_requests(tmp_path: Path, capsys: Capture):
+def test_cut_keeps_each_nth_session_and_short_requests(tmp_path: Path, capsys: Capture) -> None:
     out = tmp_path / "cut.jsonl.gz"
     assert main(["trace", "cut", str(EXCERPT), "--every", "4", "--max-tokens", "8000", "-o", str(out)]) == 0
     every = lines_of(EXCERPT)[::4]
@@ -197,7 +197,7 @@ def test_cut_keeps_each_nth_session_and_short_requests(tmp_path: Path, capsys: C
 @pytest.mark.parametrize(
     "name", ["bailian_trace.jsonl", "burst_gpt_trace.csv", "azure.csv", "generic.jsonl", "generic.csv"]
 )
-def test_a_cut_has_the_format_of_its_source(name: str, tmp_path: Path):
+def test_a_cut_has_the_format_of_its_source(name: str, tmp_path: Path) -> None:
     out = tmp_path / name
     assert main(["trace", "cut", str(DATA / name), "--speed", "2", "-o", str(out)]) == 0
     before, after = read(name), read_trace(out)[2]
@@ -207,7 +207,7 @@ def test_a_cut_has_the_format_of_its_source(name: str, tmp_path: Path):
     assert np.abs((after.at_ns - after.at_ns.min()) - expected).max() <= 100
 
 
-def test_delays_are_sped_up_too(tmp_path: Path):
+def test_delays_are_sped_up_too(tmp_path: Path) -> None:
     lines = [
         {"session_id": "a", "timestamp": 10, "input_length": 5},
         {"session_id": "a", "delay": 300, "input_length": 5},
@@ -239,25 +239,25 @@ def test_delays_are_sped_up_too(tmp_path: Path):
     ("text", "expected"),
     [("0m:5m", (0, 300)), ("90s:", (90, None)), (":1h", (0, 3600)), ("1.5:250", (1.5, 250)), ("100ms:1s", (0.1, 1))],
 )
-def test_windows(text: str, expected: tuple[float, float | None]):
+def test_windows(text: str, expected: tuple[float, float | None]) -> None:
     begin, end = parse_window(text)
     assert (begin / 1e9, None if end is None else end / 1e9) == expected
 
 
 @pytest.mark.parametrize("text", ["5m", "a:b", "5m:5m", "9m:5m", "0:5x"])
-def test_windows_that_make_no_sense_are_refused(text: str):
+def test_windows_that_make_no_sense_are_refused(text: str) -> None:
     with pytest.raises(DatasetError):
         parse_window(text)
 
 
-def test_a_cut_that_leaves_nothing_writes_nothing(tmp_path: Path, capsys: Capture):
+def test_a_cut_that_leaves_nothing_writes_nothing(tmp_path: Path, capsys: Capture) -> None:
     out = tmp_path / "cut.jsonl"
     assert main(["trace", "cut", str(EXCERPT), "--window", "5h:6h", "-o", str(out)]) == 2
     assert "no request is in the window" in capsys.readouterr().err
     assert not out.exists()
 
 
-def test_a_trace_is_not_cut_into_itself(capsys: Capture):
+def test_a_trace_is_not_cut_into_itself(capsys: Capture) -> None:
     assert main(["trace", "cut", str(EXCERPT), "-o", str(EXCERPT)]) == 2
     assert "is the trace itself" in capsys.readouterr().err
 
@@ -290,11 +290,11 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_lines(tmp_path_factory.mktemp("synth") / "source.jsonl", many())
 
 
-def synth(source: Path, scale: Scale, seed: int = 0):
+def synth(source: Path, scale: Scale, seed: int = 0) -> TraceStats:
     return compute_stats(synthesize(read_trace(source)[2], scale, np.random.default_rng(seed)))
 
 
-def test_a_synthetic_trace_keeps_the_laws_of_its_source(source: Path):
+def test_a_synthetic_trace_keeps_the_laws_of_its_source(source: Path) -> None:
     before, after = compute_stats(read_trace(source)[2]), synth(source, Scale())
     assert after.requests == before.requests
     assert after.duration_s == before.duration_s
@@ -309,13 +309,13 @@ def test_a_synthetic_trace_keeps_the_laws_of_its_source(source: Path):
     assert after.reuse.chained
 
 
-def test_the_seed_decides(source: Path):
+def test_the_seed_decides(source: Path) -> None:
     assert synth(source, Scale(), 1) == synth(source, Scale(), 1)
     assert synth(source, Scale(), 1) != synth(source, Scale(), 2)
 
 
 @pytest.mark.parametrize("factor", [0.5, 2.0])
-def test_each_factor_scales_its_figure(source: Path, factor: float):
+def test_each_factor_scales_its_figure(source: Path, factor: float) -> None:
     base = synth(source, Scale())
     assert base.input_lengths is not None
     assert base.output_lengths is not None
@@ -334,17 +334,17 @@ def test_each_factor_scales_its_figure(source: Path, factor: float):
     assert (prefix.hit_rate > base.reuse.hit_rate) == (factor > 1)
 
 
-def test_roots_share_nothing(source: Path):
+def test_roots_share_nothing(source: Path) -> None:
     reuse = synth(source, Scale(roots=3)).reuse
     assert reuse is not None
     assert reuse.roots == 3
 
 
-def test_any_number_of_requests_can_be_made(source: Path):
+def test_any_number_of_requests_can_be_made(source: Path) -> None:
     assert [synth(source, Scale(requests=n)).requests for n in (1, 100, 9000)] == [1, 100, 9000]
 
 
-def test_a_written_synthetic_trace_is_valid(source: Path, tmp_path: Path, capsys: Capture):
+def test_a_written_synthetic_trace_is_valid(source: Path, tmp_path: Path, capsys: Capture) -> None:
     out = tmp_path / "synth.jsonl"
     assert main(["trace", "synth", str(source), "-o", str(out), "--requests", "200", "--roots", "2"]) == 0
     assert "synthetic: " in capsys.readouterr().err
@@ -353,12 +353,12 @@ def test_a_written_synthetic_trace_is_valid(source: Path, tmp_path: Path, capsys
     assert table.num_rows == 200
 
 
-def test_synth_needs_lengths(capsys: Capture, tmp_path: Path):
+def test_synth_needs_lengths(capsys: Capture, tmp_path: Path) -> None:
     assert main(["trace", "synth", str(DATA / "mooncake_mixed.jsonl"), "-o", str(tmp_path / "x.jsonl")]) == 2
     assert "have text and no input length" in capsys.readouterr().err
 
 
-def test_sessions_stay_sessions(tmp_path: Path):
+def test_sessions_stay_sessions(tmp_path: Path) -> None:
     table = read("three_turns.jsonl")
     made = synthesize(table, Scale(requests=6), np.random.default_rng(0))
     assert sorted(made.session_names.values()) == ["session-0", "session-1"]
@@ -370,7 +370,7 @@ def test_sessions_stay_sessions(tmp_path: Path):
     assert again.whole.all()
 
 
-def test_a_scaled_trace_keeps_its_requests_sessions_and_times(source: Path):
+def test_a_scaled_trace_keeps_its_requests_sessions_and_times(source: Path) -> None:
     table = read_trace(source)[2]
     same = scale_table(table, Scale(), np.random.default_rng(0))
     for column in ("at_ns", "input_length", "output_length", "hash_offsets", "session"):
@@ -390,19 +390,19 @@ def test_a_scaled_trace_keeps_its_requests_sessions_and_times(source: Path):
 # --- validate ---
 
 
-def test_validate_passes_a_good_file(capsys: Capture):
+def test_validate_passes_a_good_file(capsys: Capture) -> None:
     assert main(["trace", "validate", str(EXCERPT)]) == 0
     assert capsys.readouterr().out == "valid: format mooncake_trace, requests 80\n"
 
 
-def test_validate_lists_every_broken_line(capsys: Capture):
+def test_validate_lists_every_broken_line(capsys: Capture) -> None:
     assert main(["trace", "validate", str(DATA / "mooncake_trace_bad.jsonl")]) == 2
     out, err = capsys.readouterr()
     assert [int(line.split()[1].rstrip(":")) for line in out.splitlines()] == [2, 3, 4, 5, 6, 7, 8, 9]
     assert "is not valid; problems: 8" in err
 
 
-def test_validate_refuses_sessions_of_two_kinds(tmp_path: Path, capsys: Capture):
+def test_validate_refuses_sessions_of_two_kinds(tmp_path: Path, capsys: Capture) -> None:
     lines = [
         {"session_id": "a", "messages": [{"role": "user", "content": "Hi"}], "output_length": 1},
         {"session_id": "a", "payload": {"prompt": "Hi"}},
@@ -423,7 +423,7 @@ def common(a: Sequence[object], b: Sequence[object]) -> int:
     return next((k for k, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
-def test_hashing_keeps_the_reuse_and_no_text():
+def test_hashing_keeps_the_reuse_and_no_text() -> None:
     table = hash_prompts(DATA / "prompts.jsonl", letters, Hasher.create(16))
     texts = [
         "".join(m["content"] for m in json.loads(line)["messages"])
@@ -441,7 +441,7 @@ def test_hashing_keeps_the_reuse_and_no_text():
     assert (np.diff(table.at_ns) == [4_000_000_000, 26_000_000_000]).all()
 
 
-def test_a_salt_gives_the_same_ids_again_and_another_other_ones():
+def test_a_salt_gives_the_same_ids_again_and_another_other_ones() -> None:
     first, again, other = (
         hash_prompts(DATA / "prompts.jsonl", letters, Hasher.create(16, salt)).hash_ids.tolist()
         for salt in ("a long secret", "a long secret", "another secret")
@@ -451,19 +451,19 @@ def test_a_salt_gives_the_same_ids_again_and_another_other_ones():
     assert max(first) < 2**53
 
 
-def test_a_salt_that_hides_nothing_is_refused():
+def test_a_salt_that_hides_nothing_is_refused() -> None:
     with pytest.raises(DatasetError, match="too short"):
         Hasher.create(16, "abc")
 
 
-def test_a_line_without_a_prompt_is_named(tmp_path: Path):
+def test_a_line_without_a_prompt_is_named(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "x.jsonl", [{"prompt": "a"}, {"promt": "b"}])
     with pytest.raises(DatasetError, match=r"line 2: expected a prompt in"):
         hash_prompts(path, letters, Hasher.create(16))
 
 
 @native
-def test_hash_on_the_command_line_writes_a_trace(tmp_path: Path, capsys: Capture):
+def test_hash_on_the_command_line_writes_a_trace(tmp_path: Path, capsys: Capture) -> None:
     out = tmp_path / "shared.jsonl"
     words = [
         "trace",
@@ -506,7 +506,7 @@ def shared_blocks(path: Path, size: int) -> float:
 # --- AIPerf's commands ---
 
 
-def test_analyze_trace_writes_the_report_of_aiperf(tmp_path: Path, capsys: Capture):
+def test_analyze_trace_writes_the_report_of_aiperf(tmp_path: Path, capsys: Capture) -> None:
     """The golden file was written by AIPerf 0.13.0 from the same lines."""
     out = tmp_path / "report.json"
     assert main(["analyze-trace", str(EXCERPT), "--output-file", str(out)]) == 0
@@ -518,13 +518,13 @@ def test_analyze_trace_writes_the_report_of_aiperf(tmp_path: Path, capsys: Captu
     assert "Unique prefixes:  1,945" in capsys.readouterr().out
 
 
-def test_validate_is_an_alias(capsys: Capture):
+def test_validate_is_an_alias(capsys: Capture) -> None:
     assert main(["validate", "mooncake-trace", "--input", str(EXCERPT)]) == 0
     assert main(["validate", "mooncake-trace", "--input", str(DATA / "mooncake_trace_bad.jsonl")]) == 2
     assert "requests 80" in capsys.readouterr().out
 
 
-def test_synthesize_writes_sessions_of_coding_agents(tmp_path: Path):
+def test_synthesize_writes_sessions_of_coding_agents(tmp_path: Path) -> None:
     words = ["synthesize", "agentic-code", "--num-sessions", "20", "--output", str(tmp_path), "--seed", "1"]
     assert main(words) == 0
     (folder,) = tmp_path.iterdir()
@@ -539,7 +539,7 @@ def test_synthesize_writes_sessions_of_coding_agents(tmp_path: Path):
     assert lines_of(folder / "dataset.jsonl") == lines
 
 
-def test_agentic_sessions_follow_their_laws():
+def test_agentic_sessions_follow_their_laws() -> None:
     options = AgenticOptions()
     sessions = list(generate_sessions(options, 400, np.random.default_rng(0)))
     turns = [t for s in sessions for t in s]
@@ -561,7 +561,7 @@ def test_agentic_sessions_follow_their_laws():
         ({"new_tokens_per_turn": {"mean": 1, "median": 2}}, "not lognormal"),
     ],
 )
-def test_wrong_settings_are_refused(settings: dict[str, object], message: str, tmp_path: Path):
+def test_wrong_settings_are_refused(settings: dict[str, object], message: str, tmp_path: Path) -> None:
     path = tmp_path / "settings.json"
     path.write_text(json.dumps(settings))
     with pytest.raises(DatasetError, match=message):

@@ -21,11 +21,26 @@ STYLE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 def snapshot(now_s: float, **changes: object) -> Snapshot:
     """As the engine's, in a phase of 1,000 requests that began at 0."""
     base: dict[str, object] = {
-        "now_ns": int(now_s * S), "phase": "profiling", "phase_index": 0, "phase_start_ns": 0, "phase_requests": 1000,
-        "phase_duration_ns": None, "phase_sent": 0, "phase_done": 0, "sent": 0, "ok": 0, "failed": 0, "cancelled": 0,
-        "in_flight": 0, "chunks": 0, "output_tokens": 0, "ttft_ms": None, "latency_ms": None, "is_finished": False,
+        "now_ns": int(now_s * S),
+        "phase": "profiling",
+        "phase_index": 0,
+        "phase_start_ns": 0,
+        "phase_requests": 1000,
+        "phase_duration_ns": None,
+        "phase_sent": 0,
+        "phase_done": 0,
+        "sent": 0,
+        "ok": 0,
+        "failed": 0,
+        "cancelled": 0,
+        "in_flight": 0,
+        "chunks": 0,
+        "output_tokens": 0,
+        "ttft_ms": None,
+        "latency_ms": None,
+        "is_finished": False,
         "is_stopping": False,
-    }  # fmt: skip
+    }
     return Snapshot.model_validate({**base, **changes})
 
 
@@ -41,7 +56,7 @@ def config(**service: object) -> Config:
 # --- figures ----------------------------------------------------------------------------------------------------------------
 
 
-def test_rates_share_and_time_left():
+def test_rates_share_and_time_left() -> None:
     pace = Pacing().read(snapshot(10, phase_done=200, in_flight=8, chunks=5000, ttft_ms=[50.0, 60.0, 80.0]))
     assert (pace.requests_per_s, pace.flow_per_s, pace.flow_unit) == (20.0, 500.0, "chunks")
     assert pace.share == 0.2
@@ -49,26 +64,26 @@ def test_rates_share_and_time_left():
     assert pace.ttft_ms == (50.0, 80.0)
 
 
-def test_what_comes_first_bounds_the_phase():
+def test_what_comes_first_bounds_the_phase() -> None:
     pace = Pacing().read(snapshot(10, phase_done=10, phase_duration_ns=40 * S))
     assert pace.share == 0.25
     assert pace.left_s == 30.0
 
 
-def test_nothing_bounds_it():
+def test_nothing_bounds_it() -> None:
     pace = Pacing().read(snapshot(10, phase_requests=None, phase_done=5))
     assert pace.share is None
     assert pace.left_s is None
 
 
-def test_nothing_yet_is_absent_not_zero():
+def test_nothing_yet_is_absent_not_zero() -> None:
     pace = Pacing().read(snapshot(0))
     assert pace.requests_per_s is None
     assert pace.left_s is None
     assert words(pace) == ["0/1,000 requests", "0 in flight"]
 
 
-def test_rates_of_a_phase_leave_out_the_one_before():
+def test_rates_of_a_phase_leave_out_the_one_before() -> None:
     """Warm-up must not count into the throughput of the profiling phase."""
     pacing = Pacing()
     pacing.read(snapshot(4, phase="warmup", phase_done=50, output_tokens=4000, chunks=4000))
@@ -78,14 +93,14 @@ def test_rates_of_a_phase_leave_out_the_one_before():
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (59.6, "1:00"), (750, "12:30"), (3723, "1:02:03")])
-def test_clock(seconds: float, text: str):
+def test_clock(seconds: float, text: str) -> None:
     assert clock_text(seconds) == text
 
 
 # --- plain ------------------------------------------------------------------------------------------------------------------
 
 
-def test_plain_line(capsys: pytest.CaptureFixture[str]):
+def test_plain_line(capsys: pytest.CaptureFixture[str]) -> None:
     out = io.StringIO()
     screen = Plain(out, 5)
     screen.begin()
@@ -102,7 +117,7 @@ def test_plain_line(capsys: pytest.CaptureFixture[str]):
     assert capsys.readouterr().out == ""
 
 
-def test_plain_keeps_its_interval_but_shows_a_new_phase():
+def test_plain_keeps_its_interval_but_shows_a_new_phase() -> None:
     out = io.StringIO()
     screen = Plain(out, 5)
     screen.begin()
@@ -116,7 +131,7 @@ def test_plain_keeps_its_interval_but_shows_a_new_phase():
     ]
 
 
-def test_plain_says_that_it_stops():
+def test_plain_says_that_it_stops() -> None:
     out = io.StringIO()
     screen = Plain(out, 1)
     screen.begin()
@@ -124,7 +139,7 @@ def test_plain_says_that_it_stops():
     assert out.getvalue().rstrip().endswith("stopping")
 
 
-def test_plain_ends_with_the_counts():
+def test_plain_ends_with_the_counts() -> None:
     out = io.StringIO()
     Plain(out, 1).end(snapshot(9, sent=1000, ok=990, failed=8, cancelled=2))
     assert out.getvalue() == "load ended: 1,000 sent, 990 ok, 8 failed, 2 cancelled\n"
@@ -133,7 +148,7 @@ def test_plain_ends_with_the_counts():
 # --- live -------------------------------------------------------------------------------------------------------------------
 
 
-def test_live_shows_bar_and_figures(monkeypatch: pytest.MonkeyPatch):
+def test_live_shows_bar_and_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "120")
     out = Terminal()
@@ -152,7 +167,7 @@ def test_live_shows_bar_and_figures(monkeypatch: pytest.MonkeyPatch):
     assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", out.getvalue()), "NO_COLOR means no colour"
 
 
-def test_live_leaves_the_terminal_whole_when_the_run_fails():
+def test_live_leaves_the_terminal_whole_when_the_run_fails() -> None:
     out = Terminal()
     live = Live(out)
 
@@ -166,7 +181,7 @@ def test_live_leaves_the_terminal_whole_when_the_run_fails():
     assert out.getvalue().rfind("\x1b[?25h") > out.getvalue().rfind("\x1b[?25l")  # the cursor is back
 
 
-def test_notes_stay_above_the_bar():
+def test_notes_stay_above_the_bar() -> None:
     out = Terminal()
     with Live(out) as live:
         live.progress(snapshot(1))
@@ -175,7 +190,7 @@ def test_notes_stay_above_the_bar():
     assert "note: the [server] is slow" in STYLE.sub("", out.getvalue())
 
 
-def test_phase_without_a_bound_has_no_bar():
+def test_phase_without_a_bound_has_no_bar() -> None:
     from rich.console import Console
 
     console = Console(file=io.StringIO(), width=100)
@@ -200,7 +215,7 @@ def test_phase_without_a_bound_has_no_bar():
 )
 def test_screen_by_option_and_terminal(
     monkeypatch: pytest.MonkeyPatch, stream: type[io.StringIO], kind: str, term: str, screen: type
-):
+) -> None:
     monkeypatch.setenv("TERM", term)
     out = stream()
     with observe(config(ui_type=kind), out) as observer:
@@ -208,7 +223,7 @@ def test_screen_by_option_and_terminal(
     assert ("dashboard" in out.getvalue()) == (kind == "dashboard")
 
 
-def test_default_stream_is_stderr(capsys: pytest.CaptureFixture[str]):
+def test_default_stream_is_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     with observe(config(ui_type="none")) as observer:
         observer.note("hello")
         observer.stage("x")

@@ -87,26 +87,26 @@ def ask(
         return server.ask("GET", path, timeout_s=timeout_s, max_bytes=max_bytes).text
 
 
-def test_connection_is_kept_and_opened_anew():
+def test_connection_is_kept_and_opened_anew() -> None:
     with peer(OK, OK, OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"), OK) as p:
         with closing(Server(p.url, Access())) as server:
             assert [server.ask("GET", "/x", timeout_s=5).text for _ in range(4)] == ["ok"] * 4
         assert p.connections == 2
 
 
-def test_ipv6_literal():
+def test_ipv6_literal() -> None:
     with peer(family=socket.AF_INET6) as p:
         assert ask(p.url) == "ok"
         assert f"Host: {p.url.removeprefix('http://')}" in p.heads[0]
 
 
-def test_path_is_sent_as_written():
+def test_path_is_sent_as_written() -> None:
     with peer() as p:
         ask(p.url, "/a//b/../c%2Fd?x=1&y")
         assert p.heads[0].startswith("GET /a//b/../c%2Fd?x=1&y HTTP/1.1\r\n")
 
 
-def test_credentials_of_the_url_are_basic_unless_a_header_says_who_asks():
+def test_credentials_of_the_url_are_basic_unless_a_header_says_who_asks() -> None:
     with peer() as p:
         url = p.url.replace("http://", "http://us%3Aer:p%40ss@")
         assert ask(url) == "ok"
@@ -117,7 +117,7 @@ def test_credentials_of_the_url_are_basic_unless_a_header_says_who_asks():
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 @pytest.mark.parametrize("where", ["/there", "{url}/there", "there"])
-def test_redirect_within_the_host_is_followed(status: int, where: str):
+def test_redirect_within_the_host_is_followed(status: int, where: str) -> None:
     with peer(OK) as p:
         location = where.format(url=p.url).encode()
         p.replies = [b"HTTP/1.1 %d X\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n" % (status, location), OK]
@@ -125,7 +125,7 @@ def test_redirect_within_the_host_is_followed(status: int, where: str):
         assert p.heads[1].startswith("GET /there ")
 
 
-def test_post_keeps_its_body_or_is_not_redirected():
+def test_post_keeps_its_body_or_is_not_redirected() -> None:
     with peer(OK) as p, closing(Server(p.url, Access())) as server:
         p.replies = [b"HTTP/1.1 307 X\r\nLocation: /there\r\nContent-Length: 0\r\n\r\n", OK]
         assert server.ask("POST", "/x", b"{}", timeout_s=5).path == "/there"
@@ -134,7 +134,7 @@ def test_post_keeps_its_body_or_is_not_redirected():
 
 
 @pytest.mark.parametrize("where", ["http://localhost:1/x", "ftp://127.0.0.1/", "http://[::1]:1/", ""])
-def test_redirect_to_another_host_is_the_reply(where: str):
+def test_redirect_to_another_host_is_the_reply(where: str) -> None:
     """A key must not go there."""
     with peer(f"HTTP/1.1 307 X\r\nLocation: {where}\r\nContent-Length: 0\r\n\r\n".encode()) as p:
         with closing(Server(p.url, Access((("Authorization", "k"),)))) as server:
@@ -142,7 +142,7 @@ def test_redirect_to_another_host_is_the_reply(where: str):
         assert len(p.heads) == 1
 
 
-def test_redirects_in_a_circle_end():
+def test_redirects_in_a_circle_end() -> None:
     with peer(b"HTTP/1.1 308 X\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n") as p:
         with closing(Server(p.url, Access())) as server:
             assert server.ask("GET", "/x", timeout_s=5).status == 308
@@ -163,7 +163,7 @@ def silent(client: socket.socket) -> None:
 
 
 @pytest.mark.parametrize("reply", [drip, silent], ids=["drip", "silent"])
-def test_time_is_bounded_however_slowly_bytes_come(reply: Callable[[socket.socket], None]):
+def test_time_is_bounded_however_slowly_bytes_come(reply: Callable[[socket.socket], None]) -> None:
     with peer(reply) as p:
         began = time.monotonic()
         with pytest.raises(TimeoutError):
@@ -171,12 +171,12 @@ def test_time_is_bounded_however_slowly_bytes_come(reply: Callable[[socket.socke
         assert time.monotonic() - began < 1.0
 
 
-def test_size_is_bounded():
+def test_size_is_bounded() -> None:
     with peer(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + b"x" * 100_000) as p:
         assert len(ask(p.url, max_bytes=1000)) == 1000
 
 
-def test_compressed_reply_is_decoded_within_the_bound():
+def test_compressed_reply_is_decoded_within_the_bound() -> None:
     body = gzip.compress(b"y" * 1_000_000)
     with peer(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body) + body) as p:
         assert ask(p.url) == "y" * 1_000_000
@@ -185,7 +185,7 @@ def test_compressed_reply_is_decoded_within_the_bound():
 
 
 @pytest.mark.parametrize("reply", [b"SSH-2.0-x\r\n", b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nclose"])
-def test_what_is_no_reply_is_said_to_be_none(reply: bytes):
+def test_what_is_no_reply_is_said_to_be_none(reply: bytes) -> None:
     def send(client: socket.socket) -> None:
         client.sendall(reply)
 
@@ -193,14 +193,14 @@ def test_what_is_no_reply_is_said_to_be_none(reply: bytes):
         ask(p.url)
 
 
-def test_nobody_listens():
+def test_nobody_listens() -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         with pytest.raises(ConnectionRefusedError):
             ask(f"http://127.0.0.1:{closed.getsockname()[1]}")
 
 
-def test_unix_socket(tmp_path: Path):
+def test_unix_socket(tmp_path: Path) -> None:
     with closing(socket.socket(socket.AF_UNIX)) as listener:
         listener.bind(str(tmp_path / "s"))
         listener.listen()
@@ -210,7 +210,7 @@ def test_unix_socket(tmp_path: Path):
         ask(f"unix:{tmp_path / 'none'}")
 
 
-def test_certificate_of_an_unknown_authority(certificate: tuple[Path, Path, Path]):
+def test_certificate_of_an_unknown_authority(certificate: tuple[Path, Path, Path]) -> None:
     authority, cert, key = certificate
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)
@@ -225,9 +225,15 @@ def test_certificate_of_an_unknown_authority(certificate: tuple[Path, Path, Path
 
 def two_addresses(monkeypatch: pytest.MonkeyPatch, *places: tuple[str, int]) -> None:
     rows = [
-        (socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port, 0, 0) if ":" in host else (host, port))
+        (
+            socket.AF_INET6 if ":" in host else socket.AF_INET,
+            socket.SOCK_STREAM,
+            6,
+            "",
+            (host, port, 0, 0) if ":" in host else (host, port),
+        )
         for host, port in places
-    ]  # fmt: skip
+    ]
     asked = socket.getaddrinfo
 
     def answer(host: str, *args: object, **more: object) -> object:
@@ -237,7 +243,7 @@ def two_addresses(monkeypatch: pytest.MonkeyPatch, *places: tuple[str, int]) -> 
 
 
 @pytest.mark.parametrize("is_first_dead", [True, False])
-def test_addresses_of_a_name_are_alternatives(monkeypatch: pytest.MonkeyPatch, *, is_first_dead: bool):
+def test_addresses_of_a_name_are_alternatives(monkeypatch: pytest.MonkeyPatch, *, is_first_dead: bool) -> None:
     """The same rule for helpers and load: the ones that refuse are left out, both ways round."""
     with peer() as p:
         port = p.listener.getsockname()[1]
@@ -250,7 +256,7 @@ def test_addresses_of_a_name_are_alternatives(monkeypatch: pytest.MonkeyPatch, *
     assert chosen.left_out == ((f"[::1]:{port}", "it refused the connection"),)
 
 
-def test_addresses_stay_when_none_accepts(monkeypatch: pytest.MonkeyPatch):
+def test_addresses_stay_when_none_accepts(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is wrong is said by the probe, or by each request."""
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
@@ -261,7 +267,7 @@ def test_addresses_stay_when_none_accepts(monkeypatch: pytest.MonkeyPatch):
     assert chosen.left_out == ()
 
 
-def test_address_that_swallows_connections_is_left_out_in_time(monkeypatch: pytest.MonkeyPatch):
+def test_address_that_swallows_connections_is_left_out_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     with peer() as p, closing(socket.socket()) as full:
         port = p.listener.getsockname()[1]
         full.bind(("127.0.0.2", port))
@@ -281,7 +287,7 @@ def test_address_that_swallows_connections_is_left_out_in_time(monkeypatch: pyte
     assert "did not accept a connection within 0.3 s" in chosen.left_out[0][1]
 
 
-def test_proxy_is_asked_with_the_whole_url_and_its_own_credentials():
+def test_proxy_is_asked_with_the_whole_url_and_its_own_credentials() -> None:
     with peer() as p:
         access = Access(proxies=proxy_rule(p.url.replace("http://", "http://me:pw@"), {}))
         assert ask("http://name.invalid:81", "/x", access=access) == "ok"
@@ -289,7 +295,7 @@ def test_proxy_is_asked_with_the_whole_url_and_its_own_credentials():
     assert f"Proxy-Authorization: Basic {base64.b64encode(b'me:pw').decode()}" in p.heads[0]
 
 
-def test_https_goes_through_a_proxy_by_connect():
+def test_https_goes_through_a_proxy_by_connect() -> None:
     with peer(b"HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n") as p, pytest.raises(OSError, match="407"):
         ask("https://name.invalid", access=Access(proxies=proxy_rule(p.url, {})))
     assert p.heads[0].startswith("CONNECT name.invalid:443 HTTP/1.1\r\n")
@@ -303,19 +309,19 @@ def test_https_goes_through_a_proxy_by_connect():
         (b"HTTP/1.1 500 Unable to connect\r\nContent-Length: 0\r\n\r\n", "cannot reach"),
     ],
 )
-def test_a_proxys_own_error_names_the_proxy(answer: bytes, part: str):
+def test_a_proxys_own_error_names_the_proxy(answer: bytes, part: str) -> None:
     with peer(answer) as p:
         with pytest.raises(ProxyFailedError, match=part) as caught:
             ask("http://name.invalid", access=Access(proxies=proxy_rule(p.url, {})))
         assert p.url.removeprefix("http://") in str(caught.value)
 
 
-def test_a_servers_own_error_through_a_proxy_is_a_response():
+def test_a_servers_own_error_through_a_proxy_is_a_response() -> None:
     with peer(b'HTTP/1.1 503 Busy\r\nContent-Length: 17\r\n\r\n{"error": "busy"}') as p:
         assert "busy" in ask("http://name.invalid", access=Access(proxies=proxy_rule(p.url, {})))
 
 
-def test_a_proxy_that_is_not_there_is_named():
+def test_a_proxy_that_is_not_there_is_named() -> None:
     with closing(socket.socket()) as listener:
         listener.bind(("127.0.0.1", 0))
         place = f"127.0.0.1:{listener.getsockname()[1]}"
@@ -324,7 +330,7 @@ def test_a_proxy_that_is_not_there_is_named():
                 ask(url, access=Access(proxies=proxy_rule(place, {})))
 
 
-def test_the_hub_is_reached_through_the_named_proxy_and_directly_afterwards():
+def test_the_hub_is_reached_through_the_named_proxy_and_directly_afterwards() -> None:
     from huggingface_hub import get_session
 
     with peer() as p:

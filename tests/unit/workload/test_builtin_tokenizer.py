@@ -22,10 +22,12 @@ PUBLISHED_SHA256 = "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb
 """Of `o200k_base.tiktoken`, as tiktoken's `openai_public.py` checks it."""
 _ENDING = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
 PATTERN = (
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+" + _ENDING
-    + r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*" + _ENDING
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+    + _ENDING
+    + r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
+    + _ENDING
     + r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)  # fmt: skip
+)
 """`pat_str` of o200k_base, same place."""
 ALPHABET = "aZé ßЖ東한ิ👩‍🏳️3²\t\n\r /'\"\\.,;-_#(){}\u00a0\u2028\u3000\u0301sStTrREvemMlLdD"
 
@@ -67,7 +69,7 @@ def expected(text: str) -> list[int]:
     return [token for piece, _ in splitter().pre_tokenize_str(text) for token in merged(piece.encode())]
 
 
-def test_vocabulary_is_the_published_one():
+def test_vocabulary_is_the_published_one() -> None:
     lines = (b"%b %d\n" % (base64.b64encode(token), rank) for rank, token in enumerate(vocabulary()))
     assert hashlib.sha256(b"".join(lines)).hexdigest() == PUBLISHED_SHA256
 
@@ -82,13 +84,13 @@ def test_vocabulary_is_the_published_one():
         "a\u00a0b\u2028c\u3000 d\u200d\u0301e",
     ],
 )
-def test_texts_are_split_and_merged_as_published(text: str):
+def test_texts_are_split_and_merged_as_published(text: str) -> None:
     assert builtin_encode(text) == expected(text)
 
 
 @settings(max_examples=400, deadline=None)
 @given(st.text(alphabet=st.sampled_from(ALPHABET), max_size=60))
-def test_any_text_is_split_and_merged_as_published(text: str):
+def test_any_text_is_split_and_merged_as_published(text: str) -> None:
     """White space before words, apostrophes and ends of lines are where a rewritten pattern goes wrong."""
     tokens = expected(text)
     assert builtin_encode(text) == tokens

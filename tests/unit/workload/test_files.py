@@ -73,27 +73,27 @@ TRACE = [
         ("agents.jsonl", "dag_jsonl"),
     ],
 )
-def test_format_is_told_from_the_first_record(name: str, kind: str):
+def test_format_is_told_from_the_first_record(name: str, kind: str) -> None:
     assert workload(DATA / name).kind == kind
 
 
-def test_trace_is_told_from_its_fields(file: Path):
+def test_trace_is_told_from_its_fields(file: Path) -> None:
     found = workload(lines(file, *TRACE), input={"isl_block_size": 8})
     assert (found.kind, found.is_timestamped, found.sampling) == ("mooncake_trace", True, "sequential")
 
 
-def test_unknown_format_lists_what_there_is(file: Path):
+def test_unknown_format_lists_what_there_is(file: Path) -> None:
     with pytest.raises(DatasetError, match=r"cannot tell which format .* has the fields `foo`") as caught:
         workload(lines(file, {"foo": 1}))
     assert all(f"`{n}`" in str(caught.value.hint) for n in registry.names("datasets"))
 
 
-def test_missing_file_is_named(tmp_path: Path):
+def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="there is no file"):
         workload(tmp_path / "no.jsonl")
 
 
-def test_trace_is_replayed_with_its_lengths_and_equal_prefixes(file: Path):
+def test_trace_is_replayed_with_its_lengths_and_equal_prefixes(file: Path) -> None:
     found = workload(lines(file, *TRACE), input={"isl_block_size": 8, "replay_speedup": 2})
     plan = found.plan
     assert plan.columns["at_ns"].tolist() == [0, 500_000_000, 1_500_000_000]
@@ -107,7 +107,7 @@ def test_trace_is_replayed_with_its_lengths_and_equal_prefixes(file: Path):
 
 
 @pytest.mark.parametrize("endpoint", ["chat", "completions"])
-def test_columns_and_objects_give_the_same_plan(file: Path, endpoint: str, monkeypatch: pytest.MonkeyPatch):
+def test_columns_and_objects_give_the_same_plan(file: Path, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fast way of a trace of lengths, and the general one."""
     records = [
         {
@@ -138,7 +138,7 @@ def test_columns_and_objects_give_the_same_plan(file: Path, endpoint: str, monke
     assert fast.plan.session_ids == slow.plan.session_ids
 
 
-def test_osl_is_the_files_then_the_users_then_the_recorded_answers(file: Path):
+def test_osl_is_the_files_then_the_users_then_the_recorded_answers(file: Path) -> None:
     path = lines(file, {"prompt": "a b", "answer": "one two three"}, {"prompt": "c", "answer": "x", "n": 9})
     options = {"answer_field": "answer", "output_length_field": "n"}
     path = lines(file, {"prompt": "a b", "answer": "one two three", "n": None}, {"prompt": "c", "answer": "x", "n": 9})
@@ -149,7 +149,7 @@ def test_osl_is_the_files_then_the_users_then_the_recorded_answers(file: Path):
     assert workload(path, input=plain).plan.columns["osl"].tolist() == [UNKNOWN] * 2
 
 
-def test_sharegpt_leaves_out_what_is_too_short_or_too_long(file: Path):
+def test_sharegpt_leaves_out_what_is_too_short_or_too_long(file: Path) -> None:
     def pair(prompt: int, answer: int) -> dict[str, object]:
         return {"conversations": [{"from": "human", "value": " a" * prompt}, {"from": "gpt", "value": " b" * answer}]}
 
@@ -161,14 +161,14 @@ def test_sharegpt_leaves_out_what_is_too_short_or_too_long(file: Path):
     assert "1 with a prompt over 1,024 tokens (max_prompt_tokens)" in found.notes[1].text
 
 
-def test_context_limit_is_one_for_all_datasets(file: Path):
+def test_context_limit_is_one_for_all_datasets(file: Path) -> None:
     path = lines(file, {"text": "a b c", "output_length": 3}, {"text": "a b c", "output_length": 4})
     found = workload(path, input={"max_context_length": 6})
     assert found.plan.num_turns == 1
     assert [n.kind for n in found.notes] == ["format_guessed", "out_of_limits"]
 
 
-def test_options_of_a_format_are_passed_on_and_wrong_ones_named(file: Path):
+def test_options_of_a_format_are_passed_on_and_wrong_ones_named(file: Path) -> None:
     path = lines(file, {"text": "a"}, {"text": "b"})
     given = {"custom_dataset_type": "single-turn", "dataset_options": {"limit": 1}}
     assert workload(path, input=given).plan.num_turns == 1
@@ -179,13 +179,13 @@ def test_options_of_a_format_are_passed_on_and_wrong_ones_named(file: Path):
         workload(path, input={"dataset_options": {"limit": 0}})
 
 
-def test_number_of_entries_takes_the_first_ones(file: Path):
+def test_number_of_entries_takes_the_first_ones(file: Path) -> None:
     path = lines(file, *[{"text": str(i)} for i in range(5)])
     assert workload(path, input={"num_dataset_entries": 3}).plan.num_turns == 3
     assert workload(path, input={"num_dataset_entries": 30, "custom_dataset_type": "random_pool"}).plan.num_turns == 30
 
 
-def test_think_times_and_timestamps_are_scaled(file: Path):
+def test_think_times_and_timestamps_are_scaled(file: Path) -> None:
     path = lines(file, {"turns": [{"text": "a"}, {"text": "b", "delay": 1000}, {"text": "c", "delay": 100}]})
 
     def delays(**sections: Any) -> list[int]:
@@ -198,7 +198,7 @@ def test_think_times_and_timestamps_are_scaled(file: Path):
     assert delays(input={"ignore_trace_delays": True}) == [0, 0, 0]
 
 
-def test_prompt_options_go_in_front_of_a_datasets_texts(file: Path):
+def test_prompt_options_go_in_front_of_a_datasets_texts(file: Path) -> None:
     path = lines(file, {"turns": [{"text": "hello"}, {"text": "again"}]}, {"turns": [{"text": "other"}]})
     found = workload(
         path, prompt={"system_prompt": "Be kind.", "cache_bust": "first_turn_prefix", "user_context_prompt_length": 4}
@@ -213,13 +213,13 @@ def test_prompt_options_go_in_front_of_a_datasets_texts(file: Path):
     assert found.plan.columns["isl"][0] == TOKENIZER.count(texts(found, 0)).sum()
 
 
-def test_trace_with_a_system_prompt_has_it_on_top_of_its_length(file: Path):
+def test_trace_with_a_system_prompt_has_it_on_top_of_its_length(file: Path) -> None:
     found = workload(lines(file, *TRACE), input={"isl_block_size": 8}, prompt={"shared_system_prompt_length": 10})
     assert found.plan.columns["isl"].tolist() == [30, 34, 19]
     assert TOKENIZER.count(texts(found, 0)).tolist() == [10, 20]
 
 
-def test_fingerprint_has_the_files_digest_not_its_name(file: Path, tmp_path: Path):
+def test_fingerprint_has_the_files_digest_not_its_name(file: Path, tmp_path: Path) -> None:
     a = workload(lines(file, {"text": "a"})).fingerprint
     b = workload(lines(tmp_path / "copy.jsonl", {"text": "a"})).fingerprint
     c = workload(lines(file, {"text": "b"})).fingerprint
@@ -227,13 +227,13 @@ def test_fingerprint_has_the_files_digest_not_its_name(file: Path, tmp_path: Pat
     assert {k for k in a if a[k] != c[k]} == {"data", "plan"}
 
 
-def test_notes_of_the_data_are_the_workloads(file: Path):
+def test_notes_of_the_data_are_the_workloads(file: Path) -> None:
     file.write_text('{"text": "a"}\n{\n', encoding="utf-8")
     found = workload(file, input={"skip_invalid": True, "custom_dataset_type": "single_turn"})
     assert [n.kind for n in found.notes] == ["invalid_lines"]
 
 
-def test_public_dataset_names_are_aiperfs_and_any_other_is_the_hubs(monkeypatch: pytest.MonkeyPatch):
+def test_public_dataset_names_are_aiperfs_and_any_other_is_the_hubs(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, Any]] = []
 
     def keep(options: Any, rng: object) -> Any:
@@ -250,7 +250,9 @@ def test_public_dataset_names_are_aiperfs_and_any_other_is_the_hubs(monkeypatch:
     assert (asked[1]["dataset"], asked[1]["subset"], asked[1]["split"]) == ("org/data", "s", "test")
 
 
-def test_tokenizer_that_does_not_add_up_gets_written_out_prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_tokenizer_that_does_not_add_up_gets_written_out_prompts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AIPERF_CACHE_DIR", str(tmp_path))
     config = Config.model_validate(
         {"endpoint": {"model_names": ("m",)}, "prompt": {"isl_mean": 40}, "load": {"request_count": 3}}
@@ -263,7 +265,7 @@ def test_tokenizer_that_does_not_add_up_gets_written_out_prompts(tmp_path: Path,
     assert tokenizer.count(prompts).tolist() == [40] * 3
 
 
-def test_chunks_do_not_change_what_comes_out(file: Path, monkeypatch: pytest.MonkeyPatch):
+def test_chunks_do_not_change_what_comes_out(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = lines(
         file,
         *[
@@ -279,7 +281,7 @@ def test_chunks_do_not_change_what_comes_out(file: Path, monkeypatch: pytest.Mon
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "a b c"}]
 
 
-def test_bodies_without_a_type_are_completed_where_they_lack_something(file: Path):
+def test_bodies_without_a_type_are_completed_where_they_lack_something(file: Path) -> None:
     """Lines of `messages` alone were sent without model and stream, in silence."""
     path = lines(
         file,
@@ -289,22 +291,37 @@ def test_bodies_without_a_type_are_completed_where_they_lack_something(file: Pat
     endpoint = {"model_names": ("m",), "streaming": True, "extra_inputs": {"top_p": 0.5, "temperature": 1}}
     found = workload(path, endpoint=endpoint, prompt={"osl_mean": 8})
     assert body(found, 0) == {
-        "messages": MESSAGES, "temperature": 0, "model": "m", "stream": True, "max_completion_tokens": 8, "top_p": 0.5,
+        "messages": MESSAGES,
+        "temperature": 0,
+        "model": "m",
+        "stream": True,
+        "max_completion_tokens": 8,
+        "top_p": 0.5,
         "stream_options": {"include_usage": True},
-    }  # fmt: skip
+    }
     assert body(found, 1) == {
-        "messages": MESSAGES, "model": "other", "stream": False, "max_tokens": 9, "top_p": 0.5, "temperature": 1,
-    }  # fmt: skip
+        "messages": MESSAGES,
+        "model": "other",
+        "stream": False,
+        "max_tokens": 9,
+        "top_p": 0.5,
+        "temperature": 1,
+    }
     assert found.plan.models == ("m", "other")
     notes = {n.kind: n for n in found.notes}
     assert notes["bodies_filled"].data["fields"] == {
-        "model": 1, "stream": 1, "max_completion_tokens": 1, "top_p": 2, "stream_options": 1, "temperature": 1,
-    }  # fmt: skip
+        "model": 1,
+        "stream": 1,
+        "max_completion_tokens": 1,
+        "top_p": 2,
+        "stream_options": 1,
+        "temperature": 1,
+    }
     assert "raw_payload" in notes["bodies_filled"].text
     assert notes["format_guessed"].data == {"format": "raw_payload", "count": 2}
 
 
-def test_bodies_called_ready_are_sent_as_they_stand_and_options_without_effect_named(file: Path):
+def test_bodies_called_ready_are_sent_as_they_stand_and_options_without_effect_named(file: Path) -> None:
     path = lines(file, {"messages": MESSAGES}, {"messages": MESSAGES, "model": "x", "stream": True})
     sections: dict[str, dict[str, object]] = {
         "endpoint": {"model_names": ["m"], "streaming": True, "extra_inputs": ["top_p:0.5"]},
@@ -327,20 +344,33 @@ def test_bodies_called_ready_are_sent_as_they_stand_and_options_without_effect_n
 @pytest.mark.parametrize(
     ("name", "records", "options", "reasons"),
     [
-        ("sharegpt", [{"conversations": [{"from": "human", "value": "a b c d e"}, {"from": "gpt", "value": "a b c d"}]}] * 3,
-         {"max_prompt_tokens": 1}, ["3 of 3 sessions left out: 3 with a prompt over 1 tokens (max_prompt_tokens)"]),
-        ("sharegpt", [{"conversations": []}, {"conversations": [{"from": "human", "value": None}]}],
-         {}, ["without a question and an answer, left out: 1", "1 record left out because it could not be read"]),
-        ("single_turn", [{"text": "a b"}, {"text": 5}], {"min_tokens": 9}, ["1 of 1 sessions left out", "1 record left out"]),
+        (
+            "sharegpt",
+            [{"conversations": [{"from": "human", "value": "a b c d e"}, {"from": "gpt", "value": "a b c d"}]}] * 3,
+            {"max_prompt_tokens": 1},
+            ["3 of 3 sessions left out: 3 with a prompt over 1 tokens (max_prompt_tokens)"],
+        ),
+        (
+            "sharegpt",
+            [{"conversations": []}, {"conversations": [{"from": "human", "value": None}]}],
+            {},
+            ["without a question and an answer, left out: 1", "1 record left out because it could not be read"],
+        ),
+        (
+            "single_turn",
+            [{"text": "a b"}, {"text": 5}],
+            {"min_tokens": 9},
+            ["1 of 1 sessions left out", "1 record left out"],
+        ),
         ("multi_turn", [{"turns": []}], {}, ["1 record left out"]),
         ("raw_payload", [[1]], {}, ["1 record left out"]),
         ("dag_jsonl", [{"session_id": "a"}], {}, ["1 record left out"]),
         ("hf", [{"prompt": None, "text": "x"}], {"prompt_field": "prompt"}, ["1 record left out"]),
     ],
-)  # fmt: skip
+)
 def test_nothing_left_tells_how_much_went_for_which_reason(
     file: Path, name: str, records: list[object], options: dict[str, Any], reasons: list[str]
-):
+) -> None:
     path = lines(file, *records, *([[1]] if name == "raw_payload" else []))
     given = {"custom_dataset_type": name, "skip_invalid": True, "dataset_options": options}
     with pytest.raises(DatasetError, match="left to send") as caught:
@@ -351,7 +381,7 @@ def test_nothing_left_tells_how_much_went_for_which_reason(
         assert reason in str(caught.value)
 
 
-def test_fields_nobody_reads_are_listed_once_with_their_count(file: Path, tmp_path: Path):
+def test_fields_nobody_reads_are_listed_once_with_their_count(file: Path, tmp_path: Path) -> None:
     path = lines(file, {"text": "a", "label": 1, "src": "x"}, {"text": "b", "label": 2})
     (note,) = [n for n in workload(path).notes if n.kind == "unused_fields"]
     assert note.data["fields"] == {"label": 2, "src": 1}
@@ -364,7 +394,7 @@ def test_fields_nobody_reads_are_listed_once_with_their_count(file: Path, tmp_pa
     assert note.data["fields"] == {"priority": 3}
 
 
-def test_what_a_column_was_taken_for_is_said(file: Path):
+def test_what_a_column_was_taken_for_is_said(file: Path) -> None:
     path = lines(file, {"question": "a b", "answer": "c", "source": "x"})
     found = workload(path)
     (note,) = [n for n in found.notes if n.kind == "column_guessed"]

@@ -47,7 +47,7 @@ def contents(plan: PlanTables, row: int = 0) -> list[object]:
     return [m["content"] for m in messages]
 
 
-def test_chat_body_has_its_fields_in_aiperfs_order():
+def test_chat_body_has_its_fields_in_aiperfs_order() -> None:
     plan = plan_of(Session("a", (Turn((user("hi"),), osl=7),)))
     expected = (
         b'{"messages":[{"role":"user","content":"hi"}],"model":"m","stream":true,"max_completion_tokens":7,'
@@ -62,7 +62,7 @@ def test_chat_body_has_its_fields_in_aiperfs_order():
     osl=st.none() | st.integers(1, 10_000),
 )
 @settings(max_examples=150, deadline=None)
-def test_any_text_survives_the_way_into_json(texts: list[str], system: str, osl: int | None):
+def test_any_text_survives_the_way_into_json(texts: list[str], system: str, osl: int | None) -> None:
     """Quotes, control characters, other scripts: what the server parses is what was given."""
     turn = Turn(tuple(user(t) for t in texts), osl=osl)
     plan = plan_of(Session("a", (turn,), (system,) if system else ()))
@@ -70,7 +70,7 @@ def test_any_text_survives_the_way_into_json(texts: list[str], system: str, osl:
     assert body(plan).get("max_completion_tokens") == osl
 
 
-def test_synthetic_parts_are_joined_by_a_space_and_seams_to_literals_stay_clean():
+def test_synthetic_parts_are_joined_by_a_space_and_seams_to_literals_stay_clean() -> None:
     parts = ("Read:", Synthetic(1, 3), Synthetic(2, 2, unique=False), "\n", Synthetic(3, 1), Stamp())
     plan = plan_of(Session("a", (Turn((user(*parts),)),)))
     text = SOURCE.text
@@ -82,7 +82,7 @@ def test_synthetic_parts_are_joined_by_a_space_and_seams_to_literals_stay_clean(
     assert [bool(f) for f in flags] == [False, False, True, True, False, False, False, False]
 
 
-def test_conversation_has_history_with_live_replies():
+def test_conversation_has_history_with_live_replies() -> None:
     session = Session("c", tuple(Turn((user(f"q{k}"),), delay_ns=k) for k in range(3)), ("Be kind.",))
     plan = plan_of(Session("other", (Turn((user("x"),)),)), session)
     expected = ["Be kind.", "q0", "<reply to turn 0>", "q1", "<reply to turn 1>", "q2"]
@@ -96,23 +96,23 @@ def test_conversation_has_history_with_live_replies():
     assert plan.columns["delay_ns"].tolist() == [0, 0, 1, 2]
 
 
-def test_isl_is_planned_text_with_history_and_without_live_replies():
+def test_isl_is_planned_text_with_history_and_without_live_replies() -> None:
     session = Session("c", (Turn((user("one two"),)), Turn((user(Synthetic(1, 5)),)), Turn((user("six"),))), ("be",))
     assert plan_of(session).columns["isl"].tolist() == [3, 8, 9]
 
 
-def test_given_isl_is_kept_and_later_turns_add_to_it():
+def test_given_isl_is_kept_and_later_turns_add_to_it() -> None:
     session = Session("c", (Turn((user(Synthetic(1, 5)),), isl=5), Turn((user("six"),))))
     assert plan_of(session).columns["isl"].tolist() == [5, 6]
     assert plan_of(Session("c", session.turns, ("be kind",))).columns["isl"].tolist() == [7, 8]
 
 
-def test_isl_is_unknown_without_a_tokenizer():
+def test_isl_is_unknown_without_a_tokenizer() -> None:
     plan = build_plan([Session("a", (Turn((user("x"),)),))], load_endpoint("chat"), options())
     assert plan.columns["isl"].tolist() == [UNKNOWN]
 
 
-def test_template_tokens_are_those_of_all_messages_in_the_body():
+def test_template_tokens_are_those_of_all_messages_in_the_body() -> None:
     """Three tokens for each message and five for the start of the answer; live answers have their marks too."""
 
     def around(roles: tuple[str, ...]) -> int:
@@ -124,7 +124,7 @@ def test_template_tokens_are_those_of_all_messages_in_the_body():
     assert plan_of(Session("p", (ready,)), template_tokens=around).columns["isl"].tolist() == [2 + 11]
 
 
-def test_fresh_turn_has_no_history():
+def test_fresh_turn_has_no_history() -> None:
     session = Session("c", (Turn((user("a"),)), Turn((user("b c"),), fresh=True), Turn((user("d"),))))
     plan = plan_of(session)
     assert contents(plan, 1) == ["b c"]
@@ -132,19 +132,19 @@ def test_fresh_turn_has_no_history():
     assert plan.columns["isl"].tolist() == [1, 2, 3]
 
 
-def test_payload_is_sent_as_it_is():
+def test_payload_is_sent_as_it_is() -> None:
     payload = {"model": "x", "messages": [{"role": "user", "content": 'say "hi"'}], "n": 2, "stop": None}
     plan = plan_of(Session("a", (Turn(payload=payload, osl=5),)))
     assert body(plan) == payload
     assert plan.columns["isl"].tolist() == COUNT(['say "hi"']).tolist()
 
 
-def test_payload_may_hold_recipes():
+def test_payload_may_hold_recipes() -> None:
     plan = plan_of(Session("a", (Turn(payload={"prompt": (Synthetic(1, 4), "!")}),)))
     assert body(plan) == {"prompt": SOURCE.text(1, 4).decode() + "!"}
 
 
-def test_fork_and_join_wait_for_rows_of_other_sessions():
+def test_fork_and_join_wait_for_rows_of_other_sessions() -> None:
     main = Session("main", (Turn((user("a"),)), Turn((user("b"),), after=(("sub", 0),))))
     sub = Session("sub", (Turn((user("s"), Message("assistant", (Reply(0, "main"),))), after=(("main", 0),)),))
     plan = plan_of(main, sub)
@@ -162,19 +162,19 @@ def test_fork_and_join_wait_for_rows_of_other_sessions():
         (Turn((user(Reply(0, "no")),)), "a reply names turn 0 of session `no`"),
     ],
 )
-def test_reference_to_nothing_is_an_error(turn: Turn, message: str):
+def test_reference_to_nothing_is_an_error(turn: Turn, message: str) -> None:
     with pytest.raises(DatasetError, match=message):
         plan_of(Session("a", (turn,)))
 
 
-def test_empty_workload_and_equal_ids_are_errors():
+def test_empty_workload_and_equal_ids_are_errors() -> None:
     with pytest.raises(DatasetError, match="empty"):
         plan_of()
     with pytest.raises(DatasetError, match="two sessions have the id `a`"):
         plan_of(*[Session("a", (Turn((user("x"),)),))] * 2)
 
 
-def test_models_go_round_and_a_turns_own_is_added():
+def test_models_go_round_and_a_turns_own_is_added() -> None:
     sessions = [Session(str(i), (Turn((user("x"),), model="z" if i == 3 else None),)) for i in range(4)]
     plan = plan_of(*sessions, models=("m", "n"))
     assert plan.models == ("m", "n", "z")
@@ -182,7 +182,7 @@ def test_models_go_round_and_a_turns_own_is_added():
     assert [body(plan, i)["model"] for i in range(4)] == ["m", "n", "m", "z"]
 
 
-def test_random_models_are_seeded():
+def test_random_models_are_seeded() -> None:
     sessions = [Session(str(i), (Turn((user("x"),)),)) for i in range(50)]
     first = plan_of(*sessions, models=("m", "n"), model_strategy="random", seed=3)
     again = plan_of(*sessions, models=("m", "n"), model_strategy="random", seed=3)
@@ -190,12 +190,12 @@ def test_random_models_are_seeded():
     assert set(first.columns["model"].tolist()) == {0, 1}
 
 
-def test_equal_literals_are_stored_once():
+def test_equal_literals_are_stored_once() -> None:
     sessions = [Session(str(i), (Turn((user("same"),), osl=5),)) for i in range(100)]
     assert len(plan_of(*sessions).literals) == 3
 
 
-def test_endpoint_is_called_once_per_shape():
+def test_endpoint_is_called_once_per_shape() -> None:
     calls: list[Turn] = []
     chat = load_endpoint("chat")
 
@@ -209,7 +209,7 @@ def test_endpoint_is_called_once_per_shape():
     assert len(calls) == 3
 
 
-def test_digest_is_of_bytes_and_times():
+def test_digest_is_of_bytes_and_times() -> None:
     def made(text: str = "x", at: int = 0) -> str:
         return plan_of(Session("a", (Turn((user(text),), at_ns=at),))).digest()
 
@@ -217,7 +217,7 @@ def test_digest_is_of_bytes_and_times():
     assert len({made(), made("y"), made(at=1)}) == 3
 
 
-def test_media_do_not_count_as_tokens_and_are_stored_once():
+def test_media_do_not_count_as_tokens_and_are_stored_once() -> None:
     url = "data:image/png;base64," + "A" * 1000
     sessions = [Session(str(i), (Turn((Message("user", ("look",), images=(url,)),)),)) for i in range(5)]
     plan = plan_of(*sessions)
@@ -226,16 +226,25 @@ def test_media_do_not_count_as_tokens_and_are_stored_once():
     assert contents(plan) == [[{"type": "text", "text": "look"}, {"type": "image_url", "image_url": {"url": url}}]]
 
 
-def test_columns_have_the_contracts_types():
+def test_columns_have_the_contracts_types() -> None:
     columns = plan_of(Session("a", (Turn((user("x"),), after=()),))).columns
     found = {name: str(c.dtype) for name, c in columns.items()}
     assert found == {
-        "session": "uint32", "at_ns": "int64", "delay_ns": "int64", "isl": "uint32", "osl": "uint32", "model": "uint16",
-        "path": "uint16", "seg_offsets": "uint32", "seg_kind": "uint8", "seg_a": "uint64", "seg_b": "uint32",
-    }  # fmt: skip
+        "session": "uint32",
+        "at_ns": "int64",
+        "delay_ns": "int64",
+        "isl": "uint32",
+        "osl": "uint32",
+        "model": "uint16",
+        "path": "uint16",
+        "seg_offsets": "uint32",
+        "seg_kind": "uint8",
+        "seg_a": "uint64",
+        "seg_b": "uint32",
+    }
 
 
-def test_inputs_json_holds_every_body():
+def test_inputs_json_holds_every_body() -> None:
     sessions = [Session(f"s{i}", (Turn((user(Synthetic(i, 9)),)), Turn((user("b"),)))) for i in range(3)]
     plan = plan_of(*sessions)
     document = json.loads(b"".join(inputs_json(plan, SOURCE)))
@@ -244,7 +253,7 @@ def test_inputs_json_holds_every_body():
     assert set(document) == {"data"}
 
 
-def test_inputs_json_beyond_the_limit_is_the_recipe():
+def test_inputs_json_beyond_the_limit_is_the_recipe() -> None:
     """Lesson 18: files grow with what is asked for."""
     sessions = [Session(f"s{i}", (Turn((user(Synthetic(i, 9)),), osl=4),)) for i in range(20)]
     plan = plan_of(*sessions)
@@ -256,7 +265,7 @@ def test_inputs_json_beyond_the_limit_is_the_recipe():
     assert str(len(left)) in document["note"]
 
 
-def test_written_out_plan_has_the_same_bodies():
+def test_written_out_plan_has_the_same_bodies() -> None:
     sessions = [Session(f"s{i}", (Turn((user(Synthetic(i % 2, 9), Synthetic(5, 3)),)),)) for i in range(4)]
     plan = plan_of(*sessions)
     written = with_text(plan, SOURCE)
@@ -264,7 +273,7 @@ def test_written_out_plan_has_the_same_bodies():
     assert [render_body(plan, i, SOURCE) for i in range(4)] == [render_body(written, i, SOURCE) for i in range(4)]
 
 
-def test_engine_takes_the_plan():
+def test_engine_takes_the_plan() -> None:
     sessions = [
         Session("a", (Turn((user(Synthetic(1, 3)),)), Turn((user("x"),), after=(("b", 0),)))),
         Session("b", (Turn((user("y"),)),)),
@@ -272,7 +281,7 @@ def test_engine_takes_the_plan():
     assert plan_of(*sessions).to_core() is not None
 
 
-def test_seeds_of_64_bits_stay_whole():
+def test_seeds_of_64_bits_stay_whole() -> None:
     seed = 2**64 - 3
     plan = plan_of(Session("a", (Turn((user(Synthetic(seed, 3)),)),)))
     assert seed in plan.columns["seg_a"].tolist()

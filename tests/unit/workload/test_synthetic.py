@@ -38,7 +38,7 @@ def texts(found: Workload, row: int) -> list[str]:
     return [m["content"] for m in body(found, row)["messages"]]
 
 
-def test_each_request_has_its_own_prompt_of_the_length_asked_for():
+def test_each_request_has_its_own_prompt_of_the_length_asked_for() -> None:
     found = workload(prompt={"isl_mean": 40, "osl_mean": 9}, load={"request_count": 50})
     prompts = [texts(found, i)[0] for i in range(50)]
     assert TOKENIZER.count(prompts).tolist() == [40] * 50
@@ -48,13 +48,13 @@ def test_each_request_has_its_own_prompt_of_the_length_asked_for():
     assert (found.kind, found.sampling, found.is_timestamped, found.notes) == ("synthetic", "sequential", False, ())
 
 
-def test_osl_is_not_sent_unless_asked_for():
+def test_osl_is_not_sent_unless_asked_for() -> None:
     found = workload(prompt={"isl_mean": 4}, load={"request_count": 2})
     assert "max_completion_tokens" not in body(found, 0)
     assert found.plan.columns["osl"].tolist() == [UNKNOWN] * 2
 
 
-def test_drawn_lengths_are_those_of_the_bodies():
+def test_drawn_lengths_are_those_of_the_bodies() -> None:
     found = workload(
         prompt={"isl_mean": 30, "isl_stddev": 10, "osl_mean": 20, "osl_stddev": 5}, load={"request_count": 200}
     )
@@ -65,7 +65,7 @@ def test_drawn_lengths_are_those_of_the_bodies():
         assert body(found, row)["max_completion_tokens"] == osl[row]
 
 
-def test_same_seed_same_bytes_other_seed_other_bytes():
+def test_same_seed_same_bytes_other_seed_other_bytes() -> None:
     def made(seed: int) -> str:
         section = {"turn_mean": 3, "turn_stddev": 1, "turn_delay_mean": 100, "turn_delay_stddev": 10}
         return workload(seed, prompt={"isl_stddev": 50}, load={"request_count": 30}, conversation=section).plan.digest()
@@ -76,7 +76,7 @@ def test_same_seed_same_bytes_other_seed_other_bytes():
     assert seed_of(Config()) != seed_of(Config())
 
 
-def test_prompts_are_fresh_at_each_repetition_unless_entries_are_given():
+def test_prompts_are_fresh_at_each_repetition_unless_entries_are_given() -> None:
     def kinds(**sections: Any) -> set[int]:
         found = workload(load={"request_count": 20}, **sections)
         return set(found.plan.columns["seg_kind"].tolist()) - {SegmentKind.LITERAL}
@@ -87,7 +87,7 @@ def test_prompts_are_fresh_at_each_repetition_unless_entries_are_given():
     assert (entries.plan.num_turns, entries.sampling) == (5, "shuffle")
 
 
-def test_entries_are_reused_by_the_turns_of_conversations():
+def test_entries_are_reused_by_the_turns_of_conversations() -> None:
     found = workload(
         load={"request_count": 12},
         input={"num_dataset_entries": 4},
@@ -99,13 +99,13 @@ def test_entries_are_reused_by_the_turns_of_conversations():
     assert len(set(last)) == 4
 
 
-def test_plan_is_bounded_and_open_ended_runs_have_one_too():
+def test_plan_is_bounded_and_open_ended_runs_have_one_too() -> None:
     assert workload(load={"request_count": 10_000_000}).plan.num_turns == MAX_TURNS
     assert workload(load={"benchmark_duration": 60}).plan.num_turns == 16_384
     assert workload(load={"concurrency": 30}).plan.num_turns == 60
 
 
-def test_conversations_resend_history_with_live_replies():
+def test_conversations_resend_history_with_live_replies() -> None:
     found = workload(
         prompt={"isl_mean": 7},
         conversation={"turn_mean": 3, "num_sessions": 4, "turn_delay_mean": 200, "turn_delay_ratio": 0.5},
@@ -119,7 +119,7 @@ def test_conversations_resend_history_with_live_replies():
     assert found.plan.columns["isl"].tolist() == [7, 14, 21] * 4
 
 
-def test_turns_follow_their_law():
+def test_turns_follow_their_law() -> None:
     found = workload(conversation={"turn_mean": 5, "turn_stddev": 2, "num_sessions": 3000}, prompt={"isl_mean": 1})
     turns = np.bincount(found.plan.columns["session"].astype(np.int64))
     assert turns.min() >= 1
@@ -127,7 +127,7 @@ def test_turns_follow_their_law():
     assert turns.std() == pytest.approx(2, abs=0.15)
 
 
-def test_shared_system_prompt_is_one_and_contexts_are_each_sessions_own():
+def test_shared_system_prompt_is_one_and_contexts_are_each_sessions_own() -> None:
     found = workload(
         prompt={"isl_mean": 5, "shared_system_prompt_length": 8, "user_context_prompt_length": 6},
         load={"request_count": 10},
@@ -142,7 +142,7 @@ def test_shared_system_prompt_is_one_and_contexts_are_each_sessions_own():
     assert (kinds == SegmentKind.FIXED).sum() == 10
 
 
-def test_prefixes_come_from_a_pool_and_add_to_the_length():
+def test_prefixes_come_from_a_pool_and_add_to_the_length() -> None:
     found = workload(
         prompt={"isl_mean": 5, "prefix_prompt_pool_size": 3, "prefix_prompt_length": 10}, load={"request_count": 60}
     )
@@ -152,14 +152,14 @@ def test_prefixes_come_from_a_pool_and_add_to_the_length():
     assert set(found.plan.columns["isl"].tolist()) == {15}
 
 
-def test_system_prompt_is_sent_verbatim_and_counted():
+def test_system_prompt_is_sent_verbatim_and_counted() -> None:
     found = workload(prompt={"isl_mean": 5, "system_prompt": 'Be "kind".\n'}, load={"request_count": 3})
     assert texts(found, 0)[0] == 'Be "kind".\n'
     assert found.plan.columns["isl"][0] == 5 + TOKENIZER.count(['Be "kind".\n'])[0]
 
 
 @pytest.mark.parametrize("target", ["system_prefix", "system_suffix", "first_turn_prefix", "first_turn_suffix"])
-def test_cache_bust_is_each_sessions_own_and_stays_in_its_history(target: str):
+def test_cache_bust_is_each_sessions_own_and_stays_in_its_history(target: str) -> None:
     found = workload(
         prompt={"isl_mean": 5, "shared_system_prompt_length": 20, "cache_bust": target},
         conversation={"turn_mean": 2, "num_sessions": 6},
@@ -172,13 +172,13 @@ def test_cache_bust_is_each_sessions_own_and_stays_in_its_history(target: str):
     assert TOKENIZER.count(texts(found, 0)).sum() == found.plan.columns["isl"][0] == 33
 
 
-def test_models_are_assigned_by_session():
+def test_models_are_assigned_by_session() -> None:
     found = workload(models=("m", "n"), conversation={"turn_mean": 2, "num_sessions": 3}, prompt={"isl_mean": 3})
     assert found.plan.columns["model"].tolist() == [0, 0, 1, 1, 0, 0]
     assert [body(found, row)["model"] for row in range(6)] == ["m", "m", "n", "n", "m", "m"]
 
 
-def test_batches_are_texts_of_the_same_length():
+def test_batches_are_texts_of_the_same_length() -> None:
     found = workload(endpoint="embeddings", prompt={"isl_mean": 6, "batch_size_text": 4}, load={"request_count": 3})
     inputs = body(found, 0)["input"]
     assert len(set(inputs)) == 4
@@ -186,7 +186,7 @@ def test_batches_are_texts_of_the_same_length():
     assert found.plan.columns["isl"].tolist() == [24] * 3
 
 
-def test_rankings_get_a_query_and_passages():
+def test_rankings_get_a_query_and_passages() -> None:
     found = workload(endpoint="nim_rankings", prompt={"isl_mean": 6, "batch_size_text": 3}, load={"request_count": 3})
     made = body(found, 1)
     texts_ = [made["query"]["text"], *(p["text"] for p in made["passages"])]
@@ -195,7 +195,7 @@ def test_rankings_get_a_query_and_passages():
     assert found.plan.columns["isl"].tolist() == [24] * 3
 
 
-def test_completions_take_the_conversation_as_one_text():
+def test_completions_take_the_conversation_as_one_text() -> None:
     found = workload(
         endpoint="completions",
         prompt={"isl_mean": 5, "shared_system_prompt_length": 4},
@@ -206,13 +206,13 @@ def test_completions_take_the_conversation_as_one_text():
     assert second.startswith(first + " <reply to turn 0> ")
 
 
-def test_chat_template_is_part_of_the_length_if_wanted():
+def test_chat_template_is_part_of_the_length_if_wanted() -> None:
     found = workload(prompt={"isl_mean": 20, "apply_chat_template": True}, load={"request_count": 2})
     assert TOKENIZER.count(texts(found, 0)).tolist() == [16]
     assert found.plan.columns["isl"].tolist() == [20, 20]
 
 
-def test_chat_template_of_later_turns_is_in_their_length_too(monkeypatch: pytest.MonkeyPatch):
+def test_chat_template_of_later_turns_is_in_their_length_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three tokens per message and four for the answer's start: turn 2 adds two messages, so six more."""
 
     def whole(_: WordsTokenizer, messages: Sequence[Mapping[str, str]]) -> int:
@@ -228,7 +228,7 @@ def test_chat_template_of_later_turns_is_in_their_length_too(monkeypatch: pytest
     assert found.plan.columns["isl"].tolist() == [25, 45, 65]
 
 
-def test_ignore_eos_follows_the_server_only_on_auto():
+def test_ignore_eos_follows_the_server_only_on_auto() -> None:
     def sent(setting: str, *, known: bool | None) -> object:
         endpoint = {"model_names": ("m",), "ignore_eos": setting, "force_min_tokens": True}
         config = Config.model_validate({"endpoint": endpoint, "prompt": {"osl_mean": 5}, "load": {"request_count": 1}})
@@ -246,7 +246,7 @@ def test_ignore_eos_follows_the_server_only_on_auto():
     assert sent("off", known=True) is None
 
 
-def test_without_an_output_length_the_end_of_the_text_counts():
+def test_without_an_output_length_the_end_of_the_text_counts() -> None:
     endpoint = {"model_names": ("m",), "ignore_eos": "on", "force_min_tokens": True}
     config = Config.model_validate({"endpoint": endpoint, "load": {"request_count": 1}})
     made = build_workload(config, TOKENIZER, SOURCE, 1, ignore_eos=True)
@@ -256,7 +256,7 @@ def test_without_an_output_length_the_end_of_the_text_counts():
     assert [n.kind for n in made.notes].count("open_ended") == 1
 
 
-def test_fingerprint_names_what_differs():
+def test_fingerprint_names_what_differs() -> None:
     a = workload(1, load={"request_count": 5}).fingerprint
     b = workload(2, load={"request_count": 5}).fingerprint
     c = workload(1, load={"request_count": 5}, prompt={"isl_mean": 10}).fingerprint
@@ -265,7 +265,7 @@ def test_fingerprint_names_what_differs():
     assert {k for k in a if a[k] != c[k]} == {"options", "plan"}
 
 
-def test_large_plans_take_no_loop_over_requests():
+def test_large_plans_take_no_loop_over_requests() -> None:
     """65,536 rows: the shape is rendered once, the rest are columns."""
     calls = 0
     chat = load_endpoint("chat")

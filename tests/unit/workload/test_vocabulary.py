@@ -46,14 +46,14 @@ def from_package(package: str, file: str) -> Tokenizer:
     return load_file_tokenizer(Path(spec.origin).parent / file)
 
 
-def test_corpus_is_plain_words_in_their_order():
+def test_corpus_is_plain_words_in_their_order() -> None:
     words, stream = load_corpus()
     assert len(words) == len(set(words)) == 16_601
     assert " ".join(words[int(i)] for i in stream[:10]) == "In the beginning God created the heaven and the earth."
     assert all(w.isascii() and '"' not in w and "\\" not in w and not any(c.isspace() for c in w) for w in words)
 
 
-def test_words_style_uses_each_word_as_often_and_has_no_punctuation():
+def test_words_style_uses_each_word_as_often_and_has_no_punctuation() -> None:
     words, stream = load_corpus("words")
     assert all(w.isalpha() for w in words)
     counts = np.bincount(stream)
@@ -63,7 +63,7 @@ def test_words_style_uses_each_word_as_often_and_has_no_punctuation():
 
 @given(seed=st.integers(0, 2**64 - 1), tokens=st.integers(0, 300), space=st.booleans())
 @settings(max_examples=200, deadline=None)
-def test_native_text_is_the_contracts(seed: int, tokens: int, space: bool):
+def test_native_text_is_the_contracts(seed: int, tokens: int, space: bool) -> None:
     """The engine's text and the contract in plain Python: same bytes."""
     words = [b"a", b"be", b"sea,", b"deed", b"eagle"]
     counts, stream, heads = [1, 1, 2, 3, 1], [0, 2, 3, 4, 1, 3], [0, 1, 4]
@@ -83,7 +83,7 @@ def test_native_text_is_the_contracts(seed: int, tokens: int, space: bool):
     ],
 )
 @pytest.mark.slow
-def test_text_of_n_tokens_has_n_tokens_for_real_tokenizers(package: str, file: str):
+def test_text_of_n_tokens_has_n_tokens_for_real_tokenizers(package: str, file: str) -> None:
     tokenizer = from_package(package, file)
     tables = build_vocabulary(tokenizer)
     source = tables.to_core()
@@ -93,7 +93,7 @@ def test_text_of_n_tokens_has_n_tokens_for_real_tokenizers(package: str, file: s
     assert np.array_equal(tokenizer.count(texts), sizes)
 
 
-def test_builtin_vocabulary_is_exact():
+def test_builtin_vocabulary_is_exact() -> None:
     from aiperf.workload.tokenizers.builtin import BuiltinTokenizer
 
     tokenizer = BuiltinTokenizer()
@@ -104,14 +104,14 @@ def test_builtin_vocabulary_is_exact():
     assert tokenizer.decode(tokenizer.encode("naïve 你好")) == "naïve 你好"
 
 
-def test_first_five_words_differ_between_prompts():
+def test_first_five_words_differ_between_prompts() -> None:
     """Lesson 6: prompts that share their first block are served from the prefix cache."""
     source = reference(build_vocabulary(WordsTokenizer()))
     starts = {source.text(seed, 5) for seed in range(5000)}
     assert len(starts) == 5000
 
 
-def test_vocabulary_is_built_once_and_a_broken_cache_is_no_harm(tmp_path: Path):
+def test_vocabulary_is_built_once_and_a_broken_cache_is_no_harm(tmp_path: Path) -> None:
     class Counting(WordsTokenizer):
         calls = 0
 
@@ -129,7 +129,7 @@ def test_vocabulary_is_built_once_and_a_broken_cache_is_no_harm(tmp_path: Path):
     assert np.array_equal(build_vocabulary(Counting()).heads, first.heads)
 
 
-def test_concurrent_writers_leave_one_whole_file(tmp_path: Path):
+def test_concurrent_writers_leave_one_whole_file(tmp_path: Path) -> None:
     results: list[VocabularyTables] = []
     threads = [threading.Thread(target=lambda: results.append(build_vocabulary(WordsTokenizer()))) for _ in range(4)]
     for thread in threads:
@@ -141,20 +141,20 @@ def test_concurrent_writers_leave_one_whole_file(tmp_path: Path):
     assert len(list((tmp_path / "cache").iterdir())) == 1
 
 
-def test_unwritable_cache_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_unwritable_cache_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("AIPERF_CACHE_DIR", str(tmp_path / "file" / "below"))
     assert len(build_vocabulary(WordsTokenizer()).words) > 1000
 
 
-def test_tokenizer_that_merges_over_words_is_found_out():
+def test_tokenizer_that_merges_over_words_is_found_out() -> None:
     tokenizer = GluingTokenizer()
     found = find_mismatch(tokenizer, reference(build_vocabulary(tokenizer)))
     assert found is not None
     assert "a text made for" in found
 
 
-def test_text_is_encoded_and_trimmed_where_counts_do_not_add_up():
+def test_text_is_encoded_and_trimmed_where_counts_do_not_add_up() -> None:
     tokenizer = GluingTokenizer()
     source, notes = text_source(tokenizer)
     assert isinstance(source, EncodedText)
@@ -165,7 +165,7 @@ def test_text_is_encoded_and_trimmed_where_counts_do_not_add_up():
     assert source.text(3, 50, True) == b" " + source.text(3, 50)
 
 
-def test_tokenizer_without_words_of_one_token_is_refused():
+def test_tokenizer_without_words_of_one_token_is_refused() -> None:
     class Letters(WordsTokenizer):
         fingerprint = "letters"
 

@@ -38,10 +38,15 @@ class EndpointConfig(Section):
     urls: Annotated[
         tuple[str, ...],
         Flag(
-            "--url", "-u", group=E, greedy=True, split=True, metavar="URL",
+            "--url",
+            "-u",
+            group=E,
+            greedy=True,
+            split=True,
+            metavar="URL",
             help="Base URL of the server; `http://` is assumed; may be repeated; `unix:/path` for a Unix socket",
         ),
-    ] = ("http://localhost:8000",)  # fmt: skip
+    ] = ("http://localhost:8000",)
     url_strategy: Annotated[
         Literal["round_robin", "random"],
         Flag("--url-strategy", help="How a session's URL is chosen when several are given", group=E),
@@ -267,10 +272,11 @@ class TokenizerConfig(Section):
     name: Annotated[
         str | None,
         Flag(
-            "--tokenizer", group="Tokenizer",
+            "--tokenizer",
+            group="Tokenizer",
             help="Hub name, folder, tokenizer.json, `builtin` (offline) or `server` (its /tokenize); default: the model's name, then the server, then builtin",
         ),
-    ] = None  # fmt: skip
+    ] = None
     revision: Annotated[
         str, Flag("--tokenizer-revision", help="Branch, tag or commit of the tokenizer on the hub", group="Tokenizer")
     ] = "main"

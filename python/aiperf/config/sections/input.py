@@ -104,10 +104,13 @@ class InputConfig(Section):
         int | None,
         Field(gt=0),
         Flag(
-            "--isl-block-size", "--prompt-input-tokens-block-size", "--synthetic-input-tokens-block-size", group=I,
+            "--isl-block-size",
+            "--prompt-input-tokens-block-size",
+            "--synthetic-input-tokens-block-size",
+            group=I,
             help="Tokens per hash block of a trace; default: the trace format's own (mooncake 512)",
         ),
-    ] = None  # fmt: skip
+    ] = None
     ignore_trace_delays: Annotated[
         bool, Flag("--ignore-trace-delays", help="Ignore the think times of the input file", group=I)
     ] = False
@@ -145,10 +148,15 @@ class InputConfig(Section):
         float | None,
         Field(ge=0),
         Flag(
-            "--idle-gap-cap-seconds", "--trace-idle-gap-cap-seconds", "--system-idle-gap-cap-seconds", "--max-idle-gap-cap-seconds",
-            help="Maximum gap between arrivals; longer gaps are shortened to it", group=F, unit="s",
+            "--idle-gap-cap-seconds",
+            "--trace-idle-gap-cap-seconds",
+            "--system-idle-gap-cap-seconds",
+            "--max-idle-gap-cap-seconds",
+            help="Maximum gap between arrivals; longer gaps are shortened to it",
+            group=F,
+            unit="s",
         ),
-    ] = None  # fmt: skip
+    ] = None
 
     trace_session_sample_ratio: Annotated[
         float | None,
@@ -206,21 +214,49 @@ class PromptConfig(Section):
     """Synthetic prompts. Lengths in tokens."""
 
     isl_mean: Annotated[
-        float, Field(gt=0),
-        Flag("--isl", "--prompt-input-tokens-mean", "--synthetic-input-tokens-mean", help="Mean input length in tokens", group=P),
-    ] = 550.0  # fmt: skip
+        float,
+        Field(gt=0),
+        Flag(
+            "--isl",
+            "--prompt-input-tokens-mean",
+            "--synthetic-input-tokens-mean",
+            help="Mean input length in tokens",
+            group=P,
+        ),
+    ] = 550.0
     isl_stddev: Annotated[
-        float, Field(ge=0),
-        Flag("--isl-stddev", "--prompt-input-tokens-stddev", "--synthetic-input-tokens-stddev", help="Standard deviation of the input length", group=P),
-    ] = 0.0  # fmt: skip
+        float,
+        Field(ge=0),
+        Flag(
+            "--isl-stddev",
+            "--prompt-input-tokens-stddev",
+            "--synthetic-input-tokens-stddev",
+            help="Standard deviation of the input length",
+            group=P,
+        ),
+    ] = 0.0
     osl_mean: Annotated[
-        float | None, Field(gt=0),
-        Flag("--osl", "--prompt-output-tokens-mean", "--output-tokens-mean", help="Mean output length in tokens; default: no length is requested", group=P),
-    ] = None  # fmt: skip
+        float | None,
+        Field(gt=0),
+        Flag(
+            "--osl",
+            "--prompt-output-tokens-mean",
+            "--output-tokens-mean",
+            help="Mean output length in tokens; default: no length is requested",
+            group=P,
+        ),
+    ] = None
     osl_stddev: Annotated[
-        float, Field(ge=0),
-        Flag("--osl-stddev", "--prompt-output-tokens-stddev", "--output-tokens-stddev", help="Standard deviation of the output length", group=P),
-    ] = 0.0  # fmt: skip
+        float,
+        Field(ge=0),
+        Flag(
+            "--osl-stddev",
+            "--prompt-output-tokens-stddev",
+            "--output-tokens-stddev",
+            help="Standard deviation of the output length",
+            group=P,
+        ),
+    ] = 0.0
     seq_dist: Annotated[
         str | None,
         Flag(
@@ -242,14 +278,24 @@ class PromptConfig(Section):
     prompt_corpus: Annotated[
         Literal["prose", "words"],
         Flag(
-            "--prompt-corpus", help="Source of prompt text: running prose, or random words", group=P,
+            "--prompt-corpus",
+            help="Source of prompt text: running prose, or random words",
+            group=P,
             synonyms={"sonnet": "prose", "shakespeare": "prose", "random": "words"},
         ),
-    ] = "prose"  # fmt: skip
+    ] = "prose"
     batch_size_text: Annotated[
-        int, Field(gt=0),
-        Flag("--batch-size-text", "--prompt-batch-size", "--batch-size", "-b", help="Texts per request (embeddings)", group=P),
-    ] = 1  # fmt: skip
+        int,
+        Field(gt=0),
+        Flag(
+            "--batch-size-text",
+            "--prompt-batch-size",
+            "--batch-size",
+            "-b",
+            help="Texts per request (embeddings)",
+            group=P,
+        ),
+    ] = 1
     apply_chat_template: Annotated[
         bool, Flag("--apply-chat-template", help="Count the tokens of the chat template in the ISL", group=P)
     ] = False
@@ -260,8 +306,14 @@ class PromptConfig(Section):
     prefix_prompt_pool_size: Annotated[
         int | None,
         Field(ge=0),
-        Flag("--num-prefix-prompts", "--prompt-prefix-pool-size", "--prefix-prompt-pool-size", help="Number of shared prefixes; each session gets one of them", group=X),
-    ] = None  # fmt: skip
+        Flag(
+            "--num-prefix-prompts",
+            "--prompt-prefix-pool-size",
+            "--prefix-prompt-pool-size",
+            help="Number of shared prefixes; each session gets one of them",
+            group=X,
+        ),
+    ] = None
     prefix_prompt_length: Annotated[
         int | None,
         Field(ge=0),
@@ -322,13 +374,27 @@ class ConversationConfig(Section):
         ),
     ] = 0.0
     turn_delay_mean: Annotated[
-        float, Field(ge=0),
-        Flag("--session-turn-delay-mean", "--conversation-turn-delay-mean", help="Mean think time between turns", group=V, unit="ms"),
-    ] = 0.0  # fmt: skip
+        float,
+        Field(ge=0),
+        Flag(
+            "--session-turn-delay-mean",
+            "--conversation-turn-delay-mean",
+            help="Mean think time between turns",
+            group=V,
+            unit="ms",
+        ),
+    ] = 0.0
     turn_delay_stddev: Annotated[
-        float, Field(ge=0),
-        Flag("--session-turn-delay-stddev", "--conversation-turn-delay-stddev", help="Standard deviation of the think time", group=V, unit="ms"),
-    ] = 0.0  # fmt: skip
+        float,
+        Field(ge=0),
+        Flag(
+            "--session-turn-delay-stddev",
+            "--conversation-turn-delay-stddev",
+            help="Standard deviation of the think time",
+            group=V,
+            unit="ms",
+        ),
+    ] = 0.0
     turn_delay_ratio: Annotated[
         float,
         Field(ge=0),

@@ -58,9 +58,15 @@ class LoadConfig(Section):
         ),
     ] = None
     arrival_smoothness: Annotated[
-        float | None, Field(gt=0),
-        Flag("--arrival-smoothness", "--vllm-burstiness", help="Shape parameter of gamma inter-arrival times: 1 is Poisson, larger is smoother", group=L),
-    ] = None  # fmt: skip
+        float | None,
+        Field(gt=0),
+        Flag(
+            "--arrival-smoothness",
+            "--vllm-burstiness",
+            help="Shape parameter of gamma inter-arrival times: 1 is Poisson, larger is smoother",
+            group=L,
+        ),
+    ] = None
     request_rate_series: Annotated[
         str | None,
         Flag(

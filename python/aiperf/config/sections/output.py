@@ -24,10 +24,12 @@ class OutputConfig(Section):
     artifact_dir: Annotated[
         Path | None,
         Flag(
-            "--artifact-dir", "--output-artifact-dir", group=O,
+            "--artifact-dir",
+            "--output-artifact-dir",
+            group=O,
             help="Output folder of the run; default artifacts/<model>-<endpoint>-<load>",
         ),
-    ] = None  # fmt: skip
+    ] = None
     profile_export_prefix: Annotated[
         str | None,
         Flag(
@@ -94,10 +96,12 @@ class SloConfig(Section):
     goodput: Annotated[
         tuple[Tier, ...],
         Flag(
-            "--goodput", group=G, metavar="SLOS",
+            "--goodput",
+            group=G,
+            metavar="SLOS",
             help="SLOs per request, `time_to_first_token:370 request_latency:648` (ms); repeatable with a name: `strict=…`",
         ),
-    ] = ()  # fmt: skip
+    ] = ()
     target_rate: Annotated[
         float | None,
         Field(gt=0),

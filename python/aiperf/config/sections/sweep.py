@@ -144,9 +144,17 @@ class SweepConfig(Section):
         ),
     ] = None
     itl_sla_ms: Annotated[
-        float | None, Field(gt=0),
-        Flag("--itl-sla-ms", "--tpot-sla-ms", help="p95 ITL objective, equivalent to --slo 'inter_token_latency:p95<…'", group=H, unit="ms", sweep=False),
-    ] = None  # fmt: skip
+        float | None,
+        Field(gt=0),
+        Flag(
+            "--itl-sla-ms",
+            "--tpot-sla-ms",
+            help="p95 ITL objective, equivalent to --slo 'inter_token_latency:p95<…'",
+            group=H,
+            unit="ms",
+            sweep=False,
+        ),
+    ] = None
     e2e_sla_ms: Annotated[
         float | None,
         Field(gt=0),
@@ -164,9 +172,12 @@ class SweepConfig(Section):
         Flag("--error-rate-sla", help="Maximum share of failed requests at a point, 0 to 1", group=H, sweep=False),
     ] = None
     slo_attainment_fraction: Annotated[
-        float | None, Field(gt=0, le=1),
-        Flag("--slo-attainment-fraction", help="Share of requests that must meet --goodput, 0 to 1", group=H, sweep=False),
-    ] = None  # fmt: skip
+        float | None,
+        Field(gt=0, le=1),
+        Flag(
+            "--slo-attainment-fraction", help="Share of requests that must meet --goodput, 0 to 1", group=H, sweep=False
+        ),
+    ] = None
     search_space: Annotated[
         tuple[str, ...],
         Flag(

@@ -34,33 +34,54 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
     i, j = np.nonzero(counts)
     rows = records(
         {
-            "a": rounded(seconds[i]), "b": rounded(seconds[i + 1]), "lo": rounded(gap_edges[j]), "hi": rounded(gap_edges[j + 1]),
-            "n": counts[i, j].tolist(), "p": rounded(share[i, j], 4),
+            "a": rounded(seconds[i]),
+            "b": rounded(seconds[i + 1]),
+            "lo": rounded(gap_edges[j]),
+            "hi": rounded(gap_edges[j + 1]),
+            "n": counts[i, j].tolist(),
+            "p": rounded(share[i, j], 4),
         }
-    )  # fmt: skip
+    )
     body: Spec = {
         "width": "$w1",
         "height": 240,
         "data": {"values": rows},
         "mark": {"type": "rect", "x2Offset": 0.6, "y2Offset": -0.6},
         "encoding": {
-            "x": {"field": "a", "type": "quantitative", "title": "time since the first request (s)", "scale": {"nice": False, "zero": False}},
+            "x": {
+                "field": "a",
+                "type": "quantitative",
+                "title": "time since the first request (s)",
+                "scale": {"nice": False, "zero": False},
+            },
             "x2": {"field": "b"},
             "y": {
-                "field": "lo", "type": "quantitative", "title": "gap between chunks (ms)", "scale": {"type": "log", "nice": False},
+                "field": "lo",
+                "type": "quantitative",
+                "title": "gap between chunks (ms)",
+                "scale": {"type": "log", "nice": False},
                 "axis": {"minExtent": 46, "labelOverlap": True, "tickCount": 6, "format": ",~g", "grid": False},
             },
             "y2": {"field": "hi"},
             "color": {
-                "field": "p", "type": "quantitative", "scale": {"type": "sqrt", "range": "$heat"},
-                "legend": {"title": "share of the gaps at that time (%)", "gradientLength": 160, "tickCount": 4, "titleLimit": 260},
+                "field": "p",
+                "type": "quantitative",
+                "scale": {"type": "sqrt", "range": "$heat"},
+                "legend": {
+                    "title": "share of the gaps at that time (%)",
+                    "gradientLength": 160,
+                    "tickCount": 4,
+                    "titleLimit": 260,
+                },
             },
             "tooltip": [
-                {"field": "a", "title": "from (s)", "format": ".3~f"}, {"field": "lo", "title": "gap from (ms)", "format": ".3~g"},
-                {"field": "hi", "title": "to (ms)", "format": ".3~g"}, {"field": "n", "title": "gaps", "format": ","},
+                {"field": "a", "title": "from (s)", "format": ".3~f"},
+                {"field": "lo", "title": "gap from (ms)", "format": ".3~g"},
+                {"field": "hi", "title": "to (ms)", "format": ".3~g"},
+                {"field": "n", "title": "gaps", "format": ","},
                 {"field": "p", "title": "share (%)", "format": ".3~g"},
             ],
         },
-    }  # fmt: skip
+    }
     note = f"{heat.total:,} gaps of successful requests, binned in {counts.shape[0]} × {counts.shape[1]} cells"
     return frame("Inter-chunk latency", note, body, marks=len(rows))

@@ -47,15 +47,25 @@ def _panel(tag: str, rows: list[dict[str, object]], load_name: str, *, log: bool
         "data": {"values": rows},
         "mark": {"type": "line", "point": {"size": 40}},
         "encoding": {
-            "x": quantitative("x", load_name.lower(), log=log, zero=False, values=sorted({float(str(r["x"])) for r in rows}), format="~s"),
+            "x": quantitative(
+                "x",
+                load_name.lower(),
+                log=log,
+                zero=False,
+                values=sorted({float(str(r["x"])) for r in rows}),
+                format="~s",
+            ),
             "y": quantitative("y", short_name(tag)),
             "color": {
-                "field": "s", "type": "nominal", "legend": {"orient": "top"},
+                "field": "s",
+                "type": "nominal",
+                "legend": {"orient": "top"},
                 "scale": {"domain": list(_STATS), "range": ["$blue", "$orange", "$vermillion"]},
             },
             "tooltip": [
-                {"field": "run", "title": "run"}, {"field": "s", "title": "statistic"},
+                {"field": "run", "title": "run"},
+                {"field": "s", "title": "statistic"},
                 {"field": "y", "title": short_name(tag), "format": ",.4~g"},
             ],
         },
-    }  # fmt: skip
+    }

@@ -31,13 +31,15 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
         layer: Spec = {
             "width": "$w3",
             "height": 220,
-                "data": {"values": rows},
+            "data": {"values": rows},
             "mark": {"type": "line", "interpolate": "step-after", "tooltip": True},
             "encoding": {
                 "x": quantitative("v", short_name(tag), log=_spreads(rows)),
                 "y": quantitative("p", "requests (%)"),
                 "color": {
-                    "field": "run", "type": "nominal", "scale": run_scale([r.label for r in runs], [r.load for r in runs]),
+                    "field": "run",
+                    "type": "nominal",
+                    "scale": run_scale([r.label for r in runs], [r.load for r in runs]),
                     "legend": None if len(runs) == 1 else {"orient": "top"},
                 },
                 "tooltip": [
@@ -46,7 +48,7 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
                     {"field": "p", "title": "requests at or below (%)", "format": ".4~g"},
                 ],
             },
-        }  # fmt: skip
+        }
         panels.append(layer)
     total = sum(int(run.context.ok.sum()) for run in runs)
     note = f"{total:,} successful requests" + (f"; curves of at most {most:,} points" if thinned else "")

@@ -71,23 +71,25 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
                     "data": {"values": dots},
                     "mark": {"type": "point", "size": 9, "opacity": 0.45, "color": "$grey"},
                     "encoding": {
-                        "x": bare, "y": quantitative("v", short_name(tag), minExtent=46),
+                        "x": bare,
+                        "y": quantitative("v", short_name(tag), minExtent=46),
                         "tooltip": [
                             {"field": "t", "title": "started (s)", "format": ".3f"},
                             {"field": "v", "title": short_name(tag), "format": ",.4~g"},
                         ],
                     },
                 }
-            )  # fmt: skip
+            )
         if any("v" in row for row in lines):
             line: Spec = {
                 "data": {"values": lines},
                 "mark": {"type": "line", "interpolate": "linear"},
                 "encoding": {
-                    "x": bare, "y": quantitative("v", short_name(tag), minExtent=46),
+                    "x": bare,
+                    "y": quantitative("v", short_name(tag), minExtent=46),
                     "color": {"field": "s", "type": "nominal", "scale": scale, "legend": {"orient": "top"}},
                 },
-            }  # fmt: skip
+            }
             layers.append(line)
         if layers:
             panels.append({"width": "$w1", "height": 150, "layer": layers})
@@ -98,9 +100,11 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
     if single:
         note = f"{count_text(min(rows, _DOTS), rows)}; lines: {note}"
     return frame(
-        "Latency over time", note, {"vconcat": panels, "spacing": 8, "resolve": {"scale": {"x": "shared"}}},
+        "Latency over time",
+        note,
+        {"vconcat": panels, "spacing": 8, "resolve": {"scale": {"x": "shared"}}},
         marks=marks + more,
-    )  # fmt: skip
+    )
 
 
 def _window_text(runs: Sequence[PlotRun]) -> str:

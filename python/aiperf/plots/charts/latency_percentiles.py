@@ -18,7 +18,7 @@ from aiperf.plots.spec import (
     run_scale,
     short_name,
     thin_curve,
-)  # fmt: skip
+)
 
 __all__ = ["draw", "tail_rank"]
 
@@ -63,9 +63,7 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
         panels.append(_panel(tag, rows, runs))
     total = sum(int(run.context.ok.sum()) for run in runs)
     note = f"{total:,} successful requests; curves of at most {most:,} points, evenly along the axis, up to p99.99"
-    return frame(
-        "Latency by percentile", note, {"concat": panels, "columns": "$cols3", "spacing": 14}, marks=drawn
-    )  # fmt: skip
+    return frame("Latency by percentile", note, {"concat": panels, "columns": "$cols3", "spacing": 14}, marks=drawn)
 
 
 def _panel(tag: str, rows: list[dict[str, object]], runs: Sequence[PlotRun]) -> Spec:
@@ -78,7 +76,9 @@ def _panel(tag: str, rows: list[dict[str, object]], runs: Sequence[PlotRun]) -> 
             "x": rank_axis(),
             "y": quantitative("v", short_name(tag)),
             "color": {
-                "field": "run", "type": "nominal", "scale": run_scale([r.label for r in runs], [r.load for r in runs]),
+                "field": "run",
+                "type": "nominal",
+                "scale": run_scale([r.label for r in runs], [r.load for r in runs]),
                 "legend": None if len(runs) == 1 else {"orient": "top"},
             },
             "tooltip": [
@@ -87,4 +87,4 @@ def _panel(tag: str, rows: list[dict[str, object]], runs: Sequence[PlotRun]) -> 
                 {"field": "v", "title": short_name(tag), "format": ",.4~g"},
             ],
         },
-    }  # fmt: skip
+    }

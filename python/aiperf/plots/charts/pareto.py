@@ -93,12 +93,15 @@ def draw_front(runs: Sequence[PlotRun], x: str = DEFAULT_X, y: str = DEFAULT_Y) 
     titles = [axis.title(has_gpus=any(r.num_gpus > 1 for r in points)) for axis in axes]
     rows = records(
         {
-            "x": rounded(at[0]), "y": rounded(at[1]), "run": [r.label for r in points], "load": _labels(points, *at),
+            "x": rounded(at[0]),
+            "y": rounded(at[1]),
+            "run": [r.label for r in points],
+            "load": _labels(points, *at),
             "on": ["on the Pareto front" if f else "dominated" for f in front],
             "ttft": [r.stat("time_to_first_token") for r in points],
             **{f"{n}{i}": rounded(e[:, i - 1]) for n, e in zip("xy", ends, strict=True) for i in (1, 2)},
         }
-    )  # fmt: skip
+    )
     bars = [r for r in rows if r["x1"] != r["x2"] or r["y1"] != r["y2"]]
     order = np.argsort(at[0][front])
     line = records({"x": rounded(at[0][front][order]), "y": rounded(at[1][front][order])})
@@ -132,9 +135,11 @@ def _body(
     axis_x = quantitative("x", titles[0], tickCount=8)
     axis_y = quantitative("y", titles[1], minExtent=46)
     colour: Spec = {
-        "field": "on", "type": "nominal", "legend": {"orient": "top"},
+        "field": "on",
+        "type": "nominal",
+        "legend": {"orient": "top"},
         "scale": {"domain": ["on the Pareto front", "dominated"], "range": ["$blue", "$vermillion"]},
-    }  # fmt: skip
+    }
     rule: Spec = {"type": "rule", "strokeWidth": 1.5, "opacity": 0.55}
     whiskers: list[Spec] = [
         {
@@ -175,7 +180,7 @@ def _body(
                 "encoding": {"x": axis_x, "y": axis_y, "text": {"field": "load"}},
             },
         ],
-    }  # fmt: skip
+    }
 
 
 def _labels(runs: Sequence[PlotRun], x: Floats, y: Floats) -> list[str | None]:

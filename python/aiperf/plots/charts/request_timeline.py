@@ -47,10 +47,14 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
     ):
         rows += records(
             {
-                "a": rounded(t0[use], 7), "b": rounded(t1[use], 7), "y": [n + 1 for n in lane[use].tolist()], "s": [name] * int(use.sum()),
-                "r": known[use].tolist(), "d": rounded((t1 - t0)[use] * 1e3),
+                "a": rounded(t0[use], 7),
+                "b": rounded(t1[use], 7),
+                "y": [n + 1 for n in lane[use].tolist()],
+                "s": [name] * int(use.sum()),
+                "r": known[use].tolist(),
+                "d": rounded((t1 - t0)[use] * 1e3),
             }
-        )  # fmt: skip
+        )
     used = [n for n in _NAMES if any(r["s"] == n for r in rows)]
     height = int(min(max(4 * (int(lane.max()) + 1), 120), 420))
     body: Spec = {
@@ -62,19 +66,26 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
             "x": quantitative("a", "time since the first request (s)", zero=False),
             "x2": {"field": "b"},
             "y": {
-                "field": "y", "type": "ordinal", "title": "requests in flight", "sort": "descending",
+                "field": "y",
+                "type": "ordinal",
+                "title": "requests in flight",
+                "sort": "descending",
                 "axis": {"labelOverlap": "greedy", "minExtent": 46, "grid": False},
             },
             "color": {
-                "field": "s", "type": "nominal", "scale": legend_scale(used, [_COLOURS[_NAMES.index(n)] for n in used]),
+                "field": "s",
+                "type": "nominal",
+                "scale": legend_scale(used, [_COLOURS[_NAMES.index(n)] for n in used]),
                 "legend": {"orient": "top"},
             },
             "tooltip": [
-                {"field": "r", "title": "row"}, {"field": "s", "title": "part"}, {"field": "a", "title": "from (s)", "format": ".3f"},
+                {"field": "r", "title": "row"},
+                {"field": "s", "title": "part"},
+                {"field": "a", "title": "from (s)", "format": ".3f"},
                 {"field": "d", "title": "lasted (ms)", "format": ",.4~g"},
             ],
         },
-    }  # fmt: skip
+    }
     note = (
         f"{total:,} requests"
         if total <= _MOST

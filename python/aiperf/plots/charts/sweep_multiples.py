@@ -33,9 +33,7 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
         values = [r.stat(tag) for r in placed]
         if all(v is None for v in values) or (tag == "request_error_rate" and not any(values)):
             continue
-        rows = [
-            r for r in records({"x": loads, "y": values, "run": [p.label for p in placed]}) if "y" in r
-        ]  # fmt: skip
+        rows = [r for r in records({"x": loads, "y": values, "run": [p.label for p in placed]}) if "y" in r]
         marks += 2 * len(rows)
         panels.append(
             {
@@ -44,12 +42,17 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
                 "data": {"values": rows},
                 "mark": {"type": "line", "point": {"size": 40}, "color": "$blue"},
                 "encoding": {
-                    "x": quantitative("x", placed[0].load_name.lower(), log=log, zero=False, values=sorted(set(loads)), format="~s"),
+                    "x": quantitative(
+                        "x", placed[0].load_name.lower(), log=log, zero=False, values=sorted(set(loads)), format="~s"
+                    ),
                     "y": quantitative("y", title, format=shown) if shown else quantitative("y", title),
-                    "tooltip": [{"field": "run", "title": "run"}, {"field": "y", "title": title, "format": ".2%" if shown else ",.5~g"}],
+                    "tooltip": [
+                        {"field": "run", "title": "run"},
+                        {"field": "y", "title": title, "format": ".2%" if shown else ",.5~g"},
+                    ],
                 },
             }
-        )  # fmt: skip
+        )
     if not panels:
         return None
     note = f"{len(placed)} runs over {placed[0].load_name.lower()}"

@@ -79,9 +79,7 @@ def _per_second(run: PlotRun, mask: Bools) -> Floats:
 def _series(run: PlotRun, values: Floats, name: str) -> list[dict[str, object]]:
     begin = run.seconds(run.edges)
     # The last value twice: steps hold to the end of their window.
-    return records(
-        {"t": rounded(begin), "v": rounded(np.append(values, values[-1:])), "s": [name] * len(begin)}
-    )  # fmt: skip
+    return records({"t": rounded(begin), "v": rounded(np.append(values, values[-1:])), "s": [name] * len(begin)})
 
 
 def _panel(rows: list[dict[str, object]], title: str, scale: Spec, *, single: bool, colour: str, height: int) -> Spec:
@@ -103,4 +101,4 @@ def _panel(rows: list[dict[str, object]], title: str, scale: Spec, *, single: bo
                 {"field": "v", "title": title, "format": ",.4~g"},
             ],
         },
-    }  # fmt: skip
+    }

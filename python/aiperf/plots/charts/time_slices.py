@@ -33,10 +33,13 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
             panels.append(_latency_panel(tag, rows, goals=bool(run.tiers)))
     load = records(
         {
-            "t0": rounded(begin), "t1": rounded(end), "n": [s.sent for s in kept], "i": [s.index for s in kept],
+            "t0": rounded(begin),
+            "t1": rounded(end),
+            "n": [s.sent for s in kept],
+            "i": [s.index for s in kept],
             "tps": rounded([s.stat("output_token_throughput") or float("nan") for s in kept]),
         }
-    )  # fmt: skip
+    )
     if any("tps" in row for row in load):
         panels.append(_bars(load, "tps", "tokens/s", "$green", height=90))
     panels.append(_bars(load, "n", "started", "$grey", height=60, title="time since the first request (s)"))
@@ -55,10 +58,16 @@ def _columns(
 
     return records(
         {
-            "i": [s.index for s in slices], "t0": rounded(begin), "t1": rounded(end), "avg": stat("avg"), "p50": stat("p50"),
-            "p90": stat("p90"), "state": state, "n": [s.ended for s in slices],
+            "i": [s.index for s in slices],
+            "t0": rounded(begin),
+            "t1": rounded(end),
+            "avg": stat("avg"),
+            "p50": stat("p50"),
+            "p90": stat("p90"),
+            "state": state,
+            "n": [s.ended for s in slices],
         }
-    )  # fmt: skip
+    )
 
 
 def _latency_panel(tag: str, rows: list[dict[str, object]], *, goals: bool) -> Spec:
@@ -69,12 +78,15 @@ def _latency_panel(tag: str, rows: list[dict[str, object]], *, goals: bool) -> S
     if goals:
         colour = {"field": "state", "type": "nominal", "scale": colours, "legend": {"orient": "top"}}
     shared: Spec = {
-        "x": quantitative("t0", "", zero=False, labels=False, ticks=False), "x2": {"field": "t1"}, "color": colour,
+        "x": quantitative("t0", "", zero=False, labels=False, ticks=False),
+        "x2": {"field": "t1"},
+        "color": colour,
         "tooltip": [
-            {"field": "i", "title": "slice"}, {"field": "n", "title": "requests"},
+            {"field": "i", "title": "slice"},
+            {"field": "n", "title": "requests"},
             *({"field": k, "title": f"{k}, {short_name(tag)}", "format": ",.4~g"} for k in ("avg", "p50", "p90")),
         ],
-    }  # fmt: skip
+    }
     return {
         "width": "$w1",
         "height": 120,
@@ -84,9 +96,12 @@ def _latency_panel(tag: str, rows: list[dict[str, object]], *, goals: bool) -> S
                 "mark": {"type": "rect", "opacity": 0.45, "xOffset": 1, "x2Offset": -1, "cornerRadius": 2},
                 "encoding": {**shared, "y": quantitative("p50", short_name(tag), minExtent=46), "y2": {"field": "p90"}},
             },
-            {"mark": {"type": "rule", "strokeWidth": 2}, "encoding": {**shared, "y": {"field": "avg", "type": "quantitative"}}},
+            {
+                "mark": {"type": "rule", "strokeWidth": 2},
+                "encoding": {**shared, "y": {"field": "avg", "type": "quantitative"}},
+            },
         ],
-    }  # fmt: skip
+    }
 
 
 def _bars(rows: list[dict[str, object]], field: str, name: str, colour: str, *, height: int, title: str = "") -> Spec:

@@ -15,5 +15,10 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
     usable = [r for r in runs if r.num_rows]
     lengths = [r.values("input_sequence_length") for r in usable]
     return draw_against(
-        usable, lengths, title="TTFT against prompt length", axis="input sequence length (tokens)", unit="length", integer=True
-    )  # fmt: skip
+        usable,
+        lengths,
+        title="TTFT against prompt length",
+        axis="input sequence length (tokens)",
+        unit="length",
+        integer=True,
+    )

@@ -22,6 +22,11 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
     if high - low < 2:
         return None
     return draw_against(
-        runs, [load], title="TTFT against load", axis="requests in flight at its start", unit="load", integer=True,
+        runs,
+        [load],
+        title="TTFT against load",
+        axis="requests in flight at its start",
+        unit="load",
+        integer=True,
         may_log=False,
-    )  # fmt: skip
+    )

@@ -16,9 +16,15 @@ def render_junit(summary: Summary, name: str = "aiperf") -> bytes:
     suites = Element("testsuites", name=name, tests=str(len(summary.gates)), failures=str(len(missed)), errors="0")
     seconds = f"{summary.duration_s or 0.0:.3f}"
     suite = SubElement(
-        suites, "testsuite", name=name, tests=str(len(summary.gates)), failures=str(len(missed)), errors="0",
-        skipped="0", time=seconds,
-    )  # fmt: skip
+        suites,
+        "testsuite",
+        name=name,
+        tests=str(len(summary.gates)),
+        failures=str(len(missed)),
+        errors="0",
+        skipped="0",
+        time=seconds,
+    )
     properties = SubElement(suite, "properties")
     for key, value in _properties(summary):
         SubElement(properties, "property", name=key, value=value)

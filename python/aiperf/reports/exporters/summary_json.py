@@ -113,10 +113,16 @@ def render_json(summary: Summary, options: JsonOptions) -> str:
 def analysis_json(s: Summary, percentiles: Sequence[float] = ()) -> dict[str, object]:
     """Our own keys: what AIPerf does not have. A key is left out when there is nothing behind it."""
     whole = {tag: stats_json(result, percentiles) for tag, result in s.whole.items()} if s.steady_is_headline else None
-    slices = None if not s.slices else {
-        "duration_s": s.slice_s, "count": len(s.slices), "excluded": s.excluded,
-        "missed": [x.index for x in s.slices if x.misses] if s.tiers else None,
-    }  # fmt: skip
+    slices = (
+        None
+        if not s.slices
+        else {
+            "duration_s": s.slice_s,
+            "count": len(s.slices),
+            "excluded": s.excluded,
+            "missed": [x.index for x in s.slices if x.misses] if s.tiers else None,
+        }
+    )
     out: dict[str, object] = {
         "token_provenance": s.count_source,
         "request_counts": asdict(s.counts),
@@ -130,15 +136,19 @@ def analysis_json(s: Summary, percentiles: Sequence[float] = ()) -> dict[str, ob
         "stalls": None if s.stalls is None else {**asdict(s.stalls), "share": s.stalls.share},
         "cancellation": _cancellation_json(s),
         "confidence_intervals": [asdict(i) for i in s.intervals],
-        "certificate": None if s.certificate is None else {
-            **asdict(s.certificate), "reasons": s.certificate.reasons, "text": s.certificate.lines,
+        "certificate": None
+        if s.certificate is None
+        else {
+            **asdict(s.certificate),
+            "reasons": s.certificate.reasons,
+            "text": s.certificate.lines,
         },
         "conservation": [asdict(c) for c in s.checks],
         "assertions": [asdict(g) for g in s.gates],
         "warnings": [{**asdict(n), "data": dict(n.data)} for n in s.notices],
         "tail_percentiles": _tail_json(s),
         "time_weighted_resolution_ms": s.sweep_resolution_ms or None,
-    }  # fmt: skip
+    }
     return {key: value for key, value in out.items() if value is not None and value != []}
 
 

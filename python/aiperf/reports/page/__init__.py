@@ -31,15 +31,22 @@ from aiperf.reports.tables import (
     comparison_tables,
     definitions,
     run_tables,
-)  # fmt: skip
+)
 
 if TYPE_CHECKING:
     from jinja2 import Template
     from markupsafe import Markup
 
 __all__ = [
-    "ComparisonInput", "ConfigRow", "Finding", "PageInput", "PageTable", "render_charts", "render_comparison", "render_page",
-]  # fmt: skip
+    "ComparisonInput",
+    "ConfigRow",
+    "Finding",
+    "PageInput",
+    "PageTable",
+    "render_charts",
+    "render_comparison",
+    "render_page",
+]
 
 _MOST_ALL_CHARTS: Final = 12
 """Runs of a comparison whose curves are overlaid; of more, only the charts over the sweep are drawn."""
@@ -86,9 +93,14 @@ class PageInput:
 
     def plot_run(self) -> PlotRun:
         return open_plot_run(
-            self.label, self.columns, self.summary, self.options, load=self.load, load_name=self.load_name,
+            self.label,
+            self.columns,
+            self.summary,
+            self.options,
+            load=self.load,
+            load_name=self.load_name,
             num_gpus=self.num_gpus,
-        )  # fmt: skip
+        )
 
 
 @dataclass(frozen=True)
@@ -170,9 +182,24 @@ def render_comparison(comparison: ComparisonInput) -> bytes:
 def render_charts(title: str, facts: Sequence[str], specs: Mapping[str, Spec], version: str = "") -> bytes:
     """A page of charts alone."""
     return _render(
-        title=title, facts=facts, command=None, problem=None, findings=(), cards=(), certificate=None, parts=(), specs=specs,
-        explore=None, tables=(), config=(), definitions=(), warnings=(), notes=(), files=(), version=version,
-    )  # fmt: skip
+        title=title,
+        facts=facts,
+        command=None,
+        problem=None,
+        findings=(),
+        cards=(),
+        certificate=None,
+        parts=(),
+        specs=specs,
+        explore=None,
+        tables=(),
+        config=(),
+        definitions=(),
+        warnings=(),
+        notes=(),
+        files=(),
+        version=version,
+    )
 
 
 def _shared_config(runs: Sequence[PageInput]) -> tuple[ConfigRow, ...]:
@@ -248,12 +275,28 @@ def _render(
     }
     findings = [f if f.link in there else replace(f, link="") for f in findings]
     page = _template().render(
-        title=title, facts=facts, command=command, problem=problem, findings=findings, cards=cards, certificate=certificate,
-        parts=parts, figures=figures, has_explore=explore is not None, tables=tables, config=config,
-        definitions=definitions, warnings=warnings, notes=notes, files=files, version=version,
-        css=_text("page.css"), script=_text("page.js"), data=_packed(packed),
+        title=title,
+        facts=facts,
+        command=command,
+        problem=problem,
+        findings=findings,
+        cards=cards,
+        certificate=certificate,
+        parts=parts,
+        figures=figures,
+        has_explore=explore is not None,
+        tables=tables,
+        config=config,
+        definitions=definitions,
+        warnings=warnings,
+        notes=notes,
+        files=files,
+        version=version,
+        css=_text("page.css"),
+        script=_text("page.js"),
+        data=_packed(packed),
         bundle=_packed(load_bundle()) if specs or explore else "",
-    )  # fmt: skip
+    )
     return page.encode()
 
 

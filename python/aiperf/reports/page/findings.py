@@ -72,7 +72,13 @@ def _client(s: Summary, _: PlotRun) -> Finding | None:
     if c is None or c.verdict == "trustworthy":
         return None
     reason = c.reasons[0] if c.reasons else "see the certificate"
-    return Finding("client", c.verdict, f"The client limited or distorted these results: {reason}", "bad" if c.verdict == "client-limited" else "warn", "certificate")  # fmt: skip
+    return Finding(
+        "client",
+        c.verdict,
+        f"The client limited or distorted these results: {reason}",
+        "bad" if c.verdict == "client-limited" else "warn",
+        "certificate",
+    )
 
 
 def _goals(s: Summary, _: PlotRun) -> Finding | None:
@@ -108,7 +114,7 @@ def _warmup(s: Summary, _: PlotRun) -> Finding | None:
     part = (
         "left out of the headline" if s.steady_is_headline else "part of the headline (`--steady-state` leaves it out)"
     )
-    text = f"{SHORT.get(first.tag, first.tag)} starts at {first.ratio:.2f}× its steady-state level: the first {at:.1f} s are a warm-up, {part}"  # fmt: skip
+    text = f"{SHORT.get(first.tag, first.tag)} starts at {first.ratio:.2f}× its steady-state level: the first {at:.1f} s are a warm-up, {part}"
     return Finding("warmup", f"{at:.1f} s", text, "warn", "latency_over_time")
 
 
@@ -124,7 +130,7 @@ def _queueing(_: Summary, run: PlotRun) -> Finding | None:
     quiet, busy = float(np.median(ttft[load <= low])), float(np.median(ttft[load >= high]))
     if quiet <= 0 or busy / quiet < _QUEUE:
         return None
-    text = f"TTFT follows the load: median {number(busy)} ms with {high:,.0f} or more in flight, {number(quiet)} ms with {low:,.0f} or fewer"  # fmt: skip
+    text = f"TTFT follows the load: median {number(busy)} ms with {high:,.0f} or more in flight, {number(quiet)} ms with {low:,.0f} or fewer"
     return Finding("queueing", f"×{busy / quiet:.1f}", text, "warn", "ttft_by_load")
 
 
@@ -152,7 +158,7 @@ def _omission(s: Summary, _: PlotRun) -> Finding | None:
     due, sent = s.stat("effective_latency", "p99"), s.stat("request_latency", "p99")
     if due is None or sent is None or sent <= 0 or due / sent < _OMISSION:
         return None
-    text = f"Measured from the scheduled send time (no coordinated omission), p99 request latency is {number(due)} ms, not {number(sent)} ms: requests waited before they were sent"  # fmt: skip
+    text = f"Measured from the scheduled send time (no coordinated omission), p99 request latency is {number(due)} ms, not {number(sent)} ms: requests waited before they were sent"
     return Finding("omission", f"×{due / sent:.1f}", text, "warn", "tables")
 
 
@@ -166,7 +172,7 @@ def _prompt_length(_: Summary, run: PlotRun) -> Finding | None:
     slope = r * float(y.std()) / float(x.std())
     if r <= 0 or r * r < _EXPLAINED:
         return None
-    text = f"Each further 1,000 input tokens add {number(1000 * slope)} ms to TTFT; prompt length explains {100 * r * r:.0f}% of its variance"  # fmt: skip
+    text = f"Each further 1,000 input tokens add {number(1000 * slope)} ms to TTFT; prompt length explains {100 * r * r:.0f}% of its variance"
     return Finding("prompt_length", f"{number(1000 * slope)} ms", text, "plain", "ttft_by_isl")
 
 
@@ -174,7 +180,7 @@ def _output_length(s: Summary, _: PlotRun) -> Finding | None:
     mismatch, done = s.stat("osl_mismatch_count"), s.stat("request_count")
     if not mismatch or not done or mismatch / done < _MISMATCH:
         return None
-    text = f"{mismatch:,.0f} of {done:,.0f} replies did not match the requested output length: throughput and latency are those of other lengths"  # fmt: skip
+    text = f"{mismatch:,.0f} of {done:,.0f} replies did not match the requested output length: throughput and latency are those of other lengths"
     return Finding("output_length", _percent(mismatch / done), text, "warn", "tables")
 
 
@@ -207,8 +213,18 @@ def _spread(s: Summary, _: PlotRun) -> Finding | None:
 
 
 _NOTABLE: Final[tuple[_Rule, ...]] = (
-    _failures, _client, _goals, _drift, _warmup, _queueing, _tail, _stalls, _omission, _output_length, _prompt_length,
-)  # fmt: skip
+    _failures,
+    _client,
+    _goals,
+    _drift,
+    _warmup,
+    _queueing,
+    _tail,
+    _stalls,
+    _omission,
+    _output_length,
+    _prompt_length,
+)
 
 
 def run_findings(summary: Summary, run: PlotRun) -> tuple[Finding, ...]:
@@ -259,7 +275,15 @@ def compare_findings(runs: Sequence[PlotRun]) -> tuple[Finding, ...]:
     failing = [(r, r.summary.counts.failed) for r in runs if r.summary.counts.failed]
     if failing:
         worst, count = max(failing, key=lambda p: p[1])
-        out.append(Finding("failures", f"{len(failing)} of {len(runs)}", f"Runs with failed requests; most at {worst.place}: {count:,}", "warn", "runs"))  # fmt: skip
+        out.append(
+            Finding(
+                "failures",
+                f"{len(failing)} of {len(runs)}",
+                f"Runs with failed requests; most at {worst.place}: {count:,}",
+                "warn",
+                "runs",
+            )
+        )
     return tuple(out[:5])
 
 

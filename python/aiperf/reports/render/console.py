@@ -34,10 +34,14 @@ from aiperf.reports.render.screen_tables import (
 __all__ = ["TABLE_TITLES", "ConsoleOptions", "build_screen", "options_of", "print_part", "render_console"]
 
 TABLE_TITLES = {
-    "chat": "LLM Metrics", "completions": "LLM Metrics", "embeddings": "Embeddings Metrics",
-    "rankings": "Ranking Metrics", "nim_rankings": "Ranking Metrics", "hf_tei_rankings": "Ranking Metrics",
+    "chat": "LLM Metrics",
+    "completions": "LLM Metrics",
+    "embeddings": "Embeddings Metrics",
+    "rankings": "Ranking Metrics",
+    "nim_rankings": "Ranking Metrics",
+    "hf_tei_rankings": "Ranking Metrics",
     "cohere_rankings": "Ranking Metrics",
-}  # fmt: skip
+}
 _SUFFIX: dict[Table, str] = {
     "effective": ": Effective",
     "active": ": Active",
@@ -119,9 +123,11 @@ def metric_table(results: Iterable[Result], title: str, options: ConsoleOptions)
     for p in percentiles:
         marked = options.mark == p
         table.add_column(
-            percentile_name(p) + (" ★" if marked else ""), justify="right", style="bold yellow" if marked else "green",
+            percentile_name(p) + (" ★" if marked else ""),
+            justify="right",
+            style="bold yellow" if marked else "green",
             no_wrap=True,
-        )  # fmt: skip
+        )
     table.add_column("std", justify="right", style="green", no_wrap=True)
     for result in results:
         s = result.stats

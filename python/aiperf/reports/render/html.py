@@ -17,9 +17,11 @@ def render_table(table: PageTable) -> str:
     """One table with its title and note."""
     head = "".join(f"<th>{escape(c)}</th>" for c in table.columns)
     rows = "".join(
-        "<tr>" + "".join(f'<td style="{"text-align:left" if i == 0 else _NUMBER}">{escape(c)}</td>' for i, c in enumerate(row)) + "</tr>"
+        "<tr>"
+        + "".join(f'<td style="{"text-align:left" if i == 0 else _NUMBER}">{escape(c)}</td>' for i, c in enumerate(row))
+        + "</tr>"
         for row in table.rows
-    )  # fmt: skip
+    )
     note = f"<p><small>{escape(table.note)}</small></p>" if table.note else ""
     return f"<table><caption>{escape(table.title)}</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{note}"
 

@@ -10,9 +10,14 @@ from aiperf.reports.cells import number, percent
 __all__ = ["render_markdown"]
 
 _ROWS = (
-    "time_to_first_token", "inter_token_latency", "request_latency", "output_token_throughput_per_user",
-    "output_token_throughput", "request_throughput", "goodput",
-)  # fmt: skip
+    "time_to_first_token",
+    "inter_token_latency",
+    "request_latency",
+    "output_token_throughput_per_user",
+    "output_token_throughput",
+    "request_throughput",
+    "goodput",
+)
 _STATS = ("avg", "p50", "p90", "p99")
 
 

@@ -18,9 +18,16 @@ from aiperf.metrics.trend import TrendLine
 from aiperf.reports.cells import number, percent, short
 
 __all__ = [
-    "cancellation_lines", "cold_warm_table", "gate_lines", "goodput_lines", "interval_table", "slice_table", "stall_lines",
-    "steady_line", "trend_lines",
-]  # fmt: skip
+    "cancellation_lines",
+    "cold_warm_table",
+    "gate_lines",
+    "goodput_lines",
+    "interval_table",
+    "slice_table",
+    "stall_lines",
+    "steady_line",
+    "trend_lines",
+]
 
 _BAR = 30
 _TAIL_TAGS = ("time_to_first_token", "inter_token_latency", "inter_chunk_latency", "request_latency")
@@ -28,9 +35,14 @@ _TAIL_TAGS = ("time_to_first_token", "inter_token_latency", "inter_chunk_latency
 
 def _table(title: str, *columns: str) -> Table:
     table = Table(
-        title=title, box=box.SIMPLE_HEAD, title_style="bold", header_style="bold", title_justify="left", padding=(0, 1, 0, 0),
+        title=title,
+        box=box.SIMPLE_HEAD,
+        title_style="bold",
+        header_style="bold",
+        title_justify="left",
+        padding=(0, 1, 0, 0),
         pad_edge=False,
-    )  # fmt: skip
+    )
     for i, name in enumerate(columns):
         table.add_column(name, justify="left" if i == 0 else "right", no_wrap=True)
     return table
@@ -96,9 +108,13 @@ def slice_table(summary: Summary) -> Table:
         left = "*" if not s.is_complete else ""
         window = f"{(s.begin_ns - origin) / 1e9:g}–{(s.end_ns - origin) / 1e9:.4g} s{left}"
         cells = [
-            f"{s.index}{' –' if s.index in summary.excluded else ''}", window, f"{s.ended:,}",
-            _pair(s, "time_to_first_token"), _pair(s, "request_latency"), number(s.stat("output_token_throughput"), 0),
-        ]  # fmt: skip
+            f"{s.index}{' –' if s.index in summary.excluded else ''}",
+            window,
+            f"{s.ended:,}",
+            _pair(s, "time_to_first_token"),
+            _pair(s, "request_latency"),
+            number(s.stat("output_token_throughput"), 0),
+        ]
         if summary.tiers:
             tier = s.tiers[0]
             done = s.ended + s.failed
@@ -253,7 +269,12 @@ def interval_table(summary: Summary) -> Table:
         metric = METRICS[i.tag]
         half = i.relative_half_width
         table.add_row(
-            f"{metric.header} ({metric.unit.shown})", i.stat, number(i.value), number(i.low), number(i.high),
-            "–" if half is None else percent(half), f"{i.effective:,.0f} of {i.count:,}",
-        )  # fmt: skip
+            f"{metric.header} ({metric.unit.shown})",
+            i.stat,
+            number(i.value),
+            number(i.low),
+            number(i.high),
+            "–" if half is None else percent(half),
+            f"{i.effective:,.0f} of {i.count:,}",
+        )
     return table

@@ -38,8 +38,12 @@ DIFFERS: Final = (
         "messages that one TCP read delivers share AIPerf's time stamp of that read",
         "the last token may be stamped late where the client was busy",
     ),
-    Definition("request_error_rate", "AIPerf counts deliberate cancellations as errors; here they are left out", "ours is lower"),
-)  # fmt: skip
+    Definition(
+        "request_error_rate",
+        "AIPerf counts deliberate cancellations as errors; here they are left out",
+        "ours is lower",
+    ),
+)
 
 
 def matches(path: Path) -> bool:
@@ -212,11 +216,21 @@ _NAMES: Final = {
     "load.concurrency": ("loadgen.concurrency", "load.concurrency", "phases.0.concurrency", "phases.concurrency"),
     "load.request_rate": ("loadgen.request_rate", "load.request_rate", "phases.0.rate", "phases.0.request_rate"),
     "load.request_count": ("loadgen.request_count", "load.request_count", "phases.0.requests"),
-    "prompt.isl_mean": ("input.prompt.input_tokens.mean", "input.prompt.isl.mean", "datasets.0.prompts.isl.mean", "datasets.0.prompts.isl"),
-    "prompt.osl_mean": ("input.prompt.output_tokens.mean", "input.prompt.osl.mean", "datasets.0.prompts.osl.mean", "datasets.0.prompts.osl"),
+    "prompt.isl_mean": (
+        "input.prompt.input_tokens.mean",
+        "input.prompt.isl.mean",
+        "datasets.0.prompts.isl.mean",
+        "datasets.0.prompts.isl",
+    ),
+    "prompt.osl_mean": (
+        "input.prompt.output_tokens.mean",
+        "input.prompt.osl.mean",
+        "datasets.0.prompts.osl.mean",
+        "datasets.0.prompts.osl",
+    ),
     "input.random_seed": ("input.random_seed", "random_seed"),
     "tokenizer.name": ("tokenizer.name",),
-}  # fmt: skip
+}
 """Our option → where AIPerf's versions keep it in `input_config`."""
 
 

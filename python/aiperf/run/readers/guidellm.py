@@ -37,11 +37,19 @@ _REQUEST: Final = (
 )
 
 DIFFERS: Final = (
-    Definition("inter_token_latency", "the same as ours; GuideLLM's “time per output token” also spreads TTFT over the tokens"),
-    Definition("request_throughput", "time-weighted over the measured window, warm-up and cool-down left out if configured"),
+    Definition(
+        "inter_token_latency", "the same as ours; GuideLLM's “time per output token” also spreads TTFT over the tokens"
+    ),
+    Definition(
+        "request_throughput", "time-weighted over the measured window, warm-up and cool-down left out if configured"
+    ),
     Definition("output_token_throughput", "tokens are counted in the window in which they arrived"),
-    Definition("time_to_first_token", "stamped in the client's event loop, after the chunk was parsed", "too high where the client was busy"),
-)  # fmt: skip
+    Definition(
+        "time_to_first_token",
+        "stamped in the client's event loop, after the chunk was parsed",
+        "too high where the client was busy",
+    ),
+)
 
 
 def matches(path: Path) -> bool:
@@ -87,11 +95,25 @@ def load_number(path: Path, number: int) -> RunData:
     model = backend.get("model") or backend.get("backend_model") or tree(tree(read_json(path)).get("args")).get("model")
     verdict, reasons = _client(one)
     return RunData(
-        path=path, tool="GuideLLM", series=series, start_s=start, end_s=end, ok=ok, num_ok=num_ok, num_failed=num_failed,
-        num_cancelled=_count(made, "incomplete", len(open_)), figures=figures, units=units, options=options,
-        duration_s=_number(one.get("duration")) or _number(one.get("run_stats")), model=None if model is None else str(model),
-        load=_load(one), verdict=verdict, reasons=reasons, differs=DIFFERS,
-    )  # fmt: skip
+        path=path,
+        tool="GuideLLM",
+        series=series,
+        start_s=start,
+        end_s=end,
+        ok=ok,
+        num_ok=num_ok,
+        num_failed=num_failed,
+        num_cancelled=_count(made, "incomplete", len(open_)),
+        figures=figures,
+        units=units,
+        options=options,
+        duration_s=_number(one.get("duration")) or _number(one.get("run_stats")),
+        model=None if model is None else str(model),
+        load=_load(one),
+        verdict=verdict,
+        reasons=reasons,
+        differs=DIFFERS,
+    )
 
 
 def _number(value: object) -> float | None:

@@ -28,9 +28,13 @@ _LATENCIES: Final = (
 DIFFERS: Final = (
     Definition("inter_token_latency", "taken from its “time per output token”: (latency − TTFT) / (output tokens − 1)"),
     Definition("inter_chunk_latency", "taken from its “inter token latency”, which is the list of gaps between chunks"),
-    Definition("time_to_first_token", "the first token is the first chunk with text, stamped after it was read and parsed", "too high where the client was busy"),
+    Definition(
+        "time_to_first_token",
+        "the first token is the first chunk with text, stamped after it was read and parsed",
+        "too high where the client was busy",
+    ),
     Definition("output_sequence_length", "the texts are tokenised again by the client; chat templates are not in it"),
-)  # fmt: skip
+)
 
 
 def _file(path: Path) -> Path | None:
@@ -73,11 +77,24 @@ def load(path: Path) -> RunData:
         options["load.request_rate"] = requested
     verdict, reasons = _client(load_part, figures)
     return RunData(
-        path=path, tool="inference-perf", series=series, start_s=start, end_s=end, ok=ok, num_ok=num_ok, num_failed=num_failed,
-        num_cancelled=0, figures=figures, units=units, options=options,
+        path=path,
+        tool="inference-perf",
+        series=series,
+        start_s=start,
+        end_s=end,
+        ok=ok,
+        num_ok=num_ok,
+        num_failed=num_failed,
+        num_cancelled=0,
+        figures=figures,
+        units=units,
+        options=options,
         duration_s=float(np.nanmax(end)) if len(end) else _number(load_part.get("send_duration")),
-        load="unknown" if requested is None else f"{requested:g} requests/s", verdict=verdict, reasons=reasons, differs=DIFFERS,
-    )  # fmt: skip
+        load="unknown" if requested is None else f"{requested:g} requests/s",
+        verdict=verdict,
+        reasons=reasons,
+        differs=DIFFERS,
+    )
 
 
 def _stats(found: Tree, factor: float) -> dict[str, float]:
@@ -130,9 +147,11 @@ def _requests(rows: list[Tree]) -> tuple[dict[str, Floats], Floats, Floats, np.n
     series = {
         "time_to_first_token": np.where(ok, first - start, np.nan) * 1e3,
         "request_latency": np.where(ok, end - start, np.nan) * 1e3,
-        "inter_token_latency": itl, "output_token_throughput_per_user": user, "input_sequence_length": isl,
+        "inter_token_latency": itl,
+        "output_token_throughput_per_user": user,
+        "input_sequence_length": isl,
         "output_sequence_length": np.where(ok, osl, np.nan),
-    }  # fmt: skip
+    }
     zero = float(np.nanmin(start)) if len(start) and not np.isnan(start).all() else 0.0
     return series, start - zero, end - zero, ok
 

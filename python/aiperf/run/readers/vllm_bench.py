@@ -30,11 +30,21 @@ _RATES: Final = (
 )
 
 DIFFERS: Final = (
-    Definition("inter_token_latency", "taken from vLLM's TPOT, which is the same: (latency − TTFT) / (output tokens − 1)"),
+    Definition(
+        "inter_token_latency", "taken from vLLM's TPOT, which is the same: (latency − TTFT) / (output tokens − 1)"
+    ),
     Definition("inter_chunk_latency", "taken from vLLM's “ITL”, which is the list of gaps between chunks"),
-    Definition("time_to_first_token", "counted from before the connection is taken or opened; the limit on requests in flight is before it", "no queueing in the client is seen"),
-    Definition("output_token_throughput", "divided by the time until the last task has ended, client work included", "too low in short runs"),
-)  # fmt: skip
+    Definition(
+        "time_to_first_token",
+        "counted from before the connection is taken or opened; the limit on requests in flight is before it",
+        "no queueing in the client is seen",
+    ),
+    Definition(
+        "output_token_throughput",
+        "divided by the time until the last task has ended, client work included",
+        "too low in short runs",
+    ),
+)
 
 
 def _is_result(data: Tree) -> bool:
@@ -88,9 +98,12 @@ def load(path: Path) -> RunData:
     finite = _number(rate)
     concurrency = _number(data.get("max_concurrency"))
     options: dict[str, object] = {
-        "endpoint.model_names": data.get("model_id"), "tokenizer.name": data.get("tokenizer_id"), "load.request_count": asked,
-        "load.request_rate": finite, "load.concurrency": None if concurrency is None else int(concurrency),
-    }  # fmt: skip
+        "endpoint.model_names": data.get("model_id"),
+        "tokenizer.name": data.get("tokenizer_id"),
+        "load.request_count": asked,
+        "load.request_rate": finite,
+        "load.concurrency": None if concurrency is None else int(concurrency),
+    }
     words = f"{finite:g} requests/s" if finite is not None and np.isfinite(finite) else "all at once"
     if concurrency is not None:
         words = (
@@ -100,11 +113,25 @@ def load(path: Path) -> RunData:
         )
     verdict, reasons = _client(finite, figures)
     return RunData(
-        path=path, tool="vLLM bench serve", series=series, start_s=start, end_s=end, ok=ok, num_ok=completed, num_failed=failed,
-        num_cancelled=0, figures=figures, units=units, options={k: v for k, v in options.items() if v is not None},
-        duration_s=_number(data.get("duration")), model=None if data.get("model_id") is None else str(data["model_id"]),
-        load=words, verdict=verdict, reasons=reasons, differs=DIFFERS,
-    )  # fmt: skip
+        path=path,
+        tool="vLLM bench serve",
+        series=series,
+        start_s=start,
+        end_s=end,
+        ok=ok,
+        num_ok=completed,
+        num_failed=failed,
+        num_cancelled=0,
+        figures=figures,
+        units=units,
+        options={k: v for k, v in options.items() if v is not None},
+        duration_s=_number(data.get("duration")),
+        model=None if data.get("model_id") is None else str(data["model_id"]),
+        load=words,
+        verdict=verdict,
+        reasons=reasons,
+        differs=DIFFERS,
+    )
 
 
 def _requests(data: Tree) -> tuple[dict[str, Floats], Floats, Floats, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
@@ -134,9 +161,13 @@ def _requests(data: Tree) -> tuple[dict[str, Floats], Floats, Floats, np.ndarray
         return out
 
     series = {
-        "time_to_first_token": put(ttft * 1e3), "request_latency": put(latency * 1e3), "inter_token_latency": put(itl),
-        "output_token_throughput_per_user": put(user), "input_sequence_length": isl[order], "output_sequence_length": put(osl),
-    }  # fmt: skip
+        "time_to_first_token": put(ttft * 1e3),
+        "request_latency": put(latency * 1e3),
+        "inter_token_latency": put(itl),
+        "output_token_throughput_per_user": put(user),
+        "input_sequence_length": isl[order],
+        "output_sequence_length": put(osl),
+    }
     return series, starts[order], (starts + latency)[order], ok[order]
 
 

@@ -110,8 +110,16 @@ def _of_page(page: Readings) -> list[Gpu]:
                     )
         gpus.append(
             Gpu(
-                place, page.url, int(index) if index.isdigit() else 0, labels.get("modelName", "GPU"), key,
-                labels.get("device"), labels.get("Hostname"), labels.get("namespace"), labels.get("pod"), samples,
+                place,
+                page.url,
+                int(index) if index.isdigit() else 0,
+                labels.get("modelName", "GPU"),
+                key,
+                labels.get("device"),
+                labels.get("Hostname"),
+                labels.get("namespace"),
+                labels.get("pod"),
+                samples,
             )
-        )  # fmt: skip
+        )
     return gpus

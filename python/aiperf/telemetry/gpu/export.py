@@ -60,10 +60,15 @@ def telemetry_data(gpus: Sequence[Gpu], configured: Sequence[str], start_ns: int
     endpoints: dict[str, dict[str, dict[str, object]]] = {}
     for gpu in gpus:
         entry: dict[str, object] = {
-            "gpu_index": gpu.index, "gpu_name": gpu.name, "gpu_uuid": gpu.uuid, "platform": "nvidia",
-            "hostname": gpu.hostname, "namespace": gpu.namespace, "pod_name": gpu.pod,
+            "gpu_index": gpu.index,
+            "gpu_name": gpu.name,
+            "gpu_uuid": gpu.uuid,
+            "platform": "nvidia",
+            "hostname": gpu.hostname,
+            "namespace": gpu.namespace,
+            "pod_name": gpu.pod,
             "metrics": _metrics(gpu, start_ns, end_ns),
-        }  # fmt: skip
+        }
         kept = {k: v for k, v in entry.items() if v is not None}
         endpoints.setdefault(gpu.place, {"gpus": {}})["gpus"][f"gpu_{gpu.index}"] = kept
     local = [datetime.fromtimestamp(ns / 1e9).isoformat() for ns in (start_ns, end_ns)]  # noqa: DTZ006 - as AIPerf
@@ -110,9 +115,15 @@ def render_gpu_jsonl(gpus: Sequence[Gpu]) -> bytes:
                 for when, value in zip(sampled.times_ns.tolist(), sampled.values.tolist(), strict=True):
                     by_time.setdefault(when, {})[tag] = value
         who = {
-            "gpu_index": gpu.index, "gpu_uuid": gpu.uuid, "gpu_model_name": gpu.name, "device": gpu.device,
-            "hostname": gpu.hostname, "namespace": gpu.namespace, "pod_name": gpu.pod, "platform": "nvidia",
-        }  # fmt: skip
+            "gpu_index": gpu.index,
+            "gpu_uuid": gpu.uuid,
+            "gpu_model_name": gpu.name,
+            "device": gpu.device,
+            "hostname": gpu.hostname,
+            "namespace": gpu.namespace,
+            "pod_name": gpu.pod,
+            "platform": "nvidia",
+        }
         known = {k: v for k, v in who.items() if v is not None}
         for when, data in by_time.items():
             line = {**known, "timestamp_ns": when, "telemetry_source_url": gpu.url, "telemetry_data": data}

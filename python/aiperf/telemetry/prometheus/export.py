@@ -29,10 +29,21 @@ _GAUGE = ("avg", "min", "max", "std", *_PERCENTILES)
 _COUNTER = ("total", "rate", "rate_avg", "rate_min", "rate_max", "rate_std")
 _HISTOGRAM = ("count", "count_rate", "sum", "sum_rate", "avg", *(f"{p}_estimate" for p in _PERCENTILES))
 _SUFFIX_UNITS = (
-    ("_seconds", "seconds"), ("_bytes", "bytes"), ("_ms", "milliseconds"), ("_perc", "ratio"), ("_ratio", "ratio"),
-    ("_percent", "percent"), ("_tokens", "tokens"), ("_requests", "requests"), ("_reqs", "requests"), ("_blocks", "blocks"),
-    ("_success", "requests"), ("_celsius", "celsius"), ("_joules", "joules"), ("_watts", "watts"),
-)  # fmt: skip
+    ("_seconds", "seconds"),
+    ("_bytes", "bytes"),
+    ("_ms", "milliseconds"),
+    ("_perc", "ratio"),
+    ("_ratio", "ratio"),
+    ("_percent", "percent"),
+    ("_tokens", "tokens"),
+    ("_requests", "requests"),
+    ("_reqs", "requests"),
+    ("_blocks", "blocks"),
+    ("_success", "requests"),
+    ("_celsius", "celsius"),
+    ("_joules", "joules"),
+    ("_watts", "watts"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +113,12 @@ def _rows(readings: Readings, start_ns: int, end_ns: int) -> list[_Row]:
 def _gauge_stats(values: Floats) -> dict[str, float]:
     percentiles = np.percentile(values, STANDARD_PERCENTILES)
     return {
-        "avg": float(values.mean()), "min": float(values.min()), "max": float(values.max()), "std": float(values.std()),
+        "avg": float(values.mean()),
+        "min": float(values.min()),
+        "max": float(values.max()),
+        "std": float(values.std()),
         **dict(zip(_PERCENTILES, percentiles.tolist(), strict=True)),
-    }  # fmt: skip
+    }
 
 
 def _histogram(
@@ -118,9 +132,12 @@ def _histogram(
     if not count:
         return None
     stats = {
-        "count": int(count), "sum": total, "avg": total / count,
-        "count_rate": count / seconds, "sum_rate": total / seconds,
-    }  # fmt: skip
+        "count": int(count),
+        "sum": total,
+        "avg": total / count,
+        "count_rate": count / seconds,
+        "sum_rate": total / seconds,
+    }
     uppers, cumulated = np.array([b for b, _, _ in bounds]), np.array([n for _, _, n in bounds])
     for name, p in zip(_PERCENTILES, STANDARD_PERCENTILES, strict=True):
         stats[f"{name}_estimate"] = histogram_quantile(p / 100, uppers, cumulated)
@@ -203,8 +220,11 @@ def render_json(readings: Sequence[Readings], facts: ExportFacts) -> bytes:
         if entry is None:
             unit = unit_of(row.metric)
             entry = metrics[row.metric] = {
-                "type": row.kind, "description": row.help, **({"unit": unit} if unit is not None else {}), "series": [],
-            }  # fmt: skip
+                "type": row.kind,
+                "description": row.help,
+                **({"unit": unit} if unit is not None else {}),
+                "series": [],
+            }
         one: dict[str, object] = {"endpoint_url": row.url, "labels": dict(row.labels), "stats": dict(row.stats)}
         if row.buckets is not None:
             one["buckets"] = dict(row.buckets)

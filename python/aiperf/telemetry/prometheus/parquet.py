@@ -42,10 +42,14 @@ class _Table:
     def add(self, readings: Readings, series: Series, times: NDArray[np.int64], numbers: dict[str, Floats]) -> None:
         given = dict(series.labels)
         texts: dict[str, str | None] = {
-            "endpoint_url": readings.url, "metric_name": series.metric, "metric_type": series.kind,
-            "unit": unit_of(series.metric), "description": series.help, "bucket_le": series.le,
+            "endpoint_url": readings.url,
+            "metric_name": series.metric,
+            "metric_type": series.kind,
+            "unit": unit_of(series.metric),
+            "description": series.help,
+            "bucket_le": series.le,
             **{name: given.get(name) for name in self.labels},
-        }  # fmt: skip
+        }
         for name, text in texts.items():
             self.texts.setdefault(name, []).extend([text] * len(times))
         self.times.append(times)
@@ -59,9 +63,12 @@ class _Table:
             **{name: self.texts[name] for name in _TEXTS},
             "timestamp_ns": np.concatenate(self.times),
             **{name: self.texts[name] for name in self.labels},
-            "value": number["value"], "sum": number["sum"], "count": number["count"],
-            "bucket_le": self.texts["bucket_le"], "bucket_count": number["bucket_count"],
-        }  # fmt: skip
+            "value": number["value"],
+            "sum": number["sum"],
+            "count": number["count"],
+            "bucket_le": self.texts["bucket_le"],
+            "bucket_count": number["bucket_count"],
+        }
 
 
 def write_parquet(path: Path, readings: Sequence[Readings], facts: ExportFacts) -> bool:

@@ -27,10 +27,14 @@ __all__ = ["FIELDS", "FILES", "Options", "load", "messages_of", "read", "retime"
 
 FILES = frozenset({"jsonl"})
 FIELDS = (
-    frozenset({"input_length", "hash_ids"}), frozenset({"input_length", "timestamp"}), frozenset({"input_length", "output_length"}),
-    frozenset({"text_input"}), frozenset({"payload"}), frozenset({"messages", "timestamp"}),
+    frozenset({"input_length", "hash_ids"}),
+    frozenset({"input_length", "timestamp"}),
+    frozenset({"input_length", "output_length"}),
+    frozenset({"text_input"}),
+    frozenset({"payload"}),
+    frozenset({"messages", "timestamp"}),
     frozenset({"messages", "output_length"}),
-)  # fmt: skip
+)
 
 _PROMPTS = ("input_length", "text_input", "messages", "payload")
 _KNOWN = frozenset({*_PROMPTS, "output_length", "hash_ids", "timestamp", "delay", "session_id", "extra", "tools"})

@@ -101,14 +101,21 @@ class TableBuilder:
             why = "none of its lines can be used" if notes else "it has no rows"
             raise DatasetError(f"cannot read `{path}`: {why}", notes[0].text if notes else None)
         table = TraceTable(
-            path, name, block_size,
-            np.frombuffer(self._at, np.int64), np.frombuffer(self._delay, np.int64),
-            np.frombuffer(self._isl, np.uint32), np.frombuffer(self._osl, np.uint32),
+            path,
+            name,
+            block_size,
+            np.frombuffer(self._at, np.int64),
+            np.frombuffer(self._delay, np.int64),
+            np.frombuffer(self._isl, np.uint32),
+            np.frombuffer(self._osl, np.uint32),
             np.frombuffer(self._ends, np.int64),
             np.frombuffer(self._ids, np.int64) if self._ids else np.empty(0, np.int64),
-            np.frombuffer(self._session, np.int32), np.frombuffer(self._whole, np.bool_), np.frombuffer(self._line, np.uint32),
-            {number: given for given, number in self._names.items()}, self._contents,
-        )  # fmt: skip
+            np.frombuffer(self._session, np.int32),
+            np.frombuffer(self._whole, np.bool_),
+            np.frombuffer(self._line, np.uint32),
+            {number: given for given, number in self._names.items()},
+            self._contents,
+        )
         return replace(table, notes=(*notes, *_notes(table), *self._signed(table)))
 
     def _signed(self, table: TraceTable) -> tuple[Note, ...]:
@@ -143,12 +150,37 @@ def _notes(table: TraceTable) -> tuple[Note, ...]:
     blocks = -(-table.input_length.astype(np.int64) // size)
     data = {"block_size": size}
     found: tuple[tuple[str, int, str, dict[str, int]], ...] = (
-        ("sorted", int((known < np.maximum.accumulate(known)).sum()), "lines earlier than a line before them: {count}; the trace is sorted by time", {}),
-        ("hash_ids_too_many", int((has & (counts > blocks)).sum()), f"lines with more hash ids than their input length has blocks of {size} tokens: {{count}}; the surplus is ignored", data),
-        ("hash_ids_too_few", int((has & (counts < blocks)).sum()), f"lines with fewer hash ids than their input length has blocks of {size} tokens: {{count}}; fresh text fills the rest", data),
-        ("hash_id_sizes", _ids_of_two_sizes(table, counts, blocks), "hash ids that stand for blocks of different sizes: {count}; the same id should mean the same tokens", data),
-        ("no_output", int((table.output_length == 0).sum()), "lines with an output length of 0: {count}; one token is asked for", {}),
-    )  # fmt: skip
+        (
+            "sorted",
+            int((known < np.maximum.accumulate(known)).sum()),
+            "lines earlier than a line before them: {count}; the trace is sorted by time",
+            {},
+        ),
+        (
+            "hash_ids_too_many",
+            int((has & (counts > blocks)).sum()),
+            f"lines with more hash ids than their input length has blocks of {size} tokens: {{count}}; the surplus is ignored",
+            data,
+        ),
+        (
+            "hash_ids_too_few",
+            int((has & (counts < blocks)).sum()),
+            f"lines with fewer hash ids than their input length has blocks of {size} tokens: {{count}}; fresh text fills the rest",
+            data,
+        ),
+        (
+            "hash_id_sizes",
+            _ids_of_two_sizes(table, counts, blocks),
+            "hash ids that stand for blocks of different sizes: {count}; the same id should mean the same tokens",
+            data,
+        ),
+        (
+            "no_output",
+            int((table.output_length == 0).sum()),
+            "lines with an output length of 0: {count}; one token is asked for",
+            {},
+        ),
+    )
     return tuple(counted(kind, count, text, **more) for kind, count, text, more in found if count)
 
 

@@ -247,9 +247,13 @@ def describe_turns(options: AgenticOptions, sessions: list[list[AgenticTurn]]) -
         data = np.array(values)
         percent = {f"p{p:02d}": float(np.percentile(data, p)) for p in (5, 25, 75, 95, 99)}
         return {
-            **asked, "count": len(values), "mean": float(data.mean()), "std": float(data.std()),
-            "median": float(np.median(data)), **percent,
-        }  # fmt: skip
+            **asked,
+            "count": len(values),
+            "mean": float(data.mean()),
+            "std": float(data.std()),
+            "median": float(np.median(data)),
+            **percent,
+        }
 
     return {
         "new_tokens_per_turn": observed([t.new for t in later], options.new_tokens_per_turn),
@@ -277,8 +281,11 @@ def write_dataset(folder: Path, options: AgenticOptions, num_sessions: int, seed
         for session in sessions:
             out.writelines(json_text(turn_line(t, t.session * _APART_MS)) + "\n" for t in session)
     manifest = {
-        "seed": seed, "num_sessions": num_sessions, "config_name": name, "generation_params": options.model_dump(mode="json"),
-    }  # fmt: skip
+        "seed": seed,
+        "num_sessions": num_sessions,
+        "config_name": name,
+        "generation_params": options.model_dump(mode="json"),
+    }
     for file, content in (("manifest.json", manifest), ("quality.json", describe_turns(options, sessions))):
         (folder / file).write_text(json_text(content, indent=2) + "\n", encoding="utf-8")
     return len(sessions), sum(map(len, sessions))

@@ -20,10 +20,12 @@ from aiperf.traces.tools.reuse import compute_reuse, prefix_hashes
 __all__ = ["compute_aiperf_report", "render_aiperf_text"]
 
 _ROWS = (
-    ("Input Length", "isl_stats"), ("Context Length", "context_length_stats"),
-    ("Unique Prompt Length", "unique_prompt_length_stats"), ("Output Length", "osl_stats"),
+    ("Input Length", "isl_stats"),
+    ("Context Length", "context_length_stats"),
+    ("Unique Prompt Length", "unique_prompt_length_stats"),
+    ("Output Length", "osl_stats"),
     ("Theoretical Hit Rates", "hit_rate_stats"),
-)  # fmt: skip
+)
 _COLUMNS = ("mean", "std_dev", "min", "p25", "median", "p75", "max")
 
 Report = dict[str, object]
@@ -84,9 +86,14 @@ def _stats(values: NDArray[np.int64] | NDArray[np.float64]) -> dict[str, float] 
         return None
     p25, median, p75 = (float(p) for p in np.percentile(values, (25, 50, 75)))
     return {
-        "mean": float(values.mean()), "std_dev": float(values.std()), "min": float(values.min()), "p25": p25,
-        "median": median, "p75": p75, "max": float(values.max()),
-    }  # fmt: skip
+        "mean": float(values.mean()),
+        "std_dev": float(values.std()),
+        "min": float(values.min()),
+        "p25": p25,
+        "median": median,
+        "p75": p75,
+        "max": float(values.max()),
+    }
 
 
 def render_aiperf_text(report: Report) -> str:

@@ -246,9 +246,18 @@ def _lengths(tokens: NDArray[np.int64] | NDArray[np.uint32]) -> Lengths | None:
         return None
     p25, p50, p75, p90, p99 = (float(p) for p in np.percentile(tokens, (25, 50, 75, 90, 99)))
     return Lengths(
-        len(tokens), int(tokens.sum(dtype=np.int64)), float(tokens.mean()), float(tokens.std()),
-        int(tokens.min()), p25, p50, p75, p90, p99, int(tokens.max()),
-    )  # fmt: skip
+        len(tokens),
+        int(tokens.sum(dtype=np.int64)),
+        float(tokens.mean()),
+        float(tokens.std()),
+        int(tokens.min()),
+        p25,
+        p50,
+        p75,
+        p90,
+        p99,
+        int(tokens.max()),
+    )
 
 
 def _bins(tokens: NDArray[np.int64], edges: Sequence[int]) -> tuple[Bin, ...]:
@@ -427,6 +436,11 @@ def _sessions(table: TraceTable, turns: _Turns | None) -> Sessions:
     same = np.diff(group) == 0
     gaps = np.diff(at)[same & (at[1:] >= 0) & (at[:-1] >= 0)]
     return Sessions(
-        inferred, len(sizes), int((sizes > 1).sum()), float(sizes.mean()), float(np.median(sizes)), int(sizes.max()),
+        inferred,
+        len(sizes),
+        int((sizes > 1).sum()),
+        float(sizes.mean()),
+        float(np.median(sizes)),
+        int(sizes.max()),
         float(np.median(np.abs(gaps)) / 1e9) if len(gaps) else None,
-    )  # fmt: skip
+    )

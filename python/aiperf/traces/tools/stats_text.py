@@ -16,9 +16,12 @@ _BAR = 40
 """Width of the longest bar of the arrivals, characters."""
 _MANY_WINDOWS = 200
 _TITLES = {
-    "mooncake_trace": "MOONCAKE TRACE", "bailian_trace": "BAILIAN TRACE", "burst_gpt_trace": "BURSTGPT TRACE",
-    "azure": "AZURE LLM INFERENCE TRACE", "baseten_trace": "BASETEN TRACE",
-}  # fmt: skip
+    "mooncake_trace": "MOONCAKE TRACE",
+    "bailian_trace": "BAILIAN TRACE",
+    "burst_gpt_trace": "BURSTGPT TRACE",
+    "azure": "AZURE LLM INFERENCE TRACE",
+    "baseten_trace": "BASETEN TRACE",
+}
 
 
 def render_json(stats: TraceStats) -> str:
