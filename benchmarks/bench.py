@@ -26,7 +26,7 @@ BUSY = 0.9
 MB = 1e6
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """Medians. `met`: whether the target is reached; `server_cpu`: 1.0 is a whole core, None where no server matters."""
 
@@ -80,7 +80,17 @@ def _row(
     bare = statistics.median(yardstick) if yardstick else None
     met = is_met(ours, bare if bare is not None else float("nan"))
     cpu = statistics.median(server_cpu) if server_cpu else None
-    return Row(name, unit, ours, min(values), max(values), bare, target, met, cpu)
+    return Row(
+        name=name,
+        unit=unit,
+        ours=ours,
+        low=min(values),
+        high=max(values),
+        yardstick=bare,
+        target=target,
+        met=met,
+        server_cpu=cpu,
+    )
 
 
 def bench_plain(tool: Tool, repeats: int) -> Iterator[Row]:

@@ -19,7 +19,7 @@ __all__ = ["Finished", "run"]
 SAMPLE_S = 0.02
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
     """`cpu_s`: with all children. `begun_s`: epoch s of its start. `memory`: (epoch s, bytes of the whole process tree) samples; empty where not asked for."""
 
@@ -117,4 +117,4 @@ def run(
         raise RuntimeError(f"exit code {process.returncode}: {words}\n{stdout[-3000:]}\n{stderr[-5000:]}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Finished(wall_s, cpu_s, begun_s, tuple(memory), stdout)
+    return Finished(wall_s=wall_s, cpu_s=cpu_s, begun_s=begun_s, memory=tuple(memory), stdout=stdout)

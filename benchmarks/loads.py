@@ -40,7 +40,7 @@ PLAIN_FLAGS = ("--concurrency", str(CONNECTIONS), "--isl", str(PROMPT_TOKENS), "
 STREAM_FLAGS = ("--streaming", "--concurrency", str(STREAMS), "--isl", str(PROMPT_TOKENS), "--osl", str(CHUNKS))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Accuracy:
     """A paced load whose truth is the ledger; all streams start in one instant. Limits: mean absolute errors, ms."""
 
@@ -61,13 +61,13 @@ class Accuracy:
 
 
 ACCURACY = (
-    Accuracy(50, 5, 200, 0.1, 0.02),
-    Accuracy(200, 5, 800, 0.2, 0.05),
-    Accuracy(1000, 25, 2000, 0.3, 0.1),
+    Accuracy(streams=50, gap_ms=5, requests=200, ttft_limit_ms=0.1, itl_limit_ms=0.02),
+    Accuracy(streams=200, gap_ms=5, requests=800, ttft_limit_ms=0.2, itl_limit_ms=0.05),
+    Accuracy(streams=1000, gap_ms=25, requests=2000, ttft_limit_ms=0.3, itl_limit_ms=0.1),
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineLoad:
     """Streams of the simulated server's engine mode in real time. `gap_ms`: what the model says, None if that depends on the load.
 
@@ -94,9 +94,27 @@ class EngineLoad:
 
 
 ENGINE = (
-    EngineLoad("the demo's preset, 500 streams", {"preset": "qwen3-0.6b-8xh200"}, 500, None, 1000, 500, 1000),
-    EngineLoad("4,000 streams, gap 25 ms", {"preset": "even-25ms"}, 4000, 25, 8000, 200),
-    EngineLoad("4,000 streams, gap 25 ms, Unix socket", {"preset": "even-25ms"}, 4000, 25, 8000, 200, unix=True),
+    EngineLoad(
+        name="the demo's preset, 500 streams",
+        engine={"preset": "qwen3-0.6b-8xh200"},
+        streams=500,
+        gap_ms=None,
+        requests=1000,
+        osl=500,
+        isl=1000,
+    ),
+    EngineLoad(
+        name="4,000 streams, gap 25 ms", engine={"preset": "even-25ms"}, streams=4000, gap_ms=25, requests=8000, osl=200
+    ),
+    EngineLoad(
+        name="4,000 streams, gap 25 ms, Unix socket",
+        engine={"preset": "even-25ms"},
+        streams=4000,
+        gap_ms=25,
+        requests=8000,
+        osl=200,
+        unix=True,
+    ),
 )
 
 

@@ -76,7 +76,7 @@ def export(run_dir: Path, path: Path) -> None:
     from aiperf.metrics.context import MetricOptions
     from aiperf.reports.requests_jsonl import JsonlOptions, build_jsonl
 
-    options = JsonlOptions(MetricOptions(streaming=True))
+    options = JsonlOptions(metrics=MetricOptions(streaming=True))
     path.unlink(missing_ok=True)
 
     def on_batch(columns: Columns) -> None:

@@ -30,7 +30,7 @@ GAP_NS = 10_000_000
 REPEATS = 5
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """`seconds`, `cpu_s`: in the process, after its imports; far apart on a machine that has other work. `peak_mb`: of the
     whole process.
@@ -184,7 +184,15 @@ def measure(requests: int, chunks: int, limit_s: float, limit_mb: float, repeats
             seconds.append(took)
             cpu.append(used)
             peaks.append(peak)
-    return Row(requests, chunks, statistics.median(seconds), statistics.median(cpu), max(peaks), limit_s, limit_mb)
+    return Row(
+        requests=requests,
+        chunks=chunks,
+        seconds=statistics.median(seconds),
+        cpu_s=statistics.median(cpu),
+        peak_mb=max(peaks),
+        limit_s=limit_s,
+        limit_mb=limit_mb,
+    )
 
 
 def main() -> None:

@@ -34,7 +34,7 @@ VOCABULARY_URL = "https://openaipublic.blob.core.windows.net/encodings/o200k_bas
 START, END = "<!-- versus: written by `make versus VERSUS=--update` -->", "<!-- /versus -->"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
     """Medians of both tools. `is_server_busy`: ours was held back by the server's core."""
 
@@ -66,7 +66,7 @@ class Pair:
     def row(self, index: int, name: str, unit: str, *, more_is_better: bool) -> Measured:
         peer, ours = (statistics.median(one[index] for one in self.values[key]) for key in ("peer", "ours"))
         busy = statistics.median(self.busy) > BUSY if self.busy else False
-        return Measured(name, unit, peer, ours, more_is_better, busy)
+        return Measured(name=name, unit=unit, peer=peer, ours=ours, more_is_better=more_is_better, is_server_busy=busy)
 
 
 def requests(peer: Tool, ours: Tool, repeats: int) -> Iterator[Measured]:

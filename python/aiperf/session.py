@@ -40,7 +40,7 @@ class Stamp:
 Part = str | Synthetic | Reply | Stamp
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
     """One chat message. Parts are joined without separator; media are data URLs or URLs, in order after the text."""
 
@@ -57,7 +57,7 @@ class Message:
     """Other fields of a chat message, sent as they are: `tool_calls`, `tool_call_id`."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
     """One request of a session.
 

@@ -21,13 +21,17 @@ def test_row_without_yardstick_or_server_shows_dashes() -> None:
 
 
 def test_times_is_above_one_where_ours_is_better() -> None:
-    fast = versus.Measured("requests", "requests/s", peer=350, ours=35_000, more_is_better=True)
-    small = versus.Measured("error", "ms", peer=30, ours=0.1, more_is_better=False)
+    fast = versus.Measured(name="requests", unit="requests/s", peer=350, ours=35_000, more_is_better=True)
+    small = versus.Measured(name="error", unit="ms", peer=30, ours=0.1, more_is_better=False)
     assert (fast.times, round(small.times)) == (100, 300)
 
 
 def test_table_marks_rows_in_which_the_server_was_the_limit() -> None:
-    rows = [versus.Measured("chunks", "chunks/s", 23_171, 1_500_000, more_is_better=True, is_server_busy=True)]
+    rows = [
+        versus.Measured(
+            name="chunks", unit="chunks/s", peer=23_171, ours=1_500_000, more_is_better=True, is_server_busy=True
+        )
+    ]
     text = versus.render(rows, repeats=5)
     assert "| chunks, chunks/s | 23,171 | 1,500,000 ¹ | 65 |" in text.replace("64.7", "65")
     assert "¹ The simulated server" in text

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 __all__ = ["Script", "answer_with", "cut", "serve_pieces"]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Script:
     """What the next replies are: request number i gets `replies[i % len(replies)]`, one write per piece."""
 
@@ -102,7 +102,7 @@ def serve_pieces(script: Script, tls: ssl.SSLContext | None = None) -> Iterator[
 @contextmanager
 def answer_with(data: bytes) -> Iterator[int]:
     """A server that answers with these bytes; its port."""
-    with serve_pieces(Script([[data]])) as script:
+    with serve_pieces(Script(replies=[[data]])) as script:
         yield script.port
 
 

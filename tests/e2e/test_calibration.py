@@ -55,7 +55,7 @@ def run_of(load: NullLoad, **changes: object) -> NullRun:
     ],
 )
 def test_what_makes_a_load_too_much_for_the_client(changes: dict[str, object], words: str | None) -> None:
-    found = judge(run_of(NullLoad(10, 10, 50.0, 20.0, 1.0), **changes))
+    found = judge(run_of(NullLoad(streams=10, tokens=10, ttft_ms=50.0, gap_ms=20.0, seconds=1.0), **changes))
     assert found is None if words is None else words in (found or "")
 
 
@@ -63,7 +63,7 @@ def test_what_makes_a_load_too_much_for_the_client(changes: dict[str, object], w
     ("lag_ms", "sent", "words"), [(0.1, 100, None), (2.0, 100, "send lag p99 2.0 ms"), (0.1, 80, "80 of 100 requests")]
 )
 def test_an_open_loop_must_be_on_time(lag_ms: float, sent: int, words: str | None) -> None:
-    load = NullLoad(10, 1, 0.0, 0.0, 1.0, rate_per_s=100.0, streaming=False)
+    load = NullLoad(streams=10, tokens=1, ttft_ms=0.0, gap_ms=0.0, seconds=1.0, rate_per_s=100.0, streaming=False)
     found = judge(run_of(load, send_lag=np.full(sent, lag_ms)))
     assert found is None if words is None else words in (found or "")
 

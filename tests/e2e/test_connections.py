@@ -64,7 +64,7 @@ def test_a_connection_closed_while_idle_costs_no_request(serve: Callable[..., Si
     body = b'{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}]}'
     reply = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
     sim = serve()
-    script = Script([[reply]], requests_per_connection=3, lingers=lingers)
+    script = Script(replies=[[reply]], requests_per_connection=3, lingers=lingers)
     with serve_pieces(script):
         run = sim.run(
             url=f"http://127.0.0.1:{script.port}",

@@ -58,7 +58,7 @@ def notices(run: Run) -> dict[str, str]:
 
 
 def test_whole_responses_to_a_request_for_a_stream_have_no_first_token(tmp_path: Path) -> None:
-    run = run_of(Script([sized(WHOLE)]), tmp_path)
+    run = run_of(Script(replies=[sized(WHOLE)]), tmp_path)
     assert kinds(run) == {ErrorKind.OK: 10}
     for tag in ("time_to_first_token", "inter_token_latency", "inter_chunk_latency", "time_to_second_token"):
         assert tag not in run.summary().metrics, tag
@@ -71,7 +71,7 @@ def test_whole_responses_to_a_request_for_a_stream_have_no_first_token(tmp_path:
 
 def test_one_whole_response_among_streams_leaves_the_others_figures_alone(tmp_path: Path) -> None:
     streams = [chunked([*AB, STOP, LAST, DONE])] * 9
-    run = run_of(Script([*streams, sized(WHOLE)]), tmp_path)
+    run = run_of(Script(replies=[*streams, sized(WHOLE)]), tmp_path)
     assert kinds(run) == {ErrorKind.OK: 10}
     metrics = run.summary().metrics
     assert metrics["time_to_first_token"].stats.count == metrics["inter_token_latency"].stats.count == 9
@@ -87,13 +87,13 @@ def test_a_stream_that_says_done_is_done(tmp_path: Path, last: bytes, ends: str)
         pieces = [f"HTTP/1.1 200 OK\r\n{SSE}Connection: close\r\n\r\n".encode() + b"".join(AB) + last]
     else:
         pieces = chunked([*AB, last])
-    run = run_of(Script([pieces], requests_per_connection=1), tmp_path)
+    run = run_of(Script(replies=[pieces], requests_per_connection=1), tmp_path)
     assert kinds(run) == {ErrorKind.OK: 10}
     assert run.exit_code == ExitCode.OK
 
 
 def test_a_stream_that_does_not_say_so_is_cut(tmp_path: Path) -> None:
-    run = run_of(Script([chunked(AB)], requests_per_connection=1), tmp_path)
+    run = run_of(Script(replies=[chunked(AB)], requests_per_connection=1), tmp_path)
     assert kinds(run) == {ErrorKind.CUT: 10}
 
 
@@ -109,7 +109,7 @@ def test_usage_per_chunk_is_read(tmp_path: Path) -> None:
         event("", usage=usage(2)) + event(" b", usage=usage(3)),
         event(finish="stop", usage=usage(3)) + DONE,
     ]
-    script = Script([chunked(parts)], pauses=(0.0, 0.05, 0.1, 0.1, 0.0))
+    script = Script(replies=[chunked(parts)], pauses=(0.0, 0.05, 0.1, 0.1, 0.0))
     run = run_of(script, tmp_path, per_chunk_usage=True, use_server_token_count=True)
     assert kinds(run) == {ErrorKind.OK: 10}
     assert run.summary().stat("output_sequence_length") == 3
@@ -120,7 +120,7 @@ def test_usage_per_chunk_is_read(tmp_path: Path) -> None:
 
 def test_a_compressed_stream_is_read_and_remarked_upon(tmp_path: Path) -> None:
     body = gzip.compress(b"".join([*AB, STOP, LAST, DONE]))
-    run = run_of(Script([sized(body, f"{SSE}Content-Encoding: gzip\r\n")]), tmp_path)
+    run = run_of(Script(replies=[sized(body, f"{SSE}Content-Encoding: gzip\r\n")]), tmp_path)
     assert kinds(run) == {ErrorKind.OK: 10}
     assert run.summary().stat("output_sequence_length") == 2
     assert "gzip (10)" in notices(run)["compressed"]
@@ -128,14 +128,14 @@ def test_a_compressed_stream_is_read_and_remarked_upon(tmp_path: Path) -> None:
 
 def test_a_stream_of_another_type_is_read_and_remarked_upon(tmp_path: Path) -> None:
     parts = [*AB, STOP, LAST, DONE]
-    run = run_of(Script([chunked(parts, "Content-Type: application/octet-stream\r\n")]), tmp_path)
+    run = run_of(Script(replies=[chunked(parts, "Content-Type: application/octet-stream\r\n")]), tmp_path)
     assert kinds(run) == {ErrorKind.OK: 10}
     assert "`application/octet-stream` (10)" in notices(run)["stream_type"]
     assert (run.columns.scalar("http_chunks") == 5).all()
 
 
 def test_what_is_as_it_should_be_is_not_remarked_upon(tmp_path: Path) -> None:
-    script = Script([chunked([*AB, STOP, LAST, DONE])], pauses=(0.0, 0.01, 0.01))
+    script = Script(replies=[chunked([*AB, STOP, LAST, DONE])], pauses=(0.0, 0.01, 0.01))
     run = run_of(script, tmp_path)
     assert kinds(run) == {ErrorKind.OK: 10}
     path = {"whole_responses", "buffered", "joined_chunks", "compressed", "stream_type", "intermediary"}
@@ -144,7 +144,7 @@ def test_what_is_as_it_should_be_is_not_remarked_upon(tmp_path: Path) -> None:
 
 def test_an_event_without_end_ends_at_the_limit(tmp_path: Path) -> None:
     body = b"data: " + b"x" * 300_000
-    run = run_of(Script([chunked([body])], requests_per_connection=1), tmp_path, max_event_bytes=100_000)
+    run = run_of(Script(replies=[chunked([body])], requests_per_connection=1), tmp_path, max_event_bytes=100_000)
     assert kinds(run) == {ErrorKind.MALFORMED: 10}
     assert "--max-event-bytes" in str(run.columns.strings("error_message")[0])
 
@@ -154,7 +154,7 @@ def test_redirects_within_the_host_are_followed(tmp_path: Path, status: int) -> 
     """The first request learns the way; the others go there at once."""
     there = f"HTTP/1.1 {status} Moved\r\nLocation: /v2/chat\r\nContent-Length: 0\r\n\r\n".encode()
     streams = [chunked([*AB, STOP, LAST, DONE])] * 10
-    script = Script([[there], *streams])
+    script = Script(replies=[[there], *streams])
     run = run_of(script, tmp_path, concurrency=1)
     assert kinds(run) == {ErrorKind.OK: 10}
     assert script.served == 11
@@ -166,13 +166,13 @@ def test_redirects_within_the_host_are_followed(tmp_path: Path, status: int) -> 
 def test_redirects_in_the_middle_of_a_run_are_followed(tmp_path: Path) -> None:
     there = b"HTTP/1.1 307 Moved\r\nLocation: /v2/chat\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     stream = chunked([*AB, STOP, LAST, DONE])
-    script = Script([stream, stream, stream, [there], *[stream] * 7])
+    script = Script(replies=[stream, stream, stream, [there], *[stream] * 7])
     assert kinds(run_of(script, tmp_path, concurrency=1)) == {ErrorKind.OK: 10}
 
 
 @pytest.mark.parametrize("place", ["http://elsewhere.example/v1", "/v1/chat/completions"])
 def test_redirects_elsewhere_or_in_a_circle_name_their_target(tmp_path: Path, place: str) -> None:
     there = f"HTTP/1.1 307 Moved\r\nLocation: {place}\r\nContent-Length: 0\r\n\r\n".encode()
-    run = run_of(Script([[there]]), tmp_path)
+    run = run_of(Script(replies=[[there]]), tmp_path)
     assert kinds(run) == {ErrorKind.HTTP_STATUS: 10}
     assert set(run.columns.strings("error_message")) == {f"redirected to `{place}`"}

@@ -103,15 +103,15 @@ def _batches(draw: st.DrawFn) -> JsonlBatch:
     )
     failed = np.flatnonzero(np.array(some(st.booleans()), np.bool_))
     return JsonlBatch(
-        rows,
-        (
+        num_rows=rows,
+        metadata=(
             TextColumn("x_request_id", [None if t is None else str(t) for t in some(_texts)]),
-            NumberColumn("request_start_ns", "", whole, integers=True, exact=exact),
+            NumberColumn(key="request_start_ns", unit="", values=whole, integers=True, exact=exact),
             Choices("was_cancelled", np.array(some(st.integers(-1, 1)), np.int32), ("false", "true")),
         ),
-        (
-            NumberColumn("request_latency", "ms", values),
-            NumberColumn("output_token_count", "tokens", whole, integers=True),
+        metrics=(
+            NumberColumn(key="request_latency", unit="ms", values=values),
+            NumberColumn(key="output_token_count", unit="tokens", values=whole, integers=True),
             ListColumn(
                 "inter_chunk_latency",
                 "ms",
@@ -119,7 +119,7 @@ def _batches(draw: st.DrawFn) -> JsonlBatch:
                 np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
             ),
         ),
-        ErrorColumns(
+        errors=ErrorColumns(
             failed,
             np.array([-1 if i % 2 else 500 for i in failed], np.int64),
             [f"Type{i}" for i in failed],
@@ -146,7 +146,12 @@ def test_native_jsonl_is_the_reference_byte_for_byte(tmp_path: Path, batch: Json
 
 def test_columns_of_a_wrong_length_are_named(tmp_path: Path) -> None:
     none = ErrorColumns(np.zeros(0, np.int64), np.zeros(0, np.int64), (), ())
-    batch = JsonlBatch(2, (), (NumberColumn("request_latency", "ms", np.zeros(1)),), none)
+    batch = JsonlBatch(
+        num_rows=2,
+        metadata=(),
+        metrics=(NumberColumn(key="request_latency", unit="ms", values=np.zeros(1)),),
+        errors=none,
+    )
     with pytest.raises(ValueError, match="`request_latency`: does not fit a batch of 2 rows"):
         _core.write_jsonl(tmp_path / "x.jsonl", batch)
 

@@ -80,7 +80,7 @@ CUTS = st.lists(st.lists(st.integers(0, len(REPLIES[0])), max_size=40), min_size
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cuts=CUTS, framing=st.sampled_from(REPLIES))
 def test_cuts_do_not_matter(tmp_path: Path, cuts: list[list[int]], framing: bytes) -> None:
-    script = Script([cut(framing, at) for at in cuts])
+    script = Script(replies=[cut(framing, at) for at in cuts])
     with serve_pieces(script):
         check(measure(f"http://127.0.0.1:{script.port}", tmp_path, len(cuts)), len(cuts))
     assert script.served == len(cuts)
@@ -94,7 +94,7 @@ def test_cuts_do_not_matter_under_tls(
     authority, cert, key = certificate
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)
-    script = Script([cut(framing, at) for at in cuts])
+    script = Script(replies=[cut(framing, at) for at in cuts])
     with serve_pieces(script, context):
         run = measure(f"https://127.0.0.1:{script.port}", tmp_path, len(cuts), ca_file=authority)
         check(run, len(cuts))
@@ -102,6 +102,6 @@ def test_cuts_do_not_matter_under_tls(
 
 @pytest.mark.parametrize("framing", REPLIES)
 def test_byte_by_byte(tmp_path: Path, framing: bytes) -> None:
-    script = Script([[framing[i : i + 1] for i in range(len(framing))]])
+    script = Script(replies=[[framing[i : i + 1] for i in range(len(framing))]])
     with serve_pieces(script):
         check(measure(f"http://127.0.0.1:{script.port}", tmp_path, 3), 3)

@@ -145,7 +145,11 @@ def synth(
     from aiperf.traces.tools.synth import Scale, synthesize
 
     _, _, table = read_trace(file, format_name, block_size=block_size, skip_invalid=skip_invalid)
-    made = synthesize(table, Scale(requests, prefix, prompt, osl, rate, roots), np.random.default_rng(seed))
+    made = synthesize(
+        table,
+        Scale(requests=requests, prefix=prefix, prompt=prompt, output=osl, rate=rate, roots=roots),
+        np.random.default_rng(seed),
+    )
     with open_output(output) as out:
         write_mooncake(made, out)
     _note(f"written: {output}: {made.num_rows:,} requests")

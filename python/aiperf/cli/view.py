@@ -62,7 +62,7 @@ def serve(folder: Path, port: int = 0) -> ThreadingHTTPServer:
         ) from error
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunEntry:
     """One run of the list. `path`: below the folder, `/` between parts; figures None where the summary has none."""
 
@@ -128,14 +128,14 @@ def _entry(folder: Path, path: Path) -> RunEntry:
     status = str(facts.get("status", "")) if facts else "AIPerf"
     created = str(facts.get("created") or summary.get("start_time") or "")
     return RunEntry(
-        path.relative_to(folder).as_posix(),
-        ", ".join(map(str, models)) if isinstance(models, list | tuple) else str(models),
-        str(_value(facts, "endpoint", "endpoint_type") or ""),
-        load,
-        created,
-        verdict,
-        status if figures["requests"] is not None or status != "complete" else "no figures",
-        figures,
+        path=path.relative_to(folder).as_posix(),
+        model=", ".join(map(str, models)) if isinstance(models, list | tuple) else str(models),
+        endpoint=str(_value(facts, "endpoint", "endpoint_type") or ""),
+        load=load,
+        created=created,
+        verdict=verdict,
+        status=status if figures["requests"] is not None or status != "complete" else "no figures",
+        figures=figures,
     )
 
 
@@ -238,7 +238,7 @@ class Viewer(BaseHTTPRequestHandler):
             raise ResultError(f"at most {_MOST_COMPARED} runs at once")
         pages = self._pages([self._inside(p) for p in paths])
         return render_comparison(
-            ComparisonInput(f"{len(pages)} runs", tuple(pages), facts=tuple(p.label for p in pages[:6]))
+            ComparisonInput(title=f"{len(pages)} runs", runs=tuple(pages), facts=tuple(p.label for p in pages[:6]))
         )
 
     @staticmethod

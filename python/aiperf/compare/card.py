@@ -20,7 +20,7 @@ class Lengths:
     p95: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
     """A workload in a few figures, to be read side by side.
 
@@ -61,21 +61,21 @@ def build_card(run: RunData) -> Card:
     attempted = run.num_ok + run.num_failed
     reuse = figure(run, "overall_usage_prompt_cache_read_pct")
     return Card(
-        run.name,
-        run.tool,
-        run.model,
-        run.load,
-        run.num_ok,
-        run.num_failed,
-        run.num_cancelled,
-        run.num_ok / attempted if attempted else None,
-        run.duration_s,
-        _lengths(run, "input_sequence_length"),
-        _lengths(run, "output_sequence_length"),
-        rate,
-        gap_cv,
-        None if reuse is None else reuse / 100,
-        run.num_gpus,
-        run.fingerprint,
-        run.verdict,
+        name=run.name,
+        tool=run.tool,
+        model=run.model,
+        load=run.load,
+        requests=run.num_ok,
+        failed=run.num_failed,
+        cancelled=run.num_cancelled,
+        success=run.num_ok / attempted if attempted else None,
+        duration_s=run.duration_s,
+        isl=_lengths(run, "input_sequence_length"),
+        osl=_lengths(run, "output_sequence_length"),
+        rate=rate,
+        gap_cv=gap_cv,
+        reuse=None if reuse is None else reuse / 100,
+        num_gpus=run.num_gpus,
+        fingerprint=run.fingerprint,
+        verdict=run.verdict,
     )

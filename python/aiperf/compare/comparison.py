@@ -35,7 +35,7 @@ class Scaling:
     efficiency: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
     """One run (or the repeats of it) against the baseline. `differences`: empty verdicts unless the workloads are comparable.
 
@@ -62,7 +62,7 @@ class Pair:
         return tuple(d for d in self.differences if d.verdict == "better")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """`cards`: one per side, the baseline first. `pairs`: the others against it. `notes`: what the reader has to know."""
 
@@ -101,11 +101,21 @@ def compare_groups(
     if relation.kind == "different":
         wanted = [(t, s) for t, s in _SIDE_BY_SIDE if all(figure(r, t, s) is not None for r in runs)]
         plain = (compare_figure(a, b, tag, stat, o, paired=paired) for tag, stat in wanted)
-        found = tuple(Difference(d.tag, d.stat, d.unit, d.a, d.b, d.change, d.in_points) for d in plain)
+        found = tuple(
+            Difference(tag=d.tag, stat=d.stat, unit=d.unit, a=d.a, b=d.b, change=d.change, in_points=d.in_points)
+            for d in plain
+        )
     else:
         found = adjust([compare_figure(a, b, tag, stat, o, paired=paired) for tag, stat in figures], o)
     limited = tuple(dict.fromkeys(r.name for r in runs if r.verdict == "client-limited"))
-    return Pair(b[0].name, relation, found, _scaling(a[0], b[0]), _definitions(runs), limited)
+    return Pair(
+        name=b[0].name,
+        relation=relation,
+        differences=found,
+        scaling=_scaling(a[0], b[0]),
+        definitions=_definitions(runs),
+        limited=limited,
+    )
 
 
 def _notes(sides: Sequence[Sequence[RunData]], pairs: Sequence[Pair]) -> tuple[str, ...]:
@@ -142,4 +152,6 @@ def compare_sides(sides: Sequence[Sequence[RunData]], options: Options | None = 
     pairs = tuple(compare_groups(sides[0], other, o) for other in sides[1:])
     cards = tuple(build_card(side[0]) for side in sides)
     runs = tuple(run for side in sides for run in side)
-    return Comparison(sides[0][0].name, cards, pairs, o, _notes(sides, pairs), runs)
+    return Comparison(
+        baseline=sides[0][0].name, cards=cards, pairs=pairs, options=o, notes=_notes(sides, pairs), runs=runs
+    )

@@ -53,7 +53,7 @@ class Options:
     seed: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
     """B against A. `change`: B/A − 1, or the difference of two shares in points of one (0.01: one point); `low`, `high`: its interval.
 
@@ -194,7 +194,7 @@ def compare_figure(
     change: float | None = None
     if va is not None and vb is not None:
         change = (vb - va) / whole if points else vb / va - 1 if va > 0 else None
-    result = Difference(tag, stat, unit, va, vb, change, points)
+    result = Difference(tag=tag, stat=stat, unit=unit, a=va, b=vb, change=change, in_points=points)
     if left is None or right is None or change is None:
         return result
     df = _welch(left, right, relative=not points)
@@ -229,12 +229,12 @@ def _paired(a: Sequence[RunData], b: Sequence[RunData], tag: str, stat: str, uni
     if not points:
         pairs = [(x, y) for x, y in pairs if x > 0 and y > 0]
     if not pairs:
-        return Difference(tag, stat, unit, None, None, None, points)
+        return Difference(tag=tag, stat=stat, unit=unit, a=None, b=None, change=None, in_points=points)
     va, vb = (float(np.mean([p[i] for p in pairs])) for i in (0, 1))
     shifts = np.array([(y - x) / whole if points else math.log(y / x) for x, y in pairs])
     back: Callable[[float], float] = (lambda x: x) if points else math.expm1
     shift = float(shifts.mean())
-    result = Difference(tag, stat, unit, va, vb, back(shift), points)
+    result = Difference(tag=tag, stat=stat, unit=unit, a=va, b=vb, change=back(shift), in_points=points)
     if len(pairs) < 3:
         return result
     low, high, p = _test(shift, float(shifts.std(ddof=1) / math.sqrt(len(pairs))), len(pairs) - 1, options, back)

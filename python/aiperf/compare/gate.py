@@ -22,7 +22,7 @@ _FAIL_ON: Final = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FailOn:
     """`limit`: share for "%" (signed: −0.05 fails when the figure falls by more than 5 %), else the figure's shown unit."""
 
@@ -56,7 +56,13 @@ def parse_fail_on(text: str) -> FailOn:
     stat = {"mean": "avg", "median": "p50", None: "avg"}.get(found[2], found[2]) or "avg"
     value = float(found[4]) * (1000 if found[5] == "s" else 1) * (-1 if found[3] == "-" else 1)
     relative = found[5] == "%"
-    return FailOn(ALIASES.get(key, key), stat, value / 100 if relative else value, relative, text.strip())
+    return FailOn(
+        tag=ALIASES.get(key, key),
+        stat=stat,
+        limit=value / 100 if relative else value,
+        is_relative=relative,
+        text=text.strip(),
+    )
 
 
 def check_fail_on(

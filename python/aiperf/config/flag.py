@@ -102,7 +102,7 @@ class Flag:
             object.__setattr__(self, name, value)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FieldSpec:
     """One option as the outside sees it. `section` is empty for a command's own. `choices`: of a `choice`, in order."""
 
@@ -187,7 +187,10 @@ def _kind(annotation: Any) -> tuple[Kind, tuple[str, ...], bool]:
 
 def spec_of(section: str, name: str, annotation: Any, flag: Flag, default: object) -> FieldSpec:
     """`annotation`: the bare type; KeyError if options cannot have it."""
-    return FieldSpec(section, name, flag, *_kind(annotation), default)
+    kind, choices, optional = _kind(annotation)
+    return FieldSpec(
+        section=section, name=name, flag=flag, kind=kind, choices=choices, optional=optional, default=default
+    )
 
 
 @cache

@@ -12,7 +12,7 @@ _PLAIN = re.compile(r"^(\d+)(?:\|(\d+(?:\.\d+)?))?,(\d+)(?:\|(\d+(?:\.\d+)?))?:(
 _BRACKET = re.compile(r"\((\d+)(?:\|(\d+(?:\.\d+)?))?,(\d+)(?:\|(\d+(?:\.\d+)?))?\):(\d+(?:\.\d+)?)")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LengthPair:
     """Mean input and output length in tokens with deviations; `share`: its part of the requests, 0 to 1."""
 
@@ -63,4 +63,7 @@ def parse_seq_dist(text: str) -> tuple[LengthPair, ...]:
         raise ValueError(f"the percentages of the length distribution sum to {total:g}, not to 100")
     if any(isl < 1 or osl < 1 for isl, _, osl, _, _ in pairs_):
         raise ValueError("lengths must be at least 1")
-    return tuple(LengthPair(isl, sd, osl, so, share / 100) for isl, sd, osl, so, share in pairs_)
+    return tuple(
+        LengthPair(isl=isl, isl_stddev=sd, osl=osl, osl_stddev=so, share=share / 100)
+        for isl, sd, osl, so, share in pairs_
+    )

@@ -63,7 +63,9 @@ def parse_proxy(text: str, source: str = "--proxy") -> Proxy:
     authority = text.strip().partition("://")[2] or text.strip()
     has_port = authority.rstrip("/").rpartition("@")[2].rpartition("]")[2].count(":") > 0
     port = base.port if has_port else 1080
-    return Proxy(BaseUrl("http", base.host, port, "", base.user, base.password), source)
+    return Proxy(
+        BaseUrl(scheme="http", host=base.host, port=port, path="", user=base.user, password=base.password), source
+    )
 
 
 @dataclass(frozen=True, slots=True)

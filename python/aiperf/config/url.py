@@ -28,7 +28,7 @@ class UrlError(ValueError):
         self.hint = hint
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BaseUrl:
     """A URL, taken apart. `host`: without brackets, `localhost` of a unix socket. `path`: without a `/` at its end, maybe empty.
 
@@ -71,7 +71,7 @@ def parse_url(url: str) -> BaseUrl:
         path = text.removeprefix("unix:").removeprefix("//")
         if not PurePosixPath(path).is_absolute():
             raise UrlError(f"the socket of `{url}` must be an absolute path", "write `unix:/path/to/socket`")
-        return BaseUrl("unix", "localhost", 80, socket=path)
+        return BaseUrl(scheme="unix", host="localhost", port=80, socket=path)
     full = text if "://" in text else f"http://{text}"
     scheme, _, rest = full.partition("://")
     scheme = scheme.lower()
@@ -88,12 +88,12 @@ def parse_url(url: str) -> BaseUrl:
     if parts.query or parts.fragment:
         raise UrlError(f"`{_hidden(url)}` must not have a query or fragment", "`--custom-endpoint` sets the path")
     return BaseUrl(
-        "https" if scheme == "https" else "http",
-        unquote(parts.hostname),
-        _DEFAULT_PORTS[scheme] if port is None else port,
-        parts.path.rstrip("/"),
-        None if parts.username is None else unquote(parts.username),
-        None if parts.password is None else unquote(parts.password),
+        scheme="https" if scheme == "https" else "http",
+        host=unquote(parts.hostname),
+        port=_DEFAULT_PORTS[scheme] if port is None else port,
+        path=parts.path.rstrip("/"),
+        user=None if parts.username is None else unquote(parts.username),
+        password=None if parts.password is None else unquote(parts.password),
     )
 
 
@@ -138,7 +138,7 @@ def _prefix(base_path: str, path: str) -> str:
     return base_path.removesuffix("/v1") if own.startswith("/v1/") else base_path
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """A measured URL with the endpoint's path. Paths are absolute.
 
@@ -175,4 +175,10 @@ def target_of(url: str, path: str) -> Target:
     root = (base.path.removesuffix(own) if own else base.path).removesuffix("/v1")
     request_path = join(base.path, path)
     head, sign, _ = request_path.partition("?")[0].rpartition("/v1/")
-    return Target(base, _prefix(base.path, path), root, request_path, f"{head if sign else root}/v1/models")
+    return Target(
+        base=base,
+        prefix=_prefix(base.path, path),
+        root=root,
+        request_path=request_path,
+        models_path=f"{head if sign else root}/v1/models",
+    )

@@ -15,9 +15,9 @@ def message_of(message: Mapping[str, object]) -> Message:
     content = message.get("content")
     extra = {k: v for k, v in message.items() if k not in {"role", "content"}}
     if isinstance(content, str):
-        return Message(role, (content,) if content else (), extra=extra)
+        return Message(role=role, parts=(content,) if content else (), extra=extra)
     if not isinstance(content, list):
-        return Message(role, (), extra={**extra, "content": content})
+        return Message(role=role, parts=(), extra={**extra, "content": content})
     texts: list[str] = []
     images: list[str] = []
     for item in content:
@@ -27,6 +27,6 @@ def message_of(message: Mapping[str, object]) -> Message:
             case {"type": "image_url", "image_url": {"url": str(url), **rest}} if not rest:
                 images.append(url)
             case _:
-                return Message(role, (), extra={**extra, "content": content})
+                return Message(role=role, parts=(), extra={**extra, "content": content})
     first: tuple[Part, ...] = (texts[0],) if texts else ()
-    return Message(role, first, tuple(images), more=tuple((t,) for t in texts[1:]), extra=extra)
+    return Message(role=role, parts=first, images=tuple(images), more=tuple((t,) for t in texts[1:]), extra=extra)

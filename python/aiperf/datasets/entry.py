@@ -95,15 +95,19 @@ def messages_of(entry: Entry, folder: Path, role: str = "user") -> tuple[Message
     images = tuple(media_url(v, folder, "image") for v in _flat(entry.image, entry.images))
     audios = tuple(audio_text(v, folder) for v in _flat(entry.audio, entry.audios))
     videos = tuple(media_url(v, folder, "video") for v in _flat(entry.video, entry.videos))
-    messages = [_message(role, name or None, values) for name, values in texts.items()] or [Message(role, ())]
+    messages = [_message(role, name or None, values) for name, values in texts.items()] or [
+        Message(role=role, parts=())
+    ]
     last = messages[-1]
-    messages[-1] = Message(role, last.parts, images, audios, videos, last.name, last.more)
+    messages[-1] = Message(
+        role=role, parts=last.parts, images=images, audios=audios, videos=videos, name=last.name, more=last.more
+    )
     return tuple(messages)
 
 
 def _message(role: str, name: str | None, texts: Sequence[str]) -> Message:
     more: tuple[tuple[Part, ...], ...] = tuple((t,) for t in texts[1:])
-    return Message(role, (texts[0],), name=name, more=more)
+    return Message(role=role, parts=(texts[0],), name=name, more=more)
 
 
 def turn_of(entry: TimedEntry, folder: Path, *, fresh: bool = False) -> Turn:

@@ -35,7 +35,7 @@ __all__ = [
 Pointers = PointerSettings
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Features:
     """What an endpoint can do. `metrics_title` is in the table's title: `AIPerf | <metrics_title>`."""
 
@@ -48,7 +48,7 @@ class Features:
     """Where the API takes several texts by name, their names (`Message.name`); a batch is of the last one."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BodyOptions:
     """What the user's flags add to every body. `ignore_eos`, `force_min_tokens`: only where an output length is asked for."""
 

@@ -41,7 +41,7 @@ TABLE_TITLES: Final[dict[Table, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
     """`console_order`: row in the table `table`, None hides it on screen. `formula` and `doc` are what `explain` prints.
 
@@ -88,18 +88,18 @@ def metric(
 
     def register(function: _F) -> _F:
         METRICS[tag] = Metric(
-            tag,
-            header,
-            UNITS[unit],
-            kind,
-            function,
-            console_order,
-            larger_is_better,
-            provenance,
-            formula,
-            (function.__doc__ or "").strip(),
-            frozenset(flags),
-            table,
+            tag=tag,
+            header=header,
+            unit=UNITS[unit],
+            kind=kind,
+            compute=function,
+            console_order=console_order,
+            larger_is_better=larger_is_better,
+            provenance=provenance,
+            formula=formula,
+            doc=(function.__doc__ or "").strip(),
+            flags=frozenset(flags),
+            table=table,
         )
         return function
 

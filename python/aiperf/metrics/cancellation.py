@@ -20,7 +20,7 @@ _OFTEN: Final = 0.5
 _TAGS: Final = ("time_to_first_token", "inter_token_latency", "request_latency")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Neighbours:
     """A latency (mean, ms) of successful requests in flight at some cancellation against the other successful ones.
 
@@ -35,7 +35,7 @@ class Neighbours:
     ratio: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recovery:
     """A level of the server (requests running, share of KV cache) after the last cancelled request.
 
@@ -59,7 +59,7 @@ class Recovery:
         return self.seconds is None or often
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cancellation:
     """`delay_ms`: after the request body was sent to the cancellation. `before_first_token`: cancelled without any content.
 
@@ -104,18 +104,27 @@ def summarise_cancellation(
         a = float(near.mean()) if len(near) else None
         b = float(far.mean()) if len(far) else None
         enough = len(near) >= _FEWEST and len(far) >= _FEWEST and bool(b)
-        neighbours.append(Neighbours(tag, a, b, len(near), len(far), a / b if enough and a is not None and b else None))
+        neighbours.append(
+            Neighbours(
+                tag=tag,
+                during=a,
+                apart=b,
+                num_during=len(near),
+                num_apart=len(far),
+                ratio=a / b if enough and a is not None and b else None,
+            )
+        )
     opened = (r.column("reused") == 0) & (r.start > (moments[0] if len(moments) else np.inf))
     delay = (at - r.column("body_sent"))[on_purpose] / 1e6
     return Cancellation(
-        int(np.count_nonzero(on_purpose)),
-        compute_stats(delay),
-        int(np.count_nonzero(np.isnan(r.first_content[on_purpose]))),
-        tuple(neighbours),
-        int(np.count_nonzero(opened)),
-        int(np.count_nonzero(r.failed & during)),
-        int(np.count_nonzero(r.failed & ~during)),
-        recovery,
+        count=int(np.count_nonzero(on_purpose)),
+        delay_ms=compute_stats(delay),
+        before_first_token=int(np.count_nonzero(np.isnan(r.first_content[on_purpose]))),
+        neighbours=tuple(neighbours),
+        reconnects=int(np.count_nonzero(opened)),
+        errors_during=int(np.count_nonzero(r.failed & during)),
+        errors_apart=int(np.count_nonzero(r.failed & ~during)),
+        recovery=recovery,
     )
 
 
@@ -154,4 +163,12 @@ def find_recovery(
     seconds = float(times_ns[back[0]] - last) / 1e9 if len(back) else None
     since = excess[times_ns >= first]
     above = float(np.mean(since > allowed))
-    return Recovery(name, before, float(since.max()), seconds, above, counts_requests, len(since))
+    return Recovery(
+        name=name,
+        before=before,
+        highest_excess=float(since.max()),
+        seconds=seconds,
+        above=above,
+        counts_requests=counts_requests,
+        samples=len(since),
+    )

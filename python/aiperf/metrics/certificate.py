@@ -40,7 +40,7 @@ _TTFT_APART_MS: Final = 0.5
 """Means of TTFT by kernel and user-space stamps that differ by more are both on the screen."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
     """One part of the certificate. `value` in `unit`, None if it was not measured; `reason` if it is not trustworthy."""
 
@@ -51,7 +51,7 @@ class Part:
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
     """Lags in ms, None where not measured; shares 0 to 1. `rtt_bound`: a round trip is at least half the median TTFT.
 
@@ -129,8 +129,10 @@ class Certificate:
 def _judge(name: str, value: float | None, unit: str, limits: tuple[float, float], text: str) -> Part:
     """Trustworthy up to limits[0], degraded up to limits[1], client-limited beyond; trustworthy if not measured."""
     if value is None or value <= limits[0]:
-        return Part(name, value, unit, "trustworthy")
-    return Part(name, value, unit, "client-limited" if value > limits[1] else "degraded", text)
+        return Part(name=name, value=value, unit=unit, verdict="trustworthy")
+    return Part(
+        name=name, value=value, unit=unit, verdict="client-limited" if value > limits[1] else "degraded", reason=text
+    )
 
 
 def _percentiles(values: Floats, *p: float) -> tuple[float | None, ...]:
@@ -247,12 +249,34 @@ def certify(r: MetricContext, facts: EngineFacts, checks: Sequence[Check] = ()) 
         capped = bool(waited.any())
         parts.append(_judge("rate shortfall", None if capped else max(shortfall, 0.0), "share", (0.02, 0.05), text))
     if facts.clock_step:
-        parts.append(Part("clock", 1.0, "step", "degraded", "the system clock was adjusted during the run"))
+        parts.append(
+            Part(
+                name="clock",
+                value=1.0,
+                unit="step",
+                verdict="degraded",
+                reason="the system clock was adjusted during the run",
+            )
+        )
     if facts.lost_rows:
         text = f"{facts.lost_rows:,} records are lost (the disk or a worker failed): their requests are in no metric"
-        parts.append(Part("lost records", float(facts.lost_rows), "requests", "client-limited", text))
+        parts.append(
+            Part(
+                name="lost records",
+                value=float(facts.lost_rows),
+                unit="requests",
+                verdict="client-limited",
+                reason=text,
+            )
+        )
     parts += [
-        Part("conservation", c.actual - c.expected, "count", "degraded", f"{c.name}: {c.text}")
+        Part(
+            name="conservation",
+            value=c.actual - c.expected,
+            unit="count",
+            verdict="degraded",
+            reason=f"{c.name}: {c.text}",
+        )
         for c in checks
         if c.verdict == "broken"
     ]
@@ -260,25 +284,25 @@ def certify(r: MetricContext, facts: EngineFacts, checks: Sequence[Check] = ()) 
     by_kernel, by_user = _ttft_both_ways(r) if kernel > 0 else (None, None)
     bound = round_trip is not None and ttft is not None and round_trip >= _RTT_BOUND * ttft
     return Certificate(
-        max((p.verdict for p in parts), key=_ORDER.index),
-        tuple(parts),
-        p50,
-        p99,
-        r50,
-        r99,
-        kernel,
-        merged,
-        cpu,
-        wait,
-        facts.requested_rate,
-        achieved,
-        int(np.count_nonzero(waited)),
-        round_trip,
-        bound,
-        facts.calibrated,
-        tuple(checks),
-        by_kernel,
-        by_user,
+        verdict=max((p.verdict for p in parts), key=_ORDER.index),
+        parts=tuple(parts),
+        send_lag_p50_ms=p50,
+        send_lag_p99_ms=p99,
+        receive_lag_p50_ms=r50,
+        receive_lag_p99_ms=r99,
+        kernel_stamped=kernel,
+        merged=merged,
+        client_cpu=cpu,
+        cpu_wait=wait,
+        requested_rate=facts.requested_rate,
+        achieved_rate=achieved,
+        waited=int(np.count_nonzero(waited)),
+        rtt_ms=round_trip,
+        rtt_bound=bound,
+        calibrated=facts.calibrated,
+        checks=tuple(checks),
+        ttft_ms=by_kernel,
+        ttft_user_ms=by_user,
     )
 
 

@@ -159,14 +159,14 @@ class GapPool:
             values = [pool.at_rank(p / 100 * (count - 1)) for p in asked]
         found.update((p, value / divisor) for p, value in zip(asked, values, strict=True))
         return Stats(
-            mean / divisor,
-            smallest / divisor,
-            largest / divisor,
-            pool.std / divisor,
-            pool.total / divisor,
-            count,
-            found,
-            0.0 if pool.is_exact else _GAP_ERROR,
+            avg=mean / divisor,
+            min=smallest / divisor,
+            max=largest / divisor,
+            std=pool.std / divisor,
+            sum=pool.total / divisor,
+            count=count,
+            percentiles=found,
+            error=0.0 if pool.is_exact else _GAP_ERROR,
         )
 
     def counts_between(self, edges_ns: Sequence[float]) -> list[int]:

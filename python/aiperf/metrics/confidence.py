@@ -44,7 +44,7 @@ _REQUEST_STATS: Final = ("avg", "p50", "p90", "p99")
 _RATE_TAGS: Final = ("request_throughput", "output_token_throughput", "goodput", "good_request_fraction")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
     """`value` with its interval at `level`, in the shown unit; an end is None where the data cannot bound it.
 
@@ -124,10 +124,14 @@ def estimate(r: MetricContext, tag: str, stat: str = "avg", level: float = LEVEL
 def _estimate_values(tag: str, stat: str, values: Floats, ordered: Floats | None, level: float) -> Interval | None:
     if stat in ("avg", "mean"):
         mean, low, high, effective = mean_interval(values, level)
-        return Interval(tag, "avg", mean, low, high, len(values), effective, level)
+        return Interval(
+            tag=tag, stat="avg", value=mean, low=low, high=high, count=len(values), effective=effective, level=level
+        )
     if stat.startswith("p"):
         value, low, high, effective = percentile_interval(values, float(stat[1:]), level, ordered)
-        return Interval(tag, stat, value, low, high, len(values), effective, level)
+        return Interval(
+            tag=tag, stat=stat, value=value, low=low, high=high, count=len(values), effective=effective, level=level
+        )
     return None
 
 
@@ -139,7 +143,9 @@ def _estimate_rate(r: MetricContext, tag: str, level: float) -> Interval | None:
         good = good_mask(r, r.options.slos)[r.attempted][order].astype(np.float64)
         mean, low, high, effective = mean_interval(good, level)
         low, high = (None if low is None else max(low, 0.0)), (None if high is None else min(high, 1.0))
-        return Interval(tag, "avg", mean, low, high, len(good), effective, level)
+        return Interval(
+            tag=tag, stat="avg", value=mean, low=low, high=high, count=len(good), effective=effective, level=level
+        )
     amounts: Floats | Bools = r.ok
     if tag == "output_token_throughput":
         amounts = r.value("output_sequence_length")
@@ -153,7 +159,16 @@ def _estimate_rate(r: MetricContext, tag: str, level: float) -> Interval | None:
     times, used = r.finish[mask], np.asarray(amounts[mask], dtype=np.float64)
     rate = float(used.sum()) / r.duration_s
     low, high, effective = rate_interval(r.start[mask], times, used, rate, level)
-    return Interval(tag, "avg", rate, None if low is None else max(low, 0.0), high, len(times), effective, level)
+    return Interval(
+        tag=tag,
+        stat="avg",
+        value=rate,
+        low=None if low is None else max(low, 0.0),
+        high=high,
+        count=len(times),
+        effective=effective,
+        level=level,
+    )
 
 
 def estimate_all(r: MetricContext, level: float = LEVEL) -> tuple[Interval, ...]:

@@ -29,7 +29,7 @@ class ServerCounters:
     mean_running: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineFacts:
     """What the engine says of the profiling phases, besides the records.
 
@@ -54,7 +54,7 @@ class EngineFacts:
     """Records that could not be written (a full disk): requests that no metric knows of."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
     """One equation. `explained`: it does not hold exactly, for a known and harmless reason (`text` names it)."""
 
@@ -66,7 +66,9 @@ class Check:
 
 
 def _equation(name: str, expected: float, actual: float, text: str) -> Check:
-    return Check(name, expected, actual, "holds" if expected == actual else "broken", text)
+    return Check(
+        name=name, expected=expected, actual=actual, verdict="holds" if expected == actual else "broken", text=text
+    )
 
 
 def _token_check(name: str, client: Floats, usage: Floats, constant: str, varying: str) -> Check | None:
@@ -78,17 +80,27 @@ def _token_check(name: str, client: Floats, usage: Floats, constant: str, varyin
     difference = usage[both]
     difference -= client[both]
     if not difference.any():
-        return Check(name, a, b, "holds", "client and usage agree on every request")
+        return Check(name=name, expected=a, actual=b, verdict="holds", text="client and usage agree on every request")
     typical = float(np.median(difference, overwrite_input=True))
     difference -= typical
     near = float(np.mean(np.abs(difference, out=difference) <= 1))
     if near >= 0.99 and abs(typical) <= 512:
         return Check(
-            name, a, b, "explained", f"usage differs by a constant {typical:+.0f} tokens a request: {constant}"
+            name=name,
+            expected=a,
+            actual=b,
+            verdict="explained",
+            text=f"usage differs by a constant {typical:+.0f} tokens a request: {constant}",
         )
     share = abs(b - a) / a if a else float("inf")
     verdict: Literal["explained", "broken"] = "explained" if share <= _TOKEN_TOLERANCE else "broken"
-    return Check(name, a, b, verdict, f"usage differs by {100 * (b - a) / a if a else 0:+.1f}% in all: {varying}")
+    return Check(
+        name=name,
+        expected=a,
+        actual=b,
+        verdict=verdict,
+        text=f"usage differs by {100 * (b - a) / a if a else 0:+.1f}% in all: {varying}",
+    )
 
 
 def check_conservation(
@@ -158,7 +170,9 @@ def _server_checks(e: MetricContext, facts: EngineFacts, server: ServerCounters)
         spread = f" (failed and cancelled requests may count or not: {client - fewer:,.0f} to {client + more:,.0f})"
         text = f"the server counted {counted:,.0f}, the client {client:,.0f}{spread if fewer or more else ''}"
         text += "" if inside else ": other clients, lost requests, or a restart"
-        out.append(Check(name, client, counted, "holds" if inside else "broken", text))
+        out.append(
+            Check(name=name, expected=client, actual=counted, verdict="holds" if inside else "broken", text=text)
+        )
     return out
 
 
@@ -179,11 +193,19 @@ def _little(r: MetricContext, sweep: Sweep | None, server: ServerCounters | None
     law = len(time) / seconds * float(time.mean()) / 1e9
     held = abs(inside - law) <= _LITTLE_TOLERANCE * max(law, 1e-9)
     text = f"in flight {inside:.2f} = rate × time {law:.2f}"
-    out = [Check("Little's law", law, inside, "holds" if held else "broken", text)]
+    out = [Check(name="Little's law", expected=law, actual=inside, verdict="holds" if held else "broken", text=text)]
     if server is not None and server.mean_running is not None:
         running = server.mean_running
         close = running <= inside * 1.1 + 1
         words = "of its requests" if close else "more than this client has: it serves others too"
         text = f"the server had {running:.1f} running, the client {inside:.1f} in flight; {words}"
-        out.append(Check("server running", inside, running, "holds" if close else "broken", text))
+        out.append(
+            Check(
+                name="server running",
+                expected=inside,
+                actual=running,
+                verdict="holds" if close else "broken",
+                text=text,
+            )
+        )
     return out

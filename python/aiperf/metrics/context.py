@@ -42,7 +42,7 @@ class Slo:
     threshold: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MetricOptions:
     """`count_source`: who counted the tokens; "server usage" for --use-server-token-count; "chunks": one chunk, one token.
 

@@ -77,7 +77,7 @@ ERROR_WORDS: Final[dict[ErrorKind, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorGroup:
     """Failed requests with one kind, code and message. `words`: the kind, or `HTTP 503` for plain status errors."""
 
@@ -126,11 +126,11 @@ def group_errors(columns: Columns, mask: Bools) -> tuple[ErrorGroup, ...]:
         )
     groups = [
         ErrorGroup(
-            ErrorKind(kind),
-            error_code(ErrorKind(kind), status),
-            error_type(ErrorKind(kind), status),
-            message or ERROR_WORDS[ErrorKind(kind)],
-            count,
+            kind=ErrorKind(kind),
+            code=error_code(ErrorKind(kind), status),
+            type=error_type(ErrorKind(kind), status),
+            message=message or ERROR_WORDS[ErrorKind(kind)],
+            count=count,
         )
         for (kind, status, message), count in counted.items()
     ]

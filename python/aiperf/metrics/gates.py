@@ -36,28 +36,28 @@ def _check(summary: Summary, c: ConditionLike) -> GateResult:
     if c.tag == "certificate":
         certificate = summary.certificate
         if certificate is None:
-            return GateResult(text, passed=False, actual="–", reason="the run has no certificate")
+            return GateResult(text=text, passed=False, actual="–", reason="the run has no certificate")
         same = certificate.verdict == str(c.value)
         passed = same if c.op in ("=", "==") else not same
         reason = None if passed else "; ".join(certificate.reasons) or None
-        return GateResult(text, passed, certificate.verdict, reason)
+        return GateResult(text=text, passed=passed, actual=certificate.verdict, reason=reason)
     found = _resolved(c)
     if isinstance(found, str):
-        return GateResult(text, passed=False, actual="–", reason=found)
+        return GateResult(text=text, passed=False, actual="–", reason=found)
     tag, metric, threshold = found
     stat = {"median": "p50", "mean": "avg", None: "avg"}.get(c.stat, c.stat) or "avg"
     value = summary.stat(tag, stat)
     if value is None and tag == "error_request_count":
         value = 0.0  # the tag is absent on clean runs, its meaning is not
     if value is None:
-        return GateResult(text, passed=False, actual="–", reason=_why_absent(summary, tag, stat))
+        return GateResult(text=text, passed=False, actual="–", reason=_why_absent(summary, tag, stat))
     unit = metric.unit.shown
     actual = f"{100 * value:.2f}%" if unit == "ratio" else f"{value:,.2f}{'%' if unit == '%' else ' ' + unit}"
     interval = next((i for i in summary.intervals if i.tag == tag and i.stat == stat), None)
     sure = None
     if interval is not None and interval.low is not None and interval.high is not None:
         sure = not interval.low <= threshold <= interval.high
-    return GateResult(text, _OPERATORS[c.op](value, threshold), actual, sure=sure)
+    return GateResult(text=text, passed=_OPERATORS[c.op](value, threshold), actual=actual, sure=sure)
 
 
 def _resolved(c: ConditionLike) -> tuple[str, Metric, float] | str:

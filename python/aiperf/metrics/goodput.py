@@ -63,7 +63,7 @@ class SloResult:
     share: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TierResult:
     """`share_of_successful` = good / successful; `fraction` = good / attempted (successful + failed + cut off by the grace
     period; cancelled on purpose or by Ctrl-C left out); `goodput` in requests/s. `worst`: the objective missed most.
@@ -80,7 +80,7 @@ class TierResult:
     worst: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Servers:
     """Servers for `target_rate` requests/s, each as fast as the one measured; None where the rate is 0 or unknown.
 
@@ -156,15 +156,15 @@ def score_tier(r: MetricContext, tier: Tier, duration_s: float | None = None) ->
     seconds = r.duration_s if duration_s is None else duration_s
     missed = [s for s in results if s.passed < successful]
     return TierResult(
-        tier.name,
-        tuple(results),
-        good,
-        successful,
-        attempted,
-        good / successful if successful else None,
-        good / attempted if attempted else None,
-        good / seconds if seconds > 0 else None,
-        min(missed, key=lambda s: s.passed).tag if missed else None,
+        name=tier.name,
+        slos=tuple(results),
+        good=good,
+        successful=successful,
+        attempted=attempted,
+        share_of_successful=good / successful if successful else None,
+        fraction=good / attempted if attempted else None,
+        goodput=good / seconds if seconds > 0 else None,
+        worst=min(missed, key=lambda s: s.passed).tag if missed else None,
     )
 
 
@@ -177,15 +177,15 @@ def merge_tiers(parts: Sequence[TierResult], seconds: float) -> TierResult:
         slos.append(SloResult(slo.tag, slo.threshold, passed, passed / successful if successful else None))
     missed = [s for s in slos if s.passed < successful]
     return TierResult(
-        parts[0].name,
-        tuple(slos),
-        good,
-        successful,
-        attempted,
-        good / successful if successful else None,
-        good / attempted if attempted else None,
-        good / seconds if seconds > 0 else None,
-        min(missed, key=lambda s: s.passed).tag if missed else None,
+        name=parts[0].name,
+        slos=tuple(slos),
+        good=good,
+        successful=successful,
+        attempted=attempted,
+        share_of_successful=good / successful if successful else None,
+        fraction=good / attempted if attempted else None,
+        goodput=good / seconds if seconds > 0 else None,
+        worst=min(missed, key=lambda s: s.passed).tag if missed else None,
     )
 
 
@@ -202,12 +202,12 @@ def servers_needed(
 
     by_throughput, by_goodput = count(throughput), count(goodput)
     return Servers(
-        target_rate,
-        by_throughput,
-        by_goodput,
-        by_goodput / by_throughput if by_goodput and by_throughput else None,
-        wanted,
-        None if wanted is None or fraction is None else fraction >= wanted,
+        target_rate=target_rate,
+        by_throughput=by_throughput,
+        by_goodput=by_goodput,
+        ratio=by_goodput / by_throughput if by_goodput and by_throughput else None,
+        wanted_share=wanted,
+        meets_share=None if wanted is None or fraction is None else fraction >= wanted,
     )
 
 

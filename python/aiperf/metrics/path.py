@@ -30,7 +30,7 @@ _BATCHED: Final = 2.0
 _SLOW_MS: Final = 2.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PathFacts:
     """Of the profiling phases' successful requests (`whole`, `streams`, …: numbers of them).
 

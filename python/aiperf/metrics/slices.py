@@ -44,7 +44,7 @@ Places = NDArray[np.int16]
 _STARTED_TAGS: Final = ("time_to_first_token", "inter_token_latency", "request_latency")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Slice:
     """One window; `begin_ns`, `end_ns` are run time. `metrics`: what ended or happened in it; `started`: latencies of what started in it.
 
@@ -156,7 +156,14 @@ def _binned_stats(counts: NDArray[np.int32], middles: Floats) -> Stats | None:
     found = middles[np.searchsorted(np.cumsum(counts), ranks, side="right")]
     percentiles: dict[float, float | None] = dict(zip(STANDARD_PERCENTILES, map(float, found), strict=True))
     return Stats(
-        mean, float(middles[used[0]]), float(middles[used[-1]]), std, mean * total, total, percentiles, 2.0**-8
+        avg=mean,
+        min=float(middles[used[0]]),
+        max=float(middles[used[-1]]),
+        std=std,
+        sum=mean * total,
+        count=total,
+        percentiles=percentiles,
+        error=2.0**-8,
     )
 
 
@@ -269,19 +276,19 @@ def build_windows(
             found |= _weighted(sweep.window(begin, end))
         out.append(
             Slice(
-                i,
-                begin,
-                end,
-                not (windows.clipped and i == num - 1),
-                int(ok[i]),
-                int(sent[i]),
-                int(failed[i]),
-                int(cancelled[i]),
-                None if tokens is None else float(tokens[i]),
-                found,
-                {tag: s for tag in _STARTED_TAGS if (s := started[tag][i]) is not None},
-                scored[i] if scored else (),
-                wanted_share,
+                index=i,
+                begin_ns=begin,
+                end_ns=end,
+                is_complete=not (windows.clipped and i == num - 1),
+                ended=int(ok[i]),
+                sent=int(sent[i]),
+                failed=int(failed[i]),
+                cancelled=int(cancelled[i]),
+                tokens=None if tokens is None else float(tokens[i]),
+                metrics=found,
+                started={tag: s for tag in _STARTED_TAGS if (s := started[tag][i]) is not None},
+                tiers=scored[i] if scored else (),
+                wanted_share=wanted_share,
             )
         )
     return tuple(out)
@@ -375,15 +382,15 @@ def _score(
             missed = [s for s in slos if s.passed < n]
             rows[i].append(
                 TierResult(
-                    tier.name,
-                    slos,
-                    g,
-                    n,
-                    a,
-                    g / n if n else None,
-                    g / a if a else None,
-                    g / float(seconds[i]),
-                    min(missed, key=lambda s: s.passed).tag if missed else None,
+                    name=tier.name,
+                    slos=slos,
+                    good=g,
+                    successful=n,
+                    attempted=a,
+                    share_of_successful=g / n if n else None,
+                    fraction=g / a if a else None,
+                    goodput=g / float(seconds[i]),
+                    worst=min(missed, key=lambda s: s.passed).tag if missed else None,
                 )
             )
     return [tuple(row) for row in rows] if tiers else []

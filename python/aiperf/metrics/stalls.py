@@ -24,7 +24,7 @@ class GapBin:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stalls:
     """Gaps above `threshold_ms`. `requests` had at least one (of `streams` with two chunks or more), `gaps` in all.
 
@@ -60,12 +60,12 @@ def find_stalls(r: MetricContext, threshold_ns: int) -> Stalls | None:
         return None
     gaps = r.chunks.rows.longest_gap
     return Stalls(
-        threshold_ns / 1e6,
-        int(np.count_nonzero(~np.isnan(gaps))),
-        int(np.count_nonzero(gaps > threshold_ns)),
-        r.chunks.gaps.over_threshold,
-        worst.gap / 1e6,
-        worst.begin / 1e9,
-        worst.row,
-        gap_bins(r.chunks.gaps),
+        threshold_ms=threshold_ns / 1e6,
+        streams=int(np.count_nonzero(~np.isnan(gaps))),
+        requests=int(np.count_nonzero(gaps > threshold_ns)),
+        gaps=r.chunks.gaps.over_threshold,
+        longest_ms=worst.gap / 1e6,
+        longest_at_s=worst.begin / 1e9,
+        longest_row=worst.row,
+        bins=gap_bins(r.chunks.gaps),
     )

@@ -42,7 +42,7 @@ _BEYOND: Final = 10
 """A tail percentile is supported when at least this many values lie beyond it (p99.9: 10,000 values)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stats:
     """None: does not exist (never 0 or NaN). `percentiles`: by percentile; None where the count does not support it.
 
@@ -159,7 +159,7 @@ def compute_stats(
     found.update(zip(asked, interpolated(count, asked, lambda ranks: order_statistics(kept, ranks)), strict=True))
     # The mean of equal values may differ from them in the last bit; it must not leave [min, max].
     mean = min(max(mean, smallest), largest)
-    return Stats(mean, smallest, largest, std, total, count, found)
+    return Stats(avg=mean, min=smallest, max=largest, std=std, sum=total, count=count, percentiles=found)
 
 
 def nearest_rank_stats(

@@ -38,7 +38,7 @@ _STEADY_SHARE: Final = 5
 Shape = Literal["step", "ramp"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
     """One accepted part of the fit. `at_ns`: run time of the warm-up's end or the drift's beginning.
 
@@ -54,7 +54,7 @@ class Change:
     f: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Steady:
     """Run times in ns: `begin` … `warmup_end` … `drift_start` … `drain_start` … `end`; a part that was not found is empty.
 
@@ -164,7 +164,7 @@ def find_changes(middles: Floats, y: Floats, weights: Floats, width: float, tag:
             return None
         shape: Shape = "step" if k < len(cuts) else "ramp"
         at = float((middles[cuts[place[k]] - 1] + middles[cuts[place[k]]]) / 2)
-        return Change(kind, tag, shape, at, float(np.exp(size)), f)
+        return Change(kind=kind, tag=tag, shape=shape, at_ns=at, ratio=float(np.exp(size)), f=f)
 
     # Both parts, each tested against the fit without it; else the better single one against a constant.
     a, b = coefficients(i2, j2) if rss_both < total else np.zeros(2)
@@ -202,15 +202,31 @@ def find_steady(r: MetricContext) -> Steady | None:
     begin, drain, end = lowest(start, sent), highest(start, sent), highest(r.finish, sent)
     usable = r.ok & _is_positive(r.value("request_latency"))
     count = int(np.count_nonzero(usable))
-    flat = Steady(begin, begin, None, drain, end, ())
+    flat = Steady(
+        begin_ns=begin, warmup_end_ns=begin, drift_start_ns=None, drain_start_ns=drain, end_ns=end, changes=()
+    )
     if count < _MIN_BINS * _PER_BIN or not drain > begin:
-        return Steady(begin, begin, None, drain, end, (), f"fewer than {_MIN_BINS * _PER_BIN} successful requests")
+        return Steady(
+            begin_ns=begin,
+            warmup_end_ns=begin,
+            drift_start_ns=None,
+            drain_start_ns=drain,
+            end_ns=end,
+            changes=(),
+            reason=f"fewer than {_MIN_BINS * _PER_BIN} successful requests",
+        )
     typical = float(np.median(r.value("request_latency")[usable], overwrite_input=True))
     widest = max(typical, (drain - begin) / _MAX_BINS)
     num = min(_MAX_BINS, count // _PER_BIN, int((drain - begin) / widest))
     if num < _MIN_BINS:
         return Steady(
-            begin, begin, None, drain, end, (), f"the load lasted less than {_MIN_BINS} times a typical request"
+            begin_ns=begin,
+            warmup_end_ns=begin,
+            drift_start_ns=None,
+            drain_start_ns=drain,
+            end_ns=end,
+            changes=(),
+            reason=f"the load lasted less than {_MIN_BINS} times a typical request",
         )
     tags = ("time_to_first_token", "inter_token_latency") if r.options.streaming else ("request_latency",)
     changes: list[Change] = []
@@ -225,4 +241,11 @@ def find_steady(r: MetricContext) -> Steady | None:
     surest = sorted(changes, key=lambda c: -c.f)
     warmup_end = next((c.at_ns for c in surest if c.kind == "warmup"), begin)
     drift = next((c.at_ns for c in surest if c.kind == "drift" and c.at_ns > warmup_end), None)
-    return Steady(begin, warmup_end, drift, drain, end, tuple(changes))
+    return Steady(
+        begin_ns=begin,
+        warmup_end_ns=warmup_end,
+        drift_start_ns=drift,
+        drain_start_ns=drain,
+        end_ns=end,
+        changes=tuple(changes),
+    )

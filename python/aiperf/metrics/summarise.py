@@ -39,13 +39,13 @@ def count_rows(r: MetricContext) -> Counts:
         return int(np.count_nonzero(mask))
 
     return Counts(
-        r.num_rows,
-        number(r.ok),
-        number(r.failed),
-        number(r.cancelled),
-        number(kinds == ErrorKind.CANCELLED),
-        number(kinds == ErrorKind.GRACE),
-        number(kinds == ErrorKind.INTERRUPTED),
+        rows=r.num_rows,
+        ok=number(r.ok),
+        failed=number(r.failed),
+        cancelled=number(r.cancelled),
+        deliberate=number(kinds == ErrorKind.CANCELLED),
+        grace=number(kinds == ErrorKind.GRACE),
+        interrupted=number(kinds == ErrorKind.INTERRUPTED),
     )
 
 

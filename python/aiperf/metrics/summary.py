@@ -47,7 +47,7 @@ class Phase:
     kind: Literal["warmup", "profiling"] = "profiling"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
     """Requests of the profiling phases by class. `cancelled` = on purpose + cut off by the grace period + interrupted."""
 
@@ -85,7 +85,7 @@ class ConditionLike(Protocol):
     def unit(self) -> str | None: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GateResult:
     """`text`: the condition as given. `actual`: with its unit, `–` if the figure does not exist (then the gate is missed).
 
@@ -109,7 +109,7 @@ class Notice:
     data: Mapping[str, float | int | str | None] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SummaryOptions:
     """What to compute besides the metrics; everything can be asked of the records again later.
 
@@ -140,7 +140,7 @@ class SummaryOptions:
     energy: GpuEnergy | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Summary:
     """Everything reports say; statistics are in shown units, absent is a missing tag or None.
 

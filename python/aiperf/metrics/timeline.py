@@ -30,7 +30,7 @@ _Steps = dict[str, list[tuple[Floats | Ints, Floats]]]
 _LEVELS: Final = ("concurrency", "prefill", "decode", "prefill_rate", "decode_rate", "tokens")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sweep:
     """`edges`: (n + 1,) ns; the other arrays are (n,), the level in [edges[i], edges[i + 1]).
 
@@ -66,14 +66,14 @@ class Sweep:
 
 def _build(edges: Floats, levels: dict[str, Floats], resolution_ns: float = 0.0) -> Sweep:
     return Sweep(
-        edges,
-        levels["concurrency"],
-        levels["prefill"],
-        levels["decode"],
-        levels["prefill_rate"],
-        levels["decode_rate"],
-        levels["tokens"],
-        resolution_ns,
+        edges=edges,
+        concurrency=levels["concurrency"],
+        prefill=levels["prefill"],
+        decode=levels["decode"],
+        prefill_rate=levels["prefill_rate"],
+        decode_rate=levels["decode_rate"],
+        tokens=levels["tokens"],
+        resolution_ns=resolution_ns,
     )
 
 
@@ -94,7 +94,7 @@ class FlowAccumulator:
         self.sink = Flow(self.begin, self.end, None if self.exact else _CELLS)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Cells:
     """Integral of a sum of steps over equal cells of [begin, end]."""
 
@@ -123,7 +123,7 @@ class Cells:
     @classmethod
     def of(cls, begin: float, end: float, sums: tuple[Floats, Floats]) -> Cells:
         """From what the pass over the chunks has added up."""
-        cells = cls(begin, end)
+        cells = cls(begin=begin, end=end)
         cells.steps, cells.rest = sums
         return cells
 
@@ -157,7 +157,7 @@ def bounds(r: MetricContext) -> tuple[float, float]:
     return (lowest(start, sent), highest(finish, sent)) if sent.any() else (0.0, 0.0)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Moments:
     """What the steps of requests are made from; all (rows,). `whole`: no chunk has a stamp; `streaming`: the others count."""
 
@@ -174,7 +174,16 @@ class _Moments:
     def of(cls, r: MetricContext) -> _Moments:
         whole = ~(r.num_content_chunks > 0)
         isl, osl = r.value("input_sequence_length"), r.value("output_sequence_length")
-        return cls(r.ok, whole, r.start, r.finish, r.first_content, isl, osl, r.options.streaming)
+        return cls(
+            ok=r.ok,
+            whole=whole,
+            start=r.start,
+            finish=r.finish,
+            first=r.first_content,
+            isl=isl,
+            osl=osl,
+            streaming=r.options.streaming,
+        )
 
     def steps(self, rows: slice) -> _Steps:
         """By level: its steps at one moment of the requests after the other; the same moments whatever the rows."""
@@ -213,14 +222,14 @@ def _without_unknown(r: MetricContext, s: Sweep) -> Sweep:
     osl_known = not np.isnan(r.value("output_sequence_length")).all()
     streaming = r.options.streaming and not np.isnan(r.first_content).all()
     return Sweep(
-        s.edges,
-        s.concurrency,
-        s.prefill if streaming else nothing,
-        s.decode if streaming else nothing,
-        s.prefill_rate if streaming and isl_known else nothing,
-        s.decode_rate if streaming and osl_known else nothing,
-        s.tokens if isl_known and osl_known else nothing,
-        s.resolution_ns,
+        edges=s.edges,
+        concurrency=s.concurrency,
+        prefill=s.prefill if streaming else nothing,
+        decode=s.decode if streaming else nothing,
+        prefill_rate=s.prefill_rate if streaming and isl_known else nothing,
+        decode_rate=s.decode_rate if streaming and osl_known else nothing,
+        tokens=s.tokens if isl_known and osl_known else nothing,
+        resolution_ns=s.resolution_ns,
     )
 
 
@@ -246,13 +255,13 @@ def _exact_sweep(flow: FlowAccumulator, moments: _Moments) -> Sweep:
 
 def _cells_sweep(flow: FlowAccumulator, moments: _Moments) -> Sweep:
     begin, end = flow.begin, flow.end
-    sums = {name: Cells(begin, end) for name in _LEVELS}
+    sums = {name: Cells(begin=begin, end=end) for name in _LEVELS}
     if (added := flow.sink.cells()) is not None:
         sums |= {name: Cells.of(begin, end, one) for name, one in zip(("decode_rate", "tokens"), added, strict=True)}
     of_moments: dict[str, list[Cells]] = {}
     for rows in blocks(len(moments.ok)):
         for name, pairs in moments.steps(rows).items():
-            cells = of_moments.setdefault(name, [Cells(begin, end) for _ in pairs])
+            cells = of_moments.setdefault(name, [Cells(begin=begin, end=end) for _ in pairs])
             for (times, steps), one in zip(pairs, cells, strict=True):
                 one.step_at(times, steps)
     for name, cells in of_moments.items():

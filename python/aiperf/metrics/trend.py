@@ -24,7 +24,7 @@ _TAGS: Final = ("time_to_first_token", "request_latency", "output_token_throughp
 _RATES: Final = ("output_token_throughput", "request_throughput", "goodput")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrendLine:
     """One metric over the slices (averages, shown unit); slope, correlation and all of a rate over the complete ones.
 
@@ -47,7 +47,7 @@ class TrendLine:
     slices: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ColdWarm:
     """`overall`, `cold`, `warm` in the shown unit; `cold_over_overall`, `penalty` (against warm) as shares: 0.41 is 41 % more.
 
@@ -62,7 +62,7 @@ class ColdWarm:
     penalty: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trend:
     """`too_few`: not enough complete slices for a slope. `warmed_up`: the first slice's TTFT is above all others' by 10 % or more."""
 
@@ -115,18 +115,18 @@ def build_trend_line(tag: str, slices: Sequence[Slice]) -> TrendLine | None:
             correlation = float(np.corrcoef(load, y)[0, 1])
     lowest, highest = min(every), max(every)
     return TrendLine(
-        tag,
-        lowest,
-        highest,
-        (highest - lowest) / lowest if lowest > 0 else None,
-        every[0],
-        every[-1],
-        slope,
-        low,
-        high,
-        drifts,
-        correlation,
-        len(every),
+        tag=tag,
+        lowest=lowest,
+        highest=highest,
+        variation=(highest - lowest) / lowest if lowest > 0 else None,
+        first=every[0],
+        last=every[-1],
+        slope_per_min=slope,
+        slope_low=low,
+        slope_high=high,
+        drifts=drifts,
+        load_correlation=correlation,
+        slices=len(every),
     )
 
 
@@ -155,12 +155,12 @@ def build_cold_warm(slices: Sequence[Slice], cold: Sequence[int], tags: Sequence
         sign = -1.0 if METRICS[tag].larger_is_better else 1.0
         out.append(
             ColdWarm(
-                tag,
-                overall,
-                c,
-                w,
-                None if c is None or not overall else c / overall - 1,
-                None if c is None or not w else sign * (c / w - 1),
+                tag=tag,
+                overall=overall,
+                cold=c,
+                warm=w,
+                cold_over_overall=None if c is None or not overall else c / overall - 1,
+                penalty=None if c is None or not w else sign * (c / w - 1),
             )
         )
     return tuple(out)
@@ -176,4 +176,10 @@ def build_trend(slices: Sequence[Slice], cold: Sequence[int] = ()) -> Trend | No
     warm = [v for s in complete if s.index not in chilled and (v := s.stat("time_to_first_token")) is not None]
     first = slices[0].stat("time_to_first_token")
     warmed_up = bool(first is not None and len(warm) >= 2 and first > max(warm) * 1.1)
-    return Trend(lines, build_cold_warm(slices, chilled), chilled, len(complete) < _FEWEST, warmed_up)
+    return Trend(
+        lines=lines,
+        cold_warm=build_cold_warm(slices, chilled),
+        cold_slices=chilled,
+        too_few=len(complete) < _FEWEST,
+        warmed_up=warmed_up,
+    )

@@ -58,7 +58,7 @@ _WORST: Final = 100
 _WORST_TAGS: Final = ("request_latency", "time_to_first_token", "inter_token_latency")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PlotRun:
     """One run. `label`: as the legend shows it. `columns`: the rows of the profiling phases (none: only `summary` is known).
 
@@ -304,7 +304,16 @@ def open_plot_run(
 ) -> PlotRun:
     """A run for drawing from what `summarise` was called with; warm-up rows are left out."""
     profiling = rows_of(columns, phase_mask(columns, phases or options.phases, "profiling"))
-    return PlotRun(label, profiling, summary, options.metrics, load, load_name, num_gpus, options.tiers)
+    return PlotRun(
+        label=label,
+        columns=profiling,
+        summary=summary,
+        options=options.metrics,
+        load=load,
+        load_name=load_name,
+        num_gpus=num_gpus,
+        tiers=options.tiers,
+    )
 
 
 def draw_all(runs: Sequence[PlotRun], wanted: Iterable[str] | None = None) -> Mapping[str, Spec]:

@@ -21,6 +21,7 @@ __all__ = ["LIST_COLUMNS", "SCALAR_COLUMNS", "STRING_COLUMNS", "ChunkBatch", "Co
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+ChunkArrays = tuple[Ints, Ints, NDArray[np.int32], NDArray[np.uint32], NDArray[np.uint32], NDArray[np.uint8]]
 
 SCALAR_COLUMNS: Final = (
     "phase",
@@ -89,7 +90,7 @@ STRING_COLUMNS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkBatch:
     """Chunks of consecutive rows [row0, row0 + len(offsets) − 1); chunk j of row i is at offsets[i] ≤ j < offsets[i + 1].
 
@@ -105,6 +106,20 @@ class ChunkBatch:
     chunk_text_bytes: NDArray[np.uint32]
     chunk_kind: NDArray[np.uint8]
 
+    @classmethod
+    def of(cls, row0: int, arrays: ChunkArrays) -> ChunkBatch:
+        """`arrays`: as the native core hands them over."""
+        offsets, ns, lag_ns, num_bytes, text_bytes, kind = arrays
+        return cls(
+            row0=row0,
+            offsets=offsets,
+            chunk_ns=ns,
+            chunk_lag_ns=lag_ns,
+            chunk_bytes=num_bytes,
+            chunk_text_bytes=text_bytes,
+            chunk_kind=kind,
+        )
+
     @property
     def num_rows(self) -> int:
         return len(self.offsets) - 1
@@ -116,7 +131,7 @@ class ChunkBatch:
         return (kind >= 1) & (kind <= 3)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Columns:
     """Rows of one run. `scalar(name)` gives float64 with NaN where absent; ids and flags have int/bool views below.
 
@@ -146,7 +161,13 @@ class Columns:
         def load(name: str) -> Floats:
             return scalars[name].astype(np.float64) if name in scalars else np.full(num, np.nan)
 
-        return cls(num, load, lambda n: texts.get(n, [None] * num), lambda: iter(chunks), start_wall_ns)
+        return cls(
+            num_rows=num,
+            load=load,
+            strings=lambda n: texts.get(n, [None] * num),
+            batches=lambda: iter(chunks),
+            start_wall_ns=start_wall_ns,
+        )
 
     def scalar(self, name: str) -> Floats:
         """(rows,) float64: the column `name` of SCALAR_COLUMNS, NaN where absent."""
@@ -176,22 +197,36 @@ class Columns:
             return list(itertools.compress(values, mask.tolist()))
 
         num_rows = int(np.count_nonzero(mask))
-        return Columns(num_rows, lambda n: outer.scalar(n)[mask], strings, batches, self.start_wall_ns)
+        return Columns(
+            num_rows=num_rows,
+            load=lambda n: outer.scalar(n)[mask],
+            strings=strings,
+            batches=batches,
+            start_wall_ns=self.start_wall_ns,
+        )
 
 
 def _select_rows(b: ChunkBatch, keep: Bools, row0: int) -> ChunkBatch:
     if keep.all():
-        return ChunkBatch(row0, b.offsets, b.chunk_ns, b.chunk_lag_ns, b.chunk_bytes, b.chunk_text_bytes, b.chunk_kind)
+        return ChunkBatch(
+            row0=row0,
+            offsets=b.offsets,
+            chunk_ns=b.chunk_ns,
+            chunk_lag_ns=b.chunk_lag_ns,
+            chunk_bytes=b.chunk_bytes,
+            chunk_text_bytes=b.chunk_text_bytes,
+            chunk_kind=b.chunk_kind,
+        )
     counts = np.diff(b.offsets)
     of_chunk = np.repeat(keep, counts)
     lo, hi = int(b.offsets[0]), int(b.offsets[-1])
     offsets = np.concatenate(([0], np.cumsum(counts[keep])))
     return ChunkBatch(
-        row0,
-        offsets,
-        b.chunk_ns[lo:hi][of_chunk],
-        b.chunk_lag_ns[lo:hi][of_chunk],
-        b.chunk_bytes[lo:hi][of_chunk],
-        b.chunk_text_bytes[lo:hi][of_chunk],
-        b.chunk_kind[lo:hi][of_chunk],
+        row0=row0,
+        offsets=offsets,
+        chunk_ns=b.chunk_ns[lo:hi][of_chunk],
+        chunk_lag_ns=b.chunk_lag_ns[lo:hi][of_chunk],
+        chunk_bytes=b.chunk_bytes[lo:hi][of_chunk],
+        chunk_text_bytes=b.chunk_text_bytes[lo:hi][of_chunk],
+        chunk_kind=b.chunk_kind[lo:hi][of_chunk],
     )

@@ -18,7 +18,7 @@ RECORDS_FILE: Final = "records.parquet"
 Where = Literal["", "end", "raw"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecordColumn:
     """`kept`: "" in journal and Parquet; "end" filled after the load, Parquet only; "raw" in Parquet only with `--export-level raw`."""
 
@@ -30,7 +30,7 @@ class RecordColumn:
 
 
 def _null(name: str, dtype: str, meaning: str, kept: Where = "") -> RecordColumn:
-    return RecordColumn(name, dtype, meaning, is_nullable=True, kept=kept)
+    return RecordColumn(name=name, dtype=dtype, meaning=meaning, is_nullable=True, kept=kept)
 
 
 def _time(name: str, meaning: str) -> RecordColumn:
@@ -38,17 +38,19 @@ def _time(name: str, meaning: str) -> RecordColumn:
 
 
 COLUMNS: Final = (
-    RecordColumn("phase", "uint8", "index of the phase"),
-    RecordColumn("worker", "uint16", "worker thread that ran it"),
-    RecordColumn("connection", "uint32", "connection, numbered per worker"),
-    RecordColumn("url", "uint16", "index of the URL"),
-    RecordColumn("model", "uint16", "index of the model"),
-    RecordColumn("session", "uint32", "row of the session in the plan"),
-    RecordColumn("session_num", "uint64", "order of issue, unique per run and phase"),
-    RecordColumn("turn", "uint16", "turn within the session, from 0"),
-    RecordColumn("request", "uint64", "order of sending within the run"),
-    RecordColumn("request_id", "uuid", "sent as X-Request-ID"),
-    RecordColumn("correlation_id", "uuid", "sent as X-Correlation-ID, the same for all turns of a session"),
+    RecordColumn(name="phase", dtype="uint8", meaning="index of the phase"),
+    RecordColumn(name="worker", dtype="uint16", meaning="worker thread that ran it"),
+    RecordColumn(name="connection", dtype="uint32", meaning="connection, numbered per worker"),
+    RecordColumn(name="url", dtype="uint16", meaning="index of the URL"),
+    RecordColumn(name="model", dtype="uint16", meaning="index of the model"),
+    RecordColumn(name="session", dtype="uint32", meaning="row of the session in the plan"),
+    RecordColumn(name="session_num", dtype="uint64", meaning="order of issue, unique per run and phase"),
+    RecordColumn(name="turn", dtype="uint16", meaning="turn within the session, from 0"),
+    RecordColumn(name="request", dtype="uint64", meaning="order of sending within the run"),
+    RecordColumn(name="request_id", dtype="uuid", meaning="sent as X-Request-ID"),
+    RecordColumn(
+        name="correlation_id", dtype="uuid", meaning="sent as X-Correlation-ID, the same for all turns of a session"
+    ),
     _time("scheduled", "when it should have been sent"),
     _time("started", "work on it began: connect or send"),
     _time("sent", "first byte written"),
@@ -61,31 +63,39 @@ COLUMNS: Final = (
     _time("last_content", "last text, reasoning or tool data"),
     _time("end", "reply complete, or given up"),
     _time("cancelled_at", "cancelled on purpose"),
-    RecordColumn("chunk_ns", "list<int64>", "arrival of each event"),
-    RecordColumn("chunk_lag_ns", "list<int32>", "user-space minus kernel stamp, ns; 0 without kernel stamp"),
-    RecordColumn("chunk_bytes", "list<uint32>", "bytes of each event"),
-    RecordColumn("chunk_text_bytes", "list<uint32>", "UTF-8 bytes of text in each event"),
+    RecordColumn(name="chunk_ns", dtype="list<int64>", meaning="arrival of each event"),
     RecordColumn(
-        "chunk_kind",
-        "list<uint8>",
-        "1 content, 2 reasoning, 3 tool, 4 role or empty, 5 usage, 6 other; bit 7: merged, its stamp is an upper bound",
+        name="chunk_lag_ns", dtype="list<int32>", meaning="user-space minus kernel stamp, ns; 0 without kernel stamp"
     ),
-    RecordColumn("stamp_source", "uint8", "0 user space, 1 kernel"),
-    RecordColumn("merged", "uint32", "merged chunks"),
-    RecordColumn("num_chunks", "uint32", "chunks"),
-    RecordColumn("num_content_chunks", "uint32", "chunks of kinds 1 to 3"),
+    RecordColumn(name="chunk_bytes", dtype="list<uint32>", meaning="bytes of each event"),
+    RecordColumn(name="chunk_text_bytes", dtype="list<uint32>", meaning="UTF-8 bytes of text in each event"),
+    RecordColumn(
+        name="chunk_kind",
+        dtype="list<uint8>",
+        meaning="1 content, 2 reasoning, 3 tool, 4 role or empty, 5 usage, 6 other; bit 7: merged, its stamp is an upper bound",
+    ),
+    RecordColumn(name="stamp_source", dtype="uint8", meaning="0 user space, 1 kernel"),
+    RecordColumn(name="merged", dtype="uint32", meaning="merged chunks"),
+    RecordColumn(name="num_chunks", dtype="uint32", meaning="chunks"),
+    RecordColumn(name="num_content_chunks", dtype="uint32", meaning="chunks of kinds 1 to 3"),
     _time("dns_ns", "duration of the name lookup; null when reused"),
     _time("connect_ns", "duration of the TCP connect; null when reused"),
     _time("tls_ns", "duration of the TLS handshake; null when reused or plain"),
-    RecordColumn("reused", "bool", "the connection was open already"),
-    RecordColumn("capped", "bool", "it had to wait at the user's own cap (concurrency, prefill concurrency)"),
-    RecordColumn("resent", "bool", "sent a second time, on a new connection: the server had closed the kept one"),
+    RecordColumn(name="reused", dtype="bool", meaning="the connection was open already"),
+    RecordColumn(
+        name="capped", dtype="bool", meaning="it had to wait at the user's own cap (concurrency, prefill concurrency)"
+    ),
+    RecordColumn(
+        name="resent",
+        dtype="bool",
+        meaning="sent a second time, on a new connection: the server had closed the kept one",
+    ),
     _null("status", "uint16", "HTTP status"),
-    RecordColumn("error_kind", "uint8", "0 ok, else `aiperf.errors.ErrorKind`"),
+    RecordColumn(name="error_kind", dtype="uint8", meaning="0 ok, else `aiperf.errors.ErrorKind`"),
     _null("error_message", "utf8", "what the server or the system said"),
-    RecordColumn("cancelled", "bool", "cancelled on purpose"),
-    RecordColumn("bytes_out", "uint64", "bytes written, headers included"),
-    RecordColumn("bytes_in", "uint64", "bytes read, headers included"),
+    RecordColumn(name="cancelled", dtype="bool", meaning="cancelled on purpose"),
+    RecordColumn(name="bytes_out", dtype="uint64", meaning="bytes written, headers included"),
+    RecordColumn(name="bytes_in", dtype="uint64", meaning="bytes read, headers included"),
     _null("isl", "uint32", "planned input tokens"),
     _null("requested_osl", "uint32", "output tokens asked for"),
     _null("usage_prompt", "uint32", "the server's count of prompt tokens"),
@@ -101,7 +111,11 @@ COLUMNS: Final = (
     _time("rtt_ns", "the smallest round trip the kernel saw on the connection, a duration"),
     _null("usage_json", "utf8", "the usage object as sent"),
     _null("first_chunk_usage", "uint32", "completion tokens by the usage that the first content chunk itself carried"),
-    RecordColumn("is_whole", "bool", "a stream was asked for, a whole response came: its first token has no timestamp"),
+    RecordColumn(
+        name="is_whole",
+        dtype="bool",
+        meaning="a stream was asked for, a whole response came: its first token has no timestamp",
+    ),
     _null("http_chunks", "uint32", "chunks of HTTP's chunked transfer coding; null if the body was not chunked"),
     _null(
         "content_type", "utf8", "content type of a response to a request for a stream, if it is not text/event-stream"

@@ -67,10 +67,12 @@ def open_run(run_dir: Path, counted: Mapping[str, Floats] | None = None) -> Colu
 
     def batches() -> Iterator[ChunkBatch]:
         for row0, arrays in records.batches():
-            yield ChunkBatch(row0, *arrays)
+            yield ChunkBatch.of(row0, arrays)
 
     start_wall_ns = _start_wall_ns(_facts(records.metadata, run_dir))
-    return Columns(records.num_rows, load, records.strings, batches, start_wall_ns)
+    return Columns(
+        num_rows=records.num_rows, load=load, strings=records.strings, batches=batches, start_wall_ns=start_wall_ns
+    )
 
 
 def finalise(
@@ -203,9 +205,11 @@ def _columns(piece: Piece, counted: dict[str, Floats], start_wall_ns: int) -> Co
         return counted[name] if name in counted else piece.scalar(name)
 
     def batches() -> Iterator[ChunkBatch]:
-        yield ChunkBatch(0, *piece.chunks())
+        yield ChunkBatch.of(0, piece.chunks())
 
-    return Columns(piece.num_rows, load, piece.strings, batches, start_wall_ns)
+    return Columns(
+        num_rows=piece.num_rows, load=load, strings=piece.strings, batches=batches, start_wall_ns=start_wall_ns
+    )
 
 
 def _count(piece: Piece, count_tokens: CountTokens | None, replies: ReplyTokens | None) -> dict[str, Floats]:

@@ -49,7 +49,7 @@ _INTEGER_UNITS = frozenset({"tokens", "requests", "count"})
 _NO_CODE = -1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NumberColumn:
     """`values`: (rows,) float64, NaN where absent. `integers`: whole numbers. Metadata: `unit` is "" and the value is bare.
 
@@ -108,7 +108,7 @@ class ErrorColumns:
     messages: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JsonlBatch:
     """A batch, ready to be written. Keys are plain ASCII."""
 
@@ -125,7 +125,7 @@ class JsonlWriter(Protocol):
     def __call__(self, path: str, batch: JsonlBatch) -> int: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JsonlOptions:
     """`sessions`: conversation ids by plan row, empty for `session_000000`, …. `benchmark_id`: seeds the worker's names.
     `http_trace`: with `trace_data` (--export-http-trace).
@@ -144,7 +144,13 @@ def build_jsonl(columns: Columns, options: JsonlOptions) -> JsonlBatch:
     r = MetricContext(columns, options.metrics)
     lists = _scan(r) if options.metrics.streaming else []
     extra = (ObjectColumn("trace_data", columns.strings("http_trace")),) if options.http_trace else ()
-    return JsonlBatch(columns.num_rows, _metadata(r, options), _metrics(r, lists), _errors(r), extra)
+    return JsonlBatch(
+        num_rows=columns.num_rows,
+        metadata=_metadata(r, options),
+        metrics=_metrics(r, lists),
+        errors=_errors(r),
+        extra=extra,
+    )
 
 
 def _scan(r: MetricContext) -> list[ListColumn]:
@@ -166,11 +172,11 @@ def _is_listed(metric: Metric, r: MetricContext) -> bool:
 def _times(r: MetricContext, key: str, values: Floats) -> NumberColumn:
     """Epoch ns, exact: run time is below 2⁵³ ns (104 days), only the sum is not."""
     exact = np.where(np.isnan(values), 0.0, values).astype(np.int64) + r.columns.start_wall_ns
-    return NumberColumn(key, "", values, integers=True, exact=exact)
+    return NumberColumn(key=key, unit="", values=values, integers=True, exact=exact)
 
 
 def _whole(key: str, values: Floats) -> NumberColumn:
-    return NumberColumn(key, "", values, integers=True)
+    return NumberColumn(key=key, unit="", values=values, integers=True)
 
 
 def _choices(key: str, index: Floats | Ints, values: Sequence[object]) -> Choices:
@@ -245,10 +251,10 @@ def _metrics(r: MetricContext, lists: Sequence[ListColumn]) -> tuple[NumberColum
         values = np.where(r.ok, np.nan, r.input_tokens) if tag == "error_isl" else shown(metric, r.value(tag))
         whole = unit in _INTEGER_UNITS or tag == "http_req_connection_reused"
         if not np.isnan(values).all():
-            out.append(NumberColumn(tag, unit, values, integers=whole))
+            out.append(NumberColumn(key=tag, unit=unit, values=values, integers=whole))
     if r.options.slos:
         good = np.where(r.ok, good_mask(r, r.options.slos).astype(np.float64), np.nan)
-        out.append(NumberColumn("good_request_count", "requests", good, integers=True))
+        out.append(NumberColumn(key="good_request_count", unit="requests", values=good, integers=True))
     return tuple(out)
 
 

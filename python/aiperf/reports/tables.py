@@ -47,7 +47,7 @@ _COMPARED: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PageTable:
     """`rows`: cells as text, the first of a row is its name. `open`: not folded. `marked`: numbers of rows to highlight."""
 
@@ -60,7 +60,7 @@ class PageTable:
     marked: frozenset[int] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
     """A headline figure: name, value, unit, and one line below (other statistics, interval)."""
 
@@ -79,7 +79,7 @@ class Part:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Definition:
     """How one metric is computed. `paragraphs`: its documentation."""
 
@@ -111,7 +111,13 @@ def cards(s: Summary) -> tuple[Card, ...]:
                 if part
             )
             out.append(
-                Card(f"{SHORT[tag]}, median", number(middle), METRICS[tag].unit.shown, below, METRICS[tag].header)
+                Card(
+                    name=f"{SHORT[tag]}, median",
+                    value=number(middle),
+                    unit=METRICS[tag].unit.shown,
+                    below=below,
+                    hint=METRICS[tag].header,
+                )
             )
     for tag, name, unit in (
         ("output_token_throughput", "Output tokens", "tokens/s"),
@@ -125,7 +131,7 @@ def cards(s: Summary) -> tuple[Card, ...]:
                 below = f"{percent(s.tiers[0].fraction)} of the requests are good"
             elif tag == "output_token_throughput" and (each := s.stat("output_token_throughput_per_user")) is not None:
                 below = " · ".join(p for p in (f"{number(each)} per user", below) if p)
-            out.append(Card(name, number(value), unit, below, METRICS[tag].header))
+            out.append(Card(name=name, value=number(value), unit=unit, below=below, hint=METRICS[tag].header))
     done = s.counts.ok + s.counts.failed
     if done:
         below = "no errors" if not s.counts.failed else f"{s.counts.failed:,} failed"
@@ -133,9 +139,25 @@ def cards(s: Summary) -> tuple[Card, ...]:
             below += f" · {s.counts.cancelled:,} cancelled"
         share = 100 * s.counts.ok / done
         shown = "100" if s.counts.failed == 0 else f"{min(share, 99.9):.1f}"
-        out.append(Card("Success", shown, "%", below, "Successful of all requests that ended by themselves"))
+        out.append(
+            Card(
+                name="Success",
+                value=shown,
+                unit="%",
+                below=below,
+                hint="Successful of all requests that ended by themselves",
+            )
+        )
     if s.duration_s is not None:
-        out.append(Card("Duration", number(s.duration_s), "s", f"{s.counts.ok:,} requests", "First start to last end"))
+        out.append(
+            Card(
+                name="Duration",
+                value=number(s.duration_s),
+                unit="s",
+                below=f"{s.counts.ok:,} requests",
+                hint="First start to last end",
+            )
+        )
     return tuple(out)
 
 
@@ -180,7 +202,7 @@ def _metric_table(
         )
         for r in rows
     )
-    return PageTable(f"table-{name}", title, heads, cells, open=opened)
+    return PageTable(id=f"table-{name}", title=title, columns=heads, rows=cells, open=opened)
 
 
 def run_tables(s: Summary, percentiles: Sequence[float], mark: float | None) -> tuple[PageTable, ...]:
@@ -211,7 +233,7 @@ def _errors(s: Summary) -> PageTable | None:
         (e.type, "–" if e.code is None else str(e.code), f"{e.count:,}", e.message[:300])
         for e in merge_similar(s.errors)
     )
-    return PageTable("errors", "Errors", ("Type", "Code", "Count", "Message"), rows)
+    return PageTable(id="errors", title="Errors", columns=("Type", "Code", "Count", "Message"), rows=rows)
 
 
 def _goals(s: Summary) -> PageTable | None:
@@ -241,11 +263,11 @@ def _goals(s: Summary) -> PageTable | None:
                 )
             )
     return PageTable(
-        "goals",
-        "Goals",
-        ("Objective", "Passed", "of successful", "of attempted", "Goodput (requests/s)"),
-        tuple(rows),
-        "Attempted: successful, failed, and cut off by the grace period; cancelled on purpose left out",
+        id="goals",
+        title="Goals",
+        columns=("Objective", "Passed", "of successful", "of attempted", "Goodput (requests/s)"),
+        rows=tuple(rows),
+        note="Attempted: successful, failed, and cut off by the grace period; cancelled on purpose left out",
     )
 
 
@@ -277,7 +299,15 @@ def _slices(s: Summary) -> PageTable | None:
     if len(s.slices) > _MOST_SLICES:
         notes.append(f"showing the first {_MOST_SLICES} of {len(s.slices):,}")
     marked = frozenset(i for i, x in enumerate(s.slices[:_MOST_SLICES]) if x.misses and x.index not in s.excluded)
-    return PageTable("slices", "Time slices", tuple(columns), tuple(rows), "; ".join(notes), len(rows) <= 40, marked)
+    return PageTable(
+        id="slices",
+        title="Time slices",
+        columns=tuple(columns),
+        rows=tuple(rows),
+        note="; ".join(notes),
+        open=len(rows) <= 40,
+        marked=marked,
+    )
 
 
 def _trend(s: Summary) -> PageTable | None:
@@ -305,7 +335,7 @@ def _trend(s: Summary) -> PageTable | None:
         )
     heads = ("Over the slices", "lowest", "highest", "variation", "first", "last", "per minute [95%]", "", "with load")
     note = "Too few complete slices for a slope" if s.trend.too_few else ""
-    return PageTable("trend", "Trend", heads, tuple(rows), note)
+    return PageTable(id="trend", title="Trend", columns=heads, rows=tuple(rows), note=note)
 
 
 def _cold_warm(s: Summary) -> PageTable | None:
@@ -323,11 +353,11 @@ def _cold_warm(s: Summary) -> PageTable | None:
     )
     numbers = ", ".join(map(str, s.trend.cold_slices))
     return PageTable(
-        "cold-warm",
-        "Cold vs. warm",
-        ("Metric", "overall", "cold", "warm", "penalty"),
-        rows,
-        f"cold: slice {numbers}",
+        id="cold-warm",
+        title="Cold vs. warm",
+        columns=("Metric", "overall", "cold", "warm", "penalty"),
+        rows=rows,
+        note=f"cold: slice {numbers}",
     )
 
 
@@ -348,11 +378,11 @@ def _intervals(s: Summary) -> PageTable | None:
     )
     heads = ("Metric", "statistic", "value", "low", "high", "±", "effective n")
     return PageTable(
-        "intervals",
-        "Precision (95% confidence intervals)",
-        heads,
-        rows,
-        "correlation between requests is taken into account",
+        id="intervals",
+        title="Precision (95% confidence intervals)",
+        columns=heads,
+        rows=rows,
+        note="correlation between requests is taken into account",
         open=False,
     )
 
@@ -373,7 +403,9 @@ def _gaps(s: Summary) -> PageTable | None:
         f"Stalls over {s.stalls.threshold_ms:g} ms: {s.stalls.gaps:,} in {s.stalls.requests:,} of {s.stalls.streams:,} streams; "
         f"longest {fixed(s.stalls.longest_ms)} ms at {s.stalls.longest_at_s:.2f} s"
     )
-    return PageTable("gaps", "Gaps between chunks", ("Gap (ms)", "Count", "Share"), rows, note, open=False)
+    return PageTable(
+        id="gaps", title="Gaps between chunks", columns=("Gap (ms)", "Count", "Share"), rows=rows, note=note, open=False
+    )
 
 
 def _assertions(s: Summary) -> PageTable | None:
@@ -389,7 +421,9 @@ def _assertions(s: Summary) -> PageTable | None:
         for g in s.gates
     )
     marked = frozenset(i for i, g in enumerate(s.gates) if not g.passed)
-    return PageTable("assertions", "Assertions", ("Condition", "Result", "Actual", ""), rows, marked=marked)
+    return PageTable(
+        id="assertions", title="Assertions", columns=("Condition", "Result", "Actual", ""), rows=rows, marked=marked
+    )
 
 
 def comparison_tables(runs: Sequence[tuple[str, Summary]]) -> tuple[PageTable, ...]:
@@ -405,9 +439,9 @@ def comparison_tables(runs: Sequence[tuple[str, Summary]]) -> tuple[PageTable, .
     load_all()
     if len(runs) > 8:
         rows = tuple((label, *(fixed(s.stat(tag, stat)) for tag, stat in used)) for label, s in runs)
-        return (PageTable("runs", "Runs", ("Run", *(name(*u) for u in used)), rows),)
+        return (PageTable(id="runs", title="Runs", columns=("Run", *(name(*u) for u in used)), rows=rows),)
     rows = tuple((name(tag, stat), *(fixed(s.stat(tag, stat)) for _, s in runs)) for tag, stat in used)
-    return (PageTable("runs", "Runs", ("Figure", *(label for label, _ in runs)), rows),)
+    return (PageTable(id="runs", title="Runs", columns=("Figure", *(label for label, _ in runs)), rows=rows),)
 
 
 def definitions(results: Results) -> tuple[Definition, ...]:
@@ -417,5 +451,14 @@ def definitions(results: Results) -> tuple[Definition, ...]:
         m = result.metric
         text = inspect.cleandoc(m.doc)
         paragraphs = tuple(" ".join(p.split()) for p in text.split("\n\n") if p.strip())
-        out.append(Definition(m.tag, m.header, m.unit.shown, m.formula, m.provenance, paragraphs))
+        out.append(
+            Definition(
+                tag=m.tag,
+                header=m.header,
+                unit=m.unit.shown,
+                formula=m.formula,
+                provenance=m.provenance,
+                paragraphs=paragraphs,
+            )
+        )
     return tuple(out)

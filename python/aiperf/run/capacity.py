@@ -50,7 +50,7 @@ class Step:
         return self.limit is None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Capacity:
     """The last honest step of each search (None: not even the first was) and the first that was not (None: not reached)."""
 
@@ -126,18 +126,32 @@ def find_capacity(workers: int | None = None, tell: Callable[[str], None] = lamb
         return best, None
 
     closed = attempt(
-        NullLoad(_CONNECTIONS, 1, 0.0, 0.0, _SECONDS, streaming=False, workers=threads), "requests without pause"
+        NullLoad(
+            streams=_CONNECTIONS, tokens=1, ttft_ms=0.0, gap_ms=0.0, seconds=_SECONDS, streaming=False, workers=threads
+        ),
+        "requests without pause",
     )
-    streams = search(_stream_loads(threads), begin + _BUDGET_S * 0.5)
-    rate = search(_rate_loads(threads), begin + _BUDGET_S)
-    return Capacity(*streams, closed, *rate, threads, cores, time.monotonic() - begin)
+    streams, streams_limit = search(_stream_loads(threads), begin + _BUDGET_S * 0.5)
+    rate, rate_limit = search(_rate_loads(threads), begin + _BUDGET_S)
+    return Capacity(
+        streams=streams,
+        streams_limit=streams_limit,
+        requests=closed,
+        rate=rate,
+        rate_limit=rate_limit,
+        workers=threads,
+        cores=cores,
+        seconds=time.monotonic() - begin,
+    )
 
 
 def _stream_loads(workers: int) -> Iterator[tuple[NullLoad, str]]:
     gap_ms, most, streams = 1e3 / STREAM_TOKENS_PER_S, most_streams(), _FIRST_STREAMS
     while True:
         streams = min(streams, most)
-        load = NullLoad(streams, _STREAM_TOKENS, _TTFT_MS, gap_ms, _SECONDS, workers=workers)
+        load = NullLoad(
+            streams=streams, tokens=_STREAM_TOKENS, ttft_ms=_TTFT_MS, gap_ms=gap_ms, seconds=_SECONDS, workers=workers
+        )
         yield load, f"{streams:,} streams"
         if streams == most:
             return
@@ -148,7 +162,14 @@ def _rate_loads(workers: int) -> Iterator[tuple[NullLoad, str]]:
     rate = _FIRST_RATE
     while True:
         load = NullLoad(
-            min(most_streams(), 512), 1, 0.0, 0.0, _SECONDS, rate_per_s=rate, streaming=False, workers=workers
+            streams=min(most_streams(), 512),
+            tokens=1,
+            ttft_ms=0.0,
+            gap_ms=0.0,
+            seconds=_SECONDS,
+            rate_per_s=rate,
+            streaming=False,
+            workers=workers,
         )
         yield load, f"{rate:,.0f} requests/s"
         rate *= 2

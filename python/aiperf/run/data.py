@@ -46,7 +46,7 @@ class Definition:
     effect: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunData:
     """One run. `series`: tag → (requests,) values in the shown unit, NaN where absent, requests in the order they started.
 

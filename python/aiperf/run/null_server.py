@@ -36,7 +36,7 @@ _JITTER = 0.5
 """Streams that all began at once would stay in step for ever: a load that no real server makes."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NullLoad:
     """What to drive. `streams`: requests in flight, or with `rate_per_s` their cap. `tokens`: chunks a reply, `gap_ms` apart, the
     first after `ttft_ms`. `body_bytes`: about the length of a request. `seconds`: how long requests are sent.
@@ -55,7 +55,7 @@ class NullLoad:
     kernel_stamps: bool = True
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NullRun:
     """Rows are successful requests that the ledger knows as well, in ms; those of the opening burst are left out, as they are a
     small part of any longer run.

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Prepared", "pick_tokenizer", "prepare", "server_address"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Prepared:
     """Everything a run needs, checked. `probe` None: not probed. `addresses`: of the URLs' names; empty in a dry run."""
 
@@ -93,7 +93,15 @@ def _prepare(config: Config, observer: Observer, *, ask_server: bool) -> Prepare
     notes += _timing_notes(config, workload)
     for note in notes:
         observer.note(note.text)
-    return Prepared(config, endpoint, tokenizer, workload, probe, tuple(notes), addresses)
+    return Prepared(
+        config=config,
+        endpoint=endpoint,
+        tokenizer=tokenizer,
+        workload=workload,
+        probe=probe,
+        notes=tuple(notes),
+        addresses=addresses,
+    )
 
 
 def _ask(config: Config, observer: Observer) -> ProbeResult | None:

@@ -83,11 +83,11 @@ class _Requests:
         self._path = run.files.jsonl
         self._part = part_of(self._path)
         self._options = JsonlOptions(
-            run.metric_options,
-            run.phases,
-            run.session_ids,
-            run.benchmark_id,
-            run.config.output.export_http_trace,
+            metrics=run.metric_options,
+            phases=run.phases,
+            sessions=run.session_ids,
+            benchmark_id=run.benchmark_id,
+            http_trace=run.config.output.export_http_trace,
         )
         if is_wanted:
             self.restart()

@@ -60,4 +60,6 @@ def with_stated(summary: Summary, data: RunData) -> Summary:
 def stated_stats(found: Mapping[str, float]) -> Stats:
     """Statistics by their keys: `avg`, `p99`, …."""
     percentiles = {float(k[1:]): v for k, v in found.items() if k[:1] == "p" and k[1:2].isdigit()}
-    return Stats(found.get("avg"), found.get("min"), found.get("max"), found.get("std"), percentiles=percentiles)
+    return Stats(
+        avg=found.get("avg"), min=found.get("min"), max=found.get("max"), std=found.get("std"), percentiles=percentiles
+    )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Readings", "Watchers"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Readings:
     """`notes`: GPUs that were named and said nothing. `round_trips` None: not probed."""
 
@@ -55,5 +55,11 @@ class Watchers:
         seen = () if self.gpus is None else self.gpus.stop()
         round_trips = None if self.network is None else self.network.stop()
         if self.gpus is None:
-            return Readings(server, (), (), (), round_trips)
-        return Readings(server, seen, self.gpus.pages, tuple(self.gpus.notes(seen)), round_trips)
+            return Readings(server=server, gpus=(), gpu_pages=(), notes=(), round_trips=round_trips)
+        return Readings(
+            server=server,
+            gpus=seen,
+            gpu_pages=self.gpus.pages,
+            notes=tuple(self.gpus.notes(seen)),
+            round_trips=round_trips,
+        )

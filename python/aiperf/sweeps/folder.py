@@ -24,7 +24,7 @@ _SCHEMA: Final = 1
 Kind = Literal["sweep", "repeats", "search", "space", "ab"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StudyRun:
     """One run. `dir`: within the study. `values`: option path → value of its point; `trial`: repeat, from 0; `side`: of an A/B study."""
 
@@ -42,7 +42,7 @@ class StudyRun:
         return self.status == "done"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StudyRecord:
     """`study.json`. `fingerprint`: of everything that must be equal for a command to go on with this study. `seed`: its base seed.
 
@@ -101,13 +101,13 @@ def read_study(folder: Path) -> StudyRecord:
         data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         runs = tuple(StudyRun(**r) for r in data["runs"])
         return StudyRecord(
-            data["kind"],
-            data["fingerprint"],
-            int(data["seed"]),
-            tuple(data["axes"]),
-            runs,
-            tuple(data.get("command", ())),
-            bool(data.get("finished", False)),
+            kind=data["kind"],
+            fingerprint=data["fingerprint"],
+            seed=int(data["seed"]),
+            axes=tuple(data["axes"]),
+            runs=runs,
+            command=tuple(data.get("command", ())),
+            finished=bool(data.get("finished", False)),
         )
     except OSError as error:
         raise ResultError(f"cannot read `{path}`: {error.strerror or error}") from error
@@ -156,7 +156,14 @@ def open_study(config: Config, kind: Kind) -> Iterator[tuple[Path, StudyRecord, 
             )
         else:
             axes: tuple[Mapping[str, object], ...] = tuple(a.model_dump() for a in config.sweep.axes)
-            record = StudyRecord(kind, mark, config.input.random_seed or 0, axes, (), config.command)
+            record = StudyRecord(
+                kind=kind,
+                fingerprint=mark,
+                seed=config.input.random_seed or 0,
+                axes=axes,
+                runs=(),
+                command=config.command,
+            )
             note = None
         write_study(folder, record)
         notes = [text for text in (None if taken is None else taken.text, note) if text is not None]

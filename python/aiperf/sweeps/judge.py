@@ -38,7 +38,7 @@ _LEVEL: Final = 0.975
 _GROWTH: Final = 1.5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sample:
     """Requests of one run at a value, in the order they started; failed ones are rows too, with NaN values.
 
@@ -80,18 +80,18 @@ class Sample:
 
     def select(self, mask: Bools) -> Sample:
         return Sample(
-            {t: v[mask] for t, v in self.values.items()},
-            self.start_s[mask],
-            self.end_s[mask],
-            self.ok[mask],
-            None if self.good is None else self.good[mask],
-            self.is_open,
+            values={t: v[mask] for t, v in self.values.items()},
+            start_s=self.start_s[mask],
+            end_s=self.end_s[mask],
+            ok=self.ok[mask],
+            good=None if self.good is None else self.good[mask],
+            is_open=self.is_open,
             is_settled=self.is_settled,
             full_latency_s=self.full_latency_s,
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
     """One condition. `value`: the figure in its shown unit; margins as in `ProbeOutcome`; None where they cannot be computed."""
 
@@ -198,7 +198,7 @@ def judge(samples: Sequence[Sample], condition: Condition) -> Judged:
     series = [v[np.isfinite(v)] for s in samples if (v := s.values.get(condition.tag)) is not None]
     pooled = np.concatenate(series) if series else np.zeros(0)
     if len(pooled) < _FEWEST:
-        return Judged(condition, None, None, None, None)
+        return Judged(condition=condition, value=None, margin=None, low=None, high=None)
     stat = condition.stat or "avg"
     if stat == "avg":
         value, low, high, _ = mean_interval(pooled)
@@ -215,30 +215,30 @@ def judge(samples: Sequence[Sample], condition: Condition) -> Judged:
     # The share decides; the margin's sign and ends only carry that decision on.
     far_below, far_above = float(pooled.max()) < limit / 2, float(pooled.min()) > 2 * limit
     if high < allowed or (allowed == 0 and share == 0) or (far_below if below else far_above):
-        return Judged(condition, value, size, min(size, 1e-6), size)
+        return Judged(condition=condition, value=value, margin=size, low=min(size, 1e-6), high=size)
     if low > allowed or (far_above if below else far_below):
-        return Judged(condition, value, -size, -size, -1e-6)
-    return Judged(condition, value, margin, min(margin, -1e-6), max(margin, 1e-6))
+        return Judged(condition=condition, value=value, margin=-size, low=-size, high=-1e-6)
+    return Judged(condition=condition, value=value, margin=margin, low=min(margin, -1e-6), high=max(margin, 1e-6))
 
 
 def _margins(
     condition: Condition, value: float, low: float | None, high: float | None, limit: float, *, below: bool
 ) -> Judged:
     ends = [None if e is None else _ratio(e, limit, below=below) for e in ((high, low) if below else (low, high))]
-    return Judged(condition, value, _ratio(value, limit, below=below), ends[0], ends[1])
+    return Judged(condition=condition, value=value, margin=_ratio(value, limit, below=below), low=ends[0], high=ends[1])
 
 
 def _judge_share(condition: Condition, flags: Sequence[Floats], limit: float, *, below: bool, whole: float) -> Judged:
     pooled = np.concatenate(flags)
     if len(pooled) < _FEWEST:
-        return Judged(condition, None, None, None, None)
+        return Judged(condition=condition, value=None, margin=None, low=None, high=None)
     share = float(pooled.mean())
     low, high = _wilson(share, _effective(flags))
     # In terms of what goes wrong (1 − share of good ones), whose logarithm moves with the load.
     if below:
         return _margins(condition, share * whole, low * whole, high * whole, limit * whole, below=True)
     bad = _margins(condition, 1 - share, 1 - high, 1 - low, max(1 - limit, 1e-9), below=True)
-    return Judged(condition, share * whole, bad.margin, bad.low, bad.high)
+    return Judged(condition=condition, value=share * whole, margin=bad.margin, low=bad.low, high=bad.high)
 
 
 def _judge_rate(condition: Condition, samples: Sequence[Sample], limit: float, *, below: bool) -> Judged:
@@ -257,7 +257,7 @@ def _judge_rate(condition: Condition, samples: Sequence[Sample], limit: float, *
         spread = (high - low) / 2 if low is not None and high is not None else mean
         rates.append((done[0] * mean, math.hypot(done[0] * spread, mean * done[1])))
     if not rates:
-        return Judged(condition, None, None, None, None)
+        return Judged(condition=condition, value=None, margin=None, low=None, high=None)
     value = sum(r for r, _ in rates) / len(rates)
     half = math.sqrt(sum(h**2 for _, h in rates)) / len(rates)
     return _margins(condition, value, value - half, value + half, limit, below=below)
@@ -268,8 +268,8 @@ def combine(judged: Sequence[Judged], requests: int, *, saturated: bool = False)
     figures = tuple((f"{j.condition.tag}:{j.condition.stat or 'avg'}", j.value) for j in judged if j.value is not None)
     if saturated:
         return ProbeOutcome(
-            "fail",
-            requests,
+            verdict="fail",
+            requests=requests,
             is_hopeless=True,
             figures=figures,
             reason="over-saturated: waiting times grow through the run",
@@ -277,25 +277,24 @@ def combine(judged: Sequence[Judged], requests: int, *, saturated: bool = False)
     verdicts = [j.verdict for j in judged]
     known = [j for j in judged if j.margin is not None]
     worst = min(known, key=lambda j: j.margin or 0.0, default=None)
-    margins = (None, None, None) if worst is None else (worst.margin, worst.low, worst.high)
     if "fail" in verdicts:
         failed = next(j for j in judged if j.verdict == "fail")
         return ProbeOutcome(
-            "fail",
-            requests,
-            failed.margin,
-            failed.low,
-            failed.high,
+            verdict="fail",
+            requests=requests,
+            margin=failed.margin,
+            margin_low=failed.low,
+            margin_high=failed.high,
             figures=figures,
             reason=f"misses {failed.condition}",
         )
-    if all(v == "pass" for v in verdicts):
-        return ProbeOutcome("pass", requests, *margins, figures=figures)
     open_ones = ", ".join(str(j.condition) for j in judged if j.verdict == "unresolved")
     return ProbeOutcome(
-        "unresolved",
-        requests,
-        *margins,
+        verdict="unresolved" if open_ones else "pass",
+        requests=requests,
+        margin=None if worst is None else worst.margin,
+        margin_low=None if worst is None else worst.low,
+        margin_high=None if worst is None else worst.high,
         figures=figures,
-        reason=f"too close to call: {open_ones}",
+        reason=f"too close to call: {open_ones}" if open_ones else "",
     )

@@ -44,7 +44,7 @@ _SCATTER: Final = 0.1
 _LEAST_SLOPE: Final = 0.25
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Run:
     """`waits` in ms, in order; `figure`: their mean or percentile; `slope`: ms per request in flight, by the law."""
 
@@ -82,7 +82,9 @@ def _measure(value: float, sample: Sample, tag: str, stat: str) -> _Run | None:
     if len(waits) < _FEWEST or sample.full_latency_s is None:
         return None
     figure = float(waits.mean()) if stat == "avg" else float(np.percentile(waits, float(stat[1:])))
-    return _Run(value, waits, figure, 1e3 * sample.full_latency_s / value, sample.is_settled)
+    return _Run(
+        value=value, waits=waits, figure=figure, slope=1e3 * sample.full_latency_s / value, is_settled=sample.is_settled
+    )
 
 
 def _pointer(known: Sequence[_Run], waited: Sequence[_Run], limit: float) -> float:

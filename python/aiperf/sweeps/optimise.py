@@ -14,7 +14,7 @@ from aiperf.errors import ConfigError
 __all__ = ["Dimension", "SpaceTrial", "has_botorch", "optimise", "parse_space"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Dimension:
     """One option: values from `low` to `high`; `is_log`: drawn by their logarithm (ranges of more than a factor of ten)."""
 
@@ -50,7 +50,11 @@ def parse_space(texts: Sequence[str]) -> list[Dimension]:
         low, high = (float(v) for v in bounds.split(","))
         out.append(
             Dimension(
-                spec.path, low, high, spec.kind == "int", kind == "log" or (not kind and low > 0 and high / low > 10)
+                path=spec.path,
+                low=low,
+                high=high,
+                is_whole=spec.kind == "int",
+                is_log=kind == "log" or (not kind and low > 0 and high / low > 10),
             )
         )
     return out

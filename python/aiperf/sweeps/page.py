@@ -151,14 +151,30 @@ def sweep_findings(table: SweepTable) -> tuple[Finding, ...]:
             if goal == "experience" and row.tps_per_user is not None
             else ("–" if row.tps is None else f"{row.tps:,.0f} tok/s")
         )
-        found.append(Finding(f"winner_{goal}", figure, line, "good", "pareto"))
+        found.append(Finding(rule=f"winner_{goal}", figure=figure, text=line, level="good", link="pareto"))
     if table.roles.collapse is not None:
         index, text = table.roles.collapse
         top = max((r.tps or 0.0) for r in table.rows)
         lost = 1 - (table.rows[index].tps or 0.0) / top if top else 0.0
-        found.append(Finding("collapse", f"−{100 * lost:.0f}%", text[0].upper() + text[1:], "bad", "latency_by_load"))
+        found.append(
+            Finding(
+                rule="collapse",
+                figure=f"−{100 * lost:.0f}%",
+                text=text[0].upper() + text[1:],
+                level="bad",
+                link="latency_by_load",
+            )
+        )
     if table.roles.limited:
-        found.append(Finding("ttft_limit", f"{table.ttft_limit_ms:,g} ms", lines[-1], "warn", "latency_by_load"))
+        found.append(
+            Finding(
+                rule="ttft_limit",
+                figure=f"{table.ttft_limit_ms:,g} ms",
+                text=lines[-1],
+                level="warn",
+                link="latency_by_load",
+            )
+        )
     return tuple(found[:5])
 
 
@@ -206,7 +222,10 @@ def render_sweep_page(
             runs=tuple(pages),
             command=command,
             facts=(f"{len(table.rows)} points", *(pages[0].facts[:1] if pages else ())),
-            tables=(PageTable("sweep", "Sweep", columns, rows, note, marked=marked), *tables),
+            tables=(
+                PageTable(id="sweep", title="Sweep", columns=columns, rows=rows, note=note, marked=marked),
+                *tables,
+            ),
             charts={**draw_points(table, pages), **(charts or {})},
             findings=tuple(sweep_findings(table) if findings is None else findings),
             files=named,

@@ -12,7 +12,7 @@ from aiperf.sweeps.points import RunPoint
 __all__ = ["DEFAULT_X", "DEFAULT_Y", "Pareto", "figure_of", "pareto_front"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pareto:
     """`on_front`: indices of the points on it, by ascending x. `x_intervals`, `y_intervals`: per point, None where unknown.
 
@@ -84,12 +84,12 @@ def pareto_front(points: Sequence[RunPoint], x: str = DEFAULT_X, y: str = DEFAUL
             mine = high[i]
             sure.append(mine is not None and beaten(mine, [o for j, o in enumerate(low) if j != i]))
     return Pareto(
-        x,
-        y,
-        tuple(a[0] for a, _ in found),
-        tuple(b[0] for _, b in found),
-        tuple(a[1] for a, _ in found),
-        tuple(b[1] for _, b in found),
-        tuple(sorted(front, key=lambda i: found[i][0][0] or 0.0)),
-        tuple(sure),
+        x=x,
+        y=y,
+        x_values=tuple(a[0] for a, _ in found),
+        y_values=tuple(b[0] for _, b in found),
+        x_intervals=tuple(a[1] for a, _ in found),
+        y_intervals=tuple(b[1] for _, b in found),
+        on_front=tuple(sorted(front, key=lambda i: found[i][0][0] or 0.0)),
+        sure=tuple(sure),
     )

@@ -44,7 +44,7 @@ _INTERVALS: Final = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunPoint:
     """`values`: option path → value, what makes this point differ. `figures`: tag → statistic → value in the shown unit.
 

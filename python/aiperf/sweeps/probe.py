@@ -130,7 +130,7 @@ def sample_of(run: RunData, *, is_open: bool) -> Sample:
         for tag, limit in run.slo_limits.items():
             with np.errstate(invalid="ignore"):
                 good &= run.series[tag] >= limit if metrics[tag].larger_is_better else run.series[tag] <= limit
-    return Sample(run.series, run.start_s, run.end_s, run.ok, good, is_open)
+    return Sample(values=run.series, start_s=run.start_s, end_s=run.end_s, ok=run.ok, good=good, is_open=is_open)
 
 
 class LiveProbe:
@@ -196,7 +196,7 @@ class LiveProbe:
             label=f"probe {number}: {value:g}" + (f", again ({calls + 1})" if calls else "") + f", {count:,} requests",
         )
         if run is None:
-            outcome = ProbeOutcome("fail", count, is_hopeless=True, reason="no request succeeded")
+            outcome = ProbeOutcome(verdict="fail", requests=count, is_hopeless=True, reason="no request succeeded")
         else:
             self.runs[value].append(run)
             sample = measured(sample_of(run, is_open=self.is_open), value, effort, latency_s)
@@ -225,8 +225,8 @@ class LiveProbe:
             error = found.value * (found.high - found.low) / 4  # margins are logarithms
         figures = () if found.value is None else (("goodput", found.value),)
         return ProbeOutcome(
-            "pass",
-            requests,
+            verdict="pass",
+            requests=requests,
             is_hopeless=saturated,
             objective=found.value,
             objective_se=error,

@@ -66,7 +66,7 @@ class Runner:
             self._observer.stage(f"cool-down, {cooldown_s:g} s")
             time.sleep(cooldown_s)
         self._has_run = True
-        entry = StudyRun(directory, dict(values), trial, seed, "running", side=side)
+        entry = StudyRun(dir=directory, values=dict(values), trial=trial, seed=seed, status="running", side=side)
         make_room(self.folder / directory)
         self._put(entry)
         config = self._config(directory, values, seed, extra or {})

@@ -55,7 +55,7 @@ passed not at all."""
 _CLOSE: Final = math.log(2)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeOutcome:
     """What all requests sent at a value so far say.
 
@@ -93,7 +93,7 @@ Locate = Callable[[], Crossing | None]
 """Where the limit lies by all that was asked so far; None where no law tells."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
     """One value asked: its last outcome, `requests` over all calls, the longest `effort`."""
 
@@ -145,7 +145,7 @@ class SearchOptions:
     max_probes: int = 30
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SearchResult:
     """`value`: what can be relied on: the highest value that passed, or the lower end of the located limit; None if none did. The limit
     lies between `low` and `high` (None: not reached), most likely at `estimate`.
@@ -223,7 +223,13 @@ class _Asked:
         requests, calls, longest = (0, 0, 0) if known is None else (known.requests, known.calls, known.effort)
         effort = calls if effort is None else effort
         outcome = self._ask(value, effort)
-        self.probes[value] = Probe(value, outcome, requests + outcome.requests, calls + 1, max(effort, longest))
+        self.probes[value] = Probe(
+            value=value,
+            outcome=outcome,
+            requests=requests + outcome.requests,
+            calls=calls + 1,
+            effort=max(effort, longest),
+        )
         return self.probes[value]
 
     @property
@@ -262,13 +268,13 @@ class _Asked:
             middle = math.sqrt(low.value * high.value) if crossing is None else math.exp(crossing)
             estimate = float(f"{middle:.4g}")
         return SearchResult(
-            status,
-            value,
-            value,
-            None if high is None else high.value,
-            probes,
-            sum(p.requests for p in probes),
-            estimate,
+            status=status,
+            value=value,
+            low=value,
+            high=None if high is None else high.value,
+            probes=probes,
+            requests=sum(p.requests for p in probes),
+            estimate=estimate,
         )
 
 
@@ -411,7 +417,15 @@ def _located(asked: _Asked, mean: float, width: float, status: Status = "found")
         high = max([high, *(p.value for p in sure if p.outcome.verdict == "pass")])
     probes = tuple(asked.probes.values())
     bounds = (space.snap(low), space.snap(high))
-    return SearchResult(status, bounds[0], *bounds, probes, sum(p.requests for p in probes), float(f"{mean:.4g}"))
+    return SearchResult(
+        status=status,
+        value=bounds[0],
+        low=bounds[0],
+        high=bounds[1],
+        probes=probes,
+        requests=sum(p.requests for p in probes),
+        estimate=float(f"{mean:.4g}"),
+    )
 
 
 def _is_close(low: float, high: float, asked: _Asked, options: SearchOptions) -> bool:
@@ -524,7 +538,14 @@ def maximise(ask: Ask, space: Range, options: SearchOptions | None = None) -> Se
     )
     status: Status = "all pass" if best.value >= space.high else "found" if sure else "unresolved"
     return SearchResult(
-        status, best.value, left, right, probes, sum(p.requests for p in probes), best.value, best.outcome.objective
+        status=status,
+        value=best.value,
+        low=left,
+        high=right,
+        probes=probes,
+        requests=sum(p.requests for p in probes),
+        estimate=best.value,
+        objective=best.outcome.objective,
     )
 
 

@@ -61,7 +61,7 @@ _CI_WIDTH, _CV, _DISTANCE = 0.05, 0.05, 0.1
 """Defaults of --convergence-threshold: half interval / mean, standard deviation / mean, Kolmogorov's distance."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Study:
     """A finished study. `searches`: (label of the point, result). `trials`: of `--search space`."""
 
@@ -237,7 +237,7 @@ def _finish_sweep(
         if done[p.index]
     ]
     if not found:
-        return Study(folder, ExitCode.REQUESTS_FAILED)
+        return Study(dir=folder, exit_code=ExitCode.REQUESTS_FAILED)
     ordered = sorted(found, key=lambda p: tuple(p.values.values()))
     table = build_table(ordered, ttft_limit_ms=ttft_limit(config))
     screen: list[RenderableType] = []
@@ -264,7 +264,7 @@ def _finish_sweep(
     screen += _slo_lines(config, table)
     screen.append(Text(f"study      {folder}"))
     screen += _page(config, folder, [run for point in ordered for run in point.runs])
-    return Study(folder, ExitCode.OK, table=table, screen=tuple(screen))
+    return Study(dir=folder, exit_code=ExitCode.OK, table=table, screen=tuple(screen))
 
 
 def _slo_lines(config: Config, table: SweepTable) -> list[RenderableType]:
@@ -323,7 +323,7 @@ def _search(runner: Runner, observer: Observer) -> Study:
     screen += _page(config, runner.folder, [p.runs[-1] for p in found])
     # Not finding a load is an answer; the goal counts as missed only when not even the lowest load meets it.
     code = ExitCode.THRESHOLD_MISSED if any(r.status == "none pass" for _, r in results) else ExitCode.OK
-    return Study(runner.folder, code, table=table, searches=tuple(results), screen=tuple(screen))
+    return Study(dir=runner.folder, exit_code=code, table=table, searches=tuple(results), screen=tuple(screen))
 
 
 def _range(config: Config) -> tuple[str, Range]:
@@ -395,7 +395,7 @@ def _space(runner: Runner, observer: Observer) -> Study:
     load = None
     if s.search != "space":  # the highest load or goodput, by a planner that was asked for
         path, ends = _range(config)
-        space = [Dimension(path, ends.low, ends.high, ends.is_whole, is_log=True)]
+        space = [Dimension(path=path, low=ends.low, high=ends.high, is_whole=ends.is_whole, is_log=True)]
         load = path if s.search != "max-goodput" else None
         metric = "goodput" if load is None else flag_name(path)
     known = load_all().get(metric)
@@ -461,7 +461,7 @@ def _space(runner: Runner, observer: Observer) -> Study:
     if table is not None:
         write_text(runner.folder / "sweep_table.csv", render_table_csv(table))
     code = ExitCode.OK if best is not None else ExitCode.THRESHOLD_MISSED
-    return Study(runner.folder, code, table=table, trials=tuple(trials), screen=tuple(screen))
+    return Study(dir=runner.folder, exit_code=code, table=table, trials=tuple(trials), screen=tuple(screen))
 
 
 def _space_history(
@@ -539,15 +539,22 @@ def _ab(runner: Runner, observer: Observer) -> Study:
     except Interrupted:
         observer.note("interrupted; run the same command again to resume")
     if not sides[0]:
-        return Study(runner.folder, ExitCode.REQUESTS_FAILED)
+        return Study(dir=runner.folder, exit_code=ExitCode.REQUESTS_FAILED)
     options = Options(level=s.confidence_level)
     found = compare_groups(sides[0], sides[1], options, paired=True)
     cards = tuple(build_card(side[0]) for side in sides)
     notes = (f"{len(sides[0])} pairs of alternating runs; intervals and tests are over the pairs",)
-    comparison = Comparison(sides[0][0].name, cards, (found,), options, notes, (sides[0][0], sides[1][0]))
+    comparison = Comparison(
+        baseline=sides[0][0].name,
+        cards=cards,
+        pairs=(found,),
+        options=options,
+        notes=notes,
+        runs=(sides[0][0], sides[1][0]),
+    )
     write_text(runner.folder / "ab_comparison.json", render_comparison_json(comparison))
     screen = [*build_comparison_screen(comparison), Text(f"study      {runner.folder}")]
-    return Study(runner.folder, ExitCode.OK, comparison=comparison, screen=tuple(screen))
+    return Study(dir=runner.folder, exit_code=ExitCode.OK, comparison=comparison, screen=tuple(screen))
 
 
 # Page and screen -------------------------------------------------------------------------------------------------------------
@@ -567,7 +574,7 @@ def _page(config: Config, folder: Path, runs: Sequence[RunData]) -> list[Rendera
         ]
         title = f"{pages[0].title.rpartition(' · ')[0]} · {len(runs)} runs"
         page = render_comparison(
-            ComparisonInput(title, tuple(pages), facts=(f"{len(runs)} runs",), version=__version__)
+            ComparisonInput(title=title, runs=tuple(pages), facts=(f"{len(runs)} runs",), version=__version__)
         )
         (folder / "report.html").write_bytes(page)
     except (AIPerfError, OSError, ValueError) as error:

@@ -37,7 +37,7 @@ _STYLES: dict[Role, str | None] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SweepRow:
     """A point's figures. None: does not exist. `scaling`: growth of TPS / growth of load since the point before, 1 is ideal.
 
@@ -60,7 +60,7 @@ class SweepRow:
     requests_per_gpu_hour: float | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SweepTable:
     """`axes`: option paths of the first columns. `ttft_limit_ms`: from --goodput or --slo; None if there is none."""
 
@@ -119,7 +119,14 @@ def build_table(
     axes = tuple(p for p in AXIS_FIELDS if any(p in q.values for q in points))
     more_axes = tuple(dict.fromkeys(p for q in points for p in q.values if p not in AXIS_FIELDS))
     pareto = pareto_front(points, *(v for v in (x, y) if v is not None)) if x or y else pareto_front(points)
-    return SweepTable(tuple(rows), (*axes, *more_axes), roles, pareto, ttft_limit_ms, _notes(points))
+    return SweepTable(
+        rows=tuple(rows),
+        axes=(*axes, *more_axes),
+        roles=roles,
+        pareto=pareto,
+        ttft_limit_ms=ttft_limit_ms,
+        notes=_notes(points),
+    )
 
 
 def _notes(points: Sequence[RunPoint]) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ __all__ = ["UNKNOWN", "Family", "Kind", "Mapped", "all_families", "family_named"
 Kind = Literal["counter", "gauge", "histogram"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Mapped:
     """A raw Prometheus name in our words.
 
@@ -35,7 +35,7 @@ class Mapped:
     part: Literal["sum", "count"] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
     """One kind of server.
 
@@ -61,7 +61,7 @@ class Family:
         return (found,) if isinstance(found, Mapped) else found
 
 
-UNKNOWN = Family("unknown", "unknown server")
+UNKNOWN = Family(name="unknown", title="unknown server")
 
 
 @cache

@@ -33,7 +33,7 @@ def counted(kind: str, count: int, text: str, **data: object) -> Note:
     return Note(kind, text.replace("{count}", f"{count:,}"), {"count": count, **data})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
     """What a line carries besides lengths. At most one of `text`, `messages`, `payload` is set.
 
@@ -53,7 +53,7 @@ class Content:
         return self.text is not None or bool(self.messages or self.raw_messages) or self.payload is not None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TraceTable:
     """A trace, one row per request in the order of the file (rows = requests, blocks = hash ids of all rows).
 

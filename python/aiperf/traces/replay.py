@@ -22,7 +22,7 @@ __all__ = ["PlanColumns", "Replay", "block_seeds", "context_needed", "prepare", 
 IntArray = NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlanColumns:
     """The rows to send, in order of issue: sessions by their first due time, turns of a session next to each other.
 
@@ -134,7 +134,8 @@ class Replay:
             turn = _NO_CONTENT if content is None else _of_content(content)
             turns.append(
                 Turn(
-                    turn.messages or ((Message("user", tuple(parts[begin:end])),) if begin < end else ()),
+                    messages=turn.messages
+                    or ((Message(role="user", parts=tuple(parts[begin:end])),) if begin < end else ()),
                     payload=turn.payload,
                     isl=None if isl == UNKNOWN else isl,
                     osl=None if osl == UNKNOWN else osl,
@@ -175,8 +176,8 @@ def _of_content(content: Content) -> Turn:
     if content.raw_messages:
         # `extra` overrides the body's own fields: the messages are sent as they stand in the line.
         extra = {"messages": list(content.raw_messages), **extra}
-    messages = content.messages if content.text is None else (Message("user", (content.text,)),)
-    return Turn(messages, model=content.model, tools=content.tools, extra=extra)
+    messages = content.messages if content.text is None else (Message(role="user", parts=(content.text,)),)
+    return Turn(messages=messages, model=content.model, tools=content.tools, extra=extra)
 
 
 def block_seeds(hash_ids: IntArray, text_seed: int = 0) -> NDArray[np.uint64]:
@@ -219,7 +220,17 @@ def prepare(table: TraceTable, options: TraceOptions, rng: np.random.Generator) 
     osl = np.maximum(osl, 1)
     offsets, kind, seeds, tokens = _segments(table, options, rows, isl, rng)
     columns = PlanColumns(
-        rows, session, at, delay, isl, osl, table.whole[rows] & _is_in_longer(session), offsets, kind, seeds, tokens
+        row=rows,
+        session=session,
+        at_ns=at,
+        delay_ns=delay,
+        isl=isl,
+        osl=osl,
+        fresh=table.whole[rows] & _is_in_longer(session),
+        seg_offsets=offsets,
+        seg_kind=kind,
+        seg_seed=seeds,
+        seg_tokens=tokens,
     )
     return Replay(table, columns, (*table.notes, *notes))
 

@@ -9,7 +9,7 @@ from aiperf.outcome import Snapshot
 __all__ = ["Pace", "Pacing", "clock_text", "words"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
     """Of the current phase, but for the counters of the whole run: `in_flight`, `failed`, `cancelled`, `ttft_ms`.
 

@@ -30,7 +30,7 @@ _FORWARD_PROXIES = frozenset({"tinyproxy", "squid", "privoxy", "mitmproxy", "3pr
 """`Server` of proxies, whose own answers these are: tinyproxy says 401 to wrong credentials."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
     """How a server is reached. `headers` may hold secrets and are not in the repr.
 
@@ -74,10 +74,17 @@ def access_of(config: Config) -> Access:
         headers.append(("Authorization", f"Bearer {e.api_key.get_secret_value()}"))
     files = (e.ca_file, e.client_cert, e.client_key)
     ca, cert, key = (None if f is None else str(f) for f in files)
-    return Access(tuple(headers), e.insecure, ca, cert, key, proxy_rule(e.proxy, os.environ))
+    return Access(
+        headers=tuple(headers),
+        insecure=e.insecure,
+        ca_file=ca,
+        client_cert_file=cert,
+        client_key_file=key,
+        proxies=proxy_rule(e.proxy, os.environ),
+    )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     """`headers`: names in lower case. `origin`, `path`: where it came from, after redirects within the host."""
 
@@ -163,7 +170,7 @@ class Server:
             except OSError:
                 self.close()
                 raise
-            reply = Reply(status, got, content, base.origin, path)
+            reply = Reply(status=status, headers=got, body=content, origin=base.origin, path=path)
             self._check_proxy(base, reply)
             target = redirect_target(method, base, path, reply)
             if target is None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Workload", "build_workload", "seed_of"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
     """`sampling`: the order its sessions are meant to be issued in, unless the user says otherwise. `seed`: as used."""
 
@@ -133,7 +133,9 @@ def build_workload(
         plan = with_text(plan, source)
     fingerprint |= {"workload": kind, "plan": plan.digest(), "options": _options_digest(config)}
     chosen = config.input.dataset_sampling_strategy or sampling
-    return Workload(kind, plan, source, chosen, seed, fingerprint, tuple(notes))
+    return Workload(
+        kind=kind, plan=plan, source=source, sampling=chosen, seed=seed, fingerprint=fingerprint, notes=tuple(notes)
+    )
 
 
 def _planned(
@@ -290,7 +292,7 @@ def _decorated(
                 messages[at] = replace(messages[at], parts=_joined(_joined(front, messages[at].parts), back))
             if p.user_context_prompt_length is not None:
                 context = Synthetic(draw(), p.user_context_prompt_length)
-                messages.insert(0, Message("user", (context,)))
+                messages.insert(0, Message(role="user", parts=(context,)))
             added = sum(x.tokens for x in (*front, *back) if isinstance(x, Synthetic)) + (
                 p.user_context_prompt_length or 0
             )

@@ -34,7 +34,7 @@ _CHUNK = 2048
 """Sessions whose recorded answers are counted in one call."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Data:
     """A dataset or trace, opened. `replay`: of a trace; its columns are all there is if it is synthetic."""
 
@@ -75,7 +75,14 @@ def open_data(config: Config, rng: np.random.Generator) -> Data:
     def notes() -> tuple[Note, ...]:
         return (*((_guess(config, kind, count),) if is_guess else ()), *options.notes)
 
-    return Data(kind, sessions, notes, module.SAMPLING, _digest(i.input_file), limits=options)
+    return Data(
+        kind=kind,
+        sessions=sessions,
+        notes=notes,
+        sampling=module.SAMPLING,
+        digest=_digest(i.input_file),
+        limits=options,
+    )
 
 
 def _kind(config: Config) -> str:
@@ -216,11 +223,29 @@ def _trace(config: Config, kind: str, rng: np.random.Generator) -> Data:
         from aiperf.traces.tools.synth import Scale, scale_table
 
         prefix, roots, prompt, output = factors
-        table = scale_table(table, Scale(None, prefix or 1.0, prompt or 1.0, output or 1.0, 1.0, roots or 1), rng)
+        table = scale_table(
+            table,
+            Scale(
+                requests=None,
+                prefix=prefix or 1.0,
+                prompt=prompt or 1.0,
+                output=output or 1.0,
+                rate=1.0,
+                roots=roots or 1,
+            ),
+            rng,
+        )
     replay = prepare(table, options, rng)
     is_guess = i.custom_dataset_type is None
     notes = (*((_guess(config, kind, table.num_sessions),) if is_guess else ()), *replay.notes)
-    return Data(kind, replay.sessions, lambda: notes, "sequential", _digest(i.input_file), replay)
+    return Data(
+        kind=kind,
+        sessions=replay.sessions,
+        notes=lambda: notes,
+        sampling="sequential",
+        digest=_digest(i.input_file),
+        replay=replay,
+    )
 
 
 def _timed(session: Session, config: Config) -> Session:

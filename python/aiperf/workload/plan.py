@@ -56,7 +56,7 @@ class SegmentKind:
     STAMP = 4
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlanOptions:
     """`body`: what goes into every body (its `model` is not used). `model_of_session`: index of the session's model, by the
     session's number; default round-robin. `template_tokens`: tokens the chat template adds to messages of these roles, put on
@@ -167,7 +167,7 @@ class _Builder:
         self.session_ids.append(session.id)
         self.first_row[session.id] = base
         self.turns_of[session.id] = len(session.turns)
-        start: tuple[Message, ...] = (Message("system", session.system),) if session.system else ()
+        start: tuple[Message, ...] = (Message(role="system", parts=session.system),) if session.system else ()
         is_single = len(session.turns) == 1
         history = list(start)
         shapes = [Templates.shape(m) for m in history]
@@ -192,7 +192,7 @@ class _Builder:
             for sid, t in turn.after:
                 self.after.append((row, sid, t))
             if not is_single and turn.payload is None:
-                reply = Message("assistant", (Reply(k),))
+                reply = Message(role="assistant", parts=(Reply(k),))
                 history.extend((*turn.messages, reply))
                 shapes.extend([*(Templates.shape(m) for m in turn.messages), Templates.shape(reply)])
                 filled.extend([*own, *self._gaps(reply, base)])
@@ -427,7 +427,7 @@ def build_block_plan(blocks: Blocks, session_ids: list[str], endpoint: Endpoint,
     counts = np.diff(blocks.seg_offsets).astype(np.int64)
     before, behind = np.zeros(turns, np.int64), np.zeros(turns, np.int64)
     groups: list[tuple[NDArray[np.int64], list[NDArray[np.uint64]], list[NDArray[np.uint64]]]] = []
-    message = Message("user", (Synthetic(0, 1),))
+    message = Message(role="user", parts=(Synthetic(0, 1),))
     has_osl = blocks.osl != UNKNOWN
     for m in np.unique(model):
         for asked in (True, False):
@@ -489,7 +489,7 @@ Column = int | NDArray[np.generic]
 """One value for all rows of a group, or one for each."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TurnColumns:
     """Turns of one shape: `rows` are their row numbers; `turn`, `history` show the shape (their parts are not read).
 

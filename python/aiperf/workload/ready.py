@@ -57,7 +57,7 @@ class Envelope:
     def _fields(self, model: str, osl: int | None) -> Mapping[str, object]:
         known = self._known.get((model, osl))
         if known is None:
-            turn = Turn(messages=(Message("user", (_PROMPT,)),), osl=osl, model=model)
+            turn = Turn(messages=(Message(role="user", parts=(_PROMPT,)),), osl=osl, model=model)
             body = self._endpoint.body(turn, (), replace(self._options, model=model))
             known = {name: value for name, value in body.items() if _PROMPT not in repr(value)}
             known = self._known[(model, osl)] = {n: v for n, v in known.items() if not isinstance(v, tuple)}

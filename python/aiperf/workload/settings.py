@@ -47,7 +47,7 @@ _REUSE: dict[str, Literal["pooled", "never", "sticky"]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Shape:
     """What the measured phase and the warm-up have in common; absent values of the warm-up are those of the load."""
 
@@ -198,13 +198,13 @@ def _measured(config: Config, workload: Workload) -> PhaseSettings:
     schedule = is_schedule(config, workload)
     from_file = workload.kind != "synthetic"
     shape = _Shape(
-        load.concurrency,
-        load.prefill_concurrency,
-        load.request_rate,
-        load.arrival_pattern,
-        load.concurrency_ramp_duration,
-        load.prefill_concurrency_ramp_duration,
-        load.request_rate_ramp_duration,
+        concurrency=load.concurrency,
+        prefill_concurrency=load.prefill_concurrency,
+        request_rate=load.request_rate,
+        arrival=load.arrival_pattern,
+        concurrency_ramp_s=load.concurrency_ramp_duration,
+        prefill_ramp_s=load.prefill_concurrency_ramp_duration,
+        rate_ramp_s=load.request_rate_ramp_duration,
     )
     kind: Load
     concurrency = load.concurrency
@@ -249,13 +249,13 @@ def _warmup(config: Config, workload: Workload, measured: PhaseSettings) -> list
     if w.request_count is None and w.duration is None and w.num_sessions is None:
         return []
     shape = _Shape(
-        w.concurrency if w.concurrency is not None else measured.concurrency,
-        w.prefill_concurrency if w.prefill_concurrency is not None else load.prefill_concurrency,
-        w.request_rate if w.request_rate is not None else load.request_rate,
-        w.arrival_pattern or load.arrival_pattern,
-        w.concurrency_ramp_duration,
-        w.prefill_concurrency_ramp_duration,
-        w.request_rate_ramp_duration,
+        concurrency=w.concurrency if w.concurrency is not None else measured.concurrency,
+        prefill_concurrency=w.prefill_concurrency if w.prefill_concurrency is not None else load.prefill_concurrency,
+        request_rate=w.request_rate if w.request_rate is not None else load.request_rate,
+        arrival=w.arrival_pattern or load.arrival_pattern,
+        concurrency_ramp_s=w.concurrency_ramp_duration,
+        prefill_ramp_s=w.prefill_concurrency_ramp_duration,
+        rate_ramp_s=w.request_rate_ramp_duration,
     )
     kind = _load(config, shape, is_warmup=True)
     concurrency = shape.concurrency

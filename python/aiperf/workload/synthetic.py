@@ -37,7 +37,7 @@ _OPEN_ENDED_TURNS = 16_384
 CACHE_BUST_TOKENS = 8
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SyntheticOptions:
     """`turns`: rows wanted at least, before whole sessions are made of them. `entries`: different prompts to reuse, None:
     each turn its own, and fresh text at each repetition. Lengths in tokens; None: no such text.
@@ -147,10 +147,10 @@ def build_synthetic_plan(
     opening: list[Message] = []
     opening_gaps: list[_Text] = []
     if system is not None:
-        opening.append(Message("system", _SHAPE))
+        opening.append(Message(role="system", parts=_SHAPE))
         opening_gaps.append(system)
     if context is not None:
-        opening.append(Message("user", _SHAPE))
+        opening.append(Message(role="user", parts=_SHAPE))
         opening_gaps.append(context)
     base_tokens = sum((t.tokens for t in opening_gaps), start=np.zeros(rows, np.int64)) + system_tokens
 
@@ -159,7 +159,7 @@ def build_synthetic_plan(
     for t in range(max_turns):
         history = list(opening)
         for _ in range(t):
-            history += [*_user_messages(names, o.batch_size), Message("assistant", _SHAPE)]
+            history += [*_user_messages(names, o.batch_size), Message(role="assistant", parts=_SHAPE)]
         for m in np.unique(model[turn == t]):
             at = np.flatnonzero((turn == t) & (model == m))
             gaps: list[Sequence[tuple[int, Column | bytes, Column]]] = [_take(text, at) for text in opening_gaps]
@@ -170,7 +170,9 @@ def build_synthetic_plan(
                 if j < t:
                     gaps.append([(SegmentKind.REPLY, of.astype(np.uint64), 0)])
             shape = Turn(messages=_user_messages(names, o.batch_size), osl=None if osl is None else 1)
-            groups.append(TurnColumns(at, shape, tuple(history), plan.models[int(m)], gaps))
+            groups.append(
+                TurnColumns(rows=at, turn=shape, history=tuple(history), model=plan.models[int(m)], gaps=gaps)
+            )
 
     counted = own * o.batch_size + (own if len(names) > 1 else 0)
     counted = counted + added
@@ -281,10 +283,10 @@ def _user_messages(names: tuple[str, ...], batch: int) -> tuple[Message, ...]:
     """One user message, or one for each text the API names; the last one takes the batch."""
     more = (_SHAPE,) * (batch - 1)
     if not names:
-        return (Message("user", _SHAPE, more=more),)
+        return (Message(role="user", parts=_SHAPE, more=more),)
     return (
-        *(Message("user", _SHAPE, name=n) for n in names[:-1]),
-        Message("user", _SHAPE, name=names[-1], more=more),
+        *(Message(role="user", parts=_SHAPE, name=n) for n in names[:-1]),
+        Message(role="user", parts=_SHAPE, name=names[-1], more=more),
     )
 
 

@@ -34,7 +34,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scalars, stamps = simulate(1_500, 20, fail=0.02)
     columns, options = columns_of(scalars, stamps), options_of(slices=True, concurrency=20)
     page = PageInput(
-        "tiny · chat · concurrency 20", summarise(columns, options), columns, options, command="aiperf profile …"
+        title="tiny · chat · concurrency 20",
+        summary=summarise(columns, options),
+        columns=columns,
+        options=options,
+        command="aiperf profile …",
     )
     (found / "run.html").write_bytes(render_page(page))
     runs = []
@@ -42,9 +46,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         scalars, stamps = simulate(200, level, seed=level)
         columns, options = columns_of(scalars, stamps), options_of(concurrency=level)
         runs.append(
-            PageInput("tiny", summarise(columns, options), columns, options, label=f"c{level}", load=float(level))
+            PageInput(
+                title="tiny",
+                summary=summarise(columns, options),
+                columns=columns,
+                options=options,
+                label=f"c{level}",
+                load=float(level),
+            )
         )
-    (found / "compare.html").write_bytes(render_comparison(ComparisonInput("three runs", tuple(runs))))
+    (found / "compare.html").write_bytes(render_comparison(ComparisonInput(title="three runs", runs=tuple(runs))))
     return found
 
 

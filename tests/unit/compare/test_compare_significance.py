@@ -85,7 +85,9 @@ def test_repeats_count_what_changes_from_run_to_run() -> None:
 
 def test_holm_multiplies_by_the_tests_left() -> None:
     def one(p: float, change: float = 0.5) -> Difference:
-        return Difference("time_to_first_token", "avg", "ms", 1.0, 1.5, change, in_points=False, p_value=p)
+        return Difference(
+            tag="time_to_first_token", stat="avg", unit="ms", a=1.0, b=1.5, change=change, in_points=False, p_value=p
+        )
 
     found = adjust([one(0.02), one(0.001), one(0.03), replace(one(0), p_value=None)], Options())
     assert [d.p_adjusted for d in found] == [pytest.approx(0.04), pytest.approx(0.003), pytest.approx(0.04), None]
@@ -94,7 +96,19 @@ def test_holm_multiplies_by_the_tests_left() -> None:
 
 def test_difference_below_the_smallest_effect_does_not_count() -> None:
     (small,) = adjust(
-        [Difference("time_to_first_token", "avg", "ms", 100.0, 101.0, 0.01, False, p_value=1e-6)], Options()
+        [
+            Difference(
+                tag="time_to_first_token",
+                stat="avg",
+                unit="ms",
+                a=100.0,
+                b=101.0,
+                change=0.01,
+                in_points=False,
+                p_value=1e-6,
+            )
+        ],
+        Options(),
     )
     assert small.verdict == "same"
 

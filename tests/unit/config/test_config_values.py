@@ -207,7 +207,10 @@ def test_precisions() -> None:
     ],
 )
 def test_length_distributions_in_all_three_forms(text: str) -> None:
-    assert parse_seq_dist(text) == (LengthPair(128, 10, 64, 5, 0.6), LengthPair(512, 0, 128, 0, 0.4))
+    assert parse_seq_dist(text) == (
+        LengthPair(isl=128, isl_stddev=10, osl=64, osl_stddev=5, share=0.6),
+        LengthPair(isl=512, isl_stddev=0, osl=128, osl_stddev=0, share=0.4),
+    )
 
 
 @pytest.mark.parametrize(

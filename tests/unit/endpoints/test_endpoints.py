@@ -21,7 +21,7 @@ def body(name: str, turn: Turn, history: tuple[Message, ...] = (), **options: ob
 
 
 def user(*texts: str) -> Message:
-    return Message("user", (texts[0],), more=tuple((t,) for t in texts[1:]))
+    return Message(role="user", parts=(texts[0],), more=tuple((t,) for t in texts[1:]))
 
 
 def test_every_file_is_an_endpoint_with_path_and_pointers() -> None:
@@ -68,7 +68,7 @@ def test_endpoint_with_a_dash_is_the_same_and_a_wrong_name_gets_a_hint() -> None
 )
 @pytest.mark.parametrize("name", ["chat", "completions"])
 def test_options_are_in_the_body(name: str, options: dict[str, object], expected: dict[str, object]) -> None:
-    made = body(name, Turn((user("x"),), osl=5), (), **options)
+    made = body(name, Turn(messages=(user("x"),), osl=5), (), **options)
     if name == "completions" and "max_completion_tokens" not in dict(options.get("extra", {})):  # type: ignore[call-overload]
         expected = {("max_tokens" if k == "max_completion_tokens" else k): v for k, v in expected.items()}
     assert {k: made[k] for k in expected} == expected
@@ -78,11 +78,11 @@ def test_options_are_in_the_body(name: str, options: dict[str, object], expected
 @pytest.mark.parametrize(
     ("turn", "extra", "is_sent"),
     [
-        (Turn((user("x"),)), {}, False),
-        (Turn((user("x"),), osl=5), {}, True),
-        (Turn((user("x"),)), {"max_tokens": 5}, True),
-        (Turn((user("x"),)), {"max_tokens": None}, False),
-        (Turn((user("x"),), extra={"max_completion_tokens": 5}), {}, True),
+        (Turn(messages=(user("x"),)), {}, False),
+        (Turn(messages=(user("x"),), osl=5), {}, True),
+        (Turn(messages=(user("x"),)), {"max_tokens": 5}, True),
+        (Turn(messages=(user("x"),)), {"max_tokens": None}, False),
+        (Turn(messages=(user("x"),), extra={"max_completion_tokens": 5}), {}, True),
     ],
 )
 @pytest.mark.parametrize("name", ["chat", "completions"])
@@ -96,20 +96,31 @@ def test_end_of_text_is_ignored_only_up_to_a_length(
 
 
 def test_a_turns_own_fields_win_over_the_users() -> None:
-    made = body("chat", Turn((user("x"),), extra={"seed": 2}), extra={"seed": 1, "top_p": 0.5})
+    made = body("chat", Turn(messages=(user("x"),), extra={"seed": 2}), extra={"seed": 1, "top_p": 0.5})
     assert (made["seed"], made["top_p"]) == (2, 0.5)
 
 
 def test_chat_history_comes_first_and_tools_are_sent() -> None:
     tools = ({"type": "function", "function": {"name": "f"}},)
-    made = body("chat", Turn((user("now"),), tools=tools), (user("before"), Message("assistant", ("answer",))))
+    made = body(
+        "chat",
+        Turn(messages=(user("now"),), tools=tools),
+        (user("before"), Message(role="assistant", parts=("answer",))),
+    )
     assert [m["role"] for m in made["messages"]] == ["user", "assistant", "user"]  # type: ignore[attr-defined]
     assert made["tools"] == list(tools)
 
 
 def test_chat_content_is_a_list_where_a_message_has_more_than_one_text() -> None:
-    message = Message("user", ("look",), ("http://i/1.png",), ("wav,UklGRg==",), ("http://v/1.mp4",), more=(("and",),))
-    made = body("chat", Turn((message,)))["messages"]
+    message = Message(
+        role="user",
+        parts=("look",),
+        images=("http://i/1.png",),
+        audios=("wav,UklGRg==",),
+        videos=("http://v/1.mp4",),
+        more=(("and",),),
+    )
+    made = body("chat", Turn(messages=(message,)))["messages"]
     assert made == [
         {
             "role": "user",
@@ -132,47 +143,53 @@ def test_chat_content_is_a_list_where_a_message_has_more_than_one_text() -> None
     ],
 )
 def test_audio_in_other_forms(audio: str, expected: dict[str, object]) -> None:
-    made = body("chat", Turn((Message("user", (), audios=(audio,)),)))["messages"]
+    made = body("chat", Turn(messages=(Message(role="user", parts=(), audios=(audio,)),)))["messages"]
     assert made == [{"role": "user", "content": [expected]}]
 
 
 def test_chat_messages_of_tools_keep_their_fields() -> None:
     call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
-    asked = Message("assistant", (), extra={"tool_calls": [call]})
-    answered = Message("tool", ("42",), extra={"tool_call_id": "1"})
-    assert body("chat", Turn((asked, answered)))["messages"] == [
+    asked = Message(role="assistant", parts=(), extra={"tool_calls": [call]})
+    answered = Message(role="tool", parts=("42",), extra={"tool_call_id": "1"})
+    assert body("chat", Turn(messages=(asked, answered)))["messages"] == [
         {"role": "assistant", "content": None, "tool_calls": [call]},
         {"role": "tool", "content": ("42",), "tool_call_id": "1"},
     ]
 
 
 def test_named_texts_are_one_chat_message() -> None:
-    messages = (Message("user", ("q",), name="query"), Message("user", ("p1",), name="passages", more=(("p2",),)))
-    assert body("chat", Turn(messages))["messages"] == [
+    messages = (
+        Message(role="user", parts=("q",), name="query"),
+        Message(role="user", parts=("p1",), name="passages", more=(("p2",),)),
+    )
+    assert body("chat", Turn(messages=messages))["messages"] == [
         {"role": "user", "content": [{"type": "text", "text": (t,)} for t in ("q", "p1", "p2")]}
     ]
 
 
 def test_completions_join_the_conversation() -> None:
-    made = body("completions", Turn((user("c"),)), (user("a"), Message("assistant", ("b",))))
+    made = body("completions", Turn(messages=(user("c"),)), (user("a"), Message(role="assistant", parts=("b",))))
     assert made["prompt"] == ("a", " ", "b", " ", "c")
-    assert body("completions", Turn((user("a", "b"),)))["prompt"] == [("a",), ("b",)]
+    assert body("completions", Turn(messages=(user("a", "b"),)))["prompt"] == [("a",), ("b",)]
 
 
 def test_embeddings_take_a_batch_and_nothing_of_generation() -> None:
-    made = body("embeddings", Turn((user("a", "b"),), osl=7), extra={"dimensions": 8})
+    made = body("embeddings", Turn(messages=(user("a", "b"),), osl=7), extra={"dimensions": 8})
     assert made == {"model": "m", "input": [("a",), ("b",)], "dimensions": 8}
 
 
 def test_rankings_need_a_query() -> None:
-    messages = (Message("user", ("q",), name="query"), Message("user", ("a",), name="passages", more=(("b",),)))
-    assert body("nim_rankings", Turn(messages)) == {
+    messages = (
+        Message(role="user", parts=("q",), name="query"),
+        Message(role="user", parts=("a",), name="passages", more=(("b",),)),
+    )
+    assert body("nim_rankings", Turn(messages=messages)) == {
         "model": "m",
         "query": {"text": ("q",)},
         "passages": [{"text": ("a",)}, {"text": ("b",)}],
     }
     with pytest.raises(DatasetError, match="needs a text named `query`"):
-        body("nim_rankings", Turn((user("x"),)))
+        body("nim_rankings", Turn(messages=(user("x"),)))
 
 
 def test_pointers_are_the_apis() -> None:
@@ -192,27 +209,31 @@ CHAT_TOOL = {
     "type": "function",
     "function": {"name": "look", "description": "Looks.", "parameters": {"type": "object"}},
 }
-PICTURE = Message("user", ("what?",), images=("data:image/png;base64,QUJD", "https://host/a.png"))
+PICTURE = Message(role="user", parts=("what?",), images=("data:image/png;base64,QUJD", "https://host/a.png"))
 
 
 @pytest.mark.parametrize(
     ("turn", "options", "expected"),
     [
         (
-            Turn((user("x"),)),
+            Turn(messages=(user("x"),)),
             {},
             {"messages": [{"role": "user", "content": ("x",)}], "max_tokens": 1024, "stream": True, "model": "m"},
         ),
-        (Turn((user("x"),), osl=5), {"streaming": False}, {"max_tokens": 5, "stream": False}),
-        (Turn((user("x"),), osl=5), {"extra": {"max_tokens": 9, "thinking": {"type": "enabled"}}}, {"max_tokens": 9}),
-        (Turn((Message("system", ("be",)), user("x"))), {}, {"system": ("be",)}),
+        (Turn(messages=(user("x"),), osl=5), {"streaming": False}, {"max_tokens": 5, "stream": False}),
         (
-            Turn((Message("system", ("be",)), Message("developer", ("do",)), user("x"))),
+            Turn(messages=(user("x"),), osl=5),
+            {"extra": {"max_tokens": 9, "thinking": {"type": "enabled"}}},
+            {"max_tokens": 9},
+        ),
+        (Turn(messages=(Message(role="system", parts=("be",)), user("x"))), {}, {"system": ("be",)}),
+        (
+            Turn(messages=(Message(role="system", parts=("be",)), Message(role="developer", parts=("do",)), user("x"))),
             {},
             {"system": [{"type": "text", "text": ("be",)}, {"type": "text", "text": ("do",)}]},
         ),
         (
-            Turn((user("x"),), tools=(CHAT_TOOL, {"name": "own", "input_schema": {}})),
+            Turn(messages=(user("x"),), tools=(CHAT_TOOL, {"name": "own", "input_schema": {}})),
             {},
             {
                 "tools": [
@@ -222,7 +243,7 @@ PICTURE = Message("user", ("what?",), images=("data:image/png;base64,QUJD", "htt
             },
         ),
         (
-            Turn((PICTURE,)),
+            Turn(messages=(PICTURE,)),
             {},
             {
                 "messages": [
@@ -249,20 +270,24 @@ def test_messages_bodies(turn: Turn, options: dict[str, object], expected: dict[
 @pytest.mark.parametrize(
     ("turn", "expected"),
     [
-        (Turn((user("x"),)), {"model": "m", "input": [{"role": "user", "content": ("x",)}], "stream": True}),
+        (Turn(messages=(user("x"),)), {"model": "m", "input": [{"role": "user", "content": ("x",)}], "stream": True}),
         (
-            Turn((Message("system", ("be",)), user("x")), osl=5),
+            Turn(messages=(Message(role="system", parts=("be",)), user("x")), osl=5),
             {
                 "input": [{"role": "system", "content": ("be",)}, {"role": "user", "content": ("x",)}],
                 "max_output_tokens": 5,
             },
         ),
         (
-            Turn((user("x"),), tools=(CHAT_TOOL,)),
+            Turn(messages=(user("x"),), tools=(CHAT_TOOL,)),
             {"tools": [{"type": "function", **CHAT_TOOL["function"]}]},  # type: ignore[dict-item]
         ),
         (
-            Turn((Message("user", ("hear",), images=("data:image/png;base64,QQ==",), audios=("wav,QQ==",)),)),
+            Turn(
+                messages=(
+                    Message(role="user", parts=("hear",), images=("data:image/png;base64,QQ==",), audios=("wav,QQ==",)),
+                )
+            ),
             {
                 "input": [
                     {
@@ -285,26 +310,33 @@ def test_responses_bodies(turn: Turn, expected: dict[str, object]) -> None:
     assert "stream_options" not in made
 
 
-QUERY = (Message("user", ("q",), name="query"), Message("user", ("a",), name="passages", more=(("b",),)))
+QUERY = (
+    Message(role="user", parts=("q",), name="query"),
+    Message(role="user", parts=("a",), name="passages", more=(("b",),)),
+)
 
 
 @pytest.mark.parametrize(
     ("name", "turn", "expected"),
     [
-        ("cohere_rankings", Turn(QUERY), {"model": "m", "query": ("q",), "documents": [("a",), ("b",)]}),
-        ("hf_tei_rankings", Turn(QUERY), {"query": ("q",), "texts": [("a",), ("b",)]}),
+        ("cohere_rankings", Turn(messages=QUERY), {"model": "m", "query": ("q",), "documents": [("a",), ("b",)]}),
+        ("hf_tei_rankings", Turn(messages=QUERY), {"query": ("q",), "texts": [("a",), ("b",)]}),
         (
             "huggingface_generate",
-            Turn((user("a", "b"),), osl=4),
+            Turn(messages=(user("a", "b"),), osl=4),
             {"inputs": ("a", " ", "b"), "parameters": {"details": True, "max_new_tokens": 4}},
         ),
         (
             "nim_embeddings",
-            Turn((Message("user", ("a",), images=("data:image/png;base64,QQ==",)),)),
+            Turn(messages=(Message(role="user", parts=("a",), images=("data:image/png;base64,QQ==",)),)),
             {"model": "m", "input": [("a",), "data:image/png;base64,QQ=="], "input_type": "query"},
         ),
-        ("chat_embeddings", Turn((user("a"),)), {"model": "m", "messages": [{"role": "user", "content": ("a",)}]}),
-        ("image_generation", Turn((user("a", "b"),)), {"model": "m", "prompt": ("a", " ", "b"), "n": 1}),
+        (
+            "chat_embeddings",
+            Turn(messages=(user("a"),)),
+            {"model": "m", "messages": [{"role": "user", "content": ("a",)}]},
+        ),
+        ("image_generation", Turn(messages=(user("a", "b"),)), {"model": "m", "prompt": ("a", " ", "b"), "n": 1}),
     ],
 )
 def test_bodies_of_the_other_apis(name: str, turn: Turn, expected: dict[str, object]) -> None:

@@ -18,7 +18,7 @@ __all__ = ["ContentPiece", "content_pieces", "flow_steps"]
 _PIECE_CHUNKS: Final = 1 << 4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ContentPiece:
     """Content chunks (text, reasoning, tool) of some rows, in row order.
 
@@ -116,7 +116,15 @@ def _piece(
     piece_offsets = np.concatenate(([0], np.cumsum(counts[rows])))
     rows += batch.row0 + row
     tokens = np.zeros(len(rows)) if row_tokens is None else np.nan_to_num(row_tokens[rows])
-    return ContentPiece(rows, piece_offsets, stamps, text.astype(np.float64), merged, lags, tokens)
+    return ContentPiece(
+        rows=rows,
+        offsets=piece_offsets,
+        stamps=stamps,
+        text_bytes=text.astype(np.float64),
+        merged=merged,
+        lags=lags,
+        row_tokens=tokens,
+    )
 
 
 def flow_steps(piece: ContentPiece) -> tuple[Ints, Floats, Floats]:

@@ -24,7 +24,7 @@ class Chunk:
     lag: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """Times in ms of run time, None where it did not happen."""
 
@@ -67,7 +67,7 @@ def stream(
     """A successful stream with content chunks at those times; one token per chunk unless told otherwise."""
     chunks = tuple(Chunk(t, text) for t in at)
     last = at[-1] if at else sent
-    row = Row(sent, chunks, output=len(at) if output is None else output, end=last if end is None else end)
+    row = Row(sent=sent, chunks=chunks, output=len(at) if output is None else output, end=last if end is None else end)
     return replace(row, **more)  # type: ignore[arg-type]
 
 
@@ -145,13 +145,13 @@ def _batch(row0: int, rows: Sequence[Row]) -> ChunkBatch:
     chunks = [c for r in rows for c in r.chunks]
     offsets = np.concatenate(([0], np.cumsum([len(r.chunks) for r in rows]))).astype(np.int64)
     return ChunkBatch(
-        row0,
-        offsets,
-        np.array([round(c.at * 1e6) for c in chunks], dtype=np.int64),
-        np.array([round(c.lag * 1e6) for c in chunks], dtype=np.int32),
-        np.array([c.text + 150 for c in chunks], dtype=np.uint32),
-        np.array([c.text for c in chunks], dtype=np.uint32),
-        np.array([c.kind for c in chunks], dtype=np.uint8),
+        row0=row0,
+        offsets=offsets,
+        chunk_ns=np.array([round(c.at * 1e6) for c in chunks], dtype=np.int64),
+        chunk_lag_ns=np.array([round(c.lag * 1e6) for c in chunks], dtype=np.int32),
+        chunk_bytes=np.array([c.text + 150 for c in chunks], dtype=np.uint32),
+        chunk_text_bytes=np.array([c.text for c in chunks], dtype=np.uint32),
+        chunk_kind=np.array([c.kind for c in chunks], dtype=np.uint8),
     )
 
 
@@ -164,7 +164,7 @@ class Goals:
     timed: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Condition:
     """What the command line gives for --assert."""
 

@@ -79,7 +79,12 @@ def test_receive_lag_and_merged_chunks() -> None:
     def rows(lag: float, merged: bool) -> list[Row]:
         kind = CONTENT | (MERGED if merged else 0)
         return [
-            Row(20 * i, (Chunk(20 * i + 30, lag=lag), Chunk(20 * i + 40, 4, kind, lag)), output=2, end=20 * i + 40)
+            Row(
+                sent=20 * i,
+                chunks=(Chunk(20 * i + 30, lag=lag), Chunk(20 * i + 40, 4, kind, lag)),
+                output=2,
+                end=20 * i + 40,
+            )
             for i in range(100)
         ]
 
@@ -164,14 +169,14 @@ def test_gates_compare_in_the_unit_given() -> None:
     tiers = build_tiers([Goals((("time_to_first_token", 30.0),))])
     found = gates(
         run(),
-        Condition("time_to_first_token", "<", 500.0, "p99", "ms"),
-        Condition("time_to_first_token", ">", 30.0, "max", None),
-        Condition("good_request_fraction", ">=", 95.0, None, "%"),
-        Condition("good_request_fraction", ">=", 0.95),
-        Condition("error_rate", "<", 1.0, None, "%"),
-        Condition("benchmark_duration", "<", 3000.0, None, "ms"),
-        Condition("certificate", "=", "trustworthy"),
-        Condition("error_request_count", "=", 0.0),
+        Condition(tag="time_to_first_token", op="<", value=500.0, stat="p99", unit="ms"),
+        Condition(tag="time_to_first_token", op=">", value=30.0, stat="max", unit=None),
+        Condition(tag="good_request_fraction", op=">=", value=95.0, stat=None, unit="%"),
+        Condition(tag="good_request_fraction", op=">=", value=0.95),
+        Condition(tag="error_rate", op="<", value=1.0, stat=None, unit="%"),
+        Condition(tag="benchmark_duration", op="<", value=3000.0, stat=None, unit="ms"),
+        Condition(tag="certificate", op="=", value="trustworthy"),
+        Condition(tag="error_request_count", op="=", value=0.0),
         tiers=tiers,
         facts=FACTS,
     )
@@ -183,12 +188,12 @@ def test_gates_compare_in_the_unit_given() -> None:
 def test_a_gate_on_a_figure_that_does_not_exist_is_missed() -> None:
     found = gates(
         run(),
-        Condition("good_request_fraction", ">=", 95.0, None, "%"),
-        Condition("time_to_first_token", "<", 1.0, "p99.9"),
-        Condition("time_to_frist_token", "<", 1.0),
-        Condition("request_latency", "<", 5.0, None, "%"),
-        Condition("certificate", "=", "trustworthy"),
-        Condition("reasoning_token_count", ">", 0.0),
+        Condition(tag="good_request_fraction", op=">=", value=95.0, stat=None, unit="%"),
+        Condition(tag="time_to_first_token", op="<", value=1.0, stat="p99.9"),
+        Condition(tag="time_to_frist_token", op="<", value=1.0),
+        Condition(tag="request_latency", op="<", value=5.0, stat=None, unit="%"),
+        Condition(tag="certificate", op="=", value="trustworthy"),
+        Condition(tag="reasoning_token_count", op=">", value=0.0),
     )
     assert not any(g.passed for g in found)
     assert [g.actual for g in found] == ["–"] * 6
@@ -200,7 +205,11 @@ def test_a_gate_on_a_figure_that_does_not_exist_is_missed() -> None:
 def test_a_gate_says_whether_it_is_sure() -> None:
     rng = np.random.default_rng(1)
     rows = [stream(20 * i, 20 * i + float(t), 20 * i + float(t) + 5) for i, t in enumerate(rng.normal(30, 5, 200))]
-    found = gates(rows, Condition("time_to_first_token", "<", 60.0), Condition("time_to_first_token", "<", 30.2))
+    found = gates(
+        rows,
+        Condition(tag="time_to_first_token", op="<", value=60.0),
+        Condition(tag="time_to_first_token", op="<", value=30.2),
+    )
     assert found[0].sure is True
     assert found[1].sure is False
 
@@ -214,8 +223,8 @@ def cancelled_run() -> list[Row]:
         if slow:
             rows.append(
                 Row(
-                    sent,
-                    (Chunk(sent + 20),),
+                    sent=sent,
+                    chunks=(Chunk(sent + 20),),
                     kind=ErrorKind.CANCELLED,
                     end=sent + 50,
                     cancelled_at=sent + 50,
@@ -317,7 +326,7 @@ def test_success_rate_never_looks_better_than_it_is(ok: int, failed: int, text: 
 
 def test_messages_that_differ_in_numbers_or_ids_are_one_error_for_people() -> None:
     def refused(message: str, count: int, kind: ErrorKind = ErrorKind.CONTEXT_OVERFLOW) -> ErrorGroup:
-        return ErrorGroup(kind, 400, "Bad Request", message, count)
+        return ErrorGroup(kind=kind, code=400, type="Bad Request", message=message, count=count)
 
     merged = merge_similar(
         [

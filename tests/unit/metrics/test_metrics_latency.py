@@ -58,7 +58,7 @@ def test_both_clocks_are_kept() -> None:
 
 
 def test_role_and_usage_chunks_are_no_tokens() -> None:
-    row = Row(0, (Chunk(5, 0, ROLE), Chunk(30), Chunk(40), Chunk(99, 0, USAGE)), output=2, end=100)
+    row = Row(sent=0, chunks=(Chunk(5, 0, ROLE), Chunk(30), Chunk(40), Chunk(99, 0, USAGE)), output=2, end=100)
     found = results(row)
     assert avg(found, "time_to_first_token") == 30
     assert avg(found, "request_latency") == 40
@@ -66,7 +66,13 @@ def test_role_and_usage_chunks_are_no_tokens() -> None:
 
 
 def test_reasoning_is_a_token_but_not_the_first_visible_one() -> None:
-    row = Row(0, (Chunk(10, 4, REASONING), Chunk(20, 4, TOOL), Chunk(30, 4, CONTENT)), output=2, reasoning=1, end=30)
+    row = Row(
+        sent=0,
+        chunks=(Chunk(10, 4, REASONING), Chunk(20, 4, TOOL), Chunk(30, 4, CONTENT)),
+        output=2,
+        reasoning=1,
+        end=30,
+    )
     found = results(row)
     assert avg(found, "time_to_first_token") == 10
     assert avg(found, "time_to_first_output_token") == 20
@@ -92,7 +98,7 @@ def test_failed_and_cancelled_requests_have_no_latency() -> None:
 
 
 def test_whole_replies_have_no_streaming_metrics() -> None:
-    row = Row(0, (Chunk(50),), output=7, end=50)
+    row = Row(sent=0, chunks=(Chunk(50),), output=7, end=50)
     found = results(row, streaming=False)
     assert avg(found, "request_latency") == 50
     assert avg(found, "output_sequence_length") == 7
@@ -103,7 +109,7 @@ def test_whole_replies_have_no_streaming_metrics() -> None:
 
 
 def test_nothing_at_all_gives_no_metric_but_counts() -> None:
-    found = results(Row(None, kind=1, status=None, reused=None, started=3, end=5, output=None))
+    found = results(Row(sent=None, kind=1, status=None, reused=None, started=3, end=5, output=None))
     assert avg(found, "request_count") == 0
     assert avg(found, "request_error_rate") == 100
     assert not {"time_to_first_token", "benchmark_duration", "output_token_throughput", "total_osl"} & set(found)

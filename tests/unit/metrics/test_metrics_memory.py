@@ -62,7 +62,15 @@ def virtual_run(num_rows: int, chunks: int) -> Columns:
             some = np.full(stamps.size, 4, np.uint32)
             offsets = np.arange(len(stamps) + 1, dtype=np.int64) * chunks
             kinds = np.ones(stamps.size, np.uint8)
-            yield ChunkBatch(row0, offsets, stamps.ravel(), some.astype(np.int32), some, some, kinds)
+            yield ChunkBatch(
+                row0=row0,
+                offsets=offsets,
+                chunk_ns=stamps.ravel(),
+                chunk_lag_ns=some.astype(np.int32),
+                chunk_bytes=some,
+                chunk_text_bytes=some,
+                chunk_kind=kinds,
+            )
 
     return replace(Columns.from_arrays(scalars), batches=batches)
 

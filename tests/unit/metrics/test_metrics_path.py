@@ -26,11 +26,11 @@ def summary_of(
     numbers = {name: np.array(values) for name, values in (scalars or {}).items()}
     texts = strings or {}
     columns = Columns(
-        plain.num_rows,
-        lambda n: numbers[n] if n in numbers else plain.load(n),
-        lambda n: texts[n] if n in texts else plain.strings(n),
-        plain.batches,
-        plain.start_wall_ns,
+        num_rows=plain.num_rows,
+        load=lambda n: numbers[n] if n in numbers else plain.load(n),
+        strings=lambda n: texts[n] if n in texts else plain.strings(n),
+        batches=plain.batches,
+        start_wall_ns=plain.start_wall_ns,
     )
     return summarise(columns, SummaryOptions(metrics=MetricOptions()))
 
@@ -85,7 +85,7 @@ def test_chunks_that_come_in_batches_are_counted_per_batch() -> None:
 def test_chunks_that_the_client_read_late_are_not_blamed_on_the_path() -> None:
     def late(start: float) -> Row:
         chunks = tuple(Chunk(start + 50 + 40 * (j // 5), kind=1 | (MERGED if j % 5 < 4 else 0)) for j in range(20))
-        return Row(start, chunks, output=20, end=start + 200)
+        return Row(sent=start, chunks=chunks, output=20, end=start + 200)
 
     assert "joined_chunks" not in kinds(summary_of([late(1000 * i) for i in range(10)]))
 
@@ -128,7 +128,10 @@ def test_the_first_chunks_own_usage_goes_before_its_share_of_the_text() -> None:
     row = stream(0, 150, 250, output=3)
     columns = columns_of([row])
     with_usage = Columns(
-        1, lambda n: np.array([1.0]) if n == "first_chunk_usage" else columns.load(n), columns.strings, columns.batches
+        num_rows=1,
+        load=lambda n: np.array([1.0]) if n == "first_chunk_usage" else columns.load(n),
+        strings=columns.strings,
+        batches=columns.batches,
     )
     found = summarise(with_usage, SummaryOptions(metrics=MetricOptions(per_chunk_tokens=True))).metrics
     assert found["inter_token_latency"].stats.avg == pytest.approx(50)

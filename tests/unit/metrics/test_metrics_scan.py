@@ -36,8 +36,8 @@ def runs(draw: st.DrawFn) -> tuple[Columns, np.ndarray, Floats]:
     batches = []
     for row, stop in itertools.pairwise(cuts):
         lo, hi = offsets[row], offsets[stop]
-        own = (ns[lo:hi], lag[lo:hi], text[lo:hi], text[lo:hi], kind[lo:hi])
-        batches.append(ChunkBatch(row, offsets[row : stop + 1] - lo, *own))
+        own = offsets[row : stop + 1] - lo
+        batches.append(ChunkBatch.of(row, (own, ns[lo:hi], lag[lo:hi], text[lo:hi], text[lo:hi], kind[lo:hi])))
     keep = draw(hnp.arrays(np.bool_, len(counts)))
     tokens = draw(hnp.arrays(np.float64, len(counts), elements=st.sampled_from([np.nan, 0.0, 1.0, 7.0, 500.0])))
     return Columns.from_arrays({"session": np.arange(len(counts))}, tuple(batches)), keep, tokens

@@ -23,8 +23,8 @@ def results(*rows: Row, **options: object) -> dict[str, Result]:
 def bundled(per_chunk: int, chunks: int) -> Row:
     """`per_chunk` tokens of 4 bytes in each chunk, first at 50 ms, then one each 10 ms."""
     return Row(
-        0,
-        tuple(Chunk(50 + 10 * i, 4 * per_chunk) for i in range(chunks)),
+        sent=0,
+        chunks=tuple(Chunk(50 + 10 * i, 4 * per_chunk) for i in range(chunks)),
         output=per_chunk * chunks,
         end=50 + 10 * (chunks - 1),
     )
@@ -52,7 +52,7 @@ def test_per_chunk_usage_divides_by_the_tokens_after_the_first_chunk() -> None:
 
 def test_empty_chunks_bring_no_token() -> None:
     """0 tokens in a chunk (an incomplete character held back): counts and rates stay right."""
-    row = Row(0, (Chunk(50, 4), Chunk(60, 0), Chunk(70, 8)), output=3, end=70)
+    row = Row(sent=0, chunks=(Chunk(50, 4), Chunk(60, 0), Chunk(70, 8)), output=3, end=70)
     found = results(row)
     assert found["first_chunk_tokens"].stats.avg == pytest.approx(1)
     assert found["effective_decode_throughput"].stats.max == pytest.approx(200)
@@ -60,7 +60,7 @@ def test_empty_chunks_bring_no_token() -> None:
 
 
 def test_a_chunk_of_two_events_in_one_read_has_no_infinite_rate() -> None:
-    row = Row(0, (Chunk(50), Chunk(60), Chunk(60, 4, CONTENT | MERGED), Chunk(70)), output=4, end=70)
+    row = Row(sent=0, chunks=(Chunk(50), Chunk(60), Chunk(60, 4, CONTENT | MERGED), Chunk(70)), output=4, end=70)
     found = results(row)
     assert found["effective_decode_throughput"].stats.max == pytest.approx(200)
     assert found["inter_chunk_latency"].stats.min == 0

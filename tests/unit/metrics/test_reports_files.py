@@ -63,7 +63,7 @@ def run(num: int = 100) -> Columns:
         )
         if i % 25 == 24:
             row = Row(
-                sent,
+                sent=sent,
                 kind=ErrorKind.HTTP_STATUS,
                 status=500,
                 end=sent + 1,
@@ -73,8 +73,8 @@ def run(num: int = 100) -> Columns:
             )
         elif i % 8 == 3 and len([r for r in rows if r.kind == 9]) < 12:
             row = Row(
-                sent,
-                (Chunk(sent + 22),),
+                sent=sent,
+                chunks=(Chunk(sent + 22),),
                 kind=ErrorKind.CANCELLED,
                 end=sent + 40,
                 cancelled_at=sent + 40,
@@ -92,7 +92,12 @@ def summary(**more: object) -> Summary:
     return summarise(run(), options)
 
 
-JSON = JsonOptions("1.2.3", "abc", {"endpoint": {"url": "http://x"}}, {"benchmark_id": "abc", "random_seed": 1})
+JSON = JsonOptions(
+    aiperf_version="1.2.3",
+    benchmark_id="abc",
+    input_config={"endpoint": {"url": "http://x"}},
+    run_info={"benchmark_id": "abc", "random_seed": 1},
+)
 
 
 def test_the_json_keeps_every_key_unit_and_statistic() -> None:
@@ -119,7 +124,7 @@ def test_the_json_holds_no_nan_and_no_infinity() -> None:
 
 
 def test_the_json_carries_what_aiperf_lacks() -> None:
-    s = summary(conditions=(Condition("error_rate", "<", 1.0, None, "%"),), target_rate=1000.0)
+    s = summary(conditions=(Condition(tag="error_rate", op="<", value=1.0, stat=None, unit="%"),), target_rate=1000.0)
     found = json.loads(render_json(s, JSON))
     assert found["token_provenance"] == "local tokenizer"
     assert found["request_counts"]["deliberate"] == 12
@@ -176,12 +181,14 @@ def test_further_percentiles_get_columns_of_their_own() -> None:
     s = summary(percentiles=(80.0,))
     header = render_csv(s, (80.0,)).splitlines()[0]
     assert header == "Metric,avg,min,max,sum,p1,p5,p10,p25,p50,p75,p80,p90,p95,p99,std"
-    assert "p80" in json.loads(render_json(s, JsonOptions("1", percentiles=(80.0,))))["request_latency"]
+    assert "p80" in json.loads(render_json(s, JsonOptions(aiperf_version="1", percentiles=(80.0,))))["request_latency"]
     assert "p80" in render_console(s, ConsoleOptions(percentiles=(50.0, 80.0)), width=160)
 
 
 def records(columns: Columns, options: JsonlOptions | None = None) -> list[dict[str, dict[str, object]]]:
-    batch = build_jsonl(columns, options or JsonlOptions(MetricOptions(slos=(Slo("time_to_first_token", 34e6),))))
+    batch = build_jsonl(
+        columns, options or JsonlOptions(metrics=MetricOptions(slos=(Slo("time_to_first_token", 34e6),)))
+    )
     return [json.loads(line) for line in render_jsonl(batch).decode().splitlines()]
 
 
@@ -222,13 +229,18 @@ def test_absent_values_leave_their_key_out_of_the_record() -> None:
     assert not {"inter_token_latency", "inter_chunk_latency", "time_to_second_token", "reasoning_token_count"} & set(
         line["metrics"]
     )
-    reasoning = Row(0, (Chunk(10, 4, REASONING), Chunk(20)), output=1, reasoning=1, end=20)
+    reasoning = Row(sent=0, chunks=(Chunk(10, 4, REASONING), Chunk(20)), output=1, reasoning=1, end=20)
     assert records(columns_of([reasoning]))[0]["metrics"]["reasoning_token_count"] == {"value": 1, "unit": "tokens"}
 
 
 def test_phases_and_conversations_in_records() -> None:
     columns = columns_of([stream(0, 30, 40, phase=0), stream(100, 130, 140, phase=1)])
-    options = JsonlOptions(MetricOptions(), (Phase("warm", "warmup"), Phase("main")), ("a", "b"), "run")
+    options = JsonlOptions(
+        metrics=MetricOptions(),
+        phases=(Phase("warm", "warmup"), Phase("main")),
+        sessions=("a", "b"),
+        benchmark_id="run",
+    )
     first, second = (r["metadata"] for r in records(columns, options))
     assert (first["benchmark_phase"], second["benchmark_phase"]) == ("warmup", "profiling")
     assert (second["phase_name"], second["phase_index"], second["profiling_index"]) == ("main", 1, 0)
@@ -261,7 +273,7 @@ def test_the_demos_percentile_script_gives_the_summarys_p75(tmp_path: Path, caps
         [stream(20 * i, 20 * i + float(t), 20 * i + 90) for i, t in enumerate(rng.lognormal(3, 0.5, 57))]
     )
     path = tmp_path / "profile_export.jsonl"
-    path.write_bytes(render_jsonl(build_jsonl(columns, JsonlOptions(MetricOptions()))))
+    path.write_bytes(render_jsonl(build_jsonl(columns, JsonlOptions(metrics=MetricOptions()))))
     scope: dict[str, object] = {}
     exec(DEMO_SCRIPT.format(path=path), scope)
     p75 = json.loads(render_json(summarise(columns), JSON))["time_to_first_token"]["p75"]
@@ -304,7 +316,11 @@ def test_the_console(golden: Golden) -> None:
 
 
 def test_the_console_with_every_table(golden: Golden) -> None:
-    s = summary(target_rate=1000.0, target_share=0.95, conditions=(Condition("error_rate", "<", 1.0, None, "%"),))
+    s = summary(
+        target_rate=1000.0,
+        target_share=0.95,
+        conditions=(Condition(tag="error_rate", op="<", value=1.0, stat=None, unit="%"),),
+    )
     options = ConsoleOptions(
         tables=("effective", "active", "usage", "http"),
         mark=75.0,
@@ -331,14 +347,17 @@ def test_the_csv_file(golden: Golden) -> None:
 
 def test_the_markdown(golden: Golden) -> None:
     conditions = (
-        Condition("time_to_first_token", "<", 500.0, "p99", "ms"),
-        Condition("good_request_fraction", ">=", 95.0, None, "%"),
+        Condition(tag="time_to_first_token", op="<", value=500.0, stat="p99", unit="ms"),
+        Condition(tag="good_request_fraction", op=">=", value=95.0, stat=None, unit="%"),
     )
     golden("reports/summary.md", render_markdown(summary(conditions=conditions)))
 
 
 def test_the_error_table_ends_after_twenty_and_says_what_is_left() -> None:
-    many = tuple(ErrorGroup(ErrorKind.HTTP_STATUS, 500, "Internal Server Error", "x" * n, 2) for n in range(1, 31))
+    many = tuple(
+        ErrorGroup(kind=ErrorKind.HTTP_STATUS, code=500, type="Internal Server Error", message="x" * n, count=2)
+        for n in range(1, 31)
+    )
     crowded = render_console(replace(summary(), errors=many))
     assert crowded.count("Internal Server Error") == 20
     assert re.search(r"10 further messages.*│ +20 │", crowded)
@@ -381,9 +400,9 @@ def test_the_screen_without_any_success() -> None:
 
 def test_junit_is_read_by_a_junit_reader() -> None:
     conditions = (
-        Condition("time_to_first_token", "<", 500.0, "p99", "ms"),
-        Condition("request_latency", "<", 1.0, "p99", "ms"),
-        Condition("certificate", "=", "trustworthy"),
+        Condition(tag="time_to_first_token", op="<", value=500.0, stat="p99", unit="ms"),
+        Condition(tag="request_latency", op="<", value=1.0, stat="p99", unit="ms"),
+        Condition(tag="certificate", op="=", value="trustworthy"),
     )
     root = ET.fromstring(render_junit(summary(conditions=conditions)))
     suite = root.find("testsuite")

@@ -74,13 +74,13 @@ def columns_of(scalars: dict[str, np.ndarray], stamps: list[np.ndarray]) -> Colu
     offsets = np.concatenate(([0], np.cumsum([len(t) for t in stamps])))
     total = int(offsets[-1])
     batch = ChunkBatch(
-        0,
-        offsets,
-        np.concatenate(stamps) if total else np.zeros(0, dtype=np.int64),
-        np.full(total, 10_000, dtype=np.int32),
-        np.full(total, 100, dtype=np.uint32),
-        np.full(total, 4, dtype=np.uint32),
-        np.ones(total, dtype=np.uint8),
+        row0=0,
+        offsets=offsets,
+        chunk_ns=np.concatenate(stamps) if total else np.zeros(0, dtype=np.int64),
+        chunk_lag_ns=np.full(total, 10_000, dtype=np.int32),
+        chunk_bytes=np.full(total, 100, dtype=np.uint32),
+        chunk_text_bytes=np.full(total, 4, dtype=np.uint32),
+        chunk_kind=np.ones(total, dtype=np.uint8),
     )
     messages: list[str | None] = ["boom" if k else None for k in scalars["error_kind"]]
     numbered = {"request": np.arange(len(stamps), dtype=np.float64)}
@@ -165,6 +165,6 @@ def write_run(folder: Path, n: int = 100, concurrency: int = 10, **more: object)
     }
     (folder / "run.json").write_text(json.dumps(facts), encoding="utf-8")
     options = options_of(goals=False)
-    summary = render_json(summarise(columns_of(scalars, stamps), options), JsonOptions("0"))
+    summary = render_json(summarise(columns_of(scalars, stamps), options), JsonOptions(aiperf_version="0"))
     (folder / "profile_export_aiperf.json").write_text(summary, encoding="utf-8")
     return folder

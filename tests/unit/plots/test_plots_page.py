@@ -32,7 +32,9 @@ def _small_bundle(monkeypatch: pytest.MonkeyPatch) -> None:
 def _page_input(n: int = 300, *, fail: float = 0.0, slices: bool = False, **more: object) -> PageInput:
     scalars, stamps = simulate(n, fail=fail)
     columns, options = columns_of(scalars, stamps), options_of(slices=slices)
-    page = PageInput("tiny · chat", summarise(columns, options), columns, options, label="run-a")
+    page = PageInput(
+        title="tiny · chat", summary=summarise(columns, options), columns=columns, options=options, label="run-a"
+    )
     return replace(page, **more)  # type: ignore[arg-type]  # fields by name
 
 
@@ -67,7 +69,9 @@ def test_error_messages_are_escaped_in_findings() -> None:
     texts = ["<img src=x onerror=alert(1)>" if k else None for k in scalars["error_kind"]]
     columns = replace(columns, strings=lambda name: texts if name == "error_message" else [None] * 200)
     options = options_of()
-    html = render_page(PageInput("t", summarise(columns, options), columns, options)).decode()
+    html = render_page(
+        PageInput(title="t", summary=summarise(columns, options), columns=columns, options=options)
+    ).decode()
     assert "<img src=x" not in html
 
 
@@ -100,7 +104,9 @@ def test_three_to_five_findings_each_with_a_figure() -> None:
         scalars, stamps = simulate(n, fail=fail)
         columns, options = columns_of(scalars, stamps), options_of()
         summary = summarise(columns, options)
-        found = run_findings(summary, PlotRun("r", columns, summary, options.metrics, tiers=options.tiers))
+        found = run_findings(
+            summary, PlotRun(label="r", columns=columns, summary=summary, options=options.metrics, tiers=options.tiers)
+        )
         assert 3 <= len(found) <= 5
         assert all(f.figure and f.text for f in found)
 
@@ -131,7 +137,7 @@ def test_every_rule_is_documented() -> None:
     from aiperf.sweeps import page as sweep
 
     source = Path(findings.__file__).read_text(encoding="utf-8") + Path(sweep.__file__).read_text(encoding="utf-8")
-    rules = set(re.findall(r'Finding\(\s*"([a-z_]+)"', source)) | {
+    rules = set(re.findall(r'Finding\(\s*rule="([a-z_]+)"', source)) | {
         "winner_experience",
         "winner_balanced",
         "winner_cost",
@@ -181,13 +187,13 @@ def test_pages_of_long_replies_stay_small() -> None:
     """1,000 requests of 600 chunks: the chunks of the sample are joined, the page stays below 3 MB with the real bundle."""
     scalars, stamps = simulate(1_000, 50, osl=600)
     columns, options = columns_of(scalars, stamps), options_of()
-    page = render_page(PageInput("long", summarise(columns, options), columns, options))
+    page = render_page(PageInput(title="long", summary=summarise(columns, options), columns=columns, options=options))
     assert len(page) < 3_000_000 - 420_000  # the bundle has 407 kB
 
 
 def test_a_comparison_has_the_runs_side_by_side_and_no_single_requests() -> None:
     pages = tuple(_page_input(label=f"c{c}", load=float(c)) for c in (1, 2, 4))
-    html = render_comparison(ComparisonInput("sweep", pages)).decode()
+    html = render_comparison(ComparisonInput(title="sweep", runs=pages)).decode()
     data = _data(html)
     charts = data["charts"]
     assert isinstance(charts, dict)
@@ -200,7 +206,7 @@ def test_a_comparison_has_the_runs_side_by_side_and_no_single_requests() -> None
 
 def test_many_runs_are_rows_and_their_curves_are_left_out() -> None:
     pages = tuple(_page_input(50, label=f"c{c}", load=float(c)) for c in range(1, 15))
-    data = _data(render_comparison(ComparisonInput("sweep", pages)).decode())
+    data = _data(render_comparison(ComparisonInput(title="sweep", runs=pages)).decode())
     assert set(data["charts"]) == {"pareto", "latency_by_load", "sweep_multiples"}  # type: ignore[call-overload]  # a dict
     (table,) = comparison_tables([(p.label, p.summary) for p in pages])
     assert len(table.rows) == 14

@@ -25,7 +25,7 @@ def columns_of(loads: list[str]) -> Columns:
         loads.append(name)
         return np.arange(10.0)
 
-    return Columns(10, load, lambda _: [], lambda: iter(()))
+    return Columns(num_rows=10, load=load, strings=lambda _: [], batches=lambda: iter(()))
 
 
 def test_columns_not_asked_for_lately_are_read_again(loads: list[str]) -> None:

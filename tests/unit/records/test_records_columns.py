@@ -12,13 +12,13 @@ def _batch(row0: int, counts: list[int], first: int = 0) -> ChunkBatch:
     offsets = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
     num = int(offsets[-1])
     return ChunkBatch(
-        row0,
-        offsets,
-        np.arange(first, first + num, dtype=np.int64),
-        np.zeros(num, np.int32),
-        np.full(num, 9, np.uint32),
-        np.full(num, 4, np.uint32),
-        np.array([1, 0x82, 4, 5], np.uint8)[np.arange(num) % 4],
+        row0=row0,
+        offsets=offsets,
+        chunk_ns=np.arange(first, first + num, dtype=np.int64),
+        chunk_lag_ns=np.zeros(num, np.int32),
+        chunk_bytes=np.full(num, 9, np.uint32),
+        chunk_text_bytes=np.full(num, 4, np.uint32),
+        chunk_kind=np.array([1, 0x82, 4, 5], np.uint8)[np.arange(num) % 4],
     )
 
 

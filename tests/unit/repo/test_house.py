@@ -58,6 +58,26 @@ def test_no_module_has_a_name_that_says_nothing() -> None:
     assert not [path for path in tracked("*.py", "*.rs") if path.stem in VAGUE_NAMES or path.parent.name in VAGUE_NAMES]
 
 
+def dataclass_call(node: ast.ClassDef) -> ast.expr | None:
+    """The `@dataclass` or `@dataclass(…)` in front of a class."""
+    return next((d for d in node.decorator_list if re.match(r"(dataclasses\.)?dataclass\b", ast.unparse(d))), None)
+
+
+def test_dataclasses_of_more_than_four_fields_are_keyword_only() -> None:
+    """Nobody reads, or checks, what the seventh of nine positions means. A class with its own `__init__` decides for itself."""
+    positional = [
+        f"{path.relative_to(ROOT)}:{node.lineno} {node.name}"
+        for path in tracked("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+        and (call := dataclass_call(node)) is not None
+        and "kw_only=True" not in ast.unparse(call)
+        and not any(isinstance(part, ast.FunctionDef) and part.name == "__init__" for part in node.body)
+        and sum(isinstance(part, ast.AnnAssign) and "ClassVar" not in ast.unparse(part) for part in node.body) > 4
+    ]
+    assert not positional
+
+
 def test_each_dependency_has_its_reason_in_contributing() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     explained = {

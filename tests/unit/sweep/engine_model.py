@@ -21,7 +21,7 @@ from aiperf.metrics import Floats
 LIMIT_MS: Final = 400.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Engine:
     """An engine and what it is asked. `law`: of the output lengths around `osl`; `step`: its `StepTime`, ms."""
 
@@ -35,7 +35,15 @@ class Engine:
 
     def slower(self, factor: float) -> Engine:
         step = {name: v if name == "jitter" else v * factor for name, v in self.step.items()}
-        return Engine(self.slots, self.batched_tokens, step, self.isl, self.isl_sd, self.osl, self.law)
+        return Engine(
+            slots=self.slots,
+            batched_tokens=self.batched_tokens,
+            step=step,
+            isl=self.isl,
+            isl_sd=self.isl_sd,
+            osl=self.osl,
+            law=self.law,
+        )
 
     def options(self, seed: int) -> str:
         return json.dumps(
@@ -63,7 +71,9 @@ def draw_engine(seed: int) -> Engine:
     }
     osl, isl, isl_sd = int(rng.integers(40, 120)), int(rng.integers(50, 400)), int(rng.integers(0, 40))
     laws: tuple[Literal["geometric", "normal", "fixed"], ...] = ("geometric", "normal", "fixed")
-    return Engine(slots, batched_tokens, step, isl, isl_sd, osl, laws[seed % 3])
+    return Engine(
+        slots=slots, batched_tokens=batched_tokens, step=step, isl=isl, isl_sd=isl_sd, osl=osl, law=laws[seed % 3]
+    )
 
 
 def serve_engine(engine: Engine, concurrency: int, count: int, seed: int, ramp_ms: float) -> Served:

@@ -17,7 +17,7 @@ import numpy as np
 from aiperf.metrics import Floats
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Server:
     """`noise`: standard deviation of the logarithm of the step time; `memory`: its correlation from event to event."""
 

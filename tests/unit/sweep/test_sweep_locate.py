@@ -28,7 +28,12 @@ def sample(value: float, *, spread: float = 0.0, shift: float = 0.0, seed: int =
         "inter_token_latency": np.full(200, 8.0),
     }
     return Sample(
-        values, start, start + latency, np.ones(200, dtype=np.bool_), is_settled=is_settled, full_latency_s=latency
+        values=values,
+        start_s=start,
+        end_s=start + latency,
+        ok=np.ones(200, dtype=np.bool_),
+        is_settled=is_settled,
+        full_latency_s=latency,
     )
 
 

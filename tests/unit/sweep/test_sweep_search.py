@@ -30,7 +30,7 @@ def found_by(probe: VirtualProbe) -> SearchResult:
 def test_search_finds_an_engines_capacity_within_five_percent_for_two_fifths_of_the_grid(seed: int) -> None:
     """20 engines drawn at random; the truth is a scan over the same model. docs/guide/sweeps.md has the figures of 100 others."""
     drawn = draw_engine(seed)
-    found = found_by(VirtualProbe(engine(drawn), seed))
+    found = found_by(VirtualProbe(serve=engine(drawn), seed=seed))
     assert found.status == "found"
     assert found.estimate == pytest.approx(engine_capacity(drawn), rel=0.05)
     assert found.requests / GRID_REQUESTS <= 0.40
@@ -45,7 +45,7 @@ def test_search_finds_the_capacity_of_servers_whose_steps_vary_with_memory() -> 
         server = Server(
             slots=int(rng.integers(8, 256)), step_ms=float(rng.uniform(5, 15)), prefill_ms=float(rng.uniform(1, 4))
         )
-        found = found_by(VirtualProbe(closed(server), seed))
+        found = found_by(VirtualProbe(serve=closed(server), seed=seed))
         assert found.status == "found", seed
         assert found.estimate is not None
         errors.append(abs(found.estimate / true_capacity(server) - 1))
@@ -62,7 +62,7 @@ def test_noisy_server_is_unresolved_or_right_but_not_wrong() -> None:
     states = []
     for seed in range(8):
         noise = noisy(lambda factor: closed(replace(server, step_ms=server.step_ms * factor)), 0.4)
-        found = found_by(VirtualProbe(noise, seed))
+        found = found_by(VirtualProbe(serve=noise, seed=seed))
         states.append(found.status)
         assert found.low is not None
         assert found.high is not None
@@ -83,7 +83,7 @@ def test_noisy_engine_is_unresolved_or_right_but_not_wrong() -> None:
     assert over_all < 0.95 * at_its_pace
     states = []
     for seed in range(12):
-        found = found_by(VirtualProbe(noisy(lambda factor: engine(usual.slower(factor)), share), seed))
+        found = found_by(VirtualProbe(serve=noisy(lambda factor: engine(usual.slower(factor)), share), seed=seed))
         states.append(found.status)
         assert found.low is not None
         assert found.high is not None
@@ -99,7 +99,7 @@ def test_rate_search_stops_below_the_rate_at_which_the_queue_grows(slo: str) -> 
     server = Server()
     true = true_rate(server)
     for seed in range(3):
-        probe = VirtualProbe(at_rate(server), seed, (slo,), is_open=True)
+        probe = VirtualProbe(serve=at_rate(server), seed=seed, slo=(slo,), is_open=True)
         found = search(probe, Range(1, 512, is_whole=False), locate=probe.locate)
         assert found.status == "found"
         assert found.estimate == pytest.approx(true, rel=0.10)
@@ -109,14 +109,14 @@ def test_rate_search_stops_below_the_rate_at_which_the_queue_grows(slo: str) -> 
 def test_goodput_search_stays_where_requests_are_still_good() -> None:
     """Goodput peaks near the highest concurrency whose requests keep the limit; beyond it hardly one is good."""
     server = Server()
-    probe = VirtualProbe(closed(server), 3)
+    probe = VirtualProbe(serve=closed(server), seed=3)
 
     def ask(value: float, calls: int) -> ProbeOutcome:
         spent = probe(value, calls + 1).requests
         pooled = probe.asked[value]
         goodput = judge(pooled, parse_condition("goodput >= 1"))
         assert goodput.value is not None
-        return ProbeOutcome("pass", spent, objective=goodput.value)
+        return ProbeOutcome(verdict="pass", requests=spent, objective=goodput.value)
 
     found = maximise(ask, Range(1, 512))
     saturated = serve(server, 20_000, 1, concurrency=80)
@@ -129,7 +129,9 @@ def test_goodput_search_stays_where_requests_are_still_good() -> None:
 
 def exact(limit: float, cost: int = 10) -> object:
     def probe(value: float, calls: int) -> ProbeOutcome:
-        return ProbeOutcome("pass" if value <= limit else "fail", cost, math.log(limit / value) + 1e-9)
+        return ProbeOutcome(
+            verdict="pass" if value <= limit else "fail", requests=cost, margin=math.log(limit / value) + 1e-9
+        )
 
     return probe
 
@@ -161,7 +163,7 @@ def test_unresolved_value_is_prolonged_and_then_left_in_the_grey() -> None:
     def probe(value: float, number: int) -> ProbeOutcome:
         calls[value] = number + 1
         verdict = "unresolved" if 40 <= value <= 60 else "pass" if value < 40 else "fail"
-        return ProbeOutcome(verdict, 10)  # type: ignore[arg-type]
+        return ProbeOutcome(verdict=verdict, requests=10)  # type: ignore[arg-type]
 
     found = search(probe, Range(1, 1024))
     assert found.status == "unresolved"
@@ -184,7 +186,7 @@ def test_goodput_is_maximised_where_it_peaks() -> None:
 
     def probe(value: float, calls: int) -> ProbeOutcome:
         goodput = value if value <= 90 else max(0.0, 90 - 3 * (value - 90))
-        return ProbeOutcome("pass", 10, objective=goodput, objective_se=0.5)
+        return ProbeOutcome(verdict="pass", requests=10, objective=goodput, objective_se=0.5)
 
     found = maximise(probe, Range(1, 512))
     assert found.value == pytest.approx(90, rel=0.06)
@@ -198,7 +200,9 @@ def rough_is_wrong(limit: float, wrong: float) -> object:
 
     def probe(value: float, effort: int) -> ProbeOutcome:
         passes = value <= limit and (effort > 0 or value != wrong)
-        return ProbeOutcome("pass" if passes else "fail", 10, math.log(limit / value) if passes else -0.1)
+        return ProbeOutcome(
+            verdict="pass" if passes else "fail", requests=10, margin=math.log(limit / value) if passes else -0.1
+        )
 
     return probe
 

@@ -43,7 +43,7 @@ def noisy(build: Callable[[float], Serve], share: float) -> Serve:
     return run
 
 
-@dataclass
+@dataclass(kw_only=True)
 class VirtualProbe:
     """`is_open`: the value is a rate."""
 
@@ -70,12 +70,12 @@ class VirtualProbe:
             "output_sequence_length": served.osl,
         }
         whole = Sample(
-            values,
-            served.start / 1e3,
-            served.end / 1e3,
-            np.ones(count, dtype=np.bool_),
-            served.ttft <= LIMIT_MS,
-            self.is_open,
+            values=values,
+            start_s=served.start / 1e3,
+            end_s=served.end / 1e3,
+            ok=np.ones(count, dtype=np.bool_),
+            good=served.ttft <= LIMIT_MS,
+            is_open=self.is_open,
         )
         sample = measured(whole, value, effort, latency_s)
         assert sample.full_latency_s is not None

@@ -26,14 +26,28 @@ def read_texts(texts: Sequence[str], url: str = "http://h:1/metrics", *, is_own:
     for i, row in enumerate(rows):
         values[i, : len(row)] = row
     times = START + S * np.arange(len(rows), dtype=np.int64)
-    return Readings(url, is_own, tuple(exposition.series), times, np.full(len(rows), 1_000_000), values)
+    return Readings(
+        url=url,
+        is_own=is_own,
+        series=tuple(exposition.series),
+        times_ns=times,
+        latencies_ns=np.full(len(rows), 1_000_000),
+        values=values,
+    )
 
 
 def table(
     columns: Mapping[str, Sequence[float]], kind: str = "gauge", *, step_s: float = 1.0, is_own: bool = True
 ) -> Readings:
     """Series without labels, by raw name; counters without `_total`."""
-    series = tuple(Series(name, kind, "value", ()) for name in columns)
+    series = tuple(Series(metric=name, kind=kind, part="value", labels=()) for name in columns)
     values = np.array(list(columns.values()), dtype=np.float64).T
     times = START + (S * step_s * np.arange(len(values))).astype(np.int64)
-    return Readings("http://h:1/metrics", is_own, series, times, np.full(len(values), 1_000_000), values)
+    return Readings(
+        url="http://h:1/metrics",
+        is_own=is_own,
+        series=series,
+        times_ns=times,
+        latencies_ns=np.full(len(values), 1_000_000),
+        values=values,
+    )

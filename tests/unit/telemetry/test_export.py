@@ -23,7 +23,13 @@ from aiperf.telemetry.prometheus.export import (
     render_jsonl,
 )
 
-FACTS = ExportFacts(START + S // 2, START + S, "0.0.0", "abc", input_config={"endpoint": {"streaming": True}})
+FACTS = ExportFacts(
+    start_ns=START + S // 2,
+    end_ns=START + S,
+    aiperf_version="0.0.0",
+    benchmark_id="abc",
+    input_config={"endpoint": {"streaming": True}},
+)
 STATS = {  # of AIPerf 0.13.0's own file
     "gauge": {"avg", "min", "max", "std", "p1", "p5", "p10", "p25", "p50", "p75", "p90", "p95", "p99"},
     "counter": {"total", "rate"},

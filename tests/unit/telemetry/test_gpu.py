@@ -31,7 +31,7 @@ def sampled(values: list[float], unit: str = "W", *, is_counter: bool = False) -
 
 
 def gpu(**samples: Sampled) -> Gpu:
-    return Gpu("h:9400", "http://h:9400/metrics", 0, "H100", "GPU-a", samples=samples)
+    return Gpu(place="h:9400", url="http://h:9400/metrics", index=0, name="H100", uuid="GPU-a", samples=samples)
 
 
 def config(*sources: str, **more: object) -> Config:

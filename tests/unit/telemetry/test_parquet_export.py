@@ -13,7 +13,13 @@ from aiperf._core import read_parquet_columns
 from aiperf.telemetry.prometheus.export import ExportFacts, render_json
 from aiperf.telemetry.prometheus.parquet import write_parquet
 
-FACTS = ExportFacts(START + S // 2, START + S, "0.0.0", "abc", input_config={"endpoint": {"streaming": True}})
+FACTS = ExportFacts(
+    start_ns=START + S // 2,
+    end_ns=START + S,
+    aiperf_version="0.0.0",
+    benchmark_id="abc",
+    input_config={"endpoint": {"streaming": True}},
+)
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
@@ -70,14 +76,18 @@ def test_the_last_rows_are_the_totals_of_the_json(tmp_path: Path) -> None:
 def test_a_restart_counts_on_and_a_gap_is_the_last_value(tmp_path: Path) -> None:
     page = table({"c": [10.0, 15.0, float("nan"), 2.0, 5.0]}, "counter")
     path = tmp_path / "out.parquet"
-    write_parquet(path, [page], ExportFacts(START, START + 4 * S, "0.0.0", "abc"))
+    write_parquet(
+        path, [page], ExportFacts(start_ns=START, end_ns=START + 4 * S, aiperf_version="0.0.0", benchmark_id="abc")
+    )
     assert [r["value"] for r in rows_of(path)] == [5.0, 5.0, 7.0, 10.0]
 
 
 def test_gauges_are_of_the_load_alone_and_nothing_makes_no_file(tmp_path: Path) -> None:
     page = table({"g": [1.0, 2.0, float("nan"), 4.0]})
     path = tmp_path / "out.parquet"
-    write_parquet(path, [page], ExportFacts(START + S, START + 3 * S, "0.0.0", "abc"))
+    write_parquet(
+        path, [page], ExportFacts(start_ns=START + S, end_ns=START + 3 * S, aiperf_version="0.0.0", benchmark_id="abc")
+    )
     assert [(r["timestamp_ns"] - START, r["value"], r["sum"]) for r in rows_of(path)] == [
         (S, 2.0, None),
         (3 * S, 4.0, None),

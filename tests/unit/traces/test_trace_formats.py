@@ -206,8 +206,8 @@ def test_lines_of_text_messages_and_payload_keep_them() -> None:
     assert [(t.at_ns, t.delay_ns) for t in chat] == [(0, 0), (None, 1_500_000_000)]
     image = by_id["line-3"].turns[0]
     assert image.messages == (
-        Message("system", ("Be brief.",)),
-        Message("user", ("Look",), ("https://example.org/cat.png",)),
+        Message(role="system", parts=("Be brief.",)),
+        Message(role="user", parts=("Look",), images=("https://example.org/cat.png",)),
     )
     assert image.tools == ({"type": "function", "function": {"name": "zoom"}},)
     assert image.at_ns == 250_500_000

@@ -110,7 +110,7 @@ def test_credentials_of_the_url_are_basic_unless_a_header_says_who_asks() -> Non
     with peer() as p:
         url = p.url.replace("http://", "http://us%3Aer:p%40ss@")
         assert ask(url) == "ok"
-        ask(url, access=Access((("authorization", "Bearer k"),)))
+        ask(url, access=Access(headers=(("authorization", "Bearer k"),)))
     assert f"Authorization: Basic {base64.b64encode(b'us:er:p@ss').decode()}\r\n" in p.heads[0]
     assert "Basic" not in p.heads[1]
 
@@ -137,7 +137,7 @@ def test_post_keeps_its_body_or_is_not_redirected() -> None:
 def test_redirect_to_another_host_is_the_reply(where: str) -> None:
     """A key must not go there."""
     with peer(f"HTTP/1.1 307 X\r\nLocation: {where}\r\nContent-Length: 0\r\n\r\n".encode()) as p:
-        with closing(Server(p.url, Access((("Authorization", "k"),)))) as server:
+        with closing(Server(p.url, Access(headers=(("Authorization", "k"),)))) as server:
             assert server.ask("GET", "/x", timeout_s=5).status == 307
         assert len(p.heads) == 1
 

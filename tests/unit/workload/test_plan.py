@@ -29,7 +29,7 @@ def options(**more: object) -> PlanOptions:
 
 
 def user(*parts: Part) -> Message:
-    return Message("user", parts)
+    return Message(role="user", parts=parts)
 
 
 def plan_of(*sessions: Session, endpoint: str = "chat", **more: object) -> PlanTables:
@@ -48,7 +48,7 @@ def contents(plan: PlanTables, row: int = 0) -> list[object]:
 
 
 def test_chat_body_has_its_fields_in_aiperfs_order() -> None:
-    plan = plan_of(Session("a", (Turn((user("hi"),), osl=7),)))
+    plan = plan_of(Session("a", (Turn(messages=(user("hi"),), osl=7),)))
     expected = (
         b'{"messages":[{"role":"user","content":"hi"}],"model":"m","stream":true,"max_completion_tokens":7,'
         b'"stream_options":{"include_usage":true}}'
@@ -64,7 +64,7 @@ def test_chat_body_has_its_fields_in_aiperfs_order() -> None:
 @settings(max_examples=150, deadline=None)
 def test_any_text_survives_the_way_into_json(texts: list[str], system: str, osl: int | None) -> None:
     """Quotes, control characters, other scripts: what the server parses is what was given."""
-    turn = Turn(tuple(user(t) for t in texts), osl=osl)
+    turn = Turn(messages=tuple(user(t) for t in texts), osl=osl)
     plan = plan_of(Session("a", (turn,), (system,) if system else ()))
     assert contents(plan) == [*([system] if system else []), *texts]
     assert body(plan).get("max_completion_tokens") == osl
@@ -72,7 +72,7 @@ def test_any_text_survives_the_way_into_json(texts: list[str], system: str, osl:
 
 def test_synthetic_parts_are_joined_by_a_space_and_seams_to_literals_stay_clean() -> None:
     parts = ("Read:", Synthetic(1, 3), Synthetic(2, 2, unique=False), "\n", Synthetic(3, 1), Stamp())
-    plan = plan_of(Session("a", (Turn((user(*parts),)),)))
+    plan = plan_of(Session("a", (Turn(messages=(user(*parts),)),)))
     text = SOURCE.text
     expected = b"Read:" + text(1, 3, True) + text(2, 2, True) + b"\n" + text(3, 1) + b"0" * 16
     assert contents(plan) == [expected.decode()]
@@ -83,8 +83,8 @@ def test_synthetic_parts_are_joined_by_a_space_and_seams_to_literals_stay_clean(
 
 
 def test_conversation_has_history_with_live_replies() -> None:
-    session = Session("c", tuple(Turn((user(f"q{k}"),), delay_ns=k) for k in range(3)), ("Be kind.",))
-    plan = plan_of(Session("other", (Turn((user("x"),)),)), session)
+    session = Session("c", tuple(Turn(messages=(user(f"q{k}"),), delay_ns=k) for k in range(3)), ("Be kind.",))
+    plan = plan_of(Session("other", (Turn(messages=(user("x"),)),)), session)
     expected = ["Be kind.", "q0", "<reply to turn 0>", "q1", "<reply to turn 1>", "q2"]
     assert contents(plan, 3) == expected
     at = slice(int(plan.columns["seg_offsets"][3]), int(plan.columns["seg_offsets"][4]))
@@ -97,18 +97,22 @@ def test_conversation_has_history_with_live_replies() -> None:
 
 
 def test_isl_is_planned_text_with_history_and_without_live_replies() -> None:
-    session = Session("c", (Turn((user("one two"),)), Turn((user(Synthetic(1, 5)),)), Turn((user("six"),))), ("be",))
+    session = Session(
+        "c",
+        (Turn(messages=(user("one two"),)), Turn(messages=(user(Synthetic(1, 5)),)), Turn(messages=(user("six"),))),
+        ("be",),
+    )
     assert plan_of(session).columns["isl"].tolist() == [3, 8, 9]
 
 
 def test_given_isl_is_kept_and_later_turns_add_to_it() -> None:
-    session = Session("c", (Turn((user(Synthetic(1, 5)),), isl=5), Turn((user("six"),))))
+    session = Session("c", (Turn(messages=(user(Synthetic(1, 5)),), isl=5), Turn(messages=(user("six"),))))
     assert plan_of(session).columns["isl"].tolist() == [5, 6]
     assert plan_of(Session("c", session.turns, ("be kind",))).columns["isl"].tolist() == [7, 8]
 
 
 def test_isl_is_unknown_without_a_tokenizer() -> None:
-    plan = build_plan([Session("a", (Turn((user("x"),)),))], load_endpoint("chat"), options())
+    plan = build_plan([Session("a", (Turn(messages=(user("x"),)),))], load_endpoint("chat"), options())
     assert plan.columns["isl"].tolist() == [UNKNOWN]
 
 
@@ -118,14 +122,18 @@ def test_template_tokens_are_those_of_all_messages_in_the_body() -> None:
     def around(roles: tuple[str, ...]) -> int:
         return 3 * len(roles) + 5
 
-    session = Session("c", (Turn((user("one two"),)), Turn((user("three"),), isl=1), Turn((user("four"),))))
+    session = Session(
+        "c", (Turn(messages=(user("one two"),)), Turn(messages=(user("three"),), isl=1), Turn(messages=(user("four"),)))
+    )
     assert plan_of(session, template_tokens=around).columns["isl"].tolist() == [2 + 8, 3 + 14, 4 + 20]
     ready = Turn(payload={"messages": [{"role": "system", "content": "be"}, {"role": "user", "content": "one"}]})
     assert plan_of(Session("p", (ready,)), template_tokens=around).columns["isl"].tolist() == [2 + 11]
 
 
 def test_fresh_turn_has_no_history() -> None:
-    session = Session("c", (Turn((user("a"),)), Turn((user("b c"),), fresh=True), Turn((user("d"),))))
+    session = Session(
+        "c", (Turn(messages=(user("a"),)), Turn(messages=(user("b c"),), fresh=True), Turn(messages=(user("d"),)))
+    )
     plan = plan_of(session)
     assert contents(plan, 1) == ["b c"]
     assert contents(plan, 2) == ["b c", "<reply to turn 1>", "d"]
@@ -145,8 +153,10 @@ def test_payload_may_hold_recipes() -> None:
 
 
 def test_fork_and_join_wait_for_rows_of_other_sessions() -> None:
-    main = Session("main", (Turn((user("a"),)), Turn((user("b"),), after=(("sub", 0),))))
-    sub = Session("sub", (Turn((user("s"), Message("assistant", (Reply(0, "main"),))), after=(("main", 0),)),))
+    main = Session("main", (Turn(messages=(user("a"),)), Turn(messages=(user("b"),), after=(("sub", 0),))))
+    sub = Session(
+        "sub", (Turn(messages=(user("s"), Message(role="assistant", parts=(Reply(0, "main"),))), after=(("main", 0),)),)
+    )
     plan = plan_of(main, sub)
     assert plan.columns["after_offsets"].tolist() == [0, 0, 1, 2]
     assert plan.columns["after"].tolist() == [2, 0]
@@ -157,9 +167,9 @@ def test_fork_and_join_wait_for_rows_of_other_sessions() -> None:
 @pytest.mark.parametrize(
     ("turn", "message"),
     [
-        (Turn((user("x"),), after=(("no", 0),)), "there is no such session"),
-        (Turn((user("x"),), after=(("a", 4),)), "it has 1 turns"),
-        (Turn((user(Reply(0, "no")),)), "a reply names turn 0 of session `no`"),
+        (Turn(messages=(user("x"),), after=(("no", 0),)), "there is no such session"),
+        (Turn(messages=(user("x"),), after=(("a", 4),)), "it has 1 turns"),
+        (Turn(messages=(user(Reply(0, "no")),)), "a reply names turn 0 of session `no`"),
     ],
 )
 def test_reference_to_nothing_is_an_error(turn: Turn, message: str) -> None:
@@ -171,11 +181,11 @@ def test_empty_workload_and_equal_ids_are_errors() -> None:
     with pytest.raises(DatasetError, match="empty"):
         plan_of()
     with pytest.raises(DatasetError, match="two sessions have the id `a`"):
-        plan_of(*[Session("a", (Turn((user("x"),)),))] * 2)
+        plan_of(*[Session("a", (Turn(messages=(user("x"),)),))] * 2)
 
 
 def test_models_go_round_and_a_turns_own_is_added() -> None:
-    sessions = [Session(str(i), (Turn((user("x"),), model="z" if i == 3 else None),)) for i in range(4)]
+    sessions = [Session(str(i), (Turn(messages=(user("x"),), model="z" if i == 3 else None),)) for i in range(4)]
     plan = plan_of(*sessions, models=("m", "n"))
     assert plan.models == ("m", "n", "z")
     assert plan.columns["model"].tolist() == [0, 1, 0, 2]
@@ -183,7 +193,7 @@ def test_models_go_round_and_a_turns_own_is_added() -> None:
 
 
 def test_random_models_are_seeded() -> None:
-    sessions = [Session(str(i), (Turn((user("x"),)),)) for i in range(50)]
+    sessions = [Session(str(i), (Turn(messages=(user("x"),)),)) for i in range(50)]
     first = plan_of(*sessions, models=("m", "n"), model_strategy="random", seed=3)
     again = plan_of(*sessions, models=("m", "n"), model_strategy="random", seed=3)
     assert first.digest() == again.digest()
@@ -191,7 +201,7 @@ def test_random_models_are_seeded() -> None:
 
 
 def test_equal_literals_are_stored_once() -> None:
-    sessions = [Session(str(i), (Turn((user("same"),), osl=5),)) for i in range(100)]
+    sessions = [Session(str(i), (Turn(messages=(user("same"),), osl=5),)) for i in range(100)]
     assert len(plan_of(*sessions).literals) == 3
 
 
@@ -204,14 +214,16 @@ def test_endpoint_is_called_once_per_shape() -> None:
             calls.append(turn)
             return super().body(turn, history, options)  # type: ignore[no-any-return]
 
-    sessions = [Session(str(i), tuple(Turn((user(f"q{i}"),), osl=i + 1) for _ in range(1 + i % 3))) for i in range(300)]
+    sessions = [
+        Session(str(i), tuple(Turn(messages=(user(f"q{i}"),), osl=i + 1) for _ in range(1 + i % 3))) for i in range(300)
+    ]
     build_plan(sessions, Counting(), options())
     assert len(calls) == 3
 
 
 def test_digest_is_of_bytes_and_times() -> None:
     def made(text: str = "x", at: int = 0) -> str:
-        return plan_of(Session("a", (Turn((user(text),), at_ns=at),))).digest()
+        return plan_of(Session("a", (Turn(messages=(user(text),), at_ns=at),))).digest()
 
     assert made() == made()
     assert len({made(), made("y"), made(at=1)}) == 3
@@ -219,7 +231,9 @@ def test_digest_is_of_bytes_and_times() -> None:
 
 def test_media_do_not_count_as_tokens_and_are_stored_once() -> None:
     url = "data:image/png;base64," + "A" * 1000
-    sessions = [Session(str(i), (Turn((Message("user", ("look",), images=(url,)),)),)) for i in range(5)]
+    sessions = [
+        Session(str(i), (Turn(messages=(Message(role="user", parts=("look",), images=(url,)),)),)) for i in range(5)
+    ]
     plan = plan_of(*sessions)
     assert plan.columns["isl"].tolist() == [1] * 5
     assert sum(len(x) for x in plan.literals) < 2000
@@ -227,7 +241,7 @@ def test_media_do_not_count_as_tokens_and_are_stored_once() -> None:
 
 
 def test_columns_have_the_contracts_types() -> None:
-    columns = plan_of(Session("a", (Turn((user("x"),), after=()),))).columns
+    columns = plan_of(Session("a", (Turn(messages=(user("x"),), after=()),))).columns
     found = {name: str(c.dtype) for name, c in columns.items()}
     assert found == {
         "session": "uint32",
@@ -245,7 +259,9 @@ def test_columns_have_the_contracts_types() -> None:
 
 
 def test_inputs_json_holds_every_body() -> None:
-    sessions = [Session(f"s{i}", (Turn((user(Synthetic(i, 9)),)), Turn((user("b"),)))) for i in range(3)]
+    sessions = [
+        Session(f"s{i}", (Turn(messages=(user(Synthetic(i, 9)),)), Turn(messages=(user("b"),)))) for i in range(3)
+    ]
     plan = plan_of(*sessions)
     document = json.loads(b"".join(inputs_json(plan, SOURCE)))
     assert [d["session_id"] for d in document["data"]] == ["s0", "s1", "s2"]
@@ -255,7 +271,7 @@ def test_inputs_json_holds_every_body() -> None:
 
 def test_inputs_json_beyond_the_limit_is_the_recipe() -> None:
     """Lesson 18: files grow with what is asked for."""
-    sessions = [Session(f"s{i}", (Turn((user(Synthetic(i, 9)),), osl=4),)) for i in range(20)]
+    sessions = [Session(f"s{i}", (Turn(messages=(user(Synthetic(i, 9)),), osl=4),)) for i in range(20)]
     plan = plan_of(*sessions)
     document = json.loads(b"".join(inputs_json(plan, SOURCE, limit_bytes=700)))
     whole, left = len(document["data"]), document["recipe"]
@@ -266,7 +282,7 @@ def test_inputs_json_beyond_the_limit_is_the_recipe() -> None:
 
 
 def test_written_out_plan_has_the_same_bodies() -> None:
-    sessions = [Session(f"s{i}", (Turn((user(Synthetic(i % 2, 9), Synthetic(5, 3)),)),)) for i in range(4)]
+    sessions = [Session(f"s{i}", (Turn(messages=(user(Synthetic(i % 2, 9), Synthetic(5, 3)),)),)) for i in range(4)]
     plan = plan_of(*sessions)
     written = with_text(plan, SOURCE)
     assert set(written.columns["seg_kind"].tolist()) == {0}
@@ -275,14 +291,14 @@ def test_written_out_plan_has_the_same_bodies() -> None:
 
 def test_engine_takes_the_plan() -> None:
     sessions = [
-        Session("a", (Turn((user(Synthetic(1, 3)),)), Turn((user("x"),), after=(("b", 0),)))),
-        Session("b", (Turn((user("y"),)),)),
+        Session("a", (Turn(messages=(user(Synthetic(1, 3)),)), Turn(messages=(user("x"),), after=(("b", 0),)))),
+        Session("b", (Turn(messages=(user("y"),)),)),
     ]
     assert plan_of(*sessions).to_core() is not None
 
 
 def test_seeds_of_64_bits_stay_whole() -> None:
     seed = 2**64 - 3
-    plan = plan_of(Session("a", (Turn((user(Synthetic(seed, 3)),)),)))
+    plan = plan_of(Session("a", (Turn(messages=(user(Synthetic(seed, 3)),)),)))
     assert seed in plan.columns["seg_a"].tolist()
     assert np.array_equal(plan.columns["seg_kind"] == SegmentKind.FRESH, plan.columns["seg_a"] == seed)

@@ -276,8 +276,11 @@ def test_large_plans_take_no_loop_over_requests() -> None:
             calls += 1
             return super().body(*args)  # type: ignore[no-any-return]
 
-    options = SyntheticOptions(NormalLengths(1000, 100, 500, 50), turns=MAX_TURNS)
+    options = SyntheticOptions(lengths=NormalLengths(1000, 100, 500, 50), turns=MAX_TURNS)
     plan = build_synthetic_plan(
-        options, Counting(), PlanOptions(("m",), BodyOptions("", streaming=True)), np.random.default_rng(1)
+        options,
+        Counting(),
+        PlanOptions(models=("m",), body=BodyOptions(model="", streaming=True)),
+        np.random.default_rng(1),
     )
     assert (plan.num_turns, calls) == (MAX_TURNS, 1)

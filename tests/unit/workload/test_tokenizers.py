@@ -72,7 +72,7 @@ def test_small_tiktoken_vocabulary_by_hand(tmp_path: Path) -> None:
 
 def test_folder_and_file_count_without_special_tokens(folder: Path) -> None:
     for path in (folder, folder / "tokenizer.json"):
-        tokenizer, notes = load_tokenizer(TokenizerOptions(str(path), "m"))
+        tokenizer, notes = load_tokenizer(TokenizerOptions(name=str(path), model="m"))
         assert notes == []
         assert tokenizer.provenance == "local tokenizer"
         assert tokenizer.count(["the", "", "the the"]).tolist() == [1, 0, 2]
@@ -88,21 +88,21 @@ def test_chat_template_is_counted_with_its_own_tokens(folder: Path) -> None:
 def test_sentencepiece_only_folder_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.model").write_bytes(b"\n\x0e\n\x05<unk>\x15\x00\x00\x00\x00\x18\x02")
     with pytest.raises(ConfigError, match="only a SentencePiece model") as caught:
-        load_tokenizer(TokenizerOptions(str(tmp_path), "m"))
+        load_tokenizer(TokenizerOptions(name=str(tmp_path), model="m"))
     assert "save_pretrained" in str(caught.value.problems[0].hint)
 
 
 @pytest.mark.parametrize("name", ["./no/such/folder", "nothing.json"])
 def test_missing_path_is_named_with_the_alternatives(name: str) -> None:
     with pytest.raises(ConfigError, match="no file or folder") as caught:
-        load_tokenizer(TokenizerOptions(name, "m"))
+        load_tokenizer(TokenizerOptions(name=name, model="m"))
     assert "builtin" in str(caught.value.problems[0].hint)
 
 
 def test_folder_without_tokenizer_lists_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "weights.bin").write_bytes(b"")
     with pytest.raises(ConfigError, match=r"no `tokenizer\.json`") as caught:
-        load_tokenizer(TokenizerOptions(str(tmp_path), "m"))
+        load_tokenizer(TokenizerOptions(name=str(tmp_path), model="m"))
     assert "weights.bin" in str(caught.value.problems[0].hint)
 
 
@@ -129,7 +129,7 @@ def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_hub_name_in_the_local_cache_works_offline(folder: Path, hub_cache: Path) -> None:
     cached_on_hub(folder, hub_cache, "org/model-1")
-    tokenizer, notes = load_tokenizer(TokenizerOptions("org/model-1", "m"))
+    tokenizer, notes = load_tokenizer(TokenizerOptions(name="org/model-1", model="m"))
     assert (tokenizer.name, notes) == ("org/model-1", [])
     assert tokenizer.count(["the"]).tolist() == [1]
     assert tokenizer.apply_chat_template([{"role": "user", "content": "the"}]) is not None
@@ -138,7 +138,7 @@ def test_hub_name_in_the_local_cache_works_offline(folder: Path, hub_cache: Path
 @pytest.mark.usefixtures("hub_cache")
 def test_hub_name_not_cached_names_the_alternatives_when_offline() -> None:
     with pytest.raises(ConfigError, match="not in the local Hugging Face cache") as caught:
-        load_tokenizer(TokenizerOptions("org/missing", "m"))
+        load_tokenizer(TokenizerOptions(name="org/missing", model="m"))
     hint = str(caught.value.problems[0].hint)
     assert all(word in hint for word in ("builtin", "server", "tokenizer.json"))
 
@@ -165,7 +165,7 @@ def test_hub_that_does_not_answer_is_given_up_in_time(
             constants, "HUGGINGFACE_CO_URL_TEMPLATE", place + "/{repo_id}/resolve/{revision}/{filename}"
         )
         began = time.monotonic()
-        tokenizer, notes = load_tokenizer(TokenizerOptions(None, "org/name"))
+        tokenizer, notes = load_tokenizer(TokenizerOptions(name=None, model="org/name"))
         assert time.monotonic() - began < 2.0
     assert tokenizer.name == "builtin"
     assert "the hub does not answer" in str(notes[0].data["reasons"])
@@ -174,13 +174,13 @@ def test_hub_that_does_not_answer_is_given_up_in_time(
 
 def test_without_a_name_the_models_own_is_taken(folder: Path, hub_cache: Path) -> None:
     cached_on_hub(folder, hub_cache, "org/model-1")
-    tokenizer, _ = load_tokenizer(TokenizerOptions(None, "org/model-1"))
+    tokenizer, _ = load_tokenizer(TokenizerOptions(name=None, model="org/model-1"))
     assert tokenizer.name == "org/model-1"
 
 
 @pytest.mark.usefixtures("hub_cache")
 def test_without_anything_builtin_counts_and_says_so() -> None:
-    tokenizer, notes = load_tokenizer(TokenizerOptions(None, "my-model"))
+    tokenizer, notes = load_tokenizer(TokenizerOptions(name=None, model="my-model"))
     assert tokenizer.name == "builtin"
     assert [n.kind for n in notes] == ["tokenizer_builtin"]
     assert "my-model" in notes[0].text
@@ -188,7 +188,7 @@ def test_without_anything_builtin_counts_and_says_so() -> None:
 
 def test_server_name_needs_a_server() -> None:
     with pytest.raises(ConfigError, match="needs a server"):
-        load_tokenizer(TokenizerOptions("server", "m"))
+        load_tokenizer(TokenizerOptions(name="server", model="m"))
 
 
 WORDS = WordsTokenizer()
@@ -266,8 +266,8 @@ def served() -> Iterator[Served]:
 @pytest.mark.parametrize("form", list(FORMS))
 def test_server_tokenizer_counts_as_the_server_does(served: Served, form: str) -> None:
     served.form = form
-    address = ServerAddress(served.url, "m", access=Access((("Authorization", "Bearer secret"),)))
-    tokenizer, _ = load_tokenizer(TokenizerOptions("server", "m"), address)
+    address = ServerAddress(served.url, "m", access=Access(headers=(("Authorization", "Bearer secret"),)))
+    tokenizer, _ = load_tokenizer(TokenizerOptions(name="server", model="m"), address)
     texts = ["the cat", "", "antidisestablishmentarianism!", *[f"word {'x' * i}" for i in range(20)]]
     assert np.array_equal(tokenizer.count(texts), WORDS.count(texts))
     assert tokenizer.provenance == "server tokenize"
@@ -300,17 +300,19 @@ def test_vocabulary_from_a_server_without_pieces_has_the_most_frequent_words(ser
 def test_server_without_tokenize_is_named(served: Served) -> None:
     address = ServerAddress(served.url.replace("/base", "/other"), "m")
     with pytest.raises(EndpointError, match="HTTP 404"):
-        load_tokenizer(TokenizerOptions("server", "m"), address)
+        load_tokenizer(TokenizerOptions(name="server", model="m"), address)
 
 
 def test_server_that_is_not_there_is_named() -> None:
     with pytest.raises(EndpointError, match="cannot ask"):
-        load_tokenizer(TokenizerOptions("server", "m"), ServerAddress("http://127.0.0.1:1", "m", timeout_s=1))
+        load_tokenizer(
+            TokenizerOptions(name="server", model="m"), ServerAddress("http://127.0.0.1:1", "m", timeout_s=1)
+        )
 
 
 @pytest.mark.usefixtures("hub_cache")
 def test_without_a_name_the_server_is_asked_before_builtin(served: Served) -> None:
-    tokenizer, notes = load_tokenizer(TokenizerOptions(None, "my-model"), ServerAddress(served.url, "m"))
+    tokenizer, notes = load_tokenizer(TokenizerOptions(name=None, model="my-model"), ServerAddress(served.url, "m"))
     assert tokenizer.name == "server"
     assert [n.kind for n in notes] == ["tokenizer_server"]
 

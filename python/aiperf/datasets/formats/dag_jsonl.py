@@ -166,7 +166,7 @@ def _session(
                 fresh=is_complete,
             )
         )
-        history = [*([] if is_complete else history), *messages, Message("assistant", (Reply(k, name),))]
+        history = [*([] if is_complete else history), *messages, Message(role="assistant", parts=(Reply(k, name),))]
         for fork in row.forks:
             child = fork if isinstance(fork, str) else fork.child
             if k < last and (isinstance(fork, str) or not fork.background):

@@ -253,7 +253,7 @@ def _session(record: Mapping[str, object], row: int, columns: _Columns, options:
     images = _images(record.get(options.image_field), file) if options.image_field else ()
     turns = tuple(
         Turn(
-            messages=(Message("user", (text,), images=images if i == 0 else ()),),
+            messages=(Message(role="user", parts=(text,), images=images if i == 0 else ()),),
             osl=osl if isinstance(osl, int) and osl > 0 else None,
             expected=answer,
         )

@@ -72,8 +72,8 @@ def _batch(pool: list[tuple[Message, ...]], size: int, rng: np.random.Generator)
         return (media[int(rng.integers(len(media)))],) if media else ()
 
     return Message(
-        "user",
-        drawn[0] if drawn else (),
+        role="user",
+        parts=drawn[0] if drawn else (),
         images=one([u for m in messages for u in m.images]),
         audios=one([u for m in messages for u in m.audios]),
         videos=one([u for m in messages for u in m.videos]),

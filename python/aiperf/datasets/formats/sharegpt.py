@@ -93,6 +93,6 @@ def _turns(record: dict[str, object]) -> tuple[tuple[Part, ...], tuple[Turn, ...
         elif speaker in _PEOPLE:
             question = text
         elif speaker in _MODELS and question and text:
-            turns.append(Turn(messages=(Message("user", (question,)),), expected=text))
+            turns.append(Turn(messages=(Message(role="user", parts=(question,)),), expected=text))
             question = None
     return system, tuple(turns)

@@ -60,7 +60,16 @@ def _unnamed(messages: tuple[Message, ...]) -> tuple[Message, ...]:
     texts = [parts for m in messages for parts in (*([m.parts] if m.parts else []), *m.more)]
     images, audios, videos = ([u for m in messages for u in getattr(m, k)] for k in ("images", "audios", "videos"))
     first = texts[0] if texts else ()
-    return (Message(messages[0].role, first, tuple(images), tuple(audios), tuple(videos), more=tuple(texts[1:])),)
+    return (
+        Message(
+            role=messages[0].role,
+            parts=first,
+            images=tuple(images),
+            audios=tuple(audios),
+            videos=tuple(videos),
+            more=tuple(texts[1:]),
+        ),
+    )
 
 
 def _message(message: Message) -> dict[str, object]:

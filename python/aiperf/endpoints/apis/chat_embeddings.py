@@ -21,7 +21,7 @@ class ChatEmbeddings(Endpoint):
     features = Features(streaming=False, tokens_out=False, chat=True, metrics_title="Embeddings Metrics")
 
     def body(self, turn: Turn, history: Sequence[Message], options: BodyOptions) -> dict[str, object]:
-        plain = BodyOptions(options.model, streaming=False)
+        plain = BodyOptions(model=options.model, streaming=False)
         messages = load_endpoint("chat").body(turn, history, plain)["messages"]
         return add_extra({"model": options.model, "messages": messages}, turn, options, usage=False)
 

@@ -26,7 +26,7 @@ __all__ = ["EXPORTER", "SCHEMA_VERSION", "JsonOptions", "dump_json", "figures_of
 SCHEMA_VERSION = "1.4"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JsonOptions:
     """`input_config`: the configuration as the user set it, secrets masked. `run_info`: benchmark_id, random_seed, cli_command, ….
 

@@ -62,7 +62,7 @@ class ConfigRow:
     is_set: bool = True
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PageInput:
     """One run. `columns`: all rows, those `summary` was computed from with `options`.
 
@@ -103,7 +103,7 @@ class PageInput:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ComparisonInput:
     """Several runs: a sweep, a search, or a comparison. `tables` (the sweep's or the comparison's own) come first.
 

@@ -33,7 +33,7 @@ _GOOD: Final = 0.95
 _COLLAPSE: Final = 0.95
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """`rule`: its name in docs/concepts/findings.md. `figure`: the number it rests on. `link`: id of the part of the page."""
 
@@ -64,7 +64,9 @@ def _failures(s: Summary, _: PlotRun) -> Finding | None:
     )
     share = s.counts.failed / done
     text = f"{s.counts.failed:,} of {done:,} requests failed{most}"
-    return Finding("failures", _percent(share), text, "bad" if share >= 0.01 else "warn", "errors")
+    return Finding(
+        rule="failures", figure=_percent(share), text=text, level="bad" if share >= 0.01 else "warn", link="errors"
+    )
 
 
 def _client(s: Summary, _: PlotRun) -> Finding | None:
@@ -73,11 +75,11 @@ def _client(s: Summary, _: PlotRun) -> Finding | None:
         return None
     reason = c.reasons[0] if c.reasons else "see the certificate"
     return Finding(
-        "client",
-        c.verdict,
-        f"The client limited or distorted these results: {reason}",
-        "bad" if c.verdict == "client-limited" else "warn",
-        "certificate",
+        rule="client",
+        figure=c.verdict,
+        text=f"The client limited or distorted these results: {reason}",
+        level="bad" if c.verdict == "client-limited" else "warn",
+        link="certificate",
     )
 
 
@@ -88,7 +90,9 @@ def _goals(s: Summary, _: PlotRun) -> Finding | None:
     fraction = tier.fraction or 0.0
     missed = f"; {METRICS[tier.worst].header} is missed most often" if tier.worst is not None and fraction < 1 else ""
     text = f"{tier.good:,} of {tier.attempted:,} requests met every objective{missed}"
-    return Finding("goals", _percent(fraction), text, "good" if fraction >= _GOOD else "warn", "goals")
+    return Finding(
+        rule="goals", figure=_percent(fraction), text=text, level="good" if fraction >= _GOOD else "warn", link="goals"
+    )
 
 
 def _drift(s: Summary, _: PlotRun) -> Finding | None:
@@ -98,11 +102,11 @@ def _drift(s: Summary, _: PlotRun) -> Finding | None:
     at = (s.steady.drift_start_ns - s.steady.begin_ns) / 1e9
     name = SHORT.get(worst.tag, worst.tag)
     return Finding(
-        "drift",
-        f"×{worst.ratio:.2f}",
-        f"From {at:.0f} s on {name} leaves its steady level",
-        "warn",
-        "latency_over_time",
+        rule="drift",
+        figure=f"×{worst.ratio:.2f}",
+        text=f"From {at:.0f} s on {name} leaves its steady level",
+        level="warn",
+        link="latency_over_time",
     )
 
 
@@ -115,7 +119,7 @@ def _warmup(s: Summary, _: PlotRun) -> Finding | None:
         "left out of the headline" if s.steady_is_headline else "part of the headline (`--steady-state` leaves it out)"
     )
     text = f"{SHORT.get(first.tag, first.tag)} starts at {first.ratio:.2f}× its steady-state level: the first {at:.1f} s are a warm-up, {part}"
-    return Finding("warmup", f"{at:.1f} s", text, "warn", "latency_over_time")
+    return Finding(rule="warmup", figure=f"{at:.1f} s", text=text, level="warn", link="latency_over_time")
 
 
 def _queueing(_: Summary, run: PlotRun) -> Finding | None:
@@ -131,7 +135,7 @@ def _queueing(_: Summary, run: PlotRun) -> Finding | None:
     if quiet <= 0 or busy / quiet < _QUEUE:
         return None
     text = f"TTFT follows the load: median {number(busy)} ms with {high:,.0f} or more in flight, {number(quiet)} ms with {low:,.0f} or fewer"
-    return Finding("queueing", f"×{busy / quiet:.1f}", text, "warn", "ttft_by_load")
+    return Finding(rule="queueing", figure=f"×{busy / quiet:.1f}", text=text, level="warn", link="ttft_by_load")
 
 
 def _tail(s: Summary, _: PlotRun) -> Finding | None:
@@ -141,7 +145,7 @@ def _tail(s: Summary, _: PlotRun) -> Finding | None:
         return None
     name = "for the first token" if tag == "time_to_first_token" else "for its answer"
     text = f"One request in 100 waits {number(p99)} ms or more {name}; the median is {number(middle)} ms"
-    return Finding("tail", f"×{p99 / middle:.1f}", text, "warn", "latency_percentiles")
+    return Finding(rule="tail", figure=f"×{p99 / middle:.1f}", text=text, level="warn", link="latency_percentiles")
 
 
 def _stalls(s: Summary, _: PlotRun) -> Finding | None:
@@ -151,7 +155,7 @@ def _stalls(s: Summary, _: PlotRun) -> Finding | None:
         f"{s.stalls.requests:,} of {s.stalls.streams:,} streams paused for more than {s.stalls.threshold_ms:g} ms; "
         f"the longest pause was {number(s.stalls.longest_ms)} ms"
     )
-    return Finding("stalls", _percent(s.stalls.share), text, "warn", "chunk_heatmap")
+    return Finding(rule="stalls", figure=_percent(s.stalls.share), text=text, level="warn", link="chunk_heatmap")
 
 
 def _omission(s: Summary, _: PlotRun) -> Finding | None:
@@ -159,7 +163,7 @@ def _omission(s: Summary, _: PlotRun) -> Finding | None:
     if due is None or sent is None or sent <= 0 or due / sent < _OMISSION:
         return None
     text = f"Measured from the scheduled send time (no coordinated omission), p99 request latency is {number(due)} ms, not {number(sent)} ms: requests waited before they were sent"
-    return Finding("omission", f"×{due / sent:.1f}", text, "warn", "tables")
+    return Finding(rule="omission", figure=f"×{due / sent:.1f}", text=text, level="warn", link="tables")
 
 
 def _prompt_length(_: Summary, run: PlotRun) -> Finding | None:
@@ -173,7 +177,9 @@ def _prompt_length(_: Summary, run: PlotRun) -> Finding | None:
     if r <= 0 or r * r < _EXPLAINED:
         return None
     text = f"Each further 1,000 input tokens add {number(1000 * slope)} ms to TTFT; prompt length explains {100 * r * r:.0f}% of its variance"
-    return Finding("prompt_length", f"{number(1000 * slope)} ms", text, "plain", "ttft_by_isl")
+    return Finding(
+        rule="prompt_length", figure=f"{number(1000 * slope)} ms", text=text, level="plain", link="ttft_by_isl"
+    )
 
 
 def _output_length(s: Summary, _: PlotRun) -> Finding | None:
@@ -181,7 +187,7 @@ def _output_length(s: Summary, _: PlotRun) -> Finding | None:
     if not mismatch or not done or mismatch / done < _MISMATCH:
         return None
     text = f"{mismatch:,.0f} of {done:,.0f} replies did not match the requested output length: throughput and latency are those of other lengths"
-    return Finding("output_length", _percent(mismatch / done), text, "warn", "tables")
+    return Finding(rule="output_length", figure=_percent(mismatch / done), text=text, level="warn", link="tables")
 
 
 def _throughput(s: Summary, _: PlotRun) -> Finding | None:
@@ -192,7 +198,13 @@ def _throughput(s: Summary, _: PlotRun) -> Finding | None:
     words = f"{number(rate)} requests/s" + ("" if tokens is None else f" and {number(tokens)} output tokens/s")
     held = "" if level is None else f", with {number(level)} requests in flight on average"
     figure = f"{number(rate)} req/s" if tokens is None else f"{number(tokens)} tok/s"
-    return Finding("throughput", figure, f"The server delivered {words}{held}", "plain", "throughput_over_time")
+    return Finding(
+        rule="throughput",
+        figure=figure,
+        text=f"The server delivered {words}{held}",
+        level="plain",
+        link="throughput_over_time",
+    )
 
 
 def _split(s: Summary, _: PlotRun) -> Finding | None:
@@ -201,7 +213,7 @@ def _split(s: Summary, _: PlotRun) -> Finding | None:
         return None
     pace = "" if itl is None else f"; then a token every {number(itl)} ms"
     text = f"The first token takes {number(ttft)} ms of the mean {number(latency)} ms per request{pace}"
-    return Finding("split", _percent(ttft / latency, 0), text, "plain", "request_timeline")
+    return Finding(rule="split", figure=_percent(ttft / latency, 0), text=text, level="plain", link="request_timeline")
 
 
 def _spread(s: Summary, _: PlotRun) -> Finding | None:
@@ -209,7 +221,7 @@ def _spread(s: Summary, _: PlotRun) -> Finding | None:
     if middle is None or p99 is None:
         return None
     text = f"Half of the requests take at most {number(middle)} ms, 99 in 100 at most {number(p99)} ms"
-    return Finding("spread", f"{number(middle)} ms", text, "plain", "latency_ecdf")
+    return Finding(rule="spread", figure=f"{number(middle)} ms", text=text, level="plain", link="latency_ecdf")
 
 
 _NOTABLE: Final[tuple[_Rule, ...]] = (
@@ -249,11 +261,11 @@ def compare_findings(runs: Sequence[PlotRun]) -> tuple[Finding, ...]:
         times = f", {peak / lowest:.1f} times the lowest" if lowest > 0 else ""
         out.append(
             Finding(
-                "peak",
-                f"{number(peak)} tok/s",
-                f"The most output tokens per second at {at.place}{times}",
-                "good",
-                "pareto",
+                rule="peak",
+                figure=f"{number(peak)} tok/s",
+                text=f"The most output tokens per second at {at.place}{times}",
+                level="good",
+                link="pareto",
             )
         )
         out += _collapse(rates, at)
@@ -261,27 +273,35 @@ def compare_findings(runs: Sequence[PlotRun]) -> tuple[Finding, ...]:
         best, at = max(users, key=lambda p: p[0])
         out.append(
             Finding(
-                "experience",
-                f"{number(best)} tok/s",
-                f"The most tokens per second for each user at {at.place}",
-                "good",
-                "pareto",
+                rule="experience",
+                figure=f"{number(best)} tok/s",
+                text=f"The most tokens per second for each user at {at.place}",
+                level="good",
+                link="pareto",
             )
         )
     if len(ttft) > 1:
         (low, quick), (high, slow) = min(ttft, key=lambda p: p[0]), max(ttft, key=lambda p: p[0])
         text = f"Mean TTFT goes from {number(low)} ms at {quick.place} to {number(high)} ms at {slow.place}"
-        out.append(Finding("ttft_range", f"×{high / low:.1f}" if low > 0 else "–", text, "plain", "latency_by_load"))
+        out.append(
+            Finding(
+                rule="ttft_range",
+                figure=f"×{high / low:.1f}" if low > 0 else "–",
+                text=text,
+                level="plain",
+                link="latency_by_load",
+            )
+        )
     failing = [(r, r.summary.counts.failed) for r in runs if r.summary.counts.failed]
     if failing:
         worst, count = max(failing, key=lambda p: p[1])
         out.append(
             Finding(
-                "failures",
-                f"{len(failing)} of {len(runs)}",
-                f"Runs with failed requests; most at {worst.place}: {count:,}",
-                "warn",
-                "runs",
+                rule="failures",
+                figure=f"{len(failing)} of {len(runs)}",
+                text=f"Runs with failed requests; most at {worst.place}: {count:,}",
+                level="warn",
+                link="runs",
             )
         )
     return tuple(out[:5])
@@ -297,4 +317,8 @@ def _collapse(rates: Sequence[tuple[float, PlotRun]], peak: PlotRun) -> list[Fin
         return []
     low, at = min(beyond, key=lambda p: p[0])
     text = f"Beyond {peak.place} throughput falls: {number(low)} tokens/s at {at.place} (over-saturated)"
-    return [Finding("collapse", f"−{100 * (1 - low / top):.0f}%", text, "bad", "sweep_multiples")]
+    return [
+        Finding(
+            rule="collapse", figure=f"−{100 * (1 - low / top):.0f}%", text=text, level="bad", link="sweep_multiples"
+        )
+    ]

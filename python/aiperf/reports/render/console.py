@@ -54,7 +54,7 @@ _MOST_ERRORS = 20
 _DEFAULT = (99.0, 90.0, 50.0)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConsoleOptions:
     """`percentiles`: the percentile columns, in the order given; None for p99, p90, p50. `mark`: one of them, in colour and with ★.
 

@@ -15,16 +15,20 @@ FAMILY = Family(
     title="DCGM",
     prefixes=("DCGM_FI_",),
     metrics={
-        "DCGM_FI_DEV_POWER_USAGE": Mapped("nvidia_power_usage", "gauge", "W"),
-        "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION": Mapped("nvidia_energy_consumption", "counter", "MJ", 1e-9),
-        "DCGM_FI_DEV_GPU_UTIL": Mapped("nvidia_gpu_utilization", "gauge", "%", combine="mean"),
-        "DCGM_FI_DEV_MEM_COPY_UTIL": Mapped("nvidia_memory_utilization", "gauge", "%", combine="mean"),
-        "DCGM_FI_DEV_FB_USED": Mapped("nvidia_memory_used", "gauge", "GB", 1.048576e-3),
-        "DCGM_FI_DEV_GPU_TEMP": Mapped("nvidia_temperature", "gauge", "°C", combine="max"),
-        "DCGM_FI_PROF_SM_ACTIVE": Mapped("nvidia_sm_utilization", "gauge", "%", 100.0, combine="mean"),
-        "DCGM_FI_DEV_DEC_UTIL": Mapped("nvidia_decoder_utilization", "gauge", "%", combine="mean"),
-        "DCGM_FI_DEV_ENC_UTIL": Mapped("nvidia_encoder_utilization", "gauge", "%", combine="mean"),
-        "DCGM_FI_DEV_XID_ERRORS": Mapped("nvidia_xid_errors", "counter", "count"),
-        "DCGM_FI_DEV_POWER_VIOLATION": Mapped("nvidia_power_violation", "counter", "us", 1e-3),
+        "DCGM_FI_DEV_POWER_USAGE": Mapped(name="nvidia_power_usage", kind="gauge", unit="W"),
+        "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION": Mapped(
+            name="nvidia_energy_consumption", kind="counter", unit="MJ", scale=1e-9
+        ),
+        "DCGM_FI_DEV_GPU_UTIL": Mapped(name="nvidia_gpu_utilization", kind="gauge", unit="%", combine="mean"),
+        "DCGM_FI_DEV_MEM_COPY_UTIL": Mapped(name="nvidia_memory_utilization", kind="gauge", unit="%", combine="mean"),
+        "DCGM_FI_DEV_FB_USED": Mapped(name="nvidia_memory_used", kind="gauge", unit="GB", scale=1.048576e-3),
+        "DCGM_FI_DEV_GPU_TEMP": Mapped(name="nvidia_temperature", kind="gauge", unit="°C", combine="max"),
+        "DCGM_FI_PROF_SM_ACTIVE": Mapped(
+            name="nvidia_sm_utilization", kind="gauge", unit="%", scale=100.0, combine="mean"
+        ),
+        "DCGM_FI_DEV_DEC_UTIL": Mapped(name="nvidia_decoder_utilization", kind="gauge", unit="%", combine="mean"),
+        "DCGM_FI_DEV_ENC_UTIL": Mapped(name="nvidia_encoder_utilization", kind="gauge", unit="%", combine="mean"),
+        "DCGM_FI_DEV_XID_ERRORS": Mapped(name="nvidia_xid_errors", kind="counter", unit="count"),
+        "DCGM_FI_DEV_POWER_VIOLATION": Mapped(name="nvidia_power_violation", kind="counter", unit="us", scale=1e-3),
     },
 )

@@ -17,24 +17,28 @@ FAMILY = Family(
     prefixes=("dynamo_frontend_", "dynamo_component_"),
     accepts_ignore_eos=True,
     metrics={
-        "dynamo_frontend_inflight_requests": Mapped("requests_running", "gauge", "requests"),
-        "dynamo_frontend_queued_requests": Mapped("requests_waiting", "gauge", "requests"),
-        "dynamo_frontend_requests": Mapped("requests", "counter", "requests"),
-        "dynamo_frontend_output_tokens": Mapped("generation_tokens", "counter", "tokens"),
+        "dynamo_frontend_inflight_requests": Mapped(name="requests_running", kind="gauge", unit="requests"),
+        "dynamo_frontend_queued_requests": Mapped(name="requests_waiting", kind="gauge", unit="requests"),
+        "dynamo_frontend_requests": Mapped(name="requests", kind="counter", unit="requests"),
+        "dynamo_frontend_output_tokens": Mapped(name="generation_tokens", kind="counter", unit="tokens"),
         "dynamo_frontend_input_sequence_tokens": (
-            Mapped("prompt_tokens", "counter", "tokens", part="sum"),
-            Mapped("prefix_cache_queries", "counter", "tokens", part="sum"),
+            Mapped(name="prompt_tokens", kind="counter", unit="tokens", part="sum"),
+            Mapped(name="prefix_cache_queries", kind="counter", unit="tokens", part="sum"),
         ),
-        "dynamo_frontend_output_sequence_tokens": Mapped("generation_tokens", "counter", "tokens", part="sum"),
-        "dynamo_frontend_cached_tokens": Mapped("prefix_cache_hits", "counter", "tokens", part="sum"),
-        "dynamo_frontend_disconnected_clients": Mapped("disconnected_clients", "gauge", "clients"),
-        "dynamo_frontend_time_to_first_token_seconds": Mapped("time_to_first_token", "histogram", "s"),
-        "dynamo_frontend_inter_token_latency_seconds": Mapped("inter_token_latency", "histogram", "s"),
-        "dynamo_frontend_request_duration_seconds": Mapped("request_latency", "histogram", "s"),
-        "dynamo_component_kvstats_gpu_cache_usage_percent": Mapped("kv_cache_usage", "gauge", "ratio", combine="mean"),
+        "dynamo_frontend_output_sequence_tokens": Mapped(
+            name="generation_tokens", kind="counter", unit="tokens", part="sum"
+        ),
+        "dynamo_frontend_cached_tokens": Mapped(name="prefix_cache_hits", kind="counter", unit="tokens", part="sum"),
+        "dynamo_frontend_disconnected_clients": Mapped(name="disconnected_clients", kind="gauge", unit="clients"),
+        "dynamo_frontend_time_to_first_token_seconds": Mapped(name="time_to_first_token", kind="histogram", unit="s"),
+        "dynamo_frontend_inter_token_latency_seconds": Mapped(name="inter_token_latency", kind="histogram", unit="s"),
+        "dynamo_frontend_request_duration_seconds": Mapped(name="request_latency", kind="histogram", unit="s"),
+        "dynamo_component_kvstats_gpu_cache_usage_percent": Mapped(
+            name="kv_cache_usage", kind="gauge", unit="ratio", combine="mean"
+        ),
         "dynamo_component_kvstats_gpu_prefix_cache_hit_rate": Mapped(
-            "prefix_hit_rate", "gauge", "ratio", combine="mean"
+            name="prefix_hit_rate", kind="gauge", unit="ratio", combine="mean"
         ),
-        "dynamo_component_inflight_requests": Mapped("worker_requests", "gauge", "requests"),
+        "dynamo_component_inflight_requests": Mapped(name="worker_requests", kind="gauge", unit="requests"),
     },
 )

@@ -11,25 +11,25 @@ from aiperf.telemetry import Family, Mapped
 __all__ = ["FAMILY"]
 
 _METRICS: dict[str, Mapped | tuple[Mapped, ...]] = {
-    "num_running_reqs": Mapped("requests_running", "gauge", "requests"),
-    "num_queue_reqs": Mapped("requests_waiting", "gauge", "requests"),
-    "token_usage": Mapped("kv_cache_usage", "gauge", "ratio", combine="mean"),
-    "num_used_tokens": Mapped("kv_cache_tokens", "gauge", "tokens"),
-    "cache_hit_rate": Mapped("last_batch_hit_rate", "gauge", "ratio", combine="mean"),
-    "gen_throughput": Mapped("generation_throughput", "gauge", "tokens/s"),
+    "num_running_reqs": Mapped(name="requests_running", kind="gauge", unit="requests"),
+    "num_queue_reqs": Mapped(name="requests_waiting", kind="gauge", unit="requests"),
+    "token_usage": Mapped(name="kv_cache_usage", kind="gauge", unit="ratio", combine="mean"),
+    "num_used_tokens": Mapped(name="kv_cache_tokens", kind="gauge", unit="tokens"),
+    "cache_hit_rate": Mapped(name="last_batch_hit_rate", kind="gauge", unit="ratio", combine="mean"),
+    "gen_throughput": Mapped(name="generation_throughput", kind="gauge", unit="tokens/s"),
     "prompt_tokens": (
-        Mapped("prompt_tokens", "counter", "tokens"),
-        Mapped("prefix_cache_queries", "counter", "tokens"),
+        Mapped(name="prompt_tokens", kind="counter", unit="tokens"),
+        Mapped(name="prefix_cache_queries", kind="counter", unit="tokens"),
     ),
-    "generation_tokens": Mapped("generation_tokens", "counter", "tokens"),
-    "cached_tokens": Mapped("prefix_cache_hits", "counter", "tokens"),
-    "num_requests": Mapped("requests", "counter", "requests"),
-    "num_retracted_requests": Mapped("preemptions", "counter", "preemptions"),
-    "time_to_first_token_seconds": Mapped("time_to_first_token", "histogram", "s"),
-    "inter_token_latency_seconds": Mapped("inter_token_latency", "histogram", "s"),
-    "time_per_output_token_seconds": Mapped("inter_token_latency", "histogram", "s"),
-    "e2e_request_latency_seconds": Mapped("request_latency", "histogram", "s"),
-    "queue_time_seconds": Mapped("queue_time", "histogram", "s"),
+    "generation_tokens": Mapped(name="generation_tokens", kind="counter", unit="tokens"),
+    "cached_tokens": Mapped(name="prefix_cache_hits", kind="counter", unit="tokens"),
+    "num_requests": Mapped(name="requests", kind="counter", unit="requests"),
+    "num_retracted_requests": Mapped(name="preemptions", kind="counter", unit="preemptions"),
+    "time_to_first_token_seconds": Mapped(name="time_to_first_token", kind="histogram", unit="s"),
+    "inter_token_latency_seconds": Mapped(name="inter_token_latency", kind="histogram", unit="s"),
+    "time_per_output_token_seconds": Mapped(name="inter_token_latency", kind="histogram", unit="s"),
+    "e2e_request_latency_seconds": Mapped(name="request_latency", kind="histogram", unit="s"),
+    "queue_time_seconds": Mapped(name="queue_time", kind="histogram", unit="s"),
 }
 
 FAMILY = Family(

@@ -11,17 +11,17 @@ from aiperf.telemetry import Family, Mapped
 __all__ = ["FAMILY"]
 
 _METRICS = {
-    "num_requests_running": Mapped("requests_running", "gauge", "requests"),
-    "num_requests_waiting": Mapped("requests_waiting", "gauge", "requests"),
-    "kv_cache_utilization": Mapped("kv_cache_usage", "gauge", "ratio", combine="mean"),
-    "kv_cache_hit_rate": Mapped("prefix_hit_rate", "gauge", "ratio", combine="mean"),
-    "kv_cache_reused_blocks": Mapped("prefix_cache_hit_blocks", "counter", "blocks"),
-    "kv_cache_missed_blocks": Mapped("prefix_cache_missed_blocks", "counter", "blocks"),
-    "request_success": Mapped("requests", "counter", "requests"),
-    "time_to_first_token_seconds": Mapped("time_to_first_token", "histogram", "s"),
-    "time_per_output_token_seconds": Mapped("time_per_output_token", "histogram", "s"),
-    "e2e_request_latency_seconds": Mapped("request_latency", "histogram", "s"),
-    "request_queue_time_seconds": Mapped("queue_time", "histogram", "s"),
+    "num_requests_running": Mapped(name="requests_running", kind="gauge", unit="requests"),
+    "num_requests_waiting": Mapped(name="requests_waiting", kind="gauge", unit="requests"),
+    "kv_cache_utilization": Mapped(name="kv_cache_usage", kind="gauge", unit="ratio", combine="mean"),
+    "kv_cache_hit_rate": Mapped(name="prefix_hit_rate", kind="gauge", unit="ratio", combine="mean"),
+    "kv_cache_reused_blocks": Mapped(name="prefix_cache_hit_blocks", kind="counter", unit="blocks"),
+    "kv_cache_missed_blocks": Mapped(name="prefix_cache_missed_blocks", kind="counter", unit="blocks"),
+    "request_success": Mapped(name="requests", kind="counter", unit="requests"),
+    "time_to_first_token_seconds": Mapped(name="time_to_first_token", kind="histogram", unit="s"),
+    "time_per_output_token_seconds": Mapped(name="time_per_output_token", kind="histogram", unit="s"),
+    "e2e_request_latency_seconds": Mapped(name="request_latency", kind="histogram", unit="s"),
+    "request_queue_time_seconds": Mapped(name="queue_time", kind="histogram", unit="s"),
 }
 
 FAMILY = Family(

@@ -10,7 +10,7 @@ from aiperf.telemetry import Family, Mapped
 
 __all__ = ["FAMILY"]
 
-_KV = Mapped("kv_cache_usage", "gauge", "ratio", combine="mean")
+_KV = Mapped(name="kv_cache_usage", kind="gauge", unit="ratio", combine="mean")
 
 FAMILY = Family(
     name="vllm",
@@ -20,28 +20,28 @@ FAMILY = Family(
     accepts_ignore_eos=True,
     has_tokenize=True,
     metrics={
-        "vllm:num_requests_running": Mapped("requests_running", "gauge", "requests"),
-        "vllm:num_requests_waiting": Mapped("requests_waiting", "gauge", "requests"),
-        "vllm:num_requests_swapped": Mapped("requests_swapped", "gauge", "requests"),
+        "vllm:num_requests_running": Mapped(name="requests_running", kind="gauge", unit="requests"),
+        "vllm:num_requests_waiting": Mapped(name="requests_waiting", kind="gauge", unit="requests"),
+        "vllm:num_requests_swapped": Mapped(name="requests_swapped", kind="gauge", unit="requests"),
         "vllm:kv_cache_usage_perc": _KV,
         "vllm:gpu_cache_usage_perc": _KV,
-        "vllm:prompt_tokens": Mapped("prompt_tokens", "counter", "tokens"),
-        "vllm:generation_tokens": Mapped("generation_tokens", "counter", "tokens"),
-        "vllm:request_success": Mapped("requests", "counter", "requests"),
-        "vllm:num_preemptions": Mapped("preemptions", "counter", "preemptions"),
-        "vllm:prefix_cache_queries": Mapped("prefix_cache_queries", "counter", "tokens"),
-        "vllm:gpu_prefix_cache_queries": Mapped("prefix_cache_queries", "counter", "tokens"),
-        "vllm:prefix_cache_hits": Mapped("prefix_cache_hits", "counter", "tokens"),
-        "vllm:gpu_prefix_cache_hits": Mapped("prefix_cache_hits", "counter", "tokens"),
-        "vllm:spec_decode_num_draft_tokens": Mapped("draft_tokens", "counter", "tokens"),
-        "vllm:spec_decode_num_accepted_tokens": Mapped("accepted_tokens", "counter", "tokens"),
-        "vllm:time_to_first_token_seconds": Mapped("time_to_first_token", "histogram", "s"),
-        "vllm:inter_token_latency_seconds": Mapped("inter_token_latency", "histogram", "s"),
-        "vllm:time_per_output_token_seconds": Mapped("inter_token_latency", "histogram", "s"),
-        "vllm:request_time_per_output_token_seconds": Mapped("time_per_output_token", "histogram", "s"),
-        "vllm:e2e_request_latency_seconds": Mapped("request_latency", "histogram", "s"),
-        "vllm:request_queue_time_seconds": Mapped("queue_time", "histogram", "s"),
-        "vllm:request_prefill_time_seconds": Mapped("prefill_time", "histogram", "s"),
-        "vllm:request_decode_time_seconds": Mapped("decode_time", "histogram", "s"),
+        "vllm:prompt_tokens": Mapped(name="prompt_tokens", kind="counter", unit="tokens"),
+        "vllm:generation_tokens": Mapped(name="generation_tokens", kind="counter", unit="tokens"),
+        "vllm:request_success": Mapped(name="requests", kind="counter", unit="requests"),
+        "vllm:num_preemptions": Mapped(name="preemptions", kind="counter", unit="preemptions"),
+        "vllm:prefix_cache_queries": Mapped(name="prefix_cache_queries", kind="counter", unit="tokens"),
+        "vllm:gpu_prefix_cache_queries": Mapped(name="prefix_cache_queries", kind="counter", unit="tokens"),
+        "vllm:prefix_cache_hits": Mapped(name="prefix_cache_hits", kind="counter", unit="tokens"),
+        "vllm:gpu_prefix_cache_hits": Mapped(name="prefix_cache_hits", kind="counter", unit="tokens"),
+        "vllm:spec_decode_num_draft_tokens": Mapped(name="draft_tokens", kind="counter", unit="tokens"),
+        "vllm:spec_decode_num_accepted_tokens": Mapped(name="accepted_tokens", kind="counter", unit="tokens"),
+        "vllm:time_to_first_token_seconds": Mapped(name="time_to_first_token", kind="histogram", unit="s"),
+        "vllm:inter_token_latency_seconds": Mapped(name="inter_token_latency", kind="histogram", unit="s"),
+        "vllm:time_per_output_token_seconds": Mapped(name="inter_token_latency", kind="histogram", unit="s"),
+        "vllm:request_time_per_output_token_seconds": Mapped(name="time_per_output_token", kind="histogram", unit="s"),
+        "vllm:e2e_request_latency_seconds": Mapped(name="request_latency", kind="histogram", unit="s"),
+        "vllm:request_queue_time_seconds": Mapped(name="queue_time", kind="histogram", unit="s"),
+        "vllm:request_prefill_time_seconds": Mapped(name="prefill_time", kind="histogram", unit="s"),
+        "vllm:request_decode_time_seconds": Mapped(name="decode_time", kind="histogram", unit="s"),
     },
 )

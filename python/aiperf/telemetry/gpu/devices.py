@@ -52,7 +52,7 @@ class Sampled:
         return float(np.trapezoid(values, times)) / 1e9
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
     """`place`: host:port of the page it was read from. What a page does not say is None."""
 
@@ -110,16 +110,16 @@ def _of_page(page: Readings) -> list[Gpu]:
                     )
         gpus.append(
             Gpu(
-                place,
-                page.url,
-                int(index) if index.isdigit() else 0,
-                labels.get("modelName", "GPU"),
-                key,
-                labels.get("device"),
-                labels.get("Hostname"),
-                labels.get("namespace"),
-                labels.get("pod"),
-                samples,
+                place=place,
+                url=page.url,
+                index=int(index) if index.isdigit() else 0,
+                name=labels.get("modelName", "GPU"),
+                uuid=key,
+                device=labels.get("device"),
+                hostname=labels.get("Hostname"),
+                namespace=labels.get("namespace"),
+                pod=labels.get("pod"),
+                samples=samples,
             )
         )
     return gpus

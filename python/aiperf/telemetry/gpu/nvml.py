@@ -52,7 +52,7 @@ class NvmlReader:
         self._handles = handles
         self._interval_s = interval_s
         self._series = tuple(
-            Series(raw, kind, "value", self._labels(i, handle))
+            Series(metric=raw, kind=kind, part="value", labels=self._labels(i, handle))
             for i, handle in enumerate(handles)
             for raw, kind, _ in _FIGURES
         )
@@ -73,7 +73,14 @@ class NvmlReader:
             self._read()
             self._nvml.nvmlShutdown()
         times = np.array(self._times, dtype=np.int64).reshape(-1, 2)
-        return Readings(URL, True, self._series, times[:, 1], times[:, 1] - times[:, 0], np.array(self._rows))
+        return Readings(
+            url=URL,
+            is_own=True,
+            series=self._series,
+            times_ns=times[:, 1],
+            latencies_ns=times[:, 1] - times[:, 0],
+            values=np.array(self._rows),
+        )
 
     def _labels(self, index: int, handle: object) -> tuple[tuple[str, str], ...]:
         labels = {

@@ -26,7 +26,7 @@ UrlFinding = Finding
 _LIMIT_S = 3.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeResult:
     """`family`: of all URLs, `unknown` if they differ or say nothing. `models`: as the first URL lists them.
 
@@ -113,7 +113,7 @@ def _silent(url: str, limit_s: float) -> Finding:
         f"`{url}` did not respond within {limit_s:g} s",
         hint="check host and port; `--wait-for-model-timeout 5m` waits for a server that starts, `--no-probe` asks nothing",
     )
-    return Finding(url, problems=(problem,))
+    return Finding(url=url, problems=(problem,))
 
 
 def _has_key(config: Config) -> bool:

@@ -27,7 +27,7 @@ _MODEL_WORDS = re.compile(
 """What servers say of a name they do not know; a path with `model` in it is not meant."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """Of one URL. `models`: as listed; empty if it lists none. Problems forbid the run, notes do not."""
 
@@ -97,12 +97,12 @@ def check(
     except OSError as error:
         if may_lack_http1 and _is_without_http1(error):
             text = f"`{server.url}` does not answer over HTTP/1.1: its model, path and kind were not checked"
-            return Finding(server.url, notes=(Note("not_probed", text),))
-        return Finding(server.url, problems=(explain(error, server.url),))
+            return Finding(url=server.url, notes=(Note("not_probed", text),))
+        return Finding(url=server.url, problems=(explain(error, server.url),))
     refused = _refusal(server, listing_path, listing, has_key=has_key)
     problems += _path_problems(asker, target, has_key=has_key, refused=refused, notes=notes)
     if problems:
-        return Finding(server.url, problems=tuple(problems))
+        return Finding(url=server.url, problems=tuple(problems))
     entries = _entries(listing) if listing.is_ok else []
     models = tuple(name for name, _ in entries)
     if not models and refused is None:
@@ -118,14 +118,14 @@ def check(
         text = f"`{target.base.at(target.request_path)}` redirects to `{moved}`: requests are sent there"
         notes.append(Note("redirected", text, {"url": server.url, "target": moved}))
     return Finding(
-        server.url,
-        family,
-        models,
-        metrics[0] if metrics is not None else None,
-        _tokenize_url(asker, family, root),
-        moved,
-        tuple(problems),
-        tuple(notes),
+        url=server.url,
+        family=family,
+        models=models,
+        metrics_url=metrics[0] if metrics is not None else None,
+        tokenize_url=_tokenize_url(asker, family, root),
+        moved=moved,
+        problems=tuple(problems),
+        notes=tuple(notes),
     )
 
 

@@ -94,9 +94,9 @@ def _answers(config: Config, server: Server, target: Target, model: str, timeout
     path = target.request_path
     if config.endpoint.custom_endpoint is None and endpoint.streaming_path is not None:
         path = path.removesuffix(endpoint.streaming_path).removesuffix(endpoint.path) + endpoint.path
-    turn = Turn(messages=(Message("user", ("Hello",)),), osl=1)
+    turn = Turn(messages=(Message(role="user", parts=("Hello",)),), osl=1)
     legacy = config.endpoint.use_legacy_max_tokens
-    body = endpoint.body(turn, (), BodyOptions(model, streaming=False, legacy_max_tokens=legacy))
+    body = endpoint.body(turn, (), BodyOptions(model=model, streaming=False, legacy_max_tokens=legacy))
     body = {**body, "model": model, **config.endpoint.extra_inputs}
     try:
         reply = server.ask("POST", path, _rendered(body), timeout_s=timeout_s)

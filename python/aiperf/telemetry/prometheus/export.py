@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -46,7 +47,7 @@ _SUFFIX_UNITS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExportFacts:
     """`start_ns`, `end_ns`: of the profiling phase, ns since the epoch. `configured`: URLs of all pages that were tried."""
 
@@ -58,7 +59,7 @@ class ExportFacts:
     input_config: Mapping[str, object] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Row:
     """One series with its figures: of the gauge, counter or histogram it is."""
 
@@ -91,22 +92,22 @@ def _rows(readings: Readings, start_ns: int, end_ns: int) -> list[_Row]:
     inside = readings.values[readings.inside(start_ns, end_ns)]
     for (metric, labels), columns in groups.items():
         first = readings.series[columns[0]]
-        row = (readings.url, metric, first.kind, first.help, labels)
+        row = partial(_Row, url=readings.url, metric=metric, kind=first.kind, help=first.help, labels=labels)
         if first.kind in {"gauge", "unknown", "untyped"}:
             seen = inside[:, columns[0]]
             seen = seen[~np.isnan(seen)]
             if len(seen):
-                out.append(_Row(*row, _gauge_stats(seen)))
+                out.append(row(stats=_gauge_stats(seen)))
         elif bounds is not None:
             piece = readings.values[bounds[0] : bounds[1] + 1]
             seconds = float(readings.times_ns[bounds[1]] - readings.times_ns[bounds[0]]) / 1e9
             if first.kind == "counter":
                 total = float(increase(piece[:, columns[:1]])[0])
-                out.append(_Row(*row, {"total": total, "rate": total / seconds}))
+                out.append(row(stats={"total": total, "rate": total / seconds}))
             elif first.kind == "histogram":
-                found = _histogram(readings.series, columns, piece, seconds)
-                if found is not None:
-                    out.append(_Row(*row, *found))
+                histogram = _histogram(readings.series, columns, piece, seconds)
+                if histogram is not None:
+                    out.append(row(stats=histogram[0], buckets=histogram[1]))
     return sorted(out, key=lambda r: (r.metric, r.labels))
 
 

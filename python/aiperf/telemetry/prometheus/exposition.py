@@ -21,7 +21,7 @@ __all__ = ["Exposition", "Series"]
 Part = Literal["value", "bucket", "sum", "count"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
     """One column. `metric`: the family's name, counters without `_total`; `kind`: counter, gauge, histogram, summary, unknown.
 
@@ -135,4 +135,4 @@ def _series(family: Metric, name: str, labels: dict[str, str]) -> Series | None:
         else:
             return None
     kept = tuple(sorted((k, v) for k, v in labels.items() if k != "le" or part != "bucket"))
-    return Series(family.name, family.type, part, kept, le, family.documentation)
+    return Series(metric=family.name, kind=family.type, part=part, labels=kept, le=le, help=family.documentation)

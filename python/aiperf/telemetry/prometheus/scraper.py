@@ -193,7 +193,16 @@ class _Reader:
         stamps = np.array(times, dtype=np.int64).reshape(-1, 2)
         sent, received = stamps[:, 0], stamps[:, 1]
         page = self.page
-        return Readings(page.url, page.is_own, series, received, received - sent, values, self._num_failed, self._error)
+        return Readings(
+            url=page.url,
+            is_own=page.is_own,
+            series=series,
+            times_ns=received,
+            latencies_ns=received - sent,
+            values=values,
+            num_failed=self._num_failed,
+            error=self._error,
+        )
 
     def _run(self) -> None:
         due = time.monotonic()

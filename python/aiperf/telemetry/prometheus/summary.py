@@ -35,7 +35,7 @@ class Level:
     unit: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rest:
     """Did a gauge go back to where it was before the load? `after_s`: when, seconds after its end; None: not within `within_s`.
 
@@ -49,7 +49,7 @@ class Rest:
     last: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSummary:
     """By our names (`aiperf.telemetry.families.vllm` and its kin). `counters`: increase over the load, all phases.
 
@@ -142,7 +142,9 @@ def summarise(
     ]
     notes = [] if is_quiet else [n for r in readings if (n := _failed(r)) is not None]
     notes += [_unrest(rest) for rest in rests if rest.after_s is None]
-    return ServerSummary(counters, levels, means, tuple(rests), len(answered), tuple(notes))
+    return ServerSummary(
+        counters=counters, levels=levels, means=means, rests=tuple(rests), num_pages=len(answered), notes=tuple(notes)
+    )
 
 
 def _failed(readings: Readings) -> Note | None:
@@ -206,5 +208,7 @@ def _rest(readings: Sequence[Readings], name: str, start_ns: int, end_ns: int, w
         if len(before) and len(after):
             tolerance = _KV_TOLERANCE if name == "kv_cache_usage" else 0.0
             took = returns_to_level(times, values, end_ns, within_s, level=float(before[-1]), tolerance=tolerance)
-            rests.append(Rest(name, took, within_s, float(before[-1]), float(after[-1])))
+            rests.append(
+                Rest(name=name, after_s=took, within_s=within_s, level=float(before[-1]), last=float(after[-1]))
+            )
     return max(rests, key=lambda rest: float("inf") if rest.after_s is None else rest.after_s, default=None)

@@ -160,7 +160,9 @@ def messages_of(messages: list[Mapping[str, object]]) -> tuple[Message, ...]:
                     images.append(url)
                 case _:
                     return ()
-        out.append(Message(cast(str, message["role"]), tuple(texts), tuple(images), name=name, extra=extra))
+        out.append(
+            Message(role=cast(str, message["role"]), parts=tuple(texts), images=tuple(images), name=name, extra=extra)
+        )
     return tuple(out)
 
 

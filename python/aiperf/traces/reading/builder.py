@@ -101,20 +101,20 @@ class TableBuilder:
             why = "none of its lines can be used" if notes else "it has no rows"
             raise DatasetError(f"cannot read `{path}`: {why}", notes[0].text if notes else None)
         table = TraceTable(
-            path,
-            name,
-            block_size,
-            np.frombuffer(self._at, np.int64),
-            np.frombuffer(self._delay, np.int64),
-            np.frombuffer(self._isl, np.uint32),
-            np.frombuffer(self._osl, np.uint32),
-            np.frombuffer(self._ends, np.int64),
-            np.frombuffer(self._ids, np.int64) if self._ids else np.empty(0, np.int64),
-            np.frombuffer(self._session, np.int32),
-            np.frombuffer(self._whole, np.bool_),
-            np.frombuffer(self._line, np.uint32),
-            {number: given for given, number in self._names.items()},
-            self._contents,
+            path=path,
+            format=name,
+            block_size=block_size,
+            at_ns=np.frombuffer(self._at, np.int64),
+            delay_ns=np.frombuffer(self._delay, np.int64),
+            input_length=np.frombuffer(self._isl, np.uint32),
+            output_length=np.frombuffer(self._osl, np.uint32),
+            hash_offsets=np.frombuffer(self._ends, np.int64),
+            hash_ids=np.frombuffer(self._ids, np.int64) if self._ids else np.empty(0, np.int64),
+            session=np.frombuffer(self._session, np.int32),
+            whole=np.frombuffer(self._whole, np.bool_),
+            line=np.frombuffer(self._line, np.uint32),
+            session_names={number: given for given, number in self._names.items()},
+            contents=self._contents,
         )
         return replace(table, notes=(*notes, *_notes(table), *self._signed(table)))
 

@@ -107,7 +107,7 @@ class AgenticOptions(_Part):
     cache: Layers = Layers()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AgenticTurn:
     """`total`: tokens of the whole prompt; `new`: of them, those this turn adds (the first: all)."""
 
@@ -199,7 +199,18 @@ def _session(
     own = round(cache.layer2.draw(rng)) + max(1, round(options.new_tokens_per_turn.draw(rng)))
     total = min(cache.layer1_tokens + cache.layer1_5_tokens + own, limit)
     output = max(1, round(options.generation_length.draw(rng)))
-    turns = [AgenticTurn(number, 0, group, total, total, output, 0.0, tuple(ids.first(group, -(-total // size))))]
+    turns = [
+        AgenticTurn(
+            session=number,
+            turn=0,
+            group=group,
+            total=total,
+            new=total,
+            output=output,
+            delay_ms=0.0,
+            hash_ids=tuple(ids.first(group, -(-total // size))),
+        )
+    ]
     while True:
         full = total / limit
         reset = options.reset.base_probability * (1 + (options.reset.context_scaling - 1) * full)
@@ -216,7 +227,16 @@ def _session(
         if law.max is not None:
             delay = min(delay, law.max)
         turns.append(
-            AgenticTurn(number, len(turns), group, total, new, output, delay, tuple(ids.fresh(-(-new // size))))
+            AgenticTurn(
+                session=number,
+                turn=len(turns),
+                group=group,
+                total=total,
+                new=new,
+                output=output,
+                delay_ms=delay,
+                hash_ids=tuple(ids.fresh(-(-new // size))),
+            )
         )
 
 

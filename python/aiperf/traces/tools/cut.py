@@ -26,7 +26,7 @@ from aiperf.units import TIME_NS, split_number, time_in
 __all__ = ["Cut", "cut_trace", "open_output", "parse_span", "parse_window"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cut:
     """What was written. `duration_s`: of the new trace; None without timestamps."""
 
@@ -104,7 +104,9 @@ def cut_trace(
         _write_jsonl(module, path, times, speed, output)
     kept = at[keep & (at >= 0)]
     duration = float(kept.max() - kept.min()) / 1e9 if len(kept) else None
-    return Cut(output, int(keep.sum()), table.num_rows, duration, beyond)
+    return Cut(
+        output=output, requests=int(keep.sum()), of=table.num_rows, duration_s=duration, beyond_max_tokens=beyond
+    )
 
 
 def _select(

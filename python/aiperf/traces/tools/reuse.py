@@ -23,7 +23,7 @@ Ints = NDArray[np.int64]
 _CHUNK = 1 << 22
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reuse:
     """Requests in time order (only those with hash ids have blocks)."""
 
@@ -137,7 +137,16 @@ def compute_reuse(table: TraceTable) -> Reuse:
     has = full > 0
     introduced = np.zeros(len(order), np.bool_)
     introduced[has] = prev[(offsets[:-1] + full - 1)[has]] < 0
-    return Reuse(order, offsets, prev, hits, num_unique, chained, introduced, full)
+    return Reuse(
+        order=order,
+        offsets=offsets,
+        prev=prev,
+        hits=hits,
+        num_unique=num_unique,
+        chained=chained,
+        introduced=introduced,
+        full=full,
+    )
 
 
 def _keys(table: TraceTable, order: Ints, blocks: Ints, offsets: Ints) -> tuple[NDArray[np.int32], int, int, bool]:

@@ -47,7 +47,7 @@ _ROWS = 1 << 16
 """Requests compared block by block at once."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Lengths:
     """Tokens per request over the requests that state them; percentiles linear, as numpy's."""
 
@@ -93,7 +93,7 @@ class Arrivals:
     cv: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TurnReuse:
     """Requests that are the `turn`-th (from 1) of their conversation; `last`: this and all later ones.
 
@@ -109,7 +109,7 @@ class TurnReuse:
     last: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BoundedCache:
     """An LRU cache of `blocks` blocks; rates as in `PrefixReuse`."""
 
@@ -120,7 +120,7 @@ class BoundedCache:
     request_hit_rate: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PrefixReuse:
     """Theoretical: what a cache could serve that never evicts (or, `bounded`, evicts the least recently used).
 
@@ -151,7 +151,7 @@ class PrefixReuse:
     chained: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sessions:
     """`inferred`: see `PrefixReuse.turns_inferred`. Think time: between a turn's arrival and the next one's."""
 
@@ -164,7 +164,7 @@ class Sessions:
     median_gap_s: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TraceStats:
     """`lengths`: input + output of requests that state both. None: the trace does not say."""
 
@@ -246,17 +246,17 @@ def _lengths(tokens: NDArray[np.int64] | NDArray[np.uint32]) -> Lengths | None:
         return None
     p25, p50, p75, p90, p99 = (float(p) for p in np.percentile(tokens, (25, 50, 75, 90, 99)))
     return Lengths(
-        len(tokens),
-        int(tokens.sum(dtype=np.int64)),
-        float(tokens.mean()),
-        float(tokens.std()),
-        int(tokens.min()),
-        p25,
-        p50,
-        p75,
-        p90,
-        p99,
-        int(tokens.max()),
+        count=len(tokens),
+        total=int(tokens.sum(dtype=np.int64)),
+        mean=float(tokens.mean()),
+        std=float(tokens.std()),
+        min=int(tokens.min()),
+        p25=p25,
+        median=p50,
+        p75=p75,
+        p90=p90,
+        p99=p99,
+        max=int(tokens.max()),
     )
 
 
@@ -364,7 +364,13 @@ def _capacities(reuse: Reuse, asked: Sequence[int]) -> list[int]:
 
 def _bounded(reuse: Reuse, distances: Distances, ratio: _Ratio, size: int, capacity: int) -> BoundedCache:
     hits = lru_hits(distances, len(reuse.order), capacity)
-    return BoundedCache(capacity, capacity * size, capacity / reuse.num_unique, ratio.overall(hits), ratio.mean(hits))
+    return BoundedCache(
+        blocks=capacity,
+        tokens=capacity * size,
+        share_of_unique=capacity / reuse.num_unique,
+        hit_rate=ratio.overall(hits),
+        request_hit_rate=ratio.mean(hits),
+    )
 
 
 def _turn_reuse(table: TraceTable, reuse: Reuse, turns: _Turns) -> tuple[TurnReuse, ...]:
@@ -379,12 +385,12 @@ def _turn_reuse(table: TraceTable, reuse: Reuse, turns: _Turns) -> tuple[TurnReu
         num = int(blocks[mine].sum())
         out.append(
             TurnReuse(
-                number + 1,
-                int(mine.sum()),
-                num,
-                float(reuse.hits[mine].sum() / num) if num else None,
-                float(shared[mine].sum() / num) if num and number else None,
-                number == _TURNS_SHOWN - 1 and int(turns.turn.max()) >= _TURNS_SHOWN,
+                turn=number + 1,
+                requests=int(mine.sum()),
+                blocks=num,
+                hit_rate=float(reuse.hits[mine].sum() / num) if num else None,
+                first_turn_share=float(shared[mine].sum() / num) if num and number else None,
+                last=number == _TURNS_SHOWN - 1 and int(turns.turn.max()) >= _TURNS_SHOWN,
             )
         )
     return tuple(out)
@@ -436,11 +442,11 @@ def _sessions(table: TraceTable, turns: _Turns | None) -> Sessions:
     same = np.diff(group) == 0
     gaps = np.diff(at)[same & (at[1:] >= 0) & (at[:-1] >= 0)]
     return Sessions(
-        inferred,
-        len(sizes),
-        int((sizes > 1).sum()),
-        float(sizes.mean()),
-        float(np.median(sizes)),
-        int(sizes.max()),
-        float(np.median(np.abs(gaps)) / 1e9) if len(gaps) else None,
+        inferred=inferred,
+        sessions=len(sizes),
+        multi_turn=int((sizes > 1).sum()),
+        mean_turns=float(sizes.mean()),
+        median_turns=float(np.median(sizes)),
+        max_turns=int(sizes.max()),
+        median_gap_s=float(np.median(np.abs(gaps)) / 1e9) if len(gaps) else None,
     )

@@ -33,7 +33,7 @@ _RUN = 50
 """Conversations drawn together."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
     """Factors; 1 leaves a law as it is. `requests`: how many, None: as many as the source."""
 
@@ -77,20 +77,20 @@ def synthesize(table: TraceTable, scale: Scale, rng: np.random.Generator) -> Tra
     _, session = np.unique(drawn.copy, return_inverse=True)
     number = session if keep_names else np.arange(len(rows))
     return TraceTable(
-        table.path,
-        "mooncake_trace",
-        table.block_size,
-        drawn.at_ns,
-        table.delay_ns[rows],
-        isl,
-        osl,
-        offsets,
-        ids,
-        number.astype(np.int32),
-        table.whole[rows],
-        np.arange(1, len(rows) + 1, dtype=np.uint32),
-        {int(n): f"session-{n}" for n in np.unique(session)} if keep_names else {},
-        {},
+        path=table.path,
+        format="mooncake_trace",
+        block_size=table.block_size,
+        at_ns=drawn.at_ns,
+        delay_ns=table.delay_ns[rows],
+        input_length=isl,
+        output_length=osl,
+        hash_offsets=offsets,
+        hash_ids=ids,
+        session=number.astype(np.int32),
+        whole=table.whole[rows],
+        line=np.arange(1, len(rows) + 1, dtype=np.uint32),
+        session_names={int(n): f"session-{n}" for n in np.unique(session)} if keep_names else {},
+        contents={},
     )
 
 

@@ -13,7 +13,7 @@ from aiperf.traces.reading.detect import read_trace
 __all__ = ["Validation", "validate_trace"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Validation:
     """`problems`: of single lines, at most 100 in words; `num_problems`: all. `notes`: what does not hinder a replay."""
 
@@ -43,7 +43,13 @@ def validate_trace(path: Path, format_name: str | None = None, block_size: int |
         problems += [str(bad["text"]) for bad in cast(list[dict[str, object]], note.data["lines"])]
     mixed = _mixed_sessions(table)
     return Validation(
-        path, table.format, table.num_rows, table.num_sessions, (*problems, *mixed), count + len(mixed), tuple(notes)
+        path=path,
+        format=table.format,
+        requests=table.num_rows,
+        sessions=table.num_sessions,
+        problems=(*problems, *mixed),
+        num_problems=count + len(mixed),
+        notes=tuple(notes),
     )
 
 

@@ -60,7 +60,7 @@ class ServerAddress:
     timeout_s: float = 10.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TokenizerOptions:
     """`name` None: find one for `model` (see `load_tokenizer`). `offline`: never ask the hub."""
 
