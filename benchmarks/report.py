@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiperf import _core
-from aiperf.config.export import config_dict_for_run
+from aiperf.config.as_data import config_dict_for_run
 from aiperf.config.resolve import config_from
 from aiperf.records.schema import RECORDS_FILE
 

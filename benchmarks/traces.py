@@ -167,7 +167,7 @@ def replay_fast(trace: Path) -> Iterator[Row]:
 
 
 def speed(_trace: Path) -> Iterator[Row]:
-    from aiperf.workload.tokenizer import load_tokenizer
+    from aiperf.workload.choose_tokenizer import load_tokenizer
     from aiperf.workload.tokenizers import TokenizerOptions
     from aiperf.workload.vocabulary import EncodedText, text_source
 

@@ -109,7 +109,7 @@ class Vocabulary:
 
 @final
 class Engine:
-    """A run under way: the load begins with the construction. `settings`: `aiperf.config.engine.EngineSettings` as JSON.
+    """A run under way: the load begins with the construction. `settings`: `aiperf.config.engine_settings.EngineSettings` as JSON.
 
     ValueError: the plan was used before. EngineError: the settings, plan or URLs cannot be used; OSError: a file cannot.
     """

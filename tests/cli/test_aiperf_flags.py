@@ -9,8 +9,8 @@ import pytest
 
 from aiperf.cli import profile
 from aiperf.cli.args import parse
+from aiperf.config.aiperf_options import FOREIGN
 from aiperf.config.flag import FieldSpec
-from aiperf.config.foreign import FOREIGN
 from aiperf.config.resolve import resolve
 
 TABLE = Path(__file__).parents[1] / "golden" / "cli" / "aiperf-0.13-flags.txt"

@@ -4,7 +4,7 @@ import pytest
 
 from aiperf.cli import profile
 from aiperf.cli.args import Parsed, parse
-from aiperf.config.foreign import FOREIGN
+from aiperf.config.aiperf_options import FOREIGN
 
 
 def given(*argv: str) -> dict[str, tuple[str, ...]]:

@@ -6,8 +6,8 @@ import pytest
 
 from aiperf.cli import profile
 from aiperf.cli.args import parse
-from aiperf.cli.dry import expected_load, render_dry_run
-from aiperf.config.foreign import FOREIGN
+from aiperf.cli.dry_run import expected_load, render_dry_run
+from aiperf.config.aiperf_options import FOREIGN
 from aiperf.config.model import Config
 from aiperf.config.resolve import resolve
 

@@ -19,7 +19,7 @@ AFTER_THE_LOAD = (
 
 def test_what_evaluates_a_run_is_not_imported_before_its_load() -> None:
     """One eager import anywhere below brings hundreds of modules back, a third of the time until the first request."""
-    code = "import json, sys, aiperf.run.profile, aiperf.run.watch; print(json.dumps(sorted(sys.modules)))"
+    code = "import json, sys, aiperf.run.profile, aiperf.run.monitoring; print(json.dumps(sorted(sys.modules)))"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     found = json.loads(ended.stdout)
     assert [m for m in found if m in AFTER_THE_LOAD or m.startswith(tuple(f"{name}." for name in AFTER_THE_LOAD))] == []

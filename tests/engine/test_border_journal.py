@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from aiperf import _core
-from aiperf.config.engine import ClosedLoad, EngineSettings, PhaseSettings, PointerSettings
+from aiperf.config.engine_settings import ClosedLoad, EngineSettings, PhaseSettings, PointerSettings
 from aiperf.records import Columns, finalise, open_records, open_run
 from aiperf.records.columns import SCALAR_COLUMNS
 from aiperf.records.schema import JOURNAL_DIR, RECORDS_FILE

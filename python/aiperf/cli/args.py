@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from aiperf.config.aiperf_options import Foreign
 from aiperf.config.flag import FieldSpec, Given
-from aiperf.config.foreign import Foreign
 from aiperf.errors import Problem, nearest
 
 __all__ = ["Parsed", "parse"]

@@ -34,9 +34,9 @@ def command(
     """Same workload? Which figures differ, by how much, and is it more than chance?"""
     from aiperf.compare.comparison import compare_sides
     from aiperf.compare.difference import Options
-    from aiperf.compare.gate import check_fail_on, parse_fail_on
+    from aiperf.compare.fail_on import check_fail_on, parse_fail_on
     from aiperf.compare.render import build_screen, render_json, render_markdown
-    from aiperf.config.values import parse_number
+    from aiperf.config.parse import parse_number
     from aiperf.errors import ConfigError, ExitCode, Problem
     from aiperf.run.imported import load_sides
 

@@ -136,7 +136,7 @@ def _figure_problems(names: Sequence[str]) -> list[Problem]:
 
 
 def _is_study(path: Path) -> bool:
-    from aiperf.sweeps.folder import STUDY_FILE
+    from aiperf.sweeps.study_folder import STUDY_FILE
 
     return (path / STUDY_FILE).is_file()
 
@@ -166,7 +166,7 @@ def _write_images(
 
 
 def _write_table(table: SweepTable, folder: Path) -> None:
-    from aiperf.sweeps.files import render_table_csv
+    from aiperf.sweeps.study_files import render_table_csv
 
     _put(folder / "sweep_table.csv", render_table_csv(table).encode())
 

@@ -61,7 +61,7 @@ def run(argv: Sequence[str]) -> int:
         print(render_help("aiperf profile --model NAME --url URL [OPTIONS]", _INTRO, options(), _OUTRO))
         return 0
     from aiperf.cli.args import parse
-    from aiperf.config.foreign import FOREIGN
+    from aiperf.config.aiperf_options import FOREIGN
     from aiperf.config.resolve import configure
     from aiperf.errors import Problem
 
@@ -91,7 +91,7 @@ def _all_tags() -> Collection[str]:
 
 
 def _dry_run(config: Config) -> int:
-    from aiperf.cli.dry import render_dry_run
+    from aiperf.cli.dry_run import render_dry_run
     from aiperf.cli.message import print_notes
     from aiperf.run.profile import preview
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from aiperf.cli.help import default_text, metavar
+from aiperf.config.aiperf_options import FOREIGN
 from aiperf.config.flag import FieldSpec
-from aiperf.config.foreign import FOREIGN
 from aiperf.config.model import SECTIONS, specs
 from aiperf.errors import ErrorKind
 from aiperf.metrics import TABLE_TITLES, Metric, load_all

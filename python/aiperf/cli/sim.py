@@ -146,7 +146,7 @@ def build_options(given: dict[str, object], options: str | None) -> str:
 
 
 def _value(name: str, value: object) -> object:
-    from aiperf.config.values import parse_number
+    from aiperf.config.parse import parse_number
     from aiperf.errors import ConfigError
 
     try:

@@ -215,7 +215,7 @@ def hash_(
     from aiperf.traces.tools.cut import open_output
     from aiperf.traces.tools.hash import Hasher, hash_prompts
     from aiperf.traces.tools.mooncake_lines import write_mooncake
-    from aiperf.workload.tokenizer import load_tokenizer
+    from aiperf.workload.choose_tokenizer import load_tokenizer
     from aiperf.workload.tokenizers import TokenizerOptions
 
     hasher = Hasher.create(block_size, salt)

@@ -13,7 +13,7 @@ from rich.text import Text
 from aiperf.compare.card import Card
 from aiperf.compare.comparison import Comparison, Pair
 from aiperf.compare.difference import Difference
-from aiperf.compare.gate import GateVerdict
+from aiperf.compare.fail_on import GateVerdict
 from aiperf.json_text import json_text
 from aiperf.metrics import load_all
 

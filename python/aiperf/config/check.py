@@ -15,11 +15,11 @@ from pathlib import Path
 
 from aiperf.config.conditions import Condition, Precision
 from aiperf.config.lengths import parse_seq_dist
-from aiperf.config.limits import RESERVED_FILES, Limits, machine_limits
+from aiperf.config.machine_limits import RESERVED_FILES, Limits, machine_limits
 from aiperf.config.model import Config, specs
+from aiperf.config.parse import MAX_POINTS, parse_rate_series
 from aiperf.config.proxy import proxy_rule
 from aiperf.config.url import UrlError, parse_url
-from aiperf.config.values import MAX_POINTS, parse_rate_series
 from aiperf.errors import Problem, nearest
 from aiperf.registry import is_known, names, normalise
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from aiperf.config.conditions import Condition
 from aiperf.config.flag import FieldSpec
 from aiperf.config.model import Origin, specs
+from aiperf.config.parse import parse_rate_series
 from aiperf.config.sections.sweep import Axis
-from aiperf.config.values import parse_rate_series
 from aiperf.registry import names, normalise
 
 __all__ = ["TRACE_IN_FLIGHT", "Values", "derive"]

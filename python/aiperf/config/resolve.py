@@ -16,12 +16,12 @@ from pydantic import ValidationError
 from aiperf.config.check import AllTags
 from aiperf.config.check import check as find_problems
 from aiperf.config.defaults import Values, derive
-from aiperf.config.file import read_config_file
 from aiperf.config.flag import FieldSpec, Given, normalise_key
 from aiperf.config.model import SECTIONS, Config, Origin, specs
+from aiperf.config.parse import parse_axis, parse_list, parse_scalar
 from aiperf.config.secrets import mask_argv
 from aiperf.config.sections.sweep import Axis
-from aiperf.config.values import parse_axis, parse_list, parse_scalar
+from aiperf.config.yaml_file import read_config_file
 from aiperf.errors import ConfigError, Problem, nearest
 
 __all__ = ["ENV_PREFIX", "at_point", "config_from", "configure", "resolve"]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, TypeGuard
 
-from aiperf.config.engine import PointerSettings, Where
+from aiperf.config.engine_settings import PointerSettings, Where
 from aiperf.config.model import Config
 from aiperf.config.url import Target, target_of
 from aiperf.errors import DatasetError

@@ -1,4 +1,4 @@
-"""Time-weighted metrics: what the system was doing at a moment, over all moments of the run (see `metrics.sweep`).
+"""Time-weighted metrics: what the system was doing at a moment, over all moments of the run (see `metrics.timeline`).
 
 effective_*: over the whole run window, idle time counting as 0. active_*: only while the phase has at least one request.
 """

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from aiperf.config.engine import EngineSettings
+from aiperf.config.engine_settings import EngineSettings
 from aiperf.config.model import Config
 from aiperf.outcome import Outcome
 from aiperf.run.null_server import NullLoad, NullRun, drive_null, most_streams

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aiperf.config.limits import raise_file_limit
+from aiperf.config.machine_limits import raise_file_limit
 from aiperf.run.null_server import NullLoad, NullRun, drive_null, most_streams
 
 __all__ = ["Capacity", "Step", "find_capacity", "judge"]

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from aiperf.config.export import fingerprint, shown
+from aiperf.config.as_data import fingerprint, shown
 from aiperf.config.model import Config, specs
 from aiperf.errors import ErrorKind
 from aiperf.metrics import METRICS, Bools, Floats, load_all

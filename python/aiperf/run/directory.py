@@ -14,8 +14,8 @@ from typing import Final
 
 from aiperf.errors import ConfigError, Note, Problem
 from aiperf.records.run_json import RUN_FILE, RunJson
-from aiperf.reports.outputs import write_whole
 from aiperf.reports.paths import prefix_of
+from aiperf.reports.writing import write_whole
 
 __all__ = ["claim", "find_run", "machine", "write_run_json"]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from aiperf.config.engine import EngineSettings
+from aiperf.config.engine_settings import EngineSettings
 from aiperf.config.model import Config
 from aiperf.errors import Note
 from aiperf.observer import Observer
 from aiperf.outcome import Outcome, Snapshot
-from aiperf.run.disk import DiskWatch
+from aiperf.run.journal_health import DiskWatch
 from aiperf.run.signals import Interrupts
 from aiperf.workload import Workload
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aiperf.config.engine import ClosedLoad, EngineSettings, Load, PhaseSettings, RateLoad
-from aiperf.config.limits import RESERVED_FILES, machine_limits
+from aiperf.config.engine_settings import ClosedLoad, EngineSettings, Load, PhaseSettings, RateLoad
+from aiperf.config.machine_limits import RESERVED_FILES, machine_limits
 from aiperf.endpoints import load_endpoint
 from aiperf.records import Columns, open_run
 from aiperf.workload.plan import UNKNOWN

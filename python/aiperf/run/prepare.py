@@ -8,18 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aiperf.config.limits import raise_file_limit
+from aiperf.config.machine_limits import raise_file_limit
 from aiperf.config.model import Config
 from aiperf.config.proxy import proxy_rule
 from aiperf.endpoints import Endpoint, access_to, load_endpoint, targets_of
 from aiperf.errors import Note
 from aiperf.observer import Observer
 from aiperf.run.addresses import Addresses, address_notes, choose
-from aiperf.run.proxies import proxy_notes
+from aiperf.run.proxy_notes import proxy_notes
 from aiperf.web.hub import hub_through
 from aiperf.workload import Workload, build_workload, seed_of
+from aiperf.workload.choose_tokenizer import load_tokenizer
 from aiperf.workload.settings import AS_FAST_AS_POSSIBLE, is_schedule
-from aiperf.workload.tokenizer import load_tokenizer
 from aiperf.workload.tokenizers import ServerAddress, Tokenizer, TokenizerOptions
 from aiperf.workload.vocabulary import text_source
 

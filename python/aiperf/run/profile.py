@@ -10,25 +10,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aiperf.config.engine import EngineSettings
-from aiperf.config.export import config_dict_for_run
+from aiperf.config.as_data import config_dict_for_run
+from aiperf.config.engine_settings import EngineSettings
 from aiperf.config.model import Config
 from aiperf.errors import Note
 from aiperf.observer import Observer, Silent
 from aiperf.outcome import Outcome
 from aiperf.records.replies import write_links
 from aiperf.records.run_json import RUN_FILE, CertificateEntry, Counter, NoteEntry, PhaseEntry, RunJson, ServerEntry
-from aiperf.reports.outputs import Outputs, write_pieces
 from aiperf.reports.paths import Files
+from aiperf.reports.writing import Outputs, write_pieces
 from aiperf.run.addresses import address_facts
 from aiperf.run.directory import claim, machine, write_run_json
 from aiperf.run.drive import drive, may_end_early, redirect_notes
-from aiperf.run.log import open_log
+from aiperf.run.log_file import open_log
+from aiperf.run.monitoring import Readings, Watchers
 from aiperf.run.prepare import Prepared, first_body, plan_run_dir, prepare
-from aiperf.run.proxies import proxy_facts
+from aiperf.run.proxy_notes import proxy_facts
 from aiperf.run.run import Run
 from aiperf.run.signals import Interrupts, interruptible
-from aiperf.run.watch import Readings, Watchers
 from aiperf.workload.settings import build_settings, is_schedule
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def _load(
 
 def _with_telemetry(run: Run, readings: Readings, observer: Observer, outputs: Outputs) -> Run:
     """What the server, the GPUs and the network said, in `run.json` and in files of their own."""
-    from aiperf.run.disk import disk_notes
+    from aiperf.run.journal_health import disk_notes
     from aiperf.run.options import energy_entry
     from aiperf.run.refusal import refusal_notes
     from aiperf.run.server_side import ServerSide, evaluate

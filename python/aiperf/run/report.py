@@ -10,7 +10,7 @@ from typing import Any
 
 from aiperf.errors import AIPerfError, Note
 from aiperf.observer import Observer, Silent
-from aiperf.reports.outputs import Outputs
+from aiperf.reports.writing import Outputs
 from aiperf.run.directory import write_run_json
 from aiperf.run.prepare import pick_tokenizer
 from aiperf.run.run import Run

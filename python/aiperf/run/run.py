@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aiperf.config.export import config_from_run
+from aiperf.config.as_data import config_from_run
 from aiperf.config.model import Config
 from aiperf.endpoints import Endpoint, load_endpoint
 from aiperf.errors import ConfigError, ExitCode, Note

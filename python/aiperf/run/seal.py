@@ -11,7 +11,7 @@ from aiperf.records import Columns
 from aiperf.records.columns import Floats
 from aiperf.records.schema import JOURNAL_DIR
 from aiperf.records.store import Finalised, RecordsNotWritten, finalise
-from aiperf.reports.outputs import Outputs, part_of
+from aiperf.reports.writing import Outputs, part_of
 from aiperf.run.run import Run
 from aiperf.workload.tokenizers import Tokenizer
 

@@ -8,7 +8,7 @@ from typing import Literal
 from aiperf.observer import Observer, Silent
 from aiperf.records.run_json import RUN_FILE, NoteEntry
 from aiperf.reports import Exporter, all_exporters
-from aiperf.reports.outputs import Outputs
+from aiperf.reports.writing import Outputs
 from aiperf.run.directory import write_run_json
 from aiperf.run.run import Run
 

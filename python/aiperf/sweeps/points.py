@@ -247,7 +247,7 @@ def point_of(
 
 def _run_dirs(path: Path) -> list[Path]:
     """The runs of a study directory; the path itself if it is a run."""
-    from aiperf.sweeps.folder import STUDY_FILE, read_study
+    from aiperf.sweeps.study_folder import STUDY_FILE, read_study
 
     if not (path / STUDY_FILE).is_file():
         return [path]

@@ -14,7 +14,7 @@ from aiperf.errors import ExitCode
 from aiperf.observer import Observer
 from aiperf.run.data import RunData
 from aiperf.run.imported import load_data
-from aiperf.sweeps.folder import StudyRecord, StudyRun, make_room, write_study
+from aiperf.sweeps.study_folder import StudyRecord, StudyRun, make_room, write_study
 
 __all__ = ["Interrupted", "Runner", "worst"]
 

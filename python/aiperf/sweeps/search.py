@@ -3,7 +3,7 @@
 `search` asks a probe for a value (a concurrency, a rate) and spends as few requests as it can:
 
 1. bracket: roughly, from the lowest value up by a factor of 8 (2 from 64 on, 1.6 from 128 on) until one fails, or is too close to call;
-2. locate, where a law tells from the runs near the limit where it lies (`locate`, see `aiperf.sweeps.locate`): values a little below and
+2. locate, where a law tells from the runs near the limit where it lies (`locate`, see `aiperf.sweeps.crossing`): values a little below and
    above are asked in settled runs, until three or more of them agree within `tolerance`. A verdict that contradicts them ends it;
 3. narrow, without such a law: the figure's distance from its limit (`margin`, a logarithm) is interpolated between the best value that
    passes and the least that fails, and values a little below and above the crossing are asked, so that both ends close in; bisection in

@@ -34,9 +34,15 @@ from aiperf.json_text import json_text
 from aiperf.metrics import load_all
 from aiperf.metrics.confidence import t_quantile
 from aiperf.observer import Observer, Silent
-from aiperf.reports.outputs import write_text
+from aiperf.reports.writing import write_text
 from aiperf.run.data import RunData
-from aiperf.sweeps.files import (
+from aiperf.sweeps.judge import judge
+from aiperf.sweeps.optimise import Dimension, SpaceTrial, has_botorch, optimise, parse_space
+from aiperf.sweeps.points import RunPoint, flag_name, point_of
+from aiperf.sweeps.runner import Interrupted, Runner, worst
+from aiperf.sweeps.search import Range, SearchOptions, SearchResult, maximise, search
+from aiperf.sweeps.space import Point, build_points, order_points, seed_of_run
+from aiperf.sweeps.study_files import (
     render_aggregate_csv,
     render_aggregate_json,
     render_search_history,
@@ -44,15 +50,9 @@ from aiperf.sweeps.files import (
     render_sweep_json,
     render_table_csv,
 )
-from aiperf.sweeps.folder import Kind, open_study
-from aiperf.sweeps.judge import judge
-from aiperf.sweeps.optimise import Dimension, SpaceTrial, has_botorch, optimise, parse_space
-from aiperf.sweeps.points import RunPoint, flag_name, point_of
-from aiperf.sweeps.probe import LiveProbe, sample_of
-from aiperf.sweeps.runner import Interrupted, Runner, worst
-from aiperf.sweeps.search import Range, SearchOptions, SearchResult, maximise, search
-from aiperf.sweeps.space import Point, build_points, order_points, seed_of_run
+from aiperf.sweeps.study_folder import Kind, open_study
 from aiperf.sweeps.table import SweepTable, build_screen, build_table
+from aiperf.sweeps.trial import LiveProbe, sample_of
 
 __all__ = ["Study", "sweep", "ttft_limit"]
 

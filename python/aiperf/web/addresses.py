@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from aiperf.config.url import BaseUrl
-from aiperf.web.bounded import bounded
+from aiperf.web.time_limit import bounded
 
 __all__ = ["Address", "Choice", "choose_addresses", "connect", "resolve"]
 

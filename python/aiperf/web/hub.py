@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from urllib.parse import quote
 
 from aiperf.config.proxy import ProxyRule
-from aiperf.web.bounded import bounded
+from aiperf.web.time_limit import bounded
 
 __all__ = ["HUB_LIMIT_S", "ask_for_dataset", "ask_for_file", "hub_through"]
 

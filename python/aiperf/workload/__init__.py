@@ -21,7 +21,7 @@ from aiperf.errors import ConfigError, DatasetError, Note, Problem
 from aiperf.session import Message, Part, Session, Synthetic, Turn
 from aiperf.workload.inputs import with_text
 from aiperf.workload.plan import UNKNOWN, PlanOptions, PlanTables, TemplateTokens, build_block_plan, build_plan
-from aiperf.workload.ready import ReadyBodies
+from aiperf.workload.ready_bodies import ReadyBodies
 from aiperf.workload.synthetic import CACHE_BUST_TOKENS, build_synthetic_plan, synthetic_options
 from aiperf.workload.tokenizers import Tokenizer
 from aiperf.workload.vocabulary import EncodedText, TextSource
@@ -29,7 +29,7 @@ from aiperf.workload.vocabulary import EncodedText, TextSource
 if TYPE_CHECKING:
     from aiperf._core import Vocabulary
     from aiperf.traces.replay import Replay
-    from aiperf.workload.files import Data
+    from aiperf.workload.source import Data
 
 __all__ = ["Workload", "build_workload", "seed_of"]
 
@@ -69,7 +69,7 @@ def _open_data(config: Config, rng: np.random.Generator) -> Data | None:
     """None if the load is synthetic, which needs no reader of files."""
     if config.input.input_file is None and config.input.public_dataset is None:
         return None
-    from aiperf.workload.files import open_data
+    from aiperf.workload.source import open_data
 
     return open_data(config, rng)
 
@@ -115,7 +115,7 @@ def build_workload(
             plan = build_block_plan(found.replay.columns, found.replay.session_ids(), endpoint, plan_options)
         else:
             ready = ReadyBodies(config, endpoint, plan_options.body)
-            from aiperf.workload.files import with_lengths
+            from aiperf.workload.source import with_lengths
 
             sessions = with_lengths(found.sessions(), config, found.limits, tokenizer, lengths_rng)
             decorated = _decorated(ready.watch(sessions), config, system_prompt, front_rng)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from aiperf.endpoints import BodyOptions, Endpoint
 from aiperf.session import Message, Part, Turn
-from aiperf.workload.ready import Envelope
+from aiperf.workload.ready_bodies import Envelope
 
 __all__ = ["Template", "Templates", "escape"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from aiperf.config.engine import (
+from aiperf.config.engine_settings import (
     CancelSettings,
     ClosedLoad,
     EngineSettings,
@@ -23,10 +23,10 @@ from aiperf.config.engine import (
     UsersLoad,
 )
 from aiperf.config.model import Config
+from aiperf.config.parse import parse_rate_series
 from aiperf.config.proxy import proxy_rule
 from aiperf.config.sections.load import Arrival
 from aiperf.config.url import parse_url, target_of
-from aiperf.config.values import parse_rate_series
 from aiperf.endpoints import Endpoint, headers_of, path_of, targets_of
 from aiperf.web import Choice
 from aiperf.workload import Workload

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiperf.errors import ConfigError, Note, Problem
-from aiperf.workload.cache import cached_bytes
+from aiperf.workload.disk_cache import cached_bytes
 from aiperf.workload.tokenizers import Tokenizer
 
 if TYPE_CHECKING:

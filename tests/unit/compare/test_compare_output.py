@@ -16,7 +16,7 @@ from tests.unit.sweep.queue_model import Server
 from aiperf.cli import main
 from aiperf.compare.comparison import compare_runs
 from aiperf.compare.difference import Options
-from aiperf.compare.gate import check_fail_on, parse_fail_on
+from aiperf.compare.fail_on import check_fail_on, parse_fail_on
 from aiperf.compare.render import build_screen, render_json, render_markdown
 from aiperf.compare.workload import relate
 from aiperf.run.data import RunData

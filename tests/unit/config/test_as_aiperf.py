@@ -11,8 +11,8 @@ import pytest
 
 from aiperf.cli.args import parse
 from aiperf.cli.profile import options
+from aiperf.config.aiperf_options import FOREIGN
 from aiperf.config.as_aiperf import REDACTED, aiperf_input_config
-from aiperf.config.foreign import FOREIGN
 from aiperf.config.model import Config
 from aiperf.config.resolve import configure
 

@@ -9,9 +9,9 @@ import pytest
 
 from aiperf.cli import profile
 from aiperf.cli.args import parse
+from aiperf.config.aiperf_options import FOREIGN
 from aiperf.config.check import check, known_tags
-from aiperf.config.foreign import FOREIGN
-from aiperf.config.limits import RESERVED_FILES, Limits, machine_limits
+from aiperf.config.machine_limits import RESERVED_FILES, Limits, machine_limits
 from aiperf.config.resolve import config_from, resolve
 from aiperf.errors import ConfigError, Problem
 from aiperf.metrics import load_all

@@ -9,8 +9,8 @@ import pytest
 
 from aiperf.config.flag import FieldSpec, Given
 from aiperf.config.model import Config, specs
+from aiperf.config.parse import parse_value
 from aiperf.config.resolve import config_from, configure
-from aiperf.config.values import parse_value
 from aiperf.errors import ConfigError
 
 

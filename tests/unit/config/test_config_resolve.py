@@ -7,8 +7,8 @@ import pytest
 
 from aiperf.cli import profile
 from aiperf.cli.args import parse
-from aiperf.config.export import config_dict_for_export, config_dict_for_run, config_from_run, fingerprint
-from aiperf.config.foreign import FOREIGN
+from aiperf.config.aiperf_options import FOREIGN
+from aiperf.config.as_data import config_dict_for_export, config_dict_for_run, config_from_run, fingerprint
 from aiperf.config.model import SECTIONS, Config, specs
 from aiperf.config.resolve import at_point, config_from, configure
 from aiperf.config.secrets import MASK, is_secret_name, mask_argv

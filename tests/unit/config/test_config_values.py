@@ -11,7 +11,7 @@ from aiperf.config.conditions import parse_condition, parse_precision, parse_tie
 from aiperf.config.flag import Unit
 from aiperf.config.lengths import LengthPair, parse_seq_dist
 from aiperf.config.model import specs
-from aiperf.config.values import parse_axis, parse_list, parse_number, parse_rate_series, parse_scalar
+from aiperf.config.parse import parse_axis, parse_list, parse_number, parse_rate_series, parse_scalar
 
 
 @pytest.mark.parametrize(

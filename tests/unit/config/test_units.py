@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiperf.config.conditions import parse_condition
-from aiperf.config.values import parse_number
+from aiperf.config.parse import parse_number
 from aiperf.traces.tools.cut import parse_span
 from aiperf.units import TIME_NS, split_number, threshold_in, time_in
 

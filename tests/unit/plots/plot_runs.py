@@ -120,7 +120,7 @@ def plot_run(
 def write_run(folder: Path, n: int = 100, concurrency: int = 10, **more: object) -> Path:
     """A run directory as `aiperf profile` leaves it: `run.json`, `records.parquet`, the summary."""
     from aiperf._core import write_records
-    from aiperf.config.export import config_dict_for_run
+    from aiperf.config.as_data import config_dict_for_run
     from aiperf.config.flag import Given
     from aiperf.config.model import specs
     from aiperf.config.resolve import resolve

@@ -16,8 +16,8 @@ from aiperf.plots.charts.latency_over_time import window_percentiles
 from aiperf.plots.charts.latency_percentiles import tail_rank
 from aiperf.plots.charts.pareto import front_mask
 from aiperf.plots.render.bundle import load_bundle, make_bundle, shipped_bundle
+from aiperf.plots.scatter import binned_median
 from aiperf.plots.spec import rounded, thin_curve
-from aiperf.plots.trend import binned_median
 
 
 def test_the_heat_map_counts_every_gap_once_in_its_cell() -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from aiperf.config.conditions import parse_condition
+from aiperf.sweeps.crossing import locate, locate_first
 from aiperf.sweeps.judge import Sample
-from aiperf.sweeps.locate import locate, locate_first
 from aiperf.sweeps.search import Crossing
 
 RATE = 50.0

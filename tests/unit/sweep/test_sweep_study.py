@@ -22,10 +22,10 @@ from aiperf.config.model import Config
 from aiperf.config.resolve import config_from
 from aiperf.errors import ExitCode
 from aiperf.observer import Silent
-from aiperf.sweeps.folder import open_study, read_study, write_study
 from aiperf.sweeps.points import load_runs
 from aiperf.sweeps.search import SearchResult
 from aiperf.sweeps.study import sweep
+from aiperf.sweeps.study_folder import open_study, read_study, write_study
 
 pytestmark = pytest.mark.slow
 

@@ -13,11 +13,11 @@ import pytest
 
 from aiperf.config.sections.sweep import Axis
 from aiperf.run.readers.aiperf_export import load as load_aiperf
-from aiperf.sweeps.files import render_aggregate_json, render_sweep_csv, render_sweep_json, render_table_csv
 from aiperf.sweeps.pareto import pareto_front
 from aiperf.sweeps.points import RunPoint, load_runs, point_of
 from aiperf.sweeps.roles import assign_roles
 from aiperf.sweeps.space import build_points, directory_name, order_points, seed_of_run
+from aiperf.sweeps.study_files import render_aggregate_json, render_sweep_csv, render_sweep_json, render_table_csv
 from aiperf.sweeps.table import SweepTable, build_screen, build_table
 
 DEMO = (

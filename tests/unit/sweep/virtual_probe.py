@@ -13,8 +13,8 @@ from tests.unit.sweep.queue_model import Served, Server, serve
 
 from aiperf.config.conditions import parse_condition
 from aiperf.sweeps.judge import Sample, combine, is_saturated, judge
-from aiperf.sweeps.probe import Samples, expected_latency, measured, requests_for
 from aiperf.sweeps.search import Crossing, ProbeOutcome
+from aiperf.sweeps.trial import Samples, expected_latency, measured, requests_for
 
 LIMIT_MS = 400.0
 Serve = Callable[[float, int, int, float], Served]

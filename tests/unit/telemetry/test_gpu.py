@@ -22,7 +22,7 @@ from aiperf.metrics.gpu_energy import GpuEnergy
 from aiperf.telemetry.gpu.devices import Gpu, Sampled, gpus_of
 from aiperf.telemetry.gpu.energy import measure_energy
 from aiperf.telemetry.gpu.export import gpu_csv_section, gpu_stats, render_gpu_jsonl, telemetry_data
-from aiperf.telemetry.gpu.watch import DEFAULT_PAGES, watch_gpus
+from aiperf.telemetry.gpu.sources import DEFAULT_PAGES, watch_gpus
 
 
 def sampled(values: list[float], unit: str = "W", *, is_counter: bool = False) -> Sampled:

@@ -12,9 +12,16 @@ from hypothesis import strategies as st
 from tests.unit.traces.trace_tables import brute_hits, brute_lru_hits, read
 
 from aiperf.traces import TraceTable
-from aiperf.traces.reading.builder import Row, TableBuilder
+from aiperf.traces.reading.column_builder import Row, TableBuilder
 from aiperf.traces.replay import session_order
-from aiperf.traces.tools.reuse import capacity_for, compute_reuse, infer_turns, lru_hits, stack_distances, whole_prompts
+from aiperf.traces.tools.prefix_reuse import (
+    capacity_for,
+    compute_reuse,
+    infer_turns,
+    lru_hits,
+    stack_distances,
+    whole_prompts,
+)
 
 BLOCK = 4
 

@@ -19,7 +19,7 @@ from tests.unit.workload.words_tokenizer import WordsTokenizer
 
 from aiperf.errors import ConfigError, EndpointError
 from aiperf.web import Access
-from aiperf.workload.tokenizer import load_tokenizer
+from aiperf.workload.choose_tokenizer import load_tokenizer
 from aiperf.workload.tokenizers import ServerAddress, TokenizerOptions
 from aiperf.workload.tokenizers.file import load_file_tokenizer
 from aiperf.workload.tokenizers.server import ServerTokenizer

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from aiperf.workload.cache import cached_bytes
+from aiperf.workload.disk_cache import cached_bytes
 
 
 def test_it_is_made_once_and_survives_writers_at_the_same_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

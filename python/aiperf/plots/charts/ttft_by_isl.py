@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aiperf.plots import PlotRun, Spec
-from aiperf.plots.trend import draw_against
+from aiperf.plots.scatter import draw_against
 
 __all__ = ["draw"]
 

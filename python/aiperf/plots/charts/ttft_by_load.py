@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from aiperf.plots import PlotRun, Spec
-from aiperf.plots.trend import draw_against
+from aiperf.plots.scatter import draw_against
 
 __all__ = ["draw"]
 

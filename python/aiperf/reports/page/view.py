@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from aiperf.config.export import shown
+from aiperf.config.as_data import shown
 from aiperf.config.model import Config, Origin, specs
 from aiperf.config.secrets import mask_url
 from aiperf.plots import PlotRun

@@ -14,7 +14,7 @@ import numpy as np
 
 from aiperf.session import Session
 from aiperf.traces import TraceOptions, TraceTable
-from aiperf.traces.reading.builder import Row, date_ns, read_csv, whole
+from aiperf.traces.reading.column_builder import Row, date_ns, read_csv, whole
 from aiperf.traces.replay import prepare
 
 __all__ = ["FIELDS", "FILES", "Options", "load", "read", "retime"]

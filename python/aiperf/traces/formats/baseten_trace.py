@@ -20,7 +20,7 @@ from aiperf.errors import DatasetError
 from aiperf.reading.problems import BadField, BrokenRecords, quote
 from aiperf.session import Session
 from aiperf.traces import Content, TraceOptions, TraceTable
-from aiperf.traces.reading.builder import Row, TableBuilder, time_ns, whole
+from aiperf.traces.reading.column_builder import Row, TableBuilder, time_ns, whole
 from aiperf.traces.replay import prepare
 
 __all__ = ["FIELDS", "FILES", "Options", "load", "read", "retime"]

@@ -17,7 +17,7 @@ from pydantic import Field
 from aiperf.reading.problems import BadField, quote
 from aiperf.session import Session
 from aiperf.traces import TraceOptions, TraceTable
-from aiperf.traces.reading.builder import Row, read_csv, time_ns, whole
+from aiperf.traces.reading.column_builder import Row, read_csv, time_ns, whole
 from aiperf.traces.replay import prepare
 
 __all__ = ["FIELDS", "FILES", "Options", "load", "read", "retime"]

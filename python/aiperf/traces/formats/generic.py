@@ -31,7 +31,7 @@ from aiperf.reading.lines import is_csv
 from aiperf.reading.problems import BadField, fields_of, quote
 from aiperf.session import Session
 from aiperf.traces import NO_TIME, TraceOptions, TraceTable
-from aiperf.traces.reading.builder import Row, date_ns, read_csv, read_jsonl, time_ns, whole
+from aiperf.traces.reading.column_builder import Row, date_ns, read_csv, read_jsonl, time_ns, whole
 from aiperf.traces.replay import prepare
 from aiperf.units import TIME_NS
 

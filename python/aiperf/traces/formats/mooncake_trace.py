@@ -20,7 +20,7 @@ import numpy as np
 from aiperf.reading.problems import BadField, fields_of, quote
 from aiperf.session import Message, Session
 from aiperf.traces import UNKNOWN, Content, TraceOptions, TraceTable
-from aiperf.traces.reading.builder import Row, milliseconds, read_jsonl, time_ns, whole
+from aiperf.traces.reading.column_builder import Row, milliseconds, read_jsonl, time_ns, whole
 from aiperf.traces.replay import prepare
 
 __all__ = ["FIELDS", "FILES", "Options", "load", "messages_of", "read", "retime"]

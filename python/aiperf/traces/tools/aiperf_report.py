@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from aiperf.errors import DatasetError
 from aiperf.traces import NO_TIME, UNKNOWN, TraceTable
 from aiperf.traces.replay import block_seeds
-from aiperf.traces.tools.reuse import compute_reuse, prefix_hashes
+from aiperf.traces.tools.prefix_reuse import compute_reuse, prefix_hashes
 
 __all__ = ["compute_aiperf_report", "render_aiperf_text"]
 

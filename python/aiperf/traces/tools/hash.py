@@ -21,7 +21,7 @@ from aiperf.reading.problems import BadField, fields_of, quote
 from aiperf.traces import TraceOptions, TraceTable
 from aiperf.traces.formats.generic import Options as GenericOptions
 from aiperf.traces.formats.generic import parse_time
-from aiperf.traces.reading.builder import Row, read_jsonl, whole
+from aiperf.traces.reading.column_builder import Row, read_jsonl, whole
 
 __all__ = ["PROMPT_FIELDS", "Hasher", "hash_prompts"]
 

@@ -6,7 +6,7 @@ from typing import TextIO
 
 from aiperf.json_text import json_text
 from aiperf.traces import UNKNOWN, TraceTable
-from aiperf.traces.reading.builder import milliseconds
+from aiperf.traces.reading.column_builder import milliseconds
 
 __all__ = ["write_mooncake"]
 

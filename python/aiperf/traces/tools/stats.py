@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from aiperf.errors import DatasetError, Note
 from aiperf.traces import UNKNOWN, TraceTable
 from aiperf.traces.replay import context_needed, session_order
-from aiperf.traces.tools.reuse import (
+from aiperf.traces.tools.prefix_reuse import (
     Distances,
     Reuse,
     capacity_for,

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from aiperf.errors import DatasetError
 from aiperf.traces import NO_TIME, UNKNOWN, TraceTable
 from aiperf.traces.replay import block_seeds
-from aiperf.traces.tools.reuse import Reuse, compute_reuse, infer_turns
+from aiperf.traces.tools.prefix_reuse import Reuse, compute_reuse, infer_turns
 
 __all__ = ["Scale", "scale_table", "synthesize"]
 

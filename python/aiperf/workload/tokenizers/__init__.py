@@ -1,4 +1,4 @@
-"""What a tokenizer is; one file per kind. `aiperf.workload.tokenizer` chooses one.
+"""What a tokenizer is; one file per kind. `aiperf.workload.choose_tokenizer` chooses one.
 
 Counts are of the text alone: no BOS, no EOS, no chat template, as the server counts the content of one message.
 """

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiperf.errors import ConfigError, Problem
-from aiperf.workload.cache import cached_bytes
+from aiperf.workload.disk_cache import cached_bytes
 from aiperf.workload.tokenizers import ChatMessage, count_words
 
 if TYPE_CHECKING:

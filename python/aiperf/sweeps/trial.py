@@ -13,8 +13,8 @@ from aiperf.config.conditions import Condition
 from aiperf.metrics import load_all
 from aiperf.observer import Observer
 from aiperf.run.data import RunData
+from aiperf.sweeps.crossing import locate_first
 from aiperf.sweeps.judge import Sample, combine, drop_first, is_saturated, judge
-from aiperf.sweeps.locate import locate_first
 from aiperf.sweeps.runner import Runner
 from aiperf.sweeps.search import Crossing, Effort, ProbeOutcome
 from aiperf.sweeps.space import seed_of_run

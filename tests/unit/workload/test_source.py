@@ -17,7 +17,7 @@ from aiperf.config.resolve import config_from
 from aiperf.errors import ConfigError, DatasetError
 from aiperf.traces.replay import Replay
 from aiperf.workload import Workload, build_workload
-from aiperf.workload import files as files_module
+from aiperf.workload import source as source_module
 from aiperf.workload.inputs import render_body
 from aiperf.workload.plan import UNKNOWN
 from aiperf.workload.vocabulary import EncodedText
@@ -274,7 +274,7 @@ def test_chunks_do_not_change_what_comes_out(file: Path, monkeypatch: pytest.Mon
         ],
     )
     whole = workload(path).plan.digest()
-    monkeypatch.setattr(files_module, "_CHUNK", 3)
+    monkeypatch.setattr(source_module, "_CHUNK", 3)
     assert workload(path).plan.digest() == whole
 
 

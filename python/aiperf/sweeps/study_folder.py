@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from aiperf.config.export import config_dict_for_run, fingerprint
+from aiperf.config.as_data import config_dict_for_run, fingerprint
 from aiperf.config.model import Config
 from aiperf.errors import ResultError
 from aiperf.records.run_json import RUN_FILE
-from aiperf.reports.outputs import write_text
+from aiperf.reports.writing import write_text
 from aiperf.run.directory import claim
 
 __all__ = ["STUDY_FILE", "StudyRecord", "StudyRun", "open_study", "read_study", "study_fingerprint", "write_study"]

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from aiperf.config.aiperf_options import FOREIGN
 from aiperf.config.flag import FieldSpec, Given, normalise_key
-from aiperf.config.foreign import FOREIGN
 from aiperf.config.model import SECTIONS, specs
-from aiperf.config.values import parse_value
+from aiperf.config.parse import parse_value
 from aiperf.errors import Problem, nearest
 
 __all__ = ["FileValues", "read_config_file"]

@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator
 
 from aiperf.cli.style import bold
+from aiperf.config.as_data import shown
 from aiperf.config.check import sweep_points
-from aiperf.config.export import shown
 from aiperf.config.model import Config, Origin, specs
 
 __all__ = ["expected_load", "render_dry_run"]

@@ -13,7 +13,7 @@ from aiperf.telemetry.network import watch_network
 
 if TYPE_CHECKING:
     from aiperf.telemetry import prometheus
-    from aiperf.telemetry.gpu.watch import GpuWatch
+    from aiperf.telemetry.gpu.sources import GpuWatch
     from aiperf.telemetry.network import NetworkProber, Sample
     from aiperf.telemetry.probe import ProbeResult
 
@@ -41,7 +41,7 @@ class Watchers:
 
     @classmethod
     def start(cls, config: Config, probe: ProbeResult | None) -> Watchers:
-        from aiperf.telemetry.gpu.watch import watch_gpus
+        from aiperf.telemetry.gpu.sources import watch_gpus
 
         scraper, gpus, network = start_scraper(config, probe), watch_gpus(config), watch_network(config)
         if gpus is not None:
