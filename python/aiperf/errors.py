@@ -42,12 +42,14 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(word: str, known: Iterable[str], otherwise: str | None = None) -> str | None:
-    """The hint of an error about a wrong name: the nearest one, else `otherwise`, else all that are known."""
+    """The hint of an error about a wrong name: the nearest one, else `otherwise` ("": no hint), else all that are known."""
     names = list(known)
     near = nearest(word, names)
     if near is not None:
         return f"did you mean `{near}`?"
-    return otherwise or ("known: " + ", ".join(f"`{n}`" for n in names) if names else None)
+    if otherwise is None and names:
+        return "known: " + ", ".join(f"`{n}`" for n in names)
+    return otherwise or None
 
 
 class ExitCode(IntEnum):

@@ -40,7 +40,7 @@ def test_dry_run_shows_each_value_with_its_origin(
             "--concurrency 100 --isl 1000 --osl 500",
             "1,000 input tokens and 500 output tokens per request: 200,000 in, 100,000 out in all",
         ),
-        ("--request-rate 5 --concurrency 9 --request-count 50", "5 requests/s, poisson gaps, at most 9 in flight"),
+        ("--request-rate 5 --concurrency 9 --request-count 50", "5 requests/s, poisson, at most 9 in flight"),
         ("--request-rate 5 --request-count 50", "takes about 10 s"),
         ("--concurrency 5 --benchmark-duration 1m", "ends after 60 s and at most 30 s more for those in flight"),
         ("--concurrency 5 --benchmark-duration 1m --request-count 5", "whichever is first"),

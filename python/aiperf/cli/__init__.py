@@ -103,13 +103,11 @@ def _dispatch(words: list[str]) -> int:
     commands = available()
     found = commands.get(first.replace("_", "-"))
     if found is None:
-        from aiperf.errors import ConfigError, nearest
+        from aiperf.errors import ConfigError, did_you_mean
 
-        near = nearest(first, tuple(commands))
         what = "option" if first.startswith("-") else "command"
-        raise ConfigError(
-            f"there is no {what} `{first}`", f"did you mean `{near}`?" if near else "`aiperf --help` lists the commands"
-        )
+        hint = did_you_mean(first, commands, "`aiperf --help` lists the commands")
+        raise ConfigError(f"there is no {what} `{first}`", hint)
     return _call(found, words[1:])
 
 

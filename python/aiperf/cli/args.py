@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from aiperf.config.aiperf_options import Foreign
 from aiperf.config.flag import FieldSpec, Given
-from aiperf.errors import Problem, nearest
+from aiperf.errors import Problem, did_you_mean
 
 __all__ = ["Parsed", "parse"]
 
@@ -71,8 +71,8 @@ def parse(argv: Sequence[str], specs: Iterable[FieldSpec], foreign: Sequence[For
             found, flag, inline, equals = table[flag[:2]], flag[:2], word[2:], "="
             typed = flag
         if found is None:
-            near = nearest(flag, [n for n in (*table, *negatives) if n.startswith("--")])
-            hint = f"did you mean `{near}`?" if near else "`--help` lists all options"
+            flags = [n for n in (*table, *negatives) if n.startswith("--")]
+            hint = did_you_mean(flag, flags, "`--help` lists all options")
             result.problems.append(Problem("no such option", typed, hint))
             if at < len(words) and not _is_flag(words[at]) and not equals:
                 at += 1  # its value, most likely: not a problem of its own

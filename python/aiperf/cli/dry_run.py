@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from aiperf.cli.style import bold
 from aiperf.config.as_data import shown
 from aiperf.config.check import sweep_points
+from aiperf.config.load import describe, load_of
 from aiperf.config.model import Config, Origin, specs
 
 __all__ = ["expected_load", "render_dry_run"]
@@ -53,22 +54,7 @@ def _values(config: Config) -> Iterator[str]:
 def expected_load(config: Config) -> list[str]:
     """In words and figures; only what the configuration alone can say."""
     load, prompt = config.load, config.prompt
-    lines = []
-    if config.input.fixed_schedule:
-        speed = config.input.replay_speedup
-        lines.append("at the file's timestamps" + (f", {speed:g} times as fast" if speed != 1 else ""))
-    elif load.user_centric_rate is not None and load.num_users:
-        gap = load.num_users / load.user_centric_rate
-        lines.append(
-            f"{load.num_users:,} users, {load.user_centric_rate:g} requests/s together: each sends every {gap:g} s"
-        )
-    elif load.request_rate is not None:
-        cap = f", at most {load.concurrency:,} in flight" if load.concurrency else ""
-        lines.append(f"{load.request_rate:g} requests/s, {load.arrival_pattern} gaps{cap}")
-    elif load.request_rate_series is not None:
-        lines.append("a rate that changes over time")
-    elif load.concurrency is not None:
-        lines.append(f"{load.concurrency:,} in flight, a new one when one has ended")
+    lines = [describe(load_of(config))]
     stops = []
     if load.request_count is not None:
         stops.append(f"{load.request_count:,} requests")

@@ -56,7 +56,7 @@ def command(
     ] = None,
 ) -> int:
     """Draw charts: latency distributions, latency and throughput over time, requests, chunks; of several runs the table, load and Pareto curves."""
-    from aiperf.errors import ConfigError, Problem, nearest
+    from aiperf.errors import ConfigError, Problem, did_you_mean
     from aiperf.plots import draw_all
     from aiperf.reports.page import render_charts, render_page
     from aiperf.sweeps.page import draw_points, load_page, point_pages, point_runs, render_sweep_page, sweep_title
@@ -68,14 +68,9 @@ def command(
         raise ConfigError("no run is named", "`aiperf plot artifacts/…`")
     known = registry.names("charts")
     problems = [
-        Problem(
-            f"no chart is named `{name}`",
-            "--chart",
-            f"did you mean `{near}`?" if near else f"known: {', '.join(known)}",
-        )
+        Problem(f"no chart is named `{name}`", "--chart", did_you_mean(registry.normalise(name), known))
         for name in chart or ()
         if registry.normalise(name) not in known
-        for near in (nearest(registry.normalise(name), known),)
     ]
     problems += [Problem(f"there is no folder `{run}`") for run in runs if not run.exists()]
     problems += _figure_problems(pareto or [])
@@ -120,7 +115,7 @@ def command(
 
 def _figure_problems(names: Sequence[str]) -> list[Problem]:
     """`tag`, `tag:stat`, each also `…_per_gpu`."""
-    from aiperf.errors import Problem, nearest
+    from aiperf.errors import Problem, did_you_mean
     from aiperf.metrics import load_all
 
     if len(names) not in {0, 2}:
@@ -130,8 +125,7 @@ def _figure_problems(names: Sequence[str]) -> list[Problem]:
     for name in names:
         tag = name.partition(":")[0]
         if tag not in known and tag.removesuffix("_per_gpu") not in known:
-            near = nearest(tag, list(known))
-            out.append(Problem(f"no metric is named `{tag}`", "--pareto", f"did you mean `{near}`?" if near else None))
+            out.append(Problem(f"no metric is named `{tag}`", "--pareto", did_you_mean(tag, known, "")))
     return out
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import cast
 
 from aiperf.config.lengths import parse_seq_dist
+from aiperf.config.load import Closed, Rate, Schedule, Series, Users, load_of
 from aiperf.config.model import Config
 from aiperf.config.secrets import is_secret_name, mask_mapping, mask_url
 
@@ -286,14 +287,16 @@ def _warmup_phase(config: Config) -> Tree:
 
 
 def _load_type(config: Config) -> str:
-    load = config.load
-    if config.input.fixed_schedule:
-        return "fixed_schedule"
-    if load.user_centric_rate is not None:
-        return "user_centric"
-    if load.request_rate is None or load.arrival_pattern == "concurrency_burst":
-        return "concurrency"
-    return load.arrival_pattern or ("gamma" if load.arrival_smoothness is not None else "poisson")
+    """AIPerf has no word for a rate over time."""
+    match load_of(config):
+        case Schedule():
+            return "fixed_schedule"
+        case Users():
+            return "user_centric"
+        case Rate(_, arrival):
+            return arrival
+        case Closed() | Series():
+            return "concurrency"
 
 
 def _artifacts(config: Config) -> Tree:

@@ -9,7 +9,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -19,8 +19,9 @@ from aiperf.config.machine_limits import RESERVED_FILES, Limits, machine_limits
 from aiperf.config.model import Config, specs
 from aiperf.config.parse import MAX_POINTS, parse_rate_series
 from aiperf.config.proxy import proxy_rule
+from aiperf.config.rules import AllTags, Asked, conflicts_and_needs
 from aiperf.config.url import UrlError, parse_url
-from aiperf.errors import Problem, nearest
+from aiperf.errors import Problem, did_you_mean, nearest
 from aiperf.registry import is_known, names, normalise
 
 __all__ = ["AllTags", "check", "known_tags", "sweep_points"]
@@ -44,48 +45,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _SPECIAL_TAGS = frozenset({"certificate"})
 
 
-AllTags = Callable[[], Collection[str]]
-"""Tags of all metrics, by importing them: asked only when the sources do not show a tag."""
-
-
-class _Found:
-    """The configuration, and where its values came from."""
-
-    def __init__(self, config: Config, all_tags: AllTags | None) -> None:
-        self.config = config
-        self.all_tags = all_tags
-        self.idle: list[str] = []
-        """About options that have no effect: left over from another mode, and no reason not to run."""
-
-    def at(self, *paths: str) -> str:
-        """Where the first of the options that was given came from, else the flag of the first."""
-        for path in paths:
-            if self.config.is_set(path):
-                return str(self.config.origins[path])
-        return specs()[paths[0]].shown
-
-    def has(self, path: str) -> bool:
-        return self.config.is_set(path) and self.config.value(path) not in (None, False, ())
-
-    def conflict(self, first: str, second: str, why: str) -> Iterator[Problem]:
-        if self.has(first) and self.has(second):
-            yield Problem(f"cannot be combined with `{specs()[second].shown}`: {why}", self.at(first))
-
-    def needs(self, path: str, other: str, why: str = "", *, is_strict: bool = False) -> Iterator[Problem]:
-        """`path` was given without what gives it a meaning. `is_strict`: running without it would not be what the user asked for."""
-        if self.has(path) and self.config.value(other) in (None, False, ()):
-            reason = f": {why}" if why else ""
-            text = f"has no effect without `{specs()[other].shown}`{reason}"
-            if is_strict:
-                yield Problem(text, self.at(path))
-            else:
-                self.has_no_effect(path, text)
-
-    def has_no_effect(self, path: str, text: str) -> None:
-        self.idle.append(f"`{self.at(path)}` {text}")
-
-
-Rule = Callable[[_Found, Config], Iterator[Problem]]
+Rule = Callable[[Asked, Config], Iterator[Problem]]
 
 
 def check(
@@ -98,10 +58,11 @@ def check(
     """Problems, and notes for the user. `limits` None: this machine's. `skip`: places (`--url`) not to complain about again.
     `all_tags` None: tags are not checked further than the sources tell.
     """
-    found = _Found(config, all_tags)
-    problems = [p for rule in _RULES for p in rule(found, config) if p.where not in skip]
-    problems += [p for p in _limits(found, config, limits or machine_limits()) if p.where not in skip]
-    return problems, tuple(_notes(found, config))
+    asked = Asked(config, all_tags)
+    problems = [p for rule in _RULES for p in rule(asked, config) if p.where not in skip]
+    problems += [p for p in conflicts_and_needs(asked) if p.where not in skip]
+    problems += [p for p in _limits(asked, config, limits or machine_limits()) if p.where not in skip]
+    return problems, tuple(_notes(asked, config))
 
 
 @cache
@@ -113,18 +74,17 @@ def known_tags() -> frozenset[str]:
     return frozenset(found) | _SPECIAL_TAGS
 
 
-def _tag_problem(f: _Found, tag: str, where: str) -> Iterator[Problem]:
+def _tag_problem(f: Asked, tag: str, where: str) -> Iterator[Problem]:
     if tag in known_tags() or f.all_tags is None:
         return
     everything = f.all_tags()
     if tag in everything:
         return
-    near = nearest(tag, sorted(everything))
-    hint = f"did you mean `{near}`?" if near else "`aiperf explain` lists all metrics"
+    hint = did_you_mean(tag, sorted(everything), "`aiperf explain` lists all metrics")
     yield Problem(f"no metric has the tag `{tag}`", where, hint)
 
 
-def _target(f: _Found, c: Config) -> Iterator[Problem]:
+def _target(f: Asked, c: Config) -> Iterator[Problem]:
     e = c.endpoint
     if not e.model_names:
         yield Problem(
@@ -135,9 +95,7 @@ def _target(f: _Found, c: Config) -> Iterator[Problem]:
     for url in e.urls:
         yield from _url_problem(url, f.at("endpoint.urls"))
     if not is_known("endpoints", e.endpoint_type):
-        known = names("endpoints")
-        near = nearest(normalise(e.endpoint_type), known)
-        hint = f"did you mean `{near}`?" if near else "known: " + ", ".join(f"`{n}`" for n in known)
+        hint = did_you_mean(normalise(e.endpoint_type), names("endpoints"))
         yield Problem(f"no endpoint type is named `{e.endpoint_type}`", f.at("endpoint.endpoint_type"), hint)
     for path in ("ca_file", "client_cert", "client_key"):
         yield from _readable(getattr(e, path), f.at(f"endpoint.{path}"))
@@ -145,14 +103,12 @@ def _target(f: _Found, c: Config) -> Iterator[Problem]:
         yield Problem(
             "a client certificate and its key belong together", f.at("endpoint.client_cert", "endpoint.client_key")
         )
-    yield from f.conflict("endpoint.insecure", "endpoint.ca_file", "nothing is verified with `--insecure`")
     yield from _connection(f, c)
-    yield from f.needs("endpoint.gpu_cost_per_hour", "endpoint.num_gpus", "the cost is that of all GPUs")
-    yield from f.needs("endpoint.per_chunk_usage", "endpoint.streaming")
-    for path in ("wait_for_model_mode", "wait_for_model_interval"):
-        yield from (
-            f.needs(f"endpoint.{path}", "endpoint.wait_for_model_timeout") if e.wait_for_model_timeout == 0 else ()
-        )
+
+
+def _requests(f: Asked, c: Config) -> Iterator[Problem]:
+    """What goes into every request."""
+    e = c.endpoint
     for name, _ in e.headers:
         if not _TOKEN.fullmatch(name):
             yield Problem(f"{name!r} is not a header name", f.at("endpoint.headers"))
@@ -175,6 +131,9 @@ def _target(f: _Found, c: Config) -> Iterator[Problem]:
         json.dumps(e.extra_inputs, allow_nan=False)
     except (TypeError, ValueError) as error:
         yield Problem(f"the fields are no JSON: {error}", f.at("endpoint.extra_inputs"))
+
+
+def _tokenizer(f: Asked, c: Config) -> Iterator[Problem]:
     tokenizer = c.tokenizer.name
     if (
         tokenizer
@@ -186,12 +145,10 @@ def _target(f: _Found, c: Config) -> Iterator[Problem]:
             f.at("tokenizer.name"),
             "`--tokenizer builtin` needs no file; `server` asks the server",
         )
+
+
+def _telemetry(f: Asked, c: Config) -> Iterator[Problem]:
     t = c.telemetry
-    yield from f.conflict("telemetry.server_metrics", "telemetry.no_server_metrics", "they contradict each other")
-    yield from f.conflict("telemetry.gpu_telemetry", "telemetry.no_gpu_telemetry", "they contradict each other")
-    yield from f.conflict(
-        "telemetry.network_latency_automatic", "telemetry.network_latency_mean", "it is measured or known"
-    )
     for url in t.server_metrics:
         yield from _page_problem(url, f.at("telemetry.server_metrics"))
     for word in t.gpu_telemetry:
@@ -204,7 +161,7 @@ def _target(f: _Found, c: Config) -> Iterator[Problem]:
             )
 
 
-def _source_addresses(f: _Found, c: Config) -> Iterator[Problem]:
+def _source_addresses(f: Asked, c: Config) -> Iterator[Problem]:
     if not c.endpoint.source_addresses:
         return
     from ipaddress import ip_address
@@ -235,13 +192,10 @@ def _page_problem(url: str, where: str) -> Iterator[Problem]:
     )
 
 
-def _connection(f: _Found, c: Config) -> Iterator[Problem]:
+def _connection(f: Asked, c: Config) -> Iterator[Problem]:
     e = c.endpoint
     if e.http_version != "2" and f.has("endpoint.http2_max_streams"):
         yield Problem("has no effect without `--http-version 2`", f.at("endpoint.http2_max_streams"))
-    yield from f.conflict(
-        "telemetry.network_latency_automatic", "endpoint.proxy", "a handshake ends at the proxy, not at the server"
-    )
     try:
         rule = proxy_rule(e.proxy, os.environ)
         for url in e.urls:
@@ -262,22 +216,18 @@ def _readable(path: Path | None, where: str) -> Iterator[Problem]:
         yield Problem(f"`{path}` cannot be read: permission denied", where)
 
 
-def _source(f: _Found, c: Config) -> Iterator[Problem]:
+def _source(f: Asked, c: Config) -> Iterator[Problem]:
     i = c.input
     yield from _readable(i.input_file, f.at("input.input_file"))
-    yield from f.conflict("input.public_dataset", "input.input_file", "the requests come from one place")
     if i.custom_dataset_type is not None:
         known = tuple(sorted({*names("traces"), *names("datasets")}))
         if known and normalise(i.custom_dataset_type) not in known:
-            near = nearest(normalise(i.custom_dataset_type), known)
-            hint = f"did you mean `{near}`?" if near else "known: " + ", ".join(f"`{n}`" for n in known)
+            hint = did_you_mean(normalise(i.custom_dataset_type), known)
             yield Problem(
                 f"no dataset format is named `{i.custom_dataset_type}`", f.at("input.custom_dataset_type"), hint
             )
         if i.input_file is None and i.public_dataset is None:
             yield Problem("needs a file", f.at("input.custom_dataset_type"), "give it with `--input-file`")
-    for name in ("hf_subset", "hf_split"):
-        yield from f.needs(f"input.{name}", "input.public_dataset") if i.input_file is None else ()
     if i.input_file is None and i.public_dataset is None:
         for name in (
             "fixed_schedule",
@@ -292,8 +242,6 @@ def _source(f: _Found, c: Config) -> Iterator[Problem]:
         for name in (n for n in type(i).model_fields if n.startswith(("synthesis_", "trace_"))):
             if f.has(f"input.{name}"):
                 yield Problem("needs a trace", f.at(f"input.{name}"), "give it with `--input-file`")
-    for name in ("fixed_schedule_start_offset", "fixed_schedule_end_offset", "idle_gap_cap_seconds", "replay_speedup"):
-        yield from f.needs(f"input.{name}", "input.fixed_schedule", is_strict=name == "replay_speedup")
     if f.has("input.fixed_schedule_auto_offset") and i.fixed_schedule_start_offset is not None:
         yield Problem(
             "cannot be combined with `--fixed-schedule-start-offset`: time 0 is one or the other",
@@ -302,43 +250,24 @@ def _source(f: _Found, c: Config) -> Iterator[Problem]:
     start, end = i.fixed_schedule_start_offset, i.fixed_schedule_end_offset
     if start is not None and end is not None and start > end:
         yield Problem(f"`{start:g}` ms is after the end offset `{end:g}` ms", f.at("input.fixed_schedule_start_offset"))
+
+
+def _prompt(f: Asked, c: Config) -> Iterator[Problem]:
     p = c.prompt
     if p.seq_dist is not None:
         try:
             parse_seq_dist(p.seq_dist)
         except ValueError as error:
             yield Problem(str(error), f.at("prompt.seq_dist"))
-        for name in ("isl_mean", "isl_stddev", "osl_mean", "osl_stddev", "random_range_ratio"):
-            yield from f.conflict(f"prompt.{name}", "prompt.seq_dist", "the distribution holds the lengths")
-    yield from f.needs("prompt.osl_stddev", "prompt.osl_mean")
-    yield from f.needs("prompt.random_corpus_style", "prompt.random_range_ratio")
-    for name in ("isl_stddev", "osl_stddev"):
-        yield from f.conflict(f"prompt.{name}", "prompt.random_range_ratio", "lengths are normal or uniform")
-    yield from f.conflict("prompt.system_prompt", "prompt.system_prompt_file", "there is one system prompt")
     yield from _readable(p.system_prompt_file, f.at("prompt.system_prompt_file"))
     pool, length = bool(p.prefix_prompt_pool_size), bool(p.prefix_prompt_length)
     if pool != length:
         given, missing = ("pool_size", "--prefix-prompt-length") if pool else ("length", "--num-prefix-prompts")
         yield Problem(f"needs `{missing}` as well", f.at(f"prompt.prefix_prompt_{given}"))
-    for name in ("shared_system_prompt_length", "user_context_prompt_length"):
-        if pool:
-            yield from f.conflict(f"prompt.{name}", "prompt.prefix_prompt_pool_size", "prefixes come from one place")
-    yield from (
-        f.needs("conversation.turn_delay_stddev", "conversation.turn_delay_mean")
-        if not c.conversation.turn_delay_mean
-        else ()
-    )
 
 
-def _shape(f: _Found, c: Config) -> Iterator[Problem]:
+def _load(f: Asked, c: Config) -> Iterator[Problem]:
     load = c.load
-    for other in ("load.request_rate_series", "load.user_centric_rate", "input.fixed_schedule"):
-        yield from f.conflict("load.request_rate", other, "each says when requests are sent")
-    for other in ("load.user_centric_rate", "input.fixed_schedule"):
-        yield from f.conflict("load.request_rate_series", other, "each says when requests are sent")
-    yield from f.conflict("load.user_centric_rate", "input.fixed_schedule", "each says when requests are sent")
-    yield from f.conflict("load.concurrency", "load.user_centric_rate", "the users are the concurrency")
-    yield from f.needs("load.num_users", "load.user_centric_rate")
     if load.user_centric_rate is not None and load.num_users is None:
         yield Problem("needs `--num-users` as well", f.at("load.user_centric_rate"))
     has_rate = load.request_rate is not None or load.request_rate_series is not None
@@ -361,9 +290,6 @@ def _shape(f: _Found, c: Config) -> Iterator[Problem]:
             yield Problem(
                 f"cannot read `{load.request_rate_series}`: {error.strerror}", f.at("load.request_rate_series")
             )
-    yield from f.needs("load.concurrency_ramp_duration", "load.concurrency")
-    yield from f.needs("load.prefill_concurrency_ramp_duration", "load.prefill_concurrency")
-    yield from f.needs("load.request_rate_ramp_duration", "load.request_rate")
     if load.prefill_concurrency is not None:
         if not c.endpoint.streaming:
             yield Problem(
@@ -374,15 +300,6 @@ def _shape(f: _Found, c: Config) -> Iterator[Problem]:
                 f"`{load.prefill_concurrency}` is more than the concurrency `{load.concurrency}`",
                 f.at("load.prefill_concurrency"),
             )
-    for name in ("request_cancellation_delay", "request_cancellation_after_chunks"):
-        yield from (
-            f.needs(f"load.{name}", "load.request_cancellation_rate") if not load.request_cancellation_rate else ()
-        )
-    yield from f.conflict(
-        "load.request_cancellation_delay",
-        "load.request_cancellation_after_chunks",
-        "a request is cancelled at one moment",
-    )
     if load.request_cancellation_after_chunks is not None and not c.endpoint.streaming:
         yield Problem("needs `--streaming`", f.at("load.request_cancellation_after_chunks"))
     bounds = ("warmup.request_count", "warmup.duration", "warmup.num_sessions")
@@ -394,7 +311,7 @@ def _shape(f: _Found, c: Config) -> Iterator[Problem]:
                 )
 
 
-def _conditions(f: _Found, c: Config) -> Iterator[Problem]:
+def _conditions(f: Asked, c: Config) -> Iterator[Problem]:
     tiers = c.slo.goodput
     seen: set[str | None] = set()
     for tier in tiers:
@@ -413,8 +330,6 @@ def _conditions(f: _Found, c: Config) -> Iterator[Problem]:
         yield from _tag_problem(f, tag, f.at(path))
         if tag in _STREAMED and not c.endpoint.streaming:
             yield Problem(f"`{tag}` exists only with `--streaming`", f.at(path))
-    yield from f.needs("slo.abort_on_fail", "slo.asserts", is_strict=True)
-    yield from f.needs("slo.exclude_slices", "output.slice_duration", is_strict=True)
     if c.output.mark is not None and not _STATS.match(c.output.mark):
         yield Problem(f"`{c.output.mark}` is not a column such as `p75` or `avg`", f.at("output.mark"))
     for percentile in c.output.percentiles:
@@ -422,7 +337,7 @@ def _conditions(f: _Found, c: Config) -> Iterator[Problem]:
             yield Problem(f"`{percentile:g}` is not a percentile between 0 and 100", f.at("output.percentiles"))
 
 
-def _files(f: _Found, c: Config) -> Iterator[Problem]:
+def _files(f: Asked, c: Config) -> Iterator[Problem]:
     o = c.output
     if o.artifact_dir is not None:
         yield from _writable(o.artifact_dir, f.at("output.artifact_dir"))
@@ -458,7 +373,7 @@ def sweep_points(config: Config) -> int:
     return (max(sizes, default=1) if config.sweep.sweep_type == "zip" else math.prod(sizes)) if sizes else 1
 
 
-def _study(f: _Found, c: Config) -> Iterator[Problem]:
+def _study(f: Asked, c: Config) -> Iterator[Problem]:
     s = c.sweep
     sizes = {len(a.values) for a in s.axes}
     if s.sweep_type == "zip" and len(sizes) > 1:
@@ -466,9 +381,11 @@ def _study(f: _Found, c: Config) -> Iterator[Problem]:
         yield Problem(f"lists that go together must be equally long: {listed}", f.at("sweep.sweep_type"))
     elif sweep_points(c) > MAX_POINTS:
         yield Problem(f"the lists make {sweep_points(c):,} points; at most {MAX_POINTS:,} are run", s.axes[0].flag)
+
+
+def _search(f: Asked, c: Config) -> Iterator[Problem]:
+    s = c.sweep
     if s.search is None:
-        for name in ("search_space", "search_metric", "search_direction", "search_planner"):
-            yield from f.needs(f"sweep.{name}", "sweep.search")
         if s.slo and not s.axes:
             yield Problem("needs `--search` or a sweep", f.at("sweep.slo"), "`--assert` checks a single run")
     else:
@@ -495,6 +412,10 @@ def _study(f: _Found, c: Config) -> Iterator[Problem]:
             yield from _monotone_space(f, c)
         for text in s.search_space:
             yield from _space_problem(text, f.at("sweep.search_space"))
+
+
+def _comparison(f: Asked, c: Config) -> Iterator[Problem]:
+    s = c.sweep
     for url in s.ab:
         yield from _url_problem(url, f.at("sweep.ab"))
     if s.ab:
@@ -502,17 +423,18 @@ def _study(f: _Found, c: Config) -> Iterator[Problem]:
             yield Problem(f"needs two URLs, {len(s.ab)} given", f.at("sweep.ab"), "`--ab URL1 URL2`")
         if s.axes or s.search is not None:
             yield Problem("cannot be combined with a sweep or `--search`", f.at("sweep.ab"), "compare at one load")
+
+
+def _repeats(f: Asked, c: Config) -> Iterator[Problem]:
+    s = c.sweep
     for name in ("concurrency", "rate", "isl", "osl"):
         low, high = getattr(s, f"{name}_min"), getattr(s, f"{name}_max")
         if low is not None and high is not None and low > high:
             yield Problem(f"`{low:g}` is more than the largest, `{high:g}`", f.at(f"sweep.{name}_min"))
         if name != "rate" and getattr(s, f"{name}_steps") is not None and (low is None or high is None):
             yield Problem(f"needs `--{name}-min` and `--{name}-max`", f.at(f"sweep.{name}_steps"))
-    for name in ("convergence_stat", "convergence_threshold", "convergence_mode"):
-        yield from f.needs(f"sweep.{name}", "sweep.convergence_metric")
     if s.convergence_metric is not None and s.num_profile_runs < 2:
         yield Problem("needs `--num-profile-runs` of 2 or more: the most repeats", f.at("sweep.convergence_metric"))
-    yield from f.conflict("sweep.vary_seed_per_trial", "sweep.set_consistent_seed", "the seed is the same or not")
     if f.has("sweep.vary_seed_per_trial") and s.num_profile_runs < 2:
         yield Problem("needs `--num-profile-runs` of 2 or more", f.at("sweep.vary_seed_per_trial"))
     for name in ("search_stat", "convergence_stat"):
@@ -520,7 +442,7 @@ def _study(f: _Found, c: Config) -> Iterator[Problem]:
             yield Problem(f"`{getattr(s, name)}` is not a statistic such as `p95` or `avg`", f.at(f"sweep.{name}"))
 
 
-def _monotone_space(f: _Found, c: Config) -> Iterator[Problem]:
+def _monotone_space(f: Asked, c: Config) -> Iterator[Problem]:
     """The highest load within a condition is one option's; what else is searched over has no order."""
     names = [normalise(text.partition(":")[0]).rpartition(".")[2] for text in c.sweep.search_space]
     if len(names) != 1 or names[0] not in {"concurrency", "request_rate"} or not c.sweep.slo:
@@ -538,14 +460,13 @@ def _space_problem(text: str, where: str) -> Iterator[Problem]:
         normalise(n.lstrip("-")): s for s in specs().values() if s.is_sweepable for n in s.flag.names
     }
     if key not in known:
-        near = nearest(key, tuple(known))
-        yield Problem(f"no numeric option is named `{name}`", where, f"did you mean `{near}`?" if near else None)
+        yield Problem(f"no numeric option is named `{name}`", where, did_you_mean(key, known, ""))
     found = re.fullmatch(r"([0-9.]+),([0-9.]+)(?::(int|float|real|log))?", bounds)
     if found is None or float(found[1]) >= float(found[2]):
         yield Problem(f"`{text}` is not `option:low,high`", where)
 
 
-def _own(f: _Found, c: Config) -> Iterator[Problem]:
+def _own(f: Asked, c: Config) -> Iterator[Problem]:
     if c.service.cpus and hasattr(os, "sched_getaffinity"):
         allowed = os.sched_getaffinity(0)
         missing = [n for n in c.service.cpus if n not in allowed]
@@ -555,7 +476,7 @@ def _own(f: _Found, c: Config) -> Iterator[Problem]:
             yield Problem(f"no such core: {listed}", f.at("service.cpus"), f"this process may use {have}")
 
 
-def _limits(f: _Found, c: Config, limits: Limits) -> Iterator[Problem]:
+def _limits(f: Asked, c: Config, limits: Limits) -> Iterator[Problem]:
     """Connections at once against open files and, per server address, local ports."""
     paths = ("load.concurrency", "warmup.concurrency", "load.num_users", "sweep.concurrency_max")
     counts = {p: v for p in paths if isinstance(v := c.value(p), int)}
@@ -582,7 +503,7 @@ def _limits(f: _Found, c: Config, limits: Limits) -> Iterator[Problem]:
         )
 
 
-def _notes(f: _Found, c: Config) -> Iterator[str]:
+def _notes(f: Asked, c: Config) -> Iterator[str]:
     yield from f.idle
     if c.input.input_file is not None:
         ignored = [p for p in ("prompt.isl_mean", "prompt.isl_stddev", "prompt.seq_dist") if f.has(p)]
@@ -603,4 +524,20 @@ def _notes(f: _Found, c: Config) -> Iterator[str]:
             )
 
 
-_RULES: tuple[Rule, ...] = (_target, _source_addresses, _source, _shape, _conditions, _files, _study, _own)
+_RULES: tuple[Rule, ...] = (
+    _target,
+    _requests,
+    _tokenizer,
+    _telemetry,
+    _source_addresses,
+    _source,
+    _prompt,
+    _load,
+    _conditions,
+    _files,
+    _study,
+    _search,
+    _comparison,
+    _repeats,
+    _own,
+)

@@ -22,7 +22,7 @@ from aiperf.config.parse import parse_axis, parse_list, parse_scalar
 from aiperf.config.secrets import mask_argv
 from aiperf.config.sections.sweep import Axis
 from aiperf.config.yaml_file import read_config_file
-from aiperf.errors import ConfigError, Problem, nearest
+from aiperf.errors import ConfigError, Problem, did_you_mean, nearest
 
 __all__ = ["ENV_PREFIX", "at_point", "config_from", "configure", "resolve"]
 
@@ -115,8 +115,8 @@ def config_from(values: Mapping[str, object] | None = None, *, check: bool = Tru
     for key, value in {**(values or {}), **flat}.items():
         found = by_name.get(key) or by_name.get(normalise_key(key))
         if found is None:
-            near = nearest(normalise_key(key), tuple(by_name))
-            problems.append(Problem(f"no option is named `{key}`", None, f"did you mean `{near}`?" if near else None))
+            hint = did_you_mean(normalise_key(key), by_name, "")
+            problems.append(Problem(f"no option is named `{key}`", None, hint))
         elif isinstance(value, str) and (found.kind not in {"str", "secret"}):
             given.append(Given(found, (value,), key))
         elif found.is_list and isinstance(value, list | tuple) and value and all(isinstance(v, str) for v in value):

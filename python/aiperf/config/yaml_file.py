@@ -12,7 +12,7 @@ from aiperf.config.aiperf_options import FOREIGN
 from aiperf.config.flag import FieldSpec, Given, normalise_key
 from aiperf.config.model import SECTIONS, specs
 from aiperf.config.parse import parse_value
-from aiperf.errors import Problem, nearest
+from aiperf.errors import Problem, did_you_mean
 
 __all__ = ["FileValues", "read_config_file"]
 
@@ -95,11 +95,9 @@ def _take(key: Any, node: Any, section: str, path: Path, loader: Any, result: Fi
         elif foreign is not None:
             result.problems.append(Problem(f"`{key.value}` of AIPerf is not supported", where, foreign.reason))
         else:
-            near = nearest(name, tuple(table))
             place = f" in the section `{section}`" if section else ""
-            result.problems.append(
-                Problem(f"no option is named `{key.value}`{place}", where, f"did you mean `{near}`?" if near else None)
-            )
+            text = f"no option is named `{key.value}`{place}"
+            result.problems.append(Problem(text, where, did_you_mean(name, table, "")))
         return
     spec, opposite = found
     if isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null":

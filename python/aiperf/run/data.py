@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 
 from aiperf.config.as_data import fingerprint, shown
+from aiperf.config.load import describe, load_of
 from aiperf.config.model import Config, specs
 from aiperf.errors import ErrorKind
 from aiperf.metrics import METRICS, Bools, Floats, load_all
@@ -149,7 +150,7 @@ def build_data(
         duration_s=None if np.isnan(r.duration_s) else r.duration_s,
         fingerprint=_fingerprint(config, json),
         model=", ".join(json.models or config.endpoint.model_names) or None,
-        load=_load_words(config),
+        load=describe(load_of(config)),
         num_gpus=config.endpoint.num_gpus,
         gpu_cost_per_hour=config.endpoint.gpu_cost_per_hour,
         verdict=None if certificate is None else certificate.verdict,
@@ -178,18 +179,3 @@ def _fingerprint(config: Config, json: RunJson) -> str:
     """The options that make the requests, and the digest of the plan that was really made."""
     parts = [fingerprint(config), json.seed, json.workload or None]
     return hashlib.sha256(dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def _load_words(config: Config) -> str:
-    load = config.load
-    if config.input.fixed_schedule:
-        speed = config.input.replay_speedup
-        return "the trace's timestamps" + ("" if speed == 1 else f" at {speed:g}× speed")
-    if load.request_rate is not None:
-        cap = "" if load.concurrency is None else f", at most {load.concurrency:,} in flight"
-        return f"{load.request_rate:g} requests/s, {load.arrival_pattern or 'poisson'}{cap}"
-    if load.user_centric_rate is not None:
-        return f"{load.num_users} users, {load.user_centric_rate:g} requests/s together"
-    if load.request_rate_series is not None:
-        return "a rate over time"
-    return f"{load.concurrency or 1:,} in flight"

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from aiperf.config.load import Rate, load_of
 from aiperf.config.model import Config
 from aiperf.errors import ConfigError
 from aiperf.metrics.conservation import EngineFacts, ServerCounters
@@ -71,12 +72,12 @@ def engine_facts(outcome: Outcome | None, config: Config) -> EngineFacts | None:
     phases, measured = outcome.phases, outcome.measured
     wall = max(1, outcome.end_ns - min(p.start_ns for p in phases))
     bounded = config.load.benchmark_duration is None
-    open_loop = config.load.request_rate if not config.input.fixed_schedule else None
+    asked = load_of(config)
     return EngineFacts(
         planned=sum(p.planned for p in measured) if bounded else None,
         sent=sum(p.sent for p in measured),
         unsent=sum(p.unsent for p in measured),
-        requested_rate=open_loop,
+        requested_rate=asked.per_s if isinstance(asked, Rate) else None,
         busiest_worker=max(outcome.worker_cpu_ns, default=0) / wall,
         cpu_wait=max(outcome.worker_wait_ns, default=0) / wall,
         calibrated=outcome.calibrated,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aiperf.config.load import Closed, describe, load_of
 from aiperf.config.machine_limits import raise_file_limit
 from aiperf.config.model import Config
 from aiperf.config.proxy import proxy_rule
@@ -133,16 +134,11 @@ def _timing_notes(config: Config, workload: Workload) -> Sequence[Note]:
         return (Note("schedule_ends", text),)
     if not workload.is_timestamped:
         return ()
-    if load.request_rate is not None:
-        how = f"at {load.request_rate:g} requests/s"
-    elif load.request_rate_series is not None:
-        how = "at the rates of `--request-rate-series`"
-    elif load.user_centric_rate is not None:
-        how = f"by {load.num_users} users"
-    elif not config.is_set("load.concurrency"):
-        how = f"as fast as the server accepts it, {load.concurrency or AS_FAST_AS_POSSIBLE} in flight"
-    else:
-        how = f"with {load.concurrency} in flight"
+    match load_of(config):
+        case Closed(concurrency) if not config.is_set("load.concurrency"):
+            how = f"as fast as the server accepts it, {concurrency or AS_FAST_AS_POSSIBLE} in flight"
+        case asked:
+            how = describe(asked)
     text = (
         f"the timestamps of the trace are not used: each line is sent once, {how} (--fixed-schedule replays its timing)"
     )

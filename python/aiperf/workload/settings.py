@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -22,10 +22,11 @@ from aiperf.config.engine_settings import (
     TlsSettings,
     UsersLoad,
 )
+from aiperf.config.load import Closed, Rate, Schedule, Series, Users, load_of, warmup_load_of
+from aiperf.config.load import Load as Asked
 from aiperf.config.model import Config
 from aiperf.config.parse import parse_rate_series
 from aiperf.config.proxy import proxy_rule
-from aiperf.config.sections.load import Arrival
 from aiperf.config.url import parse_url, target_of
 from aiperf.endpoints import Endpoint, headers_of, path_of, targets_of
 from aiperf.web import Choice
@@ -47,21 +48,12 @@ _REUSE: dict[str, Literal["pooled", "never", "sticky"]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Shape:
-    """What the measured phase and the warm-up have in common; absent values of the warm-up are those of the load."""
-
-    concurrency: int | None
-    prefill_concurrency: int | None
-    request_rate: float | None
-    arrival: Arrival | None
-    concurrency_ramp_s: float | None
-    prefill_ramp_s: float | None
-    rate_ramp_s: float | None
-
-
 def _ns(seconds: float) -> int:
     return round(seconds * 1e9)
+
+
+def _ns_or_none(seconds: float | None) -> int | None:
+    return None if seconds is None else _ns(seconds)
 
 
 def is_schedule(config: Config, workload: Workload) -> bool:
@@ -194,108 +186,88 @@ def _keeps_raw(config: Config) -> bool:
 
 
 def _measured(config: Config, workload: Workload) -> PhaseSettings:
-    load = config.load
+    load, asked = config.load, load_of(config)
     schedule = is_schedule(config, workload)
     from_file = workload.kind != "synthetic"
-    shape = _Shape(
-        concurrency=load.concurrency,
-        prefill_concurrency=load.prefill_concurrency,
-        request_rate=load.request_rate,
-        arrival=load.arrival_pattern,
-        concurrency_ramp_s=load.concurrency_ramp_duration,
-        prefill_ramp_s=load.prefill_concurrency_ramp_duration,
-        rate_ramp_s=load.request_rate_ramp_duration,
-    )
-    kind: Load
+    if isinstance(asked, Schedule) and not schedule:  # a file without timestamps
+        asked = Closed(load.concurrency)
     concurrency = load.concurrency
-    if schedule:
-        kind = ScheduleLoad(loop_ns=_loop_ns(workload) if config.input.loop else None)
-    else:
-        kind = _load(config, shape)
-        if isinstance(kind, ClosedLoad) and concurrency is None:
-            concurrency = AS_FAST_AS_POSSIBLE if from_file and workload.is_timestamped else 1
+    if isinstance(asked, Closed) and concurrency is None:
+        concurrency = AS_FAST_AS_POSSIBLE if from_file and workload.is_timestamped else 1
     sessions = config.conversation.num_sessions
     bounded = load.request_count is not None or load.benchmark_duration is not None or sessions is not None
     once = schedule or (from_file and not config.input.loop and (workload.is_timestamped or not bounded))
-    grace = load.benchmark_grace_period
-    cancel = None
-    if load.request_cancellation_rate:
-        cancel = CancelSettings(
-            rate=load.request_cancellation_rate / 100,
-            delay_ns=_ns(load.request_cancellation_delay),
-            after_chunks=load.request_cancellation_after_chunks,
-        )
     return PhaseSettings(
         name="profiling",
         kind="profiling",
-        load=kind,
+        load=_engine_load(config, asked, load.request_rate_ramp_duration, workload),
         concurrency=concurrency,
         prefill_concurrency=load.prefill_concurrency,
-        concurrency_ramp=_ramp(config, shape.concurrency_ramp_s, 1.0) if concurrency else None,
-        prefill_ramp=_ramp(config, shape.prefill_ramp_s, 1.0) if load.prefill_concurrency else None,
+        concurrency_ramp=_ramp(config, load.concurrency_ramp_duration, 1.0) if concurrency else None,
+        prefill_ramp=_ramp(config, load.prefill_concurrency_ramp_duration, 1.0) if load.prefill_concurrency else None,
         sampling=workload.sampling if not schedule else "sequential",
         requests=load.request_count,
         sessions=sessions,
-        duration_ns=None if load.benchmark_duration is None else _ns(load.benchmark_duration),
+        duration_ns=_ns_or_none(load.benchmark_duration),
         repeat=not once,
-        grace_ns=None if grace is None else _ns(grace),
+        grace_ns=_ns_or_none(load.benchmark_grace_period),
         max_error_rate=load.failed_request_threshold,
-        cancel=cancel,
+        cancel=_cancel(config),
+    )
+
+
+def _cancel(config: Config) -> CancelSettings | None:
+    load = config.load
+    if not load.request_cancellation_rate:
+        return None
+    return CancelSettings(
+        rate=load.request_cancellation_rate / 100,
+        delay_ns=_ns(load.request_cancellation_delay),
+        after_chunks=load.request_cancellation_after_chunks,
     )
 
 
 def _warmup(config: Config, workload: Workload, measured: PhaseSettings) -> list[PhaseSettings]:
     w, load = config.warmup, config.load
-    if w.request_count is None and w.duration is None and w.num_sessions is None:
+    if not w.is_wanted:
         return []
-    shape = _Shape(
-        concurrency=w.concurrency if w.concurrency is not None else measured.concurrency,
-        prefill_concurrency=w.prefill_concurrency if w.prefill_concurrency is not None else load.prefill_concurrency,
-        request_rate=w.request_rate if w.request_rate is not None else load.request_rate,
-        arrival=w.arrival_pattern or load.arrival_pattern,
-        concurrency_ramp_s=w.concurrency_ramp_duration,
-        prefill_ramp_s=w.prefill_concurrency_ramp_duration,
-        rate_ramp_s=w.request_rate_ramp_duration,
-    )
-    kind = _load(config, shape, is_warmup=True)
-    concurrency = shape.concurrency
-    if isinstance(kind, ClosedLoad) and concurrency is None:
+    asked = warmup_load_of(config)
+    concurrency = w.concurrency if w.concurrency is not None else measured.concurrency
+    if isinstance(asked, Closed) and concurrency is None:
         concurrency = 1
+    prefill = w.prefill_concurrency if w.prefill_concurrency is not None else load.prefill_concurrency
     return [
         PhaseSettings(
             name="warmup",
             kind="warmup",
-            load=kind,
+            load=_engine_load(config, asked, w.request_rate_ramp_duration, workload),
             concurrency=concurrency,
-            prefill_concurrency=shape.prefill_concurrency,
-            concurrency_ramp=_ramp(config, shape.concurrency_ramp_s, 1.0) if concurrency else None,
-            prefill_ramp=_ramp(config, shape.prefill_ramp_s, 1.0) if shape.prefill_concurrency else None,
-            sampling="sequential" if workload.sampling == "sequential" else workload.sampling,
+            prefill_concurrency=prefill,
+            concurrency_ramp=_ramp(config, w.concurrency_ramp_duration, 1.0) if concurrency else None,
+            prefill_ramp=_ramp(config, w.prefill_concurrency_ramp_duration, 1.0) if prefill else None,
+            sampling=workload.sampling,
             requests=w.request_count,
             sessions=w.num_sessions,
-            duration_ns=None if w.duration is None else _ns(w.duration),
-            grace_ns=None if w.grace_period is None else _ns(w.grace_period),
+            duration_ns=_ns_or_none(w.duration),
+            grace_ns=_ns_or_none(w.grace_period),
         )
     ]
 
 
-def _load(config: Config, shape: _Shape, *, is_warmup: bool = False) -> Load:
-    load = config.load
-    arrival: Literal["constant", "poisson", "gamma"] = "gamma" if load.arrival_smoothness is not None else "poisson"
-    if shape.arrival is not None and shape.arrival != "concurrency_burst":
-        arrival = shape.arrival
-    smoothness = load.arrival_smoothness if load.arrival_smoothness is not None else 1.0
-    if load.user_centric_rate is not None and load.num_users is not None:
-        return UsersLoad(users=load.num_users, rate=load.user_centric_rate)
-    if load.request_rate_series is not None and not is_warmup:
-        points = tuple((_ns(t), rate) for t, rate in parse_rate_series(load.request_rate_series))
-        return SeriesLoad(points=points, arrival=arrival, smoothness=smoothness)
-    if shape.request_rate is not None:
-        ramp = None
-        if shape.rate_ramp_s is not None:
-            ramp = _ramp(config, shape.rate_ramp_s, shape.request_rate * _RATE_RAMP_STEP_S / shape.rate_ramp_s)
-        return RateLoad(rate=shape.request_rate, arrival=arrival, smoothness=smoothness, ramp=ramp)
-    return ClosedLoad()
+def _engine_load(config: Config, asked: Asked, ramp_s: float | None, workload: Workload) -> Load:
+    match asked:
+        case Schedule():
+            return ScheduleLoad(loop_ns=_loop_ns(workload) if config.input.loop else None)
+        case Users(users, per_s):
+            return UsersLoad(users=users, rate=per_s)
+        case Series(source, arrival, smoothness):
+            points = tuple((_ns(t), rate) for t, rate in parse_rate_series(source))
+            return SeriesLoad(points=points, arrival=arrival, smoothness=smoothness)
+        case Rate(per_s, arrival, smoothness):
+            ramp = None if ramp_s is None else _ramp(config, ramp_s, per_s * _RATE_RAMP_STEP_S / ramp_s)
+            return RateLoad(rate=per_s, arrival=arrival, smoothness=smoothness, ramp=ramp)
+        case Closed():
+            return ClosedLoad()
 
 
 def _ramp(config: Config, seconds: float | None, start: float) -> Ramp | None:

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from aiperf.config.as_data import shown
+from aiperf.config.load import Closed, Rate, Schedule, Series, Users, load_of
 from aiperf.config.model import Config, Origin, specs
 from aiperf.config.secrets import mask_url
 from aiperf.plots import PlotRun
@@ -14,7 +15,7 @@ from aiperf.reports import ReportedRun
 from aiperf.reports.cells import marked_percentile
 from aiperf.reports.page import ConfigRow, PageInput
 
-__all__ = ["config_rows", "load_of", "page_of", "plot_run"]
+__all__ = ["config_rows", "load_axis", "page_of", "plot_run"]
 
 
 def config_rows(config: Config) -> tuple[ConfigRow, ...]:
@@ -27,21 +28,20 @@ def config_rows(config: Config) -> tuple[ConfigRow, ...]:
     return tuple(rows)
 
 
-def load_of(config: Config) -> tuple[float | None, str]:
+def load_axis(config: Config) -> tuple[float | None, str]:
     """(value, name) of the load axis: the request rate in open loop, else the concurrency."""
-    load = config.load
-    if config.input.fixed_schedule:
-        return None, "Schedule"
-    if load.request_rate is not None:
-        return float(load.request_rate), "Request rate (requests/s)"
-    if load.user_centric_rate is not None:
-        return float(load.user_centric_rate), "Request rate (requests/s)"
-    return float(load.concurrency or 1), "Concurrency"
+    match load_of(config):
+        case Schedule():
+            return None, "Schedule"
+        case Rate(per_s) | Users(_, per_s):
+            return float(per_s), "Request rate (requests/s)"
+        case Series(_, _, _, concurrency) | Closed(concurrency):
+            return float(concurrency or 1), "Concurrency"
 
 
 def _title(run: ReportedRun) -> str:
     models = run.json.models or run.config.endpoint.model_names
-    load, name = load_of(run.config)
+    load, name = load_axis(run.config)
     words = "trace replay" if load is None else f"{load:g} requests/s" if "rate" in name else f"concurrency {load:g}"
     return f"{', '.join(map(str, models))} · {run.config.endpoint.endpoint_type} · {words}"
 
@@ -65,7 +65,7 @@ def _words(run: ReportedRun) -> tuple[str, ...]:
 def page_of(run: ReportedRun) -> PageInput:
     """One run of ours, finished or killed."""
     config = run.config
-    load, name = load_of(config)
+    load, name = load_axis(config)
     warnings = {n.text for n in run.summary().notices}
     texts = (n for n in (*(n.text for n in run.json.notes), *(n.text for n in run.notes)) if n not in warnings)
     return PageInput(
