@@ -22,9 +22,9 @@ use crate::phase::Phase;
 use crate::plan::Plan;
 use crate::reply::Rules;
 use crate::resolver;
-use crate::settings::Settings;
+use crate::settings::{PhaseKind, Settings};
 use crate::shared::{Inbox, Note, Shared};
-use crate::snapshot::{Counters, Snapshot, quantiles};
+use crate::snapshot::{Counters, Snapshot};
 use crate::target::Target;
 use crate::text::{Vocabulary, mix64};
 use crate::worker::{WAKER_TOKEN, Worker};
@@ -252,8 +252,6 @@ impl Engine {
             now_ns: self.shared.clock.now(),
             ..Snapshot::default()
         };
-        let mut ttft = None;
-        let mut latency = None;
         for c in &self.shared.counters {
             out.sent += c.sent.load(Relaxed);
             out.ok += c.ok.load(Relaxed);
@@ -265,15 +263,13 @@ impl Engine {
             out.connections += c.connections.load(Relaxed);
             out.reconnects += c.reconnects.load(Relaxed);
             out.cpu_ns += c.cpu_ns.load(Relaxed);
-            if let Ok(l) = c.latencies.lock() {
-                merge(&mut ttft, &l.ttft);
-                merge(&mut latency, &l.request);
-            }
+            out.worker_cpu_ns.push(c.cpu_ns.load(Relaxed));
+            out.worker_wait_ns.push(c.wait_ns.load(Relaxed));
         }
         out.in_flight = out.sent.saturating_sub(out.ok + out.failed + out.cancelled);
-        out.ttft_ms = ttft.as_ref().and_then(quantiles);
-        out.latency_ms = latency.as_ref().and_then(quantiles);
+        let mut kind = PhaseKind::Profiling;
         if let Some(phase) = self.current.lock().ok().and_then(|p| p.clone()) {
+            kind = phase.settings.kind;
             out.phase.clone_from(&phase.settings.name);
             out.phase_index = usize::from(phase.index);
             out.phase_start_ns = phase.start;
@@ -282,6 +278,8 @@ impl Engine {
             out.phase_sent = phase.sent.load(Relaxed);
             out.phase_done = phase.ok.load(Relaxed) + phase.failed.load(Relaxed) + phase.cancelled.load(Relaxed);
         }
+        out.is_measured = kind == PhaseKind::Profiling;
+        Counters::seen_by(&self.shared.counters, kind).show(&mut out);
         let journal = self.queued.state();
         out.journal_queued_bytes = journal.queued_bytes;
         out.journal_lost_rows = journal.lost_rows;
@@ -319,14 +317,6 @@ fn finish(journal: Journal) -> Result<JournalStats, String> {
     });
     hear.recv_timeout(JOURNAL_PATIENCE)
         .unwrap_or_else(|_| Err("the disk took more than 60 s for the rest of the records".to_owned()))
-}
-
-fn merge(into: &mut Option<hdrhistogram::Histogram<u64>>, from: &hdrhistogram::Histogram<u64>) {
-    match into {
-        // Same bounds: adding cannot fail.
-        Some(sum) => drop(sum.add(from)),
-        None => *into = Some(from.clone()),
-    }
 }
 
 /// The whole run, on the controller's thread.

@@ -280,6 +280,28 @@ pub struct Settings {
     pub sync_ns: i64,
     pub queue_bytes: u64,
     pub queue_patience_ns: i64,
+    /// Tiers of objectives, for the live count of good requests.
+    #[serde(default)]
+    pub slos: Vec<Vec<Slo>>,
+}
+
+/// What an objective is about, as far as it is known when a request ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum SloMetric {
+    TimeToFirstToken,
+    RequestLatency,
+    InterTokenLatency,
+}
+
+/// A request is good if the metric is at most the limit.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Slo {
+    pub metric: SloMetric,
+    pub limit_ns: f64,
 }
 
 fn default_max_streams() -> usize {

@@ -64,7 +64,7 @@ impl Exchange {
             self.composer.compose(&request, sessions.replies(request.session_id));
             self.recorder.record_raw(&request, &self.composer.body);
         }
-        self.count(&request, kind, at);
+        self.count(&request, &ending);
         let mut connection = None;
         let is_shared = conn.is_some_and(Conn::is_shared);
         if let Some(conn) = request.conn.filter(|_| is_shared) {
@@ -142,27 +142,19 @@ impl Exchange {
         true
     }
 
-    fn count(&self, request: &Request, kind: ErrorKind, at: i64) {
-        request.phase.count(kind, request.reply.status);
-        let counters = self.counters();
+    fn count(&self, request: &Request, ending: &Ending<'_>) {
         let reply: &Reply = &request.reply;
+        request.phase.count(ending.kind, reply.status);
+        let counters = self.counters();
         Counters::add(&counters.chunks, u64::from(reply.num_content - request.counted_chunks));
         Counters::add(&counters.bytes_in, reply.bytes_in);
         Counters::add(&counters.output_tokens, u64::from(reply.usage_completion.unwrap_or(0)));
-        match kind {
+        match ending.kind {
             ErrorKind::Ok => Counters::add(&counters.ok, 1),
             k if k.is_cancellation() => Counters::add(&counters.cancelled, 1),
             _ => Counters::add(&counters.failed, 1),
         }
-        if kind == ErrorKind::Ok
-            && let Ok(mut latencies) = counters.latencies.lock()
-        {
-            let us = |from: i64, to: i64| u64::try_from((to - from) / 1000).unwrap_or(0).max(1);
-            if reply.first_content != ABSENT {
-                latencies.ttft.saturating_record(us(request.sent, reply.first_content));
-            }
-            latencies.request.saturating_record(us(request.sent, at));
-        }
+        counters.see(request, ending, &self.shared.settings.slos);
     }
 
     /// Deadlines that have come.
