@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from aiperf.config.model import Config
     from aiperf.config.resolve import config_from
+    from aiperf.live.model import LiveModel
+    from aiperf.observer import Observer
     from aiperf.run.imported import open_any
     from aiperf.run.profile import profile
     from aiperf.run.report import report
@@ -21,10 +23,25 @@ if TYPE_CHECKING:
 
     __version__: str
 
-__all__ = ["Config", "Run", "Study", "__version__", "config_from", "open_any", "profile", "report", "sweep", "write"]
+__all__ = [
+    "Config",
+    "LiveModel",
+    "Observer",
+    "Run",
+    "Study",
+    "__version__",
+    "config_from",
+    "open_any",
+    "profile",
+    "report",
+    "sweep",
+    "write",
+]
 
 _HOMES = {
     "Config": "aiperf.config.model",
+    "LiveModel": "aiperf.live.model",
+    "Observer": "aiperf.observer",
     "Run": "aiperf.run.run",
     "Study": "aiperf.sweeps.study",
     "config_from": "aiperf.config.resolve",

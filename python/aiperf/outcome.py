@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["Outcome", "PhaseOutcome", "Snapshot"]
+__all__ = ["Counts", "ErrorCount", "Outcome", "PhaseOutcome", "Snapshot", "Spread", "Spreads"]
 
 Quantiles = tuple[float, float, float]
 """p50, p90, p99, ms."""
@@ -37,8 +37,56 @@ class PhaseOutcome(_Told):
         return self.kind == "profiling"
 
 
+class Spread(_Told):
+    """Durations as counts by length: `counts[i]` of at most `upper_us[i]` µs and more than the one before. `sum_ns`: exact."""
+
+    upper_us: tuple[int, ...] = ()
+    counts: tuple[int, ...] = ()
+    sum_ns: int = 0
+
+
+class Spreads(_Told):
+    """None where nothing was measured yet. `inter_token_latency`: by the server's usage; `receive_lag`: of first content chunks."""
+
+    time_to_first_token: Spread | None = None
+    request_latency: Spread | None = None
+    inter_token_latency: Spread | None = None
+    send_lag: Spread | None = None
+    receive_lag: Spread | None = None
+
+
+class Counts(_Told):
+    """Ended requests; tokens (by the server's usage) and content chunks are those of successful ones.
+
+    `coalesced`: chunks whose timestamp is an upper bound. `good`: per tier that the engine was told, in order.
+    """
+
+    ok: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    chunks: int = 0
+    coalesced: int = 0
+    good: tuple[int, ...] = ()
+
+
+class ErrorCount(_Told):
+    """One kind of error (`aiperf.errors.ErrorKind`) and HTTP status; `message`: the latest one's, at `last_ns`."""
+
+    kind: int
+    status: int | None = None
+    count: int = 0
+    last_ns: int = 0
+    message: str = ""
+
+
 class Snapshot(_Told):
-    """Counters so far. `phase_requests`, `phase_duration_ns`: what bounds the phase, if that does. `ttft_ms`, `latency_ms`: None before the first."""
+    """Counters so far. `counts`, `spreads`, `errors`, `ttft_ms` and `latency_ms` are those of the phases of the current one's kind:
+    of warm-up until it is over, then of what is measured (`is_measured`); all others are of the whole run.
+
+    `worker_cpu_ns`, `worker_wait_ns`: per worker, time on a core and time ready without one. `phase_requests`, `phase_duration_ns`: what bounds the phase, if that does. `ttft_ms`, `latency_ms`: None before the first.
+    """
 
     now_ns: int = 0
     phase: str = ""
@@ -57,6 +105,12 @@ class Snapshot(_Told):
     output_tokens: int = 0
     ttft_ms: Quantiles | None = None
     latency_ms: Quantiles | None = None
+    is_measured: bool = True
+    counts: Counts = Field(default_factory=Counts)
+    spreads: Spreads = Field(default_factory=Spreads)
+    errors: tuple[ErrorCount, ...] = ()
+    worker_cpu_ns: tuple[int, ...] = ()
+    worker_wait_ns: tuple[int, ...] = ()
     journal_queued_bytes: int = 0
     journal_lost_rows: int = 0
     journal_failing: str | None = None

@@ -114,6 +114,7 @@ def _profile(config: Config) -> int:
 
             study = sweep(config, observer=observer)
             show(study.screen, width=160)
+            observer.written(study.dir)
             return int(study.exit_code)
         from aiperf.run.profile import profile
         from aiperf.run.signals import interruptible

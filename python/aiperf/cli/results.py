@@ -44,4 +44,6 @@ def write_and_show(run: Run, observer: Observer | None = None) -> Run:
         if (what, path) not in listed:
             with suppress(OSError, UnicodeError):
                 sys.stdout.write(f"{what:<8}  {path}\n")
+    if observer is not None:
+        observer.written(run.dir)
     return run

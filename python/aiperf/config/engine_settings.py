@@ -162,6 +162,13 @@ class PhaseSettings(Section):
     cancel: CancelSettings | None = None
 
 
+class SloSettings(Section):
+    """A request is good if the metric is at most the limit."""
+
+    metric: Literal["time_to_first_token", "request_latency", "inter_token_latency"]
+    limit_ns: float
+
+
 class EngineSettings(Section):
     urls: tuple[str, ...]
     """Base URLs, `http://host:port[/prefix]`, `https://…`, or `unix:/path` (then Host is localhost)."""
@@ -218,3 +225,5 @@ class EngineSettings(Section):
     """Records that may wait in memory while the disk refuses them; past that the load stops."""
     queue_patience_ns: int = 10_000_000_000
     """How long the end of the run waits for such a disk."""
+    slos: tuple[tuple[SloSettings, ...], ...] = ()
+    """Tiers of objectives whose good requests the snapshots count."""

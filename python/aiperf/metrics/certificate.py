@@ -22,33 +22,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 
 from aiperf.metrics import Bools, Floats
 from aiperf.metrics.conservation import Check, EngineFacts
 from aiperf.metrics.context import MetricContext
+from aiperf.metrics.fitness import Part, Verdict, client_parts, judge_part, receive_parts, send_parts, worst_of
 from aiperf.metrics.stats import highest, lowest
 
 __all__ = ["Certificate", "Part", "Verdict", "certify"]
 
-Verdict = Literal["trustworthy", "degraded", "client-limited"]
-_ORDER: Final[tuple[Verdict, ...]] = ("trustworthy", "degraded", "client-limited")
 _RTT_BOUND: Final = 0.5
 _TTFT_APART_MS: Final = 0.5
 """Means of TTFT by kernel and user-space stamps that differ by more are both on the screen."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """One part of the certificate. `value` in `unit`, None if it was not measured; `reason` if it is not trustworthy."""
-
-    name: str
-    value: float | None
-    unit: str
-    verdict: Verdict
-    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,15 +114,6 @@ class Certificate:
         return first, second
 
 
-def _judge(name: str, value: float | None, unit: str, limits: tuple[float, float], text: str) -> Part:
-    """Trustworthy up to limits[0], degraded up to limits[1], client-limited beyond; trustworthy if not measured."""
-    if value is None or value <= limits[0]:
-        return Part(name=name, value=value, unit=unit, verdict="trustworthy")
-    return Part(
-        name=name, value=value, unit=unit, verdict="client-limited" if value > limits[1] else "degraded", reason=text
-    )
-
-
 def _percentiles(values: Floats, *p: float) -> tuple[float | None, ...]:
     """Of values of which there may be none; their order is lost."""
     return tuple(np.percentile(values, p, overwrite_input=True).tolist()) if len(values) else (None,) * len(p)
@@ -179,22 +158,7 @@ def certify(r: MetricContext, facts: EngineFacts, checks: Sequence[Check] = ()) 
     typical = _median_ms(r, "request_latency") or 0.0
     waited = r.column("capped") == 1
     p50, p99 = _send_lag(r, waited)
-    parts = [
-        _judge(
-            "send lag p50",
-            p50,
-            "ms",
-            (max(1.0, typical / 50),) * 2,
-            f"half of the requests were sent more than {p50 or 0:.1f} ms late (median send lag)",
-        ),
-        _judge(
-            "send lag p99",
-            p99,
-            "ms",
-            (max(1.0, typical / 50), max(20.0, typical / 5)),
-            f"1% of the requests were sent more than {p99 or 0:.1f} ms late (p99 send lag)",
-        ),
-    ]
+    parts = send_parts(p50, p99, typical)
     kernel = _kernel_share(r)
     r50 = r99 = None
     merged = 0.0
@@ -204,41 +168,9 @@ def certify(r: MetricContext, facts: EngineFacts, checks: Sequence[Check] = ()) 
         middle = (gap.percentiles[50.0] or 0.0) if gap is not None else 0.0
         if kernel > 0:
             r50, r99 = r.chunks.lags.percentile(50) / 1e6, r.chunks.lags.percentile(99) / 1e6
-        allowed = max(1.0, middle)
-        parts += [
-            _judge(
-                "receive lag p50",
-                r50,
-                "ms",
-                (allowed,) * 2,
-                f"median receive lag {r50 or 0:.1f} ms: the client read half of the chunks late",
-            ),
-            _judge(
-                "receive lag p99",
-                r99,
-                "ms",
-                (allowed, float("inf")),
-                f"p99 receive lag {r99 or 0:.1f} ms",
-            ),
-            _judge(
-                "coalesced reads",
-                merged,
-                "share",
-                (0.05, 0.25),
-                f"{100 * merged:.0f}% of the chunks were read in coalesced reads: their timestamps are upper bounds",
-            ),
-        ]
+        parts += receive_parts(r50, r99, merged, middle)
     cpu, wait = facts.busiest_worker, facts.cpu_wait
-    parts += [
-        _judge("client CPU", cpu, "share", (0.7, 0.9), f"a worker thread used {100 * (cpu or 0):.0f}% of a CPU core"),
-        _judge(
-            "CPU wait",
-            wait,
-            "share",
-            (0.1, 0.3),
-            f"a worker thread was runnable but not scheduled {100 * (wait or 0):.0f}% of the time (CPU contention)",
-        ),
-    ]
+    parts += client_parts(cpu, wait)
     achieved = _achieved_rate(r)
     if facts.requested_rate and achieved is not None:
         # Random arrivals scatter: what was due is held against what was asked for with a margin of 4/√n.
@@ -247,7 +179,7 @@ def certify(r: MetricContext, facts: EngineFacts, checks: Sequence[Check] = ()) 
         shortfall = max(1 - achieved / due_rate, float(unplanned))
         text = f"{achieved:,.1f} requests/s were sent of a target of {facts.requested_rate:,.1f}"
         capped = bool(waited.any())
-        parts.append(_judge("rate shortfall", None if capped else max(shortfall, 0.0), "share", (0.02, 0.05), text))
+        parts.append(judge_part("rate shortfall", None if capped else max(shortfall, 0.0), "share", (0.02, 0.05), text))
     if facts.clock_step:
         parts.append(
             Part(
@@ -284,7 +216,7 @@ def certify(r: MetricContext, facts: EngineFacts, checks: Sequence[Check] = ()) 
     by_kernel, by_user = _ttft_both_ways(r) if kernel > 0 else (None, None)
     bound = round_trip is not None and ttft is not None and round_trip >= _RTT_BOUND * ttft
     return Certificate(
-        verdict=max((p.verdict for p in parts), key=_ORDER.index),
+        verdict=worst_of(parts),
         parts=tuple(parts),
         send_lag_p50_ms=p50,
         send_lag_p99_ms=p99,

@@ -12,9 +12,9 @@ from aiperf.metrics.stats import needed_count
 from aiperf.metrics.summary import ConditionLike, GateResult, Summary
 from aiperf.units import threshold_in
 
-__all__ = ["check_gates", "condition_problems"]
+__all__ = ["OPERATORS", "check_gates", "condition_problems", "resolve_condition"]
 
-_OPERATORS: Final[dict[str, Callable[[float, float], bool]]] = {
+OPERATORS: Final[dict[str, Callable[[float, float], bool]]] = {
     "<": operator.lt,
     "<=": operator.le,
     ">": operator.gt,
@@ -41,7 +41,7 @@ def _check(summary: Summary, c: ConditionLike) -> GateResult:
         passed = same if c.op in ("=", "==") else not same
         reason = None if passed else "; ".join(certificate.reasons) or None
         return GateResult(text=text, passed=passed, actual=certificate.verdict, reason=reason)
-    found = _resolved(c)
+    found = resolve_condition(c)
     if isinstance(found, str):
         return GateResult(text=text, passed=False, actual="–", reason=found)
     tag, metric, threshold = found
@@ -57,10 +57,10 @@ def _check(summary: Summary, c: ConditionLike) -> GateResult:
     sure = None
     if interval is not None and interval.low is not None and interval.high is not None:
         sure = not interval.low <= threshold <= interval.high
-    return GateResult(text=text, passed=_OPERATORS[c.op](value, threshold), actual=actual, sure=sure)
+    return GateResult(text=text, passed=OPERATORS[c.op](value, threshold), actual=actual, sure=sure)
 
 
-def _resolved(c: ConditionLike) -> tuple[str, Metric, float] | str:
+def resolve_condition(c: ConditionLike) -> tuple[str, Metric, float] | str:
     """(tag, metric, threshold in its shown unit), or why the condition makes no sense."""
     tag = _ALIASES.get(c.tag, c.tag)
     known = load_all()
@@ -75,7 +75,7 @@ def _resolved(c: ConditionLike) -> tuple[str, Metric, float] | str:
 
 def condition_problems(conditions: Sequence[ConditionLike], option: str) -> list[Problem]:
     """Conditions that no run could meet or miss, known before one: an unknown metric, a threshold of another unit."""
-    reasons = [(c, _resolved(c)) for c in conditions if c.tag != "certificate"]
+    reasons = [(c, resolve_condition(c)) for c in conditions if c.tag != "certificate"]
     return [Problem(f"`{c}`: {reason}", option) for c, reason in reasons if isinstance(reason, str)]
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from aiperf.config.engine_settings import EngineSettings
 from aiperf.config.model import Config
 from aiperf.errors import Note
-from aiperf.observer import Observer
+from aiperf.observer import Level, Observer
 from aiperf.outcome import Outcome, Snapshot
 from aiperf.run.journal_health import DiskWatch
 from aiperf.run.signals import Interrupts
@@ -16,6 +16,7 @@ from aiperf.workload import Workload
 __all__ = ["drive", "may_end_early", "redirect_notes"]
 
 POLL_S = 0.25
+LEVELS_NS = 1_000_000_000
 
 
 def may_end_early(config: Config) -> bool:
@@ -29,11 +30,13 @@ def drive(
     observer: Observer,
     interrupts: Interrupts,
     watch: Callable[[Snapshot], int] | None = None,
+    levels: Callable[[], Sequence[Level]] | None = None,
 ) -> Outcome:
     """Run the engine to its end; its `Outcome`. EngineError if it cannot start.
 
     `watch`: called with each snapshot; when it returns 1, the run is stopped as if its last request had been sent, with 2
     what is in flight is cancelled as well. That is no interruption (`stopped_by_watch`). `seen`: the last snapshot.
+    `levels`: what the server and the GPUs report, looked at once a second.
     """
     from aiperf._core import Engine
 
@@ -42,8 +45,13 @@ def drive(
     observer.begin()
     with interrupts.stopping(engine.stop):
         is_stopped = False
+        looks_at_ns = 0
         while not engine.wait(POLL_S):
             snapshot = Snapshot.model_validate_json(engine.snapshot())
+            if levels is not None and snapshot.now_ns >= looks_at_ns:
+                looks_at_ns = snapshot.now_ns + LEVELS_NS
+                if found := levels():
+                    observer.levels(found)
             observer.progress(snapshot)
             disk.look(snapshot)
             level = 0 if watch is None or is_stopped else watch(snapshot)
@@ -52,9 +60,9 @@ def drive(
                 engine.stop(level)
     seen = Snapshot.model_validate_json(engine.snapshot())
     observer.end(seen)
-    found = Outcome.model_validate_json(engine.outcome() or "{}")
-    interrupted = bool(interrupts.signals) if is_stopped else found.interrupted
-    return found.model_copy(update={"seen": seen, "stopped_by_watch": is_stopped, "interrupted": interrupted})
+    ended = Outcome.model_validate_json(engine.outcome() or "{}")
+    interrupted = bool(interrupts.signals) if is_stopped else ended.interrupted
+    return ended.model_copy(update={"seen": seen, "stopped_by_watch": is_stopped, "interrupted": interrupted})
 
 
 def redirect_notes(outcome: Outcome) -> tuple[Note, ...]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from aiperf.config.model import Config
 from aiperf.errors import Note
+from aiperf.observer import Level
 from aiperf.run.server_side import start_scraper
 from aiperf.telemetry.network import watch_network
 
@@ -49,6 +50,14 @@ class Watchers:
         if network is not None:
             network.start()
         return cls(scraper, gpus, network)
+
+    def levels(self) -> tuple[Level, ...]:
+        """What the server and the GPUs report right now."""
+        from aiperf.run.levels import gpu_levels, server_levels
+
+        server = () if self.scraper is None else server_levels(self.scraper.latest())
+        gpus = () if self.gpus is None else gpu_levels(self.gpus.latest())
+        return (*server, *gpus)
 
     def stop(self) -> Readings:
         server = () if self.scraper is None else self.scraper.stop()

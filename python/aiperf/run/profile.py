@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from aiperf.config.as_data import config_dict_for_run
 from aiperf.config.engine_settings import EngineSettings
+from aiperf.config.load import describe, load_of
 from aiperf.config.model import Config
 from aiperf.errors import Note
-from aiperf.observer import Observer, Silent
+from aiperf.observer import Level, Observer, Observers, RunFacts, Silent
 from aiperf.outcome import Outcome
 from aiperf.records.replies import write_links
 from aiperf.records.run_json import RUN_FILE, CertificateEntry, Counter, NoteEntry, PhaseEntry, RunJson, ServerEntry
@@ -51,7 +52,8 @@ def profile(config: Config, *, observer: Observer | None = None, interrupts: Int
 
     `interrupts`: of a caller that handles signals beyond the run. AIPerfError before the first request if anything is wrong.
     """
-    watcher = observer or Silent()
+    # A screen or sink that fails is dropped; the run goes on.
+    watcher = observer if isinstance(observer, Observers) else Observers(observer or Silent())
     if config.load.until:
         from aiperf.run.early_stop import check_precisions
 
@@ -108,6 +110,19 @@ def _open(prepared: Prepared, observer: Observer, held: ExitStack) -> tuple[Run,
     phases = [PhaseEntry(name=p.name, kind=p.kind) for p in settings.phases]
     json = _first_json(prepared).model_copy(update={"phases": phases, "notes": _entries(notes)})
     write_run_json(run_dir, json)
+    observer.opened(
+        RunFacts(
+            directory=run_dir,
+            benchmark_id=json.benchmark_id or "",
+            models=prepared.workload.plan.models,
+            urls=config.endpoint.urls,
+            endpoint=config.endpoint.endpoint_type,
+            is_streaming=config.endpoint.streaming,
+            load=describe(load_of(config)),
+            phases=tuple(p.name for p in settings.phases),
+            workers=settings.workers,
+        )
+    )
     return Run(dir=run_dir, config=config, json=json, notes=notes), settings
 
 
@@ -123,7 +138,7 @@ def _drive(
     write_links(run.dir, plan.columns["session"], *plan.reply_rows())
     watchers = Watchers.start(run.config, prepared.probe)
     try:
-        outcome, more = _load(run, prepared, settings, observer, interrupts)
+        outcome, more = _load(run, prepared, settings, observer, interrupts, watchers.levels)
     finally:
         readings = watchers.stop()
     run = replace(run.with_json(outcome=outcome), notes=(*run.notes, *more))
@@ -136,16 +151,21 @@ def _drive(
 
 
 def _load(
-    run: Run, prepared: Prepared, settings: EngineSettings, observer: Observer, interrupts: Interrupts
+    run: Run,
+    prepared: Prepared,
+    settings: EngineSettings,
+    observer: Observer,
+    interrupts: Interrupts,
+    levels: Callable[[], Sequence[Level]],
 ) -> tuple[Outcome, tuple[Note, ...]]:
     """The load, watched if it may end before its bound; the engine's outcome and what there is to say about it."""
     config = run.config
     if not may_end_early(config):
-        return drive(settings, prepared.workload, observer, interrupts), ()
+        return drive(settings, prepared.workload, observer, interrupts, levels=levels), ()
     from aiperf.run.early_stop import Stopper
 
     with Stopper(config, Path(settings.run_dir), run.metric_options, run.phases) as stopper:
-        outcome = drive(settings, prepared.workload, observer, interrupts, stopper.watch)
+        outcome = drive(settings, prepared.workload, observer, interrupts, stopper.watch, levels)
     if outcome.stopped_by_watch and stopper.verdict is not None:
         text = f"stopped early: {stopper.verdict.text}"
         observer.note(text)

@@ -14,6 +14,7 @@ from aiperf.errors import ExitCode
 from aiperf.observer import Observer
 from aiperf.run.data import RunData
 from aiperf.run.imported import load_data
+from aiperf.sweeps.progress import StudyProgress
 from aiperf.sweeps.study_folder import StudyRecord, StudyRun, make_room, write_study
 
 __all__ = ["Interrupted", "Runner", "worst"]
@@ -34,11 +35,12 @@ def worst(codes: list[ExitCode]) -> ExitCode:
 class Runner:
     """`record` is kept up to date in `study.json` before and after each run, so that a killed study knows where it was."""
 
-    def __init__(self, config: Config, folder: Path, record: StudyRecord, observer: Observer) -> None:
+    def __init__(self, config: Config, folder: Path, record: StudyRecord, observer: Observer, what: str) -> None:
         self.config = config
         self.folder = folder
         self.record = record
         self.codes: list[ExitCode] = []
+        self.progress = StudyProgress(observer, what, folder)
         self._observer = observer
         self._has_run = False
 
@@ -61,7 +63,9 @@ class Runner:
         known = self.record.run(directory)
         if known is not None and known.is_done:
             self.codes.append(ExitCode(known.exit_code or 0))
-            return self._usable(load_data(self.folder / directory))
+            found = self._usable(load_data(self.folder / directory))
+            self.progress.done(directory, values, found)
+            return found
         if self._has_run and cooldown_s > 0:
             self._observer.stage(f"cool-down, {cooldown_s:g} s")
             time.sleep(cooldown_s)
@@ -72,6 +76,7 @@ class Runner:
         config = self._config(directory, values, seed, extra or {})
         if label:
             self._observer.note(label)
+        self.progress.begin()
         from aiperf.run.profile import profile
         from aiperf.run.write import write
 
@@ -82,7 +87,9 @@ class Runner:
         self.codes.append(run.exit_code)
         if run.exit_code == ExitCode.INTERRUPTED:
             raise Interrupted
-        return self._usable(run.data)
+        usable = self._usable(run.data)
+        self.progress.done(directory, values, usable)
+        return usable
 
     @staticmethod
     def _usable(run: RunData) -> RunData | None:

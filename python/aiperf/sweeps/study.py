@@ -81,7 +81,7 @@ def sweep(config: Config, *, observer: Observer | None = None) -> Study:
     with open_study(config, kind) as (folder, record, note):
         if note is not None:
             watcher.note(note)
-        runner = Runner(config, folder, record, watcher)
+        runner = Runner(config, folder, record, watcher, kind)
         work = {"sweep": _sweep, "repeats": _sweep, "search": _search, "space": _space, "ab": _ab}[kind]
         study = work(runner, watcher)
         code = worst([study.exit_code, *runner.codes])
@@ -135,6 +135,7 @@ def _sweep(runner: Runner, observer: Observer) -> Study:
         else [(p, t) for p in points for t in range(trials)]
     )
     sure: set[int] = set()
+    runner.progress.total = total
     try:
         for number, (point, trial) in enumerate(plan, 1):
             if point.index in sure:
@@ -401,6 +402,7 @@ def _space(runner: Runner, observer: Observer) -> Study:
     known = load_all().get(metric)
     maximised = s.search_direction == "maximize" if s.search_direction else known is None or known.larger_is_better
     found: list[RunPoint] = []
+    runner.progress.total = s.search_max_iterations
 
     def ask(number: int, values: object) -> SpaceTrial:
         chosen = dict(values) if isinstance(values, dict) else {}
@@ -507,6 +509,7 @@ def _ab(runner: Runner, observer: Observer) -> Study:
         extra["load.request_count"] = max(least, math.ceil(config.load.request_count / blocks))
     if config.load.benchmark_duration is not None:
         extra["load.benchmark_duration"] = config.load.benchmark_duration / blocks
+    runner.progress.total = 2 * blocks
     try:
         for block in range(blocks):
             pair: list[tuple[int, RunData]] = []

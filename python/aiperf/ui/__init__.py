@@ -30,11 +30,11 @@ def observe(config: Config, stream: TextIO | None = None) -> Iterator[Observer]:
     if kind == "plain" or not out.isatty() or os.environ.get("TERM") == "dumb":
         from aiperf.ui.plain import Plain
 
-        yield Plain(out, config.service.stats_interval)
+        yield Plain(out, config.service.stats_interval, config)
         return
     from aiperf.ui.live import Live
 
-    with Live(out) as live:
+    with Live(out, config) as live:
         if kind == "dashboard":
             live.note("there is no dashboard yet: using the simple display")
         yield live

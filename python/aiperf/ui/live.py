@@ -1,15 +1,21 @@
-"""The simple screen of a terminal: a bar and a line of figures, redrawn in place, gone when the load has ended."""
+"""The simple screen of a terminal: a bar, a line of metrics, and one of errors and verdict, redrawn in place, gone when the load has ended."""
 
 from __future__ import annotations
 
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
-from aiperf.ui.progress import Pace, Pacing, clock_text, words
+from aiperf.live.model import LiveModel
+from aiperf.live.progress import clock_text, words
+from aiperf.live.view import View
+from aiperf.live.words import state_words
+from aiperf.observer import Observer
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live as RichLive
+
+    from aiperf.config.model import Config
 
 from aiperf.outcome import Snapshot
 
@@ -18,14 +24,14 @@ __all__ = ["Live", "render"]
 _BAR_WIDTH = 40
 
 
-class Live:
+class Live(Observer):
     """Draws only when it is told something: no thread of its own. rich respects `NO_COLOR`."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, config: Config | None = None) -> None:
         from rich.console import Console
 
         self._console: Console = Console(file=stream, highlight=False, soft_wrap=True)
-        self._pacing = Pacing()
+        self._model = LiveModel(config)
         self._live: RichLive | None = None
         self._has_ended = False
 
@@ -55,11 +61,11 @@ class Live:
         self._console.print(line)
 
     def begin(self) -> None:
-        self._pacing = Pacing()
+        self._model.begin()
         self._has_ended = False
 
     def progress(self, snapshot: Snapshot) -> None:
-        self._show(render(self._pacing.read(snapshot)))
+        self._show(render(self._model.read(snapshot)))
 
     def end(self, snapshot: Snapshot) -> None:  # noqa: ARG002 - the table says it all
         self._has_ended = True
@@ -79,13 +85,14 @@ class Live:
             self._live = None
 
 
-def render(pace: Pace) -> RenderableType:
-    """Two lines: phase, bar, share, time; then the figures."""
+def render(view: View) -> RenderableType:
+    """Three lines: phase, bar, share, time; the metrics; errors by kind and the verdict on the client so far."""
     from rich.console import Group
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
 
+    pace = view.pace
     times = [clock_text(pace.elapsed_s)]
     if pace.is_stopping:
         times.append("stopping")
@@ -104,4 +111,14 @@ def render(pace: Pace) -> RenderableType:
     for i, part in enumerate(words(pace)):
         line.append(" · " if i else "", style="dim")
         line.append(part, style="red" if "error" in part else "")
-    return Group(top, line)
+    state = Text(overflow="ellipsis", no_wrap=True)
+    for i, part in enumerate(state_words(view)):
+        state.append(" · " if i else "", style="dim")
+        state.append(part, style=_style(part))
+    return Group(top, line, state) if state else Group(top, line)
+
+
+def _style(part: str) -> str:
+    if part.startswith("measurement quality"):
+        return "dim" if "trustworthy" in part else "yellow"
+    return "dim" if part.startswith("goodput") else "red"

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from aiperf.outcome import Snapshot
-from aiperf.ui.progress import Pacing, clock_text, words
+
+if TYPE_CHECKING:
+    from aiperf.config.model import Config
+from aiperf.live.model import LiveModel
+from aiperf.live.progress import clock_text, words
+from aiperf.live.words import state_words
+from aiperf.observer import Observer
 
 __all__ = ["Plain", "Quiet"]
 
 
-class Quiet:
+class Quiet(Observer):
     """Notes alone."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
-    def stage(self, text: str) -> None:
-        pass
-
     def note(self, text: str) -> None:
         self._print(f"note: {text}")
-
-    def begin(self) -> None:
-        pass
-
-    def progress(self, snapshot: Snapshot) -> None:
-        pass
-
-    def end(self, snapshot: Snapshot) -> None:
-        pass
 
     def _print(self, line: str) -> None:
         print(line, file=self._stream, flush=True)
@@ -38,10 +32,10 @@ class Quiet:
 class Plain(Quiet):
     """`interval_s`: time between two lines, by the run's own clock; a new phase has its line at once."""
 
-    def __init__(self, stream: TextIO, interval_s: float) -> None:
+    def __init__(self, stream: TextIO, interval_s: float, config: Config | None = None) -> None:
         super().__init__(stream)
         self._interval_ns = int(interval_s * 1e9)
-        self._pacing = Pacing()
+        self._model = LiveModel(config)
         self._next_ns = 0
         self._phase: object = None
 
@@ -49,7 +43,7 @@ class Plain(Quiet):
         self._print(f"{text} …")
 
     def begin(self) -> None:
-        self._pacing = Pacing()
+        self._model.begin()
         self._next_ns, self._phase = self._interval_ns, None
 
     def progress(self, snapshot: Snapshot) -> None:
@@ -67,10 +61,11 @@ class Plain(Quiet):
         self._print(f"load ended: {s.sent:,} sent, {s.ok:,} ok, {s.failed:,} failed, {s.cancelled:,} cancelled")
 
     def _line(self, snapshot: Snapshot) -> str:
-        pace = self._pacing.read(snapshot)
+        view = self._model.read(snapshot)
+        pace = view.pace
         parts = words(pace)
         if pace.is_stopping:
             parts.append("stopping")
         elif pace.left_s is not None:
             parts.append(f"{clock_text(pace.left_s)} left")
-        return f"[{clock_text(pace.elapsed_s)}] {pace.phase}: " + " · ".join(parts)
+        return f"[{clock_text(pace.elapsed_s)}] {pace.phase}: " + " · ".join([*parts, *state_words(view)])

@@ -22,6 +22,7 @@ from aiperf.config.engine_settings import (
     TlsSettings,
     UsersLoad,
 )
+from aiperf.config.live_slos import live_tiers
 from aiperf.config.load import Closed, Rate, Schedule, Series, Users, load_of, warmup_load_of
 from aiperf.config.load import Load as Asked
 from aiperf.config.model import Config
@@ -130,6 +131,7 @@ def build_settings(
         http_trace=config.output.export_http_trace,
         expect_text=text,
         max_event_bytes=e.max_event_bytes,
+        slos=tuple(tier.slos for tier in live_tiers(config.slo.goodput)),
         think_tags=think_tags,
         seed=workload.seed,
         phases=tuple(phases),

@@ -8,11 +8,12 @@ import re
 import pytest
 
 from aiperf.config.model import Config
+from aiperf.live.model import LiveModel
+from aiperf.live.progress import Pacing, clock_text, words
 from aiperf.outcome import Snapshot
 from aiperf.ui import observe
 from aiperf.ui.live import Live, render
 from aiperf.ui.plain import Plain, Quiet
-from aiperf.ui.progress import Pacing, clock_text, words
 
 S = 1_000_000_000
 STYLE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
@@ -195,7 +196,7 @@ def test_phase_without_a_bound_has_no_bar() -> None:
 
     console = Console(file=io.StringIO(), width=100)
     with console.capture() as capture:
-        console.print(render(Pacing().read(snapshot(3, phase_requests=None))))
+        console.print(render(LiveModel().read(snapshot(3, phase_requests=None))))
     assert "%" not in capture.get()
 
 

@@ -6,7 +6,7 @@ import importlib
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 
 import numpy as np
@@ -65,6 +65,10 @@ class NvmlReader:
         self._read()
         self._thread.start()
 
+    def latest(self) -> Readings:
+        """The last reading, while it goes on."""
+        return self._table(self._rows[-1:], self._times[-1:])
+
     def stop(self) -> Readings:
         """One last reading, then all of them."""
         if not self._stopped.is_set():
@@ -72,14 +76,17 @@ class NvmlReader:
             self._thread.join()
             self._read()
             self._nvml.nvmlShutdown()
-        times = np.array(self._times, dtype=np.int64).reshape(-1, 2)
+        return self._table(self._rows, self._times)
+
+    def _table(self, rows: Sequence[NDArray[np.float64]], times: Sequence[tuple[int, int]]) -> Readings:
+        stamps = np.array(times, dtype=np.int64).reshape(-1, 2)
         return Readings(
             url=URL,
             is_own=True,
             series=self._series,
-            times_ns=times[:, 1],
-            latencies_ns=times[:, 1] - times[:, 0],
-            values=np.array(self._rows),
+            times_ns=stamps[:, 1],
+            latencies_ns=stamps[:, 1] - stamps[:, 0],
+            values=np.array(rows),
         )
 
     def _labels(self, index: int, handle: object) -> tuple[tuple[str, str], ...]:

@@ -47,6 +47,11 @@ class GpuWatch:
         if self._scraper is not None:
             self._scraper.start()
 
+    def latest(self) -> tuple[Readings, ...]:
+        """The last reading of each source that has one, while it goes on."""
+        found = (self._nvml.latest(),) if self._nvml is not None else ()
+        return (*found, *self._scraper.latest()) if self._scraper is not None else found
+
     def stop(self) -> tuple[Readings, ...]:
         """After a last reading of each source."""
         found = (self._nvml.stop(),) if self._nvml is not None else ()

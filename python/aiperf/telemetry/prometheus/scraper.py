@@ -116,6 +116,10 @@ class Scraper:
         for reader in self._readers:
             reader.has_read.wait(max(0.0, deadline - time.monotonic()))
 
+    def latest(self) -> tuple[Readings, ...]:
+        """The last reading of each page that has one, while it goes on."""
+        return tuple(r for reader in self._readers if (r := reader.latest()).num_readings)
+
     def end_of_load(self) -> None:
         for reader in self._readers:
             reader.settle()
@@ -180,6 +184,10 @@ class _Reader:
         """A thread that waits for a page is left behind: it is a daemon, and what it reads later is not asked for."""
         if self.thread.ident is not None:
             self.thread.join(timeout_s)
+
+    def latest(self) -> Readings:
+        with self._lock:
+            return self._table(self._rows[-1:], self._times[-1:])
 
     def readings(self) -> Readings:
         with self._lock:

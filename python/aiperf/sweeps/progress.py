@@ -1,0 +1,69 @@
+"""The points of a study while it goes on, for whoever watches it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from aiperf.observer import Observer, StudyState
+from aiperf.run.data import RunData
+from aiperf.sweeps.pareto import pareto_front
+from aiperf.sweeps.points import RunPoint, flag_name, point_of
+
+__all__ = ["StudyProgress"]
+
+_FIGURES: Final = (
+    ("Requests/s", "request_throughput", "avg", 2),
+    ("Tokens/s", "output_token_throughput", "avg", 0),
+    ("Tokens/s/user", "output_token_throughput_per_user", "avg", 1),
+    ("TTFT p50 (ms)", "time_to_first_token", "p50", 1),
+    ("TTFT p99 (ms)", "time_to_first_token", "p99", 1),
+    ("ITL p50 (ms)", "inter_token_latency", "p50", 2),
+)
+
+
+class StudyProgress:
+    """`total`: runs planned, None if that depends on what comes out."""
+
+    def __init__(self, observer: Observer, what: str, directory: Path) -> None:
+        self.total: int | None = None
+        self._observer = observer
+        self._what = what
+        self._directory = directory
+        self._points: list[RunPoint] = []
+        self._names: list[str] = []
+        self._done = 0
+
+    def begin(self) -> None:
+        self._tell()
+
+    def done(self, name: str, values: Mapping[str, float], run: RunData | None) -> None:
+        """`run` None: no request succeeded."""
+        self._done += 1
+        if run is not None:
+            words = ", ".join(f"{flag_name(path)} {value:g}" for path, value in values.items())
+            self._names.append(words or name)
+            self._points.append(point_of([run], dict(values)))
+        self._tell()
+
+    def _tell(self) -> None:
+        self._observer.study(
+            StudyState(
+                what=self._what,
+                done=self._done,
+                total=self.total,
+                columns=("Run", *(c for c, *_ in _FIGURES), "Errors"),
+                rows=tuple(self._row(n, p) for n, p in zip(self._names, self._points, strict=True)),
+                front=pareto_front(self._points).on_front if self._points else (),
+                directory=self._directory,
+            )
+        )
+
+    @staticmethod
+    def _row(name: str, point: RunPoint) -> tuple[str, ...]:
+        cells = []
+        for _, tag, stat, digits in _FIGURES:
+            value = point.figure(tag, stat)
+            cells.append("–" if value is None else f"{value:,.{digits}f}")
+        return (name, *cells, f"{point.num_failed:,}")
