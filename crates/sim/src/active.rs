@@ -1,10 +1,11 @@
 //! A request under way: what it was asked, where it stands, what it has sent.
 
+use crate::api::UsageNumbers;
 use crate::dice::Dice;
 use crate::faults::Fault;
 use crate::ledger::{Chunk, Row};
 use crate::options::SimOptions;
-use crate::reply::{Envelope, UsageNumbers};
+use crate::reply::Envelope;
 use crate::script::Script;
 
 /// Purposes of a request's dice.

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::active::{Active, Ending, FinishReason, Stage};
+use crate::api::{Outcome, UsageNumbers};
 use crate::conn::Conn;
 use crate::faults::{EmptyShape, ErrorShape, Fault, FaultKind, Malformation};
 use crate::options::{FinishChunk, RoleChunk, SimOptions, Usage};
@@ -15,6 +16,8 @@ use crate::timer::ms;
 fn usage_places(active: &Active, options: &SimOptions) -> (bool, bool) {
     match options.usage {
         Usage::Never => (false, false),
+        // These APIs have usage in every response.
+        _ if active.envelope.voice.is_some() => (true, true),
         Usage::Always => (false, true),
         Usage::Continuous => (true, true),
         Usage::Auto => (active.include_usage && active.continuous_usage, active.include_usage),
@@ -69,7 +72,15 @@ pub(crate) fn push_stream_head(conn: &mut Conn, shared: &Shared, with_role: bool
             active.envelope.chunked,
         ));
     }
-    let has_role = with_role && active.envelope.is_chat && shared.options.role != RoleChunk::Off;
+    if !with_role || active.role_sent {
+        return;
+    }
+    let usage = usage_places(active, &shared.options).1.then(|| active.usage());
+    if active.envelope.push_begin(&mut conn.out, usage) {
+        active.role_sent = true;
+        return conn.mark(Kind::Role, 0, 0);
+    }
+    let has_role = active.envelope.is_chat && shared.options.role != RoleChunk::Off;
     if has_role && !std::mem::replace(&mut active.role_sent, true) {
         active.envelope.push_role(&mut conn.out);
         conn.mark(Kind::Role, 0, 0);
@@ -184,10 +195,15 @@ pub(crate) fn produce(conn: &mut Conn, shared: &Shared, scratch: &mut Vec<u8>, n
             break;
         };
         let (in_chunks, _) = usage_places(active, options);
-        let finish = (step.is_last && options.finish == FinishChunk::WithLast).then(|| active.finish.as_str());
-        active
-            .envelope
-            .push_step(&mut conn.out, scratch, &step, finish, in_chunks.then(|| active.usage()));
+        let is_told = options.finish == FinishChunk::WithLast || active.envelope.voice.is_some();
+        let finish = (step.is_last && is_told).then(|| active.finish.as_str());
+        let usage = in_chunks.then_some(UsageNumbers {
+            completion: active.script.tokens,
+            reasoning: active.script.reasoning,
+            prompt: active.prompt_tokens.unwrap_or(0),
+            cached: active.cached_tokens,
+        });
+        active.envelope.push_step(&mut conn.out, scratch, &step, finish, usage);
         let one_by_one = active.sent.list.is_some() || !is_burst;
         if one_by_one {
             conn.mark(step.kind, step.tokens, 1);
@@ -235,6 +251,15 @@ fn finish_stream(conn: &mut Conn, shared: &Shared) {
     let (in_chunks, at_end) = usage_places(active, options);
     let usage = active.usage();
     let is_empty = active.script.chunks == 0;
+    let outcome = Outcome {
+        finish: active.finish.as_str(),
+        usage: at_end.then_some(usage),
+    };
+    if active.envelope.push_outcome(&mut conn.out, outcome) {
+        active.finished = true;
+        conn.mark(Kind::Finish, 0, 0);
+        return end_body(conn, shared);
+    }
     if options.finish == FinishChunk::Separate || is_empty {
         active
             .envelope
@@ -279,7 +304,7 @@ fn apply_fault_before_head(conn: &mut Conn, shared: &Shared) -> bool {
     let close = active.close;
     match (fault.kind, fault.shape, fault.leaves) {
         (FaultKind::ErrorIn200, ErrorShape::Json, _) => {
-            let body = reply::error_body(500, "The engine has died.");
+            let body = active.envelope.error_body(500, "The engine has died.");
             reply::push_plain(&mut conn.out, 200, "application/json", "", &body, close);
             conn.mark(Kind::Error, 0, 0);
         }
@@ -353,8 +378,9 @@ fn apply_fault_in_stream(conn: &mut Conn, shared: &Shared, now: u64) -> bool {
         }
         FaultKind::ErrorIn200 => {
             active.fault_done = true;
-            let body = reply::error_body(500, "EngineCore encountered an issue.");
-            active.envelope.push_event(&mut conn.out, &[&body]);
+            active
+                .envelope
+                .push_failure(&mut conn.out, "EngineCore encountered an issue.");
             conn.mark(Kind::Error, 0, 0);
             end_body(conn, shared);
         }
@@ -382,7 +408,7 @@ fn produce_plain(conn: &mut Conn, shared: &Shared) {
         return;
     }
     if kind == Some(FaultKind::ErrorIn200) {
-        let body = reply::error_body(500, "The engine has died.");
+        let body = active.envelope.error_body(500, "The engine has died.");
         reply::push_plain(&mut conn.out, 200, "application/json", "", &body, active.close);
         return conn.mark(Kind::Error, 0, 0);
     }
@@ -398,9 +424,7 @@ fn produce_plain(conn: &mut Conn, shared: &Shared) {
     script.reasoning = script.sections[0].tokens();
     let (tokens, reasoning) = (script.tokens, script.reasoning);
     let usage = (options.usage != Usage::Never).then(|| active.usage());
-    let mut body = active
-        .envelope
-        .plain_body(&active.script, active.finish.as_str(), usage);
+    let (mut body, content_type) = active.envelope.whole(&active.script, active.finish.as_str(), usage);
     let whole = body.len();
     let mut content_length_ok = true;
     match (kind, fault.map(|fault| fault.what)) {
@@ -421,8 +445,9 @@ fn produce_plain(conn: &mut Conn, shared: &Shared) {
         status_line = b"";
     }
     conn.out.extend_from_slice(status_line);
-    conn.out
-        .extend_from_slice(b"Content-Type: application/json\r\nContent-Length: ");
+    for part in ["Content-Type: ", content_type, "\r\nContent-Length: "] {
+        conn.out.extend_from_slice(part.as_bytes());
+    }
     if content_length_ok {
         let cut = kind == Some(FaultKind::Cut);
         reply::push_number(&mut conn.out, if cut { whole } else { body.len() } as u64);

@@ -21,6 +21,12 @@ pub(crate) struct Head {
     pub(crate) expects_continue: bool,
     /// Value of `Authorization`.
     pub(crate) authorization: Option<Range<usize>>,
+    /// Value of `X-Api-Key`.
+    pub(crate) api_key: Option<Range<usize>>,
+    /// Value of `Content-Type`.
+    pub(crate) content_type: Option<Range<usize>>,
+    /// Whether there is an `Anthropic-Version`.
+    pub(crate) has_anthropic_version: bool,
     /// Value of `X-Request-ID`.
     pub(crate) request_id: Option<Range<usize>>,
     /// Value of `X-Correlation-ID`.
@@ -96,6 +102,9 @@ pub(crate) fn parse_head(bytes: &[u8]) -> Result<Option<Head>, BadRequest> {
         keep_alive: !is_old,
         expects_continue: false,
         authorization: None,
+        api_key: None,
+        content_type: None,
+        has_anthropic_version: false,
         request_id: None,
         correlation_id: None,
         len,
@@ -133,6 +142,9 @@ pub(crate) fn parse_head(bytes: &[u8]) -> Result<Option<Head>, BadRequest> {
                 head.expects_continue = value.eq_ignore_ascii_case(b"100-continue");
             }
             13 if header.name.eq_ignore_ascii_case("authorization") => head.authorization = Some(offset_of(value)),
+            9 if header.name.eq_ignore_ascii_case("x-api-key") => head.api_key = Some(offset_of(value)),
+            12 if header.name.eq_ignore_ascii_case("content-type") => head.content_type = Some(offset_of(value)),
+            17 if header.name.eq_ignore_ascii_case("anthropic-version") => head.has_anthropic_version = true,
             12 if header.name.eq_ignore_ascii_case("x-request-id") => head.request_id = Some(offset_of(value)),
             16 if header.name.eq_ignore_ascii_case("x-correlation-id") => head.correlation_id = Some(offset_of(value)),
             _ => {}
@@ -262,6 +274,7 @@ pub(crate) fn reason(status: u16) -> &'static str {
         502 => "Bad Gateway",
         503 => "Service Unavailable",
         504 => "Gateway Timeout",
+        529 => "Overloaded",
         _ => "Status",
     }
 }

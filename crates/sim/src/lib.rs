@@ -4,11 +4,14 @@
 //! model of a continuous-batching engine ([`EngineOptions`]). Both keep the same ledger.
 
 mod active;
+mod api;
+mod apis;
 mod batching;
 mod conn;
 mod dice;
 mod error;
 mod faults;
+mod form;
 mod generate;
 mod http;
 mod ledger;
@@ -23,6 +26,7 @@ mod script;
 mod server;
 mod shared;
 mod timer;
+mod tokenize;
 mod tokens;
 mod transport;
 mod worker;

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 
+use crate::api::{Api, Outcome, UsageNumbers, Voice, Whole, Wire};
 use crate::http;
 use crate::options::{Framing, ReasoningField};
 use crate::request::push_json_string;
@@ -9,7 +10,7 @@ use crate::script::{Kind, Script, Section, Step};
 use crate::tokens::{TOOL_NAME, push_words, words};
 
 /// What all chunks of one reply share.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Envelope {
     pub(crate) is_chat: bool,
     pub(crate) framing: Framing,
@@ -19,16 +20,9 @@ pub(crate) struct Envelope {
     /// The JSON up to and with `"choices":[`.
     head: Vec<u8>,
     id: u64,
-}
-
-/// Token counts for a `usage` object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct UsageNumbers {
-    pub(crate) prompt: u32,
-    pub(crate) completion: u32,
-    pub(crate) reasoning: u32,
-    /// Prompt tokens found in the prefix cache; `None` without an engine.
-    pub(crate) cached: Option<u32>,
+    /// The API, where it is not chat or completions, and who writes the response.
+    pub(crate) api: Option<&'static dyn Api>,
+    pub(crate) voice: Option<Box<dyn Voice>>,
 }
 
 impl Envelope {
@@ -65,12 +59,56 @@ impl Envelope {
             chunked: true,
             head,
             id,
+            api: None,
+            voice: None,
+        }
+    }
+
+    /// The voice, if there is one, and where it writes.
+    fn voice_on<'a>(&'a mut self, out: &'a mut Vec<u8>) -> Option<(&'a mut dyn Voice, Wire<'a>)> {
+        let wire = Wire {
+            out,
+            framing: self.framing,
+            chunked: self.chunked,
+        };
+        self.voice.as_deref_mut().map(|voice| (voice as _, wire))
+    }
+
+    /// Appends what stands in front of the first token; false where there is nothing of the kind but a role.
+    pub(crate) fn push_begin(&mut self, out: &mut Vec<u8>, usage: Option<UsageNumbers>) -> bool {
+        let Some((voice, mut wire)) = self.voice_on(out) else {
+            return false;
+        };
+        voice.begin(&mut wire, usage);
+        true
+    }
+
+    /// Appends all that stands behind the last token; false for chat and completions, whose events are apart.
+    pub(crate) fn push_outcome(&mut self, out: &mut Vec<u8>, outcome: Outcome<'_>) -> bool {
+        let Some((voice, mut wire)) = self.voice_on(out) else {
+            return false;
+        };
+        voice.end(&mut wire, outcome);
+        true
+    }
+
+    /// An error's body, as the API has it.
+    pub(crate) fn error_body(&self, status: u16, message: &str) -> Vec<u8> {
+        let own = self.api.and_then(|api| api.error_body(status, message));
+        own.unwrap_or_else(|| error_body(status, message))
+    }
+
+    /// Appends the event of a failure in the middle.
+    pub(crate) fn push_failure(&mut self, out: &mut Vec<u8>, message: &str) {
+        match self.voice_on(out) {
+            Some((voice, mut wire)) => voice.fail(&mut wire, message),
+            None => self.push_event(out, &[&error_body(500, message)]),
         }
     }
 
     /// Appends the chunk of a step. `scratch` is space for its text.
     pub(crate) fn push_step(
-        &self,
+        &mut self,
         out: &mut Vec<u8>,
         scratch: &mut Vec<u8>,
         step: &Step,
@@ -79,6 +117,14 @@ impl Envelope {
     ) {
         scratch.clear();
         let list = words();
+        if let Some((voice, mut wire)) = self.voice_on(out) {
+            scratch.extend_from_slice(step.open.escaped.as_bytes());
+            push_words(scratch, list, step.start, step.words, step.at_start);
+            scratch.extend_from_slice(step.close.escaped.as_bytes());
+            let text = std::str::from_utf8(scratch).unwrap_or_default();
+            let last = finish.map(|finish| Outcome { finish, usage });
+            return voice.step(&mut wire, step, text, last);
+        }
         let mut tail: &[u8] = b"\"},\"finish_reason\":null}]}";
         if self.is_chat {
             scratch.extend_from_slice(match step.kind {
@@ -163,7 +209,7 @@ impl Envelope {
 
     /// Appends `[DONE]` (SSE only).
     pub(crate) fn push_done(&self, out: &mut Vec<u8>) -> bool {
-        if self.framing == Framing::Ndjson {
+        if self.framing == Framing::Ndjson || self.voice.is_some() {
             return false;
         }
         out.extend_from_slice(if self.chunked {
@@ -175,13 +221,21 @@ impl Envelope {
     }
 
     /// Appends an event cut in the middle of its JSON.
-    pub(crate) fn push_malformed(&self, out: &mut Vec<u8>) {
+    pub(crate) fn push_malformed(&mut self, out: &mut Vec<u8>) {
+        if let Some((voice, mut wire)) = self.voice_on(out) {
+            let (name, data) = voice.broken();
+            return wire.event(name, data);
+        }
         self.push_event(out, &[&self.head, b"{\"index\":0,\"delta\":{\"content\":\" brok"]);
     }
 
     /// Appends half of a content event: its declared chunk size is never filled.
-    pub(crate) fn push_half_event(&self, out: &mut Vec<u8>) {
+    pub(crate) fn push_half_event(&mut self, out: &mut Vec<u8>) {
         let start = out.len();
+        if self.voice.is_some() {
+            self.push_malformed(out);
+            return out.truncate(start + (out.len() - start) / 2);
+        }
         self.push_event(
             out,
             &[
@@ -217,8 +271,37 @@ impl Envelope {
         }
     }
 
+    /// The whole response, and what it is.
+    pub(crate) fn whole(
+        &mut self,
+        script: &Script,
+        finish: &str,
+        usage: Option<UsageNumbers>,
+    ) -> (Vec<u8>, &'static str) {
+        let Some(voice) = &mut self.voice else {
+            return (self.plain_body(script, finish, usage), "application/json");
+        };
+        let mut word = script.first_word();
+        let [reasoning, content, call] = script.sections.map(|section| {
+            let mut text = Vec::new();
+            if section.words > 0 {
+                text.extend_from_slice(section.open.escaped.as_bytes());
+                push_words(&mut text, words(), word, section.words, true);
+                text.extend_from_slice(section.close.escaped.as_bytes());
+                word += section.words as usize;
+            }
+            String::from_utf8(text).unwrap_or_default()
+        });
+        let text = Whole {
+            reasoning,
+            content,
+            call: script.has_call().then_some(call),
+        };
+        (voice.whole(&text, Outcome { finish, usage }), voice.content_type())
+    }
+
     /// The whole reply as one JSON body.
-    pub(crate) fn plain_body(&self, script: &Script, finish: &str, usage: Option<UsageNumbers>) -> Vec<u8> {
+    fn plain_body(&self, script: &Script, finish: &str, usage: Option<UsageNumbers>) -> Vec<u8> {
         let [reasoning, content, call] = script.sections;
         let mut word = script.first_word();
         let mut section = |out: &mut Vec<u8>, section: Section| {
@@ -450,7 +533,7 @@ mod tests {
             reasoning_tokens: 10,
             ..SimOptions::default()
         };
-        let envelope = Envelope::new(
+        let mut envelope = Envelope::new(
             (true, true),
             Framing::Sse,
             ReasoningField::ThinkTag,

@@ -1,4 +1,4 @@
-//! What a request body asks for, read with one pass over its top-level keys.
+//! What a request body asks for, read with one pass over its top-level keys, or over the fields of a form.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -12,14 +12,38 @@ use crate::tokens;
 pub(crate) struct Ask<'a> {
     pub(crate) model: Option<Cow<'a, str>>,
     pub(crate) stream: bool,
-    /// `max_completion_tokens`, else `max_tokens`.
+    /// `max_completion_tokens`, `max_output_tokens`, `parameters.max_new_tokens`, else `max_tokens`.
     pub(crate) max_tokens: Option<u32>,
     pub(crate) min_tokens: u32,
     pub(crate) ignore_eos: bool,
     pub(crate) include_usage: bool,
     pub(crate) continuous_usage: bool,
-    /// `messages`, `prompt`, `input` or `content`, whichever came last.
-    source: Option<Source<'a>>,
+    /// `messages`, `prompt`, `input` and others of their kind, whichever came last, and its name.
+    source: Option<(&'static str, Source<'a>)>,
+    /// What stands in front of all messages: `system`, `instructions`.
+    system: Option<LazyValue<'a>>,
+    /// What texts are ranked for.
+    query: Option<LazyValue<'a>>,
+    /// Whether the prompt goes through a chat template, whatever its form.
+    pub(crate) is_chat: bool,
+    /// Number of results (`n`), of the best ones (`top_n`), of previews, of a vector's numbers.
+    pub(crate) n: Option<u32>,
+    pub(crate) top_n: Option<u32>,
+    pub(crate) partial_images: Option<u32>,
+    pub(crate) dimensions: Option<u32>,
+    pub(crate) size: Option<Cow<'a, str>>,
+    pub(crate) seconds: Option<Cow<'a, str>>,
+    /// `encoding_format: base64`, `response_format: url` and `text`, `parameters.details`.
+    pub(crate) as_base64: bool,
+    pub(crate) as_url: bool,
+    pub(crate) as_plain_text: bool,
+    pub(crate) wants_details: bool,
+    /// An image, or its URL, as a field that is no file.
+    pub(crate) has_image_field: bool,
+    /// The header `anthropic-version` is there.
+    pub(crate) has_anthropic_version: bool,
+    /// A form's files: name of the field, bytes.
+    pub(crate) files: Vec<(&'a str, &'a [u8])>,
     /// `tokens` of a detokenize request.
     pub(crate) tokens: Option<LazyValue<'a>>,
     pub(crate) with_pieces: bool,
@@ -32,7 +56,12 @@ pub(crate) struct Ask<'a> {
 enum Source<'a> {
     Messages(LazyValue<'a>),
     Plain(LazyValue<'a>),
+    /// A form's field.
+    Text(&'a str),
 }
+
+/// Fields that hold a prompt, beside `messages`.
+const PLAIN: [&str; 7] = ["prompt", "input", "inputs", "content", "documents", "passages", "texts"];
 
 /// The prompt of a request.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -95,7 +124,7 @@ impl<'a> Ask<'a> {
             match key.as_ref() {
                 "model" => ask.model = text_of(&value),
                 "stream" => ask.stream = value.as_bool().unwrap_or(false),
-                "max_completion_tokens" => ask.max_tokens = number_of(&value),
+                "max_completion_tokens" | "max_output_tokens" => ask.max_tokens = number_of(&value),
                 "max_tokens" => legacy_max = number_of(&value),
                 "min_tokens" => ask.min_tokens = number_of(&value).unwrap_or(0),
                 "ignore_eos" => ask.ignore_eos = value.as_bool().unwrap_or(false),
@@ -109,20 +138,86 @@ impl<'a> Ask<'a> {
                         }
                     }
                 }
-                "messages" => ask.source = Some(Source::Messages(value)),
-                "prompt" | "input" => ask.source = Some(Source::Plain(value)),
-                "content" => {
-                    ask.is_llama = true;
-                    ask.source = Some(Source::Plain(value));
+                "parameters" => {
+                    for option in value.into_object_iter().into_iter().flatten() {
+                        let (key, value) = option.map_err(|error| first_line(&error.to_string()))?;
+                        match key.as_ref() {
+                            "max_new_tokens" => ask.max_tokens = number_of(&value),
+                            "details" => ask.wants_details = value.as_bool().unwrap_or(false),
+                            _ => {}
+                        }
+                    }
+                }
+                "messages" => ask.source = Some(("messages", Source::Messages(value))),
+                "system" | "instructions" => ask.system = Some(value),
+                "query" => ask.query = Some(value),
+                "n" => ask.n = number_of(&value),
+                "top_n" => ask.top_n = number_of(&value),
+                "partial_images" => ask.partial_images = number_of(&value),
+                "dimensions" => ask.dimensions = number_of(&value),
+                "size" => ask.size = text_of(&value),
+                "seconds" => ask.seconds = text_of(&value),
+                "image" | "url" => ask.has_image_field = true,
+                "encoding_format" | "response_format" => {
+                    let text = text_of(&value);
+                    ask.set_format(text.as_deref().unwrap_or(""));
                 }
                 "tokens" => ask.tokens = Some(value),
                 "with_pieces" => ask.with_pieces = value.as_bool().unwrap_or(false),
                 "return_token_strs" => ask.return_token_strs = value.as_bool().unwrap_or(false),
-                _ => {}
+                key => {
+                    if let Some(name) = PLAIN.into_iter().find(|name| *name == key) {
+                        ask.is_llama = name == "content";
+                        ask.source = Some((name, Source::Plain(value)));
+                    }
+                }
             }
         }
         ask.max_tokens = ask.max_tokens.or(legacy_max);
         Ok(ask)
+    }
+
+    /// Reads a form (`multipart/form-data`); the error says what is wrong with it.
+    pub(crate) fn of_form(body: &'a [u8], boundary: &str) -> Result<Self, String> {
+        let mut ask = Self::default();
+        for (name, file, value) in crate::form::fields(body, boundary)? {
+            let text = std::str::from_utf8(value).unwrap_or("");
+            match name {
+                _ if file.is_some() => ask.files.push((name, value)),
+                "model" => ask.model = Some(Cow::Borrowed(text)),
+                "stream" => ask.stream = text == "true",
+                "prompt" => ask.source = Some(("prompt", Source::Text(text))),
+                "n" => ask.n = text.parse().ok(),
+                "partial_images" => ask.partial_images = text.parse().ok(),
+                "max_tokens" => ask.max_tokens = text.parse().ok(),
+                "size" => ask.size = Some(Cow::Borrowed(text)),
+                "seconds" => ask.seconds = Some(Cow::Borrowed(text)),
+                "image" | "url" => ask.has_image_field = true,
+                "response_format" => ask.set_format(text),
+                _ => {}
+            }
+        }
+        Ok(ask)
+    }
+
+    fn set_format(&mut self, text: &str) {
+        self.as_base64 |= text == "base64";
+        self.as_url |= text == "url";
+        self.as_plain_text |= text == "text";
+    }
+
+    /// Whether the request has this field, or file.
+    pub(crate) fn has(&self, field: &str) -> bool {
+        match field {
+            "query" => self.query.is_some(),
+            "file" => self.files.iter().any(|(name, _)| *name == "file"),
+            _ => self.source.as_ref().is_some_and(|(name, _)| *name == field),
+        }
+    }
+
+    /// Whether there is something to rank for.
+    pub(crate) fn has_query(&self) -> bool {
+        self.query.is_some()
     }
 
     /// Whether the request has a prompt of any form.
@@ -132,13 +227,19 @@ impl<'a> Ask<'a> {
 
     /// Whether the prompt is chat messages.
     pub(crate) fn has_messages(&self) -> bool {
-        matches!(self.source, Some(Source::Messages(_)))
+        matches!(self.source, Some((_, Source::Messages(_))))
     }
 
     /// Copies the prompt out of the body.
     pub(crate) fn prompt(&self) -> Prompt {
-        let mut prompt = Prompt::default();
-        match &self.source {
+        let mut prompt = Prompt {
+            is_chat: self.is_chat,
+            ..Prompt::default()
+        };
+        for value in [&self.system, &self.query].into_iter().flatten() {
+            push_item(&mut prompt.text, value);
+        }
+        match self.source.as_ref().map(|(_, source)| source) {
             Some(Source::Messages(messages)) => {
                 prompt.is_chat = true;
                 for message in messages.clone().into_array_iter().into_iter().flatten().flatten() {
@@ -149,6 +250,10 @@ impl<'a> Ask<'a> {
                         }
                     }
                 }
+            }
+            Some(Source::Text(text)) => {
+                prompt.parts = 1;
+                prompt.text.push_str(text);
             }
             Some(Source::Plain(value)) if value.is_str() => {
                 prompt.parts = 1;
@@ -161,6 +266,9 @@ impl<'a> Ask<'a> {
                         push_text(&mut prompt.text, &item);
                     } else if let Some(id) = number_of(&item) {
                         prompt.ids.push(id);
+                    } else if item.is_object() {
+                        prompt.parts += 1;
+                        push_item(&mut prompt.text, &item);
                     } else {
                         prompt.parts += 1;
                         let inner = item.into_array_iter().into_iter().flatten().flatten();
@@ -202,6 +310,25 @@ fn push_text(out: &mut String, value: &LazyValue<'_>) {
             out.push(' ');
         }
         out.push_str(&text);
+    }
+}
+
+/// A text, an object with a text (a message, a passage), or a list of either.
+fn push_item(out: &mut String, item: &LazyValue<'_>) {
+    if item.is_str() {
+        push_text(out, item);
+    } else if item.is_array() {
+        for part in item.clone().into_array_iter().into_iter().flatten().flatten() {
+            push_item(out, &part);
+        }
+    } else {
+        for (key, value) in item.clone().into_object_iter().into_iter().flatten().flatten() {
+            match key.as_ref() {
+                "content" | "output" => push_content(out, &value),
+                "text" => push_text(out, &value),
+                _ => {}
+            }
+        }
     }
 }
 
@@ -271,6 +398,40 @@ mod tests {
         assert_eq!(prompt(r#"{"prompt":["a","b"]}"#).text, "a b");
         assert_eq!(prompt(r#"{"prompt":[1,2,3]}"#).ids, [1, 2, 3]);
         assert_eq!(prompt(r#"{"input":[[1,2],[3]]}"#).ids, [1, 2, 3]);
+    }
+
+    #[test]
+    fn test_every_api_s_prompt_is_the_texts_a_model_reads() {
+        let prompt = |body: &str| Ask::parse(body.as_bytes()).expect("valid").prompt();
+        for (body, text, parts) in [
+            (r#"{"instructions":"be","input":"a b"}"#, "be a b", 1),
+            (
+                r#"{"input":[{"role":"user","content":"a"},{"role":"user","content":[{"type":"input_text","text":"b"}]}]}"#,
+                "a b",
+                2,
+            ),
+            (
+                r#"{"messages":[{"role":"user","content":"a"}],"system":[{"type":"text","text":"be"}]}"#,
+                "be a",
+                1,
+            ),
+            (r#"{"inputs":"a b","parameters":{}}"#, "a b", 1),
+            (r#"{"query":"q","documents":["a","b"]}"#, "q a b", 2),
+            (
+                r#"{"query":{"text":"q"},"passages":[{"text":"a"},{"text":"b"}]}"#,
+                "q a b",
+                2,
+            ),
+            (r#"{"query":["q","r"]}"#, "q r", 0),
+            (
+                r#"{"input":[{"type":"image_url","url":"data:image/png;base64,AA"}]}"#,
+                "",
+                1,
+            ),
+        ] {
+            let made = prompt(body);
+            assert_eq!((made.text.as_str(), made.parts), (text, parts), "{body}");
+        }
     }
 
     #[test]

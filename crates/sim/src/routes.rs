@@ -7,26 +7,32 @@ use std::sync::atomic::Ordering::Relaxed;
 use serde_json::json;
 
 use crate::active::{Active, DICE_LENGTH, FinishReason, Start};
+use crate::api::{Api, Facts, Outcome, Streams, Whole};
+use crate::apis;
 use crate::conn::{Complete, Conn};
 use crate::dice::Dice;
 use crate::faults::{self, FaultKind};
+use crate::form;
 use crate::http::{self, Head, Method};
 use crate::ledger::Row;
 use crate::options::{Count, SimOptions, Usage};
 use crate::reply::{self, Envelope};
 use crate::request::{Ask, Prompt};
 use crate::script::Script;
-use crate::tokens;
+use crate::tokenize;
 use crate::worker::Worker;
 
 const JSON: &str = "application/json";
 
 /// What a path stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 enum Route {
     Chat,
     Completions,
-    Embeddings,
+    /// One of `apis/`.
+    Api(&'static dyn Api, Streams),
+    /// What became of a job.
+    Job,
     Models,
     /// One model, by name.
     Model,
@@ -44,13 +50,13 @@ enum Route {
 }
 
 const MODEL_PATH: &[u8] = b"/v1/models/";
+const JOB_PATH: &[u8] = b"/v1/videos/";
 
 fn route(path: &[u8], method: Method) -> Route {
     let (route, wants_post) = match path {
         b"/health" | b"/ping" | b"/null" if method == Method::Other => (Route::WrongMethod, false),
         b"/v1/chat/completions" => (Route::Chat, true),
         b"/v1/completions" => (Route::Completions, true),
-        b"/v1/embeddings" => (Route::Embeddings, true),
         b"/v1/models" => (Route::Models, false),
         b"/health" | b"/ping" => return Route::Health,
         b"/tokenize" => (Route::Tokenize, true),
@@ -59,7 +65,11 @@ fn route(path: &[u8], method: Method) -> Route {
         _ if path.starts_with(MODEL_PATH) => (Route::Model, false),
         b"/reset_prefix_cache" => (Route::ResetCache, true),
         b"/null" => return Route::Null,
-        _ => return Route::Unknown,
+        _ if path.starts_with(JOB_PATH) => (Route::Job, false),
+        _ => match apis::find(path) {
+            Some((api, streams)) => (Route::Api(api, streams), true),
+            None => return Route::Unknown,
+        },
     };
     let is_right = match method {
         Method::Get | Method::Head => !wants_post,
@@ -79,6 +89,8 @@ struct Ready {
     content_type: &'static str,
     extra: String,
     body: Vec<u8>,
+    /// What an error says, for APIs that say it in a form of their own.
+    error: Option<String>,
 }
 
 impl Ready {
@@ -88,6 +100,7 @@ impl Ready {
             content_type: JSON,
             extra: String::new(),
             body,
+            error: None,
         }
     }
 
@@ -98,8 +111,16 @@ impl Ready {
     fn error(status: u16, message: &str) -> Self {
         Self {
             status,
+            error: Some(message.to_owned()),
             ..Self::json(reply::error_body(status, message))
         }
+    }
+}
+
+fn said(result: Result<serde_json::Value, String>) -> Ready {
+    match result {
+        Ok(value) => Ready::value(&value),
+        Err(message) => Ready::error(400, &message),
     }
 }
 
@@ -135,7 +156,7 @@ impl Worker {
             .strip_prefix(options.path_prefix.as_bytes())
             .unwrap_or(b"");
         let route = route(path, head.method);
-        let is_generating = matches!(route, Route::Chat | Route::Completions | Route::Embeddings);
+        let is_generating = matches!(route, Route::Chat | Route::Completions | Route::Api(..));
         if is_generating {
             return self.generate(slot, conn, head, bytes, body, (route, close));
         }
@@ -151,6 +172,7 @@ impl Worker {
             content_type,
             extra,
             body,
+            ..
         } = &ready;
         if head.method == Method::Head {
             reply::push_plain_head(&mut conn.out, *status, content_type, extra, Some(body.len()), close);
@@ -200,10 +222,21 @@ impl Worker {
                 }
                 Ready::json(Vec::new())
             }
-            Route::Tokenize => tokenize(options, body),
-            Route::Detokenize => detokenize(body),
+            Route::Job => {
+                let path = String::from_utf8_lossy(&bytes[head.path.clone()]);
+                let path = path.strip_prefix(&options.path_prefix).unwrap_or(&path);
+                match apis::job(path, shared.clock.now()) {
+                    Some((content_type, body)) => Ready {
+                        content_type,
+                        ..Ready::json(body)
+                    },
+                    None => Ready::error(404, &format!("Not Found: no such job `{path}`")),
+                }
+            }
+            Route::Tokenize => said(tokenize::tokenize(options, max_model_len(options), body)),
+            Route::Detokenize => said(tokenize::detokenize(body)),
             Route::WrongMethod | Route::WantsPost => Ready {
-                extra: if route == Route::WantsPost {
+                extra: if matches!(route, Route::WantsPost) {
                     "Allow: POST\r\n".into()
                 } else {
                     "Allow: GET, HEAD\r\n".into()
@@ -239,7 +272,11 @@ impl Worker {
         let mut row = self
             .keeps_ledger()
             .then(|| Box::new(new_row(&shared, conn, head, bytes, body, n)));
-        let is_chat = route == Route::Chat;
+        let api = match route {
+            Route::Api(api, streams) => Some((api, streams)),
+            _ => None,
+        };
+        let is_chat = api.map_or(matches!(route, Route::Chat), |(api, _)| api.is_chat());
         let fault = faults::choose(&options.faults, n, shared.script_s(received), options.seed);
         let mut start = Start {
             generation: self.next_generation(),
@@ -256,28 +293,38 @@ impl Worker {
             row: None,
         };
         let parsed = if is_allowed(options, head, bytes) {
-            Ask::parse(body).map_err(|reason| Ready::error(400, &format!("invalid JSON body: {reason}")))
+            read(head, bytes, body)
         } else {
             Err(Ready::error(401, "Unauthorized"))
         };
         let mut prompt = None;
-        let checked = parsed.and_then(|ask| {
+        let checked = parsed.and_then(|mut ask| {
+            ask.is_chat = is_chat;
             if let Some(row) = &mut row {
                 row.model = ask.model.as_deref().map(str::to_owned);
                 row.stream = ask.stream;
                 row.max_tokens = ask.max_tokens;
                 row.fault = fault.map(|index| options.faults[index].kind.name());
             }
-            start.is_stream = ask.stream && route != Route::Embeddings;
+            start.is_stream = match api.map(|(_, streams)| streams) {
+                None | Some(Streams::AsAsked) => ask.stream,
+                Some(Streams::Always) => true,
+                Some(Streams::Never) => false,
+            };
             start.include_usage = ask.include_usage;
             start.continuous_usage = ask.continuous_usage;
-            if is_chat != ask.has_messages() || !ask.has_prompt() {
-                let field = match route {
-                    Route::Chat => "messages",
-                    Route::Embeddings => "input",
-                    _ => "prompt",
-                };
+            let missing = match api {
+                Some((api, _)) => (!api.accepts(&ask)).then(|| api.needs()),
+                None if is_chat != ask.has_messages() || !ask.has_prompt() => {
+                    Some(if is_chat { "messages" } else { "prompt" })
+                }
+                None => None,
+            };
+            if let Some(field) = missing {
                 return Err(Ready::error(400, &format!("the body has no field `{field}`")));
+            }
+            if let Some(reason) = api.and_then(|(api, _)| api.refuses(&ask)) {
+                return Err(Ready::error(400, &reason));
             }
             if options.strict_model
                 && let Some(model) = ask.model.as_deref()
@@ -287,6 +334,7 @@ impl Worker {
             }
             let shows_usage = match options.usage {
                 Usage::Never => false,
+                _ if api.is_some() => true,
                 Usage::Auto => !ask.stream || ask.include_usage,
                 Usage::Always | Usage::Continuous => true,
             };
@@ -320,24 +368,47 @@ impl Worker {
             let kinds = (is_chat, is_stream);
             let mut made = Envelope::new(kinds, options.framing, options.reasoning_field, id, created, model);
             made.chunked = !head.is_old;
+            made.api = api.map(|(api, _)| api);
             made
         };
         match checked {
-            Ok(ask) if route == Route::Embeddings => {
-                let ready = embeddings(options, &ask, start.prompt_tokens, n);
-                let script = Script::new(options, is_chat, 0, n);
-                take_ready(conn, Active::new(start, script, envelope(false, ""), options), &ready);
-            }
             Ok(ask) => {
-                let (osl, finish) = output_length(options, &ask, n);
-                let script = Script::new(options, is_chat, osl, n);
+                let (osl, finish) = match api {
+                    Some((api, _)) if !api.generates() => (0, FinishReason::Stop),
+                    _ => output_length(options, &ask, n),
+                };
+                let mut script = Script::new(options, is_chat, osl, n);
                 start.finish = match &options.finish_reason {
                     Some(reason) => FinishReason::Other(reason.clone()),
                     None if script.has_call() => FinishReason::ToolCalls,
                     None => finish,
                 };
                 let model = ask.model.as_deref().unwrap_or(&options.models[0]);
-                let envelope = envelope(start.is_stream, model);
+                let mut envelope = envelope(start.is_stream, model);
+                if let Some((api, _)) = api {
+                    script.keep_apart();
+                    let facts = Facts {
+                        ask: &ask,
+                        options,
+                        n,
+                        id,
+                        model,
+                        received_ns: received,
+                        created_s: created,
+                        prompt_tokens: start.prompt_tokens.unwrap_or(0),
+                        fault: fault.map(|index| options.faults[index].kind.name()),
+                    };
+                    let mut voice = api.voice(&facts);
+                    if api.is_job() {
+                        let outcome = Outcome {
+                            finish: "stop",
+                            usage: None,
+                        };
+                        let ready = Ready::json(voice.whole(&Whole::default(), outcome));
+                        return take_ready(conn, Active::new(start, script, envelope, options), ready);
+                    }
+                    envelope.voice = Some(voice);
+                }
                 let mut active = Active::new(start, script, envelope, options);
                 if let Some(row) = &mut active.row {
                     row.status = Some(200);
@@ -347,14 +418,17 @@ impl Worker {
             }
             Err(ready) => {
                 let script = Script::new(options, is_chat, 0, n);
-                take_ready(conn, Active::new(start, script, envelope(false, ""), options), &ready);
+                take_ready(conn, Active::new(start, script, envelope(false, ""), options), ready);
             }
         }
     }
 }
 
 /// Sends a reply that is ready, as the connection's active request, so that it is in the books.
-fn take_ready(conn: &mut Conn, mut active: Active, ready: &Ready) {
+fn take_ready(conn: &mut Conn, mut active: Active, mut ready: Ready) {
+    if let Some(message) = &ready.error {
+        ready.body = active.envelope.error_body(ready.status, message);
+    }
     reply::push_plain(
         &mut conn.out,
         ready.status,
@@ -378,10 +452,25 @@ fn max_model_len(options: &SimOptions) -> u32 {
 
 fn is_allowed(options: &SimOptions, head: &Head, bytes: &[u8]) -> bool {
     let Some(key) = &options.api_key else { return true };
-    let given = head.authorization.clone().and_then(|range| bytes.get(range));
-    given
-        .and_then(|value| value.strip_prefix(b"Bearer "))
+    let value_of = |range: &Option<std::ops::Range<usize>>| range.clone().and_then(|range| bytes.get(range));
+    let bearer = value_of(&head.authorization).and_then(|value| value.strip_prefix(b"Bearer "));
+    bearer
+        .or_else(|| value_of(&head.api_key))
         .is_some_and(|given| given == key.as_bytes())
+}
+
+/// What a body, JSON or a form, asks for.
+fn read<'a>(head: &Head, bytes: &[u8], body: &'a [u8]) -> Result<Ask<'a>, Ready> {
+    let content_type = head.content_type.clone().and_then(|range| bytes.get(range));
+    let content_type = content_type.and_then(|value| std::str::from_utf8(value).ok());
+    let mut ask = match content_type.and_then(form::boundary) {
+        Some(boundary) => {
+            Ask::of_form(body, boundary).map_err(|reason| Ready::error(400, &format!("invalid form: {reason}")))?
+        }
+        None => Ask::parse(body).map_err(|reason| Ready::error(400, &format!("invalid JSON body: {reason}")))?,
+    };
+    ask.has_anthropic_version = head.has_anthropic_version;
+    Ok(ask)
 }
 
 fn new_row(shared: &crate::shared::Shared, conn: &Conn, head: &Head, bytes: &[u8], body: &[u8], n: u64) -> Row {
@@ -477,74 +566,4 @@ fn output_length(options: &SimOptions, ask: &Ask<'_>, n: u64) -> (u32, FinishRea
     } else {
         (most, FinishReason::Length)
     }
-}
-
-fn embeddings(options: &SimOptions, ask: &Ask<'_>, prompt_tokens: Option<u32>, n: u64) -> Ready {
-    let mut dice = Dice::new(options.seed, n, 3);
-    let data: Vec<_> = (0..ask.prompt().parts.max(1))
-        .map(|index| {
-            let vector: Vec<f64> = (0..options.embedding_dims)
-                .map(|_| (dice.sign() * 1e6).round() / 1e6)
-                .collect();
-            json!({"object": "embedding", "index": index, "embedding": vector})
-        })
-        .collect();
-    let tokens = prompt_tokens.unwrap_or(0);
-    Ready::value(&json!({
-        "id": format!("embd-{n}"), "object": "list", "model": ask.model.as_deref().unwrap_or(&options.models[0]),
-        "data": data, "usage": {"prompt_tokens": tokens, "total_tokens": tokens, "completion_tokens": 0},
-    }))
-}
-
-/// vLLM's `{model, prompt | messages}` and llama.cpp's `{content}`.
-fn tokenize(options: &SimOptions, body: &[u8]) -> Ready {
-    let ask = match Ask::parse(body) {
-        Ok(ask) if ask.has_prompt() => ask,
-        Ok(_) => return Ready::error(400, "the body has none of `prompt`, `messages`, `content`"),
-        Err(reason) => return Ready::error(400, &format!("invalid JSON body: {reason}")),
-    };
-    let ids = ask.prompt().encode(options.template_tokens);
-    let tokenizer = tokens::tokenizer();
-    if ask.is_llama {
-        if !ask.with_pieces {
-            return Ready::value(&json!({"tokens": ids}));
-        }
-        let pieces: Vec<_> = ids
-            .iter()
-            .map(|&id| {
-                let bytes = tokenizer.token_bytes(id).unwrap_or_default();
-                match std::str::from_utf8(bytes) {
-                    Ok(text) => json!({"id": id, "piece": text}),
-                    Err(_) => json!({"id": id, "piece": bytes}),
-                }
-            })
-            .collect();
-        return Ready::value(&json!({"tokens": pieces}));
-    }
-    let texts: Option<Vec<String>> = ask.return_token_strs.then(|| {
-        ids.iter()
-            .map(|&id| match tokenizer.token_bytes(id) {
-                Some(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-                None => "<|template|>".into(),
-            })
-            .collect()
-    });
-    Ready::value(&json!({
-        "count": ids.len(), "max_model_len": max_model_len(options), "tokens": ids, "token_strs": texts,
-    }))
-}
-
-fn detokenize(body: &[u8]) -> Ready {
-    let ids: Option<Vec<u32>> = Ask::parse(body)
-        .ok()
-        .and_then(|ask| ask.tokens)
-        .and_then(|tokens| sonic_rs::from_str(tokens.as_raw_str()).ok());
-    let Some(ids) = ids else {
-        return Ready::error(400, "the body has no field `tokens`, a list of ids");
-    };
-    let Ok(bytes) = tokens::tokenizer().decode(&ids) else {
-        return Ready::error(400, "an id is beyond the vocabulary");
-    };
-    let text = String::from_utf8_lossy(&bytes).into_owned();
-    Ready::value(&json!({"prompt": text, "content": text}))
 }

@@ -153,6 +153,11 @@ impl Script {
         script
     }
 
+    /// Text and the start of a call never share a chunk.
+    pub(crate) fn keep_apart(&mut self) {
+        self.call_beside_prose = false;
+    }
+
     /// Whether the reply ends in a tool call.
     pub(crate) fn has_call(&self) -> bool {
         self.sections[2].words > 0
