@@ -24,9 +24,9 @@ class Told(Silent):
     ("more", "how"),
     [
         ({}, "as fast as the server accepts it, 512 in flight"),
-        ({"concurrency": 2}, "sent once, 2 in flight"),
-        ({"request_rate": 50}, "sent once, 50 requests/s, poisson"),
-        ({"request_rate_series": "[[0, 50], [1, 50]]"}, "sent once, at a rate that changes over time"),
+        ({"concurrency": 2}, "2 in flight"),
+        ({"request_rate": 50}, "50 requests/s, poisson"),
+        ({"request_rate_series": "[[0, 50], [1, 50]]"}, "at a rate that changes over time"),
     ],
 )
 def test_unused_timestamps_are_said_before_the_load(tmp_path: Path, more: dict[str, object], how: str) -> None:
