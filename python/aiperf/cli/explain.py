@@ -45,7 +45,7 @@ def render_list(metrics: dict[str, Metric]) -> str:
     """One line each: tag, unit, name; those of the table first, in its order."""
     order = sorted(
         metrics.values(),
-        key=lambda m: (m.console_order is None, m.table != "main", m.table, m.console_order or 0, m.tag),
+        key=lambda m: (m.order is None, m.table != "main", m.table, m.order or 0, m.tag),
     )
     wide = max(len(m.tag) for m in order)
     unit = max(len(m.unit.shown) for m in order)
@@ -61,11 +61,11 @@ def render_metric(m: Metric) -> str:
         "weighted": "weighted by time over the run",
     }
     shown = []
-    if m.console_order is None:
+    if m.order is None:
         shown.append("in the files, not in the table")
     if m.flags & {"internal", "experimental"}:
         shown.append("not exported")
-    if "needs_streaming" in m.flags:
+    if m.needs_streaming:
         shown.append("only with --streaming")
     better = "larger is better" if m.larger_is_better else "smaller is better"
     rows = (

@@ -139,9 +139,9 @@ def render_metrics() -> str:
             lines.append("| " + " | ".join(_cell(c) for c in cells) + " |")
 
     for table, title in TABLE_TITLES.items():
-        rows = [m for m in known if m.table == table and m.console_order is not None]
-        section(title, sorted(rows, key=lambda m: m.console_order or 0))
-    section("In the files only", sorted((m for m in known if m.console_order is None), key=lambda m: m.tag))
+        rows = [m for m in known if m.table == table and m.order is not None]
+        section(title, sorted(rows, key=lambda m: m.order or 0))
+    section("In the files only", sorted((m for m in known if m.order is None), key=lambda m: m.tag))
     return "\n".join(lines) + "\n"
 
 

@@ -10,7 +10,6 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
 
 from aiperf.config.conditions import Condition, Precision
@@ -23,22 +22,11 @@ from aiperf.config.rules import AllTags, Asked, conflicts_and_needs
 from aiperf.config.url import UrlError, parse_url
 from aiperf.errors import Problem, did_you_mean, nearest
 from aiperf.registry import is_known, names, normalise
+from aiperf.tags import TAGS
 
-__all__ = ["AllTags", "check", "known_tags", "sweep_points"]
+__all__ = ["AllTags", "check", "sweep_points"]
 
 _STATS = re.compile(r"^(avg|min|max|std|sum|count|p\d+(\.\d+)?)$")
-_STREAMED = frozenset(
-    {
-        "time_to_first_token",
-        "time_to_second_token",
-        "time_to_first_output_token",
-        "inter_token_latency",
-        "inter_chunk_latency",
-        "decode_duration",
-        "output_token_throughput_per_user",
-        "prefill_throughput_per_user",
-    }
-)
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """A header's name (RFC 9110, 5.6.2)."""
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -65,17 +53,8 @@ def check(
     return problems, tuple(_notes(asked, config))
 
 
-@cache
-def known_tags() -> frozenset[str]:
-    """Tags found in the source files of the metrics, without importing them; a few are made at run time and are not among them."""
-    folder = Path(__file__).parent.parent / "metrics"
-    texts = (f.read_text(encoding="utf-8") for f in folder.glob("*.py"))
-    found = (tag for text in texts for tag in re.findall(r"@\w*metric\(\s*\"([a-z0-9_]+)\"", text))
-    return frozenset(found) | _SPECIAL_TAGS
-
-
 def _tag_problem(f: Asked, tag: str, where: str) -> Iterator[Problem]:
-    if tag in known_tags() or f.all_tags is None:
+    if tag in TAGS or tag in _SPECIAL_TAGS or f.all_tags is None:
         return
     everything = f.all_tags()
     if tag in everything:
@@ -328,7 +307,7 @@ def _conditions(f: Asked, c: Config) -> Iterator[Problem]:
     wanted += [(normalise(tag), path) for tag, path in figures if isinstance(tag, str)]
     for tag, path in dict.fromkeys(wanted):
         yield from _tag_problem(f, tag, f.at(path))
-        if tag in _STREAMED and not c.endpoint.streaming:
+        if tag in TAGS and TAGS[tag].needs_streaming and not c.endpoint.streaming:
             yield Problem(f"`{tag}` exists only with `--streaming`", f.at(path))
     if c.output.mark is not None and not _STATS.match(c.output.mark):
         yield Problem(f"`{c.output.mark}` is not a column such as `p75` or `avg`", f.at("output.mark"))

@@ -14,14 +14,15 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from typing import Final, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aiperf.units import UNITS, Unit
+from aiperf.tags import TABLE_TITLES, TAGS, SliceRule, Table, Tag
+from aiperf.units import UNITS
 
 __all__ = ["METRICS", "TABLE_TITLES", "Bools", "Floats", "Ints", "Kind", "Metric", "Table", "load_all", "metric"]
 
@@ -30,38 +31,26 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 _F = TypeVar("_F", bound=Callable[..., "Floats | float"])
 Kind = Literal["request", "scalar", "chunks", "weighted"]
-Table = Literal["main", "effective", "active", "usage", "http", "energy"]
-TABLE_TITLES: Final[dict[Table, str]] = {
-    "main": "The table",
-    "effective": "Over time (whole run)",
-    "active": "Over time (while busy)",
-    "usage": "Counted by the server",
-    "http": "HTTP phases",
-    "energy": "GPU energy",
-}
+_SLICES: Final[dict[Kind, SliceRule]] = {"request": "ended", "scalar": "-", "chunks": "-", "weighted": "time"}
+"""How slices count a third party's metric."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Metric:
-    """`console_order`: row in the table `table`, None hides it on screen. `formula` and `doc` are what `explain` prints.
+class Metric(Tag):
+    """A tag with what computes it. `formula` and `doc` are what `explain` prints.
 
     `provenance`: what its value rests on: "client clock", "tokens" (see the run's token provenance), "server usage", ….
     `flags`: "internal", "experimental" (not exported), "no_individual" (not in the JSONL), "errors" (rows that failed),
-    "needs_streaming", "nearest_rank" (percentiles by nearest rank, infinite values allowed).
+    "nearest_rank" (percentiles by nearest rank, infinite values allowed).
     """
 
-    tag: str
-    header: str
-    unit: Unit
     kind: Kind
     compute: Callable[..., Floats | float]
-    console_order: int | None
     larger_is_better: bool
     provenance: str
     formula: str
     doc: str
     flags: frozenset[str]
-    table: Table = "main"
 
     @property
     def is_exported(self) -> bool:
@@ -74,32 +63,41 @@ METRICS: dict[str, Metric] = {}
 def metric(
     tag: str,
     *,
-    header: str,
-    unit: str,
     kind: Kind = "request",
-    console_order: int | None = None,
     larger_is_better: bool = False,
     provenance: str = "client clock",
     formula: str,
     flags: tuple[str, ...] = (),
+    header: str | None = None,
+    unit: str | None = None,
+    console_order: int | None = None,
     table: Table = "main",
 ) -> Callable[[_F], _F]:
-    """Register the decorated function as the metric `tag`; its docstring is the definition and names the source."""
+    """Register the decorated function as the metric `tag`; its docstring is the definition and names the source.
+
+    Header, unit and place of a built-in metric are in `aiperf.tags`; another's are given here, `header` and `unit` always, with
+    "needs_streaming" among the `flags` where it applies.
+    """
+    row = TAGS.get(tag) or Tag(
+        tag=tag,
+        header=tag if header is None else header,
+        unit=UNITS["count" if unit is None else unit],
+        order=console_order,
+        slices=_SLICES[kind] if not {"internal", "experimental"} & set(flags) else "-",
+        table=table,
+        needs_streaming="needs_streaming" in flags,
+    )
 
     def register(function: _F) -> _F:
         METRICS[tag] = Metric(
-            tag=tag,
-            header=header,
-            unit=UNITS[unit],
+            **{f.name: getattr(row, f.name) for f in fields(row)},
             kind=kind,
             compute=function,
-            console_order=console_order,
             larger_is_better=larger_is_better,
             provenance=provenance,
             formula=formula,
             doc=(function.__doc__ or "").strip(),
-            flags=frozenset(flags),
-            table=table,
+            flags=frozenset(flags) - {"needs_streaming"},
         )
         return function
 

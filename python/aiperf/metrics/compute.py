@@ -101,8 +101,8 @@ def request_stats(metric: Metric, values: Floats, percentiles: Sequence[float]) 
 
 def _order(metric: Metric) -> tuple[bool, int, str]:
     """The main table's rows first, in its order; then the others by tag."""
-    main = metric.table == "main" and metric.console_order is not None
-    return (not main, metric.console_order or 0 if main else 0, metric.tag)
+    main = metric.table == "main" and metric.order is not None
+    return (not main, metric.order or 0 if main else 0, metric.tag)
 
 
 def measure(
@@ -117,7 +117,7 @@ def measure(
     for tag, metric in load_all().items():
         if not internal and not metric.is_exported:
             continue
-        if "needs_streaming" in metric.flags and not r.options.streaming:
+        if metric.needs_streaming and not r.options.streaming:
             continue
         stats: Stats | None = None
         match metric.kind:

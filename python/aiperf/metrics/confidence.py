@@ -180,7 +180,7 @@ def estimate_all(r: MetricContext, level: float = LEVEL) -> tuple[Interval, ...]
 
 def _estimate_metric(r: MetricContext, tag: str, level: float) -> list[Interval]:
     """A request metric's avg and percentiles; the values are ordered once for all."""
-    if "needs_streaming" in METRICS[tag].flags and not r.options.streaming:
+    if METRICS[tag].needs_streaming and not r.options.streaming:
         return []
     values = _series(r, tag)
     if not len(values):

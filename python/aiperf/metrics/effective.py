@@ -23,11 +23,7 @@ def _while(values: Floats, users: Floats) -> Floats:
 
 @metric(
     "effective_concurrency",
-    header="Effective Concurrency",
-    unit="requests",
     kind="weighted",
-    console_order=10,
-    table="effective",
     larger_is_better=True,
     formula="requests between start and finish, over time",
 )
@@ -38,11 +34,7 @@ def effective_concurrency(s: Sweep) -> Floats:
 
 @metric(
     "effective_decode_throughput",
-    header="Effective Decode Throughput",
-    unit="tokens/sec",
     kind="weighted",
-    console_order=20,
-    table="effective",
     larger_is_better=True,
     provenance="client clock, tokens",
     formula="Σ over requests of tokens of a chunk / gap before it, over time",
@@ -54,11 +46,7 @@ def effective_decode_throughput(s: Sweep) -> Floats:
 
 @metric(
     "effective_prefill_throughput",
-    header="Effective Prefill Throughput",
-    unit="tokens/sec",
     kind="weighted",
-    console_order=30,
-    table="effective",
     larger_is_better=True,
     provenance="client clock, tokens",
     formula="Σ over requests in prefill of ISL / TTFT, over time",
@@ -70,11 +58,7 @@ def effective_prefill_throughput(s: Sweep) -> Floats:
 
 @metric(
     "effective_decode_concurrency",
-    header="Effective Decode Concurrency",
-    unit="requests",
     kind="weighted",
-    console_order=40,
-    table="effective",
     larger_is_better=True,
     formula="requests between first and last content, over time",
 )
@@ -85,11 +69,7 @@ def effective_decode_concurrency(s: Sweep) -> Floats:
 
 @metric(
     "effective_prefill_concurrency",
-    header="Effective Prefill Concurrency",
-    unit="requests",
     kind="weighted",
-    console_order=50,
-    table="effective",
     larger_is_better=True,
     formula="requests between start and first content, over time",
 )
@@ -100,11 +80,7 @@ def effective_prefill_concurrency(s: Sweep) -> Floats:
 
 @metric(
     "effective_total_throughput",
-    header="Effective Total Throughput",
-    unit="tokens/sec",
     kind="weighted",
-    console_order=60,
-    table="effective",
     larger_is_better=True,
     provenance="client clock, tokens",
     formula="effective_prefill_throughput + effective_decode_throughput, over time",
@@ -116,11 +92,7 @@ def effective_total_throughput(s: Sweep) -> Floats:
 
 @metric(
     "effective_decode_throughput_per_user",
-    header="Effective Decode Throughput Per User",
-    unit="tokens/sec/user",
     kind="weighted",
-    console_order=70,
-    table="effective",
     larger_is_better=True,
     provenance="client clock, tokens",
     formula="decode rate / requests in decode, over time; 0 where there are none",
@@ -132,11 +104,7 @@ def effective_decode_throughput_per_user(s: Sweep) -> Floats:
 
 @metric(
     "effective_prefill_throughput_per_user",
-    header="Effective Prefill Throughput Per User",
-    unit="tokens/sec/user",
     kind="weighted",
-    console_order=80,
-    table="effective",
     larger_is_better=True,
     provenance="client clock, tokens",
     formula="prefill rate / requests in prefill, over time; 0 where there are none",
@@ -148,11 +116,7 @@ def effective_prefill_throughput_per_user(s: Sweep) -> Floats:
 
 @metric(
     "tokens_in_flight",
-    header="Tokens In Flight",
-    unit="tokens",
     kind="weighted",
-    console_order=90,
-    table="effective",
     larger_is_better=True,
     provenance="client clock, tokens",
     formula="Σ over requests in flight of ISL + tokens received so far, over time",
@@ -164,11 +128,7 @@ def tokens_in_flight(s: Sweep) -> Floats:
 
 @metric(
     "active_decode_throughput",
-    header="Active Decode Throughput",
-    unit="tokens/sec",
     kind="weighted",
-    console_order=10,
-    table="active",
     larger_is_better=True,
     provenance="client clock, tokens",
     formula="decode rate while at least one request is in decode",
@@ -180,11 +140,7 @@ def active_decode_throughput(s: Sweep) -> Floats:
 
 @metric(
     "active_prefill_throughput",
-    header="Active Prefill Throughput",
-    unit="tokens/sec",
     kind="weighted",
-    console_order=20,
-    table="active",
     larger_is_better=True,
     provenance="client clock, tokens",
     formula="prefill rate while at least one request is in prefill",
@@ -196,11 +152,7 @@ def active_prefill_throughput(s: Sweep) -> Floats:
 
 @metric(
     "active_decode_throughput_per_user",
-    header="Active Decode Throughput Per User",
-    unit="tokens/sec/user",
     kind="weighted",
-    console_order=30,
-    table="active",
     larger_is_better=True,
     provenance="client clock, tokens",
     formula="decode rate / requests in decode while there is one",
@@ -212,11 +164,7 @@ def active_decode_throughput_per_user(s: Sweep) -> Floats:
 
 @metric(
     "active_prefill_throughput_per_user",
-    header="Active Prefill Throughput Per User",
-    unit="tokens/sec/user",
     kind="weighted",
-    console_order=40,
-    table="active",
     larger_is_better=True,
     provenance="client clock, tokens",
     formula="prefill rate / requests in prefill while there is one",
@@ -228,11 +176,7 @@ def active_prefill_throughput_per_user(s: Sweep) -> Floats:
 
 @metric(
     "active_total_throughput",
-    header="Active Total Throughput",
-    unit="tokens/sec",
     kind="weighted",
-    console_order=50,
-    table="active",
     larger_is_better=True,
     provenance="client clock, tokens",
     formula="total rate while at least one request is in prefill or decode",

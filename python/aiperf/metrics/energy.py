@@ -20,7 +20,7 @@ _NAN = float("nan")
 
 
 def _energy_metric(
-    tag: str, header: str, unit: str, order: int, formula: str, *, larger_is_better: bool = False
+    tag: str, formula: str, *, larger_is_better: bool = False
 ) -> Callable[[Callable[[MetricContext, GpuEnergy], float]], Callable[[MetricContext], float]]:
     """A scalar that exists where the GPUs told their energy."""
 
@@ -31,12 +31,8 @@ def _energy_metric(
         compute.__doc__ = function.__doc__
         return metric(
             tag,
-            header=header,
-            unit=unit,
             kind="scalar",
-            console_order=order,
             formula=formula,
-            table="energy",
             larger_is_better=larger_is_better,
             provenance="GPU telemetry, client clock",
         )(compute)
@@ -58,9 +54,6 @@ def _total_tokens(r: MetricContext) -> float:
 
 @_energy_metric(
     "nvidia_total_gpu_energy",
-    "Total GPU Energy",
-    "J",
-    730,
     "Σ over GPUs of the growth of their energy counter, else ∫ power",
 )
 def total_gpu_energy(_: MetricContext, gpus: GpuEnergy) -> float:
@@ -68,25 +61,19 @@ def total_gpu_energy(_: MetricContext, gpus: GpuEnergy) -> float:
     return gpus.energy_j
 
 
-@_energy_metric(
-    "nvidia_average_gpu_power", "Average GPU Power", "W", 720, "nvidia_total_gpu_energy / duration of the phases"
-)
+@_energy_metric("nvidia_average_gpu_power", "nvidia_total_gpu_energy / duration of the phases")
 def average_gpu_power(_: MetricContext, gpus: GpuEnergy) -> float:
     """Power of all GPUs together, averaged over time."""
     return gpus.energy_j / gpus.seconds
 
 
-@_energy_metric(
-    "nvidia_total_gpu_power", "Total GPU Power", "W", 740, "Σ over GPUs of the mean of their power readings"
-)
+@_energy_metric("nvidia_total_gpu_power", "Σ over GPUs of the mean of their power readings")
 def total_gpu_power(_: MetricContext, gpus: GpuEnergy) -> float:
     """As the GPUs' power gauges say; the energy counters may know better."""
     return gpus.power_w
 
 
-@_energy_metric(
-    "nvidia_energy_per_request", "Energy per Request", "joules/request", 750, "nvidia_total_gpu_energy / request_count"
-)
+@_energy_metric("nvidia_energy_per_request", "nvidia_total_gpu_energy / request_count")
 def energy_per_request(r: MetricContext, gpus: GpuEnergy) -> float:
     """Energy for each successful request."""
     return _ratio(gpus.energy_j, _requests(r))
@@ -94,9 +81,6 @@ def energy_per_request(r: MetricContext, gpus: GpuEnergy) -> float:
 
 @_energy_metric(
     "nvidia_energy_per_output_token",
-    "Energy per Output Token",
-    "mJ/token",
-    760,
     "1000 × nvidia_total_gpu_energy / Σ OSL",
 )
 def energy_per_output_token(r: MetricContext, gpus: GpuEnergy) -> float:
@@ -106,9 +90,6 @@ def energy_per_output_token(r: MetricContext, gpus: GpuEnergy) -> float:
 
 @_energy_metric(
     "nvidia_energy_per_total_token",
-    "Energy per Total Token",
-    "mJ/token",
-    770,
     "1000 × nvidia_total_gpu_energy / Σ (ISL + OSL)",
 )
 def energy_per_total_token(r: MetricContext, gpus: GpuEnergy) -> float:
@@ -118,9 +99,6 @@ def energy_per_total_token(r: MetricContext, gpus: GpuEnergy) -> float:
 
 @_energy_metric(
     "nvidia_output_tokens_per_joule",
-    "Output Tokens per Joule",
-    "tokens/J",
-    780,
     "Σ OSL / nvidia_total_gpu_energy",
     larger_is_better=True,
 )
@@ -129,9 +107,7 @@ def output_tokens_per_joule(r: MetricContext, gpus: GpuEnergy) -> float:
     return _ratio(r.total("output_sequence_length"), gpus.energy_j)
 
 
-@_energy_metric(
-    "nvidia_energy_per_user", "Energy per User", "joules/user", 790, "nvidia_total_gpu_energy / concurrency"
-)
+@_energy_metric("nvidia_energy_per_user", "nvidia_total_gpu_energy / concurrency")
 def energy_per_user(_: MetricContext, gpus: GpuEnergy) -> float:
     """Energy for each of the users the load stands for; absent without a concurrency."""
     return _ratio(gpus.energy_j, gpus.users)
@@ -139,9 +115,6 @@ def energy_per_user(_: MetricContext, gpus: GpuEnergy) -> float:
 
 @_energy_metric(
     "nvidia_energy_delay_product",
-    "Energy Delay Product",
-    "J*s",
-    700,
     "nvidia_energy_per_request × mean request_latency in seconds",
 )
 def energy_delay_product(r: MetricContext, gpus: GpuEnergy) -> float:
@@ -152,9 +125,6 @@ def energy_delay_product(r: MetricContext, gpus: GpuEnergy) -> float:
 
 @_energy_metric(
     "nvidia_performance_per_watt",
-    "Performance per Watt",
-    "requests/sec/W",
-    710,
     "request_count / duration of the phases / nvidia_average_gpu_power",
     larger_is_better=True,
 )
@@ -165,9 +135,6 @@ def performance_per_watt(r: MetricContext, gpus: GpuEnergy) -> float:
 
 @_energy_metric(
     "nvidia_output_tps_per_watt",
-    "Output Tokens per Second per Watt",
-    "tokens/sec/W",
-    712,
     "Σ OSL / duration of the phases / nvidia_average_gpu_power",
     larger_is_better=True,
 )
@@ -178,9 +145,6 @@ def output_tps_per_watt(r: MetricContext, gpus: GpuEnergy) -> float:
 
 @_energy_metric(
     "nvidia_goodput_per_watt",
-    "Goodput per Watt",
-    "requests/sec/W",
-    714,
     "goodput / nvidia_average_gpu_power",
     larger_is_better=True,
 )

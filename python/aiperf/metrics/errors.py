@@ -11,41 +11,20 @@ from aiperf.metrics.context import MetricContext
 __all__ = ["error_isl", "request_error_rate"]
 
 
-@metric(
-    "completed_request_count",
-    header="Completed Requests (Success + Error)",
-    unit="requests",
-    kind="scalar",
-    console_order=1075,
-    larger_is_better=True,
-    formula="successful + failed requests",
-)
+@metric("completed_request_count", kind="scalar", larger_is_better=True, formula="successful + failed requests")
 def completed_request_count(r: MetricContext) -> float:
     """Requests that came to an end of their own; cancelled ones (AIPerf counts them as errors) are left out."""
     return float(np.count_nonzero(~r.cancelled))
 
 
-@metric(
-    "request_error_rate",
-    header="Request Error Rate",
-    unit="%",
-    kind="scalar",
-    console_order=1080,
-    formula="failed / (successful + failed) × 100",
-)
+@metric("request_error_rate", kind="scalar", formula="failed / (successful + failed) × 100")
 def request_error_rate(r: MetricContext) -> float:
     """Share of requests the server failed. Cancelled requests count on neither side."""
     done = np.count_nonzero(~r.cancelled)
     return 100.0 * np.count_nonzero(r.failed) / done if done else float("nan")
 
 
-@metric(
-    "error_request_count",
-    header="Error Request Count",
-    unit="requests",
-    kind="scalar",
-    formula="number of failed requests",
-)
+@metric("error_request_count", kind="scalar", formula="number of failed requests")
 def error_request_count(r: MetricContext) -> float:
     """Failed requests; absent on clean runs, as AIPerf."""
     return float(np.count_nonzero(r.failed)) or float("nan")
@@ -53,8 +32,6 @@ def error_request_count(r: MetricContext) -> float:
 
 @metric(
     "cancelled_request_count",
-    header="Cancelled Request Count",
-    unit="requests",
     kind="scalar",
     formula="number of cancelled requests (on purpose, by the grace period, by Ctrl-C)",
 )
@@ -63,39 +40,19 @@ def cancelled_request_count(r: MetricContext) -> float:
     return float(np.count_nonzero(r.cancelled)) or float("nan")
 
 
-@metric(
-    "context_overflow_count",
-    header="Context Overflow Count",
-    unit="requests",
-    kind="scalar",
-    formula="failed requests whose prompt exceeded the model's context",
-)
+@metric("context_overflow_count", kind="scalar", formula="failed requests whose prompt exceeded the model's context")
 def context_overflow_count(r: MetricContext) -> float:
     """Requests the server refused because they are longer than its context window."""
     return float(np.count_nonzero(r.error_kind == ErrorKind.CONTEXT_OVERFLOW))
 
 
-@metric(
-    "error_isl",
-    header="Error Input Sequence Length",
-    unit="tokens",
-    provenance="tokens",
-    formula="ISL of failed requests",
-    flags=("errors",),
-)
+@metric("error_isl", provenance="tokens", formula="ISL of failed requests", flags=("errors",))
 def error_isl(r: MetricContext) -> Floats:
     """Prompt tokens of failed requests."""
     return np.where(r.failed, r.input_tokens, np.nan)
 
 
-@metric(
-    "total_error_isl",
-    header="Total Error Input Sequence Length",
-    unit="tokens",
-    kind="scalar",
-    provenance="tokens",
-    formula="Σ error_isl",
-)
+@metric("total_error_isl", kind="scalar", provenance="tokens", formula="Σ error_isl")
 def total_error_isl(r: MetricContext) -> float:
     """Prompt tokens sent for nothing."""
     return r.total("error_isl")

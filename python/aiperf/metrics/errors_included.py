@@ -23,39 +23,20 @@ def adjusted(r: MetricContext, tag: str) -> Floats:
 
 
 @metric(
-    "adj_time_to_first_token",
-    header="Time to First Token (error-adjusted)",
-    unit="ns",
-    console_order=2000,
-    formula="time_to_first_token; failed requests: ∞; nearest-rank percentiles",
-    flags=(*_FLAGS, "needs_streaming"),
+    "adj_time_to_first_token", formula="time_to_first_token; failed requests: ∞; nearest-rank percentiles", flags=_FLAGS
 )
 def adj_time_to_first_token(r: MetricContext) -> Floats:
     """Time to first token with failures as infinite; no average exists, percentiles up to the failed share do."""
     return adjusted(r, "time_to_first_token") if r.options.streaming else r.absent()
 
 
-@metric(
-    "adj_request_latency",
-    header="Request Latency (error-adjusted)",
-    unit="ns",
-    console_order=2010,
-    formula="request_latency; failed requests: ∞; nearest-rank percentiles",
-    flags=_FLAGS,
-)
+@metric("adj_request_latency", formula="request_latency; failed requests: ∞; nearest-rank percentiles", flags=_FLAGS)
 def adj_request_latency(r: MetricContext) -> Floats:
     """Request latency with failures as infinite."""
     return adjusted(r, "request_latency")
 
 
-@metric(
-    "adj_decode_duration",
-    header="Decode Duration (error-adjusted)",
-    unit="ns",
-    console_order=2020,
-    formula="decode_duration; failed requests: ∞; nearest-rank percentiles",
-    flags=(*_FLAGS, "needs_streaming"),
-)
+@metric("adj_decode_duration", formula="decode_duration; failed requests: ∞; nearest-rank percentiles", flags=_FLAGS)
 def adj_decode_duration(r: MetricContext) -> Floats:
     """Decode duration with failures as infinite."""
     return adjusted(r, "decode_duration") if r.options.streaming else r.absent()
@@ -63,11 +44,8 @@ def adj_decode_duration(r: MetricContext) -> Floats:
 
 @metric(
     "adj_inter_token_latency",
-    header="Inter Token Latency (error-adjusted)",
-    unit="ns",
-    console_order=2030,
     formula="inter_token_latency; failed requests: ∞; nearest-rank percentiles",
-    flags=(*_FLAGS, "needs_streaming"),
+    flags=_FLAGS,
     provenance="client clock, tokens",
 )
 def adj_inter_token_latency(r: MetricContext) -> Floats:

@@ -215,27 +215,14 @@ def _good_count(r: MetricContext) -> float:
     return float(np.count_nonzero(good_mask(r, r.options.slos))) if r.options.slos else float("nan")
 
 
-@metric(
-    "goodput",
-    header="Goodput",
-    unit="requests/sec",
-    kind="scalar",
-    console_order=1000,
-    larger_is_better=True,
-    formula="good_request_count / benchmark_duration",
-)
+@metric("goodput", kind="scalar", larger_is_better=True, formula="good_request_count / benchmark_duration")
 def goodput(r: MetricContext) -> float:
     """Requests per second that met every objective of --goodput; absent without objectives. DistServe's definition."""
     return float(divide(_good_count(r), r.duration_s))
 
 
 @metric(
-    "good_request_count",
-    header="Good Request Count",
-    unit="requests",
-    kind="scalar",
-    larger_is_better=True,
-    formula="successful requests that met every objective",
+    "good_request_count", kind="scalar", larger_is_better=True, formula="successful requests that met every objective"
 )
 def good_request_count(r: MetricContext) -> float:
     """Requests that met every objective of --goodput; 0 or 1 in the records."""
@@ -244,8 +231,6 @@ def good_request_count(r: MetricContext) -> float:
 
 @metric(
     "good_request_fraction",
-    header="GoodRequestFraction",
-    unit="ratio",
     kind="scalar",
     larger_is_better=True,
     formula="good_request_count / (successful + failed + cut off by the grace period)",

@@ -14,14 +14,7 @@ def _since(r: MetricContext, moment: Floats, start: Floats) -> Floats:
     return r.ok_only(moment - start)
 
 
-@metric(
-    "time_to_first_token",
-    header="Time to First Token",
-    unit="ns",
-    console_order=100,
-    formula="first content chunk − start",
-    flags=("needs_streaming",),
-)
+@metric("time_to_first_token", formula="first content chunk − start")
 def time_to_first_token(r: MetricContext) -> Floats:
     """From the start to the first chunk with text, reasoning or a tool call; role-only chunks do not count.
 
@@ -32,24 +25,15 @@ def time_to_first_token(r: MetricContext) -> Floats:
 
 @metric(
     "user_space_time_to_first_token",
-    header="Time to First Token (User Space)",
-    unit="ns",
     formula="first content chunk as read by the program − start",
-    flags=("needs_streaming", "no_individual"),
+    flags=("no_individual",),
 )
 def user_space_time_to_first_token(r: MetricContext) -> Floats:
     """TTFT by the stamp taken after the read: what tools without kernel stamps measure. The client's own stalls are in it."""
     return _since(r, r.column("first_content_user"), r.start) if r.options.streaming else r.absent()
 
 
-@metric(
-    "time_to_second_token",
-    header="Time to Second Token",
-    unit="ns",
-    console_order=200,
-    formula="second content chunk − first content chunk",
-    flags=("needs_streaming",),
-)
+@metric("time_to_second_token", formula="second content chunk − first content chunk")
 def time_to_second_token(r: MetricContext) -> Floats:
     """Gap between the first two content chunks; none with fewer than two. As AIPerf; 0 if both came in one read."""
     if r.chunks is None or not r.options.streaming:
@@ -57,39 +41,19 @@ def time_to_second_token(r: MetricContext) -> Floats:
     return r.ok_only(r.chunks.rows.second_content - r.first_content)
 
 
-@metric(
-    "time_to_first_output_token",
-    header="Time to First Output Token",
-    unit="ns",
-    console_order=210,
-    formula="first non-reasoning content − start",
-    flags=("needs_streaming",),
-)
+@metric("time_to_first_output_token", formula="first non-reasoning content − start")
 def time_to_first_output_token(r: MetricContext) -> Floats:
     """From the start to the first chunk a user sees: text or a tool call, not hidden reasoning."""
     return _since(r, r.column("first_output"), r.start) if r.options.streaming else r.absent()
 
 
-@metric(
-    "request_latency",
-    header="Request Latency",
-    unit="ns",
-    console_order=300,
-    formula="last content chunk − start (whole replies: end of the reply − start)",
-)
+@metric("request_latency", formula="last content chunk − start (whole replies: end of the reply − start)")
 def request_latency(r: MetricContext) -> Floats:
     """From the start to the last content chunk; a usage-only chunk and [DONE] after it do not count."""
     return _since(r, r.finish, r.start)
 
 
-@metric(
-    "decode_duration",
-    header="Decode Duration",
-    unit="ns",
-    console_order=350,
-    formula="request_latency − time_to_first_token",
-    flags=("needs_streaming",),
-)
+@metric("decode_duration", formula="request_latency − time_to_first_token")
 def decode_duration(r: MetricContext) -> Floats:
     """From the first to the last content chunk."""
     return r.value("request_latency") - r.value("time_to_first_token")
@@ -97,11 +61,7 @@ def decode_duration(r: MetricContext) -> Floats:
 
 @metric(
     "inter_token_latency",
-    header="Inter Token Latency",
-    unit="ns",
-    console_order=400,
     formula="(request_latency − time_to_first_token) / (OSL − 1)",
-    flags=("needs_streaming",),
     provenance="client clock, tokens",
 )
 def inter_token_latency(r: MetricContext) -> Floats:
@@ -118,10 +78,7 @@ def inter_token_latency(r: MetricContext) -> Floats:
 
 @metric(
     "time_per_decoded_token",
-    header="Time per Decoded Token",
-    unit="ns",
     formula="(request_latency − time_to_first_token) / (OSL − tokens of the first chunk)",
-    flags=("needs_streaming",),
     provenance="client clock, tokens",
 )
 def time_per_decoded_token(r: MetricContext) -> Floats:
@@ -135,26 +92,15 @@ def time_per_decoded_token(r: MetricContext) -> Floats:
 
 @metric(
     "inter_chunk_latency",
-    header="Inter Chunk Latency",
-    unit="ns",
     kind="chunks",
     formula="gaps between consecutive content chunks of a request, pooled over all requests",
-    flags=("needs_streaming",),
 )
 def inter_chunk_latency(gaps: Ints) -> Floats:
     """Gaps between content chunks (a chunk is not a token). 0 for chunks that came in one read: see the merged share."""
     return gaps.astype(np.float64)
 
 
-@metric(
-    "effective_latency",
-    header="Effective Latency (CO-aware)",
-    unit="ns",
-    console_order=100,
-    table="effective",
-    formula="last content chunk − scheduled",
-    flags=("no_individual",),
-)
+@metric("effective_latency", formula="last content chunk − scheduled", flags=("no_individual",))
 def effective_latency(r: MetricContext) -> Floats:
     """Request latency from when the request should have been sent: waiting in the client counts (coordinated omission).
 
@@ -163,89 +109,45 @@ def effective_latency(r: MetricContext) -> Floats:
     return _since(r, r.finish, r.scheduled)
 
 
-@metric(
-    "effective_time_to_first_token",
-    header="Effective Time to First Token",
-    unit="ns",
-    console_order=110,
-    table="effective",
-    formula="first content chunk − scheduled",
-    flags=("no_individual", "needs_streaming"),
-)
+@metric("effective_time_to_first_token", formula="first content chunk − scheduled", flags=("no_individual",))
 def effective_time_to_first_token(r: MetricContext) -> Floats:
     """Time to first token from when the request should have been sent."""
     return _since(r, r.first_content, r.scheduled) if r.options.streaming else r.absent()
 
 
 @metric(
-    "effective_time_to_first_output_token",
-    header="Effective Time to First Output Token",
-    unit="ns",
-    console_order=120,
-    table="effective",
-    formula="first non-reasoning content − scheduled",
-    flags=("no_individual", "needs_streaming"),
+    "effective_time_to_first_output_token", formula="first non-reasoning content − scheduled", flags=("no_individual",)
 )
 def effective_time_to_first_output_token(r: MetricContext) -> Floats:
     """Time to first visible token from when the request should have been sent."""
     return _since(r, r.column("first_output"), r.scheduled) if r.options.streaming else r.absent()
 
 
-@metric(
-    "credit_to_start_latency",
-    header="Credit-to-Start Latency",
-    unit="ns",
-    formula="start − scheduled",
-    flags=("no_individual",),
-)
+@metric("credit_to_start_latency", formula="start − scheduled", flags=("no_individual",))
 def credit_to_start_latency(r: MetricContext) -> Floats:
     """How late a request was sent, all requests that were: waiting for a slot, for a connection, for the client."""
     return r.start - r.scheduled
 
 
-@metric(
-    "credit_drop_latency",
-    header="Credit Drop Latency",
-    unit="ns",
-    formula="started − scheduled",
-    flags=("internal",),
-)
+@metric("credit_drop_latency", formula="started − scheduled", flags=("internal",))
 def credit_drop_latency(r: MetricContext) -> Floats:
     """From the due time to the moment work on the request began."""
     return r.column("started") - r.scheduled
 
 
-@metric(
-    "longest_stall",
-    header="Longest Stall",
-    unit="ns",
-    formula="largest gap between content chunks of the request",
-    flags=("needs_streaming", "no_individual"),
-)
+@metric("longest_stall", formula="largest gap between content chunks of the request", flags=("no_individual",))
 def longest_stall(r: MetricContext) -> Floats:
     """The longest time a reader of the stream waited for more text. Ours."""
     return r.absent() if r.chunks is None else r.ok_only(r.chunks.rows.longest_gap)
 
 
-@metric(
-    "stream_setup_latency",
-    header="Stream Setup Latency",
-    unit="ns",
-    formula="response headers − start",
-    flags=("experimental", "needs_streaming"),
-)
+@metric("stream_setup_latency", formula="response headers − start", flags=("experimental",))
 def stream_setup_latency(r: MetricContext) -> Floats:
     """From the start to the complete response header."""
     return _since(r, r.column("headers"), r.start) if r.options.streaming else r.absent()
 
 
-@metric(
-    "stream_prefill_latency",
-    header="Stream Prefill Latency",
-    unit="ns",
-    formula="time_to_first_token − stream_setup_latency",
-    flags=("experimental", "needs_streaming"),
-)
+@metric("stream_prefill_latency", formula="time_to_first_token − stream_setup_latency", flags=("experimental",))
 def stream_prefill_latency(r: MetricContext) -> Floats:
     """From the response header to the first token."""
     return r.value("time_to_first_token") - r.value("stream_setup_latency")

@@ -16,10 +16,7 @@ __all__ = ["network_rtt"]
 
 @metric(
     "network_rtt",
-    header="Network RTT",
-    unit="ns",
     kind="scalar",
-    console_order=305,
     formula="mean of the TCP handshakes of the probes, or --network-latency-mean",
     provenance="TCP handshakes beside the load",
 )
@@ -36,9 +33,6 @@ def _less_rtt(r: MetricContext, tag: str) -> Floats:
 
 @metric(
     "network_adjusted_request_latency",
-    header="Network-Adjusted Request Latency",
-    unit="ns",
-    console_order=301,
     formula="max(0, request_latency − network_rtt)",
     provenance="client clock, TCP handshakes beside the load",
     flags=("no_individual",),
@@ -50,12 +44,9 @@ def network_adjusted_request_latency(r: MetricContext) -> Floats:
 
 @metric(
     "network_adjusted_time_to_first_token",
-    header="Network-Adjusted Time to First Token",
-    unit="ns",
-    console_order=101,
     formula="max(0, time_to_first_token − network_rtt)",
     provenance="client clock, TCP handshakes beside the load",
-    flags=("no_individual", "needs_streaming"),
+    flags=("no_individual",),
 )
 def network_adjusted_time_to_first_token(r: MetricContext) -> Floats:
     """Time to first token less one round trip."""
@@ -64,12 +55,9 @@ def network_adjusted_time_to_first_token(r: MetricContext) -> Floats:
 
 @metric(
     "network_adjusted_time_to_first_output_token",
-    header="Network-Adjusted Time to First Output Token",
-    unit="ns",
-    console_order=211,
     formula="max(0, time_to_first_output_token − network_rtt)",
     provenance="client clock, TCP handshakes beside the load",
-    flags=("no_individual", "needs_streaming"),
+    flags=("no_individual",),
 )
 def network_adjusted_time_to_first_output_token(r: MetricContext) -> Floats:
     """Time to first visible token less one round trip."""

@@ -25,31 +25,25 @@ def replay_lag(r: MetricContext, percentile: float) -> float:
 _FORMULA = "p{0} of (start − scheduled), less the smallest of them"
 
 
-@metric("replay_sched_lag_p50", header="Replay Schedule Lag P50", unit="ns", kind="scalar", formula=_FORMULA.format(50))
+@metric("replay_sched_lag_p50", kind="scalar", formula=_FORMULA.format(50))
 def replay_sched_lag_p50(r: MetricContext) -> float:
     """Median lateness of sends against the trace."""
     return replay_lag(r, 50)
 
 
-@metric("replay_sched_lag_p90", header="Replay Schedule Lag P90", unit="ns", kind="scalar", formula=_FORMULA.format(90))
+@metric("replay_sched_lag_p90", kind="scalar", formula=_FORMULA.format(90))
 def replay_sched_lag_p90(r: MetricContext) -> float:
     """90th percentile of the lateness of sends against the trace."""
     return replay_lag(r, 90)
 
 
-@metric("replay_sched_lag_p99", header="Replay Schedule Lag P99", unit="ns", kind="scalar", formula=_FORMULA.format(99))
+@metric("replay_sched_lag_p99", kind="scalar", formula=_FORMULA.format(99))
 def replay_sched_lag_p99(r: MetricContext) -> float:
     """99th percentile of the lateness of sends against the trace."""
     return replay_lag(r, 99)
 
 
-@metric(
-    "replay_sched_degraded",
-    header="Replay Schedule Degraded",
-    unit="count",
-    kind="scalar",
-    formula="1 if replay_sched_lag_p99 > 100 ms, else 0",
-)
+@metric("replay_sched_degraded", kind="scalar", formula="1 if replay_sched_lag_p99 > 100 ms, else 0")
 def replay_sched_degraded(r: MetricContext) -> float:
     """Whether the trace's timing was blurred by the client."""
     lag = replay_lag(r, 99)

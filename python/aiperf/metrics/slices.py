@@ -246,9 +246,10 @@ def build_windows(
         if mask is not None:
             sums[tag] = _count(mask, ended_in, num)
     sums["total_token_throughput"] = sums["input_token_throughput"] + sums["output_token_throughput"]
-    for tag in METRICS:
-        if tag.startswith("total_usage_") and not np.isnan(r.value(tag.removeprefix("total_"))).all():
-            sums[tag] = _add_up(r.value(tag.removeprefix("total_")), ended_in, num)
+    for tag in (m.tag for m in METRICS.values() if m.slices == "sum"):
+        each = r.value(tag.removeprefix("total_"))
+        if not np.isnan(each).all():
+            sums[tag] = _add_up(each, ended_in, num)
     scored = _score(r, tiers, ended_in, ok, attempted, seconds)
     if scored:
         good = np.array([t.good for t in (row[0] for row in scored)], dtype=np.float64)
@@ -339,8 +340,7 @@ def _request_tables(
 ) -> dict[str, list[Stats | None]]:
     tables: dict[str, list[Stats | None]] = {}
     for tag, metric in METRICS.items():
-        skip = metric.kind != "request" or not metric.is_exported
-        if skip or ("needs_streaming" in metric.flags and not r.options.streaming):
+        if metric.slices != "ended" or (metric.needs_streaming and not r.options.streaming):
             continue
         values = r.value(tag)
         if not np.isnan(values).all():
@@ -352,7 +352,7 @@ def _weighted(sweep: Sweep) -> dict[str, Result]:
     out: dict[str, Result] = {}
     widths = sweep.widths
     for tag, metric in METRICS.items():
-        if metric.kind == "weighted":
+        if metric.slices == "time":
             values = shown(metric, np.asarray(metric.compute(sweep), dtype=np.float64))
             stats = weighted_stats(values, widths, equal=sweep.is_cells)
             if stats is not None:

@@ -12,13 +12,9 @@ __all__ = ["benchmark_duration", "request_throughput"]
 
 @metric(
     "output_token_throughput_per_user",
-    header="Output Token Throughput Per User",
-    unit="tokens/sec/user",
-    console_order=500,
     larger_is_better=True,
     provenance="client clock, tokens",
     formula="1 / inter_token_latency in seconds",
-    flags=("needs_streaming",),
 )
 def output_token_throughput_per_user(r: MetricContext) -> Floats:
     """Speed at which a user sees text after the first token; none if ITL is 0 or absent."""
@@ -27,9 +23,6 @@ def output_token_throughput_per_user(r: MetricContext) -> Floats:
 
 @metric(
     "e2e_output_token_throughput",
-    header="E2E Output Token Throughput",
-    unit="tokens/sec/user",
-    console_order=510,
     larger_is_better=True,
     provenance="client clock, tokens",
     formula="OSL / request_latency in seconds",
@@ -41,51 +34,28 @@ def e2e_output_token_throughput(r: MetricContext) -> Floats:
 
 @metric(
     "prefill_throughput_per_user",
-    header="Prefill Throughput Per User",
-    unit="tokens/sec/user",
     larger_is_better=True,
     provenance="client clock, tokens",
     formula="ISL / time_to_first_token in seconds",
-    flags=("needs_streaming",),
 )
 def prefill_throughput_per_user(r: MetricContext) -> Floats:
     """Prompt tokens per second until the first token, queueing included (0.3: prefill_throughput)."""
     return divide(r.value("input_sequence_length") * 1e9, r.value("time_to_first_token"))
 
 
-@metric(
-    "benchmark_duration",
-    header="Benchmark Duration",
-    unit="ns_as_sec",
-    kind="scalar",
-    formula="max(start + request_latency) − min(start), successful requests",
-)
+@metric("benchmark_duration", kind="scalar", formula="max(start + request_latency) − min(start), successful requests")
 def benchmark_duration(r: MetricContext) -> float:
     """From the first start to the last end of a successful request."""
     return r.duration_s * 1e9
 
 
-@metric(
-    "min_request_timestamp",
-    header="Minimum Request Timestamp",
-    unit="timestamp",
-    kind="scalar",
-    formula="min(start), wall clock",
-    flags=("internal",),
-)
+@metric("min_request_timestamp", kind="scalar", formula="min(start), wall clock", flags=("internal",))
 def min_request_timestamp(r: MetricContext) -> float:
     """Epoch ns of the first start of a successful request."""
     return float(np.nanmin(r.start[r.ok])) + r.columns.start_wall_ns if r.ok.any() else float("nan")
 
 
-@metric(
-    "max_response_timestamp",
-    header="Maximum Response Timestamp",
-    unit="timestamp",
-    kind="scalar",
-    formula="max(end), wall clock",
-    flags=("internal",),
-)
+@metric("max_response_timestamp", kind="scalar", formula="max(end), wall clock", flags=("internal",))
 def max_response_timestamp(r: MetricContext) -> float:
     """Epoch ns of the last end of a successful request."""
     return float(np.nanmax(r.finish[r.ok])) + r.columns.start_wall_ns if r.ok.any() else float("nan")
@@ -97,10 +67,7 @@ def _rate(r: MetricContext, amount: float) -> float:
 
 @metric(
     "output_token_throughput",
-    header="Output Token Throughput",
-    unit="tokens/sec",
     kind="scalar",
-    console_order=800,
     larger_is_better=True,
     provenance="client clock, tokens",
     formula="Σ OSL / benchmark_duration",
@@ -112,10 +79,7 @@ def output_token_throughput(r: MetricContext) -> float:
 
 @metric(
     "input_token_throughput",
-    header="Input Token Throughput",
-    unit="tokens/sec",
     kind="scalar",
-    console_order=805,
     larger_is_better=True,
     provenance="client clock, tokens",
     formula="Σ ISL / benchmark_duration",
@@ -127,8 +91,6 @@ def input_token_throughput(r: MetricContext) -> float:
 
 @metric(
     "total_token_throughput",
-    header="Total Token Throughput",
-    unit="tokens/sec",
     kind="scalar",
     larger_is_better=True,
     provenance="client clock, tokens",
@@ -139,29 +101,13 @@ def total_token_throughput(r: MetricContext) -> float:
     return _rate(r, r.total("input_sequence_length") + r.total("output_sequence_length"))
 
 
-@metric(
-    "request_throughput",
-    header="Request Throughput",
-    unit="requests/sec",
-    kind="scalar",
-    console_order=900,
-    larger_is_better=True,
-    formula="request_count / benchmark_duration",
-)
+@metric("request_throughput", kind="scalar", larger_is_better=True, formula="request_count / benchmark_duration")
 def request_throughput(r: MetricContext) -> float:
     """Successful requests per second."""
     return _rate(r, float(np.count_nonzero(r.ok)))
 
 
-@metric(
-    "request_count",
-    header="Request Count",
-    unit="requests",
-    kind="scalar",
-    console_order=1100,
-    larger_is_better=True,
-    formula="number of successful requests",
-)
+@metric("request_count", kind="scalar", larger_is_better=True, formula="number of successful requests")
 def request_count(r: MetricContext) -> float:
     """Requests that got a whole, usable reply."""
     return float(np.count_nonzero(r.ok))

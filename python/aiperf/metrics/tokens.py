@@ -13,51 +13,25 @@ _MISMATCH_SHARE = 0.05
 _MISMATCH_TOKENS = 50.0
 
 
-@metric(
-    "output_sequence_length",
-    header="Output Sequence Length",
-    unit="tokens",
-    console_order=600,
-    provenance="tokens",
-    formula="output tokens + reasoning tokens",
-)
+@metric("output_sequence_length", provenance="tokens", formula="output tokens + reasoning tokens")
 def output_sequence_length(r: MetricContext) -> Floats:
     """All tokens the model produced for the reply, hidden reasoning included."""
     return r.output_tokens + r.reasoning_tokens
 
 
-@metric(
-    "input_sequence_length",
-    header="Input Sequence Length",
-    unit="tokens",
-    console_order=700,
-    provenance="tokens",
-    formula="tokens of the prompt texts, without the chat template",
-)
+@metric("input_sequence_length", provenance="tokens", formula="tokens of the prompt texts, without the chat template")
 def input_sequence_length(r: MetricContext) -> Floats:
     """Tokens of the prompt of successful requests; `usage.prompt_tokens` with --use-server-token-count."""
     return r.ok_only(r.input_tokens)
 
 
-@metric(
-    "output_token_count",
-    header="Output Token Count",
-    unit="tokens",
-    provenance="tokens",
-    formula="tokens of the visible text and tool calls",
-)
+@metric("output_token_count", provenance="tokens", formula="tokens of the visible text and tool calls")
 def output_token_count(r: MetricContext) -> Floats:
     """Output tokens without reasoning."""
     return r.output_tokens
 
 
-@metric(
-    "reasoning_token_count",
-    header="Reasoning Token Count",
-    unit="tokens",
-    provenance="tokens",
-    formula="tokens of the reasoning text",
-)
+@metric("reasoning_token_count", provenance="tokens", formula="tokens of the reasoning text")
 def reasoning_token_count(r: MetricContext) -> Floats:
     """Tokens of hidden thinking; absent on replies without any."""
     return np.where(r.reasoning_tokens > 0, r.reasoning_tokens, np.nan)
@@ -65,11 +39,9 @@ def reasoning_token_count(r: MetricContext) -> Floats:
 
 @metric(
     "first_chunk_tokens",
-    header="First Chunk Tokens",
-    unit="tokens",
     provenance="tokens",
     formula="completion tokens in the first content chunk's usage; without one OSL × share of the text bytes in that chunk",
-    flags=("no_individual", "needs_streaming"),
+    flags=("no_individual",),
 )
 def first_chunk_tokens(r: MetricContext) -> Floats:
     """Tokens the first content chunk brought: by its own usage where it carries one, else estimated; above 1 when the server
@@ -82,14 +54,7 @@ def first_chunk_tokens(r: MetricContext) -> Floats:
     return r.streamed_only(np.where(np.isnan(told) | np.isnan(estimated), estimated, told))
 
 
-@metric(
-    "tokens_per_chunk",
-    header="Tokens per Chunk",
-    unit="tokens",
-    provenance="tokens",
-    formula="OSL / content chunks",
-    flags=("no_individual", "needs_streaming"),
-)
+@metric("tokens_per_chunk", provenance="tokens", formula="OSL / content chunks", flags=("no_individual",))
 def tokens_per_chunk(r: MetricContext) -> Floats:
     """Mean tokens in a content chunk: 1 for plain decoding, more with speculative decoding or batched writes. Ours."""
     if not r.options.streaming:
@@ -97,14 +62,7 @@ def tokens_per_chunk(r: MetricContext) -> Floats:
     return r.streamed_only(divide(r.value("output_sequence_length"), r.num_content_chunks))
 
 
-@metric(
-    "thinking_efficiency",
-    header="Thinking Efficiency",
-    unit="ratio",
-    provenance="tokens",
-    formula="reasoning tokens / output tokens",
-    flags=("experimental",),
-)
+@metric("thinking_efficiency", provenance="tokens", formula="reasoning tokens / output tokens", flags=("experimental",))
 def thinking_efficiency(r: MetricContext) -> Floats:
     """Hidden tokens spent per visible one."""
     return divide(r.value("reasoning_token_count"), r.value("output_token_count"))
@@ -112,8 +70,6 @@ def thinking_efficiency(r: MetricContext) -> Floats:
 
 @metric(
     "overall_thinking_efficiency",
-    header="Overall Thinking Efficiency",
-    unit="ratio",
     kind="scalar",
     provenance="tokens",
     formula="total_reasoning_tokens / total_output_tokens",
@@ -124,81 +80,39 @@ def overall_thinking_efficiency(r: MetricContext) -> float:
     return float(divide(r.total("reasoning_token_count"), r.total("output_token_count")))
 
 
-@metric(
-    "total_osl",
-    header="Total Output Sequence Length",
-    unit="tokens",
-    kind="scalar",
-    provenance="tokens",
-    formula="Σ output_sequence_length",
-    larger_is_better=True,
-)
+@metric("total_osl", kind="scalar", provenance="tokens", formula="Σ output_sequence_length", larger_is_better=True)
 def total_osl(r: MetricContext) -> float:
     """Tokens produced, reasoning included."""
     return r.total("output_sequence_length")
 
 
-@metric(
-    "total_isl",
-    header="Total Input Sequence Length",
-    unit="tokens",
-    kind="scalar",
-    provenance="tokens",
-    formula="Σ input_sequence_length",
-    larger_is_better=True,
-)
+@metric("total_isl", kind="scalar", provenance="tokens", formula="Σ input_sequence_length", larger_is_better=True)
 def total_isl(r: MetricContext) -> float:
     """Prompt tokens of successful requests."""
     return r.total("input_sequence_length")
 
 
 @metric(
-    "total_output_tokens",
-    header="Total Output Tokens",
-    unit="tokens",
-    kind="scalar",
-    provenance="tokens",
-    formula="Σ output_token_count",
-    larger_is_better=True,
+    "total_output_tokens", kind="scalar", provenance="tokens", formula="Σ output_token_count", larger_is_better=True
 )
 def total_output_tokens(r: MetricContext) -> float:
     """Visible tokens produced."""
     return r.total("output_token_count")
 
 
-@metric(
-    "total_reasoning_tokens",
-    header="Total Reasoning Tokens",
-    unit="tokens",
-    kind="scalar",
-    provenance="tokens",
-    formula="Σ reasoning_token_count",
-)
+@metric("total_reasoning_tokens", kind="scalar", provenance="tokens", formula="Σ reasoning_token_count")
 def total_reasoning_tokens(r: MetricContext) -> float:
     """Hidden tokens produced; absent without reasoning."""
     return r.total("reasoning_token_count")
 
 
-@metric(
-    "requested_osl",
-    header="Requested Output Sequence Length",
-    unit="tokens",
-    provenance="workload",
-    formula="the max tokens of the request",
-    flags=("internal",),
-)
+@metric("requested_osl", provenance="workload", formula="the max tokens of the request", flags=("internal",))
 def requested_osl(r: MetricContext) -> Floats:
     """Output length asked for."""
     return r.ok_only(r.column("requested_osl"))
 
 
-@metric(
-    "osl_mismatch_diff_pct",
-    header="OSL Mismatch Diff %",
-    unit="%",
-    provenance="tokens",
-    formula="(OSL − requested) / requested × 100",
-)
+@metric("osl_mismatch_diff_pct", provenance="tokens", formula="(OSL − requested) / requested × 100")
 def osl_mismatch_diff_pct(r: MetricContext) -> Floats:
     """How far the reply's length is from the one asked for, signed."""
     wanted = r.value("requested_osl")
@@ -207,8 +121,6 @@ def osl_mismatch_diff_pct(r: MetricContext) -> Floats:
 
 @metric(
     "osl_mismatch_count",
-    header="OSL Mismatch Count",
-    unit="requests",
     kind="scalar",
     provenance="tokens",
     formula="requests with |OSL − requested| > min(5 % of requested, 50 tokens)",

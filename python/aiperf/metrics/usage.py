@@ -63,7 +63,7 @@ def _parse_details(text: str) -> dict[str, float]:
     return {name: value for name, value in firsts.items() if not np.isnan(value)}
 
 
-def _usage(name: str, header: str, doc: str, order: int, *, larger_is_better: bool = False) -> None:
+def _usage(name: str, doc: str, *, larger_is_better: bool = False) -> None:
     """A request metric read from the record, and its total."""
     column = {
         "prompt_tokens": "usage_prompt",
@@ -95,61 +95,37 @@ def _usage(name: str, header: str, doc: str, order: int, *, larger_is_better: bo
     total.__doc__ = f"Sum over successful requests. {doc}"
     metric(
         f"usage_{name}",
-        header=f"Usage {header}",
-        unit="tokens",
-        console_order=order,
-        table="usage",
         provenance="server usage",
         formula=f"usage: {name.replace('_', ' ')}",
         larger_is_better=larger_is_better,
     )(values)
     metric(
         f"total_usage_{name}",
-        header=f"Total Usage {header}",
-        unit="tokens",
         kind="scalar",
-        console_order=order + 100,
-        table="usage",
         provenance="server usage",
         formula=f"Σ usage_{name}",
         larger_is_better=larger_is_better,
     )(total)
 
 
-_usage("prompt_tokens", "Prompt Tokens", "Prompt tokens the server counted: template and special tokens included.", 10)
-_usage("completion_tokens", "Completion Tokens", "Tokens the server generated, reasoning included.", 20)
-_usage("total_tokens", "Total Tokens", "Prompt and completion tokens the server counted.", 30)
-_usage("reasoning_tokens", "Reasoning Tokens", "Hidden thinking tokens the server counted.", 40)
-_usage(
-    "prompt_cache_read_tokens",
-    "Prompt Cache Read Tokens",
-    "Prompt tokens served from the server's prefix cache.",
-    50,
-    larger_is_better=True,
-)
-_usage("prompt_cache_write_tokens", "Prompt Cache Write Tokens", "Prompt tokens written to the prefix cache.", 51)
-_usage("prompt_cache_miss_tokens", "Prompt Cache Miss Tokens", "Prompt tokens not found in the prefix cache.", 52)
-_usage("prompt_audio_tokens", "Prompt Audio Tokens", "Audio tokens of the prompt.", 60)
-_usage("completion_audio_tokens", "Completion Audio Tokens", "Audio tokens of the reply.", 61)
-_usage("prompt_tool_tokens", "Prompt Tool Tokens", "Prompt tokens of tool definitions and results.", 62)
-_usage(
-    "accepted_prediction_tokens",
-    "Accepted Prediction Tokens",
-    "Predicted output tokens that were accepted.",
-    63,
-    larger_is_better=True,
-)
-_usage("rejected_prediction_tokens", "Rejected Prediction Tokens", "Predicted output tokens that were rejected.", 64)
+_usage("prompt_tokens", "Prompt tokens the server counted: template and special tokens included.")
+_usage("completion_tokens", "Tokens the server generated, reasoning included.")
+_usage("total_tokens", "Prompt and completion tokens the server counted.")
+_usage("reasoning_tokens", "Hidden thinking tokens the server counted.")
+_usage("prompt_cache_read_tokens", "Prompt tokens served from the server's prefix cache.", larger_is_better=True)
+_usage("prompt_cache_write_tokens", "Prompt tokens written to the prefix cache.")
+_usage("prompt_cache_miss_tokens", "Prompt tokens not found in the prefix cache.")
+_usage("prompt_audio_tokens", "Audio tokens of the prompt.")
+_usage("completion_audio_tokens", "Audio tokens of the reply.")
+_usage("prompt_tool_tokens", "Prompt tokens of tool definitions and results.")
+_usage("accepted_prediction_tokens", "Predicted output tokens that were accepted.", larger_is_better=True)
+_usage("rejected_prediction_tokens", "Predicted output tokens that were rejected.")
 
 
 @metric(
     "overall_usage_prompt_cache_read_pct",
-    header="Overall Usage Prompt Cache Read %",
-    unit="%",
     kind="scalar",
     larger_is_better=True,
-    console_order=200,
-    table="usage",
     provenance="server usage",
     formula="Σ cache read tokens / Σ prompt tokens × 100",
 )
@@ -167,11 +143,7 @@ def _difference(r: MetricContext, usage: Floats, client: Floats) -> Floats:
 
 
 @metric(
-    "usage_prompt_tokens_diff_pct",
-    header="Usage Prompt Diff %",
-    unit="%",
-    provenance="server usage, tokens",
-    formula="|usage prompt tokens − ISL| / ISL × 100",
+    "usage_prompt_tokens_diff_pct", provenance="server usage, tokens", formula="|usage prompt tokens − ISL| / ISL × 100"
 )
 def usage_prompt_tokens_diff_pct(r: MetricContext) -> Floats:
     """How far the server's prompt count is from the client's: the chat template and special tokens, or a wrong tokenizer."""
@@ -182,8 +154,6 @@ def usage_prompt_tokens_diff_pct(r: MetricContext) -> Floats:
 
 @metric(
     "usage_completion_tokens_diff_pct",
-    header="Usage Completion Diff %",
-    unit="%",
     provenance="server usage, tokens",
     formula="|usage completion tokens − OSL| / OSL × 100",
 )
@@ -194,8 +164,6 @@ def usage_completion_tokens_diff_pct(r: MetricContext) -> Floats:
 
 @metric(
     "usage_reasoning_tokens_diff_pct",
-    header="Usage Reasoning Diff %",
-    unit="%",
     provenance="server usage, tokens",
     formula="|usage reasoning tokens − reasoning tokens| / reasoning tokens × 100",
 )
@@ -206,8 +174,6 @@ def usage_reasoning_tokens_diff_pct(r: MetricContext) -> Floats:
 
 @metric(
     "usage_discrepancy_count",
-    header="Usage Discrepancy Count",
-    unit="requests",
     kind="scalar",
     provenance="server usage, tokens",
     formula="requests with any usage_*_diff_pct > 10 %",

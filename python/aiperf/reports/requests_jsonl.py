@@ -166,7 +166,7 @@ def _scan(r: MetricContext) -> list[ListColumn]:
 def _is_listed(metric: Metric, r: MetricContext) -> bool:
     if not metric.is_exported or metric.kind in ("scalar", "weighted") or "no_individual" in metric.flags:
         return False
-    return r.options.streaming or "needs_streaming" not in metric.flags
+    return r.options.streaming or not metric.needs_streaming
 
 
 def _times(r: MetricContext, key: str, values: Floats) -> NumberColumn:

@@ -10,11 +10,12 @@ import pytest
 from aiperf.cli import profile
 from aiperf.cli.args import parse
 from aiperf.config.aiperf_options import FOREIGN
-from aiperf.config.check import check, known_tags
+from aiperf.config.check import check
 from aiperf.config.machine_limits import RESERVED_FILES, Limits, machine_limits
 from aiperf.config.resolve import config_from, resolve
 from aiperf.errors import ConfigError, Problem
 from aiperf.metrics import load_all
+from aiperf.tags import TABLE_TITLES, TAGS
 
 BASE = "--model m --url localhost:1"
 FREE = Limits(None, None)
@@ -200,11 +201,16 @@ def test_limits_of_this_machine_can_be_read() -> None:
     assert limits.ports is None or limits.ports > 0
 
 
-def test_tags_are_found_without_importing() -> None:
-    """Otherwise a typo in --goodput costs the import of numpy; a few tags are made at run time."""
-    made = {t for t in load_all() if "usage_" in t}
-    assert set(load_all()) - made <= known_tags()
-    assert known_tags() - set(load_all()) == {"certificate"}
+def test_the_table_of_tags_has_every_built_in_metric_and_no_other() -> None:
+    """A typo in --goodput is found without the import of numpy; a row without a metric would be accepted and never computed."""
+    assert set(load_all()) == set(TAGS)
+
+
+def test_the_table_of_tags_is_in_the_order_of_the_console() -> None:
+    orders = [(t.table, t.order) for t in TAGS.values() if t.order is not None]
+    for table in TABLE_TITLES:
+        numbers = [order for name, order in orders if name == table]
+        assert numbers == sorted(set(numbers)), table
 
 
 @pytest.mark.parametrize(

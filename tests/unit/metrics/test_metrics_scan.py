@@ -120,8 +120,9 @@ def test_steps_of_the_rate_are_those_of_numpy_one_by_one_and_in_cells(run: tuple
     with np.errstate(divide="ignore", invalid="ignore"):
         expected = [flow_steps(p) for p in pieces_of(run)]
     np.testing.assert_array_equal(times, joined([t for t, _, _ in expected]))
-    np.testing.assert_array_equal(rates, joined([r for _, r, _ in expected]))
-    np.testing.assert_array_equal(arrived, joined([a for _, _, a in expected]))
+    # Shares of tokens are added up in another order there: equal but for the last bits.
+    np.testing.assert_allclose(rates, joined([r for _, r, _ in expected]), rtol=1e-12)
+    np.testing.assert_allclose(arrived, joined([a for _, _, a in expected]), rtol=1e-12)
     added = cells.cells()
     assert added is not None
     for (steps, rest), own in zip(added, (rates, arrived), strict=True):

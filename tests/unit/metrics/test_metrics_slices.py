@@ -14,6 +14,7 @@ from aiperf.metrics.goodput import build_tiers
 from aiperf.metrics.summarise import summarise
 from aiperf.metrics.summary import Summary, SummaryOptions
 from aiperf.metrics.trend import build_cold_warm, build_trend
+from aiperf.tags import TAGS
 
 SECOND = 1_000_000_000
 
@@ -79,6 +80,10 @@ def test_slices_add_up_to_the_run(monkeypatch: pytest.MonkeyPatch, exact: bool) 
     assert sum(g.sum or 0 for g in gaps) == pytest.approx(
         s.stat("inter_chunk_latency", "sum"), rel=1e-9 if exact else 8e-3
     )
+    counted = {tag for c in s.slices for tag in c.metrics}
+    assert {tag for tag in counted if TAGS[tag].slices == "-"} == set(), "counted against the table of tags"
+    missing = {t.tag for t in TAGS.values() if t.slices != "-" and t.tag in s.metrics} - counted
+    assert missing == set(), "not counted, against the table of tags"
     running = sum((c.stat("effective_concurrency") or 0) * c.seconds for c in s.slices)
     assert running / sum(c.seconds for c in s.slices) == pytest.approx(s.stat("effective_concurrency"))
 

@@ -367,8 +367,8 @@ def test_the_tables_rows_are_ordered_and_absent_cells_say_so() -> None:
     text = render_console(summary())
     labels = [line.split("│")[1].strip() for line in text.splitlines() if line.startswith("│")]
     order = sorted(
-        (m for m in load_all().values() if m.table == "main" and m.console_order is not None),
-        key=lambda m: m.console_order or 0,
+        (m for m in load_all().values() if m.table == "main" and m.order is not None),
+        key=lambda m: m.order or 0,
     )
     headers = [m.header for m in order]
     shown = [

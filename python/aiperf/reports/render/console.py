@@ -148,8 +148,8 @@ def energy_table(results: Iterable[Result]) -> RichTable:
 
 def table_rows(results: Results, name: Table) -> list[Result]:
     """Results shown in a table, by console order."""
-    rows = [r for r in results.values() if r.metric.table == name and r.metric.console_order is not None]
-    return sorted(rows, key=lambda r: r.metric.console_order or 0)
+    rows = [r for r in results.values() if r.metric.table == name and r.metric.order is not None]
+    return sorted(rows, key=lambda r: r.metric.order or 0)
 
 
 def _errors_table(summary: Summary) -> RichTable:
