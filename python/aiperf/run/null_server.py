@@ -22,7 +22,7 @@ from aiperf.config.engine_settings import ClosedLoad, EngineSettings, Load, Phas
 from aiperf.config.machine_limits import RESERVED_FILES, machine_limits
 from aiperf.endpoints import load_endpoint
 from aiperf.records import Columns, open_run
-from aiperf.workload.plan import UNKNOWN
+from aiperf.workload.segments import SegmentWriter
 
 if TYPE_CHECKING:
     pass
@@ -164,19 +164,8 @@ def _plan(load: NullLoad) -> Any:
         "ignore_eos": True,
         "stream": load.streaming,
     }
-    columns: dict[str, NDArray[Any]] = {
-        "session": np.zeros(1, np.uint32),
-        "at_ns": np.full(1, -1, np.int64),
-        "delay_ns": np.zeros(1, np.int64),
-        "isl": np.full(1, UNKNOWN, np.uint32),
-        "osl": np.full(1, load.tokens, np.uint32),
-        "model": np.zeros(1, np.uint16),
-        "path": np.zeros(1, np.uint16),
-        "seg_offsets": np.array([0, 1], np.uint32),
-        "seg_kind": np.zeros(1, np.uint8),
-        "seg_a": np.zeros(1, np.uint64),
-        "seg_b": np.zeros(1, np.uint32),
-    }
+    one = SegmentWriter(np.ones(1, np.int64))
+    columns = one.columns(np.zeros(1, np.uint32), osl=np.full(1, load.tokens, np.uint32))
     return Plan(columns, [json.dumps(body).encode()], ["null"])
 
 

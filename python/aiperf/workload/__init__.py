@@ -20,8 +20,9 @@ from aiperf.endpoints import BodyOptions, Endpoint, has_length, load_endpoint
 from aiperf.errors import ConfigError, DatasetError, Note, Problem
 from aiperf.session import Message, Part, Session, Synthetic, Turn
 from aiperf.workload.inputs import with_text
-from aiperf.workload.plan import UNKNOWN, PlanOptions, PlanTables, TemplateTokens, build_block_plan, build_plan
+from aiperf.workload.plan import PlanOptions, PlanTables, TemplateTokens, build_block_plan, build_plan
 from aiperf.workload.ready_bodies import ReadyBodies
+from aiperf.workload.segments import UNKNOWN
 from aiperf.workload.synthetic import CACHE_BUST_TOKENS, build_synthetic_plan, synthetic_options
 from aiperf.workload.tokenizers import Tokenizer
 from aiperf.workload.vocabulary import EncodedText, TextSource

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiperf.json_text import json_text
-from aiperf.workload.plan import LEADING_SPACE, UNKNOWN, PlanTables, SegmentKind
+from aiperf.workload.plan import PlanTables
+from aiperf.workload.segments import LEADING_SPACE, UNKNOWN, SegmentKind
 from aiperf.workload.vocabulary import TextSource
 
 __all__ = ["INPUTS_LIMIT_BYTES", "inputs_json", "render_body", "with_text"]

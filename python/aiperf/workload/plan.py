@@ -22,38 +22,22 @@ from aiperf.workload.body import Template, Templates, escape
 
 if TYPE_CHECKING:
     from aiperf._core import Plan
+from aiperf.workload.segments import LEADING_SPACE, UNKNOWN, SegmentKind, SegmentWriter
 
 __all__ = [
-    "LEADING_SPACE",
-    "UNKNOWN",
     "Blocks",
     "ColumnPlan",
     "PlanOptions",
     "PlanTables",
-    "SegmentKind",
     "TemplateTokens",
     "TurnColumns",
     "build_block_plan",
     "build_plan",
 ]
 
-UNKNOWN = 0xFFFF_FFFF
-"""In `isl`: not known; in `osl`: none asked for."""
-
-LEADING_SPACE = 0x8000_0000
-"""Bit of `seg_b`: the synthetic text starts with a space."""
-
 Count = Callable[[Sequence[str]], NDArray[np.int64]]
 TemplateTokens = Callable[[tuple[str, ...]], int]
 """Roles of all messages of a prompt → tokens of the chat template around their texts."""
-
-
-class SegmentKind:
-    LITERAL = 0
-    FIXED = 1
-    FRESH = 2
-    REPLY = 3
-    STAMP = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -296,25 +280,19 @@ class _Builder:
         turns = len(self.isl)
         if not turns:
             raise DatasetError("no request to send: the workload is empty")
-        seg_kind = np.frombuffer(self.seg_kind, np.uint8)
-        seg_a = np.array(self.seg_a, dtype=np.uint64)
-        foreign = np.flatnonzero((seg_kind == SegmentKind.REPLY) & (seg_a >= _FOREIGN))
-        for at in foreign:
-            _, sid, turn = self.replies[int(seg_a[at]) & ~_FOREIGN]
-            seg_a[at] = self._row(sid, turn, "a reply")
-        columns: dict[str, NDArray[np.generic]] = {
-            "session": np.array(self.session, dtype=np.uint32),
-            "at_ns": np.array(self.at_ns, dtype=np.int64),
-            "delay_ns": np.array(self.delay_ns, dtype=np.int64),
-            "isl": self._planned(count),
-            "osl": np.array(self.osl, dtype=np.uint32),
-            "model": np.array(self.model, dtype=np.uint16),
-            "path": np.zeros(turns, np.uint16),
-            "seg_offsets": np.array(self.seg_offsets, dtype=np.uint32),
-            "seg_kind": seg_kind.copy(),
-            "seg_a": seg_a,
-            "seg_b": np.array(self.seg_b, dtype=np.uint32),
-        }
+        segments = SegmentWriter(np.diff(np.array(self.seg_offsets, dtype=np.int64)).astype(np.int64))
+        segments.kind[:], segments.a[:], segments.b[:] = np.frombuffer(self.seg_kind, np.uint8), self.seg_a, self.seg_b
+        for at in np.flatnonzero((segments.kind == SegmentKind.REPLY) & (segments.a >= _FOREIGN)):
+            _, sid, turn = self.replies[int(segments.a[at]) & ~_FOREIGN]
+            segments.a[at] = self._row(sid, turn, "a reply")
+        columns = segments.columns(
+            np.array(self.session, dtype=np.uint32),
+            osl=np.array(self.osl, dtype=np.uint32),
+            isl=self._planned(count),
+            model=np.array(self.model, dtype=np.uint16),
+            at_ns=np.array(self.at_ns, dtype=np.int64),
+            delay_ns=np.array(self.delay_ns, dtype=np.int64),
+        )
         if self.after:
             rows = np.array([row for row, _, _ in self.after], dtype=np.int64)
             needed = [self._row(sid, turn, "`after`") for _, sid, turn in self.after]
@@ -437,43 +415,26 @@ def build_block_plan(blocks: Blocks, session_ids: list[str], endpoint: Endpoint,
             turn = Turn(messages=(message,), osl=1 if asked else None)
             pieces = templates.get(turn, (), (), options.models[int(m)]).pieces
             at = pieces.index(0)
-            columns = [_literal_column(p, blocks.osl[rows], literals) for p in pieces if isinstance(p, bytes)]
-            groups.append((rows, columns[:at], columns[at:]))
+            around_it = [_literal_column(p, blocks.osl[rows], literals) for p in pieces if isinstance(p, bytes)]
+            groups.append((rows, around_it[:at], around_it[at:]))
             before[rows], behind[rows] = at, len(pieces) - at - 1
     around = 0 if options.template_tokens is None else options.template_tokens(("user",))
     isl = np.where(blocks.isl == UNKNOWN, UNKNOWN, blocks.isl + np.uint32(around)).astype(np.uint32)
-    offsets = np.concatenate([[0], np.cumsum(before + counts + behind)])
-    seg_kind = np.zeros(offsets[-1], np.uint8)
-    seg_a = np.zeros(offsets[-1], np.uint64)
-    seg_b = np.zeros(offsets[-1], np.uint32)
-    place = np.arange(len(blocks.seg_kind)) + np.repeat(offsets[:-1] + before - blocks.seg_offsets[:-1], counts)
-    seg_kind[place], seg_a[place] = blocks.seg_kind, blocks.seg_seed
-    seg_b[place] = blocks.seg_tokens | np.uint32(LEADING_SPACE)
-    firsts = (offsets[:-1] + before)[counts > 0]
-    seg_b[firsts] &= np.uint32(LEADING_SPACE - 1)
+    segments = SegmentWriter(before + counts + behind)
+    starts = segments.offsets[:-1]
+    place = np.arange(len(blocks.seg_kind)) + np.repeat(starts + before - blocks.seg_offsets[:-1], counts)
+    segments.kind[place], segments.a[place] = blocks.seg_kind, blocks.seg_seed
+    segments.b[place] = blocks.seg_tokens | np.uint32(LEADING_SPACE)
+    segments.b[(starts + before)[counts > 0]] &= np.uint32(LEADING_SPACE - 1)
     for rows, front, back in groups:
         for k, column in enumerate(front):
-            seg_a[offsets[rows] + k] = column
+            segments.a[starts[rows] + k] = column
         for k, column in enumerate(back):
-            seg_a[offsets[rows + 1] - len(back) + k] = column
-    return PlanTables(
-        {
-            "session": blocks.session,
-            "at_ns": blocks.at_ns,
-            "delay_ns": blocks.delay_ns,
-            "isl": isl,
-            "osl": blocks.osl,
-            "model": model,
-            "path": np.zeros(turns, np.uint16),
-            "seg_offsets": offsets.astype(np.uint32),
-            "seg_kind": seg_kind,
-            "seg_a": seg_a,
-            "seg_b": seg_b,
-        },
-        literals.list,
-        session_ids,
-        options.models,
+            segments.a[segments.offsets[rows + 1] - len(back) + k] = column
+    columns = segments.columns(
+        blocks.session, osl=blocks.osl, isl=isl, model=model, at_ns=blocks.at_ns, delay_ns=blocks.delay_ns
     )
+    return PlanTables(columns, literals.list, session_ids, options.models)
 
 
 def _literal_column(piece: bytes, osl: NDArray[np.generic], literals: _Literals) -> NDArray[np.uint64]:
@@ -528,31 +489,15 @@ class ColumnPlan:
             kinds, a, b = self._expand(group, osl[group.rows])
             lengths[group.rows] = len(kinds)
             made.append((group.rows, kinds, a, b))
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        seg_kind = np.empty(offsets[-1], np.uint8)
-        seg_a = np.empty(offsets[-1], np.uint64)
-        seg_b = np.empty(offsets[-1], np.uint32)
+        segments = SegmentWriter(lengths)
         for rows, kinds, a, b in made:
             for k, kind in enumerate(kinds):
-                at = offsets[rows] + k
-                seg_kind[at] = kind
-                seg_a[at] = a[k]
-                seg_b[at] = b[k]
-        return PlanTables(
-            {
-                "session": session,
-                "at_ns": np.full(turns, -1, np.int64),
-                "path": np.zeros(turns, np.uint16),
-                "seg_offsets": offsets.astype(np.uint32),
-                "seg_kind": seg_kind,
-                "seg_a": seg_a,
-                "seg_b": seg_b,
-                **columns,
-            },
-            self._literals.list,
-            session_ids,
-            self._options.models,
+                at = segments.offsets[rows] + k
+                segments.kind[at], segments.a[at], segments.b[at] = kind, a[k], b[k]
+        columns = segments.columns(
+            session, osl=osl, isl=columns["isl"], model=columns["model"], delay_ns=columns["delay_ns"]
         )
+        return PlanTables(columns, self._literals.list, session_ids, self._options.models)
 
     def _expand(self, group: TurnColumns, osl: NDArray[np.generic]) -> tuple[list[int], list[Column], list[Column]]:
         shapes = tuple([Templates.shape(m) for m in group.history])

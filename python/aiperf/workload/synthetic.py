@@ -15,16 +15,8 @@ from aiperf.errors import ConfigError, Problem
 from aiperf.session import Message, Part, Synthetic, Turn
 from aiperf.workload.body import escape
 from aiperf.workload.lengths import LengthLaw, NormalLengths, PairLengths, UniformLengths, draw_normal
-from aiperf.workload.plan import (
-    LEADING_SPACE,
-    UNKNOWN,
-    Column,
-    ColumnPlan,
-    PlanOptions,
-    PlanTables,
-    SegmentKind,
-    TurnColumns,
-)
+from aiperf.workload.plan import Column, ColumnPlan, PlanOptions, PlanTables, TurnColumns
+from aiperf.workload.segments import LEADING_SPACE, UNKNOWN, SegmentKind
 
 __all__ = ["CACHE_BUST_TOKENS", "MAX_TURNS", "SyntheticOptions", "build_synthetic_plan", "synthetic_options"]
 

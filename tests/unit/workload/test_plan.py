@@ -17,7 +17,8 @@ from aiperf.endpoints import BodyOptions, load_endpoint
 from aiperf.errors import DatasetError
 from aiperf.session import Message, Part, Reply, Session, Stamp, Synthetic, Turn
 from aiperf.workload.inputs import inputs_json, render_body, with_text
-from aiperf.workload.plan import LEADING_SPACE, UNKNOWN, PlanOptions, PlanTables, SegmentKind, build_plan
+from aiperf.workload.plan import PlanOptions, PlanTables, build_plan
+from aiperf.workload.segments import LEADING_SPACE, UNKNOWN, SegmentKind
 
 SOURCE = ReferenceVocabulary([b"a", b"be", b"sea", b"deed"], [1, 1, 1, 1], [0, 2, 3, 1], [0, 1, 2])
 COUNT = WordsTokenizer().count

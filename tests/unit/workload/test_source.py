@@ -19,7 +19,7 @@ from aiperf.traces.replay import Replay
 from aiperf.workload import Workload, build_workload
 from aiperf.workload import source as source_module
 from aiperf.workload.inputs import render_body
-from aiperf.workload.plan import UNKNOWN
+from aiperf.workload.segments import UNKNOWN
 from aiperf.workload.vocabulary import EncodedText
 
 TOKENIZER = WordsTokenizer()

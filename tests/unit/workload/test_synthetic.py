@@ -16,7 +16,8 @@ from aiperf.endpoints import BodyOptions, load_endpoint
 from aiperf.workload import Workload, build_workload, seed_of
 from aiperf.workload.inputs import render_body
 from aiperf.workload.lengths import NormalLengths
-from aiperf.workload.plan import UNKNOWN, PlanOptions, SegmentKind
+from aiperf.workload.plan import PlanOptions
+from aiperf.workload.segments import UNKNOWN, SegmentKind
 from aiperf.workload.synthetic import MAX_TURNS, SyntheticOptions, build_synthetic_plan
 
 TOKENIZER = WordsTokenizer()
