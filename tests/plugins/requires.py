@@ -1,6 +1,6 @@
-"""Markers `engine`, `root`, `browser` and `gateways`: such a test is skipped where the thing is missing, with the reason.
+"""Markers `engine`, `root`, `browser`, `gateways` and `kubernetes`: such a test is skipped where the thing is missing, with the reason.
 
-`AIPERF_REQUIRE=engine,root,browser,gateways` turns the skip into a failure: set where the things must be there, as in `.ci/run`.
+`AIPERF_REQUIRE=engine,root,browser,gateways,kubernetes` turns the skip into a failure: set where the things must be there, as in `.ci/run`.
 """
 
 from __future__ import annotations
@@ -48,11 +48,16 @@ def _missing_gateways() -> str | None:
     return f"not installed: {', '.join(missing)}" if missing else None
 
 
+def _missing_kubernetes() -> str | None:
+    return _missing_modules("kubernetes_validate", "celpy")
+
+
 NEEDS: dict[str, Callable[[], str | None]] = {
     "engine": cache(_missing_engine),
     "root": cache(_missing_root),
     "browser": cache(_missing_browser),
     "gateways": cache(_missing_gateways),
+    "kubernetes": cache(_missing_kubernetes),
 }
 
 

@@ -45,7 +45,10 @@ def _cyclopts_flags(name: str) -> tuple[str, ...]:
     from aiperf.cli import available
 
     module, _, attribute = available()[name].target.partition(":")
-    entry = getattr(importlib.import_module(f"aiperf.cli.{module}"), attribute)
+    own = importlib.import_module(f"aiperf.cli.{module}")
+    entry = getattr(own, attribute)
+    if attribute == "run":
+        return (*own.SUBCOMMANDS, *(n for s in own.options() for n in s.flag.names if n.startswith("--")))
     if isinstance(entry, App):
         subs = [s for s in entry if not s.startswith("-")]
         inner = {n for s in subs for n in _names(entry[s])}

@@ -47,7 +47,7 @@ def _groups(options: Iterable[FieldSpec]) -> dict[str, list[FieldSpec]]:
 
 def render_cli() -> str:
     """All commands, the options of `profile` and `report`, and what becomes of AIPerf's other options."""
-    from aiperf.cli import COMMANDS, profile, report
+    from aiperf.cli import COMMANDS, kube, profile, report
 
     lines = ["# Command line", "", _GENERATED, "", "| Command | What it does |", "|---|---|"]
     lines += [f"| `aiperf {c.name}` | {_cell(c.summary)} |" for c in COMMANDS]
@@ -73,6 +73,14 @@ def render_cli() -> str:
         "",
     ]
     lines += _rows(s for s in report.options() if not s.section and s.name != "help")
+    lines += [
+        "",
+        "## `aiperf kube manifest` and `aiperf kube run`",
+        "",
+        "All options of `profile` may stand in the same line, or behind `--`; guide: [In the cluster](../guide/kubernetes.md).",
+    ]
+    for group, members in _groups(s for s in kube.options() if s.name != "help").items():
+        lines += ["", f"### {group}", "", *_rows(members)]
     lines += ["", "## AIPerf's other options", "", "| Option | Here | Why |", "|---|---|---|"]
     for f in FOREIGN:
         state = "accepted, without effect" if f.state == "note" else "refused"
