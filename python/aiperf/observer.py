@@ -101,8 +101,14 @@ class Observer:
     def study(self, state: StudyState) -> None:
         """A point of a sweep or search begins or is done."""
 
+    def results(self) -> None:
+        """Tables are about to be printed: a screen that is redrawn in place gives way."""
+
     def written(self, directory: Path) -> None:
         """The run (or study) and all its files are complete."""
+
+    def leave(self) -> None:
+        """The process is about to end at once (a third Ctrl-C): give back what would stay behind, as a terminal's state."""
 
 
 class Silent(Observer):
@@ -158,5 +164,11 @@ class Observers(Observer):
     def study(self, state: StudyState) -> None:
         self._each(lambda o: o.study(state))
 
+    def results(self) -> None:
+        self._each(lambda o: o.results())
+
     def written(self, directory: Path) -> None:
         self._each(lambda o: o.written(directory))
+
+    def leave(self) -> None:
+        self._each(lambda o: o.leave())

@@ -1,6 +1,6 @@
-"""Markers `engine`, `root`, `browser`, `gateways` and `kubernetes`: such a test is skipped where the thing is missing, with the reason.
+"""Markers `engine`, `root`, `browser`, `gateways`, `kubernetes` and `terminal`: such a test is skipped where the thing is missing, with the reason.
 
-`AIPERF_REQUIRE=engine,root,browser,gateways,kubernetes` turns the skip into a failure: set where the things must be there, as in `.ci/run`.
+`AIPERF_REQUIRE=engine,root,browser,gateways,kubernetes,terminal` turns the skip into a failure: set where the things must be there, as in `.ci/run`.
 """
 
 from __future__ import annotations
@@ -52,12 +52,17 @@ def _missing_kubernetes() -> str | None:
     return _missing_modules("kubernetes_validate", "celpy")
 
 
+def _missing_terminal() -> str | None:
+    return "not installed: tmux" if shutil.which("tmux") is None else _missing_modules("textual")
+
+
 NEEDS: dict[str, Callable[[], str | None]] = {
     "engine": cache(_missing_engine),
     "root": cache(_missing_root),
     "browser": cache(_missing_browser),
     "gateways": cache(_missing_gateways),
     "kubernetes": cache(_missing_kubernetes),
+    "terminal": cache(_missing_terminal),
 }
 
 

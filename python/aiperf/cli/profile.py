@@ -113,6 +113,7 @@ def _profile(config: Config) -> int:
             from aiperf.sweeps.study import sweep
 
             study = sweep(config, observer=observer)
+            observer.results()
             show(study.screen, width=160)
             observer.written(study.dir)
             return int(study.exit_code)

@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Final
 
@@ -56,6 +56,8 @@ class Interrupts:
         level = len(self.signals)
         if level > 2:
             # The journal is at most a second behind; nothing here may hold us up any more.
+            with suppress(Exception):
+                self._observer.leave()
             os._exit(ExitCode.INTERRUPTED)
         texts = _FILES
         if self._stop is not None:

@@ -18,7 +18,8 @@ __all__ = ["observe"]
 def observe(config: Config, stream: TextIO | None = None) -> Iterator[Observer]:
     """The screen `--ui` asks for. `stream` None: stderr.
 
-    simple: live on a terminal, plain lines where there is none (or only a dumb one). none: notes alone.
+    simple: live on a terminal, plain lines where there is none (or only a dumb one). dashboard: textual, or the simple one with the
+    reason why not. none: notes alone.
     """
     out = sys.stderr if stream is None else stream
     kind = config.service.ui_type
@@ -30,11 +31,24 @@ def observe(config: Config, stream: TextIO | None = None) -> Iterator[Observer]:
     if kind == "plain" or not out.isatty() or os.environ.get("TERM") == "dumb":
         from aiperf.ui.plain import Plain
 
+        if kind == "dashboard":
+            print("note: the dashboard needs a terminal: using plain lines", file=out, flush=True)
         yield Plain(out, config.service.stats_interval, config)
         return
     from aiperf.ui.live import Live
 
     with Live(out, config) as live:
-        if kind == "dashboard":
-            live.note("there is no dashboard yet: using the simple display")
-        yield live
+        if kind != "dashboard":
+            yield live
+            return
+        from aiperf.ui.dashboard.terminal import reason_against
+
+        reason = reason_against(out)
+        if reason is not None:
+            live.note(f"{reason}; using the simple display")
+            yield live
+            return
+        from aiperf.ui.dashboard import Dashboard
+
+        with Dashboard(config, live) as dashboard:
+            yield dashboard
