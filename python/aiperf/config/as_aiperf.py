@@ -172,6 +172,17 @@ def _dataset(config: Config) -> Tree:
     prompts = _prompts(config)
     if prompts and (out["type"] == "synthetic" or config.is_set("prompt.osl_mean") or config.is_set("prompt.isl_mean")):
         out["prompts"] = prompts
+    out |= _conversation(config)
+    out |= _given(config, {"turn_delay_ratio": "conversation.turn_delay_ratio"})
+    if p.cache_bust != "none":
+        out.setdefault("prompts", {})
+        cast("Tree", out["prompts"])["cache_bust"] = {"target": p.cache_bust}
+    return out
+
+
+def _conversation(config: Config) -> Tree:
+    """What goes in front of the prompts, and between them."""
+    out: Tree = {}
     prefixes = _given(
         config,
         {
@@ -189,10 +200,6 @@ def _dataset(config: Config) -> Tree:
     delay = _given(config, {"mean": "conversation.turn_delay_mean", "stddev": "conversation.turn_delay_stddev"})
     if delay:
         out["turn_delay"] = delay
-    out |= _given(config, {"turn_delay_ratio": "conversation.turn_delay_ratio"})
-    if p.cache_bust != "none":
-        out.setdefault("prompts", {})
-        cast("Tree", out["prompts"])["cache_bust"] = {"target": p.cache_bust}
     return out
 
 

@@ -153,33 +153,20 @@ def _round_trip_ms(r: MetricContext) -> float | None:
     return float(rtt.mean()) if len(rtt) else None
 
 
-def certify(r: MetricContext, facts: EngineFacts, checks: Sequence[Check] = ()) -> Certificate:
-    """The certificate of the profiling phases; needs the pass over the chunks for receive lag and merged share."""
-    typical = _median_ms(r, "request_latency") or 0.0
-    waited = r.column("capped") == 1
-    p50, p99 = _send_lag(r, waited)
-    parts = send_parts(p50, p99, typical)
-    kernel = _kernel_share(r)
-    r50 = r99 = None
-    merged = 0.0
-    if r.chunks is not None and r.chunks.rows.chunks:
-        merged = r.chunks.rows.merged / r.chunks.rows.chunks
-        gap = r.chunks.gaps.stats(1e6, (50.0,))
-        middle = (gap.percentiles[50.0] or 0.0) if gap is not None else 0.0
-        if kernel > 0:
-            r50, r99 = r.chunks.lags.percentile(50) / 1e6, r.chunks.lags.percentile(99) / 1e6
-        parts += receive_parts(r50, r99, merged, middle)
-    cpu, wait = facts.busiest_worker, facts.cpu_wait
-    parts += client_parts(cpu, wait)
-    achieved = _achieved_rate(r)
-    if facts.requested_rate and achieved is not None:
-        # Random arrivals scatter: what was due is held against what was asked for with a margin of 4/√n.
-        due_rate = _due_rate(r) or achieved
-        unplanned = 1 - due_rate / facts.requested_rate - 4 / np.sqrt(max(r.num_rows, 1))
-        shortfall = max(1 - achieved / due_rate, float(unplanned))
-        text = f"{achieved:,.1f} requests/s were sent of a target of {facts.requested_rate:,.1f}"
-        capped = bool(waited.any())
-        parts.append(judge_part("rate shortfall", None if capped else max(shortfall, 0.0), "share", (0.02, 0.05), text))
+def _rate_parts(r: MetricContext, facts: EngineFacts, achieved: float | None, *, capped: bool) -> list[Part]:
+    if not facts.requested_rate or achieved is None:
+        return []
+    # Random arrivals scatter: what was due is held against what was asked for with a margin of 4/√n.
+    due_rate = _due_rate(r) or achieved
+    unplanned = 1 - due_rate / facts.requested_rate - 4 / np.sqrt(max(r.num_rows, 1))
+    shortfall = max(1 - achieved / due_rate, float(unplanned))
+    text = f"{achieved:,.1f} requests/s were sent of a target of {facts.requested_rate:,.1f}"
+    return [judge_part("rate shortfall", None if capped else max(shortfall, 0.0), "share", (0.02, 0.05), text)]
+
+
+def _accounting_parts(facts: EngineFacts, checks: Sequence[Check]) -> list[Part]:
+    """What the engine and the accounting checks say against the measurement."""
+    parts: list[Part] = []
     if facts.clock_step:
         parts.append(
             Part(
@@ -212,6 +199,29 @@ def certify(r: MetricContext, facts: EngineFacts, checks: Sequence[Check] = ()) 
         for c in checks
         if c.verdict == "broken"
     ]
+    return parts
+
+
+def certify(r: MetricContext, facts: EngineFacts, checks: Sequence[Check] = ()) -> Certificate:
+    """The certificate of the profiling phases; needs the pass over the chunks for receive lag and merged share."""
+    typical = _median_ms(r, "request_latency") or 0.0
+    waited = r.column("capped") == 1
+    p50, p99 = _send_lag(r, waited)
+    parts = send_parts(p50, p99, typical)
+    kernel = _kernel_share(r)
+    r50 = r99 = None
+    merged = 0.0
+    if r.chunks is not None and r.chunks.rows.chunks:
+        merged = r.chunks.rows.merged / r.chunks.rows.chunks
+        gap = r.chunks.gaps.stats(1e6, (50.0,))
+        middle = (gap.percentiles[50.0] or 0.0) if gap is not None else 0.0
+        if kernel > 0:
+            r50, r99 = r.chunks.lags.percentile(50) / 1e6, r.chunks.lags.percentile(99) / 1e6
+        parts += receive_parts(r50, r99, merged, middle)
+    parts += client_parts(facts.busiest_worker, facts.cpu_wait)
+    achieved = _achieved_rate(r)
+    parts += _rate_parts(r, facts, achieved, capped=bool(waited.any()))
+    parts += _accounting_parts(facts, checks)
     round_trip, ttft = _round_trip_ms(r), _median_ms(r, "time_to_first_token")
     by_kernel, by_user = _ttft_both_ways(r) if kernel > 0 else (None, None)
     bound = round_trip is not None and ttft is not None and round_trip >= _RTT_BOUND * ttft
@@ -224,8 +234,8 @@ def certify(r: MetricContext, facts: EngineFacts, checks: Sequence[Check] = ()) 
         receive_lag_p99_ms=r99,
         kernel_stamped=kernel,
         merged=merged,
-        client_cpu=cpu,
-        cpu_wait=wait,
+        client_cpu=facts.busiest_worker,
+        cpu_wait=facts.cpu_wait,
         requested_rate=facts.requested_rate,
         achieved_rate=achieved,
         waited=int(np.count_nonzero(waited)),

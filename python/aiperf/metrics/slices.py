@@ -230,34 +230,14 @@ def build_windows(
     ok, failed = _count(r.ok, ended_in, num), _count(r.failed, ended_in, num)
     cancelled, attempted = _count(r.cancelled, ended_in, num), _count(r.attempted, ended_in, num)
     sent = _count(np.ones(r.num_rows, dtype=bool), sent_in, num)
-    sums: dict[str, Floats] = {
-        "request_count": ok,
-        "request_throughput": ok / seconds,
-        "completed_request_count": ok + failed,
-        "request_error_rate": _share(100 * failed, ok + failed),
-        "error_request_count": np.where(failed > 0, failed, np.nan),
-        "cancelled_request_count": np.where(cancelled > 0, cancelled, np.nan),
-        "context_overflow_count": _count(r.error_kind == ErrorKind.CONTEXT_OVERFLOW, ended_in, num),
-        "benchmark_duration": seconds,
-        **_token_sums(r, tokens, ended_in, windows),
-        "total_error_isl": np.where(failed > 0, _add_up(r.value("error_isl"), ended_in, num), np.nan),
-    }
-    for tag, mask in (("osl_mismatch_count", osl_mismatch(r)), ("usage_discrepancy_count", usage_discrepant(r))):
-        if mask is not None:
-            sums[tag] = _count(mask, ended_in, num)
-    sums["total_token_throughput"] = sums["input_token_throughput"] + sums["output_token_throughput"]
-    for tag in (m.tag for m in METRICS.values() if m.slices == "sum"):
-        each = r.value(tag.removeprefix("total_"))
-        if not np.isnan(each).all():
-            sums[tag] = _add_up(each, ended_in, num)
     scored = _score(r, tiers, ended_in, ok, attempted, seconds)
-    if scored:
-        good = np.array([t.good for t in (row[0] for row in scored)], dtype=np.float64)
-        sums |= {
-            "good_request_count": good,
-            "goodput": good / seconds,
-            "good_request_fraction": _share(good, attempted),
-        }
+    sums = {
+        **_request_sums(r, ended_in, seconds),
+        **_token_sums(r, tokens, ended_in, windows),
+        **_mismatch_sums(r, ended_in, num),
+    }
+    sums["total_token_throughput"] = sums["input_token_throughput"] + sums["output_token_throughput"]
+    sums |= {**_usage_sums(r, ended_in, num), **_good_sums(scored, attempted, seconds)}
     table = _request_tables(r, ended_in, num, percentiles)
     started = {tag: _by_window(METRICS[tag], r.value(tag), sent_in, num, percentiles) for tag in _STARTED_TAGS}
     icl = METRICS["inter_chunk_latency"]
@@ -293,6 +273,52 @@ def build_windows(
             )
         )
     return tuple(out)
+
+
+def _request_sums(r: MetricContext, ended_in: Places, seconds: Floats) -> dict[str, Floats]:
+    """Tag → (num,) counts and sums over the requests that ended in each window; a rate where the tag is one."""
+    num = len(seconds)
+    ok, failed, cancelled = (_count(mask, ended_in, num) for mask in (r.ok, r.failed, r.cancelled))
+    return {
+        "request_count": ok,
+        "request_throughput": ok / seconds,
+        "completed_request_count": ok + failed,
+        "request_error_rate": _share(100 * failed, ok + failed),
+        "error_request_count": np.where(failed > 0, failed, np.nan),
+        "cancelled_request_count": np.where(cancelled > 0, cancelled, np.nan),
+        "context_overflow_count": _count(r.error_kind == ErrorKind.CONTEXT_OVERFLOW, ended_in, num),
+        "benchmark_duration": seconds,
+    }
+
+
+def _mismatch_sums(r: MetricContext, ended_in: Places, num: int) -> dict[str, Floats]:
+    failed = _count(r.failed, ended_in, num)
+    sums = {"total_error_isl": np.where(failed > 0, _add_up(r.value("error_isl"), ended_in, num), np.nan)}
+    for tag, mask in (("osl_mismatch_count", osl_mismatch(r)), ("usage_discrepancy_count", usage_discrepant(r))):
+        if mask is not None:
+            sums[tag] = _count(mask, ended_in, num)
+    return sums
+
+
+def _usage_sums(r: MetricContext, ended_in: Places, num: int) -> dict[str, Floats]:
+    sums: dict[str, Floats] = {}
+    for tag in (m.tag for m in METRICS.values() if m.slices == "sum"):
+        each = r.value(tag.removeprefix("total_"))
+        if not np.isnan(each).all():
+            sums[tag] = _add_up(each, ended_in, num)
+    return sums
+
+
+def _good_sums(scored: Sequence[tuple[TierResult, ...]], attempted: Floats, seconds: Floats) -> dict[str, Floats]:
+    """By the first tier; empty without objectives."""
+    if not scored:
+        return {}
+    good = np.array([tiers[0].good for tiers in scored], dtype=np.float64)
+    return {
+        "good_request_count": good,
+        "goodput": good / seconds,
+        "good_request_fraction": _share(good, attempted),
+    }
 
 
 def _tokens(r: MetricContext, scan: WindowScan, ended_in: Places) -> Floats | None:

@@ -97,95 +97,111 @@ def _bins(
     return middles[used], sums[used] / counts[used], counts[used]
 
 
-def find_changes(middles: Floats, y: Floats, weights: Floats, width: float, tag: str) -> tuple[Change, ...]:
-    """Accepted parts of the fit to a binned series of logs; none with fewer than 8 bins."""
-    n = len(y)
-    if n < _MIN_BINS or np.ptp(y) == 0:
-        return ()
-    w = weights / weights.sum()
-    t = (middles - middles[0]) / width
-    cuts = np.arange(_EDGE + 1, n - _EDGE)  # a cut c: bins before c, and from c on
-    edges = (t[cuts - 1] + t[cuts]) / 2
-    before = np.arange(n)[None, :] < cuts[:, None]
-    warm = np.concatenate((before * 1.0, np.maximum(edges[:, None] - t, 0.0)))
-    drift = np.concatenate((~before * 1.0, np.maximum(t - edges[:, None], 0.0)))
-    place = np.concatenate((np.arange(len(cuts)), np.arange(len(cuts))))
+class _Fit:
+    """Least squares of a binned series of logs on a warm-up and a drift: every pair of places for their ends at once.
 
-    centred = y - inner(w, y)
-    total = inner(w, centred**2)
+    The first `len(cuts)` places are steps, the same places again are ramps. `gain_…`: what a part takes off the sum of squares.
+    """
 
-    def centre(basis: Floats) -> Floats:
-        return np.asarray(basis - (basis @ w)[:, None], dtype=np.float64)
+    def __init__(self, middles: Floats, y: Floats, weights: Floats, width: float, tag: str) -> None:
+        n = len(y)
+        self.n, self.tag, self.middles = n, tag, middles
+        self.w = w = weights / weights.sum()
+        t = (middles - middles[0]) / width
+        self.cuts = cuts = np.arange(_EDGE + 1, n - _EDGE)  # a cut c: bins before c, and from c on
+        edges = (t[cuts - 1] + t[cuts]) / 2
+        before = np.arange(n)[None, :] < cuts[:, None]
+        self.warm = np.concatenate((before * 1.0, np.maximum(edges[:, None] - t, 0.0)))
+        self.drift = np.concatenate((~before * 1.0, np.maximum(t - edges[:, None], 0.0)))
+        self.place = np.concatenate((np.arange(len(cuts)), np.arange(len(cuts))))
+        self.centred = y - inner(w, y)
+        self.total = inner(w, self.centred**2)
+        self.wc, self.dc = self._centre(self.warm), self._centre(self.drift)
+        ww, dd = (self.wc**2) @ w, (self.dc**2) @ w
+        wy, dy = self.wc @ (w * self.centred), self.dc @ (w * self.centred)
+        self.gain_warm, self.gain_drift = wy**2 / ww, dy**2 / dd
+        self.gain_both = self._gain_both(ww, dd, wy, dy)
 
-    wc, dc = centre(warm), centre(drift)
-    ww, dd = (wc**2) @ w, (dc**2) @ w
-    wy, dy = wc @ (w * centred), dc @ (w * centred)
-    wd = (wc * w) @ dc.T
-    det = ww[:, None] * dd[None, :] - wd**2
-    gain_both = np.full(det.shape, -np.inf)
-    # The steady part between the two is a fifth of the run at least.
-    allowed = (cuts[place][None, :] - cuts[place][:, None] >= max(3, n // _STEADY_SHARE)) & (
-        det > 1e-9 * ww[:, None] * dd[None, :]
-    )
-    numerator = (wy**2)[:, None] * dd[None, :] - 2 * wy[:, None] * dy[None, :] * wd + (dy**2)[None, :] * ww[:, None]
-    np.divide(numerator, det, out=gain_both, where=allowed)
-    gain_warm, gain_drift = wy**2 / ww, dy**2 / dd
-    i1, j1 = int(np.argmax(gain_warm)), int(np.argmax(gain_drift))
-    i2, j2 = (int(v) for v in np.unravel_index(int(np.argmax(gain_both)), gain_both.shape))
+    def _centre(self, basis: Floats) -> Floats:
+        return np.asarray(basis - (basis @ self.w)[:, None], dtype=np.float64)
 
-    def coefficients(i: int | None, j: int | None) -> Floats:
-        columns = [wc[i]] if i is not None else []
-        columns += [dc[j]] if j is not None else []
-        a = np.stack(columns, axis=1) * np.sqrt(w)[:, None]
-        solution: Floats = np.linalg.lstsq(a, centred * np.sqrt(w), rcond=None)[0]
+    def _gain_both(self, ww: Floats, dd: Floats, wy: Floats, dy: Floats) -> Floats:
+        """(warm-ups, drifts); −∞ where the steady part between the two is less than a fifth of the run, or they are alike."""
+        wd = (self.wc * self.w) @ self.dc.T
+        det = ww[:, None] * dd[None, :] - wd**2
+        at = self.cuts[self.place]
+        allowed = (at[None, :] - at[:, None] >= max(3, self.n // _STEADY_SHARE)) & (
+            det > 1e-9 * ww[:, None] * dd[None, :]
+        )
+        numerator = (wy**2)[:, None] * dd[None, :] - 2 * wy[:, None] * dy[None, :] * wd + (dy**2)[None, :] * ww[:, None]
+        gain = np.full(det.shape, -np.inf)
+        np.divide(numerator, det, out=gain, where=allowed)
+        return gain
+
+    def rest(self, gain: float) -> float:
+        """Sum of squares that a part with this gain leaves; all of it where there is no such part."""
+        return max(self.total - gain, 0.0) if np.isfinite(gain) else self.total
+
+    def coefficients(self, i: int | None, j: int | None) -> Floats:
+        """Of the warm-up at place i and the drift at place j; None: without it."""
+        columns = [self.wc[i]] if i is not None else []
+        columns += [self.dc[j]] if j is not None else []
+        a = np.stack(columns, axis=1) * np.sqrt(self.w)[:, None]
+        solution: Floats = np.linalg.lstsq(a, self.centred * np.sqrt(self.w), rcond=None)[0]
         return solution
 
-    def residuals(i: int | None, j: int | None) -> Floats:
-        if i is None and j is None:
-            return np.asarray(centred)
-        columns = ([wc[i]] if i is not None else []) + ([dc[j]] if j is not None else [])
-        return np.asarray(centred - coefficients(i, j) @ np.stack(columns))
-
-    rss_both = max(total - float(gain_both[i2, j2]), 0.0) if np.isfinite(gain_both[i2, j2]) else total
-    rss_warm, rss_drift = max(total - float(gain_warm[i1]), 0.0), max(total - float(gain_drift[j1]), 0.0)
-
-    def f_value(less: float, more: float, i: int | None, j: int | None, parameters: int) -> float:
-        rest = residuals(i, j)
-        scale = more / max(n - parameters, 1)
+    def f_value(self, less: float, more: float, i: int | None, j: int | None, parameters: int) -> float:
+        """F of the fit at (i, j) with `more` left, against one with `less`, reduced by the autocorrelation of what is left."""
+        columns = ([self.wc[i]] if i is not None else []) + ([self.dc[j]] if j is not None else [])
+        rest = np.asarray(self.centred - self.coefficients(i, j) @ np.stack(columns))
+        scale = more / max(self.n - parameters, 1)
         power = inner(rest, rest)
         rho = inner(rest[1:], rest[:-1]) / power if power > 0 else 0.0
-        rho = min(max(rho + (1 + 3 * rho) / n, 0.0), 0.9)
+        rho = min(max(rho + (1 + 3 * rho) / self.n, 0.0), 0.9)
         return (less - more) / max(scale, 1e-12) * (1 - rho) / (1 + rho)
 
-    def change(kind: Literal["warmup", "drift"], k: int, coefficient: float, f: float) -> Change | None:
-        basis = warm[k] if kind == "warmup" else drift[k]
+    def change(self, kind: Literal["warmup", "drift"], k: int, coefficient: float, f: float) -> Change | None:
+        """The part as a change, if it is large and significant enough."""
+        basis = self.warm[k] if kind == "warmup" else self.drift[k]
         size = coefficient * float(basis.max())
-        if f < _SUP_F * (1 + 6 / n) or abs(size) < np.log1p(_EFFECT):
+        if f < _SUP_F * (1 + 6 / self.n) or abs(size) < np.log1p(_EFFECT):
             return None
-        shape: Shape = "step" if k < len(cuts) else "ramp"
-        at = float((middles[cuts[place[k]] - 1] + middles[cuts[place[k]]]) / 2)
-        return Change(kind=kind, tag=tag, shape=shape, at_ns=at, ratio=float(np.exp(size)), f=f)
+        shape: Shape = "step" if k < len(self.cuts) else "ramp"
+        cut = self.cuts[self.place[k]]
+        at = float((self.middles[cut - 1] + self.middles[cut]) / 2)
+        return Change(kind=kind, tag=self.tag, shape=shape, at_ns=at, ratio=float(np.exp(size)), f=f)
 
+    def single(self, kind: Literal["warmup", "drift"], k: int) -> Change | None:
+        """One part alone, against a constant."""
+        i, j = (k, None) if kind == "warmup" else (None, k)
+        left = self.rest(float((self.gain_warm if kind == "warmup" else self.gain_drift)[k]))
+        return self.change(kind, k, float(self.coefficients(i, j)[0]), self.f_value(self.total, left, i, j, 3))
+
+
+def find_changes(middles: Floats, y: Floats, weights: Floats, width: float, tag: str) -> tuple[Change, ...]:
+    """Accepted parts of the fit to a binned series of logs; none with fewer than 8 bins."""
+    if len(y) < _MIN_BINS or np.ptp(y) == 0:
+        return ()
+    fit = _Fit(middles, y, weights, width, tag)
+    i1, j1 = int(np.argmax(fit.gain_warm)), int(np.argmax(fit.gain_drift))
+    i2, j2 = (int(v) for v in np.unravel_index(int(np.argmax(fit.gain_both)), fit.gain_both.shape))
+    rss_both = fit.rest(float(fit.gain_both[i2, j2]))
+    rss_warm, rss_drift = fit.rest(float(fit.gain_warm[i1])), fit.rest(float(fit.gain_drift[j1]))
     # Both parts, each tested against the fit without it; else the better single one against a constant.
-    a, b = coefficients(i2, j2) if rss_both < total else np.zeros(2)
-    both = (
-        change("warmup", i2, float(a), f_value(rss_drift, rss_both, i2, j2, 5)),
-        change("drift", j2, float(b), f_value(rss_warm, rss_both, i2, j2, 5)),
-    )
-    if both[0] is not None and both[1] is not None:
-        return both[0], both[1]
+    a, b = fit.coefficients(i2, j2) if rss_both < fit.total else np.zeros(2)
+    warmup = fit.change("warmup", i2, float(a), fit.f_value(rss_drift, rss_both, i2, j2, 5))
+    drift = fit.change("drift", j2, float(b), fit.f_value(rss_warm, rss_both, i2, j2, 5))
+    if warmup is not None and drift is not None:
+        return warmup, drift
     # A single step can be told as either part; the shorter side is the exception, the longer one the steady part.
     if rss_warm <= rss_drift:
-        single = change("warmup", i1, float(coefficients(i1, None)[0]), f_value(total, rss_warm, i1, None, 3))
-        if single is not None and cuts[place[i1]] > n / 2:
-            k = int(np.argmax(gain_drift))
-            single = change("drift", k, float(coefficients(None, k)[0]), f_value(total, rss_drift, None, k, 3))
+        single = fit.single("warmup", i1)
+        if single is not None and fit.cuts[fit.place[i1]] > len(y) / 2:
+            single = fit.single("drift", j1)
     else:
-        single = change("drift", j1, float(coefficients(None, j1)[0]), f_value(total, rss_drift, None, j1, 3))
+        single = fit.single("drift", j1)
     if single is not None and single.kind == "drift" and single.shape == "step" and single.at_ns < np.median(middles):
-        k = int(np.argmax(gain_warm[: len(cuts)]))
-        rss = max(total - float(gain_warm[k]), 0.0)
-        single = change("warmup", k, float(coefficients(k, None)[0]), f_value(total, rss, k, None, 3))
+        single = fit.single("warmup", int(np.argmax(fit.gain_warm[: len(fit.cuts)])))
     return () if single is None else (single,)
 
 

@@ -17,7 +17,7 @@ from aiperf.metrics.conservation import EngineFacts, check_conservation
 from aiperf.metrics.context import MetricContext
 from aiperf.metrics.error_table import group_errors
 from aiperf.metrics.gates import check_gates
-from aiperf.metrics.goodput import TierResult, merge_tiers, score_tier, servers_needed
+from aiperf.metrics.goodput import Servers, TierResult, merge_tiers, score_tier, servers_needed
 from aiperf.metrics.notices import find_notices
 from aiperf.metrics.path import find_path
 from aiperf.metrics.slices import Slice, Windows, WindowScan, build_windows, slice_windows
@@ -109,6 +109,21 @@ def _with_goodput(results: Results, tier: TierResult) -> dict[str, Result]:
     return out
 
 
+def _servers(o: SummaryOptions, headline: Results, tiers: Sequence[TierResult]) -> Servers | None:
+    """How many servers the target rate takes, by throughput and by the first tier's goodput."""
+    if o.target_rate is None:
+        return None
+    rate = headline.get("request_throughput")
+    first = tiers[0] if tiers else None
+    return servers_needed(
+        o.target_rate,
+        rate.stats.avg if rate else None,
+        first.goodput if first else None,
+        first.fraction if first else None,
+        o.target_share,
+    )
+
+
 def summarise(columns: Columns, options: SummaryOptions | None = None) -> Summary:
     """Compute everything from the records; pure, one pass over the chunks of each kind of phase."""
     o = options or SummaryOptions()
@@ -132,8 +147,6 @@ def summarise(columns: Columns, options: SummaryOptions | None = None) -> Summar
         find_recovery(r, g.name, np.array(g.times_ns), np.array(g.levels), counts_requests=g.counts_requests)
         for g in o.gauges
     )
-    rate = headline.get("request_throughput")
-    first = tiers[0] if tiers else None
     summary = Summary(
         metrics=headline,
         whole=whole,
@@ -146,15 +159,7 @@ def summarise(columns: Columns, options: SummaryOptions | None = None) -> Summar
         origin_ns=columns.start_wall_ns,
         duration_s=None if np.isnan(duration) else duration,
         tiers=tiers,
-        servers=None
-        if o.target_rate is None
-        else servers_needed(
-            o.target_rate,
-            rate.stats.avg if rate else None,
-            first.goodput if first else None,
-            first.fraction if first else None,
-            o.target_share,
-        ),
+        servers=_servers(o, headline, tiers),
         slices=slices,
         slice_s=None if o.slice_ns is None else o.slice_ns / 1e9,
         excluded=excluded,

@@ -93,14 +93,11 @@ class Definition:
 
 def cards(s: Summary) -> tuple[Card, ...]:
     """The figures one looks at first; what does not exist has no card."""
+    return (*_latency_cards(s), *_rate_cards(s), *_count_cards(s))
+
+
+def _latency_cards(s: Summary) -> list[Card]:
     out: list[Card] = []
-    intervals = {(i.tag, i.stat): i for i in s.intervals}
-
-    def sure(tag: str, stat: str) -> str:
-        found = intervals.get((tag, stat))
-        half = None if found is None else found.relative_half_width
-        return "" if half is None else f"±{100 * half:.1f}%"
-
     for tag in ("time_to_first_token", "inter_token_latency", "request_latency"):
         middle = s.stat(tag, "p50")
         if middle is not None:
@@ -119,6 +116,18 @@ def cards(s: Summary) -> tuple[Card, ...]:
                     hint=METRICS[tag].header,
                 )
             )
+    return out
+
+
+def _rate_cards(s: Summary) -> list[Card]:
+    out: list[Card] = []
+    intervals = {(i.tag, i.stat): i for i in s.intervals}
+
+    def half_width(tag: str, stat: str) -> str:
+        interval = intervals.get((tag, stat))
+        half = None if interval is None else interval.relative_half_width
+        return "" if half is None else f"±{100 * half:.1f}%"
+
     for tag, name, unit in (
         ("output_token_throughput", "Output tokens", "tokens/s"),
         ("request_throughput", "Requests", "requests/s"),
@@ -126,12 +135,17 @@ def cards(s: Summary) -> tuple[Card, ...]:
     ):
         value = s.stat(tag)
         if value is not None:
-            below = sure(tag, "avg")
+            below = half_width(tag, "avg")
             if tag == "goodput" and s.tiers:
                 below = f"{percent(s.tiers[0].fraction)} of the requests are good"
             elif tag == "output_token_throughput" and (each := s.stat("output_token_throughput_per_user")) is not None:
                 below = " · ".join(p for p in (f"{number(each)} per user", below) if p)
             out.append(Card(name=name, value=number(value), unit=unit, below=below, hint=METRICS[tag].header))
+    return out
+
+
+def _count_cards(s: Summary) -> list[Card]:
+    out: list[Card] = []
     done = s.counts.ok + s.counts.failed
     if done:
         below = "no errors" if not s.counts.failed else f"{s.counts.failed:,} failed"
@@ -158,7 +172,7 @@ def cards(s: Summary) -> tuple[Card, ...]:
                 hint="First start to last end",
             )
         )
-    return tuple(out)
+    return out
 
 
 def certificate_parts(s: Summary) -> tuple[Part, ...]:

@@ -444,6 +444,14 @@ def _space(runner: Runner, observer: Observer) -> Study:
         )
     except Interrupted:
         observer.note("interrupted; run the same command again to resume")
+    return _space_study(runner, trials, found, metric, maximised=maximised)
+
+
+def _space_study(
+    runner: Runner, trials: Sequence[SpaceTrial], points: Sequence[RunPoint], metric: str, *, maximised: bool
+) -> Study:
+    """What a search over `--search-space` found: its files and its screen."""
+    s = runner.config.sweep
     good = [t for t in trials if t.objective is not None and t.feasible]
     best = (max if maximised else min)(good, key=lambda t: t.objective or 0.0, default=None)
     requests = sum(t.requests for t in trials)
@@ -454,8 +462,8 @@ def _space(runner: Runner, observer: Observer) -> Study:
         line = f"Best {metric}:{s.search_stat}: {best.objective:,.4g} at {values} ({len(trials)} trials, {requests:,} requests)"
     write_text(runner.folder / "search_history.json", _space_history(trials, best, metric, s.search_stat, s.slo))
     table = (
-        build_table(sorted(found, key=lambda p: tuple(p.values.values())), ttft_limit_ms=ttft_limit(config))
-        if found
+        build_table(sorted(points, key=lambda p: tuple(p.values.values())), ttft_limit_ms=ttft_limit(runner.config))
+        if points
         else None
     )
     screen: list[RenderableType] = [] if table is None or s.no_sweep_table else build_screen(table, "AIPerf | Search")

@@ -105,6 +105,36 @@ class _Text:
     tokens: int | NDArray[np.int64] = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _TurnTexts:
+    """The users' texts by turn. `batch[k]`: (rows,) seeds of the k-th text; `own`: (rows,) its tokens; `decoration`: of a session's
+    first turn, prefix, cache-busting text in front and behind.
+    """
+
+    names: tuple[str, ...]
+    batch_size: int
+    kind: SegmentKind
+    batch: Sequence[NDArray[np.uint64]]
+    own: NDArray[np.int64]
+    decoration: tuple[_Text | None, _Text | None, _Text | None]
+
+    def history(self, opening: Sequence[Message], turn: int) -> tuple[Message, ...]:
+        """The shape of what precedes a turn."""
+        answered = (*_user_messages(self.names, self.batch_size), Message(role="assistant", parts=_SHAPE))
+        return (*opening, *answered * turn)
+
+    def gaps(self, rows: NDArray[np.int64], turn: int) -> list[Sequence[tuple[int, Column | bytes, Column]]]:
+        """Segments of all texts of a turn with its history, the responses between them included."""
+        gaps: list[Sequence[tuple[int, Column | bytes, Column]]] = []
+        for j in range(turn + 1):
+            of = rows - (turn - j)  # the rows of turn j of the same sessions
+            decoration = self.decoration if j == 0 else (None, None, None)
+            gaps += _user_gaps(self.batch, self.own, of, self.kind, self.names, decoration)
+            if j < turn:
+                gaps.append([(SegmentKind.REPLY, of.astype(np.uint64), 0)])
+        return gaps
+
+
 def build_synthetic_plan(
     options: SyntheticOptions,
     endpoint: Endpoint,
@@ -136,38 +166,29 @@ def build_synthetic_plan(
     around = _template_tokens(plan, roles, len(names) or 1, int(num_turns.max()))
     added = np.diff(around, prepend=0)[turn]  # a turn's own share; the prompt is to have the length asked for
     own = np.maximum(1, isl[entry] - added)
-    opening: list[Message] = []
-    opening_gaps: list[_Text] = []
-    if system is not None:
-        opening.append(Message(role="system", parts=_SHAPE))
-        opening_gaps.append(system)
-    if context is not None:
-        opening.append(Message(role="user", parts=_SHAPE))
-        opening_gaps.append(context)
+    opening_texts = [(role, text) for role, text in (("system", system), ("user", context)) if text is not None]
+    opening = [Message(role=role, parts=_SHAPE) for role, _ in opening_texts]
+    opening_gaps = [text for _, text in opening_texts]
     base_tokens = sum((t.tokens for t in opening_gaps), start=np.zeros(rows, np.int64)) + system_tokens
 
     groups = []
-    max_turns = int(num_turns.max())
-    for t in range(max_turns):
-        history = list(opening)
-        for _ in range(t):
-            history += [*_user_messages(names, o.batch_size), Message(role="assistant", parts=_SHAPE)]
+    turn_texts = _TurnTexts(
+        names=names,
+        batch_size=o.batch_size,
+        kind=kind,
+        batch=batch,
+        own=own,
+        decoration=(prefix, bust, bust_end),
+    )
+    for t in range(int(num_turns.max())):
+        history = turn_texts.history(opening, t)
         for m in np.unique(model[turn == t]):
             at = np.flatnonzero((turn == t) & (model == m))
-            gaps: list[Sequence[tuple[int, Column | bytes, Column]]] = [_take(text, at) for text in opening_gaps]
-            for j in range(t + 1):
-                of = at - (t - j)  # the rows of turn j of the same sessions
-                decoration = (prefix, bust, bust_end) if j == 0 else (None, None, None)
-                gaps += _user_gaps(batch, own, of, kind, names, decoration)
-                if j < t:
-                    gaps.append([(SegmentKind.REPLY, of.astype(np.uint64), 0)])
             shape = Turn(messages=_user_messages(names, o.batch_size), osl=None if osl is None else 1)
-            groups.append(
-                TurnColumns(rows=at, turn=shape, history=tuple(history), model=plan.models[int(m)], gaps=gaps)
-            )
+            gaps = [_take(text, at) for text in opening_gaps] + turn_texts.gaps(at, t)
+            groups.append(TurnColumns(rows=at, turn=shape, history=history, model=plan.models[int(m)], gaps=gaps))
 
-    counted = own * o.batch_size + (own if len(names) > 1 else 0)
-    counted = counted + added
+    counted = own * o.batch_size + (own if len(names) > 1 else 0) + added
     for text in (prefix, bust, bust_end):
         if text is not None:
             counted = counted + np.where(turn == 0, text.tokens, 0)
@@ -180,9 +201,12 @@ def build_synthetic_plan(
         "delay_ns": _delays(o, turn, rng),
         "model": model.astype(np.uint16),
     }
-    width = len(str(len(num_turns) - 1))
-    ids = [f"session-{i:0{width}d}" for i in range(len(num_turns))]
-    return ColumnPlan(endpoint, plan).build(groups, session.astype(np.uint32), ids, columns)
+    return ColumnPlan(endpoint, plan).build(groups, session.astype(np.uint32), _session_ids(len(num_turns)), columns)
+
+
+def _session_ids(count: int) -> list[str]:
+    width = len(str(count - 1))
+    return [f"session-{i:0{width}d}" for i in range(count)]
 
 
 _SHAPE: tuple[Part, ...] = (Synthetic(0, 1),)

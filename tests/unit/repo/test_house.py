@@ -54,6 +54,23 @@ def test_no_source_file_is_longer_than_600_lines() -> None:
     assert not long
 
 
+def count_body(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines of what a function does; its signature, which may be a command's options, and its docstring are not."""
+    docstring = ast.get_docstring(function) is not None and len(function.body) > 1
+    return (function.end_lineno or 0) - function.body[docstring].lineno + 1
+
+
+def test_no_function_does_more_than_60_lines() -> None:
+    """What does not fit on a screen is two things."""
+    long = {
+        f"{path.relative_to(ROOT)}:{node.lineno} {node.name}": count
+        for path in tracked("python/*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (count := count_body(node)) > 60
+    }
+    assert not long
+
+
 def test_no_module_has_a_name_that_says_nothing() -> None:
     assert not [path for path in tracked("*.py", "*.rs") if path.stem in VAGUE_NAMES or path.parent.name in VAGUE_NAMES]
 

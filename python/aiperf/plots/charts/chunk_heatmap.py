@@ -42,7 +42,13 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
             "p": rounded(share[i, j], 4),
         }
     )
-    body: Spec = {
+    body = _cells(rows)
+    note = f"{heat.total:,} gaps of successful requests, binned in {counts.shape[0]} × {counts.shape[1]} cells"
+    return frame("Inter-chunk latency", note, body, marks=len(rows))
+
+
+def _cells(rows: list[dict[str, object]]) -> Spec:
+    return {
         "width": "$w1",
         "height": 240,
         "data": {"values": rows},
@@ -83,5 +89,3 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
             ],
         },
     }
-    note = f"{heat.total:,} gaps of successful requests, binned in {counts.shape[0]} × {counts.shape[1]} cells"
-    return frame("Inter-chunk latency", note, body, marks=len(rows))

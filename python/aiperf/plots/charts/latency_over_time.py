@@ -66,20 +66,7 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
         if single:
             dots = _dots(timed[0], tag)
             marks += len(dots)
-            layers.append(
-                {
-                    "data": {"values": dots},
-                    "mark": {"type": "point", "size": 9, "opacity": 0.45, "color": "$grey"},
-                    "encoding": {
-                        "x": bare,
-                        "y": quantitative("v", short_name(tag), minExtent=46),
-                        "tooltip": [
-                            {"field": "t", "title": "started (s)", "format": ".3f"},
-                            {"field": "v", "title": short_name(tag), "format": ",.4~g"},
-                        ],
-                    },
-                }
-            )
+            layers.append(_dot_layer(dots, tag, bare))
         if any("v" in row for row in lines):
             line: Spec = {
                 "data": {"values": lines},
@@ -105,6 +92,22 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
         {"vconcat": panels, "spacing": 8, "resolve": {"scale": {"x": "shared"}}},
         marks=marks + more,
     )
+
+
+def _dot_layer(dots: list[dict[str, object]], tag: str, x: Spec) -> Spec:
+    """One dot a request."""
+    return {
+        "data": {"values": dots},
+        "mark": {"type": "point", "size": 9, "opacity": 0.45, "color": "$grey"},
+        "encoding": {
+            "x": x,
+            "y": quantitative("v", short_name(tag), minExtent=46),
+            "tooltip": [
+                {"field": "t", "title": "started (s)", "format": ".3f"},
+                {"field": "v", "title": short_name(tag), "format": ",.4~g"},
+            ],
+        },
+    }
 
 
 def _window_text(runs: Sequence[PlotRun]) -> str:

@@ -55,9 +55,19 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
                 "d": rounded((t1 - t0)[use] * 1e3),
             }
         )
+    body = _bars(rows, int(lane.max()) + 1)
+    note = (
+        f"{total:,} requests"
+        if total <= _MOST
+        else f"{_MOST:,} of {total:,} requests, in a row, from the middle of the run"
+    )
+    return frame("Requests over time", note, body, marks=len(rows))
+
+
+def _bars(rows: list[dict[str, object]], lanes: int) -> Spec:
     used = [n for n in _NAMES if any(r["s"] == n for r in rows)]
-    height = int(min(max(4 * (int(lane.max()) + 1), 120), 420))
-    body: Spec = {
+    height = int(min(max(4 * lanes, 120), 420))
+    return {
         "width": "$w1",
         "height": height,
         "data": {"values": rows},
@@ -86,12 +96,6 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
             ],
         },
     }
-    note = (
-        f"{total:,} requests"
-        if total <= _MOST
-        else f"{_MOST:,} of {total:,} requests, in a row, from the middle of the run"
-    )
-    return frame("Requests over time", note, body, marks=len(rows))
 
 
 def free_lanes(start: Floats, end: Floats) -> Ints:

@@ -64,8 +64,8 @@ def _list(data: Tree, key: str) -> list[object]:
     return list(found) if isinstance(found, list) else []
 
 
-def load(path: Path) -> RunData:
-    data = tree(read_json(path))
+def _figures(data: Tree, completed: int) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
+    """Tag → statistics, and tag → unit."""
     figures: dict[str, dict[str, float]] = {}
     units: dict[str, str] = {}
     for short, tag in _FIGURES:
@@ -82,9 +82,6 @@ def load(path: Path) -> RunData:
         value = _number(data.get(key))
         if value is not None:
             figures[tag], units[tag] = {"avg": value}, unit
-    completed = int(_number(data.get("completed")) or 0)
-    asked = int(_number(data.get("num_prompts")) or completed)
-    failed = int(_number(data.get("failed")) or max(0, asked - completed))
     if completed:
         for key, tag in (
             ("total_input_tokens", "input_sequence_length"),
@@ -93,6 +90,15 @@ def load(path: Path) -> RunData:
             total = _number(data.get(key))
             if total is not None:
                 figures[tag], units[tag] = {"avg": total / completed}, "tokens"
+    return figures, units
+
+
+def load(path: Path) -> RunData:
+    data = tree(read_json(path))
+    completed = int(_number(data.get("completed")) or 0)
+    asked = int(_number(data.get("num_prompts")) or completed)
+    failed = int(_number(data.get("failed")) or max(0, asked - completed))
+    figures, units = _figures(data, completed)
     series, start, end, ok = _requests(data)
     rate = data.get("request_rate")
     finite = _number(rate)
