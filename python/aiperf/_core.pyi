@@ -22,6 +22,7 @@ __all__ = [
     "GapHeat",
     "GapLists",
     "GapPool",
+    "JournalTail",
     "LagPool",
     "Piece",
     "Plan",
@@ -187,6 +188,17 @@ class Piece:
     def chunks(self) -> _Chunks: ...
 
 @final
+class JournalTail:
+    """Follows a journal while it grows: each row once, in the order of writing. `path`: its directory, which need not be there yet."""
+
+    def __new__(cls, path: _Path) -> Self: ...
+    def take(self, rows: int) -> Piece | None:
+        """What was written since the last call, at least `rows` rows if there are so many; None: nothing new.
+
+        ValueError: a journal of a later schema; OSError: it cannot be read.
+        """
+
+@final
 class RecordsWriter:
     """Writes `records.parquet` under another name, which it gets when it is complete. `texts`: keeps the replies' texts."""
 
@@ -243,8 +255,8 @@ class _JsonlBatch(Protocol):
     @property
     def errors(self) -> _JsonlErrors: ...
 
-def write_jsonl(path: _Path, batch: _JsonlBatch) -> int:
-    """Appends the batch's lines to the file (created if needed) and returns the bytes written.
+def write_jsonl(path: _Path, batch: _JsonlBatch, *, first: int = 0, threads: int | None = None) -> int:
+    """Appends the batch's lines from row `first` on to the file (created if needed) and returns the bytes written; `threads` None: one per CPU.
 
     The bytes are those of `aiperf.reports.exporters.jsonl.render_jsonl`, but that an infinite value is absent, as JSON has no word for it.
     """

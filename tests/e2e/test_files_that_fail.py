@@ -101,11 +101,11 @@ def test_short_space_is_given_to_the_records_first(serve: Callable[..., Sim], mo
     written: list[Path] = []
     native = core.write_jsonl
 
-    def first_time_full(path: Path, batch: object) -> int:
+    def first_time_full(path: Path, batch: object, **options: int) -> int:
         written.append(path)
         if len(written) == 1:
             raise OSError(28, "No space left on device", str(path))
-        return native(path, batch)  # type: ignore[arg-type]
+        return native(path, batch, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(core, "write_jsonl", first_time_full)
     run = sim.run()

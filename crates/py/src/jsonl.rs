@@ -121,7 +121,14 @@ fn borrow<'a>(columns: &'a mut [Column<'_>]) -> Vec<JsonlColumn<'a>> {
 
 /// Appends the batch's lines to the file.
 #[pyfunction]
-pub(crate) fn write_jsonl(py: Python<'_>, path: PathBuf, batch: &Bound<'_, PyAny>) -> PyResult<u64> {
+#[pyo3(signature = (path, batch, *, first=0, threads=None))]
+pub(crate) fn write_jsonl(
+    py: Python<'_>,
+    path: PathBuf,
+    batch: &Bound<'_, PyAny>,
+    first: usize,
+    threads: Option<usize>,
+) -> PyResult<u64> {
     let num_rows = batch.getattr("num_rows")?.extract()?;
     let mut metadata = columns(&batch.getattr("metadata")?)?;
     let mut metrics = columns(&batch.getattr("metrics")?)?;
@@ -144,6 +151,8 @@ pub(crate) fn write_jsonl(py: Python<'_>, path: PathBuf, batch: &Bound<'_, PyAny
         },
         extra: borrow(&mut extra),
     };
-    let threads = available_parallelism().map_or(1, NonZero::get);
-    Ok(py.detach(|| batch.append_to(&path, threads)).map_err(CoreError::from)?)
+    let threads = threads.unwrap_or_else(|| available_parallelism().map_or(1, NonZero::get));
+    Ok(py
+        .detach(|| batch.append_to(&path, threads, first))
+        .map_err(CoreError::from)?)
 }

@@ -316,6 +316,33 @@ impl RecordPieces {
     }
 }
 
+/// Follows a journal that grows.
+#[pyclass(frozen, module = "aiperf._core")]
+pub(crate) struct JournalTail {
+    state: Mutex<(aiperf_records::JournalTail, usize)>,
+}
+
+#[pymethods]
+impl JournalTail {
+    #[new]
+    fn new(path: PathBuf) -> Self {
+        Self {
+            state: Mutex::new((aiperf_records::JournalTail::new(&path), 0)),
+        }
+    }
+
+    fn take(&self, py: Python<'_>, rows: usize) -> PyResult<Option<Piece>> {
+        let taken = py.detach(|| {
+            let mut state = locked(&self.state);
+            let batch = state.0.take(rows)?;
+            let row0 = state.1;
+            state.1 += batch.as_ref().map_or(0, RecordBatch::num_rows);
+            Ok::<_, RecordsError>(batch.map(|batch| Piece { row0, batch }))
+        });
+        Ok(taken.map_err(CoreError::from)?)
+    }
+}
+
 /// Consecutive rows with all their columns, in memory.
 #[pyclass(frozen, module = "aiperf._core")]
 pub(crate) struct Piece {

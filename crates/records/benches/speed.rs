@@ -180,7 +180,7 @@ fn jsonl(path: &Path, rows: usize, gaps: usize) -> f64 {
     };
     let _ = fs::remove_file(path);
     let begin = Instant::now();
-    batch.append_to(path, 1).expect("the directory is writable");
+    batch.append_to(path, 1, 0).expect("the directory is writable");
     rows as f64 / begin.elapsed().as_secs_f64()
 }
 

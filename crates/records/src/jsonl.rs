@@ -206,16 +206,16 @@ pub struct JsonlBatch<'a> {
 }
 
 impl JsonlBatch<'_> {
-    /// Writes all lines, made on up to `threads` threads; returns the bytes written.
+    /// Writes the lines from row `first` on, made on up to `threads` threads; returns the bytes written.
     ///
     /// Each thread fills a block of its own, again and again: memory stays small and in the cache.
-    pub fn write_to(&self, out: &mut impl Write, threads: usize) -> Result<u64, JsonlError> {
+    pub fn write_to(&self, out: &mut impl Write, threads: usize, first: usize) -> Result<u64, JsonlError> {
         self.check()?;
         let layout = &Layout::of(self);
         let threads = threads.clamp(1, self.num_rows.div_ceil(BLOCK_ROWS).max(1));
         let mut blocks = vec![Vec::new(); threads];
         let mut written = 0;
-        for start in (0..self.num_rows).step_by(BLOCK_ROWS * threads) {
+        for start in (first..self.num_rows).step_by(BLOCK_ROWS * threads) {
             let block = |i: usize| {
                 let row = (start + i * BLOCK_ROWS).min(self.num_rows);
                 row..(row + BLOCK_ROWS).min(self.num_rows)
@@ -237,14 +237,14 @@ impl JsonlBatch<'_> {
         Ok(written)
     }
 
-    /// Appends the lines to `path`, creating it if needed; returns the bytes written.
-    pub fn append_to(&self, path: &Path, threads: usize) -> Result<u64, RecordsError> {
+    /// Appends the lines from row `first` on to `path`, creating it if needed; returns the bytes written.
+    pub fn append_to(&self, path: &Path, threads: usize, first: usize) -> Result<u64, RecordsError> {
         let mut file = OpenOptions::new()
             .create(true)
             .append(true)
             .open(path)
             .map_err(RecordsError::io(path))?;
-        self.write_to(&mut file, threads).map_err(|error| match error {
+        self.write_to(&mut file, threads, first).map_err(|error| match error {
             JsonlError::Columns(error) => error,
             JsonlError::Io(error) => RecordsError::io(path)(error),
         })
@@ -420,7 +420,7 @@ mod tests {
 
     fn render(batch: &JsonlBatch<'_>, threads: usize) -> Result<Vec<u8>, JsonlError> {
         let mut out = Vec::new();
-        let written = batch.write_to(&mut out, threads)?;
+        let written = batch.write_to(&mut out, threads, 0)?;
         assert_eq!(written, out.len() as u64);
         Ok(out)
     }

@@ -21,6 +21,7 @@ mod segments;
 mod source;
 mod status;
 mod table;
+mod tail;
 mod values;
 
 pub use builder::RecordBuilder;
@@ -40,4 +41,5 @@ pub use schema::{
 pub use source::{Pieces, Records};
 pub use status::{JournalOptions, JournalState, JournalStats, Sent};
 pub use table::{Column, read_table, write_table};
+pub use tail::JournalTail;
 pub use values::{Numbers, each_string, extend_floats, parse_uuid, push_uuid};

@@ -1,7 +1,7 @@
 //! Reading a journal, whatever its end looks like.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use arrow_array::RecordBatch;
@@ -74,7 +74,7 @@ impl Iterator for JournalReader {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
+pub(crate) enum End {
     /// The end marker.
     Closed,
     /// After a whole message.
@@ -83,7 +83,7 @@ enum End {
     Torn,
 }
 
-enum Step {
+pub(crate) enum Step {
     Batch(RecordBatch),
     End(End),
 }
@@ -126,7 +126,7 @@ pub fn recover(bytes: &[u8]) -> Result<Recovered, RecordsError> {
 
 /// Reads whole messages into one aligned buffer each, so that the columns of a batch point into it without a copy.
 /// (arrow's own `StreamReader` cannot tell a cut tail from an end, and knows nothing of checksums.)
-struct SegmentReader<R> {
+pub(crate) struct SegmentReader<R> {
     path: PathBuf,
     file: R,
     left: u64,
@@ -134,7 +134,7 @@ struct SegmentReader<R> {
 }
 
 impl SegmentReader<BufReader<File>> {
-    fn open(path: PathBuf) -> Result<Self, RecordsError> {
+    pub(crate) fn open(path: PathBuf) -> Result<Self, RecordsError> {
         let file = File::open(&path).map_err(RecordsError::io(&path))?;
         let left = file.metadata().map_err(RecordsError::io(&path))?.len();
         Ok(Self {
@@ -144,10 +144,30 @@ impl SegmentReader<BufReader<File>> {
             decoder: StreamDecoder::new(),
         })
     }
+
+    /// Goes back to `at`, where a message begins, and takes what the file has grown by since.
+    pub(crate) fn resume(&mut self, at: u64) -> Result<(), RecordsError> {
+        let size = self
+            .file
+            .get_ref()
+            .metadata()
+            .map_err(RecordsError::io(&self.path))?
+            .len();
+        self.file
+            .seek(SeekFrom::Start(at))
+            .map_err(RecordsError::io(&self.path))?;
+        self.left = size.saturating_sub(at);
+        Ok(())
+    }
+
+    /// Bytes of the file that are not read yet, as of the last [`resume`](Self::resume).
+    pub(crate) fn left(&self) -> u64 {
+        self.left
+    }
 }
 
 impl<R: Read> SegmentReader<R> {
-    fn next(&mut self) -> Result<Step, RecordsError> {
+    pub(crate) fn next(&mut self) -> Result<Step, RecordsError> {
         loop {
             if self.left == 0 {
                 return Ok(Step::End(End::Open));

@@ -276,7 +276,7 @@ impl Segments {
     }
 }
 
-fn segment_path(dir: &Path, number: u32) -> PathBuf {
+pub(crate) fn segment_path(dir: &Path, number: u32) -> PathBuf {
     dir.join(format!("{number:06}.arrows"))
 }
 

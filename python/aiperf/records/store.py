@@ -22,7 +22,7 @@ from aiperf.records.schema import JOURNAL_DIR, RECORDS_FILE
 if TYPE_CHECKING:
     from aiperf._core import Piece, Records
 
-__all__ = ["CountTokens", "Finalised", "RecordsNotWritten", "finalise", "open_records", "open_run"]
+__all__ = ["CountTokens", "Finalised", "Follower", "RecordsNotWritten", "finalise", "open_records", "open_run"]
 
 _COMPLETE = "is_complete"
 """Key of the file's metadata: whether the journal had its end."""
@@ -136,6 +136,32 @@ def finalise(
         writer.discard()
     _remove_journal(run_dir)
     return Finalised(num_rows, bool(facts[_COMPLETE]))
+
+
+class Follower:
+    """The rows of a run that goes on, each once, with their tokens counted as `finalise` will count them.
+
+    `count_tokens` None: counted columns stay null.
+    """
+
+    def __init__(self, run_dir: Path, count_tokens: CountTokens | None) -> None:
+        from aiperf._core import JournalTail
+
+        self._run_dir = run_dir
+        self._count_tokens = count_tokens
+        self._tail = JournalTail(run_dir / JOURNAL_DIR)
+        self._replies = ReplyTokens.open(run_dir)
+        self._start_wall_ns: int | None = None
+
+    def take(self, rows: int) -> Columns | None:
+        """What was written since the last call, at least `rows` rows if there are so many; None: nothing. ResultError."""
+        with _explained(self._run_dir):
+            piece = self._tail.take(rows)
+            if piece is None:
+                return None
+            if self._start_wall_ns is None:
+                self._start_wall_ns = _start_wall_ns(_facts(open_records(self._run_dir).metadata, self._run_dir))
+        return _columns(piece, _count(piece, self._count_tokens, self._replies), self._start_wall_ns)
 
 
 def _source(run_dir: Path) -> Path:

@@ -24,6 +24,7 @@ from aiperf.reports.writing import Outputs, write_pieces
 from aiperf.run.addresses import address_facts
 from aiperf.run.directory import claim, machine, write_run_json
 from aiperf.run.drive import drive, may_end_early, redirect_notes
+from aiperf.run.live_requests import LiveRequests
 from aiperf.run.log_file import open_log
 from aiperf.run.monitoring import Readings, Watchers
 from aiperf.run.prepare import Prepared, first_body, plan_run_dir, prepare
@@ -35,6 +36,7 @@ from aiperf.workload.settings import build_settings, is_schedule
 if TYPE_CHECKING:
     from aiperf.metrics.certificate import Certificate
     from aiperf.metrics.summary import Notice, Summary
+    from aiperf.workload.tokenizers import Tokenizer
 
 __all__ = ["preview", "profile"]
 
@@ -70,7 +72,7 @@ def profile(config: Config, *, observer: Observer | None = None, interrupts: Int
             log.info("command: %s", " ".join(config.command) or "(from Python)")
             for note in run.notes:
                 log.warning("%s: %s", note.kind, note.text)
-            run, readings = _drive(run, prepared, settings, watcher, signals, outputs)
+            run, readings, live = _drive(run, prepared, settings, watcher, signals, outputs)
             # Imported now, not before the first request: half of all modules.
             from aiperf.run.calibration import calibrate, is_wanted
             from aiperf.run.seal import seal
@@ -80,12 +82,12 @@ def profile(config: Config, *, observer: Observer | None = None, interrupts: Int
                 run = run.with_json(outcome=calibrate(run.outcome, settings))
             log.info("outcome: %s", None if run.outcome is None else run.outcome.model_dump())
             run = _with_telemetry(run, readings, watcher, outputs)
-            tokenizer = None if run.count_source == "server usage" else prepared.tokenizer
+            tokenizer = _counter(run, prepared)
             # The plan and the vocabulary have done their work: their memory is the token counter's now.
             del prepared
             watcher.stage("records")
             beside = run.written
-            run = seal(run, tokenizer, outputs)
+            run = seal(run, tokenizer, outputs, live=live)
             watcher.stage("metrics")
             return _complete(replace(run, written=(*run.written, *beside)), signals, outputs, watcher)
 
@@ -128,7 +130,7 @@ def _open(prepared: Prepared, observer: Observer, held: ExitStack) -> tuple[Run,
 
 def _drive(
     run: Run, prepared: Prepared, settings: EngineSettings, observer: Observer, interrupts: Interrupts, outputs: Outputs
-) -> tuple[Run, Readings]:
+) -> tuple[Run, Readings, LiveRequests]:
     """The load, with what watches the server and the GPUs meanwhile; the run with its outcome."""
     plan = prepared.workload.plan
     # Half a second for a long trace: the first request does not wait for it.
@@ -137,8 +139,10 @@ def _drive(
         _write_inputs(prepared, run.files, outputs)
     write_links(run.dir, plan.columns["session"], *plan.reply_rows())
     watchers = Watchers.start(run.config, prepared.probe)
+    live = LiveRequests(run, _counter(run, prepared))
     try:
-        outcome, more = _load(run, prepared, settings, observer, interrupts, watchers.levels)
+        with live:
+            outcome, more = _load(run, prepared, settings, observer, interrupts, watchers.levels)
     finally:
         readings = watchers.stop()
     run = replace(run.with_json(outcome=outcome), notes=(*run.notes, *more))
@@ -147,7 +151,12 @@ def _drive(
         write_run_json(run.dir, run.json)
     if not inputs_first:
         _write_inputs(prepared, run.files, outputs)
-    return run, readings
+    return run, readings, live
+
+
+def _counter(run: Run, prepared: Prepared) -> Tokenizer | None:
+    """Who counts the tokens of the responses; None: the server did."""
+    return None if run.count_source == "server usage" else prepared.tokenizer
 
 
 def _load(

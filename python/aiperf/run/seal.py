@@ -12,6 +12,7 @@ from aiperf.records.columns import Floats
 from aiperf.records.schema import JOURNAL_DIR
 from aiperf.records.store import Finalised, RecordsNotWritten, finalise
 from aiperf.reports.writing import Outputs, part_of
+from aiperf.run.live_requests import LiveRequests, jsonl_options
 from aiperf.run.run import Run
 from aiperf.workload.tokenizers import Tokenizer
 
@@ -19,11 +20,17 @@ __all__ = ["seal"]
 
 
 def seal(
-    run: Run, tokenizer: Tokenizer | None, outputs: Outputs, *, write_jsonl: bool = True, recount: bool = False
+    run: Run,
+    tokenizer: Tokenizer | None,
+    outputs: Outputs,
+    *,
+    write_jsonl: bool = True,
+    recount: bool = False,
+    live: LiveRequests | None = None,
 ) -> Run:
     """Journal → Parquet with token counts, and the JSONL in the same pass: the run with its `counted` columns and `written` files.
 
-    `tokenizer` None: tokens are not counted (again). A file that cannot be written costs itself alone (`outputs.problems`).
+    `tokenizer` None: tokens are not counted (again). `live`: what of the JSONL was written during the load. A file that cannot be written costs itself alone (`outputs.problems`).
 
     Where space is short the two may fail each other: then one is made after the other, the records first.
     """
@@ -32,7 +39,7 @@ def seal(
     is_done = target.exists() and not (files.run_dir / JOURNAL_DIR).exists()
     if is_done and not write_jsonl and not recount:
         return run  # a report from disk: no pass over all chunks for nothing
-    jsonl = _Requests(run, is_wanted=write_jsonl and config.output.export_level != "summary")
+    jsonl = _Requests(run, is_wanted=write_jsonl and config.output.export_level != "summary", live=live)
 
     def convert(append: Callable[[Columns], None], *, write: bool = True) -> Finalised:
         return finalise(
@@ -73,31 +80,33 @@ def seal(
 
 
 class _Requests:
-    """`profile_export.jsonl` while it is written. `error`: why it cannot be."""
+    """`profile_export.jsonl` while it is written. `error`: why it cannot be.
 
-    def __init__(self, run: Run, *, is_wanted: bool) -> None:
-        from aiperf.reports.requests_jsonl import JsonlOptions
+    Lines that were written during the load stay where they are, the others are appended; where that cannot be, the file is
+    made anew under another name.
+    """
 
+    def __init__(self, run: Run, *, is_wanted: bool, live: LiveRequests | None) -> None:
         self.is_wanted = is_wanted
         self.error: OSError | None = None
         self._path = run.files.jsonl
-        self._part = part_of(self._path)
-        self._options = JsonlOptions(
-            metrics=run.metric_options,
-            phases=run.phases,
-            sessions=run.session_ids,
-            benchmark_id=run.benchmark_id,
-            http_trace=run.config.output.export_http_trace,
-        )
-        if is_wanted:
+        self._target = part_of(self._path)
+        self._options = jsonl_options(run)
+        self._skipped = 0
+        if is_wanted and live is not None and live.continues(self._options):
+            self._target, self._skipped = self._path, live.rows
+        elif is_wanted:
             self.restart()
 
     def restart(self) -> None:
         if self.is_wanted:
             self.error = None
+            self._target, self._skipped = part_of(self._path), 0
             try:
-                self._part.unlink(missing_ok=True)
-                self._part.touch()
+                self._target.unlink(missing_ok=True)
+                # What a run wrote of it meanwhile takes space that may be short.
+                self._path.unlink(missing_ok=True)
+                self._target.touch()
             except OSError as error:
                 self.error = error
 
@@ -105,19 +114,21 @@ class _Requests:
         from aiperf._core import write_jsonl
         from aiperf.reports.requests_jsonl import build_jsonl
 
-        if not self.is_wanted or self.error is not None:
+        skipped = min(self._skipped, columns.num_rows)
+        self._skipped -= skipped
+        if not self.is_wanted or self.error is not None or skipped == columns.num_rows:
             return
         try:
-            write_jsonl(self._part, build_jsonl(columns, self._options))
+            write_jsonl(self._target, build_jsonl(columns, self._options), first=skipped)
         except OSError as error:
             self.error = error
             with suppress(OSError):
-                self._part.unlink()
+                self._target.unlink()
 
     def publish(self) -> None:
-        if self.error is None:
+        if self.error is None and self._target != self._path:
             try:
-                self._part.replace(self._path)
+                self._target.replace(self._path)
             except OSError as error:
                 self.error = error
 

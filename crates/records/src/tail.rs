@@ -1,0 +1,136 @@
+//! Following a journal while it grows: each batch once, in the order of writing.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+
+use arrow_array::RecordBatch;
+use arrow_select::concat::concat_batches;
+
+use crate::error::RecordsError;
+use crate::recovery::{End, SegmentReader, Step};
+use crate::segments::segment_path;
+
+/// A place in a journal that moves on with its writer. Reads what is on disk alone: the writer knows nothing of it.
+pub struct JournalTail {
+    dir: PathBuf,
+    /// Segment that is read next, or being read.
+    number: u32,
+    segment: Option<SegmentReader<BufReader<File>>>,
+    /// Where the next message of the segment begins.
+    at: u64,
+}
+
+impl JournalTail {
+    /// At the journal's beginning. The directory need not be there yet.
+    pub fn new(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            number: 0,
+            segment: None,
+            at: 0,
+        }
+    }
+
+    /// The rows written since the last call, as one batch of at least `rows` rows if there are so many; None if there are none.
+    ///
+    /// A message that is being written counts when it is whole. Err: the journal is of a later version, or cannot be read.
+    pub fn take(&mut self, rows: usize) -> Result<Option<RecordBatch>, RecordsError> {
+        let (mut parts, mut found): (Vec<RecordBatch>, usize) = (Vec::new(), 0);
+        while found < rows {
+            let Some(batch) = self.next_batch()? else { break };
+            found += batch.num_rows();
+            parts.push(batch);
+        }
+        match parts.as_slice() {
+            [] => Ok(None),
+            [_] => Ok(parts.pop()),
+            _ => Ok(Some(concat_batches(parts[0].schema_ref(), &parts)?)),
+        }
+    }
+
+    fn next_batch(&mut self) -> Result<Option<RecordBatch>, RecordsError> {
+        loop {
+            let segment = match &mut self.segment {
+                Some(segment) => segment,
+                empty => {
+                    let path = segment_path(&self.dir, self.number);
+                    if !path.exists() {
+                        return Ok(None);
+                    }
+                    self.at = 0;
+                    empty.insert(SegmentReader::open(path)?)
+                }
+            };
+            segment.resume(self.at)?;
+            let before = segment.left();
+            match segment.next()? {
+                Step::Batch(batch) => {
+                    self.at += before - segment.left();
+                    return Ok(Some(batch));
+                }
+                Step::End(End::Closed) => {
+                    self.segment = None;
+                    self.number += 1;
+                }
+                Step::End(End::Open | End::Torn) => return Ok(None),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write;
+
+    use super::*;
+    use crate::journal::Journal;
+    use crate::journal::tests::{batch, options, requests};
+    use crate::recovery::read_journal;
+    use crate::scratch::Dir;
+    use crate::status::JournalOptions;
+
+    #[test]
+    fn each_row_comes_once_however_the_file_is_cut_when_it_is_looked_at() {
+        let dir = Dir::new("tail");
+        let journal = Journal::start(dir.path(), &options()).expect("started");
+        for i in 0..5 {
+            journal.sender().send(batch(i * 3, 3));
+        }
+        journal.finish().expect("the thread lives");
+        let whole = fs::read(segment_path(dir.path(), 0)).expect("readable");
+        let grown = Dir::new("grown");
+        let mut tail = JournalTail::new(grown.path());
+        assert!(tail.take(1).expect("no file yet").is_none());
+        let mut file = File::create(segment_path(grown.path(), 0)).expect("created");
+        let (mut rows, mut looks) = (0, 0);
+        for piece in whole.chunks(97) {
+            file.write_all(piece).expect("written");
+            while let Some(batch) = tail.take(1).expect("readable") {
+                rows += batch.num_rows();
+                looks += 1;
+            }
+        }
+        assert_eq!((rows, looks), (15, 5));
+    }
+
+    #[test]
+    fn segments_follow_each_other() {
+        let dir = Dir::new("tail");
+        let small = JournalOptions {
+            segment_bytes: 1,
+            ..options()
+        };
+        let journal = Journal::start(dir.path(), &small).expect("started");
+        for i in 0..4 {
+            journal.sender().send(batch(i * 2, 2));
+        }
+        journal.finish().expect("the thread lives");
+        let mut tail = JournalTail::new(dir.path());
+        assert_eq!(tail.take(5).expect("readable").map(|b| b.num_rows()), Some(6));
+        assert_eq!(tail.take(5).expect("readable").map(|b| b.num_rows()), Some(2));
+        assert!(tail.take(5).expect("readable").is_none());
+        assert_eq!(requests(&mut read_journal(dir.path()).expect("readable")).len(), 8);
+    }
+}
