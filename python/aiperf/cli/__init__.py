@@ -42,6 +42,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("compare", "compare:command", "Compare runs, with significance tests"),
     Command("plot", "plot:command", "Draw charts of one or several runs"),
     Command("view", "view:command", "Browse a folder of runs"),
+    Command("config", "config:app", "Write, check and expand configuration files for `profile --config`"),
     Command("trace", "trace:app", "Statistics, cuts, synthesis, checks and hashing of traces"),
     Command("sim", "sim:command", "Run a simulated LLM server, for tests and dry runs"),
     Command("capacity", "capacity:command", "Maximum load this machine can generate without distorting results"),

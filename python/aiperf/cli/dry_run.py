@@ -47,6 +47,12 @@ def _values(config: Config) -> Iterator[str]:
     middle = min(max(len(text) for _, text, _ in rows), 40)
     for path, text, origin_text in rows:
         yield f"  {path.ljust(wide)}  {text.ljust(middle)}  {origin_text}".rstrip()
+    for phase in config.load.phases:
+        settings = ", ".join(f"{p} {v}" for p, v in phase.values.items() if v is not None)
+        yield f"  {f'phase {phase.name}'.ljust(wide)}  {phase.kind}: {settings}"
+    for scenario in config.sweep.scenarios:
+        changes = ", ".join(f"{p} {v}" for p, v in scenario.values.items())
+        yield f"  {f'scenario {scenario.name}'.ljust(wide)}  {changes}"
     for axis in config.sweep.axes:
         yield f"  {axis.field.ljust(wide)}  {len(axis.values)} values: {', '.join(f'{v:g}' for v in axis.values)}"
 

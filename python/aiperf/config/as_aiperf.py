@@ -6,6 +6,7 @@ readers: `endpoint.model_names` and `loadgen.concurrency`. Our own shape, with t
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import cast
 
@@ -206,11 +207,11 @@ def _conversation(config: Config) -> Tree:
 def _prompts(config: Config) -> Tree:
     p = config.prompt
     out: Tree = {}
-    isl: Tree = {"mean": p.isl_mean}
-    out["isl"] = isl | _given(config, {"stddev": "prompt.isl_stddev"})
-    if p.osl_mean is not None:
-        osl: Tree = {"mean": p.osl_mean}
-        out["osl"] = osl | _given(config, {"stddev": "prompt.osl_stddev"})
+    for name, mean, dist in (("isl", p.isl_mean, p.isl_dist), ("osl", p.osl_mean, p.osl_dist)):
+        if dist is not None:
+            out[name] = json.loads(dist)
+        elif mean is not None:
+            out[name] = {"mean": mean} | _given(config, {"stddev": f"prompt.{name}_stddev"})
     if p.seq_dist is not None:
         out["sequence_distribution"] = [
             {
@@ -226,7 +227,18 @@ def _prompts(config: Config) -> Tree:
 
 
 def _phases(config: Config, num_requests: int | None) -> list[Tree]:
-    load, warmup = config.load, config.warmup
+    if config.load.phases:
+        out = []
+        for phase in config.load.phases:
+            tree = _measured_phase(config.of_phase(phase), num_requests) | {"name": phase.name, "kind": phase.kind}
+            out.append(tree | ({"exclude_from_results": True} if phase.kind == "warmup" else {}))
+        return out
+    measured = _measured_phase(config, num_requests)
+    return [_warmup_phase(config), measured] if config.warmup.is_wanted else [measured]
+
+
+def _measured_phase(config: Config, num_requests: int | None) -> Tree:
+    load = config.load
     fixed = bool(config.input.fixed_schedule)
     measured: Tree = {"name": "profiling", "kind": "profiling", "type": _load_type(config)}
     requests = load.request_count
@@ -267,8 +279,7 @@ def _phases(config: Config, num_requests: int | None) -> list[Tree]:
     ):
         if seconds is not None:
             measured[key] = {"duration": seconds}
-    has_warmup = any(v is not None for v in (warmup.request_count, warmup.duration, warmup.num_sessions))
-    return [_warmup_phase(config), measured] if has_warmup else [measured]
+    return measured
 
 
 def _warmup_phase(config: Config) -> Tree:

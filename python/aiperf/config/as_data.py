@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from pydantic import BaseModel, SecretStr
 
@@ -11,8 +12,10 @@ from aiperf.config.conditions import Condition, Precision, Tier
 from aiperf.config.model import SECTIONS, Config, Origin, specs
 from aiperf.config.secrets import MASK, mask_authority, mask_headers, mask_mapping, mask_url
 
-__all__ = ["config_dict_for_export", "config_dict_for_run", "config_from_run", "fingerprint", "shown"]
+__all__ = ["WITHOUT_FLAG", "config_dict_for_export", "config_dict_for_run", "config_from_run", "fingerprint", "shown"]
 
+WITHOUT_FLAG: Final = ("load.phases", "sweep.axes", "sweep.scenarios")
+"""Options that only a file sets, or that follow from others."""
 _WORKLOAD = ("input", "prompt", "conversation", "tokenizer")
 
 
@@ -62,14 +65,16 @@ def config_dict_for_export(config: Config) -> dict[str, dict[str, object]]:
 
 
 def config_dict_for_run(config: Config) -> dict[str, dict[str, dict[str, object]]]:
-    """`{section: {field: {"value", "origin"}}}` of all options, JSON types, secrets masked; `sweep.axes` among them."""
+    """`{section: {field: {"value", "origin"}}}` of all options, JSON types, secrets masked; those without a flag among them."""
     result: dict[str, dict[str, dict[str, object]]] = {}
     for path, spec in specs().items():
         origin = config.origins.get(path, Origin("default", ""))
         entry = {"value": _plain(path, config.value(path)), "origin": str(origin), "kind": origin.kind}
         result.setdefault(spec.section, {})[spec.name] = entry
-    axes = _plain("sweep.axes", config.sweep.axes)
-    result["sweep"]["axes"] = {"value": axes, "origin": "from the options", "kind": "default"}
+    for path in WITHOUT_FLAG:
+        section, _, name = path.partition(".")
+        value = _plain(path, config.value(path))
+        result[section][name] = {"value": value, "origin": "from the options", "kind": "default"}
     return result
 
 
@@ -95,9 +100,11 @@ def config_from_run(data: Mapping[str, Mapping[str, Mapping[str, object]]]) -> C
             origins[path] = Origin(kind, where)
         elif where.startswith("default: "):
             origins[path] = Origin("default", where.removeprefix("default: "))
-    axes = data.get("sweep", {}).get("axes")
-    if axes is not None:
-        sections.setdefault("sweep", {})["axes"] = axes.get("value", ())
+    for path in WITHOUT_FLAG:
+        section, _, name = path.partition(".")
+        entry = data.get(section, {}).get(name)
+        if entry is not None:
+            sections.setdefault(section, {})[name] = entry.get("value", ())
     parts = {name: SECTIONS[name].model_validate(content) for name, content in sections.items()}
     return Config.assemble(parts, origins=origins)
 

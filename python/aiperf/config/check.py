@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from aiperf.config.conditions import Condition, Precision
-from aiperf.config.lengths import parse_seq_dist
+from aiperf.config.lengths import parse_distribution, parse_seq_dist
 from aiperf.config.machine_limits import RESERVED_FILES, Limits, machine_limits
 from aiperf.config.model import Config, specs
 from aiperf.config.parse import MAX_POINTS, parse_rate_series
@@ -233,11 +233,17 @@ def _source(f: Asked, c: Config) -> Iterator[Problem]:
 
 def _prompt(f: Asked, c: Config) -> Iterator[Problem]:
     p = c.prompt
-    if p.seq_dist is not None:
+    for name, parse in (
+        ("seq_dist", parse_seq_dist),
+        ("isl_dist", parse_distribution),
+        ("osl_dist", parse_distribution),
+    ):
+        if (text := getattr(p, name)) is None:
+            continue
         try:
-            parse_seq_dist(p.seq_dist)
+            parse(text)
         except ValueError as error:
-            yield Problem(str(error), f.at("prompt.seq_dist"))
+            yield Problem(str(error), f.at(f"prompt.{name}"))
     yield from _readable(p.system_prompt_file, f.at("prompt.system_prompt_file"))
     pool, length = bool(p.prefix_prompt_pool_size), bool(p.prefix_prompt_length)
     if pool != length:
@@ -347,7 +353,9 @@ def _writable(folder: Path, where: str) -> Iterator[Problem]:
 
 
 def sweep_points(config: Config) -> int:
-    """How many points the axes make."""
+    """How many points the sweep has."""
+    if config.sweep.scenarios:
+        return len(config.sweep.scenarios)
     sizes = [len(a.values) for a in config.sweep.axes]
     return (max(sizes, default=1) if config.sweep.sweep_type == "zip" else math.prod(sizes)) if sizes else 1
 
@@ -365,7 +373,7 @@ def _study(f: Asked, c: Config) -> Iterator[Problem]:
 def _search(f: Asked, c: Config) -> Iterator[Problem]:
     s = c.sweep
     if s.search is None:
-        if s.slo and not s.axes:
+        if s.slo and not s.has_points:
             yield Problem("needs `--search` or a sweep", f.at("sweep.slo"), "`--assert` checks a single run")
     else:
         for axis in s.axes:

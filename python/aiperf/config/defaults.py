@@ -10,6 +10,7 @@ from pathlib import Path
 
 from aiperf.config.conditions import Condition
 from aiperf.config.flag import FieldSpec
+from aiperf.config.lengths import parse_distribution
 from aiperf.config.model import Origin, specs
 from aiperf.config.parse import parse_rate_series
 from aiperf.config.sections.sweep import Axis
@@ -75,6 +76,14 @@ def _service(v: Values, _: list[str]) -> None:
         v.default("service.log_level", "TRACE", "--extra-verbose")
     elif v["service.verbose"]:
         v.default("service.log_level", "DEBUG", "--verbose")
+
+
+def _lengths(v: Values, _: list[str]) -> None:
+    for name in ("isl", "osl"):
+        text = v[f"prompt.{name}_dist"]
+        if text is not None:
+            with suppress(ValueError):  # told by `check`
+                v.default(f"prompt.{name}_mean", parse_distribution(str(text)).mean, f"the mean of --{name}-dist")
 
 
 def _schedule(v: Values, _: list[str]) -> None:
@@ -226,6 +235,7 @@ def _stimulus(v: Values) -> str:
 
 _RULES: tuple[Callable[[Values, list[str]], None], ...] = (
     _service,
+    _lengths,
     _search,
     _sweep,
     _schedule,

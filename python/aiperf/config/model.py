@@ -17,7 +17,7 @@ from aiperf.config.flag import FieldSpec, specs_of
 from aiperf.config.sections import Section
 from aiperf.config.sections.endpoint import EndpointConfig, TelemetryConfig, TokenizerConfig
 from aiperf.config.sections.input import ConversationConfig, InputConfig, PromptConfig
-from aiperf.config.sections.load import LoadConfig, WarmupConfig
+from aiperf.config.sections.load import LoadConfig, NamedPhase, WarmupConfig
 from aiperf.config.sections.output import OutputConfig, ServiceConfig, SloConfig
 from aiperf.config.sections.sweep import SweepConfig
 
@@ -101,11 +101,19 @@ class Config(Section):
     def is_study(self) -> bool:
         """True if it asks for more than one run: a sweep, a search, repeats or an A/B study."""
         s = self.sweep
-        return bool(s.axes or s.ab) or s.search is not None or s.num_profile_runs > 1
+        return bool(s.has_points or s.ab) or s.search is not None or s.num_profile_runs > 1
 
     def value(self, path: str) -> object:
         section, _, name = path.partition(".")
         return getattr(getattr(self, section), name)
+
+    def of_phase(self, phase: NamedPhase) -> Config:
+        """The configuration as one of `load.phases` has it."""
+        new = self.replace({p: specs()[p].default if v is None else v for p, v in phase.values.items()})
+        given = {p: Origin("file", f"phase {phase.name}") for p, v in phase.values.items() if v is not None}
+        kept = {p: o for p, o in self._origins.items() if p not in phase.values}
+        parts = {s: getattr(new, s) for s in type(self).model_fields}
+        return self.assemble(parts, origins=kept | given, notes=self._notes, command=self._command)
 
     def replace(self, values: Mapping[str, object]) -> Config:
         """A copy with other values by field path, validated; origins and notes are kept."""

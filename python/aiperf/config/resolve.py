@@ -67,18 +67,20 @@ def resolve(
     variables = os.environ if env is None else env
     problems: list[Problem] = []
     notes: list[str] = []
+    ready: dict[str, object] = {}
     layers: list[tuple[Literal["file", "environment", "flag"], Sequence[Given]]] = []
     path = config_file or (Path(variables["AIPERF_CONFIG"]) if variables.get("AIPERF_CONFIG") else None)
     if path is not None:
         read = read_config_file(path)
         problems += read.problems
         notes += read.notes
+        ready |= read.ready
         layers.append(("file", read.given))
     from_env, more = _environment(variables)
     notes += more
     layers += [("environment", from_env), ("flag", given)]
 
-    values: dict[str, object] = {}
+    values: dict[str, object] = dict(ready)
     origins: dict[str, Origin] = {}
     axes: dict[str, Axis] = {}
     for kind, layer in layers:
@@ -151,7 +153,10 @@ def at_point(config: Config, values: Mapping[str, object]) -> Config:
     for path in ("input.random_seed", "output.artifact_dir"):
         if path in config.origins:
             given[path], origins[path] = config.value(path), config.origins[path]
-    given.pop("sweep.axes", None)
+    for path in ("sweep.axes", "sweep.scenarios"):
+        given.pop(path, None)
+    if config.load.phases:
+        given["load.phases"] = config.load.phases
     for name in ("concurrency", "isl", "osl"):
         given.pop(f"sweep.{name}_steps", None)
         origins.pop(f"sweep.{name}_steps", None)

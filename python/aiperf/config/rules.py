@@ -34,8 +34,13 @@ _CONFLICTS: Final = (
     ("telemetry.network_latency_automatic", "endpoint.proxy", "a handshake ends at the proxy, not at the server"),
     ("input.public_dataset", "input.input_file", "the requests come from one place"),
     *(
-        (f"prompt.{name}", "prompt.seq_dist", "the distribution holds the lengths")
-        for name in ("isl_mean", "isl_stddev", "osl_mean", "osl_stddev", "random_range_ratio")
+        (f"prompt.{name}", f"prompt.{distribution}", "the distribution holds the lengths")
+        for distribution, names in (
+            ("seq_dist", ("isl_mean", "isl_stddev", "isl_dist", "osl_mean", "osl_stddev", "osl_dist")),
+            ("isl_dist", ("isl_mean", "isl_stddev")),
+            ("osl_dist", ("osl_mean", "osl_stddev")),
+        )
+        for name in (*names, "random_range_ratio")
     ),
     *(
         (f"prompt.{name}", "prompt.random_range_ratio", "lengths are normal or uniform")

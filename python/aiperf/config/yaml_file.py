@@ -1,4 +1,4 @@
-"""Options from a YAML file: the same names as the flags, flat or by section; each value knows its line."""
+"""Options from a YAML file: the same names as the flags, flat or by section, or AIPerf's own; each value knows its line."""
 
 from __future__ import annotations
 
@@ -19,9 +19,12 @@ __all__ = ["FileValues", "read_config_file"]
 
 @dataclass(slots=True)
 class FileValues:
+    """`ready`: by option path, values that no flag has."""
+
     given: list[Given] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    ready: dict[str, object] = field(default_factory=dict)
 
 
 def read_config_file(path: Path) -> FileValues:
@@ -43,6 +46,14 @@ def read_config_file(path: Path) -> FileValues:
         if not isinstance(root, yaml.MappingNode):
             result.problems.append(Problem("the file must be a mapping of options, as `concurrency: 10`", f"{path}:1"))
             return result
+        from aiperf.config.v2.shape import is_v2
+
+        if is_v2(root):
+            from aiperf.config.v2 import read_v2
+
+            found = read_v2(root, loader, path)
+            extra = {"load.phases": found.phases, "sweep.scenarios": found.scenarios}
+            return FileValues(found.given, found.problems, found.notes, {k: v for k, v in extra.items() if v})
         for key, node, section in _entries(root):
             _take(key, node, section, path, loader, result)
     except yaml.YAMLError as error:

@@ -20,7 +20,7 @@ from aiperf.sweeps.study_folder import StudyRecord, StudyRun, make_room, write_s
 __all__ = ["Interrupted", "Runner", "worst"]
 
 _RANK = (ExitCode.OK, ExitCode.ERROR, ExitCode.THRESHOLD_MISSED, ExitCode.REQUESTS_FAILED, ExitCode.INTERRUPTED)
-_STUDY_ONLY = ("sweep.search", "sweep.num_profile_runs", "sweep.axes", "sweep.ab")
+_STUDY_ONLY = ("sweep.search", "sweep.num_profile_runs", "sweep.axes", "sweep.scenarios", "sweep.ab")
 
 
 class Interrupted(Exception):  # noqa: N818 - no error: the user wants to stop
@@ -103,6 +103,7 @@ class Runner:
             "sweep.search": None,
             "sweep.num_profile_runs": 1,
             "sweep.axes": (),
+            "sweep.scenarios": (),
             "sweep.ab": (),
         }
         return config.replace({p: defaults[p] for p in _STUDY_ONLY})

@@ -3,33 +3,38 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from zlib import crc32
 
 import numpy as np
 
-from aiperf.config.sections.sweep import Axis
-from aiperf.sweeps.points import flag_name
+from aiperf.config.sections.sweep import Axis, Scenario
+from aiperf.sweeps.points import AXIS_FIELDS, flag_name
 
 __all__ = ["Point", "build_points", "directory_name", "order_points", "seed_of_run"]
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """`index`: its place in the order given. `values`: option path → value."""
+    """`index`: its place in the order given. `values`: option path → value. `title`, `settings`: of a scenario, its name and all
+    that it sets, numbers or not; `values` are then those of the load and the lengths.
+    """
 
     index: int
     values: Mapping[str, float]
+    title: str = ""
+    settings: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        return directory_name(self.values)
+        return re.sub(r"[^\w.+=,-]+", "_", self.title) or directory_name(self.values)
 
     @property
     def label(self) -> str:
-        return ", ".join(f"{flag_name(p)} {v:g}" for p, v in self.values.items())
+        return self.title or ", ".join(f"{flag_name(p)} {v:g}" for p, v in self.values.items())
 
 
 def directory_name(values: Mapping[str, float]) -> str:
@@ -37,11 +42,17 @@ def directory_name(values: Mapping[str, float]) -> str:
     return "-".join(f"{flag_name(p)}_{v:g}" for p, v in values.items())
 
 
-def build_points(axes: Sequence[Axis], kind: str) -> list[Point]:
-    """`kind`: "grid" (the last axis changes fastest) or "zip". Without axes: one point without values."""
+def build_points(axes: Sequence[Axis], kind: str, scenarios: Sequence[Scenario] = ()) -> list[Point]:
+    """`kind`: "grid" (the last axis changes fastest) or "zip". Without axes: one point without values. `scenarios`: one point each."""
+    if scenarios:
+        return [Point(i, _numbers(s.values), s.name, s.values) for i, s in enumerate(scenarios)]
     lists = [axis.values for axis in axes]
     rows = zip(*lists, strict=True) if kind == "zip" and axes else itertools.product(*lists)
     return [Point(i, {a.field: v for a, v in zip(axes, row, strict=True)}) for i, row in enumerate(rows)]
+
+
+def _numbers(values: Mapping[str, object]) -> dict[str, float]:
+    return {p: v for p in AXIS_FIELDS if isinstance(v := values.get(p), int | float) and not isinstance(v, bool)}
 
 
 def order_points(points: Sequence[Point], order: str, seed: int) -> list[Point]:

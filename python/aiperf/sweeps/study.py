@@ -97,7 +97,7 @@ def _kind(config: Config) -> Kind:
     if s.search is not None:
         by_space = s.search == "space" if s.search_planner is None else s.search_planner != "monotone"
         return "space" if by_space else "search"
-    return "sweep" if s.axes else "repeats"
+    return "sweep" if s.has_points else "repeats"
 
 
 def ttft_limit(config: Config) -> float | None:
@@ -118,7 +118,7 @@ def ttft_limit(config: Config) -> float | None:
 def _sweep(runner: Runner, observer: Observer) -> Study:
     config = runner.config
     s = config.sweep
-    points = order_points(build_points(s.axes, s.sweep_type), s.sweep_order, runner.record.seed)
+    points = order_points(build_points(s.axes, s.sweep_type, s.scenarios), s.sweep_order, runner.record.seed)
     trials = s.num_profile_runs
     done: dict[int, list[RunData]] = {p.index: [] for p in points}
     failed: list[dict[str, object]] = []
@@ -144,14 +144,14 @@ def _sweep(runner: Runner, observer: Observer) -> Study:
             label = f"{number} of {total}: {what}" + (f", repeat {trial + 1}" if trials > 1 else "")
             cool = s.profile_run_cooldown_seconds if trial and len(points) == 1 else s.parameter_sweep_cooldown_seconds
             directory = _directory(point, trial, trials, s.parameter_sweep_mode)
-            extra: dict[str, object] = {}
+            extra: dict[str, object] = dict(point.settings)
             if trial and s.profile_run_disable_warmup_after_first:
-                extra = {"warmup.request_count": None, "warmup.duration": None, "warmup.num_sessions": None}
+                extra |= {"warmup.request_count": None, "warmup.duration": None, "warmup.num_sessions": None}
             seed = seed_of_run(
                 runner.record.seed,
                 point.name,
                 trial,
-                same_point=s.parameter_sweep_same_seed or not s.axes,
+                same_point=s.parameter_sweep_same_seed or not s.has_points,
                 same_trial=same_trial,
                 is_varied=s.vary_seed_per_trial,
             )
@@ -170,7 +170,7 @@ def _sweep(runner: Runner, observer: Observer) -> Study:
 
 
 def _directory(point: Point, trial: int, trials: int, mode: str) -> str:
-    if not point.values:
+    if not point.name:
         return f"profile_runs/run_{trial + 1:04d}"
     if trials == 1:
         return point.name
@@ -232,26 +232,23 @@ def _finish_sweep(
 
     config, folder = runner.config, runner.folder
     level = config.sweep.confidence_level
-    found = [
-        point_of(done[p.index], p.values, p.label or None, level)
-        for p in sorted(points, key=lambda p: p.index)
-        if done[p.index]
-    ]
+    given = [p for p in sorted(points, key=lambda p: p.index) if done[p.index]]
+    found = [point_of(done[p.index], p.values, p.label or None, level) for p in given]
     if not found:
         return Study(dir=folder, exit_code=ExitCode.REQUESTS_FAILED)
-    ordered = sorted(found, key=lambda p: tuple(p.values.values()))
+    ordered = found if config.sweep.scenarios else sorted(found, key=lambda p: tuple(p.values.values()))
     table = build_table(ordered, ttft_limit_ms=ttft_limit(config))
     screen: list[RenderableType] = []
-    if config.sweep.axes:
+    if config.sweep.has_points:
         write_text(
             folder / "sweep_aggregate" / "profile_export_aiperf_sweep.json", render_sweep_json(table, failed, level)
         )
         write_text(folder / "sweep_aggregate" / "profile_export_aiperf_sweep.csv", render_sweep_csv(table, level))
         write_text(folder / "sweep_table.csv", render_table_csv(table))
-    for point in found:
+    for asked, point in zip(given, found, strict=True):
         if config.sweep.num_profile_runs > 1:
             runs = point.runs
-            target = folder / "aggregate" / Point(0, point.values).name if point.values else folder / "aggregate"
+            target = folder / "aggregate" / asked.name
             write_text(
                 target / "profile_export_aiperf_aggregate.json", render_aggregate_json(runs, failed, level, __version__)
             )
@@ -260,7 +257,7 @@ def _finish_sweep(
                 render_aggregate_csv(runs, len(runs) + len(failed), level),
             )
     if not config.sweep.no_sweep_table:
-        title = "AIPerf | Sweep" if config.sweep.axes else f"AIPerf | {len(found[0].paths)} Repeats"
+        title = "AIPerf | Sweep" if config.sweep.has_points else f"AIPerf | {len(found[0].paths)} Repeats"
         screen += build_screen(table, title)
     screen += _slo_lines(config, table)
     screen.append(Text(f"study      {folder}"))

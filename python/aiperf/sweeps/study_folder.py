@@ -75,6 +75,8 @@ def study_fingerprint(config: Config, kind: Kind) -> str:
         "kind": kind,
         "workload": fingerprint(fixed),
         "axes": [a.model_dump() for a in config.sweep.axes],
+        "scenarios": [s.model_dump(mode="json") for s in config.sweep.scenarios],
+        "phases": [p.model_dump(mode="json") for p in config.load.phases],
     }
     everything = config_dict_for_run(fixed)
     for section in ("load", "warmup", "slo"):

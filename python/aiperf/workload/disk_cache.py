@@ -7,16 +7,9 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from aiperf.config.folders import cache_dir
+
 __all__ = ["cache_dir", "cached_bytes"]
-
-
-def cache_dir() -> Path:
-    """`$AIPERF_CACHE_DIR`, else `$XDG_CACHE_HOME/aiperf`, else `~/.cache/aiperf`; not created here."""
-    own = os.environ.get("AIPERF_CACHE_DIR")
-    if own:
-        return Path(own)
-    xdg = os.environ.get("XDG_CACHE_HOME")
-    return (Path(xdg) if xdg else Path.home() / ".cache") / "aiperf"
 
 
 def cached_bytes(name: str, make: Callable[[], bytes]) -> bytes:

@@ -9,9 +9,9 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from aiperf.config.lengths import LengthPair
+from aiperf.config.lengths import Distribution, LengthPair
 
-__all__ = ["LengthLaw", "NormalLengths", "PairLengths", "UniformLengths", "draw_normal"]
+__all__ = ["DrawnLengths", "LengthLaw", "NormalLengths", "PairLengths", "UniformLengths", "draw_normal"]
 
 
 class LengthLaw(Protocol):
@@ -69,6 +69,38 @@ class UniformLengths:
     def draw(self, n: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
         isl = rng.integers(*self.bounds(self.isl), n, endpoint=True)
         return isl, None if self.osl is None else rng.integers(*self.bounds(self.osl), n, endpoint=True)
+
+
+def _draw(law: Distribution, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """`(n,)` numbers of the distribution, clamped to its bounds."""
+    match law.kind:
+        case "normal":
+            drawn = draw_normal(law.mean, law.stddev, n, rng)
+        case "lognormal":
+            sigma = np.sqrt(2 * np.log(law.mean / law.median))
+            drawn = np.exp(rng.normal(np.log(law.median), sigma, n))
+        case _:
+            shares = np.cumsum([weight for weight, _ in law.parts])
+            which = np.searchsorted(shares, rng.random(n) * shares[-1], side="right").clip(max=len(law.parts) - 1)
+            drawn = np.empty(n)
+            for i, (_, part) in enumerate(law.parts):
+                at = np.flatnonzero(which == i)
+                drawn[at] = _draw(part, at.size, rng)
+    return drawn if law.low is None and law.high is None else np.clip(drawn, law.low, law.high)
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnLengths:
+    """`--isl-dist`, `--osl-dist`: each from its own distribution, in tokens, rounded, at least 1."""
+
+    isl: Distribution
+    osl: Distribution | None = None
+
+    def draw(self, n: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+        isl = np.maximum(1, np.rint(_draw(self.isl, n, rng))).astype(np.int64)
+        if self.osl is None:
+            return isl, None
+        return isl, np.maximum(1, np.rint(_draw(self.osl, n, rng))).astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,8 +91,7 @@ def build_settings(
     engine_urls, path = _engine_urls(config, urls, moved or {})
     chosen = [(addresses or {}).get(url, Choice()) for url in (e.urls if urls is None else urls)]
     streaming = e.streaming and endpoint.features.streaming
-    measured = _measured(config, workload)
-    phases = [*_warmup(config, workload, measured), measured]
+    phases = _phases(config, workload)
     slots = max((p.concurrency or 0 for p in phases), default=0)
     text = endpoint.features.tokens_out
     return EngineSettings(
@@ -185,6 +184,19 @@ def _text(path: Path | None) -> str | None:
 
 def _keeps_raw(config: Config) -> bool:
     return config.output.export_level == "raw"
+
+
+def _phases(config: Config, workload: Workload) -> list[PhaseSettings]:
+    if not config.load.phases:
+        measured = _measured(config, workload)
+        return [*_warmup(config, workload, measured), measured]
+    out = []
+    for phase in config.load.phases:
+        settings = _measured(config.of_phase(phase), workload)
+        is_warmup = phase.kind == "warmup"
+        changes: dict[str, object] = {"cancel": None, "max_error_rate": None} if is_warmup else {}
+        out.append(settings.model_copy(update={"name": phase.name, "kind": phase.kind, **changes}))
+    return out
 
 
 def _measured(config: Config, workload: Workload) -> PhaseSettings:

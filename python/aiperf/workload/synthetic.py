@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from aiperf.config.lengths import parse_seq_dist
+from aiperf.config.lengths import Distribution, parse_distribution, parse_seq_dist
 from aiperf.config.model import Config
 from aiperf.endpoints import Endpoint
 from aiperf.errors import ConfigError, Problem
 from aiperf.session import Message, Part, Synthetic, Turn
 from aiperf.workload.body import escape
-from aiperf.workload.lengths import LengthLaw, NormalLengths, PairLengths, UniformLengths, draw_normal
+from aiperf.workload.lengths import DrawnLengths, LengthLaw, NormalLengths, PairLengths, UniformLengths, draw_normal
 from aiperf.workload.plan import Column, ColumnPlan, PlanOptions, PlanTables, TurnColumns
 from aiperf.workload.segments import LEADING_SPACE, UNKNOWN, SegmentKind
 
@@ -65,7 +65,16 @@ def length_law(config: Config) -> LengthLaw:
             raise ConfigError((Problem(str(error), "--seq-dist"),)) from error
     if p.random_range_ratio is not None:
         return UniformLengths(p.isl_mean, p.osl_mean, p.random_range_ratio, p.random_corpus_style)
+    if p.isl_dist is not None or p.osl_dist is not None:
+        isl = _distribution(p.isl_dist, p.isl_mean, p.isl_stddev)
+        return DrawnLengths(isl, None if p.osl_mean is None else _distribution(p.osl_dist, p.osl_mean, p.osl_stddev))
     return NormalLengths(p.isl_mean, p.isl_stddev, p.osl_mean, p.osl_stddev)
+
+
+def _distribution(text: str | None, mean: float, stddev: float) -> Distribution:
+    if text is None:
+        return Distribution(kind="normal", mean=mean, stddev=stddev)
+    return parse_distribution(text)
 
 
 def synthetic_options(config: Config, system_prompt: str | None = None) -> SyntheticOptions:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiperf.config.lengths import parse_seq_dist
-from aiperf.workload.lengths import NormalLengths, PairLengths, UniformLengths
+from aiperf.config.lengths import parse_distribution, parse_seq_dist
+from aiperf.workload.lengths import DrawnLengths, NormalLengths, PairLengths, UniformLengths
 
 
 def rng() -> np.random.Generator:
@@ -61,3 +61,56 @@ def test_pairs_have_their_own_deviations() -> None:
     assert set(osl[small].tolist()) == {50}
     assert set(isl[~small].tolist()) == {1000}
     assert osl[~small].std() == pytest.approx(50, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("text", "mean", "checks"),
+    [
+        ("512", 512, {0: 512, 100: 512}),
+        ('{"mean": 512, "stddev": 0}', 512, {0: 512, 100: 512}),
+        ('{"value": 64}', 64, {0: 64, 100: 64}),
+        ('{"mean": 512, "stddev": 50}', 512, {50: 512}),
+        ('{"mean": 512, "median": 400}', 512, {50: 400}),
+        ('{"mean": 512, "median": 192}', 512, {50: 192}),
+        ('{"mean": 512, "stddev": 500, "min": 300, "max": 600}', 512, {0: 300, 100: 600}),
+        ('{"peaks": [{"mean": 100, "weight": 60}, {"mean": 2000, "weight": 40}]}', 860, {59: 100, 61: 2000}),
+        ('{"peaks": [{"mean": 100}, {"mean": 300, "median": 300}]}', 200, {49: 100, 51: 300}),
+        ('{"points": [{"value": 8, "weight": 3}, {"value": 80, "weight": 1}]}', 26, {74: 8, 76: 80}),
+    ],
+)
+def test_a_distribution_has_the_mean_and_the_percentiles_it_names(
+    text: str, mean: float, checks: dict[int, float]
+) -> None:
+    """The log-normal's median and mean are the two that users know; peaks keep their shares."""
+    law = parse_distribution(text)
+    assert law.mean == pytest.approx(mean)
+    isl, osl = DrawnLengths(law, law).draw(40_000, np.random.default_rng(7))
+    assert osl is not None
+    assert isl.min() >= 1
+    assert not np.array_equal(isl, osl) or isl.min() == isl.max()
+    for percentile, value in checks.items():
+        assert float(np.percentile(isl, percentile)) == pytest.approx(value, rel=0.03)
+    if '"max"' not in text:
+        assert isl.mean() == pytest.approx(mean, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{mean: 5}", "is not a distribution"),
+        ("[]", "is not a distribution"),
+        ('{"mean": 5, "median": 6}', "above its `mean`"),
+        ('{"mean": 5, "stddev": 1, "median": 3}', "has no `stddev`"),
+        ('{"stddev": 5}', "is not a distribution"),
+        ('{"mean": -1}', "above 0"),
+        ('{"mean": "many"}', "above 0"),
+        ('{"mean": 1e999}', "above 0"),
+        ('{"mean": 5, "min": 9, "max": 2}', "above `max`"),
+        ('{"peaks": []}', "`peaks` is a list"),
+        ('{"peaks": [{"mean": 4, "weight": 0}]}', "all 0"),
+        ('{"peaks": [{"weight": 1}]}', "is not a distribution"),
+    ],
+)
+def test_a_distribution_that_is_none_says_why(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_distribution(text)

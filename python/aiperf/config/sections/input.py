@@ -257,6 +257,24 @@ class PromptConfig(Section):
             group=P,
         ),
     ] = 0.0
+    isl_dist: Annotated[
+        str | None,
+        Flag(
+            "--isl-dist",
+            help='Distribution of the input length as JSON, e.g. `{"mean": 512, "median": 400}` or `{"peaks": [{"mean": 128, "weight": 60}, …]}`',
+            group=P,
+            metavar="JSON",
+        ),
+    ] = None
+    osl_dist: Annotated[
+        str | None,
+        Flag(
+            "--osl-dist",
+            help="Distribution of the output length as JSON, as for --isl-dist",
+            group=P,
+            metavar="JSON",
+        ),
+    ] = None
     seq_dist: Annotated[
         str | None,
         Flag(

@@ -10,7 +10,7 @@ from aiperf.config.conditions import Precision
 from aiperf.config.flag import Flag
 from aiperf.config.sections import Section
 
-__all__ = ["Arrival", "LoadConfig", "WarmupConfig"]
+__all__ = ["Arrival", "LoadConfig", "NamedPhase", "WarmupConfig"]
 
 Arrival = Literal["constant", "poisson", "gamma", "concurrency_burst"]
 """`concurrency_burst`: AIPerf's name for the closed loop; refused together with a rate."""
@@ -21,8 +21,20 @@ K = "Cancellation"
 W = "Warm-up"
 
 
+class NamedPhase(Section):
+    """One of several phases of a run. `values`: by option path, in place of the configuration's; None: the option is absent."""
+
+    name: str
+    kind: Literal["warmup", "profiling"] = "profiling"
+    values: dict[str, object] = Field(default_factory=dict)
+
+
 class LoadConfig(Section):
-    """Load and stop rules. After resolving, `concurrency` None means no cap."""
+    """Load and stop rules. After resolving, `concurrency` None means no cap. `phases`: all phases of a run in their order, where a
+    warm-up before one measured phase does not say it; the other fields are those of the first one measured.
+    """
+
+    phases: tuple[NamedPhase, ...] = ()
 
     concurrency: Annotated[
         int | None,

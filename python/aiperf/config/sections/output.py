@@ -77,6 +77,15 @@ class OutputConfig(Section):
     export_outputs_json: Annotated[
         bool, Flag("--export-outputs-json", help="Write the response texts to outputs.json", group=O)
     ] = False
+    user_files: Annotated[
+        str | None,
+        Flag(
+            "--user-files",
+            help='Files to write into the run\'s folder, as JSON: `{"files": [{"path", "content", "format"}], "variables": {…}}`, Jinja filled in',
+            group=O,
+            metavar="JSON",
+        ),
+    ] = None
     export_http_trace: Annotated[
         bool,
         Flag("--export-http-trace", help="Add the HTTP trace of each request to the JSONL (`trace_data`)", group=O),

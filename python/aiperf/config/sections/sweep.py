@@ -10,7 +10,7 @@ from aiperf.config.conditions import Condition
 from aiperf.config.flag import Flag
 from aiperf.config.sections import Section
 
-__all__ = ["Axis", "SweepConfig"]
+__all__ = ["Axis", "Scenario", "SweepConfig"]
 
 M = "Repeats"
 S = "Sweep"
@@ -25,10 +25,18 @@ class Axis(Section):
     values: tuple[int | float, ...]
 
 
+class Scenario(Section):
+    """A point of a sweep with a name. `values`: by option path, any value."""
+
+    name: str
+    values: dict[str, object] = Field(default_factory=dict)
+
+
 class SweepConfig(Section):
-    """`axes`: options that were given a list or a range; their fields hold the first value."""
+    """`axes`: options that were given a list or a range; their fields hold the first value. `scenarios`: points with names."""
 
     axes: tuple[Axis, ...] = ()
+    scenarios: tuple[Scenario, ...] = ()
     sweep_type: Annotated[
         Literal["grid", "zip"],
         Flag("--sweep-type", help="grid: Cartesian product of the lists; zip: pair them element-wise", group=S),
@@ -284,3 +292,7 @@ class SweepConfig(Section):
             group=M,
         ),
     ] = "ci_width"
+
+    @property
+    def has_points(self) -> bool:
+        return bool(self.axes or self.scenarios)
