@@ -124,8 +124,7 @@ impl Composer {
             }
         };
         add(b"x-request-id", request.request_id);
-        add(b"x-correlation-id", request.correlation_id);
-        if let Some(name) = &shared.settings.session_header {
+        for name in &shared.settings.session_headers {
             add(name.as_bytes(), request.correlation_id);
         }
         parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(body_bytes));
@@ -164,9 +163,7 @@ impl Composer {
         head.extend_from_slice(moved.unwrap_or(&shared.targets[usize::from(request.url)].heads[usize::from(path)]));
         head.extend_from_slice(b"X-Request-ID: ");
         write_uuid(request.request_id, head);
-        head.extend_from_slice(b"\r\nX-Correlation-ID: ");
-        write_uuid(request.correlation_id, head);
-        if let Some(name) = &shared.settings.session_header {
+        for name in &shared.settings.session_headers {
             head.extend_from_slice(b"\r\n");
             head.extend_from_slice(name.as_bytes());
             head.extend_from_slice(b": ");

@@ -247,7 +247,8 @@ pub struct Settings {
     pub paths: Vec<String>,
     pub models: Vec<String>,
     pub headers: Vec<(String, String)>,
-    pub session_header: Option<String>,
+    /// Headers that carry the session's id.
+    pub session_headers: Vec<String>,
     pub framing: Framing,
     pub pointers: Pointers,
     pub plain_pointers: Pointers,

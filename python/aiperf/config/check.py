@@ -97,8 +97,13 @@ def _requests(f: Asked, c: Config) -> Iterator[Problem]:
                 f"the value of the header `{name}` has a line end or another control character",
                 f.at("endpoint.headers"),
             )
-    if e.session_header is not None and not _TOKEN.fullmatch(e.session_header):
-        yield Problem(f"{e.session_header!r} is not a header name", f.at("endpoint.session_header"))
+    for path, carriers in (("session_header", (e.session_header,)), ("affinity_headers", e.affinity_headers)):
+        for name in carriers:
+            if not _TOKEN.fullmatch(name):
+                yield Problem(f"{name!r} is not a header name", f.at(f"endpoint.{path}"))
+    carried = {n.lower() for n in (e.session_header, *e.affinity_headers)}
+    for name in [n for n, _ in e.headers if n.lower() in carried]:
+        f.has_no_effect("endpoint.headers", f"`{name}` carries the session's id instead (`--affinity-header none`)")
     if e.api_key is not None and _CONTROL.search(e.api_key.get_secret_value()):
         yield Problem("the key has a line end or another control character", f.at("endpoint.api_key"))
     if e.custom_endpoint is not None and not re.fullmatch(r"[!-~]+", e.custom_endpoint):

@@ -182,8 +182,9 @@ class EngineSettings(Section):
     paths: tuple[str, ...]
     models: tuple[str, ...]
     headers: tuple[tuple[str, str], ...] = ()
-    """Sent with every request besides Host, Content-Length, X-Request-ID, X-Correlation-ID. Holds secrets: never log."""
-    session_header: str | None = None
+    """Sent with every request besides Host, Content-Length, X-Request-ID and `session_headers`. Holds secrets: never log."""
+    session_headers: tuple[str, ...] = ("X-Correlation-ID",)
+    """Headers that carry the id of the request's session."""
     framing: Literal["sse", "ndjson", "plain"]
     pointers: PointerSettings
     plain_pointers: PointerSettings

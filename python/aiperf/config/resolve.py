@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import ValidationError
 
@@ -28,6 +28,36 @@ __all__ = ["ENV_PREFIX", "at_point", "config_from", "configure", "resolve"]
 
 ENV_PREFIX = "AIPERF_"
 
+_FROM_CORRELATION_ID: Final = {
+    f"AIPERF_HTTP_{name.upper().replace('-', '_')}_FROM_CORRELATION_ID": name
+    for name in ("X-Session-Affinity", "X-Session-ID", "X-SMG-Routing-Key", "X-Dynamo-Session-ID")
+}
+"""AIPerf's variables that switch headers with the session's id on or off; the first is on without it."""
+_AIPERF_SECTIONS: Final = (
+    "agentx_",
+    "api_server_",
+    "cli_runner_",
+    "compression_",
+    "config_",
+    "credit_",
+    "dataset_",
+    "dev_",
+    "gpu_",
+    "http_",
+    "kube_",
+    "logging_",
+    "metrics_",
+    "network_latency_",
+    "otel_",
+    "record_",
+    "server_metrics_",
+    "service_",
+    "timing_",
+    "ui_",
+    "worker_",
+    "zmq_",
+)
+"""Prefixes of AIPerf's own variables, which are about its processes."""
 _OTHER_VARIABLES = frozenset({"AIPERF_CACHE_DIR", "AIPERF_CONFIG", "AIPERF_REQUIRE", "AIPERF_TRACEBACK"})
 
 
@@ -190,26 +220,50 @@ def _parse(spec: FieldSpec, entries: Sequence[Given]) -> tuple[object, Axis | No
     return values[0], Axis(field=spec.path, flag=spec.shown, values=values) if len(values) > 1 else None
 
 
+def _affinity(variables: Mapping[str, str]) -> list[Given]:
+    """`AIPERF_HTTP_X_…_FROM_CORRELATION_ID` as the option they mean; none of them: no option."""
+    set_ones = [v for v in _FROM_CORRELATION_ID if variables.get(v)]
+    if not set_ones:
+        return []
+    default = next(iter(_FROM_CORRELATION_ID))
+    off = {"0", "false", "no", "off"}
+    wanted = [
+        name
+        for v, name in _FROM_CORRELATION_ID.items()
+        if variables.get(v, str(v == default)).strip().lower() not in off
+    ]
+    return [Given(specs()["endpoint.affinity_headers"], tuple(wanted) or ("none",), ", ".join(set_ones))]
+
+
 def _environment(variables: Mapping[str, str]) -> tuple[list[Given], list[str]]:
     table: dict[str, FieldSpec] = {}
     for spec in specs().values():
         table[spec.path.replace(".", "_")] = spec
     for spec in specs().values():
         table |= {normalise_key(n): spec for n in spec.flag.names if n.startswith("--")}
-    given, notes = [], []
+    given, notes = _affinity(variables), []
+    unused: list[str] = []
     for variable, text in sorted(variables.items()):
-        if not variable.startswith(ENV_PREFIX) or variable in _OTHER_VARIABLES or not text:
+        if (
+            variable in _FROM_CORRELATION_ID
+            or not variable.startswith(ENV_PREFIX)
+            or variable in _OTHER_VARIABLES
+            or not text
+        ):
             continue
         name = variable.removeprefix(ENV_PREFIX).lower()
         found = table.get(name)
         if found is None:
-            near = nearest(name, tuple(table))
-            notes.append(
-                f"the variable `{variable}` is not known here"
-                + (f"; did you mean `{ENV_PREFIX}{near.upper()}`?" if near else "")
-            )
+            near = None if name.startswith(_AIPERF_SECTIONS) else nearest(name, tuple(table))
+            if near is None:
+                unused.append(variable)
+            else:
+                notes.append(f"the variable `{variable}` is not known here; did you mean `{ENV_PREFIX}{near.upper()}`?")
         else:
             given.append(Given(found, tuple(text.splitlines()) if found.is_list else (text,), variable))
+    if unused:
+        names = ", ".join(f"`{name}`" for name in unused)
+        notes.append(f"{'variables' if len(unused) > 1 else 'the variable'} without effect here: {names}")
     return given, notes
 
 

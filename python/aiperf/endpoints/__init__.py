@@ -145,18 +145,26 @@ def function_of(tool: Mapping[str, object]) -> Mapping[str, object] | None:
     return found if isinstance(found, Mapping) else None
 
 
+def session_headers(config: Config) -> tuple[str, ...]:
+    """Names of the headers that carry the session's id, each once."""
+    names = (config.endpoint.session_header, *(n for n in config.endpoint.affinity_headers if n != "none"))
+    return tuple({name.lower(): name for name in reversed(names)}.values())[::-1]
+
+
 def headers_of(config: Config) -> tuple[tuple[str, str], ...]:
     """The headers of every request: the key, the API's own, the user's. A header of the user's takes the place of ours; no key is added to
-    one of the user's that is for it (`Authorization`, or where the API has its own).
+    one of the user's that is for it (`Authorization`, or where the API has its own). Headers that carry the session's id are the engine's.
     """
     e, endpoint = config.endpoint, load_endpoint(config.endpoint.endpoint_type)
-    given = {name.lower() for name, _ in e.headers}
+    carried = {name.lower() for name in session_headers(config)}
+    own = tuple((name, value) for name, value in e.headers if name.lower() not in carried)
+    given = {name.lower() for name, _ in own}
     ours = list(endpoint.headers)
     key = e.api_key.get_secret_value() if e.api_key is not None else None
     name, before = endpoint.key_header
     if key and not {"authorization", name.lower()} & given:
         ours.insert(0, (name, before + key))
-    return (*((name, value) for name, value in ours if name.lower() not in given), *e.headers)
+    return (*((name, value) for name, value in ours if name.lower() not in given), *own)
 
 
 def access_to(config: Config) -> Access:

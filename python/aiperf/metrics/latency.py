@@ -77,6 +77,54 @@ def inter_token_latency(r: MetricContext) -> Floats:
 
 
 @metric(
+    "full_response_inter_token_latency",
+    formula="(end of the response − start − time_to_first_token) / (OSL − 1)",
+    provenance="client clock, tokens",
+)
+def full_response_inter_token_latency(r: MetricContext) -> Floats:
+    """As inter_token_latency, but up to the end of the response instead of its last content: the time after the last text counts
+    (tool calls that arrive as a whole, usage, the end of the stream). As in AIPerf's nightly and InferenceX.
+    """
+    if not r.options.streaming:
+        return r.absent()
+    osl = r.value("output_sequence_length")
+    return np.where(osl >= 2, divide(_since(r, r.column("end"), r.first_content), osl - 1), np.nan)
+
+
+def _interactivity(r: MetricContext, percentile: float) -> float:
+    osl = r.value("output_sequence_length")
+    per_token = divide(r.value("request_latency") / 1e9, np.where(osl > 0, osl, np.nan))
+    kept = per_token[np.isfinite(per_token) & (per_token > 0)]
+    return 1 / float(np.percentile(kept, percentile)) if len(kept) else np.nan
+
+
+@metric(
+    "e2e_normalized_interactivity_p75",
+    kind="scalar",
+    larger_is_better=True,
+    formula="1 / p75(request_latency / OSL)",
+    provenance="client clock, tokens",
+)
+def e2e_normalized_interactivity_p75(r: MetricContext) -> float:
+    """Tokens per second that three of four requests reach, waiting for the first token included. The percentile is of the time per
+    token, then inverted: not the percentile of the rate. InferenceX's axis.
+    """
+    return _interactivity(r, 75)
+
+
+@metric(
+    "e2e_normalized_interactivity_p90",
+    kind="scalar",
+    larger_is_better=True,
+    formula="1 / p90(request_latency / OSL)",
+    provenance="client clock, tokens",
+)
+def e2e_normalized_interactivity_p90(r: MetricContext) -> float:
+    """Tokens per second that nine of ten requests reach, waiting for the first token included. InferenceX's axis."""
+    return _interactivity(r, 90)
+
+
+@metric(
     "time_per_decoded_token",
     formula="(request_latency − time_to_first_token) / (OSL − tokens of the first chunk)",
     provenance="client clock, tokens",

@@ -29,7 +29,7 @@ from aiperf.config.model import Config
 from aiperf.config.parse import parse_rate_series
 from aiperf.config.proxy import proxy_rule
 from aiperf.config.url import parse_url, target_of
-from aiperf.endpoints import Endpoint, headers_of, path_of, targets_of
+from aiperf.endpoints import Endpoint, headers_of, path_of, session_headers, targets_of
 from aiperf.web import Choice
 from aiperf.workload import Workload
 
@@ -102,7 +102,7 @@ def build_settings(
         paths=(path,),
         models=workload.plan.models,
         headers=headers_of(config),
-        session_header=e.session_header,
+        session_headers=session_headers(config),
         framing=endpoint.features.framing if streaming else "plain",
         pointers=endpoint.pointers,
         plain_pointers=endpoint.plain_pointers,

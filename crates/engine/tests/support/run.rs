@@ -51,7 +51,7 @@ impl Drop for Dir {
 fn settings(url: &str, dir: &Dir, requests: usize) -> Value {
     json!({
         "urls": [url], "url_strategy": "round_robin", "paths": ["/v1/chat/completions"], "models": ["m"], "headers": [],
-        "session_header": null, "framing": "sse",
+        "session_headers": ["X-Correlation-ID"], "framing": "sse",
         "pointers": {"text": ["/choices/0/delta/content"], "finish": ["/choices/0/finish_reason"]},
         "plain_pointers": {"text": ["/choices/0/message/content"]},
         "tls": {"insecure": true, "ca_file": null, "client_cert_file": null, "client_key_file": null},

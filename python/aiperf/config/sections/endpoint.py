@@ -96,8 +96,23 @@ class EndpointConfig(Section):
         ),
     ] = Field(default_factory=dict)
     session_header: Annotated[
-        str | None, Flag("--session-header", help="Name of a request header that carries the session's id", group=E)
-    ] = None
+        str,
+        Flag(
+            "--session-header",
+            help="Request header that carries the session's id, instead of X-Correlation-ID",
+            group=E,
+        ),
+    ] = "X-Correlation-ID"
+    affinity_headers: Annotated[
+        tuple[str, ...],
+        Flag(
+            "--affinity-header",
+            help="Further request headers that carry the session's id, for routers that keep a session on one server; `none`: no such header",
+            group=E,
+            split=True,
+            metavar="NAME",
+        ),
+    ] = ("X-Session-Affinity",)
     use_legacy_max_tokens: Annotated[
         bool, Flag("--use-legacy-max-tokens", help="Send `max_tokens` instead of `max_completion_tokens`", group=E)
     ] = False
