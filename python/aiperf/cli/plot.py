@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -19,14 +19,28 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 Format = Literal["png", "svg", "html"]
+_MARKS = ("run.json", "profile_export_aiperf.json")
+"""What tells the folder of a run."""
 _CHARTS = f"Only these charts, repeatable; one of {', '.join(registry.names('charts'))}"
 _ALL: tuple[Format, ...] = ("png", "svg", "html")
 
 
 def command(
     *runs: Annotated[
-        Path, Parameter(help="Folders of runs, ours or AIPerf's, or of a sweep; several are drawn together")
+        Path,
+        Parameter(
+            help="Folders of runs, ours or AIPerf's, of a sweep, or with such folders in them; several are drawn together; default: artifacts"
+        ),
     ],
+    paths: Annotated[
+        list[Path] | None,
+        Parameter(
+            name=["--paths", "--artifact-dir"],
+            help="Folders of runs, as the arguments",
+            negative="",
+            consume_multiple=True,
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         Parameter(name=["--output", "-o"], help="Output folder; default: `plots` in the run, or beside the runs"),
@@ -46,6 +60,14 @@ def command(
         int | None, Parameter(help="Number of GPUs for runs that do not record it, for tokens/s per GPU")
     ] = None,
     gpu_cost_per_hour: Annotated[float | None, Parameter(help="Price of one GPU hour, for the cost per token")] = None,
+    config: Annotated[
+        Path | None, Parameter(help="AIPerf's plot configuration: the Pareto plot's metrics are taken from it")
+    ] = None,
+    dashboard: Annotated[
+        bool, Parameter(negative="", help="Browse the runs instead, as `aiperf view` does; nothing is written")
+    ] = False,
+    host: Annotated[str, Parameter(help="Address of the dashboard")] = "127.0.0.1",
+    port: Annotated[int, Parameter(help="Port of the dashboard; 0: any free one")] = 8050,
     pareto: Annotated[
         list[str] | None,
         Parameter(
@@ -56,7 +78,6 @@ def command(
     ] = None,
 ) -> int:
     """Draw charts: latency distributions, latency and throughput over time, requests, chunks; of several runs the table, load and Pareto curves."""
-    from aiperf.errors import ConfigError, Problem, did_you_mean
     from aiperf.plots import draw_all
     from aiperf.reports.page import render_charts, render_page
     from aiperf.sweeps.page import draw_points, load_page, point_pages, point_runs, render_sweep_page, sweep_title
@@ -64,18 +85,21 @@ def command(
     from aiperf.sweeps.table import build_table
     from aiperf.version import __version__
 
-    if not runs:
-        raise ConfigError("no run is named", "`aiperf plot artifacts/…`")
-    known = registry.names("charts")
-    problems = [
-        Problem(f"no chart is named `{name}`", "--chart", did_you_mean(registry.normalise(name), known))
-        for name in chart or ()
-        if registry.normalise(name) not in known
-    ]
-    problems += [Problem(f"there is no folder `{run}`") for run in runs if not run.exists()]
-    problems += _figure_problems(pareto or [])
-    if problems:
-        raise ConfigError(problems)
+    named = (*runs, *(paths or ())) or (Path("artifacts"),)
+    if dashboard:
+        from aiperf.cli.view import command as view
+
+        if host not in {"127.0.0.1", "localhost"}:
+            from aiperf.errors import ConfigError
+
+            raise ConfigError(
+                f"the dashboard cannot listen on `{host}`", "it shows files of this host, on 127.0.0.1 alone"
+            )
+        return view(named[0], port=port)
+    if config is not None and pareto is None:
+        pareto = _pareto_of(config)
+    _refuse_unknown(named, chart or (), pareto or ())
+    runs = tuple(run for folder in named for run in _runs_in(folder))
     wanted = tuple(formats or _ALL)
     one = runs[0] if len(runs) == 1 and not _is_study(runs[0]) else None
     table = None
@@ -91,7 +115,7 @@ def command(
         page = load_page(one)
         pages = [page if num_gpus is None else replace(page, num_gpus=num_gpus)]
         title = page.title
-    folder = output or _default_folder(runs)
+    folder = output or _default_folder(named)
     folder.mkdir(parents=True, exist_ok=True)
     if table is not None:
         _write_table(table, folder)
@@ -110,7 +134,64 @@ def command(
     if "html" in wanted and not chart:
         made = render_page(pages[0]) if table is None else render_sweep_page(table, version=__version__)
         _put(folder / "report.html", made)
+    _write_summary(folder, title, runs)
     return 0
+
+
+def _refuse_unknown(named: Sequence[Path], charts: Sequence[str], pareto: Sequence[str]) -> None:
+    """ConfigError for charts, folders and metrics that there are not, all at once."""
+    from aiperf.errors import ConfigError, Problem, did_you_mean
+
+    known = registry.names("charts")
+    problems = [
+        Problem(f"no chart is named `{name}`", "--chart", did_you_mean(registry.normalise(name), known))
+        for name in charts
+        if registry.normalise(name) not in known
+    ]
+    problems += [Problem(f"there is no folder `{run}`") for run in named if not run.exists()]
+    problems += _figure_problems(pareto)
+    if problems:
+        raise ConfigError(problems)
+
+
+def _runs_in(folder: Path) -> tuple[Path, ...]:
+    """The folder, if it is a run or a study; else those in it, at any depth, a study's own runs left out."""
+    if not folder.is_dir() or _is_study(folder) or any((folder / name).exists() for name in _MARKS):
+        return (folder,)
+    found: list[Path] = []
+    for path in sorted(p for name in (*_MARKS, "study.json") for p in folder.rglob(name)):
+        if not any(path.parent == f or f in path.parents for f in found):
+            found = [f for f in found if path.parent not in f.parents] + [path.parent]
+    return tuple(sorted(found)) or (folder,)
+
+
+def _pareto_of(config: Path) -> list[str] | None:
+    """`metric:stat` of the axes of the first plot of type `pareto` in AIPerf's plot configuration; None if there is none.
+
+    ConfigError if the file cannot be read.
+    """
+    import yaml
+
+    from aiperf.errors import ConfigError
+
+    try:
+        tree: dict[str, Any] = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
+        tree = tree.get("plot") or tree
+        plots = (tree.get("visualization") or {}).get("multi_run_plots") or {}
+        for plot in plots.values():
+            if plot.get("type") == "pareto":
+                return [f"{plot[axis]['metric']}:{plot[axis].get('stat', 'avg')}" for axis in ("x", "y")]
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+        raise ConfigError(f"cannot read the plot configuration `{config}`: {error}") from error
+    return None
+
+
+def _write_summary(folder: Path, title: str, runs: Sequence[Path]) -> None:
+    """`summary.txt`: what was drawn, of which runs."""
+    made = sorted(p.name for p in folder.iterdir() if p.is_file() and p.name not in {"summary.txt", "aiperf_plot.log"})
+    lines = [title, "", "Runs", *(f"  {run}" for run in runs), "", "Files", *(f"  {name}" for name in made)]
+    (folder / "summary.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / "aiperf_plot.log").write_text(f"{len(runs)} runs, {len(made)} files\n", encoding="utf-8")
 
 
 def _figure_problems(names: Sequence[str]) -> list[Problem]:

@@ -12,7 +12,7 @@ marked `integers` holds whole numbers, written without a point.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -42,6 +42,7 @@ __all__ = [
     "ObjectColumn",
     "TextColumn",
     "build_jsonl",
+    "metadata_of",
     "render_jsonl",
 ]
 
@@ -151,6 +152,12 @@ def build_jsonl(columns: Columns, options: JsonlOptions) -> JsonlBatch:
         errors=_errors(r),
         extra=extra,
     )
+
+
+def metadata_of(columns: Columns, options: JsonlOptions) -> Callable[[int], dict[str, object]]:
+    """The `metadata` of a row, by its number."""
+    found = _metadata(MetricContext(columns, options.metrics), options)
+    return lambda row: {key: value for key, value in (_cell(c, row) for c in found) if value is not None}
 
 
 def _scan(r: MetricContext) -> list[ListColumn]:

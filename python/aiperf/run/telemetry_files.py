@@ -47,6 +47,7 @@ def write_server_files(
         benchmark_id=json.benchmark_id,
         configured=[r.url for r in readings],
         input_config=aiperf_input_config(config),
+        slice_s=config.output.slice_duration,
     )
     out: list[tuple[str, Path]] = []
     for ending, data in render_files(config.telemetry.server_metrics_formats, readings, told).items():

@@ -69,7 +69,7 @@ def test_plot_reads_aiperfs_results(tmp_path: Path, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["plot"], "no run is named"),
+        (["plot"], "there is no folder `artifacts`"),
         (["plot", "nowhere"], "there is no folder `nowhere`"),
         (["plot", ".", "--chart", "paretto"], "did you mean `pareto`?"),
         (["view", "nowhere"], "there is no folder `nowhere`"),

@@ -1,6 +1,6 @@
 """AIPerf's own YAML (schema 2): `schemaVersion`, `benchmark`, `sweep`, `multiRun`, `variables`. Keys in camelCase or snake_case.
 
-It becomes the same options that flags set, each with the file and line it came from (`aiperf.config.v2.keys` says which). What has no
+It becomes the same options that flags set, each with the file and line it came from (`aiperf.config.v2.tables` says which). What has no
 effect here is a note, what is wrong a problem; nothing is raised.
 """
 
@@ -17,13 +17,13 @@ from aiperf.config.flag import Given
 from aiperf.config.secrets import MASK, mask_headers
 from aiperf.config.sections.load import NamedPhase
 from aiperf.config.sections.sweep import Scenario
-from aiperf.config.v2 import keys
 from aiperf.config.v2.body import BODY_KEYS, read_body
 from aiperf.config.v2.points import read_points
 from aiperf.config.v2.reader import Place, Reader
 from aiperf.config.v2.search import read_search
 from aiperf.config.v2.shape import is_v2, snake_case
 from aiperf.config.v2.sweep import variations
+from aiperf.config.v2.tables import MULTI_RUN, Note, Table
 from aiperf.config.v2.template import KEPT, Undefined, fill_variables, render_templates
 from aiperf.errors import Problem
 
@@ -47,12 +47,12 @@ _OWN_NAMES: Final = frozenset(
 _ENVELOPE: Final = frozenset(
     {"schema_version", "benchmark", "sweep", "multi_run", "plot", "variables", "random_seed", "no_sweep_table"}
 )
-_SWEEP_OPTIONS: Final[keys.Table] = {
+_SWEEP_OPTIONS: Final[Table] = {
     "cooldown_seconds": "--parameter-sweep-cooldown-seconds",
     "same_seed": "--parameter-sweep-same-seed",
     "iteration_order": "--parameter-sweep-mode",
-    "recipe_name": keys.Note("the sweep is given in full"),
-    "post_process": keys.Note("`aiperf compare` and the table of the sweep evaluate the points"),
+    "recipe_name": Note("the sweep is given in full"),
+    "post_process": Note("`aiperf compare` and the table of the sweep evaluate the points"),
 }
 
 
@@ -177,7 +177,7 @@ def _envelope(reader: Reader, tree: dict[str, Any]) -> tuple[tuple[NamedPhase, .
         return (), ()
     reader.put("--random-seed", tree.get("random_seed"), ("random_seed",))
     reader.put("--no-sweep-table", tree.get("no_sweep_table"), ("no_sweep_table",))
-    reader.take(tree.get("multi_run"), keys.MULTI_RUN, ("multi_run",))
+    reader.take(tree.get("multi_run"), MULTI_RUN, ("multi_run",))
     if tree.get("plot") is not None:
         reader.note(("plot",), f"charts are drawn by `aiperf plot --config {reader.file}`")
     sweep = tree.get("sweep")

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 from aiperf.config.folders import cache_dir
 from aiperf.config.sections.load import NamedPhase
-from aiperf.config.v2 import keys
-from aiperf.config.v2.keys import Note, Table
+from aiperf.config.v2 import tables
 from aiperf.config.v2.phases import read_phases
 from aiperf.config.v2.reader import Place, Reader, plain_number
+from aiperf.config.v2.tables import Note, Table
 from aiperf.json_text import json_text
 
 __all__ = ["BODY_KEYS", "SWITCHES", "read_body"]
@@ -77,9 +77,9 @@ def read_body(
     slos = body.get("slos")
     if isinstance(slos, Mapping) and slos:
         reader.put("--goodput", " ".join(f"{k}:{plain_number(v)}" for k, v in slos.items()), (*place, "slos"))
-    reader.take(body.get("tokenizer"), keys.TOKENIZER, (*place, "tokenizer"))
+    reader.take(body.get("tokenizer"), tables.TOKENIZER, (*place, "tokenizer"))
     _watched(reader, body, place)
-    reader.take(body.get("runtime"), keys.RUNTIME, (*place, "runtime"))
+    reader.take(body.get("runtime"), tables.RUNTIME, (*place, "runtime"))
     logging = reader.take(body.get("logging"), {"level": "--log-level"}, (*place, "logging"), ["verbose"])
     reader.put("--verbose", logging.get("verbose"), (*place, "logging", "verbose"))
     for key, name in _OTHER_SERVICES.items():
@@ -110,7 +110,7 @@ def _models(reader: Reader, models: object, place: Place) -> None:
 
 
 def _endpoint(reader: Reader, endpoint: object, place: Place) -> None:
-    left = reader.take(endpoint, keys.ENDPOINT, place, ["template", "reset_kv_cache", "server_profiler"])
+    left = reader.take(endpoint, tables.ENDPOINT, place, ["template", "reset_kv_cache", "server_profiler"])
     template = left.get("template")
     if isinstance(template, Mapping):
         fields = {"payload_template": template.get("body"), "response_field": template.get("response_field")}
@@ -171,7 +171,7 @@ def _dataset(reader: Reader, dataset: Mapping[str, Any], place: Place) -> None:
         "isl",
         "osl",
     ]
-    left = reader.take(dataset, keys.DATASET, place, special)
+    left = reader.take(dataset, tables.DATASET, place, special)
     if left.get("path") is not None:
         reader.put("--input-file", str(_near(Path(str(left["path"])), reader.file)), (*place, "path"))
     if left.get("records") is not None:
@@ -181,15 +181,15 @@ def _dataset(reader: Reader, dataset: Mapping[str, Any], place: Place) -> None:
     prompts = left.get("prompts")
     if isinstance(prompts, Mapping):
         at = (*place, "prompts")
-        inner = reader.take(prompts, keys.PROMPTS, at, ["isl", "osl", "cache_bust", "sequence_distribution"])
+        inner = reader.take(prompts, tables.PROMPTS, at, ["isl", "osl", "cache_bust", "sequence_distribution"])
         _lengths(reader, inner, at)
         if inner.get("sequence_distribution") is not None:
             _pairs(reader, inner["sequence_distribution"], (*at, "sequence_distribution"))
         _cache_bust(reader, inner.get("cache_bust"), (*at, "cache_bust"))
     _lengths(reader, left, place)
     _cache_bust(reader, left.get("cache_bust"), (*place, "cache_bust"))
-    reader.take(left.get("prefix_prompts"), keys.PREFIXES, (*place, "prefix_prompts"))
-    reader.take(left.get("synthesis"), keys.SYNTHESIS, (*place, "synthesis"))
+    reader.take(left.get("prefix_prompts"), tables.PREFIXES, (*place, "prefix_prompts"))
+    reader.take(left.get("synthesis"), tables.SYNTHESIS, (*place, "synthesis"))
     _spread(reader, left.get("turns"), "--session-turns-mean", "--session-turns-stddev", (*place, "turns"))
     _spread(
         reader,
@@ -204,15 +204,15 @@ def _dataset(reader: Reader, dataset: Mapping[str, Any], place: Place) -> None:
 
 
 def _media(reader: Reader, left: Mapping[str, Any], place: Place) -> None:
-    images = reader.take(left.get("images"), keys.IMAGES, (*place, "images"), ["width", "height"])
+    images = reader.take(left.get("images"), tables.IMAGES, (*place, "images"), ["width", "height"])
     for name, value in images.items():
         _spread(reader, value, f"--image-{name}-mean", f"--image-{name}-stddev", (*place, "images", name))
-    audio = reader.take(left.get("audio"), keys.AUDIO, (*place, "audio"), ["length"])
+    audio = reader.take(left.get("audio"), tables.AUDIO, (*place, "audio"), ["length"])
     _spread(reader, audio.get("length"), "--audio-length-mean", "--audio-length-stddev", (*place, "audio", "length"))
-    reader.take(left.get("video"), keys.VIDEO, (*place, "video"))
-    rankings = reader.take(left.get("rankings"), {}, (*place, "rankings"), list(keys.RANKINGS))
+    reader.take(left.get("video"), tables.VIDEO, (*place, "video"))
+    rankings = reader.take(left.get("rankings"), {}, (*place, "rankings"), list(tables.RANKINGS))
     for name, value in rankings.items():
-        _spread(reader, value, *keys.RANKINGS[name], (*place, "rankings", name))
+        _spread(reader, value, *tables.RANKINGS[name], (*place, "rankings", name))
 
 
 def _near(path: Path, file: Path) -> Path:
@@ -297,7 +297,7 @@ def _cache_bust(reader: Reader, value: object, place: Place) -> None:
 
 
 def _artifacts(reader: Reader, artifacts: object, place: Place, variables: Mapping[str, Any]) -> None:
-    left = reader.take(artifacts, keys.ARTIFACTS, place, ["summary", "records", "raw", "user_files"])
+    left = reader.take(artifacts, tables.ARTIFACTS, place, ["summary", "records", "raw", "user_files"])
     if left.get("summary") is False:
         reader.note((*place, "summary"), "the summary's JSON and CSV are always written")
     if left.get("raw"):
@@ -347,4 +347,4 @@ def _watched(reader: Reader, body: Mapping[str, Any], place: Place) -> None:
         network = None
     if isinstance(network, Mapping) and network.get("mean_ms") is not None:
         network = {k: v for k, v in network.items() if k != "enabled"}
-    reader.take(network, keys.NETWORK, (*place, "network_latency"))
+    reader.take(network, tables.NETWORK, (*place, "network_latency"))

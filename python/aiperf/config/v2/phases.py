@@ -11,7 +11,7 @@ from typing import Any, Final
 from aiperf.config.flag import Given
 from aiperf.config.parse import parse_list, parse_scalar
 from aiperf.config.sections.load import NamedPhase
-from aiperf.config.v2 import keys
+from aiperf.config.v2 import tables
 from aiperf.config.v2.reader import Place, Reader
 from aiperf.json_text import json_text
 
@@ -106,9 +106,9 @@ def _put(reader: Reader, phase: _Phase, *, is_warmup: bool) -> None:
             (*place, "adaptive_scale"), "`adaptive_scale` is not supported", "`--search max-concurrency` finds the load"
         )
     table = (
-        {**{k: keys.Note("it is that of the measured phase") for k in keys.PHASE_ONLY}, **keys.WARMUP}
+        {**{k: tables.Note("it is that of the measured phase") for k in tables.PHASE_ONLY}, **tables.WARMUP}
         if is_warmup
-        else {**keys.PHASE_ONLY, **keys.PHASE}
+        else {**tables.PHASE_ONLY, **tables.PHASE}
     )
     plain = {k: v for k, v in tree.items() if k not in {*adaptive, *(k for k in own if k in table)}}
     left = reader.take(plain, table, place, own)
@@ -136,7 +136,7 @@ def _put(reader: Reader, phase: _Phase, *, is_warmup: bool) -> None:
         reader.put("--request-rate-series", value, (*place, "rate_series"))
 
 
-def _rate(reader: Reader, phase: _Phase, table: keys.Table) -> None:
+def _rate(reader: Reader, phase: _Phase, table: tables.Table) -> None:
     rate = phase.tree.get("rate")
     if phase.type == "user_centric":
         reader.put("--user-centric-rate", rate, (*phase.place, "rate"))

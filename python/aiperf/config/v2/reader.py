@@ -11,7 +11,7 @@ from typing import Any
 from aiperf.config.aiperf_options import FOREIGN
 from aiperf.config.flag import FieldSpec, Given, normalise_key
 from aiperf.config.model import specs
-from aiperf.config.v2.keys import Note, Table
+from aiperf.config.v2.tables import Note, Table
 from aiperf.errors import Problem, nearest
 from aiperf.json_text import json_text
 

@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from aiperf.config.v2 import keys
+from aiperf.config.v2 import tables
 from aiperf.config.v2.body import SWITCHES
-from aiperf.config.v2.keys import Note, Table
 from aiperf.config.v2.reader import option
+from aiperf.config.v2.tables import Note, Table
 
 __all__ = ["build_schema"]
 
@@ -38,7 +38,7 @@ def build_schema() -> dict[str, Any]:
         "random_seed": _of("--random-seed"),
         "variables": {**_ANY_MAPPING, "description": "Names for `{{ … }}` in the rest of the file"},
         "no_sweep_table": _of("--no-sweep-table"),
-        "multi_run": _table(keys.MULTI_RUN),
+        "multi_run": _table(tables.MULTI_RUN),
         "sweep": _sweep(),
         "plot": {**_ANY_MAPPING, "description": "Charts of `aiperf plot --config`"},
         "benchmark": {"$ref": "#/$defs/benchmark"},
@@ -121,7 +121,7 @@ def _distribution() -> dict[str, Any]:
 def _endpoint() -> dict[str, Any]:
     switches = {name: {"anyOf": [{"type": "boolean"}, _table(table)]} for name, table in SWITCHES.items()}
     template = _mapping({"body": {"type": "string"}, "response_field": {"type": "string"}})
-    return _table(keys.ENDPOINT, {**switches, "template": template})
+    return _table(tables.ENDPOINT, {**switches, "template": template})
 
 
 def _dataset() -> dict[str, Any]:
@@ -137,7 +137,7 @@ def _dataset() -> dict[str, Any]:
         "sequence_distribution": {"type": "array", "items": pair},
     }
     return _table(
-        keys.DATASET,
+        tables.DATASET,
         {
             "name": {"type": "string"},
             "type": {"enum": ["synthetic", "file", "public"]},
@@ -146,16 +146,16 @@ def _dataset() -> dict[str, Any]:
             "isl": length,
             "osl": length,
             "cache_bust": bust,
-            "prompts": _table(keys.PROMPTS, prompts),
-            "prefix_prompts": _table(keys.PREFIXES),
+            "prompts": _table(tables.PROMPTS, prompts),
+            "prefix_prompts": _table(tables.PREFIXES),
             "turns": length,
             "turn_delay": length,
-            "synthesis": _table(keys.SYNTHESIS),
+            "synthesis": _table(tables.SYNTHESIS),
             "filters": _ANY_MAPPING,
-            "images": _table(keys.IMAGES, {"width": length, "height": length}),
-            "audio": _table(keys.AUDIO, {"length": length}),
-            "video": _table(keys.VIDEO),
-            "rankings": _mapping(dict.fromkeys(keys.RANKINGS, length)),
+            "images": _table(tables.IMAGES, {"width": length, "height": length}),
+            "audio": _table(tables.AUDIO, {"length": length}),
+            "video": _table(tables.VIDEO),
+            "rankings": _mapping(dict.fromkeys(tables.RANKINGS, length)),
         },
     )
 
@@ -164,7 +164,7 @@ def _phase() -> dict[str, Any]:
     ramp = {"$ref": "#/$defs/ramp"}
     point = _mapping({"time_s": _NUMBER, "qps": _NUMBER})
     return _table(
-        {**keys.PHASE_ONLY, **keys.PHASE},
+        {**tables.PHASE_ONLY, **tables.PHASE},
         {
             "name": {"type": "string"},
             "kind": {"enum": ["warmup", "profiling", None]},
@@ -213,13 +213,13 @@ def _benchmark() -> dict[str, Any]:
             "phases": {"anyOf": [{"type": "array", "items": phase}, phase, _ANY_MAPPING]},
             "warmup": phase,
             "profiling": phase,
-            "artifacts": _table(keys.ARTIFACTS, artifacts),
+            "artifacts": _table(tables.ARTIFACTS, artifacts),
             "slos": {**_ANY_MAPPING, "description": "Metric tag → limit, in the unit it is shown in"},
-            "tokenizer": _table(keys.TOKENIZER),
+            "tokenizer": _table(tables.TOKENIZER),
             "gpu_telemetry": telemetry,
             "server_metrics": telemetry,
-            "network_latency": _table(keys.NETWORK),
-            "runtime": _table(keys.RUNTIME),
+            "network_latency": _table(tables.NETWORK),
+            "runtime": _table(tables.RUNTIME),
             "logging": _mapping({"level": _of("--log-level"), "verbose": _of("--verbose")}),
             "scenario": {"type": ["string", "null"]},
             "unsafe_override": {"type": "boolean"},

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from aiperf.config.v2.keys import Note, Table
 from aiperf.config.v2.reader import Place, Reader, plain_number
+from aiperf.config.v2.tables import Note, Table
 
 __all__ = ["read_search"]
 

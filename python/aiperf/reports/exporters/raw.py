@@ -7,8 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from aiperf.config.model import Config
+from aiperf.config.secrets import mask_headers
+from aiperf.endpoints import headers_of, load_endpoint, session_headers
 from aiperf.json_text import json_text
 from aiperf.reports import Exporter, ReportedRun
+from aiperf.reports.requests_jsonl import JsonlOptions, metadata_of
+from aiperf.version import __version__
 
 __all__ = ["EXPORTER"]
 
@@ -17,23 +22,42 @@ def _lines(run: ReportedRun) -> Iterator[bytes]:
     """One at a time: the texts of a long run need not fit in memory."""
     columns = run.columns
     start = columns.start_wall_ns
-    phase = columns.scalar("phase")
+    options = JsonlOptions(
+        metrics=run.options.metrics, phases=run.phases, sessions=run.session_ids, benchmark_id=run.benchmark_id
+    )
+    metadata = metadata_of(columns, options)
+    headers, carriers = _headers(run.config)
     number = {name: i for i, name in enumerate(columns.strings("request_id")) if name is not None}
+    sessions = columns.strings("correlation_id")
     for entry in _entries(run.dir / "raw"):
         row = number.get(entry["x_request_id"])
         line = {
-            "metadata": {
-                "x_request_id": entry["x_request_id"],
-                "phase_index": None if row is None else int(phase[row]),
-            },
+            "metadata": {"x_request_id": entry["x_request_id"]} if row is None else metadata(row),
             "start_perf_ns": start + entry["start_ns"],
             "payload": entry["payload"],
+            "request_headers": headers
+            | {"X-Request-ID": entry["x_request_id"]}
+            | ({} if row is None else dict.fromkeys(carriers, sessions[row])),
             "status": entry["status"],
             "responses": [
                 {"perf_ns": start + at, "packets": [{"name": "data", "value": data}]} for at, data in entry["responses"]
             ],
         }
         yield (json_text(line) + "\n").encode("utf-8", "replace")
+
+
+def _headers(config: Config) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Those that every request has, secrets masked, and the names of those with the session's id. The engine's own come first."""
+    streams = config.endpoint.streaming and load_endpoint(config.endpoint.endpoint_type).features.streaming
+    ours = {
+        "User-Agent": f"aiperf/{__version__}",
+        "Accept": "text/event-stream, application/json" if streams else "application/json",
+        "Accept-Encoding": "identity",
+        "Content-Type": "application/json",
+    }
+    given = dict(mask_headers(headers_of(config)))
+    taken = {name.lower() for name in given}
+    return {n: v for n, v in ours.items() if n.lower() not in taken} | given, session_headers(config)
 
 
 def _entries(folder: Path) -> Iterator[dict[str, Any]]:

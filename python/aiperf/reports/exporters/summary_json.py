@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 
 from aiperf.config.as_aiperf import aiperf_input_config
+from aiperf.config.model import Config
 from aiperf.json_text import JsonValue, dump_json, to_json_value
 from aiperf.metrics.compute import Result
 from aiperf.metrics.stats import (
@@ -30,7 +31,7 @@ SCHEMA_VERSION = "1.4"
 class JsonOptions:
     """`input_config`: the configuration as the user set it, secrets masked. `run_info`: benchmark_id, random_seed, cli_command, ….
 
-    `percentiles`: further ones to write. `extra`: more top-level keys (telemetry_data, …), written last.
+    `percentiles`: further ones to write. `metadata`: AIPerf's key of that name (the public dataset, …). `extra`: more top-level keys (telemetry_data, …), written last.
     """
 
     aiperf_version: str
@@ -41,6 +42,7 @@ class JsonOptions:
     incomplete_reason: str | None = None
     percentiles: tuple[float, ...] = ()
     extra: Mapping[str, object] = field(default_factory=dict)
+    metadata: Mapping[str, object] = field(default_factory=dict)
 
 
 def stats_json(result: Result, percentiles: Sequence[float] = ()) -> dict[str, JsonValue]:
@@ -103,6 +105,7 @@ def render_json(summary: Summary, options: JsonOptions) -> str:
     ]
     out["start_time"] = local_time(s.begin_ns)
     out["end_time"] = local_time(s.end_ns)
+    out["metadata"] = dict(o.metadata)
     if s.warmup:
         out["warmup_metrics"] = {tag: stats_json(result) for tag, result in s.warmup.items()}
     out.update(analysis_json(s, o.percentiles))
@@ -198,6 +201,22 @@ def _tail_json(s: Summary) -> dict[str, object]:
     return {"needed_count": {percentile_name(p): needed_count(p) for p in TAIL_PERCENTILES}, "metrics": out}
 
 
+def _metadata(config: Config) -> dict[str, object]:
+    """Of a public dataset where it came from, as AIPerf's."""
+    i = config.input
+    if i.public_dataset is None:
+        return {}
+    values = {
+        "source_type": "public_dataset",
+        "loader": i.public_dataset,
+        "hf_dataset_name": i.public_dataset if "/" in i.public_dataset else None,
+        "hf_split": i.hf_split,
+        "hf_subset": i.hf_subset,
+        "num_dataset_entries": i.num_dataset_entries,
+    }
+    return {"dataset": {k: v for k, v in values.items() if v is not None}}
+
+
 def _of_run(run: ReportedRun) -> str:
     from aiperf.version import __version__
 
@@ -209,6 +228,7 @@ def _of_run(run: ReportedRun) -> str:
         was_cancelled=run.was_interrupted or (run.json.outcome is not None and run.json.outcome.was_aborted),
         incomplete_reason=run.incomplete_reason,
         percentiles=run.options.percentiles,
+        metadata=_metadata(run.config),
         extra={"written_by": {"tool": "aiperf", "version": __version__}}
         | ({} if run.telemetry_data is None else {"telemetry_data": run.telemetry_data}),
     )

@@ -22,6 +22,7 @@ from aiperf.metrics.stats import STANDARD_PERCENTILES, percentile_name
 from aiperf.telemetry import all_families
 from aiperf.telemetry.prometheus.exposition import Series
 from aiperf.telemetry.prometheus.readings import Floats, Readings, increase
+from aiperf.telemetry.prometheus.slices import counter_slices, gauge_slices, histogram_slices, rate_stats, windows
 
 __all__ = ["ExportFacts", "render_csv", "render_files", "render_json", "render_jsonl", "unit_of"]
 
@@ -49,7 +50,7 @@ _SUFFIX_UNITS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportFacts:
-    """`start_ns`, `end_ns`: of the profiling phase, ns since the epoch. `configured`: URLs of all pages that were tried."""
+    """`start_ns`, `end_ns`: of the profiling phase, ns since the epoch. `configured`: URLs of all pages that were tried. `slice_s`: of `--slice-duration`."""
 
     start_ns: int
     end_ns: int
@@ -57,6 +58,7 @@ class ExportFacts:
     benchmark_id: str
     configured: Sequence[str] = ()
     input_config: Mapping[str, object] = field(default_factory=dict)
+    slice_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +72,7 @@ class _Row:
     labels: tuple[tuple[str, str], ...]
     stats: Mapping[str, float]
     buckets: Mapping[str, int] | None = None
+    slices: Sequence[Mapping[str, object]] = ()
 
 
 def unit_of(metric: str) -> str | None:
@@ -83,7 +86,9 @@ def unit_of(metric: str) -> str | None:
     return next((unit for suffix, unit in _SUFFIX_UNITS if metric.endswith(suffix)), None)
 
 
-def _rows(readings: Readings, start_ns: int, end_ns: int) -> list[_Row]:
+def _rows(readings: Readings, facts: ExportFacts) -> list[_Row]:
+    start_ns, end_ns = facts.start_ns, facts.end_ns
+    parts = windows(start_ns, end_ns, facts.slice_s)
     groups: dict[tuple[str, tuple[tuple[str, str], ...]], list[int]] = {}
     for i, s in enumerate(readings.series):
         groups.setdefault((s.metric, s.labels), []).append(i)
@@ -97,17 +102,19 @@ def _rows(readings: Readings, start_ns: int, end_ns: int) -> list[_Row]:
             seen = inside[:, columns[0]]
             seen = seen[~np.isnan(seen)]
             if len(seen):
-                out.append(row(stats=_gauge_stats(seen)))
+                out.append(row(stats=_gauge_stats(seen), slices=gauge_slices(readings, columns[0], parts)))
         elif bounds is not None:
             piece = readings.values[bounds[0] : bounds[1] + 1]
             seconds = float(readings.times_ns[bounds[1]] - readings.times_ns[bounds[0]]) / 1e9
             if first.kind == "counter":
                 total = float(increase(piece[:, columns[:1]])[0])
-                out.append(row(stats={"total": total, "rate": total / seconds}))
+                slices = counter_slices(readings, columns[0], parts)
+                out.append(row(stats={"total": total, "rate": total / seconds, **rate_stats(slices)}, slices=slices))
             elif first.kind == "histogram":
                 histogram = _histogram(readings.series, columns, piece, seconds)
                 if histogram is not None:
-                    out.append(row(stats=histogram[0], buckets=histogram[1]))
+                    slices = histogram_slices(readings, readings.series, columns, parts)
+                    out.append(row(stats=histogram[0], buckets=histogram[1], slices=slices))
     return sorted(out, key=lambda r: (r.metric, r.labels))
 
 
@@ -214,9 +221,7 @@ def render_files(formats: Iterable[str], readings: Sequence[Readings], facts: Ex
 def render_json(readings: Sequence[Readings], facts: ExportFacts) -> bytes:
     answered = [r for r in readings if r.num_readings]
     metrics: dict[str, dict[str, object]] = {}
-    for row in sorted(
-        (row for r in answered for row in _rows(r, facts.start_ns, facts.end_ns)), key=lambda r: r.metric
-    ):
+    for row in sorted((row for r in answered for row in _rows(r, facts)), key=lambda r: r.metric):
         entry = metrics.get(row.metric)
         if entry is None:
             unit = unit_of(row.metric)
@@ -229,6 +234,8 @@ def render_json(readings: Sequence[Readings], facts: ExportFacts) -> bytes:
         one: dict[str, object] = {"endpoint_url": row.url, "labels": dict(row.labels), "stats": dict(row.stats)}
         if row.buckets is not None:
             one["buckets"] = dict(row.buckets)
+        if row.slices:
+            one["timeslices"] = list(row.slices)
         series = entry["series"]
         if isinstance(series, list):
             series.append(one)
@@ -253,7 +260,7 @@ def render_json(readings: Sequence[Readings], facts: ExportFacts) -> bytes:
 
 def render_csv(readings: Sequence[Readings], facts: ExportFacts) -> bytes:
     """A section each for gauges, counters and histograms, with its own header; labels are columns."""
-    rows = [row for r in readings if r.num_readings for row in _rows(r, facts.start_ns, facts.end_ns)]
+    rows = [row for r in readings if r.num_readings for row in _rows(r, facts)]
     out = io.StringIO()
     out.write("# AIPerf Server Metrics Export (CSV)\n")
     out.write(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from prometheus_client import Metric
 
-__all__ = ["Exposition", "Series"]
+__all__ = ["Exposition", "Part", "Series"]
 
 Part = Literal["value", "bucket", "sum", "count"]
 
