@@ -17,10 +17,10 @@ from typing import Final, Literal, get_args
 
 from aiperf.units import UNITS, Unit
 
-__all__ = ["TABLE_TITLES", "TAGS", "SliceRule", "Table", "Tag"]
+__all__ = ["TABLE_TITLES", "TAGS", "SliceRule", "TableName", "Tag"]
 
-Table = Literal["main", "effective", "active", "usage", "http", "energy"]
-TABLE_TITLES: Final[dict[Table, str]] = {
+TableName = Literal["main", "effective", "active", "usage", "http", "energy"]
+TABLE_TITLES: Final[dict[TableName, str]] = {
     "main": "The table",
     "effective": "Over time (whole run)",
     "active": "Over time (while busy)",
@@ -40,7 +40,7 @@ class Tag:
     unit: Unit
     order: int | None
     slices: SliceRule
-    table: Table = "main"
+    table: TableName = "main"
     needs_streaming: bool = False
 
 
@@ -193,9 +193,9 @@ nvidia_energy_per_user                       Energy per User                    
 
 
 def _parse(text: str) -> dict[str, Tag]:
-    rules, tables = {r: r for r in get_args(SliceRule)}, {t: t for t in get_args(Table)}
+    rules, tables = {r: r for r in get_args(SliceRule)}, {t: t for t in get_args(TableName)}
     tags: dict[str, Tag] = {}
-    table: Table = "main"
+    table: TableName = "main"
     for line in text.strip().splitlines():
         if line.startswith("["):
             table = tables[line.strip("[]")]

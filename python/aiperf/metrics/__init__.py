@@ -21,10 +21,10 @@ from typing import Final, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from aiperf.tags import TABLE_TITLES, TAGS, SliceRule, Table, Tag
+from aiperf.tags import TABLE_TITLES, TAGS, SliceRule, TableName, Tag
 from aiperf.units import UNITS
 
-__all__ = ["METRICS", "TABLE_TITLES", "Bools", "Floats", "Ints", "Kind", "Metric", "Table", "load_all", "metric"]
+__all__ = ["METRICS", "TABLE_TITLES", "Bools", "Floats", "Ints", "Kind", "Metric", "TableName", "load_all", "metric"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -71,7 +71,7 @@ def metric(
     header: str | None = None,
     unit: str | None = None,
     console_order: int | None = None,
-    table: Table = "main",
+    table: TableName = "main",
 ) -> Callable[[_F], _F]:
     """Register the decorated function as the metric `tag`; its docstring is the definition and names the source.
 

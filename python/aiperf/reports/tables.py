@@ -1,4 +1,4 @@
-"""Tables, cards and definitions of the page, as plain text cells."""
+"""What a summary says, as tables of plain text cells: `render/` shows them on a terminal, a page, or as Markdown."""
 
 from __future__ import annotations
 
@@ -7,30 +7,52 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from aiperf.metrics import METRICS, TABLE_TITLES, Table, load_all
-from aiperf.metrics.compute import Results
+from aiperf.metrics import METRICS, TABLE_TITLES, TableName, load_all
+from aiperf.metrics.compute import Result, Results
 from aiperf.metrics.error_table import merge_similar
-from aiperf.metrics.stats import percentile_name
+from aiperf.metrics.slices import Slice
+from aiperf.metrics.stats import TAIL_PERCENTILES, needed_count, percentile_name
 from aiperf.metrics.summary import Summary
 from aiperf.plots.spec import SHORT, number
 from aiperf.reports.cells import number as fixed
 from aiperf.reports.cells import percent, short
-from aiperf.reports.render.console import table_rows
 
 __all__ = [
     "Card",
     "Definition",
-    "PageTable",
     "Part",
+    "Table",
+    "assertion_table",
     "cards",
     "certificate_parts",
+    "cold_warm_table",
     "comparison_tables",
     "definitions",
+    "error_table",
+    "headline_table",
+    "interval_table",
+    "metric_table",
+    "percentile_columns",
+    "rows_of",
     "run_tables",
+    "slice_table",
+    "tail_table",
 ]
 
 _DEFAULT: Final = (99.0, 90.0, 50.0)
+_TAIL_TAGS: Final = ("time_to_first_token", "inter_token_latency", "inter_chunk_latency", "request_latency")
+_HEADLINE: Final = (
+    "time_to_first_token",
+    "inter_token_latency",
+    "request_latency",
+    "output_token_throughput_per_user",
+    "output_token_throughput",
+    "request_throughput",
+    "goodput",
+)
+"""Rows of a short summary."""
 _MOST_SLICES: Final = 500
+_MOST_ERRORS: Final = 20
 _COMPARED: Final = (
     ("request_throughput", "avg"),
     ("output_token_throughput", "avg"),
@@ -48,7 +70,7 @@ _COMPARED: Final = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PageTable:
+class Table:
     """`rows`: cells as text, the first of a row is its name. `open`: not folded. `marked`: numbers of rows to highlight."""
 
     id: str
@@ -190,67 +212,101 @@ def certificate_parts(s: Summary) -> tuple[Part, ...]:
     return tuple(out)
 
 
-def _metric_table(
-    name: Table, title: str, s: Summary, percentiles: Sequence[float], mark: float | None, *, opened: bool
-) -> PageTable | None:
-    rows = table_rows(s.metrics, name)
+def label_of(result: Result) -> str:
+    """`<header> (<unit>)`."""
+    return f"{result.metric.header} ({result.unit})"
+
+
+def _label(tag: str) -> str:
+    return f"{METRICS[tag].header} ({METRICS[tag].unit.shown})"
+
+
+def rows_of(results: Results, name: TableName) -> list[Result]:
+    """Results shown in a table, by console order."""
+    rows = [r for r in results.values() if r.metric.table == name and r.metric.order is not None]
+    return sorted(rows, key=lambda r: r.metric.order or 0)
+
+
+def percentile_columns(percentiles: Sequence[float] | None, mark: float | None) -> tuple[float, ...]:
+    """The percentile columns, the marked one included; p99, p90, p50 if none are given."""
+    wanted = tuple(percentiles or _DEFAULT)
+    if mark is not None and mark not in wanted:
+        falling = list(wanted) == sorted(wanted, reverse=True)
+        wanted = tuple(sorted((*wanted, mark), reverse=falling))
+    return wanted
+
+
+def metric_table(
+    name: TableName,
+    s: Summary,
+    title: str,
+    percentiles: Sequence[float] | None = None,
+    mark: float | None = None,
+    *,
+    absent: str = "–",
+) -> Table | None:
+    """The metrics of a table with their statistics; `absent` for what does not exist. None if there is no such metric."""
+    rows = rows_of(s.metrics, name)
     if not rows:
         return None
-    wanted = tuple(percentiles) or _DEFAULT
-    if mark is not None and mark not in wanted:
-        wanted = (*wanted, mark)
+    is_main = name == "main"
+    if name == "energy":  # single figures
+        cells = [(label_of(r), fixed(r.stats.avg, absent=absent)) for r in rows]
+        return Table(id=f"table-{name}", title=title, columns=("Metric", "value"), rows=tuple(cells), open=is_main)
+    wanted = percentile_columns(percentiles, mark)
     heads = ("Metric", "avg", "min", "max", *(percentile_name(p) + (" ★" if p == mark else "") for p in wanted), "std")
-    cells = tuple(
-        (
-            f"{r.metric.header} ({r.unit})",
-            *(
-                fixed(v)
-                for v in (
-                    r.stats.avg,
-                    r.stats.min,
-                    r.stats.max,
-                    *(r.stats.percentiles.get(p) for p in wanted),
-                    r.stats.std,
-                )
-            ),
-        )
+    figures = [
+        (r.stats.avg, r.stats.min, r.stats.max, *(r.stats.percentiles.get(p) for p in wanted), r.stats.std)
         for r in rows
-    )
-    return PageTable(id=f"table-{name}", title=title, columns=heads, rows=cells, open=opened)
+    ]
+    filled = tuple((label_of(r), *(fixed(v, absent=absent) for v in f)) for r, f in zip(rows, figures, strict=True))
+    return Table(id=f"table-{name}", title=title, columns=heads, rows=filled, open=is_main)
 
 
-def run_tables(s: Summary, percentiles: Sequence[float], mark: float | None) -> tuple[PageTable, ...]:
+def headline_table(s: Summary) -> Table:
+    """The metrics one decides by, with the half width of their intervals."""
+    intervals = {(i.tag, i.stat): i.relative_half_width for i in s.intervals}
+    stats = ("avg", "p50", "p90", "p99")
+
+    def cell(result: Result, stat: str) -> str:
+        half = intervals.get((result.metric.tag, stat))
+        return fixed(result.stats.get(stat)) + ("" if half is None else f" ± {100 * half:.1f}%")
+
+    found = [s.metrics[tag] for tag in _HEADLINE if tag in s.metrics]
+    rows = tuple((label_of(r), *(cell(r, stat) for stat in stats)) for r in found)
+    return Table(id="headline", title="Headline", columns=("metric", *stats), rows=rows)
+
+
+def run_tables(s: Summary, percentiles: Sequence[float], mark: float | None) -> tuple[Table, ...]:
     """All tables of one run; those with nothing in them are left out."""
     found = [
-        _metric_table("main", "Metrics", s, percentiles, mark, opened=True),
-        _errors(s),
+        metric_table("main", s, "Metrics", percentiles, mark),
+        error_table(s),
         _goals(s),
-        _slices(s),
+        slice_table(s),
         _trend(s),
-        _cold_warm(s),
-        _intervals(s),
+        cold_warm_table(s),
+        interval_table(s),
         _gaps(s),
-        _assertions(s),
-        *(
-            _metric_table(name, title, s, percentiles, mark, opened=False)
-            for name, title in TABLE_TITLES.items()
-            if name != "main"
-        ),
+        assertion_table(s),
+        *(metric_table(name, s, title, percentiles, mark) for name, title in TABLE_TITLES.items() if name != "main"),
     ]
     return tuple(t for t in found if t is not None)
 
 
-def _errors(s: Summary) -> PageTable | None:
+def error_table(s: Summary) -> Table | None:
+    """Failed requests by message, the most frequent ones."""
     if not s.errors:
         return None
-    rows = tuple(
-        (e.type, "–" if e.code is None else str(e.code), f"{e.count:,}", e.message[:300])
-        for e in merge_similar(s.errors)
-    )
-    return PageTable(id="errors", title="Errors", columns=("Type", "Code", "Count", "Message"), rows=rows)
+    groups = merge_similar(s.errors)
+    rows = [("–" if e.code is None else str(e.code), e.type, e.message, f"{e.count:,}") for e in groups[:_MOST_ERRORS]]
+    if rest := groups[_MOST_ERRORS:]:
+        more = f"{len(rest):,} further messages: `error_summary` in the summary file has all"
+        rows.append(("", "", more, f"{sum(e.count for e in rest):,}"))
+    return Table(id="errors", title="Errors", columns=("Code", "Type", "Message", "Count"), rows=tuple(rows))
 
 
-def _goals(s: Summary) -> PageTable | None:
+def _goals(s: Summary) -> Table | None:
     if not s.tiers:
         return None
     rows: list[tuple[str, ...]] = []
@@ -276,7 +332,7 @@ def _goals(s: Summary) -> PageTable | None:
                     "",
                 )
             )
-    return PageTable(
+    return Table(
         id="goals",
         title="Goals",
         columns=("Objective", "Passed", "of successful", "of attempted", "Goodput (requests/s)"),
@@ -285,46 +341,49 @@ def _goals(s: Summary) -> PageTable | None:
     )
 
 
-def _slices(s: Summary) -> PageTable | None:
+def slice_table(s: Summary) -> Table | None:
+    """The demo's table: number, window, requests, TTFT and latency avg (p90), tokens/s, and goodput with goals."""
     if not s.slices:
         return None
     origin = s.slices[0].begin_ns
-    columns = ["Slice", "Window (s)", "Ended", "TTFT avg (ms)", "p90", "Latency avg (ms)", "p90", "Tokens/s"]
+    columns = ["Slice", "Window", "Requests", "TTFT (ms)\navg (p90)", "Latency (ms)\navg (p90)", "Tokens/s"]
     if s.tiers:
-        columns += ["Goodput", "Good"]
+        columns += ["Goodput", "Good", "Success"]
     rows: list[tuple[str, ...]] = []
-    for x in s.slices[:_MOST_SLICES]:
+    shown = s.slices[:_MOST_SLICES]
+    for x in shown:
         cells = [
-            f"{x.index}{' (excluded)' if x.index in s.excluded else ''}",
-            f"{(x.begin_ns - origin) / 1e9:g}–{(x.end_ns - origin) / 1e9:.4g}{'' if x.is_complete else ' *'}",
+            f"{x.index}{' –' if x.index in s.excluded else ''}",
+            f"{(x.begin_ns - origin) / 1e9:g}–{(x.end_ns - origin) / 1e9:.4g} s{'' if x.is_complete else '*'}",
             f"{x.ended:,}",
-            fixed(x.stat("time_to_first_token"), 0),
-            fixed(x.stat("time_to_first_token", "p90"), 0),
-            fixed(x.stat("request_latency"), 0),
-            fixed(x.stat("request_latency", "p90"), 0),
+            _average_and_tail(x, "time_to_first_token"),
+            _average_and_tail(x, "request_latency"),
             fixed(x.stat("output_token_throughput"), 0),
         ]
         if s.tiers:
-            cells += [fixed(x.tiers[0].goodput), percent(x.tiers[0].fraction)]
+            tier, done = x.tiers[0], x.ended + x.failed
+            cells += [fixed(tier.goodput), percent(tier.fraction), percent(x.ended / done if done else None)]
         rows.append(tuple(cells))
-    notes = ["requests in the slice in which they ended, tokens where they arrived"]
-    if not s.slices[-1].is_complete:
-        notes.append("* cut at the end of the run")
-    if len(s.slices) > _MOST_SLICES:
-        notes.append(f"showing the first {_MOST_SLICES} of {len(s.slices):,}")
-    marked = frozenset(i for i, x in enumerate(s.slices[:_MOST_SLICES]) if x.misses and x.index not in s.excluded)
-    return PageTable(
+    notes = [] if s.slices[-1].is_complete else ["* cut at the end of the run"]
+    notes += ["– excluded from the assertions"] if s.excluded else []
+    notes += [f"showing the first {_MOST_SLICES} of {len(s.slices):,}"] if len(s.slices) > _MOST_SLICES else []
+    return Table(
         id="slices",
-        title="Time slices",
+        title=f"Time-sliced performance ({s.slice_s or 0.0:g}-second slices; requests that ended in the slice)",
         columns=tuple(columns),
         rows=tuple(rows),
         note="; ".join(notes),
         open=len(rows) <= 40,
-        marked=marked,
+        marked=frozenset(i for i, x in enumerate(shown) if x.misses and x.index not in s.excluded),
     )
 
 
-def _trend(s: Summary) -> PageTable | None:
+def _average_and_tail(x: Slice, tag: str) -> str:
+    average = x.stat(tag)
+    return "–" if average is None else f"{average:,.0f} ({fixed(x.stat(tag, 'p90'), 0)})"
+
+
+def _trend(s: Summary) -> Table | None:
     if s.trend is None or not s.trend.lines:
         return None
     rows: list[tuple[str, ...]] = []
@@ -349,38 +408,49 @@ def _trend(s: Summary) -> PageTable | None:
         )
     heads = ("Over the slices", "lowest", "highest", "variation", "first", "last", "per minute [95%]", "", "with load")
     note = "Too few complete slices for a slope" if s.trend.too_few else ""
-    return PageTable(id="trend", title="Trend", columns=heads, rows=tuple(rows), note=note)
+    return Table(id="trend", title="Trend", columns=heads, rows=tuple(rows), note=note)
 
 
-def _cold_warm(s: Summary) -> PageTable | None:
+def cold_warm_table(s: Summary) -> Table | None:
+    """Overall, cold and warm averages; the penalty of a cold start against the overall average and against warm."""
     if s.trend is None or not s.trend.cold_warm:
         return None
     rows = tuple(
         (
-            f"{METRICS[c.tag].header} ({METRICS[c.tag].unit.shown})",
+            _label(c.tag),
             short(c.overall),
-            short(c.cold),
+            short(c.cold) + ("" if c.cold_over_overall is None else f" ({c.cold_over_overall:+.0%})"),
             short(c.warm),
             "–" if c.penalty is None else f"{c.penalty:+.0%}",
         )
         for c in s.trend.cold_warm
     )
-    numbers = ", ".join(map(str, s.trend.cold_slices))
-    return PageTable(
-        id="cold-warm",
-        title="Cold vs. warm",
-        columns=("Metric", "overall", "cold", "warm", "penalty"),
-        rows=rows,
-        note=f"cold: slice {numbers}",
+    title = f"Cold vs. warm (cold: slice {', '.join(map(str, s.trend.cold_slices))})"
+    return Table(id="cold-warm", title=title, columns=("Metric", "Overall", "Cold", "Warm", "Penalty"), rows=rows)
+
+
+def tail_table(s: Summary) -> Table:
+    """p99.9 and p99.99 where the count supports them, else how many values it takes."""
+
+    def cell(result: Result, percentile: float) -> str:
+        value = result.stats.percentiles.get(percentile)
+        return f"– (needs {needed_count(percentile):,})" if value is None else fixed(value)
+
+    found = [r for tag in _TAIL_TAGS if (r := s.metrics.get(tag)) is not None and r.stats.count is not None]
+    rows = tuple(
+        (label_of(r), *(cell(r, p) for p in TAIL_PERCENTILES), fixed(r.stats.max), f"{r.stats.count:,}") for r in found
     )
+    columns = ("Metric", *(percentile_name(p) for p in TAIL_PERCENTILES), "max", "values")
+    return Table(id="tail", title="Tail", columns=columns, rows=rows)
 
 
-def _intervals(s: Summary) -> PageTable | None:
+def interval_table(s: Summary) -> Table | None:
+    """95 % intervals of the headline figures and the effective number of values."""
     if not s.intervals:
         return None
     rows = tuple(
         (
-            f"{METRICS[i.tag].header} ({METRICS[i.tag].unit.shown})",
+            _label(i.tag),
             i.stat,
             fixed(i.value),
             fixed(i.low),
@@ -390,18 +460,11 @@ def _intervals(s: Summary) -> PageTable | None:
         )
         for i in s.intervals
     )
-    heads = ("Metric", "statistic", "value", "low", "high", "±", "effective n")
-    return PageTable(
-        id="intervals",
-        title="Precision (95% confidence intervals)",
-        columns=heads,
-        rows=rows,
-        note="correlation between requests is taken into account",
-        open=False,
-    )
+    columns = ("Metric", "stat", "value", "low", "high", "±", "effective n")
+    return Table(id="intervals", title="Precision (95% confidence intervals)", columns=columns, rows=rows, open=False)
 
 
-def _gaps(s: Summary) -> PageTable | None:
+def _gaps(s: Summary) -> Table | None:
     if s.stalls is None or not s.stalls.bins:
         return None
     total = sum(b.count for b in s.stalls.bins)
@@ -417,30 +480,25 @@ def _gaps(s: Summary) -> PageTable | None:
         f"Stalls over {s.stalls.threshold_ms:g} ms: {s.stalls.gaps:,} in {s.stalls.requests:,} of {s.stalls.streams:,} streams; "
         f"longest {fixed(s.stalls.longest_ms)} ms at {s.stalls.longest_at_s:.2f} s"
     )
-    return PageTable(
+    return Table(
         id="gaps", title="Gaps between chunks", columns=("Gap (ms)", "Count", "Share"), rows=rows, note=note, open=False
     )
 
 
-def _assertions(s: Summary) -> PageTable | None:
+def assertion_table(s: Summary) -> Table | None:
+    """Each assertion with its result and actual value; missed ones are marked."""
     if not s.gates:
         return None
+    remarks = {None: "–", True: "the 95% interval is on this side", False: "the 95% interval holds the threshold"}
     rows = tuple(
-        (
-            g.text,
-            "✓ holds" if g.passed else "✗ does not hold",
-            g.actual,
-            g.reason or ("within the interval" if g.sure is False else ""),
-        )
-        for g in s.gates
+        ("✓ holds" if g.passed else "✗ missed", g.text, g.actual, g.reason or remarks[g.sure]) for g in s.gates
     )
     marked = frozenset(i for i, g in enumerate(s.gates) if not g.passed)
-    return PageTable(
-        id="assertions", title="Assertions", columns=("Condition", "Result", "Actual", ""), rows=rows, marked=marked
-    )
+    columns = ("Result", "Assertion", "Actual", "Remark")
+    return Table(id="assertions", title="Assertions", columns=columns, rows=rows, marked=marked)
 
 
-def comparison_tables(runs: Sequence[tuple[str, Summary]]) -> tuple[PageTable, ...]:
+def comparison_tables(runs: Sequence[tuple[str, Summary]]) -> tuple[Table, ...]:
     """One table: a row per figure, a column per run; more than eight runs: a row per run."""
     if not runs:
         return ()
@@ -453,9 +511,9 @@ def comparison_tables(runs: Sequence[tuple[str, Summary]]) -> tuple[PageTable, .
     load_all()
     if len(runs) > 8:
         rows = tuple((label, *(fixed(s.stat(tag, stat)) for tag, stat in used)) for label, s in runs)
-        return (PageTable(id="runs", title="Runs", columns=("Run", *(name(*u) for u in used)), rows=rows),)
+        return (Table(id="runs", title="Runs", columns=("Run", *(name(*u) for u in used)), rows=rows),)
     rows = tuple((name(tag, stat), *(fixed(s.stat(tag, stat)) for _, s in runs)) for tag, stat in used)
-    return (PageTable(id="runs", title="Runs", columns=("Figure", *(label for label, _ in runs)), rows=rows),)
+    return (Table(id="runs", title="Runs", columns=("Figure", *(label for label, _ in runs)), rows=rows),)
 
 
 def definitions(results: Results) -> tuple[Definition, ...]:

@@ -14,7 +14,7 @@ from aiperf.metrics.compute import Result
 from aiperf.metrics.summary import Summary
 from aiperf.plots import PlotRun, Spec, draw_all
 from aiperf.plots.charts.pareto import draw_front
-from aiperf.reports.page import ComparisonInput, Finding, PageInput, PageTable, render_comparison
+from aiperf.reports.page import ComparisonInput, Finding, PageInput, Table, render_comparison
 from aiperf.reports.page.view import page_of
 from aiperf.run.data import RunData
 from aiperf.run.imported import imported_run, open_any
@@ -201,7 +201,7 @@ def render_sweep_page(
     title: str | None = None,
     command: str | None = None,
     files: Sequence[tuple[str, str]] = (),
-    tables: Sequence[PageTable] = (),
+    tables: Sequence[Table] = (),
     charts: Mapping[str, Spec] | None = None,
     findings: Sequence[Finding] | None = None,
     version: str = "",
@@ -223,7 +223,7 @@ def render_sweep_page(
             command=command,
             facts=(f"{len(table.rows)} points", *(pages[0].facts[:1] if pages else ())),
             tables=(
-                PageTable(id="sweep", title="Sweep", columns=columns, rows=rows, note=note, marked=marked),
+                Table(id="sweep", title="Sweep", columns=columns, rows=rows, note=note, marked=marked),
                 *tables,
             ),
             charts={**draw_points(table, pages), **(charts or {})},

@@ -24,8 +24,8 @@ from aiperf.reports.page.findings import Finding, compare_findings, run_findings
 from aiperf.reports.page.sample import sample_json
 from aiperf.reports.tables import (
     Card,
-    PageTable,
     Part,
+    Table,
     cards,
     certificate_parts,
     comparison_tables,
@@ -42,7 +42,7 @@ __all__ = [
     "ConfigRow",
     "Finding",
     "PageInput",
-    "PageTable",
+    "Table",
     "render_charts",
     "render_comparison",
     "render_page",
@@ -81,7 +81,7 @@ class PageInput:
     config: tuple[ConfigRow, ...] = ()
     files: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
-    tables: tuple[PageTable, ...] = ()
+    tables: tuple[Table, ...] = ()
     charts: Mapping[str, Spec] = field(default_factory=dict)
     load: float | None = None
     load_name: str = "Concurrency"
@@ -114,7 +114,7 @@ class ComparisonInput:
     runs: tuple[PageInput, ...]
     command: str | None = None
     facts: tuple[str, ...] = ()
-    tables: tuple[PageTable, ...] = ()
+    tables: tuple[Table, ...] = ()
     charts: Mapping[str, Spec] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     files: tuple[tuple[str, str], ...] = ()
@@ -256,7 +256,7 @@ def _render(
     parts: Sequence[Part],
     specs: Mapping[str, Spec],
     explore: Mapping[str, object] | None,
-    tables: Sequence[PageTable],
+    tables: Sequence[Table],
     config: Sequence[ConfigRow],
     definitions: Sequence[object],
     warnings: Sequence[tuple[str, str | None]],

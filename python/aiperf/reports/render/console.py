@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rich import box
@@ -11,24 +10,26 @@ from rich.console import Console, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from aiperf.metrics import Table
-from aiperf.metrics.compute import Result, Results
-from aiperf.metrics.error_table import merge_similar
-from aiperf.metrics.stats import percentile_name
+from aiperf.metrics import TableName
 from aiperf.metrics.summary import Summary
 from aiperf.reports import ReportedRun
-from aiperf.reports.cells import marked_percentile, number
+from aiperf.reports.cells import marked_percentile
 from aiperf.reports.render.screen_tables import (
     cancellation_lines,
-    cold_warm_table,
     gate_lines,
     goodput_lines,
-    interval_table,
-    slice_table,
     stall_lines,
     steady_line,
-    tail_table,
     trend_lines,
+)
+from aiperf.reports.tables import (
+    Table,
+    cold_warm_table,
+    error_table,
+    interval_table,
+    metric_table,
+    slice_table,
+    tail_table,
 )
 
 __all__ = ["TABLE_TITLES", "ConsoleOptions", "build_screen", "options_of", "print_part", "render_console"]
@@ -42,16 +43,13 @@ TABLE_TITLES = {
     "hf_tei_rankings": "Ranking Metrics",
     "cohere_rankings": "Ranking Metrics",
 }
-_SUFFIX: dict[Table, str] = {
+_SUFFIX: dict[TableName, str] = {
     "effective": ": Effective",
     "active": ": Active",
     "usage": ": Usage",
     "http": ": HTTP Trace",
 }
 _LONG_HEADER = 30
-_MOST_ERRORS = 20
-"""Rows of the error table on the screen."""
-_DEFAULT = (99.0, 90.0, 50.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +64,7 @@ class ConsoleOptions:
     title: str = "LLM Metrics"
     percentiles: tuple[float, ...] | None = None
     mark: float | None = None
-    tables: tuple[Table, ...] = ()
+    tables: tuple[TableName, ...] = ()
     files: tuple[tuple[str, str], ...] = ()
     exports: tuple[tuple[str, str], ...] = ()
     command: str | None = None
@@ -98,73 +96,51 @@ def _exports(run: ReportedRun) -> tuple[tuple[str, str], ...]:
     return tuple((what, str(path.resolve())) for what, path in named if path is not None and path.exists())
 
 
-def columns_of(options: ConsoleOptions) -> tuple[float, ...]:
-    """The percentile columns, the marked one included."""
-    wanted = options.percentiles if options.percentiles is not None else _DEFAULT
-    if options.mark is not None and options.mark not in wanted:
-        falling = list(wanted) == sorted(wanted, reverse=True)
-        wanted = tuple(sorted((*wanted, options.mark), reverse=falling))
-    return wanted
+def rich_table(table: Table) -> RichTable:
+    """A table of a report on a terminal: heavy for metrics and errors, light for the rest."""
+    rich = RichTable(
+        title=table.title,
+        box=box.SIMPLE_HEAD,
+        title_style="bold",
+        header_style="bold",
+        title_justify="left",
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        caption=table.note or None,
+        caption_justify="left",
+    )
+    for i, name in enumerate(table.columns):
+        rich.add_column(name, justify="left" if i == 0 else "right", no_wrap=True)
+    for i, row in enumerate(table.rows):
+        rich.add_row(*row, style="yellow" if i in table.marked else None)
+    return rich
 
 
-def _label(result: Result) -> str:
-    """`<header> (<unit>)`, the unit on a line of its own behind a header longer than 30 characters."""
-    gap = "\n" if len(result.metric.header) > _LONG_HEADER else " "
-    return f"{result.metric.header}{gap}({result.unit})"
+def _framed(title: str) -> RichTable:
+    return RichTable(title=f"AIPerf | {title}", box=box.HEAVY_HEAD, title_style="bold", header_style="bold")
 
 
-def metric_table(results: Iterable[Result], title: str, options: ConsoleOptions) -> RichTable:
-    """Rows in the order given; `N/A` for what does not exist, as AIPerf's table."""
-    table = RichTable(title=title, box=box.HEAVY_HEAD, title_style="bold", header_style="bold")
-    table.add_column("Metric", justify="right", style="cyan")
-    percentiles = columns_of(options)
-    for name in ("avg", "min", "max"):
-        table.add_column(name, justify="right", style="green", no_wrap=True)
-    for p in percentiles:
-        marked = options.mark == p
-        table.add_column(
-            percentile_name(p) + (" ★" if marked else ""),
-            justify="right",
-            style="bold yellow" if marked else "green",
-            no_wrap=True,
-        )
-    table.add_column("std", justify="right", style="green", no_wrap=True)
-    for result in results:
-        s = result.stats
-        cells = [s.avg, s.min, s.max, *(s.percentiles.get(p) for p in percentiles), s.std]
-        table.add_row(_label(result), *(number(c, absent="N/A") for c in cells))
-    return table
+def _metrics(table: Table) -> RichTable:
+    """As AIPerf's: names to the right, the unit on a line of its own behind a header longer than 30 characters."""
+    rich = _framed(table.title)
+    rich.add_column(table.columns[0], justify="right", style="cyan")
+    for name in table.columns[1:]:
+        style = "bold yellow" if name.endswith("★") else "green"
+        rich.add_column(name, justify="right", style=style, no_wrap=True)
+    for label, *cells in table.rows:
+        header, _, unit = label.rpartition(" (")
+        rich.add_row(f"{header}\n({unit}" if len(header) > _LONG_HEADER else label, *cells)
+    return rich
 
 
-def energy_table(results: Iterable[Result]) -> RichTable:
-    """What the GPUs took: single figures, so there is one column."""
-    table = RichTable(title="AIPerf | GPU Energy", box=box.HEAVY_HEAD, title_style="bold", header_style="bold")
-    table.add_column("Metric", justify="right", style="cyan")
-    table.add_column("value", justify="right", style="green", no_wrap=True)
-    for result in results:
-        table.add_row(_label(result), number(result.stats.avg, absent="N/A"))
-    return table
-
-
-def table_rows(results: Results, name: Table) -> list[Result]:
-    """Results shown in a table, by console order."""
-    rows = [r for r in results.values() if r.metric.table == name and r.metric.order is not None]
-    return sorted(rows, key=lambda r: r.metric.order or 0)
-
-
-def _errors_table(summary: Summary) -> RichTable:
-    table = RichTable(title="AIPerf | Error Summary", box=box.HEAVY_HEAD, title_style="bold", header_style="bold")
-    table.add_column("Code", justify="right", style="yellow")
-    table.add_column("Type", justify="right", style="yellow")
-    table.add_column("Message", style="yellow", overflow="fold")
-    table.add_column("Count", justify="right", style="yellow")
-    groups = merge_similar(summary.errors)
-    for e in groups[:_MOST_ERRORS]:
-        table.add_row("–" if e.code is None else str(e.code), e.type, Text(e.message), f"{e.count:,}")
-    if rest := groups[_MOST_ERRORS:]:
-        more = f"{len(rest):,} further messages: `error_summary` in the summary file has all"
-        table.add_row("", "", Text(more), f"{sum(e.count for e in rest):,}")
-    return table
+def _errors(table: Table) -> RichTable:
+    rich = _framed("Error Summary")
+    for name in table.columns:
+        is_message = name == "Message"
+        rich.add_column(name, justify="left" if is_message else "right", style="yellow", overflow="fold")
+    for row in table.rows:
+        rich.add_row(*(Text(cell) for cell in row))
+    return rich
 
 
 def _cancelled_text(summary: Summary) -> str | None:
@@ -185,34 +161,32 @@ def build_screen(summary: Summary, options: ConsoleOptions = ConsoleOptions()) -
     """Everything printed at the end of a run, top to bottom."""
     s, o = summary, options
     out: list[RenderableType] = []
-    for name in ("effective", "active", "usage", "http"):
-        rows = table_rows(s.metrics, name) if name in o.tables else []
-        if rows:
-            out.append(metric_table(rows, f"AIPerf | {o.title}{_SUFFIX[name]}", o))
-    out.append(metric_table(table_rows(s.metrics, "main"), f"AIPerf | {o.title}", o))
-    if energy := table_rows(s.metrics, "energy"):
-        out.append(energy_table(energy))
+    for name in ("effective", "active", "usage", "http", "main", "energy"):
+        title = "GPU Energy" if name == "energy" else f"{o.title}{_SUFFIX.get(name, '')}"
+        if name in o.tables or name in {"main", "energy"}:
+            table = metric_table(name, s, title, o.percentiles, o.mark, absent="N/A")
+            out += [] if table is None else [_metrics(table)]
     lines = [f"Benchmark Duration: {'–' if s.duration_s is None else f'{s.duration_s:.2f} sec'}", s.success_text]
     cancelled = _cancelled_text(s)
     if cancelled:
         lines.append(cancelled)
     out.append(Text("\n".join(lines)))
-    if s.errors:
-        out.append(_errors_table(s))
+    if (errors := error_table(s)) is not None:
+        out.append(_errors(errors))
     out += goodput_lines(s)
-    if s.slices:
-        out.append(slice_table(s))
-        out += trend_lines(s)
-        out += cold_warm_table(s)
+    if (slices := slice_table(s)) is not None:
+        out += [rich_table(slices), *trend_lines(s)]
+    if (cold_warm := cold_warm_table(s)) is not None:
+        out.append(rich_table(cold_warm))
     out += steady_line(s)
     if s.stalls is not None and (o.show_gaps or s.stalls.requests):
         out += stall_lines(s.stalls)
     if s.cancellation is not None:
         out += cancellation_lines(s.cancellation)
     if o.show_tail:
-        out.append(tail_table(s))
-    if o.show_intervals and s.intervals:
-        out.append(interval_table(s))
+        out.append(rich_table(tail_table(s)))
+    if o.show_intervals and (intervals := interval_table(s)) is not None:
+        out.append(rich_table(intervals))
     out += gate_lines(s)
     return [*out, *_footer(s, o)]
 

@@ -6,14 +6,14 @@ from html import escape
 
 from aiperf.reports import ReportedRun
 from aiperf.reports.cells import marked_percentile
-from aiperf.reports.tables import PageTable, run_tables
+from aiperf.reports.tables import Table, run_tables
 
 __all__ = ["render_run", "render_table"]
 
 _NUMBER = "text-align:right;font-variant-numeric:tabular-nums"
 
 
-def render_table(table: PageTable) -> str:
+def render_table(table: Table) -> str:
     """One table with its title and note."""
     head = "".join(f"<th>{escape(c)}</th>" for c in table.columns)
     rows = "".join(

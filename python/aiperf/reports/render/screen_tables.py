@@ -1,51 +1,28 @@
-"""Tables of the screen besides the metrics: goodput, slices, trend, cold against warm, gaps, assertions, intervals, cancellation."""
+"""What the screen says in lines, not in tables: goodput, trend, steady state, gaps, assertions, cancellation."""
 
 from __future__ import annotations
 
-from rich import box
 from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from aiperf.metrics import METRICS
 from aiperf.metrics.cancellation import Cancellation
 from aiperf.metrics.goodput import Servers, TierResult
-from aiperf.metrics.slices import Slice
 from aiperf.metrics.stalls import Stalls
-from aiperf.metrics.stats import TAIL_PERCENTILES, needed_count, percentile_name
 from aiperf.metrics.summary import Summary
 from aiperf.metrics.trend import TrendLine
 from aiperf.reports.cells import number, percent, short
 
 __all__ = [
     "cancellation_lines",
-    "cold_warm_table",
     "gate_lines",
     "goodput_lines",
-    "interval_table",
-    "slice_table",
     "stall_lines",
     "steady_line",
     "trend_lines",
 ]
 
 _BAR = 30
-_TAIL_TAGS = ("time_to_first_token", "inter_token_latency", "inter_chunk_latency", "request_latency")
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(
-        title=title,
-        box=box.SIMPLE_HEAD,
-        title_style="bold",
-        header_style="bold",
-        title_justify="left",
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
-    for i, name in enumerate(columns):
-        table.add_column(name, justify="left" if i == 0 else "right", no_wrap=True)
-    return table
 
 
 def goodput_lines(summary: Summary) -> list[RenderableType]:
@@ -96,41 +73,6 @@ def _servers_text(servers: Servers, tiers: tuple[TierResult, ...]) -> str:
     return "\n".join(lines)
 
 
-def slice_table(summary: Summary) -> Table:
-    """The demo's table: number, window, requests, TTFT and latency avg (p90), tokens/s, and goodput with goals."""
-    columns = ["Slice", "Window", "Requests", "TTFT (ms)\navg (p90)", "Latency (ms)\navg (p90)", "Tokens/s"]
-    if summary.tiers:
-        columns += ["Goodput", "Good", "Success"]
-    seconds = summary.slice_s or 0.0
-    table = _table(f"Time-sliced performance ({seconds:g}-second slices; requests that ended in the slice)", *columns)
-    origin = summary.slices[0].begin_ns if summary.slices else 0.0
-    for s in summary.slices:
-        left = "*" if not s.is_complete else ""
-        window = f"{(s.begin_ns - origin) / 1e9:g}–{(s.end_ns - origin) / 1e9:.4g} s{left}"
-        cells = [
-            f"{s.index}{' –' if s.index in summary.excluded else ''}",
-            window,
-            f"{s.ended:,}",
-            _pair(s, "time_to_first_token"),
-            _pair(s, "request_latency"),
-            number(s.stat("output_token_throughput"), 0),
-        ]
-        if summary.tiers:
-            tier = s.tiers[0]
-            done = s.ended + s.failed
-            cells += [number(tier.goodput), percent(tier.fraction), percent(s.ended / done if done else None)]
-        table.add_row(*cells, style="yellow" if s.misses and s.index not in summary.excluded else None)
-    notes = ["* cut at the end of the run"] if summary.slices and not summary.slices[-1].is_complete else []
-    notes += ["– excluded from the assertions"] if summary.excluded else []
-    table.caption, table.caption_justify = "; ".join(notes) or None, "left"
-    return table
-
-
-def _pair(s: Slice, tag: str) -> str:
-    average = s.stat(tag)
-    return "–" if average is None else f"{average:,.0f} ({number(s.stat(tag, 'p90'), 0)})"
-
-
 def _trend_text(line: TrendLine) -> str:
     metric = METRICS[line.tag]
     unit = metric.unit.shown
@@ -161,22 +103,6 @@ def trend_lines(summary: Summary) -> list[RenderableType]:
     if trend.too_few:
         lines.append("  Too few complete slices for a slope")
     return [Text("\n".join(lines))]
-
-
-def cold_warm_table(summary: Summary) -> list[RenderableType]:
-    """Overall, cold and warm averages; the penalty of a cold start against the overall average and against warm."""
-    trend = summary.trend
-    if trend is None or not trend.cold_warm:
-        return []
-    numbers = ", ".join(map(str, trend.cold_slices))
-    table = _table(f"Cold vs. warm (cold: slice {numbers})", "Metric", "Overall", "Cold", "Warm", "Penalty")
-    for row in trend.cold_warm:
-        metric = METRICS[row.tag]
-        against = "" if row.cold_over_overall is None else f" ({row.cold_over_overall:+.0%})"
-        penalty = "–" if row.penalty is None else f"{row.penalty:+.0%}"
-        label = f"{metric.header} ({metric.unit.shown})"
-        table.add_row(label, short(row.overall), short(row.cold) + against, short(row.warm), penalty)
-    return [table]
 
 
 def steady_line(summary: Summary) -> list[RenderableType]:
@@ -244,37 +170,3 @@ def gate_lines(summary: Summary) -> list[RenderableType]:
         mark, style = ("✓", "green") if g.passed else ("✗", "red")
         out.append(Text(f"{mark} {g.text}: {g.actual}{near}{why}", style=style))
     return out
-
-
-def tail_table(summary: Summary) -> Table:
-    """p99.9 and p99.99 where the count supports them, else how many values it takes."""
-    table = _table("Tail", "Metric", *(percentile_name(p) for p in TAIL_PERCENTILES), "max", "values")
-    for tag in _TAIL_TAGS:
-        result = summary.metrics.get(tag)
-        if result is None or result.stats.count is None:
-            continue
-        cells = [
-            number(v) if (v := result.stats.percentiles.get(p)) is not None else f"– (needs {needed_count(p):,})"
-            for p in TAIL_PERCENTILES
-        ]
-        label = f"{result.metric.header} ({result.unit})"
-        table.add_row(label, *cells, number(result.stats.max), f"{result.stats.count:,}")
-    return table
-
-
-def interval_table(summary: Summary) -> Table:
-    """95 % intervals of the headline figures and the effective number of values."""
-    table = _table("Precision (95% confidence intervals)", "Metric", "stat", "value", "low", "high", "±", "effective n")
-    for i in summary.intervals:
-        metric = METRICS[i.tag]
-        half = i.relative_half_width
-        table.add_row(
-            f"{metric.header} ({metric.unit.shown})",
-            i.stat,
-            number(i.value),
-            number(i.low),
-            number(i.high),
-            "–" if half is None else percent(half),
-            f"{i.effective:,.0f} of {i.count:,}",
-        )
-    return table
