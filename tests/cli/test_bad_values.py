@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,9 +70,8 @@ def commands() -> list[tuple[str, ...]]:
 def flags_of(words: tuple[str, ...]) -> list[str]:
     if len(words) == 1:
         return [f for f in _cyclopts_flags(words[0]) if f.startswith("--")]
-    from aiperf.cli.trace import app
-
-    sub = app[words[1]]
+    module, _, attribute = available()[words[0]].target.partition(":")
+    sub = getattr(importlib.import_module(f"aiperf.cli.{module}"), attribute)[words[1]]
     return sorted({n for a in sub.assemble_argument_collection() for n in a.names if n.startswith("--")})
 
 
