@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr
 
@@ -65,7 +65,10 @@ class Config(Section):
         command: Sequence[str] = (),
     ) -> Config:
         """A configuration of its sections with what is known about them. ValidationError for sections that are not valid."""
-        config = cls.model_validate(dict(parts))
+        # Sections are valid as they are made; to validate them once more would build the schema of all of them.
+        made: dict[str, Any] = dict(parts)
+        is_made = all(isinstance(part, Section) for part in made.values())
+        config = cls.model_construct(**made) if is_made else cls.model_validate(made)
         own = (dict(origins or {}), tuple(dict.fromkeys(notes)), tuple(command))
         config._origins, config._notes, config._command = own  # noqa: SLF001 - of this class
         return config

@@ -284,7 +284,8 @@ def _build(
         bad: set[str] = set()
         for section, content in sections.items():
             try:
-                parts[section] = SECTIONS[section].model_validate(content)
+                model = SECTIONS[section]
+                parts[section] = model.model_validate(content) if content else model.model_construct()
             except ValidationError as error:
                 for item in error.errors():
                     path = f"{section}.{item['loc'][0]}"

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import ssl
+import sys
 import time
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import httpcore2
+# httpcore imports what its asynchronous half needs if it is installed, which takes as long as all the rest: not seen, not imported.
+_UNSEEN = tuple(name for name in ("anyio", "trio") if name not in sys.modules)
+sys.modules |= dict.fromkeys(_UNSEEN)  # type: ignore[arg-type]
+import httpcore2  # noqa: E402
 
-from aiperf.config.proxy import Proxy
-from aiperf.config.url import BaseUrl
-from aiperf.web.addresses import connect
-from aiperf.web.failures import NotHttpError, ProxyFailedError
+for _name in _UNSEEN:
+    del sys.modules[_name]
+
+from aiperf.config.proxy import Proxy  # noqa: E402
+from aiperf.config.url import BaseUrl  # noqa: E402
+from aiperf.web.addresses import connect  # noqa: E402
+from aiperf.web.failures import NotHttpError, ProxyFailedError  # noqa: E402
 
 __all__ = ["Transport"]
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from aiperf.config.folders import cache_dir
 from aiperf.metrics.summary import Summary, SummaryOptions
 from aiperf.plots import PlotRun, Spec, draw_all, open_plot_run
 from aiperf.plots.render import THEMES
@@ -34,7 +36,7 @@ from aiperf.reports.tables import (
 )
 
 if TYPE_CHECKING:
-    from jinja2 import Template
+    from jinja2 import BytecodeCache, Template
     from markupsafe import Markup
 
 __all__ = [
@@ -225,11 +227,29 @@ def _text(name: str) -> str:
 
 @cache
 def _template() -> Template:
-    from jinja2 import Environment
+    from jinja2 import DictLoader, Environment
 
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=DictLoader({"template.html": _text("template.html")}),
+        bytecode_cache=_compiled(),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters["code"] = _code
-    return environment.from_string(_text("template.html"))
+    return environment.get_template("template.html")
+
+
+def _compiled() -> BytecodeCache | None:
+    """The compiled template in the user's cache: to compile it takes longer than to render it. None where nothing can be kept."""
+    from jinja2 import FileSystemBytecodeCache
+
+    folder = cache_dir() / "templates"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return FileSystemBytecodeCache(str(folder)) if os.access(folder, os.W_OK) else None
 
 
 def _code(text: str) -> Markup:
