@@ -136,9 +136,15 @@ impl Reply {
         // Some servers send `""` until there is a reason.
         let finish = ex.get(Field::Finish, json, found).filter(|f| !extract::is_nothing(f));
         if let Some(reason) = finish.and_then(inside) {
-            let mut text = Vec::new();
-            extract::unescape(reason, &mut text, &mut None);
-            self.finish = Some(String::from_utf8_lossy(&text).into_owned());
+            self.finish = Some(match reason {
+                b"stop" => "stop".into(),
+                b"length" => "length".into(),
+                other => {
+                    let mut text = Vec::with_capacity(other.len());
+                    extract::unescape(other, &mut text, &mut None);
+                    String::from_utf8_lossy(&text).into_owned().into()
+                }
+            });
         }
         let usage = ex.get(Field::Usage, json, found);
         self.read_usage(ex, json, found);

@@ -9,6 +9,10 @@ use memchr::memchr2;
 
 use crate::settings::{Pointer, Pointers};
 
+mod values;
+
+pub use values::{REPLACEMENT, count, is_nothing, tool_text, unescape};
+
 /// What a pointer is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
@@ -65,6 +69,8 @@ struct Source {
 pub struct Extractor {
     root: Node,
     slots: [Vec<Source>; NUM_FIELDS],
+    /// The same as one bit per slot: most fields are not in most events, and asking for them must cost next to nothing.
+    masks: [u64; NUM_FIELDS],
     /// Slots of arrays, and what to find in each of their items.
     lists: Vec<(u8, Self)>,
     num_slots: u8,
@@ -82,13 +88,16 @@ struct Entry {
 /// Raw spans of the values found.
 #[derive(Debug, Clone, Copy)]
 pub struct Found {
+    /// Valid where the slot's bit is set in `present`.
     spans: [(u32, u32); MAX_SLOTS],
+    present: u64,
 }
 
 impl Default for Found {
     fn default() -> Self {
         Self {
             spans: [(0, 0); MAX_SLOTS],
+            present: 0,
         }
     }
 }
@@ -160,6 +169,7 @@ impl Extractor {
                 let raw = value.to_string();
                 conditions.push((out.slot(&pointer)?, raw.into_bytes().into_boxed_slice()));
             }
+            out.masks[entry.field] |= 1 << slot;
             out.slots[entry.field].push(Source {
                 slot,
                 conditions: conditions.into_boxed_slice(),
@@ -188,7 +198,7 @@ impl Extractor {
 
     /// One pass over a whole JSON text.
     pub fn scan(&self, json: &[u8], found: &mut Found) -> Result<(), NotJson> {
-        *found = Found::default();
+        found.present = 0;
         let mut walker = Walker { json, at: 0, found };
         walker.space();
         walker.value(Some(&self.root), 0)?;
@@ -197,12 +207,21 @@ impl Extractor {
     }
 
     /// The raw value of a field: of its pointers the first that is present and not null.
+    #[inline]
     pub fn get<'j>(&self, field: Field, json: &'j [u8], found: &Found) -> Option<&'j [u8]> {
         self.span(field, json, found).map(|(from, to)| &json[from..to])
     }
 
     /// Its place in the text.
+    #[inline]
     pub fn span(&self, field: Field, json: &[u8], found: &Found) -> Option<(usize, usize)> {
+        if found.present & self.masks[field as usize] == 0 {
+            return None;
+        }
+        self.first_present(field, json, found)
+    }
+
+    fn first_present(&self, field: Field, json: &[u8], found: &Found) -> Option<(usize, usize)> {
         self.slots[field as usize].iter().find_map(|source| {
             let is_met =
                 |(slot, raw): &(u8, Box<[u8]>)| found.span(*slot).is_some_and(|(from, to)| json[from..to] == raw[..]);
@@ -226,8 +245,8 @@ impl Extractor {
 
 impl Found {
     fn span(&self, slot: u8) -> Option<(usize, usize)> {
-        let (from, to) = self.spans[slot as usize];
-        (to > from).then_some((from as usize, to as usize))
+        let (from, to) = self.spans[usize::from(slot)];
+        (self.present >> slot & 1 == 1).then_some((from as usize, to as usize))
     }
 }
 
@@ -294,11 +313,11 @@ impl Node {
 
     /// The child for a raw key; escapes are as good as what they stand for.
     #[inline]
-    fn child(&self, key: &[u8]) -> Option<&Self> {
+    fn child(&self, key: &[u8], has_escapes: bool) -> Option<&Self> {
         if self.children.is_empty() {
             return None;
         }
-        if memchr::memchr(b'\\', key).is_some() {
+        if has_escapes {
             let mut plain = Vec::with_capacity(key.len());
             unescape(key, &mut plain, &mut None);
             return self.children.iter().find(|c| *c.key == *plain);
@@ -335,7 +354,9 @@ impl Walker<'_, '_> {
         match self.peek()? {
             b'{' => self.object(node, depth)?,
             b'[' => self.array(node, depth)?,
-            b'"' => self.string()?,
+            b'"' => {
+                self.string()?;
+            }
             b't' => self.word(b"true")?,
             b'f' => self.word(b"false")?,
             b'n' => {
@@ -353,7 +374,8 @@ impl Walker<'_, '_> {
         if let Some(slot) = node.and_then(|n| n.slot)
             && !is_null
         {
-            self.found.spans[slot as usize] = (from as u32, self.at as u32);
+            self.found.spans[usize::from(slot)] = (from as u32, self.at as u32);
+            self.found.present |= 1 << slot;
         }
         Ok(())
     }
@@ -366,10 +388,21 @@ impl Walker<'_, '_> {
         Ok(())
     }
 
+    /// Go past a string; does it have escapes?
     #[inline]
-    fn string(&mut self) -> Result<(), NotJson> {
-        self.at = string_end(self.json, self.at + 1).ok_or(NotJson)? + 1;
-        Ok(())
+    fn string(&mut self) -> Result<bool, NotJson> {
+        let mut has_escapes = false;
+        let mut at = self.at + 1;
+        loop {
+            let rest = self.json.get(at..).ok_or(NotJson)?;
+            let i = at + memchr2(b'"', b'\\', rest).ok_or(NotJson)?;
+            if self.json[i] == b'"' {
+                self.at = i + 1;
+                return Ok(has_escapes);
+            }
+            has_escapes = true;
+            at = i + 2;
+        }
     }
 
     fn object(&mut self, node: Option<&Node>, depth: u32) -> Result<(), NotJson> {
@@ -384,7 +417,7 @@ impl Walker<'_, '_> {
                 return Err(NotJson);
             }
             let from = self.at + 1;
-            self.string()?;
+            let has_escapes = self.string()?;
             let key = &self.json[from..self.at - 1];
             self.space();
             if self.peek()? != b':' {
@@ -392,7 +425,7 @@ impl Walker<'_, '_> {
             }
             self.at += 1;
             self.space();
-            let child = node.and_then(|n| n.child(key));
+            let child = node.and_then(|n| n.child(key, has_escapes));
             self.value(child, depth + 1)?;
             self.space();
             match self.peek()? {
@@ -447,141 +480,6 @@ pub fn string_end(json: &[u8], mut at: usize) -> Option<usize> {
         }
         at = i + 2;
     }
-}
-
-/// Append the text of a JSON string's inside (without quotes); lone surrogates become U+FFFD.
-///
-/// `half`: the first half of a surrogate pair with which the text before ended. It stands in `out` as U+FFFD, and becomes the
-/// character if the second half is the first thing here: streams cut texts anywhere, pairs of escapes too.
-pub fn unescape(inside: &[u8], out: &mut Vec<u8>, half: &mut Option<u32>) {
-    let mut high = half.take().filter(|_| out.ends_with(REPLACEMENT));
-    let mut rest = inside;
-    while let Some(i) = memchr::memchr(b'\\', rest) {
-        if i > 0 {
-            high = None;
-        }
-        out.extend_from_slice(&rest[..i]);
-        let Some(&c) = rest.get(i + 1) else {
-            return;
-        };
-        rest = &rest[i + 2..];
-        let before = high.take();
-        match c {
-            b'n' => out.push(b'\n'),
-            b't' => out.push(b'\t'),
-            b'r' => out.push(b'\r'),
-            b'b' => out.push(8),
-            b'f' => out.push(12),
-            b'u' => {
-                let code = hex4(rest);
-                rest = rest.get(4..).unwrap_or_default();
-                let ch = match (before, code) {
-                    (Some(high), Some(low @ 0xDC00..=0xDFFF)) => {
-                        out.truncate(out.len() - REPLACEMENT.len());
-                        char::from_u32(0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00))
-                    }
-                    (_, Some(first @ 0xD800..=0xDBFF)) => {
-                        high = Some(first);
-                        None
-                    }
-                    (_, code) => code.and_then(char::from_u32),
-                };
-                let ch = ch.unwrap_or(char::REPLACEMENT_CHARACTER);
-                out.extend_from_slice(ch.encode_utf8(&mut [0; 4]).as_bytes());
-            }
-            other => out.push(other),
-        }
-    }
-    out.extend_from_slice(rest);
-    if rest.is_empty() {
-        *half = high;
-    }
-}
-
-/// U+FFFD in UTF-8.
-pub const REPLACEMENT: &[u8] = "\u{FFFD}".as_bytes();
-
-fn hex4(bytes: &[u8]) -> Option<u32> {
-    let mut code = 0;
-    for &b in bytes.get(..4)? {
-        code = code << 4 | char::from(b).to_digit(16)?;
-    }
-    Some(code)
-}
-
-/// Append the text of a tool call: a string itself, else its `name`, and its `arguments` or `input`, wherever they stand below `json`.
-/// Arguments are a string, or an object, whose text is as the server wrote it; an empty one is where a stream begins.
-pub fn tool_text(json: &[u8], out: &mut Vec<u8>, half: &mut Option<u32>) {
-    if let [b'"', inside @ .., b'"'] = json {
-        return unescape(inside, out, half);
-    }
-    let mut found = Found::default();
-    let mut walker = Walker {
-        json,
-        at: 0,
-        found: &mut found,
-    };
-    while let Some(i) = memchr::memchr(b'"', &json[walker.at..]) {
-        let from = walker.at + i + 1;
-        let Some(end) = string_end(json, from) else {
-            return;
-        };
-        walker.at = end + 1;
-        let key = &json[from..end];
-        let is_text = is_key(key, b"name");
-        if !is_text && !is_key(key, b"arguments") && !is_key(key, b"input") {
-            continue;
-        }
-        walker.space();
-        if walker.peek() != Ok(b':') {
-            continue;
-        }
-        walker.at += 1;
-        walker.space();
-        let start = walker.at;
-        if matches!(walker.peek(), Ok(b'"')) || (!is_text && matches!(walker.peek(), Ok(b'{'))) {
-            if walker.value(None, 0).is_err() {
-                return;
-            }
-            match &json[start..walker.at] {
-                [b'"', inside @ .., b'"'] if !inside.is_empty() => unescape(inside, out, half),
-                [b'{', inside @ .., b'}'] if !inside.trim_ascii().is_empty() => {
-                    out.extend_from_slice(&json[start..walker.at]);
-                }
-                _ => {}
-            }
-        }
-    }
-}
-
-fn is_key(raw: &[u8], key: &[u8]) -> bool {
-    if memchr::memchr(b'\\', raw).is_none() {
-        return raw == key;
-    }
-    let mut plain = Vec::with_capacity(raw.len());
-    unescape(raw, &mut plain, &mut None);
-    plain == key
-}
-
-/// Is this value as good as absent? Some servers send `"error": ""`, `false` or `{}` with every event.
-pub fn is_nothing(json: &[u8]) -> bool {
-    let inside = match json.trim_ascii() {
-        [b'"', inside @ .., b'"'] | [b'{', inside @ .., b'}'] | [b'[', inside @ .., b']'] => inside,
-        b"null" | b"false" | b"0" => b"",
-        other => other,
-    };
-    inside.trim_ascii().is_empty()
-}
-
-/// A JSON number that counts something.
-pub fn count(json: &[u8]) -> Option<u32> {
-    let text = std::str::from_utf8(json).ok()?;
-    text.parse::<u32>().ok().or_else(|| {
-        text.parse::<f64>()
-            .ok()
-            .filter(|v| (0.0..4e9).contains(v))
-            .map(|v| v as u32)
-    })
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! HTTP/1.1 responses (RFC 9112): the head, and bodies by length, in chunks, or to the end of the connection.
 
+use std::borrow::Cow;
+
 /// How a body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Body {
@@ -39,7 +41,7 @@ pub struct Facts {
     /// `Content-Type: text/event-stream`.
     pub is_event_stream: bool,
     /// Any other content type, without parameters.
-    pub content_type: Option<String>,
+    pub content_type: Option<Cow<'static, str>>,
     /// The codings of the body, outermost last, lower case; without `identity`.
     pub content_encoding: Option<String>,
     /// `Location`, of a redirect.
@@ -65,9 +67,11 @@ const MAX_SHOWN: usize = 80;
 
 /// The head at the start of `buf`; None if it is not complete yet. Interim (1xx) replies are the caller's to skip.
 pub fn parse_head(buf: &[u8]) -> Result<Option<Head>, NotHttp> {
-    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let mut reply = httparse::Response::new(&mut headers);
-    let len = match reply.parse(buf) {
+    // Filled by the parser only: to clear room for a hundred would cost as much as to read ten.
+    let mut headers = [const { std::mem::MaybeUninit::uninit() }; MAX_HEADERS];
+    let mut reply = httparse::Response::new(&mut []);
+    let parser = httparse::ParserConfig::default();
+    let len = match parser.parse_response_with_uninit_headers(&mut reply, buf, &mut headers) {
         Ok(httparse::Status::Complete(len)) => len,
         Ok(httparse::Status::Partial) if buf.len() > MAX_HEAD => {
             return Err(NotHttp("the response's head is over 256 KiB"));
@@ -134,7 +138,10 @@ impl Facts {
                 self.is_event_stream =
                     value.len() >= EVENTS.len() && value[..EVENTS.len()].eq_ignore_ascii_case(EVENTS);
                 let bare = value.split(|&b| b == b';').next().unwrap_or_default();
-                self.content_type = (!self.is_event_stream).then(|| shown(bare));
+                self.content_type = (!self.is_event_stream).then(|| match bare {
+                    b"application/json" => Cow::Borrowed("application/json"),
+                    _ => Cow::Owned(shown(bare)),
+                });
             }
             b'c' if name.eq_ignore_ascii_case("content-encoding") => {
                 for coding in value.split(|&b| b == b',').map(<[u8]>::trim_ascii) {
@@ -314,6 +321,18 @@ impl BodyReader {
     pub fn feed(&mut self, data: &[u8], sink: &mut impl FnMut(&[u8]) -> bool) -> Result<usize, NotHttp> {
         let mut at = 0;
         while at < data.len() {
+            if self.state == SIZE
+                && let Some(content) = whole_chunk(&data[at..])
+            {
+                self.chunks = self.chunks.saturating_add(1);
+                at += content.end;
+                if !sink(&data[at - content.len()..at]) {
+                    self.state = State::ChunkCr;
+                    return Ok(at);
+                }
+                at += 2;
+                continue;
+            }
             let b = data[at];
             match &mut self.state {
                 State::Bytes { left } | State::Chunk { left } => {
@@ -448,6 +467,28 @@ const SIZE: State = State::Size {
     value: 0,
     has_digits: false,
 };
+
+/// Where the content of the chunk is that `data` begins with, if all of it is there, its size is written as nearly everybody
+/// writes it, and it is not the last one. A stream's events mostly come so: a few bytes to look at instead of a state for each.
+fn whole_chunk(data: &[u8]) -> Option<std::ops::Range<usize>> {
+    let mut size = 0;
+    for (i, &b) in data.iter().take(5).enumerate() {
+        let digit = match b {
+            b'0'..=b'9' => b - b'0',
+            b'a'..=b'f' => b - b'a' + 10,
+            b'A'..=b'F' => b - b'A' + 10,
+            b'\r' if size > 0 => {
+                let from = i + 2;
+                let to = from + size;
+                let is_whole = data.get(i + 1) == Some(&b'\n') && data.get(to..to + 2) == Some(b"\r\n");
+                return is_whole.then_some(from..to);
+            }
+            _ => return None,
+        };
+        size = size << 4 | usize::from(digit);
+    }
+    None
+}
 
 /// What follows a chunk's size.
 fn size_end(b: u8, value: u64) -> Result<State, NotHttp> {

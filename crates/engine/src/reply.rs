@@ -3,6 +3,8 @@
 //! The stamps of a read are taken before any of this runs. Events of a stream mostly differ from the one before in their
 //! text only, so the last event is kept and compared first; a full pass over the JSON is the exception.
 
+use std::borrow::Cow;
+
 use aiperf_records::{ABSENT, Chunk};
 
 use crate::encoding::Decoder;
@@ -12,6 +14,8 @@ use crate::http::{self, BodyReader, Facts};
 use crate::settings::Framing;
 use crate::sse::{self, Framer};
 use crate::think_tags::{self, ThinkTags};
+
+mod fresh;
 
 /// Longest error message kept, bytes.
 const MAX_MESSAGE: usize = 2000;
@@ -125,7 +129,7 @@ pub struct Reply {
     pub text: Vec<u8>,
     pub reasoning: Vec<u8>,
     pub tool: Vec<u8>,
-    pub finish: Option<String>,
+    pub finish: Option<Cow<'static, str>>,
     pub usage: Option<String>,
     pub usage_prompt: Option<u32>,
     pub usage_completion: Option<u32>,
@@ -135,7 +139,7 @@ pub struct Reply {
     pub(crate) usage_in_parts: bool,
     pub first_chunk_usage: Option<u32>,
     pub is_whole: bool,
-    pub content_type: Option<String>,
+    pub content_type: Option<Cow<'static, str>>,
     pub content_encoding: Option<String>,
     pub intermediary: Option<String>,
     pub location: Option<String>,
@@ -147,88 +151,7 @@ pub struct Reply {
     pub kept_head: Vec<u8>,
 }
 
-impl Default for Reply {
-    fn default() -> Self {
-        Self {
-            mode: Mode::Head,
-            head: Vec::new(),
-            body: BodyReader::new(http::Body::ToEnd),
-            decoder: None,
-            keep_alive: false,
-            framer: Framer::default(),
-            memo: Memo::default(),
-            halves: Halves::default(),
-            whole: Vec::new(),
-            saw_done: false,
-            failure: None,
-            keep_text: true,
-            think_tags: ThinkTags::Over,
-            read_first_chunk: 0,
-            status: None,
-            headers: ABSENT,
-            first_byte: ABSENT,
-            first_content: ABSENT,
-            first_content_user: ABSENT,
-            first_output: ABSENT,
-            last_content: ABSENT,
-            last_byte: ABSENT,
-            chunks: Vec::new(),
-            num_content: 0,
-            merged: 0,
-            kernel_stamps: false,
-            text: Vec::new(),
-            reasoning: Vec::new(),
-            tool: Vec::new(),
-            finish: None,
-            usage: None,
-            usage_prompt: None,
-            usage_completion: None,
-            usage_reasoning: None,
-            usage_cached: None,
-            usage_cache_write: None,
-            usage_in_parts: false,
-            first_chunk_usage: None,
-            is_whole: false,
-            content_type: None,
-            content_encoding: None,
-            intermediary: None,
-            location: None,
-            explanation: None,
-            http_chunks: None,
-            bytes_in: 0,
-            raw: Vec::new(),
-            kept_head: Vec::new(),
-        }
-    }
-}
-
 impl Reply {
-    /// Ready for the next request. `keep_text`: a later turn or the token count needs the text.
-    pub fn reset(&mut self, keep_text: bool) {
-        // Buffers that one long reply has blown up are not kept for the next ten thousand.
-        fn recycle<T>(v: &mut Vec<T>, most: usize) -> Vec<T> {
-            let mut v = std::mem::take(v);
-            v.clear();
-            v.shrink_to(most);
-            v
-        }
-        *self = Self {
-            head: recycle(&mut self.head, 4096),
-            framer: std::mem::take(&mut self.framer),
-            memo: Memo {
-                event: recycle(&mut self.memo.event, 4096),
-                ..Memo::default()
-            },
-            whole: recycle(&mut self.whole, 65_536),
-            chunks: recycle(&mut self.chunks, 1024),
-            text: recycle(&mut self.text, 16_384),
-            reasoning: recycle(&mut self.reasoning, 16_384),
-            tool: recycle(&mut self.tool, 4096),
-            keep_text,
-            ..Self::default()
-        };
-    }
-
     /// Has any byte of a reply come?
     pub fn has_begun(&self) -> bool {
         self.first_byte != ABSENT
@@ -328,21 +251,44 @@ impl Reply {
     fn feed_body(&mut self, data: &[u8], stamps: Stamps, rules: &Rules) -> Result<usize, http::NotHttp> {
         self.read_first_chunk = self.chunks.len();
         let mut body = std::mem::replace(&mut self.body, BodyReader::new(http::Body::ToEnd));
-        let used = if self.mode == Mode::Stream && self.decoder.is_none() {
-            // The hot path: the framer is taken once per read, not once per piece.
-            let mut framer = std::mem::take(&mut self.framer);
-            let used = body.feed(data, &mut |bytes| {
-                framer.feed(bytes, &mut |event| self.on_event(event, stamps, rules))
-            });
-            self.framer = framer;
-            self.check_length(rules);
-            used
-        } else {
-            body.feed(data, &mut |bytes| self.on_encoded(bytes, stamps, rules))
-        };
+        let used = self.feed_pieces(&mut body, data, stamps, rules);
         self.body = body;
         self.flag_merged(stamps);
         used
+    }
+
+    fn feed_pieces(
+        &mut self,
+        body: &mut BodyReader,
+        data: &[u8],
+        stamps: Stamps,
+        rules: &Rules,
+    ) -> Result<usize, http::NotHttp> {
+        if self.decoder.is_some() || self.mode == Mode::Whole {
+            return body.feed(data, &mut |bytes| self.on_encoded(bytes, stamps, rules));
+        }
+        let mut used = 0;
+        if self.mode == Mode::Unsure {
+            // Until the first bytes have said what this is: a fast server's first read can be the whole response.
+            used = body.feed(data, &mut |bytes| {
+                self.on_text(bytes, stamps, rules) && self.mode == Mode::Unsure
+            })?;
+            if self.failure.is_some() {
+                return Ok(used);
+            }
+        }
+        let rest = &data[used..];
+        if self.mode != Mode::Stream {
+            return Ok(used + body.feed(rest, &mut |bytes| self.on_text(bytes, stamps, rules))?);
+        }
+        // The hot path: the framer is taken once per read, not once per piece.
+        let mut framer = std::mem::take(&mut self.framer);
+        let fed = body.feed(rest, &mut |bytes| {
+            framer.feed(bytes, &mut |event| self.on_event(event, stamps, rules))
+        });
+        self.framer = framer;
+        self.check_length(rules);
+        Ok(used + fed?)
     }
 
     fn on_encoded(&mut self, bytes: &[u8], stamps: Stamps, rules: &Rules) -> bool {

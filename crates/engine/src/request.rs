@@ -1,5 +1,6 @@
 //! A request under way, and its row when it is over.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use aiperf_records::{ABSENT, RecordBuilder, Row};
@@ -192,24 +193,25 @@ impl Request {
     ) {
         let &RowOf { worker, plan, clock } = of;
         let reply = &self.reply;
-        let text = |bytes: &'_ [u8]| (!bytes.is_empty()).then(|| String::from_utf8_lossy(bytes).into_owned());
         let (output, reasoning, tool) = (text(&reply.text), text(&reply.reasoning), text(&reply.tool));
         let phases = conn.filter(|_| !self.reused);
-        let told = Told {
-            reply,
-            started: self.started,
-            sent: self.sent,
-            body_sent: self.body_sent,
-            failed: if ending.kind == ErrorKind::Ok {
-                ABSENT
-            } else {
-                ending.at
-            },
-            reused: self.reused,
-            conn,
-            dns_ns,
-        };
-        let trace = self.trace.as_ref().map(|t| t.render(&told, clock));
+        let trace = self.trace.as_ref().map(|trace| {
+            let told = Told {
+                reply,
+                started: self.started,
+                sent: self.sent,
+                body_sent: self.body_sent,
+                failed: if ending.kind == ErrorKind::Ok {
+                    ABSENT
+                } else {
+                    ending.at
+                },
+                reused: self.reused,
+                conn,
+                dns_ns,
+            };
+            trace.render(&told, clock)
+        });
         let span = |from: i64, to: i64| {
             if from == ABSENT || to == ABSENT {
                 ABSENT
@@ -288,6 +290,11 @@ impl Request {
             rtt_ns: rtt.map_or(ABSENT, Conn::rtt_ns),
         });
     }
+}
+
+/// What there is of a text; no copy where it is UTF-8.
+fn text(bytes: &[u8]) -> Option<Cow<'_, str>> {
+    (!bytes.is_empty()).then(|| String::from_utf8_lossy(bytes))
 }
 
 #[cfg(test)]

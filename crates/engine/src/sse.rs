@@ -200,7 +200,13 @@ impl Framer {
         // The pending single data line of the current event, as a range of `buf`; joined if there are more.
         let mut single: Option<(usize, usize)> = None;
         let mut event_start = 0;
-        while let Some(i) = memchr2(b'\n', b'\r', &buf[scan..]) {
+        loop {
+            // Every other line is the blank one behind an event: no search for it.
+            let found = match buf.get(scan) {
+                Some(b'\n' | b'\r') => Some(0),
+                _ => memchr2(b'\n', b'\r', &buf[scan..]),
+            };
+            let Some(i) = found else { break };
             let end = scan + i;
             let line = &buf[at..end];
             let mut next = end + 1;

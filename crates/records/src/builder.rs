@@ -7,16 +7,13 @@ use std::collections::HashMap;
 use std::mem::size_of;
 use std::sync::{Arc, LazyLock};
 
-use arrow_array::builder::BooleanBufferBuilder;
-use arrow_array::types::{ArrowPrimitiveType, Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type};
-use arrow_array::{
-    Array, ArrayRef, BooleanArray, FixedSizeBinaryArray, GenericStringArray, ListArray, OffsetSizeTrait,
-    PrimitiveArray, RecordBatch, types,
-};
-use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow_array::types::{self, ArrowPrimitiveType, UInt8Type, UInt16Type, UInt32Type, UInt64Type};
+use arrow_array::{Array, ArrayRef, ListArray, PrimitiveArray, RecordBatch};
+use arrow_buffer::OffsetBuffer;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 
-use crate::row::{ABSENT, Chunk, Row};
+use crate::columns::{Flags, Ids, Maybe, Plain, Strings, Times, take, take_offsets};
+use crate::row::{Chunk, Row};
 
 /// Version of the columns; raised when a column changes its meaning or disappears, not when one is added.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -46,129 +43,6 @@ pub(crate) fn versioned(fields: Vec<Field>) -> SchemaRef {
     Arc::new(Schema::new_with_metadata(fields, metadata))
 }
 
-/// A column that cannot be absent.
-struct Plain<T: ArrowPrimitiveType>(Vec<T::Native>);
-
-impl<T: ArrowPrimitiveType> Plain<T> {
-    fn push(&mut self, value: T::Native) {
-        self.0.push(value);
-    }
-
-    fn finish(&mut self) -> ArrayRef {
-        Arc::new(PrimitiveArray::<T>::new(take(&mut self.0).into(), None))
-    }
-}
-
-/// An instant or a duration in ns; [`ABSENT`] is null.
-struct Times(Vec<i64>);
-
-impl Times {
-    fn push(&mut self, value: i64) {
-        self.0.push(value);
-    }
-
-    fn finish(&mut self) -> ArrayRef {
-        let values = take(&mut self.0);
-        let present = BooleanBuffer::collect_bool(values.len(), |i| values[i] != ABSENT);
-        Arc::new(PrimitiveArray::<Int64Type>::new(values.into(), nulls(present)))
-    }
-}
-
-/// A number that may be unknown.
-struct Maybe<T: ArrowPrimitiveType> {
-    values: Vec<T::Native>,
-    present: BooleanBufferBuilder,
-}
-
-impl<T: ArrowPrimitiveType> Maybe<T> {
-    fn push(&mut self, value: Option<T::Native>) {
-        self.values.push(value.unwrap_or_default());
-        self.present.append(value.is_some());
-    }
-
-    fn finish(&mut self) -> ArrayRef {
-        let present = nulls(self.present.finish());
-        Arc::new(PrimitiveArray::<T>::new(take(&mut self.values).into(), present))
-    }
-}
-
-struct Flags(BooleanBufferBuilder);
-
-impl Flags {
-    fn push(&mut self, value: bool) {
-        self.0.append(value);
-    }
-
-    fn finish(&mut self) -> ArrayRef {
-        Arc::new(BooleanArray::new(self.0.finish(), None))
-    }
-}
-
-/// 16 bytes each.
-struct Ids(Vec<u8>);
-
-impl Ids {
-    fn push(&mut self, value: [u8; 16]) {
-        self.0.extend_from_slice(&value);
-    }
-
-    fn finish(&mut self) -> ArrayRef {
-        Arc::new(FixedSizeBinaryArray::new(16, Buffer::from_vec(take(&mut self.0)), None))
-    }
-}
-
-/// UTF-8 with offsets of type `O`. What would overflow the offsets of a batch becomes null: a batch is written long before.
-struct Strings<O: OffsetSizeTrait> {
-    bytes: Vec<u8>,
-    offsets: Vec<O>,
-    present: BooleanBufferBuilder,
-}
-
-impl<O: OffsetSizeTrait> Strings<O> {
-    fn new() -> Self {
-        Self {
-            bytes: Vec::new(),
-            offsets: vec![O::default()],
-            present: BooleanBufferBuilder::new(0),
-        }
-    }
-
-    fn push(&mut self, value: Option<&str>) {
-        let text = value.unwrap_or_default();
-        if let Some(end) = O::from_usize(self.bytes.len() + text.len()) {
-            self.bytes.extend_from_slice(text.as_bytes());
-            self.offsets.push(end);
-            self.present.append(value.is_some());
-        } else {
-            self.offsets.push(self.offsets.last().copied().unwrap_or_default());
-            self.present.append(false);
-        }
-    }
-
-    fn finish(&mut self) -> ArrayRef {
-        let offsets = OffsetBuffer::new(take_offsets(&mut self.offsets));
-        let present = nulls(self.present.finish());
-        let bytes = Buffer::from_vec(take(&mut self.bytes));
-        Arc::new(GenericStringArray::<O>::try_new(offsets, bytes, present).expect("only whole strs were appended"))
-    }
-}
-
-/// A vector's content, leaving one of the same capacity behind.
-fn take<T>(values: &mut Vec<T>) -> Vec<T> {
-    let room = Vec::with_capacity(values.len());
-    std::mem::replace(values, room)
-}
-
-fn take_offsets<O: OffsetSizeTrait>(offsets: &mut Vec<O>) -> ScalarBuffer<O> {
-    let full = take(offsets);
-    offsets.push(O::default());
-    full.into()
-}
-
-fn nulls(present: BooleanBuffer) -> Option<NullBuffer> {
-    Some(NullBuffer::new(present)).filter(|n| n.null_count() > 0)
-}
-
 /// One column's builder and Arrow type by the word used in the table below.
 macro_rules! column {
     (type u8) => { Plain<UInt8Type> };
@@ -182,18 +56,6 @@ macro_rules! column {
     (type id) => { Ids };
     (type text) => { Strings<i32> };
     (type large_text) => { Strings<i64> };
-    (new $kind:ident) => { column!(@new $kind) };
-    (@new u8) => { Plain(Vec::new()) };
-    (@new u16) => { Plain(Vec::new()) };
-    (@new u32) => { Plain(Vec::new()) };
-    (@new u64) => { Plain(Vec::new()) };
-    (@new time) => { Times(Vec::new()) };
-    (@new maybe_u16) => { Maybe { values: Vec::new(), present: BooleanBufferBuilder::new(0) } };
-    (@new maybe_u32) => { Maybe { values: Vec::new(), present: BooleanBufferBuilder::new(0) } };
-    (@new flag) => { Flags(BooleanBufferBuilder::new(0)) };
-    (@new id) => { Ids(Vec::new()) };
-    (@new text) => { Strings::new() };
-    (@new large_text) => { Strings::new() };
     (field u8) => { (DataType::UInt8, false) };
     (field u16) => { (DataType::UInt16, false) };
     (field u32) => { (DataType::UInt32, false) };
@@ -214,7 +76,7 @@ macro_rules! record {
 
         impl Scalars {
             fn new() -> Self {
-                Self { $($b: column!(new $bk),)* $($a: column!(new $ak),)* }
+                Self { $($b: <column!(type $bk)>::new(),)* $($a: <column!(type $ak)>::new(),)* }
             }
 
             fn push(&mut self, $row: &Row<'_>, $seen: Seen) {
@@ -440,6 +302,7 @@ fn list<T: ArrowPrimitiveType>(offsets: &OffsetBuffer<i32>, values: &mut Vec<T::
 mod tests {
     use super::*;
     use arrow_array::cast::AsArray;
+    use arrow_array::types::Int64Type;
 
     fn chunk(at_ns: i64, kind: u8) -> Chunk {
         Chunk {

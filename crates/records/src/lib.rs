@@ -4,6 +4,7 @@
 
 mod builder;
 pub mod chunks;
+mod columns;
 mod error;
 mod files;
 mod folder;
