@@ -43,6 +43,7 @@ fn play(pieces: impl Iterator<Item = impl AsRef<[u8]>>, rules: &Rules) -> String
         user,
         kernel: None,
         stall: 0,
+        is_followed: false,
     };
     let mut progress = Progress::More;
     for (i, piece) in pieces.enumerate() {

@@ -445,6 +445,24 @@ def write_parquet_columns(
     """
 
 @final
+class Http2Questions:
+    """A connection of HTTP/2 for small questions, one at a time, without its socket.
+
+    Send what `output` returns, give `receive` what the socket brings. ValueError: not HTTP/2, or no answer, and why.
+    """
+
+    def __new__(cls) -> Self: ...
+    def ask(self, method: str, url: str, headers: list[tuple[str, str]], body: bytes, max_bytes: int) -> None:
+        """`url` is whole. The body of the answer is cut at `max_bytes`."""
+    def output(self) -> bytes:
+        """Bytes to send; empty: none."""
+    def receive(self, data: bytes) -> tuple[int, list[tuple[str, bytes]], bytes] | None:
+        """The answer (status, headers with names in lower case, body) once it is whole. No bytes: the server has closed."""
+    @property
+    def is_open(self) -> bool:
+        """May another question be asked?"""
+
+@final
 class SimServer:
     """The simulated LLM server on threads of its own; it accepts connections when the constructor returns.
 

@@ -11,8 +11,10 @@ from tests.e2e.frame_server import HEADERS, Link, frame, frame_server, goaway, r
 from tests.e2e.runs import MODEL, kinds
 
 from aiperf import Run, profile
+from aiperf._core import SimServer
 from aiperf.config.resolve import config_from
 from aiperf.errors import ErrorKind
+from aiperf.web import Access, NotHttpError, Server
 
 
 def run(url: str, folder: Path, **flags: object) -> Run:
@@ -36,12 +38,37 @@ def run(url: str, folder: Path, **flags: object) -> Run:
     return profile(config_from(asked | flags))
 
 
-def test_a_server_of_http2_alone_is_measured_and_the_probe_says_what_it_did_not_check(tmp_path: Path) -> None:
+def test_a_server_of_http2_alone_is_probed_waited_for_and_measured(tmp_path: Path) -> None:
     with frame_server(lambda link, stream: link.send(respond(stream))) as server:
-        done = run(server.url, tmp_path, probe=True)
+        done = run(server.url, tmp_path, probe=True, wait_for_model_timeout=5)
+        asked = sum(len(link.requests) for link in server.links)
     assert kinds(done) == {ErrorKind.OK: 12}
-    assert {note.kind for note in done.notes} >= {"not_probed"}
+    assert asked > 12
+    found = {note.kind for note in done.notes}
+    assert "models_unknown" in found
+    assert "not_probed" not in found
     assert (done.columns.scalar("bytes_in") > 200).all()
+
+
+def test_a_question_over_http2_has_an_answer_in_any_pieces_and_a_reason_otherwise() -> None:
+    def reply(link: Link, stream: int) -> None:
+        if stream > 3:
+            link.send(goaway(stream - 2, 11))
+            return
+        for byte in respond(stream):
+            link.send(bytes([byte]))
+
+    with frame_server(reply) as http2:
+        server = Server(http2.url, Access(is_http2=True))
+        first = server.ask("GET", "/v1/models", timeout_s=5)
+        cut = server.ask("POST", "/x", b"{}", timeout_s=5, max_bytes=10)
+        assert (first.status, first.headers["content-type"], first.body[:6]) == (200, "text/event-stream", b"data: ")
+        assert cut.body == first.body[:10]
+        server.close()
+    with pytest.raises(OSError, match="refused"):
+        server.ask("GET", "/", timeout_s=5)
+    with SimServer() as http1, pytest.raises(NotHttpError, match="HTTP/2"):
+        Server(http1.url, Access(is_http2=True)).ask("GET", "/", timeout_s=5)
 
 
 def test_what_a_goaway_leaves_out_is_sent_again_and_the_rest_goes_on(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use flate2::write::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 
-/// Bytes by which compressed data are told from text.
+/// First bytes of compressed data: text never begins so.
 const MAGIC: usize = 4;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use aiperf_records::{ABSENT, Chunk};
 use crate::error::{ErrorKind, is_context_overflow};
 use crate::extract::{self, Extractor, Field, Found};
 use crate::kind::{CONTENT, MERGED, REASONING, ROLE, TOOL, USAGE};
-use crate::reply::{Reply, Rules, Stamps, clip_bytes};
+use crate::reply::{Choice, Reply, Rules, Stamps, clip_bytes};
 use crate::sse::Event;
 use crate::think_tags::{self, ThinkTags};
 
@@ -151,6 +151,8 @@ impl Reply {
         let text = ex.get(Field::Text, json, found).and_then(inside);
         let reasoning = ex.get(Field::Reasoning, json, found).and_then(inside);
         let tool = ex.get(Field::Tool, json, found);
+        let choice = ex.get(Field::Choice, json, found).and_then(extract::count).unwrap_or(0);
+        self.choose(choice);
         let (total, mut kind) = self.take_text(ex, json, found);
         if kind == 0 {
             kind = match (usage, text, reasoning) {
@@ -160,10 +162,11 @@ impl Reply {
             };
         }
         self.push_chunk(kind, total, bytes, stamps);
+        self.choose(choice);
         if self.num_content == 1 && (CONTENT..=TOOL).contains(&kind) {
             self.first_chunk_usage = ex.get(Field::UsageCompletion, json, found).and_then(extract::count);
         }
-        let only_text = usage.is_none() && tool.is_none() && finish.is_none();
+        let only_text = choice == 0 && usage.is_none() && tool.is_none() && finish.is_none();
         self.memo.kind = 0;
         if only_text && (text.is_some() != reasoning.is_some()) {
             let field = if text.is_some() { Field::Text } else { Field::Reasoning };
@@ -177,6 +180,31 @@ impl Reply {
             }
         }
         true
+    }
+
+    /// Of several choices (`n`) each has its own text: from here on `text` is that of this one, and after a second call the
+    /// first one's again. Their events count alike, as output of the request.
+    fn choose(&mut self, index: u32) {
+        if index == 0 {
+            return;
+        }
+        let at = self
+            .others
+            .iter()
+            .position(|choice| choice.index == index)
+            .unwrap_or_else(|| {
+                self.others.push(Choice {
+                    index,
+                    text: Vec::new(),
+                    half: None,
+                    tags: ThinkTags::Over,
+                });
+                self.others.len() - 1
+            });
+        let choice = &mut self.others[at];
+        std::mem::swap(&mut self.text, &mut choice.text);
+        std::mem::swap(&mut self.halves.text, &mut choice.half);
+        std::mem::swap(&mut self.think_tags, &mut choice.tags);
     }
 
     /// Keep the text, reasoning and tool calls of an event; its bytes and what it is (0: none of them).
@@ -279,12 +307,14 @@ impl Reply {
         kind
     }
 
-    /// Several events out of one read that came late: all but the last have an upper bound for a stamp. A server that writes
+    /// Several events out of one read that came late: all but the last have an upper bound for a stamp; over HTTP/2 the last one of
+    /// the read can be another stream's. A server that writes
     /// several events at once is read as promptly as any other; that is not flagged.
     pub(crate) fn flag_merged(&mut self, stamps: Stamps) {
         let from = self.read_first_chunk;
         let events = self.chunks.len().saturating_sub(from);
-        if events < 2 {
+        let end = self.chunks.len() - usize::from(!stamps.is_followed && events > 0);
+        if end <= from {
             return;
         }
         let last = self.chunks[self.chunks.len() - 1];
@@ -293,11 +323,10 @@ impl Reply {
         let gap = (last.at_ns - since) / (self.chunks.len() as i64 - i64::from(from > 0)).max(1);
         let late = stamps.stall.max(4 * i64::from(last.lag_ns));
         if late > gap.max(MERGED_FLOOR_NS) {
-            let end = self.chunks.len() - 1;
             for chunk in &mut self.chunks[from..end] {
                 chunk.kind |= MERGED;
             }
-            self.merged += events as u32 - 1;
+            self.merged += (end - from) as u32;
         }
     }
 }

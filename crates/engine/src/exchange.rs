@@ -34,7 +34,7 @@ mod opening;
 
 /// A kept connection that ends this soon after a request was written had been closed before it, ns.
 const STALE_NS: i64 = 5_000_000;
-/// … when it is a proxy that closes it, which is a program that may be kept from its core, ns.
+/// … when it is a proxy that closes it, which is a program that may have to wait for a CPU core, ns.
 const RELAY_STALE_NS: i64 = 1_000_000_000;
 /// Finished requests kept for their buffers.
 const SPARE: usize = 1024;
@@ -400,6 +400,7 @@ impl Exchange {
                         user,
                         kernel: None,
                         stall: 0,
+                        is_followed: false,
                     };
                     outcome = Some((request.reply.end(stamps, &shared.rules), true));
                     break;
@@ -416,6 +417,7 @@ impl Exchange {
                 user,
                 kernel,
                 stall: self.watch.stall.max(kernel.map_or(0, |k| user - k)),
+                is_followed: false,
             };
             if let Some(trace) = &mut request.trace {
                 trace.read(kernel.unwrap_or(user), bytes.len());

@@ -39,9 +39,11 @@ pub enum Field {
     UsageCached,
     /// Input tokens written to the cache.
     UsageCacheWrite,
+    /// Which of several choices an event is part of; the first is 0.
+    Choice,
 }
 
-const NUM_FIELDS: usize = 11;
+const NUM_FIELDS: usize = 12;
 const MAX_SLOTS: usize = 48;
 const MAX_DEPTH: u32 = 128;
 
@@ -117,6 +119,7 @@ impl Extractor {
             &pointers.usage_reasoning,
             &pointers.usage_cached,
             &pointers.usage_cache_write,
+            &pointers.choice,
         ];
         let entries = lists.into_iter().enumerate().flat_map(|(field, list)| {
             list.iter().map(move |entry| match entry {

@@ -19,8 +19,8 @@ use ::h2::{RecvStream, SendStream, client};
 use bytes::Bytes;
 use slab::Slab;
 
-use frames::{GOAWAY, Part, SETTINGS, Walker};
-use pipe::Pipe;
+use frames::{DATA, GOAWAY, Part, SETTINGS, Walker};
+use pipe::{Pipe, Place};
 
 /// Receive window of a stream and of the connection, bytes.
 const WINDOW: u32 = 1 << 30;
@@ -84,6 +84,8 @@ pub enum Event {
 pub enum Sent {
     /// Its first byte is out; the size of the frame with its headers.
     Begun(StreamId, u64),
+    /// Bytes around its body are out: the header of a frame, or a frame with the rest of its headers.
+    Framed(StreamId, u64),
     /// Its last byte is out.
     Whole(StreamId),
 }
@@ -134,6 +136,8 @@ pub struct Connection {
     /// Streams that may send the next piece of their body.
     waiting: VecDeque<usize>,
     inbound: Walker,
+    /// The stream of the last DATA frame that came.
+    last_data: StreamId,
     is_first: bool,
     is_settled: bool,
     is_leaving: bool,
@@ -173,6 +177,7 @@ impl Connection {
             events: VecDeque::new(),
             waiting: VecDeque::new(),
             inbound: Walker::inbound(),
+            last_data: 0,
             is_first: true,
             is_settled: false,
             is_leaving: false,
@@ -255,6 +260,11 @@ impl Connection {
         bytes_in
     }
 
+    /// Did the last read end with this stream's data? If not, other streams' came after it, and the read's timestamp is theirs.
+    pub fn ends_with(&self, id: StreamId) -> bool {
+        self.last_data == id
+    }
+
     /// Bytes of a stream's frames that have come so far; None once it is over.
     pub(crate) fn bytes_in(&self, id: StreamId) -> Option<u64> {
         let key = self.keys.get(&id)?;
@@ -324,12 +334,13 @@ impl Connection {
                 bytes.outbound.drain(..at);
             }
             while let Some(&mark) = bytes.marks.front()
-                && (mark.at < bytes.written || mark.begins.is_none() && mark.at == bytes.written)
+                && (mark.at < bytes.written || mark.what == Place::End && mark.at == bytes.written)
             {
                 bytes.marks.pop_front();
-                on_sent(match mark.begins {
-                    Some(size) => Sent::Begun(mark.stream, size),
-                    None => Sent::Whole(mark.stream),
+                on_sent(match mark.what {
+                    Place::Begin(size) => Sent::Begun(mark.stream, size),
+                    Place::Framing(size) => Sent::Framed(mark.stream, size),
+                    Place::End => Sent::Whole(mark.stream),
                 });
             }
         }
@@ -355,6 +366,9 @@ impl Connection {
                     self.is_leaving |= frame.kind == GOAWAY;
                     if !frame.is_empty_data() {
                         pipe.inbound.extend_from_slice(&head);
+                    }
+                    if frame.kind == DATA && frame.len > 0 {
+                        self.last_data = frame.stream;
                     }
                     if frame.is_message()
                         && let Some(stream) = self.keys.get(&frame.stream).and_then(|&k| self.streams.get_mut(k))

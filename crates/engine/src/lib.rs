@@ -37,6 +37,7 @@ mod phase;
 pub mod plan;
 mod pool;
 mod proxy;
+pub mod question;
 pub mod ramp;
 mod raw;
 mod recorder;

@@ -133,6 +133,8 @@ pub(crate) struct Phase {
 const MIXED: u16 = u16::MAX;
 /// So many requests refused alike, and none answered, say enough: the rest would be refused too.
 const REFUSALS: u64 = 10;
+/// Finished requests before a share of failures is looked at.
+const LEAST_FINISHED: u64 = 10;
 
 /// A status that says the request itself is wrong: asking again later will not help.
 fn is_refusal(status: u16) -> bool {
@@ -308,13 +310,14 @@ impl Phase {
             && self.refusal.load(Relaxed) != MIXED
     }
 
-    /// More failures than allowed among at least 20 finished requests?
+    /// More failures than allowed? Asked from max(10, concurrency) finished requests on, as AIPerf does: fewer say little.
     pub(crate) fn has_too_many_errors(&self) -> bool {
         let Some(most) = self.settings.max_error_rate else {
             return self.is_refused();
         };
         let failed = self.failed.load(Relaxed);
         let done = failed + self.ok.load(Relaxed);
-        done >= 20 && failed as f64 > most * done as f64
+        done >= u64::from(self.settings.concurrency.unwrap_or(0)).max(LEAST_FINISHED)
+            && failed as f64 > most * done as f64
     }
 }

@@ -31,6 +31,8 @@ pub struct Stamps {
     pub kernel: Option<i64>,
     /// How long the worker may have been away before this read, ns: bounds how old the first of several events can be.
     pub stall: i64,
+    /// HTTP/2: other streams' data came after this in the same read, so the kernel's timestamp is an upper bound.
+    pub is_followed: bool,
 }
 
 /// What all replies of a run have in common.
@@ -96,6 +98,16 @@ pub(crate) struct Halves {
     pub(crate) tool: Option<u32>,
 }
 
+/// A choice besides the first (`n` of the request): its own text, told apart by its `index`. `<think>` in it is looked for at the
+/// end only, so its events count as visible text.
+#[derive(Debug)]
+pub(crate) struct Choice {
+    pub(crate) index: u32,
+    pub(crate) text: Vec<u8>,
+    pub(crate) half: Option<u32>,
+    pub(crate) tags: ThinkTags,
+}
+
 /// Buffers and findings of one reply. Reused from request to request.
 #[derive(Debug)]
 #[allow(missing_docs)] // named as the columns they become
@@ -127,6 +139,10 @@ pub struct Reply {
     pub merged: u32,
     pub kernel_stamps: bool,
     pub text: Vec<u8>,
+    /// The choices besides the first; at the end their texts follow `text`.
+    pub(crate) others: Vec<Choice>,
+    /// Bytes of `text` that are the first choice's; all of them if there is one choice.
+    pub first_choice_bytes: usize,
     pub reasoning: Vec<u8>,
     pub tool: Vec<u8>,
     pub finish: Option<Cow<'static, str>>,
@@ -152,6 +168,11 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// Did events come? What comes as a whole has no first token, only an end.
+    pub(crate) fn is_stream(&self) -> bool {
+        self.mode == Mode::Stream
+    }
+
     /// Has any byte of a reply come?
     pub fn has_begun(&self) -> bool {
         self.first_byte != ABSENT
@@ -434,11 +455,21 @@ impl Reply {
                 "a response without text, reasoning or tool call".to_owned(),
             );
         }
+        self.first_choice_bytes = self.text.len();
         if rules.think_tags {
             think_tags::split(&mut self.text, &mut self.reasoning);
+            self.first_choice_bytes = self.text.len();
             if !self.keep_text {
                 self.text.clear();
                 self.reasoning.clear();
+            }
+        }
+        for mut choice in self.others.drain(..) {
+            if rules.think_tags {
+                think_tags::split(&mut choice.text, &mut self.reasoning);
+            }
+            if self.keep_text {
+                self.text.extend_from_slice(&choice.text);
             }
         }
         Progress::Done { reusable }

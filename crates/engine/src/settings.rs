@@ -48,6 +48,7 @@ pub struct Pointers {
     pub usage_reasoning: Vec<Pointer>,
     pub usage_cached: Vec<Pointer>,
     pub usage_cache_write: Vec<Pointer>,
+    pub choice: Vec<Pointer>,
     pub usage_in_parts: bool,
 }
 

@@ -134,7 +134,7 @@ impl Seen {
         counts.output_tokens += tokens;
         counts.chunks += u64::from(reply.num_content);
         counts.coalesced += u64::from(reply.merged);
-        let first = (reply.first_content != ABSENT && !reply.is_whole).then_some(reply.first_content);
+        let first = (reply.first_content != ABSENT && reply.is_stream()).then_some(reply.first_content);
         let last = if reply.last_content == ABSENT {
             ending.at
         } else {

@@ -87,6 +87,11 @@ impl Streams {
         }
     }
 
+    /// Did the last read end with this stream's data?
+    pub(crate) fn ends_with(&self, stream: StreamId) -> bool {
+        self.inner.ends_with(stream)
+    }
+
     /// Bytes of a stream's frames that have come so far; None once it is over.
     pub(crate) fn bytes_in(&self, stream: StreamId) -> Option<u64> {
         self.inner.bytes_in(stream)

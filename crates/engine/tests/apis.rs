@@ -2,7 +2,7 @@
 
 use aiperf_engine::ErrorKind;
 use aiperf_engine::extract::Extractor;
-use aiperf_engine::kind::{CONTENT, REASONING, TOOL};
+use aiperf_engine::kind::{CONTENT, MERGED, REASONING, TOOL};
 use aiperf_engine::reply::{Progress, Reply, Rules, Stamps};
 use aiperf_engine::settings::Framing;
 
@@ -63,6 +63,7 @@ fn play(pointers: &str, body: &str, cut: usize) -> (Reply, Progress) {
             user: 1000,
             kernel: None,
             stall: 0,
+            is_followed: false,
         };
         progress = reply.feed(piece, stamps, &rules);
         if progress != Progress::More {
@@ -196,4 +197,67 @@ fn errors_and_early_ends_are_failures() {
     let (reply, progress) = play(RESPONSES, &sse(&[part, incomplete]), 1 << 20);
     assert_eq!(progress, Progress::Done { reusable: true });
     assert_eq!(reply.finish.as_deref(), Some("max_output_tokens"));
+}
+
+const CHOICES: &str =
+    r#"{"text":["/choices/0/delta/content"],"finish":["/choices/0/finish_reason"],"choice":["/choices/0/index"]}"#;
+
+#[test]
+fn choices_are_told_apart_by_their_index() {
+    let event = |index: &str, text: &str, finish: &str| {
+        format!(r#"data: {{"choices":[{{{index}"delta":{{"content":"{text}"}},"finish_reason":{finish}}}]}}"#) + "\n\n"
+    };
+    let (zero, one) = (r#""index":0,"#, r#""index":1,"#);
+    let events = [
+        event(one, "x", "null"),
+        event(zero, "a", "null"),
+        event(one, "y\\ud83d", "null"),
+        // The same event as one before but for its text; and one of a server that leaves the index out.
+        event(zero, "b", "null"),
+        event("", "c", "null"),
+        event(one, "\\ude00z", "null"),
+        event(r#""index":2,"#, "!", "null"),
+        event(one, "", r#""stop""#),
+        event(zero, "", r#""length""#),
+    ];
+    let body = events.concat() + "data: [DONE]\n\n";
+    for cut in [usize::MAX, 1, 7] {
+        let (reply, progress) = play(CHOICES, &body, cut);
+        assert!(matches!(progress, Progress::Done { .. }), "{progress:?}");
+        assert_eq!(String::from_utf8_lossy(&reply.text), "abcxy\u{1F600}z!");
+        assert_eq!(&reply.text[..reply.first_choice_bytes], b"abc");
+        assert_eq!(reply.num_content, 7);
+    }
+}
+
+#[test]
+fn a_late_event_with_other_streams_behind_it_is_an_upper_bound() {
+    let extractor = || Extractor::new(&serde_json::from_str(CHOICES).expect("pointers")).expect("valid");
+    let rules = Rules {
+        stream: extractor(),
+        plain: extractor(),
+        framing: Framing::Sse,
+        expect_text: true,
+        keep_text: true,
+        think_tags: false,
+        keep_events: false,
+        max_event_bytes: 0,
+        keep_head: false,
+    };
+    let event = b"data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n";
+    // Lateness of the read in ms, whether data of another stream followed: is the event flagged?
+    for (late, is_followed, flagged) in [(50, true, true), (50, false, false), (0, true, false)] {
+        let mut reply = Reply::default();
+        reply.reset(true);
+        let stamps = Stamps {
+            user: 60_000_000,
+            kernel: Some((60 - late) * 1_000_000),
+            stall: late * 1_000_000,
+            is_followed,
+        };
+        reply.feed(b"HTTP/1.1 200 OK\r\n\r\n", stamps, &rules);
+        reply.feed(event, stamps, &rules);
+        assert_eq!(reply.chunks[0].kind & MERGED != 0, flagged, "{late} {is_followed}");
+        assert_eq!(reply.merged, u32::from(flagged));
+    }
 }

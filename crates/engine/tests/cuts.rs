@@ -164,6 +164,7 @@ fn play(reply: &mut Reply, pieces: &[&[u8]], rules: &Rules) -> String {
                 user,
                 kernel: Some(user - 10),
                 stall: 0,
+                is_followed: false,
             },
             rules,
         );

@@ -176,12 +176,23 @@ fn a_request_is_sent_with_its_first_byte_and_whole_with_its_last() {
     connection.output(&mut all, usize::MAX);
     let mut begun = Vec::new();
     let mut whole = Vec::new();
+    let mut around = 0;
     for i in 0..all.len() {
         connection.wrote(1, &mut |sent| match sent {
-            Sent::Begun(stream, _) => begun.push((stream, i)),
+            Sent::Begun(stream, size) => {
+                begun.push((stream, i));
+                around += size as usize;
+            }
             Sent::Whole(stream) => whole.push((stream, i)),
+            Sent::Framed(_, size) => around += size as usize,
         });
     }
+    let of_streams: usize = frames(&all[24..])
+        .iter()
+        .filter(|f| f.2 > 0)
+        .map(|f| 9 + f.3.len())
+        .sum();
+    assert_eq!(around, of_streams - 100);
     let place = |kind: u8, stream: u32| {
         let mut at = 24;
         while (
@@ -191,10 +202,8 @@ fn a_request_is_sent_with_its_first_byte_and_whole_with_its_last() {
         {
             at += 9 + u32::from_be_bytes([0, all[at], all[at + 1], all[at + 2]]) as usize;
         }
-        (
-            at,
-            at + 9 + u32::from_be_bytes([0, all[at], all[at + 1], all[at + 2]]) as usize - 1,
-        )
+        let size = u32::from_be_bytes([0, all[at], all[at + 1], all[at + 2]]);
+        (at, at + 9 + size as usize - 1)
     };
     assert_eq!(
         begun,
@@ -203,6 +212,13 @@ fn a_request_is_sent_with_its_first_byte_and_whole_with_its_last() {
     let mut expected = [(first, place(DATA, first).1), (second, place(HEADERS, second).1)];
     expected.sort_by_key(|e| e.1);
     assert_eq!(whole, expected);
+}
+
+#[test]
+fn a_read_is_stamped_for_the_stream_whose_data_came_last() {
+    let mut connection = client();
+    connection.receive(&[frame(DATA, 0, 1, b"a"), frame(DATA, 0, 3, b"b")].concat());
+    assert!(connection.ends_with(3) && !connection.ends_with(1));
 }
 
 #[test]

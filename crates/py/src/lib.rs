@@ -7,6 +7,7 @@ mod engine;
 mod errors;
 mod files;
 mod jsonl;
+mod question;
 mod records;
 mod sim;
 mod tokens;
@@ -46,6 +47,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<chunks::TokenCurve>()?;
     m.add_class::<chunks::RowStamps>()?;
     m.add_class::<sim::SimServer>()?;
+    m.add_class::<question::Http2Questions>()?;
     m.add_function(wrap_pyfunction!(chunks::scan_chunks, m)?)?;
     m.add_function(wrap_pyfunction!(chunks::order_statistics, m)?)?;
     m.add_function(wrap_pyfunction!(sim::simulate, m)?)?;

@@ -46,7 +46,8 @@ class PointerSettings(Section):
     In `text`, `reasoning` and `tool` a part `*` stands for each item of an array, in order (`/content/*/text`). `text`: visible
     output. `reasoning`: hidden thinking. `tool`: tool calls; the string itself, or names and arguments below an object. `error`: an
     object or string here makes a 200 a failure. The usage pointers are absolute too. `usage_cached`: input tokens read from the
-    prefix cache, `usage_cache_write`: written to it.
+    prefix cache, `usage_cache_write`: written to it. `choice`: which of several choices (`n`) an event is part of: each has its
+    own text, and a later turn goes on from choice 0.
     """
 
     text: tuple[Pointer, ...] = ()
@@ -60,6 +61,7 @@ class PointerSettings(Section):
     usage_reasoning: tuple[Pointer, ...] = ()
     usage_cached: tuple[Pointer, ...] = ()
     usage_cache_write: tuple[Pointer, ...] = ()
+    choice: tuple[Pointer, ...] = ()
     usage_in_parts: bool = False
     """Usage is spread over events as counts that only grow, and `usage_prompt` leaves out cached input: it is added."""
 

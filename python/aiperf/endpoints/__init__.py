@@ -168,8 +168,9 @@ def headers_of(config: Config) -> tuple[tuple[str, str], ...]:
 
 
 def access_to(config: Config) -> Access:
-    """How the endpoint is reached for questions beside the load: with the headers of its requests."""
-    return replace(access_of(config), headers=headers_of(config))
+    """How the endpoint is reached for questions beside the load: with the headers of its requests, and their version of HTTP."""
+    is_http2 = config.endpoint.http_version == "2"
+    return replace(access_of(config), headers=headers_of(config), is_http2=is_http2)
 
 
 def path_of(config: Config) -> str:

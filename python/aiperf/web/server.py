@@ -19,6 +19,7 @@ from aiperf.config.url import BaseUrl, UrlError, parse_url
 from aiperf.web.failures import ProxyFailedError
 
 if TYPE_CHECKING:
+    from aiperf.web.http2 import Http2Transport
     from aiperf.web.transport import Transport
 
 __all__ = ["Access", "Reply", "Server", "access_of", "redirect_target"]
@@ -34,7 +35,8 @@ _FORWARD_PROXIES = frozenset({"tinyproxy", "squid", "privoxy", "mitmproxy", "3pr
 class Access:
     """How a server is reached. `headers` may hold secrets and are not in the repr.
 
-    `proxies`: which of them go through a proxy (https by CONNECT).
+    `proxies`: which of them go through a proxy (https by CONNECT). `is_http2`: the servers are asked over HTTP/2, as the load's; through
+    a proxy over HTTP/1.1.
     """
 
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
@@ -43,6 +45,7 @@ class Access:
     client_cert_file: str | None = None
     client_key_file: str | None = None
     proxies: ProxyRule = NO_PROXIES
+    is_http2: bool = False
 
     def context(self) -> ssl.SSLContext:
         """OSError, ssl.SSLError if a file is missing or no certificate."""
@@ -138,7 +141,7 @@ class Server:
     def __init__(self, url: str | BaseUrl, access: Access) -> None:
         self.base = parse_url(url) if isinstance(url, str) else url
         self._access = access.of_user(self.base)
-        self._transports: dict[str, Transport] = {}
+        self._transports: dict[str, Transport | Http2Transport] = {}
 
     @property
     def url(self) -> str:
@@ -205,11 +208,18 @@ class Server:
         given = {name.lower() for name, _ in self._access.headers}
         return [(n, v) for n, v in ours.items() if n.lower() not in given] + list(self._access.headers)
 
-    def _transport(self, base: BaseUrl) -> Transport:
+    def _transport(self, base: BaseUrl) -> Transport | Http2Transport:
         found = self._transports.get(base.origin)
         if found is None:
-            from aiperf.web.transport import Transport
-
             context = self._access.context() if base.scheme == "https" else None
-            found = self._transports[base.origin] = Transport(base, context, self._access.proxies.of(base))
+            proxy = self._access.proxies.of(base)
+            if self._access.is_http2 and proxy is None:
+                from aiperf.web.http2 import Http2Transport
+
+                found = Http2Transport(base, context)
+            else:
+                from aiperf.web.transport import Transport
+
+                found = Transport(base, context, proxy)
+            self._transports[base.origin] = found
         return found

@@ -23,7 +23,7 @@ from aiperf.config.url import BaseUrl  # noqa: E402
 from aiperf.web.addresses import connect  # noqa: E402
 from aiperf.web.failures import NotHttpError, ProxyFailedError  # noqa: E402
 
-__all__ = ["Transport"]
+__all__ = ["Backend", "Transport", "decoded", "plain_error"]
 
 _Headers = list[tuple[str, str]]
 
@@ -41,7 +41,7 @@ class Transport:
             ssl_context=context or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
             proxy=None if proxy is None else _proxy(proxy.base),
             uds=base.socket,
-            network_backend=_Backend(self._left),
+            network_backend=Backend(self._left),
             max_connections=1,
         )
 
@@ -61,7 +61,7 @@ class Transport:
             try:
                 with self._pool.stream(method, url, headers=sent, content=body) as response:
                     got = {n.decode("latin-1").lower(): v.decode("latin-1") for n, v in response.headers}
-                    content = _read(response.iter_stream(), got.get("content-encoding", ""), max_bytes)
+                    content = decoded(response.iter_stream(), got.get("content-encoding", ""), max_bytes)
                     return response.status, got, content
             except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.ProxyError) as error:
                 is_stale = isinstance(error, httpcore2.ReadError | httpcore2.WriteError | httpcore2.RemoteProtocolError)
@@ -75,7 +75,7 @@ class Transport:
 
     def _explained(self, error: Exception) -> OSError:
         """A tunnel that is refused, and a connection that fails, are the proxy's: nobody else is connected to."""
-        plain = _plain(error)
+        plain = plain_error(error)
         is_proxys = isinstance(error, httpcore2.ProxyError | httpcore2.ConnectError | OSError)
         if self._proxy is None or not is_proxys or isinstance(plain, ssl.SSLError | NotHttpError):
             return plain
@@ -100,7 +100,7 @@ def _proxy(proxy: BaseUrl) -> httpcore2.Proxy:
     return httpcore2.Proxy(place, auth=auth)
 
 
-def _plain(error: Exception) -> OSError:
+def plain_error(error: Exception) -> OSError:
     """The error of the system or of TLS behind httpcore's, or NotHttpError."""
     if isinstance(error, httpcore2.ProxyError):
         return OSError(f"the proxy refuses: {error}")
@@ -112,7 +112,7 @@ def _plain(error: Exception) -> OSError:
     return NotHttpError(str(error) or type(error).__name__)
 
 
-def _read(pieces: Iterable[bytes], encoding: str, max_bytes: int) -> bytes:
+def decoded(pieces: Iterable[bytes], encoding: str, max_bytes: int) -> bytes:
     """The body, decoded where a server compresses although `identity` was asked for, cut at `max_bytes`."""
     inflate = None
     if encoding.lower() in {"gzip", "x-gzip", "deflate"}:
@@ -159,7 +159,9 @@ class _Stream(httpcore2.NetworkStream):
 _Options = Iterable[httpcore2.SOCKET_OPTION] | None
 
 
-class _Backend(httpcore2.NetworkBackend):
+class Backend(httpcore2.NetworkBackend):
+    """Connects by our rule for addresses, within the time `left` gives."""
+
     def __init__(self, left: Callable[[], float]) -> None:
         self._left = left
         self._sync = httpcore2.SyncBackend()

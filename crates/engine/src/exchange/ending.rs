@@ -82,6 +82,7 @@ impl Exchange {
         }
         let reply = (kind == ErrorKind::Ok && shared.plan.is_replied(request.row)).then(|| {
             let text = &request.reply.text;
+            let text = &text[..request.reply.first_choice_bytes.min(text.len())];
             let mut escaped = Vec::with_capacity(text.len() + 16);
             escape_json(String::from_utf8_lossy(text).as_bytes(), &mut escaped);
             escaped.into_boxed_slice()

@@ -160,7 +160,7 @@ impl Exchange {
             let now = self.shared.clock.now();
             let since = streams.confirm(&mut sent);
             for sent in sent.drain(..) {
-                let (Sent::Begun(stream, _) | Sent::Whole(stream)) = sent;
+                let (Sent::Begun(stream, _) | Sent::Framed(stream, _) | Sent::Whole(stream)) = sent;
                 let Some(id) = streams.request_of(stream) else {
                     continue;
                 };
@@ -177,6 +177,7 @@ impl Exchange {
                             trace.wrote(since, size);
                         }
                     }
+                    Sent::Framed(_, size) => request.bytes_out += size,
                     Sent::Whole(_) => {
                         request.mark_body_sent(now);
                         if let Some(trace) = &mut request.trace {
@@ -223,6 +224,7 @@ impl Exchange {
                 user,
                 kernel,
                 stall: self.watch.stall.max(kernel.map_or(0, |k| user - k)),
+                is_followed: false,
             };
             let full = bytes.len() == self.buf.len();
             self.plain.clear();
@@ -266,6 +268,7 @@ impl Exchange {
             user: self.shared.clock.now(),
             kernel: None,
             stall: 0,
+            is_followed: false,
         };
         self.take_events(at, stamps, sessions);
         self.pool.close(at);
@@ -282,6 +285,7 @@ impl Exchange {
             };
             let stamps = Stamps {
                 kernel: stamps.kernel.filter(|&k| k >= request.started),
+                is_followed: request.stream.is_some_and(|s| !streams.ends_with(s)),
                 ..stamps
             };
             if let Some(trace) = &mut request.trace {

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::frames::{HEADERS, Part, Walker};
+use super::frames::{CONTINUATION, DATA, HEADERS, Part, Walker};
 
 /// A place in what is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,8 +16,18 @@ pub(super) struct Mark {
     /// Bytes of the connection before this place.
     pub(super) at: u64,
     pub(super) stream: u32,
-    /// Of the frame that begins here: its bytes. None: here is the stream's last byte.
-    pub(super) begins: Option<u64>,
+    pub(super) what: Place,
+}
+
+/// What is at a place in what is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// The frame with the request's headers begins; its bytes.
+    Begin(u64),
+    /// Bytes begin that are neither that frame nor body; how many.
+    Framing(u64),
+    /// The stream's last byte.
+    End,
 }
 
 /// What the library has not read yet, and what the socket has not written yet.
@@ -44,18 +54,25 @@ impl Bytes {
             if let Part::Head(frame, _) = part {
                 let end = base + next as u64;
                 // The header may have begun in an earlier piece; its place is that of its last byte but eight.
-                if frame.kind == HEADERS {
+                let head = super::frames::HEAD as u64;
+                let what = match frame.kind {
+                    HEADERS => Some(Place::Begin(head + u64::from(frame.len))),
+                    CONTINUATION => Some(Place::Framing(head + u64::from(frame.len))),
+                    DATA => Some(Place::Framing(head)),
+                    _ => None,
+                };
+                if let Some(what) = what {
                     self.marks.push_back(Mark {
-                        at: end - super::frames::HEAD as u64,
+                        at: end - head,
                         stream: frame.stream,
-                        begins: Some(super::frames::HEAD as u64 + u64::from(frame.len)),
+                        what,
                     });
                 }
                 if frame.ends_stream() {
                     self.marks.push_back(Mark {
                         at: end + u64::from(frame.len),
                         stream: frame.stream,
-                        begins: None,
+                        what: Place::End,
                     });
                 }
             }

@@ -37,6 +37,8 @@ impl Default for Reply {
             merged: 0,
             kernel_stamps: false,
             text: Vec::new(),
+            others: Vec::new(),
+            first_choice_bytes: usize::MAX,
             reasoning: Vec::new(),
             tool: Vec::new(),
             finish: None,
@@ -94,6 +96,8 @@ impl Reply {
             merged,
             kernel_stamps,
             text,
+            others,
+            first_choice_bytes,
             reasoning,
             tool,
             finish,
@@ -137,6 +141,8 @@ impl Reply {
         recycle(whole, 65_536);
         recycle(chunks, 1024);
         recycle(text, 16_384);
+        others.clear();
+        *first_choice_bytes = usize::MAX;
         recycle(reasoning, 16_384);
         recycle(tool, 4096);
         recycle(kept_head, 4096);
@@ -181,6 +187,7 @@ mod tests {
             user: 5,
             kernel: Some(4),
             stall: 1 << 40,
+            is_followed: true,
         };
         let head = "Server: nginx\r\nLocation: /x\r\nRetry-After: 1\r\nTransfer-Encoding: chunked\r\n\r\n";
         let event = r#"{"t":"a\ud800","r":"b\ud800","o":"c\ud800","f":"stop","u":{"p":1,"c":2,"r":3,"k":4,"w":5}}"#;

@@ -43,6 +43,7 @@ pub(crate) fn play(pieces: &[&[u8]], rules: &Rules, keep_text: bool) -> (Reply, 
         user: 1_000_000 * (i as i64 + 1),
         kernel: None,
         stall: 0,
+        is_followed: false,
     };
     for (i, piece) in pieces.iter().enumerate() {
         let progress = reply.feed(piece, stamps(i), rules);

@@ -19,6 +19,7 @@ def _pointers(item: str) -> Pointers:
         reasoning=(f"{item}/reasoning_content", f"{item}/reasoning"),
         tool=(f"{item}/tool_calls", f"{item}/function_call"),
         finish=("/choices/0/finish_reason",),
+        choice=("/choices/0/index",),
         error=("/error",),
         usage=("/usage",),
         usage_prompt=("/usage/prompt_tokens",),

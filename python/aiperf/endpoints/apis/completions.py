@@ -13,6 +13,7 @@ _POINTERS = Pointers(
     text=("/choices/0/text",),
     reasoning=("/choices/0/reasoning_content",),
     finish=("/choices/0/finish_reason",),
+    choice=("/choices/0/index",),
     error=("/error",),
     usage=("/usage",),
     usage_prompt=("/usage/prompt_tokens",),

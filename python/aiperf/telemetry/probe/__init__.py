@@ -88,7 +88,7 @@ def _ask_all(config: Config, limit_s: float) -> tuple[Finding, ...]:
                 config.endpoint.model_names,
                 deadline,
                 has_key=has_key,
-                may_lack_http1=config.endpoint.http_version == "2",
+                may_lack_http1=access.is_http2 and access.proxies.of(target.base) is not None,
             )
         except Exception as error:  # noqa: BLE001 - raised in the main thread below
             errors.append(error)

@@ -86,7 +86,7 @@ def check(
     may_lack_http1: bool = False,
 ) -> Finding:
     """Everything about one URL, until `deadline` (time.monotonic). `wanted`: the models. `may_lack_http1`: it may be a server of
-    HTTP/2 alone, which this does not speak.
+    HTTP/2 alone, which is not spoken through a proxy.
     """
     asker = _Asker(server, deadline)
     problems: list[Problem] = []
