@@ -83,7 +83,7 @@ class ErrorCount(_Told):
 
 class Snapshot(_Told):
     """Counters so far. `counts`, `spreads`, `errors`, `ttft_ms` and `latency_ms` are those of the phases of the current one's kind:
-    of warm-up until it is over, then of what is measured (`is_measured`); all others are of the whole run.
+    of warm-up until it is over, then of what is measured (`is_measured`); `warmup` is of warm-up, all others are of the whole run.
 
     `worker_cpu_ns`, `worker_wait_ns`: per worker, time on a core and time ready without one. `phase_requests`, `phase_duration_ns`: what bounds the phase, if that does. `ttft_ms`, `latency_ms`: None before the first.
     """
@@ -109,6 +109,7 @@ class Snapshot(_Told):
     counts: Counts = Field(default_factory=Counts)
     spreads: Spreads = Field(default_factory=Spreads)
     errors: tuple[ErrorCount, ...] = ()
+    warmup: Counts = Field(default_factory=Counts)
     worker_cpu_ns: tuple[int, ...] = ()
     worker_wait_ns: tuple[int, ...] = ()
     journal_queued_bytes: int = 0

@@ -280,6 +280,11 @@ impl Engine {
         }
         out.is_measured = kind == PhaseKind::Profiling;
         Counters::seen_by(&self.shared.counters, kind).show(&mut out);
+        out.warmup = if out.is_measured {
+            Counters::seen_by(&self.shared.counters, PhaseKind::Warmup).into_counts()
+        } else {
+            out.counts.clone()
+        };
         let journal = self.queued.state();
         out.journal_queued_bytes = journal.queued_bytes;
         out.journal_lost_rows = journal.lost_rows;

@@ -213,6 +213,10 @@ impl Seen {
         }
     }
 
+    pub(crate) fn into_counts(self) -> Counts {
+        self.counts
+    }
+
     /// The parts of a snapshot that come from here.
     pub(crate) fn show(self, out: &mut Snapshot) {
         out.ttft_ms = self.ttft.quantiles();
@@ -364,6 +368,8 @@ pub struct Snapshot {
     pub counts: Counts,
     pub spreads: Spreads,
     pub errors: Vec<ErrorCount>,
+    /// Of the warm-up phases.
+    pub warmup: Counts,
     /// ms: p50, p90, p99 so far; None before the first.
     pub ttft_ms: Option<[f64; 3]>,
     pub latency_ms: Option<[f64; 3]>,
