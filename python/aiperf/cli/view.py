@@ -64,7 +64,10 @@ def serve(folder: Path, port: int = 0) -> ThreadingHTTPServer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunEntry:
-    """One run of the list. `path`: below the folder, `/` between parts; figures None where the summary has none."""
+    """One run of the list. `path`: below the folder, `/` between parts; figures None where the summary has none.
+
+    `live`: URL of the live page of a run that is going on (`--serve`).
+    """
 
     path: str
     model: str
@@ -74,6 +77,7 @@ class RunEntry:
     verdict: str
     status: str
     figures: Mapping[str, float | None]
+    live: str = ""
 
 
 _FIGURES: Final = (
@@ -112,6 +116,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _entry(folder: Path, path: Path) -> RunEntry:
     from aiperf.reports.paths import Files
+    from aiperf.run.directory import is_written
 
     facts = _read(path / "run.json")
     prefix = _value(facts, "output", "profile_export_prefix")
@@ -126,6 +131,11 @@ def _entry(folder: Path, path: Path) -> RunEntry:
     certificate = facts.get("certificate")
     verdict = str(certificate.get("verdict", "")) if isinstance(certificate, dict) else ""
     status = str(facts.get("status", "")) if facts else "AIPerf"
+    live = ""
+    if status == "running":
+        is_alive = is_written(path)
+        status = "running" if is_alive else "killed"
+        live = str(_read(path / "live.json").get("url", "")) if is_alive else ""
     created = str(facts.get("created") or summary.get("start_time") or "")
     return RunEntry(
         path=path.relative_to(folder).as_posix(),
@@ -134,6 +144,7 @@ def _entry(folder: Path, path: Path) -> RunEntry:
         load=load,
         created=created,
         verdict=verdict,
+        live=live,
         status=status if figures["requests"] is not None or status != "complete" else "no figures",
         figures=figures,
     )
@@ -281,7 +292,7 @@ button { font: inherit; padding: .4rem 1rem; border-radius: .6rem; border: 1px s
 {% for r in runs %}
 <tr><td><input type="checkbox" name="run" value="{{ r.path }}" aria-label="Select {{ r.path }}"></td><td class="t"><a href="/run/{{ r.path|urlencode }}">{{ r.path }}</a></td><td class="t">{{ r.model }}</td><td class="t">{{ r.load }}</td><td class="t">{{ r.created[:16]|replace("T", " ") }}</td>
 {% for key, digits in [("ttft", 1), ("ttft99", 1), ("itl", 2), ("latency", 0), ("tokens", 0), ("rate", 2), ("requests", 0), ("errors", 1)] %}<td data-v="{{ r.figures[key] if r.figures[key] is not none else "" }}">{{ "–" if r.figures[key] is none else ("{:,.%df}" % digits).format(r.figures[key]) }}</td>{% endfor %}
-<td class="t {{ r.verdict }}">{{ r.verdict or "–" }}</td><td class="t soft">{{ r.status }}</td></tr>
+<td class="t {{ r.verdict }}">{{ r.verdict or "–" }}</td><td class="t soft">{{ r.status }}{% if r.live %} · <a href="{{ r.live }}" rel="noreferrer">live page</a>{% endif %}</td></tr>
 {% endfor %}
 </tbody></table></div>
 {% else %}<p>There is no run in this folder. <code>aiperf profile … --artifact-dir DIR</code> makes one.</p>{% endif %}

@@ -138,7 +138,6 @@ FOREIGN: tuple[Foreign, ...] = (
     _note("there is no message bus", "--zmq-host"),
     _note("there is no message bus", "--zmq-ipc-path"),
     _note("there is no message bus", "--zmq-dual-bind", values="none"),
-    *_refuse("a run has no HTTP interface; `aiperf view` shows runs in a browser", "--api-port", "--api-host"),
     # Accuracy
     *_refuse(_ACCURACY, "--accuracy-benchmark", "--accuracy-n-shots", "--accuracy-grader", "--accuracy-system-prompt"),
     *_refuse(_ACCURACY, "--accuracy-tasks", values="many"),

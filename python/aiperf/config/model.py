@@ -17,6 +17,7 @@ from aiperf.config.flag import FieldSpec, specs_of
 from aiperf.config.sections import Section
 from aiperf.config.sections.endpoint import EndpointConfig, TelemetryConfig, TokenizerConfig
 from aiperf.config.sections.input import ConversationConfig, InputConfig, PromptConfig
+from aiperf.config.sections.live import LiveConfig
 from aiperf.config.sections.load import LoadConfig, NamedPhase, WarmupConfig
 from aiperf.config.sections.output import OutputConfig, ServiceConfig, SloConfig
 from aiperf.config.sections.sweep import SweepConfig
@@ -50,6 +51,7 @@ class Config(Section):
     service: ServiceConfig = Field(default_factory=ServiceConfig)
     sweep: SweepConfig = Field(default_factory=SweepConfig)
     telemetry: TelemetryConfig = Field(default_factory=TelemetryConfig)
+    live: LiveConfig = Field(default_factory=LiveConfig)
 
     _origins: dict[str, Origin] = PrivateAttr(default_factory=dict)
     _notes: tuple[str, ...] = PrivateAttr(default=())

@@ -17,7 +17,7 @@ from aiperf.records.run_json import RUN_FILE, RunJson
 from aiperf.reports.paths import prefix_of
 from aiperf.reports.writing import write_whole
 
-__all__ = ["claim", "find_run", "machine", "write_run_json"]
+__all__ = ["claim", "find_run", "is_written", "machine", "write_run_json"]
 
 _RUN_MARKS: Final = (RUN_FILE, "journal", "records.parquet", "profile_export.jsonl", "profile_export_aiperf.json")
 _STUDY_MARKS: Final = ("study.json", "sweep_aggregate", "profile_runs", "search_history.json")
@@ -38,6 +38,7 @@ _ENTRIES: Final = (
     "plots",
     "report.html",
     "run_config.json",
+    "live.json",
     "sweep_table.csv",
     "ab_comparison.json",
     "summary.md",
@@ -87,6 +88,12 @@ def find_run(run_dir: Path, benchmark_id: str) -> Path:
         if _facts(path).get("benchmark_id") == benchmark_id:
             return path
     return run_dir
+
+
+def is_written(path: Path) -> bool:
+    """Whether a run is writing into the directory right now."""
+    with ExitStack() as held:
+        return not _lock(path, held)
 
 
 def _lock(path: Path, held: ExitStack) -> bool:

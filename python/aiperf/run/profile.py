@@ -14,6 +14,7 @@ from aiperf.config.as_data import config_dict_for_run
 from aiperf.config.engine_settings import EngineSettings
 from aiperf.config.load import describe, load_of
 from aiperf.config.model import Config
+from aiperf.config.secrets import mask_url
 from aiperf.errors import Note
 from aiperf.observer import Level, Observer, Observers, RunFacts, Silent
 from aiperf.outcome import Outcome
@@ -117,7 +118,7 @@ def _open(prepared: Prepared, observer: Observer, held: ExitStack) -> tuple[Run,
             directory=run_dir,
             benchmark_id=json.benchmark_id or "",
             models=prepared.workload.plan.models,
-            urls=config.endpoint.urls,
+            urls=tuple(map(mask_url, config.endpoint.urls)),
             endpoint=config.endpoint.endpoint_type,
             is_streaming=config.endpoint.streaming,
             load=describe(load_of(config)),

@@ -16,7 +16,23 @@ __all__ = ["observe"]
 
 @contextmanager
 def observe(config: Config, stream: TextIO | None = None) -> Iterator[Observer]:
-    """The screen `--ui` asks for. `stream` None: stderr.
+    """The screen `--ui` asks for, with the live page and sinks that other options ask for. `stream` None: stderr."""
+    live = config.live
+    with _screen(config, stream) as screen:
+        wanted = (live.serve, live.api_port, live.api_host)
+        if all(option is None for option in wanted):
+            yield screen
+            return
+        from aiperf.live.watch import others
+        from aiperf.observer import Observers
+
+        with others(config, screen) as more:
+            yield Observers(screen, *more)
+
+
+@contextmanager
+def _screen(config: Config, stream: TextIO | None) -> Iterator[Observer]:
+    """The screen alone.
 
     simple: live on a terminal, plain lines where there is none (or only a dumb one). dashboard: textual, or the simple one with the
     reason why not. none: notes alone.

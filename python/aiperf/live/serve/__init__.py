@@ -1,0 +1,1 @@
+"""The live page and the live numbers over HTTP (`--serve`, `--api-port`)."""

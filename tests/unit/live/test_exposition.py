@@ -1,0 +1,120 @@
+"""`/metrics`: both formats are read by prometheus-client's own parsers, and say what the view says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as read_text
+from tests.unit.live.snapshots import Load, S
+
+from aiperf.config.conditions import parse_condition, parse_tier
+from aiperf.config.model import Config
+from aiperf.live import aiperf_api
+from aiperf.live.board import Board
+from aiperf.live.exposition import BUCKETS_S, render
+from aiperf.observer import Level, RunFacts, StudyState
+
+Key = tuple[str, frozenset[tuple[str, str]]]
+
+
+@pytest.fixture
+def board() -> Board:
+    slo = {
+        "goodput": (parse_tier('odd "name"\\=time_to_first_token:200'),),
+        "asserts": (parse_condition("error_rate < 1%"),),
+    }
+    board = Board(Config.model_validate({"slo": slo}))
+    board.opened(
+        RunFacts(
+            directory=Path("run"),
+            benchmark_id="b1",
+            models=("m",),
+            urls=("http://x",),
+            endpoint="chat",
+            is_streaming=True,
+            load="4 in flight",
+        )
+    )
+    board.begin()
+    warmup = Load(is_measured=False, phase="warmup")
+    warmup.ok(7, values_ms={"time_to_first_token": 900.0})
+    board.progress(warmup.at(2))
+    board.levels([Level(source="gpu", name="nvidia_power_usage", value=300.5, unit="W", place='GPU "0"\n')])
+    board.study(StudyState(what="sweep", done=2, total=5))
+    load = Load(is_measured=True, phase_index=1, phase_start_ns=2 * S, in_flight=3)
+    load.ok(60, good=[60], tokens=10, values_ms={"time_to_first_token": 100.0, "request_latency": 300.0})
+    load.ok(40, good=[0], tokens=10, values_ms={"time_to_first_token": 300.0, "request_latency": 700.0})
+    load.fail(5, 4, 503, "full", 5)
+    board.progress(load.at(12, warmup={"ok": 9}))
+    return board
+
+
+def samples(families: Iterable[object]) -> dict[Key, float]:
+    return {(s.name, frozenset(s.labels.items())): s.value for f in families for s in f.samples}  # type: ignore[attr-defined]
+
+
+@pytest.fixture(params=["text", "openmetrics"])
+def page(request: pytest.FixtureRequest, board: Board) -> dict[Key, float]:
+    text = render(board, openmetrics=request.param == "openmetrics").decode()
+    if request.param == "openmetrics":
+        assert text.endswith("# EOF\n")
+        return samples(read_openmetrics(text))  # type: ignore[no-untyped-call]  # the package says no more
+    return samples(read_text(text))
+
+
+def test_counters(page: dict[Key, float]) -> None:
+    def of(sample: str, /, **labels: str) -> float:
+        return page[sample, frozenset(labels.items())]
+
+    assert of("aiperf_requests_total", phase="profiling", outcome="successful") == 100
+    assert of("aiperf_requests_total", phase="profiling", outcome="failed") == 5
+    assert of("aiperf_requests_total", phase="warmup", outcome="successful") == 9
+    assert of("aiperf_errors_total", phase="profiling", kind="HTTP 503") == 5
+    assert of("aiperf_output_tokens_total", phase="profiling") == 1000
+    assert of("aiperf_good_requests_total", phase="profiling", slo='odd "name"\\') == 60
+    assert of("aiperf_requests_in_flight") == 3
+    assert of("aiperf_assertion_met", assertion="request_error_rate < 1%") == 0
+    assert of("aiperf_reported_level", source="gpu", name="nvidia_power_usage", unit="W", place='GPU "0"\n') == 300.5
+    assert of("aiperf_study_runs_done") == 2
+    assert of("aiperf_measurement_quality", verdict="trustworthy") == 1
+
+
+def test_histograms_are_cumulative_and_complete(page: dict[Key, float]) -> None:
+    name = "aiperf_time_to_first_token_seconds"
+    buckets = {
+        dict(labels)["le"]: value
+        for (sample, labels), value in page.items()
+        if sample == f"{name}_bucket" and dict(labels)["phase"] == "profiling"
+    }
+    assert len(buckets) == len(BUCKETS_S) + 1
+    values = sorted((float(le), value) for le, value in buckets.items())
+    assert [v for _, v in values] == sorted(v for _, v in values)
+    by_edge = dict(values)
+    assert (by_edge[0.05], by_edge[0.25], by_edge[0.5], by_edge[float("inf")]) == (0, 60, 100, 100)
+    assert page[f"{name}_sum", frozenset({("phase", "profiling")})] == pytest.approx(60 * 0.1 + 40 * 0.3)
+
+
+def test_before_the_load_there_is_only_the_run() -> None:
+    text = render(Board(Config()), openmetrics=True).decode()
+    found = read_openmetrics(text)  # type: ignore[no-untyped-call]  # the package says no more
+    assert {f.name for f in found} == {"aiperf_run"}
+
+
+def test_progress_as_aiperf_gives_it(board: Board) -> None:
+    found = aiperf_api.progress(board)
+    phases = found["phases"]
+    assert isinstance(phases, dict)
+    (warmup,) = [p for p in phases.values() if p["phase_kind"] == "warmup"]
+    assert (warmup["requests_sent"], warmup["final_requests_completed"]) == (9, 9)
+    (profiling,) = [p for p in phases.values() if p["phase_kind"] == "profiling"]
+    assert (profiling["success_records"], profiling["error_records"], profiling["requests_completed"]) == (100, 5, 105)
+    assert profiling["requests_progress_percent"] == pytest.approx(10.5)
+    assert found["system_state"] == "profiling"
+    assert found["results_exported"] is False
+    metrics = aiperf_api.metrics(board)["metrics"]
+    assert isinstance(metrics, dict)
+    assert metrics["time_to_first_token"]["avg"] == pytest.approx(180.0)
+    assert metrics["request_count"] == {"unit": "requests", "avg": 100.0}
