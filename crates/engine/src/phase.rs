@@ -321,3 +321,39 @@ impl Phase {
             && failed as f64 > most * done as f64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Columns, NONE_U32};
+
+    #[test]
+    fn failures_are_judged_from_ten_requests_or_the_concurrency_on() {
+        let columns = Columns {
+            session: vec![0],
+            at_ns: vec![0],
+            delay_ns: vec![0],
+            isl: vec![NONE_U32],
+            osl: vec![NONE_U32],
+            model: vec![0],
+            path: vec![0],
+            seg_offsets: vec![0, 0],
+            ..Columns::default()
+        };
+        let plan = Plan::new(columns).expect("a valid plan");
+        for (concurrency, least) in [(None, 10), (Some(2), 10), (Some(10), 10), (Some(25), 25)] {
+            let json = serde_json::json!({"name": "p", "kind": "profiling", "load": {"kind": "closed"},
+                "concurrency": concurrency, "sampling": "sequential", "repeat": true, "max_error_rate": 0.5});
+            let settings: settings::Phase = serde_json::from_value(json).expect("settings");
+            let phase = Phase::new(0, 0, &settings, &plan, 7, 0);
+            for done in 1..=30 {
+                phase.count(ErrorKind::HttpStatus, Some(500));
+                assert_eq!(phase.has_too_many_errors(), done >= least, "{concurrency:?} {done}");
+            }
+            for _ in 0..30 {
+                phase.count(ErrorKind::Ok, Some(200));
+            }
+            assert!(!phase.has_too_many_errors(), "half is not more than half");
+        }
+    }
+}
