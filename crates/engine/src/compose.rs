@@ -7,6 +7,7 @@ use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
 
 use crate::ids::{write_decimal, write_uuid};
+use crate::job::question;
 use crate::redirect::{MAX_REDIRECTS, redirected};
 use crate::request::Request;
 use crate::sessions::Replies;
@@ -133,6 +134,9 @@ impl Composer {
 
     /// Write `head` and `body`. `replies`: what the body may quote.
     pub(crate) fn compose(&mut self, request: &Request, replies: Option<&Replies>) {
+        if let Some(job) = &request.job {
+            return self.compose_question(request, &job.tail);
+        }
         let made = if request.turn == 0 {
             self.take_prepared(request.session, request.epoch)
         } else {
@@ -161,16 +165,31 @@ impl Composer {
             self.moved.get(&(request.url, path))
         };
         head.extend_from_slice(moved.unwrap_or(&shared.targets[usize::from(request.url)].heads[usize::from(path)]));
-        head.extend_from_slice(b"X-Request-ID: ");
-        write_uuid(request.request_id, head);
-        for name in &shared.settings.session_headers {
-            head.extend_from_slice(b"\r\n");
-            head.extend_from_slice(name.as_bytes());
-            head.extend_from_slice(b": ");
-            write_uuid(request.correlation_id, head);
-        }
+        write_ids(request, shared, head);
         head.extend_from_slice(b"\r\nContent-Length: ");
         write_decimal(self.body.len(), head);
         head.extend_from_slice(b"\r\n\r\n");
+    }
+
+    /// A question about the job that a request has started: a head without a body.
+    fn compose_question(&mut self, request: &Request, tail: &str) {
+        let path = self.shared.plan.path(request.row);
+        let moved = self.moved.get(&(request.url, path));
+        let first = moved.unwrap_or(&self.shared.targets[usize::from(request.url)].heads[usize::from(path)]);
+        self.head = question(first, tail);
+        self.body.clear();
+        write_ids(request, &self.shared, &mut self.head);
+        self.head.extend_from_slice(b"\r\n\r\n");
+    }
+}
+
+fn write_ids(request: &Request, shared: &Shared, head: &mut Vec<u8>) {
+    head.extend_from_slice(b"X-Request-ID: ");
+    write_uuid(request.request_id, head);
+    for name in &shared.settings.session_headers {
+        head.extend_from_slice(b"\r\n");
+        head.extend_from_slice(name.as_bytes());
+        head.extend_from_slice(b": ");
+        write_uuid(request.correlation_id, head);
     }
 }

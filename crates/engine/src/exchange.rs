@@ -29,6 +29,7 @@ use crate::text::mix64;
 use crate::watch::Watch;
 
 mod ending;
+mod jobs;
 mod multiplex;
 mod opening;
 
@@ -472,7 +473,9 @@ impl Exchange {
         match outcome {
             None | Some((Progress::More, _)) => {}
             Some((Progress::Done { reusable }, ended)) => {
-                self.conclude(id, reusable && !ended, ErrorKind::Ok, "", sessions);
+                if !self.goes_on(id, reusable && !ended, sessions) {
+                    self.conclude(id, reusable && !ended, ErrorKind::Ok, "", sessions);
+                }
             }
             Some((Progress::Failed(kind, message), ended)) => {
                 if ended && !self.requests[id.0].reply.has_begun() {

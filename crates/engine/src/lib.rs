@@ -31,6 +31,7 @@ pub mod extract;
 pub mod http;
 pub mod http2;
 mod ids;
+mod job;
 pub mod kind;
 pub mod pacer;
 mod phase;

@@ -155,6 +155,8 @@ pub struct Reply {
     pub(crate) usage_in_parts: bool,
     pub first_chunk_usage: Option<u32>,
     pub is_whole: bool,
+    /// Whatever comes is right: a file.
+    pub(crate) is_opaque: bool,
     pub content_type: Option<Cow<'static, str>>,
     pub content_encoding: Option<String>,
     pub intermediary: Option<String>,
@@ -171,6 +173,11 @@ impl Reply {
     /// Did events come? What comes as a whole has no first token, only an end.
     pub(crate) fn is_stream(&self) -> bool {
         self.mode == Mode::Stream
+    }
+
+    /// The body of a response that came whole.
+    pub(crate) fn whole(&self) -> &[u8] {
+        &self.whole
     }
 
     /// Has any byte of a reply come?
@@ -438,7 +445,7 @@ impl Reply {
                 self.dropping(kind, message)
             };
         }
-        if self.mode != Mode::Stream && self.failure.is_none() {
+        if self.mode != Mode::Stream && self.failure.is_none() && !self.is_opaque {
             self.read_whole(stamps, rules);
         }
         if let Some((kind, message)) = self.failure.take() {

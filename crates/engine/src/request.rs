@@ -9,6 +9,7 @@ use crate::clock::{Clock, NEVER};
 use crate::conn::Conn;
 use crate::error::ErrorKind;
 use crate::ids::{ConnId, SessionId};
+use crate::job::Job;
 use crate::phase::Phase;
 use crate::plan::Plan;
 use crate::reply::Reply;
@@ -57,6 +58,8 @@ pub(crate) struct Request {
     pub(crate) counted_chunks: u32,
     pub(crate) bytes_out: u64,
     pub(crate) reply: Reply,
+    /// The job that the response named, while it is not over.
+    pub(crate) job: Option<Box<Job>>,
     pub(crate) trace: Option<Box<HttpTrace>>,
 }
 
@@ -114,6 +117,7 @@ impl Request {
             counted_chunks: 0,
             bytes_out: 0,
             reply: Reply::default(),
+            job: None,
             trace: None,
         })
     }
@@ -153,6 +157,7 @@ impl Request {
             counted_chunks,
             bytes_out,
             reply: _, // reset by the caller, who knows what to keep
+            job,
             trace,
         } = self;
         if !Arc::ptr_eq(phase, &turn.phase) {
@@ -166,18 +171,19 @@ impl Request {
         (*cancel_delay, *cancel_chunks) = (None, None);
         (*resent, *reused, *redirects, *refusals) = (false, false, 0, 0);
         (*holds_prefill, *capped) = (turn.holds_prefill, turn.capped);
-        (*counted_chunks, *bytes_out, *trace) = (0, 0, None);
+        (*counted_chunks, *bytes_out, *trace, *job) = (0, 0, None, None);
     }
 
     /// The moment the client would have to act next by itself.
     pub(crate) fn next_deadline(&self) -> i64 {
-        self.deadline.min(self.cancel_at)
+        let due = self.job.as_ref().map_or(NEVER, |job| job.due);
+        self.deadline.min(self.cancel_at).min(due)
     }
 
     /// The body is out: deliberate cancellation counts from here.
     pub(crate) fn mark_body_sent(&mut self, now: i64) {
         self.body_sent = now;
-        if let Some(delay) = self.cancel_delay {
+        if let Some(delay) = self.cancel_delay.filter(|_| self.job.is_none()) {
             self.cancel_at = now + delay;
         }
     }
@@ -384,6 +390,7 @@ mod tests {
             counted_chunks,
             bytes_out,
             reply: _,
+            job,
             trace,
         } = request;
         let who = format!(
@@ -392,7 +399,8 @@ mod tests {
         );
         let ids = format!("{epoch} {number} {request_id:?} {correlation_id:?} {url} {stream:?}");
         let times = format!("{scheduled} {started} {sent} {body_sent} {cancelled_at} {deadline} {cancel_at}");
-        let more = format!("{cancel_delay:?} {cancel_chunks:?} {resent} {redirects} {refusals} {reused} {trace:?}");
+        let more =
+            format!("{cancel_delay:?} {cancel_chunks:?} {resent} {redirects} {refusals} {reused} {trace:?} {job:?}");
         format!("{who} | {ids} | {times} | {more} | {holds_prefill} {capped} {counted_chunks} {bytes_out}")
     }
 

@@ -52,6 +52,19 @@ pub struct Pointers {
     pub usage_in_parts: bool,
 }
 
+/// How the end of a job is waited for.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)] // documented where users see them: aiperf.config.engine.JobSettings
+pub struct JobRules {
+    pub id: String,
+    pub status: String,
+    pub done: Vec<String>,
+    pub failed: Vec<String>,
+    pub interval_ns: i64,
+    pub content: Option<String>,
+}
+
 /// Certificates.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -253,6 +266,8 @@ pub struct Settings {
     pub framing: Framing,
     pub pointers: Pointers,
     pub plain_pointers: Pointers,
+    #[serde(default)]
+    pub job: Option<JobRules>,
     pub tls: Tls,
     pub connection: Reuse,
     pub preconnect: u32,

@@ -47,7 +47,6 @@ FOREIGN: tuple[Foreign, ...] = (
     *_refuse(
         _PROFILER, "--server-profiler-timeout-seconds", "--server-profiler-start-path", "--server-profiler-stop-path"
     ),
-    *_refuse(_MEDIA, "--download-video-content", values="none"),
     *_refuse("bodies are JSON; set the header with `--header`", "--request-content-type"),
     *_refuse("ids of media are not sent", "--uuid-and-strip", values="none"),
     # Input

@@ -15,6 +15,7 @@ __all__ = [
     "CancelSettings",
     "ClosedLoad",
     "EngineSettings",
+    "JobSettings",
     "Load",
     "PhaseSettings",
     "Pointer",
@@ -64,6 +65,21 @@ class PointerSettings(Section):
     choice: tuple[Pointer, ...] = ()
     usage_in_parts: bool = False
     """Usage is spread over events as counts that only grow, and `usage_prompt` leaves out cached input: it is added."""
+
+
+class JobSettings(Section):
+    """A response that names a job: its state is asked for with GET below the path of the request, until it is over.
+
+    `id`: where the response has the job's name; `status`: where the state is; `done`, `failed`: states that end it. `interval_ns`: pause
+    between two questions. `content`: after `done`, GET `<path>/<id><content>` too, as part of the request.
+    """
+
+    id: str = "/id"
+    status: str = "/status"
+    done: tuple[str, ...] = ("completed", "succeeded")
+    failed: tuple[str, ...] = ("failed", "cancelled", "expired", "error")
+    interval_ns: int = 100_000_000
+    content: str | None = None
 
 
 class TlsSettings(Section):
@@ -191,6 +207,8 @@ class EngineSettings(Section):
     pointers: PointerSettings
     plain_pointers: PointerSettings
     """For replies that come whole (also when a stream was asked for but `application/json` came)."""
+    job: JobSettings | None = None
+    """Responses name jobs, which are polled: the request ends when its job does."""
     tls: TlsSettings = TlsSettings()
     connection: Literal["pooled", "never", "sticky"] = "pooled"
     preconnect: int = 0

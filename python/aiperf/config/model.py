@@ -19,6 +19,7 @@ from aiperf.config.sections.endpoint import EndpointConfig, TelemetryConfig, Tok
 from aiperf.config.sections.input import ConversationConfig, InputConfig, PromptConfig
 from aiperf.config.sections.live import LiveConfig
 from aiperf.config.sections.load import LoadConfig, NamedPhase, WarmupConfig
+from aiperf.config.sections.media import MediaConfig
 from aiperf.config.sections.output import OutputConfig, ServiceConfig, SloConfig
 from aiperf.config.sections.sweep import SweepConfig
 
@@ -42,6 +43,7 @@ class Config(Section):
     endpoint: EndpointConfig = Field(default_factory=EndpointConfig)
     input: InputConfig = Field(default_factory=InputConfig)
     prompt: PromptConfig = Field(default_factory=PromptConfig)
+    media: MediaConfig = Field(default_factory=MediaConfig)
     conversation: ConversationConfig = Field(default_factory=ConversationConfig)
     tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig)
     load: LoadConfig = Field(default_factory=LoadConfig)

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, TypeGuard
 
-from aiperf.config.engine_settings import PointerSettings, Where
+from aiperf.config.engine_settings import JobSettings, PointerSettings, Where
 from aiperf.config.model import Config
-from aiperf.config.url import Target, target_of
-from aiperf.errors import DatasetError
+from aiperf.config.url import Target, parse_url, target_of
+from aiperf.errors import ConfigError, DatasetError, Problem
 from aiperf.session import Message, Part, Turn
 from aiperf.web import Access, access_of
 
@@ -18,13 +18,16 @@ __all__ = [
     "BodyOptions",
     "Endpoint",
     "Features",
+    "Job",
     "Pointers",
     "Where",
     "access_to",
     "add_extra",
+    "endpoint_of",
     "function_of",
     "has_length",
     "headers_of",
+    "joined_texts",
     "load_endpoint",
     "path_of",
     "query_of",
@@ -33,6 +36,7 @@ __all__ = [
 ]
 
 Pointers = PointerSettings
+Job = JobSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +48,8 @@ class Features:
     chat: bool = False
     framing: Literal["sse", "ndjson"] = "sse"
     metrics_title: str = "LLM Metrics"
+    text_optional: bool = False
+    """A response without text is no failure: the API may answer with vectors, scores, anything."""
     texts: tuple[str, ...] = ()
     """Where the API takes several texts by name, their names (`Message.name`); a batch is of the last one."""
 
@@ -73,11 +79,19 @@ class Endpoint(ABC):
     """Sent with every request and probe, unless the user gives the same header."""
     key_header: ClassVar[tuple[str, str]] = ("Authorization", "Bearer ")
     """The header that carries `--api-key`, and what stands in front of the key."""
-    pointers: ClassVar[Pointers]
+    is_form: ClassVar[bool] = False
+    """The body is a form (`aiperf.endpoints.form`): `body` gives its fields; `headers` has its `CONTENT_TYPE`."""
+    job: ClassVar[Job | None] = None
+    """How results are waited for, where a response is only a job's name."""
+    pointers: Pointers
     """Into one event of a stream."""
-    plain_pointers: ClassVar[Pointers]
+    plain_pointers: Pointers
     """Into a whole reply."""
     features: ClassVar[Features]
+
+    def configured(self, extra: Mapping[str, object]) -> Endpoint:  # noqa: ARG002 - most have nothing to set
+        """The endpoint as the user's extra inputs have it, for one that takes settings from them. ConfigError if they are wrong."""
+        return self
 
     @abstractmethod
     def body(self, turn: Turn, history: Sequence[Message], options: BodyOptions) -> dict[str, object]:
@@ -85,6 +99,11 @@ class Endpoint(ABC):
 
         Values of type `tuple[Part, ...]` stand for a JSON string made of these parts.
         """
+
+
+def endpoint_of(config: Config) -> Endpoint:
+    """The endpoint the configuration names, with its settings."""
+    return load_endpoint(config.endpoint.endpoint_type).configured(config.endpoint.extra_inputs)
 
 
 def add_extra(body: dict[str, object], turn: Turn, options: BodyOptions, *, usage: bool) -> dict[str, object]:
@@ -116,6 +135,14 @@ def texts_of(turn: Turn, name: str | None = None) -> list[tuple[Part, ...]]:
     """All texts of a turn's messages, batches included; with `name`, of the messages that have it."""
     chosen = [m for m in turn.messages if name is None or m.name == name]
     return [parts for m in chosen for parts in (*([m.parts] if m.parts else []), *m.more)]
+
+
+def joined_texts(turn: Turn) -> tuple[Part, ...]:
+    """All texts of a turn as one, with a space between them."""
+    parts: list[Part] = []
+    for text in texts_of(turn):
+        parts += [" ", *text] if parts else text
+    return tuple(parts)
 
 
 def query_of(turn: Turn) -> tuple[tuple[Part, ...], list[tuple[Part, ...]]]:
@@ -174,10 +201,18 @@ def access_to(config: Config) -> Access:
 
 
 def path_of(config: Config) -> str:
-    """The path requests go to, below the base URL: the user's, else the endpoint's own."""
+    """The path requests go to, below the base URL: the user's, else the endpoint's own, else the URL's. ConfigError if URLs differ there."""
     e, endpoint = config.endpoint, load_endpoint(config.endpoint.endpoint_type)
     streams = e.streaming and endpoint.streaming_path is not None
-    return e.custom_endpoint or (endpoint.streaming_path if streams else None) or endpoint.path
+    path = e.custom_endpoint or (endpoint.streaming_path if streams else None) or endpoint.path
+    if path:
+        return path
+    own = list(dict.fromkeys(parse_url(url).path or "/" for url in e.urls))
+    if len(own) > 1:
+        listed = ", ".join(f"`{p}`" for p in own)
+        problem = Problem(f"with `{e.endpoint_type}` all URLs must have the same path, not {listed}", "--url")
+        raise ConfigError((problem,))
+    return own[0]
 
 
 def targets_of(config: Config, urls: Sequence[str] | None = None) -> tuple[Target, ...]:

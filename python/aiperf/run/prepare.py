@@ -12,7 +12,7 @@ from aiperf.config.load import Closed, describe, load_of
 from aiperf.config.machine_limits import raise_file_limit
 from aiperf.config.model import Config
 from aiperf.config.proxy import proxy_rule
-from aiperf.endpoints import Endpoint, access_to, load_endpoint, targets_of
+from aiperf.endpoints import Endpoint, access_to, endpoint_of, targets_of
 from aiperf.errors import Note
 from aiperf.observer import Observer
 from aiperf.run.addresses import Addresses, address_notes, choose
@@ -87,7 +87,7 @@ def _prepare(config: Config, observer: Observer, *, ask_server: bool) -> Prepare
     source, found_here = text_source(tokenizer, config.prompt.prompt_corpus)
     notes += found_here
     observer.stage("workload")
-    endpoint = load_endpoint(config.endpoint.endpoint_type)
+    endpoint = endpoint_of(config)
     ignore_eos = probe.supports_ignore_eos if probe is not None else None
     workload = build_workload(config, tokenizer, source, seed_of(config), ignore_eos=ignore_eos)
     notes += workload.notes

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiperf.config.as_data import config_from_run
 from aiperf.config.model import Config
-from aiperf.endpoints import Endpoint, load_endpoint
+from aiperf.endpoints import Endpoint, endpoint_of
 from aiperf.errors import ConfigError, ExitCode, Note
 from aiperf.outcome import Outcome
 from aiperf.records import Columns
@@ -99,7 +99,7 @@ class Run:
 
     @property
     def endpoint(self) -> Endpoint:
-        return load_endpoint(self.config.endpoint.endpoint_type)
+        return endpoint_of(self.config)
 
     @property
     def metrics_title(self) -> str:

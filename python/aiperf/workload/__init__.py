@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, cast
 import numpy as np
 
 from aiperf.config.model import Config
-from aiperf.endpoints import BodyOptions, Endpoint, has_length, load_endpoint
+from aiperf.endpoints import BodyOptions, Endpoint, endpoint_of, has_length
 from aiperf.errors import ConfigError, DatasetError, Note, Problem
 from aiperf.session import Message, Part, Session, Synthetic, Turn
 from aiperf.workload.inputs import with_text
@@ -87,7 +87,7 @@ def build_workload(
 
     `ignore_eos`: what `auto` came to for this server; None: only if the user said `on`.
     """
-    endpoint = load_endpoint(config.endpoint.endpoint_type)
+    endpoint = endpoint_of(config)
     # One generator each, so that an option of one part does not change what another draws.
     rng, lengths_rng, front_rng = np.random.default_rng(seed).spawn(3)
     notes: list[Note] = []

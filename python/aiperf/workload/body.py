@@ -6,12 +6,14 @@ called with marks in place of the texts; the JSON is cut at the marks. So a body
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from aiperf.endpoints import BodyOptions, Endpoint
+from aiperf.endpoints.form import form_text, split_medium
 from aiperf.session import Message, Part, Turn
 from aiperf.workload.ready_bodies import Envelope
 
@@ -52,7 +54,7 @@ class Template:
 
 _OSL_BYTES = str(_OSL_MARK).encode()
 
-_MessageShape = tuple[str, str | None, bool, int, tuple[str, ...], int, int]
+_MessageShape = tuple[str, str | None, bool, tuple[tuple[str, ...], ...], int]
 
 
 class Templates:
@@ -62,22 +64,36 @@ class Templates:
         self._endpoint = endpoint
         self._options = options
         self._known: dict[tuple[object, ...], Template] = {}
+        self._files: dict[str, bytes] = {}
         self._envelope = Envelope(endpoint, options)
 
     @staticmethod
     def shape(message: Message) -> _MessageShape:
         m = message
-        return (m.role, m.name, bool(m.parts), len(m.images), m.audios, len(m.videos), len(m.more))
+        fronts = tuple(tuple(split_medium(u)[0] for u in kind) for kind in (m.images, m.audios, m.videos))
+        return (m.role, m.name, bool(m.parts), fronts, len(m.more))
 
     @staticmethod
     def texts(message: Message) -> tuple[tuple[Part, ...], ...]:
         """The first gaps of a message, in order: its text and further texts."""
         return (message.parts, *message.more) if message.parts else message.more
 
-    @staticmethod
-    def media(message: Message) -> list[tuple[Part, ...]]:
-        """The gaps behind them: images, then videos."""
-        return [(url,) for url in (*message.images, *message.videos)]
+    def media(self, message: Message) -> list[bytes]:
+        """The gaps behind them, images, audios, videos: what follows the front (`split_medium`); in a form the file's bytes."""
+        return [self._medium(u) for u in (*message.images, *message.audios, *message.videos)]
+
+    def _medium(self, medium: str) -> bytes:
+        front, rest = split_medium(medium)
+        if not self._endpoint.is_form or not front.endswith(","):
+            return escape(rest)
+        known = self._files.get(rest)
+        if known is None:
+            known = self._files[rest] = base64.b64decode(rest)
+        return known
+
+    def literal(self, text: str) -> bytes:
+        """A text as it stands in a body: the inside of a JSON string, or a form's field."""
+        return text.encode("utf-8", "replace") if self._endpoint.is_form else escape(text)
 
     def get(self, turn: Turn, history: Sequence[Message], history_shape: tuple[object, ...], model: str) -> Template:
         """`history_shape`: `shape` of each message of the history."""
@@ -104,8 +120,7 @@ class Templates:
         body = self._endpoint.body(blank_turn, tuple(marked[: len(history)]), replace(self._options, model=model))
         return self._cut(body, number)
 
-    @staticmethod
-    def _cut(body: dict[str, object], number: int) -> Template:
+    def _cut(self, body: dict[str, object], number: int) -> Template:
         """`number`: the first free number, for parts that stand in the body itself."""
         parts: dict[int, tuple[Part, ...]] = {}
 
@@ -123,7 +138,10 @@ class Templates:
                 return [joined(v) for v in value]
             return value
 
-        text = json.dumps(joined(body), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        if self._endpoint.is_form:
+            text = form_text({name: joined(value) for name, value in body.items()})
+        else:
+            text = json.dumps(joined(body), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         pieces: list[bytes | int] = []
         for i, piece in enumerate(_MARK.split(text)):
             if i % 2:
@@ -143,11 +161,15 @@ def _marked(message: Message, number: int) -> tuple[Message, int]:
         number += 1
         return _mark(number - 1)
 
+    def medium(url: str) -> str:
+        return split_medium(url)[0] + take()
+
     blank = replace(
         message,
         parts=(take(),) if message.parts else (),
         more=tuple((take(),) for _ in message.more),
-        images=tuple(take() for _ in message.images),
-        videos=tuple(take() for _ in message.videos),
+        images=tuple([medium(u) for u in message.images]),
+        audios=tuple([medium(u) for u in message.audios]),
+        videos=tuple([medium(u) for u in message.videos]),
     )
     return blank, number

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from aiperf.endpoints import BodyOptions, Endpoint
 from aiperf.errors import DatasetError
 from aiperf.session import Message, Part, Reply, Session, Synthetic, Turn
-from aiperf.workload.body import Template, Templates, escape
+from aiperf.workload.body import Template, Templates
 
 if TYPE_CHECKING:
     from aiperf._core import Plan
@@ -183,15 +183,17 @@ class _Builder:
 
     def _gaps(self, message: Message, base: int) -> list[_Segments]:
         texts = [self._segments(parts, base) for parts in Templates.texts(message)]
-        media = [self._segments(parts, base) for parts in Templates.media(message)]
-        return [*texts, *[(kinds, a, b, planned, []) for kinds, a, b, planned, _ in media]]
+        return [*texts, *[self._medium(data) for data in self.templates.media(message)]]
+
+    def _medium(self, data: bytes) -> _Segments:
+        return [SegmentKind.LITERAL], [self.literals.number(data)], [0], 0, []
 
     def _segments(self, parts: tuple[Part, ...], base: int) -> _Segments:
         first = parts[0]
         if isinstance(first, str) and len(parts) == 1:
             if not first:
                 return [], [], [], 0, []
-            return [SegmentKind.LITERAL], [self.literals.number(escape(first))], [0], 0, [first]
+            return [SegmentKind.LITERAL], [self.literals.number(self.templates.literal(first))], [0], 0, [first]
         kinds: list[int] = []
         a: list[int] = []
         b: list[int] = []
@@ -208,7 +210,7 @@ class _Builder:
             if isinstance(part, str):
                 if part:
                     kinds.append(SegmentKind.LITERAL)
-                    a.append(self.literals.number(escape(part)))
+                    a.append(self.literals.number(self.templates.literal(part)))
                     b.append(0)
                     texts.append(part.rstrip(" "))
                     space = 0 if part[-1].isspace() else LEADING_SPACE

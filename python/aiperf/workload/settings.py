@@ -12,6 +12,7 @@ from aiperf.config.engine_settings import (
     CancelSettings,
     ClosedLoad,
     EngineSettings,
+    JobSettings,
     Load,
     PhaseSettings,
     ProxySettings,
@@ -106,6 +107,7 @@ def build_settings(
         framing=endpoint.features.framing if streaming else "plain",
         pointers=endpoint.pointers,
         plain_pointers=endpoint.plain_pointers,
+        job=_job(config, endpoint),
         tls=TlsSettings(
             insecure=e.insecure,
             ca_file=_text(e.ca_file),
@@ -128,7 +130,7 @@ def build_settings(
         keep_text=text and (not e.use_server_token_count or config.output.export_outputs_json or _keeps_raw(config)),
         keep_events=_keeps_raw(config),
         http_trace=config.output.export_http_trace,
-        expect_text=text,
+        expect_text=text and not endpoint.features.text_optional,
         max_event_bytes=e.max_event_bytes,
         slos=tuple(tier.slos for tier in live_tiers(config.slo.goodput)),
         think_tags=think_tags,
@@ -176,6 +178,12 @@ def _preconnect(config: Config, slots: int) -> int:
         return 0
     shared = e.http2_max_streams if e.http_version == "2" and e.connection_reuse_strategy == "pooled" else 1
     return min(-(-slots // shared), 20_000)
+
+
+def _job(config: Config, endpoint: Endpoint) -> JobSettings | None:
+    """How jobs are waited for; their results are fetched if the user wants them."""
+    job = endpoint.job
+    return job if job is None or config.media.download_video_content else job.model_copy(update={"content": None})
 
 
 def _text(path: Path | None) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from email import message_from_bytes
+from email.policy import HTTP
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,12 @@ import pytest
 from aiperf import registry
 from aiperf.config.resolve import config_from
 from aiperf.endpoints import BodyOptions, Endpoint, Where, headers_of, load_endpoint, path_of
+from aiperf.endpoints.form import CONTENT_TYPE, File, form_text, split_medium
+from aiperf.endpoints.response_field import pointers_for
 from aiperf.errors import ConfigError, DatasetError
 from aiperf.session import Message, Turn
 
+PIXEL = "data:image/png;base64,QQ=="
 OPTIONS = BodyOptions(model="m", streaming=True)
 
 
@@ -24,13 +29,17 @@ def user(*texts: str) -> Message:
     return Message(role="user", parts=(texts[0],), more=tuple((t,) for t in texts[1:]))
 
 
+def seen(*texts: str, images: tuple[str, ...] = (), audios: tuple[str, ...] = ()) -> Turn:
+    return Turn(messages=(Message(role="user", parts=texts, images=images, audios=audios),))
+
+
 def test_every_file_is_an_endpoint_with_path_and_pointers() -> None:
     names = registry.names("endpoints")
     assert {"chat", "completions", "embeddings", "messages", "nim_rankings", "responses"} <= set(names)
     for name in registry.names("endpoints"):
         endpoint = load_endpoint(name)
         assert isinstance(endpoint, Endpoint)
-        assert endpoint.path.startswith("/")
+        assert endpoint.path.startswith("/") or name in {"raw", "template"}
         for pointers in (endpoint.pointers, endpoint.plain_pointers):
             lists = [
                 v for v in (getattr(pointers, field) for field in type(pointers).model_fields) if isinstance(v, tuple)
@@ -40,6 +49,7 @@ def test_every_file_is_an_endpoint_with_path_and_pointers() -> None:
             plain = [p if isinstance(p, str) else p.pointer for p in found]
             assert all(p.startswith("/") for p in (*plain, *(c for w in wheres for c in w.where)))
         assert bool(endpoint.plain_pointers.text) == endpoint.features.tokens_out
+        assert endpoint.is_form == (CONTENT_TYPE in endpoint.headers)
 
 
 def test_endpoint_with_a_dash_is_the_same_and_a_wrong_name_gets_a_hint() -> None:
@@ -337,6 +347,34 @@ QUERY = (
             {"model": "m", "messages": [{"role": "user", "content": ("a",)}]},
         ),
         ("image_generation", Turn(messages=(user("a", "b"),)), {"model": "m", "prompt": ("a", " ", "b"), "n": 1}),
+        ("image_edit", seen("a", images=(PIXEL,)), {"model": "m", "prompt": ("a",), "n": 1, "image": File(PIXEL)}),
+        (
+            "image_edit",
+            seen("a", images=(PIXEL, PIXEL)),
+            {"model": "m", "prompt": ("a",), "n": 1, "image": [File(PIXEL), File(PIXEL)]},
+        ),
+        ("video_generation", Turn(messages=(user("a"),)), {"model": "m", "prompt": ("a",)}),
+        (
+            "video_generation",
+            seen("a", images=(PIXEL,)),
+            {"model": "m", "prompt": ("a",), "input_reference": File(PIXEL)},
+        ),
+        ("image_retrieval", seen(images=(PIXEL,)), {"input": [{"type": "image_url", "url": PIXEL}]}),
+        (
+            "audio_transcription",
+            seen(audios=("wav,QQ==",)),
+            {"file": File("wav,QQ=="), "model": "m", "response_format": "json"},
+        ),
+        (
+            "solido_rag",
+            Turn(messages=(user("a", "b"),)),
+            {
+                "query": [("a",), ("b",)],
+                "filters": {"family": "Solido", "tool": "SDE"},
+                "inference_model": "m",
+                "stream": True,
+            },
+        ),
     ],
 )
 def test_bodies_of_the_other_apis(name: str, turn: Turn, expected: dict[str, object]) -> None:
@@ -376,6 +414,83 @@ def test_each_api_has_its_own_headers_and_the_users_win(
     options: dict[str, object], expected: tuple[tuple[str, str], ...]
 ) -> None:
     assert headers_of(config_from({"model": "m", **options})) == expected
+
+
+def test_a_form_is_what_the_standard_library_reads() -> None:
+    fields = {
+        "a": 'x "y"\n',
+        "n": 2,
+        "flag": True,
+        "gone": None,
+        "file": [File("data:image/png;base64,QQ=="), File("wav,Qg==")],
+    }
+    text = form_text({**fields, "link": File("https://h/x.png")})
+    message = message_from_bytes(f"{CONTENT_TYPE[0]}: {CONTENT_TYPE[1]}\r\n\r\n{text}".encode(), policy=HTTP)
+    found = [
+        (part.get_param("name", header="content-disposition"), part.get_content_type(), part.get_payload())
+        for part in message.iter_parts()
+    ]
+    assert found == [
+        ("a", "text/plain", 'x "y"\n'),
+        ("n", "text/plain", "2"),
+        ("flag", "text/plain", "true"),
+        ("file", "image/png", "QQ=="),
+        ("file", "audio/wav", "Qg=="),
+        ("link", "text/plain", "https://h/x.png"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("medium", "parts"),
+    [
+        ("data:image/png;base64,QQ==", ("data:image/png;base64,", "QQ==")),
+        ("wav,QQ==", ("wav,", "QQ==")),
+        ("https://h/a,b.png", ("https://", "h/a,b.png")),
+        ("QQ==", ("", "QQ==")),
+    ],
+)
+def test_a_medium_is_its_kind_and_its_data(medium: str, parts: tuple[str, str]) -> None:
+    assert split_medium(medium) == parts
+
+
+@pytest.mark.parametrize(
+    ("path", "pointers"),
+    [
+        ("choices[0].message.content", ("/choices/0/message/content",)),
+        ("a.b[*].c", ("/a/b/*/c",)),
+        ('"a/b".c', ("/a~1b/c",)),
+        ("a || b.c", ("/a", "/b/c")),
+    ],
+)
+def test_a_response_field_is_a_pointer(path: str, pointers: tuple[str, ...]) -> None:
+    assert pointers_for(path).text == pointers
+
+
+@pytest.mark.parametrize("path", [".a", "a[-1]", "length(a)", "a[?b]", "a b"])
+def test_a_response_field_beyond_us_is_refused(path: str) -> None:
+    with pytest.raises(ConfigError, match="is not understood"):
+        pointers_for(path)
+
+
+def test_a_template_is_rendered_and_its_settings_stay_out_of_the_body() -> None:
+    source = (
+        '{"q": {{ query|tojson }}, "p": {{ passages|tojson }}, "all": {{ texts|length }}, "n": {{ max_tokens or 0 }}}'
+    )
+    query = Message(role="user", parts=("a",), name="query")
+    turn = Turn(messages=(query, Message(role="user", parts=("b",), more=(("c",),), name="passages")), osl=5)
+    extra = {"payload_template": source, "response_field": "x", "k": 1}
+    endpoint = load_endpoint("template").configured(extra)
+    options = BodyOptions(model="m", streaming=False, extra=extra)
+    assert endpoint.body(turn, (), options) == {"q": "a", "p": ["b", "c"], "all": 3, "n": 5, "k": 1}
+    assert endpoint.plain_pointers.text == ("/x",)
+    with pytest.raises(DatasetError, match="does not render to JSON"):
+        load_endpoint("template").configured({"payload_template": "{{ text }}"}).body(turn, (), options)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_endpoint("template").configured({"payload_template": "{% if %}"})
+    with pytest.raises(ConfigError, match="needs a template"):
+        load_endpoint("template").configured({})
+    with pytest.raises(DatasetError, match="`--endpoint-type raw`"):
+        load_endpoint("raw").body(turn, (), options)
 
 
 def test_every_endpoint_is_tested_here() -> None:

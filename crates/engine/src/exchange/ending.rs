@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use aiperf_records::ABSENT;
 
+use super::jobs::settle;
 use super::{Exchange, SPARE, leave_prefill};
 use crate::conn::Conn;
 use crate::error::ErrorKind;
@@ -47,6 +48,9 @@ impl Exchange {
     ) {
         let shared = Arc::clone(&self.shared);
         let mut request = self.requests.remove(id.0);
+        if let Some(job) = request.job.take() {
+            settle(*job, &mut request);
+        }
         let at = if kind == ErrorKind::Ok {
             request.reply.last_byte
         } else {
@@ -105,7 +109,7 @@ impl Exchange {
     }
 
     /// May the connection of a request that has ended take another one?
-    fn may_go_on(&self, request: &Request, kind: ErrorKind, is_over: bool) -> bool {
+    pub(super) fn may_go_on(&self, request: &Request, kind: ErrorKind, is_over: bool) -> bool {
         let conn = request.conn.and_then(|conn| self.pool.get(conn));
         conn.is_some_and(|c| {
             let remains = Remains {
@@ -176,6 +180,8 @@ impl Exchange {
             let next = request.next_deadline();
             if next > now {
                 self.deadlines.arm(key, next);
+            } else if request.job.as_ref().is_some_and(|job| job.due <= now) {
+                self.ask(id, sessions);
             } else if request.cancel_at <= now {
                 let message = match request.cancel_delay {
                     Some(delay) => format!("Request cancelled {:.3}s after being sent", delay as f64 * 1e-9),

@@ -51,6 +51,7 @@ impl Default for Reply {
             usage_in_parts: false,
             first_chunk_usage: None,
             is_whole: false,
+            is_opaque: false,
             content_type: None,
             content_encoding: None,
             intermediary: None,
@@ -110,6 +111,7 @@ impl Reply {
             usage_in_parts,
             first_chunk_usage,
             is_whole,
+            is_opaque,
             content_type,
             content_encoding,
             intermediary,
@@ -134,7 +136,7 @@ impl Reply {
         (*usage, *usage_in_parts, *first_chunk_usage) = (None, false, None);
         (*usage_prompt, *usage_completion, *usage_reasoning) = (None, None, None);
         (*usage_cached, *usage_cache_write) = (None, None);
-        (*finish, *is_whole, *http_chunks) = (None, false, None);
+        (*finish, *is_whole, *is_opaque, *http_chunks) = (None, false, false, None);
         (*content_type, *content_encoding, *intermediary) = (None, None, None);
         (*location, *explanation) = (None, None);
         recycle(head, 4096);

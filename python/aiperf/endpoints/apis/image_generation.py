@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aiperf.endpoints import BodyOptions, Endpoint, Features, Pointers, add_extra, texts_of
-from aiperf.session import Message, Part, Turn
+from aiperf.endpoints import BodyOptions, Endpoint, Features, Pointers, add_extra, joined_texts
+from aiperf.session import Message, Turn
 
 __all__ = ["ENDPOINT", "ImageGeneration"]
 
@@ -21,10 +21,7 @@ class ImageGeneration(Endpoint):
     features = Features(streaming=False, tokens_out=False, metrics_title="Image Generation Metrics")
 
     def body(self, turn: Turn, history: Sequence[Message], options: BodyOptions) -> dict[str, object]:  # noqa: ARG002 - as all
-        prompt: list[Part] = []
-        for text in texts_of(turn):
-            prompt += [" ", *text] if prompt else text
-        return add_extra({"model": options.model, "prompt": tuple(prompt), "n": 1}, turn, options, usage=False)
+        return add_extra({"model": options.model, "prompt": joined_texts(turn), "n": 1}, turn, options, usage=False)
 
 
 ENDPOINT = ImageGeneration()

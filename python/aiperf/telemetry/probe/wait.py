@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from aiperf.config.model import Config
 from aiperf.config.url import Target
-from aiperf.endpoints import BodyOptions, access_to, load_endpoint, targets_of
+from aiperf.endpoints import BodyOptions, access_to, endpoint_of, targets_of
 from aiperf.errors import EndpointError
 from aiperf.session import Message, Turn
 from aiperf.telemetry.probe.checks import error_text, explain, listed_models
@@ -90,7 +90,7 @@ def _has_model(config: Config, server: Server, target: Target, model: str, timeo
 
 def _answers(config: Config, server: Server, target: Target, model: str, timeout_s: float) -> str | None:
     """None if a request for one token is answered; else why not."""
-    endpoint = load_endpoint(config.endpoint.endpoint_type)
+    endpoint = endpoint_of(config)
     path = target.request_path
     if config.endpoint.custom_endpoint is None and endpoint.streaming_path is not None:
         path = path.removesuffix(endpoint.streaming_path).removesuffix(endpoint.path) + endpoint.path
