@@ -38,7 +38,6 @@ _RANKINGS = "queries and passages are not made here; give them in a file (`--inp
 _AGENTIC = "AIPerf's agentic scenarios are not there; describe branching sessions in a file (`--custom-dataset-type`)"
 _ACCURACY = "answers are not graded; `--export-outputs-json` keeps them for a grader"
 _EXPORT = "results are files; send `profile_export_aiperf.json` or `records.parquet` on from the run's folder"
-_SEARCH = "use `--search max-concurrency|max-rate|max-goodput` with `--slo`"
 
 FOREIGN: tuple[Foreign, ...] = (
     # Endpoint
@@ -146,14 +145,4 @@ FOREIGN: tuple[Foreign, ...] = (
     _note("the search ends by `--search-max-iterations` and its own intervals", "--optuna-terminator"),
     _note("percentiles are of all requests of a point", "--search-percentile-pooling"),
     _note("a point that misses a condition never wins", "--bo-constraint-mode"),
-    *_refuse("put variants in files of their own and give one with `--config`", "--variant --sweep-variant"),
-    *_refuse("repeat `--slo`: all conditions must hold", "--search-sla-tier", values="many"),
-    *_refuse(_SEARCH, "--search-recipe", "--search-style"),
-    *_refuse("sweep the two lists together: `--isl A,B --osl C,D --sweep-type zip`", "--isl-osl-pairs", values="many"),
-    *_refuse(
-        "over-saturation is found and named in every sweep, without settings",
-        "--degradation-threshold",
-        "--degradation-metric-tag",
-        "--degradation-stat",
-    ),
 )

@@ -18,6 +18,7 @@ from aiperf.config.machine_limits import RESERVED_FILES, Limits, machine_limits
 from aiperf.config.model import Config, specs
 from aiperf.config.parse import MAX_POINTS, parse_rate_series
 from aiperf.config.proxy import proxy_rule
+from aiperf.config.recipes import recipe_problems
 from aiperf.config.rules import AllTags, Asked, conflicts_and_needs
 from aiperf.config.url import UrlError, parse_url
 from aiperf.errors import Problem, did_you_mean, nearest
@@ -406,6 +407,10 @@ def _search(f: Asked, c: Config) -> Iterator[Problem]:
             yield from _space_problem(text, f.at("sweep.search_space"))
 
 
+def _recipe(f: Asked, c: Config) -> Iterator[Problem]:
+    yield from recipe_problems(f, c)
+
+
 def _comparison(f: Asked, c: Config) -> Iterator[Problem]:
     s = c.sweep
     for url in s.ab:
@@ -423,7 +428,12 @@ def _repeats(f: Asked, c: Config) -> Iterator[Problem]:
         low, high = getattr(s, f"{name}_min"), getattr(s, f"{name}_max")
         if low is not None and high is not None and low > high:
             yield Problem(f"`{low:g}` is more than the largest, `{high:g}`", f.at(f"sweep.{name}_min"))
-        if name != "rate" and getattr(s, f"{name}_steps") is not None and (low is None or high is None):
+        if (
+            s.search_recipe is None
+            and name != "rate"
+            and getattr(s, f"{name}_steps") is not None
+            and (low is None or high is None)
+        ):
             yield Problem(f"needs `--{name}-min` and `--{name}-max`", f.at(f"sweep.{name}_steps"))
     if s.convergence_metric is not None and s.num_profile_runs < 2:
         yield Problem("needs `--num-profile-runs` of 2 or more: the most repeats", f.at("sweep.convergence_metric"))
@@ -529,6 +539,7 @@ _RULES: tuple[Rule, ...] = (
     _files,
     _study,
     _search,
+    _recipe,
     _comparison,
     _repeats,
     _own,

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from aiperf.config.conditions import Condition
-from aiperf.config.flag import FieldSpec
 from aiperf.config.lengths import parse_distribution
 from aiperf.config.model import Origin, specs
+from aiperf.config.option_values import Values
 from aiperf.config.parse import parse_rate_series
+from aiperf.config.recipes import derive_recipe
 from aiperf.config.sections.sweep import Axis
 from aiperf.registry import names, normalise
 
@@ -26,32 +27,6 @@ _SESSIONS = frozenset({"dag_jsonl", "multi_turn", "inputs_json"})
 """Formats whose files hold whole sessions: such a file is sent once, as AIPerf sends a `dag_jsonl`. Other datasets are pools."""
 UNTIL_CAP_S = 600.0
 """How long a run with --until and no bound of its own sends at most."""
-
-
-class Values:
-    """Option values by field path while a configuration is being put together: given, derived, or the model's default."""
-
-    def __init__(self, given: Mapping[str, object], origins: Mapping[str, Origin]) -> None:
-        self.given = dict(given)
-        self.origins = dict(origins)
-
-    def __getitem__(self, path: str) -> object:
-        spec: FieldSpec = specs()[path]
-        return self.given.get(path, spec.default)
-
-    def number(self, path: str) -> float | None:
-        value = self[path]
-        return value if isinstance(value, int | float) else None
-
-    def has(self, *paths: str) -> bool:
-        """True if one of them has a value that is not absent or false."""
-        return any(self[p] not in {None, False} for p in paths if not isinstance(self[p], list | dict))
-
-    def default(self, path: str, value: object, why: str) -> None:
-        """`value` unless one was given."""
-        if path not in self.given and value is not None:
-            self.given[path] = value
-            self.origins[path] = Origin("default", why)
 
 
 def _is_trace(v: Values) -> bool:
@@ -215,6 +190,8 @@ def _artifacts(v: Values, _: list[str]) -> None:
 
 def _stimulus(v: Values) -> str:
     axes = v.given.get("sweep.axes", ())
+    if v.given.get("sweep.scenarios"):
+        return "sweep-scenarios"
     if v["sweep.search"]:
         return f"search-{v['sweep.search']}"
     if isinstance(axes, tuple) and axes:
@@ -236,6 +213,7 @@ def _stimulus(v: Values) -> str:
 _RULES: tuple[Callable[[Values, list[str]], None], ...] = (
     _service,
     _lengths,
+    derive_recipe,
     _search,
     _sweep,
     _schedule,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -161,8 +162,8 @@ def config_from(values: Mapping[str, object] | None = None, *, check: bool = Tru
     base = {p: parsed.value(p) for p, o in parsed.origins.items() if o.kind != "default"}
     origins = {p: o for p, o in parsed.origins.items() if o.kind != "default"}
     origins |= {p: Origin("flag", specs()[p].shown) for p in ready}
-    if parsed.sweep.axes:
-        base["sweep.axes"] = parsed.sweep.axes
+    if axes := _axes(given):
+        base["sweep.axes"] = axes
     config, invalid = _build({**base, **ready}, origins, None)
     problems += [*bad, *invalid]
     if check:
@@ -183,7 +184,7 @@ def at_point(config: Config, values: Mapping[str, object]) -> Config:
     for path in ("input.random_seed", "output.artifact_dir"):
         if path in config.origins:
             given[path], origins[path] = config.value(path), config.origins[path]
-    for path in ("sweep.axes", "sweep.scenarios"):
+    for path in ("sweep.axes", "sweep.scenarios", "sweep.search_recipe", "sweep.variants"):
         given.pop(path, None)
     if config.load.phases:
         given["load.phases"] = config.load.phases
@@ -196,6 +197,16 @@ def at_point(config: Config, values: Mapping[str, object]) -> Config:
     if problems:
         raise ConfigError(problems)
     return new.with_notes(config.notes, config.command)
+
+
+def _axes(given: Sequence[Given]) -> tuple[Axis, ...]:
+    """Of the options that were given a list; those that are wrong are left out."""
+    found: list[Axis] = []
+    for spec, entries in _by_option(given):
+        with suppress(ValueError):
+            _, axis = _parse(spec, entries)
+            found += [] if axis is None else [axis]
+    return tuple(found)
 
 
 def _by_option(layer: Iterable[Given]) -> Iterable[tuple[FieldSpec, list[Given]]]:

@@ -39,6 +39,7 @@ from aiperf.run.data import RunData
 from aiperf.sweeps.judge import judge
 from aiperf.sweeps.optimise import Dimension, SpaceTrial, has_botorch, optimise, parse_space
 from aiperf.sweeps.points import RunPoint, flag_name, point_of
+from aiperf.sweeps.recipe_files import finish_recipe
 from aiperf.sweeps.runner import Interrupted, Runner, worst
 from aiperf.sweeps.search import Range, SearchOptions, SearchResult, maximise, search
 from aiperf.sweeps.space import Point, build_points, order_points, seed_of_run
@@ -260,6 +261,7 @@ def _finish_sweep(
         title = "AIPerf | Sweep" if config.sweep.has_points else f"AIPerf | {len(found[0].paths)} Repeats"
         screen += build_screen(table, title)
     screen += _slo_lines(config, table)
+    screen += finish_recipe(config, ordered, folder)
     screen.append(Text(f"study      {folder}"))
     screen += _page(config, folder, [run for point in ordered for run in point.runs])
     return Study(dir=folder, exit_code=ExitCode.OK, table=table, screen=tuple(screen))

@@ -24,6 +24,12 @@ BECOMES: dict[str, tuple[dict[str, object], str]] = {
     "sweep.itl_sla_ms": ({"itl_sla_ms": 3, "search": "max-rate", "streaming": True}, "sweep.slo"),
     "sweep.e2e_sla_ms": ({"e2e_sla_ms": 3, "search": "max-rate"}, "sweep.slo"),
     "sweep.error_rate_sla": ({"error_rate_sla": 0.1, "search": "max-rate"}, "sweep.slo"),
+    "sweep.search_style": (
+        {"search_recipe": "max-concurrency-under-sla", "ttft_sla_ms": 3, "search_style": "grid"},
+        "sweep.axes",
+    ),
+    "sweep.isl_osl_pairs": ({"search_recipe": "pareto-sweep", "isl_osl_pairs": ("5/6,7/8",)}, "sweep.scenarios"),
+    "sweep.variants": ({"variant": ("isl=5", "isl=6")}, "sweep.scenarios"),
     "sweep.slo_attainment_fraction": (
         {"slo_attainment_fraction": 0.9, "search": "max-rate", "goodput": "request_latency:5"},
         "sweep.slo",

@@ -186,6 +186,70 @@ class SweepConfig(Section):
             "--slo-attainment-fraction", help="Share of requests that must meet --goodput, 0 to 1", group=H, sweep=False
         ),
     ] = None
+    search_recipe: Annotated[
+        Literal[
+            "max-throughput-ttft-sla",
+            "max-throughput-itl-sla",
+            "max-concurrency-under-sla",
+            "max-goodput-under-slo",
+            "pareto-sweep",
+            "concurrency-ramp",
+            "prefill-ttft-curve",
+            "decode-itl-curve",
+        ]
+        | None,
+        Flag("--search-recipe", help="AIPerf's preset of a search or sweep; a note says what it stands for", group=H),
+    ] = None
+    search_style: Annotated[
+        Literal["smooth_isotonic", "monotonic", "bo", "optuna", "grid"] | None,
+        Flag(
+            "--search-style", help="How the recipe max-concurrency-under-sla searches; default smooth_isotonic", group=H
+        ),
+    ] = None
+    isl_osl_pairs: Annotated[
+        tuple[str, ...],
+        Flag(
+            "--isl-osl-pairs",
+            help="Pairs of input and output lengths for the recipe pareto-sweep: `128/128,512/256`",
+            group=H,
+            greedy=True,
+        ),
+    ] = ()
+    sla_tiers: Annotated[
+        tuple[str, ...],
+        Flag(
+            "--search-sla-tier",
+            help="Conditions with a label, 2 to 10 times: `fast:time_to_first_token:p95:lt:200,…`; each tier's best point is reported",
+            group=H,
+            greedy=True,
+        ),
+    ] = ()
+    degradation_threshold: Annotated[
+        float,
+        Field(gt=0),
+        Flag(
+            "--degradation-threshold",
+            help="Recipe concurrency-ramp: latency above the first point's by this share counts as degraded",
+            group=H,
+            unit="share",
+            sweep=False,
+        ),
+    ] = 0.2
+    degradation_metric_tag: Annotated[
+        str, Flag("--degradation-metric-tag", help="Recipe concurrency-ramp: metric that degrades", group=H)
+    ] = "request_latency"
+    degradation_stat: Annotated[
+        str, Flag("--degradation-stat", help="Recipe concurrency-ramp: statistic of the metric that degrades", group=H)
+    ] = "p99"
+    variants: Annotated[
+        tuple[str, ...],
+        Flag(
+            "--variant",
+            "--sweep-variant",
+            help="A point of a sweep with options of its own: `chat: isl=128, osl=64, request-rate=5`; two or more times",
+            group=S,
+        ),
+    ] = ()
     search_space: Annotated[
         tuple[str, ...],
         Flag(
