@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from aiperf.cli import available, kube, main, report
-from aiperf.cli.completion import _cyclopts_flags
+from aiperf.cli.command import options_of
+from aiperf.cli.completion import words_of
 from aiperf.config.flag import FieldSpec, Given
 from aiperf.config.model import specs
 from aiperf.config.resolve import configure
@@ -61,7 +62,7 @@ def commands() -> list[tuple[str, ...]]:
     for name, command in available().items():
         if command.is_alias or command.target.endswith(":run"):
             continue
-        flags = _cyclopts_flags(name)
+        flags = words_of(name)
         subs = [f for f in flags if not f.startswith("-")]
         found += [(name, sub) for sub in subs] or [(name,)]
     return found
@@ -69,10 +70,10 @@ def commands() -> list[tuple[str, ...]]:
 
 def flags_of(words: tuple[str, ...]) -> list[str]:
     if len(words) == 1:
-        return [f for f in _cyclopts_flags(words[0]) if f.startswith("--")]
+        return [f for f in words_of(words[0]) if f.startswith("--")]
     module, _, attribute = available()[words[0]].target.partition(":")
     sub = getattr(importlib.import_module(f"aiperf.cli.{module}"), attribute)[words[1]]
-    return sorted({n for a in sub.assemble_argument_collection() for n in a.names if n.startswith("--")})
+    return sorted({n for spec in options_of(sub) for n in spec.flag.names if n.startswith("--")})
 
 
 @pytest.mark.slow

@@ -4,9 +4,9 @@ A command is one file, `cli/<name>.py`, and one line in `COMMANDS`; it appears a
 heavy modules inside its functions, writes data to stdout and everything else to stderr, and raises `AIPerfError`. Its entry
 (the part behind the colon in `COMMANDS`) is one of
 
-* `app`: a `cyclopts.App` with sub-commands, or `command`: an annotated function that cyclopts can call. What it returns, an
-  int or None (0), is the exit code.
-* `run(argv) -> int`: parses by itself. Only `profile` and `report`, whose options are the fields of the configuration.
+* `command`: an annotated function (`cli/command.py`), or `app`: `Commands` with such functions. What it returns, an int or None
+  (0), is the exit code.
+* `run(argv) -> int`: parses by itself. `profile`, `report` and `kube`, whose options are the fields of a model.
 
 `aiperf --help` imports none of them, `aiperf profile --help` only the configuration's model (docs/dev/2026-11-24-cli.md).
 """
@@ -120,23 +120,9 @@ def _call(command: Command, argv: list[str]) -> int:
     entry = getattr(importlib.import_module(f"aiperf.cli.{module}"), attribute)
     if attribute == "run":
         return int(entry(argv))
-    from cyclopts import App, CycloptsError
+    from aiperf.cli.command import Commands, run_function
 
-    from aiperf.errors import ConfigError
-    from aiperf.version import __version__
-
-    if isinstance(entry, App):
-        app = App(name="aiperf", version=__version__)
-        app.command(entry, name=command.name)
-        argv = [command.name, *argv]
-    else:
-        app = App(name=f"aiperf {command.name}", help_format="plaintext", version=__version__)
-        app.default(entry)
-    try:
-        code = app(argv, exit_on_error=False, print_error=False, result_action="return_value")
-    except CycloptsError as error:
-        raise ConfigError(str(error).strip(), f"`aiperf {command.name} --help` shows its options") from error
-    return code if isinstance(code, int) else 0
+    return entry.run(argv) if isinstance(entry, Commands) else run_function(entry, f"aiperf {command.name}", argv)
 
 
 def _overview() -> str:

@@ -1,7 +1,7 @@
 """Argument vector → what was given for each option, and every problem in it, not only the first.
 
 `--option-name`, `--option_name`, `--option=value`; a word that starts with `-` and a digit is a value; `--` ends the options.
-Not cyclopts or argparse: neither reports all problems, knows where a value came from, or builds the help of 260 options in
+Not argparse or a larger library: none reports all problems, knows where a value came from, or builds the help of 260 options in
 time (docs/dev/2026-11-24-cli.md).
 """
 
@@ -43,7 +43,7 @@ def parse(argv: Sequence[str], specs: Iterable[FieldSpec], foreign: Sequence[For
     negatives: dict[str, FieldSpec] = {}
     for spec in specs:
         table |= {_canonical(n): spec for n in spec.flag.names}
-        negatives |= {_canonical(n): spec for n in spec.negatives if _canonical(n) not in table}
+        negatives |= {_canonical(n): spec for n in spec.negatives if _canonical(n) not in table and spec.name != "help"}
     for other in foreign:
         table |= {_canonical(n): other for n in other.names}
     result = Parsed()

@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import Parameter
-
+from aiperf.config.flag import Flag
 from aiperf.json_text import json_text
 
 if TYPE_CHECKING:
@@ -19,9 +18,9 @@ _MOST_WORKERS = 256
 
 def command(
     *,
-    workers: Annotated[int | None, Parameter(help="Worker threads; default: a quarter of the cores")] = None,
-    as_json_text: Annotated[bool, Parameter(name="--json", help="Print the metrics as JSON", negative="")] = False,
-    quiet: Annotated[bool, Parameter(help="Do not show the steps", negative="")] = False,
+    workers: Annotated[int | None, Flag(help="Worker threads; default: a quarter of the cores")] = None,
+    as_json_text: Annotated[bool, Flag("--json", help="Print the metrics as JSON")] = False,
+    quiet: Annotated[bool, Flag(help="Do not show the steps")] = False,
 ) -> int:
     """Maximum load this machine can generate without distorting results: streams × tokens/s, requests/s, and an open loop's rate."""
     from aiperf.errors import ConfigError, Problem

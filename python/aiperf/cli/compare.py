@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
+from aiperf.config.flag import Flag
 
 __all__ = ["command"]
 
@@ -13,23 +13,22 @@ __all__ = ["command"]
 def command(
     *runs: Annotated[
         Path,
-        Parameter(
+        Flag(
             help="Folders of runs (or of the repeats of one), or result files of other tools (`file.json#2`: the second in it); the first is the baseline"
         ),
     ],
-    baseline: Annotated[Path | None, Parameter(help="Baseline run to compare all others with")] = None,
+    baseline: Annotated[Path | None, Flag(help="Baseline run to compare all others with")] = None,
     fail_on: Annotated[
         list[str] | None,
-        Parameter(
+        Flag(
             help="Exit with code 3 if a metric is worse by more than this: `time_to_first_token:p99 +5%`; repeatable",
-            negative="",
         ),
     ] = None,
-    min_effect: Annotated[str, Parameter(help="Smallest change that counts as a difference")] = "2%",
-    confidence_level: Annotated[float, Parameter(help="Confidence level of the intervals, 0 to 1")] = 0.95,
-    seed: Annotated[int, Parameter(help="Random seed of the bootstrap")] = 0,
-    json: Annotated[bool, Parameter(help="Print JSON instead of tables", negative="")] = False,
-    markdown: Annotated[Path | None, Parameter(help="Also write a summary for a pull request")] = None,
+    min_effect: Annotated[str, Flag(help="Smallest change that counts as a difference")] = "2%",
+    confidence_level: Annotated[float, Flag(help="Confidence level of the intervals, 0 to 1")] = 0.95,
+    seed: Annotated[int, Flag(help="Random seed of the bootstrap")] = 0,
+    json: Annotated[bool, Flag(help="Print JSON instead of tables")] = False,
+    markdown: Annotated[Path | None, Flag(help="Also write a summary for a pull request")] = None,
 ) -> int:
     """Same workload? Which figures differ, by how much, and is it more than chance?"""
     from aiperf.compare.comparison import compare_sides

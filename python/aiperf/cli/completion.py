@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from cyclopts import Parameter
+from aiperf.config.flag import Flag
 
 __all__ = ["command", "render_completion"]
 
 Shell = Literal["bash", "zsh", "fish"]
 
 
-def command(shell: Annotated[Shell, Parameter(help="The shell it is for")], /) -> int:
+def command(shell: Annotated[Shell, Flag(help="The shell it is for")], /) -> int:
     """Print a completion script.
 
     bash: eval "$(aiperf completion bash)"; zsh: the same with zsh; fish: aiperf completion fish | source
@@ -30,41 +30,27 @@ def _words() -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]], fr
     for name, options in (("profile", profile.options()), ("report", report.options())):
         flags[name] = tuple(n for s in options for n in (*s.flag.names, *s.negatives[:1]) if n.startswith("--"))
     for name in commands:
-        flags[name] = flags[name] or _cyclopts_flags(name)
+        flags[name] = flags[name] or words_of(name)
     choices = {n: s.choices for s in specs.values() if s.kind == "choice" for n in s.flag.names}
     files = frozenset(n for s in specs.values() if s.kind in {"path", "paths"} for n in s.flag.names)
     return flags, choices | {"completion": ("bash", "zsh", "fish")}, files
 
 
-def _cyclopts_flags(name: str) -> tuple[str, ...]:
-    """Options of a command that cyclopts runs, and its sub-commands."""
+def words_of(name: str) -> tuple[str, ...]:
+    """Sub-commands of a command, and the options of all of them."""
     import importlib
 
-    from cyclopts import App
-
     from aiperf.cli import available
+    from aiperf.cli.command import Commands, options_of
 
     module, _, attribute = available()[name].target.partition(":")
     own = importlib.import_module(f"aiperf.cli.{module}")
     entry = getattr(own, attribute)
     if attribute == "run":
         return (*own.SUBCOMMANDS, *(n for s in own.options() for n in s.flag.names if n.startswith("--")))
-    if isinstance(entry, App):
-        subs = [s for s in entry if not s.startswith("-")]
-        inner = {n for s in subs for n in _names(entry[s])}
-        return (*subs, *sorted(inner))
-    app = App()
-    app.default(entry)
-    return _names(app)
-
-
-def _names(app: object) -> tuple[str, ...]:
-    from cyclopts import App
-
-    if not isinstance(app, App):
-        return ()
-    arguments = app.assemble_argument_collection()
-    return tuple(dict.fromkeys(n for a in arguments for n in a.names if n.startswith("--")))
+    functions = [entry[n] for n in entry] if isinstance(entry, Commands) else [entry]
+    flags = {n for function in functions for s in options_of(function) for n in s.flag.names if n.startswith("--")}
+    return (*(entry if isinstance(entry, Commands) else ()), *sorted(flags))
 
 
 def render_completion(shell: Shell) -> str:

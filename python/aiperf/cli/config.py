@@ -6,15 +6,15 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import App, Parameter
-
+from aiperf.cli.command import Commands
+from aiperf.config.flag import Flag
 from aiperf.errors import ConfigError, nearest
 
 __all__ = ["app"]
 
-app = App(name="config", help="Write, check and expand configuration files for `aiperf profile --config`.")
+app = Commands(name="config", help="Write, check and expand configuration files for `aiperf profile --config`.")
 
-_File = Annotated[Path, Parameter(help="YAML configuration file")]
+_File = Annotated[Path, Flag(help="YAML configuration file")]
 
 
 def _templates() -> dict[str, Path]:
@@ -29,12 +29,12 @@ def _about(path: Path) -> str:
 @app.command
 def init(
     *,
-    template: Annotated[str, Parameter(name=["--template", "-t"], help="Template to start from")] = "minimal",
-    list_templates: Annotated[bool, Parameter(name=["--list", "-l"], negative="", help="List the templates")] = False,
-    search: Annotated[str | None, Parameter(name=["--search", "-s"], help="List the templates with this word")] = None,
-    model: Annotated[str | None, Parameter(name=["--model", "-m"], help="Model name to write into it")] = None,
-    url: Annotated[str | None, Parameter(name=["--url", "-u"], help="Server URL to write into it")] = None,
-    output: Annotated[Path | None, Parameter(name=["--output", "-o"], help="File to write; default: stdout")] = None,
+    template: Annotated[str, Flag("--template", "-t", help="Template to start from")] = "minimal",
+    list_templates: Annotated[bool, Flag("--list", "-l", help="List the templates")] = False,
+    search: Annotated[str | None, Flag("--search", "-s", help="List the templates with this word")] = None,
+    model: Annotated[str | None, Flag("--model", "-m", help="Model name to write into it")] = None,
+    url: Annotated[str | None, Flag("--url", "-u", help="Server URL to write into it")] = None,
+    output: Annotated[Path | None, Flag("--output", "-o", help="File to write; default: stdout")] = None,
 ) -> None:
     """Print a configuration to start from, or write it to a file."""
     known = _templates()
@@ -81,15 +81,9 @@ def expand(
     file: _File,
     /,
     *,
-    full: Annotated[
-        bool, Parameter(name=["--full", "-F"], negative="", help="Print each run's whole configuration")
-    ] = False,
-    index: Annotated[
-        int | None, Parameter(name=["--index", "-i"], help="Only the run with this number, from 0; in full")
-    ] = None,
-    output_format: Annotated[
-        Literal["text", "yaml", "json"], Parameter(name=["--format", "-f"], help="Output format")
-    ] = "text",
+    full: Annotated[bool, Flag("--full", "-F", help="Print each run's whole configuration")] = False,
+    index: Annotated[int | None, Flag("--index", "-i", help="Only the run with this number, from 0; in full")] = None,
+    output_format: Annotated[Literal["text", "yaml", "json"], Flag("--format", "-f", help="Output format")] = "text",
 ) -> None:
     """List the runs a configuration asks for: the points of its sweep."""
     runs = _runs(file)

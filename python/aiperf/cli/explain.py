@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import Parameter
+from aiperf.config.flag import Flag
 
 if TYPE_CHECKING:
     from aiperf.metrics import Metric
@@ -13,7 +13,7 @@ __all__ = ["command", "render_list", "render_metric"]
 
 
 def command(
-    tag: Annotated[str | None, Parameter(help="Tag, as in the files: time_to_first_token; none: list all")] = None, /
+    tag: Annotated[str | None, Flag(help="Tag, as in the files: time_to_first_token; none: list all")] = None, /
 ) -> int:
     """Definition, formula, unit and provenance of a metric; without a tag all metrics."""
     from aiperf.errors import ConfigError, nearest

@@ -59,6 +59,8 @@ def default_text(spec: FieldSpec) -> str:
 def _heading(spec: FieldSpec) -> str:
     long = [n for n in spec.flag.names if n.startswith("--")]
     short = [n for n in spec.flag.names if not n.startswith("--")]
+    if not spec.flag.names:
+        return spec.shown
     shown = ", ".join([*short[:1], *long[:1]]) if long else ", ".join(short)
     if spec.kind == "bool" and spec.default is not False and not long[0].startswith("--no-"):
         shown += f", --no-{long[0][2:]}"

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import Parameter
-
 from aiperf import registry
+from aiperf.config.flag import Flag
 
 if TYPE_CHECKING:
     from aiperf.errors import Problem
@@ -28,52 +27,47 @@ _ALL: tuple[Format, ...] = ("png", "svg", "html")
 def command(
     *runs: Annotated[
         Path,
-        Parameter(
+        Flag(
             help="Folders of runs, ours or AIPerf's, of a sweep, or with such folders in them; several are drawn together; default: artifacts"
         ),
     ],
     paths: Annotated[
         list[Path] | None,
-        Parameter(
-            name=["--paths", "--artifact-dir"],
+        Flag(
+            "--paths",
+            "--artifact-dir",
             help="Folders of runs, as the arguments",
-            negative="",
-            consume_multiple=True,
+            greedy=True,
         ),
     ] = None,
     output: Annotated[
         Path | None,
-        Parameter(name=["--output", "-o"], help="Output folder; default: `plots` in the run, or beside the runs"),
+        Flag("--output", "-o", help="Output folder; default: `plots` in the run, or beside the runs"),
     ] = None,
     formats: Annotated[
         list[Format] | None,
-        Parameter(name="--format", help="png, svg, html; default: all", negative="", consume_multiple=True),
+        Flag("--format", help="png, svg, html; default: all", greedy=True),
     ] = None,
-    chart: Annotated[
-        list[str] | None, Parameter(name="--chart", help=_CHARTS, negative="", consume_multiple=True)
-    ] = None,
+    chart: Annotated[list[str] | None, Flag("--chart", help=_CHARTS, greedy=True)] = None,
     theme: Annotated[
         Literal["light", "dark"],
-        Parameter(help="Colour theme of PNG and SVG files; the HTML page follows the reader's system"),
+        Flag(help="Colour theme of PNG and SVG files; the HTML page follows the reader's system"),
     ] = "light",
     num_gpus: Annotated[
-        int | None, Parameter(help="Number of GPUs for runs that do not record it, for tokens/s per GPU")
+        int | None, Flag(help="Number of GPUs for runs that do not record it, for tokens/s per GPU")
     ] = None,
-    gpu_cost_per_hour: Annotated[float | None, Parameter(help="Price of one GPU hour, for the cost per token")] = None,
+    gpu_cost_per_hour: Annotated[float | None, Flag(help="Price of one GPU hour, for the cost per token")] = None,
     config: Annotated[
-        Path | None, Parameter(help="AIPerf's plot configuration: the Pareto plot's metrics are taken from it")
+        Path | None, Flag(help="AIPerf's plot configuration: the Pareto plot's metrics are taken from it")
     ] = None,
-    dashboard: Annotated[
-        bool, Parameter(negative="", help="Browse the runs instead, as `aiperf view` does; nothing is written")
-    ] = False,
-    host: Annotated[str, Parameter(help="Address of the dashboard")] = "127.0.0.1",
-    port: Annotated[int, Parameter(help="Port of the dashboard; 0: any free one")] = 8050,
+    dashboard: Annotated[bool, Flag(help="Browse the runs instead, as `aiperf view` does; nothing is written")] = False,
+    host: Annotated[str, Flag(help="Address of the dashboard")] = "127.0.0.1",
+    port: Annotated[int, Flag(help="Port of the dashboard; 0: any free one")] = 8050,
     pareto: Annotated[
         list[str] | None,
-        Parameter(
+        Flag(
             help="Two metrics for the Pareto front instead of tokens/s per user and per GPU, the horizontal one first: `request_latency:p95 request_throughput`",
-            negative="",
-            consume_multiple=True,
+            greedy=True,
         ),
     ] = None,
 ) -> int:

@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import Parameter
-
+from aiperf.config.flag import Flag
 from aiperf.json_text import json_text
 
 __all__ = ["build_options", "command"]
@@ -16,48 +15,39 @@ __all__ = ["build_options", "command"]
 
 def command(
     *,
-    host: Annotated[str, Parameter(help="Address to listen on")] = "127.0.0.1",
-    port: Annotated[int, Parameter(help="Port; 0 takes a free one")] = 0,
-    unix: Annotated[
-        Path | None, Parameter(help="Listen on this Unix socket instead: a third of the work per chunk")
-    ] = None,
-    model: Annotated[list[str] | None, Parameter(help="Name on /v1/models; repeatable [sim]", negative="")] = None,
-    strict_model: Annotated[bool, Parameter(help="Refuse other names with 404", negative="")] = False,
-    ttft: Annotated[str | None, Parameter(help="Time to the first token: `50ms` or ms [0]")] = None,
-    itl: Annotated[str | None, Parameter(help="Gap between chunks: `5ms` or ms; 0: as fast as possible [0]")] = None,
-    jitter: Annotated[float | None, Parameter(help="Uniform jitter of both, ± this share [0]")] = None,
-    osl: Annotated[int | None, Parameter(help="Output tokens where the request asks for no maximum [16]")] = None,
-    tokens_per_chunk: Annotated[
-        str | None, Parameter(help="Tokens of the chunks in turn, as `1` or `0,1,3,7` [1]")
-    ] = None,
-    reasoning_tokens: Annotated[
-        int | None, Parameter(help="Number of output tokens sent first, as reasoning [0]")
-    ] = None,
+    host: Annotated[str, Flag(help="Address to listen on")] = "127.0.0.1",
+    port: Annotated[int, Flag(help="Port; 0 takes a free one")] = 0,
+    unix: Annotated[Path | None, Flag(help="Listen on this Unix socket instead: a third of the work per chunk")] = None,
+    model: Annotated[list[str] | None, Flag(help="Name on /v1/models; repeatable [sim]")] = None,
+    strict_model: Annotated[bool, Flag(help="Refuse other names with 404")] = False,
+    ttft: Annotated[str | None, Flag(help="Time to the first token: `50ms` or ms [0]")] = None,
+    itl: Annotated[str | None, Flag(help="Gap between chunks: `5ms` or ms; 0: as fast as possible [0]")] = None,
+    jitter: Annotated[float | None, Flag(help="Uniform jitter of both, ± this share [0]")] = None,
+    osl: Annotated[int | None, Flag(help="Output tokens where the request asks for no maximum [16]")] = None,
+    tokens_per_chunk: Annotated[str | None, Flag(help="Tokens of the chunks in turn, as `1` or `0,1,3,7` [1]")] = None,
+    reasoning_tokens: Annotated[int | None, Flag(help="Number of output tokens sent first, as reasoning [0]")] = None,
     usage: Annotated[
-        Literal["auto", "always", "never", "continuous"] | None, Parameter(help="When streams carry usage [auto]")
+        Literal["auto", "always", "never", "continuous"] | None, Flag(help="When streams carry usage [auto]")
     ] = None,
     context_limit: Annotated[
-        int | None, Parameter(help="Context limit: maximum prompt plus output tokens; longer requests get status 400")
+        int | None, Flag(help="Context limit: maximum prompt plus output tokens; longer requests get status 400")
     ] = None,
-    max_running: Annotated[int | None, Parameter(help="Requests served at once; others wait")] = None,
-    api_key: Annotated[str | None, Parameter(help="Require this API key")] = None,
-    tls_cert: Annotated[Path | None, Parameter(help="Serve TLS with this certificate (PEM)")] = None,
-    tls_key: Annotated[Path | None, Parameter(help="Private key of the TLS certificate (PEM)")] = None,
+    max_running: Annotated[int | None, Flag(help="Requests served at once; others wait")] = None,
+    api_key: Annotated[str | None, Flag(help="Require this API key")] = None,
+    tls_cert: Annotated[Path | None, Flag(help="Serve TLS with this certificate (PEM)")] = None,
+    tls_key: Annotated[Path | None, Flag(help="Private key of the TLS certificate (PEM)")] = None,
     fault: Annotated[
         list[str] | None,
-        Parameter(
+        Flag(
             help='Faults to inject, JSON or short form: `{"kind":"cut","rate":0.1}`, `cut:rate=0.1`; repeatable',
-            negative="",
         ),
     ] = None,
-    preset: Annotated[str | None, Parameter(help="Engine model instead of fixed times: a model on a GPU")] = None,
-    ledger: Annotated[Path | None, Parameter(help="Write a ledger of what was really sent, as JSON lines")] = None,
-    seed: Annotated[int | None, Parameter(help="Random seed [0]")] = None,
-    threads: Annotated[int | None, Parameter(help="Event loops [1]")] = None,
-    options: Annotated[
-        str | None, Parameter(help="All other options, as a JSON object or a file containing one")
-    ] = None,
-    stats: Annotated[bool, Parameter(help="Print counters as JSON at the end", negative="")] = False,
+    preset: Annotated[str | None, Flag(help="Engine model instead of fixed times: a model on a GPU")] = None,
+    ledger: Annotated[Path | None, Flag(help="Write a ledger of what was really sent, as JSON lines")] = None,
+    seed: Annotated[int | None, Flag(help="Random seed [0]")] = None,
+    threads: Annotated[int | None, Flag(help="Event loops [1]")] = None,
+    options: Annotated[str | None, Flag(help="All other options, as a JSON object or a file containing one")] = None,
+    stats: Annotated[bool, Flag(help="Print counters as JSON at the end")] = False,
 ) -> int:
     """Serve a simulated model; prints the URL, runs until Ctrl-C."""
     given: dict[str, object] = {

@@ -6,22 +6,20 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import App, Parameter
-
+from aiperf.cli.command import Commands
+from aiperf.config.flag import Flag
 from aiperf.errors import DatasetError
 from aiperf.json_text import json_text
 
 __all__ = ["analyze_trace", "app", "synthesize", "validate"]
 
-app = App(name="trace", help="Statistics, cuts, synthesis, checks and hashing of traces.")
+app = Commands(name="trace", help="Statistics, cuts, synthesis, checks and hashing of traces.")
 
-_File = Annotated[Path, Parameter(help="Trace file: JSONL, CSV or Parquet; .gz and .zst too")]
-_Format = Annotated[
-    str | None, Parameter(name="--format", help="Trace format; default: detected from the first record")
-]
-_Block = Annotated[int | None, Parameter(name="--block-size", help="Tokens per hash id; default: the format's")]
-_Skip = Annotated[bool, Parameter(name="--skip-invalid", negative="", help="Skip malformed lines (they are counted)")]
-_Output = Annotated[Path, Parameter(name=["--output", "-o"], help="File to write; `.gz` is compressed")]
+_File = Annotated[Path, Flag(help="Trace file: JSONL, CSV or Parquet; .gz and .zst too")]
+_Format = Annotated[str | None, Flag("--format", help="Trace format; default: detected from the first record")]
+_Block = Annotated[int | None, Flag("--block-size", help="Tokens per hash id; default: the format's")]
+_Skip = Annotated[bool, Flag("--skip-invalid", help="Skip malformed lines (they are counted)")]
+_Output = Annotated[Path, Flag("--output", "-o", help="File to write; `.gz` is compressed")]
 
 
 def _note(message: str) -> None:
@@ -51,12 +49,12 @@ def stats(
     *,
     format_name: _Format = None,
     block_size: _Block = None,
-    bins: Annotated[str | None, Parameter(help="Lower edges of the size bins, tokens: 0,5000,10000")] = None,
-    window: Annotated[str, Parameter(help="Width of the arrival windows: 5m, 30s, 1h")] = "5m",
-    cache_blocks: Annotated[str | None, Parameter(help="Sizes of bounded (LRU) caches, blocks: 1000,10000")] = None,
-    context_limit: Annotated[int | None, Parameter(help="Count requests of more tokens, input and output")] = None,
-    json: Annotated[bool, Parameter(negative="", help="Print JSON instead of text")] = False,
-    html: Annotated[Path | None, Parameter(help="Write a self-contained HTML page too")] = None,
+    bins: Annotated[str | None, Flag(help="Lower edges of the size bins, tokens: 0,5000,10000")] = None,
+    window: Annotated[str, Flag(help="Width of the arrival windows: 5m, 30s, 1h")] = "5m",
+    cache_blocks: Annotated[str | None, Flag(help="Sizes of bounded (LRU) caches, blocks: 1000,10000")] = None,
+    context_limit: Annotated[int | None, Flag(help="Count requests of more tokens, input and output")] = None,
+    json: Annotated[bool, Flag(help="Print JSON instead of text")] = False,
+    html: Annotated[Path | None, Flag(help="Write a self-contained HTML page too")] = None,
     skip_invalid: _Skip = False,
 ) -> None:
     """Print what a trace is made of: totals, token lengths, sizes, arrivals, prefix reuse, sessions, findings."""
@@ -90,12 +88,10 @@ def cut(
     /,
     *,
     output: _Output,
-    window: Annotated[str | None, Parameter(help="Part to keep, since the first request: 0m:5m, 30s:, :1h")] = None,
-    every: Annotated[int, Parameter(help="Keep the first of each N sessions")] = 1,
-    max_tokens: Annotated[
-        int | None, Parameter(help="Skip requests with more tokens, input and output together")
-    ] = None,
-    speed: Annotated[float, Parameter(help="Divide all timestamps by this factor")] = 1.0,
+    window: Annotated[str | None, Flag(help="Part to keep, since the first request: 0m:5m, 30s:, :1h")] = None,
+    every: Annotated[int, Flag(help="Keep the first of each N sessions")] = 1,
+    max_tokens: Annotated[int | None, Flag(help="Skip requests with more tokens, input and output together")] = None,
+    speed: Annotated[float, Flag(help="Divide all timestamps by this factor")] = 1.0,
     format_name: _Format = None,
     skip_invalid: _Skip = False,
 ) -> None:
@@ -124,13 +120,13 @@ def synth(
     /,
     *,
     output: _Output,
-    requests: Annotated[int | None, Parameter(help="How many to write; default: as many as the trace has")] = None,
-    rate: Annotated[float, Parameter(help="Factor on the request rate")] = 1.0,
-    prompt: Annotated[float, Parameter(help="Factor on the input tokens behind the shared prefix")] = 1.0,
-    prefix: Annotated[float, Parameter(help="Factor on the length of shared prefixes")] = 1.0,
-    osl: Annotated[float, Parameter(name="--output-length", help="Factor on the output lengths")] = 1.0,
-    roots: Annotated[int, Parameter(help="Trees of prefixes, which share nothing; 1: as the trace")] = 1,
-    seed: Annotated[int, Parameter(help="Random seed of the synthesis")] = 0,
+    requests: Annotated[int | None, Flag(help="How many to write; default: as many as the trace has")] = None,
+    rate: Annotated[float, Flag(help="Factor on the request rate")] = 1.0,
+    prompt: Annotated[float, Flag(help="Factor on the input tokens behind the shared prefix")] = 1.0,
+    prefix: Annotated[float, Flag(help="Factor on the length of shared prefixes")] = 1.0,
+    osl: Annotated[float, Flag("--output-length", help="Factor on the output lengths")] = 1.0,
+    roots: Annotated[int, Flag(help="Trees of prefixes, which share nothing; 1: as the trace")] = 1,
+    seed: Annotated[int, Flag(help="Random seed of the synthesis")] = 0,
     format_name: _Format = None,
     block_size: _Block = None,
     skip_invalid: _Skip = False,
@@ -172,7 +168,7 @@ def synth(
         _note(f"its hash ids are of {made.block_size} tokens: replay it with `--isl-block-size {made.block_size}`")
 
 
-@app.command(name="validate")
+@app.named("validate")
 def check(file: _File, /, *, format_name: _Format = None, block_size: _Block = None) -> None:
     """Read every line, list every broken one; exit code 2 if there is one."""
     _validate(file, format_name, block_size)
@@ -197,18 +193,18 @@ def _validate(file: Path, format_name: str | None, block_size: int | None = None
     sys.stdout.write(f"valid: format {found.format}, requests {found.requests:,}{sessions}\n")
 
 
-@app.command(name="hash")
+@app.named("hash")
 def hash_(
     file: _File,
     /,
     *,
     output: _Output,
-    tokenizer: Annotated[str, Parameter(help="Tokenizer of the served model: a hub name, a path, `builtin`")],
-    block_size: Annotated[int, Parameter(help="Tokens per hash id")] = 512,
+    tokenizer: Annotated[str, Flag(help="Tokenizer of the served model: a hub name, a path, `builtin`")],
+    block_size: Annotated[int, Flag(help="Tokens per hash id")] = 512,
     salt: Annotated[
-        str | None, Parameter(help="Secret salt; the same salt gives the same ids; default: random, not stored")
+        str | None, Flag(help="Secret salt; the same salt gives the same ids; default: random, not stored")
     ] = None,
-    prompt_field: Annotated[str | None, Parameter(help="Field with the prompt; default: found by its name")] = None,
+    prompt_field: Annotated[str | None, Flag(help="Field with the prompt; default: found by its name")] = None,
     skip_invalid: _Skip = False,
 ) -> None:
     """Turn the prompts of your own logs (JSONL) into a trace that can be shared: no text, only lengths, times and ids."""
@@ -229,9 +225,9 @@ def hash_(
 
 
 def analyze_trace(
-    input_file: Annotated[Path, Parameter(help="Mooncake trace")],
-    block_size: Annotated[int, Parameter(help="Tokens per hash id")] = 512,
-    output_file: Annotated[Path | None, Parameter(help="Write the report as JSON too")] = None,
+    input_file: Annotated[Path, Flag(help="Mooncake trace")],
+    block_size: Annotated[int, Flag(help="Tokens per hash id")] = 512,
+    output_file: Annotated[Path | None, Flag(help="Write the report as JSON too")] = None,
 ) -> None:
     """AIPerf's report of a Mooncake trace; `aiperf trace stats` says more."""
     from aiperf.traces.reading.detect import read_trace
@@ -249,22 +245,22 @@ def analyze_trace(
 
 
 def validate(
-    target: Annotated[Literal["mooncake-trace"], Parameter(help="Format of the file")],
-    input_path: Annotated[Path, Parameter(name="--input", help="File to check")],
+    target: Annotated[Literal["mooncake-trace"], Flag(help="Format of the file")],
+    input_path: Annotated[Path, Flag("--input", help="File to check")],
 ) -> None:
     """AIPerf's name for `aiperf trace validate`."""
     _validate(input_path, target)
 
 
 def synthesize(
-    target: Annotated[Literal["agentic-code"], Parameter(help="What to make: sessions of coding agents")],  # noqa: ARG001
+    target: Annotated[Literal["agentic-code"], Flag(help="What to make: sessions of coding agents")],  # noqa: ARG001
     *,
-    num_sessions: Annotated[int, Parameter(help="Number of sessions")] = 1000,
-    output: Annotated[Path, Parameter(help="Folder in which the run's folder is made")] = Path(),
-    config: Annotated[Path | None, Parameter(help="Settings, JSON: AIPerf's, or a manifest.json")] = None,
-    seed: Annotated[int, Parameter(help="Random seed of the sessions")] = 42,
-    max_isl: Annotated[int | None, Parameter(help="Maximum prompt length in tokens")] = None,
-    max_osl: Annotated[int | None, Parameter(help="Maximum response length in tokens")] = None,
+    num_sessions: Annotated[int, Flag(help="Number of sessions")] = 1000,
+    output: Annotated[Path, Flag(help="Folder in which the run's folder is made")] = Path(),
+    config: Annotated[Path | None, Flag(help="Settings, JSON: AIPerf's, or a manifest.json")] = None,
+    seed: Annotated[int, Flag(help="Random seed of the sessions")] = 42,
+    max_isl: Annotated[int | None, Flag(help="Maximum prompt length in tokens")] = None,
+    max_osl: Annotated[int | None, Flag(help="Maximum response length in tokens")] = None,
 ) -> None:
     """Write sessions of coding agents as a Mooncake trace (AIPerf's command); `aiperf trace synth` follows a given trace."""
     from datetime import UTC, datetime

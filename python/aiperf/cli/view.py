@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from cyclopts import Parameter
+from aiperf.config.flag import Flag
 
 if TYPE_CHECKING:
     from aiperf.reports.page import PageInput
@@ -25,11 +25,11 @@ _SUMMARY: Final = "profile_export_aiperf.json"
 
 
 def command(
-    folder: Annotated[Path, Parameter(help="Folder that holds runs, at any depth")] = Path("artifacts"),
+    folder: Annotated[Path, Flag(help="Folder that holds runs, at any depth")] = Path("artifacts"),
     /,
     *,
-    port: Annotated[int, Parameter(help="Port on 127.0.0.1; 0 takes a free one")] = 0,
-    open_browser: Annotated[bool, Parameter(name="--open", help="Open it in the browser", negative="")] = False,
+    port: Annotated[int, Flag(help="Port on 127.0.0.1; 0 takes a free one")] = 0,
+    open_browser: Annotated[bool, Flag("--open", help="Open it in the browser")] = False,
 ) -> int:
     """List, filter and compare the runs of a folder in the browser, until Ctrl-C."""
     from aiperf.errors import ConfigError

@@ -27,7 +27,7 @@ def _helps() -> Iterator[tuple[str, str]]:
     """(where, text) of each `Flag(…, help=…)` in the sources, commands' own options included."""
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"Flag", "Parameter"}:
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Flag":
                 for word in node.keywords:
                     if word.arg == "help" and isinstance(word.value, ast.Constant):
                         yield f"{path.relative_to(ROOT)}:{node.lineno}", str(word.value.value)
