@@ -17,7 +17,7 @@ NATIVE := Cargo.toml Cargo.lock pyproject.toml $(shell find crates -name '*.rs' 
 YARDSTICKS := $(shell find benchmarks/yardsticks -name '*.rs' -o -name Cargo.toml)
 PY := python tests benchmarks conftest.py
 
-.PHONY: build dev venv demo wheel test test-python test-rust check check-rust check-python bench versus fuzz docs docs-check clean
+.PHONY: build dev venv demo wheel test test-python test-sinks test-rust check check-rust check-python bench versus fuzz docs docs-check clean
 
 build: $(STAMPS)/native  ## compile the native core and install aiperf into .venv
 
@@ -56,6 +56,13 @@ wheel: $(STAMPS)/venv  ## a manylinux wheel in dist/, tried without a compiler
 test: test-python test-rust  ## every test
 
 # Rust first would be the natural order, but the last line a reader sees should be pytest's verdict.
+# Against the services themselves: OTLP receiver, `mlflow server`, Weights & Biases offline. Their packages are heavy, so in an environment of their own.
+test-sinks: dev  ## the tests of --otel-url, --mlflow-… and --wandb-…
+	test -x $(VENV)-sinks/bin/python || $(PYTHON) -m venv $(VENV)-sinks
+	$(VENV)-sinks/bin/python -m pip install -q mlflow wandb opentelemetry-exporter-otlp-proto-http
+	printf '%s\n' "$(CURDIR)/python" "$$(echo $(CURDIR)/$(VENV)/lib/python*/site-packages)" > "$$(echo $(VENV)-sinks/lib/python*/site-packages)/aiperf.pth"
+	$(VENV)-sinks/bin/python -m pytest tests/e2e/live/test_sinks_services.py tests/unit/live/test_sinks.py -n 0
+
 test-python: dev test-rust
 	$(BIN)/python -m pytest -n 2
 

@@ -37,7 +37,6 @@ _MEDIA = "audio, images and video are not made here; give requests with media in
 _RANKINGS = "queries and passages are not made here; give them in a file (`--input-file`)"
 _AGENTIC = "AIPerf's agentic scenarios are not there; describe branching sessions in a file (`--custom-dataset-type`)"
 _ACCURACY = "answers are not graded; `--export-outputs-json` keeps them for a grader"
-_EXPORT = "results are files; send `profile_export_aiperf.json` or `records.parquet` on from the run's folder"
 
 FOREIGN: tuple[Foreign, ...] = (
     # Endpoint
@@ -71,22 +70,6 @@ FOREIGN: tuple[Foreign, ...] = (
     _note("no hints about the KV cache are sent", "--omit-kv-hints", values="none"),
     # Output
     _note("charts need nothing that could be missing", "--plot-required", values="none"),
-    *_refuse(_EXPORT, "--otel-url", "--otel-resource-attributes", "--gen-ai-provider", values="many"),
-    *_refuse(_EXPORT, "--stream", values="many"),
-    *_refuse(
-        _EXPORT,
-        "--mlflow-tracking-uri",
-        "--mlflow-experiment",
-        "--mlflow-run-name",
-        "--mlflow-tag",
-        "--mlflow-parent-run-id",
-        "--mlflow-artifact-glob",
-        "--wandb-project",
-        "--wandb-entity",
-        "--wandb-run-name",
-        "--wandb-tag",
-        values="many",
-    ),
     # Prompts of other kinds
     *_refuse(
         _RANKINGS,

@@ -25,7 +25,37 @@ def others(config: Config, screen: Observer) -> Iterator[tuple[Observer, ...]]:
     with ExitStack() as held:
         if live.serve is not None or live.api_port is not None:
             watchers.append(_serve(config, screen, held))
+        watchers += _sinks(config, screen, held)
         yield tuple(watchers)
+
+
+def _sinks(config: Config, screen: Observer, held: ExitStack) -> Iterator[Observer]:
+    """Started; at the end they are waited for, as long as a service may take for the results."""
+    from aiperf.live.board import Board
+    from aiperf.live.sinks import Sink, Target
+
+    live = config.live
+    targets: list[Target] = []
+    if live.otel_url is not None:
+        from aiperf.live.sinks.otel import Otlp
+
+        targets.append(Otlp(live))
+    if live.mlflow_tracking_uri is not None:
+        from aiperf.live.sinks.mlflow import Mlflow
+
+        targets.append(Mlflow(live))
+    if live.wandb_project is not None:
+        from aiperf.live.sinks.wandb import WeightsAndBiases
+
+        targets.append(WeightsAndBiases(live))
+    if not targets:
+        return
+    board = Board(config)
+    for target in targets:
+        sink = Sink(target, board)
+        sink.start()
+        held.callback(sink.finish, screen.note)
+    yield board
 
 
 def _serve(config: Config, screen: Observer, held: ExitStack) -> Observer:

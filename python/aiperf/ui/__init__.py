@@ -19,7 +19,7 @@ def observe(config: Config, stream: TextIO | None = None) -> Iterator[Observer]:
     """The screen `--ui` asks for, with the live page and sinks that other options ask for. `stream` None: stderr."""
     live = config.live
     with _screen(config, stream) as screen:
-        wanted = (live.serve, live.api_port, live.api_host)
+        wanted = (live.serve, live.api_port, live.api_host, live.otel_url, live.mlflow_tracking_uri, live.wandb_project)
         if all(option is None for option in wanted):
             yield screen
             return
