@@ -88,11 +88,14 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A warning as a value: shown once, written to `run.json`. `kind` is stable and for machines, `text` one line for people."""
+    """A warning as a value: shown once, written to `run.json`. `kind` is stable and for machines, `text` one line for people, `hint`
+    what to do, `data` the figures behind it.
+    """
 
     kind: str
     text: str
     data: Mapping[str, object] = field(default_factory=dict)
+    hint: str | None = None
 
 
 class ConfigError(AIPerfError):

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TypeAlias
 
-__all__ = ["JsonValue", "dump_json", "json_text", "to_json_value"]
+__all__ = ["JsonValue", "dump_json", "fingerprint_of", "json_text", "to_json_value"]
 
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 
@@ -72,3 +72,10 @@ def dump_json(value: JsonValue, depth: int = 0) -> str:
         body = _leaf_encoder(depth).encode(value)[1:-1]
     first, last = "{}" if isinstance(value, dict) else "[]"
     return f"{first}\n{inside}{body}\n{'  ' * depth}{last}"
+
+
+def fingerprint_of(parts: object) -> str:
+    """16 hex digits that are equal for equal values; keys in any order, what JSON does not know as text."""
+    import hashlib
+
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]

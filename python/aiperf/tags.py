@@ -58,8 +58,8 @@ decode_duration                              Decode Duration                    
 inter_token_latency                          Inter Token Latency                          ns                400  ended    streaming
 full_response_inter_token_latency            Full Response Inter Token Latency            ns                  -  ended    streaming
 output_token_throughput_per_user             Output Token Throughput Per User             tokens/sec/user   500  ended    streaming
-e2e_normalized_interactivity_p75             E2E Normalized Interactivity P75             tokens/sec/user     -  counted
-e2e_normalized_interactivity_p90             E2E Normalized Interactivity P90             tokens/sec/user     -  counted
+e2e_normalized_interactivity_p75             E2E Normalized Interactivity P75             tokens/sec/user     -  -
+e2e_normalized_interactivity_p90             E2E Normalized Interactivity P90             tokens/sec/user     -  -
 e2e_output_token_throughput                  E2E Output Token Throughput                  tokens/sec/user   510  ended
 output_sequence_length                       Output Sequence Length                       tokens            600  ended
 input_sequence_length                        Input Sequence Length                        tokens            700  ended

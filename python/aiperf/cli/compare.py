@@ -32,7 +32,7 @@ def command(
 ) -> int:
     """Same workload? Which figures differ, by how much, and is it more than chance?"""
     from aiperf.compare.comparison import compare_sides
-    from aiperf.compare.difference import Options
+    from aiperf.compare.difference import CompareOptions
     from aiperf.compare.fail_on import check_fail_on, parse_fail_on
     from aiperf.compare.render import build_screen, render_json, render_markdown
     from aiperf.config.parse import parse_number
@@ -58,7 +58,7 @@ def command(
         problems.append(Problem(f"`{confidence_level:g}` must lie between 0 and 1", "--confidence-level"))
     if problems:
         raise ConfigError(problems)
-    options = Options(effect, confidence_level, seed)
+    options = CompareOptions(effect, confidence_level, seed)
     sides = load_sides(paths)
     found = compare_sides(sides, options)
     if gates:

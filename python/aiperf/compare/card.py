@@ -8,11 +8,11 @@ import numpy as np
 
 from aiperf.run.data import RunData, figure
 
-__all__ = ["Card", "Lengths", "build_card"]
+__all__ = ["LengthSummary", "WorkloadCard", "build_card"]
 
 
 @dataclass(frozen=True, slots=True)
-class Lengths:
+class LengthSummary:
     """Tokens per request: mean, median, 95th percentile; None where unknown."""
 
     mean: float | None
@@ -21,7 +21,7 @@ class Lengths:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Card:
+class WorkloadCard:
     """A workload in a few figures, to be read side by side.
 
     `rate`: requests started per second; `gap_cv`: coefficient of variation of the gaps between starts (0: even, 1: Poisson).
@@ -37,8 +37,8 @@ class Card:
     cancelled: int
     success: float | None
     duration_s: float | None
-    isl: Lengths
-    osl: Lengths
+    isl: LengthSummary
+    osl: LengthSummary
     rate: float | None
     gap_cv: float | None
     reuse: float | None
@@ -47,11 +47,11 @@ class Card:
     verdict: str | None
 
 
-def _lengths(run: RunData, tag: str) -> Lengths:
-    return Lengths(figure(run, tag), figure(run, tag, "p50"), figure(run, tag, "p95"))
+def _lengths(run: RunData, tag: str) -> LengthSummary:
+    return LengthSummary(figure(run, tag), figure(run, tag, "p50"), figure(run, tag, "p95"))
 
 
-def build_card(run: RunData) -> Card:
+def build_card(run: RunData) -> WorkloadCard:
     starts = np.sort(run.start_s[np.isfinite(run.start_s)])
     gaps = np.diff(starts)
     rate = gap_cv = None
@@ -60,7 +60,7 @@ def build_card(run: RunData) -> Card:
         gap_cv = float(gaps.std() / gaps.mean())
     attempted = run.num_ok + run.num_failed
     reuse = figure(run, "overall_usage_prompt_cache_read_pct")
-    return Card(
+    return WorkloadCard(
         name=run.name,
         tool=run.tool,
         model=run.model,

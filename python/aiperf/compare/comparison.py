@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from aiperf.compare.card import Card, build_card
-from aiperf.compare.difference import Difference, Options, adjust, compare_figure, headline
+from aiperf.compare.card import WorkloadCard, build_card
+from aiperf.compare.difference import CompareOptions, Difference, adjust, compare_figure, headline
 from aiperf.compare.workload import Relation, relate
 from aiperf.run.data import Definition, RunData, figure
 
@@ -67,9 +67,9 @@ class Comparison:
     """`cards`: one per side, the baseline first. `pairs`: the others against it. `notes`: what the reader has to know."""
 
     baseline: str
-    cards: tuple[Card, ...]
+    cards: tuple[WorkloadCard, ...]
     pairs: tuple[Pair, ...]
-    options: Options
+    options: CompareOptions
     notes: tuple[str, ...] = ()
     runs: tuple[RunData, ...] = field(default=(), repr=False)
 
@@ -91,10 +91,10 @@ def _definitions(runs: Sequence[RunData]) -> tuple[tuple[str, Definition], ...]:
 
 
 def compare_groups(
-    a: Sequence[RunData], b: Sequence[RunData], options: Options | None = None, *, paired: bool = False
+    a: Sequence[RunData], b: Sequence[RunData], options: CompareOptions | None = None, *, paired: bool = False
 ) -> Pair:
     """Repeats of B against repeats of A (one each is fine). `paired`: interleaved blocks, n-th against n-th."""
-    o = options or Options()
+    o = options or CompareOptions()
     relation = relate(a[0], b[0])
     runs = (*a, *b)
     figures = headline(runs)
@@ -141,14 +141,14 @@ def _notes(sides: Sequence[Sequence[RunData]], pairs: Sequence[Pair]) -> tuple[s
     return tuple(dict.fromkeys(out))
 
 
-def compare_runs(runs: Sequence[RunData], options: Options | None = None) -> Comparison:
+def compare_runs(runs: Sequence[RunData], options: CompareOptions | None = None) -> Comparison:
     """The first run is the baseline. At least two."""
     return compare_sides([[run] for run in runs], options)
 
 
-def compare_sides(sides: Sequence[Sequence[RunData]], options: Options | None = None) -> Comparison:
+def compare_sides(sides: Sequence[Sequence[RunData]], options: CompareOptions | None = None) -> Comparison:
     """The same of sides with the repeats of a run each, by the spread between them."""
-    o = options or Options()
+    o = options or CompareOptions()
     pairs = tuple(compare_groups(sides[0], other, o) for other in sides[1:])
     cards = tuple(build_card(side[0]) for side in sides)
     runs = tuple(run for side in sides for run in side)

@@ -21,7 +21,16 @@ from aiperf.metrics import Floats, load_all
 from aiperf.metrics.confidence import t_quantile
 from aiperf.run.data import RunData, figure
 
-__all__ = ["HEADLINE", "MIN_EFFECT", "Difference", "Options", "adjust", "compare_figure", "headline", "tail_stat"]
+__all__ = [
+    "HEADLINE",
+    "MIN_EFFECT",
+    "CompareOptions",
+    "Difference",
+    "adjust",
+    "compare_figure",
+    "headline",
+    "tail_stat",
+]
 
 HEADLINE: Final = (
     ("time_to_first_token", "avg"),
@@ -45,7 +54,7 @@ _ALPHA: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class CompareOptions:
     """`min_effect`: smallest relative change that counts. `level`: of the intervals. `seed`: of the draws."""
 
     min_effect: float = MIN_EFFECT
@@ -168,7 +177,7 @@ def _group(runs: Sequence[RunData], tag: str, stat: str, rng: np.random.Generato
 
 
 def _test(
-    shift: float, se: float, df: float, options: Options, back: Callable[[float], float]
+    shift: float, se: float, df: float, options: CompareOptions, back: Callable[[float], float]
 ) -> tuple[float, float, float]:
     """(low, high, p) of a shift with standard error `se`; `back` maps it to the change."""
     if se == 0:
@@ -178,7 +187,7 @@ def _test(
 
 
 def compare_figure(
-    a: Sequence[RunData], b: Sequence[RunData], tag: str, stat: str, options: Options, *, paired: bool = False
+    a: Sequence[RunData], b: Sequence[RunData], tag: str, stat: str, options: CompareOptions, *, paired: bool = False
 ) -> Difference:
     """One figure of B against A; each side is one run or repeats. `paired`: the n-th of A and of B ran next to each other."""
     metric = load_all().get(tag)
@@ -218,7 +227,9 @@ def _welch(a: Estimate, b: Estimate, *, relative: bool) -> float:
     return max((u + v) ** 2 / (u**2 / max(a.df, 1) + v**2 / max(b.df, 1)), 1.0)
 
 
-def _paired(a: Sequence[RunData], b: Sequence[RunData], tag: str, stat: str, unit: str, options: Options) -> Difference:
+def _paired(
+    a: Sequence[RunData], b: Sequence[RunData], tag: str, stat: str, unit: str, options: CompareOptions
+) -> Difference:
     """Blocks next to each other: drift hits both, so only their differences count."""
     points, whole = tag in _SHARES, _SHARES.get(tag, 1.0)
     pairs = [
@@ -241,7 +252,7 @@ def _paired(a: Sequence[RunData], b: Sequence[RunData], tag: str, stat: str, uni
     return replace(result, low=low, high=high, p_value=p)
 
 
-def adjust(found: Sequence[Difference], options: Options) -> tuple[Difference, ...]:
+def adjust(found: Sequence[Difference], options: CompareOptions) -> tuple[Difference, ...]:
     """Holm over the differences that were tested, and the verdict of each."""
     tested = sorted((d.p_value, i) for i, d in enumerate(found) if d.p_value is not None)
     adjusted: dict[int, float] = {}

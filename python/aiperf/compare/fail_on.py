@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from aiperf.compare.difference import Options, compare_figure
+from aiperf.compare.difference import CompareOptions, compare_figure
 from aiperf.config.conditions import ALIASES
 from aiperf.run.data import RunData
 
-__all__ = ["FailOn", "GateVerdict", "check_fail_on", "parse_fail_on"]
+__all__ = ["FailOn", "FailOnResult", "check_fail_on", "parse_fail_on"]
 
 _FAIL_ON: Final = re.compile(
     r"^\s*([A-Za-z_][\w-]*)(?:\s*:\s*(avg|mean|min|max|median|p\d+(?:\.\d+)?))?\s*([+-])\s*(\d+(?:\.\d+)?)\s*(%|ms|s)?\s*$"
@@ -34,7 +34,7 @@ class FailOn:
 
 
 @dataclass(frozen=True, slots=True)
-class GateVerdict:
+class FailOnResult:
     """`state`: "passed", "failed", or "unsure"; "missing" if the figure does not exist, which counts as failed."""
 
     gate: FailOn
@@ -66,17 +66,17 @@ def parse_fail_on(text: str) -> FailOn:
 
 
 def check_fail_on(
-    gates: Sequence[FailOn], baseline: Sequence[RunData], runs: Sequence[RunData], options: Options
-) -> tuple[GateVerdict, ...]:
+    gates: Sequence[FailOn], baseline: Sequence[RunData], runs: Sequence[RunData], options: CompareOptions
+) -> tuple[FailOnResult, ...]:
     """A side against the baseline: a run each, or its repeats."""
     name = runs[0].name
-    out: list[GateVerdict] = []
+    out: list[FailOnResult] = []
     for gate in gates:
         d = compare_figure(baseline, runs, gate.tag, gate.stat, options)
         label = f"{gate.tag}:{gate.stat}"
         if d.a is None or d.b is None or (gate.is_relative and d.change is None):
             who = baseline[0].name if d.a is None else name
-            out.append(GateVerdict(gate, name, "missing", f"`{who}` has no {label}"))
+            out.append(FailOnResult(gate, name, "missing", f"`{who}` has no {label}"))
             continue
         change = d.change if gate.is_relative else d.b - d.a
         assert change is not None  # noqa: S101 - decided above; for the type checker
@@ -88,5 +88,5 @@ def check_fail_on(
         state: Literal["passed", "failed", "unsure"] = (
             "passed" if not beyond else "failed" if sure or d.p_value is None else "unsure"
         )
-        out.append(GateVerdict(gate, name, state, text))
+        out.append(FailOnResult(gate, name, state, text))
     return tuple(out)

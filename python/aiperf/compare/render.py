@@ -10,10 +10,10 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from aiperf.compare.card import Card
+from aiperf.compare.card import WorkloadCard
 from aiperf.compare.comparison import Comparison, Pair
 from aiperf.compare.difference import Difference
-from aiperf.compare.fail_on import GateVerdict
+from aiperf.compare.fail_on import FailOnResult
 from aiperf.json_text import json_text
 from aiperf.metrics import load_all
 
@@ -51,7 +51,7 @@ def _p(d: Difference) -> str:
     return "<0.001" if d.p_adjusted < 0.001 else f"{d.p_adjusted:.3f}"
 
 
-def _lengths(card: Card, which: str) -> str:
+def _lengths(card: WorkloadCard, which: str) -> str:
     found = card.isl if which == "isl" else card.osl
     if found.mean is None:
         return "–"
@@ -59,7 +59,7 @@ def _lengths(card: Card, which: str) -> str:
     return f"{found.mean:,.1f}{rest}"
 
 
-_CARD: tuple[tuple[str, Callable[[Card], str]], ...] = (
+_CARD: tuple[tuple[str, Callable[[WorkloadCard], str]], ...] = (
     ("Tool", lambda c: c.tool),
     ("Model", lambda c: c.model or "–"),
     ("Load", lambda c: c.load),
@@ -78,7 +78,7 @@ _CARD: tuple[tuple[str, Callable[[Card], str]], ...] = (
 )
 
 
-def _card_table(cards: Sequence[Card]) -> Table:
+def _card_table(cards: Sequence[WorkloadCard]) -> Table:
     table = Table(title="AIPerf | Workloads", box=box.HEAVY_HEAD, title_style="bold", header_style="bold")
     table.add_column("", style="cyan")
     for card in cards:
@@ -155,7 +155,7 @@ def _scaling_line(pair: Pair) -> str | None:
     return f"Scaling from {s.gpus_a} to {s.gpus_b} GPUs: {s.speedup:.2f}× the tokens per second, efficiency {100 * s.efficiency:.0f}%"
 
 
-def build_screen(c: Comparison, gates: Sequence[GateVerdict] = ()) -> list[RenderableType]:
+def build_screen(c: Comparison, gates: Sequence[FailOnResult] = ()) -> list[RenderableType]:
     """Top to bottom: workloads, a table per run against the baseline, definitions, notes, gates."""
     out: list[RenderableType] = [_card_table(c.cards)]
     for pair in c.pairs:
@@ -182,7 +182,7 @@ def build_screen(c: Comparison, gates: Sequence[GateVerdict] = ()) -> list[Rende
     return out
 
 
-def _gate_line(g: GateVerdict) -> str:
+def _gate_line(g: FailOnResult) -> str:
     mark = {"passed": "✓", "failed": "✗", "unsure": "?", "missing": "✗"}[g.state]
     more = (
         "; beyond the limit, but not statistically significant: run more requests or repeats"
@@ -196,7 +196,7 @@ def _md(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def render_markdown(c: Comparison, gates: Sequence[GateVerdict] = ()) -> str:
+def render_markdown(c: Comparison, gates: Sequence[FailOnResult] = ()) -> str:
     lines: list[str] = []
     for pair in c.pairs:
         lines += [f"### {_md(pair.name)} against {_md(c.baseline)}", ""]
@@ -243,7 +243,7 @@ def render_markdown(c: Comparison, gates: Sequence[GateVerdict] = ()) -> str:
     return "\n".join(lines) + "\n"
 
 
-def render_json(c: Comparison, gates: Sequence[GateVerdict] = ()) -> str:
+def render_json(c: Comparison, gates: Sequence[FailOnResult] = ()) -> str:
     """Everything; changes as shares (0.05: 5 %), absent is null."""
     content = {
         "schema_version": 1,

@@ -11,6 +11,7 @@ from pydantic import BaseModel, SecretStr
 from aiperf.config.conditions import Condition, Precision, Tier
 from aiperf.config.model import SECTIONS, Config, Origin, specs
 from aiperf.config.secrets import MASK, mask_authority, mask_headers, mask_mapping, mask_url
+from aiperf.json_text import fingerprint_of
 
 __all__ = ["WITHOUT_FLAG", "config_dict_for_export", "config_dict_for_run", "config_from_run", "fingerprint", "shown"]
 
@@ -111,10 +112,7 @@ def config_from_run(data: Mapping[str, Mapping[str, Mapping[str, object]]]) -> C
 
 def fingerprint(config: Config) -> str:
     """Equal for runs with the same workload: dataset, prompts, conversations, tokenizer, and the body's options. 16 hex digits."""
-    import hashlib
-    import json
-
     parts: dict[str, object] = {p: _plain(p, config.value(p)) for p, s in specs().items() if s.section in _WORKLOAD}
     for path in ("endpoint.endpoint_type", "endpoint.streaming", "endpoint.extra_inputs", "endpoint.ignore_eos"):
         parts[path] = _plain(path, config.value(path))
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return fingerprint_of(parts)

@@ -25,7 +25,7 @@ from aiperf.metrics import Bools, Floats
 from aiperf.metrics.stats import STANDARD_PERCENTILES, Stats, interpolated, needed_count
 from aiperf.records import Columns
 
-__all__ = ["ChunkFacts", "ChunkSink", "GapPool", "LagPool", "LongestGap", "RowFacts", "scan", "scan_rows"]
+__all__ = ["ChunkScan", "ChunkSink", "GapPool", "LagPool", "LongestGap", "RowChunks", "scan", "scan_rows"]
 
 ChunkSink: TypeAlias = RowSink | GapSink | GapLists | LagSink | Flow | WindowGaps | GapHeat | TokenCurve | RowStamps
 """Takes what it needs from each row's content chunks."""
@@ -64,7 +64,7 @@ class LongestGap:
 
 
 @dataclass
-class RowFacts:
+class RowChunks:
     """Per row, from its chunks, when the pass is over; NaN where there is none.
 
     `second_content`: timestamp of the second content chunk. `longest_gap`: the longest gap between chunks, ns. `first_share`: share
@@ -187,10 +187,10 @@ class LagPool:
 
 
 @dataclass(frozen=True)
-class ChunkFacts:
+class ChunkScan:
     """What the pass found: facts per row, the pool of gaps and that of receive lags."""
 
-    rows: RowFacts
+    rows: RowChunks
     gaps: GapPool
     lags: LagPool
 
@@ -201,10 +201,10 @@ def scan_rows(
     more: Sequence[ChunkSink] = (),
     threshold_ns: int | None = None,
     row_tokens: Floats | None = None,
-) -> ChunkFacts:
+) -> ChunkScan:
     """The usual pass: facts per row, gaps, and further sinks."""
     expected = _expected_gaps(columns, keep)
-    facts = ChunkFacts(RowFacts(columns.num_rows), GapPool(expected or None, threshold_ns=threshold_ns), LagPool())
+    facts = ChunkScan(RowChunks(columns.num_rows), GapPool(expected or None, threshold_ns=threshold_ns), LagPool())
     scan(columns, keep, (facts.rows.sink, facts.gaps.sink, facts.lags.sink, *more), row_tokens)
     return facts
 

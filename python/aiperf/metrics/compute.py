@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from aiperf.metrics import Bools, Floats, Metric, load_all
-from aiperf.metrics.chunks import ChunkFacts, ChunkSink, scan, scan_rows
+from aiperf.metrics.chunks import ChunkScan, ChunkSink, scan, scan_rows
 from aiperf.metrics.context import MetricContext, MetricOptions
 from aiperf.metrics.stats import (
     STANDARD_PERCENTILES,
@@ -19,7 +19,7 @@ from aiperf.metrics.stats import (
     scalar_stats,
     weighted_stats,
 )
-from aiperf.metrics.timeline import Sweep, build_sweep, flow_for
+from aiperf.metrics.timeline import Timeline, build_sweep, flow_for
 from aiperf.records import Columns
 
 __all__ = [
@@ -72,14 +72,14 @@ def open_context(columns: Columns, options: MetricOptions) -> MetricContext:
     return MetricContext(columns, options)
 
 
-def scan_context(r: MetricContext, more: Sequence[ChunkSink] = (), stall_ns: int | None = None) -> Sweep | None:
+def scan_context(r: MetricContext, more: Sequence[ChunkSink] = (), stall_ns: int | None = None) -> Timeline | None:
     """The pass over the chunks: sets the context's chunk facts, feeds `more`, returns the step functions over the run."""
     flow = flow_for(r, float(np.nansum(r.num_content_chunks)))
     r.set_chunks(_scan(r, (flow.sink, *more), stall_ns))
     return build_sweep(r, flow)
 
 
-def _scan(r: MetricContext, sinks: Sequence[ChunkSink], stall_ns: int | None) -> ChunkFacts | None:
+def _scan(r: MetricContext, sinks: Sequence[ChunkSink], stall_ns: int | None) -> ChunkScan | None:
     """None for whole replies: of their chunks only when tokens arrived is of interest."""
     tokens = r.value("output_sequence_length")
     if r.options.streaming:
@@ -107,7 +107,7 @@ def _order(metric: Metric) -> tuple[bool, int, str]:
 
 def measure(
     r: MetricContext,
-    sweep: Sweep | None,
+    timeline: Timeline | None,
     percentiles: Sequence[float] = STANDARD_PERCENTILES,
     *,
     internal: bool = False,
@@ -129,9 +129,9 @@ def measure(
                 if r.chunks is not None:
                     stats = r.chunks.gaps.stats(metric.unit.divisor, percentiles)
             case "weighted":
-                if sweep is not None:
-                    values = np.asarray(metric.compute(sweep), dtype=np.float64)
-                    stats = weighted_stats(shown(metric, values), sweep.widths, percentiles, equal=sweep.is_cells)
+                if timeline is not None:
+                    values = np.asarray(metric.compute(timeline), dtype=np.float64)
+                    stats = weighted_stats(shown(metric, values), timeline.widths, percentiles, equal=timeline.is_cells)
         if stats is not None:
             results[tag] = Result(metric, stats)
     return dict(sorted(results.items(), key=lambda item: _order(item[1].metric)))

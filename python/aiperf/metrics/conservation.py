@@ -10,7 +10,7 @@ import numpy as np
 from aiperf.metrics import Floats
 from aiperf.metrics.context import MetricContext
 from aiperf.metrics.stats import inner
-from aiperf.metrics.timeline import Sweep
+from aiperf.metrics.timeline import Timeline
 
 __all__ = ["Check", "EngineFacts", "ServerCounters", "check_conservation"]
 
@@ -105,7 +105,7 @@ def _token_check(name: str, client: Floats, usage: Floats, constant: str, varyin
 
 def check_conservation(
     r: MetricContext,
-    sweep: Sweep | None,
+    timeline: Timeline | None,
     facts: EngineFacts,
     server: ServerCounters | None = None,
     everything: MetricContext | None = None,
@@ -144,7 +144,7 @@ def check_conservation(
         out += [c for c in (prompt, reply) if c is not None]
     if server is not None:
         out += _server_checks(everything or r, facts, server)
-    little = _little(r, sweep, server)
+    little = _little(r, timeline, server)
     return (*out, *little)
 
 
@@ -182,14 +182,14 @@ def _usage(e: MetricContext, name: str) -> float:
     return 0.0 if np.isnan(values).any() else float(values.sum())
 
 
-def _little(r: MetricContext, sweep: Sweep | None, server: ServerCounters | None) -> list[Check]:
+def _little(r: MetricContext, timeline: Timeline | None, server: ServerCounters | None) -> list[Check]:
     """L = λ · W over all requests sent: mean number in flight, rate, mean time in flight."""
-    if sweep is None:
+    if timeline is None:
         return []
     time = r.finish - r.start
     time = time[~np.isnan(time)]
-    seconds = (float(sweep.edges[-1]) - float(sweep.edges[0])) / 1e9
-    inside = inner(sweep.concurrency, sweep.widths) / 1e9 / seconds
+    seconds = (float(timeline.edges[-1]) - float(timeline.edges[0])) / 1e9
+    inside = inner(timeline.concurrency, timeline.widths) / 1e9 / seconds
     law = len(time) / seconds * float(time.mean()) / 1e9
     held = abs(inside - law) <= _LITTLE_TOLERANCE * max(law, 1e-9)
     text = f"in flight {inside:.2f} = rate × time {law:.2f}"

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from aiperf.errors import ErrorKind
 from aiperf.metrics import METRICS, Bools, Floats
-from aiperf.metrics.chunks import ChunkFacts
+from aiperf.metrics.chunks import ChunkScan
 from aiperf.metrics.gpu_energy import GpuEnergy
 from aiperf.metrics.stats import highest, lowest
 from aiperf.records import Columns
@@ -75,7 +75,7 @@ class MetricContext:
     row are kept while there is room (`records.kept`): in functions over millions of rows, few of them should be alive at once.
     """
 
-    def __init__(self, columns: Columns, options: MetricOptions, chunks: ChunkFacts | None = None) -> None:
+    def __init__(self, columns: Columns, options: MetricOptions, chunks: ChunkScan | None = None) -> None:
         self.columns = columns
         self.options = options
         self.chunks = chunks
@@ -99,7 +99,7 @@ class MetricContext:
         """The value of another scalar metric in its base unit; NaN if absent."""
         return float(METRICS[tag].compute(self))
 
-    def set_chunks(self, facts: ChunkFacts | None) -> None:
+    def set_chunks(self, facts: ChunkScan | None) -> None:
         """Facts from the pass over the chunks; values computed without them are dropped."""
         if facts is not self.chunks:
             self.chunks = facts

@@ -154,10 +154,16 @@ def score_tier(r: MetricContext, tier: Tier, duration_s: float | None = None) ->
         results.append(SloResult(slo.tag, slo.threshold / METRICS[slo.tag].unit.divisor, passed, share))
     good = int(np.count_nonzero(good_mask(r, tier.slos)))
     seconds = r.duration_s if duration_s is None else duration_s
-    missed = [s for s in results if s.passed < successful]
+    return _tier_result(tier.name, results, good, successful, attempted, seconds)
+
+
+def _tier_result(
+    name: str, slos: Sequence[SloResult], good: int, successful: int, attempted: int, seconds: float
+) -> TierResult:
+    missed = [s for s in slos if s.passed < successful]
     return TierResult(
-        name=tier.name,
-        slos=tuple(results),
+        name=name,
+        slos=tuple(slos),
         good=good,
         successful=successful,
         attempted=attempted,
@@ -175,18 +181,7 @@ def merge_tiers(parts: Sequence[TierResult], seconds: float) -> TierResult:
     for i, slo in enumerate(parts[0].slos):
         passed = sum(p.slos[i].passed for p in parts)
         slos.append(SloResult(slo.tag, slo.threshold, passed, passed / successful if successful else None))
-    missed = [s for s in slos if s.passed < successful]
-    return TierResult(
-        name=parts[0].name,
-        slos=tuple(slos),
-        good=good,
-        successful=successful,
-        attempted=attempted,
-        share_of_successful=good / successful if successful else None,
-        fraction=good / attempted if attempted else None,
-        goodput=good / seconds if seconds > 0 else None,
-        worst=min(missed, key=lambda s: s.passed).tag if missed else None,
-    )
+    return _tier_result(parts[0].name, slos, good, successful, attempted, seconds)
 
 
 def servers_needed(

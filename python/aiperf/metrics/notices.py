@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from aiperf.errors import Note
 from aiperf.metrics.context import MetricOptions
 from aiperf.metrics.path import describe
-from aiperf.metrics.summary import Notice, Summary
+from aiperf.metrics.summary import Summary
 
 __all__ = ["find_notices"]
 
@@ -16,7 +17,7 @@ _FEW_SLICES: Final = 5
 _BUNDLED: Final = 1.5
 
 
-def find_notices(summary: Summary, options: MetricOptions) -> tuple[Notice, ...]:
+def find_notices(summary: Summary, options: MetricOptions) -> tuple[Note, ...]:
     """Everything worth a warning, most serious first."""
     return (
         *_account(summary),
@@ -27,65 +28,65 @@ def find_notices(summary: Summary, options: MetricOptions) -> tuple[Notice, ...]
     )
 
 
-def _account(s: Summary) -> Iterator[Notice]:
+def _account(s: Summary) -> Iterator[Note]:
     for check in s.checks:
         if check.verdict == "broken":
             data = {"expected": check.expected, "actual": check.actual}
-            yield Notice("conservation", f"{check.name} does not add up: {check.text}", data=data)
+            yield Note("conservation", f"{check.name} does not add up: {check.text}", data=data)
 
 
-def _tokens(s: Summary, options: MetricOptions) -> Iterator[Notice]:
+def _tokens(s: Summary, options: MetricOptions) -> Iterator[Note]:
     if s.count_source != options.count_source:
-        yield Notice(
+        yield Note(
             "token_source",
             f"token counts come from the server ({s.count_source}): the client did not count any",
-            "select a tokenizer with `--tokenizer`",
+            hint="select a tokenizer with `--tokenizer`",
         )
     elif s.count_source == "chunks":
-        yield Notice("token_source", "no token counts available; assuming one token per chunk")
+        yield Note("token_source", "no token counts available; assuming one token per chunk")
     mismatch = s.stat("osl_mismatch_count")
     done = s.stat("request_count")
     if mismatch and done:
-        yield Notice(
+        yield Note(
             "osl_mismatch",
             f"{mismatch:,.0f} of {done:,.0f} replies ({100 * mismatch / done:.1f}%) did not match the requested output length",
-            "the server may need `--extra-inputs ignore_eos:true`, or limits the length itself",
-            {"requests": mismatch},
+            hint="the server may need `--extra-inputs ignore_eos:true`, or limits the length itself",
+            data={"requests": mismatch},
         )
     bundled = s.stat("first_chunk_tokens")
     if bundled is not None and bundled > _BUNDLED:
         exact = s.stat("time_per_decoded_token")
         itl = s.stat("inter_token_latency")
         figures = f" ({itl:.2f} ms instead of {exact:.2f} ms)" if itl is not None and exact is not None else ""
-        yield Notice(
+        yield Note(
             "bundled_first_chunk",
             f"the first chunk holds {bundled:.1f} tokens on average: inter_token_latency is too low{figures}",
-            "`--per-chunk-usage` divides by the tokens after the first chunk",
-            {"tokens": bundled},
+            hint="`--per-chunk-usage` divides by the tokens after the first chunk",
+            data={"tokens": bundled},
         )
 
 
-def _path(s: Summary) -> Iterator[Notice]:
+def _path(s: Summary) -> Iterator[Note]:
     for kind, text, hint, data in describe(s.path):
-        yield Notice(kind, text, hint, data)
+        yield Note(kind, text, hint=hint, data=data)
 
 
-def _slices(s: Summary) -> Iterator[Notice]:
+def _slices(s: Summary) -> Iterator[Note]:
     complete = [c for c in s.slices if c.is_complete]
     thin = [c for c in complete if c.ended < _FEW_IN_SLICE]
     if complete and 2 * len(thin) > len(complete):
-        yield Notice(
+        yield Note(
             "thin_slices",
             f"{len(thin)} of {len(complete)} slices have fewer than {_FEW_IN_SLICE} requests: their percentiles are not statistically meaningful",
-            "use a longer `--slice-duration`",
-            {"slices": len(thin)},
+            hint="use a longer `--slice-duration`",
+            data={"slices": len(thin)},
         )
     if s.slices and len(complete) < _FEW_SLICES:
-        yield Notice(
+        yield Note(
             "few_slices",
             f"{len(complete)} complete slices are too few for a trend",
-            "run longer, or use a shorter `--slice-duration`",
-            {"slices": len(complete)},
+            hint="run longer, or use a shorter `--slice-duration`",
+            data={"slices": len(complete)},
         )
 
 
@@ -93,26 +94,26 @@ def _seconds(value: float) -> str:
     return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
-def _time(s: Summary) -> Iterator[Notice]:
+def _time(s: Summary) -> Iterator[Note]:
     if s.steady is not None and s.steady.has_drift and s.steady.drift_start_ns is not None:
         at = (s.steady.drift_start_ns - s.steady.begin_ns) / 1e9
         worst = max((c for c in s.steady.changes if c.kind == "drift"), key=lambda c: abs(c.ratio - 1))
-        yield Notice(
+        yield Note(
             "drift",
             f"performance drifted after {_seconds(at)} s: {worst.tag} is {worst.ratio:.2f}× its steady-state level",
             data={"at_s": at, "ratio": worst.ratio},
         )
     if s.steady is not None and s.steady.has_warmup and not s.steady_is_headline:
         at = (s.steady.warmup_end_ns - s.steady.begin_ns) / 1e9
-        yield Notice(
+        yield Note(
             "warmup",
             f"the first {_seconds(at)} s are a warm-up and are included in these metrics",
-            "`--steady-state` reports the steady-state part; `--warmup-duration` adds a warm-up phase before the run",
-            {"seconds": at},
+            hint="`--steady-state` reports the steady-state part; `--warmup-duration` adds a warm-up phase before the run",
+            data={"seconds": at},
         )
     if s.stat("replay_sched_degraded"):
         lag = s.stat("replay_sched_lag_p99")
-        yield Notice(
+        yield Note(
             "replay_degraded",
             f"trace timing was not reproduced accurately: 1% of the sends were more than {lag:,.0f} ms late",
         )
@@ -123,7 +124,7 @@ def _time(s: Summary) -> Iterator[Notice]:
                 if result.seconds is None
                 else f"was above the client's own in {100 * result.above:.0f}% of the readings after the first cancellation"
             )
-            yield Notice(
+            yield Note(
                 "lingering",
                 f"{result.name} {how} (up to {result.highest_excess:.1f} more): "
                 "the server keeps generating for clients that have gone",

@@ -15,7 +15,7 @@ import numpy as np
 from aiperf.metrics import Bools
 from aiperf.metrics.context import MetricContext
 
-__all__ = ["PathFacts", "describe", "find_path"]
+__all__ = ["NetworkPath", "describe", "find_path"]
 
 _TOGETHER_NS: Final = 100_000
 """Chunks that follow each other faster were written together: no model makes 10,000 tokens per second for one user."""
@@ -31,7 +31,7 @@ _SLOW_MS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PathFacts:
+class NetworkPath:
     """Of the profiling phases' successful requests (`whole`, `streams`, …: numbers of them).
 
     `whole`: a stream was asked for, a whole response came. `streams`: several content chunks came. `bursts`: of those, all chunks
@@ -52,7 +52,7 @@ class PathFacts:
     intermediaries: dict[str, int] = field(default_factory=dict)
 
 
-def find_path(r: MetricContext) -> PathFacts:
+def find_path(r: MetricContext) -> NetworkPath:
     """From the rows, and from what the pass over the chunks left in the context."""
     whole = r.ok & (r.column("is_whole") == 1)
     chunks = np.nan_to_num(r.num_content_chunks)
@@ -63,7 +63,7 @@ def find_path(r: MetricContext) -> PathFacts:
         float(r.column("num_chunks")[chunked].sum() / http_chunks[chunked].sum()) if chunked.any() else None
     )
     per_batch, interval_ms = _batches(r)
-    return PathFacts(
+    return NetworkPath(
         ok=int(np.count_nonzero(r.ok)),
         whole=int(np.count_nonzero(whole)),
         streams=int(np.count_nonzero(streams)),
@@ -103,7 +103,7 @@ def _count(r: MetricContext, name: str, rows: Bools) -> dict[str, int]:
     return dict(found.most_common(_LISTED))
 
 
-def describe(facts: PathFacts) -> Iterator[tuple[str, str, str | None, dict[str, float | int | str | None]]]:
+def describe(facts: NetworkPath) -> Iterator[tuple[str, str, str | None, dict[str, float | int | str | None]]]:
     """(kind, text, hint, figures) of each thing worth a warning."""
     if facts.whole:
         yield (

@@ -27,7 +27,7 @@ from aiperf.metrics.compute import Result, Results, request_stats, shown
 from aiperf.metrics.context import MetricContext
 from aiperf.metrics.goodput import SloResult, Tier, TierResult, meets
 from aiperf.metrics.stats import STANDARD_PERCENTILES, Stats, compute_stats, inner, scalar_stats, weighted_stats
-from aiperf.metrics.timeline import Sweep, bounds
+from aiperf.metrics.timeline import Timeline, bounds
 from aiperf.metrics.tokens import osl_mismatch
 from aiperf.metrics.usage import usage_discrepant
 
@@ -215,7 +215,7 @@ def _add_up(values: Floats, where: Places, num: int) -> Floats:
 
 def build_windows(
     r: MetricContext,
-    sweep: Sweep | None,
+    timeline: Timeline | None,
     scan: WindowScan,
     tiers: Sequence[Tier],
     percentiles: Sequence[float] = STANDARD_PERCENTILES,
@@ -253,8 +253,8 @@ def build_windows(
             if stats is not None:
                 found[tag] = Result(METRICS[tag], stats)
         begin, end = float(windows.edges[i]), float(windows.edges[i + 1])
-        if sweep is not None:
-            found |= _weighted(sweep.window(begin, end))
+        if timeline is not None:
+            found |= _weighted(timeline.window(begin, end))
         out.append(
             Slice(
                 index=i,
@@ -374,13 +374,13 @@ def _request_tables(
     return tables
 
 
-def _weighted(sweep: Sweep) -> dict[str, Result]:
+def _weighted(timeline: Timeline) -> dict[str, Result]:
     out: dict[str, Result] = {}
-    widths = sweep.widths
+    widths = timeline.widths
     for tag, metric in METRICS.items():
         if metric.slices == "time":
-            values = shown(metric, np.asarray(metric.compute(sweep), dtype=np.float64))
-            stats = weighted_stats(values, widths, equal=sweep.is_cells)
+            values = shown(metric, np.asarray(metric.compute(timeline), dtype=np.float64))
+            stats = weighted_stats(values, widths, equal=timeline.is_cells)
             if stats is not None:
                 out[tag] = Result(metric, stats)
     return out

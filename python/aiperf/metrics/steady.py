@@ -14,7 +14,7 @@ the surest (largest F) gives the time. The drain is from the last start to the e
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
@@ -222,28 +222,12 @@ def find_steady(r: MetricContext) -> Steady | None:
         begin_ns=begin, warmup_end_ns=begin, drift_start_ns=None, drain_start_ns=drain, end_ns=end, changes=()
     )
     if count < _MIN_BINS * _PER_BIN or not drain > begin:
-        return Steady(
-            begin_ns=begin,
-            warmup_end_ns=begin,
-            drift_start_ns=None,
-            drain_start_ns=drain,
-            end_ns=end,
-            changes=(),
-            reason=f"fewer than {_MIN_BINS * _PER_BIN} successful requests",
-        )
+        return replace(flat, reason=f"fewer than {_MIN_BINS * _PER_BIN} successful requests")
     typical = float(np.median(r.value("request_latency")[usable], overwrite_input=True))
     widest = max(typical, (drain - begin) / _MAX_BINS)
     num = min(_MAX_BINS, count // _PER_BIN, int((drain - begin) / widest))
     if num < _MIN_BINS:
-        return Steady(
-            begin_ns=begin,
-            warmup_end_ns=begin,
-            drift_start_ns=None,
-            drain_start_ns=drain,
-            end_ns=end,
-            changes=(),
-            reason=f"the load lasted less than {_MIN_BINS} times a typical request",
-        )
+        return replace(flat, reason=f"the load lasted less than {_MIN_BINS} times a typical request")
     tags = ("time_to_first_token", "inter_token_latency") if r.options.streaming else ("request_latency",)
     changes: list[Change] = []
     for tag in tags:

@@ -25,7 +25,7 @@ from aiperf.metrics.stalls import find_stalls
 from aiperf.metrics.stats import highest, lowest, scalar_stats
 from aiperf.metrics.steady import Steady, find_steady
 from aiperf.metrics.summary import Counts, Summary, SummaryOptions, phase_mask
-from aiperf.metrics.timeline import Sweep
+from aiperf.metrics.timeline import Timeline
 from aiperf.metrics.trend import build_trend
 from aiperf.records import Columns
 
@@ -67,16 +67,18 @@ def _steady_scan(r: MetricContext, steady: Steady | None) -> WindowScan | None:
 
 def _measure(
     r: MetricContext, o: SummaryOptions, percentiles: tuple[float, ...]
-) -> tuple[Steady | None, Sweep | None, Results, tuple[Slice, ...], Slice | None]:
+) -> tuple[Steady | None, Timeline | None, Results, tuple[Slice, ...], Slice | None]:
     """The pass over the chunks, and what comes of it: of the whole run, of its slices, of its steady part."""
     steady = find_steady(r)
     slice_scan = slice_windows(r, o.slice_ns) if o.slice_ns else None
     part_scan = _steady_scan(r, steady)
-    sweep = scan_context(r, [s.sink for s in (slice_scan, part_scan) if s is not None], o.stall_ns)
-    whole = measure(r, sweep, percentiles)
-    slices = build_windows(r, sweep, slice_scan, o.tiers, wanted_share=o.target_share) if slice_scan is not None else ()
-    part = build_windows(r, sweep, part_scan, o.tiers, percentiles)[0] if part_scan is not None else None
-    return steady, sweep, whole, slices, part
+    timeline = scan_context(r, [s.sink for s in (slice_scan, part_scan) if s is not None], o.stall_ns)
+    whole = measure(r, timeline, percentiles)
+    slices = (
+        build_windows(r, timeline, slice_scan, o.tiers, wanted_share=o.target_share) if slice_scan is not None else ()
+    )
+    part = build_windows(r, timeline, part_scan, o.tiers, percentiles)[0] if part_scan is not None else None
+    return steady, timeline, whole, slices, part
 
 
 def _score(
@@ -133,14 +135,14 @@ def summarise(columns: Columns, options: SummaryOptions | None = None) -> Summar
     profiling = rows_of(columns, phase_mask(columns, o.phases, "profiling"))
     r = open_context(profiling, o.metrics)
     r.energy = o.energy
-    steady, sweep, whole, slices, part = _measure(r, o, percentiles)
+    steady, timeline, whole, slices, part = _measure(r, o, percentiles)
     tiers = _score(r, o, slices, part)
     headline: Results = part.metrics if o.steady_state and part is not None else whole
     excluded = tuple(i for i in o.exclude_slices if i < len(slices))
     if excluded and tiers:
         headline = _with_goodput(headline, tiers[0])
     everything = None if o.server is None or r.num_rows == columns.num_rows else open_context(columns, o.metrics)
-    checks = check_conservation(r, sweep, o.facts or EngineFacts(), o.server, everything)
+    checks = check_conservation(r, timeline, o.facts or EngineFacts(), o.server, everything)
     begin_ns, end_ns = _span(r)
     duration = part.seconds if o.steady_state and part is not None else r.duration_s
     recovery = (
@@ -173,7 +175,7 @@ def summarise(columns: Columns, options: SummaryOptions | None = None) -> Summar
         certificate=None if o.facts is None else certify(r, o.facts, checks),
         checks=checks,
         path=find_path(r),
-        sweep_resolution_ms=0.0 if sweep is None else sweep.resolution_ns / 1e6,
+        sweep_resolution_ms=0.0 if timeline is None else timeline.resolution_ns / 1e6,
     )
     summary = replace(summary, gates=check_gates(summary, o.conditions))
     return replace(summary, notices=find_notices(summary, o.metrics))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import numpy as np
 
+from aiperf.errors import Note
 from aiperf.metrics import Bools
 from aiperf.metrics.cancellation import Cancellation
 from aiperf.metrics.certificate import Certificate
@@ -18,7 +18,7 @@ from aiperf.metrics.context import MetricOptions, TokenSource
 from aiperf.metrics.error_table import ErrorGroup, success_text
 from aiperf.metrics.goodput import Servers, Tier, TierResult
 from aiperf.metrics.gpu_energy import GpuEnergy
-from aiperf.metrics.path import PathFacts
+from aiperf.metrics.path import NetworkPath
 from aiperf.metrics.slices import Slice
 from aiperf.metrics.stalls import Stalls
 from aiperf.metrics.stats import Stats
@@ -31,7 +31,6 @@ __all__ = [
     "Counts",
     "GateResult",
     "Gauge",
-    "Notice",
     "Phase",
     "Summary",
     "SummaryOptions",
@@ -97,16 +96,6 @@ class GateResult:
     actual: str
     reason: str | None = None
     sure: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """A warning: what kind, in words, what to do, and the figures behind it."""
-
-    kind: str
-    text: str
-    hint: str | None = None
-    data: Mapping[str, float | int | str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,8 +164,8 @@ class Summary:
     checks: tuple[Check, ...] = ()
     gates: tuple[GateResult, ...] = ()
     sweep_resolution_ms: float = 0.0
-    path: PathFacts = field(default_factory=PathFacts)
-    notices: tuple[Notice, ...] = ()
+    path: NetworkPath = field(default_factory=NetworkPath)
+    notices: tuple[Note, ...] = ()
 
     @property
     def success_text(self) -> str:

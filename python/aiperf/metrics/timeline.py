@@ -21,7 +21,7 @@ from aiperf.metrics.blocks import blocks
 from aiperf.metrics.context import MetricContext
 from aiperf.metrics.stats import highest, lowest
 
-__all__ = ["FlowAccumulator", "Sweep", "build_sweep"]
+__all__ = ["FlowAccumulator", "Timeline", "build_sweep"]
 
 _EXACT_EVENTS: Final = 100_000
 _CELLS: Final = 1 << 15
@@ -31,7 +31,7 @@ _LEVELS: Final = ("concurrency", "prefill", "decode", "prefill_rate", "decode_ra
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sweep:
+class Timeline:
     """`edges`: (n + 1,) ns; the other arrays are (n,), the level in [edges[i], edges[i + 1]).
 
     `prefill_rate`, `decode_rate`: tokens per second. `resolution_ns`: 0 when exact, else the width of a cell.
@@ -55,7 +55,7 @@ class Sweep:
     def widths(self) -> Floats:
         return np.diff(self.edges)
 
-    def window(self, begin: float, end: float) -> Sweep:
+    def window(self, begin: float, end: float) -> Timeline:
         """The same functions between two times, clipped to them."""
         lo = max(int(np.searchsorted(self.edges, begin, side="right")) - 1, 0)
         hi = min(int(np.searchsorted(self.edges, end, side="left")), len(self.edges) - 1)
@@ -64,8 +64,8 @@ class Sweep:
         return _build(edges, levels, self.resolution_ns)
 
 
-def _build(edges: Floats, levels: dict[str, Floats], resolution_ns: float = 0.0) -> Sweep:
-    return Sweep(
+def _build(edges: Floats, levels: dict[str, Floats], resolution_ns: float = 0.0) -> Timeline:
+    return Timeline(
         edges=edges,
         concurrency=levels["concurrency"],
         prefill=levels["prefill"],
@@ -207,7 +207,7 @@ class _Moments:
         }
 
 
-def build_sweep(r: MetricContext, flow: FlowAccumulator) -> Sweep | None:
+def build_sweep(r: MetricContext, flow: FlowAccumulator) -> Timeline | None:
     """The step functions of a context; None if nothing was sent or no time passed."""
     if not flow.end > flow.begin:
         return None
@@ -215,13 +215,13 @@ def build_sweep(r: MetricContext, flow: FlowAccumulator) -> Sweep | None:
     return _without_unknown(r, make(flow, _Moments.of(r)))
 
 
-def _without_unknown(r: MetricContext, s: Sweep) -> Sweep:
+def _without_unknown(r: MetricContext, s: Timeline) -> Timeline:
     """NaN for levels that rest on counts nobody made, or on stamps of a stream where there was none."""
     nothing = np.full(len(s.concurrency), np.nan)
     isl_known = not np.isnan(r.value("input_sequence_length")).all()
     osl_known = not np.isnan(r.value("output_sequence_length")).all()
     streaming = r.options.streaming and not np.isnan(r.first_content).all()
-    return Sweep(
+    return Timeline(
         edges=s.edges,
         concurrency=s.concurrency,
         prefill=s.prefill if streaming else nothing,
@@ -233,7 +233,7 @@ def _without_unknown(r: MetricContext, s: Sweep) -> Sweep:
     )
 
 
-def _exact_sweep(flow: FlowAccumulator, moments: _Moments) -> Sweep:
+def _exact_sweep(flow: FlowAccumulator, moments: _Moments) -> Timeline:
     begin, end = flow.begin, flow.end
     steps = moments.steps(slice(None))
     arrivals, rate_steps, token_steps = flow.sink.take_steps()
@@ -253,7 +253,7 @@ def _exact_sweep(flow: FlowAccumulator, moments: _Moments) -> Sweep:
     return _build(edges, levels)
 
 
-def _cells_sweep(flow: FlowAccumulator, moments: _Moments) -> Sweep:
+def _cells_sweep(flow: FlowAccumulator, moments: _Moments) -> Timeline:
     begin, end = flow.begin, flow.end
     sums = {name: Cells(begin=begin, end=end) for name in _LEVELS}
     if (added := flow.sink.cells()) is not None:

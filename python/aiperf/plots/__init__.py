@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from aiperf.metrics import METRICS, Bools, Floats, Ints
 from aiperf.metrics.blocks import blocks
-from aiperf.metrics.chunks import ChunkFacts, GapPool, LagPool, RowFacts, scan
+from aiperf.metrics.chunks import ChunkScan, GapPool, LagPool, RowChunks, scan
 from aiperf.metrics.compute import open_context, rows_of, shown
 from aiperf.metrics.context import MetricContext, MetricOptions
 from aiperf.metrics.goodput import Tier, good_mask
@@ -30,7 +30,7 @@ from aiperf.plots.chunk_scan import ChunkSample, GapHeat, TokenCurve
 from aiperf.records import Columns
 from aiperf.records.cache import Keeper, kept
 
-__all__ = ["CHART_ORDER", "MAX_MARKS", "PlotRun", "Spec", "draw_all", "open_plot_run", "rows_of_rank"]
+__all__ = ["CHART_ORDER", "MAX_MARKS", "PlotRun", "Spec", "by_load", "draw_all", "open_plot_run", "rows_of_rank"]
 
 Spec = dict[str, object]
 MAX_MARKS: Final = 5_000
@@ -231,7 +231,7 @@ class PlotRun:
             GapHeat(begin, end, r.ok),
             TokenCurve(self.edges),
             ChunkSample(self.shown_rows),
-            RowFacts(self.num_rows),
+            RowChunks(self.num_rows),
         )
         if span is not None and r.options.streaming:
             every = np.ones(self.num_rows, dtype=bool)
@@ -239,7 +239,7 @@ class PlotRun:
             sinks = (chunks.heat.sink, chunks.tokens.sink, chunks.sample.sink, chunks.rows.sink)
             scan(self.columns, every, sinks, tokens)
             # Metrics that rest on chunks (objectives may) can be computed from now on.
-            r.set_chunks(ChunkFacts(chunks.rows, GapPool(), LagPool()))
+            r.set_chunks(ChunkScan(chunks.rows, GapPool(), LagPool()))
         return chunks
 
 
@@ -250,7 +250,15 @@ class Chunks:
     heat: GapHeat
     tokens: TokenCurve
     sample: ChunkSample
-    rows: RowFacts
+    rows: RowChunks
+
+
+def by_load(runs: Sequence[PlotRun]) -> list[PlotRun]:
+    """Those with a place on the load axis, in its order; empty without two places, or where the axes differ."""
+    placed = sorted((r for r in runs if r.load is not None), key=lambda r: r.load or 0.0)
+    if len({r.load_name for r in placed}) > 1 or len({r.load for r in placed}) < 2:
+        return []
+    return placed
 
 
 def rows_of_rank(values: Floats, wanted: slice) -> Ints:

@@ -23,7 +23,7 @@ from aiperf._core import GapLists
 from aiperf.errors import ErrorKind
 from aiperf.json_text import json_text
 from aiperf.metrics import METRICS, Floats, Ints, Metric, load_all
-from aiperf.metrics.chunks import ChunkFacts, GapPool, LagPool, RowFacts, scan
+from aiperf.metrics.chunks import ChunkScan, GapPool, LagPool, RowChunks, scan
 from aiperf.metrics.compute import shown
 from aiperf.metrics.context import MetricContext, MetricOptions
 from aiperf.metrics.error_table import error_code, error_type
@@ -162,7 +162,7 @@ def metadata_of(columns: Columns, options: JsonlOptions) -> Callable[[int], dict
 
 def _scan(r: MetricContext) -> list[ListColumn]:
     """The pass over the chunks: facts for the context, and the gaps of each request by metric that lists them."""
-    facts = ChunkFacts(RowFacts(r.num_rows), GapPool(), LagPool())
+    facts = ChunkScan(RowChunks(r.num_rows), GapPool(), LagPool())
     metrics = [m for m in METRICS.values() if m.kind == "chunks" and _is_listed(m, r)]
     sinks = [GapLists(r.num_rows, m.unit.divisor) for m in metrics]
     scan(r.columns, r.ok, (facts.rows.sink, *sinks))

@@ -19,8 +19,8 @@ from aiperf.reports.cells import percent, short
 
 __all__ = [
     "Card",
+    "CertificateRow",
     "Definition",
-    "Part",
     "Table",
     "assertion_table",
     "cards",
@@ -94,7 +94,7 @@ class Card:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class CertificateRow:
     name: str
     value: str
     verdict: str
@@ -197,10 +197,10 @@ def _count_cards(s: Summary) -> list[Card]:
     return out
 
 
-def certificate_parts(s: Summary) -> tuple[Part, ...]:
+def certificate_parts(s: Summary) -> tuple[CertificateRow, ...]:
     if s.certificate is None:
         return ()
-    out: list[Part] = []
+    out: list[CertificateRow] = []
     for p in s.certificate.parts:
         if p.value is None:
             value = "not measured"
@@ -208,7 +208,7 @@ def certificate_parts(s: Summary) -> tuple[Part, ...]:
             value = percent(p.value)
         else:
             value = f"{p.value:,.3g} {p.unit}"
-        out.append(Part(p.name, value, p.verdict, p.reason or ""))
+        out.append(CertificateRow(p.name, value, p.verdict, p.reason or ""))
     return tuple(out)
 
 

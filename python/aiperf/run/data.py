@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from json import dumps
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +13,7 @@ from aiperf.config.as_data import fingerprint, shown
 from aiperf.config.load import describe, load_of
 from aiperf.config.model import Config, specs
 from aiperf.errors import ErrorKind
+from aiperf.json_text import fingerprint_of
 from aiperf.metrics import METRICS, Bools, Floats, load_all
 from aiperf.metrics.certificate import Certificate
 from aiperf.metrics.compute import rows_of
@@ -178,4 +177,4 @@ def _options(config: Config, json: RunJson) -> dict[str, object]:
 def _fingerprint(config: Config, json: RunJson) -> str:
     """The options that make the requests, and the digest of the plan that was really made."""
     parts = [fingerprint(config), json.seed, json.workload or None]
-    return hashlib.sha256(dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return fingerprint_of(parts)

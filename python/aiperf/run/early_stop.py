@@ -33,7 +33,7 @@ from aiperf.metrics.summary import Phase, phase_mask
 from aiperf.outcome import Snapshot
 from aiperf.records import Columns, open_run
 
-__all__ = ["Stopper", "Verdict", "check_precisions", "lost_goal", "most_requests", "open_context_of", "unsure"]
+__all__ = ["StopReason", "Stopper", "check_precisions", "lost_goal", "most_requests", "open_context_of", "unsure"]
 
 INTERVAL_S = 2.0
 _SHARE = 0.05
@@ -45,7 +45,7 @@ _RATIO = {"%": 100.0}
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class StopReason:
     """Why the run is stopped. `level` as in the engine's `stop`: 1 lets what is in flight finish, 2 cancels it."""
 
     level: int
@@ -176,7 +176,7 @@ class Stopper:
         self._phases = phases
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._work, name="aiperf-until", daemon=True)
-        self.verdict: Verdict | None = None
+        self.verdict: StopReason | None = None
         self.problem: str | None = None
         """Why it does not look any more, if it does not."""
 
@@ -216,7 +216,7 @@ class Judge:
         self._phases = phases
         self._sure = 0
 
-    def look(self, columns: Columns) -> Verdict | None:
+    def look(self, columns: Columns) -> StopReason | None:
         if columns.num_rows == 0:
             return None
         r = open_context_of(columns, self._options, self._phases)
@@ -226,9 +226,9 @@ class Judge:
         if config.slo.abort_on_fail and whole:
             lost = lost_goal(r, config.slo.asserts, most_requests(config))
             if lost is not None:
-                return Verdict(2, f"`{lost}` can no longer be met")
+                return StopReason(2, f"`{lost}` can no longer be met")
         if config.load.until:
             self._sure = 0 if unsure(r, config.load.until) else self._sure + 1
             if self._sure >= _IN_A_ROW:
-                return Verdict(1, f"target precision reached {', '.join(map(str, config.load.until))}")
+                return StopReason(1, f"target precision reached {', '.join(map(str, config.load.until))}")
         return None

@@ -15,21 +15,21 @@ from aiperf.telemetry.network import watch_network
 if TYPE_CHECKING:
     from aiperf.telemetry import prometheus
     from aiperf.telemetry.gpu.sources import GpuWatch
-    from aiperf.telemetry.network import NetworkProber, Sample
+    from aiperf.telemetry.network import Handshake, NetworkProber
     from aiperf.telemetry.probe import ProbeResult
 
-__all__ = ["Readings", "Watchers"]
+__all__ = ["Monitored", "Watchers"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Readings:
+class Monitored:
     """`notes`: GPUs that were named and said nothing. `round_trips` None: not probed."""
 
     server: Sequence[prometheus.Readings]
     gpus: Sequence[prometheus.Readings]
     gpu_pages: Sequence[str]
     notes: tuple[Note, ...]
-    round_trips: Sequence[Sample] | None
+    round_trips: Sequence[Handshake] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +59,13 @@ class Watchers:
         gpus = () if self.gpus is None else gpu_levels(self.gpus.latest())
         return (*server, *gpus)
 
-    def stop(self) -> Readings:
+    def stop(self) -> Monitored:
         server = () if self.scraper is None else self.scraper.stop()
         seen = () if self.gpus is None else self.gpus.stop()
         round_trips = None if self.network is None else self.network.stop()
         if self.gpus is None:
-            return Readings(server=server, gpus=(), gpu_pages=(), notes=(), round_trips=round_trips)
-        return Readings(
+            return Monitored(server=server, gpus=(), gpu_pages=(), notes=(), round_trips=round_trips)
+        return Monitored(
             server=server,
             gpus=seen,
             gpu_pages=self.gpus.pages,

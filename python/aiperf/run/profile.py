@@ -27,7 +27,7 @@ from aiperf.run.directory import claim, machine, write_run_json
 from aiperf.run.drive import drive, may_end_early, redirect_notes
 from aiperf.run.live_requests import LiveRequests
 from aiperf.run.log_file import open_log
-from aiperf.run.monitoring import Readings, Watchers
+from aiperf.run.monitoring import Monitored, Watchers
 from aiperf.run.prepare import Prepared, first_body, plan_run_dir, prepare
 from aiperf.run.proxy_notes import proxy_facts
 from aiperf.run.run import Run
@@ -36,7 +36,7 @@ from aiperf.workload.settings import build_settings, is_schedule
 
 if TYPE_CHECKING:
     from aiperf.metrics.certificate import Certificate
-    from aiperf.metrics.summary import Notice, Summary
+    from aiperf.metrics.summary import Summary
     from aiperf.workload.tokenizers import Tokenizer
 
 __all__ = ["preview", "profile"]
@@ -131,7 +131,7 @@ def _open(prepared: Prepared, observer: Observer, held: ExitStack) -> tuple[Run,
 
 def _drive(
     run: Run, prepared: Prepared, settings: EngineSettings, observer: Observer, interrupts: Interrupts, outputs: Outputs
-) -> tuple[Run, Readings, LiveRequests]:
+) -> tuple[Run, Monitored, LiveRequests]:
     """The load, with what watches the server and the GPUs meanwhile; the run with its outcome."""
     plan = prepared.workload.plan
     # Half a second for a long trace: the first request does not wait for it.
@@ -189,7 +189,7 @@ def _load(
     return outcome, ()
 
 
-def _with_telemetry(run: Run, readings: Readings, observer: Observer, outputs: Outputs) -> Run:
+def _with_telemetry(run: Run, readings: Monitored, observer: Observer, outputs: Outputs) -> Run:
     """What the server, the GPUs and the network said, in `run.json` and in files of their own."""
     from aiperf.run.journal_health import disk_notes
     from aiperf.run.options import energy_entry
@@ -287,7 +287,7 @@ def _first_json(prepared: Prepared) -> RunJson:
     )
 
 
-def _entries(notes: Iterable[Note | Notice]) -> list[NoteEntry]:
+def _entries(notes: Iterable[Note]) -> list[NoteEntry]:
     return [NoteEntry(kind=n.kind, text=n.text, data=dict(n.data)) for n in notes]
 
 

@@ -18,7 +18,7 @@ from aiperf.records.run_json import RunJson
 from aiperf.reports.paths import Files
 
 if TYPE_CHECKING:
-    from aiperf.telemetry.network import Sample
+    from aiperf.telemetry.network import Handshake
     from aiperf.telemetry.prometheus import Readings
 
 __all__ = ["GpuFiles", "NetworkFiles", "write_gpu_files", "write_network_file", "write_server_files"]
@@ -34,13 +34,13 @@ def write_server_files(
     files: Files, config: Config, readings: Sequence[Readings], json: RunJson, outcome: Outcome
 ) -> list[tuple[str, Path]]:
     """(what, path) of the files written; none where no page answered."""
-    from aiperf.telemetry.prometheus.export import ExportFacts, render_files
+    from aiperf.telemetry.prometheus.export import ExportHeader, render_files
     from aiperf.telemetry.prometheus.parquet import write_parquet
 
     if not outcome.phases:
         return []
     start_ns, end_ns = _window(outcome)
-    told = ExportFacts(
+    told = ExportHeader(
         start_ns=start_ns,
         end_ns=end_ns,
         aiperf_version=json.aiperf_version,
@@ -97,7 +97,7 @@ class NetworkFiles:
     written: Sequence[tuple[str, Path]] = ()
 
 
-def write_network_file(files: Files, samples: Sequence[Sample], outcome: Outcome) -> NetworkFiles:
+def write_network_file(files: Files, samples: Sequence[Handshake], outcome: Outcome) -> NetworkFiles:
     """The probes of `--network-latency-automatic` and what they say of the measured phases."""
     from aiperf.telemetry.network import mean_rtt, probe_notes, render_samples
 

@@ -12,19 +12,15 @@ from aiperf.sweeps.points import RunPoint
 __all__ = ["DEFAULT_X", "DEFAULT_Y", "Pareto", "figure_of", "pareto_front"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Pareto:
-    """`on_front`: indices of the points on it, by ascending x. `x_intervals`, `y_intervals`: per point, None where unknown.
+    """`on_front`: indices of the points on it, by ascending x.
 
     `sure`: per point, whether it stays on (or off) the front if every figure moves to the end of its interval that speaks against it.
     """
 
     x: str
     y: str
-    x_values: tuple[float | None, ...]
-    y_values: tuple[float | None, ...]
-    x_intervals: tuple[tuple[float, float] | None, ...]
-    y_intervals: tuple[tuple[float, float] | None, ...]
     on_front: tuple[int, ...]
     sure: tuple[bool, ...]
 
@@ -86,10 +82,6 @@ def pareto_front(points: Sequence[RunPoint], x: str = DEFAULT_X, y: str = DEFAUL
     return Pareto(
         x=x,
         y=y,
-        x_values=tuple(a[0] for a, _ in found),
-        y_values=tuple(b[0] for _, b in found),
-        x_intervals=tuple(a[1] for a, _ in found),
-        y_intervals=tuple(b[1] for _, b in found),
         on_front=tuple(sorted(front, key=lambda i: found[i][0][0] or 0.0)),
         sure=tuple(sure),
     )

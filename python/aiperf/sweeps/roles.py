@@ -44,9 +44,6 @@ class Roles:
     collapse: tuple[int, str] | None
     limited: bool = False
 
-    def winner(self, goal: Goal) -> int | None:
-        return next((i for g, i in self.winners if g == goal), None)
-
 
 def _least(indices: Sequence[int], values: Mapping[int, float]) -> int:
     """The least load whose value is within 2 % of the highest."""

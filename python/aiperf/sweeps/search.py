@@ -36,7 +36,7 @@ __all__ = [
     "search",
 ]
 
-Verdict = Literal["pass", "fail", "unresolved"]
+Judgement = Literal["pass", "fail", "unresolved"]
 Status = Literal["found", "unresolved", "all pass", "none pass", "exhausted"]
 _STEPS: Final = ((64, 8.0), (128, 2.0), (math.inf, 1.6))
 """Of the bracket: below this value times so much. Finer further up, where a step too far costs the most requests."""
@@ -64,7 +64,7 @@ class ProbeOutcome:
     `maximise`, with its standard error. `figures`: what to show. `reason`: one line.
     """
 
-    verdict: Verdict
+    verdict: Judgement
     requests: int
     margin: float | None = None
     margin_low: float | None = None

@@ -24,7 +24,7 @@ from rich.text import Text
 
 from aiperf.compare.card import build_card
 from aiperf.compare.comparison import Comparison, compare_groups
-from aiperf.compare.difference import Options
+from aiperf.compare.difference import CompareOptions
 from aiperf.compare.render import build_screen as build_comparison_screen
 from aiperf.compare.render import render_json as render_comparison_json
 from aiperf.config.conditions import Condition
@@ -550,7 +550,7 @@ def _ab(runner: Runner, observer: Observer) -> Study:
         observer.note("interrupted; run the same command again to resume")
     if not sides[0]:
         return Study(dir=runner.folder, exit_code=ExitCode.REQUESTS_FAILED)
-    options = Options(level=s.confidence_level)
+    options = CompareOptions(level=s.confidence_level)
     found = compare_groups(sides[0], sides[1], options, paired=True)
     cards = tuple(build_card(side[0]) for side in sides)
     notes = (f"{len(sides[0])} pairs of alternating runs; intervals and tests are over the pairs",)

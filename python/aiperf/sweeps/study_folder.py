@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Any, Final, Literal
 from aiperf.config.as_data import config_dict_for_run, fingerprint
 from aiperf.config.model import Config
 from aiperf.errors import ResultError
+from aiperf.json_text import fingerprint_of
 from aiperf.records.run_json import RUN_FILE
 from aiperf.reports.writing import write_text
 from aiperf.run.directory import claim
@@ -93,7 +93,7 @@ def study_fingerprint(config: Config, kind: Kind) -> str:
         "axes",
     }
     parts["sweep"] = {n: e["value"] for n, e in everything["sweep"].items() if n not in resumed}
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return fingerprint_of(parts)
 
 
 def read_study(folder: Path) -> StudyRecord:

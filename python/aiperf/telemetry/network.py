@@ -23,7 +23,7 @@ from aiperf.errors import Note
 from aiperf.json_text import json_text
 from aiperf.web.addresses import Address, resolve
 
-__all__ = ["NetworkProber", "Sample", "mean_rtt", "probe_notes", "render_samples", "watch_network"]
+__all__ = ["Handshake", "NetworkProber", "mean_rtt", "probe_notes", "render_samples", "watch_network"]
 
 _TIMEOUT_S: Final = 5.0
 """Longest handshake; a longer one is a failed probe."""
@@ -32,7 +32,7 @@ _RTT_AT: Final = 68
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
+class Handshake:
     """One probe. `rtt_ns` None: it failed, `error` says why. `wall_ns`: when it began, since the epoch."""
 
     wall_ns: int
@@ -47,9 +47,9 @@ class NetworkProber:
     """Probes from `start` to `stop`, one thread for each server."""
 
     def __init__(self, urls: Sequence[BaseUrl], interval_s: float) -> None:
-        self._urls = urls
+        self.urls = tuple(urls)
         self._interval_s = interval_s
-        self._samples: list[Sample] = []
+        self._samples: list[Handshake] = []
         self._stopped = threading.Event()
         self._threads = [
             threading.Thread(target=self._run, args=(url,), name="network-latency", daemon=True) for url in urls
@@ -68,7 +68,7 @@ class NetworkProber:
         for thread in self._threads:
             thread.start()
 
-    def stop(self) -> tuple[Sample, ...]:
+    def stop(self) -> tuple[Handshake, ...]:
         """In order of time. A probe still open is given up."""
         self._stopped.set()
         for thread in self._threads:
@@ -88,7 +88,7 @@ class NetworkProber:
                 rtt, error = None, failed
                 # Another of its addresses may answer.
                 address = None
-            told = Sample(wall_ns=began, url=url.origin, host=url.host, port=url.port, rtt_ns=rtt, error=error)
+            told = Handshake(wall_ns=began, url=url.origin, host=url.host, port=url.port, rtt_ns=rtt, error=error)
             self._samples.append(told)
             due = max(due + self._interval_s, time.monotonic())
             if self._stopped.wait(due - time.monotonic()):
@@ -126,14 +126,14 @@ def watch_network(config: Config) -> NetworkProber | None:
     return NetworkProber(tuple(urls.values()), config.telemetry.network_latency_ping_interval)
 
 
-def mean_rtt(samples: Sequence[Sample], start_ns: int, end_ns: int) -> float | None:
+def mean_rtt(samples: Sequence[Handshake], start_ns: int, end_ns: int) -> float | None:
     """Mean of the successful probes in a window of wall time, ns, or of all if none is in it; None without any."""
     good = [(s.wall_ns, s.rtt_ns) for s in samples if s.rtt_ns is not None]
     inside = [rtt for at, rtt in good if start_ns <= at <= end_ns] or [rtt for _, rtt in good]
     return math.fsum(inside) / len(inside) if inside else None
 
 
-def probe_notes(samples: Sequence[Sample]) -> tuple[Note, ...]:
+def probe_notes(samples: Sequence[Handshake]) -> tuple[Note, ...]:
     """Probes that failed, and that nothing can be said if all did."""
     failed = [s for s in samples if s.error is not None]
     if samples and not failed:
@@ -150,7 +150,7 @@ def probe_notes(samples: Sequence[Sample]) -> tuple[Note, ...]:
     return (Note("network_latency_failed", text, {"failed": len(failed), "count": len(samples)}),)
 
 
-def render_samples(samples: Sequence[Sample]) -> bytes:
+def render_samples(samples: Sequence[Handshake]) -> bytes:
     """`profile_export_network_latency.jsonl`: a line per probe, keys as AIPerf's; absent values have no key."""
     lines = []
     for s in samples:

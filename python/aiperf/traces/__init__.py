@@ -100,10 +100,6 @@ class TraceTable:
     def has_times(self) -> bool:
         return bool((self.at_ns >= 0).any())
 
-    def session_name(self, session: int, line: int) -> str:
-        """The file's name for it, or one made from the line of its first row."""
-        return self.session_names.get(session) or f"line-{line}"
-
 
 class TraceOptions(BaseModel):
     """What every format understands. Times are the trace's own: `start_offset_ms` counts as its timestamps do."""

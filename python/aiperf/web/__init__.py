@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from aiperf.web.addresses import Choice, choose_addresses
 from aiperf.web.failures import NotHttpError, ProxyFailedError
-from aiperf.web.server import Access, Reply, Server, access_of
+from aiperf.web.server import Access, HttpResponse, Server, access_of
 
-__all__ = ["Access", "Choice", "NotHttpError", "ProxyFailedError", "Reply", "Server", "access_of", "choose_addresses"]
+__all__ = [
+    "Access",
+    "Choice",
+    "HttpResponse",
+    "NotHttpError",
+    "ProxyFailedError",
+    "Server",
+    "access_of",
+    "choose_addresses",
+]

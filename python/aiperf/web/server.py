@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from aiperf.web.http2 import Http2Transport
     from aiperf.web.transport import Transport
 
-__all__ = ["Access", "Reply", "Server", "access_of", "redirect_target"]
+__all__ = ["Access", "HttpResponse", "Server", "access_of", "redirect_target"]
 
 _MAX_BODY_BYTES = 64 << 20
 """A longer reply is no reply to a small question."""
@@ -88,7 +88,7 @@ def access_of(config: Config) -> Access:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class HttpResponse:
     """`headers`: names in lower case. `origin`, `path`: where it came from, after redirects within the host."""
 
     status: int
@@ -114,7 +114,7 @@ class Reply:
         return value
 
 
-def redirect_target(method: str, base: BaseUrl, path: str, reply: Reply) -> tuple[BaseUrl, str] | None:
+def redirect_target(method: str, base: BaseUrl, path: str, reply: HttpResponse) -> tuple[BaseUrl, str] | None:
     """Where a redirect that may be followed leads: the same host, with the method and body kept (307, 308; of a GET also 301, 302), and
     not from https to http, where a key could be read. None: it stands as the reply.
     """
@@ -158,7 +158,7 @@ class Server:
         accept: str = "application/json",
         is_kept: bool = True,
         max_bytes: int = _MAX_BODY_BYTES,
-    ) -> Reply:
+    ) -> HttpResponse:
         """OSError if there is no reply: refused, ssl.SSLError, socket.gaierror, TimeoutError, NotHttpError.
 
         `path` is absolute; the base URL's own path is not put in front of it. `timeout_s` is for the whole question, with redirects
@@ -173,7 +173,7 @@ class Server:
             except OSError:
                 self.close()
                 raise
-            reply = Reply(status=status, headers=got, body=content, origin=base.origin, path=path)
+            reply = HttpResponse(status=status, headers=got, body=content, origin=base.origin, path=path)
             self._check_proxy(base, reply)
             target = redirect_target(method, base, path, reply)
             if target is None:
@@ -181,7 +181,7 @@ class Server:
             base, path = target
         return reply
 
-    def _check_proxy(self, base: BaseUrl, reply: Reply) -> None:
+    def _check_proxy(self, base: BaseUrl, reply: HttpResponse) -> None:
         """ProxyFailedError for a response that is the proxy's own, as far as that can be seen: 407, or an error page."""
         proxy = self._access.proxies.of(base) if base.scheme == "http" else None
         if proxy is None:

@@ -15,7 +15,7 @@ from tests.unit.sweep.queue_model import Server
 
 from aiperf.cli import main
 from aiperf.compare.comparison import compare_runs
-from aiperf.compare.difference import Options
+from aiperf.compare.difference import CompareOptions
 from aiperf.compare.fail_on import check_fail_on, parse_fail_on
 from aiperf.compare.render import build_screen, render_json, render_markdown
 from aiperf.compare.workload import relate
@@ -110,7 +110,7 @@ def test_gate_fails_beyond_the_limit_passes_within_and_is_unsure_in_the_noise() 
     again = run_of(SERVER, 3, name="c")
 
     def state(run: RunData, text: str) -> str:
-        (found,) = check_fail_on([parse_fail_on(text)], [a], [run], Options())
+        (found,) = check_fail_on([parse_fail_on(text)], [a], [run], CompareOptions())
         return found.state
 
     assert state(slow, "inter_token_latency +5%") == "failed"

@@ -11,7 +11,7 @@ from tests.unit.sweep.queue_model import Server
 
 from aiperf.compare.bootstrap import block_length, estimate_mean, estimate_percentile, t_tail
 from aiperf.compare.comparison import compare_groups, compare_runs
-from aiperf.compare.difference import Difference, Options, adjust
+from aiperf.compare.difference import CompareOptions, Difference, adjust
 
 SERVER = Server()
 SLOWER = replace(SERVER, step_ms=SERVER.step_ms * 1.05, per_request_ms=SERVER.per_request_ms * 1.05)
@@ -89,7 +89,7 @@ def test_holm_multiplies_by_the_tests_left() -> None:
             tag="time_to_first_token", stat="avg", unit="ms", a=1.0, b=1.5, change=change, in_points=False, p_value=p
         )
 
-    found = adjust([one(0.02), one(0.001), one(0.03), replace(one(0), p_value=None)], Options())
+    found = adjust([one(0.02), one(0.001), one(0.03), replace(one(0), p_value=None)], CompareOptions())
     assert [d.p_adjusted for d in found] == [pytest.approx(0.04), pytest.approx(0.003), pytest.approx(0.04), None]
     assert [d.verdict for d in found] == ["worse", "worse", "worse", "unknown"]
 
@@ -108,7 +108,7 @@ def test_difference_below_the_smallest_effect_does_not_count() -> None:
                 p_value=1e-6,
             )
         ],
-        Options(),
+        CompareOptions(),
     )
     assert small.verdict == "same"
 

@@ -107,6 +107,9 @@ REQUEST: dict[str, Callable[[Row], float | None]] = {
     "request_latency": latency,
     "decode_duration": lambda r: minus(latency(r), ttft(r)),
     "inter_token_latency": itl,
+    "full_response_inter_token_latency": lambda r: (
+        None if itl(r) is None else (sure(r.end) - r.content[0].at) / (sure(osl(r)) - 1)
+    ),
     "time_per_decoded_token": lambda r: (
         None
         if first_tokens(r) is None or sure(osl(r)) - sure(first_tokens(r)) < 0.5
@@ -236,7 +239,18 @@ def scalars(rows: Sequence[Row]) -> dict[str, float | None]:
         out[f"total_usage_{name}"] = total(f"usage_{name}")
     cached, prompt = total("usage_prompt_cache_read_tokens"), total("usage_prompt_tokens")
     out["overall_usage_prompt_cache_read_pct"] = None if cached is None or not prompt else 100 * cached / prompt
+    per_token = sorted(sure(latency(r)) / 1000 / sure(osl(r)) for r in good if osl(r))
+    for p in (75, 90):
+        out[f"e2e_normalized_interactivity_p{p}"] = 1 / quantile(per_token, p / 100) if per_token else None
     return out
+
+
+def quantile(ordered: Sequence[float], share: float) -> float:
+    """By linear interpolation between the two nearest ranks."""
+    place = share * (len(ordered) - 1)
+    low = math.floor(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (place - low) * (ordered[high] - ordered[low])
 
 
 def levels(rows: Sequence[Row]) -> list[tuple[float, dict[str, float]]]:

@@ -10,7 +10,7 @@ import pytest
 from tests.unit.metrics.metric_rows import MERGED, Chunk, Row, columns_of, stream
 
 from aiperf.metrics.context import MetricOptions
-from aiperf.metrics.path import PathFacts, describe
+from aiperf.metrics.path import NetworkPath, describe
 from aiperf.metrics.summarise import summarise
 from aiperf.metrics.summary import Summary, SummaryOptions
 from aiperf.records import Columns
@@ -141,4 +141,4 @@ def test_the_first_chunks_own_usage_goes_before_its_share_of_the_text() -> None:
 
 
 def test_nothing_is_said_of_no_requests() -> None:
-    assert not list(describe(PathFacts()))
+    assert not list(describe(NetworkPath()))

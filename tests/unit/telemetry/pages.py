@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aiperf.telemetry.prometheus import Exposition, Readings, Series
+from aiperf.telemetry.prometheus import Exposition, MetricSeries, Readings
 
 DATA = Path(__file__).parents[2] / "data" / "metrics"
 S = 1_000_000_000
@@ -39,8 +39,8 @@ def read_texts(texts: Sequence[str], url: str = "http://h:1/metrics", *, is_own:
 def table(
     columns: Mapping[str, Sequence[float]], kind: str = "gauge", *, step_s: float = 1.0, is_own: bool = True
 ) -> Readings:
-    """Series without labels, by raw name; counters without `_total`."""
-    series = tuple(Series(metric=name, kind=kind, part="value", labels=()) for name in columns)
+    """MetricSeries without labels, by raw name; counters without `_total`."""
+    series = tuple(MetricSeries(metric=name, kind=kind, part="value", labels=()) for name in columns)
     values = np.array(list(columns.values()), dtype=np.float64).T
     times = START + (S * step_s * np.arange(len(values))).astype(np.int64)
     return Readings(

@@ -15,7 +15,7 @@ from tests.conftest import Golden
 from tests.unit.telemetry.pages import START, S, read_texts, table, texts_of
 
 from aiperf.telemetry.prometheus.export import (
-    ExportFacts,
+    ExportHeader,
     histogram_quantile,
     render_csv,
     render_files,
@@ -23,7 +23,7 @@ from aiperf.telemetry.prometheus.export import (
     render_jsonl,
 )
 
-FACTS = ExportFacts(
+FACTS = ExportHeader(
     start_ns=START + S // 2,
     end_ns=START + S,
     aiperf_version="0.0.0",

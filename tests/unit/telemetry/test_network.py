@@ -13,8 +13,8 @@ import pytest
 from aiperf.config.resolve import config_from
 from aiperf.config.url import parse_url
 from aiperf.telemetry.network import (
+    Handshake,
     NetworkProber,
-    Sample,
     handshake_ns,
     mean_rtt,
     probe_notes,
@@ -30,7 +30,7 @@ def listener() -> Iterator[socket.socket]:
         yield sock
 
 
-def wait_for(prober: NetworkProber, count: int) -> tuple[Sample, ...]:
+def wait_for(prober: NetworkProber, count: int) -> tuple[Handshake, ...]:
     deadline = time.monotonic() + 10
     while len(prober._samples) < count and time.monotonic() < deadline:
         threading.Event().wait(0.005)
@@ -80,7 +80,7 @@ def test_a_server_that_refuses_gives_failed_probes_and_a_note(listener: socket.s
 
 def test_probes_of_the_measured_phases_count() -> None:
     samples = [
-        Sample(wall_ns=at, url="http://h", host="h", port=80, rtt_ns=rtt) for at, rtt in ((1, 9), (5, 2), (6, 4))
+        Handshake(wall_ns=at, url="http://h", host="h", port=80, rtt_ns=rtt) for at, rtt in ((1, 9), (5, 2), (6, 4))
     ]
     assert mean_rtt(samples, 4, 7) == 3
     assert mean_rtt(samples, 100, 200) == 5
@@ -92,7 +92,7 @@ def test_only_the_flag_starts_probes_and_each_server_is_probed_once() -> None:
     asked = config_from({"model": "m", "url": urls, "network-latency-automatic": True}, check=False)
     found = watch_network(asked)
     assert found is not None
-    assert [(u.host, u.port) for u in found._urls] == [("a", 1), ("b", 2)]
+    assert [(u.host, u.port) for u in found.urls] == [("a", 1), ("b", 2)]
     assert watch_network(config_from({"model": "m", "url": urls}, check=False)) is None
 
 

@@ -10,10 +10,10 @@ import numpy as np
 from tests.unit.telemetry.pages import START, S, read_texts, table, texts_of
 
 from aiperf._core import read_parquet_columns
-from aiperf.telemetry.prometheus.export import ExportFacts, render_json
+from aiperf.telemetry.prometheus.export import ExportHeader, render_json
 from aiperf.telemetry.prometheus.parquet import write_parquet
 
-FACTS = ExportFacts(
+FACTS = ExportHeader(
     start_ns=START + S // 2,
     end_ns=START + S,
     aiperf_version="0.0.0",
@@ -77,7 +77,7 @@ def test_a_restart_counts_on_and_a_gap_is_the_last_value(tmp_path: Path) -> None
     page = table({"c": [10.0, 15.0, float("nan"), 2.0, 5.0]}, "counter")
     path = tmp_path / "out.parquet"
     write_parquet(
-        path, [page], ExportFacts(start_ns=START, end_ns=START + 4 * S, aiperf_version="0.0.0", benchmark_id="abc")
+        path, [page], ExportHeader(start_ns=START, end_ns=START + 4 * S, aiperf_version="0.0.0", benchmark_id="abc")
     )
     assert [r["value"] for r in rows_of(path)] == [5.0, 5.0, 7.0, 10.0]
 
@@ -86,7 +86,7 @@ def test_gauges_are_of_the_load_alone_and_nothing_makes_no_file(tmp_path: Path) 
     page = table({"g": [1.0, 2.0, float("nan"), 4.0]})
     path = tmp_path / "out.parquet"
     write_parquet(
-        path, [page], ExportFacts(start_ns=START + S, end_ns=START + 3 * S, aiperf_version="0.0.0", benchmark_id="abc")
+        path, [page], ExportHeader(start_ns=START + S, end_ns=START + 3 * S, aiperf_version="0.0.0", benchmark_id="abc")
     )
     assert [(r["timestamp_ns"] - START, r["value"], r["sum"]) for r in rows_of(path)] == [
         (S, 2.0, None),

@@ -7,16 +7,16 @@ import json
 import numpy as np
 import pytest
 
-from aiperf.telemetry.prometheus.export import ExportFacts, render_json
-from aiperf.telemetry.prometheus.exposition import Part, Series
+from aiperf.telemetry.prometheus.export import ExportHeader, render_json
+from aiperf.telemetry.prometheus.exposition import MetricSeries, Part
 from aiperf.telemetry.prometheus.readings import Readings
 from aiperf.telemetry.prometheus.slices import windows
 
 S = 1_000_000_000
 
 
-def series(metric: str, kind: str, part: Part = "value", le: str | None = None) -> Series:
-    return Series(metric=metric, kind=kind, help="", labels=(), part=part, le=le)
+def series(metric: str, kind: str, part: Part = "value", le: str | None = None) -> MetricSeries:
+    return MetricSeries(metric=metric, kind=kind, help="", labels=(), part=part, le=le)
 
 
 def rendered(slice_s: float | None = 1.0) -> dict[str, dict[str, object]]:
@@ -48,7 +48,7 @@ def rendered(slice_s: float | None = 1.0) -> dict[str, dict[str, object]]:
         latencies_ns=np.zeros(6, dtype=np.int64),
         values=values,
     )
-    facts = ExportFacts(start_ns=10 * S, end_ns=12 * S + S // 4, aiperf_version="0", benchmark_id="b", slice_s=slice_s)
+    facts = ExportHeader(start_ns=10 * S, end_ns=12 * S + S // 4, aiperf_version="0", benchmark_id="b", slice_s=slice_s)
     found = json.loads(render_json([readings], facts))["metrics"]
     return {name: entry["series"][0] for name, entry in found.items()}
 

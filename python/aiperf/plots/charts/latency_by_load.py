@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aiperf.plots import PlotRun, Spec
+from aiperf.plots import PlotRun, Spec, by_load
 from aiperf.plots.spec import LATENCIES, frame, quantitative, records, short_name
 
 __all__ = ["draw"]
@@ -14,8 +14,8 @@ _STATS = ("p50", "p90", "p99")
 
 def draw(runs: Sequence[PlotRun]) -> Spec | None:
     """Two runs or more with a place on the same axis; p50, p90 and p99."""
-    placed = sorted((r for r in runs if r.load is not None), key=lambda r: r.load or 0.0)
-    if len(placed) < 2 or len({r.load_name for r in placed}) > 1 or len({r.load for r in placed}) < 2:
+    placed = by_load(runs)
+    if not placed:
         return None
     loads = [r.load or 0.0 for r in placed]
     log = min(loads) > 0 and max(loads) / min(loads) >= 10

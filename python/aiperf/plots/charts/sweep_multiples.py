@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from aiperf.plots import PlotRun, Spec
+from aiperf.plots import PlotRun, Spec, by_load
 from aiperf.plots.spec import frame, quantitative, records
 
 __all__ = ["draw"]
@@ -22,8 +22,8 @@ _FIGURES: Final = (
 
 def draw(runs: Sequence[PlotRun]) -> Spec | None:
     """Two runs or more with a place on the same axis."""
-    placed = sorted((r for r in runs if r.load is not None), key=lambda r: r.load or 0.0)
-    if len(placed) < 2 or len({r.load_name for r in placed}) > 1 or len({r.load for r in placed}) < 2:
+    placed = by_load(runs)
+    if not placed:
         return None
     loads = [r.load or 0.0 for r in placed]
     log = min(loads) > 0 and max(loads) / min(loads) >= 10

@@ -26,7 +26,7 @@ from aiperf.reports.page.findings import Finding, compare_findings, run_findings
 from aiperf.reports.page.sample import sample_json
 from aiperf.reports.tables import (
     Card,
-    Part,
+    CertificateRow,
     Table,
     cards,
     certificate_parts,
@@ -273,7 +273,7 @@ def _render(
     findings: Sequence[Finding],
     cards: Sequence[Card],
     certificate: object,
-    parts: Sequence[Part],
+    parts: Sequence[CertificateRow],
     specs: Mapping[str, Spec],
     explore: Mapping[str, object] | None,
     tables: Sequence[Table],

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiperf.errors import ConfigError
-from aiperf.telemetry.prometheus.exposition import Series
+from aiperf.telemetry.prometheus.exposition import MetricSeries
 from aiperf.telemetry.prometheus.readings import Readings
 
 __all__ = ["URL", "NvmlReader"]
@@ -52,7 +52,7 @@ class NvmlReader:
         self._handles = handles
         self._interval_s = interval_s
         self._series = tuple(
-            Series(metric=raw, kind=kind, part="value", labels=self._labels(i, handle))
+            MetricSeries(metric=raw, kind=kind, part="value", labels=self._labels(i, handle))
             for i, handle in enumerate(handles)
             for raw, kind, _ in _FIGURES
         )

@@ -16,13 +16,13 @@ from aiperf.config.url import Target
 from aiperf.endpoints import access_to, targets_of
 from aiperf.errors import EndpointError, Note, Problem
 from aiperf.telemetry import UNKNOWN, Family
-from aiperf.telemetry.probe.checks import Finding, check
+from aiperf.telemetry.probe.checks import ProbedUrl, check
 from aiperf.telemetry.probe.wait import reset_kv_cache, wait_for_model
 from aiperf.web import Server
 
 __all__ = ["ProbeResult", "UrlFinding", "probe", "reset_kv_cache", "wait_for_model"]
 
-UrlFinding = Finding
+UrlFinding = ProbedUrl
 _LIMIT_S = 3.0
 
 
@@ -70,10 +70,10 @@ def probe(config: Config, *, limit_s: float = _LIMIT_S) -> ProbeResult:
     )
 
 
-def _ask_all(config: Config, limit_s: float) -> tuple[Finding, ...]:
+def _ask_all(config: Config, limit_s: float) -> tuple[ProbedUrl, ...]:
     """A thread per URL, left behind when the time is over: a resolver or a server that drips has no timeout of its own."""
     targets = list(dict.fromkeys(targets_of(config)))
-    found: dict[Target, Finding] = {}
+    found: dict[Target, ProbedUrl] = {}
     errors: list[Exception] = []
     deadline = time.monotonic() + limit_s
     access = access_to(config)
@@ -108,12 +108,12 @@ def _ask_all(config: Config, limit_s: float) -> tuple[Finding, ...]:
     return tuple(found.get(target) or _silent(target.base.shown, limit_s) for target in targets)
 
 
-def _silent(url: str, limit_s: float) -> Finding:
+def _silent(url: str, limit_s: float) -> ProbedUrl:
     problem = Problem(
         f"`{url}` did not respond within {limit_s:g} s",
         hint="check host and port; `--wait-for-model-timeout 5m` waits for a server that starts, `--no-probe` asks nothing",
     )
-    return Finding(url=url, problems=(problem,))
+    return ProbedUrl(url=url, problems=(problem,))
 
 
 def _has_key(config: Config) -> bool:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from aiperf.config.url import Target
 from aiperf.errors import Note, Problem, nearest
 from aiperf.telemetry import UNKNOWN, Family, all_families, family_of_metrics
-from aiperf.web import NotHttpError, ProxyFailedError, Reply, Server
+from aiperf.web import HttpResponse, NotHttpError, ProxyFailedError, Server
 
-__all__ = ["Finding", "check", "error_text", "explain", "listed_models"]
+__all__ = ["ProbedUrl", "check", "error_text", "explain", "listed_models"]
 
 _WAIT = "`--wait-for-model-timeout 5m` waits until it is ready"
 _NOT_READY = frozenset({502, 503, 504})
@@ -28,7 +28,7 @@ _MODEL_WORDS = re.compile(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class ProbedUrl:
     """Of one URL. `models`: as listed; empty if it lists none. Problems forbid the run, notes do not."""
 
     url: str
@@ -51,22 +51,22 @@ class _Asker:
         self.moved: set[str] = set()
         """Paths whose reply came from somewhere else within the host."""
 
-    def first(self, path: str) -> Reply:
+    def first(self, path: str) -> HttpResponse:
         return self._ask("GET", path, None, "application/json")
 
-    def get(self, path: str, accept: str = "application/json") -> Reply | None:
+    def get(self, path: str, accept: str = "application/json") -> HttpResponse | None:
         try:
             return self._ask("GET", path, None, accept)
         except OSError:
             return None
 
-    def post_nothing(self, path: str) -> Reply | None:
+    def post_nothing(self, path: str) -> HttpResponse | None:
         try:
             return self._ask("POST", path, b"{}", "application/json")
         except OSError:
             return None
 
-    def _ask(self, method: str, path: str, body: bytes | None, accept: str) -> Reply:
+    def _ask(self, method: str, path: str, body: bytes | None, accept: str) -> HttpResponse:
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError
@@ -84,7 +84,7 @@ def check(
     *,
     has_key: bool,
     may_lack_http1: bool = False,
-) -> Finding:
+) -> ProbedUrl:
     """Everything about one URL, until `deadline` (time.monotonic). `wanted`: the models. `may_lack_http1`: it may be a server of
     HTTP/2 alone, which is not spoken through a proxy.
     """
@@ -97,12 +97,12 @@ def check(
     except OSError as error:
         if may_lack_http1 and _is_without_http1(error):
             text = f"`{server.url}` does not answer over HTTP/1.1: its model, path and kind were not checked"
-            return Finding(url=server.url, notes=(Note("not_probed", text),))
-        return Finding(url=server.url, problems=(explain(error, server.url),))
+            return ProbedUrl(url=server.url, notes=(Note("not_probed", text),))
+        return ProbedUrl(url=server.url, problems=(explain(error, server.url),))
     refused = _refusal(server, listing_path, listing, has_key=has_key)
     problems += _path_problems(asker, target, has_key=has_key, refused=refused, notes=notes)
     if problems:
-        return Finding(url=server.url, problems=tuple(problems))
+        return ProbedUrl(url=server.url, problems=tuple(problems))
     entries = _entries(listing) if listing.is_ok else []
     models = tuple(name for name, _ in entries)
     if not models and refused is None:
@@ -117,7 +117,7 @@ def check(
     if moved is not None:
         text = f"`{target.base.at(target.request_path)}` redirects to `{moved}`: requests are sent there"
         notes.append(Note("redirected", text, {"url": server.url, "target": moved}))
-    return Finding(
+    return ProbedUrl(
         url=server.url,
         family=family,
         models=models,
@@ -129,7 +129,7 @@ def check(
     )
 
 
-def _unlisted(server: Server, path: str, reply: Reply) -> Note:
+def _unlisted(server: Server, path: str, reply: HttpResponse) -> Note:
     why = "lists none" if reply.is_ok else f"answers {error_text(reply)}"
     text = f"the name of the model could not be checked: `{server.base.at(path)}` {why}"
     return Note("models_unknown", text, {"url": server.url})
@@ -142,11 +142,11 @@ def _is_without_http1(error: OSError) -> bool:
     return isinstance(error, NotHttpError | ConnectionResetError)
 
 
-def listed_models(reply: Reply) -> tuple[str, ...]:
+def listed_models(reply: HttpResponse) -> tuple[str, ...]:
     return tuple(name for name, _ in _entries(reply))
 
 
-def _entries(reply: Reply) -> list[tuple[str, str]]:
+def _entries(reply: HttpResponse) -> list[tuple[str, str]]:
     """(name, owner) of `{"data": [{"id", "owned_by"}]}`; llama.cpp's aliases are names too."""
     data = reply.json()
     rows = data.get("data") if isinstance(data, dict) else data
@@ -197,7 +197,7 @@ def explain(error: Exception, url: str) -> Problem:
     return Problem(f"`{url}` cannot be reached: {text}", hint="check `--url`")
 
 
-def _refusal(server: Server, path: str, reply: Reply, *, has_key: bool) -> Problem | None:
+def _refusal(server: Server, path: str, reply: HttpResponse, *, has_key: bool) -> Problem | None:
     """401 and 403 are about the key."""
     if reply.status not in {401, 403}:
         return None
@@ -212,7 +212,7 @@ def _refusal(server: Server, path: str, reply: Reply, *, has_key: bool) -> Probl
     )
 
 
-def _said(reply: Reply) -> str:
+def _said(reply: HttpResponse) -> str:
     """`: message` of an error body, cut; nothing if it has none."""
     data = reply.json()
     error = data.get("error", data) if isinstance(data, dict) else None
@@ -268,7 +268,7 @@ def _moved(asker: _Asker, target: Target) -> str | None:
     return None if posted is None or (posted.origin, posted.path) == here else posted.origin + posted.path
 
 
-def _is_about_model(reply: Reply) -> bool:
+def _is_about_model(reply: HttpResponse) -> bool:
     """A 404 of the API itself, about a model: then the path is there."""
     data = reply.json()
     error = data.get("error", data) if isinstance(data, dict) else None
@@ -279,7 +279,7 @@ def _is_about_model(reply: Reply) -> bool:
     return _MODEL_WORDS.search(str(error.get("message") or "")) is not None
 
 
-def _no_path(asker: _Asker, target: Target, reply: Reply) -> Problem:
+def _no_path(asker: _Asker, target: Target, reply: HttpResponse) -> Problem:
     hint = "`--custom-endpoint PATH` sets another one"
     others = []
     for kind, other in (("chat", "/v1/chat/completions"), ("completions", "/v1/completions")):
@@ -307,7 +307,11 @@ def _metrics_page(asker: _Asker, root: str) -> tuple[str, set[str]] | None:
 
 
 def _family(
-    asker: _Asker, listing: Reply, entries: list[tuple[str, str]], metrics: tuple[str, set[str]] | None, root: str
+    asker: _Asker,
+    listing: HttpResponse,
+    entries: list[tuple[str, str]],
+    metrics: tuple[str, set[str]] | None,
+    root: str,
 ) -> Family:
     owners = {owner for _, owner in entries}
     software = listing.headers.get("server", "").lower()
@@ -363,7 +367,7 @@ def _judge_model(
     problems.append(Problem(f"`{url}` has no model `{model}`", hint=f"{did}it lists {listed}"))
 
 
-def _names(reply: Reply, model: str) -> bool:
+def _names(reply: HttpResponse, model: str) -> bool:
     data = reply.json()
     return isinstance(data, dict) and data.get("id") == model
 
@@ -388,6 +392,6 @@ def _tokenize_url(asker: _Asker, family: Family, root: str) -> str | None:
     return asker.server.base.at(path) if exists else None
 
 
-def error_text(reply: Reply) -> str:
+def error_text(reply: HttpResponse) -> str:
     """Status and message of a reply, for people."""
     return f"HTTP {reply.status}{_said(reply)}"

@@ -6,16 +6,16 @@
 
 from __future__ import annotations
 
-from aiperf.telemetry.prometheus.exposition import Exposition, Series
+from aiperf.telemetry.prometheus.exposition import Exposition, MetricSeries
 from aiperf.telemetry.prometheus.readings import Readings, counters_delta, gauge, returns_to_level
 from aiperf.telemetry.prometheus.scraper import Page, Scraper, pages_of, scrape
 
 __all__ = [
     "Exposition",
+    "MetricSeries",
     "Page",
     "Readings",
     "Scraper",
-    "Series",
     "counters_delta",
     "gauge",
     "pages_of",

@@ -20,11 +20,11 @@ import numpy as np
 from aiperf.json_text import json_text
 from aiperf.metrics.stats import STANDARD_PERCENTILES, percentile_name
 from aiperf.telemetry import all_families
-from aiperf.telemetry.prometheus.exposition import Series
+from aiperf.telemetry.prometheus.exposition import MetricSeries
 from aiperf.telemetry.prometheus.readings import Floats, Readings, increase
 from aiperf.telemetry.prometheus.slices import counter_slices, gauge_slices, histogram_slices, rate_stats, windows
 
-__all__ = ["ExportFacts", "render_csv", "render_files", "render_json", "render_jsonl", "unit_of"]
+__all__ = ["ExportHeader", "render_csv", "render_files", "render_json", "render_jsonl", "unit_of"]
 
 _PERCENTILES = tuple(percentile_name(p) for p in STANDARD_PERCENTILES)
 _GAUGE = ("avg", "min", "max", "std", *_PERCENTILES)
@@ -49,7 +49,7 @@ _SUFFIX_UNITS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExportFacts:
+class ExportHeader:
     """`start_ns`, `end_ns`: of the profiling phase, ns since the epoch. `configured`: URLs of all pages that were tried. `slice_s`: of `--slice-duration`."""
 
     start_ns: int
@@ -86,7 +86,7 @@ def unit_of(metric: str) -> str | None:
     return next((unit for suffix, unit in _SUFFIX_UNITS if metric.endswith(suffix)), None)
 
 
-def _rows(readings: Readings, facts: ExportFacts) -> list[_Row]:
+def _rows(readings: Readings, facts: ExportHeader) -> list[_Row]:
     start_ns, end_ns = facts.start_ns, facts.end_ns
     parts = windows(start_ns, end_ns, facts.slice_s)
     groups: dict[tuple[str, tuple[tuple[str, str], ...]], list[int]] = {}
@@ -130,7 +130,7 @@ def _gauge_stats(values: Floats) -> dict[str, float]:
 
 
 def _histogram(
-    series: Sequence[Series], columns: Sequence[int], piece: Floats, seconds: float
+    series: Sequence[MetricSeries], columns: Sequence[int], piece: Floats, seconds: float
 ) -> tuple[dict[str, float], dict[str, int]] | None:
     """None if nothing was counted."""
     grown = dict(zip(columns, increase(piece[:, columns]).tolist(), strict=True))
@@ -203,7 +203,7 @@ def _info(readings: Readings) -> dict[str, object]:
     return out
 
 
-def render_files(formats: Iterable[str], readings: Sequence[Readings], facts: ExportFacts) -> dict[str, bytes]:
+def render_files(formats: Iterable[str], readings: Sequence[Readings], facts: ExportHeader) -> dict[str, bytes]:
     """By ending, the text files of `--server-metrics-formats`; nothing if no page answered."""
     if not any(r.num_readings for r in readings):
         return {}
@@ -218,7 +218,7 @@ def render_files(formats: Iterable[str], readings: Sequence[Readings], facts: Ex
     return out
 
 
-def render_json(readings: Sequence[Readings], facts: ExportFacts) -> bytes:
+def render_json(readings: Sequence[Readings], facts: ExportHeader) -> bytes:
     answered = [r for r in readings if r.num_readings]
     metrics: dict[str, dict[str, object]] = {}
     for row in sorted((row for r in answered for row in _rows(r, facts)), key=lambda r: r.metric):
@@ -258,7 +258,7 @@ def render_json(readings: Sequence[Readings], facts: ExportFacts) -> bytes:
     return (json_text(document, indent=2) + "\n").encode()
 
 
-def render_csv(readings: Sequence[Readings], facts: ExportFacts) -> bytes:
+def render_csv(readings: Sequence[Readings], facts: ExportHeader) -> bytes:
     """A section each for gauges, counters and histograms, with its own header; labels are columns."""
     rows = [row for r in readings if r.num_readings for row in _rows(r, facts)]
     out = io.StringIO()
@@ -330,7 +330,7 @@ def _jsonl_lines(readings: Readings) -> list[tuple[int, bytes]]:
 
 
 def _entry(
-    series: Sequence[Series], labels: tuple[tuple[str, str], ...], columns: Sequence[int], row: Floats
+    series: Sequence[MetricSeries], labels: tuple[tuple[str, str], ...], columns: Sequence[int], row: Floats
 ) -> dict[str, object] | None:
     there = [(series[i], float(row[i])) for i in columns if math.isfinite(row[i])]
     if not there:

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from prometheus_client import Metric
 
-__all__ = ["Exposition", "Part", "Series"]
+__all__ = ["Exposition", "MetricSeries", "Part"]
 
 Part = Literal["value", "bucket", "sum", "count"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Series:
+class MetricSeries:
     """One column. `metric`: the family's name, counters without `_total`; `kind`: counter, gauge, histogram, summary, unknown.
 
     `labels`: sorted, without `le`. `le`: the upper bound of a bucket as written.
@@ -40,8 +40,8 @@ class Exposition:
     """Remembers the columns of one page; a column once known stays."""
 
     def __init__(self) -> None:
-        self.series: list[Series] = []
-        self._column_of: dict[Series, int] = {}
+        self.series: list[MetricSeries] = []
+        self._column_of: dict[MetricSeries, int] = {}
         self._column_of_head: dict[str, int | None] = {}
         self._is_simple = True
         """No time stamps, no exemplars: each line is its head, a space and the value."""
@@ -100,7 +100,7 @@ class Exposition:
         self._column_of_head.update(heads)
         return True
 
-    def _column(self, series: Series) -> int:
+    def _column(self, series: MetricSeries) -> int:
         column = self._column_of.get(series)
         if column is None:
             column = self._column_of[series] = len(self.series)
@@ -118,7 +118,7 @@ def _families(text: str, *, is_openmetrics: bool) -> Iterable[Metric]:
     return parse(text)
 
 
-def _series(family: Metric, name: str, labels: dict[str, str]) -> Series | None:
+def _series(family: Metric, name: str, labels: dict[str, str]) -> MetricSeries | None:
     """None for what is no measurement: the time a series was made, quantiles of summaries."""
     if name.endswith("_created") or "quantile" in labels:
         return None
@@ -135,4 +135,4 @@ def _series(family: Metric, name: str, labels: dict[str, str]) -> Series | None:
         else:
             return None
     kept = tuple(sorted((k, v) for k, v in labels.items() if k != "le" or part != "bucket"))
-    return Series(metric=family.name, kind=family.type, part=part, labels=kept, le=le, help=family.documentation)
+    return MetricSeries(metric=family.name, kind=family.type, part=part, labels=kept, le=le, help=family.documentation)

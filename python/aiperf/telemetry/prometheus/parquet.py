@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiperf.json_text import json_text
-from aiperf.telemetry.prometheus.export import ExportFacts, unit_of
-from aiperf.telemetry.prometheus.exposition import Series
+from aiperf.telemetry.prometheus.export import ExportHeader, unit_of
+from aiperf.telemetry.prometheus.exposition import MetricSeries
 from aiperf.telemetry.prometheus.readings import Floats, Readings
 
 __all__ = ["write_parquet"]
@@ -39,7 +39,9 @@ class _Table:
     times: list[NDArray[np.int64]] = field(default_factory=list)
     numbers: dict[str, list[Floats]] = field(default_factory=dict)
 
-    def add(self, readings: Readings, series: Series, times: NDArray[np.int64], numbers: dict[str, Floats]) -> None:
+    def add(
+        self, readings: Readings, series: MetricSeries, times: NDArray[np.int64], numbers: dict[str, Floats]
+    ) -> None:
         given = dict(series.labels)
         texts: dict[str, str | None] = {
             "endpoint_url": readings.url,
@@ -71,7 +73,7 @@ class _Table:
         }
 
 
-def write_parquet(path: Path, readings: Sequence[Readings], facts: ExportFacts) -> bool:
+def write_parquet(path: Path, readings: Sequence[Readings], facts: ExportHeader) -> bool:
     """False, and no file, if no reading is of the load."""
     from aiperf._core import write_parquet_columns
 
@@ -120,7 +122,7 @@ def _grown(values: Floats) -> Floats:
     return out
 
 
-def _metadata(table: _Table, readings: Sequence[Readings], facts: ExportFacts) -> dict[str, str]:
+def _metadata(table: _Table, readings: Sequence[Readings], facts: ExportHeader) -> dict[str, str]:
     kinds = Counter(kind for _, kind, _ in {(s.metric, s.kind, s.labels) for r in readings for s in r.series})
     duration = facts.end_ns - facts.start_ns
     told: dict[str, object] = {

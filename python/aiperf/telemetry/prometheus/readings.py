@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiperf.telemetry import Mapped, all_families
-from aiperf.telemetry.prometheus.exposition import Series
+from aiperf.telemetry.prometheus.exposition import MetricSeries
 
 __all__ = ["Readings", "counters_delta", "gauge", "histogram_delta", "increase", "mappings", "returns_to_level"]
 
@@ -28,7 +28,7 @@ class Readings:
 
     url: str
     is_own: bool
-    series: tuple[Series, ...]
+    series: tuple[MetricSeries, ...]
     times_ns: Ints = field(repr=False)
     latencies_ns: Ints = field(repr=False)
     values: Floats = field(repr=False)

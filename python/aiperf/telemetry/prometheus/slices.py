@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aiperf.telemetry.prometheus.exposition import Series
+from aiperf.telemetry.prometheus.exposition import MetricSeries
 from aiperf.telemetry.prometheus.readings import Floats, Readings
 
 __all__ = ["Window", "counter_slices", "gauge_slices", "histogram_slices", "rate_stats", "windows"]
@@ -89,7 +89,7 @@ def gauge_slices(readings: Readings, column: int, parts: Sequence[Window]) -> li
 
 
 def histogram_slices(
-    readings: Readings, series: Sequence[Series], columns: Sequence[int], parts: Sequence[Window]
+    readings: Readings, series: Sequence[MetricSeries], columns: Sequence[int], parts: Sequence[Window]
 ) -> list[dict[str, object]]:
     """Slices in which something was counted."""
     grown = _between(readings, columns, parts)
