@@ -210,8 +210,9 @@ class RecordsWriter:
         counted_reasoning: _Numbers | None = None,
         *,
         isl: _Numbers | None = None,
+        server: dict[str, NDArray[np.float64]] | None = None,
     ) -> None:
-        """`counted_*`, `isl`: (rows,) tokens, NaN for unknown; None leaves what the piece has."""
+        """`counted_*`, `isl`: (rows,) tokens, NaN for unknown; None leaves what the piece has. `server`: `server_*` columns, whole."""
     def finish(self, metadata: str) -> int:
         """Writes the footer with `metadata` (JSON), syncs, renames; returns the number of rows."""
     def discard(self) -> None:

@@ -19,7 +19,7 @@ from aiperf.units import UNITS, Unit
 
 __all__ = ["TABLE_TITLES", "TAGS", "SliceRule", "TableName", "Tag"]
 
-TableName = Literal["main", "effective", "active", "usage", "http", "energy"]
+TableName = Literal["main", "effective", "active", "usage", "http", "energy", "server"]
 TABLE_TITLES: Final[dict[TableName, str]] = {
     "main": "The table",
     "effective": "Over time (whole run)",
@@ -27,6 +27,7 @@ TABLE_TITLES: Final[dict[TableName, str]] = {
     "usage": "Counted by the server",
     "http": "HTTP phases",
     "energy": "GPU energy",
+    "server": "Single requests, by the server",
 }
 SliceRule = Literal["ended", "sum", "counted", "gaps", "time", "-"]
 
@@ -189,6 +190,12 @@ nvidia_energy_per_output_token               Energy per Output Token            
 nvidia_energy_per_total_token                Energy per Total Token                       mJ/token          770  -
 nvidia_output_tokens_per_joule               Output Tokens per Joule                      tokens/J          780  -
 nvidia_energy_per_user                       Energy per User                              joules/user       790  -
+[server]
+server_queue_time                            Server Queue Time                            ns                 10  ended
+server_prefill_time                          Server Prefill Time                          ns                 20  ended
+server_decode_time                           Server Decode Time                           ns                 30  ended
+server_total_time                            Server Total Time                            ns                 40  ended
+outside_server_time                          Time outside the Server                      ns                 50  ended
 """
 
 

@@ -128,6 +128,13 @@ impl Composer {
         for name in &shared.settings.session_headers {
             add(name.as_bytes(), request.correlation_id);
         }
+        if is_traced(request, shared.settings.trace_share) {
+            let mut text = Vec::with_capacity(55);
+            write_traceparent(request, &mut text);
+            if let Ok(value) = HeaderValue::from_bytes(&text) {
+                parts.headers.insert(HeaderName::from_static("traceparent"), value);
+            }
+        }
         parts.headers.insert(CONTENT_LENGTH, HeaderValue::from(body_bytes));
         http::Request::from_parts(parts, ())
     }
@@ -166,6 +173,10 @@ impl Composer {
         };
         head.extend_from_slice(moved.unwrap_or(&shared.targets[usize::from(request.url)].heads[usize::from(path)]));
         write_ids(request, shared, head);
+        if is_traced(request, shared.settings.trace_share) {
+            head.extend_from_slice(b"\r\ntraceparent: ");
+            write_traceparent(request, head);
+        }
         head.extend_from_slice(b"\r\nContent-Length: ");
         write_decimal(self.body.len(), head);
         head.extend_from_slice(b"\r\n\r\n");
@@ -192,4 +203,33 @@ fn write_ids(request: &Request, shared: &Shared, head: &mut Vec<u8>) {
         head.extend_from_slice(b": ");
         write_uuid(request.correlation_id, head);
     }
+}
+
+/// Is this request one of the share that carries a `traceparent`? Decided by its random id, so that each turn is drawn anew.
+fn is_traced(request: &Request, share: f64) -> bool {
+    if share <= 0.0 || share >= 1.0 {
+        return share >= 1.0;
+    }
+    let mut low = [0; 4];
+    low.copy_from_slice(&request.request_id[12..]);
+    f64::from(u32::from_be_bytes(low)) < share * f64::from(u32::MAX)
+}
+
+/// W3C Trace Context: version, trace id, parent id, sampled. The trace id is the request's id, so that spans are joined to
+/// records without a column of their own; the parent id is made from it.
+fn write_traceparent(request: &Request, out: &mut Vec<u8>) {
+    let hex = |bytes: &[u8], out: &mut Vec<u8>| {
+        for byte in bytes {
+            out.push(b"0123456789abcdef"[usize::from(byte >> 4)]);
+            out.push(b"0123456789abcdef"[usize::from(byte & 15)]);
+        }
+    };
+    let mut low = [0; 8];
+    low.copy_from_slice(&request.request_id[8..]);
+    out.extend_from_slice(b"00-");
+    hex(&request.request_id, out);
+    out.push(b'-');
+    // Never all zeros, which the standard forbids.
+    hex(&(mix64(u64::from_be_bytes(low)) | 1).to_be_bytes(), out);
+    out.extend_from_slice(b"-01");
 }

@@ -7,43 +7,14 @@
 
 use memchr::memchr2;
 
+use crate::field::NUM_FIELDS;
+use crate::server_times::{in_ns, unit_ns};
 use crate::settings::{Pointer, Pointers};
 
 mod values;
 
+pub use crate::field::Field;
 pub use values::{REPLACEMENT, count, is_nothing, tool_text, unescape};
-
-/// What a pointer is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(usize)]
-pub enum Field {
-    /// Visible output.
-    Text,
-    /// Hidden thinking.
-    Reasoning,
-    /// Tool calls.
-    Tool,
-    /// Why the output ended.
-    Finish,
-    /// An error inside a reply.
-    Error,
-    /// The usage object.
-    Usage,
-    /// Input tokens as the server counts them.
-    UsagePrompt,
-    /// Output tokens, reasoning included.
-    UsageCompletion,
-    /// Reasoning tokens.
-    UsageReasoning,
-    /// Input tokens read from the cache.
-    UsageCached,
-    /// Input tokens written to the cache.
-    UsageCacheWrite,
-    /// Which of several choices an event is part of; the first is 0.
-    Choice,
-}
-
-const NUM_FIELDS: usize = 12;
 const MAX_SLOTS: usize = 48;
 const MAX_DEPTH: u32 = 128;
 
@@ -63,6 +34,8 @@ struct Node {
 #[derive(Debug)]
 struct Source {
     slot: u8,
+    /// Of a duration: ns in its unit, by the pointer's ending.
+    unit_ns: f64,
     conditions: Box<[(u8, Box<[u8]>)]>,
 }
 
@@ -120,6 +93,10 @@ impl Extractor {
             &pointers.usage_cached,
             &pointers.usage_cache_write,
             &pointers.choice,
+            &pointers.server_queue,
+            &pointers.server_prefill,
+            &pointers.server_decode,
+            &pointers.server_total,
         ];
         let entries = lists.into_iter().enumerate().flat_map(|(field, list)| {
             list.iter().map(move |entry| match entry {
@@ -175,6 +152,7 @@ impl Extractor {
             out.masks[entry.field] |= 1 << slot;
             out.slots[entry.field].push(Source {
                 slot,
+                unit_ns: unit_ns(&entry.pointer),
                 conditions: conditions.into_boxed_slice(),
             });
         }
@@ -221,14 +199,27 @@ impl Extractor {
         if found.present & self.masks[field as usize] == 0 {
             return None;
         }
-        self.first_present(field, json, found)
+        self.first_present(field, json, found).map(|(_, span)| span)
     }
 
-    fn first_present(&self, field: Field, json: &[u8], found: &Found) -> Option<(usize, usize)> {
+    /// A duration, ns; its unit is that of the pointer that found it.
+    pub fn duration(&self, field: Field, json: &[u8], found: &Found) -> Option<i64> {
+        if found.present & self.masks[field as usize] == 0 {
+            return None;
+        }
+        let (source, (from, to)) = self.first_present(field, json, found)?;
+        let value: f64 = std::str::from_utf8(&json[from..to]).ok()?.parse().ok()?;
+        in_ns(value, source.unit_ns)
+    }
+
+    fn first_present(&self, field: Field, json: &[u8], found: &Found) -> Option<(&Source, (usize, usize))> {
         self.slots[field as usize].iter().find_map(|source| {
             let is_met =
                 |(slot, raw): &(u8, Box<[u8]>)| found.span(*slot).is_some_and(|(from, to)| json[from..to] == raw[..]);
-            found.span(source.slot).filter(|_| source.conditions.iter().all(is_met))
+            let span = found
+                .span(source.slot)
+                .filter(|_| source.conditions.iter().all(is_met))?;
+            Some((source, span))
         })
     }
 

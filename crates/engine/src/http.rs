@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::server_times::ServerTimes;
+
 /// How a body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Body {
@@ -50,6 +52,8 @@ pub struct Facts {
     pub explanation: Option<String>,
     /// Headers that servers in between leave: `via: 1.1 varnish; server: nginx`.
     pub intermediary: Option<String>,
+    /// Times that the server says of itself.
+    pub server: ServerTimes,
 }
 
 /// Not HTTP.
@@ -165,6 +169,9 @@ impl Facts {
                 // Ids and times differ from response to response: their presence says enough.
                 let varies = !name.eq_ignore_ascii_case("x-cache");
                 self.pass(name, if varies { b"" } else { value });
+            }
+            b'x' if name.len() > 7 && name.as_bytes()[name.len() - 5..].eq_ignore_ascii_case(b"-time") => {
+                self.server.note(name, value);
             }
             b'c' if name.eq_ignore_ascii_case("cf-ray") => self.pass(name, b""),
             _ => {}

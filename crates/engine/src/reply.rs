@@ -11,6 +11,7 @@ use crate::encoding::Decoder;
 use crate::error::{ErrorKind, is_context_overflow};
 use crate::extract::{Extractor, Field, Found};
 use crate::http::{self, BodyReader, Facts};
+use crate::server_times::ServerTimes;
 use crate::settings::Framing;
 use crate::sse::{self, Framer};
 use crate::think_tags::{self, ThinkTags};
@@ -153,6 +154,7 @@ pub struct Reply {
     pub usage_cached: Option<u32>,
     pub usage_cache_write: Option<u32>,
     pub(crate) usage_in_parts: bool,
+    pub server: ServerTimes,
     pub first_chunk_usage: Option<u32>,
     pub is_whole: bool,
     /// Whatever comes is right: a file.
@@ -261,6 +263,7 @@ impl Reply {
             .map(|name| Box::new(Decoder::new(name)));
         self.content_encoding = facts.content_encoding;
         self.intermediary = facts.intermediary;
+        self.server = facts.server;
         self.location = facts.location;
         self.explanation = facts.explanation;
         if rules.framing == Framing::Sse && !facts.is_event_stream {

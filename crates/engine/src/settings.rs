@@ -49,6 +49,10 @@ pub struct Pointers {
     pub usage_cached: Vec<Pointer>,
     pub usage_cache_write: Vec<Pointer>,
     pub choice: Vec<Pointer>,
+    pub server_queue: Vec<Pointer>,
+    pub server_prefill: Vec<Pointer>,
+    pub server_decode: Vec<Pointer>,
+    pub server_total: Vec<Pointer>,
     pub usage_in_parts: bool,
 }
 
@@ -263,6 +267,9 @@ pub struct Settings {
     pub headers: Vec<(String, String)>,
     /// Headers that carry the session's id.
     pub session_headers: Vec<String>,
+    /// Share of the requests that carry a `traceparent`, 0 to 1.
+    #[serde(default)]
+    pub trace_share: f64,
     pub framing: Framing,
     pub pointers: Pointers,
     pub plain_pointers: Pointers,
@@ -338,6 +345,9 @@ impl Settings {
         }
         if settings.http2_max_streams == 0 {
             return bad("`http2_max_streams` must be at least 1");
+        }
+        if !(0.0..=1.0).contains(&settings.trace_share) {
+            return bad("`trace_share` must be 0 to 1");
         }
         if settings.workers == 0 {
             return bad("`workers` must be at least 1");

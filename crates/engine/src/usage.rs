@@ -1,7 +1,8 @@
-//! What a response says it used, also where it says so in parts (Anthropic: input at the start of a stream, output at its end).
+//! What a response says it used and how long it took, also where it says so in parts (Anthropic: input at the start of a stream, output at its end).
 
 use crate::extract::{self, Extractor, Field, Found};
 use crate::reply::Reply;
+use crate::server_times::Source;
 
 impl Reply {
     /// Usage so far. In parts: counts only grow, and what a later part leaves out stays as it was.
@@ -33,6 +34,22 @@ impl Reply {
     }
 }
 
+impl Reply {
+    /// Times so far; of several events that have them, the last one counts, and the body before the headers.
+    pub(crate) fn read_server_times(&mut self, ex: &Extractor, json: &[u8], found: &Found) {
+        for part in [
+            Field::ServerQueue,
+            Field::ServerPrefill,
+            Field::ServerDecode,
+            Field::ServerTotal,
+        ] {
+            if let Some(ns) = ex.duration(part, json, found) {
+                self.server.set(part, ns, Source::Response);
+            }
+        }
+    }
+}
+
 /// Two parts of a usage object as one: of numbers the larger, else what came last.
 fn merged_usage(before: &str, after: &str) -> String {
     type Object = serde_json::Map<String, serde_json::Value>;
@@ -55,6 +72,7 @@ fn merged_usage(before: &str, after: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server_times::ServerTimes;
 
     fn after(rules: &str, events: &[&str]) -> Reply {
         let ex = Extractor::new(&serde_json::from_str(rules).expect("pointers")).expect("valid");
@@ -89,5 +107,32 @@ mod tests {
         assert_eq!((reply.prompt_tokens(), reply.usage_cached), (Some(8), Some(4)));
         assert_eq!(reply.usage.as_deref(), Some(r#"{"p":8}"#));
         assert_eq!(after(rules, &["{}"]).prompt_tokens(), None);
+    }
+
+    #[test]
+    fn times_have_the_unit_of_their_pointer_and_the_last_event_counts() {
+        let rules = r#"{"server_queue":["/timing/wait_ms","/meta/queue_time"],"server_prefill":["/timings/prompt_ms"],
+            "server_decode":["/timings/predicted_us"],"server_total":["/meta/e2e"]}"#;
+        let ex = Extractor::new(&serde_json::from_str(rules).expect("pointers")).expect("valid");
+        let mut reply = Reply::default();
+        let events = [
+            r#"{"timings":{"prompt_ms":1.5,"predicted_us":7},"meta":{"queue_time":0.25,"e2e":2}}"#,
+            r#"{"timings":{"prompt_ms":2.5},"meta":{"queue_time":null}}"#,
+            r#"{"timings":{"prompt_ms":-1},"meta":{"e2e":"x"}}"#,
+            "{}",
+        ];
+        for event in events {
+            let mut found = Found::default();
+            ex.scan(event.as_bytes(), &mut found).expect("JSON");
+            reply.read_server_times(&ex, event.as_bytes(), &found);
+        }
+        let expected = ServerTimes {
+            queue: 250_000_000,
+            prefill: 2_500_000,
+            decode: 7_000,
+            total: 2_000_000_000,
+            source: Source::Response,
+        };
+        assert_eq!(reply.server, expected);
     }
 }

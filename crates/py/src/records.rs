@@ -1,7 +1,7 @@
 //! Records of a run: read as columns or as an Arrow stream, written piece by piece.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aiperf_records::{
     ADDED_COLUMNS, COUNTED_COLUMNS, ForeignColumns, LIST_COLUMNS, Pieces, RecordsError, RecordsWriter as Writer,
@@ -11,7 +11,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::ffi_stream::FFI_ArrowArrayStream;
 use arrow_array::types::{ArrowPrimitiveType, Int32Type, Int64Type, UInt8Type, UInt32Type};
 use arrow_array::{ArrayRef, RecordBatch, RecordBatchReader};
-use arrow_schema::{ArrowError, DataType, SchemaRef};
+use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 use numpy::{Element, PyArray1};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -389,15 +389,23 @@ impl Piece {
     }
 }
 
-/// The batch with one of its columns replaced.
+/// The batch with one of its columns replaced; one that its file was written without is added.
 fn with_column(batch: &RecordBatch, name: &str, array: ArrayRef) -> PyResult<RecordBatch> {
-    let at = batch
-        .schema()
-        .index_of(name)
-        .map_err(|_| no_column(name, &batch.schema()))?;
     let mut columns = batch.columns().to_vec();
-    columns[at] = array;
-    RecordBatch::try_new(batch.schema(), columns).map_err(|e| PyValueError::new_err(e.to_string()))
+    let schema = match batch.schema().index_of(name) {
+        Ok(at) => {
+            columns[at] = array;
+            batch.schema()
+        }
+        Err(_) if may_be_left_out(name) => {
+            let mut fields = batch.schema().fields().to_vec();
+            fields.push(Arc::new(Field::new(name, array.data_type().clone(), true)));
+            columns.push(array);
+            Arc::new(Schema::new_with_metadata(fields, batch.schema().metadata().clone()))
+        }
+        Err(_) => return Err(no_column(name, &batch.schema())),
+    };
+    RecordBatch::try_new(schema, columns).map_err(|e| PyValueError::new_err(e.to_string()))
 }
 
 /// Writes `records.parquet`.
@@ -425,7 +433,7 @@ impl RecordsWriter {
         })
     }
 
-    #[pyo3(signature = (piece, counted_output=None, counted_reasoning=None, *, isl=None))]
+    #[pyo3(signature = (piece, counted_output=None, counted_reasoning=None, *, isl=None, server=None))]
     fn append(
         &self,
         py: Python<'_>,
@@ -433,6 +441,7 @@ impl RecordsWriter {
         counted_output: Option<&Bound<'_, PyAny>>,
         counted_reasoning: Option<&Bound<'_, PyAny>>,
         isl: Option<&Bound<'_, PyAny>>,
+        server: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<()> {
         let mut counted = [None, None];
         for ((slot, name), given) in counted
@@ -449,6 +458,11 @@ impl RecordsWriter {
         if let Some(given) = isl {
             let array = numbers("isl", given)?.into_uint32("isl").map_err(CoreError::from)?;
             batch = with_column(&batch, "isl", array)?;
+        }
+        for (name, given) in server.into_iter().flatten() {
+            let name: String = name.extract()?;
+            let array = numbers(&name, &given)?.into_column(&name).map_err(CoreError::from)?;
+            batch = with_column(&batch, &name, array)?;
         }
         let appended = py.detach(|| {
             Self::open(&mut locked(&self.writer))?

@@ -179,12 +179,18 @@ record! {
         content_encoding: text = row.content_encoding,
         intermediary: text = row.intermediary,
         http_trace: large_text = row.http_trace,
+        server_queue_ns: time = row.server_queue_ns,
+        server_prefill_ns: time = row.server_prefill_ns,
+        server_decode_ns: time = row.server_decode_ns,
+        server_total_ns: time = row.server_total_ns,
+        server_arrival: time = row.server_arrival,
+        server_source: u8 = row.server_source,
     }
     row row seen seen
 }
 
 /// Bytes of a row without chunks and texts, for [`RecordBuilder::num_bytes`].
-const ROW_BYTES: usize = 362;
+const ROW_BYTES: usize = 403;
 /// Bytes of a chunk over the five list columns.
 const CHUNK_BYTES: usize = size_of::<i64>() + size_of::<i32>() + 2 * size_of::<u32>() + size_of::<u8>();
 /// Chunks one batch can hold: list offsets are 32 bits. Chunks past it are not recorded, only counted.

@@ -163,6 +163,13 @@ impl Numbers {
         self.primitive::<UInt32Type>(name)
     }
 
+    /// A column of the record schema, of the type it has there.
+    pub fn into_column(self, name: &str) -> Result<ArrayRef, RecordsError> {
+        let schema = crate::schema::parquet_schema(true);
+        let field = schema.field_with_name(name)?;
+        self.to_array(name, field.data_type())
+    }
+
     /// A column of `kind`; fractions of a ns are rounded.
     pub(crate) fn to_array(&self, name: &str, kind: &DataType) -> Result<ArrayRef, RecordsError> {
         match kind {

@@ -4,6 +4,7 @@ use crate::api::UsageNumbers;
 use crate::dice::Dice;
 use crate::faults::Fault;
 use crate::ledger::{Chunk, Row};
+use crate::lifecycle::Moments;
 use crate::options::SimOptions;
 use crate::reply::Envelope;
 use crate::script::Script;
@@ -64,6 +65,13 @@ pub(crate) struct Active {
     /// When the whole request had been read, ns since the anchor.
     pub(crate) received: u64,
     pub(crate) admitted: Option<u64>,
+    /// When its first and its last token so far were made, ns since the anchor: before they were written.
+    pub(crate) made_first: Option<u64>,
+    pub(crate) made_last: Option<u64>,
+    /// Its `traceparent`, if it is sampled: trace id, and the client's span id.
+    pub(crate) trace: Option<(String, String)>,
+    /// Whether it asks for times (Dynamo).
+    pub(crate) asks_timing: bool,
     pub(crate) stage: Stage,
     /// Whether it is counted as waiting.
     pub(crate) in_queue: bool,
@@ -132,6 +140,8 @@ pub(crate) struct Start {
     pub(crate) continuous_usage: bool,
     pub(crate) finish: FinishReason,
     pub(crate) block_hashes: Vec<u64>,
+    pub(crate) trace: Option<(String, String)>,
+    pub(crate) asks_timing: bool,
     pub(crate) row: Option<Box<Row>>,
 }
 
@@ -144,6 +154,10 @@ impl Active {
             n: start.n,
             received: start.received,
             admitted: None,
+            made_first: None,
+            made_last: None,
+            trace: start.trace,
+            asks_timing: start.asks_timing,
             stage: Stage::Draining,
             in_queue: false,
             engine_tokens: 0,
@@ -174,6 +188,22 @@ impl Active {
             },
             row: start.row,
         }
+    }
+
+    /// Its life so far.
+    pub(crate) fn moments(&self) -> Moments {
+        Moments {
+            received: self.received,
+            admitted: self.admitted,
+            first: self.made_first,
+            last: self.made_last,
+        }
+    }
+
+    /// A token was made at this moment.
+    pub(crate) fn mark_made(&mut self, at: u64) {
+        self.made_first.get_or_insert(at);
+        self.made_last = Some(at);
     }
 
     /// The fault that hits this request, while it still has to happen.

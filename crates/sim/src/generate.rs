@@ -6,6 +6,7 @@ use crate::active::{Active, Ending, FinishReason, Stage};
 use crate::api::{Outcome, UsageNumbers};
 use crate::conn::Conn;
 use crate::faults::{EmptyShape, ErrorShape, Fault, FaultKind, Malformation};
+use crate::lifecycle;
 use crate::options::{FinishChunk, RoleChunk, SimOptions, Usage};
 use crate::reply;
 use crate::script::{Kind, Script};
@@ -194,6 +195,9 @@ pub(crate) fn produce(conn: &mut Conn, shared: &Shared, scratch: &mut Vec<u8>, n
             finish_stream(conn, shared);
             break;
         };
+        if active.engine_id.is_none() && active.stage == Stage::Paced {
+            active.mark_made(now);
+        }
         let (in_chunks, _) = usage_places(active, options);
         let is_told = options.finish == FinishChunk::WithLast || active.envelope.voice.is_some();
         let finish = (step.is_last && is_told).then(|| active.finish.as_str());
@@ -251,6 +255,8 @@ fn finish_stream(conn: &mut Conn, shared: &Shared) {
     let (in_chunks, at_end) = usage_places(active, options);
     let usage = active.usage();
     let is_empty = active.script.chunks == 0;
+    let told = told(active, options);
+    active.envelope.tail = told.into_bytes();
     let outcome = Outcome {
         finish: active.finish.as_str(),
         usage: at_end.then_some(usage),
@@ -269,11 +275,25 @@ fn finish_stream(conn: &mut Conn, shared: &Shared) {
     if let Some(active) = conn.active.as_deref_mut() {
         active.finished = true;
         if at_end {
-            active.envelope.push_usage_event(&mut conn.out, usage);
+            active.envelope.push_usage_event(&mut conn.out, Some(usage));
             conn.mark(Kind::Usage, 0, 0);
+        } else if options.finish == FinishChunk::WithLast && !active.envelope.tail.is_empty() {
+            active.envelope.push_usage_event(&mut conn.out, None);
         }
     }
     end_body(conn, shared);
+}
+
+/// What the response says of the request's life, as members of a JSON object.
+fn told(active: &Active, options: &SimOptions) -> String {
+    lifecycle::members(
+        options.timings,
+        active.asks_timing,
+        &active.moments(),
+        active.prompt_tokens.unwrap_or(0),
+        active.cached_tokens.unwrap_or(0),
+        active.script.tokens,
+    )
 }
 
 /// `[DONE]` and the end of the body.
@@ -423,6 +443,12 @@ fn produce_plain(conn: &mut Conn, shared: &Shared) {
     script.tokens = script.total();
     script.reasoning = script.sections[0].tokens();
     let (tokens, reasoning) = (script.tokens, script.reasoning);
+    if active.made_last.is_none() {
+        active.mark_made(active.due);
+    }
+    let told = told(active, options);
+    active.envelope.tail = told.into_bytes();
+    let lines = lifecycle::header_lines(options.timings, &active.moments());
     let usage = (options.usage != Usage::Never).then(|| active.usage());
     let (mut body, content_type) = active.envelope.whole(&active.script, active.finish.as_str(), usage);
     let whole = body.len();
@@ -454,10 +480,12 @@ fn produce_plain(conn: &mut Conn, shared: &Shared) {
     } else {
         conn.out.extend_from_slice(b"some");
     }
+    conn.out.extend_from_slice(b"\r\n");
+    conn.out.extend_from_slice(lines.as_bytes());
     conn.out.extend_from_slice(if active.close {
-        b"\r\nConnection: close\r\n\r\n"
+        b"Connection: close\r\n\r\n"
     } else {
-        b"\r\n\r\n"
+        b"\r\n"
     });
     conn.out.extend_from_slice(&body);
     if active.finished && tokens > 0 {

@@ -31,6 +31,8 @@ pub(crate) struct Head {
     pub(crate) request_id: Option<Range<usize>>,
     /// Value of `X-Correlation-ID`.
     pub(crate) correlation_id: Option<Range<usize>>,
+    /// Value of `traceparent`.
+    pub(crate) traceparent: Option<Range<usize>>,
     /// Bytes of the head; the body starts here.
     pub(crate) len: usize,
     /// How the body is framed.
@@ -107,6 +109,7 @@ pub(crate) fn parse_head(bytes: &[u8]) -> Result<Option<Head>, BadRequest> {
         has_anthropic_version: false,
         request_id: None,
         correlation_id: None,
+        traceparent: None,
         len,
         body: BodyFraming::Length(0),
     };
@@ -146,6 +149,7 @@ pub(crate) fn parse_head(bytes: &[u8]) -> Result<Option<Head>, BadRequest> {
             12 if header.name.eq_ignore_ascii_case("content-type") => head.content_type = Some(offset_of(value)),
             17 if header.name.eq_ignore_ascii_case("anthropic-version") => head.has_anthropic_version = true,
             12 if header.name.eq_ignore_ascii_case("x-request-id") => head.request_id = Some(offset_of(value)),
+            11 if header.name.eq_ignore_ascii_case("traceparent") => head.traceparent = Some(offset_of(value)),
             16 if header.name.eq_ignore_ascii_case("x-correlation-id") => head.correlation_id = Some(offset_of(value)),
             _ => {}
         }

@@ -39,6 +39,9 @@ pub(crate) struct Row {
     pub(crate) received_ns: u64,
     /// When it left the queue.
     pub(crate) admitted_ns: Option<u64>,
+    /// When its first and last token were made: before they were written.
+    pub(crate) made_first_ns: Option<u64>,
+    pub(crate) made_last_ns: Option<u64>,
     pub(crate) body_bytes: usize,
     pub(crate) messages: u32,
     pub(crate) prompt_tokens: Option<u32>,

@@ -15,6 +15,7 @@ mod form;
 mod generate;
 mod http;
 mod ledger;
+mod lifecycle;
 mod live;
 mod metrics;
 mod options;
@@ -25,6 +26,7 @@ mod routes;
 mod script;
 mod server;
 mod shared;
+mod spans;
 mod timer;
 mod tokenize;
 mod tokens;
@@ -32,11 +34,12 @@ mod transport;
 mod worker;
 
 pub use batching::{
-    Arrivals, ContextExceeded, EngineEvent, EngineEventKind, EngineGauges, EngineModel, EngineOptions, EngineRequest,
-    FrontEnd, PRESETS, Routing, StepTime, VirtualRecord, VirtualRequest, preset, simulate,
+    Arrivals, CacheFault, ContextExceeded, EngineEvent, EngineEventKind, EngineGauges, EngineModel, EngineOptions,
+    EngineRequest, FrontEnd, PRESETS, Preemption, Routing, StepTime, VirtualRecord, VirtualRequest, preset, simulate,
 };
 pub use error::SimError;
 pub use faults::{EmptyShape, ErrorShape, Fault, FaultKind, Malformation};
+pub use lifecycle::Timings;
 pub use metrics::SimStats;
 pub use options::{
     Count, FinishChunk, Framing, ReasoningField, RoleChunk, Segment, SegmentsFrom, SimOptions, TlsOptions, ToolCall,

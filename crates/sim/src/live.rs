@@ -82,6 +82,7 @@ impl Worker {
                         .observe_queue(event.at_ns.saturating_sub(active.received));
                 }
                 EngineEventKind::Token { is_last } => {
+                    active.mark_made(event.at_ns);
                     if is_last {
                         active.engine_id = None;
                     }

@@ -59,6 +59,8 @@ pub(crate) struct Counters {
     pub(crate) itl: Histogram,
     pub(crate) e2e: Histogram,
     pub(crate) queue: Histogram,
+    pub(crate) prefill: Histogram,
+    pub(crate) decode: Histogram,
     pub(crate) tpot: Histogram,
 }
 
@@ -134,8 +136,14 @@ impl Counters {
         self.queue.add(REQUEST_S, ns, 1);
     }
 
+    /// One request's prefill and decode times.
+    pub(crate) fn observe_phases(&self, prefill_ns: u64, decode_ns: u64) {
+        self.prefill.add(REQUEST_S, prefill_ns, 1);
+        self.decode.add(REQUEST_S, decode_ns, 1);
+    }
+
     /// The Prometheus text, all series labelled with the model.
-    pub(crate) fn render(&self, model: &str, running: u64, waiting: u64) -> String {
+    pub(crate) fn render(&self, model: &str, running: u64, waiting: u64, blocks: Option<(u32, u32)>) -> String {
         let label = format!(
             "engine=\"0\",model_name=\"{}\"",
             model.replace('\\', "\\\\").replace('"', "\\\"")
@@ -190,6 +198,14 @@ impl Counters {
             let _ = write!(
                 out,
                 "# HELP vllm:{name} {help}\n# TYPE vllm:{name} {kind}\nvllm:{name}{{{label}}} {value}\n"
+            );
+        }
+        if let Some((size, count)) = blocks {
+            let _ = write!(
+                out,
+                "# HELP vllm:cache_config_info Information of the LLMEngine CacheConfig\n\
+                 # TYPE vllm:cache_config_info gauge\n\
+                 vllm:cache_config_info{{block_size=\"{size}\",engine=\"0\",num_gpu_blocks=\"{count}\"}} 1\n"
             );
         }
         let usage = self.kv_millionths.load(Relaxed) as f64 / 1e6;
@@ -248,6 +264,18 @@ impl Counters {
                 "Histogram of time spent in WAITING phase for request.",
                 REQUEST_S,
             ),
+            (
+                &self.prefill,
+                "request_prefill_time_seconds",
+                "Histogram of time spent in PREFILL phase for request.",
+                REQUEST_S,
+            ),
+            (
+                &self.decode,
+                "request_decode_time_seconds",
+                "Histogram of time spent in DECODE phase for request.",
+                REQUEST_S,
+            ),
         ];
         for (histogram, name, help, bounds) in histograms {
             histogram.render(&mut out, &format!("vllm:{name}"), help, &label, bounds);
@@ -265,7 +293,7 @@ mod tests {
         let counters = Counters::default();
         counters.observe_ttft(3_000_000);
         counters.observe_ttft(3_000_000_000_000);
-        let text = counters.render("m", 0, 0);
+        let text = counters.render("m", 0, 0, None);
         assert!(text.contains("vllm:time_to_first_token_seconds_bucket{le=\"0.001\",engine=\"0\",model_name=\"m\"} 0"));
         assert!(text.contains("vllm:time_to_first_token_seconds_bucket{le=\"0.005\",engine=\"0\",model_name=\"m\"} 1"));
         assert!(text.contains("vllm:time_to_first_token_seconds_bucket{le=\"+Inf\",engine=\"0\",model_name=\"m\"} 2"));

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::SimError;
 use crate::batching::EngineOptions;
 use crate::faults::Fault;
+use crate::lifecycle::Timings;
 
 /// All options. Times are in milliseconds from the moment the whole request has been read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -118,6 +119,13 @@ pub struct SimOptions {
     /// Memory for `ledger_prefixes`, MiB; the oldest prompts are forgotten above it.
     pub prefix_memory_mib: usize,
 
+    /// Times of the request in its response, in the shape of a server's.
+    pub timings: Timings,
+    /// Where to write a span per traced request, lines of OTLP JSON.
+    pub spans: Option<PathBuf>,
+    /// `host:port` of a collector that gets the spans (OTLP over HTTP, JSON).
+    pub otlp: Option<String>,
+
     /// Use the engine model for all timing instead of `ttft_ms`, `itl_ms` and their kin.
     pub engine: Option<EngineOptions>,
 }
@@ -175,6 +183,9 @@ impl Default for SimOptions {
             ledger_headers: false,
             ledger_prefixes: false,
             prefix_memory_mib: 64,
+            timings: Timings::Off,
+            spans: None,
+            otlp: None,
             engine: None,
         }
     }

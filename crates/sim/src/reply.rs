@@ -23,6 +23,8 @@ pub(crate) struct Envelope {
     /// The API, where it is not chat or completions, and who writes the response.
     pub(crate) api: Option<&'static dyn Api>,
     pub(crate) voice: Option<Box<dyn Voice>>,
+    /// Members that go behind all others of the last event, with a comma in front.
+    pub(crate) tail: Vec<u8>,
 }
 
 impl Envelope {
@@ -61,6 +63,7 @@ impl Envelope {
             id,
             api: None,
             voice: None,
+            tail: Vec::new(),
         }
     }
 
@@ -195,14 +198,18 @@ impl Envelope {
         if let Some(usage) = usage {
             push_usage(&mut choice, usage);
         }
+        choice.extend_from_slice(&self.tail);
         choice.push(b'}');
         self.push_event(out, &[&self.head, &choice]);
     }
 
-    /// Appends the chunk that only carries usage.
-    pub(crate) fn push_usage_event(&self, out: &mut Vec<u8>, usage: UsageNumbers) {
+    /// Appends the chunk without choices that carries usage, and what the server says of the request.
+    pub(crate) fn push_usage_event(&self, out: &mut Vec<u8>, usage: Option<UsageNumbers>) {
         let mut rest = b"]".to_vec();
-        push_usage(&mut rest, usage);
+        if let Some(usage) = usage {
+            push_usage(&mut rest, usage);
+        }
+        rest.extend_from_slice(&self.tail);
         rest.push(b'}');
         self.push_event(out, &[&self.head, &rest]);
     }
@@ -358,6 +365,7 @@ impl Envelope {
         if let Some(usage) = usage {
             push_usage(&mut out, usage);
         }
+        out.extend_from_slice(&self.tail);
         out.push(b'}');
         out
     }
@@ -556,7 +564,7 @@ mod tests {
             envelope.push_step(&mut out, &mut scratch, &step, None, None);
         }
         envelope.push_finish(&mut out, "stop", usage);
-        envelope.push_usage_event(&mut out, numbers);
+        envelope.push_usage_event(&mut out, Some(numbers));
         let mut rest = out.as_slice();
         let mut events = 0;
         while !rest.is_empty() {

@@ -18,6 +18,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) ignore_eos: bool,
     pub(crate) include_usage: bool,
     pub(crate) continuous_usage: bool,
+    /// Dynamo's `nvext.extra_fields` names `timing`.
+    pub(crate) asks_timing: bool,
     /// `messages`, `prompt`, `input` and others of their kind, whichever came last, and its name.
     source: Option<(&'static str, Source<'a>)>,
     /// What stands in front of all messages: `system`, `instructions`.
@@ -114,6 +116,11 @@ impl Prompt {
     }
 }
 
+/// Does `nvext` ask for times? `{"extra_fields": ["timing"]}`.
+fn asks_timing(nvext: &LazyValue<'_>) -> bool {
+    nvext.as_raw_str().contains("\"timing\"")
+}
+
 impl<'a> Ask<'a> {
     /// Reads a body; the error says what is wrong with it.
     pub(crate) fn parse(body: &'a [u8]) -> Result<Self, String> {
@@ -138,6 +145,7 @@ impl<'a> Ask<'a> {
                         }
                     }
                 }
+                "nvext" => ask.asks_timing = asks_timing(&value),
                 "parameters" => {
                     for option in value.into_object_iter().into_iter().flatten() {
                         let (key, value) = option.map_err(|error| first_line(&error.to_string()))?;

@@ -206,12 +206,16 @@ impl Worker {
             }
             Route::Metrics => {
                 let (running, waiting) = self.publish_engine();
+                let blocks = options
+                    .engine
+                    .as_ref()
+                    .map(|e| (e.block_size, e.num_blocks * e.replicas));
                 Ready {
                     content_type: "text/plain; version=0.0.4; charset=utf-8",
                     ..Ready::json(
                         shared
                             .counters
-                            .render(&options.models[0], running, waiting)
+                            .render(&options.models[0], running, waiting, blocks)
                             .into_bytes(),
                     )
                 }
@@ -290,6 +294,8 @@ impl Worker {
             continuous_usage: false,
             finish: FinishReason::Stop,
             block_hashes: Vec::new(),
+            trace: self.traced(head, bytes),
+            asks_timing: false,
             row: None,
         };
         let parsed = if is_allowed(options, head, bytes) {
@@ -313,6 +319,7 @@ impl Worker {
             };
             start.include_usage = ask.include_usage;
             start.continuous_usage = ask.continuous_usage;
+            start.asks_timing = ask.asks_timing;
             let missing = match api {
                 Some((api, _)) => (!api.accepts(&ask)).then(|| api.needs()),
                 None if is_chat != ask.has_messages() || !ask.has_prompt() => {

@@ -16,6 +16,7 @@ use crate::ledger::Ledger;
 use crate::metrics::SimStats;
 use crate::options::{Count, SimOptions};
 use crate::shared::Shared;
+use crate::spans::Spans;
 use crate::transport;
 use crate::worker::{Command, Listener, WAKER, Worker};
 
@@ -33,6 +34,7 @@ struct WorkerHandle {
 struct Running {
     workers: Vec<WorkerHandle>,
     ledger: Option<Ledger>,
+    spans: Option<Spans>,
     /// CPU time of workers that have ended, ns.
     past_cpu_ns: u64,
 }
@@ -72,6 +74,9 @@ impl SimServer {
             .as_ref()
             .map(|path| Ledger::create(path, prefix_bytes))
             .transpose()?;
+        let spans = (options.spans.is_some() || options.otlp.is_some())
+            .then(|| Spans::create(options.spans.as_deref(), options.otlp.clone()))
+            .transpose()?;
         let shared = Arc::new(Shared::new(options));
         if shared.options.count == Count::Exact || shared.options.engine.is_some() {
             // Load the tables before the first request, not within its time to first token.
@@ -86,7 +91,7 @@ impl SimServer {
                 Bound::Tcp(listener) => Listener::Tcp(mio::net::TcpListener::from_std(listener)),
                 Bound::Unix(listener) => Listener::Unix(mio::net::UnixListener::from_std(listener)),
             };
-            let sender = ledger.as_ref().map(Ledger::sender);
+            let sender = (ledger.as_ref().map(Ledger::sender), spans.as_ref().map(Spans::sender));
             let worker = Worker::new(poll, listener, Arc::clone(&shared), tls.clone(), sender, inbox)?;
             let thread = std::thread::Builder::new()
                 .name(format!("sim-{index}"))
@@ -104,6 +109,7 @@ impl SimServer {
             running: Mutex::new(Running {
                 workers,
                 ledger,
+                spans,
                 past_cpu_ns: 0,
             }),
         })
@@ -175,6 +181,9 @@ impl SimServer {
         if let Some(path) = &self.shared.options.unix {
             // It may have been removed by others; nothing depends on it.
             let _ = std::fs::remove_file(path);
+        }
+        if let Some(spans) = running.spans.take() {
+            spans.close();
         }
         running.ledger.take().map_or(Ok(()), Ledger::close)
     }

@@ -19,8 +19,10 @@ use crate::faults::FaultKind;
 use crate::generate;
 use crate::http::BadRequest;
 use crate::ledger::LedgerSender;
+use crate::lifecycle;
 use crate::reply;
 use crate::shared::Shared;
+use crate::spans::SpanSender;
 use crate::timer::Timers;
 use crate::transport::{TcpSocket, TlsStream, Transport};
 
@@ -57,6 +59,7 @@ pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     tls: Option<Arc<ServerConfig>>,
     ledger: Option<LedgerSender>,
+    spans: Option<SpanSender>,
     /// The kernel timestamps what arrives, for the ledger.
     timestamps: Option<TimestampKeeper>,
     inbox: Receiver<Command>,
@@ -93,7 +96,7 @@ impl Worker {
         mut listener: Listener,
         shared: Arc<Shared>,
         tls: Option<Arc<ServerConfig>>,
-        ledger: Option<LedgerSender>,
+        (ledger, spans): (Option<LedgerSender>, Option<SpanSender>),
         inbox: Receiver<Command>,
     ) -> io::Result<Self> {
         let timers = Timers::new(poll.registry(), TIMER)?;
@@ -109,6 +112,7 @@ impl Worker {
             tls,
             timestamps: ledger.as_ref().and_then(|_| TimestampKeeper::open()),
             ledger,
+            spans,
             inbox,
             timers,
             conns: Vec::new(),
@@ -513,9 +517,20 @@ impl Worker {
         if active.in_queue {
             counters.waiting.fetch_sub(1, Relaxed);
         }
+        let moments = active.moments();
+        if active.finished && moments.first.is_some() {
+            counters.observe_phases(moments.prefill(), moments.decode());
+        }
+        if let (Some(spans), Some((trace, parent))) = (&self.spans, &active.trace) {
+            let tokens = (active.prompt_tokens.unwrap_or(0), active.sent.tokens);
+            let epoch = |ns: u64| shared.clock.epoch(ns);
+            spans.send(lifecycle::span_json((trace, parent), &moments, epoch, tokens, active.n));
+        }
         if let Some(mut row) = active.row.take() {
             let epoch = |ns: u64| shared.clock.epoch(ns);
             row.admitted_ns = active.admitted.map(epoch);
+            row.made_first_ns = active.made_first.map(epoch);
+            row.made_last_ns = active.made_last.map(epoch);
             row.sent_tokens = active.sent.tokens;
             row.reasoning_tokens = active.sent.reasoning;
             row.num_chunks = active.sent.chunks;
@@ -561,6 +576,13 @@ impl Worker {
     pub(crate) fn next_generation(&mut self) -> u64 {
         self.generations += 1;
         self.generations
+    }
+
+    /// Trace and client's span of a request that is sampled, if spans are wanted.
+    pub(crate) fn traced(&self, head: &crate::http::Head, bytes: &[u8]) -> Option<(String, String)> {
+        self.spans.as_ref()?;
+        let value = bytes.get(head.traceparent.clone()?)?;
+        lifecycle::parse_traceparent(std::str::from_utf8(value).ok()?)
     }
 
     /// Whether rows are wanted.

@@ -47,6 +47,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("sim", "sim:command", "Run a simulated LLM server, for tests and dry runs"),
     Command("capacity", "capacity:command", "Maximum load this machine can generate without distorting results"),
     Command("explain", "explain:command", "Definition, formula, unit and provenance of a metric"),
+    Command("explain-request", "explain_request:command", "Where the time of single requests went"),
     Command("kube", "kube:run", "Run inside a Kubernetes cluster: manifest, run, status, logs, collect"),
     Command("completion", "completion:command", "Completion script for bash, zsh or fish"),
     Command("analyze-trace", "trace:analyze_trace", "AIPerf's name for `trace stats`", is_alias=True),

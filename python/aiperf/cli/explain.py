@@ -8,16 +8,24 @@ from aiperf.config.flag import Flag
 
 if TYPE_CHECKING:
     from aiperf.metrics import Metric
+    from aiperf.metrics.server import ServerMetric
 
-__all__ = ["command", "render_list", "render_metric"]
+__all__ = ["command", "render_list", "render_metric", "render_server_list", "render_server_metric"]
 
 
 def command(
-    tag: Annotated[str | None, Flag(help="Tag, as in the files: time_to_first_token; none: list all")] = None, /
+    tag: Annotated[
+        str | None,
+        Flag(
+            help="Tag, as in the files: time_to_first_token, server:queue_time; none: list all; server: list the server's"
+        ),
+    ] = None,
+    /,
 ) -> int:
     """Definition, formula, unit and provenance of a metric; without a tag all metrics."""
     from aiperf.errors import ConfigError, nearest
     from aiperf.metrics import load_all
+    from aiperf.metrics.server import PREFIX
     from aiperf.registry import normalise
 
     metrics = load_all()
@@ -25,6 +33,12 @@ def command(
         print(render_list(metrics))
         return 0
     key = normalise(tag)
+    if key in {"server", "server:"}:
+        print(render_server_list())
+        return 0
+    if key.startswith(PREFIX):
+        print(_server_metric(tag, key.removeprefix(PREFIX)))
+        return 0
     headers = {normalise(m.header).replace(" ", "_"): t for t, m in metrics.items()}
     found = metrics.get(key) or metrics.get(headers.get(key.replace(" ", "_"), "")) or metrics.get(_short(key))
     if found is None:
@@ -33,6 +47,48 @@ def command(
         raise ConfigError(f"no metric has the tag `{tag}`", hint)
     print(render_metric(found))
     return 0
+
+
+def _server_metric(tag: str, name: str) -> str:
+    from aiperf.errors import ConfigError, did_you_mean
+    from aiperf.metrics.server import SERVER_METRICS
+
+    found = SERVER_METRICS.get(name)
+    if found is None:
+        near = did_you_mean(name, SERVER_METRICS, "`aiperf explain server` lists them")
+        raise ConfigError(f"no server metric has the tag `{tag}`", near)
+    return render_server_metric(found)
+
+
+def render_server_list() -> str:
+    """One line each: tag, unit, name."""
+    from aiperf.metrics.server import SERVER_METRICS
+
+    wide = max(len(m.tag) for m in SERVER_METRICS.values())
+    unit = max(len(m.unit) for m in SERVER_METRICS.values())
+    return "\n".join(f"{m.tag.ljust(wide)}  {m.unit.ljust(unit)}  {m.header}" for m in SERVER_METRICS.values())
+
+
+def render_server_metric(m: ServerMetric) -> str:
+    """What it means, how series are put together, and the raw names behind it by server family."""
+    from aiperf.telemetry.prometheus.server_view import raw_names
+
+    statistics = {
+        "times": "percentiles are interpolated in the histogram's buckets; the bucket is their error",
+        "level": "mean and maximum over the scrapes of the measured phase",
+        "count": "growth over the measured phase; a counter that falls was reset and counts on from 0",
+        "share": "one value over the measured phase",
+    }[m.shape]
+    rows = [
+        ("Unit", m.unit),
+        ("Meaning", m.formula),
+        ("Values", f"{', '.join(m.stats)}: {statistics}"),
+        ("Replicas", m.rule),
+        ("Source", "the server's /metrics"),
+        *((f"  {family}", names) for family, names in raw_names(m.name).items()),
+    ]
+    wide = max(len(name) for name, _ in rows)
+    return "\n".join([f"{m.header} ({m.tag})", "", *(f"{name.ljust(wide)} {text}" for name, text in rows)])
 
 
 def _short(key: str) -> str:

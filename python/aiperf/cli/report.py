@@ -24,6 +24,17 @@ _NOT_HERE = ("output.artifact_dir", "slo.abort_on_fail", "slo.calibrate")
 _OWN = (
     spec_of(
         "",
+        "engine_traces",
+        str,
+        Flag(
+            "--engine-traces",
+            help="Join the spans of the server from this file (OTLP JSON or protobuf)",
+            group="Command",
+        ),
+        None,
+    ),
+    spec_of(
+        "",
         "recount",
         bool,
         Flag("--recount", help="Count tokens again instead of using the stored counts", group="Command"),
@@ -75,6 +86,7 @@ def run(argv: Sequence[str]) -> int:
 
     overrides = {path: config.value(path) for path, origin in config.origins.items() if origin.kind == "flag"}
     recount = any(g.spec.name == "recount" and g.texts[-1] == "true" for g in parsed.given)
-    done = write_and_show(report(folder, overrides, recount=recount))
+    traces = next((Path(g.texts[-1]) for g in parsed.given if g.spec.name == "engine_traces"), None)
+    done = write_and_show(report(folder, overrides, recount=recount, engine_traces=traces))
     print_notes(note.text for note in done.notes)
     return int(done.exit_code)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from aiperf.compare.card import WorkloadCard, build_card
-from aiperf.compare.difference import CompareOptions, Difference, adjust, compare_figure, headline
+from aiperf.compare.difference import CompareOptions, Difference, adjust, compare_figure, headline, server_figures
 from aiperf.compare.workload import Relation, relate
 from aiperf.run.data import Definition, RunData, figure
 
@@ -107,6 +107,9 @@ def compare_groups(
         )
     else:
         found = adjust([compare_figure(a, b, tag, stat, o, paired=paired) for tag, stat in figures], o)
+        # Behind the tested ones, and with no part in Holm's correction: the server's own, for the reader to explain them with.
+        more = (compare_figure(a, b, tag, stat, o, paired=paired) for tag, stat in server_figures(runs))
+        found += tuple(replace(d, low=None, high=None, p_value=None) for d in more)
     limited = tuple(dict.fromkeys(r.name for r in runs if r.verdict == "client-limited"))
     return Pair(
         name=b[0].name,

@@ -19,6 +19,7 @@ import numpy as np
 from aiperf.compare.bootstrap import Estimate, estimate_mean, estimate_percentile, estimate_rate, t_tail
 from aiperf.metrics import Floats, load_all
 from aiperf.metrics.confidence import t_quantile
+from aiperf.metrics.server import PREFIX, SERVER_METRICS
 from aiperf.run.data import RunData, figure
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "adjust",
     "compare_figure",
     "headline",
+    "server_figures",
     "tail_stat",
 ]
 
@@ -46,6 +48,18 @@ HEADLINE: Final = (
 )
 """The figures that are tested together. `tail`: the highest of p99, p95, p90 that all runs have ten values beyond."""
 MIN_EFFECT: Final = 0.02
+SHOWN_SERVER: Final = (
+    "queue_time",
+    "prefill_time",
+    "decode_time",
+    "requests_running",
+    "requests_waiting",
+    "kv_cache_usage",
+    "prefix_hit_rate",
+    "preemptions",
+    "acceptance_rate",
+)
+"""Of the server's metrics, those a comparison shows."""
 _SHARES: Final = {"good_request_fraction": 1.0, "request_error_rate": 100.0}
 """Compared in points; the value of 100 %."""
 _MIN_POINTS: Final = 0.01
@@ -100,6 +114,18 @@ def headline(runs: Sequence[RunData]) -> list[tuple[str, str]]:
     named = [(tag, tail if stat == "tail" else stat) for tag, stat in HEADLINE]
     return [
         (tag, stat) for tag, stat in named if stat is not None and all(_value(r, tag, stat) is not None for r in runs)
+    ]
+
+
+def server_figures(runs: Sequence[RunData]) -> list[tuple[str, str]]:
+    """Figures of the server's own that every run has, side by side: one run has one value of each, so that there is nothing to test."""
+    return [
+        (m.tag, stat)
+        for m in SERVER_METRICS.values()
+        for stat in ("avg", "p99")
+        if m.name in SHOWN_SERVER
+        and (stat == "avg" or stat in m.stats)
+        and all(figure(r, m.tag, stat) is not None for r in runs)
     ]
 
 
@@ -270,7 +296,9 @@ def adjust(found: Sequence[Difference], options: CompareOptions) -> tuple[Differ
         least = _MIN_POINTS if d.in_points else options.min_effect
         verdict: Literal["better", "worse", "same"] = "same"
         if p_adjusted < _ALPHA and abs(d.change) >= least:
-            larger = d.tag in metrics and metrics[d.tag].larger_is_better
+            server = SERVER_METRICS.get(d.tag.removeprefix(PREFIX)) if d.tag.startswith(PREFIX) else None
+            known = server or metrics.get(d.tag)
+            larger = known is not None and known.larger_is_better
             verdict = "better" if (d.change > 0) == larger else "worse"
         out.append(replace(d, p_adjusted=p_adjusted, verdict=verdict))
     return tuple(out)

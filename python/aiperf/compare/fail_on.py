@@ -18,7 +18,7 @@ from aiperf.run.data import RunData
 __all__ = ["FailOn", "FailOnResult", "check_fail_on", "parse_fail_on"]
 
 _FAIL_ON: Final = re.compile(
-    r"^\s*([A-Za-z_][\w-]*)(?:\s*:\s*(avg|mean|min|max|median|p\d+(?:\.\d+)?))?\s*([+-])\s*(\d+(?:\.\d+)?)\s*(%|ms|s)?\s*$"
+    r"^\s*((?:server:)?[A-Za-z_][\w-]*)(?:\s*:\s*(avg|mean|min|max|median|p\d+(?:\.\d+)?))?\s*([+-])\s*(\d+(?:\.\d+)?)\s*(%|ms|s)?\s*$"
 )
 
 

@@ -16,6 +16,7 @@ from aiperf.compare.difference import Difference
 from aiperf.compare.fail_on import FailOnResult
 from aiperf.json_text import json_text
 from aiperf.metrics import load_all
+from aiperf.metrics.server import PREFIX, SERVER_METRICS
 
 __all__ = ["build_screen", "render_json", "render_markdown"]
 
@@ -30,7 +31,8 @@ def _number(value: float | None, digits: int = 2) -> str:
 
 def _label(d: Difference) -> str:
     metric = load_all().get(d.tag)
-    header = metric.header if metric is not None else d.tag
+    server = SERVER_METRICS.get(d.tag.removeprefix(PREFIX)) if d.tag.startswith(PREFIX) else None
+    header = metric.header if metric is not None else f"Server: {server.header}" if server is not None else d.tag
     stat = "" if d.stat == "avg" else f" {d.stat}"
     return f"{header}{stat} ({d.unit})" if d.unit else f"{header}{stat}"
 

@@ -318,6 +318,13 @@ def _conditions(f: Asked, c: Config) -> Iterator[Problem]:
     figures = ((c.value(p), p) for p in ("sweep.search_metric", "sweep.convergence_metric"))
     wanted += [(normalise(tag), path) for tag, path in figures if isinstance(tag, str)]
     for tag, path in dict.fromkeys(wanted):
+        if tag.startswith("server:"):
+            # Names and statistics are checked with the conditions themselves (`aiperf.metrics.gates`).
+            if path != "slo.asserts":
+                yield Problem(
+                    f"`{tag}` is a metric of the server: it can only be asserted", f.at(path), "use `--assert`"
+                )
+            continue
         yield from _tag_problem(f, tag, f.at(path))
         if tag in TAGS and TAGS[tag].needs_streaming and not c.endpoint.streaming:
             yield Problem(f"`{tag}` exists only with `--streaming`", f.at(path))

@@ -1,7 +1,7 @@
 """Small languages of the flags: goodput tiers, conditions on a figure, and how sure a figure has to be.
 
 * `time_to_first_token:250 request_latency:500`, optionally `strict=` in front: a goodput tier.
-* `time_to_first_token:p99 < 500ms`, AIPerf's `time_to_first_token:p99:lt:500`, `good_request_fraction >= 95%`, `certificate = trustworthy`: a condition.
+* `time_to_first_token:p99 < 500ms`, AIPerf's `time_to_first_token:p99:lt:500`, `good_request_fraction >= 95%`, `certificate = trustworthy`: a condition; `server:queue_time:p99 < 200ms`: one on a metric of the server's own.
 * `time_to_first_token:p99:±5%`: a precision.
 
 Tags are only checked against the known ones in `aiperf.config.check`: nothing is imported here.
@@ -19,9 +19,11 @@ __all__ = ["ALIASES", "Condition", "Precision", "Tier", "parse_condition", "pars
 
 Op = Literal["<", "<=", ">", ">=", "=", "!="]
 
-_STAT = r"avg|mean|min|max|std|sum|count|median|p\d+(?:\.\d+)?"
-_CONDITION = re.compile(rf"^\s*([A-Za-z_][\w-]*)(?:\s*:\s*({_STAT}))?\s*(<=|>=|!=|==|=|<|>|≤|≥)\s*(\S+)\s*$")
-_AIPERF = re.compile(rf"^\s*([A-Za-z_][\w-]*)\s*:\s*({_STAT})\s*:\s*(lt|le|gt|ge)\s*:\s*(\S+)\s*$")
+_STAT = r"avg|mean|min|max|std|sum|count|rate|median|p\d+(?:\.\d+)?"
+_CONDITION = re.compile(
+    rf"^\s*((?:server:)?[A-Za-z_][\w-]*)(?:\s*:\s*({_STAT}))?\s*(<=|>=|!=|==|=|<|>|≤|≥)\s*(\S+)\s*$"
+)
+_AIPERF = re.compile(rf"^\s*((?:server:)?[A-Za-z_][\w-]*)\s*:\s*({_STAT})\s*:\s*(lt|le|gt|ge)\s*:\s*(\S+)\s*$")
 _PRECISION = re.compile(rf"^\s*([A-Za-z_][\w-]*)(?:\s*:\s*({_STAT}))?\s*:\s*(?:±|\+-|\+/-)?\s*(\d+(?:\.\d+)?)\s*%\s*$")
 ALIASES = {
     "ttft": "time_to_first_token",
@@ -79,8 +81,9 @@ class Precision(Section):
 
 
 def _tag(text: str) -> str:
-    key = text.strip().replace("-", "_").lower()
-    return ALIASES.get(key, key)
+    """`server:` in front stays: it is a metric of the server's own."""
+    side, colon, name = text.strip().replace("-", "_").lower().rpartition(":")
+    return side + colon + ALIASES.get(name, name)
 
 
 def _stat(text: str | None) -> str | None:

@@ -63,6 +63,12 @@ class PointerSettings(Section):
     usage_cached: tuple[Pointer, ...] = ()
     usage_cache_write: tuple[Pointer, ...] = ()
     choice: tuple[Pointer, ...] = ()
+    server_queue: tuple[Pointer, ...] = ()
+    server_prefill: tuple[Pointer, ...] = ()
+    server_decode: tuple[Pointer, ...] = ()
+    server_total: tuple[Pointer, ...] = ()
+    """How long the server says that this request waited, its prompt was computed, its tokens were made, and all of it took. A pointer
+    that ends in `_ms` or `_us` is in that unit, any other in seconds."""
     usage_in_parts: bool = False
     """Usage is spread over events as counts that only grow, and `usage_prompt` leaves out cached input: it is added."""
 
@@ -203,6 +209,8 @@ class EngineSettings(Section):
     """Sent with every request besides Host, Content-Length, X-Request-ID and `session_headers`. Holds secrets: never log."""
     session_headers: tuple[str, ...] = ("X-Correlation-ID",)
     """Headers that carry the id of the request's session."""
+    trace_share: float = 0.0
+    """Share of the requests that carry a W3C `traceparent` whose trace id is the request's id."""
     framing: Literal["sse", "ndjson", "plain"]
     pointers: PointerSettings
     plain_pointers: PointerSettings

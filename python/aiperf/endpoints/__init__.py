@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal, TypeGuard
+from typing import ClassVar, Final, Literal, TypeGuard
 
 from aiperf.config.engine_settings import JobSettings, PointerSettings, Where
 from aiperf.config.model import Config
@@ -15,6 +15,7 @@ from aiperf.session import Message, Part, Turn
 from aiperf.web import Access, access_of
 
 __all__ = [
+    "SERVER_TIMES",
     "BodyOptions",
     "Endpoint",
     "Features",
@@ -37,6 +38,15 @@ __all__ = [
 
 Pointers = PointerSettings
 Job = JobSettings
+
+SERVER_TIMES: Final[Mapping[str, tuple[str, ...]]] = {
+    "server_queue": ("/nvext/timing/prefill_wait_time_ms", "/meta_info/queue_time"),
+    "server_prefill": ("/timings/prompt_ms", "/nvext/timing/prefill_time_ms", "/meta_info/prefill_time"),
+    "server_decode": ("/timings/predicted_ms", "/nvext/timing/decode_time_ms", "/meta_info/decode_time"),
+    "server_total": ("/nvext/timing/total_time_ms", "/meta_info/e2e_latency"),
+}
+"""Where servers with OpenAI's API put the times of a request: llama.cpp's `timings`, Dynamo's `nvext.timing` (asked for by
+`nvext.extra_fields`), SGLang's `meta_info`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,11 +27,10 @@ def judge(
     found = resolve_condition(c)
     if isinstance(found, str):
         return "–", None, None
-    tag, metric, threshold = found
+    tag, unit, threshold = found
     value = _value(tag, c.stat or "avg", spreads, so_far, counts, tier)
     if value is None:
         return "–", None, None
-    unit = metric.unit.shown
     actual = f"{100 * value:.2f}%" if unit == "ratio" else f"{value:,.2f}{'%' if unit == '%' else ' ' + unit}"
     room = threshold - value if c.op in ("<", "<=") else value - threshold if c.op in (">", ">=") else None
     margin = None if room is None or not threshold else room / abs(threshold)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from aiperf.errors import Problem, did_you_mean
-from aiperf.metrics import Metric, load_all
+from aiperf.metrics import load_all
+from aiperf.metrics.server import PREFIX, SERVER_METRICS
 from aiperf.metrics.stats import needed_count
 from aiperf.metrics.summary import ConditionLike, GateResult, Summary
 from aiperf.units import threshold_in
@@ -44,25 +45,41 @@ def _check(summary: Summary, c: ConditionLike) -> GateResult:
     found = resolve_condition(c)
     if isinstance(found, str):
         return GateResult(text=text, passed=False, actual="–", reason=found)
-    tag, metric, threshold = found
+    tag, unit, threshold = found
     stat = {"median": "p50", "mean": "avg", None: "avg"}.get(c.stat, c.stat) or "avg"
     value = summary.stat(tag, stat)
     if value is None and tag == "error_request_count":
         value = 0.0  # the tag is absent on clean runs, its meaning is not
     if value is None:
         return GateResult(text=text, passed=False, actual="–", reason=_why_absent(summary, tag, stat))
-    unit = metric.unit.shown
     actual = f"{100 * value:.2f}%" if unit == "ratio" else f"{value:,.2f}{'%' if unit == '%' else ' ' + unit}"
+    sure: bool | None = None
+    bucket = _bucket(summary, tag, stat)
+    if bucket is not None:
+        low, high = bucket
+        shown_high = "∞" if high is None else f"{high:,g}"
+        actual += f" (bucket {low:,g}–{shown_high})"
+        sure = not (low <= threshold and (high is None or threshold <= high))
+        return GateResult(text=text, passed=OPERATORS[c.op](value, threshold), actual=actual, sure=sure)
     interval = next((i for i in summary.intervals if i.tag == tag and i.stat == stat), None)
-    sure = None
     if interval is not None and interval.low is not None and interval.high is not None:
         sure = not interval.low <= threshold <= interval.high
     return GateResult(text=text, passed=OPERATORS[c.op](value, threshold), actual=actual, sure=sure)
 
 
-def resolve_condition(c: ConditionLike) -> tuple[str, Metric, float] | str:
-    """(tag, metric, threshold in its shown unit), or why the condition makes no sense."""
+def _bucket(summary: Summary, tag: str, stat: str) -> tuple[float, float | None] | None:
+    """Of a percentile of the server's histograms, the bucket it lies in."""
+    if not tag.startswith(PREFIX) or summary.server is None:
+        return None
+    found = summary.server.figures.get(tag.removeprefix(PREFIX))
+    return None if found is None else found.bounds.get(stat)
+
+
+def resolve_condition(c: ConditionLike) -> tuple[str, str, float] | str:
+    """(tag, shown unit, threshold in it), or why the condition makes no sense."""
     tag = _ALIASES.get(c.tag, c.tag)
+    if tag.startswith(PREFIX):
+        return _resolved_server(c, tag.removeprefix(PREFIX))
     known = load_all()
     if tag not in known:
         return f"no metric is named `{c.tag}`; {did_you_mean(tag, known, '`aiperf explain` lists the metrics')}"
@@ -70,7 +87,27 @@ def resolve_condition(c: ConditionLike) -> tuple[str, Metric, float] | str:
     if isinstance(c.value, str):
         return f"`{c.value}` is not a number"
     threshold = threshold_in(c.value, c.unit, metric.unit.shown)
-    return f"`{tag}` is in {metric.unit.shown}, not {c.unit}" if threshold is None else (tag, metric, threshold)
+    return (
+        f"`{tag}` is in {metric.unit.shown}, not {c.unit}" if threshold is None else (tag, metric.unit.shown, threshold)
+    )
+
+
+def _resolved_server(c: ConditionLike, name: str) -> tuple[str, str, float] | str:
+    if name not in SERVER_METRICS:
+        near = did_you_mean(name, SERVER_METRICS, "`aiperf explain server` lists them")
+        return f"no server metric is named `{name}`; {near}"
+    metric = SERVER_METRICS[name]
+    if isinstance(c.value, str):
+        return f"`{c.value}` is not a number"
+    stat = {"median": "p50", "mean": "avg"}.get(c.stat or "", c.stat)
+    if stat is not None and stat not in metric.stats:
+        return f"`{metric.tag}` has no `{stat}`; it has {', '.join(f'`{s}`' for s in metric.stats)}"
+    threshold = threshold_in(c.value, c.unit, metric.unit)
+    return (
+        f"`{metric.tag}` is in {metric.unit}, not {c.unit}"
+        if threshold is None
+        else (metric.tag, metric.unit, threshold)
+    )
 
 
 def condition_problems(conditions: Sequence[ConditionLike], option: str) -> list[Problem]:
@@ -80,6 +117,11 @@ def condition_problems(conditions: Sequence[ConditionLike], option: str) -> list
 
 
 def _why_absent(summary: Summary, tag: str, stat: str) -> str:
+    if tag.startswith(PREFIX):
+        if summary.server is None:
+            return "the server's metrics were not scraped (`--server-metrics URL` names an endpoint)"
+        known = ", ".join(f.metric.tag for f in summary.server.ordered) or "none"
+        return f"the server does not report `{tag}`; it reports: {known}"
     found = summary.metrics.get(tag)
     if found is None:
         goals = tag.startswith("good") and not summary.tiers

@@ -18,8 +18,11 @@ from aiperf.metrics.context import MetricContext
 from aiperf.metrics.error_table import group_errors
 from aiperf.metrics.gates import check_gates
 from aiperf.metrics.goodput import Servers, TierResult, merge_tiers, score_tier, servers_needed
+from aiperf.metrics.lifecycle import find_lifecycle
 from aiperf.metrics.notices import find_notices
 from aiperf.metrics.path import find_path
+from aiperf.metrics.server import ServerView
+from aiperf.metrics.server_findings import ServerFinding, find_server_findings
 from aiperf.metrics.slices import Slice, Windows, WindowScan, build_windows, slice_windows
 from aiperf.metrics.stalls import find_stalls
 from aiperf.metrics.stats import highest, lowest, scalar_stats
@@ -175,10 +178,23 @@ def summarise(columns: Columns, options: SummaryOptions | None = None) -> Summar
         certificate=None if o.facts is None else certify(r, o.facts, checks),
         checks=checks,
         path=find_path(r),
+        server=o.view,
+        server_findings=_server_findings(r, o, whole),
+        stall_ns=o.stall_ns,
         sweep_resolution_ms=0.0 if timeline is None else timeline.resolution_ns / 1e6,
     )
     summary = replace(summary, gates=check_gates(summary, o.conditions))
     return replace(summary, notices=find_notices(summary, o.metrics))
+
+
+def _server_findings(r: MetricContext, o: SummaryOptions, whole: Results) -> tuple[ServerFinding, ...]:
+    """Of the scrapes and of what the server told of single requests; nothing if it told nothing."""
+    view = o.view
+    if view is None:
+        if not np.isfinite(r.column("server_prefill_ns")).any():
+            return ()
+        view = ServerView()
+    return find_server_findings(view, r, whole, find_lifecycle(r, view, o.stall_ns))
 
 
 def _warmup(columns: Columns, o: SummaryOptions, percentiles: tuple[float, ...]) -> Results:

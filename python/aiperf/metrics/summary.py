@@ -19,6 +19,8 @@ from aiperf.metrics.error_table import ErrorGroup, success_text
 from aiperf.metrics.goodput import Servers, Tier, TierResult
 from aiperf.metrics.gpu_energy import GpuEnergy
 from aiperf.metrics.path import NetworkPath
+from aiperf.metrics.server import PREFIX, ServerView
+from aiperf.metrics.server_findings import ServerFinding
 from aiperf.metrics.slices import Slice
 from aiperf.metrics.stalls import Stalls
 from aiperf.metrics.stats import Stats
@@ -106,7 +108,7 @@ class SummaryOptions:
     `target_share`: wanted share of good requests, of the run and of each slice.
     `slice_ns`, `exclude_slices`: --slice-duration, --exclude-slices. `steady_state`: the steady part is the headline.
     `conditions`: --assert. `facts`: what the engine said; None for imported results (then there is no certificate).
-    `server`, `gauges`: what the server's /metrics said. `confidence`: compute intervals. `cancels`: requests were to be cancelled.
+    `server`, `gauges`, `view`: what the server's /metrics said; `view`: in standard names. `confidence`: compute intervals. `cancels`: requests were to be cancelled.
     `energy`: what the GPUs took meanwhile.
     """
 
@@ -124,6 +126,7 @@ class SummaryOptions:
     facts: EngineFacts | None = None
     server: ServerCounters | None = None
     gauges: tuple[Gauge, ...] = ()
+    view: ServerView | None = None
     confidence: bool = True
     cancels: bool = False
     energy: GpuEnergy | None = None
@@ -166,6 +169,9 @@ class Summary:
     sweep_resolution_ms: float = 0.0
     path: NetworkPath = field(default_factory=NetworkPath)
     notices: tuple[Note, ...] = ()
+    server: ServerView | None = None
+    server_findings: tuple[ServerFinding, ...] = ()
+    stall_ns: float = 1e9
 
     @property
     def success_text(self) -> str:
@@ -179,7 +185,9 @@ class Summary:
         return tag in self.metrics
 
     def stat(self, tag: str, name: str = "avg") -> float | None:
-        """A statistic by tag and key, in the shown unit; None if it does not exist."""
+        """A statistic by tag and key, in the shown unit; None if it does not exist. `server:queue_time` is the server's own."""
+        if tag.startswith(PREFIX):
+            return None if self.server is None else self.server.stat(tag, name)
         found = self.metrics.get(tag)
         return None if found is None else found.stats.get(name)
 

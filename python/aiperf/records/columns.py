@@ -72,6 +72,12 @@ SCALAR_COLUMNS: Final = (
     "first_chunk_usage",
     "is_whole",
     "http_chunks",
+    "server_queue_ns",
+    "server_prefill_ns",
+    "server_decode_ns",
+    "server_total_ns",
+    "server_arrival",
+    "server_source",
 )
 LIST_COLUMNS: Final = ("chunk_ns", "chunk_lag_ns", "chunk_bytes", "chunk_text_bytes", "chunk_kind")
 STRING_COLUMNS: Final = (

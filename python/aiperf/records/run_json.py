@@ -59,9 +59,10 @@ class GaugeEntry(_Kept):
 
 
 class ServerMetrics(_Kept):
-    """What the server's `/metrics` said. `conservation`: fields of `ServerCounters`."""
+    """What the server's `/metrics` said. `conservation`: fields of `ServerCounters`; `view`: of a `ServerView`."""
 
     conservation: dict[str, Any] | None = None
+    view: dict[str, Any] | None = None
     gauges: list[GaugeEntry] = Field(default_factory=list)
 
 
@@ -110,6 +111,8 @@ class RunJson(_Kept):
     server_metrics: ServerMetrics | None = None
     gpu_energy: EnergyEntry | None = None
     network_rtt_ns: float | None = None
+    server_clock_ns: tuple[float, float] | None = None
+    """How far the server's clock was ahead of the client's, at least and at most; null without spans."""
     telemetry_data: dict[str, Any] | None = None
     exit_code: int | None = None
     certificate: CertificateEntry | None = None

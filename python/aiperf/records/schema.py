@@ -123,4 +123,12 @@ COLUMNS: Final = (
     _null("content_encoding", "utf8", "how the body was compressed although `identity` was asked for"),
     _null("intermediary", "utf8", "headers that servers in between leave: via, server, x-cache, …"),
     _null("http_trace", "large_utf8", "what went over the wire, and when (--export-http-trace), as a JSON object"),
+    _time("server_queue_ns", "how long the server says it let the request wait, a duration"),
+    _time("server_prefill_ns", "how long the server says it computed the prompt, a duration"),
+    _time("server_decode_ns", "how long the server says it made tokens, a duration"),
+    _time("server_total_ns", "how long the server says all of it took, a duration"),
+    _time("server_arrival", "when the request arrived by the server's clock, from its span"),
+    RecordColumn(
+        name="server_source", dtype="uint8", meaning="where these are from: 0 nowhere, 1 response, 2 headers, 3 spans"
+    ),
 )

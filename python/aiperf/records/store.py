@@ -22,12 +22,23 @@ from aiperf.records.schema import JOURNAL_DIR, RECORDS_FILE
 if TYPE_CHECKING:
     from aiperf._core import Piece, Records
 
-__all__ = ["CountTokens", "Finalised", "Follower", "RecordsNotWritten", "finalise", "open_records", "open_run"]
+__all__ = [
+    "CountTokens",
+    "Finalised",
+    "Follower",
+    "RecordsNotWritten",
+    "ServerColumns",
+    "finalise",
+    "open_records",
+    "open_run",
+]
 
 _COMPLETE = "is_complete"
 """Key of the file's metadata: whether the journal had its end."""
 CountTokens = Callable[[list[str]], NDArray[np.integer]]
 """(texts,) → (texts,) tokens of each."""
+ServerColumns = Callable[[Columns], Mapping[str, Floats]]
+"""A batch of rows → its `server_*` columns, (rows,) each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +94,16 @@ def finalise(
     keep_texts: bool = False,
     recount: bool = False,
     write: bool = True,
+    server: ServerColumns | None = None,
 ) -> Finalised:
     """One pass over all rows: counts the tokens of the replies, calls `on_batch` with at most 50,000 rows at a time, and
     writes `records.parquet`; the journal is removed when that is complete. Memory does not grow with the run. The input length
     of a later turn of a conversation gets the tokens of the answers in it (`aiperf.records.replies`).
 
     `count_tokens` None: counted columns stay null. If `records.parquet` is there already, it is only read, with its counts,
-    unless `recount` (which needs a run with `keep_texts`). The records of a run that still goes on are read and counted, and
-    nothing is written; nor is it without `write`: then the counted columns are in the result. ResultError: nothing to read;
+    unless `recount` (which needs a run with `keep_texts`) or `server`. The records of a run that still goes on are read and counted, and
+    nothing is written; nor is it without `write`: then the counted columns are in the result. `server`: what spans say of the rows,
+    instead of what the journal has (`server_*`). ResultError: nothing to read;
     RecordsNotWritten: no space left, for instance.
     """
     from aiperf._core import RecordsWriter
@@ -100,7 +113,7 @@ def finalise(
     is_file = target.exists()
     facts = _facts(records.metadata, run_dir)
     start_wall_ns = _start_wall_ns(facts)
-    if is_file and not recount:
+    if is_file and not recount and server is None:
         for piece in _pieces(records, run_dir):
             on_batch(_columns(piece, {}, start_wall_ns))
         _remove_journal(run_dir)
@@ -110,32 +123,38 @@ def finalise(
         parts: list[dict[str, Floats]] = []
         sizes: list[int] = []
         for piece in _pieces(records, run_dir):
-            parts.append(_count(piece, count_tokens, replies))
+            parts.append(_count(piece, count_tokens, replies) | _of_server(piece, server, start_wall_ns))
             sizes.append(piece.num_rows)
             on_batch(_columns(piece, parts[-1], start_wall_ns))
         if records.is_live:
             return Finalised(records.num_rows, is_complete=False, is_live=True)
         return Finalised(records.num_rows, records.is_complete, counted=_joined(parts, sizes))
-    if is_file and "text" not in records.columns:
+    if is_file and recount and "text" not in records.columns:
         raise ResultError(
             f"cannot count the tokens of `{run_dir}` again: the texts of its replies were not kept",
             "run with `--export-level raw` to keep them",
         )
     facts.setdefault(_COMPLETE, records.is_complete)
     with _unwritten(run_dir):
-        writer = RecordsWriter(target, texts=keep_texts or is_file)
+        writer = RecordsWriter(target, texts=keep_texts or (is_file and "text" in records.columns))
     try:
         for piece in _pieces(records, run_dir):
-            counted = _count(piece, count_tokens, replies)
-            on_batch(_columns(piece, counted, start_wall_ns))
+            counted = _count(piece, None if is_file and not recount else count_tokens, replies)
+            told = _of_server(piece, server, start_wall_ns)
+            on_batch(_columns(piece, counted | told, start_wall_ns))
             with _unwritten(run_dir):
-                writer.append(piece, **counted)
+                writer.append(piece, **counted, server=told)
         with _unwritten(run_dir):
             num_rows = writer.finish(json_text(facts))
     finally:
         writer.discard()
     _remove_journal(run_dir)
     return Finalised(num_rows, bool(facts[_COMPLETE]))
+
+
+def _of_server(piece: Piece, server: ServerColumns | None, start_wall_ns: int) -> dict[str, Floats]:
+    """What spans say of the rows, NaN and all: whole columns."""
+    return {} if server is None else dict(server(_columns(piece, {}, start_wall_ns)))
 
 
 class Follower:

@@ -94,6 +94,10 @@ class Files:
         return self._named("gpu_telemetry_export.jsonl", "_gpu_telemetry.jsonl")
 
     @property
+    def spans(self) -> Path:
+        return self._named("engine_traces.jsonl", "_engine_traces.jsonl")
+
+    @property
     def network_latency(self) -> Path:
         return self._named("profile_export_network_latency.jsonl", "_network_latency.jsonl")
 

@@ -16,6 +16,7 @@ from aiperf.metrics.summary import Summary
 from aiperf.plots.spec import SHORT, number
 from aiperf.reports.cells import number as fixed
 from aiperf.reports.cells import percent, short
+from aiperf.reports.server_section import COLUMNS, server_section
 
 __all__ = [
     "Card",
@@ -35,6 +36,7 @@ __all__ = [
     "percentile_columns",
     "rows_of",
     "run_tables",
+    "server_tables",
     "slice_table",
     "tail_table",
 ]
@@ -281,6 +283,7 @@ def run_tables(s: Summary, percentiles: Sequence[float], mark: float | None) -> 
     """All tables of one run; those with nothing in them are left out."""
     found = [
         metric_table("main", s, "Metrics", percentiles, mark),
+        *server_tables(s),
         error_table(s),
         _goals(s),
         slice_table(s),
@@ -292,6 +295,26 @@ def run_tables(s: Summary, percentiles: Sequence[float], mark: float | None) -> 
         *(metric_table(name, s, title, percentiles, mark) for name, title in TABLE_TITLES.items() if name != "main"),
     ]
     return tuple(t for t in found if t is not None)
+
+
+def server_tables(s: Summary) -> tuple[Table, ...]:
+    """The server's metrics and its replicas; columns that no row fills are left out."""
+    section = server_section(s)
+    if section is None:
+        return ()
+    out: list[Table] = []
+    if section.rows:
+        used = [i for i in range(len(COLUMNS)) if any(row[i] for row in section.rows)]
+        note = "percentiles are interpolated in histogram buckets: the true value lies in the bucket"
+        note = "; ".join((note, *section.notes))
+        rows = tuple(tuple(row[i] for i in used) for row in section.rows)
+        columns = tuple(COLUMNS[i] for i in used)
+        out.append(Table(id="server", title="Server metrics", columns=columns, rows=rows, note=note))
+    if section.replicas:
+        out.append(
+            Table(id="server-replicas", title="Server replicas", columns=section.replica_columns, rows=section.replicas)
+        )
+    return tuple(out)
 
 
 def error_table(s: Summary) -> Table | None:

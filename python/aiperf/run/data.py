@@ -18,6 +18,7 @@ from aiperf.metrics import METRICS, Bools, Floats, load_all
 from aiperf.metrics.certificate import Certificate
 from aiperf.metrics.compute import rows_of
 from aiperf.metrics.context import MetricContext, MetricOptions
+from aiperf.metrics.server import SERVER_METRICS
 from aiperf.metrics.summary import Phase, phase_mask
 from aiperf.records import Columns
 from aiperf.records.run_json import RunJson
@@ -144,7 +145,7 @@ def build_data(
         num_failed=int(np.count_nonzero(r.failed)),
         num_cancelled=int(np.count_nonzero(r.cancelled)),
         figures=figures,
-        units={tag: METRICS[tag].unit.shown for tag in METRICS},
+        units={tag: METRICS[tag].unit.shown for tag in METRICS} | {m.tag: m.unit for m in SERVER_METRICS.values()},
         options=_options(config, json),
         duration_s=None if np.isnan(r.duration_s) else r.duration_s,
         fingerprint=_fingerprint(config, json),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from aiperf.config.model import Config
 from aiperf.errors import Note
 from aiperf.observer import Level
+from aiperf.outcome import Outcome
 from aiperf.run.server_side import start_scraper
 from aiperf.telemetry.network import watch_network
 
@@ -17,19 +18,22 @@ if TYPE_CHECKING:
     from aiperf.telemetry.gpu.sources import GpuWatch
     from aiperf.telemetry.network import Handshake, NetworkProber
     from aiperf.telemetry.probe import ProbeResult
+    from aiperf.telemetry.spans import Span
+    from aiperf.telemetry.spans.receiver import Receiver
 
-__all__ = ["Monitored", "Watchers"]
+__all__ = ["Monitored", "Watchers", "traces_to_wait_for"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Monitored:
-    """`notes`: GPUs that were named and said nothing. `round_trips` None: not probed."""
+    """`notes`: GPUs that were named and said nothing. `round_trips` None: not probed; `spans` None: not received."""
 
     server: Sequence[prometheus.Readings]
     gpus: Sequence[prometheus.Readings]
     gpu_pages: Sequence[str]
     notes: tuple[Note, ...]
     round_trips: Sequence[Handshake] | None
+    spans: Sequence[Span] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,7 @@ class Watchers:
     scraper: prometheus.Scraper | None
     gpus: GpuWatch | None
     network: NetworkProber | None
+    receiver: Receiver | None = None
 
     @classmethod
     def start(cls, config: Config, probe: ProbeResult | None) -> Watchers:
@@ -49,7 +54,12 @@ class Watchers:
             gpus.start()
         if network is not None:
             network.start()
-        return cls(scraper, gpus, network)
+        receiver = None
+        if config.telemetry.engine_traces is not None:
+            from aiperf.telemetry.spans.receiver import start_receiver
+
+            receiver = start_receiver(config.telemetry.engine_traces)
+        return cls(scraper, gpus, network, receiver)
 
     def levels(self) -> tuple[Level, ...]:
         """What the server and the GPUs report right now."""
@@ -59,7 +69,16 @@ class Watchers:
         gpus = () if self.gpus is None else gpu_levels(self.gpus.latest())
         return (*server, *gpus)
 
-    def stop(self) -> Monitored:
+    def stop(self, traces: int = 0) -> Monitored:
+        """`traces`: how many traces are waited for, if spans are received."""
+        found = self._stop()
+        if self.receiver is None:
+            return found
+        self.receiver.wait_for(traces)
+        spans = self.receiver.stop()
+        return replace(found, spans=spans, notes=(*found.notes, *self.receiver.notes))
+
+    def _stop(self) -> Monitored:
         server = () if self.scraper is None else self.scraper.stop()
         seen = () if self.gpus is None else self.gpus.stop()
         round_trips = None if self.network is None else self.network.stop()
@@ -72,3 +91,9 @@ class Watchers:
             notes=tuple(self.gpus.notes(seen)),
             round_trips=round_trips,
         )
+
+
+def traces_to_wait_for(share: float, outcome: Outcome) -> int:
+    """How many requests of a run must have spans; a share is drawn request by request, so that a few less than it says come for sure."""
+    sent = sum(p.sent for p in outcome.phases)
+    return sent if share >= 1 else int(0.9 * share * sent)

@@ -14,6 +14,7 @@ from aiperf.metrics.context import MetricOptions, TokenSource
 from aiperf.metrics.gates import condition_problems
 from aiperf.metrics.goodput import build_tiers
 from aiperf.metrics.gpu_energy import GpuEnergy
+from aiperf.metrics.server import ServerView, view_from_json
 from aiperf.metrics.summary import Gauge, Phase, SummaryOptions
 from aiperf.outcome import Outcome
 from aiperf.records.run_json import GAUGES, EnergyEntry, PhaseEntry, RunJson, ServerMetrics
@@ -29,6 +30,7 @@ __all__ = [
     "phases_of",
     "server_counters",
     "server_gauges",
+    "server_view",
     "summary_options",
 ]
 
@@ -118,6 +120,11 @@ def server_gauges(told: ServerMetrics | None) -> tuple[Gauge, ...]:
     return tuple(Gauge(g.name, g.times_ns, g.levels, GAUGES.get(g.name, False)) for g in gauges)
 
 
+def server_view(told: ServerMetrics | None) -> ServerView | None:
+    """What the server said in standard names; None if nothing was scraped."""
+    return None if told is None or told.view is None else view_from_json(told.view)
+
+
 def summary_options(
     config: Config,
     metrics: MetricOptions,
@@ -142,6 +149,7 @@ def summary_options(
         facts=engine_facts(json.outcome, config),
         server=server,
         gauges=gauges,
+        view=server_view(json.server_metrics),
         cancels=bool(config.load.request_cancellation_rate),
         energy=energy_of(json.gpu_energy, config),
         stall_ns=DEFAULT_STALL_NS if s.stall_threshold is None else round(s.stall_threshold * 1e6),

@@ -27,7 +27,7 @@ from aiperf.run.directory import claim, machine, write_run_json
 from aiperf.run.drive import drive, may_end_early, redirect_notes
 from aiperf.run.live_requests import LiveRequests
 from aiperf.run.log_file import open_log
-from aiperf.run.monitoring import Monitored, Watchers
+from aiperf.run.monitoring import Monitored, Watchers, traces_to_wait_for
 from aiperf.run.prepare import Prepared, first_body, plan_run_dir, prepare
 from aiperf.run.proxy_notes import proxy_facts
 from aiperf.run.run import Run
@@ -88,7 +88,13 @@ def profile(config: Config, *, observer: Observer | None = None, interrupts: Int
             del prepared
             watcher.stage("records")
             beside = run.written
-            run = seal(run, tokenizer, outputs, live=live)
+            server = None
+            if readings.spans is not None:
+                from aiperf.run.spans import join_spans
+
+                run, server = join_spans(run, readings.spans, outputs)
+                beside = run.written
+            run = seal(run, tokenizer, outputs, live=live if server is None else None, server=server)
             watcher.stage("metrics")
             return _complete(replace(run, written=(*run.written, *beside)), signals, outputs, watcher)
 
@@ -141,11 +147,15 @@ def _drive(
     write_links(run.dir, plan.columns["session"], *plan.reply_rows())
     watchers = Watchers.start(run.config, prepared.probe)
     live = LiveRequests(run, _counter(run, prepared))
+    if watchers.receiver is not None and watchers.receiver.is_listening:
+        observer.note(watchers.receiver.listening)
+    traced = 0
     try:
         with live:
             outcome, more = _load(run, prepared, settings, observer, interrupts, watchers.levels)
+        traced = traces_to_wait_for(settings.trace_share, outcome)
     finally:
-        readings = watchers.stop()
+        readings = watchers.stop(traced)
     run = replace(run.with_json(outcome=outcome), notes=(*run.notes, *more))
     # From here on the run is on disk with what it needs to be evaluated again, whatever happens to the files below.
     with outputs.attempt("description of the run", run.dir / RUN_FILE):
@@ -204,7 +214,7 @@ def _with_telemetry(run: Run, readings: Monitored, observer: Observer, outputs: 
     )
 
     outcome = run.outcome or Outcome()
-    server = evaluate(readings.server, outcome) if readings.server else ServerSide()
+    server = evaluate(readings.server, outcome, readings.gpus) if readings.server or readings.gpus else ServerSide()
     beside: list[tuple[str, Path]] = []
     with outputs.attempt("server metrics", run.files.server_metrics("json")):
         beside += write_server_files(run.files, run.config, readings.server, run.json, outcome)

@@ -25,12 +25,13 @@ def report(
     overrides: Mapping[str, object] | None = None,
     *,
     recount: bool = False,
+    engine_traces: Path | None = None,
     observer: Observer | None = None,
 ) -> Run:
     """`Run.open`, with what is still missing of a killed run: its records and token counts. `aiperf.run.write.write` writes its files again.
 
     `overrides`: values by option path, as the command's flags give them. ResultError if the directory holds no run; tokens that were
-    counted are not counted again unless `recount`.
+    counted are not counted again unless `recount`. `engine_traces`: a file with the server's spans of that run.
     """
     outputs = Outputs(observer or Silent())
     run = Run.open(run_dir, overrides)
@@ -40,7 +41,15 @@ def report(
     tokenizer: Tokenizer | None = None
     if not is_counted and run.count_source != "server usage":
         run, tokenizer = _with_tokenizer(run, overrides)
-    run = seal(run, tokenizer, outputs, write_jsonl=not is_counted or not run.files.jsonl.exists(), recount=recount)
+    server = None
+    if engine_traces is not None:
+        from aiperf.run.spans import join_file
+
+        run, server = join_file(run, engine_traces, outputs)
+    write_jsonl = not is_counted or server is not None or not run.files.jsonl.exists()
+    run = seal(run, tokenizer, outputs, write_jsonl=write_jsonl, recount=recount, server=server)
+    if server is not None:
+        write_run_json(run.dir, run.json)
     run = replace(run, notes=(*run.notes, *outputs.problems))
     if run.json.status == "running":
         write_run_json(run.dir, run.json.model_copy(update={"status": "recovered"}))

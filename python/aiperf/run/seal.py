@@ -10,7 +10,7 @@ from aiperf.errors import ResultError
 from aiperf.records import Columns
 from aiperf.records.columns import Floats
 from aiperf.records.schema import JOURNAL_DIR
-from aiperf.records.store import Finalised, RecordsNotWritten, finalise
+from aiperf.records.store import Finalised, RecordsNotWritten, ServerColumns, finalise
 from aiperf.reports.writing import Outputs, part_of
 from aiperf.run.live_requests import LiveRequests, jsonl_options
 from aiperf.run.run import Run
@@ -27,17 +27,18 @@ def seal(
     write_jsonl: bool = True,
     recount: bool = False,
     live: LiveRequests | None = None,
+    server: ServerColumns | None = None,
 ) -> Run:
     """Journal → Parquet with token counts, and the JSONL in the same pass: the run with its `counted` columns and `written` files.
 
-    `tokenizer` None: tokens are not counted (again). `live`: what of the JSONL was written during the load. A file that cannot be written costs itself alone (`outputs.problems`).
+    `tokenizer` None: tokens are not counted (again). `live`: what of the JSONL was written during the load. `server`: what spans say of the rows. A file that cannot be written costs itself alone (`outputs.problems`).
 
     Where space is short the two may fail each other: then one is made after the other, the records first.
     """
     config, files = run.config, run.files
     target = files.records
     is_done = target.exists() and not (files.run_dir / JOURNAL_DIR).exists()
-    if is_done and not write_jsonl and not recount:
+    if is_done and not write_jsonl and not recount and server is None:
         return run  # a report from disk: no pass over all chunks for nothing
     jsonl = _Requests(run, is_wanted=write_jsonl and config.output.export_level != "summary", live=live)
 
@@ -49,6 +50,7 @@ def seal(
             keep_texts=config.output.export_level == "raw" or config.output.export_outputs_json,
             recount=recount,
             write=write,
+            server=server,
         )
 
     counted: Mapping[str, Floats] = {}

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from aiperf.config.model import Config
@@ -29,6 +29,17 @@ class ServerSide:
     notes: tuple[Note, ...] = ()
 
 
+def _measured(readings: Sequence[Readings], outcome: Outcome) -> tuple[int, int]:
+    """The measured phases, ns since the epoch; to the last scrape if nothing follows them: servers count a moment later."""
+    phases = outcome.measured or outcome.phases
+    if not phases:
+        return outcome.start_wall_ns, outcome.start_wall_ns + outcome.end_ns
+    begin, end = (outcome.start_wall_ns + t for t in (phases[0].start_ns, phases[-1].end_ns))
+    if phases[-1] is outcome.phases[-1]:
+        end = max([end, *(int(r.times_ns[-1]) for r in readings if r.num_readings)])
+    return begin, end
+
+
 def start_scraper(config: Config, probe: ProbeResult | None) -> Scraper | None:
     """Reading already; None with --no-server-metrics or where there is no page."""
     if config.telemetry.no_server_metrics:
@@ -41,16 +52,23 @@ def start_scraper(config: Config, probe: ProbeResult | None) -> Scraper | None:
     return scraper
 
 
-def evaluate(readings: Sequence[Readings], outcome: Outcome) -> ServerSide:
-    """What the readings say of the run whose clock the outcome tells."""
+def evaluate(readings: Sequence[Readings], outcome: Outcome, gpus: Sequence[Readings] = ()) -> ServerSide:
+    """What the readings of the server and its GPUs say of the run whose clock the outcome tells."""
+    from aiperf.metrics.server import view_to_json
+    from aiperf.telemetry.gpu.courses import gpu_courses
     from aiperf.telemetry.prometheus import gauge
+    from aiperf.telemetry.prometheus.server_view import build_view
     from aiperf.telemetry.prometheus.summary import summarise
 
     wall = outcome.start_wall_ns
     begin_ns = outcome.phases[0].start_ns if outcome.phases else 0
     summary = summarise(readings, wall + begin_ns, wall + outcome.end_ns)
-    if not summary.num_pages:
+    load = wall + begin_ns, wall + outcome.end_ns
+    courses = gpu_courses(gpus, load, wall)
+    if not summary.num_pages and not courses:
         return ServerSide(notes=summary.notes)
+    view = build_view(readings, _measured(readings, outcome), load, wall)
+    view = replace(view, series=(*view.series, *courses))
     own = [r for r in readings if r.is_own and r.num_readings]
     gauges = []
     for name in GAUGES:
@@ -64,5 +82,6 @@ def evaluate(readings: Sequence[Readings], outcome: Outcome) -> ServerSide:
         **summary.as_dict(),
         "conservation": asdict(summary.conservation()),
         "gauges": gauges,
+        "view": view_to_json(view),
     }
     return ServerSide(ServerMetrics.model_validate(told), summary.notes)

@@ -104,6 +104,7 @@ def build_settings(
         models=workload.plan.models,
         headers=headers_of(config),
         session_headers=session_headers(config),
+        trace_share=_trace_share(config),
         framing=endpoint.features.framing if streaming else "plain",
         pointers=endpoint.pointers,
         plain_pointers=endpoint.plain_pointers,
@@ -138,6 +139,12 @@ def build_settings(
         phases=tuple(phases),
         run_dir=str(run_dir),
     )
+
+
+def _trace_share(config: Config) -> float:
+    """All requests where spans are expected, unless the user says otherwise."""
+    t = config.telemetry
+    return t.trace_sampling if t.trace_sampling is not None else 1.0 if t.engine_traces is not None else 0.0
 
 
 def _engine_urls(config: Config, urls: Sequence[str] | None, moved: Mapping[str, str]) -> tuple[tuple[str, ...], str]:

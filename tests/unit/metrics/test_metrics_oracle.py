@@ -189,8 +189,8 @@ def test_every_exported_metric_is_checked_here_or_elsewhere() -> None:
     adjusted = {t for t in exported if t.startswith("adj_")}
     seen = {*oracle.REQUEST, *oracle.WEIGHTED, *oracle.scalars(random_run(0)), "inter_chunk_latency"}
     seen |= {
-        t for t in exported if t.startswith("network_")
-    }  # the adjusted ones above, the round trip in test_metrics_latency
+        t for t in exported if t.startswith(("network_", "server_", "outside_server"))
+    }  # the adjusted ones above, the round trip in test_metrics_latency; the server's times in tests/e2e/test_server_lifecycle
     assert exported - adjusted - seen == ABSENT_HERE
 
 

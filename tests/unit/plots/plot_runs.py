@@ -12,6 +12,7 @@ from aiperf.metrics import load_all
 from aiperf.metrics.conservation import EngineFacts
 from aiperf.metrics.context import Slo
 from aiperf.metrics.goodput import Tier
+from aiperf.metrics.server import ServerFigure, ServerSeries, ServerView
 from aiperf.metrics.summarise import summarise
 from aiperf.metrics.summary import SummaryOptions
 from aiperf.plots import PlotRun, open_plot_run
@@ -89,13 +90,43 @@ def columns_of(scalars: dict[str, np.ndarray], stamps: list[np.ndarray]) -> Colu
     )
 
 
-def options_of(*, goals: bool = True, slices: bool = False, concurrency: int = 10) -> SummaryOptions:
+def view_of(seconds: float) -> ServerView:
+    """A server that was scraped twenty times: its queue, its cache, and one GPU."""
+    times = tuple(np.linspace(0.0, seconds, 20).tolist())
+    waves = tuple((10 + 5 * np.sin(np.arange(20))).tolist())
+    named = (
+        ("requests_running", "requests", ""),
+        ("requests_waiting", "requests", ""),
+        ("prefill_throughput", "tokens/s", ""),
+        ("decode_throughput", "tokens/s", ""),
+        ("kv_cache_usage", "%", ""),
+        ("prefix_hit_rate", "%", ""),
+        ("preemptions", "preemptions/s", ""),
+        ("queue_time", "ms", ""),
+        ("prefill_time", "ms", ""),
+        ("gpu_utilization", "%", "GPU 0"),
+        ("gpu_power", "W", "GPU 0"),
+    )
+    series = tuple(ServerSeries(name=n, unit=u, label=label, times_s=times, values=waves) for n, u, label in named)
+    figure = ServerFigure(
+        name="queue_time",
+        stats={"avg": 10.0, "p50": 9.0, "p90": 15.0, "p99": 18.0, "count": 100.0},
+        bounds={"p99": (15.0, 20.0)},
+        source="vllm:request_queue_time_seconds",
+    )
+    return ServerView(figures={"queue_time": figure}, series=series)
+
+
+def options_of(
+    *, goals: bool = True, slices: bool = False, concurrency: int = 10, view: ServerView | None = None
+) -> SummaryOptions:
     load_all()
     tiers = (Tier("slo", (Slo("time_to_first_token", 200 * MS), Slo("request_latency", 350 * MS))),) if goals else ()
     return SummaryOptions(
         tiers=tiers,
         slice_ns=500_000_000 if slices else None,
         facts=EngineFacts(busiest_worker=0.2, cpu_wait=0.0),
+        view=view,
     )
 
 
@@ -110,10 +141,12 @@ def plot_run(
     streaming: bool = True,
     osl: int = 20,
     load: float | None = None,
+    server: bool = False,
 ) -> PlotRun:
     scalars, stamps = simulate(n, concurrency, seed=seed, fail=fail, streaming=streaming, osl=osl)
     columns = columns_of(scalars, stamps if streaming else [t[:0] for t in stamps])
-    options = options_of(goals=goals, slices=slices, concurrency=concurrency)
+    view = view_of(float(scalars["end"].max()) / 1e9) if server else None
+    options = options_of(goals=goals, slices=slices, concurrency=concurrency, view=view)
     return open_plot_run(f"c{concurrency}", columns, summarise(columns, options), options, load=load)
 
 

@@ -23,6 +23,7 @@ UNITLESS = {
     "in flight",
     "started",
     "requests in flight at its start",
+    "percentile of latency",
 }
 
 
@@ -32,7 +33,7 @@ def _sweep() -> list[PlotRun]:
 
 @pytest.fixture(scope="module")
 def single() -> PlotRun:
-    return plot_run(3_000, 20, slices=True, fail=0.02)
+    return plot_run(3_000, 20, slices=True, fail=0.02, server=True)
 
 
 @pytest.fixture(scope="module")

@@ -16,12 +16,12 @@ from tests.unit.telemetry.pages import START, S, read_texts, table, texts_of
 
 from aiperf.telemetry.prometheus.export import (
     ExportHeader,
-    histogram_quantile,
     render_csv,
     render_files,
     render_json,
     render_jsonl,
 )
+from aiperf.telemetry.prometheus.quantiles import histogram_quantile
 
 FACTS = ExportHeader(
     start_ns=START + S // 2,

@@ -4,6 +4,7 @@ use aiperf_records::ABSENT;
 
 use super::{Halves, Memo, Mode, Reply};
 use crate::http::{self, BodyReader};
+use crate::server_times::ServerTimes;
 use crate::sse::Framer;
 use crate::think_tags::ThinkTags;
 
@@ -49,6 +50,7 @@ impl Default for Reply {
             usage_cached: None,
             usage_cache_write: None,
             usage_in_parts: false,
+            server: ServerTimes::default(),
             first_chunk_usage: None,
             is_whole: false,
             is_opaque: false,
@@ -109,6 +111,7 @@ impl Reply {
             usage_cached,
             usage_cache_write,
             usage_in_parts,
+            server,
             first_chunk_usage,
             is_whole,
             is_opaque,
@@ -136,6 +139,7 @@ impl Reply {
         (*usage, *usage_in_parts, *first_chunk_usage) = (None, false, None);
         (*usage_prompt, *usage_completion, *usage_reasoning) = (None, None, None);
         (*usage_cached, *usage_cache_write) = (None, None);
+        *server = ServerTimes::default();
         (*finish, *is_whole, *is_opaque, *http_chunks) = (None, false, false, None);
         (*content_type, *content_encoding, *intermediary) = (None, None, None);
         (*location, *explanation) = (None, None);

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use crate::dice::Dice;
+
 /// End of the list of free blocks.
 const NIL: u32 = u32::MAX;
 
@@ -22,6 +24,8 @@ pub(crate) struct KvCache {
     oldest: u32,
     newest: u32,
     num_free: usize,
+    /// Draws the block to reuse, where that is not the least recently used one.
+    random: Option<Dice>,
 }
 
 impl KvCache {
@@ -40,11 +44,32 @@ impl KvCache {
             oldest: NIL,
             newest: NIL,
             num_free: 0,
+            random: None,
         };
         for index in 0..num_blocks {
             cache.push_free(index);
         }
         cache
+    }
+
+    /// Reuses blocks in no order from now on.
+    pub(crate) fn evict_at_random(&mut self, dice: Dice) {
+        self.random = Some(dice);
+    }
+
+    /// The free block to reuse next; there is one.
+    fn victim(&mut self) -> u32 {
+        let count = self.blocks.len() as u64;
+        if let Some(dice) = &mut self.random {
+            // A few draws find a free block unless nearly all are in use.
+            for _ in 0..64 {
+                let index = (dice.next() % count) as u32;
+                if self.blocks[index as usize].refs == 0 {
+                    return index;
+                }
+            }
+        }
+        self.oldest
     }
 
     /// Blocks that hold nothing needed now.
@@ -79,7 +104,7 @@ impl KvCache {
             return false;
         }
         for _ in 0..count {
-            let index = self.oldest;
+            let index = self.victim();
             self.unlink(index);
             let block = &mut self.blocks[index as usize];
             block.refs = 1;

@@ -38,6 +38,12 @@ pub struct EngineOptions {
     pub num_blocks: u32,
     /// Whether blocks are found again by content.
     pub prefix_caching: bool,
+    /// What is wrong with the KV cache.
+    pub cache_fault: CacheFault,
+    /// What becomes of the blocks of a preempted request.
+    pub preemption: Preemption,
+    /// Writing a swapped block back to the GPU, ms.
+    pub swap_block_ms: f64,
     /// Longest prompt plus output, tokens; null is what the KV cache holds.
     pub max_model_len: Option<u32>,
     /// Constant time between receipt and the engine, ms: network and API.
@@ -48,6 +54,30 @@ pub struct EngineOptions {
     pub step: StepTime,
     /// Seed of the steps' jitter.
     pub seed: u64,
+}
+
+/// A broken KV cache, for tests of what finds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CacheFault {
+    /// None.
+    None,
+    /// Nothing is ever found.
+    NeverHits,
+    /// Blocks are reused in no order, not the least recently used first.
+    EvictsAtRandom,
+    /// The blocks of a cancelled request are never free again.
+    LeaksAfterCancel,
+}
+
+/// Preempted requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Preemption {
+    /// They compute everything again.
+    Recompute,
+    /// Their blocks go to the host's memory and come back.
+    Swap,
 }
 
 /// Choice of a replica.
@@ -101,6 +131,9 @@ impl Default for EngineOptions {
             block_size: 16,
             num_blocks: 16_384,
             prefix_caching: true,
+            cache_fault: CacheFault::None,
+            preemption: Preemption::Recompute,
+            swap_block_ms: 0.05,
             max_model_len: None,
             api_ms: 0.0,
             front: FrontEnd::default(),
@@ -192,6 +225,7 @@ impl EngineOptions {
             ("step.per_prefill_token_ms", self.step.per_prefill_token_ms),
             ("step.per_kv_token_ms", self.step.per_kv_token_ms),
             ("step.jitter", self.step.jitter),
+            ("swap_block_ms", self.swap_block_ms),
         ] {
             if !value.is_finite() || value < 0.0 {
                 return bad(format!("`{name}` must be 0 or more, not {value}"));

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::EngineOptions;
 use super::kv::KvCache;
+use super::{CacheFault, EngineOptions, Preemption};
 use crate::dice::Dice;
 
 /// A request inside a replica.
@@ -19,6 +19,8 @@ pub(crate) struct Seq {
     blocks: Vec<u32>,
     hashes: Vec<u64>,
     registered: usize,
+    /// Tokens whose keys and values are in the host's memory.
+    swapped: u32,
     /// Tokens computed in the step under way.
     this_step: u32,
     was_scheduled: bool,
@@ -36,6 +38,7 @@ impl Seq {
             blocks: Vec::new(),
             hashes,
             registered: 0,
+            swapped: 0,
             this_step: 0,
             was_scheduled: false,
             cancelled: false,
@@ -80,6 +83,8 @@ pub(crate) struct Replica {
     pub(crate) waiting: VecDeque<Seq>,
     pub(crate) running: Vec<Seq>,
     pub(crate) kv: KvCache,
+    /// A cancelled request's blocks are never free again.
+    leaks: bool,
     /// When the step under way ends, ns.
     pub(crate) step_end: Option<u64>,
     /// When the outputs of the last step but one were handed over, ns: the next step may not start before.
@@ -90,10 +95,15 @@ pub(crate) struct Replica {
 
 impl Replica {
     pub(crate) fn new(options: &EngineOptions, number: u64) -> Self {
+        let mut kv = KvCache::new(options.num_blocks);
+        if options.cache_fault == CacheFault::EvictsAtRandom {
+            kv.evict_at_random(Dice::new(options.seed, number, 0xe71c));
+        }
         Self {
             waiting: VecDeque::new(),
             running: Vec::new(),
-            kv: KvCache::new(options.num_blocks),
+            kv,
+            leaks: options.cache_fault == CacheFault::LeaksAfterCancel,
             step_end: None,
             handed_over: 0,
             tally: Tally::default(),
@@ -118,7 +128,9 @@ impl Replica {
                 self.running[at].cancelled = true;
             } else {
                 let mut seq = self.running.remove(at);
-                self.kv.release(&mut seq.blocks);
+                if !self.leaks {
+                    self.kv.release(&mut seq.blocks);
+                }
             }
         }
         found.is_some()
@@ -133,6 +145,7 @@ impl Replica {
         let mut budget = options.max_num_batched_tokens;
         let (mut decodes, mut prefill_tokens, mut kv_tokens) = (0_u32, 0_u32, 0_u64);
         let mut preempted = false;
+        let mut swapped_blocks = 0;
         let mut at = 0;
         while at < self.running.len() && budget > 0 {
             let count = self.running[at].needs().min(budget);
@@ -141,6 +154,9 @@ impl Replica {
             while wanted - self.running[at].blocks.len().min(wanted) > self.kv.num_free() {
                 let Some(mut victim) = self.running.pop() else { break };
                 self.kv.release(&mut victim.blocks);
+                if options.preemption == Preemption::Swap {
+                    victim.swapped = victim.computed;
+                }
                 victim.computed = 0;
                 victim.registered = 0;
                 self.tally.preemptions += 1;
@@ -168,13 +184,13 @@ impl Replica {
         while !preempted && budget > 0 && self.running.len() < options.max_num_seqs as usize {
             let Some(mut seq) = self.waiting.pop_front() else { break };
             let total = seq.prompt + seq.generated;
-            if options.prefix_caching {
+            if options.prefix_caching && options.cache_fault != CacheFault::NeverHits && seq.swapped == 0 {
                 // The last token is always computed: it makes the first output.
                 let usable = ((total - 1) / block_size) as usize;
                 self.kv
                     .take_cached(&seq.hashes[..seq.hashes.len().min(usable)], &mut seq.blocks);
             }
-            let cached = seq.blocks.len() as u32 * block_size;
+            let cached = seq.swapped.max(seq.blocks.len() as u32 * block_size);
             let count = (total - cached).min(budget);
             let fits = options.chunked_prefill || count == total - cached || count == options.max_num_batched_tokens;
             let missing = ((cached + count).div_ceil(block_size) as usize).saturating_sub(seq.blocks.len());
@@ -183,10 +199,17 @@ impl Replica {
                 self.waiting.push_front(seq);
                 break;
             }
-            self.tally.prefix_queries += u64::from(total);
-            self.tally.prefix_hits += u64::from(cached);
             seq.computed = cached;
-            seq.registered = seq.blocks.len() - missing;
+            if seq.swapped > 0 {
+                // Nothing is looked up: its own blocks come back, at a cost.
+                swapped_blocks += seq.swapped.div_ceil(block_size);
+                seq.swapped = 0;
+                seq.registered = (cached.min(seq.prompt) / block_size) as usize;
+            } else {
+                self.tally.prefix_queries += u64::from(total);
+                self.tally.prefix_hits += u64::from(cached);
+                seq.registered = seq.blocks.len() - missing;
+            }
             seq.this_step = count;
             budget -= count;
             prefill_tokens += count;
@@ -202,7 +225,8 @@ impl Replica {
         let mut ms = step.base_ms
             + step.per_decode_ms * f64::from(decodes)
             + step.per_prefill_token_ms * f64::from(prefill_tokens)
-            + step.per_kv_token_ms * kv_tokens as f64;
+            + step.per_kv_token_ms * kv_tokens as f64
+            + options.swap_block_ms * f64::from(swapped_blocks);
         if step.jitter > 0.0 {
             ms *= 1.0 + step.jitter * self.dice.sign();
         }
@@ -232,10 +256,10 @@ impl Replica {
             any_done |= seq.cancelled;
         }
         if any_done {
-            let kv = &mut self.kv;
+            let (kv, leaks) = (&mut self.kv, self.leaks);
             self.running.retain_mut(|seq| {
                 let stays = seq.generated < seq.output && !seq.cancelled;
-                if !stays {
+                if !(stays || seq.cancelled && leaks) {
                     kv.release(&mut seq.blocks);
                 }
                 stays

@@ -341,6 +341,24 @@ class TelemetryConfig(Section):
             split=True,
         ),
     ] = ()
+    engine_traces: Annotated[
+        str | None,
+        Flag(
+            "--engine-traces",
+            help="Receive the server's OpenTelemetry spans on this port (`4317`, `0.0.0.0:4317`; 0: a free one): gRPC there, HTTP on the next; with `aiperf report`: a file of OTLP JSON or protobuf",
+            group="Telemetry",
+        ),
+    ] = None
+    trace_sampling: Annotated[
+        float | None,
+        Field(ge=0, le=1),
+        Flag(
+            "--trace-sampling",
+            help="Share of the requests that carry a `traceparent` header (default: all with --engine-traces, else none)",
+            group="Telemetry",
+            unit="share",
+        ),
+    ] = None
     no_gpu_telemetry: Annotated[
         bool, Flag("--no-gpu-telemetry", help="Do not collect GPU telemetry", group="Telemetry")
     ] = False

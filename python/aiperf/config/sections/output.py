@@ -132,7 +132,7 @@ class SloConfig(Section):
         tuple[Condition, ...],
         Flag(
             "--assert",
-            help="Exit with code 3 unless `time_to_first_token:p99 < 500ms` holds; repeatable",
+            help="Exit with code 3 unless `time_to_first_token:p99 < 500ms` holds (`server:queue_time:p99` is the server's own); repeatable",
             group=G,
             metavar="CONDITION",
         ),

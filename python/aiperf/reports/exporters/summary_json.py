@@ -11,6 +11,7 @@ from aiperf.config.as_aiperf import aiperf_input_config
 from aiperf.config.model import Config
 from aiperf.json_text import JsonValue, dump_json, to_json_value
 from aiperf.metrics.compute import Result
+from aiperf.metrics.server import PREFIX, view_to_json
 from aiperf.metrics.stats import (
     STANDARD_PERCENTILES,
     TAIL_PERCENTILES,
@@ -71,11 +72,15 @@ def stats_json(result: Result, percentiles: Sequence[float] = ()) -> dict[str, J
 
 
 def figures_of(summary: Summary, percentiles: Sequence[float] = ()) -> dict[str, dict[str, float]]:
-    """Tag → statistic → value in the display unit, as this file has them."""
-    return {
+    """Tag → statistic → value in the display unit, as this file has them; the server's under `server:`."""
+    figures = {
         tag: {k: float(v) for k, v in stats_json(result, percentiles).items() if isinstance(v, int | float)}
         for tag, result in summary.metrics.items()
     }
+    for found in () if summary.server is None else summary.server.ordered:
+        headline = {"avg": found.stats[found.metric.headline]} if found.metric.headline in found.stats else {}
+        figures[found.metric.tag] = {**headline, **found.stats}
+    return figures
 
 
 def local_time(epoch_ns: int | None) -> str | None:
@@ -146,6 +151,8 @@ def analysis_json(s: Summary, percentiles: Sequence[float] = ()) -> dict[str, ob
             "reasons": s.certificate.reasons,
             "text": s.certificate.lines,
         },
+        "server_metrics": None if s.server is None else _server_json(s),
+        "server_findings": [asdict(f) for f in s.server_findings],
         "conservation": [asdict(c) for c in s.checks],
         "assertions": [asdict(g) for g in s.gates],
         "warnings": [{**asdict(n), "data": dict(n.data)} for n in s.notices],
@@ -153,6 +160,15 @@ def analysis_json(s: Summary, percentiles: Sequence[float] = ()) -> dict[str, ob
         "time_weighted_resolution_ms": s.sweep_resolution_ms or None,
     }
     return {key: value for key, value in out.items() if value is not None and value != []}
+
+
+def _server_json(s: Summary) -> dict[str, object] | None:
+    """By `server:` tag, without the courses over time: those are in `run.json`."""
+    if s.server is None:
+        return None
+    told = view_to_json(s.server)
+    figures = {PREFIX + name: entry for name, entry in told["figures"].items()}
+    return {**figures, "scrapes": told["scrapes"]} if figures or told["scrapes"] else None
 
 
 def _steady_json(s: Summary, percentiles: Sequence[float]) -> dict[str, object] | None:

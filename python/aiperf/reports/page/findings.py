@@ -239,9 +239,33 @@ _NOTABLE: Final[tuple[_Rule, ...]] = (
 )
 
 
+_SERVER_LINKS: Final = {
+    "kv_full": "server_cache",
+    "prefix_cache": "server_cache",
+    "gpu_idle": "gpu",
+    "imbalance": "server-replicas",
+    "refused": "server",
+}
+
+
+def _server_findings(s: Summary) -> list[Finding]:
+    """The server's, by the rules of `aiperf.metrics.server_findings`; at most three."""
+    return [
+        Finding(
+            rule=f.rule,
+            figure=f.figure,
+            text=f.text,
+            level=f.level,
+            link=_SERVER_LINKS.get(f.rule, "where_time_went"),
+        )
+        for f in s.server_findings[:_MOST_NOTABLE]
+    ]
+
+
 def run_findings(summary: Summary, run: PlotRun) -> tuple[Finding, ...]:
-    """At most five; three unless the run has too little to say (nothing succeeded)."""
+    """At most five of the client's and three of the server's; three unless the run has too little to say (nothing succeeded)."""
     notable = [f for rule in _NOTABLE if (f := rule(summary, run)) is not None][:_MOST_NOTABLE]
+    notable += _server_findings(summary)
     usual = [f for rule in (_throughput, _split) if (f := rule(summary, run)) is not None]
     found = [*notable, *usual]
     if len(found) < _FEWEST and (more := _spread(summary, run)) is not None:

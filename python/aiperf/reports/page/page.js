@@ -203,6 +203,7 @@
       const facts = [["Started", format(x.start[i]) + " s"], ["Result", x.status[i]], ["Chunks", x.chunks[i].toLocaleString("en")], ["In flight at its start", x.load[i] ?? "–"]]
         .concat(columns.map((c) => [names[c], format(x[c][i])]));
       $("explore-facts").innerHTML = facts.map(([a, b]) => `<div><dt>${a}</dt><dd>${b}</dd></div>`).join("");
+      life(i);
       const stride = x.stride[i];
       const gaps = Array.from(packed.subarray(first[i], first[i + 1]), (v) => Math.expm1(v / x.scale) / 1000);
       $("explore-detail-note").textContent = gaps.length ? (stride > 1 ? `The longest gap of every ${stride} chunks in a row.` : "Every gap between two chunks.") : "No gaps between chunks: fewer than two chunks came.";
@@ -216,6 +217,30 @@
       };
       later(() => points.length ? drawOwn("explore-chunks", spec) : clear($("explore-chunks")));
       if (scroll) $("explore-detail").scrollIntoView({ block: "nearest" });
+    }
+    // Client and server of one request on one axis.
+    function life(i) {
+      const l = x.life, has = l && x.ttft[i] !== null && x.ttft[i] !== undefined && l.at[i] !== null && l.at[i] !== undefined;
+      $("explore-life-note").textContent = has ? `Client and server on one axis; the server's arrival is known to ±${format(l.bound[i])} ms` +
+        (l.source === "histogram" ? ", its parts are the mean of its histograms at that time." : ".") : "";
+      if (!has) { clear($("explore-life")); return; }
+      const rows = [], add = (lane, name, from, to) => { if (to > from) rows.push({ lane, name, from: +from.toPrecision(6), to: +to.toPrecision(6), ms: +(to - from).toPrecision(5) }); };
+      const q = l.at[i] + (l.queue[i] || 0), p = q + (l.prefill[i] || 0);
+      add("client", "send lag", -(l.lag[i] || 0), 0);
+      add("client", "to the first token", 0, x.ttft[i]);
+      add("client", "tokens", x.ttft[i], x.latency[i]);
+      add("server", "queue", l.at[i], q);
+      add("server", "prefill", q, p);
+      add("server", "decode", p, p + (l.decode[i] || 0));
+      const names = ["send lag", "to the first token", "tokens", "queue", "prefill", "decode"];
+      const colours = ["$grey", "$sky", "$blue", "$vermillion", "$orange", "$green"];
+      later(() => drawOwn("explore-life", {
+        width: "$w1", height: 64, usermeta: { marks: rows.length }, description: "What the client and the server did with the request",
+        data: { values: rows }, mark: { type: "bar", height: 22 },
+        encoding: { x: { field: "from", type: "quantitative", title: "since it was sent (ms)" }, x2: { field: "to" }, y: { field: "lane", type: "nominal", title: null },
+          color: { field: "name", type: "nominal", scale: { domain: names, range: colours }, legend: { orient: "top", columns: 6 } },
+          tooltip: [{ field: "name", title: "part" }, { field: "ms", title: "ms", format: ",.4~g" }] },
+      }));
     }
     $("explore-table").addEventListener("click", (e) => { const tr = e.target.closest("tr[data-i]"); if (tr) show(+tr.dataset.i, true); });
     $("explore-table").addEventListener("keydown", (e) => { const tr = e.target.closest("tr[data-i]"); if (tr && (e.key === "Enter" || e.key === " ")) { e.preventDefault(); show(+tr.dataset.i, true); } });

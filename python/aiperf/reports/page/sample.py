@@ -14,6 +14,7 @@ import numpy as np
 from aiperf.errors import ErrorKind
 from aiperf.metrics import Floats, Ints
 from aiperf.metrics.error_table import ERROR_WORDS
+from aiperf.metrics.lifecycle import find_lifecycle
 from aiperf.plots import PlotRun
 from aiperf.plots.charts.latency_percentiles import tail_rank
 from aiperf.plots.spec import LATENCIES, SHORT, rounded, thin_curve
@@ -104,12 +105,35 @@ def sample_json(run: PlotRun) -> dict[str, object] | None:
         "osl": rounded(r.value("output_sequence_length")[rows], 8),
         "longest": rounded(chunks.rows.longest_gap[rows] / 1e6),
         "load": rounded(run.load_at_start[rows], 6),
+        "life": _life(run, rows),
         "status": [_status(kind) for kind in kinds.tolist()],
         "chunks": (counts + (counts > 0)).tolist(),
         "gaps": [len(g) for g, _ in grouped],
         "stride": [stride for _, stride in grouped],
         "packed": base64.b64encode(packed.tobytes()).decode(),
         "scale": GAP_SCALE,
+    }
+
+
+def _life(run: PlotRun, rows: Ints) -> dict[str, object] | None:
+    """Per request, ms: the server's parts, and when it arrived there after it was sent (`at`; `bound`: how far that may be off)."""
+    found = find_lifecycle(run.context, run.summary.server, run.summary.stall_ns, rows)
+    if found is None or not found.has_server:
+        return None
+    r, nothing = run.context, np.zeros(len(rows))
+    part = {name: found.parts.get(name, nothing) / 1e6 for name in ("client send lag", "server queue", "prefill")}
+    spare = (found.parts.get("network", nothing) + found.parts.get("network and queue", nothing)) / 1e6
+    told = (r.column("server_arrival")[rows] - r.start[rows]) / 1e6
+    decode = r.column("server_decode_ns")[rows] / 1e6
+    rest = (found.parts.get("decode", nothing) + found.parts.get("stalls", nothing)) / 1e6
+    return {
+        "source": found.source,
+        "lag": rounded(part["client send lag"]),
+        "queue": rounded(part["server queue"]),
+        "prefill": rounded(part["prefill"]),
+        "decode": rounded(np.where(np.isfinite(decode), decode, rest)),
+        "at": rounded(np.where(np.isfinite(told), told, spare / 2)),
+        "bound": rounded(spare / 2),
     }
 
 

@@ -22,6 +22,7 @@ from aiperf.reports.render.screen_tables import (
     steady_line,
     trend_lines,
 )
+from aiperf.reports.render.server_table import server_parts
 from aiperf.reports.tables import (
     Table,
     cold_warm_table,
@@ -173,6 +174,7 @@ def build_screen(summary: Summary, options: ConsoleOptions = ConsoleOptions()) -
     out.append(Text("\n".join(lines)))
     if (errors := error_table(s)) is not None:
         out.append(_errors(errors))
+    out += server_parts(s)
     out += goodput_lines(s)
     if (slices := slice_table(s)) is not None:
         out += [rich_table(slices), *trend_lines(s)]

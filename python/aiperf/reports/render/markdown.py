@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from aiperf.metrics.summary import Summary
 from aiperf.reports.cells import number, percent
-from aiperf.reports.tables import Table, assertion_table, headline_table
+from aiperf.reports.server_section import TITLE, server_section
+from aiperf.reports.tables import Table, assertion_table, headline_table, server_tables
 
 __all__ = ["render_markdown", "render_table"]
 
@@ -40,6 +41,7 @@ def render_markdown(summary: Summary, title: str = "aiperf") -> str:
     out += [*render_table(headline_table(s)), ""]
     duration = "–" if s.duration_s is None else f"{s.duration_s:.2f} s"
     out += [f"{s.success_text}; duration {duration}; tokens: {s.count_source}; ± is the 95% interval.", ""]
+    out += _server(s)
     for tier in s.tiers:
         goals = ", ".join(f"{slo.tag} {number(slo.threshold)} ({percent(slo.share)} pass)" for slo in tier.slos)
         out.append(
@@ -53,3 +55,15 @@ def render_markdown(summary: Summary, title: str = "aiperf") -> str:
         out += [f"- {reason}" for reason in s.certificate.reasons]
     out += [f"> ⚠ {n.text}" + (f" ({n.hint})" if n.hint else "") for n in s.notices]
     return "\n".join(out).rstrip() + "\n"
+
+
+def _server(s: Summary) -> list[str]:
+    section = server_section(s)
+    if section is None:
+        return []
+    out: list[str] = []
+    for table in server_tables(s):
+        out += [f"### {TITLE}", ""] if table.id == "server" else []
+        out += [*render_table(table), ""]
+    out += [*(f"- {text}" for text in section.findings), *(f"> ⚠ {text}" for text in section.notes)]
+    return [*out, ""] if out and out[-1] else out

@@ -166,7 +166,8 @@ def gate_lines(summary: Summary) -> list[RenderableType]:
     out: list[RenderableType] = []
     for g in summary.gates:
         why = f" ({g.reason})" if g.reason and not g.passed else ""
-        near = ", within the 95% interval" if g.sure is False else ""
+        words = ", within the bucket" if "(bucket " in g.actual else ", within the 95% interval"
+        near = words if g.sure is False else ""
         mark, style = ("✓", "green") if g.passed else ("✗", "red")
         out.append(Text(f"{mark} {g.text}: {g.actual}{near}{why}", style=style))
     return out

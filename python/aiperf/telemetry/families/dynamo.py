@@ -19,7 +19,10 @@ FAMILY = Family(
     metrics={
         "dynamo_frontend_inflight_requests": Mapped(name="requests_running", kind="gauge", unit="requests"),
         "dynamo_frontend_queued_requests": Mapped(name="requests_waiting", kind="gauge", unit="requests"),
-        "dynamo_frontend_requests": Mapped(name="requests", kind="counter", unit="requests"),
+        "dynamo_frontend_requests": (
+            Mapped(name="requests", kind="counter", unit="requests"),
+            Mapped(name="rejected_requests", kind="counter", unit="requests", where={"status": "error"}),
+        ),
         "dynamo_frontend_output_tokens": Mapped(name="generation_tokens", kind="counter", unit="tokens"),
         "dynamo_frontend_input_sequence_tokens": (
             Mapped(name="prompt_tokens", kind="counter", unit="tokens", part="sum"),

@@ -25,6 +25,13 @@ _METRICS: dict[str, Mapped | tuple[Mapped, ...]] = {
     "cached_tokens": Mapped(name="prefix_cache_hits", kind="counter", unit="tokens"),
     "num_requests": Mapped(name="requests", kind="counter", unit="requests"),
     "num_retracted_requests": Mapped(name="preemptions", kind="counter", unit="preemptions"),
+    "num_aborted_requests": Mapped(name="aborted_requests", kind="counter", unit="requests"),
+    "spec_accept_rate": Mapped(name="last_acceptance_rate", kind="gauge", unit="ratio", combine="mean"),
+    "spec_accept_length": Mapped(name="acceptance_length", kind="gauge", unit="tokens", combine="mean"),
+    "per_stage_req_latency_seconds": (
+        Mapped(name="prefill_time", kind="histogram", unit="s", where={"stage": "prefill_forward"}),
+        Mapped(name="decode_time", kind="histogram", unit="s", where={"stage": "decode_forward"}),
+    ),
     "time_to_first_token_seconds": Mapped(name="time_to_first_token", kind="histogram", unit="s"),
     "inter_token_latency_seconds": Mapped(name="inter_token_latency", kind="histogram", unit="s"),
     "time_per_output_token_seconds": Mapped(name="inter_token_latency", kind="histogram", unit="s"),

@@ -24,6 +24,9 @@ FAMILY = Family(
         "tgi_request_generated_tokens": Mapped(name="generation_tokens", kind="counter", unit="tokens", part="sum"),
         "tgi_request_duration": Mapped(name="request_latency", kind="histogram", unit="s"),
         "tgi_request_queue_duration": Mapped(name="queue_time", kind="histogram", unit="s"),
+        "tgi_request_inference_duration": Mapped(name="inference_time", kind="histogram", unit="s"),
+        "tgi_request_failure": Mapped(name="rejected_requests", kind="counter", unit="requests"),
+        "tgi_batch_next_size": Mapped(name="batch_size_histogram", kind="histogram", unit="requests"),
         "tgi_request_mean_time_per_token_duration": Mapped(name="time_per_output_token", kind="histogram", unit="s"),
     },
 )

@@ -22,6 +22,8 @@ _METRICS = {
     "time_per_output_token_seconds": Mapped(name="time_per_output_token", kind="histogram", unit="s"),
     "e2e_request_latency_seconds": Mapped(name="request_latency", kind="histogram", unit="s"),
     "request_queue_time_seconds": Mapped(name="queue_time", kind="histogram", unit="s"),
+    "request_prefill_time_seconds": Mapped(name="prefill_time", kind="histogram", unit="s"),
+    "request_decode_time_seconds": Mapped(name="decode_time", kind="histogram", unit="s"),
 }
 
 FAMILY = Family(

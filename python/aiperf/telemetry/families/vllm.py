@@ -27,8 +27,13 @@ FAMILY = Family(
         "vllm:gpu_cache_usage_perc": _KV,
         "vllm:prompt_tokens": Mapped(name="prompt_tokens", kind="counter", unit="tokens"),
         "vllm:generation_tokens": Mapped(name="generation_tokens", kind="counter", unit="tokens"),
-        "vllm:request_success": Mapped(name="requests", kind="counter", unit="requests"),
+        "vllm:request_success": (
+            Mapped(name="requests", kind="counter", unit="requests"),
+            Mapped(name="aborted_requests", kind="counter", unit="requests", where={"finished_reason": "abort"}),
+        ),
         "vllm:num_preemptions": Mapped(name="preemptions", kind="counter", unit="preemptions"),
+        "vllm:external_prefix_cache_queries": Mapped(name="external_cache_queries", kind="counter", unit="tokens"),
+        "vllm:external_prefix_cache_hits": Mapped(name="external_cache_hits", kind="counter", unit="tokens"),
         "vllm:prefix_cache_queries": Mapped(name="prefix_cache_queries", kind="counter", unit="tokens"),
         "vllm:gpu_prefix_cache_queries": Mapped(name="prefix_cache_queries", kind="counter", unit="tokens"),
         "vllm:prefix_cache_hits": Mapped(name="prefix_cache_hits", kind="counter", unit="tokens"),
@@ -43,5 +48,7 @@ FAMILY = Family(
         "vllm:request_queue_time_seconds": Mapped(name="queue_time", kind="histogram", unit="s"),
         "vllm:request_prefill_time_seconds": Mapped(name="prefill_time", kind="histogram", unit="s"),
         "vllm:request_decode_time_seconds": Mapped(name="decode_time", kind="histogram", unit="s"),
+        "vllm:request_inference_time_seconds": Mapped(name="inference_time", kind="histogram", unit="s"),
+        "vllm:iteration_tokens_total": Mapped(name="iteration_tokens", kind="histogram", unit="tokens"),
     },
 )

@@ -21,6 +21,7 @@ from aiperf.json_text import json_text
 from aiperf.metrics.stats import STANDARD_PERCENTILES, percentile_name
 from aiperf.telemetry import all_families
 from aiperf.telemetry.prometheus.exposition import MetricSeries
+from aiperf.telemetry.prometheus.quantiles import histogram_quantile
 from aiperf.telemetry.prometheus.readings import Floats, Readings, increase
 from aiperf.telemetry.prometheus.slices import counter_slices, gauge_slices, histogram_slices, rate_stats, windows
 
@@ -151,23 +152,6 @@ def _histogram(
         stats[f"{name}_estimate"] = histogram_quantile(p / 100, uppers, cumulated)
     finite = {k: v for k, v in stats.items() if math.isfinite(v)}
     return finite, {name: int(n) for _, name, n in bounds}
-
-
-def histogram_quantile(q: float, uppers: Floats, cumulated: Floats) -> float:
-    """Linear within the bucket where q · count falls; the lowest bucket starts at 0 (or at its bound, if that is negative).
-
-    In the open bucket it is the highest finite bound. NaN without buckets or counts. Source: Prometheus, `histogram_quantile`.
-    """
-    if not len(uppers) or not cumulated[-1]:
-        return math.nan
-    rank = q * float(cumulated[-1])
-    i = int(np.searchsorted(cumulated, rank, side="left"))
-    if not math.isfinite(uppers[i]):
-        return float(uppers[i - 1]) if i else math.nan
-    low = float(uppers[i - 1]) if i else min(0.0, float(uppers[0]))
-    before = float(cumulated[i - 1]) if i else 0.0
-    inside = float(cumulated[i]) - before
-    return low if inside <= 0 else low + (float(uppers[i]) - low) * (rank - before) / inside
 
 
 def _local(epoch_ns: int) -> str:

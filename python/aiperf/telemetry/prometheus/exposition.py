@@ -6,6 +6,7 @@ front of the value to a column takes 0.3 µs.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, cast
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Exposition", "MetricSeries", "Part"]
 
 Part = Literal["value", "bucket", "sum", "count"]
+_METRIC_NAME = re.compile(r"[A-Za-z_:][A-Za-z0-9_:]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,14 +47,52 @@ class Exposition:
         self._column_of_head: dict[str, int | None] = {}
         self._is_simple = True
         """No time stamps, no exemplars: each line is its head, a space and the value."""
+        self._good_heads: set[str] = set()
+        self.bad_lines = 0
+        """Lines that were no metric in the scrape with the most of them; the other lines of that scrape count."""
 
     def read(self, text: str, *, is_openmetrics: bool = False) -> NDArray[np.float64]:
-        """`(columns,) float64` values, NaN for columns the page no longer has. ValueError if it is no exposition."""
-        if self._is_simple:
-            row = self._look_up(text)
-            if row is not None:
-                return row
-        return self._parse(text, is_openmetrics=is_openmetrics or text.rstrip().endswith("# EOF"))
+        """`(columns,) float64` values, NaN for columns the page no longer has. ValueError if it is no exposition.
+
+        Lines that are broken (cut off, not a number, bad escapes) cost themselves only: they are left out and counted.
+        """
+        is_open = is_openmetrics or text.rstrip().endswith("# EOF")
+        try:
+            row = self._look_up(text) if self._is_simple else None
+            return self._parse(text, is_openmetrics=is_open) if row is None else row
+        except (ValueError, KeyError, IndexError):  # the library raises each of them for broken lines
+            return self._parse(self._without_bad_lines(text), is_openmetrics=False)
+
+    def _without_bad_lines(self, text: str) -> str:
+        """ValueError if no line is a sample."""
+        kept: list[str] = []
+        bad = 0
+        for line in text.split("\n"):
+            if not line.strip() or line[0] == "#":
+                if line.startswith(("# TYPE ", "# HELP ")) and len(line.split(" ", 3)) == 4:
+                    kept.append(line)
+            elif self._is_sample(line):
+                kept.append(line)
+            else:
+                bad += 1
+        if not any(line[0] != "#" for line in kept):
+            raise ValueError("the response is not in the Prometheus text format")
+        self.bad_lines = max(self.bad_lines, bad)
+        return "\n".join(kept) + "\n"
+
+    def _is_sample(self, line: str) -> bool:
+        head, _, value = line.rpartition(" ")
+        try:
+            float(value)
+            if head in self._good_heads:
+                return True
+            found = [s for family in _families(line + "\n", is_openmetrics=False) for s in family.samples]
+        except (ValueError, KeyError, IndexError):
+            return False
+        if len(found) != 1 or not _METRIC_NAME.fullmatch(found[0].name):
+            return False
+        self._good_heads.add(head)
+        return True
 
     def _look_up(self, text: str) -> NDArray[np.float64] | None:
         """None if a line is new."""

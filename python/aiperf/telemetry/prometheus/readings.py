@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +13,20 @@ from numpy.typing import NDArray
 from aiperf.telemetry import Mapped, all_families
 from aiperf.telemetry.prometheus.exposition import MetricSeries
 
-__all__ = ["Readings", "counters_delta", "gauge", "histogram_delta", "increase", "mappings", "returns_to_level"]
+__all__ = [
+    "Readings",
+    "combined",
+    "counters_delta",
+    "gauge",
+    "histogram_delta",
+    "increase",
+    "mappings",
+    "returns_to_level",
+]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+_SHARD_LABELS: Final = frozenset({"tp_rank", "pp_rank", "moe_ep_rank", "ep_rank", "cp_rank"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +34,7 @@ class Readings:
     """`times_ns`: (readings,) when each reply was there, ns since the epoch; `latencies_ns`: how long each took.
 
     `values`: (readings, series), NaN where a series was not shown. `is_own`: a page of a measured URL, not one named besides.
-    `num_failed`: readings without a reply; `error`: why the last one failed.
+    `num_failed`: readings without a reply; `error`: why the last one failed. `bad_lines`: of the worst reading, lines left out.
     """
 
     url: str
@@ -34,6 +45,7 @@ class Readings:
     values: Floats = field(repr=False)
     num_failed: int = 0
     error: str | None = None
+    bad_lines: int = 0
 
     @property
     def num_readings(self) -> int:
@@ -42,9 +54,22 @@ class Readings:
     def columns(self, metric: str, part: str = "value", where: Mapping[str, str] | None = None) -> list[int]:
         """Columns of a raw metric, those with all labels of `where`."""
         wanted = set((where or {}).items())
-        return [
+        found = [
             i for i, s in enumerate(self.series) if s.metric == metric and s.part == part and wanted <= set(s.labels)
         ]
+        return self._once(found) if len(found) > 1 else found
+
+    def _once(self, columns: list[int]) -> list[int]:
+        """Ranks of one model (tensor or pipeline parallel) see the same requests: of series that differ by such a label only, the first."""
+        seen: set[tuple[object, ...]] = set()
+        kept: list[int] = []
+        for i in columns:
+            s = self.series[i]
+            key = (s.le, *(pair for pair in s.labels if pair[0] not in _SHARD_LABELS))
+            if key not in seen:
+                seen.add(key)
+                kept.append(i)
+        return kept
 
     def bounds(self, start_ns: int, end_ns: int) -> tuple[int, int] | None:
         """Rows between which counters are compared: the last reading at or before `start_ns` (else the first there is), and
@@ -127,13 +152,17 @@ def gauge(readings: Readings, name: str) -> tuple[Ints, Floats] | None:
     is_there = ~np.isnan(values).all(axis=1)
     if not is_there.any():
         return None
-    kept = values[is_there]
-    combined: Floats
+    return readings.times_ns[is_there], combined(values[is_there], mapped)
+
+
+def combined(values: Floats, mapped: Mapped) -> Floats:
+    """(readings,) the series of a gauge as one, by the rule of its mapping, in its unit; no row may be all NaN."""
+    if not len(values):
+        return np.zeros(0)
     if mapped.combine == "sum":
-        combined = np.nansum(kept, axis=1)
-    else:
-        combined = np.nanmean(kept, axis=1) if mapped.combine == "mean" else np.nanmax(kept, axis=1)
-    return readings.times_ns[is_there], combined * mapped.scale
+        return np.asarray(np.nansum(values, axis=1) * mapped.scale)
+    rule = np.nanmean if mapped.combine == "mean" else np.nanmax
+    return np.asarray(rule(values, axis=1) * mapped.scale)
 
 
 def histogram_delta(readings: Readings, name: str, start_ns: int, end_ns: int) -> tuple[float, float] | None:

@@ -210,6 +210,7 @@ class _Reader:
             values=values,
             num_failed=self._num_failed,
             error=self._error,
+            bad_lines=self._exposition.bad_lines,
         )
 
     def _run(self) -> None:

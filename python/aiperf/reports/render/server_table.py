@@ -1,0 +1,35 @@
+"""The server's metrics on the screen: the tables, what they say, and what was missing in the scrapes."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import RenderableType
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from aiperf.metrics.summary import Summary
+from aiperf.reports.server_section import REPLICAS, TITLE, server_section
+from aiperf.reports.tables import Table, server_tables
+
+__all__ = ["server_parts"]
+
+
+def server_parts(s: Summary) -> list[RenderableType]:
+    """Nothing if nothing is known of the server."""
+    section = server_section(s)
+    if section is None:
+        return []
+    out: list[RenderableType] = [_framed(table) for table in server_tables(s)]
+    out += [Text(f"server: {text}") for text in section.findings]
+    out += [Text(f"note: {text}", style="yellow") for text in section.notes]
+    return out
+
+
+def _framed(table: Table) -> RichTable:
+    title = TITLE if table.id == "server" else REPLICAS
+    rich = RichTable(title=f"AIPerf | {title}", box=box.HEAVY_HEAD, title_style="bold", header_style="bold")
+    for i, name in enumerate(table.columns):
+        rich.add_column(name, justify="right", style="green" if i else "cyan", no_wrap=bool(i))
+    for row in table.rows:
+        rich.add_row(*row)
+    return rich

@@ -1,0 +1,224 @@
+"""Spans to columns of the records: queue, prefill, decode and arrival of each request, with what is known of the server's clock.
+
+| Server | Span | Queue, prefill, decode |
+|---|---|---|
+| vLLM | `llm_request` | `gen_ai.latency.time_in_queue`, `…time_in_model_prefill`, `…time_in_model_decode`, `…e2e`, s |
+| TGI | `generate`, `generate_stream` | `queue_time`, `inference_time`, `total_time`, as Rust writes a duration: `12.5ms` |
+| SGLang, Dynamo, gateways | a span per stage | durations of the spans whose name has `queue` or `wait`, `prefill`, `decode` in it |
+
+A clock of the server's that is ahead by x makes each arrival x late: no request arrives before it was sent, and none is finished after
+its last token was seen, so x lies between the latest and the earliest that all requests allow. Without a contradiction the x nearest to
+0 is taken, and the width of the range is its error.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiperf.errors import Note
+from aiperf.records import Columns
+from aiperf.telemetry.spans.span import Span
+
+__all__ = ["ClockOffset", "Joined", "SpanTimes", "collect", "join", "span_columns"]
+
+Floats = NDArray[np.float64]
+
+_SECONDS: Final = {
+    "queue": ("gen_ai.latency.time_in_queue", "llm.latency.time_in_queue"),
+    "prefill": ("gen_ai.latency.time_in_model_prefill",),
+    "decode": ("gen_ai.latency.time_in_model_decode",),
+    "first": ("gen_ai.latency.time_to_first_token", "llm.latency.time_to_first_token"),
+    "total": ("gen_ai.latency.e2e", "llm.latency.e2e"),
+}
+_DURATIONS: Final = {"queue": ("queue_time",), "inference": ("inference_time",), "total": ("total_time",)}
+_STAGES: Final = {
+    "queue": re.compile(r"queue|wait", re.IGNORECASE),
+    "prefill": re.compile(r"prefill", re.IGNORECASE),
+    "decode": re.compile(r"decode", re.IGNORECASE),
+}
+_DURATION: Final = re.compile(r"([\d.]+)\s*(ns|µs|us|ms|s)")
+_UNITS: Final = {"ns": 1.0, "µs": 1e3, "us": 1e3, "ms": 1e6, "s": 1e9}
+_SPANS: Final = 3.0
+"""The number of spans in the column `server_source`."""
+
+
+@dataclass(slots=True)
+class SpanTimes:
+    """Of one trace, ns; NaN where no span says it. `arrival`, `end`: since the epoch, by the server's clock."""
+
+    arrival: int
+    end: int
+    parts: dict[str, float] = field(default_factory=dict)
+
+    def part(self, name: str) -> float:
+        return self.parts.get(name, math.nan)
+
+    @property
+    def queue(self) -> float:
+        return self.part("queue")
+
+    @property
+    def prefill(self) -> float:
+        known = self.part("prefill")
+        return known if math.isfinite(known) else self.part("first") - self.queue
+
+    @property
+    def total(self) -> float:
+        known = self.part("total")
+        return known if math.isfinite(known) else float(self.end - self.arrival)
+
+    @property
+    def decode(self) -> float:
+        known = self.part("decode")
+        if math.isfinite(known):
+            return known
+        rest = self.part("inference") - self.prefill
+        return rest if math.isfinite(rest) else self.total - self.part("first")
+
+
+def collect(spans: Iterable[Span]) -> dict[str, SpanTimes]:
+    """Trace id → what its spans say together. A trace whose spans say nothing of queue, prefill or decode has its bounds only."""
+    out: dict[str, SpanTimes] = {}
+    for span in spans:
+        times = out.get(span.trace)
+        if times is None:
+            times = out[span.trace] = SpanTimes(span.start_ns, span.end_ns)
+        else:
+            times.arrival = min(times.arrival, span.start_ns)
+            times.end = max(times.end, span.end_ns)
+        if span.attributes:
+            _read_attributes(span.attributes, times.parts)
+        part = _stage(span.name)
+        if part is not None:
+            times.parts[part] = times.parts.get(part, 0.0) + (span.end_ns - span.start_ns)
+    return out
+
+
+@lru_cache(maxsize=1024)
+def _stage(name: str) -> str | None:
+    """Which part a span of that name is; servers have few names."""
+    return next((part for part, pattern in _STAGES.items() if pattern.search(name)), None)
+
+
+def _read_attributes(attributes: Mapping[str, str | float | bool], parts: dict[str, float]) -> None:
+    for part, names in _SECONDS.items():
+        for name in names:
+            value = attributes.get(name)
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                parts[part] = float(value) * 1e9
+    for part, names in _DURATIONS.items():
+        for name in names:
+            value = attributes.get(name)
+            found = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
+            if found is not None:
+                parts[part] = float(found[1]) * _UNITS[found[2]]
+
+
+@dataclass(frozen=True, slots=True)
+class ClockOffset:
+    """How far the server's clock is ahead of the client's, ns: within [`low`, `high`]; `best` is taken. `low` > `high`: it jumped."""
+
+    low: float
+    high: float
+
+    @property
+    def is_consistent(self) -> bool:
+        return self.low <= self.high
+
+    @property
+    def best(self) -> float:
+        return min(max(0.0, self.low), self.high) if self.is_consistent else (self.low + self.high) / 2
+
+    @property
+    def bound(self) -> float:
+        return max(abs(self.high - self.best), abs(self.best - self.low))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joined:
+    """`matched`: requests with a span of theirs; `strangers`: traces of no request. `offset` None: nothing matched."""
+
+    times: Mapping[str, SpanTimes] = field(repr=False)
+    matched: int
+    sent: int
+    strangers: int
+    offset: ClockOffset | None
+
+    def notes(self) -> tuple[Note, ...]:
+        out: list[Note] = []
+        if not self.times:
+            text = (
+                "no spans came from the server: its exporter may point elsewhere, or traces of others only are sampled"
+            )
+            return (Note("spans_missing", text),)
+        if self.matched < self.sent:
+            text = f"{self.matched:,} of {self.sent:,} requests have spans of the server"
+            out.append(Note("spans_incomplete", text, {"matched": self.matched, "requests": self.sent}))
+        if self.strangers:
+            text = f"{self.strangers:,} traces belong to no request of this run and were left out"
+            out.append(Note("spans_of_strangers", text, {"traces": self.strangers}))
+        if self.offset is not None and not self.offset.is_consistent:
+            text = (
+                f"the server's clock moved against the client's by at least {(self.offset.low - self.offset.high) / 1e6:,.1f} ms during "
+                "the run: durations hold, arrival times are approximate"
+            )
+            out.append(Note("server_clock_jumped", text))
+        return tuple(out)
+
+
+def join(times: Mapping[str, SpanTimes], columns: Columns) -> Joined:
+    """Spans against the rows of a run, by request id; the offset of the clocks from all that match."""
+    ids = [_trace_of(i) for i in columns.strings("request_id")]
+    sent, finish = columns.scalar("sent"), columns.scalar("end")
+    wall = columns.start_wall_ns
+    rows = [i for i, trace in enumerate(ids) if trace in times]
+    found = [times[ids[i]] for i in rows]
+    offset = None
+    if rows:
+        arrivals = np.array([t.arrival - wall for t in found], dtype=np.float64)
+        ends = np.array([t.end - wall for t in found], dtype=np.float64)
+        high = arrivals - sent[rows]
+        # A span that outlives the response (an exporter that ends it late) bounds nothing: only the server's own end of work does.
+        low = ends - finish[rows]
+        offset = ClockOffset(float(np.nanmax(low)), float(np.nanmin(high)))
+    known = set(ids)
+    strangers = sum(trace not in known for trace in times)
+    num_sent = int(np.count_nonzero(np.isfinite(sent)))
+    return Joined(times=times, matched=len(rows), sent=num_sent, strangers=strangers, offset=offset)
+
+
+def _trace_of(request_id: str | None) -> str:
+    return "" if request_id is None else request_id.replace("-", "")
+
+
+def span_columns(joined: Joined, columns: Columns) -> dict[str, Floats]:
+    """(rows,) `server_*` of a batch of rows: from the spans where a request has some, else what the records have."""
+    names = (
+        "server_queue_ns",
+        "server_prefill_ns",
+        "server_decode_ns",
+        "server_total_ns",
+        "server_arrival",
+        "server_source",
+    )
+    out = {name: columns.scalar(name).copy() for name in names}
+    out["server_source"] = np.nan_to_num(out["server_source"])
+    shift = 0.0 if joined.offset is None else joined.offset.best
+    for row, request_id in enumerate(columns.strings("request_id")):  # a dictionary of traces has no columns
+        times = joined.times.get(_trace_of(request_id))
+        if times is None:
+            continue
+        values = (times.queue, times.prefill, times.decode, times.total)
+        for name, value in zip(names, values, strict=False):
+            out[name][row] = value if math.isfinite(value) and value >= 0 else math.nan
+        out["server_arrival"][row] = times.arrival - columns.start_wall_ns - shift
+        out["server_source"][row] = _SPANS
+    return out

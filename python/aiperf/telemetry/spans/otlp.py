@@ -1,0 +1,190 @@
+"""OTLP to spans: requests as protobuf or JSON, and files as collectors and SDKs write them.
+
+JSON is read by hand, as OTLP writes ids in hex where protobuf's own JSON has base64
+(https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding). A file may hold one JSON object, one per line, one protobuf
+message, or messages with their length in front (4 bytes, big-endian: the collector's file exporter).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import gzip
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aiperf.errors import ConfigError, ResultError
+from aiperf.json_text import json_text
+from aiperf.telemetry.spans.span import Span, Value
+
+if TYPE_CHECKING:
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+__all__ = ["parse_json", "parse_message", "parse_protobuf", "read_spans", "render_jsonl", "request_class"]
+
+_LENGTH_BYTES = 4
+_SPANS_A_LINE = 500
+
+
+def request_class() -> Callable[[], ExportTraceServiceRequest]:
+    """The protobuf message of a request. ConfigError without the packages."""
+    try:
+        from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+    except ImportError as error:
+        raise ConfigError(
+            "`--engine-traces` needs opentelemetry-proto and grpcio", "pip install 'aiperf[traces]'"
+        ) from error
+    return ExportTraceServiceRequest
+
+
+def parse_protobuf(data: bytes) -> list[Span]:
+    """ValueError if it is not an export request."""
+    from google.protobuf.message import DecodeError
+
+    message = request_class()()
+    try:
+        message.ParseFromString(data)
+    except DecodeError as error:
+        raise ValueError(f"not an OTLP export request: {error}") from error
+    return parse_message(message)
+
+
+def parse_message(message: ExportTraceServiceRequest) -> list[Span]:
+    """The spans of a decoded request."""
+    return [
+        Span(
+            trace=span.trace_id.hex(),
+            name=span.name,
+            start_ns=span.start_time_unix_nano,
+            end_ns=span.end_time_unix_nano,
+            attributes={a.key: v for a in span.attributes if (v := _protobuf_value(a.value)) is not None},
+        )
+        for resource in message.resource_spans
+        for scope in resource.scope_spans
+        for span in scope.spans
+    ]
+
+
+def _protobuf_value(value: Any) -> Value | None:
+    kind = value.WhichOneof("value")
+    if kind not in {"string_value", "bool_value", "int_value", "double_value"}:
+        return None
+    found: Value = getattr(value, kind)
+    return found
+
+
+def parse_json(text: str | bytes) -> list[Span]:
+    """ValueError if it is not an export request."""
+    content = json.loads(text)
+    if not isinstance(content, Mapping) or not ({"resourceSpans", "resource_spans"} & content.keys() or content == {}):
+        raise ValueError("not an OTLP export request: no `resourceSpans`")
+    try:
+        return list(_json_spans(content))
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"not an OTLP export request: {error}") from error
+
+
+def _either(content: Mapping[str, Any], camel: str, snake: str) -> Any:
+    return content.get(camel, content.get(snake))
+
+
+def _json_spans(content: Mapping[str, Any]) -> Iterator[Span]:
+    for resource in _either(content, "resourceSpans", "resource_spans") or ():
+        for scope in _either(resource, "scopeSpans", "scope_spans") or ():
+            for span in scope.get("spans") or ():
+                pairs = ((a["key"], _json_value(a.get("value") or {})) for a in span.get("attributes") or ())
+                yield Span(
+                    trace=_hex(_either(span, "traceId", "trace_id") or ""),
+                    name=str(span.get("name", "")),
+                    start_ns=int(_either(span, "startTimeUnixNano", "start_time_unix_nano") or 0),
+                    end_ns=int(_either(span, "endTimeUnixNano", "end_time_unix_nano") or 0),
+                    attributes={k: v for k, v in pairs if v is not None},
+                )
+
+
+def _hex(trace: str) -> str:
+    """Hex as OTLP says; base64 as protobuf's JSON writes bytes, which some tools do."""
+    if len(trace) == 32:
+        return trace.lower()
+    try:
+        return base64.b64decode(trace, validate=True).hex()
+    except (binascii.Error, ValueError):
+        return trace.lower()
+
+
+def _json_value(value: Mapping[str, Any]) -> Value | None:
+    for key, kind in (("stringValue", str), ("boolValue", bool), ("intValue", int), ("doubleValue", float)):
+        if key in value:
+            found: Value = kind(value[key])
+            return found
+    return None
+
+
+def render_jsonl(spans: Sequence[Span]) -> Iterator[bytes]:
+    """OTLP JSON, at most 500 spans a line; `read_spans` reads it again."""
+    for at in range(0, len(spans), _SPANS_A_LINE):
+        entries = [
+            {
+                "traceId": s.trace,
+                "name": s.name,
+                "startTimeUnixNano": str(s.start_ns),
+                "endTimeUnixNano": str(s.end_ns),
+                "attributes": [{"key": k, "value": _to_json(v)} for k, v in s.attributes.items()],
+            }
+            for s in spans[at : at + _SPANS_A_LINE]
+        ]
+        line = {"resourceSpans": [{"scopeSpans": [{"spans": entries}]}]}
+        yield json_text(line, separators=(",", ":")).encode() + b"\n"
+
+
+def _to_json(value: Value) -> dict[str, object]:
+    if isinstance(value, bool):
+        return {"boolValue": value}
+    if isinstance(value, int):
+        return {"intValue": str(value)}
+    return {"doubleValue": value} if isinstance(value, float) else {"stringValue": value}
+
+
+def read_spans(path: Path) -> list[Span]:
+    """All spans of a file, gzip or not. ResultError if it cannot be read or holds none."""
+    try:
+        data = path.read_bytes()
+        if data[:2] == b"\x1f\x8b":
+            data = gzip.decompress(data)
+    except (OSError, EOFError, gzip.BadGzipFile) as error:
+        raise ResultError(f"cannot read the spans in `{path}`: {error}") from error
+    try:
+        spans = _parse_file(data)
+    except ValueError as error:
+        raise ResultError(
+            f"cannot read the spans in `{path}`: {error}",
+            "give OTLP as a collector's file exporter writes it: JSON (one object, or one a line) or protobuf",
+        ) from error
+    if not spans:
+        raise ResultError(f"`{path}` holds no spans")
+    return spans
+
+
+def _parse_file(data: bytes) -> list[Span]:
+    if data.lstrip()[:1] == b"{":
+        try:
+            return parse_json(data)
+        except json.JSONDecodeError:
+            return [span for line in data.splitlines() if line.strip() for span in parse_json(line)]
+    pieces = _pieces(data)
+    return [span for piece in pieces for span in parse_protobuf(piece)]
+
+
+def _pieces(data: bytes) -> Sequence[bytes]:
+    """Messages with their length in front, else the whole as one."""
+    out: list[bytes] = []
+    at = 0
+    while at + _LENGTH_BYTES <= len(data):
+        size = int.from_bytes(data[at : at + _LENGTH_BYTES], "big")
+        if size == 0 or at + _LENGTH_BYTES + size > len(data):
+            break
+        out.append(data[at + _LENGTH_BYTES : at + _LENGTH_BYTES + size])
+        at += _LENGTH_BYTES + size
+    return out if at == len(data) and out else [data]
