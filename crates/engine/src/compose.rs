@@ -6,13 +6,12 @@ use std::sync::Arc;
 use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
 
-use crate::ids::{write_decimal, write_uuid};
+use crate::ids::{stamp_of, write_decimal, write_uuid};
 use crate::job::question;
 use crate::redirect::{MAX_REDIRECTS, redirected};
 use crate::request::Request;
 use crate::sessions::Replies;
 use crate::shared::Shared;
-use crate::text::mix64;
 
 pub(crate) struct Composer {
     shared: Arc<Shared>,
@@ -157,7 +156,7 @@ impl Composer {
             shared.plan.write_body(
                 request.row,
                 request.epoch,
-                mix64(shared.run_salt ^ request.number),
+                stamp_of(request.request_id),
                 shared.vocabulary.as_deref(),
                 |row| replies.and_then(|r| r.get(&row)).map_or(&[][..], |r| &r[..]),
                 &mut self.body,

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::arrivals::{source, turns_of};
 use crate::clock::{NEVER, SPIN_NS};
 use crate::error::ErrorKind;
-use crate::pacer::{Pacer, user_starts};
 use crate::phase::{Gate, Job, Phase, Task};
 use crate::ramp;
 use crate::settings::{Load, PhaseKind, Ramp};
@@ -227,6 +227,41 @@ impl Controller {
         }
     }
 
+    /// Wait for a phase's start, if the run is one of several parts: for the word of whoever holds them together, or for the time that
+    /// was agreed on. False: the user has stopped the run meanwhile.
+    pub(crate) fn hold(&mut self, index: usize) -> bool {
+        let shared = Arc::clone(&self.shared);
+        let Some(part) = &shared.settings.part else { return true };
+        let mut at = part
+            .start_wall_ns
+            .filter(|_| index == 0)
+            .map(|at| at - shared.clock.wall_ns());
+        if part.barrier {
+            shared.held.store(index as i64, SeqCst);
+            at = None;
+        }
+        while self.level == 0 && self.lost.is_empty() {
+            if !part.barrier && at.is_none() {
+                break;
+            }
+            let left = at.map_or(LOOK_NS, |at| at - self.now());
+            if left <= SPIN_NS {
+                shared.clock.spin_until(at.unwrap_or(0));
+                break;
+            }
+            let left = (left - SPIN_NS).min(LOOK_NS) as u64;
+            match self.notes.recv_timeout(Duration::from_nanos(left)) {
+                Ok(Note::Go(wall_ns)) => at = Some(wall_ns - shared.clock.wall_ns()),
+                Ok(Note::Stop(level)) => self.level = self.level.max(level),
+                Ok(Note::Gone(worker, reason)) => self.lose(worker, reason),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Ok(_) | Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+        shared.held.store(-1, SeqCst);
+        self.level == 0 && self.lost.is_empty()
+    }
+
     /// Run one phase to its end.
     pub(crate) fn run(&mut self, phase: &Arc<Phase>) -> PhaseOutcome {
         self.ended_by = None;
@@ -244,7 +279,7 @@ impl Controller {
         let mut woken = match &phase.settings.load {
             Load::Closed {} => self.wait(phase, end_of_issue, true),
             load => {
-                let source = self.source(load.clone(), phase);
+                let source = source(load.clone(), phase, &self.shared.plan, self.shared.settings.seed);
                 let woken = self.pace(phase, source, end_of_issue, &mut due_total);
                 phase.exhausted.store(true, SeqCst);
                 if woken == Wake::Idle && matches!(load, Load::Rate { .. } | Load::Series { .. }) {
@@ -305,7 +340,7 @@ impl Controller {
         };
         let planned =
             if matches!(phase.settings.load, Load::Schedule { loop_ns: None }) && phase.settings.requests.is_none() {
-                planned.max(self.shared.plan.num_turns() as u64)
+                planned.max(turns_of(&self.shared.plan, phase.division))
             } else {
                 planned
             };
@@ -327,54 +362,6 @@ impl Controller {
             waited: phase.waited.load(Relaxed),
             is_complete: matches!(stop_reason, "" | "duration"),
             stop_reason: stop_reason.to_owned(),
-        }
-    }
-
-    /// Jobs in order of time, offsets from the phase's start as `due`.
-    fn source(&self, load: Load, phase: &Phase) -> Box<dyn Iterator<Item = Job>> {
-        let seed = crate::text::mix64(self.shared.settings.seed ^ (u64::from(phase.index) << 32) ^ 0x9ACE);
-        match load {
-            Load::Closed {} => Box::new(std::iter::empty()),
-            Load::Rate {
-                rate,
-                arrival,
-                smoothness,
-                ramp,
-            } => {
-                let points = ramp.map_or_else(|| vec![(0, rate)], |r| ramp::as_points(&r, rate));
-                Box::new(Pacer::new(&points, arrival, smoothness, seed).map(|due| Job::new(due, Task::Tick)))
-            }
-            Load::Series {
-                points,
-                arrival,
-                smoothness,
-            } => Box::new(Pacer::new(&points, arrival, smoothness, seed).map(|due| Job::new(due, Task::Tick))),
-            Load::Users { users, rate } => {
-                let plan = &self.shared.plan;
-                let turns = (plan.num_turns() as f64 / plan.num_sessions() as f64).round() as u32;
-                Box::new(user_starts(users, rate, turns).map(|s| {
-                    let skip_turns = s.skip_turns;
-                    Job::new(s.at_ns, Task::User { skip_turns })
-                }))
-            }
-            Load::Schedule { loop_ns } => {
-                let plan = &self.shared.plan;
-                let mut starts: Vec<(i64, u32)> = (0..plan.num_sessions() as u32)
-                    .filter(|&s| plan.after(plan.rows(s).start).is_empty())
-                    .map(|s| (plan.at_ns(plan.rows(s).start).unwrap_or(0), s))
-                    .collect();
-                starts.sort_by_key(|s| s.0);
-                let rounds = if loop_ns.is_some() { u64::MAX } else { 1 };
-                let period = loop_ns.unwrap_or(0);
-                Box::new((0..rounds).flat_map(move |epoch| {
-                    let shift = period.saturating_mul(epoch as i64);
-                    let starts = starts.clone();
-                    let task = move |session| Task::Session { session, epoch };
-                    starts
-                        .into_iter()
-                        .map(move |(at, session)| Job::new(at.saturating_add(shift), task(session)))
-                }))
-            }
         }
     }
 
@@ -449,7 +436,7 @@ impl Controller {
 
     /// Tell the worker that will get it of a job that comes `steps` after the next one.
     fn tell(&self, phase: &Phase, job: &Job, steps: usize) {
-        if let Task::Session { session, epoch } = job.task {
+        if let Task::Session { session, epoch, .. } = job.task {
             let inboxes = &self.shared.inboxes;
             let epoch = phase.epoch(epoch);
             inboxes[(self.next_worker + 1 + steps) % inboxes.len()].send(Msg::Prepare { session, epoch });
@@ -532,7 +519,8 @@ impl Controller {
         let mut raised = false;
         let mut set = |gate: Option<&Gate>, ramp: Option<&Ramp>, target: Option<u32>| {
             if let (Some(gate), Some(ramp), Some(target)) = (gate, ramp, target) {
-                let limit = (ramp::value_at(ramp, f64::from(target), t).floor() as i64).max(1);
+                let limit = (ramp::value_at(ramp, f64::from(target), t).floor() as u64).max(1);
+                let limit = phase.division.slots(limit) as i64;
                 raised |= limit > gate.limit();
                 gate.set_limit(limit);
                 open |= t < ramp.duration_ns;

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread::JoinHandle;
@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::control::{Controller, PhaseOutcome};
 use crate::error::EngineError;
 use crate::extract::Extractor;
+use crate::part::Division;
 use crate::phase::Phase;
 use crate::plan::Plan;
 use crate::reply::Rules;
@@ -150,7 +151,11 @@ impl Engine {
             .duration_since(SystemTime::UNIX_EPOCH)
             .map_or(0, |d| d.as_nanos() as u64);
         let shared = Arc::new(Shared {
-            run_salt: mix64(since_epoch ^ u64::from(std::process::id()).rotate_left(32)),
+            run_salt: settings.part.as_ref().map_or_else(
+                || mix64(since_epoch ^ u64::from(std::process::id()).rotate_left(32)),
+                |part| mix64(part.salt),
+            ),
+            held: AtomicI64::new(-1),
             counters: (0..settings.workers).map(|_| Counters::new()).collect(),
             settings,
             plan: Arc::new(plan),
@@ -227,6 +232,16 @@ impl Engine {
         let _ = self.notes.send(Note::Stop(level));
     }
 
+    /// The phase that is held (`Snapshot::held`) may start when the run's clock ([`Self::wall_ns`]) says so.
+    pub fn go(&self, at_wall_ns: i64) {
+        let _ = self.notes.send(Note::Go(at_wall_ns));
+    }
+
+    /// Epoch ns by the run's clock: the system's when the run was made, monotonic since.
+    pub fn wall_ns(&self) -> i64 {
+        self.shared.clock.wall_ns() + self.shared.clock.now()
+    }
+
     /// Wait for the end; true if the run is over.
     pub fn wait(&self, timeout: Duration) -> bool {
         let Ok(outcome) = self.done.outcome.lock() else {
@@ -289,6 +304,7 @@ impl Engine {
         out.journal_queued_bytes = journal.queued_bytes;
         out.journal_lost_rows = journal.lost_rows;
         out.journal_failing = journal.failing;
+        out.held = usize::try_from(self.shared.held.load(Relaxed)).ok();
         out.is_stopping = self.stopping.load(Relaxed);
         out.is_finished = self.done.outcome.lock().is_ok_and(|o| o.is_some());
         out
@@ -324,6 +340,12 @@ fn finish(journal: Journal) -> Result<JournalStats, String> {
         .unwrap_or_else(|_| Err("the disk took more than 60 s for the rest of the records".to_owned()))
 }
 
+/// Per worker: CPU time, and time ready without a core, ns.
+fn worker_times(shared: &Shared) -> Vec<(u64, u64)> {
+    let times = |c: &Counters| (c.cpu_ns.load(Relaxed), c.wait_ns.load(Relaxed));
+    shared.counters.iter().map(times).collect()
+}
+
 /// The whole run, on the controller's thread.
 fn conduct(
     mut controller: Controller,
@@ -338,14 +360,20 @@ fn conduct(
         ..Outcome::default()
     };
     controller.preconnect();
+    let mut begun = worker_times(&shared);
     for (index, settings) in shared.settings.phases.iter().enumerate() {
-        if controller.is_interrupted() {
+        if controller.is_interrupted() || !controller.hold(index) {
             break;
+        }
+        if index == 0 {
+            // What workers did while they waited for the start is no part of the run.
+            begun = worker_times(&shared);
         }
         let phase = Arc::new(Phase::new(
             index as u8,
             (shared.settings.phases.len() - 1) as u8,
             settings,
+            Division::new(shared.settings.part.as_ref(), settings),
             &shared.plan,
             shared.settings.seed,
             shared.clock.now(),
@@ -385,8 +413,11 @@ fn conduct(
         let sent: u64 = shared.counters.iter().map(|c| c.sent.load(Relaxed)).sum();
         out.journal_lost_rows = out.journal_lost_rows.max(sent.saturating_sub(out.journal_rows));
     }
-    out.worker_cpu_ns = shared.counters.iter().map(|c| c.cpu_ns.load(Relaxed)).collect();
-    out.worker_wait_ns = shared.counters.iter().map(|c| c.wait_ns.load(Relaxed)).collect();
+    (out.worker_cpu_ns, out.worker_wait_ns) = worker_times(&shared)
+        .into_iter()
+        .zip(&begun)
+        .map(|((cpu, wait), from)| (cpu.saturating_sub(from.0), wait.saturating_sub(from.1)))
+        .unzip();
     out.connections = shared.counters.iter().map(|c| c.connections.load(Relaxed)).sum();
     out.reconnects = shared.counters.iter().map(|c| c.reconnects.load(Relaxed)).sum();
     out.clock_steps = shared.clock_steps.load(Relaxed);

@@ -14,12 +14,12 @@ use slab::Slab;
 use crate::compose::Composer;
 use crate::conn::{Conn, State, Written};
 use crate::error::ErrorKind;
-use crate::ids::{ConnId, RequestId, Slot, uuid};
+use crate::ids::{ConnId, RequestId, Slot};
 use crate::phase::Phase;
 use crate::pool::{Deadlines, Pool};
 use crate::recorder::Recorder;
 use crate::reply::{Progress, Stamps};
-use crate::request::Request;
+use crate::request::{Request, request_id};
 use crate::sessions::{Sessions, Turn, TurnEnd};
 use crate::settings::{PhaseKind, UrlStrategy};
 use crate::shared::{Note, Shared};
@@ -158,16 +158,24 @@ impl Exchange {
     /// Write a turn to a connection, or open one for it.
     pub(crate) fn send(&mut self, turn: &Turn, sessions: &Sessions) {
         let shared = Arc::clone(&self.shared);
-        let number = shared.requests.fetch_add(1, Relaxed);
+        let number = shared.next_number();
         let mut request = Request::of_turn(turn, self.spare.pop());
         request.number = number;
         request.url = match shared.settings.url_strategy {
             _ if shared.targets.len() == 1 => 0,
-            UrlStrategy::RoundRobin => (number % shared.targets.len() as u64) as u16,
+            UrlStrategy::RoundRobin => {
+                // Parts of a run know nothing of each other's requests, but the numbers of their sessions are those of the whole.
+                let k = if shared.settings.part.is_some() {
+                    turn.session_num + u64::from(turn.turn)
+                } else {
+                    number
+                };
+                (k % shared.targets.len() as u64) as u16
+            }
             UrlStrategy::Random => self.rng.random_range(0..shared.targets.len()) as u16,
         };
         request.started = shared.clock.now();
-        request.request_id = uuid(self.rng.random(), self.rng.random());
+        request.request_id = request_id(shared.run_salt, turn);
         request.deadline = request.started.saturating_add(shared.settings.timeout_ns);
         let keep = shared.rules.keep_text || shared.plan.is_replied(turn.row);
         request.reply.reset(keep);

@@ -1,5 +1,7 @@
 //! Numbers that must not be mixed up: keys of sessions, connections and requests of one worker. And ids as text.
 
+use crate::text::mix64;
+
 /// A session under way on this worker. Not its number in the plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SessionId(pub(crate) usize);
@@ -39,6 +41,12 @@ pub(crate) fn uuid(high: u64, low: u64) -> [u8; 16] {
     id[6] = id[6] & 0x0F | 0x40;
     id[8] = id[8] & 0x3F | 0x80;
     id
+}
+
+/// What makes a request's text unique (cache busting).
+pub(crate) fn stamp_of(request_id: [u8; 16]) -> u64 {
+    let id = u128::from_be_bytes(request_id);
+    mix64((id >> 64) as u64 ^ mix64(id as u64))
 }
 
 /// A number in decimal.

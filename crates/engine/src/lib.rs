@@ -3,7 +3,7 @@
 //! | file | what it decides |
 //! |---|---|
 //! | `settings`, `plan`, `text` | what to send; checked once |
-//! | `pacer`, `ramp`, `phase`, `control` | when to send it, and when to stop |
+//! | `pacer`, `ramp`, `part`, `arrivals`, `phase`, `control` | when to send it, and when to stop; what of it is this generator's |
 //! | `worker` | one thread: the loop between its sessions and its exchange |
 //! | `sessions` | turns, think time, gates; pure |
 //! | `exchange`, `compose`, `redirect`, `request` | requests on connections |
@@ -18,6 +18,7 @@
 #[cfg(test)]
 extern crate self as aiperf_engine;
 
+mod arrivals;
 pub mod clock;
 mod compose;
 mod conn;
@@ -35,6 +36,7 @@ mod ids;
 mod job;
 pub mod kind;
 pub mod pacer;
+pub mod part;
 mod phase;
 pub mod plan;
 mod pool;

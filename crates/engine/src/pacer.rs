@@ -103,6 +103,8 @@ pub struct UserStart {
     pub at_ns: i64,
     /// Turns already behind this user (virtual age), skipped.
     pub skip_turns: u32,
+    /// Which user it is.
+    pub user: u32,
 }
 
 /// User-centric starts (as AIPerf): `users` users whose turns are users/rate apart, staggered by 1/rate; at 0 they have
@@ -125,7 +127,11 @@ pub fn user_starts(users: u32, rate: f64, mean_turns: u32) -> impl Iterator<Item
         let std::cmp::Reverse((at_ns, user, skip_turns)) = heap.pop()?;
         let next = at_ns + (f64::from(turns - skip_turns.min(turns - 1)) * gap_ns).round() as i64;
         heap.push(std::cmp::Reverse((next, user, 0)));
-        Some(UserStart { at_ns, skip_turns })
+        Some(UserStart {
+            at_ns,
+            skip_turns,
+            user,
+        })
     })
 }
 

@@ -8,6 +8,7 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 
 use crate::error::ErrorKind;
+use crate::part::Division;
 use crate::plan::Plan;
 use crate::settings::{self, Sampling};
 use crate::text::mix64;
@@ -66,10 +67,10 @@ pub(crate) enum Task {
     Tick,
     /// A tick of the rate for a waiting continuation turn: it has its slot already and passes no gate.
     Turn,
-    /// This session of the plan, for the `epoch`th time.
-    Session { session: u32, epoch: u64 },
-    /// A new session whose first turns are already behind it.
-    User { skip_turns: u32 },
+    /// This session of the plan, for the `epoch`th time: the `number`th session of the run.
+    Session { session: u32, epoch: u64, number: u64 },
+    /// A new session, the `number`th of the run, whose first turns are already behind it.
+    User { skip_turns: u32, number: u64 },
 }
 
 impl Job {
@@ -93,7 +94,10 @@ pub(crate) struct Pick {
 #[derive(Debug)]
 pub(crate) struct Phase {
     pub(crate) index: u8,
+    /// As the user set it, but `requests`, which is this part's share.
     pub(crate) settings: settings::Phase,
+    /// What of it is this generator's.
+    pub(crate) division: Division,
     pub(crate) start: i64,
     /// Cap of sessions at once; None: open.
     pub(crate) gate: Option<Gate>,
@@ -104,7 +108,6 @@ pub(crate) struct Phase {
     pub(crate) queue: Mutex<VecDeque<Job>>,
     issued: AtomicU64,
     tickets: AtomicI64,
-    session_tickets: AtomicI64,
     /// Issue nothing more: no new session, no further turn.
     pub(crate) stop: AtomicBool,
     /// The source has nothing more to give.
@@ -145,7 +148,15 @@ const UNBOUNDED: i64 = i64::MAX / 2;
 
 impl Phase {
     /// `last`: index of the run's last phase, whose first repetition is epoch 0: what `inputs.json` shows.
-    pub(crate) fn new(index: u8, last: u8, settings: &settings::Phase, plan: &Plan, seed: u64, start: i64) -> Self {
+    pub(crate) fn new(
+        index: u8,
+        last: u8,
+        settings: &settings::Phase,
+        division: Division,
+        plan: &Plan,
+        seed: u64,
+        start: i64,
+    ) -> Self {
         let roots: Vec<u32> = if plan.has_dependencies() {
             (0..plan.num_sessions() as u32)
                 .filter(|&s| plan.after(plan.rows(s).start).is_empty())
@@ -165,8 +176,12 @@ impl Phase {
             order
         });
         let gate = |cap: Option<u32>, ramp: Option<&settings::Ramp>| {
-            cap.map(|cap| Gate::new(ramp.map_or(i64::from(cap), |r| (r.start as i64).max(1).min(i64::from(cap)))))
+            cap.map(|cap| {
+                let first = ramp.map_or(u64::from(cap), |r| (r.start as u64).max(1).min(u64::from(cap)));
+                Gate::new(division.slots(first) as i64)
+            })
         };
+        let requests = settings.requests.map(|n| division.count(n));
         let bound = |n: Option<u64>| n.map_or(UNBOUNDED, |n| i64::try_from(n).unwrap_or(UNBOUNDED));
         Self {
             index,
@@ -175,12 +190,15 @@ impl Phase {
             prefill_waiters: AtomicU64::new(0),
             queue: Mutex::new(VecDeque::new()),
             issued: AtomicU64::new(0),
-            tickets: AtomicI64::new(bound(settings.requests)),
-            session_tickets: AtomicI64::new(bound(settings.sessions)),
-            settings: settings.clone(),
+            tickets: AtomicI64::new(bound(requests)),
+            settings: settings::Phase {
+                requests,
+                ..settings.clone()
+            },
+            division,
             start,
             stop: AtomicBool::new(false),
-            exhausted: AtomicBool::new(false),
+            exhausted: AtomicBool::new(!division.is_active()),
             ticks_over: AtomicBool::new(false),
             active: AtomicI64::new(0),
             order,
@@ -233,11 +251,15 @@ impl Phase {
 
     /// The next session in the order of sampling; None: the plan is used up and is not repeated, or the sessions' bound is reached.
     pub(crate) fn next_session(&self, plan: &Plan) -> Option<Pick> {
-        if self.session_tickets.load(Relaxed) <= 0 || self.session_tickets.fetch_sub(1, SeqCst) <= 0 {
+        self.session_at(self.division.number(self.issued.fetch_add(1, SeqCst)), plan)
+    }
+
+    /// The `number`th session of the run; None: past its end.
+    pub(crate) fn session_at(&self, number: u64, plan: &Plan) -> Option<Pick> {
+        if self.settings.sessions.is_some_and(|bound| number >= bound) {
             self.exhausted.store(true, SeqCst);
             return None;
         }
-        let number = self.issued.fetch_add(1, SeqCst);
         let count = if self.roots.is_empty() {
             plan.num_sessions()
         } else {
@@ -268,11 +290,6 @@ impl Phase {
             epoch: self.base_epoch + epoch,
             number,
         })
-    }
-
-    /// A number for a session that was chosen by the source (schedules).
-    pub(crate) fn number(&self) -> u64 {
-        self.issued.fetch_add(1, SeqCst)
     }
 
     /// The epoch of a repetition of the plan in this phase.

@@ -10,12 +10,13 @@ use crate::conn::Conn;
 use crate::plan::Plan;
 use crate::raw::RawLines;
 use crate::request::{Ending, Request, RowOf};
-use crate::shared::Note;
+use crate::shared::{Note, Shared};
 
 /// Rows are handed to the journal when they weigh this much, or after the spill interval.
 const SPILL_BYTES: usize = 4 << 20;
 
 pub(crate) struct Recorder {
+    generator: Option<u16>,
     worker: u16,
     plan: Arc<Plan>,
     clock: Clock,
@@ -28,24 +29,18 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
-    pub(crate) fn new(
-        worker: u16,
-        plan: Arc<Plan>,
-        clock: Clock,
-        journal: JournalSender,
-        notes: Sender<Note>,
-        keeps_raw: bool,
-        spill_ns: i64,
-    ) -> Self {
+    pub(crate) fn new(worker: u16, shared: &Shared, journal: JournalSender, notes: Sender<Note>) -> Self {
+        let settings = &shared.settings;
         Self {
+            generator: settings.part.as_ref().map(|p| p.index as u16),
             worker,
-            plan,
-            clock,
+            plan: Arc::clone(&shared.plan),
+            clock: shared.clock,
             rows: RecordBuilder::new(),
             journal,
-            raw: keeps_raw.then(RawLines::default),
+            raw: settings.keep_events.then(RawLines::default),
             notes,
-            spill_ns,
+            spill_ns: settings.spill_ns,
             spilled_at: 0,
         }
     }
@@ -53,6 +48,7 @@ impl Recorder {
     /// A request is over: its row. `conn`: its connection, if it had one; `dns_ns`: what resolving its URL took.
     pub(crate) fn record(&mut self, request: &Request, ending: &Ending<'_>, conn: Option<&Conn>, dns_ns: i64) {
         let of = RowOf {
+            generator: self.generator,
             worker: self.worker,
             plan: &self.plan,
             clock: self.clock,

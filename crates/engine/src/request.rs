@@ -8,12 +8,13 @@ use aiperf_records::{ABSENT, RecordBuilder, Row};
 use crate::clock::{Clock, NEVER};
 use crate::conn::Conn;
 use crate::error::ErrorKind;
-use crate::ids::{ConnId, SessionId};
+use crate::ids::{ConnId, SessionId, uuid};
 use crate::job::Job;
 use crate::phase::Phase;
 use crate::plan::Plan;
 use crate::reply::Reply;
 use crate::sessions::Turn;
+use crate::text::mix64;
 use crate::trace::{HttpTrace, Told};
 
 /// What is known of a request while it runs. Boxed and reused.
@@ -70,8 +71,16 @@ pub(crate) struct Ending<'a> {
     pub(crate) at: i64,
 }
 
+/// The id of a turn's request: a function of the run's salt and the turn, so that parts of a run give the ids of the whole.
+pub(crate) fn request_id(salt: u64, turn: &Turn) -> [u8; 16] {
+    let high = mix64(mix64(salt ^ u64::from(turn.phase.index)) ^ turn.session_num);
+    uuid(high, mix64(high ^ u64::from(turn.row)))
+}
+
 /// What the rows of a worker have in common.
 pub(crate) struct RowOf<'a> {
+    /// Which part of the run; None: it has one.
+    pub(crate) generator: Option<u16>,
     pub(crate) worker: u16,
     pub(crate) plan: &'a Plan,
     pub(crate) clock: Clock,
@@ -197,7 +206,12 @@ impl Request {
         dns_ns: i64,
         out: &mut RecordBuilder,
     ) {
-        let &RowOf { worker, plan, clock } = of;
+        let &RowOf {
+            generator,
+            worker,
+            plan,
+            clock,
+        } = of;
         let reply = &self.reply;
         let (output, reasoning, tool) = (text(&reply.text), text(&reply.reasoning), text(&reply.tool));
         let phases = conn.filter(|_| !self.reused);
@@ -228,6 +242,7 @@ impl Request {
         let rtt = conn.filter(|c| c.uses % 32 == 1 && reply.has_begun());
         out.push(&Row {
             phase: self.phase.index,
+            generator,
             worker,
             connection: conn.map_or(0, |c| c.number),
             url: self.url,
@@ -313,6 +328,7 @@ fn text(bytes: &[u8]) -> Option<Cow<'_, str>> {
 mod tests {
     use super::*;
     use crate::ids::Slot;
+    use crate::part::Division;
     use crate::plan::{Columns, NONE_U32};
     use crate::settings::{self, Load, PhaseKind, Sampling};
 
@@ -347,7 +363,7 @@ mod tests {
         };
         let plan = Plan::new(columns).expect("a valid plan");
         Turn {
-            phase: Arc::new(Phase::new(0, 0, &settings, &plan, 7, 0)),
+            phase: Arc::new(Phase::new(0, 0, &settings, Division::WHOLE, &plan, 7, 0)),
             session_id: SessionId(3),
             row: 4,
             session: 5,

@@ -207,6 +207,18 @@ pub struct Phase {
     pub cancel: Option<Cancel>,
 }
 
+/// This generator's part of a run that several share.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)] // documented where users see them: aiperf.config.engine.PartSettings
+pub struct Part {
+    pub index: u32,
+    pub of: u32,
+    pub salt: u64,
+    pub start_wall_ns: Option<i64>,
+    pub barrier: bool,
+}
+
 /// How the bytes of a streamed reply are cut into events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -298,6 +310,9 @@ pub struct Settings {
     pub max_event_bytes: usize,
     pub think_tags: bool,
     pub seed: u64,
+    /// None: the whole run.
+    #[serde(default)]
+    pub part: Option<Part>,
     pub phases: Vec<Phase>,
     pub run_dir: String,
     pub spill_ns: i64,
@@ -348,6 +363,13 @@ impl Settings {
         }
         if !(0.0..=1.0).contains(&settings.trace_share) {
             return bad("`trace_share` must be 0 to 1");
+        }
+        if settings
+            .part
+            .as_ref()
+            .is_some_and(|p| p.index >= p.of || p.of > u32::from(u16::MAX))
+        {
+            return bad("`part` must be less than the number of parts, and that less than 65,536");
         }
         if settings.workers == 0 {
             return bad("`workers` must be at least 1");

@@ -1,7 +1,7 @@
 //! What all threads of a run share.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -61,6 +61,8 @@ pub(crate) enum Note {
     RecordsFull,
     /// The user wants to stop: 1 finish in-flight requests, 2 cancel them.
     Stop(u8),
+    /// The phase that is held may start at this time, epoch ns of this run's clock.
+    Go(i64),
 }
 
 /// A worker's letter box.
@@ -109,11 +111,22 @@ pub(crate) struct Shared {
     pub(crate) redirects: Mutex<BTreeMap<String, u64>>,
     /// Where names are resolved, if each connection wants that.
     pub(crate) resolver: OnceLock<Sender<Ask>>,
-    /// Unlikely to be the same in two runs: mixed into request ids and stamps.
+    /// The phase that waits for its start; -1: none does.
+    pub(crate) held: AtomicI64,
+    /// Unlikely to be the same in two runs, but in parts of one: mixed into request ids and stamps.
     pub(crate) run_salt: u64,
 }
 
 impl Shared {
+    /// A number for a request; no other part of the run has the same.
+    pub(crate) fn next_number(&self) -> u64 {
+        let number = self.requests.fetch_add(1, Relaxed);
+        match &self.settings.part {
+            None => number,
+            Some(part) => number * u64::from(part.of) + u64::from(part.index),
+        }
+    }
+
     pub(crate) fn wake_all(&self) {
         for inbox in &self.inboxes {
             inbox.send(Msg::Look);

@@ -379,6 +379,8 @@ pub struct Snapshot {
     pub journal_lost_rows: u64,
     /// Why no records are written at the moment.
     pub journal_failing: Option<String>,
+    /// Index of the phase that waits for [`crate::Engine::go`].
+    pub held: Option<usize>,
     pub is_finished: bool,
     pub is_stopping: bool,
 }

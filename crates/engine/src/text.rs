@@ -85,6 +85,55 @@ impl Vocabulary {
         })
     }
 
+    /// All of it as bytes, for another process of the same version: four arrays, each with its length before it.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let numbers = |values: &[u32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+        let heads = self.heads.join(&b' ');
+        let parts = [
+            &self.rendered,
+            &numbers(&self.byte_at),
+            &numbers(&self.token_at),
+            &heads,
+        ];
+        let mut out = Vec::with_capacity(parts.iter().map(|p| p.len() + 8).sum());
+        for part in parts {
+            out.extend_from_slice(&(part.len() as u64).to_le_bytes());
+            out.extend_from_slice(part);
+        }
+        out
+    }
+
+    /// What [`Self::to_bytes`] gave.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, EngineError> {
+        let mut rest = bytes;
+        let mut part = || -> Option<&[u8]> {
+            let (length, after) = rest.split_first_chunk::<8>()?;
+            let (part, after) = after.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
+            rest = after;
+            Some(part)
+        };
+        let numbers = |part: &[u8]| -> Vec<u32> {
+            let (values, _) = part.as_chunks::<4>();
+            values.iter().map(|v| u32::from_le_bytes(*v)).collect()
+        };
+        let (Some(rendered), Some(byte_at), Some(token_at), Some(heads)) = (part(), part(), part(), part()) else {
+            return Err(EngineError::Plan("vocabulary: its bytes are cut".to_owned()));
+        };
+        let (byte_at, token_at) = (numbers(byte_at), numbers(token_at));
+        let ends = byte_at.last().is_some_and(|&end| end as usize == rendered.len());
+        if !ends || byte_at.len() != token_at.len() || byte_at.len() < 2 || heads.is_empty() || !byte_at.is_sorted() {
+            return Err(EngineError::Plan(
+                "vocabulary: its bytes do not fit each other".to_owned(),
+            ));
+        }
+        Ok(Self {
+            rendered: rendered.to_vec(),
+            byte_at,
+            token_at,
+            heads: heads.split(|&b| b == b' ').map(Into::into).collect(),
+        })
+    }
+
     /// Append the text of exactly `tokens` tokens for `seed`; `leading_space` if it continues a content.
     pub fn write(&self, seed: u64, tokens: u32, leading_space: bool, out: &mut Vec<u8>) {
         let mut digits = mix64(seed);
@@ -186,6 +235,20 @@ mod tests {
         v.write(7, 20, true, &mut b);
         assert_eq!(b[0], b' ');
         assert_eq!(a, b[1..]);
+    }
+
+    #[test]
+    fn a_vocabulary_survives_its_way_to_another_process() {
+        let v = vocabulary();
+        let bytes = v.to_bytes();
+        let copy = Vocabulary::from_bytes(&bytes).expect("whole");
+        let (mut a, mut b) = (Vec::new(), Vec::new());
+        for seed in 0..50 {
+            v.write(seed, 40, false, &mut a);
+            copy.write(seed, 40, false, &mut b);
+        }
+        assert_eq!(a, b);
+        assert!((0..bytes.len()).all(|cut| Vocabulary::from_bytes(&bytes[..cut]).is_err()));
     }
 
     #[test]

@@ -58,15 +58,7 @@ impl Worker {
         let continuations = Arc::clone(&shared.inboxes[usize::from(id)].continuations);
         let sessions = Sessions::new(Arc::clone(&plan), shared.run_salt, continuations);
         let pool = Pool::new(id, Arc::clone(&shared), poll.registry().try_clone()?);
-        let recorder = Recorder::new(
-            id,
-            plan,
-            shared.clock,
-            journal,
-            notes.clone(),
-            shared.settings.keep_events,
-            shared.settings.spill_ns,
-        );
+        let recorder = Recorder::new(id, &shared, journal, notes.clone());
         Ok(Self {
             id,
             inbox,

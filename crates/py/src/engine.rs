@@ -120,6 +120,18 @@ impl Vocabulary {
         PyBytes::new(py, &out)
     }
 
+    /// All of it, for another process.
+    fn to_bytes<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.inner.to_bytes())
+    }
+
+    /// What `to_bytes` gave, by the same version.
+    #[staticmethod]
+    fn from_bytes(data: &[u8]) -> PyResult<Self> {
+        let inner = text::Vocabulary::from_bytes(data).map_err(CoreError::from)?;
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
     /// The seed of a repetition of the plan.
     #[staticmethod]
     fn epoch_seed(seed: u64, epoch: u64) -> u64 {
@@ -177,6 +189,14 @@ impl Engine {
 
     fn stop(&self, level: u8) {
         self.inner.stop(level);
+    }
+
+    fn go(&self, at_wall_ns: i64) {
+        self.inner.go(at_wall_ns);
+    }
+
+    fn wall_ns(&self) -> i64 {
+        self.inner.wall_ns()
     }
 
     fn snapshot(&self) -> PyResult<String> {

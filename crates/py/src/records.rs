@@ -118,7 +118,7 @@ fn chunks<'py>(py: Python<'py>, batch: &RecordBatch) -> PyResult<Chunks<'py>> {
 /// The rows of a run: `records.parquet` or a journal.
 #[pyclass(frozen, module = "aiperf._core")]
 pub(crate) struct Records {
-    inner: aiperf_records::Records,
+    inner: aiperf_records::RunRecords,
 }
 
 #[pymethods]
@@ -126,7 +126,7 @@ impl Records {
     #[new]
     fn new(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
         let inner = py
-            .detach(|| aiperf_records::Records::open(&path))
+            .detach(|| aiperf_records::RunRecords::open(&path))
             .map_err(CoreError::from)?;
         Ok(Self { inner })
     }
@@ -148,15 +148,12 @@ impl Records {
 
     #[getter]
     fn is_complete(&self) -> bool {
-        match &self.inner {
-            aiperf_records::Records::Parquet(_) => true,
-            aiperf_records::Records::Journal { torn, closed, .. } => *closed && !*torn,
-        }
+        self.inner.is_complete()
     }
 
     #[getter]
     fn is_live(&self) -> bool {
-        matches!(self.inner, aiperf_records::Records::Journal { live: true, .. })
+        self.inner.is_live()
     }
 
     fn scalar<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyArray1<f64>>> {
@@ -225,13 +222,9 @@ impl Records {
     }
 
     fn __repr__(&self) -> String {
-        let place = match &self.inner {
-            aiperf_records::Records::Parquet(file) => file.path(),
-            aiperf_records::Records::Journal { dir, .. } => dir,
-        };
         format!(
             "Records({:?}, num_rows={})",
-            place.display().to_string(),
+            self.inner.path().display().to_string(),
             self.num_rows()
         )
     }

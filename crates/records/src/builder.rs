@@ -185,12 +185,13 @@ record! {
         server_total_ns: time = row.server_total_ns,
         server_arrival: time = row.server_arrival,
         server_source: u8 = row.server_source,
+        generator: maybe_u16 = row.generator,
     }
     row row seen seen
 }
 
 /// Bytes of a row without chunks and texts, for [`RecordBuilder::num_bytes`].
-const ROW_BYTES: usize = 403;
+const ROW_BYTES: usize = 405;
 /// Bytes of a chunk over the five list columns.
 const CHUNK_BYTES: usize = size_of::<i64>() + size_of::<i32>() + 2 * size_of::<u32>() + size_of::<u8>();
 /// Chunks one batch can hold: list offsets are 32 bits. Chunks past it are not recorded, only counted.

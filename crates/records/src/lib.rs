@@ -12,6 +12,7 @@ mod foreign;
 mod journal;
 mod jsonl;
 mod parquet_file;
+mod parts;
 mod recovery;
 mod row;
 mod schema;
@@ -33,6 +34,7 @@ pub use foreign::ForeignColumns;
 pub use journal::{Journal, JournalSender};
 pub use jsonl::{Cells, JsonlBatch, JsonlColumn, JsonlError, JsonlErrors, Texts};
 pub use parquet_file::{GROUP_ROWS, RecordsFile, RecordsWriter};
+pub use parts::RunRecords;
 pub use recovery::{JournalReader, Recovered, read_journal, recover};
 pub use row::{ABSENT, Chunk, Row};
 pub use schema::{

@@ -23,6 +23,8 @@ pub struct Chunk {
 #[allow(missing_docs)] // the columns of docs/dev/2026-11-24-border.md, same names
 pub struct Row<'a> {
     pub phase: u8,
+    /// Which part of a run that several generators shared.
+    pub generator: Option<u16>,
     pub worker: u16,
     pub connection: u32,
     pub url: u16,
@@ -94,6 +96,7 @@ impl Default for Row<'_> {
     fn default() -> Self {
         Self {
             phase: 0,
+            generator: None,
             worker: 0,
             connection: 0,
             url: 0,

@@ -86,6 +86,30 @@ impl Records {
         }
     }
 
+    /// Nothing of it is missing: each journal has its end.
+    pub fn is_complete(&self) -> bool {
+        match self {
+            Self::Parquet(_) => true,
+            Self::Journal { torn, closed, .. } => *closed && !*torn,
+        }
+    }
+
+    /// Some process was writing it when it was opened.
+    pub fn is_live(&self) -> bool {
+        match self {
+            Self::Parquet(_) => false,
+            Self::Journal { live, .. } => *live,
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Parquet(file) => file.path(),
+            Self::Journal { dir, .. } => dir,
+        }
+    }
+
     /// All rows with the columns `names`, in the schema's order; every name must be in [`schema`](Self::schema).
     pub fn pieces(&self, names: &[&str]) -> Result<Pieces, RecordsError> {
         match self {

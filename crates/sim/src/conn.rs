@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::IpAddr;
 use std::sync::atomic::Ordering::Relaxed;
 
 use aiperf_sys::Read;
@@ -36,6 +37,7 @@ pub(crate) struct Conn {
     pub(crate) transport: Transport,
     /// Number of the connection, from 1.
     pub(crate) number: u64,
+    pub(crate) client: Option<IpAddr>,
     pub(crate) input: Vec<u8>,
     /// Unconsumed input is `input[start..filled]`.
     pub(crate) start: usize,
@@ -69,10 +71,11 @@ pub(crate) struct Complete {
 }
 
 impl Conn {
-    pub(crate) fn new(transport: Transport, number: u64) -> Self {
+    pub(crate) fn new(transport: Transport, number: u64, client: Option<IpAddr>) -> Self {
         Self {
             transport,
             number,
+            client,
             input: Vec::new(),
             start: 0,
             filled: 0,

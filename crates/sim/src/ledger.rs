@@ -8,6 +8,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
@@ -43,6 +44,10 @@ pub(crate) struct Row {
     pub(crate) made_first_ns: Option<u64>,
     pub(crate) made_last_ns: Option<u64>,
     pub(crate) body_bytes: usize,
+    /// Of the body's bytes; as stable as the prompt's.
+    pub(crate) body_hash: Option<String>,
+    /// Address of the client.
+    pub(crate) client: Option<IpAddr>,
     pub(crate) messages: u32,
     pub(crate) prompt_tokens: Option<u32>,
     /// Prompt tokens found in the engine's prefix cache.

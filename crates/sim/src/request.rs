@@ -97,28 +97,32 @@ impl Prompt {
 
     /// 64-bit hash of text and ids, stable within one version of this server.
     pub(crate) fn hash(&self) -> u64 {
-        let mut hash = 0xcbf2_9ce4_8422_2325_u64 ^ self.text.len() as u64;
-        let mut mix = |word: u64| {
-            hash = (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            hash ^= hash >> 29;
-        };
-        let (words, rest) = self.text.as_bytes().as_chunks::<8>();
-        for word in words {
-            mix(u64::from_le_bytes(*word));
-        }
-        let mut last = [0; 8];
-        last[..rest.len()].copy_from_slice(rest);
-        mix(u64::from_le_bytes(last));
-        for &id in &self.ids {
-            mix(u64::from(id));
-        }
-        hash
+        self.ids
+            .iter()
+            .fold(hash_of(self.text.as_bytes()), |hash, &id| mix(hash, u64::from(id)))
     }
 }
 
 /// Does `nvext` ask for times? `{"extra_fields": ["timing"]}`.
 fn asks_timing(nvext: &LazyValue<'_>) -> bool {
     nvext.as_raw_str().contains("\"timing\"")
+}
+
+fn mix(hash: u64, word: u64) -> u64 {
+    let hash = (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    hash ^ (hash >> 29)
+}
+
+/// 64-bit hash of bytes, stable within one version of this server.
+pub(crate) fn hash_of(bytes: &[u8]) -> u64 {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let start = 0xcbf2_9ce4_8422_2325_u64 ^ bytes.len() as u64;
+    let hash = words
+        .iter()
+        .fold(start, |hash, word| mix(hash, u64::from_le_bytes(*word)));
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    mix(hash, u64::from_le_bytes(last))
 }
 
 impl<'a> Ask<'a> {

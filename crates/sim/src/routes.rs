@@ -17,7 +17,7 @@ use crate::http::{self, Head, Method};
 use crate::ledger::Row;
 use crate::options::{Count, SimOptions, Usage};
 use crate::reply::{self, Envelope};
-use crate::request::{Ask, Prompt};
+use crate::request::{Ask, Prompt, hash_of};
 use crate::script::Script;
 use crate::tokenize;
 use crate::worker::Worker;
@@ -497,6 +497,12 @@ fn new_row(shared: &crate::shared::Shared, conn: &Conn, head: &Head, bytes: &[u8
         arrived_ns: conn.arrived_ns.map(|at| shared.clock.epoch(at)),
         received_ns: shared.clock.epoch(conn.last_read_ns),
         body_bytes: body.len(),
+        body_hash: shared
+            .options
+            .ledger
+            .is_some()
+            .then(|| format!("{:016x}", hash_of(body))),
+        client: conn.client,
         headers: shared.options.ledger_headers.then(|| http::header_pairs(bytes)),
         ..Row::default()
     }

@@ -191,19 +191,20 @@ impl Worker {
     fn accept(&mut self) {
         loop {
             let accepted = match &self.listener {
-                Listener::Tcp(listener) => listener.accept().and_then(|(socket, _)| {
+                Listener::Tcp(listener) => listener.accept().and_then(|(socket, client)| {
                     socket.set_nodelay(true)?;
-                    match &self.tls {
-                        None => Ok(Transport::Tcp(TcpSocket::new(socket, self.timestamps.is_some()))),
+                    let transport = match &self.tls {
+                        None => Transport::Tcp(TcpSocket::new(socket, self.timestamps.is_some())),
                         Some(config) => TlsStream::new(socket, config)
                             .map(|tls| Transport::Tls(Box::new(tls)))
-                            .map_err(io::Error::other),
-                    }
+                            .map_err(io::Error::other)?,
+                    };
+                    Ok((transport, Some(client.ip().to_canonical())))
                 }),
-                Listener::Unix(listener) => listener.accept().map(|(socket, _)| Transport::Unix(socket)),
+                Listener::Unix(listener) => listener.accept().map(|(socket, _)| (Transport::Unix(socket), None)),
             };
-            let mut transport = match accepted {
-                Ok(transport) => transport,
+            let (mut transport, client) = match accepted {
+                Ok(accepted) => accepted,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // No descriptors left: try again when a connection closes.
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
@@ -222,7 +223,7 @@ impl Worker {
                 continue;
             }
             let number = self.shared.counters.connections.fetch_add(1, Relaxed) + 1;
-            self.conns[slot] = Some(Box::new(Conn::new(transport, number)));
+            self.conns[slot] = Some(Box::new(Conn::new(transport, number, client)));
         }
     }
 

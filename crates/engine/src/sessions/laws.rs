@@ -7,6 +7,7 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
+use crate::part::Division;
 use crate::phase::{Job, Task};
 use crate::plan::{Columns, NONE_U32};
 use crate::settings::{self, Arrival, PhaseKind, Sampling};
@@ -75,7 +76,7 @@ fn phase_of(case: &Case, plan: &Plan, start: i64) -> Arc<Phase> {
         max_error_rate: None,
         cancel: None,
     };
-    Arc::new(Phase::new(0, 0, &settings, plan, 7, start))
+    Arc::new(Phase::new(0, 0, &settings, Division::WHOLE, plan, 7, start))
 }
 
 /// Play a whole phase: responses take random times and fail at random. Checks what must hold at every moment, and returns the
@@ -105,7 +106,11 @@ fn play(seed: u64, case: &Case) -> (Vec<(u64, u32)>, Arc<Phase>, Arc<Plan>) {
         } else if is_rate && !phase.exhausted.load(SeqCst) {
             Some(Task::Tick)
         } else {
-            starts.pop_front().map(|session| Task::Session { session, epoch: 0 })
+            starts.pop_front().map(|session| Task::Session {
+                session,
+                epoch: 0,
+                number: u64::from(session),
+            })
         };
         if let Some(task) = task
             && phase.take_ticket()

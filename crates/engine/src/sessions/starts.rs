@@ -93,16 +93,16 @@ impl Sessions {
                     self.release(phase, true);
                 }
             }
-            Task::Session { session, epoch } => {
+            Task::Session { session, epoch, number } => {
                 let pick = Pick {
                     session,
                     epoch: phase.epoch(epoch),
-                    number: phase.number(),
+                    number,
                 };
                 self.start_tree(phase, pick, job, 0);
             }
-            Task::User { skip_turns } => {
-                if let Some(pick) = phase.next_session(&self.plan) {
+            Task::User { skip_turns, number } => {
+                if let Some(pick) = phase.session_at(number, &self.plan) {
                     self.start_tree(phase, pick, job, skip_turns);
                 } else {
                     phase.return_ticket();
