@@ -105,6 +105,11 @@ class Vocabulary:
     @staticmethod
     def epoch_seed(seed: int, epoch: int) -> int:
         """The seed of a segment of kind 2 when the plan is repeated for the `epoch`-th time; 0 is the first time."""
+    def to_bytes(self) -> bytes:
+        """All of it, for another process of the same version."""
+    @staticmethod
+    def from_bytes(data: bytes) -> Vocabulary:
+        """What `to_bytes` gave. EngineError: it is cut or of another version."""
     def speed(self, tokens: int, seconds: float) -> float:
         """Bytes per second at which texts of `tokens` tokens are made, measured for about `seconds`."""
 
@@ -120,6 +125,10 @@ class Engine:
         """True when the run has ended and its records are in the journal; False after the timeout."""
     def stop(self, level: int) -> None:
         """1: send nothing more, let what is in flight finish within the grace period. 2: cancel what is in flight."""
+    def go(self, at_wall_ns: int) -> None:
+        """With `part.barrier`: the phase that is held (`held` of the snapshot) starts when `wall_ns` gets there."""
+    def wall_ns(self) -> int:
+        """Epoch ns by the run's clock: the system's when the engine was made, monotonic since."""
     def snapshot(self) -> str:
         """Counters and histograms so far, as a JSON object."""
     def outcome(self) -> str | None:
@@ -129,7 +138,8 @@ class Engine:
 class Records:
     """The rows of a run, one per request: columns of record schema v1 (`aiperf.records.schema`).
 
-    `path`: `records.parquet`, or a journal's directory (its whole batches; read once here to count the rows). Nothing is
+    `path`: `records.parquet`, a journal's directory (its whole batches; read once here to count the rows), or a `parts.json` that
+    names several of these, read as one. Nothing is
     kept in memory. Any Arrow library reads it by the C stream interface: `polars.DataFrame(records)`,
     `pyarrow.table(records)`, `pandas.DataFrame.from_arrow(records)`, DuckDB by name.
     ValueError if the file is damaged or of a later schema.

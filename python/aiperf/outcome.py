@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["Counts", "ErrorCount", "Outcome", "PhaseOutcome", "Snapshot", "Spread", "Spreads"]
+__all__ = ["Counts", "ErrorCount", "GeneratorState", "Outcome", "PhaseOutcome", "Snapshot", "Spread", "Spreads"]
 
 Quantiles = tuple[float, float, float]
 """p50, p90, p99, ms."""
@@ -81,6 +81,20 @@ class ErrorCount(_Told):
     message: str = ""
 
 
+class GeneratorState(_Told):
+    """One of the generators of a shared load. `state`: running, complete, lost. `rate`: ended requests/s of the phase. `cpu`: of the busiest
+    worker thread, share of a core.
+    """
+
+    name: str
+    state: str
+    sent: int = 0
+    in_flight: int = 0
+    rate: float = 0.0
+    send_lag_p99_ms: float | None = None
+    cpu: float = 0.0
+
+
 class Snapshot(_Told):
     """Counters so far. `counts`, `spreads`, `errors`, `ttft_ms` and `latency_ms` are those of the phases of the current one's kind:
     of warm-up until it is over, then of what is measured (`is_measured`); `warmup` is of warm-up, all others are of the whole run.
@@ -115,6 +129,10 @@ class Snapshot(_Told):
     journal_queued_bytes: int = 0
     journal_lost_rows: int = 0
     journal_failing: str | None = None
+    held: int | None = None
+    """Index of the phase that waits for `Engine.go`."""
+    generators: tuple[GeneratorState, ...] = ()
+    """Of a shared load."""
     is_finished: bool = False
     is_stopping: bool = False
 
@@ -146,6 +164,8 @@ class Outcome(_Told):
     """How often the disk refused for a while, and the longest of these times."""
     lost_workers: tuple[str, ...] = ()
     """Threads of the engine that died or got stuck, and why: the run ended with what had been recorded until then."""
+    lost_generators: tuple[str, ...] = ()
+    """Parts of a shared load whose records are missing or unfinished, and why."""
     stopped_by_watch: bool = False
     stopped_by: str | None = None
     seen: Snapshot | None = None
@@ -165,7 +185,7 @@ class Outcome(_Told):
     @property
     def has_losses(self) -> bool:
         """Something of the run is missing, or it ended before its time, through no fault of the server."""
-        lost = self.journal_lost_rows or self.journal_lost_lines or self.lost_workers
+        lost = self.journal_lost_rows or self.journal_lost_lines or self.lost_workers or self.lost_generators
         return bool(lost) or self.stopped_by_disk
 
     @property
@@ -182,4 +202,6 @@ class Outcome(_Told):
             return f"the disk did not take the records: {self.journal_error}"
         if self.lost_workers:
             return f"a part of aiperf failed ({self.lost_workers[0]}): the report covers what was recorded until then; please report this"
+        if self.lost_generators:
+            return f"the load is incomplete: {'; '.join(self.lost_generators)}"
         return next((p.stop_reason for p in self.phases if not p.is_complete), None)

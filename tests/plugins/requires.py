@@ -1,6 +1,6 @@
-"""Markers `engine`, `root`, `browser`, `gateways`, `kubernetes` and `terminal`: such a test is skipped where the thing is missing, with the reason.
+"""Markers `engine`, `root`, `browser`, `gateways`, `kubernetes`, `ray` and `terminal`: such a test is skipped where the thing is missing, with the reason.
 
-`AIPERF_REQUIRE=engine,root,browser,gateways,kubernetes,terminal` turns the skip into a failure: set where the things must be there, as in `.ci/run`.
+`AIPERF_REQUIRE=engine,root,browser,gateways,kubernetes,ray,terminal` turns the skip into a failure: set where the things must be there, as in `.ci/run`.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ NEEDS: dict[str, Callable[[], str | None]] = {
     "gateways": cache(_missing_gateways),
     "kubernetes": cache(_missing_kubernetes),
     "terminal": cache(_missing_terminal),
+    "ray": cache(lambda: _missing_modules("ray")),
 }
 
 

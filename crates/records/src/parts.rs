@@ -20,7 +20,7 @@ use crate::schema::{COUNTED_COLUMNS, TEXT_COLUMNS, journal_schema, parquet_schem
 use crate::source::{Pieces, Records};
 
 /// Columns that are points in time, besides the chunks'.
-const INSTANTS: [&str; 12] = [
+const INSTANTS: [&str; 13] = [
     "scheduled",
     "started",
     "sent",
@@ -33,6 +33,7 @@ const INSTANTS: [&str; 12] = [
     "last_content",
     "end",
     "cancelled_at",
+    "server_arrival",
 ];
 
 #[derive(Clone)]

@@ -39,6 +39,7 @@ class Command:
 COMMANDS: tuple[Command, ...] = (
     Command("profile", "profile:run", "Measure a server: load, latency, throughput, goodput"),
     Command("report", "report:run", "Recompute the report from a run's records"),
+    Command("merge", "merge:command", "Join the parts of a run that several machines sent"),
     Command("compare", "compare:command", "Compare runs, with significance tests"),
     Command("plot", "plot:command", "Draw charts of one or several runs"),
     Command("view", "view:command", "Browse a folder of runs"),

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from aiperf.config.conditions import Condition, Precision
+from aiperf.config.distribution import distributed_problems, machines
 from aiperf.config.lengths import parse_distribution, parse_seq_dist
 from aiperf.config.machine_limits import RESERVED_FILES, Limits, machine_limits
 from aiperf.config.model import Config, specs
@@ -493,7 +494,7 @@ def _limits(f: Asked, c: Config, limits: Limits) -> Iterator[Problem]:
     if not counts:
         return
     path = max(counts, key=lambda p: counts[p])
-    most = counts[path]
+    most = -(-counts[path] // machines(c))
     where = f.at(path, "load.concurrency") if f.has(path) else specs()[path].shown
     if limits.max_files is not None and most + RESERVED_FILES > limits.max_files:
         yield Problem(
@@ -549,5 +550,6 @@ _RULES: tuple[Rule, ...] = (
     _recipe,
     _comparison,
     _repeats,
+    distributed_problems,
     _own,
 )

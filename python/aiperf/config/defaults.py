@@ -13,6 +13,7 @@ from aiperf.config.lengths import parse_distribution
 from aiperf.config.model import Origin, specs
 from aiperf.config.option_values import Values
 from aiperf.config.parse import parse_rate_series
+from aiperf.config.part import parse_part, parse_start, seed_at
 from aiperf.config.recipes import derive_recipe
 from aiperf.config.sections.sweep import Axis
 from aiperf.registry import names, normalise
@@ -41,9 +42,20 @@ def derive(v: Values, *, seed: int | None = None) -> tuple[str, ...]:
         rule(v, notes)
     if (v.number("sweep.num_profile_runs") or 1) > 1 and v["sweep.set_consistent_seed"] and seed is None:
         v.default("input.random_seed", REPEATS_SEED, "--set-consistent-seed")
+    if seed is None and (start := _start_of(v)) is not None:
+        v.default("input.random_seed", seed_at(start), "drawn from --start-at, so that all parts have it")
     drawn = secrets.randbits(31) if seed is None else seed
     v.default("input.random_seed", drawn, "drawn for this run")
     return tuple(notes)
+
+
+def _start_of(v: Values) -> int | None:
+    """When the parts of a run start, if it has parts."""
+    if not v["distributed.part"] or not v["distributed.start_at"]:
+        return None
+    with suppress(ValueError):  # told by `check`
+        return parse_start(str(v["distributed.start_at"]))
+    return None
 
 
 def _service(v: Values, _: list[str]) -> None:
@@ -185,6 +197,10 @@ def _artifacts(v: Values, _: list[str]) -> None:
         return
     model = re.sub(r"[^\w.+@=,-]", "_", str(models[0])) + ("_multi" if len(models) > 1 else "")
     name = f"{model}-openai-{str(v['endpoint.endpoint_type']).replace('_', '-')}-{_stimulus(v)}"
+    if part := v["distributed.part"]:
+        with suppress(ValueError):  # told by `check`
+            own = parse_part(str(part))
+            name += f"-part{own.index + 1}of{own.of}"
     v.default("output.artifact_dir", Path("artifacts") / name, "from model, endpoint and load")
 
 

@@ -17,6 +17,7 @@ __all__ = [
     "EngineSettings",
     "JobSettings",
     "Load",
+    "PartSettings",
     "PhaseSettings",
     "Pointer",
     "PointerSettings",
@@ -193,6 +194,20 @@ class SloSettings(Section):
     limit_ns: float
 
 
+class PartSettings(Section):
+    """Part `index` (from 0) of `of` of a run that several generators share (`crates/engine/src/part.rs` has the rules).
+
+    `salt`: equal in all parts, below 2⁶³; request ids and cache-busting texts are made of it. `start_wall_ns`: the first phase starts then.
+    `barrier`: each phase waits for `Engine.go` instead.
+    """
+
+    index: int
+    of: int
+    salt: int
+    start_wall_ns: int | None = None
+    barrier: bool = False
+
+
 class EngineSettings(Section):
     urls: tuple[str, ...]
     """Base URLs, `http://host:port[/prefix]`, `https://…`, or `unix:/path` (then Host is localhost)."""
@@ -246,6 +261,8 @@ class EngineSettings(Section):
     think_tags: bool = False
     """Text between <think> and </think> counts as reasoning."""
     seed: int = 0
+    part: PartSettings | None = None
+    """None: the whole run."""
     phases: tuple[PhaseSettings, ...]
     run_dir: str
     spill_ns: int = 500_000_000

@@ -15,6 +15,7 @@ from pydantic import Field, PrivateAttr
 
 from aiperf.config.flag import FieldSpec, specs_of
 from aiperf.config.sections import Section
+from aiperf.config.sections.distributed import DistributedConfig
 from aiperf.config.sections.endpoint import EndpointConfig, TelemetryConfig, TokenizerConfig
 from aiperf.config.sections.input import ConversationConfig, InputConfig, PromptConfig
 from aiperf.config.sections.live import LiveConfig
@@ -54,6 +55,7 @@ class Config(Section):
     sweep: SweepConfig = Field(default_factory=SweepConfig)
     telemetry: TelemetryConfig = Field(default_factory=TelemetryConfig)
     live: LiveConfig = Field(default_factory=LiveConfig)
+    distributed: DistributedConfig = Field(default_factory=DistributedConfig)
 
     _origins: dict[str, Origin] = PrivateAttr(default_factory=dict)
     _notes: tuple[str, ...] = PrivateAttr(default=())

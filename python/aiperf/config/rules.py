@@ -52,6 +52,7 @@ _CONFLICTS: Final = (
         for name in ("shared_system_prompt_length", "user_context_prompt_length")
     ),
     ("sweep.vary_seed_per_trial", "sweep.set_consistent_seed", "the seed is the same or not"),
+    ("distributed.part", "distributed.generators", "Ray starts the parts then"),
 )
 """(option, the other, why not both)."""
 
@@ -89,6 +90,11 @@ _NEEDS: Final = (
     _Need("slo.exclude_slices", "output.slice_duration", is_strict=True),
     *(_Need(f"sweep.{name}", "sweep.search") for name in ("search_space", "search_metric", "search_direction")),
     _Need("sweep.search_planner", "sweep.search"),
+    _Need("distributed.start_at", "distributed.part", is_strict=True),
+    *(
+        _Need(f"distributed.{name}", "distributed.generators", is_strict=True)
+        for name in ("cluster", "generators_per_node", "generator_cpus", "on_generator_loss")
+    ),
     *(_Need(f"sweep.convergence_{name}", "sweep.convergence_metric") for name in ("stat", "threshold", "mode")),
 )
 

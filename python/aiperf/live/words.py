@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 from aiperf.live.view import View
+from aiperf.outcome import Snapshot
 
-__all__ = ["milliseconds", "state_words"]
+__all__ = ["generator_lines", "milliseconds", "state_words"]
 
 _MOST_ERRORS = 3
+_MOST_GENERATORS = 8
 
 
 def milliseconds(ms: float) -> str:
     """`12.3 ms`, `123 ms`, `12.34 s`."""
     return f"{ms / 1000:.2f} s" if ms >= 10_000 else f"{ms:,.0f} ms" if ms >= 100 else f"{ms:.1f} ms"
+
+
+def generator_lines(snapshot: Snapshot) -> list[str]:
+    """A line for each generator of a shared load: those that are lost first; with many, those that send the latest."""
+    order = sorted(snapshot.generators, key=lambda g: (g.state != "lost", -(g.send_lag_p99_ms or 0.0)))
+    shown = order if len(order) <= _MOST_GENERATORS else order[:_MOST_GENERATORS]
+    names = {g.name for g in shown}
+    out = []
+    for g in snapshot.generators:
+        if g.name not in names:
+            continue
+        parts = [f"{g.rate:,.1f} req/s", f"{g.in_flight:,} in flight"]
+        if g.send_lag_p99_ms is not None:
+            parts.append(f"send lag p99 {milliseconds(g.send_lag_p99_ms)}")
+        parts.append(f"busiest worker {100 * g.cpu:.0f}% CPU")
+        out.append(f"{g.name}: " + ("lost" if g.state == "lost" else " · ".join(parts)))
+    if len(order) > len(shown):
+        out.append(f"and {len(order) - len(shown):,} more generators")
+    return out
 
 
 def state_words(view: View) -> list[str]:

@@ -12,6 +12,8 @@ Part by part, against thresholds (`lat` is the median request latency, `gap` the
 | achieved / requested rate (open loop) | < 98 % | < 95 % |
 | conservation | any equation broken | |
 | lost records (the disk was full) | | any |
+| each generator of a shared load | its own certificate | its own certificate, or lost |
+| start skew of the generators | > 50 ms | |
 
 Requests that had to wait at one of the user's own caps (concurrency, prefill concurrency, their ramps) are no fault of the client:
 the engine marks them (`capped`), and they are left out of the send lag and of the achieved rate. The verdict is the worst part; it
@@ -35,6 +37,8 @@ from aiperf.metrics.stats import highest, lowest
 __all__ = ["Certificate", "Part", "Verdict", "certify"]
 
 _RTT_BOUND: Final = 0.5
+_SKEW_MS: Final = 50.0
+"""Generators that start further apart than this do not offer the load that was asked for from the beginning."""
 _TTFT_APART_MS: Final = 0.5
 """Means of TTFT by kernel and user-space stamps that differ by more are both on the screen."""
 
@@ -188,6 +192,7 @@ def _accounting_parts(facts: EngineFacts, checks: Sequence[Check]) -> list[Part]
                 reason=text,
             )
         )
+    parts += _generators(facts)
     parts += [
         Part(
             name="conservation",
@@ -246,6 +251,30 @@ def certify(r: MetricContext, facts: EngineFacts, checks: Sequence[Check] = ()) 
         ttft_ms=by_kernel,
         ttft_user_ms=by_user,
     )
+
+
+def _generators(facts: EngineFacts) -> list[Part]:
+    """Of a shared load: the certificate is no better than that of its worst generator."""
+    out = [
+        Part(
+            name=name,
+            value=None,
+            unit="",
+            verdict=verdict,
+            reason=None if verdict == "trustworthy" else f"{name} was {verdict}: {'; '.join(reasons)}",
+        )
+        for name, verdict, reasons in facts.generators
+    ]
+    out += [
+        Part(name="lost generator", value=None, unit="", verdict="client-limited", reason=text)
+        for text in facts.lost_generators
+    ]
+    if facts.start_skew_ns is not None:
+        skew = facts.start_skew_ns / 1e6
+        bound = "not measured" if facts.clock_bound_ns is None else f"± {facts.clock_bound_ns / 1e6:.2f} ms"
+        text = f"the generators started {skew:,.1f} ms apart (clock offsets {bound})"
+        out.append(judge_part("start skew", skew, "ms", (_SKEW_MS, float("inf")), text))
+    return out
 
 
 def _achieved_rate(r: MetricContext) -> float | None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from aiperf.metrics import Floats
 from aiperf.metrics.context import MetricContext
+from aiperf.metrics.fitness import Verdict
 from aiperf.metrics.stats import inner
 from aiperf.metrics.timeline import Timeline
 
@@ -52,6 +53,13 @@ class EngineFacts:
     """Requests of all phases that reached the server, warm-up included: what its counters saw."""
     lost_rows: int = 0
     """Records that could not be written (a full disk): requests that no metric knows of."""
+    generators: tuple[tuple[str, Verdict, tuple[str, ...]], ...] = ()
+    """Of a load that several generators shared: the name of each, the verdict of its own certificate, and the reasons."""
+    lost_generators: tuple[str, ...] = ()
+    start_skew_ns: int | None = None
+    """Time between the first and the last start of the measured phase."""
+    clock_bound_ns: int | None = None
+    """Maximum error of the offsets between their clocks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -78,6 +78,7 @@ SCALAR_COLUMNS: Final = (
     "server_total_ns",
     "server_arrival",
     "server_source",
+    "generator",
 )
 LIST_COLUMNS: Final = ("chunk_ns", "chunk_lag_ns", "chunk_bytes", "chunk_text_bytes", "chunk_kind")
 STRING_COLUMNS: Final = (

@@ -13,7 +13,19 @@ from aiperf.errors import ResultError
 from aiperf.json_text import dump_json, to_json_value
 from aiperf.outcome import Outcome
 
-__all__ = ["GAUGES", "RUN_FILE", "Counter", "NoteEntry", "PhaseEntry", "RunJson", "ServerEntry", "load_run_json"]
+__all__ = [
+    "GAUGES",
+    "RUN_FILE",
+    "CertificateEntry",
+    "Counter",
+    "GeneratorEntry",
+    "NoteEntry",
+    "PartEntry",
+    "PhaseEntry",
+    "RunJson",
+    "ServerEntry",
+    "load_run_json",
+]
 
 RUN_FILE: Final = "run.json"
 RUN_SCHEMA: Final = 1
@@ -80,6 +92,40 @@ class CertificateEntry(_Kept):
     parts: list[dict[str, object]] = Field(default_factory=list)
 
 
+class PartEntry(_Kept):
+    """Which part of a shared load this run is. `salt`: equal in all parts of one run."""
+
+    index: int
+    of: int
+    salt: int
+    start_wall_ns: int
+
+
+class GeneratorEntry(_Kept):
+    """One of the generators of a shared load. `shift_ns`: added to the times of its records; `start_skew_ns`: how much later than
+    the first of them the measured phase began there; `clock_bound_ns`: maximum error of both, null if it was not measured.
+    """
+
+    index: int
+    host: str = ""
+    status: Literal["complete", "lost", "missing"] = "complete"
+    reason: str | None = None
+    shift_ns: int = 0
+    start_skew_ns: int | None = None
+    clock_bound_ns: int | None = None
+    sent: int = 0
+    ok: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    worker_cpu_ns: tuple[int, ...] = ()
+    certificate: CertificateEntry | None = None
+
+    @property
+    def name(self) -> str:
+        """For messages: users count from 1."""
+        return f"generator {self.index + 1}" + (f" ({self.host})" if self.host else "")
+
+
 class RunJson(_Kept):
     """`config`: section → field → {value, origin, kind}. `status`: `running` until the run has ended; `recovered` after a report of a killed one.
 
@@ -97,6 +143,9 @@ class RunJson(_Kept):
     tokenizer: Counter = Field(default_factory=Counter)
     is_schedule: bool = False
     num_sessions: int = 0
+    num_turns: int = 0
+    part: PartEntry | None = None
+    generators: list[GeneratorEntry] = Field(default_factory=list)
     session_ids: list[str] | None = None
     server: ServerEntry | None = None
     proxies: dict[str, dict[str, str]] = Field(default_factory=dict)

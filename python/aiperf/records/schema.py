@@ -9,11 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-__all__ = ["COLUMNS", "JOURNAL_DIR", "RECORDS_FILE", "SCHEMA_VERSION", "RecordColumn"]
+__all__ = ["COLUMNS", "JOURNAL_DIR", "PARTS_DIR", "PARTS_FILE", "RECORDS_FILE", "SCHEMA_VERSION", "RecordColumn"]
 
 SCHEMA_VERSION: Final = 1
 JOURNAL_DIR: Final = "journal"
 RECORDS_FILE: Final = "records.parquet"
+PARTS_FILE: Final = "parts.json"
+"""Names the records of the parts of a run, until they are one file (`crates/records/src/parts.rs`)."""
+PARTS_DIR: Final = "parts"
+"""Records of generators, as they come in."""
 
 Where = Literal["", "end", "raw"]
 
@@ -131,4 +135,5 @@ COLUMNS: Final = (
     RecordColumn(
         name="server_source", dtype="uint8", meaning="where these are from: 0 nowhere, 1 response, 2 headers, 3 spans"
     ),
+    _null("generator", "uint16", "index of the generator that sent it, if several shared the load"),
 )

@@ -17,7 +17,7 @@ from aiperf.errors import ResultError
 from aiperf.json_text import json_text
 from aiperf.records.columns import ChunkBatch, Columns, Floats
 from aiperf.records.replies import LINKS_FILE, ReplyTokens
-from aiperf.records.schema import JOURNAL_DIR, RECORDS_FILE
+from aiperf.records.schema import JOURNAL_DIR, PARTS_DIR, PARTS_FILE, RECORDS_FILE
 
 if TYPE_CHECKING:
     from aiperf._core import Piece, Records
@@ -29,6 +29,7 @@ __all__ = [
     "RecordsNotWritten",
     "ServerColumns",
     "finalise",
+    "open_journal",
     "open_records",
     "open_run",
 ]
@@ -58,7 +59,7 @@ class RecordsNotWritten(ResultError):  # noqa: N818 - what happened, as its sibl
 
 
 def open_records(run_dir: Path) -> Records:
-    """`records.parquet` if it is there, else the journal. ResultError if there is neither, or it cannot be read."""
+    """`records.parquet` if it is there, else the parts of generators, else the journal. ResultError if there is neither, or it cannot be read."""
     from aiperf._core import Records
 
     with _explained(run_dir):
@@ -83,6 +84,26 @@ def open_run(run_dir: Path, counted: Mapping[str, Floats] | None = None) -> Colu
     start_wall_ns = _start_wall_ns(_facts(records.metadata, run_dir))
     return Columns(
         num_rows=records.num_rows, load=load, strings=records.strings, batches=batches, start_wall_ns=start_wall_ns
+    )
+
+
+def open_journal(journal: Path) -> Columns:
+    """The columns of one journal's directory: what a generator has handed over so far."""
+    from aiperf._core import Records
+
+    with _explained(journal):
+        records = Records(journal)
+
+    def batches() -> Iterator[ChunkBatch]:
+        for row0, arrays in records.batches():
+            yield ChunkBatch.of(row0, arrays)
+
+    return Columns(
+        num_rows=records.num_rows,
+        load=records.scalar,
+        strings=records.strings,
+        batches=batches,
+        start_wall_ns=_start_wall_ns(_facts(records.metadata, journal)),
     )
 
 
@@ -118,7 +139,11 @@ def finalise(
             on_batch(_columns(piece, {}, start_wall_ns))
         _remove_journal(run_dir)
         return Finalised(records.num_rows, bool(facts.get(_COMPLETE, True)))
-    replies = None if is_file else ReplyTokens.open(run_dir)
+    # Parts that were evaluated where they were made have their counts.
+    is_counted = not is_file and "counted_output" in records.columns
+    if is_counted:
+        count_tokens = None
+    replies = None if is_file or is_counted else ReplyTokens.open(run_dir)
     if records.is_live or not write:
         parts: list[dict[str, Floats]] = []
         sizes: list[int] = []
@@ -135,6 +160,7 @@ def finalise(
             "run with `--export-level raw` to keep them",
         )
     facts.setdefault(_COMPLETE, records.is_complete)
+    facts.pop("parts", None)
     with _unwritten(run_dir):
         writer = RecordsWriter(target, texts=keep_texts or (is_file and "text" in records.columns))
     try:
@@ -184,7 +210,7 @@ class Follower:
 
 
 def _source(run_dir: Path) -> Path:
-    for name in (RECORDS_FILE, JOURNAL_DIR):
+    for name in (RECORDS_FILE, PARTS_FILE, JOURNAL_DIR):
         if (run_dir / name).exists():
             return run_dir / name
     raise ResultError(
@@ -293,6 +319,8 @@ def _present(columns: Sequence[list[str | None]]) -> list[str]:
 
 def _remove_journal(run_dir: Path) -> None:
     # Failing to remove it costs space, nothing else: `records.parquet` comes first from now on.
-    shutil.rmtree(run_dir / JOURNAL_DIR, ignore_errors=True)
-    with suppress(OSError):
-        (run_dir / LINKS_FILE).unlink()
+    for name in (JOURNAL_DIR, PARTS_DIR):
+        shutil.rmtree(run_dir / name, ignore_errors=True)
+    for name in (LINKS_FILE, PARTS_FILE):
+        with suppress(OSError):
+            (run_dir / name).unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from aiperf.config.engine_settings import EngineSettings
 from aiperf.config.model import Config
@@ -13,7 +14,7 @@ from aiperf.run.journal_health import DiskWatch
 from aiperf.run.signals import Interrupts
 from aiperf.workload import Workload
 
-__all__ = ["drive", "may_end_early", "redirect_notes"]
+__all__ = ["Load", "drive", "may_end_early", "redirect_notes"]
 
 POLL_S = 0.25
 LEVELS_NS = 1_000_000_000
@@ -24,6 +25,21 @@ def may_end_early(config: Config) -> bool:
     return bool(config.load.until) or config.slo.abort_on_fail
 
 
+class Load(Protocol):
+    """A run under way: the engine of this process, or the generators of a cluster."""
+
+    def wait(self, timeout_s: float) -> bool: ...
+    def stop(self, level: int) -> None: ...
+    def snapshot(self) -> str: ...
+    def outcome(self) -> str | None: ...
+
+
+def _engine(settings: EngineSettings, workload: Workload) -> Load:
+    from aiperf._core import Engine
+
+    return Engine(settings.model_dump_json(), workload.plan.to_core(), workload.vocabulary)
+
+
 def drive(
     settings: EngineSettings,
     workload: Workload,
@@ -31,16 +47,15 @@ def drive(
     interrupts: Interrupts,
     watch: Callable[[Snapshot], int] | None = None,
     levels: Callable[[], Sequence[Level]] | None = None,
+    begin: Callable[[], Load] | None = None,
 ) -> Outcome:
     """Run the engine to its end; its `Outcome`. EngineError if it cannot start.
 
     `watch`: called with each snapshot; when it returns 1, the run is stopped as if its last request had been sent, with 2
     what is in flight is cancelled as well. That is no interruption (`stopped_by_watch`). `seen`: the last snapshot.
-    `levels`: what the server and the GPUs report, looked at once a second.
+    `levels`: what the server and the GPUs report, looked at once a second. `begin`: starts the load; None: in this process.
     """
-    from aiperf._core import Engine
-
-    engine = Engine(settings.model_dump_json(), workload.plan.to_core(), workload.vocabulary)
+    engine = begin() if begin is not None else _engine(settings, workload)
     disk = DiskWatch(observer, settings.queue_bytes)
     observer.begin()
     with interrupts.stopping(engine.stop):

@@ -59,7 +59,9 @@ class LiveRequests:
         self._tokenizer = tokenizer
         # The measured server is not asked for token counts while it is measured.
         asks_server = tokenizer is not None and tokenizer.provenance == "server tokenize"
-        self._is_wanted = run.config.output.export_level != "summary" and not asks_server
+        # The records of generators come in as several journals: their lines are written at the end.
+        is_shared = run.config.distributed.generators is not None
+        self._is_wanted = run.config.output.export_level != "summary" and not asks_server and not is_shared
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._work, name="aiperf-requests", daemon=True)
 

@@ -10,6 +10,7 @@ from aiperf.config.model import Config
 from aiperf.errors import Note
 from aiperf.observer import Level
 from aiperf.outcome import Outcome
+from aiperf.run.part import watches_the_server
 from aiperf.run.server_side import start_scraper
 from aiperf.telemetry.network import watch_network
 
@@ -49,13 +50,16 @@ class Watchers:
     def start(cls, config: Config, probe: ProbeResult | None) -> Watchers:
         from aiperf.telemetry.gpu.sources import watch_gpus
 
-        scraper, gpus, network = start_scraper(config, probe), watch_gpus(config), watch_network(config)
+        is_watching = watches_the_server(config)
+        network = watch_network(config)
+        scraper = start_scraper(config, probe) if is_watching else None
+        gpus = watch_gpus(config) if is_watching else None
         if gpus is not None:
             gpus.start()
         if network is not None:
             network.start()
         receiver = None
-        if config.telemetry.engine_traces is not None:
+        if is_watching and config.telemetry.engine_traces is not None:
             from aiperf.telemetry.spans.receiver import start_receiver
 
             receiver = start_receiver(config.telemetry.engine_traces)

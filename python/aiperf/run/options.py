@@ -8,19 +8,31 @@ from dataclasses import replace
 
 from aiperf.config.load import Rate, load_of
 from aiperf.config.model import Config
+from aiperf.config.part import parse_part
 from aiperf.errors import ConfigError
+from aiperf.metrics.certificate import Certificate
 from aiperf.metrics.conservation import EngineFacts, ServerCounters
 from aiperf.metrics.context import MetricOptions, TokenSource
+from aiperf.metrics.fitness import VERDICTS, Verdict
 from aiperf.metrics.gates import condition_problems
 from aiperf.metrics.goodput import build_tiers
 from aiperf.metrics.gpu_energy import GpuEnergy
 from aiperf.metrics.server import ServerView, view_from_json
 from aiperf.metrics.summary import Gauge, Phase, SummaryOptions
 from aiperf.outcome import Outcome
-from aiperf.records.run_json import GAUGES, EnergyEntry, PhaseEntry, RunJson, ServerMetrics
+from aiperf.records.run_json import (
+    GAUGES,
+    CertificateEntry,
+    EnergyEntry,
+    GeneratorEntry,
+    PhaseEntry,
+    RunJson,
+    ServerMetrics,
+)
 from aiperf.reports.cells import marked_percentile
 
 __all__ = [
+    "certificate_entry",
     "check_objectives",
     "energy_entry",
     "energy_of",
@@ -67,11 +79,22 @@ def check_objectives(config: Config) -> None:
         raise ConfigError(problems)
 
 
-def engine_facts(outcome: Outcome | None, config: Config) -> EngineFacts | None:
+def certificate_entry(c: Certificate | None) -> CertificateEntry | None:
+    if c is None:
+        return None
+    parts: list[dict[str, object]] = [
+        {"name": p.name, "value": p.value, "unit": p.unit, "verdict": p.verdict, "reason": p.reason} for p in c.parts
+    ]
+    return CertificateEntry(verdict=c.verdict, reasons=list(c.reasons), parts=parts)
+
+
+def engine_facts(outcome: Outcome | None, config: Config, known: Sequence[GeneratorEntry] = ()) -> EngineFacts | None:
     """None if the engine did not get to say anything (the run was killed)."""
     if outcome is None or not outcome.measured:
         return None
     phases, measured = outcome.phases, outcome.measured
+    skews = [g.start_skew_ns for g in known if g.start_skew_ns is not None]
+    bounds = [g.clock_bound_ns for g in known if g.clock_bound_ns is not None]
     wall = max(1, outcome.end_ns - min(p.start_ns for p in phases))
     bounded = config.load.benchmark_duration is None
     asked = load_of(config)
@@ -79,14 +102,34 @@ def engine_facts(outcome: Outcome | None, config: Config) -> EngineFacts | None:
         planned=sum(p.planned for p in measured) if bounded else None,
         sent=sum(p.sent for p in measured),
         unsent=sum(p.unsent for p in measured),
-        requested_rate=asked.per_s if isinstance(asked, Rate) else None,
+        requested_rate=asked.per_s * _share(config) if isinstance(asked, Rate) else None,
         busiest_worker=max(outcome.worker_cpu_ns, default=0) / wall,
         cpu_wait=max(outcome.worker_wait_ns, default=0) / wall,
         calibrated=outcome.calibrated,
         clock_step=outcome.clock_steps > 0,
         all_requests=sum(p.sent for p in phases),
         lost_rows=outcome.journal_lost_rows,
+        generators=tuple(
+            (g.name, _verdict(g.certificate), tuple(g.certificate.reasons)) for g in known if g.certificate
+        ),
+        lost_generators=outcome.lost_generators,
+        start_skew_ns=max(skews, default=None),
+        clock_bound_ns=max(bounds) if bounds and len(bounds) == len(skews) else None,
     )
+
+
+def _verdict(told: CertificateEntry) -> Verdict:
+    """Of an unknown word, which another version wrote, the middle one."""
+    return next((v for v in VERDICTS if v == told.verdict), "degraded")
+
+
+def _share(config: Config) -> float:
+    """Of the whole load; less than 1 in a part of a run."""
+    if config.distributed.part is None:
+        return 1.0
+    part = parse_part(config.distributed.part)
+    parts = min(part.of, config.load.concurrency or part.of, config.load.prefill_concurrency or part.of)
+    return 1 / parts if part.index < parts else 0.0
 
 
 def energy_entry(energy: GpuEnergy | None) -> EnergyEntry | None:
@@ -146,7 +189,7 @@ def summary_options(
         exclude_slices=s.exclude_slices,
         steady_state=s.steady_state,
         conditions=s.asserts,
-        facts=engine_facts(json.outcome, config),
+        facts=engine_facts(json.outcome, config, json.generators),
         server=server,
         gauges=gauges,
         view=server_view(json.server_metrics),

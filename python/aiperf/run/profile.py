@@ -19,15 +19,17 @@ from aiperf.errors import Note
 from aiperf.observer import Level, Observer, Observers, RunFacts, Silent
 from aiperf.outcome import Outcome
 from aiperf.records.replies import write_links
-from aiperf.records.run_json import RUN_FILE, CertificateEntry, Counter, NoteEntry, PhaseEntry, RunJson, ServerEntry
+from aiperf.records.run_json import RUN_FILE, Counter, NoteEntry, PhaseEntry, RunJson, ServerEntry
 from aiperf.reports.paths import Files
 from aiperf.reports.writing import Outputs, write_pieces
 from aiperf.run.addresses import address_facts
+from aiperf.run.cluster_run import begin, certified, ready
 from aiperf.run.directory import claim, machine, write_run_json
 from aiperf.run.drive import drive, may_end_early, redirect_notes
 from aiperf.run.live_requests import LiveRequests
 from aiperf.run.log_file import open_log
 from aiperf.run.monitoring import Monitored, Watchers, traces_to_wait_for
+from aiperf.run.part import part_entry, part_settings, wait_for_start
 from aiperf.run.prepare import Prepared, first_body, plan_run_dir, prepare
 from aiperf.run.proxy_notes import proxy_facts
 from aiperf.run.run import Run
@@ -35,11 +37,12 @@ from aiperf.run.signals import Interrupts, interruptible
 from aiperf.workload.settings import build_settings, is_schedule
 
 if TYPE_CHECKING:
-    from aiperf.metrics.certificate import Certificate
+    from aiperf.distributed.cluster import Cluster
+    from aiperf.distributed.generators import Generators
     from aiperf.metrics.summary import Summary
     from aiperf.workload.tokenizers import Tokenizer
 
-__all__ = ["preview", "profile"]
+__all__ = ["complete", "preview", "profile"]
 
 _INPUTS_FIRST = 2000
 """Up to so many turns `inputs.json` is written before the load, so that a killed run has it too."""
@@ -67,18 +70,19 @@ def profile(config: Config, *, observer: Observer | None = None, interrupts: Int
         check_objectives(config)
     with nullcontext(interrupts) if interrupts is not None else interruptible(watcher) as signals, ExitStack() as held:
         prepared = prepare(config, watcher)
+        cluster = ready(prepared, watcher)
         run, settings = _open(prepared, watcher, held)
         outputs = Outputs(watcher)
         with open_log(run.files.log, config) as log:
             log.info("command: %s", " ".join(config.command) or "(from Python)")
             for note in run.notes:
                 log.warning("%s: %s", note.kind, note.text)
-            run, readings, live = _drive(run, prepared, settings, watcher, signals, outputs)
+            run, readings, live = _drive(run, prepared, settings, watcher, signals, outputs, cluster)
             # Imported now, not before the first request: half of all modules.
             from aiperf.run.calibration import calibrate, is_wanted
             from aiperf.run.seal import seal
 
-            if not signals.signals and run.outcome is not None and is_wanted(config, run.outcome):
+            if cluster is None and not signals.signals and run.outcome is not None and is_wanted(config, run.outcome):
                 watcher.stage("calibration")
                 run = run.with_json(outcome=calibrate(run.outcome, settings))
             log.info("outcome: %s", None if run.outcome is None else run.outcome.model_dump())
@@ -96,7 +100,8 @@ def profile(config: Config, *, observer: Observer | None = None, interrupts: Int
                 beside = run.written
             run = seal(run, tokenizer, outputs, live=live if server is None else None, server=server)
             watcher.stage("metrics")
-            return _complete(replace(run, written=(*run.written, *beside)), signals, outputs, watcher)
+            signalled = bool(signals.signals)
+            return complete(replace(run, written=(*run.written, *beside)), outputs, watcher, signalled=signalled)
 
 
 def _open(prepared: Prepared, observer: Observer, held: ExitStack) -> tuple[Run, EngineSettings]:
@@ -115,6 +120,7 @@ def _open(prepared: Prepared, observer: Observer, held: ExitStack) -> tuple[Run,
         think_tags=prepared.endpoint.features.tokens_out,
         addresses=prepared.addresses,
         moved=None if prepared.probe is None else prepared.probe.moved,
+        part=part_settings(config, prepared.workload.seed),
     )
     phases = [PhaseEntry(name=p.name, kind=p.kind) for p in settings.phases]
     json = _first_json(prepared).model_copy(update={"phases": phases, "notes": _entries(notes)})
@@ -136,7 +142,13 @@ def _open(prepared: Prepared, observer: Observer, held: ExitStack) -> tuple[Run,
 
 
 def _drive(
-    run: Run, prepared: Prepared, settings: EngineSettings, observer: Observer, interrupts: Interrupts, outputs: Outputs
+    run: Run,
+    prepared: Prepared,
+    settings: EngineSettings,
+    observer: Observer,
+    interrupts: Interrupts,
+    outputs: Outputs,
+    cluster: Cluster | None,
 ) -> tuple[Run, Monitored, LiveRequests]:
     """The load, with what watches the server and the GPUs meanwhile; the run with its outcome."""
     plan = prepared.workload.plan
@@ -145,6 +157,8 @@ def _drive(
     if inputs_first:
         _write_inputs(prepared, run.files, outputs)
     write_links(run.dir, plan.columns["session"], *plan.reply_rows())
+    wait_for_start(run.config, observer)
+    generators = None if cluster is None else begin(cluster, run, prepared, settings, observer)
     watchers = Watchers.start(run.config, prepared.probe)
     live = LiveRequests(run, _counter(run, prepared))
     if watchers.receiver is not None and watchers.receiver.is_listening:
@@ -152,11 +166,14 @@ def _drive(
     traced = 0
     try:
         with live:
-            outcome, more = _load(run, prepared, settings, observer, interrupts, watchers.levels)
+            outcome, more = _load(run, prepared, settings, observer, interrupts, watchers.levels, generators)
         traced = traces_to_wait_for(settings.trace_share, outcome)
     finally:
         readings = watchers.stop(traced)
     run = replace(run.with_json(outcome=outcome), notes=(*run.notes, *more))
+    if generators is not None:
+        run = run.with_json(generators=certified(run, generators))
+        generators.release()
     # From here on the run is on disk with what it needs to be evaluated again, whatever happens to the files below.
     with outputs.attempt("description of the run", run.dir / RUN_FILE):
         write_run_json(run.dir, run.json)
@@ -177,15 +194,17 @@ def _load(
     observer: Observer,
     interrupts: Interrupts,
     levels: Callable[[], Sequence[Level]],
+    generators: Generators | None,
 ) -> tuple[Outcome, tuple[Note, ...]]:
     """The load, watched if it may end before its bound; the engine's outcome and what there is to say about it."""
     config = run.config
+    start = None if generators is None else lambda: generators
     if not may_end_early(config):
-        return drive(settings, prepared.workload, observer, interrupts, levels=levels), ()
+        return drive(settings, prepared.workload, observer, interrupts, levels=levels, begin=start), ()
     from aiperf.run.early_stop import Stopper
 
     with Stopper(config, Path(settings.run_dir), run.metric_options, run.phases) as stopper:
-        outcome = drive(settings, prepared.workload, observer, interrupts, stopper.watch, levels)
+        outcome = drive(settings, prepared.workload, observer, interrupts, stopper.watch, levels, start)
     if outcome.stopped_by_watch and stopper.verdict is not None:
         text = f"stopped early: {stopper.verdict.text}"
         observer.note(text)
@@ -250,19 +269,21 @@ def _failures(config: Config, summary: Summary) -> Iterator[Note]:
     yield Note("requests_failed", text, {"failed": counts.failed, "requests": total})
 
 
-def _complete(run: Run, interrupts: Interrupts, outputs: Outputs, observer: Observer) -> Run:
+def complete(run: Run, outputs: Outputs, observer: Observer, *, signalled: bool) -> Run:
     """The summary is computed, and `run.json` says what it found."""
+    from aiperf.run.options import certificate_entry
+
     summary = run.summary()
     failures = tuple(_failures(run.config, summary))
     for note in failures:
         observer.note(f"warning: {note.text}")
-    run = replace(run, notes=(*run.notes, *failures, *outputs.problems), was_signalled=bool(interrupts.signals))
+    run = replace(run, notes=(*run.notes, *failures, *outputs.problems), was_signalled=signalled)
     known = len(outputs.problems)
     run = run.with_json(
         status="complete",
         exit_code=int(run.exit_code),
         notes=[*_entries(run.notes), *_entries(summary.notices)],
-        certificate=_certificate(summary.certificate),
+        certificate=certificate_entry(summary.certificate),
     )
     with outputs.attempt("description of the run", run.dir / RUN_FILE):
         write_run_json(run.dir, run.json)
@@ -287,6 +308,8 @@ def _first_json(prepared: Prepared) -> RunJson:
         tokenizer=Counter(name=prepared.tokenizer.name, provenance=prepared.tokenizer.provenance),
         is_schedule=is_schedule(config, workload),
         num_sessions=len(ids),
+        num_turns=workload.plan.num_turns,
+        part=part_entry(config, workload.seed),
         session_ids=None if is_plain else list(ids),
         server=None if probe is None else ServerEntry(family=probe.family, models=list(probe.models)),
         proxies=proxy_facts(config),
@@ -299,15 +322,6 @@ def _first_json(prepared: Prepared) -> RunJson:
 
 def _entries(notes: Iterable[Note]) -> list[NoteEntry]:
     return [NoteEntry(kind=n.kind, text=n.text, data=dict(n.data)) for n in notes]
-
-
-def _certificate(c: Certificate | None) -> CertificateEntry | None:
-    if c is None:
-        return None
-    parts: list[dict[str, object]] = [
-        {"name": p.name, "value": p.value, "unit": p.unit, "verdict": p.verdict, "reason": p.reason} for p in c.parts
-    ]
-    return CertificateEntry(verdict=c.verdict, reasons=list(c.reasons), parts=parts)
 
 
 def _write_inputs(prepared: Prepared, files: Files, outputs: Outputs) -> None:

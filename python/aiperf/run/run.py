@@ -70,7 +70,9 @@ class Run:
     def with_json(self, **changes: object) -> Run:
         """The same with other entries in `json`; nothing that was computed before holds, unless it cannot depend on them."""
         cache = (
-            {} if {"outcome", "server_metrics", "gpu_energy", "phases", "tokenizer"} & changes.keys() else self._cache
+            {}
+            if {"outcome", "generators", "server_metrics", "gpu_energy", "phases", "tokenizer"} & changes.keys()
+            else self._cache
         )
         return replace(self, json=self.json.model_copy(update=changes), _cache=cache)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self, TextIO
 from aiperf.live.model import LiveModel
 from aiperf.live.progress import clock_text, words
 from aiperf.live.view import View
-from aiperf.live.words import state_words
+from aiperf.live.words import generator_lines, state_words
 from aiperf.observer import Observer
 
 if TYPE_CHECKING:
@@ -65,7 +65,12 @@ class Live(Observer):
         self._has_ended = False
 
     def progress(self, snapshot: Snapshot) -> None:
-        self._show(render(self._model.read(snapshot)))
+        from rich.console import Group
+        from rich.text import Text
+
+        lines = [Text(line, style="dim", no_wrap=True, overflow="ellipsis") for line in generator_lines(snapshot)]
+        shown = render(self._model.read(snapshot))
+        self._show(Group(shown, *lines) if lines else shown)
 
     def end(self, snapshot: Snapshot) -> None:  # noqa: ARG002 - the table says it all
         self._has_ended = True

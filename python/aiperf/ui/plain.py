@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from aiperf.config.model import Config
 from aiperf.live.model import LiveModel
 from aiperf.live.progress import clock_text, words
-from aiperf.live.words import state_words
+from aiperf.live.words import generator_lines, state_words
 from aiperf.observer import Observer
 
 __all__ = ["Plain", "Quiet"]
@@ -55,6 +55,8 @@ class Plain(Quiet):
             return
         self._next_ns = now_ns + self._interval_ns
         self._print(line)
+        for generator in generator_lines(snapshot):
+            self._print(f"  {generator}")
 
     def end(self, snapshot: Snapshot) -> None:
         s = snapshot

@@ -14,6 +14,7 @@ from aiperf.config.engine_settings import (
     EngineSettings,
     JobSettings,
     Load,
+    PartSettings,
     PhaseSettings,
     ProxySettings,
     Ramp,
@@ -84,9 +85,10 @@ def build_settings(
     think_tags: bool = False,
     addresses: Mapping[str, Choice] | None = None,
     moved: Mapping[str, str] | None = None,
+    part: PartSettings | None = None,
 ) -> EngineSettings:
     """`run_dir` must exist. `urls`: instead of the configuration's. `addresses`: by URL, those that accept connections. `moved`: by URL
-    as shown, where its requests are redirected to.
+    as shown, where its requests are redirected to. `part`: what of the run this process sends.
     """
     e = config.endpoint
     engine_urls, path = _engine_urls(config, urls, moved or {})
@@ -94,6 +96,8 @@ def build_settings(
     streaming = e.streaming and endpoint.features.streaming
     phases = _phases(config, workload)
     slots = max((p.concurrency or 0 for p in phases), default=0)
+    if part is not None:
+        slots = slots // part.of + (part.index < slots % part.of)
     text = endpoint.features.tokens_out
     return EngineSettings(
         urls=engine_urls,
@@ -136,6 +140,7 @@ def build_settings(
         slos=tuple(tier.slos for tier in live_tiers(config.slo.goodput)),
         think_tags=think_tags,
         seed=workload.seed,
+        part=part,
         phases=tuple(phases),
         run_dir=str(run_dir),
     )

@@ -1,0 +1,64 @@
+"""What is wrong with the options of a run from several machines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+from aiperf.config.model import Config, specs
+from aiperf.config.part import MAX_PARTS, parse_part, parse_start
+from aiperf.config.rules import Asked
+from aiperf.errors import Problem
+
+__all__ = ["distributed_problems", "machines"]
+
+
+def distributed_problems(f: Asked, c: Config) -> Iterator[Problem]:
+    d = c.distributed
+    for path, parse in (("distributed.part", parse_part), ("distributed.start_at", parse_start)):
+        if (text := c.value(path)) is not None:
+            try:
+                parse(str(text))
+            except ValueError as error:
+                yield Problem(str(error), f.at(path))
+    if d.part is not None and d.start_at is None:
+        yield Problem(
+            "needs `--start-at`: all parts of a run start at one time",
+            f.at("distributed.part"),
+            "for example `--start-at $(date -d '+30 seconds' +%s)`, the same on every machine",
+        )
+    if d.part is None and d.generators is None:
+        return
+    where = "distributed.part" if d.part is not None else "distributed.generators"
+    if d.part is not None and c.is_study:
+        yield Problem(
+            "cannot be combined with a sweep, search, `--ab` or repeats: their runs depend on each other",
+            f.at(where),
+            "run each point by itself, or use `--generators`",
+        )
+    if d.part is not None and (c.load.until or c.slo.abort_on_fail):
+        what = "load.until" if c.load.until else "slo.abort_on_fail"
+        yield Problem(
+            f"cannot be combined with `{specs()[what].shown}`: no part knows the metrics of the whole run", f.at(where)
+        )
+    if c.output.export_http_trace:
+        yield Problem(
+            f"cannot be combined with `{specs()[where].shown}`: traces of several machines are not merged",
+            f.at("output.export_http_trace"),
+        )
+    if c.output.export_level == "raw":
+        yield Problem(
+            f"`raw` cannot be combined with `{specs()[where].shown}`: raw requests of several machines are not merged",
+            f.at("output.export_level"),
+            "use `--export-level records`",
+        )
+    if d.generators is not None and d.generators > MAX_PARTS:
+        yield Problem(f"`{d.generators:,}` is more than the maximum, {MAX_PARTS:,}", f.at(where))
+
+
+def machines(c: Config) -> int:
+    """Machines that share the load."""
+    if c.distributed.part is not None:
+        with suppress(ValueError):
+            return parse_part(c.distributed.part).of
+    return 1 if c.distributed.generators is None else -(-c.distributed.generators // c.distributed.generators_per_node)

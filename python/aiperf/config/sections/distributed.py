@@ -1,0 +1,74 @@
+"""Section `distributed`: one run from several machines, by parts that the user starts or by generators on a Ray cluster."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from aiperf.config.flag import Flag
+from aiperf.config.sections import Section
+
+__all__ = ["DistributedConfig"]
+
+D = "Several machines"
+
+
+class DistributedConfig(Section):
+    """Who sends which part of the load."""
+
+    part: Annotated[
+        str | None,
+        Flag(
+            "--part",
+            help="Send only this part of the load, as 2/8 on the second of eight machines; `aiperf merge` joins the results",
+            group=D,
+            metavar="I/N",
+        ),
+    ] = None
+    start_at: Annotated[
+        str | None,
+        Flag(
+            "--start-at",
+            help="When the load starts in every part: ISO 8601 (2026-11-29T14:05:00Z) or seconds since 1970",
+            group=D,
+            metavar="TIME",
+        ),
+    ] = None
+    generators: Annotated[
+        int | None,
+        Field(ge=1),
+        Flag(
+            "--generators",
+            help="Number of load generators on a Ray cluster that share the load; needs `pip install 'aiperf[ray]'`",
+            group=D,
+            sweep=False,
+        ),
+    ] = None
+    cluster: Annotated[
+        str,
+        Flag(
+            "--cluster",
+            help="Ray cluster of the generators: `local` (this machine), `auto` (RAY_ADDRESS or the one running here), HOST:PORT or ray://HOST:PORT",
+            group=D,
+            metavar="ADDRESS",
+        ),
+    ] = "auto"
+    generators_per_node: Annotated[
+        int,
+        Field(ge=1),
+        Flag("--generators-per-node", help="Maximum number of generators on one node", group=D, sweep=False),
+    ] = 1
+    generator_cpus: Annotated[
+        float,
+        Field(ge=0),
+        Flag("--generator-cpus", help="CPU cores that Ray reserves for each generator", group=D, sweep=False),
+    ] = 1.0
+    on_generator_loss: Annotated[
+        Literal["continue", "stop"],
+        Flag(
+            "--on-generator-loss",
+            help="When a generator fails: continue (the unfinished requests of that generator count as unsent) or stop the run",
+            group=D,
+        ),
+    ] = "stop"
