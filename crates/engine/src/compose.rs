@@ -12,6 +12,7 @@ use crate::redirect::{MAX_REDIRECTS, redirected};
 use crate::request::Request;
 use crate::sessions::Replies;
 use crate::shared::Shared;
+use crate::text::mix64;
 
 pub(crate) struct Composer {
     shared: Arc<Shared>,

@@ -82,6 +82,7 @@ class Generators:
         self._dir = Path(work.settings.run_dir)
         self._clock = HeadClock()
         self._level = self._told_level = 0
+        self._is_stopped_by_loss = False
         self._gone: int | None = None
         self._shares: list[Share] | None = None
         self._members = self._begin()
@@ -120,6 +121,7 @@ class Generators:
 
     def stop(self, level: int) -> None:
         """As the engine's; may come from a signal handler: it is carried out by `wait`."""
+        self._is_stopped_by_loss = False
         self._level = max(self._level, level)
 
     def snapshot(self) -> str:
@@ -134,6 +136,13 @@ class Generators:
             self._shares = [self._share(m) for m in self._members]
             self._write_parts()
         joined = join_outcomes(self._shares, self._work.config, self._work.told, self._base_ns)
+        if self._is_stopped_by_loss:
+            # The other generators were told to stop as by Ctrl-C, but that was not the user.
+            phases = [
+                p.model_copy(update={"stop_reason": "generator_lost"}) if p.stop_reason == "interrupted" else p
+                for p in joined.phases
+            ]
+            joined = joined.model_copy(update={"interrupted": False, "phases": tuple(phases)})
         return joined.model_dump_json()
 
     @property
@@ -264,8 +273,8 @@ class Generators:
         self._note(f"warning: {member.name} is lost: {reason}")
         with suppress(Exception):  # it is gone, as far as anybody can tell
             self._cluster.ray.kill(member.actor.handle)
-        if self._work.config.distributed.on_generator_loss == "stop":
-            self.stop(1)
+        if self._work.config.distributed.on_generator_loss == "stop" and not self._level:
+            self._level, self._is_stopped_by_loss = 1, True
 
     def _share(self, member: _Member) -> Share:
         offset = member.offset

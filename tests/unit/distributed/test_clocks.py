@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aiperf.distributed.clocks import Offset, measure_offset, merge_offsets
@@ -10,6 +10,7 @@ from aiperf.distributed.clocks import Offset, measure_offset, merge_offsets
 delays = st.lists(st.tuples(st.integers(0, 10**8), st.integers(0, 10**8)), min_size=1, max_size=20)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(offset=st.integers(-(10**13), 10**13), trips=delays)
 def test_the_true_offset_is_within_the_bound(offset: int, trips: list[tuple[int, int]]) -> None:
     """There and back take any time, and not the same: as with queues in one direction."""
