@@ -19,6 +19,7 @@ from tests.unit.telemetry.pages import START, S, read_texts, texts_of
 from aiperf.config.model import Config
 from aiperf.errors import ConfigError
 from aiperf.metrics.gpu_energy import GpuEnergy
+from aiperf.telemetry.gpu.courses import gpu_courses
 from aiperf.telemetry.gpu.devices import Gpu, Sampled, gpus_of
 from aiperf.telemetry.gpu.energy import measure_energy
 from aiperf.telemetry.gpu.export import gpu_csv_section, gpu_stats, render_gpu_jsonl, telemetry_data
@@ -62,6 +63,23 @@ def test_gpu_on_two_pages_is_one() -> None:
     page = read_texts(texts_of("dcgm"), "http://h:9400/metrics")
     again = read_texts(texts_of("dcgm"), "http://h:9401/metrics")
     assert [g.place for g in gpus_of([page, again])] == ["h:9400", "h:9400"]
+
+
+def test_amd_s_exporter_is_read_with_its_own_names() -> None:
+    found = gpus_of([read_texts(texts_of("rocm"), "http://h:5000/metrics")])
+    assert [(g.index, g.uuid, g.platform, g.name, g.hostname) for g in found] == [
+        (0, "S0", "amd", "102-G30218-00", "node"),
+        (1, "S1", "amd", "102-G30218-00", "node"),
+    ]
+    assert found[0].samples["amd_power_usage"].values.tolist() == [140, 740]
+    assert found[0].samples["amd_memory_used"].values.tolist() == [1, 180]  # MB → GB
+    assert found[0].samples["amd_gpu_clock"].values.tolist() == [500, 2100], "the memory's clock is another"
+    assert "amd_gpu_clock" not in found[1].samples
+    energy = measure_energy(found, START, START + S)
+    assert energy is not None
+    assert energy.energy_j == pytest.approx((140 + 740) / 2 + (130 + 700) / 2)
+    courses = gpu_courses([read_texts(texts_of("rocm"))], (START, START + S), START)
+    assert {(c.name, c.label) for c in courses} >= {("gpu_utilization", "GPU 0"), ("gpu_power", "GPU 1")}
 
 
 def test_telemetry_data(two: tuple[Gpu, ...], golden: Golden) -> None:
@@ -205,6 +223,7 @@ def fake_nvml(count: int = 1) -> ModuleType:
         "nvmlDeviceGetUtilizationRates": lambda _h: SimpleNamespace(gpu=80, memory=30),
         "nvmlDeviceGetMemoryInfo": lambda _h: SimpleNamespace(used=10 * 2**30),
         "nvmlDeviceGetTemperature": temperature,
+        "nvmlDeviceGetClockInfo": lambda _h, kind: {1: 1980, 2: 2619}[kind],
     }
     for name, value in found.items():
         setattr(module, name, value)
@@ -225,6 +244,8 @@ def test_nvml_gives_the_same_figures(monkeypatch: pytest.MonkeyPatch) -> None:
         "nvidia_gpu_utilization": 80.0,
         "nvidia_memory_utilization": 30.0,
         "nvidia_memory_used": pytest.approx(10.73741824),
+        "nvidia_sm_clock": 1980.0,
+        "nvidia_memory_clock": 2619.0,
         "nvidia_temperature": 61.0,
     }
     assert watch.stop()[0].num_readings == readings[0].num_readings == 2

@@ -17,7 +17,7 @@ from aiperf.telemetry.prometheus.readings import mappings
 from aiperf.telemetry.prometheus.server_view import build_view, raw_names
 
 WINDOW = (START, START + S)
-FAMILIES = [name for name in registry.names("telemetry") if name not in {"sim", "dcgm"}]
+FAMILIES = [name for name in registry.names("telemetry") if name not in {"sim", "dcgm", "rocm"}]
 PAGE = """
 # TYPE vllm:num_requests_running gauge
 vllm:num_requests_running{{engine="0",model_name="a \\"b\\" \\\\ c"}} {0}

@@ -30,7 +30,6 @@ _BANDS: Final = (
     (90, 99, "p90–p99"),
     (99, 100, "p99–p100"),
 )
-_FEWEST: Final = 5
 _MOST_WINDOWS: Final = 60
 _SOURCES: Final = {
     "histogram": "queue and prefill: mean of the server's histograms at the time",
@@ -87,7 +86,7 @@ def _bands(found: Lifecycle) -> list[dict[str, object]]:
     for i, (_, high, title) in enumerate(_BANDS):
         inside = known & (found.total >= cuts[i])
         inside &= (found.total <= cuts[i + 1]) if high == 100 else (found.total < cuts[i + 1])
-        if np.count_nonzero(inside) >= _FEWEST:
+        if inside.any():
             means = found.means(inside)
             rows += [{"b": title, "v": _ms(v), "s": name, "o": PARTS.index(name)} for name, v in means.items()]
     return rows
@@ -99,7 +98,7 @@ def _ms(value_ns: float) -> float:
 
 def _color(names: Sequence[str]) -> Spec:
     scale = legend_scale(names, [_COLOURS[n] for n in names])
-    return {"field": "s", "type": "nominal", "scale": scale, "legend": {"orient": "top", "columns": 4}}
+    return {"field": "s", "type": "nominal", "scale": scale, "legend": {"orient": "top", "columns": 3}}
 
 
 _TOOLTIP: Final = [{"field": "s", "title": "part"}, {"field": "v", "title": "mean (ms)", "format": ",.4~g"}]

@@ -238,7 +238,7 @@
         width: "$w1", height: 64, usermeta: { marks: rows.length }, description: "What the client and the server did with the request",
         data: { values: rows }, mark: { type: "bar", height: 22 },
         encoding: { x: { field: "from", type: "quantitative", title: "since it was sent (ms)" }, x2: { field: "to" }, y: { field: "lane", type: "nominal", title: null },
-          color: { field: "name", type: "nominal", scale: { domain: names, range: colours }, legend: { orient: "top", columns: 6 } },
+          color: { field: "name", type: "nominal", scale: { domain: names, range: colours }, legend: { orient: "top", columns: 3 } },
           tooltip: [{ field: "name", title: "part" }, { field: "ms", title: "ms", format: ",.4~g" }] },
       }));
     }

@@ -10,6 +10,9 @@ from aiperf.telemetry import Family, Mapped
 
 __all__ = ["FAMILY"]
 
+_THROTTLED = Mapped(name="nvidia_throttle_reasons", kind="gauge", unit="bitmask", combine="max")
+"""NVML's bits (`nvmlClocksEventReasons`): 0 none, 1 idle, 4 power cap, 32 and 64 thermal, …"""
+
 FAMILY = Family(
     name="dcgm",
     title="DCGM",
@@ -30,5 +33,13 @@ FAMILY = Family(
         "DCGM_FI_DEV_ENC_UTIL": Mapped(name="nvidia_encoder_utilization", kind="gauge", unit="%", combine="mean"),
         "DCGM_FI_DEV_XID_ERRORS": Mapped(name="nvidia_xid_errors", kind="counter", unit="count"),
         "DCGM_FI_DEV_POWER_VIOLATION": Mapped(name="nvidia_power_violation", kind="counter", unit="us", scale=1e-3),
+        "DCGM_FI_DEV_SM_CLOCK": Mapped(name="nvidia_sm_clock", kind="gauge", unit="MHz", combine="mean"),
+        "DCGM_FI_DEV_MEM_CLOCK": Mapped(name="nvidia_memory_clock", kind="gauge", unit="MHz", combine="mean"),
+        "DCGM_FI_DEV_CLOCKS_EVENT_REASONS": _THROTTLED,
+        "DCGM_FI_DEV_CLOCK_THROTTLE_REASONS": _THROTTLED,
+        "DCGM_FI_PROF_PCIE_TX_BYTES": Mapped(name="nvidia_pcie_tx", kind="gauge", unit="GB/s", scale=1e-9),
+        "DCGM_FI_PROF_PCIE_RX_BYTES": Mapped(name="nvidia_pcie_rx", kind="gauge", unit="GB/s", scale=1e-9),
+        "DCGM_FI_PROF_NVLINK_TX_BYTES": Mapped(name="nvidia_nvlink_tx", kind="gauge", unit="GB/s", scale=1e-9),
+        "DCGM_FI_PROF_NVLINK_RX_BYTES": Mapped(name="nvidia_nvlink_rx", kind="gauge", unit="GB/s", scale=1e-9),
     },
 )

@@ -1,17 +1,23 @@
-"""Readings of DCGM pages, sorted by GPU, in AIPerf's names and units."""
+"""Readings of GPU exporters, sorted by GPU, in AIPerf's names and units."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 from urllib.parse import urlsplit
 
 import numpy as np
 
-from aiperf.telemetry.families.dcgm import FAMILY
+from aiperf.telemetry.families.dcgm import FAMILY as DCGM
+from aiperf.telemetry.families.rocm import FAMILY as ROCM
 from aiperf.telemetry.prometheus.readings import Floats, Ints, Readings
 
 __all__ = ["Gpu", "Sampled", "gpus_of"]
+
+
+_FAMILIES: Final = (DCGM, ROCM)
+_VENDORS: Final = {raw: vendor for family, vendor in ((DCGM, "nvidia"), (ROCM, "amd")) for raw in family.metrics}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,7 @@ class Gpu:
     hostname: str | None = None
     namespace: str | None = None
     pod: str | None = None
+    platform: str = "nvidia"
     samples: Mapping[str, Sampled] = field(default_factory=dict)
 
     @property
@@ -86,40 +93,66 @@ def gpus_of(readings: Sequence[Readings]) -> tuple[Gpu, ...]:
 
 def _of_page(page: Readings) -> list[Gpu]:
     place = urlsplit(page.url).netloc or page.url
-    columns: dict[str, dict[str, list[int]]] = {}
+    columns: dict[str, dict[str, int]] = {}
     labels_of: dict[str, dict[str, str]] = {}
+    vendor_of: dict[str, str] = {}
     for i, series in enumerate(page.series):
         labels = dict(series.labels)
-        key = labels.get("UUID") or f"{place}/{labels.get('gpu', '')}"
-        if series.metric in FAMILY.metrics and (labels.get("gpu") or labels.get("UUID")):
-            columns.setdefault(key, {}).setdefault(series.metric, []).append(i)
+        vendor = _VENDORS.get(series.metric)
+        name = _name(series.metric, labels)
+        key = _identity(labels, place)
+        if vendor is not None and name is not None and key is not None:
+            columns.setdefault(key, {}).setdefault(name, i)
             labels_of.setdefault(key, {}).update(labels)
-    gpus: list[Gpu] = []
-    for key, by_metric in columns.items():
-        labels = labels_of[key]
-        index = labels.get("gpu", "")
-        samples: dict[str, Sampled] = {}
-        for raw in FAMILY.metrics:
-            (mapped,) = FAMILY.mapped(raw)
-            if raw in by_metric:
-                values = page.values[:, by_metric[raw][0]]
-                there = ~np.isnan(values)
-                if there.any():
-                    samples[mapped.name] = Sampled(
-                        mapped.unit, mapped.kind == "counter", page.times_ns[there], values[there] * mapped.scale
-                    )
-        gpus.append(
-            Gpu(
-                place=place,
-                url=page.url,
-                index=int(index) if index.isdigit() else 0,
-                name=labels.get("modelName", "GPU"),
-                uuid=key,
-                device=labels.get("device"),
-                hostname=labels.get("Hostname"),
-                namespace=labels.get("namespace"),
-                pod=labels.get("pod"),
-                samples=samples,
+            vendor_of[key] = vendor
+    return [
+        _gpu(page, place, key, labels_of[key], vendor_of[key], _samples(page, named)) for key, named in columns.items()
+    ]
+
+
+def _identity(labels: Mapping[str, str], place: str) -> str | None:
+    """What tells a GPU from all others; None for a series that is of no GPU."""
+    own = labels.get("UUID") or labels.get("gpu_uuid") or labels.get("serial_number")
+    index = labels.get("gpu") or labels.get("gpu_id")
+    return own or (f"{place}/{index}" if index else None)
+
+
+def _name(raw: str, labels: Mapping[str, str]) -> str | None:
+    """Our name of a series; None if it is not one we read, or of another kind (a clock that is not the GPU's)."""
+    for family in _FAMILIES:
+        for mapped in family.mapped(raw):
+            if set(mapped.where.items()) <= set(labels.items()):
+                return mapped.name
+    return None
+
+
+def _samples(page: Readings, named: Mapping[str, int]) -> dict[str, Sampled]:
+    samples: dict[str, Sampled] = {}
+    for name, column in named.items():
+        mapped = next(m for family in _FAMILIES for m in family.mapped(page.series[column].metric) if m.name == name)
+        values = page.values[:, column]
+        there = ~np.isnan(values)
+        if there.any():
+            samples[name] = Sampled(
+                mapped.unit, mapped.kind == "counter", page.times_ns[there], values[there] * mapped.scale
             )
-        )
-    return gpus
+    return samples
+
+
+def _gpu(
+    page: Readings, place: str, key: str, labels: Mapping[str, str], vendor: str, samples: Mapping[str, Sampled]
+) -> Gpu:
+    index = labels.get("gpu") or labels.get("gpu_id") or ""
+    return Gpu(
+        place=place,
+        url=page.url,
+        index=int(index) if index.isdigit() else 0,
+        name=labels.get("modelName") or labels.get("card_model") or "GPU",
+        uuid=key,
+        platform=vendor,
+        device=labels.get("device"),
+        hostname=labels.get("Hostname") or labels.get("hostname"),
+        namespace=labels.get("namespace"),
+        pod=labels.get("pod"),
+        samples=samples,
+    )

@@ -33,11 +33,11 @@ def _energy_j(gpu: Gpu, start_ns: int, end_ns: int) -> float | None:
     grown = counter.growth(start_ns, end_ns) if counter is not None else None
     if grown is not None:
         return grown * 1e6  # MJ
-    power = gpu.samples.get("nvidia_power_usage")
+    power = gpu.samples.get("nvidia_power_usage") or gpu.samples.get("amd_power_usage")
     return power.integral(start_ns, end_ns) if power is not None else None
 
 
 def _power_w(gpu: Gpu, start_ns: int, end_ns: int) -> float | None:
-    power = gpu.samples.get("nvidia_power_usage")
+    power = gpu.samples.get("nvidia_power_usage") or gpu.samples.get("amd_power_usage")
     inside = power.inside(start_ns, end_ns) if power is not None else np.zeros(0)
     return float(inside.mean()) if len(inside) else None

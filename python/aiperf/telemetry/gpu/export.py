@@ -28,6 +28,19 @@ HEADERS: Mapping[str, str] = {
     "nvidia_encoder_utilization": "NVIDIA Encoder Utilization",
     "nvidia_xid_errors": "NVIDIA XID Errors",
     "nvidia_power_violation": "NVIDIA Power Violation",
+    "nvidia_sm_clock": "NVIDIA SM Clock",
+    "nvidia_memory_clock": "NVIDIA Memory Clock",
+    "nvidia_throttle_reasons": "NVIDIA Throttle Reasons",
+    "nvidia_pcie_tx": "NVIDIA PCIe Sent",
+    "nvidia_pcie_rx": "NVIDIA PCIe Received",
+    "nvidia_nvlink_tx": "NVIDIA NVLink Sent",
+    "nvidia_nvlink_rx": "NVIDIA NVLink Received",
+    "amd_power_usage": "AMD GPU Power Usage",
+    "amd_gpu_utilization": "AMD GPU Utilization",
+    "amd_memory_utilization": "AMD Memory Utilization",
+    "amd_memory_used": "AMD GPU Memory Used",
+    "amd_temperature": "AMD Temperature",
+    "amd_gpu_clock": "AMD GPU Clock",
 }
 """Names in tables, in their order."""
 _PERCENTILES = tuple(percentile_name(p) for p in STANDARD_PERCENTILES)
@@ -63,7 +76,7 @@ def telemetry_data(gpus: Sequence[Gpu], configured: Sequence[str], start_ns: int
             "gpu_index": gpu.index,
             "gpu_name": gpu.name,
             "gpu_uuid": gpu.uuid,
-            "platform": "nvidia",
+            "platform": gpu.platform,
             "hostname": gpu.hostname,
             "namespace": gpu.namespace,
             "pod_name": gpu.pod,
@@ -122,7 +135,7 @@ def render_gpu_jsonl(gpus: Sequence[Gpu]) -> bytes:
             "hostname": gpu.hostname,
             "namespace": gpu.namespace,
             "pod_name": gpu.pod,
-            "platform": "nvidia",
+            "platform": gpu.platform,
         }
         known = {k: v for k, v in who.items() if v is not None}
         for when, data in by_time.items():

@@ -26,6 +26,9 @@ _FIGURES: tuple[tuple[str, str, Callable[[ModuleType, object], float]], ...] = (
     ("DCGM_FI_DEV_MEM_COPY_UTIL", "gauge", lambda n, h: n.nvmlDeviceGetUtilizationRates(h).memory),
     ("DCGM_FI_DEV_FB_USED", "gauge", lambda n, h: n.nvmlDeviceGetMemoryInfo(h).used / (1 << 20)),
     ("DCGM_FI_DEV_GPU_TEMP", "gauge", lambda n, h: n.nvmlDeviceGetTemperature(h, 0)),
+    ("DCGM_FI_DEV_SM_CLOCK", "gauge", lambda n, h: n.nvmlDeviceGetClockInfo(h, 1)),
+    ("DCGM_FI_DEV_MEM_CLOCK", "gauge", lambda n, h: n.nvmlDeviceGetClockInfo(h, 2)),
+    ("DCGM_FI_DEV_CLOCKS_EVENT_REASONS", "gauge", lambda n, h: n.nvmlDeviceGetCurrentClocksThrottleReasons(h)),
 )
 """DCGM's name and unit for what NVML gives in mW, mJ, %, bytes, °C."""
 
@@ -111,7 +114,7 @@ class NvmlReader:
             for _, _, ask in _FIGURES:
                 try:
                     values.append(float(ask(self._nvml, handle)))
-                except self._nvml.NVMLError:
+                except (self._nvml.NVMLError, AttributeError):  # of an older library
                     values.append(np.nan)
         self._rows.append(np.array(values))
         self._times.append((began, time.time_ns()))

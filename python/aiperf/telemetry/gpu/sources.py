@@ -17,7 +17,7 @@ __all__ = ["DEFAULT_PAGES", "GpuWatch", "watch_gpus"]
 DEFAULT_PAGES: Final = ("http://localhost:9400/metrics", "http://localhost:9401/metrics")
 """Where a DCGM exporter listens by default; tried unless others are named, and no loss if it is not there."""
 _REFUSED = {
-    "amdsmi": "AMD's library is not read; an exporter with DCGM's names is, by its URL",
+    "amdsmi": "AMD's library is not read; AMD's device metrics exporter is, by its URL: `http://node:5000/metrics`",
 }
 
 
