@@ -94,3 +94,24 @@ def test_counter_is_named_without_total_however_it_is_written() -> None:
 def test_what_is_no_exposition_is_an_error() -> None:
     with pytest.raises(ValueError):
         Exposition().read("<html>not found</html>\n")
+
+
+def test_pages_that_change_a_little_are_read_as_if_each_were_the_first() -> None:
+    """Only lines that differ are looked at: lines that come, go, move or change must give the same row all the same."""
+    rng = np.random.default_rng(7)
+    kept = Exposition()
+    values = dict.fromkeys("abcdefgh", 0.0)
+    names = list(values)
+    for _ in range(200):
+        match rng.integers(6):
+            case 0:
+                rng.shuffle(names)
+            case 1:
+                names = [n for n in values if rng.uniform() < 0.8]
+            case _:
+                for name in rng.choice(list(values), 2):
+                    values[str(name)] = float(rng.integers(100))
+        text = "".join(f'm{{x="{n}"}} {values[n]}\n' for n in names)
+        row = kept.read(text)
+        found = {dict(s.labels)["x"]: v for s, v in zip(kept.series, row.tolist(), strict=True) if v == v}  # noqa: PLR0124 - NaN
+        assert found == {n: values[n] for n in names}

@@ -47,6 +47,8 @@ class Exposition:
         self._column_of_head: dict[str, int | None] = {}
         self._is_simple = True
         """No time stamps, no exemplars: each line is its head, a space and the value."""
+        self._last: tuple[list[str], NDArray[np.float64]] = ([], np.zeros(0))
+        """The lines of the last simple text, and its row."""
         self._good_heads: set[str] = set()
         self.bad_lines = 0
         """Lines that were no metric in the scrape with the most of them; the other lines of that scrape count."""
@@ -96,13 +98,36 @@ class Exposition:
 
     def _look_up(self, text: str) -> NDArray[np.float64] | None:
         """None if a line is new."""
-        row = np.full(len(self.series), np.nan)
-        known = self._column_of_head
-        for line in text.split("\n"):
-            if not line or line[0] == "#":
+        lines = text.split("\n")
+        row = self._changed(lines)
+        if row is None:
+            row = np.full(len(self.series), np.nan)
+            known = self._column_of_head
+            for line in lines:
+                if not line or line[0] == "#":
+                    continue
+                head, _, value = line.rpartition(" ")
+                column = known.get(head, -1)
+                if column == -1:
+                    return None
+                if column is not None:
+                    row[column] = float(value)
+        self._last = (lines, row)
+        return row.copy()
+
+    def _changed(self, lines: list[str]) -> NDArray[np.float64] | None:
+        """The row if the text differs from the last one in values alone: of a large page, most lines stay as they are."""
+        before, last = self._last
+        if len(lines) != len(before) or len(last) != len(self.series):
+            return None
+        row = last.copy()
+        for line, old in zip(lines, before, strict=True):
+            if line == old:
                 continue
             head, _, value = line.rpartition(" ")
-            column = known.get(head, -1)
+            if head != old.rpartition(" ")[0] or not head or head[0] == "#":
+                return None
+            column = self._column_of_head.get(head, -1)
             if column == -1:
                 return None
             if column is not None:
