@@ -52,9 +52,9 @@ def server_decode_time(r: MetricContext) -> Floats:
     provenance=_FROM,
 )
 def server_total_time(r: MetricContext) -> Floats:
-    """How long the request took in the server, by its own clock; the sum of the parts where it does not say."""
+    """How long the request took in the server, by its own clock; where it does not say, prefill and decode, and the queue if it tells it."""
     total = r.column("server_total_ns")
-    parts = r.column("server_queue_ns") + r.column("server_prefill_ns") + r.column("server_decode_ns")
+    parts = np.nan_to_num(r.column("server_queue_ns")) + r.column("server_prefill_ns") + r.column("server_decode_ns")
     return r.ok_only(np.where(np.isnan(total), parts, total))
 
 
