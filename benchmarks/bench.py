@@ -17,6 +17,7 @@ from pathlib import Path
 
 from benchmarks.command import run
 from benchmarks.report import write_run
+from benchmarks.screens import watch
 from benchmarks.server import ROOT, SERVER_CORE, serving
 from benchmarks.tool import Outcome, Tool, compare_with_ledger
 
@@ -185,6 +186,42 @@ def bench_paced(tool: Tool, repeats: int) -> Iterator[Row]:
         )
 
 
+def bench_watched(tool: Tool, repeats: int) -> Iterator[Row]:
+    """Two runs of different length each: what a screen costs at its start is in both, and not in the difference."""
+    rate, short, long = 20_000, 4, 14
+    lags: dict[str, list[float]] = {}
+    rates: dict[str, list[float]] = {}
+    shares: dict[str, list[float]] = {}
+    with serving(loads.PLAIN) as server:
+        for _ in range(repeats):
+            for screen in ("none", "dashboard", "page"):
+                first = watch(tool.executable, server, screen, rate, short)
+                second = watch(tool.executable, server, screen, rate, long)
+                lags.setdefault(screen, []).append(second.send_lag_p99_ms)
+                rates.setdefault(screen, []).append(second.rate)
+                shares.setdefault(screen, []).append(100 * (second.screen_cpu_s - first.screen_cpu_s) / (long - short))
+    bare = statistics.median(shares["none"])
+    for screen, words in (("dashboard", "dashboard"), ("page", "live page, read each second")):
+        cpu = [s - bare for s in shares[screen]]
+        yield _row(f"{words}, 20,000/s: CPU more than without", "% of a core", cpu, "≤ 5", at_most(5))
+        yield _row(
+            f"{words}, 20,000/s: send lag p99",
+            "ms",
+            lags[screen],
+            "≤ 1.5 ×",
+            lambda a, b: a <= max(0.15, 1.5 * b),
+            lags["none"],
+        )
+        yield _row(
+            f"{words}, 20,000/s: rate",
+            "requests/s",
+            rates[screen],
+            "≥ 0.99 ×",
+            lambda a, b: a >= 0.99 * b,
+            rates["none"],
+        )
+
+
 def bench_cold(tool: Tool, repeats: int) -> Iterator[Row]:
     wall, first, peak = [], [], []
     with serving({"count": "none"}) as server:
@@ -305,6 +342,7 @@ QUICK: dict[str, Callable[[Tool, int], Iterator[Row]]] = {
     "single": bench_single,
     "accuracy": bench_accuracy,
     "paced": bench_paced,
+    "watched": bench_watched,
     "engine": bench_engine,
     "cold": bench_cold,
     "short": bench_short,

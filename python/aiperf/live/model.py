@@ -227,6 +227,11 @@ def _figures(then: _State, now: _State) -> Figures:
     )
 
 
+def _printable(text: str) -> str:
+    """On one line, and without what a terminal would take for a command: the text is the server's."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
 def _errors(s: Snapshot) -> tuple[ErrorLine, ...]:
     """The most frequent first."""
     from aiperf.errors import ErrorKind
@@ -238,7 +243,7 @@ def _errors(s: Snapshot) -> tuple[ErrorLine, ...]:
         return f"HTTP {status}" if known == ErrorKind.HTTP_STATUS and status else words
 
     lines = [
-        ErrorLine(name(e.kind, e.status), e.count, " ".join(e.message.split()), max(0.0, (s.now_ns - e.last_ns) / 1e9))
+        ErrorLine(name(e.kind, e.status), e.count, _printable(e.message), max(0.0, (s.now_ns - e.last_ns) / 1e9))
         for e in s.errors
     ]
     return tuple(sorted(lines, key=lambda e: (-e.count, e.name)))

@@ -137,6 +137,14 @@ def test_errors_by_kind_with_the_latest_message() -> None:
     assert state_words(view) == ["5 × timed out", "3 × HTTP 503"]
 
 
+def test_a_message_cannot_command_the_terminal() -> None:
+    model, load = LiveModel(), Load()
+    load.fail(1, 4, 500, "\x1b]0;title\x07 no\x9b2J \x00\u202eroom", 1)
+    (line,) = model.read(load.at(2)).errors
+    assert line.message.isprintable()
+    assert line.message == "]0;title no 2J room"
+
+
 def test_goodput_so_far() -> None:
     model, load = LiveModel(config(goodput="time_to_first_token:100")), Load()
     load.ok(80, good=[60], values_ms={"time_to_first_token": 50.0})
