@@ -5,18 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
+from aiperf.config.flag import Flag
 
 __all__ = ["command"]
 
 
 def command(
     *parts: Annotated[
-        Path, Parameter(help="Folders of all parts of one run; what a missing part was to send counts as unsent")
+        Path, Flag(help="Folders of all parts of one run; what a missing part was to send counts as unsent")
     ],
     artifact_dir: Annotated[
         Path | None,
-        Parameter(help="Output folder of the merged run; default: beside the first part, without its `-part1of8`"),
+        Flag(help="Output folder of the merged run; default: beside the first part, without its `-part1of8`"),
     ] = None,
 ) -> int:
     """Join the parts of a run that several machines sent, exactly: records concatenated, metrics computed from all of them."""
