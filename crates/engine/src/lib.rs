@@ -7,7 +7,7 @@
 //! | `worker` | one thread: the loop between its sessions and its exchange |
 //! | `sessions` | turns, think time, gates; pure |
 //! | `exchange`, `compose`, `redirect`, `request` | requests on connections |
-//! | `pool`, `conn`, `reuse`, `target`, `resolver` | connections, sockets, TLS, addresses |
+//! | `pool`, `conn`, `reuse`, `target`, `tls`, `resolver` | connections, sockets, TLS, addresses |
 //! | `http2`, `streams`, `proxy` | HTTP/2's connections, without a socket; the way through a proxy |
 //! | `recorder`, `raw` | rows on their way to the disk |
 //! | `clock`, `watch`, `ids` | run time, a worker's own lateness, keys |
@@ -60,6 +60,7 @@ mod streams;
 mod target;
 pub mod text;
 mod think_tags;
+mod tls;
 mod trace;
 mod usage;
 mod watch;

@@ -1,17 +1,17 @@
-//! Where requests go: URLs, addresses, the fixed part of each request's head, TLS.
+//! Where requests go: URLs, addresses, the fixed part of each request's head.
 
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::ServerName;
 
 use crate::clock::Clock;
 use crate::error::EngineError;
 use crate::proxy::connect_request;
-use crate::settings::{Dns, Framing, HttpVersion, Proxy, Reuse, Settings, Tls};
+use crate::settings::{Dns, Framing, HttpVersion, Proxy, Reuse, Settings};
+use crate::tls::client_config;
 
 /// An address a socket can connect to.
 #[derive(Debug, Clone)]
@@ -144,21 +144,6 @@ fn percent_decoded(text: &str) -> Vec<u8> {
         i += if hex.is_some() { 3 } else { 1 };
     }
     out
-}
-
-/// The certificate authorities of this machine.
-fn native_roots() -> Result<rustls::RootCertStore, EngineError> {
-    let found = rustls_native_certs::load_native_certs();
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(found.certs);
-    if !roots.is_empty() {
-        return Ok(roots);
-    }
-    let reason = found.errors.first().map_or_else(String::new, |e| format!(" ({e})"));
-    Err(EngineError::Tls(format!(
-        "this machine has no CA certificates{reason}, so no server's certificate could be verified: install the package \
-         `ca-certificates`, name a file with `--ca-file`, or use `--insecure`"
-    )))
 }
 
 impl Target {
@@ -398,103 +383,6 @@ impl Place<'_> {
             .body(())
             .map_err(|e| format!("a header or the path cannot be sent: {e}"))?;
         Ok(request.into_parts().0)
-    }
-}
-
-fn client_config(settings: &Settings) -> Result<Arc<rustls::ClientConfig>, EngineError> {
-    let tls: &Tls = &settings.tls;
-    let bad = |what: String| EngineError::Tls(what);
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(|e| bad(e.to_string()))?;
-    let builder = if tls.insecure {
-        builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-    } else {
-        let roots = if let Some(file) = &tls.ca_file {
-            let mut roots = rustls::RootCertStore::empty();
-            for cert in read_certificates(Path::new(file))? {
-                roots.add(cert).map_err(|e| bad(format!("`{file}`: {e}")))?;
-            }
-            roots
-        } else {
-            native_roots()?
-        };
-        builder.with_root_certificates(roots)
-    };
-    let mut config = match (&tls.client_cert_file, &tls.client_key_file) {
-        (Some(cert), Some(key)) => {
-            let key = PrivateKeyDer::from_pem_file(key).map_err(|e| bad(format!("`{key}`: {e}")))?;
-            builder
-                .with_client_auth_cert(read_certificates(Path::new(cert))?, key)
-                .map_err(|e| bad(e.to_string()))?
-        }
-        _ => builder.with_no_client_auth(),
-    };
-    // With HTTP/2 both are offered, so that a server without it says so instead of breaking off.
-    let offered: &[&str] = match settings.http_version {
-        HttpVersion::Http11 => &["http/1.1"],
-        HttpVersion::Http2 => &["h2", "http/1.1"],
-    };
-    config.alpn_protocols = offered.iter().map(|name| name.as_bytes().to_vec()).collect();
-    if settings.connection == Reuse::Never {
-        // Who wants a connection per request wants its whole handshake, not a resumed one.
-        config.resumption = rustls::client::Resumption::disabled();
-    }
-    Ok(Arc::new(config))
-}
-
-fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, EngineError> {
-    let bad = |what: String| EngineError::Tls(format!("`{}`: {what}", file.display()));
-    let certs: Result<Vec<_>, _> = CertificateDer::pem_file_iter(file)
-        .map_err(|e| bad(e.to_string()))?
-        .collect();
-    let certs = certs.map_err(|e| bad(e.to_string()))?;
-    if certs.is_empty() {
-        Err(bad("it holds no certificate".to_owned()))
-    } else {
-        Ok(certs)
-    }
-}
-
-/// `--insecure`: whoever answers is believed; the traffic is encrypted, but nobody knows for whom.
-#[derive(Debug)]
-struct AnyCertificate(Arc<rustls::crypto::CryptoProvider>);
-
-impl rustls::client::danger::ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
-        Ok(rustls::client::danger::ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 
