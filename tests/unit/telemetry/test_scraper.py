@@ -172,3 +172,18 @@ def test_unix_socket(tmp_path: object) -> None:
         found.start()
         (readings,) = found.stop()
         assert readings.num_readings >= 2
+
+
+def test_the_measured_servers_are_asked_in_the_load_s_version_of_http_and_exporters_in_1_1(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A server of HTTP/2 alone answers nothing else; an exporter beside it knows nothing of HTTP/2."""
+    versions: dict[str, int] = {}
+
+    def server(base: str, access: Access) -> None:
+        versions[base] = 2 if access.is_http2 else 1
+
+    monkeypatch.setattr(scraper_module, "Server", server)
+    asked = Config.model_validate({"endpoint": {"urls": ("http://h:1/v1", "https://g"), "http_version": "2"}})
+    scrape(asked.replace({"telemetry.server_metrics": ("h:1/other", "h:2", "n:1")}))
+    assert versions == {"http://h:1": 2, "https://g": 2, "http://h:2": 1, "http://n:1": 1}

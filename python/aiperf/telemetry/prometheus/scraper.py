@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Final, Self
 
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from aiperf.config.model import Config
 from aiperf.config.secrets import is_secret_name
 from aiperf.config.url import parse_url
-from aiperf.endpoints import targets_of
+from aiperf.endpoints import access_to, targets_of
 from aiperf.telemetry.prometheus.exposition import Exposition
 from aiperf.telemetry.prometheus.readings import Readings, gauge
-from aiperf.web import Access, Server, access_of
+from aiperf.web import Access, Server
 
 __all__ = ["Page", "Scraper", "pages_of", "scrape", "split_page"]
 
@@ -74,14 +74,17 @@ def scrape(config: Config, found: Sequence[str] | None = None) -> Scraper | None
     pages = pages_of(config, found)
     if not pages:
         return None
-    access = access_of(config)
-    accesses = {base.host: access.of_user(base) for base in map(parse_url, config.endpoint.urls)}
-    return Scraper(pages, access, config.telemetry.server_metrics_interval, accesses=accesses)
+    access = access_to(config)
+    # HTTP/2 is what the measured servers speak; exporters beside them, on ports of their own, speak HTTP/1.1.
+    other = replace(access, is_http2=False)
+    bases = [parse_url(url) for url in config.endpoint.urls]
+    accesses = {b.host: other.of_user(b) for b in bases} | {b.origin: access.of_user(b) for b in bases}
+    return Scraper(pages, other, config.telemetry.server_metrics_interval, accesses=accesses)
 
 
 class Scraper:
-    """Reads from `start()` on, at once and then every `interval_s`. Keys and cookies go to the hosts in `accesses` only, each with its
-    own; None: to all.
+    """Reads from `start()` on, at once and then every `interval_s`. Keys and cookies go to the servers in `accesses` only (by origin, else
+    by host), each with its own; None: to all.
 
     `end_of_load()` makes it read faster until the server is at rest: nothing running or waiting, counters standing still. `stop`
     waits for that and gives what was read.
@@ -143,7 +146,8 @@ def _access_for(page: Page, access: Access, accesses: Mapping[str, Access] | Non
     """A key is for the server it was given for, not for every host that has metrics."""
     if accesses is None:
         return access
-    own = accesses.get(parse_url(split_page(page.url)[0]).host)
+    base = parse_url(split_page(page.url)[0])
+    own = accesses.get(base.origin) or accesses.get(base.host)
     return access.without(is_secret_name) if own is None else own
 
 
