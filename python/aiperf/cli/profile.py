@@ -7,10 +7,11 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aiperf.config.flag import FieldSpec, Flag, spec_of
+from aiperf.config.flag import FieldSpec, Flag, Given, spec_of
 
 if TYPE_CHECKING:
     from aiperf.config.model import Config
+    from aiperf.run.listed_model import ListedModel
 
 __all__ = ["OWN_OPTIONS", "options", "run"]
 
@@ -71,17 +72,26 @@ def run(argv: Sequence[str]) -> int:
         Problem(f"`{word}` is an unexpected argument", None, "write lists with commas, without spaces")
         for word in parsed.positionals
     ]
+    given = [g for g in parsed.given if g.spec.section]
+    config_file = Path(own["config_file"]) if "config_file" in own else None
+    is_dry = own.get("dry_run") == "true"
+    named = _name_model(given, config_file, is_asked=not (is_dry or parsed.problems or stray))
     config = configure(
-        [g for g in parsed.given if g.spec.section],
-        config_file=Path(own["config_file"]) if "config_file" in own else None,
+        [*given, *named.given],
+        config_file=config_file,
         command=("aiperf", "profile", *argv),
-        problems=[*parsed.problems, *stray],
-        notes=parsed.notes,
+        problems=[*parsed.problems, *stray, *named.problems],
+        notes=(*parsed.notes, *named.notes),
         all_tags=_all_tags,
     )
-    if own.get("dry_run") == "true":
-        return _dry_run(config)
-    return _profile(config)
+    return _dry_run(config) if is_dry else _profile(config)
+
+
+def _name_model(given: Sequence[Given], config_file: Path | None, *, is_asked: bool) -> ListedModel:
+    """The server's model where none is named."""
+    from aiperf.run.listed_model import ListedModel, listed_model
+
+    return listed_model(given, config_file) if is_asked else ListedModel()
 
 
 def _all_tags() -> Collection[str]:

@@ -25,7 +25,7 @@ class EndpointConfig(Section):
             "--model",
             "--model-names",
             "-m",
-            help="Model name, or several separated by commas",
+            help="Model name, or several separated by commas; without it the model that the server lists, if it is only one",
             greedy=True,
             group=E,
             split=True,

@@ -14,7 +14,7 @@ from aiperf.errors import Note, Problem, nearest
 from aiperf.telemetry import UNKNOWN, Family, all_families, family_of_metrics
 from aiperf.web import HttpResponse, NotHttpError, ProxyFailedError, Server
 
-__all__ = ["ProbedUrl", "check", "error_text", "explain", "listed_models"]
+__all__ = ["ProbedUrl", "check", "error_text", "explain", "listed_ids", "listed_models"]
 
 _WAIT = "`--wait-for-model-timeout 5m` waits until it is ready"
 _NOT_READY = frozenset({502, 503, 504})
@@ -146,14 +146,22 @@ def listed_models(reply: HttpResponse) -> tuple[str, ...]:
     return tuple(name for name, _ in _entries(reply))
 
 
-def _entries(reply: HttpResponse) -> list[tuple[str, str]]:
-    """(name, owner) of `{"data": [{"id", "owned_by"}]}`; llama.cpp's aliases are names too."""
+def listed_ids(reply: HttpResponse) -> tuple[str, ...]:
+    """One name per model, without aliases."""
+    ids = [row.get("id") for row in _rows(reply)]
+    return tuple(dict.fromkeys(name for name in ids if isinstance(name, str) and name))
+
+
+def _rows(reply: HttpResponse) -> list[dict[str, object]]:
     data = reply.json()
     rows = data.get("data") if isinstance(data, dict) else data
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+
+
+def _entries(reply: HttpResponse) -> list[tuple[str, str]]:
+    """(name, owner) of `{"data": [{"id", "owned_by"}]}`; llama.cpp's aliases are names too."""
     out: list[tuple[str, str]] = []
-    for row in rows if isinstance(rows, list) else []:
-        if not isinstance(row, dict):
-            continue
+    for row in _rows(reply):
         owner = str(row.get("owned_by") or "").lower()
         aliases = row.get("aliases")
         names = (row.get("id"), *(aliases if isinstance(aliases, list) else ()))
