@@ -36,7 +36,9 @@ def request_class() -> Callable[[], ExportTraceServiceRequest]:
         raise ConfigError(
             "`--engine-traces` needs opentelemetry-proto and grpcio", "pip install 'aiperf[traces]'"
         ) from error
-    return ExportTraceServiceRequest
+    # Without the packages the name has no type.
+    found: Callable[[], ExportTraceServiceRequest] = ExportTraceServiceRequest
+    return found
 
 
 def parse_protobuf(data: bytes) -> list[Span]:
