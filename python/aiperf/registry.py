@@ -17,7 +17,7 @@ from typing import Final, TypeGuard, TypeVar
 
 from aiperf.errors import ConfigError, did_you_mean
 
-__all__ = ["FOLDERS", "NOUNS", "described", "is_known", "load", "names", "normalise"]
+__all__ = ["FOLDERS", "NOUNS", "described", "is_known", "load", "names", "normalise", "target_of"]
 
 T = TypeVar("T")
 
@@ -71,6 +71,12 @@ def described(group: str, name: str) -> str:
         return ""
     text = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
     return " ".join(text.partition("\n\n")[0].split()).partition(". ")[0].rstrip(":.")
+
+
+def target_of(group: str, name: str) -> str:
+    """`module` or `module:attribute` behind a known name."""
+    key = normalise(name)
+    return {**_entry_points(group), **_files(group)}[key]
 
 
 def load(group: str, name: str, attribute: str | None, is_one: Callable[[object], TypeGuard[T]]) -> T:
