@@ -92,6 +92,8 @@ def _run_in_terminal(command: Sequence[str]) -> None:
         process.wait()
         reader.join()
     os.close(ours)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, process.args)
 
 
 def _drain(terminal: int) -> None:
@@ -117,3 +119,6 @@ def _run_with_page(command: Sequence[str]) -> None:
             except OSError:
                 break
             time.sleep(1)
+        process.wait()
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, process.args)
