@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
-from rich import box
 from rich.console import RenderableType
-from rich.table import Table
+from rich.table import Table as RichTable
 from rich.text import Text
 
 from aiperf.compare.card import WorkloadCard
@@ -17,6 +16,9 @@ from aiperf.compare.fail_on import FailOnResult
 from aiperf.json_text import json_text
 from aiperf.metrics import load_all
 from aiperf.metrics.server import PREFIX, SERVER_METRICS
+from aiperf.reports.render.console import framed
+from aiperf.reports.render.markdown import render_table
+from aiperf.reports.tables import Table
 
 __all__ = ["build_screen", "render_json", "render_markdown"]
 
@@ -80,35 +82,59 @@ _CARD: tuple[tuple[str, Callable[[WorkloadCard], str]], ...] = (
 )
 
 
-def _card_table(cards: Sequence[WorkloadCard]) -> Table:
-    table = Table(title="AIPerf | Workloads", box=box.HEAVY_HEAD, title_style="bold", header_style="bold")
-    table.add_column("", style="cyan")
-    for card in cards:
-        table.add_column(card.name, overflow="fold")
-    for name, cell in _CARD:
-        cells = [cell(c) for c in cards]
-        if any(c != "–" for c in cells):
-            table.add_row(name, *cells)
-    return table
+def _workload_table(cards: Sequence[WorkloadCard]) -> Table:
+    found = [(name, *(cell(c) for c in cards)) for name, cell in _CARD]
+    return Table(
+        id="workloads",
+        title="Workloads",
+        columns=("", *(card.name for card in cards)),
+        rows=tuple(row for row in found if set(row[1:]) != {"–"}),
+        words=frozenset(range(1, len(cards) + 1)),
+    )
 
 
 def _pair_table(c: Comparison, pair: Pair) -> Table:
-    title = f"AIPerf | {pair.name} against {c.baseline}"
-    table = Table(title=title, box=box.HEAVY_HEAD, title_style="bold", header_style="bold")
-    table.add_column("Metric", style="cyan")
-    table.add_column(c.baseline, justify="right", no_wrap=True)
-    table.add_column(pair.name, justify="right", no_wrap=True)
-    table.add_column("Change", justify="right", no_wrap=True)
+    """Marked: what is significant."""
+    columns = ["Metric", c.baseline, pair.name, "Change"]
     if pair.is_comparable:
-        table.add_column(f"{100 * c.options.level:g}% interval", justify="right", no_wrap=True)
-        table.add_column("p (Holm)", justify="right", no_wrap=True)
-        table.add_column("", no_wrap=True)
+        columns += [f"{100 * c.options.level:g}% interval", "p (Holm)", "Verdict"]
+    rows: list[tuple[str, ...]] = []
     for d in pair.differences:
         cells = [_label(d), _number(d.a), _number(d.b), _change(d.change, in_points=d.in_points)]
-        if pair.is_comparable:
-            cells += [_interval(d), _p(d), _verdict(pair, d)]
-        table.add_row(*cells, style=_STYLES[d.verdict] if pair.is_comparable else None)
-    return table
+        cells += [_interval(d), _p(d), _verdict(pair, d)] if pair.is_comparable else []
+        rows.append(tuple(cells))
+    significant = frozenset(i for i, d in enumerate(pair.differences) if d.is_significant and pair.is_comparable)
+    title = f"{pair.name} against {c.baseline}"
+    words = frozenset({len(columns) - 1} if pair.is_comparable else ())
+    return Table(id="pair", title=title, columns=tuple(columns), rows=tuple(rows), marked=significant, words=words)
+
+
+def _definition_table(c: Comparison) -> Table | None:
+    found = tuple(dict.fromkeys(d for p in c.pairs for d in p.definitions))
+    if not found:
+        return None
+    return Table(
+        id="definitions",
+        title="Where definitions differ",
+        columns=("Metric", "Tool", "Definition", "Effect"),
+        rows=tuple((d.tag, tool, d.text, d.effect or "–") for tool, d in found),
+        words=frozenset({1, 2, 3}),
+    )
+
+
+def _on_screen(table: Table, styles: Sequence[str | None] = ()) -> RichTable:
+    """Columns of words are folded, those of figures never."""
+    rich = framed(table.title)
+    for i, name in enumerate(table.columns):
+        if i == 0:
+            rich.add_column(name, style="cyan")
+        elif i in table.words:
+            rich.add_column("" if name == "Verdict" else name, overflow="fold", no_wrap=name == "Verdict")
+        else:
+            rich.add_column(name, justify="right", no_wrap=True)
+    for i, row in enumerate(table.rows):
+        rich.add_row(*row, style=styles[i] if styles else None)
+    return rich
 
 
 def _relation_lines(pair: Pair) -> list[str]:
@@ -159,23 +185,19 @@ def _scaling_line(pair: Pair) -> str | None:
 
 def build_screen(c: Comparison, gates: Sequence[FailOnResult] = ()) -> list[RenderableType]:
     """Top to bottom: workloads, a table per run against the baseline, definitions, notes, gates."""
-    out: list[RenderableType] = [_card_table(c.cards)]
+    out: list[RenderableType] = [_on_screen(_workload_table(c.cards))]
     for pair in c.pairs:
-        out += [_pair_table(c, pair), Text("\n".join(_relation_lines(pair)))]
+        styles = [_STYLES[d.verdict] if pair.is_comparable else None for d in pair.differences]
+        out += [_on_screen(_pair_table(c, pair), styles), Text("\n".join(_relation_lines(pair)))]
         line = _verdict_line(pair)
         if line is not None:
             out.append(Text(line, style="bold red" if pair.regressions else "bold"))
         scaling = _scaling_line(pair)
         if scaling is not None:
             out.append(Text(scaling))
-    definitions = tuple(dict.fromkeys(d for p in c.pairs for d in p.definitions))
-    if definitions:
-        table = Table(title="Where definitions differ", box=box.SIMPLE_HEAD, title_style="bold", header_style="bold")
-        for name in ("Metric", "Tool", "Definition", "Effect"):
-            table.add_column(name, overflow="fold")
-        for tool, d in definitions:
-            table.add_row(d.tag, tool, d.text, d.effect or "–")
-        out.append(table)
+    definitions = _definition_table(c)
+    if definitions is not None:
+        out.append(_on_screen(definitions))
     out += [Text(f"note: {n}", style="yellow") for n in c.notes]
     out += [
         Text(_gate_line(g), style="bold red" if g.is_failed else "yellow" if g.state == "unsure" else "green")
@@ -206,40 +228,15 @@ def render_markdown(c: Comparison, gates: Sequence[FailOnResult] = ()) -> str:
         if line is not None:
             lines += [f"**{_md(line)}**", ""]
         lines += [_md(_relation_lines(pair)[0]), ""]
-        head = ["Metric", c.baseline, pair.name, "Change"]
-        head += ["Interval", "p (Holm)", "Verdict"] if pair.is_comparable else []
-        lines += [
-            "| " + " | ".join(map(_md, head)) + " |",
-            "|---|" + "---:|" * 3 + ("---:|---:|---|" if pair.is_comparable else ""),
-        ]
-        for d in pair.differences:
-            cells = [_label(d), _number(d.a), _number(d.b), _change(d.change, in_points=d.in_points)]
-            if pair.is_comparable:
-                words = f"**{_verdict(pair, d)}**" if d.is_significant else _verdict(pair, d)
-                cells += [_interval(d), _p(d), words]
-            lines.append("| " + " | ".join(map(_md, cells)) + " |")
+        table = _pair_table(c, pair)
+        rows = ((*row[:-1], f"**{row[-1]}**") if i in table.marked else row for i, row in enumerate(table.rows))
+        lines += render_table(replace(table, rows=tuple(rows)))
         scaling = _scaling_line(pair)
         lines += ["", *([scaling, ""] if scaling is not None else [])]
-    lines += [
-        "#### Workloads",
-        "",
-        "| | " + " | ".join(_md(card.name) for card in c.cards) + " |",
-        "|---|" + "---|" * len(c.cards),
-    ]
-    for name, cell in _CARD:
-        cells = [cell(card) for card in c.cards]
-        if any(x != "–" for x in cells):
-            lines.append(f"| {name} | " + " | ".join(map(_md, cells)) + " |")
-    definitions = tuple(dict.fromkeys(d for p in c.pairs for d in p.definitions))
-    if definitions:
-        lines += [
-            "",
-            "#### Where definitions differ",
-            "",
-            "| Metric | Tool | Definition | Effect |",
-            "|---|---|---|---|",
-        ]
-        lines += [f"| {d.tag} | {_md(tool)} | {_md(d.text)} | {_md(d.effect or '–')} |" for tool, d in definitions]
+    lines += ["#### Workloads", "", *render_table(_workload_table(c.cards))]
+    definitions = _definition_table(c)
+    if definitions is not None:
+        lines += ["", "#### Where definitions differ", "", *render_table(definitions)]
     if c.notes or gates:
         lines += ["", *(f"* {_md(n)}" for n in c.notes), *(f"* {_md(_gate_line(g))}" for g in gates)]
     return "\n".join(lines) + "\n"

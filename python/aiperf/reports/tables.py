@@ -73,7 +73,9 @@ _COMPARED: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """`rows`: cells as text, the first of a row is its name. `open`: not folded. `marked`: numbers of rows to highlight."""
+    """`rows`: cells as text, the first of a row is its name. `open`: not folded. `marked`: numbers of rows to highlight. `words`: numbers
+    of further columns that hold words, not figures.
+    """
 
     id: str
     title: str
@@ -82,6 +84,7 @@ class Table:
     note: str = ""
     open: bool = True
     marked: frozenset[int] = frozenset()
+    words: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

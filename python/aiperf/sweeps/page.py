@@ -20,7 +20,7 @@ from aiperf.run.data import RunData
 from aiperf.run.imported import imported_run, open_any
 from aiperf.run.stated import stated_stats
 from aiperf.sweeps.points import RunPoint
-from aiperf.sweeps.table import SweepTable, build_screen, front_text, winner_lines
+from aiperf.sweeps.table import SweepTable, report_table, winner_lines
 
 __all__ = [
     "draw_points",
@@ -63,7 +63,7 @@ def load_pages(paths: Sequence[Path]) -> list[PageInput]:
 def point_pages(table: SweepTable) -> list[PageInput]:
     """The first run of each point with the means over its runs, placed on the axis of the sweep; of several axes none is the load."""
     axes = table.axes
-    header = _cells(table)[0][0]
+    header = report_table(table).columns[0]
     pages: list[PageInput] = []
     for point in _shown(table):
         page = _page(point.runs[0])
@@ -178,17 +178,6 @@ def sweep_findings(table: SweepTable) -> tuple[Finding, ...]:
     return tuple(found[:5])
 
 
-def _cells(table: SweepTable) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
-    """(headers, rows) of the table as the screen shows it."""
-    from rich.table import Table
-
-    grid = build_screen(table)[0]
-    if not isinstance(grid, Table):
-        raise TypeError("the screen of a sweep begins with its table")
-    columns = [[str(cell) for cell in column.cells] for column in grid.columns]
-    return tuple(str(c.header) for c in grid.columns), tuple(zip(*columns, strict=True))
-
-
 def sweep_title(table: SweepTable, pages: Sequence[PageInput]) -> str:
     starts = {p.title.rpartition(" · ")[0] for p in pages}
     first, last = table.rows[0].point.label, table.rows[-1].point.label
@@ -208,9 +197,6 @@ def render_sweep_page(
 ) -> bytes:
     """`report.html` of a sweep; reads the first run of each point. `tables`, `charts`: further ones, a search's history."""
     pages = point_pages(table)
-    columns, rows = _cells(table)
-    marked = frozenset(i for i, r in enumerate(table.rows) if r.role == "peak")
-    note = front_text(table)
     repeats = max((len(p.paths) for p in table.points), default=1)
     more = (
         (f"each point is the mean of its runs ({repeats}); the curves are those of the first",) if repeats > 1 else ()
@@ -222,10 +208,7 @@ def render_sweep_page(
             runs=tuple(pages),
             command=command,
             facts=(f"{len(table.rows)} points", *(pages[0].facts[:1] if pages else ())),
-            tables=(
-                Table(id="sweep", title="Sweep", columns=columns, rows=rows, note=note, marked=marked),
-                *tables,
-            ),
+            tables=(report_table(table), *tables),
             charts={**draw_points(table, pages), **(charts or {})},
             findings=tuple(sweep_findings(table) if findings is None else findings),
             files=named,

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from rich import box
 from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 
+from aiperf.reports.render.console import framed
+from aiperf.reports.tables import Table
 from aiperf.sweeps.pareto import DEFAULT_X, DEFAULT_Y, Pareto, pareto_front
 from aiperf.sweeps.points import AXIS_FIELDS, RunPoint, flag_name
 from aiperf.sweeps.roles import Role, Roles, assign_roles
 
-__all__ = ["SweepRow", "SweepTable", "build_screen", "build_table", "front_text", "winner_lines"]
+__all__ = ["SweepRow", "SweepTable", "build_screen", "build_table", "front_text", "report_table", "winner_lines"]
 
 _GOALS = {"experience": "Best experience", "balanced": "Balanced", "cost": "Lowest cost"}
 _MARKS: dict[Role, str] = {
@@ -190,26 +191,35 @@ def _axis_header(path: str) -> str:
     }.get(path, flag_name(path))
 
 
+def report_table(table: SweepTable) -> Table:
+    """One row per point, its option values first; columns without a value are left out."""
+    shown = [(name, cell) for name, cell in _COLUMNS if any(cell(r) != "–" for r in table.rows)]
+    axes = tuple(_axis_header(path) for path in table.axes) or ("Run",)
+    rows: list[tuple[str, ...]] = []
+    for index, row in enumerate(table.rows):
+        place = [f"{row.point.values[p]:,g}" if p in row.point.values else "–" for p in table.axes]
+        front = " ◆" if index in table.pareto.on_front else ""
+        rows.append((*(place or [row.point.name]), *(cell(row) for _, cell in shown), _MARKS[row.role] + front))
+    return Table(
+        id="sweep",
+        title="Sweep",
+        columns=(*axes, *(name for name, _ in shown), "Role"),
+        rows=tuple(rows),
+        note=front_text(table),
+        marked=frozenset(i for i, r in enumerate(table.rows) if r.role == "peak"),
+    )
+
+
 def build_screen(table: SweepTable, title: str = "AIPerf | Sweep") -> list[RenderableType]:
     """Table, winners, collapse, notes."""
-    grid = Table(title=title, box=box.HEAVY_HEAD, title_style="bold", header_style="bold")
-    for path in table.axes:
-        grid.add_column(_axis_header(path), justify="right", style="cyan", no_wrap=True)
-    if not table.axes:
-        grid.add_column("Run", style="cyan")
-    shown = [(name, cell) for name, cell in _COLUMNS if any(cell(r) != "–" for r in table.rows)]
-    for name, _ in shown:
-        grid.add_column(name, justify="right", no_wrap=True)
-    grid.add_column("Role", no_wrap=True)
-    for index, row in enumerate(table.rows):
-        axes = [f"{row.point.values[p]:,g}" if p in row.point.values else "–" for p in table.axes]
-        front = " ◆" if index in table.pareto.on_front else ""
-        grid.add_row(
-            *(axes or [row.point.name]),
-            *(cell(row) for _, cell in shown),
-            _MARKS[row.role] + front,
-            style=_STYLES[row.role],
-        )
+    shown = report_table(table)
+    grid = framed(title.removeprefix("AIPerf | "))
+    for i, name in enumerate(shown.columns):
+        is_axis, is_number = i < max(1, len(table.axes)), name not in {"Run", "Role"}
+        justify: Literal["right", "left"] = "right" if is_number else "left"
+        grid.add_column(name, justify=justify, style="cyan" if is_axis else None, no_wrap=name != "Run")
+    for row, cells in zip(table.rows, shown.rows, strict=True):
+        grid.add_row(*cells, style=_STYLES[row.role])
     out: list[RenderableType] = [grid, Text(front_text(table), style="dim")]
     out += [Text(line) for line in winner_lines(table)]
     if table.roles.collapse is not None:

@@ -33,7 +33,16 @@ from aiperf.reports.tables import (
     tail_table,
 )
 
-__all__ = ["TABLE_TITLES", "ConsoleOptions", "build_screen", "options_of", "print_part", "render_console"]
+__all__ = [
+    "TABLE_TITLES",
+    "ConsoleOptions",
+    "build_screen",
+    "framed",
+    "options_of",
+    "print_part",
+    "render_console",
+    "rich_table",
+]
 
 TABLE_TITLES = {
     "chat": "LLM Metrics",
@@ -117,13 +126,14 @@ def rich_table(table: Table) -> RichTable:
     return rich
 
 
-def _framed(title: str) -> RichTable:
+def framed(title: str) -> RichTable:
+    """An empty table in AIPerf's look."""
     return RichTable(title=f"AIPerf | {title}", box=box.HEAVY_HEAD, title_style="bold", header_style="bold")
 
 
 def _metrics(table: Table) -> RichTable:
     """As AIPerf's: names to the right, the unit on a line of its own behind a header longer than 30 characters."""
-    rich = _framed(table.title)
+    rich = framed(table.title)
     rich.add_column(table.columns[0], justify="right", style="cyan")
     for name in table.columns[1:]:
         style = "bold yellow" if name.endswith("★") else "green"
@@ -135,7 +145,7 @@ def _metrics(table: Table) -> RichTable:
 
 
 def _errors(table: Table) -> RichTable:
-    rich = _framed("Error Summary")
+    rich = framed("Error Summary")
     for name in table.columns:
         is_message = name == "Message"
         rich.add_column(name, justify="left" if is_message else "right", style="yellow", overflow="fold")

@@ -20,7 +20,7 @@ def render_table(table: Table) -> list[str]:
 
     return [
         line(table.columns),
-        "|" + "|".join("---" if i == 0 else "---:" for i in range(len(table.columns))) + "|",
+        "|" + "|".join("---" if i == 0 or i in table.words else "---:" for i in range(len(table.columns))) + "|",
         *map(line, table.rows),
     ]
 
