@@ -83,11 +83,37 @@ class Plan:
         columns: Mapping[str, NDArray[Any]],
         literals: Sequence[bytes],
         session_ids: Sequence[str] | None = None,
+        agents: Mapping[str, NDArray[Any] | Sequence[str]] | None = None,
     ) -> Self: ...
+    def body(
+        self, row: int, vocabulary: Vocabulary | None = None, mark: bytes | None = None, output_cap: int | None = None
+    ) -> bytes:
+        """The body of a row as it is sent, with empty replies. `mark`: of its play, JSON-escaped. ValueError: no such row, or the
+        plan was taken over.
+        """
     @property
     def num_turns(self) -> int: ...
     @property
     def num_sessions(self) -> int: ...
+
+@final
+class AgentCorpus:
+    """Recorded agent sessions of files and folders (`weka_trace`). OSError: one of them cannot be read.
+
+    `threads` 0: one per core.
+    """
+
+    def __new__(cls, paths: Sequence[str], threads: int = 0) -> Self: ...
+    def faults(self) -> list[dict[str, Any]]:
+        """What is wrong: `file`, `line`, `session`, `request`, `field`, `what`, `kind`; the sessions concerned are left out."""
+    def remarks(self) -> list[dict[str, Any]]:
+        """What is unusual and no error; keys as of `faults`."""
+    @property
+    def num_sessions(self) -> int: ...
+    def lay_out(self, options: str) -> dict[str, Any]:
+        """Columns (`aiperf.traces.agents.AgentTable`), or `faults` that only show across sessions. `options`: JSON. Once: nested times
+        are settled by it. ValueError: options that are not known.
+        """
 
 @final
 class Vocabulary:

@@ -68,6 +68,7 @@ output_token_throughput                      Output Token Throughput            
 input_token_throughput                       Input Token Throughput                       tokens/sec        805  counted
 request_throughput                           Request Throughput                           requests/sec      900  counted
 goodput                                      Goodput                                      requests/sec     1000  counted
+theoretical_prefix_cache_hit                 Theoretical Prefix Cache Hit                 %                1065  -
 completed_request_count                      Completed Requests (Success + Error)         requests         1075  counted
 request_error_rate                           Request Error Rate                           %                1080  counted
 request_count                                Request Count                                requests         1100  counted
@@ -80,6 +81,7 @@ good_request_fraction                        GoodRequestFraction                
 error_request_count                          Error Request Count                          requests            -  counted
 cancelled_request_count                      Cancelled Request Count                      requests            -  counted
 context_overflow_count                       Context Overflow Count                       requests            -  counted
+skipped_context_overflow_count               Skipped Context Overflow Count               requests            -  -
 error_isl                                    Error Input Sequence Length                  tokens              -  ended
 total_error_isl                              Total Error Input Sequence Length            tokens              -  counted
 output_token_count                           Output Token Count                           tokens              -  ended

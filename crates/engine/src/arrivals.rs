@@ -16,7 +16,7 @@ pub(crate) fn source(load: Load, phase: &Phase, plan: &Plan, seed: u64) -> Box<d
         return Box::new(std::iter::empty());
     }
     match load {
-        Load::Closed {} => Box::new(std::iter::empty()),
+        Load::Closed {} | Load::Lanes(_) => Box::new(std::iter::empty()),
         Load::Rate {
             rate,
             arrival,

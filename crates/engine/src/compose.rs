@@ -8,6 +8,7 @@ use http::uri::PathAndQuery;
 
 use crate::ids::{stamp_of, write_decimal, write_uuid};
 use crate::job::question;
+use crate::plan::Fill;
 use crate::redirect::{MAX_REDIRECTS, redirected};
 use crate::request::Request;
 use crate::sessions::Replies;
@@ -58,8 +59,12 @@ impl Composer {
             let mut body = Vec::new();
             let plan = &self.shared.plan;
             let row = plan.rows(session).start;
-            let vocabulary = self.shared.vocabulary.as_deref();
-            plan.write_body(row, epoch, 0, vocabulary, |_| &[], &mut body);
+            let fill = Fill {
+                epoch,
+                vocabulary: self.shared.vocabulary.as_deref(),
+                ..Fill::default()
+            };
+            plan.write_body(row, fill, |_| &[], &mut body);
             self.prepared.push_back((session, epoch, body));
         }
     }
@@ -154,11 +159,16 @@ impl Composer {
             self.body = body;
         } else {
             self.body.clear();
+            let fill = Fill {
+                epoch: request.epoch,
+                stamp: stamp_of(request.request_id),
+                vocabulary: shared.vocabulary.as_deref(),
+                mark: request.mark.as_ref().map_or(&[], |m| &m[..]),
+                output_cap: request.output_cap,
+            };
             shared.plan.write_body(
                 request.row,
-                request.epoch,
-                stamp_of(request.request_id),
-                shared.vocabulary.as_deref(),
+                fill,
                 |row| replies.and_then(|r| r.get(&row)).map_or(&[][..], |r| &r[..]),
                 &mut self.body,
             );

@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::arrivals::{source, turns_of};
 use crate::clock::{NEVER, SPIN_NS};
 use crate::error::ErrorKind;
+use crate::lane_stats::LaneStats;
 use crate::phase::{Gate, Job, Phase, Task};
 use crate::ramp;
 use crate::settings::{Load, PhaseKind, Ramp};
@@ -39,6 +40,7 @@ const LOOKS: u32 = 15;
 /// Stop reasons that end the run, not only the phase.
 const TOO_MANY_ERRORS: &str = "failed_request_threshold";
 const ALL_REFUSED: &str = "all_refused";
+const WARMUP_FAILURE: &str = "warmup_failure";
 const RECORDS_NOT_WRITTEN: &str = "records_not_written";
 
 /// What became of a phase.
@@ -67,8 +69,10 @@ pub struct PhaseOutcome {
     pub cancelled: u64,
     /// Had to wait for a slot of the concurrency cap when they were due.
     pub waited: u64,
+    /// What happened in the lanes, in a phase of such.
+    pub lanes: Option<LaneStats>,
     pub is_complete: bool,
-    /// `interrupted`, `duration`, `failed_request_threshold`, `all_refused`, `records_not_written`, `worker_lost`; empty: everything was
+    /// `interrupted`, `duration`, `failed_request_threshold`, `all_refused`, `warmup_failure`, `records_not_written`, `worker_lost`; empty: everything was
     /// sent.
     pub stop_reason: String,
 }
@@ -78,7 +82,7 @@ impl PhaseOutcome {
     pub(crate) fn ends_run(&self) -> bool {
         matches!(
             self.stop_reason.as_str(),
-            TOO_MANY_ERRORS | ALL_REFUSED | RECORDS_NOT_WRITTEN
+            TOO_MANY_ERRORS | ALL_REFUSED | WARMUP_FAILURE | RECORDS_NOT_WRITTEN
         )
     }
 }
@@ -277,7 +281,7 @@ impl Controller {
         let mut dropped = 0;
         let mut due_total = 0;
         let mut woken = match &phase.settings.load {
-            Load::Closed {} => self.wait(phase, end_of_issue, true),
+            Load::Closed {} | Load::Lanes(_) => self.wait(phase, end_of_issue, true),
             load => {
                 let source = source(load.clone(), phase, &self.shared.plan, self.shared.settings.seed);
                 let woken = self.pace(phase, source, end_of_issue, &mut due_total);
@@ -332,6 +336,9 @@ impl Controller {
                 while self.lost.is_empty() && self.wait(phase, patience, true) == Wake::Stop {}
             }
         }
+        if phase.warmup_failed.load(SeqCst) && self.level == 0 {
+            stop_reason = WARMUP_FAILURE;
+        }
         let sent = phase.sent.load(Relaxed);
         let skipped = phase.skipped_turns.load(Relaxed);
         let planned = match phase.settings.requests {
@@ -360,6 +367,7 @@ impl Controller {
             failed: phase.failed.load(Relaxed),
             cancelled: phase.cancelled.load(Relaxed),
             waited: phase.waited.load(Relaxed),
+            lanes: phase.lanes.lock().ok().and_then(|l| *l),
             is_complete: matches!(stop_reason, "" | "duration"),
             stop_reason: stop_reason.to_owned(),
         }
@@ -496,7 +504,9 @@ impl Controller {
                 }
                 Ok(Note::Gone(worker, reason)) => self.lose(worker, reason),
                 Ok(Note::Abort) if phase.aborted.load(SeqCst) && !phase.is_stopped() => {
-                    self.ended_by = Some(if phase.is_refused() {
+                    self.ended_by = Some(if phase.warmup_failed.load(SeqCst) {
+                        WARMUP_FAILURE
+                    } else if phase.is_refused() {
                         ALL_REFUSED
                     } else {
                         TOO_MANY_ERRORS

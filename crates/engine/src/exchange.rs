@@ -163,6 +163,7 @@ impl Exchange {
         request.number = number;
         request.url = match shared.settings.url_strategy {
             _ if shared.targets.len() == 1 => 0,
+            _ if turn.stays.is_some() => (turn.stays.unwrap_or(0) % shared.targets.len() as u64) as u16,
             UrlStrategy::RoundRobin => {
                 // Parts of a run know nothing of each other's requests, but the numbers of their sessions are those of the whole.
                 let k = if shared.settings.part.is_some() {

@@ -5,7 +5,8 @@
 //! | `settings`, `plan`, `text` | what to send; checked once |
 //! | `pacer`, `ramp`, `part`, `arrivals`, `phase`, `control` | when to send it, and when to stop; what of it is this generator's |
 //! | `worker` | one thread: the loop between its sessions and its exchange |
-//! | `sessions` | turns, think time, gates; pure |
+//! | `sessions`, `turn` | turns, think time, gates; pure |
+//! | `agents`, `lanes`, `lane_stats` | recorded agent sessions: trees of streams, and the lanes that play them; pure |
 //! | `exchange`, `compose`, `redirect`, `request` | requests on connections |
 //! | `pool`, `conn`, `reuse`, `target`, `tls`, `resolver` | connections, sockets, TLS, addresses |
 //! | `http2`, `streams`, `proxy` | HTTP/2's connections, without a socket; the way through a proxy |
@@ -18,6 +19,7 @@
 #[cfg(test)]
 extern crate self as aiperf_engine;
 
+pub mod agents;
 mod arrivals;
 pub mod clock;
 mod compose;
@@ -35,6 +37,8 @@ pub mod http2;
 mod ids;
 mod job;
 pub mod kind;
+mod lane_stats;
+mod lanes;
 pub mod pacer;
 pub mod part;
 mod phase;
@@ -62,6 +66,7 @@ pub mod text;
 mod think_tags;
 mod tls;
 mod trace;
+mod turn;
 mod usage;
 mod watch;
 mod worker;

@@ -40,7 +40,7 @@ impl Division {
         let cycle = match phase.load {
             Load::Closed {} => phase.concurrency.map_or(parts, u64::from),
             Load::Users { users, .. } => u64::from(users),
-            Load::Rate { .. } | Load::Series { .. } | Load::Schedule { .. } => parts,
+            Load::Rate { .. } | Load::Series { .. } | Load::Schedule { .. } | Load::Lanes(_) => parts,
         };
         Self {
             index: u64::from(part.index),

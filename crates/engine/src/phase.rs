@@ -8,6 +8,7 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 
 use crate::error::ErrorKind;
+use crate::lane_stats::LaneStats;
 use crate::part::Division;
 use crate::plan::Plan;
 use crate::settings::{self, Sampling};
@@ -128,6 +129,10 @@ pub(crate) struct Phase {
     pub(crate) skipped_turns: AtomicU64,
     pub(crate) waited: AtomicU64,
     pub(crate) aborted: AtomicBool,
+    /// A request that the warm-up of lanes cannot do without has failed.
+    pub(crate) warmup_failed: AtomicBool,
+    /// What the lanes have done so far.
+    pub(crate) lanes: Mutex<Option<LaneStats>>,
     /// The status of all refusals so far; 0 before the first, `MIXED` if they differ.
     refusal: AtomicU16,
     refused: AtomicU64,
@@ -212,6 +217,8 @@ impl Phase {
             skipped_turns: AtomicU64::new(0),
             waited: AtomicU64::new(0),
             aborted: AtomicBool::new(false),
+            warmup_failed: AtomicBool::new(false),
+            lanes: Mutex::new(None),
             refusal: AtomicU16::new(0),
             refused: AtomicU64::new(0),
         }
@@ -290,6 +297,12 @@ impl Phase {
             epoch: self.base_epoch + epoch,
             number,
         })
+    }
+
+    /// One more session may begin.
+    pub(crate) fn take_session_ticket(&self) -> bool {
+        let begun = self.issued.fetch_add(1, SeqCst);
+        self.settings.sessions.is_none_or(|bound| begun < bound)
     }
 
     /// The epoch of a repetition of the plan in this phase.

@@ -1,6 +1,8 @@
 //! The plan: what to send, as columns. Lengths and seeds, never text. Checked once, here.
 
+use crate::agents::Agents;
 use crate::error::EngineError;
+use crate::ids::write_decimal;
 use crate::text::{Vocabulary, epoch_seed};
 
 /// No value in a `u32` column.
@@ -16,6 +18,14 @@ enum Kind {
     Fresh,
     Reply,
     Stamp,
+    /// The beginning of another row's body.
+    Inherit,
+    /// Blocks of a recorded prompt.
+    Blocks,
+    /// A text that is new in each play.
+    Mark,
+    /// The output length.
+    Osl,
 }
 
 /// The columns as they cross the border (`docs/dev/2026-11-24-border.md`).
@@ -36,6 +46,8 @@ pub struct Columns {
     pub after_offsets: Vec<u32>,
     pub after: Vec<u32>,
     pub literals: Vec<Vec<u8>>,
+    /// Recorded agent sessions; `None`: the sessions stand alone, or depend on each other by `after`.
+    pub agents: Option<Agents>,
 }
 
 /// A checked plan.
@@ -52,6 +64,21 @@ pub struct Plan {
     waiters: Vec<u32>,
     has_synthetic: bool,
     has_stamps: bool,
+}
+
+/// What a body needs besides the plan.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Fill<'a> {
+    /// Repetition of the plan.
+    pub epoch: u64,
+    /// Unique for the request.
+    pub stamp: u64,
+    /// The source of synthetic text.
+    pub vocabulary: Option<&'a Vocabulary>,
+    /// Of the play; empty: none.
+    pub mark: &'a [u8],
+    /// The output length is at most so much.
+    pub output_cap: Option<u32>,
 }
 
 impl Plan {
@@ -97,6 +124,10 @@ impl Plan {
                 2 => (Kind::Fresh, usize::MAX),
                 3 => (Kind::Reply, turns),
                 4 => (Kind::Stamp, usize::MAX),
+                5 => (Kind::Inherit, turns),
+                6 => (Kind::Blocks, usize::MAX),
+                7 => (Kind::Mark, usize::MAX),
+                8 => (Kind::Osl, usize::MAX),
                 other => return bad(format!("segment {i} has the unknown kind {other}")),
             };
             if usize::try_from(columns.seg_a[i]).is_ok_and(|a| a >= limit) {
@@ -108,7 +139,17 @@ impl Plan {
             kinds.push(kind);
         }
         let has_stamps = kinds.contains(&Kind::Stamp);
-        let has_synthetic = kinds.iter().any(|k| matches!(k, Kind::Fixed | Kind::Fresh));
+        let has_synthetic = kinds
+            .iter()
+            .any(|k| matches!(k, Kind::Fixed | Kind::Fresh | Kind::Blocks));
+        if let Some(agents) = &columns.agents {
+            agents
+                .check(&columns.session, first_row.len() - 1)
+                .map_err(EngineError::Plan)?;
+            check_inherited(&columns, agents)?;
+        } else if kinds.iter().any(|k| matches!(k, Kind::Inherit | Kind::Blocks)) {
+            return bad("it has blocks of recorded sessions, but no such sessions".into());
+        }
         let (waiters_offsets, waiters) = invert(&columns, turns)?;
         Ok(Self {
             columns,
@@ -233,18 +274,28 @@ impl Plan {
         slice_of(&self.waiters_offsets, &self.waiters, row)
     }
 
-    /// Append the body of a row. `reply(row)`: the JSON-escaped answer to an earlier row; `stamp`: unique for the request.
-    pub fn write_body<'r>(
+    /// The recorded agent sessions, if the plan is of such.
+    pub fn agents(&self) -> Option<&Agents> {
+        self.columns.agents.as_ref()
+    }
+
+    /// Append the body of a row. `reply(row)`: the JSON-escaped response to an earlier row.
+    pub fn write_body<'r>(&self, row: u32, fill: Fill<'_>, reply: impl Fn(u32) -> &'r [u8], out: &mut Vec<u8>) {
+        self.write_part(row, u32::MAX, fill, &reply, out);
+    }
+
+    /// A row's body up to the end of so many blocks.
+    fn write_part<'r>(
         &self,
         row: u32,
-        epoch: u64,
-        stamp: u64,
-        vocabulary: Option<&Vocabulary>,
-        reply: impl Fn(u32) -> &'r [u8],
+        blocks: u32,
+        fill: Fill<'_>,
+        reply: &impl Fn(u32) -> &'r [u8],
         out: &mut Vec<u8>,
     ) {
         let from = self.columns.seg_offsets[row as usize] as usize;
         let to = self.columns.seg_offsets[row as usize + 1] as usize;
+        let mut left = blocks;
         for i in from..to {
             let (a, b) = (self.columns.seg_a[i], self.columns.seg_b[i]);
             match self.kinds[i] {
@@ -252,18 +303,66 @@ impl Plan {
                 Kind::Reply => out.extend_from_slice(reply(a as u32)),
                 Kind::Stamp => {
                     for nibble in (0..16).rev() {
-                        out.push(b"0123456789abcdef"[((stamp >> (nibble * 4)) & 15) as usize]);
+                        out.push(b"0123456789abcdef"[((fill.stamp >> (nibble * 4)) & 15) as usize]);
                     }
                 }
+                Kind::Mark => out.extend_from_slice(fill.mark),
+                Kind::Osl => {
+                    let osl = self.osl(row).unwrap_or(1).min(fill.output_cap.unwrap_or(u32::MAX));
+                    write_decimal(osl as usize, out);
+                }
+                Kind::Inherit => {
+                    self.write_part(a as u32, b.min(left), fill, reply, out);
+                    left -= b.min(left);
+                }
+                Kind::Blocks => {
+                    let count = (b & !CONTINUES).min(left);
+                    if let (Some(agents), Some(vocabulary)) = (self.agents(), fill.vocabulary) {
+                        agents.write_blocks(a, count, b & CONTINUES != 0, vocabulary, out);
+                    }
+                    left -= count;
+                }
                 kind => {
-                    let seed = if kind == Kind::Fresh { epoch_seed(a, epoch) } else { a };
-                    if let Some(vocabulary) = vocabulary {
+                    let seed = if kind == Kind::Fresh {
+                        epoch_seed(a, fill.epoch)
+                    } else {
+                        a
+                    };
+                    if let Some(vocabulary) = fill.vocabulary {
                         vocabulary.write(seed, b & !CONTINUES, b & CONTINUES != 0, out);
                     }
                 }
             }
+            if left == 0 {
+                return;
+            }
         }
     }
+}
+
+/// Rows take over blocks of earlier rows that have them.
+fn check_inherited(columns: &Columns, agents: &Agents) -> Result<(), EngineError> {
+    let mut blocks = vec![0u32; columns.session.len()];
+    for row in 0..columns.session.len() {
+        for i in columns.seg_offsets[row] as usize..columns.seg_offsets[row + 1] as usize {
+            let (a, b) = (columns.seg_a[i], columns.seg_b[i]);
+            match columns.seg_kind[i] {
+                5 if a >= row as u64 || b > blocks[a as usize] || b == 0 => {
+                    return Err(EngineError::Plan(format!("row {row} takes over {b} blocks of row {a}")));
+                }
+                5 => blocks[row] += b,
+                6 if (a >> 32) as usize >= agents.block_seed.len() => {
+                    return Err(EngineError::Plan(format!(
+                        "row {row} has blocks of the unknown session {}",
+                        a >> 32
+                    )));
+                }
+                6 => blocks[row] += b & !CONTINUES,
+                _ => {}
+            }
+        }
+    }
+    Ok(())
 }
 
 fn slice_of<'a>(offsets: &[u32], values: &'a [u32], row: u32) -> &'a [u32] {
@@ -367,7 +466,11 @@ mod tests {
     fn a_later_body_holds_the_reply_and_the_stamp() {
         let plan = Plan::new(two_turns()).expect("valid");
         let mut out = Vec::new();
-        plan.write_body(1, 0, 0xAB, None, |_| b"answer", &mut out);
+        let fill = Fill {
+            stamp: 0xAB,
+            ..Fill::default()
+        };
+        plan.write_body(1, fill, |_| b"answer", &mut out);
         assert_eq!(out, b"then answer00000000000000ab");
         assert!(plan.is_replied(0) && !plan.is_replied(1));
         assert_eq!(
@@ -383,7 +486,7 @@ mod tests {
             |c| c.session = vec![0, 2],
             |c| c.seg_offsets = vec![0, 3, 2],
             |c| c.seg_a[0] = 9,
-            |c| c.seg_kind[0] = 7,
+            |c| c.seg_kind[0] = 99,
             |c| {
                 c.after_offsets = vec![0, 1, 1];
                 c.after = vec![1];

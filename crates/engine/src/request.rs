@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use aiperf_records::{ABSENT, RecordBuilder, Row};
 
+use crate::agents::Mark;
 use crate::clock::{Clock, NEVER};
 use crate::conn::Conn;
 use crate::error::ErrorKind;
@@ -30,6 +31,9 @@ pub(crate) struct Request {
     pub(crate) session_num: u64,
     pub(crate) turn: u16,
     pub(crate) epoch: u64,
+    /// Of its play, in bodies that have one; and the most output it asks for.
+    pub(crate) mark: Option<Mark>,
+    pub(crate) output_cap: Option<u32>,
     pub(crate) number: u64,
     pub(crate) request_id: [u8; 16],
     pub(crate) correlation_id: [u8; 16],
@@ -103,6 +107,8 @@ impl Request {
             session_num: turn.session_num,
             turn: turn.turn,
             epoch: turn.epoch,
+            mark: turn.mark,
+            output_cap: turn.output_cap,
             number: 0,
             request_id: [0; 16],
             correlation_id: turn.correlation_id,
@@ -143,6 +149,8 @@ impl Request {
             session_num,
             turn: number_of_turn,
             epoch,
+            mark,
+            output_cap,
             number,
             request_id,
             correlation_id,
@@ -174,6 +182,7 @@ impl Request {
         }
         (*session_id, *row, *session, *session_num) = (turn.session_id, turn.row, turn.session, turn.session_num);
         (*number_of_turn, *epoch, *correlation_id) = (turn.turn, turn.epoch, turn.correlation_id);
+        (*mark, *output_cap) = (turn.mark, turn.output_cap);
         (*number, *request_id, *url, *conn, *stream) = (0, [0; 16], 0, None, None);
         (*scheduled, *started, *sent, *body_sent) = (turn.scheduled, ABSENT, ABSENT, ABSENT);
         (*cancelled_at, *deadline, *cancel_at) = (ABSENT, NEVER, NEVER);
@@ -375,6 +384,9 @@ mod tests {
             capped: false,
             holds_prefill: false,
             connection: None,
+            mark: None,
+            output_cap: None,
+            stays: None,
         }
     }
 
@@ -389,6 +401,8 @@ mod tests {
             session_num,
             turn,
             epoch,
+            mark,
+            output_cap,
             number,
             request_id,
             correlation_id,
@@ -419,7 +433,8 @@ mod tests {
             "{session_id:?} {conn:?} {:p} {row} {session} {session_num} {turn}",
             Arc::as_ptr(phase)
         );
-        let ids = format!("{epoch} {number} {request_id:?} {correlation_id:?} {url} {stream:?}");
+        let ids =
+            format!("{epoch} {mark:?} {output_cap:?} {number} {request_id:?} {correlation_id:?} {url} {stream:?}");
         let times = format!("{scheduled} {started} {sent} {body_sent} {cancelled_at} {deadline} {cancel_at}");
         let more =
             format!("{cancel_delay:?} {cancel_chunks:?} {resent} {redirects} {refusals} {reused} {trace:?} {job:?}");
@@ -437,6 +452,7 @@ mod tests {
         (used.row, used.session, used.session_num, used.turn) = (91, 92, 93, 94);
         (used.epoch, used.number, used.url, used.stream) = (95, 96, 97, Some(98));
         (used.request_id, used.correlation_id) = ([1; 16], [2; 16]);
+        (used.mark, used.output_cap) = (Some([3; 22]), Some(4));
         (used.scheduled, used.started, used.sent, used.body_sent) = (1, 2, 3, 4);
         (used.cancelled_at, used.deadline, used.cancel_at) = (5, 6, 7);
         (used.cancel_delay, used.cancel_chunks) = (Some(8), Some(9));

@@ -16,9 +16,11 @@ use slab::Slab;
 
 use crate::clock::NEVER;
 use crate::ids::{ConnId, SessionId};
+use crate::lanes::Lanes;
 use crate::phase::{Gate, Phase};
 use crate::plan::Plan;
 use crate::settings::Load;
+pub(crate) use crate::turn::{Turn, TurnEnd};
 
 mod starts;
 
@@ -81,36 +83,6 @@ struct Tree {
     blocked: HashMap<u32, (u32, Option<SessionId>)>,
 }
 
-/// A turn to send now.
-#[allow(clippy::struct_field_names)] // `turn` is the column's name
-pub(crate) struct Turn {
-    pub(crate) phase: Arc<Phase>,
-    pub(crate) session_id: SessionId,
-    pub(crate) row: u32,
-    /// The session's number in the plan, and in the run.
-    pub(crate) session: u32,
-    pub(crate) session_num: u64,
-    pub(crate) turn: u16,
-    pub(crate) epoch: u64,
-    pub(crate) correlation_id: [u8; 16],
-    pub(crate) scheduled: i64,
-    pub(crate) capped: bool,
-    pub(crate) holds_prefill: bool,
-    pub(crate) connection: Option<ConnId>,
-}
-
-/// How a turn ended.
-pub(crate) struct TurnEnd {
-    pub(crate) session_id: SessionId,
-    pub(crate) row: u32,
-    pub(crate) is_ok: bool,
-    /// JSON-escaped text, if a later turn quotes it.
-    pub(crate) reply: Option<Box<[u8]>>,
-    /// The connection the session keeps.
-    pub(crate) connection: Option<ConnId>,
-    pub(crate) at: i64,
-}
-
 #[allow(clippy::struct_field_names)] // sessions, among other things
 pub(crate) struct Sessions {
     plan: Arc<Plan>,
@@ -128,6 +100,8 @@ pub(crate) struct Sessions {
     freed: VecDeque<i64>,
     released: Vec<ConnId>,
     is_idle: bool,
+    /// Recorded agent sessions; in use once a phase of lanes has begun.
+    lanes: Option<Box<Lanes>>,
 }
 
 impl Sessions {
@@ -147,36 +121,58 @@ impl Sessions {
             freed: VecDeque::new(),
             released: Vec::new(),
             is_idle: false,
+            lanes: None,
         }
     }
 
     pub(crate) fn begin_phase(&mut self, phase: Arc<Phase>) {
+        if matches!(phase.settings.load, Load::Lanes(_)) {
+            let (plan, salt) = (Arc::clone(&self.plan), self.salt);
+            let lanes = self.lanes.get_or_insert_with(|| Box::new(Lanes::new(plan, salt)));
+            lanes.begin_phase(phase);
+            return;
+        }
         self.freed.clear();
         self.phase = Some(phase);
     }
 
     /// When a session wakes up next.
     pub(crate) fn next_due(&self) -> i64 {
-        self.sleepers.peek().map_or(NEVER, |&Reverse((at, ..))| at)
+        let lanes = self.lanes.as_ref().map_or(NEVER, |lanes| lanes.next_due());
+        self.sleepers.peek().map_or(NEVER, |&Reverse((at, ..))| at).min(lanes)
     }
 
     pub(crate) fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
+        !self.ready.is_empty() || self.lanes.as_ref().is_some_and(|lanes| lanes.has_ready())
     }
 
     /// The phase may have nothing under way any more: said once.
     pub(crate) fn take_idle(&mut self) -> bool {
+        if let Some(lanes) = &mut self.lanes {
+            return lanes.take_idle();
+        }
         std::mem::take(&mut self.is_idle)
     }
 
     /// A connection that a session has kept and needs no longer.
     pub(crate) fn take_released(&mut self) -> Option<ConnId> {
+        if let Some(lanes) = &mut self.lanes {
+            return lanes.take_released();
+        }
         self.released.pop()
     }
 
     /// What later turns of a session's tree may quote.
     pub(crate) fn replies(&self, id: SessionId) -> Option<&Replies> {
+        if self.lanes.is_some() {
+            return None;
+        }
         self.sessions.get(id.0).map(|s| &self.trees[s.tree].replies)
+    }
+
+    /// The warm-up has failed: said once, and marked in the phase.
+    pub(crate) fn take_abort(&mut self) -> bool {
+        self.lanes.as_mut().is_some_and(|lanes| lanes.take_abort())
     }
 
     /// Turns of other workers wait at the prefill gate.
@@ -188,6 +184,9 @@ impl Sessions {
 
     /// The next turn to send, unless none is due or the gates are shut.
     pub(crate) fn next_turn(&mut self) -> Option<Turn> {
+        if let Some(lanes) = &mut self.lanes {
+            return lanes.next_turn();
+        }
         loop {
             let turn = if let Some(&(id, scheduled)) = self.prefill_queue.front()
                 && self.enter_prefill(id)
@@ -241,6 +240,9 @@ impl Sessions {
             capped: std::mem::take(&mut s.capped),
             holds_prefill: phase.prefill.is_some(),
             connection: s.connection,
+            mark: None,
+            output_cap: None,
+            stays: None,
             phase,
         })
     }
@@ -258,6 +260,10 @@ impl Sessions {
 
     /// A turn is over. What is due then is due now; what is due later, however little, wakes up in time.
     pub(crate) fn end_turn(&mut self, ended: TurnEnd) {
+        if let Some(lanes) = &mut self.lanes {
+            lanes.end_turn(ended);
+            return;
+        }
         let TurnEnd {
             session_id: id,
             row,
@@ -356,6 +362,10 @@ impl Sessions {
 
     /// Think times that are over.
     pub(crate) fn wake(&mut self, now: i64) {
+        if let Some(lanes) = &mut self.lanes {
+            lanes.wake(now);
+            return;
+        }
         while let Some(&Reverse((at, id, sleep))) = self.sleepers.peek() {
             if at > now {
                 break;
@@ -424,6 +434,10 @@ impl Sessions {
 
     /// Something about the phase has changed.
     pub(crate) fn look(&mut self, now: i64) {
+        if let Some(lanes) = &mut self.lanes {
+            lanes.look(now);
+            return;
+        }
         if let Some(phase) = &self.phase {
             if phase.is_stopped() {
                 self.drop_waiting(now);
@@ -444,6 +458,10 @@ impl Sessions {
 
     /// The phase has stopped: sessions that are not in flight will not go on.
     pub(crate) fn drop_waiting(&mut self, now: i64) {
+        if let Some(lanes) = &mut self.lanes {
+            lanes.drop_waiting(now);
+            return;
+        }
         let waiting: Vec<SessionId> = self
             .sessions
             .iter()

@@ -164,6 +164,73 @@ pub enum Load {
         users: u32,
         rate: f64,
     },
+    Lanes(Lanes),
+}
+
+/// What a phase of lanes does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum LanesStage {
+    /// Primers, then perhaps pressure.
+    Warmup,
+    #[default]
+    Profile,
+}
+
+/// Lanes that play recorded agent sessions.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Lanes {
+    pub stage: LanesStage,
+    /// Root sessions in the order in which they are drawn; it wraps if `wrap`.
+    pub order: Vec<u32>,
+    pub wrap: bool,
+    /// Place in the order of the first play after the lanes' first ones, and from one to the next.
+    pub draws_from: u64,
+    pub draws_step: u64,
+    pub starts: Vec<LaneStart>,
+    /// First turns come at once in every lane, not as recorded.
+    pub burst: bool,
+    /// First turns come at their recorded time: the leading gap is waited for too.
+    #[serde(default)]
+    pub keep_offsets: bool,
+    pub idle_cap_ns: Option<i64>,
+    pub tree_idle_cap_ns: Option<i64>,
+    /// Warm-up behind the primers: requests per lane, or time.
+    pub pressure_requests: Option<u32>,
+    pub pressure_ns: Option<i64>,
+    pub output_cap: Option<u32>,
+    /// Of which the plays' marks are made.
+    pub benchmark: String,
+}
+
+/// A lane's first play; none: the lane takes the next one of the order.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct LaneStart {
+    pub lane: u32,
+    pub root: Option<u32>,
+    pub draw: u64,
+    /// Recorded time at which it begins, ns.
+    pub origin_ns: i64,
+    /// Streams under way then; the others are over, or begin when they are spawned.
+    pub streams: Vec<StreamStart>,
+}
+
+/// Where a stream stands when its lane begins.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct StreamStart {
+    pub session: u32,
+    /// Its next row.
+    pub row: u32,
+    /// The row before it, sent in the warm-up; and how long before the lane's beginning it was recorded.
+    pub primer: Option<u32>,
+    pub lead_ns: i64,
 }
 
 /// Warm-up or the measured part.
@@ -377,6 +444,9 @@ impl Settings {
         for phase in &settings.phases {
             if matches!(phase.load, Load::Closed {}) && phase.concurrency.is_none_or(|c| c == 0) {
                 return bad("a closed load needs a `concurrency` of at least 1");
+            }
+            if matches!(phase.load, Load::Lanes(_)) && settings.workers != 1 {
+                return bad("lanes need exactly one worker");
             }
             if let Load::Rate { rate, smoothness, .. } = phase.load
                 && !(rate > 0.0 && rate.is_finite() && smoothness > 0.0)

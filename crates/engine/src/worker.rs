@@ -101,6 +101,9 @@ impl Worker {
             if self.exchange.recorder.spill(now) {
                 self.publish_cpu();
             }
+            if self.sessions.take_abort() {
+                let _ = self.notes.send(Note::Abort);
+            }
             if self.sessions.take_idle() {
                 let _ = self.notes.send(Note::Idle);
             }

@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aiperf_engine::plan::Columns;
+use aiperf_engine::agents::Agents;
+use aiperf_engine::plan::{Columns, Fill};
 use aiperf_engine::settings::Settings;
 use aiperf_engine::text;
 use numpy::{Element, PyArray1, PyArrayMethods};
@@ -25,6 +26,31 @@ fn column<T: Element + Copy>(columns: &Bound<'_, PyDict>, name: &str) -> PyResul
     Ok(values(&array.readonly()).into_owned())
 }
 
+fn taken() -> PyErr {
+    CoreError::Value("the plan has no such row, or an engine has taken it over".to_owned()).into()
+}
+
+fn agents_of(columns: &Bound<'_, PyDict>) -> PyResult<Agents> {
+    let names = columns
+        .get_item("names")?
+        .ok_or_else(|| CoreError::Value("the plan's agents have no `names`".to_owned()))?;
+    Ok(Agents {
+        root: column(columns, "root")?,
+        spawn_row: column(columns, "spawn_row")?,
+        spawn_at_send: column(columns, "spawn_at_send")?,
+        spawn_offset_ns: column(columns, "spawn_offset_ns")?,
+        t_ns: column(columns, "t_ns")?,
+        gate_offsets: column(columns, "gate_offsets")?,
+        gates: column(columns, "gates")?,
+        join_offsets: column(columns, "join_offsets")?,
+        joins: column(columns, "joins")?,
+        block_seed: column(columns, "block_seed")?,
+        block_tokens: column(columns, "block_tokens")?,
+        names: names.extract()?,
+        trace: column(columns, "trace")?,
+    })
+}
+
 /// What to send, as columns. Used once: the engine takes it over.
 #[pyclass(frozen, module = "aiperf._core")]
 #[allow(clippy::struct_field_names)] // a plan of the engine is what it holds
@@ -37,16 +63,18 @@ pub(crate) struct Plan {
 #[pymethods]
 impl Plan {
     #[new]
-    #[pyo3(signature = (columns, literals, session_ids=None))]
+    #[pyo3(signature = (columns, literals, session_ids=None, agents=None))]
     #[allow(clippy::needless_pass_by_value)] // pyo3 hands over what it extracted
     fn new(
         columns: &Bound<'_, PyDict>,
         literals: Vec<Bound<'_, PyBytes>>,
         session_ids: Option<Bound<'_, PyAny>>,
+        agents: Option<Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
         // Session ids are Python's business: the record refers to sessions by number.
         drop(session_ids);
         let has_after = columns.contains("after")?;
+        let agents = agents.as_ref().map(agents_of).transpose()?;
         let columns = Columns {
             session: column(columns, "session")?,
             at_ns: column(columns, "at_ns")?,
@@ -70,6 +98,7 @@ impl Plan {
                 Vec::new()
             },
             literals: literals.iter().map(|l| l.as_bytes().to_vec()).collect(),
+            agents,
         };
         let plan = aiperf_engine::plan::Plan::new(columns).map_err(CoreError::from)?;
         Ok(Self {
@@ -77,6 +106,32 @@ impl Plan {
             num_sessions: plan.num_sessions(),
             plan: Mutex::new(Some(plan)),
         })
+    }
+
+    /// The body of a row, as it is sent; replies in it are empty.
+    #[pyo3(signature = (row, vocabulary=None, mark=None, output_cap=None))]
+    fn body<'py>(
+        &self,
+        py: Python<'py>,
+        row: u32,
+        vocabulary: Option<&Vocabulary>,
+        mark: Option<&[u8]>,
+        output_cap: Option<u32>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let plan = self.plan.lock().map_err(|_| taken())?;
+        let plan = plan
+            .as_ref()
+            .filter(|p| (row as usize) < p.num_turns())
+            .ok_or_else(taken)?;
+        let fill = Fill {
+            vocabulary: vocabulary.map(|v| &*v.inner),
+            mark: mark.unwrap_or_default(),
+            output_cap,
+            ..Fill::default()
+        };
+        let mut out = Vec::new();
+        plan.write_body(row, fill, |_| &[], &mut out);
+        Ok(PyBytes::new(py, &out))
     }
 
     #[getter]

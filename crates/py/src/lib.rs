@@ -11,6 +11,7 @@ mod question;
 mod records;
 mod sim;
 mod tokens;
+mod traces;
 
 use pyo3::exceptions::PyRuntimeWarning;
 use pyo3::prelude::*;
@@ -48,6 +49,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<chunks::RowStamps>()?;
     m.add_class::<sim::SimServer>()?;
     m.add_class::<question::Http2Questions>()?;
+    m.add_class::<traces::AgentCorpus>()?;
     m.add_function(wrap_pyfunction!(chunks::scan_chunks, m)?)?;
     m.add_function(wrap_pyfunction!(chunks::order_statistics, m)?)?;
     m.add_function(wrap_pyfunction!(sim::simulate, m)?)?;

@@ -35,7 +35,6 @@ _PROFILER = (
 )
 _MEDIA = "audio, images and video are not made here; give requests with media in a `raw_payload` file"
 _RANKINGS = "queries and passages are not made here; give them in a file (`--input-file`)"
-_AGENTIC = "AIPerf's agentic scenarios are not there; describe branching sessions in a file (`--custom-dataset-type`)"
 _ACCURACY = "answers are not graded; `--export-outputs-json` keeps them for a grader"
 
 FOREIGN: tuple[Foreign, ...] = (
@@ -48,18 +47,7 @@ FOREIGN: tuple[Foreign, ...] = (
     *_refuse("bodies are JSON; set the header with `--header`", "--request-content-type"),
     *_refuse("ids of media are not sent", "--uuid-and-strip", values="none"),
     # Input
-    *_refuse("this dataset's format is not known here; save it as JSONL or Parquet", "--hf-weka-dataset"),
     *_refuse("filter the dataset first and give the file with `--input-file`", "--dataset-filter"),
-    *_refuse(
-        _AGENTIC, "--use-think-time-only", "--scenario", "--burst-phase-starts", "--unsafe-override", values="none"
-    ),
-    *_refuse(
-        _AGENTIC,
-        "--trajectory-start-min-ratio",
-        "--trajectory-start-max-ratio",
-        "--agentic-cache-warmup-duration",
-        "--agentic-warmup-grace-period",
-    ),
     _note("a schedule is always replayed open-loop", "--open-loop-replay", values="none"),
     *_refuse(
         "for a closed loop leave out `--fixed-schedule` and give `--concurrency`",

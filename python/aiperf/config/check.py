@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from aiperf.config import scenario
 from aiperf.config.conditions import Condition, Precision
 from aiperf.config.distribution import distributed_problems, machines
 from aiperf.config.lengths import parse_distribution, parse_seq_dist
@@ -52,6 +53,7 @@ def check(
     problems = [p for rule in _RULES for p in rule(asked, config) if p.where not in skip]
     problems += [p for p in conflicts_and_needs(asked) if p.where not in skip]
     problems += [p for p in _limits(asked, config, limits or machine_limits()) if p.where not in skip]
+    problems += [p for p in scenario.problems(config) if p.where not in skip]
     return problems, tuple(_notes(asked, config))
 
 
@@ -515,6 +517,7 @@ def _limits(f: Asked, c: Config, limits: Limits) -> Iterator[Problem]:
 
 def _notes(f: Asked, c: Config) -> Iterator[str]:
     yield from f.idle
+    yield from scenario.notes(c)
     if c.input.input_file is not None:
         ignored = [p for p in ("prompt.isl_mean", "prompt.isl_stddev", "prompt.seq_dist") if f.has(p)]
         for path in ignored:

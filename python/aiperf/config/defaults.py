@@ -15,6 +15,7 @@ from aiperf.config.option_values import Values
 from aiperf.config.parse import parse_rate_series
 from aiperf.config.part import parse_part, parse_start, seed_at
 from aiperf.config.recipes import derive_recipe
+from aiperf.config.scenario import fill
 from aiperf.config.sections.sweep import Axis
 from aiperf.registry import names, normalise
 
@@ -24,6 +25,8 @@ TRACE_IN_FLIGHT = 512
 """Requests in flight when a trace is sent as fast as possible and nothing else is asked for."""
 REPEATS_SEED = 42
 """Of repeats without a seed, as in AIPerf: what differs between them is the server then, not the prompts."""
+AGENT_TRACES = frozenset({"weka_trace"})
+"""Formats of recorded agent sessions, which are replayed in lanes: each session once unless a bound is given."""
 _SESSIONS = frozenset({"dag_jsonl", "multi_turn", "inputs_json"})
 """Formats whose files hold whole sessions: such a file is sent once, as AIPerf sends a `dag_jsonl`. Other datasets are pools."""
 UNTIL_CAP_S = 600.0
@@ -32,6 +35,8 @@ UNTIL_CAP_S = 600.0
 
 def _is_trace(v: Values) -> bool:
     kind = v["input.custom_dataset_type"]
+    if isinstance(kind, str) and normalise(kind) in AGENT_TRACES:
+        return False  # replayed in lanes
     return isinstance(kind, str) and normalise(kind) in names("traces")
 
 
@@ -120,10 +125,10 @@ def _stop(v: Values, _: list[str]) -> None:
             if end := parse_rate_series(str(series))[-1][0]:
                 v.default("load.benchmark_duration", end, "the last point of the rate series")
                 return
-    if v["input.fixed_schedule"] or _is_trace(v):
+    if v["input.fixed_schedule"] or _is_trace(v) or v["agentic.hf_dataset"]:
         return  # each line once
     kind = v["input.custom_dataset_type"]
-    if v["input.input_file"] and (kind is None or normalise(str(kind)) in _SESSIONS):
+    if v["input.input_file"] and (kind is None or normalise(str(kind)) in _SESSIONS | AGENT_TRACES):
         return  # each session once; where the format is found out, the file is sent once
     concurrency = int(v.number("load.concurrency") or 1)
     v.default("load.request_count", max(10, 2 * concurrency), f"max(10, 2 × concurrency {concurrency})")
@@ -226,7 +231,12 @@ def _stimulus(v: Values) -> str:
     return "-".join(parts) or "default"
 
 
+def _scenario(v: Values, _: list[str]) -> None:
+    fill(v)
+
+
 _RULES: tuple[Callable[[Values, list[str]], None], ...] = (
+    _scenario,
     _service,
     _lengths,
     derive_recipe,

@@ -16,6 +16,8 @@ __all__ = [
     "ClosedLoad",
     "EngineSettings",
     "JobSettings",
+    "LaneStartSettings",
+    "LanesLoad",
     "Load",
     "PartSettings",
     "PhaseSettings",
@@ -26,6 +28,7 @@ __all__ = [
     "RateLoad",
     "ScheduleLoad",
     "SeriesLoad",
+    "StreamStartSettings",
     "TlsSettings",
     "UsersLoad",
     "Where",
@@ -161,7 +164,48 @@ class UsersLoad(Section):
     rate: float
 
 
-Load = Annotated[ClosedLoad | RateLoad | SeriesLoad | ScheduleLoad | UsersLoad, Field(discriminator="kind")]
+class StreamStartSettings(Section):
+    """Where a stream stands when its lane begins: its next row; the row sent in the warm-up, and how long before it was recorded."""
+
+    session: int
+    row: int
+    primer: int | None = None
+    lead_ns: int = 0
+
+
+class LaneStartSettings(Section):
+    """A lane's first play: the root's session, its place in the order of plays, and the recorded instant it begins at."""
+
+    lane: int
+    root: int | None
+    draw: int
+    origin_ns: int
+    streams: tuple[StreamStartSettings, ...] = ()
+
+
+class LanesLoad(Section):
+    """Recorded agent sessions, one at a time in each lane. `order`: root sessions as they are drawn. `keep_offsets`: first requests at
+    their recorded times. `pressure_…`: the warm-up behind its primers. `benchmark`: of which the plays' marks are made.
+    """
+
+    kind: Literal["lanes"] = "lanes"
+    stage: Literal["warmup", "profile"] = "profile"
+    order: tuple[int, ...]
+    wrap: bool
+    draws_from: int
+    draws_step: int = 1
+    starts: tuple[LaneStartSettings, ...]
+    burst: bool = False
+    keep_offsets: bool = False
+    idle_cap_ns: int | None = None
+    tree_idle_cap_ns: int | None = None
+    pressure_requests: int | None = None
+    pressure_ns: int | None = None
+    output_cap: int | None = None
+    benchmark: str = ""
+
+
+Load = Annotated[ClosedLoad | RateLoad | SeriesLoad | ScheduleLoad | UsersLoad | LanesLoad, Field(discriminator="kind")]
 
 
 class PhaseSettings(Section):

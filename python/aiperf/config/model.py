@@ -15,6 +15,7 @@ from pydantic import Field, PrivateAttr
 
 from aiperf.config.flag import FieldSpec, specs_of
 from aiperf.config.sections import Section
+from aiperf.config.sections.agentic import AgenticConfig
 from aiperf.config.sections.distributed import DistributedConfig
 from aiperf.config.sections.endpoint import EndpointConfig, TelemetryConfig, TokenizerConfig
 from aiperf.config.sections.input import ConversationConfig, InputConfig, PromptConfig
@@ -49,6 +50,7 @@ class Config(Section):
     tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig)
     load: LoadConfig = Field(default_factory=LoadConfig)
     warmup: WarmupConfig = Field(default_factory=WarmupConfig)
+    agentic: AgenticConfig = Field(default_factory=AgenticConfig)
     output: OutputConfig = Field(default_factory=OutputConfig)
     slo: SloConfig = Field(default_factory=SloConfig)
     service: ServiceConfig = Field(default_factory=ServiceConfig)

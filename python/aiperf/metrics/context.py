@@ -11,7 +11,7 @@ Row classes (exclusive, complete):
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, get_args
 
@@ -24,6 +24,7 @@ from aiperf.metrics.chunks import ChunkScan
 from aiperf.metrics.gpu_energy import GpuEnergy
 from aiperf.metrics.stats import highest, lowest
 from aiperf.records import Columns
+from aiperf.records.agents import AgentFacts
 from aiperf.records.cache import Keeper, kept
 
 __all__ = ["CANCELLED_KINDS", "TOKEN_SOURCES", "MetricContext", "MetricOptions", "Slo", "TokenSource", "divide"]
@@ -58,6 +59,9 @@ class MetricOptions:
     slos: tuple[Slo, ...] = ()
     usage_discrepancy_pct: float = 10.0
     network_rtt_ns: float | None = None
+    agents: AgentFacts | None = field(default=None, repr=False, compare=False)
+    """Of an agentic replay. Requests that the context limit refused are left out of its metrics, and counted in `overflows`."""
+    overflows: int = 0
 
 
 def divide(a: Floats | float, b: Floats | float) -> Floats:

@@ -135,7 +135,10 @@ def summarise(columns: Columns, options: SummaryOptions | None = None) -> Summar
     if o.tiers and not o.metrics.slos:
         o = replace(o, metrics=replace(o.metrics, slos=o.tiers[0].slos))
     percentiles = wanted_percentiles(o.percentiles)
-    profiling = rows_of(columns, phase_mask(columns, o.phases, "profiling"))
+    mask = phase_mask(columns, o.phases, "profiling")
+    if o.metrics.agents is not None:
+        o, mask = _without_overflows(columns, o, mask)
+    profiling = rows_of(columns, mask)
     r = open_context(profiling, o.metrics)
     r.energy = o.energy
     steady, timeline, whole, slices, part = _measure(r, o, percentiles)
@@ -195,6 +198,22 @@ def _server_findings(r: MetricContext, o: SummaryOptions, whole: Results) -> tup
             return ()
         view = ServerView()
     return find_server_findings(view, r, whole, find_lifecycle(r, view, o.stall_ns))
+
+
+def _without_overflows(columns: Columns, o: SummaryOptions, mask: Bools) -> tuple[SummaryOptions, Bools]:
+    """An agentic replay's requests beyond the context limit end their stream: they are counted, and no part of the metrics."""
+    overflowed = mask & (columns.scalar("error_kind") == ErrorKind.CONTEXT_OVERFLOW)
+    count = int(np.count_nonzero(overflowed))
+    if not count:
+        return o, mask
+    facts = o.facts
+    if facts is not None:
+        planned = None if facts.planned is None else facts.planned - count
+        every = None if facts.all_requests is None else facts.all_requests - count
+        facts = replace(
+            facts, sent=None if facts.sent is None else facts.sent - count, planned=planned, all_requests=every
+        )
+    return replace(o, metrics=replace(o.metrics, overflows=count), facts=facts), mask & ~overflowed
 
 
 def _warmup(columns: Columns, o: SummaryOptions, percentiles: tuple[float, ...]) -> Results:

@@ -20,6 +20,7 @@ from aiperf.metrics.gpu_energy import GpuEnergy
 from aiperf.metrics.server import ServerView, view_from_json
 from aiperf.metrics.summary import Gauge, Phase, SummaryOptions
 from aiperf.outcome import Outcome
+from aiperf.records.agents import AgentFacts
 from aiperf.records.run_json import (
     GAUGES,
     CertificateEntry,
@@ -54,7 +55,14 @@ def phases_of(entries: Sequence[PhaseEntry]) -> tuple[Phase, ...]:
     return tuple(Phase(p.name, p.kind) for p in entries) or (Phase(),)
 
 
-def metric_options(config: Config, count_source: TokenSource, *, schedule: bool, streaming: bool) -> MetricOptions:
+def metric_options(
+    config: Config,
+    count_source: TokenSource,
+    *,
+    schedule: bool,
+    streaming: bool,
+    agents: AgentFacts | None = None,
+) -> MetricOptions:
     tiers = build_tiers(config.slo.goodput)
     return MetricOptions(
         streaming=streaming,
@@ -63,6 +71,7 @@ def metric_options(config: Config, count_source: TokenSource, *, schedule: bool,
         is_schedule=schedule,
         slos=tiers[0].slos if tiers else (),
         network_rtt_ns=network_rtt_of(None, config),
+        agents=agents,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
@@ -18,6 +17,7 @@ from aiperf.config.secrets import mask_url
 from aiperf.errors import Note
 from aiperf.observer import Level, Observer, Observers, RunFacts, Silent
 from aiperf.outcome import Outcome
+from aiperf.records.agents import write_agent_facts
 from aiperf.records.replies import write_links
 from aiperf.records.run_json import RUN_FILE, Counter, NoteEntry, PhaseEntry, RunJson, ServerEntry
 from aiperf.reports.paths import Files
@@ -153,9 +153,11 @@ def _drive(
     """The load, with what watches the server and the GPUs meanwhile; the run with its outcome."""
     plan = prepared.workload.plan
     # Half a second for a long trace: the first request does not wait for it.
-    inputs_first = plan.num_turns <= _INPUTS_FIRST
+    inputs_first = plan.num_turns <= _INPUTS_FIRST and plan.agents is None
     if inputs_first:
         _write_inputs(prepared, run.files, outputs)
+    if prepared.workload.agents is not None:
+        write_agent_facts(run.dir, prepared.workload.agents)
     write_links(run.dir, plan.columns["session"], *plan.reply_rows())
     wait_for_start(run.config, observer)
     generators = None if cluster is None else begin(cluster, run, prepared, settings, observer)
@@ -177,7 +179,7 @@ def _drive(
     # From here on the run is on disk with what it needs to be evaluated again, whatever happens to the files below.
     with outputs.attempt("description of the run", run.dir / RUN_FILE):
         write_run_json(run.dir, run.json)
-    if not inputs_first:
+    if not inputs_first and plan.agents is None:
         _write_inputs(prepared, run.files, outputs)
     return run, readings, live
 
@@ -299,7 +301,7 @@ def _first_json(prepared: Prepared) -> RunJson:
     is_plain = all(name == f"session_{i:06d}" for i, name in enumerate(ids))
     return RunJson(
         aiperf_version=__version__,
-        benchmark_id=secrets.token_hex(6),
+        benchmark_id=workload.benchmark_id,
         command=list(config.command),
         config=config_dict_for_run(config),
         seed=workload.seed,

@@ -137,10 +137,15 @@ class Run:
 
     @property
     def metric_options(self) -> MetricOptions:
+        from aiperf.records.agents import read_agent_facts
         from aiperf.run.options import metric_options
 
         return metric_options(
-            self.config, self.count_source, schedule=self.json.is_schedule, streaming=self.is_streaming
+            self.config,
+            self.count_source,
+            schedule=self.json.is_schedule,
+            streaming=self.is_streaming,
+            agents=read_agent_facts(self.dir),
         )
 
     @property
@@ -268,6 +273,10 @@ class Run:
             return ExitCode.REQUESTS_FAILED
         if any(not gate.passed for gate in summary.gates):
             return ExitCode.THRESHOLD_MISSED
+        from aiperf.reports.agentic import coverage_problem
+
+        if coverage_problem(self) is not None:
+            return ExitCode.ERROR
         is_lost = self.outcome is not None and self.outcome.has_losses
         return ExitCode.ERROR if is_lost or any(n.kind == "file_failed" for n in self.notes) else ExitCode.OK
 

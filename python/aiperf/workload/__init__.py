@@ -19,6 +19,7 @@ from aiperf.config.model import Config
 from aiperf.endpoints import BodyOptions, Endpoint, endpoint_of, has_length
 from aiperf.errors import ConfigError, DatasetError, Note, Problem
 from aiperf.session import Message, Part, Session, Synthetic, Turn
+from aiperf.workload.agents import build_agent_plan
 from aiperf.workload.inputs import with_text
 from aiperf.workload.plan import PlanOptions, PlanTables, TemplateTokens, build_block_plan, build_plan
 from aiperf.workload.ready_bodies import ReadyBodies
@@ -29,6 +30,7 @@ from aiperf.workload.vocabulary import EncodedText, TextSource
 
 if TYPE_CHECKING:
     from aiperf._core import Vocabulary
+    from aiperf.traces.agents import AgentTable
     from aiperf.traces.replay import Replay
     from aiperf.workload.source import Data
 
@@ -48,6 +50,10 @@ class Workload:
     fingerprint: Mapping[str, str]
     """Two runs with equal values sent equal requests: `workload`, `tokenizer`, `seed`, `plan`, and `data` for a file."""
     notes: tuple[Note, ...] = ()
+    agents: AgentTable | None = field(default=None, repr=False)
+    """Of recorded agent sessions."""
+    benchmark_id: str = ""
+    """New for each run, unless the user gave one."""
 
     @property
     def is_timestamped(self) -> bool:
@@ -68,7 +74,7 @@ def seed_of(config: Config) -> int:
 
 def _open_data(config: Config, rng: np.random.Generator) -> Data | None:
     """None if the load is synthetic, which needs no reader of files."""
-    if config.input.input_file is None and config.input.public_dataset is None:
+    if (config.input.input_file, config.input.public_dataset, config.agentic.hf_dataset) == (None, None, None):
         return None
     from aiperf.workload.source import open_data
 
@@ -112,7 +118,9 @@ def build_workload(
             sampling = "shuffle"
     else:
         kind, sampling = found.kind, found.sampling
-        if found.replay is not None and _is_blocks_only(found.replay, config):
+        if found.agents is not None:
+            plan = build_agent_plan(found.agents, endpoint, plan_options)
+        elif found.replay is not None and _is_blocks_only(found.replay, config):
             plan = build_block_plan(found.replay.columns, found.replay.session_ids(), endpoint, plan_options)
         else:
             ready = ReadyBodies(config, endpoint, plan_options.body)
@@ -127,16 +135,31 @@ def build_workload(
             fingerprint["data"] = found.digest
     notes += _length_notes(config, plan_options.body, plan)
     if kind == "synthetic" and endpoint.features.tokens_out and not _has_lengths(plan, plan_options.body):
-        notes.append(
-            Note("open_ended", "no output length is requested (`--osl`): the model decides where each response ends")
-        )
+        text = "no output length is requested (`--osl`): the model decides where each response ends"
+        notes.append(Note("open_ended", text))
     if isinstance(source, EncodedText):
+        _refuse_agents(plan)
         plan = with_text(plan, source)
     fingerprint |= {"workload": kind, "plan": plan.digest(), "options": _options_digest(config)}
     chosen = config.input.dataset_sampling_strategy or sampling
     return Workload(
-        kind=kind, plan=plan, source=source, sampling=chosen, seed=seed, fingerprint=fingerprint, notes=tuple(notes)
+        kind=kind,
+        plan=plan,
+        source=source,
+        sampling=chosen,
+        seed=seed,
+        fingerprint=fingerprint,
+        notes=tuple(notes),
+        agents=None if found is None else found.agents,
+        benchmark_id=config.agentic.benchmark_id or secrets.token_hex(6),
     )
+
+
+def _refuse_agents(plan: PlanTables) -> None:
+    """ConfigError if the plan is of recorded agent sessions: their blocks are made natively, from words that add up."""
+    if plan.agents is not None:
+        text = "the words of this tokenizer do not add up to exact token counts, which recorded agent sessions need"
+        raise ConfigError((Problem(text, "--tokenizer", "use another one, for example `--tokenizer builtin`"),))
 
 
 def _planned(

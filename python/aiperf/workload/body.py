@@ -48,6 +48,17 @@ class Template:
         return piece if osl is None else piece.replace(_OSL_BYTES, b"%d" % osl)
 
     @staticmethod
+    def osl_mark() -> int:
+        """An output length that `split_at_osl` finds again."""
+        return _OSL_MARK
+
+    @staticmethod
+    def split_at_osl(piece: bytes) -> tuple[bytes, bool, bytes]:
+        """What stands in front of the output length and behind it; False: there is none."""
+        head, mark, tail = piece.partition(_OSL_BYTES)
+        return head, bool(mark), tail
+
+    @staticmethod
     def has_osl(piece: bytes) -> bool:
         return _OSL_BYTES in piece
 
@@ -99,7 +110,7 @@ class Templates:
         """`history_shape`: `shape` of each message of the history."""
         if turn.payload is not None:
             added = self._envelope.missing(turn, model) if turn.fill else {}
-            return self._cut({**turn.payload, **added}, 0)
+            return self.cut({**turn.payload, **added}, 0)
         if turn.tools or turn.extra or any(m.extra for m in turn.messages) or any(m.extra for m in history):
             return self._render(turn, history, model)
         key = (history_shape, tuple([self.shape(m) for m in turn.messages]), turn.osl is None, model)
@@ -118,9 +129,9 @@ class Templates:
             turn, messages=tuple(marked[len(history) :]), osl=None if turn.osl is None else _OSL_MARK, model=model
         )
         body = self._endpoint.body(blank_turn, tuple(marked[: len(history)]), replace(self._options, model=model))
-        return self._cut(body, number)
+        return self.cut(body, number)
 
-    def _cut(self, body: dict[str, object], number: int) -> Template:
+    def cut(self, body: dict[str, object], number: int) -> Template:
         """`number`: the first free number, for parts that stand in the body itself."""
         parts: dict[int, tuple[Part, ...]] = {}
 

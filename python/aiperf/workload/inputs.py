@@ -21,6 +21,11 @@ INPUTS_LIMIT_BYTES = 64 * 1024 * 1024
 
 def render_body(plan: PlanTables, row: int, source: TextSource) -> bytes:
     """The body of a turn as it is sent the first time. A live reply stands as `<reply to turn k>`, a stamp as zeros."""
+    if plan.agents is not None:
+        from aiperf._core import Vocabulary
+
+        mark = b"[rid:%s]\\n\\n" % (b"0" * 12)
+        return plan.to_core().body(row, source if isinstance(source, Vocabulary) else None, mark)
     kinds, a, b = (plan.columns[name] for name in ("seg_kind", "seg_a", "seg_b"))
     offsets = plan.columns["seg_offsets"]
     first_row = int(np.searchsorted(plan.columns["session"], plan.columns["session"][row]))
@@ -99,4 +104,4 @@ def with_text(plan: PlanTables, source: TextSource) -> PlanTables:
             literals.append(source.text(key[0], key[1] & ~LEADING_SPACE, bool(key[1] & LEADING_SPACE)))
         kinds[i], a[i], b[i] = SegmentKind.LITERAL, made[key], 0
     columns = {**plan.columns, "seg_kind": kinds, "seg_a": a, "seg_b": b}
-    return PlanTables(columns, literals, plan.session_ids, plan.models)
+    return PlanTables(columns=columns, literals=literals, session_ids=plan.session_ids, models=plan.models)

@@ -60,7 +60,7 @@ class PlanOptions:
         return (np.arange(sessions) % len(self.models)).astype(np.uint16)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlanTables:
     """The columns of the border contract, one row per turn; `models` may hold more names than the user gave."""
 
@@ -68,6 +68,8 @@ class PlanTables:
     literals: list[bytes] = field(repr=False)
     session_ids: list[str] = field(repr=False)
     models: tuple[str, ...]
+    agents: Mapping[str, NDArray[np.generic] | Sequence[str]] | None = field(default=None, repr=False)
+    """Of recorded agent sessions: who starts whom, who waits for whom, and their blocks (`crates/engine/src/agents.rs`)."""
 
     @property
     def num_turns(self) -> int:
@@ -80,7 +82,8 @@ class PlanTables:
     def to_core(self) -> Plan:
         from aiperf._core import Plan
 
-        return Plan(dict(self.columns), self.literals, self.session_ids)
+        agents = None if self.agents is None else dict(self.agents)
+        return Plan(dict(self.columns), self.literals, self.session_ids, agents)
 
     def reply_rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """CSR by turn: the rows whose live replies are in its body (`isl` does not count them: `aiperf.records.replies` does): offsets (turns+1,), rows."""
@@ -99,6 +102,11 @@ class PlanTables:
             digest.update(b"%d:" % len(literal))
             digest.update(literal)
         digest.update("\n".join(self.models).encode())
+        for name in sorted(self.agents or {}):
+            values = (self.agents or {})[name]
+            digest.update(
+                np.ascontiguousarray(values).tobytes() if isinstance(values, np.ndarray) else repr(values).encode()
+            )
         return digest.hexdigest()
 
 
@@ -301,7 +309,12 @@ class _Builder:
             counts = np.bincount(rows, minlength=turns)
             columns["after_offsets"] = np.concatenate([[0], np.cumsum(counts)]).astype(np.uint32)
             columns["after"] = np.array(needed, dtype=np.uint32)
-        return PlanTables(columns, self.literals.list, self.session_ids, tuple(self.models))
+        return PlanTables(
+            columns=columns,
+            literals=self.literals.list,
+            session_ids=self.session_ids,
+            models=tuple(self.models),
+        )
 
     def _row(self, sid: str, turn: int, what: str) -> int:
         first = self.first_row.get(sid)
@@ -436,7 +449,7 @@ def build_block_plan(blocks: Blocks, session_ids: list[str], endpoint: Endpoint,
     columns = segments.columns(
         blocks.session, osl=blocks.osl, isl=isl, model=model, at_ns=blocks.at_ns, delay_ns=blocks.delay_ns
     )
-    return PlanTables(columns, literals.list, session_ids, options.models)
+    return PlanTables(columns=columns, literals=literals.list, session_ids=session_ids, models=options.models)
 
 
 def _literal_column(piece: bytes, osl: NDArray[np.generic], literals: _Literals) -> NDArray[np.uint64]:
@@ -499,7 +512,9 @@ class ColumnPlan:
         columns = segments.columns(
             session, osl=osl, isl=columns["isl"], model=columns["model"], delay_ns=columns["delay_ns"]
         )
-        return PlanTables(columns, self._literals.list, session_ids, self._options.models)
+        return PlanTables(
+            columns=columns, literals=self._literals.list, session_ids=session_ids, models=self._options.models
+        )
 
     def _expand(self, group: TurnColumns, osl: NDArray[np.generic]) -> tuple[list[int], list[Column], list[Column]]:
         shapes = tuple([Templates.shape(m) for m in group.history])

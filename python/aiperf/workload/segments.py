@@ -24,6 +24,14 @@ class SegmentKind(IntEnum):
     FRESH = 2
     REPLY = 3
     STAMP = 4
+    INHERIT = 5
+    """The beginning of another row's body: `a` its row, `b` so many blocks."""
+    BLOCKS = 6
+    """Blocks of a recorded prompt."""
+    MARK = 7
+    """New in each play."""
+    OSL = 8
+    """The row's output length."""
 
 
 class SegmentWriter:

@@ -32,8 +32,10 @@ from aiperf.config.parse import parse_rate_series
 from aiperf.config.proxy import proxy_rule
 from aiperf.config.url import parse_url, target_of
 from aiperf.endpoints import Endpoint, headers_of, path_of, session_headers, targets_of
+from aiperf.errors import ConfigError, Problem
 from aiperf.web import Choice
 from aiperf.workload import Workload
+from aiperf.workload.agent_phases import agent_phases
 
 __all__ = ["AS_FAST_AS_POSSIBLE", "build_settings", "is_schedule", "resolve_workers"]
 
@@ -96,6 +98,9 @@ def build_settings(
     streaming = e.streaming and endpoint.features.streaming
     phases = _phases(config, workload)
     slots = max((p.concurrency or 0 for p in phases), default=0)
+    if part is not None and workload.agents is not None:
+        text = "recorded agent sessions are replayed from one process: its lanes share their idle time and the order of sessions"
+        raise ConfigError((Problem(text, "--part"),))
     if part is not None:
         slots = slots // part.of + (part.index < slots % part.of)
     text = endpoint.features.tokens_out
@@ -129,7 +134,8 @@ def build_settings(
         source_addresses=e.source_addresses,
         dns=e.dns,
         max_response_bytes=e.max_response_bytes,
-        workers=resolve_workers(config),
+        # Lanes share their idle time and the order of their plays: one worker has all of them.
+        workers=1 if workload.agents is not None else resolve_workers(config),
         cpus=config.service.cpus,
         kernel_stamps=config.service.kernel_stamps,
         keep_text=text and (not e.use_server_token_count or config.output.export_outputs_json or _keeps_raw(config)),
@@ -209,6 +215,15 @@ def _keeps_raw(config: Config) -> bool:
 def _phases(config: Config, workload: Workload) -> list[PhaseSettings]:
     if not config.load.phases:
         measured = _measured(config, workload)
+        if workload.agents is not None:
+            return agent_phases(
+                config,
+                workload.agents,
+                measured,
+                sampling=workload.sampling,
+                seed=workload.seed,
+                benchmark_id=workload.benchmark_id,
+            )
         return [*_warmup(config, workload, measured), measured]
     out = []
     for phase in config.load.phases:

@@ -14,12 +14,14 @@ from pydantic import BaseModel, ValidationError
 
 from aiperf import registry
 from aiperf.config.model import Config
+from aiperf.config.scenario import repository_of
 from aiperf.datasets import DatasetOptions, dataset_module
 from aiperf.errors import ConfigError, DatasetError, Note, Problem, did_you_mean
 from aiperf.reading.detect import Format, detect_format, first_fields
 from aiperf.reading.lines import kind_of, require_file
 from aiperf.session import Session, Turn
 from aiperf.traces import trace_module
+from aiperf.traces.agents import AgentTable
 from aiperf.traces.reading.detect import trace_formats
 from aiperf.traces.replay import Replay, prepare
 from aiperf.workload.synthetic import length_law
@@ -47,6 +49,8 @@ class Data:
     """Of the file's bytes; None for a folder or the hub."""
     replay: Replay | None = None
     limits: DatasetOptions | None = None
+    agents: AgentTable | None = None
+    """Of recorded agent sessions: all there is; `sessions` gives none."""
 
 
 def open_data(config: Config, rng: np.random.Generator) -> Data:
@@ -55,6 +59,8 @@ def open_data(config: Config, rng: np.random.Generator) -> Data:
     if i.input_file is not None:
         require_file(i.input_file)
     kind = _kind(config)
+    if kind == "weka_trace":
+        return _agents(config, kind)
     if kind in registry.names("traces"):
         return _trace(config, kind, rng)
     module = dataset_module(kind)
@@ -85,8 +91,28 @@ def open_data(config: Config, rng: np.random.Generator) -> Data:
     )
 
 
+def _agents(config: Config, kind: str) -> Data:
+    from aiperf.workload.agent_data import open_agents, path_of_agents
+
+    table = open_agents(config)
+    i = config.input
+    is_guess = i.input_file is not None and i.custom_dataset_type is None
+    notes = (*((_guess(config, kind, table.num_traces),) if is_guess else ()), *table.notes)
+    digest = _digest(path_of_agents(config))
+    return Data(
+        kind=kind,
+        sessions=lambda: iter(()),
+        notes=lambda: notes,
+        sampling="sequential",
+        digest=digest,
+        agents=table,
+    )
+
+
 def _kind(config: Config) -> str:
     i = config.input
+    if repository_of(config) is not None and i.input_file is None:
+        return "weka_trace"
     if i.custom_dataset_type is not None:
         return registry.normalise(i.custom_dataset_type)
     if i.public_dataset is not None:
@@ -114,6 +140,8 @@ def _detect(path: Path) -> str:
     """The format of a file by its name and first record: a trace if the record has times or lengths, else a dataset."""
     if path.is_dir():
         return _detect_folder(path)
+    if {".tar", ".tgz"} & {s.lower() for s in path.suffixes}:
+        return "weka_trace"
     kind = kind_of(path)
     if kind == "parquet":
         return "hf"
@@ -135,6 +163,9 @@ def _formats() -> Iterator[Format]:
 def _detect_folder(path: Path) -> str:
     first = next((p for p in sorted(path.iterdir()) if ".jsonl" in p.suffixes[-2:]), None)
     if first is None:
+        single = next((p for p in sorted(path.iterdir()) if p.suffix == ".json"), None)
+        if single is not None:
+            return detect_format(single, trace_formats(), "--custom-dataset-type")
         raise DatasetError(f"cannot read `{path}`: no `.jsonl` file in this folder")
     return "raw_payload" if "messages" in first_fields(first) else "random_pool"
 
@@ -197,7 +228,9 @@ def _trace(config: Config, kind: str, rng: np.random.Generator) -> Data:
         "end_offset_ms": i.fixed_schedule_end_offset,
         "auto_offset": i.fixed_schedule_auto_offset,
         "speedup": i.replay_speedup * (i.synthesis_speedup_ratio or 1.0),
-        "idle_gap_cap_s": i.idle_gap_cap_seconds,
+        "idle_gap_cap_s": i.idle_gap_cap_seconds
+        or config.agentic.trace_idle_gap_cap_seconds
+        or config.agentic.system_idle_gap_cap_seconds,
         "delay_cap_s": 0.0 if i.ignore_trace_delays else c.turn_delay_cap_seconds,
         "context_limit": i.max_context_length,
         "max_isl": i.synthesis_max_isl,

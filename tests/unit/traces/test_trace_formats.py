@@ -29,8 +29,9 @@ FILES = {
     "azure": ("azure.csv", "azure_bad.csv"),
     "generic": ("generic.jsonl", "generic_bad.jsonl"),
     "baseten_trace": ("baseten_trace.parquet", "baseten_trace_bad.parquet"),
+    "weka_trace": ("weka_trace.jsonl", "weka_trace_bad.jsonl"),
 }
-FORMATS = [pytest.param(n, marks=native if n == "baseten_trace" else ()) for n in FILES]
+FORMATS = [pytest.param(n, marks=native if n in {"baseten_trace", "weka_trace"} else ()) for n in FILES]
 
 
 def test_every_format_has_a_golden_and_a_malformed_file() -> None:
@@ -52,7 +53,7 @@ def test_a_malformed_file_names_line_field_and_what_was_found(name: str, golden:
     with pytest.raises(DatasetError) as caught:
         read(file, name)
     first = str(caught.value).replace(str(DATA), "data")
-    every = "\n".join(validate_trace(DATA / file, name).problems)
+    every = "\n".join(validate_trace(DATA / file, name).problems).replace(str(DATA), "data")
     golden(f"traces/{name}.bad.txt", f"{first}\n\nall of them:\n{every}\n")
 
 

@@ -95,6 +95,7 @@ impl Exchange {
             session_id: request.session_id,
             row: request.row,
             is_ok: kind == ErrorKind::Ok,
+            overflowed: kind == ErrorKind::ContextOverflow,
             reply,
             connection,
             at,

@@ -13,6 +13,10 @@ use crate::text::mix64;
 impl Sessions {
     /// Start what the phase's gate lets in, as one of `workers` workers.
     pub(crate) fn pull(&mut self, workers: u16, now: i64) {
+        if let Some(lanes) = &mut self.lanes {
+            lanes.pull(now);
+            return;
+        }
         let Some(phase) = self.phase.clone() else {
             return;
         };

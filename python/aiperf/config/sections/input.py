@@ -149,8 +149,6 @@ class InputConfig(Section):
         Field(ge=0),
         Flag(
             "--idle-gap-cap-seconds",
-            "--trace-idle-gap-cap-seconds",
-            "--system-idle-gap-cap-seconds",
             "--max-idle-gap-cap-seconds",
             help="Maximum gap between arrivals; longer gaps are shortened to it",
             group=F,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 
 from aiperf.config.as_aiperf import aiperf_input_config
@@ -22,6 +22,7 @@ from aiperf.metrics.stats import (
 )
 from aiperf.metrics.summary import Summary
 from aiperf.reports import Exporter, ReportedRun
+from aiperf.reports.agentic import agentic_json
 
 __all__ = ["EXPORTER", "SCHEMA_VERSION", "JsonOptions", "dump_json", "figures_of", "render_json", "stats_json"]
 
@@ -248,7 +249,9 @@ def _of_run(run: ReportedRun) -> str:
         extra={"written_by": {"tool": "aiperf", "version": __version__}}
         | ({} if run.telemetry_data is None else {"telemetry_data": run.telemetry_data}),
     )
-    return render_json(run.summary(), options)
+    summary = run.summary()
+    agentic = agentic_json(run, summary)
+    return render_json(summary, replace(options, extra={**options.extra, **agentic}) if agentic else options)
 
 
 EXPORTER = Exporter(what="summary", path=lambda run: run.files.summary, render=_of_run, order=10)

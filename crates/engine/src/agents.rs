@@ -1,0 +1,152 @@
+//! Recorded agent sessions in a plan: which streams belong together, who starts whom, who waits for whom, and their blocks' text.
+
+use crate::text::{Vocabulary, mix64};
+
+/// No row.
+const NONE_U32: u32 = u32::MAX;
+
+/// The text in front of a play's first user message: `[rid:` + 12 hex digits + `]` and two newlines, JSON-escaped.
+pub type Mark = [u8; MARK_BYTES];
+const MARK_BYTES: usize = 5 + 12 + 1 + 4;
+
+/// Columns by session of the plan (a *stream*), but for the gates and joins, which are by row.
+#[derive(Debug, Default)]
+pub struct Agents {
+    /// The root's session, for each session. A root's sessions follow it.
+    pub root: Vec<u32>,
+    /// The root's row that starts the stream; `u32::MAX`: a root.
+    pub spawn_row: Vec<u32>,
+    /// 1: when that row is sent, 0: when its response has ended.
+    pub spawn_at_send: Vec<u8>,
+    /// … and so much later, ns.
+    pub spawn_offset_ns: Vec<i64>,
+    /// Recorded start of each row, ns since the recording began.
+    pub t_ns: Vec<i64>,
+    /// Rows that must have ended before a row: CSR.
+    pub gate_offsets: Vec<u32>,
+    /// See `gate_offsets`.
+    pub gates: Vec<u32>,
+    /// Sessions that must be over before a row: CSR.
+    pub join_offsets: Vec<u32>,
+    /// See `join_offsets`.
+    pub joins: Vec<u32>,
+    /// By recorded session: seed of its blocks' text, and their tokens.
+    pub block_seed: Vec<u64>,
+    /// See `block_seed`.
+    pub block_tokens: Vec<u32>,
+    /// By recorded session: its name, of which a play's mark is made.
+    pub names: Vec<String>,
+    /// The recorded session of each session of the plan.
+    pub trace: Vec<u32>,
+}
+
+fn csr<'a>(offsets: &[u32], values: &'a [u32], row: u32) -> &'a [u32] {
+    match (offsets.get(row as usize), offsets.get(row as usize + 1)) {
+        (Some(&from), Some(&to)) => values.get(from as usize..to as usize).unwrap_or_default(),
+        _ => &[],
+    }
+}
+
+impl Agents {
+    /// Rows that must have ended before this row.
+    pub fn gates(&self, row: u32) -> &[u32] {
+        csr(&self.gate_offsets, &self.gates, row)
+    }
+
+    /// Sessions that must be over before this row.
+    pub fn joins(&self, row: u32) -> &[u32] {
+        csr(&self.join_offsets, &self.joins, row)
+    }
+
+    /// The sessions of a root, itself first.
+    pub fn tree(&self, root: u32) -> std::ops::Range<u32> {
+        let mut end = root + 1;
+        while self.root.get(end as usize) == Some(&root) {
+            end += 1;
+        }
+        root..end
+    }
+
+    pub(crate) fn check(&self, session_of: &[u32], sessions: usize) -> Result<(), String> {
+        let rows = session_of.len();
+        for (name, len, expected) in [
+            ("root", self.root.len(), sessions),
+            ("spawn_row", self.spawn_row.len(), sessions),
+            ("spawn_at_send", self.spawn_at_send.len(), sessions),
+            ("spawn_offset_ns", self.spawn_offset_ns.len(), sessions),
+            ("trace", self.trace.len(), sessions),
+            ("t_ns", self.t_ns.len(), rows),
+            ("gate_offsets", self.gate_offsets.len(), rows + 1),
+            ("join_offsets", self.join_offsets.len(), rows + 1),
+            ("block_tokens", self.block_tokens.len(), self.block_seed.len()),
+            ("names", self.names.len(), self.block_seed.len()),
+        ] {
+            if len != expected {
+                return Err(format!(
+                    "column `{name}` of its agents has {len} entries, not {expected}"
+                ));
+            }
+        }
+        for (s, &root) in self.root.iter().enumerate() {
+            let is_behind = s > 0 && self.root[s - 1] == root;
+            if root as usize != s && !is_behind {
+                return Err(format!("session {s} does not follow its root {root}"));
+            }
+            let spawn = self.spawn_row[s];
+            if (spawn == NONE_U32) != (root as usize == s) {
+                return Err(format!("session {s} is a root or has a row that starts it, not both"));
+            }
+            if spawn != NONE_U32 && session_of.get(spawn as usize) != Some(&root) {
+                return Err(format!(
+                    "session {s} is started by row {spawn}, which is not its root's"
+                ));
+            }
+        }
+        let same_tree = |row: usize, other: Option<&u32>| {
+            other.is_some_and(|&o| self.root.get(o as usize) == self.root.get(session_of[row] as usize))
+        };
+        for row in 0..rows {
+            let gates = self.gates(row as u32).iter();
+            if !gates.clone().all(|&g| same_tree(row, session_of.get(g as usize))) {
+                return Err(format!("row {row} waits for a row of another tree"));
+            }
+            if !self.joins(row as u32).iter().all(|j| same_tree(row, Some(j))) {
+                return Err(format!("row {row} waits for a session of another tree"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Append `count` blocks, the first of them `at` (recorded session << 32 | id).
+    pub(crate) fn write_blocks(&self, at: u64, count: u32, continues: bool, words: &Vocabulary, out: &mut Vec<u8>) {
+        let trace = (at >> 32) as usize;
+        let (seed, tokens) = (self.block_seed[trace], self.block_tokens[trace]);
+        for i in 0..u64::from(count) {
+            let id = (at & 0xFFFF_FFFF) + i;
+            words.write(mix64(seed ^ mix64(id)), tokens, continues || i > 0, out);
+        }
+    }
+}
+
+/// The mark of a play: of SHA-256 of `benchmark:pass:lane:trace`.
+pub(crate) fn mark(benchmark: &str, pass: u64, lane: u32, trace: &str) -> Mark {
+    let text = format!("{benchmark}:{pass}:{lane}:{trace}");
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    let mut out = *br"[rid:000000000000]\n\n";
+    for (i, b) in digest.as_ref().iter().take(6).enumerate() {
+        out[5 + 2 * i] = b"0123456789abcdef"[usize::from(b >> 4)];
+        out[6 + 2 * i] = b"0123456789abcdef"[usize::from(b & 15)];
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_aiperfs() {
+        assert_eq!(&mark("b", 0, 0, "trace_0199"), br"[rid:bb96f930761f]\n\n");
+        assert_ne!(mark("b", 1, 0, "trace_0199"), mark("b", 0, 1, "trace_0199"));
+    }
+}

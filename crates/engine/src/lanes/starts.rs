@@ -1,0 +1,233 @@
+//! How plays begin: at their place in a recording, with the pressure of a warm-up, with profiling, in a lane that has become free.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+
+use super::{Lanes, Play, Stage, State, Stream, id_of, play_of};
+use crate::agents::mark;
+use crate::clock::NEVER;
+use crate::ids::SessionId;
+use crate::plan::NONE_U32;
+use crate::settings::LaneStart;
+
+impl Lanes {
+    /// A lane's first play, at its place in the recording.
+    pub(super) fn place(&mut self, lane: usize, start: &LaneStart) {
+        let Some(root) = start.root else { return };
+        let play = self.new_play(lane, root, start.draw, start.origin_ns);
+        let agents_root_next = start.streams.iter().find(|s| s.session == root).map(|s| s.row);
+        let p = &mut self.plays[play];
+        for s in &start.streams {
+            if let Some(stream) = p.streams.get_mut((s.session - root) as usize) {
+                stream.state = State::Parked;
+                stream.next = s.row;
+            }
+        }
+        let plan = Arc::clone(&self.plan);
+        for (i, stream) in p.streams.iter_mut().enumerate() {
+            if stream.state != State::Unspawned {
+                continue;
+            }
+            let spawn = Self::agents(&plan).spawn_row[root as usize + i];
+            if spawn == NONE_U32 || agents_root_next.is_none_or(|next| spawn < next) {
+                stream.state = State::Over;
+            }
+        }
+    }
+
+    pub(super) fn new_play(&mut self, lane: usize, root: u32, draw: u64, origin: i64) -> usize {
+        let agents = Self::agents(&self.plan);
+        let round = self.before.len().max(1) as u64;
+        let place = (draw % round) as usize;
+        let pass = draw / round * u64::from(self.per_round.get(&root).copied().unwrap_or(1))
+            + u64::from(self.before.get(place).copied().unwrap_or(0));
+        let number = self.lanes[lane].number;
+        let trace = agents
+            .trace
+            .get(root as usize)
+            .and_then(|&t| agents.names.get(t as usize));
+        let mark = mark(&self.settings.benchmark, pass, number, trace.map_or("", String::as_str));
+        let streams = agents
+            .tree(root)
+            .map(|session| {
+                let rows = self.plan.rows(session);
+                Stream {
+                    state: State::Unspawned,
+                    next: rows.start,
+                    end: rows.end,
+                    due: 0,
+                    connection: None,
+                    has_ticket: false,
+                    is_priming: false,
+                }
+            })
+            .collect();
+        self.lanes[lane].has_play = true;
+        self.plays.insert(Play {
+            lane,
+            root,
+            draw,
+            mark,
+            streams,
+            in_flight: 0,
+            idle_since: self.now,
+            origin,
+            began: self.now,
+        })
+    }
+
+    /// Stage 1: the last prompt of each history, so that the recorded moments of all lanes coincide at its end.
+    pub(super) fn prime(&mut self) {
+        let start = self.phase.as_ref().map_or(0, |p| p.start);
+        let mut leads = Vec::new();
+        let starts = self.settings.starts.clone();
+        for (key, play) in &self.plays {
+            let Some(begin) = starts.get(play.lane) else { continue };
+            for s in &begin.streams {
+                if let Some(row) = s.primer {
+                    leads.push((id_of(key, (s.session - play.root) as usize), row, s.lead_ns));
+                }
+            }
+        }
+        let longest = leads.iter().map(|l| l.2).max().unwrap_or(0);
+        for (id, row, lead) in leads {
+            let (p, s) = play_of(id);
+            let due = start + if self.settings.burst { 0 } else { longest - lead };
+            let stream = &mut self.plays[p].streams[s];
+            stream.next = row;
+            stream.is_priming = true;
+            self.sleep(id, due);
+        }
+    }
+
+    /// Stage 2: every stream goes on without think times.
+    pub(super) fn press(&mut self, now: i64) {
+        let until = self.settings.pressure_ns.map_or(NEVER, |d| now.saturating_add(d));
+        self.stage = Stage::Pressing { until };
+        let all: Vec<SessionId> = self.in_state(State::Parked);
+        for id in all {
+            self.sleep(id, now);
+        }
+        for lane in 0..self.lanes.len() {
+            if !self.lanes[lane].has_play {
+                self.refill(lane, now);
+            }
+        }
+    }
+
+    pub(super) fn in_state(&self, state: State) -> Vec<SessionId> {
+        let mut found: Vec<(usize, u64, SessionId)> = Vec::new();
+        for (key, play) in &self.plays {
+            for (s, stream) in play.streams.iter().enumerate() {
+                if stream.state == state {
+                    found.push((play.lane, play.draw, id_of(key, s)));
+                }
+            }
+        }
+        found.sort_unstable();
+        found.into_iter().map(|f| f.2).collect()
+    }
+
+    /// Profiling: the earliest turn of all lanes is due at once, the others as long after it as recorded.
+    pub(super) fn begin_profiling(&mut self) {
+        let Some(phase) = self.phase.clone() else { return };
+        let start = phase.start;
+        phase.active.fetch_add(1, SeqCst);
+        let plan = Arc::clone(&self.plan);
+        let agents = Self::agents(&plan);
+        let mut offsets = Vec::new();
+        for (key, play) in &self.plays {
+            for (s, stream) in play.streams.iter().enumerate() {
+                if !matches!(stream.state, State::Over | State::Unspawned) {
+                    let t = agents.t_ns.get(stream.next as usize).copied().unwrap_or(0);
+                    offsets.push((play.lane, id_of(key, s), (t - play.origin).max(0)));
+                }
+            }
+        }
+        offsets.sort_unstable();
+        let is_free = |lanes: &Self, id: SessionId| {
+            let (p, s) = play_of(id);
+            lanes.may_go(&lanes.plays[p], s)
+        };
+        let least = |lane: Option<usize>| {
+            offsets
+                .iter()
+                .filter(|o| lane.is_none_or(|l| o.0 == l) && is_free(self, o.1))
+                .map(|o| o.2)
+                .min()
+        };
+        let all = if self.settings.keep_offsets {
+            Some(0)
+        } else {
+            least(None)
+        };
+        let dues: Vec<(SessionId, i64)> = offsets
+            .iter()
+            .map(|&(lane, id, offset)| {
+                let m = if self.settings.burst { least(Some(lane)) } else { all };
+                (id, start + (offset - m.unwrap_or(0)).max(0))
+            })
+            .collect();
+        self.timers.clear();
+        for (_, play) in &mut self.plays {
+            play.idle_since = start;
+            play.began = start;
+        }
+        let live = self.plays.len() as i64;
+        self.stats.plays_started += live as u64;
+        phase.active.fetch_add(live, SeqCst);
+        // The sessions' bound counts those that begin here too.
+        for _ in 0..live {
+            phase.take_session_ticket();
+        }
+        for (id, due) in dues {
+            self.sleep(id, due);
+        }
+        let empty: Vec<usize> = (0..self.lanes.len()).filter(|&l| !self.lanes[l].has_play).collect();
+        for lane in empty {
+            self.refill(lane, start);
+        }
+        let rootless: Vec<usize> = self.plays.iter().map(|(key, _)| key).collect();
+        for play in rootless {
+            self.end_play_if_over(play, start);
+        }
+        phase.active.fetch_sub(1, SeqCst);
+        self.note_idle();
+    }
+
+    /// The lane's next play, whole, due at once.
+    pub(super) fn refill(&mut self, lane: usize, at: i64) {
+        let Some(phase) = self.phase.clone() else { return };
+        let is_profiling = self.stage == Stage::Profiling;
+        if phase.is_stopped() || self.settings.order.is_empty() {
+            return;
+        }
+        let round = self.settings.order.len() as u64;
+        if !self.settings.wrap && self.drawn >= round {
+            if is_profiling && self.lanes.iter().all(|l| !l.has_play) {
+                phase.exhausted.store(true, SeqCst);
+            }
+            return;
+        }
+        if is_profiling && !(phase.has_tickets() && phase.take_session_ticket()) {
+            phase.exhausted.store(true, SeqCst);
+            return;
+        }
+        let draw = self.drawn;
+        self.drawn += self.settings.draws_step.max(1);
+        let root = self.settings.order[(draw % round) as usize];
+        let origin = Self::agents(&self.plan)
+            .t_ns
+            .get(self.plan.rows(root).start as usize)
+            .copied()
+            .unwrap_or(0);
+        let play = self.new_play(lane, root, draw, origin);
+        if is_profiling {
+            self.stats.plays_started += 1;
+            phase.active.fetch_add(1, SeqCst);
+        }
+        self.plays[play].idle_since = at;
+        self.plays[play].began = at;
+        self.on_due(id_of(play, 0), at);
+    }
+}

@@ -1,0 +1,258 @@
+//! A turn from its turn to its end, and what its end brings about.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+
+use super::{Lanes, Stage, State, Stream, id_of, play_of};
+use crate::ids::{SessionId, uuid};
+use crate::phase::{Gate, Phase};
+use crate::text::mix64;
+use crate::turn::{Turn, TurnEnd};
+
+impl Lanes {
+    /// The next turn to send, unless none is due or the prefill gate is shut.
+    pub(crate) fn next_turn(&mut self) -> Option<Turn> {
+        let phase = self.phase.clone()?;
+        loop {
+            let (id, due, in_prefill) = if let Some(&(id, due)) = self.prefill_queue.front()
+                && phase.prefill.as_ref().is_none_or(Gate::try_enter)
+            {
+                self.prefill_queue.pop_front();
+                phase.prefill_waiters.fetch_sub(1, SeqCst);
+                (id, due, true)
+            } else {
+                let (id, due) = self.ready.pop_front()?;
+                (id, due, false)
+            };
+            if let Some(turn) = self.begin(&phase, id, due, in_prefill) {
+                return Some(turn);
+            }
+        }
+    }
+
+    pub(super) fn begin(&mut self, phase: &Arc<Phase>, id: SessionId, due: i64, in_prefill: bool) -> Option<Turn> {
+        let (p, s) = play_of(id);
+        let play = self.plays.get_mut(p)?;
+        let lane = play.lane;
+        if play.streams.get(s)?.is_priming {
+            self.stats.primers_sent += u64::from(!in_prefill);
+        } else if matches!(self.stage, Stage::Pressing { .. } | Stage::Draining) && !in_prefill {
+            let quota = self.settings.pressure_requests.unwrap_or(u32::MAX);
+            if self.stage == Stage::Draining || self.lanes[lane].pressed >= quota {
+                play.streams[s].state = State::Parked;
+                self.settle(due);
+                return None;
+            }
+            self.lanes[lane].pressed += 1;
+        }
+        let play = self.plays.get_mut(p)?;
+        let stream = play.streams.get_mut(s)?;
+        let mut capped = false;
+        if in_prefill {
+            capped = true;
+        } else {
+            if phase.is_stopped() {
+                return None;
+            }
+            if !stream.has_ticket && !phase.take_ticket() {
+                // Its bound of requests is reached: nothing more will be sent.
+                self.drop_waiting(due);
+                return None;
+            }
+            stream.has_ticket = true;
+            if let Some(gate) = &phase.prefill
+                && !gate.try_enter()
+            {
+                stream.state = State::Prefill;
+                phase.prefill_waiters.fetch_add(1, SeqCst);
+                self.prefill_queue.push_back((id, due));
+                return None;
+            }
+        }
+        stream.has_ticket = false;
+        stream.state = State::InFlight;
+        play.in_flight += 1;
+        self.in_flight += 1;
+        let (row, root, draw) = (stream.next, play.root, play.draw);
+        let session = root + s as u32;
+        let high = mix64(self.salt ^ mix64(draw.wrapping_mul(3)));
+        let turn = Turn {
+            session_id: id,
+            row,
+            session,
+            session_num: draw,
+            turn: (row - self.plan.rows(session).start) as u16,
+            epoch: 0,
+            correlation_id: uuid(high, mix64(high ^ u64::from(session))),
+            scheduled: due,
+            capped,
+            holds_prefill: phase.prefill.is_some(),
+            connection: stream.connection,
+            mark: Some(play.mark),
+            output_cap: self.settings.output_cap,
+            stays: Some(high ^ u64::from(session)),
+            phase: Arc::clone(phase),
+        };
+        let sent = self.now.max(due);
+        if !self.plays[p].streams[s].is_priming {
+            self.spawn(p, row, true, sent);
+        }
+        Some(turn)
+    }
+
+    /// Start the streams that a row starts, when it is sent or has ended.
+    pub(super) fn spawn(&mut self, p: usize, row: u32, at_send: bool, at: i64) {
+        let plan = Arc::clone(&self.plan);
+        let agents = Self::agents(&plan);
+        let root = self.plays[p].root;
+        let is_pressed = self.stage != Stage::Profiling;
+        for s in 1..self.plays[p].streams.len() {
+            let session = root as usize + s;
+            let is_its = agents.spawn_row[session] == row && (agents.spawn_at_send[session] != 0) == at_send;
+            if is_its && self.plays[p].streams[s].state == State::Unspawned {
+                self.stats.children_spawned += 1;
+                let offset = if is_pressed { 0 } else { agents.spawn_offset_ns[session] };
+                self.sleep(id_of(p, s), at + offset);
+            }
+        }
+    }
+
+    /// A turn is over, however it ended.
+    pub(crate) fn end_turn(&mut self, ended: TurnEnd) {
+        let TurnEnd {
+            session_id: id,
+            row,
+            at,
+            ..
+        } = ended;
+        self.now = self.now.max(at);
+        let (p, s) = play_of(id);
+        let Some(stream) = self.plays.get_mut(p).and_then(|play| play.streams.get_mut(s)) else {
+            self.released.extend(ended.connection);
+            return;
+        };
+        stream.connection = ended.connection;
+        let was_priming = std::mem::take(&mut stream.is_priming);
+        stream.next = row + 1;
+        let is_last = stream.next >= stream.end;
+        stream.state = State::Parked;
+        self.in_flight -= 1;
+        self.last_return = self.last_return.max(at);
+        let play = &mut self.plays[p];
+        play.in_flight -= 1;
+        if play.in_flight == 0 {
+            play.idle_since = at;
+        }
+        let is_stopped = self.is_stopped();
+        if was_priming {
+            if !ended.is_ok && s == 0 && !is_stopped {
+                self.wants_abort = true;
+                if let Some(phase) = &self.phase {
+                    phase.warmup_failed.store(true, SeqCst);
+                    phase.aborted.store(true, SeqCst);
+                }
+            }
+        } else if ended.overflowed {
+            self.stats.streams_overflowed += 1;
+            self.end_stream(p, s);
+        } else {
+            if !is_stopped {
+                self.spawn(p, row, false, at);
+            }
+            if is_last || is_stopped {
+                self.end_stream(p, s);
+            } else if self.stage == Stage::Draining {
+                // Kept for the next phase.
+            } else {
+                let is_pressed = self.stage != Stage::Profiling;
+                let delay = if is_pressed { 0 } else { self.plan.delay_ns(row + 1) };
+                if delay > 0 {
+                    self.sleep(id, at + delay);
+                } else {
+                    self.on_due(id, at);
+                }
+            }
+        }
+        if was_priming && is_stopped {
+            self.end_stream(p, s);
+        }
+        self.release_held(p, at);
+        self.end_play_if_over(p, at);
+        self.settle(at);
+    }
+
+    pub(super) fn end_stream(&mut self, p: usize, s: usize) {
+        let play = &mut self.plays[p];
+        let stream = &mut play.streams[s];
+        if stream.state == State::Asleep {
+            self.timers.remove(&(stream.due, id_of(p, s)));
+        }
+        stream.state = State::Over;
+        self.released.extend(stream.connection.take());
+        if s > 0 {
+            self.stats.children_completed += 1;
+            return;
+        }
+        // Nobody will start those that its later turns would have started.
+        for other in &mut play.streams {
+            if other.state == State::Unspawned {
+                other.state = State::Over;
+            }
+        }
+    }
+
+    /// Turns that waited for what has happened now.
+    pub(super) fn release_held(&mut self, p: usize, at: i64) {
+        let count = self.plays[p].streams.len();
+        for s in 0..count {
+            let play = &self.plays[p];
+            if play.streams[s].state == State::Held && self.may_go(play, s) {
+                let stream = &mut self.plays[p].streams[s];
+                stream.state = State::Ready;
+                let due = stream.due;
+                self.stats.longest_hold_ns = self.stats.longest_hold_ns.max(at - due);
+                self.ready.push_back((id_of(p, s), due.max(at)));
+            }
+        }
+        let play = &self.plays[p];
+        let is_waiting_only = play
+            .streams
+            .iter()
+            .all(|s| matches!(s.state, State::Held | State::Over | State::Unspawned));
+        let earliest = (0..count)
+            .filter(|&s| play.streams[s].state == State::Held)
+            .min_by_key(|&s| {
+                let row = play.streams[s].next as usize;
+                Self::agents(&self.plan).t_ns.get(row).copied()
+            });
+        if let Some(s) = earliest.filter(|_| is_waiting_only && !self.is_stopped()) {
+            // A recording that contradicts itself: rather a turn out of order than a lane that hangs.
+            self.stats.unstuck += 1;
+            self.plays[p].streams[s].state = State::Ready;
+            self.ready.push_back((id_of(p, s), at));
+        }
+    }
+
+    pub(super) fn end_play_if_over(&mut self, p: usize, at: i64) {
+        let Some(play) = self.plays.get(p) else { return };
+        let is_over = |s: &Stream| s.state == State::Over;
+        if !play.streams.iter().all(is_over) {
+            return;
+        }
+        let play = self.plays.remove(p);
+        self.lanes[play.lane].has_play = false;
+        let Some(phase) = self.phase.clone() else { return };
+        if self.stage == Stage::Profiling {
+            self.stats.plays_completed += u64::from(!phase.is_stopped());
+            self.stats.play_ns += at - play.began;
+            self.refill(play.lane, at);
+            phase.active.fetch_sub(1, SeqCst);
+            self.note_idle();
+        } else if let Stage::Pressing { .. } = self.stage {
+            let quota = self.settings.pressure_requests.unwrap_or(u32::MAX);
+            if self.lanes[play.lane].pressed < quota {
+                self.refill(play.lane, at);
+            }
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! A prompt as segments: what it takes over, the JSON around its messages, runs of blocks, tails.
+
+use super::layout::{Layout, Mark};
+use super::prompts::{Prompt, Role};
+use super::{Request, segment};
+
+/// A request's body, about to be written.
+pub(super) struct Body<'a> {
+    pub(super) prompt: &'a Prompt,
+    pub(super) request: &'a Request,
+    pub(super) source: Option<u32>,
+    pub(super) trace: u32,
+    pub(super) mark: Mark,
+}
+
+impl Body<'_> {
+    /// Append its segments.
+    pub(super) fn write(&self, tail_seed: u64, out: &mut Layout) {
+        let mut push = |kind: u8, a: u64, b: u32| {
+            out.seg_kind.push(kind);
+            out.seg_a.push(a);
+            out.seg_b.push(b);
+        };
+        let inherited = if self.source.is_some() {
+            self.prompt.inherited
+        } else {
+            0
+        };
+        if let Some(source) = self.source.filter(|_| inherited > 0) {
+            push(segment::INHERIT, u64::from(source), inherited);
+        }
+        let all = &self.prompt.messages;
+        let added = if inherited > 0 { self.prompt.added() } else { all };
+        let mut last = all.len().checked_sub(added.len() + 1).map(|i| all[i].role);
+        let mut at = inherited;
+        let mut has_user = all[..all.len() - added.len()].iter().any(|m| m.role == Role::User);
+        for message in added {
+            let role = message.role as u8;
+            push(
+                segment::LITERAL,
+                last.map_or_else(|| segment::first(role), |l| segment::between(l as u8, role)),
+                0,
+            );
+            let is_marked = match self.mark {
+                Mark::None => false,
+                Mark::FirstUser => message.role == Role::User && !has_user,
+                Mark::First => last.is_none(),
+            };
+            if is_marked {
+                push(segment::MARK, 0, 0);
+            }
+            has_user |= message.role == Role::User;
+            let mut continues = 0;
+            for (first, count) in self.request.ids.slice(at, at + message.blocks) {
+                push(
+                    segment::BLOCKS,
+                    u64::from(self.trace) << 32 | u64::from(first),
+                    count | continues,
+                );
+                continues = segment::CONTINUES;
+            }
+            at += message.blocks;
+            if message.tail > 0 {
+                push(segment::FIXED, tail_seed, message.tail | continues);
+            }
+            last = Some(message.role);
+        }
+        let [open, close] = segment::end(last.map_or(Role::User as u8, |r| r as u8));
+        push(segment::LITERAL, open, 0);
+        push(segment::OSL, 0, 0);
+        push(segment::LITERAL, close, 0);
+        out.seg_offsets.push(out.seg_kind.len() as u32);
+    }
+}

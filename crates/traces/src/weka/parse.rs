@@ -1,0 +1,671 @@
+//! A document → a [`Session`]. The fast way reads typed rows; what it refuses is read once more, slowly, to name every fault.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::Value;
+
+use super::{EPSILON, Fault, Request, Session, SubAgent, TurnKind};
+use crate::ids::Ids;
+use crate::source::Document;
+
+/// Largest number of tokens, and largest block size, that is believed.
+const MOST: u64 = 1 << 30;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code)] // keys that are known and not used
+struct RawSession<'a> {
+    #[serde(borrow)]
+    id: Option<Cow<'a, str>>,
+    models: Option<IgnoredAny>,
+    block_size: Option<u64>,
+    hash_id_scope: Option<String>,
+    tool_tokens: Option<u64>,
+    system_tokens: Option<u64>,
+    #[serde(borrow)]
+    requests: Option<Vec<RawRow<'a>>>,
+    totals: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code)] // keys that are known and not used
+struct RawRow<'a> {
+    t: Option<f64>,
+    #[serde(borrow, rename = "type")]
+    sort: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    model: Option<Cow<'a, str>>,
+    #[serde(rename = "in")]
+    input: Option<u64>,
+    out: Option<u64>,
+    hash_ids: Option<Ids>,
+    input_types: Option<Vec<String>>,
+    output_types: Option<IgnoredAny>,
+    stop: Option<String>,
+    api_time: Option<f64>,
+    think_time: Option<f64>,
+    ttft: Option<IgnoredAny>,
+    agent_id: Option<String>,
+    subagent_type: Option<IgnoredAny>,
+    status: Option<IgnoredAny>,
+    models: Option<IgnoredAny>,
+    #[serde(borrow)]
+    requests: Option<Vec<RawRow<'a>>>,
+    duration_ms: Option<f64>,
+    total_tokens: Option<IgnoredAny>,
+    tool_use_count: Option<IgnoredAny>,
+    tool_tokens: Option<u64>,
+    system_tokens: Option<u64>,
+}
+
+/// The keys of a session.
+pub const SESSION_KEYS: [&str; 8] = [
+    "id",
+    "models",
+    "block_size",
+    "hash_id_scope",
+    "tool_tokens",
+    "system_tokens",
+    "requests",
+    "totals",
+];
+/// The keys of a request.
+pub const REQUEST_KEYS: [&str; 12] = [
+    "t",
+    "type",
+    "model",
+    "in",
+    "out",
+    "hash_ids",
+    "input_types",
+    "output_types",
+    "stop",
+    "api_time",
+    "think_time",
+    "ttft",
+];
+/// The keys of a sub-agent.
+pub const AGENT_KEYS: [&str; 12] = [
+    "t",
+    "type",
+    "agent_id",
+    "subagent_type",
+    "status",
+    "models",
+    "requests",
+    "duration_ms",
+    "total_tokens",
+    "tool_use_count",
+    "tool_tokens",
+    "system_tokens",
+];
+
+struct Faults<'a> {
+    document: &'a Document,
+    session: Option<String>,
+    found: Vec<Fault>,
+}
+
+impl Faults<'_> {
+    fn add(&mut self, kind: &'static str, request: &str, field: &str, what: impl Into<String>) {
+        self.found.push(Fault {
+            file: self.document.file.clone(),
+            line: self.document.line,
+            session: self.session.clone(),
+            request: request.to_owned(),
+            field: field.to_owned(),
+            what: what.into(),
+            kind,
+        });
+    }
+}
+
+/// Read a document. Err: every fault of it.
+pub fn parse(document: &Document) -> Result<Session, Vec<Fault>> {
+    match sonic_rs::from_slice::<RawSession<'_>>(&document.bytes) {
+        Ok(raw) => build(raw, document),
+        Err(_) => Err(explain(document)),
+    }
+}
+
+struct Models {
+    names: Vec<String>,
+    numbers: HashMap<String, u32>,
+}
+
+impl Models {
+    fn number(&mut self, name: &str) -> u32 {
+        if let Some(&number) = self.numbers.get(name) {
+            return number;
+        }
+        let number = self.names.len() as u32;
+        self.names.push(name.to_owned());
+        self.numbers.insert(name.to_owned(), number);
+        number
+    }
+}
+
+fn build(raw: RawSession<'_>, document: &Document) -> Result<Session, Vec<Fault>> {
+    let id = raw.id.filter(|id| !id.is_empty()).map(Cow::into_owned);
+    let mut faults = Faults {
+        document,
+        session: id.clone(),
+        found: Vec::new(),
+    };
+    let mut remarks = Faults {
+        document,
+        session: id.clone(),
+        found: Vec::new(),
+    };
+    if id.is_none() {
+        faults.add("missing", "", "id", "the session has no id");
+    }
+    let block_size = raw.block_size.unwrap_or(0);
+    if block_size == 0 || block_size > MOST {
+        faults.add("missing", "", "block_size", "must be a whole number of at least 1");
+    }
+    match raw.hash_id_scope.as_deref() {
+        Some("local") => {}
+        Some(other) => faults.add(
+            "scope",
+            "",
+            "hash_id_scope",
+            format!("is `{other}`: only `local` ids, of this session alone, can be replayed"),
+        ),
+        None => faults.add("missing", "", "hash_id_scope", "is missing (must be `local`)"),
+    }
+    let mut models = Models {
+        names: Vec::new(),
+        numbers: HashMap::new(),
+    };
+    let rows = raw.requests.unwrap_or_default();
+    if let Some(first) = rows.iter().find(|r| r.sort.as_deref() != Some("subagent")) {
+        models.number(first.model.as_deref().unwrap_or_default());
+    }
+    let mut session = Session {
+        id: id.unwrap_or_default(),
+        file: document.file.clone(),
+        line: document.line,
+        block_size: block_size as u32,
+        tool_tokens: raw.tool_tokens.unwrap_or(0).min(MOST) as u32,
+        system_tokens: raw.system_tokens.unwrap_or(0).min(MOST) as u32,
+        ..Session::default()
+    };
+    let mut previous: Option<f64> = None;
+    let mut stop = String::new();
+    for (i, row) in rows.into_iter().enumerate() {
+        let place = format!("requests[{i}]");
+        if row.sort.as_deref() == Some("subagent") {
+            if let Some(agent) = build_agent(
+                row,
+                i as u32,
+                &place,
+                block_size,
+                &mut models,
+                &mut faults,
+                &mut remarks,
+            ) {
+                session.has_relative_times |= agent.requests.iter().any(|r| r.t < agent.t - EPSILON);
+                session.agents.push(agent);
+            }
+            continue;
+        }
+        let request = build_request(row, i as u32, &place, block_size, &mut models, &mut stop, &mut faults);
+        if let Some(request) = request {
+            if previous.is_some_and(|p| request.t < p) {
+                remarks.add(
+                    "time_order",
+                    &place,
+                    "t",
+                    format!(
+                        "{} s is before the request in front of it ({} s)",
+                        request.t,
+                        previous.unwrap_or(0.0)
+                    ),
+                );
+            }
+            previous = Some(request.t);
+            session.requests.push(request);
+        }
+    }
+    if session.requests.is_empty() && faults.found.is_empty() {
+        remarks.add("empty", "", "requests", "the main agent has no request");
+    }
+    session.models = models.names;
+    session.remarks = remarks.found;
+    if faults.found.is_empty() {
+        Ok(session)
+    } else {
+        Err(faults.found)
+    }
+}
+
+fn time(value: Option<f64>, place: &str, faults: &mut Faults<'_>) -> f64 {
+    match value {
+        Some(t) if t.is_finite() && t >= 0.0 => t,
+        Some(t) => {
+            faults.add("time", place, "t", format!("is {t}: must be 0 or more seconds"));
+            0.0
+        }
+        None => {
+            faults.add("missing", place, "t", "is missing");
+            0.0
+        }
+    }
+}
+
+fn build_request(
+    row: RawRow<'_>,
+    index: u32,
+    place: &str,
+    block_size: u64,
+    models: &mut Models,
+    stop: &mut String,
+    faults: &mut Faults<'_>,
+) -> Option<Request> {
+    let before = faults.found.len();
+    if !matches!(row.sort.as_deref(), Some("n" | "s")) {
+        let what = row
+            .sort
+            .as_deref()
+            .map_or_else(|| "is missing".to_owned(), |s| format!("is `{s}`"));
+        faults.add(
+            "missing",
+            place,
+            "type",
+            format!("{what} (must be `n`, `s` or `subagent`)"),
+        );
+    }
+    for (name, is_there) in [
+        ("agent_id", row.agent_id.is_some()),
+        ("subagent_type", row.subagent_type.is_some()),
+        ("status", row.status.is_some()),
+        ("models", row.models.is_some()),
+        ("requests", row.requests.is_some()),
+        ("duration_ms", row.duration_ms.is_some()),
+        ("total_tokens", row.total_tokens.is_some()),
+        ("tool_use_count", row.tool_use_count.is_some()),
+        ("tool_tokens", row.tool_tokens.is_some()),
+        ("system_tokens", row.system_tokens.is_some()),
+    ] {
+        if is_there {
+            faults.add("unknown_key", place, name, "only a sub-agent has this key");
+        }
+    }
+    let t = time(row.t, place, faults);
+    let mut tokens = |value: Option<u64>, name: &str, least: u64| match value {
+        Some(n) if (least..=MOST).contains(&n) => n as u32,
+        Some(n) => {
+            faults.add(
+                "length",
+                place,
+                name,
+                format!("is {n}: must be between {least} and {MOST}"),
+            );
+            0
+        }
+        None => {
+            faults.add("missing", place, name, "is missing");
+            0
+        }
+    };
+    let input = tokens(row.input, "in", 1);
+    let output = tokens(row.out, "out", 0);
+    let ids = row.hash_ids.unwrap_or_default();
+    if input > 0 && block_size > 0 && u64::from(ids.len()) > u64::from(input).div_ceil(block_size) {
+        faults.add(
+            "contradiction",
+            place,
+            "hash_ids",
+            format!(
+                "{} blocks of {block_size} tokens are more than the {input} tokens of `in`",
+                ids.len()
+            ),
+        );
+    }
+    for (name, value) in [("api_time", row.api_time), ("think_time", row.think_time)] {
+        if value.is_some_and(|v| !v.is_finite()) {
+            faults.add("time", place, name, "is no finite number");
+        }
+    }
+    let kind = match row.input_types.as_deref() {
+        Some(types) if types.iter().any(|t| t == "tool_result") => TurnKind::ToolResult,
+        Some([_, ..]) => TurnKind::UserInput,
+        _ if stop == "tool_use" => TurnKind::ToolResult,
+        _ if !stop.is_empty() => TurnKind::UserInput,
+        _ => TurnKind::Unknown,
+    };
+    *stop = row.stop.unwrap_or_default();
+    (faults.found.len() == before).then(|| Request {
+        t,
+        index,
+        model: models.number(row.model.as_deref().unwrap_or_default()),
+        input,
+        output,
+        ids,
+        api_time: row.api_time.map(|v| v.max(0.0)),
+        think_time: row.think_time.map(|v| v.max(0.0)),
+        kind,
+    })
+}
+
+fn build_agent(
+    row: RawRow<'_>,
+    index: u32,
+    place: &str,
+    block_size: u64,
+    models: &mut Models,
+    faults: &mut Faults<'_>,
+    remarks: &mut Faults<'_>,
+) -> Option<SubAgent> {
+    let before = faults.found.len();
+    for (name, is_there) in [
+        ("model", row.model.is_some()),
+        ("in", row.input.is_some()),
+        ("out", row.out.is_some()),
+        ("hash_ids", row.hash_ids.is_some()),
+        ("stop", row.stop.is_some()),
+        ("api_time", row.api_time.is_some()),
+        ("think_time", row.think_time.is_some()),
+        ("ttft", row.ttft.is_some()),
+    ] {
+        if is_there {
+            faults.add("unknown_key", place, name, "a sub-agent has no such key");
+        }
+    }
+    let t = time(row.t, place, faults);
+    let agent_id = row.agent_id.unwrap_or_default();
+    if agent_id.is_empty() {
+        faults.add("missing", place, "agent_id", "is missing");
+    }
+    let mut requests = Vec::new();
+    let mut stop = String::new();
+    let mut previous: Option<f64> = None;
+    for (k, inner) in row.requests.unwrap_or_default().into_iter().enumerate() {
+        let place = format!("{place}.requests[{k}]");
+        if inner.sort.as_deref() == Some("subagent") {
+            faults.add("nested", &place, "type", "sub-agents do not nest further");
+            continue;
+        }
+        if let Some(request) = build_request(inner, k as u32, &place, block_size, models, &mut stop, faults) {
+            if previous.is_some_and(|p| request.t < p) {
+                remarks.add(
+                    "time_order",
+                    &place,
+                    "t",
+                    format!("{} s is before the request in front of it", request.t),
+                );
+            }
+            previous = Some(request.t);
+            requests.push(request);
+        }
+    }
+    if requests.is_empty() && faults.found.len() == before {
+        remarks.add(
+            "empty_agent",
+            place,
+            "requests",
+            format!("sub-agent `{agent_id}` has no requests: nothing to replay, nothing to wait for"),
+        );
+    }
+    (faults.found.len() == before).then(|| SubAgent {
+        t,
+        index,
+        agent_id,
+        requests,
+        duration: row.duration_ms.map(|ms| ms.max(0.0) / 1e3),
+        preface: row
+            .tool_tokens
+            .unwrap_or(0)
+            .saturating_add(row.system_tokens.unwrap_or(0))
+            .min(MOST) as u32,
+    })
+}
+
+/// Every fault of a document that the typed reader refused.
+fn explain(document: &Document) -> Vec<Fault> {
+    let mut faults = Faults {
+        document,
+        session: None,
+        found: Vec::new(),
+    };
+    let value: Value = match serde_json::from_slice(&document.bytes) {
+        Ok(value) => value,
+        Err(error) => {
+            let what = format!("is not JSON: {error}");
+            faults.add("json", "", "", what);
+            return faults.found;
+        }
+    };
+    let Value::Object(session) = &value else {
+        faults.add("json", "", "", "must be an object with `id`, `block_size`, `requests`");
+        return faults.found;
+    };
+    faults.session = session.get("id").and_then(Value::as_str).map(str::to_owned);
+    for (key, value) in session.iter().filter(|(_, v)| !v.is_null()) {
+        match key.as_str() {
+            "id" | "hash_id_scope" => expect(value.is_string(), "a text", value, "", key, &mut faults),
+            "block_size" | "tool_tokens" | "system_tokens" => {
+                expect(value.is_u64(), "a whole number", value, "", key, &mut faults)
+            }
+            "models" | "totals" => {}
+            "requests" => rows(value, "", &mut faults),
+            other => unknown(other, "", &SESSION_KEYS, &mut faults),
+        }
+    }
+    if faults.found.is_empty() {
+        let what = sonic_rs::from_slice::<RawSession<'_>>(&document.bytes)
+            .err()
+            .map_or(String::new(), |e| e.to_string());
+        faults.add(
+            "json",
+            "",
+            "",
+            format!("cannot be read: {}", what.lines().next().unwrap_or_default()),
+        );
+    }
+    faults.found
+}
+
+fn unknown(key: &str, place: &str, known: &[&str], faults: &mut Faults<'_>) {
+    faults.add(
+        "unknown_key",
+        place,
+        key,
+        format!("is no key of this format (known: {})", known.join(", ")),
+    );
+}
+
+fn expect(holds: bool, what: &str, value: &Value, place: &str, key: &str, faults: &mut Faults<'_>) {
+    if !holds {
+        let mut shown: String = value.to_string().chars().take(40).collect();
+        if shown.len() == 40 {
+            shown.push('…');
+        }
+        faults.add("type", place, key, format!("must be {what}, is {shown}"));
+    }
+}
+
+fn rows(value: &Value, outer: &str, faults: &mut Faults<'_>) {
+    let Value::Array(list) = value else {
+        expect(false, "a list", value, outer, "requests", faults);
+        return;
+    };
+    for (i, row) in list.iter().enumerate() {
+        let place = if outer.is_empty() {
+            format!("requests[{i}]")
+        } else {
+            format!("{outer}.requests[{i}]")
+        };
+        let Value::Object(row) = row else {
+            expect(false, "an object", row, &place, "", faults);
+            continue;
+        };
+        let is_agent = row.get("type").and_then(Value::as_str) == Some("subagent");
+        let known: &[&str] = if is_agent { &AGENT_KEYS } else { &REQUEST_KEYS };
+        for (key, value) in row.iter().filter(|(_, v)| !v.is_null()) {
+            if !known.contains(&key.as_str()) {
+                unknown(key, &place, known, faults);
+                continue;
+            }
+            match key.as_str() {
+                "t" | "api_time" | "think_time" | "duration_ms" => {
+                    expect(value.is_number(), "a number", value, &place, key, faults)
+                }
+                "in" | "out" | "tool_tokens" | "system_tokens" => expect(
+                    value.is_u64(),
+                    "a whole number of at least 0",
+                    value,
+                    &place,
+                    key,
+                    faults,
+                ),
+                "type" | "model" | "stop" | "agent_id" => {
+                    expect(value.is_string(), "a text", value, &place, key, faults)
+                }
+                "hash_ids" => {
+                    let is_good = |v: &Value| v.as_u64().is_some_and(|id| u32::try_from(id).is_ok());
+                    let good = value.as_array().is_some_and(|a| a.iter().all(is_good));
+                    expect(
+                        good,
+                        "a list of whole numbers from 0 to 4,294,967,295",
+                        value,
+                        &place,
+                        key,
+                        faults,
+                    );
+                }
+                "input_types" => {
+                    let good = value.as_array().is_some_and(|a| a.iter().all(Value::is_string));
+                    expect(good, "a list of texts", value, &place, key, faults);
+                }
+                "requests" => rows(value, &place, faults),
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Session, Vec<Fault>> {
+        parse(&Document {
+            file: "a.json".into(),
+            line: None,
+            bytes: text.as_bytes().to_vec(),
+        })
+    }
+
+    fn session(requests: &str) -> String {
+        format!(r#"{{"id":"x","models":["m"],"block_size":64,"hash_id_scope":"local","requests":[{requests}]}}"#)
+    }
+
+    const GOOD: &str =
+        r#"{"t":0,"type":"n","model":"m","in":130,"out":5,"hash_ids":[0,1],"ttft":null,"agent_id":null}"#;
+
+    #[test]
+    fn nulls_of_other_rows_keys_are_missing_values() {
+        let found = read(&session(GOOD)).expect("valid");
+        assert_eq!(found.requests[0].ids.len(), 2);
+        assert_eq!(found.requests[0].api_time, None);
+    }
+
+    #[test]
+    fn every_fault_is_named_with_its_request_and_field() {
+        let cases = [
+            ("{", "", "", "json"),
+            ("[]", "", "", "json"),
+            (
+                r#"{"id":"x","block_size":64,"hash_id_scope":"local","colour":1,"requests":[]}"#,
+                "",
+                "colour",
+                "unknown_key",
+            ),
+            (
+                r#"{"id":"x","block_size":64,"hash_id_scope":"global","requests":[]}"#,
+                "",
+                "hash_id_scope",
+                "scope",
+            ),
+            (
+                r#"{"block_size":0,"hash_id_scope":"local","requests":[]}"#,
+                "",
+                "id",
+                "missing",
+            ),
+        ];
+        for (text, request, field, kind) in cases {
+            let faults = read(text).expect_err(text);
+            let first = &faults[0];
+            assert_eq!(
+                (&*first.request, &*first.field, first.kind),
+                (request, field, kind),
+                "{text}"
+            );
+        }
+        let rows = [
+            (r#"{"t":-1,"type":"n","model":"m","in":64,"out":1}"#, "t", "time"),
+            (r#"{"t":0,"type":"x","model":"m","in":64,"out":1}"#, "type", "missing"),
+            (
+                r#"{"t":0,"type":"n","model":"m","in":64,"out":1,"hash_ids":[1,2]}"#,
+                "hash_ids",
+                "contradiction",
+            ),
+            (
+                r#"{"t":0,"type":"n","model":"m","in":64,"out":1,"hash_ids":[-2]}"#,
+                "hash_ids",
+                "type",
+            ),
+            (r#"{"t":0,"type":"n","model":"m","in":64.5,"out":1}"#, "in", "type"),
+            (r#"{"t":0,"type":"n","model":"m","in":0,"out":1}"#, "in", "length"),
+            (r#"{"t":0,"type":"n","model":"m","out":1}"#, "in", "missing"),
+            (
+                r#"{"t":0,"type":"n","model":"m","in":64,"out":1,"status":"x"}"#,
+                "status",
+                "unknown_key",
+            ),
+            (r#"{"t":0,"type":"subagent","requests":[]}"#, "agent_id", "missing"),
+        ];
+        for (row, field, kind) in rows {
+            let faults = read(&session(&format!("{GOOD},{row}"))).expect_err(row);
+            let first = &faults[0];
+            assert_eq!(
+                (&*first.request, &*first.field, first.kind),
+                ("requests[1]", field, kind),
+                "{row}"
+            );
+            assert_eq!(first.session.as_deref(), Some("x"));
+        }
+        let both = read(&session(
+            r#"{"t":-1,"type":"n","model":"m","in":0,"out":1},{"t":1,"type":"q","in":1,"out":1}"#,
+        ));
+        assert_eq!(both.expect_err("three faults").len(), 3);
+    }
+
+    #[test]
+    fn unusual_sessions_are_read_with_a_remark() {
+        let later = GOOD.replace("\"t\":0", "\"t\":9");
+        let agent = r#"{"t":4,"type":"subagent","agent_id":"a","requests":[]}"#;
+        let found = read(&session(&format!("{later},{GOOD},{agent}"))).expect("valid");
+        let kinds: Vec<_> = found.remarks.iter().map(|r| r.kind).collect();
+        assert_eq!(kinds, ["time_order", "empty_agent"]);
+    }
+
+    #[test]
+    fn inner_times_before_their_marker_are_relative() {
+        let agent = |t: f64| {
+            let inner = GOOD.replace("\"t\":0", &format!("\"t\":{t}"));
+            session(&format!(
+                r#"{{"t":4,"type":"subagent","agent_id":"a","duration_ms":null,"requests":[{inner}]}}"#
+            ))
+        };
+        assert!(read(&agent(0.5)).expect("valid").has_relative_times);
+        assert!(!read(&agent(4.5)).expect("valid").has_relative_times);
+    }
+}

@@ -1,0 +1,68 @@
+"""Recorded agent sessions by the configuration: where they are, and what to make of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from aiperf.config.model import Config
+from aiperf.config.scenario import repository_of
+from aiperf.errors import ConfigError, DatasetError, Problem
+from aiperf.traces.agents import AgentTable, Layout, lay_out
+from aiperf.traces.formats.weka_trace import rules_of_environment, switch_of_environment
+
+__all__ = ["HUB_FILE", "layout_of", "open_agents", "path_of_agents"]
+
+HUB_FILE = "traces.jsonl"
+
+_MARKS: dict[str, Literal["none", "first_user", "first"]] = {
+    "none": "none",
+    "first_turn_prefix": "first_user",
+    "system_prefix": "first",
+}
+
+
+def path_of_agents(config: Config) -> Path:
+    """The input file, or the named dataset's: from the local Hugging Face cache if it is there, else downloaded."""
+    if config.input.input_file is not None:
+        return config.input.input_file
+    repository = repository_of(config)
+    if repository is None:
+        raise DatasetError("no agent traces are given", "give them with `--input-file` or `--public-dataset`")
+    from aiperf.datasets.hub import download
+
+    return download(repository, HUB_FILE)
+
+
+def layout_of(config: Config) -> Layout:
+    """ConfigError for a cache-busting mark that agent sessions cannot have."""
+    i, a = config.input, config.agentic
+    if config.prompt.cache_bust not in _MARKS:
+        text = f"`{config.prompt.cache_bust}` is not possible with recorded agent sessions"
+        raise ConfigError((Problem(text, "--cache-bust", f"possible: {', '.join(f'`{m}`' for m in _MARKS)}"),))
+    if switch_of_environment("LIVE_ASSISTANT_RESPONSES", default=False):
+        text = "live responses in the history are asked for by `--agentic-history live`"
+        raise ConfigError((Problem(text, "AIPERF_DATASET_WEKA_LIVE_ASSISTANT_RESPONSES"),))
+    start, end = i.fixed_schedule_start_offset, i.fixed_schedule_end_offset
+    seed = i.dataset_options.get("text_seed", 0)
+    return Layout(
+        basis=a.nested_timestamp_basis,
+        max_context=i.max_context_length,
+        entries=i.num_dataset_entries,
+        max_isl=i.synthesis_max_isl,
+        max_osl=i.synthesis_max_osl,
+        from_s=None if start is None else start / 1e3,
+        to_s=None if end is None else end / 1e3,
+        share_parent=switch_of_environment("FORK_PARENT_MESSAGES", default=True),
+        use_think_time=a.use_think_time_only,
+        ignore_delays=i.ignore_trace_delays,
+        delay_cap_s=config.conversation.turn_delay_cap_seconds,
+        text_seed=seed if isinstance(seed, int) else 0,
+        mark=_MARKS[config.prompt.cache_bust],
+        rules=rules_of_environment(),
+    )
+
+
+def open_agents(config: Config) -> AgentTable:
+    """DatasetError that names everything that is wrong with the files."""
+    return lay_out(path_of_agents(config), layout_of(config), skip_invalid=config.input.skip_invalid)
