@@ -375,7 +375,7 @@ mod tests {
             let json = serde_json::json!({"name": "p", "kind": "profiling", "load": {"kind": "closed"},
                 "concurrency": concurrency, "sampling": "sequential", "repeat": true, "max_error_rate": 0.5});
             let settings: settings::Phase = serde_json::from_value(json).expect("settings");
-            let phase = Phase::new(0, 0, &settings, &plan, 7, 0);
+            let phase = Phase::new(0, 0, &settings, Division::WHOLE, &plan, 7, 0);
             for done in 1..=30 {
                 phase.count(ErrorKind::HttpStatus, Some(500));
                 assert_eq!(phase.has_too_many_errors(), done >= least, "{concurrency:?} {done}");

@@ -52,6 +52,8 @@ CHART_ORDER: Final = (
     "chunk_heatmap",
     "ttft_by_isl",
     "ttft_by_load",
+    "agent_lanes",
+    "ttft_by_uncached",
 )
 """Order on pages; charts not named here (third parties') come last, by name."""
 

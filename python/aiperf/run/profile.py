@@ -23,6 +23,7 @@ from aiperf.records.run_json import RUN_FILE, Counter, NoteEntry, PhaseEntry, Ru
 from aiperf.reports.paths import Files
 from aiperf.reports.writing import Outputs, write_pieces
 from aiperf.run.addresses import address_facts
+from aiperf.run.agent_notes import agent_notes
 from aiperf.run.cluster_run import begin, certified, ready
 from aiperf.run.directory import claim, machine, write_run_json
 from aiperf.run.drive import drive, may_end_early, redirect_notes
@@ -247,7 +248,15 @@ def _with_telemetry(run: Run, readings: Monitored, observer: Observer, outputs: 
         with outputs.attempt("network latency", run.files.network_latency):
             path = write_network_file(run.files, readings.round_trips, outcome)
     refused, disk = refusal_notes(run.config, run.dir, outcome), disk_notes(outcome)
-    notes = (*redirect_notes(outcome), *server.notes, *readings.notes, *path.notes, *refused, *disk)
+    notes = (
+        *redirect_notes(outcome),
+        *agent_notes(outcome),
+        *server.notes,
+        *readings.notes,
+        *path.notes,
+        *refused,
+        *disk,
+    )
     for note in notes:
         observer.note(note.text)
     run = run.with_json(

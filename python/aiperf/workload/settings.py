@@ -99,8 +99,8 @@ def build_settings(
     phases = _phases(config, workload)
     slots = max((p.concurrency or 0 for p in phases), default=0)
     if part is not None and workload.agents is not None:
-        text = "recorded agent sessions are replayed from one process: its lanes share their idle time and the order of sessions"
-        raise ConfigError((Problem(text, "--part"),))
+        reason = "recorded agent sessions are replayed from one process: its lanes share their idle time and the order of sessions"
+        raise ConfigError((Problem(reason, "--part"),))
     if part is not None:
         slots = slots // part.of + (part.index < slots % part.of)
     text = endpoint.features.tokens_out

@@ -14,7 +14,9 @@ from tests.unit.traces.weka_sessions import FORK, SUBAGENTS, SYSTEM, request, se
 
 from aiperf.errors import AIPerfError, ErrorKind
 from aiperf.outcome import PhaseOutcome
+from aiperf.plots import draw_all
 from aiperf.records.agents import read_agent_facts
+from aiperf.reports.page.view import plot_run
 from aiperf.run.run import Run
 
 FAST = {"isl": None, "osl": None, "request_count": None, "system_idle_gap_cap_seconds": 0.02, "benchmark_id": "b"}
@@ -230,5 +232,7 @@ def test_idle_time_is_skipped_and_said(sim: Sim) -> None:
     stats = (lanes(run)[0].model_extra or {})["lanes"]
     assert stats["idle_jumps"] == 2
     assert stats["idle_skipped_ns"] == pytest.approx(16.4e9, rel=0.01)
+    assert any(n.kind == "agents_idle_skipped" for n in run.notes)
+    assert {"agent_lanes", "ttft_by_uncached"} <= set(draw_all([plot_run(run)]))
     sent = np.sort(run.columns.scalar("sent"))
     assert sent[-1] - sent[0] < 5e9

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from aiperf import registry
+from aiperf.errors import DatasetError
 from aiperf.reading.detect import Format, detect_format
 from aiperf.reading.lines import require_file
 from aiperf.traces import TraceModule, TraceOptions, TraceTable, trace_module
@@ -25,6 +26,13 @@ def trace_formats() -> Iterator[Format]:
 
 def detect(path: Path) -> str:
     """Name of the format. DatasetError if the file cannot be read or no format has its fields."""
+    if path.is_dir():
+        first = next((p for p in sorted(path.iterdir()) if p.suffix in {".json", ".jsonl"}), None)
+        if first is None:
+            raise DatasetError(f"cannot read `{path}`: no `.json` or `.jsonl` file in this folder")
+        return detect_format(first, trace_formats(), "--format")
+    if {".tar", ".tgz"} & {s.lower() for s in path.suffixes}:
+        return "weka_trace"
     return detect_format(path, trace_formats(), "--format")
 
 
