@@ -107,7 +107,7 @@ def _phase(index: int, shares: Sequence[Share], config: Config, told: RunJson) -
     if away:
         known = sum(int(getattr(p, "requests", 0) or 0) for e, p in own if e.status == "complete")
         settled = sum(p.planned for e, p in own if e.status == "complete")
-        whole = config.load.request_count if first.is_measured else config.warmup.request_count
+        whole = told.phases[index].requests if index < len(told.phases) else None
         if whole is not None:
             planned = max(settled + whole - known, sums["sent"])
         elif told.is_schedule and first.is_measured and not config.input.loop:

@@ -40,10 +40,11 @@ class _Kept(BaseModel):
 
 
 class PhaseEntry(_Kept):
-    """The place in the list is the records' `phase`."""
+    """The place in the list is the records' `phase`. `requests`: its bound, for the whole run."""
 
     name: str = "profiling"
     kind: Literal["warmup", "profiling"] = "profiling"
+    requests: int | None = None
 
 
 class NoteEntry(_Kept):

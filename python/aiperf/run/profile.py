@@ -123,7 +123,7 @@ def _open(prepared: Prepared, observer: Observer, held: ExitStack) -> tuple[Run,
         moved=None if prepared.probe is None else prepared.probe.moved,
         part=part_settings(config, prepared.workload.seed),
     )
-    phases = [PhaseEntry(name=p.name, kind=p.kind) for p in settings.phases]
+    phases = [PhaseEntry(name=p.name, kind=p.kind, requests=p.requests) for p in settings.phases]
     json = _first_json(prepared).model_copy(update={"phases": phases, "notes": _entries(notes)})
     write_run_json(run_dir, json)
     observer.opened(

@@ -51,9 +51,9 @@ def test_outcomes_add_up_on_one_clock() -> None:
 
 
 def test_what_a_missing_generator_was_to_send_is_unsent() -> None:
-    config = Config.model_validate({"load": {"request_count": 10}})
+    told = RunJson(config={}, phases=[PhaseEntry(requests=10)])
     shares = [share(0, outcome(0, 5, 5)), share(1, None, status="missing", reason="part 2/2 is missing")]
-    joined = join_outcomes(shares, config, TOLD, 0)
+    joined = join_outcomes(shares, Config(), told, 0)
     assert (joined.phases[0].planned, joined.phases[0].sent, joined.phases[0].unsent) == (10, 5, 5)
     assert joined.phases[0].stop_reason == "generator_lost"
     assert joined.lost_generators == ("part 2/2 is missing",)
