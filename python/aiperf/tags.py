@@ -55,6 +55,8 @@ network_adjusted_time_to_first_output_token  Network-Adjusted Time to First Outp
 request_latency                              Request Latency                              ns                300  ended
 network_adjusted_request_latency             Network-Adjusted Request Latency             ns                301  ended
 network_rtt                                  Network RTT                                  ns                305  -
+video_inference_time                         Video Inference Time                         ns                 310  ended
+video_peak_memory                            Video Peak Memory                            MB                 311  ended
 decode_duration                              Decode Duration                              ns                350  ended    streaming
 inter_token_latency                          Inter Token Latency                          ns                400  ended    streaming
 full_response_inter_token_latency            Full Response Inter Token Latency            ns                  -  ended    streaming
@@ -66,6 +68,11 @@ output_sequence_length                       Output Sequence Length             
 input_sequence_length                        Input Sequence Length                        tokens            700  ended
 output_token_throughput                      Output Token Throughput                      tokens/sec        800  counted
 input_token_throughput                       Input Token Throughput                       tokens/sec        805  counted
+rtfx                                         Inverse Real-Time Factor (RTFx)              ratio              850  ended
+image_throughput                             Image Throughput                             images/sec         860  ended
+image_latency                                Image Latency                                ms/image           861  ended
+audio_duration                               Audio Duration                               ns_as_sec          870  ended
+num_images                                   Number of Images                             images               -  ended
 request_throughput                           Request Throughput                           requests/sec      900  counted
 goodput                                      Goodput                                      requests/sec     1000  counted
 theoretical_prefix_cache_hit                 Theoretical Prefix Cache Hit                 %                1065  -

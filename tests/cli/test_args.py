@@ -46,9 +46,9 @@ def test_greedy_lists_take_all_words_up_to_the_next_flag() -> None:
 
 
 def test_all_problems_are_reported_not_only_the_first() -> None:
-    parsed = run("--concurency", "3", "--request-rate", "--image-width-mean", "3", "stray")
+    parsed = run("--concurency", "3", "--request-rate", "--accuracy-grader", "3", "stray")
     assert parsed.problems[0].hint == "did you mean `--concurrency`?"
-    assert [p.where for p in parsed.problems] == ["--concurency", "--request-rate", "--image-width-mean"]
+    assert [p.where for p in parsed.problems] == ["--concurency", "--request-rate", "--accuracy-grader"]
     assert parsed.positionals == ["stray"]
 
 

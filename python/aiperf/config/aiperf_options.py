@@ -33,7 +33,6 @@ def _refuse(reason: str, *flags: str, values: Literal["none", "one", "many"] = "
 _PROFILER = (
     "the server's profiler is not driven from here; post to its `/start_profile` and `/stop_profile` around the run"
 )
-_MEDIA = "audio, images and video are not made here; give requests with media in a `raw_payload` file"
 _RANKINGS = "queries and passages are not made here; give them in a file (`--input-file`)"
 _ACCURACY = "answers are not graded; `--export-outputs-json` keeps them for a grader"
 
@@ -68,35 +67,6 @@ FOREIGN: tuple[Foreign, ...] = (
         "--rankings-query-prompt-token-mean",
         "--rankings-query-prompt-token-stddev",
     ),
-    *_refuse(
-        _MEDIA,
-        "--audio-batch-size --batch-size-audio",
-        "--audio-length-mean",
-        "--audio-length-stddev",
-        "--audio-format",
-        "--audio-num-channels",
-        "--image-width-mean",
-        "--image-width-stddev",
-        "--image-height-mean",
-        "--image-height-stddev",
-        "--image-batch-size --batch-size-image",
-        "--image-format",
-        "--image-source",
-        "--image-source-sampling",
-        "--video-batch-size --batch-size-video",
-        "--video-duration",
-        "--video-fps",
-        "--video-width",
-        "--video-height",
-        "--video-synth-type",
-        "--video-format",
-        "--video-codec",
-        "--video-audio-sample-rate",
-        "--video-audio-num-channels",
-        "--video-audio-codec",
-        "--video-audio-depth",
-    ),
-    *_refuse(_MEDIA, "--audio-depths", "--audio-sample-rates", values="many"),
     # Service
     _note(
         "records are written by the worker threads themselves",

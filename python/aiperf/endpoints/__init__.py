@@ -61,6 +61,8 @@ class Features:
     metrics_title: str = "LLM Metrics"
     text_optional: bool = False
     """A response without text is no failure: the API may answer with vectors, scores, anything."""
+    media: tuple[Literal["images", "audios", "videos"], ...] = ()
+    """Kinds of media that a message's body has a place for."""
     texts: tuple[str, ...] = ()
     """Where the API takes several texts by name, their names (`Message.name`); a batch is of the last one."""
 

@@ -26,6 +26,7 @@ from aiperf.metrics.stats import highest, lowest
 from aiperf.records import Columns
 from aiperf.records.agents import AgentFacts
 from aiperf.records.cache import Keeper, kept
+from aiperf.records.media import MediaRows
 
 __all__ = ["CANCELLED_KINDS", "TOKEN_SOURCES", "MetricContext", "MetricOptions", "Slo", "TokenSource", "divide"]
 
@@ -49,7 +50,7 @@ class MetricOptions:
 
     `per_chunk_tokens` (--per-chunk-usage): the divisor of ITL is OSL − tokens of the first chunk. `is_schedule`: requests had
     due times given by a trace (replay_sched_* exist). `slos`: the first tier's objectives. `network_rtt_ns`: the mean round trip, as
-    measured or told by the user's flags; None without them (no network_* metric exists).
+    measured or told by the user's flags; None without them (no network_* metric exists). `media`: what requests carried.
     """
 
     streaming: bool = True
@@ -62,6 +63,7 @@ class MetricOptions:
     agents: AgentFacts | None = field(default=None, repr=False, compare=False)
     """Of an agentic replay. Requests that the context limit refused are left out of its metrics, and counted in `overflows`."""
     overflows: int = 0
+    media: MediaRows | None = None
 
 
 def divide(a: Floats | float, b: Floats | float) -> Floats:

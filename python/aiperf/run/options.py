@@ -21,6 +21,7 @@ from aiperf.metrics.server import ServerView, view_from_json
 from aiperf.metrics.summary import Gauge, Phase, SummaryOptions
 from aiperf.outcome import Outcome
 from aiperf.records.agents import AgentFacts
+from aiperf.records.media import MediaRows
 from aiperf.records.run_json import (
     GAUGES,
     CertificateEntry,
@@ -62,6 +63,7 @@ def metric_options(
     schedule: bool,
     streaming: bool,
     agents: AgentFacts | None = None,
+    media: MediaRows | None = None,
 ) -> MetricOptions:
     tiers = build_tiers(config.slo.goodput)
     return MetricOptions(
@@ -72,6 +74,7 @@ def metric_options(
         slos=tiers[0].slos if tiers else (),
         network_rtt_ns=network_rtt_of(None, config),
         agents=agents,
+        media=media,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from aiperf.run.proxy_notes import proxy_notes
 from aiperf.web.hub import hub_through
 from aiperf.workload import Workload, build_workload, seed_of
 from aiperf.workload.choose_tokenizer import load_tokenizer
+from aiperf.workload.media import Content
 from aiperf.workload.segments import UNKNOWN
 from aiperf.workload.settings import AS_FAST_AS_POSSIBLE, is_schedule
 from aiperf.workload.tokenizers import ServerAddress, Tokenizer, TokenizerOptions
@@ -65,13 +67,13 @@ def pick_tokenizer(config: Config) -> tuple[Tokenizer, list[Note]]:
     return load_tokenizer(options, server_address(config))
 
 
-def prepare(config: Config, observer: Observer, *, ask_server: bool = True) -> Prepared:
+def prepare(config: Config, observer: Observer, *, ask_server: bool = True, content: Content | None = None) -> Prepared:
     """ConfigError, EndpointError or DatasetError before any load is sent. `ask_server` False: for --dry-run."""
     with hub_through(proxy_rule(config.endpoint.proxy, os.environ)):
-        return _prepare(config, observer, ask_server=ask_server)
+        return _prepare(config, observer, ask_server=ask_server, content=content)
 
 
-def _prepare(config: Config, observer: Observer, *, ask_server: bool) -> Prepared:
+def _prepare(config: Config, observer: Observer, *, ask_server: bool, content: Content | None) -> Prepared:
     raise_file_limit()
     probe = None
     notes: list[Note] = [*proxy_notes(config)]
@@ -90,7 +92,7 @@ def _prepare(config: Config, observer: Observer, *, ask_server: bool) -> Prepare
     observer.stage("workload")
     endpoint = endpoint_of(config)
     ignore_eos = probe.supports_ignore_eos if probe is not None else None
-    workload = build_workload(config, tokenizer, source, seed_of(config), ignore_eos=ignore_eos)
+    workload = build_workload(config, tokenizer, source, seed_of(config), ignore_eos=ignore_eos, content=content)
     notes += workload.notes
     notes += _timing_notes(config, workload)
     notes += _length_notes(config, endpoint, workload)
@@ -156,11 +158,16 @@ def _length_notes(config: Config, endpoint: Endpoint, workload: Workload) -> Seq
     return (Note("no_output_length", text),)
 
 
+_DATA = re.compile(r"([A-Za-z0-9+/]{40})[A-Za-z0-9+/=]{400,}")
+"""Media as base64: their beginning is enough to look at."""
+
+
 def first_body(prepared: Prepared) -> str:
     """The first request's body as it will be sent."""
     from aiperf.workload.inputs import render_body
 
-    return render_body(prepared.workload.plan, 0, prepared.workload.source).decode("utf-8", "replace")
+    text = render_body(prepared.workload.plan, 0, prepared.workload.source).decode("utf-8", "replace")
+    return _DATA.sub(lambda found: f"{found[1]}… ({len(found[0]):,} characters)", text)
 
 
 def plan_run_dir(config: Config) -> Path:

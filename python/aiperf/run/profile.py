@@ -70,7 +70,14 @@ def profile(config: Config, *, observer: Observer | None = None, interrupts: Int
 
         check_objectives(config)
     with nullcontext(interrupts) if interrupts is not None else interruptible(watcher) as signals, ExitStack() as held:
-        prepared = prepare(config, watcher)
+        content = None
+        if config.media.content_server:
+            from aiperf.web.content_server import serve_content
+
+            content = held.enter_context(
+                serve_content(config.media.content_server_host, config.media.content_server_port)
+            )
+        prepared = prepare(config, watcher, content=content)
         cluster = ready(prepared, watcher)
         run, settings = _open(prepared, watcher, held)
         outputs = Outputs(watcher)
@@ -160,6 +167,8 @@ def _drive(
     if prepared.workload.agents is not None:
         write_agent_facts(run.dir, prepared.workload.agents)
     write_links(run.dir, plan.columns["session"], *plan.reply_rows())
+    if plan.media is not None:
+        plan.media.write(run.dir)
     wait_for_start(run.config, observer)
     generators = None if cluster is None else begin(cluster, run, prepared, settings, observer)
     watchers = Watchers.start(run.config, prepared.probe)

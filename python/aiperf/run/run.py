@@ -138,6 +138,7 @@ class Run:
     @property
     def metric_options(self) -> MetricOptions:
         from aiperf.records.agents import read_agent_facts
+        from aiperf.records.media import MediaRows
         from aiperf.run.options import metric_options
 
         return metric_options(
@@ -146,6 +147,7 @@ class Run:
             schedule=self.json.is_schedule,
             streaming=self.is_streaming,
             agents=read_agent_facts(self.dir),
+            media=MediaRows.open(self.dir),
         )
 
     @property

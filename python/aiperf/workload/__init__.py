@@ -21,10 +21,11 @@ from aiperf.errors import ConfigError, DatasetError, Note, Problem
 from aiperf.session import Message, Part, Session, Synthetic, Turn
 from aiperf.workload.agents import build_agent_plan
 from aiperf.workload.inputs import with_text
+from aiperf.workload.media import Content, MediaPools
 from aiperf.workload.plan import PlanOptions, PlanTables, TemplateTokens, build_block_plan, build_plan
 from aiperf.workload.ready_bodies import ReadyBodies
 from aiperf.workload.segments import UNKNOWN
-from aiperf.workload.synthetic import CACHE_BUST_TOKENS, build_synthetic_plan, synthetic_options
+from aiperf.workload.synthetic import CACHE_BUST_TOKENS, SyntheticOptions, build_synthetic_plan, synthetic_options
 from aiperf.workload.tokenizers import Tokenizer
 from aiperf.workload.vocabulary import EncodedText, TextSource
 
@@ -88,8 +89,9 @@ def build_workload(
     seed: int,
     *,
     ignore_eos: bool | None = None,
+    content: Content | None = None,
 ) -> Workload:
-    """ConfigError, DatasetError if there is nothing to send or the data cannot be read.
+    """ConfigError, DatasetError if there is nothing to send or the data cannot be read. `content`: where media are fetched from.
 
     `ignore_eos`: what `auto` came to for this server; None: only if the user said `on`.
     """
@@ -112,7 +114,8 @@ def build_workload(
         options = synthetic_options(config, system_prompt)
         lead = "\n\n" if options.cache_bust == "system_prefix" else ""
         tokens = int(tokenizer.count([lead + system_prompt])[0]) if system_prompt else 0
-        plan = build_synthetic_plan(options, endpoint, plan_options, rng, tokens)
+        pools = _pools(config, endpoint, options, seed, content, notes)
+        plan = build_synthetic_plan(options, endpoint, plan_options, rng, tokens, pools)
         kind = "synthetic"
         if options.entries is not None:
             sampling = "shuffle"
@@ -160,6 +163,36 @@ def _refuse_agents(plan: PlanTables) -> None:
     if plan.agents is not None:
         text = "the words of this tokenizer do not add up to exact token counts, which recorded agent sessions need"
         raise ConfigError((Problem(text, "--tokenizer", "use another one, for example `--tokenizer builtin`"),))
+
+
+def _pools(
+    config: Config,
+    endpoint: Endpoint,
+    options: SyntheticOptions,
+    seed: int,
+    content: Content | None,
+    notes: list[Note],
+) -> MediaPools | None:
+    """The media of synthetic requests; ConfigError for a kind the endpoint does not send."""
+    from aiperf.workload.media import wanted_kinds
+
+    kinds = wanted_kinds(config.media)
+    if not kinds:
+        return None
+    from aiperf.workload.media import make_pools
+
+    unsent = [kind for kind in kinds if kind not in endpoint.features.media]
+    if unsent:
+        sent = ", ".join(endpoint.features.media) or "none"
+        text = f"`--endpoint-type {config.endpoint.endpoint_type}` sends no {' and no '.join(unsent)}"
+        raise ConfigError((Problem(text, None, f"media it sends: {sent}"),))
+    requests = options.entries or options.turns
+    pools = make_pools(config.media, requests, seed, content)
+    if pools is not None and requests > min(pools.sizes.values()):
+        made = ", ".join(f"{size:,} {name}" for name, size in pools.sizes.items())
+        text = f"{made} are reused by {requests:,} requests: a server that caches them sees them again (`--media-pool`)"
+        notes.append(Note("media_reused", text, dict(pools.sizes)))
+    return pools
 
 
 def _planned(
@@ -230,7 +263,7 @@ def _has_lengths(plan: PlanTables, body: BodyOptions) -> bool:
 
 def _options_digest(config: Config) -> str:
     """Of what shapes the workload: sections `input`, `prompt`, `conversation`, and the body's fields."""
-    sections = (config.input, config.prompt, config.conversation)
+    sections = (config.input, config.prompt, config.conversation, config.media)
     text = "".join(s.model_dump_json(exclude={"input_file", "random_seed"}) for s in sections)
     text += repr(sorted(config.endpoint.extra_inputs.items())) + config.endpoint.endpoint_type
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

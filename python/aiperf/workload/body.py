@@ -91,9 +91,10 @@ class Templates:
 
     def media(self, message: Message) -> list[bytes]:
         """The gaps behind them, images, audios, videos: what follows the front (`split_medium`); in a form the file's bytes."""
-        return [self._medium(u) for u in (*message.images, *message.audios, *message.videos)]
+        return [self.medium(u) for u in (*message.images, *message.audios, *message.videos)]
 
-    def _medium(self, medium: str) -> bytes:
+    def medium(self, medium: str) -> bytes:
+        """What stands in the gap of one medium."""
         front, rest = split_medium(medium)
         if not self._endpoint.is_form or not front.endswith(","):
             return escape(rest)

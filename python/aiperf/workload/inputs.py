@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -104,4 +105,4 @@ def with_text(plan: PlanTables, source: TextSource) -> PlanTables:
             literals.append(source.text(key[0], key[1] & ~LEADING_SPACE, bool(key[1] & LEADING_SPACE)))
         kinds[i], a[i], b[i] = SegmentKind.LITERAL, made[key], 0
     columns = {**plan.columns, "seg_kind": kinds, "seg_a": a, "seg_b": b}
-    return PlanTables(columns=columns, literals=literals, session_ids=plan.session_ids, models=plan.models)
+    return replace(plan, columns=columns, literals=literals)

@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 
 from aiperf.endpoints import BodyOptions, Endpoint
 from aiperf.errors import DatasetError
+from aiperf.records.media import MediaRows
 from aiperf.session import Message, Part, Reply, Session, Synthetic, Turn
 from aiperf.workload.body import Template, Templates
+from aiperf.workload.carried import Carried, carried, media_rows
 
 if TYPE_CHECKING:
     from aiperf._core import Plan
@@ -70,6 +72,8 @@ class PlanTables:
     models: tuple[str, ...]
     agents: Mapping[str, NDArray[np.generic] | Sequence[str]] | None = field(default=None, repr=False)
     """Of recorded agent sessions: who starts whom, who waits for whom, and their blocks (`crates/engine/src/agents.rs`)."""
+    media: MediaRows | None = None
+    """What each row's body carries; None: no media at all."""
 
     @property
     def num_turns(self) -> int:
@@ -148,6 +152,7 @@ class _Builder:
         self.seg_offsets = array("I", [0])
         self.texts: list[str] = []
         self.text_rows = array("I")
+        self.media: list[Carried] = []
         self.after: list[tuple[int, str, int]] = []
         self.replies: list[tuple[int, str, int]] = []
 
@@ -176,6 +181,7 @@ class _Builder:
             begins = k == 0 or turn.fresh or turn.payload is not None
             self._plan_tokens(row, turn, opening if begins else [], own, begins=begins)
             self.around.append(self._template_tokens(turn, history))
+            self.media.append(carried((*history, *turn.messages)))
             self.session.append(number)
             self.at_ns.append(-1 if turn.at_ns is None else turn.at_ns)
             self.delay_ns.append(turn.delay_ns)
@@ -309,11 +315,13 @@ class _Builder:
             counts = np.bincount(rows, minlength=turns)
             columns["after_offsets"] = np.concatenate([[0], np.cumsum(counts)]).astype(np.uint32)
             columns["after"] = np.array(needed, dtype=np.uint32)
+        media = media_rows(columns["session"], self.media)
         return PlanTables(
             columns=columns,
             literals=self.literals.list,
             session_ids=self.session_ids,
             models=tuple(self.models),
+            media=media,
         )
 
     def _row(self, sid: str, turn: int, what: str) -> int:
@@ -494,6 +502,7 @@ class ColumnPlan:
         session: NDArray[np.uint32],
         session_ids: list[str],
         columns: Mapping[str, NDArray[np.generic]],
+        media: MediaRows | None = None,
     ) -> PlanTables:
         """`columns`: `isl`, `osl`, `delay_ns`, `model` by row (`at_ns` is none)."""
         osl = columns["osl"]
@@ -513,8 +522,16 @@ class ColumnPlan:
             session, osl=osl, isl=columns["isl"], model=columns["model"], delay_ns=columns["delay_ns"]
         )
         return PlanTables(
-            columns=columns, literals=self._literals.list, session_ids=session_ids, models=self._options.models
+            columns=columns,
+            literals=self._literals.list,
+            session_ids=session_ids,
+            models=self._options.models,
+            media=media,
         )
+
+    def media(self, urls: Sequence[str]) -> NDArray[np.uint64]:
+        """(urls,) the numbers of media as literals: the gaps of messages whose media have the same fronts."""
+        return np.array([self._literals.number(self._templates.medium(u)) for u in urls], dtype=np.uint64)
 
     def _expand(self, group: TurnColumns, osl: NDArray[np.generic]) -> tuple[list[int], list[Column], list[Column]]:
         shapes = tuple([Templates.shape(m) for m in group.history])

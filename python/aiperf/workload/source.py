@@ -114,9 +114,14 @@ def _kind(config: Config) -> str:
     if repository_of(config) is not None and i.input_file is None:
         return "weka_trace"
     if i.custom_dataset_type is not None:
-        return registry.normalise(i.custom_dataset_type)
+        name = registry.normalise(i.custom_dataset_type)
+        return "speed_bench" if name.startswith("speed_bench") else name
     if i.public_dataset is not None:
+        from aiperf.datasets.formats.hf import ELSEWHERE
+
         name = registry.normalise(i.public_dataset)
+        if name in ELSEWHERE:
+            raise DatasetError(f"`--public-dataset {i.public_dataset}` cannot be downloaded from here", ELSEWHERE[name])
         return "sharegpt" if name == "sharegpt" else "hf"
     path = i.input_file
     if path is None:
@@ -201,6 +206,10 @@ def _dataset_options(config: Config, kind: str, model: type[DatasetOptions]) -> 
         values["batch_size"] = config.prompt.batch_size_text
     elif i.num_dataset_entries is not None:
         values["limit"] = i.num_dataset_entries
+    if kind == "speed_bench" and i.custom_dataset_type is not None:
+        from aiperf.datasets.formats.speed_bench import category_of
+
+        values["category"] = category_of(registry.normalise(i.custom_dataset_type))
     if kind == "hf" and i.public_dataset is not None:
         from aiperf.datasets.formats.hf import KNOWN
 

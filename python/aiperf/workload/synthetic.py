@@ -15,6 +15,8 @@ from aiperf.errors import ConfigError, Problem
 from aiperf.session import Message, Part, Synthetic, Turn
 from aiperf.workload.body import escape
 from aiperf.workload.lengths import DrawnLengths, LengthLaw, NormalLengths, PairLengths, UniformLengths, draw_normal
+from aiperf.workload.media import MediaPools
+from aiperf.workload.media.carriers import Carriers
 from aiperf.workload.plan import Column, ColumnPlan, PlanOptions, PlanTables, TurnColumns
 from aiperf.workload.segments import LEADING_SPACE, UNKNOWN, SegmentKind
 
@@ -126,19 +128,25 @@ class _TurnTexts:
     batch: Sequence[NDArray[np.uint64]]
     own: NDArray[np.int64]
     decoration: tuple[_Text | None, _Text | None, _Text | None]
+    media: Carriers
 
-    def history(self, opening: Sequence[Message], turn: int) -> tuple[Message, ...]:
+    def messages(self, look: int) -> tuple[Message, ...]:
+        """The shape of what a turn adds. `look`: as in `Carriers`."""
+        return self.media.on(_user_messages(self.names, self.batch_size), look)
+
+    def history(self, opening: Sequence[Message], turn: int, look: int) -> tuple[Message, ...]:
         """The shape of what precedes a turn."""
-        answered = (*_user_messages(self.names, self.batch_size), Message(role="assistant", parts=_SHAPE))
+        answered = (*self.messages(look), Message(role="assistant", parts=_SHAPE))
         return (*opening, *answered * turn)
 
-    def gaps(self, rows: NDArray[np.int64], turn: int) -> list[Sequence[tuple[int, Column | bytes, Column]]]:
+    def gaps(self, rows: NDArray[np.int64], turn: int, look: int) -> list[Sequence[tuple[int, Column | bytes, Column]]]:
         """Segments of all texts of a turn with its history, the responses between them included."""
         gaps: list[Sequence[tuple[int, Column | bytes, Column]]] = []
         for j in range(turn + 1):
             of = rows - (turn - j)  # the rows of turn j of the same sessions
             decoration = self.decoration if j == 0 else (None, None, None)
             gaps += _user_gaps(self.batch, self.own, of, self.kind, self.names, decoration)
+            gaps += self.media.gaps(of, look)
             if j < turn:
                 gaps.append([(SegmentKind.REPLY, of.astype(np.uint64), 0)])
         return gaps
@@ -150,8 +158,9 @@ def build_synthetic_plan(
     plan: PlanOptions,
     rng: np.random.Generator,
     system_tokens: int = 0,
+    media: MediaPools | None = None,
 ) -> PlanTables:
-    """Same options and same `rng` state: same plan. `system_tokens`: tokens of `options.system_prompt`."""
+    """Same options and same `rng` state: same plan. `system_tokens`: tokens of `options.system_prompt`. `media`: what user messages carry."""
     o = options
     num_turns = _turns_per_session(o, rng)
     first = np.concatenate([[0], np.cumsum(num_turns)])
@@ -165,9 +174,8 @@ def build_synthetic_plan(
     kind = SegmentKind.FRESH if o.entries is None else SegmentKind.FIXED
     model = plan.model_of_session(len(num_turns))[session]
     system, context, prefix, bust, bust_end = _fixed_texts(o, session, kind, rng)
-    batch = [
-        (seed[entry] + np.uint64(k)) for k in range(o.batch_size)
-    ]  # the k-th text of a batch has the next seed: other text, same length
+    # The k-th text of a batch has the next seed: other text, same length.
+    batch = [(seed[entry] + np.uint64(k)) for k in range(o.batch_size)]
 
     names = endpoint.features.texts
     has_system = o.system_prompt is not None or o.shared_system_tokens is not None or o.cache_bust.startswith("system")
@@ -180,6 +188,7 @@ def build_synthetic_plan(
     opening_gaps = [text for _, text in opening_texts]
     base_tokens = sum((t.tokens for t in opening_gaps), start=np.zeros(rows, np.int64)) + system_tokens
 
+    carried = Carriers(media, made := ColumnPlan(endpoint, plan), session, entry)
     groups = []
     turn_texts = _TurnTexts(
         names=names,
@@ -188,13 +197,14 @@ def build_synthetic_plan(
         batch=batch,
         own=own,
         decoration=(prefix, bust, bust_end),
+        media=carried,
     )
     for t in range(int(num_turns.max())):
-        history = turn_texts.history(opening, t)
-        for m in np.unique(model[turn == t]):
-            at = np.flatnonzero((turn == t) & (model == m))
-            shape = Turn(messages=_user_messages(names, o.batch_size), osl=None if osl is None else 1)
-            gaps = [_take(text, at) for text in opening_gaps] + turn_texts.gaps(at, t)
+        for m, look in _kinds(model[turn == t], carried.look[turn == t]):
+            history = turn_texts.history(opening, t, look)
+            at = np.flatnonzero((turn == t) & (model == m) & (carried.look == look))
+            shape = Turn(messages=turn_texts.messages(look), osl=None if osl is None else 1)
+            gaps = [_take(text, at) for text in opening_gaps] + turn_texts.gaps(at, t, look)
             groups.append(TurnColumns(rows=at, turn=shape, history=history, model=plan.models[int(m)], gaps=gaps))
 
     counted = own * o.batch_size + (own if len(names) > 1 else 0) + added
@@ -210,7 +220,12 @@ def build_synthetic_plan(
         "delay_ns": _delays(o, turn, rng),
         "model": model.astype(np.uint16),
     }
-    return ColumnPlan(endpoint, plan).build(groups, session.astype(np.uint32), _session_ids(len(num_turns)), columns)
+    return made.build(groups, session.astype(np.uint32), _session_ids(len(num_turns)), columns, carried.rows(turn))
+
+
+def _kinds(model: NDArray[np.uint16], look: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """The pairs that occur."""
+    return sorted({(int(m), int(k)) for m, k in np.unique(np.column_stack([model, look]), axis=0)})
 
 
 def _session_ids(count: int) -> list[str]:

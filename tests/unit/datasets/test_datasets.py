@@ -83,6 +83,7 @@ GOLDEN = {
     "inputs_json": "inputs.json",
     "hf": "questions.csv",
     "dag_jsonl": "agents.jsonl",
+    "speed_bench": "speed_bench.jsonl",
 }
 
 

@@ -7,6 +7,7 @@ out, well-known names are looked for.
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from aiperf.datasets import DatasetOptions
+from aiperf.datasets.audio import audio_of
 from aiperf.datasets.entry import MAX_TOKENS
 from aiperf.datasets.rows import iter_objects, media_url
 from aiperf.errors import DatasetError
@@ -23,10 +25,27 @@ from aiperf.reading.problems import BadField, fields_of, quote
 from aiperf.reading.records import iter_csv
 from aiperf.session import Message, Part, Session, Turn
 
-__all__ = ["FIELDS", "KNOWN", "SAMPLING", "Options", "load"]
+__all__ = ["ELSEWHERE", "FIELDS", "KNOWN", "SAMPLING", "Options", "load"]
 
 FIELDS = tuple(frozenset({name}) for name in ("prompt", "question", "problem", "instruction", "query"))
 SAMPLING = "sequential"
+
+_EDIT = (
+    "Given a code file, please apply the change requests and generate the new file.\n\nOriginal file:\n```python\n{code}\n```\n\n"
+    'Change request:\n{change_request}\n\nPlease generate the new code file in the "New file" section below.'
+)
+"""vLLM's and AIPerf's prompt of this benchmark."""
+_SPEECH = {"audio_field": "audio", "prompt_text": "Transcribe this audio."}
+
+ELSEWHERE: Mapping[str, str] = {
+    "spec_bench": (
+        "it is not on the hub: download `question.jsonl` of https://github.com/hemingkx/Spec-Bench (data/spec_bench) and give "
+        "`--input-file question.jsonl --custom-dataset-type hf --dataset-option turns_field=turns`"
+    ),
+    "exgentic": "its agent traces are read from a file: `--input-file FILE --custom-dataset-type dag_jsonl`",
+    "exgentic_v2": "its agent traces are read from a file: `--input-file FILE --custom-dataset-type dag_jsonl`",
+}
+"""AIPerf's names that are no table of prompts on the hub, and what to do instead."""
 
 KNOWN: Mapping[str, Mapping[str, str]] = {
     "aimo": {"dataset": "AI-MO/NuminaMath-TIR", "prompt_field": "problem"},
@@ -35,8 +54,20 @@ KNOWN: Mapping[str, Mapping[str, str]] = {
     "aimo_numina_1_5": {"dataset": "AI-MO/NuminaMath-1.5", "prompt_field": "problem"},
     "mmstar": {"dataset": "Lin-Chen/MMStar", "split": "val", "prompt_field": "question", "image_field": "image"},
     "instruct_coder": {"dataset": "likaixin/InstructCoder", "prompt_field": "instruction"},
-    "blazedit_5k": {"dataset": "vdaita/edit_5k_char", "prompt_field": "change_request"},
-    "blazedit_10k": {"dataset": "vdaita/edit_10k_char", "prompt_field": "change_request"},
+    "blazedit_5k": {"dataset": "vdaita/edit_5k_char", "prompt_field": "change_request", "prompt_template": _EDIT},
+    "blazedit_10k": {"dataset": "vdaita/edit_10k_char", "prompt_field": "change_request", "prompt_template": _EDIT},
+    "mmvu": {
+        "dataset": "yale-nlp/MMVU",
+        "split": "validation",
+        "prompt_field": "question",
+        "choices_field": "choices",
+        "video_field": "video",
+    },
+    "librispeech": {"dataset": "openslr/librispeech_asr", "subset": "clean", "split": "test", **_SPEECH},
+    "voxpopuli": {"dataset": "facebook/voxpopuli", "subset": "en", "split": "test", **_SPEECH},
+    "gigaspeech": {"dataset": "speechcolab/gigaspeech", "subset": "xs", "split": "test", **_SPEECH},
+    "ami": {"dataset": "edinburghcstr/ami", "subset": "ihm", "split": "test", **_SPEECH},
+    "spgispeech": {"dataset": "kensho/spgispeech", "subset": "test", "split": "test", **_SPEECH},
     "spec_al_gsm8k": {"dataset": "openai/gsm8k", "subset": "main", "split": "test", "prompt_field": "question"},
     "spec_al_math500": {"dataset": "HuggingFaceH4/MATH-500", "split": "test", "prompt_field": "problem"},
     "spec_al_humaneval": {"dataset": "openai/openai_humaneval", "split": "test", "prompt_field": "prompt"},
@@ -61,6 +92,8 @@ KNOWN: Mapping[str, Mapping[str, str]] = {
 }
 """AIPerf's `--public-dataset` names, as options."""
 
+_COLUMNS = ("system", "answer", "output_length", "image", "audio", "video", "choices", "id")
+_BRACED = re.compile(r"\{(\w+)\}")
 _PROMPTS = ("prompt", "text", "question", "problem", "instruction", "query", "input")
 _MESSAGES = ("messages", "conversations", "conversation")
 
@@ -72,6 +105,13 @@ class Options(DatasetOptions):
     prompt_field: str | None = Field(
         default=None, description="Column of the prompt; default: prompt, text, question, …"
     )
+    prompt_template: str | None = Field(
+        default=None, description="Text of the prompt with `{column}` for the values of columns"
+    )
+    prompt_text: str | None = Field(default=None, description="One prompt for all rows, beside their media")
+    choices_field: str | None = Field(default=None, description="Column of choices by letter, put behind the prompt")
+    audio_field: str | None = Field(default=None, description="Column of audio, at most 30 s long")
+    video_field: str | None = Field(default=None, description="Column of a video, or of its URL")
     turns_field: str | None = Field(default=None, description="Column with the list of a conversation's questions")
     messages_field: str | None = Field(default=None, description="Column with a list of chat messages")
     turns: Literal["first", "all"] = Field(default="first", description="Of messages: the first question or all")
@@ -133,7 +173,7 @@ class _Columns:
     def tell(self, options: Options, where: str, count: int) -> None:
         """Note which column was taken, for how many rows, and how to name another."""
         taken, option = (self.prompt, "prompt_field") if self.prompt else (self.messages, "messages_field")
-        named = {getattr(options, f"{o}_field") for o in ("system", "answer", "output_length", "image", "id")}
+        named = {getattr(options, f"{o}_field") for o in _COLUMNS}
         others = [c for c in self.guessed_from if c != taken and c not in named]
         rest = f"; not used: {fields_of(others)}" if others else ""
         text = f"prompts of `{where}` ({count:,} rows) are taken from `{taken}`{rest}; name another with `--dataset-option {option}=NAME`"
@@ -143,11 +183,11 @@ class _Columns:
     def find(cls, options: Options, record: Mapping[str, object], where: str) -> _Columns:
         """DatasetError for a column that was named and is not there, or if none was named or found."""
         has = ", ".join(f"`{k}`" for k in record)
-        for option in ("prompt", "turns", "messages", "system", "answer", "output_length", "image", "id"):
+        for option in (*_COLUMNS, "prompt", "turns", "messages"):
             name = getattr(options, f"{option}_field")
             if name is not None and name not in record:
                 raise DatasetError(f"`{where}` has no column `{name}` ({option}_field)", f"columns: {has}")
-        if options.prompt_field or options.turns_field or options.messages_field:
+        if options.prompt_field or options.turns_field or options.messages_field or options.prompt_text:
             return cls(options.prompt_field, options.turns_field, options.messages_field)
         for name in _MESSAGES:
             if isinstance(record.get(name), list):
@@ -183,15 +223,10 @@ def _parquet(file: Path, options: Options) -> Iterator[Mapping[str, object]]:
 
     named = [options.prompt_field, options.turns_field, options.messages_field]
     wanted = None
-    if any(named):
-        more = (
-            options.system_field,
-            options.answer_field,
-            options.output_length_field,
-            options.image_field,
-            options.id_field,
-        )
-        wanted = [name for name in (*named, *more) if name is not None]
+    if any(named) or options.prompt_text:
+        more = [getattr(options, f"{o}_field") for o in _COLUMNS]
+        braced = _BRACED.findall(options.prompt_template or "")
+        wanted = list(dict.fromkeys(name for name in (*named, *more, *braced) if name is not None))
     try:
         columns = read_parquet_columns(str(file), wanted)
     except FileNotFoundError as error:
@@ -214,9 +249,8 @@ def _session(record: Mapping[str, object], row: int, columns: _Columns, options:
     def broken(field: str | None, wanted: str) -> BadField:
         return BadField(field, wanted, quote(record.get(field or "")))
 
-    system: tuple[Part, ...] = ()
-    if options.system_field is not None and isinstance(record.get(options.system_field), str):
-        system = (str(record[options.system_field]),) if record[options.system_field] else ()
+    told = record.get(options.system_field or "")
+    system: tuple[Part, ...] = (told,) if isinstance(told, str) and told else ()
     pairs: list[tuple[str, str | None]]
     if columns.messages is not None:
         said = record.get(columns.messages)
@@ -236,10 +270,13 @@ def _session(record: Mapping[str, object], row: int, columns: _Columns, options:
         ):
             raise broken(columns.turns, "a list of texts")
         pairs = [(q, None) for q in asked]
+    elif options.prompt_text is not None:
+        pairs = [(options.prompt_text, None)]
     else:
         prompt = record.get(columns.prompt or "")
         if not isinstance(prompt, str) or not prompt:
             raise broken(columns.prompt, "text")
+        prompt = _written_out(prompt, record, options)
         answer = record.get(options.answer_field) if options.answer_field else None
         pairs = [(prompt, answer if isinstance(answer, str) and answer else None)]
     osl = record.get(options.output_length_field) if options.output_length_field else None
@@ -251,9 +288,15 @@ def _session(record: Mapping[str, object], row: int, columns: _Columns, options:
         if osl > MAX_TOKENS:
             raise broken(options.output_length_field, f"at most {MAX_TOKENS:,} tokens")
     images = _images(record.get(options.image_field), file) if options.image_field else ()
+    audios = audio_of(record.get(options.audio_field), options.audio_field) if options.audio_field else ()
+    videos = _videos(record.get(options.video_field), file) if options.video_field else ()
     turns = tuple(
         Turn(
-            messages=(Message(role="user", parts=(text,), images=images if i == 0 else ()),),
+            messages=(
+                Message(role="user", parts=(text,), images=images, audios=audios, videos=videos)
+                if i == 0
+                else Message(role="user", parts=(text,)),
+            ),
             osl=osl if isinstance(osl, int) and osl > 0 else None,
             expected=answer,
         )
@@ -263,6 +306,26 @@ def _session(record: Mapping[str, object], row: int, columns: _Columns, options:
         str(record[options.id_field]) if options.id_field and record.get(options.id_field) is not None else f"row-{row}"
     )
     return Session(name, turns, system)
+
+
+def _written_out(prompt: str, record: Mapping[str, object], options: Options) -> str:
+    """The prompt with its choices, or in its template. A column that the template names and the row has not is left as it stands."""
+    choices = record.get(options.choices_field or "")
+    if isinstance(choices, Mapping):
+        listed = " ".join(f"{letter}.{text}" for letter, text in choices.items() if text)
+        prompt = f"{prompt} {listed}" if listed else prompt
+    if options.prompt_template is None:
+        return prompt
+    return _BRACED.sub(lambda found: str(record.get(found[1], found[0])), options.prompt_template)
+
+
+def _videos(value: object, file: Path) -> tuple[str, ...]:
+    """From a URL, a file, or the hub's `{"bytes", "path"}`."""
+    data = value.get("bytes") if isinstance(value, Mapping) else value
+    if isinstance(data, bytes):
+        return (f"data:video/mp4;base64,{base64.b64encode(data).decode('ascii')}",)
+    name = value.get("path") if isinstance(value, Mapping) else value
+    return (media_url(name, file.parent, "video"),) if isinstance(name, str) and name else ()
 
 
 def _pairs(said: Sequence[object]) -> tuple[str | None, list[tuple[str, str | None]]]:

@@ -20,7 +20,9 @@ class AudioTranscription(Endpoint):
     headers = (CONTENT_TYPE,)
     pointers = Pointers(usage=("/usage",))
     plain_pointers = pointers
-    features = Features(streaming=False, tokens_out=False, metrics_title="Audio Transcription Metrics")
+    features = Features(
+        streaming=False, tokens_out=False, metrics_title="Audio Transcription Metrics", media=("audios",)
+    )
 
     def body(self, turn: Turn, history: Sequence[Message], options: BodyOptions) -> dict[str, object]:  # noqa: ARG002 - as all
         audios = [u for m in turn.messages for u in m.audios]

@@ -36,7 +36,7 @@ class Chat(Endpoint):
     path = "/v1/chat/completions"
     pointers = _pointers("/choices/0/delta")
     plain_pointers = _pointers("/choices/0/message")
-    features = Features(chat=True)
+    features = Features(chat=True, media=("images", "audios", "videos"))
 
     def body(self, turn: Turn, history: Sequence[Message], options: BodyOptions) -> dict[str, object]:
         body: dict[str, object] = {

@@ -18,7 +18,13 @@ class ChatEmbeddings(Endpoint):
     path = "/v1/embeddings"
     pointers = Pointers(usage=("/usage",), usage_prompt=("/usage/prompt_tokens",))
     plain_pointers = pointers
-    features = Features(streaming=False, tokens_out=False, chat=True, metrics_title="Embeddings Metrics")
+    features = Features(
+        streaming=False,
+        tokens_out=False,
+        chat=True,
+        metrics_title="Embeddings Metrics",
+        media=("images", "audios", "videos"),
+    )
 
     def body(self, turn: Turn, history: Sequence[Message], options: BodyOptions) -> dict[str, object]:
         plain = BodyOptions(model=options.model, streaming=False)

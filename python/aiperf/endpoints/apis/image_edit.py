@@ -22,7 +22,7 @@ class ImageEdit(Endpoint):
         usage=("/usage",), usage_prompt=("/usage/input_tokens",), usage_completion=("/usage/output_tokens",)
     )
     plain_pointers = pointers
-    features = Features(streaming=False, tokens_out=False, metrics_title="Image Edit Metrics")
+    features = Features(streaming=False, tokens_out=False, metrics_title="Image Edit Metrics", media=("images",))
 
     def body(self, turn: Turn, history: Sequence[Message], options: BodyOptions) -> dict[str, object]:  # noqa: ARG002 - as all
         images = [File(u) for m in turn.messages for u in m.images]

@@ -19,7 +19,7 @@ class ImageRetrieval(Endpoint):
     path = "/v1/infer"
     pointers = Pointers()
     plain_pointers = pointers
-    features = Features(streaming=False, tokens_out=False, metrics_title="Image Retrieval Metrics")
+    features = Features(streaming=False, tokens_out=False, metrics_title="Image Retrieval Metrics", media=("images",))
 
     def body(self, turn: Turn, history: Sequence[Message], options: BodyOptions) -> dict[str, object]:  # noqa: ARG002 - as all
         images = [{"type": "image_url", "url": u} for m in turn.messages for u in m.images]

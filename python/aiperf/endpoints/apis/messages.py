@@ -48,7 +48,7 @@ class Messages(Endpoint):
         usage_cache_write=("/usage/cache_creation_input_tokens",),
         usage_in_parts=True,
     )
-    features = Features(chat=True)
+    features = Features(chat=True, media=("images",))
 
     def body(self, turn: Turn, history: Sequence[Message], options: BodyOptions) -> dict[str, object]:
         conversation = (*history, *turn.messages)

@@ -18,7 +18,7 @@ class NimEmbeddings(Endpoint):
     path = "/v1/embeddings"
     pointers = Pointers(usage=("/usage",), usage_prompt=("/usage/prompt_tokens",))
     plain_pointers = pointers
-    features = Features(streaming=False, tokens_out=False, metrics_title="NIM Embeddings Metrics")
+    features = Features(streaming=False, tokens_out=False, metrics_title="NIM Embeddings Metrics", media=("images",))
 
     def body(self, turn: Turn, history: Sequence[Message], options: BodyOptions) -> dict[str, object]:  # noqa: ARG002 - as all
         images = [u for m in turn.messages for u in m.images]

@@ -61,7 +61,7 @@ class Responses(Endpoint):
         usage_reasoning=("/usage/output_tokens_details/reasoning_tokens",),
         usage_cached=("/usage/input_tokens_details/cached_tokens",),
     )
-    features = Features(chat=True)
+    features = Features(chat=True, media=("images", "audios"))
 
     def body(self, turn: Turn, history: Sequence[Message], options: BodyOptions) -> dict[str, object]:
         body: dict[str, object] = {

@@ -35,7 +35,7 @@ class Template(Endpoint):
     path = ""
     pointers: Pointers = pointers_for(None)
     plain_pointers: Pointers = pointers
-    features = Features(text_optional=True)
+    features = Features(text_optional=True, media=("images", "audios", "videos"))
 
     def __init__(self, template: Jinja | None = None, field: object = None) -> None:
         self._template = template

@@ -25,7 +25,7 @@ class VideoGeneration(Endpoint):
     pointers = Pointers()
     # The response that ends a job is kept whole as usage: it has the server's own figures (`inference_time_s`, `peak_memory_mb`).
     plain_pointers = Pointers(finish=("/status",))
-    features = Features(streaming=False, tokens_out=False, metrics_title="Video Generation Metrics")
+    features = Features(streaming=False, tokens_out=False, metrics_title="Video Generation Metrics", media=("images",))
 
     def body(self, turn: Turn, history: Sequence[Message], options: BodyOptions) -> dict[str, object]:  # noqa: ARG002 - as all
         fields: dict[str, object] = {"model": options.model, "prompt": joined_texts(turn)}
