@@ -23,10 +23,10 @@ from aiperf.metrics import METRICS, Bools, Floats
 from aiperf.metrics.chunks import ChunkScan
 from aiperf.metrics.gpu_energy import GpuEnergy
 from aiperf.metrics.stats import highest, lowest
+from aiperf.reading.media_rows import MediaRows
 from aiperf.records import Columns
 from aiperf.records.agents import AgentFacts
 from aiperf.records.cache import Keeper, kept
-from aiperf.records.media import MediaRows
 
 __all__ = ["CANCELLED_KINDS", "TOKEN_SOURCES", "MetricContext", "MetricOptions", "Slo", "TokenSource", "divide"]
 

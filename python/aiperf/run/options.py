@@ -20,8 +20,8 @@ from aiperf.metrics.gpu_energy import GpuEnergy
 from aiperf.metrics.server import ServerView, view_from_json
 from aiperf.metrics.summary import Gauge, Phase, SummaryOptions
 from aiperf.outcome import Outcome
+from aiperf.reading.media_rows import MediaRows
 from aiperf.records.agents import AgentFacts
-from aiperf.records.media import MediaRows
 from aiperf.records.run_json import (
     GAUGES,
     CertificateEntry,

@@ -137,8 +137,8 @@ class Run:
 
     @property
     def metric_options(self) -> MetricOptions:
+        from aiperf.reading.media_rows import MediaRows
         from aiperf.records.agents import read_agent_facts
-        from aiperf.records.media import MediaRows
         from aiperf.run.options import metric_options
 
         return metric_options(

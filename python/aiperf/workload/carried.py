@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiperf.endpoints.form import split_medium
-from aiperf.records.media import MediaRows
+from aiperf.reading.media_rows import MediaRows
 from aiperf.session import Message
 
 __all__ = ["Carried", "carried", "media_rows"]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from aiperf.endpoints import BodyOptions, Endpoint
 from aiperf.errors import DatasetError
-from aiperf.records.media import MediaRows
+from aiperf.reading.media_rows import MediaRows
 from aiperf.session import Message, Part, Reply, Session, Synthetic, Turn
 from aiperf.workload.body import Template, Templates
 from aiperf.workload.carried import Carried, carried, media_rows

@@ -1,24 +1,59 @@
-"""`outputs.json` (--export-outputs-json): `{"data": [{"session_id", "outputs": [text per turn]}]}`, a session issued each, in order."""
+"""`outputs.json` (--export-outputs-json), in AIPerf's form: `{"schema_version", "data": [one object a request]}`, by session and turn.
+
+What graders need: the text, whose request it was (`conversation_id` is the key into `inputs.json`), and how long it took. Warm-up is left out.
+"""
 
 from __future__ import annotations
 
+import numpy as np
+
 from aiperf.json_text import json_text
+from aiperf.metrics import METRICS, load_all
+from aiperf.metrics.context import MetricContext
+from aiperf.metrics.summary import phase_mask
 from aiperf.reports import Exporter, ReportedRun
 
 __all__ = ["EXPORTER"]
 
+_METRICS = (
+    "input_sequence_length",
+    "output_token_count",
+    "output_sequence_length",
+    "request_latency",
+    "time_to_first_token",
+    "inter_token_latency",
+)
+"""Those of a request that AIPerf writes here too."""
+
 
 def _of_run(run: ReportedRun) -> str:
+    load_all()
     columns, ids = run.columns, run.session_ids
+    r = MetricContext(columns, run.options.metrics)
     session, number, turn = (columns.scalar(name) for name in ("session", "session_num", "turn"))
-    grouped: dict[int, dict[int, str | None]] = {}
-    names: dict[int, str] = {}
-    for i, text in enumerate(columns.strings("text")):
-        key, row = int(number[i]), int(session[i])
-        grouped.setdefault(key, {})[int(turn[i])] = text
-        names[key] = ids[row] if row < len(ids) else f"session_{row:06d}"
-    data = [{"session_id": names[k], "outputs": [t for _, t in sorted(grouped[k].items())]} for k in sorted(grouped)]
-    return json_text({"data": data}, indent=2) + "\n"
+    values = {tag: r.value(tag) / METRICS[tag].unit.divisor for tag in _METRICS}
+    texts, names = columns.strings("text"), columns.strings("request_id")
+    measured = np.flatnonzero(phase_mask(columns, run.phases, "profiling"))
+    data = []
+    for i in measured[np.lexsort((turn[measured], number[measured]))].tolist():
+        row = int(session[i])
+        data.append(
+            {
+                "session_num": int(number[i]),
+                "conversation_id": ids[row] if row < len(ids) else f"session_{row:06d}",
+                "turn_index": int(turn[i]),
+                "x_request_id": names[i],
+                "request_start_ns": _epoch(r.start[i], columns.start_wall_ns),
+                "request_end_ns": _epoch(columns.scalar("end")[i], columns.start_wall_ns),
+                "metrics": {tag: float(v[i]) for tag, v in values.items() if not np.isnan(v[i])},
+                "response_text": texts[i],
+            }
+        )
+    return json_text({"schema_version": "1.0", "data": data}, indent=2) + "\n"
+
+
+def _epoch(at: float, start_wall_ns: int) -> int | None:
+    return None if np.isnan(at) else int(at) + start_wall_ns
 
 
 EXPORTER = Exporter(
