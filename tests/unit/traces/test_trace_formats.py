@@ -124,7 +124,7 @@ def test_a_truncated_gzip_file_fails(tmp_path: Path) -> None:
 def test_a_missing_file_and_a_folder_fail(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="there is no file"):
         read_trace(tmp_path / "nothing.jsonl")
-    with pytest.raises(DatasetError, match="is a directory"):
+    with pytest.raises(DatasetError, match="in this folder"):
         read_trace(tmp_path)
 
 
