@@ -18,7 +18,7 @@ from tests.e2e.runs import Sim, kinds, summary_of
 from aiperf.config.sections.media import MediaConfig
 from aiperf.errors import ConfigError, DatasetError
 from aiperf.web.content_server import serve_content
-from aiperf.workload.media import files, make_pools
+from aiperf.workload.media import encode, make_pools
 
 Serve = Callable[..., Sim]
 
@@ -48,8 +48,8 @@ def test_images_are_what_pillow_reads(kind: str, source: str) -> None:
 
 def test_a_png_is_its_pixels() -> None:
     image = pytest.importorskip("PIL.Image", reason="the package `pillow` is not installed")
-    pixels = files.noise(40, 30, np.random.default_rng(1))
-    with image.open(io.BytesIO(files.image_file(pixels, "png"))) as read:
+    pixels = encode.noise(40, 30, np.random.default_rng(1))
+    with image.open(io.BytesIO(encode.image_file(pixels, "png"))) as read:
         assert np.array_equal(np.asarray(read), pixels)
 
 

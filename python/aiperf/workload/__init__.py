@@ -112,10 +112,9 @@ def build_workload(
     sampling: Literal["sequential", "random", "shuffle"] = "sequential"
     if found is None:
         options = synthetic_options(config, system_prompt)
-        lead = "\n\n" if options.cache_bust == "system_prefix" else ""
-        tokens = int(tokenizer.count([lead + system_prompt])[0]) if system_prompt else 0
-        pools = _pools(config, endpoint, options, seed, content, notes)
-        plan = build_synthetic_plan(options, endpoint, plan_options, rng, tokens, pools)
+        tokens = _system_tokens(tokenizer, options, system_prompt)
+        media = _pools(config, endpoint, options, seed, content, notes)
+        plan = build_synthetic_plan(options, endpoint, plan_options, rng, tokens, media)
         kind = "synthetic"
         if options.entries is not None:
             sampling = "shuffle"
@@ -163,6 +162,11 @@ def _refuse_agents(plan: PlanTables) -> None:
     if plan.agents is not None:
         text = "the words of this tokenizer do not add up to exact token counts, which recorded agent sessions need"
         raise ConfigError((Problem(text, "--tokenizer", "use another one, for example `--tokenizer builtin`"),))
+
+
+def _system_tokens(tokenizer: Tokenizer, options: SyntheticOptions, system_prompt: str | None) -> int:
+    lead = "\n\n" if options.cache_bust == "system_prefix" else ""
+    return int(tokenizer.count([lead + system_prompt])[0]) if system_prompt else 0
 
 
 def _pools(

@@ -16,7 +16,17 @@ from numpy.typing import NDArray
 
 from aiperf.config.sections.media import MediaConfig
 from aiperf.workload.lengths import draw_normal
-from aiperf.workload.media import files
+from aiperf.workload.media.encode import (
+    AudioKind,
+    VideoKind,
+    audio_file,
+    image_file,
+    images_of,
+    noise,
+    pattern,
+    resized,
+    video_file,
+)
 
 __all__ = ["Content", "MediaPools", "make_pools", "wanted_kinds"]
 
@@ -100,7 +110,7 @@ def _images(m: MediaConfig, kind: str, count: int, rng: np.random.Generator, con
     heights = np.maximum(1, np.rint(draw_normal(m.image_height_mean, m.image_height_stddev, count, rng))).astype(int)
     pixels = _pixels(m, count, rng)
     urls = [
-        _url(files.image_file(pixels(i, int(widths[i]), int(heights[i])), kind), f"image/{kind}", i, content)
+        _url(image_file(pixels(i, int(widths[i]), int(heights[i])), kind), f"image/{kind}", i, content)
         for i in range(count)
     ]
     return Pool(tuple(urls), m.image_batch_size)
@@ -109,12 +119,12 @@ def _images(m: MediaConfig, kind: str, count: int, rng: np.random.Generator, con
 def _pixels(m: MediaConfig, count: int, rng: np.random.Generator) -> Callable[[int, int, int], NDArray[np.uint8]]:
     """Makes the pixels of the i-th image."""
     if m.image_source == "noise":
-        return lambda _, width, height: files.noise(width, height, rng)
+        return lambda _, width, height: noise(width, height, rng)
     if m.image_source == "assets":
-        return lambda _, width, height: files.pattern(width, height, rng)
-    found = files.images_of(Path(m.image_source))
+        return lambda _, width, height: pattern(width, height, rng)
+    found = images_of(Path(m.image_source))
     order = _order(m.image_source_sampling, len(found), count, rng)
-    return lambda i, width, height: files.resized(found[order[i]], width, height)
+    return lambda i, width, height: resized(found[order[i]], width, height)
 
 
 def _order(how: str, sources: int, count: int, rng: np.random.Generator) -> Sequence[int]:
@@ -132,14 +142,14 @@ def _audio(m: MediaConfig, count: int, rng: np.random.Generator, content: Conten
     urls = []
     for i in range(count):
         rate_hz = round(m.audio_sample_rates[rates[i]] * 1000)
-        kind = files.AudioKind(rate_hz, m.audio_depths[depths[i]], m.audio_num_channels, m.audio_format)
-        urls.append(_url(files.audio_file(float(seconds[i]), kind, rng), f"audio/{m.audio_format}", i, content))
+        kind = AudioKind(rate_hz, m.audio_depths[depths[i]], m.audio_num_channels, m.audio_format)
+        urls.append(_url(audio_file(float(seconds[i]), kind, rng), f"audio/{m.audio_format}", i, content))
     return Pool(tuple(urls), m.audio_batch_size, seconds)
 
 
 def _video(m: MediaConfig, count: int, rng: np.random.Generator, content: Content | None) -> Pool:
     rate = m.video_audio_sample_rate
-    kind = files.VideoKind(
+    kind = VideoKind(
         width=m.video_width or 0,
         height=m.video_height or 0,
         duration_s=m.video_duration,
@@ -152,5 +162,5 @@ def _video(m: MediaConfig, count: int, rng: np.random.Generator, content: Conten
         audio_codec=m.video_audio_codec,
         audio_depth=m.video_audio_depth,
     )
-    urls = [_url(files.video_file(kind, rng), f"video/{m.video_format}", i, content) for i in range(count)]
+    urls = [_url(video_file(kind, rng), f"video/{m.video_format}", i, content) for i in range(count)]
     return Pool(tuple(urls), m.video_batch_size)
