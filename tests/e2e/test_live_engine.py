@@ -142,3 +142,22 @@ def test_times_agree_with_the_engines_own(llama: str, tmp_path: Path) -> None:
         span = (columns.scalar("last_content")[i] - columns.scalar("first_content")[i]) / 1e6
         gap = span / (last["predicted_n"] - first["predicted_n"])
         assert gap == pytest.approx(last["predicted_per_token_ms"], rel=0.25, abs=3)
+
+
+def test_its_timings_are_read_and_the_wait_for_a_slot_shows(llama: str, tmp_path: Path) -> None:
+    """It tells prefill and decode of each request and no queue: with more requests than slots, what is left of the latency is the wait."""
+    alone = measure(llama, tmp_path / "alone", concurrency=1, request_count=4, isl=16, osl=6)
+    crowd = measure(llama, tmp_path / "crowd", concurrency=6, request_count=12, isl=16, osl=6)
+    for run in (alone, crowd):
+        columns = run.columns
+        assert np.isfinite(columns.scalar("server_prefill_ns")).all()
+        assert np.isnan(columns.scalar("server_queue_ns")).all()
+        assert set(columns.scalar("server_source").tolist()) == {1.0}
+        told = columns.scalar("server_prefill_ns") + columns.scalar("server_decode_ns")
+        assert (told <= columns.scalar("end") - columns.scalar("sent")).all()
+    # Two of six have a slot: the others wait for whole requests before them.
+    outside = [run.summary()["outside_server_time"].avg for run in (alone, crowd)]
+    assert outside[0] is not None
+    assert outside[1] is not None
+    assert outside[1] > 2 * outside[0]
+    assert outside[1] > (crowd.summary()["server_total_time"].avg or np.inf)
