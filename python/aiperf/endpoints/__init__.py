@@ -27,7 +27,6 @@ __all__ = [
     "endpoint_of",
     "function_of",
     "has_length",
-    "has_length_field",
     "headers_of",
     "joined_texts",
     "load_endpoint",
@@ -139,12 +138,9 @@ def has_length(turn: Turn, options: BodyOptions) -> bool:
     """True if the request asks for an output length. Without one a server that ignores the end of the text generates until its context
     is full: no newcomer's first run would end.
     """
-    return turn.osl is not None or has_length_field(options.extra) or has_length_field(turn.extra)
-
-
-def has_length_field(fields: Mapping[str, object]) -> bool:
-    """True if one of a body's fields limits the output."""
-    return any(fields.get(name) is not None for name in _LENGTHS)
+    return turn.osl is not None or any(
+        extra.get(name) is not None for extra in (options.extra, turn.extra) for name in _LENGTHS
+    )
 
 
 def texts_of(turn: Turn, name: str | None = None) -> list[tuple[Part, ...]]:

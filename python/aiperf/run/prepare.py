@@ -13,7 +13,7 @@ from aiperf.config.load import Closed, describe, load_of
 from aiperf.config.machine_limits import raise_file_limit
 from aiperf.config.model import Config
 from aiperf.config.proxy import proxy_rule
-from aiperf.endpoints import Endpoint, access_to, endpoint_of, has_length_field, targets_of
+from aiperf.endpoints import Endpoint, access_to, endpoint_of, targets_of
 from aiperf.errors import Note
 from aiperf.observer import Observer
 from aiperf.run.addresses import Addresses, address_notes, choose
@@ -22,7 +22,6 @@ from aiperf.web.hub import hub_through
 from aiperf.workload import Workload, build_workload, seed_of
 from aiperf.workload.choose_tokenizer import load_tokenizer
 from aiperf.workload.media import Content
-from aiperf.workload.segments import UNKNOWN
 from aiperf.workload.settings import AS_FAST_AS_POSSIBLE, is_schedule
 from aiperf.workload.tokenizers import ServerAddress, Tokenizer, TokenizerOptions
 from aiperf.workload.vocabulary import text_source
@@ -95,7 +94,6 @@ def _prepare(config: Config, observer: Observer, *, ask_server: bool, content: C
     workload = build_workload(config, tokenizer, source, seed_of(config), ignore_eos=ignore_eos, content=content)
     notes += workload.notes
     notes += _timing_notes(config, workload)
-    notes += _length_notes(config, endpoint, workload)
     for note in notes:
         observer.note(note.text)
     return Prepared(
@@ -147,15 +145,6 @@ def _timing_notes(config: Config, workload: Workload) -> Sequence[Note]:
         f"the timestamps of the trace are not used: each line is sent once, {how} (--fixed-schedule replays its timing)"
     )
     return (Note("timestamps_ignored", text),)
-
-
-def _length_notes(config: Config, endpoint: Endpoint, workload: Workload) -> Sequence[Note]:
-    """AIPerf sends no limit either, and a small model may talk until its context is full: said before the first request."""
-    is_bounded = bool((workload.plan.columns["osl"] != UNKNOWN).any()) or has_length_field(config.endpoint.extra_inputs)
-    if is_bounded or not endpoint.features.tokens_out or config.input.input_file is not None:
-        return ()
-    text = "no output length is set, so each response is as long as the model makes it (`--osl 128` limits it)"
-    return (Note("no_output_length", text),)
 
 
 _DATA = re.compile(r"([A-Za-z0-9+/]{40})[A-Za-z0-9+/=]{400,}")

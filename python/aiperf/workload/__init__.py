@@ -137,7 +137,7 @@ def build_workload(
             fingerprint["data"] = found.digest
     notes += _length_notes(config, plan_options.body, plan)
     if kind == "synthetic" and endpoint.features.tokens_out and not _has_lengths(plan, plan_options.body):
-        text = "no output length is requested (`--osl`): the model decides where each response ends"
+        text = "no output length is requested, so each response is as long as the model makes it; `--osl 128` limits it"
         notes.append(Note("open_ended", text))
     if isinstance(source, EncodedText):
         _refuse_agents(plan)
