@@ -135,7 +135,8 @@ def _pillow() -> ModuleType:
         from PIL import Image
     except ImportError as error:
         raise DatasetError("JPEG files and folders of images need the package `pillow`", _INSTALL) from error
-    return Image
+    found: ModuleType = Image  # without the package the name has no type
+    return found
 
 
 # -- audio
