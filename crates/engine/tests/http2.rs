@@ -217,6 +217,7 @@ fn a_request_is_sent_with_its_first_byte_and_whole_with_its_last() {
 #[test]
 fn a_read_is_stamped_for_the_stream_whose_data_came_last() {
     let mut connection = client();
+    connection.receive(&settings(&[]));
     connection.receive(&[frame(DATA, 0, 1, b"a"), frame(DATA, 0, 3, b"b")].concat());
     assert!(connection.ends_with(3) && !connection.ends_with(1));
 }
