@@ -110,7 +110,8 @@ def test_headers_key_and_inputs_reach_the_server_and_secrets_no_file(serve: Call
         headers = {name.lower(): value for name, value in row["headers"].items()}
         assert headers["authorization"] == f"Bearer {SECRETS['key']}"
         assert headers["x-token"] == SECRETS["header"]
-        assert headers["x-session"] == row["correlation_id"]
+        assert headers["x-session"] == headers["x-session-affinity"], "the same session under the name asked for"
+        assert "x-correlation-id" not in headers
     body = json.loads((run_dir(sim) / "inputs.json").read_text(encoding="utf-8"))["data"][0]["payloads"][0]
     assert (body["temperature"], body["top_k"]) == (0.5, 7)
     for secret in SECRETS.values():

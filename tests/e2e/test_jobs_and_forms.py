@@ -13,7 +13,7 @@ import pytest
 from tests.e2e.pieces import answer_with
 from tests.e2e.runs import Sim, kinds
 
-from aiperf.errors import DatasetError, ErrorKind
+from aiperf.errors import ConfigError, DatasetError, ErrorKind
 
 Serve = Callable[..., Sim]
 
@@ -183,3 +183,11 @@ def test_solido_queries_and_nims_images(serve: Serve, tmp_path: Path) -> None:
         endpoint_type="image_retrieval", streaming=False, input_file=image, request_count=2, isl=None, osl=None
     )
     assert run.exit_code == 0, kinds(run)
+
+
+def test_jobs_over_http_2_are_refused_before_the_load(serve: Serve) -> None:
+    """The HTTP/2 path does not poll: each job would be a success as soon as it was accepted."""
+    sim = serve()
+    with pytest.raises(ConfigError, match=r"jobs are polled over HTTP/1\.1"):
+        sim.run(endpoint_type="video_generation", streaming=False, http_version="2", request_count=2)
+    assert not sim.ledger()

@@ -230,7 +230,6 @@ _FREE: tuple[tuple[str, str, Callable[[Config], object]], ...] = (
         "--trajectory-start-max-ratio",
         lambda c: None if c.agentic.trajectory_start_max_ratio == 1 else c.agentic.trajectory_start_max_ratio,
     ),
-    ("agentic.history", "--agentic-history", lambda c: None if c.agentic.history == "recorded" else c.agentic.history),
 )
 
 

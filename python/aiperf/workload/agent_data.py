@@ -41,8 +41,8 @@ def layout_of(config: Config) -> Layout:
         text = f"`{config.prompt.cache_bust}` is not possible with recorded agent sessions"
         raise ConfigError((Problem(text, "--cache-bust", f"possible: {', '.join(f'`{m}`' for m in _MARKS)}"),))
     if switch_of_environment("LIVE_ASSISTANT_RESPONSES", default=False):
-        text = "live responses in the history are asked for by `--agentic-history live`"
-        raise ConfigError((Problem(text, "AIPERF_DATASET_WEKA_LIVE_ASSISTANT_RESPONSES"),))
+        text = "live responses in the history are not possible: prompts hold text of the recorded lengths"
+        raise ConfigError((Problem(text, "AIPERF_DATASET_WEKA_LIVE_ASSISTANT_RESPONSES", "set it to 0"),))
     start, end = i.fixed_schedule_start_offset, i.fixed_schedule_end_offset
     seed = i.dataset_options.get("text_seed", 0)
     return Layout(

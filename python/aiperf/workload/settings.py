@@ -201,6 +201,9 @@ def _preconnect(config: Config, slots: int) -> int:
 def _job(config: Config, endpoint: Endpoint) -> JobSettings | None:
     """How jobs are waited for; their results are fetched if the user wants them."""
     job = endpoint.job
+    if job is not None and config.endpoint.http_version == "2":
+        text = "jobs are polled over HTTP/1.1 alone: over HTTP/2 a job would count as done when it was accepted"
+        raise ConfigError((Problem(text, "--http-version", f"leave it out for `{config.endpoint.endpoint_type}`"),))
     return job if job is None or config.media.download_video_content else job.model_copy(update={"content": None})
 
 

@@ -38,6 +38,17 @@ ABSENT_HERE = {
     "replay_sched_lag_p90",
     "replay_sched_lag_p99",
     "replay_sched_degraded",
+    # Only with media in requests or responses (tests/e2e/test_media).
+    "num_images",
+    "image_throughput",
+    "image_latency",
+    "audio_duration",
+    "rtfx",
+    "video_inference_time",
+    "video_peak_memory",
+    # Only in replays of agents (tests/e2e/traces/test_agent_replay).
+    "skipped_context_overflow_count",
+    "theoretical_prefix_cache_hit",
 }
 
 

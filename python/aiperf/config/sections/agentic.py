@@ -131,14 +131,6 @@ class AgenticConfig(Section):
             "--hf-weka-dataset", help="Hugging Face dataset of agent traces (a repository name)", group=G, sweep=False
         ),
     ] = None
-    history: Annotated[
-        Literal["recorded", "live"],
-        Flag(
-            "--agentic-history",
-            help="Earlier responses in a prompt: synthetic text of the recorded length, or the live responses",
-            group=G,
-        ),
-    ] = "recorded"
     benchmark_id: Annotated[
         str | None,
         Flag(
