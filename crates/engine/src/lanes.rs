@@ -96,7 +96,7 @@ pub(crate) struct Lanes {
     settings: Settings,
     stage: Stage,
     has_begun: bool,
-    lanes: Vec<Lane>,
+    all: Vec<Lane>,
     plays: Slab<Play>,
     ready: VecDeque<(SessionId, i64)>,
     prefill_queue: VecDeque<(SessionId, i64)>,
@@ -134,7 +134,7 @@ impl Lanes {
             settings: Settings::default(),
             stage: Stage::Profiling,
             has_begun: false,
-            lanes: Vec::new(),
+            all: Vec::new(),
             plays: Slab::new(),
             ready: VecDeque::new(),
             prefill_queue: VecDeque::new(),
@@ -162,9 +162,9 @@ impl Lanes {
         let Load::Lanes(settings) = phase.settings.load.clone() else {
             return;
         };
-        let is_first = self.lanes.is_empty();
+        let is_first = self.all.is_empty();
         if is_first {
-            self.lanes = settings
+            self.all = settings
                 .starts
                 .iter()
                 .map(|s| Lane {
@@ -344,7 +344,7 @@ impl Lanes {
 
     fn note_idle(&mut self) {
         if let Some(phase) = &self.phase {
-            if self.lanes.iter().all(|l| !l.has_play) && self.stage == Stage::Profiling {
+            if self.all.iter().all(|l| !l.has_play) && self.stage == Stage::Profiling {
                 phase.exhausted.store(true, SeqCst);
             }
             self.is_idle |= phase.active.load(SeqCst) == 0;
@@ -388,7 +388,7 @@ impl Lanes {
             phase.skipped_turns.fetch_add(skipped, Relaxed);
             if self.plays[p].streams.iter().all(|s| s.state == State::Over) {
                 let play = self.plays.remove(p);
-                self.lanes[play.lane].has_play = false;
+                self.all[play.lane].has_play = false;
                 if self.stage == Stage::Profiling {
                     self.stats.play_ns += now - play.began;
                     phase.active.fetch_sub(1, SeqCst);

@@ -261,7 +261,7 @@ impl Sessions {
     /// A turn is over. What is due then is due now; what is due later, however little, wakes up in time.
     pub(crate) fn end_turn(&mut self, ended: TurnEnd) {
         if let Some(lanes) = &mut self.lanes {
-            lanes.end_turn(ended);
+            lanes.end_turn(&ended);
             return;
         }
         let TurnEnd {

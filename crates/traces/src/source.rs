@@ -30,7 +30,7 @@ pub struct SourceError {
     pub reason: String,
 }
 
-fn error(path: &Path, reason: impl ToString) -> SourceError {
+fn error(path: &Path, reason: &dyn ToString) -> SourceError {
     SourceError {
         file: path.display().to_string(),
         reason: reason.to_string(),
@@ -41,13 +41,13 @@ fn error(path: &Path, reason: impl ToString) -> SourceError {
 pub fn read(path: &Path, each: &mut dyn FnMut(Document)) -> Result<(), SourceError> {
     if path.is_dir() {
         let mut files: Vec<PathBuf> = std::fs::read_dir(path)
-            .map_err(|e| error(path, e))?
+            .map_err(|e| error(path, &e))?
             .filter_map(|entry| entry.ok().map(|e| e.path()))
             .filter(|p| matches!(bare_extension(p).as_str(), "json" | "jsonl"))
             .collect();
         files.sort();
         if files.is_empty() {
-            return Err(error(path, "no `.json` or `.jsonl` file in this folder"));
+            return Err(error(path, &"no `.json` or `.jsonl` file in this folder"));
         }
         return files.iter().try_for_each(|file| read_file(file, each));
     }
@@ -84,14 +84,14 @@ fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
 }
 
 fn read_file(path: &Path, each: &mut dyn FnMut(Document)) -> Result<(), SourceError> {
-    let mut input = open(path).map_err(|e| error(path, e))?;
+    let mut input = open(path).map_err(|e| error(path, &e))?;
     let name = path.display().to_string();
     match bare_extension(path).as_str() {
         "tar" => read_tar(&mut input, &name, each),
         "jsonl" | "ndjson" => read_lines(&mut input, &name, each),
         _ => read_whole(&mut input, &name, each),
     }
-    .map_err(|e| error(path, e))
+    .map_err(|e| error(path, &e))
 }
 
 /// A file of one document; if its first line is a whole one and more follow, a file of lines.
@@ -207,7 +207,7 @@ mod tests {
     fn all(path: &Path) -> Vec<(Option<u64>, String)> {
         let mut found = Vec::new();
         read(path, &mut |d| {
-            found.push((d.line, String::from_utf8_lossy(d.bytes.trim_ascii()).into_owned()))
+            found.push((d.line, String::from_utf8_lossy(d.bytes.trim_ascii()).into_owned()));
         })
         .expect("readable");
         found

@@ -41,7 +41,7 @@ impl Lanes {
         let place = (draw % round) as usize;
         let pass = draw / round * u64::from(self.per_round.get(&root).copied().unwrap_or(1))
             + u64::from(self.before.get(place).copied().unwrap_or(0));
-        let number = self.lanes[lane].number;
+        let number = self.all[lane].number;
         let trace = agents
             .trace
             .get(root as usize)
@@ -62,7 +62,7 @@ impl Lanes {
                 }
             })
             .collect();
-        self.lanes[lane].has_play = true;
+        self.all[lane].has_play = true;
         self.plays.insert(Play {
             lane,
             root,
@@ -108,8 +108,8 @@ impl Lanes {
         for id in all {
             self.sleep(id, now);
         }
-        for lane in 0..self.lanes.len() {
-            if !self.lanes[lane].has_play {
+        for lane in 0..self.all.len() {
+            if !self.all[lane].has_play {
                 self.refill(lane, now);
             }
         }
@@ -183,7 +183,7 @@ impl Lanes {
         for (id, due) in dues {
             self.sleep(id, due);
         }
-        let empty: Vec<usize> = (0..self.lanes.len()).filter(|&l| !self.lanes[l].has_play).collect();
+        let empty: Vec<usize> = (0..self.all.len()).filter(|&l| !self.all[l].has_play).collect();
         for lane in empty {
             self.refill(lane, start);
         }
@@ -204,7 +204,7 @@ impl Lanes {
         }
         let round = self.settings.order.len() as u64;
         if !self.settings.wrap && self.drawn >= round {
-            if is_profiling && self.lanes.iter().all(|l| !l.has_play) {
+            if is_profiling && self.all.iter().all(|l| !l.has_play) {
                 phase.exhausted.store(true, SeqCst);
             }
             return;

@@ -38,12 +38,12 @@ impl Lanes {
             self.stats.primers_sent += u64::from(!in_prefill);
         } else if matches!(self.stage, Stage::Pressing { .. } | Stage::Draining) && !in_prefill {
             let quota = self.settings.pressure_requests.unwrap_or(u32::MAX);
-            if self.stage == Stage::Draining || self.lanes[lane].pressed >= quota {
+            if self.stage == Stage::Draining || self.all[lane].pressed >= quota {
                 play.streams[s].state = State::Parked;
                 self.settle(due);
                 return None;
             }
-            self.lanes[lane].pressed += 1;
+            self.all[lane].pressed += 1;
         }
         let play = self.plays.get_mut(p)?;
         let stream = play.streams.get_mut(s)?;
@@ -118,13 +118,8 @@ impl Lanes {
     }
 
     /// A turn is over, however it ended.
-    pub(crate) fn end_turn(&mut self, ended: TurnEnd) {
-        let TurnEnd {
-            session_id: id,
-            row,
-            at,
-            ..
-        } = ended;
+    pub(crate) fn end_turn(&mut self, ended: &TurnEnd) {
+        let (id, row, at) = (ended.session_id, ended.row, ended.at);
         self.now = self.now.max(at);
         let (p, s) = play_of(id);
         let Some(stream) = self.plays.get_mut(p).and_then(|play| play.streams.get_mut(s)) else {
@@ -240,7 +235,7 @@ impl Lanes {
             return;
         }
         let play = self.plays.remove(p);
-        self.lanes[play.lane].has_play = false;
+        self.all[play.lane].has_play = false;
         let Some(phase) = self.phase.clone() else { return };
         if self.stage == Stage::Profiling {
             self.stats.plays_completed += u64::from(!phase.is_stopped());
@@ -250,7 +245,7 @@ impl Lanes {
             self.note_idle();
         } else if let Stage::Pressing { .. } = self.stage {
             let quota = self.settings.pressure_requests.unwrap_or(u32::MAX);
-            if self.lanes[play.lane].pressed < quota {
+            if self.all[play.lane].pressed < quota {
                 self.refill(play.lane, at);
             }
         }

@@ -450,7 +450,7 @@ fn explain(document: &Document) -> Vec<Fault> {
         match key.as_str() {
             "id" | "hash_id_scope" => expect(value.is_string(), "a text", value, "", key, &mut faults),
             "block_size" | "tool_tokens" | "system_tokens" => {
-                expect(value.is_u64(), "a whole number", value, "", key, &mut faults)
+                expect(value.is_u64(), "a whole number", value, "", key, &mut faults);
             }
             "models" | "totals" => {}
             "requests" => rows(value, "", &mut faults),
@@ -514,7 +514,7 @@ fn rows(value: &Value, outer: &str, faults: &mut Faults<'_>) {
             }
             match key.as_str() {
                 "t" | "api_time" | "think_time" | "duration_ms" => {
-                    expect(value.is_number(), "a number", value, &place, key, faults)
+                    expect(value.is_number(), "a number", value, &place, key, faults);
                 }
                 "in" | "out" | "tool_tokens" | "system_tokens" => expect(
                     value.is_u64(),
@@ -525,7 +525,7 @@ fn rows(value: &Value, outer: &str, faults: &mut Faults<'_>) {
                     faults,
                 ),
                 "type" | "model" | "stop" | "agent_id" => {
-                    expect(value.is_string(), "a text", value, &place, key, faults)
+                    expect(value.is_string(), "a text", value, &place, key, faults);
                 }
                 "hash_ids" => {
                     let is_good = |v: &Value| v.as_u64().is_some_and(|id| u32::try_from(id).is_ok());
