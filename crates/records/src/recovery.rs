@@ -107,6 +107,7 @@ pub fn recover(bytes: &[u8]) -> Result<Recovered, RecordsError> {
         path: PathBuf::new(),
         file: bytes,
         left: bytes.len() as u64,
+        whole: 0,
         decoder: StreamDecoder::new(),
     };
     let mut batches = Vec::new();
@@ -130,6 +131,7 @@ pub(crate) struct SegmentReader<R> {
     path: PathBuf,
     file: R,
     left: u64,
+    whole: u64,
     decoder: StreamDecoder,
 }
 
@@ -141,6 +143,7 @@ impl SegmentReader<BufReader<File>> {
             path,
             file: BufReader::with_capacity(1 << 16, file),
             left,
+            whole: 0,
             decoder: StreamDecoder::new(),
         })
     }
@@ -157,12 +160,13 @@ impl SegmentReader<BufReader<File>> {
             .seek(SeekFrom::Start(at))
             .map_err(RecordsError::io(&self.path))?;
         self.left = size.saturating_sub(at);
+        self.whole = 0;
         Ok(())
     }
 
-    /// Bytes of the file that are not read yet, as of the last [`resume`](Self::resume).
-    pub(crate) fn left(&self) -> u64 {
-        self.left
+    /// Bytes of the messages read whole since the last [`resume`](Self::resume): the schema's too, which the decoder takes only once.
+    pub(crate) fn whole(&self) -> u64 {
+        self.whole
     }
 }
 
@@ -172,9 +176,11 @@ impl<R: Read> SegmentReader<R> {
             if self.left == 0 {
                 return Ok(Step::End(End::Open));
             }
+            let before = self.left;
             let Some(message) = self.read_message()? else {
                 return Ok(Step::End(End::Torn));
             };
+            self.whole += before - self.left;
             let Some(mut message) = message else {
                 let end = if self.left == 0 { End::Closed } else { End::Torn };
                 return Ok(Step::End(end));

@@ -63,12 +63,10 @@ impl JournalTail {
                 }
             };
             segment.resume(self.at)?;
-            let before = segment.left();
-            match segment.next()? {
-                Step::Batch(batch) => {
-                    self.at += before - segment.left();
-                    return Ok(Some(batch));
-                }
+            let step = segment.next()?;
+            self.at += segment.whole();
+            match step {
+                Step::Batch(batch) => return Ok(Some(batch)),
                 Step::End(End::Closed) => {
                     self.segment = None;
                     self.number += 1;
