@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+import aiperf
 from aiperf.errors import ConfigError
+from aiperf.reports.paths import Files
 from aiperf.run.directory import claim
 
 
@@ -127,3 +130,24 @@ def test_a_file_of_that_name_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "d").write_text("", encoding="utf-8")
     with pytest.raises(ConfigError, match="it is a file"), claim(tmp_path / "d"):
         pass
+
+
+def test_every_file_a_run_can_leave_is_moved_with_it(tmp_path: Path) -> None:
+    """What one run read beside its records and the next one did not write would be read as the next one's."""
+    constant = re.compile(r'^[A-Z_]+_(?:FILE|DIR): Final = "([^"]+)"', re.MULTILINE)
+    package = Path(aiperf.__file__).parent
+    names = {n for path in package.rglob("*.py") for n in constant.findall(path.read_text(encoding="utf-8"))}
+    files = Files(tmp_path)
+    for name, member in vars(Files).items():
+        if isinstance(member, property):
+            found = getattr(files, name)
+            names |= {found.name} if isinstance(found, Path) and found.parent == tmp_path else set()
+    assert {"media.npz", "agents.npz", "replies.npz", "parts.json", "run.json", "report.html"} <= names
+    (tmp_path / "run").mkdir()
+    for name in names:
+        (tmp_path / "run" / name).write_text("{}", encoding="utf-8")
+    (tmp_path / "run" / "mine.txt").touch()
+    with claim(tmp_path / "run") as (folder, note):
+        left = {p.name for p in folder.iterdir()}
+    assert note is not None
+    assert left <= {"mine.txt", ".lock"}, left

@@ -79,7 +79,7 @@ def merge(dirs: Sequence[Path], out: Path, *, observer: Observer | None = None) 
             written=(*run.written, *copied),
             counted=run.counted,
         )
-        return complete(run, outputs, watcher, signalled=interrupted)
+        return complete(run, outputs, watcher, signalled=lambda: interrupted)
 
 
 def write_parts(folder: Path, records: Sequence[Path], shares: Sequence[Share], told: RunJson, base_ns: int) -> None:

@@ -67,10 +67,15 @@ class Watchers:
 
     def levels(self) -> tuple[Level, ...]:
         """What the server and the GPUs report right now."""
-        from aiperf.run.levels import gpu_levels, server_levels
+        if self.scraper is None and self.gpus is None:
+            return ()
+        try:
+            from aiperf.run.levels import gpu_levels, server_levels
 
-        server = () if self.scraper is None else server_levels(self.scraper.latest())
-        gpus = () if self.gpus is None else gpu_levels(self.gpus.latest())
+            server = () if self.scraper is None else server_levels(self.scraper.latest())
+            gpus = () if self.gpus is None else gpu_levels(self.gpus.latest())
+        except OSError:  # the last file descriptor is a connection's: gauges are no reason to end a run
+            return ()
         return (*server, *gpus)
 
     def stop(self, traces: int = 0) -> Monitored:

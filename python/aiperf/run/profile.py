@@ -108,8 +108,8 @@ def profile(config: Config, *, observer: Observer | None = None, interrupts: Int
                 beside = run.written
             run = seal(run, tokenizer, outputs, live=live if server is None else None, server=server)
             watcher.stage("metrics")
-            signalled = bool(signals.signals)
-            return complete(replace(run, written=(*run.written, *beside)), outputs, watcher, signalled=signalled)
+            run = replace(run, written=(*run.written, *beside))
+            return complete(run, outputs, watcher, signalled=lambda: bool(signals.signals))
 
 
 def _open(prepared: Prepared, observer: Observer, held: ExitStack) -> tuple[Run, EngineSettings]:
@@ -289,15 +289,15 @@ def _failures(config: Config, summary: Summary) -> Iterator[Note]:
     yield Note("requests_failed", text, {"failed": counts.failed, "requests": total})
 
 
-def complete(run: Run, outputs: Outputs, observer: Observer, *, signalled: bool) -> Run:
-    """The summary is computed, and `run.json` says what it found."""
+def complete(run: Run, outputs: Outputs, observer: Observer, *, signalled: Callable[[], bool]) -> Run:
+    """The summary is computed, and `run.json` says what it found. `signalled` is asked afterwards: it takes its time."""
     from aiperf.run.options import certificate_entry
 
     summary = run.summary()
     failures = tuple(_failures(run.config, summary))
     for note in failures:
         observer.note(f"warning: {note.text}")
-    run = replace(run, notes=(*run.notes, *failures, *outputs.problems), was_signalled=signalled)
+    run = replace(run, notes=(*run.notes, *failures, *outputs.problems), was_signalled=signalled())
     known = len(outputs.problems)
     run = run.with_json(
         status="complete",

@@ -35,8 +35,10 @@ OPTIONS = {"hf": {"prompt_field": "question", "answer_field": "answer"}}
 
 
 def test_no_format_is_forgotten() -> None:
-    assert set(TRACES) == set(registry.names("traces"))
-    assert set(DATASETS) == set(registry.names("datasets"))
+    assert {*TRACES, "weka_trace"} == set(registry.names("traces")), "agents: test_agent_replay"
+    assert {*DATASETS, "speed_bench"} == set(registry.names("datasets")), (
+        "the miniature of SPEED-Bench: test_public_datasets"
+    )
 
 
 @pytest.mark.parametrize("name", TRACES)
