@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 from typing_extensions import CapsuleType
 
 __all__ = [
+    "AgentCorpus",
     "ChunkBatches",
     "Engine",
     "Flow",
     "GapHeat",
     "GapLists",
     "GapPool",
+    "Http2Questions",
     "JournalTail",
     "LagPool",
     "Piece",
