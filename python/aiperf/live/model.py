@@ -110,7 +110,7 @@ class LiveModel:
             asserts=self._conditions(s, state, so_far, fitness),
             fitness=fitness,
             levels=self._levels,
-            generators=self._generators,
+            generators=self._generators or _generators_of(s),
             study=self._study,
             counts=s.counts,
             snapshot=s,
@@ -230,6 +230,17 @@ def _figures(then: _State, now: _State) -> Figures:
 def _printable(text: str) -> str:
     """On one line, and without what a terminal would take for a command: the text is the server's."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def _generators_of(s: Snapshot) -> tuple[GeneratorState, ...]:
+    """Of a load that several generators share: their snapshots are joined before they come here, with a line for each."""
+    out = []
+    for g in s.generators:
+        facts = {"req/s": f"{g.rate:,.1f}", "in flight": f"{g.in_flight:,}", "CPU": f"{100 * g.cpu:.0f}%"}
+        if g.send_lag_p99_ms is not None:
+            facts["send lag p99"] = f"{g.send_lag_p99_ms:,.1f} ms"
+        out.append(GeneratorState(g.name, g.state, None, {} if g.state == "lost" else facts))
+    return tuple(out)
 
 
 def _errors(s: Snapshot) -> tuple[ErrorLine, ...]:

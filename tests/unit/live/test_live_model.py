@@ -16,7 +16,7 @@ from aiperf.live.model import LiveModel
 from aiperf.live.spread import Distribution
 from aiperf.live.view import View
 from aiperf.live.words import state_words
-from aiperf.outcome import Spread
+from aiperf.outcome import GeneratorState, Spread
 
 
 def config(goodput: str = "", asserts: tuple[str, ...] = (), slo: Mapping[str, object] | None = None) -> Config:
@@ -243,3 +243,15 @@ def test_the_third_line_names_errors_and_verdict() -> None:
         "2 × HTTP 500",
         "measurement quality so far: client-limited (half of the requests were sent more than 30.0 ms late (median send lag))",
     ]
+
+
+def test_generators_of_a_shared_load_are_shown_with_what_is_known_of_each() -> None:
+    told = [
+        GeneratorState(name="g0", state="running", rate=12.34, in_flight=5, send_lag_p99_ms=1.26, cpu=0.5),
+        GeneratorState(name="g1", state="lost", rate=9.0),
+    ]
+    view = LiveModel(None).read(snapshot(1).model_copy(update={"generators": tuple(told)}))
+    first, second = view.generators
+    assert (first.name, first.state) == ("g0", "running")
+    assert dict(first.facts) == {"req/s": "12.3", "in flight": "5", "CPU": "50%", "send lag p99": "1.3 ms"}
+    assert (second.state, dict(second.facts)) == ("lost", {})
