@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import socket
 import subprocess
 import urllib.error
@@ -125,7 +126,7 @@ def test_numbers_while_it_runs_and_at_the_end(tmp_path: Path) -> None:
         files = run.json("/api/results/list")["files"]
         status, content_of_file = run.get("/api/results/files/profile_export_aiperf.json")
         outside = run.get("/api/results/files/..%2Fledger.jsonl")[0]
-        run.process.send_signal(2)
+        run.process.send_signal(signal.SIGTERM)
         run.process.wait(timeout=20)
     summary = json.loads((tmp_path / "run" / "profile_export_aiperf.json").read_text(encoding="utf-8"))
     assert values["aiperf_requests_total", "successful"] == summary["request_count"]["avg"] == 392
