@@ -239,10 +239,13 @@ def _metadata(r: MetricContext, o: JsonlOptions) -> tuple[NumberColumn | TextCol
 
 
 def _conversations(session: Floats, names: Sequence[str]) -> list[str | None]:
-    numbers = np.nan_to_num(session, nan=-1.0).astype(np.int64).tolist()
+    numbers = np.nan_to_num(session, nan=-1.0).astype(np.int64)
     if not names:
-        return [None if n < 0 else f"session_{n:06d}" for n in numbers]
-    return [names[n] if 0 <= n < len(names) else None for n in numbers]
+        return [None if n < 0 else f"session_{n:06d}" for n in numbers.tolist()]
+    count = len(names)
+    if ((numbers >= 0) & (numbers < count)).all():
+        return list(map(names.__getitem__, numbers.tolist()))
+    return [names[n] if 0 <= n < count else None for n in numbers.tolist()]
 
 
 def _metrics(r: MetricContext, lists: Sequence[ListColumn]) -> tuple[NumberColumn | ListColumn, ...]:
