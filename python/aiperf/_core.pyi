@@ -152,7 +152,7 @@ class Engine:
     def wait(self, timeout_s: float) -> bool:
         """True when the run has ended and its records are in the journal; False after the timeout."""
     def stop(self, level: int) -> None:
-        """1: send nothing more, let what is in flight finish within the grace period. 2: cancel what is in flight."""
+        """1: send nothing more, let requests in flight finish within the grace period. 2: cancel them."""
     def go(self, at_wall_ns: int) -> None:
         """With `part.barrier`: the phase that is held (`held` of the snapshot) starts when `wall_ns` gets there."""
     def wall_ns(self) -> int:

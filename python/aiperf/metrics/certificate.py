@@ -169,7 +169,7 @@ def _rate_parts(r: MetricContext, facts: EngineFacts, achieved: float | None, *,
 
 
 def _accounting_parts(facts: EngineFacts, checks: Sequence[Check]) -> list[Part]:
-    """What the engine and the accounting checks say against the measurement."""
+    """Parts for a clock step, for lost records, and for each accounting check that is broken."""
     parts: list[Part] = []
     if facts.clock_step:
         parts.append(

@@ -52,7 +52,7 @@ def drive(
     """Run the engine to its end; its `Outcome`. EngineError if it cannot start.
 
     `watch`: called with each snapshot; when it returns 1, the run is stopped as if its last request had been sent, with 2
-    what is in flight is cancelled as well. That is no interruption (`stopped_by_watch`). `seen`: the last snapshot.
+    requests in flight are cancelled as well. That is no interruption (`stopped_by_watch`). `seen`: the last snapshot.
     `levels`: what the server and the GPUs report, looked at once a second. `begin`: starts the load; None: in this process.
     """
     engine = begin() if begin is not None else _engine(settings, workload)

@@ -46,7 +46,7 @@ _RATIO = {"%": 100.0}
 
 @dataclass(frozen=True, slots=True)
 class StopReason:
-    """Why the run is stopped. `level` as in the engine's `stop`: 1 lets what is in flight finish, 2 cancels it."""
+    """Why the run is stopped. `level` as in the engine's `stop`: 1 lets requests in flight finish, 2 cancels them."""
 
     level: int
     text: str

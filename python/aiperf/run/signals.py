@@ -1,7 +1,7 @@
 """Signals of a run, from its first request to its last file.
 
-Before the load: as Python does it, KeyboardInterrupt. While the load runs: once, nothing more is sent and what is in flight may finish within the grace period; twice, what is in
-flight is cancelled. When the load has ended, its files are written to the end. The third signal, counted over both, leaves at
+Before the load: as Python does it, KeyboardInterrupt. While the load runs: once, nothing more is sent and requests in flight may finish within the grace period; twice, they are
+cancelled. When the load has ended, its files are written to the end. The third signal, counted over both, leaves at
 once: the records are on disk (`aiperf report`). SIGTERM and SIGHUP are as Ctrl-C.
 """
 

@@ -65,7 +65,7 @@ def test_keys(tmp_path: Path) -> None:
         window.keys("p")
         window.wait(lambda screen: "display paused" not in screen)
         window.keys("h")
-        assert "cancel what is in flight" in window.wait("any key: back")
+        assert "cancel the requests in flight" in window.wait("any key: back")
         window.keys("x")
         window.wait(lambda screen: "any key: back" not in screen)
         window.keys("Right")
@@ -93,7 +93,7 @@ def run_words(url: str, folder: Path, *more: str) -> list[str]:
 
 @pytest.mark.parametrize("times", [0, 1, 2, 3])
 def test_ctrl_c_and_what_stays(tmp_path: Path, times: int) -> None:
-    """0: the run ends by itself. Once: what is in flight finishes. Twice: it is cancelled. Three times: the process leaves."""
+    """0: the run ends by itself. Once: requests in flight finish. Twice: it is cancelled. Three times: the process leaves."""
     ttft_ms = {0: 20, 1: 500, 2: 60_000, 3: 60_000}[times]
     more = ["--concurrency", "2", "--request-count", "20" if times == 0 else "1000"]
     with (

@@ -32,7 +32,7 @@ _HELP: Final = """\
 p, space          pause the display (the run goes on)
 /                 filter the errors
 s                 stop the run: asks, then as the first Ctrl-C
-Ctrl-C            stop sending; twice: cancel what is in flight; three times: leave at once
+Ctrl-C            stop sending; twice: cancel the requests in flight; three times: leave at once
 h, ?              this help
 
 "last 10 s" and "so far" count the requests of the measured part (of the warm-up
@@ -212,7 +212,7 @@ class DashboardApp(App[None]):
             if result:
                 os.kill(os.getpid(), signal.SIGINT)
 
-        text = "Stop the run? Nothing more is sent; what is in flight may finish.\n\ny: stop      any other key: go on"
+        text = "Stop the run? Nothing more is sent; requests in flight may finish.\n\ny: stop      any other key: go on"
         self.push_screen(_Dialog(text, asks=True), answer)
 
     def action_filter(self) -> None:
