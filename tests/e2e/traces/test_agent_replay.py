@@ -12,7 +12,7 @@ import pytest
 from tests.e2e.runs import MODEL, Sim, kinds, simulate, summary_of
 from tests.unit.traces.weka_sessions import FORK, SUBAGENTS, SYSTEM, request, session, write_sessions
 
-from aiperf.errors import AIPerfError, ErrorKind
+from aiperf.errors import AIPerfError, ConfigError, ErrorKind
 from aiperf.outcome import PhaseOutcome
 from aiperf.plots import draw_all
 from aiperf.records.agents import read_agent_facts
@@ -236,3 +236,18 @@ def test_idle_time_is_skipped_and_said(sim: Sim) -> None:
     assert {"agent_lanes", "ttft_by_uncached"} <= set(draw_all([plot_run(run)]))
     sent = np.sort(run.columns.scalar("sent"))
     assert sent[-1] - sent[0] < 5e9
+
+
+@pytest.mark.parametrize(
+    ("flag", "options"),
+    [
+        ("--part", {"part": "1/2", "start_at": "2100-01-01T00:00:00Z"}),
+        ("--generators", {"generators": 2, "cluster": "local"}),
+    ],
+)
+def test_agents_are_not_shared_among_machines(sim: Sim, flag: str, options: dict[str, object]) -> None:
+    """Each would replay all of them. Refused before Ray is started, or needed."""
+    with pytest.raises(ConfigError, match="replayed from one process") as found:
+        replay(sim, SUBAGENTS, **options)
+    assert found.value.problems[0].where == flag
+    assert not sim.ledger()
