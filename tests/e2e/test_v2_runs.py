@@ -10,11 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from tests.e2e.runs import Sim
 
 from aiperf import Run, profile, write
 from aiperf.config.model import Config
 from aiperf.config.resolve import configure
+from aiperf.errors import ConfigError
 from aiperf.sweeps.study import Study, sweep
 
 
@@ -159,3 +161,19 @@ def test_files_of_the_user_are_filled_in(serve: Callable[..., Sim]) -> None:
     made = json.loads((run.dir / "meta" / "run.json").read_text(encoding="utf-8"))
     assert made == {"Model": "qwen3-0.6b", "n": 6, "keepCase": str(sim.dir / "out")}
     assert Path(run.dir, "note.txt").read_text(encoding="utf-8").endswith(" in out\n")
+
+
+def test_several_phases_of_recorded_agents_are_refused(serve: Callable[..., Sim]) -> None:
+    """Their requests would be sent as those of any data set: without lanes, joins and think times."""
+    sim = serve()
+    traces = Path(__file__).parents[1] / "data" / "traces" / "weka_trace.jsonl"
+    text = f"""
+          dataset: {{type: file, path: {traces}, format: weka_trace}}
+          phases:
+            - {{name: one, type: concurrency, concurrency: 1, requests: 2}}
+            - {{name: two, type: concurrency, concurrency: 2, requests: 2}}
+          artifacts: {{dir: "{{{{ dir }}}}"}}
+        """
+    with pytest.raises(ConfigError, match="phases of their own"):
+        run_of(sim, text)
+    assert not [row for row in sim.ledger() if row.get("request_id")]

@@ -233,6 +233,11 @@ def _phases(config: Config, workload: Workload) -> list[PhaseSettings]:
                 benchmark_id=workload.benchmark_id,
             )
         return [*_warmup(config, workload, measured), measured]
+    if workload.agents is not None:
+        reason = "recorded agent sessions have phases of their own: primers and warm-up of each lane, then the replay"
+        raise ConfigError(
+            (Problem(reason, "phases", "give one measured phase; `--warmup-requests-per-lane` warms up"),)
+        )
     out = []
     for phase in config.load.phases:
         settings = _measured(config.of_phase(phase), workload)
