@@ -8,6 +8,7 @@ import numpy as np
 
 from aiperf.config.engine_settings import LanesLoad, LaneStartSettings, PhaseSettings, StreamStartSettings
 from aiperf.config.model import Config
+from aiperf.errors import ConfigError, Problem
 from aiperf.traces.agents import AgentTable
 from aiperf.traces.lanes import LaneStart, StartOptions, draw_order, first_plays, starts_of
 
@@ -15,6 +16,44 @@ __all__ = ["WARMUP", "agent_phases", "has_start_points", "wraps"]
 
 WARMUP = "agentic.warmup"
 _DEFAULT_RATIOS = (0.25, 0.75)
+
+
+_SHAPES = (
+    "load.request_rate",
+    "load.request_rate_series",
+    "load.arrival_pattern",
+    "load.arrival_smoothness",
+    "load.user_centric_rate",
+    "load.num_users",
+    "load.concurrency_ramp_duration",
+    "load.request_rate_ramp_duration",
+)
+_WARMUPS = (
+    "warmup.request_count",
+    "warmup.duration",
+    "warmup.num_sessions",
+    "warmup.concurrency",
+    "warmup.request_rate",
+)
+
+
+def _refuse_other_loads(config: Config) -> None:
+    """ConfigError for options that a replay by lanes would leave out: another load than was asked for."""
+    problems = [
+        Problem(text, str(config.origins[path]), hint)
+        for paths, text, hint in (
+            (
+                _SHAPES,
+                "recorded agent sessions are sent by lanes, at the recorded times",
+                "`--concurrency` says how many lanes",
+            ),
+            (_WARMUPS, "recorded agent sessions are warmed up by lanes", "`--warmup-requests-per-lane N`"),
+        )
+        for path in paths
+        if config.is_set(path) and config.value(path) is not None
+    ]
+    if problems:
+        raise ConfigError(tuple(problems))
 
 
 def has_start_points(config: Config) -> bool:
@@ -44,6 +83,7 @@ def agent_phases(
     benchmark_id: str,
 ) -> list[PhaseSettings]:
     """`measured`: what the phase is apart from its lanes. DatasetError if there are more lanes than sessions for them."""
+    _refuse_other_loads(config)
     a = config.agentic
     is_schedule = bool(config.input.fixed_schedule)
     lanes = table.num_traces if is_schedule else config.load.concurrency or 1

@@ -251,3 +251,20 @@ def test_agents_are_not_shared_among_machines(sim: Sim, flag: str, options: dict
         replay(sim, SUBAGENTS, **options)
     assert found.value.problems[0].where == flag
     assert not sim.ledger()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"concurrency": None, "request_rate": 5},
+        {"concurrency": None, "request_rate": 5, "arrival_pattern": "poisson"},
+        {"concurrency": None, "user_centric_rate": 5, "num_users": 2},
+        {"concurrency_ramp_duration": 1},
+        {"warmup_request_count": 3},
+        {"warmup_duration": 1},
+    ],
+)
+def test_another_load_than_lanes_is_refused(sim: Sim, options: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="lanes"):
+        replay(sim, SUBAGENTS, **options)
+    assert not sim.ledger()
