@@ -46,6 +46,11 @@ _ENTRIES: Final = (
     "live.json",
     "sweep_table.csv",
     "ab_comparison.json",
+    "cache_*.json",
+    "cache_*.csv",
+    "kv_*.json",
+    "kv_*.csv",
+    "workloads",
     "summary.md",
     "junit.xml",
 )

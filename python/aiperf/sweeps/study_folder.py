@@ -21,7 +21,7 @@ __all__ = ["STUDY_FILE", "StudyRecord", "StudyRun", "open_study", "read_study", 
 
 STUDY_FILE: Final = "study.json"
 _SCHEMA: Final = 1
-Kind = Literal["sweep", "repeats", "search", "space", "ab"]
+Kind = Literal["sweep", "repeats", "search", "space", "ab", "cache", "kv"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +68,11 @@ class StudyRecord:
         return next((r for r in self.runs if r.dir == directory), None)
 
 
-def study_fingerprint(config: Config, kind: Kind) -> str:
-    """Equal for commands that ask for the same study. The seed counts only if the user gave one: else the study keeps its own."""
+def study_fingerprint(config: Config, kind: Kind, more: Mapping[str, object] | None = None) -> str:
+    """Equal for commands that ask for the same study. The seed counts only if the user gave one: else the study keeps its own.
+
+    `more`: options of the study that are not in the configuration.
+    """
     fixed = config if config.is_set("input.random_seed") else config.replace({"input.random_seed": 0})
     parts: dict[str, object] = {
         "kind": kind,
@@ -93,6 +96,8 @@ def study_fingerprint(config: Config, kind: Kind) -> str:
         "axes",
     }
     parts["sweep"] = {n: e["value"] for n, e in everything["sweep"].items() if n not in resumed}
+    if more is not None:
+        parts["study"] = dict(more)
     return fingerprint_of(parts)
 
 
@@ -124,14 +129,16 @@ def write_study(folder: Path, record: StudyRecord) -> None:
 
 
 @contextmanager
-def open_study(config: Config, kind: Kind) -> Iterator[tuple[Path, StudyRecord, str | None]]:
+def open_study(
+    config: Config, kind: Kind, more: Mapping[str, object] | None = None
+) -> Iterator[tuple[Path, StudyRecord, str | None]]:
     """(directory, record, note), the directory's own while the context lasts.
 
     The same study that was interrupted goes on, unless --no-resume; a finished one goes on only if --resume is given (for more repeats).
     Anything else that is there is moved aside (`claim`). ConfigError if the directory cannot be written, ResultError if `study.json`
-    cannot be read.
+    cannot be read. `more`: as in `study_fingerprint`.
     """
-    mark = study_fingerprint(config, kind)
+    mark = study_fingerprint(config, kind, more)
     found: list[StudyRecord] = []
 
     def goes_on(folder: Path) -> bool:

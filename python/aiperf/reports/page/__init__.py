@@ -27,6 +27,7 @@ from aiperf.reports.page.sample import sample_json
 from aiperf.reports.tables import (
     Card,
     CertificateRow,
+    Definition,
     Table,
     cards,
     certificate_parts,
@@ -48,6 +49,7 @@ __all__ = [
     "render_charts",
     "render_comparison",
     "render_page",
+    "render_parts",
 ]
 
 _MOST_ALL_CHARTS: Final = 12
@@ -181,27 +183,45 @@ def render_comparison(comparison: ComparisonInput) -> bytes:
     )
 
 
-def render_charts(title: str, facts: Sequence[str], specs: Mapping[str, Spec], version: str = "") -> bytes:
-    """A page of charts alone."""
+def render_parts(
+    *,
+    title: str,
+    facts: Sequence[str] = (),
+    command: str | None = None,
+    problem: str | None = None,
+    findings: Sequence[Finding] = (),
+    specs: Mapping[str, Spec],
+    tables: Sequence[Table] = (),
+    definitions: Sequence[Definition] = (),
+    notes: Sequence[str] = (),
+    files: Sequence[tuple[str, str]] = (),
+    version: str = "",
+) -> bytes:
+    """A page that is not about single runs: findings, charts, tables, definitions, as given."""
     return _render(
         title=title,
         facts=facts,
-        command=None,
-        problem=None,
-        findings=(),
+        command=command,
+        problem=problem,
+        findings=findings,
         cards=(),
         certificate=None,
         parts=(),
         specs=specs,
         explore=None,
-        tables=(),
+        tables=tables,
         config=(),
-        definitions=(),
+        definitions=definitions,
         warnings=(),
-        notes=(),
-        files=(),
+        notes=notes,
+        files=files,
         version=version,
     )
+
+
+def render_charts(title: str, facts: Sequence[str], specs: Mapping[str, Spec], version: str = "") -> bytes:
+    """A page of charts alone."""
+    return render_parts(title=title, facts=facts, specs=specs, version=version)
 
 
 def _shared_config(runs: Sequence[PageInput]) -> tuple[ConfigRow, ...]:

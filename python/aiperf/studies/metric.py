@@ -1,0 +1,103 @@
+"""The figures a study may report, each with its definition, and conditions on them (`--assert`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from aiperf.config.conditions import Condition
+from aiperf.errors import Problem, did_you_mean
+from aiperf.metrics.gates import OPERATORS
+from aiperf.metrics.summary import GateResult
+from aiperf.reports.tables import Definition
+from aiperf.units import threshold_in
+
+__all__ = ["StudyFigure", "StudyMetric", "check_conditions", "condition_problems", "definitions_of"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyMetric:
+    """`unit`: as shown. `formula`: with every symbol and its unit. `source`: what it rests on. `larger_is_better` None: neither."""
+
+    name: str
+    header: str
+    unit: str
+    formula: str
+    meaning: str = ""
+    source: str = "records, server metrics"
+    larger_is_better: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyFigure:
+    """`value` in the unit of its metric; None: it cannot be known, and `reason` says why. `low`, `high`: 95 % interval.
+
+    `rests_on`: the measurements behind the value, in words.
+    """
+
+    name: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    reason: str = ""
+    rests_on: str = ""
+
+
+def definitions_of(metrics: Mapping[str, StudyMetric]) -> tuple[Definition, ...]:
+    """For a page."""
+    return tuple(
+        Definition(
+            tag=m.name,
+            header=m.header,
+            unit=m.unit,
+            formula=m.formula,
+            provenance=m.source,
+            paragraphs=(m.meaning,) if m.meaning else (),
+        )
+        for m in metrics.values()
+    )
+
+
+def condition_problems(
+    conditions: Sequence[Condition], metrics: Mapping[str, StudyMetric], study: str
+) -> list[Problem]:
+    """Conditions that no study of this kind could meet or miss, known before any load."""
+    return [
+        Problem(f"`{c}`: {why}", "--assert")
+        for c in conditions
+        if (why := _misfit(c, metrics.get(c.tag), metrics, study)) is not None
+    ]
+
+
+def _misfit(c: Condition, metric: StudyMetric | None, metrics: Mapping[str, StudyMetric], study: str) -> str | None:
+    if metric is None:
+        near = did_you_mean(c.tag, metrics, f"`aiperf explain {study}` lists the metrics of the study")
+        return f"the {study} study has no metric `{c.tag}`; {near}"
+    if c.stat not in {None, "avg"}:
+        return f"`{c.tag}` is one value: it has no `{c.stat}`"
+    if isinstance(c.value, str):
+        return f"`{c.value}` is not a number"
+    if threshold_in(c.value, c.unit, metric.unit) is None:
+        return f"`{c.tag}` is in {metric.unit}, not {c.unit}"
+    return None
+
+
+def check_conditions(
+    conditions: Sequence[Condition], figures: Mapping[str, StudyFigure], metrics: Mapping[str, StudyMetric]
+) -> tuple[GateResult, ...]:
+    """Every condition, in order; one on a figure that is not known is missed, with the reason."""
+    return tuple(_check(c, figures.get(c.tag), metrics[c.tag]) for c in conditions)
+
+
+def _check(c: Condition, found: StudyFigure | None, metric: StudyMetric) -> GateResult:
+    if found is None or found.value is None:
+        reason = "this part of the study was not run" if found is None else found.reason
+        return GateResult(text=str(c), passed=False, actual="–", reason=reason)
+    threshold = threshold_in(float(c.value), c.unit, metric.unit)
+    if threshold is None:
+        return GateResult(text=str(c), passed=False, actual="–", reason=f"`{c.tag}` is in {metric.unit}, not {c.unit}")
+    sure = None
+    if found.low is not None and found.high is not None:
+        sure = not found.low <= threshold <= found.high
+    actual = f"{found.value:,.4g} {metric.unit}".rstrip()
+    return GateResult(text=str(c), passed=OPERATORS[c.op](found.value, threshold), actual=actual, sure=sure)

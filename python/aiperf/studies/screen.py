@@ -1,0 +1,86 @@
+"""What a study says on the terminal: findings, figures, its tables, assertions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from aiperf.metrics.summary import GateResult
+from aiperf.plots.spec import number
+from aiperf.reports.render.console import framed
+from aiperf.reports.tables import Table
+from aiperf.studies.metric import StudyFigure, StudyMetric
+from aiperf.studies.report import StudyReport
+
+__all__ = ["build_screen", "figure_table", "figure_text", "gate_table"]
+
+_STYLES = {"good": "green", "plain": None, "warn": "yellow", "bad": "red"}
+
+
+def figure_text(figure: StudyFigure, metric: StudyMetric) -> str:
+    """`94.2 %`, `–` where it is not known."""
+    if figure.value is None:
+        return "–"
+    unit = f" {metric.unit}" if metric.unit else ""
+    return f"{number(figure.value)}{unit}"
+
+
+def figure_table(figures: Mapping[str, StudyFigure], metrics: Mapping[str, StudyMetric]) -> Table:
+    """A row per figure: value, interval, and what it rests on or why it is not known."""
+    rows = []
+    for name, found in figures.items():
+        metric = metrics[name]
+        interval = "–"
+        if found.low is not None and found.high is not None:
+            interval = f"{number(found.low)} to {number(found.high)}"
+        rows.append((metric.header, figure_text(found, metric), interval, found.rests_on or found.reason or "–"))
+    return Table(
+        id="figures",
+        title="Figures",
+        columns=("Figure", "Value", "95% interval", "Rests on"),
+        rows=tuple(rows),
+        words=frozenset({3}),
+    )
+
+
+def gate_table(gates: Sequence[GateResult]) -> Table | None:
+    """Each assertion with its result; missed ones are marked."""
+    if not gates:
+        return None
+    remarks = {None: "–", True: "the 95% interval is on this side", False: "the 95% interval holds the threshold"}
+    return Table(
+        id="assertions",
+        title="Assertions",
+        columns=("Result", "Assertion", "Actual", "Remark"),
+        rows=tuple(
+            ("✓ holds" if g.passed else "✗ missed", g.text, g.actual, g.reason or remarks[g.sure]) for g in gates
+        ),
+        marked=frozenset(i for i, g in enumerate(gates) if not g.passed),
+        words=frozenset({1, 3}),
+    )
+
+
+def build_screen(report: StudyReport, tables: Iterable[Table]) -> list[RenderableType]:
+    """`tables`: those to show, in order. Findings come last, next to the prompt."""
+    out: list[RenderableType] = [_grid(t) for t in tables if t.open]
+    for finding in report.findings:
+        line = Text(f"{finding.figure:>10}  ", style=_STYLES[finding.level] or "")
+        line.append(finding.text.replace("`", ""), style="")
+        out.append(line)
+    out += [Text(f"note: {n}", style="yellow") for n in report.notes]
+    return out
+
+
+def _grid(table: Table) -> RenderableType:
+    grid = framed(table.title)
+    for i, name in enumerate(table.columns):
+        justify: Literal["left", "right"] = "left" if i == 0 or i in table.words else "right"
+        grid.add_column(name, justify=justify, style="cyan" if i == 0 else None)
+    for i, row in enumerate(table.rows):
+        grid.add_row(*row, style="bold" if i in table.marked else None)
+    if table.note:
+        grid.caption = table.note
+    return grid
