@@ -154,7 +154,9 @@ class Engine:
     def stop(self, level: int) -> None:
         """1: send nothing more, let requests in flight finish within the grace period. 2: cancel them."""
     def go(self, at_wall_ns: int) -> None:
-        """With `part.barrier`: the phase that is held (`held` of the snapshot) starts when `wall_ns` gets there."""
+        """With `part.barrier`, or `hold` of a phase: the phase that is held (`held` of the snapshot) starts when `wall_ns` gets there."""
+    def sign_with(self, access_key: str, secret_key: str, session_token: str | None = None) -> None:
+        """Requests that are signed (`sign` of the settings) are signed with these credentials from now on."""
     def wall_ns(self) -> int:
         """Epoch ns by the run's clock: the system's when the engine was made, monotonic since."""
     def snapshot(self) -> str:

@@ -13,6 +13,7 @@ use crate::redirect::{MAX_REDIRECTS, redirected};
 use crate::request::Request;
 use crate::sessions::Replies;
 use crate::shared::Shared;
+use crate::sign::Signer;
 use crate::text::mix64;
 
 pub(crate) struct Composer {
@@ -24,11 +25,14 @@ pub(crate) struct Composer {
     prepared: VecDeque<(u32, u64, Vec<u8>)>,
     /// Heads by URL and path where the server has redirected to another path.
     moved: HashMap<(u16, u16), Vec<u8>>,
+    signer: Option<Signer>,
 }
 
 impl Composer {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        let signing = shared.settings.sign.as_ref().zip(shared.keyring.as_ref());
         Self {
+            signer: signing.map(|(sign, keyring)| Signer::new(sign, Arc::clone(keyring))),
             shared,
             head: Vec::new(),
             body: Vec::new(),
@@ -130,6 +134,9 @@ impl Composer {
             }
         };
         add(b"x-request-id", request.request_id);
+        for name in &shared.settings.request_headers {
+            add(name.as_bytes(), request.request_id);
+        }
         for name in &shared.settings.session_headers {
             add(name.as_bytes(), request.correlation_id);
         }
@@ -187,6 +194,9 @@ impl Composer {
             head.extend_from_slice(b"\r\ntraceparent: ");
             write_traceparent(request, head);
         }
+        if let Some(signer) = &mut self.signer {
+            signer.sign(head, &self.body, shared.clock.wall_ns() + shared.clock.now());
+        }
         head.extend_from_slice(b"\r\nContent-Length: ");
         write_decimal(self.body.len(), head);
         head.extend_from_slice(b"\r\n\r\n");
@@ -200,6 +210,10 @@ impl Composer {
         self.head = question(first, tail);
         self.body.clear();
         write_ids(request, &self.shared, &mut self.head);
+        if let Some(signer) = &mut self.signer {
+            let clock = self.shared.clock;
+            signer.sign(&mut self.head, &[], clock.wall_ns() + clock.now());
+        }
         self.head.extend_from_slice(b"\r\n\r\n");
     }
 }
@@ -207,12 +221,16 @@ impl Composer {
 fn write_ids(request: &Request, shared: &Shared, head: &mut Vec<u8>) {
     head.extend_from_slice(b"X-Request-ID: ");
     write_uuid(request.request_id, head);
-    for name in &shared.settings.session_headers {
-        head.extend_from_slice(b"\r\n");
-        head.extend_from_slice(name.as_bytes());
-        head.extend_from_slice(b": ");
-        write_uuid(request.correlation_id, head);
-    }
+    let mut add = |names: &[String], id: [u8; 16]| {
+        for name in names {
+            head.extend_from_slice(b"\r\n");
+            head.extend_from_slice(name.as_bytes());
+            head.extend_from_slice(b": ");
+            write_uuid(id, head);
+        }
+    };
+    add(&shared.settings.request_headers, request.request_id);
+    add(&shared.settings.session_headers, request.correlation_id);
 }
 
 /// Is this request one of the share that carries a `traceparent`? Decided by its random id, so that each turn is drawn anew.

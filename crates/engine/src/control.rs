@@ -231,21 +231,25 @@ impl Controller {
         }
     }
 
-    /// Wait for a phase's start, if the run is one of several parts: for the word of whoever holds them together, or for the time that
-    /// was agreed on. False: the user has stopped the run meanwhile.
+    /// Wait for a phase's start, if somebody holds it: for the word of whoever holds parts of a run together or has something to do
+    /// before it, or for the time that was agreed on. False: the user has stopped the run meanwhile.
     pub(crate) fn hold(&mut self, index: usize) -> bool {
         let shared = Arc::clone(&self.shared);
-        let Some(part) = &shared.settings.part else { return true };
+        let part = shared.settings.part.as_ref();
+        let waits = part.is_some_and(|p| p.barrier) || shared.settings.phases.get(index).is_some_and(|p| p.hold);
+        if part.is_none() && !waits {
+            return true;
+        }
         let mut at = part
-            .start_wall_ns
+            .and_then(|p| p.start_wall_ns)
             .filter(|_| index == 0)
             .map(|at| at - shared.clock.wall_ns());
-        if part.barrier {
+        if waits {
             shared.held.store(index as i64, SeqCst);
             at = None;
         }
         while self.level == 0 && self.lost.is_empty() {
-            if !part.barrier && at.is_none() {
+            if !waits && at.is_none() {
                 break;
             }
             let left = at.map_or(LOOK_NS, |at| at - self.now());

@@ -5,6 +5,12 @@ use std::io::{self, Write};
 
 use flate2::write::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 
+use crate::error::ErrorKind;
+use crate::event_frames::EventFrames;
+
+/// Why a body cannot be decoded, or what it says has failed.
+pub(crate) type Fault = (ErrorKind, String);
+
 /// First bytes of compressed data: text never begins so.
 const MAGIC: usize = 4;
 
@@ -33,6 +39,7 @@ enum Inner {
     Zlib(Box<ZlibDecoder<Vec<u8>>>),
     Deflate(Box<DeflateDecoder<Vec<u8>>>),
     Zstd(Box<zstd::stream::write::Decoder<'static, Vec<u8>>>),
+    Frames(EventFrames),
 }
 
 impl std::fmt::Debug for Decoder {
@@ -60,13 +67,21 @@ impl Decoder {
         }
     }
 
+    /// For bodies in AWS's frames.
+    pub(crate) fn of_frames() -> Self {
+        Self {
+            inner: Inner::Frames(EventFrames::default()),
+            ..Self::new("")
+        }
+    }
+
     /// Did the bytes turn out to be compressed? A header without compression behind it is no more than a wrong header.
     pub(crate) fn is_compressed(&self) -> bool {
-        !matches!(self.inner, Inner::Unknown | Inner::Plain)
+        !matches!(self.inner, Inner::Unknown | Inner::Plain | Inner::Frames(_))
     }
 
     /// Bytes of the body; what they decode to goes to `sink` at once. False if `sink` has had enough; Err: they are corrupt.
-    pub(crate) fn feed(&mut self, data: &[u8], sink: &mut impl FnMut(&[u8]) -> bool) -> Result<bool, String> {
+    pub(crate) fn feed(&mut self, data: &[u8], sink: &mut impl FnMut(&[u8]) -> bool) -> Result<bool, Fault> {
         if !matches!(self.inner, Inner::Unknown) {
             return self.decode(data, sink);
         }
@@ -78,14 +93,15 @@ impl Decoder {
     }
 
     /// The end of the body. A stream that lacks its end mark is not complained about here: its events say what is missing.
-    pub(crate) fn finish(&mut self, sink: &mut impl FnMut(&[u8]) -> bool) -> Result<bool, String> {
-        if matches!(self.inner, Inner::Unknown) && !self.start.is_empty() {
-            return self.choose(sink);
+    pub(crate) fn finish(&mut self, sink: &mut impl FnMut(&[u8]) -> bool) -> Result<bool, Fault> {
+        match &self.inner {
+            Inner::Unknown if !self.start.is_empty() => self.choose(sink),
+            Inner::Frames(frames) => frames.finish(),
+            _ => Ok(true),
         }
-        Ok(true)
     }
 
-    fn choose(&mut self, sink: &mut impl FnMut(&[u8]) -> bool) -> Result<bool, String> {
+    fn choose(&mut self, sink: &mut impl FnMut(&[u8]) -> bool) -> Result<bool, Fault> {
         let start = std::mem::take(&mut self.start);
         // Judged by the same bytes however the body is cut: the first read may hold four of them, or all.
         let sign = &start[..start.len().min(MAGIC)];
@@ -99,29 +115,32 @@ impl Decoder {
             Coding::Deflate if is_zlib(sign) => Inner::Zlib(Box::new(ZlibDecoder::new(Vec::new()))),
             Coding::Deflate if !is_text(sign) => Inner::Deflate(Box::new(DeflateDecoder::new(Vec::new()))),
             Coding::Other if !is_text(sign) => {
-                return Err(format!(
+                let message = format!(
                     "the response has `Content-Encoding: {}`, which cannot be decoded; `Accept-Encoding: identity` was asked for",
                     self.name
-                ));
+                );
+                return Err((ErrorKind::Malformed, message));
             }
             _ => Inner::Plain,
         };
         self.decode(&start, sink)
     }
 
-    fn decode(&mut self, data: &[u8], sink: &mut impl FnMut(&[u8]) -> bool) -> Result<bool, String> {
+    fn decode(&mut self, data: &[u8], sink: &mut impl FnMut(&[u8]) -> bool) -> Result<bool, Fault> {
         let result = match &mut self.inner {
             Inner::Unknown | Inner::Plain => return Ok(sink(data)),
             Inner::Gzip(d) => pump(d.as_mut(), MultiGzDecoder::get_mut, data, sink),
             Inner::Zlib(d) => pump(d.as_mut(), ZlibDecoder::get_mut, data, sink),
             Inner::Deflate(d) => pump(d.as_mut(), DeflateDecoder::get_mut, data, sink),
             Inner::Zstd(d) => pump(d.as_mut(), zstd::stream::write::Decoder::get_mut, data, sink),
+            Inner::Frames(frames) => return frames.feed(data, sink),
         };
         result.map_err(|error| self.corrupt(&error))
     }
 
-    fn corrupt(&self, error: &io::Error) -> String {
-        format!("the response's {} data are corrupt: {error}", self.name)
+    fn corrupt(&self, error: &io::Error) -> Fault {
+        let message = format!("the response's {} data are corrupt: {error}", self.name);
+        (ErrorKind::Malformed, message)
     }
 }
 
@@ -220,7 +239,7 @@ mod tests {
         .expect("memory")
     }
 
-    fn decoded(name: &str, parts: &[&[u8]]) -> Result<Vec<u8>, String> {
+    fn decoded(name: &str, parts: &[&[u8]]) -> Result<Vec<u8>, Fault> {
         let mut decoder = Decoder::new(name);
         let mut out = Vec::new();
         let mut sink = |bytes: &[u8]| {
@@ -301,6 +320,7 @@ mod tests {
         assert!(
             decoded("br", &[&[0x8B, 0x05, 0x80, 0x00, 0x41]])
                 .expect_err("unknown")
+                .1
                 .contains("`Content-Encoding: br`")
         );
         let mut broken = compressed("gzip", &b"x".repeat(1000));
@@ -309,6 +329,7 @@ mod tests {
         assert!(
             decoded("gzip", &[&broken])
                 .expect_err("broken")
+                .1
                 .contains("gzip data are corrupt")
         );
     }

@@ -23,8 +23,9 @@ use crate::phase::Phase;
 use crate::plan::Plan;
 use crate::reply::Rules;
 use crate::resolver;
-use crate::settings::{PhaseKind, Settings};
+use crate::settings::{Credentials, PhaseKind, Settings};
 use crate::shared::{Inbox, Note, Shared};
+use crate::sign::Keyring;
 use crate::snapshot::{Counters, Snapshot};
 use crate::target::Target;
 use crate::text::{Vocabulary, mix64};
@@ -156,6 +157,10 @@ impl Engine {
                 |part| mix64(part.salt),
             ),
             held: AtomicI64::new(-1),
+            keyring: settings
+                .sign
+                .as_ref()
+                .map(|sign| Arc::new(Keyring::new(sign.credentials.clone()))),
             counters: (0..settings.workers).map(|_| Counters::new()).collect(),
             settings,
             plan: Arc::new(plan),
@@ -235,6 +240,13 @@ impl Engine {
     /// The phase that is held (`Snapshot::held`) may start when the run's clock ([`Self::wall_ns`]) says so.
     pub fn go(&self, at_wall_ns: i64) {
         let _ = self.notes.send(Note::Go(at_wall_ns));
+    }
+
+    /// Sign requests with these credentials from now on; nothing happens if they are not signed.
+    pub fn sign_with(&self, credentials: Credentials) {
+        if let Some(keyring) = &self.shared.keyring {
+            keyring.replace(credentials);
+        }
     }
 
     /// Epoch ns by the run's clock: the system's when the run was made, monotonic since.

@@ -42,6 +42,8 @@ impl Head {
 pub struct Facts {
     /// `Content-Type: text/event-stream`.
     pub is_event_stream: bool,
+    /// `Content-Type: application/vnd.amazon.eventstream`.
+    pub is_aws_frames: bool,
     /// Any other content type, without parameters.
     pub content_type: Option<Cow<'static, str>>,
     /// The codings of the body, outermost last, lower case; without `identity`.
@@ -142,6 +144,7 @@ impl Facts {
                 self.is_event_stream =
                     value.len() >= EVENTS.len() && value[..EVENTS.len()].eq_ignore_ascii_case(EVENTS);
                 let bare = value.split(|&b| b == b';').next().unwrap_or_default();
+                self.is_aws_frames = bare.eq_ignore_ascii_case(b"application/vnd.amazon.eventstream");
                 self.content_type = (!self.is_event_stream).then(|| match bare {
                     b"application/json" => Cow::Borrowed("application/json"),
                     _ => Cow::Owned(shown(bare)),

@@ -117,6 +117,8 @@ pub struct Reply {
     head: Vec<u8>,
     body: BodyReader,
     decoder: Option<Box<Decoder>>,
+    /// The body comes in AWS's frames.
+    in_frames: bool,
     keep_alive: bool,
     framer: Framer,
     pub(crate) memo: Memo,
@@ -257,16 +259,19 @@ impl Reply {
             Framing::Ndjson if is_ok => Mode::Stream,
             _ => Mode::Whole,
         };
-        self.decoder = facts
-            .content_encoding
-            .as_deref()
-            .map(|name| Box::new(Decoder::new(name)));
+        self.in_frames = facts.is_aws_frames && is_ok;
+        self.decoder = if self.in_frames {
+            Some(Box::new(Decoder::of_frames()))
+        } else {
+            let coding = facts.content_encoding.as_deref();
+            coding.map(|name| Box::new(Decoder::new(name)))
+        };
         self.content_encoding = facts.content_encoding;
         self.intermediary = facts.intermediary;
         self.server = facts.server;
         self.location = facts.location;
         self.explanation = facts.explanation;
-        if rules.framing == Framing::Sse && !facts.is_event_stream {
+        if rules.framing == Framing::Sse && !facts.is_event_stream && !self.in_frames {
             self.content_type = Some(facts.content_type.unwrap_or_default());
         }
         self.framer
@@ -328,7 +333,7 @@ impl Reply {
         };
         let fed = decoder.feed(bytes, &mut |text| self.on_text(text, stamps, rules));
         self.decoder = Some(decoder);
-        fed.unwrap_or_else(|message| self.fail(ErrorKind::Malformed, message))
+        fed.unwrap_or_else(|(kind, message)| self.fail(kind, message))
     }
 
     /// Bytes of the body as the server meant them.
@@ -338,7 +343,13 @@ impl Reply {
         }
         self.whole.extend_from_slice(text);
         if self.mode == Mode::Unsure {
-            match sse::begins_like_events(&self.whole) {
+            let mut begins = sse::begins_like_events(&self.whole);
+            if self.in_frames && begins == Some(false) {
+                // Some servers behind AWS stream lines of JSON.
+                self.framer.reset(true, rules.max_event_bytes);
+                begins = Some(true);
+            }
+            match begins {
                 Some(true) => {
                     self.mode = Mode::Stream;
                     let start = std::mem::take(&mut self.whole);
@@ -417,8 +428,10 @@ impl Reply {
             if !decoder.is_compressed() {
                 self.content_encoding = None;
             }
-            if let Err(message) = fed {
-                self.fail(ErrorKind::Malformed, message);
+            if let Err((kind, message)) = fed
+                && !self.saw_done
+            {
+                self.fail(kind, message);
             }
         }
         if self.mode == Mode::Stream && self.failure.is_none() {

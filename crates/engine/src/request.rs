@@ -369,6 +369,7 @@ mod tests {
             grace_ns: None,
             max_error_rate: None,
             cancel: None,
+            hold: false,
         };
         let plan = Plan::new(columns).expect("a valid plan");
         Turn {

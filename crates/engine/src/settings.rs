@@ -90,6 +90,26 @@ pub struct Proxy {
     pub authorization: Option<String>,
 }
 
+/// Who signs a request: secrets.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Credentials {
+    pub access_key: String,
+    pub secret_key: String,
+    pub session_token: Option<String>,
+}
+
+/// Requests carry AWS's signature (version 4).
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Sign {
+    pub region: String,
+    pub service: String,
+    pub credentials: Credentials,
+}
+
 /// The version of HTTP that requests are sent with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[allow(missing_docs)]
@@ -272,6 +292,9 @@ pub struct Phase {
     pub grace_ns: Option<i64>,
     pub max_error_rate: Option<f64>,
     pub cancel: Option<Cancel>,
+    /// It waits for the word (`Engine::go`).
+    #[serde(default)]
+    pub hold: bool,
 }
 
 /// This generator's part of a run that several share.
@@ -346,6 +369,11 @@ pub struct Settings {
     pub headers: Vec<(String, String)>,
     /// Headers that carry the session's id.
     pub session_headers: Vec<String>,
+    /// Headers besides `X-Request-ID` that carry the request's id.
+    #[serde(default)]
+    pub request_headers: Vec<String>,
+    #[serde(default)]
+    pub sign: Option<Sign>,
     /// Share of the requests that carry a `traceparent`, 0 to 1.
     #[serde(default)]
     pub trace_share: f64,
@@ -427,6 +455,9 @@ impl Settings {
         }
         if settings.http2_max_streams == 0 {
             return bad("`http2_max_streams` must be at least 1");
+        }
+        if settings.sign.is_some() && settings.http_version == HttpVersion::Http2 {
+            return bad("`sign` needs HTTP/1.1");
         }
         if !(0.0..=1.0).contains(&settings.trace_share) {
             return bad("`trace_share` must be 0 to 1");

@@ -12,6 +12,7 @@ use crate::phase::{Job, Phase};
 use crate::plan::Plan;
 use crate::reply::Rules;
 use crate::settings::Settings;
+use crate::sign::Keyring;
 use crate::snapshot::Counters;
 use crate::target::{Address, Target};
 use crate::text::Vocabulary;
@@ -111,6 +112,8 @@ pub(crate) struct Shared {
     pub(crate) redirects: Mutex<BTreeMap<String, u64>>,
     /// Where names are resolved, if each connection wants that.
     pub(crate) resolver: OnceLock<Sender<Ask>>,
+    /// Whose signature requests carry; None: none.
+    pub(crate) keyring: Option<Arc<Keyring>>,
     /// The phase that waits for its start; -1: none does.
     pub(crate) held: AtomicI64,
     /// Unlikely to be the same in two runs, but in parts of one: mixed into request ids and stamps.

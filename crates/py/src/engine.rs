@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aiperf_engine::agents::Agents;
 use aiperf_engine::plan::{Columns, Fill};
-use aiperf_engine::settings::Settings;
+use aiperf_engine::settings::{Credentials, Settings};
 use aiperf_engine::text;
 use numpy::{Element, PyArray1, PyArrayMethods};
 use pyo3::prelude::*;
@@ -252,6 +252,15 @@ impl Engine {
 
     fn wall_ns(&self) -> i64 {
         self.inner.wall_ns()
+    }
+
+    #[pyo3(signature = (access_key, secret_key, session_token=None))]
+    fn sign_with(&self, access_key: String, secret_key: String, session_token: Option<String>) {
+        self.inner.sign_with(Credentials {
+            access_key,
+            secret_key,
+            session_token,
+        });
     }
 
     fn snapshot(&self) -> PyResult<String> {

@@ -14,6 +14,7 @@ from aiperf.config.sections import Section
 __all__ = [
     "CancelSettings",
     "ClosedLoad",
+    "CredentialSettings",
     "EngineSettings",
     "JobSettings",
     "LaneStartSettings",
@@ -28,6 +29,7 @@ __all__ = [
     "RateLoad",
     "ScheduleLoad",
     "SeriesLoad",
+    "SignSettings",
     "StreamStartSettings",
     "TlsSettings",
     "UsersLoad",
@@ -229,6 +231,8 @@ class PhaseSettings(Section):
     max_error_rate: float | None = None
     """Abort early when more than this share of at least 20 finished requests has failed (--failed-request-threshold)."""
     cancel: CancelSettings | None = None
+    hold: bool = False
+    """The phase waits for `Engine.go`."""
 
 
 class SloSettings(Section):
@@ -252,6 +256,22 @@ class PartSettings(Section):
     barrier: bool = False
 
 
+class CredentialSettings(Section):
+    """Keys of AWS: secrets, never logged."""
+
+    access_key: str = Field(repr=False)
+    secret_key: str = Field(repr=False)
+    session_token: str | None = Field(default=None, repr=False)
+
+
+class SignSettings(Section):
+    """Requests carry AWS's signature, version 4, for a service of a region; `Engine.sign_with` replaces the credentials."""
+
+    region: str
+    service: str
+    credentials: CredentialSettings
+
+
 class EngineSettings(Section):
     urls: tuple[str, ...]
     """Base URLs, `http://host:port[/prefix]`, `https://…`, or `unix:/path` (then Host is localhost)."""
@@ -268,6 +288,9 @@ class EngineSettings(Section):
     """Sent with every request besides Host, Content-Length, X-Request-ID and `session_headers`. Holds secrets: never log."""
     session_headers: tuple[str, ...] = ("X-Correlation-ID",)
     """Headers that carry the id of the request's session."""
+    request_headers: tuple[str, ...] = ()
+    """Headers besides X-Request-ID that carry the request's id."""
+    sign: SignSettings | None = None
     trace_share: float = 0.0
     """Share of the requests that carry a W3C `traceparent` whose trace id is the request's id."""
     framing: Literal["sse", "ndjson", "plain"]

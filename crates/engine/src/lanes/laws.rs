@@ -86,6 +86,7 @@ fn phase(load: Settings, kind: PhaseKind, requests: Option<u64>, start: i64, pla
         grace_ns: None,
         max_error_rate: None,
         cancel: None,
+        hold: false,
     };
     Arc::new(Phase::new(0, 1, &settings, Division::WHOLE, plan, 7, start))
 }

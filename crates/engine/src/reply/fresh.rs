@@ -15,6 +15,7 @@ impl Default for Reply {
             head: Vec::new(),
             body: BodyReader::new(http::Body::ToEnd),
             decoder: None,
+            in_frames: false,
             keep_alive: false,
             framer: Framer::default(),
             memo: Memo::default(),
@@ -76,6 +77,7 @@ impl Reply {
             head,
             body,
             decoder,
+            in_frames,
             keep_alive,
             framer: _, // reset when the head has come
             memo,
@@ -127,7 +129,7 @@ impl Reply {
         } = self;
         (*mode, *keep_alive, *keep_text) = (Mode::Head, false, keep);
         *body = BodyReader::new(http::Body::ToEnd);
-        (*decoder, *failure) = (None, None);
+        (*decoder, *failure, *in_frames) = (None, None, false);
         (memo.from, memo.to, memo.kind) = (0, 0, 0);
         recycle(&mut memo.event, 4096);
         *halves = Halves::default();

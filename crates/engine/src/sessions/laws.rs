@@ -75,6 +75,7 @@ fn phase_of(case: &Case, plan: &Plan, start: i64) -> Arc<Phase> {
         grace_ns: None,
         max_error_rate: None,
         cancel: None,
+        hold: false,
     };
     Arc::new(Phase::new(0, 0, &settings, Division::WHOLE, plan, 7, start))
 }
