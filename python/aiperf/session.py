@@ -55,6 +55,8 @@ class Message:
     """Further texts of a client-side batch: inputs of an embeddings request, content items of a chat message."""
     extra: Mapping[str, object] = field(default_factory=dict)
     """Other fields of a chat message, sent as they are: `tool_calls`, `tool_call_id`."""
+    image_ids: tuple[str | None, ...] = ()
+    """Of each image, the id under which the server keeps it (vLLM's `uuid`); an image of which only the id is sent is empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,23 @@ from aiperf.config.aiperf_options import FOREIGN
 from aiperf.config.flag import FieldSpec
 from aiperf.config.resolve import resolve
 
+NIGHTLY = (
+    "--auth-type",
+    "--aws-profile",
+    "--aws-region",
+    "--aws-service",
+    "--hf-mooncake-dataset",
+    "--hf-mooncake-split",
+    "--mooncake-trace-to-hf-mapping",
+    "--no-export-outputs-json",
+    "--sagemaker-endpoint-name",
+    "--sagemaker-inference-component-name",
+    "--sagemaker-target-model",
+    "--sagemaker-target-variant",
+    "--warmup-requests-per-lane",
+    "--weka-nested-timestamp-basis",
+)
+"""What the nightly of 23 October 2026 has besides."""
 TABLE = Path(__file__).parents[1] / "golden" / "cli" / "aiperf-0.13-flags.txt"
 NUM_SPELLINGS = 321
 SAMPLES = {
@@ -74,6 +91,11 @@ def test_the_table_is_complete() -> None:
     names = [name for name, _ in spellings()]
     assert len(names) == len(set(names)) == NUM_SPELLINGS
     assert {state for _, state in spellings()} == {"implemented", "note", "refused"}
+
+
+@pytest.mark.parametrize("name", NIGHTLY)
+def test_spellings_of_the_nightly_are_implemented(name: str) -> None:
+    assert name in {n for s in profile.options() for n in (*s.flag.names, *s.negatives)}
 
 
 @pytest.mark.parametrize(

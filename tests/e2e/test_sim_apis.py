@@ -296,3 +296,51 @@ def test_a_job_that_fails_says_so(serve: Serve) -> None:
     name = json.loads(told.content)["id"]
     state = json.loads(httpcore2.request("GET", f"{sim.url}/v1/videos/{name}").content)
     assert (state["status"], state["error"]["code"]) == ("failed", "server_error")
+
+
+NO_STREAMS = {
+    "embeddings": "usage_prompt",
+    "nim_embeddings": "usage_prompt",
+    "chat_embeddings": "usage_prompt",
+    "cohere_rankings": "usage_prompt",
+    "nim_rankings": "usage_prompt",
+    "hf_tei_rankings": None,
+    "image_generation": "usage_prompt",
+    "solido_rag": None,
+    "completions": "usage_prompt",
+    "chat": "usage_prompt",
+}
+"""APIs, and the column of what their responses say of the prompt's tokens."""
+
+
+@pytest.mark.parametrize("endpoint", NO_STREAMS)
+def test_input_lengths_are_those_of_the_ledger(serve: Serve, endpoint: str) -> None:
+    sim = serve()
+    run = sim.run(endpoint_type=endpoint, streaming=False, isl_stddev=6, request_count=12)
+    assert run.exit_code == 0, kinds(run)
+    ledger = sim.by_id()
+    told = NO_STREAMS[endpoint]
+    for i, name in enumerate(run.columns.strings("request_id")):
+        tokens = ledger[str(name)]["prompt_tokens"]
+        assert run.columns.scalar("isl")[i] == tokens
+        if told is not None:
+            assert run.columns.scalar(told)[i] == tokens
+
+
+@pytest.mark.parametrize("endpoint", [*NO_STREAMS, "image_edit", "image_retrieval", "audio_transcription"])
+@pytest.mark.parametrize("status", [401, 429, 503])
+def test_an_error_of_each_api_is_a_failed_request_with_the_server_s_words(
+    serve: Serve, endpoint: str, status: int
+) -> None:
+    media: dict[str, object] = {}
+    if endpoint.startswith("image_") and endpoint != "image_generation":
+        media = {"image_width_mean": 8, "image_height_mean": 8}
+    elif endpoint.startswith("audio"):
+        media = {"audio_length_mean": 0.1}
+    faults = [{"kind": "status", "status": status, "requests": [2]}]
+    run = serve(faults=faults).run(endpoint_type=endpoint, streaming=False, request_count=4, concurrency=1, **media)
+    assert kinds(run) == {ErrorKind.OK: 3, ErrorKind.HTTP_STATUS: 1}
+    rows = [json.loads(r) for r in (run.dir / "profile_export.jsonl").read_text(encoding="utf-8").splitlines()]
+    (error,) = [row["error"] for row in rows if row.get("error")]
+    assert error["code"] == status
+    assert error["message"]

@@ -30,43 +30,11 @@ def _refuse(reason: str, *flags: str, values: Literal["none", "one", "many"] = "
     return tuple(Foreign(tuple(f.split()), values, "refused", reason) for f in flags)
 
 
-_PROFILER = (
-    "the server's profiler is not driven from here; post to its `/start_profile` and `/stop_profile` around the run"
-)
-_RANKINGS = "queries and passages are not made here; give them in a file (`--input-file`)"
-_ACCURACY = "answers are not graded; `--export-outputs-json` keeps them for a grader"
+_ACCURACY = "responses are not graded here: `--export-outputs-json` writes them for lighteval or lm-eval (docs/guide/grading.md)"
 
 FOREIGN: tuple[Foreign, ...] = (
-    # Endpoint
-    _note("there is one transport, HTTP", "--transport", "--transport-type"),
-    *_refuse(_PROFILER, "--server-profiler", values="none"),
-    *_refuse(
-        _PROFILER, "--server-profiler-timeout-seconds", "--server-profiler-start-path", "--server-profiler-stop-path"
-    ),
-    *_refuse("bodies are JSON; set the header with `--header`", "--request-content-type"),
-    *_refuse("ids of media are not sent", "--uuid-and-strip", values="none"),
-    # Input
-    *_refuse("filter the dataset first and give the file with `--input-file`", "--dataset-filter"),
-    _note("a schedule is always replayed open-loop", "--open-loop-replay", values="none"),
-    *_refuse(
-        "for a closed loop leave out `--fixed-schedule` and give `--concurrency`",
-        "--no-open-loop-replay",
-        values="none",
-    ),
-    _note("late requests are sent and marked, never dropped", "--open-loop-strict", values="none"),
-    _note("no hints about the KV cache are sent", "--omit-kv-hints", values="none"),
     # Output
     _note("charts need nothing that could be missing", "--plot-required", values="none"),
-    # Prompts of other kinds
-    *_refuse(
-        _RANKINGS,
-        "--rankings-passages-mean",
-        "--rankings-passages-stddev",
-        "--rankings-passages-prompt-token-mean",
-        "--rankings-passages-prompt-token-stddev",
-        "--rankings-query-prompt-token-mean",
-        "--rankings-query-prompt-token-stddev",
-    ),
     # Service
     _note(
         "records are written by the worker threads themselves",

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from aiperf.config import scenario
+from aiperf.config.aws import aws_problems
 from aiperf.config.conditions import Condition, Precision
 from aiperf.config.distribution import distributed_problems, machines
 from aiperf.config.lengths import parse_distribution, parse_seq_dist
@@ -80,6 +81,10 @@ def _target(f: Asked, c: Config) -> Iterator[Problem]:
     if not is_known("endpoints", e.endpoint_type):
         hint = did_you_mean(normalise(e.endpoint_type), names("endpoints"))
         yield Problem(f"no endpoint type is named `{e.endpoint_type}`", f.at("endpoint.endpoint_type"), hint)
+    for name in ("reset_kv_cache_path", "server_profiler_start_path", "server_profiler_stop_path"):
+        path = getattr(e, name)
+        if not path.startswith("/") or "://" in path:
+            yield Problem(f"`{path}` is not a path of the server", f.at(f"endpoint.{name}"), "it begins with `/`")
     for path in ("ca_file", "client_cert", "client_key"):
         yield from _readable(getattr(e, path), f.at(f"endpoint.{path}"))
     if (e.client_cert is None) != (e.client_key is None):
@@ -223,6 +228,10 @@ def _source(f: Asked, c: Config) -> Iterator[Problem]:
             "skip_invalid",
             "loop",
             "dataset_options",
+            "dataset_filters",
+            "mooncake_trace_to_hf_mapping",
+            "open_loop_strict",
+            "omit_kv_hints",
             "ignore_trace_delays",
             "isl_block_size",
         ):
@@ -231,6 +240,14 @@ def _source(f: Asked, c: Config) -> Iterator[Problem]:
         for name in (n for n in type(i).model_fields if n.startswith(("synthesis_", "trace_"))):
             if f.has(f"input.{name}"):
                 yield Problem("needs a trace", f.at(f"input.{name}"), "give it with `--input-file`")
+    if i.hf_mooncake_dataset is not None and normalise(i.public_dataset or "") != "mooncake_hf":
+        yield Problem(
+            f"cannot be combined with `--public-dataset {i.public_dataset}`", f.at("input.hf_mooncake_dataset")
+        )
+    if normalise(i.public_dataset or "") == "mooncake_hf" and i.hf_mooncake_dataset is None:
+        yield Problem("`mooncake_hf` needs `--hf-mooncake-dataset`", f.at("input.public_dataset"))
+    if c.endpoint.uuid_and_strip and (i.input_file is None or c.endpoint.endpoint_type != "chat"):
+        yield Problem("needs an `--input-file` and `--endpoint-type chat`", f.at("endpoint.uuid_and_strip"))
     if f.has("input.fixed_schedule_auto_offset") and i.fixed_schedule_start_offset is not None:
         yield Problem(
             "cannot be combined with `--fixed-schedule-start-offset`: time 0 is one or the other",
@@ -555,5 +572,6 @@ _RULES: tuple[Rule, ...] = (
     _comparison,
     _repeats,
     distributed_problems,
+    aws_problems,
     _own,
 )

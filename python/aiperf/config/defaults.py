@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from aiperf.config.aws import derive_aws
 from aiperf.config.conditions import Condition
 from aiperf.config.lengths import parse_distribution
 from aiperf.config.model import Origin, specs
@@ -70,12 +71,28 @@ def _service(v: Values, _: list[str]) -> None:
         v.default("service.log_level", "DEBUG", "--verbose")
 
 
+def _server(v: Values, _: list[str]) -> None:
+    """A detail of what is done to the server asks for it, as in AIPerf."""
+    for name, details in (
+        ("reset_kv_cache", ("timeout_seconds", "path")),
+        ("server_profiler", ("timeout_seconds", "start_path", "stop_path")),
+    ):
+        found = next((p for d in details if (p := f"endpoint.{name}_{d}") in v.given), None)
+        if found is not None:
+            v.default(f"endpoint.{name}", True, specs()[found].shown)
+
+
 def _lengths(v: Values, _: list[str]) -> None:
     for name in ("isl", "osl"):
         text = v[f"prompt.{name}_dist"]
         if text is not None:
             with suppress(ValueError):  # told by `check`
                 v.default(f"prompt.{name}_mean", parse_distribution(str(text)).mean, f"the mean of --{name}-dist")
+
+
+def _conversations(v: Values, _: list[str]) -> None:
+    if v["input.hf_mooncake_dataset"] is not None:
+        v.default("input.public_dataset", "mooncake_hf", "--hf-mooncake-dataset")
 
 
 def _schedule(v: Values, _: list[str]) -> None:
@@ -238,10 +255,13 @@ def _scenario(v: Values, _: list[str]) -> None:
 _RULES: tuple[Callable[[Values, list[str]], None], ...] = (
     _scenario,
     _service,
+    _server,
+    derive_aws,
     _lengths,
     derive_recipe,
     _search,
     _sweep,
+    _conversations,
     _schedule,
     _load,
     _stop,

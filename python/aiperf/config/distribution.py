@@ -41,6 +41,12 @@ def distributed_problems(f: Asked, c: Config) -> Iterator[Problem]:
         yield Problem(
             f"cannot be combined with `{specs()[what].shown}`: no part knows the metrics of the whole run", f.at(where)
         )
+    if c.endpoint.server_profiler:
+        yield Problem(
+            f"cannot be combined with `{specs()[where].shown}`: several machines would start and stop it",
+            f.at("endpoint.server_profiler"),
+            "post to its `/start_profile` and `/stop_profile` around the run",
+        )
     if c.output.export_http_trace:
         yield Problem(
             f"cannot be combined with `{specs()[where].shown}`: traces of several machines are not merged",

@@ -16,6 +16,7 @@ from pydantic import Field, PrivateAttr
 from aiperf.config.flag import FieldSpec, specs_of
 from aiperf.config.sections import Section
 from aiperf.config.sections.agentic import AgenticConfig
+from aiperf.config.sections.aws import AwsConfig
 from aiperf.config.sections.distributed import DistributedConfig
 from aiperf.config.sections.endpoint import EndpointConfig, TelemetryConfig, TokenizerConfig
 from aiperf.config.sections.input import ConversationConfig, InputConfig, PromptConfig
@@ -23,6 +24,7 @@ from aiperf.config.sections.live import LiveConfig
 from aiperf.config.sections.load import LoadConfig, NamedPhase, WarmupConfig
 from aiperf.config.sections.media import MediaConfig
 from aiperf.config.sections.output import OutputConfig, ServiceConfig, SloConfig
+from aiperf.config.sections.rankings import RankingsConfig
 from aiperf.config.sections.sweep import SweepConfig
 
 __all__ = ["SECTIONS", "Config", "Origin", "specs"]
@@ -45,6 +47,7 @@ class Config(Section):
     endpoint: EndpointConfig = Field(default_factory=EndpointConfig)
     input: InputConfig = Field(default_factory=InputConfig)
     prompt: PromptConfig = Field(default_factory=PromptConfig)
+    rankings: RankingsConfig = Field(default_factory=RankingsConfig)
     media: MediaConfig = Field(default_factory=MediaConfig)
     conversation: ConversationConfig = Field(default_factory=ConversationConfig)
     tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig)
@@ -58,6 +61,7 @@ class Config(Section):
     telemetry: TelemetryConfig = Field(default_factory=TelemetryConfig)
     live: LiveConfig = Field(default_factory=LiveConfig)
     distributed: DistributedConfig = Field(default_factory=DistributedConfig)
+    aws: AwsConfig = Field(default_factory=AwsConfig)
 
     _origins: dict[str, Origin] = PrivateAttr(default_factory=dict)
     _notes: tuple[str, ...] = PrivateAttr(default=())

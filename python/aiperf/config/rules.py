@@ -33,6 +33,7 @@ _CONFLICTS: Final = (
     ("telemetry.network_latency_automatic", "telemetry.network_latency_mean", "it is measured or known"),
     ("telemetry.network_latency_automatic", "endpoint.proxy", "a handshake ends at the proxy, not at the server"),
     ("input.public_dataset", "input.input_file", "the requests come from one place"),
+    ("input.hf_mooncake_dataset", "input.input_file", "the requests come from one place"),
     *(
         (f"prompt.{name}", f"prompt.{distribution}", "the distribution holds the lengths")
         for distribution, names in (
@@ -73,6 +74,7 @@ _NEEDS: Final = (
     _Need("endpoint.wait_for_model_interval", "endpoint.wait_for_model_timeout"),
     _Need("input.hf_subset", "input.public_dataset"),
     _Need("input.hf_split", "input.public_dataset"),
+    _Need("input.hf_mooncake_split", "input.hf_mooncake_dataset"),
     _Need("input.fixed_schedule_start_offset", "input.fixed_schedule"),
     _Need("input.fixed_schedule_end_offset", "input.fixed_schedule"),
     _Need("input.idle_gap_cap_seconds", "input.fixed_schedule"),

@@ -24,9 +24,14 @@ class Named(BaseModel):
 
     name: str = ""
     contents: list[str] = Field(default_factory=list)
+    uuids: list[str] = Field(default_factory=list)
+    """Of images: the id of each; without contents they are given by their ids alone."""
 
 
 Contents = list[str] | list[Named]
+
+
+_CONTENT = ("text", "texts", "image", "images", "image_uuids", "audio", "audios", "video", "videos")
 
 
 class Entry(BaseModel):
@@ -38,6 +43,7 @@ class Entry(BaseModel):
     texts: Contents | None = None
     image: str | None = None
     images: Contents | None = None
+    image_uuids: list[str] | None = None
     audio: str | None = None
     audios: Contents | None = None
     video: str | None = None
@@ -48,10 +54,11 @@ class Entry(BaseModel):
         for one, many in (("text", "texts"), ("image", "images"), ("audio", "audios"), ("video", "videos")):
             if getattr(self, one) and getattr(self, many):
                 raise ValueError(f"`{one}` and `{many}` exclude each other")
-        if not any(
-            getattr(self, name) for name in ("text", "texts", "image", "images", "audio", "audios", "video", "videos")
-        ):
+        if not any(getattr(self, name) for name in _CONTENT):
             raise ValueError("none of `text`, `texts`, `image`, `audio`, `video`")
+        if self.image_uuids is not None and self.image:
+            raise ValueError("`image_uuids` are for `images`, not for `image`")
+        _identified(self)
         return self
 
 
@@ -89,10 +96,41 @@ def _flat(one: str | None, many: Contents | None) -> list[str]:
     return [value for values in _by_name(one, many).values() for value in values]
 
 
+def _identified(entry: Entry) -> list[tuple[str, str | None]]:
+    """(image, its id) of each image of an entry, an image given by its id alone empty. ValueError if ids and images do not fit."""
+    given = entry.images or ()
+    if entry.image_uuids is not None and any(isinstance(item, Named) for item in given):
+        raise ValueError("`image_uuids` are for images as texts; others have `uuids`")
+    groups = [g for g in (_group(given, entry.image_uuids), *(_named(i) for i in given if isinstance(i, Named))) if g]
+    found = [pair for group in groups for pair in group]
+    return found or [(value, None) for value in ([entry.image] if entry.image else [])]
+
+
+def _group(given: Sequence[str | Named], ids: list[str] | None) -> list[tuple[str, str | None]]:
+    contents = [item for item in given if isinstance(item, str)]
+    if ids is None:
+        return [(c, None) for c in contents if c]
+    return _paired(contents, ids, "image_uuids")
+
+
+def _named(item: Named) -> list[tuple[str, str | None]]:
+    return _paired(item.contents, item.uuids, "uuids") if item.uuids else [(c, None) for c in item.contents if c]
+
+
+def _paired(contents: list[str], ids: list[str], field: str) -> list[tuple[str, str | None]]:
+    if not all(ids):
+        raise ValueError(f"`{field}` must not be empty texts")
+    if contents and len(contents) != len(ids):
+        raise ValueError(f"`{field}` has {len(ids)} ids for {len(contents)} images")
+    return list(zip(contents or [""] * len(ids), ids, strict=True))
+
+
 def messages_of(entry: Entry, folder: Path, role: str = "user") -> tuple[Message, ...]:
     """One message, or one for each name texts are given; media go with the last."""
     texts = _by_name(entry.text, entry.texts)
-    images = tuple(media_url(v, folder, "image") for v in _flat(entry.image, entry.images))
+    found = _identified(entry)
+    images = tuple(media_url(v, folder, "image") if v else "" for v, _ in found)
+    ids = tuple(i for _, i in found) if any(i for _, i in found) else ()
     audios = tuple(audio_text(v, folder) for v in _flat(entry.audio, entry.audios))
     videos = tuple(media_url(v, folder, "video") for v in _flat(entry.video, entry.videos))
     messages = [_message(role, name or None, values) for name, values in texts.items()] or [
@@ -100,7 +138,14 @@ def messages_of(entry: Entry, folder: Path, role: str = "user") -> tuple[Message
     ]
     last = messages[-1]
     messages[-1] = Message(
-        role=role, parts=last.parts, images=images, audios=audios, videos=videos, name=last.name, more=last.more
+        role=role,
+        parts=last.parts,
+        images=images,
+        audios=audios,
+        videos=videos,
+        name=last.name,
+        more=last.more,
+        image_ids=ids,
     )
     return tuple(messages)
 

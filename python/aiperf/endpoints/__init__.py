@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Final, Literal, TypeGuard
+from urllib.parse import quote
 
 from aiperf.config.engine_settings import JobSettings, PointerSettings, Where
 from aiperf.config.model import Config
@@ -64,6 +65,8 @@ class Features:
     """Kinds of media that a message's body has a place for."""
     texts: tuple[str, ...] = ()
     """Where the API takes several texts by name, their names (`Message.name`); a batch is of the last one."""
+    image_ids: bool = False
+    """An image may be named by an id (`Message.image_ids`), also alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,8 +117,14 @@ class Endpoint(ABC):
 
 
 def endpoint_of(config: Config) -> Endpoint:
-    """The endpoint the configuration names, with its settings."""
-    return load_endpoint(config.endpoint.endpoint_type).configured(config.endpoint.extra_inputs)
+    """The endpoint the configuration names, with its settings. ConfigError if it cannot have them."""
+    e = config.endpoint
+    found = load_endpoint(e.endpoint_type)
+    own = "multipart/form-data" if found.is_form else "application/json"
+    if e.request_content_type not in {None, own}:
+        text = f"`--endpoint-type {e.endpoint_type}` sends `{own}`, not `{e.request_content_type}`"
+        raise ConfigError((Problem(text, "--request-content-type", "leave it out"),))
+    return found.configured(e.extra_inputs)
 
 
 def add_extra(body: dict[str, object], turn: Turn, options: BodyOptions, *, usage: bool) -> dict[str, object]:
@@ -198,12 +207,31 @@ def headers_of(config: Config) -> tuple[tuple[str, str], ...]:
     carried = {name.lower() for name in session_headers(config)}
     own = tuple((name, value) for name, value in e.headers if name.lower() not in carried)
     given = {name.lower() for name, _ in own}
-    ours = list(endpoint.headers)
-    key = e.api_key.get_secret_value() if e.api_key is not None else None
+    ours = [*endpoint.headers, *_sagemaker_headers(config, endpoint)]
+    is_signed = config.aws.auth_type is not None
+    key = e.api_key.get_secret_value() if e.api_key is not None and not is_signed else None
     name, before = endpoint.key_header
     if key and not {"authorization", name.lower()} & given:
         ours.insert(0, (name, before + key))
     return (*((name, value) for name, value in ours if name.lower() not in given), *own)
+
+
+def _sagemaker_headers(config: Config, endpoint: Endpoint) -> list[tuple[str, str]]:
+    """Which of what a SageMaker endpoint hosts is asked for. Its two operations differ: `TargetModel` is not for streams.
+    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_runtime_InvokeEndpointWithResponseStream.html
+    """
+    a = config.aws
+    if a.sagemaker_endpoint_name is None:
+        return []
+    streams = config.endpoint.streaming and endpoint.features.streaming
+    found = {
+        "Accept": "application/json",
+        "X-Amzn-SageMaker-Accept": "application/json" if streams else None,
+        "X-Amzn-SageMaker-Target-Model": None if streams else a.sagemaker_target_model,
+        "X-Amzn-SageMaker-Inference-Component": a.sagemaker_inference_component_name,
+        "X-Amzn-SageMaker-Target-Variant": a.sagemaker_target_variant,
+    }
+    return [(name, value) for name, value in found.items() if value is not None]
 
 
 def access_to(config: Config) -> Access:
@@ -215,6 +243,9 @@ def access_to(config: Config) -> Access:
 def path_of(config: Config) -> str:
     """The path requests go to, below the base URL: the user's, else the endpoint's own, else the URL's. ConfigError if URLs differ there."""
     e, endpoint = config.endpoint, load_endpoint(config.endpoint.endpoint_type)
+    if config.aws.sagemaker_endpoint_name is not None and e.custom_endpoint is None:
+        stream = "-response-stream" if e.streaming and endpoint.features.streaming else ""
+        return f"/endpoints/{quote(config.aws.sagemaker_endpoint_name, safe='')}/invocations{stream}"
     streams = e.streaming and endpoint.streaming_path is not None
     path = e.custom_endpoint or (endpoint.streaming_path if streams else None) or endpoint.path
     if path:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiperf.config.as_data import config_dict_for_run
-from aiperf.config.engine_settings import EngineSettings
+from aiperf.config.engine_settings import EngineSettings, SignSettings
 from aiperf.config.load import describe, load_of
 from aiperf.config.model import Config
 from aiperf.config.secrets import mask_url
@@ -24,9 +24,10 @@ from aiperf.reports.paths import Files
 from aiperf.reports.writing import Outputs, write_pieces
 from aiperf.run.addresses import address_facts
 from aiperf.run.agent_notes import agent_notes
+from aiperf.run.aws_keys import AwsKeys, aws_keys
 from aiperf.run.cluster_run import begin, certified, ready
 from aiperf.run.directory import claim, machine, write_run_json
-from aiperf.run.drive import drive, may_end_early, redirect_notes
+from aiperf.run.drive import Load, Meanwhile, drive, may_end_early, redirect_notes
 from aiperf.run.live_requests import LiveRequests
 from aiperf.run.log_file import open_log
 from aiperf.run.monitoring import Monitored, Watchers, traces_to_wait_for
@@ -79,13 +80,15 @@ def profile(config: Config, *, observer: Observer | None = None, interrupts: Int
             )
         prepared = prepare(config, watcher, content=content)
         cluster = ready(prepared, watcher)
-        run, settings = _open(prepared, watcher, held)
+        signing = held.enter_context(aws_keys(config))
+        run, settings = _open(prepared, watcher, held, None if signing is None else signing[0])
         outputs = Outputs(watcher)
         with open_log(run.files.log, config) as log:
             log.info("command: %s", " ".join(config.command) or "(from Python)")
             for note in run.notes:
                 log.warning("%s: %s", note.kind, note.text)
-            run, readings, live = _drive(run, prepared, settings, watcher, signals, outputs, cluster)
+            keys = None if signing is None else signing[1]
+            run, readings, live = _drive(run, prepared, settings, watcher, signals, outputs, cluster, keys)
             # Imported now, not before the first request: half of all modules.
             from aiperf.run.calibration import calibrate, is_wanted
             from aiperf.run.seal import seal
@@ -112,7 +115,9 @@ def profile(config: Config, *, observer: Observer | None = None, interrupts: Int
             return complete(run, outputs, watcher, signalled=lambda: bool(signals.signals))
 
 
-def _open(prepared: Prepared, observer: Observer, held: ExitStack) -> tuple[Run, EngineSettings]:
+def _open(
+    prepared: Prepared, observer: Observer, held: ExitStack, sign: SignSettings | None
+) -> tuple[Run, EngineSettings]:
     """The directory, with `run.json` before the first request."""
     config = prepared.config
     run_dir, taken = held.enter_context(claim(plan_run_dir(config)))
@@ -129,6 +134,7 @@ def _open(prepared: Prepared, observer: Observer, held: ExitStack) -> tuple[Run,
         addresses=prepared.addresses,
         moved=None if prepared.probe is None else prepared.probe.moved,
         part=part_settings(config, prepared.workload.seed),
+        sign=sign,
     )
     phases = [PhaseEntry(name=p.name, kind=p.kind, requests=p.requests) for p in settings.phases]
     json = _first_json(prepared).model_copy(update={"phases": phases, "notes": _entries(notes)})
@@ -157,6 +163,7 @@ def _drive(
     interrupts: Interrupts,
     outputs: Outputs,
     cluster: Cluster | None,
+    keys: AwsKeys | None,
 ) -> tuple[Run, Monitored, LiveRequests]:
     """The load, with what watches the server and the GPUs meanwhile; the run with its outcome."""
     plan = prepared.workload.plan
@@ -178,7 +185,7 @@ def _drive(
     traced = 0
     try:
         with live:
-            outcome, more = _load(run, prepared, settings, observer, interrupts, watchers.levels, generators)
+            outcome, more = _load(run, prepared, settings, observer, interrupts, watchers.levels, generators, keys)
         traced = traces_to_wait_for(settings.trace_share, outcome)
     finally:
         readings = watchers.stop(traced)
@@ -207,16 +214,46 @@ def _load(
     interrupts: Interrupts,
     levels: Callable[[], Sequence[Level]],
     generators: Generators | None,
+    keys: AwsKeys | None,
+) -> tuple[Outcome, tuple[Note, ...]]:
+    """The load, with the server's profiler around its measured phase if that is wanted."""
+    start = None if generators is None else lambda: generators
+    renewed = None if keys is None else keys.news
+    if not run.config.endpoint.server_profiler:
+        return _watched(run, prepared, settings, observer, interrupts, levels, start, Meanwhile(credentials=renewed))
+    from aiperf.telemetry.probe.server_profiler import ServerProfiler
+
+    profiler = ServerProfiler(run.config)
+    meanwhile = Meanwhile(before_measured=profiler.start, credentials=renewed)
+    try:
+        outcome, notes = _watched(run, prepared, settings, observer, interrupts, levels, start, meanwhile)
+    except BaseException:
+        profiler.stop()
+        raise
+    return outcome, (*notes, *profiler.stop())
+
+
+def _watched(
+    run: Run,
+    prepared: Prepared,
+    settings: EngineSettings,
+    observer: Observer,
+    interrupts: Interrupts,
+    levels: Callable[[], Sequence[Level]],
+    start: Callable[[], Load] | None,
+    meanwhile: Meanwhile,
 ) -> tuple[Outcome, tuple[Note, ...]]:
     """The load, watched if it may end before its bound; the engine's outcome and what there is to say about it."""
     config = run.config
-    start = None if generators is None else lambda: generators
     if not may_end_early(config):
-        return drive(settings, prepared.workload, observer, interrupts, levels=levels, begin=start), ()
+        return (
+            drive(settings, prepared.workload, observer, interrupts, levels=levels, begin=start, meanwhile=meanwhile),
+            (),
+        )
     from aiperf.run.early_stop import Stopper
 
     with Stopper(config, Path(settings.run_dir), run.metric_options, run.phases) as stopper:
-        outcome = drive(settings, prepared.workload, observer, interrupts, stopper.watch, levels, start)
+        outcome = drive(settings, prepared.workload, observer, interrupts, stopper.watch, levels, start, meanwhile)
     if outcome.stopped_by_watch and stopper.verdict is not None:
         text = f"stopped early: {stopper.verdict.text}"
         observer.note(text)

@@ -23,6 +23,8 @@ from aiperf.workload.agents import build_agent_plan
 from aiperf.workload.inputs import with_text
 from aiperf.workload.media import Content, MediaPools
 from aiperf.workload.plan import PlanOptions, PlanTables, TemplateTokens, build_block_plan, build_plan
+from aiperf.workload.ranking import NAMES as RANKING_NAMES
+from aiperf.workload.ranking import build_ranking_plan, ranking_options
 from aiperf.workload.ready_bodies import ReadyBodies
 from aiperf.workload.segments import UNKNOWN
 from aiperf.workload.synthetic import CACHE_BUST_TOKENS, SyntheticOptions, build_synthetic_plan, synthetic_options
@@ -73,6 +75,12 @@ def seed_of(config: Config) -> int:
     return secrets.randbits(32) if config.input.random_seed is None else config.input.random_seed
 
 
+_OPEN_ENDED = Note(
+    "open_ended",
+    "no output length is requested, so each response is as long as the model makes it; `--osl 128` limits it",
+)
+
+
 def _open_data(config: Config, rng: np.random.Generator) -> Data | None:
     """None if the load is synthetic, which needs no reader of files."""
     if (config.input.input_file, config.input.public_dataset, config.agentic.hf_dataset) == (None, None, None):
@@ -112,12 +120,13 @@ def build_workload(
     sampling: Literal["sequential", "random", "shuffle"] = "sequential"
     if found is None:
         options = synthetic_options(config, system_prompt)
-        tokens = _system_tokens(tokenizer, options, system_prompt)
-        media = _pools(config, endpoint, options, seed, content, notes)
-        plan = build_synthetic_plan(options, endpoint, plan_options, rng, tokens, media)
-        kind = "synthetic"
-        if options.entries is not None:
-            sampling = "shuffle"
+        if endpoint.features.texts == RANKING_NAMES:
+            plan = build_ranking_plan(ranking_options(config), options, endpoint, plan_options, rng)
+        else:
+            tokens = _system_tokens(tokenizer, options, system_prompt)
+            media = _pools(config, endpoint, options, seed, content, notes)
+            plan = build_synthetic_plan(options, endpoint, plan_options, rng, tokens, media)
+        kind, sampling = "synthetic", "sequential" if options.entries is None else "shuffle"
     else:
         kind, sampling = found.kind, found.sampling
         if found.agents is not None:
@@ -137,8 +146,7 @@ def build_workload(
             fingerprint["data"] = found.digest
     notes += _length_notes(config, plan_options.body, plan)
     if kind == "synthetic" and endpoint.features.tokens_out and not _has_lengths(plan, plan_options.body):
-        text = "no output length is requested, so each response is as long as the model makes it; `--osl 128` limits it"
-        notes.append(Note("open_ended", text))
+        notes.append(_OPEN_ENDED)
     if isinstance(source, EncodedText):
         _refuse_agents(plan)
         plan = with_text(plan, source)
@@ -266,8 +274,8 @@ def _has_lengths(plan: PlanTables, body: BodyOptions) -> bool:
 
 
 def _options_digest(config: Config) -> str:
-    """Of what shapes the workload: sections `input`, `prompt`, `conversation`, and the body's fields."""
-    sections = (config.input, config.prompt, config.conversation, config.media)
+    """Of what shapes the workload: sections `input`, `prompt`, `rankings`, `conversation`, `media`, and the body's fields."""
+    sections = (config.input, config.prompt, config.rankings, config.conversation, config.media)
     text = "".join(s.model_dump_json(exclude={"input_file", "random_seed"}) for s in sections)
     text += repr(sorted(config.endpoint.extra_inputs.items())) + config.endpoint.endpoint_type
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

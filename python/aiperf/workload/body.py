@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from aiperf.endpoints import BodyOptions, Endpoint
 from aiperf.endpoints.form import form_text, split_medium
+from aiperf.errors import DatasetError
 from aiperf.session import Message, Part, Turn
 from aiperf.workload.ready_bodies import Envelope
 
@@ -91,7 +92,7 @@ class Templates:
 
     def media(self, message: Message) -> list[bytes]:
         """The gaps behind them, images, audios, videos: what follows the front (`split_medium`); in a form the file's bytes."""
-        return [self.medium(u) for u in (*message.images, *message.audios, *message.videos)]
+        return [self.medium(u) for u in (*message.images, *message.audios, *message.videos) if u]
 
     def medium(self, medium: str) -> bytes:
         """What stands in the gap of one medium."""
@@ -112,7 +113,7 @@ class Templates:
         if turn.payload is not None:
             added = self._envelope.missing(turn, model) if turn.fill else {}
             return self.cut({**turn.payload, **added}, 0)
-        if turn.tools or turn.extra or any(m.extra for m in turn.messages) or any(m.extra for m in history):
+        if turn.tools or turn.extra or any(m.extra or m.image_ids for m in (*turn.messages, *history)):
             return self._render(turn, history, model)
         key = (history_shape, tuple([self.shape(m) for m in turn.messages]), turn.osl is None, model)
         found = self._known.get(key)
@@ -123,6 +124,8 @@ class Templates:
     def _render(self, turn: Turn, history: Sequence[Message], model: str) -> Template:
         marked: list[Message] = []
         number = 0
+        if not self._endpoint.features.image_ids and any("" in m.images for m in (*history, *turn.messages)):
+            raise DatasetError("an image is given by its id alone, which only `--endpoint-type chat` can send")
         for message in (*history, *turn.messages):
             blank, number = _marked(message, number)
             marked.append(blank)
@@ -174,7 +177,7 @@ def _marked(message: Message, number: int) -> tuple[Message, int]:
         return _mark(number - 1)
 
     def medium(url: str) -> str:
-        return split_medium(url)[0] + take()
+        return split_medium(url)[0] + take() if url else ""
 
     blank = replace(
         message,

@@ -21,6 +21,7 @@ from aiperf.config.engine_settings import (
     RateLoad,
     ScheduleLoad,
     SeriesLoad,
+    SignSettings,
     TlsSettings,
     UsersLoad,
 )
@@ -88,15 +89,16 @@ def build_settings(
     addresses: Mapping[str, Choice] | None = None,
     moved: Mapping[str, str] | None = None,
     part: PartSettings | None = None,
+    sign: SignSettings | None = None,
 ) -> EngineSettings:
     """`run_dir` must exist. `urls`: instead of the configuration's. `addresses`: by URL, those that accept connections. `moved`: by URL
-    as shown, where its requests are redirected to. `part`: what of the run this process sends.
+    as shown, where its requests are redirected to. `part`: what of the run this process sends. `sign`: AWS's signature.
     """
     e = config.endpoint
     engine_urls, path = _engine_urls(config, urls, moved or {})
     chosen = [(addresses or {}).get(url, Choice()) for url in (e.urls if urls is None else urls)]
     streaming = e.streaming and endpoint.features.streaming
-    phases = _phases(config, workload)
+    phases = _held(config, _phases(config, workload))
     slots = max((p.concurrency or 0 for p in phases), default=0)
     if part is not None:
         refuse_to_share(workload, "--part")
@@ -111,6 +113,8 @@ def build_settings(
         models=workload.plan.models,
         headers=headers_of(config),
         session_headers=session_headers(config),
+        request_headers=("X-Amzn-SageMaker-Inference-Id",) if config.aws.sagemaker_endpoint_name else (),
+        sign=sign,
         trace_share=_trace_share(config),
         framing=endpoint.features.framing if streaming else "plain",
         pointers=endpoint.pointers,
@@ -245,6 +249,14 @@ def _phases(config: Config, workload: Workload) -> list[PhaseSettings]:
         changes: dict[str, object] = {"cancel": None, "max_error_rate": None} if is_warmup else {}
         out.append(settings.model_copy(update={"name": phase.name, "kind": phase.kind, **changes}))
     return out
+
+
+def _held(config: Config, phases: list[PhaseSettings]) -> list[PhaseSettings]:
+    """The first measured phase waits where something is to be done before it."""
+    first = next((i for i, p in enumerate(phases) if p.kind == "profiling"), None)
+    if not config.endpoint.server_profiler or first is None:
+        return phases
+    return [p.model_copy(update={"hold": True}) if i == first else p for i, p in enumerate(phases)]
 
 
 def _measured(config: Config, workload: Workload) -> PhaseSettings:

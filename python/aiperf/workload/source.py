@@ -13,14 +13,15 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from aiperf import registry
-from aiperf.config.model import Config
+from aiperf.config.model import Config, specs
 from aiperf.config.scenario import repository_of
 from aiperf.datasets import DatasetOptions, dataset_module
+from aiperf.datasets.row_filter import parse_filters
 from aiperf.errors import ConfigError, DatasetError, Note, Problem, did_you_mean
 from aiperf.reading.detect import Format, detect_format, first_fields
 from aiperf.reading.lines import kind_of, require_file
 from aiperf.session import Session, Turn
-from aiperf.traces import trace_module
+from aiperf.traces import TraceTable, trace_module
 from aiperf.traces.agents import AgentTable
 from aiperf.traces.reading.detect import trace_formats
 from aiperf.traces.replay import Replay, prepare
@@ -59,6 +60,7 @@ def open_data(config: Config, rng: np.random.Generator) -> Data:
     if i.input_file is not None:
         require_file(i.input_file)
     kind = _kind(config)
+    _refuse_what_is_not_its(config, kind)
     if kind == "weka_trace":
         return _agents(config, kind)
     if kind in registry.names("traces"):
@@ -91,6 +93,28 @@ def open_data(config: Config, rng: np.random.Generator) -> Data:
     )
 
 
+_BASETEN = ("open_loop_replay", "open_loop_strict", "omit_kv_hints")
+
+
+def _refuse_what_is_not_its(config: Config, kind: str) -> None:
+    """ConfigError for options that only another format has."""
+    i = config.input
+    problems = []
+    if config.endpoint.uuid_and_strip and kind != "single_turn":
+        text = f"needs a `single_turn` file, whose lines of one `session_id` are a session; the data are `{kind}`"
+        problems.append(Problem(text, "--uuid-and-strip"))
+    if i.dataset_filters and kind not in {"hf", "mooncake_hf"}:
+        problems.append(Problem(f"`{kind}` data have no columns to filter by", "--dataset-filter"))
+    if i.mooncake_trace_to_hf_mapping and kind != "mooncake_hf":
+        problems.append(Problem("needs `--hf-mooncake-dataset`", "--mooncake-trace-to-hf-mapping"))
+    for name in _BASETEN:
+        if config.is_set(f"input.{name}") and kind != "baseten_trace":
+            shown = specs()[f"input.{name}"].shown
+            problems.append(Problem(f"is for a `baseten_trace`; the data are `{kind}`", shown))
+    if problems:
+        raise ConfigError(problems)
+
+
 def _agents(config: Config, kind: str) -> Data:
     from aiperf.workload.agent_data import open_agents, path_of_agents
 
@@ -120,6 +144,10 @@ def _kind(config: Config) -> str:
         from aiperf.datasets.formats.hf import ELSEWHERE
 
         name = registry.normalise(i.public_dataset)
+        if name == "mooncake_hf":
+            return name
+        if name.startswith("speed_bench_"):
+            return "speed_bench"
         if name in ELSEWHERE:
             raise DatasetError(f"`--public-dataset {i.public_dataset}` cannot be downloaded from here", ELSEWHERE[name])
         return "sharegpt" if name == "sharegpt" else "hf"
@@ -206,10 +234,8 @@ def _dataset_options(config: Config, kind: str, model: type[DatasetOptions]) -> 
         values["batch_size"] = config.prompt.batch_size_text
     elif i.num_dataset_entries is not None:
         values["limit"] = i.num_dataset_entries
-    if kind == "speed_bench" and i.custom_dataset_type is not None:
-        from aiperf.datasets.formats.speed_bench import category_of
-
-        values["category"] = category_of(registry.normalise(i.custom_dataset_type))
+    if kind == "speed_bench":
+        values |= _speed_bench(config)
     if kind == "hf" and i.public_dataset is not None:
         from aiperf.datasets.formats.hf import KNOWN
 
@@ -219,12 +245,52 @@ def _dataset_options(config: Config, kind: str, model: type[DatasetOptions]) -> 
             values["subset"] = i.hf_subset
         if config.is_set("input.hf_split") or known is None:
             values["split"] = i.hf_split
+    values |= _filtered(config, kind)
+    if kind == "single_turn" and config.endpoint.uuid_and_strip:
+        values["strip_images"] = True
     if i.max_context_length is not None:
         values["max_total_tokens"] = i.max_context_length
     options = _checked(model, {**values, **i.dataset_options}, kind)
     if not isinstance(options, DatasetOptions):
         raise TypeError(f"{kind}.Options is not a DatasetOptions")
     return options
+
+
+def _speed_bench(config: Config) -> dict[str, object]:
+    """Which part of it is named. ConfigError for a name it does not have."""
+    from aiperf.datasets.formats.speed_bench import CATEGORIES, category_of, public_options
+
+    i = config.input
+    if i.input_file is not None:
+        return (
+            {}
+            if i.custom_dataset_type is None
+            else {"category": category_of(registry.normalise(i.custom_dataset_type))}
+        )
+    found = public_options(registry.normalise(i.public_dataset or ""))
+    if found is None:
+        hint = did_you_mean(registry.normalise(i.public_dataset or ""), [f"speed_bench_{c}" for c in CATEGORIES])
+        raise ConfigError((Problem(f"SPEED-Bench has no part `{i.public_dataset}`", "--public-dataset", hint),))
+    return found if i.hf_subset is None else {**found, "subset": i.hf_subset}
+
+
+def _filtered(config: Config, kind: str) -> dict[str, object]:
+    """Options of what is read by its columns."""
+    i = config.input
+    if kind not in {"hf", "mooncake_hf"}:
+        return {}
+    values: dict[str, object] = {}
+    try:
+        if i.dataset_filters:
+            values["filters"] = parse_filters(i.dataset_filters)
+        if i.mooncake_trace_to_hf_mapping:
+            values["mapping"] = parse_filters(i.mooncake_trace_to_hf_mapping)
+    except ValueError as error:
+        where = "--mooncake-trace-to-hf-mapping" if "filters" in values or not i.dataset_filters else "--dataset-filter"
+        raise ConfigError((Problem(str(error), where),)) from error
+    if kind == "mooncake_hf" and i.input_file is None:
+        values |= {"dataset": i.hf_mooncake_dataset, "split": i.hf_mooncake_split, "subset": i.hf_subset}
+    return values
 
 
 def _trace(config: Config, kind: str, rng: np.random.Generator) -> Data:
@@ -248,6 +314,10 @@ def _trace(config: Config, kind: str, rng: np.random.Generator) -> Data:
         "loop": bool(i.loop),
         "skip_invalid": i.skip_invalid,
     }
+    if kind == "baseten_trace":
+        values |= {"open_loop": i.open_loop_replay, "strict": i.open_loop_strict, "omit_kv_hints": i.omit_kv_hints}
+        values["force_min_tokens"] = config.endpoint.force_min_tokens
+        _refuse_clashes(config)
     given = {name: value for name, value in values.items() if value is not None}
     options = _checked(module.Options, {**given, **i.dataset_options}, kind)
     from aiperf.traces import TraceOptions
@@ -255,28 +325,7 @@ def _trace(config: Config, kind: str, rng: np.random.Generator) -> Data:
     if not isinstance(options, TraceOptions):
         raise TypeError(f"{kind}.Options is not a TraceOptions")
     table = module.read(options.path, options)
-    factors = (
-        i.synthesis_prefix_len_multiplier,
-        i.synthesis_prefix_root_multiplier,
-        i.synthesis_prompt_len_multiplier,
-        i.synthesis_output_len_multiplier,
-    )
-    if any(f is not None for f in factors):
-        from aiperf.traces.tools.synth import Scale, scale_table
-
-        prefix, roots, prompt, output = factors
-        table = scale_table(
-            table,
-            Scale(
-                requests=None,
-                prefix=prefix or 1.0,
-                prompt=prompt or 1.0,
-                output=output or 1.0,
-                rate=1.0,
-                roots=roots or 1,
-            ),
-            rng,
-        )
+    table = _scaled(table, config, rng)
     replay = prepare(table, options, rng)
     is_guess = i.custom_dataset_type is None
     notes = (*((_guess(config, kind, table.num_sessions),) if is_guess else ()), *replay.notes)
@@ -288,6 +337,48 @@ def _trace(config: Config, kind: str, rng: np.random.Generator) -> Data:
         digest=_digest(i.input_file),
         replay=replay,
     )
+
+
+def _scaled(table: TraceTable, config: Config, rng: np.random.Generator) -> TraceTable:
+    """As the synthesis options ask for."""
+    i = config.input
+    factors = (
+        i.synthesis_prefix_len_multiplier,
+        i.synthesis_prefix_root_multiplier,
+        i.synthesis_prompt_len_multiplier,
+        i.synthesis_output_len_multiplier,
+    )
+    if any(f is not None for f in factors):
+        from aiperf.traces.tools.synth import Scale, scale_table
+
+        prefix, roots, prompt, output = factors
+        return scale_table(
+            table,
+            Scale(
+                requests=None,
+                prefix=prefix or 1.0,
+                prompt=prompt or 1.0,
+                output=output or 1.0,
+                rate=1.0,
+                roots=roots or 1,
+            ),
+            rng,
+        )
+    return table
+
+
+def _refuse_clashes(config: Config) -> None:
+    """ConfigError for extra inputs that the rows of the trace would overwrite."""
+    e = config.endpoint
+    clashes = [] if e.force_min_tokens is False else [("min_tokens", "--no-force-min-tokens")]
+    clashes += [] if config.input.omit_kv_hints else [(name, "--omit-kv-hints") for name in ("hash_ids", "block_size")]
+    problems = [
+        Problem(f"`{name}` is overwritten by each row of the trace", "--extra-inputs", f"`{flag}` sends yours")
+        for name, flag in clashes
+        if name in e.extra_inputs
+    ]
+    if problems:
+        raise ConfigError(problems)
 
 
 def _timed(session: Session, config: Config) -> Session:

@@ -82,7 +82,7 @@ def test_the_file_takes_flags_sections_lists_and_mappings(tmp_path: Path) -> Non
         ("url: x\nconcurency: 3\n", 2, "did you mean `concurrency`"),
         ("load:\n  request_rat: 3\n", 2, "in the section `load`"),
         ("model: m\n\nrequest_rate: fast\n", 3, "`fast` is not a number"),
-        ("dataset_filter: 3\n", 1, "not supported"),
+        ("accuracy_benchmark: 3\n", 1, "not supported"),
         ("artifact_dir: [a]\n", 1, "single value"),
     ],
 )

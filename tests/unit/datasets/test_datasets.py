@@ -55,6 +55,8 @@ def as_plain(session: Session) -> dict[str, object]:
                 turn[name] = value if not isinstance(value, tuple) else [list(v) for v in value]
         if t.extra:
             turn["extra"] = dict(t.extra)
+        if t.tools:
+            turn["tools"] = [dict(tool) for tool in t.tools]
         if t.messages:
             turn["messages"] = [_plain_message(m) for m in t.messages]
         turns.append(turn)
@@ -68,7 +70,7 @@ def as_plain(session: Session) -> dict[str, object]:
 
 def _plain_message(m: Message) -> dict[str, object]:
     plain: dict[str, object] = {"role": m.role, "parts": [str(p) for p in m.parts]}
-    for name in ("images", "audios", "videos", "name", "more", "extra"):
+    for name in ("images", "audios", "videos", "name", "more", "extra", "image_ids"):
         if getattr(m, name):
             plain[name] = getattr(m, name)
     return plain
@@ -84,6 +86,7 @@ GOLDEN = {
     "hf": "questions.csv",
     "dag_jsonl": "agents.jsonl",
     "speed_bench": "speed_bench.jsonl",
+    "mooncake_hf": "mooncake_hf.jsonl",
 }
 
 
@@ -106,7 +109,7 @@ def test_missing_empty_and_truncated_files_fail_with_their_name(name: str, tmp_p
 
 
 def test_every_format_needs_a_file_or_says_so() -> None:
-    for name in ("single_turn", "dag_jsonl"):
+    for name in ("single_turn", "dag_jsonl", "mooncake_hf"):
         with pytest.raises(DatasetError, match="needs a file"):
             load(name, None)
     with pytest.raises(DatasetError, match="a file or a name on the hub"):

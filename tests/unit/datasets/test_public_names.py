@@ -14,7 +14,7 @@ import pytest
 
 from aiperf.config.resolve import config_from
 from aiperf.datasets.formats import hf, speed_bench
-from aiperf.errors import DatasetError
+from aiperf.errors import ConfigError, DatasetError
 from aiperf.workload.source import open_data
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
@@ -156,3 +156,46 @@ def test_placeholders_of_speed_bench_are_no_prompts(tmp_path: Path) -> None:
     (tmp_path / "q.jsonl").write_text(json.dumps(row), encoding="utf-8")
     with pytest.raises(DatasetError, match="placeholder"):
         list(speed_bench.load(speed_bench.Options(path=tmp_path / "q.jsonl"), np.random.default_rng(1)))
+
+
+@pytest.mark.parametrize(
+    ("name", "subset", "texts"),
+    [
+        ("speed_bench_coding", "qualitative", ["one", "two"]),
+        ("speed-bench-qualitative", "qualitative", ["one", "two", "three"]),
+        ("speed_bench_throughput_2k_mixed", "throughput_2k", ["five"]),
+    ],
+)
+def test_speed_bench_by_aiperfs_public_names(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, subset: str, texts: list[str]
+) -> None:
+    rows = [
+        {
+            "question_id": "a",
+            "category": "coding",
+            "messages": [{"role": "user", "content": t} for t in ("one", "two")],
+        },
+        {"question_id": "b", "category": "math", "messages": [{"role": "user", "content": "three"}]},
+        {"question_id": "c", "category": "mixed", "messages": [{"role": "user", "content": "five"}]},
+    ]
+    path = tmp_path / "rows.jsonl"
+    kept = rows[2:] if subset.startswith("throughput") else rows[:2]
+    path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+    asked: list[tuple[str, str | None, str]] = []
+
+    def files(repository: str, part: str | None, split: str) -> list[Path]:
+        asked.append((repository, part, split))
+        return [path]
+
+    monkeypatch.setattr("aiperf.datasets.hub.parquet_files", files)
+    config = config_from({"model": "m", "public_dataset": name})
+    sessions = list(open_data(config, np.random.default_rng(1)).sessions())
+    assert [str(m.parts[0]) for s in sessions for t in s.turns for m in t.messages] == texts
+    assert asked == [("nvidia/SPEED-Bench", subset, "test")]
+
+
+def test_a_part_that_speed_bench_has_not_is_said() -> None:
+    config = config_from({"model": "m", "public_dataset": "speed_bench_codign"})
+    with pytest.raises(ConfigError, match="SPEED-Bench has no part `speed_bench_codign`") as raised:
+        open_data(config, np.random.default_rng(1))
+    assert raised.value.problems[0].hint == "did you mean `speed_bench_coding`?"

@@ -247,6 +247,14 @@ def test_baseten_turns_are_due_at_their_time_or_as_long_after_the_answer() -> No
 
 
 @native
+def test_baseten_rows_may_all_be_sessions_of_their_own() -> None:
+    sessions, strict = read("baseten_trace.parquet"), read("baseten_trace.parquet", strict=True)
+    assert sessions.num_sessions < sessions.num_rows
+    assert strict.num_sessions == strict.num_rows
+    assert strict.at_ns.tolist() == sessions.at_ns.tolist()
+
+
+@native
 def test_baseten_bodies_may_go_without_hints() -> None:
     module, options, _ = read_trace(DATA / "baseten_trace.parquet", omit_kv_hints=True, force_min_tokens=False)
     assert all(not t.extra for s in module.load(options, np.random.default_rng(0)) for t in s.turns)

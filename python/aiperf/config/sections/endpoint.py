@@ -67,6 +67,31 @@ class EndpointConfig(Section):
     streaming: Annotated[
         bool, Flag("--streaming", help="Request a streaming response; TTFT and ITL are measured only with it", group=E)
     ] = False
+    transport: Annotated[
+        Literal["http", "sagemaker"] | None,
+        Flag(
+            "--transport",
+            "--transport-type",
+            help="http, or sagemaker, which --sagemaker-endpoint-name implies",
+            group=E,
+        ),
+    ] = None
+    request_content_type: Annotated[
+        Literal["application/json", "multipart/form-data"] | None,
+        Flag(
+            "--request-content-type",
+            help="Content type of request bodies; each endpoint type has one, another one is refused",
+            group=E,
+        ),
+    ] = None
+    uuid_and_strip: Annotated[
+        bool,
+        Flag(
+            "--uuid-and-strip",
+            help="Send an image only once per session, later only its `image_uuids` entry (vLLM's processor cache; a single_turn file)",
+            group=E,
+        ),
+    ] = False
     api_key: Annotated[
         SecretStr | None,
         Flag(
@@ -269,6 +294,42 @@ class EndpointConfig(Section):
     reset_kv_cache_path: Annotated[
         str, Flag("--reset-kv-cache-path", help="Path that the cache reset is posted to", group=C, metavar="PATH")
     ] = "/reset_prefix_cache"
+    server_profiler: Annotated[
+        bool,
+        Flag(
+            "--server-profiler",
+            help="Start the server's own profiler before the measured phase and stop it afterwards",
+            group=C,
+        ),
+    ] = False
+    server_profiler_start_path: Annotated[
+        str,
+        Flag(
+            "--server-profiler-start-path",
+            help="Path posted to before the measured phase to start the server's profiler",
+            group=C,
+            metavar="PATH",
+        ),
+    ] = "/start_profile"
+    server_profiler_stop_path: Annotated[
+        str,
+        Flag(
+            "--server-profiler-stop-path",
+            help="Path posted to after the measured phase to stop the server's profiler",
+            group=C,
+            metavar="PATH",
+        ),
+    ] = "/stop_profile"
+    server_profiler_timeout_seconds: Annotated[
+        float,
+        Field(gt=0),
+        Flag(
+            "--server-profiler-timeout-seconds",
+            help="Timeout for starting and for stopping the server's profiler",
+            group=C,
+            unit="s",
+        ),
+    ] = 30.0
     num_gpus: Annotated[
         int | None,
         Field(gt=0),

@@ -44,6 +44,57 @@ class InputConfig(Section):
         str | None, Flag("--hf-subset", help="Configuration (subset) of the Hugging Face dataset", group=I)
     ] = None
     hf_split: Annotated[str, Flag("--hf-split", help="Dataset split", group=I)] = "train"
+    dataset_filters: Annotated[
+        tuple[str, ...],
+        Flag(
+            "--dataset-filter",
+            help="Use only rows of the hub dataset whose column has this value: `category=math`, `meta.lang=en`; repeatable",
+            greedy=True,
+            group=I,
+            metavar="COLUMN=VALUE",
+        ),
+    ] = ()
+    hf_mooncake_dataset: Annotated[
+        str | None,
+        Flag(
+            "--hf-mooncake-dataset",
+            help="Hugging Face dataset of whole conversations, sent turn by turn as recorded",
+            group=I,
+        ),
+    ] = None
+    hf_mooncake_split: Annotated[
+        str, Flag("--hf-mooncake-split", help="Split of the dataset of --hf-mooncake-dataset", group=I)
+    ] = "test"
+    mooncake_trace_to_hf_mapping: Annotated[
+        tuple[str, ...],
+        Flag(
+            "--mooncake-trace-to-hf-mapping",
+            help="Column of the dataset for a field of the conversation: `messages=data.turns`; repeatable",
+            greedy=True,
+            group=I,
+            metavar="FIELD=COLUMN",
+        ),
+    ] = ()
+    open_loop_replay: Annotated[
+        bool,
+        Flag(
+            "--open-loop-replay",
+            help="Later turns of a baseten_trace at their recorded times, or as long after the response before as recorded",
+            group=I,
+        ),
+    ] = True
+    open_loop_strict: Annotated[
+        bool,
+        Flag("--open-loop-strict", help="Each row of a baseten_trace is a session of its own, at its time", group=I),
+    ] = False
+    omit_kv_hints: Annotated[
+        bool,
+        Flag(
+            "--omit-kv-hints",
+            help="Leave the cache hints `hash_ids` and `block_size` of a baseten_trace out of the bodies",
+            group=I,
+        ),
+    ] = False
     dataset_options: Annotated[
         dict[str, object],
         Flag(

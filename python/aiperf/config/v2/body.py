@@ -167,6 +167,7 @@ def _dataset(reader: Reader, dataset: Mapping[str, Any], place: Place) -> None:
         "rankings",
         "synthesis",
         "filters",
+        "mooncake_trace_to_hf_mapping",
         "cache_bust",
         "isl",
         "osl",
@@ -200,6 +201,8 @@ def _dataset(reader: Reader, dataset: Mapping[str, Any], place: Place) -> None:
     )
     for name, value in (left.get("filters") or {}).items():
         reader.put("--dataset-filter", f"{name}={value}", (*place, "filters", name))
+    for name, value in (left.get("mooncake_trace_to_hf_mapping") or {}).items():
+        reader.put("--mooncake-trace-to-hf-mapping", f"{name}={value}", (*place, "mooncake_trace_to_hf_mapping", name))
     _media(reader, left, place)
 
 

@@ -68,6 +68,14 @@ ENDPOINT: Final[Table] = {
     "wait_for_model_timeout": "--wait-for-model-timeout",
     "wait_for_model_interval": "--wait-for-model-interval",
     "wait_for_model_mode": "--wait-for-model-mode",
+    "auth_type": "--auth-type",
+    "aws_region": "--aws-region",
+    "aws_profile": "--aws-profile",
+    "aws_service": "--aws-service",
+    "sagemaker.endpoint_name": "--sagemaker-endpoint-name",
+    "sagemaker.target_model": "--sagemaker-target-model",
+    "sagemaker.inference_component_name": "--sagemaker-inference-component-name",
+    "sagemaker.target_variant": "--sagemaker-target-variant",
 }
 
 DATASET: Final[Table] = {
@@ -80,6 +88,8 @@ DATASET: Final[Table] = {
     "system_prompt_file": "--system-prompt-file",
     "hf_subset": "--hf-subset",
     "hf_weka_dataset": "--hf-weka-dataset",
+    "hf_mooncake_dataset": "--hf-mooncake-dataset",
+    "hf_mooncake_split": "--hf-mooncake-split",
     "trace_session_sample_ratio": "--trace-session-sample-ratio",
     "inter_turn_delay_cap_seconds": "--inter-turn-delay-cap-seconds",
     "max_idle_gap_cap_seconds": "--max-idle-gap-cap-seconds",

@@ -18,6 +18,7 @@ from pydantic import Field
 from aiperf.datasets import DatasetOptions
 from aiperf.datasets.audio import audio_of
 from aiperf.datasets.entry import MAX_TOKENS
+from aiperf.datasets.row_filter import matches
 from aiperf.datasets.rows import iter_objects, media_url
 from aiperf.errors import DatasetError
 from aiperf.reading.lines import kind_of
@@ -120,6 +121,9 @@ class Options(DatasetOptions):
     output_length_field: str | None = Field(default=None, description="Column of the output length, tokens")
     image_field: str | None = Field(default=None, description="Column of an image or a list of images")
     id_field: str | None = Field(default=None, description="Column of the session's id")
+    filters: dict[str, str] = Field(
+        default_factory=dict, description="Only rows whose columns have these values; dots lead into objects"
+    )
 
 
 def load(options: DatasetOptions, rng: np.random.Generator) -> Iterator[Session]:  # noqa: ARG001 - nothing is drawn
@@ -140,6 +144,8 @@ def load(options: DatasetOptions, rng: np.random.Generator) -> Iterator[Session]
         unit = "row" if kind_of(file) == "parquet" else None
         for number, record in _records(file, options):
             row += 1
+            if not matches(record, options.filters, shown_name):
+                continue
             if columns is None:
                 columns = _Columns.find(options, record, shown_name)
             try:
@@ -152,6 +158,9 @@ def load(options: DatasetOptions, rng: np.random.Generator) -> Iterator[Session]
             yield Session(name, session.turns, session.system)
     if not row:
         raise DatasetError(f"cannot read `{shown_name}`: none of its rows can be used")
+    if columns is None:
+        shown = ", ".join(f"{name}={value}" for name, value in options.filters.items())
+        raise DatasetError(f"no row of `{shown_name}` has {shown}", "change or leave out `--dataset-filter`")
     if columns is not None and columns.is_guess and options.path is not None:
         columns.tell(options, shown_name, row)
 
@@ -226,7 +235,8 @@ def _parquet(file: Path, options: Options) -> Iterator[Mapping[str, object]]:
     if any(named) or options.prompt_text:
         more = [getattr(options, f"{o}_field") for o in _COLUMNS]
         braced = _BRACED.findall(options.prompt_template or "")
-        wanted = list(dict.fromkeys(name for name in (*named, *more, *braced) if name is not None))
+        filtered = [path.partition(".")[0] for path in options.filters]
+        wanted = list(dict.fromkeys(name for name in (*named, *more, *braced, *filtered) if name is not None))
     try:
         columns = read_parquet_columns(str(file), wanted)
     except FileNotFoundError as error:

@@ -1,21 +1,24 @@
-"""`speed_bench`: NVIDIA's SPEED-Bench, JSON Lines of `question_id`, `category`, `messages`. AIPerf's names for its parts
-(`speed_bench_coding`, `speed_bench_throughput_1k_mixed`) choose a category. https://huggingface.co/datasets/nvidia/SPEED-Bench
+"""`speed_bench`: NVIDIA's SPEED-Bench, JSON Lines or Parquet of `question_id`, `category`, `messages`, or from the hub. AIPerf's names for its
+parts (`speed_bench_coding`, `speed_bench_throughput_1k_mixed`) choose a category. https://huggingface.co/datasets/nvidia/SPEED-Bench
+
+On the hub a part of the rows has placeholders for texts that may not be passed on; the data set's own script fetches them into a file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from pydantic import Field
 
 from aiperf.datasets import DatasetOptions
-from aiperf.datasets.rows import iter_objects
+from aiperf.datasets.hub_rows import rows_of, unit_of
 from aiperf.errors import DatasetError
 from aiperf.reading.problems import BadField, quote
 from aiperf.session import Message, Session, Turn
 
-__all__ = ["CATEGORIES", "FIELDS", "SAMPLING", "Options", "category_of", "load"]
+__all__ = ["CATEGORIES", "FIELDS", "SAMPLING", "Options", "category_of", "load", "public_options"]
 
 FIELDS = (frozenset({"question_id", "category", "messages"}),)
 SAMPLING = "sequential"
@@ -41,11 +44,27 @@ _PLACEHOLDER = "FULL BENCHMARK DATA SHOULD BE FETCHED"
 
 class Options(DatasetOptions):
     category: str | None = Field(default=None, description="Only rows of this category")
+    dataset: str | None = Field(default=None, description="Name on the hub, instead of a file")
+    subset: str | None = Field(default=None, description="Configuration of the dataset: qualitative, throughput_1k, …")
+    split: str = Field(default="test", description="Split of the dataset")
 
 
 def category_of(name: str) -> str | None:
     """The category in a name of AIPerf's; None if it is for all."""
     return next((c for c in CATEGORIES if name.endswith(f"_{c}")), None)
+
+
+def public_options(name: str) -> dict[str, object] | None:
+    """Where on the hub a name of AIPerf's is: `speed_bench_coding`, `speed_bench_throughput_2k_mixed`; None if it is no such name."""
+    found = re.fullmatch(r"speed_bench_(?:(throughput_\d+k)(?:_(\w+))?|(\w+))", name)
+    if found is None:
+        return None
+    subset, tier, category = found.groups()
+    if subset is None:
+        subset, tier = "qualitative", None if category == "qualitative" else category
+    if tier is not None and tier not in CATEGORIES:
+        return None
+    return {"dataset": "nvidia/SPEED-Bench", "subset": subset, "category": tier}
 
 
 def load(options: DatasetOptions, rng: np.random.Generator) -> Iterator[Session]:  # noqa: ARG001 - nothing is drawn
@@ -54,7 +73,7 @@ def load(options: DatasetOptions, rng: np.random.Generator) -> Iterator[Session]
         raise TypeError("speed_bench.load takes speed_bench.Options")
     found: set[str] = set()
     taken = 0
-    for number, record in iter_objects(options.file, options):
+    for file, number, record in rows_of(options, options.dataset, options.subset, options.split):
         category = record.get("category")
         found.add(str(category))
         if options.category is not None and category != options.category:
@@ -62,16 +81,17 @@ def load(options: DatasetOptions, rng: np.random.Generator) -> Iterator[Session]
         try:
             session = _session(record)
         except BadField as bad:
-            options.invalid(options.file, number, bad)
+            options.invalid(file, number, bad, unit_of(file))
             continue
         taken += 1
         yield session
     if not taken and options.category is not None:
         listed = ", ".join(f"`{c}`" for c in sorted(found)) or "none"
-        raise DatasetError(f"`{options.file}` has no row of the category `{options.category}`", f"categories: {listed}")
+        where = options.path or options.dataset
+        raise DatasetError(f"`{where}` has no row of the category `{options.category}`", f"categories: {listed}")
 
 
-def _session(record: dict[str, object]) -> Session:
+def _session(record: Mapping[str, object]) -> Session:
     said = record.get("messages")
     if not isinstance(said, list) or not said:
         raise BadField("messages", "a list of messages", quote(said))
@@ -81,6 +101,11 @@ def _session(record: dict[str, object]) -> Session:
         if not isinstance(role, str) or not isinstance(text, str) or not text.strip():
             raise BadField("messages", "messages with `role` and `content`", quote(message))
         if text.startswith(_PLACEHOLDER):
-            raise BadField("messages", "the full data (see the data set's page for its script)", "a placeholder")
+            raise BadField(
+                "messages",
+                "the full data: fetch them by the script of the data set's page, and give the file with `--input-file` and "
+                "`--custom-dataset-type speed_bench_…`",
+                "a placeholder",
+            )
         turns.append(Turn(messages=(Message(role=role, parts=(text,)),)))
     return Session(str(record.get("question_id")), tuple(turns))

@@ -6,6 +6,7 @@ Reasoning is `reasoning_content` (DeepSeek, vLLM, SGLang) or `reasoning` (vLLM s
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 
 from aiperf.endpoints import SERVER_TIMES, BodyOptions, Endpoint, Features, Pointers, add_extra, has_length
 from aiperf.session import Message, Turn
@@ -36,7 +37,7 @@ class Chat(Endpoint):
     path = "/v1/chat/completions"
     pointers = _pointers("/choices/0/delta")
     plain_pointers = _pointers("/choices/0/message")
-    features = Features(chat=True, media=("images", "audios", "videos"))
+    features = Features(chat=True, media=("images", "audios", "videos"), image_ids=True)
 
     def body(self, turn: Turn, history: Sequence[Message], options: BodyOptions) -> dict[str, object]:
         body: dict[str, object] = {
@@ -61,6 +62,7 @@ def _unnamed(messages: tuple[Message, ...]) -> tuple[Message, ...]:
         return messages
     texts = [parts for m in messages for parts in (*([m.parts] if m.parts else []), *m.more)]
     images, audios, videos = ([u for m in messages for u in getattr(m, k)] for k in ("images", "audios", "videos"))
+    ids = tuple(i for m in messages for i in (m.image_ids or (None,) * len(m.images)))
     first = texts[0] if texts else ()
     return (
         Message(
@@ -70,6 +72,7 @@ def _unnamed(messages: tuple[Message, ...]) -> tuple[Message, ...]:
             audios=tuple(audios),
             videos=tuple(videos),
             more=tuple(texts[1:]),
+            image_ids=ids if any(ids) else (),
         ),
     )
 
@@ -81,13 +84,18 @@ def _message(message: Message) -> dict[str, object]:
         texts = [*([m.parts] if m.parts else []), *m.more]
         content = [
             *({"type": "text", "text": t} for t in texts),
-            *({"type": "image_url", "image_url": {"url": u}} for u in m.images),
+            *(_image(u, i) for u, i in zip_longest(m.images, m.image_ids)),
             *(_audio(a) for a in m.audios),
             *({"type": "video_url", "video_url": {"url": u}} for u in m.videos),
         ]
     elif not m.parts:
         content = None if "tool_calls" in m.extra else ""
     return {"role": m.role, "content": content, **m.extra}
+
+
+def _image(url: str, name: str | None) -> dict[str, object]:
+    item: dict[str, object] = {"type": "image_url", "image_url": {"url": url}}
+    return item if name is None else {**item, "uuid": name}
 
 
 def _audio(audio: str) -> dict[str, object]:

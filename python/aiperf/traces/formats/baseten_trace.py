@@ -40,6 +40,7 @@ class Options(TraceOptions):
         default=True,
         description="Later turns are due at their time; off: as long after the previous answer as recorded",
     )
+    strict: bool = Field(default=False, description="Each row is a session of its own, due at its time")
     force_min_tokens: bool = Field(default=True, description="Send the output length as `min_tokens` too")
     omit_kv_hints: bool = Field(default=False, description="Leave `hash_ids` and `block_size` out of the body")
 
@@ -48,7 +49,7 @@ def read(path: Path, options: TraceOptions) -> TraceTable:
     own = options if isinstance(options, Options) else Options(**options.model_dump())
     columns = _columns(path)
     bad, builder, row = BrokenRecords(skip=options.skip_invalid), TableBuilder(), Row()
-    session_column = next((s for s in _SESSIONS if s in columns), None)
+    session_column = None if own.strict else next((s for s in _SESSIONS if s in columns), None)
     ended: dict[str, int] = {}
     names = list(columns)
     for number, values in enumerate(zip(*columns.values(), strict=True), 1):
