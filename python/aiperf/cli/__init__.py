@@ -46,6 +46,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("config", "config:app", "Write, check and expand configuration files for `profile --config`"),
     Command("trace", "trace:app", "Statistics, cuts, synthesis, checks and hashing of traces"),
     Command("sim", "sim:command", "Run a simulated LLM server, for tests and dry runs"),
+    Command("cache", "cache:run", "What the server's prefix cache is worth, and until when"),
     Command("capacity", "capacity:command", "Maximum load this machine can generate without distorting results"),
     Command("explain", "explain:command", "Definition, formula, unit and provenance of a metric"),
     Command("explain-request", "explain_request:command", "Where the time of single requests went"),

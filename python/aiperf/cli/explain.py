@@ -7,17 +7,28 @@ from typing import TYPE_CHECKING, Annotated
 from aiperf.config.flag import Flag
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from aiperf.metrics import Metric
     from aiperf.metrics.server import ServerMetric
+    from aiperf.studies.metric import StudyMetric
 
-__all__ = ["command", "render_list", "render_metric", "render_server_list", "render_server_metric"]
+__all__ = [
+    "command",
+    "render_list",
+    "render_metric",
+    "render_server_list",
+    "render_server_metric",
+    "render_study_list",
+    "render_study_metric",
+]
 
 
 def command(
     tag: Annotated[
         str | None,
         Flag(
-            help="Tag, as in the files: time_to_first_token, server:queue_time; none: list all; server: list the server's"
+            help="Tag, as in the files: time_to_first_token, server:queue_time; none: list all; server, cache: list those of the server, of the cache study"
         ),
     ] = None,
     /,
@@ -39,6 +50,10 @@ def command(
     if key.startswith(PREFIX):
         print(_server_metric(tag, key.removeprefix(PREFIX)))
         return 0
+    of_study = _of_study(key)
+    if of_study is not None:
+        print(of_study)
+        return 0
     headers = {normalise(m.header).replace(" ", "_"): t for t, m in metrics.items()}
     found = metrics.get(key) or metrics.get(headers.get(key.replace(" ", "_"), "")) or metrics.get(_short(key))
     if found is None:
@@ -58,6 +73,38 @@ def _server_metric(tag: str, name: str) -> str:
         near = did_you_mean(name, SERVER_METRICS, "`aiperf explain server` lists them")
         raise ConfigError(f"no server metric has the tag `{tag}`", near)
     return render_server_metric(found)
+
+
+def _of_study(key: str) -> str | None:
+    """Of a study's name its metrics, of a metric's name its definition; None if it is neither."""
+    from aiperf.studies.known import study_metrics
+
+    studies = study_metrics()
+    if key in studies:
+        return render_study_list(studies[key])
+    name = key.rpartition(":")[2]
+    found = next(((study, m[name]) for study, m in studies.items() if name in m), None)
+    return None if found is None else render_study_metric(*found)
+
+
+def render_study_list(metrics: Mapping[str, StudyMetric]) -> str:
+    """One line each: tag, unit, name."""
+    wide = max(len(m.name) for m in metrics.values())
+    unit = max(len(m.unit) for m in metrics.values())
+    return "\n".join(f"{m.name.ljust(wide)}  {m.unit.ljust(unit)}  {m.header}" for m in metrics.values())
+
+
+def render_study_metric(study: str, m: StudyMetric) -> str:
+    """All there is to know, as plain text."""
+    better = {True: "larger is better", False: "smaller is better", None: "neither is better"}[m.larger_is_better]
+    rows = [
+        ("Unit", m.unit or "none"),
+        ("Formula", m.formula),
+        ("Source", m.source),
+        ("Values", f"one value per study (`aiperf {study}`); {better}"),
+    ]
+    lines = [f"{m.header} ({m.name})", "", *(f"{name.ljust(9)} {text}" for name, text in rows)]
+    return "\n".join([*lines, "", m.meaning] if m.meaning else lines)
 
 
 def render_server_list() -> str:

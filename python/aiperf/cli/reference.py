@@ -8,13 +8,14 @@ from pathlib import Path
 
 from aiperf.cli.help import default_text, metavar
 from aiperf.config.aiperf_options import FOREIGN
-from aiperf.config.flag import FieldSpec
+from aiperf.config.flag import FieldSpec, specs_of
 from aiperf.config.model import SECTIONS, specs
 from aiperf.errors import ErrorKind
 from aiperf.metrics import TABLE_TITLES, Metric, load_all
 from aiperf.metrics.context import CANCELLED_KINDS
 from aiperf.metrics.error_table import ERROR_TYPES, ERROR_WORDS
 from aiperf.registry import described, names
+from aiperf.studies.known import STUDIES, kind_named, study_metrics
 
 __all__ = ["PAGES", "main", "render_cli", "render_config", "render_errors", "render_metrics", "render_plugins"]
 
@@ -81,6 +82,15 @@ def render_cli() -> str:
     ]
     for group, members in _groups(s for s in kube.options() if s.name != "help").items():
         lines += ["", f"### {group}", "", *_rows(members)]
+    for name in STUDIES:
+        lines += [
+            "",
+            f"## `aiperf {name}`",
+            "",
+            f"{kind_named(name).summary} All options of `profile` apply to each run.",
+        ]
+        for group, members in _groups(specs_of("", kind_named(name).options)).items():
+            lines += ["", f"### {group}", "", *_rows(members)]
     lines += ["", "## AIPerf's other options", "", "| Option | Here | Why |", "|---|---|---|"]
     for f in FOREIGN:
         state = "accepted, without effect" if f.state == "note" else "refused"
@@ -149,6 +159,13 @@ def render_metrics() -> str:
     for table, title in TABLE_TITLES.items():
         rows = [m for m in known if m.table == table and m.order is not None]
         section(title, sorted(rows, key=lambda m: m.order or 0))
+    for study, metrics in study_metrics().items():
+        head = ["", f"## Of `aiperf {study}`", "", "| Tag | Name | Unit | Formula | Source |", "|---|---|---|---|---|"]
+        lines.extend(head)
+        for figure in metrics.values():
+            name = figure.header + (" ↑" if figure.larger_is_better else "")
+            cells = (f"`{figure.name}`", name, figure.unit, figure.formula, figure.source)
+            lines.append("| " + " | ".join(_cell(c) for c in cells) + " |")
     section("In the files only", sorted((m for m in known if m.order is None), key=lambda m: m.tag))
     return "\n".join(lines) + "\n"
 

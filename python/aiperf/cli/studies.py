@@ -40,10 +40,10 @@ _OWN = (
 
 
 def options_of_study(kind: StudyKind) -> tuple[FieldSpec, ...]:
-    """Its own options first, then those of `profile`."""
+    """Those of `profile` and its own, which count where both have a name."""
     from aiperf.config.model import specs
 
-    return (*specs_of("", kind.options), *specs().values(), *_OWN)
+    return (*specs().values(), *specs_of("", kind.options), *_OWN)
 
 
 def run_command(argv: Sequence[str], kind: StudyKind) -> int:

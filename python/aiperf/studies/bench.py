@@ -82,6 +82,7 @@ class Bench:
         self.observer = observer
         self.was_interrupted = False
         self._runner = runner
+        self._expected_to_fail: set[str] = set()
 
     @property
     def seed(self) -> int:
@@ -90,7 +91,9 @@ class Bench:
 
     @property
     def codes(self) -> list[ExitCode]:
-        return self._runner.codes
+        """Of the runs so far, without those whose requests were meant to fail."""
+        runs = self._runner.record.runs
+        return [ExitCode(r.exit_code) for r in runs if r.exit_code is not None and r.dir not in self._expected_to_fail]
 
     def is_done(self, name: str) -> bool:
         known = self._runner.record.run(name)
@@ -105,17 +108,17 @@ class Bench:
         self._runner.progress.total = runs
 
     def measure(
-        self, name: str, values: Mapping[str, object], *, label: str = "", seed: int | None = None
+        self, name: str, values: Mapping[str, object], *, label: str = "", may_fail: bool = False
     ) -> Measured | None:
         """The run in the folder `name` of the study; None if no request succeeded. `values`: by option path, over the study's options.
 
-        `Interrupted` after Ctrl-C: the study then reports what it has.
+        `may_fail`: that no request succeeds is as meant. `Interrupted` after Ctrl-C: the study then reports what it has.
         """
+        if may_fail:
+            self._expected_to_fail.add(name)
         extra = {**_OF_RUNS, **values}
         try:
-            found = self._runner.run(
-                name, {}, trial=0, seed=self.seed_of(name) if seed is None else seed, extra=extra, label=label
-            )
+            found = self._runner.run(name, {}, trial=0, seed=self.seed_of(name), extra=extra, label=label)
         except Interrupted:
             self.was_interrupted = True
             raise

@@ -25,6 +25,7 @@ class Measured:
     `session`, `turn`: the request's place in the plan. `prompt_tokens`: the server's count, else the planned one; `cached_tokens`: what
     `usage` says was in the prefix cache. `counters`: growth of the server's counters during the load, by our name (`prefix_cache_hits`,
     `prefix_cache_queries`, `external_cache_hits`, `preemptions`, …); empty without `/metrics`. `failed`: requests that failed.
+    `kv_idle`: KV cache in use at the last scrape before the load, %; None if the server does not say.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Measured:
     failed: int = 0
     counters: Mapping[str, float] = field(default_factory=dict)
     server: ServerView | None = field(default=None, repr=False)
+    kv_idle: float | None = None
     duration_s: float = 0.0
     verdict: str | None = None
     run: Run | None = field(default=None, repr=False, compare=False)
@@ -101,6 +103,7 @@ def measured_of(run: Run, name: str = "") -> Measured:
         failed=int(np.count_nonzero(r.failed)),
         counters=_counters(run),
         server=server_view(run.json.server_metrics),
+        kv_idle=_kv_idle(run),
         duration_s=0.0 if np.isnan(r.duration_s) else r.duration_s,
         verdict=None if certificate is None else certificate.verdict,
         run=run,
@@ -111,3 +114,14 @@ def _counters(run: Run) -> dict[str, float]:
     told = run.json.server_metrics
     found: dict[str, Any] = (told.model_extra or {}).get("counters") or {} if told is not None else {}
     return {name: float(value) for name, value in found.items() if isinstance(value, int | float)}
+
+
+def _kv_idle(run: Run) -> float | None:
+    gauges = () if run.json.server_metrics is None else run.json.server_metrics.gauges
+    found = next((g for g in gauges if g.name == "kv_cache_usage" and g.levels), None)
+    if found is None or run.outcome is None or not run.outcome.phases:
+        return None
+    before = [
+        level for at, level in zip(found.times_ns, found.levels, strict=True) if at <= run.outcome.phases[0].start_ns
+    ]
+    return 100 * (before[-1] if before else found.levels[0])

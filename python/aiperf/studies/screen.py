@@ -24,8 +24,9 @@ def figure_text(figure: StudyFigure, metric: StudyMetric) -> str:
     """`94.2 %`, `–` where it is not known."""
     if figure.value is None:
         return "–"
-    unit = f" {metric.unit}" if metric.unit else ""
-    return f"{number(figure.value)}{unit}"
+    if not metric.unit:
+        return f"{figure.value:,g}"
+    return f"{number(figure.value)} {metric.unit}"
 
 
 def figure_table(figures: Mapping[str, StudyFigure], metrics: Mapping[str, StudyMetric]) -> Table:
@@ -36,7 +37,7 @@ def figure_table(figures: Mapping[str, StudyFigure], metrics: Mapping[str, Study
         interval = "–"
         if found.low is not None and found.high is not None:
             interval = f"{number(found.low)} to {number(found.high)}"
-        rows.append((metric.header, figure_text(found, metric), interval, found.rests_on or found.reason or "–"))
+        rows.append((metric.header, figure_text(found, metric), interval, _remark(found)))
     return Table(
         id="figures",
         title="Figures",
@@ -44,6 +45,10 @@ def figure_table(figures: Mapping[str, StudyFigure], metrics: Mapping[str, Study
         rows=tuple(rows),
         words=frozenset({3}),
     )
+
+
+def _remark(found: StudyFigure) -> str:
+    return (found.reason if found.value is None else found.rests_on) or "–"
 
 
 def gate_table(gates: Sequence[GateResult]) -> Table | None:

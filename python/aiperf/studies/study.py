@@ -14,7 +14,7 @@ from aiperf.config.model import Config
 from aiperf.config.sections import Section
 from aiperf.errors import AIPerfError, ConfigError, ExitCode, Problem
 from aiperf.metrics.summary import GateResult
-from aiperf.observer import Observer, Silent
+from aiperf.observer import Observer, Observers, Silent
 from aiperf.reports.tables import Table
 from aiperf.reports.writing import write_text, write_whole
 from aiperf.studies.bench import Bench, Cost
@@ -61,7 +61,7 @@ def run_study(kind: StudyKind, config: Config, options: Section, *, observer: Ob
     problems = condition_problems(config.slo.asserts, kind.metrics, kind.name)
     if problems:
         raise ConfigError(problems)
-    watcher = observer or Silent()
+    watcher = Once(observer or Silent())
     with open_study(config, kind.name, options.model_dump(mode="json")) as (folder, record, note):
         if note is not None:
             watcher.note(note)
@@ -75,6 +75,19 @@ def run_study(kind: StudyKind, config: Config, options: Section, *, observer: Ob
         else:
             watcher.note("interrupted; run the same command again to resume")
         return replace(result, screen=tuple(_write(kind, result, config, is_complete=not bench.was_interrupted)))
+
+
+class Once(Observers):
+    """Passes a note on the first time it comes: what is true of every run of a study is said once."""
+
+    def __init__(self, observer: Observer) -> None:
+        super().__init__(observer)
+        self._said: set[str] = set()
+
+    def note(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            super().note(text)
 
 
 def _exit_code(bench: Bench, report: StudyReport, gates: tuple[GateResult, ...]) -> ExitCode:

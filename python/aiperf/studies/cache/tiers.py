@@ -1,0 +1,118 @@
+"""Levels of the cache that are told apart: the GPU's, and slower ones behind it (CPU, disk, remote).
+
+Two signs. The server counts hits outside the GPU by itself. And a request whose prefix comes from a slower level is served, but later: over
+the reuse distance of the largest working set, the time to the first token of served requests steps up where a faster level ends. A step
+counts if the medians on both sides differ by `STEP` or more and Mann and Whitney's test refuses chance at 1 %.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import erfc, sqrt
+from typing import Final
+
+import numpy as np
+
+from aiperf.metrics import Floats
+from aiperf.studies.cache.capacity import Capacity
+from aiperf.studies.metric import StudyFigure
+
+__all__ = ["STEP", "Step", "Tiers", "find_steps", "find_tiers", "tier_figures"]
+
+STEP: Final = 1.3
+_LEVEL: Final = 0.01
+_FEWEST: Final = 5
+_SERVED: Final = 0.5
+"""Share of the prefix from which on a request counts as served."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """`distance`: tokens; medians of the served requests nearer and further away, ms; `p`: of the test."""
+
+    distance: float
+    near_ms: float
+    far_ms: float
+    p: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tiers:
+    """`external`: hits outside the GPU ÷ all hits by the server's counters, 0 to 1; None if it has no such counter.
+
+    `steps` None: the time of single served requests is not known.
+    """
+
+    external: float | None
+    steps: tuple[Step, ...] | None
+
+    @property
+    def count(self) -> int | None:
+        """Levels told apart; None if neither sign could be looked for."""
+        if self.steps is None and self.external is None:
+            return None
+        by_steps = 1 + len(self.steps or ())
+        return max(by_steps, 2 if self.external else 1)
+
+
+def find_tiers(capacity: Capacity) -> Tiers:
+    """From the largest working set."""
+    external = [p.point.external_hits for p in capacity.points if p.point.external_hits is not None]
+    hits = [p.point.counter_hits or 0.0 for p in capacity.points if p.point.external_hits is not None]
+    share = sum(external) / (sum(external) + sum(hits)) if external and sum(external) + sum(hits) else None
+    known = [p for p in capacity.points if p.point.has_usage and np.isfinite(p.point.ttft_ms).any()]
+    if not known:
+        return Tiers(external=share, steps=None)
+    distance, served, ms = known[-1].by_distance
+    there = np.isfinite(ms) & (served >= _SERVED)
+    return Tiers(external=share, steps=tuple(find_steps(distance[there], ms[there])))
+
+
+def find_steps(distance: Floats, ms: Floats) -> Iterator[Step]:
+    """Steps up, nearest first. `distance` ascending; the best cut of each piece is looked for in both of its halves again."""
+    if len(ms) < 2 * _FEWEST:
+        return
+    cut, p = _best_cut(ms)
+    near, far = float(np.median(ms[:cut])), float(np.median(ms[cut:]))
+    if p > _LEVEL or far < STEP * near:
+        return
+    yield from find_steps(distance[:cut], ms[:cut])
+    yield Step(float(distance[cut - 1] + distance[cut]) / 2, near, far, p)
+    yield from find_steps(distance[cut:], ms[cut:])
+
+
+def _best_cut(ms: Floats) -> tuple[int, float]:
+    """The cut at which the ranks before and behind it differ most, and the test's p, times the cuts that were tried (Bonferroni)."""
+    n = len(ms)
+    ranks = np.empty(n)
+    ranks[np.argsort(ms, kind="stable")] = np.arange(1, n + 1)
+    cuts = np.arange(_FEWEST, n - _FEWEST + 1)
+    sums = np.cumsum(ranks)[cuts - 1]
+    u = sums - cuts * (cuts + 1) / 2
+    z = (u - cuts * (n - cuts) / 2) / np.sqrt(cuts * (n - cuts) * (n + 1) / 12)
+    best = int(np.argmin(z))
+    return int(cuts[best]), min(1.0, erfc(abs(float(z[best])) / sqrt(2)) / 2 * len(cuts))
+
+
+def tier_figures(tiers: Tiers) -> Iterator[StudyFigure]:
+    """`tiers` and `second_knee_tokens`."""
+    reason = "the server counts no hits outside the GPU, and `usage` does not tell which requests were served"
+    signs = [] if tiers.steps is None else [f"{len(tiers.steps)} steps of the TTFT over the reuse distance"]
+    if tiers.external is not None:
+        signs.append(f"{100 * tiers.external:.1f} % of the hits outside the GPU")
+    yield StudyFigure(
+        name="tiers",
+        value=None if tiers.count is None else float(tiers.count),
+        reason=reason,
+        rests_on="; ".join(signs),
+    )
+    first = tiers.steps[0] if tiers.steps else None
+    yield StudyFigure(
+        name="second_knee_tokens",
+        value=None if first is None else first.distance,
+        reason=reason if tiers.count is None else "the TTFT of served requests has no step over the reuse distance",
+        rests_on=""
+        if first is None
+        else f"{first.near_ms:.3g} ms before, {first.far_ms:.3g} ms behind it (p {first.p:.1g})",
+    )
