@@ -199,6 +199,18 @@ nvidia_energy_per_output_token               Energy per Output Token            
 nvidia_energy_per_total_token                Energy per Total Token                       mJ/token          770  -
 nvidia_output_tokens_per_joule               Output Tokens per Joule                      tokens/J          780  -
 nvidia_energy_per_user                       Energy per User                              joules/user       790  -
+amd_energy_delay_product                     Energy Delay Product                         J*s               800  -
+amd_performance_per_watt                     Performance per Watt                         requests/sec/W    810  -
+amd_output_tps_per_watt                      Output Tokens per Second per Watt            tokens/sec/W      812  -
+amd_goodput_per_watt                         Goodput per Watt                             requests/sec/W    814  -
+amd_average_gpu_power                        Average GPU Power                            W                 820  -
+amd_total_gpu_energy                         Total GPU Energy                             J                 830  -
+amd_total_gpu_power                          Total GPU Power                              W                 840  -
+amd_energy_per_total_token                   Energy per Total Token                       mJ/token          845  -
+amd_energy_per_output_token                  Energy per Output Token                      mJ/token          850  -
+amd_energy_per_request                       Energy per Request                           joules/request    855  -
+amd_output_tokens_per_joule                  Output Tokens per Joule                      tokens/J          860  -
+amd_energy_per_user                          Energy per User                              joules/user       865  -
 [server]
 server_queue_time                            Server Queue Time                            ns                 10  ended
 server_prefill_time                          Server Prefill Time                          ns                 20  ended

@@ -1,6 +1,6 @@
-"""Markers `engine`, `root`, `browser`, `gateways`, `kubernetes`, `ray` and `terminal`: such a test is skipped where the thing is missing, with the reason.
+"""Markers `engine`, `root`, `browser`, `gateways`, `kubernetes`, `ray`, `terminal` and `amd`: such a test is skipped where the thing is missing, with the reason.
 
-`AIPERF_REQUIRE=engine,root,browser,gateways,kubernetes,ray,terminal` turns the skip into a failure: set where the things must be there, as in `.ci/run`.
+`AIPERF_REQUIRE=engine,root,browser,gateways,kubernetes,ray,terminal,amd` turns the skip into a failure: set where the things must be there, as in `.ci/run`.
 """
 
 from __future__ import annotations
@@ -56,6 +56,10 @@ def _missing_terminal() -> str | None:
     return "not installed: tmux" if shutil.which("tmux") is None else _missing_modules("textual")
 
 
+def _missing_amd() -> str | None:
+    return "not installed: a C compiler" if shutil.which("cc") is None else _missing_modules("amdsmi")
+
+
 NEEDS: dict[str, Callable[[], str | None]] = {
     "engine": cache(_missing_engine),
     "root": cache(_missing_root),
@@ -64,6 +68,7 @@ NEEDS: dict[str, Callable[[], str | None]] = {
     "kubernetes": cache(_missing_kubernetes),
     "terminal": cache(_missing_terminal),
     "ray": cache(lambda: _missing_modules("ray")),
+    "amd": cache(_missing_amd),
 }
 
 

@@ -11,6 +11,7 @@ Row classes (exclusive, complete):
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, get_args
@@ -85,7 +86,7 @@ class MetricContext:
         self.columns = columns
         self.options = options
         self.chunks = chunks
-        self.energy: GpuEnergy | None = None  # of the whole run; a part of it has none
+        self.energy: Mapping[str, GpuEnergy] = {}  # by vendor, of the whole run; a part of it has none
         self.usage_details: dict[str, Floats] | None = None  # filled by metrics.usage, once
         self.keeper = Keeper()
 

@@ -1,4 +1,4 @@
-"""What the GPUs' energy and power were spent on. Tags, units and definitions are AIPerf 0.13's (`nvidia_…`).
+"""What the GPUs' energy and power were spent on. Tags, units and definitions are AIPerf 0.13's: `nvidia_…` and `amd_…`.
 
 Energy and power are the GPUs' own, over the profiling phases (`aiperf.telemetry.gpu.energy`); work done is the client's account
 of the same phases. They exist for the whole run only: a part of it has no energy of its own.
@@ -12,32 +12,38 @@ import numpy as np
 
 from aiperf.metrics import metric
 from aiperf.metrics.context import MetricContext
-from aiperf.metrics.gpu_energy import GpuEnergy
+from aiperf.metrics.gpu_energy import VENDORS, GpuEnergy
 
 __all__ = ["total_gpu_energy"]
 
 _NAN = float("nan")
+_Compute = Callable[[MetricContext, GpuEnergy], float]
 
 
-def _energy_metric(
-    tag: str, formula: str, *, larger_is_better: bool = False
-) -> Callable[[Callable[[MetricContext, GpuEnergy], float]], Callable[[MetricContext], float]]:
-    """A scalar that exists where the GPUs told their energy."""
+def _energy_metric(name: str, formula: str, *, larger_is_better: bool = False) -> Callable[[_Compute], _Compute]:
+    """A scalar for each vendor, `<vendor>_<name>`: it exists where that vendor's GPUs told their energy. `{gpu}` in the formula: the vendor."""
 
-    def register(function: Callable[[MetricContext, GpuEnergy], float]) -> Callable[[MetricContext], float]:
-        def compute(r: MetricContext) -> float:
-            return _NAN if r.energy is None or r.energy.seconds <= 0 else function(r, r.energy)
-
-        compute.__doc__ = function.__doc__
-        return metric(
-            tag,
-            kind="scalar",
-            formula=formula,
-            larger_is_better=larger_is_better,
-            provenance="GPU telemetry, client clock",
-        )(compute)
+    def register(function: _Compute) -> _Compute:
+        for vendor in VENDORS:
+            metric(
+                f"{vendor}_{name}",
+                kind="scalar",
+                formula=formula.format(gpu=vendor),
+                larger_is_better=larger_is_better,
+                provenance="GPU telemetry, client clock",
+            )(_of_vendor(vendor, function))
+        return function
 
     return register
+
+
+def _of_vendor(vendor: str, function: _Compute) -> Callable[[MetricContext], float]:
+    def compute(r: MetricContext) -> float:
+        gpus = r.energy.get(vendor)
+        return _NAN if gpus is None or gpus.seconds <= 0 else function(r, gpus)
+
+    compute.__doc__ = function.__doc__
+    return compute
 
 
 def _ratio(a: float, b: float | None) -> float:
@@ -53,7 +59,7 @@ def _total_tokens(r: MetricContext) -> float:
 
 
 @_energy_metric(
-    "nvidia_total_gpu_energy",
+    "total_gpu_energy",
     "Σ over GPUs of the growth of their energy counter, else ∫ power",
 )
 def total_gpu_energy(_: MetricContext, gpus: GpuEnergy) -> float:
@@ -61,27 +67,27 @@ def total_gpu_energy(_: MetricContext, gpus: GpuEnergy) -> float:
     return gpus.energy_j
 
 
-@_energy_metric("nvidia_average_gpu_power", "nvidia_total_gpu_energy / duration of the phases")
+@_energy_metric("average_gpu_power", "{gpu}_total_gpu_energy / duration of the phases")
 def average_gpu_power(_: MetricContext, gpus: GpuEnergy) -> float:
     """Power of all GPUs together, averaged over time."""
     return gpus.energy_j / gpus.seconds
 
 
-@_energy_metric("nvidia_total_gpu_power", "Σ over GPUs of the mean of their power readings")
+@_energy_metric("total_gpu_power", "Σ over GPUs of the mean of their power readings")
 def total_gpu_power(_: MetricContext, gpus: GpuEnergy) -> float:
     """As the GPUs' power gauges say; the energy counters may know better."""
     return gpus.power_w
 
 
-@_energy_metric("nvidia_energy_per_request", "nvidia_total_gpu_energy / request_count")
+@_energy_metric("energy_per_request", "{gpu}_total_gpu_energy / request_count")
 def energy_per_request(r: MetricContext, gpus: GpuEnergy) -> float:
     """Energy for each successful request."""
     return _ratio(gpus.energy_j, _requests(r))
 
 
 @_energy_metric(
-    "nvidia_energy_per_output_token",
-    "1000 × nvidia_total_gpu_energy / Σ OSL",
+    "energy_per_output_token",
+    "1000 × {gpu}_total_gpu_energy / Σ OSL",
 )
 def energy_per_output_token(r: MetricContext, gpus: GpuEnergy) -> float:
     """Energy for each token produced."""
@@ -89,8 +95,8 @@ def energy_per_output_token(r: MetricContext, gpus: GpuEnergy) -> float:
 
 
 @_energy_metric(
-    "nvidia_energy_per_total_token",
-    "1000 × nvidia_total_gpu_energy / Σ (ISL + OSL)",
+    "energy_per_total_token",
+    "1000 × {gpu}_total_gpu_energy / Σ (ISL + OSL)",
 )
 def energy_per_total_token(r: MetricContext, gpus: GpuEnergy) -> float:
     """Energy for each token read or produced."""
@@ -98,8 +104,8 @@ def energy_per_total_token(r: MetricContext, gpus: GpuEnergy) -> float:
 
 
 @_energy_metric(
-    "nvidia_output_tokens_per_joule",
-    "Σ OSL / nvidia_total_gpu_energy",
+    "output_tokens_per_joule",
+    "Σ OSL / {gpu}_total_gpu_energy",
     larger_is_better=True,
 )
 def output_tokens_per_joule(r: MetricContext, gpus: GpuEnergy) -> float:
@@ -107,15 +113,15 @@ def output_tokens_per_joule(r: MetricContext, gpus: GpuEnergy) -> float:
     return _ratio(r.total("output_sequence_length"), gpus.energy_j)
 
 
-@_energy_metric("nvidia_energy_per_user", "nvidia_total_gpu_energy / concurrency")
+@_energy_metric("energy_per_user", "{gpu}_total_gpu_energy / concurrency")
 def energy_per_user(_: MetricContext, gpus: GpuEnergy) -> float:
     """Energy for each of the users the load stands for; absent without a concurrency."""
     return _ratio(gpus.energy_j, gpus.users)
 
 
 @_energy_metric(
-    "nvidia_energy_delay_product",
-    "nvidia_energy_per_request × mean request_latency in seconds",
+    "energy_delay_product",
+    "{gpu}_energy_per_request × mean request_latency in seconds",
 )
 def energy_delay_product(r: MetricContext, gpus: GpuEnergy) -> float:
     """What a request costs in energy and in waiting, in one figure."""
@@ -124,8 +130,8 @@ def energy_delay_product(r: MetricContext, gpus: GpuEnergy) -> float:
 
 
 @_energy_metric(
-    "nvidia_performance_per_watt",
-    "request_count / duration of the phases / nvidia_average_gpu_power",
+    "performance_per_watt",
+    "request_count / duration of the phases / {gpu}_average_gpu_power",
     larger_is_better=True,
 )
 def performance_per_watt(r: MetricContext, gpus: GpuEnergy) -> float:
@@ -134,8 +140,8 @@ def performance_per_watt(r: MetricContext, gpus: GpuEnergy) -> float:
 
 
 @_energy_metric(
-    "nvidia_output_tps_per_watt",
-    "Σ OSL / duration of the phases / nvidia_average_gpu_power",
+    "output_tps_per_watt",
+    "Σ OSL / duration of the phases / {gpu}_average_gpu_power",
     larger_is_better=True,
 )
 def output_tps_per_watt(r: MetricContext, gpus: GpuEnergy) -> float:
@@ -144,8 +150,8 @@ def output_tps_per_watt(r: MetricContext, gpus: GpuEnergy) -> float:
 
 
 @_energy_metric(
-    "nvidia_goodput_per_watt",
-    "goodput / nvidia_average_gpu_power",
+    "goodput_per_watt",
+    "goodput / {gpu}_average_gpu_power",
     larger_is_better=True,
 )
 def goodput_per_watt(r: MetricContext, gpus: GpuEnergy) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -109,7 +110,7 @@ class SummaryOptions:
     `slice_ns`, `exclude_slices`: --slice-duration, --exclude-slices. `steady_state`: the steady part is the headline.
     `conditions`: --assert. `facts`: what the engine said; None for imported results (then there is no certificate).
     `server`, `gauges`, `view`: what the server's /metrics said; `view`: in standard names. `confidence`: compute intervals. `cancels`: requests were to be cancelled.
-    `energy`: what the GPUs took meanwhile.
+    `energy`: what the GPUs took meanwhile, by vendor.
     """
 
     metrics: MetricOptions = field(default_factory=MetricOptions)
@@ -129,7 +130,7 @@ class SummaryOptions:
     view: ServerView | None = None
     confidence: bool = True
     cancels: bool = False
-    energy: GpuEnergy | None = None
+    energy: Mapping[str, GpuEnergy] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -80,8 +80,9 @@ class ServerMetrics(_Kept):
 
 
 class EnergyEntry(_Kept):
-    """Of all GPUs. `power_w`: null if none told it."""
+    """Of all GPUs of a vendor (`nvidia`, `amd`). `power_w`: null if none told it."""
 
+    vendor: str = "nvidia"
     energy_j: float
     seconds: float
     power_w: float | None = None
@@ -159,7 +160,7 @@ class RunJson(_Kept):
     status: str = "running"
     outcome: Outcome | None = None
     server_metrics: ServerMetrics | None = None
-    gpu_energy: EnergyEntry | None = None
+    gpu_energy: list[EnergyEntry] = Field(default_factory=list)
     network_rtt_ns: float | None = None
     server_clock_ns: tuple[float, float] | None = None
     """How far the server's clock was ahead of the client's, at least and at most; null without spans."""

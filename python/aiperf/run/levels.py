@@ -23,6 +23,10 @@ _GPU: Final = (
     "nvidia_power_usage",
     "nvidia_memory_used",
     "nvidia_temperature",
+    "amd_gfx_activity",
+    "amd_power",
+    "amd_memory_used",
+    "amd_temperature",
 )
 
 

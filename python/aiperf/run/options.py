@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from aiperf.config.load import Rate, load_of
@@ -36,7 +36,7 @@ from aiperf.reports.cells import marked_percentile
 __all__ = [
     "certificate_entry",
     "check_objectives",
-    "energy_entry",
+    "energy_entries",
     "energy_of",
     "engine_facts",
     "metric_options",
@@ -144,20 +144,27 @@ def _share(config: Config) -> float:
     return 1 / parts if part.index < parts else 0.0
 
 
-def energy_entry(energy: GpuEnergy | None) -> EnergyEntry | None:
+def energy_entries(energy: Mapping[str, GpuEnergy]) -> list[EnergyEntry]:
     """For `run.json`; `energy_of` reads it."""
-    if energy is None:
-        return None
-    power = None if math.isnan(energy.power_w) else energy.power_w
-    return EnergyEntry(energy_j=energy.energy_j, seconds=energy.seconds, power_w=power)
+    return [
+        EnergyEntry(
+            vendor=vendor,
+            energy_j=e.energy_j,
+            seconds=e.seconds,
+            power_w=None if math.isnan(e.power_w) else e.power_w,
+        )
+        for vendor, e in energy.items()
+    ]
 
 
-def energy_of(entry: EnergyEntry | None, config: Config) -> GpuEnergy | None:
-    """What the GPUs took, for the metrics; None without GPUs."""
-    if entry is None:
-        return None
-    power = math.nan if entry.power_w is None else entry.power_w
-    return GpuEnergy(entry.energy_j, entry.seconds, power, config.load.concurrency)
+def energy_of(entries: Iterable[EnergyEntry], config: Config) -> dict[str, GpuEnergy]:
+    """By vendor, what the GPUs took, for the metrics; empty without GPUs."""
+    return {
+        e.vendor: GpuEnergy(
+            e.energy_j, e.seconds, math.nan if e.power_w is None else e.power_w, config.load.concurrency
+        )
+        for e in entries
+    }
 
 
 def network_rtt_of(measured_ns: float | None, config: Config) -> float | None:

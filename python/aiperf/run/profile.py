@@ -270,7 +270,7 @@ def _watched(
 def _with_telemetry(run: Run, readings: Monitored, observer: Observer, outputs: Outputs) -> Run:
     """What the server, the GPUs and the network said, in `run.json` and in files of their own."""
     from aiperf.run.journal_health import disk_notes
-    from aiperf.run.options import energy_entry
+    from aiperf.run.options import energy_entries
     from aiperf.run.refusal import refusal_notes
     from aiperf.run.server_side import ServerSide, evaluate
     from aiperf.run.telemetry_files import (
@@ -307,7 +307,7 @@ def _with_telemetry(run: Run, readings: Monitored, observer: Observer, outputs: 
         observer.note(note.text)
     run = run.with_json(
         server_metrics=server.metrics,
-        gpu_energy=energy_entry(seen.energy),
+        gpu_energy=energy_entries(seen.energy),
         network_rtt_ns=path.rtt_ns,
         telemetry_data=dict(seen.data),
     )

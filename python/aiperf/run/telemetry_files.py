@@ -64,10 +64,10 @@ def write_server_files(
 
 @dataclass(frozen=True, slots=True)
 class GpuFiles:
-    """`data`: `telemetry_data` of the summary; `energy`: of all GPUs; `written`: (what, path)."""
+    """`data`: `telemetry_data` of the summary; `energy`: of all GPUs, by vendor; `written`: (what, path)."""
 
     data: Mapping[str, object] = field(default_factory=dict)
-    energy: GpuEnergy | None = None
+    energy: Mapping[str, GpuEnergy] = field(default_factory=dict)
     written: Sequence[tuple[str, Path]] = ()
 
 

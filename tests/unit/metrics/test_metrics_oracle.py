@@ -29,7 +29,7 @@ ABSENT_HERE = {
         )
     ),
     # Only with GPUs (test_metrics_energy).
-    *(tag for tag in load_all() if tag.startswith("nvidia_")),
+    *(tag for tag in load_all() if tag.startswith(("nvidia_", "amd_"))),
     # Only with objectives (test_metrics_goodput), only in replays (test_metrics_latency).
     "goodput",
     "good_request_count",

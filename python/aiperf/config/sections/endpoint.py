@@ -396,7 +396,7 @@ class TelemetryConfig(Section):
         tuple[str, ...],
         Flag(
             "--gpu-telemetry",
-            help="DCGM exporter URLs, or `pynvml` for the GPUs of this host",
+            help="DCGM exporter URLs, or `pynvml` (NVIDIA) or `amdsmi` (AMD) for the GPUs of this host",
             group="Telemetry",
             greedy=True,
             split=True,

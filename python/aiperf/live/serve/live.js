@@ -6,7 +6,7 @@
   const number = (v, digits) => v === null || v === undefined ? "–" : v.toLocaleString("en", { maximumFractionDigits: digits ?? (Math.abs(v) >= 1000 ? 0 : Math.abs(v) >= 10 ? 1 : 2) });
   const share = (v) => v === null || v === undefined ? "–" : `${number(100 * v, 1)}%`;
   const clock = (s) => { const n = Math.round(s), h = Math.floor(n / 3600), m = Math.floor(n % 3600 / 60); return (h ? `${h}:${String(m).padStart(2, "0")}` : `${m}`) + `:${String(n % 60).padStart(2, "0")}`; };
-  const WORDS = { requests_running: "Requests running", requests_waiting: "Requests waiting", kv_cache_usage: "KV cache use", nvidia_gpu_utilization: "GPU utilisation", nvidia_power_usage: "GPU power", nvidia_memory_used: "GPU memory used", nvidia_temperature: "GPU temperature" };
+  const WORDS = { requests_running: "Requests running", requests_waiting: "Requests waiting", kv_cache_usage: "KV cache use", nvidia_gpu_utilization: "GPU utilisation", nvidia_power_usage: "GPU power", nvidia_memory_used: "GPU memory used", nvidia_temperature: "GPU temperature", amd_gfx_activity: "GPU utilisation", amd_power: "GPU power", amd_memory_used: "GPU memory used", amd_temperature: "GPU temperature" };
   const CHARTS = [["Requests/s", [1]], ["flow", [2]], ["In flight", [3]], ["Errors per second", [4]], ["TTFT (ms)", [5, 6]], ["ITL (ms)", [7, 8]], ["Request latency (ms)", [9, 10]]];
   const BARS = [["time_to_first_token", "TTFT"], ["inter_token_latency", "ITL"], ["request_latency", "Request latency"]];
   const MOST = 600;

@@ -17,10 +17,10 @@ _SHOWN: Final = {
     "nvidia_memory_used": "gpu_memory_used",
     "nvidia_power_usage": "gpu_power",
     "nvidia_sm_clock": "gpu_clock",
-    "amd_gpu_utilization": "gpu_utilization",
+    "amd_gfx_activity": "gpu_utilization",
     "amd_memory_used": "gpu_memory_used",
-    "amd_power_usage": "gpu_power",
-    "amd_gpu_clock": "gpu_clock",
+    "amd_power": "gpu_power",
+    "amd_sm_clock": "gpu_clock",
 }
 _MOST_GPUS: Final = 16
 _MOST_POINTS: Final = 300

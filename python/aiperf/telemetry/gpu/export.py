@@ -35,12 +35,17 @@ HEADERS: Mapping[str, str] = {
     "nvidia_pcie_rx": "NVIDIA PCIe Received",
     "nvidia_nvlink_tx": "NVIDIA NVLink Sent",
     "nvidia_nvlink_rx": "NVIDIA NVLink Received",
-    "amd_power_usage": "AMD GPU Power Usage",
-    "amd_gpu_utilization": "AMD GPU Utilization",
-    "amd_memory_utilization": "AMD Memory Utilization",
+    "amd_power": "AMD GPU Power",
+    "amd_energy_consumption": "AMD Energy Consumption",
+    "amd_gfx_activity": "AMD GFX Activity",
+    "amd_umc_activity": "AMD UMC Activity",
+    "amd_mm_activity": "AMD MM Activity",
     "amd_memory_used": "AMD GPU Memory Used",
-    "amd_temperature": "AMD Temperature",
-    "amd_gpu_clock": "AMD GPU Clock",
+    "amd_temperature": "AMD GPU Temperature",
+    "amd_ecc_uncorrectable": "AMD ECC Uncorrectable",
+    "amd_throttle_status": "AMD Throttle Status",
+    "amd_sm_clock": "AMD SM Clock",
+    "amd_mem_clock": "AMD Memory Clock",
 }
 """Names in tables, in their order."""
 _PERCENTILES = tuple(percentile_name(p) for p in STANDARD_PERCENTILES)

@@ -32,6 +32,10 @@ LEVEL_NAMES: Final = {
     "nvidia_power_usage": "power",
     "nvidia_memory_used": "memory used",
     "nvidia_temperature": "temperature",
+    "amd_gfx_activity": "utilisation",
+    "amd_power": "power",
+    "amd_memory_used": "memory used",
+    "amd_temperature": "temperature",
 }
 
 
