@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import socket
+import threading
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -15,6 +17,7 @@ import pytest
 from aiperf.errors import ConfigError, ResultError
 from aiperf.records import Columns
 from aiperf.telemetry.spans import Span
+from aiperf.telemetry.spans.span import client_span
 from aiperf.telemetry.spans.join import collect, join, span_columns
 from aiperf.telemetry.spans.otlp import parse_json, read_spans, render_jsonl
 from aiperf.telemetry.spans.receiver import Receiver, parse_address, start_receiver
@@ -22,6 +25,7 @@ from aiperf.telemetry.spans.receiver import Receiver, parse_address, start_recei
 MS = 1_000_000
 WALL = 1_700_000_000_000_000_000
 TRACE = "0af7651916cd43dd8448eb211c80319c"
+PARENT = client_span(TRACE)
 VLLM = {
     "gen_ai.usage.prompt_tokens": 10,
     "gen_ai.latency.time_in_queue": 0.02,
@@ -44,7 +48,7 @@ def records(*traces: str, sent: float = -1.0 * MS, end: float = 151.0 * MS) -> C
     """Requests with these ids, sent and ended at these run times."""
     n = len(traces)
     ids: list[str | None] = [f"{t[:8]}-{t[8:12]}-{t[12:16]}-{t[16:20]}-{t[20:]}" for t in traces]
-    columns = {"sent": np.full(n, sent), "end": np.full(n, end)}
+    columns = {"sent": np.full(n, sent), "end": np.full(n, end), "error_kind": np.zeros(n)}
     return Columns.from_arrays(columns, strings={"request_id": ids}, start_wall_ns=WALL)
 
 
@@ -103,6 +107,54 @@ def test_a_clock_that_jumps_is_said() -> None:
     columns = records(TRACE, other)
     joined = join(collect([span(attributes=VLLM), span(other, start=WALL + 900 * MS, attributes=VLLM)]), columns)
     assert [n.kind for n in joined.notes()] == ["server_clock_jumped"]
+
+
+def test_who_has_gone_and_spans_that_end_late_bound_no_clock() -> None:
+    """A server may end an HTTP span when it pleases, and works on for a client that has gone (Dynamo: both)."""
+    columns = records(TRACE)
+    late = [span(name="http-request", length=400 * MS), span(name="handle_payload", start=WALL + 30 * MS)]
+    joined = join(collect(late), columns)
+    assert joined.offset is not None
+    assert joined.offset.is_consistent
+    assert joined.offset.low == -121 * MS, "its last sign of work, 30 ms after its arrival"
+    gone = Columns.from_arrays(
+        {"sent": np.array([-1.0 * MS]), "end": np.array([10.0 * MS]), "error_kind": np.array([9.0])},
+        strings={"request_id": columns.strings("request_id")},
+        start_wall_ns=WALL,
+    )
+    assert join(collect([span(attributes=VLLM)]), gone).offset is None
+
+
+def test_spans_that_say_nothing_of_its_parts_leave_what_the_response_said() -> None:
+    told = {"server_decode_ns": np.array([70.0 * MS]), "server_total_ns": np.array([150.0 * MS])}
+    columns = Columns.from_arrays(
+        {
+            "sent": np.zeros(1),
+            "end": np.array([151.0 * MS]),
+            "error_kind": np.zeros(1),
+            "server_source": np.ones(1),
+            **told,
+        },
+        strings={"request_id": records(TRACE).strings("request_id")},
+        start_wall_ns=WALL,
+    )
+    made = span_columns(join(collect([span(name="http-request", length=149 * MS)]), columns), columns)
+    assert made["server_decode_ns"].tolist() == [70 * MS]
+    assert made["server_source"].tolist() == [1]
+    assert np.isfinite(made["server_arrival"]).all()
+
+
+def test_a_trace_has_ended_with_the_span_below_the_client_s() -> None:
+    """A frontend's spans come seconds after its workers': the trace id alone does not say that all are there."""
+    with Receiver("127.0.0.1", 0) as receiver:
+        receiver.take([Span(trace=TRACE, parent="c6b68a2e2225eaf9", name="handle_payload", start_ns=1, end_ns=2)])
+        began = time.monotonic()
+        threading.Timer(
+            0.2, receiver.take, [[Span(trace=TRACE, parent=PARENT, name="http", start_ns=0, end_ns=3)]]
+        ).start()
+        receiver.wait_for(1)
+        assert 0.15 <= time.monotonic() - began < 5
+        assert len(receiver.stop()) == 2
 
 
 def test_strangers_and_missing_spans_are_counted() -> None:

@@ -4,11 +4,13 @@
 |---|---|---|
 | vLLM | `llm_request` | `gen_ai.latency.time_in_queue`, `…time_in_model_prefill`, `…time_in_model_decode`, `…e2e`, s |
 | TGI | `generate`, `generate_stream` | `queue_time`, `inference_time`, `total_time`, as Rust writes a duration: `12.5ms` |
-| SGLang, Dynamo, gateways | a span per stage | durations of the spans whose name has `queue` or `wait`, `prefill`, `decode` in it |
+| SGLang, gateways | a span per stage | durations of the spans whose name has `queue` or `wait`, `prefill`, `decode` in it |
+| Dynamo | `http-request`, `handle_payload`, … | none but its engine's: arrival and total alone |
 
-A clock of the server's that is ahead by x makes each arrival x late: no request arrives before it was sent, and none is finished after
-its last token was seen, so x lies between the latest and the earliest that all requests allow. Without a contradiction the x nearest to
-0 is taken, and the width of the range is its error.
+A clock of the server's that is ahead by x makes each arrival x late: no request arrives before it was sent, and no work is done for it
+after its last token was seen, so x lies between the latest and the earliest that all requests allow. Work is what a span measures: the
+start of each, its latencies, a stage; the end of an HTTP server's span comes when it pleases. Without a contradiction the x nearest to 0
+is taken, and the width of the range is its error.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from aiperf.errors import Note
+from aiperf.errors import ErrorKind, Note
 from aiperf.records import Columns
 from aiperf.telemetry.spans.span import Span
 
@@ -52,10 +54,13 @@ _SPANS: Final = 3.0
 
 @dataclass(slots=True)
 class SpanTimes:
-    """Of one trace, ns; NaN where no span says it. `arrival`, `end`: since the epoch, by the server's clock."""
+    """Of one trace, ns; NaN where no span says it. `arrival`, `end`: since the epoch, by the server's clock. `worked`: the last moment
+    at which it worked for the request for sure.
+    """
 
     arrival: int
     end: int
+    worked: float
     parts: dict[str, float] = field(default_factory=dict)
 
     def part(self, name: str) -> float:
@@ -90,15 +95,18 @@ def collect(spans: Iterable[Span]) -> dict[str, SpanTimes]:
     for span in spans:
         times = out.get(span.trace)
         if times is None:
-            times = out[span.trace] = SpanTimes(span.start_ns, span.end_ns)
+            times = out[span.trace] = SpanTimes(span.start_ns, span.end_ns, span.start_ns)
         else:
             times.arrival = min(times.arrival, span.start_ns)
             times.end = max(times.end, span.end_ns)
+        worked = span.start_ns
         if span.attributes:
-            _read_attributes(span.attributes, times.parts)
+            worked += int(_read_attributes(span.attributes, times.parts))
         part = _stage(span.name)
         if part is not None:
+            worked = span.end_ns
             times.parts[part] = times.parts.get(part, 0.0) + (span.end_ns - span.start_ns)
+        times.worked = max(times.worked, worked)
     return out
 
 
@@ -108,18 +116,22 @@ def _stage(name: str) -> str | None:
     return next((part for part, pattern in _STAGES.items() if pattern.search(name)), None)
 
 
-def _read_attributes(attributes: Mapping[str, str | float | bool], parts: dict[str, float]) -> None:
+def _read_attributes(attributes: Mapping[str, str | float | bool], parts: dict[str, float]) -> float:
+    """How long after this span's start the server was at work for sure, ns."""
+    found: dict[str, float] = {}
     for part, names in _SECONDS.items():
         for name in names:
             value = attributes.get(name)
             if isinstance(value, int | float) and not isinstance(value, bool):
-                parts[part] = float(value) * 1e9
+                found[part] = float(value) * 1e9
     for part, names in _DURATIONS.items():
         for name in names:
             value = attributes.get(name)
-            found = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
-            if found is not None:
-                parts[part] = float(found[1]) * _UNITS[found[2]]
+            length = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
+            if length is not None:
+                found[part] = float(length[1]) * _UNITS[length[2]]
+    parts |= found
+    return max(found.get("total", 0.0), found.get("first", 0.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,11 +196,13 @@ def join(times: Mapping[str, SpanTimes], columns: Columns) -> Joined:
     offset = None
     if rows:
         arrivals = np.array([t.arrival - wall for t in found], dtype=np.float64)
-        ends = np.array([t.end - wall for t in found], dtype=np.float64)
+        worked = np.array([t.worked - wall for t in found], dtype=np.float64)
         high = arrivals - sent[rows]
-        # A span that outlives the response (an exporter that ends it late) bounds nothing: only the server's own end of work does.
-        low = ends - finish[rows]
-        offset = ClockOffset(float(np.nanmax(low)), float(np.nanmin(high)))
+        # Who has gone, on purpose or not, bounds nothing: the server may work on.
+        is_ok = columns.scalar("error_kind")[rows] == ErrorKind.OK
+        low = np.where(is_ok, worked - finish[rows], np.nan)
+        if np.isfinite(low).any():
+            offset = ClockOffset(float(np.nanmax(low)), float(np.nanmin(high)))
     known = set(ids)
     strangers = sum(trace not in known for trace in times)
     num_sent = int(np.count_nonzero(np.isfinite(sent)))
@@ -200,7 +214,9 @@ def _trace_of(request_id: str | None) -> str:
 
 
 def span_columns(joined: Joined, columns: Columns) -> dict[str, Floats]:
-    """(rows,) `server_*` of a batch of rows: from the spans where a request has some, else what the records have."""
+    """(rows,) `server_*` of a batch of rows: from the spans where a request has some that say more than when it came and went, else what
+    the records have.
+    """
     names = (
         "server_queue_ns",
         "server_prefill_ns",
@@ -217,8 +233,9 @@ def span_columns(joined: Joined, columns: Columns) -> dict[str, Floats]:
         if times is None:
             continue
         values = (times.queue, times.prefill, times.decode, times.total)
-        for name, value in zip(names, values, strict=False):
-            out[name][row] = value if math.isfinite(value) and value >= 0 else math.nan
+        if times.parts or out["server_source"][row] == 0:
+            for name, value in zip(names, values, strict=False):
+                out[name][row] = value if math.isfinite(value) and value >= 0 else math.nan
+            out["server_source"][row] = _SPANS
         out["server_arrival"][row] = times.arrival - columns.start_wall_ns - shift
-        out["server_source"][row] = _SPANS
     return out

@@ -58,6 +58,7 @@ def parse_message(message: ExportTraceServiceRequest) -> list[Span]:
     return [
         Span(
             trace=span.trace_id.hex(),
+            parent=span.parent_span_id.hex(),
             name=span.name,
             start_ns=span.start_time_unix_nano,
             end_ns=span.end_time_unix_nano,
@@ -98,7 +99,8 @@ def _json_spans(content: Mapping[str, Any]) -> Iterator[Span]:
             for span in scope.get("spans") or ():
                 pairs = ((a["key"], _json_value(a.get("value") or {})) for a in span.get("attributes") or ())
                 yield Span(
-                    trace=_hex(_either(span, "traceId", "trace_id") or ""),
+                    trace=_hex(_either(span, "traceId", "trace_id") or "", 32),
+                    parent=_hex(_either(span, "parentSpanId", "parent_span_id") or "", 16),
                     name=str(span.get("name", "")),
                     start_ns=int(_either(span, "startTimeUnixNano", "start_time_unix_nano") or 0),
                     end_ns=int(_either(span, "endTimeUnixNano", "end_time_unix_nano") or 0),
@@ -106,14 +108,14 @@ def _json_spans(content: Mapping[str, Any]) -> Iterator[Span]:
                 )
 
 
-def _hex(trace: str) -> str:
+def _hex(text: str, digits: int) -> str:
     """Hex as OTLP says; base64 as protobuf's JSON writes bytes, which some tools do."""
-    if len(trace) == 32:
-        return trace.lower()
+    if len(text) == digits:
+        return text.lower()
     try:
-        return base64.b64decode(trace, validate=True).hex()
+        return base64.b64decode(text, validate=True).hex()
     except (binascii.Error, ValueError):
-        return trace.lower()
+        return text.lower()
 
 
 def _json_value(value: Mapping[str, Any]) -> Value | None:
@@ -130,6 +132,7 @@ def render_jsonl(spans: Sequence[Span]) -> Iterator[bytes]:
         entries = [
             {
                 "traceId": s.trace,
+                **({"parentSpanId": s.parent} if s.parent else {}),
                 "name": s.name,
                 "startTimeUnixNano": str(s.start_ns),
                 "endTimeUnixNano": str(s.end_ns),

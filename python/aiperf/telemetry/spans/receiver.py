@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from aiperf.errors import ConfigError, Note
 from aiperf.telemetry.spans.otlp import parse_json, parse_message, parse_protobuf, request_class
-from aiperf.telemetry.spans.span import Span
+from aiperf.telemetry.spans.span import Span, client_span
 
 if TYPE_CHECKING:
     import grpc
@@ -51,7 +51,8 @@ class Receiver:
         self.notes: list[Note] = []
         self._lock = threading.Lock()
         self._spans: list[Span] = []
-        self._traces: set[str] = set()
+        self._ended: set[str] = set()
+        """Traces of which the span below the client's has come: it ends last."""
         self._dropped = 0
         self._bad = 0
         self._last = time.monotonic()
@@ -84,7 +85,7 @@ class Receiver:
             room = max(0, _MOST_SPANS - len(self._spans))
             self._dropped += max(0, len(spans) - room)
             self._spans += spans[:room]
-            self._traces.update(span.trace for span in spans)
+            self._ended.update(s.trace for s in spans if len(s.trace) == 32 and s.parent == client_span(s.trace))
             self._last = time.monotonic()
 
     def reject(self) -> None:
@@ -92,11 +93,11 @@ class Receiver:
             self._bad += 1
 
     def wait_for(self, traces: int) -> None:
-        """Until so many traces have come, or nothing has for six seconds."""
+        """Until so many traces have come to their end, or nothing has come for six seconds: a frontend and its workers export on their own."""
         began = time.monotonic()
         while True:
             with self._lock:
-                missing = len(self._traces) < traces
+                missing = len(self._ended) < traces
                 quiet = time.monotonic() - max(self._last, began)
             if not missing or quiet >= _QUIET_S or not self.is_listening:
                 return
