@@ -17,7 +17,7 @@ NATIVE := Cargo.toml Cargo.lock pyproject.toml $(shell find crates -name '*.rs' 
 YARDSTICKS := $(shell find benchmarks/yardsticks -name '*.rs' -o -name Cargo.toml)
 PY := python tests benchmarks conftest.py
 
-.PHONY: build dev venv demo wheel test test-python test-sinks test-rust check check-rust check-python bench versus fuzz docs docs-check clean
+.PHONY: build dev venv demo wheel test test-python test-sinks dynamo test-dynamo test-rust check check-rust check-python bench versus fuzz docs docs-check clean
 
 build: $(STAMPS)/native  ## compile the native core and install aiperf into .venv
 
@@ -62,6 +62,19 @@ test-sinks: dev  ## the tests of --otel-url, --mlflow-… and --wandb-…
 	$(VENV)-sinks/bin/python -m pip install -q mlflow wandb opentelemetry-exporter-otlp-proto-http
 	printf '%s\n' "$(CURDIR)/python" "$$(echo $(CURDIR)/$(VENV)/lib/python*/site-packages)" > "$$(echo $(VENV)-sinks/lib/python*/site-packages)/aiperf.pth"
 	$(VENV)-sinks/bin/python -m pytest tests/e2e/live/test_sinks_services.py tests/unit/live/test_sinks.py -n 0
+
+# NVIDIA Dynamo without the engines and without what only they need: its frontend and mocker import no more than this.
+dynamo: $(VENV)-dynamo/.installed  ## NVIDIA Dynamo in an environment of its own, for the tests marked so
+
+$(VENV)-dynamo/.installed:
+	test -x $(VENV)-dynamo/bin/python || $(PYTHON) -m venv $(VENV)-dynamo
+	$(VENV)-dynamo/bin/python -m pip install -q --no-deps ai-dynamo==1.6.1 ai-dynamo-runtime==1.6.1
+	$(VENV)-dynamo/bin/python -m pip install -q 'pydantic<=2.13.5' uvloop msgspec packaging pyyaml
+	$(VENV)-dynamo/bin/python -c 'import dynamo.frontend.main, dynamo.mocker.main'
+	@touch $@
+
+test-dynamo: dev dynamo  ## the tests against NVIDIA Dynamo
+	AIPERF_REQUIRE=dynamo $(BIN)/python -m pytest tests/e2e/test_dynamo.py -n 0
 
 test-python: dev test-rust
 	$(BIN)/python -m pytest -n 2
@@ -115,4 +128,4 @@ $(STAMPS)/yardsticks: $(STAMPS)/venv $(YARDSTICKS)
 
 clean:  ## everything made by the targets above
 	cargo clean -q
-	rm -rf $(VENV) dist artifacts .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis python/aiperf/_core*.so
+	rm -rf $(VENV) $(VENV)-dynamo dist artifacts .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis python/aiperf/_core*.so

@@ -104,6 +104,7 @@ total_reasoning_tokens                       Total Reasoning Tokens             
 requested_osl                                Requested Output Sequence Length             tokens              -  -
 osl_mismatch_diff_pct                        OSL Mismatch Diff %                          %                   -  ended
 osl_mismatch_count                           OSL Mismatch Count                           requests            -  counted
+missed_length_count                          Missed Length Count                          requests            -  -
 usage_prompt_tokens_diff_pct                 Usage Prompt Diff %                          %                   -  ended
 usage_completion_tokens_diff_pct             Usage Completion Diff %                      %                   -  ended
 usage_reasoning_tokens_diff_pct              Usage Reasoning Diff %                       %                   -  ended
@@ -214,6 +215,7 @@ amd_energy_per_user                          Energy per User                    
 [server]
 server_queue_time                            Server Queue Time                            ns                 10  ended
 server_prefill_time                          Server Prefill Time                          ns                 20  ended
+server_time_to_first_token                   Server Time to First Token                   ns                 25  ended
 server_decode_time                           Server Decode Time                           ns                 30  ended
 server_total_time                            Server Total Time                            ns                 40  ended
 outside_server_time                          Time outside the Server                      ns                 50  ended

@@ -37,7 +37,7 @@ def truth(sim: Sim, run: Run, column: str) -> np.ndarray[Any, np.dtype[np.float6
 @pytest.mark.parametrize(
     ("timings", "told", "extra"),
     [
-        ("dynamo", tuple(PARTS), {"extra_inputs": {"nvext": {"extra_fields": ["timing"]}}}),
+        ("dynamo", ("server_decode_ns",), {"extra_inputs": {"nvext": {"extra_fields": ["timing"]}}}),
         ("sglang", tuple(PARTS), {}),
         ("llama_cpp", ("server_prefill_ns", "server_decode_ns"), {}),
     ],
@@ -55,7 +55,11 @@ def test_times_in_the_response_are_the_ledger_s(
             assert np.isnan(values).all()
     assert set(run.columns.scalar("server_source").tolist()) == {1.0}
     line = json.loads((run.dir / "profile_export.jsonl").read_text(encoding="utf-8").splitlines()[0])
-    assert line["metrics"]["server_prefill_time"]["unit"] == "ms"
+    assert line["metrics"]["server_decode_time"]["unit"] == "ms"
+    if timings != "llama_cpp":
+        first = truth(sim, run, "server_queue_ns") + truth(sim, run, "server_prefill_ns")
+        mean = run.summary()["server_time_to_first_token"].avg
+        assert mean == pytest.approx(first.mean() / MS, abs=0.002)
 
 
 def test_headers_of_whole_responses_are_read(serve: Callable[..., Sim]) -> None:
@@ -73,8 +77,10 @@ def test_what_the_server_does_not_say_is_absent(serve: Callable[..., Sim], timin
     assert "server_queue_time" not in run.summary()
 
 
-def test_parts_add_up_to_the_client_s_latency(serve: Callable[..., Sim]) -> None:
-    run = serve(engine=ENGINE, timings="sglang").run(**LOAD, **SCRAPED)
+@pytest.mark.parametrize("timings", ["sglang", "dynamo"])
+def test_parts_add_up_to_the_client_s_latency(serve: Callable[..., Sim], timings: str) -> None:
+    asked = {"extra_inputs": {"nvext": {"extra_fields": ["timing"]}}} if timings == "dynamo" else {}
+    run = serve(engine=ENGINE, timings=timings).run(**LOAD, **SCRAPED, **asked)
     r = open_context(run.columns, run.metric_options)
     found = find_lifecycle(r, run.summary().server, 1e9)
     assert found is not None

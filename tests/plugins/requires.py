@@ -1,6 +1,6 @@
-"""Markers `engine`, `root`, `browser`, `gateways`, `kubernetes`, `ray`, `terminal` and `amd`: such a test is skipped where the thing is missing, with the reason.
+"""Markers `engine`, `root`, `browser`, `gateways`, `kubernetes`, `ray`, `terminal`, `amd` and `dynamo`: such a test is skipped where the thing is missing, with the reason.
 
-`AIPERF_REQUIRE=engine,root,browser,gateways,kubernetes,ray,terminal,amd` turns the skip into a failure: set where the things must be there, as in `.ci/run`.
+`AIPERF_REQUIRE=engine,root,browser,gateways,kubernetes,ray,terminal,amd,dynamo` turns the skip into a failure: set where the things must be there, as in `.ci/run`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,14 @@ import shutil
 import subprocess
 from collections.abc import Callable, Collection
 from functools import cache
+from pathlib import Path
 
 import pytest
 
-__all__ = ["NEEDS", "parse_required", "pytest_configure", "pytest_runtest_setup"]
+__all__ = ["DYNAMO", "NEEDS", "parse_required", "pytest_configure", "pytest_runtest_setup"]
+
+DYNAMO = Path(__file__).parents[2] / ".venv-dynamo/bin/python"
+"""NVIDIA Dynamo's Python, in an environment of its own: its dependencies are not ours."""
 
 
 def _missing_modules(*names: str) -> str | None:
@@ -60,6 +64,10 @@ def _missing_amd() -> str | None:
     return "not installed: a C compiler" if shutil.which("cc") is None else _missing_modules("amdsmi")
 
 
+def _missing_dynamo() -> str | None:
+    return None if DYNAMO.exists() else f"not installed: {DYNAMO} (`make dynamo`)"
+
+
 NEEDS: dict[str, Callable[[], str | None]] = {
     "engine": cache(_missing_engine),
     "root": cache(_missing_root),
@@ -69,6 +77,7 @@ NEEDS: dict[str, Callable[[], str | None]] = {
     "terminal": cache(_missing_terminal),
     "ray": cache(lambda: _missing_modules("ray")),
     "amd": cache(_missing_amd),
+    "dynamo": cache(_missing_dynamo),
 }
 
 

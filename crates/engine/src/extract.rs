@@ -95,6 +95,7 @@ impl Extractor {
             &pointers.choice,
             &pointers.server_queue,
             &pointers.server_prefill,
+            &pointers.server_first,
             &pointers.server_decode,
             &pointers.server_total,
         ];

@@ -32,6 +32,8 @@ pub enum Field {
     ServerQueue,
     /// How long it says that it computed the prompt.
     ServerPrefill,
+    /// How long it says that it took to the first token, where it does not tell the wait and the prompt apart.
+    ServerFirst,
     /// How long it says that it made tokens.
     ServerDecode,
     /// How long it says that all of it took.
@@ -39,4 +41,4 @@ pub enum Field {
 }
 
 /// Number of fields.
-pub(crate) const NUM_FIELDS: usize = 16;
+pub(crate) const NUM_FIELDS: usize = 17;

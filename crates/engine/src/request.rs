@@ -307,7 +307,7 @@ impl Request {
             usage_cached: reply.usage_cached,
             server_queue_ns: reply.server.queue,
             server_prefill_ns: reply.server.prefill,
-            server_decode_ns: reply.server.decode,
+            server_decode_ns: reply.server.decode(),
             server_total_ns: reply.server.total,
             server_arrival: ABSENT,
             server_source: reply.server.source as u8,

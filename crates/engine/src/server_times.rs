@@ -23,6 +23,7 @@ pub enum Source {
 pub struct ServerTimes {
     pub queue: i64,
     pub prefill: i64,
+    pub first: i64,
     pub decode: i64,
     pub total: i64,
     pub source: Source,
@@ -33,6 +34,7 @@ impl Default for ServerTimes {
         Self {
             queue: ABSENT,
             prefill: ABSENT,
+            first: ABSENT,
             decode: ABSENT,
             total: ABSENT,
             source: Source::None,
@@ -63,11 +65,18 @@ impl ServerTimes {
         match part {
             Field::ServerQueue => self.queue = ns,
             Field::ServerPrefill => self.prefill = ns,
+            Field::ServerFirst => self.first = ns,
             Field::ServerDecode => self.decode = ns,
             Field::ServerTotal => self.total = ns,
             _ => return,
         }
         self.source = source;
+    }
+
+    /// How long tokens were made: as told, else what the time to the first token leaves of all of it.
+    pub(crate) fn decode(&self) -> i64 {
+        let is_known = self.decode == ABSENT && self.first != ABSENT && self.total >= self.first;
+        if is_known { self.total - self.first } else { self.decode }
     }
 
     /// TGI's headers, in ms; `name` in any case.
@@ -91,6 +100,24 @@ impl ServerTimes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn decode_is_what_the_first_token_leaves_of_the_whole() {
+        let told = |first, decode, total| {
+            let times = ServerTimes {
+                first,
+                decode,
+                total,
+                ..ServerTimes::default()
+            };
+            times.decode()
+        };
+        assert_eq!(told(30, ABSENT, 100), 70);
+        assert_eq!(told(30, 50, 100), 50);
+        assert_eq!(told(30, ABSENT, 20), ABSENT);
+        assert_eq!(told(30, ABSENT, ABSENT), ABSENT);
+        assert_eq!(told(ABSENT, ABSENT, 100), ABSENT);
+    }
 
     #[test]
     fn headers_are_in_milliseconds_and_nonsense_is_absent() {

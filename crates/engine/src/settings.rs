@@ -51,6 +51,7 @@ pub struct Pointers {
     pub choice: Vec<Pointer>,
     pub server_queue: Vec<Pointer>,
     pub server_prefill: Vec<Pointer>,
+    pub server_first: Vec<Pointer>,
     pub server_decode: Vec<Pointer>,
     pub server_total: Vec<Pointer>,
     pub usage_in_parts: bool,

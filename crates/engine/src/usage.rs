@@ -40,6 +40,7 @@ impl Reply {
         for part in [
             Field::ServerQueue,
             Field::ServerPrefill,
+            Field::ServerFirst,
             Field::ServerDecode,
             Field::ServerTotal,
         ] {
@@ -73,6 +74,7 @@ fn merged_usage(before: &str, after: &str) -> String {
 mod tests {
     use super::*;
     use crate::server_times::ServerTimes;
+    use aiperf_records::ABSENT;
 
     fn after(rules: &str, events: &[&str]) -> Reply {
         let ex = Extractor::new(&serde_json::from_str(rules).expect("pointers")).expect("valid");
@@ -129,6 +131,7 @@ mod tests {
         let expected = ServerTimes {
             queue: 250_000_000,
             prefill: 2_500_000,
+            first: ABSENT,
             decode: 7_000,
             total: 2_000_000_000,
             source: Source::Response,

@@ -15,7 +15,8 @@ pub enum Timings {
     Off,
     /// `timings` of llama.cpp: prompt and generation, ms; no queue.
     LlamaCpp,
-    /// `nvext.timing` of Dynamo, ms; only where the request asks for it (`nvext.extra_fields`).
+    /// `nvext.timing` of Dynamo, ms; only where the request asks for it (`nvext.extra_fields`). Its frontend sees no engine: the wait is its
+    /// router's, and the time of prefill holds the engine's queue.
     Dynamo,
     /// `meta_info` of `SGLang`, s.
     Sglang,
@@ -69,11 +70,8 @@ pub(crate) fn members(shape: Timings, asked: bool, m: &Moments, prompt: u32, cac
             )
         }
         Timings::Dynamo if asked => format!(
-            ",\"nvext\":{{\"timing\":{{\"prefill_wait_time_ms\":{},\"prefill_time_ms\":{},\"ttft_ms\":{},\"decode_time_ms\":{},\"total_time_ms\":{}}}}}",
-            ms(queue),
-            ms(prefill),
+            ",\"nvext\":{{\"timing\":{{\"prefill_wait_time_ms\":0,\"prefill_time_ms\":{0},\"ttft_ms\":{0},\"total_time_ms\":{1}}}}}",
             ms(queue + prefill),
-            ms(decode),
             ms(total)
         ),
         Timings::Sglang => format!(
@@ -172,7 +170,7 @@ mod tests {
         };
         assert_eq!(of(Timings::LlamaCpp)["timings"]["prompt_ms"], 5.0);
         assert_eq!(of(Timings::LlamaCpp)["timings"]["prompt_n"], 6);
-        assert_eq!(of(Timings::Dynamo)["nvext"]["timing"]["prefill_wait_time_ms"], 2.0);
+        assert_eq!(of(Timings::Dynamo)["nvext"]["timing"]["prefill_time_ms"], 7.0);
         assert_eq!(of(Timings::Sglang)["meta_info"]["e2e_latency"], 0.019);
         assert_eq!(members(Timings::Dynamo, false, &M, 10, 4, 3), "");
         assert!(header_lines(Timings::Tgi, &M).contains("x-queue-time: 2\r\n"));

@@ -71,10 +71,11 @@ class PointerSettings(Section):
     choice: tuple[Pointer, ...] = ()
     server_queue: tuple[Pointer, ...] = ()
     server_prefill: tuple[Pointer, ...] = ()
+    server_first: tuple[Pointer, ...] = ()
     server_decode: tuple[Pointer, ...] = ()
     server_total: tuple[Pointer, ...] = ()
-    """How long the server says that this request waited, its prompt was computed, its tokens were made, and all of it took. A pointer
-    that ends in `_ms` or `_us` is in that unit, any other in seconds."""
+    """How long the server says that this request waited, its prompt was computed, both together where it does not tell them apart, its
+    tokens were made, and all of it took. A pointer that ends in `_ms` or `_us` is in that unit, any other in seconds."""
     usage_in_parts: bool = False
     """Usage is spread over events as counts that only grow, and `usage_prompt` leaves out cached input: it is added."""
 

@@ -41,13 +41,15 @@ Pointers = PointerSettings
 Job = JobSettings
 
 SERVER_TIMES: Final[Mapping[str, tuple[str, ...]]] = {
-    "server_queue": ("/nvext/timing/prefill_wait_time_ms", "/meta_info/queue_time"),
-    "server_prefill": ("/timings/prompt_ms", "/nvext/timing/prefill_time_ms", "/meta_info/prefill_time"),
-    "server_decode": ("/timings/predicted_ms", "/nvext/timing/decode_time_ms", "/meta_info/decode_time"),
+    "server_queue": ("/meta_info/queue_time",),
+    "server_prefill": ("/timings/prompt_ms", "/meta_info/prefill_time"),
+    "server_first": ("/nvext/timing/ttft_ms",),
+    "server_decode": ("/timings/predicted_ms", "/meta_info/decode_time"),
     "server_total": ("/nvext/timing/total_time_ms", "/meta_info/e2e_latency"),
 }
 """Where servers with OpenAI's API put the times of a request: llama.cpp's `timings`, Dynamo's `nvext.timing` (asked for by
-`nvext.extra_fields`), SGLang's `meta_info`."""
+`nvext.extra_fields`), SGLang's `meta_info`. Dynamo's `prefill_wait_time_ms` is its router's wait alone and its `prefill_time_ms` holds the
+queue of the engine: neither is what we call so, their sum is the time to the first token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -206,7 +206,7 @@ def _little(r: MetricContext, timeline: Timeline | None, server: ServerCounters 
         running = server.mean_running
         close = running <= inside * 1.1 + 1
         words = "of its requests" if close else "more than this client has: it serves others too"
-        text = f"the server had {running:.1f} running, the client {inside:.1f} in flight; {words}"
+        text = f"the server had {running:.1f} requests, the client {inside:.1f} in flight; {words}"
         out.append(
             Check(
                 name="server running",

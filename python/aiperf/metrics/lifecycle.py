@@ -5,6 +5,7 @@ The parts of a request add up to its latency from the scheduled send time, by co
     send lag    started − scheduled (0 in closed loop, where a request is due when it is sent)
     queue       the server's: from its arrival there to the first time it was scheduled
     prefill     the server's: from then to the first token
+    queue and prefill   both as one, where the server does not tell them apart (Dynamo's frontend: its total time − its decode time)
     network     time to first token − queue − prefill: both ways through the network, the HTTP server, tokenizing, the client
     stalls      the longest gap between two chunks, if it is over --stall-threshold
     decode      last content − first content − stalls
@@ -34,6 +35,7 @@ PARTS: Final = (
     "network",
     "network and queue",
     "server queue",
+    "queue and prefill",
     "prefill",
     "before the first token",
     "decode",
@@ -103,7 +105,8 @@ def _of_rows(r: MetricContext, view: ServerView | None, stall_ns: float, rows: s
     if told.source == "client":
         parts["before the first token"] = wait
     else:
-        queue, prefill, excess = told.queue, told.prefill, told.queue + told.prefill - wait
+        queue, both, prefill = told.queue, told.both, told.prefill
+        excess = queue + both + prefill - wait
         if told.source == "histogram":
             with np.errstate(divide="ignore", invalid="ignore"):
                 factor = np.where(excess > 0, wait / (queue + prefill), 1.0)
@@ -113,10 +116,11 @@ def _of_rows(r: MetricContext, view: ServerView | None, stall_ns: float, rows: s
             too_long, worst = int(np.count_nonzero(beyond)), float(excess[beyond].max()) if beyond.any() else 0.0
             cut = np.where(excess > 0, excess, 0.0)
             from_prefill = np.minimum(cut, prefill)
-            prefill, queue = prefill - from_prefill, queue - (cut - from_prefill)
+            from_both = np.minimum(cut - from_prefill, both)
+            prefill, both, queue = prefill - from_prefill, both - from_both, queue - (cut - from_prefill - from_both)
         # llama.cpp tells its prefill and not its queue: what is left holds both.
-        parts["network" if told.has_queue else "network and queue"] = wait - queue - prefill
-        parts["server queue"], parts["prefill"] = queue, prefill
+        parts["network" if told.has_queue else "network and queue"] = wait - queue - both - prefill
+        parts["server queue"], parts["queue and prefill"], parts["prefill"] = queue, both, prefill
     parts["decode"] = after - stalls
     parts["stalls"] = stalls
     shown: dict[str, Floats] = {
@@ -128,9 +132,10 @@ def _of_rows(r: MetricContext, view: ServerView | None, stall_ns: float, rows: s
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """What the server says: (requests,) ns, 0 where it says nothing."""
+    """What the server says: (requests,) ns, 0 where it says nothing. `both`: queue and prefill as one. `has_queue`: the queue is in it."""
 
     queue: Floats
+    both: Floats
     prefill: Floats
     source: Source
     has_queue: bool
@@ -140,16 +145,20 @@ def _of_server(r: MetricContext, view: ServerView | None, first: Floats, known: 
     """Of each request where more than half of them have it, else from the histograms' means over time."""
     queue, prefill = r.column("server_queue_ns")[rows], r.column("server_prefill_ns")[rows]
     has_queue, has_prefill = np.isfinite(queue), np.isfinite(prefill)
-    either = (has_queue | has_prefill) & known
+    both = r.column("server_total_ns")[rows] - r.column("server_decode_ns")[rows]
+    both = np.where(has_queue | has_prefill, np.nan, both)
+    has_both = np.isfinite(both)
+    either = (has_queue | has_both | has_prefill) & known
     if np.count_nonzero(either) * 2 > np.count_nonzero(known):
         which = np.nan_to_num(r.column("server_source")[rows][either])
         source = SOURCES[min(int(np.median(which)), len(SOURCES) - 1)]
-        return _Told(np.nan_to_num(queue), np.nan_to_num(prefill), source, bool(has_queue.any()))
+        parts = (np.nan_to_num(queue), np.nan_to_num(both), np.nan_to_num(prefill))
+        return _Told(*parts, source, bool((has_queue | has_both).any()))
     found = [None if view is None else _course(view, name, first) for name in ("queue_time", "prefill_time")]
     nothing = np.zeros(len(first))
     filled = [nothing if f is None else f for f in found]
     source = "client" if all(f is None for f in found) else "histogram"
-    return _Told(filled[0], filled[1], source, found[0] is not None)
+    return _Told(filled[0], nothing, filled[1], source, found[0] is not None)
 
 
 def _course(view: ServerView, name: str, at: Floats) -> Floats | None:

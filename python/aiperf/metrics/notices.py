@@ -44,7 +44,7 @@ def _tokens(s: Summary, options: MetricOptions) -> Iterator[Note]:
         )
     elif s.count_source == "chunks":
         yield Note("token_source", "no token counts available; assuming one token per chunk")
-    mismatch = s.stat("osl_mismatch_count")
+    mismatch = s.stat("missed_length_count")
     done = s.stat("request_count")
     if mismatch and done:
         yield Note(

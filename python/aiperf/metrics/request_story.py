@@ -105,7 +105,7 @@ def _server(r: MetricContext, row: int, known: Lifecycle | None, origin: float) 
     """From its arrival there: by the server's clock, else in the middle of what the network leaves."""
     if known is None or not known.has_server:
         return []
-    queue, prefill = _one(known, "server queue"), _one(known, "prefill")
+    queue, both, prefill = (_one(known, part) for part in ("server queue", "queue and prefill", "prefill"))
     spare = _one(known, "network") + _one(known, "network and queue")
     arrival = float(r.column("server_arrival")[row])
     at = (float(r.start[row]) - origin) / 1e6 + spare / 2 if not np.isfinite(arrival) else (arrival - origin) / 1e6
@@ -113,7 +113,8 @@ def _server(r: MetricContext, row: int, known: Lifecycle | None, origin: float) 
     if not np.isfinite(decode):
         decode = _one(known, "decode") + _one(known, "stalls")
     out: list[Segment] = []
-    for name, length in (("queue", queue), ("prefill", prefill), ("decode", decode)):
+    stages = (("queue", queue), ("prefill", prefill)) if not both else (("queue and prefill", both),)
+    for name, length in (*stages, ("decode", decode)):
         out.append(Segment("server", name, at, at + length))
         at += length
     return out
@@ -149,6 +150,7 @@ _PHRASES = {
     "network": "network, HTTP and tokenizing",
     "network and queue": "network, HTTP, tokenizing and the server's queue, which it does not report",
     "server queue": "time in the server's queue",
+    "queue and prefill": "queue and prefill in the server, which does not tell them apart",
     "prefill": "prefill",
     "before the first token": "before the first token",
     "decode": "decode",

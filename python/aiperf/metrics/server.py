@@ -98,6 +98,12 @@ SERVER_METRICS: Final[dict[str, ServerMetric]] = {
         _times("inter_token_latency", "ITL (server)", "time between two tokens of a request"),
         _times("time_per_output_token", "TPOT (server)", "decode time ÷ (output tokens − 1), per request"),
         _times("request_latency", "Request Latency (server)", "from the arrival at the server to the last token"),
+        _level(
+            "requests_in_flight",
+            "Requests in Flight (server)",
+            "requests",
+            "requests that were accepted and have no complete response yet, waiting or running, at each scrape",
+        ),
         _level("requests_running", "Requests Running", "requests", "requests in the engine's batch, at each scrape"),
         _level("requests_waiting", "Requests Waiting", "requests", "requests in the engine's queue, at each scrape"),
         _level("requests_swapped", "Requests Swapped", "requests", "requests swapped out, at each scrape"),

@@ -1,7 +1,8 @@
 """What the server says of single requests: how long each waited, its prompt was computed, its tokens were made.
 
 From the response (llama.cpp's `timings`, Dynamo's `nvext.timing`, SGLang's `meta_info`), its headers (TGI), or spans
-(`--engine-traces`); the column `server_source` says which. A metric that the server does not tell does not exist.
+(`--engine-traces`); the column `server_source` says which. Dynamo's frontend tells the wait and the prefill of an engine as one: of its
+requests there are the times to the first token, of decoding and of all. A metric that the server does not tell does not exist.
 """
 
 from __future__ import annotations
@@ -44,6 +45,18 @@ def server_prefill_time(r: MetricContext) -> Floats:
 def server_decode_time(r: MetricContext) -> Floats:
     """How long the server made tokens, by its own clock. llama.cpp: `timings.predicted_ms`."""
     return r.ok_only(r.column("server_decode_ns"))
+
+
+@metric(
+    "server_time_to_first_token",
+    formula="from the arrival at the server to the first token: queue + prefill, else total − decode",
+    provenance=_FROM,
+)
+def server_time_to_first_token(r: MetricContext) -> Floats:
+    """How long the request waited and its prompt was computed, by the server's own clock. Dynamo: `nvext.timing.ttft_ms`."""
+    told = r.column("server_queue_ns") + r.column("server_prefill_ns")
+    rest = r.column("server_total_ns") - r.column("server_decode_ns")
+    return r.ok_only(np.where(np.isnan(told), rest, told))
 
 
 @metric(

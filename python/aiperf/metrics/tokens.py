@@ -131,10 +131,29 @@ def osl_mismatch_count(r: MetricContext) -> float:
     return float("nan") if mismatch is None else float(np.count_nonzero(mismatch))
 
 
+@metric(
+    "missed_length_count",
+    kind="scalar",
+    provenance="tokens",
+    formula="requests with |n − requested| > min(5 % of requested, 50 tokens), n = usage.completion_tokens where there is one, else OSL",
+)
+def missed_length_count(r: MetricContext) -> float:
+    """Responses that were generated at another length than asked for. Sampled text, counted again, may be a token or two shorter or longer
+    than what it was made of: the server's own count goes first. Ours.
+    """
+    told = r.ok_only(r.column("usage_completion"))
+    missed = _mismatch(r, np.where(np.isnan(told), r.value("output_sequence_length"), told))
+    return float("nan") if missed is None else float(np.count_nonzero(missed))
+
+
 def osl_mismatch(r: MetricContext) -> Bools | None:
     """(rows,) whether the length is clearly not the one asked for; None where no length was asked for or counted."""
+    return _mismatch(r, r.value("output_sequence_length"))
+
+
+def _mismatch(r: MetricContext, made: Floats) -> Bools | None:
     wanted = r.value("requested_osl")
-    difference = np.abs(r.value("output_sequence_length") - wanted)
+    difference = np.abs(made - wanted)
     if np.isnan(difference).all():
         return None
     return np.asarray(difference > np.minimum(wanted * _MISMATCH_SHARE, _MISMATCH_TOKENS))

@@ -29,7 +29,11 @@ __all__ = [
 
 RUN_FILE: Final = "run.json"
 RUN_SCHEMA: Final = 1
-GAUGES: Final[Mapping[str, bool]] = {"requests_running": True, "kv_cache_usage": False}
+GAUGES: Final[Mapping[str, bool]] = {
+    "requests_running": True,
+    "requests_in_flight": True,
+    "kv_cache_usage": False,
+}
 """The server's gauges that are kept, as they must return after cancellations, by our name; whether they count requests."""
 
 

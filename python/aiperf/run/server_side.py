@@ -29,15 +29,12 @@ class ServerSide:
     notes: tuple[Note, ...] = ()
 
 
-def _measured(readings: Sequence[Readings], outcome: Outcome) -> tuple[int, int]:
-    """The measured phases, ns since the epoch; to the last scrape if nothing follows them: servers count a moment later."""
+def _measured(outcome: Outcome) -> tuple[int, int]:
+    """The measured phases, ns since the epoch."""
     phases = outcome.measured or outcome.phases
     if not phases:
         return outcome.start_wall_ns, outcome.start_wall_ns + outcome.end_ns
-    begin, end = (outcome.start_wall_ns + t for t in (phases[0].start_ns, phases[-1].end_ns))
-    if phases[-1] is outcome.phases[-1]:
-        end = max([end, *(int(r.times_ns[-1]) for r in readings if r.num_readings)])
-    return begin, end
+    return outcome.start_wall_ns + phases[0].start_ns, outcome.start_wall_ns + phases[-1].end_ns
 
 
 def start_scraper(config: Config, probe: ProbeResult | None) -> Scraper | None:
@@ -67,7 +64,7 @@ def evaluate(readings: Sequence[Readings], outcome: Outcome, gpus: Sequence[Read
     courses = gpu_courses(gpus, load, wall)
     if not summary.num_pages and not courses:
         return ServerSide(notes=summary.notes)
-    view = build_view(readings, _measured(readings, outcome), load, wall)
+    view = build_view(readings, _measured(outcome), load, wall)
     view = replace(view, series=(*view.series, *courses))
     own = [r for r in readings if r.is_own and r.num_readings]
     gauges = []

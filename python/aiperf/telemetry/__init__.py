@@ -22,7 +22,7 @@ class Mapped:
     """A raw Prometheus name in our words.
 
     `unit`: of the scaled value: requests, tokens, ratio, s, W, …. `scale`: raw × scale is in that unit. `where`: only
-    series with these labels. `combine`: how the series of one server (ranks, replicas, models) are one number.
+    series with these labels; `without`: none with these. `combine`: how the series of one server (ranks, replicas, models) are one number.
     `part`: of a histogram: its `sum` (a count of tokens, say) or `count` as a counter.
     """
 
@@ -31,6 +31,7 @@ class Mapped:
     unit: str
     scale: float = 1.0
     where: Mapping[str, str] = field(default_factory=dict)
+    without: Mapping[str, str] = field(default_factory=dict)
     combine: Literal["sum", "mean", "max"] = "sum"
     part: Literal["sum", "count"] | None = None
 

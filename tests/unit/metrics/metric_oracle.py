@@ -230,6 +230,11 @@ def scalars(rows: Sequence[Row]) -> dict[str, float | None]:
             for r in good
             if r.requested and osl(r) is not None
         ),
+        "missed_length_count": sum(
+            abs(made - r.requested) > min(0.05 * r.requested, 50)
+            for r in good
+            if r.requested and (made := osl(r) if r.usage[1] is None else r.usage[1]) is not None
+        ),
         "usage_discrepancy_count": sum(
             any((REQUEST[f"usage_{n}_tokens_diff_pct"](r) or 0) > 10 for n in ("prompt", "completion", "reasoning"))
             for r in good

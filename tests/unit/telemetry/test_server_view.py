@@ -158,3 +158,17 @@ def test_the_open_bucket_has_no_upper_bound() -> None:
     uppers, cumulated = np.array([1.0, np.inf]), np.array([1.0, 10.0])
     assert bucket_of(0.99, uppers, cumulated) == (1.0, np.inf)
     assert bucket_of(0.05, uppers, cumulated) == (0.0, 1.0)
+
+
+def test_scrapes_after_the_load_count_what_was_late_and_change_no_level() -> None:
+    """The server is scraped ten times a second until it rests: its gauges then are no part of the load's mean, its counters are."""
+    texts = [PAGE.format(4, 4, 10 * i, 0, 0, i, i) for i in range(3)] + [PAGE.format(0, 0, 50, 0, 0, 5, 5)] * 6
+    load = (START, START + 2 * S)
+    view = build_view([read_texts(texts)], load, load, START)
+    assert view.stat("requests_running") == 8
+    assert view.stat("generation_tokens") == 50
+    assert view.figures["generation_tokens"].stats["rate"] == 25
+    assert view.stat("queue_time") == 1000
+    # A phase in front of others ends where it ends.
+    first = build_view([read_texts(texts)], (START, START + S), load, START)
+    assert first.stat("generation_tokens") == 10

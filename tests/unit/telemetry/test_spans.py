@@ -17,10 +17,10 @@ import pytest
 from aiperf.errors import ConfigError, ResultError
 from aiperf.records import Columns
 from aiperf.telemetry.spans import Span
-from aiperf.telemetry.spans.span import client_span
 from aiperf.telemetry.spans.join import collect, join, span_columns
 from aiperf.telemetry.spans.otlp import parse_json, read_spans, render_jsonl
 from aiperf.telemetry.spans.receiver import Receiver, parse_address, start_receiver
+from aiperf.telemetry.spans.span import client_span
 
 MS = 1_000_000
 WALL = 1_700_000_000_000_000_000

@@ -18,6 +18,7 @@ _COLOURS: Final = {
     "network": "$sky",
     "network and queue": "$sky",
     "server queue": "$vermillion",
+    "queue and prefill": "$vermillion",
     "prefill": "$orange",
     "before the first token": "$orange",
     "decode": "$green",

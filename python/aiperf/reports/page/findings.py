@@ -183,7 +183,7 @@ def _prompt_length(_: Summary, run: PlotRun) -> Finding | None:
 
 
 def _output_length(s: Summary, _: PlotRun) -> Finding | None:
-    mismatch, done = s.stat("osl_mismatch_count"), s.stat("request_count")
+    mismatch, done = s.stat("missed_length_count"), s.stat("request_count")
     if not mismatch or not done or mismatch / done < _MISMATCH:
         return None
     text = f"{mismatch:,.0f} of {done:,.0f} replies did not match the requested output length: throughput and latency are those of other lengths"

@@ -225,15 +225,17 @@
         (l.source === "histogram" ? ", its parts are the mean of its histograms at that time." : ".") : "";
       if (!has) { clear($("explore-life")); return; }
       const rows = [], add = (lane, name, from, to) => { if (to > from) rows.push({ lane, name, from: +from.toPrecision(6), to: +to.toPrecision(6), ms: +(to - from).toPrecision(5) }); };
-      const q = l.at[i] + (l.queue[i] || 0), p = q + (l.prefill[i] || 0);
+      const q = l.at[i] + (l.queue[i] || 0), b = q + (l.both[i] || 0), p = b + (l.prefill[i] || 0);
       add("client", "send lag", -(l.lag[i] || 0), 0);
       add("client", "to the first token", 0, x.ttft[i]);
       add("client", "tokens", x.ttft[i], x.latency[i]);
       add("server", "queue", l.at[i], q);
-      add("server", "prefill", q, p);
+      add("server", "queue and prefill", q, b);
+      add("server", "prefill", b, p);
       add("server", "decode", p, p + (l.decode[i] || 0));
-      const names = ["send lag", "to the first token", "tokens", "queue", "prefill", "decode"];
-      const colours = ["$grey", "$sky", "$blue", "$vermillion", "$orange", "$green"];
+      const names = ["send lag", "to the first token", "tokens", "queue", "queue and prefill", "prefill", "decode"].filter((n) => rows.some((r) => r.name === n));
+      const of = { "send lag": "$grey", "to the first token": "$sky", tokens: "$blue", queue: "$vermillion", "queue and prefill": "$vermillion", prefill: "$orange", decode: "$green" };
+      const colours = names.map((n) => of[n]);
       later(() => drawOwn("explore-life", {
         width: "$w1", height: 64, usermeta: { marks: rows.length }, description: "What the client and the server did with the request",
         data: { values: rows }, mark: { type: "bar", height: 22 },

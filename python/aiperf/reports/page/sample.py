@@ -115,13 +115,16 @@ def sample_json(run: PlotRun) -> dict[str, object] | None:
     }
 
 
+_LIFE: Final = ("client send lag", "server queue", "queue and prefill", "prefill")
+
+
 def _life(run: PlotRun, rows: Ints) -> dict[str, object] | None:
     """Per request, ms: the server's parts, and when it arrived there after it was sent (`at`; `bound`: how far that may be off)."""
     found = find_lifecycle(run.context, run.summary.server, run.summary.stall_ns, rows)
     if found is None or not found.has_server:
         return None
     r, nothing = run.context, np.zeros(len(rows))
-    part = {name: found.parts.get(name, nothing) / 1e6 for name in ("client send lag", "server queue", "prefill")}
+    part = {name: found.parts.get(name, nothing) / 1e6 for name in _LIFE}
     spare = (found.parts.get("network", nothing) + found.parts.get("network and queue", nothing)) / 1e6
     told = (r.column("server_arrival")[rows] - r.start[rows]) / 1e6
     decode = r.column("server_decode_ns")[rows] / 1e6
@@ -130,6 +133,7 @@ def _life(run: PlotRun, rows: Ints) -> dict[str, object] | None:
         "source": found.source,
         "lag": rounded(part["client send lag"]),
         "queue": rounded(part["server queue"]),
+        "both": rounded(part["queue and prefill"]),
         "prefill": rounded(part["prefill"]),
         "decode": rounded(np.where(np.isfinite(decode), decode, rest)),
         "at": rounded(np.where(np.isfinite(told), told, spare / 2)),

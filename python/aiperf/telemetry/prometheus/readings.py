@@ -51,11 +51,15 @@ class Readings:
     def num_readings(self) -> int:
         return len(self.times_ns)
 
-    def columns(self, metric: str, part: str = "value", where: Mapping[str, str] | None = None) -> list[int]:
-        """Columns of a raw metric, those with all labels of `where`."""
-        wanted = set((where or {}).items())
+    def columns(self, metric: str, mapped: Mapped | None = None, part: str = "value") -> list[int]:
+        """Columns of a raw metric, those whose labels a mapping means."""
+        wanted, unwanted = (
+            (set(), set()) if mapped is None else (set(mapped.where.items()), set(mapped.without.items()))
+        )
         found = [
-            i for i, s in enumerate(self.series) if s.metric == metric and s.part == part and wanted <= set(s.labels)
+            i
+            for i, s in enumerate(self.series)
+            if s.metric == metric and s.part == part and wanted <= set(s.labels) and not unwanted & set(s.labels)
         ]
         return self._once(found) if len(found) > 1 else found
 
@@ -96,14 +100,16 @@ def mappings() -> dict[str, tuple[tuple[str, Mapped], ...]]:
     for family in all_families().values():
         for raw in family.metrics:
             for mapped in family.mapped(raw):
-                out.setdefault(mapped.name, {}).setdefault((raw, str(sorted(mapped.where.items()))), mapped)
+                out.setdefault(mapped.name, {}).setdefault(
+                    (raw, str((sorted(mapped.where.items()), sorted(mapped.without.items())))), mapped
+                )
     return {name: tuple((raw, mapped) for (raw, _), mapped in found.items()) for name, found in out.items()}
 
 
 def _chosen(readings: Readings, name: str) -> tuple[Mapped, list[int]] | None:
     """The first raw metric of the page that stands for our name, and its columns."""
     for raw, mapped in mappings().get(name, ()):
-        columns = readings.columns(raw, mapped.part or "value", mapped.where)
+        columns = readings.columns(raw, mapped, mapped.part or "value")
         if columns:
             return mapped, columns
     return None
@@ -171,7 +177,7 @@ def histogram_delta(readings: Readings, name: str, start_ns: int, end_ns: int) -
     if rows is None:
         return None
     for raw, mapped in mappings().get(name, ()):
-        counts, sums = (readings.columns(raw, part, mapped.where) for part in ("count", "sum"))
+        counts, sums = (readings.columns(raw, mapped, part) for part in ("count", "sum"))
         if mapped.kind == "histogram" and counts and sums:
             piece = readings.values[rows[0] : rows[1] + 1]
             return float(increase(piece[:, counts]).sum()), float(increase(piece[:, sums]).sum()) * mapped.scale

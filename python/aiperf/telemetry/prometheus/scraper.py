@@ -281,5 +281,5 @@ class _Reader:
         moves = np.array([s.kind == "counter" or s.part == "count" for s in now.series[: len(last)]], dtype=bool)
         if not np.array_equal(last[moves], before[moves], equal_nan=True):
             return False
-        busy = [gauge(now, name) for name in ("requests_running", "requests_waiting")]
+        busy = [gauge(now, name) for name in ("requests_in_flight", "requests_running", "requests_waiting")]
         return all(found is None or found[1][-1] <= 0 for found in busy)

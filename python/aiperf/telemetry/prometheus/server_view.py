@@ -44,7 +44,7 @@ _TIMES: Final = (
     "request_latency",
     "iteration_tokens",
 )
-_LEVELS: Final = ("requests_running", "requests_waiting", "requests_swapped", "kv_cache_usage")
+_LEVELS: Final = ("requests_in_flight", "requests_running", "requests_waiting", "requests_swapped", "kv_cache_usage")
 _COUNTS: Final = (
     "preemptions",
     "rejected_requests",
@@ -81,12 +81,17 @@ class _Found:
 def build_view(
     readings: Sequence[Readings], window: tuple[int, int], load: tuple[int, int], wall_ns: int
 ) -> ServerView:
-    """`window`: the measured phase, `load`: all phases, both ns since the epoch; `wall_ns`: run time 0."""
+    """`window`: the measured phase, `load`: all phases, both ns since the epoch; `wall_ns`: run time 0.
+
+    Servers count a moment later than they answer: what is counted of a phase that ends with the load is compared with the last scrape.
+    """
     answered = [r for r in readings if r.num_readings]
-    figures = [_times(answered, name, window) for name in _TIMES]
+    last_ns = max((int(r.times_ns[-1]) for r in answered), default=window[1])
+    counted = (window[0], max(window[1], last_ns)) if window[1] >= load[1] else window
+    figures = [_times(answered, name, counted) for name in _TIMES]
     figures += [_level(answered, name, window) for name in _LEVELS]
-    figures += [_count(answered, name, window) for name in _COUNTS]
-    figures += [_share(answered, name, window) for name in _SHARES]
+    figures += [_count(answered, name, counted, (window[1] - window[0]) / 1e9) for name in _COUNTS]
+    figures += [_share(answered, name, counted) for name in _SHARES]
     by_name = {f.name: f for f in figures if f is not None}
     batch = _batch_size(answered, window, by_name)
     if batch is not None:
@@ -123,7 +128,7 @@ def _find(readings: Sequence[Readings], name: str, kind: str, part: str = "value
 def _on_page(page: Readings, name: str, kind: str, part: str) -> _Found | None:
     for raw, mapped in mappings().get(name, ()):
         if mapped.kind == kind:
-            columns = page.columns(raw, mapped.part or part, mapped.where)
+            columns = page.columns(raw, mapped, mapped.part or part)
             if columns:
                 return _Found(page, raw, mapped, columns)
     return None
@@ -177,12 +182,11 @@ def _grown(found: Sequence[_Found], window: tuple[int, int]) -> float | None:
     return total
 
 
-def _count(readings: Sequence[Readings], name: str, window: tuple[int, int]) -> ServerFigure | None:
+def _count(readings: Sequence[Readings], name: str, window: tuple[int, int], seconds: float) -> ServerFigure | None:
     found = _find(readings, name, "counter")
     total = _grown(found, window) if found else None
     if total is None:
         return None
-    seconds = (window[1] - window[0]) / 1e9
     stats = {"count": total} | ({"rate": total / seconds} if seconds > 0 else {})
     return ServerFigure(
         name=name, stats=stats, source=_source(found), replicas=_replicas(found, lambda parts: _grown(parts, window))
@@ -266,7 +270,7 @@ def _histogram(found: Sequence[_Found], window: tuple[int, int]) -> tuple[float,
         wanted = {_key(f.page.series[c]) for c in f.columns}
         for part in ("count", "sum", "bucket"):
             columns = [
-                c for c in f.page.columns(f.raw, part, f.mapped.where) if _key(f.page.series[c]) in wanted
+                c for c in f.page.columns(f.raw, f.mapped, part) if _key(f.page.series[c]) in wanted
             ]  # the replica's own
             grown = increase(piece[:, columns]) if columns else np.zeros(0)
             if part == "count":
@@ -435,7 +439,7 @@ def _mean_at(readings: Sequence[Readings], name: str, edges: Floats) -> Floats:
     if not found:
         return np.full(len(edges) - 1, np.nan)
     counts = np.diff(_counter_at(found, edges))
-    sums = [_Found(f.page, f.raw, f.mapped, f.page.columns(f.raw, "sum", f.mapped.where)) for f in found]
+    sums = [_Found(f.page, f.raw, f.mapped, f.page.columns(f.raw, f.mapped, "sum")) for f in found]
     totals = np.diff(_counter_at([s for s in sums if s.columns], edges))
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(np.where(counts > 0, 1e3 * totals / counts, np.nan))

@@ -9,6 +9,7 @@ import numpy as np
 
 from aiperf.errors import Note
 from aiperf.metrics.conservation import ServerCounters
+from aiperf.records.run_json import GAUGES
 from aiperf.telemetry.prometheus.readings import (
     Readings,
     counters_delta,
@@ -71,7 +72,7 @@ class ServerSummary:
         return hits / queries if queries and hits is not None else None
 
     def conservation(self) -> ServerCounters:
-        running = self.levels.get("requests_running")
+        running = self.levels.get("requests_in_flight") or self.levels.get("requests_running")
         return ServerCounters(
             requests=self.counters.get("requests"),
             prompt_tokens=self.counters.get("prompt_tokens"),
@@ -137,9 +138,7 @@ def summarise(
             number = sum(n for n, _ in counted)
             if number:
                 means[name] = sum(s for _, s in counted) / number
-    rests = [
-        r for name in ("requests_running", "kv_cache_usage") if (r := _rest(own, name, start_ns, end_ns, within_s))
-    ]
+    rests = [r for name in GAUGES if (r := _rest(own, name, start_ns, end_ns, within_s))]
     notes = [] if is_quiet else [n for r in readings if (n := _failed(r)) is not None]
     notes += [_unrest(rest) for rest in rests if rest.after_s is None]
     return ServerSummary(
@@ -159,12 +158,12 @@ def _failed(readings: Readings) -> Note | None:
 
 
 def _unrest(rest: Rest) -> Note:
-    what = {"requests_running": "requests running", "kv_cache_usage": "KV cache in use"}[rest.name]
-    shown = f"{rest.last:.0f}" if rest.name == "requests_running" else f"{100 * rest.last:.1f} %"
+    what = {"kv_cache_usage": "KV cache in use"}.get(rest.name, rest.name.replace("_", " "))
+    shown = f"{rest.last:.0f}" if GAUGES[rest.name] else f"{100 * rest.last:.1f} %"
     text = (
         f"{rest.within_s:g} s after the last reply the server still has {shown} {what} (before the load: "
         f"{rest.level:.0f}): it may go on generating after a disconnect, or serve others"
-        if rest.name == "requests_running"
+        if GAUGES[rest.name]
         else f"{rest.within_s:g} s after the last reply the server still has {shown} of its {what}"
     )
     return Note("server_not_at_rest", text, asdict(rest))
