@@ -274,12 +274,9 @@ mod tests {
         for i in 0..count {
             batches.push(batch(i * 2, 2));
             let encoded = encoder.encode(&batches[i as usize]).expect("encoded");
-            let encoded: Vec<u8> = encoded
-                .iter()
-                .flat_map(arrow_buffer::Buffer::as_slice)
-                .copied()
-                .collect();
-            assert!(seal::seal(&encoded, &mut bytes));
+            for piece in seal::seal(&encoded).expect("messages") {
+                bytes.extend_from_slice(&piece);
+            }
             ends.push(bytes.len());
         }
         bytes.extend_from_slice(&[0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0]);

@@ -4,6 +4,7 @@
 //! more: `AIPC` and the CRC-32 of metadata and body. A message whose checksum is not right is not read: a damaged disk may lose
 //! rows, but never makes one up.
 
+use arrow_buffer::Buffer;
 use flate2::Crc;
 
 /// First four bytes of every message of an IPC stream.
@@ -13,37 +14,83 @@ pub(crate) const PREFIX: usize = 8;
 const MARK: [u8; 4] = *b"AIPC";
 const SEAL: usize = 8;
 
-/// Appends the messages in `encoded` (whole ones, as the encoder gives them) to `out`, each with its checksum. False: not messages.
-pub(crate) fn seal(mut encoded: &[u8], out: &mut Vec<u8>) -> bool {
-    while !encoded.is_empty() {
-        let Some((size, rest)) = metadata_len(encoded) else {
-            return false;
-        };
+/// The encoder's buffers, as one run of bytes that are not moved.
+struct Rope<'a> {
+    buffers: std::slice::Iter<'a, Buffer>,
+    front: Buffer,
+}
+
+impl Rope<'_> {
+    /// The next piece, of at most `most` bytes (more than 0); None at the end.
+    fn piece(&mut self, most: usize) -> Option<Buffer> {
+        while self.front.is_empty() {
+            self.front = self.buffers.next()?.clone();
+        }
+        let size = self.front.len().min(most);
+        let piece = self.front.slice_with_length(0, size);
+        self.front = self.front.slice(size);
+        Some(piece)
+    }
+
+    /// The next `size` bytes in their pieces; None if there are fewer.
+    fn pieces(&mut self, mut size: usize) -> Option<Vec<Buffer>> {
+        let mut pieces = Vec::new();
+        while size > 0 {
+            let piece = self.piece(size)?;
+            size -= piece.len();
+            pieces.push(piece);
+        }
+        Some(pieces)
+    }
+
+    /// The next `size` bytes, copied; None if there are fewer.
+    fn bytes(&mut self, size: usize) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        for piece in self.pieces(size)? {
+            bytes.extend_from_slice(&piece);
+        }
+        Some(bytes)
+    }
+
+    fn is_empty(&mut self) -> bool {
+        while self.front.is_empty() {
+            let Some(next) = self.buffers.next() else { return true };
+            self.front = next.clone();
+        }
+        false
+    }
+}
+
+/// The messages in `encoded` (whole ones, as the encoder gives them), each with its checksum. Bodies are not copied: they are most
+/// of what a run writes. None: not messages.
+pub(crate) fn seal(encoded: &[Buffer]) -> Option<Vec<Buffer>> {
+    let mut rope = Rope {
+        buffers: encoded.iter(),
+        front: Buffer::default(),
+    };
+    let mut sealed = Vec::new();
+    while !rope.is_empty() {
+        let prefix = rope.bytes(PREFIX)?;
+        let (size, _) = metadata_len(&prefix)?;
         if size == 0 {
-            out.extend_from_slice(&encoded[..PREFIX]);
-            encoded = rest;
+            sealed.push(Buffer::from_vec(prefix));
             continue;
         }
-        if size > rest.len() {
-            return false;
-        }
-        let (metadata, rest) = rest.split_at(size);
-        let Some(body) = body_len(metadata).filter(|&n| n <= rest.len()) else {
-            return false;
-        };
-        let (body, rest) = rest.split_at(body);
-        let Ok(sealed) = u32::try_from(size + SEAL) else {
-            return false;
-        };
-        out.extend_from_slice(&CONTINUATION);
-        out.extend_from_slice(&sealed.to_le_bytes());
-        out.extend_from_slice(metadata);
-        out.extend_from_slice(&MARK);
-        out.extend_from_slice(&checksum(metadata, body).to_le_bytes());
-        out.extend_from_slice(body);
-        encoded = rest;
+        let metadata = rope.bytes(size)?;
+        let body = rope.pieces(body_len(&metadata)?)?;
+        let mut crc = Crc::new();
+        crc.update(&metadata);
+        body.iter().for_each(|piece| crc.update(piece));
+        let mut head = Vec::with_capacity(PREFIX + size + SEAL);
+        head.extend_from_slice(&CONTINUATION);
+        head.extend_from_slice(&u32::try_from(size + SEAL).ok()?.to_le_bytes());
+        head.extend_from_slice(&metadata);
+        head.extend_from_slice(&MARK);
+        head.extend_from_slice(&crc.sum().to_le_bytes());
+        sealed.push(Buffer::from_vec(head));
+        sealed.extend(body);
     }
-    true
+    Some(sealed)
 }
 
 /// The length of the metadata and what comes after the prefix; None: this is no message.
@@ -72,4 +119,39 @@ pub(crate) fn checksum(metadata: &[u8], body: &[u8]) -> u32 {
     crc.update(metadata);
     crc.update(body);
     crc.sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_ipc::writer::StreamEncoder;
+
+    use super::*;
+    use crate::journal::tests::batch;
+    use crate::schema::journal_schema;
+
+    fn joined(pieces: &[Buffer]) -> Vec<u8> {
+        pieces.iter().flat_map(Buffer::as_slice).copied().collect()
+    }
+
+    #[test]
+    fn messages_are_sealed_alike_however_the_buffers_are_cut() {
+        let mut encoder = StreamEncoder::try_new(&journal_schema()).expect("schema");
+        let mut encoded = encoder.encode(&batch(0, 3)).expect("encoded");
+        encoded.extend(encoder.finish().expect("ended"));
+        let (sealed, whole) = (joined(&seal(&encoded).expect("messages")), joined(&encoded));
+        for size in [1, 3, 7, 8, 9, 64, 1000, whole.len()] {
+            let cut: Vec<Buffer> = whole.chunks(size).map(Buffer::from).collect();
+            assert!(
+                seal(&cut).is_some_and(|again| joined(&again) == sealed),
+                "cut every {size} bytes"
+            );
+        }
+        for lost in (1..whole.len()).step_by(13) {
+            let short = seal(&[Buffer::from(&whole[..whole.len() - lost])]).map(|pieces| joined(&pieces));
+            assert!(
+                short.is_none_or(|bytes| sealed.starts_with(&bytes)),
+                "{lost} bytes lost"
+            );
+        }
+    }
 }

@@ -11,12 +11,16 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use arrow_array::RecordBatch;
+use arrow_buffer::Buffer;
 use arrow_ipc::writer::StreamEncoder;
 
 use crate::error::RecordsError;
 use crate::schema::journal_schema;
 use crate::seal::seal;
 use crate::status::JournalStats;
+
+/// Pieces below this size are gathered into one write.
+const SMALL_PIECE: usize = 16 << 10;
 
 /// An open file, as far as the journal needs one.
 pub(crate) trait Output: Send {
@@ -66,7 +70,7 @@ impl Output for File {
 /// What is written as a whole: a batch, or lines.
 pub(crate) struct Item {
     batch: Option<RecordBatch>,
-    bytes: Vec<u8>,
+    pieces: Vec<Buffer>,
     pub(crate) rows: u64,
     pub(crate) lines: u64,
 }
@@ -76,7 +80,7 @@ impl Item {
         Self {
             rows: batch.num_rows() as u64,
             batch: Some(batch),
-            bytes: Vec::new(),
+            pieces: Vec::new(),
             lines: 0,
         }
     }
@@ -84,7 +88,7 @@ impl Item {
     pub(crate) fn lines(bytes: Vec<u8>, count: u64) -> Self {
         Self {
             batch: None,
-            bytes,
+            pieces: vec![Buffer::from_vec(bytes)],
             rows: 0,
             lines: count,
         }
@@ -116,16 +120,41 @@ impl Growing {
         })
     }
 
-    fn append(&mut self, bytes: &[u8]) -> Result<(), RecordsError> {
+    /// The pieces one after the other; returns their bytes.
+    fn append(&mut self, pieces: &[Buffer]) -> Result<u64, RecordsError> {
         self.unsynced = true;
-        if let Err(error) = self.output.write_at(bytes, self.written) {
+        let size = pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
+        if let Err(error) = write_pieces(self.output.as_mut(), pieces, self.written) {
             // Half a batch would hide whatever might follow it, and takes space. If the disk cannot even do this, the next
             // attempt writes over it, and a reader skips it.
             let _ = self.output.cut(self.written);
             return Err(RecordsError::io(&self.path)(error));
         }
-        self.written += bytes.len() as u64;
+        self.written += size;
+        Ok(size)
+    }
+}
+
+/// Small pieces are gathered into one write. A large one is written from where it is: a copy would take it out of the caches first.
+fn write_pieces(output: &mut dyn Output, pieces: &[Buffer], mut at: u64) -> io::Result<()> {
+    let mut gathered: Vec<u8> = Vec::new();
+    for piece in pieces {
+        if piece.len() < SMALL_PIECE {
+            gathered.extend_from_slice(piece);
+            continue;
+        }
+        if !gathered.is_empty() {
+            output.write_at(&gathered, at)?;
+            at += gathered.len() as u64;
+            gathered.clear();
+        }
+        output.write_at(piece, at)?;
+        at += piece.len() as u64;
+    }
+    if gathered.is_empty() {
         Ok(())
+    } else {
+        output.write_at(&gathered, at)
     }
 }
 
@@ -193,34 +222,25 @@ impl Segments {
             // The batch goes to the next segment, which begins with the schema.
             self.encoder = StreamEncoder::try_new(&journal_schema())?;
         }
-        let mut encoded = Vec::new();
-        for buffer in self.encoder.encode(&batch)? {
-            encoded.extend_from_slice(&buffer);
-        }
-        item.bytes.reserve_exact(encoded.len() + 64);
-        if seal(&encoded, &mut item.bytes) {
-            Ok(())
-        } else {
-            Err(RecordsError::JournalLost)
-        }
+        item.pieces = seal(&self.encoder.encode(&batch)?).ok_or(RecordsError::JournalLost)?;
+        Ok(())
     }
 
     /// Writes what was prepared. May be called again after an error.
     pub(crate) fn append(&mut self, item: &Item) -> Result<(), RecordsError> {
-        if item.bytes.is_empty() {
+        if item.pieces.iter().all(Buffer::is_empty) {
             return Ok(());
         }
         if item.lines > 0 {
             return match &mut self.lines {
-                Some(lines) => lines.append(&item.bytes),
+                Some(lines) => lines.append(&item.pieces).map(|_| ()),
                 None => Err(RecordsError::JournalLost),
             };
         }
         if self.segment.written >= self.limit {
             self.next()?;
         }
-        self.segment.append(&item.bytes)?;
-        self.stats.bytes += item.bytes.len() as u64;
+        self.stats.bytes += self.segment.append(&item.pieces)?;
         self.stats.rows += item.rows;
         Ok(())
     }
@@ -248,20 +268,12 @@ impl Segments {
     /// The end marker; of a segment without any batch with the schema before it.
     pub(crate) fn close(&mut self) -> Result<(), RecordsError> {
         if !self.is_closed {
-            let mut end = Vec::new();
-            if self.segment.written == 0 {
-                let mut encoded = Vec::new();
-                for buffer in StreamEncoder::try_new(&journal_schema())?.finish()? {
-                    encoded.extend_from_slice(&buffer);
-                }
-                if !seal(&encoded, &mut end) {
-                    return Err(RecordsError::JournalLost);
-                }
+            let end = if self.segment.written == 0 {
+                seal(&StreamEncoder::try_new(&journal_schema())?.finish()?).ok_or(RecordsError::JournalLost)?
             } else {
-                end.extend_from_slice(&[0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0]);
-            }
-            self.segment.append(&end)?;
-            self.stats.bytes += end.len() as u64;
+                vec![Buffer::from(&[0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0])]
+            };
+            self.stats.bytes += self.segment.append(&end)?;
             self.is_closed = true;
         }
         self.sync()
