@@ -10,7 +10,6 @@ twice in a row, with at least as many values as its percentile needs.
 from __future__ import annotations
 
 import math
-import os
 import threading
 import time
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from typing import Self
 
 import numpy as np
 
+from aiperf.background import yield_to_load
 from aiperf.config.conditions import Condition, Precision
 from aiperf.config.model import Config
 from aiperf.errors import AIPerfError, ConfigError, Problem
@@ -39,7 +39,6 @@ INTERVAL_S = 2.0
 _SHARE = 0.05
 _FEWEST = 30
 _IN_A_ROW = 2
-_NICE = 10
 _RATES = frozenset({"request_throughput", "output_token_throughput", "goodput", "good_request_fraction"})
 _RATIO = {"%": 100.0}
 
@@ -192,9 +191,7 @@ class Stopper:
         return 0 if self.verdict is None else self.verdict.level
 
     def _work(self) -> None:
-        if hasattr(os, "setpriority"):
-            # On Linux the priority is the thread's own.
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+        yield_to_load()
         judge = Judge(self._config, self._options, self._phases)
         pause = INTERVAL_S
         while not self._ended.wait(pause) and self.verdict is None:

@@ -7,12 +7,12 @@ quarter of the time; nothing of it is on the way of a request. With `--tokenizer
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from aiperf.background import yield_to_load
 from aiperf.errors import AIPerfError
 from aiperf.run.run import Run
 
@@ -27,7 +27,6 @@ INTERVAL_S = 0.3
 _SHARE = 0.25
 _BUDGET_S = 0.1
 _ROWS = 500
-_NICE = 10
 
 
 def jsonl_options(run: Run) -> JsonlOptions:
@@ -85,9 +84,7 @@ class LiveRequests:
             return False
 
     def _work(self) -> None:
-        if hasattr(os, "setpriority"):
-            # On Linux the priority is the thread's own.
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+        yield_to_load()
         pause = INTERVAL_S
         if self._ended.wait(pause):
             return
