@@ -324,6 +324,8 @@ class RowFacts:
         """Longest gap between content chunks, ns."""
     def take_first_share(self) -> NDArray[np.float64] | None:
         """Share of the text that came with the first content chunk."""
+    def take_with_text(self) -> NDArray[np.float64] | None:
+        """Content chunks that have text."""
 
 @final
 class GapPool:

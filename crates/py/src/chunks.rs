@@ -152,6 +152,11 @@ impl RowFacts {
         let taken = locked(&self.0).first_share.take()?;
         Some(PyArray1::from_vec(py, taken))
     }
+
+    fn take_with_text<'py>(&self, py: Python<'py>) -> Option<Array<'py, f64>> {
+        let taken = locked(&self.0).with_text.take()?;
+        Some(PyArray1::from_vec(py, taken))
+    }
 }
 
 #[pymethods]

@@ -3,8 +3,9 @@
 The pass is native (`aiperf._core.scan_chunks`): each row's content chunks (text, reasoning, tool calls) go to every sink while they are in
 the processor's cache. Chunks of a run never exist all at once: they come in batches of rows.
 
-A chunk is not a token. A response's counted tokens are spread over its content chunks in proportion to the UTF-8 bytes of
-text in each, so bundled chunks (speculative decoding, parsers that hold text back) get their share and empty ones none.
+A chunk is not a token. A response with as many tokens as content chunks with text has one in each of them. Otherwise its counted tokens are spread over its
+content chunks in proportion to the UTF-8 bytes of text in each, so bundled chunks (speculative decoding, parsers that hold text
+back) get their share and empty ones none.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class RowChunks:
     """Per row, from its chunks, when the pass is over; NaN where there is none.
 
     `second_content`: timestamp of the second content chunk. `longest_gap`: the longest gap between chunks, ns. `first_share`: share
-    of the text in the first chunk. `merged`: content chunks with an upper bound for a timestamp.
+    of the text in the first chunk. `with_text`: content chunks that have text. `merged`: content chunks with an upper bound for a timestamp.
     """
 
     num_rows: int
@@ -103,6 +104,10 @@ class RowChunks:
     def _first_share(self) -> Floats | None:
         return self.sink.take_first_share()
 
+    @cached_property
+    def _with_text(self) -> Floats | None:
+        return self.sink.take_with_text()
+
     @property
     def second_content(self) -> Floats:
         return self._or_absent(self._second_content)
@@ -114,6 +119,10 @@ class RowChunks:
     @property
     def first_share(self) -> Floats:
         return self._or_absent(self._first_share)
+
+    @property
+    def with_text(self) -> Floats:
+        return self._or_absent(self._with_text)
 
     def _or_absent(self, values: Floats | None) -> Floats:
         return np.full(self.num_rows, np.nan) if values is None else values

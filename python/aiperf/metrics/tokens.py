@@ -40,7 +40,7 @@ def reasoning_token_count(r: MetricContext) -> Floats:
 @metric(
     "first_chunk_tokens",
     provenance="tokens",
-    formula="completion tokens in the first content chunk's usage; without one OSL × share of the text bytes in that chunk",
+    formula="completion tokens in the first content chunk's usage; else 1 with as many chunks with text as tokens; else OSL × that chunk's share of the text bytes",
     flags=("no_individual",),
 )
 def first_chunk_tokens(r: MetricContext) -> Floats:
@@ -50,7 +50,9 @@ def first_chunk_tokens(r: MetricContext) -> Floats:
     told = r.column("first_chunk_usage")
     if r.chunks is None:
         return r.ok_only(told)
-    estimated = r.value("output_sequence_length") * r.chunks.rows.first_share
+    osl = r.value("output_sequence_length")
+    rows = r.chunks.rows
+    estimated = np.where(osl == rows.with_text, rows.first_share > 0, osl * rows.first_share)
     return r.streamed_only(np.where(np.isnan(told) | np.isnan(estimated), estimated, told))
 
 

@@ -58,14 +58,16 @@ class ContentPiece:
 
     @cached_property
     def tokens(self) -> Floats:
-        """(c,) tokens in each chunk: the row's tokens in proportion to text bytes; evenly if no chunk has text."""
+        """(c,) tokens in each chunk: one in each with text if they are as many; else in proportion to text bytes; evenly if there is no text."""
         total = np.add.reduceat(self.text_bytes, self.offsets[:-1])
         even = total == 0
         factor = np.where(even, 0.0, self.row_tokens / np.where(even, 1.0, total))
         tokens: Floats = self.text_bytes * np.repeat(factor, self.counts)
         if even.any():
             tokens += np.repeat(np.where(even, self.row_tokens / self.counts, 0.0), self.counts)
-        return tokens
+        with_text = self.text_bytes > 0
+        each: Bools = ~even & (np.add.reduceat(with_text.astype(np.int64), self.offsets[:-1]) == self.row_tokens)
+        return np.where(np.repeat(each, self.counts), with_text, tokens)
 
 
 def content_pieces(columns: Columns, keep: Bools, row_tokens: Floats | None = None) -> Iterator[ContentPiece]:

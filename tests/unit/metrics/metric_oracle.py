@@ -51,8 +51,17 @@ def first_tokens(r: Row) -> float | None:
     n = osl(r)
     if n is None or not r.content:
         return None
+    return spread(r, n)[0]
+
+
+def spread(r: Row, n: float) -> list[float]:
+    """Tokens in each content chunk."""
     total = sum(c.text for c in r.content)
-    return n * r.content[0].text / total if total else n / len(r.content)
+    if not total:
+        return [n / len(r.content)] * len(r.content)
+    if n == sum(c.text > 0 for c in r.content):
+        return [float(c.text > 0) for c in r.content]
+    return [n * c.text / total for c in r.content]
 
 
 def minus(a: float | None, b: float | None) -> float | None:
@@ -276,8 +285,7 @@ def levels(rows: Sequence[Row]) -> list[tuple[float, dict[str, float]]]:
             level["concurrency"] += 1
             if r.kind:
                 continue
-            n, total = osl(r) or 0, sum(c.text for c in r.content)
-            share = [n * c.text / total if total else n / len(r.content) for c in r.content]
+            share = spread(r, osl(r) or 0)
             level["tokens"] += sure(r.isl) + sum(s for c, s in zip(r.content, share, strict=True) if c.at <= middle)
             if middle < r.content[0].at:
                 level["prefill"] += 1

@@ -29,6 +29,8 @@ pub struct RowFacts {
     pub longest_gap: Option<Vec<f64>>,
     /// Share of the text that came with the first content chunk.
     pub first_share: Option<Vec<f64>>,
+    /// Content chunks that have text.
+    pub with_text: Option<Vec<f64>>,
 }
 
 impl RowFacts {
@@ -58,6 +60,7 @@ impl Sink for RowFacts {
             1.0 / row.ns.len() as f64
         };
         put(&mut self.first_share, share);
+        put(&mut self.with_text, row.with_text as f64);
         let Some(longest) = row.gaps().max() else { return };
         put(&mut self.second_content, row.ns[1] as f64);
         put(&mut self.longest_gap, longest as f64);

@@ -56,17 +56,25 @@ pub struct ContentRow<'a> {
     pub coalesced: usize,
     /// Sum of `text_bytes`.
     pub total_text: u64,
+    /// Chunks that have text.
+    pub with_text: usize,
     per_byte: f64,
+    per_text: f64,
     even: f64,
 }
 
 impl<'a> ContentRow<'a> {
     fn new(row: usize, chunks: &Selected<'a>, tokens: f64) -> Self {
         let total_text = chunks.text_bytes.iter().map(|&b| u64::from(b)).sum();
-        let (per_byte, even) = if total_text == 0 {
-            (0.0, tokens / chunks.ns.len() as f64)
+        let with_text = chunks.text_bytes.iter().filter(|&&bytes| bytes > 0).count();
+        #[allow(clippy::float_cmp)] // both are counts
+        let (per_byte, per_text, even) = if total_text == 0 {
+            (0.0, 0.0, tokens / chunks.ns.len() as f64)
+        } else if tokens == with_text as f64 {
+            // The server writes each token by itself, however long its text is.
+            (0.0, 1.0, 0.0)
         } else {
-            (tokens / total_text as f64, 0.0)
+            (tokens / total_text as f64, 0.0, 0.0)
         };
         Self {
             row,
@@ -75,16 +83,19 @@ impl<'a> ContentRow<'a> {
             text_bytes: chunks.text_bytes,
             coalesced: chunks.coalesced,
             total_text,
+            with_text,
             per_byte,
+            per_text,
             even,
         }
     }
 
-    /// Tokens of each chunk: the row's in proportion to the bytes of text, evenly if no chunk has any.
+    /// Tokens of each chunk: one in each that has text if they are as many; else the row's in proportion to the bytes of text, evenly
+    /// if no chunk has any.
     pub fn tokens(&self) -> impl Iterator<Item = f64> {
         self.text_bytes
             .iter()
-            .map(|&bytes| f64::from(bytes) * self.per_byte + self.even)
+            .map(|&bytes| f64::from(bytes) * self.per_byte + f64::from(bytes.min(1)) * self.per_text + self.even)
     }
 
     /// Gaps between one chunk and the next, ns.
