@@ -87,6 +87,18 @@ def test_telemetry_data(two: tuple[Gpu, ...], golden: Golden) -> None:
     golden("telemetry/telemetry_data.json", json.dumps(found, indent=2, ensure_ascii=False) + "\n")
 
 
+def test_a_page_below_a_path_keeps_it_and_failed_readings_are_told() -> None:
+    """AIPerf's key: host, port and path without `/metrics`; its `error_summary` counts what did not answer."""
+    found = gpus_of([read_texts(texts_of("dcgm"), "http://u:p@h:9400/node1/metrics")])
+    assert {g.place for g in found} == {"h:9400/node1"}
+    failed = {"http://u:p@h:9400/metrics": (3, "connection refused")}
+    told = telemetry_data(found, [], START, START + S, failed)["error_summary"]
+    assert isinstance(told, list)
+    assert told[0]["count"] == 3
+    assert told[0]["error_details"]["message"].endswith("h:9400/metrics: connection refused")
+    assert "u:p" not in json.dumps(told)
+
+
 def test_jsonl(two: tuple[Gpu, ...], golden: Golden) -> None:
     golden("telemetry/gpu_telemetry_export.jsonl", render_gpu_jsonl(two).decode())
 
@@ -217,6 +229,7 @@ def fake_nvml(count: int = 1) -> ModuleType:
         "nvmlDeviceGetHandleByIndex": lambda i: i,
         "nvmlDeviceGetName": lambda _h: b"NVIDIA A100",
         "nvmlDeviceGetUUID": lambda _h: f"GPU-{_h}",
+        "nvmlDeviceGetPciInfo": lambda _h: SimpleNamespace(busId=f"0000000{_h}:01:00.0".encode()),
         "nvmlDeviceGetPowerUsage": lambda _h: 250_000,
         "nvmlDeviceGetTotalEnergyConsumption": refuse,
         "nvmlDeviceGetUtilizationRates": lambda _h: SimpleNamespace(gpu=80, memory=30),

@@ -60,13 +60,14 @@ class Sampled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
-    """`place`: host:port of the page it was read from. What a page does not say is None."""
+    """`place`: host:port of the page it was read from, and its path unless that is `/metrics`. What a page does not say is None."""
 
     place: str
     url: str
     index: int
     name: str
     uuid: str
+    pci_bus_id: str | None = None
     device: str | None = None
     hostname: str | None = None
     namespace: str | None = None
@@ -91,8 +92,14 @@ def gpus_of(readings: Sequence[Readings]) -> tuple[Gpu, ...]:
     return tuple(found)
 
 
+def _place(url: str) -> str:
+    """As AIPerf names an endpoint: `http://h:9400/metrics` is `h:9400`, `http://h/gpu/metrics` is `h/gpu`."""
+    parts = urlsplit(url)
+    return parts.netloc.rpartition("@")[2] + parts.path.removesuffix("/metrics").rstrip("/") if parts.netloc else url
+
+
 def _of_page(page: Readings) -> list[Gpu]:
-    place = urlsplit(page.url).netloc or page.url
+    place = _place(page.url)
     columns: dict[str, dict[str, int]] = {}
     labels_of: dict[str, dict[str, str]] = {}
     vendor_of: dict[str, str] = {}
@@ -150,6 +157,7 @@ def _gpu(
         name=labels.get("modelName") or labels.get("card_model") or "GPU",
         uuid=key,
         platform=vendor,
+        pci_bus_id=labels.get("pci_bus_id"),
         device=labels.get("device"),
         hostname=labels.get("Hostname") or labels.get("hostname"),
         namespace=labels.get("namespace"),

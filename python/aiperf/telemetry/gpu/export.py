@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from aiperf.config.secrets import mask_url
 from aiperf.json_text import json_text
 from aiperf.metrics.stats import STANDARD_PERCENTILES, percentile_name
 from aiperf.telemetry.gpu.devices import Gpu, Sampled
@@ -73,8 +74,17 @@ def _metrics(gpu: Gpu, start_ns: int, end_ns: int) -> dict[str, dict[str, float 
     return {tag: stats for tag, stats in found.items() if stats is not None}
 
 
-def telemetry_data(gpus: Sequence[Gpu], configured: Sequence[str], start_ns: int, end_ns: int) -> dict[str, object]:
-    """The value of `telemetry_data` in `profile_export_aiperf.json`. `start_ns`, `end_ns`: the profiling phase, since the epoch."""
+def telemetry_data(
+    gpus: Sequence[Gpu],
+    configured: Sequence[str],
+    start_ns: int,
+    end_ns: int,
+    failed: Mapping[str, tuple[int, str]] | None = None,
+) -> dict[str, object]:
+    """The value of `telemetry_data` in `profile_export_aiperf.json`. `start_ns`, `end_ns`: the profiling phase, since the epoch.
+
+    `failed`: URL → how many readings of it failed, and why the last one did.
+    """
     endpoints: dict[str, dict[str, dict[str, object]]] = {}
     for gpu in gpus:
         entry: dict[str, object] = {
@@ -96,7 +106,11 @@ def telemetry_data(gpus: Sequence[Gpu], configured: Sequence[str], start_ns: int
         "start_time": local[0],
         "end_time": local[1],
     }
-    return {"summary": summary, "endpoints": endpoints, "error_summary": []}
+    errors = [
+        {"error_details": {"type": "TelemetryScrapeError", "message": f"{mask_url(url)}: {reason}"}, "count": count}
+        for url, (count, reason) in (failed or {}).items()
+    ]
+    return {"summary": summary, "endpoints": endpoints, "error_summary": errors}
 
 
 def gpu_csv_section(data: Mapping[str, Any]) -> str:
@@ -136,6 +150,7 @@ def render_gpu_jsonl(gpus: Sequence[Gpu]) -> bytes:
             "gpu_index": gpu.index,
             "gpu_uuid": gpu.uuid,
             "gpu_model_name": gpu.name,
+            "pci_bus_id": gpu.pci_bus_id,
             "device": gpu.device,
             "hostname": gpu.hostname,
             "namespace": gpu.namespace,

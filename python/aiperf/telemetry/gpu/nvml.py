@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from types import ModuleType
 
 import numpy as np
@@ -70,6 +71,8 @@ def _labels(nvml: ModuleType, index: int, handle: object) -> tuple[tuple[str, st
         "device": f"nvidia{index}",
         "Hostname": socket.gethostname(),
     }
+    with suppress(nvml.NVMLError, AttributeError):
+        labels["pci_bus_id"] = _text(nvml.nvmlDeviceGetPciInfo(handle).busId)
     return tuple(sorted(labels.items()))
 
 

@@ -25,7 +25,7 @@ from aiperf.telemetry.prometheus.quantiles import histogram_quantile
 from aiperf.telemetry.prometheus.readings import Floats, Readings, increase
 from aiperf.telemetry.prometheus.slices import counter_slices, gauge_slices, histogram_slices, rate_stats, windows
 
-__all__ = ["ExportHeader", "render_csv", "render_files", "render_json", "render_jsonl", "unit_of"]
+__all__ = ["ExportHeader", "PhaseSpan", "render_csv", "render_files", "render_json", "render_jsonl", "unit_of"]
 
 _PERCENTILES = tuple(percentile_name(p) for p in STANDARD_PERCENTILES)
 _GAUGE = ("avg", "min", "max", "std", *_PERCENTILES)
@@ -60,6 +60,21 @@ class ExportHeader:
     configured: Sequence[str] = ()
     input_config: Mapping[str, object] = field(default_factory=dict)
     slice_s: float | None = None
+    phases: Sequence[PhaseSpan] = ()
+    models: Sequence[str] = ()
+    concurrency: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseSpan:
+    """A phase of the load, ns since the epoch. `index`: among all phases, `profiling_index`: among the measured ones, None for a warm-up."""
+
+    start_ns: int
+    end_ns: int
+    name: str
+    kind: str
+    index: int
+    profiling_index: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +213,7 @@ def render_files(formats: Iterable[str], readings: Sequence[Readings], facts: Ex
     if "csv" in wanted:
         out["csv"] = render_csv(readings, facts)
     if "jsonl" in wanted:
-        out["jsonl"] = render_jsonl(readings)
+        out["jsonl"] = render_jsonl(readings, facts.phases)
     return out
 
 
@@ -279,13 +294,27 @@ def _cell(value: float | None) -> str:
     return str(value) if isinstance(value, int) else f"{value:.4f}"
 
 
-def render_jsonl(readings: Iterable[Readings]) -> bytes:
-    """One line per reading that differs from the one before, in order of time."""
-    lines = [line for r in readings for line in _jsonl_lines(r)]
+def render_jsonl(readings: Iterable[Readings], phases: Sequence[PhaseSpan] = ()) -> bytes:
+    """One line per reading that differs from the one before, in order of time; of one during a phase, which it is."""
+    lines = [line for r in readings for line in _jsonl_lines(r, phases)]
     return b"".join(line for _, line in sorted(lines, key=lambda pair: pair[0]))
 
 
-def _jsonl_lines(readings: Readings) -> list[tuple[int, bytes]]:
+def _phase_at(when: int, phases: Sequence[PhaseSpan]) -> dict[str, object]:
+    found = next((p for p in phases if p.start_ns <= when <= p.end_ns), None)
+    if found is None:
+        return {}
+    told = {
+        "benchmark_phase": found.kind,
+        "phase_index": found.index,
+        "profiling_index": found.profiling_index,
+        "phase_name": found.name,
+        "phase_kind": found.kind,
+    }
+    return {key: value for key, value in told.items() if value is not None}
+
+
+def _jsonl_lines(readings: Readings, phases: Sequence[PhaseSpan]) -> list[tuple[int, bytes]]:
     groups: dict[str, dict[tuple[tuple[str, str], ...], list[int]]] = {}
     for i, s in enumerate(readings.series):
         groups.setdefault(s.metric, {}).setdefault(s.labels, []).append(i)
@@ -308,6 +337,7 @@ def _jsonl_lines(readings: Readings) -> list[tuple[int, bytes]]:
             "metrics": {name: found for name, found in metrics.items() if found},
             "request_sent_ns": when - latency,
             "first_byte_ns": when,
+            **_phase_at(when, phases),
         }
         out.append((when, json_text(line, separators=(",", ":")).encode() + b"\n"))
     return out

@@ -138,6 +138,8 @@ def _metadata(table: _Table, readings: Sequence[Readings], facts: ExportHeader) 
         "profiling_duration_ns": duration,
         "profiling_duration_seconds": duration / 1e9,
         "input_config": facts.input_config,
+        "model_names": list(facts.models),
+        "concurrency": "" if facts.concurrency is None else str(facts.concurrency),
         "endpoint_urls": sorted(r.url for r in readings if r.num_readings),
         "endpoint_count": sum(1 for r in readings if r.num_readings),
         "label_columns": list(table.labels),
