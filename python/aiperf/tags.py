@@ -117,9 +117,9 @@ credit_drop_latency                          Credit Drop Latency                
 longest_stall                                Longest Stall                                ns                  -  ended    streaming
 stream_setup_latency                         Stream Setup Latency                         ns                  -  -        streaming
 stream_prefill_latency                       Stream Prefill Latency                       ns                  -  -        streaming
-replay_sched_lag_p50                         Replay Schedule Lag P50                      ns                  -  -
-replay_sched_lag_p90                         Replay Schedule Lag P90                      ns                  -  -
-replay_sched_lag_p99                         Replay Schedule Lag P99                      ns                  -  -
+replay_sched_lag_p50                         Replay Schedule Lag p50                      ns                  -  -
+replay_sched_lag_p90                         Replay Schedule Lag p90                      ns                  -  -
+replay_sched_lag_p99                         Replay Schedule Lag p99                      ns                  -  -
 replay_sched_degraded                        Replay Schedule Degraded                     count               -  -
 prefill_throughput_per_user                  Prefill Throughput Per User                  tokens/sec/user     -  ended    streaming
 benchmark_duration                           Benchmark Duration                           ns_as_sec           -  counted

@@ -7,32 +7,95 @@ readers: `endpoint.model_names` and `loadgen.concurrency`. Our own shape, with t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import cast
+from collections.abc import Iterable, Mapping
+from typing import Final, cast
 
 from aiperf.config.lengths import parse_seq_dist
 from aiperf.config.load import Closed, Rate, Schedule, Series, Users, load_of
-from aiperf.config.model import Config
+from aiperf.config.model import Config, specs
 from aiperf.config.secrets import is_secret_name, mask_mapping, mask_url
+from aiperf.version import __version__
 
-__all__ = ["REDACTED", "aiperf_input_config"]
+__all__ = [
+    "REDACTED",
+    "aiperf_input_config",
+    "aiperf_names",
+    "aiperf_values",
+    "aiperf_version",
+    "variation_folder",
+]
 
 REDACTED = "<redacted>"
 """What AIPerf writes in place of a secret."""
 
 Tree = dict[str, object]
 
+_PATHS: Final = {
+    "load.concurrency": "phases.profiling.concurrency",
+    "load.prefill_concurrency": "phases.profiling.prefill_concurrency",
+    "load.request_rate": "phases.profiling.rate",
+    "load.user_centric_rate": "phases.profiling.rate",
+    "load.num_users": "phases.profiling.users",
+    "load.request_count": "phases.profiling.requests",
+    "load.benchmark_duration": "phases.profiling.duration",
+    "conversation.num_sessions": "phases.profiling.sessions",
+    "conversation.turn_mean": "datasets.main.turns.mean",
+    "prompt.isl_mean": "datasets.main.prompts.isl.mean",
+    "prompt.isl_stddev": "datasets.main.prompts.isl.stddev",
+    "prompt.osl_mean": "datasets.main.prompts.osl.mean",
+    "prompt.osl_stddev": "datasets.main.prompts.osl.stddev",
+}
+"""Our options that AIPerf sweeps, by its own paths."""
+_WHOLE: Final = frozenset({"prompt.isl_mean", "prompt.osl_mean", "conversation.turn_mean"})
+"""Floats that AIPerf writes as they were given, which is without a point."""
 
-def aiperf_input_config(config: Config, *, num_requests: int | None = None) -> Tree:
+
+def aiperf_version(config: Config) -> str:
+    """What files in AIPerf's shape say who wrote them (`--aiperf-compat`); ours stands beside it."""
+    compat = config.output.aiperf_compat
+    return {"0.13": "0.13.0", "off": __version__}.get(compat, compat)
+
+
+def aiperf_values(values: Mapping[str, float]) -> dict[str, int | float]:
+    """The values of a sweep's point under AIPerf's paths: `phases.profiling.rate` is 50.0, `phases.profiling.concurrency` 8."""
+    return {_PATHS.get(path, path): _typed(path, v) for path, v in values.items()}
+
+
+def aiperf_names(paths: Iterable[str]) -> dict[str, str]:
+    """Our option's path → what AIPerf calls the parameter: the end of its own path, or all of it where two have the same end."""
+    wanted = list(paths)
+    ends = [_end(path) for path in wanted]
+    return {p: end if ends.count(end) == 1 else _PATHS.get(p, p) for p, end in zip(wanted, ends, strict=True)}
+
+
+def variation_folder(values: Mapping[str, float]) -> str:
+    """`concurrency_10`, `mean_512__rate_50.0`: where AIPerf puts the runs of a point."""
+    return "__".join(f"{_end(path)}_{_typed(path, v)}" for path, v in values.items())
+
+
+def _end(path: str) -> str:
+    found = specs().get(path)
+    own = path if found is None else found.shown.lstrip("-").replace("-", "_")
+    return _PATHS[path].rpartition(".")[2] if path in _PATHS else own
+
+
+def _typed(path: str, value: float) -> int | float:
+    found = specs().get(path)
+    is_whole = float(value).is_integer() and (found is None or found.kind == "int" or path in _WHOLE)
+    return int(value) if is_whole else float(value)
+
+
+def aiperf_input_config(config: Config, *, num_requests: int | None = None, num_sessions: int | None = None) -> Tree:
     """`{models, endpoint, datasets, phases, artifacts, …}` in JSON types, secrets redacted.
 
-    `num_requests`: of a file that is sent once, where the user gave no count (AIPerf writes the number of entries).
+    `num_requests`: of a schedule where the user gave no count, `num_sessions`: of a file of branching conversations (AIPerf writes
+    what it found in the file).
     """
     tree: Tree = {
         "models": _models(config),
         "endpoint": _endpoint(config),
         "datasets": [_dataset(config)],
-        "phases": _phases(config, num_requests),
+        "phases": _phases(config, num_requests, num_sessions),
         "artifacts": _artifacts(config),
     }
     slos = _slos(config)
@@ -52,7 +115,7 @@ def aiperf_input_config(config: Config, *, num_requests: int | None = None) -> T
     t = config.telemetry
     urls = [u for u in t.server_metrics if "://" in u or ":" in u]
     tree |= {
-        "gpu_telemetry": {"enabled": not t.no_gpu_telemetry},
+        "gpu_telemetry": _gpu_telemetry(config),
         "server_metrics": {"enabled": False}
         if t.no_server_metrics
         else {
@@ -60,7 +123,13 @@ def aiperf_input_config(config: Config, *, num_requests: int | None = None) -> T
             "urls": [mask_url(u) for u in urls],
             "formats": list(t.server_metrics_formats),
         },
-        "network_latency": {"enabled": t.network_latency_automatic or t.network_latency_mean is not None},
+        "network_latency": {
+            "enabled": t.network_latency_automatic or t.network_latency_mean is not None,
+            **_given(
+                config,
+                {"ping_interval": "telemetry.network_latency_ping_interval", "mean": "telemetry.network_latency_mean"},
+            ),
+        },
         "otel": {},
         "mlflow": {},
         "wandb": {},
@@ -68,6 +137,17 @@ def aiperf_input_config(config: Config, *, num_requests: int | None = None) -> T
         "loadgen": {} if config.load.concurrency is None else {"concurrency": config.load.concurrency},
     }
     return tree
+
+
+def _gpu_telemetry(config: Config) -> Tree:
+    t = config.telemetry
+    out: Tree = {"enabled": not t.no_gpu_telemetry}
+    words = [w for w in t.gpu_telemetry if not w.endswith(".csv")]
+    collector = next((w for w in words if w in {"pynvml", "amdsmi"}), "dcgm")
+    urls = [mask_url(w) for w in words if "://" in w or ":" in w]
+    if words and not t.no_gpu_telemetry:
+        out |= {"urls": urls, "collector": collector, "mode": "summary"}
+    return out
 
 
 def _given(config: Config, paths: Mapping[str, str]) -> Tree:
@@ -138,9 +218,9 @@ def _dataset(config: Config) -> Tree:
             out["format"] = i.custom_dataset_type.replace("-", "_")
     else:
         out["type"] = "synthetic"
-        entries = _entries(config)
-        if entries is not None:
-            out["entries"] = entries
+    entries = _entries(config)
+    if entries is not None and i.public_dataset is None:
+        out["entries"] = entries
     out |= _given(
         config,
         {
@@ -200,7 +280,7 @@ def _conversation(config: Config) -> Tree:
         out["turns"] = turns
     delay = _given(config, {"mean": "conversation.turn_delay_mean", "stddev": "conversation.turn_delay_stddev"})
     if delay:
-        out["turn_delay"] = delay
+        out["turn_delay"] = {"mean": delay.get("mean", 0.0), "stddev": delay.get("stddev", 0.0)}
     return out
 
 
@@ -226,7 +306,7 @@ def _prompts(config: Config) -> Tree:
     )
 
 
-def _phases(config: Config, num_requests: int | None) -> list[Tree]:
+def _phases(config: Config, num_requests: int | None, num_sessions: int | None) -> list[Tree]:
     if config.load.phases:
         out = []
         for phase in config.load.phases:
@@ -234,6 +314,8 @@ def _phases(config: Config, num_requests: int | None) -> list[Tree]:
             out.append(tree | ({"exclude_from_results": True} if phase.kind == "warmup" else {}))
         return out
     measured = _measured_phase(config, num_requests)
+    if num_sessions is not None and not measured.keys() & {"requests", "sessions", "duration"}:
+        measured["sessions"] = num_sessions
     return [_warmup_phase(config), measured] if config.warmup.is_wanted else [measured]
 
 

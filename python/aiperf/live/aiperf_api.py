@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from aiperf.config.as_aiperf import aiperf_version
 from aiperf.live.board import Board
 from aiperf.live.view import View
-from aiperf.version import __version__
 
 __all__ = ["metrics", "progress", "results", "run_info", "server_metrics"]
 
@@ -101,9 +101,7 @@ def metrics(board: Board) -> dict[str, object]:
     facts = board.facts
     load = board.config.load
     return {
-        "aiperf_version": board.config.output.aiperf_compat
-        if board.config.output.aiperf_compat != "off"
-        else __version__,
+        "aiperf_version": aiperf_version(board.config),
         "benchmark_id": None if facts is None else facts.benchmark_id,
         "model": None if facts is None else ",".join(sorted(facts.models)),
         "endpoint_type": board.config.endpoint.endpoint_type,

@@ -24,6 +24,8 @@ __all__ = [
     "PhaseEntry",
     "RunJson",
     "ServerEntry",
+    "SessionTreeEntry",
+    "StudyEntry",
     "load_run_json",
 ]
 
@@ -132,6 +134,27 @@ class GeneratorEntry(_Kept):
         return f"generator {self.index + 1}" + (f" ({self.host})" if self.host else "")
 
 
+class SessionTreeEntry(_Kept):
+    """Who starts whom. `parents`: by session, the place of the one that starts it, −1 for a root; `turns`: by session; `joins`: (session,
+    turn) of turns that wait for the sessions their own one has started.
+    """
+
+    parents: list[int]
+    turns: list[int]
+    joins: list[tuple[int, int]] = Field(default_factory=list)
+
+
+class StudyEntry(_Kept):
+    """Which run of a sweep, of repeats, of a search this is, in AIPerf's words. `values`: by its path of the option."""
+
+    study_id: str
+    label: str = ""
+    trial: int = 0
+    variation: str = "base"
+    index: int = 0
+    values: dict[str, int | float] = Field(default_factory=dict)
+
+
 class RunJson(_Kept):
     """`config`: section → field → {value, origin, kind}. `status`: `running` until the run has ended; `recovered` after a report of a killed one.
 
@@ -151,8 +174,12 @@ class RunJson(_Kept):
     num_sessions: int = 0
     num_turns: int = 0
     part: PartEntry | None = None
+    study: StudyEntry | None = None
+    """Null of a run on its own."""
     generators: list[GeneratorEntry] = Field(default_factory=list)
     session_ids: list[str] | None = None
+    session_tree: SessionTreeEntry | None = None
+    """Null if every session starts by itself."""
     server: ServerEntry | None = None
     proxies: dict[str, dict[str, str]] = Field(default_factory=dict)
     """By URL the proxy it was reached through, `host:port`, and what named it; credentials are not kept."""

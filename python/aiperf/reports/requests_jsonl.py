@@ -129,7 +129,7 @@ class JsonlWriter(Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JsonlOptions:
     """`sessions`: conversation ids by plan row, empty for `session_000000`, …. `benchmark_id`: seeds the worker's names.
-    `http_trace`: with `trace_data` (--export-http-trace).
+    `http_trace`: with `trace_data` (--export-http-trace). `parents`: by plan row of the session, −1 for a root; empty if all are roots.
     """
 
     metrics: MetricOptions
@@ -137,6 +137,7 @@ class JsonlOptions:
     sessions: Sequence[str] = ()
     benchmark_id: str = ""
     http_trace: bool = False
+    parents: Sequence[int] = ()
 
 
 def build_jsonl(columns: Columns, options: JsonlOptions) -> JsonlBatch:
@@ -233,8 +234,28 @@ def _metadata(r: MetricContext, o: JsonlOptions) -> tuple[NumberColumn | TextCol
         _choices("was_cancelled", cancelled.astype(np.int64), (False, True)),
         _times(r, "cancellation_time_ns", np.where(cancelled, cancelled_at, np.nan)),
         _choices("context_overflow_skip", no_skip, (False,)),
-        _choices("agent_depth", no_skip, (0,)),
-        TextColumn("root_correlation_id", correlation),
+        *_tree(session, correlation, o.parents),
+    )
+
+
+def _tree(
+    session: Floats, correlation: Sequence[str | None], parents: Sequence[int]
+) -> tuple[TextColumn | Choices, ...]:
+    """Whose child a request's session is."""
+    if not parents:
+        return (
+            _choices("agent_depth", np.zeros(len(session), dtype=np.int64), (0,)),
+            TextColumn("root_correlation_id", correlation),
+        )
+    from aiperf.records.session_tree import SessionTree
+
+    tree = SessionTree(parents)
+    rows = session.astype(np.int64)
+    depth = tree.depth(rows)
+    return (
+        _choices("agent_depth", depth, tuple(range(int(depth.max(initial=0)) + 1))),
+        TextColumn("parent_correlation_id", tree.parent_ids(rows, correlation)),
+        TextColumn("root_correlation_id", tree.root_ids(rows, correlation)),
     )
 
 

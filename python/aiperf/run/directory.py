@@ -24,7 +24,10 @@ _STUDY_MARKS: Final = ("study.json", "sweep_aggregate", "profile_runs", "search_
 _ENTRIES: Final = (
     *_RUN_MARKS,
     *_STUDY_MARKS,
+    ".aiperf_results_ready.json",
     "aggregate",
+    "phases",
+    "phase_manifest.json",
     "profile_export*",
     "server_metrics_export.*",
     "gpu_telemetry_export*",

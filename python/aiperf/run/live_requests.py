@@ -39,6 +39,7 @@ def jsonl_options(run: Run) -> JsonlOptions:
         sessions=run.session_ids,
         benchmark_id=run.benchmark_id,
         http_trace=run.config.output.export_http_trace,
+        parents=run.session_parents,
     )
 
 

@@ -19,7 +19,15 @@ from aiperf.observer import Level, Observer, Observers, RunFacts, Silent
 from aiperf.outcome import Outcome
 from aiperf.records.agents import write_agent_facts
 from aiperf.records.replies import write_links
-from aiperf.records.run_json import RUN_FILE, Counter, NoteEntry, PhaseEntry, RunJson, ServerEntry
+from aiperf.records.run_json import (
+    RUN_FILE,
+    Counter,
+    NoteEntry,
+    PhaseEntry,
+    RunJson,
+    ServerEntry,
+    SessionTreeEntry,
+)
 from aiperf.reports.paths import Files
 from aiperf.reports.writing import Outputs, write_pieces
 from aiperf.run.addresses import address_facts
@@ -42,6 +50,7 @@ if TYPE_CHECKING:
     from aiperf.distributed.cluster import Cluster
     from aiperf.distributed.generators import Generators
     from aiperf.metrics.summary import Summary
+    from aiperf.workload.plan import PlanTables
     from aiperf.workload.tokenizers import Tokenizer
 
 __all__ = ["complete", "preview", "profile"]
@@ -168,7 +177,8 @@ def _drive(
     """The load, with what watches the server and the GPUs meanwhile; the run with its outcome."""
     plan = prepared.workload.plan
     # Half a second for a long trace: the first request does not wait for it.
-    inputs_first = plan.num_turns <= _INPUTS_FIRST and plan.agents is None
+    has_inputs = plan.agents is None and not _is_verbatim(prepared)
+    inputs_first = has_inputs and plan.num_turns <= _INPUTS_FIRST
     if inputs_first:
         _write_inputs(prepared, run.files, outputs)
     if prepared.workload.agents is not None:
@@ -196,7 +206,7 @@ def _drive(
     # From here on the run is on disk with what it needs to be evaluated again, whatever happens to the files below.
     with outputs.attempt("description of the run", run.dir / RUN_FILE):
         write_run_json(run.dir, run.json)
-    if not inputs_first and plan.agents is None:
+    if has_inputs and not inputs_first:
         _write_inputs(prepared, run.files, outputs)
     return run, readings, live
 
@@ -368,6 +378,7 @@ def _first_json(prepared: Prepared) -> RunJson:
         num_turns=workload.plan.num_turns,
         part=part_entry(config, workload.seed),
         session_ids=None if is_plain else list(ids),
+        session_tree=_session_tree(workload.plan),
         server=None if probe is None else ServerEntry(family=probe.family, models=list(probe.models)),
         proxies=proxy_facts(config),
         targets=address_facts(prepared.addresses),
@@ -377,8 +388,22 @@ def _first_json(prepared: Prepared) -> RunJson:
     )
 
 
+def _session_tree(plan: PlanTables) -> SessionTreeEntry | None:
+    """None if every session starts by itself."""
+    if plan.parents is None:
+        return None
+    return SessionTreeEntry(parents=plan.parents, turns=plan.turns_of_sessions(), joins=plan.joins())
+
+
 def _entries(notes: Iterable[Note]) -> list[NoteEntry]:
     return [NoteEntry(kind=n.kind, text=n.text, data=dict(n.data)) for n in notes]
+
+
+def _is_verbatim(prepared: Prepared) -> bool:
+    """Traces and files of bodies are not written out once more, as AIPerf does not: they are the inputs."""
+    from aiperf.registry import names
+
+    return prepared.workload.kind in {*names("traces"), "raw_payload", "inputs_json"}
 
 
 def _write_inputs(prepared: Prepared, files: Files, outputs: Outputs) -> None:

@@ -136,6 +136,11 @@ class Run:
         return self.json.names_of_sessions
 
     @property
+    def session_parents(self) -> Sequence[int]:
+        """By plan row of a session: the row of the one that starts it, −1 for a root; empty if all are roots."""
+        return () if self.json.session_tree is None else tuple(self.json.session_tree.parents)
+
+    @property
     def metric_options(self) -> MetricOptions:
         from aiperf.reading.media_rows import MediaRows
         from aiperf.records.agents import read_agent_facts
@@ -178,8 +183,21 @@ class Run:
     @property
     def run_info(self) -> Mapping[str, object]:
         """AIPerf's `run_info`."""
+        place = self.json.study
+        within: dict[str, object] = (
+            {"trial": 0}
+            if place is None
+            else {
+                "sweep_id": place.study_id,
+                "trial": place.trial,
+                "run_label": place.label,
+                "variation_label": place.variation,
+                "variation_index": place.index,
+                "variation_values": place.values,
+            }
+        )
         command = " ".join(self.json.command)
-        return {"benchmark_id": self.benchmark_id, "random_seed": self.json.seed, "trial": 0, "cli_command": command}
+        return {"benchmark_id": self.benchmark_id, "random_seed": self.json.seed, **within, "cli_command": command}
 
     @property
     def incomplete_reason(self) -> str | None:

@@ -4,22 +4,25 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aiperf.config.as_aiperf import aiperf_input_config
+from aiperf.config.as_aiperf import aiperf_version
 from aiperf.config.model import Config
 from aiperf.errors import Note
 from aiperf.metrics.gpu_energy import GpuEnergy
 from aiperf.outcome import Outcome
 from aiperf.records.run_json import RunJson
+from aiperf.reports.input_config import input_config_of
 from aiperf.reports.paths import Files
 
 if TYPE_CHECKING:
     from aiperf.telemetry.network import Handshake
     from aiperf.telemetry.prometheus import Readings
+    from aiperf.telemetry.prometheus.export import PhaseSpan
 
 __all__ = ["GpuFiles", "NetworkFiles", "write_gpu_files", "write_network_file", "write_server_files"]
 
@@ -43,11 +46,14 @@ def write_server_files(
     told = ExportHeader(
         start_ns=start_ns,
         end_ns=end_ns,
-        aiperf_version=json.aiperf_version,
+        aiperf_version=aiperf_version(config),
         benchmark_id=json.benchmark_id,
         configured=[r.url for r in readings],
-        input_config=aiperf_input_config(config),
+        input_config=input_config_of(config, json),
         slice_s=config.output.slice_duration,
+        phases=_phases(outcome),
+        models=json.models,
+        concurrency=config.load.concurrency,
     )
     out: list[tuple[str, Path]] = []
     for ending, data in render_files(config.telemetry.server_metrics_formats, readings, told).items():
@@ -60,6 +66,23 @@ def write_server_files(
     ):
         out.append(("server metrics", table))
     return out
+
+
+def _phases(outcome: Outcome) -> list[PhaseSpan]:
+    from aiperf.telemetry.prometheus.export import PhaseSpan
+
+    measured = itertools.count()
+    return [
+        PhaseSpan(
+            start_ns=outcome.start_wall_ns + p.start_ns,
+            end_ns=outcome.start_wall_ns + p.end_ns,
+            name=p.name,
+            kind=p.kind,
+            index=index,
+            profiling_index=next(measured) if p.is_measured else None,
+        )
+        for index, p in enumerate(outcome.phases)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +99,16 @@ def write_gpu_files(files: Files, pages: Sequence[str], readings: Sequence[Readi
     from aiperf.telemetry.gpu.devices import gpus_of
     from aiperf.telemetry.gpu.energy import measure_energy
     from aiperf.telemetry.gpu.export import render_gpu_jsonl, telemetry_data
+    from aiperf.telemetry.gpu.sources import DEFAULT_PAGES
 
     if not outcome.phases:
         return GpuFiles()
     start_ns, end_ns = _window(outcome)
     gpus = gpus_of(readings)
-    data = telemetry_data(gpus, pages if gpus else (), start_ns, end_ns)
+    # Of the pages that are tried without being asked for, nobody misses one that is not there.
+    missed = [r for r in readings if r.num_failed and (r.num_readings or r.url not in DEFAULT_PAGES)]
+    failed = {r.url: (r.num_failed, r.error or "no response") for r in missed}
+    data = telemetry_data(gpus, pages if gpus else (), start_ns, end_ns, failed)
     if not gpus:
         return GpuFiles(data)
     files.gpu.write_bytes(render_gpu_jsonl(gpus))

@@ -70,7 +70,15 @@ def build_agent_plan(table: AgentTable, endpoint: Endpoint, options: PlanOptions
         "names": table.trace_ids,
         "trace": table.trace,
     }
-    return PlanTables(columns=columns, literals=literals, session_ids=table.names, models=options.models, agents=agents)
+    root = table.root_of().astype(np.int64)
+    return PlanTables(
+        columns=columns,
+        literals=literals,
+        session_ids=table.names,
+        models=options.models,
+        agents=agents,
+        parents=np.where(root == np.arange(len(root)), -1, root).tolist(),
+    )
 
 
 class _Frame:

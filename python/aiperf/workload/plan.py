@@ -74,6 +74,8 @@ class PlanTables:
     """Of recorded agent sessions: who starts whom, who waits for whom, and their blocks (`crates/engine/src/agents.rs`)."""
     media: MediaRows | None = None
     """What each row's body carries; None: no media at all."""
+    parents: list[int] | None = field(default=None, repr=False)
+    """By session: the row of the session that starts it, −1 for a root; None if all are roots."""
 
     @property
     def num_turns(self) -> int:
@@ -82,6 +84,21 @@ class PlanTables:
     @property
     def num_sessions(self) -> int:
         return len(self.session_ids)
+
+    def turns_of_sessions(self) -> list[int]:
+        """(sessions,) how many turns each has."""
+        found: list[int] = np.bincount(self.columns["session"], minlength=self.num_sessions).tolist()
+        return found
+
+    def joins(self) -> list[tuple[int, int]]:
+        """(session, turn) of the turns behind a session's first that wait for other sessions."""
+        if "after" not in self.columns:
+            return []
+        session = self.columns["session"].astype(np.int64)
+        first = np.searchsorted(session, np.arange(self.num_sessions))
+        rows = np.flatnonzero(np.diff(self.columns["after_offsets"].astype(np.int64)))
+        turns = rows - first[session[rows]]
+        return [(int(s), int(t)) for s, t in zip(session[rows], turns, strict=True) if t > 0]
 
     def to_core(self) -> Plan:
         from aiperf._core import Plan
@@ -140,6 +157,7 @@ class _Builder:
         self.literals = _Literals()
         self.models: dict[str, int] = {m: i for i, m in enumerate(options.models)}
         self.session_ids: list[str] = []
+        self.parents: dict[int, str] = {}
         self.first_row: dict[str, int] = {}
         self.turns_of: dict[str, int] = {}
         self.session, self.osl = array("I"), array("I")
@@ -162,6 +180,8 @@ class _Builder:
         base = len(self.isl)
         number = len(self.session_ids)
         self.session_ids.append(session.id)
+        if session.parent is not None and session.turns[0].after:  # else the engine starts it by itself: a root
+            self.parents[number] = session.parent
         self.first_row[session.id] = base
         self.turns_of[session.id] = len(session.turns)
         start: tuple[Message, ...] = (Message(role="system", parts=session.system),) if session.system else ()
@@ -322,7 +342,14 @@ class _Builder:
             session_ids=self.session_ids,
             models=tuple(self.models),
             media=media,
+            parents=self._parents(),
         )
+
+    def _parents(self) -> list[int] | None:
+        if not self.parents:
+            return None
+        number = {name: i for i, name in enumerate(self.session_ids)}
+        return [number.get(self.parents.get(i, ""), -1) for i in range(len(self.session_ids))]
 
     def _row(self, sid: str, turn: int, what: str) -> int:
         first = self.first_row.get(sid)

@@ -229,8 +229,7 @@ def _kinds(model: NDArray[np.uint16], look: NDArray[np.int64]) -> list[tuple[int
 
 
 def _session_ids(count: int) -> list[str]:
-    width = len(str(count - 1))
-    return [f"session-{i:0{width}d}" for i in range(count)]
+    return [f"session_{i:06d}" for i in range(count)]
 
 
 _SHAPE: tuple[Part, ...] = (Synthetic(0, 1),)

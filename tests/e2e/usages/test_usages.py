@@ -373,7 +373,6 @@ def test_e9_the_screen_can_be_parsed(bench: Bench, capsys: pytest.CaptureFixture
     assert any("Time to First Token (ms)" in line for line in out.splitlines())
 
 
-@pytest.mark.xfail(reason="waits for agentic replay: children of a DAG as sessions of their own", strict=False)
 def test_e13_a_dag_says_who_is_whose_child(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     line = next(u.line for u in USAGES if u.name.startswith("E13"))
     assert main([*bench.words(line), "--no-report"]) == 0
@@ -384,8 +383,9 @@ def test_e13_a_dag_says_who_is_whose_child(bench: Bench, capsys: pytest.CaptureF
     roots = {r["x_correlation_id"] for r in rows if r["agent_depth"] == 0}
     children = [r for r in rows if r["agent_depth"] == 1]
     assert len(children) == 1
-    assert children[0]["parent_correlation_id"] in roots
+    assert children[0]["parent_correlation_id"] == children[0]["root_correlation_id"]
     assert children[0]["root_correlation_id"] in roots
+    assert all("parent_correlation_id" not in r for r in rows if r["agent_depth"] == 0)
 
 
 def test_f_a_users_configuration(bench: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,11 +45,16 @@ def _of_run(run: ReportedRun) -> str:
                 "x_request_id": names[i],
                 "request_start_ns": _epoch(r.start[i], columns.start_wall_ns),
                 "request_end_ns": _epoch(columns.scalar("end")[i], columns.start_wall_ns),
-                "metrics": {tag: float(v[i]) for tag, v in values.items() if not np.isnan(v[i])},
+                "metrics": {tag: _number(tag, v[i]) for tag, v in values.items() if not np.isnan(v[i])},
                 "response_text": texts[i],
             }
         )
     return json_text({"schema_version": "1.0", "data": data}, indent=2) + "\n"
+
+
+def _number(tag: str, value: float) -> int | float:
+    """Tokens are whole numbers."""
+    return int(value) if METRICS[tag].unit.shown == "tokens" and value.is_integer() else float(value)
 
 
 def _epoch(at: float, start_wall_ns: int) -> int | None:

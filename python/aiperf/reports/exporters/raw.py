@@ -23,10 +23,15 @@ def _lines(run: ReportedRun) -> Iterator[bytes]:
     columns = run.columns
     start = columns.start_wall_ns
     options = JsonlOptions(
-        metrics=run.options.metrics, phases=run.phases, sessions=run.session_ids, benchmark_id=run.benchmark_id
+        metrics=run.options.metrics,
+        phases=run.phases,
+        sessions=run.session_ids,
+        benchmark_id=run.benchmark_id,
+        parents=run.session_parents,
     )
     metadata = metadata_of(columns, options)
     headers, carriers = _headers(run.config)
+    is_stream = _streams(run.config)
     number = {name: i for i, name in enumerate(columns.strings("request_id")) if name is not None}
     sessions = columns.strings("correlation_id")
     for entry in _entries(run.dir / "raw"):
@@ -39,16 +44,26 @@ def _lines(run: ReportedRun) -> Iterator[bytes]:
             | {"X-Request-ID": entry["x_request_id"]}
             | ({} if row is None else dict.fromkeys(carriers, sessions[row])),
             "status": entry["status"],
-            "responses": [
-                {"perf_ns": start + at, "packets": [{"name": "data", "value": data}]} for at, data in entry["responses"]
-            ],
+            "responses": [_response(start + at, data, is_stream=is_stream) for at, data in entry["responses"]],
         }
         yield (json_text(line) + "\n").encode("utf-8", "replace")
 
 
+def _streams(config: Config) -> bool:
+    return config.endpoint.streaming and load_endpoint(config.endpoint.endpoint_type).features.streaming
+
+
+def _response(at: int, data: str, *, is_stream: bool) -> dict[str, object]:
+    """An event of a stream; without one the whole body, as AIPerf tells them apart."""
+    if is_stream:
+        return {"perf_ns": at, "packets": [{"name": "data", "value": data}]}
+    kind = {"content_type": "application/json"} if data.lstrip()[:1] in {"{", "["} else {}
+    return {"perf_ns": at, "text": data, **kind}
+
+
 def _headers(config: Config) -> tuple[dict[str, str], tuple[str, ...]]:
     """Those that every request has, secrets masked, and the names of those with the session's id. The engine's own come first."""
-    streams = config.endpoint.streaming and load_endpoint(config.endpoint.endpoint_type).features.streaming
+    streams = _streams(config)
     ours = {
         "User-Agent": f"aiperf/{__version__}",
         "Accept": "text/event-stream, application/json" if streams else "application/json",

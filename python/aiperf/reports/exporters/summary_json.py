@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 
-from aiperf.config.as_aiperf import aiperf_input_config
+from aiperf.config.as_aiperf import aiperf_version
 from aiperf.config.model import Config
 from aiperf.json_text import JsonValue, dump_json, to_json_value
 from aiperf.metrics.compute import Result
@@ -23,8 +23,20 @@ from aiperf.metrics.stats import (
 from aiperf.metrics.summary import Summary
 from aiperf.reports import Exporter, ReportedRun
 from aiperf.reports.agentic import agentic_json
+from aiperf.reports.branches import branch_stats
+from aiperf.reports.input_config import input_config_of
 
-__all__ = ["EXPORTER", "SCHEMA_VERSION", "JsonOptions", "dump_json", "figures_of", "render_json", "stats_json"]
+__all__ = [
+    "EXPORTER",
+    "SCHEMA_VERSION",
+    "JsonOptions",
+    "dump_json",
+    "error_summary",
+    "figures_of",
+    "json_options",
+    "render_json",
+    "stats_json",
+]
 
 SCHEMA_VERSION = "1.4"
 
@@ -106,9 +118,7 @@ def render_json(summary: Summary, options: JsonOptions) -> str:
     out["is_complete"] = not o.was_cancelled and o.incomplete_reason is None
     if o.incomplete_reason is not None:
         out["incomplete_reason"] = o.incomplete_reason
-    out["error_summary"] = [
-        {"error_details": {"code": e.code, "type": e.type, "message": e.message}, "count": e.count} for e in s.errors
-    ]
+    out["error_summary"] = error_summary(s)
     out["start_time"] = local_time(s.begin_ns)
     out["end_time"] = local_time(s.end_ns)
     out["metadata"] = dict(o.metadata)
@@ -117,6 +127,13 @@ def render_json(summary: Summary, options: JsonOptions) -> str:
     out.update(analysis_json(s, o.percentiles))
     out.update(o.extra)
     return dump_json(to_json_value(out)) + "\n"
+
+
+def error_summary(s: Summary) -> list[dict[str, object]]:
+    """Failed requests by what went wrong, AIPerf's key of that name."""
+    return [
+        {"error_details": {"code": e.code, "type": e.type, "message": e.message}, "count": e.count} for e in s.errors
+    ]
 
 
 def analysis_json(s: Summary, percentiles: Sequence[float] = ()) -> dict[str, object]:
@@ -234,21 +251,29 @@ def _metadata(config: Config) -> dict[str, object]:
     return {"dataset": {k: v for k, v in values.items() if v is not None}}
 
 
-def _of_run(run: ReportedRun) -> str:
+def json_options(run: ReportedRun) -> JsonOptions:
+    """What the file says of a run besides its figures."""
     from aiperf.version import __version__
 
-    options = JsonOptions(
-        aiperf_version={"0.13": "0.13.0", "off": __version__}.get(compat := run.config.output.aiperf_compat, compat),
+    return JsonOptions(
+        aiperf_version=aiperf_version(run.config),
         benchmark_id=run.benchmark_id,
-        input_config=aiperf_input_config(run.config),
+        input_config=input_config_of(run.config, run.json),
         run_info=run.run_info,
         was_cancelled=run.was_interrupted or (run.json.outcome is not None and run.json.outcome.was_aborted),
         incomplete_reason=run.incomplete_reason,
         percentiles=run.options.percentiles,
         metadata=_metadata(run.config),
-        extra={"written_by": {"tool": "aiperf", "version": __version__}}
-        | ({} if run.telemetry_data is None else {"telemetry_data": run.telemetry_data}),
+        extra={"written_by": {"tool": "aiperf", "version": __version__}},
     )
+
+
+def _of_run(run: ReportedRun) -> str:
+    options = json_options(run)
+    if run.telemetry_data is not None:
+        options = replace(options, extra={**options.extra, "telemetry_data": run.telemetry_data})
+    if (branches := branch_stats(run)) is not None:
+        options = replace(options, extra={**options.extra, "branch_stats": branches})
     summary = run.summary()
     agentic = agentic_json(run, summary)
     return render_json(summary, replace(options, extra={**options.extra, **agentic}) if agentic else options)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from aiperf.config.as_aiperf import aiperf_input_config
 from aiperf.json_text import dump_json, to_json_value
 from aiperf.metrics import METRICS
 from aiperf.metrics.compute import Result
@@ -13,6 +12,7 @@ from aiperf.metrics.slices import Slice
 from aiperf.metrics.summary import Summary
 from aiperf.reports import Exporter, ReportedRun
 from aiperf.reports.exporters.summary_json import stats_json
+from aiperf.reports.input_config import input_config_of
 
 __all__ = ["EXPORTER", "render_timeslices_json", "slice_json"]
 
@@ -47,7 +47,9 @@ def render_timeslices_json(summary: Summary, input_config: Mapping[str, object])
 
 
 def _of_run(run: ReportedRun) -> str | None:
-    return render_timeslices_json(run.summary(), aiperf_input_config(run.config)) if run.summary().slices else None
+    return (
+        render_timeslices_json(run.summary(), input_config_of(run.config, run.json)) if run.summary().slices else None
+    )
 
 
 EXPORTER = Exporter(

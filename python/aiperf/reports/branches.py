@@ -1,0 +1,52 @@
+"""`branch_stats` of a run of branching conversations (`dag_jsonl`): how many branches began, ended, failed, and were waited for."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aiperf.errors import ErrorKind
+from aiperf.metrics.summary import phase_mask
+from aiperf.reports import ReportedRun
+
+__all__ = ["branch_stats"]
+
+
+def branch_stats(run: ReportedRun) -> dict[str, int] | None:
+    """AIPerf's counters of the measured phases; None for a run without branches. What cannot happen here is 0.
+
+    A branch is `truncated` if the run ended before its last turn. A parent is `suspended` where its next turn waits for branches, and
+    `resumed` if that turn was sent.
+    """
+    tree = run.json.session_tree
+    if tree is None or run.options.metrics.agents is not None:
+        return None
+    rows = np.flatnonzero(phase_mask(run.columns, run.phases, "profiling"))
+    session, play, turn, kind = (
+        run.columns.scalar(name)[rows].astype(np.int64) for name in ("session", "session_num", "turn", "error_kind")
+    )
+    phase = np.nan_to_num(run.columns.scalar("phase")[rows]).astype(np.int64)
+    is_child = np.asarray(tree.parents)[session] >= 0
+    _, which = np.unique(np.stack([phase, play, session])[:, is_child], axis=1, return_inverse=True)
+    which = which.reshape(-1)
+    num = int(which.max(initial=-1)) + 1
+    has_failed = np.bincount(which, weights=kind[is_child] != ErrorKind.OK, minlength=num) > 0
+    left = np.zeros(num, dtype=np.int64)
+    left[which] = np.asarray(tree.turns)[session[is_child]]
+    is_whole = np.bincount(which, minlength=num) >= left
+    sent = set(zip(phase.tolist(), play.tolist(), session.tolist(), turn.tolist(), strict=True))
+    joins = {(s, t - 1) for s, t in tree.joins}
+    waits = [(p, n, s, t + 1) for p, n, s, t in sent if (s, t) in joins]
+    resumed = sum(wait in sent for wait in waits)
+    return {
+        "children_spawned": num,
+        "children_completed": int(np.count_nonzero(is_whole & ~has_failed)),
+        "children_errored": int(np.count_nonzero(has_failed)),
+        "children_truncated": int(np.count_nonzero(~is_whole & ~has_failed)),
+        "children_delayed": 0,
+        "parents_suspended": len(waits),
+        "parents_resumed": resumed,
+        "parents_failed_due_to_child_error": 0,
+        "joins_suppressed": len(waits) - resumed,
+        "graphs_admitted": 0,
+        "graphs_completed_to_end": 0,
+    }
