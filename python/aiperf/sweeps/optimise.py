@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
 from aiperf.config.flag import normalise_key
 from aiperf.config.model import specs
@@ -85,6 +86,9 @@ def optimise(
         raise ConfigError("`--search space` needs Optuna", "pip install 'aiperf[search]'") from error
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     first = min(initial, iterations)
+    # From version 5 on a trial is told its constraint; before, and in BoTorch's sampler, it is asked for by a function.
+    is_told = hasattr(optuna.trial.Trial, "set_constraint")
+    asked: dict[str, Any] = {} if is_told else {"constraints_func": _constraints}
     chosen: optuna.samplers.BaseSampler
     if sampler == "random":
         chosen = optuna.samplers.RandomSampler(seed=seed)
@@ -92,9 +96,9 @@ def optimise(
         made = import_module("optuna_integration").BoTorchSampler
         chosen = made(seed=seed, n_startup_trials=first, constraints_func=_constraints)
     elif sampler == "gp":
-        chosen = optuna.samplers.GPSampler(seed=seed, n_startup_trials=first, constraints_func=_constraints)
+        chosen = optuna.samplers.GPSampler(seed=seed, n_startup_trials=first, **asked)
     else:
-        chosen = optuna.samplers.TPESampler(seed=seed, n_startup_trials=first, constraints_func=_constraints)
+        chosen = optuna.samplers.TPESampler(seed=seed, n_startup_trials=first, **asked)
     study = optuna.create_study(direction="maximize" if maximised else "minimize", sampler=chosen)
     trials: list[SpaceTrial] = []
     for number in range(iterations):
@@ -107,7 +111,10 @@ def optimise(
                 values[d.path] = float(f"{trial.suggest_float(d.path, d.low, d.high, log=d.is_log):.4g}")
         known = next((t for t in trials if t.values == values), None)
         found = known if known is not None else ask(number, values)
-        trial.set_user_attr("violation", 0.0 if found.feasible else 1.0)
+        violation = 0.0 if found.feasible else 1.0
+        trial.set_user_attr("violation", violation)
+        if is_told:
+            trial.set_constraint("conditions", violation)
         if found.objective is None:
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
         else:

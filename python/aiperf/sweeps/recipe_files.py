@@ -11,6 +11,7 @@ from aiperf.config.model import Config
 from aiperf.config.recipes import parse_tiers
 from aiperf.json_text import json_text
 from aiperf.reports.writing import write_text
+from aiperf.sweeps.aggregate_files import aggregate_folder
 from aiperf.sweeps.judge import judge
 from aiperf.sweeps.points import RunPoint
 from aiperf.sweeps.trial import sample_of
@@ -38,7 +39,7 @@ def finish_recipe(config: Config, points: Sequence[RunPoint], folder: Path) -> l
     elif s.search_recipe == "max-concurrency-under-sla":
         name, content = "sla_breach.json", _breach(config, points)
     if content is not None:
-        write_text(folder / "sweep_aggregate" / name, json_text(content, indent=2) + "\n")
+        write_text(aggregate_folder(config, folder) / name, json_text(content, indent=2) + "\n")
     return lines
 
 

@@ -8,12 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from aiperf.config.as_aiperf import aiperf_values
 from aiperf.config.model import Config
 from aiperf.config.resolve import at_point
 from aiperf.errors import ExitCode
 from aiperf.observer import Observer
+from aiperf.records.run_json import StudyEntry
 from aiperf.run.data import RunData
 from aiperf.run.imported import load_data
+from aiperf.sweeps.place import remember_place
 from aiperf.sweeps.progress import StudyProgress
 from aiperf.sweeps.study_folder import StudyRecord, StudyRun, make_room, write_study
 
@@ -55,10 +58,14 @@ class Runner:
         extra: Mapping[str, object] | None = None,
         side: str | None = None,
         label: str = "",
+        index: int | None = None,
+        variation: str = "",
     ) -> RunData | None:
         """The finished run in `directory` (within the study); None if it holds no successful request.
 
-        `values`: the point's; `extra`: other options of this run. `Interrupted` after Ctrl-C.
+        `values`: the point's; `extra`: other options of this run; `index`: the point's number, None for its place in the study; `variation`: what
+        AIPerf calls the point, empty for what its values say.
+        `Interrupted` after Ctrl-C.
         """
         known = self.record.run(directory)
         if known is not None and known.is_done:
@@ -80,7 +87,9 @@ class Runner:
         from aiperf.run.profile import profile
         from aiperf.run.write import write
 
-        run = write(profile(config, observer=self._observer), self._observer)
+        place = self._place(entry, index, variation)
+        run = remember_place(profile(config, observer=self._observer), place, self._observer)
+        run = write(run, self._observer)
         requests = run.summary().counts.rows
         status: Literal["planned", "done"] = "planned" if run.exit_code == ExitCode.INTERRUPTED else "done"
         self._put(replace(entry, status=status, exit_code=int(run.exit_code), requests=requests))
@@ -90,6 +99,22 @@ class Runner:
         usable = self._usable(run.data)
         self.progress.done(directory, values, usable)
         return usable
+
+    def _place(self, entry: StudyRun, index: int | None, variation: str) -> StudyEntry:
+        """Where the run stands in the study, as AIPerf says it of each of its files."""
+        if index is None:
+            known = list(dict.fromkeys(tuple(r.values.items()) for r in self.record.runs))
+            index = known.index(tuple(entry.values.items()))
+        values = aiperf_values(entry.values)
+        label = ", ".join(f"{k}={v}" for k, v in values.items())
+        return StudyEntry(
+            study_id=self.record.id,
+            label=f"run_{entry.trial + 1:04d}",
+            trial=entry.trial,
+            variation=variation or label or "base",
+            index=index,
+            values=values,
+        )
 
     @staticmethod
     def _usable(run: RunData) -> RunData | None:

@@ -11,6 +11,7 @@ from zlib import crc32
 
 import numpy as np
 
+from aiperf.config.as_aiperf import variation_folder
 from aiperf.config.sections.sweep import Axis, Scenario
 from aiperf.sweeps.points import AXIS_FIELDS, flag_name
 
@@ -38,8 +39,8 @@ class Point:
 
 
 def directory_name(values: Mapping[str, float]) -> str:
-    """`concurrency_10`, `isl_100-osl_20`: AIPerf's names for one option; several are joined."""
-    return "-".join(f"{flag_name(p)}_{v:g}" for p, v in values.items())
+    """`concurrency_10`, `mean_100__rate_2.5`: as AIPerf names the folder."""
+    return variation_folder(values)
 
 
 def build_points(axes: Sequence[Axis], kind: str, scenarios: Sequence[Scenario] = ()) -> list[Point]:

@@ -7,7 +7,7 @@
 |---|---|
 | sweep | `concurrency_10/`; repeats `profile_runs/trial_0001/concurrency_10/`, or `concurrency_10/profile_runs/trial_0001/` (independent) |
 | repeats | `profile_runs/run_0001/` |
-| search | `search_iter_0001/profile_runs/run_0001/` |
+| search | `search_iter_0000/profile_runs/run_0001/` |
 | A/B | `ab_0001_a/`, `ab_0001_b/` |
 """
 
@@ -27,26 +27,25 @@ from aiperf.compare.comparison import Comparison, compare_groups
 from aiperf.compare.difference import CompareOptions
 from aiperf.compare.render import build_screen as build_comparison_screen
 from aiperf.compare.render import render_json as render_comparison_json
-from aiperf.config.conditions import Condition
 from aiperf.config.model import Config
 from aiperf.errors import AIPerfError, ExitCode
-from aiperf.json_text import json_text
 from aiperf.metrics import load_all
 from aiperf.metrics.confidence import t_quantile
 from aiperf.observer import Observer, Silent
+from aiperf.reports.paths import Files
 from aiperf.reports.writing import write_text
 from aiperf.run.data import RunData
+from aiperf.run.log_file import open_log
+from aiperf.sweeps.aggregate_files import aggregate_folder, write_aggregates
 from aiperf.sweeps.judge import judge
 from aiperf.sweeps.optimise import Dimension, SpaceTrial, has_botorch, optimise, parse_space
 from aiperf.sweeps.points import RunPoint, flag_name, point_of
 from aiperf.sweeps.recipe_files import finish_recipe
 from aiperf.sweeps.runner import Interrupted, Runner, worst
 from aiperf.sweeps.search import Range, SearchOptions, SearchResult, maximise, search
-from aiperf.sweeps.space import Point, build_points, order_points, seed_of_run
+from aiperf.sweeps.search_history import render_bracket, render_trials
+from aiperf.sweeps.space import Point, build_points, directory_name, order_points, seed_of_run
 from aiperf.sweeps.study_files import (
-    render_aggregate_csv,
-    render_aggregate_json,
-    render_search_history,
     render_sweep_csv,
     render_sweep_json,
     render_table_csv,
@@ -84,7 +83,11 @@ def sweep(config: Config, *, observer: Observer | None = None) -> Study:
             watcher.note(note)
         runner = Runner(config, folder, record, watcher, kind)
         work = {"sweep": _sweep, "repeats": _sweep, "search": _search, "space": _space, "ab": _ab}[kind]
-        study = work(runner, watcher)
+        with open_log(Files(folder).log, config) as log:
+            log.info("command: %s", " ".join(config.command) or "(from Python)")
+            study = work(runner, watcher)
+            for run in runner.record.runs:
+                log.info("%s: %s, exit code %s, %s requests", run.dir, run.status, run.exit_code, run.requests)
         code = worst([study.exit_code, *runner.codes])
         if code != ExitCode.INTERRUPTED:
             runner.finish()
@@ -156,7 +159,16 @@ def _sweep(runner: Runner, observer: Observer) -> Study:
                 same_trial=same_trial,
                 is_varied=s.vary_seed_per_trial,
             )
-            run = runner.run(directory, point.values, trial=trial, seed=seed, cooldown_s=cool, extra=extra, label=label)
+            run = runner.run(
+                directory,
+                point.values,
+                trial=trial,
+                seed=seed,
+                cooldown_s=cool,
+                extra=extra,
+                label=label,
+                index=point.index,
+            )
             if run is None:
                 failed.append({"label": directory, "error": "no request succeeded"})
                 continue
@@ -229,8 +241,6 @@ def _distance(
 def _finish_sweep(
     runner: Runner, points: Sequence[Point], done: dict[int, list[RunData]], failed: list[dict[str, object]]
 ) -> Study:
-    from aiperf.version import __version__
-
     config, folder = runner.config, runner.folder
     level = config.sweep.confidence_level
     given = [p for p in sorted(points, key=lambda p: p.index) if done[p.index]]
@@ -241,22 +251,12 @@ def _finish_sweep(
     table = build_table(ordered, ttft_limit_ms=ttft_limit(config))
     screen: list[RenderableType] = []
     if config.sweep.has_points:
-        write_text(
-            folder / "sweep_aggregate" / "profile_export_aiperf_sweep.json", render_sweep_json(table, failed, level)
-        )
-        write_text(folder / "sweep_aggregate" / "profile_export_aiperf_sweep.csv", render_sweep_csv(table, level))
+        target = aggregate_folder(config, folder)
+        mode = config.sweep.parameter_sweep_mode
+        write_text(target / "profile_export_aiperf_sweep.json", render_sweep_json(table, failed, level, mode))
+        write_text(target / "profile_export_aiperf_sweep.csv", render_sweep_csv(table, level))
         write_text(folder / "sweep_table.csv", render_table_csv(table))
-    for asked, point in zip(given, found, strict=True):
-        if config.sweep.num_profile_runs > 1:
-            runs = point.runs
-            target = folder / "aggregate" / asked.name
-            write_text(
-                target / "profile_export_aiperf_aggregate.json", render_aggregate_json(runs, failed, level, __version__)
-            )
-            write_text(
-                target / "profile_export_aiperf_aggregate.csv",
-                render_aggregate_csv(runs, len(runs) + len(failed), level),
-            )
+    write_aggregates(config, folder, [(asked.name, point) for asked, point in zip(given, found, strict=True)], failed)
     if not config.sweep.no_sweep_table:
         title = "AIPerf | Sweep" if config.sweep.has_points else f"AIPerf | {len(found[0].paths)} Repeats"
         screen += build_screen(table, title)
@@ -306,9 +306,7 @@ def _search(runner: Runner, observer: Observer) -> Study:
                 found += points
             write_text(
                 runner.folder / prefix / "search_history.json",
-                render_search_history(
-                    result, flag_name(path), list(map(str, s.slo)), "goodput" if is_maximum else None
-                ),
+                render_bracket(config, result, path, maximised=is_maximum),
             )
             results.append((point.label, result))
             screen += _search_lines(config, path, point.label, result, points)
@@ -317,6 +315,7 @@ def _search(runner: Runner, observer: Observer) -> Study:
     table = build_table(found, ttft_limit_ms=ttft_limit(config)) if found else None
     if table is not None:
         write_text(runner.folder / "sweep_table.csv", render_table_csv(table))
+        _write_sweep_files(runner, table, found)
         if not s.no_sweep_table:
             screen = [*build_screen(table, "AIPerf | Search"), *screen]
     screen.append(Text(f"study      {runner.folder}"))
@@ -324,6 +323,14 @@ def _search(runner: Runner, observer: Observer) -> Study:
     # Not finding a load is an answer; the goal counts as missed only when not even the lowest load meets it.
     code = ExitCode.THRESHOLD_MISSED if any(r.status == "none pass" for _, r in results) else ExitCode.OK
     return Study(dir=runner.folder, exit_code=code, table=table, searches=tuple(results), screen=tuple(screen))
+
+
+def _write_sweep_files(runner: Runner, table: SweepTable, points: Sequence[RunPoint]) -> None:
+    """The points that a search tried, as AIPerf says them of a sweep."""
+    config, target = runner.config, aggregate_folder(runner.config, runner.folder)
+    write_text(target / "profile_export_aiperf_sweep.json", render_sweep_json(table, (), config.sweep.confidence_level))
+    write_text(target / "profile_export_aiperf_sweep.csv", render_sweep_csv(table, config.sweep.confidence_level))
+    write_aggregates(config, runner.folder, [(directory_name(p.values), p) for p in points], ())
 
 
 def _range(config: Config) -> tuple[str, Range]:
@@ -405,7 +412,8 @@ def _space(runner: Runner, observer: Observer) -> Study:
 
     def ask(number: int, values: object) -> SpaceTrial:
         chosen = dict(values) if isinstance(values, dict) else {}
-        directory = f"search_iter_{number + 1:04d}/profile_runs/run_0001"
+        name = f"search_iter_{number:04d}"
+        directory = f"{name}/profile_runs/run_0001"
         seed = seed_of_run(runner.record.seed, directory, 0, same_point=s.parameter_sweep_same_seed, same_trial=True)
         label = f"trial {number + 1} of {s.search_max_iterations}: " + ", ".join(
             f"{flag_name(p)} {v:g}" for p, v in chosen.items()
@@ -418,6 +426,8 @@ def _space(runner: Runner, observer: Observer) -> Study:
             extra={"output.report": False},
             label=label,
             cooldown_s=s.parameter_sweep_cooldown_seconds,
+            index=number,
+            variation=name,
         )
         if run is None:
             return SpaceTrial(chosen, None, feasible=False, requests=0)
@@ -459,7 +469,7 @@ def _space_study(
     else:
         values = ", ".join(f"{flag_name(p)} {v:g}" for p, v in best.values.items())
         line = f"Best {metric}:{s.search_stat}: {best.objective:,.4g} at {values} ({len(trials)} trials, {requests:,} requests)"
-    write_text(runner.folder / "search_history.json", _space_history(trials, best, metric, s.search_stat, s.slo))
+    write_text(runner.folder / "search_history.json", render_trials(runner.config, trials, metric, maximised=maximised))
     table = (
         build_table(sorted(points, key=lambda p: tuple(p.values.values())), ttft_limit_ms=ttft_limit(runner.config))
         if points
@@ -469,35 +479,9 @@ def _space_study(
     screen += [Text(line, style="bold"), Text(f"study      {runner.folder}")]
     if table is not None:
         write_text(runner.folder / "sweep_table.csv", render_table_csv(table))
+        _write_sweep_files(runner, table, points)
     code = ExitCode.OK if best is not None else ExitCode.THRESHOLD_MISSED
     return Study(dir=runner.folder, exit_code=code, table=table, trials=tuple(trials), screen=tuple(screen))
-
-
-def _space_history(
-    trials: Sequence[SpaceTrial], best: SpaceTrial | None, metric: str, stat: str, slo: Sequence[Condition]
-) -> str:
-
-    def named(trial: SpaceTrial) -> dict[str, float]:
-        return {flag_name(p): v for p, v in trial.values.items()}
-
-    content = {
-        "config": {"objective_metric": f"{metric}:{stat}", "conditions": [str(c) for c in slo]},
-        "iterations": [
-            {
-                "iteration_idx": i,
-                "variation_values": named(t),
-                "objective_values": None if t.objective is None else [t.objective],
-                "feasible": t.feasible,
-                "requests": t.requests,
-            }
-            for i, t in enumerate(trials)
-        ],
-        "best_trials": []
-        if best is None
-        else [{"variation_values": named(best), "objective_values": [best.objective]}],
-        "result": {"requests": sum(t.requests for t in trials)},
-    }
-    return json_text(content, indent=2) + "\n"
 
 
 # A/B -----------------------------------------------------------------------------------------------------------------------

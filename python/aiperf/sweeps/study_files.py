@@ -1,72 +1,37 @@
-"""Files of a study: AIPerf's names and keys (`sweep_aggregate/`, `aggregate/`, `search_history.json`), and the table itself.
+"""Files of a study: AIPerf's names and keys (`sweep_aggregate/`), and the table itself.
 
-A metric is called `<tag>_<stat>` there and has `{mean, std, min, max, cv, se, ci_low, ci_high, t_critical, unit}` over the runs of a
-point; with one run only mean, min and max exist, the rest is null.
+A point that was run once has AIPerf's `<tag>` with the run's own statistics, and `<tag>_<stat>` as points with repeats have it.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-import numpy as np
-
+from aiperf.config.as_aiperf import aiperf_names, aiperf_values
 from aiperf.json_text import json_text
-from aiperf.metrics.confidence import t_quantile
-from aiperf.run.data import RunData
+from aiperf.sweeps.aggregate_files import Statistics, metric_statistics
 from aiperf.sweeps.points import RunPoint, flag_name
-from aiperf.sweeps.search import SearchResult
 from aiperf.sweeps.table import SweepTable, winner_lines
 
 __all__ = [
-    "metric_statistics",
-    "render_aggregate_csv",
-    "render_aggregate_json",
-    "render_search_history",
     "render_sweep_csv",
     "render_sweep_json",
     "render_table_csv",
     "table_json",
 ]
 
-Statistics = dict[str, dict[str, float | str | None]]
-_FIELDS = ("mean", "std", "min", "max", "cv", "se", "ci_low", "ci_high", "t_critical", "unit")
-
-
-def metric_statistics(runs: Sequence[RunData], level: float = 0.95) -> Statistics:
-    """`<tag>_<stat>` → statistics over the runs."""
-    out: Statistics = {}
-    for tag in sorted({t for r in runs for t in r.figures}):
-        for stat in dict.fromkeys(s for r in runs for s in r.figures.get(tag, {})):
-            values = np.array(
-                [v for r in runs if (v := r.figures.get(tag, {}).get(stat)) is not None], dtype=np.float64
-            )
-            n, mean = len(values), float(values.mean())
-            std = float(values.std(ddof=1)) if n > 1 else None
-            se = std / math.sqrt(n) if std is not None else None
-            t = t_quantile((1 + level) / 2, n - 1) if n > 1 else None
-            half = se * t if se is not None and t is not None else None
-            unit = next((r.units[tag] for r in runs if tag in r.units), "")
-            out[f"{tag}_{stat}"] = {
-                "mean": mean,
-                "std": std,
-                "min": float(values.min()),
-                "max": float(values.max()),
-                "cv": std / abs(mean) if std is not None and mean else None,
-                "se": se,
-                "ci_low": None if half is None else mean - half,
-                "ci_high": None if half is None else mean + half,
-                "t_critical": t,
-                "unit": unit,
-            }
-    return out
-
 
 def _parameters(point: RunPoint) -> dict[str, float]:
+    """By our options."""
     return {flag_name(p): int(v) if float(v).is_integer() else v for p, v in point.values.items()}
+
+
+def _as_aiperf(point: RunPoint) -> dict[str, int | float]:
+    """By AIPerf's names of parameters."""
+    return dict(zip(aiperf_names(point.values).values(), aiperf_values(point.values).values(), strict=True))
 
 
 def _best(points: Sequence[RunPoint], statistics: Sequence[Statistics]) -> dict[str, object]:
@@ -82,7 +47,7 @@ def _best(points: Sequence[RunPoint], statistics: Sequence[Statistics]) -> dict[
         if found:
             index = max(found)[1]
             stats = statistics[index][key]
-            out[name] = {"parameters": _parameters(points[index]), "metric": stats["mean"], "unit": stats["unit"]}
+            out[name] = {"parameters": _as_aiperf(points[index]), "metric": stats["mean"], "unit": stats["unit"]}
     return out
 
 
@@ -129,26 +94,54 @@ def table_json(table: SweepTable) -> dict[str, object]:
     }
 
 
-def render_sweep_json(table: SweepTable, failed: Sequence[Mapping[str, object]] = (), level: float = 0.95) -> str:
-    """`profile_export_aiperf_sweep.json`: AIPerf's keys, and ours under `sweep_table`."""
+def _own_statistics(point: RunPoint) -> dict[str, dict[str, float | str | None]]:
+    """Of a point that was run once: `<tag>` → the run's statistics, and `mean`. One run has no spread: null."""
+    if len(point.runs) != 1:
+        return {}
+    run = point.runs[0]
+    out: dict[str, dict[str, float | str | None]] = {}
+    for tag, figures in run.figures.items():
+        mean = figures.get("avg")
+        spread = dict.fromkeys(("std", "cv", "ci_low", "ci_high"))
+        out[tag] = {"mean": mean, "min": mean, "max": mean, **figures, **spread, "unit": run.units.get(tag, "")}
+    return out
+
+
+def render_sweep_json(
+    table: SweepTable, failed: Sequence[Mapping[str, object]] = (), level: float = 0.95, mode: str = "repeated"
+) -> str:
+    """`profile_export_aiperf_sweep.json`: AIPerf's keys, and ours under `sweep_table`. `mode`: of --parameter-sweep-mode."""
     points = table.points
     statistics = [metric_statistics(p.runs, level) for p in points]
     num_runs = sum(len(p.paths) for p in points)
+    paths = list(dict.fromkeys(path for p in points for path in p.values))
+    names = aiperf_names(paths)
     parameters = [
-        {"name": flag_name(path), "values": sorted({p.values[path] for p in points if path in p.values})}
-        for path in table.axes
+        {
+            "name": names[path],
+            "values": list(dict.fromkeys(_as_aiperf(p)[names[path]] for p in points if path in p.values)),
+        }
+        for path in paths
     ]
     content = {
         "aggregation_type": "sweep",
         "num_profile_runs": num_runs + len(failed),
         "num_successful_runs": num_runs,
         "failed_runs": list(failed),
-        "metadata": {"sweep_parameters": parameters, "num_combinations": len(points), "confidence_level": level},
+        "metadata": {
+            "sweep_parameters": parameters,
+            "num_combinations": len(points),
+            "sweep_mode": mode,
+            "num_trials_per_value": max((len(p.paths) for p in points), default=0),
+            "aggregation_type": "sweep",
+            "confidence_level": level,
+        },
         "per_combination_metrics": [
-            {"parameters": _parameters(p), "metrics": s} for p, s in zip(points, statistics, strict=True)
+            {"parameters": _as_aiperf(p), "metrics": {**s, **_own_statistics(p)}}
+            for p, s in zip(points, statistics, strict=True)
         ],
         "best_configurations": _best(points, statistics),
-        "pareto_optimal": [_parameters(points[i]) for i in table.pareto.on_front],
+        "pareto_optimal": [_as_aiperf(points[i]) for i in table.pareto.on_front],
         "sweep_table": table_json(table),
     }
     return json_text(content, indent=2) + "\n"
@@ -161,14 +154,14 @@ def _cell(value: object, digits: int = 2) -> str:
 def render_sweep_csv(table: SweepTable, level: float = 0.95) -> str:
     """`profile_export_aiperf_sweep.csv`: AIPerf's sections."""
     points = table.points
-    statistics = [metric_statistics(p.runs, level) for p in points]
-    names = [flag_name(p) for p in table.axes]
+    statistics = [metric_statistics(p.runs, level) | _own_statistics(p) for p in points]
+    names = list(aiperf_names(dict.fromkeys(path for p in points for path in p.values)).values())
     metrics = sorted({m for s in statistics for m in s})
     out = io.StringIO()
     write = csv.writer(out, lineterminator="\n").writerow
     write([*names, *(f"{m}_{f}" for m in metrics for f in ("mean", "std", "min", "max", "cv"))])
     for point, stats in zip(points, statistics, strict=True):
-        parameters = _parameters(point)
+        parameters = _as_aiperf(point)
         row: list[str] = [str(parameters.get(n, "")) for n in names]
         for m in metrics:
             found = stats.get(m, {})
@@ -194,7 +187,7 @@ def render_sweep_csv(table: SweepTable, level: float = 0.95) -> str:
     write(["Pareto Optimal Points"])
     write(names if table.pareto.on_front else ["None"])
     for index in table.pareto.on_front:
-        parameters = _parameters(points[index])
+        parameters = _as_aiperf(points[index])
         write([parameters.get(n, "") for n in names])
     write([])
     write(["Metadata"])
@@ -237,82 +230,3 @@ def render_table_csv(table: SweepTable) -> str:
     for row in rows if isinstance(rows, list) else []:
         write([*(row["parameters"].get(n, "") for n in names), *("" if row[c] is None else row[c] for c in columns)])
     return out.getvalue()
-
-
-def render_aggregate_json(
-    runs: Sequence[RunData], failed: Sequence[Mapping[str, object]], level: float, version: str
-) -> str:
-    """`profile_export_aiperf_aggregate.json`: repeats of one configuration."""
-    content = {
-        "schema_version": "1.4",
-        "aiperf_version": version,
-        "metadata": {
-            "aggregation_type": "confidence",
-            "num_profile_runs": len(runs) + len(failed),
-            "num_successful_runs": len(runs),
-            "failed_runs": list(failed),
-            "confidence_level": level,
-            "run_labels": [r.path.name for r in runs],
-        },
-        "metrics": metric_statistics(runs, level),
-    }
-    return json_text(content, indent=2) + "\n"
-
-
-def render_aggregate_csv(runs: Sequence[RunData], num_runs: int, level: float) -> str:
-    """`profile_export_aiperf_aggregate.csv`."""
-    out = io.StringIO()
-    write = csv.writer(out, lineterminator="\n").writerow
-    write(["Aggregation Type", "confidence"])
-    write(["Total Runs", num_runs])
-    write(["Successful Runs", len(runs)])
-    write(["Confidence Level", level])
-    write([])
-    write(["metric", *_FIELDS])
-    for name, stats in metric_statistics(runs, level).items():
-        write([name, *(_cell(stats[f], 4) for f in _FIELDS)])
-    return out.getvalue()
-
-
-def render_search_history(
-    result: SearchResult, parameter: str, conditions: Sequence[str], metric: str | None = None
-) -> str:
-    """`search_history.json`: AIPerf's `iterations` and `boundary_summary`, and every probe with its interval; enough for a plot."""
-    passed = [p for p in result.probes if p.outcome.verdict == "pass"]
-    content = {
-        "config": {"parameter": parameter, "conditions": list(conditions), "objective_metric": metric},
-        "iterations": [
-            {
-                "iteration_idx": i,
-                "variation_values": {parameter: p.value},
-                "objective_values": None if p.outcome.objective is None else [p.outcome.objective],
-                "feasible": p.outcome.verdict == "pass",
-                "verdict": p.outcome.verdict,
-                "margin": p.outcome.margin,
-                "margin_low": p.outcome.margin_low,
-                "margin_high": p.outcome.margin_high,
-                "over_saturated": p.outcome.is_hopeless,
-                "figures": dict(p.outcome.figures),
-                "reason": p.outcome.reason,
-                "requests": p.requests,
-                "runs": p.calls,
-            }
-            for i, p in enumerate(result.probes)
-        ],
-        "boundary_summary": {
-            "swept_dim_path": parameter,
-            "feasible_max": None if not passed else {"value": max(p.value for p in passed)},
-            "infeasible_min": None if result.high is None else {"value": result.high},
-            "convergence_reason": result.status,
-        },
-        "result": {
-            "status": result.status,
-            "value": result.value,
-            "estimate": result.estimate,
-            "low": result.low,
-            "high": result.high,
-            "requests": result.requests,
-            "text": result.text,
-        },
-    }
-    return json_text(content, indent=2) + "\n"

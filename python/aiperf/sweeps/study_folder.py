@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
+from uuid import uuid4
 
 from aiperf.config.as_data import config_dict_for_run, fingerprint
 from aiperf.config.model import Config
@@ -44,7 +45,7 @@ class StudyRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyRecord:
-    """`study.json`. `fingerprint`: of everything that must be equal for a command to go on with this study. `seed`: its base seed.
+    """`study.json`. `id`: AIPerf's `sweep_id`. `fingerprint`: of everything that must be equal for a command to go on with this study. `seed`: its base seed.
 
     `finished`: it came to its end; false of one that was interrupted or killed.
     """
@@ -56,6 +57,7 @@ class StudyRecord:
     runs: tuple[StudyRun, ...]
     command: tuple[str, ...] = ()
     finished: bool = False
+    id: str = ""
 
     def with_run(self, run: StudyRun) -> StudyRecord:
         """A run added, or replaced if its directory is known."""
@@ -115,6 +117,7 @@ def read_study(folder: Path) -> StudyRecord:
             runs=runs,
             command=tuple(data.get("command", ())),
             finished=bool(data.get("finished", False)),
+            id=str(data.get("id", "")),
         )
     except OSError as error:
         raise ResultError(f"cannot read `{path}`: {error.strerror or error}") from error
@@ -172,6 +175,7 @@ def open_study(
                 axes=axes,
                 runs=(),
                 command=config.command,
+                id=str(uuid4()),
             )
             note = None
         write_study(folder, record)

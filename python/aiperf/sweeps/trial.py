@@ -169,7 +169,7 @@ class LiveProbe:
         return self._path != "load.concurrency"
 
     def __call__(self, value: float, effort: Effort) -> ProbeOutcome:
-        number = self._numbers.setdefault(value, len(self._numbers) + 1)
+        number = self._numbers.setdefault(value, len(self._numbers))
         calls = self._calls[value]
         self._calls[value] += 1
         config = self._runner.config
@@ -193,7 +193,11 @@ class LiveProbe:
             seed=seed,
             extra=extra,
             cooldown_s=config.sweep.parameter_sweep_cooldown_seconds,
-            label=f"probe {number}: {value:g}" + (f", again ({calls + 1})" if calls else "") + f", {count:,} requests",
+            index=number,
+            variation=f"search_iter_{number:04d}",
+            label=f"probe {number + 1}: {value:g}"
+            + (f", again ({calls + 1})" if calls else "")
+            + f", {count:,} requests",
         )
         if run is None:
             outcome = ProbeOutcome(verdict="fail", requests=count, is_hopeless=True, reason="no request succeeded")

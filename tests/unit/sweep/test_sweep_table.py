@@ -13,11 +13,17 @@ import pytest
 
 from aiperf.config.sections.sweep import Axis
 from aiperf.run.readers.aiperf_export import load as load_aiperf
+from aiperf.sweeps.aggregate_files import (
+    AggregateFacts,
+    render_aggregate_csv,
+    render_aggregate_json,
+    render_collated_json,
+)
 from aiperf.sweeps.pareto import pareto_front
 from aiperf.sweeps.points import RunPoint, load_runs, point_of
 from aiperf.sweeps.roles import assign_roles
 from aiperf.sweeps.space import build_points, directory_name, order_points, seed_of_run
-from aiperf.sweeps.study_files import render_aggregate_json, render_sweep_csv, render_sweep_json, render_table_csv
+from aiperf.sweeps.study_files import render_sweep_csv, render_sweep_json, render_table_csv
 from aiperf.sweeps.table import SweepTable, build_screen, build_table
 
 DEMO = (
@@ -205,12 +211,46 @@ def test_repeats_have_intervals_over_the_runs() -> None:
     assert found.tps == 100
     low, high = found.intervals["output_token_throughput", "avg"]
     assert (high - low) / 2 == pytest.approx(24.84, rel=0.1)  # t_quantile is approximate for 2 degrees of freedom
-    data = json.loads(render_aggregate_json(runs, [], 0.95, "0"))
+    data = json.loads(render_aggregate_json(runs, AggregateFacts(version="0")))
     stats = data["metrics"]["output_token_throughput_avg"]
     assert stats["mean"] == 100
     assert stats["std"] == pytest.approx(10)
     assert stats["cv"] == pytest.approx(0.1)
     assert data["metadata"]["num_successful_runs"] == 3
+    table = render_aggregate_csv(runs, AggregateFacts(version="0", cooldown_s=2))
+    assert table.startswith("metric,mean,std,min,max,cv,se,ci_low,ci_high,t_critical,unit\n"), "read as a table"
+    assert "\n\nAggregation Type,confidence\n" in table
+    assert table.endswith("Cooldown Seconds,2\n")
+
+
+def test_a_single_run_has_no_spread() -> None:
+    """Its mean is there under AIPerf's names, of the aggregate and of the sweep; deviation and interval are null, not 0."""
+    run = load_aiperf(SAMPLE)
+    data = json.loads(render_aggregate_json([run], AggregateFacts(version="0")))
+    stats = data["metrics"]["request_throughput_avg"]
+    assert stats["mean"] == stats["min"] == stats["max"] == run.figures["request_throughput"]["avg"]
+    assert {stats[name] for name in ("std", "cv", "se", "ci_low", "ci_high", "t_critical")} == {None}
+    assert data["metadata"]["single_run"] is True
+    table = build_table([point_of([run], {"load.concurrency": c}) for c in (1, 2)])
+    found = json.loads(render_sweep_json(table, mode="independent"))
+    own = found["per_combination_metrics"][0]["metrics"]
+    assert own["request_throughput"]["mean"] == stats["mean"]
+    assert own["request_latency"]["p99"] == run.figures["request_latency"]["p99"]
+    assert own["request_latency"]["std"] is None
+    assert own["request_latency_p99"]["mean"] == own["request_latency"]["p99"]
+    assert (found["metadata"]["sweep_mode"], found["metadata"]["num_trials_per_value"]) == ("independent", 1)
+    head = render_sweep_csv(table).splitlines()[0].split(",")
+    assert {"request_throughput_mean", "request_throughput_avg_mean"} <= set(head)
+
+
+def test_values_of_runs_are_pooled() -> None:
+    """`profile_export_aiperf_collated.json`: percentiles over all requests of all runs."""
+    run = load_aiperf(SAMPLE)
+    runs = [replace(run, series={"request_latency": np.array(v)}) for v in ([1.0, 2.0, np.nan], [3.0, 10.0])]
+    found = json.loads(render_collated_json(runs, AggregateFacts(version="0")))
+    pooled = found["metrics"]["request_latency"]["combined"]
+    assert (pooled["count"], pooled["mean"], pooled["p50"]) == (4, 4.0, 2.5)
+    assert [r["count"] for r in found["metrics"]["request_latency"]["per_run"]] == [2, 2]
 
 
 def test_sweep_csv_has_the_sections_of_aiperf() -> None:
@@ -262,4 +302,4 @@ def test_each_run_has_a_seed_of_its_own_unless_told_otherwise() -> None:
 
 def test_folders_are_named_as_aiperf_names_them() -> None:
     assert directory_name({"load.concurrency": 10}) == "concurrency_10"
-    assert directory_name({"load.request_rate": 2.5, "prompt.isl_mean": 100}) == "request_rate_2.5-isl_100"
+    assert directory_name({"load.request_rate": 2.5, "prompt.isl_mean": 100.0}) == "rate_2.5__mean_100"

@@ -1,0 +1,189 @@
+"""`search_history.json`: what a search tried and found, in AIPerf's keys, with ours beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from aiperf.config.as_aiperf import aiperf_values
+from aiperf.config.conditions import Condition
+from aiperf.config.model import Config
+from aiperf.json_text import json_text
+from aiperf.sweeps.optimise import SpaceTrial, parse_space
+from aiperf.sweeps.points import flag_name
+from aiperf.sweeps.search import SearchResult
+
+__all__ = ["render_bracket", "render_trials"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Tried:
+    """One value, or one point. `more`: our own keys."""
+
+    values: Mapping[str, float]
+    objective: float | None
+    feasible: bool
+    more: Mapping[str, object] = field(default_factory=dict)
+
+
+def render_bracket(config: Config, result: SearchResult, path: str, *, maximised: bool) -> str:
+    """Of a search along one option: every probe with its interval, enough for a plot. `path`: of the option."""
+    tried = [
+        _Tried(
+            values={path: p.value},
+            objective=p.outcome.objective,
+            feasible=p.outcome.verdict == "pass",
+            more={
+                "verdict": p.outcome.verdict,
+                "margin": p.outcome.margin,
+                "margin_low": p.outcome.margin_low,
+                "margin_high": p.outcome.margin_high,
+                "over_saturated": p.outcome.is_hopeless,
+                "figures": dict(p.outcome.figures),
+                "reason": p.outcome.reason,
+                "requests": p.requests,
+                "runs": p.calls,
+            },
+        )
+        for p in result.probes
+    ]
+    metric = "goodput" if maximised else flag_name(path)
+    content = _content(config, tried, metric, maximised=True, reason=result.status)
+    content["config"] = {**_config(config, metric, maximised=True), "parameter": flag_name(path)}
+    # A value that passed only in part is no limit; the search's own interval says more.
+    boundary = content["boundary_summary"]
+    if isinstance(boundary, dict):
+        boundary["infeasible_min"] = None if result.high is None else {"value": result.high}
+        boundary["convergence_reason"] = result.status
+    content["result"] = {
+        "status": result.status,
+        "value": result.value,
+        "estimate": result.estimate,
+        "low": result.low,
+        "high": result.high,
+        "requests": result.requests,
+        "text": result.text,
+    }
+    return json_text(content, indent=2) + "\n"
+
+
+def render_trials(config: Config, trials: Sequence[SpaceTrial], metric: str, *, maximised: bool) -> str:
+    """Of a search over `--search-space`."""
+    tried = [
+        _Tried(values=t.values, objective=t.objective, feasible=t.feasible, more={"requests": t.requests})
+        for t in trials
+    ]
+    content = _content(config, tried, metric, maximised=maximised, reason="max_iterations")
+    content["result"] = {"requests": sum(t.requests for t in trials)}
+    return json_text(content, indent=2) + "\n"
+
+
+def _content(
+    config: Config, tried: Sequence[_Tried], metric: str, *, maximised: bool, reason: str
+) -> dict[str, object]:
+    return {
+        "config": _config(config, metric, maximised=maximised),
+        "iterations": [
+            {
+                "iteration_idx": i,
+                "variation_values": aiperf_values(t.values),
+                "objective_values": None if t.objective is None else [t.objective],
+                "feasible": t.feasible,
+                "non_monotonic_warning": _is_out_of_order(tried[: i + 1]),
+                **t.more,
+            }
+            for i, t in enumerate(tried)
+        ],
+        "best_trials": _best(tried, maximised=maximised),
+        "boundary_summary": _boundary(tried),
+        "recipe": config.sweep.search_recipe,
+        "convergence_reason": reason,
+    }
+
+
+def _config(config: Config, metric: str, *, maximised: bool) -> dict[str, object]:
+    s = config.sweep
+    return {
+        "planner": s.search_planner or ("bayesian" if s.search == "space" else "monotonic_sla"),
+        "objectives": [
+            {
+                "metric": metric,
+                "stat": s.search_stat,
+                "direction": "MAXIMIZE" if maximised else "MINIMIZE",
+                "threshold": None,
+            }
+        ],
+        "outcome_constraints": [],
+        "max_iterations": s.search_max_iterations,
+        "n_initial_points": s.search_initial_points,
+        "random_seed": s.search_random_seed,
+        "search_space": [
+            {
+                "path": next(iter(aiperf_values({d.path: d.low}))),
+                "lo": d.low,
+                "hi": d.high,
+                "kind": "int" if d.is_whole else "real",
+            }
+            for d in parse_space(s.search_space)
+        ],
+        "sla_filters": [_filter(c) for c in s.slo],
+        "conditions": [str(c) for c in s.slo],
+        "objective_metric": f"{metric}:{s.search_stat}",
+    }
+
+
+_OPERATORS = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "=": "eq", "==": "eq"}
+
+
+def _filter(condition: Condition) -> dict[str, object]:
+    return {
+        "metric_tag": condition.tag,
+        "stat": condition.stat or "avg",
+        "op": _OPERATORS.get(condition.op, condition.op),
+        "threshold": condition.value,
+    }
+
+
+def _is_out_of_order(tried: Sequence[_Tried]) -> bool:
+    """Along one option: a higher value met the conditions and a lower one did not."""
+    if not tried or len(tried[0].values) != 1:
+        return False
+    points = [(next(iter(t.values.values())), t.feasible) for t in tried]
+    failed = [value for value, feasible in points if not feasible]
+    return bool(failed) and any(feasible and value > min(failed) for value, feasible in points)
+
+
+def _best(tried: Sequence[_Tried], *, maximised: bool) -> list[dict[str, object]]:
+    """The best of those that meet the conditions; none if none does: a point that misses them is no answer."""
+    good = [(i, t) for i, t in enumerate(tried) if t.feasible]
+    scored = [(t.objective, i, t) for i, t in good if t.objective is not None]
+    if not scored:
+        return []
+    _, index, best = (max if maximised else min)(scored, key=lambda entry: entry[0])
+    return [
+        {
+            "iteration_idx": index,
+            "objective_values": [best.objective],
+            "variation_values": aiperf_values(best.values),
+            "feasible": True,
+            "feasible_count": len(good),
+            "pareto_rank": 0,
+        }
+    ]
+
+
+def _boundary(tried: Sequence[_Tried]) -> dict[str, object] | None:
+    """Along one option: the highest value that meets the conditions, and the lowest that does not."""
+    if not tried or len(tried[0].values) != 1:
+        return None
+    (path,) = tried[0].values
+    points = [(t.values[path], i, t) for i, t in enumerate(tried)]
+    passed = max((p for p in points if p[2].feasible), key=lambda p: p[0], default=None)
+    failed = min((p for p in points if not p[2].feasible), key=lambda p: p[0], default=None)
+    return {
+        "swept_dim_path": next(iter(aiperf_values({path: 0.0}))),
+        "feasible_max": None
+        if passed is None
+        else {"value": passed[0], "iteration_idx": passed[1], "objective_value": passed[2].objective},
+        "infeasible_min": None if failed is None else {"value": failed[0], "iteration_idx": failed[1]},
+    }
