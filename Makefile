@@ -17,7 +17,7 @@ NATIVE := Cargo.toml Cargo.lock pyproject.toml $(shell find crates -name '*.rs' 
 YARDSTICKS := $(shell find benchmarks/yardsticks -name '*.rs' -o -name Cargo.toml)
 PY := python tests benchmarks conftest.py
 
-.PHONY: build dev venv demo wheel test test-python test-sinks dynamo test-dynamo test-rust check check-rust check-python bench versus fuzz docs docs-check clean
+.PHONY: build dev venv demo wheel test test-python test-sinks dynamo test-dynamo test-rust check check-rust check-python bench versus compat fuzz docs docs-check clean
 
 build: $(STAMPS)/native  ## compile the native core and install aiperf into .venv
 
@@ -110,6 +110,10 @@ bench: dev $(STAMPS)/yardsticks  ## how fast, how late, how heavy are we: benchm
 
 versus: dev $(STAMPS)/yardsticks  ## the table of README.md, against AIPerf 0.13.0 in a venv of its own
 	$(BIN)/python -m benchmarks.versus $(VERSUS)
+
+# Not part of CI: it fetches 2 GB and takes a quarter of an hour. What AIPerf wrote is kept in tests/compat/aiperf-0.13, which tests compare ours with.
+compat: dev  ## the commands of tests/compat with AIPerf 0.13.0 and with this tool: COMPAT='--peer VENV --only sweep --update' make compat
+	$(BIN)/python -m tests.compat.measure $(COMPAT)
 
 # Not part of CI: minutes per target. A finding is written to fuzz/artifacts and ends the run.
 FUZZ_SECONDS ?= 120

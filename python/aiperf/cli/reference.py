@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from aiperf.cli.help import default_text, metavar
+from aiperf.cli.reference_compat import render_compatibility
 from aiperf.config.aiperf_options import FOREIGN
 from aiperf.config.flag import FieldSpec, specs_of
 from aiperf.config.model import SECTIONS, specs
@@ -218,6 +219,7 @@ def render_plugins() -> str:
 
 
 PAGES = {
+    "aiperf-compatibility.md": render_compatibility,
     "plugins.md": render_plugins,
     "cli.md": render_cli,
     "config.md": render_config,

@@ -154,6 +154,8 @@ def _labels(smi: ModuleType, index: int, gpu: Handle) -> dict[str, str]:
     labels = {"gpu_id": str(index), "device": f"amd{index}", "hostname": socket.gethostname()}
     with contextlib.suppress(smi.AmdSmiException):
         labels["gpu_uuid"] = str(smi.amdsmi_get_gpu_device_uuid(gpu))
+    with contextlib.suppress(smi.AmdSmiException, AttributeError):
+        labels["pci_bus_id"] = str(smi.amdsmi_get_gpu_device_bdf(gpu))
     with contextlib.suppress(smi.AmdSmiException):
         name = smi.amdsmi_get_gpu_board_info(gpu).get("product_name")
         if name and name != "N/A":
