@@ -92,10 +92,12 @@ class Turn:
 class Session:
     """A conversation: its turns are sent one after the other, each when the reply to the one before has ended.
 
-    `parent`: id of the session that started this one (a sub-agent), None for a root.
+    `parent`: id of the session that started this one (a sub-agent), None for a root. `name`: what it is called in files where
+    several sessions are of one name; None for its id.
     """
 
     id: str
     turns: tuple[Turn, ...]
     system: tuple[Part, ...] = ()
     parent: str | None = None
+    name: str | None = None

@@ -158,6 +158,7 @@ class _Builder:
         self.models: dict[str, int] = {m: i for i, m in enumerate(options.models)}
         self.session_ids: list[str] = []
         self.parents: dict[int, str] = {}
+        self.numbers: dict[str, int] = {}
         self.first_row: dict[str, int] = {}
         self.turns_of: dict[str, int] = {}
         self.session, self.osl = array("I"), array("I")
@@ -179,7 +180,8 @@ class _Builder:
             raise DatasetError(f"two sessions have the id `{session.id}`")
         base = len(self.isl)
         number = len(self.session_ids)
-        self.session_ids.append(session.id)
+        self.session_ids.append(session.name or session.id)
+        self.numbers[session.id] = number
         if session.parent is not None and session.turns[0].after:  # else the engine starts it by itself: a root
             self.parents[number] = session.parent
         self.first_row[session.id] = base
@@ -348,8 +350,7 @@ class _Builder:
     def _parents(self) -> list[int] | None:
         if not self.parents:
             return None
-        number = {name: i for i, name in enumerate(self.session_ids)}
-        return [number.get(self.parents.get(i, ""), -1) for i in range(len(self.session_ids))]
+        return [self.numbers.get(self.parents.get(i, ""), -1) for i in range(len(self.session_ids))]
 
     def _row(self, sid: str, turn: int, what: str) -> int:
         first = self.first_row.get(sid)

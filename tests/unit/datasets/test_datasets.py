@@ -391,7 +391,15 @@ def test_forks_inherit_the_conversation_with_its_live_replies(file: Path) -> Non
         ),
         (
             [{"session_id": "a", "turns": [turn("x", spawns=["b", "b"])]}, {"session_id": "b", "turns": [turn("z")]}],
-            "is started twice",
+            "starts `b` twice",
+        ),
+        (
+            [
+                {"session_id": "a", "turns": [turn("x", forks=["b"])]},
+                {"session_id": "c", "turns": [turn("x", forks=["b"])]},
+                {"session_id": "b", "turns": [turn("z")]},
+            ],
+            "`b` of `",
         ),
         (
             [
@@ -413,6 +421,26 @@ def test_impossible_branching_is_refused(file: Path, records: list[object], said
     with pytest.raises(DatasetError) as caught:
         load("dag_jsonl", file)
     assert said in caught.value.message
+
+
+def test_what_several_conversations_spawn_is_started_for_each(file: Path) -> None:
+    """As AIPerf: a helper is written once; each that calls it has its own, waits for its own, and they are of one name."""
+    lines(
+        file,
+        {"session_id": "a", "turns": [turn("x", spawns=["help"]), turn("y", spawns=["help"]), turn("z")]},
+        {"session_id": "b", "turns": [turn("x", spawns=["help"]), turn("y")]},
+        {"session_id": "help", "turns": [turn("h", spawns=["deep"])]},
+        {"session_id": "deep", "turns": [turn("d")]},
+    )
+    sessions = load("dag_jsonl", file)
+    assert [s.name or s.id for s in sessions] == ["a", "help", "deep", "help", "deep", "b", "help", "deep"]
+    assert len({s.id for s in sessions}) == len(sessions)
+    of = {s.id: s for s in sessions}
+    helpers = [s for s in sessions if (s.name or s.id) == "help"]
+    assert [s.parent for s in helpers] == ["a", "a", "b"]
+    assert [s.turns[0].after for s in helpers] == [(("a", 0),), (("a", 1),), (("b", 0),)]
+    assert [of["a"].turns[k].after for k in (1, 2)] == [((h.id, 0),) for h in helpers[:2]]
+    assert {s.parent for s in sessions if (s.name or s.id) == "deep"} == {h.id for h in helpers}
 
 
 def test_tool_messages_keep_their_fields(file: Path) -> None:

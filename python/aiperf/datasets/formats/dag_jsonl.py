@@ -16,13 +16,14 @@
 * `pre_session_spawns` of a conversation start with it; nothing waits for them.
 * `context_mode: "message_array_with_responses"`: each turn is complete, no history goes in front.
 
-A conversation nobody starts is a root. Unlike AIPerf: `orchestrator` conversations, which send nothing, are refused.
+A conversation nobody starts is a root; one that several spawn is started for each. Unlike AIPerf: `orchestrator` conversations, which send nothing, are refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -39,6 +40,7 @@ __all__ = ["FIELDS", "SAMPLING", "Options", "load"]
 
 FIELDS = (frozenset({"turns.messages"}),)
 SAMPLING = "sequential"
+_MOST = 1_000_000
 
 
 class Options(DatasetOptions):
@@ -85,8 +87,8 @@ class _Conversation(_Model):
 
 
 def load(options: DatasetOptions, rng: np.random.Generator) -> Iterator[Session]:  # noqa: ARG001 - nothing is drawn
-    """Parents before their children, roots in the order of the file. DatasetError for a child that is missing or has two
-    parents, a circle, a turn behind a fork, or a join that is not behind its spawn.
+    """Parents before their children, roots in the order of the file; a conversation that several spawn, once for each. DatasetError
+    for a child that is missing or forked twice, a circle, a turn behind a fork, or a join that is not behind its spawn.
     """
     path = options.file
     found: dict[str, _Conversation] = {}
@@ -96,29 +98,35 @@ def load(options: DatasetOptions, rng: np.random.Generator) -> Iterator[Session]
             options.invalid(path, line, bad)
             continue
         found[row.session_id] = row
-    parent = _parents(found, str(path))
-    yielded = 0
-    stack = [name for name in reversed(found) if name not in parent]
-    starts: dict[str, _Start] = {}
+    started = _started(found, str(path))
+    ids = _Ids(found, str(path))
+    stack = [_Start(ids.take(name), name) for name in found if name not in started][::-1]
     while stack:
-        name = stack.pop()
-        session, children = _session(found, name, starts.get(name, _Start()), str(path))
-        starts.update(children)
+        session, children = _session(found, stack.pop(), str(path), ids)
         stack.extend(reversed(children))
-        yielded += 1
         yield session
-    if yielded < len(found):
-        lost = next(n for n in found if n in parent and n not in starts)
+    if len(ids.times) < len(found):
+        lost = next(n for n in found if n not in ids.times)
         raise DatasetError(f"the conversations of `{path}` start each other in a circle: `{lost}`")
 
 
-class _Start:
-    """How a conversation begins: what it inherits, and which turns must have ended."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Begin:
+    """How a conversation begins: what it inherits, which turns must have ended, and who started it."""
 
-    def __init__(
-        self, history: tuple[Message, ...] = (), after: tuple[tuple[str, int], ...] = (), parent: str | None = None
-    ) -> None:
-        self.history, self.after, self.parent = history, after, parent
+    history: tuple[Message, ...] = ()
+    after: tuple[tuple[str, int], ...] = ()
+    parent: str | None = None
+    above: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """A conversation of the file, once more for each that starts it. `id`: of this one; `name`: in the file."""
+
+    id: str
+    name: str
+    begin: _Begin = _Begin()
 
 
 def _children(turn: _Turn) -> list[str]:
@@ -126,31 +134,77 @@ def _children(turn: _Turn) -> list[str]:
     return [*forks, *(c for s in turn.spawns for c in ([s] if isinstance(s, str) else s.children))]
 
 
-def _parents(found: Mapping[str, _Conversation], path: str) -> dict[str, str]:
-    parent: dict[str, str] = {}
+def _started(found: Mapping[str, _Conversation], path: str) -> set[str]:
+    """All that others start. A fork goes on from one place; what is spawned may be spawned from several."""
+    forked: dict[str, str] = {}
+    started: set[str] = set()
     for name, conversation in found.items():
+        forks = [f if isinstance(f, str) else f.child for turn in conversation.turns for f in turn.forks]
         named = [c for turn in conversation.turns for c in _children(turn)]
         for child in (*conversation.pre_session_spawns, *named):
             if child not in found:
                 raise DatasetError(f"conversation `{name}` of `{path}` starts `{child}`, which is not in the file")
-            if child in parent:
+        for turn in conversation.turns:
+            twice = next((c for c, n in Counter(_children(turn)).items() if n > 1), None)
+            if twice is not None:
+                raise DatasetError(f"a turn of conversation `{name}` of `{path}` starts `{twice}` twice")
+        for child in forks:
+            if child in forked:
                 raise DatasetError(
-                    f"conversation `{child}` of `{path}` is started twice: by `{parent[child]}` and `{name}`"
+                    f"conversation `{child}` of `{path}` is forked twice: by `{forked[child]}` and `{name}`"
                 )
-            parent[child] = name
-    return parent
+            forked[child] = name
+        started.update(conversation.pre_session_spawns, named)
+    return started
 
 
-def _session(
-    found: Mapping[str, _Conversation], name: str, start: _Start, path: str
-) -> tuple[Session, dict[str, _Start]]:
+class _Ids:
+    """An id for each time a conversation is started: its name, then `name#2`, …; `times`: how often each was."""
+
+    def __init__(self, names: Iterable[str], path: str) -> None:
+        self.times: Counter[str] = Counter()
+        self._taken, self._path = set(names), path
+
+    def take(self, name: str) -> str:
+        self.times[name] += 1
+        if self.times.total() > _MOST:
+            raise DatasetError(f"the conversations of `{self._path}` start each other more than {_MOST:,} times")
+        if self.times[name] == 1:
+            return name
+        own = f"{name}#{self.times[name]}"
+        while own in self._taken:
+            own += "'"
+        self._taken.add(own)
+        return own
+
+
+class _Family:
+    """The conversations that one starts."""
+
+    def __init__(self, start: _Start, ids: _Ids, path: str) -> None:
+        self.start, self._ids, self._path = start, ids, path
+        self.children: list[_Start] = []
+
+    def add(self, name: str, history: tuple[Message, ...] = (), after: tuple[tuple[str, int], ...] = ()) -> str:
+        """The id of the new one."""
+        above = self.start.begin.above | {self.start.name}
+        if name in above:
+            raise DatasetError(f"the conversations of `{self._path}` start each other in a circle: `{name}`")
+        own = self._ids.take(name)
+        self.children.append(_Start(own, name, _Begin(history=history, after=after, parent=self.start.id, above=above)))
+        return own
+
+
+def _session(found: Mapping[str, _Conversation], start: _Start, path: str, ids: _Ids) -> tuple[Session, list[_Start]]:
     """The session, and how the conversations it starts begin."""
-    conversation = found[name]
+    conversation, begin = found[start.name], start.begin
     is_complete = conversation.context_mode == "message_array_with_responses"
-    where = f"conversation `{name}` of `{path}`"
-    children = {c: _Start(parent=name) for c in conversation.pre_session_spawns}
+    where = f"conversation `{start.name}` of `{path}`"
+    family = _Family(start, ids, path)
+    for child in conversation.pre_session_spawns:
+        family.add(child)
     waits: dict[int, list[tuple[str, int]]] = {}
-    history = list(start.history)
+    history = list(begin.history)
     turns: list[Turn] = []
     last = len(conversation.turns) - 1
     for k, row in enumerate(conversation.turns):
@@ -166,23 +220,25 @@ def _session(
                 fresh=is_complete,
             )
         )
-        history = [*([] if is_complete else history), *messages, Message(role="assistant", parts=(Reply(k, name),))]
+        reply = Message(role="assistant", parts=(Reply(k, start.id),))
+        history = [*([] if is_complete else history), *messages, reply]
         for fork in row.forks:
             child = fork if isinstance(fork, str) else fork.child
             if k < last and (isinstance(fork, str) or not fork.background):
                 hint = f'write `{{"child": "{child}", "background": true}}` if the conversation is to go on'
                 raise DatasetError(f"{where} has turns behind turn {k}, which ends it by the fork `{child}`", hint)
-            children[child] = _Start(tuple(history), ((name, k),), name)
+            family.add(child, tuple(history), ((start.id, k),))
         for spawn in row.spawns:
             named, join = ([spawn], None) if isinstance(spawn, str) else (spawn.children, spawn.join_at)
             if join is not None and not k < join <= last:
                 raise DatasetError(f"{where}: `join_at` {join} of turn {k} is not one of its later turns (0 to {last})")
-            for child in named:
-                children[child] = _Start((), ((name, k),), name)
+            for name in named:
+                child = family.add(name, (), ((start.id, k),))
                 if k < last:
-                    waits.setdefault(k + 1 if join is None else join, []).append((child, len(found[child].turns) - 1))
-    if start.after or start.history:
-        turns[0] = replace(turns[0], messages=(*start.history, *turns[0].messages), after=start.after)
+                    waits.setdefault(k + 1 if join is None else join, []).append((child, len(found[name].turns) - 1))
+    if begin.after or begin.history:
+        turns[0] = replace(turns[0], messages=(*begin.history, *turns[0].messages), after=begin.after)
     for k, ended in waits.items():
         turns[k] = replace(turns[k], after=(*turns[k].after, *ended))
-    return Session(name, tuple(turns), parent=start.parent), children
+    own_name = None if start.id == start.name else start.name
+    return Session(start.id, tuple(turns), parent=begin.parent, name=own_name), family.children
