@@ -552,6 +552,7 @@ def simulate(
     first `prefix_tokens` are shared by all of the same `prefix_id`) are gone through in a cycle: at `arrivals_ns` (ascending), or
     `count` of them (None: each once) with `concurrency` in flight.
     Columns, in order of sending: `sent`, `scheduled`, `first`, `last` float64 ns, NaN where it never came to it;
-    `prompt_tokens`, `output_tokens`, `cached_tokens` uint32; `refused` bool (too long); with `keep_tokens` the time of each
+    `prompt_tokens`, `output_tokens`, `cached_tokens`, `preemptions`, `recomputed_tokens` (after them), `swapped_blocks`,
+    `peak_blocks` (held at once) uint32; `refused` bool (too long); with `keep_tokens` the time of each
     token: `token_ns` int64, row i at [token_offsets[i], token_offsets[i + 1]).
     """

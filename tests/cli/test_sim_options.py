@@ -42,9 +42,25 @@ def test_flags_win_over_the_object_and_defaults_do_not(tmp_path: Path) -> None:
     }
 
 
+def test_flags_of_the_engine_go_over_its_preset() -> None:
+    flags = {"block_size": 64, "tiers": ["200:0.5", "4k"], "cache_fault": None}
+    assert options({"engine": flags}, '{"engine": "tiny"}') == {
+        "engine": {
+            "preset": "tiny",
+            "block_size": 64,
+            "tiers": [{"num_blocks": 200, "block_ms": 0.5}, {"num_blocks": 4000, "block_ms": 0.0}],
+        }
+    }
+    assert options({"engine": {"preset": None, "num_blocks": None}}) == {}
+    assert options({"engine": {"preset": "tiny"}}, '{"engine": {"num_blocks": 9}}') == {
+        "engine": {"num_blocks": 9, "preset": "tiny"}
+    }
+
+
 @pytest.mark.parametrize(
     ("given", "text"),
     [
+        ({"engine": {"tiers": ["many"]}}, None),
         ({}, "{"),
         ({}, "[1]"),
         ({}, "nowhere.json"),

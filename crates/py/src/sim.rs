@@ -137,6 +137,10 @@ fn columns<'py>(py: Python<'py>, records: &[VirtualRecord]) -> PyResult<Bound<'p
     table.set_item("prompt_tokens", counts(|r| r.prompt_tokens))?;
     table.set_item("output_tokens", counts(|r| r.output_tokens))?;
     table.set_item("cached_tokens", counts(|r| r.cached_tokens))?;
+    table.set_item("preemptions", counts(|r| r.kv.preemptions))?;
+    table.set_item("recomputed_tokens", counts(|r| r.kv.recomputed_tokens))?;
+    table.set_item("swapped_blocks", counts(|r| r.kv.swapped_blocks))?;
+    table.set_item("peak_blocks", counts(|r| r.kv.peak_blocks))?;
     table.set_item(
         "refused",
         PyArray1::from_vec(py, records.iter().map(|r| r.refused).collect()),

@@ -1,6 +1,7 @@
 //! A request under way: what it was asked, where it stands, what it has sent.
 
 use crate::api::UsageNumbers;
+use crate::batching::KvUse;
 use crate::dice::Dice;
 use crate::faults::Fault;
 use crate::ledger::{Chunk, Row};
@@ -80,6 +81,8 @@ pub(crate) struct Active {
     pub(crate) engine_chunks: usize,
     /// Hashes of the prompt's blocks, on their way to the engine.
     pub(crate) block_hashes: Vec<u64>,
+    /// What it had of the engine's KV cache, once it has left.
+    pub(crate) kv: Option<KvUse>,
     pub(crate) ending: Ending,
     /// Next deadline, ns since the anchor.
     pub(crate) due: u64,
@@ -163,6 +166,7 @@ impl Active {
             engine_tokens: 0,
             engine_chunks: 0,
             block_hashes: start.block_hashes,
+            kv: None,
             ending: Ending::Normal,
             due: start.received,
             timer_at: None,

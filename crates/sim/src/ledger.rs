@@ -52,6 +52,13 @@ pub(crate) struct Row {
     pub(crate) prompt_tokens: Option<u32>,
     /// Prompt tokens found in the engine's prefix cache.
     pub(crate) cached_tokens: Option<u32>,
+    /// How often the engine took its KV blocks from it, and what it computed again or got back from the host's memory after that.
+    pub(crate) preemptions: Option<u32>,
+    pub(crate) recomputed_tokens: Option<u32>,
+    pub(crate) swapped_blocks: Option<u32>,
+    /// KV blocks held at once, at most, and those that it never gave back.
+    pub(crate) peak_blocks: Option<u32>,
+    pub(crate) leaked_blocks: Option<u32>,
     pub(crate) prompt_hash: Option<String>,
     pub(crate) shared_prefix_bytes: Option<usize>,
     pub(crate) max_tokens: Option<u32>,

@@ -35,7 +35,8 @@ mod worker;
 
 pub use batching::{
     Arrivals, CacheFault, ContextExceeded, EngineEvent, EngineEventKind, EngineGauges, EngineModel, EngineOptions,
-    EngineRequest, FrontEnd, PRESETS, Preemption, Routing, StepTime, VirtualRecord, VirtualRequest, preset, simulate,
+    EngineRequest, FrontEnd, KvUse, PRESETS, Preemption, Routing, StepTime, Tier, VirtualRecord, VirtualRequest,
+    preset, simulate,
 };
 pub use error::SimError;
 pub use faults::{EmptyShape, ErrorShape, Fault, FaultKind, Malformation};

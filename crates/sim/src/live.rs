@@ -88,6 +88,7 @@ impl Worker {
                     }
                     generate::produce_tokens(conn, &shared, worker.scratch(), is_last);
                 }
+                EngineEventKind::Left { kv } => active.kv = Some(kv),
             }
         });
     }
@@ -102,6 +103,9 @@ impl Worker {
         counters.preemptions.store(gauges.preemptions, Relaxed);
         counters.prefix_queries.store(gauges.prefix_queries, Relaxed);
         counters.prefix_hits.store(gauges.prefix_hits, Relaxed);
+        counters.tier_queries.store(gauges.tier_queries, Relaxed);
+        counters.tier_hits.store(gauges.tier_hits, Relaxed);
+        counters.swapped.store(gauges.swapped as u64, Relaxed);
         counters.kv_millionths.store((gauges.kv_usage * 1e6) as u64, Relaxed);
         (gauges.running as u64, gauges.waiting as u64)
     }

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use serde::Serialize;
 
+use crate::batching::{EngineOptions, Preemption};
+
 /// What the server has done so far.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct SimStats {
@@ -49,6 +51,10 @@ pub(crate) struct Counters {
     pub(crate) waiting: AtomicU64,
     pub(crate) prefix_queries: AtomicU64,
     pub(crate) prefix_hits: AtomicU64,
+    pub(crate) tier_queries: AtomicU64,
+    pub(crate) tier_hits: AtomicU64,
+    /// Waiting requests with their blocks in the host's memory.
+    pub(crate) swapped: AtomicU64,
     pub(crate) preemptions: AtomicU64,
     /// KV cache in use, in millionths.
     pub(crate) kv_millionths: AtomicU64,
@@ -143,7 +149,7 @@ impl Counters {
     }
 
     /// The Prometheus text, all series labelled with the model.
-    pub(crate) fn render(&self, model: &str, running: u64, waiting: u64, blocks: Option<(u32, u32)>) -> String {
+    pub(crate) fn render(&self, model: &str, running: u64, waiting: u64, engine: Option<&EngineOptions>) -> String {
         let label = format!(
             "engine=\"0\",model_name=\"{}\"",
             model.replace('\\', "\\\\").replace('"', "\\\"")
@@ -200,13 +206,8 @@ impl Counters {
                 "# HELP vllm:{name} {help}\n# TYPE vllm:{name} {kind}\nvllm:{name}{{{label}}} {value}\n"
             );
         }
-        if let Some((size, count)) = blocks {
-            let _ = write!(
-                out,
-                "# HELP vllm:cache_config_info Information of the LLMEngine CacheConfig\n\
-                 # TYPE vllm:cache_config_info gauge\n\
-                 vllm:cache_config_info{{block_size=\"{size}\",engine=\"0\",num_gpu_blocks=\"{count}\"}} 1\n"
-            );
+        if let Some(engine) = engine {
+            self.render_cache(&mut out, engine, &label);
         }
         let usage = self.kv_millionths.load(Relaxed) as f64 / 1e6;
         let _ = write!(
@@ -281,6 +282,46 @@ impl Counters {
             histogram.render(&mut out, &format!("vllm:{name}"), help, &label, bounds);
         }
         out
+    }
+
+    /// What the engine's options add: the cache's sizes, lower tiers, swapped requests.
+    fn render_cache(&self, out: &mut String, engine: &EngineOptions, label: &str) {
+        let (size, count) = (
+            engine.block_size,
+            u64::from(engine.num_blocks) * u64::from(engine.replicas),
+        );
+        let caching = if engine.prefix_caching { "True" } else { "False" };
+        // Writing to a String cannot fail.
+        let _ = write!(
+            out,
+            "# HELP vllm:cache_config_info Information of the LLMEngine CacheConfig\n\
+             # TYPE vllm:cache_config_info gauge\n\
+             vllm:cache_config_info{{block_size=\"{size}\",enable_prefix_caching=\"{caching}\",engine=\"0\",\
+             num_gpu_blocks=\"{count}\"}} 1\n"
+        );
+        let mut series = Vec::new();
+        if engine.preemption == Preemption::Swap {
+            let help = "Number of requests swapped to CPU.";
+            series.push(("num_requests_swapped", "gauge", help, &self.swapped));
+        }
+        if !engine.tiers.is_empty() {
+            let help = "External prefix cache queries, in terms of number of queried tokens.";
+            series.push((
+                "external_prefix_cache_queries_total",
+                "counter",
+                help,
+                &self.tier_queries,
+            ));
+            let help = "External prefix cache hits, in terms of number of cached tokens.";
+            series.push(("external_prefix_cache_hits_total", "counter", help, &self.tier_hits));
+        }
+        for (name, kind, help, value) in series {
+            let value = value.load(Relaxed);
+            let _ = write!(
+                out,
+                "# HELP vllm:{name} {help}\n# TYPE vllm:{name} {kind}\nvllm:{name}{{{label}}} {value}\n"
+            );
+        }
     }
 }
 

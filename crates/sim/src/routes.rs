@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::active::{Active, DICE_LENGTH, FinishReason, Start};
 use crate::api::{Api, Facts, Outcome, Streams, Whole};
 use crate::apis;
+use crate::batching::EngineModel;
 use crate::conn::{Complete, Conn};
 use crate::dice::Dice;
 use crate::faults::{self, FaultKind};
@@ -206,16 +207,12 @@ impl Worker {
             }
             Route::Metrics => {
                 let (running, waiting) = self.publish_engine();
-                let blocks = options
-                    .engine
-                    .as_ref()
-                    .map(|e| (e.block_size, e.num_blocks * e.replicas));
                 Ready {
                     content_type: "text/plain; version=0.0.4; charset=utf-8",
                     ..Ready::json(
                         shared
                             .counters
-                            .render(&options.models[0], running, waiting, blocks)
+                            .render(&options.models[0], running, waiting, options.engine.as_ref())
                             .into_bytes(),
                     )
                 }
@@ -363,6 +360,9 @@ impl Worker {
                 prompt = Some(text);
             }
             check_faults_and_context(options, &ask, fault, start.prompt_tokens, is_chat)?;
+            if self.live.as_ref().is_some_and(EngineModel::is_full) {
+                return Err(Ready::error(503, "The request queue is full."));
+            }
             Ok(ask)
         });
         if let (Some(row), Some(prompt)) = (&mut row, prompt.take()) {

@@ -497,7 +497,7 @@ impl Worker {
         let now = shared.clock.now();
         counters.replies.fetch_add(1, Relaxed);
         if let (Some(live), Some(id)) = (&mut self.live, active.engine_id) {
-            live.cancel(id);
+            active.kv = live.cancel(id).or(active.kv);
         }
         if active.admitted.is_some() {
             counters.running.fetch_sub(1, Relaxed);
@@ -536,6 +536,11 @@ impl Worker {
             row.reasoning_tokens = active.sent.reasoning;
             row.num_chunks = active.sent.chunks;
             row.cached_tokens = active.cached_tokens;
+            row.preemptions = active.kv.map(|kv| kv.preemptions);
+            row.recomputed_tokens = active.kv.map(|kv| kv.recomputed_tokens);
+            row.swapped_blocks = active.kv.map(|kv| kv.swapped_blocks);
+            row.peak_blocks = active.kv.map(|kv| kv.peak_blocks);
+            row.leaked_blocks = active.kv.map(|kv| kv.leaked_blocks);
             row.first_ns = active.sent.first.map(epoch);
             row.last_ns = active.sent.last.map(epoch);
             row.end_ns = epoch(now);

@@ -139,6 +139,106 @@ fn test_scarce_blocks_preempt_but_every_client_gets_its_tokens() {
 }
 
 #[test]
+fn test_the_ledger_and_the_metrics_agree_on_preemption() {
+    for mode in ["recompute", "swap"] {
+        let (server, path) = serve_with_ledger(tiny(&json!({"num_blocks": 12, "preemption": mode})));
+        let mut clients: Vec<Client> = (0..4).map(|_| Client::new(&server)).collect();
+        for client in &mut clients {
+            client.send(CHAT, &chat("hello you", 80, true));
+        }
+        for client in &mut clients {
+            assert_eq!(client.receive().num_content_events(), 80);
+        }
+        let text = Client::new(&server).get("/metrics").text();
+        let rows = rows(&server, &path);
+        let sum = |key: &str| -> u64 { rows.iter().map(|row| row[key].as_u64().expect("a count")).sum() };
+        assert!(sum("preemptions") > 0);
+        assert!((metric(&text, "vllm:num_preemptions_total") - sum("preemptions") as f64).abs() < 1e-9);
+        assert_eq!(sum("recomputed_tokens") > 0, mode == "recompute");
+        assert_eq!(sum("swapped_blocks") > 0, mode == "swap");
+        assert_eq!(text.contains("vllm:num_requests_swapped{"), mode == "swap");
+        assert_eq!(sum("leaked_blocks"), 0);
+        assert!(
+            rows.iter()
+                .all(|row| row["peak_blocks"].as_u64().expect("a count") <= 12)
+        );
+    }
+}
+
+#[test]
+fn test_leaks_stay_in_the_metrics_and_are_in_the_ledger() {
+    let (server, path) = serve_with_ledger(tiny(&json!({"cache_fault": "leaks_after_cancel"})));
+    let mut client = Client::new(&server);
+    client.send(CHAT, &chat("hello you", 900, true));
+    std::io::Read::read_exact(&mut client.stream, &mut [0; 64]).expect("the reply has begun");
+    drop(client);
+    wait_until("the request has gone", || {
+        server.stats().disconnects == 1 && server.stats().running == 0
+    });
+    let leaked = rows(&server, &path)[0]["leaked_blocks"].as_f64().expect("a count");
+    assert!(leaked > 0.0);
+    let text = Client::new(&server).get("/metrics").text();
+    assert!((metric(&text, "vllm:kv_cache_usage_perc") * 64.0 - leaked).abs() < 0.01);
+    assert!(text.contains("enable_prefix_caching=\"True\",engine=\"0\",num_gpu_blocks=\"64\"}"));
+}
+
+#[test]
+fn test_a_cache_that_never_hits_says_so() {
+    let (server, path) = serve_with_ledger(tiny(&json!({"cache_fault": "never_hits", "num_blocks": 1000})));
+    let mut client = Client::new(&server);
+    let shared = "all of these words are the same in each and every prompt here ".repeat(20);
+    for _ in 0..2 {
+        let reply = client.post(CHAT, &chat(&shared, 2, true));
+        assert_eq!(
+            reply.usage().expect("asked")["prompt_tokens_details"]["cached_tokens"],
+            0
+        );
+    }
+    let text = client.get("/metrics").text();
+    assert!(metric(&text, "vllm:prefix_cache_hits_total") < 0.5);
+    assert!(metric(&text, "vllm:prefix_cache_queries_total") > 400.0);
+    assert!(rows(&server, &path).iter().all(|row| row["cached_tokens"] == 0));
+}
+
+#[test]
+fn test_tiers_have_their_own_hits_and_count_as_cached() {
+    let tiers = json!([{"num_blocks": 1000, "block_ms": 0.01}]);
+    let (server, path) = serve_with_ledger(tiny(&json!({"tiers": tiers, "num_blocks": 40, "max_model_len": 600})));
+    let mut client = Client::new(&server);
+    for word in ["one ", "two ", "six ", "one "] {
+        assert!(client.post(CHAT, &chat(&word.repeat(400), 2, true)).complete);
+    }
+    let text = client.get("/metrics").text();
+    let found = metric(&text, "vllm:external_prefix_cache_hits_total");
+    let cached = rows(&server, &path)[3]["cached_tokens"].as_f64().expect("a count");
+    assert!(
+        found >= 380.0 && (cached - found).abs() < 0.5,
+        "{found} from the tier, {cached} in all"
+    );
+}
+
+#[test]
+fn test_a_full_queue_refuses() {
+    let (server, path) = serve_with_ledger(tiny(&json!({"max_num_seqs": 1, "max_waiting": 1})));
+    let mut clients: Vec<Client> = (0..3).map(|_| Client::new(&server)).collect();
+    clients[0].send(CHAT, &chat("hello you", 300, true));
+    wait_until("one runs", || server.stats().running == 1);
+    clients[1].send(CHAT, &chat("hello you", 5, true));
+    wait_until("one waits", || server.stats().waiting == 1);
+    assert_eq!(clients[2].post(CHAT, &chat("hello you", 5, true)).status, 503);
+    for client in &mut clients[..2] {
+        assert!(client.receive().complete);
+    }
+    let refused: Vec<_> = rows(&server, &path)
+        .iter()
+        .filter(|row| row["status"] == 503)
+        .cloned()
+        .collect();
+    assert_eq!(refused.len(), 1);
+    assert_eq!(refused[0]["preemptions"], Value::Null);
+}
+
+#[test]
 fn test_leaving_clients_free_their_blocks() {
     let (server, path) = serve_with_ledger(tiny(&json!({})));
     let mut client = Client::new(&server);

@@ -43,6 +43,31 @@ def command(
         ),
     ] = None,
     preset: Annotated[str | None, Flag(help="Engine model instead of fixed times: a model on a GPU")] = None,
+    block_size: Annotated[int | None, Flag(help="Engine: tokens per KV block [16]")] = None,
+    num_blocks: Annotated[int | None, Flag(help="Engine: KV blocks per replica [16384, or the preset's]")] = None,
+    max_num_seqs: Annotated[int | None, Flag(help="Engine: requests per batch [256, or the preset's]")] = None,
+    max_num_batched_tokens: Annotated[
+        int | None, Flag(help="Engine: tokens computed per step [8192, or the preset's]")
+    ] = None,
+    no_chunked_prefill: Annotated[bool, Flag(help="Engine: compute each prompt in one step")] = False,
+    no_prefix_caching: Annotated[bool, Flag(help="Engine: never reuse KV blocks")] = False,
+    preemption: Annotated[
+        Literal["recompute", "swap"] | None,
+        Flag(help="Engine: preempted requests compute their tokens again, or get their blocks back [recompute]"),
+    ] = None,
+    cache_fault: Annotated[
+        Literal["never_hits", "evicts_at_random", "leaks_after_cancel"] | None,
+        Flag(
+            help="Engine: a broken KV cache: finds nothing, evicts at random instead of LRU, leaks cancelled requests' blocks"
+        ),
+    ] = None,
+    kv_tier: Annotated[
+        list[str] | None,
+        Flag(
+            help="Engine: a tier below the GPU's KV cache, `BLOCKS` or `BLOCKS:MS` (per block to bring back); repeatable"
+        ),
+    ] = None,
+    max_waiting: Annotated[int | None, Flag(help="Engine: waiting requests allowed; others get status 503")] = None,
     ledger: Annotated[Path | None, Flag(help="Write a ledger of what was really sent, as JSON lines")] = None,
     seed: Annotated[int | None, Flag(help="Random seed [0]")] = None,
     threads: Annotated[int | None, Flag(help="Event loops [1]")] = None,
@@ -69,7 +94,19 @@ def command(
         "api_key": api_key,
         "tls": _tls(tls_cert, tls_key),
         "faults": fault,
-        "engine": {"preset": preset} if preset else None,
+        "engine": {
+            "preset": preset,
+            "block_size": block_size,
+            "num_blocks": num_blocks,
+            "max_num_seqs": max_num_seqs,
+            "max_num_batched_tokens": max_num_batched_tokens,
+            "chunked_prefill": False if no_chunked_prefill else None,
+            "prefix_caching": False if no_prefix_caching else None,
+            "preemption": preemption,
+            "cache_fault": cache_fault,
+            "tiers": kv_tier,
+            "max_waiting": max_waiting,
+        },
         "ledger": ledger,
         "seed": seed,
         "threads": threads,
@@ -111,6 +148,8 @@ def _tls(cert: Path | None, key: Path | None) -> dict[str, str] | None:
 def build_options(given: dict[str, object], options: str | None) -> str:
     """The options object of the server as JSON: `options` (text or file), over it what was given by flags (None: not given).
 
+    Flags of the engine go over the keys of `options`' engine, which may be a preset's name.
+
     ConfigError names what cannot be read. Unknown keys are refused by the server itself.
     """
     from aiperf.errors import ConfigError
@@ -129,10 +168,22 @@ def build_options(given: dict[str, object], options: str | None) -> str:
             merged = dict(json.loads(text))
         except (json.JSONDecodeError, ValueError, TypeError) as error:
             raise ConfigError(f"`--options` is not a JSON object: {error}") from error
+    engine = {name: value for name, value in _mapping(given.get("engine")).items() if value is not None}
+    if isinstance(engine.get("tiers"), list):
+        engine["tiers"] = _value("tiers", engine["tiers"])
+    if engine:
+        base = merged.get("engine")
+        merged["engine"] = ({"preset": base} if isinstance(base, str) else _mapping(base)) | engine
     for name, value in given.items():
+        if name == "engine":
+            continue
         if value is not None and (name not in merged or name not in {"host", "port"} or value not in {"127.0.0.1", 0}):
             merged[name] = _value(name, value)
     return json_text(merged)
+
+
+def _mapping(value: object) -> dict[str, object]:
+    return dict(value) if isinstance(value, dict) else {}
 
 
 def _value(name: str, value: object) -> object:
@@ -144,11 +195,22 @@ def _value(name: str, value: object) -> object:
             return parse_number(str(value), unit="ms")
         if name == "tokens_per_chunk":
             return [int(parse_number(part, whole=True)) for part in str(value).split(",")]
+        if name == "tiers" and isinstance(value, list):
+            return [_tier(str(text)) for text in value]
         if name == "faults" and isinstance(value, list):
             return [_fault(str(text)) for text in value]
     except ValueError as error:
-        raise ConfigError(f"--{name.removesuffix('_ms').replace('_', '-')}: {error}") from error
+        flag = {"tiers": "kv-tier", "faults": "fault"}.get(name, name.removesuffix("_ms").replace("_", "-"))
+        raise ConfigError(f"--{flag}: {error}") from error
     return str(value) if isinstance(value, Path) else value
+
+
+def _tier(text: str) -> dict[str, float]:
+    """`BLOCKS` or `BLOCKS:MS`."""
+    from aiperf.config.parse import parse_number
+
+    blocks, _, ms = text.partition(":")
+    return {"num_blocks": int(parse_number(blocks, whole=True)), "block_ms": parse_number(ms or "0", unit="ms")}
 
 
 def _fault(text: str) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::tiers::Tiers;
 use crate::dice::Dice;
 
 /// End of the list of free blocks.
@@ -26,10 +27,20 @@ pub(crate) struct KvCache {
     num_free: usize,
     /// Draws the block to reuse, where that is not the least recently used one.
     random: Option<Dice>,
+    /// Where evicted blocks go.
+    tiers: Tiers,
+}
+
+/// Blocks that came from a lower tier.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Loaded {
+    pub(crate) blocks: u32,
+    /// What that takes.
+    pub(crate) ms: f64,
 }
 
 impl KvCache {
-    pub(crate) fn new(num_blocks: u32) -> Self {
+    pub(crate) fn new(num_blocks: u32, tiers: Tiers) -> Self {
         let mut cache = Self {
             blocks: vec![
                 Block {
@@ -45,6 +56,7 @@ impl KvCache {
             newest: NIL,
             num_free: 0,
             random: None,
+            tiers,
         };
         for index in 0..num_blocks {
             cache.push_free(index);
@@ -86,16 +98,31 @@ impl KvCache {
         }
     }
 
-    /// Takes the longest run of leading blocks that are still there, into `out`.
-    pub(crate) fn take_cached(&mut self, hashes: &[u64], out: &mut Vec<u32>) {
-        for hash in hashes {
-            let Some(&index) = self.by_hash.get(hash) else { break };
-            if self.blocks[index as usize].refs == 0 {
-                self.unlink(index);
+    /// Takes the longest run of leading blocks that are still there, into `out`; lower tiers give theirs back to the GPU.
+    pub(crate) fn take_cached(&mut self, hashes: &[u64], out: &mut Vec<u32>) -> Loaded {
+        let mut loaded = Loaded::default();
+        for &hash in hashes {
+            if let Some(&index) = self.by_hash.get(&hash) {
+                if self.blocks[index as usize].refs == 0 {
+                    self.unlink(index);
+                }
+                self.blocks[index as usize].refs += 1;
+                out.push(index);
+                continue;
             }
-            self.blocks[index as usize].refs += 1;
-            out.push(index);
+            if self.num_free == 0 {
+                break;
+            }
+            let Some(ms) = self.tiers.take(hash) else { break };
+            // A free block was there above.
+            self.allocate(1, out);
+            if let Some(&index) = out.last() {
+                self.register(index, hash);
+            }
+            loaded.blocks += 1;
+            loaded.ms += ms;
         }
+        loaded
     }
 
     /// Takes `count` blocks for new content, into `out`; takes none if there are too few.
@@ -110,6 +137,7 @@ impl KvCache {
             block.refs = 1;
             if let Some(hash) = block.hash.take() {
                 self.by_hash.remove(&hash);
+                self.tiers.keep(hash);
             }
             out.push(index);
         }
@@ -140,6 +168,7 @@ impl KvCache {
         for index in std::mem::take(&mut self.by_hash).into_values() {
             self.blocks[index as usize].hash = None;
         }
+        self.tiers.forget();
     }
 
     fn push_free(&mut self, index: u32) {
@@ -188,7 +217,7 @@ mod tests {
 
     #[test]
     fn test_blocks_are_found_again_until_they_are_needed() {
-        let mut cache = KvCache::new(4);
+        let mut cache = KvCache::new(4, Tiers::default());
         let mut mine = Vec::new();
         assert!(cache.allocate(3, &mut mine));
         for (index, hash) in mine.clone().into_iter().zip([10, 11, 12]) {
@@ -216,7 +245,7 @@ mod tests {
 
     #[test]
     fn test_shared_blocks_are_free_when_the_last_user_leaves() {
-        let mut cache = KvCache::new(2);
+        let mut cache = KvCache::new(2, Tiers::default());
         let mut first = Vec::new();
         assert!(cache.allocate(1, &mut first));
         cache.register(first[0], 1);

@@ -5,10 +5,11 @@ mod model;
 mod presets;
 mod replica;
 mod simulate;
+mod tiers;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-pub use model::{ContextExceeded, EngineEvent, EngineEventKind, EngineGauges, EngineModel, EngineRequest};
+pub use model::{ContextExceeded, EngineEvent, EngineEventKind, EngineGauges, EngineModel, EngineRequest, KvUse};
 pub use presets::{PRESETS, preset};
 pub use simulate::{Arrivals, VirtualRecord, VirtualRequest, simulate};
 
@@ -44,6 +45,10 @@ pub struct EngineOptions {
     pub preemption: Preemption,
     /// Writing a swapped block back to the GPU, ms.
     pub swap_block_ms: f64,
+    /// Where evicted blocks go, fastest first: host memory, disk.
+    pub tiers: Vec<Tier>,
+    /// Requests that may wait, at most; further ones get status 503. Null: no limit.
+    pub max_waiting: Option<u32>,
     /// Longest prompt plus output, tokens; null is what the KV cache holds.
     pub max_model_len: Option<u32>,
     /// Constant time between receipt and the engine, ms: network and API.
@@ -68,6 +73,16 @@ pub enum CacheFault {
     EvictsAtRandom,
     /// The blocks of a cancelled request are never free again.
     LeaksAfterCancel,
+}
+
+/// A cache below the GPU's, least recently used first out. A block goes there when the GPU evicts it and leaves it when it is found.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tier {
+    /// KV blocks per replica.
+    pub num_blocks: u32,
+    /// Bringing a block to the GPU, ms.
+    pub block_ms: f64,
 }
 
 /// Preempted requests.
@@ -134,6 +149,8 @@ impl Default for EngineOptions {
             cache_fault: CacheFault::None,
             preemption: Preemption::Recompute,
             swap_block_ms: 0.05,
+            tiers: Vec::new(),
+            max_waiting: None,
             max_model_len: None,
             api_ms: 0.0,
             front: FrontEnd::default(),
@@ -229,6 +246,13 @@ impl EngineOptions {
         ] {
             if !value.is_finite() || value < 0.0 {
                 return bad(format!("`{name}` must be 0 or more, not {value}"));
+            }
+        }
+        for (number, tier) in self.tiers.iter().enumerate() {
+            if tier.num_blocks == 0 || !tier.block_ms.is_finite() || tier.block_ms < 0.0 {
+                return bad(format!(
+                    "`tiers[{number}]` needs `num_blocks` of at least 1 and `block_ms` of 0 or more"
+                ));
             }
         }
         if self.step.jitter >= 1.0 {

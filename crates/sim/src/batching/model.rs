@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
-use super::replica::{Made, Replica, Scheduled, Seq};
+use super::replica::{Made, Replica, Seq};
 use super::{EngineOptions, Routing};
 
 /// A request for the engine.
@@ -43,6 +43,26 @@ pub enum EngineEventKind {
         /// Whether it is the request's last.
         is_last: bool,
     },
+    /// It has given its place and its blocks back, with its last token made; that token leaves the front end later.
+    Left {
+        /// What it had of the KV cache.
+        kv: KvUse,
+    },
+}
+
+/// What a request had of the KV cache, and what that cost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct KvUse {
+    /// How often it lost its blocks to an older request.
+    pub preemptions: u32,
+    /// Tokens computed a second time after that.
+    pub recomputed_tokens: u32,
+    /// Blocks that came back from the host's memory after that.
+    pub swapped_blocks: u32,
+    /// Blocks held at once, at most.
+    pub peak_blocks: u32,
+    /// Blocks that it never gave back: a fault.
+    pub leaked_blocks: u32,
 }
 
 /// The request can never run: it is longer than the context or than the whole KV cache.
@@ -70,6 +90,12 @@ pub struct EngineGauges {
     pub prefix_queries: u64,
     /// Prompt tokens found there so far.
     pub prefix_hits: u64,
+    /// Prompt tokens not found there and looked up in lower tiers so far.
+    pub tier_queries: u64,
+    /// Prompt tokens found there so far.
+    pub tier_hits: u64,
+    /// Waiting requests whose blocks are in the host's memory.
+    pub swapped: usize,
 }
 
 /// A model of the engine. It reads no clock: the caller submits with a time and advances to a time.
@@ -92,7 +118,7 @@ pub struct EngineModel {
     streams: usize,
     next_replica: usize,
     made: Vec<Made>,
-    first_time: Vec<Scheduled>,
+    notes: Vec<(u64, EngineEventKind)>,
 }
 
 impl EngineModel {
@@ -111,7 +137,7 @@ impl EngineModel {
             streams: 0,
             next_replica: 0,
             made: Vec::new(),
-            first_time: Vec::new(),
+            notes: Vec::new(),
         }
     }
 
@@ -141,15 +167,23 @@ impl EngineModel {
         Ok(())
     }
 
-    /// Takes a request out; no further event names it.
-    pub fn cancel(&mut self, id: u64) {
+    /// Takes a request out; no further event names it. What it had of the KV cache, unless that has been said (`Left`).
+    pub fn cancel(&mut self, id: u64) -> Option<KvUse> {
         let is_coming = self.requests.remove(&id).is_some();
-        let is_inside = self.replicas.iter_mut().any(|replica| replica.cancel(id));
+        let inside = self.replicas.iter_mut().find_map(|replica| replica.cancel(id));
         let before = self.leaving.len();
         self.leaving.retain(|event| event.id != id);
-        if is_coming || is_inside || before != self.leaving.len() {
+        if is_coming || inside.is_some() || before != self.leaving.len() {
             self.streams -= 1;
         }
+        inside
+    }
+
+    /// Whether another request would be refused.
+    pub(crate) fn is_full(&self) -> bool {
+        self.options
+            .max_waiting
+            .is_some_and(|limit| self.gauges().waiting >= limit as usize)
     }
 
     /// When something happens next; `None` while the engine is idle.
@@ -192,6 +226,9 @@ impl EngineModel {
             gauges.preemptions += replica.tally.preemptions;
             gauges.prefix_queries += replica.tally.prefix_queries;
             gauges.prefix_hits += replica.tally.prefix_hits;
+            gauges.tier_queries += replica.tally.tier_queries;
+            gauges.tier_hits += replica.tally.tier_hits;
+            gauges.swapped += replica.num_swapped();
         }
         gauges
     }
@@ -241,19 +278,18 @@ impl EngineModel {
     fn begin_step(&mut self, index: usize, at: u64, events: &mut Vec<EngineEvent>) {
         let replica = &mut self.replicas[index];
         let start = at.max(replica.handed_over);
-        replica.start_step(start, &self.options, &mut self.first_time);
-        for Scheduled { id, cached } in self.first_time.drain(..) {
-            events.push(EngineEvent {
-                at_ns: start,
-                id,
-                kind: EngineEventKind::Scheduled { cached_tokens: cached },
-            });
+        replica.start_step(start, &self.options, &mut self.notes);
+        for (id, kind) in self.notes.drain(..) {
+            events.push(EngineEvent { at_ns: start, id, kind });
         }
     }
 
     fn end_step(&mut self, index: usize, at: u64, events: &mut Vec<EngineEvent>) {
         let mut made = std::mem::take(&mut self.made);
-        self.replicas[index].finish_step(&self.options, &mut made);
+        self.replicas[index].finish_step(&self.options, &mut made, &mut self.notes);
+        for (id, kind) in self.notes.drain(..) {
+            events.push(EngineEvent { at_ns: at, id, kind });
+        }
         // The step just ended was started after its predecessor's hand-over; the next one may start as soon as that
         // was complete, while this step's tokens are still being handed over.
         let previous = self.replicas[index].handed_over;

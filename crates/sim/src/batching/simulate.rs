@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{EngineEvent, EngineEventKind, EngineModel, EngineOptions, EngineRequest};
+use super::{EngineEvent, EngineEventKind, EngineModel, EngineOptions, EngineRequest, KvUse};
 use crate::dice::Dice;
 
 /// When requests come.
@@ -55,6 +55,8 @@ pub struct VirtualRecord {
     pub output_tokens: u32,
     /// Prompt tokens found in the prefix cache.
     pub cached_tokens: u32,
+    /// What it had of the KV cache.
+    pub kv: KvUse,
     /// Whether it was refused as too long.
     pub refused: bool,
     /// Times of all tokens, if asked for.
@@ -178,6 +180,10 @@ impl Run {
                     record.token_ns.push(event.at_ns);
                 }
                 is_last
+            }
+            EngineEventKind::Left { kv } => {
+                record.kv = kv;
+                false
             }
         }
     }
