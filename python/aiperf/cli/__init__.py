@@ -48,6 +48,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("sim", "sim:command", "Run a simulated LLM server, for tests and dry runs"),
     Command("cache", "cache:run", "What the server's prefix cache is worth, and until when"),
     Command("capacity", "capacity:command", "Maximum load this machine can generate without distorting results"),
+    Command("kv", "kv:run", "How much fits in the server's KV cache, and what happens at its edge"),
     Command("explain", "explain:command", "Definition, formula, unit and provenance of a metric"),
     Command("explain-request", "explain_request:command", "Where the time of single requests went"),
     Command("kube", "kube:run", "Run inside a Kubernetes cluster: manifest, run, status, logs, collect"),

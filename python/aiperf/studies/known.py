@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["STUDIES", "kind_named", "study_metrics"]
 
-STUDIES: Final[Mapping[str, str]] = {"cache": "aiperf.studies.cache"}
+STUDIES: Final[Mapping[str, str]] = {"cache": "aiperf.studies.cache", "kv": "aiperf.studies.kv"}
 """Package of each: `kind.KIND` and `metrics.METRICS`."""
 
 

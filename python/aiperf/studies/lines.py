@@ -29,8 +29,11 @@ def line_panel(
     points_only: frozenset[str] = frozenset(),
     rules: Sequence[tuple[float, str]] = (),
     levels: Sequence[tuple[float, str]] = (),
+    points: bool = True,
 ) -> Spec:
-    """`rows`: of `rows_of_line`. `points_only`: lines drawn as points. `rules`: (place on x, words); `levels`: (height on y, words)."""
+    """`rows`: of `rows_of_line`. `points_only`: lines drawn as points; `points`: lines with their points
+    marked. `rules`: (place on x, words); `levels`: (height on y, words).
+    """
     names = list(dict.fromkeys(str(r["s"]) for r in rows))
     colours = [_COLOURS[i % len(_COLOURS)] for i in range(len(names))]
     colour: Spec = {
@@ -53,12 +56,11 @@ def line_panel(
     dots = [r for r in rows if str(r["s"]) in points_only]
     layers: list[Spec] = []
     if lines:
-        layers.append(
-            {"data": {"values": lines}, "mark": {"type": "line", "point": {"size": 36}}, "encoding": encoding}
-        )
+        mark: Spec = {"type": "line", "point": {"size": 36} if points else False}
+        layers.append({"data": {"values": lines}, "mark": mark, "encoding": encoding})
     if dots:
-        mark = {"type": "point", "filled": True, "size": 40, "opacity": 0.6}
-        layers.append({"data": {"values": dots}, "mark": mark, "encoding": encoding})
+        dot: Spec = {"type": "point", "filled": True, "size": 40, "opacity": 0.6}
+        layers.append({"data": {"values": dots}, "mark": dot, "encoding": encoding})
     for channel, marks in (("x", rules), ("y", levels)):
         for place, words in marks:
             layers += _rule(channel, place, words)
@@ -108,4 +110,6 @@ def chart(title: str, note: str, panels: Sequence[Spec], rows: int) -> Spec:
     if len(panels) == 1:
         return frame(title, note, panels[0], marks=rows)
     columns = "$cols2" if len(panels) == 2 else "$cols3"
-    return frame(title, note, {"concat": list(panels), "columns": columns, "spacing": 14}, marks=rows)
+    apart = {"scale": {"color": "independent"}, "legend": {"color": "independent"}}
+    body: Spec = {"concat": list(panels), "columns": columns, "spacing": 14, "resolve": apart}
+    return frame(title, note, body, marks=rows)

@@ -1,0 +1,154 @@
+"""The memory test from the first light load to the report. What was measured before an interruption is reported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from aiperf.config.model import Config
+from aiperf.endpoints import access_to, targets_of
+from aiperf.studies.bench import Bench, Interrupted
+from aiperf.studies.kv.options import KvOptions
+from aiperf.studies.kv.plan import Load, Plan, build_plan
+from aiperf.studies.kv.step import Step, measure
+from aiperf.telemetry.kv_blocks import KvBlocks, read_kv_blocks
+from aiperf.web import Server
+
+__all__ = ["Found", "read_context", "run_test"]
+
+_GREW = 1.1
+"""Twice the requests and not even so many times the tokens in flight: something is full."""
+_MANY = 5
+"""Preemptions that are enough to say what they cost."""
+
+
+@dataclass(kw_only=True)
+class Found:
+    """What has been measured so far; None: not yet, or not asked for."""
+
+    plan: Plan
+    blocks: KvBlocks
+    options: KvOptions
+    fills: list[Step] = field(default_factory=list)
+    alone: Step | None = None
+    recovered: Step | None = None
+    short: Step | None = None
+    long: Step | None = None
+    mixed: Step | None = None
+    cancelled: Step | None = None
+    refreshed: Step | None = None
+
+    @property
+    def idle(self) -> float | None:
+        """Share of the KV cache in use before the test sent anything; None if the server does not say."""
+        usage = None if self.alone is None else self.alone.levels.usage
+        return None if usage is None or not len(usage) else float(usage[0])
+
+    @property
+    def pressure(self) -> Step | None:
+        """The step with most preemptions, by the server's count or by pauses; else the last one."""
+        if not self.fills:
+            return None
+        return max(self.fills, key=lambda s: (s.preemptions or s.victims, s.load.tokens))
+
+    @property
+    def steps(self) -> list[Step]:
+        rest = (
+            self.alone,
+            *self.fills,
+            self.recovered,
+            self.short,
+            self.long,
+            self.mixed,
+            self.cancelled,
+            self.refreshed,
+        )
+        return [s for s in rest if s is not None]
+
+
+def run_test(bench: Bench, options: KvOptions) -> Found:
+    """Everything that was asked for; what there is after an interruption."""
+    blocks = read_kv_blocks(bench.config)
+    plan = build_plan(bench.config, options, blocks.tokens, read_context(bench.config))
+    found = Found(plan=plan, blocks=blocks, options=options)
+    bench.observer.note(plan.cost.text())
+    with suppress(Interrupted):
+        _run(bench, found)
+    return found
+
+
+def _run(bench: Bench, found: Found) -> None:
+    plan, settle = found.plan, found.options.reclaim_within
+
+    def step(load: Load) -> Step:
+        return measure(bench, load, settle)
+
+    found.alone = step(plan.alone)
+    if found.alone.measured is not None:
+        bench.observer.note(plan.cost.text(found.alone.measured))
+    if plan.fill:
+        _fill(found, step)
+        found.recovered = step(plan.recovered)
+    if plan.short is not None and plan.long is not None and plan.mixed is not None:
+        found.short = step(plan.short)
+        found.long = step(plan.long)
+        found.mixed = step(plan.mixed)
+    if plan.cancelled is not None:
+        found.cancelled = step(plan.cancelled)
+        found.refreshed = step(plan.refreshed)
+
+
+def _fill(found: Found, step: Callable[[Load], Step]) -> None:
+    """More and more tokens in flight, until there are enough preemptions or refusals, or nothing more fits."""
+    plan = found.plan
+    for load in plan.fill:
+        found.fills.append(step(load))
+        if _is_enough(found.fills):
+            return
+    for load in plan.longer:
+        last = found.fills[-1]
+        if last.is_full or last.refused or last.lost:
+            return
+        # The batch is full before the cache is: more tokens are in flight only if each request has more.
+        found.fills.append(step(replace(load, concurrency=_slots(last) or load.concurrency)))
+        if _is_enough(found.fills):
+            return
+
+
+def _slots(step: Step) -> int | None:
+    """A quarter more requests than ran at once: all that more concurrency would do is wait."""
+    running = step.levels.highest("requests_running")
+    return None if running is None or running < 1 else min(step.load.concurrency, max(2, int(running * 1.25)))
+
+
+def _is_enough(fills: list[Step]) -> bool:
+    last = fills[-1]
+    if (last.preemptions or last.victims) >= _MANY or last.refused > last.load.requests // 10 or last.lost:
+        return True
+    if last.measured is None:
+        return True
+    if len(fills) < 3 or last.usage is not None:
+        return False
+    before, now = fills[-2].peak, last.peak
+    return before is not None and now is not None and now < _GREW * before and fills[-2].load.tokens < last.load.tokens
+
+
+def read_context(config: Config) -> int | None:
+    """`max_model_len` on `/v1/models`, of the model that is measured or the only one listed; None if the server does not say."""
+    target = targets_of(config)[0]
+    server = Server(target.base, access_to(config))
+    try:
+        reply = server.ask("GET", target.at_root("/v1/models"), timeout_s=3.0, accept="application/json")
+        data = reply.json() if reply.is_ok else None
+    except (OSError, ValueError):
+        return None
+    finally:
+        server.close()
+    listed = data.get("data") if isinstance(data, dict) else None
+    models = [m for m in listed if isinstance(m, dict)] if isinstance(listed, list) else []
+    mine = [m for m in models if m.get("id") in config.endpoint.model_names] or (models if len(models) == 1 else [])
+    limits = [m["max_model_len"] for m in mine if isinstance(m.get("max_model_len"), int) and m["max_model_len"] > 0]
+    return int(np.min(limits)) if limits else None
