@@ -89,6 +89,31 @@ def test_a_unix_socket(serve: Callable[..., Sim]) -> None:
     assert kinds(run) == {ErrorKind.OK: 20}
 
 
+@pytest.mark.parametrize("strategy", ["round_robin", "random"])
+def test_the_turns_of_a_session_stay_with_their_url(strategy: str, serve: Callable[..., Sim]) -> None:
+    from tests.e2e.runs import simulate
+
+    sim = serve(ttft_ms=2)
+    other_dir = sim.dir / "other"
+    other_dir.mkdir()
+    with simulate(other_dir, ttft_ms=2) as other:
+        run = sim.run(
+            url=[sim.url, other.url],
+            url_strategy=strategy,
+            session_turns_mean=3,
+            num_sessions=12,
+            request_count=None,
+            concurrency=5,
+        )
+    session, url = (run.columns.scalar(name).astype(int) for name in ("session", "url"))
+    by_session = {s: set(url[session == s].tolist()) for s in set(session.tolist())}
+    assert [len(urls) for urls in by_session.values()] == [1] * 12
+    used = Counter(next(iter(urls)) for urls in by_session.values())
+    assert set(used) == {0, 1}
+    if strategy == "round_robin":
+        assert used == {0: 6, 1: 6}
+
+
 def test_two_urls_share_the_load(serve: Callable[..., Sim]) -> None:
     from tests.e2e.runs import simulate
 

@@ -163,17 +163,21 @@ impl Exchange {
         request.number = number;
         request.url = match shared.settings.url_strategy {
             _ if shared.targets.len() == 1 => 0,
-            _ if turn.stays.is_some() => (turn.stays.unwrap_or(0) % shared.targets.len() as u64) as u16,
             UrlStrategy::RoundRobin => {
                 // Parts of a run know nothing of each other's requests, but the numbers of their sessions are those of the whole.
-                let k = if shared.settings.part.is_some() {
-                    turn.session_num + u64::from(turn.turn)
-                } else {
-                    number
-                };
+                let k = turn.stays.unwrap_or_else(|| {
+                    if shared.settings.part.is_some() {
+                        turn.session_num + u64::from(turn.turn)
+                    } else {
+                        number
+                    }
+                });
                 (k % shared.targets.len() as u64) as u16
             }
-            UrlStrategy::Random => self.rng.random_range(0..shared.targets.len()) as u16,
+            UrlStrategy::Random => match turn.stays {
+                Some(k) => (mix64(shared.settings.seed ^ mix64(k)) % shared.targets.len() as u64) as u16,
+                None => self.rng.random_range(0..shared.targets.len()) as u16,
+            },
         };
         request.started = shared.clock.now();
         request.request_id = request_id(shared.run_salt, turn);

@@ -242,7 +242,8 @@ impl Sessions {
             connection: s.connection,
             mark: None,
             output_cap: None,
-            stays: None,
+            // A server knows a conversation's earlier turns; another one would have to prefill them again.
+            stays: (s.end_row - s.first_row > 1).then_some(tree.number),
             phase,
         })
     }
