@@ -161,3 +161,33 @@ def test_its_timings_are_read_and_the_wait_for_a_slot_shows(llama: str, tmp_path
     assert outside[1] is not None
     assert outside[1] > 2 * outside[0]
     assert outside[1] > (crowd.summary()["server_total_time"].avg or np.inf)
+
+
+def test_the_cache_study_sees_the_prompt_cache(llama: str, tmp_path: Path) -> None:
+    from aiperf.cli.studies import with_defaults
+    from aiperf.studies.cache.kind import KIND
+    from aiperf.studies.cache.options import CacheOptions
+    from aiperf.studies.study import run_study
+
+    flags: dict[str, object] = {
+        "model": "smollm2",
+        "url": llama,
+        "tokenizer": "server",
+        "isl": 192,
+        "osl": 2,
+        "random_seed": 5,
+        "artifact_dir": tmp_path / "study",
+        "report": False,
+    }
+    options = CacheOptions(parts=("gain",), shares=(0.0, 75.0), requests_per_point=4)
+    result = run_study(KIND, with_defaults(KIND, config_from(flags)), options)
+    figures = result.report.figures
+    points = {p["point"]: p for p in result.report.points}
+    assert result.exit_code == ExitCode.OK
+    efficiency, gain = figures["cache_efficiency"].value, figures["ttft_gain"].value
+    assert efficiency is not None
+    # In steps of one token there: what the template adds around the prefix is in the control as well.
+    assert 85 < efficiency < 115
+    assert points["gain-75"]["hit_rate_usage"] > 0.5  # type: ignore[operator]
+    assert gain is not None
+    assert gain > 1.2, "a prompt of which a quarter is computed starts earlier"

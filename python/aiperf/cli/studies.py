@@ -82,8 +82,9 @@ def run_command(argv: Sequence[str], kind: StudyKind) -> int:
         notes=(*parsed.notes, *named.notes),
         all_tags=partial(_all_tags, kind),
     )
+    _check_shape(kind, config)
     config = with_defaults(kind, config)
-    _check(kind, config, options)
+    _check_options(kind, config, options)
     if is_dry:
         print(kind.cost(config, options).text())
         return 0
@@ -133,8 +134,8 @@ def with_defaults(kind: StudyKind, config: Config) -> Config:
     return at_point(config, missing)
 
 
-def _check(kind: StudyKind, config: Config, options: Section) -> None:
-    """ConfigError with what a study cannot do."""
+def _check_shape(kind: StudyKind, config: Config) -> None:
+    """ConfigError for what only `profile` does."""
     from aiperf.errors import ConfigError, Problem
 
     problems: list[Problem] = []
@@ -143,7 +144,14 @@ def _check(kind: StudyKind, config: Config, options: Section) -> None:
         problems.append(Problem(text, None, "`aiperf profile` does sweeps and searches"))
     if config.distributed.generators is not None:
         problems.append(Problem(f"`aiperf {kind.name}` sends from this machine alone", "--generators"))
-    problems += kind.check(config, options)
+    if problems:
+        raise ConfigError(problems)
+
+
+def _check_options(kind: StudyKind, config: Config, options: Section) -> None:
+    from aiperf.errors import ConfigError
+
+    problems = kind.check(config, options)
     if problems:
         raise ConfigError(problems)
 

@@ -27,21 +27,20 @@ def line_panel(
     height: int = 220,
     log: bool = False,
     points_only: frozenset[str] = frozenset(),
+    dashed: frozenset[str] = frozenset(),
     rules: Sequence[tuple[float, str]] = (),
     levels: Sequence[tuple[float, str]] = (),
     points: bool = True,
 ) -> Spec:
-    """`rows`: of `rows_of_line`. `points_only`: lines drawn as points; `points`: lines with their points
-    marked. `rules`: (place on x, words); `levels`: (height on y, words).
+    """`rows`: of `rows_of_line`. `points_only`: lines drawn as points; `dashed`: without points, over the others; `points`: lines
+    with their points marked. `rules`: (place on x, words); `levels`: (height on y, words).
     """
     names = list(dict.fromkeys(str(r["s"]) for r in rows))
     colours = [_COLOURS[i % len(_COLOURS)] for i in range(len(names))]
-    colour: Spec = {
-        "field": "s",
-        "type": "nominal",
-        "legend": {"orient": "top", "title": None} if len(names) > 1 else None,
-        "scale": legend_scale(names, colours),
-    }
+    colour: Spec = {"value": colours[0]}
+    if len(names) > 1:
+        legend = {"orient": "top", "title": None}
+        colour = {"field": "s", "type": "nominal", "legend": legend, "scale": legend_scale(names, colours)}
     encoding: Spec = {
         "x": quantitative("x", x, log=log, zero=False, format="~s"),
         "y": quantitative("y", y),
@@ -52,26 +51,31 @@ def line_panel(
             {"field": "y", "title": y, "format": ",.4~g"},
         ],
     }
-    lines = [r for r in rows if str(r["s"]) not in points_only]
+    lines = [r for r in rows if str(r["s"]) not in points_only | dashed]
+    dashes = [r for r in rows if str(r["s"]) in dashed]
     dots = [r for r in rows if str(r["s"]) in points_only]
     layers: list[Spec] = []
     if lines:
         mark: Spec = {"type": "line", "point": {"size": 36} if points else False}
         layers.append({"data": {"values": lines}, "mark": mark, "encoding": encoding})
+    if dashes:
+        dash: Spec = {"type": "line", "strokeDash": [5, 4]}
+        layers.append({"data": {"values": dashes}, "mark": dash, "encoding": encoding})
     if dots:
         dot: Spec = {"type": "point", "filled": True, "size": 40, "opacity": 0.6}
         layers.append({"data": {"values": dots}, "mark": dot, "encoding": encoding})
     for channel, marks in (("x", rules), ("y", levels)):
-        for place, words in marks:
-            layers += _rule(channel, place, words)
+        for i, (place, words) in enumerate(marks):
+            layers += _rule(channel, place, words, i)
     return {"width": width, "height": height, "layer": layers}
 
 
-def _rule(channel: str, place: float, words: str) -> list[Spec]:
+def _rule(channel: str, place: float, words: str, line: int) -> list[Spec]:
+    """`line`: the words of several rules stand below each other."""
     data = {"values": [{"v": place, "t": words}]}
     at: Spec = {channel: {"field": "v", "type": "quantitative"}}
     text: Spec = {"type": "text", "align": "left", "dx": 4, "color": "$grey", "fontSize": 11}
-    text |= {"y": 8} if channel == "x" else {"x": 4, "dy": -6}
+    text |= {"y": 8 + 14 * line} if channel == "x" else {"x": 4, "dy": -6}
     rule: Spec = {"data": data, "mark": {"type": "rule", "strokeDash": [4, 4], "color": "$grey"}, "encoding": at}
     return [rule, {"data": data, "mark": text, "encoding": {**at, "text": {"field": "t"}}}]
 

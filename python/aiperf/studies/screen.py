@@ -24,9 +24,9 @@ def figure_text(figure: StudyFigure, metric: StudyMetric) -> str:
     """`94.2 %`, `–` where it is not known."""
     if figure.value is None:
         return "–"
-    if not metric.unit:
-        return f"{figure.value:,g}"
-    return f"{number(figure.value)} {metric.unit}"
+    value = figure.value
+    text = f"{value:,.0f}" if value == round(value) else number(value)
+    return f"{text} {metric.unit}".rstrip()
 
 
 def figure_table(figures: Mapping[str, StudyFigure], metrics: Mapping[str, StudyMetric]) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 import numpy as np
 
@@ -16,6 +17,10 @@ from aiperf.studies.lines import bar_panel, chart, line_panel, rows_of_line
 
 __all__ = ["capacity_charts", "gain_charts", "policy_charts", "trace_charts"]
 
+_UNBOUNDED: Final = "ideal, without bounds"
+_LRU: Final = "ideal, LRU of the reported size"
+_IDEAL: Final = frozenset({_UNBOUNDED, _LRU})
+
 
 def gain_charts(gain: Gain) -> Iterator[tuple[str, Spec]]:
     """Hits over the shared share; time and throughput beside the control."""
@@ -26,8 +31,8 @@ def gain_charts(gain: Gain) -> Iterator[tuple[str, Spec]]:
     lines = {
         "measured, usage": [p.point.usage_rate for p in points],
         "measured, server counters": [p.point.counter_rate for p in points],
-        "ideal, without bounds": [_share(p.infinite, p.point.total_prompt) for p in points],
-        "ideal, LRU of the reported size": [_share(p.lru, p.point.total_prompt) for p in points],
+        _UNBOUNDED: [_share(p.infinite, p.point.total_prompt) for p in points],
+        _LRU: [_share(p.lru, p.point.total_prompt) for p in points],
     }
     rows = [r for name, ys in lines.items() for r in rows_of_line(name, shares, [_percent(y) for y in ys])]
     if rows:
@@ -37,7 +42,7 @@ def gain_charts(gain: Gain) -> Iterator[tuple[str, Spec]]:
             chart(
                 "Hit rate against the shared share",
                 note,
-                [line_panel(rows, "shared share (%)", "hit rate (%)")],
+                [line_panel(rows, "shared share (%)", "hit rate (%)", dashed=_IDEAL)],
                 len(rows),
             ),
         )
@@ -65,7 +70,7 @@ def capacity_charts(capacity: Capacity) -> Iterator[tuple[str, Spec]]:
     sizes = [float(p.tokens) for p in points]
     rows = rows_of_line("measured", sizes, [_percent(p.served) for p in points])
     rows += rows_of_line(
-        "ideal, LRU of the reported size",
+        _LRU,
         sizes,
         [_percent(_share(p.lru, p.infinite)) for p in points],
     )
@@ -74,7 +79,7 @@ def capacity_charts(capacity: Capacity) -> Iterator[tuple[str, Spec]]:
         rules.append((float(capacity.blocks.tokens), f"reported {number(capacity.blocks.tokens)}"))
     if capacity.knee is not None:
         rules.append((capacity.knee, f"knee {number(capacity.knee)}"))
-    panel = line_panel(rows, "working set (tokens)", "of the possible hits (%)", rules=rules)
+    panel = line_panel(rows, "working set (tokens)", "of the possible hits (%)", rules=rules, dashed=_IDEAL)
     note = f"{len(points)} working sets, each sent once and read again from the last to the first"
     yield "capacity_knee", chart("Hits against the working set", note, [panel], len(rows))
     last = next((p for p in reversed(points) if p.point.has_usage), None)
@@ -118,10 +123,18 @@ def trace_charts(trace: Trace | None) -> Iterator[tuple[str, Spec]]:
     ):
         xs = [g.place for g in groups]
         rows = rows_of_line("measured", xs, [_percent(g.measured) for g in groups])
-        rows += rows_of_line("ideal, without bounds", xs, [_percent(g.ideal) for g in groups])
-        rows += rows_of_line("ideal, LRU of the reported size", xs, [_percent(g.lru) for g in groups])
+        rows += rows_of_line(_UNBOUNDED, xs, [_percent(g.ideal) for g in groups])
+        rows += rows_of_line(_LRU, xs, [_percent(g.lru) for g in groups])
         if rows:
-            yield name, chart(title, "hit tokens ÷ prompt tokens", [line_panel(rows, axis, "hit rate (%)")], len(rows))
+            yield (
+                name,
+                chart(
+                    title,
+                    "hit tokens ÷ prompt tokens",
+                    [line_panel(rows, axis, "hit rate (%)", dashed=_IDEAL)],
+                    len(rows),
+                ),
+            )
 
 
 def _share(part: float | None, whole: float) -> float | None:

@@ -149,13 +149,13 @@ def gain_figures(gain: Gain) -> Iterator[StudyFigure]:
     shared = [p for p in gain.shared if p.infinite > 0]
     known = [p for p in shared if p.point.hits is not None]
     source = known[0].point.source if known else ""
-    yield _ratio("cache_efficiency", known, [p.infinite for p in known], unknown, source)
+    yield _ratio("cache_efficiency", gain, known, [p.infinite for p in known], unknown)
     lru = [p.lru for p in known]
     if known and any(v is None for v in lru):
         reason = "the server does not report the number and size of its KV blocks (`--kv-blocks`, `--kv-block-size` give them)"
         yield StudyFigure(name="lru_efficiency", value=None, reason=reason)
     else:
-        yield _ratio("lru_efficiency", known, [v or 0.0 for v in lru], unknown, source)
+        yield _ratio("lru_efficiency", gain, known, [v or 0.0 for v in lru], unknown)
     rates = [r for p in gain.shared if (r := p.point.rate) is not None]
     yield StudyFigure(
         name="hit_rate_max", value=100 * max(rates) if rates else None, reason="" if rates else unknown, rests_on=source
@@ -172,14 +172,16 @@ def gain_figures(gain: Gain) -> Iterator[StudyFigure]:
     yield _break_even(gain, unknown)
 
 
-def _ratio(name: str, points: Sequence[GainPoint], ideal: Sequence[float], unknown: str, source: str) -> StudyFigure:
+def _ratio(name: str, gain: Gain, points: Sequence[GainPoint], ideal: Sequence[float], unknown: str) -> StudyFigure:
+    """Without the hits that the control has too: of text that is in front of every prompt."""
     total = sum(ideal)
     if not points:
         return StudyFigure(name=name, value=None, reason=unknown)
     if not total:
         return StudyFigure(name=name, value=None, reason="an ideal cache would have served nothing of these prompts")
-    hits = sum(p.point.hits or 0.0 for p in points)
-    return StudyFigure(name=name, value=100 * hits / total, rests_on=f"{len(points)} points, {source}")
+    hits = sum(max(0.0, (p.point.hits or 0.0) - gain.control_hits * p.point.count) for p in points)
+    rests = f"{len(points)} point{'s' if len(points) > 1 else ''}, {points[0].point.source}"
+    return StudyFigure(name=name, value=100 * hits / total, rests_on=rests)
 
 
 def _saved(gain: Gain, unknown: str) -> StudyFigure:

@@ -20,7 +20,7 @@ from aiperf.studies.metric import StudyFigure
 
 __all__ = ["Isolation", "IsolationPlan", "isolation_figures", "measure_isolation", "plan_isolation"]
 
-_REPEATS: Final = 6
+_REPEATS: Final = 4
 """Requests of each prefix in the affinity loads, the cold one included."""
 _CANCELLED_OSL: Final = 512
 _AFTER_CHUNKS: Final = 1
@@ -112,7 +112,9 @@ def plan_isolation(
 
 def _affinity(name: str, shape: Shape, room: float, base: int, *, sessions: bool) -> Load:
     prefixes = max(2, min(8, shape.prefixes_of(room) // _REPEATS))
-    order = np.tile(np.arange(prefixes, dtype=np.int64), _REPEATS)
+    # In another order each time: servers that take turns would else get the same prefixes each time, by chance.
+    rng = np.random.default_rng(base)
+    order = np.concatenate([rng.permutation(prefixes) for _ in range(_REPEATS)])
     prompts = repeated(
         order,
         shared=shape.prefix,
@@ -124,8 +126,15 @@ def _affinity(name: str, shape: Shape, room: float, base: int, *, sessions: bool
     if sessions:
         prompts = prompts.with_sessions()
     words = "one session per prefix" if sessions else "each request a session"
-    # As many in flight as prefixes: with one session each, their turns alternate as they do without.
-    return Load(name=name, measured=prompts, concurrency=prefixes if sessions else 1, label=f"routing, {words}")
+    # With one session each as many in flight as prefixes: their turns alternate as they do without.
+    values = {"conversation.num_sessions": prefixes, "load.request_count": None} if sessions else {}
+    return Load(
+        name=name,
+        measured=prompts,
+        concurrency=prefixes if sessions else 1,
+        values=values,
+        label=f"routing, {words}",
+    )
 
 
 def _read_twice(name: str, shape: Shape, room: float, base: int, *, fresh: bool) -> Load:

@@ -9,7 +9,7 @@ from zlib import crc32
 
 import numpy as np
 
-from aiperf.config.model import Config
+from aiperf.config.model import Config, specs
 from aiperf.config.sections import Section
 from aiperf.endpoints import endpoint_of
 from aiperf.errors import AIPerfError, Problem
@@ -46,6 +46,24 @@ _ROOM: Final = 0.75
 """Share of the knee that surely fits."""
 _PILOT: Final = 4
 """Requests of the pilot run per request in flight."""
+
+
+_WITHOUT_EFFECT: Final = (
+    *(
+        f"prompt.{name}"
+        for name in ("isl_stddev", "isl_dist", "osl_stddev", "osl_dist", "seq_dist", "random_range_ratio")
+    ),
+    *(
+        f"prompt.{name}"
+        for name in ("system_prompt", "system_prompt_file", "shared_system_prompt_length", "cache_bust")
+    ),
+    *(f"prompt.{name}" for name in ("prefix_prompt_pool_size", "prefix_prompt_length", "user_context_prompt_length")),
+    *(f"conversation.{name}" for name in ("num_sessions", "turn_mean", "turn_stddev", "turn_delay_mean")),
+    *(f"load.{name}" for name in ("request_count", "benchmark_duration", "until", "request_cancellation_rate")),
+    *(f"warmup.{name}" for name in ("request_count", "duration", "num_sessions")),
+    *(f"input.{name}" for name in ("input_file", "public_dataset", "num_dataset_entries", "fixed_schedule")),
+)
+"""Options of `profile` that say what is sent: here the study does, unless it replays a trace."""
 
 
 def parts_of(config: Config, options: CacheOptions) -> tuple[Part, ...]:
@@ -348,6 +366,13 @@ def _check(config: Config, given: Section) -> list[Problem]:
     parts = parts_of(config, options)
     problems: list[Problem] = []
     has_file = config.input.input_file is not None or config.input.public_dataset is not None
+    if "trace" not in parts:
+        for path in _WITHOUT_EFFECT:
+            if config.is_set(path):
+                text = "has no effect: the study makes its own prompts and runs"
+                problems.append(
+                    Problem(text, specs()[path].shown, "`--isl`, `--osl`, `--requests-per-point` shape them")
+                )
     if "trace" in parts and not has_file:
         problems.append(
             Problem("needs `--input-file`", "--parts trace", "give a trace with hash ids, for example Mooncake's")

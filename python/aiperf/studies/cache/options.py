@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal, get_args
 
 from pydantic import Field, field_validator
 
-from aiperf.config.conditions import Condition
+from aiperf.config.conditions import Condition, parse_condition
 from aiperf.config.flag import Flag
 from aiperf.config.sections import Section
 
@@ -87,6 +87,14 @@ class CacheOptions(Section):
             group=G,
         ),
     ] = 64
+
+    @field_validator("slo", mode="before")
+    @classmethod
+    def _conditions(cls, value: object) -> object:
+        """From Python they may be text."""
+        if not isinstance(value, tuple | list):
+            return value
+        return tuple(parse_condition(v) if isinstance(v, str) else v for v in value)
 
     @field_validator("parts")
     @classmethod

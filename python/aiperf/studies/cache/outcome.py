@@ -83,6 +83,7 @@ def build_report(o: Outcome) -> StudyReport:
         charts=charts,
         points=tuple(points),
         facts=_facts(o),
+        notes=tuple(_notes(o)),
         extra={"kv_blocks": _blocks_json(o.blocks), "policy": _policy_json(o.policy)},
         has_failed=not points,
     )
@@ -92,6 +93,31 @@ def _facts(o: Outcome) -> tuple[str, ...]:
     b = o.blocks
     known = f"{b.num_blocks:,} KV blocks of {b.block_size} tokens" if b.tokens is not None else "KV blocks not reported"
     return (known,)
+
+
+def _points(o: Outcome) -> Iterator[Point]:
+    yield from (p.point for p in o.gain.points)
+    if o.capacity is not None:
+        yield from (p.point for p in o.capacity.points)
+    if o.isolation is not None:
+        yield from (p for _, p in _isolation_points(o.isolation))
+    if o.trace is not None:
+        yield o.trace.point
+
+
+def _notes(o: Outcome) -> Iterator[str]:
+    """What takes from the figures: nothing streamed, failed requests, a client that was the limit."""
+    points = list(_points(o))
+    if o.gain.points and not any(np.isfinite(p.point.ttft_ms).any() for p in o.gain.points):
+        yield "nothing was streamed: the request latency stands for the time to the first token"
+    for p in points:
+        if p.failed:
+            yield f"{p.load.name}: {p.failed:,} of {p.count + p.failed:,} requests failed; the figures are of the others"
+    for verdict in ("client-limited", "degraded"):
+        names = [p.load.name for p in points if p.measured is not None and p.measured.verdict == verdict]
+        if names:
+            shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+            yield f"{verdict}: {shown} (`aiperf report RUN` says why)"
 
 
 def _blocks_json(b: KvBlocks) -> dict[str, object]:
