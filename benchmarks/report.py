@@ -49,8 +49,16 @@ class Row:
         return self.seconds <= self.limit_s and self.peak_mb <= self.limit_mb
 
 
-def write_run(run_dir: Path, requests: int, chunks: int) -> None:
-    """A closed loop of 200 streams, 10 ms a chunk with noise, written in pieces: the whole is larger than memory should be."""
+START_NS = 1_795_491_051_000_000_000
+
+
+def write_run(run_dir: Path, requests: int, chunks: int, part: tuple[int, int] | None = None) -> None:
+    """A closed loop of 200 streams, 10 ms a chunk with noise, written in pieces: the whole is larger than memory should be.
+
+    `part`: (index, of) of a run that several machines shared; their clocks are 1.5 ms apart.
+    """
+    index, of = part or (0, 1)
+    start_ns = START_NS + index * 1_500_000
     config = config_from(
         model="m",
         url="localhost:1",
@@ -74,7 +82,7 @@ def write_run(run_dir: Path, requests: int, chunks: int) -> None:
         "num_sessions": requests,
         "phases": [{"name": "profiling", "kind": "profiling"}],
         "outcome": {
-            "start_wall_ns": 1_795_491_051_000_000_000,
+            "start_wall_ns": start_ns,
             "end_ns": 10**12,
             "interrupted": False,
             "worker_cpu_ns": [10**9],
@@ -93,21 +101,23 @@ def write_run(run_dir: Path, requests: int, chunks: int) -> None:
             ],
         },
     }
+    if part is not None:
+        facts["part"] = {"index": index, "of": of, "salt": 1, "start_wall_ns": START_NS}
     (run_dir / "run.json").write_text(json.dumps(facts), encoding="utf-8")
     (run_dir / "profile_export.jsonl").touch()
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(index)
     writer = _core.RecordsWriter(run_dir / RECORDS_FILE)
     for begin in range(0, requests, PIECE):
         number = min(PIECE, requests - begin)
-        part = run_dir / "part.parquet"
-        _write_part(part, begin, number, chunks, rng)
-        for piece in _core.Records(part).pieces():
+        piece_path = run_dir / "piece.parquet"
+        _write_piece(piece_path, begin, number, chunks, rng, index)
+        for piece in _core.Records(piece_path).pieces():
             writer.append(piece)
-        part.unlink()
-    writer.finish(json.dumps({"start_wall_ns": 1_795_491_051_000_000_000}))
+        piece_path.unlink()
+    writer.finish(json.dumps({"start_wall_ns": start_ns}))
 
 
-def _write_part(path: Path, begin: int, number: int, chunks: int, rng: np.random.Generator) -> None:
+def _write_piece(path: Path, begin: int, number: int, chunks: int, rng: np.random.Generator, generator: int) -> None:
     index = np.arange(begin, begin + number, dtype=np.int64)
     sent = (index * (GAP_NS * chunks // CONCURRENCY)).astype(np.int64)
     steps = rng.integers(GAP_NS * 8 // 10, GAP_NS * 12 // 10, (number, chunks), dtype=np.int64)
@@ -140,6 +150,7 @@ def _write_part(path: Path, begin: int, number: int, chunks: int, rng: np.random
         "bytes_out": np.full(number, 5000),
         "bytes_in": np.full(number, 200 * chunks),
         "stamp_source": np.ones(number, np.uint8),
+        "generator": np.full(number, generator),
     }
     total = number * chunks
     lists: dict[str, NDArray[np.int64] | NDArray[np.int32] | NDArray[np.uint32]] = {

@@ -30,6 +30,7 @@ __all__ = [
     "Plan",
     "RecordPieces",
     "Records",
+    "RecordsJoin",
     "RecordsWriter",
     "RowFacts",
     "RowStamps",
@@ -255,6 +256,19 @@ class RecordsWriter:
         """`counted_*`, `isl`: (rows,) tokens, NaN for unknown; None leaves what the piece has. `server`: `server_*` columns, whole."""
     def finish(self, metadata: str) -> int:
         """Writes the footer with `metadata` (JSON), syncs, renames; returns the number of rows."""
+    def discard(self) -> None:
+        """Removes the unfinished file; nothing to do after `finish`."""
+
+class RecordsJoin:
+    """Joins the `records.parquet` of a run's parts into one on a thread of its own, with the rows and columns that `RecordsWriter` would
+    write: columns that are the same in the whole are copied, not decoded.
+    """
+
+    @staticmethod
+    def start(records: Records, path: _Path, metadata: str, *, texts: bool = False) -> RecordsJoin | None:
+        """None if a part is no such file, or lacks a column: that takes `RecordsWriter`."""
+    def finish(self) -> int:
+        """Waits until the file is complete; returns the number of rows. OSError: it cannot be written."""
     def discard(self) -> None:
         """Removes the unfinished file; nothing to do after `finish`."""
 

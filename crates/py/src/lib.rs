@@ -37,6 +37,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<records::RecordPieces>()?;
     m.add_class::<records::JournalTail>()?;
     m.add_class::<records::ChunkBatches>()?;
+    m.add_class::<records::RecordsJoin>()?;
     m.add_class::<records::RecordsWriter>()?;
     m.add_class::<chunks::RowFacts>()?;
     m.add_class::<chunks::GapPool>()?;

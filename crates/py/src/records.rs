@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aiperf_records::{
-    ADDED_COLUMNS, COUNTED_COLUMNS, ForeignColumns, LIST_COLUMNS, Pieces, RecordsError, RecordsWriter as Writer,
-    TEXT_COLUMNS, each_string, extend_floats,
+    ADDED_COLUMNS, COUNTED_COLUMNS, ForeignColumns, LIST_COLUMNS, Pieces, RecordsError, RecordsJoin as Join,
+    RecordsWriter as Writer, TEXT_COLUMNS, each_string, extend_floats,
 };
 use arrow_array::cast::AsArray;
 use arrow_array::ffi_stream::FFI_ArrowArrayStream;
@@ -191,7 +191,7 @@ impl Records {
     }
 
     fn batches(&self) -> PyResult<ChunkBatches> {
-        let pieces = self.inner.pieces(&LIST_COLUMNS).map_err(CoreError::from)?;
+        let pieces = self.inner.pieces_ahead(&LIST_COLUMNS).map_err(CoreError::from)?;
         Ok(ChunkBatches {
             state: Mutex::new((pieces, 0)),
         })
@@ -200,7 +200,7 @@ impl Records {
     fn pieces(&self) -> PyResult<RecordPieces> {
         let schema = self.inner.schema();
         let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
-        let pieces = self.inner.pieces(&names).map_err(CoreError::from)?;
+        let pieces = self.inner.pieces_ahead(&names).map_err(CoreError::from)?;
         Ok(RecordPieces {
             state: Mutex::new((pieces, 0)),
         })
@@ -476,6 +476,37 @@ impl RecordsWriter {
 
     fn discard(&self) {
         drop(locked(&self.writer).take());
+    }
+}
+
+/// Joins the files of a run's parts while they are read for something else.
+#[pyclass(frozen, module = "aiperf._core")]
+pub(crate) struct RecordsJoin {
+    join: Mutex<Option<Join>>,
+}
+
+#[pymethods]
+impl RecordsJoin {
+    #[staticmethod]
+    #[pyo3(signature = (records, path, metadata, *, texts=false))]
+    fn start(py: Python<'_>, records: &Records, path: PathBuf, metadata: String, texts: bool) -> Option<Self> {
+        let join = py.detach(|| Join::start(&records.inner, &path, texts, metadata))?;
+        Some(Self {
+            join: Mutex::new(Some(join)),
+        })
+    }
+
+    fn finish(&self, py: Python<'_>) -> PyResult<u64> {
+        let finished = py.detach(|| {
+            let join = locked(&self.join).take();
+            let join = join.ok_or_else(|| CoreError::Value("the file is finished or discarded".to_owned()))?;
+            join.finish().map_err(CoreError::from)
+        });
+        Ok(finished?)
+    }
+
+    fn discard(&self, py: Python<'_>) {
+        py.detach(|| drop(locked(&self.join).take()));
     }
 }
 

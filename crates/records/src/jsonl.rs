@@ -370,6 +370,16 @@ fn push_json(text: &str, out: &mut Vec<u8>) {
 
 /// Appends a finite float as Python's `repr`: the shortest digits that read back the same, plain from 1e-4 up to 1e16.
 fn push_float(value: f64, out: &mut Vec<u8>) {
+    // Most values are ns shown in ms: the quotient of a whole number and 10⁶. A decimal of at most 15 digits is the shortest text of
+    // the float next to it, so its digits are those of the whole number, and need no search.
+    let scaled = value * 1e6;
+    if (100.0..1e15).contains(&scaled) {
+        let whole = scaled.round();
+        if whole / 1e6 == value {
+            push_millionths(whole as u64, out);
+            return;
+        }
+    }
     let size = value.abs();
     if size == 0.0 || (1e-4..1e16).contains(&size) {
         out.extend_from_slice(zmij::Buffer::new().format_finite(value).as_bytes());
@@ -380,6 +390,27 @@ fn push_float(value: f64, out: &mut Vec<u8>) {
     let exponent: i32 = exponent.parse().unwrap_or_default();
     let sign = if exponent < 0 { '-' } else { '+' };
     let _ = write!(out, "{digits}e{sign}{:02}", exponent.abs()); // a Vec takes everything
+}
+
+/// Appends a number of millionths: at least one digit after the point, none that is a zero at the end.
+fn push_millionths(whole: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(itoa::Buffer::new().format(whole / 1_000_000).as_bytes());
+    let mut rest = whole % 1_000_000;
+    if rest == 0 {
+        out.extend_from_slice(b".0");
+        return;
+    }
+    let mut text = *b".000000";
+    let mut len = text.len();
+    while rest.is_multiple_of(10) {
+        rest /= 10;
+        len -= 1;
+    }
+    for digit in text[1..len].iter_mut().rev() {
+        *digit += (rest % 10) as u8;
+        rest /= 10;
+    }
+    out.extend_from_slice(&text[..len]);
 }
 
 #[cfg(test)]
@@ -412,9 +443,28 @@ mod tests {
             (5e-324, "5e-324"),
             (123_456_789_012_345.6, "123456789012345.6"),
             (1e15, "1000000000000000.0"),
+            (0.000_1, "0.0001"),
+            (0.000_101, "0.000101"),
+            (0.1 + 0.2, "0.30000000000000004"),
+            (5.100_02, "5.10002"),
+            (-5.5, "-5.5"),
+            (999_999_999.999_999, "999999999.999999"),
         ];
         for (value, text) in table {
             assert_eq!(float(value), text);
+        }
+    }
+
+    #[test]
+    fn nanoseconds_in_ms_are_written_as_any_other_float() {
+        let mut state = 7_u64;
+        for _ in 0..200_000 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            for value in [(state >> (state % 54 + 10)) as f64 / 1e6, f64::from_bits(state)] {
+                if (1e-4..1e16).contains(&value) {
+                    assert_eq!(float(value), zmij::Buffer::new().format_finite(value));
+                }
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! No knowledge of sockets or models; `docs/dev/2026-11-24-border.md` has the columns.
 
+mod ahead;
 mod builder;
 pub mod chunks;
 mod columns;
@@ -9,6 +10,7 @@ mod error;
 mod files;
 mod folder;
 mod foreign;
+mod join;
 mod journal;
 mod jsonl;
 mod parquet_file;
@@ -31,6 +33,7 @@ pub use error::RecordsError;
 pub use files::{open_bytes, read_bytes, write_durably};
 pub use folder::{is_live, read_header, segments, write_header};
 pub use foreign::ForeignColumns;
+pub use join::RecordsJoin;
 pub use journal::{Journal, JournalSender};
 pub use jsonl::{Cells, JsonlBatch, JsonlColumn, JsonlError, JsonlErrors, Texts};
 pub use parquet_file::{GROUP_ROWS, RecordsFile, RecordsWriter};

@@ -15,6 +15,7 @@ use arrow_buffer::{OffsetBuffer, ScalarBuffer};
 use arrow_schema::{DataType, SchemaRef};
 use serde_json::Value;
 
+use crate::ahead::ahead;
 use crate::error::RecordsError;
 use crate::schema::{COUNTED_COLUMNS, TEXT_COLUMNS, journal_schema, parquet_schema};
 use crate::source::{Pieces, Records};
@@ -36,9 +37,12 @@ const INSTANTS: [&str; 13] = [
     "server_arrival",
 ];
 
+/// Below this a thread is not worth its start.
+const FEW_ROWS: usize = 5_000;
+
 #[derive(Clone)]
-struct Part {
-    records: Records,
+pub(crate) struct Part {
+    pub(crate) records: Records,
     shift_ns: i64,
     first_connection: u32,
     first_worker: u16,
@@ -121,6 +125,11 @@ impl RunRecords {
         &self.path
     }
 
+    /// The files, in the order of the rows.
+    pub(crate) fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
     /// Nothing of it is missing: each journal has its end.
     pub fn is_complete(&self) -> bool {
         self.parts.iter().all(|p| p.records.is_complete())
@@ -129,6 +138,16 @@ impl RunRecords {
     /// Some process was writing it when it was opened.
     pub fn is_live(&self) -> bool {
         self.parts.iter().any(|p| p.records.is_live())
+    }
+
+    /// As [`pieces`](Self::pieces), each read while the one before is worked on.
+    pub fn pieces_ahead(&self, names: &[&str]) -> Result<Pieces, RecordsError> {
+        let pieces = self.pieces(names)?;
+        Ok(if self.num_rows() > FEW_ROWS {
+            ahead(pieces)
+        } else {
+            pieces
+        })
     }
 
     /// All rows with the columns `names`, in the schema's order; every name must be in [`schema`](Self::schema).
@@ -161,6 +180,16 @@ impl Part {
         (self.shift_ns, self.first_connection, self.first_worker) == (0, 0, 0)
     }
 
+    /// A column that is another one in the whole.
+    pub(crate) fn changes(&self, name: &str) -> bool {
+        match name {
+            "connection" => self.first_connection != 0,
+            "worker" => self.first_worker != 0,
+            "chunk_ns" => self.shift_ns != 0,
+            _ => self.shift_ns != 0 && INSTANTS.contains(&name),
+        }
+    }
+
     fn pieces(self, schema: SchemaRef) -> Result<Pieces, RecordsError> {
         let there = self.records.schema();
         let names: Vec<&str> = schema
@@ -174,7 +203,7 @@ impl Part {
     }
 
     /// A batch on the time axis of the whole, with the columns of the whole; what it does not have is absent.
-    fn place(&self, batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, RecordsError> {
+    pub(crate) fn place(&self, batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, RecordsError> {
         let rows = batch.num_rows();
         let columns = schema.fields().iter().map(|field| -> ArrayRef {
             let name = field.name().as_str();

@@ -161,6 +161,10 @@ def finalise(
         )
     facts.setdefault(_COMPLETE, records.is_complete)
     facts.pop("parts", None)
+    if is_counted and server is None:
+        joined = _join(records, run_dir, facts, on_batch, keep_texts=keep_texts)
+        if joined is not None:
+            return joined
     with _unwritten(run_dir):
         writer = RecordsWriter(target, texts=keep_texts or (is_file and "text" in records.columns))
     try:
@@ -174,6 +178,31 @@ def finalise(
             num_rows = writer.finish(json_text(facts))
     finally:
         writer.discard()
+    _remove_journal(run_dir)
+    return Finalised(num_rows, bool(facts[_COMPLETE]))
+
+
+def _join(
+    records: Records,
+    run_dir: Path,
+    facts: dict[str, object],
+    on_batch: Callable[[Columns], None],
+    *,
+    keep_texts: bool,
+) -> Finalised | None:
+    """The files of parts become one natively, while `on_batch` gets their rows. None if they are not all such files."""
+    from aiperf._core import RecordsJoin
+
+    join = RecordsJoin.start(records, run_dir / RECORDS_FILE, json_text(facts), texts=keep_texts)
+    if join is None:
+        return None
+    try:
+        for piece in _pieces(records, run_dir):
+            on_batch(_columns(piece, {}, _start_wall_ns(facts)))
+        with _unwritten(run_dir):
+            num_rows = join.finish()
+    finally:
+        join.discard()
     _remove_journal(run_dir)
     return Finalised(num_rows, bool(facts[_COMPLETE]))
 

@@ -17,6 +17,8 @@ from tests.e2e.runs import Sim, simulate, summary_of
 from aiperf import Run, write
 from aiperf.cli import main
 from aiperf.errors import ResultError
+from aiperf.records import Columns, store
+from aiperf.records.columns import LIST_COLUMNS, SCALAR_COLUMNS, STRING_COLUMNS
 from aiperf.run.merge import merge
 
 pytestmark = pytest.mark.slow
@@ -116,6 +118,32 @@ def test_the_requests_have_one_line_each(made: tuple[Sim, list[Run], Run, Run]) 
     lines = (merged.dir / "profile_export.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 61
     assert summary_of(merged).keys() >= summary_of(whole).keys() - {"telemetry_data"}
+
+
+def test_files_that_are_joined_hold_what_rows_that_are_written_would(
+    made: tuple[Sim, list[Run], Run, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Column by column and chunk by chunk, and the same lines; in the file of the parts nothing is moved but in the whole."""
+    _, parts, joined, _ = made
+    assert len({r.columns.start_wall_ns for r in parts}) > 1, "no times to shift"
+    monkeypatch.setattr(store, "_join", lambda *_, **__: None)
+    plain = write(merge([r.dir for r in parts], tmp_path / "plain"))
+    ours, theirs = joined.columns, plain.columns
+    assert ours.start_wall_ns == theirs.start_wall_ns
+    for name in SCALAR_COLUMNS:
+        np.testing.assert_array_equal(ours.scalar(name), theirs.scalar(name), name)
+    for name in STRING_COLUMNS:
+        assert ours.strings(name) == theirs.strings(name), name
+
+    def chunks(columns: Columns) -> list[NDArray[np.generic]]:
+        found = list(columns.batches())
+        counts = np.concatenate([np.diff(b.offsets) for b in found])
+        return [counts, *(np.concatenate([getattr(b, name) for b in found]) for name in LIST_COLUMNS)]
+
+    for one, other in zip(chunks(ours), chunks(theirs), strict=True):
+        np.testing.assert_array_equal(one, other)
+    lines = [(r.dir / "profile_export.jsonl").read_bytes() for r in (joined, plain)]
+    assert lines[0] == lines[1]
 
 
 def test_a_missing_part_is_accounted_for(
