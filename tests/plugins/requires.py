@@ -1,6 +1,6 @@
-"""Markers `engine`, `root`, `browser`, `gateways`, `kubernetes`, `ray`, `terminal`, `amd` and `dynamo`: such a test is skipped where the thing is missing, with the reason.
+"""Markers `engine`, `root`, `browser`, `gateways`, `kubernetes`, `ray`, `store`, `image`, `terminal`, `amd` and `dynamo`: such a test is skipped where the thing is missing, with the reason.
 
-`AIPERF_REQUIRE=engine,root,browser,gateways,kubernetes,ray,terminal,amd,dynamo` turns the skip into a failure: set where the things must be there, as in `.ci/run`.
+`AIPERF_REQUIRE=engine,root,browser,gateways,kubernetes,ray,store,image,terminal,amd,dynamo` turns the skip into a failure: set where the things must be there, as in `.ci/run`.
 """
 
 from __future__ import annotations
@@ -56,6 +56,10 @@ def _missing_kubernetes() -> str | None:
     return _missing_modules("kubernetes_validate", "celpy")
 
 
+def _missing_image() -> str | None:
+    return "not installed: debootstrap" if shutil.which("debootstrap") is None else None
+
+
 def _missing_terminal() -> str | None:
     return "not installed: tmux" if shutil.which("tmux") is None else _missing_modules("textual")
 
@@ -74,6 +78,8 @@ NEEDS: dict[str, Callable[[], str | None]] = {
     "browser": cache(_missing_browser),
     "gateways": cache(_missing_gateways),
     "kubernetes": cache(_missing_kubernetes),
+    "store": cache(lambda: _missing_modules("obstore", "moto")),
+    "image": cache(_missing_image),
     "terminal": cache(_missing_terminal),
     "ray": cache(lambda: _missing_modules("ray")),
     "amd": cache(_missing_amd),

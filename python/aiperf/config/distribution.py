@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Final
+from urllib.parse import urlsplit
 
 from aiperf.config.model import Config, specs
 from aiperf.config.part import MAX_PARTS, parse_part, parse_start
 from aiperf.config.rules import Asked
 from aiperf.errors import Problem
 
-__all__ = ["distributed_problems", "machines"]
+__all__ = ["bad_store", "distributed_problems", "machines"]
+
+_BUCKETS: Final = ("s3", "gs", "az")
 
 
 def distributed_problems(f: Asked, c: Config) -> Iterator[Problem]:
@@ -60,6 +64,20 @@ def distributed_problems(f: Asked, c: Config) -> Iterator[Problem]:
         )
     if d.generators is not None and d.generators > MAX_PARTS:
         yield Problem(f"`{d.generators:,}` is more than the maximum, {MAX_PARTS:,}", f.at(where))
+    if d.record_store is not None and (wrong := bad_store(d.record_store)):
+        hint = "a folder that all nodes share, `/mnt/shared/records`, or a bucket, `s3://BUCKET/PREFIX`"
+        yield Problem(wrong, f.at("distributed.record_store"), hint)
+
+
+def bad_store(where: str) -> str | None:
+    """What is wrong with the place of `--record-store`, as far as it can be known without looking there."""
+    parts = urlsplit(where)
+    if parts.scheme in {"", "file"}:
+        is_absolute = parts.path.startswith("/") and not parts.netloc
+        return None if is_absolute else f"`{where}` is not an absolute path: it would be another folder on each node"
+    if parts.scheme not in _BUCKETS:
+        return f"`{where}` is neither a folder nor a bucket of {', '.join(f'{b}://' for b in _BUCKETS)}"
+    return None if parts.netloc else f"`{where}` names no bucket"
 
 
 def machines(c: Config) -> int:

@@ -95,7 +95,14 @@ _NEEDS: Final = (
     _Need("distributed.start_at", "distributed.part", is_strict=True),
     *(
         _Need(f"distributed.{name}", "distributed.generators", is_strict=True)
-        for name in ("cluster", "generators_per_node", "generator_cpus", "on_generator_loss")
+        for name in (
+            "cluster",
+            "generators_per_node",
+            "generator_cpus",
+            "wait_for_nodes",
+            "on_generator_loss",
+            "record_store",
+        )
     ),
     *(_Need(f"sweep.convergence_{name}", "sweep.convergence_metric") for name in ("stat", "threshold", "mode")),
 )

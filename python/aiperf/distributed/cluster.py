@@ -21,6 +21,7 @@ from aiperf.config.machine_limits import RESERVED_FILES
 from aiperf.config.model import Config
 from aiperf.config.sections.distributed import DistributedConfig
 from aiperf.distributed.generator import Facts, Generator
+from aiperf.distributed.stores import StoreError, open_store
 from aiperf.errors import ConfigError, Problem
 
 __all__ = ["Actor", "Cluster", "check_nodes", "cluster_of"]
@@ -28,6 +29,8 @@ __all__ = ["Actor", "Cluster", "check_nodes", "cluster_of"]
 _CONNECT_S = 5.0
 _BEGIN_S = 60.0
 _PULSE_S = 2.0
+_NODES_S = 0.5
+"""Between two looks at the nodes of the cluster."""
 _FLAG = "--cluster"
 
 
@@ -168,15 +171,7 @@ def _populate(ray: Any, options: DistributedConfig) -> Cluster:
     without a placement group, which would then keep its places for ever.
     """
     of = options.generators or 1
-    each = of if options.cluster == "local" else options.generators_per_node
-    alive = [n for n in ray.nodes() if n.get("Alive")]
-    fit = [n for n in alive if n.get("Resources", {}).get("CPU", 0) >= options.generator_cpus]
-    nodes = sorted(fit, key=lambda n: (str(n["NodeManagerAddress"]), str(n["NodeID"])))
-    if len(nodes) * each < of:
-        small = f", of which {len(nodes)} have {options.generator_cpus:g} CPUs" if len(nodes) < len(alive) else ""
-        text = f"{of} generators need {-(-of // each)} nodes, but the cluster has {len(alive)}{small}"
-        hint = f"add nodes, or use `--generators-per-node {-(-of // max(1, len(nodes)))}`"
-        raise ConfigError([Problem(text, "--generators", hint)])
+    nodes = _wait_for_nodes(ray, options)
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     remote = ray.remote(Generator)
@@ -213,6 +208,26 @@ def _populate(ray: Any, options: DistributedConfig) -> Cluster:
     return cluster
 
 
+def _wait_for_nodes(ray: Any, options: DistributedConfig) -> list[dict[str, Any]]:
+    """Nodes with room for a generator, in the order of their addresses; enough for all. ConfigError: there are none in time."""
+    of = options.generators or 1
+    each = of if options.cluster == "local" else options.generators_per_node
+    give_up = time.monotonic() + options.wait_for_nodes
+    while True:
+        alive = [n for n in ray.nodes() if n.get("Alive")]
+        fit = [n for n in alive if n.get("Resources", {}).get("CPU", 0) >= options.generator_cpus]
+        if len(fit) * each >= of:
+            return sorted(fit, key=lambda n: (str(n["NodeManagerAddress"]), str(n["NodeID"])))
+        if time.monotonic() >= give_up:
+            break
+        time.sleep(_NODES_S)
+    small = f", of which {len(fit)} have {options.generator_cpus:g} CPUs" if len(fit) < len(alive) else ""
+    waited = f" after {options.wait_for_nodes:g} s" if options.wait_for_nodes else ""
+    text = f"{of} generators need {-(-of // each)} nodes, but the cluster has {len(alive)}{small}{waited}"
+    hint = f"add nodes, or use `--generators-per-node {-(-of // max(1, len(fit)))}`"
+    raise ConfigError([Problem(text, "--generators", hint)])
+
+
 _INSTALL = "install the same version of `aiperf[ray]` on every node, in the environment in which `ray start` runs"
 
 
@@ -228,7 +243,7 @@ def check_nodes(cluster: Cluster, config: Config, slots: int, targets: Sequence[
     from aiperf.version import __version__
 
     problems: list[Problem] = []
-    asked = [cluster.ask(a, "facts", tuple(targets)) for a in cluster.actors]
+    asked = cluster.ask_all("facts", tuple(targets))
     own = -(-slots // len(asked))
     ports_each: dict[str, int] = {}
     for number, facts in enumerate(asked, 1):
@@ -251,5 +266,37 @@ def check_nodes(cluster: Cluster, config: Config, slots: int, targets: Sequence[
         if missing:
             text = f"{where} has {facts.cores} CPU cores: `{missing[0]}` is none of them"
             problems.append(Problem(text, "--cpus"))
+    problems += _store_problems(cluster, config.distributed.record_store)
     if problems:
         raise ConfigError(problems)
+
+
+def _store_problems(cluster: Cluster, where: str | None) -> list[Problem]:
+    """Each node puts an object there, this machine takes it out."""
+    if where is None:
+        return []
+    flag, hint = (
+        "--record-store",
+        "credentials are those of each node's own environment; one of `ray start`, not of this shell",
+    )
+    try:
+        store = open_store(where)
+    except StoreError as error:
+        return [Problem(str(error), flag)]
+    keys = [f"check-{secrets.token_hex(8)}/{a.index + 1}" for a in cluster.actors]
+    tried = cluster.ray.get([a.call("try_store", where, k) for a, k in zip(cluster.actors, keys, strict=True)])
+    problems = []
+    for actor, key, reason in zip(cluster.actors, keys, tried, strict=True):
+        name = f"generator {actor.index + 1} on `{actor.facts.host}`"
+        if reason is not None:
+            problems.append(Problem(f"{name} cannot write its records to {reason}", flag, hint))
+            continue
+        try:
+            store.take(key)
+        except StoreError as error:
+            text = f"what {name} has written is not found here: {error}"
+            problems.append(
+                Problem(text, flag, "it must be the same folder or bucket on all nodes and on this machine")
+            )
+        store.close(key.partition("/")[0])
+    return problems

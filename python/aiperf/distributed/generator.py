@@ -1,11 +1,14 @@
 """A generator: the engine with its part of the load, on a node of the cluster. The head calls it by Ray; it calls nobody.
 
+Each node imports this file before the first request: it does without the options, the workload and pydantic.
+
 A head that is not heard of for `LEASE_S` is taken for lost: the load is ended as by Ctrl-C, and the records stay in the generator's
 folder, which `aiperf merge` reads.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shutil
@@ -20,14 +23,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aiperf.config.engine_settings import EngineSettings
 from aiperf.config.machine_limits import Limits, machine_limits, raise_file_limit
-from aiperf.workload.plan import PlanTables
 
 if TYPE_CHECKING:
     from aiperf._core import Engine
+    from aiperf.distributed.stores import Store
+    from aiperf.workload.plan import CoreArguments
 
-__all__ = ["LEASE_S", "TLS_FILES", "Facts", "Generator", "Order", "Told"]
+__all__ = ["LEASE_S", "TLS_FILES", "Batch", "Facts", "Generator", "Order", "Told"]
 
 TLS_FILES = ("ca_file", "client_cert_file", "client_key_file")
 """Settings that name a file: its content travels."""
@@ -58,24 +61,39 @@ class Facts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What one generator does, besides the plan. `settings`: as JSON. `run_json`: so that the folder is a run by itself. `folder`: below the
-    node's temporary directory. `files`: contents of the files that the settings name, by path.
+    """What one generator does, besides the plan. `settings`: `EngineSettings` as JSON. `run_json`: so that the folder is a run by itself.
+    `folder`: below the node's temporary directory. `files`: contents of the files that the settings name, by path.
     """
 
     settings: str = field(repr=False)
     run_json: str = field(repr=False)
     folder: str
     files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    store: str | None = None
+    """Place of `--record-store`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Records: bytes of a file of the journal. `key`: of the object in the store that has them, instead of `data`."""
+
+    file: str
+    at: int
+    data: bytes = field(default=b"", repr=False)
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """The state of a generator: the engine's snapshot, and records that the head does not have yet (file, offset, bytes)."""
+    """The state of a generator: the engine's snapshot, and records that the head does not have yet. `store_problem`: why they come by this
+    way though there is a store.
+    """
 
     snapshot: str
-    pieces: tuple[tuple[str, int, bytes], ...]
-    has_more: bool
-    outcome: str | None
+    batches: tuple[Batch, ...] = ()
+    has_more: bool = False
+    store_problem: str | None = None
+    outcome: str | None = None
     """When the load has ended and all records are handed over."""
 
 
@@ -87,6 +105,8 @@ class Generator:
         self._engine: Engine | None = None
         self._dir: Path | None = None
         self._offsets: dict[str, int] = {}
+        self._store: Store | None = None
+        self._store_problem: str | None = None
         self._heard = time.monotonic()
         self._lock = threading.Lock()
         threading.Thread(target=self._watch_the_head, name="aiperf-lease", daemon=True).start()
@@ -117,9 +137,9 @@ class Generator:
             unreachable=unreachable,
         )
 
-    def prepare(self, order: Order, plan: PlanTables, vocabulary: bytes | None) -> int:
+    def prepare(self, order: Order, plan: CoreArguments, vocabulary: bytes | None) -> int:
         """Make the engine; its first phase waits for `go`. Its clock now, epoch ns."""
-        from aiperf._core import Engine, Vocabulary
+        from aiperf._core import Engine, Plan, Vocabulary
 
         self._heard = time.monotonic()
         self.discard()
@@ -133,14 +153,20 @@ class Generator:
             target.touch(mode=0o600)
             target.write_bytes(content)
             moved[path] = str(target)
-        settings = EngineSettings.model_validate_json(order.settings)
-        tls = settings.tls.model_copy(
-            update={n: moved[path] for n in TLS_FILES if (path := getattr(settings.tls, n)) is not None}
-        )
-        settings = settings.model_copy(update={"run_dir": str(folder), "tls": tls})
+        settings = json.loads(order.settings)
+        settings["run_dir"] = str(folder)
+        for name in TLS_FILES:
+            if (path := settings["tls"][name]) is not None:
+                settings["tls"][name] = moved[path]
         words = None if vocabulary is None else Vocabulary.from_bytes(vocabulary)
         self._dir, self._offsets = folder, {}
-        self._engine = Engine(settings.model_dump_json(), plan.to_core(), words)
+        self._store_problem = None
+        self._store = None
+        if order.store is not None:
+            from aiperf.distributed.stores import open_store
+
+            self._store = open_store(order.store)
+        self._engine = Engine(json.dumps(settings, allow_nan=False), Plan(*plan), words)
         return self._engine.wall_ns()
 
     def clock(self) -> int:
@@ -170,11 +196,16 @@ class Generator:
         with self._lock:
             engine, folder = self._engine, self._dir
             if engine is None or folder is None:
-                return Told(snapshot="{}", pieces=(), has_more=False, outcome=None)
+                return Told(snapshot="{}")
             is_over = engine.wait(0)
-            pieces, has_more = self._new_pieces(folder)
-            outcome = engine.outcome() if is_over and not has_more else None
-            return Told(snapshot=engine.snapshot(), pieces=pieces, has_more=has_more, outcome=outcome)
+            batches, has_more = self._new_batches(folder)
+            return Told(
+                snapshot=engine.snapshot(),
+                batches=batches,
+                has_more=has_more,
+                store_problem=self._store_problem,
+                outcome=engine.outcome() if is_over and not has_more else None,
+            )
 
     def discard(self) -> None:
         """The head has all: the folder goes."""
@@ -186,9 +217,10 @@ class Generator:
                     self._dir.parent.rmdir()
             self._dir = None
 
-    def _new_pieces(self, folder: Path) -> tuple[tuple[tuple[str, int, bytes], ...], bool]:
+    def _new_batches(self, folder: Path) -> tuple[tuple[Batch, ...], bool]:
+        """What was written since the last call, at most `_PIECE_BYTES`, and whether there is more."""
         journal = folder / "journal"
-        out: list[tuple[str, int, bytes]] = []
+        out: list[Batch] = []
         room = _PIECE_BYTES
         for path in sorted(journal.glob("*")):
             if path.name == "lock":
@@ -198,14 +230,41 @@ class Generator:
                 file.seek(at)
                 data = file.read(room)
             if data:
-                out.append((path.name, at, data))
+                out.append(self._handed_over(Batch(file=path.name, at=at, data=data), folder.name))
                 self._offsets[path.name] = at + len(data)
                 room -= len(data)
             if room <= 0:
                 return tuple(out), True
         return tuple(out), False
 
+    def _handed_over(self, batch: Batch, folder: str) -> Batch:
+        """In the store, if there is one that takes it; else as it is: no record is lost with a store."""
+        if self._store is None:
+            return batch
+        from aiperf.distributed.stores import StoreError
+
+        key = f"{folder}/{batch.file}.{batch.at:015}"
+        try:
+            self._store.put(key, batch.data)
+        except StoreError as error:
+            self._store, self._store_problem = None, str(error)
+            return batch
+        return Batch(file=batch.file, at=batch.at, key=key)
+
+    def try_store(self, where: str, key: str) -> str | None:
+        """Puts an object there; why it cannot."""
+        from aiperf.distributed.stores import StoreError, open_store
+
+        self._heard = time.monotonic()
+        try:
+            open_store(where).put(key, b"written by a check before the load")
+        except StoreError as error:
+            return str(error)
+        return None
+
     def _watch_the_head(self) -> None:
+        from aiperf._core import Engine  # noqa: F401 - with numpy: loaded while the head looks at the other nodes
+
         while time.monotonic() - self._heard < LEASE_S:
             time.sleep(1)
         engine = self._engine

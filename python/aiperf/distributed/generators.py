@@ -23,6 +23,7 @@ from aiperf.distributed.cluster import Actor, Cluster, reason_of
 from aiperf.distributed.generator import TLS_FILES, Order, Told
 from aiperf.distributed.joining import Share, join_outcomes, rows_of_phase
 from aiperf.distributed.live import join_snapshots
+from aiperf.distributed.stores import StoreError, open_store
 from aiperf.errors import EngineError
 from aiperf.json_text import json_text
 from aiperf.outcome import Outcome, Snapshot
@@ -64,6 +65,7 @@ class _Member:
     pending: Any = None
     asked_at: float = 0.0
     next_at: float = 0.0
+    is_store_refused: bool = False
 
     @property
     def name(self) -> str:
@@ -85,6 +87,8 @@ class Generators:
         self._is_stopped_by_loss = False
         self._gone: int | None = None
         self._shares: list[Share] | None = None
+        place = work.config.distributed.record_store
+        self._store = None if place is None else open_store(place)
         self._members = self._begin()
         self._base_ns = min(m.start_wall_ns - m.offset.offset_ns for m in self._members)
         self._write_parts()
@@ -159,6 +163,8 @@ class Generators:
         for m in self._members:
             if m.state == "complete":
                 m.actor.call("discard")
+            if self._store is not None:
+                self._store.close(self._folder(m.actor.index))
         if any(m.state == "lost" for m in self._members):
             self._cluster.is_usable = False
 
@@ -167,7 +173,7 @@ class Generators:
     def _begin(self) -> list[_Member]:
         """Engines everywhere, and how far their clocks are apart. EngineError if one cannot begin."""
         work, ray = self._work, self._cluster.ray
-        plan, words = ray.put(work.plan), ray.put(work.vocabulary)
+        plan, words = ray.put(work.plan.core_arguments), ray.put(work.vocabulary)
         files = _files_of(work.settings)
         count = len(self._cluster.actors)
         refs = []
@@ -181,8 +187,9 @@ class Generators:
             order = Order(
                 settings=own.model_dump_json(),
                 run_json=work.told.model_copy(update={"part": entry}).to_text(),
-                folder=f"{work.told.benchmark_id}-part{actor.index + 1}of{count}",
+                folder=self._folder(actor.index),
                 files=files,
+                store=work.config.distributed.record_store,
             )
             refs.append(actor.call("prepare", order, plan, words))
         members, problems = [], []
@@ -196,6 +203,10 @@ class Generators:
             self._cluster.is_usable = False
             raise EngineError("\n".join(problems))
         return members
+
+    def _folder(self, index: int) -> str:
+        """Of a generator's records, on its node and in the store."""
+        return f"{self._work.told.benchmark_id}-part{index + 1}of{len(self._cluster.actors)}"
 
     def _member(self, actor: Actor) -> _Member:
         def ask() -> int:
@@ -215,6 +226,9 @@ class Generators:
         try:
             told: Told = self._cluster.ray.get(ref)
             self._keep(member, told)
+        except StoreError as error:
+            self._lose(member, f"its records cannot be read: {error}")
+            return
         except OSError as error:
             self._lose(member, f"its records cannot be written here: {error.strerror or error}")
             return
@@ -230,11 +244,15 @@ class Generators:
     def _keep(self, member: _Member, told: Told) -> None:
         folder = self.journal(member.actor.index)
         folder.mkdir(parents=True, exist_ok=True)
-        for name, at, data in told.pieces:
-            path = folder / Path(name).name
+        for batch in told.batches:
+            path = folder / Path(batch.file).name
+            data = batch.data if batch.key is None or self._store is None else self._store.take(batch.key)
             with path.open("r+b" if path.exists() else "wb") as file:
-                file.seek(at)
+                file.seek(batch.at)
                 file.write(data)
+        if told.store_problem is not None and not member.is_store_refused:
+            member.is_store_refused = True
+            self._note(f"warning: {member.name} sends its records through Ray: {told.store_problem}")
         member.snapshot = Snapshot.model_validate_json(told.snapshot)
 
     def _measure_again(self, member: _Member) -> None:
@@ -284,6 +302,7 @@ class Generators:
             status="complete" if member.state == "complete" else "lost",
             reason=None if member.state == "complete" else f"{member.name} was lost: {member.reason}",
             shift_ns=member.start_wall_ns - offset.offset_ns - self._base_ns,
+            clock_offset_ns=offset.offset_ns,
             clock_bound_ns=offset.bound_ns,
             worker_cpu_ns=() if member.outcome is None else member.outcome.worker_cpu_ns,
         )

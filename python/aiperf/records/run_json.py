@@ -111,7 +111,8 @@ class PartEntry(_Kept):
 
 class GeneratorEntry(_Kept):
     """One of the generators of a shared load. `shift_ns`: added to the times of its records; `start_skew_ns`: how much later than
-    the first of them the measured phase began there; `clock_bound_ns`: maximum error of both, null if it was not measured.
+    the first of them the measured phase began there; `clock_offset_ns`: its clock minus the head's; `clock_bound_ns`: maximum error of
+    all three, null with the offset if it was not measured.
     """
 
     index: int
@@ -120,6 +121,7 @@ class GeneratorEntry(_Kept):
     reason: str | None = None
     shift_ns: int = 0
     start_skew_ns: int | None = None
+    clock_offset_ns: int | None = None
     clock_bound_ns: int | None = None
     sent: int = 0
     ok: int = 0

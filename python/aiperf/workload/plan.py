@@ -10,7 +10,7 @@ import hashlib
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ from aiperf.workload.segments import LEADING_SPACE, UNKNOWN, SegmentKind, Segmen
 __all__ = [
     "Blocks",
     "ColumnPlan",
+    "CoreArguments",
     "PlanOptions",
     "PlanTables",
     "TemplateTokens",
@@ -40,6 +41,11 @@ __all__ = [
 Count = Callable[[Sequence[str]], NDArray[np.int64]]
 TemplateTokens = Callable[[tuple[str, ...]], int]
 """Roles of all messages of a prompt → tokens of the chat template around their texts."""
+
+
+CoreArguments: TypeAlias = tuple[
+    dict[str, NDArray[np.generic]], list[bytes], list[str], dict[str, NDArray[np.generic] | Sequence[str]] | None
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,11 +106,16 @@ class PlanTables:
         turns = rows - first[session[rows]]
         return [(int(s), int(t)) for s, t in zip(session[rows], turns, strict=True) if t > 0]
 
+    @property
+    def core_arguments(self) -> CoreArguments:
+        """What `aiperf._core.Plan` is made of: arrays and lists, which another process reads without the modules of a workload."""
+        agents = None if self.agents is None else dict(self.agents)
+        return dict(self.columns), self.literals, self.session_ids, agents
+
     def to_core(self) -> Plan:
         from aiperf._core import Plan
 
-        agents = None if self.agents is None else dict(self.agents)
-        return Plan(dict(self.columns), self.literals, self.session_ids, agents)
+        return Plan(*self.core_arguments)
 
     def reply_rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """CSR by turn: the rows whose live replies are in its body (`isl` does not count them: `aiperf.records.replies` does): offsets (turns+1,), rows."""

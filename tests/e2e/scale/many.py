@@ -72,6 +72,9 @@ class InProcess:
         facts = self.generators[0].facts()
         self.actors = tuple(Actor(i, _Handle(self.ray, g), facts) for i, g in enumerate(self.generators))
 
+    def ask_all(self, method: str, *args: object, timeout_s: float = 60) -> list[Any]:
+        return [self.ask(a, method, *args, timeout_s=timeout_s) for a in self.actors]
+
     def ask(self, actor: Actor, method: str, *args: object, timeout_s: float = 60) -> Any:
         return self.ray.get(actor.call(method, *args), timeout=timeout_s)
 

@@ -34,8 +34,8 @@ class _Nodes:
     def __init__(self, *facts: Facts) -> None:
         self.actors = facts
 
-    def ask(self, actor: Facts, method: str, *args: object) -> Facts:
-        return actor
+    def ask_all(self, method: str, *args: object) -> list[Facts]:
+        return list(self.actors)
 
 
 def changed(**changes: object) -> Facts:

@@ -64,6 +64,17 @@ class DistributedConfig(Section):
         Field(ge=0),
         Flag("--generator-cpus", help="CPU cores that Ray reserves for each generator", group=D, sweep=False),
     ] = 1.0
+    wait_for_nodes: Annotated[
+        float,
+        Field(ge=0),
+        Flag(
+            "--wait-for-nodes",
+            help="Wait this long for the cluster to have as many nodes as the generators need",
+            group=D,
+            unit="s",
+            sweep=False,
+        ),
+    ] = 0.0
     on_generator_loss: Annotated[
         Literal["continue", "stop"],
         Flag(
@@ -72,3 +83,12 @@ class DistributedConfig(Section):
             group=D,
         ),
     ] = "stop"
+    record_store: Annotated[
+        str | None,
+        Flag(
+            "--record-store",
+            help="Folder shared by all nodes, or bucket (s3://, gs://, az://), through which generators hand over their records; default: through Ray",
+            group=D,
+            metavar="PLACE",
+        ),
+    ] = None
