@@ -136,7 +136,8 @@ def _head(node: Node, signals: _Signals) -> int:
         )
     _say(f"Ray's head listens on {node.ip}:{node.port}; waiting for {node.generators} nodes")
     try:
-        return _command(node, signals, ("--generators", str(node.generators), "--cluster", f"{node.ip}:{node.port}"))
+        own = ("--generators", str(node.generators), "--cluster", f"{node.ip}:{node.port}")
+        return _command(node, signals, (*own, "--wait-for-nodes", f"{node.join_timeout_s:g}"))
     finally:
         subprocess.run(_ray("stop", "--grace-period", "5"), capture_output=True, check=False)  # noqa: S603
 
@@ -154,6 +155,7 @@ def _join(node: Node, signals: _Signals) -> int:
                 f"Ray's head at {address} did not answer within {node.join_timeout_s:g} s",
                 "is index 0 running? is its name known to DNS (headless Service)? does a NetworkPolicy stand between?",
             )
+    address = _numeric(node.head, node.port)  # Ray would ask for the name again and again
     signals.child = subprocess.Popen(  # noqa: S603
         _ray("start", "--address", address, "--node-ip-address", node.ip, "--disable-usage-stats", "--block"),
         stdout=subprocess.DEVNULL,
@@ -184,6 +186,15 @@ def _answers(host: str, port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def _numeric(host: str, port: int) -> str:
+    """`10.0.0.1:6379`; the name if it is not known just now."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError:
+        return f"{host}:{port}"
+    return f"[{address[0]}]:{port}" if family == socket.AF_INET6 else f"{address[0]}:{port}"
 
 
 def _last_line(text: str) -> str:

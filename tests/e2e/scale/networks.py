@@ -1,16 +1,23 @@
-"""Nodes that are network namespaces of this machine: addresses of their own, on one bridge, with delays where the kernel can."""
+"""Nodes that are network namespaces of this machine: addresses of their own, on one bridge, some of them milliseconds away."""
 
 from __future__ import annotations
 
+import fcntl
 import os
+import struct
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
-__all__ = ["Node", "nodes"]
+__all__ = ["GATEWAY", "Node", "nodes"]
 
 GATEWAY = "10.213.0.1"
+_RELAY = Path(__file__).with_name("relay.py")
+_TUNSETIFF = 0x400454CA
+_TAP_WITHOUT_HEADER = 0x0002 | 0x1000
 
 
 def ip(*words: str) -> None:
@@ -19,7 +26,7 @@ def ip(*words: str) -> None:
 
 @dataclass(frozen=True)
 class Node:
-    """`name`: of the namespace; `link`: of its cable on our side; `delay_ms`: of what it sends, 0 where the kernel has no netem."""
+    """`name`: of the namespace; `link`: of its cable on our side; `delay_ms`: of what it sends."""
 
     name: str
     address: str
@@ -44,27 +51,47 @@ def nodes(delays_ms: Sequence[int]) -> Iterator[list[Node]]:
     tag = f"a{os.getpid() % 100_000}"
     bridge = f"{tag}b"
     made: list[Node] = []
-    try:
+    with ExitStack() as held:
+        held.callback(subprocess.run, ["ip", "link", "delete", bridge], check=False, capture_output=True)
         ip("link", "add", bridge, "type", "bridge")
         ip("address", "add", f"{GATEWAY}/24", "dev", bridge)
         ip("link", "set", bridge, "up")
         for number, delay in enumerate(delays_ms):
-            node = Node(f"{tag}n{number}", f"10.213.0.{10 + number}", f"{tag}v{number}", 0)
+            node = Node(f"{tag}n{number}", f"10.213.0.{10 + number}", f"{tag}v{number}", delay)
+            held.callback(subprocess.run, ["ip", "netns", "delete", node.name], check=False, capture_output=True)
             ip("netns", "add", node.name)
             made.append(node)
-            ip("link", "add", node.link, "type", "veth", "peer", "name", "eth0", "netns", node.name)
+            if delay:
+                held.enter_context(_slow_cable(node, f"{tag}t{number}"))
+            else:
+                ip("link", "add", node.link, "type", "veth", "peer", "name", "eth0", "netns", node.name)
             ip("link", "set", node.link, "master", bridge, "up")
             ip("-n", node.name, "address", "add", f"{node.address}/24", "dev", "eth0")
             for device in ("lo", "eth0"):
                 ip("-n", node.name, "link", "set", device, "up")
             ip("-n", node.name, "route", "add", "default", "via", GATEWAY)
-            if delay:
-                rule = ["qdisc", "add", "dev", "eth0", "root", "netem", "delay", f"{delay}ms"]
-                added = subprocess.run([*node.inside, "tc", *rule], check=False, capture_output=True)
-                if added.returncode == 0:
-                    made[-1] = replace(node, delay_ms=delay)
         yield made
+
+
+@contextmanager
+def _slow_cable(node: Node, far: str) -> Iterator[None]:
+    """`eth0` in the namespace, `node.link` here, and a process between them that takes its time."""
+    fds = [_tap(far), _tap(node.link)]
+    try:
+        ip("link", "set", far, "netns", node.name, "name", "eth0")
+        words = [sys.executable, str(_RELAY), *map(str, fds), str(node.delay_ms)]
+        with subprocess.Popen(words, pass_fds=fds) as process:
+            try:
+                yield
+            finally:
+                process.kill()
     finally:
-        for node in made:
-            subprocess.run(["ip", "netns", "delete", node.name], check=False, capture_output=True)
-        subprocess.run(["ip", "link", "delete", bridge], check=False, capture_output=True)
+        for fd in fds:
+            os.close(fd)
+
+
+def _tap(name: str) -> int:
+    """A new TAP device. It lives as long as its descriptor."""
+    fd = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
+    fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _TAP_WITHOUT_HEADER))
+    return fd

@@ -13,6 +13,7 @@ __all__ = ["HEAD", "build", "installed_ray"]
 
 HEAD = "ray-head"
 _ROLE = "aiperf.dev/role"
+_JOIN_S = 300
 
 
 def installed_ray() -> str | None:
@@ -38,7 +39,8 @@ def build(name: str, options: KubeOptions, command: ClusterCommand) -> list[dict
 
 def _spec(name: str, options: KubeOptions, command: ClusterCommand) -> dict[str, Any]:
     words = ["aiperf", "profile", *command.words, "--artifact-dir", RESULTS]
-    words += ["--generators", str(options.generators), "--cluster", "auto"]
+    # KubeRay runs the command when the head is up: the workers may still be on their way.
+    words += ["--generators", str(options.generators), "--cluster", "auto", "--wait-for-nodes", str(_JOIN_S)]
     head = pod_template(name, options, command, container=HEAD, args=None, extra={_ROLE: "head"})
     worker = pod_template(name, options, command, container="ray-worker", args=None, extra={_ROLE: "generator"})
     for template in (head, worker):
