@@ -10,12 +10,12 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.e2e.command import aiperf, arguments, started, wait_for
+from tests.e2e.disks import Disk, mounted
 from tests.e2e.runs import Sim, simulate
 
 from aiperf.config.resolve import config_from
@@ -24,37 +24,6 @@ from aiperf.records import open_run
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 if os.geteuid() != 0:
     pytest.skip("mounting needs root", allow_module_level=True)
-
-
-class Disk:
-    """A file system of a few MB. `fill()` leaves nothing, `free()` gives it back."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._filler = path / "filler"
-
-    def fill(self, *, leave: int = 0) -> None:
-        with suppress(OSError), self._filler.open("ab", buffering=0) as file:
-            while file.write(b"\0" * 65536):
-                pass
-        with suppress(OSError), self._filler.open("ab", buffering=0) as file:
-            while file.write(b"\0" * 512):
-                pass
-        if leave:
-            os.truncate(self._filler, self._filler.stat().st_size - leave)
-
-    def free(self) -> None:
-        self._filler.unlink(missing_ok=True)
-
-
-@contextmanager
-def mounted(path: Path, megabytes: int) -> Iterator[Disk]:
-    path.mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(path)], check=True)
-    try:
-        yield Disk(path)
-    finally:
-        subprocess.run(["umount", "-l", str(path)], check=True)
 
 
 @pytest.fixture
