@@ -32,7 +32,7 @@ __all__ = ["StudyKind", "StudyResult", "run_study"]
 @dataclass(frozen=True, kw_only=True)
 class StudyKind:
     """`options`: a model whose fields carry flags, beside those of `profile`. `defaults`: options of `profile` by path that differ here
-    where the user gave none. `check`: what is wrong with its options. `cost`: of the whole study, without asking the server. `work`: measures through the bench and returns what it found; after `Interrupted` it returns what it has.
+    where the user gave none. `check`: what is wrong with its options. `cost`: of the whole study, before any load; it may read the pages of the server. `work`: measures through the bench and returns what it found; after `Interrupted` it returns what it has.
     """
 
     name: Literal["cache", "kv"]

@@ -108,6 +108,13 @@ def usable_tokens(found: Found) -> tuple[float | None, str, str]:
     if edge:
         best = max(edge, key=lambda s: s.peak or 0.0)
         return best.peak, f"most tokens in flight in the step `{best.load.name}`, at the edge", ""
+    if found.is_plateau:
+        best = max(found.fills, key=lambda s: s.peak or 0.0)
+        return (
+            best.peak,
+            f"most tokens in flight, in the step `{best.load.name}`: with longer requests there were no more",
+            "",
+        )
     fill = best_fill(found)
     if fill is not None and fill.tokens_per_use is not None:
         return fill.tokens_per_use, "tokens in flight ÷ share in use: the edge was not reached", ""

@@ -12,9 +12,10 @@ from aiperf.studies.kv.metrics import METRICS
 from aiperf.studies.kv.options import PARTS, KvOptions
 from aiperf.studies.kv.plan import build_plan
 from aiperf.studies.kv.report import build_report
-from aiperf.studies.kv.work import run_test
+from aiperf.studies.kv.work import read_context, run_test
 from aiperf.studies.report import StudyReport
 from aiperf.studies.study import StudyKind
+from aiperf.telemetry.kv_blocks import read_kv_blocks
 
 __all__ = ["KIND"]
 
@@ -53,7 +54,8 @@ def _check(config: Config, options: Section) -> list[Problem]:
 
 
 def _cost(config: Config, options: Section) -> Cost:
-    return build_plan(config, cast("KvOptions", options), None, None).cost
+    """Lengths follow from the size of the cache, which is on the server's pages; a server that does not say it has the plan without."""
+    return build_plan(config, cast("KvOptions", options), read_kv_blocks(config).tokens, read_context(config)).cost
 
 
 def _work(bench: Bench, options: Section) -> StudyReport:

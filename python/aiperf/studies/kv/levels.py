@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from aiperf.reports.writing import write_text
 from aiperf.telemetry.prometheus import Scraper, gauge, scrape
 from aiperf.telemetry.prometheus.readings import Readings, counters_delta, returns_to_level
 
-__all__ = ["Levels", "Watch", "read_levels", "watching"]
+__all__ = ["Levels", "Watch", "read_levels", "watching", "write_levels"]
 
 _INTERVAL_S: Final = 0.1
 _NAMES: Final = ("kv_cache_usage", "requests_waiting", "requests_running", "requests_swapped")
@@ -81,9 +81,9 @@ def watching(config: Config, path: Path, settle_s: float) -> Iterator[Watch]:
         yield watch
         _settle(scraper, settle_s, interval)
     finally:
-        readings = [r for r in scraper.stop(wait_for_rest=False) if r.is_own and r.num_readings]
+        readings = scraper.stop(wait_for_rest=False)
         watch.levels = _levels(readings)
-        _write(path, watch.levels)
+        write_levels(path, watch.levels)
 
 
 def _settle(scraper: Scraper, settle_s: float, interval: float) -> None:
@@ -91,30 +91,40 @@ def _settle(scraper: Scraper, settle_s: float, interval: float) -> None:
     before: list[float] | None = None
     while time.monotonic() < deadline:
         time.sleep(interval)
-        found = _levels([r for r in scraper.latest() if r.is_own])
+        found = _levels(scraper.latest())
         now = [found.last(name) or 0.0 for name in _NAMES]
         if now == before and not any(now[1:]):
             return
         before = now
 
 
-def _levels(readings: list[Readings]) -> Levels:
-    """Of the page with most scrapes; several servers have levels of their own that do not add up."""
-    if not readings:
+def _levels(readings: Sequence[Readings]) -> Levels:
+    """Each name from the first page that has it: the measured server's own, then those named besides (`--server-metrics`)."""
+    pages = sorted((r for r in readings if r.num_readings), key=lambda r: (not r.is_own, -r.num_readings))
+    if not pages:
         return Levels()
-    page = max(readings, key=lambda r: r.num_readings)
-    times = page.times_ns - page.latencies_ns // 2
+    base = next((p for p in pages if gauge(p, "kv_cache_usage") is not None), pages[0])
+    times = _middle(base)
     gauges = {}
     for name in _NAMES:
-        found = gauge(page, name)
-        if found is not None:
-            at, values = found
-            gauges[name] = np.interp(page.times_ns.astype(np.float64), at.astype(np.float64), values)
-    counted = counters_delta(page, int(page.times_ns[0]), int(page.times_ns[-1]))
-    return Levels(times=times.astype(np.float64), gauges=gauges, preemptions=counted.get("preemptions"))
+        for page in pages:
+            found = gauge(page, name)
+            if found is not None:
+                at, values = found
+                known = np.isin(page.times_ns, at)
+                gauges[name] = np.interp(times, _middle(page)[known], values)
+                break
+    counts = [counters_delta(p, int(p.times_ns[0]), int(p.times_ns[-1])).get("preemptions") for p in pages]
+    return Levels(times=times, gauges=gauges, preemptions=next((c for c in counts if c is not None), None))
 
 
-def _write(path: Path, levels: Levels) -> None:
+def _middle(page: Readings) -> Floats:
+    """(scrapes,) ns, half way between question and response."""
+    return (page.times_ns - page.latencies_ns // 2).astype(np.float64)
+
+
+def write_levels(path: Path, levels: Levels) -> None:
+    """For a study that goes on."""
     content = {
         "times_ns": [int(t) for t in levels.times],
         "gauges": {n: [None if np.isnan(v) else float(v) for v in values] for n, values in levels.gauges.items()},

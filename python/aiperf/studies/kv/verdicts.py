@@ -123,6 +123,8 @@ def _edge(found: Found, figures: Figures) -> Iterator[Verdict]:
         does.append(f"queues (up to {waiting:,.0f} requests)")
     if preempted:
         does.append(f"preempts ({preempted:,.0f} times in one step)")
+    if found.is_plateau and not does:
+        does.append("holds back (no more tokens in flight, whatever is offered)")
     if refused:
         does.append(f"refuses ({refused:,.0f} requests)")
     if lost:

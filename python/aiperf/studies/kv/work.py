@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 import numpy as np
 
@@ -19,20 +20,22 @@ from aiperf.web import Server
 
 __all__ = ["Found", "read_context", "run_test"]
 
-_GREW = 1.1
-"""Twice the requests and not even so many times the tokens in flight: something is full."""
-_MANY = 5
+_GREW: Final = 1.1
+_OFFERED: Final = 1.25
+"""At least so many times the tokens offered, and fewer than so many times the tokens in flight: something is full."""
+_MANY: Final = 5
 """Preemptions that are enough to say what they cost."""
 
 
 @dataclass(kw_only=True)
 class Found:
-    """What has been measured so far; None: not yet, or not asked for."""
+    """What has been measured so far; None: not yet, or not asked for. `is_plateau`: with longer requests, too, no more was in flight."""
 
     plan: Plan
     blocks: KvBlocks
     options: KvOptions
     fills: list[Step] = field(default_factory=list)
+    is_plateau: bool = False
     alone: Step | None = None
     recovered: Step | None = None
     short: Step | None = None
@@ -106,15 +109,21 @@ def _fill(found: Found, step: Callable[[Load], Step]) -> None:
     plan = found.plan
     for load in plan.fill:
         found.fills.append(step(load))
-        if _is_enough(found.fills):
+        last = found.fills[-1]
+        if _is_enough(last):
             return
+        if _has_stopped(found.fills) and (not last.is_full or plan.capacity is None):
+            break
     for load in plan.longer:
         last = found.fills[-1]
-        if last.is_full or last.refused or last.lost:
+        if last.is_full:
             return
-        # The batch is full before the cache is: more tokens are in flight only if each request has more.
+        # The batch may be full before the cache is: more tokens are in flight only if each request has more.
         found.fills.append(step(replace(load, concurrency=_slots(last) or load.concurrency)))
-        if _is_enough(found.fills):
+        if _is_enough(found.fills[-1]):
+            return
+        if _has_stopped(found.fills):
+            found.is_plateau = True
             return
 
 
@@ -124,16 +133,19 @@ def _slots(step: Step) -> int | None:
     return None if running is None or running < 1 else min(step.load.concurrency, max(2, int(running * 1.25)))
 
 
-def _is_enough(fills: list[Step]) -> bool:
-    last = fills[-1]
-    if (last.preemptions or last.victims) >= _MANY or last.refused > last.load.requests // 10 or last.lost:
+def _is_enough(last: Step) -> bool:
+    """The edge was seen, and there is enough of it."""
+    if last.measured is None or last.lost or last.refused > last.load.requests // 10:
         return True
-    if last.measured is None:
-        return True
-    if len(fills) < 3 or last.usage is not None:
+    return (last.preemptions or last.victims) >= _MANY
+
+
+def _has_stopped(fills: list[Step]) -> bool:
+    """More was offered than in the step before, and no more was in flight."""
+    if len(fills) < 2 or fills[-2].peak is None or fills[-1].peak is None:
         return False
-    before, now = fills[-2].peak, last.peak
-    return before is not None and now is not None and now < _GREW * before and fills[-2].load.tokens < last.load.tokens
+    before, now = fills[-2], fills[-1]
+    return now.load.tokens >= _OFFERED * before.load.tokens and (now.peak or 0.0) < _GREW * (before.peak or 0.0)
 
 
 def read_context(config: Config) -> int | None:
