@@ -224,6 +224,9 @@ def load_run_json(run_dir: Path) -> RunJson:
     if not isinstance(content, dict) or "config" not in content:
         raise ResultError(f"`{path}` does not describe a run", "the run ended before its preparation was complete")
     content.pop("schema", None)
+    energy = content.get("gpu_energy")
+    if "gpu_energy" in content and not isinstance(energy, list):  # one entry, or null, before there were vendors
+        content["gpu_energy"] = [] if energy is None else [energy]
     try:
         return RunJson.model_validate(content)
     except ValidationError as error:
