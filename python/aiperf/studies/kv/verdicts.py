@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from aiperf.plots.spec import number
@@ -42,7 +42,7 @@ def verdicts_of(found: Found, figures: Figures) -> tuple[Verdict, ...]:
     out: list[Verdict] = []
     for rule in (_usable, _rounding, _edge, _preemption, _cost, _recovery, _reclaim, _prefill, _beside):
         out += rule(found, figures)
-    return tuple(out)
+    return tuple(replace(v, text=v.text[:1].upper() + v.text[1:]) for v in out)
 
 
 def _value(figures: Figures, name: str) -> float | None:
