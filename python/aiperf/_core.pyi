@@ -118,6 +118,16 @@ class AgentCorpus:
         are settled by it. ValueError: options that are not known.
         """
 
+def lay_out_agent_rows(
+    columns: dict[str, Any], names: Sequence[str], scopes: Sequence[str], mark: str, text_seed: int
+) -> dict[str, Any]:
+    """Prompts, bodies and hits of requests whose streams are known, as of `AgentCorpus.lay_out`.
+
+    By row: `session`, `input`, `output`, `id_offsets` with `ids` (CSR), all uint32, and `order`: rows as they were recorded. By stream:
+    `names`, `trace`, `source` (the row whose prompt its first one may begin with; 2³²−1: none). By recording: `scopes` (equal ids of
+    equal scopes have the same text), `block_tokens`. `mark`: `none`, `first_user`, `first`. ValueError: columns that do not fit.
+    """
+
 @final
 class Vocabulary:
     """The source of synthetic text; the text of a seed and a number of tokens is the same on every machine.

@@ -14,7 +14,7 @@ const MARK_BYTES: usize = 5 + 12 + 1 + 4;
 pub struct Agents {
     /// The root's session, for each session. A root's sessions follow it.
     pub root: Vec<u32>,
-    /// The root's row that starts the stream; `u32::MAX`: a root.
+    /// The row of another stream of its tree that starts the stream; `u32::MAX`: a root.
     pub spawn_row: Vec<u32>,
     /// 1: when that row is sent, 0: when its response has ended.
     pub spawn_at_send: Vec<u8>,
@@ -26,6 +26,12 @@ pub struct Agents {
     pub gate_offsets: Vec<u32>,
     /// See `gate_offsets`.
     pub gates: Vec<u32>,
+    /// By gate, 1: the row need only have been sent. Empty: all must have ended.
+    pub gate_at_send: Vec<u8>,
+    /// By gate: so long before, ns. Empty: no matter how long.
+    pub gate_delay_ns: Vec<i64>,
+    /// No row is due before its recorded time, counted from its play's beginning.
+    pub keeps_times: bool,
     /// Sessions that must be over before a row: CSR.
     pub join_offsets: Vec<u32>,
     /// See `join_offsets`.
@@ -40,6 +46,17 @@ pub struct Agents {
     pub trace: Vec<u32>,
 }
 
+/// What a row waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gate {
+    /// The other row.
+    pub row: u32,
+    /// It need only have been sent.
+    pub at_send: bool,
+    /// … so long before, ns.
+    pub delay_ns: i64,
+}
+
 fn csr<'a>(offsets: &[u32], values: &'a [u32], row: u32) -> &'a [u32] {
     match (offsets.get(row as usize), offsets.get(row as usize + 1)) {
         (Some(&from), Some(&to)) => values.get(from as usize..to as usize).unwrap_or_default(),
@@ -48,9 +65,20 @@ fn csr<'a>(offsets: &[u32], values: &'a [u32], row: u32) -> &'a [u32] {
 }
 
 impl Agents {
-    /// Rows that must have ended before this row.
-    pub fn gates(&self, row: u32) -> &[u32] {
-        csr(&self.gate_offsets, &self.gates, row)
+    /// Rows that must have ended, or been sent, before this row.
+    pub fn gates(&self, row: u32) -> impl Iterator<Item = Gate> + Clone + '_ {
+        let from = self.gate_offsets.get(row as usize).map_or(0, |&g| g as usize);
+        let rows = csr(&self.gate_offsets, &self.gates, row);
+        rows.iter().enumerate().map(move |(i, &row)| Gate {
+            row,
+            at_send: self.gate_at_send.get(from + i).is_some_and(|&s| s != 0),
+            delay_ns: self.gate_delay_ns.get(from + i).copied().unwrap_or(0),
+        })
+    }
+
+    /// Does it matter when the rows behind gates were sent or ended?
+    pub fn has_timed_gates(&self) -> bool {
+        !self.gate_at_send.is_empty() || !self.gate_delay_ns.is_empty()
     }
 
     /// Sessions that must be over before this row.
@@ -78,6 +106,24 @@ impl Agents {
             ("t_ns", self.t_ns.len(), rows),
             ("gate_offsets", self.gate_offsets.len(), rows + 1),
             ("join_offsets", self.join_offsets.len(), rows + 1),
+            (
+                "gate_at_send",
+                self.gate_at_send.len(),
+                if self.gate_at_send.is_empty() {
+                    0
+                } else {
+                    self.gates.len()
+                },
+            ),
+            (
+                "gate_delay_ns",
+                self.gate_delay_ns.len(),
+                if self.gate_delay_ns.is_empty() {
+                    0
+                } else {
+                    self.gates.len()
+                },
+            ),
             ("block_tokens", self.block_tokens.len(), self.block_seed.len()),
             ("names", self.names.len(), self.block_seed.len()),
         ] {
@@ -96,9 +142,11 @@ impl Agents {
             if (spawn == NONE_U32) != (root as usize == s) {
                 return Err(format!("session {s} is a root or has a row that starts it, not both"));
             }
-            if spawn != NONE_U32 && session_of.get(spawn as usize) != Some(&root) {
+            let starter = session_of.get(spawn as usize).copied();
+            let is_of_tree = starter.is_some_and(|o| o as usize != s && self.root.get(o as usize) == Some(&root));
+            if spawn != NONE_U32 && !is_of_tree {
                 return Err(format!(
-                    "session {s} is started by row {spawn}, which is not its root's"
+                    "session {s} is started by row {spawn}, which is not of another session of its tree"
                 ));
             }
         }
@@ -106,8 +154,10 @@ impl Agents {
             other.is_some_and(|&o| self.root.get(o as usize) == self.root.get(session_of[row] as usize))
         };
         for row in 0..rows {
-            let gates = self.gates(row as u32).iter();
-            if !gates.clone().all(|&g| same_tree(row, session_of.get(g as usize))) {
+            if !self
+                .gates(row as u32)
+                .all(|g| same_tree(row, session_of.get(g.row as usize)))
+            {
                 return Err(format!("row {row} waits for a row of another tree"));
             }
             if !self.joins(row as u32).iter().all(|j| same_tree(row, Some(j))) {

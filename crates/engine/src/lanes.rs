@@ -1,7 +1,7 @@
 //! Lanes: places of which each holds one *play*, the replay of a recorded session with all its streams, and then the next one.
 //!
-//! Pure, as [`crate::sessions`]: no I/O and no clock. One worker holds all lanes, since idleness and the order of the plays are the
-//! run's. Where a stream stands is all there is to know of it, so what a turn waits for is looked up, never counted down: a turn may
+//! Pure, as [`crate::sessions`]: no I/O and no clock. One worker holds all lanes of a generator, since idleness and the order of the
+//! plays are theirs together. Of several generators each has lane *j* and play *k* where *j*, *k* mod N is its number. Where a stream stands is all there is to know of it, so what a turn waits for is looked up, never counted down: a turn may
 //! go when every row it waits for has ended *or will never be sent*. Nothing can wait for ever.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -70,11 +70,26 @@ struct Play {
     /// Recorded time at which the play was begun, ns.
     origin: i64,
     began: i64,
+    /// When its recording began, as the replay counts: before idle time was left out.
+    zero: i64,
+    /// First row of its root, and when each row of its tree was sent and ended; empty where that does not matter.
+    base: u32,
+    sent: Vec<Option<i64>>,
+    ended: Vec<Option<i64>>,
+}
+
+impl Play {
+    /// Idle time is left out: what has happened lies further back.
+    fn shift(&mut self, skipped: i64) {
+        self.zero -= skipped;
+        for at in self.sent.iter_mut().chain(&mut self.ended).flatten() {
+            *at -= skipped;
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Lane {
-    number: u32,
     /// Requests of the warm-up beyond the primers.
     pressed: u32,
     has_play: bool,
@@ -106,8 +121,12 @@ pub(crate) struct Lanes {
     /// The last response's end, or the phase's start.
     last_return: i64,
     now: i64,
-    /// Plays drawn so far.
+    /// Place in the order of the next play.
     drawn: u64,
+    /// Of all lanes of the run, also those of other generators: the longest lead of a primer, and the least offset of a first turn.
+    longest_lead: i64,
+    least_offset: Option<i64>,
+    was_pressed: bool,
     /// Times the root of a place in the order stands before it.
     before: Vec<u32>,
     per_round: HashMap<u32, u32>,
@@ -143,6 +162,9 @@ impl Lanes {
             last_return: 0,
             now: 0,
             drawn: 0,
+            longest_lead: 0,
+            least_offset: None,
+            was_pressed: false,
             before: Vec::new(),
             per_round: HashMap::new(),
             released: Vec::new(),
@@ -162,17 +184,10 @@ impl Lanes {
         let Load::Lanes(settings) = phase.settings.load.clone() else {
             return;
         };
-        let is_first = self.all.is_empty();
+        let is_first = self.before.is_empty();
         if is_first {
-            self.all = settings
-                .starts
-                .iter()
-                .map(|s| Lane {
-                    number: s.lane,
-                    ..Lane::default()
-                })
-                .collect();
-            self.drawn = settings.draws_from;
+            self.all = vec![Lane::default(); settings.starts.len()];
+            self.drawn = phase.division.next_own(settings.draws_from);
             let mut counts: HashMap<u32, u32> = HashMap::new();
             self.before = settings
                 .order
@@ -203,6 +218,7 @@ impl Lanes {
             for (lane, start) in self.settings.starts.clone().iter().enumerate() {
                 self.place(lane, start);
             }
+            self.keep_own();
         }
     }
 
@@ -263,35 +279,57 @@ impl Lanes {
         self.timers.insert((due, id));
     }
 
-    /// What a stream's next turn waits for has ended or will never be sent.
-    fn may_go(&self, play: &Play, s: usize) -> bool {
+    /// When what a stream's next turn waits for lets it go: all of it has come or will never come. `None`: not yet.
+    fn may_go_at(&self, play: &Play, s: usize) -> Option<i64> {
         let stream = &play.streams[s];
+        let mut at = i64::MIN;
         if stream.is_priming {
-            return true;
+            return Some(at);
         }
         let agents = Self::agents(&self.plan);
         let of = |session: u32| play.streams.get(session.wrapping_sub(play.root) as usize);
-        let has_passed = |&row: &u32| {
-            of(self.plan.session_of(row))
-                .is_none_or(|o| o.state == State::Over || (o.state != State::Unspawned && o.next > row))
-        };
-        agents.gates(stream.next).iter().all(has_passed)
-            && agents
-                .joins(stream.next)
-                .iter()
-                .all(|&session| of(session).is_none_or(|o| o.state == State::Over))
+        let is_timed = self.stage == Stage::Profiling;
+        for gate in agents.gates(stream.next) {
+            let Some(other) = of(self.plan.session_of(gate.row)) else {
+                continue;
+            };
+            let has_begun = other.state != State::Unspawned;
+            let has_ended = has_begun && other.next > gate.row;
+            let was_sent = has_begun && other.next == gate.row && other.state == State::InFlight;
+            if !(has_ended || other.state == State::Over || gate.at_send && was_sent) {
+                return None;
+            }
+            let times = if gate.at_send { &play.sent } else { &play.ended };
+            if let Some(Some(then)) = times.get((gate.row - play.base) as usize)
+                && is_timed
+            {
+                at = at.max(then + gate.delay_ns);
+            }
+        }
+        let is_over = |&session: &u32| of(session).is_none_or(|o| o.state == State::Over);
+        if !agents.joins(stream.next).iter().all(is_over) {
+            return None;
+        }
+        if agents.keeps_times && is_timed {
+            at = at.max(play.zero + agents.t_ns.get(stream.next as usize).copied().unwrap_or(0));
+        }
+        Some(at)
     }
 
     fn on_due(&mut self, id: SessionId, due: i64) {
         let (p, s) = play_of(id);
-        if self.may_go(&self.plays[p], s) {
-            self.plays[p].streams[s].state = State::Ready;
-            self.ready.push_back((id, due));
-        } else {
-            let stream = &mut self.plays[p].streams[s];
-            stream.state = State::Held;
-            stream.due = due;
-            self.stats.turns_held += 1;
+        match self.may_go_at(&self.plays[p], s) {
+            Some(at) if at > due => self.sleep(id, at),
+            Some(_) => {
+                self.plays[p].streams[s].state = State::Ready;
+                self.ready.push_back((id, due));
+            }
+            None => {
+                let stream = &mut self.plays[p].streams[s];
+                stream.state = State::Held;
+                stream.due = due;
+                self.stats.turns_held += 1;
+            }
         }
     }
 

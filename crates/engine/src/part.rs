@@ -5,7 +5,8 @@
 //!
 //! * closed loop: `cycle` is the concurrency, so that a part with more slots has proportionally more sessions;
 //! * user-centric: `cycle` is the number of users, so that a user stays with one part;
-//! * open loop and schedules: `cycle` is the number of parts: arrival *k* goes to part *k* mod N.
+//! * open loop and schedules: `cycle` is the number of parts: arrival *k* goes to part *k* mod N;
+//! * lanes of recorded agent sessions: lane *j* and play *k* go to parts *j* mod N and *k* mod N. Lane *j* begins with play *j*.
 //!
 //! A phase with fewer slots than generators leaves the last generators idle.
 
@@ -71,6 +72,16 @@ impl Division {
             .saturating_add(self.slots(of % self.cycle))
     }
 
+    /// The first item from `number` on that is this part's, where slots are parts: as of lanes and arrivals.
+    pub fn next_own(&self, number: u64) -> u64 {
+        number + (self.index + self.parts - number % self.parts) % self.parts
+    }
+
+    /// Parts of the whole that have anything to do.
+    pub fn parts(&self) -> u64 {
+        self.parts
+    }
+
     /// Is item `number` of the whole this part's?
     pub fn owns(&self, number: u64) -> bool {
         number % self.cycle % self.parts == self.index
@@ -110,6 +121,17 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn the_next_own_item_is_the_first_that_is_owned() {
+        for d in divisions(3, 3) {
+            for from in 0..20 {
+                let found = (from..).find(|&k| d.owns(k));
+                assert_eq!(Some(d.next_own(from)), found, "{d:?} from {from}");
+            }
+        }
+        assert_eq!(Division::WHOLE.next_own(7), 7);
     }
 
     #[test]

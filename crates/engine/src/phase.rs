@@ -302,7 +302,9 @@ impl Phase {
     /// One more session may begin.
     pub(crate) fn take_session_ticket(&self) -> bool {
         let begun = self.issued.fetch_add(1, SeqCst);
-        self.settings.sessions.is_none_or(|bound| begun < bound)
+        self.settings
+            .sessions
+            .is_none_or(|bound| begun < self.division.count(bound))
     }
 
     /// The epoch of a repetition of the plan in this phase.

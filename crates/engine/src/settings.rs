@@ -208,9 +208,8 @@ pub struct Lanes {
     /// Root sessions in the order in which they are drawn; it wraps if `wrap`.
     pub order: Vec<u32>,
     pub wrap: bool,
-    /// Place in the order of the first play after the lanes' first ones, and from one to the next.
+    /// Place in the order of the first play after the lanes' first ones.
     pub draws_from: u64,
-    pub draws_step: u64,
     pub starts: Vec<LaneStart>,
     /// First turns come at once in every lane, not as recorded.
     pub burst: bool,

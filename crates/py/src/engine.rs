@@ -14,7 +14,7 @@ use pyo3::types::{PyBytes, PyDict};
 use crate::arrays::values;
 use crate::errors::CoreError;
 
-fn column<T: Element + Copy>(columns: &Bound<'_, PyDict>, name: &str) -> PyResult<Vec<T>> {
+pub(crate) fn column<T: Element + Copy>(columns: &Bound<'_, PyDict>, name: &str) -> PyResult<Vec<T>> {
     let missing = || CoreError::Value(format!("the plan has no column `{name}`"));
     let object = columns.get_item(name)?.ok_or_else(missing)?;
     let wrong = |_| {
@@ -42,6 +42,9 @@ fn agents_of(columns: &Bound<'_, PyDict>) -> PyResult<Agents> {
         t_ns: column(columns, "t_ns")?,
         gate_offsets: column(columns, "gate_offsets")?,
         gates: column(columns, "gates")?,
+        gate_at_send: column(columns, "gate_at_send")?,
+        gate_delay_ns: column(columns, "gate_delay_ns")?,
+        keeps_times: columns.contains("keeps_times")?,
         join_offsets: column(columns, "join_offsets")?,
         joins: column(columns, "joins")?,
         block_seed: column(columns, "block_seed")?,

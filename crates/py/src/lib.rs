@@ -51,6 +51,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<sim::SimServer>()?;
     m.add_class::<question::Http2Questions>()?;
     m.add_class::<traces::AgentCorpus>()?;
+    m.add_function(wrap_pyfunction!(traces::lay_out_agent_rows, m)?)?;
     m.add_function(wrap_pyfunction!(chunks::scan_chunks, m)?)?;
     m.add_function(wrap_pyfunction!(chunks::order_statistics, m)?)?;
     m.add_function(wrap_pyfunction!(sim::simulate, m)?)?;

@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 use std::sync::Mutex;
 
-use aiperf_traces::weka::layout::{self, Layout, Options};
+use aiperf_traces::weka::given::Given;
+use aiperf_traces::weka::layout::{self, Layout, Mark, Options};
 use aiperf_traces::weka::{Corpus, Fault};
 use numpy::{Element, PyArray1};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
+use crate::engine::column;
 use crate::errors::CoreError;
 
 /// The sessions of files.
@@ -88,56 +90,97 @@ impl AgentCorpus {
     }
 }
 
+/// Prompts, bodies and hits of requests whose streams are known; ValueError for columns that do not fit.
+#[pyfunction]
+#[pyo3(signature = (columns, names, scopes, mark, text_seed))]
+pub(crate) fn lay_out_agent_rows<'py>(
+    py: Python<'py>,
+    columns: &Bound<'py, PyDict>,
+    names: Vec<String>,
+    scopes: Vec<String>,
+    mark: &str,
+    text_seed: u64,
+) -> PyResult<Bound<'py, PyDict>> {
+    let mark = match mark {
+        "first_user" => Mark::FirstUser,
+        "first" => Mark::First,
+        _ => Mark::None,
+    };
+    let given = Given {
+        session: column(columns, "session")?,
+        input: column(columns, "input")?,
+        output: column(columns, "output")?,
+        id_offsets: column(columns, "id_offsets")?,
+        ids: column(columns, "ids")?,
+        order: column(columns, "order")?,
+        names,
+        trace: column(columns, "trace")?,
+        source: column(columns, "source")?,
+        scope: scopes,
+        block_tokens: column(columns, "block_tokens")?,
+    };
+    let layout = py.detach(|| given.lay_out(mark, text_seed)).map_err(CoreError::Value)?;
+    let out = PyDict::new(py);
+    put_prompts(&out, layout)?;
+    Ok(out)
+}
+
 fn poisoned() -> PyErr {
     CoreError::Value("reading the sessions has failed before".to_owned()).into()
 }
 
-fn columns(py: Python<'_>, layout: Layout) -> PyResult<Bound<'_, PyDict>> {
-    fn put<T: Element>(out: &Bound<'_, PyDict>, name: &str, values: Vec<T>) -> PyResult<()> {
-        out.set_item(name, PyArray1::from_vec(out.py(), values))
-    }
+fn put<T: Element>(out: &Bound<'_, PyDict>, name: &str, values: Vec<T>) -> PyResult<()> {
+    out.set_item(name, PyArray1::from_vec(out.py(), values))
+}
+
+/// The columns that say what prompts hold.
+fn put_prompts(out: &Bound<'_, PyDict>, layout: Layout) -> PyResult<()> {
+    put(out, "hits", layout.hits)?;
+    put(out, "blocks", layout.blocks)?;
+    put(out, "turn_kind", layout.turn_kind)?;
+    put(out, "inherited", layout.inherited)?;
+    put(out, "message_offsets", layout.message_offsets)?;
+    put(out, "message_blocks", layout.message_blocks)?;
+    put(out, "message_tail", layout.message_tail)?;
+    put(out, "message_role", layout.message_role)?;
+    put(out, "seg_offsets", layout.seg_offsets)?;
+    put(out, "seg_kind", layout.seg_kind)?;
+    put(out, "seg_a", layout.seg_a)?;
+    put(out, "seg_b", layout.seg_b)?;
+    put(out, "block_seed", layout.block_seed)?;
+    put(out, "block_tokens", layout.block_tokens)
+}
+
+fn columns(py: Python<'_>, mut layout: Layout) -> PyResult<Bound<'_, PyDict>> {
     let out = PyDict::new(py);
-    put(&out, "session", layout.session)?;
-    put(&out, "t_ns", layout.t_ns)?;
-    put(&out, "delay_ns", layout.delay_ns)?;
-    put(&out, "isl", layout.isl)?;
-    put(&out, "osl", layout.osl)?;
-    put(&out, "model", layout.model)?;
-    put(&out, "api_ns", layout.api_ns)?;
-    put(&out, "outer", layout.outer)?;
-    put(&out, "inner", layout.inner)?;
-    put(&out, "hits", layout.hits)?;
-    put(&out, "blocks", layout.blocks)?;
-    put(&out, "turn_kind", layout.turn_kind)?;
-    put(&out, "inherited", layout.inherited)?;
-    put(&out, "message_offsets", layout.message_offsets)?;
-    put(&out, "message_blocks", layout.message_blocks)?;
-    put(&out, "message_tail", layout.message_tail)?;
-    put(&out, "message_role", layout.message_role)?;
-    put(&out, "seg_offsets", layout.seg_offsets)?;
-    put(&out, "seg_kind", layout.seg_kind)?;
-    put(&out, "seg_a", layout.seg_a)?;
-    put(&out, "seg_b", layout.seg_b)?;
-    put(&out, "gate_offsets", layout.gate_offsets)?;
-    put(&out, "gates", layout.gates)?;
-    put(&out, "join_offsets", layout.join_offsets)?;
-    put(&out, "joins", layout.joins)?;
-    put(&out, "trace", layout.trace)?;
-    put(&out, "kind", layout.kind)?;
-    put(&out, "spawn_row", layout.spawn_row)?;
-    put(&out, "spawn_at_send", layout.spawn_at_send)?;
-    put(&out, "spawn_offset_ns", layout.spawn_offset_ns)?;
-    put(&out, "branch_start_ns", layout.branch_start_ns)?;
-    put(&out, "block_seed", layout.block_seed)?;
-    put(&out, "block_tokens", layout.block_tokens)?;
-    out.set_item("names", layout.names)?;
-    out.set_item("trace_ids", layout.trace_ids)?;
-    out.set_item("trace_files", layout.trace_files)?;
-    out.set_item("models", layout.models)?;
-    out.set_item("refused", layout.refused)?;
+    put(&out, "session", std::mem::take(&mut layout.session))?;
+    put(&out, "t_ns", std::mem::take(&mut layout.t_ns))?;
+    put(&out, "delay_ns", std::mem::take(&mut layout.delay_ns))?;
+    put(&out, "isl", std::mem::take(&mut layout.isl))?;
+    put(&out, "osl", std::mem::take(&mut layout.osl))?;
+    put(&out, "model", std::mem::take(&mut layout.model))?;
+    put(&out, "api_ns", std::mem::take(&mut layout.api_ns))?;
+    put(&out, "outer", std::mem::take(&mut layout.outer))?;
+    put(&out, "inner", std::mem::take(&mut layout.inner))?;
+    put(&out, "gate_offsets", std::mem::take(&mut layout.gate_offsets))?;
+    put(&out, "gates", std::mem::take(&mut layout.gates))?;
+    put(&out, "join_offsets", std::mem::take(&mut layout.join_offsets))?;
+    put(&out, "joins", std::mem::take(&mut layout.joins))?;
+    put(&out, "trace", std::mem::take(&mut layout.trace))?;
+    put(&out, "kind", std::mem::take(&mut layout.kind))?;
+    put(&out, "spawn_row", std::mem::take(&mut layout.spawn_row))?;
+    put(&out, "spawn_at_send", std::mem::take(&mut layout.spawn_at_send))?;
+    put(&out, "spawn_offset_ns", std::mem::take(&mut layout.spawn_offset_ns))?;
+    put(&out, "branch_start_ns", std::mem::take(&mut layout.branch_start_ns))?;
+    out.set_item("names", std::mem::take(&mut layout.names))?;
+    out.set_item("trace_ids", std::mem::take(&mut layout.trace_ids))?;
+    out.set_item("trace_files", std::mem::take(&mut layout.trace_files))?;
+    out.set_item("models", std::mem::take(&mut layout.models))?;
+    out.set_item("refused", std::mem::take(&mut layout.refused))?;
     out.set_item("too_long", layout.too_long)?;
     out.set_item("smallest_peak", layout.smallest_peak)?;
     out.set_item("dropped_requests", layout.dropped_requests)?;
     out.set_item("dropped_agents", layout.dropped_agents)?;
+    put_prompts(&out, layout)?;
     Ok(out)
 }

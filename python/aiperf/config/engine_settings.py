@@ -196,7 +196,6 @@ class LanesLoad(Section):
     order: tuple[int, ...]
     wrap: bool
     draws_from: int
-    draws_step: int = 1
     starts: tuple[LaneStartSettings, ...]
     burst: bool = False
     keep_offsets: bool = False

@@ -110,7 +110,6 @@ def agent_phases(
         order=tuple(int(roots[t]) for t in order),
         wrap=may_wrap and bounded,
         draws_from=len(plays),
-        draws_step=1,
         starts=tuple(_start(s, is_schedule=is_schedule) for s in starts),
         burst=a.burst_phase_starts,
         keep_offsets=is_schedule,

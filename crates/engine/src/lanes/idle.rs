@@ -76,6 +76,9 @@ impl Lanes {
         }
         self.stats.idle_jumps += 1;
         self.stats.idle_skipped_ns += skipped;
+        for (_, play) in &mut self.plays {
+            play.shift(skipped);
+        }
         for (due, id) in std::mem::take(&mut self.timers) {
             let (p, s) = play_of(id);
             self.plays[p].streams[s].due = due - skipped;
@@ -103,6 +106,7 @@ impl Lanes {
             }
             self.stats.tree_jumps += 1;
             self.stats.tree_skipped_ns += skipped;
+            play.shift(skipped);
             for (s, stream) in play.streams.iter_mut().enumerate() {
                 if stream.state == State::Asleep {
                     self.timers.remove(&(stream.due, id_of(p, s)));

@@ -95,7 +95,6 @@ fn lanes_of(starts: Vec<LaneStart>, order: &[u32]) -> Settings {
     Settings {
         order: order.to_vec(),
         draws_from: starts.len() as u64,
-        draws_step: 1,
         starts,
         benchmark: "b".into(),
         ..Settings::default()
@@ -541,3 +540,6 @@ fn random_replays_keep_the_order_end_and_never_hold_more_plays_than_lanes() {
         assert_eq!(lanes.stats.unstuck, 0, "seed {seed}");
     }
 }
+
+#[path = "graphs.rs"]
+mod graphs;

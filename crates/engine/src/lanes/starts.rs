@@ -15,7 +15,6 @@ impl Lanes {
     pub(super) fn place(&mut self, lane: usize, start: &LaneStart) {
         let Some(root) = start.root else { return };
         let play = self.new_play(lane, root, start.draw, start.origin_ns);
-        let agents_root_next = start.streams.iter().find(|s| s.session == root).map(|s| s.row);
         let p = &mut self.plays[play];
         for s in &start.streams {
             if let Some(stream) = p.streams.get_mut((s.session - root) as usize) {
@@ -24,15 +23,76 @@ impl Lanes {
             }
         }
         let plan = Arc::clone(&self.plan);
-        for (i, stream) in p.streams.iter_mut().enumerate() {
-            if stream.state != State::Unspawned {
+        let agents = Self::agents(&plan);
+        // Those that start others stand before them.
+        for i in 0..p.streams.len() {
+            if p.streams[i].state != State::Unspawned {
                 continue;
             }
-            let spawn = Self::agents(&plan).spawn_row[root as usize + i];
-            if spawn == NONE_U32 || agents_root_next.is_none_or(|next| spawn < next) {
-                stream.state = State::Over;
+            let spawn = agents.spawn_row[root as usize + i];
+            let starter = (spawn != NONE_U32)
+                .then(|| p.streams.get(plan.session_of(spawn).wrapping_sub(root) as usize))
+                .flatten();
+            let may_come = starter.is_some_and(|o| o.state != State::Over && o.next <= spawn);
+            if !may_come {
+                p.streams[i].state = State::Over;
             }
         }
+    }
+
+    /// Learn from all lanes what is the run's, then keep those of this generator.
+    pub(super) fn keep_own(&mut self) {
+        let Some(phase) = self.phase.clone() else { return };
+        let leads = self.settings.starts.iter().flat_map(|s| &s.streams);
+        self.longest_lead = leads
+            .filter(|s| s.primer.is_some())
+            .map(|s| s.lead_ns)
+            .max()
+            .unwrap_or(0);
+        self.least_offset = self.least(&self.offsets(), None);
+        if phase.division.parts() == 1 {
+            return;
+        }
+        let owns = |lane: usize| phase.division.is_active() && phase.division.owns(lane as u64);
+        let own: Vec<usize> = (0..self.all.len()).filter(|&lane| owns(lane)).collect();
+        self.plays.retain(|_, play| match own.binary_search(&play.lane) {
+            Ok(place) => {
+                play.lane = place;
+                true
+            }
+            Err(_) => false,
+        });
+        self.settings.starts = own.iter().map(|&lane| self.settings.starts[lane].clone()).collect();
+        self.all = own.iter().map(|&lane| self.all[lane]).collect();
+    }
+
+    /// (lane, stream, recorded time since its play's origin) of the streams under way.
+    fn offsets(&self) -> Vec<(usize, SessionId, i64)> {
+        let agents = Self::agents(&self.plan);
+        let mut offsets = Vec::new();
+        for (key, play) in &self.plays {
+            for (s, stream) in play.streams.iter().enumerate() {
+                if !matches!(stream.state, State::Over | State::Unspawned) {
+                    let t = agents.t_ns.get(stream.next as usize).copied().unwrap_or(0);
+                    offsets.push((play.lane, id_of(key, s), (t - play.origin).max(0)));
+                }
+            }
+        }
+        offsets.sort_unstable();
+        offsets
+    }
+
+    /// The least offset of those that wait for nothing, of a lane or of all.
+    fn least(&self, offsets: &[(usize, SessionId, i64)], lane: Option<usize>) -> Option<i64> {
+        let is_free = |id: SessionId| {
+            let (p, s) = play_of(id);
+            self.may_go_at(&self.plays[p], s).is_some()
+        };
+        offsets
+            .iter()
+            .filter(|o| lane.is_none_or(|l| o.0 == l) && is_free(o.1))
+            .map(|o| o.2)
+            .min()
     }
 
     pub(super) fn new_play(&mut self, lane: usize, root: u32, draw: u64, origin: i64) -> usize {
@@ -41,12 +101,20 @@ impl Lanes {
         let place = (draw % round) as usize;
         let pass = draw / round * u64::from(self.per_round.get(&root).copied().unwrap_or(1))
             + u64::from(self.before.get(place).copied().unwrap_or(0));
-        let number = self.all[lane].number;
+        // Which lane becomes free first depends on the server; the mark must not.
+        let lanes = self.settings.draws_from.max(1);
+        let number = u32::try_from(draw % lanes).unwrap_or(u32::MAX);
         let trace = agents
             .trace
             .get(root as usize)
             .and_then(|&t| agents.names.get(t as usize));
         let mark = mark(&self.settings.benchmark, pass, number, trace.map_or("", String::as_str));
+        let base = self.plan.rows(root).start;
+        let rows = if agents.has_timed_gates() {
+            agents.tree(root).map(|s| self.plan.rows(s).len()).sum()
+        } else {
+            0
+        };
         let streams = agents
             .tree(root)
             .map(|session| {
@@ -73,6 +141,10 @@ impl Lanes {
             idle_since: self.now,
             origin,
             began: self.now,
+            zero: self.now - origin,
+            base,
+            sent: vec![None; rows],
+            ended: vec![None; rows],
         })
     }
 
@@ -89,7 +161,7 @@ impl Lanes {
                 }
             }
         }
-        let longest = leads.iter().map(|l| l.2).max().unwrap_or(0);
+        let longest = self.longest_lead;
         for (id, row, lead) in leads {
             let (p, s) = play_of(id);
             let due = start + if self.settings.burst { 0 } else { longest - lead };
@@ -104,6 +176,7 @@ impl Lanes {
     pub(super) fn press(&mut self, now: i64) {
         let until = self.settings.pressure_ns.map_or(NEVER, |d| now.saturating_add(d));
         self.stage = Stage::Pressing { until };
+        self.was_pressed = true;
         let all: Vec<SessionId> = self.in_state(State::Parked);
         for id in all {
             self.sleep(id, now);
@@ -133,41 +206,31 @@ impl Lanes {
         let Some(phase) = self.phase.clone() else { return };
         let start = phase.start;
         phase.active.fetch_add(1, SeqCst);
-        let plan = Arc::clone(&self.plan);
-        let agents = Self::agents(&plan);
-        let mut offsets = Vec::new();
-        for (key, play) in &self.plays {
-            for (s, stream) in play.streams.iter().enumerate() {
-                if !matches!(stream.state, State::Over | State::Unspawned) {
-                    let t = agents.t_ns.get(stream.next as usize).copied().unwrap_or(0);
-                    offsets.push((play.lane, id_of(key, s), (t - play.origin).max(0)));
-                }
-            }
-        }
-        offsets.sort_unstable();
-        let is_free = |lanes: &Self, id: SessionId| {
-            let (p, s) = play_of(id);
-            lanes.may_go(&lanes.plays[p], s)
-        };
-        let least = |lane: Option<usize>| {
-            offsets
-                .iter()
-                .filter(|o| lane.is_none_or(|l| o.0 == l) && is_free(self, o.1))
-                .map(|o| o.2)
-                .min()
-        };
+        let offsets = self.offsets();
         let all = if self.settings.keep_offsets {
             Some(0)
+        } else if self.was_pressed {
+            // What the pressure has left is known of this generator's lanes alone.
+            self.least(&offsets, None)
         } else {
-            least(None)
+            self.least_offset
         };
         let dues: Vec<(SessionId, i64)> = offsets
             .iter()
             .map(|&(lane, id, offset)| {
-                let m = if self.settings.burst { least(Some(lane)) } else { all };
+                let m = if self.settings.burst {
+                    self.least(&offsets, Some(lane))
+                } else {
+                    all
+                };
                 (id, start + (offset - m.unwrap_or(0)).max(0))
             })
             .collect();
+        for (&(lane, id, offset), &(_, due)) in offsets.iter().zip(&dues) {
+            let play = &mut self.plays[play_of(id).0];
+            debug_assert_eq!(play.lane, lane);
+            play.zero = due - offset - play.origin;
+        }
         self.timers.clear();
         for (_, play) in &mut self.plays {
             play.idle_since = start;
@@ -214,7 +277,7 @@ impl Lanes {
             return;
         }
         let draw = self.drawn;
-        self.drawn += self.settings.draws_step.max(1);
+        self.drawn += phase.division.parts();
         let root = self.settings.order[(draw % round) as usize];
         let origin = Self::agents(&self.plan)
             .t_ns
@@ -228,6 +291,7 @@ impl Lanes {
         }
         self.plays[play].idle_since = at;
         self.plays[play].began = at;
+        self.plays[play].zero = at - origin;
         self.on_due(id_of(play, 0), at);
     }
 }

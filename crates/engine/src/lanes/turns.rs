@@ -96,6 +96,11 @@ impl Lanes {
         let sent = self.now.max(due);
         if !self.plays[p].streams[s].is_priming {
             self.spawn(p, row, true, sent);
+            let play = &mut self.plays[p];
+            if let Some(at) = play.sent.get_mut((row - play.base) as usize) {
+                *at = Some(sent);
+                self.release_held(p, sent);
+            }
         }
         Some(turn)
     }
@@ -134,6 +139,9 @@ impl Lanes {
         self.in_flight -= 1;
         self.last_return = self.last_return.max(at);
         let play = &mut self.plays[p];
+        if let Some(ended) = play.ended.get_mut((row - play.base) as usize).filter(|_| !was_priming) {
+            *ended = Some(at);
+        }
         play.in_flight -= 1;
         if play.in_flight == 0 {
             play.idle_since = at;
@@ -184,14 +192,18 @@ impl Lanes {
         }
         stream.state = State::Over;
         self.released.extend(stream.connection.take());
-        if s > 0 {
-            self.stats.children_completed += 1;
-            return;
-        }
+        self.stats.children_completed += u64::from(s > 0);
         // Nobody will start those that its later turns would have started.
-        for other in &mut play.streams {
-            if other.state == State::Unspawned {
-                other.state = State::Over;
+        let plan = Arc::clone(&self.plan);
+        let agents = Self::agents(&plan);
+        let (root, mut gone) = (play.root, vec![s]);
+        while let Some(starter) = gone.pop() {
+            for (i, other) in play.streams.iter_mut().enumerate().skip(1) {
+                let spawn = agents.spawn_row[root as usize + i];
+                if other.state == State::Unspawned && plan.session_of(spawn) == root + starter as u32 {
+                    other.state = State::Over;
+                    gone.push(i);
+                }
             }
         }
     }
@@ -201,13 +213,20 @@ impl Lanes {
         let count = self.plays[p].streams.len();
         for s in 0..count {
             let play = &self.plays[p];
-            if play.streams[s].state == State::Held && self.may_go(play, s) {
-                let stream = &mut self.plays[p].streams[s];
-                stream.state = State::Ready;
-                let due = stream.due;
-                self.stats.longest_hold_ns = self.stats.longest_hold_ns.max(at - due);
-                self.ready.push_back((id_of(p, s), due.max(at)));
+            if play.streams[s].state != State::Held {
+                continue;
             }
+            let Some(from) = self.may_go_at(play, s) else { continue };
+            let due = play.streams[s].due.max(from);
+            if due > at {
+                self.sleep(id_of(p, s), due);
+                continue;
+            }
+            let stream = &mut self.plays[p].streams[s];
+            stream.state = State::Ready;
+            let due = stream.due;
+            self.stats.longest_hold_ns = self.stats.longest_hold_ns.max(at - due);
+            self.ready.push_back((id_of(p, s), due.max(at)));
         }
         let play = &self.plays[p];
         let is_waiting_only = play

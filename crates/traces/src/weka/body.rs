@@ -11,6 +11,8 @@ pub(super) struct Body<'a> {
     pub(super) source: Option<u32>,
     pub(super) trace: u32,
     pub(super) mark: Mark,
+    /// Number of the turn, if its user message is to be the result of a tool that the response before it has called.
+    pub(super) tool_turn: Option<u32>,
 }
 
 impl Body<'_> {
@@ -34,13 +36,16 @@ impl Body<'_> {
         let mut last = all.len().checked_sub(added.len() + 1).map(|i| all[i].role);
         let mut at = inherited;
         let mut has_user = all[..all.len() - added.len()].iter().any(|m| m.role == Role::User);
-        for message in added {
+        for (i, message) in added.iter().enumerate() {
             let role = message.role as u8;
-            push(
-                segment::LITERAL,
-                last.map_or_else(|| segment::first(role), |l| segment::between(l as u8, role)),
-                0,
-            );
+            let code = match (last, self.tool_turn) {
+                (Some(Role::Assistant), Some(turn)) if i > 0 && message.role == Role::User => {
+                    segment::tool_result(turn)
+                }
+                (Some(l), _) => segment::between(l as u8, role),
+                (None, _) => segment::first(role),
+            };
+            push(segment::LITERAL, code, 0);
             let is_marked = match self.mark {
                 Mark::None => false,
                 Mark::FirstUser => message.role == Role::User && !has_user,

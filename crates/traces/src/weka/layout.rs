@@ -6,7 +6,7 @@ use super::body::Body;
 use super::prompts::{self, Prompt, Start};
 use super::streams::{self, Rules};
 use super::tree::{self, Bond, Span};
-use super::{EPSILON, Fault, Request, Session};
+use super::{EPSILON, Fault, Request, Session, TurnKind};
 use crate::ids::Seen;
 
 /// No value in a `u32` column.
@@ -58,6 +58,7 @@ pub struct Options {
     pub delay_cap: Option<f64>,
     pub text_seed: u64,
     pub mark: Mark,
+    pub tool_messages: bool,
     pub rules: Rules,
 }
 
@@ -130,7 +131,7 @@ pub struct Layout {
 }
 
 /// splitmix64's output function.
-fn mix(seed: u64) -> u64 {
+pub(super) fn mix(seed: u64) -> u64 {
     let mut z = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -138,7 +139,7 @@ fn mix(seed: u64) -> u64 {
 }
 
 /// A seed from a text: FNV-1a, mixed.
-fn seed_of(text: &str, salt: u64) -> u64 {
+pub(super) fn seed_of(text: &str, salt: u64) -> u64 {
     let mut hash = 0xCBF2_9CE4_8422_2325_u64 ^ mix(salt);
     for &b in text.as_bytes() {
         hash = (hash ^ u64::from(b)).wrapping_mul(0x100_0000_01B3);
@@ -521,6 +522,7 @@ fn write(
                 source,
                 trace,
                 mark: options.mark,
+                tool_turn: (options.tool_messages && request.kind == TurnKind::ToolResult).then_some(k as u32),
             };
             let tail_seed = mix(seed_of(&stream.name, seed) ^ mix((k as u64) << 32 | u64::from(request.input)));
             body.write(tail_seed, out);

@@ -1,9 +1,11 @@
 //! Weka traces: one JSON object per recorded session, requests with block ids, sub-agents nested or flattened.
 //!
 //! [`parse`] a document into a [`Session`], every fault named · [`streams`] the agents in a flat list · [`prompts`] messages as
-//! blocks · [`tree`] spawns, joins, barriers · [`layout`] all of it as columns.
+//! blocks · [`tree`] spawns, joins, barriers · [`layout`] all of it as columns · [`given`] requests
+//! of other formats, whose streams are known, as such columns.
 
 mod body;
+pub mod given;
 pub mod layout;
 pub mod parse;
 pub mod prompts;

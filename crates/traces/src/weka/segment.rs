@@ -25,6 +25,11 @@ pub fn between(role: u8, next: u8) -> u64 {
     3 + 3 * u64::from(role) + u64::from(next)
 }
 
+/// Between a response of the model and the result of the tool that it calls in turn `turn`.
+pub fn tool_result(turn: u32) -> u64 {
+    18 + u64::from(turn)
+}
+
 /// What ends a body whose last message has this role: up to the output length, and behind it.
 pub fn end(role: u8) -> [u64; 2] {
     [12 + u64::from(role), 15 + u64::from(role)]
