@@ -26,7 +26,7 @@ TRACE_IN_FLIGHT = 512
 """Requests in flight when a trace is sent as fast as possible and nothing else is asked for."""
 REPEATS_SEED = 42
 """Of repeats without a seed, as in AIPerf: what differs between them is the server then, not the prompts."""
-AGENT_TRACES = frozenset({"weka_trace"})
+AGENT_TRACES = frozenset({"agentic_mooncake", "dynamo_request_trace", "weka_trace"})
 """Formats of recorded agent sessions, which are replayed in lanes: each session once unless a bound is given."""
 _SESSIONS = frozenset({"dag_jsonl", "multi_turn", "inputs_json"})
 """Formats whose files hold whole sessions: such a file is sent once, as AIPerf sends a `dag_jsonl`. Other datasets are pools."""

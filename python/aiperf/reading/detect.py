@@ -17,7 +17,7 @@ __all__ = ["Format", "detect_format", "first_fields"]
 @dataclass(frozen=True, slots=True)
 class Format:
     """`fields`: sets of field names; a file whose first record has all of one set is taken for this format. `turns.messages`
-    is the field `messages` of the first object in the list `turns`. `files`: kinds of file it reads.
+    is the field `messages` of the object `turns`, or of the first object in a list. `files`: kinds of file it reads.
     """
 
     name: str
@@ -26,7 +26,7 @@ class Format:
 
 
 def first_fields(path: Path) -> frozenset[str]:
-    """Names of the first record's fields (CSV: of the columns), and of those of the first object in a list.
+    """Names of the first record's fields (CSV: of the columns), and of those of an object or of the first one in a list.
 
     DatasetError if the file cannot be read, is empty, or has no record.
     """
@@ -43,12 +43,8 @@ def first_fields(path: Path) -> frozenset[str]:
 
 
 def _nested(record: Mapping[str, object]) -> frozenset[str]:
-    return frozenset(
-        f"{name}.{inner}"
-        for name, value in record.items()
-        if isinstance(value, list) and value and isinstance(value[0], dict)
-        for inner in value[0]
-    )
+    firsts = {n: v[0] if isinstance(v, list) and v else v for n, v in record.items()}
+    return frozenset(f"{name}.{inner}" for name, first in firsts.items() if isinstance(first, dict) for inner in first)
 
 
 def detect_format(path: Path, formats: Iterable[Format], option: str) -> str:

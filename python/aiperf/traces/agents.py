@@ -7,7 +7,7 @@ recorded session, a *stream* one agent of it (main agent or sub-agent), a *row* 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -20,7 +20,7 @@ from aiperf.json_text import json_text
 if TYPE_CHECKING:
     from aiperf._core import AgentCorpus
 
-__all__ = ["NONE", "AgentTable", "Fault", "Layout", "corpus_of", "lay_out", "read_faults"]
+__all__ = ["NONE", "AgentTable", "Fault", "Layout", "corpus_of", "error_of", "lay_out", "read_faults", "skipped_note"]
 
 NONE = 0xFFFF_FFFF
 """In `spawn_row` and `inner`: none."""
@@ -71,6 +71,7 @@ class Layout:
     delay_cap_s: float | None = None
     text_seed: int = 0
     mark: Literal["none", "first_user", "first"] = "none"
+    tool_messages: bool = False
     rules: Mapping[str, object] | None = None
 
     def to_json(self) -> str:
@@ -88,6 +89,7 @@ class Layout:
             "delay_cap": self.delay_cap_s,
             "text_seed": self.text_seed,
             "mark": self.mark,
+            "tool_messages": self.tool_messages,
             "rules": dict(self.rules or {}),
         }
         return json_text({k: v for k, v in out.items() if v is not None})
@@ -140,6 +142,12 @@ class AgentTable:
     trace_ids: list[str]
     trace_files: list[str]
     models: list[list[str]]
+    gate_at_send: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
+    """(gates,) 1: the other row need only have been sent. Empty: all must have ended."""
+    gate_delay_ns: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
+    """(gates,) so long before. Empty: no matter how long."""
+    keeps_times: bool = False
+    """No row is due before its recorded time since the play's beginning."""
     notes: tuple[Note, ...] = ()
 
     @property
@@ -201,12 +209,12 @@ def lay_out(path: Path, options: Layout, *, skip_invalid: bool = False) -> Agent
     corpus = corpus_of([path])
     faults = read_faults(corpus.faults())
     if faults and not skip_invalid:
-        raise _error(path, faults)
+        raise error_of(path, faults)
     remarks = read_faults(corpus.remarks())
     columns = corpus.lay_out(options.to_json())
     if "faults" in columns:
-        raise _error(path, read_faults(cast("Sequence[Mapping[str, object]]", columns["faults"])))
-    notes = (*_skipped(faults), *_remarks(remarks), *_left_out(columns, options))
+        raise error_of(path, read_faults(cast("Sequence[Mapping[str, object]]", columns["faults"])))
+    notes = (*skipped_note(faults), *_remarks(remarks), *_left_out(columns, options))
     if not columns["trace_ids"]:
         smallest = cast("int | None", columns["smallest_peak"])
         if smallest is not None:
@@ -219,7 +227,7 @@ def lay_out(path: Path, options: Layout, *, skip_invalid: bool = False) -> Agent
     return AgentTable(**kept, notes=notes)
 
 
-def _error(path: Path, faults: Sequence[Fault]) -> DatasetError:
+def error_of(path: Path, faults: Sequence[Fault]) -> DatasetError:
     shown = "\n".join(f"  {f}" for f in faults[:_SHOWN])
     more = f"\n  … and {len(faults) - _SHOWN:,} more" if len(faults) > _SHOWN else ""
     count = "1 problem" if len(faults) == 1 else f"{len(faults):,} problems"
@@ -228,7 +236,7 @@ def _error(path: Path, faults: Sequence[Fault]) -> DatasetError:
     )
 
 
-def _skipped(faults: Sequence[Fault]) -> list[Note]:
+def skipped_note(faults: Sequence[Fault]) -> list[Note]:
     if not faults:
         return []
     places = {(f.file, f.line) for f in faults}

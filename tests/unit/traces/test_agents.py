@@ -23,7 +23,7 @@ from tests.unit.traces.weka_sessions import (
 
 from aiperf.errors import DatasetError
 from aiperf.traces.agents import NONE, AgentTable, Layout, lay_out
-from aiperf.traces.formats.weka_trace import as_trace
+from aiperf.traces.as_trace import as_trace
 from aiperf.traces.lanes import StartOptions, draw_order, first_plays, start_instant_ms, starts_of
 
 

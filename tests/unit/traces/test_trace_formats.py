@@ -30,8 +30,11 @@ FILES = {
     "generic": ("generic.jsonl", "generic_bad.jsonl"),
     "baseten_trace": ("baseten_trace.parquet", "baseten_trace_bad.parquet"),
     "weka_trace": ("weka_trace.jsonl", "weka_trace_bad.jsonl"),
+    "agentic_mooncake": ("agentic_mooncake.jsonl", "agentic_mooncake_bad.jsonl"),
+    "dynamo_request_trace": ("dynamo_request_trace.jsonl", "dynamo_request_trace_bad.jsonl"),
 }
-FORMATS = [pytest.param(n, marks=native if n in {"baseten_trace", "weka_trace"} else ()) for n in FILES]
+NATIVE = {"baseten_trace", "weka_trace", "agentic_mooncake", "dynamo_request_trace"}
+FORMATS = [pytest.param(n, marks=native if n in NATIVE else ()) for n in FILES]
 
 
 def test_every_format_has_a_golden_and_a_malformed_file() -> None:

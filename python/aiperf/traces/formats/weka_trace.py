@@ -13,21 +13,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from aiperf.session import Session
 from aiperf.traces import TraceOptions, TraceTable
 from aiperf.traces.agents import AgentTable, Layout, lay_out
+from aiperf.traces.as_trace import as_trace
 from aiperf.traces.replay import prepare
 
 __all__ = [
     "FIELDS",
     "FILES",
     "Options",
-    "as_trace",
     "load",
     "read",
+    "read_agents",
     "retime",
     "rules_of_environment",
     "switch_of_environment",
@@ -72,53 +72,16 @@ def rules_of_environment() -> dict[str, object]:
     return out
 
 
+def read_agents(path: Path, layout: Layout, *, skip_invalid: bool = False) -> AgentTable:
+    """DatasetError that names everything that is wrong with the files."""
+    return lay_out(path, layout, skip_invalid=skip_invalid)
+
+
 def read(path: Path, options: TraceOptions) -> TraceTable:
     """All requests, sub-agents' too, by session and time; an id stands for (session, id), as ids mean something in one session only."""
     layout = Layout(rules=rules_of_environment(), max_context=options.context_limit)
     table = lay_out(path, layout, skip_invalid=options.skip_invalid)
     return as_trace(path, table)
-
-
-def as_trace(path: Path, table: AgentTable) -> TraceTable:
-    trace = table.trace[table.session]
-    order = np.lexsort((table.outer, table.t_ns, trace))
-    offsets, ids = _ids(table, order)
-    trace = trace[order]
-    return TraceTable(
-        path=path,
-        format="weka_trace",
-        block_size=int(table.block_tokens[0]) if len(table.block_tokens) else 64,
-        at_ns=table.t_ns[order],
-        delay_ns=np.zeros(len(order), np.int64),
-        input_length=table.isl[order],
-        output_length=table.osl[order],
-        hash_offsets=offsets,
-        hash_ids=ids,
-        session=trace.astype(np.int32),
-        whole=np.ones(len(order), np.bool_),
-        line=(trace + 1).astype(np.uint32),
-        session_names=dict(enumerate(table.trace_ids)),
-        contents={},
-        notes=table.notes,
-    )
-
-
-def _ids(table: AgentTable, order: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """CSR of the whole blocks of each row's prompt: its source's first ones, then its own."""
-    whole: list[NDArray[np.int64]] = []
-    for row in range(table.num_rows):
-        parts: list[NDArray[np.int64]] = []
-        for i in range(int(table.seg_offsets[row]), int(table.seg_offsets[row + 1])):
-            kind, a, b = int(table.seg_kind[i]), int(table.seg_a[i]), int(table.seg_b[i]) & 0x7FFF_FFFF
-            if kind == 5:  # the beginning of another row
-                parts.append(whole[a][:b])
-            elif kind == 6:  # a run of blocks
-                parts.append(np.arange(a, a + b, dtype=np.int64))
-        whole.append(np.concatenate(parts) if parts else np.empty(0, np.int64))
-    counts = np.array([len(whole[i]) for i in order.tolist()], np.int64)
-    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
-    ids = np.concatenate([whole[i] for i in order.tolist()]) if len(order) else np.empty(0, np.int64)
-    return offsets, ids
 
 
 def load(options: TraceOptions, rng: np.random.Generator) -> Iterator[Session]:
