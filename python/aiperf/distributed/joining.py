@@ -126,8 +126,20 @@ def _phase(index: int, shares: Sequence[Share], config: Config, told: RunJson) -
             "unsent": planned - sums["sent"],
             "is_complete": all(p.is_complete for _, p in own) and not away,
             "stop_reason": stops[0] if stops else ("generator_lost" if away else ""),
+            **_lanes([p for _, p in own]),
         }
     )
+
+
+def _lanes(phases: Sequence[PhaseOutcome]) -> dict[str, object]:
+    """What happened in the lanes of all generators: sums, and the longest hold. Nothing without lanes."""
+    found = [lanes for p in phases if isinstance(lanes := (p.model_extra or {}).get("lanes"), dict)]
+    if not found:
+        return {}
+    names = dict.fromkeys(name for lanes in found for name in lanes)
+    longest = {name for name in names if name.startswith("longest")}
+    joined = {n: (max if n in longest else sum)(int(lanes.get(n, 0)) for lanes in found) for n in names}
+    return {"lanes": joined}
 
 
 def _count(shares: Sequence[Share]) -> None:

@@ -11,8 +11,8 @@ from aiperf.outcome import Outcome
 __all__ = ["agent_notes"]
 
 
-def agent_notes(outcome: Outcome) -> Iterator[Note]:
-    """Of the measured phases; nothing if they had no lanes."""
+def agent_notes(outcome: Outcome, generators: int = 1) -> Iterator[Note]:
+    """Of the measured phases; nothing if they had no lanes. `generators`: how many shared the lanes."""
     for phase in outcome.phases:
         lanes = cast("Mapping[str, int] | None", (phase.model_extra or {}).get("lanes"))
         if lanes is None or not phase.is_measured:
@@ -21,6 +21,8 @@ def agent_notes(outcome: Outcome) -> Iterator[Note]:
         if skipped > 0:
             jumps = lanes["idle_jumps"] + lanes["tree_jumps"]
             text = f"idle time skipped: {skipped:,.0f} s of recorded think time in {jumps:,} places (idle-gap caps)"
+            if lanes["idle_jumps"] and generators > 1:
+                text += "; each generator skips time while its own lanes are idle, whether or not others are"
             yield Note("agents_idle_skipped", text, {"seconds": skipped, "count": jumps})
         if overflowed := lanes["streams_overflowed"]:
             text = f"agents ended by the server's context limit: {overflowed:,}; their further turns were not sent"

@@ -28,9 +28,7 @@ def ready(prepared: Prepared, observer: Observer) -> Cluster | None:
     if config.distributed.generators is None:
         return None
     from aiperf.distributed.cluster import check_nodes, cluster_of
-    from aiperf.workload.settings import refuse_to_share
 
-    refuse_to_share(prepared.workload, "--generators")
     cluster = cluster_of(config.distributed, observer.stage)
     observer.stage("checking the nodes")
     load = config.load

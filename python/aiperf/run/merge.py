@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,11 +15,13 @@ from aiperf.errors import AIPerfError, Note, ResultError
 from aiperf.json_text import json_text
 from aiperf.observer import Observer, Silent
 from aiperf.outcome import Outcome
+from aiperf.records.agents import AGENTS_FILE
 from aiperf.records.columns import Floats
 from aiperf.records.run_json import GeneratorEntry, NoteEntry, PartEntry, RunJson
 from aiperf.records.schema import JOURNAL_DIR, PARTS_FILE, RECORDS_FILE
 from aiperf.records.store import open_run
 from aiperf.reports.writing import Outputs
+from aiperf.run.agent_notes import agent_notes
 from aiperf.run.directory import claim, write_run_json
 from aiperf.run.profile import complete
 from aiperf.run.report import report
@@ -59,6 +62,9 @@ def merge(dirs: Sequence[Path], out: Path, *, observer: Observer | None = None) 
         shares.sort(key=lambda s: s.entry.index)
         outcome = join_outcomes(shares, first.run.config, first.run.json, base)
         write_parts(folder, [m.run.dir / RECORDS_FILE for m in members], shares, first.run.json, base)
+        with contextlib.suppress(FileNotFoundError):  # only of recorded agents, and equal in all parts
+            shutil.copyfile(first.run.dir / AGENTS_FILE, folder / AGENTS_FILE)
+        notes += agent_notes(outcome, of)
         described = _described(members, shares, outcome)
         write_run_json(folder, described)
         run = Run(dir=folder, config=first.run.config.replace({"distributed.part": None}), json=described)

@@ -306,7 +306,7 @@ def _with_telemetry(run: Run, readings: Monitored, observer: Observer, outputs: 
     refused, disk = refusal_notes(run.config, run.dir, outcome), disk_notes(outcome)
     notes = (
         *redirect_notes(outcome),
-        *agent_notes(outcome),
+        *agent_notes(outcome, run.config.distributed.generators or 1),
         *server.notes,
         *readings.notes,
         *path.notes,

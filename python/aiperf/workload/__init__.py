@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, cast
 import numpy as np
 
 from aiperf.config.model import Config
+from aiperf.config.part import parse_start, salt_of
 from aiperf.endpoints import BodyOptions, Endpoint, endpoint_of, has_length
 from aiperf.errors import ConfigError, DatasetError, Note, Problem
 from aiperf.session import Message, Part, Session, Synthetic, Turn
@@ -84,10 +85,24 @@ _OPEN_ENDED = Note(
 def _open_data(config: Config, rng: np.random.Generator) -> Data | None:
     """None if the load is synthetic, which needs no reader of files."""
     if (config.input.input_file, config.input.public_dataset, config.agentic.hf_dataset) == (None, None, None):
+        _refuse_recorded_history(config)
         return None
     from aiperf.workload.source import open_data
 
     return open_data(config, rng)
+
+
+def _refuse_recorded_history(config: Config) -> None:
+    """ConfigError for options of recorded conversations where there are none."""
+    a = config.agentic
+    given = [("--agentic-history", a.history is not None), ("--agentic-tool-messages", a.tool_messages)]
+    problems = [
+        Problem("a synthetic load has no recorded conversations", flag, "give them with `--input-file`")
+        for flag, is_given in given
+        if is_given
+    ]
+    if problems:
+        raise ConfigError(tuple(problems))
 
 
 def build_workload(
@@ -161,8 +176,16 @@ def build_workload(
         fingerprint=fingerprint,
         notes=tuple(notes),
         agents=None if found is None else found.agents,
-        benchmark_id=config.agentic.benchmark_id or secrets.token_hex(6),
+        benchmark_id=_benchmark_id(config, seed),
     )
+
+
+def _benchmark_id(config: Config, seed: int) -> str:
+    """The user's; that of all parts of a run, from its start; or a new one."""
+    if config.agentic.benchmark_id:
+        return config.agentic.benchmark_id
+    start = config.distributed.start_at
+    return secrets.token_hex(6) if start is None else f"{salt_of(seed, parse_start(start)):x}"
 
 
 def _refuse_agents(plan: PlanTables) -> None:

@@ -38,7 +38,7 @@ from aiperf.web import Choice
 from aiperf.workload import Workload
 from aiperf.workload.agent_phases import agent_phases
 
-__all__ = ["AS_FAST_AS_POSSIBLE", "build_settings", "is_schedule", "refuse_to_share", "resolve_workers"]
+__all__ = ["AS_FAST_AS_POSSIBLE", "build_settings", "is_schedule", "resolve_workers"]
 
 AS_FAST_AS_POSSIBLE = 512
 """Sessions in flight when a trace is replayed without its timing and without a load of its own."""
@@ -101,7 +101,6 @@ def build_settings(
     phases = _held(config, _phases(config, workload))
     slots = max((p.concurrency or 0 for p in phases), default=0)
     if part is not None:
-        refuse_to_share(workload, "--part")
         slots = slots // part.of + (part.index < slots % part.of)
     text = endpoint.features.tokens_out
     return EngineSettings(
@@ -189,13 +188,6 @@ def _proxies(config: Config, urls: Sequence[str]) -> tuple[ProxySettings | None,
     if not any(found):
         return ()
     return tuple(None if p is None else ProxySettings(address=p.shown, authorization=p.authorization) for p in found)
-
-
-def refuse_to_share(workload: Workload, flag: str) -> None:
-    """ConfigError for a load that several processes cannot send: each would send the whole of it."""
-    if workload.agents is not None:
-        reason = "recorded agent sessions are replayed from one process: its lanes share their idle time and the order of sessions"
-        raise ConfigError((Problem(reason, flag, f"leave out `{flag}`"),))
 
 
 def _preconnect(config: Config, slots: int) -> int:

@@ -239,21 +239,6 @@ def test_idle_time_is_skipped_and_said(sim: Sim) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flag", "options"),
-    [
-        ("--part", {"part": "1/2", "start_at": "2100-01-01T00:00:00Z"}),
-        ("--generators", {"generators": 2, "cluster": "local"}),
-    ],
-)
-def test_agents_are_not_shared_among_machines(sim: Sim, flag: str, options: dict[str, object]) -> None:
-    """Each would replay all of them. Refused before Ray is started, or needed."""
-    with pytest.raises(ConfigError, match="replayed from one process") as found:
-        replay(sim, SUBAGENTS, **options)
-    assert found.value.problems[0].where == flag
-    assert not sim.ledger()
-
-
-@pytest.mark.parametrize(
     "options",
     [
         {"concurrency": None, "request_rate": 5},
