@@ -174,6 +174,13 @@ class AgentTable:
         """(streams,) stream of the main agent of its trace."""
         return self.roots()[self.trace].astype(np.uint32)
 
+    def parents(self) -> IntArray:
+        """(streams,) the stream that starts it; −1: none."""
+        starts = self.spawn_row != NONE
+        out = np.full(self.num_streams, -1, np.int64)
+        out[starts] = self.session[self.spawn_row[starts]]
+        return out
+
     def end_ns(self) -> IntArray:
         """(rows,) recorded end of the response."""
         return self.t_ns + np.maximum(self.api_ns, 0)

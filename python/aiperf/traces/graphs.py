@@ -63,7 +63,7 @@ class GraphRequest:
         )
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class _Stream:
     """`spawn`: what starts it; None for the root."""
 
@@ -196,7 +196,8 @@ def _streams(play: str, members: Sequence[GraphRequest]) -> list[_Stream]:
             names[r.session] += 1
             name = play if not out else f"{play}::{r.session}" + (f":{number}" if number else "")
             kind = 0 if not out else 1 if r.session == root_session else 2
-            stream = _Stream(name, kind, [r], spawn, [0], [[d for d in r.after if d is not spawn]])
+            gates = [d for d in r.after if d is not spawn]
+            stream = _Stream(name=name, kind=kind, requests=[r], spawn=spawn, delays=[0], gates=[gates])
             out.append(stream)
         last_of[r.id] = stream
     return out

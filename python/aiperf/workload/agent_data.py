@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol, TypeGuard
 
 from aiperf.config.model import Config
 from aiperf.config.scenario import repository_of
 from aiperf.errors import ConfigError, DatasetError, Problem
-from aiperf.traces.agents import AgentTable, Layout, lay_out
+from aiperf.traces import trace_module
+from aiperf.traces.agents import AgentTable, Layout
 from aiperf.traces.formats.weka_trace import rules_of_environment, switch_of_environment
 
 __all__ = ["HUB_FILE", "layout_of", "open_agents", "path_of_agents"]
@@ -40,9 +41,11 @@ def layout_of(config: Config) -> Layout:
     if config.prompt.cache_bust not in _MARKS:
         text = f"`{config.prompt.cache_bust}` is not possible with recorded agent sessions"
         raise ConfigError((Problem(text, "--cache-bust", f"possible: {', '.join(f'`{m}`' for m in _MARKS)}"),))
-    if switch_of_environment("LIVE_ASSISTANT_RESPONSES", default=False):
+    is_live = a.history == "live"
+    if is_live or (a.history is None and switch_of_environment("LIVE_ASSISTANT_RESPONSES", default=False)):
         text = "live responses in the history are not possible: prompts hold text of the recorded lengths"
-        raise ConfigError((Problem(text, "AIPERF_DATASET_WEKA_LIVE_ASSISTANT_RESPONSES", "set it to 0"),))
+        where = "--agentic-history" if is_live else "AIPERF_DATASET_WEKA_LIVE_ASSISTANT_RESPONSES"
+        raise ConfigError((Problem(text, where, "leave it out" if is_live else "set it to 0"),))
     start, end = i.fixed_schedule_start_offset, i.fixed_schedule_end_offset
     seed = i.dataset_options.get("text_seed", 0)
     return Layout(
@@ -59,10 +62,25 @@ def layout_of(config: Config) -> Layout:
         delay_cap_s=config.conversation.turn_delay_cap_seconds,
         text_seed=seed if isinstance(seed, int) else 0,
         mark=_MARKS[config.prompt.cache_bust],
+        tool_messages=a.tool_messages or switch_of_environment("TOOL_SHAPED_MESSAGES", default=False),
         rules=rules_of_environment(),
     )
 
 
-def open_agents(config: Config) -> AgentTable:
-    """DatasetError that names everything that is wrong with the files."""
-    return lay_out(path_of_agents(config), layout_of(config), skip_invalid=config.input.skip_invalid)
+class _AgentFormat(Protocol):
+    """A trace format of recorded agents."""
+
+    def read_agents(self, path: Path, layout: Layout, *, skip_invalid: bool) -> AgentTable | None:
+        """None if the file's requests stand alone. DatasetError that names everything that is wrong with the files."""
+
+
+def _reads_agents(module: object) -> TypeGuard[_AgentFormat]:
+    return hasattr(module, "read_agents")
+
+
+def open_agents(config: Config, kind: str) -> AgentTable | None:
+    """None if the format knows no agents, or the file's requests stand alone."""
+    module: object = trace_module(kind)
+    if not _reads_agents(module):
+        return None
+    return module.read_agents(path_of_agents(config), layout_of(config), skip_invalid=config.input.skip_invalid)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aiperf.endpoints import Endpoint
-from aiperf.errors import DatasetError
+from aiperf.errors import ConfigError, DatasetError, Problem
+from aiperf.json_text import json_text
 from aiperf.session import Message, Turn
 from aiperf.traces.agents import AgentTable
 from aiperf.workload.body import Template, Templates
@@ -20,6 +21,14 @@ from aiperf.workload.segments import SegmentKind
 __all__ = ["build_agent_plan"]
 
 _ROLES = ("system", "user", "assistant")
+_PLAIN_CODES = 18
+"""The core's codes of what stands around messages; behind them: between a tool call of turn k and its result."""
+_BETWEEN = b'"},{"role":"user","content":"'
+_TOOL = "recorded_tool"
+_TOOL_DEFINITION: Mapping[str, object] = {
+    "type": "function",
+    "function": {"name": _TOOL, "parameters": {"type": "object", "properties": {}}},
+}
 _TEXT = re.compile(r"\\ue000aiperf ([0-9]+)\\ue001")
 
 
@@ -34,10 +43,12 @@ def build_agent_plan(table: AgentTable, endpoint: Endpoint, options: PlanOptions
             literals.append(data)
         return numbers[data]
 
-    frames = [_Frame(endpoint, options, model) for model in options.models]
+    turns = int(table.seg_a[table.seg_kind == SegmentKind.LITERAL].max(initial=0)) + 1 - _PLAIN_CODES
+    frames = [_Frame(endpoint, options, model, has_tools=turns > 0) for model in options.models]
     model = (table.model % len(options.models)).astype(np.uint16)
-    # (models, 18): literal number of each code; what stands in front of the messages is the same for all models.
-    codes = np.array([[number(piece) for piece in frame.pieces(frames[0])] for frame in frames], np.uint64)
+    # (models, 18 and one for each turn with the result of a tool): literal number of each code; what stands in front of the messages is the same for all models.
+    pieces = [[*frame.pieces(frames[0]), *frames[0].tool_results(turns)] for frame in frames]
+    codes = np.array([[number(piece) for piece in of_frame] for of_frame in pieces], np.uint64)
     rows = np.repeat(np.arange(table.num_rows), np.diff(table.seg_offsets))
     is_literal = table.seg_kind == SegmentKind.LITERAL
     seg_a = table.seg_a.copy()
@@ -63,6 +74,8 @@ def build_agent_plan(table: AgentTable, endpoint: Endpoint, options: PlanOptions
         "t_ns": table.t_ns,
         "gate_offsets": table.gate_offsets,
         "gates": table.gates,
+        "gate_at_send": table.gate_at_send,
+        "gate_delay_ns": table.gate_delay_ns,
         "join_offsets": table.join_offsets,
         "joins": table.joins,
         "block_seed": table.block_seed,
@@ -70,22 +83,24 @@ def build_agent_plan(table: AgentTable, endpoint: Endpoint, options: PlanOptions
         "names": table.trace_ids,
         "trace": table.trace,
     }
-    root = table.root_of().astype(np.int64)
+    if table.keeps_times:
+        agents["keeps_times"] = np.ones(1, np.uint8)
     return PlanTables(
         columns=columns,
         literals=literals,
         session_ids=table.names,
         models=options.models,
         agents=agents,
-        parents=np.where(root == np.arange(len(root)), -1, root).tolist(),
+        parents=table.parents().tolist(),
     )
 
 
 class _Frame:
     """The JSON around the texts of one model's bodies."""
 
-    def __init__(self, endpoint: Endpoint, options: PlanOptions, model: str) -> None:
+    def __init__(self, endpoint: Endpoint, options: PlanOptions, model: str, *, has_tools: bool) -> None:
         self._endpoint = endpoint
+        self._tools = (_TOOL_DEFINITION,) if has_tools else ()
         self._body = replace(options.body, model=model)
 
     def pieces(self, first: _Frame) -> list[bytes]:
@@ -105,10 +120,22 @@ class _Frame:
         between = [first.cut([role, following])[1] for role in _ROLES for following in _ROLES]
         return [*opens, *between, *ends, *closes]
 
+    def tool_results(self, turns: int) -> Iterator[bytes]:
+        """By turn: what ends a response with a call of a tool, and begins its result. ConfigError for an API without such messages."""
+        is_chat = self._endpoint.path.endswith("/chat/completions")
+        if turns > 0 and not (is_chat and self.cut(["assistant", "user"])[1] == _BETWEEN):
+            text = "tool results as messages of their own need an endpoint of OpenAI's chat API"
+            raise ConfigError((Problem(text, "--agentic-tool-messages", "use `--endpoint-type chat`"),))
+        for turn in range(turns):
+            call = {"id": f"call_turn_{turn}", "type": "function", "function": {"name": _TOOL, "arguments": "{}"}}
+            calls = json_text([call], separators=(",", ":"))
+            text = f'","tool_calls":{calls}}},{{"role":"tool","tool_call_id":"call_turn_{turn}","content":"'
+            yield text.encode()
+
     def cut(self, roles: Sequence[str]) -> list[bytes]:
         """The literals around the texts of messages of these roles."""
         messages = tuple(Message(role=role, parts=(f"\ue000aiperf {i}\ue001",)) for i, role in enumerate(roles))
-        turn = Turn(messages=messages, osl=Template.osl_mark(), model=self._body.model)
+        turn = Turn(messages=messages, osl=Template.osl_mark(), model=self._body.model, tools=self._tools)
         body = self._endpoint.body(turn, (), self._body)
         pieces = Templates(self._endpoint, self._body).cut(_texts_first(body), len(roles)).pieces
         found = [p for p in pieces if isinstance(p, bytes)]

@@ -157,8 +157,19 @@ class _Literals:
         return known
 
 
+_LONG_PIECE = 512
+"""Bytes between two texts of a body from which on copies count."""
+
 _Segments = tuple[list[int], list[int], list[int], int, list[str]]
 """kinds, a, b, planned tokens, and the literal texts whose tokens are yet to be counted."""
+
+
+def _around_osl(piece: bytes, osl: int | None) -> tuple[bytes, ...]:
+    """The piece with its output length. A long one, as of tool definitions, is cut there: what stands around the number is kept once."""
+    if len(piece) < _LONG_PIECE or osl is None:
+        return (Template.with_osl(piece, osl),)
+    head, is_marked, tail = Template.split_at_osl(piece)
+    return (head, b"%d" % osl, tail) if is_marked else (piece,)
 
 
 class _Builder:
@@ -285,9 +296,10 @@ class _Builder:
     def _write_row(self, template: Template, gaps: Sequence[_Segments], turn: Turn, base: int) -> None:
         for piece in template.pieces:
             if isinstance(piece, bytes):
-                self.seg_kind.append(SegmentKind.LITERAL)
-                self.seg_a.append(self.literals.number(Template.with_osl(piece, turn.osl)))
-                self.seg_b.append(0)
+                for part in _around_osl(piece, turn.osl):
+                    self.seg_kind.append(SegmentKind.LITERAL)
+                    self.seg_a.append(self.literals.number(part))
+                    self.seg_b.append(0)
                 continue
             kinds, a, b, _, _ = gaps[piece] if turn.payload is None else self._segments(template.parts[piece], base)
             self.seg_kind.extend(kinds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -13,6 +14,7 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from aiperf import registry
+from aiperf.config.defaults import AGENT_TRACES
 from aiperf.config.model import Config, specs
 from aiperf.config.scenario import repository_of
 from aiperf.datasets import DatasetOptions, dataset_module
@@ -20,6 +22,7 @@ from aiperf.datasets.row_filter import parse_filters
 from aiperf.errors import ConfigError, DatasetError, Note, Problem, did_you_mean
 from aiperf.reading.detect import Format, detect_format, first_fields
 from aiperf.reading.lines import kind_of, require_file
+from aiperf.reading.records import first_record
 from aiperf.session import Session, Turn
 from aiperf.traces import TraceTable, trace_module
 from aiperf.traces.agents import AgentTable
@@ -32,6 +35,9 @@ __all__ = ["Data", "open_data", "with_lengths"]
 
 _LAST = ("multi_turn", "raw_payload", "single_turn", "hf")
 """Datasets tried after all others, in this order: their fields are common words."""
+
+_SAGEMAKER = frozenset({"captureData", "eventMetadata"})
+"""Fields of a captured request; such files lie in folders by hour."""
 
 _CHUNK = 2048
 """Sessions whose recorded answers are counted in one call."""
@@ -61,10 +67,8 @@ def open_data(config: Config, rng: np.random.Generator) -> Data:
         require_file(i.input_file)
     kind = _kind(config)
     _refuse_what_is_not_its(config, kind)
-    if kind == "weka_trace":
-        return _agents(config, kind)
     if kind in registry.names("traces"):
-        return _trace(config, kind, rng)
+        return _agents(config, kind) or _trace(config, kind, rng)
     module = dataset_module(kind)
     options = _dataset_options(config, kind, module.Options)
 
@@ -111,14 +115,20 @@ def _refuse_what_is_not_its(config: Config, kind: str) -> None:
         if config.is_set(f"input.{name}") and kind != "baseten_trace":
             shown = specs()[f"input.{name}"].shown
             problems.append(Problem(f"is for a `baseten_trace`; the data are `{kind}`", shown))
+    if config.agentic.tool_messages and kind != "weka_trace":
+        text = f"`{kind}` does not say which messages are results of tools, or has them as they are"
+        problems.append(Problem(text, "--agentic-tool-messages", "leave it out: it is for `weka_trace`"))
     if problems:
         raise ConfigError(problems)
 
 
-def _agents(config: Config, kind: str) -> Data:
+def _agents(config: Config, kind: str) -> Data | None:
+    """None if it is a trace of requests that stand alone."""
     from aiperf.workload.agent_data import open_agents, path_of_agents
 
-    table = open_agents(config)
+    table = open_agents(config, kind)
+    if table is None:
+        return None
     i = config.input
     is_guess = i.input_file is not None and i.custom_dataset_type is None
     notes = (*((_guess(config, kind, table.num_traces),) if is_guess else ()), *table.notes)
@@ -183,7 +193,16 @@ def _detect(path: Path) -> str:
             return detect_format(path, trace_formats(), "--custom-dataset-type")
         except DatasetError:
             return "hf"
-    return detect_format(path, _formats(), "--custom-dataset-type")
+    found = detect_format(path, _formats(), "--custom-dataset-type")
+    return "chat_transcript" if found == "raw_payload" and _is_transcript(path) else found
+
+
+def _is_transcript(path: Path) -> bool:
+    """Messages that end with a response have been answered already: no request would be sent so."""
+    from aiperf.datasets.formats.chat_transcript import is_transcript
+
+    record = first_record(path)
+    return isinstance(record, dict) and is_transcript(record)
 
 
 def _formats() -> Iterator[Format]:
@@ -195,12 +214,24 @@ def _formats() -> Iterator[Format]:
 
 def _detect_folder(path: Path) -> str:
     first = next((p for p in sorted(path.iterdir()) if ".jsonl" in p.suffixes[-2:]), None)
+    nested = first or next((p for p in sorted(path.rglob("*")) if p.is_file() and ".jsonl" in p.suffixes[-2:]), None)
+    if nested is not None and first_fields(nested) >= _SAGEMAKER:
+        return "sagemaker_data_capture"
+    if first is not None and (agents := _detected(first, trace_formats())) in AGENT_TRACES:
+        return str(agents)
     if first is None:
         single = next((p for p in sorted(path.iterdir()) if p.suffix == ".json"), None)
         if single is not None:
             return detect_format(single, trace_formats(), "--custom-dataset-type")
         raise DatasetError(f"cannot read `{path}`: no `.jsonl` file in this folder")
     return "raw_payload" if "messages" in first_fields(first) else "random_pool"
+
+
+def _detected(path: Path, formats: Iterator[Format]) -> str | None:
+    """None if no format has the file's fields."""
+    with suppress(DatasetError):
+        return detect_format(path, formats, "--custom-dataset-type")
+    return None
 
 
 def _digest(path: Path | None) -> str | None:
@@ -250,6 +281,11 @@ def _dataset_options(config: Config, kind: str, model: type[DatasetOptions]) -> 
         values["strip_images"] = True
     if i.max_context_length is not None:
         values["max_total_tokens"] = i.max_context_length
+    if config.agentic.history is not None:
+        if "history" not in model.model_fields:
+            text = f"`{kind}` has no choice of history: it is made of the server's responses where the format has turns"
+            raise ConfigError((Problem(text, "--agentic-history", "leave it out, or replay a `chat_transcript`"),))
+        values["history"] = config.agentic.history
     options = _checked(model, {**values, **i.dataset_options}, kind)
     if not isinstance(options, DatasetOptions):
         raise TypeError(f"{kind}.Options is not a DatasetOptions")

@@ -30,12 +30,15 @@ DATASETS = {
     "inputs_json": "inputs.json",
     "dag_jsonl": "agents.jsonl",
     "hf": "questions.csv",
+    "chat_transcript": "chat_transcript.jsonl",
+    "sagemaker_data_capture": "sagemaker_data_capture.jsonl",
 }
 OPTIONS = {"hf": {"prompt_field": "question", "answer_field": "answer"}}
 
 
 def test_no_format_is_forgotten() -> None:
-    assert {*TRACES, "weka_trace"} == set(registry.names("traces")), "agents: test_agent_replay"
+    agents = {"weka_trace", "agentic_mooncake", "dynamo_request_trace"}
+    assert {*TRACES, *agents} == set(registry.names("traces")), "agents: test_agent_replay, test_agent_formats"
     assert {*DATASETS, "speed_bench"} == set(registry.names("datasets")), (
         "the miniature of SPEED-Bench: test_public_datasets"
     )

@@ -87,6 +87,8 @@ GOLDEN = {
     "dag_jsonl": "agents.jsonl",
     "speed_bench": "speed_bench.jsonl",
     "mooncake_hf": "mooncake_hf.jsonl",
+    "chat_transcript": "chat_transcript.jsonl",
+    "sagemaker_data_capture": "sagemaker_data_capture.jsonl",
 }
 
 

@@ -125,6 +125,22 @@ class AgenticConfig(Section):
             group=G,
         ),
     ] = "auto"
+    history: Annotated[
+        Literal["recorded", "live"] | None,
+        Flag(
+            "--agentic-history",
+            help="Responses in the history of recorded conversations: the recorded ones (default), or those of the server",
+            group=G,
+        ),
+    ] = None
+    tool_messages: Annotated[
+        bool,
+        Flag(
+            "--agentic-tool-messages",
+            help="Send recorded tool results of agent traces as messages of the role tool, behind a tool call (chat)",
+            group=G,
+        ),
+    ] = False
     hf_dataset: Annotated[
         str | None,
         Flag(
