@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from aiperf.cli.command import Commands
 from aiperf.config.flag import Flag
 from aiperf.errors import DatasetError
 from aiperf.json_text import json_text
+
+if TYPE_CHECKING:
+    from aiperf.traces.tools.agent_sessions import SessionScale
 
 __all__ = ["analyze_trace", "app", "synthesize", "validate"]
 
@@ -131,15 +134,21 @@ def synth(
     block_size: _Block = None,
     skip_invalid: _Skip = False,
 ) -> None:
-    """Write a new trace like the given one, scaled as asked; Mooncake's format."""
+    """Write a new trace like the given one, scaled as asked; Mooncake's format, or a Weka trace like a Weka trace."""
     import numpy as np
 
     from aiperf.traces.reading.detect import read_trace
+    from aiperf.traces.tools.agent_sessions import SessionScale, has_agents
     from aiperf.traces.tools.cut import open_output
     from aiperf.traces.tools.mooncake_lines import write_mooncake
     from aiperf.traces.tools.stats import compute_stats
     from aiperf.traces.tools.synth import Scale, synthesize
 
+    if has_agents(file, format_name) == "weka_trace":
+        others = {"--prefix": prefix, "--roots": roots}
+        scale = SessionScale(requests=requests, prompt=prompt, output=osl, rate=rate)
+        _synth_agents(file, output, scale, seed, [flag for flag, factor in others.items() if factor != 1])
+        return
     _, _, table = read_trace(file, format_name, block_size=block_size, skip_invalid=skip_invalid)
     made = synthesize(
         table,
@@ -166,6 +175,25 @@ def synth(
         )
     if made.block_size != 512 and len(made.hash_ids):
         _note(f"its hash ids are of {made.block_size} tokens: replay it with `--isl-block-size {made.block_size}`")
+
+
+def _synth_agents(file: Path, output: Path, scale: SessionScale, seed: int, refused: list[str]) -> None:
+    """`refused`: flags that mean nothing here."""
+    import numpy as np
+
+    from aiperf.traces.tools.agent_sessions import read_sessions, synthesize_sessions, text_of
+    from aiperf.traces.tools.cut import open_output
+
+    if refused:
+        text = f"{' and '.join(refused)} cannot be used with agent sessions"
+        raise DatasetError(text, "each session has blocks of its own; `--prompt` scales all of a prompt")
+    source = list(read_sessions(file))
+    count = 0
+    with open_output(output) as out:
+        for session in synthesize_sessions(source, scale, np.random.default_rng(seed)):
+            out.write(text_of(session))
+            count += 1
+    _note(f"written: {output}: sessions {count:,}, drawn from {len(source):,}, in the source's format")
 
 
 @app.named("validate")

@@ -21,6 +21,7 @@ from aiperf.reading.records import iter_csv, iter_json
 from aiperf.traces import UNKNOWN, TraceModule, TraceTable
 from aiperf.traces.reading.detect import read_trace
 from aiperf.traces.replay import turn_times
+from aiperf.traces.tools.agent_sessions import cut_sessions, has_agents, read_sessions, text_of
 from aiperf.units import TIME_NS, split_number, time_in
 
 __all__ = ["Cut", "cut_trace", "open_output", "parse_span", "parse_window"]
@@ -85,6 +86,9 @@ def cut_trace(
         raise DatasetError(f"every-nth {every} must be at least 1 and the speed {speed:g} more than 0")
     if path.resolve() == output.resolve():
         raise DatasetError(f"the output `{output}` is the trace itself", "choose another file")
+    agents = has_agents(path, format_name)
+    if agents is not None:
+        return _cut_agents(path, output, agents, (window, every, max_tokens, speed), skip_invalid=skip_invalid)
     module, _, table = read_trace(path, format_name, skip_invalid=skip_invalid)
     if table.format == "baseten_trace":
         raise DatasetError(
@@ -107,6 +111,43 @@ def cut_trace(
     return Cut(
         output=output, requests=int(keep.sum()), of=table.num_rows, duration_s=duration, beyond_max_tokens=beyond
     )
+
+
+def _cut_agents(
+    path: Path, output: Path, name: str, asked: tuple[str | None, int, int | None, float], *, skip_invalid: bool
+) -> Cut:
+    """Whole sessions of agents; a window is one of each session's own time. DatasetError for another speed: it would move requests of
+    one session over each other.
+    """
+    window, every, max_tokens, speed = asked
+    if name != "weka_trace":
+        text = f"a `{name}` cannot be cut: its requests wait for each other"
+        raise DatasetError(text, "`--num-dataset-entries N` and `--max-context-length N` replay a part of it")
+    if speed != 1:
+        hint = "`--inter-turn-delay-cap-seconds` shortens think times in a replay"
+        raise DatasetError("agent sessions keep their speed: their requests would overlap", hint)
+    span = None
+    if window is not None:
+        begin, end = parse_window(window)
+        span = (begin / 1e9, None if end is None else end / 1e9)
+    parts = cut_sessions(
+        read_sessions(path, skip_invalid=skip_invalid), window_s=span, every=every, max_tokens=max_tokens
+    )
+    kept = of = beyond = 0
+    longest = 0.0
+    with open_output(output) as out:
+        for number, (part, before) in enumerate(parts):
+            of += before
+            if part is None:
+                beyond += before * (max_tokens is not None and number % every == 0)
+                continue
+            times = [float(r["t"]) for r in part["requests"]]
+            longest = max(longest, max(times) - min(times))
+            kept += sum(len(r.get("requests") or ()) if r.get("type") == "subagent" else 1 for r in part["requests"])
+            out.write(text_of(part))
+        if not kept:
+            raise DatasetError(f"nothing of `{path}` is left: no session is in the window and below the limits")
+    return Cut(output=output, requests=kept, of=of, duration_s=longest, beyond_max_tokens=beyond)
 
 
 def _select(
