@@ -1,0 +1,258 @@
+"""How fast and lean a replay of recorded coding agents is: `python -m benchmarks.agents [SESSIONS] [--peer VENV] [--only first,…]`.
+
+SESSIONS is a folder with Weka sessions (44 public ones: https://github.com/callanjfox/kv-cache-tester); without one, look-alikes are made.
+`--peer` is an environment with AIPerf 0.13.0, which reads the same files; its tokenizer is a small local one, so that nothing is fetched.
+Server and client have a core each, but for reading sessions, which uses what there is. Prints target and whether it is met.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from benchmarks.command import run
+from benchmarks.server import Server, serving
+from benchmarks.traces import FAST, REPEATS, Row, folder, goal, profile, records_of, show
+
+__all__ = ["look_alikes"]
+
+MANY, FEW, LANES = 689, 44, 200
+BLOCK = 64
+TOKENIZER_WORDS = 2000
+
+
+def look_alikes(path: Path, sessions: int, requests: int, seed: int = 1) -> Path:
+    """Sessions of an agent each: prompts that grow from about 40,000 to 280,000 tokens, nearly all of them seen before; every fourth has
+    sub-agents.
+    """
+    rng = np.random.default_rng(seed)
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(sessions):
+            blocks = int(rng.integers(500, 900))
+            at, rows, texts = 0.0, [], [str(i) for i in range(1, 8000)]
+            for k in range(requests):
+                tail, out, took = (
+                    int(rng.integers(1, BLOCK)),
+                    int(rng.lognormal(5.5, 0.8)) + 1,
+                    float(rng.uniform(1, 8)),
+                )
+                ids = ",".join(texts[:blocks])
+                rows.append(_request(at, blocks * BLOCK + tail, out, ids, took))
+                if number % 4 == 0 and k and k % 12 == 0:
+                    own = ",".join([*texts[:200], *texts[7000 : 7000 + k]])
+                    inner = _request(0.5, (200 + k) * BLOCK, 80, own, 2.0)
+                    rows.append(
+                        f'{{"t":{at + took + 0.1:.2f},"type":"subagent","agent_id":"a{k}","duration_ms":3000,"requests":[{inner}]}}'
+                    )
+                at += took + float(rng.exponential(6)) + 0.5
+                blocks = min(blocks + int(rng.integers(20, 150)), 4300)
+            head = f'"id":"s{number:04}","models":["m"],"block_size":{BLOCK},"hash_id_scope":"local"'
+            file.write(f'{{{head},"requests":[{",".join(rows)}]}}\n')
+    return path
+
+
+def _request(at: float, tokens: int, out: int, ids: str, took: float) -> str:
+    return f'{{"t":{at:.2f},"type":"n","model":"m","in":{tokens},"out":{out},"hash_ids":[{ids}],"api_time":{took:.2f}}}'
+
+
+def lanes(data: Path, count: int, *flags: str) -> tuple[str, ...]:
+    return ("--input-file", str(data), "--custom-dataset-type", "weka_trace", "--concurrency", str(count), *flags)
+
+
+def forget(path: Path) -> None:
+    """Out of the page cache: the next reader takes it from the disk."""
+    for file in [path] if path.is_file() else path.iterdir():
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())
+            os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def first_request(server: Server, command: Sequence[str | Path]) -> float:
+    """Seconds from the start of the process to the first byte of the first request at the server."""
+    before = len(server.ledger_rows())
+    begin = time.time()
+    subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=900)
+    rows = [
+        r for r in server.ledger_rows()[before:] if r.get("prompt_tokens") is not None or r.get("body_bytes", 0) > 0
+    ]
+    return min(int(r["first_byte_read_ns"]) for r in rows) / 1e9 - begin
+
+
+def ours(server: Server, data: Path, target: Path) -> list[str | Path]:
+    return profile(server, target, *lanes(data, 1, "--request-count", "1"))
+
+
+def few(data: Path, _: Path | None) -> Iterator[Row]:
+    with serving(FAST, ledger=True) as server:
+        seconds = []
+        for _round in range(REPEATS + 1):
+            with folder() as target:
+                seconds.append(first_request(server, ours(server, data, target)))
+    spread = f" ({min(seconds[1:]):.2f}–{max(seconds[1:]):.2f})"
+    yield goal("few sessions: command to first request", statistics.median(seconds[1:]), "s", 1, more=spread)
+
+
+def many(_data: Path, _: Path | None) -> Iterator[Row]:
+    """As many and as large as the public corpus. There is no cache beside the files: a second reading is as the first one, without the disk."""
+    with tempfile.TemporaryDirectory(prefix="aiperf-bench-") as name, serving(FAST, ledger=True) as server:
+        data = look_alikes(Path(name) / "traces.jsonl", MANY, 46)
+        size = data.stat().st_size / 1e6
+        cold = []
+        for _round in range(3):
+            forget(data)
+            with folder() as target:
+                cold.append(first_request(server, ours(server, data, target)))
+        warm = []
+        for _round in range(3):
+            with folder() as target:
+                warm.append(first_request(server, ours(server, data, target)))
+    what = f"{MANY} sessions, {size:,.0f} MB: command to first request"
+    yield goal(f"{what}, cold", statistics.median(cold), "s", 12, more=f" ({min(cold):.2f}–{max(cold):.2f})")
+    more = f" ({min(warm):.2f}–{max(warm):.2f}; 0 bytes of cache files)"
+    yield goal(f"{what}, again", statistics.median(warm), "s", 2, more=more)
+
+
+def replay(_data: Path, _: Path | None) -> Iterator[Row]:
+    """200 lanes of long prompts, a server that takes half a second each: memory, and how late requests are sent."""
+    server_options = {**FAST, "ttft_ms": 500}
+    with (
+        tempfile.TemporaryDirectory(prefix="aiperf-bench-") as name,
+        serving(server_options) as server,
+        folder() as target,
+    ):
+        data = look_alikes(Path(name) / "traces.jsonl", MANY, 46)
+        flags = ("--trace-idle-gap-cap-seconds", "3", "--benchmark-duration", "30", "--cache-bust", "first_turn_prefix")
+        ended = run(profile(server, target, *lanes(data, LANES, *flags)), measure_memory=True)
+        columns = records_of(target)
+        lag = (columns.sent - columns.scheduled) / 1e6
+        size = float(columns.bytes_out.sum()) / 1e6
+        rate = size / (float(columns.end.max() - columns.sent.min()) / 1e9)
+    yield goal(f"{LANES} lanes, {MANY} sessions: peak memory", ended.peak_mb(), "MB", 400)
+    p50, p90 = np.quantile(lag, [0.5, 0.9])
+    more = f" (p50 {p50:.2f}, p90 {p90:.2f}; {len(lag):,} requests, {rate:,.0f} MB/s)"
+    yield goal(f"{LANES} lanes: send lag p99", float(np.quantile(lag, 0.99)), "ms", 2, more=more)
+
+
+def bodies(_data: Path, _: Path | None) -> Iterator[Row]:
+    """Bodies of about 150,000 tokens, each with the beginning of the one before, made one after the other."""
+    from aiperf.endpoints import BodyOptions, load_endpoint
+    from aiperf.traces.agents import Layout, lay_out
+    from aiperf.workload.agents import build_agent_plan
+    from aiperf.workload.choose_tokenizer import load_tokenizer
+    from aiperf.workload.plan import PlanOptions
+    from aiperf.workload.tokenizers import TokenizerOptions
+    from aiperf.workload.vocabulary import EncodedText, text_source
+
+    tokenizer, _found = load_tokenizer(TokenizerOptions(name="builtin", model="builtin"))
+    words, _notes = text_source(tokenizer)
+    if isinstance(words, EncodedText):
+        raise TypeError("the built-in tokenizer's words do not add up")
+    with tempfile.TemporaryDirectory(prefix="aiperf-bench-") as name:
+        table = lay_out(look_alikes(Path(name) / "t.jsonl", 8, 46), Layout(mark="first_user"))
+    options = PlanOptions(models=("m",), body=BodyOptions(model="", streaming=True))
+    plan = build_agent_plan(table, load_endpoint("chat"), options).to_core()
+    rows = np.flatnonzero((table.isl > 120_000) & (table.isl < 180_000)).tolist()
+    mark = rb"[rid:0123456789ab]\n\n"
+    rates = []
+    for _round in range(REPEATS):
+        begin, made = time.process_time(), 0
+        for row in rows:
+            made += len(plan.body(row, words, mark))
+        rates.append(made / (time.process_time() - begin) / 1e6)
+    more = f" ({len(rows)} bodies of {made / len(rows) / 1e3:,.0f} kB)"
+    yield goal(
+        "bodies of 150,000 tokens at send time",
+        statistics.median(rates),
+        "MB/s per core",
+        500,
+        at_most=False,
+        more=more,
+    )
+
+
+def peer(data: Path, venv: Path | None) -> Iterator[Row]:
+    """AIPerf's start on the same files. The scenario's rules but for its data set and its duration, which need the override."""
+    if venv is None:
+        return
+    with tempfile.TemporaryDirectory(prefix="aiperf-bench-") as name, serving(FAST, ledger=True) as server:
+        model = _tokenizer(Path(name) / "tokenizer")
+        seconds: dict[str, list[float]] = {"AIPerf 0.13.0": [], "this tool": []}
+        for _round in range(3):
+            for tool, found in seconds.items():
+                with folder() as target:
+                    executable = venv / "bin" / "aiperf" if tool.startswith("AIPerf") else profile(server, target)[0]
+                    found.append(first_request(server, _scenario(executable, server, data, model, target)))
+    medians = {tool: statistics.median(found) for tool, found in seconds.items()}
+    for tool, found in seconds.items():
+        shown = f"{medians[tool]:,.2f} s ({min(found):.2f}–{max(found):.2f})"
+        yield Row(f"scenario, same files, command to first request: {tool}", shown, "", None)
+    ratio = medians["AIPerf 0.13.0"] / medians["this tool"]
+    yield goal("… quicker than AIPerf 0.13.0", ratio, "×", 5, at_most=False)
+
+
+def _scenario(executable: str | Path, server: Server, data: Path, model: Path, target: Path) -> list[str | Path]:
+    return [
+        *(executable, "profile", "--scenario", "inferencex-agentx-mvp", "--unsafe-override", "--url", server.url),
+        *("--endpoint-type", "chat", "--streaming", "--model", "sim", "--tokenizer", model, "--random-seed", "42"),
+        *("--input-file", data, "--custom-dataset-type", "weka_trace", "--concurrency", "4"),
+        *("--benchmark-duration", "5", "--ui", "none", "--no-gpu-telemetry", "--no-server-metrics"),
+        *("--artifact-dir", target),
+    ]
+
+
+def _tokenizer(path: Path) -> Path:
+    """A small byte-level BPE as a folder that both tools load without network."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    from aiperf.workload.vocabulary import load_corpus
+
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    words, stream = load_corpus()
+    prose = [words[i] for i in stream[:20_000]]
+    text = [*prose, *(" ".join(prose[k : k + 200]) for k in range(0, len(prose), 200))]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    made.train_from_iterator(text, trainers.BpeTrainer(vocab_size=2 * TOKENIZER_WORDS, initial_alphabet=alphabet))
+    path.mkdir()
+    made.save(str(path / "tokenizer.json"))
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 1_000_000, "eos_token": "</s>"}
+    (path / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    (path / "config.json").write_text(json.dumps({"model_type": "gpt2"}), encoding="utf-8")
+    return path
+
+
+PARTS: Mapping[str, Callable[[Path, Path | None], Iterator[Row]]] = {
+    "few": few,
+    "many": many,
+    "replay": replay,
+    "bodies": bodies,
+    "peer": peer,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("sessions", type=Path, nargs="?", help="a folder of Weka sessions; default: look-alikes")
+    parser.add_argument("--peer", type=Path, help="an environment with AIPerf 0.13.0")
+    parser.add_argument("--only", default="", help=f"of {', '.join(PARTS)}")
+    arguments = parser.parse_args()
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    wanted = arguments.only.split(",") if arguments.only else list(PARTS)
+    with tempfile.TemporaryDirectory(prefix="aiperf-bench-") as name:
+        data = arguments.sessions or look_alikes(Path(name) / "few.jsonl", FEW, 20)
+        for part in wanted:
+            for row in PARTS[part](data, arguments.peer):
+                show([row])
+
+
+if __name__ == "__main__":
+    main()
