@@ -53,6 +53,7 @@ CHART_ORDER: Final = (
     "ttft_by_isl",
     "ttft_by_load",
     "agent_lanes",
+    "hit_rate_by_turn",
     "ttft_by_uncached",
 )
 """Order on pages; charts not named here (third parties') come last, by name."""

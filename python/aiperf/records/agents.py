@@ -42,6 +42,8 @@ class AgentFacts:
     kind: Ints
     """(streams,) 0 main agent, 1 flat, 2 sub-agent."""
     trace_ids: list[str]
+    origin: str = "weka"
+    """Of which sort of recording: names where each request comes from."""
 
     def rows(self, session: NDArray[np.float64], turn: NDArray[np.float64]) -> Ints:
         """(records,) row of the plan."""
@@ -68,6 +70,7 @@ def write_agent_facts(run_dir: Path, table: AgentTable) -> None:
             trace=table.trace.astype(np.int64),
             kind=table.kind.astype(np.int64),
             trace_ids=np.array(table.trace_ids),
+            origin=np.array(table.origin),
         )
     except OSError as error:
         raise ResultError(f"cannot write `{path}`: {error.strerror or error}") from error
@@ -84,4 +87,5 @@ def read_agent_facts(run_dir: Path) -> AgentFacts | None:
     except (OSError, ValueError, BadZipFile) as error:
         raise ResultError(f"cannot read `{path}`: {error}") from error
     names = [str(t) for t in values.pop("trace_ids").tolist()]
-    return AgentFacts(**values, trace_ids=names)
+    origin = str(values.pop("origin", "weka"))
+    return AgentFacts(**values, trace_ids=names, origin=origin)

@@ -30,6 +30,7 @@ from aiperf.metrics.error_table import error_code, error_type
 from aiperf.metrics.goodput import good_mask
 from aiperf.metrics.summary import Phase
 from aiperf.records import Columns
+from aiperf.reports.agent_metadata import overflowed, source_columns
 
 __all__ = [
     "Choices",
@@ -213,7 +214,6 @@ def _metadata(r: MetricContext, o: JsonlOptions) -> tuple[NumberColumn | TextCol
     ack = np.where(r.column("status") == 200, np.fmin(r.column("headers"), request_end), np.nan)
     cancelled = r.cancelled
     cancelled_at = np.where(np.isnan(r.column("cancelled_at")), r.column("end"), r.column("cancelled_at"))
-    no_skip = np.zeros(c.num_rows, dtype=np.int64)
     return (
         _whole("session_num", r.column("session_num")),
         TextColumn("x_request_id", c.strings("request_id")),
@@ -233,8 +233,9 @@ def _metadata(r: MetricContext, o: JsonlOptions) -> tuple[NumberColumn | TextCol
         _choices("phase_kind", phase, kinds),
         _choices("was_cancelled", cancelled.astype(np.int64), (False, True)),
         _times(r, "cancellation_time_ns", np.where(cancelled, cancelled_at, np.nan)),
-        _choices("context_overflow_skip", no_skip, (False,)),
+        _choices("context_overflow_skip", overflowed(r), (False, True)),
         *_tree(session, correlation, o.parents),
+        *(_agent_column(key, values) for key, values in source_columns(r).items()),
     )
 
 
@@ -257,6 +258,12 @@ def _tree(
         TextColumn("parent_correlation_id", tree.parent_ids(rows, correlation)),
         TextColumn("root_correlation_id", tree.root_ids(rows, correlation)),
     )
+
+
+def _agent_column(key: str, values: Sequence[str | None] | Ints) -> NumberColumn | TextColumn:
+    if not isinstance(values, np.ndarray):
+        return TextColumn(key, values)
+    return _whole(key, np.where(values < 0, np.nan, values).astype(np.float64))
 
 
 def _conversations(session: Floats, names: Sequence[str]) -> list[str | None]:

@@ -148,6 +148,8 @@ class AgentTable:
     """(gates,) so long before. Empty: no matter how long."""
     keeps_times: bool = False
     """No row is due before its recorded time since the play's beginning."""
+    origin: str = "weka"
+    """Of which sort of recording: names where each request comes from."""
     notes: tuple[Note, ...] = ()
 
     @property

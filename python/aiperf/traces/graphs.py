@@ -83,11 +83,13 @@ def table_of(
     block_size: int,
     scope: Literal["play", "file"],
     keeps_times: bool,
+    origin: str,
     skip_invalid: bool,
     faults: Sequence[Fault] = (),
     notes: tuple[Note, ...] = (),
 ) -> AgentTable:
-    """`scope`: where equal ids are equal text. `keeps_times`: no request is due before its recorded time. `faults`: those found before.
+    """`scope`: where equal ids are equal text. `keeps_times`: no request is due before its recorded time. `origin`: names where requests
+    come from in the results. `faults`: those found before.
 
     DatasetError that names every fault, unless the plays concerned are to be left out; DatasetError if nothing is left.
     """
@@ -118,7 +120,7 @@ def table_of(
     if not kept:
         reasons = "; ".join(n.text for n in every) or "it has no sessions"
         raise DatasetError(f"nothing of `{path}` is left to send: {reasons}")
-    return _Columns(kept, layout, block_size, scope).table(keeps_times=keeps_times, notes=every)
+    return _Columns(kept, layout, block_size, scope).table(keeps_times=keeps_times, origin=origin, notes=every)
 
 
 def _wrong(members: Sequence[GraphRequest]) -> Iterator[Fault]:
@@ -251,7 +253,7 @@ class _Columns:
     def row(self, play: str, name: str) -> int:
         return self.row_of[play, name]
 
-    def table(self, *, keeps_times: bool, notes: tuple[Note, ...]) -> AgentTable:
+    def table(self, *, keeps_times: bool, origin: str, notes: tuple[Note, ...]) -> AgentTable:
         starts = {play: all_of[0].requests[0].at_ns for play, all_of in self.plays.items()}
         t_ns = np.array([r.at_ns - starts[r.play] for r in self.requests], np.int64)
         spawn_row, at_send, offset = self._spawns()
@@ -284,6 +286,7 @@ class _Columns:
             trace_files=[all_of[0].requests[0].file for all_of in self.plays.values()],
             models=models,
             keeps_times=keeps_times and not self.layout.ignore_delays,
+            origin=origin,
             notes=notes,
             **self._prompts(spawn_row),
         )

@@ -233,7 +233,7 @@ def test_idle_time_is_skipped_and_said(sim: Sim) -> None:
     assert stats["idle_jumps"] == 2
     assert stats["idle_skipped_ns"] == pytest.approx(16.4e9, rel=0.01)
     assert any(n.kind == "agents_idle_skipped" for n in run.notes)
-    assert {"agent_lanes", "ttft_by_uncached"} <= set(draw_all([plot_run(run)]))
+    assert {"agent_lanes", "hit_rate_by_turn", "ttft_by_uncached"} <= set(draw_all([plot_run(run)]))
     sent = np.sort(run.columns.scalar("sent"))
     assert sent[-1] - sent[0] < 5e9
 

@@ -69,7 +69,7 @@ def test_every_chart_is_drawn_by_some_run(drawn: dict[str, Spec]) -> None:
     """A chart that nothing draws would never be looked at; `ttft_by_load` needs a load that varies, two others recorded agent sessions
     (tests/e2e/traces/test_agent_replay.py draws them).
     """
-    assert set(CHARTS) - set(drawn) == {"ttft_by_load", "agent_lanes", "ttft_by_uncached"}
+    assert set(CHARTS) - set(drawn) == {"ttft_by_load", "agent_lanes", "ttft_by_uncached", "hit_rate_by_turn"}
     assert draw_all([_bursty()], ["ttft_by_load"])
     assert set(CHART_ORDER) == set(CHARTS)
 

@@ -79,6 +79,7 @@ def read_agents(path: Path, layout: Layout, *, skip_invalid: bool = False) -> Ag
         block_size=block_size,
         scope="play",
         keeps_times=True,
+        origin="mooncake",
         skip_invalid=skip_invalid,
         faults=faults,
         notes=unused_fields(unused),

@@ -183,6 +183,7 @@ def read_agents(path: Path, layout: Layout, *, skip_invalid: bool = False) -> Ag
         block_size=file.block_size(),
         scope="file",
         keeps_times=False,
+        origin="dynamo",
         skip_invalid=skip_invalid,
         faults=faults,
         notes=(*file.notes(), *notes),
