@@ -186,6 +186,33 @@ def bench_paced(tool: Tool, repeats: int) -> Iterator[Row]:
         )
 
 
+def bench_media(tool: Tool, repeats: int) -> Iterator[Row]:
+    """50 requests/s, each with an image of 512 × 512 and 20 s of audio, or with 100 such images: as late as without, and no heavier."""
+    paced = ["--request-rate", "50", "--arrival-pattern", "constant", "--isl", "16", "--osl", "1", "--no-report"]
+    image = ["--image-width-mean", "512", "--image-height-mean", "512", "--audio-length-mean", "20"]
+    photographs = [*image, "--image-batch-size", "100", "--image-source", "assets", "--image-format", "jpeg"]
+    lags: dict[str, list[float]] = {}
+    cpu: dict[str, list[float]] = {}
+    peaks = []
+    with serving(loads.PLAIN) as server:
+        for _ in range(repeats):
+            for name, flags in (("none", []), ("an image", image), ("100 images", photographs)):
+                with tool.profile(server, [*paced, *flags, "--request-count", "500"]) as outcome:
+                    found = outcome.send_lags_ms()
+                    lags.setdefault(name, []).append(found[round(0.99 * (len(found) - 1))])
+                    cpu.setdefault(name, []).append(outcome.server_cpu)
+        for count in ("200", "1000"):
+            with tool.profile(server, [*paced, *image, "--request-count", count], measure_memory=True) as outcome:
+                peaks.append(outcome.finished.peak_mb())
+    for name in ("an image", "100 images"):
+        row = f"{name} of 512 × 512 and 20 s of audio, 50/s: send lag p99"
+        yield _row(
+            row, "ms", lags[name], "≤ 1 ms or ≤ 1.5 ×", lambda a, b: a <= max(1, 1.5 * b), lags["none"], cpu[name]
+        )
+    more = [peaks[1] - peaks[0]]
+    yield _row("Additional peak RSS, 1,000 vs 200 requests with media", "MB", more, "≤ 20", at_most(20))
+
+
 def bench_watched(tool: Tool, repeats: int) -> Iterator[Row]:
     """Two runs of different length each: what a screen costs at its start is in both, and not in the difference."""
     rate, short, long = 20_000, 4, 14
@@ -342,6 +369,7 @@ QUICK: dict[str, Callable[[Tool, int], Iterator[Row]]] = {
     "single": bench_single,
     "accuracy": bench_accuracy,
     "paced": bench_paced,
+    "media": bench_media,
     "watched": bench_watched,
     "engine": bench_engine,
     "cold": bench_cold,
