@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+import subprocess
+import sys
 import wave
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,7 @@ from urllib.request import urlopen
 
 import numpy as np
 import pytest
+from tests.e2e.command import arguments
 from tests.e2e.runs import Sim, kinds, summary_of
 
 from aiperf.config.sections.media import MediaConfig
@@ -215,3 +218,56 @@ def test_with_the_content_server_requests_carry_urls(serve: Serve) -> None:
 def test_an_api_without_a_place_for_media_is_refused(serve: Serve) -> None:
     with pytest.raises(ConfigError, match="`--endpoint-type completions` sends no images"):
         serve().run(**IMAGES, endpoint_type="completions")
+
+
+def test_files_that_a_request_carries_are_what_others_read(serve: Serve) -> None:
+    image = pytest.importorskip("PIL.Image", reason="the package `pillow` is not installed")
+    soundfile = pytest.importorskip("soundfile", reason="the package `soundfile` is not installed")
+    run = serve().run(
+        image_width_mean=512,
+        image_height_mean=512,
+        image_batch_size=100,
+        image_source="assets",
+        image_format="jpeg",
+        audio_length_mean=20,
+        media_pool=100,
+        request_count=2,
+        concurrency=1,
+    )
+    assert run.exit_code == 0, kinds(run)
+    body = json.loads((run.dir / "inputs.json").read_text(encoding="utf-8"))["data"][0]["payloads"][0]
+    items = body["messages"][0]["content"]
+    pictures = [item["image_url"]["url"] for item in items if item["type"] == "image_url"]
+    assert len(pictures) == len(set(pictures)) == 100
+    for url in pictures[::25]:
+        with image.open(io.BytesIO(data_of(url))) as read:
+            read.load()
+            assert (read.format, read.size) == ("JPEG", (512, 512))
+    (sound,) = [item["input_audio"] for item in items if item["type"] == "input_audio"]
+    samples, rate = soundfile.read(io.BytesIO(base64.b64decode(sound["data"])))
+    assert (sound["format"], rate, len(samples)) == ("wav", 16_000, 320_000)
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_requests_that_carry_media(serve: Serve) -> None:
+    """Each request is of 2.6 MB; the pool is in memory once."""
+    sim = serve(count="none")
+    peaks = []
+    for count in (60, 300):
+        words = [sys.executable, "-c", _PEAK, *arguments(sim, "--request-count", str(count), "--concurrency", "2")]
+        words += ["--image-width-mean", "512", "--image-height-mean", "512", "--audio-length-mean", "20"]
+        words += ["--image-batch-size", "2", "--media-pool", "20", "--isl", "20", "--osl", "2"]
+        ended = subprocess.run(words, capture_output=True, text=True, timeout=90, check=False)
+        assert ended.returncode == 0, ended.stderr
+        peaks.append(int(ended.stdout.splitlines()[-1]) / 1024)
+    assert sum(row["body_bytes"] for row in sim.ledger()) > 800e6
+    assert peaks[1] - peaks[0] < 30, peaks
+
+
+_PEAK = """
+import resource, sys
+from aiperf.cli import main
+code = main(sys.argv[1:])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+sys.exit(code)
+"""

@@ -10,6 +10,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 from aiperf.config import scenario
@@ -433,6 +434,10 @@ def _search(f: Asked, c: Config) -> Iterator[Problem]:
             yield from _monotone_space(f, c)
         for text in s.search_space:
             yield from _space_problem(text, f.at("sweep.search_space"))
+        if s.optuna_sampler == "botorch" and not all(map(find_spec, ("optuna_integration", "botorch"))):
+            yield Problem(
+                "`botorch` is not installed", f.at("sweep.optuna_sampler"), "`pip install optuna-integration botorch`"
+            )
 
 
 def _recipe(f: Asked, c: Config) -> Iterator[Problem]:

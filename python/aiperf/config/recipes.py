@@ -105,6 +105,7 @@ def derive_recipe(v: Values, notes: list[str]) -> None:
                 v.default("sweep.search", "max-concurrency", why)
                 v.default("sweep.search_planner", _PLANNERS[style], why)
                 v.default("sweep.concurrency_max", _LAST, why)
+                _first_tier(v, why, notes)
         case "max-goodput-under-slo":
             limits = tuple((tag, value) for p, tag in _OBJECTIVES.items() if (value := v.number(p)) is not None)
             if limits:
@@ -128,6 +129,22 @@ def derive_recipe(v: Values, notes: list[str]) -> None:
         case _:
             return
     notes.append(f"`{why}` is {_meaning(v)}")
+
+
+def _first_tier(v: Values, why: str, notes: list[str]) -> None:
+    """Tiers alone: the search is within the first one's limits."""
+    try:
+        tiers = parse_tiers(_texts(v["sweep.sla_tiers"]))
+    except ValueError:
+        return
+    if not tiers or v.has("sweep.error_rate_sla", *_OBJECTIVES):
+        return
+    label, conditions = tiers[0]
+    v.default("sweep.slo", conditions, why)
+    if v["sweep.slo"] == conditions:
+        notes.append(
+            f"the search is for the tier `{label}`; of each other tier the best point that was run is reported"
+        )
 
 
 def _meaning(v: Values) -> str:

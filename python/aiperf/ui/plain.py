@@ -30,7 +30,7 @@ class Quiet(Observer):
 
 
 class Plain(Quiet):
-    """`interval_s`: time between two lines, by the run's own clock; a new phase has its line at once."""
+    """`interval_s`: time between two lines, by the run's own clock, 0: none; a new phase has its line at once."""
 
     def __init__(self, stream: TextIO, interval_s: float, config: Config | None = None) -> None:
         super().__init__(stream)
@@ -47,6 +47,8 @@ class Plain(Quiet):
         self._next_ns, self._phase = self._interval_ns, None
 
     def progress(self, snapshot: Snapshot) -> None:
+        if not self._interval_ns:
+            return
         line = self._line(snapshot)
         now_ns = snapshot.now_ns
         is_new_phase = self._phase is not None and snapshot.phase_index != self._phase

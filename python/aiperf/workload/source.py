@@ -26,6 +26,7 @@ from aiperf.reading.records import first_record
 from aiperf.session import Session, Turn
 from aiperf.traces import TraceTable, trace_module
 from aiperf.traces.agents import AgentTable
+from aiperf.traces.formats.baseten_trace import is_baseten
 from aiperf.traces.reading.detect import trace_formats
 from aiperf.traces.replay import Replay, prepare
 from aiperf.workload.synthetic import length_law
@@ -187,7 +188,7 @@ def _detect(path: Path) -> str:
         return "weka_trace"
     kind = kind_of(path)
     if kind == "parquet":
-        return "hf"
+        return "baseten_trace" if is_baseten(path) else "hf"
     if kind == "csv":
         try:
             return detect_format(path, trace_formats(), "--custom-dataset-type")

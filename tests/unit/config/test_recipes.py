@@ -161,3 +161,26 @@ def test_negatives_of_aiperf_are_known(flag: str) -> None:
     parsed = parse([flag], options(), FOREIGN)
     assert not parsed.problems
     assert [g.texts for g in parsed.given] == [("false",)]
+
+
+def test_tiers_alone_are_searched_by_the_first_one() -> None:
+    tiers = ("fast:time_to_first_token:p95:lt:200", "slow:time_to_first_token:p95:lt:2000")
+    config = of(search_recipe="max-concurrency-under-sla", search_sla_tier=tiers)
+    (condition,) = config.sweep.slo
+    assert (condition.tag, condition.stat, condition.value) == ("time_to_first_token", "p95", 200)
+    assert any("the search is for the tier `fast`" in note for note in config.notes)
+    other = of(search_recipe="max-concurrency-under-sla", search_sla_tier=tiers, e2e_sla_ms=900)
+    assert [c.tag for c in other.sweep.slo] == ["request_latency"]
+
+
+def test_a_sampler_that_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, object] = {
+        "search_space": "concurrency:1,9",
+        "search_metric": "output_token_throughput",
+        "optuna_sampler": "botorch",
+    }
+    monkeypatch.setattr("aiperf.config.check.find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match="`botorch` is not installed"):
+        of(**asked)
+    monkeypatch.setattr("aiperf.config.check.find_spec", lambda name: name)
+    assert of(**asked).sweep.optuna_sampler == "botorch"

@@ -132,6 +132,14 @@ def test_plain_keeps_its_interval_but_shows_a_new_phase() -> None:
     ]
 
 
+def test_an_interval_of_0_leaves_the_lines_out() -> None:
+    out = io.StringIO()
+    screen = Plain(out, 0)
+    screen.begin()
+    screen.progress(snapshot(10.0))
+    assert out.getvalue() == ""
+
+
 def test_plain_says_that_it_stops() -> None:
     out = io.StringIO()
     screen = Plain(out, 1)

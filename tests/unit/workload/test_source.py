@@ -71,6 +71,7 @@ TRACE = [
         ("inputs.json", "inputs_json"),
         ("questions.csv", "hf"),
         ("agents.jsonl", "dag_jsonl"),
+        ("../traces/baseten_trace.parquet", "baseten_trace"),
     ],
 )
 def test_format_is_told_from_the_first_record(name: str, kind: str) -> None:

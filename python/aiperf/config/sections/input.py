@@ -378,6 +378,7 @@ class PromptConfig(Section):
             "--prompt-prefix-pool-size",
             "--prefix-prompt-pool-size",
             help="Number of shared prefixes; each session gets one of them",
+            zero_is_off=True,
             group=X,
         ),
     ] = None
@@ -388,6 +389,7 @@ class PromptConfig(Section):
             "--prefix-prompt-length",
             "--prompt-prefix-length",
             help="Tokens of each shared prefix, in addition to the ISL",
+            zero_is_off=True,
             group=X,
         ),
     ] = None

@@ -167,8 +167,10 @@ class ServiceConfig(Section):
     extra_verbose: Annotated[bool, Flag("--extra-verbose", "-vv", help="Same as --log-level TRACE", group=R)] = False
     stats_interval: Annotated[
         float,
-        Field(gt=0),
-        Flag("--stats-interval", help="Time between two lines of the plain display", group=R, unit="s"),
+        Field(ge=0),
+        Flag(
+            "--stats-interval", help="Time between two lines of the plain display; 0: no such lines", group=R, unit="s"
+        ),
     ] = 5.0
     workers: Annotated[
         int | None,

@@ -291,7 +291,10 @@ class SweepConfig(Section):
         ),
     ] = None
     optuna_sampler: Annotated[
-        Literal["tpe", "gp", "random"], Flag("--optuna-sampler", help="Sampler that optuna uses", group=H)
+        Literal["tpe", "gp", "random", "botorch"],
+        Flag(
+            "--optuna-sampler", help="Sampler that optuna uses; botorch needs optuna-integration and BoTorch", group=H
+        ),
     ] = "tpe"
 
     ab: Annotated[

@@ -23,7 +23,7 @@ from aiperf.traces import Content, TraceOptions, TraceTable
 from aiperf.traces.reading.column_builder import Row, TableBuilder, time_ns, whole
 from aiperf.traces.replay import prepare
 
-__all__ = ["FIELDS", "FILES", "Options", "load", "read", "retime"]
+__all__ = ["FIELDS", "FILES", "Options", "is_baseten", "load", "read", "retime"]
 
 _NEEDED = ("timestamp_start_unix_ms", "prompt", "input_tokens", "output_tokens")
 _SESSIONS = ("provided_session_id", "poor_man_session_id")
@@ -64,6 +64,17 @@ def read(path: Path, options: TraceOptions) -> TraceTable:
             bad.add(path, number, e, "row")
     size = next((cast(int, s) for s in columns.get("block_size", ()) if s), options.block_size)
     return builder.build(path, "baseten_trace", size, bad.notes())
+
+
+def is_baseten(path: Path) -> bool:
+    """Has a Parquet file the columns of such a trace? False for one that cannot be read: its reader says why."""
+    from aiperf._core import read_parquet_columns
+
+    numbers = [name for name in _NEEDED if name != "prompt"]
+    try:
+        return len(read_parquet_columns(str(path), numbers)) == len(numbers)
+    except (OSError, ValueError):
+        return False
 
 
 def load(options: TraceOptions, rng: np.random.Generator) -> Iterator[Session]:
