@@ -253,11 +253,57 @@ def _dataset(config: Config) -> Tree:
     prompts = _prompts(config)
     if prompts and (out["type"] == "synthetic" or config.is_set("prompt.osl_mean") or config.is_set("prompt.isl_mean")):
         out["prompts"] = prompts
-    out |= _conversation(config)
+    out |= _conversation(config) | _media(config)
     out |= _given(config, {"turn_delay_ratio": "conversation.turn_delay_ratio"})
     if p.cache_bust != "none":
         out.setdefault("prompts", {})
         cast("Tree", out["prompts"])["cache_bust"] = {"target": p.cache_bust}
+    return out
+
+
+def _distribution(config: Config, path: str) -> Tree:
+    """`{mean, stddev}` of those that were given."""
+    return _given(config, {"mean": f"{path}_mean", "stddev": f"{path}_stddev"})
+
+
+def _media(config: Config) -> Tree:
+    """Synthetic images, audio, video; queries and passages."""
+    blocks: Tree = {
+        "images": {
+            "width": _distribution(config, "media.image_width"),
+            "height": _distribution(config, "media.image_height"),
+            **_given(
+                config,
+                {
+                    "format": "media.image_format",
+                    "source": "media.image_source",
+                    "source_sampling": "media.image_source_sampling",
+                },
+            ),
+        },
+        "audio": {
+            "length": _distribution(config, "media.audio_length"),
+            **_given(config, {"format": "media.audio_format", "channels": "media.audio_num_channels"}),
+        },
+        "video": _given(
+            config,
+            {
+                key: f"media.video_{key}"
+                for key in ("width", "height", "duration", "fps", "format", "codec", "synth_type")
+            },
+        ),
+        "rankings": {
+            "passages": _distribution(config, "rankings.passages"),
+            "passage_tokens": _distribution(config, "rankings.passages_prompt_token"),
+            "query_tokens": _distribution(config, "rankings.query_prompt_token"),
+        },
+    }
+    out: Tree = {}
+    sizes = {"images": "media.image_batch_size", "audio": "media.audio_batch_size", "video": "media.video_batch_size"}
+    for name, block in blocks.items():
+        kept = {key: value for key, value in cast("Tree", block).items() if value not in ({}, None)}
+        if kept:
+            out[name] = {"batch_size": config.value(sizes[name]), **kept} if name in sizes else kept
     return out
 
 
@@ -292,6 +338,9 @@ def _prompts(config: Config) -> Tree:
             out[name] = json.loads(dist)
         elif mean is not None:
             out[name] = {"mean": mean} | _given(config, {"stddev": f"prompt.{name}_stddev"})
+            origin = config.origins.get(f"prompt.{name}_mean")
+            if origin is not None and origin.kind == "file" and not config.is_set(f"prompt.{name}_stddev"):
+                out[name] = {"mean": mean, "value": mean}  # a number alone in a configuration file
     if p.seq_dist is not None:
         out["sequence_distribution"] = [
             {

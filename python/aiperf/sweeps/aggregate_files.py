@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import numpy as np
 from aiperf.config.as_aiperf import aiperf_values, aiperf_version
 from aiperf.config.model import Config
 from aiperf.json_text import json_text
+from aiperf.metrics import Floats
 from aiperf.metrics.confidence import t_quantile
 from aiperf.reports.writing import write_text
 from aiperf.run.data import RunData
@@ -140,9 +142,9 @@ def render_aggregate_csv(runs: Sequence[RunData], facts: AggregateFacts) -> str:
 def render_collated_json(runs: Sequence[RunData], facts: AggregateFacts) -> str:
     """`profile_export_aiperf_collated.json` (with --convergence-metric): values of all runs' requests pooled, per metric."""
     metrics: dict[str, object] = {}
-    for tag in sorted({t for r in runs for t in r.series}):
-        parts = [(r, values[np.isfinite(values)]) for r in runs if (values := r.series.get(tag)) is not None]
-        parts = [(r, values) for r, values in parts if len(values)]
+    found = [(r, _values(r)) for r in runs]
+    for tag in sorted({t for _, of_run in found for t in of_run}):
+        parts = [(r, values) for r, of_run in found if len(values := of_run.get(tag, np.zeros(0)))]
         if not parts:
             continue
         pooled = np.concatenate([values for _, values in parts])
@@ -172,6 +174,25 @@ def render_collated_json(runs: Sequence[RunData], facts: AggregateFacts) -> str:
         "metrics": metrics,
     }
     return json_text(content, indent=2) + "\n"
+
+
+def _values(run: RunData) -> dict[str, Floats]:
+    """By metric, of each measured request that succeeded: all that its line of `profile_export.jsonl` says; what was read of the run
+    where there is no such file (`--export-level summary`).
+    """
+    path = None if run.origin is None else run.origin.files.jsonl
+    if path is None or not path.is_file():
+        return {tag: values[np.isfinite(values)] for tag, values in run.series.items()}
+    out: dict[str, list[float]] = {}
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            record = json.loads(line)
+            if record["metadata"]["benchmark_phase"] != "profiling" or "error" in record:
+                continue
+            for tag, entry in record["metrics"].items():
+                if isinstance(value := entry["value"], int | float):
+                    out.setdefault(tag, []).append(value)
+    return {tag: np.array(values, dtype=np.float64) for tag, values in out.items()}
 
 
 def _cell(value: object, digits: int = 2) -> str:

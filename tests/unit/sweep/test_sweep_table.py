@@ -246,7 +246,9 @@ def test_a_single_run_has_no_spread() -> None:
 def test_values_of_runs_are_pooled() -> None:
     """`profile_export_aiperf_collated.json`: percentiles over all requests of all runs."""
     run = load_aiperf(SAMPLE)
-    runs = [replace(run, series={"request_latency": np.array(v)}) for v in ([1.0, 2.0, np.nan], [3.0, 10.0])]
+    runs = [
+        replace(run, origin=None, series={"request_latency": np.array(v)}) for v in ([1.0, 2.0, np.nan], [3.0, 10.0])
+    ]
     found = json.loads(render_collated_json(runs, AggregateFacts(version="0")))
     pooled = found["metrics"]["request_latency"]["combined"]
     assert (pooled["count"], pooled["mean"], pooled["p50"]) == (4, 4.0, 2.5)
