@@ -81,6 +81,19 @@ def _gpu(asked: int) -> Say:
     return prometheus("\n".join(lines) + "\n")
 
 
+_PHASES = f"""
+schemaVersion: "2.0"
+benchmark:
+  model: {MODEL}
+  endpoint: {{url: "http://127.0.0.1:1", type: chat, streaming: true}}
+  dataset: {{type: synthetic, entries: 20, prompts: {{isl: 30, osl: 6}}}}
+  phases:
+    - {{name: warmup, type: concurrency, concurrency: 1, requests: 2, excludeFromResults: true}}
+    - {{name: calm, kind: profiling, type: concurrency, concurrency: 1, requests: 4}}
+    - {{name: rush, kind: profiling, type: concurrency, concurrency: 3, requests: 6}}
+"""
+
+
 def _write(path: Path, rows: Sequence[object]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
@@ -101,6 +114,7 @@ def _write_inputs(folder: Path) -> None:
     ]
     _write(folder / "dag.jsonl", rows)
     _write(folder / "single.jsonl", [{"text": f"Tell me about the number {i}."} for i in range(3)])
+    (folder / "phases.yaml").write_text(_PHASES, encoding="utf-8")
     talks = [{"session_id": f"t{i}", "turns": [{"text": "Hello."}, {"text": "And then?"}]} for i in range(2)]
     _write(folder / "multi.jsonl", talks)
 
