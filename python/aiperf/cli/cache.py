@@ -3,8 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
 
-__all__ = ["run"]
+if TYPE_CHECKING:
+    from aiperf.config.flag import FieldSpec
+
+__all__ = ["SUBCOMMANDS", "options", "run"]
+
+SUBCOMMANDS: Final[tuple[str, ...]] = ()
+
+
+def options() -> tuple[FieldSpec, ...]:
+    """Its own and those of `profile`."""
+    from aiperf.cli.studies import options_of_study
+    from aiperf.studies.known import kind_named
+
+    return options_of_study(kind_named("cache"))
 
 
 def run(argv: Sequence[str]) -> int:
