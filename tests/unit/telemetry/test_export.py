@@ -16,6 +16,7 @@ from tests.unit.telemetry.pages import START, S, read_texts, table, texts_of
 
 from aiperf.telemetry.prometheus.export import (
     ExportHeader,
+    PhaseSpan,
     render_csv,
     render_files,
     render_json,
@@ -149,3 +150,27 @@ def test_files_by_format() -> None:
     assert set(render_files(("JSON", "csv", "jsonl"), [page], FACTS)) == {"json", "csv", "jsonl"}
     assert render_files(("json",), [page], FACTS) == {"json": render_json([page], FACTS)}
     assert render_files(("json",), [table({})], FACTS) == {}
+
+
+def test_lines_name_their_phase_and_leave_summaries_out() -> None:
+    """As AIPerf: a reading before or after the load has no phase; quantiles since the server's start are in no line."""
+    page = '# TYPE gc summary\ngc{quantile="0.5"} 1\ngc_sum 2\ngc_count 3\n# TYPE running gauge\nrunning %d\n'
+    spans = (
+        PhaseSpan(
+            start_ns=START + S // 2,
+            end_ns=START + 3 * S // 2,
+            name="warmup",
+            kind="warmup",
+            index=0,
+            profiling_index=None,
+        ),
+        PhaseSpan(
+            start_ns=START + 2 * S, end_ns=START + 2 * S, name="rush", kind="profiling", index=1, profiling_index=0
+        ),
+    )
+    text = render_jsonl([read_texts([page % n for n in range(4)])], spans).decode()
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [set(line["metrics"]) for line in lines] == [{"running"}] * 4
+    assert [line.get("phase_name") for line in lines] == [None, "warmup", "rush", None]
+    assert [line.get("profiling_index") for line in lines] == [None, None, 0, None]
+    assert lines[1]["benchmark_phase"] == lines[1]["phase_kind"] == "warmup"

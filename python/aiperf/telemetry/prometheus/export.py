@@ -317,7 +317,10 @@ def _phase_at(when: int, phases: Sequence[PhaseSpan]) -> dict[str, object]:
 def _jsonl_lines(readings: Readings, phases: Sequence[PhaseSpan]) -> list[tuple[int, bytes]]:
     groups: dict[str, dict[tuple[tuple[str, str], ...], list[int]]] = {}
     for i, s in enumerate(readings.series):
-        groups.setdefault(s.metric, {}).setdefault(s.labels, []).append(i)
+        if (
+            s.kind != "summary"
+        ):  # quantiles since the server's start say nothing of the load; AIPerf leaves them out, too
+            groups.setdefault(s.metric, {}).setdefault(s.labels, []).append(i)
     out: list[tuple[int, bytes]] = []
     before: Floats | None = None
     for when, latency, row in zip(
@@ -349,7 +352,7 @@ def _entry(
     there = [(series[i], float(row[i])) for i in columns if math.isfinite(row[i])]
     if not there:
         return None
-    if there[0][0].kind not in {"histogram", "summary"}:
+    if there[0][0].kind != "histogram":
         return {"labels": dict(labels), "value": there[0][1]}
     buckets = {s.le: value for s, value in there if s.part == "bucket"}
     parts: dict[str, object] = {str(s.part): value for s, value in there if s.part != "bucket"}
