@@ -324,6 +324,10 @@ def _load(f: Asked, c: Config) -> Iterator[Problem]:
                 )
 
 
+def _is_absent(c: Config, tag: str) -> bool:
+    return tag in TAGS and TAGS[tag].needs_streaming and not c.endpoint.streaming
+
+
 def _conditions(f: Asked, c: Config) -> Iterator[Problem]:
     tiers = c.slo.goodput
     seen: set[str | None] = set()
@@ -348,7 +352,8 @@ def _conditions(f: Asked, c: Config) -> Iterator[Problem]:
                 )
             continue
         yield from _tag_problem(f, tag, f.at(path))
-        if tag in TAGS and TAGS[tag].needs_streaming and not c.endpoint.streaming:
+        # AIPerf takes --convergence-metric without: the metric is absent, and all repeats are made (see `_notes`).
+        if path != "sweep.convergence_metric" and _is_absent(c, tag):
             yield Problem(f"`{tag}` exists only with `--streaming`", f.at(path))
     if c.output.mark is not None and not _STATS.match(c.output.mark):
         yield Problem(f"`{c.output.mark}` is not a column such as `p75` or `avg`", f.at("output.mark"))
@@ -539,6 +544,8 @@ def _limits(f: Asked, c: Config, limits: Limits) -> Iterator[Problem]:
 
 
 def _notes(f: Asked, c: Config) -> Iterator[str]:
+    if (tag := c.sweep.convergence_metric) is not None and _is_absent(c, normalise(tag)):
+        yield f"`{tag}` of `--convergence-metric` exists only with `--streaming`: all repeats are made"
     yield from f.idle
     yield from scenario.notes(c)
     if c.input.input_file is not None:

@@ -134,6 +134,16 @@ def test_an_option_without_effect_is_a_note(line: str, where: str, words: str) -
     assert words in notes[0]
 
 
+def test_a_metric_that_cannot_converge_is_a_note() -> None:
+    """AIPerf makes all repeats: the metric is absent."""
+    line = f"{BASE} --num-profile-runs 3 --convergence-metric time_to_first_token"
+    parsed = parse(line.split(), profile.options(), FOREIGN)
+    config, _ = resolve([g for g in parsed.given if g.spec.section], env={})
+    found, notes = check(config, limits=FREE, all_tags=lambda: load_all().keys())
+    assert found == []
+    assert [n for n in notes if "exists only with `--streaming`: all repeats are made" in n]
+
+
 @pytest.mark.parametrize(
     "url", ["ftp://h", "http://", "http://h:99999", "http://h/?a=1", "unix:relative", "http://h:0"]
 )
