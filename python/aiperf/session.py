@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["Message", "Part", "Reply", "Session", "Stamp", "Synthetic", "Turn"]
+__all__ = ["SAME_NAME", "Message", "Part", "Reply", "Session", "Stamp", "Synthetic", "Turn"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,9 @@ class Reply:
 class Stamp:
     """A unique id, new for every request sent: no two requests share a prefix beyond it."""
 
+
+SAME_NAME = "\0"
+"""In an id: what follows tells sessions of one name apart."""
 
 Part = str | Synthetic | Reply | Stamp
 
@@ -92,12 +95,15 @@ class Turn:
 class Session:
     """A conversation: its turns are sent one after the other, each when the reply to the one before has ended.
 
-    `parent`: id of the session that started this one (a sub-agent), None for a root. `name`: what it is called in files where
-    several sessions are of one name; None for its id.
+    `parent`: id of the session that started this one (a sub-agent), None for a root.
     """
 
     id: str
     turns: tuple[Turn, ...]
     system: tuple[Part, ...] = ()
     parent: str | None = None
-    name: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What files call it: several sessions of one name have ids that differ behind a `SAME_NAME`."""
+        return self.id.partition(SAME_NAME)[0]

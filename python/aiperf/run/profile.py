@@ -26,7 +26,6 @@ from aiperf.records.run_json import (
     PhaseEntry,
     RunJson,
     ServerEntry,
-    SessionTreeEntry,
 )
 from aiperf.reports.paths import Files
 from aiperf.reports.writing import Outputs, write_pieces
@@ -43,6 +42,7 @@ from aiperf.run.part import part_entry, part_settings, wait_for_start
 from aiperf.run.prepare import Prepared, first_body, plan_run_dir, prepare
 from aiperf.run.proxy_notes import proxy_facts
 from aiperf.run.run import Run
+from aiperf.run.session_tree import session_tree
 from aiperf.run.signals import Interrupts, interruptible
 from aiperf.workload.settings import build_settings, is_schedule
 
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     from aiperf.distributed.cluster import Cluster
     from aiperf.distributed.generators import Generators
     from aiperf.metrics.summary import Summary
-    from aiperf.workload.plan import PlanTables
     from aiperf.workload.tokenizers import Tokenizer
 
 __all__ = ["complete", "preview", "profile"]
@@ -378,7 +377,7 @@ def _first_json(prepared: Prepared) -> RunJson:
         num_turns=workload.plan.num_turns,
         part=part_entry(config, workload.seed),
         session_ids=None if is_plain else list(ids),
-        session_tree=_session_tree(workload.plan),
+        session_tree=session_tree(workload.plan),
         server=None if probe is None else ServerEntry(family=probe.family, models=list(probe.models)),
         proxies=proxy_facts(config),
         targets=address_facts(prepared.addresses),
@@ -386,13 +385,6 @@ def _first_json(prepared: Prepared) -> RunJson:
         created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         status="running",
     )
-
-
-def _session_tree(plan: PlanTables) -> SessionTreeEntry | None:
-    """None if every session starts by itself."""
-    if plan.parents is None:
-        return None
-    return SessionTreeEntry(parents=plan.parents, turns=plan.turns_of_sessions(), joins=plan.joins())
 
 
 def _entries(notes: Iterable[Note]) -> list[NoteEntry]:

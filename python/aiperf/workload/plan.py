@@ -91,21 +91,6 @@ class PlanTables:
     def num_sessions(self) -> int:
         return len(self.session_ids)
 
-    def turns_of_sessions(self) -> list[int]:
-        """(sessions,) how many turns each has."""
-        found: list[int] = np.bincount(self.columns["session"], minlength=self.num_sessions).tolist()
-        return found
-
-    def joins(self) -> list[tuple[int, int]]:
-        """(session, turn) of the turns behind a session's first that wait for other sessions."""
-        if "after" not in self.columns:
-            return []
-        session = self.columns["session"].astype(np.int64)
-        first = np.searchsorted(session, np.arange(self.num_sessions))
-        rows = np.flatnonzero(np.diff(self.columns["after_offsets"].astype(np.int64)))
-        turns = rows - first[session[rows]]
-        return [(int(s), int(t)) for s, t in zip(session[rows], turns, strict=True) if t > 0]
-
     @property
     def core_arguments(self) -> CoreArguments:
         """What `aiperf._core.Plan` is made of: arrays and lists, which another process reads without the modules of a workload."""
@@ -202,7 +187,7 @@ class _Builder:
             raise DatasetError(f"two sessions have the id `{session.id}`")
         base = len(self.isl)
         number = len(self.session_ids)
-        self.session_ids.append(session.name or session.id)
+        self.session_ids.append(session.name)
         self.numbers[session.id] = number
         if session.parent is not None and session.turns[0].after:  # else the engine starts it by itself: a root
             self.parents[number] = session.parent

@@ -435,14 +435,14 @@ def test_what_several_conversations_spawn_is_started_for_each(file: Path) -> Non
         {"session_id": "deep", "turns": [turn("d")]},
     )
     sessions = load("dag_jsonl", file)
-    assert [s.name or s.id for s in sessions] == ["a", "help", "deep", "help", "deep", "b", "help", "deep"]
+    assert [s.name for s in sessions] == ["a", "help", "deep", "help", "deep", "b", "help", "deep"]
     assert len({s.id for s in sessions}) == len(sessions)
     of = {s.id: s for s in sessions}
-    helpers = [s for s in sessions if (s.name or s.id) == "help"]
+    helpers = [s for s in sessions if s.name == "help"]
     assert [s.parent for s in helpers] == ["a", "a", "b"]
     assert [s.turns[0].after for s in helpers] == [(("a", 0),), (("a", 1),), (("b", 0),)]
     assert [of["a"].turns[k].after for k in (1, 2)] == [((h.id, 0),) for h in helpers[:2]]
-    assert {s.parent for s in sessions if (s.name or s.id) == "deep"} == {h.id for h in helpers}
+    assert {s.parent for s in sessions if s.name == "deep"} == {h.id for h in helpers}
 
 
 def test_tool_messages_keep_their_fields(file: Path) -> None:

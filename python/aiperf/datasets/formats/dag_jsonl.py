@@ -22,7 +22,7 @@ A conversation nobody starts is a root; one that several spawn is started for ea
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -34,7 +34,7 @@ from aiperf.datasets.entry import MAX_MS, MAX_TOKENS
 from aiperf.datasets.rows import iter_rows
 from aiperf.errors import DatasetError
 from aiperf.reading.problems import BadField
-from aiperf.session import Message, Reply, Session, Turn
+from aiperf.session import SAME_NAME, Message, Reply, Session, Turn
 
 __all__ = ["FIELDS", "SAMPLING", "Options", "load"]
 
@@ -99,7 +99,7 @@ def load(options: DatasetOptions, rng: np.random.Generator) -> Iterator[Session]
             continue
         found[row.session_id] = row
     started = _started(found, str(path))
-    ids = _Ids(found, str(path))
+    ids = _Ids(str(path))
     stack = [_Start(ids.take(name), name) for name in found if name not in started][::-1]
     while stack:
         session, children = _session(found, stack.pop(), str(path), ids)
@@ -159,23 +159,17 @@ def _started(found: Mapping[str, _Conversation], path: str) -> set[str]:
 
 
 class _Ids:
-    """An id for each time a conversation is started: its name, then `name#2`, …; `times`: how often each was."""
+    """An id for each time a conversation is started; `times`: how often each was."""
 
-    def __init__(self, names: Iterable[str], path: str) -> None:
+    def __init__(self, path: str) -> None:
         self.times: Counter[str] = Counter()
-        self._taken, self._path = set(names), path
+        self._path = path
 
     def take(self, name: str) -> str:
         self.times[name] += 1
         if self.times.total() > _MOST:
             raise DatasetError(f"the conversations of `{self._path}` start each other more than {_MOST:,} times")
-        if self.times[name] == 1:
-            return name
-        own = f"{name}#{self.times[name]}"
-        while own in self._taken:
-            own += "'"
-        self._taken.add(own)
-        return own
+        return name if self.times[name] == 1 else f"{name}{SAME_NAME}{self.times[name]}"
 
 
 class _Family:
@@ -240,5 +234,4 @@ def _session(found: Mapping[str, _Conversation], start: _Start, path: str, ids: 
         turns[0] = replace(turns[0], messages=(*begin.history, *turns[0].messages), after=begin.after)
     for k, ended in waits.items():
         turns[k] = replace(turns[k], after=(*turns[k].after, *ended))
-    own_name = None if start.id == start.name else start.name
-    return Session(start.id, tuple(turns), parent=begin.parent, name=own_name), family.children
+    return Session(start.id, tuple(turns), parent=begin.parent), family.children
