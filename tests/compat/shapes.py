@@ -63,6 +63,8 @@ def _tag(name: str) -> str:
 
 
 def _inside(path: Path) -> Iterator[tuple[str, str]]:
+    if path.name.endswith("console.txt"):
+        yield from _rows_on_screen(path.read_text(encoding="utf-8"))
     if path.suffix in _TEXT_SUFFIXES or path.suffix not in {".json", ".jsonl", ".csv"}:
         return
     text = path.read_text(encoding="utf-8")
@@ -73,6 +75,28 @@ def _inside(path: Path) -> Iterator[tuple[str, str]]:
             yield from _flat("", json.loads(line))
     else:
         yield from _table(text)
+
+
+def _rows_on_screen(text: str) -> Iterator[tuple[str, str]]:
+    """Of the table of metrics, the one whose title ends with that word: the names in its first column, whole where they take two lines."""
+    lines = text.splitlines()
+    titles = [i for i, line in enumerate(lines) if re.fullmatch(r"(NVIDIA )?AIPerf \| [\w ]*Metrics", line.strip())]
+    begin = next((i for i in titles if "Server" not in lines[i]), None)
+    if begin is None:
+        return
+    name = ""
+    for line in lines[begin + 1 :]:
+        if line.startswith(("└", "╰")):
+            break
+        cells = [c.strip() for c in line.strip("│┃").split("│")]
+        if len(cells) < 3:
+            continue
+        is_rest = not any(cells[1:])
+        if name and not is_rest:
+            yield name, "row"
+        name = f"{name} {cells[0]}" if is_rest else cells[0]
+    if name:
+        yield name, "row"
 
 
 def _flat(place: str, value: object) -> Iterator[tuple[str, str]]:

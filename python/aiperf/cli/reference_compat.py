@@ -35,8 +35,8 @@ def _part() -> str:
     lines += [
         "",
         f"**What its files have differently.** `make compat` runs {len(commands)} commands with both tools on the same server and compares the trees",
-        "of files, the keys, the columns, and the values that are the same in every run; a test holds ours to what AIPerf wrote. Further keys and",
-        "columns of ours are no difference: a reader that asks by name does not see them. Everything else is in this list:",
+        "of files, the keys, the columns, the rows of the screen's table, and the values that are the same in every run; a test holds ours to what AIPerf",
+        "wrote. Further keys and columns of ours are no difference: a reader that asks by name does not see them. Everything else is in this list:",
         "",
         "| Where | | Why |",
         "|---|---|---|",
