@@ -8,14 +8,14 @@ note; the run goes on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from aiperf.outcome import Snapshot
 
-__all__ = ["GeneratorState", "Level", "Observer", "Observers", "RunFacts", "Silent", "StudyState"]
+__all__ = ["Level", "Observer", "Observers", "RunFacts", "Silent", "StudyState"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,16 +61,6 @@ class StudyState:
     directory: Path | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class GeneratorState:
-    """One generator of a distributed run. `snapshot` None: nothing was heard of it yet."""
-
-    name: str
-    state: str
-    snapshot: Snapshot | None = None
-    facts: Mapping[str, str] = field(default_factory=dict)
-
-
 class Observer:
     """Sees a run, or the runs of a study one after the other. Every method does nothing unless it is overridden."""
 
@@ -91,9 +81,6 @@ class Observer:
 
     def levels(self, levels: Sequence[Level]) -> None:
         """What the server and the GPUs report, about once a second while the load runs; only if they report anything."""
-
-    def generators(self, states: Sequence[GeneratorState]) -> None:
-        """Of a distributed run, about once a second."""
 
     def end(self, snapshot: Snapshot) -> None:
         """The load has ended. The run is evaluated now, which may take a while."""
@@ -154,9 +141,6 @@ class Observers(Observer):
 
     def levels(self, levels: Sequence[Level]) -> None:
         self._each(lambda o: o.levels(levels))
-
-    def generators(self, states: Sequence[GeneratorState]) -> None:
-        self._each(lambda o: o.generators(states))
 
     def end(self, snapshot: Snapshot) -> None:
         self._each(lambda o: o.end(snapshot))

@@ -82,14 +82,17 @@ class ErrorCount(_Told):
 
 
 class GeneratorState(_Told):
-    """One of the generators of a shared load. `state`: running, complete, lost. `rate`: ended requests/s of the phase. `cpu`: of the busiest
-    worker thread, share of a core.
+    """One of the generators of a shared load. `state`: running, complete, lost. `done`: requests that succeeded or failed. `rate`: ended
+    requests/s of the phase. `cpu`: of the busiest worker thread, share of a core.
     """
 
     name: str
     state: str
     sent: int = 0
     in_flight: int = 0
+    done: int = 0
+    failed: int = 0
+    output_tokens: int = 0
     rate: float = 0.0
     send_lag_p99_ms: float | None = None
     cpu: float = 0.0

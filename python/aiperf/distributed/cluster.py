@@ -6,9 +6,11 @@ Ray is imported here and nowhere else, when a cluster is asked for.
 from __future__ import annotations
 
 import atexit
+import faulthandler
 import os
 import secrets
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -114,7 +116,15 @@ def cluster_of(options: DistributedConfig, stage: Callable[[str], None]) -> Clus
     return _known()[key]
 
 
+def _catch_crashes() -> None:
+    """Ray turns Python's fault handler on if it is off, with whatever stands for `sys.stderr`; under a dashboard that is no file."""
+    if not faulthandler.is_enabled() and sys.__stderr__ is not None:
+        with suppress(OSError, ValueError):
+            faulthandler.enable(sys.__stderr__, all_threads=False)
+
+
 def _import_ray() -> Any:
+    _catch_crashes()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")

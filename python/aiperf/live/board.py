@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from aiperf.live.model import LiveModel
 from aiperf.live.view import Moment, View
-from aiperf.observer import GeneratorState, Level, Observer, RunFacts, StudyState
+from aiperf.observer import Level, Observer, RunFacts, StudyState
 from aiperf.outcome import Snapshot
 
 if TYPE_CHECKING:
@@ -88,9 +88,6 @@ class Board(Observer):
 
     def levels(self, levels: Sequence[Level]) -> None:
         self._model.levels(levels)
-
-    def generators(self, states: Sequence[GeneratorState]) -> None:
-        self._model.generators(states)
 
     def end(self, snapshot: Snapshot) -> None:
         self.ended_at_ns = time.time_ns()

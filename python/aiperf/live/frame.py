@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from aiperf.live.board import Board
 from aiperf.live.view import Figures, Moment, View
 
-__all__ = ["frame_of", "moments_of"]
+__all__ = ["frame_of", "moments_of", "view_frame"]
 
 _BARS = 60
 
@@ -57,7 +57,7 @@ def frame_of(board: Board) -> dict[str, object]:
             "front": study.front,
         },
     }
-    return out if view is None else out | _view(view)
+    return out if view is None else out | view_frame(view)
 
 
 def _figures(f: Figures) -> dict[str, object]:
@@ -75,7 +75,7 @@ def _figures(f: Figures) -> dict[str, object]:
     }
 
 
-def _view(view: View) -> dict[str, object]:
+def view_frame(view: View) -> dict[str, object]:
     pace, fit = view.pace, view.fitness
     bars = {}
     for name, spread in view.spreads.items():
@@ -116,10 +116,13 @@ def _view(view: View) -> dict[str, object]:
             {
                 "name": g.name,
                 "state": g.state,
-                "in_flight": None if g.snapshot is None else g.snapshot.in_flight,
-                "done": None if g.snapshot is None else g.snapshot.ok + g.snapshot.failed,
-                "failed": None if g.snapshot is None else g.snapshot.failed,
-                "facts": dict(g.facts),
+                "in_flight": g.in_flight,
+                "done": g.done,
+                "failed": g.failed,
+                "output_tokens": g.output_tokens,
+                "rate": g.rate,
+                "send_lag_p99_ms": g.send_lag_p99_ms,
+                "cpu": g.cpu,
             }
             for g in view.generators
         ],

@@ -15,7 +15,7 @@ from aiperf.live.conditions import judge
 from aiperf.live.progress import Pacing
 from aiperf.live.spread import Distribution
 from aiperf.live.view import AssertLine, ErrorLine, Figures, Fitness, Moment, Percentiles, TierLine, View
-from aiperf.observer import GeneratorState, Level, StudyState
+from aiperf.observer import Level, StudyState
 from aiperf.outcome import Counts, Snapshot
 
 if TYPE_CHECKING:
@@ -53,7 +53,6 @@ class LiveModel:
         self._asserts = () if slo is None else slo.asserts
         self._is_whole = slo is None or not (slo.steady_state or slo.exclude_slices)
         self._levels: tuple[Level, ...] = ()
-        self._generators: tuple[GeneratorState, ...] = ()
         self._study: StudyState | None = None
         self.begin()
 
@@ -70,9 +69,6 @@ class LiveModel:
 
     def levels(self, levels: Sequence[Level]) -> None:
         self._levels = tuple(levels)
-
-    def generators(self, states: Sequence[GeneratorState]) -> None:
-        self._generators = tuple(states)
 
     def study(self, state: StudyState) -> None:
         self._study = state
@@ -110,7 +106,7 @@ class LiveModel:
             asserts=self._conditions(s, state, so_far, fitness),
             fitness=fitness,
             levels=self._levels,
-            generators=self._generators or _generators_of(s),
+            generators=s.generators,
             study=self._study,
             counts=s.counts,
             snapshot=s,
@@ -230,17 +226,6 @@ def _figures(then: _State, now: _State) -> Figures:
 def _printable(text: str) -> str:
     """On one line, and without what a terminal would take for a command: the text is the server's."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
-
-
-def _generators_of(s: Snapshot) -> tuple[GeneratorState, ...]:
-    """Of a load that several generators share: their snapshots are joined before they come here, with a line for each."""
-    out = []
-    for g in s.generators:
-        facts = {"req/s": f"{g.rate:,.1f}", "in flight": f"{g.in_flight:,}", "CPU": f"{100 * g.cpu:.0f}%"}
-        if g.send_lag_p99_ms is not None:
-            facts["send lag p99"] = f"{g.send_lag_p99_ms:,.1f} ms"
-        out.append(GeneratorState(g.name, g.state, None, {} if g.state == "lost" else facts))
-    return tuple(out)
 
 
 def _errors(s: Snapshot) -> tuple[ErrorLine, ...]:

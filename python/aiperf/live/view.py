@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 from aiperf.live.progress import Pace
 from aiperf.live.spread import Distribution
-from aiperf.observer import GeneratorState, Level, StudyState
-from aiperf.outcome import Counts, Snapshot
+from aiperf.observer import Level, StudyState
+from aiperf.outcome import Counts, GeneratorState, Snapshot
 
 if TYPE_CHECKING:
     from aiperf.metrics.fitness import Verdict

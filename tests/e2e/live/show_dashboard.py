@@ -11,7 +11,9 @@ from tests.unit.live.snapshots import Load
 
 from aiperf.config.conditions import parse_condition, parse_tier
 from aiperf.config.model import Config
-from aiperf.observer import GeneratorState, Level, Observer, RunFacts, StudyState
+from aiperf.distributed.live import join_snapshots
+from aiperf.observer import Level, Observer, RunFacts, StudyState
+from aiperf.outcome import Snapshot
 from aiperf.ui.dashboard import Dashboard
 from aiperf.ui.plain import Quiet
 
@@ -87,12 +89,9 @@ def main() -> None:
                 load.fail(1, 4, 503, '{"error": "the queue is full, try again later"}', second)
             if second % 20 == 0:
                 load.fail(1, 3, None, "no complete response within 30.0 s", second)
-            states = [
-                GeneratorState("node-0", "running", load.at(second), {"clock": "±0.2 ms"}),
-                GeneratorState("node-1", "lost"),
-            ]
-            screen.generators(states)
-            screen.progress(load.at(second, worker_cpu_ns=[second * 200_000_000], worker_wait_ns=[0]))
+            now = load.at(second, worker_cpu_ns=[second * 200_000_000], worker_wait_ns=[0])
+            parts = (("node-0", "running", load.at(second)), ("node-1", "lost", Snapshot()))
+            screen.progress(now.model_copy(update={"generators": join_snapshots(parts).generators}))
         ended.wait()
 
 

@@ -91,6 +91,24 @@ def run_words(url: str, folder: Path, *more: str) -> list[str]:
     return [*command, "--artifact-dir", str(folder / "run"), *more]
 
 
+@pytest.mark.ray
+def test_a_load_of_several_generators(tmp_path: Path) -> None:
+    """Ray starts while the dashboard stands for the streams of the process."""
+    more = ["--generators", "2", "--cluster", "local", "--concurrency", "4", "--request-count", "100000"]
+    with (
+        simulate(tmp_path, ttft_ms=50) as sim,
+        open_window(tmp_path, run_words(sim.url, tmp_path, *more), (100, 30)) as window,
+    ):
+        window.wait("Requests/s", 90.0)
+        window.keys("5")
+        line = re.compile(r"^generator (\d).* running +\d+ +(\d[\d,]*) +0 +\d", re.MULTILINE)
+        shown = window.wait(lambda screen: [n for n, done in line.findall(screen) if done != "0"] == ["1", "2"])
+        assert "in flight" in shown
+        window.keys("C-c")
+        left = window.wait("EXIT", scrollback=True)
+    assert "EXIT 130" in left
+
+
 @pytest.mark.parametrize("times", [0, 1, 2, 3])
 def test_ctrl_c_and_what_stays(tmp_path: Path, times: int) -> None:
     """0: the run ends by itself. Once: requests in flight finish. Twice: it is cancelled. Three times: the process leaves."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,11 +13,13 @@ from tests.unit.live.snapshots import Load, S, snapshot, spread
 
 from aiperf.config.conditions import parse_condition, parse_tier
 from aiperf.config.model import Config
+from aiperf.live.frame import view_frame
 from aiperf.live.model import LiveModel
 from aiperf.live.spread import Distribution
 from aiperf.live.view import View
 from aiperf.live.words import state_words
 from aiperf.outcome import GeneratorState, Spread
+from aiperf.ui.dashboard.panels import generators_page
 
 
 def config(goodput: str = "", asserts: tuple[str, ...] = (), slo: Mapping[str, object] | None = None) -> Config:
@@ -247,11 +250,15 @@ def test_the_third_line_names_errors_and_verdict() -> None:
 
 def test_generators_of_a_shared_load_are_shown_with_what_is_known_of_each() -> None:
     told = [
-        GeneratorState(name="g0", state="running", rate=12.34, in_flight=5, send_lag_p99_ms=1.26, cpu=0.5),
+        GeneratorState(
+            name="g0", state="running", rate=12.34, in_flight=5, done=40, failed=2, send_lag_p99_ms=1.26, cpu=0.5
+        ),
         GeneratorState(name="g1", state="lost", rate=9.0),
     ]
     view = LiveModel(None).read(snapshot(1).model_copy(update={"generators": tuple(told)}))
-    first, second = view.generators
-    assert (first.name, first.state) == ("g0", "running")
-    assert dict(first.facts) == {"req/s": "12.3", "in flight": "5", "CPU": "50%", "send lag p99": "1.3 ms"}
-    assert (second.state, dict(second.facts)) == ("lost", {})
+    head, first, second = (line.plain.split() for line in generators_page(view, 100))
+    assert head[:5] == ["generator", "state", "in", "flight", "done"]
+    assert first == ["g0", "running", "5", "40", "2", "12.3", "1.3", "ms", "50%", "0"]
+    assert second == ["g1", "lost", "0", "0", "0", "9.0", "–", "0%", "0"]
+    page: Any = view_frame(view)["generators"]
+    assert (page[0]["done"], page[0]["failed"], page[1]["state"]) == (40, 2, "lost")

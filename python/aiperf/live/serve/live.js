@@ -92,7 +92,7 @@
     show("levels", f.levels.length > 0);
     table($("levels-table"), ["", "Place", "Value"], f.levels.map((x) => [WORDS[x.name] ?? x.name, x.place, x.unit === "ratio" ? share(x.value) : `${number(x.value)} ${x.unit}`]));
     show("generators", f.generators.length > 0);
-    table($("generators-table"), ["Generator", "State", "In flight", "Done", "Errors"], f.generators.map((g) => [g.name, g.state, number(g.in_flight, 0), number(g.done, 0), number(g.failed, 0)]));
+    table($("generators-table"), ["Generator", "State", "In flight", "Done", "Errors", "Tokens", "Requests/s", "Send lag p99 (ms)", "Busiest worker CPU (%)"], f.generators.map((g) => [g.name, g.state, number(g.in_flight, 0), number(g.done, 0), number(g.failed, 0), number(g.output_tokens, 0), number(g.rate, 1), number(g.send_lag_p99_ms, 1), number(100 * g.cpu, 0)]));
     if (moments.length) $("charts").replaceChildren(...CHARTS.map(([name, places]) => lines(name === "flow" ? `Output ${unit}/s` : name, places)).filter(Boolean));
     $("histograms").replaceChildren(...BARS.map(([tag, name]) => columns(name, f.histograms[tag])).filter(Boolean));
   };

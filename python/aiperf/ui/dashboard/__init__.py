@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from aiperf.live.model import LiveModel
-from aiperf.observer import GeneratorState, Level, Observer, RunFacts, StudyState
+from aiperf.observer import Level, Observer, RunFacts, StudyState
 from aiperf.outcome import Snapshot
 from aiperf.ui.dashboard.terminal import Terminal, allow_threads
 
@@ -115,9 +115,6 @@ class Dashboard(Observer):
 
     def levels(self, levels: Sequence[Level]) -> None:
         self._model.levels(levels)
-
-    def generators(self, states: Sequence[GeneratorState]) -> None:
-        self._model.generators(states)
 
     def study(self, state: StudyState) -> None:
         self._model.study(state)

@@ -15,6 +15,7 @@ from rich.text import Text
 from aiperf.live.progress import clock_text
 from aiperf.live.spread import Distribution
 from aiperf.live.view import Figures, Percentiles, View
+from aiperf.live.words import milliseconds
 from aiperf.observer import Level, RunFacts, StudyState
 
 __all__ = ["Page", "bar_line", "errors_page", "generators_page", "log_page", "overview", "server_page", "study_page"]
@@ -324,17 +325,18 @@ def generators_page(view: View, width: int) -> Page:
     """One line per generator of a distributed run."""
     if not view.generators:
         return [Text("This run has one load generator: this process.", style="bright_black")]
-    page = [
-        Text(
-            f"{'generator':20}{'state':10}{'in flight':>10}{'done':>12}{'errors':>9}{'tokens':>14}",
-            style="bright_black",
-        )
-    ]
+    has_room = width >= 88
+    heads = (
+        f"{'in flight':>10}{'done':>10}{'errors':>7}{'req/s':>8}{'lag p99':>9}{'CPU':>5}" + f"{'tokens':>13}" * has_room
+    )
+    page = [Text(f"{'generator':17}{'state':9}{heads}", style="bright_black")]
     for g in view.generators:
-        s = g.snapshot
-        cells = "" if s is None else f"{s.in_flight:>10,}{s.ok + s.failed:>12,}{s.failed:>9,}{s.output_tokens:>14,}"
-        facts = "  ".join(f"{k} {v}" for k, v in g.facts.items())
-        page.append(_clip(Text(f"{g.name[:19]:20}{g.state[:9]:10}{cells}  {facts}".rstrip()), width))
+        lag = "–" if g.send_lag_p99_ms is None else milliseconds(g.send_lag_p99_ms)
+        cells = f"{g.in_flight:>10,}{g.done:>10,}{g.failed:>7,}{g.rate:>8,.1f}{lag:>9}{100 * g.cpu:>4.0f}%"
+        cells += f"{g.output_tokens:>13,}" * has_room
+        page.append(
+            _clip(Text(f"{g.name[:16]:17}{g.state[:8]:9}{cells}", style="red" if g.state == "lost" else ""), width)
+        )
     return page
 
 
