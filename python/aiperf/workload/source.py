@@ -98,6 +98,7 @@ def open_data(config: Config, rng: np.random.Generator) -> Data:
     )
 
 
+_FILTERED = {"hf", "mooncake_hf", "exgentic"}
 _BASETEN = ("open_loop_replay", "open_loop_strict", "omit_kv_hints")
 
 
@@ -108,7 +109,7 @@ def _refuse_what_is_not_its(config: Config, kind: str) -> None:
     if config.endpoint.uuid_and_strip and kind != "single_turn":
         text = f"needs a `single_turn` file, whose lines of one `session_id` are a session; the data are `{kind}`"
         problems.append(Problem(text, "--uuid-and-strip"))
-    if i.dataset_filters and kind not in {"hf", "mooncake_hf"}:
+    if i.dataset_filters and kind not in _FILTERED:
         problems.append(Problem(f"`{kind}` data have no columns to filter by", "--dataset-filter"))
     if i.mooncake_trace_to_hf_mapping and kind != "mooncake_hf":
         problems.append(Problem("needs `--hf-mooncake-dataset`", "--mooncake-trace-to-hf-mapping"))
@@ -152,11 +153,14 @@ def _kind(config: Config) -> str:
         name = registry.normalise(i.custom_dataset_type)
         return "speed_bench" if name.startswith("speed_bench") else name
     if i.public_dataset is not None:
+        from aiperf.datasets.formats.exgentic import PUBLIC as EXGENTIC
         from aiperf.datasets.formats.hf import ELSEWHERE
 
         name = registry.normalise(i.public_dataset)
-        if name == "mooncake_hf":
+        if name in {"mooncake_hf", "exgentic"}:
             return name
+        if name in EXGENTIC:
+            return "exgentic"
         if name.startswith("speed_bench_"):
             return "speed_bench"
         if name in ELSEWHERE:
@@ -314,7 +318,7 @@ def _speed_bench(config: Config) -> dict[str, object]:
 def _filtered(config: Config, kind: str) -> dict[str, object]:
     """Options of what is read by its columns."""
     i = config.input
-    if kind not in {"hf", "mooncake_hf"}:
+    if kind not in _FILTERED:
         return {}
     values: dict[str, object] = {}
     try:
@@ -327,6 +331,12 @@ def _filtered(config: Config, kind: str) -> dict[str, object]:
         raise ConfigError((Problem(str(error), where),)) from error
     if kind == "mooncake_hf" and i.input_file is None:
         values |= {"dataset": i.hf_mooncake_dataset, "split": i.hf_mooncake_split, "subset": i.hf_subset}
+    if kind == "exgentic":
+        from aiperf.datasets.formats.exgentic import PUBLIC
+
+        values["schedule"] = bool(i.fixed_schedule)
+        if i.input_file is None:
+            values["dataset"] = PUBLIC[registry.normalise(i.public_dataset or "")]
     return values
 
 

@@ -31,6 +31,7 @@ DATASETS = {
     "dag_jsonl": "agents.jsonl",
     "hf": "questions.csv",
     "chat_transcript": "chat_transcript.jsonl",
+    "exgentic": "exgentic.jsonl",
     "sagemaker_data_capture": "sagemaker_data_capture.jsonl",
 }
 OPTIONS = {"hf": {"prompt_field": "question", "answer_field": "answer"}}

@@ -87,6 +87,7 @@ GOLDEN = {
     "dag_jsonl": "agents.jsonl",
     "speed_bench": "speed_bench.jsonl",
     "mooncake_hf": "mooncake_hf.jsonl",
+    "exgentic": "exgentic.jsonl",
     "chat_transcript": "chat_transcript.jsonl",
     "sagemaker_data_capture": "sagemaker_data_capture.jsonl",
 }
@@ -111,7 +112,7 @@ def test_missing_empty_and_truncated_files_fail_with_their_name(name: str, tmp_p
 
 
 def test_every_format_needs_a_file_or_says_so() -> None:
-    for name in ("single_turn", "dag_jsonl", "mooncake_hf"):
+    for name in ("single_turn", "dag_jsonl", "mooncake_hf", "exgentic"):
         with pytest.raises(DatasetError, match="needs a file"):
             load(name, None)
     with pytest.raises(DatasetError, match="a file or a name on the hub"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,82 @@ def test_conversations_are_replayed_up_to_each_response(file: Path) -> None:
     mapping = {"messages": "data.turns", "session_id": "id", "extra.temperature": "t"}
     (mapped,) = load("mooncake_hf", lines(file, row), mapping=mapping)
     assert (mapped.id, dict(mapped.turns[0].extra)) == ("5", {"temperature": 0.5})
+
+
+def test_recorded_agents_send_each_call_as_it_was() -> None:
+    first, second = load("exgentic", DATA / "exgentic.jsonl")
+    one, two = first.turns
+    assert [(m.role, m.parts) for m in one.messages] == [("system", ("be brief",)), ("user", ("1+1?",))]
+    assert (one.osl, dict(one.extra), one.delay_ns) == (20, {"temperature": 0.5, "stop": ["END"]}, 0)
+    assert [m.role for m in two.messages] == ["system", "user", "assistant", "tool", "user"]
+    answer, result = two.messages[2:4]
+    function = {"name": "add", "arguments": '{"a":1,"b":1}'}
+    assert answer.extra == {
+        "reasoning_content": "hm",
+        "tool_calls": [{"id": "c1", "type": "function", "function": function}],
+    }
+    assert (result.parts, result.extra) == (("2",), {"tool_call_id": "c1"})
+    assert (two.osl, two.delay_ns, [t["type"] for t in two.tools]) == (12, 1_500_000_000, ["function"])
+    assert [m.role for m in second.turns[0].messages] == ["system", "user"]
+    assert second.turns[1].delay_ns == 0, "it began before the other had ended"
+
+    alone = load("exgentic", DATA / "exgentic.jsonl", schedule=True)
+    assert [(s.id, s.turns[0].at_ns) for s in alone] == [
+        ("a:1", 0),
+        ("a:0", 2_500_000_000),
+        ("b:0", 0),
+        ("b:1", 1_250_000_000),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("filters", "ids"),
+    [
+        ({"harness": "Tool_Calling"}, ["a"]),
+        ({"source_model": "azure/GPT-4.1"}, ["a"]),
+        ({"benchmark": "tau2_retail", "harness": "claude_code"}, ["b"]),
+    ],
+)
+def test_recorded_agents_are_chosen_by_what_they_are(filters: dict[str, str], ids: list[str]) -> None:
+    assert [s.id for s in load("exgentic", DATA / "exgentic.jsonl", filters=filters)] == ids
+
+
+def test_recorded_agents_that_are_not_there_are_named(file: Path) -> None:
+    with pytest.raises(DatasetError, match="no session has a call that can be sent and harness=other") as raised:
+        load("exgentic", DATA / "exgentic.jsonl", filters={"harness": "other"})
+    assert raised.value.hint == "there are claude_code/claude-opus-4-5, tool_calling/gpt-4.1"
+    with pytest.raises(DatasetError, match="not filtered by `lang`"):
+        load("exgentic", DATA / "exgentic.jsonl", filters={"lang": "de"})
+    row = json.loads((DATA / "exgentic.jsonl").read_text(encoding="utf-8").splitlines()[0])
+    with pytest.raises(DatasetError, match="an id of its own"):
+        load("exgentic", lines(file, row, row))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"models": "m"}, "field `models`: expected a list of names"),
+        ({"harness": None}, "field `harness`: expected a text"),
+        ({"spans": [1]}, "field `spans`: expected a list of objects"),
+        ({"start_time": "noon"}, "field `start_time`: expected a time of ISO 8601"),
+        ({"end_time": "2020-01-01"}, "expected a time not before `start_time`"),
+        ({"gen_ai.usage.input_tokens": None}, "expected a number of tokens"),
+        ({"gen_ai.request.max_tokens": 0}, "expected a number of tokens"),
+        ({"gen_ai.request.temperature": "hot"}, "expected a number"),
+        ({"gen_ai.request.stop_sequences": "x"}, "expected a list of texts"),
+        ({"gen_ai.input.messages": "[]"}, "at least one message"),
+        ({"gen_ai.input.messages": "[{"}, "expected JSON"),
+        ({"gen_ai.input.messages": '[{"role": "user", "parts": [{"type": "odd"}]}]'}, "expected text, thinking"),
+        ({"gen_ai.tool.definitions": '[{"type": "odd"}]'}, "expected functions"),
+    ],
+)
+def test_a_broken_agent_trace_names_its_row_and_field(file: Path, change: dict[str, object], said: str) -> None:
+    row = json.loads((DATA / "exgentic.jsonl").read_text(encoding="utf-8").splitlines()[0])
+    (name,) = change
+    at = row if name in row else row["spans"][1] if name in row["spans"][1] else row["spans"][1]["attributes"]
+    at[name] = change[name]
+    with pytest.raises(DatasetError, match="line 1: .*" + said):
+        load("exgentic", lines(file, row))
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,7 @@ TRACE = [
         ("inputs.json", "inputs_json"),
         ("questions.csv", "hf"),
         ("agents.jsonl", "dag_jsonl"),
+        ("exgentic.jsonl", "exgentic"),
         ("../traces/baseten_trace.parquet", "baseten_trace"),
     ],
 )

@@ -43,8 +43,6 @@ ELSEWHERE: Mapping[str, str] = {
         "it is not on the hub: download `question.jsonl` of https://github.com/hemingkx/Spec-Bench (data/spec_bench) and give "
         "`--input-file question.jsonl --custom-dataset-type hf --dataset-option turns_field=turns`"
     ),
-    "exgentic": "its agent traces are read from a file: `--input-file FILE --custom-dataset-type dag_jsonl`",
-    "exgentic_v2": "its agent traces are read from a file: `--input-file FILE --custom-dataset-type dag_jsonl`",
 }
 """AIPerf's names that are no table of prompts on the hub, and what to do instead."""
 
