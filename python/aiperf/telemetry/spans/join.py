@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
@@ -29,18 +29,25 @@ from aiperf.errors import ErrorKind, Note
 from aiperf.records import Columns
 from aiperf.telemetry.spans.span import Span
 
-__all__ = ["ClockOffset", "Joined", "SpanTimes", "collect", "join", "span_columns"]
+__all__ = ["ATTRIBUTES", "ClockOffset", "Joined", "SpanTimes", "collect", "join", "span_columns"]
 
 Floats = NDArray[np.float64]
 
-_SECONDS: Final = {
-    "queue": ("gen_ai.latency.time_in_queue", "llm.latency.time_in_queue"),
-    "prefill": ("gen_ai.latency.time_in_model_prefill",),
-    "decode": ("gen_ai.latency.time_in_model_decode",),
-    "first": ("gen_ai.latency.time_to_first_token", "llm.latency.time_to_first_token"),
-    "total": ("gen_ai.latency.e2e", "llm.latency.e2e"),
+_PARTS_IN_S: Final = {
+    "gen_ai.latency.time_in_queue": "queue",
+    "llm.latency.time_in_queue": "queue",
+    "gen_ai.latency.time_in_model_prefill": "prefill",
+    "gen_ai.latency.time_in_model_decode": "decode",
+    "gen_ai.latency.time_to_first_token": "first",
+    "llm.latency.time_to_first_token": "first",
+    "gen_ai.latency.e2e": "total",
+    "llm.latency.e2e": "total",
 }
-_DURATIONS: Final = {"queue": ("queue_time",), "inference": ("inference_time",), "total": ("total_time",)}
+_PARTS_AS_TEXT: Final = {"queue_time": "queue", "inference_time": "inference", "total_time": "total"}
+ATTRIBUTES: Final = frozenset((*_PARTS_IN_S, *_PARTS_AS_TEXT))
+"""Those that are read here."""
+_AT_WORK: Final = frozenset({"first", "total"})
+"""Latencies from the arrival on, during which the server works for the request."""
 _STAGES: Final = {
     "queue": re.compile(r"queue|wait", re.IGNORECASE),
     "prefill": re.compile(r"prefill", re.IGNORECASE),
@@ -63,30 +70,41 @@ class SpanTimes:
     worked: float
     parts: dict[str, float] = field(default_factory=dict)
 
-    def part(self, name: str) -> float:
-        return self.parts.get(name, math.nan)
-
     @property
     def queue(self) -> float:
-        return self.part("queue")
+        return self._one("queue")
 
     @property
     def prefill(self) -> float:
-        known = self.part("prefill")
-        return known if math.isfinite(known) else self.part("first") - self.queue
-
-    @property
-    def total(self) -> float:
-        known = self.part("total")
-        return known if math.isfinite(known) else float(self.end - self.arrival)
+        return self._one("prefill")
 
     @property
     def decode(self) -> float:
-        known = self.part("decode")
-        if math.isfinite(known):
-            return known
-        rest = self.part("inference") - self.prefill
-        return rest if math.isfinite(rest) else self.total - self.part("first")
+        return self._one("decode")
+
+    @property
+    def total(self) -> float:
+        return self._one("total")
+
+    def _one(self, name: str) -> float:
+        return float(resolve_parts([self])[name][0])
+
+
+def resolve_parts(found: Sequence[SpanTimes]) -> dict[str, Floats]:
+    """(traces,) ns of queue, prefill, decode and total: as told, else what the others leave; NaN where that is not known either."""
+    told = {
+        name: np.array([t.parts.get(name, math.nan) for t in found])
+        for name in ("queue", "prefill", "decode", "first", "inference", "total")
+    }
+
+    def known(name: str, rest: Floats) -> Floats:
+        return np.where(np.isnan(told[name]), rest, told[name])
+
+    prefill = known("prefill", told["first"] - told["queue"])
+    total = known("total", np.array([float(t.end - t.arrival) for t in found]))
+    rest = told["inference"] - prefill
+    decode = known("decode", np.where(np.isnan(rest), total - told["first"], rest))
+    return {"queue": told["queue"], "prefill": prefill, "decode": decode, "total": total}
 
 
 def collect(spans: Iterable[Span]) -> dict[str, SpanTimes]:
@@ -118,20 +136,22 @@ def _stage(name: str) -> str | None:
 
 def _read_attributes(attributes: Mapping[str, str | float | bool], parts: dict[str, float]) -> float:
     """How long after this span's start the server was at work for sure, ns."""
-    found: dict[str, float] = {}
-    for part, names in _SECONDS.items():
-        for name in names:
-            value = attributes.get(name)
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                found[part] = float(value) * 1e9
-    for part, names in _DURATIONS.items():
-        for name in names:
-            value = attributes.get(name)
-            length = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
-            if length is not None:
-                found[part] = float(length[1]) * _UNITS[length[2]]
-    parts |= found
-    return max(found.get("total", 0.0), found.get("first", 0.0))
+    worked = 0.0
+    for name, value in attributes.items():
+        part = _PARTS_IN_S.get(name)
+        if part is not None and isinstance(value, int | float) and not isinstance(value, bool):
+            ns = float(value) * 1e9
+        elif (part := _PARTS_AS_TEXT.get(name)) is not None and isinstance(value, str):
+            length = _DURATION.fullmatch(value.strip())
+            if length is None:
+                continue
+            ns = float(length[1]) * _UNITS[length[2]]
+        else:
+            continue
+        parts[part] = ns
+        if part in _AT_WORK:
+            worked = max(worked, ns)
+    return worked
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,14 +248,16 @@ def span_columns(joined: Joined, columns: Columns) -> dict[str, Floats]:
     out = {name: columns.scalar(name).copy() for name in names}
     out["server_source"] = np.nan_to_num(out["server_source"])
     shift = 0.0 if joined.offset is None else joined.offset.best
-    for row, request_id in enumerate(columns.strings("request_id")):  # a dictionary of traces has no columns
-        times = joined.times.get(_trace_of(request_id))
-        if times is None:
-            continue
-        values = (times.queue, times.prefill, times.decode, times.total)
-        if times.parts or out["server_source"][row] == 0:
-            for name, value in zip(names, values, strict=False):
-                out[name][row] = value if math.isfinite(value) and value >= 0 else math.nan
-            out["server_source"][row] = _SPANS
-        out["server_arrival"][row] = times.arrival - columns.start_wall_ns - shift
+    traces = [_trace_of(i) for i in columns.strings("request_id")]
+    rows = np.array([i for i, trace in enumerate(traces) if trace in joined.times], dtype=np.int64)
+    if not len(rows):
+        return out
+    found = [joined.times[traces[i]] for i in rows.tolist()]
+    # Spans that say no more than when it came and went leave what the response said.
+    says_more = np.array([bool(t.parts) for t in found]) | (out["server_source"][rows] == 0)
+    for name, values in resolve_parts(found).items():
+        told = np.where(values >= 0, values, np.nan)
+        out[f"server_{name}_ns"][rows[says_more]] = told[says_more]
+    out["server_source"][rows[says_more]] = _SPANS
+    out["server_arrival"][rows] = np.array([t.arrival - columns.start_wall_ns for t in found]) - shift
     return out

@@ -11,7 +11,7 @@ import base64
 import binascii
 import gzip
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +22,20 @@ from aiperf.telemetry.spans.span import Span, Value
 if TYPE_CHECKING:
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-__all__ = ["parse_json", "parse_message", "parse_protobuf", "read_spans", "render_jsonl", "request_class"]
+__all__ = [
+    "is_lines",
+    "parse_json",
+    "parse_message",
+    "parse_protobuf",
+    "read_lines",
+    "read_spans",
+    "render_jsonl",
+    "request_class",
+]
 
 _LENGTH_BYTES = 4
 _SPANS_A_LINE = 500
+_SHAPES = "give OTLP as a collector's file exporter writes it: JSON (one object, or one a line) or protobuf"
 
 
 def request_class() -> Callable[[], ExportTraceServiceRequest]:
@@ -78,13 +88,13 @@ def _protobuf_value(value: Any) -> Value | None:
     return found
 
 
-def parse_json(text: str | bytes) -> list[Span]:
-    """ValueError if it is not an export request."""
+def parse_json(text: str | bytes, wanted: Container[str] | None = None) -> list[Span]:
+    """ValueError if it is not an export request. `wanted`: keys of the attributes to keep; None: all of them."""
     content = json.loads(text)
     if not isinstance(content, Mapping) or not ({"resourceSpans", "resource_spans"} & content.keys() or content == {}):
         raise ValueError("not an OTLP export request: no `resourceSpans`")
     try:
-        return list(_json_spans(content))
+        return list(_json_spans(content, wanted))
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"not an OTLP export request: {error}") from error
 
@@ -93,18 +103,20 @@ def _either(content: Mapping[str, Any], camel: str, snake: str) -> Any:
     return content.get(camel, content.get(snake))
 
 
-def _json_spans(content: Mapping[str, Any]) -> Iterator[Span]:
+def _json_spans(content: Mapping[str, Any], wanted: Container[str] | None) -> Iterator[Span]:
     for resource in _either(content, "resourceSpans", "resource_spans") or ():
         for scope in _either(resource, "scopeSpans", "scope_spans") or ():
             for span in scope.get("spans") or ():
-                pairs = ((a["key"], _json_value(a.get("value") or {})) for a in span.get("attributes") or ())
+                get = span.get
+                given = get("attributes") or ()
+                kept = given if wanted is None else [a for a in given if a["key"] in wanted]
                 yield Span(
-                    trace=_hex(_either(span, "traceId", "trace_id") or "", 32),
-                    parent=_hex(_either(span, "parentSpanId", "parent_span_id") or "", 16),
-                    name=str(span.get("name", "")),
-                    start_ns=int(_either(span, "startTimeUnixNano", "start_time_unix_nano") or 0),
-                    end_ns=int(_either(span, "endTimeUnixNano", "end_time_unix_nano") or 0),
-                    attributes={k: v for k, v in pairs if v is not None},
+                    trace=_hex(get("traceId") or get("trace_id") or "", 32),
+                    parent=_hex(get("parentSpanId") or get("parent_span_id") or "", 16),
+                    name=str(get("name", "")),
+                    start_ns=int(get("startTimeUnixNano") or get("start_time_unix_nano") or 0),
+                    end_ns=int(get("endTimeUnixNano") or get("end_time_unix_nano") or 0),
+                    attributes={a["key"]: v for a in kept if (v := _json_value(a.get("value") or {})) is not None},
                 )
 
 
@@ -165,11 +177,31 @@ def read_spans(path: Path) -> list[Span]:
     except ValueError as error:
         raise ResultError(
             f"cannot read the spans in `{path}`: {error}",
-            "give OTLP as a collector's file exporter writes it: JSON (one object, or one a line) or protobuf",
+            _SHAPES,
         ) from error
     if not spans:
         raise ResultError(f"`{path}` holds no spans")
     return spans
+
+
+def is_lines(path: Path) -> bool:
+    """Is the file OTLP JSON, an object a line, as `render_jsonl` writes it? False if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return all(line.startswith(b"{") and line.rstrip().endswith(b"}") for line in file if line.strip())
+    except OSError:
+        return False
+
+
+def read_lines(path: Path, wanted: Container[str]) -> Iterator[Span]:
+    """The spans of a file of which `is_lines` holds, one after the other: few of a large file are in memory. ResultError."""
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                if line.strip():
+                    yield from parse_json(line, wanted)
+    except (OSError, ValueError) as error:
+        raise ResultError(f"cannot read the spans in `{path}`: {error}", _SHAPES) from error
 
 
 def _parse_file(data: bytes) -> list[Span]:
