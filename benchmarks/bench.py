@@ -16,12 +16,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.command import run
+from benchmarks.pages import Which, scrape_cpu_s, serving_pages
 from benchmarks.report import write_run
 from benchmarks.screens import watch
 from benchmarks.server import ROOT, SERVER_CORE, serving
 from benchmarks.tool import Outcome, Tool, compare_with_ledger
 
-from benchmarks import loads
+from benchmarks import loads, observed
 
 BUSY = 0.9
 MB = 1e6
@@ -249,6 +250,56 @@ def bench_watched(tool: Tool, repeats: int) -> Iterator[Row]:
         )
 
 
+def bench_traced(tool: Tool, repeats: int) -> Iterator[Row]:
+    """`traceparent` on each request, without and with in turn, the order turned round each time."""
+    rates: dict[str, list[float]] = {"0": [], "1": []}
+    cpu = []
+    flags = [*loads.PLAIN_FLAGS, "--benchmark-duration", "4"]
+    with serving(loads.PLAIN) as server:
+        for i in range(2 * repeats):
+            for share in ("0", "1") if i % 2 else ("1", "0"):
+                with tool.profile(server, [*flags, "--trace-sampling", share]) as outcome:
+                    rates[share].append(outcome.value("request_throughput"))
+                    cpu.append(outcome.server_cpu)
+    target = "≥ 0.98 ×"
+    yield _row("`traceparent`: rate", "requests/s", rates["1"], target, lambda a, b: a >= 0.98 * b, rates["0"], cpu)
+
+
+def bench_spans(tool: Tool, repeats: int) -> Iterator[Row]:
+    joined, bare = observed.join_seconds(tool, min(repeats, 3))
+    more = [a - b for a, b in zip(joined, bare, strict=True)]
+    yield _row(f"{observed.SPANS:,} spans joined: report takes longer by", "s", more, "≤ 2", at_most(2))
+
+
+def bench_scraping(tool: Tool, repeats: int) -> Iterator[Row]:
+    """Ten endpoints of 1 MB each second: CPU time of the process that does nothing else, and the send lag of a load beside it."""
+    cases: tuple[tuple[Which, str], ...] = (("few", "1 line in 10 changes"), ("all", "every line changes"))
+    for which, words in cases:
+        with serving_pages(which) as url:
+            shares = [100 * scrape_cpu_s(tool.python, url, 10.0) for _ in range(repeats)]
+        yield _row(f"10 endpoints of 1 MB, {words}: CPU", "% of a core", shares, "≤ 5", at_most(5))
+    lags: dict[bool, list[float]] = {False: [], True: []}
+    with serving(loads.PLAIN) as server, serving_pages("all") as url:
+        for _ in range(repeats):
+            for is_on in (False, True):
+                lags[is_on].append(observed.send_lag_p99_ms(tool, server, url if is_on else None))
+    target = "≤ 0.15 ms or ≤ 1.2 ×"
+    yield _row(
+        f"10 endpoints of 1 MB: send lag p99, {observed.LAG_RATE}/s",
+        "ms",
+        lags[True],
+        target,
+        lambda a, b: a <= max(0.15, 1.2 * b),
+        lags[False],
+    )
+
+
+def bench_page(tool: Tool, repeats: int) -> Iterator[Row]:
+    with serving(observed.ENGINE) as server, serving_pages("gpus") as url:
+        sizes = [observed.page_mb(tool, server, f"{url}/0") for _ in range(min(repeats, 2))]
+    yield _row("page with all charts of server and 8 GPUs", "MB", sizes, "≤ 3", at_most(3))
+
+
 def bench_cold(tool: Tool, repeats: int) -> Iterator[Row]:
     wall, first, peak = [], [], []
     with serving({"count": "none"}) as server:
@@ -371,6 +422,10 @@ QUICK: dict[str, Callable[[Tool, int], Iterator[Row]]] = {
     "paced": bench_paced,
     "media": bench_media,
     "watched": bench_watched,
+    "traced": bench_traced,
+    "spans": bench_spans,
+    "scraping": bench_scraping,
+    "page": bench_page,
     "engine": bench_engine,
     "cold": bench_cold,
     "short": bench_short,

@@ -1,7 +1,8 @@
 """Prometheus' text format to rows of numbers. prometheus-client parses what is new; lines seen before are looked up.
 
 A server shows the same thousand lines at every reading, and the library takes 20 µs for each: a dictionary from the text in
-front of the value to a column takes 0.3 µs.
+front of the value to a column takes 0.5 µs. As long as no line comes, goes or moves, only those that changed are looked at, in loops
+of the interpreter's own C code.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import compress, count
+from operator import ne
 from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
@@ -38,6 +41,22 @@ class MetricSeries:
     help: str = ""
 
 
+_NO_SAMPLE = "\0"
+"""In place of a comment's head: nothing begins like it."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Text:
+    """The last text without time stamps and exemplars. `heads`: of each line what stands in front of the value, with the space.
+    `columns`: (lines,), -1 for lines without one. `row`: (columns,) values.
+    """
+
+    lines: list[str]
+    heads: list[str]
+    columns: NDArray[np.int64]
+    row: NDArray[np.float64]
+
+
 class Exposition:
     """Remembers the columns of one page; a column once known stays."""
 
@@ -47,8 +66,7 @@ class Exposition:
         self._column_of_head: dict[str, int | None] = {}
         self._is_simple = True
         """No time stamps, no exemplars: each line is its head, a space and the value."""
-        self._last: tuple[list[str], NDArray[np.float64]] = ([], np.zeros(0))
-        """The lines of the last simple text, and its row."""
+        self._last: _Text | None = None
         self._good_heads: set[str] = set()
         self.bad_lines = 0
         """Lines that were no metric in the scrape with the most of them; the other lines of that scrape count."""
@@ -100,39 +118,43 @@ class Exposition:
         """None if a line is new."""
         lines = text.split("\n")
         row = self._changed(lines)
-        if row is None:
-            row = np.full(len(self.series), np.nan)
-            known = self._column_of_head
-            for line in lines:
-                if not line or line[0] == "#":
-                    continue
-                head, _, value = line.rpartition(" ")
-                column = known.get(head, -1)
-                if column == -1:
-                    return None
-                if column is not None:
-                    row[column] = float(value)
-        self._last = (lines, row)
-        return row.copy()
+        return self._each(lines) if row is None else row
 
     def _changed(self, lines: list[str]) -> NDArray[np.float64] | None:
-        """The row if the text differs from the last one in values alone: of a large page, most lines stay as they are."""
-        before, last = self._last
-        if len(lines) != len(before) or len(last) != len(self.series):
+        """The row if the text differs from the last one in values alone. A loop in Python over 10,000 lines takes ten times as long."""
+        last = self._last
+        if last is None or len(lines) != len(last.lines) or len(last.row) != len(self.series):
             return None
-        row = last.copy()
-        for line, old in zip(lines, before, strict=True):
-            if line == old:
+        changed = list(compress(count(), map(ne, lines, last.lines)))
+        new = list(map(lines.__getitem__, changed))
+        heads = list(map(last.heads.__getitem__, changed))
+        if not all(map(str.startswith, new, heads)):
+            return None
+        values = np.fromiter(map(float, map(str.removeprefix, new, heads)), np.float64, len(new))
+        columns = last.columns[changed]
+        is_kept = columns >= 0
+        last.row[columns[is_kept]] = values[is_kept]
+        last.lines = lines
+        return last.row.copy()
+
+    def _each(self, lines: list[str]) -> NDArray[np.float64] | None:
+        """The row by looking up each line; None if one is new."""
+        row = np.full(len(self.series), np.nan)
+        heads, columns = [_NO_SAMPLE] * len(lines), np.full(len(lines), -1)
+        known = self._column_of_head
+        for i, line in enumerate(lines):
+            if not line or line[0] == "#":
                 continue
             head, _, value = line.rpartition(" ")
-            if head != old.rpartition(" ")[0] or not head or head[0] == "#":
-                return None
-            column = self._column_of_head.get(head, -1)
+            column = known.get(head, -1)
             if column == -1:
                 return None
+            heads[i] = head + " "
             if column is not None:
+                columns[i] = column
                 row[column] = float(value)
-        return row
+        self._last = _Text(lines=lines, heads=heads, columns=columns, row=row)
+        return row.copy()
 
     def _parse(self, text: str, *, is_openmetrics: bool) -> NDArray[np.float64]:
         lines = [line for line in text.split("\n") if line.strip() and line[0] != "#"]
