@@ -1,6 +1,7 @@
 """Anthropic's Messages: `POST /v1/messages`. https://docs.anthropic.com/en/api/messages, …/messages-streaming
 
-Input read from and written to the prefix cache is counted apart by the API (`input_tokens` leaves it out) and added here.
+Input read from and written to the prefix cache is counted apart by the API (`input_tokens` leaves it out) and added here. llama.cpp sends no
+`message_start`, which has the input, where the first token is half a character: such a response has no count of its input, and it is absent.
 """
 
 from __future__ import annotations
