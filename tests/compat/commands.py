@@ -30,6 +30,7 @@ class Command:
     sim: Mapping[str, object] = field(default_factory=dict)
     code_differs: bool = False
     timed: bool = False
+    plots: bool = False
 
 
 def _load() -> tuple[Command, ...]:

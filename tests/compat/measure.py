@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -35,6 +36,17 @@ def run_command(executable: Path, command: Command, folder: Path) -> tuple[int, 
                 )
             codes.append(done.returncode)
         return max(codes), shape_of(place.artifacts)
+
+
+def draw(peer: Path, folder: Path) -> set[str]:
+    """What AIPerf's `plot` draws of a folder of results."""
+    with tempfile.TemporaryDirectory(prefix="aiperf-compat-") as copy:
+        results = Path(copy, "run")
+        shutil.copytree(folder, results, ignore=shutil.ignore_patterns("plots"))
+        subprocess.run(
+            [peer, "plot", "--paths", results], cwd=copy, capture_output=True, timeout=TIMEOUT_S, check=False
+        )
+        return {p.name for p in results.rglob("plots/*.png")}
 
 
 def recorded(name: str) -> tuple[int, Shape]:
@@ -97,6 +109,12 @@ def main(argv: Sequence[str]) -> int:
                 record(command.name, *theirs)
             ours = run_command(Path(sys.executable).with_name("aiperf"), command, work / command.name / "ours")
             total += _show(command, theirs, ours)
+            if peer is not None and command.plots:
+                drawn = [draw(peer, work / command.name / who / "run") for who in ("aiperf", "ours")]
+                total += drawn[0] != drawn[1]
+                print(
+                    f"  AIPerf's plot: {', '.join(sorted(drawn[0]))}; of ours {', '.join(sorted(drawn[1]))}", flush=True
+                )
     return 1 if total else 0
 
 

@@ -43,6 +43,8 @@ def _part() -> str:
     ]
     lines += [_row(d) for d in lists["difference"]]
     lines += ["", "Compared: " + "; ".join(c["covers"] for c in commands) + "."]
+    drawn = "; ".join(c["covers"] for c in commands if c.get("plots"))
+    lines += [f"AIPerf's own `aiperf plot` draws the same charts from our folders as from its own ({drawn})."]
     refused = [f for f in FOREIGN if f.state == "refused"]
     lines += ["", "**Options that are refused:**" if refused else "No option of AIPerf's `profile` is refused.", ""]
     if refused:

@@ -79,6 +79,31 @@ def test_branches_are_counted(serve: Callable[..., Sim]) -> None:
     }
 
 
+def test_what_two_turns_spawn_is_sent_twice_under_one_name(serve: Callable[..., Sim]) -> None:
+    sim = serve(ttft_ms=2)
+    path = sim.dir / "dag.jsonl"
+    rows = [
+        {"session_id": "root", "turns": [{**TURN, "spawns": ["help"]}, {**TURN, "spawns": ["help"]}, TURN]},
+        {"session_id": "help", "turns": [TURN]},
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    run = sim.run(
+        input_file=path, custom_dataset_type="dag_jsonl", concurrency=1, request_count=None, isl=None, osl=None
+    )
+    lines = (run.dir / "profile_export.jsonl").read_text(encoding="utf-8").splitlines()
+    found = sorted((json.loads(line)["metadata"] for line in lines), key=lambda m: int(m["request_start_ns"]))
+    assert [(m["conversation_id"], m["turn_index"]) for m in found] == [
+        ("root", 0),
+        ("help", 0),
+        ("root", 1),
+        ("help", 0),
+        ("root", 2),
+    ]
+    helpers = [m for m in found if m["conversation_id"] == "help"]
+    assert len({m["x_correlation_id"] for m in helpers}) == 2, "each is a session of its own"
+    assert {m["parent_correlation_id"] for m in helpers} == {found[0]["x_correlation_id"]}
+
+
 def test_an_id_of_another_family_has_no_known_parent() -> None:
     """Records that were not made by this engine: absent, not a wrong id."""
     tree = SessionTree([-1, 0])
