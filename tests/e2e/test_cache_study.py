@@ -166,7 +166,7 @@ def test_a_trace_is_compared_with_its_own_reuse(tmp_path: Path) -> None:
                 row = {"session_id": f"u{user}", "input_length": 32 * len(ids), "output_length": 2, "hash_ids": ids}
                 out.write(json.dumps(row) + "\n")
     with engine(tmp_path) as sim:
-        flags = {"input_file": trace, "isl_block_size": 32, "concurrency": 1}
+        flags: dict[str, object] = {"input_file": trace, "isl_block_size": 32, "concurrency": 1}
         result = measure(sim, flags)
         written = told(sim)
         rows = {r["request_id"]: r for r in sim.ledger()}
@@ -178,6 +178,7 @@ def test_a_trace_is_compared_with_its_own_reuse(tmp_path: Path) -> None:
     seen = 3 * sum(n - 1 for n in blocks) - 1
     assert value(result, "trace_theoretical") == pytest.approx(100 * seen / (3 * sum(blocks)))
     assert value(result, "trace_efficiency") == pytest.approx(100, abs=1)
+    assert KIND.cost(with_defaults(KIND, config_from(config_of(sim, **flags))), CacheOptions()).requests == 12
     turns = [p for p in written["points"] if str(p["point"]).startswith("turn")]
     assert [t["requests"] for t in turns] == [3, 3, 3, 3]
 
@@ -265,3 +266,15 @@ def command(sim: Sim, *more: str) -> list[str]:
         "6",
     ]
     return [*fixed, *where, "--no-report", *more]
+
+
+def test_a_level_behind_the_gpu_is_a_second_knee(tmp_path: Path) -> None:
+    """Blocks that the GPU evicts go to host memory: they are found, at half a millisecond each."""
+    step = {"base_ms": 1.0, "per_prefill_token_ms": 0.1}
+    with engine(tmp_path, blocks=256, step=step, tiers=[{"num_blocks": 384, "block_ms": 0.6}]) as sim:
+        result = measure(sim, parts=("capacity",))
+    assert value(result, "tiers") == 2
+    # The GPU's own part ends with its blocks; all of it with those of both.
+    assert value(result, "fast_tier_tokens") == pytest.approx(16 * 256, rel=0.1)
+    assert value(result, "knee_tokens") == pytest.approx(16 * (256 + 384), rel=0.1)
+    assert "The cache has 2 levels" in rules(result)["cache_tiers"]

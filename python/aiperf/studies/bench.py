@@ -59,7 +59,7 @@ class Cost:
     def text(self, pilot: Measured | None = None) -> str:
         """`cost: 1,480 requests in 24 runs, 3,030,000 prompt and 24,000 output tokens, about 4 min at the speed of the pilot run`."""
         most = "at most " if self.is_bound else ""
-        words = f"cost: {most}{self.requests:,} requests in {self.runs:,} runs"
+        words = f"cost: {most}{self.requests:,} requests in {self.runs:,} run{'s' if self.runs != 1 else ''}"
         words += f", {self.prompt_tokens:,} prompt and {self.output_tokens:,} output tokens"
         seconds = self.seconds(pilot)
         if seconds is not None:

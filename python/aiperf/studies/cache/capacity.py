@@ -86,11 +86,14 @@ class CapacityPoint:
 
     @property
     def by_distance(self) -> tuple[Floats, Floats, Floats]:
-        """(requests,) other tokens sent since the request's prefix was sent last, share of the prefix that was found, ms; by distance."""
+        """(requests,) other tokens sent since the request's prefix was sent last, share of the prefix that was found, ms; by distance.
+
+        Before the k-th request lie k − 1 other prefixes with the own blocks of both times they were sent.
+        """
         point = self.point
         load = point.load.measured
         rows = point.row.astype(np.int64)
-        distance = rows.astype(float) * (self.tokens / self.prefixes)
+        distance = rows.astype(float) * (self.tokens / self.prefixes + load.block)
         share = point.hit_tokens / load.shared[rows]
         order = np.argsort(distance, kind="stable")
         return distance[order], share[order], point.times_ms[order]
@@ -285,5 +288,7 @@ def _why_no_knee(capacity: Capacity, known: Sequence[CapacityPoint]) -> str:
         return f"hits never fell up to a working set of {known[-1].tokens:,} tokens (`--max-working-set` raises it)"
     if capacity.low is None:
         found = 100 * (known[0].served or 0.0)
-        return f"not even the smallest working set ({known[0].tokens:,} tokens) was served whole ({found:.1f} % of the possible hits)"
+        text = f"not even the smallest working set ({known[0].tokens:,} tokens) was served whole ({found:.1f} % of the possible hits)"
+        slots = capacity.blocks.slots
+        return text if slots is None else f"{text}; the server keeps the last prompt of each of its {slots} slots"
     return ""

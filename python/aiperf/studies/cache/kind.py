@@ -32,7 +32,7 @@ from aiperf.studies.cache.options import CacheOptions, Part
 from aiperf.studies.cache.outcome import Outcome, build_report
 from aiperf.studies.cache.policy import PolicyResult, measure_policy, policy_loads
 from aiperf.studies.cache.prompts import repeated
-from aiperf.studies.cache.replay import Trace, evaluate_trace
+from aiperf.studies.cache.replay import Trace, evaluate_trace, trace_cost
 from aiperf.studies.cache.slo import ShareProbe, find_capacity
 from aiperf.studies.measured import Measured
 from aiperf.studies.report import StudyReport
@@ -152,8 +152,10 @@ class CacheStudy:
                 pass
 
     def cost(self, parts: tuple[Part, ...]) -> Cost:
-        """Of all parts but the trace, whose cost is that of its own run."""
+        """As far as it is known before the start."""
         total = Cost(runs=0, requests=0, prompt_tokens=0, output_tokens=0)
+        if "trace" in parts:
+            total += trace_cost(self.config)
         for part in parts:
             for load in self.loads(part):
                 total += _cost_of(load)

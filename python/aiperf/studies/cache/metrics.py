@@ -140,10 +140,10 @@ METRICS: Final[Mapping[str, StudyMetric]] = {
             source="server metrics, records (TTFT)",
         ),
         _metric(
-            "second_knee_tokens",
-            "Knee of the Second Tier",
+            "fast_tier_tokens",
+            "Capacity of the Fastest Tier",
             "tokens",
-            "reuse distance at which the TTFT of served requests steps up for the first time (the end of the fastest tier)",
+            "reuse distance (tokens of other prompts sent since) at which the TTFT of served requests steps up for the first time",
             source="records (TTFT)",
         ),
         _metric(

@@ -13,15 +13,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from aiperf.config.model import Config
 from aiperf.metrics import Floats
 from aiperf.run.run import Run
+from aiperf.studies.bench import Cost
 from aiperf.studies.cache.meter import Point
 from aiperf.studies.metric import StudyFigure
 from aiperf.traces import NO_TIME, UNKNOWN
 from aiperf.traces.replay import Replay, session_order
 from aiperf.traces.tools.prefix_reuse import compute_reuse, lru_hits, stack_distances, whole_prompts
 
-__all__ = ["Group", "Trace", "evaluate_trace", "ideal_hits", "trace_figures"]
+__all__ = ["Group", "Trace", "evaluate_trace", "group_rows", "ideal_hits", "trace_cost", "trace_figures"]
 
 _WINDOWS = 30
 _MOST_SESSIONS = 50
@@ -92,13 +94,34 @@ def ideal_hits(
 
 
 def _replay_of(run: Run) -> Replay | None:
+    return _replay(run.config, run.json.seed)
+
+
+def _replay(config: Config, seed: int | None) -> Replay | None:
     from aiperf.workload.source import open_data
 
-    seed = run.json.seed
-    if run.config.input.input_file is None and run.config.input.public_dataset is None:
+    if config.input.input_file is None and config.input.public_dataset is None:
         return None
     rng = np.random.default_rng(seed).spawn(3)[0]
-    return open_data(run.config, rng).replay
+    return open_data(config, rng).replay
+
+
+def trace_cost(config: Config) -> Cost:
+    """Of the trace's one run: its rows, or as many requests as were asked for; of a file that is no trace only the latter are known."""
+    wanted = config.load.request_count if config.is_set("load.request_count") else None
+    replay = _replay(config, config.input.random_seed)
+    if replay is None:
+        return Cost(runs=1, requests=wanted or 0, prompt_tokens=0, output_tokens=0, is_bound=wanted is not None)
+    columns = replay.columns
+    rows = slice(None) if wanted is None else slice(wanted)
+    isl, osl = (np.where(c == UNKNOWN, 0, c).astype(np.int64)[rows] for c in (columns.isl, columns.osl))
+    return Cost(
+        runs=1,
+        requests=wanted or len(columns.row),
+        prompt_tokens=int(isl.sum()),
+        output_tokens=int(osl.sum()),
+        is_bound=config.load.benchmark_duration is not None,
+    )
 
 
 def _of_rows(replay: Replay, rows: NDArray[np.int64], num_tokens: int | None) -> tuple[Floats, Floats | None]:

@@ -96,7 +96,7 @@ def _best_cut(ms: Floats) -> tuple[int, float]:
 
 
 def tier_figures(tiers: Tiers) -> Iterator[StudyFigure]:
-    """`tiers` and `second_knee_tokens`."""
+    """`tiers` and `fast_tier_tokens`."""
     reason = "the server counts no hits outside the GPU, and `usage` does not tell which requests were served"
     signs = [] if tiers.steps is None else [f"{len(tiers.steps)} steps of the TTFT over the reuse distance"]
     if tiers.external is not None:
@@ -109,7 +109,7 @@ def tier_figures(tiers: Tiers) -> Iterator[StudyFigure]:
     )
     first = tiers.steps[0] if tiers.steps else None
     yield StudyFigure(
-        name="second_knee_tokens",
+        name="fast_tier_tokens",
         value=None if first is None else first.distance,
         reason=reason if tiers.count is None else "the TTFT of served requests has no step over the reuse distance",
         rests_on=""
