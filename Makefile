@@ -77,7 +77,7 @@ test-dynamo: dev dynamo  ## the tests against NVIDIA Dynamo
 	AIPERF_REQUIRE=dynamo $(BIN)/python -m pytest tests/e2e/test_dynamo.py -n 0
 
 test-python: dev test-rust
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 # Release, and with aiperf-py among the packages though it has no tests in Rust: libraries then have the features that `build` gave
 # them, and none is compiled a second time. The yardsticks have no tests, and would bring features of their own.

@@ -26,7 +26,13 @@ from tests.e2e.scale.networks import GATEWAY, Node, nodes
 from aiperf import Run
 from aiperf.kube.command import RESULTS
 
-pytestmark = [pytest.mark.slow, pytest.mark.root, pytest.mark.ray, pytest.mark.timeout(240)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.root,
+    pytest.mark.ray,
+    pytest.mark.timeout(240),
+    pytest.mark.xdist_group("ray"),  # the network has addresses of its own, once
+]
 
 PODS = 3
 NAME = "bench"

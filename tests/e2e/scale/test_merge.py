@@ -21,7 +21,7 @@ from aiperf.records import Columns, store
 from aiperf.records.columns import LIST_COLUMNS, SCALAR_COLUMNS, STRING_COLUMNS
 from aiperf.run.merge import merge
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("merge")]
 
 PARTS = 3
 DETERMINED = (

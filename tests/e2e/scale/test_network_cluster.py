@@ -24,7 +24,13 @@ from tests.e2e.scale.networks import GATEWAY, Node, nodes
 from aiperf import Run
 from aiperf.errors import ErrorKind
 
-pytestmark = [pytest.mark.slow, pytest.mark.root, pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.root,
+    pytest.mark.ray,
+    pytest.mark.timeout(300),
+    pytest.mark.xdist_group("ray"),  # one cluster, and one network of these addresses
+]
 
 DELAYS_MS = (0, 0, 5, 40)
 SMALL_DISK, OFF_CLOCK = 1, 2
