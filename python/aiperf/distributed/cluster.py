@@ -9,12 +9,13 @@ import atexit
 import faulthandler
 import os
 import secrets
+import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -26,7 +27,7 @@ from aiperf.distributed.generator import Facts, Generator
 from aiperf.distributed.stores import StoreError, open_store
 from aiperf.errors import ConfigError, Problem
 
-__all__ = ["Actor", "Cluster", "check_nodes", "cluster_of"]
+__all__ = ["Actor", "Cluster", "check_nodes", "cluster_of", "load_ray_early"]
 
 _CONNECT_S = 5.0
 _BEGIN_S = 60.0
@@ -123,6 +124,16 @@ def _catch_crashes() -> None:
             faulthandler.enable(sys.__stderr__, all_threads=False)
 
 
+def load_ray_early() -> None:
+    """Half a second of imports, while the workload is made. What is wrong is said when the cluster is asked for."""
+
+    def load() -> None:
+        with suppress(Exception):
+            _import_ray()
+
+    threading.Thread(target=load, name="aiperf-import-ray", daemon=True).start()
+
+
 def _import_ray() -> Any:
     _catch_crashes()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -142,13 +153,15 @@ def _connect(ray: Any, options: DistributedConfig) -> None:
     if address == "local":
         need = (options.generators or 1) * options.generator_cpus
         cores = max(os.cpu_count() or 1, -(-int(need * 1000) // 1000))
-        ray.init(address="local", num_cpus=cores, include_dashboard=False, **common)
+        with _own_signals():
+            ray.init(address="local", num_cpus=cores, include_dashboard=False, **common)
         return
     wanted = os.environ.get("RAY_ADDRESS", "auto") if address == "auto" else address
     if wanted not in {"auto", "local"}:
         _reach(wanted)
     try:
-        ray.init(address=wanted, **common)
+        with _own_signals():
+            ray.init(address=wanted, **common)
     except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if address == "auto" and isinstance(error, ConnectionError):
@@ -161,6 +174,19 @@ def _connect(ray: Any, options: DistributedConfig) -> None:
             "the token (`RAY_AUTH_TOKEN`, or `~/.ray/auth_token`) must be those of the cluster"
         )
         raise ConfigError([Problem(f"cannot connect to `{wanted}`: {first}", _FLAG, hint)]) from error
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray takes SIGTERM for itself and leaves at once; a run ends its load first, and writes its files."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _reach(address: str) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from aiperf.config.engine_settings import EngineSettings
+from aiperf.config.model import Config
 from aiperf.config.part import salt_of
 from aiperf.config.proxy import proxy_rule
 from aiperf.config.url import parse_url
@@ -19,7 +20,15 @@ if TYPE_CHECKING:
     from aiperf.distributed.cluster import Cluster
     from aiperf.distributed.generators import Generators
 
-__all__ = ["begin", "certified", "ready"]
+__all__ = ["begin", "certified", "expect", "ready"]
+
+
+def expect(config: Config) -> None:
+    """A run on a cluster is being prepared."""
+    if config.distributed.generators is not None:
+        from aiperf.distributed.cluster import load_ray_early
+
+        load_ray_early()
 
 
 def ready(prepared: Prepared, observer: Observer) -> Cluster | None:

@@ -32,7 +32,7 @@ from aiperf.reports.writing import Outputs, write_pieces
 from aiperf.run.addresses import address_facts
 from aiperf.run.agent_notes import agent_notes
 from aiperf.run.aws_keys import AwsKeys, aws_keys
-from aiperf.run.cluster_run import begin, certified, ready
+from aiperf.run.cluster_run import begin, certified, expect, ready
 from aiperf.run.directory import claim, machine, write_run_json
 from aiperf.run.drive import Load, Meanwhile, drive, may_end_early, redirect_notes
 from aiperf.run.live_requests import LiveRequests
@@ -86,6 +86,7 @@ def profile(config: Config, *, observer: Observer | None = None, interrupts: Int
             content = held.enter_context(
                 serve_content(config.media.content_server_host, config.media.content_server_port)
             )
+        expect(config)
         prepared = prepare(config, watcher, content=content)
         cluster = ready(prepared, watcher)
         signing = held.enter_context(aws_keys(config))

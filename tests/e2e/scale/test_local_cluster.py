@@ -16,7 +16,12 @@ from tests.e2e.scale.clusters import generator_pids, ray_head
 from aiperf import Run
 from aiperf.run.report import report
 
-pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.filterwarnings("ignore")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.ray,
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.xdist_group("ray"),
+]
 
 OPTIONS: dict[str, object] = {"generators": 2, "generators_per_node": 2, "generator_cpus": 0.1, "report": False}
 FLAGS = ("--generators", "2", "--generators-per-node", "2", "--generator-cpus", "0.1")
@@ -150,7 +155,9 @@ def test_a_generator_that_is_killed_is_accounted_for(sim: Sim, address: str) -> 
     assert "lost" in out
 
 
-def test_ctrl_c_stops_all_generators(sim: Sim, address: str) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_all_generators(sim: Sim, address: str, number: signal.Signals) -> None:
+    """Ctrl-C, or what Kubernetes and Slurm send, which Ray would answer by leaving at once."""
     words = arguments(
         sim,
         "--request-rate",
@@ -164,7 +171,7 @@ def test_ctrl_c_stops_all_generators(sim: Sim, address: str) -> None:
     before = len(sim.ledger())
     with started(words) as process:
         wait_for(lambda: len(sim.ledger()) > before + 10, "requests", 60)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, err = process.communicate(timeout=40)
     assert process.returncode == 130, err
     run = Run.open(sim.dir / "run")
