@@ -375,7 +375,7 @@ fn push_float(value: f64, out: &mut Vec<u8>) {
     let scaled = value * 1e6;
     if (100.0..1e15).contains(&scaled) {
         let whole = scaled.round();
-        if whole / 1e6 == value {
+        if (whole / 1e6).to_bits() == value.to_bits() {
             push_millionths(whole as u64, out);
             return;
         }

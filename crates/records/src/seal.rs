@@ -80,7 +80,9 @@ pub(crate) fn seal(encoded: &[Buffer]) -> Option<Vec<Buffer>> {
         let body = rope.pieces(body_len(&metadata)?)?;
         let mut crc = Crc::new();
         crc.update(&metadata);
-        body.iter().for_each(|piece| crc.update(piece));
+        for piece in &body {
+            crc.update(piece);
+        }
         let mut head = Vec::with_capacity(PREFIX + size + SEAL);
         head.extend_from_slice(&CONTINUATION);
         head.extend_from_slice(&u32::try_from(size + SEAL).ok()?.to_le_bytes());

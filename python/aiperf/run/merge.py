@@ -26,7 +26,7 @@ from aiperf.run.directory import claim, write_run_json
 from aiperf.run.profile import complete
 from aiperf.run.report import report
 from aiperf.run.run import Run
-from aiperf.run.seal import seal
+from aiperf.run.seal import reuse_memory, seal
 
 __all__ = ["merge", "write_parts"]
 
@@ -74,6 +74,7 @@ def merge(dirs: Sequence[Path], out: Path, *, observer: Observer | None = None) 
             notes.append(Note("generator_lost", text))
             watcher.note(f"warning: {text}")
         watcher.stage("records")
+        reuse_memory()
         run = seal(run, None, outputs)
         watcher.stage("metrics")
         interrupted = outcome.interrupted
