@@ -17,6 +17,8 @@ from typing_extensions import CapsuleType
 
 __all__ = [
     "AgentCorpus",
+    "BlockHasher",
+    "Capture",
     "ChunkBatches",
     "Engine",
     "Flow",
@@ -554,6 +556,50 @@ class SimServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+@final
+class Capture:
+    """The proxy of `aiperf capture` on threads of its own; it accepts connections when the constructor returns.
+
+    `options`: a JSON object with `listen` (host:port), `target` (URL), `output` (a file that does not exist yet), `salt` (hex),
+    `block_size` (tokens), and perhaps `session_headers`, `ca_file`, `insecure`. ValueError: an option that cannot work; OSError:
+    an address or a file. Without `builtin`, whoever made it has to answer `next_texts` until `is_written`.
+    """
+
+    def __new__(cls, options: str, *, builtin: bool) -> Self: ...
+    @property
+    def url(self) -> str:
+        """`http://127.0.0.1:PORT`: where clients connect."""
+    def stats(self) -> str:
+        """Counters as a JSON object."""
+    def next_texts(self, timeout_s: float) -> list[str] | None:
+        """Texts to tokenise, to be answered by `give_tokens`; None after so long without any, or when all is written."""
+    def give_tokens(self, offsets: NDArray[np.int64], ids: NDArray[np.uint32]) -> None:
+        """Tokens of the texts last asked for, one after the other: those of text i are `ids[offsets[i]:offsets[i + 1]]`."""
+    def stop(self, grace_s: float) -> None:
+        """Accepts no more, gives requests in flight so long to end, cuts off the rest. What has ended is written meanwhile."""
+    @property
+    def is_written(self) -> bool:
+        """After `stop`: whether the trace is complete."""
+    def wait(self) -> None:
+        """After `stop`: returns when the trace is complete."""
+
+@final
+class BlockHasher:
+    """Ids of prefixes: equal for equal prefixes, and without the salt no id can be checked against a guessed text.
+
+    The id of a block is an HMAC-SHA256 (key: the salt) of the hash before it (at first 16 zero bytes), `text`, and of its tokens
+    (32 bits each, little-endian): its first 16 bytes go into the next hash, its first 53 bits are the id.
+    """
+
+    def __new__(cls, salt: bytes, block_size: int) -> Self: ...
+    def blocks(self, tokens: NDArray[np.uint32], marks: Sequence[tuple[int, bytes]] = ()) -> NDArray[np.int64]:
+        """(blocks,) one id per block, the last one perhaps of a partial block, which has another id than the full one it may become.
+
+        `marks`: parts that are no text, in order: tokens in front of each, and 16 bytes that tell it from others.
+        """
+    def name(self, what: bytes) -> str:
+        """16 hex digits that are equal for equal `what`."""
 
 def sim_presets() -> list[str]:
     """Names of the engine model's presets, a model on a GPU each."""

@@ -77,3 +77,4 @@ pub use control::PhaseOutcome;
 pub use engine::{Engine, Outcome};
 pub use error::{EngineError, ErrorKind};
 pub use snapshot::Snapshot;
+pub use tls::trusting;

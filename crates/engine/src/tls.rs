@@ -49,9 +49,8 @@ fn trusted(tls: &Tls, provider: Arc<CryptoProvider>) -> Result<Trusted, EngineEr
     Ok(Trusted { chains, certificates })
 }
 
-/// How the settings' connections speak TLS.
-pub(crate) fn client_config(settings: &Settings) -> Result<Arc<rustls::ClientConfig>, EngineError> {
-    let tls: &Tls = &settings.tls;
+/// TLS of a client that believes the certificates it is told to, and shows its own if it has one.
+pub fn trusting(tls: &Tls) -> Result<rustls::ClientConfig, EngineError> {
     let bad = |what: String| EngineError::Tls(what);
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -63,15 +62,20 @@ pub(crate) fn client_config(settings: &Settings) -> Result<Arc<rustls::ClientCon
         Arc::new(trusted(tls, provider)?)
     };
     let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
-    let mut config = match (&tls.client_cert_file, &tls.client_key_file) {
+    match (&tls.client_cert_file, &tls.client_key_file) {
         (Some(cert), Some(key)) => {
             let key = PrivateKeyDer::from_pem_file(key).map_err(|e| bad(format!("`{key}`: {e}")))?;
             builder
                 .with_client_auth_cert(read_certificates(Path::new(cert))?, key)
-                .map_err(|e| bad(e.to_string()))?
+                .map_err(|e| bad(e.to_string()))
         }
-        _ => builder.with_no_client_auth(),
-    };
+        _ => Ok(builder.with_no_client_auth()),
+    }
+}
+
+/// How the settings' connections speak TLS.
+pub(crate) fn client_config(settings: &Settings) -> Result<Arc<rustls::ClientConfig>, EngineError> {
+    let mut config = trusting(&settings.tls)?;
     // With HTTP/2 both are offered, so that a server without it says so instead of breaking off.
     let offered: &[&str] = match settings.http_version {
         HttpVersion::Http11 => &["http/1.1"],

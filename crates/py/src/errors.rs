@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use aiperf_capture::CaptureError;
 use aiperf_engine::error::EngineError;
 use aiperf_records::RecordsError;
 use aiperf_sim::SimError;
@@ -14,6 +15,7 @@ pub(crate) enum CoreError {
     Engine(EngineError),
     Records(RecordsError),
     Sim(SimError),
+    Capture(CaptureError),
     /// An argument makes no sense.
     Value(String),
 }
@@ -41,11 +43,16 @@ impl From<CoreError> for PyErr {
         match error {
             CoreError::Engine(EngineError::File { path, source })
             | CoreError::Records(RecordsError::Io { path, source })
-            | CoreError::Sim(SimError::Ledger { path, source }) => system(&path, &source),
+            | CoreError::Sim(SimError::Ledger { path, source })
+            | CoreError::Capture(CaptureError::File { path, source }) => system(&path, &source),
             CoreError::Engine(error) => engine(error.to_string()),
             CoreError::Records(RecordsError::JournalLost) => engine(RecordsError::JournalLost.to_string()),
             CoreError::Records(error) => PyValueError::new_err(error.to_string()),
             CoreError::Sim(SimError::Stopped(text)) => engine(text.to_owned()),
+            CoreError::Capture(CaptureError::Listen { address, source }) => {
+                PyOSError::new_err(format!("cannot listen on `{address}`: {}", told(&source)))
+            }
+            CoreError::Capture(error) => PyValueError::new_err(error.to_string()),
             CoreError::Sim(SimError::Option(text)) | CoreError::Value(text) => PyValueError::new_err(text),
             CoreError::Sim(error) => PyOSError::new_err(error.to_string()),
         }
@@ -58,10 +65,14 @@ fn system(path: &Path, source: &io::Error) -> PyErr {
     let Some(number) = source.raw_os_error() else {
         return PyValueError::new_err(format!("`{}`: {source}", path.display()));
     };
+    // Python puts the number in front.
+    PyOSError::new_err((number, told(source), path.as_os_str().to_owned()))
+}
+
+/// What the system said, without the number that Rust adds.
+fn told(source: &io::Error) -> String {
     let text = source.to_string();
-    // Rust adds the number to the text, Python puts it in front.
-    let text = text.split(" (os error").next().unwrap_or(&text).to_owned();
-    PyOSError::new_err((number, text, path.as_os_str().to_owned()))
+    text.split(" (os error").next().unwrap_or(&text).to_owned()
 }
 
 /// `aiperf.errors.EngineError`; were it missing, the import error says more than a substitute would.

@@ -2,6 +2,7 @@
 #![allow(clippy::needless_pass_by_value)] // pyo3 hands over what it extracted
 
 mod arrays;
+mod capture;
 mod chunks;
 mod engine;
 mod errors;
@@ -49,6 +50,8 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<chunks::TokenCurve>()?;
     m.add_class::<chunks::RowStamps>()?;
     m.add_class::<sim::SimServer>()?;
+    m.add_class::<capture::Capture>()?;
+    m.add_class::<capture::BlockHasher>()?;
     m.add_class::<question::Http2Questions>()?;
     m.add_class::<traces::AgentCorpus>()?;
     m.add_function(wrap_pyfunction!(traces::lay_out_agent_rows, m)?)?;
