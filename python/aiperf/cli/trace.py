@@ -233,20 +233,25 @@ def hash_(
         str | None, Flag(help="Secret salt; the same salt gives the same ids; default: random, not stored")
     ] = None,
     prompt_field: Annotated[str | None, Flag(help="Field with the prompt; default: found by its name")] = None,
+    rows: Annotated[
+        Literal["auto", "transcripts", "prompts", "additions"],
+        Flag(help="What a line is: a conversation with its responses, a whole prompt, or what a request adds"),
+    ] = "auto",
     skip_invalid: _Skip = False,
 ) -> None:
-    """Turn the prompts of your own logs (JSONL) into a trace that can be shared: no text, only lengths, times and ids."""
+    """Turn prompts or conversations of your own logs (JSONL) into a trace that can be shared: no text, only lengths, times and ids."""
     from aiperf.traces.tools.cut import open_output
-    from aiperf.traces.tools.hash import Hasher, hash_prompts
-    from aiperf.traces.tools.mooncake_lines import write_mooncake
+    from aiperf.traces.tools.hash import Hasher, HashOptions, hash_prompts
+    from aiperf.traces.tools.hashed_lines import write_hashed
     from aiperf.workload.choose_tokenizer import load_tokenizer
     from aiperf.workload.tokenizers import TokenizerOptions
 
     hasher = Hasher.create(block_size, salt)
     encoder, notes = load_tokenizer(TokenizerOptions(name=tokenizer, model=tokenizer))
-    table = hash_prompts(file, encoder.encode, hasher, prompt_field=prompt_field, skip_invalid=skip_invalid)
+    options = HashOptions(rows=rows, prompt_field=prompt_field, skip_invalid=skip_invalid)
+    table = hash_prompts(file, encoder.encode, hasher, options)
     with open_output(output) as out:
-        write_mooncake(table, out)
+        write_hashed(table, out)
     for note in (*notes, *table.notes):
         _note(f"note: {note.text}")
     _note(f"written: {output}: {table.num_rows:,} requests, {len(table.hash_ids):,} hash ids of {block_size:,} tokens")

@@ -118,6 +118,10 @@ class TraceOptions(BaseModel):
         default=None, gt=0, description="Shorten gaps without any arrival to this, seconds"
     )
     delay_cap_s: float | None = Field(default=None, ge=0, description="Maximum think time between turns, seconds")
+    follow_times: bool = Field(
+        default=False,
+        description="Later turns are due at their timestamps alone, where the format records think times too",
+    )
     ignore_timing: bool = Field(default=False, description="Drop timestamps and delays")
     context_limit: int | None = Field(
         default=None, ge=1, description="Skip requests with more tokens, input and output together"

@@ -349,6 +349,7 @@ def _trace(config: Config, kind: str, rng: np.random.Generator) -> Data:
         "start_offset_ms": i.fixed_schedule_start_offset,
         "end_offset_ms": i.fixed_schedule_end_offset,
         "auto_offset": i.fixed_schedule_auto_offset,
+        "follow_times": bool(i.fixed_schedule),
         "speedup": i.replay_speedup * (i.synthesis_speedup_ratio or 1.0),
         "idle_gap_cap_s": i.idle_gap_cap_seconds
         or config.agentic.trace_idle_gap_cap_seconds

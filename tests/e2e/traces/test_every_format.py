@@ -19,6 +19,7 @@ TRACES = {
     "burst_gpt_trace": "burst_gpt_trace.csv",
     "azure": "azure.csv",
     "generic": "generic.jsonl",
+    "hashed_trace": "hashed_trace.jsonl",
     "baseten_trace": "baseten_trace.parquet",
 }
 DATASETS = {

@@ -22,7 +22,6 @@ NO_FILES = {
     "config/parse.py",
     "json_text.py",  # a fingerprint
     "sweeps/study_folder.py",  # the study's own record: seeds and names
-    "traces/tools/hash.py",
     "workload/body.py",
     "workload/tokenizers/file.py",  # strings and a tokenizer's own file
     "plots/render/__init__.py",

@@ -29,6 +29,7 @@ FILES = {
     "azure": ("azure.csv", "azure_bad.csv"),
     "generic": ("generic.jsonl", "generic_bad.jsonl"),
     "baseten_trace": ("baseten_trace.parquet", "baseten_trace_bad.parquet"),
+    "hashed_trace": ("hashed_trace.jsonl", "hashed_trace_bad.jsonl"),
     "weka_trace": ("weka_trace.jsonl", "weka_trace_bad.jsonl"),
     "agentic_mooncake": ("agentic_mooncake.jsonl", "agentic_mooncake_bad.jsonl"),
     "dynamo_request_trace": ("dynamo_request_trace.jsonl", "dynamo_request_trace_bad.jsonl"),

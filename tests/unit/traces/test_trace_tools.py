@@ -478,8 +478,8 @@ def test_hash_on_the_command_line_writes_a_trace(tmp_path: Path, capsys: Capture
     ]
     assert main(words) == 0
     assert "written: " in capsys.readouterr().err
-    table = read_trace(out, "mooncake_trace", block_size=8)[2]
-    assert table.notes == ()
+    table = read_trace(out)[2]
+    assert (table.format, table.block_size, table.notes) == ("hashed_trace", 8, ())
     assert "library" not in out.read_text()
     reuse = compute_stats(table).reuse
     assert reuse is not None
