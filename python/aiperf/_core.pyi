@@ -593,7 +593,7 @@ class BlockHasher:
     """
 
     def __new__(cls, salt: bytes, block_size: int) -> Self: ...
-    def blocks(self, tokens: NDArray[np.uint32], marks: Sequence[tuple[int, bytes]] = ()) -> NDArray[np.int64]:
+    def blocks(self, tokens: NDArray[np.uint32], marks: Sequence[tuple[int, bytes]] = ...) -> NDArray[np.int64]:
         """(blocks,) one id per block, the last one perhaps of a partial block, which has another id than the full one it may become.
 
         `marks`: parts that are no text, in order: tokens in front of each, and 16 bytes that tell it from others.

@@ -45,6 +45,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("view", "view:command", "Browse a folder of runs"),
     Command("config", "config:app", "Write, check and expand configuration files for `profile --config`"),
     Command("trace", "trace:app", "Statistics, cuts, synthesis, checks and hashing of traces"),
+    Command("capture", "capture:command", "Pass requests on to a server and write a shareable trace of them"),
     Command("sim", "sim:command", "Run a simulated LLM server, for tests and dry runs"),
     Command("cache", "cache:run", "What the server's prefix cache is worth, and until when"),
     Command("capacity", "capacity:command", "Maximum load this machine can generate without distorting results"),
