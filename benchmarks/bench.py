@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from benchmarks.capturing import captured_lines, capturing
 from benchmarks.command import run
 from benchmarks.pages import Which, scrape_cpu_s, serving_pages
 from benchmarks.report import write_run
@@ -300,6 +301,33 @@ def bench_page(tool: Tool, repeats: int) -> Iterator[Row]:
     yield _row("page with all charts of server and 8 GPUs", "MB", sizes, "≤ 3", at_most(3))
 
 
+def bench_capture(tool: Tool, repeats: int) -> Iterator[Row]:
+    """What `aiperf capture` adds to the first token, and the requests that it passes on, tokenises and writes per second of its CPU."""
+    more: dict[str, list[float]] = {"p50": [], "p99": []}
+    with serving(loads.STEADY) as server:
+        for _ in range(repeats):
+            with capturing(tool.executable, server) as (proxy, _), tool.profile(proxy, loads.STEADY_FLAGS) as outcome:
+                through = outcome
+            with tool.profile(server, loads.STEADY_FLAGS) as direct:
+                for stat, values in more.items():
+                    values.append(
+                        through.value("time_to_first_token", stat) - direct.value("time_to_first_token", stat)
+                    )
+    for stat, values in more.items():
+        yield _row(f"capture: TTFT {stat} more than direct", "ms", values, "≤ 1", at_most(1))
+    per_cpu_s = []
+    with serving(loads.PLAIN) as server:
+        for _ in range(repeats):
+            with capturing(tool.executable, server) as (proxy, trace):
+                before_s = proxy.cpu_s
+                with tool.profile(proxy, [*loads.PLAIN_FLAGS, "--request-count", "20000"]):
+                    pass
+                while (lines := captured_lines(trace)) < 20_000:
+                    time.sleep(0.05)
+                per_cpu_s.append(lines / (proxy.cpu_s - before_s))
+    yield _row("capture: requests per second of CPU", "requests/s", per_cpu_s, "≥ 5,000", lambda a, _: a >= 5000)
+
+
 def bench_cold(tool: Tool, repeats: int) -> Iterator[Row]:
     wall, first, peak = [], [], []
     with serving({"count": "none"}) as server:
@@ -427,6 +455,7 @@ QUICK: dict[str, Callable[[Tool, int], Iterator[Row]]] = {
     "scraping": bench_scraping,
     "page": bench_page,
     "engine": bench_engine,
+    "capture": bench_capture,
     "cold": bench_cold,
     "short": bench_short,
     "report": bench_report,
