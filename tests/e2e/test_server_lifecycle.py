@@ -112,6 +112,19 @@ def test_scraped_figures_are_those_of_the_ledger(serve: Callable[..., Sim]) -> N
     assert [f.rule for f in again.server_findings] == [f.rule for f in run.summary().server_findings]
 
 
+def test_hit_rate_of_the_counters_is_the_ledger_s(serve: Callable[..., Sim]) -> None:
+    """Few enough at a time that none is preempted: who starts again looks its prompt up again, which the counters count."""
+    sim = serve(engine=ENGINE)
+    run = sim.run(concurrency=3, request_count=40, isl=80, osl=12, shared_system_prompt_length=64, **SCRAPED)
+    view = run.summary().server
+    assert view is not None
+    assert view.stat("preemptions") == 0
+    rows = sim.ledger()
+    cached, prompts = (sum(int(row[k]) for row in rows) for k in ("cached_tokens", "prompt_tokens"))
+    assert cached > 0
+    assert view.stat("prefix_hit_rate") == pytest.approx(100 * cached / prompts)
+
+
 def _free_pair() -> int:
     """A port that is free, and so is the next."""
     while True:
