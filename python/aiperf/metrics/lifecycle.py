@@ -130,7 +130,7 @@ def _of_rows(r: MetricContext, view: ServerView | None, stall_ns: float, rows: s
     return Lifecycle(parts=shown, total=total, rows=rows, source=told.source, too_long=too_long, worst_ns=worst)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Told:
     """What the server says: (requests,) ns, 0 where it says nothing. `both`: queue and prefill as one. `has_queue`: the queue is in it."""
 
@@ -153,12 +153,15 @@ def _of_server(r: MetricContext, view: ServerView | None, first: Floats, known: 
         which = np.nan_to_num(r.column("server_source")[rows][either])
         source = SOURCES[min(int(np.median(which)), len(SOURCES) - 1)]
         parts = (np.nan_to_num(queue), np.nan_to_num(both), np.nan_to_num(prefill))
-        return _Told(*parts, source, bool((has_queue | has_both).any()))
+        queue, both, prefill = parts
+        return _Told(
+            queue=queue, both=both, prefill=prefill, source=source, has_queue=bool((has_queue | has_both).any())
+        )
     found = [None if view is None else _course(view, name, first) for name in ("queue_time", "prefill_time")]
     nothing = np.zeros(len(first))
     filled = [nothing if f is None else f for f in found]
     source = "client" if all(f is None for f in found) else "histogram"
-    return _Told(filled[0], nothing, filled[1], source, found[0] is not None)
+    return _Told(queue=filled[0], both=nothing, prefill=filled[1], source=source, has_queue=found[0] is not None)
 
 
 def _course(view: ServerView, name: str, at: Floats) -> Floats | None:

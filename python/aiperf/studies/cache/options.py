@@ -57,7 +57,7 @@ class CacheOptions(Section):
     max_working_set: Annotated[
         int,
         Field(gt=0),
-        Flag("--max-working-set", help="Largest working set of the capacity part in tokens", group=G),
+        Flag("--max-working-set", help="Upper bound of the capacity part's working sets in tokens", group=G),
     ] = 4_000_000
     kv_block_size: Annotated[
         int | None,
