@@ -39,9 +39,9 @@ BECOMES: dict[str, tuple[dict[str, object], str]] = {
 
 
 def text_outside() -> str:
-    """The load is read through its five shapes, which `config.load` makes."""
+    """The load is read through its five shapes, which `config.load` makes; `config.as_aiperf` writes AIPerf's files."""
     files = [f for f in HOME.rglob("*.py") if "config" not in f.relative_to(HOME).parts]
-    files.append(HOME / "config" / "load.py")
+    files += [HOME / "config" / name for name in ("load.py", "as_aiperf.py")]
     return "\n".join(f.read_text(encoding="utf-8") for f in files)
 
 
