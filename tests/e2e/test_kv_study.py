@@ -122,13 +122,6 @@ def test_a_leak_is_found_and_counted(serve: Callable[..., Sim]) -> None:
     assert result.exit_code == ExitCode.THRESHOLD_MISSED
 
 
-def test_blocks_of_cancelled_requests_come_back(serve: Callable[..., Sim]) -> None:
-    result = study(serve(engine={**ENGINE, "num_blocks": 256}), "cancel")
-    assert verdict(result, "Blocks of cancelled requests") == "come back"
-    assert value(result, "leaked_blocks") == 0
-    assert value(result, "reclaim_time") < 0.5
-
-
 @pytest.mark.parametrize("chunked", [True, False])
 def test_chunked_prefill_is_seen_in_the_gaps_of_others(serve: Callable[..., Sim], chunked: bool) -> None:
     """1,638 tokens at 0.25 ms each, in steps of 256 tokens or in one."""
@@ -169,9 +162,11 @@ def test_refusals_are_named_and_the_study_goes_on(serve: Callable[..., Sim]) -> 
 
 
 def test_files_and_resuming(serve: Callable[..., Sim]) -> None:
-    """A second command with --resume sends nothing and says the same."""
+    """Without a leak all blocks come back. A second command with --resume sends nothing and says the same."""
     sim = serve(engine={**ENGINE, "num_blocks": 256})
     first = study(sim, "cancel", report=True)
+    assert verdict(first, "Blocks of cancelled requests") == "come back"
+    assert value(first, "reclaim_time") < 0.5
     told = json.loads((sim.dir / "study" / "kv_study.json").read_text(encoding="utf-8"))
     assert told["complete"] is True
     assert told["figures"]["leaked_blocks"]["value"] == 0

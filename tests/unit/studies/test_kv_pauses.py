@@ -82,6 +82,17 @@ def test_without_a_counter_only_long_pauses_count() -> None:
     assert not (found & (truth["preemptions"] == 0)).any()
 
 
+@pytest.mark.parametrize("engines", [2, 4])
+def test_of_several_engines_nobody_is_accused_falsely(engines: int) -> None:
+    """Their steps overlap: short pauses are left out."""
+    for seed in range(3):
+        streams, truth = run(seed=seed, replicas=engines, num_blocks=256 // engines)
+        is_victim = truth["preemptions"] > 0
+        found = find_pauses(streams, truth["preemptions"].sum(), engines).victims(streams.num_requests)
+        assert not (found & ~is_victim).any()
+        assert found.sum() >= 0.85 * is_victim.sum()
+
+
 def test_a_load_that_fits_has_no_pauses() -> None:
     streams, truth = run(concurrency=20)
     assert truth["preemptions"].sum() == 0

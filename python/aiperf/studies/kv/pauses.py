@@ -87,9 +87,9 @@ def ticks_of(s: Streams) -> Floats:
     return np.array(steps)
 
 
-def find_pauses(s: Streams, counted: float | None = None) -> Pauses:
+def find_pauses(s: Streams, counted: float | None = None, engines: int = 1) -> Pauses:
     """`counted`: preemptions that the server counted: then as many pauses at most, the longest ones, down to a single missed step. Without
-    its count, only pauses that no jitter explains.
+    its count, only pauses that no jitter explains; with several engines too, whose steps cannot be told apart for sure.
     """
     ticks = ticks_of(s)
     rows = s.row_of_chunk()
@@ -105,10 +105,9 @@ def find_pauses(s: Streams, counted: float | None = None) -> Pauses:
     together = np.diff(row) == 0
     missed[1:] += np.where(together, less[:-1], 0)
     missed[:-1] += np.where(together, less[1:], 0)
-    if counted is None:
-        found = np.flatnonzero(missed > _JITTER)
-    else:
-        found = np.flatnonzero(missed > 0)
+    is_sure = counted is not None and engines <= 1
+    found = np.flatnonzero(missed > (0 if is_sure else _JITTER))
+    if counted is not None:
         found = np.sort(found[np.argsort(-missed[found], kind="stable")][: round(counted)])
     number = (np.arange(len(s.times)) - s.offsets[rows])[:-1][same] + 1  # chunks until then
     held = s.prompt[row] + s.per_chunk[row] * number - 1

@@ -86,17 +86,19 @@ class Step:
         )
 
 
-def measure(bench: Bench, load: Load, settle_s: float) -> Step:
+def measure(bench: Bench, load: Load, settle_s: float, engines: int) -> Step:
     """The run with everything that is read beside it; from disk if it is done."""
     path = bench.folder / f"kv_{load.name}_levels.json"
     if bench.is_done(load.name):
-        return _step_of(load, bench.measure(load.name, load.values, label=load.label), read_levels(path), bench.folder)
+        return _step_of(
+            load, bench.measure(load.name, load.values, label=load.label), read_levels(path), bench.folder, engines
+        )
     with watching(bench.config, path, settle_s) as watch:
         found = bench.measure(load.name, load.values, label=load.label)
-    return _step_of(load, found, watch.levels, bench.folder)
+    return _step_of(load, found, watch.levels, bench.folder, engines)
 
 
-def _step_of(load: Load, measured: Measured | None, levels: Levels, folder: Path) -> Step:
+def _step_of(load: Load, measured: Measured | None, levels: Levels, folder: Path, engines: int) -> Step:
     from aiperf.run.run import Run
 
     run = measured.run if measured is not None and measured.run is not None else Run.open(folder / load.name)
@@ -108,7 +110,7 @@ def _step_of(load: Load, measured: Measured | None, levels: Levels, folder: Path
     if measured is None:
         return Step(load=load, measured=None, levels=levels, refused=refused, lost=lost)
     streams = streams_of(run)
-    pauses = find_pauses(streams, levels.preemptions)
+    pauses = find_pauses(streams, levels.preemptions, engines)
     held = _at_peak(streams, pauses)
     return Step(
         load=load,

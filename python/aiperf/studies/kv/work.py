@@ -87,7 +87,7 @@ def _run(bench: Bench, found: Found) -> None:
     plan, settle = found.plan, found.options.reclaim_within
 
     def step(load: Load) -> Step:
-        return measure(bench, load, settle)
+        return measure(bench, load, settle, found.blocks.engines)
 
     found.alone = step(plan.alone)
     if found.alone.measured is not None:
