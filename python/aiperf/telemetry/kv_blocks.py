@@ -13,12 +13,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from aiperf.config.model import Config
+from aiperf.config.secrets import is_secret_name
+from aiperf.config.url import parse_url
 from aiperf.endpoints import access_to, targets_of
+from aiperf.telemetry.prometheus.scraper import pages_of, split_page
 from aiperf.web import HttpResponse, Server
 
 __all__ = ["KvBlocks", "read_kv_blocks"]
@@ -57,7 +60,23 @@ def read_kv_blocks(config: Config) -> KvBlocks:
             found.append(_read(server, target.root))
         finally:
             server.close()
-    return _together([f for f in found if f.source])
+    return _together([f for f in found if f.source] or [f for f in _named(config) if f.source])
+
+
+def _named(config: Config) -> Iterator[KvBlocks]:
+    """Of the pages of `--server-metrics`: those of the workers, where the measured server is a frontend. Keys are not for them."""
+    access = access_to(config).without(is_secret_name)
+    for page in pages_of(config, ()):
+        base, path = split_page(page.url)
+        server = Server(parse_url(base), access)
+        try:
+            reply = server.ask("GET", path, timeout_s=_LIMIT_S, accept="*/*")
+            if reply.is_ok:
+                yield _of_metrics(reply)
+        except (OSError, ValueError):
+            continue
+        finally:
+            server.close()
 
 
 def _together(found: list[KvBlocks]) -> KvBlocks:

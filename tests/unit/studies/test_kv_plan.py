@@ -44,7 +44,7 @@ def test_a_large_cache_is_filled_by_longer_requests() -> None:
 def test_an_unknown_capacity_is_searched_by_doubling() -> None:
     plan = build_plan(Config(), KvOptions(max_concurrency=50), None, None)
     assert [load.concurrency for load in plan.fill] == [4, 8, 16, 32, 50]
-    assert [load.isl + load.osl for load in plan.longer] == [2048, 4096, 8192]
+    assert [load.isl + load.osl for load in plan.longer] == [1024, 2048, 4096]
 
 
 def test_lengths_of_the_user_are_kept() -> None:
@@ -56,9 +56,14 @@ def test_lengths_of_the_user_are_kept() -> None:
 def test_the_cost_is_that_of_all_runs() -> None:
     plan = build_plan(Config(), KvOptions(parts=("cancel",)), 4096, 2048)
     assert plan.cancelled is not None
-    assert plan.cost.requests == 3 * 12 + plan.cancelled.requests
+    assert plan.cost.requests == 3 * 10 + plan.cancelled.requests
     assert plan.cost.is_bound
     assert plan.fill == ()
+    # 10 requests, 2 at a time, of 1 s and 48 tokens at 0.02 s, and what runs cost besides.
+    light = 5 * (1 + 48 * 0.02)
+    cancelled = plan.cancelled
+    waves = -(-cancelled.requests // cancelled.concurrency)
+    assert plan.seconds(1.0, 0.02) == pytest.approx(4 * 1.5 + 3 * light + waves * (1 + cancelled.osl * 0.02), rel=0.01)
 
 
 @pytest.mark.parametrize(

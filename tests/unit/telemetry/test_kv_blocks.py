@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from aiperf._core import SimServer
 from aiperf.config.resolve import config_from
 from aiperf.telemetry.kv_blocks import KvBlocks, read_kv_blocks
 
@@ -69,3 +70,12 @@ def test_blocks_of_several_urls_are_added_and_an_absent_server_costs_only_itself
         found = read_kv_blocks(config_from(model="m", url=[one, two, "http://127.0.0.1:9"]))
     assert (found.block_size, found.num_blocks, found.engines) == (16, 4400, 4)
     assert read_kv_blocks(config_from(model="m", url="http://127.0.0.1:9")) == KvBlocks()
+
+
+def test_a_page_named_besides_is_read_where_the_server_says_nothing() -> None:
+    """A frontend without figures of its own: the worker's page has them."""
+    engine = json.dumps({"engine": {"block_size": 32, "num_blocks": 77}})
+    with SimServer(engine) as worker:
+        asked = {"model": "m", "url": "http://127.0.0.1:9", "server_metrics": (f"{worker.url}/metrics",)}
+        found = read_kv_blocks(config_from(asked))
+    assert (found.block_size, found.num_blocks) == (32, 77)

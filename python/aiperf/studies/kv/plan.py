@@ -11,7 +11,7 @@ from aiperf.config.model import Config
 from aiperf.studies.bench import Cost
 from aiperf.studies.kv.options import KvOptions
 
-__all__ = ["Load", "Plan", "build_plan"]
+__all__ = ["Load", "Plan", "build_plan", "mix_loads"]
 
 _SHARES: Final = (0.3, 0.6, 0.9, 1.3, 1.8)
 """Of the reported capacity: three steps below it, two above."""
@@ -19,8 +19,13 @@ _AT_CAPACITY: Final = 48
 """Requests in flight at capacity, if lengths are free: enough to find the edge within a few per cent."""
 _SHORTEST: Final = 96
 _LONGEST: Final = 8192
-_UNKNOWN: Final = 1024
+_UNKNOWN: Final = 512
 """Tokens of a request where the capacity is not known."""
+_ROOM: Final = 16 * 1024
+"""Tokens that are taken to fit where the capacity is not known and nothing has been measured yet."""
+_MOST_OUTPUT: Final = 512
+"""Output tokens of a request: they take time one by one, and what they add to the prompts is enough to fill a cache that took them in."""
+_LIGHT_OUTPUT: Final = 64
 _SPREAD: Final = 0.25
 """Standard deviation of prompt lengths ÷ mean: requests end at every place within a block."""
 _WAVES: Final = 2
@@ -28,6 +33,8 @@ _WAVES_ABOVE: Final = 3
 """Above the capacity: enough preemptions to say what they cost."""
 _LONGER: Final = 3
 """How often lengths are doubled if the batch is full before the cache is."""
+_RUN_OVERHEAD_S: Final = 1.5
+"""What a run takes beside its load."""
 _CANCELLED: Final = 0.3
 """Share of the capacity that cancelled requests hold in all: if every block leaks, the server still works."""
 
@@ -104,12 +111,27 @@ class Plan:
         return replace(self.alone, name="refreshed", label="the light load again, after the cancellations")
 
     @property
-    def cost(self) -> Cost:
-        """At most: the ramp ends when it has seen the edge."""
+    def loads(self) -> tuple[Load, ...]:
+        """All that may be sent; the ramp ends when it has seen the edge."""
         loads = [self.alone, self.recovered, *self.fill, *self.longer]
         loads += [found for found in (self.short, self.long, self.mixed) if found is not None]
         if self.cancelled is not None:
             loads += [self.cancelled, self.refreshed]
+        return tuple(loads)
+
+    def seconds(self, ttft_s: float, itl_s: float) -> float:
+        """Of the whole test, if the server stays as fast as with the light load; `longer` left out, as it is rarely needed."""
+        total = 0.0
+        for load in self.loads:
+            if load not in self.longer:
+                latency = ttft_s * max(1.0, load.isl / self.alone.isl) + itl_s * load.osl
+                total += _RUN_OVERHEAD_S + latency * math.ceil(load.requests / load.concurrency)
+        return total
+
+    @property
+    def cost(self) -> Cost:
+        """At most: the ramp ends when it has seen the edge."""
+        loads = self.loads
         total = Cost(runs=0, requests=0, prompt_tokens=0, output_tokens=0, is_bound=True)
         for load in loads:
             total += load.cost
@@ -122,13 +144,21 @@ def build_plan(config: Config, options: KvOptions, capacity: int | None, context
     parts = set(options.parts)
     fill = _known(options, capacity, isl, osl) if capacity is not None else _unknown(options, isl, osl)
     fill = tuple(_within(load, context) for load in fill)
-    alone = Load(name="alone", label="a light load, for comparison", concurrency=2, requests=12, isl=isl, osl=osl)
+    alone = Load(
+        name="alone",
+        label="a light load, for comparison",
+        concurrency=2,
+        requests=10,
+        isl=isl,
+        osl=min(osl, _LIGHT_OUTPUT),
+    )
     longer = _longer(fill[-1], context, capacity)
     short = long = mixed = cancelled = None
     if "mix" in parts:
-        short, long, mixed = _mix(options, capacity, context)
+        short, long, mixed = mix_loads(options, capacity, context)
     if "cancel" in parts:
-        held = isl + osl // 2
+        made = min(osl, 2 * _LIGHT_OUTPUT)
+        held = isl + made // 2
         count = max(4, min(32, int(_CANCELLED * capacity / held))) if capacity is not None else 8
         cancelled = Load(
             name="cancelled",
@@ -136,9 +166,9 @@ def build_plan(config: Config, options: KvOptions, capacity: int | None, context
             concurrency=max(2, min(count, options.max_concurrency, fill[0].concurrency * 2)),
             requests=2 * count,
             isl=isl,
-            osl=osl,
+            osl=made,
             cancel=50,
-            cancel_after=max(1, osl // 2),
+            cancel_after=max(1, made // 2),
         )
     return Plan(
         alone=alone,
@@ -160,9 +190,10 @@ def _lengths(config: Config, options: KvOptions, capacity: int | None, context: 
         total = max(total, math.ceil(_SHARES[-1] * capacity / options.max_concurrency))
     if context is not None:
         total = max(2, min(total, context // 2))
-    isl = round(config.prompt.isl_mean) if config.is_set("prompt.isl_mean") else total // 2
     given = config.prompt.osl_mean
-    return max(1, isl), max(2, total // 2 if given is None else round(given))
+    osl = max(2, min(total // 2, _MOST_OUTPUT) if given is None else round(given))
+    isl = round(config.prompt.isl_mean) if config.is_set("prompt.isl_mean") else total - osl
+    return max(1, isl), osl
 
 
 def _known(options: KvOptions, capacity: int, isl: int, osl: int) -> tuple[Load, ...]:
@@ -213,9 +244,9 @@ def _longer(last: Load, context: int | None, capacity: int | None) -> tuple[Load
     return tuple(found)
 
 
-def _mix(options: KvOptions, capacity: int | None, context: int | None) -> tuple[Load, Load, Load]:
-    """Short requests alone, long prompts alone, and both: a fifth of the requests is long."""
-    room = capacity if capacity is not None else 16 * _UNKNOWN
+def mix_loads(options: KvOptions, room: float | None, context: int | None) -> tuple[Load, Load, Load]:
+    """Short requests alone, long prompts alone, and both: a fifth of the requests is long. `room`: tokens that fit, as far as is known."""
+    room = _ROOM if room is None else room
     isl = 32
     osl = 64
     long = max(4 * isl, min(_LONGEST, int(0.4 * room)))

@@ -12,9 +12,11 @@ import numpy as np
 from aiperf.config.model import Config
 from aiperf.endpoints import access_to, targets_of
 from aiperf.studies.bench import Bench, Interrupted
+from aiperf.studies.kv.mix import gaps_ms, ttft_ms
 from aiperf.studies.kv.options import KvOptions
-from aiperf.studies.kv.plan import Load, Plan, build_plan
+from aiperf.studies.kv.plan import Load, Plan, build_plan, mix_loads
 from aiperf.studies.kv.step import Step, measure
+from aiperf.studies.kv.streams import Streams
 from aiperf.telemetry.kv_blocks import KvBlocks, read_kv_blocks
 from aiperf.web import Server
 
@@ -90,18 +92,30 @@ def _run(bench: Bench, found: Found) -> None:
         return measure(bench, load, settle, found.blocks.engines)
 
     found.alone = step(plan.alone)
-    if found.alone.measured is not None:
-        bench.observer.note(plan.cost.text(found.alone.measured))
+    if found.alone.streams is not None:
+        bench.observer.note(_time_text(plan, found.alone.streams))
     if plan.fill:
         _fill(found, step)
         found.recovered = step(plan.recovered)
-    if plan.short is not None and plan.long is not None and plan.mixed is not None:
-        found.short = step(plan.short)
-        found.long = step(plan.long)
-        found.mixed = step(plan.mixed)
+    if plan.mixed is not None:
+        room: float | None = plan.capacity
+        if room is None and found.fills:
+            room = max((s.peak or 0.0 for s in found.fills), default=None) or None
+        short, long, mixed = mix_loads(found.options, room, plan.context)
+        found.short, found.long, found.mixed = step(short), step(long), step(mixed)
     if plan.cancelled is not None:
         found.cancelled = step(plan.cancelled)
         found.refreshed = step(plan.refreshed)
+
+
+def _time_text(plan: Plan, s: Streams) -> str:
+    """`about 2 min if the server stays as fast as now, more while requests wait`."""
+    first, gaps = ttft_ms(s), gaps_ms(s)
+    if not len(first) or not len(gaps):
+        return "how long the test takes is not known: the light load had too few tokens"
+    seconds = plan.seconds(float(np.median(first)) / 1e3, float(np.median(gaps)) / 1e3)
+    words = f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+    return f"time: about {words} if the server stays as fast as with this light load, longer while requests wait"
 
 
 def _fill(found: Found, step: Callable[[Load], Step]) -> None:
