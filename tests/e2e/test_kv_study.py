@@ -101,8 +101,16 @@ def test_what_fits_and_what_a_preemption_costs(serve: Callable[..., Sim], block_
     assert value(result, "preemptions") == total["preemptions"] > 0
     victims = sum(row["preemptions"] > 0 for row in rows)
     assert value(result, "victims") == pytest.approx(victims, rel=0.05, abs=1)
-    assert value(result, "recomputed_tokens") == pytest.approx(total["recomputed_tokens"], rel=0.05)
-    assert verdict(result, "After a preemption") == ("recomputes" if preemption == "recompute" else "swaps")
+    word = verdict(result, "After a preemption")
+    if preemption == "swap":
+        assert word == "swaps"
+        assert value(result, "recomputed_tokens") == total["recomputed_tokens"] == 0
+    else:
+        assert value(result, "lost_tokens") == pytest.approx(total["recomputed_tokens"], rel=0.05)
+        # On a machine that is busy with other tests the times of the steps may say nothing: then that is what is said.
+        assert word in {"recomputes", "not known"}
+        if word == "recomputes":
+            assert value(result, "recomputed_tokens") == pytest.approx(total["recomputed_tokens"], rel=0.05)
     assert "preempts" in verdict(result, "At the edge")
     assert verdict(result, "Recovery") in {"recovers", "slower"}
     assert value(result, "recovery_time") < 1.0

@@ -9,6 +9,7 @@ import numpy as np
 
 from aiperf.metrics import Floats
 from aiperf.studies.kv.mix import LongPrompts, gaps_ms, long_prompts, ttft_ms
+from aiperf.studies.kv.pauses import Pauses
 from aiperf.studies.kv.step import Fill, Step, fill_of
 from aiperf.studies.kv.steps import Recomputed, recomputed_share
 from aiperf.studies.kv.streams import in_blocks
@@ -176,8 +177,9 @@ def _preemption(found: Found, put: Put) -> None:
         return
     pauses = step.pauses
     put("victims", float(step.victims), rests_on=f"{pauses.count} pauses, {where}")
-    lost = float(pauses.held.sum())
-    put("lost_tokens", lost, rests_on=f"{pauses.count} pauses, {where}")
+    lost = lost_tokens(step.preemptions, pauses)
+    of_all = "" if not step.preemptions else f", scaled to {step.preemptions:,.0f} preemptions"
+    put("lost_tokens", lost, rests_on=f"{pauses.count} pauses, {where}{of_all}")
     _recomputed(found, lost, put)
     none = "no request was seen to be preempted"
     pause = float(pauses.seconds.mean() * 1e3) if pauses.count else None
@@ -195,6 +197,14 @@ def _preemption(found: Found, put: Put) -> None:
         ratio, why = _ratio(values[victims], values[others])
         rests = f"{int(victims.sum())} against {int(others.sum())} requests" if ratio is not None else ""
         put(name, ratio, reason=none if not victims.any() else why, rests_on=rests)
+
+
+def lost_tokens(counted: float | None, pauses: Pauses) -> float:
+    """Of all preemptions that the server counted: those without a pause of their own (before the first token, twice in a pause) lost as
+    many as the others on average.
+    """
+    seen = float(pauses.held.sum())
+    return seen * max(1.0, counted / pauses.count) if counted and pauses.count else seen
 
 
 def _recomputed(found: Found, lost: float, put: Put) -> None:
@@ -284,7 +294,7 @@ def _cancelling(found: Found, put: Put) -> None:
     count = int(step.streams.cancelled.sum())
     put("cancelled_requests", float(count), rests_on=f"of {step.load.requests} requests")
     usage = step.levels.usage
-    if usage is None or not len(usage):
+    if usage is None or not len(usage) or np.isnan(usage[0]):
         for name in ("reclaim_time", "leaked_blocks", "leaked_tokens"):
             put(name, None, reason=_NO_GAUGE)
         return

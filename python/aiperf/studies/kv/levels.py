@@ -112,7 +112,8 @@ def _levels(readings: Sequence[Readings]) -> Levels:
             if found is not None:
                 at, values = found
                 known = np.isin(page.times_ns, at)
-                gauges[name] = np.interp(times, _middle(page)[known], values)
+                # A server may show a gauge only from its first request on: what it was before is not known.
+                gauges[name] = np.interp(times, _middle(page)[known], values, left=np.nan)
                 break
     counts = [counters_delta(p, int(p.times_ns[0]), int(p.times_ns[-1])).get("preemptions") for p in pages]
     return Levels(times=times, gauges=gauges, preemptions=next((c for c in counts if c is not None), None))

@@ -72,7 +72,8 @@ METRICS: Final[dict[str, StudyMetric]] = {
             "lost_tokens",
             "Lost Tokens",
             "tokens",
-            "Σ over pauses of prompt tokens + output tokens until then − 1: what had been computed before the preemption",
+            "Σ over pauses of prompt tokens + output tokens until then − 1: what had been computed before the preemption; "
+            "times preemptions ÷ pauses where the server counted more",
         ),
         _metric(
             "recomputed_share",
@@ -168,7 +169,7 @@ METRICS: Final[dict[str, StudyMetric]] = {
             "prefill_pause_share",
             "Prefill in One Piece",
             "%",
-            "pause beside a long prompt ÷ long prompt alone: 100 %: in one step; 25 %: in four",
+            "(pause beside a long prompt − median gap) ÷ long prompt alone: 100 %: in one step; 25 %: in four",
         ),
         _metric("itl_p99_alone", "ITL p99 Alone", "ms", "99th percentile of the gaps between chunks of short requests"),
         _metric(

@@ -21,8 +21,8 @@ _FEWEST: Final = 3
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LongPrompts:
     """`prefill_ms`: TTFT of a long prompt alone, median; `pause_ms`: longest gap of any other stream while one is computed, median over the
-    `count` long prompts. `share`: pause ÷ prefill: 1 if a prompt is computed in one step, 1/n in n steps; None and `reason` if that
-    cannot be told.
+    `count` long prompts. `share`: (pause − the usual gap) ÷ prefill: 1 if a prompt is computed in one step, 1/n in n steps; None and
+    `reason` if that cannot be known.
     """
 
     prefill_ms: float | None = None
@@ -54,7 +54,8 @@ def long_prompts(alone: Streams, mixed: Streams, isl: int) -> LongPrompts:
     if took < _VISIBLE * usual:
         reason = f"a prompt of {isl:,} tokens takes {took:.3g} ms, too little beside a usual gap of {usual:.3g} ms"
         return LongPrompts(prefill_ms=took, pause_ms=pause, count=len(longest), reason=reason)
-    return LongPrompts(prefill_ms=took, pause_ms=pause, share=pause / took, count=len(longest))
+    share = max(0.0, pause - usual) / took
+    return LongPrompts(prefill_ms=took, pause_ms=pause, share=share, count=len(longest))
 
 
 def ttft_ms(s: Streams) -> Floats:

@@ -263,11 +263,16 @@ def _prefill(found: Found, figures: Figures) -> Iterator[Verdict]:
     if told.share is None or told.pause_ms is None or told.prefill_ms is None:
         yield _unknown(name, rule, told.reason)
         return
-    pause = f"while a long prompt ({told.prefill_ms:,.0f} ms alone) is computed, other streams stand still for {told.pause_ms:,.0f} ms"
+    isl = "" if found.long is None else f" of {found.long.load.isl:,} tokens"
+    pause = f"while a prompt{isl} ({told.prefill_ms:,.0f} ms alone) is computed, other streams stand still for {told.pause_ms:,.0f} ms"
     if told.share >= _ONE_PIECE:
         word, level, text = "in one piece", "warn", f"{pause}: it is computed in one piece"
     elif told.share <= _PIECES:
-        word, level, text = "in chunks", "good", f"{pause}: it is computed in about {1 / told.share:.0f} pieces"
+        word, level, text = (
+            "in chunks",
+            "good",
+            f"{pause}: it is computed in about {1 / max(told.share, 0.01):.0f} pieces",
+        )
     else:
         word, level, text = "not clear", "plain", f"{pause}: one piece or two"
     figure = f"{told.share:.0%}"

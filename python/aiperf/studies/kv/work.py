@@ -25,7 +25,7 @@ __all__ = ["Found", "read_context", "run_test"]
 _GREW: Final = 1.1
 _OFFERED: Final = 1.25
 """At least so many times the tokens offered, and fewer than so many times the tokens in flight: something is full."""
-_MANY: Final = 5
+_MANY: Final = 20
 """Preemptions that are enough to say what they cost."""
 
 
@@ -48,9 +48,13 @@ class Found:
 
     @property
     def idle(self) -> float | None:
-        """Share of the KV cache in use before the test sent anything; None if the server does not say."""
+        """Share of the KV cache in use before the test sent anything; of a server that shows it from its first request on, after the light
+        load. None if it does not say.
+        """
         usage = None if self.alone is None else self.alone.levels.usage
-        return None if usage is None or not len(usage) else float(usage[0])
+        if usage is None or not len(usage) or np.isnan(usage[-1]):
+            return None
+        return float(usage[-1] if np.isnan(usage[0]) else usage[0])
 
     @property
     def pressure(self) -> Step | None:
