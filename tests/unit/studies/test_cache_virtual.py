@@ -168,3 +168,32 @@ def test_the_cost_is_that_of_what_is_sent() -> None:
     assert stated.is_bound
     assert 0.6 * stated.requests < sent <= stated.requests
     assert 0.6 * stated.prompt_tokens < tokens <= stated.prompt_tokens
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_level_behind_the_gpu_is_confirmed_by_a_second_pass(seed: int) -> None:
+    engine = engine_of(seed, tiers=[{"num_blocks": 1500 + 200 * seed, "block_ms": 0.2}])
+    meter = VirtualMeter(engine)
+    report = study(engine, "capacity", meter=meter)
+    blocks = int(str(engine["num_blocks"]))
+    assert value(report, "tiers") == 2
+    assert value(report, "fast_tier_tokens") == pytest.approx(BLOCK * blocks, rel=0.1)
+    assert value(report, "knee_tokens") == pytest.approx(BLOCK * (blocks + 1500 + 200 * seed), rel=0.1)
+    assert sum(load.name.endswith("-again") for load in meter.loads) == 1
+
+
+def test_a_server_that_is_slow_for_a_moment_has_no_second_level() -> None:
+    class Stalls(VirtualMeter):
+        """In the second half of one working set everything takes twice as long."""
+
+        def __call__(self, load: Load) -> Point:
+            point = super().__call__(load)
+            late = point.row > point.count / 3
+            slow = load.name.startswith("capacity") and not load.name.endswith("-again")
+            return replace(point, ttft_ms=point.ttft_ms * (1 + late)) if slow else point
+
+    engine = engine_of(2)
+    report = study(engine, "capacity", meter=Stalls(engine))
+    assert value(report, "tiers") == 1
+    assert report.figures["fast_tier_tokens"].value is None
+    assert "cache_tiers" not in rules(report)

@@ -29,6 +29,7 @@ __all__ = [
     "Sweep",
     "capacity_figures",
     "load_of_set",
+    "measure_set",
     "planned_sets",
     "sweep_sets",
 ]
@@ -101,11 +102,14 @@ class CapacityPoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Capacity:
-    """`points`: by working set. `shape`: of the requests. `blocks`: what the server reports of its cache."""
+    """`points`: by working set. `shape`: of the requests. `blocks`: what the server reports of its cache. `again`: the largest working set
+    once more, with other text, measured if the times of the first one have steps.
+    """
 
     points: tuple[CapacityPoint, ...]
     shape: Shape
     blocks: KvBlocks
+    again: CapacityPoint | None = None
 
     @property
     def low(self) -> CapacityPoint | None:

@@ -21,6 +21,7 @@ from aiperf.studies.cache.capacity import (
     Shape,
     Sweep,
     load_of_set,
+    measure_set,
     planned_sets,
     sweep_sets,
 )
@@ -34,6 +35,7 @@ from aiperf.studies.cache.policy import PolicyResult, measure_policy, policy_loa
 from aiperf.studies.cache.prompts import repeated
 from aiperf.studies.cache.replay import Trace, evaluate_trace, trace_cost
 from aiperf.studies.cache.slo import ShareProbe, find_capacity
+from aiperf.studies.cache.tiers import steps_of
 from aiperf.studies.measured import Measured
 from aiperf.studies.report import StudyReport
 from aiperf.studies.study import StudyKind
@@ -172,9 +174,10 @@ class CacheStudy:
             while size <= most:
                 sets.append(size)
                 size *= 2
-            sets += 4 * [0.75 * most]
+            sets += [*4 * [0.75 * most], most]
         else:
-            sets = 4 * [min(float(self.blocks.tokens), most)]
+            # Around the knee, and the largest once more if its times have steps.
+            sets = [*4 * [min(float(self.blocks.tokens), most)], min(1.5 * self.blocks.tokens, most)]
         total = Cost(runs=0, requests=0, prompt_tokens=0, output_tokens=0, is_bound=True)
         for tokens in sets:
             total += _cost_of(load_of_set(self.sweep, tokens))
@@ -228,7 +231,12 @@ class CacheStudy:
             ordered = tuple(sorted(points, key=lambda p: p.tokens))
             self.capacity = Capacity(points=ordered, shape=sweep.shape, blocks=self.blocks)
         known = self.capacity
-        if known is None or known.high is None:
+        if known is None:
+            return
+        if steps_of(known):
+            again = measure_set(sweep, meter, known.points[-1].tokens, "-again")
+            known = self.capacity = replace(known, again=again)
+        if known.high is None:
             return
         size = known.knee or self.blocks.tokens
         is_dead = all((p.served or 0.0) < 1 - FULL for p in known.points)

@@ -136,7 +136,7 @@ METRICS: Final[Mapping[str, StudyMetric]] = {
             "tiers",
             "Tiers",
             "levels",
-            "number of levels that are told apart: hits in the cache outside the GPU by the server's counters, and steps of the TTFT of served requests over the reuse distance",
+            "number of levels that are told apart: hits in the cache outside the GPU by the server's counters, and steps of the TTFT of served requests over the reuse distance that two passes show at the same place",
             source="server metrics, records (TTFT)",
         ),
         _metric(

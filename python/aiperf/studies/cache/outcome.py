@@ -99,6 +99,8 @@ def _points(o: Outcome) -> Iterator[Point]:
     yield from (p.point for p in o.gain.points)
     if o.capacity is not None:
         yield from (p.point for p in o.capacity.points)
+        if o.capacity.again is not None:
+            yield o.capacity.again.point
     if o.isolation is not None:
         yield from (p for _, p in _isolation_points(o.isolation))
     if o.trace is not None:

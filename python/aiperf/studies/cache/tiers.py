@@ -2,27 +2,31 @@
 
 Two signs. The server counts hits outside the GPU by itself. And a request whose prefix comes from a slower level is served, but later: over
 the reuse distance of the largest working set, the time to the first token of served requests steps up where a faster level ends. A step
-counts if the medians on both sides differ by `STEP` or more and Mann and Whitney's test refuses chance at 1 %.
+counts if the medians on both sides differ by `STEP` or more and Mann and Whitney's test refuses chance at 1 %, and if it is at the same
+place when the working set is measured once more: within a pass the distance grows with time, so a server that was slow for a moment
+looks like a level.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from math import erfc, sqrt
 from typing import Final
 
 import numpy as np
 
 from aiperf.metrics import Floats
-from aiperf.studies.cache.capacity import Capacity
+from aiperf.studies.cache.capacity import Capacity, CapacityPoint
 from aiperf.studies.metric import StudyFigure
 
-__all__ = ["STEP", "Step", "Tiers", "find_steps", "find_tiers", "tier_figures"]
+__all__ = ["STEP", "Step", "Tiers", "find_steps", "find_tiers", "steps_of", "tier_figures"]
 
 STEP: Final = 1.3
 _LEVEL: Final = 0.01
 _FEWEST: Final = 5
+_SAME_PLACE: Final = 0.15
+"""Share of the distance by which two passes may differ on where a step is."""
 _SERVED: Final = 0.5
 """Share of the prefix from which on a request counts as served."""
 
@@ -41,7 +45,7 @@ class Step:
 class Tiers:
     """`external`: hits outside the GPU ÷ all hits by the server's counters, 0 to 1; None if it has no such counter.
 
-    `steps` None: the time of single served requests is not known.
+    `steps` None: the time of single served requests is not known, or steps were not looked for again.
     """
 
     external: float | None
@@ -61,12 +65,32 @@ def find_tiers(capacity: Capacity) -> Tiers:
     external = [p.point.external_hits for p in capacity.points if p.point.external_hits is not None]
     hits = [p.point.counter_hits or 0.0 for p in capacity.points if p.point.external_hits is not None]
     share = sum(external) / (sum(external) + sum(hits)) if external and sum(external) + sum(hits) else None
-    known = [p for p in capacity.points if p.point.has_usage and np.isfinite(p.point.ttft_ms).any()]
-    if not known:
+    steps = steps_of(capacity)
+    if steps and capacity.again is None:
         return Tiers(external=share, steps=None)
-    distance, served, ms = known[-1].by_distance
+    if steps and capacity.again is not None:
+        steps = list(_confirmed(steps, _steps(capacity.again)))
+    return Tiers(external=share, steps=None if steps is None else tuple(steps))
+
+
+def steps_of(capacity: Capacity) -> list[Step] | None:
+    """Of the largest working set, not yet confirmed; None if the time of single served requests is not known."""
+    known = [p for p in capacity.points if p.point.has_usage and np.isfinite(p.point.ttft_ms).any()]
+    return _steps(known[-1]) if known else None
+
+
+def _steps(point: CapacityPoint) -> list[Step]:
+    distance, served, ms = point.by_distance
     there = np.isfinite(ms) & (served >= _SERVED)
-    return Tiers(external=share, steps=tuple(find_steps(distance[there], ms[there])))
+    return list(find_steps(distance[there], ms[there]))
+
+
+def _confirmed(first: Sequence[Step], second: Sequence[Step]) -> Iterator[Step]:
+    """Steps of the first that are in the second too, at the mean of both places."""
+    for step in first:
+        near = min(second, key=lambda s: abs(s.distance - step.distance), default=None)
+        if near is not None and abs(near.distance - step.distance) <= _SAME_PLACE * step.distance:
+            yield replace(step, distance=(step.distance + near.distance) / 2)
 
 
 def find_steps(distance: Floats, ms: Floats) -> Iterator[Step]:
@@ -98,7 +122,13 @@ def _best_cut(ms: Floats) -> tuple[int, float]:
 def tier_figures(tiers: Tiers) -> Iterator[StudyFigure]:
     """`tiers` and `fast_tier_tokens`."""
     reason = "the server counts no hits outside the GPU, and `usage` does not tell which requests were served"
-    signs = [] if tiers.steps is None else [f"{len(tiers.steps)} steps of the TTFT over the reuse distance"]
+    signs = (
+        []
+        if tiers.steps is None
+        else [
+            f"{len(tiers.steps)} confirmed step{'s' if len(tiers.steps) != 1 else ''} of the TTFT over the reuse distance"
+        ]
+    )
     if tiers.external is not None:
         signs.append(f"{100 * tiers.external:.1f} % of the hits outside the GPU")
     yield StudyFigure(
