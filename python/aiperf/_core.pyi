@@ -271,6 +271,7 @@ class RecordsWriter:
     def discard(self) -> None:
         """Removes the unfinished file; nothing to do after `finish`."""
 
+@final
 class RecordsJoin:
     """Joins the `records.parquet` of a run's parts into one on a thread of its own, with the rows and columns that `RecordsWriter` would
     write: columns that are the same in the whole are copied, not decoded.
