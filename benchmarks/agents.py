@@ -26,7 +26,7 @@ __all__ = ["look_alikes"]
 
 MANY, FEW, LANES = 689, 44, 200
 BLOCK = 64
-TOKENIZER_WORDS = 2000
+TOKENIZER, TOKENIZER_WORDS = "bench/words", 4000
 
 
 def look_alikes(path: Path, sessions: int, requests: int, seed: int = 1) -> Path:
@@ -75,11 +75,21 @@ def forget(path: Path) -> None:
             os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def first_request(server: Server, command: Sequence[str | Path]) -> float:
-    """Seconds from the start of the process to the first byte of the first request at the server."""
+def first_request(server: Server, command: Sequence[str | Path], hub: Path | None = None) -> float:
+    """Seconds from the start of the process to the first byte of the first request at the server. `hub`: a cache of tokenizers."""
     before = len(server.ledger_rows())
+    offline = {} if hub is None else {"HF_HOME": str(hub), "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
     begin = time.time()
-    subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=900)
+    ended = subprocess.run(
+        command,
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=900,
+        env={**os.environ, **offline},
+    )
+    if len(server.ledger_rows()) == before:
+        raise RuntimeError(f"{command[0]} sent nothing: {ended.stdout.decode(errors='replace')[-2000:]}")
     rows = [
         r for r in server.ledger_rows()[before:] if r.get("prompt_tokens") is not None or r.get("body_bytes", 0) > 0
     ]
@@ -183,13 +193,13 @@ def peer(data: Path, venv: Path | None) -> Iterator[Row]:
     if venv is None:
         return
     with tempfile.TemporaryDirectory(prefix="aiperf-bench-") as name, serving(FAST, ledger=True) as server:
-        model = _tokenizer(Path(name) / "tokenizer")
+        hub = _tokenizer(Path(name) / "hf")
         seconds: dict[str, list[float]] = {"AIPerf 0.13.0": [], "this tool": []}
         for _round in range(3):
             for tool, found in seconds.items():
                 with folder() as target:
                     executable = venv / "bin" / "aiperf" if tool.startswith("AIPerf") else profile(server, target)[0]
-                    found.append(first_request(server, _scenario(executable, server, data, model, target)))
+                    found.append(first_request(server, _scenario(executable, server, data, target), hub))
     medians = {tool: statistics.median(found) for tool, found in seconds.items()}
     for tool, found in seconds.items():
         shown = f"{medians[tool]:,.2f} s ({min(found):.2f}–{max(found):.2f})"
@@ -198,18 +208,18 @@ def peer(data: Path, venv: Path | None) -> Iterator[Row]:
     yield goal("… quicker than AIPerf 0.13.0", ratio, "×", 5, at_most=False)
 
 
-def _scenario(executable: str | Path, server: Server, data: Path, model: Path, target: Path) -> list[str | Path]:
+def _scenario(executable: str | Path, server: Server, data: Path, target: Path) -> list[str | Path]:
     return [
         *(executable, "profile", "--scenario", "inferencex-agentx-mvp", "--unsafe-override", "--url", server.url),
-        *("--endpoint-type", "chat", "--streaming", "--model", "sim", "--tokenizer", model, "--random-seed", "42"),
+        *("--endpoint-type", "chat", "--streaming", "--model", "sim", "--tokenizer", TOKENIZER, "--random-seed", "42"),
         *("--input-file", data, "--custom-dataset-type", "weka_trace", "--concurrency", "4"),
         *("--benchmark-duration", "5", "--ui", "none", "--no-gpu-telemetry", "--no-server-metrics"),
         *("--artifact-dir", target),
     ]
 
 
-def _tokenizer(path: Path) -> Path:
-    """A small byte-level BPE as a folder that both tools load without network."""
+def _tokenizer(hub: Path) -> Path:
+    """A small byte-level BPE in a Hugging Face cache, which both tools load without network."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     from aiperf.workload.vocabulary import load_corpus
@@ -221,13 +231,17 @@ def _tokenizer(path: Path) -> Path:
     prose = [words[i] for i in stream[:20_000]]
     text = [*prose, *(" ".join(prose[k : k + 200]) for k in range(0, len(prose), 200))]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    made.train_from_iterator(text, trainers.BpeTrainer(vocab_size=2 * TOKENIZER_WORDS, initial_alphabet=alphabet))
-    path.mkdir()
-    made.save(str(path / "tokenizer.json"))
-    config = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 1_000_000, "eos_token": "</s>"}
-    (path / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
-    (path / "config.json").write_text(json.dumps({"model_type": "gpt2"}), encoding="utf-8")
-    return path
+    made.train_from_iterator(text, trainers.BpeTrainer(vocab_size=TOKENIZER_WORDS, initial_alphabet=alphabet))
+    repository = hub / "hub" / f"models--{TOKENIZER.replace('/', '--')}"
+    snapshot = repository / "snapshots" / ("a" * 40)
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("a" * 40, encoding="utf-8")
+    made.save(str(snapshot / "tokenizer.json"))
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 1_000_000}
+    (snapshot / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    (snapshot / "config.json").write_text(json.dumps({"model_type": "gpt2"}), encoding="utf-8")
+    return hub
 
 
 PARTS: Mapping[str, Callable[[Path, Path | None], Iterator[Row]]] = {

@@ -11,7 +11,7 @@ use crate::error::ErrorKind;
 use crate::lane_stats::LaneStats;
 use crate::part::Division;
 use crate::plan::Plan;
-use crate::settings::{self, Sampling};
+use crate::settings::{self, Load, Sampling};
 use crate::text::mix64;
 
 /// At most so many at once. The limit may change while it is in use (ramps).
@@ -125,6 +125,8 @@ pub(crate) struct Phase {
     pub(crate) sent: AtomicU64,
     pub(crate) ok: AtomicU64,
     pub(crate) failed: AtomicU64,
+    /// Of the failed: prompts beyond the context limit in a replay by lanes. They end their stream and are counted apart.
+    overflowed: AtomicU64,
     pub(crate) cancelled: AtomicU64,
     pub(crate) skipped_turns: AtomicU64,
     pub(crate) waited: AtomicU64,
@@ -213,6 +215,7 @@ impl Phase {
             sent: AtomicU64::new(0),
             ok: AtomicU64::new(0),
             failed: AtomicU64::new(0),
+            overflowed: AtomicU64::new(0),
             cancelled: AtomicU64::new(0),
             skipped_turns: AtomicU64::new(0),
             waited: AtomicU64::new(0),
@@ -324,6 +327,9 @@ impl Phase {
             }
             self.refused.fetch_add(1, Relaxed);
         }
+        if kind == ErrorKind::ContextOverflow && matches!(self.settings.load, Load::Lanes(_)) {
+            self.overflowed.fetch_add(1, Relaxed);
+        }
         match kind {
             ErrorKind::Ok => &self.ok,
             k if k.is_cancellation() => &self.cancelled,
@@ -347,7 +353,7 @@ impl Phase {
         let Some(most) = self.settings.max_error_rate else {
             return self.is_refused();
         };
-        let failed = self.failed.load(Relaxed);
+        let failed = self.failed.load(Relaxed).saturating_sub(self.overflowed.load(Relaxed));
         let done = failed + self.ok.load(Relaxed);
         done >= u64::from(self.settings.concurrency.unwrap_or(0)).max(LEAST_FINISHED)
             && failed as f64 > most * done as f64

@@ -85,7 +85,9 @@ def invalid_reasons(run: ReportedRun, summary: Summary) -> list[str]:
     attempted = summary.counts.ok + summary.counts.failed + skipped
     if skipped and skipped / attempted > overflow_limit():
         out.append("context_overflow_rate_exceeded")
-    aborted = run.json.outcome is not None and run.json.outcome.was_aborted
+    outcome = run.json.outcome
+    # A failed warm-up ends a run before anything was measured.
+    aborted = outcome is not None and (outcome.was_aborted or _measured(outcome) is None)
     if run.was_interrupted or aborted:
         out.append("run_cancelled")
     if coverage_problem(run) is not None:
