@@ -38,7 +38,7 @@ _LAST = ("multi_turn", "raw_payload", "single_turn", "hf")
 """Datasets tried after all others, in this order: their fields are common words."""
 
 _SAGEMAKER = frozenset({"captureData", "eventMetadata"})
-"""Fields of a captured request; such files lie in folders by hour."""
+"""Fields of a captured request."""
 
 _CHUNK = 2048
 """Sessions whose recorded answers are counted in one call."""
@@ -220,7 +220,7 @@ def _formats() -> Iterator[Format]:
 def _detect_folder(path: Path) -> str:
     first = next((p for p in sorted(path.iterdir()) if ".jsonl" in p.suffixes[-2:]), None)
     nested = first or next((p for p in sorted(path.rglob("*")) if p.is_file() and ".jsonl" in p.suffixes[-2:]), None)
-    if nested is not None and first_fields(nested) >= _SAGEMAKER:
+    if nested is not None and _detected(nested, iter((_captures(),))) is not None:
         return "sagemaker_data_capture"
     if first is not None and (agents := _detected(first, trace_formats())) in AGENT_TRACES:
         return str(agents)
@@ -230,6 +230,11 @@ def _detect_folder(path: Path) -> str:
             return detect_format(single, trace_formats(), "--custom-dataset-type")
         raise DatasetError(f"cannot read `{path}`: no `.jsonl` file in this folder")
     return "raw_payload" if "messages" in first_fields(first) else "random_pool"
+
+
+def _captures() -> Format:
+    """Requests captured by SageMaker, which lie in folders by hour."""
+    return Format("sagemaker_data_capture", (_SAGEMAKER,), frozenset({"jsonl"}))
 
 
 def _detected(path: Path, formats: Iterator[Format]) -> str | None:
