@@ -33,9 +33,11 @@ def number(found: dict[str, Any], tag: str, stat: str = "avg") -> float:
 
 
 def _positive(found: dict[str, Any], tags: Iterable[str], stats: Iterable[str]) -> None:
+    """The least may be 0: on a busy machine the events of a short response arrive at once."""
     for tag in tags:
         for stat in stats:
-            assert number(found, tag, stat) > 0, f"{tag}.{stat}"
+            value = number(found, tag, stat)
+            assert value > 0 or (value == 0 and stat == "min"), f"{tag}.{stat}"
 
 
 def dynamo_profiler(folder: Path) -> None:
