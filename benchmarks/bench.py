@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.capturing import captured_lines, capturing
+from benchmarks.capturing import added_ttft_ms, captured_lines, capturing
 from benchmarks.command import run
 from benchmarks.pages import Which, scrape_cpu_s, serving_pages
 from benchmarks.report import write_run
@@ -304,15 +304,10 @@ def bench_page(tool: Tool, repeats: int) -> Iterator[Row]:
 def bench_capture(tool: Tool, repeats: int) -> Iterator[Row]:
     """What `aiperf capture` adds to the first token, and the requests that it passes on, tokenises and writes per second of its CPU."""
     more: dict[str, list[float]] = {"p50": [], "p99": []}
-    with serving(loads.STEADY) as server:
+    with serving(loads.STEADY) as server, capturing(tool.executable, server) as (proxy, _):
         for _ in range(repeats):
-            with capturing(tool.executable, server) as (proxy, _), tool.profile(proxy, loads.STEADY_FLAGS) as outcome:
-                through = outcome
-            with tool.profile(server, loads.STEADY_FLAGS) as direct:
-                for stat, values in more.items():
-                    values.append(
-                        through.value("time_to_first_token", stat) - direct.value("time_to_first_token", stat)
-                    )
+            for values, ms in zip(more.values(), added_ttft_ms(server, proxy, 1000), strict=True):
+                values.append(ms)
     for stat, values in more.items():
         yield _row(f"capture: TTFT {stat} more than direct", "ms", values, "≤ 1", at_most(1))
     per_cpu_s = []

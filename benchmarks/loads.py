@@ -19,7 +19,6 @@ __all__ = [
     "PLAIN",
     "SINGLE_WRITES",
     "STEADY",
-    "STEADY_FLAGS",
     "STREAM_FLAGS",
     "Accuracy",
     "bare_pacer",
@@ -39,9 +38,7 @@ COALESCED: dict[str, object] = {"count": "none", "coalesce": 64}
 SINGLE_WRITES: dict[str, object] = {"count": "none", "coalesce": 1}
 
 PLAIN_FLAGS = ("--concurrency", str(CONNECTIONS), "--isl", str(PROMPT_TOKENS), "--osl", "1")
-# One request after the other in eight conversations at once: what a proxy adds is not hidden behind a queue.
-STEADY: dict[str, object] = {"count": "none", "ttft_ms": 20, "itl_ms": 2}
-STEADY_FLAGS = ("--streaming", "--concurrency", "8", "--isl", "500", "--osl", "20", "--request-count", "800")
+STEADY: dict[str, object] = {"count": "none", "ttft_ms": 5, "itl_ms": 1}
 STREAM_FLAGS = ("--streaming", "--concurrency", str(STREAMS), "--isl", str(PROMPT_TOKENS), "--osl", str(CHUNKS))
 
 
