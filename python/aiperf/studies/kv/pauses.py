@@ -18,6 +18,8 @@ __all__ = ["Pauses", "find_pauses", "ticks_of", "usual_gap"]
 
 _TICK_SHARE: Final = 0.3
 """Chunks closer than this share of the usual gap of a stream came out of the same step."""
+_TORN: Final = 10
+"""So many usual gaps apart, groups of chunks are never of the same step."""
 _JITTER: Final = 3
 """Steps that a stream may miss, beyond the usual number between two of its chunks, by jitter of the network or the client."""
 
@@ -67,7 +69,7 @@ def usual_gap(s: Streams) -> float:
 def ticks_of(s: Streams) -> Floats:
     """(steps,) ns of the first chunk of each step, ascending: chunks of all streams that came together are of one step.
 
-    The chunks of a step can be torn apart on the way. Groups close to each other are of the same step while no stream is in both: in
+    The chunks of a step can be torn apart on the way. Groups are of the same step while no stream is in both: in
     the next step, those that run get a chunk again.
     """
     gap = usual_gap(s)
@@ -82,7 +84,7 @@ def ticks_of(s: Streams) -> Floats:
     latest = np.maximum.reduceat(before, begins)  # of each group: when one of its streams had a chunk last
     steps = [float(times[0])]
     for at, last, number in zip(times[begins[1:]], latest[1:], begins[1:], strict=True):
-        if last >= steps[-1] or at - times[number - 1] >= gap:
+        if last >= steps[-1] or at - times[number - 1] >= _TORN * gap:
             steps.append(float(at))
     return np.array(steps)
 
