@@ -127,7 +127,7 @@ mod tests {
     fn the_next_own_item_is_the_first_that_is_owned() {
         for d in divisions(3, 3) {
             for from in 0..20 {
-                let found = (from..).find(|&k| d.owns(k));
+                let found = (from..from + 3).find(|&k| d.owns(k));
                 assert_eq!(Some(d.next_own(from)), found, "{d:?} from {from}");
             }
         }
