@@ -136,11 +136,11 @@ def test_a_server_that_reports_nothing_is_not_guessed_at(tmp_path: Path) -> None
     with simulate(tmp_path, engine=settings, usage="never") as sim:
         result = measure(sim, {"no_server_metrics": True}, parts=("gain",), shares=(50,))
         written = told(sim)
-    figure = written["figures"]["cache_efficiency"]
+    figure = written["metrics"]["cache_efficiency"]
     assert figure["value"] is None
     assert "hits cannot be known" in figure["reason"]
     assert "hits cannot be known" in rules(result)["cache_unknown"]
-    assert written["figures"]["ttft_gain"]["value"] is not None
+    assert written["metrics"]["ttft_gain"]["value"] is not None
     assert result.exit_code == ExitCode.OK
 
 
@@ -193,7 +193,7 @@ def test_an_interrupted_study_reports_what_it_has_and_goes_on(tmp_path: Path) ->
             assert process.wait(timeout=60) == ExitCode.INTERRUPTED
         first = told(sim)
         assert first["complete"] is False
-        assert "hit_rate_max" in first["figures"]
+        assert "hit_rate_max" in first["metrics"]
         sent = len(sim.ledger())
         again = aiperf(*words)
         assert again.returncode == ExitCode.OK, again.stderr

@@ -177,7 +177,7 @@ def test_files_and_resuming(serve: Callable[..., Sim]) -> None:
     assert value(first, "reclaim_time") < 0.5
     told = json.loads((sim.dir / "study" / "kv_study.json").read_text(encoding="utf-8"))
     assert told["complete"] is True
-    assert told["figures"]["leaked_blocks"]["value"] == 0
+    assert told["metrics"]["leaked_blocks"]["value"] == 0
     with (sim.dir / "study" / "kv_points.csv").open(encoding="utf-8") as file:
         assert [row["step"] for row in csv.DictReader(file)] == ["alone", "cancelled", "refreshed"]
     assert "Blocks of cancelled requests" in (sim.dir / "study" / "report.html").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The study's files: `<kind>_study.json` with all of it, `<kind>_points.csv` with a row per measured point, `<kind>_figures.csv`."""
+"""The study's files: `<kind>_study.json` with all of it, `<kind>_points.csv` with a row per measured point, `<kind>_metrics.csv`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aiperf.metrics.summary import GateResult
 from aiperf.studies.metric import StudyMetric
 from aiperf.studies.report import StudyReport
 
-__all__ = ["render_figures_csv", "render_json", "render_points_csv"]
+__all__ = ["render_json", "render_metrics_csv", "render_points_csv"]
 
 
 def render_json(
@@ -25,7 +25,7 @@ def render_json(
     version: str,
     is_complete: bool,
 ) -> str:
-    """Figures with unit, definition and, where there is no value, the reason; findings, points, assertions."""
+    """Metrics with unit, definition and, where there is no value, the reason; findings, points, assertions."""
     figures = {
         name: {
             "value": f.value,
@@ -44,7 +44,7 @@ def render_json(
         "title": report.title,
         "command": command,
         "complete": is_complete,
-        "figures": figures,
+        "metrics": figures,
         "findings": [asdict(f) for f in report.findings],
         "points": list(report.points),
         "assertions": [asdict(g) for g in gates],
@@ -60,7 +60,7 @@ def render_points_csv(report: StudyReport) -> str:
     return _csv(columns, [[p.get(c) for c in columns] for p in report.points])
 
 
-def render_figures_csv(report: StudyReport, metrics: Mapping[str, StudyMetric]) -> str:
+def render_metrics_csv(report: StudyReport, metrics: Mapping[str, StudyMetric]) -> str:
     rows = [
         [name, f.value, metrics[name].unit, f.low, f.high, f.reason, f.rests_on] for name, f in report.figures.items()
     ]

@@ -1,4 +1,4 @@
-"""What a study says on the terminal: findings, figures, its tables, assertions."""
+"""What a study says on the terminal: findings, metrics, its tables, assertions."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def figure_table(figures: Mapping[str, StudyFigure], metrics: Mapping[str, Study
             interval = f"{number(found.low)} to {number(found.high)}"
         rows.append((metric.header, figure_text(found, metric), interval, _remark(found)))
     return Table(
-        id="figures",
-        title="Figures",
-        columns=("Figure", "Value", "95% interval", "Rests on"),
+        id="metrics",
+        title="Metrics",
+        columns=("Metric", "Value", "95% interval", "Rests on"),
         rows=tuple(rows),
         words=frozenset({3}),
     )

@@ -18,7 +18,7 @@ from aiperf.observer import Observer, Observers, Silent
 from aiperf.reports.tables import Table
 from aiperf.reports.writing import write_text, write_whole
 from aiperf.studies.bench import Bench, Cost
-from aiperf.studies.files import render_figures_csv, render_json, render_points_csv
+from aiperf.studies.files import render_json, render_metrics_csv, render_points_csv
 from aiperf.studies.metric import StudyMetric, check_conditions, condition_problems
 from aiperf.studies.page import render_study_page
 from aiperf.studies.report import StudyReport
@@ -119,14 +119,14 @@ def _write(kind: StudyKind, result: StudyResult, config: Config, *, is_complete:
     paths = [
         ("study", folder / f"{kind.name}_study.json"),
         ("points", folder / f"{kind.name}_points.csv"),
-        ("figures", folder / f"{kind.name}_figures.csv"),
+        ("metrics", folder / f"{kind.name}_metrics.csv"),
     ]
     text = render_json(
         kind.name, report, kind.metrics, result.gates, command=command, version=__version__, is_complete=is_complete
     )
     write_text(paths[0][1], text)
     write_text(paths[1][1], render_points_csv(report))
-    write_text(paths[2][1], render_figures_csv(report, kind.metrics))
+    write_text(paths[2][1], render_metrics_csv(report, kind.metrics))
     screen = build_screen(report, tables)
     screen += [Text(f"{what:<9}  {path}") for what, path in paths]
     if config.output.report and not report.has_failed:

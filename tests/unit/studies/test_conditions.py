@@ -9,7 +9,7 @@ import json
 import pytest
 
 from aiperf.config.conditions import parse_condition
-from aiperf.studies.files import render_figures_csv, render_json, render_points_csv
+from aiperf.studies.files import render_json, render_metrics_csv, render_points_csv
 from aiperf.studies.metric import StudyFigure, StudyMetric, check_conditions, condition_problems
 from aiperf.studies.report import StudyReport
 
@@ -61,13 +61,13 @@ def test_files_say_null_and_why() -> None:
         points=({"part": "gain", "hit_rate": 0.5}, {"part": "capacity", "tokens": 10, "hit_rate": None}),
     )
     told = json.loads(render_json("cache", report, METRICS, (), command="aiperf cache", version="1", is_complete=True))
-    knee = told["figures"]["knee_tokens"]
+    knee = told["metrics"]["knee_tokens"]
     assert (knee["value"], knee["reason"], knee["definition"]) == (None, "hits never fell", "where hits fall")
-    assert told["figures"]["efficiency"]["low"] == 92.0
+    assert told["metrics"]["efficiency"]["low"] == 92.0
     rows = list(csv.DictReader(io.StringIO(render_points_csv(report))))
     assert rows == [
         {"part": "gain", "hit_rate": "0.5", "tokens": ""},
         {"part": "capacity", "hit_rate": "", "tokens": "10"},
     ]
-    first = next(csv.DictReader(io.StringIO(render_figures_csv(report, METRICS))))
+    first = next(csv.DictReader(io.StringIO(render_metrics_csv(report, METRICS))))
     assert (first["figure"], first["value"], first["reason"]) == ("knee_tokens", "", "hits never fell")
