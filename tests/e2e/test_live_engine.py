@@ -173,13 +173,13 @@ def test_the_cache_study_sees_the_prompt_cache(llama: str, tmp_path: Path) -> No
         "model": "smollm2",
         "url": llama,
         "tokenizer": "server",
-        "isl": 192,
+        "isl": 128,
         "osl": 2,
         "random_seed": 5,
         "artifact_dir": tmp_path / "study",
         "report": False,
     }
-    options = CacheOptions(parts=("gain",), shares=(0.0, 75.0), requests_per_point=4)
+    options = CacheOptions(parts=("gain",), shares=(75.0,), requests_per_point=3)
     result = run_study(KIND, with_defaults(KIND, config_from(flags)), options)
     figures = result.report.figures
     points = {p["point"]: p for p in result.report.points}

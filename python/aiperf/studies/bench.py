@@ -17,7 +17,7 @@ from aiperf.sweeps.space import seed_of_run
 
 __all__ = ["Bench", "Cost", "Interrupted"]
 
-_RUN_OVERHEAD_S: Final = 1.5
+_RUN_OVERHEAD_S: Final = 1.0
 """What a run takes beside its load: probing, preparing, the last scrapes, writing; measured on loopback, rounded up."""
 _OF_RUNS: Final[Mapping[str, object]] = {
     "output.report": False,
