@@ -43,6 +43,7 @@ __all__ = [
     "builtin_count",
     "builtin_decode",
     "builtin_encode",
+    "lay_out_agent_rows",
     "order_statistics",
     "read_bytes",
     "read_parquet_columns",
