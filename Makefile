@@ -17,7 +17,7 @@ NATIVE := Cargo.toml Cargo.lock pyproject.toml $(shell find crates -name '*.rs' 
 YARDSTICKS := $(shell find benchmarks/yardsticks -name '*.rs' -o -name Cargo.toml)
 PY := python tests benchmarks conftest.py
 
-.PHONY: build dev venv demo wheel test test-python test-sinks dynamo test-dynamo test-rust check check-rust check-python bench versus compat fuzz docs docs-check clean
+.PHONY: build dev venv demo wheel test test-python test-sinks dynamo amdsmi test-dynamo test-rust check check-rust check-python bench versus compat fuzz docs docs-check clean
 
 build: $(STAMPS)/native  ## compile the native core and install aiperf into .venv
 
@@ -72,6 +72,12 @@ $(VENV)-dynamo/.installed:
 	$(VENV)-dynamo/bin/python -m pip install -q 'pydantic<=2.13.5' uvloop msgspec packaging pyyaml
 	$(VENV)-dynamo/bin/python -c 'import dynamo.frontend.main, dynamo.mocker.main'
 	@touch $@
+
+# Beside Ray's packages: Ray imports it when it is there, and fails where AMD's library is not.
+amdsmi: $(VENV)-amdsmi/amdsmi  ## AMD's Python package in a folder of its own, for the tests marked amd
+
+$(VENV)-amdsmi/amdsmi: $(STAMPS)/venv
+	$(BIN)/python -m pip install -q --target $(VENV)-amdsmi amdsmi
 
 test-dynamo: dev dynamo  ## the tests against NVIDIA Dynamo
 	AIPERF_REQUIRE=dynamo $(BIN)/python -m pytest tests/e2e/test_dynamo.py -n 0
@@ -132,4 +138,4 @@ $(STAMPS)/yardsticks: $(STAMPS)/venv $(YARDSTICKS)
 
 clean:  ## everything made by the targets above
 	cargo clean -q
-	rm -rf $(VENV) $(VENV)-dynamo dist artifacts .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis python/aiperf/_core*.so
+	rm -rf $(VENV) $(VENV)-dynamo $(VENV)-amdsmi dist artifacts .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis python/aiperf/_core*.so

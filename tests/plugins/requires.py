@@ -18,6 +18,7 @@ import pytest
 __all__ = ["DYNAMO", "NEEDS", "parse_required", "pytest_configure", "pytest_runtest_setup"]
 
 DYNAMO = Path(__file__).parents[2] / ".venv-dynamo/bin/python"
+AMDSMI = Path(__file__).parents[2] / ".venv-amdsmi"
 """NVIDIA Dynamo's Python, in an environment of its own: its dependencies are not ours."""
 
 
@@ -65,7 +66,9 @@ def _missing_terminal() -> str | None:
 
 
 def _missing_amd() -> str | None:
-    return "not installed: a C compiler" if shutil.which("cc") is None else _missing_modules("amdsmi")
+    if shutil.which("cc") is None:
+        return "not installed: a C compiler"
+    return None if (AMDSMI / "amdsmi").exists() else f"not installed: {AMDSMI} (`make amdsmi`)"
 
 
 def _missing_dynamo() -> str | None:

@@ -1,11 +1,11 @@
 """AMD's GPUs of this host through AMD's own Python package, over a library that makes two GPUs up (`fake_amd_smi.c`).
 
-In a process of its own each: the package loads the library once, when it is imported.
+In a process of its own each: the package loads the library once, when it is imported. It is in a folder of its own (`make amdsmi`):
+where Ray finds it without the library, Ray cannot be imported.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.plugins.requires import AMDSMI
 
 from aiperf.config.model import Config
 from aiperf.errors import ConfigError
@@ -57,7 +58,7 @@ def read(rocm: Path) -> dict[str, Any]:
     """What a process sees whose ROCm is there."""
     done = subprocess.run(
         [sys.executable, "-c", READ],
-        env=os.environ | {"ROCM_PATH": str(rocm), "ROCM_HOME": str(rocm)},
+        env=os.environ | {"PYTHONPATH": str(AMDSMI), "ROCM_PATH": str(rocm), "ROCM_HOME": str(rocm)},
         capture_output=True,
         text=True,
         check=True,
@@ -68,10 +69,7 @@ def read(rocm: Path) -> dict[str, Any]:
 
 def build(rocm: Path, *, gpus: int = 2, status: int = 0) -> Path:
     """`<rocm>/lib/libamd_smi.so`: the fake functions, and those that the package only looks up."""
-    spec = importlib.util.find_spec("amdsmi")
-    assert spec is not None
-    assert spec.origin is not None
-    wrapper = Path(spec.origin).with_name("amdsmi_wrapper.py").read_text(encoding="utf-8")
+    wrapper = (AMDSMI / "amdsmi/amdsmi_wrapper.py").read_text(encoding="utf-8")
     own = SOURCE.read_text(encoding="utf-8")
     wanted = set(re.findall(r"_libraries\['libamd_smi\.so'\]\.(\w+)", wrapper)) - set(
         re.findall(r"int (amdsmi_\w+)\(", own)
