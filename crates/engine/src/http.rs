@@ -440,6 +440,9 @@ impl BodyReader {
                         return Err(NotHttp("a trailer does not end with CRLF"));
                     }
                     self.trailer(b)?;
+                    if self.trailer_lines == MAX_HEADERS {
+                        return Err(NotHttp("there are over 100 trailers"));
+                    }
                     self.trailer_lines += 1;
                     self.state = State::TrailerStart;
                 }
@@ -450,7 +453,7 @@ impl BodyReader {
                     if !self.trailers.is_empty() {
                         self.trailers.extend_from_slice(b"\r\n");
                         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-                        let fields = &mut headers[..self.trailer_lines.min(MAX_HEADERS)];
+                        let fields = &mut headers[..self.trailer_lines];
                         if !matches!(httparse::parse_headers(&self.trailers, fields), Ok(s) if s.is_complete()) {
                             return Err(NotHttp("the trailers are not headers"));
                         }

@@ -108,6 +108,23 @@ fn the_table_has_hypers_verdict() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
+/// Where the limits of hyper and of its parser of fields lie is not the same (found by fuzzing: lines that are no fields of their own).
+#[test]
+fn trailers_up_to_the_limit_have_hypers_verdict() {
+    for lines in [98, 99, 100, 101, 102] {
+        for line in ["A: 1\n", "A:\n", "A: 1\\n"] {
+            let row = format!(
+                "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n3\nabc\n0\n{}\n",
+                line.repeat(lines)
+            );
+            assert_eq!(compare(&bytes(&row)), Ok(()), "{lines} lines");
+        }
+    }
+    let found = include_bytes!("../../../fuzz/corpus/http/more-trailer-lines-than-fields");
+    // The fuzzer's first byte says where the input is cut.
+    assert_eq!(compare(&found[1..]), Ok(()));
+}
+
 #[test]
 fn mutations_of_the_table_have_hypers_verdict() {
     const PARTS: [&str; 24] = [
