@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import struct
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,6 +17,8 @@ from pathlib import Path
 __all__ = ["GATEWAY", "Node", "nodes"]
 
 GATEWAY = "10.213.0.1"
+_NUMBERS = itertools.count()
+_LOCK = Path(tempfile.gettempdir(), "aiperf-tests-network.lock")
 _RELAY = Path(__file__).with_name("relay.py")
 _TUNSETIFF = 0x400454CA
 _TAP_WITHOUT_HEADER = 0x0002 | 0x1000
@@ -48,10 +52,13 @@ class Node:
 @contextmanager
 def nodes(delays_ms: Sequence[int]) -> Iterator[list[Node]]:
     """One for each delay (of what it sends; 0: none); all reach each other, and us at `GATEWAY`."""
-    tag = f"a{os.getpid() % 100_000}"
+    # The kernel takes a deleted namespace's devices away later: another network has other names.
+    tag = f"a{os.getpid() % 100_000}{next(_NUMBERS) % 10}"
     bridge = f"{tag}b"
     made: list[Node] = []
     with ExitStack() as held:
+        # The addresses are the same for all: one network at a time, whichever process wants it.
+        fcntl.flock(held.enter_context(_LOCK.open("w")), fcntl.LOCK_EX)
         held.callback(subprocess.run, ["ip", "link", "delete", bridge], check=False, capture_output=True)
         ip("link", "add", bridge, "type", "bridge")
         ip("address", "add", f"{GATEWAY}/24", "dev", bridge)
