@@ -181,6 +181,11 @@ class Outcome(_Told):
         return tuple(p for p in self.phases if p.is_measured)
 
     @property
+    def ends_measured(self) -> bool:
+        """No phase follows the measured ones."""
+        return not self.measured or self.measured[-1] is self.phases[-1]
+
+    @property
     def stopped_by_disk(self) -> bool:
         """The load ended because the disk did not take the records."""
         return any(p.stop_reason == "records_not_written" for p in self.phases)

@@ -64,7 +64,7 @@ def evaluate(readings: Sequence[Readings], outcome: Outcome, gpus: Sequence[Read
     courses = gpu_courses(gpus, load, wall)
     if not summary.num_pages and not courses:
         return ServerSide(notes=summary.notes)
-    view = build_view(readings, _measured(outcome), load, wall)
+    view = build_view(readings, _measured(outcome), load, wall, ends_with_load=outcome.ends_measured)
     view = replace(view, series=(*view.series, *courses))
     own = [r for r in readings if r.is_own and r.num_readings]
     gauges = []

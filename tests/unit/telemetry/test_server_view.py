@@ -170,5 +170,5 @@ def test_scrapes_after_the_load_count_what_was_late_and_change_no_level() -> Non
     assert view.figures["generation_tokens"].stats["rate"] == 25
     assert view.stat("queue_time") == 1000
     # A phase in front of others ends where it ends.
-    first = build_view([read_texts(texts)], (START, START + S), load, START)
+    first = build_view([read_texts(texts)], (START, START + S), load, START, ends_with_load=False)
     assert first.stat("generation_tokens") == 10

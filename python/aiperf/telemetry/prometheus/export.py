@@ -51,7 +51,9 @@ _SUFFIX_UNITS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportHeader:
-    """`start_ns`, `end_ns`: of the profiling phase, ns since the epoch. `configured`: URLs of all pages that were tried. `slice_s`: of `--slice-duration`."""
+    """`start_ns`, `end_ns`: of the profiling phase, ns since the epoch. `configured`: URLs of all pages that were tried. `slice_s`: of `--slice-duration`.
+    `counted_ns`: up to when counters are read (`counted_until`); None: to the end of the phase.
+    """
 
     start_ns: int
     end_ns: int
@@ -63,6 +65,11 @@ class ExportHeader:
     phases: Sequence[PhaseSpan] = ()
     models: Sequence[str] = ()
     concurrency: int | None = None
+    counted_ns: int | None = None
+
+    def bounds(self, readings: Readings) -> tuple[int, int] | None:
+        """Rows between which the counters of a page are compared."""
+        return readings.bounds(self.start_ns, self.end_ns if self.counted_ns is None else self.counted_ns)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +116,7 @@ def _rows(readings: Readings, facts: ExportHeader) -> list[_Row]:
     for i, s in enumerate(readings.series):
         groups.setdefault((s.metric, s.labels), []).append(i)
     out: list[_Row] = []
-    bounds = readings.bounds(start_ns, end_ns)
+    bounds = facts.bounds(readings)
     inside = readings.values[readings.inside(start_ns, end_ns)]
     for (metric, labels), columns in groups.items():
         first = readings.series[columns[0]]
@@ -121,7 +128,10 @@ def _rows(readings: Readings, facts: ExportHeader) -> list[_Row]:
                 out.append(row(stats=_gauge_stats(seen), slices=gauge_slices(readings, columns[0], parts)))
         elif bounds is not None:
             piece = readings.values[bounds[0] : bounds[1] + 1]
-            seconds = float(readings.times_ns[bounds[1]] - readings.times_ns[bounds[0]]) / 1e9
+            # What is counted after the end of the load was done before it.
+            last_ns = int(readings.times_ns[bounds[1]])
+            until_ns = last_ns if facts.counted_ns is None else min(last_ns, end_ns)
+            seconds = float(until_ns - readings.times_ns[bounds[0]]) / 1e9
             if first.kind == "counter":
                 total = float(increase(piece[:, columns[:1]])[0])
                 slices = counter_slices(readings, columns[0], parts)

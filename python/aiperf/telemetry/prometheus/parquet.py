@@ -80,16 +80,16 @@ def write_parquet(path: Path, readings: Sequence[Readings], facts: ExportHeader)
     shown = {name for r in readings for s in r.series for name, _ in s.labels}
     table = _Table(tuple(sorted(shown - _RESERVED)))
     for r in readings:
-        _add_page(table, r, facts.start_ns, facts.end_ns)
+        _add_page(table, r, facts)
     if not table.times:
         return False
     write_parquet_columns(path, table.columns(), _metadata(table, readings, facts))
     return True
 
 
-def _add_page(table: _Table, readings: Readings, start_ns: int, end_ns: int) -> None:
-    inside = readings.inside(start_ns, end_ns)
-    bounds = readings.bounds(start_ns, end_ns)
+def _add_page(table: _Table, readings: Readings, facts: ExportHeader) -> None:
+    inside = readings.inside(facts.start_ns, facts.end_ns)
+    bounds = facts.bounds(readings)
     column_of = {(s.metric, s.labels, s.part): i for i, s in enumerate(readings.series) if s.part != "bucket"}
     for i, s in enumerate(readings.series):
         if s.kind in {"gauge", "unknown", "untyped"}:

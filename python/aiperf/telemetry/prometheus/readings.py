@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Final
@@ -76,12 +76,12 @@ class Readings:
         return kept
 
     def bounds(self, start_ns: int, end_ns: int) -> tuple[int, int] | None:
-        """Rows between which counters are compared: the last reading at or before `start_ns` (else the first there is), and
-        the first at or after `end_ns` (else the last). None without two readings.
+        """Rows between which counters are compared: the last reading at or before `start_ns`, and the first at or after
+        `end_ns` (else the last). None without two readings, or if the first came too late: what was counted before it is not known.
         """
-        if self.num_readings < 2:
+        first = int(np.searchsorted(self.times_ns, start_ns, side="right")) - 1
+        if self.num_readings < 2 or first < 0:
             return None
-        first = max(0, int(np.searchsorted(self.times_ns, start_ns, side="right")) - 1)
         last = min(self.num_readings - 1, int(np.searchsorted(self.times_ns, end_ns, side="left")))
         return (first, last) if last > first else None
 
@@ -113,6 +113,13 @@ def _chosen(readings: Readings, name: str) -> tuple[Mapped, list[int]] | None:
         if columns:
             return mapped, columns
     return None
+
+
+def counted_until(readings: Sequence[Readings], end_ns: int) -> int:
+    """Up to when counters are read for a load that ended at `end_ns`, ns since the epoch: servers count a moment later than they answer,
+    so up to the last scrape.
+    """
+    return max((int(r.times_ns[-1]) for r in readings if r.num_readings), default=end_ns)
 
 
 def increase(values: Floats) -> Floats:

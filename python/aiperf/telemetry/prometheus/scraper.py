@@ -111,8 +111,8 @@ class Scraper:
     ) -> None:
         self.stop(wait_for_rest=False)
 
-    def start(self, *, wait_s: float = 1.0) -> None:
-        """Returns when each page was read once, or after `wait_s`: the counters before the load are known."""
+    def start(self, *, wait_s: float = _TIMEOUT_S) -> None:
+        """Returns when each page was read once, or has failed to be within `wait_s`: the counters before the load are known."""
         for reader in self._readers:
             reader.thread.start()
         deadline = time.monotonic() + wait_s

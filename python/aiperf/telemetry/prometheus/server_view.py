@@ -20,7 +20,7 @@ from aiperf.metrics.server import Replica, ServerFigure, ServerPage, ServerSerie
 from aiperf.telemetry import Mapped, all_families
 from aiperf.telemetry.prometheus.exposition import MetricSeries
 from aiperf.telemetry.prometheus.quantiles import bucket_of, histogram_quantile
-from aiperf.telemetry.prometheus.readings import Floats, Readings, combined, gauge, increase, mappings
+from aiperf.telemetry.prometheus.readings import Floats, Readings, combined, counted_until, gauge, increase, mappings
 
 __all__ = ["build_view", "raw_names"]
 
@@ -79,15 +79,18 @@ class _Found:
 
 
 def build_view(
-    readings: Sequence[Readings], window: tuple[int, int], load: tuple[int, int], wall_ns: int
+    readings: Sequence[Readings],
+    window: tuple[int, int],
+    load: tuple[int, int],
+    wall_ns: int,
+    *,
+    ends_with_load: bool = True,
 ) -> ServerView:
-    """`window`: the measured phase, `load`: all phases, both ns since the epoch; `wall_ns`: run time 0.
-
-    Servers count a moment later than they answer: what is counted of a phase that ends with the load is compared with the last scrape.
+    """`window`: the measured phase, `load`: all phases, both ns since the epoch; `wall_ns`: run time 0. `ends_with_load`: no phase
+    follows the measured one.
     """
     answered = [r for r in readings if r.num_readings]
-    last_ns = max((int(r.times_ns[-1]) for r in answered), default=window[1])
-    counted = (window[0], max(window[1], last_ns)) if window[1] >= load[1] else window
+    counted = (window[0], counted_until(answered, window[1]) if ends_with_load else window[1])
     figures = [_times(answered, name, counted) for name in _TIMES]
     figures += [_level(answered, name, window) for name in _LEVELS]
     figures += [_count(answered, name, counted, (window[1] - window[0]) / 1e9) for name in _COUNTS]
@@ -394,9 +397,8 @@ def _edges(readings: Sequence[Readings], load: tuple[int, int]) -> Floats:
     """Moments of the courses: those at which the endpoint with most scrapes was read, every n-th of more than 300."""
     most = max(readings, key=lambda r: r.num_readings)
     rows = most.bounds(*load)
-    if rows is None:
-        return np.zeros(0)
-    times = most.times_ns[rows[0] : rows[1] + 1].astype(np.float64)
+    seen = most.inside(*load) if rows is None else slice(rows[0], rows[1] + 1)
+    times = most.times_ns[seen].astype(np.float64)
     return np.asarray(times[:: max(1, math.ceil(len(times) / _MOST_POINTS))])
 
 

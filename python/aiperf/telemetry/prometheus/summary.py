@@ -12,6 +12,7 @@ from aiperf.metrics.conservation import ServerCounters
 from aiperf.records.run_json import GAUGES
 from aiperf.telemetry.prometheus.readings import (
     Readings,
+    counted_until,
     counters_delta,
     gauge,
     histogram_delta,
@@ -121,7 +122,7 @@ def summarise(
     answered = [r for r in readings if r.num_readings]
     own = [r for r in answered if r.is_own]
     others = [r for r in answered if not r.is_own]
-    last_ns = max((int(r.times_ns[-1]) for r in answered), default=end_ns)
+    last_ns = counted_until(answered, end_ns)
     counters = merged(counters_delta(r, start_ns, last_ns) for r in others)
     counters |= merged(counters_delta(r, start_ns, last_ns) for r in own)
     levels: dict[str, Level] = {}
@@ -140,6 +141,7 @@ def summarise(
                 means[name] = sum(s for _, s in counted) / number
     rests = [r for name in GAUGES if (r := _rest(own, name, start_ns, end_ns, within_s))]
     notes = [] if is_quiet else [n for r in readings if (n := _failed(r)) is not None]
+    notes += [n for r in answered if not is_quiet and (n := _late(r, start_ns)) is not None]
     notes += [_unrest(rest) for rest in rests if rest.after_s is None]
     return ServerSummary(
         counters=counters, levels=levels, means=means, rests=tuple(rests), num_pages=len(answered), notes=tuple(notes)
@@ -155,6 +157,17 @@ def _failed(readings: Readings) -> Note | None:
         return None
     text = f"`{readings.url}`: {readings.num_failed} of {total} scrapes of the metrics failed: {readings.error}"
     return Note("server_metrics_failed", text, {"url": readings.url, "failed": readings.num_failed, "total": total})
+
+
+def _late(readings: Readings, start_ns: int) -> Note | None:
+    late_s = float(readings.times_ns[0] - start_ns) / 1e9
+    if late_s <= 0:
+        return None
+    text = (
+        f"`{readings.url}`: the first scrape that worked came {late_s:.1f} s after the load began: what the server counted until then is "
+        "not known, so its totals and mean times are left out"
+    )
+    return Note("server_metrics_late", text, {"url": readings.url, "late_s": late_s})
 
 
 def _unrest(rest: Rest) -> Note:
