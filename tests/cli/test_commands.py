@@ -170,7 +170,7 @@ def test_completion_knows_commands_options_and_choices(shell: Shell) -> None:
 def test_bash_completes_an_option() -> None:
     bash = shutil.which("bash")
     if bash is None:
-        pytest.skip("no bash")
+        pytest.skip("completion is for bash, which is not installed")
     ask = 'COMP_WORDS=(aiperf profile --request-ra); COMP_CWORD=2; _aiperf; printf "%s\\n" "${COMPREPLY[@]}"'
     done = subprocess.run([bash, "-c", render_completion("bash") + ask], capture_output=True, text=True, check=True)
     assert done.stdout.split() == [

@@ -138,13 +138,13 @@ class Pauses:
 
     def _work(self) -> None:
         while self._process.poll() is None and self._sim.stats()["requests"] == 0:
-            time.sleep(0.005)
+            time.sleep(0.005)  # looks again; ends with the process
         turn = 0
         while self._process.poll() is None and self._sim.stats()["requests"] < self._num_requests:
             self._process.send_signal(signal.SIGSTOP)
             began = time.time_ns()
-            time.sleep(self._stop_s[turn % len(self._stop_s)])
+            time.sleep(self._stop_s[turn % len(self._stop_s)])  # what is tested: a process that stands still so long
             self._process.send_signal(signal.SIGCONT)
             self.times.append((began, time.time_ns()))
-            time.sleep(self._run_s[turn % len(self._run_s)])
+            time.sleep(self._run_s[turn % len(self._run_s)])  # and runs so long in between
             turn += 1

@@ -80,7 +80,7 @@ def wait_for(condition: Callable[[], bool], what: str, timeout: float = 30) -> N
     give_up = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < give_up, f"waited {timeout} s for {what}"
-        time.sleep(0.01)
+        time.sleep(0.01)  # looks again; the deadline ends it
 
 
 def run_dir(sim: Sim) -> Path:

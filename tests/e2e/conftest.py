@@ -27,7 +27,7 @@ def browser() -> Iterator[Browser]:
     """Debian's Chromium by Playwright, of which a process can have one."""
     api = pytest.importorskip("playwright.sync_api")
     if not CHROMIUM.exists():
-        pytest.skip("there is no /usr/bin/chromium")
+        pytest.skip("not installed: Debian's Chromium, /usr/bin/chromium")
     with api.sync_playwright() as playwright:
         found = playwright.chromium.launch(
             executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-background-networking"]

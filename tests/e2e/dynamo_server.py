@@ -136,4 +136,4 @@ def _wait_until_ready(url: str, folder: Path, processes: Sequence[subprocess.Pop
         logs = "\n".join(p.read_text(encoding="utf-8", errors="replace")[-2000:] for p in folder.glob("*.log"))
         is_late = time.monotonic() >= deadline or any(p.poll() is not None for p in processes)
         assert not is_late, f"Dynamo is not ready after {_READY_S:g} s, or has ended:\n{logs}"
-        time.sleep(0.1)
+        time.sleep(0.1)  # looks again; the deadline ends it

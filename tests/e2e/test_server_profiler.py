@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from tests.e2e.peer import Answer, Asked, answering
 
 from aiperf import Run, profile
 from aiperf.config.resolve import config_from
 from aiperf.errors import ConfigError, EndpointError
 
-REPLY = json.dumps(
-    {"choices": [{"message": {"role": "assistant", "content": "yes"}, "finish_reason": "stop"}], "usage": {}}
-).encode()
 CHAT = "/v1/chat/completions"
 
 
@@ -26,30 +21,14 @@ def peer(refused: Sequence[str] = ()) -> Iterator[tuple[str, list[str]]]:
     """(URL, paths in the order of their requests)."""
     seen: list[str] = []
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def answer(asked: Asked) -> Answer:
+        if asked.method == "GET":
+            return Answer(status=501, body=b"")
+        seen.append(asked.path)
+        return Answer(status=500 if asked.path in refused else 200)
 
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers.get("content-length", "0")))
-            seen.append(self.path)
-            self.send_response(500 if self.path in refused else 200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(REPLY)))
-            self.end_headers()
-            self.wfile.write(REPLY)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", seen
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with answering(answer) as url:
+        yield url, seen
 
 
 def run(url: str, folder: Path, **flags: object) -> Run:

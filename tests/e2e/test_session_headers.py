@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from tests.e2e.peer import Answer, Asked, answering
 
 from aiperf import profile
 from aiperf.config.model import Config
 from aiperf.config.resolve import config_from, configure
-
-REPLY = json.dumps(
-    {"choices": [{"message": {"role": "assistant", "content": "yes"}, "finish_reason": "stop"}], "usage": {}}
-).encode()
 
 
 @contextmanager
@@ -25,32 +19,15 @@ def peer() -> Iterator[tuple[str, list[dict[str, str]]]]:
     """(URL, headers of each request, names in lower case)."""
     seen: list[dict[str, str]] = []
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def answer(asked: Asked) -> Answer:
+        if asked.method == "GET":
+            return Answer(status=501, body=b"")
+        assert len(asked.names) == len(set(asked.names)), "a header twice"
+        seen.append(asked.headers)
+        return Answer()
 
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["content-length"]))
-            names = [name.lower() for name in self.headers]
-            assert len(names) == len(set(names)), "a header twice"
-            seen.append({name.lower(): value for name, value in self.headers.items()})
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(REPLY)))
-            self.end_headers()
-            self.wfile.write(REPLY)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", seen
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with answering(answer) as url:
+        yield url, seen
 
 
 def carriers(seen: list[dict[str, str]]) -> set[str]:

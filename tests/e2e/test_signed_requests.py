@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import struct
-import threading
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from tests.e2e.peer import Answer, Asked, answering
 from tests.e2e.runs import kinds
 
 from aiperf import Run, profile
@@ -76,36 +75,18 @@ def peer(replies: Sequence[tuple[str, bytes]]) -> Iterator[tuple[str, list[dict[
     """(URL, headers of each request with `path`). Request i gets `replies[i % n]`; one that is not signed as botocore does gets 403."""
     seen: list[dict[str, str]] = []
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def answer(asked: Asked) -> Answer:
+        if asked.method == "GET":
+            return Answer(status=501, body=b"")
+        url = f"http://{asked.headers['host']}{asked.path}"
+        signature = expected_signature("POST", url, asked.headers, asked.body)
+        is_good = asked.headers.get("authorization", "").endswith(f"Signature={signature}")
+        kind, body = replies[len(seen) % len(replies)] if is_good else ("application/json", b'{"message":"no"}')
+        seen.append({**asked.headers, "path": urlsplit(asked.path).path})
+        return Answer(status=200 if is_good else 403, kind=kind, body=body)
 
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            url = f"http://{headers['host']}{self.path}"
-            good = headers.get("authorization", "").endswith(
-                f"Signature={expected_signature('POST', url, headers, body)}"
-            )
-            kind, data = replies[len(seen) % len(replies)] if good else ("application/json", b'{"message":"no"}')
-            seen.append({**headers, "path": urlsplit(self.path).path})
-            self.send_response(200 if good else 403)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", seen
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with answering(answer) as url:
+        yield url, seen
 
 
 @pytest.fixture(autouse=True)

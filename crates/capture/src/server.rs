@@ -233,7 +233,7 @@ fn listen(address: &str) -> Result<StdListener, CaptureError> {
     open().map_err(failed)
 }
 
-/// Accepts until it is told to stop, then waits for what is in flight.
+/// Accepts until it is told to stop, then waits for the requests in flight.
 async fn serve(
     listener: StdListener,
     upstream: Arc<Upstream>,

@@ -110,7 +110,7 @@ def cluster_of(options: DistributedConfig, stage: Callable[[str], None]) -> Clus
         _connect(ray, options)
         stage(f"starting {of} generators")
         _known()[key] = _populate(ray, options)
-    except BaseException:
+    except BaseException:  # Ctrl-C too: what was started is taken down, and the error goes on
         with suppress(Exception):
             ray.shutdown()
         raise
@@ -162,7 +162,7 @@ def _connect(ray: Any, options: DistributedConfig) -> None:
     try:
         with _own_signals():
             ray.init(address=wanted, **common)
-    except Exception as error:
+    except Exception as error:  # Ray raises whatever its layers do; it ends as a problem of `--cluster`
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if address == "auto" and isinstance(error, ConnectionError):
             hint = (

@@ -98,7 +98,7 @@ class _Bucket:
         }
         try:
             self._store = from_url(where, **limits)
-        except Exception as error:
+        except Exception as error:  # each service has errors of its own; all are said as ours
             raise StoreError(f"`{where}`: {_first_line(error)}") from error
 
     def put(self, name: str, data: bytes) -> None:
@@ -123,7 +123,7 @@ class _Bucket:
     def _try(self, action: Callable[[], T], name: str) -> T:
         try:
             return action()
-        except Exception as error:
+        except Exception as error:  # as above
             raise StoreError(f"`{self._where.rstrip('/')}/{name}`: {_first_line(error)}") from error
 
 

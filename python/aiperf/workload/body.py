@@ -27,7 +27,7 @@ _MARK = re.compile("\ue000aiperf ([0-9]+)\ue001")
 
 
 def escape(text: str) -> bytes:
-    r"""The inside of a JSON string. Unpaired surrogates, which are no UTF-8, stay as `\\uXXXX`."""
+    """The inside of a JSON string. Unpaired surrogates, which are no UTF-8, stay escaped."""
     try:
         return json.dumps(text, ensure_ascii=False)[1:-1].encode()
     except UnicodeEncodeError:

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -134,7 +133,6 @@ def mlflow_server(folder: Path) -> Iterator[str]:
                 with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1) as answer:
                     return bool(answer.status == 200)
             except OSError:
-                time.sleep(0.2)
                 return False
 
         try:

@@ -36,7 +36,7 @@ class Window:
             if is_there in shown if isinstance(is_there, str) else is_there(shown):
                 return shown
             assert time.monotonic() < deadline, f"not on the screen: {is_there}\n{shown}"
-            time.sleep(0.05)
+            time.sleep(0.05)  # looks again; the deadline ends it
 
 
 @contextmanager
