@@ -156,7 +156,8 @@ def _split(
         found += error.problems
     try:
         config_file = Path(plain["config_file"]) if "config_file" in plain else None
-        command = cluster_command([g for g in given if g.spec.section], config_file=config_file)
+        generators = 1 if read is None else read.generators
+        command = cluster_command([g for g in given if g.spec.section], config_file=config_file, generators=generators)
     except ConfigError as error:
         found += error.problems
     if read is None or command is None:

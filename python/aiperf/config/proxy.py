@@ -17,7 +17,16 @@ from dataclasses import dataclass, field
 
 from aiperf.config.url import BaseUrl, UrlError, parse_url
 
-__all__ = ["NO_PROXIES", "Proxy", "ProxyRule", "is_bypassed", "parse_proxy", "proxy_rule", "unused_variables"]
+__all__ = [
+    "ENVIRONMENT",
+    "NO_PROXIES",
+    "Proxy",
+    "ProxyRule",
+    "is_bypassed",
+    "parse_proxy",
+    "proxy_rule",
+    "unused_variables",
+]
 
 ENVIRONMENT = "env"
 """The value of `--proxy` that means the environment's variables."""

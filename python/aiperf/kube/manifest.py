@@ -11,13 +11,15 @@ from aiperf.errors import ConfigError, Problem
 from aiperf.kube.command import RESULTS, ClusterCommand
 from aiperf.kube.kinds import job, jobset, rayjob
 from aiperf.kube.names import (
-    MAX_NAME,
     bad_image,
     bad_label,
     bad_name,
     bad_object_name,
     bad_quantity,
+    bad_run_name,
     bad_schedule,
+    bad_time_zone,
+    bad_variable,
     key_values,
     run_name,
     secret_key,
@@ -93,7 +95,7 @@ def check(options: KubeOptions, name: str) -> Iterator[Problem]:
         )
     elif wrong := bad_image(options.image):
         yield Problem(wrong, "--image")
-    if wrong := bad_name(name, MAX_NAME):
+    if wrong := bad_run_name(name):
         yield Problem(wrong, "--name")
     yield from _names(options)
     for quantity, where in ((options.cpu, "--cpu"), (options.memory, "--memory")):
@@ -145,6 +147,8 @@ def _pairs(options: KubeOptions) -> Iterator[Problem]:
         for key, value in pairs.items():
             if not where.startswith("--env") and (wrong := bad_label(key, value if has_values else None)):
                 yield Problem(wrong, where)
+            if where.startswith("--env") and (wrong := bad_variable(key)):
+                yield Problem(wrong, where)
             if where == "--env-vars" and is_secret_name(key):
                 yield Problem(
                     f"`{key}` looks like a secret, and a manifest is no place for one",
@@ -181,6 +185,8 @@ def _schedule(options: KubeOptions) -> Iterator[Problem]:
         return
     if wrong := bad_schedule(options.schedule):
         yield Problem(wrong, "--schedule")
+    if options.time_zone is not None and (wrong := bad_time_zone(options.time_zone)):
+        yield Problem(wrong, "--time-zone")
     if options.kind == "jobset":
         yield Problem(
             "Kubernetes makes Jobs on a schedule, but no JobSets", "--schedule", "use `--kind job` or `--kind rayjob`"

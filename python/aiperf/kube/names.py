@@ -13,7 +13,10 @@ __all__ = [
     "bad_name",
     "bad_object_name",
     "bad_quantity",
+    "bad_run_name",
     "bad_schedule",
+    "bad_time_zone",
+    "bad_variable",
     "key_values",
     "run_name",
     "secret_key",
@@ -23,7 +26,11 @@ __all__ = [
 MAX_NAME: Final = 40
 """Leaves room in 63 characters for what the controllers append: an index, a schedule's time, KubeRay's random letters."""
 
+_LABEL_1035: Final = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _LABEL_1123: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_VARIABLE: Final = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
+_OPERATORS: Final = ("Exists", "Equal", "Lt", "Gt")
+_OF_A_TOLERATION: Final = {"key": str, "operator": str, "value": str, "effect": str, "tolerationSeconds": int}
 _SUBDOMAIN: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _LABEL_KEY: Final = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
 _LABEL_VALUE: Final = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?")
@@ -39,8 +46,34 @@ _EFFECTS: Final = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 _CRON_RANGES: Final = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
 
 
+def bad_run_name(text: str) -> str | None:
+    """RFC 1035 label: the rule for Services, JobSets and RayJobs, which bear the name of the run; short enough for what is appended."""
+    if wrong := bad_name(text, MAX_NAME):
+        return wrong
+    return (
+        None if _LABEL_1035.fullmatch(text) else f"`{text}` does not begin with a letter, as the name of a Service must"
+    )
+
+
+def bad_variable(text: str) -> str | None:
+    """Names of environment variables, as all versions of Kubernetes take them."""
+    if _VARIABLE.fullmatch(text):
+        return None
+    return f"`{text}` is not the name of an environment variable: letters, digits, `_`, `-`, `.`, no digit in front"
+
+
+def bad_time_zone(text: str) -> str | None:
+    """A name of the IANA database; where this machine has none, only what no cluster takes is refused."""
+    import zoneinfo
+
+    known = zoneinfo.available_timezones()
+    if text == "Local" or (known and text not in known):
+        return f"`{text}` is not a time zone; for example `Europe/Berlin`, `Etc/UTC`"
+    return None
+
+
 def bad_name(text: str, longest: int = 63) -> str | None:
-    """RFC 1123 label: the rule for names of namespaces and workloads."""
+    """RFC 1123 label: the rule for names of namespaces."""
     if len(text) > longest:
         return f"`{text}` has {len(text)} characters, at most {longest} are allowed"
     if not _LABEL_1123.fullmatch(text):
@@ -128,8 +161,7 @@ def secret_key(text: str) -> tuple[str, str]:
 def toleration(text: str) -> list[dict[str, Any]]:
     """`KEY[=VALUE][:EFFECT]`, or a JSON object or array of Kubernetes' own form; ValueError."""
     if text.lstrip().startswith(("{", "[")):
-        read = json.loads(text)
-        return [dict(item) for item in (read if isinstance(read, list) else [read])]
+        return _tolerations(text)
     rest, colon, effect = text.rpartition(":")
     if not colon:
         rest, effect = text, ""
@@ -146,6 +178,32 @@ def toleration(text: str) -> list[dict[str, Any]]:
     if effect:
         found["effect"] = effect
     return [found]
+
+
+def _tolerations(text: str) -> list[dict[str, Any]]:
+    """Kubernetes' own form, of which what it would refuse is named."""
+    try:
+        read = json.loads(text)
+    except json.JSONDecodeError as error:
+        msg = f"`{text}` is not JSON: {error.msg}"
+        raise ValueError(msg) from error
+    items = read if isinstance(read, list) else [read]
+    for item in items:
+        wrong = None
+        if not isinstance(item, dict):
+            wrong = "is not a JSON object"
+        elif unknown := [k for k, v in item.items() if type(v) is not _OF_A_TOLERATION.get(k)]:
+            wrong = f"has `{unknown[0]}`, which is not a field of a toleration or not of its type"
+        elif item.get("operator", "Equal") not in _OPERATORS:
+            wrong = f"has the operator `{item['operator']}`, which is none of {', '.join(_OPERATORS)}"
+        elif item.get("effect", "") not in {*_EFFECTS, ""}:
+            wrong = f"has the effect `{item['effect']}`, which is none of {', '.join(_EFFECTS)}"
+        elif not item.get("key") and item.get("operator") != "Exists":
+            wrong = "has no key, which only the operator `Exists` does without"
+        if wrong is not None:
+            msg = f"`{json.dumps(item, allow_nan=False)}` {wrong}"
+            raise ValueError(msg)
+    return items
 
 
 def _json(text: str) -> dict[str, Any]:

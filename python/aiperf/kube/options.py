@@ -86,8 +86,8 @@ class KubeOptions(Cluster):
     ] = 3600
     active_deadline: Annotated[
         float | None,
-        Flag("--active-deadline", help="Time after which Kubernetes ends the run", group=W, unit="s"),
-        Field(gt=0),
+        Flag("--active-deadline", help="Time after which Kubernetes ends the run, in whole seconds", group=W, unit="s"),
+        Field(ge=1),
     ] = None
 
     service_account: Annotated[str | None, Flag("--service-account", help="ServiceAccount of the pods", group=P)] = None
@@ -119,7 +119,9 @@ class KubeOptions(Cluster):
         str | None,
         Flag("--port-range", help="Local ports of a pod (a safe sysctl); `off` keeps the node's", group=P),
     ] = "1024 65535"
-    run_as_user: Annotated[int, Flag("--run-as-user", help="User id of the processes", group=P), Field(ge=1)] = 10001
+    run_as_user: Annotated[
+        int, Flag("--run-as-user", help="User id of the processes", group=P), Field(ge=1, le=2**31 - 1)
+    ] = 10001
     network_policy: Annotated[
         bool,
         Flag("--network-policy", help="Add a NetworkPolicy: DNS, the target's port and the generators only", group=P),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -193,6 +194,92 @@ def test_small_files_travel_in_a_config_map(manifest: Manifest, tmp_path: Path) 
     assert "/etc/aiperf/files/run.yaml" in args
 
 
+def test_files_that_the_configuration_file_names_travel_too(manifest: Manifest, tmp_path: Path) -> None:
+    data, config = tmp_path / "prompts.jsonl", tmp_path / "run.yaml"
+    data.write_text('{"text": "hello"}\n', encoding="utf-8")
+    config.write_text(f"input_file: {data}\ncustom_dataset_type: single_turn\n", encoding="utf-8")
+    files, job = manifest(*IMAGE, "--model", "m", "--config", str(config))
+    assert files["data"]["prompts.jsonl"] == '{"text": "hello"}\n'
+    args = job["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert args[args.index("--input-file") + 1] == "/etc/aiperf/files/prompts.jsonl"
+
+
+def test_names_of_files_become_keys_of_a_config_map(manifest: Manifest, tmp_path: Path) -> None:
+    """Letters, digits, `-`, `_` and `.` alone; two files of the same name stay two."""
+    odd, other, config = tmp_path / "my prompts é.jsonl", tmp_path / "a" / "my prompts è.jsonl", tmp_path / "run.yaml"
+    other.parent.mkdir()
+    odd.write_text('{"text": "one"}\n', encoding="utf-8")
+    other.write_text("two", encoding="utf-8")
+    config.write_text(f"system_prompt_file: {other}\n", encoding="utf-8")
+    words = ("--input-file", str(odd), "--custom-dataset-type", "single_turn", "--config", str(config))
+    files, job = manifest(*IMAGE, "--model", "m", *words)
+    assert len(files["data"]) == 3
+    assert set(files["data"].values()) >= {'{"text": "one"}\n', "two"}
+    args = job["spec"]["template"]["spec"]["containers"][0]["args"]
+    for name in files["data"]:
+        assert re.fullmatch(r"[-._a-zA-Z0-9]+", name)
+        assert f"/etc/aiperf/files/{name}" in args
+
+
+V2 = """\
+benchmark:
+  models: [m]
+  endpoint:
+    urls: ["http://h:1"]
+    api_key: ${KEY}
+    headers:
+      Authorization: Bearer ${KEY}
+  datasets:
+    main: {type: synthetic, entries: 10, prompts: {isl: 10, osl: 5}}
+  phases:
+    - {name: profiling, type: concurrency, concurrency: 1, requests: 10}
+"""
+
+
+def test_a_secret_in_a_configuration_file_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "run.yaml"
+    for line in ("api_key: sk-planted", "header: ['Authorization: Bearer sk-planted']", "url: http://u:sk-planted@h:1"):
+        config.write_text(f"{line}\n", encoding="utf-8")
+        assert main(["kube", "manifest", *IMAGE, "--model", "m", "--config", str(config)]) == 2, line
+        out = capsys.readouterr()
+        assert "sk-planted" not in out.out + out.err
+        assert "--api-key-secret" in out.err
+    monkeypatch.setenv("KEY", "sk-planted")
+    config.write_text(V2, encoding="utf-8")
+    assert main(["kube", "manifest", *IMAGE, "--config", str(config)]) == 0
+    assert "sk-planted" not in capsys.readouterr().out
+
+
+def test_a_path_in_the_cluster_is_named_on_the_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A configuration is read here, where the path is none."""
+    config = tmp_path / "run.yaml"
+    config.write_text("input_file: /inputs/t.jsonl\ncustom_dataset_type: single_turn\n", encoding="utf-8")
+    words = (*IMAGE, "--model", "m", "--input-pvc", "traces", "--config", str(config))
+    assert main(["kube", "manifest", *words]) == 2
+    assert "on the command line" in capsys.readouterr().err
+    config.write_text("custom_dataset_type: single_turn\n", encoding="utf-8")
+    assert main(["kube", "manifest", *words, "--input-file", "/inputs/t.jsonl"]) == 0
+
+
+def test_options_of_several_machines_go_to_several_pods(manifest: Manifest) -> None:
+    words = ("--generators", "3", "--on-generator-loss", "continue", "--record-store", "s3://b/x")
+    args = manifest(*IMAGE, *words, *PROFILE)[-1]["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert args[args.index("--on-generator-loss") + 1] == "continue"
+    assert args[args.index("--record-store") + 1] == "s3://b/x"
+
+
+def test_the_network_policy_lets_the_command_reach_what_its_options_name(manifest: Manifest) -> None:
+    words = (
+        *("--proxy", "http://proxy:3128", "--server-metrics", "http://h:9090/metrics", "--gpu-telemetry", "dcgm:9400"),
+        *("--otel-url", "http://collector:4318", "--generators", "2", "--record-store", "s3://b/x"),
+    )
+    policy = manifest(*IMAGE, "--network-policy", *PROFILE, *words)[0]
+    ports = {p["port"] for rule in policy["spec"]["egress"] for p in rule.get("ports", ()) if p["protocol"] == "TCP"}
+    assert ports == {53, 443, 3128, 4318, 8000, 9090, 9400}
+
+
 def test_large_files_need_a_volume(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     data = tmp_path / "big.jsonl"
     data.write_text('{"text": "hello"}\n' * 60_000, encoding="utf-8")
@@ -202,8 +289,10 @@ def test_large_files_need_a_volume(capsys: pytest.CaptureFixture[str], tmp_path:
 
 
 def test_a_file_in_the_cluster_is_named_by_its_path_there(manifest: Manifest) -> None:
-    (job,) = manifest(*IMAGE, "--input-pvc", "traces", "--model", "m", "--input-file", "/inputs/trace.jsonl")
-    assert "/inputs/trace.jsonl" in job["spec"]["template"]["spec"]["containers"][0]["args"]
+    for more in ((), ("--custom-dataset-type", "mooncake_trace")):
+        words = (*IMAGE, "--input-pvc", "traces", "--model", "m", "--input-file", "/inputs/trace.jsonl", *more)
+        (job,) = manifest(*words)
+        assert "/inputs/trace.jsonl" in job["spec"]["template"]["spec"]["containers"][0]["args"]
 
 
 @pytest.mark.parametrize(
@@ -226,6 +315,19 @@ def test_a_file_in_the_cluster_is_named_by_its_path_there(manifest: Manifest) ->
         ((*IMAGE, "--concurrency", "0.5"), ("--concurrency",)),
         ((*IMAGE, "--input-file", "/nowhere/x.jsonl"), ("--input-file", "/nowhere/x.jsonl")),
         ((*IMAGE, "--artifact-dir", "here"), ("/results",)),
+        ((*IMAGE, "--name", "1run"), ("--name", "begin with a letter")),
+        ((*IMAGE, "--active-deadline", "0.5"), ("--active-deadline",)),
+        ((*IMAGE, "--run-as-user", "99999999999"), ("--run-as-user",)),
+        (
+            (*IMAGE, "--schedule", "@daily", "--results-pvc", "r", "--time-zone", "Mars/Olympus"),
+            ("--time-zone", "Mars/Olympus"),
+        ),
+        ((*IMAGE, "--env-vars", "1BAD=x", "A B=y"), ("--env-vars", "1BAD", "A B")),
+        ((*IMAGE, "--tolerations", "[1]"), ("--tolerations", "JSON object")),
+        ((*IMAGE, "--generators", "4", "--cluster", "local"), ("--cluster", "pods")),
+        ((*IMAGE, "--generators", "4", "--export-level", "raw"), ("--export-level", "raw")),
+        ((*IMAGE, "--generators", "4", "--part", "1/2"), ("--part",)),
+        ((*IMAGE, "--on-generator-loss", "stop"), ("--generators",)),
     ],
 )
 def test_bad_input_is_named_before_anything_is_applied(

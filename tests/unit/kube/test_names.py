@@ -107,14 +107,32 @@ def test_pairs_come_as_words_or_as_json() -> None:
         ("gpu:NoSchedule", [{"operator": "Exists", "key": "gpu", "effect": "NoSchedule"}]),
         ("team=bench:NoExecute", [{"operator": "Equal", "value": "bench", "key": "team", "effect": "NoExecute"}]),
         ('{"key": "a", "operator": "Exists"}', [{"key": "a", "operator": "Exists"}]),
-        ('[{"key": "a"}, {"key": "b"}]', [{"key": "a"}, {"key": "b"}]),
+        ('[{"key": "a"}, {"operator": "Exists"}]', [{"key": "a"}, {"operator": "Exists"}]),
+        (
+            '{"key": "a", "effect": "NoExecute", "tolerationSeconds": 60}',
+            [{"key": "a", "effect": "NoExecute", "tolerationSeconds": 60}],
+        ),
     ],
 )
 def test_a_toleration(text: str, expected: list[dict[str, str]]) -> None:
     assert names.toleration(text) == expected
 
 
-@pytest.mark.parametrize("text", ["gpu:Never", "a b=c", "{]"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "gpu:Never",
+        "a b=c",
+        "{]",
+        "[1]",
+        '{"key": 1}',
+        '{"key": "a", "operator": "Bad"}',
+        '{"key": "a", "effect": "Never"}',
+        '{"kye": "a"}',
+        '{"value": "x"}',
+        '{"key": "a", "tolerationSeconds": true}',
+    ],
+)
 def test_what_is_no_toleration(text: str) -> None:
     with pytest.raises(ValueError, match=r"\S"):
         names.toleration(text)
