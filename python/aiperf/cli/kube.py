@@ -62,7 +62,13 @@ _FOLLOW = (
         None,
     ),
 )
-_KIND = spec_of("", "kind", str, Flag("--kind", help="job, jobset or rayjob", group="Command"), "job")
+_KIND = spec_of(
+    "",
+    "kind",
+    str,
+    Flag("--kind", help="job, jobset or rayjob; default: the one that is there", group="Command"),
+    None,
+)
 _INDEX = spec_of(
     "", "index", int, Flag("--index", help="Generator whose log is shown", group="Command", sweep=False), 0
 )
@@ -180,6 +186,7 @@ def _manifest(argv: Sequence[str]) -> int:
 
 def _run(argv: Sequence[str]) -> int:
     from aiperf.errors import ConfigError
+    from aiperf.kube.follow import check_absent
     from aiperf.kube.kubectl import Kubectl
     from aiperf.kube.manifest import build_objects, name_of, render
 
@@ -195,6 +202,8 @@ def _run(argv: Sequence[str]) -> int:
     objects = build_objects(settings, command)
     name = name_of(settings, command)
     kubectl = Kubectl(settings)
+    if settings.schedule is None:
+        check_absent(kubectl, name, settings.kind)
     kubectl.run("apply", "-f", "-", stdin=render(objects))
     applied = ", ".join(f"{o['kind']} {o['metadata']['name']}" for o in objects)
     _say(f"applied {applied}")
@@ -220,13 +229,18 @@ def _timeout(plain: dict[str, str]) -> float | None:
 def _follow(
     kubectl: Kubectl, settings: KubeOptions, name: str, *, to: Path, timeout_s: float | None, is_kept: bool
 ) -> int:
-    from aiperf.errors import AIPerfError, ExitCode
-    from aiperf.kube.follow import Follower, collect, delete
+    from aiperf.errors import ExitCode
+    from aiperf.kube.follow import Follower, delete
+    from aiperf.kube.kubectl import KubectlError
 
-    follower = Follower(kubectl=kubectl, name=name, kind=settings.kind, say=_say)
+    follower = Follower(
+        kubectl=kubectl, name=name, kind=settings.kind, say=_say, waits_to_be_collected=settings.results_pvc is None
+    )
     interrupted = False
     while True:
         try:
+            if interrupted:
+                _stop(kubectl, name)
             end = follower.follow(timeout_s)
             break
         except KeyboardInterrupt:
@@ -236,21 +250,48 @@ def _follow(
                 return int(ExitCode.INTERRUPTED)
             interrupted = True
             _say("interrupted: the load stops, results are collected; once more deletes the run")
-            _stop(kubectl, name)
     _say(f"the run has ended: {end.reason}")
-    code = end.exit_code
-    if settings.results_pvc is None:
-        try:
-            count = collect(kubectl, name, to)
-            _say(f"{count} files in {to}")
-        except AIPerfError as error:
-            _say(f"{error.message}; {error.hint}")
-            code = code or int(ExitCode.ERROR)
-    else:
+    code = int(ExitCode.INTERRUPTED) if interrupted else end.exit_code
+    if settings.results_pvc is not None:
         _say(f"the results are in the volume claim {settings.results_pvc}, folder {name}/run")
+    elif not _fetched(kubectl, name, to):
+        code = code or int(ExitCode.ERROR)
+        is_kept = is_kept or _still_waits(kubectl, name)
     if not is_kept:
-        delete(kubectl, name)
-    return int(ExitCode.INTERRUPTED) if interrupted else code
+        try:
+            delete(kubectl, name)
+        except KubectlError as error:
+            _say(f"the objects of the run are still in the cluster: {error.message}; `aiperf kube delete {name}`")
+            code = code or int(ExitCode.ERROR)
+    return code
+
+
+def _fetched(kubectl: Kubectl, name: str, to: Path) -> bool:
+    """The results are here; else it was said why not."""
+    from aiperf.errors import AIPerfError
+    from aiperf.kube.follow import collect
+
+    try:
+        found = collect(kubectl, name, to)
+    except AIPerfError as error:
+        _say("; ".join(t for t in (error.message, error.hint) if t))
+        return False
+    _say(found.text)
+    return True
+
+
+def _still_waits(kubectl: Kubectl, name: str) -> bool:
+    """The pod with the results is there, or nobody can say: nothing is deleted, and it was said how to get at them."""
+    from aiperf.kube.follow import holder_of
+    from aiperf.kube.kubectl import KubectlError
+
+    try:
+        is_there = holder_of(kubectl, name) is not None
+    except KubectlError:
+        is_there = True
+    if is_there:
+        _say(f"the run is left in the cluster: `aiperf kube collect {name}`, then `aiperf kube delete {name}`")
+    return is_there
 
 
 def _stop(kubectl: Kubectl, name: str) -> None:
@@ -290,7 +331,8 @@ def _named(argv: Sequence[str], usage: str, *more: FieldSpec) -> tuple[Kubectl, 
 
 
 def _status(argv: Sequence[str]) -> int:
-    from aiperf.kube.follow import RESOURCES, find_state
+    from aiperf.errors import AIPerfError
+    from aiperf.kube.follow import RESOURCES, find_state, kind_of
     from aiperf.kube.kubectl import KubectlError
     from aiperf.kube.pod import RUN_LABEL
 
@@ -309,7 +351,9 @@ def _status(argv: Sequence[str]) -> int:
             for item in runs:
                 print(f"{item['metadata']['labels'][RUN_LABEL]}\t{kind}\t{item['metadata']['creationTimestamp']}")
         return 0
-    state, _ = find_state(kubectl, names[0], plain.get("kind", "job"))
+    state, _ = find_state(kubectl, names[0], plain.get("kind") or kind_of(kubectl, names[0]) or RESOURCES[0])
+    if state.is_gone:
+        raise AIPerfError(f"there is no run `{names[0]}` in the cluster", "`aiperf kube status` lists the runs")
     print("\n".join(state.lines))
     if state.end is not None:
         print(f"ended: {state.end.reason}")
@@ -344,19 +388,21 @@ def _collect(argv: Sequence[str]) -> int:
     if found is None:
         return 0
     kubectl, names, plain = found
-    to = Path(plain.get("collect_to", f"artifacts/{names[0]}"))
-    _say(f"{collect(kubectl, names[0], to)} files in {to}")
+    _say(collect(kubectl, names[0], Path(plain.get("collect_to", f"artifacts/{names[0]}"))).text)
     return 0
 
 
 def _delete(argv: Sequence[str]) -> int:
+    from aiperf.errors import AIPerfError
     from aiperf.kube.follow import delete
 
     found = _named(argv, "aiperf kube delete NAME [OPTIONS]")
     if found is None:
         return 0
-    delete(found[0], found[1][0])
-    _say(f"the objects of {found[1][0]} are deleted")
+    name = found[1][0]
+    if not delete(found[0], name):
+        raise AIPerfError(f"there is no run `{name}` in the cluster", "`aiperf kube status` lists the runs")
+    _say(f"the objects of {name} are deleted")
     return 0
 
 

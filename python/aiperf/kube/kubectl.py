@@ -41,9 +41,11 @@ class Kubectl:
             done = subprocess.run(  # noqa: S603 - the user's kubectl
                 self.words(*words), input=stdin, capture_output=True, text=True, timeout=timeout, check=False
             )
-        except FileNotFoundError as error:
+        except OSError as error:
+            is_absent = isinstance(error, FileNotFoundError)
+            text = "`kubectl` is not on PATH" if is_absent else f"`kubectl` cannot be run: {error.strerror or error}"
             raise KubectlError(
-                "`kubectl` is not on PATH", "install it, or apply what `aiperf kube manifest` prints in another way"
+                text, "install it, or apply what `aiperf kube manifest` prints in another way"
             ) from error
         except subprocess.TimeoutExpired as error:
             raise KubectlError(
@@ -61,7 +63,10 @@ class Kubectl:
         text = self.run("get", kind, *words, "--ignore-not-found", "-o", "json")
         if not text.strip():
             return []
-        read: dict[str, Any] = json.loads(text)
+        try:
+            read: dict[str, Any] = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise KubectlError(f"`kubectl get {kind}` gave no JSON: {text.strip().splitlines()[0][:200]}") from error
         items = read.get("items")
         return [read] if items is None else list(items)
 

@@ -29,12 +29,15 @@ class End:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """`lines`: a line for each pod and for the workload that has something to say. `stuck`: cannot start without help."""
+    """`lines`: a line for each pod and for the workload that has something to say. `stuck`: cannot start without help. `is_gone`: there is
+    neither a workload nor a pod.
+    """
 
     lines: tuple[str, ...]
     is_running: bool
     end: End | None
     stuck: str | None
+    is_gone: bool = False
 
 
 def head_pod(pods: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
@@ -64,7 +67,8 @@ def read_state(workload: Mapping[str, Any] | None, pods: Sequence[Mapping[str, A
     elif not pods and end is None:
         lines.append("no pod yet")
     is_running = head is not None and _container_state(head).get("running") is not None
-    return State(lines=tuple(lines), is_running=is_running, end=end, stuck=stuck)
+    is_gone = workload is None and not pods
+    return State(lines=tuple(lines), is_running=is_running, end=end, stuck=stuck, is_gone=is_gone)
 
 
 def _pod_line(pod: Mapping[str, Any]) -> tuple[str | None, bool]:

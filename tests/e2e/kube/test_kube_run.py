@@ -219,33 +219,129 @@ def test_without_kubectl_the_manifest_is_named(kube: Run, monkeypatch: pytest.Mo
 
 
 def test_what_the_cluster_refuses_is_said_in_its_words(fake: Fake, kube: Run) -> None:
-    (fake.folder / "refuse").touch()
+    (fake.folder / "refuse").write_text("apply")
+    fake.play(RUNNING)
     code, text = kube("run", *WORDS)
     assert code == 1
     assert "apply is forbidden" in text
 
 
-def test_a_scheduled_run_is_applied_not_followed(fake: Fake, kube: Run) -> None:
-    fake.play(RUNNING)
-    words = ("--schedule", "@daily", "--results-pvc", "r")
-    assert kube("run", *WORDS, *words)[0] == 2
-    assert kube("run", *WORDS, *words, "--detach")[0] == 0
-    assert yaml.safe_load((fake.folder / "applied.yaml").read_text())["kind"] == "CronJob"
-
-
-def test_status_lists_the_runs(fake: Fake, kube: Run) -> None:
-    job = {
-        **JOB,
-        "metadata": {"name": "run", "labels": {"aiperf.dev/run": "run"}, "creationTimestamp": "2026-01-01T00:00:00Z"},
-    }
-    fake.play({"workload": {"items": [job]}, "pods": []})
-    code, text = kube("status")
-    assert code == 0
-    assert "run\tjob\t2026-01-01" in text
-
-
-def test_no_pod_with_that_index(fake: Fake, kube: Run) -> None:
-    fake.play(RUNNING)
-    code, text = kube("logs", "run", "--index", "7")
+def test_a_run_of_that_name_is_not_taken_for_the_new_one(fake: Fake, kube: Run) -> None:
+    """Applying the same objects again changes nothing: the end of the old run would be reported, and its results collected."""
+    fake.leave(0)
+    (fake.folder / "there").touch()
+    fake.play({"workload": JOB, "pods": [pod("Succeeded", state=ended(0, "Completed"))]})
+    code, text = kube("run", *WORDS)
     assert code == 1
-    assert "no pod with index 7" in text
+    assert "there is a job `run` in the cluster" in text
+    assert "aiperf kube delete run" in text
+    assert fake.verbs() == {"get"}
+
+
+@pytest.mark.parametrize(
+    "refused", ["exec run-0-x --container aiperf -- tar", "exec run-0-x --container aiperf -- touch"]
+)
+def test_results_that_could_not_be_fetched_stay_in_the_cluster(fake: Fake, kube: Run, refused: str) -> None:
+    fake.leave(0)
+    fake.play(RUNNING)
+    (fake.folder / "refuse").write_text(refused)
+    code, text = kube("run", *WORDS)
+    assert code == 1
+    assert "aiperf kube collect run" in text
+    assert "delete" not in fake.verbs()
+    (fake.folder / "refuse").unlink()
+    assert kube("collect", "run")[0] == 0
+
+
+def test_a_folder_that_cannot_be_written_leaves_the_results_in_the_cluster(
+    fake: Fake, kube: Run, tmp_path: Path
+) -> None:
+    fake.leave(3)
+    fake.play(RUNNING)
+    (tmp_path / "file").touch()
+    code, text = kube("run", *WORDS, "--to", str(tmp_path / "file"))
+    assert code == 3
+    assert "aiperf kube collect run" in text
+    assert "delete" not in fake.verbs()
+
+
+def test_results_of_an_earlier_run_are_moved_aside(fake: Fake, kube: Run, tmp_path: Path) -> None:
+    fake.leave(0)
+    fake.play(RUNNING)
+    old = tmp_path / "artifacts" / "run" / "run"
+    old.mkdir(parents=True)
+    (old / "profile_export_aiperf.json").write_text('{"old": 1}', encoding="utf-8")
+    code, text = kube("run", *WORDS)
+    assert code == 0
+    assert "run.1" in text
+    assert (old.with_name("run.1") / "profile_export_aiperf.json").read_text() == '{"old": 1}'
+    assert (old / "profile_export_aiperf.json").read_text() == "{}"
+
+
+def test_an_exit_code_on_a_volume_may_be_of_an_earlier_run(fake: Fake, kube: Run) -> None:
+    fake.leave(4)
+    fake.play(RUNNING, RUNNING, {"workload": JOB, "pods": [pod("Succeeded", state=ended(0, "Completed"))]})
+    assert kube("run", *WORDS, "--results-pvc", "results")[0] == 0
+
+
+def test_what_cannot_be_deleted_is_named_and_the_exit_code_stays(fake: Fake, kube: Run) -> None:
+    fake.leave(4)
+    fake.play(RUNNING)
+    (fake.folder / "refuse").write_text("delete")
+    code, text = kube("run", *WORDS)
+    assert code == 4
+    assert "aiperf kube delete run" in text
+
+
+@pytest.mark.parametrize("refused", ["get pods", "get job"])
+def test_a_control_plane_that_stays_away_ends_the_following_not_the_run(
+    fake: Fake, kube: Run, refused: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from aiperf.kube import follow
+
+    monkeypatch.setattr(follow, "check_absent", lambda *_: None)
+    fake.play(RUNNING)
+    (fake.folder / "refuse").write_text(refused)
+    code, text = kube("run", *WORDS)
+    assert code == 1
+    assert "is forbidden" in text
+    assert "aiperf kube status run" in text
+    assert "delete" not in fake.verbs()
+
+
+def test_a_run_that_somebody_deletes_has_ended(fake: Fake, kube: Run) -> None:
+    fake.play(RUNNING, {"workload": None, "pods": []})
+    code, text = kube("run", *WORDS)
+    assert code == 1
+    assert "it was deleted from the cluster" in text
+
+
+def test_what_is_not_there_is_no_success(fake: Fake, kube: Run) -> None:
+    fake.play({"workload": None, "pods": []})
+    for command in ("status", "delete"):
+        code, text = kube(command, "nothing")
+        assert code == 1
+        assert "there is no run `nothing`" in text
+
+
+def test_status_finds_the_kind(fake: Fake, kube: Run) -> None:
+    (fake.folder / "there").touch()
+    job = {
+        "kind": "RayJob",
+        "metadata": {"name": "run"},
+        "spec": {},
+        "status": {"jobStatus": "FAILED", "message": "exit code 3"},
+    }
+    fake.play({"workload": job, "pods": []})
+    code, text = kube("status", "run")
+    assert code == 3
+    assert "exit code 3" in text
+
+
+def test_a_kubectl_that_cannot_be_run_is_named(fake: Fake, kube: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = fake.folder.parent / "bin" / "kubectl"
+    script.write_text("no program")
+    monkeypatch.setenv("PATH", str(script.parent))
+    code, text = kube("run", *WORDS)
+    assert code == 1
+    assert "`kubectl` cannot be run" in text
