@@ -16,7 +16,7 @@ from aiperf.errors import ConfigError, ErrorKind, ExitCode
 from aiperf.metrics.compute import open_context
 from aiperf.metrics.context import MetricOptions
 from aiperf.records import Columns
-from aiperf.run.early_stop import lost_goal, most_requests
+from aiperf.run.early_stop import lost_assertion, most_requests
 
 
 @pytest.mark.slow
@@ -143,7 +143,7 @@ def test_a_goal_is_lost_only_when_nothing_to_come_can_save_it(
     condition: str, values: list[float], failed: int, most: int | None, is_lost: bool
 ) -> None:
     r = open_context(rows(values, failed), MetricOptions())
-    assert (lost_goal(r, [parse_condition(condition)], most) is not None) == is_lost
+    assert (lost_assertion(r, [parse_condition(condition)], most) is not None) == is_lost
 
 
 @pytest.mark.parametrize(

@@ -178,8 +178,8 @@ def test_an_assertion_and_a_comparison_take_the_server_s_metrics(serve: Callable
     # Gauges are those read while the load goes on, which a busy machine may do late.
     often = SCRAPED | {"server_metrics_interval": 0.02}
     run = sim.run(**LOAD, **often, **{"assert": asked})
-    assert [g.passed for g in run.summary().gates] == [False, True]
-    assert "bucket" in run.summary().gates[0].actual
+    assert [g.passed for g in run.summary().assertions] == [False, True]
+    assert "bucket" in run.summary().assertions[0].actual
     other = sim.run(**LOAD, **often, artifact_dir=sim.dir / "other")
     tags = {d.tag for d in compare_runs([run.data, other.data]).pairs[0].differences}
     assert {"server:queue_time", "server:kv_cache_usage"} <= tags

@@ -82,7 +82,7 @@ def test_goodput_is_what_the_servers_ledger_says(measured: tuple[Run, list[dict[
     assert failed == 10
     assert len(ttft) == summary["request_count"]["avg"] == 390
     tier = summary["goodput_tiers"][0]
-    # Of the successful (the demo's share), and of all that were attempted (what gates use).
+    # Of the successful (the demo's share), and of all that were attempted (what assertions use).
     assert tier["share_of_successful"] == pytest.approx(good / 390)
     assert summary["good_request_fraction"]["avg"] == pytest.approx(good / 400)
     duration_s = summary["benchmark_duration"]["avg"]

@@ -1,4 +1,4 @@
-"""`aiperf compare A B [C…]`: runs of this tool or of others, with significance, and as a gate for CI."""
+"""`aiperf compare A B [C…]`: runs of this tool or of others, with significance, and as a check in CI."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def command(
     problems: list[Problem] = []
     if len(paths) < 2:
         problems.append(Problem("needs two runs at least", None, "`aiperf compare artifacts/a artifacts/b`"))
-    gates = []
+    rules = []
     for text in fail_on or ():
         try:
-            gates.append(parse_fail_on(text))
+            rules.append(parse_fail_on(text))
         except ValueError as error:
             problems.append(Problem(str(error), "--fail-on"))
     effect = 0.0
@@ -61,7 +61,7 @@ def command(
     options = CompareOptions(effect, confidence_level, seed)
     sides = load_sides(paths)
     found = compare_sides(sides, options)
-    if gates:
+    if rules:
         others = [p.name for p in found.pairs if not p.is_comparable]
         if others:
             raise ConfigError(
@@ -72,7 +72,7 @@ def command(
                     )
                 ]
             )
-    verdicts = [v for side in sides[1:] for v in check_fail_on(gates, sides[0], side, options)]
+    verdicts = [v for side in sides[1:] for v in check_fail_on(rules, sides[0], side, options)]
     if markdown is not None:
         markdown.parent.mkdir(parents=True, exist_ok=True)
         markdown.write_text(render_markdown(found, verdicts), encoding="utf-8")

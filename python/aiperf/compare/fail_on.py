@@ -1,7 +1,7 @@
 """`--fail-on "time_to_first_token:p99 +5%"`: how much worse (or only how much higher or lower) a figure may become.
 
-A gate fails when the measured change is beyond the limit and is no chance (the interval leaves out 0). If the change is beyond
-the limit but may be chance, the gate is *unsure*: a warning, not a failure; more requests or repeats decide it.
+It fails when the measured change is beyond the limit and is no chance (the interval leaves out 0). If the change is beyond
+the limit but may be chance, the result is *unsure*: a warning, not a failure; more requests or repeats decide it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class FailOn:
 class FailOnResult:
     """`state`: "passed", "failed", or "unsure"; "missing" if the figure does not exist, which counts as failed."""
 
-    gate: FailOn
+    rule: FailOn
     run: str
     state: Literal["passed", "failed", "unsure", "missing"]
     text: str
@@ -66,27 +66,27 @@ def parse_fail_on(text: str) -> FailOn:
 
 
 def check_fail_on(
-    gates: Sequence[FailOn], baseline: Sequence[RunData], runs: Sequence[RunData], options: CompareOptions
+    rules: Sequence[FailOn], baseline: Sequence[RunData], runs: Sequence[RunData], options: CompareOptions
 ) -> tuple[FailOnResult, ...]:
     """A side against the baseline: a run each, or its repeats."""
     name = runs[0].name
     out: list[FailOnResult] = []
-    for gate in gates:
-        d = compare_figure(baseline, runs, gate.tag, gate.stat, options)
-        label = f"{gate.tag}:{gate.stat}"
-        if d.a is None or d.b is None or (gate.is_relative and d.change is None):
+    for rule in rules:
+        d = compare_figure(baseline, runs, rule.tag, rule.stat, options)
+        label = f"{rule.tag}:{rule.stat}"
+        if d.a is None or d.b is None or (rule.is_relative and d.change is None):
             who = baseline[0].name if d.a is None else name
-            out.append(FailOnResult(gate, name, "missing", f"`{who}` has no {label}"))
+            out.append(FailOnResult(rule, name, "missing", f"`{who}` has no {label}"))
             continue
-        change = d.change if gate.is_relative else d.b - d.a
+        change = d.change if rule.is_relative else d.b - d.a
         assert change is not None  # noqa: S101 - decided above; for the type checker
-        beyond = change > gate.limit if gate.limit >= 0 else change < gate.limit
+        beyond = change > rule.limit if rule.limit >= 0 else change < rule.limit
         sure = d.low is not None and d.high is not None and (d.low > 0 or d.high < 0)
-        amount = f"{100 * change:+.1f}%" if gate.is_relative else f"{change:+,.2f} {d.unit}"
+        amount = f"{100 * change:+.1f}%" if rule.is_relative else f"{change:+,.2f} {d.unit}"
         interval = "" if d.low is None or d.high is None else f" [{100 * d.low:+.1f}%, {100 * d.high:+.1f}%]"
-        text = f"{label} {d.a:,.2f} → {d.b:,.2f} {d.unit}: {amount}{interval}, limit {gate.text.rpartition(label)[2] or gate.text}"
+        text = f"{label} {d.a:,.2f} → {d.b:,.2f} {d.unit}: {amount}{interval}, limit {rule.text.rpartition(label)[2] or rule.text}"
         state: Literal["passed", "failed", "unsure"] = (
             "passed" if not beyond else "failed" if sure or d.p_value is None else "unsure"
         )
-        out.append(FailOnResult(gate, name, state, text))
+        out.append(FailOnResult(rule, name, state, text))
     return tuple(out)

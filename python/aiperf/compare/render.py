@@ -183,8 +183,8 @@ def _scaling_line(pair: Pair) -> str | None:
     return f"Scaling from {s.gpus_a} to {s.gpus_b} GPUs: {s.speedup:.2f}× the tokens per second, efficiency {100 * s.efficiency:.0f}%"
 
 
-def build_screen(c: Comparison, gates: Sequence[FailOnResult] = ()) -> list[RenderableType]:
-    """Top to bottom: workloads, a table per run against the baseline, definitions, notes, gates."""
+def build_screen(c: Comparison, results: Sequence[FailOnResult] = ()) -> list[RenderableType]:
+    """Top to bottom: workloads, a table per run against the baseline, definitions, notes, results of `--fail-on`."""
     out: list[RenderableType] = [_on_screen(_workload_table(c.cards))]
     for pair in c.pairs:
         styles = [_STYLES[d.verdict] if pair.is_comparable else None for d in pair.differences]
@@ -200,13 +200,13 @@ def build_screen(c: Comparison, gates: Sequence[FailOnResult] = ()) -> list[Rend
         out.append(_on_screen(definitions))
     out += [Text(f"note: {n}", style="yellow") for n in c.notes]
     out += [
-        Text(_gate_line(g), style="bold red" if g.is_failed else "yellow" if g.state == "unsure" else "green")
-        for g in gates
+        Text(_fail_on_line(g), style="bold red" if g.is_failed else "yellow" if g.state == "unsure" else "green")
+        for g in results
     ]
     return out
 
 
-def _gate_line(g: FailOnResult) -> str:
+def _fail_on_line(g: FailOnResult) -> str:
     mark = {"passed": "✓", "failed": "✗", "unsure": "?", "missing": "✗"}[g.state]
     more = (
         "; beyond the limit, but not statistically significant: run more requests or repeats"
@@ -220,7 +220,7 @@ def _md(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def render_markdown(c: Comparison, gates: Sequence[FailOnResult] = ()) -> str:
+def render_markdown(c: Comparison, results: Sequence[FailOnResult] = ()) -> str:
     lines: list[str] = []
     for pair in c.pairs:
         lines += [f"### {_md(pair.name)} against {_md(c.baseline)}", ""]
@@ -237,12 +237,12 @@ def render_markdown(c: Comparison, gates: Sequence[FailOnResult] = ()) -> str:
     definitions = _definition_table(c)
     if definitions is not None:
         lines += ["", "#### Where definitions differ", "", *render_table(definitions)]
-    if c.notes or gates:
-        lines += ["", *(f"* {_md(n)}" for n in c.notes), *(f"* {_md(_gate_line(g))}" for g in gates)]
+    if c.notes or results:
+        lines += ["", *(f"* {_md(n)}" for n in c.notes), *(f"* {_md(_fail_on_line(g))}" for g in results)]
     return "\n".join(lines) + "\n"
 
 
-def render_json(c: Comparison, gates: Sequence[FailOnResult] = ()) -> str:
+def render_json(c: Comparison, results: Sequence[FailOnResult] = ()) -> str:
     """Everything; changes as shares (0.05: 5 %), absent is null."""
     content = {
         "schema_version": 1,
@@ -266,6 +266,6 @@ def render_json(c: Comparison, gates: Sequence[FailOnResult] = ()) -> str:
             for p in c.pairs
         ],
         "notes": c.notes,
-        "gates": [{"gate": g.gate.text, "run": g.run, "state": g.state, "text": g.text} for g in gates],
+        "gates": [{"gate": g.rule.text, "run": g.run, "state": g.state, "text": g.text} for g in results],
     }
     return json_text(content, indent=2) + "\n"

@@ -345,7 +345,7 @@ def _conditions(f: Asked, c: Config) -> Iterator[Problem]:
     wanted += [(normalise(tag), path) for tag, path in figures if isinstance(tag, str)]
     for tag, path in dict.fromkeys(wanted):
         if tag.startswith("server:"):
-            # Names and statistics are checked with the conditions themselves (`aiperf.metrics.gates`).
+            # Names and statistics are checked with the conditions themselves (`aiperf.metrics.assertions`).
             if path != "slo.asserts":
                 yield Problem(
                     f"`{tag}` is a metric of the server: it can only be asserted", f.at(path), "use `--assert`"

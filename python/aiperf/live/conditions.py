@@ -22,7 +22,7 @@ def judge(
     if c.tag == "certificate":
         same = verdict == str(c.value)
         return verdict, same if c.op == "=" else not same, None
-    from aiperf.metrics.gates import OPERATORS, resolve_condition
+    from aiperf.metrics.assertions import OPERATORS, resolve_condition
 
     found = resolve_condition(c)
     if isinstance(found, str):

@@ -9,6 +9,7 @@ import numpy as np
 
 from aiperf.errors import ErrorKind
 from aiperf.metrics import METRICS, Bools
+from aiperf.metrics.assertions import check_assertions
 from aiperf.metrics.cancellation import find_recovery, summarise_cancellation
 from aiperf.metrics.certificate import certify
 from aiperf.metrics.compute import Result, Results, measure, open_context, rows_of, scan_context, wanted_percentiles
@@ -16,7 +17,6 @@ from aiperf.metrics.confidence import estimate_all
 from aiperf.metrics.conservation import EngineFacts, check_conservation
 from aiperf.metrics.context import MetricContext
 from aiperf.metrics.error_table import group_errors
-from aiperf.metrics.gates import check_gates
 from aiperf.metrics.goodput import Servers, TierResult, merge_tiers, score_tier, servers_needed
 from aiperf.metrics.lifecycle import find_lifecycle
 from aiperf.metrics.notices import find_notices
@@ -186,7 +186,7 @@ def summarise(columns: Columns, options: SummaryOptions | None = None) -> Summar
         stall_ns=o.stall_ns,
         sweep_resolution_ms=0.0 if timeline is None else timeline.resolution_ns / 1e6,
     )
-    summary = replace(summary, gates=check_gates(summary, o.conditions))
+    summary = replace(summary, assertions=check_assertions(summary, o.conditions))
     return replace(summary, notices=find_notices(summary, o.metrics))
 
 

@@ -30,9 +30,9 @@ from aiperf.metrics.trend import Trend
 from aiperf.records import Columns
 
 __all__ = [
+    "AssertionResult",
     "ConditionLike",
     "Counts",
-    "GateResult",
     "Gauge",
     "Phase",
     "Summary",
@@ -88,8 +88,8 @@ class ConditionLike(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GateResult:
-    """`text`: the condition as given. `actual`: with its unit, `–` if the figure does not exist (then the gate is missed).
+class AssertionResult:
+    """`text`: the condition as given. `actual`: with its unit, `–` if the metric does not exist (then the assertion is missed).
 
     `sure`: whether the figure's 95 % interval lies on one side of the threshold; None if it has no interval.
     """
@@ -166,7 +166,7 @@ class Summary:
     intervals: tuple[Interval, ...] = ()
     certificate: Certificate | None = None
     checks: tuple[Check, ...] = ()
-    gates: tuple[GateResult, ...] = ()
+    assertions: tuple[AssertionResult, ...] = ()
     sweep_resolution_ms: float = 0.0
     path: NetworkPath = field(default_factory=NetworkPath)
     notices: tuple[Note, ...] = ()

@@ -12,7 +12,7 @@ from aiperf.metrics.compute import Result, Results
 from aiperf.metrics.error_table import merge_similar
 from aiperf.metrics.slices import Slice
 from aiperf.metrics.stats import TAIL_PERCENTILES, needed_count, percentile_name
-from aiperf.metrics.summary import Summary
+from aiperf.metrics.summary import AssertionResult, Summary
 from aiperf.plots.spec import SHORT, number
 from aiperf.reports.cells import number as fixed
 from aiperf.reports.cells import percent, short
@@ -294,7 +294,7 @@ def run_tables(s: Summary, percentiles: Sequence[float], mark: float | None) -> 
         cold_warm_table(s),
         interval_table(s),
         _gaps(s),
-        assertion_table(s),
+        assertion_table(s.assertions),
         *(metric_table(name, s, title, percentiles, mark) for name, title in TABLE_TITLES.items() if name != "main"),
     ]
     return tuple(t for t in found if t is not None)
@@ -511,15 +511,15 @@ def _gaps(s: Summary) -> Table | None:
     )
 
 
-def assertion_table(s: Summary) -> Table | None:
-    """Each assertion with its result and actual value; missed ones are marked."""
-    if not s.gates:
+def assertion_table(checked: Sequence[AssertionResult]) -> Table | None:
+    """Each assertion with its result and actual value; missed ones are marked. None if there are none."""
+    if not checked:
         return None
     remarks = {None: "–", True: "the 95% interval is on this side", False: "the 95% interval holds the threshold"}
     rows = tuple(
-        ("✓ holds" if g.passed else "✗ missed", g.text, g.actual, g.reason or remarks[g.sure]) for g in s.gates
+        ("✓ holds" if g.passed else "✗ missed", g.text, g.actual, g.reason or remarks[g.sure]) for g in checked
     )
-    marked = frozenset(i for i, g in enumerate(s.gates) if not g.passed)
+    marked = frozenset(i for i, g in enumerate(checked) if not g.passed)
     columns = ("Result", "Assertion", "Actual", "Remark")
     return Table(id="assertions", title="Assertions", columns=columns, rows=rows, marked=marked)
 

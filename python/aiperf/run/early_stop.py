@@ -1,9 +1,10 @@
-"""Ending a run before its bound: when a figure is sure enough (`--until`), or a goal is lost (`--abort-on-fail`).
+"""Ending a run before its bound: when a metric is known precisely enough (`--until`), or an assertion can no longer be met
+(`--abort-on-fail`).
 
 A thread of its own reads the journal while it grows, every two seconds and never for more than a twentieth of the time, at a
 lower priority than the worker threads. Nothing of it is on the way of a request.
 
-Looking again and again and stopping at the first good moment makes intervals a little too narrow: a figure has to be sure
+Looking again and again and stopping at the first good moment makes intervals a little too narrow: a metric must be precise enough
 twice in a row, with at least as many values as its percentile needs.
 """
 
@@ -33,7 +34,7 @@ from aiperf.metrics.summary import Phase, phase_mask
 from aiperf.outcome import Snapshot
 from aiperf.records import Columns, open_run
 
-__all__ = ["StopReason", "Stopper", "check_precisions", "lost_goal", "most_requests", "open_context_of", "unsure"]
+__all__ = ["StopReason", "Stopper", "check_precisions", "lost_assertion", "most_requests", "open_context_of", "unsure"]
 
 INTERVAL_S = 2.0
 _SHARE = 0.05
@@ -103,10 +104,10 @@ def most_requests(config: Config) -> int | None:
     return min(bounds, default=None)
 
 
-def lost_goal(r: MetricContext, conditions: Sequence[Condition], most: int | None) -> str | None:
+def lost_assertion(r: MetricContext, conditions: Sequence[Condition], most: int | None) -> str | None:
     """The first condition that can no longer be met, whatever the requests still to come do; None if all still can.
 
-    `most`: requests at the end, at most. Unbounded runs lose only goals on counts and extremes.
+    `most`: requests at the end, at most. Unbounded runs lose only assertions on counts and extremes.
     """
     for condition in conditions:
         if not isinstance(condition.value, str) and _is_lost(r, condition, float(condition.value), most):
@@ -124,7 +125,7 @@ def _is_lost(r: MetricContext, c: Condition, value: float, most: int | None) -> 
         best = float(failed)
         if c.tag == "request_error_rate":
             if most is None:
-                # Of a run without end only a goal of no errors at all is lost for good.
+                # Of a run without end only an assertion of no errors at all is lost for good.
                 return failed > 0 and value <= 0
             best = 100.0 * failed / max(most, 1)
         return best >= value if strict and failed else best > value
@@ -221,7 +222,7 @@ class Judge:
         # A steady part or slices left out are known only at the end.
         whole = not config.slo.steady_state and not config.slo.exclude_slices
         if config.slo.abort_on_fail and whole:
-            lost = lost_goal(r, config.slo.asserts, most_requests(config))
+            lost = lost_assertion(r, config.slo.asserts, most_requests(config))
             if lost is not None:
                 return StopReason(2, f"`{lost}` can no longer be met")
         if config.load.until:

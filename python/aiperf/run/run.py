@@ -291,7 +291,7 @@ class Run:
         aborted = self.outcome is not None and self.outcome.was_aborted
         if counts.ok == 0 or aborted or (limit is not None and counts.failed > limit * attempted):
             return ExitCode.REQUESTS_FAILED
-        if any(not gate.passed for gate in summary.gates):
+        if any(not checked.passed for checked in summary.assertions):
             return ExitCode.THRESHOLD_MISSED
         from aiperf.reports.agentic import coverage_problem
 

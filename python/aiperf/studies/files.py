@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from aiperf.json_text import json_text
-from aiperf.metrics.summary import GateResult
+from aiperf.metrics.summary import AssertionResult
 from aiperf.studies.metric import StudyMetric
 from aiperf.studies.report import StudyReport
 
@@ -19,7 +19,7 @@ def render_json(
     kind: str,
     report: StudyReport,
     metrics: Mapping[str, StudyMetric],
-    gates: Sequence[GateResult],
+    assertions: Sequence[AssertionResult],
     *,
     command: str,
     version: str,
@@ -47,7 +47,7 @@ def render_json(
         "metrics": figures,
         "findings": [asdict(f) for f in report.findings],
         "points": list(report.points),
-        "assertions": [asdict(g) for g in gates],
+        "assertions": [asdict(g) for g in assertions],
         "notes": list(report.notes),
         **report.extra,
     }

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from aiperf.config.conditions import Condition
 from aiperf.errors import Problem, did_you_mean
-from aiperf.metrics.gates import OPERATORS
-from aiperf.metrics.summary import GateResult
+from aiperf.metrics.assertions import OPERATORS
+from aiperf.metrics.summary import AssertionResult
 from aiperf.reports.tables import Definition
 from aiperf.units import threshold_in
 
@@ -84,20 +84,20 @@ def _misfit(c: Condition, metric: StudyMetric | None, metrics: Mapping[str, Stud
 
 def check_conditions(
     conditions: Sequence[Condition], figures: Mapping[str, StudyFigure], metrics: Mapping[str, StudyMetric]
-) -> tuple[GateResult, ...]:
+) -> tuple[AssertionResult, ...]:
     """Every condition, in order; one on a figure that is not known is missed, with the reason."""
     return tuple(_check(c, figures.get(c.tag), metrics[c.tag]) for c in conditions)
 
 
-def _check(c: Condition, found: StudyFigure | None, metric: StudyMetric) -> GateResult:
+def _check(c: Condition, found: StudyFigure | None, metric: StudyMetric) -> AssertionResult:
     if found is None or found.value is None:
         reason = "this part of the study was not run" if found is None else found.reason
-        return GateResult(text=str(c), passed=False, actual="–", reason=reason)
+        return AssertionResult(text=str(c), passed=False, actual="–", reason=reason)
     threshold = threshold_in(float(c.value), c.unit, metric.unit)
     if threshold is None:
-        return GateResult(text=str(c), passed=False, actual="–", reason=f"`{c.tag}` is in {metric.unit}, not {c.unit}")
+        return AssertionResult(text=str(c), passed=False, actual="–", reason=f"`{c.tag}` is in {metric.unit}, not {c.unit}")
     sure = None
     if found.low is not None and found.high is not None:
         sure = not found.low <= threshold <= found.high
     actual = f"{found.value:,.4g} {metric.unit}".rstrip()
-    return GateResult(text=str(c), passed=OPERATORS[c.op](found.value, threshold), actual=actual, sure=sure)
+    return AssertionResult(text=str(c), passed=OPERATORS[c.op](found.value, threshold), actual=actual, sure=sure)

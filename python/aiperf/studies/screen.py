@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from rich.console import RenderableType
 from rich.text import Text
 
-from aiperf.metrics.summary import GateResult
 from aiperf.plots.spec import number
 from aiperf.reports.render.console import framed
 from aiperf.reports.tables import Table
 from aiperf.studies.metric import StudyFigure, StudyMetric
 from aiperf.studies.report import StudyReport
 
-__all__ = ["build_screen", "figure_table", "figure_text", "gate_table"]
+__all__ = ["build_screen", "figure_table", "figure_text"]
 
 _STYLES = {"good": "green", "plain": None, "warn": "yellow", "bad": "red"}
 
@@ -49,23 +48,6 @@ def figure_table(figures: Mapping[str, StudyFigure], metrics: Mapping[str, Study
 
 def _remark(found: StudyFigure) -> str:
     return (found.reason if found.value is None else found.rests_on) or "–"
-
-
-def gate_table(gates: Sequence[GateResult]) -> Table | None:
-    """Each assertion with its result; missed ones are marked."""
-    if not gates:
-        return None
-    remarks = {None: "–", True: "the 95% interval is on this side", False: "the 95% interval holds the threshold"}
-    return Table(
-        id="assertions",
-        title="Assertions",
-        columns=("Result", "Assertion", "Actual", "Remark"),
-        rows=tuple(
-            ("✓ holds" if g.passed else "✗ missed", g.text, g.actual, g.reason or remarks[g.sure]) for g in gates
-        ),
-        marked=frozenset(i for i, g in enumerate(gates) if not g.passed),
-        words=frozenset({1, 3}),
-    )
 
 
 def build_screen(report: StudyReport, tables: Iterable[Table]) -> list[RenderableType]:

@@ -13,16 +13,16 @@ from rich.text import Text
 from aiperf.config.model import Config
 from aiperf.config.sections import Section
 from aiperf.errors import AIPerfError, ConfigError, ExitCode, Problem
-from aiperf.metrics.summary import GateResult
+from aiperf.metrics.summary import AssertionResult
 from aiperf.observer import Observer, Observers, Silent
-from aiperf.reports.tables import Table
+from aiperf.reports.tables import Table, assertion_table
 from aiperf.reports.writing import write_text, write_whole
 from aiperf.studies.bench import Bench, Cost
 from aiperf.studies.files import render_json, render_metrics_csv, render_points_csv
 from aiperf.studies.metric import StudyMetric, check_conditions, condition_problems
 from aiperf.studies.page import render_study_page
 from aiperf.studies.report import StudyReport
-from aiperf.studies.screen import build_screen, figure_table, gate_table
+from aiperf.studies.screen import build_screen, figure_table
 from aiperf.sweeps.runner import Runner, worst
 from aiperf.sweeps.study_folder import open_study
 
@@ -47,12 +47,12 @@ class StudyKind:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyResult:
-    """A finished study. `screen`: what to show of it. `gates`: the assertions, checked."""
+    """A finished study. `screen`: what to show of it. `assertions`: with their results."""
 
     dir: Path
     exit_code: ExitCode
     report: StudyReport
-    gates: tuple[GateResult, ...] = ()
+    assertions: tuple[AssertionResult, ...] = ()
     screen: tuple[RenderableType, ...] = ()
 
 
@@ -68,8 +68,10 @@ def run_study(kind: StudyKind, config: Config, options: Section, *, observer: Ob
         runner = Runner(config, folder, record, watcher, kind.name)
         bench = Bench(config, runner, watcher)
         report = kind.work(bench, options)
-        gates = check_conditions(config.slo.asserts, report.figures, kind.metrics)
-        result = StudyResult(dir=folder, exit_code=_exit_code(bench, report, gates), report=report, gates=gates)
+        assertions = check_conditions(config.slo.asserts, report.figures, kind.metrics)
+        result = StudyResult(
+            dir=folder, exit_code=_exit_code(bench, report, assertions), report=report, assertions=assertions
+        )
         if not bench.was_interrupted:
             runner.finish()
         else:
@@ -90,7 +92,7 @@ class Once(Observers):
             super().note(text)
 
 
-def _exit_code(bench: Bench, report: StudyReport, gates: tuple[GateResult, ...]) -> ExitCode:
+def _exit_code(bench: Bench, report: StudyReport, assertions: tuple[AssertionResult, ...]) -> ExitCode:
     """Of a single run only what makes the study's figures wrong counts: an interrupt, too many failed requests."""
     codes: list[ExitCode] = [
         c for c in bench.codes if c in (ExitCode.INTERRUPTED, ExitCode.REQUESTS_FAILED, ExitCode.ERROR)
@@ -99,7 +101,7 @@ def _exit_code(bench: Bench, report: StudyReport, gates: tuple[GateResult, ...])
         codes.append(ExitCode.INTERRUPTED)
     if report.has_failed:
         codes.append(ExitCode.REQUESTS_FAILED)
-    if any(not g.passed for g in gates):
+    if any(not g.passed for g in assertions):
         codes.append(ExitCode.THRESHOLD_MISSED)
     return worst(codes)
 
@@ -110,9 +112,9 @@ def _write(kind: StudyKind, result: StudyResult, config: Config, *, is_complete:
 
     report, folder = result.report, result.dir
     command = " ".join(config.command)
-    gates = gate_table(result.gates)
+    assertions = assertion_table(result.assertions)
     tables: list[Table] = [
-        *([] if gates is None else [gates]),
+        *([] if assertions is None else [replace(assertions, words=frozenset({1, 3}))]),
         *([figure_table(report.figures, kind.metrics)] if report.figures else []),
         *report.tables,
     ]
@@ -122,7 +124,13 @@ def _write(kind: StudyKind, result: StudyResult, config: Config, *, is_complete:
         ("metrics", folder / f"{kind.name}_metrics.csv"),
     ]
     text = render_json(
-        kind.name, report, kind.metrics, result.gates, command=command, version=__version__, is_complete=is_complete
+        kind.name,
+        report,
+        kind.metrics,
+        result.assertions,
+        command=command,
+        version=__version__,
+        is_complete=is_complete,
     )
     write_text(paths[0][1], text)
     write_text(paths[1][1], render_points_csv(report))

@@ -1,4 +1,4 @@
-"""Workload relations, gates, scaling, and what `aiperf compare` prints."""
+"""Workload relations, `--fail-on`, scaling, and what `aiperf compare` prints."""
 
 from __future__ import annotations
 
@@ -94,9 +94,9 @@ def test_twice_the_gpus_with_a_half_more_tokens_scale_at_three_quarters() -> Non
     ],
 )
 def test_fail_on_is_a_figure_with_a_signed_limit(text: str, tag: str, stat: str, limit: float, relative: bool) -> None:
-    gate = parse_fail_on(text)
-    assert (gate.tag, gate.stat, gate.is_relative) == (tag, stat, relative)
-    assert gate.limit == pytest.approx(limit)
+    rule = parse_fail_on(text)
+    assert (rule.tag, rule.stat, rule.is_relative) == (tag, stat, relative)
+    assert rule.limit == pytest.approx(limit)
 
 
 @pytest.mark.parametrize("text", ["time_to_first_token", "x 5%", "a:b:c +5%", "+5%"])

@@ -1,4 +1,4 @@
-"""Certificate, conservation, gates, cancellation: each part on a run made to trip it."""
+"""Certificate, conservation, assertions, cancellation: each part on a run made to trip it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aiperf.metrics.conservation import EngineFacts, ServerCounters
 from aiperf.metrics.error_table import ErrorGroup, error_code, error_type, group_errors, merge_similar, success_text
 from aiperf.metrics.goodput import build_tiers
 from aiperf.metrics.summarise import summarise
-from aiperf.metrics.summary import GateResult, Gauge, Summary, SummaryOptions
+from aiperf.metrics.summary import AssertionResult, Gauge, Summary, SummaryOptions
 
 FACTS = EngineFacts(planned=100, sent=100, busiest_worker=0.2, cpu_wait=0.01)
 
@@ -161,13 +161,13 @@ def test_a_broken_account_is_a_warning() -> None:
     assert s.notices[0].kind == "conservation"
 
 
-def gates(rows: list[Row], *conditions: Condition, **more: object) -> tuple[GateResult, ...]:
-    return summarise(columns_of(rows), SummaryOptions(conditions=conditions, **more)).gates  # type: ignore[arg-type]
+def assertions(rows: list[Row], *conditions: Condition, **more: object) -> tuple[AssertionResult, ...]:
+    return summarise(columns_of(rows), SummaryOptions(conditions=conditions, **more)).assertions  # type: ignore[arg-type]
 
 
 def test_gates_compare_in_the_unit_given() -> None:
     tiers = build_tiers([Goals((("time_to_first_token", 30.0),))])
-    found = gates(
+    found = assertions(
         run(),
         Condition(tag="time_to_first_token", op="<", value=500.0, stat="p99", unit="ms"),
         Condition(tag="time_to_first_token", op=">", value=30.0, stat="max", unit=None),
@@ -186,7 +186,7 @@ def test_gates_compare_in_the_unit_given() -> None:
 
 
 def test_a_gate_on_a_figure_that_does_not_exist_is_missed() -> None:
-    found = gates(
+    found = assertions(
         run(),
         Condition(tag="good_request_fraction", op=">=", value=95.0, stat=None, unit="%"),
         Condition(tag="time_to_first_token", op="<", value=1.0, stat="p99.9"),
@@ -205,7 +205,7 @@ def test_a_gate_on_a_figure_that_does_not_exist_is_missed() -> None:
 def test_a_gate_says_whether_it_is_sure() -> None:
     rng = np.random.default_rng(1)
     rows = [stream(20 * i, 20 * i + float(t), 20 * i + float(t) + 5) for i, t in enumerate(rng.normal(30, 5, 200))]
-    found = gates(
+    found = assertions(
         rows,
         Condition(tag="time_to_first_token", op="<", value=60.0),
         Condition(tag="time_to_first_token", op="<", value=30.2),

@@ -12,14 +12,14 @@ __all__ = ["EXPORTER", "render_junit"]
 
 def render_junit(summary: Summary, name: str = "aiperf") -> bytes:
     """A test suite with a case per assertion, and one for the certificate where there is one (never a failure)."""
-    missed = [g for g in summary.gates if not g.passed]
-    suites = Element("testsuites", name=name, tests=str(len(summary.gates)), failures=str(len(missed)), errors="0")
+    missed = [g for g in summary.assertions if not g.passed]
+    suites = Element("testsuites", name=name, tests=str(len(summary.assertions)), failures=str(len(missed)), errors="0")
     seconds = f"{summary.duration_s or 0.0:.3f}"
     suite = SubElement(
         suites,
         "testsuite",
         name=name,
-        tests=str(len(summary.gates)),
+        tests=str(len(summary.assertions)),
         failures=str(len(missed)),
         errors="0",
         skipped="0",
@@ -28,14 +28,14 @@ def render_junit(summary: Summary, name: str = "aiperf") -> bytes:
     properties = SubElement(suite, "properties")
     for key, value in _properties(summary):
         SubElement(properties, "property", name=key, value=value)
-    for gate in summary.gates:
-        case = SubElement(suite, "testcase", classname=f"{name}.assert", name=gate.text, time="0")
-        if gate.passed:
-            SubElement(case, "system-out").text = f"actual: {gate.actual}"
+    for checked in summary.assertions:
+        case = SubElement(suite, "testcase", classname=f"{name}.assert", name=checked.text, time="0")
+        if checked.passed:
+            SubElement(case, "system-out").text = f"actual: {checked.actual}"
             continue
-        reason = f" ({gate.reason})" if gate.reason else ""
-        failure = SubElement(case, "failure", type="assertion", message=f"actual: {gate.actual}{reason}")
-        failure.text = f"{gate.text}\nactual: {gate.actual}{reason}"
+        reason = f" ({checked.reason})" if checked.reason else ""
+        failure = SubElement(case, "failure", type="assertion", message=f"actual: {checked.actual}{reason}")
+        failure.text = f"{checked.text}\nactual: {checked.actual}{reason}"
     indent(suites)
     text: bytes = tostring(suites, encoding="utf-8", xml_declaration=True)
     return text + b"\n"

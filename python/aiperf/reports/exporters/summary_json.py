@@ -172,7 +172,7 @@ def analysis_json(s: Summary, percentiles: Sequence[float] = ()) -> dict[str, ob
         "server_metrics": None if s.server is None else _server_json(s),
         "server_findings": [asdict(f) for f in s.server_findings],
         "conservation": [asdict(c) for c in s.checks],
-        "assertions": [asdict(g) for g in s.gates],
+        "assertions": [asdict(g) for g in s.assertions],
         "warnings": [{**asdict(n), "data": dict(n.data)} for n in s.notices],
         "tail_percentiles": _tail_json(s),
         "time_weighted_resolution_ms": s.sweep_resolution_ms or None,

@@ -16,7 +16,7 @@ from aiperf.reports import ReportedRun
 from aiperf.reports.cells import marked_percentile
 from aiperf.reports.render.screen_tables import (
     cancellation_lines,
-    gate_lines,
+    assertion_lines,
     goodput_lines,
     stall_lines,
     steady_line,
@@ -199,7 +199,7 @@ def build_screen(summary: Summary, options: ConsoleOptions = ConsoleOptions()) -
         out.append(rich_table(tail_table(s)))
     if o.show_intervals and (intervals := interval_table(s)) is not None:
         out.append(rich_table(intervals))
-    out += gate_lines(s)
+    out += assertion_lines(s)
     return [*out, *_footer(s, o)]
 
 

@@ -29,11 +29,11 @@ def render_markdown(summary: Summary, title: str = "aiperf") -> str:
     """GitHub-flavoured Markdown."""
     s = summary
     out: list[str] = []
-    missed = [g for g in s.gates if not g.passed]
-    assertions = assertion_table(s)
+    missed = [g for g in s.assertions if not g.passed]
+    assertions = assertion_table(s.assertions)
     if assertions is not None:
         verdict = (
-            f"❌ {len(missed)} of {len(s.gates)} assertions missed" if missed else f"✅ {len(s.gates)} assertions hold"
+            f"❌ {len(missed)} of {len(s.assertions)} assertions missed" if missed else f"✅ {len(s.assertions)} assertions hold"
         )
         out += [f"## {title}: {verdict}", "", *render_table(assertions), ""]
     else:

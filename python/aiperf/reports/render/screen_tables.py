@@ -15,7 +15,7 @@ from aiperf.reports.cells import number, percent, short
 
 __all__ = [
     "cancellation_lines",
-    "gate_lines",
+    "assertion_lines",
     "goodput_lines",
     "stall_lines",
     "steady_line",
@@ -161,10 +161,10 @@ def cancellation_lines(c: Cancellation) -> list[RenderableType]:
     return [Text("\n".join(lines))]
 
 
-def gate_lines(summary: Summary) -> list[RenderableType]:
+def assertion_lines(summary: Summary) -> list[RenderableType]:
     """Assertions: ✓ or ✗, the condition, the actual value."""
     out: list[RenderableType] = []
-    for g in summary.gates:
+    for g in summary.assertions:
         why = f" ({g.reason})" if g.reason and not g.passed else ""
         words = ", within the bucket" if "(bucket " in g.actual else ", within the 95% interval"
         near = words if g.sure is False else ""

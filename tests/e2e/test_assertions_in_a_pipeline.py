@@ -21,7 +21,7 @@ HOLDS = ("time_to_first_token:p95 < 2s", "error_rate < 1%", "good_request_fracti
 MISSED = "request_latency:p50 < 1ms"
 
 
-def gated(sim: Sim, *conditions: str, more: tuple[str, ...] = ()) -> tuple[int, str]:
+def asserted(sim: Sim, *conditions: str, more: tuple[str, ...] = ()) -> tuple[int, str]:
     asserts = [word for c in conditions for word in ("--assert", c)]
     goals = ("--goodput", "time_to_first_token:2000")
     with profile_process(sim, *LOAD, *goals, *asserts, *more) as process:
@@ -29,22 +29,22 @@ def gated(sim: Sim, *conditions: str, more: tuple[str, ...] = ()) -> tuple[int, 
     return found.exit_code, found.stdout
 
 
-def test_goals_that_hold_exit_with_0_and_missed_ones_with_3(serve: Callable[..., Sim]) -> None:
+def test_assertions_that_hold_exit_with_0_and_missed_ones_with_3(serve: Callable[..., Sim]) -> None:
     sim = serve(ttft_ms=10, itl_ms=2)
-    code, text = gated(sim, *HOLDS)
+    code, text = asserted(sim, *HOLDS)
     assert code == ExitCode.OK
     assert text.count("✓") == 3
     assert "✗" not in text
 
 
-def test_a_missed_goal_stops_the_pipeline(serve: Callable[..., Sim], tmp_path: Path) -> None:
-    """As in CI: `set -e`, the gate, then what must not happen."""
+def test_a_missed_assertion_stops_the_pipeline(serve: Callable[..., Sim], tmp_path: Path) -> None:
+    """As in CI: `set -e`, the assertion, then what must not happen."""
     sim = serve(ttft_ms=10, itl_ms=2)
     aiperf = Path(sys.executable).with_name("aiperf")
     words = " ".join(LOAD)
     script = (
         f"set -euo pipefail; {aiperf} profile --model {MODEL} --url {sim.url} --streaming --tokenizer builtin --ui none "
-        f"--no-report --artifact-dir {tmp_path}/gate {words} --assert '{MISSED}' | cat > {tmp_path}/out.txt; "
+        f"--no-report --artifact-dir {tmp_path}/run {words} --assert '{MISSED}' | cat > {tmp_path}/out.txt; "
         "echo deployed"
     )
     ended = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60, check=False)
@@ -56,7 +56,7 @@ def test_a_missed_goal_stops_the_pipeline(serve: Callable[..., Sim], tmp_path: P
 def test_junit_is_read_by_a_junit_parser(serve: Callable[..., Sim], tmp_path: Path) -> None:
     sim = serve(ttft_ms=10, itl_ms=2)
     path = tmp_path / "junit.xml"
-    code, _ = gated(sim, *HOLDS, MISSED, more=("--junit", str(path)))
+    code, _ = asserted(sim, *HOLDS, MISSED, more=("--junit", str(path)))
     assert code == ExitCode.THRESHOLD_MISSED
     xml = junitparser.JUnitXml.fromfile(str(path))
     suite = next(iter(xml))
@@ -74,7 +74,7 @@ def test_junit_is_read_by_a_junit_parser(serve: Callable[..., Sim], tmp_path: Pa
 def test_the_markdown_summary_names_what_was_missed(serve: Callable[..., Sim], tmp_path: Path) -> None:
     sim = serve(ttft_ms=10, itl_ms=2)
     path = tmp_path / "summary.md"
-    gated(sim, HOLDS[0], MISSED, more=("--markdown", str(path)))
+    asserted(sim, HOLDS[0], MISSED, more=("--markdown", str(path)))
     text = path.read_text(encoding="utf-8")
     assert MISSED in text
     assert "1 of 2 assertions missed" in text
@@ -83,13 +83,13 @@ def test_the_markdown_summary_names_what_was_missed(serve: Callable[..., Sim], t
 
 def test_failed_requests_come_before_a_missed_goal(serve: Callable[..., Sim]) -> None:
     sim = serve(ttft_ms=5, faults=[{"kind": "status", "status": 503}])
-    code, text = gated(sim, "error_rate < 1%")
+    code, text = asserted(sim, "error_rate < 1%")
     assert code == ExitCode.REQUESTS_FAILED
     assert "✗ request_error_rate < 1%: 100.00%" in text
 
 
 def test_certificate_and_condition_names_are_checked_before_the_load(serve: Callable[..., Sim]) -> None:
     sim = serve()
-    code, _ = gated(sim, "time_to_first_tokn:p99 < 5ms")
+    code, _ = asserted(sim, "time_to_first_tokn:p99 < 5ms")
     assert code == ExitCode.USAGE
     assert sim.stats()["requests"] == 0

@@ -1,4 +1,4 @@
-"""Gates: conditions on figures of the summary (`--assert`), each passed or missed."""
+"""Assertions: conditions on metrics of the summary (`--assert`), each met or missed."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from aiperf.errors import Problem, did_you_mean
 from aiperf.metrics import load_all
 from aiperf.metrics.server import PREFIX, SERVER_METRICS
 from aiperf.metrics.stats import needed_count
-from aiperf.metrics.summary import ConditionLike, GateResult, Summary
+from aiperf.metrics.summary import AssertionResult, ConditionLike, Summary
 from aiperf.units import threshold_in
 
-__all__ = ["OPERATORS", "check_gates", "condition_problems", "resolve_condition"]
+__all__ = ["OPERATORS", "check_assertions", "condition_problems", "resolve_condition"]
 
 OPERATORS: Final[dict[str, Callable[[float, float], bool]]] = {
     "<": operator.lt,
@@ -27,31 +27,31 @@ OPERATORS: Final[dict[str, Callable[[float, float], bool]]] = {
 _ALIASES: Final = {"error_rate": "request_error_rate"}
 
 
-def check_gates(summary: Summary, conditions: Sequence[ConditionLike]) -> tuple[GateResult, ...]:
+def check_assertions(summary: Summary, conditions: Sequence[ConditionLike]) -> tuple[AssertionResult, ...]:
     """Every condition against the summary, in order."""
     return tuple(_check(summary, condition) for condition in conditions)
 
 
-def _check(summary: Summary, c: ConditionLike) -> GateResult:
+def _check(summary: Summary, c: ConditionLike) -> AssertionResult:
     text = str(c)
     if c.tag == "certificate":
         certificate = summary.certificate
         if certificate is None:
-            return GateResult(text=text, passed=False, actual="–", reason="the run has no certificate")
+            return AssertionResult(text=text, passed=False, actual="–", reason="the run has no certificate")
         same = certificate.verdict == str(c.value)
         passed = same if c.op in ("=", "==") else not same
         reason = None if passed else "; ".join(certificate.reasons) or None
-        return GateResult(text=text, passed=passed, actual=certificate.verdict, reason=reason)
+        return AssertionResult(text=text, passed=passed, actual=certificate.verdict, reason=reason)
     found = resolve_condition(c)
     if isinstance(found, str):
-        return GateResult(text=text, passed=False, actual="–", reason=found)
+        return AssertionResult(text=text, passed=False, actual="–", reason=found)
     tag, unit, threshold = found
     stat = {"median": "p50", "mean": "avg", None: "avg"}.get(c.stat, c.stat) or "avg"
     value = summary.stat(tag, stat)
     if value is None and tag == "error_request_count":
         value = 0.0  # the tag is absent on clean runs, its meaning is not
     if value is None:
-        return GateResult(text=text, passed=False, actual="–", reason=_why_absent(summary, tag, stat))
+        return AssertionResult(text=text, passed=False, actual="–", reason=_why_absent(summary, tag, stat))
     actual = f"{100 * value:.2f}%" if unit == "ratio" else f"{value:,.2f}{'%' if unit == '%' else ' ' + unit}"
     sure: bool | None = None
     bucket = _bucket(summary, tag, stat)
@@ -60,11 +60,11 @@ def _check(summary: Summary, c: ConditionLike) -> GateResult:
         shown_high = "∞" if high is None else f"{high:,g}"
         actual += f" (bucket {low:,g}–{shown_high})"
         sure = not (low <= threshold and (high is None or threshold <= high))
-        return GateResult(text=text, passed=OPERATORS[c.op](value, threshold), actual=actual, sure=sure)
+        return AssertionResult(text=text, passed=OPERATORS[c.op](value, threshold), actual=actual, sure=sure)
     interval = next((i for i in summary.intervals if i.tag == tag and i.stat == stat), None)
     if interval is not None and interval.low is not None and interval.high is not None:
         sure = not interval.low <= threshold <= interval.high
-    return GateResult(text=text, passed=OPERATORS[c.op](value, threshold), actual=actual, sure=sure)
+    return AssertionResult(text=text, passed=OPERATORS[c.op](value, threshold), actual=actual, sure=sure)
 
 
 def _bucket(summary: Summary, tag: str, stat: str) -> tuple[float, float | None] | None:
