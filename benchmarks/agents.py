@@ -18,9 +18,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from benchmarks.command import run
+from benchmarks.command import folder, run
+from benchmarks.rows import Row, goal, show
 from benchmarks.server import Server, serving
-from benchmarks.traces import FAST, REPEATS, Row, folder, goal, profile, records_of, show
+from benchmarks.traces import FAST, REPEATS, profile, records_of
 
 __all__ = ["look_alikes"]
 

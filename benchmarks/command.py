@@ -6,16 +6,20 @@ import math
 import os
 import resource
 import subprocess
+import sys
+import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.server import CLIENT_CORE
 
-__all__ = ["Finished", "run"]
+__all__ = ["AIPERF", "Finished", "folder", "high_water_bytes", "quiet_profile", "run"]
 
+AIPERF = Path(sys.executable).with_name("aiperf")
 SAMPLE_S = 0.02
 
 
@@ -58,7 +62,7 @@ def _tree_bytes(pid: int) -> int:
     return total
 
 
-def _high_water_bytes(pid: int) -> int:
+def high_water_bytes(pid: int) -> int:
     """Highest resident size of a process so far; it only grows, so the last sample is all but exact."""
     try:
         for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
@@ -98,7 +102,7 @@ def run(
 
     def sample() -> None:
         while not done.wait(SAMPLE_S):
-            memory.append((time.time(), max(_high_water_bytes(process.pid), _tree_bytes(process.pid))))
+            memory.append((time.time(), max(high_water_bytes(process.pid), _tree_bytes(process.pid))))
 
     sampler = threading.Thread(target=sample, daemon=True)
     if measure_memory:
@@ -118,3 +122,22 @@ def run(
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return Finished(wall_s=wall_s, cpu_s=cpu_s, begun_s=begun_s, memory=tuple(memory), stdout=stdout)
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """For a run; it is not there yet, and gone with the block."""
+    with tempfile.TemporaryDirectory(prefix="aiperf-bench-") as name:
+        yield Path(name) / "run"
+
+
+def quiet_profile(url: str, target: Path, *flags: str) -> list[str | Path]:
+    """`aiperf profile` of this environment into `target`: records, and nothing that looks at the server or the screen beside the load."""
+    return [
+        AIPERF,
+        "profile",
+        *("--model", "sim", "--endpoint-type", "chat", "--tokenizer", "builtin", "--random-seed", "1", "--ui", "none"),
+        *("--url", url, "--no-server-metrics", "--no-gpu-telemetry", "--no-calibrate", "--no-report"),
+        *("--export-level", "records", "--artifact-dir", target),
+        *flags,
+    ]

@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command import AIPERF, folder, high_water_bytes, quiet_profile
 from benchmarks.loads import PLAIN
+from benchmarks.rows import Row, goal, show
 from benchmarks.server import Server, process_cpu_s, serving
-from benchmarks.traces import Row, goal, show
 
-AIPERF = Path(sys.executable).with_name("aiperf")
 REPEATS = 3
 SECONDS = 4
 IN_FLIGHT = 32
@@ -56,7 +56,7 @@ def command(words: Sequence[str | Path]) -> Ended:
             while not done.wait(0.1):
                 try:
                     samples.append((time.time(), process_cpu_s(process.pid)))
-                    peak = max(peak, _high_water_kb(process.pid))
+                    peak = max(peak, high_water_bytes(process.pid))
                 except (OSError, IndexError):  # it has ended
                     return
 
@@ -69,12 +69,7 @@ def command(words: Sequence[str | Path]) -> Ended:
             out.seek(0)
             raise RuntimeError(f"exit code {process.returncode}: {' '.join(map(str, words))}\n{out.read()[-5000:]}")
         watcher.join()
-    return Ended(wall_s=wall_s, begun_s=begun_s, head_cpu_s=tuple(samples), peak_mb=peak * 1024 / 1e6)
-
-
-def _high_water_kb(pid: int) -> int:
-    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
-    return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
+    return Ended(wall_s=wall_s, begun_s=begun_s, head_cpu_s=tuple(samples), peak_mb=peak / 1e6)
 
 
 def merge(parts: int = 8, requests: int = 125_000, chunks: int = 100) -> Iterator[Row]:
@@ -94,41 +89,11 @@ def merge(parts: int = 8, requests: int = 125_000, chunks: int = 100) -> Iterato
 
 
 def profile(urls: Sequence[str], folder: Path, *flags: str) -> list[str | Path]:
-    return [
-        AIPERF,
-        "profile",
-        "--model",
-        "sim",
-        "--url",
-        ",".join(urls),
-        "--endpoint-type",
-        "chat",
-        "--tokenizer",
-        "builtin",
-        "--random-seed",
-        "1",
-        "--ui",
-        "none",
-        "--artifact-dir",
-        folder,
-        "--no-server-metrics",
-        "--no-gpu-telemetry",
-        "--no-calibrate",
-        "--no-report",
-        "--export-level",
-        "records",
-        *flags,
-    ]
+    return quiet_profile(",".join(urls), folder, *flags)
 
 
 def on_cluster(generators: int) -> tuple[str, ...]:
     return ("--generators", str(generators), "--cluster", "local", "--workers", "1")
-
-
-@contextmanager
-def folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="aiperf-bench-") as name:
-        yield Path(name) / "run"
 
 
 def described(target: Path) -> dict[str, Any]:

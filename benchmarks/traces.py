@@ -10,20 +10,18 @@ import argparse
 import json
 import os
 import statistics
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarks.command import Finished, run
+from benchmarks.command import AIPERF, Finished, folder, quiet_profile, run
+from benchmarks.rows import Row, goal, show
 from benchmarks.server import Server, serving
 
-__all__ = ["Row", "look_alike"]
+__all__ = ["look_alike"]
 
 REPEATS = 5
 SPEEDUP = 20.0
@@ -31,17 +29,6 @@ FAST: Mapping[str, object] = {"ttft_ms": 0, "itl_ms": 0, "coalesce": 512, "count
 SESSIONS, TURNS, IN_FLIGHT = 10_000, 5, 500
 ISL, OSL = 40, 8
 BLOCK = 512
-AIPERF = Path(sys.executable).with_name("aiperf")
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One line of the table. `is_met` None: there is no goal."""
-
-    what: str
-    found: str
-    goal: str
-    is_met: bool | None
 
 
 def look_alike(path: Path, requests: int = 12_031, seed: int = 1) -> Path:
@@ -74,49 +61,11 @@ def look_alike(path: Path, requests: int = 12_031, seed: int = 1) -> Path:
 
 
 def profile(server: Server, folder: Path, *flags: str) -> list[str | Path]:
-    return [
-        AIPERF,
-        "profile",
-        "--model",
-        "sim",
-        "--url",
-        server.url,
-        "--endpoint-type",
-        "chat",
-        "--streaming",
-        "--tokenizer",
-        "builtin",
-        "--random-seed",
-        "1",
-        "--ui",
-        "none",
-        "--artifact-dir",
-        folder,
-        "--no-server-metrics",
-        "--no-gpu-telemetry",
-        "--no-calibrate",
-        "--no-report",
-        "--export-level",
-        "records",
-        *flags,
-    ]
+    return quiet_profile(server.url, folder, "--streaming", *flags)
 
 
 def replay(trace: Path, *flags: str) -> tuple[str, ...]:
     return ("--input-file", str(trace), "--custom-dataset-type", "mooncake_trace", "--fixed-schedule", *flags)
-
-
-@contextmanager
-def folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="aiperf-bench-") as name:
-        yield Path(name) / "run"
-
-
-def goal(what: str, value: float, unit: str, limit: float, *, at_most: bool = True, more: str = "") -> Row:
-    sign = "≤" if at_most else "≥"
-    return Row(
-        what, f"{value:,.2f} {unit}{more}", f"{sign} {limit:g} {unit}", value <= limit if at_most else value >= limit
-    )
 
 
 def first_request(trace: Path) -> Iterator[Row]:
@@ -235,12 +184,6 @@ PARTS: Mapping[str, Callable[[Path], Iterator[Row]]] = {
     "sessions": sessions,
     "long": stats_long,
 }
-
-
-def show(rows: Sequence[Row]) -> None:
-    for row in rows:
-        verdict = {True: "met", False: "MISSED", None: ""}[row.is_met]
-        print(f"{row.what:<58} {row.found:<66} {row.goal:<28} {verdict}", flush=True)
 
 
 def main() -> None:
