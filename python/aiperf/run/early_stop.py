@@ -24,7 +24,7 @@ from aiperf.background import yield_to_load
 from aiperf.config.conditions import Condition, Precision
 from aiperf.config.model import Config
 from aiperf.errors import AIPerfError, ConfigError, Problem
-from aiperf.metrics import METRICS, load_all
+from aiperf.metrics import load_all
 from aiperf.metrics.compute import open_context, rows_of
 from aiperf.metrics.confidence import Interval, estimate
 from aiperf.metrics.context import MetricContext, MetricOptions, TokenSource
@@ -33,6 +33,7 @@ from aiperf.metrics.stats import needed_count
 from aiperf.metrics.summary import Phase, phase_mask
 from aiperf.outcome import Snapshot
 from aiperf.records import Columns, open_run
+from aiperf.units import threshold_in
 
 __all__ = ["StopReason", "Stopper", "check_precisions", "lost_assertion", "most_requests", "open_context_of", "unsure"]
 
@@ -41,7 +42,6 @@ _SHARE = 0.05
 _FEWEST = 30
 _IN_A_ROW = 2
 _RATES = frozenset({"request_throughput", "output_token_throughput", "goodput", "good_request_fraction"})
-_RATIO = {"%": 100.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,11 @@ def lost_assertion(r: MetricContext, conditions: Sequence[Condition], most: int 
     return None
 
 
-def _is_lost(r: MetricContext, c: Condition, value: float, most: int | None) -> bool:
+def _is_lost(r: MetricContext, c: Condition, given: float, most: int | None) -> bool:
+    metric = load_all().get(c.tag)
+    value = None if metric is None else threshold_in(given, c.unit, metric.unit.shown)
+    if metric is None or value is None:
+        return False
     failed = int(np.count_nonzero(r.failed))
     upper, lower = c.op in ("<", "<=", "="), c.op in (">", ">=", "=")
     strict = c.op in ("<", ">")
@@ -134,15 +138,11 @@ def _is_lost(r: MetricContext, c: Condition, value: float, most: int | None) -> 
             return False
         bad = int(np.count_nonzero(r.attempted & ~good_mask(r, r.options.slos)))
         best = max(most - bad, 0) / max(most, 1)
-        threshold = value / _RATIO["%"] if c.unit == "%" else value
-        return best <= threshold if strict else best < threshold
-    metric = METRICS.get(c.tag)
-    if metric is None or metric.kind != "request":
+        return best <= value if strict else best < value
+    if metric.kind != "request":
         return False
     values = r.value(c.tag)
     values = values[np.isfinite(values)] / metric.unit.divisor
-    if metric.unit.shown == "sec" and c.unit == "ms":
-        value /= 1e3
     if not len(values):
         return False
     beyond_upper = int(np.count_nonzero(values >= value if strict else values > value))

@@ -29,6 +29,7 @@ from aiperf.metrics import Bools, Floats, load_all
 from aiperf.metrics.confidence import long_run_variance, mean_interval
 from aiperf.metrics.rates import count_interval, rate_interval
 from aiperf.sweeps.search import ProbeOutcome
+from aiperf.units import threshold_in
 
 __all__ = ["Judged", "Sample", "combine", "drop_first", "is_saturated", "judge", "limit_of"]
 
@@ -164,13 +165,11 @@ def _wilson(share: float, effective: float) -> tuple[float, float]:
 
 
 def limit_of(condition: Condition, unit: str) -> float:
-    """The condition's limit in `unit`, a metric's shown one."""
-    value = float(condition.value)
-    if condition.unit == "%" and unit == "ratio":
-        return value / 100
-    if condition.unit == "ms" and unit == "sec":
-        return value / 1000
-    return value
+    """The condition's limit in `unit`, a metric's shown one. ValueError if it is of another kind, which is refused before any run."""
+    limit = threshold_in(float(condition.value), condition.unit, unit)
+    if limit is None:
+        raise ValueError(f"`{condition}` is not in {unit}")
+    return limit
 
 
 def _ratio(value: float, limit: float, *, below: bool) -> float:

@@ -10,7 +10,6 @@ from typing import Final
 import numpy as np
 
 from aiperf.config.conditions import Condition
-from aiperf.metrics import load_all
 from aiperf.observer import Observer
 from aiperf.run.data import RunData
 from aiperf.sweeps.crossing import locate_first
@@ -25,6 +24,7 @@ __all__ = [
     "expected_latency",
     "first_ones",
     "full_latency",
+    "judge_all",
     "measured",
     "requests_for",
     "sample_of",
@@ -101,13 +101,19 @@ def measured(whole: Sample, value: float, effort: Effort, latency_s: float) -> S
 
 
 class Samples:
-    """What was measured at each value: the settled runs of a value, or its rough ones while it has no others."""
+    """What was measured at each value: the settled runs of a value, or its rough ones while it has no others; and the latency there."""
 
     def __init__(self) -> None:
         self._by_value: dict[float, list[Sample]] = defaultdict(list)
+        self._latency_s: dict[float, float] = {}
+
+    def expected_latency(self, value: float) -> float:
+        return expected_latency(self._latency_s, value)
 
     def add(self, value: float, sample: Sample) -> list[Sample]:
         """All that count for the value from now on."""
+        if sample.full_latency_s is not None:
+            self._latency_s[value] = sample.full_latency_s
         kept = self._by_value[value]
         if sample.is_settled:
             kept = [s for s in kept if s.is_settled]
@@ -122,15 +128,16 @@ class Samples:
         return None if any(s.is_open for _, s in runs) else locate_first(runs, conditions)
 
 
+def judge_all(pooled: Sequence[Sample], conditions: Sequence[Condition], requests: int) -> ProbeOutcome:
+    """The runs of a value against all conditions; over-saturation ends the probe at once. `requests`: those of the last run."""
+    if any(is_saturated(s) for s in pooled):
+        return combine([], requests, saturated=True)
+    return combine([judge(pooled, c) for c in conditions], requests)
+
+
 def sample_of(run: RunData, *, is_open: bool) -> Sample:
-    """All requests of a run; `good` by the run's own objectives."""
-    good = None
-    if run.slo_limits and all(tag in run.series for tag in run.slo_limits):
-        metrics, good = load_all(), run.ok.copy()
-        for tag, limit in run.slo_limits.items():
-            with np.errstate(invalid="ignore"):
-                good &= run.series[tag] >= limit if metrics[tag].larger_is_better else run.series[tag] <= limit
-    return Sample(values=run.series, start_s=run.start_s, end_s=run.end_s, ok=run.ok, good=good, is_open=is_open)
+    """All requests of a run."""
+    return Sample(values=run.series, start_s=run.start_s, end_s=run.end_s, ok=run.ok, good=run.good, is_open=is_open)
 
 
 class LiveProbe:
@@ -159,7 +166,6 @@ class LiveProbe:
         self._maximised = maximised
         self._observer = observer
         self._samples = Samples()
-        self._latency_s: dict[float, float] = {}
         self.runs: dict[float, list[RunData]] = defaultdict(list)
         self._numbers: dict[float, int] = {}
         self._calls: dict[float, int] = defaultdict(int)
@@ -175,7 +181,7 @@ class LiveProbe:
         config = self._runner.config
         # The highest of several figures is sought: rough ones would not tell them apart.
         effort += 1 if self._maximised and not self.is_open else 0
-        latency_s = expected_latency(self._latency_s, value)
+        latency_s = self._samples.expected_latency(value)
         least = config.load.request_count if config.is_set("load.request_count") else None
         count = requests_for(value, effort, is_open=self.is_open, latency_s=latency_s, least=least)
         directory = f"{self._folder}search_iter_{number:04d}/profile_runs/run_{calls + 1:04d}"
@@ -212,17 +218,11 @@ class LiveProbe:
         return None if self._maximised else self._samples.locate(self._conditions)
 
     def _judge(self, value: float, sample: Sample, requests: int) -> ProbeOutcome:
-        if sample.full_latency_s is not None:
-            self._latency_s[value] = sample.full_latency_s
         pooled = self._samples.add(value, sample)
-        saturated = any(is_saturated(s) for s in pooled)
-        if self._maximised:
-            return self._objective(pooled, requests, saturated=saturated)
-        if saturated:
-            return combine([], requests, saturated=True)
-        return combine([judge(pooled, c) for c in self._conditions], requests)
+        return self._objective(pooled, requests) if self._maximised else judge_all(pooled, self._conditions, requests)
 
-    def _objective(self, pooled: Sequence[Sample], requests: int, *, saturated: bool) -> ProbeOutcome:
+    def _objective(self, pooled: Sequence[Sample], requests: int) -> ProbeOutcome:
+        saturated = any(is_saturated(s) for s in pooled)
         found = judge(pooled, Condition(tag="goodput", op=">=", value=1.0))
         error = 0.0
         if found.value is not None and found.low is not None and found.high is not None:

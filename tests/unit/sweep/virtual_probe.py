@@ -12,9 +12,9 @@ from tests.unit.sweep.engine_model import Engine, serve_engine
 from tests.unit.sweep.queue_model import Served, Server, serve
 
 from aiperf.config.conditions import parse_condition
-from aiperf.sweeps.judge import Sample, combine, is_saturated, judge
+from aiperf.sweeps.judge import Sample
 from aiperf.sweeps.search import Crossing, ProbeOutcome
-from aiperf.sweeps.trial import Samples, expected_latency, measured, requests_for
+from aiperf.sweeps.trial import Samples, judge_all, measured, requests_for
 
 LIMIT_MS = 400.0
 Serve = Callable[[float, int, int, float], Served]
@@ -52,12 +52,11 @@ class VirtualProbe:
     slo: tuple[str, ...] = (f"time_to_first_token:p95<{LIMIT_MS:g}ms",)
     is_open: bool = False
     spent: int = 0
-    latency_s: dict[float, float] = field(default_factory=dict)
     samples: Samples = field(default_factory=Samples)
     asked: dict[float, list[Sample]] = field(default_factory=lambda: defaultdict(list))
 
     def __call__(self, value: float, effort: int) -> ProbeOutcome:
-        latency_s = expected_latency(self.latency_s, value)
+        latency_s = self.samples.expected_latency(value)
         count = requests_for(value, effort, is_open=self.is_open, latency_s=latency_s)
         self.spent += count
         run = sum(map(len, self.asked.values()))
@@ -79,12 +78,8 @@ class VirtualProbe:
         )
         sample = measured(whole, value, effort, latency_s)
         assert sample.full_latency_s is not None
-        self.latency_s[value] = sample.full_latency_s
         self.asked[value].append(sample)
-        pooled = self.samples.add(value, sample)
-        if any(is_saturated(s) for s in pooled):
-            return combine([], count, saturated=True)
-        return combine([judge(pooled, parse_condition(text)) for text in self.slo], count)
+        return judge_all(self.samples.add(value, sample), [parse_condition(text) for text in self.slo], count)
 
     def locate(self) -> Crossing | None:
         return self.samples.locate([parse_condition(text) for text in self.slo])

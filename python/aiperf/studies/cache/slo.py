@@ -10,9 +10,8 @@ from aiperf.config.conditions import Condition
 from aiperf.studies.cache.meter import Load, Meter
 from aiperf.studies.cache.prompts import repeated
 from aiperf.studies.metric import StudyFigure
-from aiperf.sweeps.judge import combine, is_saturated, judge
 from aiperf.sweeps.search import ProbeOutcome, Range, SearchOptions, SearchResult, search
-from aiperf.sweeps.trial import Samples, expected_latency, measured, requests_for, sample_of
+from aiperf.sweeps.trial import Samples, judge_all, measured, requests_for, sample_of
 
 __all__ = ["ShareProbe", "find_capacity", "slo_figure"]
 
@@ -39,12 +38,11 @@ class ShareProbe:
         self._block = block
         self._base_of = base_of
         self._samples = Samples()
-        self._latency_s: dict[float, float] = {}
         self._calls = 0
 
     def __call__(self, value: float, effort: int) -> ProbeOutcome:
         self._calls += 1
-        latency_s = expected_latency(self._latency_s, value)
+        latency_s = self._samples.expected_latency(value)
         count = requests_for(value, effort, is_open=False, latency_s=latency_s)
         word = "control" if self._share is None else f"{self._share:g}"
         found = self._meter(self._load(f"slo-{word}-{self._calls:02d}", count, value, latency_s, word))
@@ -52,12 +50,7 @@ class ShareProbe:
         if run is None:
             return ProbeOutcome(verdict="fail", requests=count, is_hopeless=True, reason="no request succeeded")
         sample = measured(sample_of(run.data, is_open=False), value, effort, latency_s)
-        if sample.full_latency_s is not None:
-            self._latency_s[value] = sample.full_latency_s
-        pooled = self._samples.add(value, sample)
-        if any(is_saturated(s) for s in pooled):
-            return combine([], count, saturated=True)
-        return combine([judge(pooled, c) for c in self._conditions], count)
+        return judge_all(self._samples.add(value, sample), self._conditions, count)
 
     def _load(self, name: str, count: int, value: float, latency_s: float, word: str) -> Load:
         shared = 0 if self._share is None else min(round(self._share / 100 * self._tokens), self._tokens - 1)
