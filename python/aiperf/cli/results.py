@@ -18,13 +18,11 @@ __all__ = ["show", "write_and_show"]
 
 def show(parts: Iterable[RenderableType], *, width: int = 200) -> None:
     """To stdout: as wide as the terminal, or `width` columns without colour where there is none."""
-    from rich.console import Console
+    from aiperf.reports.render.console import open_console, print_part
 
-    from aiperf.reports.render.console import print_part
-
-    console = Console(file=sys.stdout, highlight=False)
+    console = open_console(sys.stdout)
     if not console.is_terminal:
-        console = Console(file=sys.stdout, highlight=False, width=width, no_color=True)
+        console = open_console(sys.stdout, width=width, color=False)
     for part in parts:
         print_part(console, part)
 

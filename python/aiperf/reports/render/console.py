@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from typing import TextIO
 
 from rich import box
 from rich.console import Console, RenderableType
@@ -15,8 +16,8 @@ from aiperf.metrics.summary import Summary
 from aiperf.reports import ReportedRun
 from aiperf.reports.cells import marked_percentile
 from aiperf.reports.render.screen_tables import (
-    cancellation_lines,
     assertion_lines,
+    cancellation_lines,
     goodput_lines,
     stall_lines,
     steady_line,
@@ -38,6 +39,7 @@ __all__ = [
     "ConsoleOptions",
     "build_screen",
     "framed",
+    "open_console",
     "options_of",
     "print_part",
     "render_console",
@@ -232,14 +234,18 @@ def print_part(console: Console, part: RenderableType) -> None:
     console.print(part, soft_wrap=isinstance(part, Text) and bool(part.no_wrap))
 
 
+def open_console(file: TextIO, *, width: int | None = None, color: bool | None = None) -> Console:
+    """For tables and lines as they are. `width` None: as wide as the terminal. `color` None: if it is a terminal that shows it."""
+    plain = None if color is None else not color
+    return Console(file=file, width=width, force_terminal=color, no_color=plain, highlight=False, legacy_windows=False)
+
+
 def render_console(
     summary: Summary, options: ConsoleOptions = ConsoleOptions(), *, width: int = 120, color: bool = False
 ) -> str:
     """The screen as text: `profile_export_console.txt`, and golden files."""
     out = io.StringIO()
-    console = Console(
-        file=out, width=width, force_terminal=color, no_color=not color, highlight=False, legacy_windows=False
-    )
+    console = open_console(out, width=width, color=color)
     for part in build_screen(summary, options):
         print_part(console, part)
     return out.getvalue()
