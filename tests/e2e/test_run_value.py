@@ -10,8 +10,9 @@ import pytest
 from tests.e2e.runs import MODEL, Sim
 
 from aiperf import Run, config_from, profile, report, sweep, write
-from aiperf.reports.page.view import page_of
-from aiperf.sweeps.page import load_page
+from aiperf.reports.page.view import plot_run
+from aiperf.run.imported import run_of
+from aiperf.sweeps.page import load_run
 
 
 def test_profile_and_write_print_nothing(serve: Callable[..., Sim], capfd: pytest.CaptureFixture[str]) -> None:
@@ -59,15 +60,15 @@ def test_an_embeddings_run_with_streaming_is_computed_alike_by_all(serve: Callab
     assert study.table is not None
     expected = set(run.summary().metrics)
     assert "time_to_first_token" not in expected
-    of_study = [page_of(r.origin) for p in study.table.points for r in p.runs if r.origin is not None]
+    of_study = [plot_run(run_of(r)) for p in study.table.points for r in p.runs]
     assert len(of_study) == 2
     seen = {
         "report": set(report(run.dir).summary().metrics),
-        "view, plot": set(load_page(run.dir).summary.metrics),
-        **{f"sweep {page.label}": set(page.summary.metrics) for page in of_study},
+        "view, plot": set(load_run(run.dir).summary.metrics),
+        **{f"sweep {one.label}": set(one.summary.metrics) for one in of_study},
     }
     assert seen == dict.fromkeys(seen, expected)
-    options = {page.options.metrics for page in (load_page(run.dir), *of_study)}
+    options = {one.options for one in (load_run(run.dir), *of_study)}
     assert options == {run.options.metrics}
 
 

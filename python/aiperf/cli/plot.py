@@ -74,7 +74,7 @@ def command(
     """Draw charts: latency distributions, latency and throughput over time, requests, chunks; of several runs the table, load and Pareto curves."""
     from aiperf.plots import draw_all
     from aiperf.reports.page import render_charts, render_page
-    from aiperf.sweeps.page import draw_points, load_page, point_pages, point_runs, render_sweep_page, sweep_title
+    from aiperf.sweeps.page import draw_points, load_run, point_runs, render_sweep_page, sweep_title
     from aiperf.sweeps.points import load_runs
     from aiperf.sweeps.table import build_table
     from aiperf.version import __version__
@@ -100,33 +100,33 @@ def command(
     if one is None:
         x, y = pareto or (None, None)
         table = build_table(load_runs(runs, num_gpus=num_gpus, gpu_cost_per_hour=gpu_cost_per_hour), x=x, y=y)
-        pages = point_pages(table)
-        title = sweep_title(table, pages)
+        drawn = point_runs(table)
+        title = sweep_title(table, drawn)
         _print_table(table)
     else:
         from dataclasses import replace
 
-        page = load_page(one)
-        pages = [page if num_gpus is None else replace(page, num_gpus=num_gpus)]
-        title = page.title
+        run = load_run(one)
+        drawn = [run if num_gpus is None else replace(run, num_gpus=num_gpus)]
+        title = run.source.title
     folder = output or _default_folder(named)
     folder.mkdir(parents=True, exist_ok=True)
     if table is not None:
         _write_table(table, folder)
     if chart or set(wanted) - {"html"}:
         if table is None:
-            specs = draw_all([p.plot_run() for p in pages], chart)
+            specs = draw_all(drawn, chart)
         else:
-            specs = dict(draw_all(point_runs(table, pages), chart))
-            specs |= {name: spec for name, spec in draw_points(table, pages).items() if name in specs}
+            specs = dict(draw_all(drawn, chart))
+            specs |= {name: spec for name, spec in draw_points(table, drawn).items() if name in specs}
         for name in chart or ():
             if registry.normalise(name) not in specs:
                 print(f"note: there is nothing to draw for `{name}`", file=sys.stderr)
         _write_images(specs, folder, wanted, theme)
         if chart and "html" in wanted:
-            _put(folder / "charts.html", render_charts(title, pages[0].facts, specs, __version__))
+            _put(folder / "charts.html", render_charts(title, drawn[0].source.facts, specs, __version__))
     if "html" in wanted and not chart:
-        made = render_page(pages[0]) if table is None else render_sweep_page(table, version=__version__)
+        made = render_page(drawn[0]) if table is None else render_sweep_page(table, version=__version__)
         _put(folder / "report.html", made)
     _write_summary(folder, title, runs)
     return 0

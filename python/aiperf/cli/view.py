@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from aiperf.config.flag import Flag
 
 if TYPE_CHECKING:
-    from aiperf.reports.page import PageInput
+    from aiperf.plots import PlotRun
 
 __all__ = ["RunEntry", "Viewer", "command", "find_runs", "serve"]
 
@@ -237,7 +237,7 @@ class Viewer(BaseHTTPRequestHandler):
 
         run = self._inside(path)
         page = run / "report.html"
-        return page.read_bytes() if page.is_file() else render_page(self._pages([run])[0])
+        return page.read_bytes() if page.is_file() else render_page(self._drawn([run])[0])
 
     def _compare(self, paths: list[str]) -> bytes:
         from aiperf.errors import ResultError
@@ -247,16 +247,16 @@ class Viewer(BaseHTTPRequestHandler):
             raise ResultError("a comparison needs two runs at least")
         if len(paths) > _MOST_COMPARED:
             raise ResultError(f"at most {_MOST_COMPARED} runs at once")
-        pages = self._pages([self._inside(p) for p in paths])
+        runs = self._drawn([self._inside(p) for p in paths])
         return render_comparison(
-            ComparisonInput(title=f"{len(pages)} runs", runs=tuple(pages), facts=tuple(p.label for p in pages[:6]))
+            ComparisonInput(title=f"{len(runs)} runs", runs=tuple(runs), facts=tuple(r.label for r in runs[:6]))
         )
 
     @staticmethod
-    def _pages(runs: list[Path]) -> list[PageInput]:
-        from aiperf.sweeps.page import load_pages
+    def _drawn(runs: list[Path]) -> list[PlotRun]:
+        from aiperf.sweeps.page import load_together
 
-        return load_pages(runs)
+        return load_together(runs)
 
 
 def _list_page(folder: Path) -> str:

@@ -150,8 +150,7 @@ def _estimate(run: RunData, tag: str, stat: str, rng: np.random.Generator) -> Es
         failed = 100.0 * (~run.ok).astype(np.float64)
         return _share(failed, value, 100.0, rng)
     if tag == "good_request_fraction":
-        good = _good(run)
-        return None if good is None else _share(good, value, 1.0, rng)
+        return None if run.good is None else _share(run.good.astype(np.float64), value, 1.0, rng)
     if tag in {"request_throughput", "output_token_throughput"}:
         amounts = np.ones(len(run.ok)) if tag == "request_throughput" else run.series["output_sequence_length"]
         use = run.ok & np.isfinite(run.end_s) & np.isfinite(amounts)
@@ -171,19 +170,6 @@ def _share(values: Floats, value: float, whole: float, rng: np.random.Generator)
         return None
     p = (value / whole * found.count + 1) / (found.count + 2)
     return Estimate(value, max(found.se, whole * math.sqrt(p * (1 - p) / found.count)), found.df, found.count)
-
-
-def _good(run: RunData) -> Floats | None:
-    """(requests,) 1.0 where the run's own objectives were met."""
-    if not run.slo_limits or any(tag not in run.series for tag in run.slo_limits):
-        return None
-    metrics = load_all()
-    good = run.ok.copy()
-    for tag, limit in run.slo_limits.items():
-        values = run.series[tag]
-        with np.errstate(invalid="ignore"):
-            good &= values >= limit if metrics[tag].larger_is_better else values <= limit
-    return good.astype(np.float64)
 
 
 def _group(runs: Sequence[RunData], tag: str, stat: str, rng: np.random.Generator) -> Estimate | None:

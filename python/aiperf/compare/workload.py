@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from aiperf.run.data import RunData, figure
+from aiperf.run.data import RunData, as_number, figure
 
 __all__ = ["OptionDifference", "Relation", "RelationKind", "relate"]
 
@@ -79,11 +79,8 @@ def _matters(path: str) -> bool:
 
 
 def _plain(value: object) -> str:
-    try:
-        number = float(str(value).replace(",", ""))
-    except ValueError:
-        return {"True": "yes", "False": "no"}.get(str(value), str(value))
-    return f"{number:g}"
+    number = as_number(value)
+    return {"True": "yes", "False": "no"}.get(str(value), str(value)) if number is None else f"{number:g}"
 
 
 def _option_differences(a: RunData, b: RunData) -> tuple[OptionDifference, ...]:

@@ -5,7 +5,7 @@ width of one of two plots side by side), see `plots.spec`. `aiperf.plots.render`
 None: these runs have nothing to draw (no streaming, one run where two are needed). At most `MAX_MARKS` marks: what is more is
 binned or sampled beforehand, and the subtitle says so.
 
-A `PlotRun` is a run prepared for drawing: metric values per request, and one pass over the chunks that all charts share.
+A `PlotRun` is a view of a run for drawing: metric values per request, and one pass over the chunks that all charts share.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from aiperf.metrics.compute import open_context, rows_of, shown
 from aiperf.metrics.context import MetricContext, MetricOptions
 from aiperf.metrics.goodput import Tier, good_mask
 from aiperf.metrics.stats import highest, in_order, lowest
-from aiperf.metrics.summary import Phase, Summary, SummaryOptions, phase_mask
+from aiperf.metrics.summary import Summary, phase_mask
 from aiperf.plots.chunk_scan import ChunkSample, GapHeat, TokenCurve
 from aiperf.records import Columns
 from aiperf.records.cache import Keeper, kept
+from aiperf.reports import ReportedRun
 
-__all__ = ["CHART_ORDER", "MAX_MARKS", "PlotRun", "Spec", "by_load", "draw_all", "open_plot_run", "rows_of_rank"]
+__all__ = ["CHART_ORDER", "MAX_MARKS", "PlotRun", "Spec", "by_load", "draw_all", "rows_of_rank"]
 
 Spec = dict[str, object]
 MAX_MARKS: Final = 5_000
@@ -67,24 +68,40 @@ _WORST_TAGS: Final = ("request_latency", "time_to_first_token", "inter_token_lat
 
 @dataclass(frozen=True, kw_only=True)
 class PlotRun:
-    """One run. `label`: as the legend shows it. `columns`: the rows of the profiling phases (none: only `summary` is known).
+    """A view of a run, and its place among others. `source`: the run. `label`: as the legend shows it.
 
-    `load`: where the run stands on the axis `load_name` of a sweep (concurrency, requests/s); None if it has no place there.
-    `tiers`: --goodput. `seed`: of the samples drawn. `intervals`: (tag, statistic) → 95 % interval in the shown unit, over `repeats` runs if
-    the figures of `summary` are means over so many, else within the run.
+    `load`: where the run stands on the axis `load_name` of a sweep (concurrency, requests/s); None if it has no place there. `means`: the
+    metrics over `repeats` runs, of which `source` is the first, in place of its own. `intervals`: (tag, statistic) → 95 % interval in the
+    shown unit, over the repeats, else within the run.
     """
 
+    source: ReportedRun
     label: str
-    columns: Columns
-    summary: Summary
-    options: MetricOptions = field(default_factory=MetricOptions)
     load: float | None = None
     load_name: str = "Concurrency"
     num_gpus: int = 1
-    tiers: tuple[Tier, ...] = ()
-    seed: int = 0
+    means: Summary | None = None
     intervals: Mapping[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
     repeats: int = 1
+
+    @cached_property
+    def columns(self) -> Columns:
+        """The rows of the profiling phases; none: only `summary` is known."""
+        columns = self.source.columns
+        return rows_of(columns, phase_mask(columns, self.source.options.phases, "profiling"))
+
+    @property
+    def summary(self) -> Summary:
+        return self.means or self.source.summary()
+
+    @property
+    def options(self) -> MetricOptions:
+        return self.source.options.metrics
+
+    @property
+    def tiers(self) -> tuple[Tier, ...]:
+        """--goodput."""
+        return self.source.options.tiers
 
     @property
     def num_rows(self) -> int:
@@ -202,10 +219,10 @@ class PlotRun:
 
     @cached_property
     def good(self) -> Bools | None:
-        """(rows,) requests that meet every objective of the first tier; None without goals."""
+        """(rows,) requests that meet every SLO of the first tier; None without SLOs."""
         if not self.tiers:
             return None
-        self.chunks  # noqa: B018 - an objective may rest on them
+        self.chunks  # noqa: B018 - an SLO may rest on them
         return good_mask(self.context, self.tiers[0].slos)
 
     # Rows and chunks -------------------------------------------------------------------------------------------------
@@ -215,7 +232,7 @@ class PlotRun:
         number = self.num_rows if rows is None else len(rows)
         if number <= size:
             return np.arange(number) if rows is None else rows
-        chosen = np.sort(np.random.default_rng(self.seed).choice(number, size, replace=False))
+        chosen = np.sort(np.random.default_rng(0).choice(number, size, replace=False))
         return chosen if rows is None else rows[chosen]
 
     @cached_property
@@ -245,7 +262,7 @@ class PlotRun:
             tokens = r.value("output_sequence_length")
             sinks = (chunks.heat.sink, chunks.tokens.sink, chunks.sample.sink, chunks.rows.sink)
             scan(self.columns, every, sinks, tokens)
-            # Metrics that rest on chunks (objectives may) can be computed from now on.
+            # Metrics that rest on chunks (SLOs may) can be computed from now on.
             r.set_chunks(ChunkScan(chunks.rows, GapPool(), LagPool()))
         return chunks
 
@@ -304,31 +321,6 @@ def round_width(seconds: float) -> float:
         if factor * power >= seconds * (1 - 1e-9):
             return float(factor * power)
     return float(10 * power)
-
-
-def open_plot_run(
-    label: str,
-    columns: Columns,
-    summary: Summary,
-    options: SummaryOptions,
-    *,
-    load: float | None = None,
-    load_name: str = "Concurrency",
-    num_gpus: int = 1,
-    phases: tuple[Phase, ...] | None = None,
-) -> PlotRun:
-    """A run for drawing from what `summarise` was called with; warm-up rows are left out."""
-    profiling = rows_of(columns, phase_mask(columns, phases or options.phases, "profiling"))
-    return PlotRun(
-        label=label,
-        columns=profiling,
-        summary=summary,
-        options=options.metrics,
-        load=load,
-        load_name=load_name,
-        num_gpus=num_gpus,
-        tiers=options.tiers,
-    )
 
 
 def draw_all(runs: Sequence[PlotRun], wanted: Iterable[str] | None = None) -> Mapping[str, Spec]:

@@ -60,6 +60,24 @@ class ReportedRun(Protocol):
     @property
     def metrics_title(self) -> str: ...
     @property
+    def title(self) -> str:
+        """What the run is called: model, endpoint, load."""
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """Words for the line below the title: streaming or not, when, where, seed."""
+
+    @property
+    def load_axis(self) -> tuple[float | None, str]:
+        """(value, name) of its load among other runs."""
+
+    @property
+    def num_gpus(self) -> int | None: ...
+    @property
+    def is_ours(self) -> bool:
+        """False: another tool's, whose options are not known."""
+
+    @property
     def is_streaming(self) -> bool: ...
     @property
     def benchmark_id(self) -> str: ...

@@ -1,9 +1,10 @@
-"""A run as comparisons and sweeps take it, whoever made it: values per request, its figures, and its workload."""
+"""A view of a run, as comparisons and sweeps take it, whoever made it: values per request, its metrics, and its workload."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +25,7 @@ from aiperf.records import Columns
 from aiperf.records.run_json import RunJson
 from aiperf.reports import ReportedRun
 
-__all__ = ["LATENCIES", "Definition", "RunData", "build_data", "figure"]
+__all__ = ["LATENCIES", "Definition", "RunData", "as_number", "build_data", "figure"]
 
 LATENCIES: Final = (
     "time_to_first_token",
@@ -55,7 +56,8 @@ class RunData:
     successful ones; deliberate cancellations are no rows, only counted. `figures`: tag → statistic → value, as the file gives
     them. `options`: what determines the workload, by our option's path where there is one; what the file does not say is
     missing. `fingerprint`: equal for equal requests, None if it cannot be known. `load`: in words. `verdict`: the run's own
-    certificate, or what can be inferred from the file; `reasons`: why it is not trustworthy. `differs`: foreign definitions. `origin`: the run of ours it is a view of.
+    certificate, or what can be inferred from the file; `reasons`: why it is not trustworthy. `differs`: foreign definitions. `origin`: the run it is a view of;
+    None while a reader makes it.
     """
 
     path: Path
@@ -92,8 +94,34 @@ class RunData:
         return self.tool.startswith("aiperf ")
 
     @property
+    def load_axis(self) -> tuple[float | None, str]:
+        """(value, name) of the load that its options state, for runs of other tools."""
+        rate, level = (as_number(self.options.get(f"load.{name}")) for name in ("request_rate", "concurrency"))
+        return (level, "Concurrency") if rate is None else (rate, "Request rate (requests/s)")
+
+    @property
     def has_requests(self) -> bool:
         return len(self.start_s) > 0
+
+    @cached_property
+    def good(self) -> Bools | None:
+        """(requests,) successful ones that met every SLO of the run; None without SLOs, or without the values they are about."""
+        if not self.slo_limits or any(tag not in self.series for tag in self.slo_limits):
+            return None
+        metrics, good = load_all(), self.ok.copy()
+        for tag, limit in self.slo_limits.items():
+            values = self.series[tag]
+            with np.errstate(invalid="ignore"):
+                good &= values >= limit if metrics[tag].larger_is_better else values <= limit
+        return good
+
+
+def as_number(value: object) -> float | None:
+    """Of an option as shown: `1,000` → 1000.0; None if it is no number."""
+    try:
+        return float(str(value).replace(",", ""))
+    except ValueError:
+        return None
 
 
 def figure(run: RunData, tag: str, stat: str = "avg") -> float | None:

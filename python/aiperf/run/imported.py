@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from aiperf.config.model import Config
-from aiperf.errors import ResultError
+from aiperf.errors import Note, ResultError
 from aiperf.records.run_json import RUN_FILE, RunJson
+from aiperf.reports import ReportedRun
 from aiperf.run.data import RunData
 from aiperf.run.readers import READERS, Reader
 from aiperf.run.run import Run
 
-__all__ = ["imported_run", "load_data", "load_many", "load_sides", "open_any"]
+__all__ = ["imported_run", "load_data", "load_many", "load_sides", "open_any", "run_of"]
 
 
 class _Numbered(Protocol):
@@ -52,8 +53,15 @@ def open_any(path: Path) -> Run:
 
 
 def imported_run(data: RunData) -> Run:
-    """Its configuration is unknown but for what `data.options` says."""
-    return Run(dir=data.path, config=Config(), json=RunJson(config={}, aiperf_version=data.tool), imported=data)
+    """Its configuration is unknown but for what `data.options` says; how the other tool defines its metrics is noted."""
+    notes = tuple(Note("definition", f"{d.tag}: {d.text}", {"tag": d.tag}) for d in data.differs)
+    json = RunJson(config={}, aiperf_version=data.tool)
+    return Run(dir=data.path, config=Config(), json=json, notes=notes, imported=data)
+
+
+def run_of(data: RunData) -> ReportedRun:
+    """The run that it is a view of."""
+    return data.origin or imported_run(data)
 
 
 def load_data(path: Path) -> RunData:

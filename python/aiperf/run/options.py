@@ -10,11 +10,11 @@ from aiperf.config.load import Rate, load_of
 from aiperf.config.model import Config
 from aiperf.config.part import parse_part
 from aiperf.errors import ConfigError
+from aiperf.metrics.assertions import condition_problems
 from aiperf.metrics.certificate import Certificate
 from aiperf.metrics.conservation import EngineFacts, ServerCounters
 from aiperf.metrics.context import MetricOptions, TokenSource
 from aiperf.metrics.fitness import VERDICTS, Verdict
-from aiperf.metrics.assertions import condition_problems
 from aiperf.metrics.goodput import build_tiers
 from aiperf.metrics.gpu_energy import GpuEnergy
 from aiperf.metrics.server import ServerView, view_from_json

@@ -332,7 +332,7 @@ def _failures(config: Config, summary: Summary) -> Iterator[Note]:
     total = counts.ok + counts.failed
     text = f"{counts.failed:,} of {total:,} requests failed ({100 * counts.failed / total:.1f}%): all metrics but error counts are of the others"
     if config.load.max_error_rate is None:
-        text += "; the exit code does not tell (`--max-error-rate 1%` makes it 4)"
+        text += "; the exit code is 0 all the same (`--max-error-rate 1%` makes it 4)"
     yield Note("requests_failed", text, {"failed": counts.failed, "requests": total})
 
 

@@ -108,6 +108,36 @@ class Run:
         return self.endpoint.features.metrics_title
 
     @property
+    def is_ours(self) -> bool:
+        return self.imported is None
+
+    @property
+    def title(self) -> str:
+        """What it is called: model, endpoint, load; of another tool's run model and tool."""
+        from aiperf.reports.page.view import title_of
+
+        data = self.imported
+        return title_of(self) if data is None else f"{data.model or data.name} · {data.tool}"
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """Words for the line below the title."""
+        from aiperf.reports.page.view import facts_of
+
+        return facts_of(self) if self.imported is None else (self.imported.tool, self.imported.load)
+
+    @property
+    def load_axis(self) -> tuple[float | None, str]:
+        """(value, name) of its load among other runs: the request rate in open loop, else the concurrency."""
+        from aiperf.reports.page.view import load_axis
+
+        return load_axis(self.config) if self.imported is None else self.imported.load_axis
+
+    @property
+    def num_gpus(self) -> int | None:
+        return self.config.endpoint.num_gpus if self.imported is None else self.imported.num_gpus
+
+    @property
     def outcome(self) -> Outcome | None:
         """What the engine said; None if it did not get to (the run was killed)."""
         return self.json.outcome
@@ -262,10 +292,8 @@ class Run:
         from aiperf.reports.exporters.summary_json import figures_of
         from aiperf.run.data import build_data
 
-        if self.imported is not None:
-            return self.imported
         if "data" not in self._cache:
-            self._cache["data"] = build_data(
+            self._cache["data"] = self.imported or build_data(
                 path=self.dir,
                 config=self.config,
                 json=self.json,

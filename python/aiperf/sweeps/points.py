@@ -14,9 +14,9 @@ import numpy as np
 from aiperf.compare.bootstrap import estimate_mean, estimate_rate
 from aiperf.config.model import specs
 from aiperf.errors import ResultError
-from aiperf.metrics import Bools, Floats
+from aiperf.metrics import Floats
 from aiperf.metrics.confidence import t_quantile
-from aiperf.run.data import RunData, figure
+from aiperf.run.data import RunData, as_number, figure
 from aiperf.run.imported import load_data
 
 __all__ = ["AXIS_FIELDS", "RunPoint", "flag_name", "load_points", "load_runs", "point_of"]
@@ -132,15 +132,8 @@ def flag_name(path: str) -> str:
     return path if found is None else found.shown.lstrip("-").replace("-", "_")
 
 
-def _number(value: object) -> float | None:
-    try:
-        return float(str(value).replace(",", ""))
-    except ValueError:
-        return None
-
-
 def _values(run: RunData) -> dict[str, float]:
-    out = {p: n for p in AXIS_FIELDS if (n := _number(run.options.get(p))) is not None}
+    out = {p: n for p in AXIS_FIELDS if (n := as_number(run.options.get(p))) is not None}
     if not any(p in out for p in AXIS_FIELDS[:5]):
         for path, pattern in _IN_NAME:
             found = pattern.search(run.path.name)
@@ -148,18 +141,6 @@ def _values(run: RunData) -> dict[str, float]:
                 out[path] = float(found[1])
                 break
     return out
-
-
-def _good(run: RunData) -> Bools | None:
-    from aiperf.metrics import load_all
-
-    if not run.slo_limits or any(tag not in run.series for tag in run.slo_limits):
-        return None
-    metrics, good = load_all(), run.ok.copy()
-    for tag, limit in run.slo_limits.items():
-        with np.errstate(invalid="ignore"):
-            good &= run.series[tag] >= limit if metrics[tag].larger_is_better else run.series[tag] <= limit
-    return good
 
 
 def _within(run: RunData) -> dict[tuple[str, str], tuple[float, float]]:
@@ -206,7 +187,7 @@ def point_of(
     if len(usable) == 1:
         intervals = _within(usable[0])
     first = usable[0]
-    goods = [_good(r) for r in usable]
+    goods = [r.good for r in usable]
     good_rate = good_share = None
     kept = [(g, r) for g, r in zip(goods, usable, strict=True) if g is not None]
     if len(kept) == len(usable):

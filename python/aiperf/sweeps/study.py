@@ -35,6 +35,7 @@ from aiperf.observer import Observer, Silent
 from aiperf.reports.paths import Files
 from aiperf.reports.writing import write_text
 from aiperf.run.data import RunData
+from aiperf.run.imported import run_of
 from aiperf.run.log_file import open_log
 from aiperf.sweeps.aggregate_files import aggregate_folder, write_aggregates
 from aiperf.sweeps.judge import judge
@@ -559,16 +560,14 @@ def _page(config: Config, folder: Path, runs: Sequence[RunData]) -> list[Rendera
     if not config.output.report or len(runs) < 2:
         return []
     from aiperf.reports.page import ComparisonInput, render_comparison
-    from aiperf.reports.page.view import page_of
+    from aiperf.reports.page.view import plot_run
     from aiperf.version import __version__
 
     try:
-        pages = [
-            replace(page_of(r.origin), label=str(r.path.relative_to(folder))) for r in runs if r.origin is not None
-        ]
-        title = f"{pages[0].title.rpartition(' · ')[0]} · {len(runs)} runs"
+        shown = [replace(plot_run(run_of(r)), label=str(r.path.relative_to(folder))) for r in runs]
+        title = f"{shown[0].source.title.rpartition(' · ')[0]} · {len(runs)} runs"
         page = render_comparison(
-            ComparisonInput(title=title, runs=tuple(pages), facts=(f"{len(runs)} runs",), version=__version__)
+            ComparisonInput(title=title, runs=tuple(shown), facts=(f"{len(runs)} runs",), version=__version__)
         )
         (folder / "report.html").write_bytes(page)
     except (AIPerfError, OSError, ValueError) as error:

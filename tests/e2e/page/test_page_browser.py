@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from tests.unit.plots.plot_runs import columns_of, options_of, plot_run, simulate, write_run
+from tests.unit.plots.plot_runs import plot_run, write_run
 
 from aiperf.cli.view import serve
-from aiperf.metrics.summarise import summarise
-from aiperf.reports.page import ComparisonInput, PageInput, render_comparison, render_page
+from aiperf.reports.page import ComparisonInput, render_comparison, render_page
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -31,30 +30,9 @@ Opener = Callable[..., "Page"]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = tmp_path_factory.mktemp("pages")
-    scalars, stamps = simulate(1_500, 20, fail=0.02)
-    columns, options = columns_of(scalars, stamps), options_of(slices=True, concurrency=20)
-    page = PageInput(
-        title="tiny · chat · concurrency 20",
-        summary=summarise(columns, options),
-        columns=columns,
-        options=options,
-        command="aiperf profile …",
-    )
-    (found / "run.html").write_bytes(render_page(page))
-    runs = []
-    for level in (2, 8, 32):
-        scalars, stamps = simulate(200, level, seed=level)
-        columns, options = columns_of(scalars, stamps), options_of(concurrency=level)
-        runs.append(
-            PageInput(
-                title="tiny",
-                summary=summarise(columns, options),
-                columns=columns,
-                options=options,
-                label=f"c{level}",
-                load=float(level),
-            )
-        )
+    run = plot_run(1_500, 20, fail=0.02, slices=True)
+    (found / "run.html").write_bytes(render_page(run))
+    runs = [plot_run(200, level, seed=level, load=float(level)) for level in (2, 8, 32)]
     (found / "compare.html").write_bytes(render_comparison(ComparisonInput(title="three runs", runs=tuple(runs))))
     return found
 

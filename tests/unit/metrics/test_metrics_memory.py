@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.unit.plots.plot_runs import run_of
 
 from aiperf.metrics import blocks
 from aiperf.metrics.conservation import EngineFacts
@@ -19,7 +20,7 @@ from aiperf.metrics.context import MetricOptions, Slo
 from aiperf.metrics.goodput import Tier
 from aiperf.metrics.summarise import summarise
 from aiperf.metrics.summary import SummaryOptions
-from aiperf.plots import draw_all, open_plot_run
+from aiperf.plots import PlotRun, draw_all
 from aiperf.records import ChunkBatch, Columns, cache
 from aiperf.reports.page.findings import run_findings
 from aiperf.reports.page.sample import sample_json
@@ -139,7 +140,7 @@ def test_a_page_holds_few_arrays_at_once(*, streaming: bool) -> None:
     summary = summarise(virtual_run(1_000, 1), options)
 
     def draw(columns: Columns) -> None:
-        run = open_plot_run("run", columns, summary, options)
+        run = PlotRun(source=run_of(columns, options), label="run", means=summary)
         draw_all([run])
         sample_json(run)
         run_findings(summary, run)

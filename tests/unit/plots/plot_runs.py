@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import heapq
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from aiperf.config.model import Config
 from aiperf.metrics import load_all
 from aiperf.metrics.conservation import EngineFacts
 from aiperf.metrics.context import Slo
@@ -15,8 +17,10 @@ from aiperf.metrics.goodput import Tier
 from aiperf.metrics.server import ServerFigure, ServerSeries, ServerView
 from aiperf.metrics.summarise import summarise
 from aiperf.metrics.summary import SummaryOptions
-from aiperf.plots import PlotRun, open_plot_run
+from aiperf.plots import PlotRun
 from aiperf.records import ChunkBatch, Columns
+from aiperf.records.run_json import RunJson
+from aiperf.run.run import Run
 
 MS = 1e6
 
@@ -130,6 +134,27 @@ def options_of(
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class MadeRun(Run):
+    """A run whose records were never on a disk, and whose summary is computed with options of the test's own."""
+
+    made: Columns
+    asked: SummaryOptions
+
+    @property
+    def columns(self) -> Columns:
+        return self.made
+
+    @property
+    def options(self) -> SummaryOptions:
+        return self.asked
+
+
+def run_of(columns: Columns, options: SummaryOptions, **more: object) -> MadeRun:
+    known = {"dir": Path("run"), "config": Config(), "json": RunJson(config={}), "made": columns, "asked": options}
+    return MadeRun(**{**known, **more})  # type: ignore[arg-type]  # fields by name
+
+
 def plot_run(
     n: int = 300,
     concurrency: int = 10,
@@ -147,7 +172,7 @@ def plot_run(
     columns = columns_of(scalars, stamps if streaming else [t[:0] for t in stamps])
     view = view_of(float(scalars["end"].max()) / 1e9) if server else None
     options = options_of(goals=goals, slices=slices, concurrency=concurrency, view=view)
-    return open_plot_run(f"c{concurrency}", columns, summarise(columns, options), options, load=load)
+    return PlotRun(source=run_of(columns, options), label=f"c{concurrency}", load=load)
 
 
 def write_run(folder: Path, n: int = 100, concurrency: int = 10, **more: object) -> Path:

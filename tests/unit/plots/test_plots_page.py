@@ -11,14 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.unit.plots.plot_runs import columns_of, options_of, plot_run, simulate, write_run
+from tests.unit.plots.plot_runs import MadeRun, columns_of, options_of, plot_run, run_of, simulate, write_run
 
+from aiperf.config.model import Config, Origin, specs
+from aiperf.config.resolve import config_from
+from aiperf.errors import Note
 from aiperf.metrics.summarise import summarise
 from aiperf.plots import PlotRun
-from aiperf.reports.page import ComparisonInput, ConfigRow, PageInput, render_comparison, render_page
+from aiperf.records.run_json import RunJson
+from aiperf.reports.page import ComparisonInput, render_comparison, render_page, view
 from aiperf.reports.page.findings import compare_findings, run_findings
 from aiperf.reports.page.sample import GAP_SCALE, group_gaps, sample_json
 from aiperf.reports.tables import cards, comparison_tables, run_tables
+from aiperf.run.run import Run
 
 DOCS = Path(__file__).parents[3] / "docs"
 
@@ -29,13 +34,10 @@ def _small_bundle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aiperf.reports.page.load_bundle", lambda: gzip.compress(b"/* vega */"))
 
 
-def _page_input(n: int = 300, *, fail: float = 0.0, slices: bool = False, **more: object) -> PageInput:
-    scalars, stamps = simulate(n, fail=fail)
-    columns, options = columns_of(scalars, stamps), options_of(slices=slices)
-    page = PageInput(
-        title="tiny · chat", summary=summarise(columns, options), columns=columns, options=options, label="run-a"
-    )
-    return replace(page, **more)  # type: ignore[arg-type]  # fields by name
+def _with(run: PlotRun, **more: object) -> PlotRun:
+    """The run with other fields."""
+    assert isinstance(run.source, MadeRun)
+    return replace(run, source=replace(run.source, **more))  # type: ignore[arg-type]  # fields by name
 
 
 def _data(html: str) -> dict[str, object]:
@@ -46,7 +48,7 @@ def _data(html: str) -> dict[str, object]:
 
 
 def test_the_page_loads_nothing_and_says_so_to_the_browser() -> None:
-    html = render_page(_page_input()).decode()
+    html = render_page(plot_run()).decode()
     assert "default-src 'none'" in html
     assert not re.findall(r"""(?:src|href)=["'](?:https?:)?//""", html)
     assert "@import" not in html
@@ -55,12 +57,14 @@ def test_the_page_loads_nothing_and_says_so_to_the_browser() -> None:
 
 def test_what_users_wrote_is_escaped() -> None:
     evil = "<script>alert(1)</script>"
-    page = _page_input(
-        command=evil, title=evil, facts=(evil,), config=(ConfigRow("--model", evil, "--model"),), notes=(evil,)
-    )
-    html = render_page(page).decode()
+    config = config_from({"model": evil, "url": f"http://localhost/{evil}"}, check=False)
+    told = RunJson(config={}, models=[evil], command=["aiperf", evil], server={"family": evil})
+    html = render_page(_with(plot_run(), config=config, json=told, notes=(Note("note", evil),))).decode()
     assert evil not in html
-    assert "&lt;script&gt;alert(1)" in html
+    title, facts, rest = html.partition("</h1>")[0], html.partition("</h1>")[2].partition("<section")[0], html
+    assert "&lt;script&gt;alert(1)" in title
+    assert "server: &lt;script&gt;alert(1)" in facts
+    assert rest.count("&lt;script&gt;alert(1)") >= 5  # also the command, the options and the note
 
 
 def test_error_messages_are_escaped_in_findings() -> None:
@@ -68,18 +72,15 @@ def test_error_messages_are_escaped_in_findings() -> None:
     columns = columns_of(scalars, stamps)
     texts = ["<img src=x onerror=alert(1)>" if k else None for k in scalars["error_kind"]]
     columns = replace(columns, strings=lambda name: texts if name == "error_message" else [None] * 200)
-    options = options_of()
-    html = render_page(
-        PageInput(title="t", summary=summarise(columns, options), columns=columns, options=options)
-    ).decode()
+    html = render_page(PlotRun(source=run_of(columns, options_of()), label="t")).decode()
     assert "<img src=x" not in html
 
 
 def test_figures_on_the_page_are_the_summarys() -> None:
-    page = _page_input(slices=True)
-    html = render_page(page).decode()
+    run = plot_run(slices=True)
+    html = render_page(run).decode()
     for tag, stat in (("time_to_first_token", "p99"), ("request_latency", "avg"), ("output_token_throughput", "avg")):
-        value = page.summary.stat(tag, stat)
+        value = run.summary.stat(tag, stat)
         assert value is not None
         assert f"{value:,.2f}" in html, tag
     assert "How each number is computed" in html
@@ -88,15 +89,17 @@ def test_figures_on_the_page_are_the_summarys() -> None:
 
 
 def test_warnings_and_problems_are_shown() -> None:
-    html = render_page(_page_input(problem="the run was killed")).decode()
+    html = render_page(plot_run()).decode()  # without an outcome of the engine
     assert 'role="alert">the run was killed' in html
 
 
 def test_options_show_where_they_came_from() -> None:
-    rows = (ConfigRow("--concurrency", "10", "bench.yaml:12"), ConfigRow("--isl", "550", "default", is_set=False))
-    html = render_page(_page_input(config=rows)).decode()
+    given, plain = config_from({"concurrency": 10}, check=False), plot_run()
+    at = {"load.concurrency": Origin("file", "bench.yaml:12")}
+    parts = {name: getattr(given, name) for name in type(given).model_fields}
+    html = render_page(_with(plain, config=Config.assemble(parts, origins=at))).decode()
     assert "bench.yaml:12" in html
-    assert "1 defaults" in html
+    assert f"{len(specs()) - 1} defaults" in html
 
 
 def test_three_to_five_findings_each_with_a_figure() -> None:
@@ -104,9 +107,7 @@ def test_three_to_five_findings_each_with_a_figure() -> None:
         scalars, stamps = simulate(n, fail=fail)
         columns, options = columns_of(scalars, stamps), options_of()
         summary = summarise(columns, options)
-        found = run_findings(
-            summary, PlotRun(label="r", columns=columns, summary=summary, options=options.metrics, tiers=options.tiers)
-        )
+        found = run_findings(summary, PlotRun(source=run_of(columns, options), label="r"))
         assert 3 <= len(found) <= 5
         assert all(f.figure and f.text for f in found)
 
@@ -154,7 +155,7 @@ def test_a_collapse_is_named() -> None:
     rate = runs[0].stat("output_token_throughput")
     assert rate is not None
     metrics["output_token_throughput"] = replace(low, stats=replace(low.stats, avg=0.7 * rate))
-    runs[1] = replace(runs[1], summary=replace(runs[1].summary, metrics=metrics))
+    runs[1] = replace(runs[1], means=replace(runs[1].summary, metrics=metrics))
     found = {f.rule: f for f in compare_findings(runs)}
     assert found["collapse"].figure == "−30%"
     assert "concurrency 40" in found["collapse"].text
@@ -186,14 +187,13 @@ def test_chunks_of_the_sample_come_back_as_they_were() -> None:
 def test_pages_of_long_replies_stay_small() -> None:
     """1,000 requests of 600 chunks: the chunks of the sample are joined, the page stays below 3 MB with the real bundle."""
     scalars, stamps = simulate(1_000, 50, osl=600)
-    columns, options = columns_of(scalars, stamps), options_of()
-    page = render_page(PageInput(title="long", summary=summarise(columns, options), columns=columns, options=options))
+    page = render_page(PlotRun(source=run_of(columns_of(scalars, stamps), options_of()), label="long"))
     assert len(page) < 3_000_000 - 420_000  # the bundle has 407 kB
 
 
 def test_a_comparison_has_the_runs_side_by_side_and_no_single_requests() -> None:
-    pages = tuple(_page_input(label=f"c{c}", load=float(c)) for c in (1, 2, 4))
-    html = render_comparison(ComparisonInput(title="sweep", runs=pages)).decode()
+    runs = tuple(replace(plot_run(), label=f"c{c}", load=float(c)) for c in (1, 2, 4))
+    html = render_comparison(ComparisonInput(title="sweep", runs=runs)).decode()
     data = _data(html)
     charts = data["charts"]
     assert isinstance(charts, dict)
@@ -205,15 +205,15 @@ def test_a_comparison_has_the_runs_side_by_side_and_no_single_requests() -> None
 
 
 def test_many_runs_are_rows_and_their_curves_are_left_out() -> None:
-    pages = tuple(_page_input(50, label=f"c{c}", load=float(c)) for c in range(1, 15))
-    data = _data(render_comparison(ComparisonInput(title="sweep", runs=pages)).decode())
+    runs = tuple(replace(plot_run(50), label=f"c{c}", load=float(c)) for c in range(1, 15))
+    data = _data(render_comparison(ComparisonInput(title="sweep", runs=runs)).decode())
     assert set(data["charts"]) == {"pareto", "latency_by_load", "sweep_multiples"}  # type: ignore[call-overload]  # a dict
-    (table,) = comparison_tables([(p.label, p.summary) for p in pages])
+    (table,) = comparison_tables([(r.label, r.summary) for r in runs])
     assert len(table.rows) == 14
 
 
 def test_a_run_in_which_everything_failed_still_has_a_page() -> None:
-    html = render_page(_page_input(20, fail=1.0)).decode()
+    html = render_page(plot_run(20, fail=1.0)).decode()
     assert "20 of 20 requests failed" in html
     assert "Errors" in html
     assert "nan" not in re.sub(r"<script[\s\S]*", "", html).lower().replace("finance", "")
@@ -229,14 +229,12 @@ def test_absent_figures_are_dashes_and_have_no_cards() -> None:
 
 
 def test_the_page_of_a_folder_hides_secrets_and_names_origins(tmp_path: Path) -> None:
-    from aiperf.reports.page.view import page_of
-    from aiperf.run.run import Run
-
-    page = page_of(Run.open(write_run(tmp_path / "run")))
-    html = render_page(page).decode()
+    run = Run.open(write_run(tmp_path / "run"))
+    drawn = view.plot_run(run)
+    html = render_page(drawn).decode()
     assert "sk-very-secret" not in html
-    assert page.title == "tiny · chat · concurrency 10"
-    assert (page.load, page.load_name) == (10.0, "Concurrency")
-    rows = {r.name: r for r in page.config}
+    assert run.title == "tiny · chat · concurrency 10"
+    assert (drawn.load, drawn.load_name) == (10.0, "Concurrency")
+    rows = {r.name: r for r in view.config_rows(run)}
     assert rows["--concurrency"].origin == "--concurrency"
     assert rows["--concurrency"].is_set

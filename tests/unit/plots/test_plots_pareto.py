@@ -12,7 +12,7 @@ from tests.unit.plots.plot_runs import plot_run, write_run
 from aiperf.cli import main
 from aiperf.plots import PlotRun, Spec
 from aiperf.plots.charts.pareto import draw, draw_front
-from aiperf.sweeps.page import draw_points, point_pages, point_runs
+from aiperf.sweeps.page import draw_points, point_runs
 from aiperf.sweeps.points import load_runs
 from aiperf.sweeps.table import SweepTable, build_table
 
@@ -76,16 +76,16 @@ def repeated(tmp_path: Path) -> SweepTable:
 
 
 def test_a_point_with_repeats_is_their_mean_with_the_interval_over_them(repeated: SweepTable) -> None:
-    pages = point_pages(repeated)
-    assert len(pages) == 2
-    for run, point in zip(point_runs(repeated, pages), repeated.points, strict=True):
+    drawn = point_runs(repeated)
+    assert len(drawn) == 2
+    for run, point in zip(drawn, repeated.points, strict=True):
         assert run.repeats == 3
         one_by_one = [r.figures["output_token_throughput"]["avg"] for r in point.runs]
         assert len(set(one_by_one)) == 3
         assert run.stat(*TOTAL) == pytest.approx(sum(one_by_one) / 3)
         low, high = run.intervals[TOTAL]
         assert low < sum(one_by_one) / 3 < high
-    (_, along) = layers(draw_points(repeated, pages)["pareto"], "rule")
+    (_, along) = layers(draw_points(repeated, drawn)["pareto"], "rule")
     assert len(rows(along)) == 2
 
 

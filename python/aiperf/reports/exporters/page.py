@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from aiperf.reports import Exporter, ReportedRun
 from aiperf.reports.page import render_page
-from aiperf.reports.page.view import page_of
+from aiperf.reports.page.view import plot_run
 
 __all__ = ["EXPORTER"]
 
 
 def _of_run(run: ReportedRun) -> bytes:
-    return render_page(page_of(run))
+    return render_page(plot_run(run))
 
 
 EXPORTER = Exporter(

@@ -10,6 +10,7 @@ import base64
 import gzip
 import json
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -17,13 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from aiperf.config.folders import cache_dir
-from aiperf.metrics.summary import Summary, SummaryOptions
-from aiperf.plots import PlotRun, Spec, draw_all, open_plot_run
+from aiperf.plots import PlotRun, Spec, draw_all
 from aiperf.plots.render import THEMES
 from aiperf.plots.render.bundle import load_bundle
-from aiperf.records import Columns
+from aiperf.reports.cells import marked_percentile
 from aiperf.reports.page.findings import Finding, compare_findings, run_findings
 from aiperf.reports.page.sample import sample_json
+from aiperf.reports.page.view import ConfigRow, config_rows, file_name, notes_of
 from aiperf.reports.tables import (
     Card,
     CertificateRow,
@@ -42,9 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ComparisonInput",
-    "ConfigRow",
     "Finding",
-    "PageInput",
     "Table",
     "render_charts",
     "render_comparison",
@@ -56,57 +55,6 @@ _MOST_ALL_CHARTS: Final = 12
 """Runs of a comparison whose curves are overlaid; of more, only the charts over the sweep are drawn."""
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigRow:
-    """One option: its name, its value as shown (secrets masked), where the value came from. `is_set`: not a default."""
-
-    name: str
-    value: str
-    origin: str
-    is_set: bool = True
-
-
-@dataclass(frozen=True, kw_only=True)
-class PageInput:
-    """One run. `columns`: all rows, those `summary` was computed from with `options`.
-
-    `title`: what the run is called (model, endpoint, load); `label`: its short name among others. `facts`: words for the line
-    below the title ("chat", "24 Nov 2026, 03:50", "https://…"). `load`, `load_name`: its place in a sweep. `tables`,
-    `charts`: further ones, of the server's metrics and GPUs. `files`: (what, path). `problem`: why the run is not complete.
-    """
-
-    title: str
-    summary: Summary
-    columns: Columns
-    options: SummaryOptions = field(default_factory=SummaryOptions)
-    label: str = "run"
-    command: str | None = None
-    facts: tuple[str, ...] = ()
-    config: tuple[ConfigRow, ...] = ()
-    files: tuple[tuple[str, str], ...] = ()
-    notes: tuple[str, ...] = ()
-    tables: tuple[Table, ...] = ()
-    charts: Mapping[str, Spec] = field(default_factory=dict)
-    load: float | None = None
-    load_name: str = "Concurrency"
-    num_gpus: int = 1
-    percentiles: tuple[float, ...] = ()
-    mark: float | None = None
-    problem: str | None = None
-    version: str = ""
-
-    def plot_run(self) -> PlotRun:
-        return open_plot_run(
-            self.label,
-            self.columns,
-            self.summary,
-            self.options,
-            load=self.load,
-            load_name=self.load_name,
-            num_gpus=self.num_gpus,
-        )
-
-
 @dataclass(frozen=True, kw_only=True)
 class ComparisonInput:
     """Several runs: a sweep, a search, or a comparison. `tables` (the sweep's or the comparison's own) come first.
@@ -115,7 +63,7 @@ class ComparisonInput:
     """
 
     title: str
-    runs: tuple[PageInput, ...]
+    runs: tuple[PlotRun, ...]
     command: str | None = None
     facts: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
@@ -126,42 +74,39 @@ class ComparisonInput:
     version: str = ""
 
 
-def render_page(run: PageInput) -> bytes:
+def render_page(run: PlotRun) -> bytes:
     """The page of one run. The first one on a machine also makes the bundle, which takes some seconds."""
-    drawn = run.plot_run()
-    specs = {**draw_all([drawn]), **run.charts}
-    explore = sample_json(drawn)
-    s = run.summary
-    warnings = [(n.text, n.hint) for n in s.notices]
+    source, s = run.source, run.summary
+    output = source.config.output
+    percentiles, mark = (output.percentiles, marked_percentile(output.mark)) if source.is_ours else ((), None)
     return _render(
-        title=run.title,
-        facts=run.facts,
-        command=run.command,
-        problem=run.problem,
-        findings=run_findings(s, drawn),
+        title=source.title,
+        facts=source.facts,
+        command=shlex.join(source.command) or None,
+        problem=source.incomplete_reason,
+        findings=run_findings(s, run),
         cards=cards(s),
         certificate=s.certificate,
         parts=certificate_parts(s),
-        specs=specs,
-        explore=explore,
-        tables=(*run_tables(s, run.percentiles, run.mark), *run.tables),
-        config=run.config,
+        specs=draw_all([run]),
+        explore=sample_json(run),
+        tables=run_tables(s, percentiles, mark),
+        config=config_rows(source),
         definitions=definitions(s.metrics),
-        warnings=warnings,
-        notes=run.notes,
-        files=run.files,
-        version=run.version,
+        warnings=[(n.text, n.hint) for n in s.notices],
+        notes=notes_of(source),
+        files=[(what, file_name(path, source.dir)) for what, path in source.written],
+        version=source.json.aiperf_version,
     )
 
 
 def render_comparison(comparison: ComparisonInput) -> bytes:
     """The page of several runs: overlays and curves over the sweep; single requests are in the runs' own pages."""
-    runs = [r.plot_run() for r in comparison.runs]
+    runs = comparison.runs
     wanted = None if len(runs) <= _MOST_ALL_CHARTS else ("pareto", "latency_by_load", "sweep_multiples")
-    first = comparison.runs[0] if comparison.runs else None
-    config = () if first is None or len(comparison.runs) == 1 else _shared_config(comparison.runs)
+    config = _shared_config(runs) if len(runs) > 1 else ()
     found = comparison.findings or compare_findings(runs)
-    seen = {tag: result for r in comparison.runs for tag, result in r.summary.metrics.items()}
+    seen = {tag: result for r in runs for tag, result in r.summary.metrics.items()}
     return _render(
         title=comparison.title,
         facts=comparison.facts,
@@ -173,10 +118,10 @@ def render_comparison(comparison: ComparisonInput) -> bytes:
         parts=(),
         specs={**draw_all(runs, wanted), **comparison.charts},
         explore=None,
-        tables=(*comparison.tables, *comparison_tables([(r.label, r.summary) for r in comparison.runs])),
+        tables=(*comparison.tables, *comparison_tables([(r.label, r.summary) for r in runs])),
         config=config,
         definitions=definitions(seen),
-        warnings=[(f"{r.label}: {n.text}", n.hint) for r in comparison.runs for n in r.summary.notices][:40],
+        warnings=[(f"{r.label}: {n.text}", n.hint) for r in runs for n in r.summary.notices][:40],
         notes=comparison.notes,
         files=comparison.files,
         version=comparison.version,
@@ -224,10 +169,11 @@ def render_charts(title: str, facts: Sequence[str], specs: Mapping[str, Spec], v
     return render_parts(title=title, facts=facts, specs=specs, version=version)
 
 
-def _shared_config(runs: Sequence[PageInput]) -> tuple[ConfigRow, ...]:
+def _shared_config(runs: Sequence[PlotRun]) -> tuple[ConfigRow, ...]:
     """Options that are set in some run; where they differ, every run's value."""
-    names = dict.fromkeys(row.name for r in runs for row in r.config if row.is_set)
-    values = [{row.name: row for row in r.config} for r in runs]
+    rows = [config_rows(r.source) for r in runs]
+    names = dict.fromkeys(row.name for of_run in rows for row in of_run if row.is_set)
+    values = [{row.name: row for row in of_run} for of_run in rows]
     out: list[ConfigRow] = []
     for name in names:
         shown = [v[name].value if name in v else "–" for v in values]

@@ -1,8 +1,8 @@
-"""A run as its page and the charts see it: title, configuration with origins, notes, its place among others."""
+"""What pages and charts say of a run beside its metrics: title, configuration with origins, notes, its place among others."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -12,14 +12,25 @@ from aiperf.config.model import Config, Origin, specs
 from aiperf.config.secrets import mask_url
 from aiperf.plots import PlotRun
 from aiperf.reports import ReportedRun
-from aiperf.reports.cells import marked_percentile
-from aiperf.reports.page import ConfigRow, PageInput
 
-__all__ = ["config_rows", "load_axis", "page_of", "plot_run"]
+__all__ = ["ConfigRow", "config_rows", "facts_of", "file_name", "load_axis", "notes_of", "plot_run", "title_of"]
 
 
-def config_rows(config: Config) -> tuple[ConfigRow, ...]:
-    """All options by their flag, in the order of the help; secrets masked."""
+@dataclass(frozen=True, slots=True)
+class ConfigRow:
+    """One option: its name, its value as shown (secrets masked), where the value came from. `is_set`: not a default."""
+
+    name: str
+    value: str
+    origin: str
+    is_set: bool = True
+
+
+def config_rows(run: ReportedRun) -> tuple[ConfigRow, ...]:
+    """All options by their flag, in the order of the help; secrets masked. Empty for a run of another tool."""
+    if not run.is_ours:
+        return ()
+    config = run.config
     rows: list[ConfigRow] = []
     for path, spec in specs().items():
         name = next((n for n in spec.flag.names if n.startswith("--")), spec.flag.names[0] if spec.flag.names else path)
@@ -29,7 +40,7 @@ def config_rows(config: Config) -> tuple[ConfigRow, ...]:
 
 
 def load_axis(config: Config) -> tuple[float | None, str]:
-    """(value, name) of the load axis: the request rate in open loop, else the concurrency."""
+    """(value, name) of the load: the request rate in open loop, else the concurrency; None: a trace's own times."""
     match load_of(config):
         case Schedule():
             return None, "Schedule"
@@ -39,14 +50,16 @@ def load_axis(config: Config) -> tuple[float | None, str]:
             return float(concurrency or 1), "Concurrency"
 
 
-def _title(run: ReportedRun) -> str:
+def title_of(run: ReportedRun) -> str:
+    """Of a run of ours: model, endpoint, load."""
     models = run.json.models or run.config.endpoint.model_names
-    load, name = load_axis(run.config)
+    load, name = run.load_axis
     words = "trace replay" if load is None else f"{load:g} requests/s" if "rate" in name else f"concurrency {load:g}"
     return f"{', '.join(map(str, models))} · {run.config.endpoint.endpoint_type} · {words}"
 
 
-def _words(run: ReportedRun) -> tuple[str, ...]:
+def facts_of(run: ReportedRun) -> tuple[str, ...]:
+    """Of a run of ours: streaming or not, when, where, with which seed."""
     config, json = run.config, run.json
     out = ["streaming" if run.is_streaming else "non-streaming responses"]
     if json.created:
@@ -62,43 +75,19 @@ def _words(run: ReportedRun) -> tuple[str, ...]:
     return tuple(out)
 
 
-def page_of(run: ReportedRun) -> PageInput:
-    """One run of ours, finished or killed."""
-    config = run.config
-    load, name = load_axis(config)
+def notes_of(run: ReportedRun) -> tuple[str, ...]:
+    """What was noticed before, while and since the run, but for the warnings that its summary has."""
     warnings = {n.text for n in run.summary().notices}
-    texts = (n for n in (*(n.text for n in run.json.notes), *(n.text for n in run.notes)) if n not in warnings)
-    return PageInput(
-        title=_title(run),
-        summary=run.summary(),
-        columns=run.columns,
-        options=run.options,
-        label=run.dir.name or str(run.dir),
-        command=_quoted(run.command) or None,
-        facts=_words(run),
-        config=config_rows(config),
-        files=tuple((what, _name(path, run.dir)) for what, path in run.written),
-        notes=tuple(dict.fromkeys(texts)),
-        load=load,
-        load_name=name,
-        num_gpus=config.endpoint.num_gpus or 1,
-        percentiles=config.output.percentiles,
-        mark=marked_percentile(config.output.mark),
-        problem=run.incomplete_reason,
-        version=run.json.aiperf_version,
-    )
+    texts = (*(n.text for n in run.json.notes), *(n.text for n in run.notes))
+    return tuple(dict.fromkeys(text for text in texts if text not in warnings))
 
 
-def plot_run(run: ReportedRun) -> PlotRun:
-    """The run as charts take it."""
-    return page_of(run).plot_run()
-
-
-def _name(path: Path, run_dir: Path) -> str:
+def file_name(path: Path, run_dir: Path) -> str:
     return path.name if path.parent == run_dir else str(path)
 
 
-def _quoted(words: Sequence[str]) -> str:
-    import shlex
-
-    return shlex.join(words)
+def plot_run(run: ReportedRun) -> PlotRun:
+    """The run as charts and pages take it, at its own place on the axis of the load."""
+    load, name = run.load_axis
+    label = run.dir.name or str(run.dir)
+    return PlotRun(source=run, label=label, load=load, load_name=name, num_gpus=run.num_gpus or 1)

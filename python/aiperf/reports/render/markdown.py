@@ -33,7 +33,9 @@ def render_markdown(summary: Summary, title: str = "aiperf") -> str:
     assertions = assertion_table(s.assertions)
     if assertions is not None:
         verdict = (
-            f"❌ {len(missed)} of {len(s.assertions)} assertions missed" if missed else f"✅ {len(s.assertions)} assertions hold"
+            f"❌ {len(missed)} of {len(s.assertions)} assertions missed"
+            if missed
+            else f"✅ {len(s.assertions)} assertions hold"
         )
         out += [f"## {title}: {verdict}", "", *render_table(assertions), ""]
     else:

@@ -14,8 +14,8 @@ from aiperf.metrics.trend import TrendLine
 from aiperf.reports.cells import number, percent, short
 
 __all__ = [
-    "cancellation_lines",
     "assertion_lines",
+    "cancellation_lines",
     "goodput_lines",
     "stall_lines",
     "steady_line",
@@ -99,7 +99,7 @@ def trend_lines(summary: Summary) -> list[RenderableType]:
     if summary.tiers:
         words = f"slices {', '.join(map(str, missing))}" if missing else "no slice"
         wanted = percent(summary.slices[0].wanted_share, 0)
-        lines.append(f"  Fewer than {wanted} of the requests met the goals in {words}")
+        lines.append(f"  Fewer than {wanted} of the requests met the SLOs in {words}")
     if trend.too_few:
         lines.append("  Too few complete slices for a slope")
     return [Text("\n".join(lines))]
