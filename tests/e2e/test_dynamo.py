@@ -157,7 +157,7 @@ def test_hit_rate_of_a_replay_is_that_of_its_counters(dynamo: Dynamo, tmp_path: 
     view = run.summary().server
     assert view is not None
     assert view.stat("prefix_hit_rate") == pytest.approx(100 * cached / prompts, abs=0.01)
-    # What a cache without bounds would find of the trace's own blocks.
+    # What an unbounded cache would find of the trace's own blocks.
     seen: set[tuple[int, ...]] = set()
     hits = total = 0
     for line in like_mooncake(60, every_ms=60):

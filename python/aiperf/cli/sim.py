@@ -53,12 +53,14 @@ def command(
     no_prefix_caching: Annotated[bool, Flag(help="Engine: never reuse KV blocks")] = False,
     preemption: Annotated[
         Literal["recompute", "swap"] | None,
-        Flag(help="Engine: preempted requests compute their tokens again, or get their blocks back [recompute]"),
+        Flag(
+            help="Engine: preempted requests recompute their tokens, or have their blocks swapped back in [recompute]"
+        ),
     ] = None,
     cache_fault: Annotated[
         Literal["never_hits", "evicts_at_random", "leaks_after_cancel"] | None,
         Flag(
-            help="Engine: a broken KV cache: finds nothing, evicts at random instead of LRU, leaks cancelled requests' blocks"
+            help="Engine: break the KV cache: no prefix is ever found, eviction is random instead of LRU, or blocks of cancelled requests leak"
         ),
     ] = None,
     kv_tier: Annotated[

@@ -186,7 +186,7 @@ def _synth_agents(file: Path, output: Path, scale: SessionScale, seed: int, refu
 
     if refused:
         text = f"{' and '.join(refused)} cannot be used with agent sessions"
-        raise DatasetError(text, "each session has blocks of its own; `--prompt` scales all of a prompt")
+        raise DatasetError(text, "each session has blocks of its own; `--prompt` scales whole prompts")
     source = list(read_sessions(file))
     count = 0
     with open_output(output) as out:

@@ -37,7 +37,7 @@ def derive_aws(v: Values, notes: list[str]) -> None:
         v.default("endpoint.probe", False, "only requests of the load are signed")
         v.default("telemetry.no_server_metrics", True, "only requests of the load are signed")
         if v["endpoint.api_key"] is not None:
-            notes.append("`--api-key` has no effect with `--auth-type sigv4`: the signature says who asks")
+            notes.append("`--api-key` has no effect with `--auth-type sigv4`: the signature identifies the caller")
 
 
 def aws_problems(f: Asked, c: Config) -> Iterator[Problem]:

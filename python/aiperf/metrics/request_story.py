@@ -150,7 +150,7 @@ _PHRASES = {
     "network": "network, HTTP and tokenizing",
     "network and queue": "network, HTTP, tokenizing and the server's queue, which it does not report",
     "server queue": "time in the server's queue",
-    "queue and prefill": "queue and prefill in the server, which does not tell them apart",
+    "queue and prefill": "queue and prefill in the server, which reports only their sum",
     "prefill": "prefill",
     "before the first token": "before the first token",
     "decode": "decode",

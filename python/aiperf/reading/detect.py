@@ -36,7 +36,7 @@ def first_fields(path: Path) -> frozenset[str]:
         record = first_record(path)
     if isinstance(record, BadField):
         raise DatasetError(
-            f"cannot tell which format `{path}` has: its first record: {record}",
+            f"cannot recognise the format of `{path}`: its first record: {record}",
             "files with columns end in `.csv`; name the format if `--skip-invalid` is to leave such lines out",
         )
     return frozenset(record) | _nested(record)
@@ -59,7 +59,7 @@ def detect_format(path: Path, formats: Iterable[Format], option: str) -> str:
             return found.name
     names = ", ".join(f"`{f.name}`" for f in readers) or "none that reads such a file"
     raise DatasetError(
-        f"cannot tell which format `{path}` has: its first record has the fields "
+        f"cannot recognise the format of `{path}`: its first record has the fields "
         f"{fields_of(sorted(f for f in fields if '.' not in f))}",
         f"name it with `{option}`; known: {names}",
     )

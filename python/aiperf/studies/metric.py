@@ -95,7 +95,9 @@ def _check(c: Condition, found: StudyFigure | None, metric: StudyMetric) -> Asse
         return AssertionResult(text=str(c), passed=False, actual="–", reason=reason)
     threshold = threshold_in(float(c.value), c.unit, metric.unit)
     if threshold is None:
-        return AssertionResult(text=str(c), passed=False, actual="–", reason=f"`{c.tag}` is in {metric.unit}, not {c.unit}")
+        return AssertionResult(
+            text=str(c), passed=False, actual="–", reason=f"`{c.tag}` is in {metric.unit}, not {c.unit}"
+        )
     sure = None
     if found.low is not None and found.high is not None:
         sure = not found.low <= threshold <= found.high

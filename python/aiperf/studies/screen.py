@@ -40,7 +40,7 @@ def figure_table(figures: Mapping[str, StudyFigure], metrics: Mapping[str, Study
     return Table(
         id="metrics",
         title="Metrics",
-        columns=("Metric", "Value", "95% interval", "Rests on"),
+        columns=("Metric", "Value", "95% interval", "Source"),
         rows=tuple(rows),
         words=frozenset({3}),
     )

@@ -101,7 +101,7 @@ def _problems(settings: CaptureSettings) -> Sequence[Problem]:
         hint = "for example `127.0.0.1:8100`, `[::1]:8100`, or `:8100` for all interfaces"
         found.append(Problem(f"`{settings.listen}` is not an address with a port", "--listen", hint))
     if settings.block_size < 1:
-        found.append(Problem(f"a block has at least one token, found {settings.block_size}", "--block-size"))
+        found.append(Problem(f"must be at least 1 token, not {settings.block_size}", "--block-size"))
     found += [
         Problem(f"`{name}` is not the name of a header", "--session-header")
         for name in settings.session_headers
@@ -184,7 +184,7 @@ def report(capture: Capture, settings: CaptureSettings) -> tuple[list[str], int]
     if theirs and abs(ours - theirs) > _FAR_OFF * theirs:
         lines.append(
             f"note: the server counted {theirs:,} prompt tokens where `{settings.tokenizer}` counted {ours:,} ({ours / theirs - 1:+.0%}): "
-            "chat templates add some; if it is much, name the model's own with `--tokenizer`"
+            "chat templates add some; if the difference is large, name the model's own tokenizer with `--tokenizer`"
         )
     cpu = 1e6 * (s["proxy_cpu_s"] + s["writer_cpu_s"]) / max(1, s["requests"])
     lines.append(

@@ -188,7 +188,7 @@ class Server:
             return
         software = reply.headers.get("server", "").lower().partition("/")[0]
         if reply.status == 407 or (reply.status in {401, 403} and software in _FORWARD_PROXIES):
-            what = f"answered {reply.status}: it wants {'other ' if proxy.authorization else ''}credentials, or forbids this server"
+            what = f"answered {reply.status}: it requires {'other ' if proxy.authorization else ''}credentials, or forbids this server"
             raise ProxyFailedError(proxy.shown, what, proxy.source)
         if reply.status >= 500 and reply.json() is None:
             what = f"answered {reply.status} for `{base.origin}`: it cannot reach that server, or the server itself answers so"

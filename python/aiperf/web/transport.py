@@ -122,7 +122,7 @@ def decoded(pieces: Iterable[bytes], encoding: str, max_bytes: int) -> bytes:
         try:
             out += piece if inflate is None else inflate.decompress(piece, max_bytes - len(out) + 1)
         except zlib.error as error:
-            raise NotHttpError(f"the body is said to be {encoding} and is not: {error}") from error
+            raise NotHttpError(f"the body is declared as {encoding} and is not: {error}") from error
         if len(out) > max_bytes:
             break
     return bytes(out[:max_bytes])

@@ -302,7 +302,7 @@ def test_hf_messages_of_both_kinds_give_questions_and_answers(file: Path) -> Non
 
 def test_hf_says_which_columns_there_are(file: Path) -> None:
     lines(file, {"foo": 1, "bar": 2})
-    with pytest.raises(DatasetError, match="cannot tell which column") as caught:
+    with pytest.raises(DatasetError, match="cannot determine which column") as caught:
         load("hf", file)
     assert "`foo`, `bar`" in str(caught.value.hint)
     with pytest.raises(DatasetError, match="has no column `prmpt`"):

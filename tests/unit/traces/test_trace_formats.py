@@ -154,7 +154,7 @@ def test_an_unknown_format_name_suggests_the_nearest() -> None:
 
 def test_a_file_of_no_known_fields_asks_for_the_format(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "x.jsonl", [{"colour": "red"}])
-    with pytest.raises(DatasetError, match="cannot tell which format"):
+    with pytest.raises(DatasetError, match="cannot recognise the format"):
         detect(path)
 
 

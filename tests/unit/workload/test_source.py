@@ -85,7 +85,7 @@ def test_trace_is_told_from_its_fields(file: Path) -> None:
 
 
 def test_unknown_format_lists_what_there_is(file: Path) -> None:
-    with pytest.raises(DatasetError, match=r"cannot tell which format .* has the fields `foo`") as caught:
+    with pytest.raises(DatasetError, match=r"cannot recognise the format .* has the fields `foo`") as caught:
         workload(lines(file, {"foo": 1}))
     assert all(f"`{n}`" in str(caught.value.hint) for n in registry.names("datasets"))
 

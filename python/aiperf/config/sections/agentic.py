@@ -137,7 +137,7 @@ class AgenticConfig(Section):
         bool,
         Flag(
             "--agentic-tool-messages",
-            help="Send recorded tool results of agent traces as messages of the role tool, behind a tool call (chat)",
+            help="Send recorded tool results of agent traces as messages of role `tool` after a tool call (chat)",
             group=G,
         ),
     ] = False

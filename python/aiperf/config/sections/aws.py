@@ -19,7 +19,7 @@ class AwsConfig(Section):
         Literal["sigv4"] | None,
         Flag(
             "--auth-type",
-            help="Sign each request as AWS wants it (needs `aiperf[aws]`), instead of an API key",
+            help="Sign each request with AWS Signature Version 4 (needs `aiperf[aws]`) instead of sending an API key",
             group=A,
         ),
     ] = None
@@ -34,7 +34,7 @@ class AwsConfig(Section):
         str | None,
         Flag(
             "--aws-service",
-            help="Signing name of the AWS service: sagemaker, bedrock, execute-api; SageMaker's own is known",
+            help="Signing name of the AWS service: bedrock, execute-api, …; default for SageMaker endpoints: sagemaker",
             group=A,
         ),
     ] = None

@@ -80,7 +80,7 @@ class EndpointConfig(Section):
         Literal["application/json", "multipart/form-data"] | None,
         Flag(
             "--request-content-type",
-            help="Content type of request bodies; each endpoint type has one, another one is refused",
+            help="Content type of request bodies; must be that of the endpoint type",
             group=E,
         ),
     ] = None

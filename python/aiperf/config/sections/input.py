@@ -79,13 +79,17 @@ class InputConfig(Section):
         bool,
         Flag(
             "--open-loop-replay",
-            help="Later turns of a baseten_trace at their recorded times, or as long after the response before as recorded",
+            help="Send later turns of a baseten_trace at their recorded times; off: as long after the previous response as recorded",
             group=I,
         ),
     ] = True
     open_loop_strict: Annotated[
         bool,
-        Flag("--open-loop-strict", help="Each row of a baseten_trace is a session of its own, at its time", group=I),
+        Flag(
+            "--open-loop-strict",
+            help="Send each row of a baseten_trace as its own session, at its recorded time",
+            group=I,
+        ),
     ] = False
     omit_kv_hints: Annotated[
         bool,

@@ -297,7 +297,7 @@ def _additions(options: DatasetOptions, name: str, lines: Sequence[_Line], *, is
 
 def _nothing(options: DatasetOptions, lines: Sequence[_Line]) -> None:
     """A row that asks for nothing. DatasetError unless broken rows are left out."""
-    bad = BadField("messages", "a message of somebody else than the model", "responses alone")
+    bad = BadField("messages", "at least one message that is not a response", "responses alone")
     options.invalid(options.file, lines[0].number, bad)
 
 

@@ -203,7 +203,7 @@ class _Columns:
             if isinstance(record.get(name), str):
                 return cls(name, None, None, tuple(record))
         raise DatasetError(
-            f"cannot tell which column of `{where}` holds the prompt",
+            f"cannot determine which column of `{where}` holds the prompt",
             f"columns: {has}. Use `--dataset-option prompt_field=NAME` (or `messages_field`)",
         )
 

@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 FULL: Final = 0.98
-"""Share of the hits of a cache without bounds from which on a working set counts as served whole."""
+"""Share of the hits of an unbounded cache from which on a working set counts as served whole."""
 _FACTORS: Final = (0.5, 0.8, 0.95, 1.05, 1.25, 1.5)
 """Working sets around the reported capacity."""
 _REFINED: Final = 4
@@ -64,7 +64,7 @@ class Shape:
 
 @dataclass(frozen=True, kw_only=True)
 class CapacityPoint:
-    """`tokens`: the working set, prefixes × footprint. `infinite`: hit tokens of a cache without bounds; `lru`: of one with the server's
+    """`tokens`: the working set, prefixes × footprint. `infinite`: hit tokens of an unbounded cache; `lru`: of one with the server's
     block count, None where it is not known; `lru_blocks`: size of the LRU cache that would have served what was measured.
     """
 
@@ -292,7 +292,7 @@ def _why_no_knee(capacity: Capacity, known: Sequence[CapacityPoint]) -> str:
         return f"hits never fell up to a working set of {known[-1].tokens:,} tokens (`--max-working-set` raises it)"
     if capacity.low is None:
         found = 100 * (known[0].served or 0.0)
-        text = f"not even the smallest working set ({known[0].tokens:,} tokens) was served whole ({found:.1f} % of the possible hits)"
+        text = f"not even the smallest working set ({known[0].tokens:,} tokens) was served completely ({found:.1f} % of the possible hits)"
         slots = capacity.blocks.slots
         return text if slots is None else f"{text}; the server keeps the last prompt of each of its {slots} slots"
     return ""

@@ -40,7 +40,7 @@ def gain_charts(gain: Gain) -> Iterator[tuple[str, Spec]]:
         yield (
             "gain_hits",
             chart(
-                "Hit rate against the shared share",
+                "Hit rate by shared share of the prompt",
                 note,
                 [line_panel(rows, "shared share (%)", "hit rate (%)", dashed=_IDEAL)],
                 len(rows),
@@ -59,7 +59,7 @@ def gain_charts(gain: Gain) -> Iterator[tuple[str, Spec]]:
             line_panel(speed, "shared share (%)", "prompt tokens/s while prefilling", width="$w2", levels=base)
         )
         note = "control: equal lengths, nothing shared"
-        yield "gain_time", chart("What the hits bring", note, panels, len(ttft) + len(speed))
+        yield "gain_time", chart("Time saved by cache hits", note, panels, len(ttft) + len(speed))
 
 
 def capacity_charts(capacity: Capacity) -> Iterator[tuple[str, Spec]]:
@@ -81,7 +81,7 @@ def capacity_charts(capacity: Capacity) -> Iterator[tuple[str, Spec]]:
         rules.append((capacity.knee, f"knee {number(capacity.knee)}"))
     panel = line_panel(rows, "working set (tokens)", "of the possible hits (%)", rules=rules, dashed=_IDEAL)
     note = f"{len(points)} working sets, each sent once and read again from the last to the first"
-    yield "capacity_knee", chart("Hits against the working set", note, [panel], len(rows))
+    yield "capacity_knee", chart("Cache hits by working set", note, [panel], len(rows))
     last = next((p for p in reversed(points) if p.point.has_usage), None)
     if last is not None:
         distance, found, ms = last.by_distance
@@ -98,7 +98,7 @@ def capacity_charts(capacity: Capacity) -> Iterator[tuple[str, Spec]]:
             line_panel(times, "tokens sent since (reuse distance)", "TTFT (ms)", width="$w2", points_only=names),
         ]
         note = f"each request of the working set of {last.tokens:,} tokens; a level of the cache ends where the time steps up"
-        yield "capacity_distance", chart("Hits against the reuse distance", note, panels, len(share) + len(times))
+        yield "capacity_distance", chart("Cache hits by reuse distance", note, panels, len(share) + len(times))
 
 
 def policy_charts(found: PolicyResult | None) -> Iterator[tuple[str, Spec]]:

@@ -47,7 +47,7 @@ def gain_findings(gain: Gain, figures: Figures) -> Iterator[Finding]:
         yield Finding(rule="cache_never_hits", figure=f"{efficiency:.1f}%", text=text, level="bad", link="gain_hits")
     elif efficiency is not None:
         level: Level = "good" if efficiency >= _GOOD else "warn"
-        text = f"The cache served {efficiency:.1f}% of what a cache without bounds would have served of these prompts"
+        text = f"The cache served {efficiency:.1f}% of what an unbounded cache would have served of these prompts"
         yield Finding(
             rule="cache_efficiency",
             figure=f"{efficiency:.1f}%",
@@ -58,7 +58,7 @@ def gain_findings(gain: Gain, figures: Figures) -> Iterator[Finding]:
     yield from _time_findings(gain, figures)
     fresh = _value(figures, "fresh_hit_rate")
     if fresh is not None and fresh > 1.0:
-        text = f"{fresh:.1f}% of prompts that were never sent before were counted as hits: what all prompts have in common (chat template), or an error of the server's account"
+        text = f"{fresh:.1f}% of prompts that were never sent before were counted as hits: what all prompts have in common (chat template), or an error in the server's accounting"
         yield Finding(rule="cache_fresh_hits", figure=f"{fresh:.1f}%", text=text, level="warn", link="gain_hits")
     pairs = [(p.point.usage_hits, p.point.counter_hits) for p in gain.shared]
     usage = sum(u for u, c in pairs if u is not None and c is not None)
@@ -88,10 +88,10 @@ def _time_findings(gain: Gain, figures: Figures) -> Iterator[Finding]:
         )
     even = figures.get("break_even_hit_rate")
     if even is not None and even.value:
-        text = f"Below a hit rate of {even.value:.0f}% caching costs more time than it brings"
+        text = f"Below a hit rate of {even.value:.0f}% caching costs more time than it saves"
         yield Finding(rule="break_even", figure=f"{even.value:.0f}%", text=text, level="warn", link="gain_time")
     elif even is not None and even.value is None and "still cost" in even.reason:
-        text = "Caching cost more time than it brought at every hit rate that was measured"
+        text = "Caching cost more time than it saved at every hit rate that was measured"
         yield Finding(rule="break_even", figure="–", text=text, level="bad", link="gain_time")
 
 
@@ -104,7 +104,7 @@ def capacity_findings(
         text = f"No knee was found: {figures['knee_tokens'].reason}"
         yield Finding(rule="cache_knee_unknown", figure="–", text=text, level="warn", link="capacity_knee")
     elif knee is not None:
-        text = f"Hits fall from a working set of {knee:,.0f} tokens on"
+        text = f"Hits fall beyond a working set of {knee:,.0f} tokens"
         level: Level = "plain"
         if reported is not None:
             ratio = knee / reported
@@ -113,7 +113,7 @@ def capacity_findings(
             if ratio < 1 - _NEAR:
                 text += ": part of the cache does not serve prefixes (leaked or reserved blocks, another policy, several replicas)"
             elif ratio > 1 + _NEAR:
-                text += ": there is a further level behind it, or the report is of one engine of several"
+                text += ": there is a further level behind it, or the server reports one engine of several"
         yield Finding(rule="cache_knee", figure=number(knee), text=text, level=level, link="capacity_knee")
     if tiers is not None and tiers.count is not None and tiers.count > 1:
         ends = ", ".join(f"{s.distance:,.0f} tokens ({s.near_ms:.3g} → {s.far_ms:.3g} ms)" for s in tiers.steps or ())
@@ -178,7 +178,7 @@ def trace_findings(trace: Trace, figures: Figures) -> Iterator[Finding]:
             rule="cache_trace", figure="–", text=f"{known} comparison is not possible: {reason}", level="warn"
         )
         return
-    text = f"Of the trace's prompt tokens {rate:.1f}% were found in the cache; {ideal:.1f}% would have been in a cache without bounds"
+    text = f"Of the trace's prompt tokens {rate:.1f}% were found in the cache; {ideal:.1f}% would have been in an unbounded cache"
     lru = trace.lru_rate
     if lru is not None:
         text += f", {100 * lru:.1f}% in one of the reported size"

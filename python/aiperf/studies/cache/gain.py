@@ -255,7 +255,7 @@ def _break_even(gain: Gain, unknown: str) -> StudyFigure:
     last = slower[-1]
     if last + 1 == len(rows):
         return StudyFigure(
-            name=name, value=None, reason="at the highest hit rate measured, caching still cost more than it brought"
+            name=name, value=None, reason="at the highest hit rate measured, caching still cost more than it saved"
         )
     (low, lost, _, _), (high, won, _, _) = rows[last], rows[last + 1]
     value = low + (high - low) * -lost / (won - lost) if won > lost else high

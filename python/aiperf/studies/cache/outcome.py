@@ -193,7 +193,7 @@ def _gain_table(gain: Gain) -> Table:
         title="Gain",
         columns=columns[:used],
         rows=tuple(r[:used] for r in rows),
-        note="hits: hit tokens ÷ prompt tokens; ideal: a cache without bounds; LRU: of the reported block count; saved: mean TTFT of the control − of the point",
+        note="hits: hit tokens ÷ prompt tokens; ideal: an unbounded cache; LRU: of the reported block count; saved: mean TTFT of the control − of the point",
     )
 
 
@@ -265,7 +265,7 @@ def _capacity_table(capacity: Capacity) -> Table:
         title="Capacity",
         columns=("Working set", "Prefixes", "Served (%)", "LRU (%)", "As an LRU cache of", "TTFT (ms)"),
         rows=tuple(rows),
-        note="served: hits ÷ hits of a cache without bounds; LRU: of the reported block count; as an LRU cache of: size, tokens, that explains the hits",
+        note="served: hits ÷ hits of an unbounded cache; LRU: of the reported block count; as an LRU cache of: size, tokens, that explains the hits",
         marked=marked,
     )
 
@@ -339,6 +339,6 @@ def _group_table(name: str, title: str, groups: Sequence[Group]) -> Table:
         title=title,
         columns=(title.partition(" ")[2].title(), "Requests", "Measured (%)", "Ideal (%)", "LRU (%)", "TTFT p50 (ms)"),
         rows=rows,
-        note="hit tokens ÷ prompt tokens; ideal: a cache without bounds, in the order of sending; LRU: of the reported block count",
+        note="hit tokens ÷ prompt tokens; ideal: an unbounded cache, in the order of sending; LRU: of the reported block count",
         open=len(rows) <= 12,
     )

@@ -48,7 +48,7 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class OrderResult:
-    """`measured`: hits ÷ hits of a cache without bounds, of the requests that come again; `expected`: the same under each policy."""
+    """`measured`: hits ÷ hits of an unbounded cache, of the requests that come again; `expected`: the same under each policy."""
 
     order: Order
     measured: float

@@ -71,7 +71,7 @@ class Trace:
 def ideal_hits(
     run: Run, session: Floats, turn: Floats, num_tokens: int | None
 ) -> tuple[Floats | None, Floats | None, str]:
-    """(requests,) hit tokens of a cache without bounds, and of an LRU cache of `num_tokens`; None with the reason. `session`, `turn`:
+    """(requests,) hit tokens of an unbounded cache, and of an LRU cache of `num_tokens`; None with the reason. `session`, `turn`:
     of the requests in the order of sending.
     """
     facts = run.options.metrics.agents

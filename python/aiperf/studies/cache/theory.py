@@ -85,7 +85,7 @@ class Theory:
         return stack_distances(self._reuse)
 
     def infinite(self) -> Ints:
-        """(measured requests,) tokens that a cache without bounds serves."""
+        """(measured requests,) tokens that an unbounded cache serves."""
         hits = np.minimum(self._reuse.hits, self._usable)
         return np.asarray(hits[self.warm :] * self.prompts.block)
 

@@ -121,7 +121,9 @@ def _best_cut(ms: Floats) -> tuple[int, float]:
 
 def tier_figures(tiers: Tiers) -> Iterator[StudyFigure]:
     """`tiers` and `fast_tier_tokens`."""
-    reason = "the server counts no hits outside the GPU, and `usage` does not tell which requests were served"
+    reason = (
+        "the server counts no hits outside the GPU, and `usage` does not show which requests were served from the cache"
+    )
     signs = (
         []
         if tiers.steps is None

@@ -41,7 +41,7 @@ def _ramp(found: Found, figures: Figures) -> Iterator[tuple[str, Spec]]:
         line_panel(counts, "tokens offered (concurrency × length)", "requests", width="$w2"),
     ]
     note = "held: most tokens of requests with a first and no last token at a moment"
-    yield "kv_ramp", chart("Tokens in flight against what is offered", note, panels, len(rows) + len(counts))
+    yield "kv_ramp", chart("Tokens in flight by tokens offered", note, panels, len(rows) + len(counts))
 
 
 def _pressure(found: Found) -> Iterator[tuple[str, Spec]]:

@@ -31,7 +31,7 @@ METRICS: Final[dict[str, StudyMetric]] = {
             "reported_tokens",
             "Reported KV Tokens",
             "tokens",
-            "KV blocks × tokens per block, as the server says",
+            "KV blocks × tokens per block, as the server reports them",
             better=True,
         ),
         _metric("usable_share", "Usable Share", "%", "usable tokens ÷ reported tokens", better=True),
@@ -42,7 +42,7 @@ METRICS: Final[dict[str, StudyMetric]] = {
             "Σ tokens of each request rounded up to whole blocks ÷ reported tokens, at the moment with most tokens in flight",
             better=True,
         ),
-        _metric("block_size", "Block Size", "tokens", "tokens per KV block, as the server says", better=None),
+        _metric("block_size", "Block Size", "tokens", "tokens per KV block, as the server reports it", better=None),
         _metric(
             "block_fill",
             "Block Fill",

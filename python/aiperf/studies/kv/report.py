@@ -51,14 +51,14 @@ def _notes(found: Found, *, has_failed: bool) -> tuple[str, ...]:
     notes: list[str] = []
     if found.alone is not None and found.alone.levels.usage is None:
         notes.append(
-            "the server does not report how much of its KV cache is in use: what rests on that is not known. "
+            "the server does not report how much of its KV cache is in use: metrics based on it are not available. "
             "Capacity and preemptions come from the streams alone"
         )
     idle = found.idle
     if idle is not None and idle > 0.01:
         notes.append(f"{idle:.1%} of the KV cache was in use before the test began: something else runs on the server")
     if found.blocks.engines > 1:
-        notes.append(f"{found.blocks.engines} engines answer behind this address: their cache is taken as one")
+        notes.append(f"{found.blocks.engines} engines serve this address: their caches are counted as one")
     return tuple(notes)
 
 

@@ -83,7 +83,7 @@ def recomputed_share(s: Streams, pauses: Pauses) -> Recomputed:
 def _ratio(x: Floats, y: Floats, count: int) -> Recomputed:
     """The ratio d ÷ c, and its interval over resampled steps."""
     if np.linalg.matrix_rank(x) < x.shape[1]:
-        return Recomputed(reason="new prompts and returning requests cannot be told apart", pauses=count)
+        return Recomputed(reason="new prompts and returning requests cannot be distinguished", pauses=count)
     found = _fit(x, y)
     rng = np.random.default_rng(0)
     costs, shares = [], []

@@ -124,7 +124,7 @@ def _edge(found: Found, figures: Figures) -> Iterator[Verdict]:
     if preempted:
         does.append(f"preempts ({preempted:,.0f} times in one step)")
     if found.is_plateau and not does:
-        does.append("holds back (no more tokens in flight, whatever is offered)")
+        does.append("caps the tokens in flight (no more, whatever load is offered)")
     if refused:
         does.append(f"refuses ({refused:,.0f} requests)")
     if lost:
@@ -132,7 +132,7 @@ def _edge(found: Found, figures: Figures) -> Iterator[Verdict]:
     last = max(found.fills, key=lambda s: s.load.tokens)
     tokens = f"{last.load.tokens:,} tokens in flight"
     if found.refreshed is None and found.recovered is not None and found.recovered.measured is None:
-        text = f"after {tokens} the server served no request any more"
+        text = f"after {tokens} the server stopped serving requests"
         yield Verdict(name=name, word="crashes", level="bad", figure=number(last.load.tokens), text=text, rule=rule)
         return
     if not does:
@@ -169,7 +169,7 @@ def _preemption(_found: Found, figures: Figures) -> Iterator[Verdict]:
     elif share.value >= _RECOMPUTED[1]:
         word, text = (
             "recomputes",
-            f"preempted requests compute their tokens again: {tokens:,.0f} tokens in the step with most preemptions",
+            f"preempted requests recompute their tokens: {tokens:,.0f} tokens in the step with most preemptions",
         )
     elif share.value <= _RECOMPUTED[0]:
         word = "keeps"
@@ -208,10 +208,10 @@ def _recovery(found: Found, figures: Figures) -> Iterator[Verdict]:
     slower = [w for w, v in (("TTFT", ttft), ("ITL", itl)) if v is not None and v > _SLOWER]
     speed = ", ".join(f"{w} {v:.2f}×" for w, v in (("TTFT", ttft), ("ITL", itl)) if v is not None)
     if back.value is not None:
-        text = f"the KV cache was as empty as before {_seconds(back.value)} after the pressure"
+        text = f"the KV cache returned to its earlier level {_seconds(back.value)} after the pressure"
     else:
-        text = f"whether the KV cache is empty again after the pressure: {back.reason}"
-    text += f"; a light load then has {speed} of its latency before" if speed else ""
+        text = f"return of the KV cache to its earlier level after the pressure: {back.reason}"
+    text += f"; a light load then has {speed} its earlier latency" if speed else ""
     stays = back.value is None and "still in use" in back.reason
     level: Level = "bad" if stays else "warn" if slower else "good" if back.value is not None else "plain"
     word = (
@@ -240,7 +240,7 @@ def _reclaim(found: Found, figures: Figures) -> Iterator[Verdict]:
     if leaked:
         each = leaked / count
         amount = f" ({tokens:,.0f} tokens)" if tokens else ""
-        text = f"{leaked:,.0f} blocks{amount} are never free again after {count:,.0f} cancelled requests: {each:,.1f} blocks each"
+        text = f"{leaked:,.0f} blocks{amount} are never freed after {count:,.0f} cancelled requests: {each:,.1f} blocks each"
         yield Verdict(name=name, word="leak", level="bad", figure=f"{leaked:,.0f} blocks", text=text, rule=rule)
     elif back.value is not None:
         within = found.options.reclaim_within
@@ -264,17 +264,17 @@ def _prefill(found: Found, figures: Figures) -> Iterator[Verdict]:
         yield _unknown(name, rule, told.reason)
         return
     isl = "" if found.long is None else f" of {found.long.load.isl:,} tokens"
-    pause = f"while a prompt{isl} ({told.prefill_ms:,.0f} ms alone) is computed, other streams stand still for {told.pause_ms:,.0f} ms"
+    pause = f"while a prompt{isl} ({told.prefill_ms:,.0f} ms alone) is computed, other streams stall for {told.pause_ms:,.0f} ms"
     if told.share >= _ONE_PIECE:
-        word, level, text = "in one piece", "warn", f"{pause}: it is computed in one piece"
+        word, level, text = "in one piece", "warn", f"{pause}: it is computed in one step"
     elif told.share <= _PIECES:
         word, level, text = (
             "in chunks",
             "good",
-            f"{pause}: it is computed in about {1 / max(told.share, 0.01):.0f} pieces",
+            f"{pause}: it is computed in about {1 / max(told.share, 0.01):.0f} chunks",
         )
     else:
-        word, level, text = "not clear", "plain", f"{pause}: one piece or two"
+        word, level, text = "not clear", "plain", f"{pause}: whether in one chunk or two is not clear"
     figure = f"{told.share:.0%}"
     yield Verdict(name=name, word=word, level=_level(level), figure=figure, text=text, rule=rule)
 

@@ -199,7 +199,7 @@ def explain(error: Exception, url: str) -> Problem:
         )
     if isinstance(error, NotHttpError | ConnectionError):
         what = error.strerror or str(error)
-        scheme = "" if url.startswith(("https:", "unix:")) else "; does it want `https://`?"
+        scheme = "" if url.startswith(("https:", "unix:")) else "; does it expect `https://`?"
         return Problem(f"`{url}` does not speak HTTP: {what}", hint=f"check host and port{scheme}")
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
     return Problem(f"`{url}` cannot be reached: {text}", hint="check `--url`")
