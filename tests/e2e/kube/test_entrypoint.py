@@ -21,7 +21,7 @@ import pytest
 import yaml
 from tests.e2e.command import aiperf, wait_for
 from tests.e2e.runs import MODEL, Sim, simulate
-from tests.e2e.scale.networks import GATEWAY, Node, nodes
+from tests.e2e.scale.networks import Node, nodes
 
 from aiperf import Run
 from aiperf.kube.command import RESULTS
@@ -31,7 +31,7 @@ pytestmark = [
     pytest.mark.root,
     pytest.mark.ray,
     pytest.mark.timeout(240),
-    pytest.mark.xdist_group("ray"),  # the network has addresses of its own, once
+    pytest.mark.xdist_group("ray"),  # one cluster at a time
 ]
 
 PODS = 3
@@ -123,17 +123,22 @@ def sim(tmp_path: Path) -> Iterator[Sim]:
         yield server
 
 
-def test_the_pods_of_the_job_find_each_other_and_end_together(sim: Sim, tmp_path: Path) -> None:
-    url = f"http://{GATEWAY}:{sim.url.rpartition(':')[2]}"
+def job_of(url: str) -> dict[str, Any]:
+    """The Job that `aiperf kube manifest` prints for a load on that server."""
     words = ["--model", MODEL, "--url", url, "--endpoint-type", "chat", "--streaming", "--tokenizer", "builtin"]
     load = ["--isl", "20", "--osl", "4", "--concurrency", "6", "--request-count", "90", "--no-report"]
     printed = aiperf(
         *["kube", "manifest", "--image", "registry/aiperf:1", "--name", NAME, "--generators", str(PODS)], *words, *load
     )
     assert printed.returncode == 0, printed.stderr
-    job = next(d for d in yaml.safe_load_all(printed.stdout) if d["kind"] == "Job")
-    assert job["spec"]["completions"] == PODS
+    job: dict[str, Any] = next(d for d in yaml.safe_load_all(printed.stdout) if d["kind"] == "Job")
+    return job
+
+
+def test_the_pods_of_the_job_find_each_other_and_end_together(sim: Sim, tmp_path: Path) -> None:
     with nodes([0] * PODS) as made, ExitStack() as held:
+        job = job_of(f"http://{made[0].gateway}:{sim.url.rpartition(':')[2]}")
+        assert job["spec"]["completions"] == PODS
         pods = [Pod(i, node, tmp_path / f"results{i}") for i, node in enumerate(made)]
         for pod in pods:
             pod.results.mkdir()

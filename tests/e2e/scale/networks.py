@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import ipaddress
 import itertools
+import json
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -14,9 +17,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["GATEWAY", "Node", "nodes"]
+__all__ = ["Node", "nodes"]
 
-GATEWAY = "10.213.0.1"
+_NETWORKS = [ipaddress.ip_network(f"10.213.{number}.0/24") for number in range(256)]
 _NUMBERS = itertools.count()
 _LOCK = Path(tempfile.gettempdir(), "aiperf-tests-network.lock")
 _RELAY = Path(__file__).with_name("relay.py")
@@ -24,16 +27,18 @@ _TUNSETIFF = 0x400454CA
 _TAP_WITHOUT_HEADER = 0x0002 | 0x1000
 
 
-def ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
+def ip(*words: str) -> str:
+    """What it prints."""
+    return subprocess.run(["ip", *words], check=True, capture_output=True, text=True).stdout
 
 
 @dataclass(frozen=True)
 class Node:
-    """`name`: of the namespace; `link`: of its cable on our side; `delay_ms`: of what it sends."""
+    """`name`: of the namespace; `gateway`: our address there; `link`: of its cable on our side; `delay_ms`: of what it sends."""
 
     name: str
     address: str
+    gateway: str
     link: str
     delay_ms: int
 
@@ -51,20 +56,16 @@ class Node:
 
 @contextmanager
 def nodes(delays_ms: Sequence[int]) -> Iterator[list[Node]]:
-    """One for each delay (of what it sends; 0: none); all reach each other, and us at `GATEWAY`."""
+    """One for each delay (of what it sends; 0: none); all reach each other, and us at their `gateway`."""
     # The kernel takes a deleted namespace's devices away later: another network has other names.
-    tag = f"a{os.getpid() % 100_000}{next(_NUMBERS) % 10}"
+    tag = f"a{os.getpid() % 10_000_000}{next(_NUMBERS) % 10}"
     bridge = f"{tag}b"
     made: list[Node] = []
     with ExitStack() as held:
-        # The addresses are the same for all: one network at a time, whichever process wants it.
-        fcntl.flock(held.enter_context(_LOCK.open("w")), fcntl.LOCK_EX)
         held.callback(subprocess.run, ["ip", "link", "delete", bridge], check=False, capture_output=True)
-        ip("link", "add", bridge, "type", "bridge")
-        ip("address", "add", f"{GATEWAY}/24", "dev", bridge)
-        ip("link", "set", bridge, "up")
+        gateway, *addresses = _bridge(bridge)
         for number, delay in enumerate(delays_ms):
-            node = Node(f"{tag}n{number}", f"10.213.0.{10 + number}", f"{tag}v{number}", delay)
+            node = Node(f"{tag}n{number}", addresses[number], gateway, f"{tag}v{number}", delay)
             held.callback(subprocess.run, ["ip", "netns", "delete", node.name], check=False, capture_output=True)
             ip("netns", "add", node.name)
             made.append(node)
@@ -76,8 +77,34 @@ def nodes(delays_ms: Sequence[int]) -> Iterator[list[Node]]:
             ip("-n", node.name, "address", "add", f"{node.address}/24", "dev", "eth0")
             for device in ("lo", "eth0"):
                 ip("-n", node.name, "link", "set", device, "up")
-            ip("-n", node.name, "route", "add", "default", "via", GATEWAY)
+            ip("-n", node.name, "route", "add", "default", "via", gateway)
         yield made
+
+
+def _bridge(name: str) -> list[str]:
+    """Made, and up: its address, then those of its network that are free. The network is one that nothing on this machine has."""
+    with _LOCK.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until the address is set
+        _remove_abandoned()
+        given = [entry for device in json.loads(ip("-json", "-4", "address")) for entry in device["addr_info"]]
+        taken = [ipaddress.ip_network(f"{a['local']}/{a['prefixlen']}", strict=False) for a in given]
+        network = next(n for n in _NETWORKS if not any(n.overlaps(other) for other in taken))
+        gateway, *others = map(str, network.hosts())
+        ip("link", "add", name, "type", "bridge")
+        ip("address", "add", f"{gateway}/{network.prefixlen}", "dev", name)
+        ip("link", "set", name, "up")
+    return [gateway, *others]
+
+
+def _remove_abandoned() -> None:
+    """Networks of processes that were killed: their devices and namespaces have outlived them."""
+    bridges = [device["ifname"] for device in json.loads(ip("-json", "link", "show", "type", "bridge")) if device]
+    names = [*bridges, *ip("netns", "list").split()]
+    for name in names:
+        of_ours = re.fullmatch(r"a(\d+)\d(b|n\d+)", name)
+        if of_ours and not Path("/proc", of_ours[1]).exists():
+            words = ["link", "delete", name] if of_ours[2] == "b" else ["netns", "delete", name]
+            subprocess.run(["ip", *words], check=False, capture_output=True)
 
 
 @contextmanager

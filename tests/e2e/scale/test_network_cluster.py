@@ -19,7 +19,7 @@ from tests.e2e.command import arguments, wait_for
 from tests.e2e.disks import Disk, mounted
 from tests.e2e.runs import Sim, kinds, simulate
 from tests.e2e.scale.clusters import RAY, ray_environment, ray_head
-from tests.e2e.scale.networks import GATEWAY, Node, nodes
+from tests.e2e.scale.networks import Node, nodes
 
 from aiperf import Run
 from aiperf.errors import ErrorKind
@@ -29,7 +29,7 @@ pytestmark = [
     pytest.mark.root,
     pytest.mark.ray,
     pytest.mark.timeout(300),
-    pytest.mark.xdist_group("ray"),  # one cluster, and one network of these addresses
+    pytest.mark.xdist_group("ray"),  # one cluster at a time
 ]
 
 DELAYS_MS = (0, 0, 5, 40)
@@ -49,7 +49,7 @@ class Place:
         """The command on the first node, with a generator on each of the first so many."""
         own = ("--generators", str(generators), "--cluster", self.address, "--generator-cpus", "0.1")
         words = arguments(self.sim, *own, *flags)
-        words[words.index("--url") + 1] = f"http://{GATEWAY}:{self.sim.url.rpartition(':')[2]}"
+        words[words.index("--url") + 1] = f"http://{self.nodes[0].gateway}:{self.sim.url.rpartition(':')[2]}"
         return subprocess.Popen(
             [*self.nodes[0].inside, sys.executable, "-m", "aiperf", *words],
             stdout=subprocess.PIPE,
