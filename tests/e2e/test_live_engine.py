@@ -173,7 +173,7 @@ def test_the_cache_study_sees_the_prompt_cache(llama: str, tmp_path: Path) -> No
         "model": "smollm2",
         "url": llama,
         "tokenizer": "server",
-        "isl": 128,
+        "isl": 512,  # long enough that computing it outweighs what else this machine does
         "osl": 2,
         "random_seed": 5,
         "artifact_dir": tmp_path / "study",
@@ -189,5 +189,5 @@ def test_the_cache_study_sees_the_prompt_cache(llama: str, tmp_path: Path) -> No
     # In steps of one token there: what the template adds around the prefix is in the control as well.
     assert 85 < efficiency < 115
     assert points["gain-75"]["hit_rate_usage"] > 0.5  # type: ignore[operator]
-    # By how much a prompt of which a quarter is computed starts earlier depends on what else this machine does.
     assert gain is not None
+    assert gain > 1.2, "a prompt of which a quarter is computed starts earlier"

@@ -53,13 +53,13 @@ def test_vectors_messages_and_responses_of_llama_cpp(tmp_path: Path) -> None:
                 request_count=4,
                 concurrency=2,
                 ignore_eos="on",
+                # Its `messages` drops `ignore_eos`: at random, a response would end by itself now and then.
+                extra_inputs={"temperature": 0},
             )
             assert run.exit_code == 0, (endpoint, kinds(run))
             summary = run.summary()
-            told = summary["usage_completion_tokens"]
-            # Not every API of its knows `ignore_eos`: a response may end by itself.
-            assert (told.max, told.count) == (12, 4)
-            assert summary["output_sequence_length"].avg == pytest.approx(told.avg, abs=1)
+            assert summary["usage_completion_tokens"].avg == 12
+            assert summary["output_sequence_length"].avg == pytest.approx(12, abs=1)
             assert summary["time_to_first_token"].count == 4
             assert np.nanmin(run.columns.scalar("usage_prompt")) >= 30
 
