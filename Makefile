@@ -123,7 +123,7 @@ compat: dev  ## the commands of tests/compat with AIPerf 0.13.0 and with this to
 
 # Not part of CI: minutes per target. A finding is written to fuzz/artifacts and ends the run.
 FUZZ_SECONDS ?= 120
-FUZZ_TARGETS ?= http sse json reply journal
+FUZZ_TARGETS ?= http sse json reply frames journal
 fuzz:  ## fuzz the parsers: FUZZ_SECONDS=1800 FUZZ_TARGETS='http sse' make fuzz; needs cargo-fuzz and a nightly compiler
 	@cargo fuzz --version >/dev/null 2>&1 || { echo "error: cargo-fuzz is needed; try: cargo install cargo-fuzz" >&2; exit 1; }
 	for target in $(FUZZ_TARGETS); do \

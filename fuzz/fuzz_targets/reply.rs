@@ -2,75 +2,10 @@
 
 #![no_main]
 
-use std::sync::LazyLock;
+mod recorded;
 
-use aiperf_engine::extract::Extractor;
-use aiperf_engine::reply::{Progress, Reply, Rules, Stamps};
-use aiperf_engine::settings::{Framing, Pointers};
 use libfuzzer_sys::fuzz_target;
-
-fn rules(framing: Framing) -> Rules {
-    let list = |name: &str| vec![name.into()];
-    let pointers = Pointers {
-        text: list("/choices/0/delta/content"),
-        reasoning: list("/choices/0/delta/reasoning_content"),
-        tool: list("/choices/0/delta/tool_calls"),
-        finish: list("/choices/0/finish_reason"),
-        error: list("/error"),
-        usage: list("/usage"),
-        usage_completion: list("/usage/completion_tokens"),
-        ..Pointers::default()
-    };
-    Rules {
-        stream: Extractor::new(&pointers).expect("valid pointers"),
-        plain: Extractor::new(&pointers).expect("valid pointers"),
-        framing,
-        expect_text: true,
-        keep_text: true,
-        think_tags: true,
-        keep_events: true,
-        keep_head: true,
-        max_event_bytes: 1 << 20,
-    }
-}
-
-static RULES: LazyLock<[Rules; 3]> = LazyLock::new(|| [Framing::Sse, Framing::Ndjson, Framing::Plain].map(rules));
-
-fn play(pieces: impl Iterator<Item = impl AsRef<[u8]>>, rules: &Rules) -> String {
-    let mut reply = Reply::default();
-    reply.reset(true);
-    let stamps = |user: i64| Stamps {
-        user,
-        kernel: None,
-        stall: 0,
-        is_followed: false,
-    };
-    let mut progress = Progress::More;
-    for (i, piece) in pieces.enumerate() {
-        progress = reply.feed(piece.as_ref(), stamps(1 + i as i64), rules);
-        if progress != Progress::More {
-            break;
-        }
-    }
-    if progress == Progress::More {
-        progress = reply.end(stamps(1 << 20), rules);
-    }
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    match progress {
-        Progress::More => unreachable!("the connection has ended"),
-        Progress::Failed(kind, _) => format!("{kind:?}"),
-        Progress::Done { .. } => format!(
-            "{} {} {} {:?} {:?} {} {}",
-            text(&reply.text),
-            text(&reply.reasoning),
-            text(&reply.tool),
-            reply.finish,
-            reply.usage,
-            reply.num_content,
-            reply.is_whole
-        ),
-    }
-}
+use recorded::{RULES, play};
 
 fuzz_target!(|input: (u8, u8, &[u8])| {
     let (framing, cut, data) = input;
