@@ -256,9 +256,11 @@ def _recovery(found: Found, put: Put) -> None:
     ):
         if min(map(len, values)) < _FEWEST:
             put(name, None, reason=f"fewer than {_FEWEST} values before or after")
+        elif not (usual := float(np.median(values[1]))):
+            put(name, None, reason="the median before the pressure is 0 ms")
         else:
             rests = f"{len(values[0]):,} against {len(values[1]):,} values"
-            put(name, float(np.median(values[0]) / np.median(values[1])), rests_on=rests)
+            put(name, float(np.median(values[0])) / usual, rests_on=rests)
 
 
 def tolerance(found: Found) -> float:

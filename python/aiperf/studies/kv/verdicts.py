@@ -286,14 +286,16 @@ def _level(word: str) -> Level:
 
 def _beside(_found: Found, figures: Figures) -> Iterator[Verdict]:
     alone, beside = _value(figures, "itl_p99_alone"), _value(figures, "itl_p99_beside_long")
-    if alone is None or beside is None:
+    if (
+        not alone or beside is None
+    ):  # several tokens in each chunk: no time between them that others could be compared with
         return
     first, later = _value(figures, "ttft_p99_alone"), _value(figures, "ttft_p99_beside_long")
     ratio = beside / alone
     text = (
         f"beside long prompts, ITL p99 of short requests is {beside:,.1f} ms, {ratio:.1f}× that of short requests alone"
     )
-    if first is not None and later is not None:
+    if first and later is not None:
         text += f"; TTFT p99 {later:,.0f} ms, {later / first:.1f}×"
     level: Level = "warn" if ratio >= 2 else "plain"
     yield Verdict(
