@@ -1,10 +1,19 @@
-"""The dashboard with a fixed load: what `test_dashboard_terminal.py` looks at in tmux. Ends with SIGTERM, or a first Ctrl-C."""
+"""The dashboard with a fixed load: what `test_dashboard_terminal.py` looks at in tmux. Ends with SIGTERM, or a first Ctrl-C.
+
+With `noise` others write to the terminal meanwhile, in every way there is.
+"""
 
 from __future__ import annotations
 
+import faulthandler
+import logging
 import math
+import os
 import signal
+import subprocess
+import sys
 import threading
+import warnings
 from pathlib import Path
 
 from tests.unit.live.snapshots import Load
@@ -18,9 +27,20 @@ from aiperf.ui.dashboard import Dashboard
 from aiperf.ui.plain import Quiet
 
 
-def main() -> None:
-    import sys
+def make_noise() -> None:
+    sys.stdout.write("said by print\n")
+    sys.stderr.write("said to stderr\n")
+    os.write(1, b"said to descriptor 1\n")
+    os.write(2, b"\x1b[31msaid by C code\x1b[0m\n")
+    sys.stderr.write("loading: 10 %\rloading: 100 %\n")
+    warnings.warn("said by a library", stacklevel=1)
+    logging.getLogger("library").warning("said by logging")
+    subprocess.run(["sh", "-c", "echo said by a process >&2"], stderr=sys.stderr, check=True)
+    faulthandler.enable()
+    faulthandler.disable()
 
+
+def main() -> None:
     config = Config.model_validate(
         {
             "slo": {
@@ -92,6 +112,8 @@ def main() -> None:
             now = load.at(second, worker_cpu_ns=[second * 200_000_000], worker_wait_ns=[0])
             parts = (("node-0", "running", load.at(second)), ("node-1", "lost", Snapshot()))
             screen.progress(now.model_copy(update={"generators": join_snapshots(parts).generators}))
+        if "noise" in sys.argv:
+            make_noise()
         ended.wait()
 
 

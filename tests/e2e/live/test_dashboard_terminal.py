@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,11 @@ def test_pages(shown: tuple[Window, str], golden: Golden, key: str, name: str, w
     golden(f"live/dashboard-{size}-{name}.txt", window.wait(stands))
 
 
+def fills(height: int, screen: str) -> bool:
+    lines = screen.splitlines()
+    return len(lines) == height and lines[-1].startswith("1–6 tabs")
+
+
 def test_keys(tmp_path: Path) -> None:
     with open_window(tmp_path, SHOW, (90, 30)) as window:
         window.wait("Measurement quality")
@@ -70,9 +76,10 @@ def test_keys(tmp_path: Path) -> None:
         window.wait(lambda screen: "any key: back" not in screen)
         window.keys("Right")
         window.wait("KV cache use 83%")
-        window.tmux("resize-window", "-x", "100", "-y", "35")
         window.keys("1")
-        window.wait(lambda screen: "1–6 tabs" in screen.splitlines()[-1] and len(screen.splitlines()) == 35)
+        for width, height in ((20, 5), (100, 35)):  # less than it needs is no failure
+            window.tmux("resize-window", "-x", str(width), "-y", str(height))
+            window.wait(partial(fills, height))
         window.keys("s")
         window.wait("Stop the run?")
         window.keys("n")
@@ -85,10 +92,62 @@ def test_keys(tmp_path: Path) -> None:
     assert not OFF.search(left)
 
 
+SAID = ("by print", "to stderr", "to descriptor 1", "by C code", "by a library", "by logging", "by a process")
+
+
+def test_what_others_write_is_on_the_log_page_and_stays(tmp_path: Path) -> None:
+    """Libraries, C code, processes, and who asks stderr for its file descriptor: nothing is drawn into the dashboard, nothing is lost."""
+    with open_window(tmp_path, (*SHOW, "noise"), (90, 30)) as window:
+        assert "said" not in window.wait("Measurement quality")
+        window.keys("6")
+        shown = window.wait(lambda screen: all(f"said {words}" in screen for words in SAID))
+        assert "loading: 100 %" in shown
+        assert "10 %" not in shown.replace("100 %", "")
+        window.keys("1")
+        assert "said" not in window.wait("Measurement quality")
+        window.keys("C-c")
+        left = window.wait("EXIT 0", scrollback=True)
+    assert all(f"said {words}" in left for words in SAID)
+    assert not OFF.search(left)
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "said"),
+    [
+        (["--serve", "203.0.113.7:80"], 2, "cannot listen on 203.0.113.7:80"),
+        (["--url", "http://127.0.0.1:9"], 2, "connection refused"),
+    ],
+)
+def test_an_error_before_the_load_is_on_the_screen(tmp_path: Path, flags: list[str], code: int, said: str) -> None:
+    """Also one that comes while the dashboard opens, when it does not hear that it is over."""
+    with open_window(tmp_path, run_words("http://127.0.0.1:9", tmp_path, *flags), (100, 30)) as window:
+        left = window.wait("EXIT", scrollback=True)
+    assert f"EXIT {code}" in left
+    assert said in left.replace("\n", " ")
+    assert not OFF.search(left)
+
+
 def run_words(url: str, folder: Path, *more: str) -> list[str]:
     common = "--endpoint-type chat --streaming --tokenizer builtin --isl 20 --osl 8 --ui dashboard --no-server-metrics --no-report"
     command = [sys.executable, "-m", "aiperf", "profile", "--model", MODEL, "--url", url, *common.split()]
     return [*command, "--artifact-dir", str(folder / "run"), *more]
+
+
+def test_a_study_is_shown_to_its_end(tmp_path: Path) -> None:
+    """Of `aiperf cache` as of a sweep: the dashboard does not close with the first run."""
+    more = ["--parts", "gain", "--shares", "0", "--requests-per-point", "4", "--isl", "64"]
+    with simulate(tmp_path, ttft_ms=20) as sim:
+        words = ["cache" if w == "profile" else w for w in run_words(sim.url, tmp_path, *more)]
+        with open_window(tmp_path, words, (120, 30)) as window:
+            window.wait("Requests/s")
+            window.keys("4")
+            shown = window.wait(
+                lambda screen: re.search(r"^cache: [2-9] (of \d )?runs done$", screen, re.MULTILINE) is not None
+            )
+            assert "Requests/s" in shown
+            left = window.wait("EXIT", scrollback=True)
+    assert "EXIT 0" in left
+    assert "note: pilot: how fast is the server?" in left
 
 
 @pytest.mark.ray

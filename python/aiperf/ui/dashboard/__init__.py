@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -31,7 +32,7 @@ class Dashboard(Observer):
         from aiperf.ui.dashboard.app import DashboardApp, State
 
         self._after = after
-        self._is_study = config.is_study
+        self._is_study = False
         self._model = LiveModel(config)
         self._terminal = Terminal()
         self._state = State()
@@ -51,7 +52,12 @@ class Dashboard(Observer):
 
     def __enter__(self) -> Self:
         allow_threads()
-        self._thread.start()
+        try:
+            self._terminal.take()
+            self._thread.start()
+        except BaseException:  # Ctrl-C in between: the terminal is given back, and the error goes on
+            self.close()
+            raise
         return self
 
     def __exit__(
@@ -70,16 +76,19 @@ class Dashboard(Observer):
         app, self._app = self._app, None
         if app is None:
             return
-        if self._thread.is_alive():
-            app.call_later(app.exit)
-            self._thread.join(_LEAVE_S)
-        if self._thread.is_alive():
-            self._terminal.give_back()
+        # Of an application that has not come up yet nobody reads messages: it looks at this when it has.
+        self._state.is_over = True
+        try:
+            if self._thread.is_alive():
+                with suppress(RuntimeError):  # its loop has ended just now
+                    app.call_later(app.exit)
+                self._thread.join(_LEAVE_S)
+        finally:  # also where Ctrl-C ends the waiting
+            problem = self._failure or getattr(app, "_exception", None)
+            self._terminal.give_back(is_whole=problem is None and not self._thread.is_alive())
         for text in self._notes:
             self._after.note(text)
-        problem = self._failure or getattr(app, "_exception", None)
         if problem is not None:
-            self._terminal.give_back()
             self._after.note(f"the dashboard ended: {type(problem).__name__}: {problem}; the run goes on")
 
     def leave(self) -> None:
@@ -117,6 +126,7 @@ class Dashboard(Observer):
         self._model.levels(levels)
 
     def study(self, state: StudyState) -> None:
+        self._is_study = True
         self._model.study(state)
         self._state.study = state
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections import deque
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
+from textual.drivers.linux_driver import LinuxDriver
 from textual.events import Key, Resize
 from textual.geometry import Size
 from textual.screen import ModalScreen
@@ -19,7 +21,7 @@ from textual.widgets import Input, Static
 from aiperf.live.view import View
 from aiperf.observer import RunFacts, StudyState
 from aiperf.ui.dashboard import panels
-from aiperf.ui.dashboard.terminal import Terminal
+from aiperf.ui.dashboard.terminal import MIN_SIZE, Terminal
 
 __all__ = ["DashboardApp", "State"]
 
@@ -48,6 +50,7 @@ class State:
         self.facts: RunFacts | None = None
         self.study: StudyState | None = None
         self.stage = "starting"
+        self.is_over = False
         self.log: deque[str] = deque(maxlen=_LOG_LINES)
 
 
@@ -75,6 +78,21 @@ class _Dialog(ModalScreen[bool]):
             self.dismiss(result=self._asks and event.key in {"y", "enter"})
 
 
+class _Driver(LinuxDriver):
+    """Draws on the dashboard's own way to the terminal: stderr leads elsewhere (`streams.py`)."""
+
+    def __init__(self, app: DashboardApp, **options: Any) -> None:
+        self._terminal = app.terminal
+        super().__init__(app, **options)
+        self._file = app.terminal.streams.screen
+
+    def _get_terminal_size(self) -> tuple[int, int]:
+        try:
+            return self._terminal.size()
+        except OSError:  # it is gone; the run goes on
+            return MIN_SIZE
+
+
 class DashboardApp(App[None]):
     """Runs on a thread beside the run; Ctrl-C is passed on to the process as the signal it would be."""
 
@@ -82,7 +100,7 @@ class DashboardApp(App[None]):
     Screen { background: ansi_default; color: ansi_default; }
     #head, #tabs, #foot { height: 1; width: 100%; }
     #scroll { height: 1fr; scrollbar-size-vertical: 1; background: ansi_default; }
-    #body { width: 100%; height: auto; }
+    #body { width: 100%; height: auto; text-wrap: nowrap; text-overflow: ellipsis; }
     #filter { display: none; height: 1; border: none; padding: 0; background: ansi_default; }
     #filter.shown { display: block; }
     """
@@ -100,10 +118,13 @@ class DashboardApp(App[None]):
     ]
 
     def __init__(self, state: State, terminal: Terminal) -> None:
-        super().__init__(ansi_color=True)
+        self.terminal = terminal
+        super().__init__(driver_class=_Driver, ansi_color=True)
         self.theme = "ansi-dark"
+        # textual would put objects without a file descriptor in place of both.
+        self._capture_stdout = sys.stdout  # type: ignore[assignment]
+        self._capture_stderr = sys.stderr  # type: ignore[assignment]
         self._state = state
-        self._terminal = terminal
         self._shown: View | None = None
         self._tab = 0
         self._is_paused = False
@@ -130,6 +151,10 @@ class DashboardApp(App[None]):
 
     def draw(self) -> None:
         """One frame; nothing is drawn where nothing changed."""
+        if self._state.is_over:
+            self.exit()
+            return
+        self._state.log.extend(self.terminal.streams.lines())
         self._follow_size()
         if not self._is_paused or self._shown is None:
             self._shown = self._state.view
@@ -181,7 +206,7 @@ class DashboardApp(App[None]):
     def _follow_size(self) -> None:
         """Window changes are a signal of the main thread: asked for instead."""
         try:
-            size = Size(*self._terminal.size())
+            size = Size(*self.terminal.size())
         except OSError:
             return
         if size != self.size:

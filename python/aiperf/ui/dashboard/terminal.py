@@ -15,6 +15,8 @@ from contextlib import suppress
 from types import ModuleType
 from typing import Any, Final, TextIO
 
+from aiperf.ui.dashboard.streams import Streams
+
 __all__ = ["Terminal", "reason_against"]
 
 _RESTORE: Final = (
@@ -48,24 +50,37 @@ def reason_against(stream: TextIO) -> str | None:
 
 
 class Terminal:
-    """The state of the terminal before the dashboard, to be given back even by a process that is about to end at once."""
+    """The terminal while the dashboard has it, and its state before, to be given back even by a process that is about to end at once."""
 
     def __init__(self) -> None:
         self._attributes: list[Any] | None = None
         self._input = sys.__stdin__.fileno() if sys.__stdin__ else 0
-        self._output = sys.__stderr__.fileno() if sys.__stderr__ else 2
+        self.streams = Streams()
+        self._is_taken = False
         with suppress(termios.error):
             self._attributes = termios.tcgetattr(self._input)
 
-    def give_back(self) -> None:
-        with suppress(OSError):
-            os.write(self._output, _RESTORE)
-        if self._attributes is not None:
-            with suppress(termios.error):
-                termios.tcsetattr(self._input, termios.TCSANOW, self._attributes)
+    def take(self) -> None:
+        self._is_taken = True
+        self.streams.take()
+
+    def give_back(self, *, is_whole: bool = False) -> None:
+        """Once; then nothing. `is_whole`: the application has left it as it was. What others wrote meanwhile is shown."""
+        if not self._is_taken:
+            return
+        self._is_taken = False
+        self.streams.give_back()
+        if not is_whole:
+            with suppress(OSError):
+                os.write(2, _RESTORE)
+            if self._attributes is not None:
+                with suppress(termios.error):
+                    termios.tcsetattr(self._input, termios.TCSANOW, self._attributes)
+        self.streams.show()
 
     def size(self) -> tuple[int, int]:
-        found = os.get_terminal_size(self._output)
+        """Columns and lines. OSError if the terminal is gone."""
+        found = os.get_terminal_size(self.streams.screen.fileno())
         return found.columns, found.lines
 
 
