@@ -20,7 +20,7 @@ __all__ = ["Level", "Observer", "Observers", "RunFacts", "Silent", "StudyState"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
-    """What is known of a run before its first request. `load`: in words, `16 in flight`."""
+    """What is known of a run before its first request. `load`: in words, `16 in flight`. `server`: which one it is (`vllm`), None if it was not recognised."""
 
     directory: Path
     benchmark_id: str
@@ -31,6 +31,7 @@ class RunFacts:
     load: str
     phases: tuple[str, ...] = ()
     workers: int = 1
+    server: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

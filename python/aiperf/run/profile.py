@@ -159,6 +159,7 @@ def _open(
             load=describe(load_of(config)),
             phases=tuple(p.name for p in settings.phases),
             workers=settings.workers,
+            server=_family(prepared),
         )
     )
     return Run(dir=run_dir, config=config, json=json, notes=notes), settings
@@ -386,6 +387,14 @@ def _first_json(prepared: Prepared) -> RunJson:
         created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         status="running",
     )
+
+
+def _family(prepared: Prepared) -> str | None:
+    """Which server it is, if it was recognised."""
+    from aiperf.telemetry import UNKNOWN
+
+    found = None if prepared.probe is None else prepared.probe.family
+    return None if found == UNKNOWN.name else found
 
 
 def _entries(notes: Iterable[Note]) -> list[NoteEntry]:

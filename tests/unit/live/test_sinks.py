@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from aiperf.config.model import Config
 from aiperf.config.sections.live import LiveConfig
 from aiperf.errors import ConfigError
 from aiperf.live.board import Board
-from aiperf.live.sinks import Sink, results_of
+from aiperf.live.sinks import Sink, finish, results_of
 from aiperf.live.sinks.mlflow import Mlflow, tags_of
 from aiperf.live.sinks.otel import Otlp
 from aiperf.live.sinks.wandb import WeightsAndBiases
@@ -96,6 +97,26 @@ def test_a_service_that_hangs_is_not_waited_for() -> None:
     (note,) = ended(service, wait_s=0.05)
     service.hangs.set()
     assert note == "warning: service: the results were not taken within 0.05 s; they are in the run's files"
+
+
+def test_all_sinks_end_at_once_within_one_limit() -> None:
+    """Three services that hang: one limit, not three; one that is slow is not waited for after the others."""
+    services = [Service() for _ in range(3)]
+    for service in services:
+        service.hangs = threading.Event()
+    slow = Service()
+    notes: list[str] = []
+    sinks = [Sink(s, Board(Config())) for s in (*services, slow)]
+    for sink in sinks:
+        sink.start()
+    begin = time.monotonic()
+    finish(sinks, notes.append, 0.5)
+    assert time.monotonic() - begin < 1.4
+    assert [n.partition(": the results were not taken")[0] for n in notes] == ["warning: service"] * 3
+    assert slow.calls[-1] == "close"
+    for service in services:
+        assert service.hangs is not None
+        service.hangs.set()
 
 
 def test_results_by_aiperfs_keys(tmp_path: Path) -> None:

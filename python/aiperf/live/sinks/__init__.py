@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
 from aiperf.live.board import Board
 
-__all__ = ["Sink", "Target", "results_of"]
+__all__ = ["Sink", "Target", "finish", "results_of"]
 
 _LEAVE_S: Final = 60.0
+"""For all sinks together."""
 _STATS: Final = ("avg", "min", "max", "p50", "p90", "p95", "p99", "std")
 
 
@@ -54,11 +55,15 @@ class Sink:
     def start(self) -> None:
         self._thread.start()
 
+    def end(self) -> None:
+        """Nothing more comes: the results are sent now. Does not wait."""
+        self._ended.set()
+
     def finish(self, note: Callable[[str], None], wait_s: float = _LEAVE_S) -> None:
         """Waits until the results are sent, or `wait_s`; says what went wrong."""
-        self._ended.set()
+        self.end()
         try:
-            self._thread.join(wait_s)
+            self._thread.join(max(0.0, wait_s))
         except KeyboardInterrupt:
             note(f"warning: {self._target.name}: interrupted before all results were sent; they are in the run's files")
             return
@@ -92,6 +97,15 @@ class Sink:
             self._problem = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
             return False
         return True
+
+
+def finish(sinks: Sequence[Sink], note: Callable[[str], None], wait_s: float = _LEAVE_S) -> None:
+    """All of them at once: together they take as long as the slowest, or `wait_s`."""
+    deadline = time.monotonic() + wait_s
+    for sink in sinks:
+        sink.end()
+    for sink in sinks:
+        sink.finish(note, deadline - time.monotonic())
 
 
 def results_of(board: Board) -> dict[str, float]:

@@ -98,8 +98,9 @@ class Otlp:
             "gen_ai.operation.name": facts.endpoint,
             "gen_ai.request.model": ",".join(facts.models),
         }
-        if self._provider:
-            common["gen_ai.provider.name"] = self._provider
+        provider = self._provider or facts.server
+        if provider:
+            common["gen_ai.provider.name"] = provider
         now_ns = time.time_ns()
         metrics = [
             m
@@ -165,8 +166,9 @@ def _histogram_points(family: Family, start_ns: int, now_ns: int, common: Mappin
             sum=sums.get(phase, 0.0),
             bucket_counts=counts,
             explicit_bounds=[edge for edge, _ in buckets[:-1]],
-            min=0.0,
-            max=0.0,
+            # Not known to the last digit, and optional in OTLP: left out. The SDK's type has no word for that.
+            min=None,  # type: ignore[arg-type]
+            max=None,  # type: ignore[arg-type]
         )
 
 
