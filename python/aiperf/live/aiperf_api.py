@@ -7,15 +7,19 @@ from typing import Final
 from aiperf.config.as_aiperf import aiperf_version
 from aiperf.live.board import Board
 from aiperf.live.view import View
+from aiperf.outcome import GeneratorState, Snapshot
 
-__all__ = ["metrics", "progress", "results", "run_info", "server_metrics"]
+__all__ = ["metrics", "progress", "results", "run_info", "server_metrics", "workers"]
 
 _STATES: Final = {
     "preparing": "configuring",
     "running": "profiling",
     "evaluating": "processing",
     "complete": "stopping",
+    "failed": "stopping",
 }
+_HIGH_LOAD: Final = 0.85
+"""CPU use from which AIPerf calls a worker's status `high_load`."""
 
 
 def progress(board: Board) -> dict[str, object]:
@@ -33,6 +37,58 @@ def progress(board: Board) -> dict[str, object]:
 
 def _workers(board: Board) -> int:
     return 0 if board.facts is None else board.facts.workers
+
+
+def workers(board: Board) -> dict[str, object]:
+    """`/api/workers`: a group for each load generator, with its worker threads where they are of this process."""
+    view = board.view
+    snapshot = Snapshot() if view is None else view.snapshot
+    updated_ns = (board.started_at_ns or 0) + snapshot.now_ns if view is not None else None
+    if snapshot.generators:
+        groups = [_generator_group(g, _workers(board), updated_ns) for g in snapshot.generators]
+    else:
+        cpu = [ns / snapshot.now_ns for ns in snapshot.worker_cpu_ns] if snapshot.now_ns else []
+        is_idle = board.status != "running"
+        shares = [*cpu, *[0.0] * (_workers(board) - len(cpu))]
+        single = {
+            f"worker_{i}": {
+                "worker_id": f"worker_{i}",
+                "status": _worker_status(share, is_idle=is_idle),
+                "startup_state": "ready",
+                **({"health": {"cpu_usage": 100 * share}} if i < len(cpu) else {}),
+            }
+            for i, share in enumerate(shares)
+        }
+        done = snapshot.ok + snapshot.failed + snapshot.cancelled
+        groups = [
+            {
+                "group_id": "worker_group_0",
+                "status": _worker_status(max(shares, default=0.0), is_idle=is_idle),
+                "declared_workers": _workers(board),
+                "ready_workers": _workers(board),
+                "task_stats": {"total": snapshot.sent, "failed": snapshot.failed, "completed": done - snapshot.failed},
+                "workers": single,
+                "last_update_ns": updated_ns,
+            }
+        ]
+    return {"worker_groups": {str(g["group_id"]): {k: v for k, v in g.items() if v is not None} for g in groups}}
+
+
+def _generator_group(g: GeneratorState, count: int, updated_ns: int | None) -> dict[str, object]:
+    is_lost = g.state == "lost"
+    return {
+        "group_id": g.name,
+        "status": "stale" if is_lost else _worker_status(g.cpu, is_idle=g.state == "complete"),
+        "declared_workers": count,
+        "ready_workers": 0 if is_lost else count,
+        "task_stats": {"total": g.sent, "failed": g.failed, "completed": g.done - g.failed},
+        "workers": {},
+        "last_update_ns": updated_ns,
+    }
+
+
+def _worker_status(cpu: float, *, is_idle: bool) -> str:
+    return "idle" if is_idle else "high_load" if cpu >= _HIGH_LOAD else "healthy"
 
 
 def _phase(board: Board, kind: str, view: View) -> dict[str, object]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Board", "Status"]
 
-Status = Literal["preparing", "running", "evaluating", "complete"]
+Status = Literal["preparing", "running", "evaluating", "complete", "failed"]
 _LOG_LINES: Final = 200
 
 
@@ -31,7 +31,6 @@ class Board(Observer):
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.is_study = config.is_study
         self.status: Status = "preparing"
         self.stage_text = "starting"
         self.facts: RunFacts | None = None
@@ -98,6 +97,12 @@ class Board(Observer):
         self.study_state = state
         self._model.study(state)
         self._tell()
+
+    def failed(self, text: str) -> None:
+        """It ends without results. `text`: why."""
+        if self.status != "complete":
+            self.status, self.stage_text = "failed", text
+            self._tell()
 
     def written(self, directory: Path) -> None:
         self.directory = directory

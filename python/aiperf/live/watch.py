@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
 from aiperf.config.model import Config
 from aiperf.errors import ConfigError, Problem
 from aiperf.observer import Observer
+
+if TYPE_CHECKING:
+    from aiperf.live.board import Board
+    from aiperf.live.serve.server import LiveServer
 
 __all__ = ["others"]
 
@@ -21,18 +27,27 @@ def others(config: Config, screen: Observer) -> Iterator[tuple[Observer, ...]]:
     live = config.live
     if live.api_host is not None and live.api_port is None:
         raise ConfigError([Problem("`--api-host` needs `--api-port`", "--api-host", "`--api-port 8080`")])
-    watchers: list[Observer] = []
+    boards: list[Board] = []
     with ExitStack() as held:
         if live.serve is not None or live.api_port is not None:
-            watchers.append(_serve(config, screen, held))
-        watchers += _sinks(config, screen, held)
-        yield tuple(watchers)
+            boards.append(_serve(config, screen, held))
+        boards += _sinks(config, screen, held)
+        try:
+            yield tuple(boards)
+        except BaseException as error:
+            for board in boards:
+                board.failed("interrupted" if isinstance(error, KeyboardInterrupt) else _words(error))
+            raise
 
 
-def _sinks(config: Config, screen: Observer, held: ExitStack) -> Iterator[Observer]:
+def _words(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _sinks(config: Config, screen: Observer, held: ExitStack) -> Iterator[Board]:
     """Started; at the end they are waited for, as long as a service may take for the results."""
     from aiperf.live.board import Board
-    from aiperf.live.sinks import Sink, Target
+    from aiperf.live.sinks import Sink, Target, finish
 
     live = config.live
     targets: list[Target] = []
@@ -51,14 +66,14 @@ def _sinks(config: Config, screen: Observer, held: ExitStack) -> Iterator[Observ
     if not targets:
         return
     board = Board(config)
-    for target in targets:
-        sink = Sink(target, board)
+    sinks = [Sink(target, board) for target in targets]
+    for sink in sinks:
         sink.start()
-        held.callback(sink.finish, screen.note)
+    held.callback(finish, sinks, screen.note)
     yield board
 
 
-def _serve(config: Config, screen: Observer, held: ExitStack) -> Observer:
+def _serve(config: Config, screen: Observer, held: ExitStack) -> Board:
     from aiperf.live.board import Board
     from aiperf.live.serve.address import parse_address
     from aiperf.live.serve.gate import Gate
@@ -75,8 +90,15 @@ def _serve(config: Config, screen: Observer, held: ExitStack) -> Observer:
             LiveServer(board, Gate(live.api_host or "127.0.0.1", open_numbers=True), live.api_port, "--api-port")
         )
     board.announce.append(servers[0].announce)
+    held.callback(_finish, servers, live.serve_grace)
     for server in servers:
         server.start()
-        held.callback(server.finish, live.serve_grace)
         screen.note(f"live page: {server.url}")
     return board
+
+
+def _finish(servers: Sequence[LiveServer], hold_s: float | None) -> None:
+    """Two servers are held for one grace period."""
+    end = None if hold_s is None else time.monotonic() + hold_s
+    for server in servers:
+        server.finish(None if end is None else max(0.0, end - time.monotonic()))

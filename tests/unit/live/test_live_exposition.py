@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
@@ -118,3 +119,44 @@ def test_progress_as_aiperf_gives_it(board: Board) -> None:
     assert isinstance(metrics, dict)
     assert metrics["time_to_first_token"]["avg"] == pytest.approx(180.0)
     assert metrics["request_count"] == {"unit": "requests", "avg": 100.0}
+
+
+def test_workers_are_aiperfs_groups(board: Board) -> None:
+    """One group of this process: keys and words of AIPerf's `WorkerGroupStats`."""
+    load = Load(in_flight=3, sent=112, worker_cpu_ns=[6 * S, 11 * S])
+    load.ok(104)
+    load.fail(5, 4, 503, "full", 5)
+    board.progress(load.at(12))
+    (group,) = groups(board)
+    assert group["group_id"] == "worker_group_0"
+    assert (group["status"], group["declared_workers"], group["ready_workers"]) == ("high_load", 1, 1)
+    assert group["task_stats"] == {"total": 112, "failed": 5, "completed": 104}
+    workers = group["workers"]
+    assert [w["status"] for w in workers.values()] == ["healthy", "high_load"]
+    assert workers["worker_0"]["health"]["cpu_usage"] == 50.0
+    assert group["last_update_ns"] == (board.started_at_ns or 0) + 12 * S
+
+
+def test_generators_are_groups_of_workers(board: Board) -> None:
+    parts = [
+        {"name": "generator 1", "state": "running", "sent": 9, "done": 7, "failed": 2, "cpu": 0.2},
+        {"name": "generator 2", "state": "lost", "sent": 3, "done": 3},
+    ]
+    board.progress(Load().at(3, generators=parts))
+    assert [(g["group_id"], g["status"], g["ready_workers"]) for g in groups(board)] == [
+        ("generator 1", "healthy", 1),
+        ("generator 2", "stale", 0),
+    ]
+    assert groups(board)[0]["task_stats"] == {"total": 9, "failed": 2, "completed": 5}
+
+
+def test_before_the_load_workers_are_idle() -> None:
+    (group,) = groups(Board(Config()))
+    assert (group["status"], group["declared_workers"]) == ("idle", 0)
+    assert "last_update_ns" not in group
+
+
+def groups(board: Board) -> list[dict[str, Any]]:
+    found: Any = aiperf_api.workers(board)["worker_groups"]
+    assert all(name == group["group_id"] for name, group in found.items())
+    return list(found.values())

@@ -57,7 +57,7 @@
   const draw = (f) => {
     const run = f.run, phase = f.phase;
     if (run) { $("title").textContent = `${run.models.join(", ")} · ${run.endpoint} · ${run.load}`; $("facts").replaceChildren(...[...run.urls.slice(0, 3), run.directory].map((t) => make("span", t))); document.title = `aiperf: ${run.models[0] ?? "live"}`; }
-    const state = { preparing: `preparing: ${f.stage}`, running: phase && phase.is_stopping ? "stopping" : phase ? phase.name : "running", evaluating: `the load has ended: ${f.stage}`, complete: "complete" }[f.status];
+    const state = { preparing: `preparing: ${f.stage}`, running: phase && phase.is_stopping ? "stopping" : phase ? phase.name : "running", evaluating: `the load has ended: ${f.stage}`, complete: "complete", failed: `ended without results: ${f.stage}` }[f.status];
     $("state").textContent = state;
     $("progress").classList.toggle("unknown", !phase || phase.share === null);
     if (phase) {
@@ -105,6 +105,7 @@
     last = JSON.parse(event.data);
     if (last.is_new) moments = [];
     moments.push(...last.moments); if (moments.length > MOST) moments = moments.slice(-MOST);
+    if (last.status === "failed") { over = true; source.close(); $("dot").className = "off"; }
     draw(last); document.documentElement.dataset.frames = Number(document.documentElement.dataset.frames ?? 0) + 1;
   });
   source.addEventListener("report", async (event) => {

@@ -31,7 +31,9 @@ _HANG_S: Final = 10.0
 _FRAME_S: Final = 0.5
 _HEARTBEAT_S: Final = 10.0
 _REPORT_WAIT_S: Final = 10.0
-_FILE_BYTES: Final = 1 << 20
+_FAILED_WAIT_S: Final = 1.0
+_BLOCK: Final = 1 << 16
+"""Bytes that a reader has ten seconds for: less than 7 KB/s is a reader that hangs."""
 
 
 class LiveServer:
@@ -84,14 +86,19 @@ class LiveServer:
             self._announced.append(file)
 
     def finish(self, hold_s: float | None) -> None:
-        """Keep serving `hold_s`; None: until each open page has the report, ten seconds at most. Ctrl-C ends it."""
+        """Keep serving `hold_s`; None: until each open page has the report, ten seconds at most. Ctrl-C ends it.
+
+        Of a run without results there is nothing to serve: open pages are told, and the error waits no longer than that.
+        """
         try:
             begin = time.monotonic()
-            limit = _REPORT_WAIT_S if hold_s is None else hold_s
+            has_results = self.board.status == "complete"
+            until_told = hold_s is None or not has_results
+            limit = hold_s if hold_s is not None and has_results else _REPORT_WAIT_S if has_results else _FAILED_WAIT_S
             while (left := begin + limit - time.monotonic()) > 0:
-                if hold_s is None:
+                if until_told:
                     with self.lock:
-                        if self.board.status != "complete" or self.pages <= 0:
+                        if self.pages <= 0:
                             break
                 time.sleep(min(0.1, left))
         except KeyboardInterrupt:
@@ -185,7 +192,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body)
+            for start in range(0, len(body), _BLOCK):
+                self.wfile.write(body[start : start + _BLOCK])
 
     def _headers(self, kind: str, more: dict[str, str] | None = None) -> None:
         fixed = {
@@ -221,6 +229,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Connection", "close")
         self.end_headers()
         self.close_connection = True
+        if self.command == "HEAD":
+            return
         with live.lock:
             live.pages += 1
         try:
@@ -251,7 +261,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._event("frame", frame)
             if board.status == "complete":
                 self._event("report", {"url": self._report_url()})
-                # The page goes to the report now and closes this.
+            if board.status in {"complete", "failed"}:
+                # The page goes to the report, or stays as it is, and closes this.
                 self.connection.settimeout(_REPORT_WAIT_S)
                 self.rfile.read(1)
                 return
@@ -304,7 +315,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(file.stat().st_size))
         self.end_headers()
         with file.open("rb") as content:
-            while self.command != "HEAD" and (block := content.read(_FILE_BYTES)):
+            while self.command != "HEAD" and (block := content.read(_BLOCK)):
                 self.wfile.write(block)
 
 
@@ -326,6 +337,7 @@ _NUMBERS: Final = {
     "/api/progress": aiperf_api.progress,
     "/api/metrics": aiperf_api.metrics,
     "/api/run": aiperf_api.run_info,
+    "/api/workers": aiperf_api.workers,
     "/api/config": _config,
     "/api/server-metrics": aiperf_api.server_metrics,
     "/api/results": aiperf_api.results,
