@@ -39,6 +39,7 @@ def truth(sim: Sim, run: Run, column: str) -> np.ndarray[Any, np.dtype[np.float6
     [
         ("dynamo", ("server_decode_ns",), {"extra_inputs": {"nvext": {"extra_fields": ["timing"]}}}),
         ("sglang", tuple(PARTS), {}),
+        ("vllm", tuple(PARTS), {}),
         ("llama_cpp", ("server_prefill_ns", "server_decode_ns"), {}),
     ],
 )

@@ -20,6 +20,8 @@ pub enum Timings {
     Dynamo,
     /// `meta_info` of `SGLang`, s.
     Sglang,
+    /// `metrics` of vLLM with `--enable-per-request-metrics`, ms; its time to the first token counts from when the request was scheduled.
+    Vllm,
     /// Headers of TGI, ms, with whole responses.
     Tgi,
 }
@@ -80,6 +82,12 @@ pub(crate) fn members(shape: Timings, asked: bool, m: &Moments, prompt: u32, cac
             ms(prefill) / 1e3,
             ms(decode) / 1e3,
             ms(total) / 1e3
+        ),
+        Timings::Vllm => format!(
+            ",\"metrics\":{{\"time_to_first_token_ms\":{},\"generation_time_ms\":{},\"queue_time_ms\":{},\"mean_itl_ms\":null}}",
+            ms(prefill),
+            ms(decode),
+            ms(queue)
         ),
         _ => String::new(),
     }
@@ -172,6 +180,8 @@ mod tests {
         assert_eq!(of(Timings::LlamaCpp)["timings"]["prompt_n"], 6);
         assert_eq!(of(Timings::Dynamo)["nvext"]["timing"]["prefill_time_ms"], 7.0);
         assert_eq!(of(Timings::Sglang)["meta_info"]["e2e_latency"], 0.019);
+        assert_eq!(of(Timings::Vllm)["metrics"]["time_to_first_token_ms"], 5.0);
+        assert_eq!(of(Timings::Vllm)["metrics"]["queue_time_ms"], 2.0);
         assert_eq!(members(Timings::Dynamo, false, &M, 10, 4, 3), "");
         assert!(header_lines(Timings::Tgi, &M).contains("x-queue-time: 2\r\n"));
         assert_eq!(header_lines(Timings::Dynamo, &M), "");

@@ -1,6 +1,6 @@
 """What the server says of single requests: how long each waited, its prompt was computed, its tokens were made.
 
-From the response (llama.cpp's `timings`, Dynamo's `nvext.timing`, SGLang's `meta_info`), its headers (TGI), or spans
+From the response (llama.cpp's `timings`, Dynamo's `nvext.timing`, SGLang's `meta_info`, vLLM's `metrics`), its headers (TGI), or spans
 (`--engine-traces`); the column `server_source` says which. Dynamo's frontend tells the wait and the prefill of an engine as one: of its
 requests there are the times to the first token, of decoding and of all. A metric that the server does not tell does not exist.
 """
