@@ -78,17 +78,17 @@ class Watchers:
             return ()
         return (*server, *gpus)
 
-    def stop(self, traces: int = 0) -> Monitored:
-        """`traces`: how many traces are waited for, if spans are received."""
-        found = self._stop()
+    def stop(self, traces: int = 0, finished: int = 0) -> Monitored:
+        """`traces`: how many traces are waited for, if spans are received; `finished`: how many requests the server must have counted."""
+        found = self._stop(finished)
         if self.receiver is None:
             return found
         self.receiver.wait_for(traces)
         spans = self.receiver.stop()
         return replace(found, spans=spans, notes=(*found.notes, *self.receiver.notes))
 
-    def _stop(self) -> Monitored:
-        server = () if self.scraper is None else self.scraper.stop()
+    def _stop(self, finished: int) -> Monitored:
+        server = () if self.scraper is None else self.scraper.stop(finished=finished)
         seen = () if self.gpus is None else self.gpus.stop()
         round_trips = None if self.network is None else self.network.stop()
         if self.gpus is None:

@@ -193,13 +193,14 @@ def _drive(
     live = LiveRequests(run, _counter(run, prepared))
     if watchers.receiver is not None and watchers.receiver.is_listening:
         observer.note(watchers.receiver.listening)
-    traced = 0
+    traced = finished = 0
     try:
         with live:
             outcome, more = _load(run, prepared, settings, observer, interrupts, watchers.levels, generators, keys)
         traced = traces_to_wait_for(settings.trace_share, outcome)
+        finished = outcome.seen.ok if outcome.seen is not None else 0
     finally:
-        readings = watchers.stop(traced)
+        readings = watchers.stop(traced, finished)
     run = replace(run.with_json(outcome=outcome), notes=(*run.notes, *more))
     if generators is not None:
         run = run.with_json(generators=certified(run, generators))

@@ -39,7 +39,6 @@ def write_server_files(
     """(what, path) of the files written; none where no page answered."""
     from aiperf.telemetry.prometheus.export import ExportHeader, render_files
     from aiperf.telemetry.prometheus.parquet import write_parquet
-    from aiperf.telemetry.prometheus.readings import counted_until
 
     if not outcome.phases:
         return []
@@ -55,7 +54,7 @@ def write_server_files(
         phases=_phases(outcome),
         models=json.models,
         concurrency=config.load.concurrency,
-        counted_ns=counted_until(readings, end_ns) if outcome.ends_measured else None,
+        ends_load=outcome.ends_measured,
     )
     out: list[tuple[str, Path]] = []
     for ending, data in render_files(config.telemetry.server_metrics_formats, readings, told).items():

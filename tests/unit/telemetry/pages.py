@@ -18,7 +18,9 @@ def texts_of(family: str) -> list[str]:
     return (DATA / f"{family}.txt").read_text(encoding="utf-8").split("# --- later ---\n")
 
 
-def read_texts(texts: Sequence[str], url: str = "http://h:1/metrics", *, is_own: bool = True) -> Readings:
+def read_texts(
+    texts: Sequence[str], url: str = "http://h:1/metrics", *, is_own: bool = True, latency_ns: int = 0
+) -> Readings:
     """A reading each second from START on."""
     exposition = Exposition()
     rows = [exposition.read(text) for text in texts]
@@ -31,7 +33,7 @@ def read_texts(texts: Sequence[str], url: str = "http://h:1/metrics", *, is_own:
         is_own=is_own,
         series=tuple(exposition.series),
         times_ns=times,
-        latencies_ns=np.full(len(rows), 1_000_000),
+        latencies_ns=np.full(len(rows), latency_ns),
         values=values,
     )
 
@@ -48,6 +50,6 @@ def table(
         is_own=is_own,
         series=series,
         times_ns=times,
-        latencies_ns=np.full(len(values), 1_000_000),
+        latencies_ns=np.zeros(len(values), dtype=np.int64),
         values=values,
     )

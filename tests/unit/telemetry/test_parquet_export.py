@@ -40,6 +40,8 @@ def test_columns_are_aiperf_s(tmp_path: Path) -> None:
         "engine",
         "finished_reason",
         "model_name",
+        "reason",
+        "source",
         "value",
         "sum",
         "count",

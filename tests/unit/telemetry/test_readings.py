@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from tests.unit.telemetry.pages import START, S, read_texts, table, texts_of
 
 from aiperf.telemetry.prometheus import counters_delta, gauge, returns_to_level
-from aiperf.telemetry.prometheus.readings import increase
+from aiperf.telemetry.prometheus.readings import CountSpan, increase
 from aiperf.telemetry.prometheus.summary import summarise
 
 NAN = math.nan
@@ -35,12 +36,18 @@ def test_growth_of_a_counter(values: list[float], growth: float) -> None:
 def test_counters_are_compared_from_before_the_load() -> None:
     """A reading in the middle of the load must not be the start: its requests would be lost."""
     readings = table({TOKENS: [10, 10, 40, 70, 70], REQUESTS: [1, 1, 2, 5, 5]}, "counter")
-    assert counters_delta(readings, START + S, START + 3 * S) == {"prompt_tokens": 60.0, "requests": 4.0}
-    assert counters_delta(readings, START + S + 1, START + 2 * S + 1) == {"prompt_tokens": 60.0, "requests": 4.0}
+    assert counters_delta([readings], CountSpan(start_ns=START + S, end_ns=START + 3 * S)) == {
+        "prompt_tokens": 60.0,
+        "requests": 4.0,
+    }
+    assert counters_delta([readings], CountSpan(start_ns=START + S + 1, end_ns=START + 2 * S + 1)) == {
+        "prompt_tokens": 60.0,
+        "requests": 4.0,
+    }
 
 
 def test_one_reading_says_nothing() -> None:
-    assert counters_delta(table({TOKENS: [5]}, "counter"), START, START + S) == {}
+    assert counters_delta([table({TOKENS: [5]}, "counter")], CountSpan(start_ns=START, end_ns=START + S)) == {}
 
 
 def test_gauge_the_page_lacks_is_none() -> None:
@@ -120,3 +127,35 @@ def test_line_for_people() -> None:
         "Server: running 10.0 (max 10) · waiting 2.0 (max 2) · KV cache 37.5 % (max 37.5 %) · prefix hits 25.0 % · 3 preemptions"
     )
     assert summarise([], START, START + S).line() is None
+
+
+def test_counters_of_a_page_that_was_not_read_around_the_load_are_unknown_and_so_is_their_sum() -> None:
+    """Also where another page has the whole of its own: half of the requests would pass for all."""
+    whole = table({REQUESTS: [0, 5, 10, 10]}, "counter")
+    late = table({REQUESTS: [9, 10]}, "counter")
+    late = replace(late, times_ns=late.times_ns + 2 * S)
+    gone = table({REQUESTS: [0, 5]}, "counter")
+    start, end = START + S // 2, START + 2 * S
+    assert summarise([whole], start, end).counters == {"requests": 10.0}
+    for other, kind in ((late, "server_metrics_late"), (gone, "server_metrics_ended")):
+        found = summarise([whole, other], start, end)
+        assert found.counters == {}
+        assert [n.kind for n in found.notes] == [kind]
+
+
+def test_a_scrape_asked_for_before_the_end_does_not_close_the_account() -> None:
+    """It takes two seconds, and the server wrote it when it was asked."""
+    slow = table({REQUESTS: [0, 5, 10]}, "counter")
+    span = CountSpan(start_ns=START, end_ns=START + S + 1)
+    assert counters_delta([slow], span) == {"requests": 10.0}
+    assert counters_delta([replace(slow, latencies_ns=np.full(3, 2 * S))], span) == {}
+
+
+def test_a_span_between_others_ends_with_the_first_scrape_after_it() -> None:
+    page = table({REQUESTS: [0, 4, 10, 30]}, "counter")
+    inner = CountSpan(start_ns=START + S, end_ns=START + 2 * S, begins_load=False, ends_load=False)
+    assert counters_delta([page], inner) == {"requests": 6.0}
+    assert (inner.edges(page), inner.seconds(page)) == ((START + S, START + 2 * S), 1.0)
+    last = replace(inner, ends_load=True)
+    assert counters_delta([page], last) == {"requests": 26.0}
+    assert (last.edges(page), last.seconds(page)) == ((START + S, START + 3 * S), 1.0)

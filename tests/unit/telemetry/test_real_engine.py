@@ -64,6 +64,7 @@ def test_tokens_it_counts_are_those_of_usage(url: str) -> None:
     usage = json.loads(connection.getresponse().read())["usage"]
     connection.close()
     readings = found.stop()
-    seen = summarise(readings, int(readings[0].times_ns[0]) + 1, int(readings[0].times_ns[-1])).counters
+    times = readings[0].times_ns
+    seen = summarise(readings, int(times[0]) + 1, int(times[-2])).counters
     assert seen["generation_tokens"] == usage["completion_tokens"]
     assert seen["computed_prompt_tokens"] == usage["prompt_tokens"]

@@ -58,7 +58,7 @@ def test_counters_of_the_load_are_the_client_s() -> None:
                 counted = json.loads(reply.read())["usage"]
             usage = {name: n + counted[name] for name, n in usage.items()}
         readings = found.stop()
-        end_ns = int(readings[0].times_ns[-1])
+        end_ns = int(readings[0].times_ns[-2])
         seen = summarise(readings, int(readings[0].times_ns[0]) + 1, end_ns).conservation()
         assert (seen.requests, seen.prompt_tokens, seen.generation_tokens) == (
             3,
@@ -113,6 +113,32 @@ def test_readings_go_on_at_the_interval() -> None:
     assert (readings.times_ns[1:] > readings.times_ns[:-1]).all()
 
 
+def test_a_clock_that_is_set_moves_no_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    with fake_server({("GET", "/metrics"): GAUGE}) as fake:
+        found = Scraper([Page(f"{fake.url}/metrics", is_own=True)], Access(), 0.01)
+        begin = time.time_ns()
+        monkeypatch.setattr(time, "time_ns", lambda: 5)
+        with found:
+            pass
+        (readings,) = found.stop()
+    assert readings.num_readings
+    assert (readings.times_ns >= begin).all()
+
+
+def test_a_server_that_has_not_counted_all_requests_is_not_at_rest() -> None:
+    """Though it shows nothing that runs, and its counters stand still."""
+
+    def answer(number: int) -> Say:
+        counted = 0 if number < 6 else 3
+        return prometheus(f"# TYPE vllm:request_success_total counter\nvllm:request_success_total {counted}\n")
+
+    with fake_server({("GET", "/metrics"): answer}) as fake:
+        found = Scraper([Page(f"{fake.url}/metrics", is_own=True)], Access(), 60, settle_s=20)
+        found.start()
+        (readings,) = found.stop(finished=3)
+    assert readings.values[-1].tolist() == [3]
+
+
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scraper_module, "_MAX_READINGS", 8)
     enough = threading.Event()
@@ -163,6 +189,8 @@ def test_pages() -> None:
     )
     assert pages_of(config("h:1", server_metrics=("n",)), []) == (Page("http://n/metrics", is_own=False),)
     assert scrape(config("h:1"), []) is None
+    silent = config("h:1", "h:2", server_metrics=("h:1", "h:2"))
+    assert [p.is_own for p in pages_of(silent, ["http://h:2/metrics"])] == [True, True]
 
 
 def test_unix_socket(tmp_path: object) -> None:

@@ -19,7 +19,7 @@ def series(metric: str, kind: str, part: Part = "value", le: str | None = None) 
     return MetricSeries(metric=metric, kind=kind, help="", labels=(), part=part, le=le)
 
 
-def rendered(slice_s: float | None = 1.0) -> dict[str, dict[str, object]]:
+def rendered(slice_s: float | None = 1.0, *, ends_load: bool = False) -> dict[str, dict[str, object]]:
     """Readings each half second from 10 s to 12.5 s; the phase is 10 s to 12.25 s."""
     values = np.array(
         [
@@ -48,7 +48,14 @@ def rendered(slice_s: float | None = 1.0) -> dict[str, dict[str, object]]:
         latencies_ns=np.zeros(6, dtype=np.int64),
         values=values,
     )
-    facts = ExportHeader(start_ns=10 * S, end_ns=12 * S + S // 4, aiperf_version="0", benchmark_id="b", slice_s=slice_s)
+    facts = ExportHeader(
+        start_ns=10 * S,
+        end_ns=12 * S + S // 4,
+        aiperf_version="0",
+        benchmark_id="b",
+        slice_s=slice_s,
+        ends_load=ends_load,
+    )
     found = json.loads(render_json([readings], facts))["metrics"]
     return {name: entry["series"][0] for name, entry in found.items()}
 
@@ -103,3 +110,13 @@ def test_without_slices_there_are_none() -> None:
         stats = entry["stats"]
         assert isinstance(stats, dict)
         assert "rate_avg" not in stats
+
+
+def test_slices_of_a_phase_that_ends_the_load_add_up_to_the_total() -> None:
+    """What was counted after it, too: servers count a moment later than they answer."""
+    for name, key in (("served", "total"), ("queue", "count")):
+        found = rendered(ends_load=True)[name]
+        slices, stats = found["timeslices"], found["stats"]
+        assert isinstance(slices, list)
+        assert isinstance(stats, dict)
+        assert sum(s[key] for s in slices) == stats[key]

@@ -17,7 +17,7 @@ from aiperf.json_text import json_text
 from aiperf.metrics import Floats
 from aiperf.reports.writing import write_text
 from aiperf.telemetry.prometheus import Scraper, gauge, scrape
-from aiperf.telemetry.prometheus.readings import Readings, counters_delta, returns_to_level
+from aiperf.telemetry.prometheus.readings import CountSpan, Readings, counters_delta, returns_to_level
 
 __all__ = ["Levels", "Watch", "read_levels", "watching", "write_levels"]
 
@@ -115,8 +115,14 @@ def _levels(readings: Sequence[Readings]) -> Levels:
                 # A server may show a gauge only from its first request on: what it was before is not known.
                 gauges[name] = np.interp(times, _middle(page)[known], values, left=np.nan)
                 break
-    counts = [counters_delta(p, int(p.times_ns[0]), int(p.times_ns[-1])).get("preemptions") for p in pages]
+    counts = [counters_delta([p], _whole(p)).get("preemptions") for p in pages]
     return Levels(times=times, gauges=gauges, preemptions=next((c for c in counts if c is not None), None))
+
+
+def _whole(page: Readings) -> CountSpan:
+    """From the first scrape to the last."""
+    first = int(page.times_ns[0])
+    return CountSpan(start_ns=first, end_ns=first)
 
 
 def _middle(page: Readings) -> Floats:

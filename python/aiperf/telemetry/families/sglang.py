@@ -15,6 +15,7 @@ _METRICS: dict[str, Mapped | tuple[Mapped, ...]] = {
     "num_queue_reqs": Mapped(name="requests_waiting", kind="gauge", unit="requests"),
     "token_usage": Mapped(name="kv_cache_usage", kind="gauge", unit="ratio", combine="mean"),
     "num_used_tokens": Mapped(name="kv_cache_tokens", kind="gauge", unit="tokens"),
+    "kv_used_tokens": Mapped(name="kv_cache_tokens", kind="gauge", unit="tokens"),
     "cache_hit_rate": Mapped(name="last_batch_hit_rate", kind="gauge", unit="ratio", combine="mean"),
     "gen_throughput": Mapped(name="generation_throughput", kind="gauge", unit="tokens/s"),
     "prompt_tokens": (

@@ -1,7 +1,8 @@
 """vLLM: `vllm:*` on `/metrics`. https://docs.vllm.ai/en/latest/usage/metrics.html
 
 Since V1 the KV and prefix metrics have no `gpu_` in their names; both spellings are known. Token counts of the prefix cache are
-tokens, not blocks. Aborted requests are in no `request_success`. The simulated server speaks the same names.
+tokens, not blocks. Aborted requests are in no `request_success`. What was computed of a prompt is neither in the cache nor came from another
+engine (`prompt_tokens_by_source`). The simulated server speaks the same names.
 """
 
 from __future__ import annotations
@@ -26,11 +27,15 @@ FAMILY = Family(
         "vllm:kv_cache_usage_perc": _KV,
         "vllm:gpu_cache_usage_perc": _KV,
         "vllm:prompt_tokens": Mapped(name="prompt_tokens", kind="counter", unit="tokens"),
+        "vllm:prompt_tokens_by_source": Mapped(
+            name="computed_prompt_tokens", kind="counter", unit="tokens", where={"source": "local_compute"}
+        ),
         "vllm:generation_tokens": Mapped(name="generation_tokens", kind="counter", unit="tokens"),
         "vllm:request_success": (
             Mapped(name="requests", kind="counter", unit="requests"),
             Mapped(name="aborted_requests", kind="counter", unit="requests", where={"finished_reason": "abort"}),
         ),
+        "vllm:admission_rejections": Mapped(name="rejected_requests", kind="counter", unit="requests"),
         "vllm:num_preemptions": Mapped(name="preemptions", kind="counter", unit="preemptions"),
         "vllm:external_prefix_cache_queries": Mapped(name="external_cache_queries", kind="counter", unit="tokens"),
         "vllm:external_prefix_cache_hits": Mapped(name="external_cache_hits", kind="counter", unit="tokens"),

@@ -1,7 +1,7 @@
 """`server_metrics_export.json`, `.csv` and `.jsonl`, as AIPerf 0.13 writes them (its schema 1.1 and 1.0).
 
-Known differences: `total` and `rate` of counters and histograms are between the readings around the load, not from the first
-reading of the tool's start on; percentiles of histograms are interpolated within a bucket (as Prometheus' `histogram_quantile`).
+Known differences: `total` of counters and histograms is between the readings around the load, not from the first reading of the
+tool's start on, and `rate` is by the length of the load; percentiles of histograms are interpolated within a bucket (as Prometheus' `histogram_quantile`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from aiperf.metrics.stats import STANDARD_PERCENTILES, percentile_name
 from aiperf.telemetry import all_families
 from aiperf.telemetry.prometheus.exposition import MetricSeries
 from aiperf.telemetry.prometheus.quantiles import histogram_quantile
-from aiperf.telemetry.prometheus.readings import Floats, Readings, increase
+from aiperf.telemetry.prometheus.readings import CountSpan, Floats, Readings, increase
 from aiperf.telemetry.prometheus.slices import counter_slices, gauge_slices, histogram_slices, rate_stats, windows
 
 __all__ = ["ExportHeader", "PhaseSpan", "render_csv", "render_files", "render_json", "render_jsonl", "unit_of"]
@@ -52,7 +52,7 @@ _SUFFIX_UNITS = (
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportHeader:
     """`start_ns`, `end_ns`: of the profiling phase, ns since the epoch. `configured`: URLs of all pages that were tried. `slice_s`: of `--slice-duration`.
-    `counted_ns`: up to when counters are read (`counted_until`); None: to the end of the phase.
+    `ends_load`: no phase follows.
     """
 
     start_ns: int
@@ -65,11 +65,13 @@ class ExportHeader:
     phases: Sequence[PhaseSpan] = ()
     models: Sequence[str] = ()
     concurrency: int | None = None
-    counted_ns: int | None = None
+    ends_load: bool = False
 
-    def bounds(self, readings: Readings) -> tuple[int, int] | None:
-        """Rows between which the counters of a page are compared."""
-        return readings.bounds(self.start_ns, self.end_ns if self.counted_ns is None else self.counted_ns)
+    @property
+    def span(self) -> CountSpan:
+        """The phase, as to counters."""
+        is_first = all(p.start_ns >= self.start_ns for p in self.phases)
+        return CountSpan(start_ns=self.start_ns, end_ns=self.end_ns, begins_load=is_first, ends_load=self.ends_load)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +118,7 @@ def _rows(readings: Readings, facts: ExportHeader) -> list[_Row]:
     for i, s in enumerate(readings.series):
         groups.setdefault((s.metric, s.labels), []).append(i)
     out: list[_Row] = []
-    bounds = facts.bounds(readings)
+    bounds, edges, seconds = facts.span.rows(readings), facts.span.edges(readings), facts.span.seconds(readings)
     inside = readings.values[readings.inside(start_ns, end_ns)]
     for (metric, labels), columns in groups.items():
         first = readings.series[columns[0]]
@@ -126,20 +128,16 @@ def _rows(readings: Readings, facts: ExportHeader) -> list[_Row]:
             seen = seen[~np.isnan(seen)]
             if len(seen):
                 out.append(row(stats=_gauge_stats(seen), slices=gauge_slices(readings, columns[0], parts)))
-        elif bounds is not None:
+        elif bounds is not None and edges is not None and seconds is not None:
             piece = readings.values[bounds[0] : bounds[1] + 1]
-            # What is counted after the end of the load was done before it.
-            last_ns = int(readings.times_ns[bounds[1]])
-            until_ns = last_ns if facts.counted_ns is None else min(last_ns, end_ns)
-            seconds = float(until_ns - readings.times_ns[bounds[0]]) / 1e9
             if first.kind == "counter":
                 total = float(increase(piece[:, columns[:1]])[0])
-                slices = counter_slices(readings, columns[0], parts)
+                slices = counter_slices(readings, columns[0], parts, edges)
                 out.append(row(stats={"total": total, "rate": total / seconds, **rate_stats(slices)}, slices=slices))
             elif first.kind == "histogram":
                 histogram = _histogram(readings.series, columns, piece, seconds)
                 if histogram is not None:
-                    slices = histogram_slices(readings, readings.series, columns, parts)
+                    slices = histogram_slices(readings, columns, parts, edges)
                     out.append(row(stats=histogram[0], buckets=histogram[1], slices=slices))
     return sorted(out, key=lambda r: (r.metric, r.labels))
 

@@ -89,7 +89,7 @@ def write_parquet(path: Path, readings: Sequence[Readings], facts: ExportHeader)
 
 def _add_page(table: _Table, readings: Readings, facts: ExportHeader) -> None:
     inside = readings.inside(facts.start_ns, facts.end_ns)
-    bounds = facts.bounds(readings)
+    bounds = facts.span.rows(readings)
     column_of = {(s.metric, s.labels, s.part): i for i, s in enumerate(readings.series) if s.part != "bucket"}
     for i, s in enumerate(readings.series):
         if s.kind in {"gauge", "unknown", "untyped"}:

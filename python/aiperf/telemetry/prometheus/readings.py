@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Final
@@ -14,6 +14,7 @@ from aiperf.telemetry import Mapped, all_families
 from aiperf.telemetry.prometheus.exposition import MetricSeries
 
 __all__ = [
+    "CountSpan",
     "Readings",
     "combined",
     "counters_delta",
@@ -75,22 +76,54 @@ class Readings:
                 kept.append(i)
         return kept
 
-    def bounds(self, start_ns: int, end_ns: int) -> tuple[int, int] | None:
-        """Rows between which counters are compared: the last reading at or before `start_ns`, and the first at or after
-        `end_ns` (else the last). None without two readings, or if the first came too late: what was counted before it is not known.
-        """
-        first = int(np.searchsorted(self.times_ns, start_ns, side="right")) - 1
-        if self.num_readings < 2 or first < 0:
-            return None
-        last = min(self.num_readings - 1, int(np.searchsorted(self.times_ns, end_ns, side="left")))
-        return (first, last) if last > first else None
-
     def inside(self, start_ns: int, end_ns: int) -> slice:
         """Rows read in the window, both ends included."""
         return slice(
             int(np.searchsorted(self.times_ns, start_ns, side="left")),
             int(np.searchsorted(self.times_ns, end_ns, side="right")),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountSpan:
+    """Between which instants counters are compared, ns since the epoch. `begins_load`, `ends_load`: nothing came before, nothing follows.
+
+    A scrape is neither at the start nor at the end: what is counted is that between `rows`. Where nothing follows, it goes to the last scrape, as
+    servers count a moment later than they answer.
+    """
+
+    start_ns: int
+    end_ns: int
+    begins_load: bool = True
+    ends_load: bool = True
+
+    def rows(self, page: Readings) -> tuple[int, int] | None:
+        """The last reading at or before the start, and the first that was asked for at or after the end, else the last. None if the first
+        reading came too late or none was asked for after the end: what was counted before or since is not known.
+        """
+        first = int(np.searchsorted(page.times_ns, self.start_ns, side="right")) - 1
+        last = int(np.searchsorted(page.times_ns - page.latencies_ns, self.end_ns, side="left"))
+        if first < 0 or last >= page.num_readings:
+            return None
+        last = page.num_readings - 1 if self.ends_load else last
+        return (first, last) if last > first else None
+
+    def edges(self, page: Readings) -> tuple[int, int] | None:
+        """Instants between which `rows` counted: at an end of the load, that of the reading; else the span's own."""
+        rows = self.rows(page)
+        if rows is None:
+            return None
+        first, last = (int(page.times_ns[row]) for row in rows)
+        return first if self.begins_load else self.start_ns, last if self.ends_load else self.end_ns
+
+    def seconds(self, page: Readings) -> float | None:
+        """How long it took what `rows` counted: at an end of the load to that, else to the reading."""
+        rows = self.rows(page)
+        if rows is None:
+            return None
+        first, last = (int(page.times_ns[row]) for row in rows)
+        begin = self.start_ns if self.begins_load else first
+        return ((self.end_ns if self.ends_load else last) - begin) / 1e9
 
 
 @cache
@@ -115,13 +148,6 @@ def _chosen(readings: Readings, name: str) -> tuple[Mapped, list[int]] | None:
     return None
 
 
-def counted_until(readings: Sequence[Readings], end_ns: int) -> int:
-    """Up to when counters are read for a load that ended at `end_ns`, ns since the epoch: servers count a moment later than they answer,
-    so up to the last scrape.
-    """
-    return max((int(r.times_ns[-1]) for r in readings if r.num_readings), default=end_ns)
-
-
 def increase(values: Floats) -> Floats:
     """(series,) growth of counters from the first row to the last; a fall is a restart, from 0.
 
@@ -138,21 +164,40 @@ def increase(values: Floats) -> Floats:
     return grown
 
 
-def counters_delta(readings: Readings, start_ns: int, end_ns: int) -> dict[str, float]:
-    """Growth of the counters of the page between two instants, by our name, in their unit; those it lacks are left out."""
-    rows = readings.bounds(start_ns, end_ns)
-    if rows is None:
-        return {}
+def counters_delta(pages: Sequence[Readings], span: CountSpan) -> dict[str, float]:
+    """Growth of the counters in the span, by our name, in their unit: the sum over the measured URLs' own pages that have it, else over the
+    others. Left out are those that no page has, and those of a page that was not read around the span: a part of the sum would pass
+    for the whole.
+    """
     out: dict[str, float] = {}
     for name, found in mappings().items():
-        if not any(m.kind == "counter" for _, m in found):
-            continue
-        chosen = _chosen(readings, name)
-        if chosen is not None and chosen[0].kind == "counter":
-            mapped, columns = chosen
-            grown = increase(readings.values[rows[0] : rows[1] + 1][:, columns])
-            out[name] = float(grown.sum()) * mapped.scale
+        if any(m.kind == "counter" for _, m in found):
+            parts = [_growth(r, name, span) for r in _own_first(pages, name, _counter)]
+            known = [p for p in parts if p is not None]
+            if parts and len(known) == len(parts):
+                out[name] = sum(known)
     return out
+
+
+def _own_first(
+    pages: Sequence[Readings], name: str, find: Callable[[Readings, str], object | None]
+) -> Sequence[Readings]:
+    """The measured URLs' own pages that have it, else the others that have."""
+    have = [r for r in pages if r.num_readings and find(r, name) is not None]
+    return [r for r in have if r.is_own] or have
+
+
+def _counter(readings: Readings, name: str) -> tuple[Mapped, list[int]] | None:
+    chosen = _chosen(readings, name)
+    return chosen if chosen is not None and chosen[0].kind == "counter" else None
+
+
+def _growth(readings: Readings, name: str, span: CountSpan) -> float | None:
+    rows, chosen = span.rows(readings), _counter(readings, name)
+    if rows is None or chosen is None:
+        return None
+    mapped, columns = chosen
+    return float(increase(readings.values[rows[0] : rows[1] + 1][:, columns]).sum()) * mapped.scale
 
 
 def gauge(readings: Readings, name: str) -> tuple[Ints, Floats] | None:
@@ -178,16 +223,29 @@ def combined(values: Floats, mapped: Mapped) -> Floats:
     return np.asarray(rule(values, axis=1) * mapped.scale)
 
 
-def histogram_delta(readings: Readings, name: str, start_ns: int, end_ns: int) -> tuple[float, float] | None:
-    """(number, sum in its unit) of what a histogram counted between two instants; None if the page has no such histogram."""
-    rows = readings.bounds(start_ns, end_ns)
-    if rows is None:
-        return None
+def histogram_delta(pages: Sequence[Readings], name: str, span: CountSpan) -> tuple[float, float] | None:
+    """(number, sum in its unit) of what a histogram counted in the span, of the same pages as a counter; None if no page has it, or one
+    that has was not read around the span.
+    """
+    number = total = 0.0
+    having = _own_first(pages, name, _histogram)
+    for r in having:
+        rows, found = span.rows(r), _histogram(r, name)
+        if rows is None or found is None:
+            return None
+        mapped, counts, sums = found
+        piece = r.values[rows[0] : rows[1] + 1]
+        number += float(increase(piece[:, counts]).sum())
+        total += float(increase(piece[:, sums]).sum()) * mapped.scale
+    return (number, total) if having else None
+
+
+def _histogram(readings: Readings, name: str) -> tuple[Mapped, list[int], list[int]] | None:
+    """(mapping, columns of the counts, of the sums)."""
     for raw, mapped in mappings().get(name, ()):
         counts, sums = (readings.columns(raw, mapped, part) for part in ("count", "sum"))
         if mapped.kind == "histogram" and counts and sums:
-            piece = readings.values[rows[0] : rows[1] + 1]
-            return float(increase(piece[:, counts]).sum()), float(increase(piece[:, sums]).sum()) * mapped.scale
+            return mapped, counts, sums
     return None
 
 
@@ -205,12 +263,3 @@ def returns_to_level(
     above = np.flatnonzero(seen > level + tolerance)
     first = 0 if not len(above) else int(above[-1]) + 1
     return None if first == len(seen) else float(times[first] - end_ns) / 1e9
-
-
-def merged(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """Sums by name."""
-    out: dict[str, float] = {}
-    for part in parts:
-        for name, value in part.items():
-            out[name] = out.get(name, 0.0) + value
-    return out

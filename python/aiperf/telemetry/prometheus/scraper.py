@@ -17,7 +17,7 @@ from aiperf.config.secrets import is_secret_name
 from aiperf.config.url import parse_url
 from aiperf.endpoints import access_to, targets_of
 from aiperf.telemetry.prometheus.exposition import Exposition
-from aiperf.telemetry.prometheus.readings import Readings, gauge
+from aiperf.telemetry.prometheus.readings import CountSpan, Readings, counters_delta, gauge
 from aiperf.web import Access, Server
 
 __all__ = ["Page", "Scraper", "pages_of", "scrape", "split_page"]
@@ -45,9 +45,11 @@ def pages_of(config: Config, found: Sequence[str] | None = None) -> tuple[Page, 
     t = config.telemetry
     if t.no_server_metrics:
         return ()
-    own = [t.base.at(t.at_root("/metrics")) for t in targets_of(config)] if found is None else list(found)
+    usual = [t.base.at(t.at_root("/metrics")) for t in targets_of(config)]
+    own = usual if found is None else list(found)
     named = [full_page(url) for url in t.server_metrics]
-    return tuple(Page(url, is_own=url in own) for url in dict.fromkeys((*own, *named)))
+    # A measured URL's page that did not answer the probe is its own all the same.
+    return tuple(Page(url, is_own=url in own or url in usual) for url in dict.fromkeys((*own, *named)))
 
 
 def full_page(url: str) -> str:
@@ -86,8 +88,8 @@ class Scraper:
     """Reads from `start()` on, at once and then every `interval_s`. Keys and cookies go to the servers in `accesses` only (by origin, else
     by host), each with its own; None: to all.
 
-    `end_of_load()` makes it read faster until the server is at rest: nothing running or waiting, counters standing still. `stop`
-    waits for that and gives what was read.
+    `end_of_load()` makes it read faster until the server is at rest: nothing running or waiting, counters standing still, and no fewer
+    requests counted than were finished. `stop` waits for that and gives what was read.
     """
 
     def __init__(
@@ -123,17 +125,25 @@ class Scraper:
         """The last reading of each page that has one, while it goes on."""
         return tuple(r for reader in self._readers if (r := reader.latest()).num_readings)
 
-    def end_of_load(self) -> None:
+    def end_of_load(self, finished: int = 0) -> None:
+        """`finished`: successful requests of the load, which the measured server must have counted; of several servers nobody knows which."""
+        is_alone = sum(reader.page.is_own for reader in self._readers) == 1
         for reader in self._readers:
-            reader.settle()
+            reader.settle(finished if is_alone and reader.page.is_own else 0)
 
-    def stop(self, *, wait_for_rest: bool = True) -> tuple[Readings, ...]:
-        """`wait_for_rest`: up to the settling time after `end_of_load`. A second call gives the same."""
+    def stop(self, *, wait_for_rest: bool = True, finished: int = 0) -> tuple[Readings, ...]:
+        """`wait_for_rest`: up to the settling time after `end_of_load`, and for a slow page until it was read once since. A second call
+        gives the same.
+        """
         if wait_for_rest:
-            self.end_of_load()
+            self.end_of_load(finished)
             deadline = time.monotonic() + self._settle_s + _SETTLE_INTERVAL_S
             for reader in self._readers:
                 reader.is_at_rest.wait(max(0.0, deadline - time.monotonic()))
+            deadline += _TIMEOUT_S
+            for reader in self._readers:
+                if reader.has_answered:
+                    reader.has_settled.wait(max(0.0, deadline - time.monotonic()))
         for reader in self._readers:
             reader.leave()
         deadline = time.monotonic() + _LEAVE_S
@@ -158,6 +168,8 @@ class _Reader:
         self.page = page
         self.has_read = threading.Event()
         self.is_at_rest = threading.Event()
+        self.has_settled = threading.Event()
+        """A reading that was asked for after the load has come, or failed to."""
         self.thread = threading.Thread(target=self._run, name=f"metrics {page.url}", daemon=True)
         base, self._path = split_page(page.url)
         self._server = Server(base, access)
@@ -166,6 +178,9 @@ class _Reader:
         self._wake = threading.Event()
         self._is_stopped = False
         self._settle_until: float | None = None
+        self._finished = 0
+        # Epoch ns of monotonic 0: the wall clock may be set while the load runs, the run's own does not follow it either.
+        self._epoch_ns = time.time_ns() - time.monotonic_ns()
         self._lock = threading.Lock()
         self._exposition = Exposition()
         self._rows: list[NDArray[np.float64]] = []
@@ -175,8 +190,14 @@ class _Reader:
         self._num_failed = 0
         self._error: str | None = None
 
-    def settle(self) -> None:
+    @property
+    def has_answered(self) -> bool:
+        with self._lock:
+            return bool(self._rows)
+
+    def settle(self, finished: int) -> None:
         if self._settle_until is None:
+            self._finished = finished
             self._settle_until = time.monotonic() + self._settle_s
             self._wake.set()
 
@@ -223,6 +244,8 @@ class _Reader:
             is_settling = self._settle_until is not None
             self._read(is_kept_always=is_settling)
             self.has_read.set()
+            if is_settling:
+                self.has_settled.set()
             if is_settling and self._rests():
                 self.is_at_rest.set()
                 break
@@ -237,12 +260,13 @@ class _Reader:
         self._server.close()
         self.has_read.set()
         self.is_at_rest.set()
+        self.has_settled.set()
 
     def _read(self, *, is_kept_always: bool) -> None:
-        sent = time.time_ns()
+        sent = self._now()
         try:
             reply = self._server.ask("GET", self._path, timeout_s=_TIMEOUT_S, accept=_ACCEPT)
-            received = time.time_ns()
+            received = self._now()
             if not reply.is_ok:
                 self._fail(f"HTTP {reply.status}")
                 return
@@ -262,13 +286,16 @@ class _Reader:
                 del self._rows[1:-1:2], self._times[1:-1:2]
                 self._keep_every *= 2
 
+    def _now(self) -> int:
+        return self._epoch_ns + time.monotonic_ns()
+
     def _fail(self, reason: str) -> None:
         with self._lock:
             self._num_failed += 1
             self._error = reason
 
     def _rests(self) -> bool:
-        """Two readings that are the same in counters, with nothing running or waiting; or the time is over."""
+        """Two readings that are the same in counters, with nothing running, waiting or not yet counted; or the time is over."""
         if self._settle_until is not None and time.monotonic() >= self._settle_until:
             return True
         with self._lock:
@@ -276,10 +303,16 @@ class _Reader:
                 return not self._rows and self._num_failed > 0
             last, before = self._rows[-1], self._rows[-2]
             now = self._table(self._rows[-1:], self._times[-1:])
+            first = self._table([self._rows[0], last], [self._times[0], self._times[-1]])
         if len(last) != len(before):
             return False
         moves = np.array([s.kind == "counter" or s.part == "count" for s in now.series[: len(last)]], dtype=bool)
         if not np.array_equal(last[moves], before[moves], equal_nan=True):
+            return False
+        counted = counters_delta([first], CountSpan(start_ns=(began := int(first.times_ns[0])), end_ns=began)).get(
+            "requests"
+        )
+        if counted is not None and counted < self._finished:
             return False
         busy = [gauge(now, name) for name in ("requests_in_flight", "requests_running", "requests_waiting")]
         return all(found is None or found[1][-1] <= 0 for found in busy)

@@ -1,7 +1,8 @@
 """From what was scraped to the server's figures in standard names, and their courses over time (`aiperf.metrics.server`).
 
 Percentiles are those of histogram buckets: linear within the bucket, and the bucket's bounds are the error. Counters are compared
-between the last scrape before the measured phase and the first one after it; one that fell was reset and counts on from 0.
+between the last scrape before the measured phase and the first one after it, or the last of all if no phase follows; one that fell was
+reset and counts on from 0.
 A name is read from the measured URLs' own metrics; only what none of them has is taken from the endpoints named besides.
 """
 
@@ -20,7 +21,7 @@ from aiperf.metrics.server import Replica, ServerFigure, ServerPage, ServerSerie
 from aiperf.telemetry import Mapped, all_families
 from aiperf.telemetry.prometheus.exposition import MetricSeries
 from aiperf.telemetry.prometheus.quantiles import bucket_of, histogram_quantile
-from aiperf.telemetry.prometheus.readings import Floats, Readings, combined, counted_until, gauge, increase, mappings
+from aiperf.telemetry.prometheus.readings import CountSpan, Floats, Readings, combined, gauge, increase, mappings
 
 __all__ = ["build_view", "raw_names"]
 
@@ -90,13 +91,15 @@ def build_view(
     follows the measured one.
     """
     answered = [r for r in readings if r.num_readings]
-    counted = (window[0], counted_until(answered, window[1]) if ends_with_load else window[1])
+    counted = CountSpan(
+        start_ns=window[0], end_ns=window[1], begins_load=window[0] <= load[0], ends_load=ends_with_load
+    )
     figures = [_times(answered, name, counted) for name in _TIMES]
     figures += [_level(answered, name, window) for name in _LEVELS]
-    figures += [_count(answered, name, counted, (window[1] - window[0]) / 1e9) for name in _COUNTS]
+    figures += [_count(answered, name, counted) for name in _COUNTS]
     figures += [_share(answered, name, counted) for name in _SHARES]
     by_name = {f.name: f for f in figures if f is not None}
-    batch = _batch_size(answered, window, by_name)
+    batch = _batch_size(answered, counted, by_name)
     if batch is not None:
         by_name[batch.name] = batch
     series = tuple(_series(answered, load, wall_ns)) if answered else ()
@@ -174,44 +177,45 @@ def _source(found: Iterable[_Found]) -> str:
 # Figures ------------------------------------------------------------------------------------------------------------------
 
 
-def _grown(found: Sequence[_Found], window: tuple[int, int]) -> float | None:
+def _grown(found: Sequence[_Found], span: CountSpan) -> float | None:
     """Growth of all the series in the shown unit; None if an endpoint was not scraped twice."""
     total = 0.0
     for f in found:
-        rows = f.page.bounds(*window)
+        rows = span.rows(f.page)
         if rows is None:
             return None
         total += float(increase(f.page.values[rows[0] : rows[1] + 1][:, f.columns]).sum()) * f.mapped.scale
     return total
 
 
-def _count(readings: Sequence[Readings], name: str, window: tuple[int, int], seconds: float) -> ServerFigure | None:
+def _count(readings: Sequence[Readings], name: str, span: CountSpan) -> ServerFigure | None:
     found = _find(readings, name, "counter")
-    total = _grown(found, window) if found else None
+    total = _grown(found, span) if found else None
     if total is None:
         return None
+    seconds = max(span.seconds(f.page) or 0.0 for f in found)
     stats = {"count": total} | ({"rate": total / seconds} if seconds > 0 else {})
     return ServerFigure(
-        name=name, stats=stats, source=_source(found), replicas=_replicas(found, lambda parts: _grown(parts, window))
+        name=name, stats=stats, source=_source(found), replicas=_replicas(found, lambda parts: _grown(parts, span))
     )
 
 
-def _share(readings: Sequence[Readings], name: str, window: tuple[int, int]) -> ServerFigure | None:
+def _share(readings: Sequence[Readings], name: str, span: CountSpan) -> ServerFigure | None:
     for part, wholes in _SHARES[name]:
         top, below = _find(readings, part, "counter"), [_find(readings, whole, "counter") for whole in wholes]
         if not top or not all(below):
             continue
-        grown = [_grown(f, window) for f in below]
-        hits = _grown(top, window)
+        grown = [_grown(f, span) for f in below]
+        hits = _grown(top, span)
         if hits is None or any(g is None for g in grown):
             continue
         whole = sum(g for g in grown if g is not None)
         if not whole:
             return None
-        replicas = _share_by_replica(top, below, window)
+        replicas = _share_by_replica(top, below, span)
         stats = {"avg": 100 * hits / whole}
         return ServerFigure(name=name, stats=stats, source=_source([*top, *itertools.chain(*below)]), replicas=replicas)
-    level = _level(readings, _SHARE_GAUGES[name], window) if name in _SHARE_GAUGES else None
+    level = _level(readings, _SHARE_GAUGES[name], (span.start_ns, span.end_ns)) if name in _SHARE_GAUGES else None
     if level is None:
         return None
     return ServerFigure(
@@ -219,16 +223,14 @@ def _share(readings: Sequence[Readings], name: str, window: tuple[int, int]) -> 
     )
 
 
-def _share_by_replica(
-    top: Sequence[_Found], below: Sequence[Sequence[_Found]], window: tuple[int, int]
-) -> tuple[Replica, ...]:
+def _share_by_replica(top: Sequence[_Found], below: Sequence[Sequence[_Found]], span: CountSpan) -> tuple[Replica, ...]:
     groups, wholes = _by_replica(top), [_by_replica(b) for b in below]
     if len(groups) < 2:
         return ()
     out: list[Replica] = []
     for name in sorted(groups):
-        hits = _grown(groups[name], window)
-        whole = sum(_grown(w[name], window) or 0.0 for w in wholes if name in w)
+        hits = _grown(groups[name], span)
+        whole = sum(_grown(w[name], span) or 0.0 for w in wholes if name in w)
         if hits is not None and whole:
             out.append(Replica(name, 100 * hits / whole))
     return tuple(out)
@@ -261,12 +263,12 @@ def _level(readings: Sequence[Readings], name: str, window: tuple[int, int]) -> 
     return ServerFigure(name=name, stats=stats, source=_source(found), replicas=_replicas(found, one))
 
 
-def _histogram(found: Sequence[_Found], window: tuple[int, int]) -> tuple[float, float, Floats, Floats] | None:
+def _histogram(found: Sequence[_Found], span: CountSpan) -> tuple[float, float, Floats, Floats] | None:
     """(count, sum, uppers, cumulated) of all the series together; the bounds are those that all of them have."""
     count = total = 0.0
     tables: list[dict[float, float]] = []
     for f in found:
-        rows = f.page.bounds(*window)
+        rows = span.rows(f.page)
         if rows is None:
             return None
         piece = f.page.values[rows[0] : rows[1] + 1]
@@ -296,9 +298,9 @@ def _key(series: MetricSeries) -> tuple[tuple[str, str], ...]:
     return series.labels
 
 
-def _times(readings: Sequence[Readings], name: str, window: tuple[int, int]) -> ServerFigure | None:
+def _times(readings: Sequence[Readings], name: str, span: CountSpan) -> ServerFigure | None:
     found = _find(readings, name, "histogram", "count")
-    known = _histogram(found, window) if found else None
+    known = _histogram(found, span) if found else None
     if known is None:
         return None
     count, total, uppers, cumulated = known
@@ -314,20 +316,20 @@ def _times(readings: Sequence[Readings], name: str, window: tuple[int, int]) -> 
             bounds[p] = (factor * low, factor * high if math.isfinite(high) else None)
 
     def mean(parts: Sequence[_Found]) -> float | None:
-        one = _histogram(parts, window)
+        one = _histogram(parts, span)
         return None if one is None else factor * one[1] / one[0]
 
     return ServerFigure(name=name, stats=stats, bounds=bounds, source=_source(found), replicas=_replicas(found, mean))
 
 
 def _batch_size(
-    readings: Sequence[Readings], window: tuple[int, int], known: Mapping[str, ServerFigure]
+    readings: Sequence[Readings], span: CountSpan, known: Mapping[str, ServerFigure]
 ) -> ServerFigure | None:
     counted = _find(readings, "batch_size_histogram", "histogram", "count")
-    found = _histogram(counted, window) if counted else None
+    found = _histogram(counted, span) if counted else None
     if found is not None:
         return ServerFigure(name="batch_size", stats={"avg": found[1] / found[0]}, source=_source(counted))
-    slots = _level(readings, "busy_slots", window)
+    slots = _level(readings, "busy_slots", (span.start_ns, span.end_ns))
     if slots is not None:
         return ServerFigure(name="batch_size", stats=slots.stats, source=slots.source)
     running = known.get("requests_running")
@@ -396,7 +398,7 @@ def _series(readings: Sequence[Readings], load: tuple[int, int], wall_ns: int) -
 def _edges(readings: Sequence[Readings], load: tuple[int, int]) -> Floats:
     """Moments of the courses: those at which the endpoint with most scrapes was read, every n-th of more than 300."""
     most = max(readings, key=lambda r: r.num_readings)
-    rows = most.bounds(*load)
+    rows = CountSpan(start_ns=load[0], end_ns=load[1], ends_load=False).rows(most)
     seen = most.inside(*load) if rows is None else slice(rows[0], rows[1] + 1)
     times = most.times_ns[seen].astype(np.float64)
     return np.asarray(times[:: max(1, math.ceil(len(times) / _MOST_POINTS))])

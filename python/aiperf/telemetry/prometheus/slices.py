@@ -1,7 +1,7 @@
 """Series of the server by time slice (`--slice-duration`): `timeslices` of `server_metrics_export.json`, in AIPerf's form.
 
 Counters and histograms are read between the slices' edges: where an edge lies between two readings, what was counted between them is
-taken as spread evenly. Gauges are the readings inside a slice; a slice without one has no entry.
+taken as spread evenly. A slice at an end of the load has all that was counted there, so that the slices add up to the total. Gauges are the readings inside a slice; a slice without one has no entry.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aiperf.telemetry.prometheus.exposition import MetricSeries
 from aiperf.telemetry.prometheus.readings import Floats, Readings
 
 __all__ = ["Window", "counter_slices", "gauge_slices", "histogram_slices", "rate_stats", "windows"]
@@ -53,15 +52,18 @@ def _grown(readings: Readings, columns: Sequence[int], edges: Sequence[int]) -> 
     return np.column_stack([np.interp(edges, times, total[:, i]) for i in range(len(columns))])
 
 
-def _between(readings: Readings, columns: Sequence[int], parts: Sequence[Window]) -> Floats:
-    if not parts or readings.num_readings < 2:
+def _between(readings: Readings, columns: Sequence[int], parts: Sequence[Window], edges: tuple[int, int]) -> Floats:
+    """(slices, columns) what was counted in each. `edges`: where the first begins and the last ends (`CountSpan.edges`)."""
+    if not parts:
         return np.zeros((0, len(columns)))
-    edges = [*(w.start_ns for w in parts), parts[-1].end_ns]
-    return np.diff(_grown(readings, columns, edges), axis=0)
+    inner = [min(max(w.start_ns, edges[0]), edges[1]) for w in parts[1:]]
+    return np.diff(_grown(readings, columns, [edges[0], *inner, edges[1]]), axis=0)
 
 
-def counter_slices(readings: Readings, column: int, parts: Sequence[Window]) -> list[dict[str, object]]:
-    grown = _between(readings, [column], parts)
+def counter_slices(
+    readings: Readings, column: int, parts: Sequence[Window], edges: tuple[int, int]
+) -> list[dict[str, object]]:
+    grown = _between(readings, [column], parts, edges)
     return [
         w.entry(total=float(g), rate=float(g) / w.seconds)
         for w, g in zip(parts, grown[:, 0], strict=False)
@@ -89,10 +91,11 @@ def gauge_slices(readings: Readings, column: int, parts: Sequence[Window]) -> li
 
 
 def histogram_slices(
-    readings: Readings, series: Sequence[MetricSeries], columns: Sequence[int], parts: Sequence[Window]
+    readings: Readings, columns: Sequence[int], parts: Sequence[Window], edges: tuple[int, int]
 ) -> list[dict[str, object]]:
     """Slices in which something was counted."""
-    grown = _between(readings, columns, parts)
+    series = readings.series
+    grown = _between(readings, columns, parts, edges)
     at = {series[c].part: i for i, c in enumerate(columns) if series[c].part != "bucket"}
     buckets = [(i, series[c].le or "+Inf") for i, c in enumerate(columns) if series[c].part == "bucket"]
     out = []

@@ -11,13 +11,12 @@ from aiperf.errors import Note
 from aiperf.metrics.conservation import ServerCounters
 from aiperf.records.run_json import GAUGES
 from aiperf.telemetry.prometheus.readings import (
+    CountSpan,
     Readings,
-    counted_until,
     counters_delta,
     gauge,
     histogram_delta,
     mappings,
-    merged,
     returns_to_level,
 )
 
@@ -115,16 +114,14 @@ def summarise(
 ) -> ServerSummary:
     """`start_ns`, `end_ns`: of the load, ns since the epoch.
 
-    Counters are compared from before the load to the last reading, as servers count a moment later than they answer. A figure
-    is the sum (mean for ratios) over the measured URLs' own pages; only what none of them has is taken from the pages named
+    Counters are compared from before the load to the last reading (`CountSpan`). A figure is the sum (mean for ratios) over the measured URLs' own pages; only what none of them has is taken from the pages named
     besides, which may show the same requests again (a worker behind a frontend). `is_quiet`: no notes on pages that failed.
     """
     answered = [r for r in readings if r.num_readings]
     own = [r for r in answered if r.is_own]
     others = [r for r in answered if not r.is_own]
-    last_ns = counted_until(answered, end_ns)
-    counters = merged(counters_delta(r, start_ns, last_ns) for r in others)
-    counters |= merged(counters_delta(r, start_ns, last_ns) for r in own)
+    load = CountSpan(start_ns=start_ns, end_ns=end_ns)
+    counters = counters_delta(answered, load)
     levels: dict[str, Level] = {}
     means: dict[str, float] = {}
     for name, found in mappings().items():
@@ -135,13 +132,12 @@ def summarise(
             if level is not None:
                 levels[name] = level
         if "histogram" in kinds:
-            counted = [h for r in own or others if (h := histogram_delta(r, name, start_ns, last_ns)) is not None]
-            number = sum(n for n, _ in counted)
-            if number:
-                means[name] = sum(s for _, s in counted) / number
+            counted = histogram_delta(answered, name, load)
+            if counted is not None and counted[0]:
+                means[name] = counted[1] / counted[0]
     rests = [r for name in GAUGES if (r := _rest(own, name, start_ns, end_ns, within_s))]
     notes = [] if is_quiet else [n for r in readings if (n := _failed(r)) is not None]
-    notes += [n for r in answered if not is_quiet and (n := _late(r, start_ns)) is not None]
+    notes += [n for r in answered if not is_quiet and (n := _not_around(r, start_ns, end_ns)) is not None]
     notes += [_unrest(rest) for rest in rests if rest.after_s is None]
     return ServerSummary(
         counters=counters, levels=levels, means=means, rests=tuple(rests), num_pages=len(answered), notes=tuple(notes)
@@ -159,15 +155,26 @@ def _failed(readings: Readings) -> Note | None:
     return Note("server_metrics_failed", text, {"url": readings.url, "failed": readings.num_failed, "total": total})
 
 
-def _late(readings: Readings, start_ns: int) -> Note | None:
+def _not_around(readings: Readings, start_ns: int, end_ns: int) -> Note | None:
+    """Of a page whose counters at the beginning or at the end of the load are not known."""
     late_s = float(readings.times_ns[0] - start_ns) / 1e9
-    if late_s <= 0:
+    early_s = float(end_ns - (readings.times_ns[-1] - readings.latencies_ns[-1])) / 1e9
+    if late_s > 0:
+        kind, when, what = (
+            "server_metrics_late",
+            f"the first scrape that worked came {late_s:.1f} s after the load began",
+            "until then",
+        )
+    elif early_s > 0:
+        kind, when, what = (
+            "server_metrics_ended",
+            f"the last scrape that worked began {early_s:.1f} s before the load ended",
+            "after it",
+        )
+    else:
         return None
-    text = (
-        f"`{readings.url}`: the first scrape that worked came {late_s:.1f} s after the load began: what the server counted until then is "
-        "not known, so its totals and mean times are left out"
-    )
-    return Note("server_metrics_late", text, {"url": readings.url, "late_s": late_s})
+    text = f"`{readings.url}`: {when}: what the server counted {what} is not known, so its totals and mean times are left out"
+    return Note(kind, text, {"url": readings.url, "seconds": max(late_s, early_s)})
 
 
 def _unrest(rest: Rest) -> Note:
