@@ -28,6 +28,7 @@ __all__ = [
     "Http2Questions",
     "JournalTail",
     "LagPool",
+    "MetricLines",
     "Piece",
     "Plan",
     "RecordPieces",
@@ -45,6 +46,7 @@ __all__ = [
     "builtin_encode",
     "lay_out_agent_rows",
     "order_statistics",
+    "parse_otlp_json",
     "read_bytes",
     "read_parquet_columns",
     "scan_chunks",
@@ -532,6 +534,23 @@ class Http2Questions:
     @property
     def is_open(self) -> bool:
         """May another question be asked?"""
+
+@final
+class MetricLines:
+    """Lines of one metrics endpoint that were seen before, by their heads: all up to the value."""
+
+    def __new__(cls) -> Self: ...
+    def learn(self, heads: list[tuple[str, int | None]]) -> None:
+        """(head, column) of lines; None: it is no measurement."""
+    def read(self, text: str, width: int) -> NDArray[np.float64] | None:
+        """(width,) values by column, NaN for those the text does not have; None if a line is new or a value is no number."""
+
+def parse_otlp_json(text: bytes, wanted: set[str] | None = None) -> dict[str, Any]:
+    """Spans of an export request as columns: `traces`, `parents`, `names` (lists of str, ids as written), `starts`, `ends` (int64 ns since the
+    epoch); of each attribute `rows` (which span), `keys` (index in `key_names`) and `values` (str, bool, int, float).
+
+    `wanted`: keys of the attributes to keep; None: all. ValueError: it is no such request, and why.
+    """
 
 @final
 class SimServer:

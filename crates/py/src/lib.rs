@@ -11,6 +11,7 @@ mod jsonl;
 mod question;
 mod records;
 mod sim;
+mod telemetry;
 mod tokens;
 mod traces;
 
@@ -53,7 +54,9 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<capture::Capture>()?;
     m.add_class::<capture::BlockHasher>()?;
     m.add_class::<question::Http2Questions>()?;
+    m.add_class::<telemetry::MetricLines>()?;
     m.add_class::<traces::AgentCorpus>()?;
+    m.add_function(wrap_pyfunction!(telemetry::parse_otlp_json, m)?)?;
     m.add_function(wrap_pyfunction!(traces::lay_out_agent_rows, m)?)?;
     m.add_function(wrap_pyfunction!(chunks::scan_chunks, m)?)?;
     m.add_function(wrap_pyfunction!(chunks::order_statistics, m)?)?;

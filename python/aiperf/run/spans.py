@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from aiperf.run.run import Run
 
 if TYPE_CHECKING:
     from aiperf.telemetry.spans import Span
-    from aiperf.telemetry.spans.join import SpanTimes
+    from aiperf.telemetry.spans.join import Traces
 
 __all__ = ["join_file", "join_spans"]
 
@@ -29,11 +29,12 @@ def join_spans(run: Run, spans: Sequence[Span], outputs: Outputs) -> tuple[Run, 
             write_pieces(run.files.spans, render_jsonl(spans))
             run = replace(run, written=(*run.written, ("server spans", run.files.spans)))
     from aiperf.telemetry.spans.join import collect
+    from aiperf.telemetry.spans.table import SpanTable
 
-    return _joined(run, collect(spans))
+    return _joined(run, collect([SpanTable.of(spans)]))
 
 
-def _joined(run: Run, times: Mapping[str, SpanTimes]) -> tuple[Run, ServerColumns]:
+def _joined(run: Run, times: Traces) -> tuple[Run, ServerColumns]:
     from aiperf.telemetry.spans.join import join, span_columns
 
     joined = join(times, run.columns)
@@ -51,7 +52,7 @@ def join_file(run: Run, path: Path, outputs: Outputs) -> tuple[Run, ServerColumn
     kept = run.files.spans
     if not is_lines(path):
         return join_spans(run, read_spans(path), outputs)
-    times = collect(read_lines(path, ATTRIBUTES))
+    times = collect(read_lines(path, set(ATTRIBUTES)))
     if not times:
         raise ResultError(f"`{path}` holds no spans")
     if not (kept.exists() and kept.samefile(path)):

@@ -9,6 +9,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,12 @@ import pytest
 from aiperf.errors import ConfigError, ResultError
 from aiperf.records import Columns
 from aiperf.telemetry.spans import Span
-from aiperf.telemetry.spans.join import collect, join, span_columns
+from aiperf.telemetry.spans import join as joining
+from aiperf.telemetry.spans.join import Traces, join, span_columns
 from aiperf.telemetry.spans.otlp import parse_json, read_spans, render_jsonl
 from aiperf.telemetry.spans.receiver import Receiver, parse_address, start_receiver
 from aiperf.telemetry.spans.span import client_span
+from aiperf.telemetry.spans.table import SpanTable
 
 MS = 1_000_000
 WALL = 1_700_000_000_000_000_000
@@ -34,6 +37,11 @@ VLLM = {
     "gen_ai.latency.time_in_model_decode": 0.1,
     "gen_ai.latency.e2e": 0.15,
 }
+
+
+def collect(spans: Sequence[Span]) -> Traces:
+    """As if a request had come with each."""
+    return joining.collect(SpanTable.of([span]) for span in spans)
 
 
 def span(
@@ -164,7 +172,7 @@ def test_strangers_and_missing_spans_are_counted() -> None:
     made = span_columns(joined, columns)
     assert made["server_source"].tolist() == [3, 0]
     assert np.isnan(made["server_queue_ns"][1])
-    assert [n.kind for n in join({}, columns).notes()] == ["spans_missing"]
+    assert [n.kind for n in join(collect([]), columns).notes()] == ["spans_missing"]
 
 
 def test_files_of_all_shapes_hold_the_same_spans(tmp_path: Path) -> None:

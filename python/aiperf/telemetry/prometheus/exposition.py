@@ -1,8 +1,7 @@
 """Prometheus' text format to rows of numbers. prometheus-client parses what is new; lines seen before are looked up.
 
-A server shows the same thousand lines at every reading, and the library takes 20 µs for each: a dictionary from the text in
-front of the value to a column takes 0.5 µs. As long as no line comes, goes or moves, only those that changed are looked at, in loops
-of the interpreter's own C code.
+A server shows the same thousand lines at every reading, and the library takes 20 µs for each: lines whose text in front of the value is
+known are read natively (`MetricLines`), 0.1 µs each.
 """
 
 from __future__ import annotations
@@ -10,12 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import compress, count
-from operator import ne
 from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
+
+from aiperf._core import MetricLines
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -41,32 +40,15 @@ class MetricSeries:
     help: str = ""
 
 
-_NO_SAMPLE = "\0"
-"""In place of a comment's head: nothing begins like it."""
-
-
-@dataclass(slots=True, kw_only=True)
-class _Text:
-    """The last text without time stamps and exemplars. `heads`: of each line what stands in front of the value, with the space.
-    `columns`: (lines,), -1 for lines without one. `row`: (columns,) values.
-    """
-
-    lines: list[str]
-    heads: list[str]
-    columns: NDArray[np.int64]
-    row: NDArray[np.float64]
-
-
 class Exposition:
     """Remembers the columns of one page; a column once known stays."""
 
     def __init__(self) -> None:
         self.series: list[MetricSeries] = []
         self._column_of: dict[MetricSeries, int] = {}
-        self._column_of_head: dict[str, int | None] = {}
+        self._lines = MetricLines()
         self._is_simple = True
         """No time stamps, no exemplars: each line is its head, a space and the value."""
-        self._last: _Text | None = None
         self._good_heads: set[str] = set()
         self.bad_lines = 0
         """Lines that were no metric in the scrape with the most of them; the other lines of that scrape count."""
@@ -78,7 +60,7 @@ class Exposition:
         """
         is_open = is_openmetrics or text.rstrip().endswith("# EOF")
         try:
-            row = self._look_up(text) if self._is_simple else None
+            row = self._lines.read(text, len(self.series)) if self._is_simple else None
             return self._parse(text, is_openmetrics=is_open) if row is None else row
         except (ValueError, KeyError, IndexError):  # the library raises each of them for broken lines
             return self._parse(self._without_bad_lines(text), is_openmetrics=False)
@@ -114,48 +96,6 @@ class Exposition:
         self._good_heads.add(head)
         return True
 
-    def _look_up(self, text: str) -> NDArray[np.float64] | None:
-        """None if a line is new."""
-        lines = text.split("\n")
-        row = self._changed(lines)
-        return self._each(lines) if row is None else row
-
-    def _changed(self, lines: list[str]) -> NDArray[np.float64] | None:
-        """The row if the text differs from the last one in values alone. A loop in Python over 10,000 lines takes ten times as long."""
-        last = self._last
-        if last is None or len(lines) != len(last.lines) or len(last.row) != len(self.series):
-            return None
-        changed = list(compress(count(), map(ne, lines, last.lines)))
-        new = list(map(lines.__getitem__, changed))
-        heads = list(map(last.heads.__getitem__, changed))
-        if not all(map(str.startswith, new, heads)):
-            return None
-        values = np.fromiter(map(float, map(str.removeprefix, new, heads)), np.float64, len(new))
-        columns = last.columns[changed]
-        is_kept = columns >= 0
-        last.row[columns[is_kept]] = values[is_kept]
-        last.lines = lines
-        return last.row.copy()
-
-    def _each(self, lines: list[str]) -> NDArray[np.float64] | None:
-        """The row by looking up each line; None if one is new."""
-        row = np.full(len(self.series), np.nan)
-        heads, columns = [_NO_SAMPLE] * len(lines), np.full(len(lines), -1)
-        known = self._column_of_head
-        for i, line in enumerate(lines):
-            if not line or line[0] == "#":
-                continue
-            head, _, value = line.rpartition(" ")
-            column = known.get(head, -1)
-            if column == -1:
-                return None
-            heads[i] = head + " "
-            if column is not None:
-                columns[i] = column
-                row[column] = float(value)
-        self._last = _Text(lines=lines, heads=heads, columns=columns, row=row)
-        return row.copy()
-
     def _parse(self, text: str, *, is_openmetrics: bool) -> NDArray[np.float64]:
         lines = [line for line in text.split("\n") if line.strip() and line[0] != "#"]
         found: list[tuple[int | None, str, float]] = []
@@ -184,7 +124,7 @@ class Exposition:
             if not is_same or head in heads:
                 return False
             heads[head] = column
-        self._column_of_head.update(heads)
+        self._lines.learn(list(heads.items()))
         return True
 
     def _column(self, series: MetricSeries) -> int:

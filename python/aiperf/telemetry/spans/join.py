@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
@@ -27,11 +27,13 @@ from numpy.typing import NDArray
 
 from aiperf.errors import ErrorKind, Note
 from aiperf.records import Columns
-from aiperf.telemetry.spans.span import Span
+from aiperf.telemetry.spans.span import Value
+from aiperf.telemetry.spans.table import SpanTable
 
-__all__ = ["ATTRIBUTES", "ClockOffset", "Joined", "SpanTimes", "collect", "join", "span_columns"]
+__all__ = ["ATTRIBUTES", "ClockOffset", "Joined", "SpanTimes", "Traces", "collect", "join", "span_columns"]
 
 Floats = NDArray[np.float64]
+Rows = NDArray[np.int64]
 
 _PARTS_IN_S: Final = {
     "gen_ai.latency.time_in_queue": "queue",
@@ -46,6 +48,7 @@ _PARTS_IN_S: Final = {
 _PARTS_AS_TEXT: Final = {"queue_time": "queue", "inference_time": "inference", "total_time": "total"}
 ATTRIBUTES: Final = frozenset((*_PARTS_IN_S, *_PARTS_AS_TEXT))
 """Those that are read here."""
+_PARTS: Final = ("queue", "prefill", "decode", "first", "inference", "total")
 _AT_WORK: Final = frozenset({"first", "total"})
 """Latencies from the arrival on, during which the server works for the request."""
 _STAGES: Final = {
@@ -59,72 +62,113 @@ _SPANS: Final = 3.0
 """The number of spans in the column `server_source`."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SpanTimes:
-    """Of one trace, ns; NaN where no span says it. `arrival`, `end`: since the epoch, by the server's clock. `worked`: the last moment
-    at which it worked for the request for sure.
+    """Of one trace, ns; NaN where no span says it."""
+
+    queue: float
+    prefill: float
+    decode: float
+    total: float
+
+
+class Traces(Mapping[str, SpanTimes]):
+    """What the spans of each trace say together, as columns. A trace whose spans say nothing of queue, prefill or decode has its bounds only.
+
+    `arrivals`: ns from an instant, by the server's clock; `worked`: the last moment at which it worked for the request for sure.
     """
 
-    arrival: int
-    end: int
-    worked: float
-    parts: dict[str, float] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.index: dict[str, int] = {}
+        """Trace id → row."""
+        self._columns = {name: np.zeros(0, dtype=np.int64) for name in ("arrival", "end", "worked")}
+        self._parts = {name: np.zeros(0) for name in _PARTS}
 
-    @property
-    def queue(self) -> float:
-        return self._one("queue")
+    def __len__(self) -> int:
+        return len(self.index)
 
-    @property
-    def prefill(self) -> float:
-        return self._one("prefill")
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.index)
 
-    @property
-    def decode(self) -> float:
-        return self._one("decode")
+    def __contains__(self, trace: object) -> bool:
+        return trace in self.index
 
-    @property
-    def total(self) -> float:
-        return self._one("total")
+    def __getitem__(self, trace: str) -> SpanTimes:
+        told = self.parts(np.array([self.index[trace]]))
+        return SpanTimes(**{name: float(values[0]) for name, values in told.items()})
 
-    def _one(self, name: str) -> float:
-        return float(resolve_parts([self])[name][0])
+    def arrivals(self, rows: Rows, wall_ns: int) -> Floats:
+        return (self._columns["arrival"][rows] - wall_ns).astype(np.float64)
+
+    def worked(self, rows: Rows, wall_ns: int) -> Floats:
+        return (self._columns["worked"][rows] - wall_ns).astype(np.float64)
+
+    def says_more(self, rows: Rows) -> NDArray[np.bool_]:
+        """(rows,) is more known than when the request came and went?"""
+        out: NDArray[np.bool_] = np.any([np.isfinite(values[rows]) for values in self._parts.values()], axis=0)
+        return out
+
+    def parts(self, rows: Rows) -> dict[str, Floats]:
+        """(rows,) ns of queue, prefill, decode and total: as told, else what the others leave; NaN where that is not known either."""
+        told = {name: values[rows] for name, values in self._parts.items()}
+
+        def known(name: str, rest: Floats) -> Floats:
+            return np.where(np.isnan(told[name]), rest, told[name])
+
+        prefill = known("prefill", told["first"] - told["queue"])
+        total = known("total", (self._columns["end"][rows] - self._columns["arrival"][rows]).astype(np.float64))
+        rest = told["inference"] - prefill
+        decode = known("decode", np.where(np.isnan(rest), total - told["first"], rest))
+        return {"queue": told["queue"], "prefill": prefill, "decode": decode, "total": total}
+
+    def add(self, table: SpanTable) -> None:
+        """What a request of the server's exporter holds."""
+        index = self.index
+        rows = np.array([index.setdefault(trace, len(index)) for trace in table.traces], dtype=np.int64)
+        self._grow(len(index))
+        np.minimum.at(self._columns["arrival"], rows, table.starts_ns)
+        np.maximum.at(self._columns["end"], rows, table.ends_ns)
+        np.maximum.at(self._columns["worked"], rows, table.starts_ns)
+        self._add_attributes(table, rows)
+        stages = {name: part for name in set(table.names) if (part := _stage(name)) is not None}
+        for part in set(stages.values()):
+            found = np.array([i for i, name in enumerate(table.names) if stages.get(name) == part], dtype=np.int64)
+            values = self._parts[part]
+            values[rows[found]] = np.nan_to_num(values[rows[found]])
+            np.add.at(values, rows[found], (table.ends_ns - table.starts_ns)[found].astype(np.float64))
+            np.maximum.at(self._columns["worked"], rows[found], table.ends_ns[found])
+
+    def _add_attributes(self, table: SpanTable, rows: Rows) -> None:
+        for key, name in enumerate(table.key_names):
+            part = _PARTS_IN_S.get(name) or _PARTS_AS_TEXT.get(name)
+            if part is None:
+                continue
+            at = np.flatnonzero(table.keys == key)
+            ns = np.array([_duration_ns(name, table.values[i]) for i in at.tolist()])
+            is_told = ~np.isnan(ns)
+            spans, ns = table.rows[at][is_told], ns[is_told]
+            self._parts[part][rows[spans]] = ns
+            if part in _AT_WORK:
+                np.maximum.at(self._columns["worked"], rows[spans], table.starts_ns[spans] + ns.astype(np.int64))
+
+    def _grow(self, size: int) -> None:
+        """To at least twice as many rows as there were, so that many small tables cost little."""
+        have = len(self._columns["end"])
+        if size <= have:
+            return
+        more = max(size, 2 * have) - have
+        ends = {"arrival": np.iinfo(np.int64).max}
+        for name, column in self._columns.items():
+            self._columns[name] = np.concatenate([column, np.full(more, ends.get(name, np.iinfo(np.int64).min))])
+        for name, values in self._parts.items():
+            self._parts[name] = np.concatenate([values, np.full(more, math.nan)])
 
 
-def resolve_parts(found: Sequence[SpanTimes]) -> dict[str, Floats]:
-    """(traces,) ns of queue, prefill, decode and total: as told, else what the others leave; NaN where that is not known either."""
-    told = {
-        name: np.array([t.parts.get(name, math.nan) for t in found])
-        for name in ("queue", "prefill", "decode", "first", "inference", "total")
-    }
-
-    def known(name: str, rest: Floats) -> Floats:
-        return np.where(np.isnan(told[name]), rest, told[name])
-
-    prefill = known("prefill", told["first"] - told["queue"])
-    total = known("total", np.array([float(t.end - t.arrival) for t in found]))
-    rest = told["inference"] - prefill
-    decode = known("decode", np.where(np.isnan(rest), total - told["first"], rest))
-    return {"queue": told["queue"], "prefill": prefill, "decode": decode, "total": total}
-
-
-def collect(spans: Iterable[Span]) -> dict[str, SpanTimes]:
-    """Trace id → what its spans say together. A trace whose spans say nothing of queue, prefill or decode has its bounds only."""
-    out: dict[str, SpanTimes] = {}
-    for span in spans:
-        times = out.get(span.trace)
-        if times is None:
-            times = out[span.trace] = SpanTimes(span.start_ns, span.end_ns, span.start_ns)
-        else:
-            times.arrival = min(times.arrival, span.start_ns)
-            times.end = max(times.end, span.end_ns)
-        worked = span.start_ns
-        if span.attributes:
-            worked += int(_read_attributes(span.attributes, times.parts))
-        part = _stage(span.name)
-        if part is not None:
-            worked = span.end_ns
-            times.parts[part] = times.parts.get(part, 0.0) + (span.end_ns - span.start_ns)
-        times.worked = max(times.worked, worked)
+def collect(tables: Iterable[SpanTable]) -> Traces:
+    """What all spans say, by trace."""
+    out = Traces()
+    for table in tables:
+        out.add(table)
     return out
 
 
@@ -134,24 +178,12 @@ def _stage(name: str) -> str | None:
     return next((part for part, pattern in _STAGES.items() if pattern.search(name)), None)
 
 
-def _read_attributes(attributes: Mapping[str, str | float | bool], parts: dict[str, float]) -> float:
-    """How long after this span's start the server was at work for sure, ns."""
-    worked = 0.0
-    for name, value in attributes.items():
-        part = _PARTS_IN_S.get(name)
-        if part is not None and isinstance(value, int | float) and not isinstance(value, bool):
-            ns = float(value) * 1e9
-        elif (part := _PARTS_AS_TEXT.get(name)) is not None and isinstance(value, str):
-            length = _DURATION.fullmatch(value.strip())
-            if length is None:
-                continue
-            ns = float(length[1]) * _UNITS[length[2]]
-        else:
-            continue
-        parts[part] = ns
-        if part in _AT_WORK:
-            worked = max(worked, ns)
-    return worked
+def _duration_ns(name: str, value: Value) -> float:
+    """NaN if the attribute is no duration."""
+    if name in _PARTS_IN_S:
+        return float(value) * 1e9 if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    length = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
+    return math.nan if length is None else float(length[1]) * _UNITS[length[2]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +210,7 @@ class ClockOffset:
 class Joined:
     """`matched`: requests with a span of theirs; `strangers`: traces of no request. `offset` None: nothing matched."""
 
-    times: Mapping[str, SpanTimes] = field(repr=False)
+    times: Traces = field(repr=False)
     matched: int
     sent: int
     strangers: int
@@ -206,27 +238,31 @@ class Joined:
         return tuple(out)
 
 
-def join(times: Mapping[str, SpanTimes], columns: Columns) -> Joined:
+def join(times: Traces, columns: Columns) -> Joined:
     """Spans against the rows of a run, by request id; the offset of the clocks from all that match."""
     ids = [_trace_of(i) for i in columns.strings("request_id")]
     sent, finish = columns.scalar("sent"), columns.scalar("end")
     wall = columns.start_wall_ns
-    rows = [i for i, trace in enumerate(ids) if trace in times]
-    found = [times[ids[i]] for i in rows]
+    rows, found = _matches(times, ids)
     offset = None
-    if rows:
-        arrivals = np.array([t.arrival - wall for t in found], dtype=np.float64)
-        worked = np.array([t.worked - wall for t in found], dtype=np.float64)
-        high = arrivals - sent[rows]
+    if len(rows):
+        worked = times.worked(found, wall)
+        high = times.arrivals(found, wall) - sent[rows]
         # Who has gone, on purpose or not, bounds nothing: the server may work on.
         is_ok = columns.scalar("error_kind")[rows] == ErrorKind.OK
         low = np.where(is_ok, worked - finish[rows], np.nan)
         if np.isfinite(low).any():
             offset = ClockOffset(float(np.nanmax(low)), float(np.nanmin(high)))
-    known = set(ids)
-    strangers = sum(trace not in known for trace in times)
+    strangers = len(times) - len(set(found.tolist()))
     num_sent = int(np.count_nonzero(np.isfinite(sent)))
     return Joined(times=times, matched=len(rows), sent=num_sent, strangers=strangers, offset=offset)
+
+
+def _matches(times: Traces, ids: Sequence[str]) -> tuple[Rows, Rows]:
+    """Rows of the records that have spans, and of the traces that are theirs."""
+    at = np.array([times.index.get(trace, -1) for trace in ids], dtype=np.int64)
+    rows = np.flatnonzero(at >= 0)
+    return rows, at[rows]
 
 
 def _trace_of(request_id: str | None) -> str:
@@ -249,15 +285,14 @@ def span_columns(joined: Joined, columns: Columns) -> dict[str, Floats]:
     out["server_source"] = np.nan_to_num(out["server_source"])
     shift = 0.0 if joined.offset is None else joined.offset.best
     traces = [_trace_of(i) for i in columns.strings("request_id")]
-    rows = np.array([i for i, trace in enumerate(traces) if trace in joined.times], dtype=np.int64)
+    rows, found = _matches(joined.times, traces)
     if not len(rows):
         return out
-    found = [joined.times[traces[i]] for i in rows.tolist()]
     # Spans that say no more than when it came and went leave what the response said.
-    says_more = np.array([bool(t.parts) for t in found]) | (out["server_source"][rows] == 0)
-    for name, values in resolve_parts(found).items():
+    says_more = joined.times.says_more(found) | (out["server_source"][rows] == 0)
+    for name, values in joined.times.parts(found).items():
         told = np.where(values >= 0, values, np.nan)
         out[f"server_{name}_ns"][rows[says_more]] = told[says_more]
     out["server_source"][rows[says_more]] = _SPANS
-    out["server_arrival"][rows] = np.array([t.arrival - columns.start_wall_ns for t in found]) - shift
+    out["server_arrival"][rows] = joined.times.arrivals(found, columns.start_wall_ns) - shift
     return out

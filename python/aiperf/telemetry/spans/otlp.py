@@ -1,6 +1,6 @@
 """OTLP to spans: requests as protobuf or JSON, and files as collectors and SDKs write them.
 
-JSON is read by hand, as OTLP writes ids in hex where protobuf's own JSON has base64
+JSON is read natively, for its amount and as OTLP writes ids in hex where protobuf's own JSON has base64
 (https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding). A file may hold one JSON object, one per line, one protobuf
 message, or messages with their length in front (4 bytes, big-endian: the collector's file exporter).
 """
@@ -10,14 +10,15 @@ from __future__ import annotations
 import base64
 import binascii
 import gzip
-import json
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aiperf._core import parse_otlp_json
 from aiperf.errors import ConfigError, ResultError
 from aiperf.json_text import json_text
 from aiperf.telemetry.spans.span import Span, Value
+from aiperf.telemetry.spans.table import SpanTable
 
 if TYPE_CHECKING:
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -27,6 +28,7 @@ __all__ = [
     "parse_json",
     "parse_message",
     "parse_protobuf",
+    "parse_table",
     "read_lines",
     "read_spans",
     "render_jsonl",
@@ -88,36 +90,28 @@ def _protobuf_value(value: Any) -> Value | None:
     return found
 
 
-def parse_json(text: str | bytes, wanted: Container[str] | None = None) -> list[Span]:
-    """ValueError if it is not an export request. `wanted`: keys of the attributes to keep; None: all of them."""
-    content = json.loads(text)
-    if not isinstance(content, Mapping) or not ({"resourceSpans", "resource_spans"} & content.keys() or content == {}):
-        raise ValueError("not an OTLP export request: no `resourceSpans`")
+def parse_json(text: str | bytes) -> list[Span]:
+    """ValueError if it is not an export request."""
+    return list(parse_table(text.encode() if isinstance(text, str) else text).spans())
+
+
+def parse_table(text: bytes, wanted: set[str] | None = None) -> SpanTable:
+    """As `parse_json`. `wanted`: keys of the attributes to keep; None: all of them."""
     try:
-        return list(_json_spans(content, wanted))
-    except (AttributeError, KeyError, TypeError) as error:
+        found = parse_otlp_json(text, wanted)
+    except ValueError as error:
         raise ValueError(f"not an OTLP export request: {error}") from error
-
-
-def _either(content: Mapping[str, Any], camel: str, snake: str) -> Any:
-    return content.get(camel, content.get(snake))
-
-
-def _json_spans(content: Mapping[str, Any], wanted: Container[str] | None) -> Iterator[Span]:
-    for resource in _either(content, "resourceSpans", "resource_spans") or ():
-        for scope in _either(resource, "scopeSpans", "scope_spans") or ():
-            for span in scope.get("spans") or ():
-                get = span.get
-                given = get("attributes") or ()
-                kept = given if wanted is None else [a for a in given if a["key"] in wanted]
-                yield Span(
-                    trace=_hex(get("traceId") or get("trace_id") or "", 32),
-                    parent=_hex(get("parentSpanId") or get("parent_span_id") or "", 16),
-                    name=str(get("name", "")),
-                    start_ns=int(get("startTimeUnixNano") or get("start_time_unix_nano") or 0),
-                    end_ns=int(get("endTimeUnixNano") or get("end_time_unix_nano") or 0),
-                    attributes={a["key"]: v for a in kept if (v := _json_value(a.get("value") or {})) is not None},
-                )
+    return SpanTable(
+        traces=[_hex(i, 32) for i in found["traces"]],
+        parents=[_hex(i, 16) if i else i for i in found["parents"]],
+        names=found["names"],
+        starts_ns=found["starts"],
+        ends_ns=found["ends"],
+        rows=found["rows"],
+        keys=found["keys"],
+        key_names=found["key_names"],
+        values=found["values"],
+    )
 
 
 def _hex(text: str, digits: int) -> str:
@@ -128,14 +122,6 @@ def _hex(text: str, digits: int) -> str:
         return base64.b64decode(text, validate=True).hex()
     except (binascii.Error, ValueError):
         return text.lower()
-
-
-def _json_value(value: Mapping[str, Any]) -> Value | None:
-    for key, kind in (("stringValue", str), ("boolValue", bool), ("intValue", int), ("doubleValue", float)):
-        if key in value:
-            found: Value = kind(value[key])
-            return found
-    return None
 
 
 def render_jsonl(spans: Sequence[Span]) -> Iterator[bytes]:
@@ -193,13 +179,13 @@ def is_lines(path: Path) -> bool:
         return False
 
 
-def read_lines(path: Path, wanted: Container[str]) -> Iterator[Span]:
-    """The spans of a file of which `is_lines` holds, one after the other: few of a large file are in memory. ResultError."""
+def read_lines(path: Path, wanted: set[str]) -> Iterator[SpanTable]:
+    """The spans of a file of which `is_lines` holds, those of a line at a time: few of a large file are in memory. ResultError."""
     try:
         with path.open("rb") as file:
             for line in file:
                 if line.strip():
-                    yield from parse_json(line, wanted)
+                    yield parse_table(line, wanted)
     except (OSError, ValueError) as error:
         raise ResultError(f"cannot read the spans in `{path}`: {error}", _SHAPES) from error
 
@@ -208,8 +194,11 @@ def _parse_file(data: bytes) -> list[Span]:
     if data.lstrip()[:1] == b"{":
         try:
             return parse_json(data)
-        except json.JSONDecodeError:
-            return [span for line in data.splitlines() if line.strip() for span in parse_json(line)]
+        except ValueError:
+            lines = [line for line in data.splitlines() if line.strip()]
+            if len(lines) < 2:
+                raise
+            return [span for line in lines for span in parse_json(line)]
     pieces = _pieces(data)
     return [span for piece in pieces for span in parse_protobuf(piece)]
 
