@@ -18,6 +18,7 @@ from aiperf.metrics import METRICS, Floats, Ints
 
 __all__ = [
     "SHORT",
+    "colour_by",
     "count_text",
     "frame",
     "legend_scale",
@@ -28,6 +29,7 @@ __all__ = [
     "rounded",
     "run_scale",
     "short_name",
+    "spans_a_decade",
     "thin_curve",
 ]
 
@@ -117,6 +119,17 @@ def rank_axis(field: str = "x", title: str = "Percentile") -> Spec:
 def legend_scale(domain: Sequence[str], colours: Sequence[str] | None = None) -> Spec:
     """A colour scale over names, in this order; `colours`: tokens, None for the theme's series."""
     return {"domain": list(domain), "range": list(colours) if colours is not None else "$series"}
+
+
+def colour_by(used: Sequence[str], names: Sequence[str], colours: Sequence[str]) -> Spec:
+    """The encoding of the field `s` as a colour, with a legend on top: each of `names` has its own, whichever are used."""
+    scale = legend_scale(used, [colours[names.index(n)] for n in used])
+    return {"field": "s", "type": "nominal", "scale": scale, "legend": {"orient": "top"}}
+
+
+def spans_a_decade(values: Sequence[float]) -> bool:
+    """Whether an axis over them is better logarithmic: all above 0, the largest ten times the smallest or more."""
+    return min(values) > 0 and max(values) / min(values) >= 10
 
 
 def run_scale(names: Sequence[str], loads: Sequence[float | None]) -> Spec:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from aiperf.plots import PlotRun, Spec
-from aiperf.plots.spec import frame, legend_scale, quantitative, records, rounded
+from aiperf.plots.spec import colour_by, frame, quantitative, records, rounded
 
 __all__ = ["draw"]
 
@@ -59,12 +59,7 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
                 "sort": None,
                 "axis": {"labelOverlap": "greedy", "minExtent": 46, "labelLimit": 120, "grid": False},
             },
-            "color": {
-                "field": "s",
-                "type": "nominal",
-                "scale": legend_scale(used, [_COLOURS[_NAMES.index(n)] for n in used]),
-                "legend": {"orient": "top"},
-            },
+            "color": colour_by(used, _NAMES, _COLOURS),
             "tooltip": [
                 {"field": "y", "title": "session"},
                 {"field": "s", "title": "agent"},

@@ -9,7 +9,7 @@ import numpy as np
 from aiperf.metrics import Floats
 from aiperf.metrics.agentic import planned_hits
 from aiperf.plots import PlotRun, Spec
-from aiperf.plots.spec import frame, legend_scale, quantitative, records, rounded
+from aiperf.plots.spec import colour_by, frame, quantitative, records, rounded
 
 __all__ = ["draw"]
 
@@ -43,6 +43,7 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
         }
     )
     used = [n for n in _NAMES if any(p[2] == n for p in points)]
+    percent: Spec = {**quantitative("y", "prompt tokens in the cache (%)"), "scale": {"domain": [0, 100]}}
     body: Spec = {
         "width": "$w1",
         "height": 240,
@@ -50,13 +51,8 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
         "mark": {"type": "line", "point": len(shown) <= 40},
         "encoding": {
             "x": quantitative("x", "turn", zero=False),
-            "y": {**quantitative("y", "prompt tokens in the cache (%)"), "scale": {"domain": [0, 100]}},
-            "color": {
-                "field": "s",
-                "type": "nominal",
-                "scale": legend_scale(used, [_COLOURS[_NAMES.index(n)] for n in used]),
-                "legend": {"orient": "top"},
-            },
+            "y": percent,
+            "color": colour_by(used, _NAMES, _COLOURS),
             "tooltip": [
                 {"field": "x", "title": "turn"},
                 {"field": "y", "title": "in the cache (%)", "format": ".2f"},

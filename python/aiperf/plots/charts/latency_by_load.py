@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aiperf.plots import PlotRun, Spec, by_load
-from aiperf.plots.spec import LATENCIES, frame, quantitative, records, short_name
+from aiperf.plots.spec import LATENCIES, frame, quantitative, records, short_name, spans_a_decade
 
 __all__ = ["draw"]
 
@@ -18,7 +18,7 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
     if not placed:
         return None
     loads = [r.load or 0.0 for r in placed]
-    log = min(loads) > 0 and max(loads) / min(loads) >= 10
+    log = spans_a_decade(loads)
     panels: list[Spec] = []
     marks = 0
     for tag in LATENCIES:

@@ -8,7 +8,7 @@ import numpy as np
 
 from aiperf.metrics import Floats, Ints
 from aiperf.plots import PlotRun, Spec, rows_of_rank
-from aiperf.plots.spec import frame, legend_scale, quantitative, records, rounded
+from aiperf.plots.spec import colour_by, frame, quantitative, records, rounded
 
 __all__ = ["draw"]
 
@@ -82,12 +82,7 @@ def _bars(rows: list[dict[str, object]], lanes: int) -> Spec:
                 "sort": "descending",
                 "axis": {"labelOverlap": "greedy", "minExtent": 46, "grid": False},
             },
-            "color": {
-                "field": "s",
-                "type": "nominal",
-                "scale": legend_scale(used, [_COLOURS[_NAMES.index(n)] for n in used]),
-                "legend": {"orient": "top"},
-            },
+            "color": colour_by(used, _NAMES, _COLOURS),
             "tooltip": [
                 {"field": "r", "title": "row"},
                 {"field": "s", "title": "part"},

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from aiperf.plots import PlotRun, Spec, by_load
-from aiperf.plots.spec import frame, quantitative, records
+from aiperf.plots.spec import frame, quantitative, records, spans_a_decade
 
 __all__ = ["draw"]
 
@@ -26,7 +26,7 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
     if not placed:
         return None
     loads = [r.load or 0.0 for r in placed]
-    log = min(loads) > 0 and max(loads) / min(loads) >= 10
+    log = spans_a_decade(loads)
     panels: list[Spec] = []
     marks = 0
     for tag, title, shown in _FIGURES:

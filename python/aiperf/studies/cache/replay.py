@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,9 @@ from aiperf.metrics import Floats
 from aiperf.run.run import Run
 from aiperf.studies.bench import Cost
 from aiperf.studies.cache.meter import Point
+from aiperf.studies.cache.theory import separate_prompts
 from aiperf.studies.metric import StudyFigure
-from aiperf.traces import NO_TIME, UNKNOWN
+from aiperf.traces import UNKNOWN
 from aiperf.traces.replay import Replay, session_order
 from aiperf.traces.tools.prefix_reuse import compute_reuse, lru_hits, stack_distances, whole_prompts
 
@@ -130,21 +131,7 @@ def _of_rows(replay: Replay, rows: NDArray[np.int64], num_tokens: int | None) ->
     counts = np.diff(table.hash_offsets)[rows]
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
     ids = table.hash_ids[np.repeat(table.hash_offsets[rows] - offsets[:-1], counts) + np.arange(int(offsets[-1]))]
-    count = len(rows)
-    sent = replace(
-        table,
-        at_ns=np.full(count, NO_TIME, np.int64),
-        delay_ns=np.zeros(count, np.int64),
-        input_length=table.input_length[rows],
-        output_length=table.output_length[rows],
-        hash_offsets=offsets,
-        hash_ids=ids,
-        session=np.arange(count, dtype=np.int32),
-        whole=np.ones(count, np.bool_),
-        line=np.arange(1, count + 1, dtype=np.uint32),
-        session_names={},
-        contents={},
-    )
+    sent = separate_prompts(offsets, ids, table.block_size, table.input_length[rows], table.output_length[rows])
     reuse = compute_reuse(sent)
     length = np.where(sent.input_length == UNKNOWN, 0, sent.input_length).astype(float)
     # The last token of a prompt is always computed.
@@ -152,7 +139,7 @@ def _of_rows(replay: Replay, rows: NDArray[np.int64], num_tokens: int | None) ->
     ideal = np.minimum(reuse.hits * float(table.block_size), most)
     if num_tokens is None:
         return ideal, None
-    served = lru_hits(stack_distances(reuse), count, num_tokens // table.block_size)
+    served = lru_hits(stack_distances(reuse), len(rows), num_tokens // table.block_size)
     return ideal, np.minimum(served * float(table.block_size), most)
 
 

@@ -22,11 +22,34 @@ from aiperf.studies.cache.prompts import Prompts
 from aiperf.traces import NO_TIME, TraceTable
 from aiperf.traces.tools.prefix_reuse import Distances, Reuse, compute_reuse, lru_hits, stack_distances
 
-__all__ = ["POLICIES", "Policy", "Theory", "policy_hits"]
+__all__ = ["POLICIES", "Policy", "Theory", "policy_hits", "separate_prompts"]
 
 Ints = NDArray[np.int64]
 Policy = Literal["lru", "fifo", "lfu", "random"]
 POLICIES: Final[tuple[Policy, ...]] = ("lru", "fifo", "lfu", "random")
+
+
+def separate_prompts(
+    offsets: Ints, ids: Ints, block: int, isl: NDArray[np.uint32], osl: NDArray[np.uint32]
+) -> TraceTable:
+    """Prompts one after the other, each whole and a session of its own. `offsets`, `ids`: their blocks; `isl`, `osl`: (prompts,) tokens."""
+    count = len(offsets) - 1
+    return TraceTable(
+        path=Path(),
+        format="",
+        block_size=block,
+        at_ns=np.full(count, NO_TIME, np.int64),
+        delay_ns=np.zeros(count, np.int64),
+        input_length=isl,
+        output_length=osl,
+        hash_offsets=offsets,
+        hash_ids=ids,
+        session=np.arange(count, dtype=np.int32),
+        whole=np.ones(count, np.bool_),
+        line=np.arange(1, count + 1, dtype=np.uint32),
+        session_names={},
+        contents={},
+    )
 
 
 @dataclass(frozen=True)
@@ -61,24 +84,8 @@ class Theory:
     def _reuse(self) -> Reuse:
         offsets, ids = self.rows
         p = self.prompts
-        count = p.count
-        table = TraceTable(
-            path=Path(),
-            format="",
-            block_size=p.block,
-            at_ns=np.full(count, NO_TIME, np.int64),
-            delay_ns=np.zeros(count, np.int64),
-            input_length=(np.diff(offsets) * p.block).astype(np.uint32),
-            output_length=np.full(count, p.osl, np.uint32),
-            hash_offsets=offsets,
-            hash_ids=ids,
-            session=np.arange(count, dtype=np.int32),
-            whole=np.ones(count, np.bool_),
-            line=np.arange(1, count + 1, dtype=np.uint32),
-            session_names={},
-            contents={},
-        )
-        return compute_reuse(table)
+        isl, osl = (np.diff(offsets) * p.block).astype(np.uint32), np.full(p.count, p.osl, np.uint32)
+        return compute_reuse(separate_prompts(offsets, ids, p.block, isl, osl))
 
     @cached_property
     def _distances(self) -> Distances:
