@@ -125,10 +125,15 @@ def _phase(index: int, shares: Sequence[Share], config: Config, told: RunJson) -
             "planned": planned,
             "unsent": planned - sums["sent"],
             "is_complete": all(p.is_complete for _, p in own) and not away,
-            "stop_reason": stops[0] if stops else ("generator_lost" if away else ""),
+            "stop_reason": _stop_reason(stops) or ("generator_lost" if away else ""),
             **_lanes([p for _, p in own]),
         }
     )
+
+
+def _stop_reason(stops: Sequence[str]) -> str:
+    """Of the phase: that of the first, but one that was interrupted was not what was asked for, whatever ended the others."""
+    return "interrupted" if "interrupted" in stops else next(iter(stops), "")
 
 
 def _lanes(phases: Sequence[PhaseOutcome]) -> dict[str, object]:

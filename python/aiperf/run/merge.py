@@ -46,6 +46,7 @@ def merge(dirs: Sequence[Path], out: Path, *, observer: Observer | None = None) 
     what they did not send is unsent, and the exit code is 1.
     """
     watcher = observer or Silent()
+    _check_place(dirs, out)
     members = _members(dirs)
     first = members[0]
     of = first.part.of
@@ -113,6 +114,16 @@ def write_parts(folder: Path, records: Sequence[Path], shares: Sequence[Share], 
         "parts": parts,
     }
     (folder / PARTS_FILE).write_text(json_text(content), encoding="utf-8")
+
+
+def _check_place(dirs: Sequence[Path], out: Path) -> None:
+    """ResultError if the merged run would take the place of a part, which would be moved aside before it is read."""
+    taken = [folder for folder in dirs if folder.resolve() == out.resolve()]
+    if taken:
+        raise ResultError(
+            f"`{taken[0]}` is one of the parts, and cannot be the folder of the merged run too",
+            "another `--artifact-dir`; without it the run is written beside the first part",
+        )
 
 
 def _members(dirs: Sequence[Path]) -> list[_Member]:

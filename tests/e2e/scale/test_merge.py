@@ -195,6 +195,17 @@ def test_what_does_not_belong_together_is_not_merged(made: tuple[Sim, list[Run],
     assert not (tmp_path / "out").exists()
 
 
+def test_a_part_is_not_the_place_of_the_whole(
+    made: tuple[Sim, list[Run], Run, Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would be moved aside before it is read."""
+    _, parts, _, _ = made
+    words = [str(r.dir) for r in parts]
+    assert main(["merge", *words, "--artifact-dir", f"{words[1]}/../{parts[1].dir.name}"]) == 1
+    assert "is one of the parts" in capsys.readouterr().err
+    assert Run.open(parts[1].dir).columns.num_rows == 20
+
+
 def test_a_start_that_has_passed_is_refused(made: tuple[Sim, list[Run], Run, Run]) -> None:
     sim = made[0]
     with pytest.raises(Exception, match="the start has passed"):

@@ -77,6 +77,15 @@ def test_records_tell_what_a_lost_generator_did() -> None:
     assert (told["ok"], told["failed"], told["cancelled"]) == (2, 1, 1)
 
 
+def test_a_phase_that_one_generator_left_was_interrupted() -> None:
+    """Whatever ended the others: as one process would say of it."""
+    from aiperf.distributed.joining import _stop_reason
+
+    assert _stop_reason(["duration", "interrupted"]) == "interrupted"
+    assert _stop_reason(["duration", "requests"]) == "duration"
+    assert _stop_reason([]) == ""
+
+
 def test_live_histograms_are_added_bin_by_bin() -> None:
     a = Spreads(time_to_first_token=Spread(upper_us=(10, 20), counts=(1, 2), sum_ns=5))
     b = Spreads(time_to_first_token=Spread(upper_us=(20, 40), counts=(3, 4), sum_ns=6))
