@@ -146,3 +146,17 @@ def test_the_message_names_what_is_wrong(argv: list[str], words: str, capsys: py
     message = capsys.readouterr().err
     assert "internal" not in message
     assert words in message
+
+
+@pytest.mark.parametrize("study", ["cache", "kv"])
+@pytest.mark.parametrize(
+    "words", [("--generators", "2"), ("--part", "1/2", "--start-at", "2030-01-01T00:00:00Z")], ids=["ray", "part"]
+)
+def test_a_study_is_sent_from_one_machine(
+    capsys: pytest.CaptureFixture[str], study: str, words: tuple[str, ...]
+) -> None:
+    """Its runs follow each other, and all parts of one start at one time."""
+    assert main([study, "--model", "m", "--url", "http://127.0.0.1:1", "--tokenizer", "builtin", *words]) == 2
+    err = capsys.readouterr().err
+    assert words[0] in err
+    assert f"`aiperf {study}`" in err

@@ -144,6 +144,8 @@ def _check_shape(kind: StudyKind, config: Config) -> None:
         problems.append(Problem(text, None, "`aiperf profile` does sweeps and searches"))
     if config.distributed.generators is not None:
         problems.append(Problem(f"`aiperf {kind.name}` sends from this machine alone", "--generators"))
+    if config.distributed.part is not None:
+        problems.append(Problem(f"`aiperf {kind.name}` makes several runs, and no part of one", "--part"))
     if problems:
         raise ConfigError(problems)
 

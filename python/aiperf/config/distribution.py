@@ -12,7 +12,7 @@ from aiperf.config.part import MAX_PARTS, parse_part, parse_start
 from aiperf.config.rules import Asked
 from aiperf.errors import Problem
 
-__all__ = ["bad_store", "distributed_problems", "machines"]
+__all__ = ["CLUSTER_HINT", "bad_cluster", "bad_store", "distributed_problems", "machines"]
 
 _BUCKETS: Final = ("s3", "gs", "az")
 
@@ -64,9 +64,24 @@ def distributed_problems(f: Asked, c: Config) -> Iterator[Problem]:
         )
     if d.generators is not None and d.generators > MAX_PARTS:
         yield Problem(f"`{d.generators:,}` is more than the maximum, {MAX_PARTS:,}", f.at(where))
+    if f.has("distributed.cluster") and (wrong := bad_cluster(d.cluster)):
+        yield Problem(wrong, f.at("distributed.cluster"), CLUSTER_HINT)
     if d.record_store is not None and (wrong := bad_store(d.record_store)):
         hint = "a folder that all nodes share, `/mnt/shared/records`, or a bucket, `s3://BUCKET/PREFIX`"
         yield Problem(wrong, f.at("distributed.record_store"), hint)
+
+
+CLUSTER_HINT: Final = "`local`, `auto`, `HOST:6379` on a node of the cluster, or `ray://HOST:10001` from outside"
+
+
+def bad_cluster(where: str) -> str | None:
+    """What is wrong with the address of `--cluster` or `RAY_ADDRESS`, as far as it can be known without connecting."""
+    if where in {"local", "auto"}:
+        return None
+    host, _, port = where.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal() or "/" in host:
+        return f"`{where}` is not the address of a Ray cluster"
+    return None if 0 < int(port) < 65536 else f"`{where}`: ports are numbers from 1 to 65535"
 
 
 def bad_store(where: str) -> str | None:

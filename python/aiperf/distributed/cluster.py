@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from aiperf.config.distribution import CLUSTER_HINT, bad_cluster
 from aiperf.config.machine_limits import RESERVED_FILES
 from aiperf.config.model import Config
 from aiperf.config.sections.distributed import DistributedConfig
@@ -191,13 +192,12 @@ def _own_signals() -> Iterator[None]:
 
 def _reach(address: str) -> None:
     """Ray itself would wait for a minute. ConfigError if nobody listens."""
+    if wrong := bad_cluster(address):
+        raise ConfigError([Problem(wrong, _FLAG, CLUSTER_HINT)])
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit():
-        hint = "`local`, `auto`, `HOST:6379` on a node of the cluster, or `ray://HOST:10001` from outside"
-        raise ConfigError([Problem(f"`{address}` is not the address of a Ray cluster", _FLAG, hint)])
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         text = f"cannot reach the Ray cluster at `{address}`: {getattr(error, 'strerror', None) or error}"
         raise ConfigError([Problem(text, _FLAG, "is `ray start --head` running there, and the port open?")]) from error
 

@@ -11,7 +11,7 @@ from aiperf.errors import ConfigError, Problem
 from aiperf.observer import Observer
 from aiperf.records.run_json import PartEntry
 
-__all__ = ["part_entry", "part_settings", "wait_for_start", "watches_the_server"]
+__all__ = ["check_start", "part_entry", "part_settings", "wait_for_start", "watches_the_server"]
 
 _SETTLE_NS = 3_000_000_000
 """The engine is made so long before the start: its connections are opened, and do not grow old."""
@@ -39,6 +39,20 @@ def part_entry(config: Config, seed: int) -> PartEntry | None:
 def watches_the_server(config: Config) -> bool:
     """Metrics of the server and its GPUs are those of the whole run: one part reads them."""
     return config.distributed.part is None or parse_part(config.distributed.part).index == 0
+
+
+def check_start(config: Config) -> None:
+    """ConfigError if `--start-at` is over before anything is prepared: the other parts have begun."""
+    if config.distributed.part is None or config.distributed.start_at is None:
+        return
+    late = time.time_ns() - parse_start(config.distributed.start_at)
+    if late > 0:
+        problem = Problem(
+            f"the start has passed {late / 1e9:,.1f} s ago",
+            "--start-at",
+            "choose a later time, for all parts of the run",
+        )
+        raise ConfigError([problem])
 
 
 def wait_for_start(config: Config, observer: Observer) -> None:

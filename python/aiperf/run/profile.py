@@ -38,7 +38,7 @@ from aiperf.run.drive import Load, Meanwhile, drive, may_end_early, redirect_not
 from aiperf.run.live_requests import LiveRequests
 from aiperf.run.log_file import open_log
 from aiperf.run.monitoring import Monitored, Watchers, traces_to_wait_for
-from aiperf.run.part import part_entry, part_settings, wait_for_start
+from aiperf.run.part import check_start, part_entry, part_settings, wait_for_start
 from aiperf.run.prepare import Prepared, first_body, plan_run_dir, prepare
 from aiperf.run.proxy_notes import proxy_facts
 from aiperf.run.run import Run
@@ -78,6 +78,7 @@ def profile(config: Config, *, observer: Observer | None = None, interrupts: Int
         from aiperf.run.options import check_objectives
 
         check_objectives(config)
+    check_start(config)
     with nullcontext(interrupts) if interrupts is not None else interruptible(watcher) as signals, ExitStack() as held:
         content = None
         if config.media.content_server:

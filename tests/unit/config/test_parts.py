@@ -87,6 +87,18 @@ def test_options_of_a_cluster_need_generators(flags: dict[str, object]) -> None:
     assert "has no effect without `--generators`" in problems(**flags)
 
 
+@pytest.mark.parametrize(
+    "where", ["ray://", "somewhere", "ray://host", "host:x", ":6379", "host:0", "host:99999", "http://h:1"]
+)
+def test_an_address_that_is_none_is_refused_at_once(where: str) -> None:
+    assert f"`{where}`" in problems(generators=2, cluster=where)
+
+
+@pytest.mark.parametrize("where", ["local", "auto", "10.0.0.1:6379", "[fd00::1]:6379", "ray://head.cluster.svc:10001"])
+def test_an_address_of_a_cluster(where: str) -> None:
+    assert config_from({**MODEL, "generators": 2, "cluster": where}).distributed.cluster == where
+
+
 def test_connections_are_held_against_the_limits_of_each_machine() -> None:
     """A million connections are too many for one machine, not for 512."""
     asked = {"concurrency": 1_000_000, "request_count": 1}
