@@ -37,8 +37,12 @@ __all__ = ["Generators", "Work"]
 PATIENCE_S = 15.0
 """A generator that does not answer for so long is lost; a link that is down for 5 s is not."""
 _ASK_S = 0.2
+_ASK_SOON_S = 0.03
+"""Until all wait for the first phase: what opens connections is ready in milliseconds."""
 _LEAD_NS = 200_000_000
 """Between the word to start and the start, for the word to get everywhere; and 1 ms more for each generator."""
+_LEAD_BOUNDS = 10
+"""Or so many times the half of the slowest round trip, if that is more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,7 +239,9 @@ class Generators:
         except Exception as error:  # noqa: BLE001 - a process that was killed, a node that is gone
             self._lose(member, reason_of(error))
             return
-        member.next_at = time.monotonic() + (0 if told.has_more else _ASK_S)
+        is_starting = self._gone is None and member.snapshot.held is None
+        pause = 0 if told.has_more else _ASK_SOON_S if is_starting else _ASK_S
+        member.next_at = time.monotonic() + pause
         if told.outcome is not None:
             member.outcome = Outcome.model_validate_json(told.outcome)
             member.state = "complete"
@@ -275,7 +281,8 @@ class Generators:
         if phase is None or phase == self._gone:
             return
         self._gone = phase
-        at = self._clock.now() + _LEAD_NS + 1_000_000 * len(running)
+        slowest = max(m.offset.bound_ns for m in running)
+        at = self._clock.now() + max(_LEAD_NS, _LEAD_BOUNDS * slowest) + 1_000_000 * len(running)
         for m in running:
             m.actor.call("go", at + m.offset.offset_ns)
 
