@@ -5,6 +5,7 @@ https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-metrics/
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -30,6 +31,20 @@ _NAMES: Final = {
 _TIMING: Final = ("requests", "errors", "phase_", "study_", "worker_", "send_lag", "receive_lag", "measurement_quality")
 """What `--stream timing` selects, by the names of `/metrics`; all else is `metrics`."""
 _STREAMS: Final = ("metrics", "timing", "default")
+
+
+class _Said(logging.Handler):
+    """Why an export failed: the exporter says so in its log alone, a line for each attempt, which is not for the screen."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.words: list[str] = []
+        logger = logging.getLogger("opentelemetry.exporter")
+        logger.addHandler(self)
+        logger.propagate = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.words.append(record.getMessage())
 
 
 class Otlp:
@@ -61,6 +76,7 @@ class Otlp:
         self._streams = streams if streams and "default" not in options.stream else {"metrics", "timing"}
         self._attributes = _pairs(options.otel_resource_attributes, "=", "--otel-resource-attributes")
         self._provider = options.gen_ai_provider
+        self._said = _Said()
         url = (options.otel_url or "").rstrip("/")
         self._exporter = OTLPMetricExporter(
             endpoint=url if url.endswith("/v1/metrics") else f"{url}/v1/metrics", timeout=10
@@ -73,8 +89,10 @@ class Otlp:
         from opentelemetry.sdk.metrics.export import MetricExportResult
 
         data = self._data(board)
+        self._said.words.clear()
         if data is not None and self._exporter.export(data) != MetricExportResult.SUCCESS:
-            raise ConnectionError("the collector did not take the metrics")
+            # The first attempt's; the last word is that there were too many.
+            raise ConnectionError(next(iter(self._said.words), "the collector did not take the metrics"))
 
     def results(self, board: Board) -> None:
         """The last export, after `live`, holds the final counts already."""

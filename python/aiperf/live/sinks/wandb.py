@@ -26,6 +26,10 @@ class WeightsAndBiases:
 
     def __init__(self, options: LiveConfig) -> None:
         """ConfigError if the client is not installed."""
+        import os
+
+        # Lines of its own, of the login for example, are not for the screen.
+        os.environ.setdefault("WANDB_SILENT", "true")
         try:
             self._wandb: Any = importlib.import_module("wandb")
         except ImportError as error:
