@@ -46,6 +46,9 @@ MORE = (
     "1",
     "--arrival-pattern",
     "constant",
+    # A stall of the machine is a burst of new connections without a limit, which it may not recover from; what a screen costs is measured here.
+    "--concurrency",
+    "500",
 )
 
 
