@@ -191,7 +191,7 @@ def server_metrics(board: Board) -> dict[str, object]:
 
 
 def results(board: Board) -> dict[str, object]:
-    """`/api/results`: the summary file's content when the run is complete."""
+    """`/api/results`: the summary file's content when the run is complete, or was ended early."""
     import json
 
     from aiperf.reports.paths import Files
@@ -203,4 +203,5 @@ def results(board: Board) -> dict[str, object]:
         content = json.loads(summary.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         content = None
-    return {"status": "complete", "results": content}
+    was_cancelled = isinstance(content, dict) and content.get("was_cancelled") is True
+    return {"status": "cancelled" if was_cancelled else "complete", "results": content}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,16 @@ def test_before_the_load_workers_are_idle() -> None:
     (group,) = groups(Board(Config()))
     assert (group["status"], group["declared_workers"]) == ("idle", 0)
     assert "last_update_ns" not in group
+
+
+@pytest.mark.parametrize(
+    ("summary", "status"), [({"was_cancelled": False}, "complete"), ({"was_cancelled": True}, "cancelled")]
+)
+def test_results_say_whether_the_run_was_cancelled(board: Board, tmp_path: Path, summary: object, status: str) -> None:
+    assert aiperf_api.results(board) == {"status": "running", "results": None}
+    (tmp_path / "profile_export_aiperf.json").write_text(json.dumps(summary), encoding="utf-8")
+    board.written(tmp_path)
+    assert aiperf_api.results(board) == {"status": status, "results": summary}
 
 
 def groups(board: Board) -> list[dict[str, Any]]:

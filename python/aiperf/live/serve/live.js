@@ -70,7 +70,7 @@
     if (!f.now) return;
     const now = f.now, far = f.so_far, unit = far.flow_unit;
     const verdict = make("span", null, `badge ${f.client.verdict}`); verdict.append(make("i"), `measurement quality: ${f.client.verdict}`);
-    $("verdict").replaceChildren(...(far.ok ? [verdict, ...f.client.reasons.map((r) => make("span", ` ${r}`, "soft small"))] : []));
+    $("verdict").replaceChildren(...(far.ok ? [verdict, ...f.client.reasons.map((r, i) => make("span", `${i ? " · " : " "}${r}`, "soft small"))] : []));
     const p99 = (x) => x ? number(x[2]) : "–", p50 = (x) => x ? number(x[0]) : "–";
     $("cards").replaceChildren(
       card("Requests/s", number(now.requests_per_s), "", `so far ${number(far.requests_per_s)}`),
