@@ -32,7 +32,7 @@ def ip(*words: str) -> str:
     return subprocess.run(["ip", *words], check=True, capture_output=True, text=True).stdout
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Node:
     """`name`: of the namespace; `gateway`: our address there; `link`: of its cable on our side; `delay_ms`: of what it sends."""
 
@@ -65,7 +65,13 @@ def nodes(delays_ms: Sequence[int]) -> Iterator[list[Node]]:
         held.callback(subprocess.run, ["ip", "link", "delete", bridge], check=False, capture_output=True)
         gateway, *addresses = _bridge(bridge)
         for number, delay in enumerate(delays_ms):
-            node = Node(f"{tag}n{number}", addresses[number], gateway, f"{tag}v{number}", delay)
+            node = Node(
+                name=f"{tag}n{number}",
+                address=addresses[number],
+                gateway=gateway,
+                link=f"{tag}v{number}",
+                delay_ms=delay,
+            )
             held.callback(subprocess.run, ["ip", "netns", "delete", node.name], check=False, capture_output=True)
             ip("netns", "add", node.name)
             made.append(node)
