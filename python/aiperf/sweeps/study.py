@@ -131,8 +131,8 @@ def _sweep(runner: Runner, observer: Observer) -> Study:
     same_trial = s.set_consistent_seed or config.is_set("input.random_seed")
     if trials > 1 and same_trial and not (s.vary_seed_per_trial or config.endpoint.reset_kv_cache):
         observer.note(
-            "all repeats send the same prompts: from the second on a prefix cache may know them "
-            "(`--reset-kv-cache` empties it, `--vary-seed-per-trial` sends others)"
+            "all repeats send the same prompts: from the second repeat on the server's prefix cache may hold them "
+            "(`--reset-kv-cache` resets it, `--vary-seed-per-trial` sends other prompts)"
         )
     plan = (
         [(p, t) for t in range(trials) for p in points]
