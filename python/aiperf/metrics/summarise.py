@@ -131,63 +131,65 @@ def _servers(o: SummaryOptions, headline: Results, tiers: Sequence[TierResult]) 
 
 def summarise(columns: Columns, options: SummaryOptions | None = None) -> Summary:
     """Compute everything from the records; pure, one pass over the chunks of each kind of phase."""
-    o = options or SummaryOptions()
-    if o.tiers and not o.metrics.slos:
-        o = replace(o, metrics=replace(o.metrics, slos=o.tiers[0].slos))
-    percentiles = wanted_percentiles(o.percentiles)
-    mask = phase_mask(columns, o.phases, "profiling")
-    if o.metrics.agents is not None:
-        o, mask = _without_overflows(columns, o, mask)
+    asked = options or SummaryOptions()
+    if asked.tiers and not asked.metrics.slos:
+        asked = replace(asked, metrics=replace(asked.metrics, slos=asked.tiers[0].slos))
+    percentiles = wanted_percentiles(asked.percentiles)
+    mask = phase_mask(columns, asked.phases, "profiling")
+    if asked.metrics.agents is not None:
+        asked, mask = _without_overflows(columns, asked, mask)
     profiling = rows_of(columns, mask)
-    r = open_context(profiling, o.metrics)
-    r.energy = o.energy
-    steady, timeline, whole, slices, part = _measure(r, o, percentiles)
-    tiers = _score(r, o, slices, part)
-    headline: Results = part.metrics if o.steady_state and part is not None else whole
-    excluded = tuple(i for i in o.exclude_slices if i < len(slices))
+    context = open_context(profiling, asked.metrics)
+    context.energy = asked.energy
+    steady, timeline, whole, slices, part = _measure(context, asked, percentiles)
+    tiers = _score(context, asked, slices, part)
+    headline: Results = part.metrics if asked.steady_state and part is not None else whole
+    excluded = tuple(i for i in asked.exclude_slices if i < len(slices))
     if excluded and tiers:
         headline = _with_goodput(headline, tiers[0])
-    everything = None if o.server is None or r.num_rows == columns.num_rows else open_context(columns, o.metrics)
-    checks = check_conservation(r, timeline, o.facts or EngineFacts(), o.server, everything)
-    begin_ns, end_ns = _span(r)
-    duration = part.seconds if o.steady_state and part is not None else r.duration_s
+    everything = (
+        None if asked.server is None or context.num_rows == columns.num_rows else open_context(columns, asked.metrics)
+    )
+    checks = check_conservation(context, timeline, asked.facts or EngineFacts(), asked.server, everything)
+    begin_ns, end_ns = _span(context)
+    duration = part.seconds if asked.steady_state and part is not None else context.duration_s
     recovery = (
-        find_recovery(r, g.name, np.array(g.times_ns), np.array(g.levels), counts_requests=g.counts_requests)
-        for g in o.gauges
+        find_recovery(context, g.name, np.array(g.times_ns), np.array(g.levels), counts_requests=g.counts_requests)
+        for g in asked.gauges
     )
     summary = Summary(
         metrics=headline,
         whole=whole,
-        warmup=_warmup(columns, o, percentiles),
-        counts=count_rows(r),
-        errors=group_errors(profiling, r.failed),
-        count_source=r.count_source,
+        warmup=_warmup(columns, asked, percentiles),
+        counts=count_rows(context),
+        errors=group_errors(profiling, context.failed),
+        count_source=context.count_source,
         begin_ns=begin_ns,
         end_ns=end_ns,
         origin_ns=columns.start_wall_ns,
         duration_s=None if np.isnan(duration) else duration,
         tiers=tiers,
-        servers=_servers(o, headline, tiers),
+        servers=_servers(asked, headline, tiers),
         slices=slices,
-        slice_s=None if o.slice_ns is None else o.slice_ns / 1e9,
+        slice_s=None if asked.slice_ns is None else asked.slice_ns / 1e9,
         excluded=excluded,
         trend=build_trend(slices, excluded),
         steady=steady,
         steady_part=part,
-        steady_is_headline=o.steady_state and part is not None,
-        stalls=find_stalls(r, o.stall_ns),
-        cancellation=summarise_cancellation(r, tuple(v for v in recovery if v is not None), asked=o.cancels),
-        intervals=estimate_all(r) if o.confidence else (),
-        certificate=None if o.facts is None else certify(r, o.facts, checks),
+        steady_is_headline=asked.steady_state and part is not None,
+        stalls=find_stalls(context, asked.stall_ns),
+        cancellation=summarise_cancellation(context, tuple(v for v in recovery if v is not None), asked=asked.cancels),
+        intervals=estimate_all(context) if asked.confidence else (),
+        certificate=None if asked.facts is None else certify(context, asked.facts, checks),
         checks=checks,
-        path=find_path(r),
-        server=o.view,
-        server_findings=_server_findings(r, o, whole),
-        stall_ns=o.stall_ns,
+        path=find_path(context),
+        server=asked.view,
+        server_findings=_server_findings(context, asked, whole),
+        stall_ns=asked.stall_ns,
         sweep_resolution_ms=0.0 if timeline is None else timeline.resolution_ns / 1e6,
     )
-    summary = replace(summary, assertions=check_assertions(summary, o.conditions))
-    return replace(summary, notices=find_notices(summary, o.metrics))
+    summary = replace(summary, assertions=check_assertions(summary, asked.conditions))
+    return replace(summary, notices=find_notices(summary, asked.metrics))
 
 
 def _server_findings(r: MetricContext, o: SummaryOptions, whole: Results) -> tuple[ServerFinding, ...]:

@@ -58,18 +58,18 @@ _SERIES: Final = ("blue", "vermillion", "green", "purple", "orange", "sky", "ink
 
 
 def _config(theme: Theme) -> dict[str, object]:
-    c = _COLOURS[theme]
-    text = {"labelColor": c["soft"], "titleColor": c["soft"], "labelFontSize": 11, "titleFontSize": 11}
+    colours = _COLOURS[theme]
+    text = {"labelColor": colours["soft"], "titleColor": colours["soft"], "labelFontSize": 11, "titleFontSize": 11}
     return {
         "font": _FONT,
-        "background": c["paper"],
+        "background": colours["paper"],
         "padding": 4,
         "view": {"stroke": None},
-        "range": {"category": [c[n] for n in _SERIES], "heatmap": _HEAT[theme], "ramp": _HEAT[theme]},
+        "range": {"category": [colours[n] for n in _SERIES], "heatmap": _HEAT[theme], "ramp": _HEAT[theme]},
         "axis": {
             **text,
             "titleFontWeight": "normal",
-            "gridColor": c["grid"],
+            "gridColor": colours["grid"],
             "domain": False,
             "ticks": False,
             "labelPadding": 6,
@@ -78,15 +78,15 @@ def _config(theme: Theme) -> dict[str, object]:
         "axisX": {
             "grid": False,
             "domain": True,
-            "domainColor": c["grey"],
+            "domainColor": colours["grey"],
             "ticks": True,
-            "tickColor": c["grey"],
+            "tickColor": colours["grey"],
             "tickSize": 4,
         },
         "axisY": {"titleAnchor": "middle"},
         "legend": {**text, "orient": "top", "title": None, "symbolStrokeWidth": 3, "labelLimit": 260, "offset": 6},
         "header": {
-            "labelColor": c["ink"],
+            "labelColor": colours["ink"],
             "labelFontSize": 12,
             "labelFontWeight": 600,
             "title": None,
@@ -94,17 +94,17 @@ def _config(theme: Theme) -> dict[str, object]:
         },
         "title": {
             "anchor": "start",
-            "color": c["ink"],
+            "color": colours["ink"],
             "fontSize": 16,
             "fontWeight": 600,
-            "subtitleColor": c["soft"],
+            "subtitleColor": colours["soft"],
             "subtitleFontSize": 12,
             "subtitlePadding": 4,
             "offset": 12,
             "frame": "group",
         },
-        "text": {"color": c["ink"]},
-        "rule": {"color": c["grey"]},
+        "text": {"color": colours["ink"]},
+        "rule": {"color": colours["grey"]},
         "line": {"strokeWidth": 2, "strokeJoin": "round", "strokeCap": "round"},
         "area": {"line": False},
         "point": {"filled": True},

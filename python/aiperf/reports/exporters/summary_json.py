@@ -136,46 +136,50 @@ def error_summary(s: Summary) -> list[dict[str, object]]:
     ]
 
 
-def analysis_json(s: Summary, percentiles: Sequence[float] = ()) -> dict[str, object]:
+def analysis_json(summary: Summary, percentiles: Sequence[float] = ()) -> dict[str, object]:
     """Our own keys: what AIPerf does not have. A key is left out when there is nothing behind it."""
-    whole = {tag: stats_json(result, percentiles) for tag, result in s.whole.items()} if s.steady_is_headline else None
+    whole = (
+        {tag: stats_json(result, percentiles) for tag, result in summary.whole.items()}
+        if summary.steady_is_headline
+        else None
+    )
     slices = (
         None
-        if not s.slices
+        if not summary.slices
         else {
-            "duration_s": s.slice_s,
-            "count": len(s.slices),
-            "excluded": s.excluded,
-            "missed": [x.index for x in s.slices if x.misses] if s.tiers else None,
+            "duration_s": summary.slice_s,
+            "count": len(summary.slices),
+            "excluded": summary.excluded,
+            "missed": [x.index for x in summary.slices if x.misses] if summary.tiers else None,
         }
     )
     out: dict[str, object] = {
-        "token_provenance": s.count_source,
-        "request_counts": asdict(s.counts),
-        "success_rate": s.success_text.removeprefix("Success Rate: "),
-        "goodput_tiers": [asdict(t) for t in s.tiers],
-        "servers": None if s.servers is None else asdict(s.servers),
+        "token_provenance": summary.count_source,
+        "request_counts": asdict(summary.counts),
+        "success_rate": summary.success_text.removeprefix("Success Rate: "),
+        "goodput_tiers": [asdict(t) for t in summary.tiers],
+        "servers": None if summary.servers is None else asdict(summary.servers),
         "slices": slices,
-        "trend": None if s.trend is None else asdict(s.trend),
-        "steady_state": _steady_json(s, percentiles),
+        "trend": None if summary.trend is None else asdict(summary.trend),
+        "steady_state": _steady_json(summary, percentiles),
         "whole_run_metrics": whole,
-        "stalls": None if s.stalls is None else {**asdict(s.stalls), "share": s.stalls.share},
-        "cancellation": _cancellation_json(s),
-        "confidence_intervals": [asdict(i) for i in s.intervals],
+        "stalls": None if summary.stalls is None else {**asdict(summary.stalls), "share": summary.stalls.share},
+        "cancellation": _cancellation_json(summary),
+        "confidence_intervals": [asdict(i) for i in summary.intervals],
         "certificate": None
-        if s.certificate is None
+        if summary.certificate is None
         else {
-            **asdict(s.certificate),
-            "reasons": s.certificate.reasons,
-            "text": s.certificate.lines,
+            **asdict(summary.certificate),
+            "reasons": summary.certificate.reasons,
+            "text": summary.certificate.lines,
         },
-        "server_metrics": None if s.server is None else _server_json(s),
-        "server_findings": [asdict(f) for f in s.server_findings],
-        "conservation": [asdict(c) for c in s.checks],
-        "assertions": [asdict(g) for g in s.assertions],
-        "warnings": [{**asdict(n), "data": dict(n.data)} for n in s.notices],
-        "tail_percentiles": _tail_json(s),
-        "time_weighted_resolution_ms": s.sweep_resolution_ms or None,
+        "server_metrics": None if summary.server is None else _server_json(summary),
+        "server_findings": [asdict(f) for f in summary.server_findings],
+        "conservation": [asdict(c) for c in summary.checks],
+        "assertions": [asdict(g) for g in summary.assertions],
+        "warnings": [{**asdict(n), "data": dict(n.data)} for n in summary.notices],
+        "tail_percentiles": _tail_json(summary),
+        "time_weighted_resolution_ms": summary.sweep_resolution_ms or None,
     }
     return {key: value for key, value in out.items() if value is not None and value != []}
 
