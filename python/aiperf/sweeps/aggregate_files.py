@@ -24,6 +24,7 @@ from aiperf.metrics.confidence import t_quantile
 from aiperf.reports.writing import write_text
 from aiperf.run.data import RunData
 from aiperf.sweeps.points import RunPoint
+from aiperf.sweeps.submission import submission_metadata
 
 __all__ = [
     "AggregateFacts",
@@ -95,6 +96,7 @@ def _metadata(runs: Sequence[RunData], facts: AggregateFacts) -> dict[str, objec
         "run_labels": [_label(r) for r in runs],
         **({"single_run": True} if len(runs) == 1 else {}),
         "cooldown_seconds": facts.cooldown_s,
+        **submission_metadata([r.path for r in runs], failed=len(facts.failed), is_sweep=facts.variation is not None),
         **(facts.variation or {}),
     }
 
