@@ -19,7 +19,7 @@ from aiperf.errors import DatasetError
 from aiperf.reading.lines import iter_lines
 from aiperf.reading.problems import BadField, Item, excerpt, quote
 
-__all__ = ["Record", "first_record", "iter_csv", "iter_json", "read_json"]
+__all__ = ["Record", "first_record", "iter_csv", "iter_json", "object_of", "read_json"]
 
 Record = dict[str, object]
 
@@ -66,11 +66,11 @@ def iter_json(path: Path) -> Iterator[tuple[int, Record | BadField]]:
                 return
             # A list among other lines: JSON Lines, of which this one is wrong.
             lines = chain(rest, lines)  # type: ignore[assignment]
-        yield number, _line(line)
+        yield number, object_of(line)
         break
     for number, line in lines:
         if not line.isspace():
-            yield number, _line(line)
+            yield number, object_of(line)
 
 
 def _until_text(lines: Iterator[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
@@ -83,7 +83,8 @@ def _until_text(lines: Iterator[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
     return []
 
 
-def _line(line: bytes) -> Record | BadField:
+def object_of(line: bytes) -> Record | BadField:
+    """A JSON object of UTF-8 text, or why it is none."""
     try:
         text = line.decode()
         value = _DECODER.decode(text)

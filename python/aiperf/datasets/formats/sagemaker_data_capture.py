@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from aiperf.datasets.entry import MAX_TOKENS
 from aiperf.datasets.rows import iter_objects
 from aiperf.errors import DatasetError
 from aiperf.reading.problems import BadField, quote
+from aiperf.reading.records import object_of
 from aiperf.session import Session, Turn
 from aiperf.traces.reading.column_builder import date_ns
 
@@ -95,19 +95,23 @@ def _turn(record: Mapping[str, object]) -> tuple[int, str | None, Turn]:
     for message in messages:
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
             raise BadField("captureData.endpointInput.data", "messages with a `role`", quote(message))
-    tools = body.get("tools")
+    tools = body.get("tools") if body.get("tools") is not None else []
+    if not isinstance(tools, list) or not all(isinstance(t, dict) for t in tools):
+        raise BadField("captureData.endpointInput.data", "`tools` that are a list of JSON objects", quote(tools))
     length = next((v for n in ("max_completion_tokens", "max_tokens") if (v := body.get(n)) is not None), None)
     if length is not None and (type(length) is not int or not 0 < length <= MAX_TOKENS):
         raise BadField("captureData.endpointInput.data", "`max_tokens` of at least 1", quote(length))
     name = event.get("eventId")
+    if name is not None and not isinstance(name, str):
+        raise BadField("eventMetadata.eventId", "text", quote(name))
     turn = Turn(
         messages=tuple(message_of(m) for m in messages),
         osl=length,
-        tools=tuple(t for t in tools if isinstance(t, dict)) if isinstance(tools, list) else (),
+        tools=tuple(tools),
         extra={k: v for k, v in body.items() if k not in _OURS},
         expected=_answer(record),
     )
-    return at, name if isinstance(name, str) else None, turn
+    return at, name, turn
 
 
 def _data(side: Mapping[str, object], where: str) -> dict[str, object]:
@@ -118,11 +122,11 @@ def _data(side: Mapping[str, object], where: str) -> dict[str, object]:
     if encoding not in {"JSON", "BASE64"}:
         raise BadField(f"{where}.encoding", "`JSON` or `BASE64`", quote(encoding))
     try:
-        found = json.loads(base64.b64decode(data, validate=True) if encoding == "BASE64" else data)
+        found = object_of(base64.b64decode(data, validate=True) if encoding == "BASE64" else data.encode())
     except (ValueError, binascii.Error) as error:
         raise BadField(f"{where}.data", f"{encoding} of a JSON object", quote(data)) from error
-    if not isinstance(found, dict):
-        raise BadField(f"{where}.data", "a JSON object", quote(found))
+    if isinstance(found, BadField):
+        raise BadField(f"{where}.data", f"{encoding} of a JSON object", found.found)
     return found
 
 

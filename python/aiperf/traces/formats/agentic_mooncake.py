@@ -48,6 +48,7 @@ _KNOWN = frozenset(
         *("hash_ids", "not_before_ms", "recorded_api_time_ms", "dependencies"),
     }
 )
+_TRIGGERS = frozenset({"dispatch", "completion"})
 _RELATIONS = frozenset({"sequence", "spawn", "join", "replay_barrier"})
 
 
@@ -153,7 +154,7 @@ def _length(record: Record, name: str, other: str, least: int) -> int:
 
 
 def _request(path: Path, line: int, record: Record, block_size: int) -> GraphRequest:
-    ids = record.get("hash_ids") or []
+    ids = [] if record.get("hash_ids") is None else record["hash_ids"]
     if not isinstance(ids, list) or any(type(i) is not int or not 0 <= i < 1 << 64 for i in ids):
         raise BadField("hash_ids", "a list of whole numbers of 64 bits", quote(ids))
     length = _length(record, "input_length", "input_tokens", 1)
@@ -181,16 +182,16 @@ def _request(path: Path, line: int, record: Record, block_size: int) -> GraphReq
 
 
 def _dependencies(record: Record) -> Iterator[Dependency]:
-    found = record.get("dependencies") or []
+    found = [] if record.get("dependencies") is None else record["dependencies"]
     if not isinstance(found, list) or not all(isinstance(d, dict) for d in found):
         raise BadField("dependencies", "a list of JSON objects", quote(found))
     for number, d in enumerate(found):
         where = f"dependencies[{number}]"
-        if d.get("trigger") not in {"dispatch", "completion"}:
-            raise BadField(f"{where}.trigger", "`dispatch` or `completion`", quote(d.get("trigger")))
-        if d.get("relation") not in _RELATIONS:
-            names = ", ".join(f"`{r}`" for r in sorted(_RELATIONS))
-            raise BadField(f"{where}.relation", f"one of {names}", quote(d.get("relation")))
+        for name, known in (("trigger", _TRIGGERS), ("relation", _RELATIONS)):
+            value = d.get(name)
+            if not isinstance(value, str) or value not in known:
+                names = ", ".join(f"`{r}`" for r in sorted(known))
+                raise BadField(f"{where}.{name}", f"one of {names}", quote(value))
         try:
             delay = time_ns(d, "delay_ms", _MS)
             other = _text(d, "request_id")

@@ -113,6 +113,8 @@ class _File:
         if kind == "request_end":
             self._count_unused(event)
             self.requests.append(_request(file, line, event))
+        elif kind is not None and not isinstance(kind, str):
+            raise BadField("event_type", "text", quote(kind))
         elif kind in {"tool_end", "tool_error"} and (tool := _tool(event)) is not None:
             self.tools.append(tool)
         else:
@@ -263,7 +265,8 @@ def _request(file: Path, line: int, event: Record) -> _Request:
         start = end - max(0, took)
     if start < 0:
         raise BadField("request.request_received_ms", "milliseconds ≥ 0", "null")
-    ids = replay.get("input_sequence_hashes") or []
+    ids = replay.get("input_sequence_hashes")
+    ids = [] if ids is None else ids
     if not isinstance(ids, list) or any(type(i) is not int or not -(1 << 63) <= i < 1 << 64 for i in ids):
         raise BadField("request.replay.input_sequence_hashes", "a list of whole numbers of 64 bits", quote(ids))
     size = whole(replay, "trace_block_size", 1) if replay else None
@@ -272,13 +275,18 @@ def _request(file: Path, line: int, event: Record) -> _Request:
         most = f"at most {-(-length // size):,} hashes for {length:,} tokens"
         raise BadField("request.replay.input_sequence_hashes", most, f"{len(ids):,}")
     name, session, parent = request.get("request_id"), context.get("session_id"), context.get("parent_session_id")
-    for where, value in (("request.request_id", name), ("agent_context.session_id", session)):
+    named = (
+        ("request.request_id", name),
+        ("agent_context.session_id", session),
+        ("agent_context.parent_session_id", parent),
+    )
+    for where, value in named:
         if (value is None and where.startswith("request")) or (value is not None and not isinstance(value, str)):
             raise BadField(where, "text", quote(value))
     return _Request(
         id=cast(str, name),
         session=cast("str | None", session),
-        parent=parent if isinstance(parent, str) else None,
+        parent=cast("str | None", parent),
         model=str(request.get("model") or "model"),
         start_ns=start,
         end_ns=start + took if took >= 0 else max(start, end),
@@ -295,16 +303,14 @@ def _tool(event: Record) -> _Tool | None:
     """None: a tool that has started no sub-agent."""
     tool = _inside(event, "tool", needed=False)
     claude = _inside(tool, "claude", needed=False)
-    child = claude.get("child_session_id")
-    if not isinstance(child, str):
+    for name in ("child_session_id", "source_request_id", "consumer_request_id"):
+        if claude.get(name) is not None and not isinstance(claude[name], str):
+            raise BadField(f"tool.claude.{name}", "text", quote(claude[name]))
+    child = cast("str | None", claude.get("child_session_id"))
+    if child is None:
         return None
-    source, consumer = claude.get("source_request_id"), claude.get("consumer_request_id")
-    return _Tool(
-        child,
-        source if isinstance(source, str) else None,
-        consumer if isinstance(consumer, str) else None,
-        claude.get("execution_mode") == "blocking",
-    )
+    source, consumer = (cast("str | None", claude.get(n)) for n in ("source_request_id", "consumer_request_id"))
+    return _Tool(child, source, consumer, claude.get("execution_mode") == "blocking")
 
 
 def _graph(file: _File) -> tuple[list[GraphRequest], list[Note]]:
@@ -337,6 +343,10 @@ def _graph(file: _File) -> tuple[list[GraphRequest], list[Note]]:
             waits[joins.id].append(last)
     out = [_node(r, _root(str(r.session), parents), waits[r.id], starters.get(r.id)) for r in file.requests]
     notes = []
+    named = [n for t in file.tools for n in (t.source, t.consumer) if n is not None and n not in known]
+    if named:
+        text = f"requests that tool events name and the file does not have: {{count}} (the first: `{named[0]}`); times decide instead"
+        notes.append(counted("tool_requests_missing", len(named), text))
     if lost:
         text = f"sessions whose parent is not in the file, replayed as main agents: {{count}} (the first: `{lost[0]}`)"
         notes.append(counted("parents_missing", len(lost), text))
