@@ -119,8 +119,9 @@ class AgentCorpus:
     @property
     def num_sessions(self) -> int: ...
     def lay_out(self, options: str) -> dict[str, Any]:
-        """Columns (`aiperf.traces.agents.AgentTable`), or `faults` that only show across sessions. `options`: JSON. Once: nested times
-        are settled by it. ValueError: options that are not known.
+        """Columns (`aiperf.traces.agents.AgentTable`), or `faults` that only show across sessions (with `skip_faulty`: such sessions are
+        not in the columns, and `left_out` says why). `options`: JSON. Once: nested times are settled by it. ValueError: options that
+        are not known.
         """
 
 def lay_out_agent_rows(

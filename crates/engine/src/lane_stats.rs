@@ -24,6 +24,9 @@ pub struct LaneStats {
     /// Turns that were let go because nothing they waited for could come.
     pub unstuck: u64,
     pub primers_sent: u64,
+    /// Responses that stand in the history of later turns, and those that had no text or failed, so that the recorded one does.
+    pub replies_live: u64,
+    pub replies_missing: u64,
     /// Sum over time of plays under way, ns.
     pub play_ns: i64,
 }

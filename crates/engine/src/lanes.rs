@@ -17,6 +17,7 @@ use crate::lane_stats::LaneStats;
 use crate::phase::Phase;
 use crate::plan::Plan;
 use crate::settings::{Lanes as Settings, LanesStage, Load};
+use crate::turn::Replies;
 
 mod idle;
 mod starts;
@@ -76,6 +77,8 @@ struct Play {
     base: u32,
     sent: Vec<Option<i64>>,
     ended: Vec<Option<i64>>,
+    /// Responses that later prompts quote, by row.
+    replies: Replies,
 }
 
 impl Play {
@@ -249,6 +252,11 @@ impl Lanes {
 
     fn is_stopped(&self) -> bool {
         self.phase.as_ref().is_none_or(|p| p.is_stopped())
+    }
+
+    /// What the prompts of a stream's play may quote.
+    pub(crate) fn replies(&self, id: SessionId) -> Option<&Replies> {
+        self.plays.get(play_of(id).0).map(|play| &play.replies)
     }
 
     /// Begin, as soon as there is time to.

@@ -3,7 +3,7 @@
 use crate::agents::Agents;
 use crate::error::EngineError;
 use crate::ids::write_decimal;
-use crate::text::{Vocabulary, epoch_seed};
+use crate::text::{Vocabulary, epoch_seed, mix64};
 
 /// No value in a `u32` column.
 pub const NONE_U32: u32 = u32::MAX;
@@ -26,6 +26,10 @@ enum Kind {
     Mark,
     /// The output length.
     Osl,
+    /// A response, if there is one, in place of the blocks behind it.
+    Live,
+    /// Synthetic text, if the response it belongs to stands in the body.
+    Filler,
 }
 
 /// The columns as they cross the border (`docs/dev/2026-11-24-border.md`).
@@ -128,12 +132,14 @@ impl Plan {
                 6 => (Kind::Blocks, usize::MAX),
                 7 => (Kind::Mark, usize::MAX),
                 8 => (Kind::Osl, usize::MAX),
+                9 => (Kind::Live, turns),
+                10 => (Kind::Filler, usize::MAX),
                 other => return bad(format!("segment {i} has the unknown kind {other}")),
             };
             if usize::try_from(columns.seg_a[i]).is_ok_and(|a| a >= limit) {
                 return bad(format!("segment {i} refers to {} of {limit}", columns.seg_a[i]));
             }
-            if kind == Kind::Reply {
+            if matches!(kind, Kind::Reply | Kind::Live) {
                 is_replied[columns.seg_a[i] as usize] = true;
             }
             kinds.push(kind);
@@ -147,7 +153,10 @@ impl Plan {
                 .check(&columns.session, first_row.len() - 1)
                 .map_err(EngineError::Plan)?;
             check_inherited(&columns, agents)?;
-        } else if kinds.iter().any(|k| matches!(k, Kind::Inherit | Kind::Blocks)) {
+        } else if kinds
+            .iter()
+            .any(|k| matches!(k, Kind::Inherit | Kind::Blocks | Kind::Live | Kind::Filler))
+        {
             return bad("it has blocks of recorded sessions, but no such sessions".into());
         }
         let (waiters_offsets, waiters) = invert(&columns, turns)?;
@@ -296,10 +305,26 @@ impl Plan {
         let from = self.columns.seg_offsets[row as usize] as usize;
         let to = self.columns.seg_offsets[row as usize + 1] as usize;
         let mut left = blocks;
+        // Blocks that a response stands in place of, and whether a filler stands in front of the next text.
+        let (mut replaced, mut goes_on) = (0, false);
         for i in from..to {
             let (a, b) = (self.columns.seg_a[i], self.columns.seg_b[i]);
             match self.kinds[i] {
-                Kind::Literal => out.extend_from_slice(&self.columns.literals[a as usize]),
+                Kind::Literal => {
+                    goes_on = false;
+                    out.extend_from_slice(&self.columns.literals[a as usize]);
+                }
+                Kind::Live => {
+                    let text = reply(a as u32);
+                    out.extend_from_slice(text);
+                    replaced = if text.is_empty() { 0 } else { b };
+                }
+                Kind::Filler => {
+                    goes_on = !reply((a >> 32) as u32).is_empty();
+                    if let Some(vocabulary) = fill.vocabulary.filter(|_| goes_on) {
+                        vocabulary.write(mix64(a & 0xFFFF_FFFF), b, false, out);
+                    }
+                }
                 Kind::Reply => out.extend_from_slice(reply(a as u32)),
                 Kind::Stamp => {
                     for nibble in (0..16).rev() {
@@ -317,8 +342,11 @@ impl Plan {
                 }
                 Kind::Blocks => {
                     let count = (b & !CONTINUES).min(left);
-                    if let (Some(agents), Some(vocabulary)) = (self.agents(), fill.vocabulary) {
-                        agents.write_blocks(a, count, b & CONTINUES != 0, vocabulary, out);
+                    if replaced > 0 {
+                        replaced -= replaced.min(count);
+                    } else if let (Some(agents), Some(vocabulary)) = (self.agents(), fill.vocabulary) {
+                        let continues = b & CONTINUES != 0 || std::mem::take(&mut goes_on);
+                        agents.write_blocks(a, count, continues, vocabulary, out);
                     }
                     left -= count;
                 }
@@ -329,7 +357,8 @@ impl Plan {
                         a
                     };
                     if let Some(vocabulary) = fill.vocabulary {
-                        vocabulary.write(seed, b & !CONTINUES, b & CONTINUES != 0, out);
+                        let continues = b & CONTINUES != 0 || std::mem::take(&mut goes_on);
+                        vocabulary.write(seed, b & !CONTINUES, continues, out);
                     }
                 }
             }
@@ -358,6 +387,9 @@ fn check_inherited(columns: &Columns, agents: &Agents) -> Result<(), EngineError
                     )));
                 }
                 6 => blocks[row] += b & !CONTINUES,
+                9 | 10 if a >> (if columns.seg_kind[i] == 9 { 0 } else { 32 }) >= row as u64 || b == 0 => {
+                    return Err(EngineError::Plan(format!("row {row} has a response that comes later")));
+                }
                 _ => {}
             }
         }
@@ -477,6 +509,56 @@ mod tests {
             (plan.rows(0), plan.isl(0), plan.isl(1), plan.osl(1)),
             (0..2, Some(3), None, Some(4))
         );
+    }
+
+    #[test]
+    fn a_live_response_stands_in_place_of_recorded_blocks() {
+        let agents = Agents {
+            root: vec![0],
+            spawn_row: vec![NONE_U32],
+            spawn_at_send: vec![0],
+            spawn_offset_ns: vec![0],
+            t_ns: vec![0; 3],
+            gate_offsets: vec![0; 4],
+            join_offsets: vec![0; 4],
+            block_seed: vec![1],
+            block_tokens: vec![2],
+            names: vec!["t".into()],
+            trace: vec![0],
+            ..Agents::default()
+        };
+        // Row 1: a literal, two blocks of a response, a literal, filler, a block. Row 2: row 1 up to its second block, and one more.
+        let columns = Columns {
+            session: vec![0; 3],
+            at_ns: vec![-1; 3],
+            delay_ns: vec![0; 3],
+            isl: vec![3; 3],
+            osl: vec![1; 3],
+            model: vec![0; 3],
+            path: vec![0; 3],
+            seg_offsets: vec![0, 1, 7, 9],
+            seg_kind: vec![0, 0, 9, 6, 0, 10, 6, 5, 0],
+            seg_a: vec![0, 0, 0, 1, 1, 7, 3, 1, 1],
+            seg_b: vec![0, 0, 2, 2, 0, 3, 1, 2, 0],
+            literals: vec![b"<".to_vec(), b">".to_vec()],
+            agents: Some(agents),
+            ..Columns::default()
+        };
+        let words = Vocabulary::new(&[b"x".to_vec()], &[1], &[0], &[0]).expect("valid");
+        let plan = Plan::new(columns).expect("valid");
+        let body = |row, reply: &'static [u8]| {
+            let mut out = Vec::new();
+            let fill = Fill {
+                vocabulary: Some(&words),
+                ..Fill::default()
+            };
+            plan.write_body(row, fill, |_| reply, &mut out);
+            String::from_utf8(out).expect("text")
+        };
+        assert_eq!(body(1, b""), "<x x x x>x x");
+        assert_eq!(body(1, b"yes"), "<yes>x x x x x");
+        assert_eq!((body(2, b""), body(2, b"yes")), ("<x x x x>".into(), "<yes>".into()));
+        assert!(plan.is_replied(0));
     }
 
     #[test]

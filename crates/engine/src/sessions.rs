@@ -20,12 +20,9 @@ use crate::lanes::Lanes;
 use crate::phase::{Gate, Phase};
 use crate::plan::Plan;
 use crate::settings::Load;
-pub(crate) use crate::turn::{Turn, TurnEnd};
+pub(crate) use crate::turn::{Replies, Turn, TurnEnd};
 
 mod starts;
-
-/// Responses that later turns of a tree quote: JSON-escaped text by row of the plan.
-pub(crate) type Replies = HashMap<u32, Box<[u8]>>;
 
 /// What a session is waiting for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,8 +161,8 @@ impl Sessions {
 
     /// What later turns of a session's tree may quote.
     pub(crate) fn replies(&self, id: SessionId) -> Option<&Replies> {
-        if self.lanes.is_some() {
-            return None;
+        if let Some(lanes) = &self.lanes {
+            return lanes.replies(id);
         }
         self.sessions.get(id.0).map(|s| &self.trees[s.tree].replies)
     }
@@ -262,7 +259,7 @@ impl Sessions {
     /// A turn is over. What is due then is due now; what is due later, however little, wakes up in time.
     pub(crate) fn end_turn(&mut self, ended: TurnEnd) {
         if let Some(lanes) = &mut self.lanes {
-            lanes.end_turn(&ended);
+            lanes.end_turn(ended);
             return;
         }
         let TurnEnd {

@@ -1,10 +1,14 @@
 //! A turn between the sessions, who say when it is due, and the exchange, which sends it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::agents::Mark;
 use crate::ids::{ConnId, SessionId};
 use crate::phase::Phase;
+
+/// Responses that later turns of a tree quote: JSON-escaped text by row of the plan.
+pub(crate) type Replies = HashMap<u32, Box<[u8]>>;
 
 /// A turn to send now.
 #[allow(clippy::struct_field_names)] // `turn` is the column's name

@@ -181,6 +181,7 @@ fn columns(py: Python<'_>, mut layout: Layout) -> PyResult<Bound<'_, PyDict>> {
     out.set_item("smallest_peak", layout.smallest_peak)?;
     out.set_item("dropped_requests", layout.dropped_requests)?;
     out.set_item("dropped_agents", layout.dropped_agents)?;
+    out.set_item("left_out", faults(py, &std::mem::take(&mut layout.left_out))?)?;
     put_prompts(&out, layout)?;
     Ok(out)
 }

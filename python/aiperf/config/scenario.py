@@ -179,6 +179,8 @@ def _content_conflicts(config: Config) -> Iterator[_Locked]:
         yield "endpoint.extra_inputs", "ignore_eos false", "ignore_eos true", "output lengths are the recorded ones"
     if config.input.synthesis_max_isl is not None:
         yield "input.synthesis_max_isl", config.input.synthesis_max_isl, "none", "inputs are not cut"
+    if config.agentic.history == "live":
+        yield "agentic.history", "live", "recorded", "all servers get the same prompts"
     if config.prompt.cache_bust != "first_turn_prefix":
         why = "sessions that are played twice must not share a prefix"
         yield "prompt.cache_bust", config.prompt.cache_bust, "first_turn_prefix", why

@@ -1,4 +1,6 @@
-"""What there is to say of an agentic replay: idle time that was left out, turns out of order, agents that the context limit ended."""
+"""What there is to say of an agentic replay: idle time that was left out, turns out of order, agents that the context limit ended,
+responses that stand in the history.
+"""
 
 from __future__ import annotations
 
@@ -30,3 +32,10 @@ def agent_notes(outcome: Outcome, generators: int = 1) -> Iterator[Note]:
         if unstuck := lanes["unstuck"]:
             text = f"turns sent although the recording says they wait for others: {unstuck:,} (the recording contradicts itself)"
             yield Note("agents_out_of_order", text, {"count": unstuck})
+        live, missing = lanes.get("replies_live", 0), lanes.get("replies_missing", 0)
+        if missing:
+            text = (
+                f"responses that failed or had no text: {missing:,} of {live + missing:,}; recorded text stands in their place in "
+                "later prompts (`--agentic-history live`)"
+            )
+            yield Note("agents_recorded_history", text, {"count": missing, "live": live})

@@ -44,6 +44,7 @@ from aiperf.run.proxy_notes import proxy_facts
 from aiperf.run.run import Run
 from aiperf.run.session_tree import session_tree
 from aiperf.run.signals import Interrupts, interruptible
+from aiperf.workload.live_history import live_links
 from aiperf.workload.settings import build_settings, is_schedule
 
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ def _drive(
         _write_inputs(prepared, run.files, outputs)
     if prepared.workload.agents is not None:
         write_agent_facts(run.dir, prepared.workload.agents)
-    write_links(run.dir, plan.columns["session"], *plan.reply_rows())
+    write_links(run.dir, plan.columns["session"], *(live_links(plan) or plan.reply_rows()))
     if plan.media is not None:
         plan.media.write(run.dir)
     wait_for_start(run.config, observer)

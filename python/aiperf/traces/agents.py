@@ -72,9 +72,11 @@ class Layout:
     text_seed: int = 0
     mark: Literal["none", "first_user", "first"] = "none"
     tool_messages: bool = False
+    live: bool = False
+    """The server's responses stand in prompts in place of the recorded ones."""
     rules: Mapping[str, object] | None = None
 
-    def to_json(self) -> str:
+    def to_json(self, *, skip_faulty: bool = False) -> str:
         out: dict[str, object] = {
             "basis": self.basis,
             "max_context": self.max_context,
@@ -90,6 +92,8 @@ class Layout:
             "text_seed": self.text_seed,
             "mark": self.mark,
             "tool_messages": self.tool_messages,
+            "live": self.live,
+            "skip_faulty": skip_faulty,
             "rules": dict(self.rules or {}),
         }
         return json_text({k: v for k, v in out.items() if v is not None})
@@ -216,13 +220,12 @@ def corpus_of(paths: Sequence[Path]) -> AgentCorpus:
 def lay_out(path: Path, options: Layout, *, skip_invalid: bool = False) -> AgentTable:
     """DatasetError that names every fault, unless they are to be skipped; DatasetError if nothing is left."""
     corpus = corpus_of([path])
-    faults = read_faults(corpus.faults())
+    remarks = read_faults(corpus.remarks())
+    columns = corpus.lay_out(options.to_json(skip_faulty=skip_invalid))
+    across = columns.get("left_out" if skip_invalid else "faults", ())
+    faults = [*read_faults(corpus.faults()), *read_faults(cast("Sequence[Mapping[str, object]]", across))]
     if faults and not skip_invalid:
         raise error_of(path, faults)
-    remarks = read_faults(corpus.remarks())
-    columns = corpus.lay_out(options.to_json())
-    if "faults" in columns:
-        raise error_of(path, read_faults(cast("Sequence[Mapping[str, object]]", columns["faults"])))
     notes = (*skipped_note(faults), *_remarks(remarks), *_left_out(columns, options))
     if not columns["trace_ids"]:
         smallest = cast("int | None", columns["smallest_peak"])

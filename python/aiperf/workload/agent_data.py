@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Protocol, TypeGuard
 
@@ -11,6 +12,7 @@ from aiperf.errors import ConfigError, DatasetError, Problem
 from aiperf.traces import trace_module
 from aiperf.traces.agents import AgentTable, Layout
 from aiperf.traces.formats.weka_trace import rules_of_environment, switch_of_environment
+from aiperf.workload.live_history import history_note
 
 __all__ = ["HUB_FILE", "layout_of", "open_agents", "path_of_agents"]
 
@@ -41,11 +43,10 @@ def layout_of(config: Config) -> Layout:
     if config.prompt.cache_bust not in _MARKS:
         text = f"`{config.prompt.cache_bust}` is not possible with recorded agent sessions"
         raise ConfigError((Problem(text, "--cache-bust", f"possible: {', '.join(f'`{m}`' for m in _MARKS)}"),))
-    is_live = a.history == "live"
-    if is_live or (a.history is None and switch_of_environment("LIVE_ASSISTANT_RESPONSES", default=False)):
-        text = "live responses in the history are not possible: prompts hold text of the recorded lengths"
-        where = "--agentic-history" if is_live else "AIPERF_DATASET_WEKA_LIVE_ASSISTANT_RESPONSES"
-        raise ConfigError((Problem(text, where, "leave it out" if is_live else "set it to 0"),))
+    if a.history is None and switch_of_environment("LIVE_ASSISTANT_RESPONSES", default=False):
+        text = "this variable does not put live responses in the history"
+        hint = "set it to 0; `--agentic-history live` does"
+        raise ConfigError((Problem(text, "AIPERF_DATASET_WEKA_LIVE_ASSISTANT_RESPONSES", hint),))
     start, end = i.fixed_schedule_start_offset, i.fixed_schedule_end_offset
     seed = i.dataset_options.get("text_seed", 0)
     return Layout(
@@ -63,6 +64,7 @@ def layout_of(config: Config) -> Layout:
         text_seed=seed if isinstance(seed, int) else 0,
         mark=_MARKS[config.prompt.cache_bust],
         tool_messages=a.tool_messages or switch_of_environment("TOOL_SHAPED_MESSAGES", default=False),
+        live=a.history == "live",
         rules=rules_of_environment(),
     )
 
@@ -83,4 +85,8 @@ def open_agents(config: Config, kind: str) -> AgentTable | None:
     module: object = trace_module(kind)
     if not _reads_agents(module):
         return None
-    return module.read_agents(path_of_agents(config), layout_of(config), skip_invalid=config.input.skip_invalid)
+    layout = layout_of(config)
+    table = module.read_agents(path_of_agents(config), layout, skip_invalid=config.input.skip_invalid)
+    if table is None or not layout.live:
+        return table
+    return replace(table, notes=(*table.notes, history_note(table)))

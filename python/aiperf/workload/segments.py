@@ -32,6 +32,10 @@ class SegmentKind(IntEnum):
     """New in each play."""
     OSL = 8
     """The row's output length."""
+    LIVE = 9
+    """The response to row `a`, if there is one, in place of the next `b` blocks."""
+    FILLER = 10
+    """`b` tokens of synthetic text (seed: the low half of `a`) if the response to row `a` >> 32 stands in its place."""
 
 
 class SegmentWriter:

@@ -120,6 +120,11 @@ def _refuse_what_is_not_its(config: Config, kind: str) -> None:
     if config.agentic.tool_messages and kind != "weka_trace":
         text = f"`{kind}` does not say which messages are results of tools, or has them as they are"
         problems.append(Problem(text, "--agentic-tool-messages", "leave it out: it is for `weka_trace`"))
+    if config.agentic.history == "live" and kind != "weka_trace" and kind in registry.names("traces"):
+        text = f"`{kind}` does not say which part of a prompt is a response, so no live one can stand in its place"
+        problems.append(
+            Problem(text, "--agentic-history", "leave it out, or replay a `weka_trace` or `chat_transcript`")
+        )
     if problems:
         raise ConfigError(problems)
 

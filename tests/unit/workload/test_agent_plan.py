@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.traces.weka_sessions import FORK, SUBAGENTS, SYSTEM, write_sessions
+from tests.unit.traces.weka_sessions import FORK, SUBAGENTS, SYSTEM, request, session, write_sessions
 
 from aiperf._core import Vocabulary
 from aiperf.endpoints import BodyOptions, load_endpoint
 from aiperf.traces.agents import AgentTable, Layout, lay_out
 from aiperf.workload.agents import build_agent_plan
 from aiperf.workload.choose_tokenizer import load_tokenizer
+from aiperf.workload.live_history import history_note, live_links
 from aiperf.workload.plan import PlanOptions
 from aiperf.workload.tokenizers import ServerAddress, TokenizerOptions
 from aiperf.workload.vocabulary import text_source
@@ -73,3 +75,26 @@ def test_any_endpoint_with_conversations_can_replay(
     text = [json.dumps(b) for b in two]
     same = next(i for i, (a, b) in enumerate(zip(text[1], text[2], strict=False)) if a != b)
     assert same > 0.6 * len(text[1])
+
+
+def test_a_live_history_without_responses_is_the_recorded_one(tmp_path: Path, words: tuple[Any, Vocabulary]) -> None:
+    path = write_sessions(tmp_path / "t.jsonl", [SYSTEM, FORK, SUBAGENTS])
+    recorded, live = (lay_out(path, Layout(mark="first_user", live=live)) for live in (False, True))
+    assert bodies(live, words[1]) == bodies(recorded, words[1])
+
+
+def test_links_say_which_responses_a_prompt_holds_and_what_they_stand_in_place_of(tmp_path: Path) -> None:
+    # Turn 1 holds the response to turn 0 (70 tokens in two blocks); turn 2 keeps one of these blocks, turn 3 all of turn 2.
+    turns = [(256, 4, 70), (640, 10, 200), (384, 5, 40)]
+    asked = [request(9 * k, tokens, out, range(1, 1 + ids)) for k, (tokens, ids, out) in enumerate(turns)]
+    asked.append(request(40, 704, 5, [*range(1, 6), *range(30, 36)]))
+    found = lay_out(write_sessions(tmp_path / "t.jsonl", [session("s", asked)]), Layout(live=True))
+    options = PlanOptions(models=("m",), body=BodyOptions(model="", streaming=True))
+    links = live_links(build_agent_plan(found, load_endpoint("chat"), options))
+    assert links is not None
+    by_row = [
+        list(zip(links.rows[a:b].tolist(), links.room[a:b].tolist(), strict=True)) for a, b in pairwise(links.offsets)
+    ]
+    assert by_row == [[], [(0, 70)], [(0, 64)], [(0, 64), (2, 40)]]
+    note = history_note(found)
+    assert note.data == {"count": 2, "longer": 0, "tokens": 0}

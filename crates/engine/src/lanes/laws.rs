@@ -171,7 +171,7 @@ fn run(
         now = now.max(next);
         while let Some(at) = in_flight.iter().position(|f| f.0 <= now) {
             let (end, turn, is_ok, overflowed) = in_flight.swap_remove(at);
-            lanes.end_turn(&TurnEnd {
+            lanes.end_turn(TurnEnd {
                 session_id: turn.session_id,
                 row: turn.row,
                 is_ok,

@@ -9,6 +9,7 @@ use crate::clock::NEVER;
 use crate::ids::SessionId;
 use crate::plan::NONE_U32;
 use crate::settings::LaneStart;
+use crate::turn::Replies;
 
 impl Lanes {
     /// A lane's first play, at its place in the recording.
@@ -145,6 +146,7 @@ impl Lanes {
             base,
             sent: vec![None; rows],
             ended: vec![None; rows],
+            replies: Replies::new(),
         })
     }
 

@@ -123,7 +123,7 @@ impl Lanes {
     }
 
     /// A turn is over, however it ended.
-    pub(crate) fn end_turn(&mut self, ended: &TurnEnd) {
+    pub(crate) fn end_turn(&mut self, ended: TurnEnd) {
         let (id, row, at) = (ended.session_id, ended.row, ended.at);
         self.now = self.now.max(at);
         let (p, s) = play_of(id);
@@ -145,6 +145,15 @@ impl Lanes {
         play.in_flight -= 1;
         if play.in_flight == 0 {
             play.idle_since = at;
+        }
+        // Those of a warm-up are cut to a token: what came before profiling is recorded text.
+        if self.settings.output_cap.is_none() && !was_priming && self.plan.is_replied(row) {
+            if let Some(text) = ended.reply.filter(|text| !text.is_empty()) {
+                self.stats.replies_live += 1;
+                play.replies.insert(row, text);
+            } else {
+                self.stats.replies_missing += 1;
+            }
         }
         let is_stopped = self.is_stopped();
         if was_priming {

@@ -13,6 +13,19 @@ pub(super) struct Body<'a> {
     pub(super) mark: Mark,
     /// Number of the turn, if its user message is to be the result of a tool that the response before it has called.
     pub(super) tool_turn: Option<u32>,
+    /// The response before the prompt, if the server's is to stand in place of the recorded one.
+    pub(super) live: Option<Live>,
+}
+
+/// A response that the server's stands in place of.
+#[derive(Clone, Copy)]
+pub(super) struct Live {
+    /// Row of the request.
+    pub(super) row: u32,
+    /// Tokens that are asked for.
+    pub(super) output: u32,
+    /// Tokens of a block.
+    pub(super) block: u32,
 }
 
 impl Body<'_> {
@@ -35,6 +48,7 @@ impl Body<'_> {
         let added = if inherited > 0 { self.prompt.added() } else { all };
         let mut last = all.len().checked_sub(added.len() + 1).map(|i| all[i].role);
         let mut at = inherited;
+        let mut filler = 0;
         let mut has_user = all[..all.len() - added.len()].iter().any(|m| m.role == Role::User);
         for (i, message) in added.iter().enumerate() {
             let role = message.role as u8;
@@ -56,6 +70,18 @@ impl Body<'_> {
             }
             has_user |= message.role == Role::User;
             let mut continues = 0;
+            match self.live {
+                Some(live) if message.role == Role::Assistant => {
+                    push(segment::LIVE, u64::from(live.row), message.blocks);
+                    // Whole blocks have more tokens than the response: what is left keeps the prompt's length.
+                    filler = (message.blocks * live.block).saturating_sub(live.output);
+                }
+                Some(live) if filler > 0 => {
+                    let seed = u64::from(live.row) << 32 | tail_seed >> 32;
+                    push(segment::FILLER, seed, std::mem::take(&mut filler));
+                }
+                _ => {}
+            }
             for (first, count) in self.request.ids.slice(at, at + message.blocks) {
                 push(
                     segment::BLOCKS,

@@ -118,6 +118,7 @@ impl Given {
                     trace: homes[trace as usize],
                     mark,
                     tool_turn: None,
+                    live: None,
                 };
                 let tail = mix(seed_of(name, seed) ^ mix((k as u64) << 32 | u64::from(own[k].input)));
                 body.write(tail, &mut out);

@@ -1,12 +1,11 @@
 //! Sessions → columns: streams as sessions of a plan, prompts as segments, spawns, joins and barriers as rows.
 
-use std::collections::HashSet;
-
-use super::body::Body;
+use super::body::{Body, Live};
 use super::prompts::{self, Prompt, Start};
+use super::settle::{peak, settle};
 use super::streams::{self, Rules};
 use super::tree::{self, Bond, Span};
-use super::{EPSILON, Fault, Request, Session, TurnKind};
+use super::{Fault, Request, Session, TurnKind};
 use crate::ids::Seen;
 
 /// No value in a `u32` column.
@@ -59,6 +58,10 @@ pub struct Options {
     pub text_seed: u64,
     pub mark: Mark,
     pub tool_messages: bool,
+    /// The server's responses stand in place of the recorded ones, where there are any.
+    pub live: bool,
+    /// Leave out sessions that contradict others, or themselves.
+    pub skip_faulty: bool,
     pub rules: Rules,
 }
 
@@ -128,6 +131,8 @@ pub struct Layout {
     pub smallest_peak: Option<u32>,
     pub dropped_requests: u32,
     pub dropped_agents: u32,
+    /// What was wrong with sessions that were left out.
+    pub left_out: Vec<Fault>,
 }
 
 /// splitmix64's output function.
@@ -173,18 +178,21 @@ struct Stream<'a> {
 
 /// Lay out all sessions. Err: what contradicts between them.
 pub fn lay_out(sessions: &mut [Session], options: &Options) -> Result<Layout, Vec<Fault>> {
-    let faults = settle_times(sessions, options.basis);
-    if !faults.is_empty() {
-        return Err(faults);
+    let faults = settle(sessions, options.basis);
+    if !faults.is_empty() && !options.skip_faulty {
+        return Err(faults.into_iter().map(|(_, fault)| fault).collect());
     }
+    let faulty: std::collections::BTreeSet<usize> = faults.iter().map(|f| f.0).collect();
     let mut out = Layout {
         seg_offsets: vec![0],
         gate_offsets: vec![0],
         join_offsets: vec![0],
         message_offsets: vec![0],
+        left_out: faults.into_iter().map(|(_, fault)| fault).collect(),
         ..Layout::default()
     };
-    for session in sessions.iter() {
+    let good = sessions.iter().enumerate().filter(|(n, _)| !faulty.contains(n));
+    for (_, session) in good {
         if options.entries.is_some_and(|n| out.trace_ids.len() >= n) {
             break;
         }
@@ -197,76 +205,6 @@ pub fn lay_out(sessions: &mut [Session], options: &Options) -> Result<Layout, Ve
         add(session, options, &mut out);
     }
     Ok(out)
-}
-
-/// The longest request's input and output.
-pub fn peak(session: &Session, max_osl: Option<u32>) -> u32 {
-    let own = session
-        .requests
-        .iter()
-        .map(|r| r.input + r.output.min(max_osl.unwrap_or(u32::MAX)).max(1));
-    let inner = session
-        .agents
-        .iter()
-        .flat_map(|a| &a.requests)
-        .map(|r| r.input + r.output.max(1));
-    own.chain(inner).max().unwrap_or(0)
-}
-
-/// Make nested times absolute; names and ids that occur twice.
-fn settle_times(sessions: &mut [Session], basis: Basis) -> Vec<Fault> {
-    let is_relative = match basis {
-        Basis::Auto => sessions.iter().any(|s| s.has_relative_times),
-        Basis::Absolute => false,
-        Basis::Relative => true,
-    };
-    let mut faults = Vec::new();
-    let mut known = HashSet::new();
-    for session in sessions {
-        let fault = |request: String, field: &str, what: String, kind| Fault {
-            file: session.file.clone(),
-            line: session.line,
-            session: Some(session.id.clone()),
-            request,
-            field: field.to_owned(),
-            what,
-            kind,
-        };
-        if !known.insert(session.id.clone()) {
-            faults.push(fault(
-                String::new(),
-                "id",
-                "another session has the same id".to_owned(),
-                "duplicate",
-            ));
-        }
-        let first = session.requests.iter().map(|r| r.index).min().unwrap_or(NONE);
-        let mut agents = HashSet::new();
-        for agent in &mut session.agents {
-            if agent.index > first && !agents.insert(agent.agent_id.clone()) {
-                let what = format!("another sub-agent of this session is called `{}`", agent.agent_id);
-                faults.push(fault(
-                    format!("requests[{}]", agent.index),
-                    "agent_id",
-                    what,
-                    "duplicate",
-                ));
-            }
-            for inner in &mut agent.requests {
-                if is_relative {
-                    inner.t += agent.t;
-                } else if inner.t < agent.t - EPSILON {
-                    let place = format!("requests[{}].requests[{}]", agent.index, inner.index);
-                    let what = format!("{} s is before its sub-agent's marker ({} s)", inner.t, agent.t);
-                    faults.push(fault(place, "t", what, "time"));
-                } else {
-                    inner.t = inner.t.max(agent.t);
-                }
-            }
-        }
-        session.has_relative_times = false;
-    }
-    faults
 }
 
 /// The streams of a session, the root first.
@@ -431,6 +369,8 @@ fn add(session: &Session, options: &Options, out: &mut Layout) {
             }),
         };
         let place = place.filter(|&(n, turn)| options.share_parent && n != s && turn < prompts[n].len());
+        // The responses within a prompt that comes later are not known yet when the child begins.
+        let place = place.filter(|&(n, turn)| !options.live || streams[n].requests[turn].t <= first.t);
         sources[s] = place;
         let source = place.map(|(n, turn)| (&prompts[n][turn], &streams[n].requests[turn].ids));
         let start = Start {
@@ -523,6 +463,11 @@ fn write(
                 trace,
                 mark: options.mark,
                 tool_turn: (options.tool_messages && request.kind == TurnKind::ToolResult).then_some(k as u32),
+                live: (options.live && k > 0).then(|| Live {
+                    row: first_row[s] + k as u32 - 1,
+                    output: stream.requests[k - 1].output.min(most).max(1),
+                    block: session.block_size,
+                }),
             };
             let tail_seed = mix(seed_of(&stream.name, seed) ^ mix((k as u64) << 32 | u64::from(request.input)));
             body.write(tail_seed, out);

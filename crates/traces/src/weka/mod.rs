@@ -1,7 +1,7 @@
 //! Weka traces: one JSON object per recorded session, requests with block ids, sub-agents nested or flattened.
 //!
 //! [`parse`] a document into a [`Session`], every fault named · [`streams`] the agents in a flat list · [`prompts`] messages as
-//! blocks · [`tree`] spawns, joins, barriers · [`layout`] all of it as columns · [`given`] requests
+//! blocks · [`tree`] spawns, joins, barriers · [`settle`] names and times across sessions · [`layout`] all of it as columns · [`given`] requests
 //! of other formats, whose streams are known, as such columns.
 
 mod body;
@@ -10,6 +10,7 @@ pub mod layout;
 pub mod parse;
 pub mod prompts;
 pub mod segment;
+pub mod settle;
 pub mod streams;
 pub mod tree;
 

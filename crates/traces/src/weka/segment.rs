@@ -12,6 +12,10 @@ pub const BLOCKS: u8 = 6;
 pub const MARK: u8 = 7;
 /// The row's output length.
 pub const OSL: u8 = 8;
+/// `a`: row whose response, if there is one, stands in place of the next `b` blocks.
+pub const LIVE: u8 = 9;
+/// `a`: row << 32 | seed; `b`: tokens in front of a message's text if that row's response stands in its place.
+pub const FILLER: u8 = 10;
 /// The text continues a message.
 pub const CONTINUES: u32 = 1 << 31;
 
