@@ -1,13 +1,15 @@
 //! Documents out of files: JSON files, folders of them, lines of JSONL, members of tar archives; plain, gzip or zstd.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
+
+mod tar;
 
 /// Bytes read at a time.
 const BUFFER: usize = 1 << 20;
-/// A tar archive is blocks of so many bytes.
-const TAR_BLOCK: usize = 512;
+/// UTF-8's.
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// One JSON document and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +45,7 @@ pub fn read(path: &Path, each: &mut dyn FnMut(Document)) -> Result<(), SourceErr
         let mut files: Vec<PathBuf> = std::fs::read_dir(path)
             .map_err(|e| error(path, &e))?
             .filter_map(|entry| entry.ok().map(|e| e.path()))
-            .filter(|p| matches!(bare_extension(p).as_str(), "json" | "jsonl"))
+            .filter(|p| matches!(bare_extension(p).as_str(), "json" | "jsonl" | "ndjson"))
             .collect();
         files.sort();
         if files.is_empty() {
@@ -67,27 +69,44 @@ fn bare_extension(path: &Path) -> String {
     }
 }
 
-fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
-    let file = BufReader::with_capacity(BUFFER, File::open(path)?);
-    let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
-    Ok(match extension.as_deref() {
-        Some("gz" | "tgz") => Box::new(BufReader::with_capacity(
-            BUFFER,
-            flate2::bufread::MultiGzDecoder::new(file),
-        )),
-        Some("zst") => Box::new(BufReader::with_capacity(
-            BUFFER,
-            zstd::stream::read::Decoder::with_buffer(file)?,
-        )),
-        _ => Box::new(file),
-    })
+/// Compressed data are known by their first bytes or by the name, and a byte order mark is no part of the text.
+fn unpacked<'a>(name: &Path, mut packed: Box<dyn BufRead + 'a>) -> io::Result<Box<dyn BufRead + 'a>> {
+    let extension = name.extension().map(|e| e.to_string_lossy().to_lowercase());
+    let head = packed.fill_buf()?;
+    let is_gzip = head.starts_with(&[0x1F, 0x8B]) || matches!(extension.as_deref(), Some("gz" | "tgz"));
+    let is_zstd = head.starts_with(&[0x28, 0xB5, 0x2F, 0xFD]) || extension.as_deref() == Some("zst");
+    let mut plain: Box<dyn BufRead + 'a> = if is_gzip {
+        let decoder = flate2::bufread::MultiGzDecoder::new(packed);
+        Box::new(BufReader::with_capacity(BUFFER, decoder))
+    } else if is_zstd {
+        let decoder = zstd::stream::read::Decoder::with_buffer(packed)?;
+        Box::new(BufReader::with_capacity(BUFFER, decoder))
+    } else {
+        packed
+    };
+    if plain.fill_buf()?.starts_with(BYTE_ORDER_MARK) {
+        plain.consume(BYTE_ORDER_MARK.len());
+    }
+    Ok(plain)
 }
 
 fn read_file(path: &Path, each: &mut dyn FnMut(Document)) -> Result<(), SourceError> {
-    let mut input = open(path).map_err(|e| error(path, &e))?;
+    let file = File::open(path).map_err(|e| error(path, &e))?;
+    let file = Box::new(BufReader::with_capacity(BUFFER, file));
+    let mut input = unpacked(path, file).map_err(|e| error(path, &e))?;
     let name = path.display().to_string();
     match bare_extension(path).as_str() {
-        "tar" => read_tar(&mut input, &name, each),
+        "tar" => tar::members(&mut input, &mut |member, bytes| {
+            let at = format!("{name}: {}", member.display());
+            let read = match bare_extension(member).as_str() {
+                "jsonl" | "ndjson" => read_lines,
+                "json" => read_whole,
+                _ => return Ok(()),
+            };
+            let explained = |e: io::Error| io::Error::new(e.kind(), format!("member `{}`: {e}", member.display()));
+            let mut plain = unpacked(member, Box::new(bytes)).map_err(explained)?;
+            read(&mut plain, &at, each).map_err(explained)
+        }),
         "jsonl" | "ndjson" => read_lines(&mut input, &name, each),
         _ => read_whole(&mut input, &name, each),
     }
@@ -136,66 +155,11 @@ fn read_lines(input: &mut dyn BufRead, name: &str, each: &mut dyn FnMut(Document
     }
 }
 
-/// The `.json` and `.jsonl` members of an archive, in its order.
-fn read_tar(input: &mut dyn BufRead, name: &str, each: &mut dyn FnMut(Document)) -> io::Result<()> {
-    let mut long_name: Option<String> = None;
-    loop {
-        let mut head = [0u8; TAR_BLOCK];
-        match input.read_exact(&mut head) {
-            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
-            other => other?,
-        }
-        if head.iter().all(|&b| b == 0) {
-            return Ok(());
-        }
-        let text = |range: std::ops::Range<usize>| {
-            let bytes = head.get(range).unwrap_or_default();
-            let end = memchr::memchr(0, bytes).unwrap_or(bytes.len());
-            String::from_utf8_lossy(&bytes[..end]).trim().to_owned()
-        };
-        let size = usize::from_str_radix(&text(124..136), 8)
-            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not a tar archive"))?;
-        let mut bytes = Vec::new();
-        input.take(size as u64).read_to_end(&mut bytes)?;
-        if bytes.len() < size {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the archive is cut short"));
-        }
-        io::copy(
-            &mut input.take(((TAR_BLOCK - size % TAR_BLOCK) % TAR_BLOCK) as u64),
-            &mut io::sink(),
-        )?;
-        match head[156] {
-            b'L' => long_name = Some(String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_owned()),
-            b'0' | 0 => {
-                let prefix = if &head[257..262] == b"ustar" {
-                    text(345..500)
-                } else {
-                    String::new()
-                };
-                let short = text(0..100);
-                let member = long_name.take().unwrap_or_else(|| {
-                    if prefix.is_empty() {
-                        short
-                    } else {
-                        format!("{prefix}/{short}")
-                    }
-                });
-                let where_from = format!("{name}: {member}");
-                match bare_extension(Path::new(&member)).as_str() {
-                    "jsonl" => read_lines(&mut &bytes[..], &where_from, each)?,
-                    "json" => read_whole(&mut &bytes[..], &where_from, each)?,
-                    _ => {}
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write;
 
+    use super::tar::BLOCK as TAR_BLOCK;
     use super::*;
 
     fn folder(name: &str) -> PathBuf {
@@ -234,26 +198,96 @@ mod tests {
         std::fs::write(&zst, zstd::bulk::compress(two, 1).expect("compresses")).expect("writable");
         assert_eq!(all(&zst), lines);
         let mut tar = Vec::new();
-        for (name, bytes) in [
-            ("d/one.json", &b"{\n\"a\":1}"[..]),
-            ("d/readme", b"text"),
-            ("two.jsonl", two),
-        ] {
-            let mut head = [0u8; TAR_BLOCK];
-            head[..name.len()].copy_from_slice(name.as_bytes());
-            head[124..135].copy_from_slice(format!("{:011o}", bytes.len()).as_bytes());
-            head[156] = b'0';
-            tar.extend_from_slice(&head);
-            tar.extend_from_slice(bytes);
-            tar.resize(tar.len().div_ceil(TAR_BLOCK) * TAR_BLOCK, 0);
-        }
+        member(b'0', "d/one.json", b"{\n\"a\":1}", &mut tar);
+        member(b'0', "d/readme", b"text", &mut tar);
+        member(b'0', "two.jsonl", two, &mut tar);
         tar.resize(tar.len() + 2 * TAR_BLOCK, 0);
         let path = dir.join("x.tar");
         std::fs::write(&path, &tar).expect("writable");
         let mut found = all(&path);
         assert_eq!(found.remove(0), (None, "{\n\"a\":1}".to_owned()));
         assert_eq!(found, lines);
-        std::fs::write(&path, &tar[..700]).expect("writable");
-        assert!(read(&path, &mut |_| {}).is_err() || all(&path).len() < 3);
+        for cut in [700, 300] {
+            std::fs::write(&path, &tar[..cut]).expect("writable");
+            let failed = read(&path, &mut |_| {}).expect_err("cut short").to_string();
+            assert!(failed.contains("cut short"), "{failed}");
+        }
+    }
+
+    fn member(kind: u8, name: &str, bytes: &[u8], tar: &mut Vec<u8>) {
+        let mut head = [0u8; TAR_BLOCK];
+        head[..name.len()].copy_from_slice(name.as_bytes());
+        head[124..135].copy_from_slice(format!("{:011o}", bytes.len()).as_bytes());
+        head[156] = kind;
+        tar.extend_from_slice(&head);
+        tar.extend_from_slice(bytes);
+        tar.resize(tar.len().div_ceil(TAR_BLOCK) * TAR_BLOCK, 0);
+    }
+
+    #[test]
+    fn members_of_archives_are_found_whatever_their_names() {
+        let dir = folder("tar");
+        let path = dir.join("x.tar");
+        let long = format!("{}.json", "a".repeat(200));
+        let record = |key: &str, value: &str| {
+            let rest = format!(" {key}={value}\n");
+            let digits = if rest.len() + 2 < 100 { 2 } else { 3 };
+            format!("{}{rest}", rest.len() + digits)
+        };
+        let packed = |bytes: &[u8]| {
+            let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            out.write_all(bytes).and_then(|()| out.finish()).expect("packs")
+        };
+        let mut tar = Vec::new();
+        member(
+            b'g',
+            "pax_global_header",
+            record("comment", "one more").as_bytes(),
+            &mut tar,
+        );
+        member(b'5', "folder.json/", b"", &mut tar);
+        let said = format!("{}{}", record("path", &long), record("mtime", "1.5"));
+        member(b'x', "PaxHeaders/a", said.as_bytes(), &mut tar);
+        member(b'0', &"a".repeat(100), b"{\"a\":1}", &mut tar);
+        member(b'L', "././@LongLink", format!("{long}\0").as_bytes(), &mut tar);
+        member(b'0', &"a".repeat(100), b"{\"a\":2}", &mut tar);
+        member(b'0', "b.json.gz", &packed(b"\xEF\xBB\xBF{\"a\":3}"), &mut tar);
+        member(b'0', "broken.gz", b"no JSON, so not looked at", &mut tar);
+        std::fs::write(&path, &tar).expect("writable");
+        let found: Vec<String> = all(&path).into_iter().map(|f| f.1).collect();
+        assert_eq!(found, ["{\"a\":1}", "{\"a\":2}", "{\"a\":3}"]);
+        let mut linked = tar.clone();
+        member(b'2', "c.json", b"", &mut linked);
+        std::fs::write(&path, &linked).expect("writable");
+        let failed = read(&path, &mut |_| {}).expect_err("a link").to_string();
+        assert!(failed.contains("`c.json` is a link"), "{failed}");
+        member(b'0', "d.json.gz", &packed(b"{}")[..8], &mut tar);
+        std::fs::write(&path, &tar).expect("writable");
+        let failed = read(&path, &mut |_| {}).expect_err("half a member").to_string();
+        assert!(failed.contains("member `d.json.gz`"), "{failed}");
+    }
+
+    #[test]
+    fn compressed_data_are_known_by_their_first_bytes_and_may_have_several_parts() {
+        let dir = folder("parts");
+        let (one, two) = (b"\xEF\xBB\xBF{\"a\":1}\r\n".as_slice(), b"{\"b\":2}\r\n".as_slice());
+        let expected = vec![(Some(1), "{\"a\":1}".to_owned()), (Some(2), "{\"b\":2}".to_owned())];
+        let gzip = |bytes: &[u8]| {
+            let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            out.write_all(bytes).and_then(|()| out.finish()).expect("packs")
+        };
+        let zstd = |bytes: &[u8]| zstd::bulk::compress(bytes, 1).expect("packs");
+        for (name, bytes) in [
+            ("plain.jsonl", [one, two].concat()),
+            ("named.jsonl.gz", [gzip(one), gzip(two)].concat()),
+            ("unnamed.jsonl", [gzip(one), gzip(two)].concat()),
+            ("named.jsonl.zst", [zstd(one), zstd(two)].concat()),
+            ("unnamed-too.jsonl", [zstd(one), zstd(two)].concat()),
+        ] {
+            std::fs::write(dir.join(name), bytes).expect("writable");
+            assert_eq!(all(&dir.join(name)), expected, "{name}");
+        }
+        std::fs::write(dir.join("half.jsonl.gz"), &gzip(one)[..10]).expect("writable");
+        assert!(read(&dir.join("half.jsonl.gz"), &mut |_| {}).is_err());
     }
 }

@@ -5,14 +5,19 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::Value;
 
 use super::{EPSILON, Fault, Request, Session, SubAgent, TurnKind};
 use crate::ids::Ids;
 use crate::source::Document;
 
+mod explain;
+
+use explain::explain;
+
 /// Largest number of tokens, and largest block size, that is believed.
 const MOST: u64 = 1 << 30;
+/// Longest time that is believed, s: the sum of two is a number of nanoseconds.
+const MOST_SECONDS: f64 = 4e9;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -191,8 +196,8 @@ fn build(raw: RawSession<'_>, document: &Document) -> Result<Session, Vec<Fault>
         file: document.file.clone(),
         line: document.line,
         block_size: block_size as u32,
-        tool_tokens: raw.tool_tokens.unwrap_or(0).min(MOST) as u32,
-        system_tokens: raw.system_tokens.unwrap_or(0).min(MOST) as u32,
+        tool_tokens: preface(raw.tool_tokens, "", "tool_tokens", &mut faults),
+        system_tokens: preface(raw.system_tokens, "", "system_tokens", &mut faults),
         ..Session::default()
     };
     let mut previous: Option<f64> = None;
@@ -246,9 +251,10 @@ fn build(raw: RawSession<'_>, document: &Document) -> Result<Session, Vec<Fault>
 
 fn time(value: Option<f64>, place: &str, faults: &mut Faults<'_>) -> f64 {
     match value {
-        Some(t) if t.is_finite() && t >= 0.0 => t,
+        Some(t) if (0.0..=MOST_SECONDS).contains(&t) => t,
         Some(t) => {
-            faults.add("time", place, "t", format!("is {t}: must be 0 or more seconds"));
+            let what = format!("is {t}: must be between 0 and {MOST_SECONDS} seconds");
+            faults.add("time", place, "t", what);
             0.0
         }
         None => {
@@ -256,6 +262,23 @@ fn time(value: Option<f64>, place: &str, faults: &mut Faults<'_>) -> f64 {
             0.0
         }
     }
+}
+
+fn check_seconds(value: Option<f64>, place: &str, name: &str, faults: &mut Faults<'_>) {
+    if let Some(v) = value.filter(|v| v.is_nan() || v.abs() > MOST_SECONDS) {
+        let what = format!("is {v}: more than {MOST_SECONDS} seconds");
+        faults.add("time", place, name, what);
+    }
+}
+
+/// Tokens of tools or of the system prompt.
+fn preface(value: Option<u64>, place: &str, name: &str, faults: &mut Faults<'_>) -> u32 {
+    let tokens = value.unwrap_or(0);
+    if tokens > MOST {
+        let what = format!("is {tokens}: must be at most {MOST}");
+        faults.add("length", place, name, what);
+    }
+    tokens.min(MOST) as u32
 }
 
 fn build_request(
@@ -328,9 +351,7 @@ fn build_request(
         );
     }
     for (name, value) in [("api_time", row.api_time), ("think_time", row.think_time)] {
-        if value.is_some_and(|v| !v.is_finite()) {
-            faults.add("time", place, name, "is no finite number");
-        }
+        check_seconds(value, place, name, faults);
     }
     let kind = match row.input_types.as_deref() {
         Some(types) if types.iter().any(|t| t == "tool_result") => TurnKind::ToolResult,
@@ -368,6 +389,8 @@ fn build_agent(
         ("in", row.input.is_some()),
         ("out", row.out.is_some()),
         ("hash_ids", row.hash_ids.is_some()),
+        ("input_types", row.input_types.is_some()),
+        ("output_types", row.output_types.is_some()),
         ("stop", row.stop.is_some()),
         ("api_time", row.api_time.is_some()),
         ("think_time", row.think_time.is_some()),
@@ -378,6 +401,9 @@ fn build_agent(
         }
     }
     let t = time(row.t, place, faults);
+    check_seconds(row.duration_ms.map(|ms| ms / 1e3), place, "duration_ms", faults);
+    let tools = preface(row.tool_tokens, place, "tool_tokens", faults);
+    let system = preface(row.system_tokens, place, "system_tokens", faults);
     let agent_id = row.agent_id.unwrap_or_default();
     if agent_id.is_empty() {
         faults.add("missing", place, "agent_id", "is missing");
@@ -418,136 +444,8 @@ fn build_agent(
         agent_id,
         requests,
         duration: row.duration_ms.map(|ms| ms.max(0.0) / 1e3),
-        preface: row
-            .tool_tokens
-            .unwrap_or(0)
-            .saturating_add(row.system_tokens.unwrap_or(0))
-            .min(MOST) as u32,
+        preface: tools + system,
     })
-}
-
-/// Every fault of a document that the typed reader refused.
-fn explain(document: &Document) -> Vec<Fault> {
-    let mut faults = Faults {
-        document,
-        session: None,
-        found: Vec::new(),
-    };
-    let value: Value = match serde_json::from_slice(&document.bytes) {
-        Ok(value) => value,
-        Err(error) => {
-            let what = format!("is not JSON: {error}");
-            faults.add("json", "", "", what);
-            return faults.found;
-        }
-    };
-    let Value::Object(session) = &value else {
-        faults.add("json", "", "", "must be an object with `id`, `block_size`, `requests`");
-        return faults.found;
-    };
-    faults.session = session.get("id").and_then(Value::as_str).map(str::to_owned);
-    for (key, value) in session.iter().filter(|(_, v)| !v.is_null()) {
-        match key.as_str() {
-            "id" | "hash_id_scope" => expect(value.is_string(), "a text", value, "", key, &mut faults),
-            "block_size" | "tool_tokens" | "system_tokens" => {
-                expect(value.is_u64(), "a whole number", value, "", key, &mut faults);
-            }
-            "models" | "totals" => {}
-            "requests" => rows(value, "", &mut faults),
-            other => unknown(other, "", &SESSION_KEYS, &mut faults),
-        }
-    }
-    if faults.found.is_empty() {
-        let what = sonic_rs::from_slice::<RawSession<'_>>(&document.bytes)
-            .err()
-            .map_or(String::new(), |e| e.to_string());
-        faults.add(
-            "json",
-            "",
-            "",
-            format!("cannot be read: {}", what.lines().next().unwrap_or_default()),
-        );
-    }
-    faults.found
-}
-
-fn unknown(key: &str, place: &str, known: &[&str], faults: &mut Faults<'_>) {
-    faults.add(
-        "unknown_key",
-        place,
-        key,
-        format!("is no key of this format (known: {})", known.join(", ")),
-    );
-}
-
-fn expect(holds: bool, what: &str, value: &Value, place: &str, key: &str, faults: &mut Faults<'_>) {
-    if !holds {
-        let mut shown: String = value.to_string().chars().take(40).collect();
-        if shown.len() == 40 {
-            shown.push('…');
-        }
-        faults.add("type", place, key, format!("must be {what}, is {shown}"));
-    }
-}
-
-fn rows(value: &Value, outer: &str, faults: &mut Faults<'_>) {
-    let Value::Array(list) = value else {
-        expect(false, "a list", value, outer, "requests", faults);
-        return;
-    };
-    for (i, row) in list.iter().enumerate() {
-        let place = if outer.is_empty() {
-            format!("requests[{i}]")
-        } else {
-            format!("{outer}.requests[{i}]")
-        };
-        let Value::Object(row) = row else {
-            expect(false, "an object", row, &place, "", faults);
-            continue;
-        };
-        let is_agent = row.get("type").and_then(Value::as_str) == Some("subagent");
-        let known: &[&str] = if is_agent { &AGENT_KEYS } else { &REQUEST_KEYS };
-        for (key, value) in row.iter().filter(|(_, v)| !v.is_null()) {
-            if !known.contains(&key.as_str()) {
-                unknown(key, &place, known, faults);
-                continue;
-            }
-            match key.as_str() {
-                "t" | "api_time" | "think_time" | "duration_ms" => {
-                    expect(value.is_number(), "a number", value, &place, key, faults);
-                }
-                "in" | "out" | "tool_tokens" | "system_tokens" => expect(
-                    value.is_u64(),
-                    "a whole number of at least 0",
-                    value,
-                    &place,
-                    key,
-                    faults,
-                ),
-                "type" | "model" | "stop" | "agent_id" => {
-                    expect(value.is_string(), "a text", value, &place, key, faults);
-                }
-                "hash_ids" => {
-                    let is_good = |v: &Value| v.as_u64().is_some_and(|id| u32::try_from(id).is_ok());
-                    let good = value.as_array().is_some_and(|a| a.iter().all(is_good));
-                    expect(
-                        good,
-                        "a list of whole numbers from 0 to 4,294,967,295",
-                        value,
-                        &place,
-                        key,
-                        faults,
-                    );
-                }
-                "input_types" => {
-                    let good = value.as_array().is_some_and(|a| a.iter().all(Value::is_string));
-                    expect(good, "a list of texts", value, &place, key, faults);
-                }
-                "requests" => rows(value, &place, faults),
-                _ => {}
-            }
-        }
-    }
 }
 
 #[cfg(test)]
