@@ -128,8 +128,9 @@ impl ErrorKind {
     }
 }
 
-/// Phrases by which servers say that the prompt does not fit: vLLM, OpenAI, llama.cpp, SGLang, TensorRT-LLM, TGI.
-const OVERFLOW_PHRASES: [&str; 9] = [
+/// Phrases by which servers say that the prompt does not fit: vLLM, OpenAI, llama.cpp, SGLang, TensorRT-LLM, TGI; the last three
+/// are Anthropic's and Bedrock's.
+const OVERFLOW_PHRASES: [&str; 12] = [
     "maximum context length",
     "context_length_exceeded",
     "exceed_context_size",
@@ -139,9 +140,23 @@ const OVERFLOW_PHRASES: [&str; 9] = [
     "longer than the maximum",
     "max_seq_len",
     "`inputs` tokens + `max_new_tokens` must be",
+    "prompt is too long",
+    "exceed context limit",
+    "Input is too long for requested model",
 ];
 
 /// Is this error body a server's way to say that the prompt is longer than its context?
 pub fn is_context_overflow(status: u16, body: &str) -> bool {
     matches!(status, 400 | 413 | 422 | 500) && OVERFLOW_PHRASES.iter().any(|phrase| body.contains(phrase))
+}
+
+impl ErrorKind {
+    /// The kind for an error that came in a 2xx response, by what it says.
+    pub(crate) fn of_reported(message: &str) -> Self {
+        if is_context_overflow(400, message) {
+            Self::ContextOverflow
+        } else {
+            Self::ErrorInReply
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use aiperf_records::{ABSENT, Chunk};
 
-use crate::error::{ErrorKind, is_context_overflow};
+use crate::error::ErrorKind;
 use crate::extract::{self, Extractor, Field, Found};
 use crate::kind::{CONTENT, MERGED, REASONING, ROLE, TOOL, USAGE};
 use crate::reply::{Choice, Reply, Rules, Stamps, clip_bytes};
@@ -11,6 +11,10 @@ use crate::think_tags::{self, ThinkTags};
 
 /// Lateness that no stamp is flagged for, ns: the certificate allows as much in any case.
 const MERGED_FLOOR_NS: i64 = 1_000_000;
+
+/// Finish reasons by which servers say that they gave up: vLLM, SGLang and Dynamo where a request was aborted, OpenRouter where the
+/// model's host failed.
+const FAILED: [&str; 4] = ["error", "abort", "aborted", "cancelled"];
 
 /// Longest data that may be a sign.
 const MAX_SIGN: usize = 32;
@@ -80,7 +84,7 @@ impl Reply {
             }
         }
         if event.name == b"error" {
-            return extract::is_nothing(event.data) || self.fail(ErrorKind::ErrorInReply, clip_bytes(event.data));
+            return extract::is_nothing(event.data) || self.fail_as_reported(event.data);
         }
         // The same but for its text?
         let memo = &self.memo;
@@ -125,13 +129,7 @@ impl Reply {
 
     pub(crate) fn on_json(&mut self, ex: &Extractor, json: &[u8], found: &Found, bytes: u32, stamps: Stamps) -> bool {
         if let Some(error) = ex.get(Field::Error, json, found).filter(|e| !extract::is_nothing(e)) {
-            let message = clip_bytes(error);
-            let kind = if is_context_overflow(400, &message) {
-                ErrorKind::ContextOverflow
-            } else {
-                ErrorKind::ErrorInReply
-            };
-            return self.fail(kind, message);
+            return self.fail_as_reported(error);
         }
         // Some servers send `""` until there is a reason.
         let finish = ex.get(Field::Finish, json, found).filter(|f| !extract::is_nothing(f));
@@ -145,6 +143,10 @@ impl Reply {
                     String::from_utf8_lossy(&text).into_owned().into()
                 }
             });
+        }
+        if let Some(reason) = self.finish.as_deref().filter(|reason| FAILED.contains(reason)) {
+            let message = format!("the server gave up: it ended the response with the finish reason `{reason}`");
+            return self.fail(ErrorKind::ErrorInReply, message);
         }
         let usage = ex.get(Field::Usage, json, found);
         self.read_usage(ex, json, found);
@@ -181,6 +183,12 @@ impl Reply {
             }
         }
         true
+    }
+
+    /// The response says that it failed, and why.
+    fn fail_as_reported(&mut self, error: &[u8]) -> bool {
+        let message = clip_bytes(error);
+        self.fail(ErrorKind::of_reported(&message), message)
     }
 
     /// Of several choices (`n`) each has its own text: from here on `text` is that of this one, and after a second call the

@@ -303,7 +303,9 @@ impl Exchange {
         let least = if is_relayed { RELAY_STALE_NS } else { STALE_NS };
         let patience = (4 * round_trip).max(least) + self.watch.stall;
         let was_stale = kind == ErrorKind::Send || self.shared.clock.now() - request.sent <= patience;
-        let may_be_sent_again = request.reused && was_stale && !request.resent && !request.reply.has_begun();
+        // 408 without having waited is what some servers say to an idle connection before they close it (RFC 9110 §15.5.9).
+        let is_unanswered = !request.reply.has_begun() || request.reply.status == Some(408);
+        let may_be_sent_again = request.reused && was_stale && !request.resent && is_unanswered;
         if !may_be_sent_again {
             self.finish(id, kind, message, sessions);
             return;
@@ -456,7 +458,7 @@ impl Exchange {
                 && let Some(most) = shared
                     .settings
                     .max_response_bytes
-                    .filter(|&most| request.reply.bytes_in > most)
+                    .filter(|&most| request.reply.size() > most)
             {
                 let message = format!("the response is longer than --max-response-bytes {most}");
                 progress = Progress::Failed(ErrorKind::TooLong, message);
@@ -491,7 +493,8 @@ impl Exchange {
                 }
             }
             Some((Progress::Failed(kind, message), ended)) => {
-                if ended && !self.requests[id.0].reply.has_begun() {
+                let reply = &self.requests[id.0].reply;
+                if ended && !reply.has_begun() || kind == ErrorKind::HttpStatus && reply.status == Some(408) {
                     self.retry_or_fail(id, kind, &message, sessions);
                 } else if kind != ErrorKind::HttpStatus || !self.follow(id, sessions) {
                     self.finish(id, kind, &message, sessions);

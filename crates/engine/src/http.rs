@@ -4,6 +4,10 @@ use std::borrow::Cow;
 
 use crate::server_times::ServerTimes;
 
+mod values;
+
+use values::{append, content_length, explain, has_token, is_proxy, note_codings, shown, unfolded};
+
 /// How a body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Body {
@@ -46,7 +50,7 @@ pub struct Facts {
     pub is_aws_frames: bool,
     /// Any other content type, without parameters.
     pub content_type: Option<Cow<'static, str>>,
-    /// The codings of the body, outermost last, lower case; without `identity`.
+    /// The codings of the body, outermost last, lower case; without `identity`. Those of `Transfer-Encoding` besides `chunked` are here too.
     pub content_encoding: Option<String>,
     /// `Location`, of a redirect.
     pub location: Option<String>,
@@ -68,23 +72,22 @@ const MAX_HEADERS: usize = 100;
 const MAX_HEAD: usize = 256 * 1024;
 /// Longest extension of a chunk's size, and longest trailer section, bytes (hyper's limits).
 const MAX_EXTRA: usize = 16 * 1024;
-/// What is kept of a header that is only shown, bytes.
-const MAX_SHOWN: usize = 80;
 
 /// The head at the start of `buf`; None if it is not complete yet. Interim (1xx) replies are the caller's to skip.
 pub fn parse_head(buf: &[u8]) -> Result<Option<Head>, NotHttp> {
     // Filled by the parser only: to clear room for a hundred would cost as much as to read ten.
     let mut headers = [const { std::mem::MaybeUninit::uninit() }; MAX_HEADERS];
     let mut reply = httparse::Response::new(&mut []);
-    let parser = httparse::ParserConfig::default();
+    let mut parser = httparse::ParserConfig::default();
+    // A user agent must take a folded header for one line (RFC 9112 §5.2).
+    parser.allow_obsolete_multiline_headers_in_responses(true);
     let len = match parser.parse_response_with_uninit_headers(&mut reply, buf, &mut headers) {
         Ok(httparse::Status::Complete(len)) => len,
         Ok(httparse::Status::Partial) if buf.len() > MAX_HEAD => {
             return Err(NotHttp("the response's head is over 256 KiB"));
         }
         Ok(httparse::Status::Partial) => return Ok(None),
-        Err(httparse::Error::TooManyHeaders) => return Err(NotHttp("the response has more than 100 headers")),
-        Err(_) => return Err(NotHttp("the response is not HTTP/1.1")),
+        Err(error) => return Err(NotHttp(explain_head(error))),
     };
     let status = reply.code.unwrap_or(0);
     if status < 100 {
@@ -95,11 +98,13 @@ pub fn parse_head(buf: &[u8]) -> Result<Option<Head>, NotHttp> {
     let mut length = None;
     // Is `chunked` the last coding? The last header counts (RFC 9112 §6.3).
     let mut coding: Option<bool> = None;
+    let mut compressed_by = None;
     let mut facts = Facts::default();
     for header in reply.headers.iter() {
         let name = header.name;
+        let value = &*unfolded(header.value);
         if name.eq_ignore_ascii_case("content-length") {
-            let found = content_length(header.value).ok_or(NotHttp("the response's Content-Length is not a number"));
+            let found = content_length(value).ok_or(NotHttp("the response's Content-Length is not a number"));
             // What is wrong does not matter where Transfer-Encoding decides.
             length = Some(match (length, found) {
                 (Some(Ok(a)), Ok(b)) if a != b => Err(NotHttp("the response has two different Content-Length")),
@@ -107,14 +112,15 @@ pub fn parse_head(buf: &[u8]) -> Result<Option<Head>, NotHttp> {
                 (_, found) => found,
             });
         } else if name.eq_ignore_ascii_case("transfer-encoding") {
-            let last = header.value.rsplit(|&b| b == b',').next().unwrap_or_default();
+            let last = value.rsplit(|&b| b == b',').next().unwrap_or_default();
             // A value that is not ASCII says nothing reliable: hyper takes it for another coding too.
-            coding = Some(header.value.is_ascii() && last.trim_ascii().eq_ignore_ascii_case(b"chunked"));
+            coding = Some(value.is_ascii() && last.trim_ascii().eq_ignore_ascii_case(b"chunked"));
+            note_codings(&mut compressed_by, value, &["identity", "chunked"]);
         } else if name.eq_ignore_ascii_case("connection") {
-            closes |= has_token(header.value, "close");
-            keep_alive |= has_token(header.value, "keep-alive");
+            closes |= has_token(value, "close");
+            keep_alive |= has_token(value, "keep-alive");
         } else {
-            facts.note(name, header.value);
+            facts.note(name, value);
         }
     }
     let body = match (status, coding, length) {
@@ -123,6 +129,10 @@ pub fn parse_head(buf: &[u8]) -> Result<Option<Head>, NotHttp> {
         (_, None, Some(length)) => Body::Length(length?),
         (_, Some(false), _) | (_, None, None) => Body::ToEnd,
     };
+    // What was compressed on the way was compressed last.
+    if let Some(codings) = compressed_by {
+        append(&mut facts.content_encoding, ", ", &codings);
+    }
     // A length beside a transfer coding: somebody on the way may have cut the bytes differently (RFC 9112 §6.1).
     let is_doubtful = coding.is_some() && (length.is_some() || reply.version == Some(0));
     Ok(Some(Head {
@@ -132,6 +142,15 @@ pub fn parse_head(buf: &[u8]) -> Result<Option<Head>, NotHttp> {
         keep_alive: keep_alive && !closes && !is_doubtful && body != Body::ToEnd,
         facts,
     }))
+}
+
+fn explain_head(error: httparse::Error) -> &'static str {
+    match error {
+        httparse::Error::TooManyHeaders => "the response has more than 100 headers",
+        httparse::Error::HeaderName => "the response has a header whose name is not valid in HTTP/1.1",
+        httparse::Error::HeaderValue => "the response has a header whose value is not valid in HTTP/1.1",
+        _ => "the response is not HTTP/1.1",
+    }
 }
 
 impl Facts {
@@ -151,11 +170,7 @@ impl Facts {
                 });
             }
             b'c' if name.eq_ignore_ascii_case("content-encoding") => {
-                for coding in value.split(|&b| b == b',').map(<[u8]>::trim_ascii) {
-                    if !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity") {
-                        append(&mut self.content_encoding, ", ", &shown(coding).to_ascii_lowercase());
-                    }
-                }
+                note_codings(&mut self.content_encoding, value, &["identity"]);
             }
             b'l' if name.eq_ignore_ascii_case("location") => {
                 self.location = std::str::from_utf8(value).ok().map(|v| v.trim().to_owned());
@@ -191,75 +206,6 @@ impl Facts {
         };
         append(&mut self.intermediary, "; ", &text);
     }
-}
-
-fn explain(to: &mut Option<String>, name: &str, value: &[u8]) {
-    append(to, "; ", &format!("{}: {}", name.to_ascii_lowercase(), shown(value)));
-}
-
-/// Is this `Server` one that stands in front of others? Model servers are uvicorn, hyper, Werkzeug … themselves.
-fn is_proxy(server: &[u8]) -> bool {
-    const NAMES: [&[u8]; 17] = [
-        b"nginx",
-        b"openresty",
-        b"envoy",
-        b"istio",
-        b"cloudflare",
-        b"cloudfront",
-        b"caddy",
-        b"haproxy",
-        b"traefik",
-        b"apache",
-        b"awselb",
-        b"varnish",
-        b"squid",
-        b"kong",
-        b"google",
-        b"litespeed",
-        b"apisix",
-    ];
-    let starts_with = |name: &[u8]| server.len() >= name.len() && server[..name.len()].eq_ignore_ascii_case(name);
-    NAMES.into_iter().any(starts_with)
-}
-
-fn append(to: &mut Option<String>, between: &str, text: &str) {
-    match to {
-        Some(before) => {
-            before.push_str(between);
-            before.push_str(text);
-        }
-        None => *to = Some(text.to_owned()),
-    }
-}
-
-fn shown(value: &[u8]) -> String {
-    String::from_utf8_lossy(&value[..value.len().min(MAX_SHOWN)])
-        .trim()
-        .to_owned()
-}
-
-/// One number, or a list of equal ones; digits only: `+5` is not a length.
-fn content_length(value: &[u8]) -> Option<u64> {
-    let mut length = None;
-    for part in value.split(|&b| b == b',') {
-        let digits = part.trim_ascii();
-        if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-            return None;
-        }
-        let number: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
-        // The two largest numbers mean something else to hyper: no body is that long.
-        if number >= u64::MAX - 1 || length.is_some_and(|before| before != number) {
-            return None;
-        }
-        length = Some(number);
-    }
-    length
-}
-
-fn has_token(value: &[u8], token: &str) -> bool {
-    value
-        .split(|&b| b == b',')
-        .any(|part| part.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
 }
 
 /// Where the decoder of a body stands.

@@ -142,6 +142,8 @@ pub struct Connection {
     is_settled: bool,
     is_leaving: bool,
     over: Option<String>,
+    /// How the socket ended, in words that say more than the library's.
+    ended: Option<String>,
 }
 
 impl Connection {
@@ -182,6 +184,7 @@ impl Connection {
             is_settled: false,
             is_leaving: false,
             over: None,
+            ended: None,
         };
         made.poll();
         Ok(made)
@@ -282,6 +285,7 @@ impl Connection {
     /// The server has closed the connection, or it broke.
     pub fn end(&mut self, why: &str) {
         self.pipe.lock().has_ended = true;
+        self.ended = Some(why.to_owned());
         self.pump();
         self.fail_all(why);
     }
@@ -470,6 +474,10 @@ impl Connection {
             let bytes_in = stream.bytes_in;
             let event = match failure {
                 None => Event::End { bytes_in },
+                Some(Failure::Closed(text)) => Event::Failed {
+                    failure: Failure::Closed(self.ended.clone().unwrap_or(text)),
+                    bytes_in,
+                },
                 Some(failure) => Event::Failed { failure, bytes_in },
             };
             self.events.push_back((stream.id, event));
@@ -555,6 +563,6 @@ fn failure_of(error: &::h2::Error) -> Failure {
     } else if error.is_io() {
         Failure::Closed(error.to_string())
     } else {
-        Failure::Protocol(format!("HTTP/2: {error}"))
+        Failure::Protocol(format!("the response breaks the rules of HTTP/2 ({reason}): {error}"))
     }
 }

@@ -41,7 +41,29 @@ pub(crate) fn redirected(head: &[u8], is_tls: bool, location: &str) -> Option<Ve
         let folder = old_path.split('?').next().unwrap_or_default();
         format!("{}{location}", &folder[..=folder.rfind('/')?])
     };
+    let path = without_dots(&path);
     Some(format!("{method} {origin}{path} {version}\r\n{headers}").into_bytes())
+}
+
+/// `/a/b/../c` as `/a/c` (RFC 3986 §5.2.4).
+fn without_dots(target: &str) -> String {
+    let (path, query) = target.split_at(target.find('?').unwrap_or(target.len()));
+    let mut kept: Vec<&str> = Vec::new();
+    let parts: Vec<&str> = path.split('/').skip(1).collect();
+    for (i, part) in parts.iter().enumerate() {
+        match *part {
+            "." | ".." => {
+                if *part == ".." {
+                    kept.pop();
+                }
+                if i + 1 == parts.len() {
+                    kept.push("");
+                }
+            }
+            part => kept.push(part),
+        }
+    }
+    format!("/{}{query}", kept.join("/"))
 }
 
 /// The path of `authority/path?query`, if the authority is that of `host`.
@@ -78,6 +100,10 @@ mod tests {
             ("http://h:8000?q", "/?q"),
             ("other", "/v1/chat/other"),
             ("?key=1", "/v1/chat/completions?key=1"),
+            ("../x", "/v1/x"),
+            ("../../../x/./y/..?a=../b", "/x/?a=../b"),
+            ("./", "/v1/chat/"),
+            ("/a//b", "/a//b"),
         ] {
             let expected = format!("POST {target} HTTP/1.1\r\nHost: h:8000\r\nA: b\r\n");
             let found = redirected(HEAD, false, location).map(|h| String::from_utf8_lossy(&h).into_owned());

@@ -119,6 +119,8 @@ pub struct Reply {
     decoder: Option<Box<Decoder>>,
     /// The body comes in AWS's frames.
     in_frames: bool,
+    /// Its type says that it is a stream of events.
+    says_events: bool,
     keep_alive: bool,
     framer: Framer,
     pub(crate) memo: Memo,
@@ -168,6 +170,8 @@ pub struct Reply {
     explanation: Option<String>,
     pub http_chunks: Option<u32>,
     pub bytes_in: u64,
+    /// Bytes that the body's coding stood for.
+    pub(crate) decoded: u64,
     pub raw: Vec<(i64, Vec<u8>)>,
     /// Status line and headers as they came, if they are kept.
     pub kept_head: Vec<u8>,
@@ -182,6 +186,11 @@ impl Reply {
     /// The body of a response that came whole.
     pub(crate) fn whole(&self) -> &[u8] {
         &self.whole
+    }
+
+    /// Bytes that came, or that they stood for if that is more.
+    pub(crate) fn size(&self) -> u64 {
+        self.bytes_in.max(self.decoded)
     }
 
     /// Has any byte of a reply come?
@@ -260,6 +269,7 @@ impl Reply {
             _ => Mode::Whole,
         };
         self.in_frames = facts.is_aws_frames && is_ok;
+        self.says_events = facts.is_event_stream;
         self.decoder = if self.in_frames {
             Some(Box::new(Decoder::of_frames()))
         } else {
@@ -331,7 +341,10 @@ impl Reply {
         let Some(mut decoder) = self.decoder.take() else {
             return self.on_text(bytes, stamps, rules);
         };
-        let fed = decoder.feed(bytes, &mut |text| self.on_text(text, stamps, rules));
+        let fed = decoder.feed(bytes, &mut |text| {
+            self.decoded += text.len() as u64;
+            self.on_text(text, stamps, rules)
+        });
         self.decoder = Some(decoder);
         fed.unwrap_or_else(|(kind, message)| self.fail(kind, message))
     }
@@ -349,6 +362,9 @@ impl Reply {
                 self.framer.reset(true, rules.max_event_bytes);
                 begins = Some(true);
             }
+            if self.says_events && begins == Some(false) {
+                begins = sse::begins_with_field(&self.whole);
+            }
             match begins {
                 Some(true) => {
                     self.mode = Mode::Stream;
@@ -365,8 +381,11 @@ impl Reply {
         let is_ok = self.status.is_some_and(|s| (200..300).contains(&s));
         if !is_ok {
             self.whole.truncate(MAX_ERROR_BODY);
-        } else if rules.framing == Framing::Sse && rules.max_event_bytes > 0 && self.whole.len() > rules.max_event_bytes
-        {
+            return true;
+        }
+        // Of what is decoded here, the server need not have sent as much.
+        let is_bounded = rules.framing == Framing::Sse || self.decoded > 0;
+        if is_bounded && rules.max_event_bytes > 0 && self.whole.len() > rules.max_event_bytes {
             return self.fail_long(rules);
         }
         true
@@ -393,7 +412,11 @@ impl Reply {
         } else {
             format!("{limit} bytes")
         };
-        let message = format!("an event of the response is longer than {size} (`--max-event-bytes`)");
+        let what = match self.mode {
+            Mode::Stream => "an event of the response",
+            _ => "the response",
+        };
+        let message = format!("{what} is longer than {size} (`--max-event-bytes`)");
         self.fail(ErrorKind::Malformed, message)
     }
 
@@ -442,17 +465,9 @@ impl Reply {
     }
 
     fn complete(&mut self, stamps: Stamps, rules: &Rules, reusable: bool) -> Progress {
-        let status = self.status.unwrap_or(0);
         self.http_chunks = Some(self.body.num_chunks()).filter(|&n| n > 0);
         self.flush(stamps, rules);
-        if !(200..300).contains(&status) {
-            let body = String::from_utf8_lossy(&self.whole);
-            let kind = if is_context_overflow(status, &body) {
-                ErrorKind::ContextOverflow
-            } else {
-                ErrorKind::HttpStatus
-            };
-            let message = self.explain(status, &body);
+        if let Some((kind, message)) = self.refusal() {
             // The connection is as good as before: the caller keeps it.
             self.failure = None;
             return if reusable {
@@ -473,10 +488,11 @@ impl Reply {
             return self.dropping(ErrorKind::Cut, message);
         }
         if rules.expect_text && self.num_content == 0 {
-            return self.dropping(
-                ErrorKind::EmptyReply,
-                "a response without text, reasoning or tool call".to_owned(),
-            );
+            let mut message = "a response without text, reasoning or tool call".to_owned();
+            if !self.whole.is_empty() {
+                message = format!("{message}: {}", clip_bytes(&self.whole));
+            }
+            return self.dropping(ErrorKind::EmptyReply, message);
         }
         self.first_choice_bytes = self.text.len();
         if rules.think_tags {
@@ -508,6 +524,18 @@ impl Reply {
         self.keep_alive && self.mode != Mode::Head && self.body.is_done()
     }
 
+    /// What a response says whose status is not 2xx, as far as it has come: the status tells, whatever becomes of the body.
+    pub(crate) fn refusal(&self) -> Option<(ErrorKind, String)> {
+        let status = self.status.filter(|status| !(200..300).contains(status))?;
+        let body = String::from_utf8_lossy(&self.whole);
+        let kind = if is_context_overflow(status, &body) {
+            ErrorKind::ContextOverflow
+        } else {
+            ErrorKind::HttpStatus
+        };
+        Some((kind, self.explain(status, &body)))
+    }
+
     /// What a failed response says: its body, and the headers that explain it.
     fn explain(&self, status: u16, body: &str) -> String {
         if let Some(location) = self.location.as_deref().filter(|_| (300..400).contains(&status)) {
@@ -531,10 +559,12 @@ impl Reply {
             if json.trim_ascii().is_empty() {
                 self.fail(ErrorKind::EmptyReply, "a response without a body".to_owned());
             } else {
-                self.fail(
-                    ErrorKind::Malformed,
-                    format!("the response is not JSON: {}", clip_bytes(json)),
-                );
+                let what = match rules.framing {
+                    Framing::Sse => "neither server-sent events nor JSON",
+                    _ => "not JSON",
+                };
+                let message = format!("the response is {what}: {}", clip_bytes(json));
+                self.fail(ErrorKind::Malformed, message);
             }
         } else {
             self.on_json(&rules.plain, json, &found, whole.len() as u32, stamps);

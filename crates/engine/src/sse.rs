@@ -48,6 +48,19 @@ pub fn begins_like_events(start: &[u8]) -> Option<bool> {
     if is_open { None } else { Some(false) }
 }
 
+/// Is the first line a field of another name, which readers of a stream ignore (as padding that some gateways send)? None: it has not
+/// ended.
+pub fn begins_with_field(start: &[u8]) -> Option<bool> {
+    let text = start.strip_prefix(&BOM).unwrap_or(start).trim_ascii_start();
+    let is_of_name = |b: &&u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    let name = text.iter().take_while(is_of_name).count();
+    match text.get(name) {
+        Some(b':' | b'\r' | b'\n') => Some(name > 0),
+        Some(_) => Some(false),
+        None => None,
+    }
+}
+
 /// Cuts a byte stream into events.
 #[derive(Debug, Default)]
 pub struct Framer {

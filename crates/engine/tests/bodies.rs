@@ -111,6 +111,94 @@ fn compressed_responses_are_decoded_and_noted() {
     assert_eq!((verdict.as_str(), reply.content_encoding), ("ok", None));
 }
 
+/// Some proxies compress between hops.
+#[test]
+fn what_was_compressed_for_the_transfer_is_decoded() {
+    let stream = format!("{}{}{STOP}{DONE}", text("a"), text("b"));
+    let gzip = compress("gzip", stream.as_bytes());
+    let chunk = [format!("{:x}\r\n", gzip.len()).as_bytes(), &gzip, b"\r\n0\r\n\r\n"].concat();
+    for (coding, body) in [
+        ("gzip, chunked", &chunk),
+        ("GZIP,chunked", &chunk),
+        ("gzip\r\nTransfer-Encoding: chunked", &chunk),
+        ("gzip", &gzip),
+    ] {
+        let head = format!("HTTP/1.1 200 OK\r\n{SSE}Transfer-Encoding: {coding}\r\n\r\n");
+        let (reply, verdict) = recorded_raw(&[head.as_bytes(), body].concat());
+        assert_eq!((verdict.as_str(), &reply.text[..]), ("ok", &b"ab"[..]), "{coding}");
+        assert_eq!(reply.content_encoding.as_deref(), Some("gzip"), "{coding}");
+    }
+    let head = format!("HTTP/1.1 200 OK\r\n{SSE}Content-Encoding: gzip\r\nTransfer-Encoding: gzip, chunked\r\n\r\n");
+    let (_, verdict) = recorded_raw(&[head.as_bytes(), &chunk].concat());
+    assert!(verdict.contains("gzip, gzip"), "{verdict}");
+}
+
+#[test]
+fn a_folded_header_is_one_line() {
+    let body = format!("{}{STOP}{DONE}", text("a"));
+    for headers in [
+        "Content-Type: text/event-stream;\r\n\tcharset=utf-8\r\n",
+        "Content-Type:\r\n text/event-stream\r\nX-A: b\r\n  c\r\n",
+    ] {
+        let (reply, verdict) = recorded(headers, body.as_bytes());
+        assert_eq!((verdict.as_str(), reply.content_type), ("ok", None), "{headers}");
+    }
+    let (reply, _) = recorded(&format!("{SSE}Via: 1.1 a,\r\n 1.1 b\r\n"), body.as_bytes());
+    assert_eq!(reply.intermediary.as_deref(), Some("via: 1.1 a,   1.1 b"));
+    for (head, part) in [("X-A : b", "name"), ("X-A: \u{1}", "value")] {
+        let (_, verdict) = recorded(&format!("{head}\r\n"), b"{}");
+        assert!(
+            verdict.contains(&format!("a header whose {part} is not valid")),
+            "{verdict}"
+        );
+    }
+}
+
+/// A few bytes that stand for many: what they stand for is bounded, as a stream's events are.
+#[test]
+fn a_compressed_response_is_bounded_by_what_it_stands_for() {
+    let bomb = compress("gzip", &b"x".repeat(LIMIT * 20));
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n",
+        bomb.len()
+    );
+    let data = [head.as_bytes(), &bomb].concat();
+    for framing in [Framing::Plain, Framing::Sse] {
+        let (reply, progress) = play(&[&data], &rules(framing, true), true);
+        let found = verdict(&progress);
+        assert!(
+            found.contains("the response is longer than 1 MiB (`--max-event-bytes`)"),
+            "{found}"
+        );
+        assert!((reply.bytes_in as usize) < LIMIT);
+    }
+    // Without compression the server has to send it all: `--max-response-bytes` is for that.
+    let json = format!(
+        "{{\"choices\":[{{\"message\":{{\"content\":\"{}\"}}}}]}}",
+        "x".repeat(2 * LIMIT)
+    );
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", json.len());
+    let (_, progress) = play(&[head.as_bytes(), json.as_bytes()], &rules(Framing::Plain, true), true);
+    assert_eq!(verdict(&progress), "ok");
+}
+
+#[test]
+fn a_response_without_text_shows_what_it_has_instead() {
+    let (_, found) = recorded(
+        "Content-Type: application/json\r\n",
+        b"{\"detail\":\"Not authenticated\"}",
+    );
+    assert_eq!(
+        found,
+        "EmptyReply: a response without text, reasoning or tool call: {\"detail\":\"Not authenticated\"}"
+    );
+    let (_, found) = recorded("Content-Type: text/html\r\n", b"<html>Log in</html>");
+    assert!(
+        found.starts_with("Malformed: the response is neither server-sent events nor JSON: <html>"),
+        "{found}"
+    );
+}
+
 #[test]
 fn each_flushed_event_of_a_compressed_stream_has_its_own_stamp() {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());

@@ -167,6 +167,21 @@ fn streams_are_read_with_the_latitude_that_servers_take() {
             format!("{ab}{STOP}{DONE}").replace("data: ", "data:"),
             "ab",
         ),
+        (
+            "a field of another name in front",
+            format!("padding: xxxx\n\n{ab}{STOP}{DONE}"),
+            "ab",
+        ),
+        (
+            "a field without a value in front",
+            format!("heartbeat\r\n\r\n{ab}{STOP}{DONE}"),
+            "ab",
+        ),
+        (
+            "a field of another name behind a mark",
+            format!("\u{FEFF}x-a: b\n{ab}{STOP}{DONE}"),
+            "ab",
+        ),
         ("fields in front", format!("retry: 5\nid: 1\n\n{ab}{STOP}{DONE}"), "ab"),
     ];
     for (what, body, expected) in rows {
@@ -220,6 +235,32 @@ fn what_is_broken_stays_broken() {
             "error true",
             format!("{ab}data: {{\"error\":true}}\n\n"),
             "ErrorInReply: true",
+        ),
+        (
+            "gave up",
+            format!("{ab}{}{DONE}", STOP.replace("stop", "error")),
+            "ErrorInReply: the server gave up: it ended the response with the finish reason `error`",
+        ),
+        (
+            "aborted",
+            format!("{ab}{}{DONE}", STOP.replace("stop", "abort")),
+            "ErrorInReply: the server gave up",
+        ),
+        (
+            "error event about the context",
+            "event: error\ndata: {\"error\":{\"message\":\"This model's maximum context length is 4096\"}}\n\n"
+                .to_owned(),
+            "ContextOverflow",
+        ),
+        (
+            "another API's words for it",
+            "data: {\"error\":{\"message\":\"prompt is too long: 205005 tokens > 200000 maximum\"}}\n\n".to_owned(),
+            "ContextOverflow",
+        ),
+        (
+            "words under the type of events",
+            "Internal Server Error".to_owned(),
+            "Malformed: the response is neither",
         ),
         ("only blank lines", "\n\n\n".to_owned(), "EmptyReply"),
         (

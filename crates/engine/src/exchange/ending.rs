@@ -26,6 +26,13 @@ impl Exchange {
             return;
         };
         let is_over = request.reply.is_reusable_after_failure();
+        // A status says more than a body that came broken, or not to its end.
+        let is_broken = matches!(kind, ErrorKind::Cut | ErrorKind::Malformed);
+        let refusal = request.reply.refusal().filter(|_| is_broken);
+        let (kind, message) = match &refusal {
+            Some((kind, said)) => (*kind, if said.is_empty() { message } else { said }),
+            None => (kind, message),
+        };
         if kind.is_cancellation() {
             request.cancelled_at = self.shared.clock.now();
             let conn = request.conn.and_then(|conn| self.pool.get(conn));
@@ -167,9 +174,18 @@ impl Exchange {
     pub(crate) fn fire(&mut self, now: i64, sessions: &Sessions) {
         while let Some((conn, error)) = self.pool.overdue(now) {
             let timeout = self.shared.settings.connect_timeout_ns as f64 * 1e-9;
+            let is_settled = |c: &Conn| c.streams.as_ref().is_some_and(|streams| streams.is_settled());
+            let why = if self.pool.get(conn).is_some_and(is_settled) {
+                ": the server allows no HTTP/2 stream on it (SETTINGS_MAX_CONCURRENT_STREAMS 0)"
+            } else {
+                ""
+            };
             let (kind, message) = match error {
                 Some(error) => (ErrorKind::of_connect(&error), error.to_string()),
-                None => (ErrorKind::ConnectTimeout, format!("no connection within {timeout} s")),
+                None => (
+                    ErrorKind::ConnectTimeout,
+                    format!("no connection within {timeout} s{why}"),
+                ),
             };
             self.fail_connect(conn, kind, &message, sessions);
         }

@@ -89,7 +89,7 @@ impl Exchange {
         if let Some(why) = streams.over() {
             let why = why.to_owned();
             self.fail_connect(at, ErrorKind::Malformed, &why, sessions);
-        } else if streams.is_settled() {
+        } else if streams.is_settled() && streams.capacity() > 0 {
             conn.capacity = conn.capacity.min(streams.capacity());
             self.opened(at, sessions);
             self.flush_streams(at, sessions);
@@ -331,7 +331,7 @@ impl Exchange {
             }
             let n = request.reply.num_content;
             let limit = shared.settings.max_response_bytes;
-            let too_long = limit.filter(|&most| request.reply.bytes_in > most);
+            let too_long = limit.filter(|&most| request.reply.size() > most);
             let progress = match too_long {
                 Some(most) if !matches!(progress, Progress::Failed(..)) => {
                     let message = format!("the response is longer than --max-response-bytes {most}");

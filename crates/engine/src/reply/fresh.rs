@@ -16,6 +16,7 @@ impl Default for Reply {
             body: BodyReader::new(http::Body::ToEnd),
             decoder: None,
             in_frames: false,
+            says_events: false,
             keep_alive: false,
             framer: Framer::default(),
             memo: Memo::default(),
@@ -62,6 +63,7 @@ impl Default for Reply {
             explanation: None,
             http_chunks: None,
             bytes_in: 0,
+            decoded: 0,
             raw: Vec::new(),
             kept_head: Vec::new(),
         }
@@ -78,6 +80,7 @@ impl Reply {
             body,
             decoder,
             in_frames,
+            says_events,
             keep_alive,
             framer: _, // reset when the head has come
             memo,
@@ -124,12 +127,13 @@ impl Reply {
             explanation,
             http_chunks,
             bytes_in,
+            decoded,
             raw,
             kept_head,
         } = self;
         (*mode, *keep_alive, *keep_text) = (Mode::Head, false, keep);
         *body = BodyReader::new(http::Body::ToEnd);
-        (*decoder, *failure, *in_frames) = (None, None, false);
+        (*decoder, *failure, *in_frames, *says_events) = (None, None, false, false);
         (memo.from, memo.to, memo.kind) = (0, 0, 0);
         recycle(&mut memo.event, 4096);
         *halves = Halves::default();
@@ -137,7 +141,7 @@ impl Reply {
         (*status, *headers, *first_byte) = (None, ABSENT, ABSENT);
         (*first_content, *first_content_user, *first_output) = (ABSENT, ABSENT, ABSENT);
         (*last_content, *last_byte) = (ABSENT, ABSENT);
-        (*num_content, *merged, *kernel_stamps, *bytes_in) = (0, 0, false, 0);
+        (*num_content, *merged, *kernel_stamps, *bytes_in, *decoded) = (0, 0, false, 0, 0);
         (*usage, *usage_in_parts, *first_chunk_usage) = (None, false, None);
         (*usage_prompt, *usage_completion, *usage_reasoning) = (None, None, None);
         (*usage_cached, *usage_cache_write) = (None, None);

@@ -59,7 +59,10 @@ const MAX_POLLS: usize = 100_000;
 pub(crate) fn by_hyper(data: &[u8]) -> Verdict {
     let mut cx = Context::from_waker(Waker::noop());
     let wire = Wire { data, is_asked: false };
-    let mut handshake = pin!(http1::handshake(wire));
+    let mut builder = http1::Builder::new();
+    // As RFC 9112 §5.2 wants it of a user agent; hyper leaves it to its user.
+    builder.allow_obsolete_multiline_headers_in_responses(true);
+    let mut handshake = pin!(builder.handshake(wire));
     let Poll::Ready(Ok((mut sender, conn))) = handshake.as_mut().poll(&mut cx) else {
         return Verdict::Broken;
     };

@@ -207,7 +207,7 @@ class EndpointConfig(Section):
         Field(ge=0),
         Flag(
             "--max-event-bytes",
-            help="Maximum size of one event of a streamed response, in bytes; 0: no limit",
+            help="Maximum size of one event of a streamed response, and of a compressed response when decoded, in bytes; 0: no limit",
             group=C,
         ),
     ] = 64 << 20
