@@ -176,3 +176,29 @@ def test_redirects_elsewhere_or_in_a_circle_name_their_target(tmp_path: Path, pl
     run = run_of(Script(replies=[[there]]), tmp_path)
     assert kinds(run) == {ErrorKind.HTTP_STATUS: 10}
     assert set(run.columns.strings("error_message")) == {f"redirected to `{place}`"}
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        {"refusal": " one two"},
+        {"content": [{"type": "text", "text": " one"}, {"type": "text", "text": " two"}]},
+    ],
+    ids=["refusal", "parts"],
+)
+def test_output_in_other_places_is_output(tmp_path: Path, delta: dict[str, object]) -> None:
+    body = {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
+    script = Script(replies=[chunked([f"data: {json.dumps(body)}\n\n".encode(), STOP, DONE])])
+    found = run_of(script, tmp_path)
+    assert kinds(found) == {ErrorKind.OK: 10}
+    assert found.summary().stat("output_sequence_length") == 2
+
+
+def test_mistrals_thinking_is_reasoning(tmp_path: Path) -> None:
+    think = {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "let me see"}]}]}
+    body = {"choices": [{"index": 0, "delta": think, "finish_reason": None}]}
+    parts = [f"data: {json.dumps(body)}\n\n".encode(), *AB, STOP, DONE]
+    found = run_of(Script(replies=[chunked(parts)], pauses=(0.0, 0.0, 0.01)), tmp_path)
+    assert kinds(found) == {ErrorKind.OK: 10}
+    assert found.summary().stat("reasoning_token_count") is not None
+    assert (found.columns.scalar("first_output") > found.columns.scalar("first_content")).all()

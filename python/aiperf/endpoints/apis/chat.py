@@ -1,6 +1,7 @@
 """Chat: `POST /v1/chat/completions`. https://platform.openai.com/docs/api-reference/chat
 
-Reasoning is `reasoning_content` (DeepSeek, vLLM, SGLang) or `reasoning` (vLLM since 0.11, OpenRouter).
+Reasoning is `reasoning_content` (DeepSeek, vLLM, SGLang) or `reasoning` (vLLM since 0.11, OpenRouter). Mistral's content is a list of parts
+when there is reasoning in it. A refusal is what the model has to say: output.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ __all__ = ["ENDPOINT", "Chat"]
 
 def _pointers(item: str) -> Pointers:
     return Pointers(
-        text=(f"{item}/content",),
-        reasoning=(f"{item}/reasoning_content", f"{item}/reasoning"),
+        text=(f"{item}/content", f"{item}/refusal", f"{item}/content/*/text"),
+        reasoning=(f"{item}/reasoning_content", f"{item}/reasoning", f"{item}/content/*/thinking/*/text"),
         tool=(f"{item}/tool_calls", f"{item}/function_call"),
         finish=("/choices/0/finish_reason",),
         choice=("/choices/0/index",),
