@@ -178,6 +178,40 @@ def test_redirects_elsewhere_or_in_a_circle_name_their_target(tmp_path: Path, pl
     assert set(run.columns.strings("error_message")) == {f"redirected to `{place}`"}
 
 
+@pytest.mark.parametrize("is_asked_for", [True, False])
+def test_counts_that_only_some_responses_have_are_remarked_upon(tmp_path: Path, is_asked_for: bool) -> None:
+    """Sums over them are sums of a part: whoever reads a throughput must know."""
+    replies = [chunked([*AB, STOP, LAST, DONE]), chunked([*AB, STOP, DONE])]
+    found = run_of(Script(replies=replies), tmp_path, use_server_token_count=is_asked_for)
+    text = notices(found)["usage_missing"]
+    assert "5 of 10 without output tokens and 5 of 10 without prompt tokens" in text
+    assert ("throughput" in text) == is_asked_for
+    assert found.summary().stat("total_usage_completion_tokens") == 10
+    control = run_of(Script(replies=replies[:1]), tmp_path, use_server_token_count=is_asked_for)
+    assert "usage_missing" not in notices(control)
+
+
+def test_counts_that_no_response_has_are_missed_only_where_they_were_asked_for(tmp_path: Path) -> None:
+    script = Script(replies=[chunked([*AB, STOP, DONE])])
+    asked = run_of(script, tmp_path, use_server_token_count=True)
+    assert "10 of 10 without output tokens" in notices(asked)["usage_missing"]
+    assert asked.summary().stat("output_sequence_length") is None
+    assert "usage_missing" not in notices(run_of(script, tmp_path))
+
+
+def test_outputs_shorter_than_asked_for_are_remarked_upon(tmp_path: Path) -> None:
+    """Servers take `ignore_eos` on one API and drop it on another: nothing but the lengths shows it."""
+    script = Script(replies=[chunked([*AB, STOP, LAST, DONE])])
+    for flags, hint in (({"ignore_eos": "on"}, "`ignore_eos` that was sent"), ({}, "may need `--ignore-eos on`")):
+        found = run_of(script, tmp_path, osl=40, **flags)
+        (note,) = (n for n in found.summary().notices if n.kind == "osl_mismatch")
+        assert (
+            note.text == "10 of 10 responses (100.0%) did not match the requested output length, 95% shorter on average"
+        )
+        assert hint in str(note.hint)
+    assert "osl_mismatch" not in notices(run_of(script, tmp_path, osl=2, ignore_eos="on"))
+
+
 @pytest.mark.parametrize(
     "delta",
     [
@@ -202,3 +236,10 @@ def test_mistrals_thinking_is_reasoning(tmp_path: Path) -> None:
     assert kinds(found) == {ErrorKind.OK: 10}
     assert found.summary().stat("reasoning_token_count") is not None
     assert (found.columns.scalar("first_output") > found.columns.scalar("first_content")).all()
+
+
+def test_a_status_that_is_no_success_is_named_by_its_number(tmp_path: Path) -> None:
+    reply = [b"HTTP/1.1 304 Not Modified\r\n\r\n"]
+    found = run_of(Script(replies=[reply]), tmp_path)
+    (group,) = found.summary().errors
+    assert (group.code, group.type, group.words) == (304, "Not Modified", "HTTP 304")

@@ -52,11 +52,14 @@ class MetricOptions:
     `per_chunk_tokens` (--per-chunk-usage): the divisor of ITL is OSL − tokens of the first chunk. `is_schedule`: requests had
     due times given by a trace (replay_sched_* exist). `slos`: the first tier's objectives. `network_rtt_ns`: the mean round trip, as
     measured or told by the user's flags; None without them (no network_* metric exists). `media`: what requests carried.
+    `wants_usage`: the user asked for the server's counts; `sends_ignore_eos`: requests said that their output must not end early.
     """
 
     streaming: bool = True
     count_source: TokenSource = "local tokenizer"
     per_chunk_tokens: bool = False
+    wants_usage: bool = False
+    sends_ignore_eos: bool = False
     is_schedule: bool = False
     slos: tuple[Slo, ...] = ()
     usage_discrepancy_pct: float = 10.0

@@ -92,20 +92,26 @@ class ErrorGroup:
         return f"HTTP {self.code}" if self.kind is ErrorKind.HTTP_STATUS and self.code else ERROR_WORDS[self.kind]
 
 
+def _failing(kind: ErrorKind, status: int | None) -> int | None:
+    """The status, if it is what failed the request: as a redirect that is not followed. A 2xx with an error inside it is none."""
+    if not status or kind not in (ErrorKind.HTTP_STATUS, ErrorKind.CONTEXT_OVERFLOW):
+        return None
+    return None if 200 <= status < 300 else status
+
+
 def error_code(kind: ErrorKind, status: int | None) -> int | None:
     """The HTTP status of a refused request, else the kind's code."""
-    if kind in (ErrorKind.HTTP_STATUS, ErrorKind.CONTEXT_OVERFLOW) and status and status >= 400:
-        return status
-    return ERROR_TYPES.get(kind, (None, ""))[0]
+    return _failing(kind, status) or ERROR_TYPES.get(kind, (None, ""))[0]
 
 
 def error_type(kind: ErrorKind, status: int | None) -> str:
     """The reason phrase of a refused request, else the kind's type."""
-    if kind in (ErrorKind.HTTP_STATUS, ErrorKind.CONTEXT_OVERFLOW) and status and status >= 400:
+    failing = _failing(kind, status)
+    if failing is not None:
         try:
-            return HTTPStatus(status).phrase
+            return HTTPStatus(failing).phrase
         except ValueError:
-            return f"HTTP {status}"
+            return f"HTTP {failing}"
     return ERROR_TYPES.get(kind, (None, "HTTPError"))[1]
 
 

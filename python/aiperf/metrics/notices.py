@@ -44,15 +44,8 @@ def _tokens(s: Summary, options: MetricOptions) -> Iterator[Note]:
         )
     elif s.count_source == "chunks":
         yield Note("token_source", "no token counts available; assuming one token per chunk")
-    mismatch = s.stat("missed_length_count")
-    done = s.stat("request_count")
-    if mismatch and done:
-        yield Note(
-            "osl_mismatch",
-            f"{mismatch:,.0f} of {done:,.0f} replies ({100 * mismatch / done:.1f}%) did not match the requested output length",
-            hint="the server may need `--extra-inputs ignore_eos:true`, or limits the length itself",
-            data={"requests": mismatch},
-        )
+    yield from _usage(s, options)
+    yield from _lengths(s, options)
     bundled = s.stat("first_chunk_tokens")
     if bundled is not None and bundled > _BUNDLED:
         exact = s.stat("time_per_decoded_token")
@@ -64,6 +57,52 @@ def _tokens(s: Summary, options: MetricOptions) -> Iterator[Note]:
             hint="`--per-chunk-usage` divides by the tokens after the first chunk",
             data={"tokens": bundled},
         )
+
+
+def _usage(s: Summary, options: MetricOptions) -> Iterator[Note]:
+    """Sums over responses that were counted only in part are sums of a part."""
+    done = s.stat("request_count") or 0
+    kinds = {"output": "usage_completion_tokens", "prompt": "usage_prompt_tokens"}
+    missing = {name: done - (s.stat(tag, "count") or 0) for name, tag in kinds.items()}
+    if not options.wants_usage:
+        # A count that no response has is no part of the report.
+        missing = {name: number for name, number in missing.items() if number < done}
+    missing = {name: number for name, number in missing.items() if number > 0}
+    if not missing:
+        return
+    counts = " and ".join(f"{number:,.0f} of {done:,.0f} without {name} tokens" for name, number in missing.items())
+    by_server = s.count_source == "server usage"
+    effect = "token counts and throughput" if by_server else "the totals of `usage`"
+    yield Note(
+        "usage_missing",
+        f"the server did not count the tokens of all successful responses ({counts}): {effect} leave those out and are too low",
+        hint="without `--use-server-token-count` the client counts tokens" if options.wants_usage else None,
+        data=dict(missing),
+    )
+
+
+_NOTABLE: Final = 1.0
+"""Percent by which lengths differ on average from those asked for, from which on it is said."""
+
+
+def _lengths(s: Summary, options: MetricOptions) -> Iterator[Note]:
+    missed, done = s.stat("missed_length_count"), s.stat("request_count")
+    if not missed or not done:
+        return
+    difference = s.stat("osl_mismatch_diff_pct") or 0.0
+    by = f", {abs(difference):.0f}% {'shorter' if difference < 0 else 'longer'} on average"
+    hint = (
+        "the server does not follow the `ignore_eos` that was sent (not every API of a server does), or limits the length itself"
+        if options.sends_ignore_eos
+        else "the server may need `--ignore-eos on`, or limits the length itself"
+    )
+    yield Note(
+        "osl_mismatch",
+        f"{missed:,.0f} of {done:,.0f} responses ({100 * missed / done:.1f}%) did not match the requested output length"
+        f"{by if abs(difference) >= _NOTABLE else ''}",
+        hint=hint,
+        data={"requests": missed},
+    )
 
 
 def _path(s: Summary) -> Iterator[Note]:

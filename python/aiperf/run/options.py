@@ -62,6 +62,7 @@ def metric_options(
     *,
     schedule: bool,
     streaming: bool,
+    sends_ignore_eos: bool = False,
     agents: AgentFacts | None = None,
     media: MediaRows | None = None,
 ) -> MetricOptions:
@@ -70,6 +71,8 @@ def metric_options(
         streaming=streaming,
         count_source=count_source,
         per_chunk_tokens=config.endpoint.per_chunk_usage,
+        wants_usage=config.endpoint.use_server_token_count,
+        sends_ignore_eos=sends_ignore_eos,
         is_schedule=schedule,
         slos=tiers[0].slos if tiers else (),
         network_rtt_ns=network_rtt_of(None, config),

@@ -181,8 +181,19 @@ class Run:
             self.count_source,
             schedule=self.json.is_schedule,
             streaming=self.is_streaming,
+            sends_ignore_eos=self._sends_ignore_eos,
             agents=read_agent_facts(self.dir),
             media=MediaRows.open(self.dir),
+        )
+
+    @property
+    def _sends_ignore_eos(self) -> bool:
+        """By the user's wish, or because the server was found to accept it."""
+        e = self.config.endpoint
+        return (
+            e.ignore_eos == "on"
+            or e.extra_inputs.get("ignore_eos") is True
+            or any(note.kind == "ignore_eos_added" for note in self.json.notes)
         )
 
     @property
