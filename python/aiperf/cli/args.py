@@ -68,8 +68,7 @@ def parse(argv: Sequence[str], specs: Iterable[FieldSpec], foreign: Sequence[For
                 result.given.append(Given(negatives[flag], ("false",), typed))
             continue
         if found is None and not flag.startswith("--") and len(flag) > 2 and flag[:2] in table:
-            found, flag, inline, equals = table[flag[:2]], flag[:2], word[2:], "="
-            typed = flag
+            found, typed, flag, inline, equals = table[flag[:2]], flag[:2], flag[:2], word[2:], "="
         if found is None:
             flags = [n for n in (*table, *negatives) if n.startswith("--")]
             hint = did_you_mean(flag, flags, "`--help` lists all options")
@@ -81,23 +80,29 @@ def parse(argv: Sequence[str], specs: Iterable[FieldSpec], foreign: Sequence[For
             at = _skip_foreign(found, words, at, typed, equals, result)
             continue
         if found.kind == "bool":
-            result.given.append(Given(found, (inline if equals else "true",), typed))
+            behind = [] if equals else [w for w in words[at : at + 1] if w.lower() in _SWITCHED]
+            at += len(behind)
+            result.given.append(Given(found, (*behind, inline if equals else "true")[:1], typed))
             continue
         if equals:
             texts = [inline]
         elif at < len(words) and not _is_flag(words[at]):
             texts = [words[at]]
             at += 1
-        else:
-            if not (found.is_list and found.flag.greedy):
-                result.problems.append(Problem("requires a value", typed))
-                continue
+        elif found.is_list and found.flag.greedy:
             texts = []
+        else:
+            result.problems.append(Problem("requires a value", typed))
+            continue
         while found.is_list and found.flag.greedy and at < len(words) and not _is_flag(words[at]):
             texts.append(words[at])
             at += 1
         result.given.append(Given(found, tuple(texts), typed))
     return result
+
+
+_SWITCHED = frozenset({"true", "false"})
+"""What may stand behind a switch, as AIPerf's guides write it."""
 
 
 def _skip_foreign(found: Foreign, words: Sequence[str], at: int, typed: str, equals: str, result: Parsed) -> int:
