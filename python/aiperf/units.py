@@ -54,7 +54,7 @@ UNITS: Final[dict[str, Unit]] = {
         Unit("requests", "requests"),
         Unit("count", "count"),
         Unit("ratio", "ratio"),
-        *(Unit(u, u) for u in ("images", "images/sec", "ms/image", "MB")),
+        *(Unit(u, u) for u in ("images", "images/sec", "ms/image", "MB", "sec")),
         Unit("%", "%"),
         Unit("requests/sec", "requests/sec"),
         Unit("tokens/sec", "tokens/sec"),

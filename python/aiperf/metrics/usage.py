@@ -14,14 +14,17 @@ __all__ = ["DETAIL_ROWS", "usage_detail", "usage_discrepant"]
 
 DETAIL_ROWS: Final = 200_000
 """Rows up to which the usage objects are parsed for the rarer counts (audio, tools, predictions, cache writes)."""
+_PROMPT_DETAILS: Final = ("prompt_tokens_details", "input_tokens_details")
+_OUTPUT_DETAILS: Final = ("completion_tokens_details", "output_tokens_details")
 _DETAILS: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
     "cache_write": (("prompt_tokens_details", "cache_write_tokens"), ("cache_creation_input_tokens",)),
     "cache_miss": (("prompt_tokens_details", "cache_miss_tokens"), ("prompt_cache_miss_tokens",)),
-    "prompt_audio": (("prompt_tokens_details", "audio_tokens"),),
-    "completion_audio": (("completion_tokens_details", "audio_tokens"),),
-    "tool": (("prompt_tokens_details", "tool_tokens"), ("tool_use_prompt_tokens",)),
-    "accepted": (("completion_tokens_details", "accepted_prediction_tokens"),),
-    "rejected": (("completion_tokens_details", "rejected_prediction_tokens"),),
+    "prompt_audio": tuple((details, "audio_tokens") for details in _PROMPT_DETAILS),
+    "prompt_audio_seconds": (("prompt_audio_seconds",),),
+    "completion_audio": tuple((details, "audio_tokens") for details in _OUTPUT_DETAILS),
+    "tool": (("toolUsePromptTokenCount",), ("tool_use_prompt_tokens",), ("prompt_tokens_details", "tool_tokens")),
+    "accepted": tuple((details, "accepted_prediction_tokens") for details in _OUTPUT_DETAILS),
+    "rejected": tuple((details, "rejected_prediction_tokens") for details in _OUTPUT_DETAILS),
 }
 _DETAIL_WORDS: Final = tuple({path[-1] for paths in _DETAILS.values() for path in paths})
 
@@ -76,7 +79,8 @@ def _usage(name: str, doc: str, *, larger_is_better: bool = False) -> None:
         "prompt_cache_miss_tokens": "cache_miss",
         "prompt_audio_tokens": "prompt_audio",
         "completion_audio_tokens": "completion_audio",
-        "prompt_tool_tokens": "tool",
+        "prompt_audio_seconds": "prompt_audio_seconds",
+        "tool_use_prompt_tokens": "tool",
         "accepted_prediction_tokens": "accepted",
         "rejected_prediction_tokens": "rejected",
     }.get(name)
@@ -117,7 +121,8 @@ _usage("prompt_cache_write_tokens", "Prompt tokens written to the prefix cache."
 _usage("prompt_cache_miss_tokens", "Prompt tokens not found in the prefix cache.")
 _usage("prompt_audio_tokens", "Audio tokens of the prompt.")
 _usage("completion_audio_tokens", "Audio tokens of the reply.")
-_usage("prompt_tool_tokens", "Prompt tokens of tool definitions and results.")
+_usage("prompt_audio_seconds", "Length of the prompt's audio, where a server counts it in time.", larger_is_better=True)
+_usage("tool_use_prompt_tokens", "Prompt tokens of tool definitions and results.")
 _usage("accepted_prediction_tokens", "Predicted output tokens that were accepted.", larger_is_better=True)
 _usage("rejected_prediction_tokens", "Predicted output tokens that were rejected.")
 

@@ -23,7 +23,8 @@ ABSENT_HERE = {
             "prompt_cache_miss_tokens",
             "prompt_audio_tokens",
             "completion_audio_tokens",
-            "prompt_tool_tokens",
+            "tool_use_prompt_tokens",
+            "prompt_audio_seconds",
             "accepted_prediction_tokens",
             "rejected_prediction_tokens",
         )

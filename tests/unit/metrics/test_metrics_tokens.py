@@ -115,7 +115,8 @@ def test_rare_usage_counts_are_read_from_the_object() -> None:
             "rejected_prediction_tokens": 1,
             "audio_tokens": 5,
         },
-        "tool_use_prompt_tokens": 8,
+        "toolUsePromptTokenCount": 8,
+        "prompt_audio_seconds": 1.5,
     }
     found = results(
         stream(0, 30, 40, usage=(10, 2, None, None), usage_json=json.dumps(usage)), stream(0, 30, usage_json="{}")
@@ -125,7 +126,8 @@ def test_rare_usage_counts_are_read_from_the_object() -> None:
         "prompt_cache_miss_tokens": 6,
         "prompt_audio_tokens": 2,
         "completion_audio_tokens": 5,
-        "prompt_tool_tokens": 8,
+        "tool_use_prompt_tokens": 8,
+        "prompt_audio_seconds": 1.5,
         "accepted_prediction_tokens": 3,
         "rejected_prediction_tokens": 1,
     }

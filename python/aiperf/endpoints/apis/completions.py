@@ -18,8 +18,8 @@ _POINTERS = Pointers(
     usage=("/usage",),
     usage_prompt=("/usage/prompt_tokens",),
     usage_completion=("/usage/completion_tokens",),
-    usage_reasoning=("/usage/completion_tokens_details/reasoning_tokens",),
-    usage_cached=("/usage/prompt_tokens_details/cached_tokens",),
+    usage_reasoning=("/usage/completion_tokens_details/reasoning_tokens", "/usage/reasoning_tokens"),
+    usage_cached=("/usage/prompt_tokens_details/cached_tokens", "/usage/prompt_cache_hit_tokens"),
     **SERVER_TIMES,
 )
 
