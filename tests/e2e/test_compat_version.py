@@ -25,3 +25,25 @@ def test_the_version_that_readers_compare(serve: Callable[..., Sim], given: str 
 
 def test_the_version_from_the_environment() -> None:
     assert resolve(env={"AIPERF_COMPAT_VERSION": "0.13.0"})[0].output.aiperf_compat == "0.13.0"
+
+
+def test_the_tables_of_aiperfs_screen(serve: Callable[..., Sim]) -> None:
+    """Its rows in its order (a recorded run of 0.13); without the option the main table alone."""
+    sim = serve(ttft_ms=3, itl_ms=1)
+    screens = [
+        (sim.run(request_count=6, osl=4, streaming=True, **given).dir / "profile_export_console.txt").read_text("utf-8")
+        for given in ({"aiperf_compat": "0.13"}, {"artifact_dir": sim.dir / "other"})
+    ]
+    asked, usual = ([line.strip() for line in screen.splitlines()] for screen in screens)
+    titles = [f"AIPerf | LLM Metrics{of}" for of in (": Effective", ": Active", ": Usage", "")]
+    assert [line for line in asked if line.startswith("AIPerf | ")] == titles
+    assert [line for line in usual if line.startswith("AIPerf | ")] == titles[-1:]
+    # A narrow column breaks a label in front of its unit.
+    rows = [line.split("│")[1].partition(" (")[0].strip() for line in asked if line.startswith("│")]
+    for table in (
+        ("Effective Concurrency", "Effective Decode Throughput", "Effective Prefill Throughput"),
+        ("Active Decode Throughput", "Active Prefill Throughput"),
+        ("Usage Prompt Tokens", "Usage Completion Tokens", "Usage Total Tokens"),
+    ):
+        named = [row for row in rows if row.startswith(table[0].split()[0])]
+        assert tuple(named[: len(table)]) == table

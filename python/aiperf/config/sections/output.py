@@ -53,7 +53,7 @@ class OutputConfig(Section):
         Flag(
             "--aiperf-compat",
             "--compat-version",
-            help="AIPerf's version written as aiperf_version, for readers that compare it; `off`: our own",
+            help="AIPerf's version written as aiperf_version; given, AIPerf's further tables are printed, too; `off`: our own",
             group=O,
             metavar="VERSION",
         ),

@@ -92,13 +92,19 @@ def options_of(run: ReportedRun) -> ConsoleOptions:
         title=run.metrics_title,
         percentiles=o.percentiles or None,
         mark=marked_percentile(o.mark),
-        tables=("http",) if o.show_trace_timing else (),
+        tables=(*_aiperf_tables(run), *(("http",) if o.show_trace_timing else ())),
         files=tuple((what, str(path)) for what, path in run.written),
         exports=_exports(run),
         command=" ".join(run.command) or None,
         show_gaps=True,
         show_intervals=bool(run.config.load.until),
     )
+
+
+def _aiperf_tables(run: ReportedRun) -> tuple[TableName, ...]:
+    """The tables that AIPerf prints above the main one, for scripts that read its screen: if its version was asked for."""
+    given = run.config.is_set("output.aiperf_compat") and run.config.output.aiperf_compat != "off"
+    return ("effective", "active", "usage") if given else ()
 
 
 def _exports(run: ReportedRun) -> tuple[tuple[str, str], ...]:
