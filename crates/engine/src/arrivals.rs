@@ -80,9 +80,9 @@ fn schedule(plan: &Plan) -> Vec<(i64, u32)> {
 /// Turns of this part's sessions of a schedule, with those that depend on them.
 pub(crate) fn turns_of(plan: &Plan, division: Division) -> u64 {
     if division == Division::WHOLE {
-        return plan.num_turns() as u64;
+        return plan.num_requests() as u64;
     }
-    let turns = |session| u64::from(plan.rows(session).end - plan.rows(session).start);
+    let turns = |session| plan.num_requests_of(session);
     let own = schedule(plan).into_iter().zip(0u64..);
     own.filter(|&(_, number)| division.owns(number))
         .map(|((_, root), _)| {

@@ -259,6 +259,19 @@ impl Phase {
         self.tickets.fetch_add(1, SeqCst);
     }
 
+    /// A session began with a ticket that it does not need: sessions of a closed loop that found none may begin after all.
+    pub(crate) fn return_first_ticket(&self) {
+        self.return_ticket();
+        if matches!(self.settings.load, settings::Load::Closed {}) {
+            self.exhausted.store(false, SeqCst);
+        }
+    }
+
+    /// What is drawn for a row in the `number`th session of the run.
+    pub(crate) fn seed_of(&self, number: u64, row: u32) -> u64 {
+        mix64(self.seed ^ mix64(number.wrapping_mul(0x1_0000_0001) ^ u64::from(row) << 32))
+    }
+
     /// The next session in the order of sampling; None: the plan is used up and is not repeated, or the sessions' bound is reached.
     pub(crate) fn next_session(&self, plan: &Plan) -> Option<Pick> {
         self.session_at(self.division.number(self.issued.fetch_add(1, SeqCst)), plan)

@@ -5,6 +5,10 @@ use crate::error::EngineError;
 use crate::ids::write_decimal;
 use crate::text::{Vocabulary, epoch_seed, mix64};
 
+mod silent;
+
+pub use silent::Silent;
+
 /// No value in a `u32` column.
 pub const NONE_U32: u32 = u32::MAX;
 
@@ -52,6 +56,8 @@ pub struct Columns {
     pub literals: Vec<Vec<u8>>,
     /// Recorded agent sessions; `None`: the sessions stand alone, or depend on each other by `after`.
     pub agents: Option<Agents>,
+    /// Turns that send nothing; `None`: each sends a request.
+    pub silent: Option<Silent>,
 }
 
 /// A checked plan.
@@ -158,6 +164,9 @@ impl Plan {
             .any(|k| matches!(k, Kind::Inherit | Kind::Blocks | Kind::Live | Kind::Filler))
         {
             return bad("it has blocks of recorded sessions, but no such sessions".into());
+        }
+        if let Some(silent) = &columns.silent {
+            silent.check(turns).map_err(EngineError::Plan)?;
         }
         let (waiters_offsets, waiters) = invert(&columns, turns)?;
         Ok(Self {

@@ -75,9 +75,15 @@ struct Tree {
     open: u32,
     /// Turns not sent yet.
     unsent: u64,
+    /// A tick of the rate that its first turn did not need, with its ticket: for the next of its turns that waits for one.
+    spare_tick: bool,
     replies: Replies,
     /// Rows that wait for others: how many are still to come, and the session if it exists.
     blocked: HashMap<u32, (u32, Option<SessionId>)>,
+}
+
+fn is_rate(phase: &Phase) -> bool {
+    matches!(phase.settings.load, Load::Rate { .. } | Load::Series { .. })
 }
 
 #[allow(clippy::struct_field_names)] // sessions, among other things
@@ -205,6 +211,10 @@ impl Sessions {
     fn begin(&mut self, id: SessionId, scheduled: i64, in_prefill: bool) -> Option<Turn> {
         let s = self.sessions.get_mut(id.0)?;
         let phase = Arc::clone(&self.trees[s.tree].phase);
+        if self.plan.is_silent(s.row) {
+            self.pass(id, scheduled);
+            return None;
+        }
         if !in_prefill {
             if phase.is_stopped() || !(s.has_ticket || phase.take_ticket()) {
                 self.end_session(id, scheduled);
@@ -243,6 +253,35 @@ impl Sessions {
             stays: (s.end_row - s.first_row > 1).then_some(tree.number),
             phase,
         })
+    }
+
+    /// A turn that sends nothing: it ends at once.
+    fn pass(&mut self, id: SessionId, at: i64) {
+        let Some(s) = self.sessions.get_mut(id.0) else {
+            return;
+        };
+        let phase = Arc::clone(&self.trees[s.tree].phase);
+        if phase.is_stopped() {
+            self.end_session(id, at);
+            return;
+        }
+        let (row, connection) = (s.row, s.connection.take());
+        if std::mem::take(&mut s.has_ticket) {
+            if is_rate(&phase) {
+                self.trees[s.tree].spare_tick = true;
+            } else {
+                phase.return_first_ticket();
+            }
+        }
+        self.end_turn(TurnEnd {
+            session_id: id,
+            row,
+            is_ok: true,
+            overflowed: false,
+            reply: None,
+            connection,
+            at,
+        });
     }
 
     fn enter_prefill(&self, id: SessionId) -> bool {
@@ -337,7 +376,7 @@ impl Sessions {
             self.end_session(id, end);
             return;
         }
-        let thought = end + self.plan.delay_ns(s.row);
+        let thought = end + self.think_ns(id);
         let due = match phase.settings.load {
             Load::Schedule { .. } => self
                 .plan
@@ -352,10 +391,21 @@ impl Sessions {
         if due <= end {
             self.on_due(id, due);
         } else {
-            let sleep = due as u64 ^ (id.0 as u64) << 40;
-            self.sessions[id.0].waiting = Waiting::Asleep(sleep);
-            self.sleepers.push(Reverse((due, id, sleep)));
+            self.sleep(id, due);
         }
+    }
+
+    /// Think time before a session's next turn.
+    fn think_ns(&self, id: SessionId) -> i64 {
+        let s = &self.sessions[id.0];
+        let tree = &self.trees[s.tree];
+        self.plan.think_ns(s.row, || tree.phase.seed_of(tree.number, s.row))
+    }
+
+    fn sleep(&mut self, id: SessionId, due: i64) {
+        let sleep = due as u64 ^ (id.0 as u64) << 40;
+        self.sessions[id.0].waiting = Waiting::Asleep(sleep);
+        self.sleepers.push(Reverse((due, id, sleep)));
     }
 
     /// Think times that are over.
@@ -381,8 +431,10 @@ impl Sessions {
 
     fn on_due(&mut self, id: SessionId, due: i64) {
         let s = &mut self.sessions[id.0];
-        let phase = &self.trees[s.tree].phase;
-        if matches!(phase.settings.load, Load::Rate { .. } | Load::Series { .. }) {
+        let tree = &mut self.trees[s.tree];
+        let phase = &tree.phase;
+        let waits_for_tick = is_rate(phase) && !self.plan.is_silent(s.row);
+        if waits_for_tick && !std::mem::take(&mut tree.spare_tick) {
             if phase.ticks_over.load(SeqCst) {
                 self.end_session(id, due);
                 return;
@@ -391,6 +443,7 @@ impl Sessions {
             self.continuations.push_back(id);
             self.num_continuations.fetch_add(1, SeqCst);
         } else {
+            s.has_ticket |= waits_for_tick;
             s.waiting = Waiting::Ready;
             self.ready.push_back((id, due));
         }
@@ -412,6 +465,9 @@ impl Sessions {
         }
         let tree = self.trees.remove(s.tree);
         tree.phase.skipped_turns.fetch_add(tree.unsent, Relaxed);
+        if tree.spare_tick {
+            tree.phase.return_ticket();
+        }
         if tree.phase.gate.is_some() && matches!(tree.phase.settings.load, Load::Closed {}) {
             self.freed.push_back(end);
         }

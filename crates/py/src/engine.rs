@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aiperf_engine::agents::Agents;
-use aiperf_engine::plan::{Columns, Fill};
+use aiperf_engine::plan::{Columns, Fill, Silent};
 use aiperf_engine::settings::{Credentials, Settings};
 use aiperf_engine::text;
 use numpy::{Element, PyArray1, PyArrayMethods};
@@ -54,6 +54,15 @@ fn agents_of(columns: &Bound<'_, PyDict>) -> PyResult<Agents> {
     })
 }
 
+fn silent_of(columns: &Bound<'_, PyDict>) -> PyResult<Silent> {
+    Ok(Silent {
+        rows: column(columns, "silent")?,
+        sigma: column(columns, "silent_sigma")?,
+        min_ns: column(columns, "silent_min_ns")?,
+        max_ns: column(columns, "silent_max_ns")?,
+    })
+}
+
 /// What to send, as columns. Used once: the engine takes it over.
 #[pyclass(frozen, module = "aiperf._core")]
 #[allow(clippy::struct_field_names)] // a plan of the engine is what it holds
@@ -78,6 +87,7 @@ impl Plan {
         drop(session_ids);
         let has_after = columns.contains("after")?;
         let agents = agents.as_ref().map(agents_of).transpose()?;
+        let silent = columns.contains("silent")?.then(|| silent_of(columns)).transpose()?;
         let columns = Columns {
             session: column(columns, "session")?,
             at_ns: column(columns, "at_ns")?,
@@ -102,6 +112,7 @@ impl Plan {
             },
             literals: literals.iter().map(|l| l.as_bytes().to_vec()).collect(),
             agents,
+            silent,
         };
         let plan = aiperf_engine::plan::Plan::new(columns).map_err(CoreError::from)?;
         Ok(Self {

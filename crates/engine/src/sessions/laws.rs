@@ -9,7 +9,7 @@ use rand::{RngExt, SeedableRng};
 use super::*;
 use crate::part::Division;
 use crate::phase::{Job, Task};
-use crate::plan::{Columns, NONE_U32};
+use crate::plan::{Columns, NONE_U32, Silent};
 use crate::settings::{self, Arrival, PhaseKind, Sampling};
 
 struct Case {
@@ -21,7 +21,7 @@ struct Case {
     failing: f64,
 }
 
-fn random_plan(rng: &mut StdRng) -> Plan {
+fn random_plan(rng: &mut StdRng, with_silent: bool) -> Plan {
     let mut columns = Columns::default();
     let sessions = rng.random_range(1..12);
     let with_forks = rng.random_bool(0.5);
@@ -55,6 +55,15 @@ fn random_plan(rng: &mut StdRng) -> Plan {
     columns.model = vec![0; rows];
     columns.path = vec![0; rows];
     columns.seg_offsets = vec![0; rows + 1];
+    if with_silent && rng.random_bool(0.4) {
+        let silent: Vec<u32> = (0..rows as u32).filter(|_| rng.random_bool(0.3)).collect();
+        columns.silent = Some(Silent {
+            sigma: vec![0.5; silent.len()],
+            min_ns: vec![0; silent.len()],
+            max_ns: vec![10_000; silent.len()],
+            rows: silent,
+        });
+    }
     Plan::new(columns).expect("a valid plan")
 }
 
@@ -84,7 +93,7 @@ fn phase_of(case: &Case, plan: &Plan, start: i64) -> Arc<Phase> {
 /// rows that were sent.
 fn play(seed: u64, case: &Case) -> (Vec<(u64, u32)>, Arc<Phase>, Arc<Plan>) {
     let mut rng = StdRng::seed_from_u64(seed);
-    let plan = Arc::new(random_plan(&mut rng));
+    let plan = Arc::new(random_plan(&mut rng, true));
     let continuations = Arc::new(AtomicUsize::new(0));
     let mut sessions = Sessions::new(Arc::clone(&plan), 1, Arc::clone(&continuations));
     let phase = phase_of(case, &plan, 0);
@@ -134,13 +143,14 @@ fn play(seed: u64, case: &Case) -> (Vec<(u64, u32)>, Arc<Phase>, Arc<Plan>) {
         while let Some(turn) = sessions.next_turn() {
             let row = turn.row;
             assert!(turn.scheduled <= now, "sent before it was due");
-            for &earlier in plan.after(row) {
+            assert!(!plan.is_silent(row), "a turn that sends nothing was sent");
+            for &earlier in plan.after(row).iter().filter(|&&earlier| !plan.is_silent(earlier)) {
                 assert!(
                     ended_at.contains_key(&(turn.session_num, earlier)),
                     "sent before what it waits for"
                 );
             }
-            if turn.turn > 0 {
+            if turn.turn > 0 && !plan.is_silent(row - 1) {
                 let before = ended_at[&(turn.session_num, row - 1)];
                 assert!(now >= before + plan.delay_ns(row), "sent within its think time");
             }
@@ -241,7 +251,7 @@ fn every_turn_is_sent_once_or_counted_as_skipped_and_waits_for_what_it_must() {
             let unique: HashSet<_> = sent.iter().collect();
             assert_eq!(unique.len(), sent.len(), "a turn was sent twice");
             let skipped = phase.skipped_turns.load(Relaxed) as usize;
-            assert_eq!(sent.len() + skipped, plan.num_turns(), "case {i}, seed {seed}");
+            assert_eq!(sent.len() + skipped, plan.num_requests(), "case {i}, seed {seed}");
             if case.failing == 0.0 {
                 assert_eq!(skipped, 0, "nothing failed");
             }
@@ -263,7 +273,7 @@ fn a_bound_of_requests_is_kept_to_the_turn() {
         let (sent, _, plan) = play(seed, &case);
         assert!(sent.len() as u64 <= bound);
         assert!(
-            sent.len() as u64 == bound.min(plan.num_turns() as u64),
+            sent.len() as u64 == bound.min(plan.num_requests() as u64),
             "seed {seed}: {} of {bound}",
             sent.len()
         );
@@ -278,7 +288,7 @@ fn a_phase_that_stops_drops_what_waits_and_gives_its_connections_back() {
         number: 9,
     };
     for seed in 0..50 {
-        let plan = Arc::new(random_plan(&mut rng));
+        let plan = Arc::new(random_plan(&mut rng, false));
         let mut sessions = Sessions::new(Arc::clone(&plan), seed, Arc::default());
         let case = Case {
             load: Load::Closed {},

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
-use super::{Session, Sessions, Tree, Waiting};
+use super::{Session, Sessions, Tree, Waiting, is_rate};
 use crate::ids::{SessionId, uuid};
 use crate::phase::{Job, Phase, Pick, Task};
 use crate::settings::Load;
@@ -144,13 +144,13 @@ impl Sessions {
     /// Begin a session and what belongs to it. Its slot, its ticket and its place in `active` are taken already.
     fn start_tree(&mut self, phase: &Arc<Phase>, pick: Pick, job: Job, skip_turns: u32) {
         let plan = &self.plan;
-        let mut unsent = u64::from(plan.rows(pick.session).end - plan.rows(pick.session).start);
+        let mut unsent = plan.num_requests_of(pick.session);
         let mut blocked = HashMap::new();
         if plan.has_dependencies() {
             for session in plan.members(pick.session) {
                 let rows = plan.rows(session);
                 if session != pick.session {
-                    unsent += u64::from(rows.end - rows.start);
+                    unsent += plan.num_requests_of(session);
                 }
                 for row in rows.clone() {
                     let after = plan.after(row).len() as u32;
@@ -160,19 +160,35 @@ impl Sessions {
                 }
             }
         }
-        let skip = skip_turns.min(unsent.saturating_sub(1) as u32);
+        let first = plan.rows(pick.session).start;
+        let is_silent = plan.is_silent(first);
+        let skip = if is_silent {
+            0
+        } else {
+            skip_turns.min(unsent.saturating_sub(1) as u32)
+        };
         let tree = self.trees.insert(Tree {
             phase: Arc::clone(phase),
             epoch: pick.epoch,
             number: pick.number,
             open: 0,
             unsent: unsent - u64::from(skip),
+            spare_tick: false,
             replies: HashMap::new(),
             blocked,
         });
         let id = self.start_session(tree, pick.session, skip, job.due, true);
         self.sessions[id.0].capped = job.capped;
-        self.ready.push_back((id, job.due));
+        let think = if is_silent { self.think_ns(id) } else { 0 };
+        if think > 0 {
+            if !is_rate(phase) {
+                self.sessions[id.0].has_ticket = false;
+                phase.return_first_ticket();
+            }
+            self.sleep(id, job.due + think);
+        } else {
+            self.ready.push_back((id, job.due));
+        }
     }
 
     pub(super) fn start_session(
