@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["SAME_NAME", "Message", "Part", "Reply", "Session", "Stamp", "Synthetic", "Turn"]
+__all__ = ["LONGEST_NS", "SAME_NAME", "Message", "Part", "Pause", "Reply", "Session", "Stamp", "Synthetic", "Turn"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,22 @@ class Message:
     """Of each image, the id under which the server keeps it (vLLM's `uuid`); an image of which only the id is sent is empty."""
 
 
+LONGEST_NS = 1 << 62
+"""Of a think time: what can be added to a time of the run without leaving 63 bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Of a turn that sends nothing: its think time is drawn anew in each play, log-normal with the median `delay_ns`.
+
+    `sigma`: standard deviation of its logarithm; 0: always the median. `min_ns`, `max_ns` bound what is drawn.
+    """
+
+    sigma: float = 0.0
+    min_ns: int = 0
+    max_ns: int = LONGEST_NS
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
     """One request of a session.
@@ -89,6 +105,8 @@ class Turn:
     """The endpoint's own fields (model, stream, …) are put into `payload` where it has none."""
     after: tuple[tuple[str, int], ...] = ()
     """(session id, turn) pairs that must have ended before this turn may start: fork and join."""
+    silent: Pause | None = None
+    """It sends nothing and ends at once, after its think time: what waits for it begins then."""
 
 
 @dataclass(frozen=True, slots=True)

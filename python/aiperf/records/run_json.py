@@ -138,12 +138,13 @@ class GeneratorEntry(_Kept):
 
 class SessionTreeEntry(_Kept):
     """Who starts whom. `parents`: by session, the place of the one that starts it, −1 for a root; `turns`: by session; `joins`: (session,
-    turn) of turns that wait for the sessions their own one has started.
+    turn) of turns that wait for the sessions their own one has started; `orchestrators`: sessions that send nothing themselves.
     """
 
     parents: list[int]
     turns: list[int]
     joins: list[tuple[int, int]] = Field(default_factory=list)
+    orchestrators: list[int] = Field(default_factory=list)
 
 
 class StudyEntry(_Kept):

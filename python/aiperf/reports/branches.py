@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aiperf.errors import ErrorKind
 from aiperf.metrics.summary import phase_mask
+from aiperf.records.run_json import SessionTreeEntry
 from aiperf.reports import ReportedRun
 
 __all__ = ["branch_stats"]
@@ -26,7 +28,7 @@ def branch_stats(run: ReportedRun) -> dict[str, int] | None:
     )
     phase = np.nan_to_num(run.columns.scalar("phase")[rows]).astype(np.int64)
     is_child = np.asarray(tree.parents)[session] >= 0
-    _, which = np.unique(np.stack([phase, play, session])[:, is_child], axis=1, return_inverse=True)
+    branches, which = np.unique(np.stack([phase, play, session])[:, is_child], axis=1, return_inverse=True)
     which = which.reshape(-1)
     num = int(which.max(initial=-1)) + 1
     has_failed = np.bincount(which, weights=kind[is_child] != ErrorKind.OK, minlength=num) > 0
@@ -47,6 +49,25 @@ def branch_stats(run: ReportedRun) -> dict[str, int] | None:
         "parents_resumed": resumed,
         "parents_failed_due_to_child_error": 0,
         "joins_suppressed": len(waits) - resumed,
-        "graphs_admitted": 0,
-        "graphs_completed_to_end": 0,
+        **_graphs(tree, branches, is_whole & ~has_failed),
+    }
+
+
+def _graphs(tree: SessionTreeEntry, branches: NDArray[np.int64], is_done: NDArray[np.bool_]) -> dict[str, int]:
+    """Plays of orchestrators, and those of which all that they start was sent to its end.
+
+    `branches`: (3, branches) phase, play and session of each; `is_done`: (branches,).
+    """
+    parents = np.asarray(tree.parents)
+    root = np.arange(len(parents))
+    while (has_parent := parents[root] >= 0).any():
+        root[has_parent] = parents[root[has_parent]]
+    started = np.bincount(root[(parents >= 0) & (np.asarray(tree.turns) > 0)], minlength=len(parents))
+    plays = np.stack([branches[0], branches[1], root[branches[2]]])
+    of_graphs = np.isin(plays[2], tree.orchestrators)
+    graphs, which = np.unique(plays[:, of_graphs], axis=1, return_inverse=True)
+    done = np.bincount(which.reshape(-1), weights=is_done[of_graphs], minlength=graphs.shape[1])
+    return {
+        "graphs_admitted": graphs.shape[1],
+        "graphs_completed_to_end": int(np.count_nonzero(done == started[graphs[2]])),
     }

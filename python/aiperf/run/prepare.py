@@ -155,7 +155,8 @@ def first_body(prepared: Prepared) -> str:
     """The first request's body as it will be sent."""
     from aiperf.workload.inputs import render_body
 
-    text = render_body(prepared.workload.plan, 0, prepared.workload.source).decode("utf-8", "replace")
+    plan = prepared.workload.plan
+    text = render_body(plan, int(plan.request_rows[0]), prepared.workload.source).decode("utf-8", "replace")
     return _DATA.sub(lambda found: f"{found[1]}… ({len(found[0]):,} characters)", text)
 
 

@@ -379,7 +379,7 @@ def _first_json(prepared: Prepared) -> RunJson:
         tokenizer=Counter(name=prepared.tokenizer.name, provenance=prepared.tokenizer.provenance),
         is_schedule=is_schedule(config, workload),
         num_sessions=len(ids),
-        num_turns=workload.plan.num_turns,
+        num_turns=len(workload.plan.request_rows),
         part=part_entry(config, workload.seed),
         session_ids=None if is_plain else list(ids),
         session_tree=session_tree(workload.plan),

@@ -14,8 +14,12 @@ def session_tree(plan: PlanTables) -> SessionTreeEntry | None:
     """None if every session starts by itself."""
     if plan.parents is None:
         return None
-    turns = np.bincount(plan.columns["session"], minlength=plan.num_sessions)
-    return SessionTreeEntry(parents=plan.parents, turns=turns.tolist(), joins=_joins(plan))
+    session = plan.columns["session"]
+    turns = np.bincount(session[plan.request_rows], minlength=plan.num_sessions)
+    silent = np.unique(session[plan.columns["silent"]]) if "silent" in plan.columns else np.array([], dtype=np.int64)
+    return SessionTreeEntry(
+        parents=plan.parents, turns=turns.tolist(), joins=_joins(plan), orchestrators=silent.tolist()
+    )
 
 
 def _joins(plan: PlanTables) -> list[tuple[int, int]]:

@@ -50,30 +50,37 @@ def inputs_json(plan: PlanTables, source: TextSource, limit_bytes: int = INPUTS_
     Sessions whose bodies would lead beyond `limit_bytes` are listed under `recipe` instead: for each turn the planned lengths
     and its synthetic texts as [seed, tokens]; `note` says so.
     """
-    starts = np.flatnonzero(np.diff(plan.columns["session"].astype(np.int64), prepend=-1))
-    ends = np.append(starts[1:], plan.num_turns)
+    rows_of = _requests(plan)
     size = 0
     yield b'{\n  "data": ['
     written = 0
-    for number, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
-        bodies = b",".join([render_body(plan, row, source) for row in range(start, end)])
+    for place, (number, rows) in enumerate(rows_of):
+        bodies = b",".join([render_body(plan, row, source) for row in rows])
         size += len(bodies)
         if size > limit_bytes:
             break
         name = json_text(plan.session_ids[number]).encode()
-        yield b'%s\n    {"session_id": %s, "payloads": [%s]}' % (b"," if number else b"", name, bodies)
-        written = number + 1
+        yield b'%s\n    {"session_id": %s, "payloads": [%s]}' % (b"," if place else b"", name, bodies)
+        written = place + 1
     yield b"\n  ]"
-    if written < plan.num_sessions:
-        left = plan.num_sessions - written
+    if written < len(rows_of):
+        left = len(rows_of) - written
         note = f"the bodies of {left} sessions would make this file larger than {limit_bytes >> 20} MB: they are under `recipe`"
         yield b',\n  "note": %s,\n  "recipe": [' % json_text(note).encode()
-        for number in range(written, plan.num_sessions):
-            turns = [_recipe(plan, row) for row in range(int(starts[number]), int(ends[number]))]
+        for place, (number, rows) in enumerate(rows_of[written:]):
+            turns = [_recipe(plan, row) for row in rows]
             line = json_text({"session_id": plan.session_ids[number], "turns": turns}, separators=(",", ":"))
-            yield b"%s\n    %s" % (b"," if number > written else b"", line.encode())
+            yield b"%s\n    %s" % (b"," if place else b"", line.encode())
         yield b"\n  ]"
     yield b"\n}\n"
+
+
+def _requests(plan: PlanTables) -> list[tuple[int, list[int]]]:
+    """(session, rows of its requests) of the sessions that send any."""
+    rows = plan.request_rows
+    session = plan.columns["session"][rows].astype(np.int64)
+    starts = np.flatnonzero(np.diff(session, prepend=-1))
+    return [(int(session[s]), part.tolist()) for s, part in zip(starts, np.split(rows, starts[1:]), strict=True)]
 
 
 def _recipe(plan: PlanTables, row: int) -> dict[str, object]:

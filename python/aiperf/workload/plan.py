@@ -6,11 +6,10 @@ as columns (synthetic prompts), without a Python step per request.
 
 from __future__ import annotations
 
-import hashlib
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +17,11 @@ from numpy.typing import NDArray
 from aiperf.endpoints import BodyOptions, Endpoint
 from aiperf.errors import DatasetError
 from aiperf.reading.media_rows import MediaRows
-from aiperf.session import Message, Part, Reply, Session, Synthetic, Turn
+from aiperf.session import Message, Part, Pause, Reply, Session, Synthetic, Turn
 from aiperf.workload.body import Template, Templates
 from aiperf.workload.carried import Carried, carried, media_rows
-
-if TYPE_CHECKING:
-    from aiperf._core import Plan
 from aiperf.workload.segments import LEADING_SPACE, UNKNOWN, SegmentKind, SegmentWriter
+from aiperf.workload.tables import CoreArguments, PlanTables, silent_columns
 
 __all__ = [
     "Blocks",
@@ -41,11 +38,6 @@ __all__ = [
 Count = Callable[[Sequence[str]], NDArray[np.int64]]
 TemplateTokens = Callable[[tuple[str, ...]], int]
 """Roles of all messages of a prompt → tokens of the chat template around their texts."""
-
-
-CoreArguments: TypeAlias = tuple[
-    dict[str, NDArray[np.generic]], list[bytes], list[str], dict[str, NDArray[np.generic] | Sequence[str]] | None
-]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,65 +58,6 @@ class PlanOptions:
         if self.model_strategy == "random" and len(self.models) > 1:
             return np.random.default_rng([self.seed, 0x6D]).integers(len(self.models), size=sessions, dtype=np.uint16)
         return (np.arange(sessions) % len(self.models)).astype(np.uint16)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanTables:
-    """The columns of the border contract, one row per turn; `models` may hold more names than the user gave."""
-
-    columns: Mapping[str, NDArray[np.generic]]
-    literals: list[bytes] = field(repr=False)
-    session_ids: list[str] = field(repr=False)
-    models: tuple[str, ...]
-    agents: Mapping[str, NDArray[np.generic] | Sequence[str]] | None = field(default=None, repr=False)
-    """Of recorded agent sessions: who starts whom, who waits for whom, and their blocks (`crates/engine/src/agents.rs`)."""
-    media: MediaRows | None = None
-    """What each row's body carries; None: no media at all."""
-    parents: list[int] | None = field(default=None, repr=False)
-    """By session: the row of the session that starts it, −1 for a root; None if all are roots."""
-
-    @property
-    def num_turns(self) -> int:
-        return len(self.columns["session"])
-
-    @property
-    def num_sessions(self) -> int:
-        return len(self.session_ids)
-
-    @property
-    def core_arguments(self) -> CoreArguments:
-        """What `aiperf._core.Plan` is made of: arrays and lists, which another process reads without the modules of a workload."""
-        agents = None if self.agents is None else dict(self.agents)
-        return dict(self.columns), self.literals, self.session_ids, agents
-
-    def to_core(self) -> Plan:
-        from aiperf._core import Plan
-
-        return Plan(*self.core_arguments)
-
-    def reply_rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """CSR by turn: the rows whose live replies are in its body (`isl` does not count them: `aiperf.records.replies` does): offsets (turns+1,), rows."""
-        at = np.flatnonzero(self.columns["seg_kind"] == SegmentKind.REPLY)
-        owner = np.searchsorted(self.columns["seg_offsets"], at, side="right") - 1
-        counts = np.bincount(owner, minlength=self.num_turns)
-        return np.concatenate([[0], np.cumsum(counts)]), self.columns["seg_a"][at].astype(np.int64)
-
-    def digest(self) -> str:
-        """Equal for equal plans: same bytes, same order, same times."""
-        digest = hashlib.blake2b(digest_size=16)
-        for name in sorted(self.columns):
-            digest.update(name.encode())
-            digest.update(np.ascontiguousarray(self.columns[name]).tobytes())
-        for literal in self.literals:
-            digest.update(b"%d:" % len(literal))
-            digest.update(literal)
-        digest.update("\n".join(self.models).encode())
-        for name in sorted(self.agents or {}):
-            values = (self.agents or {})[name]
-            digest.update(
-                np.ascontiguousarray(values).tobytes() if isinstance(values, np.ndarray) else repr(values).encode()
-            )
-        return digest.hexdigest()
 
 
 class _Literals:
@@ -181,6 +114,7 @@ class _Builder:
         self.media: list[Carried] = []
         self.after: list[tuple[int, str, int]] = []
         self.replies: list[tuple[int, str, int]] = []
+        self.silent: dict[int, Pause] = {}
 
     def add(self, session: Session, default_model: str) -> None:
         if session.id in self.first_row:
@@ -204,6 +138,9 @@ class _Builder:
                 history, shapes, filled = list(start), shapes[: len(start)], list(opening)
             row = base + k
             model = turn.model or default_model
+            if turn.silent is not None:
+                self._add_silent(row, number, turn, turn.silent)
+                continue
             template = self.templates.get(turn, history, tuple(shapes), model)
             own = [gap for m in turn.messages for gap in self._gaps(m, base)]
             self._write_row(template, [*filled, *own], turn, base)
@@ -216,13 +153,27 @@ class _Builder:
             self.delay_ns.append(turn.delay_ns)
             self.osl.append(UNKNOWN if turn.osl is None else turn.osl)
             self.model.append(self.models.setdefault(model, len(self.models)))
-            for sid, t in turn.after:
-                self.after.append((row, sid, t))
+            self.after.extend((row, sid, t) for sid, t in turn.after)
             if not is_single and turn.payload is None:
                 reply = Message(role="assistant", parts=(Reply(k),))
                 history.extend((*turn.messages, reply))
                 shapes.extend([*(Templates.shape(m) for m in turn.messages), Templates.shape(reply)])
                 filled.extend([*own, *self._gaps(reply, base)])
+
+    def _add_silent(self, row: int, number: int, turn: Turn, pause: Pause) -> None:
+        """A row without a body: no request."""
+        self.silent[row] = pause
+        self.seg_offsets.append(len(self.seg_kind))
+        self.begins.append(True)
+        self.isl.append(0)
+        self.around.append(0)
+        self.media.append(carried(()))
+        self.session.append(number)
+        self.at_ns.append(-1)
+        self.delay_ns.append(turn.delay_ns)
+        self.osl.append(UNKNOWN)
+        self.model.append(0)
+        self.after.extend((row, sid, t) for sid, t in turn.after)
 
     def _gaps(self, message: Message, base: int) -> list[_Segments]:
         texts = [self._segments(parts, base) for parts in Templates.texts(message)]
@@ -345,6 +296,9 @@ class _Builder:
             counts = np.bincount(rows, minlength=turns)
             columns["after_offsets"] = np.concatenate([[0], np.cumsum(counts)]).astype(np.uint32)
             columns["after"] = np.array(needed, dtype=np.uint32)
+        columns |= silent_columns(self.silent)
+        if len(self.silent) == turns:
+            raise DatasetError("no request to send: the conversations only start others")
         media = media_rows(columns["session"], self.media)
         return PlanTables(
             columns=columns,

@@ -23,7 +23,7 @@ from aiperf.errors import ConfigError, DatasetError, Note, Problem, did_you_mean
 from aiperf.reading.detect import Format, detect_format, first_fields
 from aiperf.reading.lines import kind_of, require_file
 from aiperf.reading.records import first_record
-from aiperf.session import Session, Turn
+from aiperf.session import LONGEST_NS, Pause, Session, Turn
 from aiperf.traces import TraceTable, trace_module
 from aiperf.traces.agents import AgentTable
 from aiperf.traces.formats.baseten_trace import is_baseten
@@ -74,6 +74,7 @@ def open_data(config: Config, rng: np.random.Generator) -> Data:
     options = _dataset_options(config, kind, module.Options)
 
     is_guess = i.input_file is not None and i.custom_dataset_type is None
+    is_filled = is_guess and kind == "raw_payload" and config.endpoint.endpoint_type != "raw"
     count = 0
 
     def sessions() -> Iterator[Session]:
@@ -82,7 +83,7 @@ def open_data(config: Config, rng: np.random.Generator) -> Data:
             if options.limit is not None and number >= options.limit:
                 break
             count += 1
-            ready = _filled(session) if is_guess and kind == "raw_payload" else session
+            ready = _filled(session) if is_filled else session
             yield _timed(ready, config)
 
     def notes() -> tuple[Note, ...]:
@@ -450,7 +451,12 @@ def _timed(session: Session, config: Config) -> Session:
     def timed(turn: Turn) -> Turn:
         delay = round(turn.delay_ns * factor)
         at = None if turn.at_ns is None else round(turn.at_ns / i.replay_speedup)
-        return replace(turn, delay_ns=delay if cap is None else min(delay, cap), at_ns=at)
+        most = delay if cap is None else min(delay, cap)
+        return replace(turn, delay_ns=most, at_ns=at, silent=None if turn.silent is None else paused(turn.silent))
+
+    def paused(pause: Pause) -> Pause:
+        most = LONGEST_NS if cap is None else cap
+        return replace(pause, **{n: min(round(getattr(pause, n) * factor), most) for n in ("min_ns", "max_ns")})
 
     return replace(session, turns=tuple(timed(t) for t in session.turns))
 

@@ -141,3 +141,84 @@ def test_branches_in_an_open_loop_come_to_their_end(serve: Serve, tmp_path: Path
     )
     assert kinds(run).keys() == {ErrorKind.OK}
     assert run.columns.num_rows == 80
+
+
+def rounds(path: Path, **fields: object) -> Path:
+    """Two rounds of `left`, two turns that are sent as they stand, and `right`, one."""
+    driver = {"session_id": "run", "orchestrator": True, "spawns": ["left", "right"], "rounds": 2, **fields}
+    whole = "message_array_with_responses"
+    left = {
+        "session_id": "left",
+        "context_mode": whole,
+        "turns": [{"messages": say("Left.")}, {"messages": say("On.")}],
+    }
+    return write(path, [driver, left, {"session_id": "right", "turns": [{"messages": say("Right.")}]}])
+
+
+def metadata_of(run: Run) -> list[dict[str, Any]]:
+    lines = (run.dir / "profile_export.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line)["metadata"] for line in lines]
+
+
+def test_a_round_begins_after_all_of_the_one_before_and_its_think_time(serve: Serve, tmp_path: Path) -> None:
+    sim = serve(ttft_ms=2, ledger_prompts=True)
+    path = rounds(tmp_path / "a.jsonl", think_time_ms=60)
+    run = run_agents(sim, path, num_sessions=4, concurrency=2)
+    assert kinds(run) == {ErrorKind.OK: 24}
+    assert len(sim.ledger()) == 24
+    assert all(row["messages"] == 1 for row in sim.ledger())
+    rows = metadata_of(run)
+    plays = {row["root_correlation_id"] for row in rows}
+    assert len(plays) == 4
+    assert {(row["agent_depth"], row["conversation_id"]) for row in rows} == {(1, "left"), (1, "right")}
+    for play in plays:
+        own = [row for row in rows if row["root_correlation_id"] == play]
+        assert {row["parent_correlation_id"] for row in own} == {play}
+        first, second = own_rounds(own)
+        assert [len(first), len(second)] == [3, 3]
+        pause = min(row["request_start_ns"] for row in second) - max(row["request_end_ns"] for row in first)
+        assert pause >= 60e6
+    summary = json.loads((run.dir / "profile_export_aiperf.json").read_text(encoding="utf-8"))
+    assert {name: n for name, n in summary["branch_stats"].items() if n} == {
+        "children_spawned": 16,
+        "children_completed": 16,
+        "graphs_admitted": 4,
+        "graphs_completed_to_end": 4,
+    }
+    assert summary["input_config"]["phases"][0]["sessions"] == 4
+
+
+def own_rounds(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The requests of one play by round: those of a conversation have one id, and the first round's are the earlier ones."""
+    begin: dict[str, int] = {}
+    for row in rows:
+        one = row["x_correlation_id"]
+        begin[one] = min(begin.get(one, row["request_start_ns"]), row["request_start_ns"])
+    early = set(sorted(begin, key=lambda one: begin[one])[:2])
+    return [r for r in rows if r["x_correlation_id"] in early], [r for r in rows if r["x_correlation_id"] not in early]
+
+
+@pytest.mark.parametrize(("count", "workers"), [(1, 1), (5, 2), (13, 1), (20, 2)])
+@pytest.mark.parametrize("load", [{"concurrency": 4}, {"concurrency": None, "request_rate": 400.0}])
+def test_only_requests_count_towards_the_bound(
+    serve: Serve, tmp_path: Path, count: int, workers: int, load: dict[str, object]
+) -> None:
+    sim = serve()
+    path = rounds(tmp_path / "a.jsonl", think_time_ms=1, think_time_sigma=1, think_time_max_ms=5)
+    run = run_agents(sim, path, request_count=count, num_sessions=None, workers=workers, **load)
+    assert kinds(run) == {ErrorKind.OK: count}
+    assert len(sim.ledger()) == count
+
+
+def test_think_times_are_drawn_for_each_play_and_repeat_with_the_seed(serve: Serve, tmp_path: Path) -> None:
+    """Plays that begin at once send in the order of their think times: not that of their numbers, and the same in each run."""
+    sim = serve()
+    path = rounds(tmp_path / "a.jsonl", rounds=1, think_time_ms=150, think_time_sigma=1.2, think_time_max_ms=900)
+    orders = []
+    for name in ("one", "two"):
+        options = {"num_sessions": 4, "concurrency": 4, "random_seed": 3, "artifact_dir": tmp_path / name}
+        begin: dict[int, int] = {}
+        for row in metadata_of(run_agents(sim, path, **options)):
+            begin.setdefault(row["session_num"], row["request_start_ns"])
+        orders.append(sorted(begin, key=lambda play: begin[play]))
+    assert orders[0] == orders[1] != [0, 1, 2, 3]

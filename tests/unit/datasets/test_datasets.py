@@ -14,7 +14,7 @@ import pytest
 from aiperf import registry
 from aiperf.datasets import DatasetOptions, dataset_module
 from aiperf.errors import DatasetError
-from aiperf.session import Message, Reply, Session, Turn
+from aiperf.session import Message, Pause, Reply, Session, Turn
 
 MS = 1_000_000
 DATA = Path(__file__).parents[2] / "data" / "datasets"
@@ -214,6 +214,19 @@ def test_random_pool_draws_with_replacement_and_is_seeded(file: Path) -> None:
     assert first == load("random_pool", file, entries=50)
 
 
+def test_a_folders_pools_give_their_texts_the_names_of_their_files(tmp_path: Path) -> None:
+    """As AIPerf: `queries.jsonl` and `passages.jsonl` with plain texts make rankings; a text's own name stays."""
+    lines(tmp_path / "passages.jsonl", {"text": "p"}, {"texts": [{"name": "other", "contents": ["p"]}]})
+    lines(tmp_path / "queries.jsonl", {"text": "q"})
+    found = load("random_pool", tmp_path, entries=40)
+    assert {tuple(m.name for m in s.turns[0].messages) for s in found} == {
+        ("passages", "queries"),
+        ("other", "queries"),
+    }
+    (alone,) = load("random_pool", tmp_path / "queries.jsonl", entries=1)
+    assert alone.turns[0].messages[0].name is None
+
+
 def test_random_pool_batches_draw_each_medium_on_its_own(file: Path) -> None:
     lines(file, *[{"text": str(i), "image": f"http://x/{i}"} for i in range(9)])
     message = load("random_pool", file, entries=1, batch_size=4)[0].turns[0].messages[0]
@@ -344,6 +357,10 @@ def test_hf_dataset_in_the_local_cache_works_offline(tmp_path: Path, monkeypatch
         load("hf", None, dataset="org/other")
 
 
+DRIVER: dict[str, object] = {"session_id": "a", "orchestrator": True}
+THINKING: dict[str, object] = {"think_time_ms": 5, "think_time_sigma": 0.5}
+
+
 def turn(text: str, **more: object) -> dict[str, object]:
     return {"messages": [{"role": "user", "content": text}], **more}
 
@@ -372,6 +389,34 @@ def test_forks_inherit_the_conversation_with_its_live_replies(file: Path) -> Non
     assert parts == ["a", Reply(0, "main"), "b", Reply(1, "main"), "l", Reply(0, "left"), "d"]
     assert sessions["deep"].turns[0].after == (("left", 0),)
     assert sessions["right"].turns[0].after == (("main", 1),)
+
+
+def test_an_orchestrator_sends_nothing_and_each_round_waits_for_the_one_before(file: Path) -> None:
+    driver = {**DRIVER, "spawns": ["x", "y"], "rounds": 2, **THINKING, "think_time_max_ms": 20}
+    two = {"session_id": "x", "turns": [turn("x"), turn("x2")]}
+    lines(file, driver, two, {"session_id": "y", "turns": [turn("y")]})
+    main, *started = load("dag_jsonl", file)
+    assert [t.silent for t in main.turns] == [Pause(0.5, 0, 20_000_000)] * 3
+    assert [t.delay_ns for t in main.turns] == [5_000_000, 5_000_000, 0]
+    assert [s.name for s in started] == ["x", "y", "x", "y"]
+    assert [s.turns[0].after for s in started] == [(("a", 0),)] * 2 + [(("a", 1),)] * 2
+    last = [(s.id, len(s.turns) - 1) for s in started]
+    assert [t.after for t in main.turns] == [(), tuple(last[:2]), tuple(last[2:])]
+    assert {s.parent for s in started} == {"a"}
+    assert all(t.silent is None for s in started for t in s.turns)
+
+
+def test_rounds_of_a_list_have_conversations_and_think_times_of_their_own(file: Path) -> None:
+    rounds = [{"spawns": ["x"], "think_time_ms": 7}, {"spawns": ["y"]}]
+    driver = {**DRIVER, "rounds": rounds, "think_time_ms": 2}
+    lines(file, driver, *({"session_id": n, "turns": [turn(n)]} for n in ("x", "y")))
+    main, x, y = load("dag_jsonl", file)
+    assert [t.delay_ns for t in main.turns] == [7_000_000, 2_000_000, 0]
+    assert (x.turns[0].after, y.turns[0].after) == ((("a", 0),), (("a", 1),))
+    lines(file, {**DRIVER, "spawns": ["x"]}, {"session_id": "x", "turns": [turn("x")]})
+    once, x = load("dag_jsonl", file)
+    assert [(t.silent, t.after) for t in once.turns] == [(Pause(), ())]
+    assert x.turns[0].after == (("a", 0),)
 
 
 @pytest.mark.parametrize(
@@ -416,7 +461,23 @@ def test_forks_inherit_the_conversation_with_its_live_replies(file: Path) -> Non
             [{"session_id": "a", "turns": [turn("x", temperature=1)]}],
             "field `turns.0.temperature`: expected only fields that the format knows",
         ),
-        ([{"session_id": "a", "orchestrator": True, "turns": []}], "field `turns`"),
+        ([{"session_id": "a", "turns": []}], "needs `turns`, or `orchestrator: true` and `spawns`"),
+        ([{"session_id": "a", "turns": [turn("x")], "rounds": 2}], "`rounds` needs `orchestrator: true`"),
+        ([{"session_id": "a", "turns": [turn("x")], "spawns": ["b"]}], "here they belong to a turn"),
+        ([{**DRIVER}], "needs `spawns`, or a list of `rounds`"),
+        ([{**DRIVER, "spawns": ["b"], "turns": [turn("x")]}], "it has no `turns`, only `spawns`"),
+        ([{**DRIVER, "spawns": ["b"], "rounds": True}], "field `rounds"),
+        ([{**DRIVER, "spawns": ["b"], "rounds": 0}], "greater than or equal to 1"),
+        ([{**DRIVER, "spawns": ["b"], "rounds": [{"spawns": ["c"]}]}], "none beside the list"),
+        ([{**DRIVER, "rounds": [{"spawns": ["b"]}, {"spawns": ["b"]}]}], "`b` is started by two rounds"),
+        ([{**DRIVER, "spawns": ["b"], "think_time_ms": 5}], "there are none"),
+        ([{**DRIVER, "spawns": ["b"], "rounds": 2, "think_time_sigma": 1}], "the median to draw around"),
+        ([{**DRIVER, "spawns": ["b"], "rounds": 2, "think_time_max_ms": 9}], "they bound what is drawn"),
+        (
+            [{**DRIVER, "spawns": ["b"], "rounds": 1, **THINKING, "think_time_min_ms": 9, "think_time_max_ms": 8}],
+            "`think_time_min_ms` 9 is above `think_time_max_ms` 8",
+        ),
+        ([{**DRIVER, "spawns": ["b"]}], "starts `b`, which is not in the file"),
     ],
 )
 def test_impossible_branching_is_refused(file: Path, records: list[object], said: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -15,7 +16,7 @@ from tests.unit.workload.workload_reference import ReferenceVocabulary
 
 from aiperf.endpoints import BodyOptions, load_endpoint
 from aiperf.errors import DatasetError
-from aiperf.session import Message, Part, Reply, Session, Stamp, Synthetic, Turn
+from aiperf.session import Message, Part, Pause, Reply, Session, Stamp, Synthetic, Turn
 from aiperf.workload.inputs import inputs_json, render_body, with_text
 from aiperf.workload.plan import PlanOptions, PlanTables, build_plan
 from aiperf.workload.segments import LEADING_SPACE, UNKNOWN, SegmentKind
@@ -268,6 +269,27 @@ def test_inputs_json_holds_every_body() -> None:
     assert [d["session_id"] for d in document["data"]] == ["s0", "s1", "s2"]
     assert document["data"][1]["payloads"] == [body(plan, 2), body(plan, 3)]
     assert set(document) == {"data"}
+
+
+def test_turns_that_send_nothing_have_no_body_and_are_no_requests() -> None:
+    wait = Turn(silent=Pause(0.5, 1, 9), delay_ns=5)
+    one = Session("one", (Turn(messages=(user("hi"),), after=(("main", 0),)),), parent="main")
+    plan = plan_of(Session("main", (wait, replace(wait, after=(("one", 0),)))), one)
+    assert plan.request_rows.tolist() == [2]
+    assert [plan.columns[f"silent{name}"].tolist() for name in ("", "_sigma", "_min_ns", "_max_ns")] == [
+        [0, 1],
+        [0.5, 0.5],
+        [1, 1],
+        [9, 9],
+    ]
+    assert plan.columns["delay_ns"].tolist() == [5, 5, 0]
+    assert np.diff(plan.columns["seg_offsets"]).tolist()[:2] == [0, 0]
+    document = json.loads(b"".join(inputs_json(plan, SOURCE)))
+    assert [s["session_id"] for s in document["data"]] == ["one"]
+    short = json.loads(b"".join(inputs_json(plan, SOURCE, limit_bytes=1)))
+    assert [s["session_id"] for s in short["recipe"]] == ["one"]
+    with pytest.raises(DatasetError, match="no request to send"):
+        plan_of(Session("main", (wait,)))
 
 
 def test_inputs_json_beyond_the_limit_is_the_recipe() -> None:

@@ -323,6 +323,12 @@ def test_bodies_without_a_type_are_completed_where_they_lack_something(file: Pat
     assert notes["format_guessed"].data == {"format": "raw_payload", "count": 2}
 
 
+def test_bodies_for_a_raw_endpoint_are_never_completed(file: Path) -> None:
+    found = workload(lines(file, {"messages": MESSAGES}), endpoint={"endpoint_type": "raw", "model_names": ("m",)})
+    assert found.kind == "raw_payload"
+    assert body(found, 0) == {"messages": MESSAGES}
+
+
 def test_bodies_called_ready_are_sent_as_they_stand_and_options_without_effect_named(file: Path) -> None:
     path = lines(file, {"messages": MESSAGES}, {"messages": MESSAGES, "model": "x", "stream": True})
     sections: dict[str, dict[str, object]] = {

@@ -15,8 +15,12 @@
   the turn `join_at` of `{"children": ["x"], "join_at": 3}`.
 * `pre_session_spawns` of a conversation start with it; nothing waits for them.
 * `context_mode: "message_array_with_responses"`: each turn is complete, no history goes in front.
+* `orchestrator: true` with `spawns` and no turns: it sends nothing and only starts others. `rounds: 3` starts them three times, each
+  time when all of the round before have ended; `rounds: [{"spawns": ["a"], "think_time_ms": 500}, …]` gives each round its own.
+  Before a round it waits `think_time_ms`; with `think_time_sigma` a log-normal time of that median, drawn for each play and round,
+  within `think_time_min_ms` and `think_time_max_ms`.
 
-A conversation nobody starts is a root; one that several spawn is started for each. Unlike AIPerf: `orchestrator` conversations, which send nothing, are refused.
+A conversation nobody starts is a root; one that several spawn is started for each.
 """
 
 from __future__ import annotations
@@ -24,9 +28,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Annotated, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from aiperf.datasets import DatasetOptions
 from aiperf.datasets.chat import message_of
@@ -34,7 +39,7 @@ from aiperf.datasets.entry import MAX_MS, MAX_TOKENS
 from aiperf.datasets.rows import iter_rows
 from aiperf.errors import DatasetError
 from aiperf.reading.problems import BadField
-from aiperf.session import SAME_NAME, Message, Reply, Session, Turn
+from aiperf.session import LONGEST_NS, SAME_NAME, Message, Pause, Reply, Session, Turn
 
 __all__ = ["FIELDS", "SAMPLING", "Options", "load"]
 
@@ -79,11 +84,105 @@ class _Turn(_Model):
         return value
 
 
+_Ms = Annotated[float, Field(ge=0, le=MAX_MS, strict=True)]
+
+
+class _Round(_Model):
+    spawns: list[str] = Field(min_length=1)
+    think_time_ms: _Ms | None = None
+
+
 class _Conversation(_Model):
     session_id: str = Field(min_length=1)
-    turns: list[_Turn] = Field(min_length=1)
+    turns: list[_Turn] = Field(default_factory=list)
     pre_session_spawns: list[str] = Field(default_factory=list)
     context_mode: str | None = None
+    orchestrator: bool = False
+    spawns: list[str] = Field(default_factory=list)
+    rounds: Annotated[int, Field(ge=1, le=_MOST, strict=True)] | list[_Round] | None = None
+    think_time_ms: _Ms | None = None
+    think_time_sigma: Annotated[float, Field(gt=0, le=10, strict=True)] | None = None
+    think_time_min_ms: _Ms | None = None
+    think_time_max_ms: _Ms | None = None
+
+    @model_validator(mode="after")
+    def _is_of_one_kind(self) -> Self:
+        if (wrong := _wrong_orchestrator(self) if self.orchestrator else _wrong_turns(self)) is not None:
+            raise ValueError(wrong)
+        return self
+
+    def rows(self) -> list[_Turn]:
+        """Its turns; an orchestrator's are its rounds, which start others and send nothing, and its end, which waits for the last."""
+        if not self.orchestrator:
+            return self.turns
+        if self.rounds is None:
+            return [_Turn.model_construct(messages=[], spawns=list(self.spawns))]
+        listed = self.rounds if isinstance(self.rounds, list) else [_Round(spawns=self.spawns)] * self.rounds
+        usual = self.think_time_ms or 0
+        starts = [
+            _Turn.model_construct(
+                messages=[],
+                spawns=[_Spawn(children=r.spawns)],
+                delay=usual if r.think_time_ms is None else r.think_time_ms,
+            )
+            for r in listed
+        ]
+        return [*starts, _Turn.model_construct(messages=[])]
+
+    def pause(self) -> Pause | None:
+        """How an orchestrator's think times are drawn; None for a conversation with requests."""
+        if not self.orchestrator:
+            return None
+        longest = LONGEST_NS if self.think_time_max_ms is None else round(self.think_time_max_ms * 1e6)
+        return Pause(self.think_time_sigma or 0.0, round((self.think_time_min_ms or 0) * 1e6), longest)
+
+
+_THINKING = ("think_time_ms", "think_time_sigma", "think_time_min_ms", "think_time_max_ms")
+
+
+def _wrong_turns(row: _Conversation) -> str | None:
+    """What a conversation with requests has that it must not have, or lacks."""
+    if not row.turns:
+        return "a conversation needs `turns`, or `orchestrator: true` and `spawns`"
+    if row.spawns:
+        return "`spawns` of a whole conversation need `orchestrator: true`; here they belong to a turn"
+    given = next((name for name in ("rounds", *_THINKING) if getattr(row, name) is not None), None)
+    return None if given is None else f"`{given}` needs `orchestrator: true`"
+
+
+def _wrong_orchestrator(row: _Conversation) -> str | None:
+    if row.turns or row.pre_session_spawns:
+        name = "turns" if row.turns else "pre_session_spawns"
+        return f"an orchestrator sends nothing itself: it has no `{name}`, only `spawns`"
+    if isinstance(row.rounds, list):
+        if not row.rounds or row.spawns:
+            return "a list of `rounds` has at least one round, each with its own `spawns`, and none beside the list"
+        twice = next((c for c, n in Counter(c for r in row.rounds for c in r.spawns).items() if n > 1), None)
+        if twice is not None:
+            return f"`{twice}` is started by two rounds: each round of a list has conversations of its own"
+    elif not row.spawns:
+        return "an orchestrator needs `spawns`, or a list of `rounds`"
+    return _wrong_thinking(row)
+
+
+def _wrong_thinking(row: _Conversation) -> str | None:
+    """Think times that nothing would be done with."""
+    own = [r.think_time_ms for r in row.rounds] if isinstance(row.rounds, list) else []
+    least, most = row.think_time_min_ms, row.think_time_max_ms
+    if row.think_time_ms is not None and row.rounds is None:
+        return "`think_time_ms` is waited before each of the `rounds`, and there are none"
+    if row.think_time_sigma is None:
+        bounds = least is not None or most is not None
+        return (
+            "`think_time_min_ms` and `think_time_max_ms` need `think_time_sigma`: they bound what is drawn"
+            if bounds
+            else None
+        )
+    if row.think_time_ms is None and all(t is None for t in own):
+        return "`think_time_sigma` needs `think_time_ms`, the median to draw around"
+    if least is not None and most is not None and least > most:
+        return f"`think_time_min_ms` {least:g} is above `think_time_max_ms` {most:g}"
+    return None
 
 
 def load(options: DatasetOptions, rng: np.random.Generator) -> Iterator[Session]:  # noqa: ARG001 - nothing is drawn
@@ -140,11 +239,12 @@ def _started(found: Mapping[str, _Conversation], path: str) -> set[str]:
     started: set[str] = set()
     for name, conversation in found.items():
         forks = [f if isinstance(f, str) else f.child for turn in conversation.turns for f in turn.forks]
-        named = [c for turn in conversation.turns for c in _children(turn)]
+        rows = conversation.rows()
+        named = [c for turn in rows for c in _children(turn)]
         for child in (*conversation.pre_session_spawns, *named):
             if child not in found:
                 raise DatasetError(f"conversation `{name}` of `{path}` starts `{child}`, which is not in the file")
-        for turn in conversation.turns:
+        for turn in rows:
             twice = next((c for c, n in Counter(_children(turn)).items() if n > 1), None)
             if twice is not None:
                 raise DatasetError(f"a turn of conversation `{name}` of `{path}` starts `{twice}` twice")
@@ -200,8 +300,9 @@ def _session(found: Mapping[str, _Conversation], start: _Start, path: str, ids: 
     waits: dict[int, list[tuple[str, int]]] = {}
     history = list(begin.history)
     turns: list[Turn] = []
-    last = len(conversation.turns) - 1
-    for k, row in enumerate(conversation.turns):
+    rows, pause = conversation.rows(), conversation.pause()
+    last = len(rows) - 1
+    for k, row in enumerate(rows):
         messages = tuple(message_of(m) for m in row.messages)
         turns.append(
             Turn(
@@ -212,6 +313,7 @@ def _session(found: Mapping[str, _Conversation], start: _Start, path: str, ids: 
                 tools=tuple(row.tools or ()),
                 extra=row.extra or {},
                 fresh=is_complete,
+                silent=pause,
             )
         )
         reply = Message(role="assistant", parts=(Reply(k, start.id),))
@@ -229,7 +331,7 @@ def _session(found: Mapping[str, _Conversation], start: _Start, path: str, ids: 
             for name in named:
                 child = family.add(name, (), ((start.id, k),))
                 if k < last:
-                    waits.setdefault(k + 1 if join is None else join, []).append((child, len(found[name].turns) - 1))
+                    waits.setdefault(k + 1 if join is None else join, []).append((child, len(found[name].rows()) - 1))
     if begin.after or begin.history:
         turns[0] = replace(turns[0], messages=(*begin.history, *turns[0].messages), after=begin.after)
     for k, ended in waits.items():

@@ -1,12 +1,13 @@
 """`random_pool`: requests drawn with replacement from a pool. AIPerf's format.
 
 A file is one pool of lines as in `single_turn`, without times. In a folder each file is a pool, and a request takes one entry
-from each: `queries.jsonl` with texts named `query`, `passages.jsonl` with texts named `passages`.
+from each. A text without a name of its own is named as its file is: those of `queries.jsonl` and `passages.jsonl` make a ranking.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,8 @@ def load(options: DatasetOptions, rng: np.random.Generator) -> Iterator[Session]
     else:
         files = [path]
     pools = [_read(file, options) for file in files]
+    if path.is_dir():
+        pools = [_named(pool, file.name.partition(".")[0]) for pool, file in zip(pools, files, strict=True)]
     width = len(str(options.entries - 1))
     for i in range(options.entries):
         if options.batch_size > 1:
@@ -60,6 +63,10 @@ def _read(file: Path, options: DatasetOptions) -> list[tuple[Message, ...]]:
             f"cannot read `{file}`: none of its lines can be used", "; ".join(n.text for n in options.notes)
         )
     return pool
+
+
+def _named(pool: list[tuple[Message, ...]], name: str) -> list[tuple[Message, ...]]:
+    return [tuple(replace(m, name=m.name or name) for m in entry) for entry in pool]
 
 
 def _batch(pool: list[tuple[Message, ...]], size: int, rng: np.random.Generator) -> Message:
