@@ -59,7 +59,8 @@ fuzz_target!(|input: (u8, Vec<(u8, Vec<u8>)>)| {
     let rules = &RULES[0];
     let whole = play([&framed].into_iter(), rules);
     assert_eq!(play(framed.chunks(usize::from(cut).max(1)), rules), whole);
-    if is_plain {
+    // Behind AWS it may be lines of JSON as well: what does not begin like events is not read as such.
+    if is_plain && bare[HEAD.len() + BARE.len()..].starts_with(b"data:") {
         assert_eq!(whole, play([&bare].into_iter(), rules));
     }
 });
