@@ -480,6 +480,8 @@ impl Controller {
     /// Wait until `until`, precisely, moving ramps meanwhile; ends early when the user stops the run, and, if `for_idle`, when
     /// the phase has nothing under way and nothing to come.
     fn wait(&mut self, phase: &Phase, until: i64, for_idle: bool) -> Wake {
+        // Where arrivals come fast, the core that would spin is one that the workers need.
+        let spin = (until.saturating_sub(self.now()) / 4).clamp(0, SPIN_NS);
         loop {
             if for_idle && phase.active.load(SeqCst) <= 0 && (phase.exhausted.load(SeqCst) || phase.is_stopped()) {
                 return Wake::Idle;
@@ -493,14 +495,14 @@ impl Controller {
             }
             let next = until.min(self.ramps_at);
             let left = next.saturating_sub(now);
-            if left <= SPIN_NS {
+            if left <= spin {
                 self.shared.clock.spin_until(next);
                 if next == until {
                     return Wake::Time;
                 }
                 continue;
             }
-            let left = u64::try_from(left - SPIN_NS).unwrap_or(0).min(LOOK_NS as u64);
+            let left = u64::try_from(left - spin).unwrap_or(0).min(LOOK_NS as u64);
             match self.notes.recv_timeout(Duration::from_nanos(left)) {
                 Ok(Note::Stop(level)) => {
                     self.level = self.level.max(level);

@@ -216,6 +216,11 @@ impl Exchange {
         }
     }
 
+    /// Connections that were begun so far.
+    pub(crate) fn num_opened(&self) -> u64 {
+        self.pool.num_opened
+    }
+
     /// Give a request a connection: one that is open, else a new one.
     fn place(&mut self, id: RequestId, sessions: &Sessions) {
         match self.pool.take(self.requests[id.0].url) {

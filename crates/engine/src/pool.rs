@@ -71,6 +71,8 @@ pub(crate) struct Pool {
     opening: Vec<Vec<ConnId>>,
     /// Of the connections that are not open yet.
     deadlines: Deadlines,
+    /// Connections that were begun so far.
+    pub(crate) num_opened: u64,
 }
 
 impl Pool {
@@ -85,6 +87,7 @@ impl Pool {
             free: vec![Vec::new(); shared.targets.len()],
             opening: vec![Vec::new(); shared.targets.len()],
             deadlines: Deadlines::default(),
+            num_opened: 0,
             shared,
         }
     }
@@ -107,6 +110,7 @@ impl Pool {
             return Err(error);
         }
         Counters::add(&self.shared.counters[self.worker].connections, 1);
+        self.num_opened += 1;
         let id = ConnId { slot, number };
         if self.conns[slot.0].is_shared() {
             self.opening[usize::from(url)].push(id);

@@ -25,6 +25,11 @@ const WAKER: Token = Token(0);
 const TIMER: Token = Token(1);
 /// Requests begun per turn of the loop, so that responses are read in between.
 const BURST: usize = 256;
+/// Of them on new connections. One costs what ten requests on an open one do, and a response that waits to be read may free one:
+/// who opens without looking falls further behind with each, and opens the more.
+const OPENINGS: u64 = 16;
+/// From this lateness on, ns, it is one.
+const BEHIND_NS: i64 = 2_000_000;
 
 /// The waker's token, for whoever makes it.
 pub(crate) const WAKER_TOKEN: Token = WAKER;
@@ -97,7 +102,7 @@ impl Worker {
             self.end_turns();
             self.sessions.wake(now);
             self.sessions.pull(shared.settings.workers, now);
-            self.send_ready();
+            self.send_ready(now);
             if self.exchange.recorder.spill(now) {
                 self.publish_cpu();
             }
@@ -183,13 +188,18 @@ impl Worker {
     }
 
     /// Send the turns that are due.
-    fn send_ready(&mut self) {
+    fn send_ready(&mut self, now: i64) {
+        let before = self.exchange.num_opened();
         for _ in 0..BURST {
             let Some(turn) = self.sessions.next_turn() else {
                 break;
             };
             self.exchange.send(&turn, &self.sessions);
             self.end_turns();
+            let opened = self.exchange.num_opened() - before;
+            if opened >= OPENINGS || (opened > 0 && now - turn.scheduled > BEHIND_NS) {
+                break;
+            }
         }
         self.give_back();
     }
