@@ -46,9 +46,6 @@ MORE = (
     "1",
     "--arrival-pattern",
     "constant",
-    # A stall of the machine is a burst of new connections without a limit, which it may not recover from; what a screen costs is measured here.
-    "--concurrency",
-    "500",
 )
 
 
