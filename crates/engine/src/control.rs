@@ -32,7 +32,7 @@ const CANCEL_PATIENCE_NS: i64 = 10_000_000_000;
 /// Workers that are told to quit have this long to end.
 const QUIT_PATIENCE_NS: i64 = if cfg!(test) { 1_000_000_000 } else { 10_000_000_000 };
 /// Between two looks at the workers, ns. Their loops turn 200 times a second, busy or not.
-const LOOK_NS: i64 = if cfg!(test) { 20_000_000 } else { 1_000_000_000 };
+const LOOK_NS: i64 = if cfg!(test) { 100_000_000 } else { 1_000_000_000 };
 /// A worker whose loop has not turned for so many looks is stuck. Looks are counted, not seconds: after a suspension of the whole
 /// process everybody is late.
 const LOOKS: u32 = 15;
