@@ -13,8 +13,9 @@ pub struct Silent {
     pub rows: Vec<u32>,
     /// Standard deviation of a think time's logarithm; 0: it is always `delay_ns`, which is the median otherwise.
     pub sigma: Vec<f64>,
-    /// Bounds of what is drawn, ns.
+    /// The least that is drawn, ns.
     pub min_ns: Vec<i64>,
+    /// The most that is drawn, ns.
     pub max_ns: Vec<i64>,
 }
 
