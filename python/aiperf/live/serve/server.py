@@ -259,9 +259,11 @@ class _Handler(BaseHTTPRequestHandler):
             frame = frame_of(board) | {"is_new": is_new, "moments": moments_of(new)}
             at_s = new[-1].at_s if new else at_s
             self._event("frame", frame)
-            if board.status == "complete":
+            # As told: it may have changed since.
+            status = frame["status"]
+            if status == "complete":
                 self._event("report", {"url": self._report_url()})
-            if board.status in {"complete", "failed"}:
+            if status in {"complete", "failed"}:
                 # The page goes to the report, or stays as it is, and closes this.
                 self.connection.settimeout(_REPORT_WAIT_S)
                 self.rfile.read(1)
