@@ -156,9 +156,9 @@ usage_prompt_cache_miss_tokens               Usage Prompt Cache Miss Tokens     
 usage_prompt_audio_tokens                    Usage Prompt Audio Tokens                    tokens             60  ended
 usage_completion_audio_tokens                Usage Completion Audio Tokens                tokens             61  ended
 usage_tool_use_prompt_tokens                 Usage Tool Use Prompt Tokens                 tokens             62  ended
-usage_prompt_audio_seconds                   Usage Prompt Audio Seconds                   sec                65  ended
 usage_accepted_prediction_tokens             Usage Accepted Prediction Tokens             tokens             63  ended
 usage_rejected_prediction_tokens             Usage Rejected Prediction Tokens             tokens             64  ended
+usage_prompt_audio_seconds                   Usage Prompt Audio Seconds                   sec                65  ended
 total_usage_prompt_tokens                    Total Usage Prompt Tokens                    tokens            110  sum
 total_usage_completion_tokens                Total Usage Completion Tokens                tokens            120  sum
 total_usage_total_tokens                     Total Usage Total Tokens                     tokens            130  sum
@@ -169,9 +169,9 @@ total_usage_prompt_cache_miss_tokens         Total Usage Prompt Cache Miss Token
 total_usage_prompt_audio_tokens              Total Usage Prompt Audio Tokens              tokens            160  sum
 total_usage_completion_audio_tokens          Total Usage Completion Audio Tokens          tokens            161  sum
 total_usage_tool_use_prompt_tokens           Total Usage Tool Use Prompt Tokens           tokens            162  sum
-total_usage_prompt_audio_seconds             Total Usage Prompt Audio Seconds             sec               165  sum
 total_usage_accepted_prediction_tokens       Total Usage Accepted Prediction Tokens       tokens            163  sum
 total_usage_rejected_prediction_tokens       Total Usage Rejected Prediction Tokens       tokens            164  sum
+total_usage_prompt_audio_seconds             Total Usage Prompt Audio Seconds             sec               165  sum
 overall_usage_prompt_cache_read_pct          Overall Usage Prompt Cache Read %            %                 200  -
 [http]
 http_req_blocked                             HTTP Blocked                                 ns                 10  ended
