@@ -204,10 +204,16 @@ def test_rankings_need_a_query() -> None:
 
 def test_pointers_are_the_apis() -> None:
     chat, completions = load_endpoint("chat"), load_endpoint("completions")
-    assert chat.pointers.text == ("/choices/0/delta/content",)
-    assert chat.pointers.reasoning == ("/choices/0/delta/reasoning_content", "/choices/0/delta/reasoning")
+    # A refusal is output as well, and the parts of Mistral's lists.
+    told = ("/choices/0/delta/content", "/choices/0/delta/refusal", "/choices/0/delta/content/*/text")
+    assert chat.pointers.text == told
+    assert chat.pointers.reasoning == (
+        "/choices/0/delta/reasoning_content",
+        "/choices/0/delta/reasoning",
+        "/choices/0/delta/content/*/thinking/*/text",
+    )
     assert "/choices/0/delta/tool_calls" in chat.pointers.tool
-    assert chat.plain_pointers.text == ("/choices/0/message/content",)
+    assert chat.plain_pointers.text == tuple(p.replace("/delta/", "/message/") for p in told)
     assert completions.pointers.text == completions.plain_pointers.text == ("/choices/0/text",)
     for endpoint in (chat, completions):
         assert endpoint.pointers.error == ("/error",)
