@@ -28,6 +28,8 @@ class Script:
     served: int = 0
     targets: list[str] = field(default_factory=list)
     """Request targets, in order of arrival."""
+    written: list[list[float]] = field(default_factory=list)
+    """For each reply that is whole: ms from its request until each piece was written, as it came about on this machine."""
 
 
 def cut(data: bytes, at: Sequence[int]) -> list[bytes]:
@@ -66,10 +68,13 @@ def serve_pieces(script: Script, tls: ssl.SSLContext | None = None) -> Iterator[
                         script.targets.append(target)
                         reply = script.replies[script.served % len(script.replies)]
                         script.served += 1
+                    asked, written = time.monotonic(), []
                     for i, piece in enumerate(reply):
                         if i < len(script.pauses):
                             time.sleep(script.pauses[i])
                         conn.sendall(piece)
+                        written.append(1e3 * (time.monotonic() - asked))
+                    script.written.append(written)
                 if script.lingers:
                     conn.shutdown(socket.SHUT_WR)
                     while conn.recv(65536):

@@ -6,6 +6,7 @@ import gzip
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.e2e.pieces import Script, serve_pieces
 from tests.e2e.runs import Sim, kinds
@@ -113,8 +114,11 @@ def test_usage_per_chunk_is_read(tmp_path: Path) -> None:
     run = run_of(script, tmp_path, per_chunk_usage=True, use_server_token_count=True)
     assert kinds(run) == {ErrorKind.OK: 10}
     assert run.summary().stat("output_sequence_length") == 3
-    assert run.summary().stat("time_to_first_token") == pytest.approx(150, abs=25)
-    assert run.summary().stat("inter_token_latency") == pytest.approx(50, abs=12)
+    # The head is the first piece. Python's threads may write later than they want to.
+    first, last = (np.mean([w[piece] for w in script.written[-10:]]) for piece in (2, 3))
+    assert first >= 150
+    assert run.summary().stat("time_to_first_token") == pytest.approx(first, abs=25)
+    assert run.summary().stat("inter_token_latency") == pytest.approx((last - first) / 2, abs=12)
     assert set(run.columns.scalar("first_chunk_usage")) == {1.0}
 
 
