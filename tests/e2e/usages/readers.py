@@ -190,6 +190,20 @@ def artifacts(folder: Path) -> None:
     assert all({"avg", "rate", "total", "max"} & s.keys() for s in slices)
 
 
+def power_study(folder: Path) -> None:
+    """E15: joins the timestamps of requests (epoch ns) with a power log by time, here 100 W throughout; slices beside."""
+    with (folder / "profile_export.jsonl").open(encoding="utf-8") as lines:
+        spans = sorted((r["request_start_ns"], r["request_end_ns"]) for r in (json.loads(x)["metadata"] for x in lines))
+    first, last = spans[0][0], max(end for _, end in spans)
+    log = [(at, 100.0) for at in range(first - 10_000_000, last + 10_000_000, 1_000_000)]
+    joules = sum(watts * 1e-3 for at, watts in log if first <= at <= last)
+    found = summary(folder)
+    assert abs(joules / 100 - number(found, "benchmark_duration")) < 0.1
+    slices = json.loads((folder / "profile_export_aiperf_timeslices.json").read_text(encoding="utf-8"))["timeslices"]
+    counts = [s["request_count"]["avg"] for s in slices if "request_count" in s]
+    assert sum(counts) == number(found, "request_count") == len(spans)
+
+
 READERS: dict[str, Reader] = {
     "dynamo profiler": dynamo_profiler,
     "valkey sweep": valkey_sweep,
@@ -201,4 +215,5 @@ READERS: dict[str, Reader] = {
     "llm-d": llm_d,
     "sagemaker": sagemaker,
     "artifacts": artifacts,
+    "power study": power_study,
 }

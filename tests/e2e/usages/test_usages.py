@@ -107,6 +107,14 @@ USAGES = (
         requests=5,
     ),
     Usage(
+        name="A12 dynamo router comparison",
+        line="-m $M --tokenizer builtin --endpoint-type chat --streaming --input-file $T --custom-dataset-type mooncake_trace "
+        "--fixed-schedule --url $U --artifact-dir $D",
+        readers=("percentiles",),
+        env=(("AIPERF_HTTP_CONNECTION_LIMIT", "200"),),
+        requests=5,
+    ),
+    Usage(
         name="B1 InferenceX",
         line=f"--scenario inferencex-agentx-mvp {BASE} --endpoint /v1/chat/completions --concurrency 2 --benchmark-duration 5 --stats-interval 30 "
         "--random-seed 42 --failed-request-threshold 0.10 --trajectory-start-min-ratio 0.25 --trajectory-start-max-ratio 0.75 "
@@ -199,6 +207,12 @@ USAGES = (
         line=f"{BASE} --input-file $G --custom-dataset-type dag_jsonl --concurrency 1 --artifact-dir $D",
         readers=("percentiles",),
         requests=5,
+    ),
+    Usage(
+        name="E15 power study",
+        line=f"{BASE} {TOKENS} --concurrency 2 --request-count 30 --slice-duration 0.1 --artifact-dir $D",
+        readers=("power study",),
+        requests=30,
     ),
     Usage(
         name="E17 Jetson",
