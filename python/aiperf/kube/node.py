@@ -22,6 +22,7 @@ from typing import Final
 
 from aiperf.errors import AIPerfError
 from aiperf.kube.pod import RAY_PORT
+from aiperf.reports.writing import write_text
 
 __all__ = ["COLLECTED", "EXIT_CODE", "Node", "own_index", "run_node"]
 
@@ -103,7 +104,8 @@ def _command(node: Node, signals: _Signals, more: Sequence[str]) -> int:
     signals.child = subprocess.Popen(words)  # noqa: S603 - our own command
     code = signals.child.wait()
     code = 128 - code if code < 0 else code
-    (node.results / EXIT_CODE).write_text(f"{code}\n", encoding="ascii")
+    # Others wait for the file to be there: it comes with its content.
+    write_text(node.results / EXIT_CODE, f"{code}\n")
     _hold(node, signals, code)
     return code
 
