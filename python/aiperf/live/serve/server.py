@@ -22,6 +22,7 @@ from aiperf.live.board import Board
 from aiperf.live.frame import frame_of, moments_of
 from aiperf.live.serve.gate import Gate
 from aiperf.live.serve.page import render_page
+from aiperf.reports.writing import part_of
 
 __all__ = ["LIVE_FILE", "LiveServer"]
 
@@ -81,8 +82,10 @@ class LiveServer:
         """Where the page is, in the run's folder, for `aiperf view`; readable by this user alone, as it holds the token."""
         with suppress(OSError):
             file = directory / LIVE_FILE
-            file.touch(mode=0o600)
-            file.write_text(json.dumps({"url": self.url}, allow_nan=False), encoding="utf-8")
+            part = part_of(file)
+            part.touch(mode=0o600)
+            part.write_text(json.dumps({"url": self.url}, allow_nan=False), encoding="utf-8")
+            part.replace(file)
             self._announced.append(file)
 
     def finish(self, hold_s: float | None) -> None:
