@@ -71,7 +71,7 @@ def serve_pieces(script: Script, tls: ssl.SSLContext | None = None) -> Iterator[
                     asked, written = time.monotonic(), []
                     for i, piece in enumerate(reply):
                         if i < len(script.pauses):
-                            time.sleep(script.pauses[i])
+                            time.sleep(script.pauses[i])  # what is tested: a server that waits before this piece
                         conn.sendall(piece)
                         written.append(1e3 * (time.monotonic() - asked))
                     script.written.append(written)

@@ -96,10 +96,10 @@ def exported(run: Run) -> dict[str, Any]:
 
 
 def counted_in(run: Run) -> tuple[float | None, float | None]:
-    """Tokens by the server section, and by the counters for the account."""
+    """Tokens by the server section, and by the counters of the accounting check."""
     kept, view = run.json.server_metrics, run.summary().server
-    account = None if kept is None or kept.conservation is None else kept.conservation["generation_tokens"]
-    return None if view is None else view.stat("generation_tokens"), account
+    counted = None if kept is None or kept.conservation is None else kept.conservation["generation_tokens"]
+    return None if view is None else view.stat("generation_tokens"), counted
 
 
 @pytest.mark.slow

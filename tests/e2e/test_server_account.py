@@ -66,7 +66,7 @@ def test_warm_up_and_failures_do_not_break_the_account(serve: Callable[..., Sim]
 
 
 def test_another_client_is_noticed(serve: Callable[..., Sim]) -> None:
-    """Half of the server's work is somebody else's: the account says so, and the certificate is not trustworthy."""
+    """Half of the server's work is somebody else's: the accounting check says so, and the certificate is not trustworthy."""
     import threading
 
     sim = serve(ttft_ms=20, itl_ms=3)

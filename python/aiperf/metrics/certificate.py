@@ -100,7 +100,7 @@ class Certificate:
             f" · receive lag p99 {ms(self.receive_lag_p99_ms)} ({stamps}) · client CPU {share(self.client_cpu)}"
         )
         broken = [c.name for c in self.checks if c.verdict == "broken"]
-        account = f"inconsistent ({', '.join(broken)})" if broken else "consistent"
+        accounting = f"inconsistent ({', '.join(broken)})" if broken else "consistent"
         own = (
             "not calibrated"
             if self.calibrated is None
@@ -114,7 +114,7 @@ class Certificate:
             and self.ttft_user_ms - self.ttft_ms > _TTFT_APART_MS
         ):
             both = f" · TTFT {ms(self.ttft_ms)} (kernel timestamps), {ms(self.ttft_user_ms)} (user-space timestamps)"
-        second = f"  achieved {rate} · coalesced reads {100 * self.merged:.1f}%{both} · network RTT {ms(self.rtt_ms)}{bound} · request accounting: {account} · {own}"
+        second = f"  achieved {rate} · coalesced reads {100 * self.merged:.1f}%{both} · network RTT {ms(self.rtt_ms)}{bound} · request accounting: {accounting} · {own}"
         return first, second
 
 

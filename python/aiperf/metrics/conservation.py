@@ -1,4 +1,4 @@
-"""Does the account add up: planned, sent and recorded requests; client tokens, usage and the server's counters; Little's law."""
+"""The accounting check: planned, sent and recorded requests; client tokens, usage and the server's counters; Little's law."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the server said of itself during the load: counters for the account, gauges for what cancelling left behind.
+"""What the server said of itself during the load: counters for the accounting check, gauges for what cancelling left behind.
 
 `watching` reads beside the load; what it found is kept in `run.json` (`server_metrics`), so that a report from disk says the same.
 """

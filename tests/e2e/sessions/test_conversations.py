@@ -60,7 +60,7 @@ def test_each_turn_holds_the_real_answers_before_it(serve: Serve) -> None:
 
 
 def test_input_lengths_count_the_answers_in_the_body(serve: Serve) -> None:
-    """Records, JSONL, summary and the server's `usage` agree; the account adds up."""
+    """Records, JSONL, summary and the server's `usage` agree; the accounting check is consistent."""
     sim = serve(ttft_ms=1, tokens_per_chunk=[1, 3])
     run = sim.run(request_count=None, num_sessions=8, session_turns_mean=4, concurrency=4, isl=25, osl=11)
     assert kinds(run) == {ErrorKind.OK: 32}
