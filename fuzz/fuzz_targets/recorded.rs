@@ -6,28 +6,22 @@ use aiperf_engine::extract::Extractor;
 use aiperf_engine::reply::{Progress, Reply, Rules, Stamps};
 use aiperf_engine::settings::{Framing, Pointers};
 
+#[path = "../../crates/engine/tests/player/mod.rs"]
+mod player;
+
+/// All that may be kept of a response is.
 fn rules(framing: Framing) -> Rules {
-    let list = |name: &str| vec![name.into()];
     let pointers = Pointers {
-        text: list("/choices/0/delta/content"),
-        reasoning: list("/choices/0/delta/reasoning_content"),
-        tool: list("/choices/0/delta/tool_calls"),
-        finish: list("/choices/0/finish_reason"),
-        error: list("/error"),
-        usage: list("/usage"),
-        usage_completion: list("/usage/completion_tokens"),
-        ..Pointers::default()
+        reasoning: vec!["/choices/0/delta/reasoning_content".into()],
+        ..player::pointers("/choices/0/delta/content")
     };
     Rules {
         stream: Extractor::new(&pointers).expect("valid pointers"),
         plain: Extractor::new(&pointers).expect("valid pointers"),
-        framing,
-        expect_text: true,
-        keep_text: true,
         think_tags: true,
         keep_events: true,
         keep_head: true,
-        max_event_bytes: 1 << 20,
+        ..player::rules(framing, true)
     }
 }
 
