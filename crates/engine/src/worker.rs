@@ -17,6 +17,7 @@ use crate::ids::Slot;
 use crate::pool::Pool;
 use crate::recorder::Recorder;
 use crate::sessions::Sessions;
+use crate::settings::Reuse;
 use crate::shared::{Msg, Note, Shared};
 use crate::snapshot::Counters;
 use crate::watch::LONGEST_POLL;
@@ -190,13 +191,15 @@ impl Worker {
     /// Send the turns that are due.
     fn send_ready(&mut self, now: i64) {
         let before = self.exchange.num_opened();
+        // Else no response leaves a connection to wait for.
+        let frees = self.shared.settings.connection != Reuse::Never;
         for _ in 0..BURST {
             let Some(turn) = self.sessions.next_turn() else {
                 break;
             };
             self.exchange.send(&turn, &self.sessions);
             self.end_turns();
-            let opened = self.exchange.num_opened() - before;
+            let opened = if frees { self.exchange.num_opened() - before } else { 0 };
             if opened >= OPENINGS || (opened > 0 && now - turn.scheduled > BEHIND_NS) {
                 break;
             }
