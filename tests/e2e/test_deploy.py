@@ -18,7 +18,13 @@ import pytest
 from tests.e2e.command import arguments
 from tests.e2e.runs import Sim, simulate
 
-pytestmark = [pytest.mark.slow, pytest.mark.root, pytest.mark.image, pytest.mark.timeout(1200)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.root,
+    pytest.mark.image,
+    pytest.mark.timeout(1200),
+    pytest.mark.xdist_group("image"),  # one root, and one build of the wheel in the sources' target
+]
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
