@@ -57,15 +57,15 @@ def t_tail(t: float, df: float) -> float:
 
 def block_length(values: Floats) -> int:
     """Values per block, for values in order of time; at least one, and at least eight blocks."""
-    n = len(values)
+    count = len(values)
     x = values - values.mean()
     power = float(np.einsum("i,i->", x, x))
-    if n < 2 * _FEWEST_BLOCKS or power == 0:
-        return max(1, math.ceil(n / _MOST_BLOCKS))
+    if count < 2 * _FEWEST_BLOCKS or power == 0:
+        return max(1, math.ceil(count / _MOST_BLOCKS))
     phi = float(np.einsum("i,i->", x[1:], x[:-1])) / power
-    phi = min(max(phi + (1 + 3 * phi) / n, 0.0), 0.97)
-    wanted = math.ceil((2 * phi / (1 - phi * phi)) ** (2 / 3) * n ** (1 / 3)) if phi > 0 else 1
-    return max(math.ceil(n / _MOST_BLOCKS), min(wanted, n // _FEWEST_BLOCKS))
+    phi = min(max(phi + (1 + 3 * phi) / count, 0.0), 0.97)
+    wanted = math.ceil((2 * phi / (1 - phi * phi)) ** (2 / 3) * count ** (1 / 3)) if phi > 0 else 1
+    return max(math.ceil(count / _MOST_BLOCKS), min(wanted, count // _FEWEST_BLOCKS))
 
 
 def _draws(num_blocks: int, rng: np.random.Generator) -> Floats:
@@ -80,11 +80,11 @@ def _edges(n: int, length: int) -> Ints:
 
 def estimate_mean(values: Floats, rng: np.random.Generator) -> Estimate | None:
     """None with fewer than 20 values."""
-    n = len(values)
-    if n < _FEWEST:
+    count = len(values)
+    if count < _FEWEST:
         return None
     mean = float(values.mean())
-    edges = _edges(n, block_length(values))
+    edges = _edges(count, block_length(values))
     sums, counts = np.add.reduceat(values, edges[:-1]), np.diff(edges).astype(np.float64)
     blocks = len(counts)
     weights = _draws(blocks, rng)
@@ -92,23 +92,23 @@ def estimate_mean(values: Floats, rng: np.random.Generator) -> Estimate | None:
     spread *= math.sqrt(blocks / (blocks - 1))
     # The prewhitened estimate sees correlation that is longer than a block; the larger one counts.
     variance, _ = long_run_variance(values)
-    return Estimate(mean, max(spread, math.sqrt(variance / n)), blocks - 1, n)
+    return Estimate(mean, max(spread, math.sqrt(variance / count)), blocks - 1, count)
 
 
 def estimate_percentile(values: Floats, percentile: float, rng: np.random.Generator) -> Estimate | None:
     """None with fewer than 20 values, or fewer than ten beyond the percentile."""
-    n, q = len(values), percentile / 100
-    if n < _FEWEST or n * min(q, 1 - q) < 10:
+    count, share_below = len(values), percentile / 100
+    if count < _FEWEST or count * min(share_below, 1 - share_below) < 10:
         return None
     ranked = np.sort(values)
     value = percentiles_of_sorted(ranked, [percentile])[0]
     # Equal values (a first wave admitted together) hide in one of the two indicators; the more correlated one counts.
     indicators = [(values <= value).astype(np.float64), (values < value).astype(np.float64)]
-    edges = _edges(n, max(block_length(i) for i in indicators))
+    edges = _edges(count, max(block_length(i) for i in indicators))
     counts = np.diff(edges).astype(np.float64)
     blocks = len(counts)
-    reach = 8 * math.sqrt(q * (1 - q) * max(n / blocks, 1) / n)
-    shares = np.clip(np.linspace(q - reach, q + reach, _GRID), 0, 1)
+    reach = 8 * math.sqrt(share_below * (1 - share_below) * max(count / blocks, 1) / count)
+    shares = np.clip(np.linspace(share_below - reach, share_below + reach, _GRID), 0, 1)
     grid = np.asarray(percentiles_of_sorted(ranked, [100 * float(s) for s in shares]))
     # values ≤ grid[k] exactly where the value's place in the grid is ≤ k: counted per block, then summed up along the grid.
     place = np.searchsorted(grid, values, side="left")
@@ -117,27 +117,27 @@ def estimate_percentile(values: Floats, percentile: float, rng: np.random.Genera
     inside = np.cumsum(found[:, :_GRID], axis=1).astype(np.float64)
     weights = _draws(blocks, rng)
     share = np.einsum("ij,jk->ik", weights, inside) / np.einsum("ij,j->i", weights, counts)[:, None]
-    at = np.minimum((share < q - 1e-12).sum(axis=1), _GRID - 1)
+    at = np.minimum((share < share_below - 1e-12).sum(axis=1), _GRID - 1)
     spread = float(grid[at].std()) * math.sqrt(blocks / (blocks - 1))
     # As for means: correlation that is longer than a block. The share's error, mapped back through the ranks.
-    error = math.sqrt(max(*(long_run_variance(i)[0] for i in indicators), q * (1 - q)) / n)
-    ends = [min(max(100 * (q + s * error), 0.0), 100.0) for s in (-1, 1)]
+    error = math.sqrt(max(*(long_run_variance(i)[0] for i in indicators), share_below * (1 - share_below)) / count)
+    ends = [min(max(100 * (share_below + s * error), 0.0), 100.0) for s in (-1, 1)]
     low, high = percentiles_of_sorted(ranked, ends)
-    return Estimate(value, max(spread, (high - low) / 2), blocks - 1, n)
+    return Estimate(value, max(spread, (high - low) / 2), blocks - 1, count)
 
 
 def estimate_rate(times_s: Floats, amounts: Floats, rate: float, rng: np.random.Generator) -> Estimate | None:
     """A rate per second of `amounts` at `times_s`, by equal windows of time; None with fewer than 40 values."""
-    n = len(times_s)
-    if n < 2 * _FEWEST:
+    count = len(times_s)
+    if count < 2 * _FEWEST:
         return None
     begin, end = float(times_s.min()), float(times_s.max())
     if not end > begin or not rate > 0:
         return None
-    num = int(min(max(n // 10, _FEWEST), 200))
+    num = int(min(max(count // 10, _FEWEST), 200))
     index = np.minimum(((times_s - begin) / (end - begin) * num).astype(np.int64), num - 1)
     windows = np.bincount(index, amounts, num).astype(np.float64)
     found = estimate_mean(windows, rng)
     if found is None or found.relative_se is None:
         return None
-    return Estimate(rate, found.relative_se * rate, found.df, n)
+    return Estimate(rate, found.relative_se * rate, found.df, count)

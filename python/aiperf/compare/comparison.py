@@ -74,13 +74,13 @@ class Comparison:
     runs: tuple[RunData, ...] = field(default=(), repr=False)
 
 
-def _scaling(a: RunData, b: RunData) -> Scaling | None:
-    if a.num_gpus is None or b.num_gpus is None or a.num_gpus == b.num_gpus:
+def _scaling(baseline: RunData, other: RunData) -> Scaling | None:
+    if baseline.num_gpus is None or other.num_gpus is None or baseline.num_gpus == other.num_gpus:
         return None
-    left, right = figure(a, "output_token_throughput"), figure(b, "output_token_throughput")
+    left, right = figure(baseline, "output_token_throughput"), figure(other, "output_token_throughput")
     if not left or right is None:
         return None
-    return Scaling(a.num_gpus, b.num_gpus, right / left, right / left / (b.num_gpus / a.num_gpus))
+    return Scaling(baseline.num_gpus, other.num_gpus, right / left, right / left / (other.num_gpus / baseline.num_gpus))
 
 
 def _definitions(runs: Sequence[RunData]) -> tuple[tuple[str, Definition], ...]:
@@ -91,31 +91,39 @@ def _definitions(runs: Sequence[RunData]) -> tuple[tuple[str, Definition], ...]:
 
 
 def compare_groups(
-    a: Sequence[RunData], b: Sequence[RunData], options: CompareOptions | None = None, *, paired: bool = False
+    baseline: Sequence[RunData],
+    others: Sequence[RunData],
+    options: CompareOptions | None = None,
+    *,
+    paired: bool = False,
 ) -> Pair:
     """Repeats of B against repeats of A (one each is fine). `paired`: interleaved blocks, n-th against n-th."""
-    o = options or CompareOptions()
-    relation = relate(a[0], b[0])
-    runs = (*a, *b)
+    settings = options or CompareOptions()
+    relation = relate(baseline[0], others[0])
+    runs = (*baseline, *others)
     figures = headline(runs)
     if relation.kind == "different":
         wanted = [(t, s) for t, s in _SIDE_BY_SIDE if all(figure(r, t, s) is not None for r in runs)]
-        plain = (compare_figure(a, b, tag, stat, o, paired=paired) for tag, stat in wanted)
-        found = tuple(
+        plain = (compare_figure(baseline, others, tag, stat, settings, paired=paired) for tag, stat in wanted)
+        differences = tuple(
             Difference(tag=d.tag, stat=d.stat, unit=d.unit, a=d.a, b=d.b, change=d.change, in_points=d.in_points)
             for d in plain
         )
     else:
-        found = adjust([compare_figure(a, b, tag, stat, o, paired=paired) for tag, stat in figures], o)
+        differences = adjust(
+            [compare_figure(baseline, others, tag, stat, settings, paired=paired) for tag, stat in figures], settings
+        )
         # Behind the tested ones, and with no part in Holm's correction: the server's own, for the reader to explain them with.
-        more = (compare_figure(a, b, tag, stat, o, paired=paired) for tag, stat in server_figures(runs))
-        found += tuple(replace(d, low=None, high=None, p_value=None) for d in more)
+        more = (
+            compare_figure(baseline, others, tag, stat, settings, paired=paired) for tag, stat in server_figures(runs)
+        )
+        differences += tuple(replace(d, low=None, high=None, p_value=None) for d in more)
     limited = tuple(dict.fromkeys(r.name for r in runs if r.verdict == "client-limited"))
     return Pair(
-        name=b[0].name,
+        name=others[0].name,
         relation=relation,
-        differences=found,
-        scaling=_scaling(a[0], b[0]),
+        differences=differences,
+        scaling=_scaling(baseline[0], others[0]),
         definitions=_definitions(runs),
         limited=limited,
     )
@@ -151,10 +159,10 @@ def compare_runs(runs: Sequence[RunData], options: CompareOptions | None = None)
 
 def compare_sides(sides: Sequence[Sequence[RunData]], options: CompareOptions | None = None) -> Comparison:
     """The same of sides with the repeats of a run each, by the spread between them."""
-    o = options or CompareOptions()
-    pairs = tuple(compare_groups(sides[0], other, o) for other in sides[1:])
+    settings = options or CompareOptions()
+    pairs = tuple(compare_groups(sides[0], other, settings) for other in sides[1:])
     cards = tuple(build_card(side[0]) for side in sides)
     runs = tuple(run for side in sides for run in side)
     return Comparison(
-        baseline=sides[0][0].name, cards=cards, pairs=pairs, options=o, notes=_notes(sides, pairs), runs=runs
+        baseline=sides[0][0].name, cards=cards, pairs=pairs, options=settings, notes=_notes(sides, pairs), runs=runs
     )

@@ -120,12 +120,12 @@ def headline(runs: Sequence[RunData]) -> list[tuple[str, str]]:
 def server_figures(runs: Sequence[RunData]) -> list[tuple[str, str]]:
     """Figures of the server's own that every run has, side by side: one run has one value of each, so that there is nothing to test."""
     return [
-        (m.tag, stat)
-        for m in SERVER_METRICS.values()
+        (metric.tag, stat)
+        for metric in SERVER_METRICS.values()
         for stat in ("avg", "p99")
-        if m.name in SHOWN_SERVER
-        and (stat == "avg" or stat in m.stats)
-        and all(figure(r, m.tag, stat) is not None for r in runs)
+        if metric.name in SHOWN_SERVER
+        and (stat == "avg" or stat in metric.stats)
+        and all(figure(r, metric.tag, stat) is not None for r in runs)
     ]
 
 
@@ -133,12 +133,12 @@ def _value(run: RunData, tag: str, stat: str) -> float | None:
     if tag == "request_error_rate":
         attempted = run.num_ok + run.num_failed
         return 100 * run.num_failed / attempted if attempted else None
-    found = figure(run, tag, stat)
-    if found is None and tag in {"request_throughput", "output_token_throughput"} and run.duration_s:
+    value = figure(run, tag, stat)
+    if value is None and tag in {"request_throughput", "output_token_throughput"} and run.duration_s:
         osl = run.series.get("output_sequence_length", np.zeros(0))
         amount = run.num_ok if tag == "request_throughput" else float(np.nansum(np.where(run.ok, osl, np.nan)))
         return amount / run.duration_s
-    return found
+    return value
 
 
 def _estimate(run: RunData, tag: str, stat: str, rng: np.random.Generator) -> Estimate | None:
@@ -199,18 +199,24 @@ def _test(
 
 
 def compare_figure(
-    a: Sequence[RunData], b: Sequence[RunData], tag: str, stat: str, options: CompareOptions, *, paired: bool = False
+    baseline: Sequence[RunData],
+    others: Sequence[RunData],
+    tag: str,
+    stat: str,
+    options: CompareOptions,
+    *,
+    paired: bool = False,
 ) -> Difference:
     """One figure of B against A; each side is one run or repeats. `paired`: the n-th of A and of B ran next to each other."""
     metric = load_all().get(tag)
-    unit = metric.unit.shown if metric is not None else a[0].units.get(tag, "")
+    unit = metric.unit.shown if metric is not None else baseline[0].units.get(tag, "")
     points = tag in _SHARES
     whole = _SHARES.get(tag, 1.0)
     rng = np.random.default_rng([options.seed, *tag.encode(), *stat.encode()])
-    if paired and len(a) == len(b) and len(a) >= 3:
-        return _paired(a, b, tag, stat, unit, options)
-    left, right = _group(a, tag, stat, rng), _group(b, tag, stat, rng)
-    values = [np.array([v for r in side if (v := _value(r, tag, stat)) is not None]) for side in (a, b)]
+    if paired and len(baseline) == len(others) and len(baseline) >= 3:
+        return _paired(baseline, others, tag, stat, unit, options)
+    left, right = _group(baseline, tag, stat, rng), _group(others, tag, stat, rng)
+    values = [np.array([v for r in side if (v := _value(r, tag, stat)) is not None]) for side in (baseline, others)]
     va, vb = (float(v.mean()) if len(v) else None for v in values)
     change: float | None = None
     if va is not None and vb is not None:
@@ -221,32 +227,32 @@ def compare_figure(
     df = _welch(left, right, relative=not points)
     if points:
         se = math.hypot(left.se, right.se) / whole
-        low, high, p = _test(change, se, df, options, lambda x: x)
+        low, high, p_value = _test(change, se, df, options, lambda x: x)
     else:
         if not left.relative_se or not right.relative_se or vb is None or vb <= 0 or va is None:
             return result
-        low, high, p = _test(
+        low, high, p_value = _test(
             math.log(vb / va), math.hypot(left.relative_se, right.relative_se), df, options, math.expm1
         )
-    return replace(result, low=low, high=high, p_value=p)
+    return replace(result, low=low, high=high, p_value=p_value)
 
 
-def _welch(a: Estimate, b: Estimate, *, relative: bool) -> float:
+def _welch(left: Estimate, right: Estimate, *, relative: bool) -> float:
     """Degrees of freedom of the difference (Satterthwaite)."""
-    u, v = ((a.relative_se or 0) ** 2, (b.relative_se or 0) ** 2) if relative else (a.se**2, b.se**2)
+    u, v = ((left.relative_se or 0) ** 2, (right.relative_se or 0) ** 2) if relative else (left.se**2, right.se**2)
     if u + v == 0:
-        return min(a.df, b.df)
-    return max((u + v) ** 2 / (u**2 / max(a.df, 1) + v**2 / max(b.df, 1)), 1.0)
+        return min(left.df, right.df)
+    return max((u + v) ** 2 / (u**2 / max(left.df, 1) + v**2 / max(right.df, 1)), 1.0)
 
 
 def _paired(
-    a: Sequence[RunData], b: Sequence[RunData], tag: str, stat: str, unit: str, options: CompareOptions
+    baseline: Sequence[RunData], others: Sequence[RunData], tag: str, stat: str, unit: str, options: CompareOptions
 ) -> Difference:
     """Blocks next to each other: drift hits both, so only their differences count."""
     points, whole = tag in _SHARES, _SHARES.get(tag, 1.0)
     pairs = [
         (x, y)
-        for p, q in zip(a, b, strict=True)
+        for p, q in zip(baseline, others, strict=True)
         if (x := _value(p, tag, stat)) is not None and (y := _value(q, tag, stat)) is not None
     ]
     if not points:
@@ -264,9 +270,9 @@ def _paired(
     return replace(result, low=low, high=high, p_value=p)
 
 
-def adjust(found: Sequence[Difference], options: CompareOptions) -> tuple[Difference, ...]:
+def adjust(differences: Sequence[Difference], options: CompareOptions) -> tuple[Difference, ...]:
     """Holm over the differences that were tested, and the verdict of each."""
-    tested = sorted((d.p_value, i) for i, d in enumerate(found) if d.p_value is not None)
+    tested = sorted((d.p_value, i) for i, d in enumerate(differences) if d.p_value is not None)
     adjusted: dict[int, float] = {}
     highest = 0.0
     for rank, (p, index) in enumerate(tested):
@@ -274,17 +280,19 @@ def adjust(found: Sequence[Difference], options: CompareOptions) -> tuple[Differ
         adjusted[index] = highest
     metrics = load_all()
     out: list[Difference] = []
-    for index, d in enumerate(found):
+    for index, difference in enumerate(differences):
         p_adjusted = adjusted.get(index)
-        if p_adjusted is None or d.change is None:
-            out.append(d)
+        if p_adjusted is None or difference.change is None:
+            out.append(difference)
             continue
-        least = _MIN_POINTS if d.in_points else options.min_effect
+        least = _MIN_POINTS if difference.in_points else options.min_effect
         verdict: Literal["better", "worse", "same"] = "same"
-        if p_adjusted < _ALPHA and abs(d.change) >= least:
-            server = SERVER_METRICS.get(d.tag.removeprefix(PREFIX)) if d.tag.startswith(PREFIX) else None
-            known = server or metrics.get(d.tag)
+        if p_adjusted < _ALPHA and abs(difference.change) >= least:
+            server = (
+                SERVER_METRICS.get(difference.tag.removeprefix(PREFIX)) if difference.tag.startswith(PREFIX) else None
+            )
+            known = server or metrics.get(difference.tag)
             larger = known is not None and known.larger_is_better
-            verdict = "better" if (d.change > 0) == larger else "worse"
-        out.append(replace(d, p_adjusted=p_adjusted, verdict=verdict))
+            verdict = "better" if (difference.change > 0) == larger else "worse"
+        out.append(replace(difference, p_adjusted=p_adjusted, verdict=verdict))
     return tuple(out)

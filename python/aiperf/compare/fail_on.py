@@ -49,13 +49,13 @@ class FailOnResult:
 
 def parse_fail_on(text: str) -> FailOn:
     """ValueError says what is wrong."""
-    found = _FAIL_ON.match(text)
-    if found is None:
+    parts = _FAIL_ON.match(text)
+    if parts is None:
         raise ValueError(f"`{text}` is not `metric[:stat] +N%`, as in `time_to_first_token:p99 +5%`")
-    key = found[1].replace("-", "_").lower()
-    stat = {"mean": "avg", "median": "p50", None: "avg"}.get(found[2], found[2]) or "avg"
-    value = float(found[4]) * (1000 if found[5] == "s" else 1) * (-1 if found[3] == "-" else 1)
-    relative = found[5] == "%"
+    key = parts[1].replace("-", "_").lower()
+    stat = {"mean": "avg", "median": "p50", None: "avg"}.get(parts[2], parts[2]) or "avg"
+    value = float(parts[4]) * (1000 if parts[5] == "s" else 1) * (-1 if parts[3] == "-" else 1)
+    relative = parts[5] == "%"
     return FailOn(
         tag=ALIASES.get(key, key),
         stat=stat,
@@ -72,21 +72,27 @@ def check_fail_on(
     name = runs[0].name
     out: list[FailOnResult] = []
     for rule in rules:
-        d = compare_figure(baseline, runs, rule.tag, rule.stat, options)
+        difference = compare_figure(baseline, runs, rule.tag, rule.stat, options)
         label = f"{rule.tag}:{rule.stat}"
-        if d.a is None or d.b is None or (rule.is_relative and d.change is None):
-            who = baseline[0].name if d.a is None else name
+        if difference.a is None or difference.b is None or (rule.is_relative and difference.change is None):
+            who = baseline[0].name if difference.a is None else name
             out.append(FailOnResult(rule, name, "missing", f"`{who}` has no {label}"))
             continue
-        change = d.change if rule.is_relative else d.b - d.a
+        change = difference.change if rule.is_relative else difference.b - difference.a
         assert change is not None  # noqa: S101 - decided above; for the type checker
         beyond = change > rule.limit if rule.limit >= 0 else change < rule.limit
-        sure = d.low is not None and d.high is not None and (d.low > 0 or d.high < 0)
-        amount = f"{100 * change:+.1f}%" if rule.is_relative else f"{change:+,.2f} {d.unit}"
-        interval = "" if d.low is None or d.high is None else f" [{100 * d.low:+.1f}%, {100 * d.high:+.1f}%]"
-        text = f"{label} {d.a:,.2f} → {d.b:,.2f} {d.unit}: {amount}{interval}, limit {rule.text.rpartition(label)[2] or rule.text}"
+        sure = (
+            difference.low is not None and difference.high is not None and (difference.low > 0 or difference.high < 0)
+        )
+        amount = f"{100 * change:+.1f}%" if rule.is_relative else f"{change:+,.2f} {difference.unit}"
+        interval = (
+            ""
+            if difference.low is None or difference.high is None
+            else f" [{100 * difference.low:+.1f}%, {100 * difference.high:+.1f}%]"
+        )
+        text = f"{label} {difference.a:,.2f} → {difference.b:,.2f} {difference.unit}: {amount}{interval}, limit {rule.text.rpartition(label)[2] or rule.text}"
         state: Literal["passed", "failed", "unsure"] = (
-            "passed" if not beyond else "failed" if sure or d.p_value is None else "unsure"
+            "passed" if not beyond else "failed" if sure or difference.p_value is None else "unsure"
         )
         out.append(FailOnResult(rule, name, state, text))
     return tuple(out)

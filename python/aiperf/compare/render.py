@@ -31,12 +31,14 @@ def _number(value: float | None, digits: int = 2) -> str:
     return "–" if value is None else f"{value:,.{digits}f}"
 
 
-def _label(d: Difference) -> str:
-    metric = load_all().get(d.tag)
-    server = SERVER_METRICS.get(d.tag.removeprefix(PREFIX)) if d.tag.startswith(PREFIX) else None
-    header = metric.header if metric is not None else f"Server: {server.header}" if server is not None else d.tag
-    stat = "" if d.stat == "avg" else f" {d.stat}"
-    return f"{header}{stat} ({d.unit})" if d.unit else f"{header}{stat}"
+def _label(difference: Difference) -> str:
+    metric = load_all().get(difference.tag)
+    server = SERVER_METRICS.get(difference.tag.removeprefix(PREFIX)) if difference.tag.startswith(PREFIX) else None
+    header = (
+        metric.header if metric is not None else f"Server: {server.header}" if server is not None else difference.tag
+    )
+    stat = "" if difference.stat == "avg" else f" {difference.stat}"
+    return f"{header}{stat} ({difference.unit})" if difference.unit else f"{header}{stat}"
 
 
 def _change(value: float | None, *, in_points: bool) -> str:
@@ -49,7 +51,7 @@ def _interval(d: Difference) -> str:
     return f"[{100 * d.low:+.1f}, {100 * d.high:+.1f}]"
 
 
-def _p(d: Difference) -> str:
+def _p_text(d: Difference) -> str:
     if d.p_adjusted is None:
         return ""
     return "<0.001" if d.p_adjusted < 0.001 else f"{d.p_adjusted:.3f}"
@@ -83,41 +85,41 @@ _CARD: tuple[tuple[str, Callable[[WorkloadCard], str]], ...] = (
 
 
 def _workload_table(cards: Sequence[WorkloadCard]) -> Table:
-    found = [(name, *(cell(c) for c in cards)) for name, cell in _CARD]
+    rows = [(name, *(cell(c) for c in cards)) for name, cell in _CARD]
     return Table(
         id="workloads",
         title="Workloads",
         columns=("", *(card.name for card in cards)),
-        rows=tuple(row for row in found if set(row[1:]) != {"–"}),
+        rows=tuple(row for row in rows if set(row[1:]) != {"–"}),
         words=frozenset(range(1, len(cards) + 1)),
     )
 
 
-def _pair_table(c: Comparison, pair: Pair) -> Table:
+def _pair_table(comparison: Comparison, pair: Pair) -> Table:
     """Marked: what is significant."""
-    columns = ["Metric", c.baseline, pair.name, "Change"]
+    columns = ["Metric", comparison.baseline, pair.name, "Change"]
     if pair.is_comparable:
-        columns += [f"{100 * c.options.level:g}% interval", "p (Holm)", "Verdict"]
+        columns += [f"{100 * comparison.options.level:g}% interval", "p (Holm)", "Verdict"]
     rows: list[tuple[str, ...]] = []
     for d in pair.differences:
         cells = [_label(d), _number(d.a), _number(d.b), _change(d.change, in_points=d.in_points)]
-        cells += [_interval(d), _p(d), _verdict(pair, d)] if pair.is_comparable else []
+        cells += [_interval(d), _p_text(d), _verdict(pair, d)] if pair.is_comparable else []
         rows.append(tuple(cells))
     significant = frozenset(i for i, d in enumerate(pair.differences) if d.is_significant and pair.is_comparable)
-    title = f"{pair.name} against {c.baseline}"
+    title = f"{pair.name} against {comparison.baseline}"
     words = frozenset({len(columns) - 1} if pair.is_comparable else ())
     return Table(id="pair", title=title, columns=tuple(columns), rows=tuple(rows), marked=significant, words=words)
 
 
 def _definition_table(c: Comparison) -> Table | None:
-    found = tuple(dict.fromkeys(d for p in c.pairs for d in p.definitions))
-    if not found:
+    definitions = tuple(dict.fromkeys(d for p in c.pairs for d in p.definitions))
+    if not definitions:
         return None
     return Table(
         id="definitions",
         title="Where definitions differ",
         columns=("Metric", "Tool", "Definition", "Effect"),
-        rows=tuple((d.tag, tool, d.text, d.effect or "–") for tool, d in found),
+        rows=tuple((d.tag, tool, d.text, d.effect or "–") for tool, d in definitions),
         words=frozenset({1, 2, 3}),
     )
 
@@ -125,15 +127,15 @@ def _definition_table(c: Comparison) -> Table | None:
 def _on_screen(table: Table, styles: Sequence[str | None] = ()) -> RichTable:
     """Columns of words are folded, those of figures never."""
     rich = framed(table.title)
-    for i, name in enumerate(table.columns):
-        if i == 0:
+    for column, name in enumerate(table.columns):
+        if column == 0:
             rich.add_column(name, style="cyan")
-        elif i in table.words:
+        elif column in table.words:
             rich.add_column("" if name == "Verdict" else name, overflow="fold", no_wrap=name == "Verdict")
         else:
             rich.add_column(name, justify="right", no_wrap=True)
-    for i, row in enumerate(table.rows):
-        rich.add_row(*row, style=styles[i] if styles else None)
+    for column, row in enumerate(table.rows):
+        rich.add_row(*row, style=styles[column] if styles else None)
     return rich
 
 
@@ -183,22 +185,22 @@ def _scaling_line(pair: Pair) -> str | None:
     return f"Scaling from {s.gpus_a} to {s.gpus_b} GPUs: {s.speedup:.2f}× the tokens per second, efficiency {100 * s.efficiency:.0f}%"
 
 
-def build_screen(c: Comparison, results: Sequence[FailOnResult] = ()) -> list[RenderableType]:
+def build_screen(comparison: Comparison, results: Sequence[FailOnResult] = ()) -> list[RenderableType]:
     """Top to bottom: workloads, a table per run against the baseline, definitions, notes, results of `--fail-on`."""
-    out: list[RenderableType] = [_on_screen(_workload_table(c.cards))]
-    for pair in c.pairs:
+    out: list[RenderableType] = [_on_screen(_workload_table(comparison.cards))]
+    for pair in comparison.pairs:
         styles = [_STYLES[d.verdict] if pair.is_comparable else None for d in pair.differences]
-        out += [_on_screen(_pair_table(c, pair), styles), Text("\n".join(_relation_lines(pair)))]
+        out += [_on_screen(_pair_table(comparison, pair), styles), Text("\n".join(_relation_lines(pair)))]
         line = _verdict_line(pair)
         if line is not None:
             out.append(Text(line, style="bold red" if pair.regressions else "bold"))
         scaling = _scaling_line(pair)
         if scaling is not None:
             out.append(Text(scaling))
-    definitions = _definition_table(c)
+    definitions = _definition_table(comparison)
     if definitions is not None:
         out.append(_on_screen(definitions))
-    out += [Text(f"note: {n}", style="yellow") for n in c.notes]
+    out += [Text(f"note: {n}", style="yellow") for n in comparison.notes]
     out += [
         Text(_fail_on_line(g), style="bold red" if g.is_failed else "yellow" if g.state == "unsure" else "green")
         for g in results
@@ -206,66 +208,66 @@ def build_screen(c: Comparison, results: Sequence[FailOnResult] = ()) -> list[Re
     return out
 
 
-def _fail_on_line(g: FailOnResult) -> str:
-    mark = {"passed": "✓", "failed": "✗", "unsure": "?", "missing": "✗"}[g.state]
+def _fail_on_line(result: FailOnResult) -> str:
+    mark = {"passed": "✓", "failed": "✗", "unsure": "?", "missing": "✗"}[result.state]
     more = (
         "; beyond the limit, but not statistically significant: run more requests or repeats"
-        if g.state == "unsure"
+        if result.state == "unsure"
         else ""
     )
-    return f"{mark} {g.run}: {g.text}{more}"
+    return f"{mark} {result.run}: {result.text}{more}"
 
 
 def _md(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def render_markdown(c: Comparison, results: Sequence[FailOnResult] = ()) -> str:
+def render_markdown(comparison: Comparison, results: Sequence[FailOnResult] = ()) -> str:
     lines: list[str] = []
-    for pair in c.pairs:
-        lines += [f"### {_md(pair.name)} against {_md(c.baseline)}", ""]
+    for pair in comparison.pairs:
+        lines += [f"### {_md(pair.name)} against {_md(comparison.baseline)}", ""]
         line = _verdict_line(pair)
         if line is not None:
             lines += [f"**{_md(line)}**", ""]
         lines += [_md(_relation_lines(pair)[0]), ""]
-        table = _pair_table(c, pair)
+        table = _pair_table(comparison, pair)
         rows = ((*row[:-1], f"**{row[-1]}**") if i in table.marked else row for i, row in enumerate(table.rows))
         lines += render_table(replace(table, rows=tuple(rows)))
         scaling = _scaling_line(pair)
         lines += ["", *([scaling, ""] if scaling is not None else [])]
-    lines += ["#### Workloads", "", *render_table(_workload_table(c.cards))]
-    definitions = _definition_table(c)
+    lines += ["#### Workloads", "", *render_table(_workload_table(comparison.cards))]
+    definitions = _definition_table(comparison)
     if definitions is not None:
         lines += ["", "#### Where definitions differ", "", *render_table(definitions)]
-    if c.notes or results:
-        lines += ["", *(f"* {_md(n)}" for n in c.notes), *(f"* {_md(_fail_on_line(g))}" for g in results)]
+    if comparison.notes or results:
+        lines += ["", *(f"* {_md(n)}" for n in comparison.notes), *(f"* {_md(_fail_on_line(g))}" for g in results)]
     return "\n".join(lines) + "\n"
 
 
-def render_json(c: Comparison, results: Sequence[FailOnResult] = ()) -> str:
+def render_json(comparison: Comparison, results: Sequence[FailOnResult] = ()) -> str:
     """Everything; changes as shares (0.05: 5 %), absent is null."""
     content = {
         "schema_version": 1,
-        "baseline": c.baseline,
-        "options": asdict(c.options),
-        "workloads": [asdict(card) for card in c.cards],
+        "baseline": comparison.baseline,
+        "options": asdict(comparison.options),
+        "workloads": [asdict(card) for card in comparison.cards],
         "comparisons": [
             {
-                "run": p.name,
+                "run": pair.name,
                 "workload": {
-                    "relation": p.relation.kind,
-                    "reason": p.relation.reason,
-                    "differences": [asdict(d) for d in p.relation.differences],
+                    "relation": pair.relation.kind,
+                    "reason": pair.relation.reason,
+                    "differences": [asdict(d) for d in pair.relation.differences],
                 },
-                "differences": [{**asdict(d), "significant": d.is_significant} for d in p.differences],
-                "client_limited": list(p.limited),
-                "regressions": [f"{d.tag}:{d.stat}" for d in p.regressions],
-                "scaling": None if p.scaling is None else asdict(p.scaling),
-                "definitions": [{"tool": tool, **asdict(d)} for tool, d in p.definitions],
+                "differences": [{**asdict(d), "significant": d.is_significant} for d in pair.differences],
+                "client_limited": list(pair.limited),
+                "regressions": [f"{d.tag}:{d.stat}" for d in pair.regressions],
+                "scaling": None if pair.scaling is None else asdict(pair.scaling),
+                "definitions": [{"tool": tool, **asdict(d)} for tool, d in pair.definitions],
             }
-            for p in c.pairs
+            for pair in comparison.pairs
         ],
-        "notes": c.notes,
+        "notes": comparison.notes,
         "gates": [{"gate": g.rule.text, "run": g.run, "state": g.state, "text": g.text} for g in results],
     }
     return json_text(content, indent=2) + "\n"

@@ -83,15 +83,17 @@ def _plain(value: object) -> str:
     return {"True": "yes", "False": "no"}.get(str(value), str(value)) if number is None else f"{number:g}"
 
 
-def _option_differences(a: RunData, b: RunData) -> tuple[OptionDifference, ...]:
-    both_ours = a.is_ours and b.is_ours
-    paths = sorted({*a.options, *b.options}) if both_ours else sorted(set(a.options) & set(b.options))
-    same_data = a.options.get("workload.data") is not None and a.options.get("workload.data") == b.options.get(
-        "workload.data"
+def _option_differences(baseline: RunData, other: RunData) -> tuple[OptionDifference, ...]:
+    both_ours = baseline.is_ours and other.is_ours
+    paths = (
+        sorted({*baseline.options, *other.options}) if both_ours else sorted(set(baseline.options) & set(other.options))
     )
+    same_data = baseline.options.get("workload.data") is not None and baseline.options.get(
+        "workload.data"
+    ) == other.options.get("workload.data")
     out: list[OptionDifference] = []
     for path in paths:
-        left, right = (_plain(r.options.get(path, "–")) for r in (a, b))
+        left, right = (_plain(r.options.get(path, "–")) for r in (baseline, other))
         if left == right or (path in _LENGTHS and not both_ours):
             continue
         matters = _matters(path) and not (path == "input.input_file" and same_data)
@@ -101,13 +103,13 @@ def _option_differences(a: RunData, b: RunData) -> tuple[OptionDifference, ...]:
     return tuple(out)
 
 
-def _length_problem(a: RunData, b: RunData) -> str | None:
+def _length_problem(baseline: RunData, other: RunData) -> str | None:
     """Why the lengths say it is another workload; None if they agree."""
     for tag, word, tolerance in (
         ("input_sequence_length", "input", _ISL_TOLERANCE),
         ("output_sequence_length", "output", _OSL_TOLERANCE),
     ):
-        left, right = figure(a, tag), figure(b, tag)
+        left, right = figure(baseline, tag), figure(other, tag)
         if left is None or right is None:
             return f"the {word} lengths of one are not known"
         if abs(left - right) > tolerance * max(left, right):
@@ -115,15 +117,15 @@ def _length_problem(a: RunData, b: RunData) -> str | None:
     return None
 
 
-def relate(a: RunData, b: RunData) -> Relation:
-    differences = _option_differences(a, b)
+def relate(baseline: RunData, other: RunData) -> Relation:
+    differences = _option_differences(baseline, other)
     decisive = [d for d in differences if d.matters]
     if decisive:
         listed = ", ".join(f"`{d.option}` {d.a} against {d.b}" for d in decisive[:3])
         more = f" and {len(decisive) - 3} more" if len(decisive) > 3 else ""
         return Relation("different", f"{listed}{more}", differences)
-    if a.is_ours and b.is_ours:
-        if a.fingerprint == b.fingerprint and a.fingerprint is not None:
+    if baseline.is_ours and other.is_ours:
+        if baseline.fingerprint == other.fingerprint and baseline.fingerprint is not None:
             return Relation("same", "the requests are the same, and so is the load", differences)
         seeds = any(d.option == "input.random_seed" for d in differences)
         why = (
@@ -132,7 +134,7 @@ def relate(a: RunData, b: RunData) -> Relation:
             else "the options that make the work are the same"
         )
         return Relation("alike", why, differences)
-    problem = _length_problem(a, b)
+    problem = _length_problem(baseline, other)
     if problem is not None:
         return Relation("different", problem, differences)
     return Relation("alike", "lengths and load agree; whether the prompts are the same is not known", differences)
