@@ -203,12 +203,12 @@ class PlotRun:
     def load_at_start(self) -> Floats:
         """(rows,) requests in flight when each one started, itself included."""
         starts, ends, at = in_order(self.context.start), in_order(self.ends), self.context.start
-        found = np.empty(self.num_rows)
+        in_flight = np.empty(self.num_rows)
         for rows in blocks(self.num_rows):
             now = at[rows]
-            found[rows] = np.searchsorted(starts, now, side="right") - np.searchsorted(ends, now, side="right")
-        found[np.isnan(at)] = np.nan
-        return found
+            in_flight[rows] = np.searchsorted(starts, now, side="right") - np.searchsorted(ends, now, side="right")
+        in_flight[np.isnan(at)] = np.nan
+        return in_flight
 
     def mean_in_flight(self) -> Floats:
         """(windows,) time average of the requests between start and end."""
@@ -249,21 +249,21 @@ class PlotRun:
     @cached_property
     def chunks(self) -> Chunks:
         """What the charts need of the chunks, from one pass over them."""
-        r, span = self.context, self.span
+        context, span = self.context, self.span
         begin, end = span if span is not None else (0.0, 1.0)
         chunks = Chunks(
-            GapHeat(begin, end, r.ok),
+            GapHeat(begin, end, context.ok),
             TokenCurve(self.edges),
             ChunkSample(self.shown_rows),
             RowChunks(self.num_rows),
         )
-        if span is not None and r.options.streaming:
+        if span is not None and context.options.streaming:
             every = np.ones(self.num_rows, dtype=bool)
-            tokens = r.value("output_sequence_length")
+            tokens = context.value("output_sequence_length")
             sinks = (chunks.heat.sink, chunks.tokens.sink, chunks.sample.sink, chunks.rows.sink)
             scan(self.columns, every, sinks, tokens)
             # Metrics that rest on chunks (SLOs may) can be computed from now on.
-            r.set_chunks(ChunkScan(chunks.rows, GapPool(), LagPool()))
+            context.set_chunks(ChunkScan(chunks.rows, GapPool(), LagPool()))
         return chunks
 
 

@@ -39,15 +39,15 @@ def draw_against(
     if not low < high:
         return None
     log = may_log and low > 0 and high / low > 50
-    for run, x in zip(runs, field, strict=True):
-        y = run.values("time_to_first_token")
-        use = np.isfinite(x) & np.isfinite(y)
+    for run, values in zip(runs, field, strict=True):
+        ttft = run.values("time_to_first_token")
+        use = np.isfinite(values) & np.isfinite(ttft)
         total += int(use.sum())
         if not use.any():
             continue
         rows = run.sample(_DOTS // len(runs), use)
-        dots += records({"x": rounded(x[rows]), "y": rounded(y[rows]), "run": [run.label] * len(rows)})
-        at, middle = binned_median(x[use], y[use], log=bool(log))
+        dots += records({"x": rounded(values[rows]), "y": rounded(ttft[rows]), "run": [run.label] * len(rows)})
+        at, middle = binned_median(values[use], ttft[use], log=bool(log))
         lines += records({"x": rounded(at), "y": rounded(middle), "run": [run.label] * len(at)})
     if not dots:
         return None
@@ -99,16 +99,18 @@ def _range(values: Floats) -> tuple[float, float]:
     return float(np.min(values, where=finite, initial=np.inf)), float(np.max(values, where=finite, initial=-np.inf))
 
 
-def binned_median(x: Floats, y: Floats, *, log: bool) -> tuple[Floats, Floats]:
-    """(medians of x, medians of y) over at most 24 bins of equal width (or factor), those with enough values."""
-    v = np.log(x) if log else x
+def binned_median(positions: Floats, values: Floats, *, log: bool) -> tuple[Floats, Floats]:
+    """(medians of `positions`, medians of `values`) over at most 24 bins of equal width (or factor), those with enough values."""
+    v = np.log(positions) if log else positions
     low, high = float(v.min()), float(v.max())
     place = np.empty(len(v), dtype=np.int8)
     for rows in blocks(len(v)):
         place[rows] = np.minimum(((v[rows] - low) / max(high - low, 1e-12) * _BINS).astype(np.int64), _BINS - 1)
     order = np.argsort(place, kind="stable")
     cuts = np.searchsorted(place[order], np.arange(1, _BINS))
-    found = [
-        (float(np.median(x[part])), float(np.median(y[part]))) for part in np.split(order, cuts) if len(part) >= _FEWEST
+    medians = [
+        (float(np.median(positions[part])), float(np.median(values[part])))
+        for part in np.split(order, cuts)
+        if len(part) >= _FEWEST
     ]
-    return np.array([a for a, _ in found]), np.array([b for _, b in found])
+    return np.array([a for a, _ in medians]), np.array([b for _, b in medians])

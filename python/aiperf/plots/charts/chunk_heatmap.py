@@ -31,15 +31,15 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
         counts = counts.reshape(len(counts), -1, 2).sum(axis=2)
         gap_edges = gap_edges[::2]
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1) * 100
-    i, j = np.nonzero(counts)
+    window, length = np.nonzero(counts)
     rows = records(
         {
-            "a": rounded(seconds[i]),
-            "b": rounded(seconds[i + 1]),
-            "lo": rounded(gap_edges[j]),
-            "hi": rounded(gap_edges[j + 1]),
-            "n": counts[i, j].tolist(),
-            "p": rounded(share[i, j], 4),
+            "a": rounded(seconds[window]),
+            "b": rounded(seconds[window + 1]),
+            "lo": rounded(gap_edges[length]),
+            "hi": rounded(gap_edges[length + 1]),
+            "n": counts[window, length].tolist(),
+            "p": rounded(share[window, length], 4),
         }
     )
     body = _cells(rows)

@@ -23,15 +23,17 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
     run = runs[0]
     if len(runs) > 1 or not run.num_rows or run.options.agents is None:
         return None
-    c = run.context
-    turn, prompt = c.column("turn"), c.column("isl")
-    turns = np.unique(turn[c.ok & np.isfinite(turn)])
+    context = run.context
+    turn, prompt = context.column("turn"), context.column("isl")
+    turns = np.unique(turn[context.ok & np.isfinite(turn)])
     shown = turns[:_MOST_TURNS]
-    lines = ((planned_hits(c), prompt), (c.column("usage_cached"), c.column("usage_prompt")))
+    lines = ((planned_hits(context), prompt), (context.column("usage_cached"), context.column("usage_prompt")))
     points: list[tuple[float, float, str]] = []
     for name, (hit, whole) in zip(_NAMES, lines, strict=True):
         points += [
-            (float(t), share, name) for t in shown if (share := _share(hit, whole, c.ok & (turn == t))) is not None
+            (float(t), share, name)
+            for t in shown
+            if (share := _share(hit, whole, context.ok & (turn == t))) is not None
         ]
     if not points:
         return None

@@ -94,13 +94,13 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
     )
 
 
-def _dot_layer(dots: list[dict[str, object]], tag: str, x: Spec) -> Spec:
+def _dot_layer(dots: list[dict[str, object]], tag: str, time_axis: Spec) -> Spec:
     """One dot a request."""
     return {
         "data": {"values": dots},
         "mark": {"type": "point", "size": 9, "opacity": 0.45, "color": "$grey"},
         "encoding": {
-            "x": x,
+            "x": time_axis,
             "y": quantitative("v", short_name(tag), minExtent=46),
             "tooltip": [
                 {"field": "t", "title": "started (s)", "format": ".3f"},

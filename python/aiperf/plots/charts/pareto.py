@@ -64,12 +64,12 @@ def _axis(name: str) -> _Axis:
     return _Axis(name, tag.removesuffix(_PER_GPU) if is_per_gpu else tag, stat or "avg", is_per_gpu)
 
 
-def front_mask(x: Floats, y: Floats) -> Bools:
+def front_mask(first: Floats, second: Floats) -> Bools:
     """(points,) true where no other point is at least as good in both and better in one; larger is better."""
     worse = (
-        (x[None, :] >= x[:, None])
-        & (y[None, :] >= y[:, None])
-        & ((x[None, :] > x[:, None]) | (y[None, :] > y[:, None]))
+        (first[None, :] >= first[:, None])
+        & (second[None, :] >= second[:, None])
+        & ((first[None, :] > first[:, None]) | (second[None, :] > second[:, None]))
     )
     return np.asarray(~worse.any(axis=1))
 
@@ -79,15 +79,15 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
     return draw_front(runs)
 
 
-def draw_front(runs: Sequence[PlotRun], x: str = DEFAULT_X, y: str = DEFAULT_Y) -> Spec | None:
+def draw_front(runs: Sequence[PlotRun], x_figure: str = DEFAULT_X, y_figure: str = DEFAULT_Y) -> Spec | None:
     """The same of any two figures; None where fewer than two runs have both."""
-    axes = _axis(x), _axis(y)
-    found = [(run, *figures) for run in runs if (figures := _figures(run, axes)) is not None]
-    if len(found) < 2:
+    axes = _axis(x_figure), _axis(y_figure)
+    placed = [(run, *figures) for run in runs if (figures := _figures(run, axes)) is not None]
+    if len(placed) < 2:
         return None
-    points = [run for run, _, _ in found]
-    at = [np.array([f[0] for f in column]) for column in ([a for _, a, _ in found], [b for _, _, b in found])]
-    ends = [np.array([f[1] for f in column]) for column in ([a for _, a, _ in found], [b for _, _, b in found])]
+    points = [run for run, _, _ in placed]
+    at = [np.array([f[0] for f in column]) for column in ([a for _, a, _ in placed], [b for _, _, b in placed])]
+    ends = [np.array([f[1] for f in column]) for column in ([a for _, a, _ in placed], [b for _, _, b in placed])]
     signed = [v if axis.is_larger_better else -v for v, axis in zip(at, axes, strict=True)]
     front = front_mask(*signed)
     titles = [axis.title(has_gpus=any(r.num_gpus > 1 for r in points)) for axis in axes]
@@ -110,7 +110,7 @@ def draw_front(runs: Sequence[PlotRun], x: str = DEFAULT_X, y: str = DEFAULT_Y) 
     names = {r.load_name.lower() for r in points if r.load is not None}
     note += f", labelled by {names.pop()}" if len(names) == 1 else ""
     note += "; bars: 95% intervals" + (" over the runs" if _repeats(points) else " within each run") if bars else ""
-    is_default = (x, y) == (DEFAULT_X, DEFAULT_Y)
+    is_default = (x_figure, y_figure) == (DEFAULT_X, DEFAULT_Y)
     title = "Efficiency against experience" if is_default else f"{titles[1]} against {titles[0]}"
     return frame(title[0].upper() + title[1:], note, body, marks=2 * len(rows) + 2 * len(bars) + len(line))
 
@@ -183,16 +183,23 @@ def _body(
     }
 
 
-def _labels(runs: Sequence[PlotRun], x: Floats, y: Floats) -> list[str | None]:
+def _labels(runs: Sequence[PlotRun], along_x: Floats, along_y: Floats) -> list[str | None]:
     """The load of each point; points that lie on each other share the first one's label: `32, 64`."""
     texts: list[list[str]] = []
-    near = 0.02 * x.max(), 0.03 * y.max()
-    for i, run in enumerate(runs):
+    near = 0.02 * along_x.max(), 0.03 * along_y.max()
+    for index, run in enumerate(runs):
         host = next(
-            (j for j in range(i) if texts[j] and abs(x[i] - x[j]) < near[0] and abs(y[i] - y[j]) < near[1]), None
+            (
+                j
+                for j in range(index)
+                if texts[j]
+                and abs(along_x[index] - along_x[j]) < near[0]
+                and abs(along_y[index] - along_y[j]) < near[1]
+            ),
+            None,
         )
         texts.append([])
-        texts[i if host is None else host].append(_load_text(run))
+        texts[index if host is None else host].append(_load_text(run))
     return [", ".join(t) or None for t in texts]
 
 

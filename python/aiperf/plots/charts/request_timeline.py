@@ -101,13 +101,13 @@ def free_lanes(start: Floats, end: Floats) -> Ints:
     free: list[int] = []
     busy: list[tuple[float, int]] = []
     used = 0
-    for i, (begin, finish) in enumerate(zip(start.tolist(), end.tolist(), strict=True)):  # at most 600 rows
+    for row, (begin, finish) in enumerate(zip(start.tolist(), end.tolist(), strict=True)):  # at most 600 rows
         while busy and busy[0][0] <= begin:
             heapq.heappush(free, heapq.heappop(busy)[1])
         if free:
             lane = heapq.heappop(free)
         else:
             lane, used = used, used + 1
-        lanes[i] = lane
+        lanes[row] = lane
         heapq.heappush(busy, (finish, lane))
     return lanes

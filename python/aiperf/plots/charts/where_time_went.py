@@ -47,48 +47,48 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
         return None
     run = runs[0]
     run.chunks  # noqa: B018 - stalls rest on them
-    found = find_lifecycle(run.context, run.summary.server, run.summary.stall_ns)
-    if found is None:
+    lifecycle = find_lifecycle(run.context, run.summary.server, run.summary.stall_ns)
+    if lifecycle is None:
         return None
-    windows, bands = _windows(run, found), _bands(found)
+    windows, bands = _windows(run, lifecycle), _bands(lifecycle)
     if not windows:
         return None
-    names = [p for p in PARTS if p in found.parts]
+    names = [p for p in PARTS if p in lifecycle.parts]
     panels = [_over_time(windows, names)]
     if bands:
         panels.append(_by_band(bands, names))
-    every = (found.rows.step or 1) if isinstance(found.rows, slice) else 1
+    every = (lifecycle.rows.step or 1) if isinstance(lifecycle.rows, slice) else 1
     part = "" if every == 1 else f"every {every}th request; "
-    note = f"{part}mean per request, from the scheduled send time to the last token; {_SOURCES[found.source]}"
+    note = f"{part}mean per request, from the scheduled send time to the last token; {_SOURCES[lifecycle.source]}"
     body: Spec = {"vconcat": panels, "spacing": 14, "resolve": {"scale": {"color": "shared"}}}
     return frame("Where the time went", note, body, marks=len(windows) + len(bands))
 
 
-def _windows(run: PlotRun, found: Lifecycle) -> list[dict[str, object]]:
+def _windows(run: PlotRun, lifecycle: Lifecycle) -> list[dict[str, object]]:
     edges = run.edges
     step = max(1, int(np.ceil((len(edges) - 1) / _MOST_WINDOWS)))
     edges = np.unique(np.append(edges[::step], edges[-1]))
-    place = np.searchsorted(edges, run.context.start[found.rows], side="right") - 1
+    place = np.searchsorted(edges, run.context.start[lifecycle.rows], side="right") - 1
     begin = run.seconds(edges)
     rows: list[dict[str, object]] = []
     for i in range(len(edges) - 1):  # at most some sixty
         below = 0.0
-        for name, value in found.means(place == i).items():
+        for name, value in lifecycle.means(place == i).items():
             at, height = {"t": round(float(begin[i]), 4), "u": round(float(begin[i + 1]), 4)}, _ms(value)
             rows.append({**at, "v": height, "y": _ms(below), "z": _ms(below + value), "s": name})
             below += value
     return rows
 
 
-def _bands(found: Lifecycle) -> list[dict[str, object]]:
-    known = np.isfinite(found.total)
-    cuts = np.percentile(found.total[known], [b[0] for b in _BANDS] + [100])
+def _bands(lifecycle: Lifecycle) -> list[dict[str, object]]:
+    known = np.isfinite(lifecycle.total)
+    cuts = np.percentile(lifecycle.total[known], [b[0] for b in _BANDS] + [100])
     rows: list[dict[str, object]] = []
     for i, (_, high, title) in enumerate(_BANDS):
-        inside = known & (found.total >= cuts[i])
-        inside &= (found.total <= cuts[i + 1]) if high == 100 else (found.total < cuts[i + 1])
+        inside = known & (lifecycle.total >= cuts[i])
+        inside &= (lifecycle.total <= cuts[i + 1]) if high == 100 else (lifecycle.total < cuts[i + 1])
         if inside.any():
-            means = found.means(inside)
+            means = lifecycle.means(inside)
             rows += [{"b": title, "v": _ms(v), "s": name, "o": PARTS.index(name)} for name, v in means.items()]
     return rows
 
