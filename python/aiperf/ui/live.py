@@ -113,12 +113,12 @@ def render(view: View) -> RenderableType:
     top = Table.grid(padding=(0, 1))
     top.add_row(*row)
     line = Text(overflow="ellipsis", no_wrap=True)
-    for i, part in enumerate(words(pace)):
-        line.append(" · " if i else "", style="dim")
+    for position, part in enumerate(words(pace)):
+        line.append(" · " if position else "", style="dim")
         line.append(part, style="red" if "error" in part else "")
     state = Text(overflow="ellipsis", no_wrap=True)
-    for i, part in enumerate(state_words(view)):
-        state.append(" · " if i else "", style="dim")
+    for position, part in enumerate(state_words(view)):
+        state.append(" · " if position else "", style="dim")
         state.append(part, style=_style(part))
     return Group(top, line, state) if state else Group(top, line)
 

@@ -214,15 +214,17 @@ def _goals(view: View, width: int) -> Page:
         words = f"{100 * (tier.share or 0):.1f}% of requests · {_number(tier.per_s)}/s" if known else "known at the end"
         line.append(f"{tier.name}: {words}", style="not bold")
         page.append(_clip(line, width))
-    for a in sorted(view.asserts, key=lambda a: (a.holds is not False, a.holds is None)):
-        style = {True: "green", False: "red", None: "bright_black"}[a.holds]
-        state = {True: "met", False: "NOT MET", None: "known at the end"}[a.holds]
+    for assertion in sorted(view.asserts, key=lambda a: (a.holds is not False, a.holds is None)):
+        style = {True: "green", False: "red", None: "bright_black"}[assertion.holds]
+        state = {True: "met", False: "NOT MET", None: "known at the end"}[assertion.holds]
         line = Text("Assert ", style="bold")
-        line.append(f"{a.text} ", style="not bold")
+        line.append(f"{assertion.text} ", style="not bold")
         line.append(f"{state}", style=f"not bold {style}")
-        if a.holds is not None:
+        if assertion.holds is not None:
             line.append(
-                f" ({a.actual}" + ("" if a.margin is None else f", margin {100 * a.margin:+.0f}%") + ")",
+                f" ({assertion.actual}"
+                + ("" if assertion.margin is None else f", margin {100 * assertion.margin:+.0f}%")
+                + ")",
                 style="not bold",
             )
         page.append(_clip(line, width))
@@ -231,17 +233,17 @@ def _goals(view: View, width: int) -> Page:
 
 def _client(view: View, width: int) -> Page:
     """The certificate so far."""
-    f = view.fitness
+    fitness = view.fitness
     line = Text("Measurement quality ", style="bold")
     if not view.so_far.ok:
         return [line.append("–", style="not bold")]
-    line.append(f.verdict, style=f"not bold {_VERDICT_STYLE[f.verdict]}")
-    for name, lag in (("send lag", f.send_lag), ("receive lag", f.receive_lag)):
+    line.append(fitness.verdict, style=f"not bold {_VERDICT_STYLE[fitness.verdict]}")
+    for name, lag in (("send lag", fitness.send_lag), ("receive lag", fitness.receive_lag)):
         if lag is not None:
             line.append(f" · {name} p99 {_ms(lag[1])} ms", style="not bold")
-    if f.cpu is not None:
-        line.append(f" · client CPU {100 * f.cpu:.0f}%", style="not bold")
-    return [_clip(line, width), *(_clip(Text(f"  {r}", style="yellow"), width) for r in f.reasons)]
+    if fitness.cpu is not None:
+        line.append(f" · client CPU {100 * fitness.cpu:.0f}%", style="not bold")
+    return [_clip(line, width), *(_clip(Text(f"  {r}", style="yellow"), width) for r in fitness.reasons)]
 
 
 def _level_words(level: Level) -> str:
@@ -330,12 +332,18 @@ def generators_page(view: View, width: int) -> Page:
         f"{'in flight':>10}{'done':>10}{'errors':>7}{'req/s':>8}{'lag p99':>9}{'CPU':>5}" + f"{'tokens':>13}" * has_room
     )
     page = [Text(f"{'generator':17}{'state':9}{heads}", style="bright_black")]
-    for g in view.generators:
-        lag = "–" if g.send_lag_p99_ms is None else milliseconds(g.send_lag_p99_ms)
-        cells = f"{g.in_flight:>10,}{g.done:>10,}{g.failed:>7,}{g.rate:>8,.1f}{lag:>9}{100 * g.cpu:>4.0f}%"
-        cells += f"{g.output_tokens:>13,}" * has_room
+    for generator in view.generators:
+        lag = "–" if generator.send_lag_p99_ms is None else milliseconds(generator.send_lag_p99_ms)
+        cells = f"{generator.in_flight:>10,}{generator.done:>10,}{generator.failed:>7,}{generator.rate:>8,.1f}{lag:>9}{100 * generator.cpu:>4.0f}%"
+        cells += f"{generator.output_tokens:>13,}" * has_room
         page.append(
-            _clip(Text(f"{g.name[:16]:17}{g.state[:8]:9}{cells}", style="red" if g.state == "lost" else ""), width)
+            _clip(
+                Text(
+                    f"{generator.name[:16]:17}{generator.state[:8]:9}{cells}",
+                    style="red" if generator.state == "lost" else "",
+                ),
+                width,
+            )
         )
     return page
 
