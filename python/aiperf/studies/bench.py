@@ -118,10 +118,10 @@ class Bench:
             self._expected_to_fail.add(name)
         extra = {**_OF_RUNS, **values}
         try:
-            found = self._runner.run(name, {}, trial=0, seed=self.seed_of(name), extra=extra, label=label)
+            point = self._runner.run(name, {}, trial=0, seed=self.seed_of(name), extra=extra, label=label)
         except Interrupted:
             self.was_interrupted = True
             raise
-        if found is None or found.origin is None:
+        if point is None or point.origin is None:
             return None
-        return measured_of(cast("Run", found.origin), name)
+        return measured_of(cast("Run", point.origin), name)

@@ -28,14 +28,14 @@ def render_json(
     """Metrics with unit, definition and, where there is no value, the reason; findings, points, assertions."""
     figures = {
         name: {
-            "value": f.value,
+            "value": figure.value,
             "unit": metrics[name].unit,
-            **({"low": f.low, "high": f.high} if f.low is not None or f.high is not None else {}),
-            **({"reason": f.reason} if f.value is None else {}),
-            **({"rests_on": f.rests_on} if f.rests_on else {}),
+            **({"low": figure.low, "high": figure.high} if figure.low is not None or figure.high is not None else {}),
+            **({"reason": figure.reason} if figure.value is None else {}),
+            **({"rests_on": figure.rests_on} if figure.rests_on else {}),
             "definition": metrics[name].formula,
         }
-        for name, f in report.figures.items()
+        for name, figure in report.figures.items()
     }
     content = {
         "schema_version": "1",

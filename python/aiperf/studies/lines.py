@@ -20,8 +20,8 @@ def rows_of_line(name: str, xs: Sequence[float | None], ys: Sequence[float | Non
 
 def line_panel(
     rows: Sequence[Mapping[str, object]],
-    x: str,
-    y: str,
+    x_title: str,
+    y_title: str,
     *,
     width: str = "$w1",
     height: int = 220,
@@ -42,13 +42,13 @@ def line_panel(
         legend = {"orient": "top", "title": None}
         colour = {"field": "s", "type": "nominal", "legend": legend, "scale": legend_scale(names, colours)}
     encoding: Spec = {
-        "x": quantitative("x", x, log=log, zero=False, format="~s"),
-        "y": quantitative("y", y),
+        "x": quantitative("x", x_title, log=log, zero=False, format="~s"),
+        "y": quantitative("y", y_title),
         "color": colour,
         "tooltip": [
             {"field": "s", "title": "what"},
-            {"field": "x", "title": x, "format": ",.5~g"},
-            {"field": "y", "title": y, "format": ",.4~g"},
+            {"field": "x", "title": x_title, "format": ",.5~g"},
+            {"field": "y", "title": y_title, "format": ",.4~g"},
         ],
     }
     lines = [r for r in rows if str(r["s"]) not in points_only | dashed]
@@ -80,7 +80,9 @@ def _rule(channel: str, place: float, words: str, line: int) -> list[Spec]:
     return [rule, {"data": data, "mark": text, "encoding": {**at, "text": {"field": "t"}}}]
 
 
-def bar_panel(rows: Sequence[Mapping[str, object]], x: str, y: str, *, width: str = "$w1", height: int = 200) -> Spec:
+def bar_panel(
+    rows: Sequence[Mapping[str, object]], x_title: str, y_title: str, *, width: str = "$w1", height: int = 200
+) -> Spec:
     """Rows with `x` (a word), `y` and `s` (which bar of the group)."""
     names = list(dict.fromkeys(str(r["s"]) for r in rows))
     colours = [_COLOURS[i % len(_COLOURS)] for i in range(len(names))]
@@ -90,9 +92,9 @@ def bar_panel(rows: Sequence[Mapping[str, object]], x: str, y: str, *, width: st
         "data": {"values": list(rows)},
         "mark": {"type": "bar"},
         "encoding": {
-            "x": {"field": "x", "type": "nominal", "title": x, "sort": None, "axis": {"labelAngle": 0}},
+            "x": {"field": "x", "type": "nominal", "title": x_title, "sort": None, "axis": {"labelAngle": 0}},
             "xOffset": {"field": "s", "sort": None},
-            "y": quantitative("y", y),
+            "y": quantitative("y", y_title),
             "color": {
                 "field": "s",
                 "type": "nominal",
@@ -101,9 +103,9 @@ def bar_panel(rows: Sequence[Mapping[str, object]], x: str, y: str, *, width: st
                 "scale": legend_scale(names, colours),
             },
             "tooltip": [
-                {"field": "x", "title": x},
+                {"field": "x", "title": x_title},
                 {"field": "s", "title": "what"},
-                {"field": "y", "title": y, "format": ",.4~g"},
+                {"field": "y", "title": y_title, "format": ",.4~g"},
             ],
         },
     }

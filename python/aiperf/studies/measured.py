@@ -83,28 +83,28 @@ def measured_of(run: Run, name: str = "") -> Measured:
     load_all()
     columns = run.columns
     mask = phase_mask(columns, run.phases, "profiling")
-    r = MetricContext(columns if mask.all() else columns.select(mask), run.options.metrics)
-    rows = np.flatnonzero(r.ok)
-    rows = rows[np.argsort(r.start[rows], kind="stable")]
-    first = float(np.nanmin(r.start[rows])) if len(rows) else 0.0
-    counted, planned = r.column("usage_prompt")[rows], r.column("isl")[rows]
+    context = MetricContext(columns if mask.all() else columns.select(mask), run.options.metrics)
+    rows = np.flatnonzero(context.ok)
+    rows = rows[np.argsort(context.start[rows], kind="stable")]
+    first = float(np.nanmin(context.start[rows])) if len(rows) else 0.0
+    counted, planned = context.column("usage_prompt")[rows], context.column("isl")[rows]
     certificate = run.summary().certificate
     return Measured(
         name=name or run.dir.name,
-        session=r.column("session")[rows],
-        turn=r.column("turn")[rows],
+        session=context.column("session")[rows],
+        turn=context.column("turn")[rows],
         prompt_tokens=np.where(np.isnan(counted), planned, counted),
-        cached_tokens=r.column("usage_cached")[rows],
-        output_tokens=r.value("output_sequence_length")[rows],
-        ttft_ms=r.value("time_to_first_token")[rows] / 1e6,
-        latency_ms=r.value("request_latency")[rows] / 1e6,
-        start_s=(r.start[rows] - first) / 1e9,
-        end_s=(r.finish[rows] - first) / 1e9,
-        failed=int(np.count_nonzero(r.failed)),
+        cached_tokens=context.column("usage_cached")[rows],
+        output_tokens=context.value("output_sequence_length")[rows],
+        ttft_ms=context.value("time_to_first_token")[rows] / 1e6,
+        latency_ms=context.value("request_latency")[rows] / 1e6,
+        start_s=(context.start[rows] - first) / 1e9,
+        end_s=(context.finish[rows] - first) / 1e9,
+        failed=int(np.count_nonzero(context.failed)),
         counters=_counters(run),
         server=server_view(run.json.server_metrics),
         kv_idle=_kv_idle(run),
-        duration_s=0.0 if np.isnan(r.duration_s) else r.duration_s,
+        duration_s=0.0 if np.isnan(context.duration_s) else context.duration_s,
         verdict=None if certificate is None else certificate.verdict,
         run=run,
     )
@@ -118,10 +118,10 @@ def _counters(run: Run) -> dict[str, float]:
 
 def _kv_idle(run: Run) -> float | None:
     gauges = () if run.json.server_metrics is None else run.json.server_metrics.gauges
-    found = next((g for g in gauges if g.name == "kv_cache_usage" and g.levels), None)
-    if found is None or run.outcome is None or not run.outcome.phases:
+    gauge = next((g for g in gauges if g.name == "kv_cache_usage" and g.levels), None)
+    if gauge is None or run.outcome is None or not run.outcome.phases:
         return None
     before = [
-        level for at, level in zip(found.times_ns, found.levels, strict=True) if at <= run.outcome.phases[0].start_ns
+        level for at, level in zip(gauge.times_ns, gauge.levels, strict=True) if at <= run.outcome.phases[0].start_ns
     ]
-    return 100 * (before[-1] if before else found.levels[0])
+    return 100 * (before[-1] if before else gauge.levels[0])

@@ -47,14 +47,14 @@ def definitions_of(metrics: Mapping[str, StudyMetric]) -> tuple[Definition, ...]
     """For a page."""
     return tuple(
         Definition(
-            tag=m.name,
-            header=m.header,
-            unit=m.unit,
-            formula=m.formula,
-            provenance=m.source,
-            paragraphs=(m.meaning,) if m.meaning else (),
+            tag=metric.name,
+            header=metric.header,
+            unit=metric.unit,
+            formula=metric.formula,
+            provenance=metric.source,
+            paragraphs=(metric.meaning,) if metric.meaning else (),
         )
-        for m in metrics.values()
+        for metric in metrics.values()
     )
 
 
@@ -69,16 +69,18 @@ def condition_problems(
     ]
 
 
-def _misfit(c: Condition, metric: StudyMetric | None, metrics: Mapping[str, StudyMetric], study: str) -> str | None:
+def _misfit(
+    condition: Condition, metric: StudyMetric | None, metrics: Mapping[str, StudyMetric], study: str
+) -> str | None:
     if metric is None:
-        near = did_you_mean(c.tag, metrics, f"`aiperf explain {study}` lists the metrics of the study")
-        return f"the {study} study has no metric `{c.tag}`; {near}"
-    if c.stat not in {None, "avg"}:
-        return f"`{c.tag}` is one value: it has no `{c.stat}`"
-    if isinstance(c.value, str):
-        return f"`{c.value}` is not a number"
-    if threshold_in(c.value, c.unit, metric.unit) is None:
-        return f"`{c.tag}` is in {metric.unit}, not {c.unit}"
+        near = did_you_mean(condition.tag, metrics, f"`aiperf explain {study}` lists the metrics of the study")
+        return f"the {study} study has no metric `{condition.tag}`; {near}"
+    if condition.stat not in {None, "avg"}:
+        return f"`{condition.tag}` is one value: it has no `{condition.stat}`"
+    if isinstance(condition.value, str):
+        return f"`{condition.value}` is not a number"
+    if threshold_in(condition.value, condition.unit, metric.unit) is None:
+        return f"`{condition.tag}` is in {metric.unit}, not {condition.unit}"
     return None
 
 
@@ -89,17 +91,22 @@ def check_conditions(
     return tuple(_check(c, figures.get(c.tag), metrics[c.tag]) for c in conditions)
 
 
-def _check(c: Condition, found: StudyFigure | None, metric: StudyMetric) -> AssertionResult:
-    if found is None or found.value is None:
-        reason = "this part of the study was not run" if found is None else found.reason
-        return AssertionResult(text=str(c), passed=False, actual="–", reason=reason)
-    threshold = threshold_in(float(c.value), c.unit, metric.unit)
+def _check(condition: Condition, figure: StudyFigure | None, metric: StudyMetric) -> AssertionResult:
+    if figure is None or figure.value is None:
+        reason = "this part of the study was not run" if figure is None else figure.reason
+        return AssertionResult(text=str(condition), passed=False, actual="–", reason=reason)
+    threshold = threshold_in(float(condition.value), condition.unit, metric.unit)
     if threshold is None:
         return AssertionResult(
-            text=str(c), passed=False, actual="–", reason=f"`{c.tag}` is in {metric.unit}, not {c.unit}"
+            text=str(condition),
+            passed=False,
+            actual="–",
+            reason=f"`{condition.tag}` is in {metric.unit}, not {condition.unit}",
         )
     sure = None
-    if found.low is not None and found.high is not None:
-        sure = not found.low <= threshold <= found.high
-    actual = f"{found.value:,.4g} {metric.unit}".rstrip()
-    return AssertionResult(text=str(c), passed=OPERATORS[c.op](found.value, threshold), actual=actual, sure=sure)
+    if figure.low is not None and figure.high is not None:
+        sure = not figure.low <= threshold <= figure.high
+    actual = f"{figure.value:,.4g} {metric.unit}".rstrip()
+    return AssertionResult(
+        text=str(condition), passed=OPERATORS[condition.op](figure.value, threshold), actual=actual, sure=sure
+    )

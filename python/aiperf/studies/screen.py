@@ -31,12 +31,12 @@ def figure_text(figure: StudyFigure, metric: StudyMetric) -> str:
 def figure_table(figures: Mapping[str, StudyFigure], metrics: Mapping[str, StudyMetric]) -> Table:
     """A row per figure: value, interval, and what it rests on or why it is not known."""
     rows = []
-    for name, found in figures.items():
+    for name, figure in figures.items():
         metric = metrics[name]
         interval = "–"
-        if found.low is not None and found.high is not None:
-            interval = f"{number(found.low)} to {number(found.high)}"
-        rows.append((metric.header, figure_text(found, metric), interval, _remark(found)))
+        if figure.low is not None and figure.high is not None:
+            interval = f"{number(figure.low)} to {number(figure.high)}"
+        rows.append((metric.header, figure_text(figure, metric), interval, _remark(figure)))
     return Table(
         id="metrics",
         title="Metrics",

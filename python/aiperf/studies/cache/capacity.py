@@ -198,17 +198,17 @@ def load_of_set(sweep: Sweep, tokens: float, suffix: str = "") -> Load:
 
 def measure_set(sweep: Sweep, meter: Meter, tokens: float, suffix: str = "") -> CapacityPoint | None:
     load = load_of_set(sweep, tokens, suffix)
-    found = meter(load)
-    if found is None or load.warm is None:
+    point = meter(load)
+    if point is None or load.warm is None:
         return None
     theory = Theory(joined(load.warm, load.measured), load.warm.count)
-    rows = found.row.astype(np.int64)
+    rows = point.row.astype(np.int64)
     blocks = sweep.num_blocks
-    hits = found.hits
+    hits = point.hits
     return CapacityPoint(
         tokens=load.measured.count * sweep.shape.footprint,
         prefixes=load.measured.count,
-        point=found,
+        point=point,
         infinite=float(theory.infinite()[rows].sum()),
         lru=None if blocks is None else float(theory.lru(blocks)[rows].sum()),
         lru_blocks=None if hits is None else theory.lru_capacity(hits),
@@ -219,17 +219,17 @@ def sweep_sets(sweep: Sweep, meter: Meter) -> Iterator[CapacityPoint]:
     """The planned working sets; then doubled until hits fall, where the capacity is not known; then finer around the knee."""
     points: list[CapacityPoint] = []
     for tokens in planned_sets(sweep):
-        if (found := measure_set(sweep, meter, tokens)) is not None:
-            points.append(found)
-            yield found
+        if (measured := measure_set(sweep, meter, tokens)) is not None:
+            points.append(measured)
+            yield measured
     if not points or any(p.served is None for p in points):
         return
     while not sweep.wanted and points[-1].is_whole and points[-1].tokens * 2 <= sweep.largest:
-        found = measure_set(sweep, meter, points[-1].tokens * 2)
-        if found is None:
+        measured = measure_set(sweep, meter, points[-1].tokens * 2)
+        if measured is None:
             return
-        points.append(found)
-        yield found
+        points.append(measured)
+        yield measured
     if sweep.wanted:
         return
     for _ in range(_REFINED):
@@ -240,11 +240,11 @@ def sweep_sets(sweep: Sweep, meter: Meter) -> Iterator[CapacityPoint]:
         middle = float(np.sqrt(low.tokens * high.tokens))
         if sweep.shape.prefixes_of(middle) in {low.prefixes, high.prefixes}:
             return
-        found = measure_set(sweep, meter, middle)
-        if found is None:
+        measured = measure_set(sweep, meter, middle)
+        if measured is None:
             return
-        points.append(found)
-        yield found
+        points.append(measured)
+        yield measured
 
 
 def capacity_figures(capacity: Capacity) -> Iterator[StudyFigure]:

@@ -101,16 +101,16 @@ def capacity_charts(capacity: Capacity) -> Iterator[tuple[str, Spec]]:
         yield "capacity_distance", chart("Cache hits by reuse distance", note, panels, len(share) + len(times))
 
 
-def policy_charts(found: PolicyResult | None) -> Iterator[tuple[str, Spec]]:
+def policy_charts(result: PolicyResult | None) -> Iterator[tuple[str, Spec]]:
     """Measured hits beside those of each policy."""
-    if found is None or not found.orders:
+    if result is None or not result.orders:
         return
     rows: list[dict[str, object]] = []
-    for r in found.orders:
+    for r in result.orders:
         rows.append({"x": r.order, "s": "measured", "y": 100 * r.measured})
         rows += [{"x": r.order, "s": NAMES[p], "y": 100 * v} for p, v in r.expected.items()]
     panel = bar_panel(rows, "order of the requests", "of the possible hits (%)")
-    yield "capacity_policy", chart("Which eviction policy explains the hits", found.why, [panel], len(rows))
+    yield "capacity_policy", chart("Which eviction policy explains the hits", result.why, [panel], len(rows))
 
 
 def trace_charts(trace: Trace | None) -> Iterator[tuple[str, Spec]]:

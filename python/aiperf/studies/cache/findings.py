@@ -135,7 +135,7 @@ def capacity_findings(
         yield Finding(rule="cache_policy", figure="–", text=text, level="plain", link="capacity_policy")
 
 
-def isolation_findings(found: Isolation, policy: PolicyResult | None, figures: Figures) -> Iterator[Finding]:
+def isolation_findings(isolation: Isolation, policy: PolicyResult | None, figures: Figures) -> Iterator[Finding]:
     """Rules cache_contamination, cache_leak, cache_affinity. Where blocks are evicted at random, hits differ between equal loads."""
     again, reset = _value(figures, "contamination"), _value(figures, "hit_rate_after_reset")
     if again is not None and again > 5:
@@ -152,7 +152,7 @@ def isolation_findings(found: Isolation, policy: PolicyResult | None, figures: F
         text = f"Runs do not contaminate each other: {again:.1f}% of prompts sent before were found"
         yield Finding(rule="cache_contamination", figure=f"{again:.1f}%", text=text, level="plain", link="isolation")
     lost = _value(figures, "leaked_share")
-    idle = found.idle_growth
+    idle = isolation.idle_growth
     if (lost is not None and lost > _LEAK) or (idle is not None and idle > _IDLE_LEAK):
         parts = [] if lost is None else [f"a working set that fits lost {lost:.1f}% of its hits"]
         if idle is not None and idle > _IDLE_LEAK:

@@ -129,15 +129,15 @@ def _control(name: str, tokens: int, osl: int, count: int, block: int, base_of: 
 def measure_gain(plan: GainPlan, meter: Meter, blocks: int | None) -> Iterator[GainPoint]:
     """One after the other. `blocks`: the server's count, None if it is not known."""
     for share, load in plan.loads:
-        found = meter(load)
-        if found is None:
+        point = meter(load)
+        if point is None:
             continue
         warm = 0 if load.warm is None else load.warm.count
         theory = Theory(load.measured if load.warm is None else joined(load.warm, load.measured), warm)
-        rows = found.row.astype(np.int64)
+        rows = point.row.astype(np.int64)
         yield GainPoint(
             share=None if share is None else 100 * float(load.measured.shared.mean() / load.measured.tokens.mean()),
-            point=found,
+            point=point,
             infinite=float(theory.infinite()[rows].sum()),
             lru=None if blocks is None else float(theory.lru(blocks)[rows].sum()),
         )
@@ -205,12 +205,12 @@ def _saved(gain: Gain, unknown: str) -> StudyFigure:
     )
 
 
-def _difference(gain: Gain, p: GainPoint) -> tuple[float, float | None, float]:
+def _difference(gain: Gain, point: GainPoint) -> tuple[float, float | None, float]:
     """(saved ms per request, hit tokens per request more than the control's, standard error of the saved time)."""
-    hits = p.hits_per_request
-    error = float(np.hypot(p.point.mean_error_ms, gain.control_error_ms))
+    hits = point.hits_per_request
+    error = float(np.hypot(point.point.mean_error_ms, gain.control_error_ms))
     more = None if hits is None else hits - gain.control_hits
-    return gain.control_ms - p.point.mean_ms, more, error
+    return gain.control_ms - point.point.mean_ms, more, error
 
 
 def _gains(gain: Gain) -> Iterator[StudyFigure]:

@@ -186,7 +186,7 @@ def measure_isolation(plan: IsolationPlan, meter: Meter, why_no_reset: str = "")
     )
 
 
-def isolation_figures(found: Isolation) -> tuple[StudyFigure, ...]:
+def isolation_figures(isolation: Isolation) -> tuple[StudyFigure, ...]:
     """Those that cannot be known say why."""
     unknown = "the server reports neither `cached_tokens` in `usage` nor prefix-cache counters: hits cannot be known"
 
@@ -200,14 +200,14 @@ def isolation_figures(found: Isolation) -> tuple[StudyFigure, ...]:
             rests_on="" if point is None else f"{point.count} requests, {point.source}",
         )
 
-    lost = found.lost
-    before = None if found.before is None else found.before.hits
+    lost = isolation.lost
+    before = None if isolation.before is None else isolation.before.hits
     no_hits = "a working set that fits had no hits before the cancelled run" if before == 0 else unknown
     return (
-        rate("contamination", found.again),
-        rate("hit_rate_after_reset", found.reset, found.why_no_reset or "the cache was not reset"),
-        rate("affinity_hit_rate", found.sticky),
-        rate("no_affinity_hit_rate", found.loose),
+        rate("contamination", isolation.again),
+        rate("hit_rate_after_reset", isolation.reset, isolation.why_no_reset or "the cache was not reset"),
+        rate("affinity_hit_rate", isolation.sticky),
+        rate("no_affinity_hit_rate", isolation.loose),
         StudyFigure(
             name="leaked_share",
             value=None if lost is None else 100 * lost,

@@ -116,12 +116,12 @@ class CacheStudy:
 
     @property
     def sweep(self) -> Sweep:
-        o = self.options
+        options = self.options
         return Sweep(
             shape=self.shape,
             blocks=self.blocks,
-            wanted=o.working_sets,
-            largest=o.max_working_set,
+            wanted=options.working_sets,
+            largest=options.max_working_set,
             base_of=self.base_of,
         )
 
@@ -133,14 +133,14 @@ class CacheStudy:
 
     def loads(self, part: Part) -> Iterator[Load]:
         """Of a part, as far as they are known before the start."""
-        o = self.options
+        options = self.options
         match part:
             case "gain":
                 plan = plan_gain(
-                    o.shares,
+                    options.shares,
                     tokens=self.tokens,
                     osl=self.osl,
-                    count=o.requests_per_point,
+                    count=options.requests_per_point,
                     block=self.block,
                     base_of=self.base_of,
                 )
@@ -200,12 +200,12 @@ class CacheStudy:
                         self._measure_trace(bench)
 
     def _measure_gain(self, meter: Meter) -> None:
-        o = self.options
+        options = self.options
         plan = plan_gain(
-            o.shares,
+            options.shares,
             tokens=self.tokens,
             osl=self.osl,
-            count=o.requests_per_point,
+            count=options.requests_per_point,
             block=self.block,
             base_of=self.base_of,
         )
@@ -213,13 +213,13 @@ class CacheStudy:
         for point in measure_gain(plan, meter, self.num_blocks):
             points.append(point)
             self.gain = replace(self.gain, points=tuple(points))
-        if not o.slo:
+        if not options.slo:
             return
-        for share in (None, *o.shares):
+        for share in (None, *options.shares):
             probe = ShareProbe(
-                share, o.slo, meter, tokens=self.tokens, osl=self.osl, block=self.block, base_of=self.base_of
+                share, options.slo, meter, tokens=self.tokens, osl=self.osl, block=self.block, base_of=self.base_of
             )
-            found = find_capacity(probe, o.slo_concurrency_max)
+            found = find_capacity(probe, options.slo_concurrency_max)
             best = None if found.value is None else int(found.value)
             self.gain = replace(self.gain, slo={**self.gain.slo, share: best})
 
@@ -264,13 +264,15 @@ class CacheStudy:
 
     def _measure_trace(self, bench: Bench) -> None:
         values = {"endpoint.reset_kv_cache": not self.why_no_reset}
-        found = bench.measure("trace", values, label="the trace")
-        if found is None or found.run is None:
+        measured = bench.measure("trace", values, label="the trace")
+        if measured is None or measured.run is None:
             return
         nothing = repeated(np.zeros(0, np.int64), shared=0, tokens=0, osl=1, block=self.block, base=0)
         load = Load(name="trace", measured=nothing)
-        point = point_of(load, found)
-        self.trace = evaluate_trace(point, found.run, found.session, found.turn, found.start_s, self.blocks.tokens)
+        point = point_of(load, measured)
+        self.trace = evaluate_trace(
+            point, measured.run, measured.session, measured.turn, measured.start_s, self.blocks.tokens
+        )
 
     def outcome(self) -> Outcome:
         return Outcome(
@@ -343,15 +345,15 @@ def _work(bench: Bench, given: Section) -> StudyReport:
 
 def _tell(bench: Bench, study: CacheStudy) -> None:
     """What the server says of its cache, and what is done to it."""
-    b = study.blocks
-    if b.tokens is None:
+    blocks = study.blocks
+    if blocks.tokens is None:
         bench.observer.note(
             "the server does not report the number and size of its KV blocks (`--kv-blocks`, `--kv-block-size` give them): "
             f"prompts are cut into blocks of {study.block} tokens, and the capacity is searched"
         )
     else:
         bench.observer.note(
-            f"the server reports {b.num_blocks:,} KV blocks of {b.block_size} tokens, {b.tokens:,} tokens"
+            f"the server reports {blocks.num_blocks:,} KV blocks of {blocks.block_size} tokens, {blocks.tokens:,} tokens"
         )
     if study.why_no_reset:
         bench.observer.note(f"the server's prefix cache is not reset between points: {study.why_no_reset}")

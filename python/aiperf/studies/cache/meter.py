@@ -174,35 +174,35 @@ class LiveMeter:
         return self._bench.measure(name, given, label=label, may_fail=may_fail)
 
 
-def point_of(load: Load, found: Measured) -> Point:
+def point_of(load: Load, measured: Measured) -> Point:
     """`Measured` of a run of `load.measured`."""
-    row = found.session.copy()
+    row = measured.session.copy()
     if (load.measured.session >= 0).any():
-        row = _rows_of_sessions(load.measured, found)
+        row = _rows_of_sessions(load.measured, measured)
     return Point(
         load=load,
         row=row,
-        hit_tokens=found.cached_tokens,
-        prompt_tokens=found.prompt_tokens,
-        ttft_ms=found.ttft_ms,
-        latency_ms=found.latency_ms,
-        failed=found.failed,
-        duration_s=found.duration_s,
-        counter_hits=found.counters.get("prefix_cache_hits"),
-        counter_queries=found.counter_queries,
-        external_hits=found.counters.get("external_cache_hits"),
-        kv_idle=found.kv_idle,
-        measured=found,
+        hit_tokens=measured.cached_tokens,
+        prompt_tokens=measured.prompt_tokens,
+        ttft_ms=measured.ttft_ms,
+        latency_ms=measured.latency_ms,
+        failed=measured.failed,
+        duration_s=measured.duration_s,
+        counter_hits=measured.counters.get("prefix_cache_hits"),
+        counter_queries=measured.counter_queries,
+        external_hits=measured.counters.get("external_cache_hits"),
+        kv_idle=measured.kv_idle,
+        measured=measured,
     )
 
 
-def _rows_of_sessions(prompts: Prompts, found: Measured) -> Floats:
+def _rows_of_sessions(prompts: Prompts, measured: Measured) -> Floats:
     """(requests,) rows of requests that are turns of named sessions, in the file's order within each."""
     order: dict[int, list[int]] = {}
     for row, session in enumerate(prompts.session.tolist()):
         order.setdefault(session, []).append(row)
     sessions = list(order.values())
     return np.array(
-        [sessions[int(s)][int(t)] for s, t in zip(found.session.tolist(), found.turn.tolist(), strict=True)],
+        [sessions[int(s)][int(t)] for s, t in zip(measured.session.tolist(), measured.turn.tolist(), strict=True)],
         dtype=float,
     )

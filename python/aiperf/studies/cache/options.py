@@ -14,7 +14,7 @@ __all__ = ["PARTS", "CacheOptions", "Part"]
 
 Part = Literal["gain", "capacity", "isolation", "trace"]
 PARTS: Final[tuple[Part, ...]] = get_args(Part)
-G: Final = "Cache study"
+_GROUP: Final = "Cache study"
 
 
 class CacheOptions(Section):
@@ -25,24 +25,26 @@ class CacheOptions(Section):
         Flag(
             "--parts",
             help="Parts of the study: gain, capacity, isolation, trace; default: trace with --input-file, else the other three",
-            group=G,
+            group=_GROUP,
             split=True,
         ),
     ] = ()
     shares: Annotated[
         tuple[float, ...],
-        Flag("--shares", help="Shared shares of the prompts in percent", group=G, split=True),
+        Flag("--shares", help="Shared shares of the prompts in percent", group=_GROUP, split=True),
     ] = (0.0, 25.0, 50.0, 75.0, 90.0, 99.0)
     requests_per_point: Annotated[
         int,
         Field(ge=2),
-        Flag("--requests-per-point", help="Requests of each point of the gain part", group=G),
+        Flag("--requests-per-point", help="Requests of each point of the gain part", group=_GROUP),
     ] = 50
     prefix_length: Annotated[
         int | None,
         Field(gt=0),
         Flag(
-            "--prefix-length", help="Tokens of each live prefix of the capacity part; default: half the --isl", group=G
+            "--prefix-length",
+            help="Tokens of each live prefix of the capacity part; default: half the --isl",
+            group=_GROUP,
         ),
     ] = None
     working_sets: Annotated[
@@ -50,31 +52,31 @@ class CacheOptions(Section):
         Flag(
             "--working-sets",
             help="Working sets of the capacity part in tokens; default: around the server's own block count, else doubled until hits fall",
-            group=G,
+            group=_GROUP,
             split=True,
         ),
     ] = ()
     max_working_set: Annotated[
         int,
         Field(gt=0),
-        Flag("--max-working-set", help="Upper bound of the capacity part's working sets in tokens", group=G),
+        Flag("--max-working-set", help="Upper bound of the capacity part's working sets in tokens", group=_GROUP),
     ] = 4_000_000
     kv_block_size: Annotated[
         int | None,
         Field(gt=0),
-        Flag("--kv-block-size", help="Tokens in a KV block, for servers that do not report it", group=G),
+        Flag("--kv-block-size", help="Tokens in a KV block, for servers that do not report it", group=_GROUP),
     ] = None
     kv_blocks: Annotated[
         int | None,
         Field(gt=0),
-        Flag("--kv-blocks", help="Number of KV blocks, for servers that do not report it", group=G),
+        Flag("--kv-blocks", help="Number of KV blocks, for servers that do not report it", group=_GROUP),
     ] = None
     slo: Annotated[
         tuple[Condition, ...],
         Flag(
             "--slo",
             help="Also find the highest concurrency that meets this condition at each shared share, for example `time_to_first_token:p95 < 400ms`; repeatable",
-            group=G,
+            group=_GROUP,
             metavar="CONDITION",
         ),
     ] = ()
@@ -84,7 +86,7 @@ class CacheOptions(Section):
         Flag(
             "--slo-concurrency-max",
             help="Highest concurrency tried for the capacity under --slo at each shared share",
-            group=G,
+            group=_GROUP,
         ),
     ] = 64
 

@@ -42,37 +42,41 @@ class Outcome:
     conditions: Sequence[Condition] = ()
 
 
-def build_report(o: Outcome) -> StudyReport:
+def build_report(outcome: Outcome) -> StudyReport:
     figures: dict[str, StudyFigure] = {}
     findings: list[Finding] = []
     tables: list[Table] = []
     charts: dict[str, Spec] = {}
     points: list[dict[str, object]] = []
-    if o.gain.points:
-        figures |= {f.name: f for f in gain_figures(o.gain)}
-        figures["slo_capacity_gain"] = slo_figure(o.gain.slo, o.conditions)
-        findings += gain_findings(o.gain, figures)
-        tables.append(_gain_table(o.gain))
-        charts |= dict(gain_charts(o.gain))
-        points += _gain_rows(o.gain)
-    if o.capacity is not None:
-        tiers = find_tiers(o.capacity)
-        figures |= {f.name: f for f in (*capacity_figures(o.capacity), *tier_figures(tiers))}
-        findings += capacity_findings(o.capacity, tiers, o.policy, figures)
-        tables.append(_capacity_table(o.capacity))
-        charts |= {**dict(capacity_charts(o.capacity)), **dict(policy_charts(o.policy))}
-        points += _capacity_rows(o.capacity)
-    if o.isolation is not None:
-        figures |= {f.name: f for f in isolation_figures(o.isolation)}
-        findings += isolation_findings(o.isolation, o.policy, figures)
-        tables.append(_isolation_table(o.isolation))
-        points += _isolation_rows(o.isolation)
-    if o.trace is not None:
-        figures |= {f.name: f for f in trace_figures(o.trace)}
-        findings += trace_findings(o.trace, figures)
-        tables += _trace_tables(o.trace)
-        charts |= dict(trace_charts(o.trace))
-        for kind, groups in (("turn", o.trace.turns), ("session", o.trace.sessions), ("time", o.trace.times)):
+    if outcome.gain.points:
+        figures |= {f.name: f for f in gain_figures(outcome.gain)}
+        figures["slo_capacity_gain"] = slo_figure(outcome.gain.slo, outcome.conditions)
+        findings += gain_findings(outcome.gain, figures)
+        tables.append(_gain_table(outcome.gain))
+        charts |= dict(gain_charts(outcome.gain))
+        points += _gain_rows(outcome.gain)
+    if outcome.capacity is not None:
+        tiers = find_tiers(outcome.capacity)
+        figures |= {f.name: f for f in (*capacity_figures(outcome.capacity), *tier_figures(tiers))}
+        findings += capacity_findings(outcome.capacity, tiers, outcome.policy, figures)
+        tables.append(_capacity_table(outcome.capacity))
+        charts |= {**dict(capacity_charts(outcome.capacity)), **dict(policy_charts(outcome.policy))}
+        points += _capacity_rows(outcome.capacity)
+    if outcome.isolation is not None:
+        figures |= {f.name: f for f in isolation_figures(outcome.isolation)}
+        findings += isolation_findings(outcome.isolation, outcome.policy, figures)
+        tables.append(_isolation_table(outcome.isolation))
+        points += _isolation_rows(outcome.isolation)
+    if outcome.trace is not None:
+        figures |= {f.name: f for f in trace_figures(outcome.trace)}
+        findings += trace_findings(outcome.trace, figures)
+        tables += _trace_tables(outcome.trace)
+        charts |= dict(trace_charts(outcome.trace))
+        for kind, groups in (
+            ("turn", outcome.trace.turns),
+            ("session", outcome.trace.sessions),
+            ("time", outcome.trace.times),
+        ):
             points += group_rows(kind, groups)
     cleaned = {n: f if f.value is None else replace(f, reason="") for n, f in figures.items()}
     return StudyReport(
@@ -82,9 +86,9 @@ def build_report(o: Outcome) -> StudyReport:
         tables=tuple(tables),
         charts=charts,
         points=tuple(points),
-        facts=_facts(o),
-        notes=tuple(_notes(o)),
-        extra={"kv_blocks": _blocks_json(o.blocks), "policy": _policy_json(o.policy)},
+        facts=_facts(outcome),
+        notes=tuple(_notes(outcome)),
+        extra={"kv_blocks": _blocks_json(outcome.blocks), "policy": _policy_json(outcome.policy)},
         has_failed=not points,
     )
 
@@ -95,16 +99,16 @@ def _facts(o: Outcome) -> tuple[str, ...]:
     return (known,)
 
 
-def _points(o: Outcome) -> Iterator[Point]:
-    yield from (p.point for p in o.gain.points)
-    if o.capacity is not None:
-        yield from (p.point for p in o.capacity.points)
-        if o.capacity.again is not None:
-            yield o.capacity.again.point
-    if o.isolation is not None:
-        yield from (p for _, p in _isolation_points(o.isolation))
-    if o.trace is not None:
-        yield o.trace.point
+def _points(outcome: Outcome) -> Iterator[Point]:
+    yield from (p.point for p in outcome.gain.points)
+    if outcome.capacity is not None:
+        yield from (p.point for p in outcome.capacity.points)
+        if outcome.capacity.again is not None:
+            yield outcome.capacity.again.point
+    if outcome.isolation is not None:
+        yield from (p for _, p in _isolation_points(outcome.isolation))
+    if outcome.trace is not None:
+        yield outcome.trace.point
 
 
 def _notes(o: Outcome) -> Iterator[str]:
@@ -122,14 +126,14 @@ def _notes(o: Outcome) -> Iterator[str]:
             yield f"{verdict}: {shown} (`aiperf report RUN` says why)"
 
 
-def _blocks_json(b: KvBlocks) -> dict[str, object]:
+def _blocks_json(blocks: KvBlocks) -> dict[str, object]:
     return {
-        "block_size": b.block_size,
-        "num_blocks": b.num_blocks,
-        "tokens": b.tokens,
-        "engines": b.engines,
-        "slots": b.slots,
-        "source": b.source,
+        "block_size": blocks.block_size,
+        "num_blocks": blocks.num_blocks,
+        "tokens": blocks.tokens,
+        "engines": blocks.engines,
+        "slots": blocks.slots,
+        "source": blocks.source,
     }
 
 
@@ -169,21 +173,21 @@ def _gain_table(gain: Gain) -> Table:
         "Most in SLO",
     )
     rows = []
-    for p in gain.points:
-        total = p.point.total_prompt
-        name = "control" if p.share is None else f"{p.share:.1f}"
-        best = _capacity_of(gain, p.share)
+    for point in gain.points:
+        total = point.point.total_prompt
+        name = "control" if point.share is None else f"{point.share:.1f}"
+        best = _capacity_of(gain, point.share)
         rows.append(
             (
                 name,
-                _percent(p.point.usage_rate),
-                _percent(p.point.counter_rate),
-                _percent(_of(p.infinite, total)),
-                _percent(_of(p.lru, total)),
-                _number(p.point.mean_ms),
-                "–" if p.is_control else _number(gain.control_ms - p.point.mean_ms),
-                _number(p.prefill_throughput),
-                _number(p.input_throughput),
+                _percent(point.point.usage_rate),
+                _percent(point.point.counter_rate),
+                _percent(_of(point.infinite, total)),
+                _percent(_of(point.lru, total)),
+                _number(point.point.mean_ms),
+                "–" if point.is_control else _number(gain.control_ms - point.point.mean_ms),
+                _number(point.prefill_throughput),
+                _number(point.input_throughput),
                 "–" if best is None else f"{best}",
             )
         )
@@ -208,19 +212,19 @@ def _capacity_of(gain: Gain, share: float | None) -> int | None:
 
 
 def _gain_rows(gain: Gain) -> Iterator[dict[str, object]]:
-    for p in gain.points:
-        total = p.point.total_prompt
+    for point in gain.points:
+        total = point.point.total_prompt
         yield {
             "part": "gain",
-            "point": p.point.load.name,
-            "shared_percent": p.share,
-            **_point_row(p.point),
-            "theoretical_hit_rate": _of(p.infinite, total),
-            "lru_hit_rate": _of(p.lru, total),
-            "saved_ms": None if p.is_control else _finite(gain.control_ms - p.point.mean_ms),
-            "prefill_tokens_per_s": p.prefill_throughput,
-            "input_tokens_per_s": p.input_throughput,
-            "slo_concurrency": _capacity_of(gain, p.share),
+            "point": point.point.load.name,
+            "shared_percent": point.share,
+            **_point_row(point.point),
+            "theoretical_hit_rate": _of(point.infinite, total),
+            "lru_hit_rate": _of(point.lru, total),
+            "saved_ms": None if point.is_control else _finite(gain.control_ms - point.point.mean_ms),
+            "prefill_tokens_per_s": point.prefill_throughput,
+            "input_tokens_per_s": point.input_throughput,
+            "slo_concurrency": _capacity_of(gain, point.share),
         }
 
 
@@ -247,16 +251,16 @@ def _finite(value: float) -> float | None:
 
 def _capacity_table(capacity: Capacity) -> Table:
     rows = []
-    for p in capacity.points:
-        size = None if p.lru_blocks is None or p.is_whole else p.lru_blocks * capacity.shape.block
+    for point in capacity.points:
+        size = None if point.lru_blocks is None or point.is_whole else point.lru_blocks * capacity.shape.block
         rows.append(
             (
-                f"{p.tokens:,}",
-                f"{p.prefixes:,}",
-                _percent(p.served),
-                _percent(_of(p.lru, p.infinite)),
+                f"{point.tokens:,}",
+                f"{point.prefixes:,}",
+                _percent(point.served),
+                _percent(_of(point.lru, point.infinite)),
                 "–" if size is None else f"{size:,}",
-                _number(p.point.mean_ms),
+                _number(point.point.mean_ms),
             )
         )
     marked = frozenset(i for i, p in enumerate(capacity.points) if p in (capacity.low, capacity.high))
@@ -271,32 +275,32 @@ def _capacity_table(capacity: Capacity) -> Table:
 
 
 def _capacity_rows(capacity: Capacity) -> Iterator[dict[str, object]]:
-    for p in capacity.points:
-        total = p.point.total_prompt
+    for point in capacity.points:
+        total = point.point.total_prompt
         yield {
             "part": "capacity",
-            "point": p.point.load.name,
-            "working_set_tokens": p.tokens,
-            "prefixes": p.prefixes,
-            **_point_row(p.point),
-            "served": p.served,
-            "theoretical_hit_rate": _of(p.infinite, total),
-            "lru_hit_rate": _of(p.lru, total),
-            "external_hit_tokens": p.point.external_hits,
+            "point": point.point.load.name,
+            "working_set_tokens": point.tokens,
+            "prefixes": point.prefixes,
+            **_point_row(point.point),
+            "served": point.served,
+            "theoretical_hit_rate": _of(point.infinite, total),
+            "lru_hit_rate": _of(point.lru, total),
+            "external_hit_tokens": point.point.external_hits,
         }
 
 
 # Isolation and trace ------------------------------------------------------------------------------------------------------
 
 
-def _isolation_points(found: Isolation) -> Iterator[tuple[str, Point]]:
+def _isolation_points(isolation: Isolation) -> Iterator[tuple[str, Point]]:
     for name, point in (
-        ("prompts of an earlier run again", found.again),
-        ("the same after a reset", found.reset),
-        ("a session per prefix", found.sticky),
-        ("a session per request", found.loose),
-        ("a working set that fits", found.before),
-        ("the same after cancelled requests", found.after),
+        ("prompts of an earlier run again", isolation.again),
+        ("the same after a reset", isolation.reset),
+        ("a session per prefix", isolation.sticky),
+        ("a session per request", isolation.loose),
+        ("a working set that fits", isolation.before),
+        ("the same after cancelled requests", isolation.after),
     ):
         if point is not None:
             yield name, point

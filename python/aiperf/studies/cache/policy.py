@@ -75,13 +75,13 @@ def policy_loads(sweep: Sweep, capacity: float) -> dict[Order, Load]:
 
 
 def _prompts(sweep: Sweep, order: Ints, base: int, first_own: int = 0) -> Prompts:
-    s = sweep.shape
+    shape = sweep.shape
     return repeated(
         order,
-        shared=s.prefix,
-        tokens=s.prefix + s.block,
-        osl=s.osl,
-        block=s.block,
+        shared=shape.prefix,
+        tokens=shape.prefix + shape.block,
+        osl=shape.osl,
+        block=shape.block,
         base=base,
         first_own=first_own,
     )
@@ -126,16 +126,16 @@ def measure_policy(sweep: Sweep, meter: Meter, capacity: float) -> Iterator[Orde
     """Each order as soon as it is measured, then what they say together."""
     results: list[OrderResult] = []
     for order, load in policy_loads(sweep, capacity).items():
-        found = meter(load)
-        if found is None or found.hits is None or load.warm is None:
+        point = meter(load)
+        if point is None or point.hits is None or load.warm is None:
             continue
         theory = Theory(joined(load.warm, load.measured), load.warm.count)
-        rows = found.row.astype(np.int64)
+        rows = point.row.astype(np.int64)
         possible = float(theory.infinite()[rows].sum())
         blocks = max(1, round(capacity / sweep.shape.block))
         result = OrderResult(
             order=order,
-            measured=found.hits / possible,
+            measured=point.hits / possible,
             expected={p: float(theory.policy(p, blocks)[rows].sum()) / possible for p in POLICIES},
         )
         results.append(result)

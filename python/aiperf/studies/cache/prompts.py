@@ -121,12 +121,12 @@ def write_trace(prompts: Prompts, path: Path) -> None:
 
 def _lines(prompts: Prompts) -> Iterator[str]:
     offsets, ids = prompts.block_ids()
-    for i in range(prompts.count):
+    for request in range(prompts.count):
         row: dict[str, object] = {
-            "input_length": int(prompts.tokens[i]),
+            "input_length": int(prompts.tokens[request]),
             "output_length": prompts.osl,
-            "hash_ids": ids[offsets[i] : offsets[i + 1]].tolist(),
+            "hash_ids": ids[offsets[request] : offsets[request + 1]].tolist(),
         }
-        if prompts.session[i] >= 0:
-            row["session_id"] = f"prefix-{prompts.session[i]}"
+        if prompts.session[request] >= 0:
+            row["session_id"] = f"prefix-{prompts.session[request]}"
         yield json_text(row, separators=(",", ":")) + "\n"

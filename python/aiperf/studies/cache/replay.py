@@ -196,13 +196,13 @@ def trace_figures(trace: Trace) -> Iterator[StudyFigure]:
 
 def group_rows(kind: str, groups: Sequence[Group]) -> Iterator[dict[str, object]]:
     """For the files."""
-    for g in groups:
+    for group in groups:
         yield {
             "part": "trace",
-            "point": f"{kind} {g.name}",
-            "requests": g.requests,
-            "hit_rate": g.measured,
-            "theoretical_hit_rate": g.ideal,
-            "lru_hit_rate": g.lru,
-            "ttft_ms": g.ttft_ms,
+            "point": f"{kind} {group.name}",
+            "requests": group.requests,
+            "hit_rate": group.measured,
+            "theoretical_hit_rate": group.ideal,
+            "lru_hit_rate": group.lru,
+            "ttft_ms": group.ttft_ms,
         }

@@ -71,13 +71,13 @@ def find_capacity(probe: ShareProbe, most: int) -> SearchResult:
     return search(probe, Range(1, most), SearchOptions())
 
 
-def slo_figure(found: dict[float | None, int | None], conditions: Sequence[Condition]) -> StudyFigure:
-    """`found`: highest concurrency by share; None: none met the SLO."""
+def slo_figure(highest: dict[float | None, int | None], conditions: Sequence[Condition]) -> StudyFigure:
+    """`highest`: concurrency by share; None: none met the SLO."""
     name = "slo_capacity_gain"
     if not conditions:
         return StudyFigure(name=name, value=None, reason="no --slo was given")
-    shares = [s for s in found if s is not None]
-    control, best = found.get(None), found[max(shares)] if shares else None
+    shares = [s for s in highest if s is not None]
+    control, best = highest.get(None), highest[max(shares)] if shares else None
     if control is None or best is None:
         return StudyFigure(name=name, value=None, reason="no concurrency met the SLO, or the search was not finished")
     rests = f"concurrency {best} against {control}"

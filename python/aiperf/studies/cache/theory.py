@@ -62,13 +62,13 @@ class Theory:
     @cached_property
     def rows(self) -> tuple[Ints, Ints]:
         """(offsets, ids) of all blocks that each request occupies; what is never found has an id of its own, below 0."""
-        p = self.prompts
-        offsets, ids = p.block_ids()
-        full = p.tokens // p.block
+        prompts = self.prompts
+        offsets, ids = prompts.block_ids()
+        full = prompts.tokens // prompts.block
         # The last output token is never written to the cache.
-        total = -(-(p.tokens + p.osl - 1) // p.block)
+        total = -(-(prompts.tokens + prompts.osl - 1) // prompts.block)
         out = np.concatenate([np.zeros(1, np.int64), np.cumsum(total)])
-        row = np.repeat(np.arange(p.count), total)
+        row = np.repeat(np.arange(prompts.count), total)
         place = np.arange(int(out[-1])) - out[row]
         known = place < full[row]
         own = -1 - np.arange(len(row), dtype=np.int64)
@@ -130,12 +130,12 @@ def policy_hits(policy: Policy, offsets: Ints, ids: Ints, capacity: int, seed: i
     out = np.zeros(len(offsets) - 1, np.int64)
     for request in range(len(out)):
         blocks = ids[offsets[request] : offsets[request + 1]].tolist()
-        found = 0
-        while found < len(blocks) and blocks[found] in cache:
-            found += 1
-        out[request] = found
+        leading = 0
+        while leading < len(blocks) and blocks[leading] in cache:
+            leading += 1
+        out[request] = leading
         needed = set(blocks)
-        for block in blocks[found:]:
+        for block in blocks[leading:]:
             if block not in cache:
                 cache.put(block, needed)
         # Given back from the last to the first, so that common beginnings live longest.

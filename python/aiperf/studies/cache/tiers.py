@@ -97,24 +97,24 @@ def find_steps(distance: Floats, ms: Floats) -> Iterator[Step]:
     """Steps up, nearest first. `distance` ascending; the best cut of each piece is looked for in both of its halves again."""
     if len(ms) < 2 * _FEWEST:
         return
-    cut, p = _best_cut(ms)
+    cut, p_value = _best_cut(ms)
     near, far = float(np.median(ms[:cut])), float(np.median(ms[cut:]))
-    if p > _LEVEL or far < STEP * near:
+    if p_value > _LEVEL or far < STEP * near:
         return
     yield from find_steps(distance[:cut], ms[:cut])
-    yield Step(float(distance[cut - 1] + distance[cut]) / 2, near, far, p)
+    yield Step(float(distance[cut - 1] + distance[cut]) / 2, near, far, p_value)
     yield from find_steps(distance[cut:], ms[cut:])
 
 
 def _best_cut(ms: Floats) -> tuple[int, float]:
     """The cut at which the ranks before and behind it differ most, and the test's p, times the cuts that were tried (Bonferroni)."""
-    n = len(ms)
-    ranks = np.empty(n)
-    ranks[np.argsort(ms, kind="stable")] = np.arange(1, n + 1)
-    cuts = np.arange(_FEWEST, n - _FEWEST + 1)
+    count = len(ms)
+    ranks = np.empty(count)
+    ranks[np.argsort(ms, kind="stable")] = np.arange(1, count + 1)
+    cuts = np.arange(_FEWEST, count - _FEWEST + 1)
     sums = np.cumsum(ranks)[cuts - 1]
     u = sums - cuts * (cuts + 1) / 2
-    z = (u - cuts * (n - cuts) / 2) / np.sqrt(cuts * (n - cuts) * (n + 1) / 12)
+    z = (u - cuts * (count - cuts) / 2) / np.sqrt(cuts * (count - cuts) * (count + 1) / 12)
     best = int(np.argmin(z))
     return int(cuts[best]), min(1.0, erfc(abs(float(z[best])) / sqrt(2)) / 2 * len(cuts))
 

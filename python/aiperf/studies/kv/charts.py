@@ -19,13 +19,13 @@ __all__ = ["charts_of"]
 _POINTS: Final = 300
 
 
-def charts_of(found: Found, figures: Figures) -> dict[str, Spec]:
-    return dict((*_ramp(found, figures), *_pressure(found), *_victims(found), *_cancelled(found)))
+def charts_of(results: Found, figures: Figures) -> dict[str, Spec]:
+    return dict((*_ramp(results, figures), *_pressure(results), *_victims(results), *_cancelled(results)))
 
 
-def _ramp(found: Found, figures: Figures) -> Iterator[tuple[str, Spec]]:
+def _ramp(results: Found, figures: Figures) -> Iterator[tuple[str, Spec]]:
     """What was offered against what was held, and what that cost."""
-    steps = sorted((s for s in found.fills if s.peak is not None), key=lambda s: s.load.tokens)
+    steps = sorted((s for s in results.fills if s.peak is not None), key=lambda s: s.load.tokens)
     if not steps:
         return
     offered = [float(s.load.tokens) for s in steps]
@@ -44,17 +44,17 @@ def _ramp(found: Found, figures: Figures) -> Iterator[tuple[str, Spec]]:
     yield "kv_ramp", chart("Tokens in flight by tokens offered", note, panels, len(rows) + len(counts))
 
 
-def _pressure(found: Found) -> Iterator[tuple[str, Spec]]:
-    step = found.pressure
+def _pressure(results: Found) -> Iterator[tuple[str, Spec]]:
+    step = results.pressure
     if step is None or step.streams is None or step.pauses is None or not len(step.streams.times):
         return
-    s = step.streams
-    begin = float(np.nanmin(s.start))
-    at = np.linspace(begin, float(s.times.max()), _POINTS)
+    streams = step.streams
+    begin = float(np.nanmin(streams.start))
+    at = np.linspace(begin, float(streams.times.max()), _POINTS)
     seconds = rounded((at - begin) / 1e9)
-    rows = rows_of_line("needed", seconds, rounded(s.held(at).sum(axis=0)))
-    rows += rows_of_line("held", seconds, rounded(step.pauses.without(s.held(at), at).sum(axis=0)))
-    tokens = found.blocks.tokens
+    rows = rows_of_line("needed", seconds, rounded(streams.held(at).sum(axis=0)))
+    rows += rows_of_line("held", seconds, rounded(step.pauses.without(streams.held(at), at).sum(axis=0)))
+    tokens = results.blocks.tokens
     levels = [] if tokens is None else [(float(tokens), "reported")]
     panels = [line_panel(rows, "time (s)", "tokens", width="$w2", levels=levels, points=False)]
     gauges = _gauge_rows(step, begin)
@@ -80,9 +80,9 @@ def _gauge_rows(step: Step, begin: float) -> list[dict[str, object]]:
     return rows
 
 
-def _victims(found: Found) -> Iterator[tuple[str, Spec]]:
+def _victims(results: Found) -> Iterator[tuple[str, Spec]]:
     """ITL of preempted requests and of the others."""
-    step = found.pressure
+    step = results.pressure
     if step is None or step.streams is None or step.pauses is None or not step.pauses.count:
         return
     s = step.streams
@@ -103,8 +103,8 @@ def _victims(found: Found) -> Iterator[tuple[str, Spec]]:
         yield "kv_victims", chart("ITL of preempted requests", f"{step.load.label}; cumulative", [panel], len(rows))
 
 
-def _cancelled(found: Found) -> Iterator[tuple[str, Spec]]:
-    step = found.cancelled
+def _cancelled(results: Found) -> Iterator[tuple[str, Spec]]:
+    step = results.cancelled
     usage = None if step is None else step.levels.usage
     if step is None or usage is None or not len(usage) or step.streams is None:
         return
@@ -112,8 +112,8 @@ def _cancelled(found: Found) -> Iterator[tuple[str, Spec]]:
     rows = rows_of_line("KV cache in use", rounded((step.levels.times - begin) / 1e9), rounded(usage * 100))
     end = (float(np.nanmax(step.streams.end)) - begin) / 1e9
     rules = [(end, "last request ended")]
-    if found.refreshed is not None and found.refreshed.levels.usage is not None:
-        later = found.refreshed.levels
+    if results.refreshed is not None and results.refreshed.levels.usage is not None:
+        later = results.refreshed.levels
         rows += rows_of_line(
             "after another light load",
             rounded((later.times[-1:] - begin) / 1e9),

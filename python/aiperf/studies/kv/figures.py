@@ -25,30 +25,30 @@ _NOT_RUN: Final = "this part of the test was not run"
 _FEWEST: Final = 3
 
 
-def figures_of(found: Found) -> Figures:
+def figures_of(results: Found) -> Figures:
     """By name, in the order of the tables; figures of parts that were not run are left out."""
     out: Figures = {}
 
     def put(name: str, value: float | None, **more: object) -> None:
         out[name] = StudyFigure(name=name, value=value, **more)  # type: ignore[arg-type]  # the keys are those of the class
 
-    _capacity(found, put)
-    if found.fills:
-        _edge(found, put)
-        _preemption(found, put)
-        _recovery(found, put)
-    if found.cancelled is not None:
-        _cancelling(found, put)
-    if found.mixed is not None:
-        _mixing(found, put)
+    _capacity(results, put)
+    if results.fills:
+        _edge(results, put)
+        _preemption(results, put)
+        _recovery(results, put)
+    if results.cancelled is not None:
+        _cancelling(results, put)
+    if results.mixed is not None:
+        _mixing(results, put)
     return out
 
 
 Put = Callable[..., None]
 
 
-def _capacity(found: Found, put: Put) -> None:
-    blocks = found.blocks
+def _capacity(results: Found, put: Put) -> None:
+    blocks = results.blocks
     reported = None if blocks.tokens is None else float(blocks.tokens)
     put(
         "reported_tokens",
@@ -62,14 +62,14 @@ def _capacity(found: Found, put: Put) -> None:
         reason="" if blocks.block_size else _NO_BLOCKS,
         rests_on=blocks.source,
     )
-    if not found.fills:
+    if not results.fills:
         return
-    usable, rests_on, reason = usable_tokens(found)
+    usable, rests_on, reason = usable_tokens(results)
     put("usable_tokens", usable, rests_on=rests_on, reason=reason)
     share = None if usable is None or reported is None else usable / reported * 100
     why = reason if usable is None else "" if reported else _NO_BLOCKS
     put("usable_share", share, reason=why, rests_on="usable ÷ reported tokens" if share is not None else "")
-    filled = filled_share(found)
+    filled = filled_share(results)
     why = _NO_BLOCKS if reported is None else "the edge was not reached"
     put(
         "filled_share",
@@ -77,7 +77,7 @@ def _capacity(found: Found, put: Put) -> None:
         reason=why if filled is None else "",
         rests_on="at the moment with most tokens in flight" if filled is not None else "",
     )
-    fill = best_fill(found)
+    fill = best_fill(results)
     measured = None if fill is None else fill.measured
     why = "" if measured is not None else _NO_GAUGE if fill is None or not fill.scrapes else _NO_BLOCKS
     rests = f"{fill.scrapes} scrapes" if fill is not None and measured is not None else ""
@@ -93,39 +93,39 @@ def _capacity(found: Found, put: Put) -> None:
     )
 
 
-def filled_share(found: Found) -> float | None:
+def filled_share(results: Found) -> float | None:
     """Tokens at the edge, each request rounded up to whole blocks, ÷ reported tokens."""
-    edge = [s for s in found.fills if s.is_at_the_edge and s.peak is not None]
-    size, tokens = found.blocks.block_size, found.blocks.tokens
+    edge = [s for s in results.fills if s.is_at_the_edge and s.peak is not None]
+    size, tokens = results.blocks.block_size, results.blocks.tokens
     if not edge or size is None or tokens is None:
         return None
     best = max(edge, key=lambda s: s.peak or 0.0)
     return float(in_blocks(best.held, size).sum()) / tokens
 
 
-def usable_tokens(found: Found) -> tuple[float | None, str, str]:
+def usable_tokens(results: Found) -> tuple[float | None, str, str]:
     """(tokens, what it rests on, why it is not known)."""
-    edge = [s for s in found.fills if s.is_at_the_edge and s.peak is not None]
+    edge = [s for s in results.fills if s.is_at_the_edge and s.peak is not None]
     if edge:
         best = max(edge, key=lambda s: s.peak or 0.0)
         return best.peak, f"most tokens in flight in the step `{best.load.name}`, at the edge", ""
-    if found.is_plateau:
-        best = max(found.fills, key=lambda s: s.peak or 0.0)
+    if results.is_plateau:
+        best = max(results.fills, key=lambda s: s.peak or 0.0)
         return (
             best.peak,
             f"most tokens in flight, in the step `{best.load.name}`: with longer requests there were no more",
             "",
         )
-    fill = best_fill(found)
+    fill = best_fill(results)
     if fill is not None and fill.tokens_per_use is not None:
         return fill.tokens_per_use, "tokens in flight ÷ share in use: the edge was not reached", ""
     return None, "", "the edge was not reached, and the server does not report the share of its KV cache in use"
 
 
-def best_fill(found: Found) -> Fill | None:
+def best_fill(results: Found) -> Fill | None:
     """Of the fullest step in which nobody was preempted; else of the one with most scrapes."""
-    size, count = found.blocks.block_size, found.blocks.num_blocks
-    fills = [(s, fill_of(s, size, count)) for s in found.fills]
+    size, count = results.blocks.block_size, results.blocks.num_blocks
+    fills = [(s, fill_of(s, size, count)) for s in results.fills]
     known = [(s, f) for s, f in fills if f.scrapes]
     if not known:
         return None
@@ -137,33 +137,33 @@ def _percent(value: float | None) -> float | None:
     return None if value is None else value * 100
 
 
-def _edge(found: Found, put: Put) -> None:
-    waiting = [w for s in found.fills if (w := s.levels.highest("requests_waiting")) is not None]
+def _edge(results: Found, put: Put) -> None:
+    waiting = [w for s in results.fills if (w := s.levels.highest("requests_waiting")) is not None]
     put(
         "requests_waiting",
         max(waiting) if waiting else None,
         reason="" if waiting else "the server does not report how many requests wait",
         rests_on="highest of all scrapes" if waiting else "",
     )
-    sent = sum(s.load.requests for s in found.fills)
-    put("refused_requests", float(sum(s.refused for s in found.fills)), rests_on=f"of {sent:,} requests")
-    put("lost_requests", float(sum(s.lost for s in found.fills)), rests_on=f"of {sent:,} requests")
+    sent = sum(s.load.requests for s in results.fills)
+    put("refused_requests", float(sum(s.refused for s in results.fills)), rests_on=f"of {sent:,} requests")
+    put("lost_requests", float(sum(s.lost for s in results.fills)), rests_on=f"of {sent:,} requests")
 
 
-def recomputed_of(found: Found) -> Recomputed:
+def recomputed_of(results: Found) -> Recomputed:
     """By the gauge of swapped requests where one moved; else from the times of the steps."""
-    step = found.pressure
+    step = results.pressure
     if step is None or step.streams is None or step.pauses is None:
         return Recomputed(reason=_NOT_RUN)
     if (step.levels.highest("requests_swapped") or 0.0) > 0:
         return Recomputed(share=0.0, low=0.0, high=0.0, pauses=step.pauses.count)
-    if found.blocks.engines > 1:
-        return Recomputed(reason=f"the steps of {found.blocks.engines} engines overlap", pauses=step.pauses.count)
+    if results.blocks.engines > 1:
+        return Recomputed(reason=f"the steps of {results.blocks.engines} engines overlap", pauses=step.pauses.count)
     return recomputed_share(step.streams, step.pauses)
 
 
-def _preemption(found: Found, put: Put) -> None:
-    step = found.pressure
+def _preemption(results: Found, put: Put) -> None:
+    step = results.pressure
     if step is None:
         return
     where = f"step `{step.load.name}`"
@@ -180,7 +180,7 @@ def _preemption(found: Found, put: Put) -> None:
     lost = lost_tokens(step.preemptions, pauses)
     of_all = "" if not step.preemptions else f", scaled to {step.preemptions:,.0f} preemptions"
     put("lost_tokens", lost, rests_on=f"{pauses.count} pauses, {where}{of_all}")
-    _recomputed(found, lost, put)
+    _recomputed(results, lost, put)
     none = "no request was seen to be preempted"
     pause = float(pauses.seconds.mean() * 1e3) if pauses.count else None
     put(
@@ -207,13 +207,13 @@ def lost_tokens(counted: float | None, pauses: Pauses) -> float:
     return seen * max(1.0, counted / pauses.count) if counted and pauses.count else seen
 
 
-def _recomputed(found: Found, lost: float, put: Put) -> None:
-    told = recomputed_of(found)
+def _recomputed(results: Found, lost: float, put: Put) -> None:
+    told = recomputed_of(results)
     pauses = f"the times of the steps with {told.pauses} returning requests"
     share = told.taken
     if told.share is None or share is None:
         put("recomputed_share", None, reason=told.reason)
-        none = lost == 0 and found.pressure is not None and not found.pressure.preemptions
+        none = lost == 0 and results.pressure is not None and not results.pressure.preemptions
         why = "" if none else f"at most the lost tokens; {told.reason}"
         put("recomputed_tokens", 0.0 if none else None, reason=why, rests_on="no preemptions" if none else "")
         return
@@ -238,16 +238,16 @@ def _ratio(of: Floats, to: Floats) -> tuple[float | None, str]:
     return float(of.mean() / to.mean()), ""
 
 
-def _recovery(found: Found, put: Put) -> None:
-    step, idle = found.pressure, found.idle
+def _recovery(results: Found, put: Put) -> None:
+    step, idle = results.pressure, results.idle
     if step is not None:
         if idle is None:
             put("recovery_time", None, reason=_NO_GAUGE)
         else:
-            _back(found, put, "recovery_time", step, found.recovered, idle)
-    if found.recovered is None or found.alone is None:
+            _back(results, put, "recovery_time", step, results.recovered, idle)
+    if results.recovered is None or results.alone is None:
         return
-    before, after = found.alone.streams, found.recovered.streams
+    before, after = results.alone.streams, results.recovered.streams
     if before is None or after is None:
         return
     for name, values in (
@@ -263,24 +263,24 @@ def _recovery(found: Found, put: Put) -> None:
             put(name, float(np.median(values[0])) / usual, rests_on=rests)
 
 
-def tolerance(found: Found) -> float:
+def tolerance(results: Found) -> float:
     """Half a block, as a share of the cache; 0.1 % where the number of blocks is not known."""
-    return 0.001 if found.blocks.num_blocks is None else 0.5 / found.blocks.num_blocks
+    return 0.001 if results.blocks.num_blocks is None else 0.5 / results.blocks.num_blocks
 
 
-def _back(found: Found, put: Put, name: str, step: Step, after: Step | None, level: float) -> None:
+def _back(results: Found, put: Put, name: str, step: Step, after: Step | None, level: float) -> None:
     """When the KV cache was as empty as before, by the gauge alone or after the next load."""
     end = float("nan") if step.streams is None else float(np.nanmax(step.streams.end))
     if np.isnan(end):
         put(name, None, reason="no request had a token")
         return
-    within = found.options.reclaim_within
-    seconds = step.levels.back_after(end, within, level=level, tolerance=tolerance(found))
+    within = results.options.reclaim_within
+    seconds = step.levels.back_after(end, within, level=level, tolerance=tolerance(results))
     if seconds is not None:
         put(name, seconds, rests_on="gauge of the KV cache, scraped every 0.1 s")
         return
     last = None if after is None else after.levels.last("kv_cache_usage")
-    if last is not None and last <= level + tolerance(found):
+    if last is not None and last <= level + tolerance(results):
         why = f"the gauge did not fall within {within:g} s, but was back after the next load: some servers renew it only then"
     elif last is None:
         why = f"not within {within:g} s"
@@ -289,8 +289,8 @@ def _back(found: Found, put: Put, name: str, step: Step, after: Step | None, lev
     put(name, None, reason=why)
 
 
-def _cancelling(found: Found, put: Put) -> None:
-    step, after = found.cancelled, found.refreshed
+def _cancelling(results: Found, put: Put) -> None:
+    step, after = results.cancelled, results.refreshed
     if step is None or step.streams is None:
         return
     count = int(step.streams.cancelled.sum())
@@ -301,29 +301,29 @@ def _cancelling(found: Found, put: Put) -> None:
             put(name, None, reason=_NO_GAUGE)
         return
     level = float(usage[0])
-    _back(found, put, "reclaim_time", step, after, level)
+    _back(results, put, "reclaim_time", step, after, level)
     last = None if after is None else after.levels.last("kv_cache_usage")
-    blocks = found.blocks.num_blocks
+    blocks = results.blocks.num_blocks
     why = "the light load after the cancellations was not run" if last is None else _NO_BLOCKS if blocks is None else ""
     leaked = None if last is None or blocks is None else max(0.0, (last - level) * blocks)
     leaked = None if leaked is None else 0.0 if leaked < 0.5 else leaked
     rests = "gauge before the cancellations and after another light load" if leaked is not None else ""
     put("leaked_blocks", leaked, reason=why, rests_on=rests)
-    size = found.blocks.block_size
+    size = results.blocks.block_size
     tokens = None if leaked is None or size is None else leaked * size
     put("leaked_tokens", tokens, reason=why if leaked is None else "" if size else _NO_BLOCKS, rests_on=rests)
 
 
-def long_prompts_of(found: Found) -> LongPrompts:
-    alone, mixed = found.long, found.mixed
+def long_prompts_of(results: Found) -> LongPrompts:
+    alone, mixed = results.long, results.mixed
     if alone is None or mixed is None or alone.streams is None or mixed.streams is None:
         return LongPrompts(reason=_NOT_RUN if mixed is None else "no long prompt was served")
     return long_prompts(alone.streams, mixed.streams, alone.load.isl)
 
 
-def _mixing(found: Found, put: Put) -> None:
-    told = long_prompts_of(found)
-    isl = found.long.load.isl if found.long is not None else 0
+def _mixing(results: Found, put: Put) -> None:
+    told = long_prompts_of(results)
+    isl = results.long.load.isl if results.long is not None else 0
     rests = f"{told.count} prompts of {isl:,} tokens"
     put("long_prefill_time", told.prefill_ms, reason=told.reason if told.prefill_ms is None else "", rests_on=rests)
     put("long_prefill_pause", told.pause_ms, reason=told.reason if told.pause_ms is None else "", rests_on=rests)
@@ -334,8 +334,8 @@ def _mixing(found: Found, put: Put) -> None:
         rests_on=rests if told.share is not None else "",
     )
     for name, step, limit in (
-        ("alone", found.short, float("inf")),
-        ("beside_long", found.mixed, isl / 2),
+        ("alone", results.short, float("inf")),
+        ("beside_long", results.mixed, isl / 2),
     ):
         if step is None or step.streams is None:
             continue

@@ -66,20 +66,20 @@ def usual_gap(s: Streams) -> float:
     return float(np.median(gaps)) if len(gaps) else float("nan")
 
 
-def ticks_of(s: Streams) -> Floats:
+def ticks_of(streams: Streams) -> Floats:
     """(steps,) ns of the first chunk of each step, ascending: chunks of all streams that came together are of one step.
 
     The chunks of a step can be torn apart on the way. Groups are of the same step while no stream is in both: in
     the next step, those that run get a chunk again.
     """
-    gap = usual_gap(s)
+    gap = usual_gap(streams)
     if np.isnan(gap):
         return np.zeros(0)
-    order = np.argsort(s.times, kind="stable")
-    times = s.times[order]
-    is_first = np.zeros(len(s.times), dtype=bool)
-    is_first[s.offsets[:-1][s.num_chunks > 0]] = True
-    before = np.where(is_first, -np.inf, np.concatenate(([-np.inf], s.times[:-1])))[order]
+    order = np.argsort(streams.times, kind="stable")
+    times = streams.times[order]
+    is_first = np.zeros(len(streams.times), dtype=bool)
+    is_first[streams.offsets[:-1][streams.num_chunks > 0]] = True
+    before = np.where(is_first, -np.inf, np.concatenate(([-np.inf], streams.times[:-1])))[order]
     begins = np.flatnonzero(np.concatenate(([True], np.diff(times) > _TICK_SHARE * gap)))
     latest = np.maximum.reduceat(before, begins)  # of each group: when one of its streams had a chunk last
     steps = [float(times[0])]
@@ -89,14 +89,14 @@ def ticks_of(s: Streams) -> Floats:
     return np.array(steps)
 
 
-def find_pauses(s: Streams, counted: float | None = None, engines: int = 1) -> Pauses:
+def find_pauses(streams: Streams, counted: float | None = None, engines: int = 1) -> Pauses:
     """`counted`: preemptions that the server counted: then as many pauses at most, the longest ones, down to a single missed step. Without
     its count, only pauses that no jitter explains; with several engines too, whose steps cannot be told apart for sure.
     """
-    ticks = ticks_of(s)
-    rows = s.row_of_chunk()
+    ticks = ticks_of(streams)
+    rows = streams.row_of_chunk()
     same = np.diff(rows) == 0
-    begin, end, row = s.times[:-1][same], s.times[1:][same], rows[:-1][same]
+    begin, end, row = streams.times[:-1][same], streams.times[1:][same], rows[:-1][same]
     if not len(begin):
         return _NONE
     # From the step of the first chunk to that of the second: 1 for a stream that gets a chunk of every step.
@@ -108,9 +108,9 @@ def find_pauses(s: Streams, counted: float | None = None, engines: int = 1) -> P
     missed[1:] += np.where(together, less[:-1], 0)
     missed[:-1] += np.where(together, less[1:], 0)
     is_sure = counted is not None and engines <= 1
-    found = np.flatnonzero(missed > (0 if is_sure else _JITTER))
+    pauses = np.flatnonzero(missed > (0 if is_sure else _JITTER))
     if counted is not None:
-        found = np.sort(found[np.argsort(-missed[found], kind="stable")][: round(counted)])
-    number = (np.arange(len(s.times)) - s.offsets[rows])[:-1][same] + 1  # chunks until then
-    held = s.prompt[row] + s.per_chunk[row] * number - 1
-    return Pauses(row=row[found].astype(np.float64), begin=begin[found], end=end[found], held=held[found])
+        pauses = np.sort(pauses[np.argsort(-missed[pauses], kind="stable")][: round(counted)])
+    number = (np.arange(len(streams.times)) - streams.offsets[rows])[:-1][same] + 1  # chunks until then
+    held = streams.prompt[row] + streams.per_chunk[row] * number - 1
+    return Pauses(row=row[pauses].astype(np.float64), begin=begin[pauses], end=end[pauses], held=held[pauses])

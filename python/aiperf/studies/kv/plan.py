@@ -233,15 +233,15 @@ def _within(load: Load, context: int | None) -> Load:
 
 def _longer(last: Load, context: int | None, capacity: int | None) -> tuple[Load, ...]:
     """The last step with twice, four and eight times the lengths, as far as the context goes."""
-    found: list[Load] = []
+    loads: list[Load] = []
     for number in range(1, _LONGER + 1):
         isl, osl = last.isl * 2**number, last.osl * 2**number
         if context is not None and isl + osl > context:
             break
-        if capacity is not None and found and found[-1].tokens > 2 * capacity * _SHARES[-1]:
+        if capacity is not None and loads and loads[-1].tokens > 2 * capacity * _SHARES[-1]:
             break
-        found.append(_within(replace(_fill(0, last.concurrency, isl, osl), name=f"longer_{number}"), context))
-    return tuple(found)
+        loads.append(_within(replace(_fill(0, last.concurrency, isl, osl), name=f"longer_{number}"), context))
+    return tuple(loads)
 
 
 def mix_loads(options: KvOptions, room: float | None, context: int | None) -> tuple[Load, Load, Load]:

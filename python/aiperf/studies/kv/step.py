@@ -136,16 +136,16 @@ def _at_peak(streams: Streams, pauses: Pauses) -> Floats:
 
 def fill_of(step: Step, block_size: int | None, num_blocks: int | None) -> Fill:
     """Of the scrapes in which next to no prompt was under computation."""
-    s, usage = step.streams, step.levels.usage
-    if s is None or step.pauses is None or usage is None or not len(s.times):
+    streams, usage = step.streams, step.levels.usage
+    if streams is None or step.pauses is None or usage is None or not len(streams.times):
         return Fill()
     at = step.levels.times
-    inside = (at > s.times.min()) & (at < s.times.max()) & np.isfinite(usage) & (usage > _LEAST_USE)
+    inside = (at > streams.times.min()) & (at < streams.times.max()) & np.isfinite(usage) & (usage > _LEAST_USE)
     at, usage = at[inside], usage[inside]
     at, usage = at[:: max(1, len(at) // _MOMENTS)], usage[:: max(1, len(usage) // _MOMENTS)]
-    held = step.pauses.without(s.held(at), at)
+    held = step.pauses.without(streams.held(at), at)
     total = held.sum(axis=0)
-    clean = (total > 0) & (s.unseen(at) <= _CLEAN * total)
+    clean = (total > 0) & (streams.unseen(at) <= _CLEAN * total)
     if not clean.any():
         return Fill()
     total, usage, held = total[clean], usage[clean], held[:, clean]

@@ -52,11 +52,11 @@ class Recomputed:
         return 1.0 if is_all else 0.0 if is_none else self.share
 
 
-def recomputed_share(s: Streams, pauses: Pauses) -> Recomputed:
+def recomputed_share(streams: Streams, pauses: Pauses) -> Recomputed:
     """For a server with a single engine: the steps of several overlap."""
     if pauses.count < _FEWEST:
         return Recomputed(reason=f"only {pauses.count} preempted requests were seen to come back", pauses=pauses.count)
-    ticks = ticks_of(s)
+    ticks = ticks_of(streams)
     num_steps = len(ticks)
     if num_steps < _FEWEST_STEPS:
         return Recomputed(reason="the run had too few steps", pauses=pauses.count)
@@ -66,49 +66,49 @@ def recomputed_share(s: Streams, pauses: Pauses) -> Recomputed:
         number = np.clip(np.searchsorted(ticks, at, side="right") - 1, 0, num_steps - 1)
         return np.bincount(number, weight, minlength=num_steps).astype(np.float64)
 
-    has = s.num_chunks > 0
-    fresh = s.prompt - np.where(np.isnan(s.cached), 0.0, s.cached)
-    x = np.column_stack(
+    has = streams.num_chunks > 0
+    fresh = streams.prompt - np.where(np.isnan(streams.cached), 0.0, streams.cached)
+    work = np.column_stack(
         [
             np.ones(num_steps),
-            per_step(s.times, s.per_chunk[s.row_of_chunk()]),
-            per_step(s.first[has], fresh[has]),
+            per_step(streams.times, streams.per_chunk[streams.row_of_chunk()]),
+            per_step(streams.first[has], fresh[has]),
             per_step(pauses.end, pauses.held),
         ]
     )
-    duration = np.diff(np.concatenate(([float(np.nanmin(s.start))], ticks))) / 1e6
-    return _ratio(x, duration, pauses.count)
+    duration = np.diff(np.concatenate(([float(np.nanmin(streams.start))], ticks))) / 1e6
+    return _ratio(work, duration, pauses.count)
 
 
-def _ratio(x: Floats, y: Floats, count: int) -> Recomputed:
+def _ratio(work: Floats, durations: Floats, count: int) -> Recomputed:
     """The ratio d ÷ c, and its interval over resampled steps."""
-    if np.linalg.matrix_rank(x) < x.shape[1]:
+    if np.linalg.matrix_rank(work) < work.shape[1]:
         return Recomputed(reason="new prompts and returning requests cannot be distinguished", pauses=count)
-    found = _fit(x, y)
+    fitted = _fit(work, durations)
     rng = np.random.default_rng(0)
     costs, shares = [], []
     for _ in range(_RESAMPLES):
-        rows = rng.integers(0, len(y), len(y))
-        again = _fit(x[rows], y[rows])
+        rows = rng.integers(0, len(durations), len(durations))
+        again = _fit(work[rows], durations[rows])
         costs.append(float(again[2]))
         if again[2] > 0:
             shares.append(float(again[3] / again[2]))
-    if found[2] <= 0 or np.percentile(costs, 2.5) <= 0:
+    if fitted[2] <= 0 or np.percentile(costs, 2.5) <= 0:
         return Recomputed(reason="computing a prompt takes too little time to stand out from noise", pauses=count)
     low, high = np.percentile(shares, [2.5, 97.5])
-    told = Recomputed(share=float(found[3] / found[2]), low=float(low), high=float(high), pauses=count)
+    told = Recomputed(share=float(fitted[3] / fitted[2]), low=float(low), high=float(high), pauses=count)
     if told.taken is None:
         reason = f"the times of the steps allow any share from {low:.0%} to {high:.0%}: they vary too much"
         return Recomputed(reason=reason, pauses=count)
     return told
 
 
-def _fit(x: Floats, y: Floats) -> Floats:
-    """(columns of x,) least absolute deviations, by weighted least squares."""
-    weight = np.ones(len(y))
-    found: Floats = np.zeros(x.shape[1])
+def _fit(work: Floats, durations: Floats) -> Floats:
+    """(columns of `work`,) least absolute deviations, by weighted least squares."""
+    weight = np.ones(len(durations))
+    costs: Floats = np.zeros(work.shape[1])
     for _ in range(_ROUNDS):
         root = np.sqrt(weight)
-        found = np.asarray(np.linalg.lstsq(x * root[:, None], y * root, rcond=None)[0], dtype=np.float64)
-        weight = 1 / np.maximum(np.abs(y - x @ found), _NEAR_MS)
-    return found
+        costs = np.asarray(np.linalg.lstsq(work * root[:, None], durations * root, rcond=None)[0], dtype=np.float64)
+        weight = 1 / np.maximum(np.abs(durations - work @ costs), _NEAR_MS)
+    return costs

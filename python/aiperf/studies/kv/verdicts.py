@@ -37,11 +37,11 @@ class Verdict:
     rule: str
 
 
-def verdicts_of(found: Found, figures: Figures) -> tuple[Verdict, ...]:
+def verdicts_of(results: Found, figures: Figures) -> tuple[Verdict, ...]:
     """In the order of the table; parts that were not run have none."""
     out: list[Verdict] = []
     for rule in (_usable, _rounding, _edge, _preemption, _cost, _recovery, _reclaim, _prefill, _beside):
-        out += rule(found, figures)
+        out += rule(results, figures)
     return tuple(replace(v, text=v.text[:1].upper() + v.text[1:]) for v in out)
 
 
@@ -61,7 +61,7 @@ def _unknown(name: str, rule: str, reason: str) -> Verdict:
     )
 
 
-def _usable(_found: Found, figures: Figures) -> Iterator[Verdict]:
+def _usable(_results: Found, figures: Figures) -> Iterator[Verdict]:
     if "usable_tokens" not in figures:
         return
     name, rule = "Usable KV tokens", "kv_usable"
@@ -86,7 +86,7 @@ def _usable(_found: Found, figures: Figures) -> Iterator[Verdict]:
     yield Verdict(name=name, word=word, level=level, figure=f"{share:.0%}", text=text, rule=rule)
 
 
-def _rounding(_found: Found, figures: Figures) -> Iterator[Verdict]:
+def _rounding(_results: Found, figures: Figures) -> Iterator[Verdict]:
     if "block_fill" not in figures:
         return
     name, rule = "Waste by block rounding", "kv_rounding"
@@ -110,8 +110,8 @@ def _rounding(_found: Found, figures: Figures) -> Iterator[Verdict]:
     yield Verdict(name=name, word=word, level=level, figure=f"{waste:.1f}%", text=text, rule=rule)
 
 
-def _edge(found: Found, figures: Figures) -> Iterator[Verdict]:
-    if not found.fills:
+def _edge(results: Found, figures: Figures) -> Iterator[Verdict]:
+    if not results.fills:
         return
     name, rule = "At the edge", "kv_edge"
     does: list[str] = []
@@ -123,20 +123,20 @@ def _edge(found: Found, figures: Figures) -> Iterator[Verdict]:
         does.append(f"queues (up to {waiting:,.0f} requests)")
     if preempted:
         does.append(f"preempts ({preempted:,.0f} times in one step)")
-    if found.is_plateau and not does:
+    if results.is_plateau and not does:
         does.append("caps the tokens in flight (no more, whatever load is offered)")
     if refused:
         does.append(f"refuses ({refused:,.0f} requests)")
     if lost:
         does.append(f"loses requests ({lost:,.0f})")
-    last = max(found.fills, key=lambda s: s.load.tokens)
+    last = max(results.fills, key=lambda s: s.load.tokens)
     tokens = f"{last.load.tokens:,} tokens in flight"
-    if found.refreshed is None and found.recovered is not None and found.recovered.measured is None:
+    if results.refreshed is None and results.recovered is not None and results.recovered.measured is None:
         text = f"after {tokens} the server stopped serving requests"
         yield Verdict(name=name, word="crashes", level="bad", figure=number(last.load.tokens), text=text, rule=rule)
         return
     if not does:
-        usage = max((u for s in found.fills if (u := s.usage) is not None), default=None)
+        usage = max((u for s in results.fills if (u := s.usage) is not None), default=None)
         use = "" if usage is None else f"; {usage:.0%} of the KV cache was in use"
         text = f"the edge was not reached with {tokens}{use}: raise `--max-concurrency` or the lengths"
         yield Verdict(
@@ -149,7 +149,7 @@ def _edge(found: Found, figures: Figures) -> Iterator[Verdict]:
     yield Verdict(name=name, word=word, level=level, figure=number(last.load.tokens), text=text, rule=rule)
 
 
-def _preemption(_found: Found, figures: Figures) -> Iterator[Verdict]:
+def _preemption(_results: Found, figures: Figures) -> Iterator[Verdict]:
     if not _value(figures, "preemptions") and not _value(figures, "victims"):
         return
     name, rule = "After a preemption", "kv_preemption"
@@ -181,7 +181,7 @@ def _preemption(_found: Found, figures: Figures) -> Iterator[Verdict]:
     yield Verdict(name=name, word=word, level="plain", figure=figure, text=text, rule=rule)
 
 
-def _cost(_found: Found, figures: Figures) -> Iterator[Verdict]:
+def _cost(_results: Found, figures: Figures) -> Iterator[Verdict]:
     pause = _value(figures, "victim_pause")
     if pause is None:
         return
@@ -199,8 +199,8 @@ def _cost(_found: Found, figures: Figures) -> Iterator[Verdict]:
     yield Verdict(name=name, word="ITL of victims", level=level, figure=figure, text=text, rule=rule)
 
 
-def _recovery(found: Found, figures: Figures) -> Iterator[Verdict]:
-    if "recovery_time" not in figures or found.recovered is None:
+def _recovery(results: Found, figures: Figures) -> Iterator[Verdict]:
+    if "recovery_time" not in figures or results.recovered is None:
         return
     name, rule = "Recovery", "kv_recovery"
     back = figures["recovery_time"]
@@ -227,7 +227,7 @@ def _recovery(found: Found, figures: Figures) -> Iterator[Verdict]:
     yield Verdict(name=name, word=word, level=level, figure=figure, text=text, rule=rule)
 
 
-def _reclaim(found: Found, figures: Figures) -> Iterator[Verdict]:
+def _reclaim(results: Found, figures: Figures) -> Iterator[Verdict]:
     if "reclaim_time" not in figures:
         return
     name, rule = "Blocks of cancelled requests", "kv_reclaim"
@@ -243,7 +243,7 @@ def _reclaim(found: Found, figures: Figures) -> Iterator[Verdict]:
         text = f"{leaked:,.0f} blocks{amount} are never freed after {count:,.0f} cancelled requests: {each:,.1f} blocks each"
         yield Verdict(name=name, word="leak", level="bad", figure=f"{leaked:,.0f} blocks", text=text, rule=rule)
     elif back.value is not None:
-        within = found.options.reclaim_within
+        within = results.options.reclaim_within
         text = (
             f"all blocks of {count:,.0f} cancelled requests are free after {_seconds(back.value)} (within {within:g} s)"
         )
@@ -255,15 +255,15 @@ def _reclaim(found: Found, figures: Figures) -> Iterator[Verdict]:
         yield _unknown(name, rule, back.reason or figures["leaked_blocks"].reason)
 
 
-def _prefill(found: Found, figures: Figures) -> Iterator[Verdict]:
+def _prefill(results: Found, figures: Figures) -> Iterator[Verdict]:
     if "prefill_pause_share" not in figures:
         return
     name, rule = "Chunked prefill", "kv_chunked_prefill"
-    told = long_prompts_of(found)
+    told = long_prompts_of(results)
     if told.share is None or told.pause_ms is None or told.prefill_ms is None:
         yield _unknown(name, rule, told.reason)
         return
-    isl = "" if found.long is None else f" of {found.long.load.isl:,} tokens"
+    isl = "" if results.long is None else f" of {results.long.load.isl:,} tokens"
     pause = f"while a prompt{isl} ({told.prefill_ms:,.0f} ms alone) is computed, other streams stall for {told.pause_ms:,.0f} ms"
     if told.share >= _ONE_PIECE:
         word, level, text = "in one piece", "warn", f"{pause}: it is computed in one step"
@@ -284,7 +284,7 @@ def _level(word: str) -> Level:
     return levels.get(word, "plain")
 
 
-def _beside(_found: Found, figures: Figures) -> Iterator[Verdict]:
+def _beside(_results: Found, figures: Figures) -> Iterator[Verdict]:
     alone, beside = _value(figures, "itl_p99_alone"), _value(figures, "itl_p99_beside_long")
     if (
         not alone or beside is None

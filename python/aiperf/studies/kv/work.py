@@ -89,27 +89,27 @@ def run_test(bench: Bench, options: KvOptions) -> Found:
     return found
 
 
-def _run(bench: Bench, found: Found) -> None:
-    plan, settle = found.plan, found.options.reclaim_within
+def _run(bench: Bench, results: Found) -> None:
+    plan, settle = results.plan, results.options.reclaim_within
 
     def step(load: Load) -> Step:
-        return measure(bench, load, settle, found.blocks.engines)
+        return measure(bench, load, settle, results.blocks.engines)
 
-    found.alone = step(plan.alone)
-    if found.alone.streams is not None:
-        bench.observer.note(_time_text(plan, found.alone.streams))
+    results.alone = step(plan.alone)
+    if results.alone.streams is not None:
+        bench.observer.note(_time_text(plan, results.alone.streams))
     if plan.fill:
-        _fill(found, step)
-        found.recovered = step(plan.recovered)
+        _fill(results, step)
+        results.recovered = step(plan.recovered)
     if plan.mixed is not None:
         room: float | None = plan.capacity
-        if room is None and found.fills:
-            room = max((s.peak or 0.0 for s in found.fills), default=None) or None
-        short, long, mixed = mix_loads(found.options, room, plan.context)
-        found.short, found.long, found.mixed = step(short), step(long), step(mixed)
+        if room is None and results.fills:
+            room = max((s.peak or 0.0 for s in results.fills), default=None) or None
+        short, long, mixed = mix_loads(results.options, room, plan.context)
+        results.short, results.long, results.mixed = step(short), step(long), step(mixed)
     if plan.cancelled is not None:
-        found.cancelled = step(plan.cancelled)
-        found.refreshed = step(plan.refreshed)
+        results.cancelled = step(plan.cancelled)
+        results.refreshed = step(plan.refreshed)
 
 
 def _time_text(plan: Plan, s: Streams) -> str:
@@ -122,26 +122,26 @@ def _time_text(plan: Plan, s: Streams) -> str:
     return f"time: about {words} if the server stays as fast as with this light load, longer while requests wait"
 
 
-def _fill(found: Found, step: Callable[[Load], Step]) -> None:
+def _fill(results: Found, step: Callable[[Load], Step]) -> None:
     """More and more tokens in flight, until there are enough preemptions or refusals, or nothing more fits."""
-    plan = found.plan
+    plan = results.plan
     for load in plan.fill:
-        found.fills.append(step(load))
-        last = found.fills[-1]
+        results.fills.append(step(load))
+        last = results.fills[-1]
         if _is_enough(last):
             return
-        if _has_stopped(found.fills) and (not last.is_full or plan.capacity is None):
+        if _has_stopped(results.fills) and (not last.is_full or plan.capacity is None):
             break
     for load in plan.longer:
-        last = found.fills[-1]
+        last = results.fills[-1]
         if last.is_full:
             return
         # The batch may be full before the cache is: more tokens are in flight only if each request has more.
-        found.fills.append(step(replace(load, concurrency=_slots(last) or load.concurrency)))
-        if _is_enough(found.fills[-1]):
+        results.fills.append(step(replace(load, concurrency=_slots(last) or load.concurrency)))
+        if _is_enough(results.fills[-1]):
             return
-        if _has_stopped(found.fills):
-            found.is_plateau = True
+        if _has_stopped(results.fills):
+            results.is_plateau = True
             return
 
 
