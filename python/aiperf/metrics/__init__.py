@@ -29,7 +29,7 @@ __all__ = ["METRICS", "TABLE_TITLES", "Bools", "Floats", "Ints", "Kind", "Metric
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
-_F = TypeVar("_F", bound=Callable[..., "Floats | float"])
+_Function = TypeVar("_Function", bound=Callable[..., "Floats | float"])
 Kind = Literal["request", "scalar", "chunks", "weighted"]
 _SLICES: Final[dict[Kind, SliceRule]] = {"request": "ended", "scalar": "-", "chunks": "-", "weighted": "time"}
 """How slices count a third party's metric."""
@@ -72,7 +72,7 @@ def metric(
     unit: str | None = None,
     console_order: int | None = None,
     table: TableName = "main",
-) -> Callable[[_F], _F]:
+) -> Callable[[_Function], _Function]:
     """Register the decorated function as the metric `tag`; its docstring is the definition and names the source.
 
     Header, unit and place of a built-in metric are in `aiperf.tags`; another's are given here, `header` and `unit` always, with
@@ -88,7 +88,7 @@ def metric(
         needs_streaming="needs_streaming" in flags,
     )
 
-    def register(function: _F) -> _F:
+    def register(function: _Function) -> _Function:
         METRICS[tag] = Metric(
             **{f.name: getattr(row, f.name) for f in fields(row)},
             kind=kind,

@@ -32,21 +32,21 @@ def check_assertions(summary: Summary, conditions: Sequence[ConditionLike]) -> t
     return tuple(_check(summary, condition) for condition in conditions)
 
 
-def _check(summary: Summary, c: ConditionLike) -> AssertionResult:
-    text = str(c)
-    if c.tag == "certificate":
+def _check(summary: Summary, condition: ConditionLike) -> AssertionResult:
+    text = str(condition)
+    if condition.tag == "certificate":
         certificate = summary.certificate
         if certificate is None:
             return AssertionResult(text=text, passed=False, actual="–", reason="the run has no certificate")
-        same = certificate.verdict == str(c.value)
-        passed = same if c.op in ("=", "==") else not same
+        same = certificate.verdict == str(condition.value)
+        passed = same if condition.op in ("=", "==") else not same
         reason = None if passed else "; ".join(certificate.reasons) or None
         return AssertionResult(text=text, passed=passed, actual=certificate.verdict, reason=reason)
-    found = resolve_condition(c)
+    found = resolve_condition(condition)
     if isinstance(found, str):
         return AssertionResult(text=text, passed=False, actual="–", reason=found)
     tag, unit, threshold = found
-    stat = {"median": "p50", "mean": "avg", None: "avg"}.get(c.stat, c.stat) or "avg"
+    stat = {"median": "p50", "mean": "avg", None: "avg"}.get(condition.stat, condition.stat) or "avg"
     value = summary.stat(tag, stat)
     if value is None and tag == "error_request_count":
         value = 0.0  # the tag is absent on clean runs, its meaning is not
@@ -60,11 +60,11 @@ def _check(summary: Summary, c: ConditionLike) -> AssertionResult:
         shown_high = "∞" if high is None else f"{high:,g}"
         actual += f" (bucket {low:,g}–{shown_high})"
         sure = not (low <= threshold and (high is None or threshold <= high))
-        return AssertionResult(text=text, passed=OPERATORS[c.op](value, threshold), actual=actual, sure=sure)
+        return AssertionResult(text=text, passed=OPERATORS[condition.op](value, threshold), actual=actual, sure=sure)
     interval = next((i for i in summary.intervals if i.tag == tag and i.stat == stat), None)
     if interval is not None and interval.low is not None and interval.high is not None:
         sure = not interval.low <= threshold <= interval.high
-    return AssertionResult(text=text, passed=OPERATORS[c.op](value, threshold), actual=actual, sure=sure)
+    return AssertionResult(text=text, passed=OPERATORS[condition.op](value, threshold), actual=actual, sure=sure)
 
 
 def _bucket(summary: Summary, tag: str, stat: str) -> tuple[float, float | None] | None:
@@ -75,36 +75,38 @@ def _bucket(summary: Summary, tag: str, stat: str) -> tuple[float, float | None]
     return None if found is None else found.bounds.get(stat)
 
 
-def resolve_condition(c: ConditionLike) -> tuple[str, str, float] | str:
+def resolve_condition(condition: ConditionLike) -> tuple[str, str, float] | str:
     """(tag, shown unit, threshold in it), or why the condition makes no sense."""
-    tag = _ALIASES.get(c.tag, c.tag)
+    tag = _ALIASES.get(condition.tag, condition.tag)
     if tag.startswith(PREFIX):
-        return _resolved_server(c, tag.removeprefix(PREFIX))
+        return _resolved_server(condition, tag.removeprefix(PREFIX))
     known = load_all()
     if tag not in known:
-        return f"no metric is named `{c.tag}`; {did_you_mean(tag, known, '`aiperf explain` lists the metrics')}"
+        return f"no metric is named `{condition.tag}`; {did_you_mean(tag, known, '`aiperf explain` lists the metrics')}"
     metric = known[tag]
-    if isinstance(c.value, str):
-        return f"`{c.value}` is not a number"
-    threshold = threshold_in(c.value, c.unit, metric.unit.shown)
+    if isinstance(condition.value, str):
+        return f"`{condition.value}` is not a number"
+    threshold = threshold_in(condition.value, condition.unit, metric.unit.shown)
     return (
-        f"`{tag}` is in {metric.unit.shown}, not {c.unit}" if threshold is None else (tag, metric.unit.shown, threshold)
+        f"`{tag}` is in {metric.unit.shown}, not {condition.unit}"
+        if threshold is None
+        else (tag, metric.unit.shown, threshold)
     )
 
 
-def _resolved_server(c: ConditionLike, name: str) -> tuple[str, str, float] | str:
+def _resolved_server(condition: ConditionLike, name: str) -> tuple[str, str, float] | str:
     if name not in SERVER_METRICS:
         near = did_you_mean(name, SERVER_METRICS, "`aiperf explain server` lists them")
         return f"no server metric is named `{name}`; {near}"
     metric = SERVER_METRICS[name]
-    if isinstance(c.value, str):
-        return f"`{c.value}` is not a number"
-    stat = {"median": "p50", "mean": "avg"}.get(c.stat or "", c.stat)
+    if isinstance(condition.value, str):
+        return f"`{condition.value}` is not a number"
+    stat = {"median": "p50", "mean": "avg"}.get(condition.stat or "", condition.stat)
     if stat is not None and stat not in metric.stats:
         return f"`{metric.tag}` has no `{stat}`; it has {', '.join(f'`{s}`' for s in metric.stats)}"
-    threshold = threshold_in(c.value, c.unit, metric.unit)
+    threshold = threshold_in(condition.value, condition.unit, metric.unit)
     return (
-        f"`{metric.tag}` is in {metric.unit}, not {c.unit}"
+        f"`{metric.tag}` is in {metric.unit}, not {condition.unit}"
         if threshold is None
         else (metric.tag, metric.unit, threshold)
     )
@@ -122,12 +124,12 @@ def _why_absent(summary: Summary, tag: str, stat: str) -> str:
             return "the server's metrics were not scraped (`--server-metrics URL` names an endpoint)"
         known = ", ".join(f.metric.tag for f in summary.server.ordered) or "none"
         return f"the server does not report `{tag}`; it reports: {known}"
-    found = summary.metrics.get(tag)
-    if found is None:
+    result = summary.metrics.get(tag)
+    if result is None:
         goals = tag.startswith("good") and not summary.tiers
         return "no objectives were given (`--goodput`)" if goals else f"the run has no `{tag}`"
-    if stat.startswith("p") and found.stats.count is not None:
+    if stat.startswith("p") and result.stats.count is not None:
         need = needed_count(float(stat[1:]))
-        if found.stats.count < need:
-            return f"`{stat}` needs {need:,} values, there are {found.stats.count:,}"
+        if result.stats.count < need:
+            return f"`{stat}` needs {need:,} values, there are {result.stats.count:,}"
     return f"`{tag}` has no `{stat}`"

@@ -77,59 +77,65 @@ class Cancellation:
     recovery: tuple[Recovery, ...] = ()
 
 
-def in_flight_at(r: MetricContext, moments: Floats) -> Bools:
+def in_flight_at(context: MetricContext, moments: Floats) -> Bools:
     """(rows,) requests that were open at one of the moments (ns, ascending)."""
-    first = np.searchsorted(moments, r.start, side="left")
-    last = np.searchsorted(moments, np.fmax(r.finish, r.column("end")), side="right")
+    first = np.searchsorted(moments, context.start, side="left")
+    last = np.searchsorted(moments, np.fmax(context.finish, context.column("end")), side="right")
     return np.asarray(last > first)
 
 
 def summarise_cancellation(
-    r: MetricContext, recovery: tuple[Recovery, ...] = (), *, asked: bool = False
+    context: MetricContext, recovery: tuple[Recovery, ...] = (), *, asked: bool = False
 ) -> Cancellation | None:
     """None if nothing was cancelled on purpose, nor `asked` for."""
-    on_purpose = r.error_kind == ErrorKind.CANCELLED
+    on_purpose = context.error_kind == ErrorKind.CANCELLED
     if not on_purpose.any() and not asked:
         return None
-    at = np.where(np.isnan(r.column("cancelled_at")), r.column("end"), r.column("cancelled_at"))
+    at = np.where(np.isnan(context.column("cancelled_at")), context.column("end"), context.column("cancelled_at"))
     moments = np.sort(at[on_purpose])
     moments = moments[~np.isnan(moments)]
-    during = in_flight_at(r, moments)
+    during = in_flight_at(context, moments)
     neighbours: list[Neighbours] = []
     for tag in _TAGS:
-        values = r.value(tag) / 1e6
+        values = context.value(tag) / 1e6
         near, far = values[during & np.isfinite(values)], values[~during & np.isfinite(values)]
         if len(near) + len(far) == 0:
             continue
-        a = float(near.mean()) if len(near) else None
-        b = float(far.mean()) if len(far) else None
-        enough = len(near) >= _FEWEST and len(far) >= _FEWEST and bool(b)
+        mean_during = float(near.mean()) if len(near) else None
+        mean_apart = float(far.mean()) if len(far) else None
+        enough = len(near) >= _FEWEST and len(far) >= _FEWEST and bool(mean_apart)
         neighbours.append(
             Neighbours(
                 tag=tag,
-                during=a,
-                apart=b,
+                during=mean_during,
+                apart=mean_apart,
                 num_during=len(near),
                 num_apart=len(far),
-                ratio=a / b if enough and a is not None and b else None,
+                ratio=mean_during / mean_apart if enough and mean_during is not None and mean_apart else None,
             )
         )
-    opened = (r.column("reused") == 0) & (r.start > (moments[0] if len(moments) else np.inf))
-    delay = (at - r.column("body_sent"))[on_purpose] / 1e6
+    opened = (context.column("reused") == 0) & (context.start > (moments[0] if len(moments) else np.inf))
+    delay = (at - context.column("body_sent"))[on_purpose] / 1e6
     return Cancellation(
         count=int(np.count_nonzero(on_purpose)),
         delay_ms=compute_stats(delay),
-        before_first_token=int(np.count_nonzero(np.isnan(r.first_content[on_purpose]))),
+        before_first_token=int(np.count_nonzero(np.isnan(context.first_content[on_purpose]))),
         neighbours=tuple(neighbours),
         reconnects=int(np.count_nonzero(opened)),
-        errors_during=int(np.count_nonzero(r.failed & during)),
-        errors_apart=int(np.count_nonzero(r.failed & ~during)),
+        errors_during=int(np.count_nonzero(context.failed & during)),
+        errors_apart=int(np.count_nonzero(context.failed & ~during)),
         recovery=recovery,
     )
 
 
 def find_recovery(
-    r: MetricContext, name: str, times_ns: Floats, levels: Floats, *, counts_requests: bool, tolerance: float = 0.1
+    context: MetricContext,
+    name: str,
+    times_ns: Floats,
+    levels: Floats,
+    *,
+    counts_requests: bool,
+    tolerance: float = 0.1,
 ) -> Recovery | None:
     """How a server's gauge (sampled at run times, ascending) went back after the cancellations.
 
@@ -137,10 +143,12 @@ def find_recovery(
     replies nobody reads. Other gauges (KV use) are held against their level before the first cancellation.
     None without cancellations or samples around them.
     """
-    on_purpose = r.error_kind == ErrorKind.CANCELLED
+    on_purpose = context.error_kind == ErrorKind.CANCELLED
     if not on_purpose.any() or not len(times_ns):
         return None
-    at = np.where(np.isnan(r.column("cancelled_at")), r.column("end"), r.column("cancelled_at"))[on_purpose]
+    at = np.where(np.isnan(context.column("cancelled_at")), context.column("end"), context.column("cancelled_at"))[
+        on_purpose
+    ]
     at = at[~np.isnan(at)]
     if not len(at):
         return None
@@ -148,7 +156,7 @@ def find_recovery(
     early = times_ns < first
     before = float(levels[early].mean()) if early.any() else 0.0
     if counts_requests:
-        starts, ends = in_order(r.start), in_order(np.fmax(r.finish, r.column("end")))
+        starts, ends = in_order(context.start), in_order(np.fmax(context.finish, context.column("end")))
         own = np.searchsorted(starts, times_ns, side="right") - np.searchsorted(ends, times_ns, side="right")
         excess = levels - own
         # What was there before any cancellation is others' work.

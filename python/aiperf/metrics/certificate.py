@@ -123,46 +123,46 @@ def _percentiles(values: Floats, *p: float) -> tuple[float | None, ...]:
     return tuple(np.percentile(values, p, overwrite_input=True).tolist()) if len(values) else (None,) * len(p)
 
 
-def _median_ms(r: MetricContext, tag: str) -> float | None:
-    values = r.value(tag)
+def _median_ms(context: MetricContext, tag: str) -> float | None:
+    values = context.value(tag)
     values = values[np.isfinite(values)] / 1e6
     return float(np.median(values, overwrite_input=True)) if len(values) else None
 
 
-def _send_lag(r: MetricContext, waited: Bools) -> tuple[float | None, ...]:
+def _send_lag(context: MetricContext, waited: Bools) -> tuple[float | None, ...]:
     """p50 and p99 of start − due, ms, at least 0; of requests that did not wait at a cap."""
-    lag = r.start - r.scheduled
+    lag = context.start - context.scheduled
     lag = lag[~waited & ~np.isnan(lag)]
     lag /= 1e6
     return _percentiles(np.maximum(lag, 0.0, out=lag), 50, 99)
 
 
-def _kernel_share(r: MetricContext) -> float:
+def _kernel_share(context: MetricContext) -> float:
     """Of the requests with a stamp."""
-    source = r.column("stamp_source")
+    source = context.column("stamp_source")
     known = np.count_nonzero(~np.isnan(source))
     return float(np.count_nonzero(source == 1) / known) if known else 0.0
 
 
-def _ttft_both_ways(r: MetricContext) -> tuple[float | None, float | None]:
+def _ttft_both_ways(context: MetricContext) -> tuple[float | None, float | None]:
     """Means by kernel stamps and as the program read it, ms, of requests that have both; None without any."""
-    kernel, user = r.value("time_to_first_token"), r.value("user_space_time_to_first_token")
+    kernel, user = context.value("time_to_first_token"), context.value("user_space_time_to_first_token")
     both = np.isfinite(user) & np.isfinite(kernel)
     return (float(kernel[both].mean()) / 1e6, float(user[both].mean()) / 1e6) if both.any() else (None, None)
 
 
-def _round_trip_ms(r: MetricContext) -> float | None:
-    rtt = r.column("rtt_ns")
+def _round_trip_ms(context: MetricContext) -> float | None:
+    rtt = context.column("rtt_ns")
     rtt = rtt[~np.isnan(rtt)] / 1e6
     return float(rtt.mean()) if len(rtt) else None
 
 
-def _rate_parts(r: MetricContext, facts: EngineFacts, achieved: float | None, *, capped: bool) -> list[Part]:
+def _rate_parts(context: MetricContext, facts: EngineFacts, achieved: float | None, *, capped: bool) -> list[Part]:
     if not facts.requested_rate or achieved is None:
         return []
     # Random arrivals scatter: what was due is held against what was asked for with a margin of 4/√n.
-    due_rate = _due_rate(r) or achieved
-    unplanned = 1 - due_rate / facts.requested_rate - 4 / np.sqrt(max(r.num_rows, 1))
+    due_rate = _due_rate(context) or achieved
+    unplanned = 1 - due_rate / facts.requested_rate - 4 / np.sqrt(max(context.num_rows, 1))
     shortfall = max(1 - achieved / due_rate, float(unplanned))
     text = f"{achieved:,.1f} requests/s were sent of a target of {facts.requested_rate:,.1f}"
     return [judge_part("rate shortfall", None if capped else max(shortfall, 0.0), "share", (0.02, 0.05), text)]
@@ -196,39 +196,39 @@ def _accounting_parts(facts: EngineFacts, checks: Sequence[Check]) -> list[Part]
     parts += [
         Part(
             name="conservation",
-            value=c.actual - c.expected,
+            value=check.actual - check.expected,
             unit="count",
             verdict="degraded",
-            reason=f"{c.name}: {c.text}",
+            reason=f"{check.name}: {check.text}",
         )
-        for c in checks
-        if c.verdict == "broken"
+        for check in checks
+        if check.verdict == "broken"
     ]
     return parts
 
 
-def certify(r: MetricContext, facts: EngineFacts, checks: Sequence[Check] = ()) -> Certificate:
+def certify(context: MetricContext, facts: EngineFacts, checks: Sequence[Check] = ()) -> Certificate:
     """The certificate of the profiling phases; needs the pass over the chunks for receive lag and merged share."""
-    typical = _median_ms(r, "request_latency") or 0.0
-    waited = r.column("capped") == 1
-    p50, p99 = _send_lag(r, waited)
+    typical = _median_ms(context, "request_latency") or 0.0
+    waited = context.column("capped") == 1
+    p50, p99 = _send_lag(context, waited)
     parts = send_parts(p50, p99, typical)
-    kernel = _kernel_share(r)
+    kernel = _kernel_share(context)
     r50 = r99 = None
     merged = 0.0
-    if r.chunks is not None and r.chunks.rows.chunks:
-        merged = r.chunks.rows.merged / r.chunks.rows.chunks
-        gap = r.chunks.gaps.stats(1e6, (50.0,))
+    if context.chunks is not None and context.chunks.rows.chunks:
+        merged = context.chunks.rows.merged / context.chunks.rows.chunks
+        gap = context.chunks.gaps.stats(1e6, (50.0,))
         middle = (gap.percentiles[50.0] or 0.0) if gap is not None else 0.0
         if kernel > 0:
-            r50, r99 = r.chunks.lags.percentile(50) / 1e6, r.chunks.lags.percentile(99) / 1e6
+            r50, r99 = context.chunks.lags.percentile(50) / 1e6, context.chunks.lags.percentile(99) / 1e6
         parts += receive_parts(r50, r99, merged, middle)
     parts += client_parts(facts.busiest_worker, facts.cpu_wait)
-    achieved = _achieved_rate(r)
-    parts += _rate_parts(r, facts, achieved, capped=bool(waited.any()))
+    achieved = _achieved_rate(context)
+    parts += _rate_parts(context, facts, achieved, capped=bool(waited.any()))
     parts += _accounting_parts(facts, checks)
-    round_trip, ttft = _round_trip_ms(r), _median_ms(r, "time_to_first_token")
-    by_kernel, by_user = _ttft_both_ways(r) if kernel > 0 else (None, None)
+    round_trip, ttft = _round_trip_ms(context), _median_ms(context, "time_to_first_token")
+    by_kernel, by_user = _ttft_both_ways(context) if kernel > 0 else (None, None)
     bound = round_trip is not None and ttft is not None and round_trip >= _RTT_BOUND * ttft
     return Certificate(
         verdict=worst_of(parts),
@@ -277,13 +277,13 @@ def _generators(facts: EngineFacts) -> list[Part]:
     return out
 
 
-def _achieved_rate(r: MetricContext) -> float | None:
+def _achieved_rate(context: MetricContext) -> float | None:
     """Requests per second between the first and the last start; None with fewer than two."""
-    return _rate(r.start)
+    return _rate(context.start)
 
 
-def _due_rate(r: MetricContext) -> float | None:
-    return _rate(r.scheduled)
+def _due_rate(context: MetricContext) -> float | None:
+    return _rate(context.scheduled)
 
 
 def _rate(times: Floats) -> float | None:

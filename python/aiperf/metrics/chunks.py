@@ -41,14 +41,14 @@ def scan(columns: Columns, keep: Bools, sinks: Sequence[ChunkSink], row_tokens: 
 
     `row_tokens`: (rows,) tokens to spread over the chunks, NaN where unknown; None if no sink asks for them.
     """
-    for b in columns.batches():
+    for batch in columns.batches():
         scan_chunks(
-            b.row0,
-            b.offsets,
-            b.chunk_ns,
-            b.chunk_lag_ns,
-            b.chunk_text_bytes,
-            b.chunk_kind,
+            batch.row0,
+            batch.offsets,
+            batch.chunk_ns,
+            batch.chunk_lag_ns,
+            batch.chunk_text_bytes,
+            batch.chunk_kind,
             keep,
             row_tokens,
             list(sinks),
@@ -160,13 +160,13 @@ class GapPool:
         smallest, largest = float(pool.smallest), float(pool.largest)
         # The mean of equal gaps may differ from them in the last bit; it must not leave [min, max].
         mean = min(max(pool.total / count, smallest), largest)
-        found: dict[float, float | None] = dict.fromkeys(percentiles)
+        by_percentile: dict[float, float | None] = dict.fromkeys(percentiles)
         asked = [p for p in percentiles if count >= needed_count(p)]
         if pool.is_exact:
             values = interpolated(count, asked, lambda ranks: pool.order(ranks).astype(np.float64))
         else:
             values = [pool.at_rank(p / 100 * (count - 1)) for p in asked]
-        found.update((p, value / divisor) for p, value in zip(asked, values, strict=True))
+        by_percentile.update((p, value / divisor) for p, value in zip(asked, values, strict=True))
         return Stats(
             avg=mean / divisor,
             min=smallest / divisor,
@@ -174,7 +174,7 @@ class GapPool:
             std=pool.std / divisor,
             sum=pool.total / divisor,
             count=count,
-            percentiles=found,
+            percentiles=by_percentile,
             error=0.0 if pool.is_exact else _GAP_ERROR,
         )
 

@@ -72,19 +72,21 @@ def open_context(columns: Columns, options: MetricOptions) -> MetricContext:
     return MetricContext(columns, options)
 
 
-def scan_context(r: MetricContext, more: Sequence[ChunkSink] = (), stall_ns: int | None = None) -> Timeline | None:
+def scan_context(
+    context: MetricContext, more: Sequence[ChunkSink] = (), stall_ns: int | None = None
+) -> Timeline | None:
     """The pass over the chunks: sets the context's chunk facts, feeds `more`, returns the step functions over the run."""
-    flow = flow_for(r, float(np.nansum(r.num_content_chunks)))
-    r.set_chunks(_scan(r, (flow.sink, *more), stall_ns))
-    return build_sweep(r, flow)
+    flow = flow_for(context, float(np.nansum(context.num_content_chunks)))
+    context.set_chunks(_scan(context, (flow.sink, *more), stall_ns))
+    return build_sweep(context, flow)
 
 
-def _scan(r: MetricContext, sinks: Sequence[ChunkSink], stall_ns: int | None) -> ChunkScan | None:
+def _scan(context: MetricContext, sinks: Sequence[ChunkSink], stall_ns: int | None) -> ChunkScan | None:
     """None for whole replies: of their chunks only when tokens arrived is of interest."""
-    tokens = r.value("output_sequence_length")
-    if r.options.streaming:
-        return scan_rows(r.columns, r.ok, sinks, stall_ns, tokens)
-    scan(r.columns, r.ok, sinks, tokens)
+    tokens = context.value("output_sequence_length")
+    if context.options.streaming:
+        return scan_rows(context.columns, context.ok, sinks, stall_ns, tokens)
+    scan(context.columns, context.ok, sinks, tokens)
     return None
 
 
@@ -106,7 +108,7 @@ def _order(metric: Metric) -> tuple[bool, int, str]:
 
 
 def measure(
-    r: MetricContext,
+    context: MetricContext,
     timeline: Timeline | None,
     percentiles: Sequence[float] = STANDARD_PERCENTILES,
     *,
@@ -117,17 +119,17 @@ def measure(
     for tag, metric in load_all().items():
         if not internal and not metric.is_exported:
             continue
-        if metric.needs_streaming and not r.options.streaming:
+        if metric.needs_streaming and not context.options.streaming:
             continue
         stats: Stats | None = None
         match metric.kind:
             case "request":
-                stats = request_stats(metric, r.value(tag), percentiles)
+                stats = request_stats(metric, context.value(tag), percentiles)
             case "scalar":
-                stats = scalar_stats(float(np.asarray(metric.compute(r))) / metric.unit.divisor)
+                stats = scalar_stats(float(np.asarray(metric.compute(context))) / metric.unit.divisor)
             case "chunks":
-                if r.chunks is not None:
-                    stats = r.chunks.gaps.stats(metric.unit.divisor, percentiles)
+                if context.chunks is not None:
+                    stats = context.chunks.gaps.stats(metric.unit.divisor, percentiles)
             case "weighted":
                 if timeline is not None:
                     values = np.asarray(metric.compute(timeline), dtype=np.float64)

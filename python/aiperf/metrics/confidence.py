@@ -70,13 +70,13 @@ class Interval:
 
 def mean_interval(values: Floats, level: float = LEVEL) -> tuple[float, float | None, float | None, float]:
     """(mean, low, high, effective count) of values in order of time; ends None with fewer than 20 values."""
-    n = len(values)
+    count = len(values)
     mean = float(values.mean())
-    if n < _FEWEST:
-        return mean, None, None, float(n)
+    if count < _FEWEST:
+        return mean, None, None, float(count)
     variance, df = long_run_variance(values)
-    half = t_quantile((1 + level) / 2, df) * math.sqrt(variance / n)
-    effective = n if variance == 0 else min(float(n), n * float(values.var()) / variance)
+    half = t_quantile((1 + level) / 2, df) * math.sqrt(variance / count)
+    effective = count if variance == 0 else min(float(count), count * float(values.var()) / variance)
     return mean, mean - half, mean + half, effective
 
 
@@ -84,40 +84,40 @@ def percentile_interval(
     values: Floats, percentile: float, level: float = LEVEL, ordered: Floats | None = None
 ) -> tuple[float, float | None, float | None, float]:
     """(percentile, low, high, effective count) of values in order of time; `ordered`: the same, sorted, if at hand."""
-    n = len(values)
-    p = percentile / 100
+    count = len(values)
+    share_below = percentile / 100
     ranked = np.sort(values) if ordered is None else ordered
     value = percentiles_of_sorted(ranked, [percentile])[0]
-    if n < _FEWEST:
-        return value, None, None, float(n)
+    if count < _FEWEST:
+        return value, None, None, float(count)
     variance, df = long_run_variance(values <= value)
     # Never narrower than for independent values: the estimate is poor when few values lie beyond the percentile.
-    variance = max(variance, p * (1 - p))
-    half = t_quantile((1 + level) / 2, df) * math.sqrt(variance / n)
+    variance = max(variance, share_below * (1 - share_below))
+    half = t_quantile((1 + level) / 2, df) * math.sqrt(variance / count)
     # Ranks half a value further out: the share of values below is discrete.
-    ranks = (p - half - 0.5 / n, p + half + 0.5 / n)
+    ranks = (share_below - half - 0.5 / count, share_below + half + 0.5 / count)
     low, high = (percentiles_of_sorted(ranked, [100 * k])[0] if 0 <= k <= 1 else None for k in ranks)
-    return value, low, high, min(float(n), n * p * (1 - p) / variance)
+    return value, low, high, min(float(count), count * share_below * (1 - share_below) / variance)
 
 
-def _series(r: MetricContext, tag: str) -> Floats:
+def _series(context: MetricContext, tag: str) -> Floats:
     """A request metric's values in the shown unit, in the order the requests were sent."""
-    values = r.value(tag)[np.argsort(r.start, kind="stable")]
+    values = context.value(tag)[np.argsort(context.start, kind="stable")]
     values /= METRICS[tag].unit.divisor
     return values[np.isfinite(values)]
 
 
-def estimate(r: MetricContext, tag: str, stat: str = "avg", level: float = LEVEL) -> Interval | None:
+def estimate(context: MetricContext, tag: str, stat: str = "avg", level: float = LEVEL) -> Interval | None:
     """The interval of one figure: a request metric's avg or percentile, a throughput, goodput or its fraction.
 
     None if the figure does not exist or is of another kind.
     """
     if tag in _RATE_TAGS:
-        return _estimate_rate(r, tag, level)
+        return _estimate_rate(context, tag, level)
     found = METRICS.get(tag)
     if found is None or found.kind != "request":
         return None
-    values = _series(r, tag)
+    values = _series(context, tag)
     return _estimate_values(tag, stat, values, None, level) if len(values) else None
 
 
@@ -135,30 +135,30 @@ def _estimate_values(tag: str, stat: str, values: Floats, ordered: Floats | None
     return None
 
 
-def _estimate_rate(r: MetricContext, tag: str, level: float) -> Interval | None:
+def _estimate_rate(context: MetricContext, tag: str, level: float) -> Interval | None:
     if tag == "good_request_fraction":
-        if not r.options.slos or not r.attempted.any():
+        if not context.options.slos or not context.attempted.any():
             return None
-        order = np.argsort(r.start[r.attempted], kind="stable")
-        good = good_mask(r, r.options.slos)[r.attempted][order].astype(np.float64)
+        order = np.argsort(context.start[context.attempted], kind="stable")
+        good = good_mask(context, context.options.slos)[context.attempted][order].astype(np.float64)
         mean, low, high, effective = mean_interval(good, level)
         low, high = (None if low is None else max(low, 0.0)), (None if high is None else min(high, 1.0))
         return Interval(
             tag=tag, stat="avg", value=mean, low=low, high=high, count=len(good), effective=effective, level=level
         )
-    amounts: Floats | Bools = r.ok
+    amounts: Floats | Bools = context.ok
     if tag == "output_token_throughput":
-        amounts = r.value("output_sequence_length")
+        amounts = context.value("output_sequence_length")
     elif tag == "goodput":
-        if not r.options.slos:
+        if not context.options.slos:
             return None
-        amounts = good_mask(r, r.options.slos)
-    mask = r.ok & np.isfinite(amounts) & np.isfinite(r.finish)
-    if not mask.any() or not r.duration_s > 0:
+        amounts = good_mask(context, context.options.slos)
+    mask = context.ok & np.isfinite(amounts) & np.isfinite(context.finish)
+    if not mask.any() or not context.duration_s > 0:
         return None
-    times, used = r.finish[mask], np.asarray(amounts[mask], dtype=np.float64)
-    rate = float(used.sum()) / r.duration_s
-    low, high, effective = rate_interval(r.start[mask], times, used, rate, level)
+    times, used = context.finish[mask], np.asarray(amounts[mask], dtype=np.float64)
+    rate = float(used.sum()) / context.duration_s
+    low, high, effective = rate_interval(context.start[mask], times, used, rate, level)
     return Interval(
         tag=tag,
         stat="avg",
@@ -171,18 +171,18 @@ def _estimate_rate(r: MetricContext, tag: str, level: float) -> Interval | None:
     )
 
 
-def estimate_all(r: MetricContext, level: float = LEVEL) -> tuple[Interval, ...]:
+def estimate_all(context: MetricContext, level: float = LEVEL) -> tuple[Interval, ...]:
     """Intervals of the headline figures: latencies (avg, p50, p90, p99) and rates."""
-    of_requests = [i for tag in _REQUEST_TAGS for i in _estimate_metric(r, tag, level)]
-    of_rates = [i for tag in _RATE_TAGS if (i := _estimate_rate(r, tag, level)) is not None]
+    of_requests = [i for tag in _REQUEST_TAGS for i in _estimate_metric(context, tag, level)]
+    of_rates = [i for tag in _RATE_TAGS if (i := _estimate_rate(context, tag, level)) is not None]
     return (*of_requests, *of_rates)
 
 
-def _estimate_metric(r: MetricContext, tag: str, level: float) -> list[Interval]:
+def _estimate_metric(context: MetricContext, tag: str, level: float) -> list[Interval]:
     """A request metric's avg and percentiles; the values are ordered once for all."""
-    if METRICS[tag].needs_streaming and not r.options.streaming:
+    if METRICS[tag].needs_streaming and not context.options.streaming:
         return []
-    values = _series(r, tag)
+    values = _series(context, tag)
     if not len(values):
         return []
     ordered = np.sort(values)

@@ -84,35 +84,41 @@ def _token_check(name: str, client: Floats, usage: Floats, constant: str, varyin
     both = ~np.isnan(client) & ~np.isnan(usage)
     if not both.any():
         return None
-    a, b = float(client[both].sum()), float(usage[both].sum())
+    counted, reported = float(client[both].sum()), float(usage[both].sum())
     difference = usage[both]
     difference -= client[both]
     if not difference.any():
-        return Check(name=name, expected=a, actual=b, verdict="holds", text="client and usage agree on every request")
+        return Check(
+            name=name,
+            expected=counted,
+            actual=reported,
+            verdict="holds",
+            text="client and usage agree on every request",
+        )
     typical = float(np.median(difference, overwrite_input=True))
     difference -= typical
     near = float(np.mean(np.abs(difference, out=difference) <= 1))
     if near >= 0.99 and abs(typical) <= 512:
         return Check(
             name=name,
-            expected=a,
-            actual=b,
+            expected=counted,
+            actual=reported,
             verdict="explained",
             text=f"usage differs by a constant {typical:+.0f} tokens a request: {constant}",
         )
-    share = abs(b - a) / a if a else float("inf")
+    share = abs(reported - counted) / counted if counted else float("inf")
     verdict: Literal["explained", "broken"] = "explained" if share <= _TOKEN_TOLERANCE else "broken"
     return Check(
         name=name,
-        expected=a,
-        actual=b,
+        expected=counted,
+        actual=reported,
         verdict=verdict,
-        text=f"usage differs by {100 * (b - a) / a if a else 0:+.1f}% in all: {varying}",
+        text=f"usage differs by {100 * (reported - counted) / counted if counted else 0:+.1f}% in all: {varying}",
     )
 
 
 def check_conservation(
-    r: MetricContext,
+    context: MetricContext,
     timeline: Timeline | None,
     facts: EngineFacts,
     server: ServerCounters | None = None,
@@ -120,7 +126,7 @@ def check_conservation(
 ) -> tuple[Check, ...]:
     """Every equation that can be checked with what is known. `everything`: the rows of all phases, if there are others."""
     out: list[Check] = []
-    ok, failed, cancelled = (int(np.count_nonzero(m)) for m in (r.ok, r.failed, r.cancelled))
+    ok, failed, cancelled = (int(np.count_nonzero(m)) for m in (context.ok, context.failed, context.cancelled))
     if facts.planned is not None and facts.sent is not None:
         sent, unsent = facts.sent, facts.unsent
         out.append(
@@ -134,40 +140,40 @@ def check_conservation(
     if facts.sent is not None:
         text = f"sent {facts.sent:,} = ok {ok:,} + failed {failed:,} + cancelled {cancelled:,}"
         out.append(_equation("sent", facts.sent, ok + failed + cancelled, text))
-    if r.options.count_source != "server usage" and r.count_source != "server usage":
+    if context.options.count_source != "server usage" and context.count_source != "server usage":
         prompt = _token_check(
             "prompt tokens",
-            r.ok_only(r.column("isl")),
-            r.ok_only(r.column("usage_prompt")),
+            context.ok_only(context.column("isl")),
+            context.ok_only(context.column("usage_prompt")),
             "the chat template and special tokens",
             "not a template; is this the model's tokenizer?",
         )
         reply = _token_check(
             "output tokens",
-            r.value("output_sequence_length"),
-            r.ok_only(r.column("usage_completion")),
+            context.value("output_sequence_length"),
+            context.ok_only(context.column("usage_completion")),
             "an end-of-text token",
             "tokens without text, or not the model's tokenizer",
         )
         out += [c for c in (prompt, reply) if c is not None]
     if server is not None:
-        out += _server_checks(everything or r, facts, server)
-    little = _little(r, timeline, server)
+        out += _server_checks(everything or context, facts, server)
+    little = _little(context, timeline, server)
     return (*out, *little)
 
 
-def _server_checks(e: MetricContext, facts: EngineFacts, server: ServerCounters) -> list[Check]:
+def _server_checks(everything: MetricContext, facts: EngineFacts, server: ServerCounters) -> list[Check]:
     """The server's counters saw the requests of all phases."""
-    not_ok = ~e.ok
-    reached = facts.all_requests if facts.all_requests is not None else e.num_rows
+    not_ok = ~everything.ok
+    reached = facts.all_requests if facts.all_requests is not None else everything.num_rows
     # Failed and cancelled requests may or may not be in the server's counters, in whole or in part: only what lies outside
     # is a mismatch.
-    lost_prompts = float(np.nansum(e.column("isl")[not_ok]))
-    lost_replies = float(np.nansum(e.column("requested_osl")[not_ok]))
+    lost_prompts = float(np.nansum(everything.column("isl")[not_ok]))
+    lost_replies = float(np.nansum(everything.column("requested_osl")[not_ok]))
     pairs = (
         ("server requests", float(reached), server.requests, float(np.count_nonzero(not_ok)), 0.0),
-        ("server prompt tokens", _usage(e, "usage_prompt"), server.prompt_tokens, 0.0, lost_prompts),
-        ("server output tokens", _usage(e, "usage_completion"), server.generation_tokens, 0.0, lost_replies),
+        ("server prompt tokens", _usage(everything, "usage_prompt"), server.prompt_tokens, 0.0, lost_prompts),
+        ("server output tokens", _usage(everything, "usage_completion"), server.generation_tokens, 0.0, lost_replies),
     )
     out: list[Check] = []
     for name, client, counted, fewer, more in pairs:
@@ -190,11 +196,11 @@ def _usage(e: MetricContext, name: str) -> float:
     return 0.0 if np.isnan(values).any() else float(values.sum())
 
 
-def _little(r: MetricContext, timeline: Timeline | None, server: ServerCounters | None) -> list[Check]:
+def _little(context: MetricContext, timeline: Timeline | None, server: ServerCounters | None) -> list[Check]:
     """L = λ · W over all requests sent: mean number in flight, rate, mean time in flight."""
     if timeline is None:
         return []
-    time = r.finish - r.start
+    time = context.finish - context.start
     time = time[~np.isnan(time)]
     seconds = (float(timeline.edges[-1]) - float(timeline.edges[0])) / 1e9
     inside = inner(timeline.concurrency, timeline.widths) / 1e9 / seconds

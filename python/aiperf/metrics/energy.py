@@ -38,9 +38,9 @@ def _energy_metric(name: str, formula: str, *, larger_is_better: bool = False) -
 
 
 def _of_vendor(vendor: str, function: _Compute) -> Callable[[MetricContext], float]:
-    def compute(r: MetricContext) -> float:
-        gpus = r.energy.get(vendor)
-        return _NAN if gpus is None or gpus.seconds <= 0 else function(r, gpus)
+    def compute(context: MetricContext) -> float:
+        gpus = context.energy.get(vendor)
+        return _NAN if gpus is None or gpus.seconds <= 0 else function(context, gpus)
 
     compute.__doc__ = function.__doc__
     return compute
@@ -50,12 +50,12 @@ def _ratio(a: float, b: float | None) -> float:
     return a / b if b else _NAN
 
 
-def _requests(r: MetricContext) -> float:
-    return float(np.count_nonzero(r.ok))
+def _requests(context: MetricContext) -> float:
+    return float(np.count_nonzero(context.ok))
 
 
-def _total_tokens(r: MetricContext) -> float:
-    return r.total("input_sequence_length") + r.total("output_sequence_length")
+def _total_tokens(context: MetricContext) -> float:
+    return context.total("input_sequence_length") + context.total("output_sequence_length")
 
 
 @_energy_metric(
@@ -80,27 +80,27 @@ def total_gpu_power(_: MetricContext, gpus: GpuEnergy) -> float:
 
 
 @_energy_metric("energy_per_request", "{gpu}_total_gpu_energy / request_count")
-def energy_per_request(r: MetricContext, gpus: GpuEnergy) -> float:
+def energy_per_request(context: MetricContext, gpus: GpuEnergy) -> float:
     """Energy for each successful request."""
-    return _ratio(gpus.energy_j, _requests(r))
+    return _ratio(gpus.energy_j, _requests(context))
 
 
 @_energy_metric(
     "energy_per_output_token",
     "1000 × {gpu}_total_gpu_energy / Σ OSL",
 )
-def energy_per_output_token(r: MetricContext, gpus: GpuEnergy) -> float:
+def energy_per_output_token(context: MetricContext, gpus: GpuEnergy) -> float:
     """Energy for each token produced."""
-    return _ratio(1000 * gpus.energy_j, r.total("output_sequence_length"))
+    return _ratio(1000 * gpus.energy_j, context.total("output_sequence_length"))
 
 
 @_energy_metric(
     "energy_per_total_token",
     "1000 × {gpu}_total_gpu_energy / Σ (ISL + OSL)",
 )
-def energy_per_total_token(r: MetricContext, gpus: GpuEnergy) -> float:
+def energy_per_total_token(context: MetricContext, gpus: GpuEnergy) -> float:
     """Energy for each token read or produced."""
-    return _ratio(1000 * gpus.energy_j, _total_tokens(r))
+    return _ratio(1000 * gpus.energy_j, _total_tokens(context))
 
 
 @_energy_metric(
@@ -108,9 +108,9 @@ def energy_per_total_token(r: MetricContext, gpus: GpuEnergy) -> float:
     "Σ OSL / {gpu}_total_gpu_energy",
     larger_is_better=True,
 )
-def output_tokens_per_joule(r: MetricContext, gpus: GpuEnergy) -> float:
+def output_tokens_per_joule(context: MetricContext, gpus: GpuEnergy) -> float:
     """Tokens produced for each joule."""
-    return _ratio(r.total("output_sequence_length"), gpus.energy_j)
+    return _ratio(context.total("output_sequence_length"), gpus.energy_j)
 
 
 @_energy_metric("energy_per_user", "{gpu}_total_gpu_energy / concurrency")
@@ -123,10 +123,10 @@ def energy_per_user(_: MetricContext, gpus: GpuEnergy) -> float:
     "energy_delay_product",
     "{gpu}_energy_per_request × mean request_latency in seconds",
 )
-def energy_delay_product(r: MetricContext, gpus: GpuEnergy) -> float:
+def energy_delay_product(context: MetricContext, gpus: GpuEnergy) -> float:
     """What a request costs in energy and in waiting, in one figure."""
-    mean_s = _ratio(r.total("request_latency"), _requests(r)) / 1e9
-    return _ratio(gpus.energy_j, _requests(r)) * mean_s
+    mean_s = _ratio(context.total("request_latency"), _requests(context)) / 1e9
+    return _ratio(gpus.energy_j, _requests(context)) * mean_s
 
 
 @_energy_metric(
@@ -134,9 +134,9 @@ def energy_delay_product(r: MetricContext, gpus: GpuEnergy) -> float:
     "request_count / duration of the phases / {gpu}_average_gpu_power",
     larger_is_better=True,
 )
-def performance_per_watt(r: MetricContext, gpus: GpuEnergy) -> float:
+def performance_per_watt(context: MetricContext, gpus: GpuEnergy) -> float:
     """Successful requests per second for each watt."""
-    return _ratio(_requests(r), gpus.energy_j)
+    return _ratio(_requests(context), gpus.energy_j)
 
 
 @_energy_metric(
@@ -144,9 +144,9 @@ def performance_per_watt(r: MetricContext, gpus: GpuEnergy) -> float:
     "Σ OSL / duration of the phases / {gpu}_average_gpu_power",
     larger_is_better=True,
 )
-def output_tps_per_watt(r: MetricContext, gpus: GpuEnergy) -> float:
+def output_tps_per_watt(context: MetricContext, gpus: GpuEnergy) -> float:
     """Output tokens per second for each watt."""
-    return _ratio(r.total("output_sequence_length"), gpus.energy_j)
+    return _ratio(context.total("output_sequence_length"), gpus.energy_j)
 
 
 @_energy_metric(
@@ -154,6 +154,6 @@ def output_tps_per_watt(r: MetricContext, gpus: GpuEnergy) -> float:
     "goodput / {gpu}_average_gpu_power",
     larger_is_better=True,
 )
-def goodput_per_watt(r: MetricContext, gpus: GpuEnergy) -> float:
+def goodput_per_watt(context: MetricContext, gpus: GpuEnergy) -> float:
     """Requests per second that met every objective, for each watt; absent without --goodput."""
-    return _ratio(r.scalar("goodput"), gpus.energy_j / gpus.seconds)
+    return _ratio(context.scalar("goodput"), gpus.energy_j / gpus.seconds)

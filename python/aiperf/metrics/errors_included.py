@@ -12,34 +12,34 @@ __all__ = ["adjusted"]
 _FLAGS = ("no_individual", "nearest_rank")
 
 
-def adjusted(r: MetricContext, tag: str) -> Floats:
+def adjusted(context: MetricContext, tag: str) -> Floats:
     """The metric's values with +inf for failed requests; all NaN if no request failed.
 
     Cancelled requests are left out (AIPerf counts them as infinite too).
     """
-    if not r.failed.any():
-        return r.absent()
-    return np.where(r.failed, np.inf, r.value(tag))
+    if not context.failed.any():
+        return context.absent()
+    return np.where(context.failed, np.inf, context.value(tag))
 
 
 @metric(
     "adj_time_to_first_token", formula="time_to_first_token; failed requests: ∞; nearest-rank percentiles", flags=_FLAGS
 )
-def adj_time_to_first_token(r: MetricContext) -> Floats:
+def adj_time_to_first_token(context: MetricContext) -> Floats:
     """Time to first token with failures as infinite; no average exists, percentiles up to the failed share do."""
-    return adjusted(r, "time_to_first_token") if r.options.streaming else r.absent()
+    return adjusted(context, "time_to_first_token") if context.options.streaming else context.absent()
 
 
 @metric("adj_request_latency", formula="request_latency; failed requests: ∞; nearest-rank percentiles", flags=_FLAGS)
-def adj_request_latency(r: MetricContext) -> Floats:
+def adj_request_latency(context: MetricContext) -> Floats:
     """Request latency with failures as infinite."""
-    return adjusted(r, "request_latency")
+    return adjusted(context, "request_latency")
 
 
 @metric("adj_decode_duration", formula="decode_duration; failed requests: ∞; nearest-rank percentiles", flags=_FLAGS)
-def adj_decode_duration(r: MetricContext) -> Floats:
+def adj_decode_duration(context: MetricContext) -> Floats:
     """Decode duration with failures as infinite."""
-    return adjusted(r, "decode_duration") if r.options.streaming else r.absent()
+    return adjusted(context, "decode_duration") if context.options.streaming else context.absent()
 
 
 @metric(
@@ -48,6 +48,6 @@ def adj_decode_duration(r: MetricContext) -> Floats:
     flags=_FLAGS,
     provenance="client clock, tokens",
 )
-def adj_inter_token_latency(r: MetricContext) -> Floats:
+def adj_inter_token_latency(context: MetricContext) -> Floats:
     """Inter-token latency with failures as infinite."""
-    return adjusted(r, "inter_token_latency") if r.options.streaming else r.absent()
+    return adjusted(context, "inter_token_latency") if context.options.streaming else context.absent()

@@ -107,18 +107,18 @@ def build_tiers(given: Sequence[TierLike]) -> tuple[Tier, ...]:
     for number, one in enumerate(given, 1):
         slos: list[Slo] = []
         for tag, threshold in one.limits:
-            found = known.get(tag)
-            if found is None:
+            metric = known.get(tag)
+            if metric is None:
                 hint = did_you_mean(tag, known, "`aiperf explain` lists the metrics")
                 problems.append(Problem(f"no metric is named `{tag}`", "--goodput", hint))
-            elif found.kind != "request" or found.flags & {"errors", "nearest_rank", "internal"}:
+            elif metric.kind != "request" or metric.flags & {"errors", "nearest_rank", "internal"}:
                 hint = "use `time_to_first_token`, `request_latency`, `inter_token_latency`, …"
                 problems.append(Problem(f"`{tag}` has no value per request", "--goodput", hint))
-            elif tag in one.timed and found.unit.shown != "ms":
-                hint = f"write the threshold in {found.unit.shown}, without a unit"
+            elif tag in one.timed and metric.unit.shown != "ms":
+                hint = f"write the threshold in {metric.unit.shown}, without a unit"
                 problems.append(Problem(f"`{tag}` is no time", "--goodput", hint))
             else:
-                slos.append(Slo(tag, threshold * found.unit.divisor))
+                slos.append(Slo(tag, threshold * metric.unit.divisor))
         tiers.append(Tier(one.name or ("slo" if number == 1 else f"slo {number}"), tuple(slos)))
     names = [t.name for t in tiers]
     problems += [
@@ -129,31 +129,31 @@ def build_tiers(given: Sequence[TierLike]) -> tuple[Tier, ...]:
     return tuple(tiers)
 
 
-def meets(r: MetricContext, slo: Slo) -> Bools:
+def meets(context: MetricContext, slo: Slo) -> Bools:
     """(rows,) whether the objective holds; false where the value does not exist."""
-    values = r.value(slo.tag)
+    values = context.value(slo.tag)
     with np.errstate(invalid="ignore"):
         return values >= slo.threshold if METRICS[slo.tag].larger_is_better else values <= slo.threshold
 
 
-def good_mask(r: MetricContext, slos: Sequence[Slo]) -> Bools:
+def good_mask(context: MetricContext, slos: Sequence[Slo]) -> Bools:
     """(rows,) successful requests that meet every objective."""
-    good = r.ok.copy()
+    good = context.ok.copy()
     for slo in slos:
-        good &= meets(r, slo)
+        good &= meets(context, slo)
     return good
 
 
-def score_tier(r: MetricContext, tier: Tier, duration_s: float | None = None) -> TierResult:
+def score_tier(context: MetricContext, tier: Tier, duration_s: float | None = None) -> TierResult:
     """The tier's result over a context; `duration_s`: another time base than the benchmark's duration."""
-    successful, attempted = int(np.count_nonzero(r.ok)), int(np.count_nonzero(r.attempted))
+    successful, attempted = int(np.count_nonzero(context.ok)), int(np.count_nonzero(context.attempted))
     results: list[SloResult] = []
     for slo in tier.slos:
-        passed = int(np.count_nonzero(meets(r, slo) & r.ok))
+        passed = int(np.count_nonzero(meets(context, slo) & context.ok))
         share = passed / successful if successful else None
         results.append(SloResult(slo.tag, slo.threshold / METRICS[slo.tag].unit.divisor, passed, share))
-    good = int(np.count_nonzero(good_mask(r, tier.slos)))
-    seconds = r.duration_s if duration_s is None else duration_s
+    good = int(np.count_nonzero(good_mask(context, tier.slos)))
+    seconds = context.duration_s if duration_s is None else duration_s
     return _tier_result(tier.name, results, good, successful, attempted, seconds)
 
 
@@ -206,22 +206,22 @@ def servers_needed(
     )
 
 
-def _good_count(r: MetricContext) -> float:
-    return float(np.count_nonzero(good_mask(r, r.options.slos))) if r.options.slos else float("nan")
+def _good_count(context: MetricContext) -> float:
+    return float(np.count_nonzero(good_mask(context, context.options.slos))) if context.options.slos else float("nan")
 
 
 @metric("goodput", kind="scalar", larger_is_better=True, formula="good_request_count / benchmark_duration")
-def goodput(r: MetricContext) -> float:
+def goodput(context: MetricContext) -> float:
     """Requests per second that met every objective of --goodput; absent without objectives. DistServe's definition."""
-    return float(divide(_good_count(r), r.duration_s))
+    return float(divide(_good_count(context), context.duration_s))
 
 
 @metric(
     "good_request_count", kind="scalar", larger_is_better=True, formula="successful requests that met every objective"
 )
-def good_request_count(r: MetricContext) -> float:
+def good_request_count(context: MetricContext) -> float:
     """Requests that met every objective of --goodput; 0 or 1 in the records."""
-    return _good_count(r)
+    return _good_count(context)
 
 
 @metric(
@@ -230,6 +230,6 @@ def good_request_count(r: MetricContext) -> float:
     larger_is_better=True,
     formula="good_request_count / (successful + failed + cut off by the grace period)",
 )
-def good_request_fraction(r: MetricContext) -> float:
+def good_request_fraction(context: MetricContext) -> float:
     """Share of the requests attempted that met every objective; cancelled on purpose or by Ctrl-C are left out."""
-    return float(divide(_good_count(r), float(np.count_nonzero(r.attempted))))
+    return float(divide(_good_count(context), float(np.count_nonzero(context.attempted))))

@@ -77,29 +77,29 @@ class Lifecycle:
 
 
 def find_lifecycle(
-    r: MetricContext, view: ServerView | None, stall_ns: float, rows: Ints | None = None
+    context: MetricContext, view: ServerView | None, stall_ns: float, rows: Ints | None = None
 ) -> Lifecycle | None:
     """None if no successful request has a first token and an end. `stall_ns`: gaps above it are stalls (needs the pass over the chunks).
     `rows`: of these rows alone.
     """
     return _of_rows(
-        r, view, stall_ns, slice(None, None, max(1, -(-r.num_rows // _MOST_ROWS))) if rows is None else rows
+        context, view, stall_ns, slice(None, None, max(1, -(-context.num_rows // _MOST_ROWS))) if rows is None else rows
     )
 
 
-def _of_rows(r: MetricContext, view: ServerView | None, stall_ns: float, rows: slice | Ints) -> Lifecycle | None:
-    start, finish, scheduled = r.start[rows], r.finish[rows], r.scheduled[rows]
-    first = r.ok_only(r.streamed_only(r.first_content))[rows]
+def _of_rows(context: MetricContext, view: ServerView | None, stall_ns: float, rows: slice | Ints) -> Lifecycle | None:
+    start, finish, scheduled = context.start[rows], context.finish[rows], context.scheduled[rows]
+    first = context.ok_only(context.streamed_only(context.first_content))[rows]
     wait, after = first - start, finish - first
     known = np.isfinite(wait) & np.isfinite(after)
     if not known.any():
         return None
     lag = np.where(np.isfinite(scheduled), np.maximum(start - scheduled, 0.0), 0.0)
     stalls = np.zeros(len(wait))
-    if r.chunks is not None:
-        gaps = r.chunks.rows.longest_gap[rows]
+    if context.chunks is not None:
+        gaps = context.chunks.rows.longest_gap[rows]
         stalls = np.where(gaps > stall_ns, np.minimum(gaps, np.maximum(after, 0.0)), 0.0)
-    told = _of_server(r, view, first, known, rows)
+    told = _of_server(context, view, first, known, rows)
     parts: dict[str, Floats] = {"client send lag": lag}
     too_long, worst = 0, 0.0
     if told.source == "client":
@@ -141,16 +141,18 @@ class _Told:
     has_queue: bool
 
 
-def _of_server(r: MetricContext, view: ServerView | None, first: Floats, known: Bools, rows: slice | Ints) -> _Told:
+def _of_server(
+    context: MetricContext, view: ServerView | None, first: Floats, known: Bools, rows: slice | Ints
+) -> _Told:
     """Of each request where more than half of them have it, else from the histograms' means over time."""
-    queue, prefill = r.column("server_queue_ns")[rows], r.column("server_prefill_ns")[rows]
+    queue, prefill = context.column("server_queue_ns")[rows], context.column("server_prefill_ns")[rows]
     has_queue, has_prefill = np.isfinite(queue), np.isfinite(prefill)
-    both = r.column("server_total_ns")[rows] - r.column("server_decode_ns")[rows]
+    both = context.column("server_total_ns")[rows] - context.column("server_decode_ns")[rows]
     both = np.where(has_queue | has_prefill, np.nan, both)
     has_both = np.isfinite(both)
     either = (has_queue | has_both | has_prefill) & known
     if np.count_nonzero(either) * 2 > np.count_nonzero(known):
-        which = np.nan_to_num(r.column("server_source")[rows][either])
+        which = np.nan_to_num(context.column("server_source")[rows][either])
         source = SOURCES[min(int(np.median(which)), len(SOURCES) - 1)]
         parts = (np.nan_to_num(queue), np.nan_to_num(both), np.nan_to_num(prefill))
         queue, both, prefill = parts

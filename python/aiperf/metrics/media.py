@@ -15,63 +15,63 @@ __all__ = ["audio_duration", "image_latency", "image_throughput", "num_images", 
 _DETAIL_ROWS: Final = 200_000
 
 
-def _carried(r: MetricContext, name: str) -> Floats:
+def _carried(context: MetricContext, name: str) -> Floats:
     """(rows,) of the successful requests; NaN where a request carries none."""
-    media = r.options.media
+    media = context.options.media
     if media is None:
-        return r.absent()
-    values: Floats = getattr(media, name)[media.rows_of(r.column("session"), r.column("turn"))]
-    return r.ok_only(np.where(values > 0, values, np.nan))
+        return context.absent()
+    values: Floats = getattr(media, name)[media.rows_of(context.column("session"), context.column("turn"))]
+    return context.ok_only(np.where(values > 0, values, np.nan))
 
 
 @metric("num_images", formula="images in the request's body, earlier turns included")
-def num_images(r: MetricContext) -> Floats:
+def num_images(context: MetricContext) -> Floats:
     """Images that the request carries; none without images. As AIPerf."""
-    return _carried(r, "images")
+    return _carried(context, "images")
 
 
 @metric("image_throughput", formula="num_images / request_latency", larger_is_better=True)
-def image_throughput(r: MetricContext) -> Floats:
+def image_throughput(context: MetricContext) -> Floats:
     """Images per second of one request. As AIPerf."""
-    return divide(r.value("num_images"), r.value("request_latency") / 1e9)
+    return divide(context.value("num_images"), context.value("request_latency") / 1e9)
 
 
 @metric("image_latency", formula="request_latency / num_images")
-def image_latency(r: MetricContext) -> Floats:
+def image_latency(context: MetricContext) -> Floats:
     """Time for each image of a request. As AIPerf."""
-    return divide(r.value("request_latency") / 1e6, r.value("num_images"))
+    return divide(context.value("request_latency") / 1e6, context.value("num_images"))
 
 
 @metric("audio_duration", formula="length of the audio in the request's body")
-def audio_duration(r: MetricContext) -> Floats:
+def audio_duration(context: MetricContext) -> Floats:
     """Seconds of audio that the request carries; none where its length is not known. As AIPerf."""
-    return _carried(r, "audio_s") * 1e9
+    return _carried(context, "audio_s") * 1e9
 
 
 @metric("rtfx", formula="audio_duration / request_latency", larger_is_better=True)
-def rtfx(r: MetricContext) -> Floats:
+def rtfx(context: MetricContext) -> Floats:
     """Inverse real-time factor: seconds of audio per second of waiting. As AIPerf."""
-    return divide(r.value("audio_duration"), r.value("request_latency"))
+    return divide(context.value("audio_duration"), context.value("request_latency"))
 
 
-def _of_job(r: MetricContext, name: str) -> Floats:
+def _of_job(context: MetricContext, name: str) -> Floats:
     """A number of the response that ended a job."""
-    found = r.absent()
-    if r.num_rows <= _DETAIL_ROWS:
-        for row, text in enumerate(r.columns.strings("usage_json")):
+    numbers = context.absent()
+    if context.num_rows <= _DETAIL_ROWS:
+        for row, text in enumerate(context.columns.strings("usage_json")):
             if text is not None and name in text:
                 value = json.loads(text).get(name)
-                found[row] = float(value) if isinstance(value, (int, float)) else np.nan
-    return r.ok_only(found)
+                numbers[row] = float(value) if isinstance(value, (int, float)) else np.nan
+    return context.ok_only(numbers)
 
 
 @metric("video_inference_time", formula="inference_time_s of the response that ends the job")
-def video_inference_time(r: MetricContext) -> Floats:
+def video_inference_time(context: MetricContext) -> Floats:
     """The server's own time for the video. As AIPerf."""
-    return _of_job(r, "inference_time_s") * 1e9
+    return _of_job(context, "inference_time_s") * 1e9
 
 
 @metric("video_peak_memory", formula="peak_memory_mb of the response that ends the job")
-def video_peak_memory(r: MetricContext) -> Floats:
+def video_peak_memory(context: MetricContext) -> Floats:
     """Memory the server says the video took at its peak. As AIPerf."""
-    return _of_job(r, "peak_memory_mb")
+    return _of_job(context, "peak_memory_mb")

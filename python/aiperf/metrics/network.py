@@ -20,15 +20,15 @@ __all__ = ["network_rtt"]
     formula="mean of the TCP handshakes of the probes, or --network-latency-mean",
     provenance="TCP handshakes beside the load",
 )
-def network_rtt(r: MetricContext) -> float:
+def network_rtt(context: MetricContext) -> float:
     """The round trip between client and server that the network-adjusted latencies are without."""
-    return float("nan") if r.options.network_rtt_ns is None else r.options.network_rtt_ns
+    return float("nan") if context.options.network_rtt_ns is None else context.options.network_rtt_ns
 
 
-def _less_rtt(r: MetricContext, tag: str) -> Floats:
-    if r.options.network_rtt_ns is None:
-        return r.absent()
-    return np.asarray(np.maximum(r.value(tag) - r.options.network_rtt_ns, 0.0))
+def _less_rtt(context: MetricContext, tag: str) -> Floats:
+    if context.options.network_rtt_ns is None:
+        return context.absent()
+    return np.asarray(np.maximum(context.value(tag) - context.options.network_rtt_ns, 0.0))
 
 
 @metric(
@@ -37,9 +37,9 @@ def _less_rtt(r: MetricContext, tag: str) -> Floats:
     provenance="client clock, TCP handshakes beside the load",
     flags=("no_individual",),
 )
-def network_adjusted_request_latency(r: MetricContext) -> Floats:
+def network_adjusted_request_latency(context: MetricContext) -> Floats:
     """Request latency less one round trip."""
-    return _less_rtt(r, "request_latency")
+    return _less_rtt(context, "request_latency")
 
 
 @metric(
@@ -48,9 +48,9 @@ def network_adjusted_request_latency(r: MetricContext) -> Floats:
     provenance="client clock, TCP handshakes beside the load",
     flags=("no_individual",),
 )
-def network_adjusted_time_to_first_token(r: MetricContext) -> Floats:
+def network_adjusted_time_to_first_token(context: MetricContext) -> Floats:
     """Time to first token less one round trip."""
-    return _less_rtt(r, "time_to_first_token")
+    return _less_rtt(context, "time_to_first_token")
 
 
 @metric(
@@ -59,6 +59,6 @@ def network_adjusted_time_to_first_token(r: MetricContext) -> Floats:
     provenance="client clock, TCP handshakes beside the load",
     flags=("no_individual",),
 )
-def network_adjusted_time_to_first_output_token(r: MetricContext) -> Floats:
+def network_adjusted_time_to_first_output_token(context: MetricContext) -> Floats:
     """Time to first visible token less one round trip."""
-    return _less_rtt(r, "time_to_first_output_token")
+    return _less_rtt(context, "time_to_first_output_token")

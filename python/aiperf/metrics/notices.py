@@ -35,21 +35,21 @@ def _account(s: Summary) -> Iterator[Note]:
             yield Note("conservation", f"{check.name} does not add up: {check.text}", data=data)
 
 
-def _tokens(s: Summary, options: MetricOptions) -> Iterator[Note]:
-    if s.count_source != options.count_source:
+def _tokens(summary: Summary, options: MetricOptions) -> Iterator[Note]:
+    if summary.count_source != options.count_source:
         yield Note(
             "token_source",
-            f"token counts come from the server ({s.count_source}): the client did not count any",
+            f"token counts come from the server ({summary.count_source}): the client did not count any",
             hint="select a tokenizer with `--tokenizer`",
         )
-    elif s.count_source == "chunks":
+    elif summary.count_source == "chunks":
         yield Note("token_source", "no token counts available; assuming one token per chunk")
-    yield from _usage(s, options)
-    yield from _lengths(s, options)
-    bundled = s.stat("first_chunk_tokens")
+    yield from _usage(summary, options)
+    yield from _lengths(summary, options)
+    bundled = summary.stat("first_chunk_tokens")
     if bundled is not None and bundled > _BUNDLED:
-        exact = s.stat("time_per_decoded_token")
-        itl = s.stat("inter_token_latency")
+        exact = summary.stat("time_per_decoded_token")
+        itl = summary.stat("inter_token_latency")
         figures = f" ({itl:.2f} ms instead of {exact:.2f} ms)" if itl is not None and exact is not None else ""
         yield Note(
             "bundled_first_chunk",
@@ -59,11 +59,11 @@ def _tokens(s: Summary, options: MetricOptions) -> Iterator[Note]:
         )
 
 
-def _usage(s: Summary, options: MetricOptions) -> Iterator[Note]:
+def _usage(summary: Summary, options: MetricOptions) -> Iterator[Note]:
     """Sums over responses that were counted only in part are sums of a part."""
-    done = s.stat("request_count") or 0
+    done = summary.stat("request_count") or 0
     kinds = {"output": "usage_completion_tokens", "prompt": "usage_prompt_tokens"}
-    missing = {name: done - (s.stat(tag, "count") or 0) for name, tag in kinds.items()}
+    missing = {name: done - (summary.stat(tag, "count") or 0) for name, tag in kinds.items()}
     if not options.wants_usage:
         # A count that no response has is no part of the report.
         missing = {name: number for name, number in missing.items() if number < done}
@@ -71,7 +71,7 @@ def _usage(s: Summary, options: MetricOptions) -> Iterator[Note]:
     if not missing:
         return
     counts = " and ".join(f"{number:,.0f} of {done:,.0f} without {name} tokens" for name, number in missing.items())
-    by_server = s.count_source == "server usage"
+    by_server = summary.count_source == "server usage"
     effect = "token counts and throughput" if by_server else "the totals of `usage`"
     yield Note(
         "usage_missing",
@@ -110,8 +110,8 @@ def _path(s: Summary) -> Iterator[Note]:
         yield Note(kind, text, hint=hint, data=data)
 
 
-def _slices(s: Summary) -> Iterator[Note]:
-    complete = [c for c in s.slices if c.is_complete]
+def _slices(summary: Summary) -> Iterator[Note]:
+    complete = [c for c in summary.slices if c.is_complete]
     thin = [c for c in complete if c.ended < _FEW_IN_SLICE]
     if complete and 2 * len(thin) > len(complete):
         yield Note(
@@ -120,7 +120,7 @@ def _slices(s: Summary) -> Iterator[Note]:
             hint="use a longer `--slice-duration`",
             data={"slices": len(thin)},
         )
-    if s.slices and len(complete) < _FEW_SLICES:
+    if summary.slices and len(complete) < _FEW_SLICES:
         yield Note(
             "few_slices",
             f"{len(complete)} complete slices are too few for a trend",
@@ -133,30 +133,30 @@ def _seconds(value: float) -> str:
     return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
-def _time(s: Summary) -> Iterator[Note]:
-    if s.steady is not None and s.steady.has_drift and s.steady.drift_start_ns is not None:
-        at = (s.steady.drift_start_ns - s.steady.begin_ns) / 1e9
-        worst = max((c for c in s.steady.changes if c.kind == "drift"), key=lambda c: abs(c.ratio - 1))
+def _time(summary: Summary) -> Iterator[Note]:
+    if summary.steady is not None and summary.steady.has_drift and summary.steady.drift_start_ns is not None:
+        at = (summary.steady.drift_start_ns - summary.steady.begin_ns) / 1e9
+        worst = max((c for c in summary.steady.changes if c.kind == "drift"), key=lambda c: abs(c.ratio - 1))
         yield Note(
             "drift",
             f"performance drifted after {_seconds(at)} s: {worst.tag} is {worst.ratio:.2f}× its steady-state level",
             data={"at_s": at, "ratio": worst.ratio},
         )
-    if s.steady is not None and s.steady.has_warmup and not s.steady_is_headline:
-        at = (s.steady.warmup_end_ns - s.steady.begin_ns) / 1e9
+    if summary.steady is not None and summary.steady.has_warmup and not summary.steady_is_headline:
+        at = (summary.steady.warmup_end_ns - summary.steady.begin_ns) / 1e9
         yield Note(
             "warmup",
             f"the first {_seconds(at)} s are a warm-up and are included in these metrics",
             hint="`--steady-state` reports the steady-state part; `--warmup-duration` adds a warm-up phase before the run",
             data={"seconds": at},
         )
-    if s.stat("replay_sched_degraded"):
-        lag = s.stat("replay_sched_lag_p99")
+    if summary.stat("replay_sched_degraded"):
+        lag = summary.stat("replay_sched_lag_p99")
         yield Note(
             "replay_degraded",
             f"trace timing was not reproduced accurately: 1% of the sends were more than {lag:,.0f} ms late",
         )
-    for result in s.cancellation.recovery if s.cancellation is not None else ():
+    for result in summary.cancellation.recovery if summary.cancellation is not None else ():
         if result.lingers:
             how = (
                 "did not return to baseline after the cancellations"

@@ -52,53 +52,55 @@ class NetworkPath:
     intermediaries: dict[str, int] = field(default_factory=dict)
 
 
-def find_path(r: MetricContext) -> NetworkPath:
+def find_path(context: MetricContext) -> NetworkPath:
     """From the rows, and from what the pass over the chunks left in the context."""
-    whole = r.ok & (r.column("is_whole") == 1)
-    chunks = np.nan_to_num(r.num_content_chunks)
-    streams = r.ok & ~whole & (chunks >= _FEW) if r.options.streaming else np.zeros(r.num_rows, dtype=bool)
-    http_chunks = r.column("http_chunks")
-    chunked = r.ok & ~whole & (http_chunks > 0)
-    per_http_chunk = (
-        float(r.column("num_chunks")[chunked].sum() / http_chunks[chunked].sum()) if chunked.any() else None
+    whole = context.ok & (context.column("is_whole") == 1)
+    chunks = np.nan_to_num(context.num_content_chunks)
+    streams = (
+        context.ok & ~whole & (chunks >= _FEW) if context.options.streaming else np.zeros(context.num_rows, dtype=bool)
     )
-    per_batch, interval_ms = _batches(r)
+    http_chunks = context.column("http_chunks")
+    chunked = context.ok & ~whole & (http_chunks > 0)
+    per_http_chunk = (
+        float(context.column("num_chunks")[chunked].sum() / http_chunks[chunked].sum()) if chunked.any() else None
+    )
+    per_batch, interval_ms = _batches(context)
     return NetworkPath(
-        ok=int(np.count_nonzero(r.ok)),
+        ok=int(np.count_nonzero(context.ok)),
         whole=int(np.count_nonzero(whole)),
         streams=int(np.count_nonzero(streams)),
-        bursts=int(np.count_nonzero(_bursts(r, streams, chunks))),
+        bursts=int(np.count_nonzero(_bursts(context, streams, chunks))),
         per_batch=per_batch,
         interval_ms=interval_ms,
         per_http_chunk=per_http_chunk,
-        encodings=_count(r, "content_encoding", r.ok),
-        types=_count(r, "content_type", r.ok & ~whole),
-        intermediaries=_count(r, "intermediary", r.ok),
+        encodings=_count(context, "content_encoding", context.ok),
+        types=_count(context, "content_type", context.ok & ~whole),
+        intermediaries=_count(context, "intermediary", context.ok),
     )
 
 
-def _batches(r: MetricContext) -> tuple[float | None, float | None]:
+def _batches(context: MetricContext) -> tuple[float | None, float | None]:
     """Chunks per batch, and ms between batches. Each chunk that the client read late and together with the next makes one near gap:
     those are the client's.
     """
-    if r.chunks is None or not r.chunks.gaps.count:
+    if context.chunks is None or not context.chunks.gaps.count:
         return None, None
-    count, rows = r.chunks.gaps.count, r.chunks.rows
-    near = r.chunks.gaps.counts_between([0, _TOGETHER_NS])[0]
+    count, rows = context.chunks.gaps.count, context.chunks.rows
+    near = context.chunks.gaps.counts_between([0, _TOGETHER_NS])[0]
     apart = count - near
     batches = apart + rows.chunks - count
     together = max(near - rows.merged, 0)
-    return (together + batches) / batches, r.chunks.gaps.sink.total / apart / 1e6 if apart else None
+    return (together + batches) / batches, context.chunks.gaps.sink.total / apart / 1e6 if apart else None
 
 
-def _bursts(r: MetricContext, streams: Bools, chunks: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Bools:
-    span = r.column("last_content") - r.first_content
-    wait = r.first_content - r.start
+def _bursts(context: MetricContext, streams: Bools, chunks: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Bools:
+    span = context.column("last_content") - context.first_content
+    wait = context.first_content - context.start
     return np.asarray(streams & (span < _TOGETHER_NS * (chunks - 1)) & (wait > _WAIT * span))
 
 
-def _count(r: MetricContext, name: str, rows: Bools) -> dict[str, int]:
-    values = r.columns.strings(name)
+def _count(context: MetricContext, name: str, rows: Bools) -> dict[str, int]:
+    values = context.columns.strings(name)
     found = Counter(v for v, use in zip(values, rows.tolist(), strict=True) if use and v is not None)
     return dict(found.most_common(_LISTED))
 

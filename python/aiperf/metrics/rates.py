@@ -41,10 +41,10 @@ def rate_interval(
 
     Ends None, where the run is too short for one: fewer than 20 requests or eight mean latencies.
     """
-    n = len(begins)
-    none = (None, None, float(n))
+    count = len(begins)
+    none = (None, None, float(count))
     total = float(amounts.sum())
-    if n < _FEWEST or not total > 0:
+    if count < _FEWEST or not total > 0:
         return none
     first, last = float(begins.min()), float(ends.max())
     lifetimes = ends - begins
@@ -54,7 +54,7 @@ def rate_interval(
     end = min(float(begins.max()), last - longest)
     sums, begin = None, first
     for begin in (first, first + latency):
-        windows = _windows(n, end - begin, latency)
+        windows = _windows(count, end - begin, latency)
         if windows < _FEWEST_WINDOWS:
             return none
         in_flight = _spread(begins, ends, lifetimes, begin, end, windows)

@@ -51,23 +51,28 @@ class Story:
 
 
 def tell(
-    r: MetricContext, row: int, request_id: str, view: ServerView | None, stall_ns: float, clock: Clock | None = None
+    context: MetricContext,
+    row: int,
+    request_id: str,
+    view: ServerView | None,
+    stall_ns: float,
+    clock: Clock | None = None,
 ) -> Story:
     """Of any row, failed or not; what is not known of it is left out."""
-    known = find_lifecycle(r, view, stall_ns, np.array([row]))
-    start, scheduled = float(r.start[row]), float(r.scheduled[row])
+    known = find_lifecycle(context, view, stall_ns, np.array([row]))
+    start, scheduled = float(context.start[row]), float(context.scheduled[row])
     origin = min(start, scheduled) if np.isfinite(scheduled) else start
-    finish = float(r.finish[row])
-    segments = [*_client(r, row, origin), *_server(r, row, known, origin)]
+    finish = float(context.finish[row])
+    segments = [*_client(context, row, origin), *_server(context, row, known, origin)]
     total = (finish - origin) / 1e6
     bound = None
     if known is not None and known.source == "spans" and clock is not None:
         bound = max(0.0, clock.high_ns - clock.low_ns) / 1e6
     elif known is not None and known.has_server:
         bound = sum(_one(known, name) for name in ("network", "network and queue")) / 2
-    words = [*_words(r, row, known, total), *_beside(r, row, view)]
+    words = [*_words(context, row, known, total), *_beside(context, row, view)]
     return Story(
-        request=int(r.column("request")[row]),
+        request=int(context.column("request")[row]),
         request_id=request_id,
         total_ms=total,
         bound_ms=bound,
@@ -83,15 +88,15 @@ def _one(known: Lifecycle, name: str) -> float:
     return 0.0 if values is None or not np.isfinite(values[0]) else float(values[0]) / 1e6
 
 
-def _client(r: MetricContext, row: int, origin: float) -> list[Segment]:
+def _client(context: MetricContext, row: int, origin: float) -> list[Segment]:
     """From one known moment to the next: together from the first to the last."""
     moments = (
-        ("", r.scheduled),
-        ("send lag", r.column("started")),
-        ("connect", r.column("sent")),
-        ("send", r.column("body_sent")),
-        ("wait for the first token", r.first_content),
-        ("tokens" if np.isfinite(r.first_content[row]) else "wait for the response", r.finish),
+        ("", context.scheduled),
+        ("send lag", context.column("started")),
+        ("connect", context.column("sent")),
+        ("send", context.column("body_sent")),
+        ("wait for the first token", context.first_content),
+        ("tokens" if np.isfinite(context.first_content[row]) else "wait for the response", context.finish),
     )
     known = [(name, float(at[row])) for name, at in moments if np.isfinite(at[row])]
     return [
@@ -101,15 +106,17 @@ def _client(r: MetricContext, row: int, origin: float) -> list[Segment]:
     ]
 
 
-def _server(r: MetricContext, row: int, known: Lifecycle | None, origin: float) -> list[Segment]:
+def _server(context: MetricContext, row: int, known: Lifecycle | None, origin: float) -> list[Segment]:
     """From its arrival there: by the server's clock, else in the middle of what the network leaves."""
     if known is None or not known.has_server:
         return []
     queue, both, prefill = (_one(known, part) for part in ("server queue", "queue and prefill", "prefill"))
     spare = _one(known, "network") + _one(known, "network and queue")
-    arrival = float(r.column("server_arrival")[row])
-    at = (float(r.start[row]) - origin) / 1e6 + spare / 2 if not np.isfinite(arrival) else (arrival - origin) / 1e6
-    decode = float(r.column("server_decode_ns")[row]) / 1e6
+    arrival = float(context.column("server_arrival")[row])
+    at = (
+        (float(context.start[row]) - origin) / 1e6 + spare / 2 if not np.isfinite(arrival) else (arrival - origin) / 1e6
+    )
+    decode = float(context.column("server_decode_ns")[row]) / 1e6
     if not np.isfinite(decode):
         decode = _one(known, "decode") + _one(known, "stalls")
     out: list[Segment] = []
@@ -124,8 +131,8 @@ def _ms(value: float) -> str:
     return f"{value:,.0f} ms" if value >= 100 else f"{value:.1f} ms"
 
 
-def _words(r: MetricContext, row: int, known: Lifecycle | None, total: float) -> list[str]:
-    latency = r.value("request_latency")
+def _words(context: MetricContext, row: int, known: Lifecycle | None, total: float) -> list[str]:
+    latency = context.value("request_latency")
     own = float(latency[row])
     out = [f"It took {_ms(total)} from its scheduled send time to its end"]
     ranked = latency[np.isfinite(latency)]
@@ -138,7 +145,7 @@ def _words(r: MetricContext, row: int, known: Lifecycle | None, total: float) ->
     for name, value in sorted(parts.items(), key=lambda p: -p[1]):
         if whole > 0 and value / whole >= 0.01:
             out.append(f"{100 * value / whole:.0f}% of it was {_PHRASES[name]} ({_ms(value)})")
-    isl, cached = float(r.input_tokens[row]), float(r.column("usage_cached")[row])
+    isl, cached = float(context.input_tokens[row]), float(context.column("usage_cached")[row])
     if np.isfinite(isl):
         text = f"Its prompt has {isl:,.0f} tokens"
         out.append(text + (f", {cached:,.0f} of them found in the prefix cache" if np.isfinite(cached) else ""))
@@ -158,24 +165,24 @@ _PHRASES = {
 }
 
 
-def _beside(r: MetricContext, row: int, view: ServerView | None) -> list[str]:
+def _beside(context: MetricContext, row: int, view: ServerView | None) -> list[str]:
     """Requests in flight with it, those whose first token came while it waited, and the server's own load then."""
-    start, first, finish = float(r.start[row]), float(r.first_content[row]), float(r.finish[row])
+    start, first, finish = float(context.start[row]), float(context.first_content[row]), float(context.finish[row])
     if not np.isfinite(start) or not np.isfinite(finish):
         return []
-    overlap = (r.start < finish) & (r.finish > start)
+    overlap = (context.start < finish) & (context.finish > start)
     overlap[row] = False
     count = int(np.count_nonzero(overlap))
     out = [f"{count:,} other requests were in flight at some time during it"]
     if np.isfinite(first):
         with np.errstate(invalid="ignore"):
-            prefilled = overlap & (r.first_content > start) & (r.first_content < first)
+            prefilled = overlap & (context.first_content > start) & (context.first_content < first)
         if prefilled.any():
-            isl = np.where(prefilled, r.input_tokens, np.nan)
+            isl = np.where(prefilled, context.input_tokens, np.nan)
             text = f"{int(np.count_nonzero(prefilled)):,} of them got their first token while it waited for its own"
             if np.isfinite(isl).any():
                 longest = int(np.nanargmax(isl))
-                number = int(r.column("request")[longest])
+                number = int(context.column("request")[longest])
                 text += f"; the longest prompt among these has {float(isl[longest]):,.0f} tokens (request {number})"
             out.append(text)
     if view is not None:

@@ -245,15 +245,15 @@ def view_to_json(view: ServerView) -> dict[str, Any]:
     """For `run.json`, without what is empty."""
     return {
         "figures": {
-            f.name: {
-                "unit": f.metric.unit,
-                **f.stats,
-                **({"buckets": {k: list(v) for k, v in f.bounds.items()}} if f.bounds else {}),
-                **({"replicas": {r.name: r.value for r in f.replicas}} if f.replicas else {}),
-                **({"imbalance": f.imbalance} if f.imbalance is not None else {}),
-                "source": f.source,
+            figure.name: {
+                "unit": figure.metric.unit,
+                **figure.stats,
+                **({"buckets": {k: list(v) for k, v in figure.bounds.items()}} if figure.bounds else {}),
+                **({"replicas": {r.name: r.value for r in figure.replicas}} if figure.replicas else {}),
+                **({"imbalance": figure.imbalance} if figure.imbalance is not None else {}),
+                "source": figure.source,
             }
-            for f in view.ordered
+            for figure in view.ordered
         },
         "series": [
             {"name": s.name, "unit": s.unit, "label": s.label, "times_s": list(s.times_s), "values": list(s.values)}
@@ -261,14 +261,14 @@ def view_to_json(view: ServerView) -> dict[str, Any]:
         ],
         "scrapes": [
             {
-                "url": p.url,
-                "scrapes": p.scrapes,
-                "failed": p.failed,
-                "error": p.error,
-                "bad_lines": p.bad_lines,
-                "unnamed": p.unnamed,
+                "url": page.url,
+                "scrapes": page.scrapes,
+                "failed": page.failed,
+                "error": page.error,
+                "bad_lines": page.bad_lines,
+                "unnamed": page.unnamed,
             }
-            for p in view.pages
+            for page in view.pages
         ],
     }
 
@@ -278,24 +278,24 @@ def view_from_json(told: Mapping[str, Any]) -> ServerView:
     figures = {name: _figure(name, entry) for name, entry in told.get("figures", {}).items() if name in SERVER_METRICS}
     series = tuple(
         ServerSeries(
-            name=s["name"],
-            unit=s.get("unit", ""),
-            label=s.get("label", ""),
-            times_s=tuple(map(float, s["times_s"])),
-            values=tuple(None if v is None else float(v) for v in s["values"]),
+            name=series["name"],
+            unit=series.get("unit", ""),
+            label=series.get("label", ""),
+            times_s=tuple(map(float, series["times_s"])),
+            values=tuple(None if v is None else float(v) for v in series["values"]),
         )
-        for s in told.get("series", ())
+        for series in told.get("series", ())
     )
     pages = tuple(
         ServerPage(
-            url=p["url"],
-            scrapes=int(p["scrapes"]),
-            failed=int(p.get("failed", 0)),
-            error=p.get("error"),
-            bad_lines=int(p.get("bad_lines", 0)),
-            unnamed=int(p.get("unnamed", 0)),
+            url=page["url"],
+            scrapes=int(page["scrapes"]),
+            failed=int(page.get("failed", 0)),
+            error=page.get("error"),
+            bad_lines=int(page.get("bad_lines", 0)),
+            unnamed=int(page.get("unnamed", 0)),
         )
-        for p in told.get("scrapes", ())
+        for page in told.get("scrapes", ())
     )
     return ServerView(figures=figures, series=series, pages=pages)
 

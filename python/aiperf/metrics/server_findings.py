@@ -51,10 +51,10 @@ class _Facts:
 
 
 def find_server_findings(
-    view: ServerView, r: MetricContext, client: Results, lifecycle: Lifecycle | None
+    view: ServerView, context: MetricContext, client: Results, lifecycle: Lifecycle | None
 ) -> tuple[ServerFinding, ...]:
     """Most serious first; each rule that applies, once."""
-    facts = _Facts(view, r, client, lifecycle)
+    facts = _Facts(view, context, client, lifecycle)
     return tuple(f for rule in _RULES if (f := rule(facts)) is not None)
 
 
@@ -62,21 +62,23 @@ def _ms(value: float) -> str:
     return f"{value:,.0f} ms" if value >= 100 else f"{value:.1f} ms"
 
 
-def _kv_full(f: _Facts) -> ServerFinding | None:
-    course = f.view.course("kv_cache_usage")
+def _kv_full(facts: _Facts) -> ServerFinding | None:
+    course = facts.view.course("kv_cache_usage")
     if course is None:
         return None
     times, values = _arrays(course)
     full = values >= _FULL
-    preempted = f.view.stat("preemptions") or 0.0
+    preempted = facts.view.stat("preemptions") or 0.0
     if not full.any() or (not preempted and np.count_nonzero(full) * 10 < len(full)):
         return None
     since = float(times[np.argmax(full)])
-    text = f"The KV cache was full (≥ {_FULL:g}%) from {_run_seconds(f, since):.0f} s on: {preempted:,.0f} preemptions"
-    ratio = _itl_ratio(f)
+    text = (
+        f"The KV cache was full (≥ {_FULL:g}%) from {_run_seconds(facts, since):.0f} s on: {preempted:,.0f} preemptions"
+    )
+    ratio = _itl_ratio(facts)
     if ratio is not None:
         text += f"; ITL p99 was ×{ratio:.1f} while they lasted"
-    waiting = f.view.stat("requests_waiting", "max")
+    waiting = facts.view.stat("requests_waiting", "max")
     if not preempted and waiting:
         text += f", up to {waiting:,.0f} requests waited"
     return ServerFinding("kv_full", f"{preempted:,.0f}", text, "bad" if preempted else "warn")
@@ -89,9 +91,9 @@ def _run_seconds(f: _Facts, at_s: float) -> float:
     return max(0.0, at_s - first)
 
 
-def _itl_ratio(f: _Facts) -> float | None:
+def _itl_ratio(facts: _Facts) -> float | None:
     """p99 of the ITL of requests that ran while there were preemptions ÷ that of the others; None with fewer than 20 of either."""
-    course = f.view.course("preemptions")
+    course = facts.view.course("preemptions")
     if course is None:
         return None
     times, values = _arrays(course)
@@ -99,9 +101,9 @@ def _itl_ratio(f: _Facts) -> float | None:
     if not len(busy):
         return None
     step = float(np.median(np.diff(times))) if len(times) > 1 else 1.0
-    itl = f.r.value("inter_token_latency")
-    first, last = f.r.first_content / 1e9, f.r.finish / 1e9
-    during = np.zeros(f.r.num_rows, dtype=bool)
+    itl = facts.r.value("inter_token_latency")
+    first, last = facts.r.first_content / 1e9, facts.r.finish / 1e9
+    during = np.zeros(facts.r.num_rows, dtype=bool)
     for i in busy.tolist():
         during |= (first <= times[i] + step / 2) & (last >= times[i] - step / 2)
     ok = np.isfinite(itl)
@@ -113,24 +115,24 @@ def _itl_ratio(f: _Facts) -> float | None:
     return ratio if ratio >= 1.1 else None
 
 
-def _queued(f: _Facts) -> ServerFinding | None:
-    per_request = f.lifecycle is not None and f.lifecycle.source in {"response", "headers", "spans"}
-    if per_request and f.lifecycle is not None and "server queue" in f.lifecycle.parts:
-        queue = f.lifecycle.parts["server queue"]
-        wait = (f.r.first_content - f.r.start)[f.lifecycle.rows]
+def _queued(facts: _Facts) -> ServerFinding | None:
+    per_request = facts.lifecycle is not None and facts.lifecycle.source in {"response", "headers", "spans"}
+    if per_request and facts.lifecycle is not None and "server queue" in facts.lifecycle.parts:
+        queue = facts.lifecycle.parts["server queue"]
+        wait = (facts.r.first_content - facts.r.start)[facts.lifecycle.rows]
         known = np.isfinite(queue) & np.isfinite(wait)
         if known.sum() >= 100:
             tail = known & (wait >= np.percentile(wait[known], 99))
             share = float(queue[tail].sum() / wait[tail].sum())
             return _queue_finding(share, "p99 TTFT", float(queue[tail].mean()) / 1e6)
-    queue_p99, ttft_p99 = f.view.stat("queue_time", "p99"), f.client_stat("time_to_first_token", "p99")
-    found = f.view.figures.get("queue_time")
+    queue_p99, ttft_p99 = facts.view.stat("queue_time", "p99"), facts.client_stat("time_to_first_token", "p99")
+    found = facts.view.figures.get("queue_time")
     if queue_p99 is not None and ttft_p99 and found is not None:
         low, high = found.bounds.get("p99", (queue_p99, queue_p99))
         # A bucket that is wider than the value says little about its percentile; its mean is exact.
         if high is not None and high - low <= 0.5 * queue_p99:
             return _queue_finding(min(queue_p99 / ttft_p99, 1.0), "p99 TTFT", queue_p99)
-    mean, ttft = f.view.stat("queue_time"), f.client_stat("time_to_first_token", "avg")
+    mean, ttft = facts.view.stat("queue_time"), facts.client_stat("time_to_first_token", "avg")
     return _queue_finding(min(mean / ttft, 1.0), "mean TTFT", mean) if mean is not None and ttft else None
 
 
@@ -143,15 +145,15 @@ def _queue_finding(share: float, what: str, queue_ms: float) -> ServerFinding | 
 
 def _imbalance(f: _Facts) -> ServerFinding | None:
     for name in ("generation_tokens", "requests_running", "requests"):
-        found = f.view.figures.get(name)
-        ratio = None if found is None else found.imbalance
-        if found is None or ratio is None or ratio < _IMBALANCE:
+        figure = f.view.figures.get(name)
+        ratio = None if figure is None else figure.imbalance
+        if figure is None or ratio is None or ratio < _IMBALANCE:
             continue
-        top = max(found.replicas, key=lambda r: r.value)
-        others = [r.value for r in found.replicas if r is not top]
+        top = max(figure.replicas, key=lambda r: r.value)
+        others = [r.value for r in figure.replicas if r is not top]
         rest = sum(others) / len(others)
         times = f"{top.value / rest:.1f}×" if rest > 0 else "all of"
-        text = f"Replica `{top.name}` got {times} the load of the others ({found.metric.header.lower()}: {top.value:,.0f} against {rest:,.0f} on average)"
+        text = f"Replica `{top.name}` got {times} the load of the others ({figure.metric.header.lower()}: {top.value:,.0f} against {rest:,.0f} on average)"
         return ServerFinding("imbalance", f"×{ratio:.1f}", text, "warn")
     return None
 
@@ -187,15 +189,15 @@ def _disagreement(f: _Facts) -> ServerFinding | None:
     return ServerFinding("server_clock", f"{lifecycle.too_long:,}", text, "warn")
 
 
-def _where(f: _Facts) -> ServerFinding | None:
-    if f.lifecycle is None or not f.lifecycle.has_server:
+def _where(facts: _Facts) -> ServerFinding | None:
+    if facts.lifecycle is None or not facts.lifecycle.has_server:
         return None
-    means = f.lifecycle.means()
+    means = facts.lifecycle.means()
     whole = sum(means.values())
     if whole <= 0:
         return None
     named = [f"{name} {100 * value / whole:.0f}%" for name, value in means.items() if value / whole >= 0.005]
-    how = {"histogram": "from the server's histograms, on average"}.get(f.lifecycle.source, "per request")
+    how = {"histogram": "from the server's histograms, on average"}.get(facts.lifecycle.source, "per request")
     top = max(means, key=lambda name: means[name])
     text = f"Of the mean {_ms(whole / 1e6)} from the scheduled send time to the last token: {', '.join(named)} ({how})"
     return ServerFinding("where_time_went", f"{top} {100 * means[top] / whole:.0f}%", text)

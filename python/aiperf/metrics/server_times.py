@@ -22,9 +22,9 @@ _FROM = "the server: its response, headers or spans"
     formula="from the arrival in the engine to the first time it was scheduled",
     provenance=_FROM,
 )
-def server_queue_time(r: MetricContext) -> Floats:
+def server_queue_time(context: MetricContext) -> Floats:
     """How long the request waited in the server, by the server's own clock."""
-    return r.ok_only(r.column("server_queue_ns"))
+    return context.ok_only(context.column("server_queue_ns"))
 
 
 @metric(
@@ -32,9 +32,9 @@ def server_queue_time(r: MetricContext) -> Floats:
     formula="from the first time it was scheduled to the first token",
     provenance=_FROM,
 )
-def server_prefill_time(r: MetricContext) -> Floats:
+def server_prefill_time(context: MetricContext) -> Floats:
     """How long the server computed the prompt, by its own clock. llama.cpp: `timings.prompt_ms`."""
-    return r.ok_only(r.column("server_prefill_ns"))
+    return context.ok_only(context.column("server_prefill_ns"))
 
 
 @metric(
@@ -42,9 +42,9 @@ def server_prefill_time(r: MetricContext) -> Floats:
     formula="from the first token to the last",
     provenance=_FROM,
 )
-def server_decode_time(r: MetricContext) -> Floats:
+def server_decode_time(context: MetricContext) -> Floats:
     """How long the server made tokens, by its own clock. llama.cpp: `timings.predicted_ms`."""
-    return r.ok_only(r.column("server_decode_ns"))
+    return context.ok_only(context.column("server_decode_ns"))
 
 
 @metric(
@@ -52,11 +52,11 @@ def server_decode_time(r: MetricContext) -> Floats:
     formula="from the arrival at the server to the first token: queue + prefill, else total − decode",
     provenance=_FROM,
 )
-def server_time_to_first_token(r: MetricContext) -> Floats:
+def server_time_to_first_token(context: MetricContext) -> Floats:
     """How long the request waited and its prompt was computed, by the server's own clock. Dynamo: `nvext.timing.ttft_ms`."""
-    told = r.column("server_queue_ns") + r.column("server_prefill_ns")
-    rest = r.column("server_total_ns") - r.column("server_decode_ns")
-    return r.ok_only(np.where(np.isnan(told), rest, told))
+    told = context.column("server_queue_ns") + context.column("server_prefill_ns")
+    rest = context.column("server_total_ns") - context.column("server_decode_ns")
+    return context.ok_only(np.where(np.isnan(told), rest, told))
 
 
 @metric(
@@ -64,11 +64,15 @@ def server_time_to_first_token(r: MetricContext) -> Floats:
     formula="from the arrival at the server to the last token",
     provenance=_FROM,
 )
-def server_total_time(r: MetricContext) -> Floats:
+def server_total_time(context: MetricContext) -> Floats:
     """How long the request took in the server, by its own clock; where it does not say, prefill and decode, and the queue if it tells it."""
-    total = r.column("server_total_ns")
-    parts = np.nan_to_num(r.column("server_queue_ns")) + r.column("server_prefill_ns") + r.column("server_decode_ns")
-    return r.ok_only(np.where(np.isnan(total), parts, total))
+    total = context.column("server_total_ns")
+    parts = (
+        np.nan_to_num(context.column("server_queue_ns"))
+        + context.column("server_prefill_ns")
+        + context.column("server_decode_ns")
+    )
+    return context.ok_only(np.where(np.isnan(total), parts, total))
 
 
 @metric(
@@ -76,6 +80,6 @@ def server_total_time(r: MetricContext) -> Floats:
     formula="request latency − server total time",
     provenance=f"client clock; {_FROM}",
 )
-def outside_server_time(r: MetricContext) -> Floats:
+def outside_server_time(context: MetricContext) -> Floats:
     """What the server's own times leave of the request latency: network, HTTP, tokenizing, and what llama.cpp let it wait."""
-    return np.asarray(r.value("request_latency") - r.value("server_total_time"))
+    return np.asarray(context.value("request_latency") - context.value("server_total_time"))

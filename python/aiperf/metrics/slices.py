@@ -91,9 +91,9 @@ class Windows:
         return len(self.edges) - 1
 
 
-def slice_edges(r: MetricContext, width_ns: int) -> Windows | None:
+def slice_edges(context: MetricContext, width_ns: int) -> Windows | None:
     """Windows of `width_ns` from the first start to the last end; None if nothing was sent. ConfigError if they are too many."""
-    begin, end = bounds(r)
+    begin, end = bounds(context)
     if not end > begin:
         return None
     num = -(-int(end - begin) // width_ns)
@@ -122,8 +122,8 @@ class WindowScan:
         self.sink = WindowGaps(self.windows.edges, self.exact)
 
     @classmethod
-    def over(cls, r: MetricContext, windows: Windows) -> WindowScan:
-        chunks = float(np.nansum(r.num_content_chunks))
+    def over(cls, context: MetricContext, windows: Windows) -> WindowScan:
+        chunks = float(np.nansum(context.num_content_chunks))
         return cls(windows, chunks <= _EXACT_GAPS)
 
     @cached_property
@@ -176,9 +176,9 @@ def _grouped(index: NDArray[np.integer], values: Floats, num: int) -> list[Float
     return np.split(values[order], cuts)
 
 
-def slice_windows(r: MetricContext, width_ns: int) -> WindowScan | None:
-    windows = slice_edges(r, width_ns)
-    return None if windows is None else WindowScan.over(r, windows)
+def slice_windows(context: MetricContext, width_ns: int) -> WindowScan | None:
+    windows = slice_edges(context, width_ns)
+    return None if windows is None else WindowScan.over(context, windows)
 
 
 def _place(times: Floats, windows: Windows) -> Places:
@@ -214,7 +214,7 @@ def _add_up(values: Floats, where: Places, num: int) -> Floats:
 
 
 def build_windows(
-    r: MetricContext,
+    context: MetricContext,
     timeline: Timeline | None,
     scan: WindowScan,
     tiers: Sequence[Tier],
@@ -224,61 +224,65 @@ def build_windows(
     """Every window's results; `scan` has seen all chunks of the context."""
     windows, num = scan.windows, scan.windows.num
     # A request that did not succeed finished at its end.
-    ended_in, sent_in = _place(r.finish, windows), _place(r.start, windows)
+    ended_in, sent_in = _place(context.finish, windows), _place(context.start, windows)
     seconds: Floats = np.diff(windows.edges).astype(np.float64) / 1e9
-    tokens = _tokens(r, scan, ended_in)
-    ok, failed = _count(r.ok, ended_in, num), _count(r.failed, ended_in, num)
-    cancelled, attempted = _count(r.cancelled, ended_in, num), _count(r.attempted, ended_in, num)
-    sent = _count(np.ones(r.num_rows, dtype=bool), sent_in, num)
-    scored = _score(r, tiers, ended_in, ok, attempted, seconds)
+    tokens = _tokens(context, scan, ended_in)
+    ok, failed = _count(context.ok, ended_in, num), _count(context.failed, ended_in, num)
+    cancelled, attempted = _count(context.cancelled, ended_in, num), _count(context.attempted, ended_in, num)
+    sent = _count(np.ones(context.num_rows, dtype=bool), sent_in, num)
+    scored = _score(context, tiers, ended_in, ok, attempted, seconds)
     sums = {
-        **_request_sums(r, ended_in, seconds),
-        **_token_sums(r, tokens, ended_in, windows),
-        **_mismatch_sums(r, ended_in, num),
+        **_request_sums(context, ended_in, seconds),
+        **_token_sums(context, tokens, ended_in, windows),
+        **_mismatch_sums(context, ended_in, num),
     }
     sums["total_token_throughput"] = sums["input_token_throughput"] + sums["output_token_throughput"]
-    sums |= {**_usage_sums(r, ended_in, num), **_good_sums(scored, attempted, seconds)}
-    table = _request_tables(r, ended_in, num, percentiles)
-    started = {tag: _by_window(METRICS[tag], r.value(tag), sent_in, num, percentiles) for tag in _STARTED_TAGS}
+    sums |= {**_usage_sums(context, ended_in, num), **_good_sums(scored, attempted, seconds)}
+    table = _request_tables(context, ended_in, num, percentiles)
+    started = {tag: _by_window(METRICS[tag], context.value(tag), sent_in, num, percentiles) for tag in _STARTED_TAGS}
     icl = METRICS["inter_chunk_latency"]
-    gap_stats = scan.gap_stats(icl.unit.divisor) if r.options.streaming else [None] * num
+    gap_stats = scan.gap_stats(icl.unit.divisor) if context.options.streaming else [None] * num
     out: list[Slice] = []
-    for i in range(num):
-        found: dict[str, Result] = {t: Result(METRICS[t], s[i]) for t, s in table.items() if s[i] is not None}  # type: ignore[arg-type]
-        gap = gap_stats[i]
+    for number in range(num):
+        results: dict[str, Result] = {
+            tag: Result(METRICS[tag], stats)
+            for tag, by_window in table.items()
+            if (stats := by_window[number]) is not None
+        }
+        gap = gap_stats[number]
         if gap is not None:
-            found[icl.tag] = Result(icl, gap)
+            results[icl.tag] = Result(icl, gap)
         for tag, values in sums.items():
-            stats = scalar_stats(float(values[i]))
+            stats = scalar_stats(float(values[number]))
             if stats is not None:
-                found[tag] = Result(METRICS[tag], stats)
-        begin, end = float(windows.edges[i]), float(windows.edges[i + 1])
+                results[tag] = Result(METRICS[tag], stats)
+        begin, end = float(windows.edges[number]), float(windows.edges[number + 1])
         if timeline is not None:
-            found |= _weighted(timeline.window(begin, end))
+            results |= _weighted(timeline.window(begin, end))
         out.append(
             Slice(
-                index=i,
+                index=number,
                 begin_ns=begin,
                 end_ns=end,
-                is_complete=not (windows.clipped and i == num - 1),
-                ended=int(ok[i]),
-                sent=int(sent[i]),
-                failed=int(failed[i]),
-                cancelled=int(cancelled[i]),
-                tokens=None if tokens is None else float(tokens[i]),
-                metrics=found,
-                started={tag: s for tag in _STARTED_TAGS if (s := started[tag][i]) is not None},
-                tiers=scored[i] if scored else (),
+                is_complete=not (windows.clipped and number == num - 1),
+                ended=int(ok[number]),
+                sent=int(sent[number]),
+                failed=int(failed[number]),
+                cancelled=int(cancelled[number]),
+                tokens=None if tokens is None else float(tokens[number]),
+                metrics=results,
+                started={tag: s for tag in _STARTED_TAGS if (s := started[tag][number]) is not None},
+                tiers=scored[number] if scored else (),
                 wanted_share=wanted_share,
             )
         )
     return tuple(out)
 
 
-def _request_sums(r: MetricContext, ended_in: Places, seconds: Floats) -> dict[str, Floats]:
+def _request_sums(context: MetricContext, ended_in: Places, seconds: Floats) -> dict[str, Floats]:
     """Tag → (num,) counts and sums over the requests that ended in each window; a rate where the tag is one."""
     num = len(seconds)
-    ok, failed, cancelled = (_count(mask, ended_in, num) for mask in (r.ok, r.failed, r.cancelled))
+    ok, failed, cancelled = (_count(mask, ended_in, num) for mask in (context.ok, context.failed, context.cancelled))
     return {
         "request_count": ok,
         "request_throughput": ok / seconds,
@@ -286,24 +290,27 @@ def _request_sums(r: MetricContext, ended_in: Places, seconds: Floats) -> dict[s
         "request_error_rate": _share(100 * failed, ok + failed),
         "error_request_count": np.where(failed > 0, failed, np.nan),
         "cancelled_request_count": np.where(cancelled > 0, cancelled, np.nan),
-        "context_overflow_count": _count(r.error_kind == ErrorKind.CONTEXT_OVERFLOW, ended_in, num),
+        "context_overflow_count": _count(context.error_kind == ErrorKind.CONTEXT_OVERFLOW, ended_in, num),
         "benchmark_duration": seconds,
     }
 
 
-def _mismatch_sums(r: MetricContext, ended_in: Places, num: int) -> dict[str, Floats]:
-    failed = _count(r.failed, ended_in, num)
-    sums = {"total_error_isl": np.where(failed > 0, _add_up(r.value("error_isl"), ended_in, num), np.nan)}
-    for tag, mask in (("osl_mismatch_count", osl_mismatch(r)), ("usage_discrepancy_count", usage_discrepant(r))):
+def _mismatch_sums(context: MetricContext, ended_in: Places, num: int) -> dict[str, Floats]:
+    failed = _count(context.failed, ended_in, num)
+    sums = {"total_error_isl": np.where(failed > 0, _add_up(context.value("error_isl"), ended_in, num), np.nan)}
+    for tag, mask in (
+        ("osl_mismatch_count", osl_mismatch(context)),
+        ("usage_discrepancy_count", usage_discrepant(context)),
+    ):
         if mask is not None:
             sums[tag] = _count(mask, ended_in, num)
     return sums
 
 
-def _usage_sums(r: MetricContext, ended_in: Places, num: int) -> dict[str, Floats]:
+def _usage_sums(context: MetricContext, ended_in: Places, num: int) -> dict[str, Floats]:
     sums: dict[str, Floats] = {}
     for tag in (m.tag for m in METRICS.values() if m.slices == "sum"):
-        each = r.value(tag.removeprefix("total_"))
+        each = context.value(tag.removeprefix("total_"))
         if not np.isnan(each).all():
             sums[tag] = _add_up(each, ended_in, num)
     return sums
@@ -321,24 +328,26 @@ def _good_sums(scored: Sequence[tuple[TierResult, ...]], attempted: Floats, seco
     }
 
 
-def _tokens(r: MetricContext, scan: WindowScan, ended_in: Places) -> Floats | None:
+def _tokens(context: MetricContext, scan: WindowScan, ended_in: Places) -> Floats | None:
     """(num,) output tokens that arrived in each window, those of replies without chunk stamps at their end; None: not counted."""
-    osl = r.value("output_sequence_length")
+    osl = context.value("output_sequence_length")
     if np.isnan(osl).all():
         return None
-    whole = np.where(r.num_content_chunks > 0, np.nan, osl)
+    whole = np.where(context.num_content_chunks > 0, np.nan, osl)
     return np.asarray(scan.tokens + _add_up(whole, ended_in, scan.windows.num))
 
 
-def _token_sums(r: MetricContext, tokens: Floats | None, ended_in: Places, windows: Windows) -> dict[str, Floats]:
+def _token_sums(context: MetricContext, tokens: Floats | None, ended_in: Places, windows: Windows) -> dict[str, Floats]:
     num, nothing = windows.num, np.full(windows.num, np.nan)
     seconds: Floats = np.diff(windows.edges).astype(np.float64) / 1e9
-    isl = r.value("input_sequence_length")
+    isl = context.value("input_sequence_length")
     prompts = nothing
     if not np.isnan(isl).all():
         # Prompt tokens count when the first token arrived.
-        prompts = _add_up(isl, _place(np.where(np.isnan(r.first_content), r.finish, r.first_content), windows), num)
-    visible = nothing if tokens is None else _add_up(r.value("output_token_count"), ended_in, num)
+        prompts = _add_up(
+            isl, _place(np.where(np.isnan(context.first_content), context.finish, context.first_content), windows), num
+        )
+    visible = nothing if tokens is None else _add_up(context.value("output_token_count"), ended_in, num)
     output = nothing if tokens is None else tokens
     return {
         "total_osl": output,
@@ -362,13 +371,13 @@ def _by_window(
 
 
 def _request_tables(
-    r: MetricContext, where: Places, num: int, percentiles: Sequence[float]
+    context: MetricContext, where: Places, num: int, percentiles: Sequence[float]
 ) -> dict[str, list[Stats | None]]:
     tables: dict[str, list[Stats | None]] = {}
     for tag, metric in METRICS.items():
-        if metric.slices != "ended" or (metric.needs_streaming and not r.options.streaming):
+        if metric.slices != "ended" or (metric.needs_streaming and not context.options.streaming):
             continue
-        values = r.value(tag)
+        values = context.value(tag)
         if not np.isnan(values).all():
             tables[tag] = _by_window(metric, values, where, num, percentiles)
     return tables
@@ -387,35 +396,40 @@ def _weighted(timeline: Timeline) -> dict[str, Result]:
 
 
 def _score(
-    r: MetricContext, tiers: Sequence[Tier], where: Places, ok: Floats, attempted: Floats, seconds: Floats
+    context: MetricContext, tiers: Sequence[Tier], where: Places, ok: Floats, attempted: Floats, seconds: Floats
 ) -> list[tuple[TierResult, ...]]:
     """Per window, every tier's result for the requests that ended in it."""
     num = len(seconds)
     rows: list[list[TierResult]] = [[] for _ in range(num)]
     for tier in tiers:
-        passes = [meets(r, slo) & r.ok for slo in tier.slos]
-        good_rows = r.ok.copy()
+        passes = [meets(context, slo) & context.ok for slo in tier.slos]
+        good_rows = context.ok.copy()
         for one in passes:
             good_rows &= one
         good = _count(good_rows, where, num)
         passed = [_count(p, where, num) for p in passes]
-        for i in range(num):
-            n, a, g = int(ok[i]), int(attempted[i]), int(good[i])
+        for number in range(num):
+            successful, num_attempted, num_good = int(ok[number]), int(attempted[number]), int(good[number])
             slos = tuple(
-                SloResult(s.tag, s.threshold / METRICS[s.tag].unit.divisor, int(p[i]), int(p[i]) / n if n else None)
-                for s, p in zip(tier.slos, passed, strict=True)
+                SloResult(
+                    slo.tag,
+                    slo.threshold / METRICS[slo.tag].unit.divisor,
+                    int(p[number]),
+                    int(p[number]) / successful if successful else None,
+                )
+                for slo, p in zip(tier.slos, passed, strict=True)
             )
-            missed = [s for s in slos if s.passed < n]
-            rows[i].append(
+            missed = [s for s in slos if s.passed < successful]
+            rows[number].append(
                 TierResult(
                     name=tier.name,
                     slos=slos,
-                    good=g,
-                    successful=n,
-                    attempted=a,
-                    share_of_successful=g / n if n else None,
-                    fraction=g / a if a else None,
-                    goodput=g / float(seconds[i]),
+                    good=num_good,
+                    successful=successful,
+                    attempted=num_attempted,
+                    share_of_successful=num_good / successful if successful else None,
+                    fraction=num_good / num_attempted if num_attempted else None,
+                    goodput=num_good / float(seconds[number]),
                     worst=min(missed, key=lambda s: s.passed).tag if missed else None,
                 )
             )

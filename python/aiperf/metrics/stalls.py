@@ -54,18 +54,18 @@ def gap_bins(pool: GapPool) -> tuple[GapBin, ...]:
     return tuple(GapBin(_EDGES_MS[i], _EDGES_MS[i + 1], counts[i]) for i in range(used[0], used[-1] + 1))
 
 
-def find_stalls(r: MetricContext, threshold_ns: int) -> Stalls | None:
+def find_stalls(context: MetricContext, threshold_ns: int) -> Stalls | None:
     """Stalls of successful streams; None without chunks."""
-    if r.chunks is None or (worst := r.chunks.rows.longest) is None:
+    if context.chunks is None or (worst := context.chunks.rows.longest) is None:
         return None
-    gaps = r.chunks.rows.longest_gap
+    gaps = context.chunks.rows.longest_gap
     return Stalls(
         threshold_ms=threshold_ns / 1e6,
         streams=int(np.count_nonzero(~np.isnan(gaps))),
         requests=int(np.count_nonzero(gaps > threshold_ns)),
-        gaps=r.chunks.gaps.over_threshold,
+        gaps=context.chunks.gaps.over_threshold,
         longest_ms=worst.gap / 1e6,
         longest_at_s=worst.begin / 1e9,
         longest_row=worst.row,
-        bins=gap_bins(r.chunks.gaps),
+        bins=gap_bins(context.chunks.gaps),
     )

@@ -176,10 +176,10 @@ def nearest_rank_stats(
         kept /= divisor
     kept.sort()
     count = len(kept)
-    found: dict[float, float | None] = {}
+    by_percentile: dict[float, float | None] = {}
     for p in percentiles:
         value = float(kept[max(0, math.ceil(round(p / 100 * count, 9)) - 1)])
-        found[p] = value if math.isfinite(value) and count >= needed_count(p) else None
+        by_percentile[p] = value if math.isfinite(value) and count >= needed_count(p) else None
     finite = bool(np.isfinite(kept[-1]))
     return Stats(
         avg=float(kept.mean()) if finite else None,
@@ -187,7 +187,7 @@ def nearest_rank_stats(
         max=float(kept[-1]) if finite else None,
         std=float(kept.std()) if finite else None,
         count=count,
-        percentiles=found,
+        percentiles=by_percentile,
     )
 
 
@@ -207,18 +207,18 @@ def weighted_stats(
     use = (widths > 0) & ~np.isnan(values)
     if not use.any():
         return None
-    v, w = (values, widths) if use.all() else (values[use], widths[use])
-    total = float(w.sum())
-    mean = float(inner(v, w) / total)
-    std = math.sqrt(max(0.0, float(inner((v - mean) ** 2, w) / total)))
+    kept, kept_widths = (values, widths) if use.all() else (values[use], widths[use])
+    total = float(kept_widths.sum())
+    mean = float(inner(kept, kept_widths) / total)
+    std = math.sqrt(max(0.0, float(inner((kept - mean) ** 2, kept_widths) / total)))
     wanted = np.asarray(percentiles) / 100 - 1e-12
     if equal:
         # Cells of one width: sorting values alone is ten times as fast as sorting pairs.
-        v = np.sort(v)
-        index = np.minimum((wanted * len(v)).astype(np.int64), len(v) - 1)
+        kept = np.sort(kept)
+        index = np.minimum((wanted * len(kept)).astype(np.int64), len(kept) - 1)
     else:
-        order = np.argsort(v)
-        v, w = v[order], w[order]
-        index = np.minimum(np.searchsorted(np.cumsum(w) / total, wanted), len(v) - 1)
-    found: dict[float, float | None] = {p: float(v[i]) for p, i in zip(percentiles, index, strict=True)}
-    return Stats(avg=mean, min=float(v[0]), max=float(v[-1]), std=std, percentiles=found)
+        order = np.argsort(kept)
+        kept, kept_widths = kept[order], kept_widths[order]
+        index = np.minimum(np.searchsorted(np.cumsum(kept_widths) / total, wanted), len(kept) - 1)
+    found: dict[float, float | None] = {p: float(kept[i]) for p, i in zip(percentiles, index, strict=True)}
+    return Stats(avg=mean, min=float(kept[0]), max=float(kept[-1]), std=std, percentiles=found)

@@ -103,34 +103,34 @@ class _Fit:
     The first `len(cuts)` places are steps, the same places again are ramps. `gain_…`: what a part takes off the sum of squares.
     """
 
-    def __init__(self, middles: Floats, y: Floats, weights: Floats, width: float, tag: str) -> None:
-        n = len(y)
-        self.n, self.tag, self.middles = n, tag, middles
-        self.w = w = weights / weights.sum()
-        t = (middles - middles[0]) / width
-        self.cuts = cuts = np.arange(_EDGE + 1, n - _EDGE)  # a cut c: bins before c, and from c on
-        edges = (t[cuts - 1] + t[cuts]) / 2
-        before = np.arange(n)[None, :] < cuts[:, None]
-        self.warm = np.concatenate((before * 1.0, np.maximum(edges[:, None] - t, 0.0)))
-        self.drift = np.concatenate((~before * 1.0, np.maximum(t - edges[:, None], 0.0)))
+    def __init__(self, middles: Floats, logs: Floats, weights: Floats, width: float, tag: str) -> None:
+        count = len(logs)
+        self.num_bins, self.tag, self.middles = count, tag, middles
+        self.weight = weight = weights / weights.sum()
+        widths = (middles - middles[0]) / width
+        self.cuts = cuts = np.arange(_EDGE + 1, count - _EDGE)  # a cut c: bins before c, and from c on
+        edges = (widths[cuts - 1] + widths[cuts]) / 2
+        before = np.arange(count)[None, :] < cuts[:, None]
+        self.warm = np.concatenate((before * 1.0, np.maximum(edges[:, None] - widths, 0.0)))
+        self.drift = np.concatenate((~before * 1.0, np.maximum(widths - edges[:, None], 0.0)))
         self.place = np.concatenate((np.arange(len(cuts)), np.arange(len(cuts))))
-        self.centred = y - inner(w, y)
-        self.total = inner(w, self.centred**2)
+        self.centred = logs - inner(weight, logs)
+        self.total = inner(weight, self.centred**2)
         self.wc, self.dc = self._centre(self.warm), self._centre(self.drift)
-        ww, dd = (self.wc**2) @ w, (self.dc**2) @ w
-        wy, dy = self.wc @ (w * self.centred), self.dc @ (w * self.centred)
+        ww, dd = (self.wc**2) @ weight, (self.dc**2) @ weight
+        wy, dy = self.wc @ (weight * self.centred), self.dc @ (weight * self.centred)
         self.gain_warm, self.gain_drift = wy**2 / ww, dy**2 / dd
         self.gain_both = self._gain_both(ww, dd, wy, dy)
 
     def _centre(self, basis: Floats) -> Floats:
-        return np.asarray(basis - (basis @ self.w)[:, None], dtype=np.float64)
+        return np.asarray(basis - (basis @ self.weight)[:, None], dtype=np.float64)
 
     def _gain_both(self, ww: Floats, dd: Floats, wy: Floats, dy: Floats) -> Floats:
         """(warm-ups, drifts); −∞ where the steady part between the two is less than a fifth of the run, or they are alike."""
-        wd = (self.wc * self.w) @ self.dc.T
+        wd = (self.wc * self.weight) @ self.dc.T
         det = ww[:, None] * dd[None, :] - wd**2
         at = self.cuts[self.place]
-        allowed = (at[None, :] - at[:, None] >= max(3, self.n // _STEADY_SHARE)) & (
+        allowed = (at[None, :] - at[:, None] >= max(3, self.num_bins // _STEADY_SHARE)) & (
             det > 1e-9 * ww[:, None] * dd[None, :]
         )
         numerator = (wy**2)[:, None] * dd[None, :] - 2 * wy[:, None] * dy[None, :] * wd + (dy**2)[None, :] * ww[:, None]
@@ -146,30 +146,32 @@ class _Fit:
         """Of the warm-up at place i and the drift at place j; None: without it."""
         columns = [self.wc[i]] if i is not None else []
         columns += [self.dc[j]] if j is not None else []
-        a = np.stack(columns, axis=1) * np.sqrt(self.w)[:, None]
-        solution: Floats = np.linalg.lstsq(a, self.centred * np.sqrt(self.w), rcond=None)[0]
+        a = np.stack(columns, axis=1) * np.sqrt(self.weight)[:, None]
+        solution: Floats = np.linalg.lstsq(a, self.centred * np.sqrt(self.weight), rcond=None)[0]
         return solution
 
     def f_value(self, less: float, more: float, i: int | None, j: int | None, parameters: int) -> float:
         """F of the fit at (i, j) with `more` left, against one with `less`, reduced by the autocorrelation of what is left."""
         columns = ([self.wc[i]] if i is not None else []) + ([self.dc[j]] if j is not None else [])
         rest = np.asarray(self.centred - self.coefficients(i, j) @ np.stack(columns))
-        scale = more / max(self.n - parameters, 1)
+        scale = more / max(self.num_bins - parameters, 1)
         power = inner(rest, rest)
         rho = inner(rest[1:], rest[:-1]) / power if power > 0 else 0.0
-        rho = min(max(rho + (1 + 3 * rho) / self.n, 0.0), 0.9)
+        rho = min(max(rho + (1 + 3 * rho) / self.num_bins, 0.0), 0.9)
         return (less - more) / max(scale, 1e-12) * (1 - rho) / (1 + rho)
 
-    def change(self, kind: Literal["warmup", "drift"], k: int, coefficient: float, f: float) -> Change | None:
+    def change(
+        self, kind: Literal["warmup", "drift"], place: int, coefficient: float, statistic: float
+    ) -> Change | None:
         """The part as a change, if it is large and significant enough."""
-        basis = self.warm[k] if kind == "warmup" else self.drift[k]
+        basis = self.warm[place] if kind == "warmup" else self.drift[place]
         size = coefficient * float(basis.max())
-        if f < _SUP_F * (1 + 6 / self.n) or abs(size) < np.log1p(_EFFECT):
+        if statistic < _SUP_F * (1 + 6 / self.num_bins) or abs(size) < np.log1p(_EFFECT):
             return None
-        shape: Shape = "step" if k < len(self.cuts) else "ramp"
-        cut = self.cuts[self.place[k]]
+        shape: Shape = "step" if place < len(self.cuts) else "ramp"
+        cut = self.cuts[self.place[place]]
         at = float((self.middles[cut - 1] + self.middles[cut]) / 2)
-        return Change(kind=kind, tag=self.tag, shape=shape, at_ns=at, ratio=float(np.exp(size)), f=f)
+        return Change(kind=kind, tag=self.tag, shape=shape, at_ns=at, ratio=float(np.exp(size)), f=statistic)
 
     def single(self, kind: Literal["warmup", "drift"], k: int) -> Change | None:
         """One part alone, against a constant."""
@@ -178,11 +180,11 @@ class _Fit:
         return self.change(kind, k, float(self.coefficients(i, j)[0]), self.f_value(self.total, left, i, j, 3))
 
 
-def find_changes(middles: Floats, y: Floats, weights: Floats, width: float, tag: str) -> tuple[Change, ...]:
+def find_changes(middles: Floats, logs: Floats, weights: Floats, width: float, tag: str) -> tuple[Change, ...]:
     """Accepted parts of the fit to a binned series of logs; none with fewer than 8 bins."""
-    if len(y) < _MIN_BINS or np.ptp(y) == 0:
+    if len(logs) < _MIN_BINS or np.ptp(logs) == 0:
         return ()
-    fit = _Fit(middles, y, weights, width, tag)
+    fit = _Fit(middles, logs, weights, width, tag)
     i1, j1 = int(np.argmax(fit.gain_warm)), int(np.argmax(fit.gain_drift))
     i2, j2 = (int(v) for v in np.unravel_index(int(np.argmax(fit.gain_both)), fit.gain_both.shape))
     rss_both = fit.rest(float(fit.gain_both[i2, j2]))
@@ -196,7 +198,7 @@ def find_changes(middles: Floats, y: Floats, weights: Floats, width: float, tag:
     # A single step can be told as either part; the shorter side is the exception, the longer one the steady part.
     if rss_warm <= rss_drift:
         single = fit.single("warmup", i1)
-        if single is not None and fit.cuts[fit.place[i1]] > len(y) / 2:
+        if single is not None and fit.cuts[fit.place[i1]] > len(logs) / 2:
             single = fit.single("drift", j1)
     else:
         single = fit.single("drift", j1)
@@ -209,32 +211,32 @@ def _is_positive(values: Floats) -> Bools:
     return np.isfinite(values) & (values > 0)
 
 
-def find_steady(r: MetricContext) -> Steady | None:
+def find_steady(context: MetricContext) -> Steady | None:
     """The parts of a run; None if nothing was sent."""
-    start = r.start
-    sent = ~np.isnan(start) & ~np.isnan(r.finish)
+    start = context.start
+    sent = ~np.isnan(start) & ~np.isnan(context.finish)
     if not sent.any():
         return None
-    begin, drain, end = lowest(start, sent), highest(start, sent), highest(r.finish, sent)
-    usable = r.ok & _is_positive(r.value("request_latency"))
+    begin, drain, end = lowest(start, sent), highest(start, sent), highest(context.finish, sent)
+    usable = context.ok & _is_positive(context.value("request_latency"))
     count = int(np.count_nonzero(usable))
     flat = Steady(
         begin_ns=begin, warmup_end_ns=begin, drift_start_ns=None, drain_start_ns=drain, end_ns=end, changes=()
     )
     if count < _MIN_BINS * _PER_BIN or not drain > begin:
         return replace(flat, reason=f"fewer than {_MIN_BINS * _PER_BIN} successful requests")
-    typical = float(np.median(r.value("request_latency")[usable], overwrite_input=True))
+    typical = float(np.median(context.value("request_latency")[usable], overwrite_input=True))
     widest = max(typical, (drain - begin) / _MAX_BINS)
     num = min(_MAX_BINS, count // _PER_BIN, int((drain - begin) / widest))
     if num < _MIN_BINS:
         return replace(flat, reason=f"the load lasted less than {_MIN_BINS} times a typical request")
-    tags = ("time_to_first_token", "inter_token_latency") if r.options.streaming else ("request_latency",)
+    tags = ("time_to_first_token", "inter_token_latency") if context.options.streaming else ("request_latency",)
     changes: list[Change] = []
     for tag in tags:
         assert tag in METRICS  # noqa: S101 — filled by load_all
-        use = usable & _is_positive(r.value(tag))
+        use = usable & _is_positive(context.value(tag))
         if int(np.count_nonzero(use)) >= _MIN_BINS * _PER_BIN:
-            binned = _bins(start, r.value(tag), use, begin, drain, num)
+            binned = _bins(start, context.value(tag), use, begin, drain, num)
             changes += find_changes(*binned, (drain - begin) / num, tag)
     if not changes:
         return flat

@@ -35,57 +35,59 @@ from aiperf.records import Columns
 __all__ = ["summarise"]
 
 
-def count_rows(r: MetricContext) -> Counts:
-    kinds = r.error_kind
+def count_rows(context: MetricContext) -> Counts:
+    kinds = context.error_kind
 
     def number(mask: Bools) -> int:
         return int(np.count_nonzero(mask))
 
     return Counts(
-        rows=r.num_rows,
-        ok=number(r.ok),
-        failed=number(r.failed),
-        cancelled=number(r.cancelled),
+        rows=context.num_rows,
+        ok=number(context.ok),
+        failed=number(context.failed),
+        cancelled=number(context.cancelled),
         deliberate=number(kinds == ErrorKind.CANCELLED),
         grace=number(kinds == ErrorKind.GRACE),
         interrupted=number(kinds == ErrorKind.INTERRUPTED),
     )
 
 
-def _span(r: MetricContext) -> tuple[int | None, int | None]:
+def _span(context: MetricContext) -> tuple[int | None, int | None]:
     """Epoch ns of the first start and the last end, None if there is none."""
-    every, wall = np.ones(r.num_rows, dtype=bool), r.columns.start_wall_ns
-    times = lowest(r.start, every), highest(np.fmax(r.finish, r.column("end")), every)
+    every, wall = np.ones(context.num_rows, dtype=bool), context.columns.start_wall_ns
+    times = lowest(context.start, every), highest(np.fmax(context.finish, context.column("end")), every)
     begin, end = (None if np.isnan(time) else wall + int(time) for time in times)
     return begin, end
 
 
-def _steady_scan(r: MetricContext, steady: Steady | None) -> WindowScan | None:
+def _steady_scan(context: MetricContext, steady: Steady | None) -> WindowScan | None:
     """One window: the steady part, if it is one and not the whole run."""
     if steady is None or not steady.steady_end_ns > steady.warmup_end_ns:
         return None
     edges = np.array([int(steady.warmup_end_ns), int(steady.steady_end_ns)], dtype=np.int64)
-    return WindowScan.over(r, Windows(edges, clipped=False)) if edges[1] > edges[0] else None
+    return WindowScan.over(context, Windows(edges, clipped=False)) if edges[1] > edges[0] else None
 
 
 def _measure(
-    r: MetricContext, o: SummaryOptions, percentiles: tuple[float, ...]
+    context: MetricContext, options: SummaryOptions, percentiles: tuple[float, ...]
 ) -> tuple[Steady | None, Timeline | None, Results, tuple[Slice, ...], Slice | None]:
     """The pass over the chunks, and what comes of it: of the whole run, of its slices, of its steady part."""
-    steady = find_steady(r)
-    slice_scan = slice_windows(r, o.slice_ns) if o.slice_ns else None
-    part_scan = _steady_scan(r, steady)
-    timeline = scan_context(r, [s.sink for s in (slice_scan, part_scan) if s is not None], o.stall_ns)
-    whole = measure(r, timeline, percentiles)
+    steady = find_steady(context)
+    slice_scan = slice_windows(context, options.slice_ns) if options.slice_ns else None
+    part_scan = _steady_scan(context, steady)
+    timeline = scan_context(context, [s.sink for s in (slice_scan, part_scan) if s is not None], options.stall_ns)
+    whole = measure(context, timeline, percentiles)
     slices = (
-        build_windows(r, timeline, slice_scan, o.tiers, wanted_share=o.target_share) if slice_scan is not None else ()
+        build_windows(context, timeline, slice_scan, options.tiers, wanted_share=options.target_share)
+        if slice_scan is not None
+        else ()
     )
-    part = build_windows(r, timeline, part_scan, o.tiers, percentiles)[0] if part_scan is not None else None
+    part = build_windows(context, timeline, part_scan, options.tiers, percentiles)[0] if part_scan is not None else None
     return steady, timeline, whole, slices, part
 
 
 def _score(
-    r: MetricContext, options: SummaryOptions, slices: Sequence[Slice], part: Slice | None
+    context: MetricContext, options: SummaryOptions, slices: Sequence[Slice], part: Slice | None
 ) -> tuple[TierResult, ...]:
     """Tiers over the run, over the slices that were not excluded, or over the steady part."""
     if options.exclude_slices and slices:
@@ -96,7 +98,7 @@ def _score(
         )
     if options.steady_state and part is not None:
         return part.tiers
-    return tuple(score_tier(r, tier) for tier in options.tiers)
+    return tuple(score_tier(context, tier) for tier in options.tiers)
 
 
 def _with_goodput(results: Results, tier: TierResult) -> dict[str, Result]:
@@ -114,18 +116,18 @@ def _with_goodput(results: Results, tier: TierResult) -> dict[str, Result]:
     return out
 
 
-def _servers(o: SummaryOptions, headline: Results, tiers: Sequence[TierResult]) -> Servers | None:
+def _servers(options: SummaryOptions, headline: Results, tiers: Sequence[TierResult]) -> Servers | None:
     """How many servers the target rate takes, by throughput and by the first tier's goodput."""
-    if o.target_rate is None:
+    if options.target_rate is None:
         return None
     rate = headline.get("request_throughput")
     first = tiers[0] if tiers else None
     return servers_needed(
-        o.target_rate,
+        options.target_rate,
         rate.stats.avg if rate else None,
         first.goodput if first else None,
         first.fraction if first else None,
-        o.target_share,
+        options.target_share,
     )
 
 
@@ -192,36 +194,36 @@ def summarise(columns: Columns, options: SummaryOptions | None = None) -> Summar
     return replace(summary, notices=find_notices(summary, asked.metrics))
 
 
-def _server_findings(r: MetricContext, o: SummaryOptions, whole: Results) -> tuple[ServerFinding, ...]:
+def _server_findings(context: MetricContext, options: SummaryOptions, whole: Results) -> tuple[ServerFinding, ...]:
     """Of the scrapes and of what the server told of single requests; nothing if it told nothing."""
-    view = o.view
+    view = options.view
     if view is None:
-        if not np.isfinite(r.column("server_prefill_ns")).any():
+        if not np.isfinite(context.column("server_prefill_ns")).any():
             return ()
         view = ServerView()
-    return find_server_findings(view, r, whole, find_lifecycle(r, view, o.stall_ns))
+    return find_server_findings(view, context, whole, find_lifecycle(context, view, options.stall_ns))
 
 
-def _without_overflows(columns: Columns, o: SummaryOptions, mask: Bools) -> tuple[SummaryOptions, Bools]:
+def _without_overflows(columns: Columns, options: SummaryOptions, mask: Bools) -> tuple[SummaryOptions, Bools]:
     """An agentic replay's requests beyond the context limit end their stream: they are counted, and no part of the metrics."""
     overflowed = mask & (columns.scalar("error_kind") == ErrorKind.CONTEXT_OVERFLOW)
     count = int(np.count_nonzero(overflowed))
     if not count:
-        return o, mask
-    facts = o.facts
+        return options, mask
+    facts = options.facts
     if facts is not None:
         planned = None if facts.planned is None else facts.planned - count
         every = None if facts.all_requests is None else facts.all_requests - count
         facts = replace(
             facts, sent=None if facts.sent is None else facts.sent - count, planned=planned, all_requests=every
         )
-    return replace(o, metrics=replace(o.metrics, overflows=count), facts=facts), mask & ~overflowed
+    return replace(options, metrics=replace(options.metrics, overflows=count), facts=facts), mask & ~overflowed
 
 
-def _warmup(columns: Columns, o: SummaryOptions, percentiles: tuple[float, ...]) -> Results:
+def _warmup(columns: Columns, options: SummaryOptions, percentiles: tuple[float, ...]) -> Results:
     """Metrics of the warm-up phases; empty if there was none."""
-    mask = phase_mask(columns, o.phases, "warmup")
+    mask = phase_mask(columns, options.phases, "warmup")
     if not mask.any():
         return {}
-    r = open_context(rows_of(columns, mask), o.metrics)
+    r = open_context(rows_of(columns, mask), options.metrics)
     return measure(r, scan_context(r), percentiles)

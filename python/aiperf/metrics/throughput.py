@@ -16,9 +16,9 @@ __all__ = ["benchmark_duration", "request_throughput"]
     provenance="client clock, tokens",
     formula="1 / inter_token_latency in seconds",
 )
-def output_token_throughput_per_user(r: MetricContext) -> Floats:
+def output_token_throughput_per_user(context: MetricContext) -> Floats:
     """Speed at which a user sees text after the first token; none if ITL is 0 or absent."""
-    return divide(1e9, r.value("inter_token_latency"))
+    return divide(1e9, context.value("inter_token_latency"))
 
 
 @metric(
@@ -27,9 +27,9 @@ def output_token_throughput_per_user(r: MetricContext) -> Floats:
     provenance="client clock, tokens",
     formula="OSL / request_latency in seconds",
 )
-def e2e_output_token_throughput(r: MetricContext) -> Floats:
+def e2e_output_token_throughput(context: MetricContext) -> Floats:
     """Tokens per second of waiting, the first token's wait included."""
-    return divide(r.value("output_sequence_length") * 1e9, r.value("request_latency"))
+    return divide(context.value("output_sequence_length") * 1e9, context.value("request_latency"))
 
 
 @metric(
@@ -38,31 +38,39 @@ def e2e_output_token_throughput(r: MetricContext) -> Floats:
     provenance="client clock, tokens",
     formula="ISL / time_to_first_token in seconds",
 )
-def prefill_throughput_per_user(r: MetricContext) -> Floats:
+def prefill_throughput_per_user(context: MetricContext) -> Floats:
     """Prompt tokens per second until the first token, queueing included (0.3: prefill_throughput)."""
-    return divide(r.value("input_sequence_length") * 1e9, r.value("time_to_first_token"))
+    return divide(context.value("input_sequence_length") * 1e9, context.value("time_to_first_token"))
 
 
 @metric("benchmark_duration", kind="scalar", formula="max(start + request_latency) − min(start), successful requests")
-def benchmark_duration(r: MetricContext) -> float:
+def benchmark_duration(context: MetricContext) -> float:
     """From the first start to the last end of a successful request."""
-    return r.duration_s * 1e9
+    return context.duration_s * 1e9
 
 
 @metric("min_request_timestamp", kind="scalar", formula="min(start), wall clock", flags=("internal",))
-def min_request_timestamp(r: MetricContext) -> float:
+def min_request_timestamp(context: MetricContext) -> float:
     """Epoch ns of the first start of a successful request."""
-    return float(np.nanmin(r.start[r.ok])) + r.columns.start_wall_ns if r.ok.any() else float("nan")
+    return (
+        float(np.nanmin(context.start[context.ok])) + context.columns.start_wall_ns
+        if context.ok.any()
+        else float("nan")
+    )
 
 
 @metric("max_response_timestamp", kind="scalar", formula="max(end), wall clock", flags=("internal",))
-def max_response_timestamp(r: MetricContext) -> float:
+def max_response_timestamp(context: MetricContext) -> float:
     """Epoch ns of the last end of a successful request."""
-    return float(np.nanmax(r.finish[r.ok])) + r.columns.start_wall_ns if r.ok.any() else float("nan")
+    return (
+        float(np.nanmax(context.finish[context.ok])) + context.columns.start_wall_ns
+        if context.ok.any()
+        else float("nan")
+    )
 
 
-def _rate(r: MetricContext, amount: float) -> float:
-    return float(divide(amount, r.duration_s))
+def _rate(context: MetricContext, amount: float) -> float:
+    return float(divide(amount, context.duration_s))
 
 
 @metric(
@@ -72,9 +80,9 @@ def _rate(r: MetricContext, amount: float) -> float:
     provenance="client clock, tokens",
     formula="Σ OSL / benchmark_duration",
 )
-def output_token_throughput(r: MetricContext) -> float:
+def output_token_throughput(context: MetricContext) -> float:
     """Tokens per second the system produced."""
-    return _rate(r, r.total("output_sequence_length"))
+    return _rate(context, context.total("output_sequence_length"))
 
 
 @metric(
@@ -84,9 +92,9 @@ def output_token_throughput(r: MetricContext) -> float:
     provenance="client clock, tokens",
     formula="Σ ISL / benchmark_duration",
 )
-def input_token_throughput(r: MetricContext) -> float:
+def input_token_throughput(context: MetricContext) -> float:
     """Prompt tokens per second the system took in."""
-    return _rate(r, r.total("input_sequence_length"))
+    return _rate(context, context.total("input_sequence_length"))
 
 
 @metric(
@@ -96,18 +104,18 @@ def input_token_throughput(r: MetricContext) -> float:
     provenance="client clock, tokens",
     formula="Σ (ISL + OSL) / benchmark_duration",
 )
-def total_token_throughput(r: MetricContext) -> float:
+def total_token_throughput(context: MetricContext) -> float:
     """Prompt and output tokens per second."""
-    return _rate(r, r.total("input_sequence_length") + r.total("output_sequence_length"))
+    return _rate(context, context.total("input_sequence_length") + context.total("output_sequence_length"))
 
 
 @metric("request_throughput", kind="scalar", larger_is_better=True, formula="request_count / benchmark_duration")
-def request_throughput(r: MetricContext) -> float:
+def request_throughput(context: MetricContext) -> float:
     """Successful requests per second."""
-    return _rate(r, float(np.count_nonzero(r.ok)))
+    return _rate(context, float(np.count_nonzero(context.ok)))
 
 
 @metric("request_count", kind="scalar", larger_is_better=True, formula="number of successful requests")
-def request_count(r: MetricContext) -> float:
+def request_count(context: MetricContext) -> float:
     """Requests that got a whole, usable reply."""
-    return float(np.count_nonzero(r.ok))
+    return float(np.count_nonzero(context.ok))

@@ -143,16 +143,16 @@ class Cells:
         return before + self.rest
 
 
-def flow_for(r: MetricContext, num_chunks: float) -> FlowAccumulator:
+def flow_for(context: MetricContext, num_chunks: float) -> FlowAccumulator:
     """The accumulator for a context, exact if all events are few enough."""
-    begin, end = bounds(r)
-    events = 3 * r.num_rows + (num_chunks if np.isfinite(num_chunks) else 0.0)
+    begin, end = bounds(context)
+    events = 3 * context.num_rows + (num_chunks if np.isfinite(num_chunks) else 0.0)
     return FlowAccumulator(begin, end, exact=events <= _EXACT_EVENTS)
 
 
-def bounds(r: MetricContext) -> tuple[float, float]:
+def bounds(context: MetricContext) -> tuple[float, float]:
     """ns; first start and last finish of all requests that were sent; (0, 0) if there is none."""
-    start, finish = r.start, r.finish
+    start, finish = context.start, context.finish
     sent = ~np.isnan(start) & ~np.isnan(finish)
     return (lowest(start, sent), highest(finish, sent)) if sent.any() else (0.0, 0.0)
 
@@ -171,18 +171,18 @@ class _Moments:
     streaming: bool
 
     @classmethod
-    def of(cls, r: MetricContext) -> _Moments:
-        whole = ~(r.num_content_chunks > 0)
-        isl, osl = r.value("input_sequence_length"), r.value("output_sequence_length")
+    def of(cls, context: MetricContext) -> _Moments:
+        whole = ~(context.num_content_chunks > 0)
+        isl, osl = context.value("input_sequence_length"), context.value("output_sequence_length")
         return cls(
-            ok=r.ok,
+            ok=context.ok,
             whole=whole,
-            start=r.start,
-            finish=r.finish,
-            first=r.first_content,
+            start=context.start,
+            finish=context.finish,
+            first=context.first_content,
             isl=isl,
             osl=osl,
-            streaming=r.options.streaming,
+            streaming=context.options.streaming,
         )
 
     def steps(self, rows: slice) -> _Steps:
@@ -192,44 +192,44 @@ class _Moments:
         sent = ~np.isnan(start) & ~np.isnan(finish)
         ok = self.ok[rows] & sent
         stream = ok & ~np.isnan(first) & (first > start) & (first <= finish) & self.streaming
-        s, f, t = start[stream], finish[stream], first[stream]
-        prefill_rate = isl[stream] * 1e9 / (t - s)
-        one, every = np.ones(len(s)), np.ones(int(np.count_nonzero(sent)))
+        started, finished, first_token = start[stream], finish[stream], first[stream]
+        prefill_rate = isl[stream] * 1e9 / (first_token - started)
+        one, every = np.ones(len(started)), np.ones(int(np.count_nonzero(sent)))
         # A reply without chunk stamps: all its tokens arrive at the end, so that the level returns to 0.
         whole = ok & self.whole[rows]
         return {
             "concurrency": [(start[sent], every), (finish[sent], -every)],
-            "prefill": [(s, one), (t, -one)],
-            "decode": [(t, one), (f, -one)],
-            "prefill_rate": [(s, prefill_rate), (t, -prefill_rate)],
+            "prefill": [(started, one), (first_token, -one)],
+            "decode": [(first_token, one), (finished, -one)],
+            "prefill_rate": [(started, prefill_rate), (first_token, -prefill_rate)],
             "decode_rate": [],
             "tokens": [(start[ok], isl[ok]), (finish[ok], -(isl + osl)[ok]), (finish[whole], osl[whole])],
         }
 
 
-def build_sweep(r: MetricContext, flow: FlowAccumulator) -> Timeline | None:
+def build_sweep(context: MetricContext, flow: FlowAccumulator) -> Timeline | None:
     """The step functions of a context; None if nothing was sent or no time passed."""
     if not flow.end > flow.begin:
         return None
     make = _exact_sweep if flow.exact else _cells_sweep
-    return _without_unknown(r, make(flow, _Moments.of(r)))
+    return _without_unknown(context, make(flow, _Moments.of(context)))
 
 
-def _without_unknown(r: MetricContext, s: Timeline) -> Timeline:
+def _without_unknown(context: MetricContext, timeline: Timeline) -> Timeline:
     """NaN for levels that rest on counts nobody made, or on stamps of a stream where there was none."""
-    nothing = np.full(len(s.concurrency), np.nan)
-    isl_known = not np.isnan(r.value("input_sequence_length")).all()
-    osl_known = not np.isnan(r.value("output_sequence_length")).all()
-    streaming = r.options.streaming and not np.isnan(r.first_content).all()
+    nothing = np.full(len(timeline.concurrency), np.nan)
+    isl_known = not np.isnan(context.value("input_sequence_length")).all()
+    osl_known = not np.isnan(context.value("output_sequence_length")).all()
+    streaming = context.options.streaming and not np.isnan(context.first_content).all()
     return Timeline(
-        edges=s.edges,
-        concurrency=s.concurrency,
-        prefill=s.prefill if streaming else nothing,
-        decode=s.decode if streaming else nothing,
-        prefill_rate=s.prefill_rate if streaming and isl_known else nothing,
-        decode_rate=s.decode_rate if streaming and osl_known else nothing,
-        tokens=s.tokens if isl_known and osl_known else nothing,
-        resolution_ns=s.resolution_ns,
+        edges=timeline.edges,
+        concurrency=timeline.concurrency,
+        prefill=timeline.prefill if streaming else nothing,
+        decode=timeline.decode if streaming else nothing,
+        prefill_rate=timeline.prefill_rate if streaming and isl_known else nothing,
+        decode_rate=timeline.decode_rate if streaming and osl_known else nothing,
+        tokens=timeline.tokens if isl_known and osl_known else nothing,
+        resolution_ns=timeline.resolution_ns,
     )
 
 

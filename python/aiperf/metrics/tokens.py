@@ -14,27 +14,27 @@ _MISMATCH_TOKENS = 50.0
 
 
 @metric("output_sequence_length", provenance="tokens", formula="output tokens + reasoning tokens")
-def output_sequence_length(r: MetricContext) -> Floats:
+def output_sequence_length(context: MetricContext) -> Floats:
     """All tokens the model produced for the reply, hidden reasoning included."""
-    return r.output_tokens + r.reasoning_tokens
+    return context.output_tokens + context.reasoning_tokens
 
 
 @metric("input_sequence_length", provenance="tokens", formula="tokens of the prompt texts, without the chat template")
-def input_sequence_length(r: MetricContext) -> Floats:
+def input_sequence_length(context: MetricContext) -> Floats:
     """Tokens of the prompt of successful requests; `usage.prompt_tokens` with --use-server-token-count."""
-    return r.ok_only(r.input_tokens)
+    return context.ok_only(context.input_tokens)
 
 
 @metric("output_token_count", provenance="tokens", formula="tokens of the visible text and tool calls")
-def output_token_count(r: MetricContext) -> Floats:
+def output_token_count(context: MetricContext) -> Floats:
     """Output tokens without reasoning."""
-    return r.output_tokens
+    return context.output_tokens
 
 
 @metric("reasoning_token_count", provenance="tokens", formula="tokens of the reasoning text")
-def reasoning_token_count(r: MetricContext) -> Floats:
+def reasoning_token_count(context: MetricContext) -> Floats:
     """Tokens of hidden thinking; absent on replies without any."""
-    return np.where(r.reasoning_tokens > 0, r.reasoning_tokens, np.nan)
+    return np.where(context.reasoning_tokens > 0, context.reasoning_tokens, np.nan)
 
 
 @metric(
@@ -43,31 +43,31 @@ def reasoning_token_count(r: MetricContext) -> Floats:
     formula="completion tokens in the first content chunk's usage; else 1 with as many chunks with text as tokens; else OSL × that chunk's share of the text bytes",
     flags=("no_individual",),
 )
-def first_chunk_tokens(r: MetricContext) -> Floats:
+def first_chunk_tokens(context: MetricContext) -> Floats:
     """Tokens the first content chunk brought: by its own usage where it carries one, else estimated; above 1 when the server
     bundles them. None for whole responses. Ours.
     """
-    told = r.column("first_chunk_usage")
-    if r.chunks is None:
-        return r.ok_only(told)
-    osl = r.value("output_sequence_length")
-    rows = r.chunks.rows
+    told = context.column("first_chunk_usage")
+    if context.chunks is None:
+        return context.ok_only(told)
+    osl = context.value("output_sequence_length")
+    rows = context.chunks.rows
     estimated = np.where(osl == rows.with_text, rows.first_share > 0, osl * rows.first_share)
-    return r.streamed_only(np.where(np.isnan(told) | np.isnan(estimated), estimated, told))
+    return context.streamed_only(np.where(np.isnan(told) | np.isnan(estimated), estimated, told))
 
 
 @metric("tokens_per_chunk", provenance="tokens", formula="OSL / content chunks", flags=("no_individual",))
-def tokens_per_chunk(r: MetricContext) -> Floats:
+def tokens_per_chunk(context: MetricContext) -> Floats:
     """Mean tokens in a content chunk: 1 for plain decoding, more with speculative decoding or batched writes. Ours."""
-    if not r.options.streaming:
-        return r.absent()
-    return r.streamed_only(divide(r.value("output_sequence_length"), r.num_content_chunks))
+    if not context.options.streaming:
+        return context.absent()
+    return context.streamed_only(divide(context.value("output_sequence_length"), context.num_content_chunks))
 
 
 @metric("thinking_efficiency", provenance="tokens", formula="reasoning tokens / output tokens", flags=("experimental",))
-def thinking_efficiency(r: MetricContext) -> Floats:
+def thinking_efficiency(context: MetricContext) -> Floats:
     """Hidden tokens spent per visible one."""
-    return divide(r.value("reasoning_token_count"), r.value("output_token_count"))
+    return divide(context.value("reasoning_token_count"), context.value("output_token_count"))
 
 
 @metric(
@@ -77,48 +77,48 @@ def thinking_efficiency(r: MetricContext) -> Floats:
     formula="total_reasoning_tokens / total_output_tokens",
     flags=("experimental",),
 )
-def overall_thinking_efficiency(r: MetricContext) -> float:
+def overall_thinking_efficiency(context: MetricContext) -> float:
     """Hidden tokens spent per visible one, over the run."""
-    return float(divide(r.total("reasoning_token_count"), r.total("output_token_count")))
+    return float(divide(context.total("reasoning_token_count"), context.total("output_token_count")))
 
 
 @metric("total_osl", kind="scalar", provenance="tokens", formula="Σ output_sequence_length", larger_is_better=True)
-def total_osl(r: MetricContext) -> float:
+def total_osl(context: MetricContext) -> float:
     """Tokens produced, reasoning included."""
-    return r.total("output_sequence_length")
+    return context.total("output_sequence_length")
 
 
 @metric("total_isl", kind="scalar", provenance="tokens", formula="Σ input_sequence_length", larger_is_better=True)
-def total_isl(r: MetricContext) -> float:
+def total_isl(context: MetricContext) -> float:
     """Prompt tokens of successful requests."""
-    return r.total("input_sequence_length")
+    return context.total("input_sequence_length")
 
 
 @metric(
     "total_output_tokens", kind="scalar", provenance="tokens", formula="Σ output_token_count", larger_is_better=True
 )
-def total_output_tokens(r: MetricContext) -> float:
+def total_output_tokens(context: MetricContext) -> float:
     """Visible tokens produced."""
-    return r.total("output_token_count")
+    return context.total("output_token_count")
 
 
 @metric("total_reasoning_tokens", kind="scalar", provenance="tokens", formula="Σ reasoning_token_count")
-def total_reasoning_tokens(r: MetricContext) -> float:
+def total_reasoning_tokens(context: MetricContext) -> float:
     """Hidden tokens produced; absent without reasoning."""
-    return r.total("reasoning_token_count")
+    return context.total("reasoning_token_count")
 
 
 @metric("requested_osl", provenance="workload", formula="the max tokens of the request", flags=("internal",))
-def requested_osl(r: MetricContext) -> Floats:
+def requested_osl(context: MetricContext) -> Floats:
     """Output length asked for."""
-    return r.ok_only(r.column("requested_osl"))
+    return context.ok_only(context.column("requested_osl"))
 
 
 @metric("osl_mismatch_diff_pct", provenance="tokens", formula="(OSL − requested) / requested × 100")
-def osl_mismatch_diff_pct(r: MetricContext) -> Floats:
+def osl_mismatch_diff_pct(context: MetricContext) -> Floats:
     """How far the reply's length is from the one asked for, signed."""
-    wanted = r.value("requested_osl")
-    return divide(r.value("output_sequence_length") - wanted, wanted) * 100
+    wanted = context.value("requested_osl")
+    return divide(context.value("output_sequence_length") - wanted, wanted) * 100
 
 
 @metric(
@@ -127,9 +127,9 @@ def osl_mismatch_diff_pct(r: MetricContext) -> Floats:
     provenance="tokens",
     formula="requests with |OSL − requested| > min(5 % of requested, 50 tokens)",
 )
-def osl_mismatch_count(r: MetricContext) -> float:
+def osl_mismatch_count(context: MetricContext) -> float:
     """Requests whose length is clearly not the one asked for; absent where no length was asked for."""
-    mismatch = osl_mismatch(r)
+    mismatch = osl_mismatch(context)
     return float("nan") if mismatch is None else float(np.count_nonzero(mismatch))
 
 
@@ -139,22 +139,22 @@ def osl_mismatch_count(r: MetricContext) -> float:
     provenance="tokens",
     formula="requests with |n − requested| > min(5 % of requested, 50 tokens), n = usage.completion_tokens where there is one, else OSL",
 )
-def missed_length_count(r: MetricContext) -> float:
+def missed_length_count(context: MetricContext) -> float:
     """Responses that were generated at another length than asked for. Sampled text, counted again, may be a token or two shorter or longer
     than what it was made of: the server's own count goes first. Ours.
     """
-    told = r.ok_only(r.column("usage_completion"))
-    missed = _mismatch(r, np.where(np.isnan(told), r.value("output_sequence_length"), told))
+    told = context.ok_only(context.column("usage_completion"))
+    missed = _mismatch(context, np.where(np.isnan(told), context.value("output_sequence_length"), told))
     return float("nan") if missed is None else float(np.count_nonzero(missed))
 
 
-def osl_mismatch(r: MetricContext) -> Bools | None:
+def osl_mismatch(context: MetricContext) -> Bools | None:
     """(rows,) whether the length is clearly not the one asked for; None where no length was asked for or counted."""
-    return _mismatch(r, r.value("output_sequence_length"))
+    return _mismatch(context, context.value("output_sequence_length"))
 
 
-def _mismatch(r: MetricContext, made: Floats) -> Bools | None:
-    wanted = r.value("requested_osl")
+def _mismatch(context: MetricContext, made: Floats) -> Bools | None:
+    wanted = context.value("requested_osl")
     difference = np.abs(made - wanted)
     if np.isnan(difference).all():
         return None

@@ -73,22 +73,22 @@ class Trend:
     warmed_up: bool
 
 
-def _slope(t: Floats, y: Floats, level: float) -> tuple[float, float]:
+def _slope(times: Floats, values: Floats, level: float) -> tuple[float, float]:
     """(slope, half width) of an ordinary least-squares line; at least five points.
 
     The residuals' lag-1 correlation widens the interval by √((1 + ρ)/(1 − ρ)).
     """
-    n = len(t)
-    tc = t - t.mean()
+    count = len(times)
+    tc = times - times.mean()
     square = inner(tc, tc)
-    slope = inner(tc, y) / square
-    rest = y - y.mean() - slope * tc
+    slope = inner(tc, values) / square
+    rest = values - values.mean() - slope * tc
     power = inner(rest, rest)
     if power == 0:
         return slope, 0.0
-    rho = min(max(inner(rest[1:], rest[:-1]) / power + 1 / n, 0.0), 0.9)
-    error = math.sqrt(power / (n - 2) / square * (1 + rho) / (1 - rho))
-    return slope, t_quantile((1 + level) / 2, n - 2) * error
+    rho = min(max(inner(rest[1:], rest[:-1]) / power + 1 / count, 0.0), 0.9)
+    error = math.sqrt(power / (count - 2) / square * (1 + rho) / (1 - rho))
+    return slope, t_quantile((1 + level) / 2, count - 2) * error
 
 
 def build_trend_line(tag: str, slices: Sequence[Slice]) -> TrendLine | None:
@@ -100,19 +100,19 @@ def build_trend_line(tag: str, slices: Sequence[Slice]) -> TrendLine | None:
         every = [v for _, v in points]
     if len(every) < 2:
         return None
-    y = np.array([v for _, v in points])
-    t = np.array([(s.begin_ns + s.end_ns) / 2 / 60e9 for s, _ in points])
+    values = np.array([v for _, v in points])
+    minutes = np.array([(s.begin_ns + s.end_ns) / 2 / 60e9 for s, _ in points])
     load = np.array([float(s.sent) for s, _ in points])
     slope = low = high = correlation = None
     drifts = False
     if len(points) >= _FEWEST:
-        slope, half = _slope(t, y, 0.95)
+        slope, half = _slope(minutes, values, 0.95)
         low, high = slope - half, slope + half
-        _, wide = _slope(t, y, _DRIFT_LEVEL)
-        change = abs(slope) * float(t[-1] - t[0])
-        drifts = abs(slope) > wide and change >= _DRIFT_EFFECT * abs(float(y.mean()))
-        if np.ptp(load) > 0 and np.ptp(y) > 0:
-            correlation = float(np.corrcoef(load, y)[0, 1])
+        _, wide = _slope(minutes, values, _DRIFT_LEVEL)
+        change = abs(slope) * float(minutes[-1] - minutes[0])
+        drifts = abs(slope) > wide and change >= _DRIFT_EFFECT * abs(float(values.mean()))
+        if np.ptp(load) > 0 and np.ptp(values) > 0:
+            correlation = float(np.corrcoef(load, values)[0, 1])
     lowest, highest = min(every), max(every)
     return TrendLine(
         tag=tag,
@@ -149,7 +149,7 @@ def build_cold_warm(slices: Sequence[Slice], cold: Sequence[int], tags: Sequence
         return ()
     out: list[ColdWarm] = []
     for tag in tags:
-        overall, c, w = _pooled(tag, slices), _pooled(tag, chilled), _pooled(tag, warm)
+        overall, in_cold, in_warm = _pooled(tag, slices), _pooled(tag, chilled), _pooled(tag, warm)
         if overall is None:
             continue
         sign = -1.0 if METRICS[tag].larger_is_better else 1.0
@@ -157,10 +157,10 @@ def build_cold_warm(slices: Sequence[Slice], cold: Sequence[int], tags: Sequence
             ColdWarm(
                 tag=tag,
                 overall=overall,
-                cold=c,
-                warm=w,
-                cold_over_overall=None if c is None or not overall else c / overall - 1,
-                penalty=None if c is None or not w else sign * (c / w - 1),
+                cold=in_cold,
+                warm=in_warm,
+                cold_over_overall=None if in_cold is None or not overall else in_cold / overall - 1,
+                penalty=None if in_cold is None or not in_warm else sign * (in_cold / in_warm - 1),
             )
         )
     return tuple(out)

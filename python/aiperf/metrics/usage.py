@@ -35,28 +35,28 @@ def _dig(usage: object, path: tuple[str, ...]) -> float:
     return float(usage) if isinstance(usage, (int, float)) and not isinstance(usage, bool) else float("nan")
 
 
-def usage_detail(r: MetricContext, name: str) -> Floats:
+def usage_detail(context: MetricContext, name: str) -> Floats:
     """(rows,) one of the rarer counts, read from the usage object as sent; all NaN beyond `DETAIL_ROWS` rows."""
-    if r.usage_details is None:
-        r.usage_details = _read_details(r)
-    return r.usage_details.get(name, r.absent())
+    if context.usage_details is None:
+        context.usage_details = _read_details(context)
+    return context.usage_details.get(name, context.absent())
 
 
-def _read_details(r: MetricContext) -> dict[str, Floats]:
+def _read_details(context: MetricContext) -> dict[str, Floats]:
     """Every rarer count that occurs, by name; the objects are read and parsed once."""
-    if r.num_rows > DETAIL_ROWS or np.isnan(r.column("usage_prompt")).all():
+    if context.num_rows > DETAIL_ROWS or np.isnan(context.column("usage_prompt")).all():
         return {}
-    found: dict[str, Floats] = {}
+    details: dict[str, Floats] = {}
     # Text has no columns to vectorise over; equal objects are parsed once, and most runs have none of these counts.
     seen: dict[str, dict[str, float]] = {}
-    for row, text in enumerate(r.columns.strings("usage_json")):
+    for row, text in enumerate(context.columns.strings("usage_json")):
         if text is None or not any(word in text for word in _DETAIL_WORDS):
             continue
         if text not in seen:
             seen[text] = _parse_details(text)
         for name, value in seen[text].items():
-            found.setdefault(name, r.absent())[row] = value
-    return {name: r.ok_only(values) for name, values in found.items()}
+            details.setdefault(name, context.absent())[row] = value
+    return {name: context.ok_only(values) for name, values in details.items()}
 
 
 def _parse_details(text: str) -> dict[str, float]:
@@ -85,15 +85,15 @@ def _usage(name: str, doc: str, *, larger_is_better: bool = False) -> None:
         "rejected_prediction_tokens": "rejected",
     }.get(name)
 
-    def values(r: MetricContext) -> Floats:
+    def values(context: MetricContext) -> Floats:
         if column is not None:
-            return r.ok_only(r.column(column))
+            return context.ok_only(context.column(column))
         if detail is not None:
-            return usage_detail(r, detail)
-        return r.ok_only(r.column("usage_prompt") + r.column("usage_completion"))
+            return usage_detail(context, detail)
+        return context.ok_only(context.column("usage_prompt") + context.column("usage_completion"))
 
-    def total(r: MetricContext) -> float:
-        return r.total(f"usage_{name}")
+    def total(context: MetricContext) -> float:
+        return context.total(f"usage_{name}")
 
     values.__doc__ = doc
     total.__doc__ = f"Sum over successful requests. {doc}"
@@ -134,27 +134,27 @@ _usage("rejected_prediction_tokens", "Predicted output tokens that were rejected
     provenance="server usage",
     formula="Σ cache read tokens / Σ prompt tokens × 100",
 )
-def overall_usage_prompt_cache_read_pct(r: MetricContext) -> float:
+def overall_usage_prompt_cache_read_pct(context: MetricContext) -> float:
     """Prefix-cache hit rate by the server's own account."""
-    share = divide(r.total("usage_prompt_cache_read_tokens"), r.total("usage_prompt_tokens"))
+    share = divide(context.total("usage_prompt_cache_read_tokens"), context.total("usage_prompt_tokens"))
     return float(share) * 100
 
 
-def _difference(r: MetricContext, usage: Floats, client: Floats) -> Floats:
+def _difference(context: MetricContext, usage: Floats, client: Floats) -> Floats:
     """|usage − client| / client × 100; absent where both counts have one source, or nothing was counted by the client."""
-    if r.count_source == "server usage" or r.options.count_source == "server usage":
-        return r.absent()
-    return r.ok_only(divide(np.abs(usage - client), client) * 100)
+    if context.count_source == "server usage" or context.options.count_source == "server usage":
+        return context.absent()
+    return context.ok_only(divide(np.abs(usage - client), client) * 100)
 
 
 @metric(
     "usage_prompt_tokens_diff_pct", provenance="server usage, tokens", formula="|usage prompt tokens − ISL| / ISL × 100"
 )
-def usage_prompt_tokens_diff_pct(r: MetricContext) -> Floats:
+def usage_prompt_tokens_diff_pct(context: MetricContext) -> Floats:
     """How far the server's prompt count is from the client's: the chat template and special tokens, or a wrong tokenizer."""
-    if np.isnan(r.column("isl")).all():
-        return r.absent()
-    return _difference(r, r.column("usage_prompt"), r.column("isl"))
+    if np.isnan(context.column("isl")).all():
+        return context.absent()
+    return _difference(context, context.column("usage_prompt"), context.column("isl"))
 
 
 @metric(
@@ -162,9 +162,9 @@ def usage_prompt_tokens_diff_pct(r: MetricContext) -> Floats:
     provenance="server usage, tokens",
     formula="|usage completion tokens − OSL| / OSL × 100",
 )
-def usage_completion_tokens_diff_pct(r: MetricContext) -> Floats:
+def usage_completion_tokens_diff_pct(context: MetricContext) -> Floats:
     """How far the server's count of the reply is from the client's."""
-    return _difference(r, r.column("usage_completion"), r.value("output_sequence_length"))
+    return _difference(context, context.column("usage_completion"), context.value("output_sequence_length"))
 
 
 @metric(
@@ -172,9 +172,9 @@ def usage_completion_tokens_diff_pct(r: MetricContext) -> Floats:
     provenance="server usage, tokens",
     formula="|usage reasoning tokens − reasoning tokens| / reasoning tokens × 100",
 )
-def usage_reasoning_tokens_diff_pct(r: MetricContext) -> Floats:
+def usage_reasoning_tokens_diff_pct(context: MetricContext) -> Floats:
     """How far the server's count of hidden thinking is from the client's."""
-    return _difference(r, r.column("usage_reasoning"), r.value("reasoning_token_count"))
+    return _difference(context, context.column("usage_reasoning"), context.value("reasoning_token_count"))
 
 
 @metric(
@@ -183,18 +183,18 @@ def usage_reasoning_tokens_diff_pct(r: MetricContext) -> Floats:
     provenance="server usage, tokens",
     formula="requests with any usage_*_diff_pct > 10 %",
 )
-def usage_discrepancy_count(r: MetricContext) -> float:
+def usage_discrepancy_count(context: MetricContext) -> float:
     """Requests whose usage differs clearly from the client's counts; absent without usage."""
-    discrepant = usage_discrepant(r)
+    discrepant = usage_discrepant(context)
     return float("nan") if discrepant is None else float(np.count_nonzero(discrepant))
 
 
-def usage_discrepant(r: MetricContext) -> Bools | None:
+def usage_discrepant(context: MetricContext) -> Bools | None:
     """(rows,) whether any usage_*_diff_pct exceeds the limit; None where there is none."""
     names = ("usage_prompt_tokens_diff_pct", "usage_completion_tokens_diff_pct", "usage_reasoning_tokens_diff_pct")
-    known, discrepant = False, np.zeros(r.num_rows, dtype=bool)
+    known, discrepant = False, np.zeros(context.num_rows, dtype=bool)
     for name in names:
-        difference = r.value(name)
+        difference = context.value(name)
         known |= not np.isnan(difference).all()
-        discrepant |= difference > r.options.usage_discrepancy_pct
+        discrepant |= difference > context.options.usage_discrepancy_pct
     return discrepant if known else None

@@ -27,17 +27,17 @@ def t_quantile(p: float, df: float) -> float:
 
 def long_run_variance(values: Floats | Bools) -> tuple[float, int]:
     """(variance of √n · mean, degrees of freedom) of a series in its order of time; at least 8 values."""
-    n = len(values)
-    x = values - values.mean()
-    power = inner(x, x)
-    if power == 0 or n < 8:
-        return 0.0, max(n - 1, 1)
-    phi = inner(x[1:], x[:-1]) / power
+    count = len(values)
+    centred = values - values.mean()
+    power = inner(centred, centred)
+    if power == 0 or count < 8:
+        return 0.0, max(count - 1, 1)
+    phi = inner(centred[1:], centred[:-1]) / power
     # Lag-1 correlation is biased towards 0 by about (1 + 3φ)/n (Kendall 1954).
-    phi = min(max(phi + (1 + 3 * phi) / n, 0.0), _HIGHEST_PHI)
-    residual = x[:-1] * -phi
-    residual += x[1:]
-    size = max(1, int(math.sqrt(n - 1) / 2)) if n < 400 else int(math.sqrt(n - 1))
-    batches = (n - 1) // size
+    phi = min(max(phi + (1 + 3 * phi) / count, 0.0), _HIGHEST_PHI)
+    residual = centred[:-1] * -phi
+    residual += centred[1:]
+    size = max(1, int(math.sqrt(count - 1) / 2)) if count < 400 else int(math.sqrt(count - 1))
+    batches = (count - 1) // size
     means = residual[: batches * size].reshape(batches, size).mean(axis=1)
     return float(size * means.var(ddof=1)) / (1 - phi) ** 2, batches - 1
