@@ -130,10 +130,10 @@ def build_workload(
         seed=seed,
         template_tokens=_template_tokens(config, endpoint, tokenizer, notes),
     )
-    found = _open_data(config, rng)
+    data = _open_data(config, rng)
     fingerprint = {"tokenizer": tokenizer.fingerprint, "seed": str(seed)}
     sampling: Literal["sequential", "random", "shuffle"] = "sequential"
-    if found is None:
+    if data is None:
         options = synthetic_options(config, system_prompt)
         if endpoint.features.texts == RANKING_NAMES:
             plan = build_ranking_plan(ranking_options(config), options, endpoint, plan_options, rng)
@@ -143,22 +143,22 @@ def build_workload(
             plan = build_synthetic_plan(options, endpoint, plan_options, rng, tokens, media)
         kind, sampling = "synthetic", "sequential" if options.entries is None else "shuffle"
     else:
-        kind, sampling = found.kind, found.sampling
-        if found.agents is not None:
-            plan = build_agent_plan(found.agents, endpoint, plan_options)
-        elif found.replay is not None and _is_blocks_only(found.replay, config):
-            plan = build_block_plan(found.replay.columns, found.replay.session_ids(), endpoint, plan_options)
+        kind, sampling = data.kind, data.sampling
+        if data.agents is not None:
+            plan = build_agent_plan(data.agents, endpoint, plan_options)
+        elif data.replay is not None and _is_blocks_only(data.replay, config):
+            plan = build_block_plan(data.replay.columns, data.replay.session_ids(), endpoint, plan_options)
         else:
             ready = ReadyBodies(config, endpoint, plan_options.body)
             from aiperf.workload.source import with_lengths
 
-            sessions = with_lengths(found.sessions(), config, found.limits, tokenizer, lengths_rng)
+            sessions = with_lengths(data.sessions(), config, data.limits, tokenizer, lengths_rng)
             decorated = _decorated(ready.watch(sessions), config, system_prompt, front_rng)
-            plan = _planned(decorated, endpoint, plan_options, tokenizer, found)
+            plan = _planned(decorated, endpoint, plan_options, tokenizer, data)
             notes += ready.notes()
-        notes += found.notes()
-        if found.digest:
-            fingerprint["data"] = found.digest
+        notes += data.notes()
+        if data.digest:
+            fingerprint["data"] = data.digest
     notes += _length_notes(config, plan_options.body, plan)
     if kind == "synthetic" and endpoint.features.tokens_out and not _has_lengths(plan, plan_options.body):
         notes.append(_OPEN_ENDED)
@@ -175,7 +175,7 @@ def build_workload(
         seed=seed,
         fingerprint=fingerprint,
         notes=tuple(notes),
-        agents=None if found is None else found.agents,
+        agents=None if data is None else data.agents,
         benchmark_id=_benchmark_id(config, seed),
     )
 
@@ -231,13 +231,13 @@ def _pools(
 
 
 def _planned(
-    sessions: Iterator[Session], endpoint: Endpoint, options: PlanOptions, tokenizer: Tokenizer, found: Data
+    sessions: Iterator[Session], endpoint: Endpoint, options: PlanOptions, tokenizer: Tokenizer, data: Data
 ) -> PlanTables:
     """DatasetError with the reasons, counted, if no session is left to send."""
     first = next(sessions, None)
     if first is None:
-        reasons = [n.text for n in found.notes() if n.kind != "format_guessed"] or ["it has no sessions"]
-        raise DatasetError(f"nothing of the {found.kind} data is left to send: {'; '.join(reasons)}")
+        reasons = [n.text for n in data.notes() if n.kind != "format_guessed"] or ["it has no sessions"]
+        raise DatasetError(f"nothing of the {data.kind} data is left to send: {'; '.join(reasons)}")
     return build_plan(itertools.chain((first,), sessions), endpoint, options, tokenizer.count)
 
 
@@ -253,27 +253,27 @@ def _is_blocks_only(replay: Replay, config: Config) -> bool:
 
 
 def _has_decoration(config: Config) -> bool:
-    p = config.prompt
+    prompt = config.prompt
     return bool(
-        p.system_prompt
-        or p.system_prompt_file
-        or p.shared_system_prompt_length
-        or p.prefix_prompt_pool_size
-        or p.user_context_prompt_length
-        or p.cache_bust != "none"
+        prompt.system_prompt
+        or prompt.system_prompt_file
+        or prompt.shared_system_prompt_length
+        or prompt.prefix_prompt_pool_size
+        or prompt.user_context_prompt_length
+        or prompt.cache_bust != "none"
     )
 
 
 def _body_options(config: Config, endpoint: Endpoint, *, ignore_eos: bool | None) -> BodyOptions:
-    e = config.endpoint
-    eos = e.ignore_eos == "on" if ignore_eos is None or e.ignore_eos != "auto" else ignore_eos
+    options = config.endpoint
+    eos = options.ignore_eos == "on" if ignore_eos is None or options.ignore_eos != "auto" else ignore_eos
     return BodyOptions(
         model="",
-        streaming=e.streaming and endpoint.features.streaming,
-        legacy_max_tokens=e.use_legacy_max_tokens,
+        streaming=options.streaming and endpoint.features.streaming,
+        legacy_max_tokens=options.use_legacy_max_tokens,
         ignore_eos=eos and endpoint.features.tokens_out,
-        force_min_tokens=bool(e.force_min_tokens) and endpoint.features.tokens_out,
-        extra=e.extra_inputs,
+        force_min_tokens=bool(options.force_min_tokens) and endpoint.features.tokens_out,
+        extra=options.extra_inputs,
     )
 
 
@@ -305,14 +305,14 @@ def _options_digest(config: Config) -> str:
 
 
 def _system_prompt(config: Config) -> str | None:
-    p = config.prompt
-    if p.system_prompt_file is None:
-        return p.system_prompt or None
+    prompt = config.prompt
+    if prompt.system_prompt_file is None:
+        return prompt.system_prompt or None
     try:
-        text = p.system_prompt_file.read_text(encoding="utf-8")
+        text = prompt.system_prompt_file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        problem = Problem(f"cannot read `{p.system_prompt_file}`: {reason}", "--system-prompt-file")
+        problem = Problem(f"cannot read `{prompt.system_prompt_file}`: {reason}", "--system-prompt-file")
         raise ConfigError((problem,)) from error
     return text or None
 
@@ -349,7 +349,7 @@ def _decorated(
 
     Turns with a ready body stay as they are.
     """
-    p = config.prompt
+    prompt = config.prompt
 
     def draw() -> int:
         return int(rng.integers(1 << 63, dtype=np.uint64))
@@ -357,46 +357,48 @@ def _decorated(
     shared: tuple[Part, ...] = ()
     if system_prompt:
         shared = (system_prompt,)
-    elif p.shared_system_prompt_length is not None:
-        shared = (Synthetic(draw(), p.shared_system_prompt_length, unique=False),)
+    elif prompt.shared_system_prompt_length is not None:
+        shared = (Synthetic(draw(), prompt.shared_system_prompt_length, unique=False),)
     pool: Sequence[Synthetic] = ()
-    if p.prefix_prompt_pool_size is not None and p.prefix_prompt_length is not None:
-        pool = [Synthetic(draw(), p.prefix_prompt_length, unique=False) for _ in range(p.prefix_prompt_pool_size)]
+    if prompt.prefix_prompt_pool_size is not None and prompt.prefix_prompt_length is not None:
+        pool = [
+            Synthetic(draw(), prompt.prefix_prompt_length, unique=False) for _ in range(prompt.prefix_prompt_pool_size)
+        ]
     if not _has_decoration(config):
         yield from sessions
         return
     for session in sessions:
-        bust: tuple[Part, ...] = (Synthetic(draw(), CACHE_BUST_TOKENS),) if p.cache_bust != "none" else ()
+        bust: tuple[Part, ...] = (Synthetic(draw(), CACHE_BUST_TOKENS),) if prompt.cache_bust != "none" else ()
         system = _joined(shared, session.system)
-        if p.cache_bust == "system_prefix":
+        if prompt.cache_bust == "system_prefix":
             system = _joined(bust, system)
-        elif p.cache_bust == "system_suffix":
+        elif prompt.cache_bust == "system_suffix":
             system = _joined(system, bust)
         front: tuple[Part, ...] = (pool[int(rng.integers(len(pool)))],) if pool else ()
-        if p.cache_bust == "first_turn_prefix":
+        if prompt.cache_bust == "first_turn_prefix":
             front = (*bust, *front)
-        back = bust if p.cache_bust == "first_turn_suffix" else ()
+        back = bust if prompt.cache_bust == "first_turn_suffix" else ()
         turns = list(session.turns)
         if turns and turns[0].messages:
             messages = list(turns[0].messages)
             at = next((i for i, m in enumerate(messages) if m.role == "user" and m.parts), None)
             if at is not None:
                 messages[at] = replace(messages[at], parts=_joined(_joined(front, messages[at].parts), back))
-            if p.user_context_prompt_length is not None:
-                context = Synthetic(draw(), p.user_context_prompt_length)
+            if prompt.user_context_prompt_length is not None:
+                context = Synthetic(draw(), prompt.user_context_prompt_length)
                 messages.insert(0, Message(role="user", parts=(context,)))
             added = sum(x.tokens for x in (*front, *back) if isinstance(x, Synthetic)) + (
-                p.user_context_prompt_length or 0
+                prompt.user_context_prompt_length or 0
             )
             isl = None if turns[0].isl is None else turns[0].isl + added
             turns[0] = replace(turns[0], messages=tuple(messages), isl=isl)
         yield replace(session, turns=tuple(turns), system=system)
 
 
-def _joined(a: tuple[Part, ...], b: tuple[Part, ...]) -> tuple[Part, ...]:
+def _joined(before: tuple[Part, ...], behind: tuple[Part, ...]) -> tuple[Part, ...]:
     """Two texts with a paragraph between them; nothing between synthetic ones, which are joined by a space."""
-    if not a or not b:
-        return a or b
-    if isinstance(a[-1], Synthetic) and isinstance(b[0], Synthetic):
-        return (*a, *b)
-    return (*a, "\n\n", *b)
+    if not before or not behind:
+        return before or behind
+    if isinstance(before[-1], Synthetic) and isinstance(behind[0], Synthetic):
+        return (*before, *behind)
+    return (*before, "\n\n", *behind)

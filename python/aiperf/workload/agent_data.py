@@ -39,32 +39,32 @@ def path_of_agents(config: Config) -> Path:
 
 def layout_of(config: Config) -> Layout:
     """ConfigError for a cache-busting mark that agent sessions cannot have."""
-    i, a = config.input, config.agentic
+    data_options, agentic = config.input, config.agentic
     if config.prompt.cache_bust not in _MARKS:
         text = f"`{config.prompt.cache_bust}` is not possible with recorded agent sessions"
         raise ConfigError((Problem(text, "--cache-bust", f"possible: {', '.join(f'`{m}`' for m in _MARKS)}"),))
-    if a.history is None and switch_of_environment("LIVE_ASSISTANT_RESPONSES", default=False):
+    if agentic.history is None and switch_of_environment("LIVE_ASSISTANT_RESPONSES", default=False):
         text = "this variable does not put live responses in the history"
         hint = "set it to 0; `--agentic-history live` does"
         raise ConfigError((Problem(text, "AIPERF_DATASET_WEKA_LIVE_ASSISTANT_RESPONSES", hint),))
-    start, end = i.fixed_schedule_start_offset, i.fixed_schedule_end_offset
-    seed = i.dataset_options.get("text_seed", 0)
+    start, end = data_options.fixed_schedule_start_offset, data_options.fixed_schedule_end_offset
+    seed = data_options.dataset_options.get("text_seed", 0)
     return Layout(
-        basis=a.nested_timestamp_basis,
-        max_context=i.max_context_length,
-        entries=i.num_dataset_entries,
-        max_isl=i.synthesis_max_isl,
-        max_osl=i.synthesis_max_osl,
+        basis=agentic.nested_timestamp_basis,
+        max_context=data_options.max_context_length,
+        entries=data_options.num_dataset_entries,
+        max_isl=data_options.synthesis_max_isl,
+        max_osl=data_options.synthesis_max_osl,
         from_s=None if start is None else start / 1e3,
         to_s=None if end is None else end / 1e3,
         share_parent=switch_of_environment("FORK_PARENT_MESSAGES", default=True),
-        use_think_time=a.use_think_time_only,
-        ignore_delays=i.ignore_trace_delays,
+        use_think_time=agentic.use_think_time_only,
+        ignore_delays=data_options.ignore_trace_delays,
         delay_cap_s=config.conversation.turn_delay_cap_seconds,
         text_seed=seed if isinstance(seed, int) else 0,
         mark=_MARKS[config.prompt.cache_bust],
-        tool_messages=a.tool_messages or switch_of_environment("TOOL_SHAPED_MESSAGES", default=False),
-        live=a.history == "live",
+        tool_messages=agentic.tool_messages or switch_of_environment("TOOL_SHAPED_MESSAGES", default=False),
+        live=agentic.history == "live",
         rules=rules_of_environment(),
     )
 

@@ -58,13 +58,13 @@ def _refuse_other_loads(config: Config) -> None:
 
 def has_start_points(config: Config) -> bool:
     """Do lanes begin within their recordings? Else at the first request, without a warm-up."""
-    a = config.agentic
+    agentic = config.agentic
     return (
-        a.scenario is not None
-        or a.trajectory_start_min_ratio is not None
-        or a.trajectory_start_max_ratio is not None
-        or a.warmup_requests_per_lane is not None
-        or a.cache_warmup_duration is not None
+        agentic.scenario is not None
+        or agentic.trajectory_start_min_ratio is not None
+        or agentic.trajectory_start_max_ratio is not None
+        or agentic.warmup_requests_per_lane is not None
+        or agentic.cache_warmup_duration is not None
     )
 
 
@@ -84,7 +84,7 @@ def agent_phases(
 ) -> list[PhaseSettings]:
     """`measured`: what the phase is apart from its lanes. DatasetError if there are more lanes than sessions for them."""
     _refuse_other_loads(config)
-    a = config.agentic
+    agentic = config.agentic
     is_schedule = bool(config.input.fixed_schedule)
     lanes = table.num_traces if is_schedule else config.load.concurrency or 1
     order = draw_order(table.num_traces, sampling, seed)
@@ -93,9 +93,9 @@ def agent_phases(
     lanes = lanes if may_wrap or config.input.loop else _lanes_for(config, lanes, table.num_traces)
     plays = first_plays(order, table.num_traces, lanes, wraps=may_wrap)
     begins_within = has_start_points(config) and not is_schedule
-    low = a.trajectory_start_min_ratio if a.trajectory_start_min_ratio is not None else _DEFAULT_RATIOS[0]
-    high = a.trajectory_start_max_ratio if a.trajectory_start_max_ratio is not None else _DEFAULT_RATIOS[1]
-    idle_cap = _ns(a.system_idle_gap_cap_seconds)
+    low = agentic.trajectory_start_min_ratio if agentic.trajectory_start_min_ratio is not None else _DEFAULT_RATIOS[0]
+    high = agentic.trajectory_start_max_ratio if agentic.trajectory_start_max_ratio is not None else _DEFAULT_RATIOS[1]
+    idle_cap = _ns(agentic.system_idle_gap_cap_seconds)
     options = StartOptions(
         min_ratio=low if begins_within else 0.0,
         max_ratio=max(low, high) if begins_within else 0.0,
@@ -111,14 +111,14 @@ def agent_phases(
         wrap=may_wrap and bounded,
         draws_from=len(plays),
         starts=tuple(_start(s, is_schedule=is_schedule) for s in starts),
-        burst=a.burst_phase_starts,
+        burst=agentic.burst_phase_starts,
         keep_offsets=is_schedule,
         idle_cap_ns=idle_cap,
         benchmark=benchmark_id,
     )
     profiling = measured.model_copy(
         update={
-            "load": common.model_copy(update={"tree_idle_cap_ns": _ns(a.trace_idle_gap_cap_seconds)}),
+            "load": common.model_copy(update={"tree_idle_cap_ns": _ns(agentic.trace_idle_gap_cap_seconds)}),
             "concurrency": lanes,
             "concurrency_ramp": None,
             "sampling": "sequential",
@@ -128,15 +128,15 @@ def agent_phases(
 
 
 def _warmup(config: Config, common: LanesLoad, measured: PhaseSettings, lanes: int) -> PhaseSettings:
-    a = config.agentic
-    grace = a.warmup_grace_period
-    if grace is None and a.scenario is not None:
+    agentic = config.agentic
+    grace = agentic.warmup_grace_period
+    if grace is None and agentic.scenario is not None:
         grace = config.warmup.grace_period
     changes = {
         "stage": "warmup",
         "output_cap": 1,
-        "pressure_requests": a.warmup_requests_per_lane,
-        "pressure_ns": _ns(a.cache_warmup_duration),
+        "pressure_requests": agentic.warmup_requests_per_lane,
+        "pressure_ns": _ns(agentic.cache_warmup_duration),
     }
     return PhaseSettings(
         name=WARMUP,

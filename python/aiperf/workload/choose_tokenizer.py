@@ -57,12 +57,12 @@ def load_tokenizer(options: TokenizerOptions, server: ServerAddress | None = Non
         from aiperf.workload.tokenizers.server import ServerTokenizer
 
         try:
-            found = ServerTokenizer(server)
-            found.encode("the")
+            by_server = ServerTokenizer(server)
+            by_server.encode("the")
         except EndpointError as error:
             reasons.append(error.message)
         else:
-            return found, [Note("tokenizer_server", "tokens are counted by the server's own `/tokenize`")]
+            return by_server, [Note("tokenizer_server", "tokens are counted by the server's own `/tokenize`")]
     from aiperf.workload.tokenizers.builtin import BuiltinTokenizer
 
     text = f"no tokenizer found for `{options.model}`: tokens are counted with `builtin` (o200k), so lengths differ from the server's"

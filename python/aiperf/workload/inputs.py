@@ -27,20 +27,20 @@ def render_body(plan: PlanTables, row: int, source: TextSource) -> bytes:
 
         mark = b"[rid:%s]\\n\\n" % (b"0" * 12)
         return plan.to_core().body(row, source if isinstance(source, Vocabulary) else None, mark)
-    kinds, a, b = (plan.columns[name] for name in ("seg_kind", "seg_a", "seg_b"))
+    kinds, firsts, seconds = (plan.columns[name] for name in ("seg_kind", "seg_a", "seg_b"))
     offsets = plan.columns["seg_offsets"]
     first_row = int(np.searchsorted(plan.columns["session"], plan.columns["session"][row]))
     out: list[bytes] = []
     for i in range(int(offsets[row]), int(offsets[row + 1])):
-        kind, x, y = int(kinds[i]), int(a[i]), int(b[i])
+        kind, first, second = int(kinds[i]), int(firsts[i]), int(seconds[i])
         if kind == SegmentKind.LITERAL:
-            out.append(plan.literals[x])
+            out.append(plan.literals[first])
         elif kind == SegmentKind.REPLY:
-            out.append(b"<reply to turn %d>" % (x - first_row) if x >= first_row else b"<reply>")
+            out.append(b"<reply to turn %d>" % (first - first_row) if first >= first_row else b"<reply>")
         elif kind == SegmentKind.STAMP:
             out.append(b"0" * 16)
         else:
-            out.append(source.text(x, y & ~LEADING_SPACE, bool(y & LEADING_SPACE)))
+            out.append(source.text(first, second & ~LEADING_SPACE, bool(second & LEADING_SPACE)))
     return b"".join(out)
 
 
@@ -101,15 +101,15 @@ def _recipe(plan: PlanTables, row: int) -> dict[str, object]:
 def with_text(plan: PlanTables, source: TextSource) -> PlanTables:
     """The same plan with its synthetic texts written out, for a source the engine has not (`EncodedText`)."""
     kinds = plan.columns["seg_kind"].copy()
-    a = cast("NDArray[np.uint64]", plan.columns["seg_a"].copy())
-    b = cast("NDArray[np.uint32]", plan.columns["seg_b"].copy())
+    firsts = cast("NDArray[np.uint64]", plan.columns["seg_a"].copy())
+    seconds = cast("NDArray[np.uint32]", plan.columns["seg_b"].copy())
     literals = list(plan.literals)
     made: dict[tuple[int, int], int] = {}
-    for i in np.flatnonzero((kinds == SegmentKind.FIXED) | (kinds == SegmentKind.FRESH)).tolist():
-        key = (int(a[i]), int(b[i]))
+    for segment in np.flatnonzero((kinds == SegmentKind.FIXED) | (kinds == SegmentKind.FRESH)).tolist():
+        key = (int(firsts[segment]), int(seconds[segment]))
         if key not in made:
             made[key] = len(literals)
             literals.append(source.text(key[0], key[1] & ~LEADING_SPACE, bool(key[1] & LEADING_SPACE)))
-        kinds[i], a[i], b[i] = SegmentKind.LITERAL, made[key], 0
-    columns = {**plan.columns, "seg_kind": kinds, "seg_a": a, "seg_b": b}
+        kinds[segment], firsts[segment], seconds[segment] = SegmentKind.LITERAL, made[key], 0
+    columns = {**plan.columns, "seg_kind": kinds, "seg_a": firsts, "seg_b": seconds}
     return replace(plan, columns=columns, literals=literals)

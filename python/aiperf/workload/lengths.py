@@ -71,18 +71,18 @@ class UniformLengths:
         return isl, None if self.osl is None else rng.integers(*self.bounds(self.osl), n, endpoint=True)
 
 
-def _draw(law: Distribution, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
+def _draw(law: Distribution, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """`(n,)` numbers of the distribution, clamped to its bounds."""
     match law.kind:
         case "normal":
-            drawn = draw_normal(law.mean, law.stddev, n, rng)
+            drawn = draw_normal(law.mean, law.stddev, count, rng)
         case "lognormal":
             sigma = np.sqrt(2 * np.log(law.mean / law.median))
-            drawn = np.exp(rng.normal(np.log(law.median), sigma, n))
+            drawn = np.exp(rng.normal(np.log(law.median), sigma, count))
         case _:
             shares = np.cumsum([weight for weight, _ in law.parts])
-            which = np.searchsorted(shares, rng.random(n) * shares[-1], side="right").clip(max=len(law.parts) - 1)
-            drawn = np.empty(n)
+            which = np.searchsorted(shares, rng.random(count) * shares[-1], side="right").clip(max=len(law.parts) - 1)
+            drawn = np.empty(count)
             for i, (_, part) in enumerate(law.parts):
                 at = np.flatnonzero(which == i)
                 drawn[at] = _draw(part, at.size, rng)

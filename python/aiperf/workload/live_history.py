@@ -40,27 +40,27 @@ def live_links(plan: PlanTables) -> LiveLinks | None:
         return None
     tokens = np.asarray(agents["block_tokens"])[np.asarray(agents["trace"])[columns["session"]]].tolist()
     offsets = columns["seg_offsets"].tolist()
-    kind, a, b = kinds.tolist(), columns["seg_a"].tolist(), columns["seg_b"].tolist()
+    kind, firsts, seconds = kinds.tolist(), columns["seg_a"].tolist(), columns["seg_b"].tolist()
     places: list[list[_Place]] = []
     counts, rows, room = [0], [], []
     for row in range(len(tokens)):
-        found: list[_Place] = []
+        held: list[_Place] = []
         at, block = 0, tokens[row]
-        for i in range(offsets[row], offsets[row + 1]):
-            match kind[i]:
+        for segment in range(offsets[row], offsets[row + 1]):
+            match kind[segment]:
                 case SegmentKind.INHERIT:
-                    at = b[i]
-                    found += [_cut(p, at) for p in places[a[i]] if p.at < at]
+                    at = seconds[segment]
+                    held += [_cut(p, at) for p in places[firsts[segment]] if p.at < at]
                 case SegmentKind.LIVE:
-                    found.append(_Place(a[i], at, b[i], 0))
+                    held.append(_Place(firsts[segment], at, seconds[segment], 0))
                 case SegmentKind.BLOCKS:
-                    at += b[i] & ~LEADING_SPACE
+                    at += seconds[segment] & ~LEADING_SPACE
                 case SegmentKind.FILLER:
-                    found[-1] = found[-1]._replace(filler=b[i])
-        places.append(found)
-        counts.append(counts[-1] + len(found))
-        rows += [p.row for p in found]
-        room += [p.blocks * block - p.filler for p in found]
+                    held[-1] = held[-1]._replace(filler=seconds[segment])
+        places.append(held)
+        counts.append(counts[-1] + len(held))
+        rows += [p.row for p in held]
+        room += [p.blocks * block - p.filler for p in held]
     return LiveLinks(np.array(counts, np.int64), np.array(rows, np.int64), np.array(room, np.int64))
 
 

@@ -133,10 +133,10 @@ class _Builder:
         shapes = [Templates.shape(m) for m in history]
         opening = [gap for m in history for gap in self._gaps(m, base)]
         filled = list(opening)
-        for k, turn in enumerate(session.turns):
-            if turn.fresh and k:
+        for index, turn in enumerate(session.turns):
+            if turn.fresh and index:
                 history, shapes, filled = list(start), shapes[: len(start)], list(opening)
-            row = base + k
+            row = base + index
             model = turn.model or default_model
             if turn.silent is not None:
                 self._add_silent(row, number, turn, turn.silent)
@@ -144,7 +144,7 @@ class _Builder:
             template = self.templates.get(turn, history, tuple(shapes), model)
             own = [gap for m in turn.messages for gap in self._gaps(m, base)]
             self._write_row(template, [*filled, *own], turn, base)
-            begins = k == 0 or turn.fresh or turn.payload is not None
+            begins = index == 0 or turn.fresh or turn.payload is not None
             self._plan_tokens(row, turn, opening if begins else [], own, begins=begins)
             self.around.append(self._template_tokens(turn, history))
             self.media.append(carried((*history, *turn.messages)))
@@ -155,7 +155,7 @@ class _Builder:
             self.model.append(self.models.setdefault(model, len(self.models)))
             self.after.extend((row, sid, t) for sid, t in turn.after)
             if not is_single and turn.payload is None:
-                reply = Message(role="assistant", parts=(Reply(k),))
+                reply = Message(role="assistant", parts=(Reply(index),))
                 history.extend((*turn.messages, reply))
                 shapes.extend([*(Templates.shape(m) for m in turn.messages), Templates.shape(reply)])
                 filled.extend([*own, *self._gaps(reply, base)])
@@ -189,14 +189,14 @@ class _Builder:
                 return [], [], [], 0, []
             return [SegmentKind.LITERAL], [self.literals.number(self.templates.literal(first))], [0], 0, [first]
         kinds: list[int] = []
-        a: list[int] = []
-        b: list[int] = []
+        firsts: list[int] = []
+        seconds: list[int] = []
         if all(type(p) is Synthetic for p in parts):  # the blocks of a trace: the common case, kept short
             kinds = [SegmentKind.FRESH if p.unique else SegmentKind.FIXED for p in parts]  # type: ignore[union-attr]
-            a = [p.seed for p in parts]  # type: ignore[union-attr]
+            firsts = [p.seed for p in parts]  # type: ignore[union-attr]
             tokens = [p.tokens for p in parts]  # type: ignore[union-attr]
-            b = [tokens[0], *[t | LEADING_SPACE for t in tokens[1:]]]
-            return kinds, a, b, sum(tokens), []
+            seconds = [tokens[0], *[t | LEADING_SPACE for t in tokens[1:]]]
+            return kinds, firsts, seconds, sum(tokens), []
         planned = 0
         texts: list[str] = []
         space = 0
@@ -204,30 +204,30 @@ class _Builder:
             if isinstance(part, str):
                 if part:
                     kinds.append(SegmentKind.LITERAL)
-                    a.append(self.literals.number(self.templates.literal(part)))
-                    b.append(0)
+                    firsts.append(self.literals.number(self.templates.literal(part)))
+                    seconds.append(0)
                     texts.append(part.rstrip(" "))
                     space = 0 if part[-1].isspace() else LEADING_SPACE
                 continue
             if isinstance(part, Synthetic):
                 kinds.append(SegmentKind.FRESH if part.unique else SegmentKind.FIXED)
-                a.append(part.seed)
-                b.append(part.tokens | space)
+                firsts.append(part.seed)
+                seconds.append(part.tokens | space)
                 planned += part.tokens
             elif isinstance(part, Reply):
                 kinds.append(SegmentKind.REPLY)
                 if part.session is None:
-                    a.append(base + part.turn)
+                    firsts.append(base + part.turn)
                 else:  # the row is known when all sessions are
-                    a.append(len(self.replies) | _FOREIGN)
+                    firsts.append(len(self.replies) | _FOREIGN)
                     self.replies.append((base, part.session, part.turn))
-                b.append(0)
+                seconds.append(0)
             else:
                 kinds.append(SegmentKind.STAMP)
-                a.append(0)
-                b.append(0)
+                firsts.append(0)
+                seconds.append(0)
             space = LEADING_SPACE
-        return kinds, a, b, planned, texts
+        return kinds, firsts, seconds, planned, texts
 
     def _write_row(self, template: Template, gaps: Sequence[_Segments], turn: Turn, base: int) -> None:
         for piece in template.pieces:
@@ -348,11 +348,11 @@ _FOREIGN = 1 << 63
 
 def _texts_of(payload: Mapping[str, object]) -> list[str]:
     """The texts of a ready body whose tokens are its input: of `messages`, `prompt` or `input`."""
-    found: list[str] = []
+    texts: list[str] = []
 
     def walk(value: object) -> None:
         if isinstance(value, str):
-            found.append(value)
+            texts.append(value)
         elif isinstance(value, list):
             for item in value:
                 walk(item)
@@ -364,7 +364,7 @@ def _texts_of(payload: Mapping[str, object]) -> list[str]:
     for key in ("system", "instructions", "messages", "prompt", "input"):
         if key in payload:
             walk(payload[key])
-    return found
+    return texts
 
 
 def build_plan(
@@ -420,13 +420,13 @@ def build_block_plan(blocks: Blocks, session_ids: list[str], endpoint: Endpoint,
     groups: list[tuple[NDArray[np.int64], list[NDArray[np.uint64]], list[NDArray[np.uint64]]]] = []
     message = Message(role="user", parts=(Synthetic(0, 1),))
     has_osl = blocks.osl != UNKNOWN
-    for m in np.unique(model):
+    for number in np.unique(model):
         for asked in (True, False):
-            rows = np.flatnonzero((model == m) & (has_osl == asked))
+            rows = np.flatnonzero((model == number) & (has_osl == asked))
             if not rows.size:
                 continue
             turn = Turn(messages=(message,), osl=1 if asked else None)
-            pieces = templates.get(turn, (), (), options.models[int(m)]).pieces
+            pieces = templates.get(turn, (), (), options.models[int(number)]).pieces
             at = pieces.index(0)
             around_it = [_literal_column(p, blocks.osl[rows], literals) for p in pieces if isinstance(p, bytes)]
             groups.append((rows, around_it[:at], around_it[at:]))
@@ -500,14 +500,14 @@ class ColumnPlan:
         lengths = np.zeros(turns, np.int64)
         made = []
         for group in groups:
-            kinds, a, b = self._expand(group, osl[group.rows])
+            kinds, firsts, seconds = self._expand(group, osl[group.rows])
             lengths[group.rows] = len(kinds)
-            made.append((group.rows, kinds, a, b))
+            made.append((group.rows, kinds, firsts, seconds))
         segments = SegmentWriter(lengths)
-        for rows, kinds, a, b in made:
+        for rows, kinds, firsts, seconds in made:
             for k, kind in enumerate(kinds):
                 at = segments.offsets[rows] + k
-                segments.kind[at], segments.a[at], segments.b[at] = kind, a[k], b[k]
+                segments.kind[at], segments.a[at], segments.b[at] = kind, firsts[k], seconds[k]
         columns = segments.columns(
             session, osl=osl, isl=columns["isl"], model=columns["model"], delay_ns=columns["delay_ns"]
         )
@@ -527,16 +527,16 @@ class ColumnPlan:
         shapes = tuple([Templates.shape(m) for m in group.history])
         template = self._templates.get(group.turn, group.history, shapes, group.model)
         kinds: list[int] = []
-        a: list[Column] = []
-        b: list[Column] = []
+        firsts: list[Column] = []
+        seconds: list[Column] = []
         for piece in template.pieces:
             if isinstance(piece, int):
                 for kind, x, y in group.gaps[piece]:
                     kinds.append(kind)
-                    a.append(self._literals.number(x) if isinstance(x, bytes) else x)
-                    b.append(y)
+                    firsts.append(self._literals.number(x) if isinstance(x, bytes) else x)
+                    seconds.append(y)
                 continue
             kinds.append(SegmentKind.LITERAL)
-            b.append(0)
-            a.append(_literal_column(piece, osl, self._literals))
-        return kinds, a, b
+            seconds.append(0)
+            firsts.append(_literal_column(piece, osl, self._literals))
+        return kinds, firsts, seconds

@@ -35,7 +35,7 @@ class RankingOptions:
 
 def ranking_options(config: Config) -> RankingOptions:
     """`--isl` and `--batch-size-text`, where they are given, hold for what has no option of its own."""
-    r = config.rankings
+    rankings = config.rankings
 
     def has(*names: str) -> bool:
         paths = [f"prompt.{name}" for name in names]
@@ -50,19 +50,23 @@ def ranking_options(config: Config) -> RankingOptions:
         return NormalLengths(default if mean is None else mean, stddev)
 
     return RankingOptions(
-        passages=NormalLengths(batch if r.passages_mean is None else r.passages_mean, r.passages_stddev),
-        passage_tokens=tokens(r.passages_prompt_token_mean, r.passages_prompt_token_stddev, _PASSAGE_TOKENS),
-        query_tokens=tokens(r.query_prompt_token_mean, r.query_prompt_token_stddev, _QUERY_TOKENS),
+        passages=NormalLengths(
+            batch if rankings.passages_mean is None else rankings.passages_mean, rankings.passages_stddev
+        ),
+        passage_tokens=tokens(
+            rankings.passages_prompt_token_mean, rankings.passages_prompt_token_stddev, _PASSAGE_TOKENS
+        ),
+        query_tokens=tokens(rankings.query_prompt_token_mean, rankings.query_prompt_token_stddev, _QUERY_TOKENS),
     )
 
 
 def build_ranking_plan(
-    rankings: RankingOptions, o: SyntheticOptions, endpoint: Endpoint, plan: PlanOptions, rng: np.random.Generator
+    rankings: RankingOptions, options: SyntheticOptions, endpoint: Endpoint, plan: PlanOptions, rng: np.random.Generator
 ) -> PlanTables:
     """Each request is a session of one turn. Same options and same `rng` state: same plan."""
-    rows = min(o.sessions or o.turns, MAX_TURNS)
-    distinct = rows if o.entries is None else min(o.entries, rows)
-    kind = SegmentKind.FRESH if o.entries is None else SegmentKind.FIXED
+    rows = min(options.sessions or options.turns, MAX_TURNS)
+    distinct = rows if options.entries is None else min(options.entries, rows)
+    kind = SegmentKind.FRESH if options.entries is None else SegmentKind.FIXED
     entry = np.arange(rows) % distinct
     query = rankings.query_tokens.draw(distinct, rng)[0][entry]
     count = rankings.passages.draw(distinct, rng)[0][entry]
@@ -71,14 +75,16 @@ def build_ranking_plan(
     seed = rng.integers(1 << 63, size=distinct, dtype=np.uint64)[entry]
     model = plan.model_of_session(rows)
     groups = []
-    for m, n in sorted({(int(m), int(n)) for m, n in zip(model, count, strict=True)}):
-        at = np.flatnonzero((model == m) & (count == n))
+    for model_number, passages in sorted({(int(m), int(n)) for m, n in zip(model, count, strict=True)}):
+        at = np.flatnonzero((model == model_number) & (count == passages))
         texts = [(kind, seed[at] ^ np.uint64(1 << 48), query[at])]
         # The k-th passage has the next seed: other text.
-        texts += [(kind, seed[at] + np.uint64(k), tokens[at, k]) for k in range(n)]
+        texts += [(kind, seed[at] + np.uint64(k), tokens[at, k]) for k in range(passages)]
         gaps = [[text] for text in texts]
         groups.append(
-            TurnColumns(rows=at, turn=Turn(messages=_messages(n)), history=(), model=plan.models[m], gaps=gaps)
+            TurnColumns(
+                rows=at, turn=Turn(messages=_messages(passages)), history=(), model=plan.models[model_number], gaps=gaps
+            )
         )
     used = np.arange(most) < count[:, np.newaxis]
     columns: dict[str, NDArray[np.generic]] = {

@@ -94,10 +94,10 @@ def build_settings(
     """`run_dir` must exist. `urls`: instead of the configuration's. `addresses`: by URL, those that accept connections. `moved`: by URL
     as shown, where its requests are redirected to. `part`: what of the run this process sends. `sign`: AWS's signature.
     """
-    e = config.endpoint
+    target = config.endpoint
     engine_urls, path = _engine_urls(config, urls, moved or {})
-    chosen = [(addresses or {}).get(url, Choice()) for url in (e.urls if urls is None else urls)]
-    streaming = e.streaming and endpoint.features.streaming
+    chosen = [(addresses or {}).get(url, Choice()) for url in (target.urls if urls is None else urls)]
+    streaming = target.streaming and endpoint.features.streaming
     phases = _held(config, _phases(config, workload))
     slots = max((p.concurrency or 0 for p in phases), default=0)
     if part is not None:
@@ -107,7 +107,7 @@ def build_settings(
         urls=engine_urls,
         # Where all accept, the engine resolves the name itself, and says how long that took.
         addresses=() if moved else tuple(c.used if c.left_out else () for c in chosen),
-        url_strategy=e.url_strategy,
+        url_strategy=target.url_strategy,
         paths=(path,),
         models=workload.plan.models,
         headers=headers_of(config),
@@ -120,30 +120,31 @@ def build_settings(
         plain_pointers=endpoint.plain_pointers,
         job=_job(config, endpoint),
         tls=TlsSettings(
-            insecure=e.insecure,
-            ca_file=_text(e.ca_file),
-            client_cert_file=_text(e.client_cert),
-            client_key_file=_text(e.client_key),
+            insecure=target.insecure,
+            ca_file=_text(target.ca_file),
+            client_cert_file=_text(target.client_cert),
+            client_key_file=_text(target.client_key),
         ),
-        proxies=_proxies(config, urls if urls is not None else e.urls),
-        http_version=e.http_version,
-        http2_max_streams=e.http2_max_streams,
-        connection=_REUSE[e.connection_reuse_strategy],
+        proxies=_proxies(config, urls if urls is not None else target.urls),
+        http_version=target.http_version,
+        http2_max_streams=target.http2_max_streams,
+        connection=_REUSE[target.connection_reuse_strategy],
         preconnect=_preconnect(config, slots),
-        timeout_ns=_ns(e.request_timeout_seconds),
-        connect_timeout_ns=_ns(min(e.connect_timeout_seconds, e.request_timeout_seconds)),
-        source_addresses=e.source_addresses,
-        dns=e.dns,
-        max_response_bytes=e.max_response_bytes,
+        timeout_ns=_ns(target.request_timeout_seconds),
+        connect_timeout_ns=_ns(min(target.connect_timeout_seconds, target.request_timeout_seconds)),
+        source_addresses=target.source_addresses,
+        dns=target.dns,
+        max_response_bytes=target.max_response_bytes,
         # Lanes share their idle time and the order of their plays: one worker has all of them.
         workers=1 if workload.agents is not None else resolve_workers(config),
         cpus=config.service.cpus,
         kernel_stamps=config.service.kernel_stamps,
-        keep_text=text and (not e.use_server_token_count or config.output.export_outputs_json or _keeps_raw(config)),
+        keep_text=text
+        and (not target.use_server_token_count or config.output.export_outputs_json or _keeps_raw(config)),
         keep_events=_keeps_raw(config),
         http_trace=config.output.export_http_trace,
         expect_text=text and not endpoint.features.text_optional,
-        max_event_bytes=e.max_event_bytes,
+        max_event_bytes=target.max_event_bytes,
         slos=tuple(tier.slos for tier in live_tiers(config.slo.goodput)),
         think_tags=think_tags,
         seed=workload.seed,
@@ -294,28 +295,28 @@ def _cancel(config: Config) -> CancelSettings | None:
 
 
 def _warmup(config: Config, workload: Workload, measured: PhaseSettings) -> list[PhaseSettings]:
-    w, load = config.warmup, config.load
-    if not w.is_wanted:
+    warmup, load = config.warmup, config.load
+    if not warmup.is_wanted:
         return []
     asked = warmup_load_of(config)
-    concurrency = w.concurrency if w.concurrency is not None else measured.concurrency
+    concurrency = warmup.concurrency if warmup.concurrency is not None else measured.concurrency
     if isinstance(asked, Closed) and concurrency is None:
         concurrency = 1
-    prefill = w.prefill_concurrency if w.prefill_concurrency is not None else load.prefill_concurrency
+    prefill = warmup.prefill_concurrency if warmup.prefill_concurrency is not None else load.prefill_concurrency
     return [
         PhaseSettings(
             name="warmup",
             kind="warmup",
-            load=_engine_load(config, asked, w.request_rate_ramp_duration, workload),
+            load=_engine_load(config, asked, warmup.request_rate_ramp_duration, workload),
             concurrency=concurrency,
             prefill_concurrency=prefill,
-            concurrency_ramp=_ramp(config, w.concurrency_ramp_duration, 1.0) if concurrency else None,
-            prefill_ramp=_ramp(config, w.prefill_concurrency_ramp_duration, 1.0) if prefill else None,
+            concurrency_ramp=_ramp(config, warmup.concurrency_ramp_duration, 1.0) if concurrency else None,
+            prefill_ramp=_ramp(config, warmup.prefill_concurrency_ramp_duration, 1.0) if prefill else None,
             sampling=workload.sampling,
-            requests=w.request_count,
-            sessions=w.num_sessions,
-            duration_ns=_ns_or_none(w.duration),
-            grace_ns=_ns_or_none(w.grace_period),
+            requests=warmup.request_count,
+            sessions=warmup.num_sessions,
+            duration_ns=_ns_or_none(warmup.duration),
+            grace_ns=_ns_or_none(warmup.grace_period),
         )
     ]
 

@@ -63,9 +63,9 @@ class Data:
 
 def open_data(config: Config, rng: np.random.Generator) -> Data:
     """For an input file or a public dataset. ConfigError for an option the format does not know, DatasetError for a broken file."""
-    i = config.input
-    if i.input_file is not None:
-        require_file(i.input_file)
+    data_options = config.input
+    if data_options.input_file is not None:
+        require_file(data_options.input_file)
     kind = _kind(config)
     _refuse_what_is_not_its(config, kind)
     if kind in registry.names("traces"):
@@ -73,7 +73,7 @@ def open_data(config: Config, rng: np.random.Generator) -> Data:
     module = dataset_module(kind)
     options = _dataset_options(config, kind, module.Options)
 
-    is_guess = i.input_file is not None and i.custom_dataset_type is None
+    is_guess = data_options.input_file is not None and data_options.custom_dataset_type is None
     is_filled = is_guess and kind == "raw_payload" and config.endpoint.endpoint_type != "raw"
     count = 0
 
@@ -94,7 +94,7 @@ def open_data(config: Config, rng: np.random.Generator) -> Data:
         sessions=sessions,
         notes=notes,
         sampling=module.SAMPLING,
-        digest=_digest(i.input_file),
+        digest=_digest(data_options.input_file),
         limits=options,
     )
 
@@ -105,14 +105,14 @@ _BASETEN = ("open_loop_replay", "open_loop_strict", "omit_kv_hints")
 
 def _refuse_what_is_not_its(config: Config, kind: str) -> None:
     """ConfigError for options that only another format has."""
-    i = config.input
+    data_options = config.input
     problems = []
     if config.endpoint.uuid_and_strip and kind != "single_turn":
         text = f"needs a `single_turn` file, whose lines of one `session_id` are a session; the data are `{kind}`"
         problems.append(Problem(text, "--uuid-and-strip"))
-    if i.dataset_filters and kind not in _FILTERED:
+    if data_options.dataset_filters and kind not in _FILTERED:
         problems.append(Problem(f"`{kind}` data have no columns to filter by", "--dataset-filter"))
-    if i.mooncake_trace_to_hf_mapping and kind != "mooncake_hf":
+    if data_options.mooncake_trace_to_hf_mapping and kind != "mooncake_hf":
         problems.append(Problem("needs `--hf-mooncake-dataset`", "--mooncake-trace-to-hf-mapping"))
     for name in _BASETEN:
         if config.is_set(f"input.{name}") and kind != "baseten_trace":
@@ -152,17 +152,17 @@ def _agents(config: Config, kind: str) -> Data | None:
 
 
 def _kind(config: Config) -> str:
-    i = config.input
-    if repository_of(config) is not None and i.input_file is None:
+    data_options = config.input
+    if repository_of(config) is not None and data_options.input_file is None:
         return "weka_trace"
-    if i.custom_dataset_type is not None:
-        name = registry.normalise(i.custom_dataset_type)
+    if data_options.custom_dataset_type is not None:
+        name = registry.normalise(data_options.custom_dataset_type)
         return "speed_bench" if name.startswith("speed_bench") else name
-    if i.public_dataset is not None:
+    if data_options.public_dataset is not None:
         from aiperf.datasets.formats.exgentic import PUBLIC as EXGENTIC
         from aiperf.datasets.formats.hf import ELSEWHERE
 
-        name = registry.normalise(i.public_dataset)
+        name = registry.normalise(data_options.public_dataset)
         if name in {"mooncake_hf", "exgentic"}:
             return name
         if name in EXGENTIC:
@@ -170,9 +170,11 @@ def _kind(config: Config) -> str:
         if name.startswith("speed_bench_"):
             return "speed_bench"
         if name in ELSEWHERE:
-            raise DatasetError(f"`--public-dataset {i.public_dataset}` cannot be downloaded from here", ELSEWHERE[name])
+            raise DatasetError(
+                f"`--public-dataset {data_options.public_dataset}` cannot be downloaded from here", ELSEWHERE[name]
+            )
         return "sharegpt" if name == "sharegpt" else "hf"
-    path = i.input_file
+    path = data_options.input_file
     if path is None:
         raise DatasetError("no file is given", "give it with `--input-file`")
     return _detect(path)
@@ -262,47 +264,47 @@ def _checked(model: type[BaseModel], values: Mapping[str, object], kind: str) ->
         return model.model_validate(values)
     except ValidationError as error:
         problems = []
-        for found in error.errors(include_url=False):
-            name = ".".join(str(p) for p in found["loc"])
-            if found["type"] == "extra_forbidden":
+        for problem in error.errors(include_url=False):
+            name = ".".join(str(p) for p in problem["loc"])
+            if problem["type"] == "extra_forbidden":
                 hint = did_you_mean(name, [f for f in model.model_fields if f != "path"])
                 problems.append(Problem(f"`{kind}` has no option `{name}`", "--dataset-option", hint))
             else:
                 where = f"`{name}`: " if name else ""
-                problems.append(Problem(f"{where}{found['msg'].removeprefix('Value error, ')}", "--dataset-option"))
+                problems.append(Problem(f"{where}{problem['msg'].removeprefix('Value error, ')}", "--dataset-option"))
         raise ConfigError(problems) from error
 
 
 def _dataset_options(config: Config, kind: str, model: type[DatasetOptions]) -> DatasetOptions:
-    i = config.input
-    values: dict[str, object] = {"path": i.input_file, "skip_invalid": i.skip_invalid}
+    data_options = config.input
+    values: dict[str, object] = {"path": data_options.input_file, "skip_invalid": data_options.skip_invalid}
     if kind == "random_pool":
-        values["entries"] = i.num_dataset_entries or config.conversation.num_sessions or 100
+        values["entries"] = data_options.num_dataset_entries or config.conversation.num_sessions or 100
         values["batch_size"] = config.prompt.batch_size_text
-    elif i.num_dataset_entries is not None:
-        values["limit"] = i.num_dataset_entries
+    elif data_options.num_dataset_entries is not None:
+        values["limit"] = data_options.num_dataset_entries
     if kind == "speed_bench":
         values |= _speed_bench(config)
-    if kind == "hf" and i.public_dataset is not None:
+    if kind == "hf" and data_options.public_dataset is not None:
         from aiperf.datasets.formats.hf import KNOWN
 
-        known = KNOWN.get(registry.normalise(i.public_dataset))
-        values |= known if known is not None else {"dataset": i.public_dataset}
-        if i.hf_subset is not None:
-            values["subset"] = i.hf_subset
+        known = KNOWN.get(registry.normalise(data_options.public_dataset))
+        values |= known if known is not None else {"dataset": data_options.public_dataset}
+        if data_options.hf_subset is not None:
+            values["subset"] = data_options.hf_subset
         if config.is_set("input.hf_split") or known is None:
-            values["split"] = i.hf_split
+            values["split"] = data_options.hf_split
     values |= _filtered(config, kind)
     if kind == "single_turn" and config.endpoint.uuid_and_strip:
         values["strip_images"] = True
-    if i.max_context_length is not None:
-        values["max_total_tokens"] = i.max_context_length
+    if data_options.max_context_length is not None:
+        values["max_total_tokens"] = data_options.max_context_length
     if config.agentic.history is not None:
         if "history" not in model.model_fields:
             text = f"`{kind}` has no choice of history: it is made of the server's responses where the format has turns"
             raise ConfigError((Problem(text, "--agentic-history", "leave it out, or replay a `chat_transcript`"),))
         values["history"] = config.agentic.history
-    options = _checked(model, {**values, **i.dataset_options}, kind)
+    options = _checked(model, {**values, **data_options.dataset_options}, kind)
     if not isinstance(options, DatasetOptions):
         raise TypeError(f"{kind}.Options is not a DatasetOptions")
     return options
@@ -312,73 +314,89 @@ def _speed_bench(config: Config) -> dict[str, object]:
     """Which part of it is named. ConfigError for a name it does not have."""
     from aiperf.datasets.formats.speed_bench import CATEGORIES, category_of, public_options
 
-    i = config.input
-    if i.input_file is not None:
+    data_options = config.input
+    if data_options.input_file is not None:
         return (
             {}
-            if i.custom_dataset_type is None
-            else {"category": category_of(registry.normalise(i.custom_dataset_type))}
+            if data_options.custom_dataset_type is None
+            else {"category": category_of(registry.normalise(data_options.custom_dataset_type))}
         )
-    found = public_options(registry.normalise(i.public_dataset or ""))
-    if found is None:
-        hint = did_you_mean(registry.normalise(i.public_dataset or ""), [f"speed_bench_{c}" for c in CATEGORIES])
-        raise ConfigError((Problem(f"SPEED-Bench has no part `{i.public_dataset}`", "--public-dataset", hint),))
-    return found if i.hf_subset is None else {**found, "subset": i.hf_subset}
+    options = public_options(registry.normalise(data_options.public_dataset or ""))
+    if options is None:
+        hint = did_you_mean(
+            registry.normalise(data_options.public_dataset or ""), [f"speed_bench_{c}" for c in CATEGORIES]
+        )
+        raise ConfigError(
+            (Problem(f"SPEED-Bench has no part `{data_options.public_dataset}`", "--public-dataset", hint),)
+        )
+    return options if data_options.hf_subset is None else {**options, "subset": data_options.hf_subset}
 
 
 def _filtered(config: Config, kind: str) -> dict[str, object]:
     """Options of what is read by its columns."""
-    i = config.input
+    data_options = config.input
     if kind not in _FILTERED:
         return {}
     values: dict[str, object] = {}
     try:
-        if i.dataset_filters:
-            values["filters"] = parse_filters(i.dataset_filters)
-        if i.mooncake_trace_to_hf_mapping:
-            values["mapping"] = parse_filters(i.mooncake_trace_to_hf_mapping)
+        if data_options.dataset_filters:
+            values["filters"] = parse_filters(data_options.dataset_filters)
+        if data_options.mooncake_trace_to_hf_mapping:
+            values["mapping"] = parse_filters(data_options.mooncake_trace_to_hf_mapping)
     except ValueError as error:
-        where = "--mooncake-trace-to-hf-mapping" if "filters" in values or not i.dataset_filters else "--dataset-filter"
+        where = (
+            "--mooncake-trace-to-hf-mapping"
+            if "filters" in values or not data_options.dataset_filters
+            else "--dataset-filter"
+        )
         raise ConfigError((Problem(str(error), where),)) from error
-    if kind == "mooncake_hf" and i.input_file is None:
-        values |= {"dataset": i.hf_mooncake_dataset, "split": i.hf_mooncake_split, "subset": i.hf_subset}
+    if kind == "mooncake_hf" and data_options.input_file is None:
+        values |= {
+            "dataset": data_options.hf_mooncake_dataset,
+            "split": data_options.hf_mooncake_split,
+            "subset": data_options.hf_subset,
+        }
     if kind == "exgentic":
         from aiperf.datasets.formats.exgentic import PUBLIC
 
-        values["schedule"] = bool(i.fixed_schedule)
-        if i.input_file is None:
-            values["dataset"] = PUBLIC[registry.normalise(i.public_dataset or "")]
+        values["schedule"] = bool(data_options.fixed_schedule)
+        if data_options.input_file is None:
+            values["dataset"] = PUBLIC[registry.normalise(data_options.public_dataset or "")]
     return values
 
 
 def _trace(config: Config, kind: str, rng: np.random.Generator) -> Data:
-    i, c = config.input, config.conversation
+    data_options, conversation = config.input, config.conversation
     module = trace_module(kind)
     values: dict[str, object] = {
-        "path": i.input_file,
-        "block_size": i.isl_block_size,
-        "start_offset_ms": i.fixed_schedule_start_offset,
-        "end_offset_ms": i.fixed_schedule_end_offset,
-        "auto_offset": i.fixed_schedule_auto_offset,
-        "follow_times": bool(i.fixed_schedule),
-        "speedup": i.replay_speedup * (i.synthesis_speedup_ratio or 1.0),
-        "idle_gap_cap_s": i.idle_gap_cap_seconds
+        "path": data_options.input_file,
+        "block_size": data_options.isl_block_size,
+        "start_offset_ms": data_options.fixed_schedule_start_offset,
+        "end_offset_ms": data_options.fixed_schedule_end_offset,
+        "auto_offset": data_options.fixed_schedule_auto_offset,
+        "follow_times": bool(data_options.fixed_schedule),
+        "speedup": data_options.replay_speedup * (data_options.synthesis_speedup_ratio or 1.0),
+        "idle_gap_cap_s": data_options.idle_gap_cap_seconds
         or config.agentic.trace_idle_gap_cap_seconds
         or config.agentic.system_idle_gap_cap_seconds,
-        "delay_cap_s": 0.0 if i.ignore_trace_delays else c.turn_delay_cap_seconds,
-        "context_limit": i.max_context_length,
-        "max_isl": i.synthesis_max_isl,
-        "max_osl": i.synthesis_max_osl,
-        "session_sample_ratio": i.trace_session_sample_ratio,
-        "loop": bool(i.loop),
-        "skip_invalid": i.skip_invalid,
+        "delay_cap_s": 0.0 if data_options.ignore_trace_delays else conversation.turn_delay_cap_seconds,
+        "context_limit": data_options.max_context_length,
+        "max_isl": data_options.synthesis_max_isl,
+        "max_osl": data_options.synthesis_max_osl,
+        "session_sample_ratio": data_options.trace_session_sample_ratio,
+        "loop": bool(data_options.loop),
+        "skip_invalid": data_options.skip_invalid,
     }
     if kind == "baseten_trace":
-        values |= {"open_loop": i.open_loop_replay, "strict": i.open_loop_strict, "omit_kv_hints": i.omit_kv_hints}
+        values |= {
+            "open_loop": data_options.open_loop_replay,
+            "strict": data_options.open_loop_strict,
+            "omit_kv_hints": data_options.omit_kv_hints,
+        }
         values["force_min_tokens"] = config.endpoint.force_min_tokens
         _refuse_clashes(config)
     given = {name: value for name, value in values.items() if value is not None}
-    options = _checked(module.Options, {**given, **i.dataset_options}, kind)
+    options = _checked(module.Options, {**given, **data_options.dataset_options}, kind)
     from aiperf.traces import TraceOptions
 
     if not isinstance(options, TraceOptions):
@@ -386,26 +404,26 @@ def _trace(config: Config, kind: str, rng: np.random.Generator) -> Data:
     table = module.read(options.path, options)
     table = _scaled(table, config, rng)
     replay = prepare(table, options, rng)
-    is_guess = i.custom_dataset_type is None
+    is_guess = data_options.custom_dataset_type is None
     notes = (*((_guess(config, kind, table.num_sessions),) if is_guess else ()), *replay.notes)
     return Data(
         kind=kind,
         sessions=replay.sessions,
         notes=lambda: notes,
         sampling="sequential",
-        digest=_digest(i.input_file),
+        digest=_digest(data_options.input_file),
         replay=replay,
     )
 
 
 def _scaled(table: TraceTable, config: Config, rng: np.random.Generator) -> TraceTable:
     """As the synthesis options ask for."""
-    i = config.input
+    data_options = config.input
     factors = (
-        i.synthesis_prefix_len_multiplier,
-        i.synthesis_prefix_root_multiplier,
-        i.synthesis_prompt_len_multiplier,
-        i.synthesis_output_len_multiplier,
+        data_options.synthesis_prefix_len_multiplier,
+        data_options.synthesis_prefix_root_multiplier,
+        data_options.synthesis_prompt_len_multiplier,
+        data_options.synthesis_output_len_multiplier,
     )
     if any(f is not None for f in factors):
         from aiperf.traces.tools.synth import Scale, scale_table
@@ -428,13 +446,13 @@ def _scaled(table: TraceTable, config: Config, rng: np.random.Generator) -> Trac
 
 def _refuse_clashes(config: Config) -> None:
     """ConfigError for extra inputs that the rows of the trace would overwrite."""
-    e = config.endpoint
-    clashes = [] if e.force_min_tokens is False else [("min_tokens", "--no-force-min-tokens")]
+    endpoint = config.endpoint
+    clashes = [] if endpoint.force_min_tokens is False else [("min_tokens", "--no-force-min-tokens")]
     clashes += [] if config.input.omit_kv_hints else [(name, "--omit-kv-hints") for name in ("hash_ids", "block_size")]
     problems = [
         Problem(f"`{name}` is overwritten by each row of the trace", "--extra-inputs", f"`{flag}` sends yours")
         for name, flag in clashes
-        if name in e.extra_inputs
+        if name in endpoint.extra_inputs
     ]
     if problems:
         raise ConfigError(problems)
@@ -442,15 +460,15 @@ def _refuse_clashes(config: Config) -> None:
 
 def _timed(session: Session, config: Config) -> Session:
     """Think times and timestamps of a dataset by the options that apply to them."""
-    c, i = config.conversation, config.input
-    factor = 0.0 if i.ignore_trace_delays else c.turn_delay_ratio
+    c, data_options = config.conversation, config.input
+    factor = 0.0 if data_options.ignore_trace_delays else c.turn_delay_ratio
     cap = None if c.turn_delay_cap_seconds is None else round(c.turn_delay_cap_seconds * 1e9)
-    if factor == 1 and cap is None and i.replay_speedup == 1:
+    if factor == 1 and cap is None and data_options.replay_speedup == 1:
         return session
 
     def timed(turn: Turn) -> Turn:
         delay = round(turn.delay_ns * factor)
-        at = None if turn.at_ns is None else round(turn.at_ns / i.replay_speedup)
+        at = None if turn.at_ns is None else round(turn.at_ns / data_options.replay_speedup)
         most = delay if cap is None else min(delay, cap)
         return replace(turn, delay_ns=most, at_ns=at, silent=None if turn.silent is None else paused(turn.silent))
 

@@ -59,18 +59,20 @@ class SyntheticOptions:
 
 def length_law(config: Config) -> LengthLaw:
     """ConfigError for a `--seq-dist` that is not understood (`config.check` finds it earlier)."""
-    p = config.prompt
-    if p.seq_dist is not None:
+    prompt = config.prompt
+    if prompt.seq_dist is not None:
         try:
-            return PairLengths(parse_seq_dist(p.seq_dist))
+            return PairLengths(parse_seq_dist(prompt.seq_dist))
         except ValueError as error:
             raise ConfigError((Problem(str(error), "--seq-dist"),)) from error
-    if p.random_range_ratio is not None:
-        return UniformLengths(p.isl_mean, p.osl_mean, p.random_range_ratio, p.random_corpus_style)
-    if p.isl_dist is not None or p.osl_dist is not None:
-        isl = _distribution(p.isl_dist, p.isl_mean, p.isl_stddev)
-        return DrawnLengths(isl, None if p.osl_mean is None else _distribution(p.osl_dist, p.osl_mean, p.osl_stddev))
-    return NormalLengths(p.isl_mean, p.isl_stddev, p.osl_mean, p.osl_stddev)
+    if prompt.random_range_ratio is not None:
+        return UniformLengths(prompt.isl_mean, prompt.osl_mean, prompt.random_range_ratio, prompt.random_corpus_style)
+    if prompt.isl_dist is not None or prompt.osl_dist is not None:
+        isl = _distribution(prompt.isl_dist, prompt.isl_mean, prompt.isl_stddev)
+        return DrawnLengths(
+            isl, None if prompt.osl_mean is None else _distribution(prompt.osl_dist, prompt.osl_mean, prompt.osl_stddev)
+        )
+    return NormalLengths(prompt.isl_mean, prompt.isl_stddev, prompt.osl_mean, prompt.osl_stddev)
 
 
 def _distribution(text: str | None, mean: float, stddev: float) -> Distribution:
@@ -81,30 +83,30 @@ def _distribution(text: str | None, mean: float, stddev: float) -> Distribution:
 
 def synthetic_options(config: Config, system_prompt: str | None = None) -> SyntheticOptions:
     """`system_prompt`: the text, also where a file holds it."""
-    p, c = config.prompt, config.conversation
+    prompt, conversation = config.prompt, config.conversation
     requests = config.load.request_count
-    if requests is None and c.num_sessions is not None:
-        requests = int(np.ceil(c.num_sessions * c.turn_mean))
+    if requests is None and conversation.num_sessions is not None:
+        requests = int(np.ceil(conversation.num_sessions * conversation.turn_mean))
     if requests is None and config.load.benchmark_duration is None:
         requests = max(10, 2 * (config.load.concurrency or 1))
     return SyntheticOptions(
         lengths=length_law(config),
         turns=min(MAX_TURNS, _OPEN_ENDED_TURNS if requests is None else requests),
-        sessions=c.num_sessions,
+        sessions=conversation.num_sessions,
         entries=config.input.num_dataset_entries,
-        turn_mean=c.turn_mean,
-        turn_stddev=c.turn_stddev,
-        delay_mean_ms=c.turn_delay_mean,
-        delay_stddev_ms=c.turn_delay_stddev,
-        delay_ratio=c.turn_delay_ratio,
-        delay_cap_s=c.turn_delay_cap_seconds,
-        batch_size=p.batch_size_text,
+        turn_mean=conversation.turn_mean,
+        turn_stddev=conversation.turn_stddev,
+        delay_mean_ms=conversation.turn_delay_mean,
+        delay_stddev_ms=conversation.turn_delay_stddev,
+        delay_ratio=conversation.turn_delay_ratio,
+        delay_cap_s=conversation.turn_delay_cap_seconds,
+        batch_size=prompt.batch_size_text,
         system_prompt=system_prompt,
-        shared_system_tokens=p.shared_system_prompt_length,
-        context_tokens=p.user_context_prompt_length,
-        prefixes=p.prefix_prompt_pool_size,
-        prefix_tokens=p.prefix_prompt_length,
-        cache_bust=p.cache_bust,
+        shared_system_tokens=prompt.shared_system_prompt_length,
+        context_tokens=prompt.user_context_prompt_length,
+        prefixes=prompt.prefix_prompt_pool_size,
+        prefix_tokens=prompt.prefix_prompt_length,
+        cache_bust=prompt.cache_bust,
     )
 
 
@@ -142,12 +144,12 @@ class _TurnTexts:
     def gaps(self, rows: NDArray[np.int64], turn: int, look: int) -> list[Sequence[tuple[int, Column | bytes, Column]]]:
         """Segments of all texts of a turn with its history, the responses between them included."""
         gaps: list[Sequence[tuple[int, Column | bytes, Column]]] = []
-        for j in range(turn + 1):
-            of = rows - (turn - j)  # the rows of turn j of the same sessions
-            decoration = self.decoration if j == 0 else (None, None, None)
+        for earlier in range(turn + 1):
+            of = rows - (turn - earlier)  # the rows of turn j of the same sessions
+            decoration = self.decoration if earlier == 0 else (None, None, None)
             gaps += _user_gaps(self.batch, self.own, of, self.kind, self.names, decoration)
             gaps += self.media.gaps(of, look)
-            if j < turn:
+            if earlier < turn:
                 gaps.append([(SegmentKind.REPLY, of.astype(np.uint64), 0)])
         return gaps
 
@@ -161,25 +163,29 @@ def build_synthetic_plan(
     media: MediaPools | None = None,
 ) -> PlanTables:
     """Same options and same `rng` state: same plan. `system_tokens`: tokens of `options.system_prompt`. `media`: what user messages carry."""
-    o = options
-    num_turns = _turns_per_session(o, rng)
+    synthetic = options
+    num_turns = _turns_per_session(synthetic, rng)
     first = np.concatenate([[0], np.cumsum(num_turns)])
     rows = int(first[-1])
     session = np.repeat(np.arange(len(num_turns)), num_turns)
     turn = np.arange(rows) - first[session]
-    per_turn = o.entries if o.entries is not None else rows
-    isl, osl = o.lengths.draw(per_turn, rng)
+    per_turn = synthetic.entries if synthetic.entries is not None else rows
+    isl, osl = synthetic.lengths.draw(per_turn, rng)
     seed = rng.integers(1 << 63, size=per_turn, dtype=np.uint64)
     entry = np.arange(rows) % per_turn
-    kind = SegmentKind.FRESH if o.entries is None else SegmentKind.FIXED
+    kind = SegmentKind.FRESH if synthetic.entries is None else SegmentKind.FIXED
     model = plan.model_of_session(len(num_turns))[session]
-    system, context, prefix, bust, bust_end = _fixed_texts(o, session, kind, rng)
+    system, context, prefix, bust, bust_end = _fixed_texts(synthetic, session, kind, rng)
     # The k-th text of a batch has the next seed: other text, same length.
-    batch = [(seed[entry] + np.uint64(k)) for k in range(o.batch_size)]
+    batch = [(seed[entry] + np.uint64(k)) for k in range(synthetic.batch_size)]
 
     names = endpoint.features.texts
-    has_system = o.system_prompt is not None or o.shared_system_tokens is not None or o.cache_bust.startswith("system")
-    roles = ["system"] * has_system + ["user"] * (o.context_tokens is not None)
+    has_system = (
+        synthetic.system_prompt is not None
+        or synthetic.shared_system_tokens is not None
+        or synthetic.cache_bust.startswith("system")
+    )
+    roles = ["system"] * has_system + ["user"] * (synthetic.context_tokens is not None)
     around = _template_tokens(plan, roles, len(names) or 1, int(num_turns.max()))
     added = np.diff(around, prepend=0)[turn]  # a turn's own share; the prompt is to have the length asked for
     own = np.maximum(1, isl[entry] - added)
@@ -192,22 +198,24 @@ def build_synthetic_plan(
     groups = []
     turn_texts = _TurnTexts(
         names=names,
-        batch_size=o.batch_size,
+        batch_size=synthetic.batch_size,
         kind=kind,
         batch=batch,
         own=own,
         decoration=(prefix, bust, bust_end),
         media=carried,
     )
-    for t in range(int(num_turns.max())):
-        for m, look in _kinds(model[turn == t], carried.look[turn == t]):
-            history = turn_texts.history(opening, t, look)
-            at = np.flatnonzero((turn == t) & (model == m) & (carried.look == look))
+    for number in range(int(num_turns.max())):
+        for model_number, look in _kinds(model[turn == number], carried.look[turn == number]):
+            history = turn_texts.history(opening, number, look)
+            at = np.flatnonzero((turn == number) & (model == model_number) & (carried.look == look))
             shape = Turn(messages=turn_texts.messages(look), osl=None if osl is None else 1)
-            gaps = [_take(text, at) for text in opening_gaps] + turn_texts.gaps(at, t, look)
-            groups.append(TurnColumns(rows=at, turn=shape, history=history, model=plan.models[int(m)], gaps=gaps))
+            gaps = [_take(text, at) for text in opening_gaps] + turn_texts.gaps(at, number, look)
+            groups.append(
+                TurnColumns(rows=at, turn=shape, history=history, model=plan.models[int(model_number)], gaps=gaps)
+            )
 
-    counted = own * o.batch_size + (own if len(names) > 1 else 0) + added
+    counted = own * synthetic.batch_size + (own if len(names) > 1 else 0) + added
     for text in (prefix, bust, bust_end):
         if text is not None:
             counted = counted + np.where(turn == 0, text.tokens, 0)
@@ -217,7 +225,7 @@ def build_synthetic_plan(
     columns: dict[str, NDArray[np.generic]] = {
         "isl": (total - before).astype(np.uint32),
         "osl": (np.full(rows, UNKNOWN) if osl is None else osl[entry]).astype(np.uint32),
-        "delay_ns": _delays(o, turn, rng),
+        "delay_ns": _delays(synthetic, turn, rng),
         "model": model.astype(np.uint16),
     }
     return made.build(groups, session.astype(np.uint32), _session_ids(len(num_turns)), columns, carried.rows(turn))
@@ -245,31 +253,31 @@ def _template_tokens(plan: PlanOptions, opening: list[str], texts: int, turns: i
     return np.array([count((*opening, *[*user, "assistant"] * t, *user)) for t in range(turns)], dtype=np.int64)
 
 
-def _turns_per_session(o: SyntheticOptions, rng: np.random.Generator) -> NDArray[np.int64]:
+def _turns_per_session(options: SyntheticOptions, rng: np.random.Generator) -> NDArray[np.int64]:
     """(sessions,) turns of each. Single-turn with `entries`: one session per entry."""
-    if o.turn_mean <= 1 and o.turn_stddev <= 0:
-        sessions = o.sessions or (o.turns if o.entries is None else min(o.entries, MAX_TURNS))
+    if options.turn_mean <= 1 and options.turn_stddev <= 0:
+        sessions = options.sessions or (options.turns if options.entries is None else min(options.entries, MAX_TURNS))
         return np.ones(min(sessions, MAX_TURNS), np.int64)
-    sessions = o.sessions or max(1, int(np.ceil(o.turns / o.turn_mean)))
-    turns, _ = NormalLengths(o.turn_mean, o.turn_stddev).draw(sessions, rng)
+    sessions = options.sessions or max(1, int(np.ceil(options.turns / options.turn_mean)))
+    turns, _ = NormalLengths(options.turn_mean, options.turn_stddev).draw(sessions, rng)
     fits = int(np.searchsorted(np.cumsum(turns), MAX_TURNS, side="right"))
     return turns[: max(1, fits)]
 
 
-def _delays(o: SyntheticOptions, turn: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+def _delays(options: SyntheticOptions, turn: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
     """(rows,) ns; none before a first turn."""
     delays = np.zeros(len(turn), np.int64)
     later = np.flatnonzero(turn > 0)
-    if later.size and o.delay_mean_ms > 0:
-        ms = draw_normal(o.delay_mean_ms, o.delay_stddev_ms, later.size, rng) * o.delay_ratio
-        if o.delay_cap_s is not None:
-            ms = np.minimum(ms, o.delay_cap_s * 1e3)
+    if later.size and options.delay_mean_ms > 0:
+        ms = draw_normal(options.delay_mean_ms, options.delay_stddev_ms, later.size, rng) * options.delay_ratio
+        if options.delay_cap_s is not None:
+            ms = np.minimum(ms, options.delay_cap_s * 1e3)
         delays[later] = np.rint(ms * 1e6).astype(np.int64)
     return delays
 
 
 def _fixed_texts(
-    o: SyntheticOptions, session: NDArray[np.int64], kind: int, rng: np.random.Generator
+    options: SyntheticOptions, session: NDArray[np.int64], kind: int, rng: np.random.Generator
 ) -> tuple[_Text | None, _Text | None, _Text | None, _Text | None, _Text | None]:
     """System message, user context, prefix of the first turn, and what busts the cache before and behind it, by row."""
     sessions = int(session[-1]) + 1
@@ -278,35 +286,35 @@ def _fixed_texts(
         return rng.integers(1 << 63, size=sessions, dtype=np.uint64)[session]
 
     bust = None
-    if o.cache_bust != "none":
+    if options.cache_bust != "none":
         bust = _Text(((SegmentKind.FRESH, by_session(), CACHE_BUST_TOKENS),), CACHE_BUST_TOKENS)
     shared: _Text | None = None
-    if o.system_prompt is not None:
-        shared = _Text(((SegmentKind.LITERAL, escape(o.system_prompt), 0),))
-    elif o.shared_system_tokens is not None:
+    if options.system_prompt is not None:
+        shared = _Text(((SegmentKind.LITERAL, escape(options.system_prompt), 0),))
+    elif options.shared_system_tokens is not None:
         seed = int(rng.integers(1 << 63, dtype=np.uint64))
-        shared = _Text(((SegmentKind.FIXED, seed, o.shared_system_tokens),), o.shared_system_tokens)
-    if bust is not None and o.cache_bust == "system_prefix":
+        shared = _Text(((SegmentKind.FIXED, seed, options.shared_system_tokens),), options.shared_system_tokens)
+    if bust is not None and options.cache_bust == "system_prefix":
         if shared is None:
             shared = bust
         else:
-            shared = _joined(bust, shared) if o.system_prompt is None else _joined(bust, _BREAK, shared)
-    elif bust is not None and o.cache_bust == "system_suffix":
+            shared = _joined(bust, shared) if options.system_prompt is None else _joined(bust, _BREAK, shared)
+    elif bust is not None and options.cache_bust == "system_suffix":
         shared = bust if shared is None else _joined(shared, bust)
     context = None
-    if o.context_tokens is not None:
-        context = _Text(((kind, by_session(), o.context_tokens),), o.context_tokens)
+    if options.context_tokens is not None:
+        context = _Text(((kind, by_session(), options.context_tokens),), options.context_tokens)
     prefix = None
-    if o.prefixes is not None and o.prefix_tokens is not None:
-        pool = rng.integers(1 << 63, size=o.prefixes, dtype=np.uint64)
-        chosen = pool[rng.integers(o.prefixes, size=sessions)][session]
-        prefix = _Text(((SegmentKind.FIXED, chosen, o.prefix_tokens),), o.prefix_tokens)
+    if options.prefixes is not None and options.prefix_tokens is not None:
+        pool = rng.integers(1 << 63, size=options.prefixes, dtype=np.uint64)
+        chosen = pool[rng.integers(options.prefixes, size=sessions)][session]
+        prefix = _Text(((SegmentKind.FIXED, chosen, options.prefix_tokens),), options.prefix_tokens)
     return (
         shared,
         context,
         prefix,
-        bust if o.cache_bust == "first_turn_prefix" else None,
-        bust if o.cache_bust == "first_turn_suffix" else None,
+        bust if options.cache_bust == "first_turn_prefix" else None,
+        bust if options.cache_bust == "first_turn_suffix" else None,
     )
 
 

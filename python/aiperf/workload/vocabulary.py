@@ -141,20 +141,20 @@ def find_mismatch(tokenizer: Tokenizer, source: TextSource, seed: int = 0) -> st
     def text(n: int, number: int, *, leading_space: bool = False) -> str:
         return source.text(seed + number, n, leading_space).decode()
 
-    for i, n in enumerate(_CHECK_TOKENS):
-        texts.append(text(n, i))
-        wanted.append(n)
+    for seed_offset, count in enumerate(_CHECK_TOKENS):
+        texts.append(text(count, seed_offset))
+        wanted.append(count)
     borders = ("Answer:", "Answer:\n", "<|user|>\n")
     bases = tokenizer.count(borders)
-    for i, (n, m) in enumerate([(1, 1), (5, 2), (16, 512), (512, 33)]):
-        texts.append(text(n, 100 + i) + text(m, 200 + i, leading_space=True))
-        wanted.append(n + m)
-        texts.append(borders[0] + text(n, 300 + i, leading_space=True))
-        wanted.append(int(bases[0]) + n)
+    for seed_offset, (count, m) in enumerate([(1, 1), (5, 2), (16, 512), (512, 33)]):
+        texts.append(text(count, 100 + seed_offset) + text(m, 200 + seed_offset, leading_space=True))
+        wanted.append(count + m)
+        texts.append(borders[0] + text(count, 300 + seed_offset, leading_space=True))
+        wanted.append(int(bases[0]) + count)
     counted = tokenizer.count(texts)
-    for n, got in zip(wanted, counted, strict=True):
-        if n != got:
-            return f"a text made for {n} tokens has {got}"
+    for count, got in zip(wanted, counted, strict=True):
+        if count != got:
+            return f"a text made for {count} tokens has {got}"
     return None
 
 
@@ -242,12 +242,10 @@ def text_source(
     def check() -> bytes:
         return (find_mismatch(tokenizer, vocabulary) or "").encode()
 
-    found = cached_bytes(f"checked-{_cache_key(tokenizer, style)}.txt", check).decode("utf-8", "replace")
-    if not found:
+    mismatch = cached_bytes(f"checked-{_cache_key(tokenizer, style)}.txt", check).decode("utf-8", "replace")
+    if not mismatch:
         return vocabulary, ()
-    text = (
-        f"token counts of `{tokenizer.name}` do not add up ({found}): prompts are encoded and trimmed before the start"
-    )
+    text = f"token counts of `{tokenizer.name}` do not add up ({mismatch}): prompts are encoded and trimmed before the start"
     return EncodedText(tokenizer, style), (
-        Note("prompts_encoded", text, {"tokenizer": tokenizer.name, "found": found}),
+        Note("prompts_encoded", text, {"tokenizer": tokenizer.name, "found": mismatch}),
     )

@@ -67,34 +67,34 @@ class MediaPools:
         return {name: size for name, size in found.items() if size}
 
 
-def wanted_kinds(m: MediaConfig) -> tuple[str, ...]:
+def wanted_kinds(media: MediaConfig) -> tuple[str, ...]:
     """Kinds of media that requests are to carry: `images`, `audios`, `videos`."""
     kinds = {
-        "images": m.image_width_mean > 0 and m.image_height_mean > 0 and m.image_batch_size > 0,
-        "audios": m.audio_length_mean > 0 and m.audio_batch_size > 0,
-        "videos": m.video_width is not None and m.video_height is not None and m.video_batch_size > 0,
+        "images": media.image_width_mean > 0 and media.image_height_mean > 0 and media.image_batch_size > 0,
+        "audios": media.audio_length_mean > 0 and media.audio_batch_size > 0,
+        "videos": media.video_width is not None and media.video_height is not None and media.video_batch_size > 0,
     }
     return tuple(name for name, is_wanted in kinds.items() if is_wanted)
 
 
-def make_pools(m: MediaConfig, requests: int, seed: int, content: Content | None = None) -> MediaPools | None:
+def make_pools(media: MediaConfig, requests: int, seed: int, content: Content | None = None) -> MediaPools | None:
     """None if no media are asked for. `requests`: no pool is larger than they need. DatasetError if a kind cannot be made."""
-    kinds = wanted_kinds(m)
+    kinds = wanted_kinds(media)
     if not kinds:
         return None
     # One generator each, so that an option of one kind does not change another's.
     image_rng, audio_rng, video_rng = np.random.default_rng([seed, 0x3ED1A]).spawn(3)
 
     def size(per_request: int) -> int:
-        return min(m.media_pool, max(1, requests * per_request))
+        return min(media.media_pool, max(1, requests * per_request))
 
     images: tuple[Pool, ...] = ()
     if "images" in kinds:
-        formats = ("png", "jpeg") if m.image_format == "random" else (m.image_format,)
-        each = -(-size(m.image_batch_size) // len(formats))
-        images = tuple(_images(m, kind, each, image_rng, content) for kind in formats)
-    audio = _audio(m, size(m.audio_batch_size), audio_rng, content) if "audios" in kinds else None
-    video = _video(m, size(m.video_batch_size), video_rng, content) if "videos" in kinds else None
+        formats = ("png", "jpeg") if media.image_format == "random" else (media.image_format,)
+        each = -(-size(media.image_batch_size) // len(formats))
+        images = tuple(_images(media, kind, each, image_rng, content) for kind in formats)
+    audio = _audio(media, size(media.audio_batch_size), audio_rng, content) if "audios" in kinds else None
+    video = _video(media, size(media.video_batch_size), video_rng, content) if "videos" in kinds else None
     return MediaPools(images, audio, video)
 
 
@@ -105,25 +105,29 @@ def _url(data: bytes, kind: str, number: int, content: Content | None) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def _images(m: MediaConfig, kind: str, count: int, rng: np.random.Generator, content: Content | None) -> Pool:
-    widths = np.maximum(1, np.rint(draw_normal(m.image_width_mean, m.image_width_stddev, count, rng))).astype(int)
-    heights = np.maximum(1, np.rint(draw_normal(m.image_height_mean, m.image_height_stddev, count, rng))).astype(int)
-    pixels = _pixels(m, count, rng)
+def _images(media: MediaConfig, kind: str, count: int, rng: np.random.Generator, content: Content | None) -> Pool:
+    widths = np.maximum(1, np.rint(draw_normal(media.image_width_mean, media.image_width_stddev, count, rng))).astype(
+        int
+    )
+    heights = np.maximum(
+        1, np.rint(draw_normal(media.image_height_mean, media.image_height_stddev, count, rng))
+    ).astype(int)
+    pixels = _pixels(media, count, rng)
     urls = [
         _url(image_file(pixels(i, int(widths[i]), int(heights[i])), kind), f"image/{kind}", i, content)
         for i in range(count)
     ]
-    return Pool(tuple(urls), m.image_batch_size)
+    return Pool(tuple(urls), media.image_batch_size)
 
 
-def _pixels(m: MediaConfig, count: int, rng: np.random.Generator) -> Callable[[int, int, int], NDArray[np.uint8]]:
+def _pixels(media: MediaConfig, count: int, rng: np.random.Generator) -> Callable[[int, int, int], NDArray[np.uint8]]:
     """Makes the pixels of the i-th image."""
-    if m.image_source == "noise":
+    if media.image_source == "noise":
         return lambda _, width, height: noise(width, height, rng)
-    if m.image_source == "assets":
+    if media.image_source == "assets":
         return lambda _, width, height: pattern(width, height, rng)
-    found = images_of(Path(m.image_source))
-    order = _order(m.image_source_sampling, len(found), count, rng)
+    found = images_of(Path(media.image_source))
+    order = _order(media.image_source_sampling, len(found), count, rng)
     return lambda i, width, height: resized(found[order[i]], width, height)
 
 
@@ -136,31 +140,31 @@ def _order(how: str, sources: int, count: int, rng: np.random.Generator) -> Sequ
     return [int(i) for i in rng.integers(sources, size=count)]
 
 
-def _audio(m: MediaConfig, count: int, rng: np.random.Generator, content: Content | None) -> Pool:
-    seconds = np.maximum(0.01, draw_normal(m.audio_length_mean, m.audio_length_stddev, count, rng))
-    rates, depths = (rng.integers(len(x), size=count) for x in (m.audio_sample_rates, m.audio_depths))
+def _audio(media: MediaConfig, count: int, rng: np.random.Generator, content: Content | None) -> Pool:
+    seconds = np.maximum(0.01, draw_normal(media.audio_length_mean, media.audio_length_stddev, count, rng))
+    rates, depths = (rng.integers(len(x), size=count) for x in (media.audio_sample_rates, media.audio_depths))
     urls = []
     for i in range(count):
-        rate_hz = round(m.audio_sample_rates[rates[i]] * 1000)
-        kind = AudioKind(rate_hz, m.audio_depths[depths[i]], m.audio_num_channels, m.audio_format)
-        urls.append(_url(audio_file(float(seconds[i]), kind, rng), f"audio/{m.audio_format}", i, content))
-    return Pool(tuple(urls), m.audio_batch_size, seconds)
+        rate_hz = round(media.audio_sample_rates[rates[i]] * 1000)
+        kind = AudioKind(rate_hz, media.audio_depths[depths[i]], media.audio_num_channels, media.audio_format)
+        urls.append(_url(audio_file(float(seconds[i]), kind, rng), f"audio/{media.audio_format}", i, content))
+    return Pool(tuple(urls), media.audio_batch_size, seconds)
 
 
-def _video(m: MediaConfig, count: int, rng: np.random.Generator, content: Content | None) -> Pool:
-    rate = m.video_audio_sample_rate
+def _video(media: MediaConfig, count: int, rng: np.random.Generator, content: Content | None) -> Pool:
+    rate = media.video_audio_sample_rate
     kind = VideoKind(
-        width=m.video_width or 0,
-        height=m.video_height or 0,
-        duration_s=m.video_duration,
-        fps=m.video_fps,
-        synth=m.video_synth_type,
-        format=m.video_format,
-        codec=m.video_codec,
+        width=media.video_width or 0,
+        height=media.video_height or 0,
+        duration_s=media.video_duration,
+        fps=media.video_fps,
+        synth=media.video_synth_type,
+        format=media.video_format,
+        codec=media.video_codec,
         audio_rate_hz=round(rate * 1000 if rate < 1000 else rate),
-        audio_channels=m.video_audio_num_channels,
-        audio_codec=m.video_audio_codec,
-        audio_depth=m.video_audio_depth,
+        audio_channels=media.video_audio_num_channels,
+        audio_codec=media.video_audio_codec,
+        audio_depth=media.video_audio_depth,
     )
-    urls = [_url(video_file(kind, rng), f"video/{m.video_format}", i, content) for i in range(count)]
-    return Pool(tuple(urls), m.video_batch_size)
+    urls = [_url(video_file(kind, rng), f"video/{media.video_format}", i, content) for i in range(count)]
+    return Pool(tuple(urls), media.video_batch_size)

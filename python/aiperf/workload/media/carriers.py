@@ -59,17 +59,17 @@ class Carriers:
 
     def rows(self, turn: NDArray[np.int64]) -> MediaRows | None:
         """What each row's body carries, that of earlier turns included."""
-        p = self._pools
-        if p is None:
+        pools = self._pools
+        if pools is None:
             return None
         so_far = (turn + 1).astype(np.float64)
         seconds = np.zeros(len(turn))
-        if p.audio is not None and p.audio.seconds is not None:
-            for k in range(p.audio.per_request):
-                seconds += p.audio.seconds[p.audio.items(self._entry, k)]
+        if pools.audio is not None and pools.audio.seconds is not None:
+            for k in range(pools.audio.per_request):
+                seconds += pools.audio.seconds[pools.audio.items(self._entry, k)]
             total = np.cumsum(seconds)
             first = np.arange(len(turn)) - turn
             seconds = total - (total - seconds)[first]
-        images = so_far * (p.images[0].per_request if p.images else 0)
-        videos = so_far * (p.video.per_request if p.video else 0)
+        images = so_far * (pools.images[0].per_request if pools.images else 0)
+        videos = so_far * (pools.video.per_request if pools.video else 0)
         return MediaRows(self._session.astype(np.int64), images, videos, seconds)

@@ -111,14 +111,14 @@ def _png(pixels: NDArray[np.uint8]) -> bytes:
 def images_of(folder: Path) -> list[Path]:
     """The images in a folder, by name. DatasetError if there are none."""
     try:
-        found = sorted(p for p in folder.iterdir() if p.suffix.lower() in _IMAGE_ENDINGS)
+        images = sorted(p for p in folder.iterdir() if p.suffix.lower() in _IMAGE_ENDINGS)
     except OSError as error:
         raise DatasetError(
             f"cannot read the folder of images `{folder}`: {error.strerror}", "see `--image-source`"
         ) from error
-    if not found:
+    if not images:
         raise DatasetError(f"`{folder}` has no images ({', '.join(_IMAGE_ENDINGS)})", "see `--image-source`")
-    return found
+    return images
 
 
 def resized(path: Path, width: int, height: int) -> NDArray[np.uint8]:
@@ -221,17 +221,17 @@ def _frame(kind: VideoKind, number: int, frames: int, rng: np.random.Generator) 
     if kind.synth == "noise":
         return noise(width, height, rng)
     share = number / frames
-    y, x = np.mgrid[0:height, 0:width]
+    rows, columns = np.mgrid[0:height, 0:width]
     pixels = np.full((height, width, 3), 32, np.uint8)
     if kind.synth == "grid-clock":
-        pixels[(x % 32 == 0) | (y % 32 == 0)] = 96
+        pixels[(columns % 32 == 0) | (rows % 32 == 0)] = 96
         angle = 2 * np.pi * share
-        along = (x - width / 2) * np.cos(angle) + (y - height / 2) * np.sin(angle)
-        across = np.abs((y - height / 2) * np.cos(angle) - (x - width / 2) * np.sin(angle))
+        along = (columns - width / 2) * np.cos(angle) + (rows - height / 2) * np.sin(angle)
+        across = np.abs((rows - height / 2) * np.cos(angle) - (columns - width / 2) * np.sin(angle))
         pixels[(along > 0) & (along < min(width, height) / 2.5) & (across < 3)] = (255, 220, 0)
         return pixels
     for k, colour in enumerate(((230, 60, 60), (60, 200, 90), (80, 110, 240))):
         cx = width * (0.5 + 0.35 * np.sin(2 * np.pi * (share + k / 3)))
         cy = height * (0.5 + 0.35 * np.cos(2 * np.pi * (share * (k + 1))))
-        pixels[(x - cx) ** 2 + (y - cy) ** 2 < (min(width, height) / 8) ** 2] = colour
+        pixels[(columns - cx) ** 2 + (rows - cy) ** 2 < (min(width, height) / 8) ** 2] = colour
     return pixels

@@ -18,12 +18,12 @@ def load_hub_tokenizer(name: str, revision: str = "main", *, offline: bool = Fal
     """ConfigError with the alternatives if the name is in neither cache nor hub, or the hub cannot be reached."""
     from huggingface_hub import constants, try_to_load_from_cache
 
-    found = try_to_load_from_cache(name, _FILES[0], revision=revision)
-    if not isinstance(found, str):
+    path = try_to_load_from_cache(name, _FILES[0], revision=revision)
+    if not isinstance(path, str):
         if offline or constants.HF_HUB_OFFLINE:
             raise _missing(name, "is not in the local Hugging Face cache, and the hub is switched off (HF_HUB_OFFLINE)")
-        found = _download(name, revision)
-    return load_file_tokenizer(Path(found), name)
+        path = _download(name, revision)
+    return load_file_tokenizer(Path(path), name)
 
 
 def _missing(name: str, why: str) -> ConfigError:
