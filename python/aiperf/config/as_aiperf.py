@@ -112,19 +112,19 @@ def aiperf_input_config(config: Config, *, num_requests: int | None = None, num_
     )
     if tokenizer:
         tree["tokenizer"] = tokenizer
-    t = config.telemetry
-    urls = [u for u in t.server_metrics if "://" in u or ":" in u]
+    telemetry = config.telemetry
+    urls = [u for u in telemetry.server_metrics if "://" in u or ":" in u]
     tree |= {
         "gpu_telemetry": _gpu_telemetry(config),
         "server_metrics": {"enabled": False}
-        if t.no_server_metrics
+        if telemetry.no_server_metrics
         else {
             "enabled": True,
             "urls": [mask_url(u) for u in urls],
-            "formats": list(t.server_metrics_formats),
+            "formats": list(telemetry.server_metrics_formats),
         },
         "network_latency": {
-            "enabled": t.network_latency_automatic or t.network_latency_mean is not None,
+            "enabled": telemetry.network_latency_automatic or telemetry.network_latency_mean is not None,
             **_given(
                 config,
                 {"ping_interval": "telemetry.network_latency_ping_interval", "mean": "telemetry.network_latency_mean"},
@@ -140,12 +140,12 @@ def aiperf_input_config(config: Config, *, num_requests: int | None = None, num_
 
 
 def _gpu_telemetry(config: Config) -> Tree:
-    t = config.telemetry
-    out: Tree = {"enabled": not t.no_gpu_telemetry}
-    words = [w for w in t.gpu_telemetry if not w.endswith(".csv")]
+    telemetry = config.telemetry
+    out: Tree = {"enabled": not telemetry.no_gpu_telemetry}
+    words = [w for w in telemetry.gpu_telemetry if not w.endswith(".csv")]
     collector = next((w for w in words if w in {"pynvml", "amdsmi"}), "dcgm")
     urls = [mask_url(w) for w in words if "://" in w or ":" in w]
-    if words and not t.no_gpu_telemetry:
+    if words and not telemetry.no_gpu_telemetry:
         out |= {"urls": urls, "collector": collector, "mode": "summary"}
     return out
 
@@ -168,13 +168,13 @@ def _models(config: Config) -> Tree:
 
 
 def _endpoint(config: Config) -> Tree:
-    e = config.endpoint
-    out: Tree = {"urls": [mask_url(u if "://" in u or u.startswith("unix:") else f"http://{u}") for u in e.urls]}
+    endpoint = config.endpoint
+    out: Tree = {"urls": [mask_url(u if "://" in u or u.startswith("unix:") else f"http://{u}") for u in endpoint.urls]}
     out |= _given(
         config,
         {"url_strategy": "endpoint.url_strategy", "type": "endpoint.endpoint_type", "path": "endpoint.custom_endpoint"},
     )
-    if e.api_key is not None:
+    if endpoint.api_key is not None:
         out["api_key"] = REDACTED
     out |= _given(
         config,
@@ -191,10 +191,10 @@ def _endpoint(config: Config) -> Tree:
         },
     )
     if config.is_set("endpoint.headers"):
-        out["headers"] = {name: REDACTED if is_secret_name(name) else value for name, value in e.headers}
+        out["headers"] = {name: REDACTED if is_secret_name(name) else value for name, value in endpoint.headers}
     if config.is_set("endpoint.extra_inputs"):
-        out["extra"] = mask_mapping(e.extra_inputs)
-    out["model_names"] = list(e.model_names)
+        out["extra"] = mask_mapping(endpoint.extra_inputs)
+    out["model_names"] = list(endpoint.model_names)
     return out
 
 
@@ -208,18 +208,18 @@ def _entries(config: Config) -> int | None:
 
 
 def _dataset(config: Config) -> Tree:
-    i, p = config.input, config.prompt
+    data_options, prompt = config.input, config.prompt
     out: Tree = {"name": "main"}
-    if i.public_dataset is not None:
-        out |= {"type": "public", "dataset": i.public_dataset}
-    elif i.input_file is not None:
-        out |= {"type": "file", "path": str(i.input_file)}
-        if i.custom_dataset_type is not None:
-            out["format"] = i.custom_dataset_type.replace("-", "_")
+    if data_options.public_dataset is not None:
+        out |= {"type": "public", "dataset": data_options.public_dataset}
+    elif data_options.input_file is not None:
+        out |= {"type": "file", "path": str(data_options.input_file)}
+        if data_options.custom_dataset_type is not None:
+            out["format"] = data_options.custom_dataset_type.replace("-", "_")
     else:
         out["type"] = "synthetic"
     entries = _entries(config)
-    if entries is not None and i.public_dataset is None:
+    if entries is not None and data_options.public_dataset is None:
         out["entries"] = entries
     out |= _given(
         config,
@@ -255,9 +255,9 @@ def _dataset(config: Config) -> Tree:
         out["prompts"] = prompts
     out |= _conversation(config) | _media(config)
     out |= _given(config, {"turn_delay_ratio": "conversation.turn_delay_ratio"})
-    if p.cache_bust != "none":
+    if prompt.cache_bust != "none":
         out.setdefault("prompts", {})
-        cast("Tree", out["prompts"])["cache_bust"] = {"target": p.cache_bust}
+        cast("Tree", out["prompts"])["cache_bust"] = {"target": prompt.cache_bust}
     return out
 
 
@@ -331,9 +331,9 @@ def _conversation(config: Config) -> Tree:
 
 
 def _prompts(config: Config) -> Tree:
-    p = config.prompt
+    prompt = config.prompt
     out: Tree = {}
-    for name, mean, dist in (("isl", p.isl_mean, p.isl_dist), ("osl", p.osl_mean, p.osl_dist)):
+    for name, mean, dist in (("isl", prompt.isl_mean, prompt.isl_dist), ("osl", prompt.osl_mean, prompt.osl_dist)):
         if dist is not None:
             out[name] = json.loads(dist)
         elif mean is not None:
@@ -341,14 +341,14 @@ def _prompts(config: Config) -> Tree:
             origin = config.origins.get(f"prompt.{name}_mean")
             if origin is not None and origin.kind == "file" and not config.is_set(f"prompt.{name}_stddev"):
                 out[name] = {"mean": mean, "value": mean}  # a number alone in a configuration file
-    if p.seq_dist is not None:
+    if prompt.seq_dist is not None:
         out["sequence_distribution"] = [
             {
                 "isl": {"mean": float(pair.isl), "stddev": float(pair.isl_stddev)},
                 "osl": {"mean": float(pair.osl), "stddev": float(pair.osl_stddev)},
                 "probability": round(pair.share * 100, 9),
             }
-            for pair in parse_seq_dist(p.seq_dist)
+            for pair in parse_seq_dist(prompt.seq_dist)
         ]
     return out | _given(
         config, {"batch_size": "prompt.batch_size_text", "random_corpus_style": "prompt.random_corpus_style"}
@@ -414,9 +414,9 @@ def _measured_phase(config: Config, num_requests: int | None) -> Tree:
 
 
 def _warmup_phase(config: Config) -> Tree:
-    load, w = config.load, config.warmup
-    rate = w.request_rate if w.request_rate is not None else load.request_rate
-    pattern = w.arrival_pattern or load.arrival_pattern or "poisson"
+    load, warmup = config.load, config.warmup
+    rate = warmup.request_rate if warmup.request_rate is not None else load.request_rate
+    pattern = warmup.arrival_pattern or load.arrival_pattern or "poisson"
     out: Tree = {
         "name": "warmup",
         "kind": "warmup",
@@ -424,13 +424,13 @@ def _warmup_phase(config: Config) -> Tree:
         "type": "concurrency" if rate is None or pattern == "concurrency_burst" else pattern,
     }
     values: Tree = {
-        "requests": w.request_count,
-        "sessions": w.num_sessions,
-        "duration": w.duration,
-        "concurrency": w.concurrency if w.concurrency is not None else load.concurrency,
-        "prefill_concurrency": w.prefill_concurrency,
+        "requests": warmup.request_count,
+        "sessions": warmup.num_sessions,
+        "duration": warmup.duration,
+        "concurrency": warmup.concurrency if warmup.concurrency is not None else load.concurrency,
+        "prefill_concurrency": warmup.prefill_concurrency,
         "rate": rate,
-        "grace_period": w.grace_period,
+        "grace_period": warmup.grace_period,
     }
     return out | {key: value for key, value in values.items() if value is not None}
 
@@ -449,16 +449,16 @@ def _load_type(config: Config) -> str:
 
 
 def _artifacts(config: Config) -> Tree:
-    o = config.output
-    out: Tree = {"dir": str(o.artifact_dir)} if o.artifact_dir is not None else {}
+    output = config.output
+    out: Tree = {"dir": str(output.artifact_dir)} if output.artifact_dir is not None else {}
     if config.is_set("output.profile_export_prefix"):
-        out["prefix"] = o.profile_export_prefix
+        out["prefix"] = output.profile_export_prefix
     if config.is_set("output.export_level"):
         out |= {
-            "records": ["jsonl"] if o.export_level in {"records", "raw"} else False,
-            "raw": o.export_level == "raw",
+            "records": ["jsonl"] if output.export_level in {"records", "raw"} else False,
+            "raw": output.export_level == "raw",
         }
-        if o.export_level == "summary":
+        if output.export_level == "summary":
             out["summary"] = ["json"]
     out |= _given(
         config,
@@ -469,7 +469,7 @@ def _artifacts(config: Config) -> Tree:
             "slice_duration": "output.slice_duration",
         },
     )
-    return out | {"auto_plot": o.auto_plot, "plot_required": False}
+    return out | {"auto_plot": output.auto_plot, "plot_required": False}
 
 
 def _slos(config: Config) -> Tree:

@@ -131,28 +131,28 @@ def parse_tier(text: str) -> Tier:
 
 def parse_condition(text: str) -> Condition:
     """ValueError says what is wrong."""
-    found = _CONDITION.match(text) or _AIPERF.match(text)
-    if found is None:
+    parts = _CONDITION.match(text) or _AIPERF.match(text)
+    if parts is None:
         raise ValueError(f"`{text}` is not a condition such as `time_to_first_token:p99 < 500ms`")
-    op = {"==": "=", "≤": "<=", "≥": ">=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}.get(found[3], found[3])
+    op = {"==": "=", "≤": "<=", "≥": ">=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}.get(parts[3], parts[3])
     value: float | str
     try:
-        value, unit = _number(found[4])
+        value, unit = _number(parts[4])
     except ValueError:
-        if op not in {"=", "!="} or found[4][:1].isdigit():
+        if op not in {"=", "!="} or parts[4][:1].isdigit():
             raise
-        value, unit = found[4].lower(), None
+        value, unit = parts[4].lower(), None
     return Condition.model_validate(
-        {"tag": _tag(found[1]), "stat": _stat(found[2]), "op": op, "value": value, "unit": unit}
+        {"tag": _tag(parts[1]), "stat": _stat(parts[2]), "op": op, "value": value, "unit": unit}
     )
 
 
 def parse_precision(text: str) -> Precision:
     """ValueError says what is wrong."""
-    found = _PRECISION.match(text)
-    if found is None:
+    parts = _PRECISION.match(text)
+    if parts is None:
         raise ValueError(f"`{text}` is not a precision such as `time_to_first_token:p99:±5%`")
-    relative = float(found[3]) / 100
+    relative = float(parts[3]) / 100
     if not 0 < relative < 1:
-        raise ValueError(f"`{found[3]}%` must lie between 0 and 100 %")
-    return Precision(tag=_tag(found[1]), stat=_stat(found[2]), relative=relative)
+        raise ValueError(f"`{parts[3]}%` must lie between 0 and 100 %")
+    return Precision(tag=_tag(parts[1]), stat=_stat(parts[2]), relative=relative)

@@ -34,127 +34,127 @@ UNTIL_CAP_S = 600.0
 """How long a run with --until and no bound of its own sends at most."""
 
 
-def _is_trace(v: Values) -> bool:
-    kind = v["input.custom_dataset_type"]
+def _is_trace(values: Values) -> bool:
+    kind = values["input.custom_dataset_type"]
     if isinstance(kind, str) and normalise(kind) in AGENT_TRACES:
         return False  # replayed in lanes
     return isinstance(kind, str) and normalise(kind) in names("traces")
 
 
-def derive(v: Values, *, seed: int | None = None) -> tuple[str, ...]:
+def derive(values: Values, *, seed: int | None = None) -> tuple[str, ...]:
     """Fill in what follows from the rest; returns notes for the user."""
     notes: list[str] = []
     for rule in _RULES:
-        rule(v, notes)
-    if (v.number("sweep.num_profile_runs") or 1) > 1 and v["sweep.set_consistent_seed"] and seed is None:
-        v.default("input.random_seed", REPEATS_SEED, "--set-consistent-seed")
-    if seed is None and (start := _start_of(v)) is not None:
-        v.default("input.random_seed", seed_at(start), "drawn from --start-at, so that all parts have it")
+        rule(values, notes)
+    if (values.number("sweep.num_profile_runs") or 1) > 1 and values["sweep.set_consistent_seed"] and seed is None:
+        values.default("input.random_seed", REPEATS_SEED, "--set-consistent-seed")
+    if seed is None and (start := _start_of(values)) is not None:
+        values.default("input.random_seed", seed_at(start), "drawn from --start-at, so that all parts have it")
     drawn = secrets.randbits(31) if seed is None else seed
-    v.default("input.random_seed", drawn, "drawn for this run")
+    values.default("input.random_seed", drawn, "drawn for this run")
     return tuple(notes)
 
 
-def _start_of(v: Values) -> int | None:
+def _start_of(values: Values) -> int | None:
     """When the parts of a run start, if it has parts."""
-    if not v["distributed.part"] or not v["distributed.start_at"]:
+    if not values["distributed.part"] or not values["distributed.start_at"]:
         return None
     with suppress(ValueError):  # told by `check`
-        return parse_start(str(v["distributed.start_at"]))
+        return parse_start(str(values["distributed.start_at"]))
     return None
 
 
-def _service(v: Values, _: list[str]) -> None:
-    if v["service.extra_verbose"]:
-        v.default("service.log_level", "TRACE", "--extra-verbose")
-    elif v["service.verbose"]:
-        v.default("service.log_level", "DEBUG", "--verbose")
+def _service(values: Values, _: list[str]) -> None:
+    if values["service.extra_verbose"]:
+        values.default("service.log_level", "TRACE", "--extra-verbose")
+    elif values["service.verbose"]:
+        values.default("service.log_level", "DEBUG", "--verbose")
 
 
-def _server(v: Values, _: list[str]) -> None:
+def _server(values: Values, _: list[str]) -> None:
     """A detail of what is done to the server asks for it, as in AIPerf."""
     for name, details in (
         ("reset_kv_cache", ("timeout_seconds", "path")),
         ("server_profiler", ("timeout_seconds", "start_path", "stop_path")),
     ):
-        found = next((p for d in details if (p := f"endpoint.{name}_{d}") in v.given), None)
+        found = next((p for d in details if (p := f"endpoint.{name}_{d}") in values.given), None)
         if found is not None:
-            v.default(f"endpoint.{name}", True, specs()[found].shown)
+            values.default(f"endpoint.{name}", True, specs()[found].shown)
 
 
-def _lengths(v: Values, _: list[str]) -> None:
+def _lengths(values: Values, _: list[str]) -> None:
     for name in ("isl", "osl"):
-        text = v[f"prompt.{name}_dist"]
+        text = values[f"prompt.{name}_dist"]
         if text is not None:
             with suppress(ValueError):  # told by `check`
-                v.default(f"prompt.{name}_mean", parse_distribution(str(text)).mean, f"the mean of --{name}-dist")
+                values.default(f"prompt.{name}_mean", parse_distribution(str(text)).mean, f"the mean of --{name}-dist")
 
 
-def _conversations(v: Values, _: list[str]) -> None:
-    if v["input.hf_mooncake_dataset"] is not None:
-        v.default("input.public_dataset", "mooncake_hf", "--hf-mooncake-dataset")
+def _conversations(values: Values, _: list[str]) -> None:
+    if values["input.hf_mooncake_dataset"] is not None:
+        values.default("input.public_dataset", "mooncake_hf", "--hf-mooncake-dataset")
 
 
-def _schedule(v: Values, _: list[str]) -> None:
-    v.default("input.fixed_schedule", False, "timestamps are used only with --fixed-schedule")
-    if v["input.fixed_schedule"]:
-        start = v["input.fixed_schedule_start_offset"]
+def _schedule(values: Values, _: list[str]) -> None:
+    values.default("input.fixed_schedule", False, "timestamps are used only with --fixed-schedule")
+    if values["input.fixed_schedule"]:
+        start = values["input.fixed_schedule_start_offset"]
         why = "a start offset is given" if start is not None else "no start offset is given"
-        v.default("input.fixed_schedule_auto_offset", start is None, why)
-        v.default("input.dataset_sampling_strategy", "sequential", "a schedule has its order")
-    elif v["input.input_file"] or v["input.public_dataset"]:
-        v.default("input.dataset_sampling_strategy", "sequential", "a file's order")
+        values.default("input.fixed_schedule_auto_offset", start is None, why)
+        values.default("input.dataset_sampling_strategy", "sequential", "a schedule has its order")
+    elif values["input.input_file"] or values["input.public_dataset"]:
+        values.default("input.dataset_sampling_strategy", "sequential", "a file's order")
     else:
-        v.default("input.dataset_sampling_strategy", "shuffle", "synthetic prompts have no order")
+        values.default("input.dataset_sampling_strategy", "shuffle", "synthetic prompts have no order")
 
 
-def _load(v: Values, _: list[str]) -> None:
-    if v["load.arrival_pattern"] == "concurrency_burst":
-        v.default("load.concurrency", 1, "a closed loop needs one")
-    smooth = v["load.arrival_smoothness"] is not None
-    if v.has("load.request_rate", "load.request_rate_series"):
-        v.default(
+def _load(values: Values, _: list[str]) -> None:
+    if values["load.arrival_pattern"] == "concurrency_burst":
+        values.default("load.concurrency", 1, "a closed loop needs one")
+    smooth = values["load.arrival_smoothness"] is not None
+    if values.has("load.request_rate", "load.request_rate_series"):
+        values.default(
             "load.arrival_pattern",
             "gamma" if smooth else "poisson",
             "--arrival-smoothness is given" if smooth else "open loop",
         )
         return
-    if v.has("load.user_centric_rate") or v["input.fixed_schedule"]:
+    if values.has("load.user_centric_rate") or values["input.fixed_schedule"]:
         return
-    if _is_trace(v):
-        v.default(
+    if _is_trace(values):
+        values.default(
             "load.concurrency",
             TRACE_IN_FLIGHT,
             "a trace without --fixed-schedule is sent as fast as the server takes it",
         )
     else:
-        v.default("load.concurrency", 1, "no rate is given")
+        values.default("load.concurrency", 1, "no rate is given")
 
 
-def _stop(v: Values, _: list[str]) -> None:
-    if v.has("load.request_count", "load.benchmark_duration", "conversation.num_sessions"):
+def _stop(values: Values, _: list[str]) -> None:
+    if values.has("load.request_count", "load.benchmark_duration", "conversation.num_sessions"):
         return
-    if v["load.until"]:
-        v.default("load.benchmark_duration", UNTIL_CAP_S, "the most that --until takes")
+    if values["load.until"]:
+        values.default("load.benchmark_duration", UNTIL_CAP_S, "the most that --until takes")
         return
-    if series := v["load.request_rate_series"]:
+    if series := values["load.request_rate_series"]:
         with suppress(ValueError, OSError):  # told by `check`
             if end := parse_rate_series(str(series))[-1][0]:
-                v.default("load.benchmark_duration", end, "the last point of the rate series")
+                values.default("load.benchmark_duration", end, "the last point of the rate series")
                 return
-    if v["input.fixed_schedule"] or _is_trace(v) or v["agentic.hf_dataset"]:
+    if values["input.fixed_schedule"] or _is_trace(values) or values["agentic.hf_dataset"]:
         return  # each line once
-    kind = v["input.custom_dataset_type"]
-    if v["input.input_file"] and (kind is None or normalise(str(kind)) in _SESSIONS | AGENT_TRACES):
+    kind = values["input.custom_dataset_type"]
+    if values["input.input_file"] and (kind is None or normalise(str(kind)) in _SESSIONS | AGENT_TRACES):
         return  # each session once; where the format is found out, the file is sent once
-    concurrency = int(v.number("load.concurrency") or 1)
-    v.default("load.request_count", max(10, 2 * concurrency), f"max(10, 2 × concurrency {concurrency})")
+    concurrency = int(values.number("load.concurrency") or 1)
+    values.default("load.request_count", max(10, 2 * concurrency), f"max(10, 2 × concurrency {concurrency})")
 
 
-def _warmup(v: Values, _: list[str]) -> None:
-    if not v.has("warmup.request_count", "warmup.duration", "warmup.num_sessions"):
+def _warmup(values: Values, _: list[str]) -> None:
+    if not values.has("warmup.request_count", "warmup.duration", "warmup.num_sessions"):
         return
-    own_rate = "warmup.request_rate" in v.given
+    own_rate = "warmup.request_rate" in values.given
     for name in (
         "concurrency",
         "prefill_concurrency",
@@ -164,14 +164,14 @@ def _warmup(v: Values, _: list[str]) -> None:
         "prefill_concurrency_ramp_duration",
         "request_rate_ramp_duration",
     ):
-        if name == "request_rate" and "warmup.concurrency" in v.given and not own_rate:
+        if name == "request_rate" and "warmup.concurrency" in values.given and not own_rate:
             continue  # a warm-up concurrency alone asks for a closed loop
-        v.default(f"warmup.{name}", v[f"load.{name}"], "as in the measured phase")
-    if v["warmup.request_rate"] is None:
-        v.default("warmup.concurrency", 1, "no rate is given")
+        values.default(f"warmup.{name}", values[f"load.{name}"], "as in the measured phase")
+    if values["warmup.request_rate"] is None:
+        values.default("warmup.concurrency", 1, "no rate is given")
 
 
-def _goals(v: Values, _: list[str]) -> None:
+def _goals(values: Values, _: list[str]) -> None:
     short: tuple[tuple[str, Callable[[float], Condition]], ...] = (
         ("sweep.ttft_sla_ms", lambda x: Condition(tag="time_to_first_token", stat="p95", op="<", value=x, unit="ms")),
         ("sweep.itl_sla_ms", lambda x: Condition(tag="inter_token_latency", stat="p95", op="<", value=x, unit="ms")),
@@ -182,74 +182,74 @@ def _goals(v: Values, _: list[str]) -> None:
             lambda x: Condition(tag="good_request_fraction", op=">=", value=x * 100, unit="%"),
         ),
     )
-    added = tuple(make(value) for path, make in short if (value := v.number(path)) is not None)
-    given = v["sweep.slo"]
+    added = tuple(make(value) for path, make in short if (value := values.number(path)) is not None)
+    given = values["sweep.slo"]
     if added and isinstance(given, tuple):
         kept = tuple(c for c in given if c not in added)
-        v.given["sweep.slo"] = (*kept, *added)
-        v.origins.setdefault("sweep.slo", Origin("default", "the …-sla options"))
+        values.given["sweep.slo"] = (*kept, *added)
+        values.origins.setdefault("sweep.slo", Origin("default", "the …-sla options"))
 
 
-def _search(v: Values, _: list[str]) -> None:
-    if v["sweep.search_space"] and v["sweep.search"] is None:
-        v.default("sweep.search", "space", "--search-space")
+def _search(values: Values, _: list[str]) -> None:
+    if values["sweep.search_space"] and values["sweep.search"] is None:
+        values.default("sweep.search", "space", "--search-space")
 
 
-def _sweep(v: Values, _: list[str]) -> None:
-    axes = v.given.get("sweep.axes", ())
+def _sweep(values: Values, _: list[str]) -> None:
+    axes = values.given.get("sweep.axes", ())
     axes = axes if isinstance(axes, tuple) else ()
     taken = {a.field for a in axes if isinstance(a, Axis)}
     for name, path in (("concurrency", "load.concurrency"), ("isl", "prompt.isl_mean"), ("osl", "prompt.osl_mean")):
-        low, high, steps = (v.number(f"sweep.{name}_{end}") for end in ("min", "max", "steps"))
-        if low is None or high is None or steps is None or path in taken or low > high or v["sweep.search"]:
+        low, high, steps = (values.number(f"sweep.{name}_{end}") for end in ("min", "max", "steps"))
+        if low is None or high is None or steps is None or path in taken or low > high or values["sweep.search"]:
             continue
         count = int(steps)
         points = (round(low * (high / low) ** (i / (count - 1))) for i in range(count))
-        values = tuple(dict.fromkeys(int(p) for p in points))
-        axes = (*axes, Axis(field=path, flag=specs()[path].shown, values=values))
-        v.given[path] = values[0]
-        v.origins[path] = Origin("default", f"--{name}-min")
+        distinct = tuple(dict.fromkeys(int(p) for p in points))
+        axes = (*axes, Axis(field=path, flag=specs()[path].shown, values=distinct))
+        values.given[path] = distinct[0]
+        values.origins[path] = Origin("default", f"--{name}-min")
     if axes:
-        v.given["sweep.axes"] = axes
+        values.given["sweep.axes"] = axes
 
 
-def _artifacts(v: Values, _: list[str]) -> None:
-    models = v["endpoint.model_names"]
+def _artifacts(values: Values, _: list[str]) -> None:
+    models = values["endpoint.model_names"]
     if not isinstance(models, tuple) or not models:
         return
     model = re.sub(r"[^\w.+@=,-]", "_", str(models[0])) + ("_multi" if len(models) > 1 else "")
-    name = f"{model}-openai-{str(v['endpoint.endpoint_type']).replace('_', '-')}-{_stimulus(v)}"
-    if part := v["distributed.part"]:
+    name = f"{model}-openai-{str(values['endpoint.endpoint_type']).replace('_', '-')}-{_stimulus(values)}"
+    if part := values["distributed.part"]:
         with suppress(ValueError):  # told by `check`
             own = parse_part(str(part))
             name += f"-part{own.index + 1}of{own.of}"
-    v.default("output.artifact_dir", Path("artifacts") / name, "from model, endpoint and load")
+    values.default("output.artifact_dir", Path("artifacts") / name, "from model, endpoint and load")
 
 
-def _stimulus(v: Values) -> str:
-    axes = v.given.get("sweep.axes", ())
-    if v.given.get("sweep.scenarios"):
+def _stimulus(values: Values) -> str:
+    axes = values.given.get("sweep.axes", ())
+    if values.given.get("sweep.scenarios"):
         return "sweep-scenarios"
-    if v["sweep.search"]:
-        return f"search-{v['sweep.search']}"
+    if values["sweep.search"]:
+        return f"search-{values['sweep.search']}"
     if isinstance(axes, tuple) and axes:
         return "sweep-" + "-".join(a.flag.lstrip("-").replace("-", "_") for a in axes)
-    if v["input.fixed_schedule"]:
+    if values["input.fixed_schedule"]:
         return "fixed_schedule"
-    if (rate := v.number("load.user_centric_rate")) is not None:
-        return f"user_centric-users{v['load.num_users']}-qps{float(rate)}"
+    if (rate := values.number("load.user_centric_rate")) is not None:
+        return f"user_centric-users{values['load.num_users']}-qps{float(rate)}"
     parts = []
-    if (concurrency := v.number("load.concurrency")) is not None:
+    if (concurrency := values.number("load.concurrency")) is not None:
         parts.append(f"concurrency{int(concurrency)}")
-    if (rate := v.number("load.request_rate")) is not None:
+    if (rate := values.number("load.request_rate")) is not None:
         parts.append(f"request_rate{float(rate)}")
-    if v["load.request_rate_series"] is not None:
+    if values["load.request_rate_series"] is not None:
         parts.append("request_rate_series")
     return "-".join(parts) or "default"
 
 
-def _scenario(v: Values, _: list[str]) -> None:
-    fill(v)
+def _scenario(values: Values, _: list[str]) -> None:
+    fill(values)
 
 
 _RULES: tuple[Callable[[Values, list[str]], None], ...] = (

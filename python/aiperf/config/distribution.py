@@ -17,58 +17,59 @@ __all__ = ["CLUSTER_HINT", "bad_cluster", "bad_store", "distributed_problems", "
 _BUCKETS: Final = ("s3", "gs", "az")
 
 
-def distributed_problems(f: Asked, c: Config) -> Iterator[Problem]:
-    d = c.distributed
+def distributed_problems(asked: Asked, config: Config) -> Iterator[Problem]:
+    distributed = config.distributed
     for path, parse in (("distributed.part", parse_part), ("distributed.start_at", parse_start)):
-        if (text := c.value(path)) is not None:
+        if (text := config.value(path)) is not None:
             try:
                 parse(str(text))
             except ValueError as error:
-                yield Problem(str(error), f.at(path))
-    if d.part is not None and d.start_at is None:
+                yield Problem(str(error), asked.at(path))
+    if distributed.part is not None and distributed.start_at is None:
         yield Problem(
             "needs `--start-at`: all parts of a run start at one time",
-            f.at("distributed.part"),
+            asked.at("distributed.part"),
             "for example `--start-at $(date -d '+30 seconds' +%s)`, the same on every machine",
         )
-    if d.part is None and d.generators is None:
+    if distributed.part is None and distributed.generators is None:
         return
-    where = "distributed.part" if d.part is not None else "distributed.generators"
-    if d.part is not None and c.is_study:
+    where = "distributed.part" if distributed.part is not None else "distributed.generators"
+    if distributed.part is not None and config.is_study:
         yield Problem(
             "cannot be combined with a sweep, search, `--ab` or repeats: their runs depend on each other",
-            f.at(where),
+            asked.at(where),
             "run each point by itself, or use `--generators`",
         )
-    if d.part is not None and (c.load.until or c.slo.abort_on_fail):
-        what = "load.until" if c.load.until else "slo.abort_on_fail"
+    if distributed.part is not None and (config.load.until or config.slo.abort_on_fail):
+        what = "load.until" if config.load.until else "slo.abort_on_fail"
         yield Problem(
-            f"cannot be combined with `{specs()[what].shown}`: no part knows the metrics of the whole run", f.at(where)
+            f"cannot be combined with `{specs()[what].shown}`: no part knows the metrics of the whole run",
+            asked.at(where),
         )
-    if c.endpoint.server_profiler:
+    if config.endpoint.server_profiler:
         yield Problem(
             f"cannot be combined with `{specs()[where].shown}`: several machines would start and stop it",
-            f.at("endpoint.server_profiler"),
+            asked.at("endpoint.server_profiler"),
             "post to its `/start_profile` and `/stop_profile` around the run",
         )
-    if c.output.export_http_trace:
+    if config.output.export_http_trace:
         yield Problem(
             f"cannot be combined with `{specs()[where].shown}`: traces of several machines are not merged",
-            f.at("output.export_http_trace"),
+            asked.at("output.export_http_trace"),
         )
-    if c.output.export_level == "raw":
+    if config.output.export_level == "raw":
         yield Problem(
             f"`raw` cannot be combined with `{specs()[where].shown}`: raw requests of several machines are not merged",
-            f.at("output.export_level"),
+            asked.at("output.export_level"),
             "use `--export-level records`",
         )
-    if d.generators is not None and d.generators > MAX_PARTS:
-        yield Problem(f"`{d.generators:,}` is more than the maximum, {MAX_PARTS:,}", f.at(where))
-    if f.has("distributed.cluster") and (wrong := bad_cluster(d.cluster)):
-        yield Problem(wrong, f.at("distributed.cluster"), CLUSTER_HINT)
-    if d.record_store is not None and (wrong := bad_store(d.record_store)):
+    if distributed.generators is not None and distributed.generators > MAX_PARTS:
+        yield Problem(f"`{distributed.generators:,}` is more than the maximum, {MAX_PARTS:,}", asked.at(where))
+    if asked.has("distributed.cluster") and (wrong := bad_cluster(distributed.cluster)):
+        yield Problem(wrong, asked.at("distributed.cluster"), CLUSTER_HINT)
+    if distributed.record_store is not None and (wrong := bad_store(distributed.record_store)):
         hint = "a folder that all nodes share, `/mnt/shared/records`, or a bucket, `s3://BUCKET/PREFIX`"
-        yield Problem(wrong, f.at("distributed.record_store"), hint)
+        yield Problem(wrong, asked.at("distributed.record_store"), hint)
 
 
 CLUSTER_HINT: Final = "`local`, `auto`, `HOST:6379` on a node of the cluster, or `ray://HOST:10001` from outside"
@@ -95,9 +96,13 @@ def bad_store(where: str) -> str | None:
     return None if parts.netloc else f"`{where}` names no bucket"
 
 
-def machines(c: Config) -> int:
+def machines(config: Config) -> int:
     """Machines that share the load."""
-    if c.distributed.part is not None:
+    if config.distributed.part is not None:
         with suppress(ValueError):
-            return parse_part(c.distributed.part).of
-    return 1 if c.distributed.generators is None else -(-c.distributed.generators // c.distributed.generators_per_node)
+            return parse_part(config.distributed.part).of
+    return (
+        1
+        if config.distributed.generators is None
+        else -(-config.distributed.generators // config.distributed.generators_per_node)
+    )

@@ -196,9 +196,9 @@ def spec_of(section: str, name: str, annotation: Any, flag: Flag, default: objec
 @cache
 def specs_of(section: str, model: Any) -> tuple[FieldSpec, ...]:
     """The fields of a pydantic model that carry a `Flag`, in order."""
-    found = []
+    specs = []
     for name, info in model.model_fields.items():
         flag = next((m for m in info.metadata if isinstance(m, Flag)), None)
         if flag is not None:
-            found.append(spec_of(section, name, info.annotation, flag, info.get_default(call_default_factory=True)))
-    return tuple(found)
+            specs.append(spec_of(section, name, info.annotation, flag, info.get_default(call_default_factory=True)))
+    return tuple(specs)

@@ -202,13 +202,13 @@ _NEXT_FIELD = re.compile(r",(?=\s*[A-Za-z_][\w.-]*\s*[:=])")
 
 def _fields(text: str) -> dict[str, object]:
     """`a:1,b:2` is two fields, as in AIPerf; `stop:a,b` is one, as `b` has no value; a comma within JSON separates nothing."""
-    found: dict[str, object] = {}
+    fields: dict[str, object] = {}
     rest = text
     while rest.strip():
         name, value = _pair(rest, ":=", "`name:value` or a JSON object")
         if value[:1] in {"{", "[", '"'}:
             try:
-                found[name], end = _JSON.raw_decode(value)
+                fields[name], end = _JSON.raw_decode(value)
             except json.JSONDecodeError:
                 end = 0
             after = value[end:].lstrip()
@@ -216,9 +216,9 @@ def _fields(text: str) -> dict[str, object]:
                 rest = after[1:]
                 continue
         cut = _NEXT_FIELD.search(value)
-        found[name] = parse_value(value if cut is None else value[: cut.start()])
+        fields[name] = parse_value(value if cut is None else value[: cut.start()])
         rest = "" if cut is None else value[cut.end() :]
-    return found
+    return fields
 
 
 def _mapping(text: str, spec: FieldSpec) -> dict[str, object]:

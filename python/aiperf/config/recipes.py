@@ -82,122 +82,122 @@ def _value(spec: FieldSpec, text: str) -> object:
     return parse_list([text], spec) if spec.is_list else parse_scalar(text, spec)
 
 
-def derive_recipe(v: Values, notes: list[str]) -> None:
+def derive_recipe(values: Values, notes: list[str]) -> None:
     """Before the rules of searches and sweeps: fills in what the recipe means. What is wrong is told by `recipe_problems`."""
-    variants = v["sweep.variants"]
+    variants = values["sweep.variants"]
     if isinstance(variants, tuple) and len(variants) > 1:
         try:
-            v.given["sweep.scenarios"] = tuple(parse_variant(t, i) for i, t in enumerate(variants, 1))
+            values.given["sweep.scenarios"] = tuple(parse_variant(t, i) for i, t in enumerate(variants, 1))
         except ValueError:
             return
-    recipe = v["sweep.search_recipe"]
+    recipe = values["sweep.search_recipe"]
     if not isinstance(recipe, str):
         return
     why = f"--search-recipe {recipe}"
     match recipe:
         case "max-throughput-ttft-sla" | "max-throughput-itl-sla":
-            _space(v, "output_token_throughput", why)
+            _space(values, "output_token_throughput", why)
         case "max-concurrency-under-sla":
-            style = str(v["sweep.search_style"] or "smooth_isotonic")
+            style = str(values["sweep.search_style"] or "smooth_isotonic")
             if style == "grid":
-                _axis(v, "load.concurrency", "concurrency", (_FIRST, _LAST, 8), why)
+                _axis(values, "load.concurrency", "concurrency", (_FIRST, _LAST, 8), why)
             else:
-                v.default("sweep.search", "max-concurrency", why)
-                v.default("sweep.search_planner", _PLANNERS[style], why)
-                v.default("sweep.concurrency_max", _LAST, why)
-                _first_tier(v, why, notes)
+                values.default("sweep.search", "max-concurrency", why)
+                values.default("sweep.search_planner", _PLANNERS[style], why)
+                values.default("sweep.concurrency_max", _LAST, why)
+                _first_tier(values, why, notes)
         case "max-goodput-under-slo":
-            limits = tuple((tag, value) for p, tag in _OBJECTIVES.items() if (value := v.number(p)) is not None)
+            limits = tuple((tag, value) for p, tag in _OBJECTIVES.items() if (value := values.number(p)) is not None)
             if limits:
-                _give(v, "slo.goodput", (Tier(limits=limits),), why)
-            _give(v, "sweep.slo_attainment_fraction", 0.95, why)
+                _give(values, "slo.goodput", (Tier(limits=limits),), why)
+            _give(values, "sweep.slo_attainment_fraction", 0.95, why)
             for path in _OBJECTIVES:
                 # They are limits of each request here, not of the percentiles of a run.
-                v.given.pop(path, None)
-            _space(v, "goodput", why)
+                values.given.pop(path, None)
+            _space(values, "goodput", why)
         case "concurrency-ramp":
-            _axis(v, "load.concurrency", "concurrency", (_FIRST, _LAST, 8), why)
+            _axis(values, "load.concurrency", "concurrency", (_FIRST, _LAST, 8), why)
         case "prefill-ttft-curve":
-            _give(v, "load.concurrency", 1, why)
-            _give(v, "prompt.osl_mean", 1.0, why)
-            _axis(v, "prompt.isl_mean", "isl", (256, 32_768, 8), why)
+            _give(values, "load.concurrency", 1, why)
+            _give(values, "prompt.osl_mean", 1.0, why)
+            _axis(values, "prompt.isl_mean", "isl", (256, 32_768, 8), why)
         case "decode-itl-curve":
-            _axis(v, "load.concurrency", "concurrency", (1, 200, 6), why)
-            _axis(v, "prompt.osl_mean", "osl", (64, 1024, 4), why)
+            _axis(values, "load.concurrency", "concurrency", (1, 200, 6), why)
+            _axis(values, "prompt.osl_mean", "osl", (64, 1024, 4), why)
         case "pareto-sweep":
-            _pairs(v)
+            _pairs(values)
         case _:
             return
-    notes.append(f"`{why}` is {_meaning(v)}")
+    notes.append(f"`{why}` is {_meaning(values)}")
 
 
-def _first_tier(v: Values, why: str, notes: list[str]) -> None:
+def _first_tier(values: Values, why: str, notes: list[str]) -> None:
     """Tiers alone: the search is within the first one's limits."""
     try:
-        tiers = parse_tiers(_texts(v["sweep.sla_tiers"]))
+        tiers = parse_tiers(_texts(values["sweep.sla_tiers"]))
     except ValueError:
         return
-    if not tiers or v.has("sweep.error_rate_sla", *_OBJECTIVES):
+    if not tiers or values.has("sweep.error_rate_sla", *_OBJECTIVES):
         return
     label, conditions = tiers[0]
-    v.default("sweep.slo", conditions, why)
-    if v["sweep.slo"] == conditions:
+    values.default("sweep.slo", conditions, why)
+    if values["sweep.slo"] == conditions:
         notes.append(
             f"the search is for the tier `{label}`; of each other tier the best point that was run is reported"
         )
 
 
-def _meaning(v: Values) -> str:
-    if v["sweep.search"]:
-        return f"`--search {v['sweep.search']}`"
-    if v.given.get("sweep.scenarios"):
+def _meaning(values: Values) -> str:
+    if values["sweep.search"]:
+        return f"`--search {values['sweep.search']}`"
+    if values.given.get("sweep.scenarios"):
         return "a sweep of named points"
-    axes = v.given.get("sweep.axes", ())
+    axes = values.given.get("sweep.axes", ())
     names = [a.flag for a in axes if isinstance(a, Axis)] if isinstance(axes, tuple) else []
     return f"a sweep of {' and '.join(f'`{n}`' for n in names)}"
 
 
-def _give(v: Values, path: str, value: object, why: str) -> None:
+def _give(values: Values, path: str, value: object, why: str) -> None:
     """As if the user had given it: it holds at every point of the sweep."""
-    if path not in v.given:
-        v.given[path], v.origins[path] = value, Origin("flag", why)
+    if path not in values.given:
+        values.given[path], values.origins[path] = value, Origin("flag", why)
 
 
-def _space(v: Values, metric: str, why: str) -> None:
-    low, high = v.number("sweep.concurrency_min") or _FIRST, v.number("sweep.concurrency_max") or _LAST
-    v.default("sweep.search", "space", why)
-    v.default("sweep.search_space", (f"concurrency:{low:g},{high:g}",), why)
-    v.default("sweep.search_metric", metric, why)
-    v.default("sweep.search_direction", "maximize", why)
+def _space(values: Values, metric: str, why: str) -> None:
+    low, high = values.number("sweep.concurrency_min") or _FIRST, values.number("sweep.concurrency_max") or _LAST
+    values.default("sweep.search", "space", why)
+    values.default("sweep.search_space", (f"concurrency:{low:g},{high:g}",), why)
+    values.default("sweep.search_metric", metric, why)
+    values.default("sweep.search_direction", "maximize", why)
 
 
-def _axis(v: Values, path: str, name: str, default: tuple[int, int, int], why: str) -> None:
+def _axis(values: Values, path: str, name: str, default: tuple[int, int, int], why: str) -> None:
     """An axis, unless the user gave the option a list."""
-    axes = v.given.get("sweep.axes", ())
+    axes = values.given.get("sweep.axes", ())
     axes = axes if isinstance(axes, tuple) else ()
     if any(isinstance(a, Axis) and a.field == path for a in axes):
         return
-    ends = (v.number(f"sweep.{name}_{end}") for end in ("min", "max", "steps"))
+    ends = (values.number(f"sweep.{name}_{end}") for end in ("min", "max", "steps"))
     low, high, steps = (given if given is not None else d for given, d in zip(ends, default, strict=True))
     if low >= high or steps < 2:
         return
-    values = log_steps(low, high, int(steps))
-    v.given["sweep.axes"] = (*axes, Axis(field=path, flag=specs()[path].shown, values=values))
-    v.given.pop(path, None)
-    v.default(path, values[0], why)
+    loads = log_steps(low, high, int(steps))
+    values.given["sweep.axes"] = (*axes, Axis(field=path, flag=specs()[path].shown, values=loads))
+    values.given.pop(path, None)
+    values.default(path, loads[0], why)
 
 
-def _pairs(v: Values) -> None:
+def _pairs(values: Values) -> None:
     """Each pair of lengths with each concurrency."""
     try:
-        pairs = [p for text in _texts(v["sweep.isl_osl_pairs"]) for p in parse_pairs(text)]
+        pairs = [p for text in _texts(values["sweep.isl_osl_pairs"]) for p in parse_pairs(text)]
     except ValueError:
         return
-    axes = v.given.pop("sweep.axes", ())
+    axes = values.given.pop("sweep.axes", ())
     axes = axes if isinstance(axes, tuple) else ()
     given = next((a.values for a in axes if isinstance(a, Axis) and a.field == "load.concurrency"), None)
-    loads = given or (v.number("load.concurrency") or 1,)
-    v.given["sweep.scenarios"] = tuple(
+    loads = given or (values.number("load.concurrency") or 1,)
+    values.given["sweep.scenarios"] = tuple(
         Scenario(
             name=f"isl_{isl}-osl_{osl}-concurrency_{load:g}",
             values={"prompt.isl_mean": float(isl), "prompt.osl_mean": float(osl), "load.concurrency": int(load)},
@@ -221,36 +221,38 @@ _STREAMED: Final = frozenset(
 )
 
 
-def recipe_problems(f: Asked, c: Config) -> Iterator[Problem]:
+def recipe_problems(asked: Asked, config: Config) -> Iterator[Problem]:
     """What a recipe, pairs, tiers or variants lack."""
-    s = c.sweep
-    where = f.at("sweep.search_recipe")
-    if s.search_recipe is not None:
-        for path in _NEEDED.get(s.search_recipe, ()):
-            if not c.value(path):
-                yield Problem(f"`{s.search_recipe}` needs `{specs()[path].shown}`", where)
-        if s.search_recipe in _STREAMED and not c.endpoint.streaming:
-            yield Problem(f"`{s.search_recipe}` needs `--streaming`", where)
-        if s.search_recipe == "max-concurrency-under-sla" and not (s.slo or s.sla_tiers):
+    sweep = config.sweep
+    where = asked.at("sweep.search_recipe")
+    if sweep.search_recipe is not None:
+        for path in _NEEDED.get(sweep.search_recipe, ()):
+            if not config.value(path):
+                yield Problem(f"`{sweep.search_recipe}` needs `{specs()[path].shown}`", where)
+        if sweep.search_recipe in _STREAMED and not config.endpoint.streaming:
+            yield Problem(f"`{sweep.search_recipe}` needs `--streaming`", where)
+        if sweep.search_recipe == "max-concurrency-under-sla" and not (sweep.slo or sweep.sla_tiers):
             yield Problem(
-                f"`{s.search_recipe}` needs a limit",
+                f"`{sweep.search_recipe}` needs a limit",
                 where,
                 "as `--ttft-sla-ms 200` or `--slo 'request_latency:p95 < 2s'`",
             )
     for path, read in (
-        ("sweep.isl_osl_pairs", lambda: [parse_pairs(t) for t in s.isl_osl_pairs]),
-        ("sweep.sla_tiers", lambda: parse_tiers(s.sla_tiers)),
-        ("sweep.variants", lambda: [parse_variant(t, i) for i, t in enumerate(s.variants, 1)]),
+        ("sweep.isl_osl_pairs", lambda: [parse_pairs(t) for t in sweep.isl_osl_pairs]),
+        ("sweep.sla_tiers", lambda: parse_tiers(sweep.sla_tiers)),
+        ("sweep.variants", lambda: [parse_variant(t, i) for i, t in enumerate(sweep.variants, 1)]),
     ):
         try:
             read()
         except ValueError as error:
-            yield Problem(str(error), f.at(path))
-    if len(s.variants) == 1:
+            yield Problem(str(error), asked.at(path))
+    if len(sweep.variants) == 1:
         yield Problem(
-            "one variant is no sweep", f.at("sweep.variants"), "give its options as options, or a second `--variant`"
+            "one variant is no sweep",
+            asked.at("sweep.variants"),
+            "give its options as options, or a second `--variant`",
         )
-    if s.variants and (s.axes or s.search is not None):
-        yield Problem("cannot be combined with a sweep or a search", f.at("sweep.variants"))
-    if s.sla_tiers and not 2 <= len(s.sla_tiers) <= 10:
-        yield Problem(f"needs 2 to 10 tiers, not {len(s.sla_tiers)}", f.at("sweep.sla_tiers"))
+    if sweep.variants and (sweep.axes or sweep.search is not None):
+        yield Problem("cannot be combined with a sweep or a search", asked.at("sweep.variants"))
+    if sweep.sla_tiers and not 2 <= len(sweep.sla_tiers) <= 10:
+        yield Problem(f"needs 2 to 10 tiers, not {len(sweep.sla_tiers)}", asked.at("sweep.sla_tiers"))

@@ -146,18 +146,18 @@ def config_from(values: Mapping[str, object] | None = None, *, check: bool = Tru
     problems: list[Problem] = []
     ready: dict[str, object] = {}
     for key, value in {**(values or {}), **flat}.items():
-        found = by_name.get(key) or by_name.get(normalise_key(key))
-        if found is None:
+        option = by_name.get(key) or by_name.get(normalise_key(key))
+        if option is None:
             hint = did_you_mean(normalise_key(key), by_name, "")
             problems.append(Problem(f"no option is named `{key}`", None, hint))
-        elif isinstance(value, str) and (found.kind not in {"str", "secret"}):
-            given.append(Given(found, (value,), key))
-        elif found.is_list and isinstance(value, list | tuple) and value and all(isinstance(v, str) for v in value):
-            given.append(Given(found, tuple(value), key))
-        elif found.is_sweepable and isinstance(value, list | tuple):
-            given.append(Given(found, (",".join(map(str, value)),), key))
+        elif isinstance(value, str) and (option.kind not in {"str", "secret"}):
+            given.append(Given(option, (value,), key))
+        elif option.is_list and isinstance(value, list | tuple) and value and all(isinstance(v, str) for v in value):
+            given.append(Given(option, tuple(value), key))
+        elif option.is_sweepable and isinstance(value, list | tuple):
+            given.append(Given(option, (",".join(map(str, value)),), key))
         else:
-            ready[found.path] = value
+            ready[option.path] = value
     parsed, bad = resolve(given, env={})
     base = {p: parsed.value(p) for p, o in parsed.origins.items() if o.kind != "default"}
     origins = {p: o for p, o in parsed.origins.items() if o.kind != "default"}
@@ -201,12 +201,12 @@ def at_point(config: Config, values: Mapping[str, object]) -> Config:
 
 def _axes(given: Sequence[Given]) -> tuple[Axis, ...]:
     """Of the options that were given a list; those that are wrong are left out."""
-    found: list[Axis] = []
+    axes: list[Axis] = []
     for spec, entries in _by_option(given):
         with suppress(ValueError):
             _, axis = _parse(spec, entries)
-            found += [] if axis is None else [axis]
-    return tuple(found)
+            axes += [] if axis is None else [axis]
+    return tuple(axes)
 
 
 def _by_option(layer: Iterable[Given]) -> Iterable[tuple[FieldSpec, list[Given]]]:
@@ -263,15 +263,15 @@ def _environment(variables: Mapping[str, str]) -> tuple[list[Given], list[str]]:
         ):
             continue
         name = variable.removeprefix(ENV_PREFIX).lower()
-        found = table.get(name)
-        if found is None:
+        option = table.get(name)
+        if option is None:
             near = None if name.startswith(_AIPERF_SECTIONS) else nearest(name, tuple(table))
             if near is None:
                 unused.append(variable)
             else:
                 notes.append(f"the variable `{variable}` is not known here; did you mean `{ENV_PREFIX}{near.upper()}`?")
         else:
-            given.append(Given(found, tuple(text.splitlines()) if found.is_list else (text,), variable))
+            given.append(Given(option, tuple(text.splitlines()) if option.is_list else (text,), variable))
     if unused:
         names = ", ".join(f"`{name}`" for name in unused)
         notes.append(f"{'variables' if len(unused) > 1 else 'the variable'} without effect here: {names}")

@@ -102,21 +102,21 @@ def repository_of(config: Config) -> str | None:
     return known[0] if known is not None else None
 
 
-def fill(v: Fillable) -> None:
+def fill(values: Fillable) -> None:
     """What the scenario sets where nothing was given."""
-    if v["agentic.scenario"] is None:
+    if values["agentic.scenario"] is None:
         return
-    why = f"--scenario {v['agentic.scenario']}"
-    v.default("endpoint.streaming", True, why)
-    v.default("endpoint.ignore_eos", "on", why)
-    v.default("prompt.cache_bust", "first_turn_prefix", why)
-    v.default("load.benchmark_duration", 1800.0, why)
-    v.default("load.benchmark_grace_period", 30.0, why)
-    v.default("agentic.system_idle_gap_cap_seconds", _IDLE_CAP_S, why)
-    v.default("agentic.trajectory_start_min_ratio", 0.0, why)
-    v.default("agentic.trajectory_start_max_ratio", 1.0, why)
-    if v["input.custom_dataset_type"] is None and v["input.input_file"] is not None:
-        v.default("input.custom_dataset_type", "weka_trace", why)
+    why = f"--scenario {values['agentic.scenario']}"
+    values.default("endpoint.streaming", True, why)
+    values.default("endpoint.ignore_eos", "on", why)
+    values.default("prompt.cache_bust", "first_turn_prefix", why)
+    values.default("load.benchmark_duration", 1800.0, why)
+    values.default("load.benchmark_grace_period", 30.0, why)
+    values.default("agentic.system_idle_gap_cap_seconds", _IDLE_CAP_S, why)
+    values.default("agentic.trajectory_start_min_ratio", 0.0, why)
+    values.default("agentic.trajectory_start_max_ratio", 1.0, why)
+    if values["input.custom_dataset_type"] is None and values["input.input_file"] is not None:
+        values.default("input.custom_dataset_type", "weka_trace", why)
 
 
 def _number(value: object) -> str:
@@ -187,18 +187,18 @@ def _content_conflicts(config: Config) -> Iterator[_Locked]:
 
 
 def _data_conflicts(config: Config) -> list[Conflict]:
-    i = config.input
+    data_options = config.input
 
     def conflict(path: str, flag: str, got: str, *, is_overridable: bool = True) -> list[Conflict]:
         required, why = "one of its public datasets", "submissions use the same traces"
         return [Conflict(path=path, flag=flag, got=got, required=required, why=why, is_overridable=is_overridable)]
 
-    if i.input_file is not None:
-        return conflict("input.input_file", "--input-file", f"`{i.input_file}`")
-    if i.public_dataset is not None:
-        known = ALIASES.get(normalise(i.public_dataset))
+    if data_options.input_file is not None:
+        return conflict("input.input_file", "--input-file", f"`{data_options.input_file}`")
+    if data_options.public_dataset is not None:
+        known = ALIASES.get(normalise(data_options.public_dataset))
         if known is None or not known[1]:
-            return conflict("input.public_dataset", "--public-dataset", f"`{i.public_dataset}`")
+            return conflict("input.public_dataset", "--public-dataset", f"`{data_options.public_dataset}`")
         return []
     if config.agentic.hf_dataset is not None:
         valid = {repository for repository, is_valid in ALIASES.values() if is_valid}
@@ -256,38 +256,42 @@ def overflow_limit() -> float:
 
 def problems(config: Config) -> Iterator[Problem]:
     """What is wrong with the options of an agentic replay."""
-    a = config.agentic
-    if a.scenario is not None:
-        if bad := unknown(a.scenario):
+    agentic = config.agentic
+    if agentic.scenario is not None:
+        if bad := unknown(agentic.scenario):
             yield Problem(bad[0], "--scenario", bad[1])
-        for c in conflicts(config):
-            if not (a.unsafe_override and c.is_overridable):
+        for conflict in conflicts(config):
+            if not (agentic.unsafe_override and conflict.is_overridable):
                 hint = (
                     "`--unsafe-override` runs all the same, and marks the result as not valid"
-                    if c.is_overridable
+                    if conflict.is_overridable
                     else None
                 )
-                yield Problem(f"{c.text}; scenario `{a.scenario}`", str(config.origins.get(c.path) or c.flag), hint)
+                yield Problem(
+                    f"{conflict.text}; scenario `{agentic.scenario}`",
+                    str(config.origins.get(conflict.path) or conflict.flag),
+                    hint,
+                )
         if not config.is_set("load.concurrency"):
             yield Problem("the number of lanes is not given", "--concurrency")
-    elif a.unsafe_override:
+    elif agentic.unsafe_override:
         yield Problem("has no effect without `--scenario`", "--unsafe-override")
-    if a.use_think_time_only and config.input.ignore_trace_delays:
+    if agentic.use_think_time_only and config.input.ignore_trace_delays:
         yield Problem(
             "cannot be combined with `--ignore-trace-delays`: one keeps think times, one drops them",
             "--use-think-time-only",
         )
-    if a.warmup_requests_per_lane is not None and a.cache_warmup_duration is not None:
+    if agentic.warmup_requests_per_lane is not None and agentic.cache_warmup_duration is not None:
         yield Problem(
             "cannot be combined with `--agentic-cache-warmup-duration`: each of them ends the warm-up",
             "--warmup-requests-per-lane",
         )
-    low, high = a.trajectory_start_min_ratio, a.trajectory_start_max_ratio
+    low, high = agentic.trajectory_start_min_ratio, agentic.trajectory_start_max_ratio
     if low is not None and high is not None and low > high:
         yield Problem(
             f"`{low:g}` is greater than `--trajectory-start-max-ratio {high:g}`", "--trajectory-start-min-ratio"
         )
-    if config.input.public_dataset is not None and a.hf_dataset is not None:
+    if config.input.public_dataset is not None and agentic.hf_dataset is not None:
         yield Problem("cannot be combined with `--hf-weka-dataset`: each names a dataset", "--public-dataset")
 
 

@@ -98,8 +98,8 @@ def _take(key: Any, node: Any, section: str, path: Path, loader: Any, result: Fi
     where = f"{path}:{key.start_mark.line + 1}"
     name = normalise_key(str(key.value))
     table = _names(section)
-    found = table.get(name)
-    if found is None:
+    option = table.get(name)
+    if option is None:
         foreign = next((f for f in FOREIGN if name in {normalise_key(n) for n in f.names}), None)
         if foreign is not None and foreign.state == "note":
             result.notes.append(f"`{key.value}` ({where}) has no meaning here: {foreign.reason}")
@@ -110,7 +110,7 @@ def _take(key: Any, node: Any, section: str, path: Path, loader: Any, result: Fi
             text = f"no option is named `{key.value}`{place}"
             result.problems.append(Problem(text, where, did_you_mean(name, table, "")))
         return
-    spec, opposite = found
+    spec, opposite = option
     if isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null":
         return
     texts = _texts(node, spec, loader)

@@ -11,7 +11,7 @@ from aiperf.config.sections import Section
 
 __all__ = ["AgenticConfig"]
 
-G = "Agentic Replay"
+_GROUP = "Agentic Replay"
 
 
 class AgenticConfig(Section):
@@ -22,7 +22,7 @@ class AgenticConfig(Section):
         Flag(
             "--scenario",
             help="Benchmark scenario whose rules are filled in and checked: inferencex-agentx-mvp",
-            group=G,
+            group=_GROUP,
             sweep=False,
         ),
     ] = None
@@ -31,7 +31,7 @@ class AgenticConfig(Section):
         Flag(
             "--unsafe-override",
             help="Run in spite of conflicts with the scenario; the result is marked as not valid",
-            group=G,
+            group=_GROUP,
         ),
     ] = False
     trajectory_start_min_ratio: Annotated[
@@ -40,7 +40,7 @@ class AgenticConfig(Section):
         Flag(
             "--trajectory-start-min-ratio",
             help="Earliest point at which a lane's first session starts, as a share of its recorded time",
-            group=G,
+            group=_GROUP,
         ),
     ] = None
     trajectory_start_max_ratio: Annotated[
@@ -49,12 +49,12 @@ class AgenticConfig(Section):
         Flag(
             "--trajectory-start-max-ratio",
             help="Latest point at which a lane's first session starts, as a share of its recorded time",
-            group=G,
+            group=_GROUP,
         ),
     ] = None
     burst_phase_starts: Annotated[
         bool,
-        Flag("--burst-phase-starts", help="Start all lanes at once instead of spaced as recorded", group=G),
+        Flag("--burst-phase-starts", help="Start all lanes at once instead of spaced as recorded", group=_GROUP),
     ] = False
     system_idle_gap_cap_seconds: Annotated[
         float | None,
@@ -63,7 +63,7 @@ class AgenticConfig(Section):
             "--system-idle-gap-cap-seconds",
             help="Skip idle time beyond this while no request of any lane is in flight",
             zero_is_off=True,
-            group=G,
+            group=_GROUP,
             unit="s",
         ),
     ] = None
@@ -74,7 +74,7 @@ class AgenticConfig(Section):
             "--trace-idle-gap-cap-seconds",
             help="Skip idle time beyond this while no request of a lane's session is in flight",
             zero_is_off=True,
-            group=G,
+            group=_GROUP,
             unit="s",
         ),
     ] = None
@@ -85,7 +85,7 @@ class AgenticConfig(Section):
             "--warmup-requests-per-lane",
             help="Requests per lane sent without think time before profiling, one output token each",
             zero_is_off=True,
-            group=G,
+            group=_GROUP,
         ),
     ] = None
     cache_warmup_duration: Annotated[
@@ -95,7 +95,7 @@ class AgenticConfig(Section):
             "--agentic-cache-warmup-duration",
             help="Send requests without think time for this long before profiling, one output token each",
             zero_is_off=True,
-            group=G,
+            group=_GROUP,
             unit="s",
         ),
     ] = None
@@ -105,7 +105,7 @@ class AgenticConfig(Section):
         Flag(
             "--agentic-warmup-grace-period",
             help="Grace period for warm-up requests of an agentic replay; default: no limit",
-            group=G,
+            group=_GROUP,
             unit="s",
         ),
     ] = None
@@ -114,7 +114,7 @@ class AgenticConfig(Section):
         Flag(
             "--use-think-time-only",
             help="Use the recorded think times instead of the time between a response and the next request",
-            group=G,
+            group=_GROUP,
         ),
     ] = False
     nested_timestamp_basis: Annotated[
@@ -122,7 +122,7 @@ class AgenticConfig(Section):
         Flag(
             "--weka-nested-timestamp-basis",
             help="Whether times of sub-agent requests count from the session's start or from the sub-agent's marker",
-            group=G,
+            group=_GROUP,
         ),
     ] = "auto"
     history: Annotated[
@@ -130,7 +130,7 @@ class AgenticConfig(Section):
         Flag(
             "--agentic-history",
             help="Responses in the history of recorded conversations: the recorded ones (default), or those of the server",
-            group=G,
+            group=_GROUP,
         ),
     ] = None
     tool_messages: Annotated[
@@ -138,13 +138,16 @@ class AgenticConfig(Section):
         Flag(
             "--agentic-tool-messages",
             help="Send recorded tool results of agent traces as messages of role `tool` after a tool call (chat)",
-            group=G,
+            group=_GROUP,
         ),
     ] = False
     hf_dataset: Annotated[
         str | None,
         Flag(
-            "--hf-weka-dataset", help="Hugging Face dataset of agent traces (a repository name)", group=G, sweep=False
+            "--hf-weka-dataset",
+            help="Hugging Face dataset of agent traces (a repository name)",
+            group=_GROUP,
+            sweep=False,
         ),
     ] = None
     benchmark_id: Annotated[
@@ -152,7 +155,7 @@ class AgenticConfig(Section):
         Flag(
             "--benchmark-id",
             help="Identifier of the run, part of its cache-busting marks; default: a new one for each run",
-            group=G,
+            group=_GROUP,
             sweep=False,
         ),
     ] = None

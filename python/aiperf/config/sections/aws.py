@@ -9,7 +9,7 @@ from aiperf.config.sections import Section
 
 __all__ = ["AwsConfig"]
 
-A = "AWS"
+_GROUP = "AWS"
 
 
 class AwsConfig(Section):
@@ -20,22 +20,22 @@ class AwsConfig(Section):
         Flag(
             "--auth-type",
             help="Sign each request with AWS Signature Version 4 (needs `aiperf[aws]`) instead of sending an API key",
-            group=A,
+            group=_GROUP,
         ),
     ] = None
     region: Annotated[
-        str | None, Flag("--aws-region", help="AWS region of signed requests, for example us-east-1", group=A)
+        str | None, Flag("--aws-region", help="AWS region of signed requests, for example us-east-1", group=_GROUP)
     ] = None
     profile: Annotated[
         str | None,
-        Flag("--aws-profile", help="Profile of the AWS credentials; default: botocore's own search", group=A),
+        Flag("--aws-profile", help="Profile of the AWS credentials; default: botocore's own search", group=_GROUP),
     ] = None
     service: Annotated[
         str | None,
         Flag(
             "--aws-service",
             help="Signing name of the AWS service: bedrock, execute-api, …; default for SageMaker endpoints: sagemaker",
-            group=A,
+            group=_GROUP,
         ),
     ] = None
     sagemaker_endpoint_name: Annotated[
@@ -43,7 +43,7 @@ class AwsConfig(Section):
         Flag(
             "--sagemaker-endpoint-name",
             help="SageMaker endpoint to invoke: sets URL and path, and signs the requests",
-            group=A,
+            group=_GROUP,
             metavar="NAME",
         ),
     ] = None
@@ -52,18 +52,20 @@ class AwsConfig(Section):
         Flag(
             "--sagemaker-target-model",
             help="Model of a multi-model SageMaker endpoint; not sent with --streaming",
-            group=A,
+            group=_GROUP,
         ),
     ] = None
     sagemaker_inference_component_name: Annotated[
         str | None,
-        Flag("--sagemaker-inference-component-name", help="Inference component of the SageMaker endpoint", group=A),
+        Flag(
+            "--sagemaker-inference-component-name", help="Inference component of the SageMaker endpoint", group=_GROUP
+        ),
     ] = None
     sagemaker_target_variant: Annotated[
         str | None,
         Flag(
             "--sagemaker-target-variant",
             help="Production variant of the SageMaker endpoint that all requests go to",
-            group=A,
+            group=_GROUP,
         ),
     ] = None

@@ -11,7 +11,7 @@ from aiperf.config.sections import Section
 
 __all__ = ["DistributedConfig"]
 
-D = "Several machines"
+_GROUP = "Several machines"
 
 
 class DistributedConfig(Section):
@@ -22,7 +22,7 @@ class DistributedConfig(Section):
         Flag(
             "--part",
             help="Send only this part of the load, as 2/8 on the second of eight machines; `aiperf merge` joins the results",
-            group=D,
+            group=_GROUP,
             metavar="I/N",
         ),
     ] = None
@@ -31,7 +31,7 @@ class DistributedConfig(Section):
         Flag(
             "--start-at",
             help="When the load starts in every part: ISO 8601 (2026-11-29T14:05:00Z) or seconds since 1970",
-            group=D,
+            group=_GROUP,
             metavar="TIME",
         ),
     ] = None
@@ -41,7 +41,7 @@ class DistributedConfig(Section):
         Flag(
             "--generators",
             help="Number of load generators on a Ray cluster that share the load; needs `pip install 'aiperf[ray]'`",
-            group=D,
+            group=_GROUP,
             sweep=False,
         ),
     ] = None
@@ -50,19 +50,19 @@ class DistributedConfig(Section):
         Flag(
             "--cluster",
             help="Ray cluster of the generators: `local` (this machine), `auto` (RAY_ADDRESS or the one running here), HOST:PORT or ray://HOST:PORT",
-            group=D,
+            group=_GROUP,
             metavar="ADDRESS",
         ),
     ] = "auto"
     generators_per_node: Annotated[
         int,
         Field(ge=1),
-        Flag("--generators-per-node", help="Maximum number of generators on one node", group=D, sweep=False),
+        Flag("--generators-per-node", help="Maximum number of generators on one node", group=_GROUP, sweep=False),
     ] = 1
     generator_cpus: Annotated[
         float,
         Field(ge=0),
-        Flag("--generator-cpus", help="CPU cores that Ray reserves for each generator", group=D, sweep=False),
+        Flag("--generator-cpus", help="CPU cores that Ray reserves for each generator", group=_GROUP, sweep=False),
     ] = 1.0
     wait_for_nodes: Annotated[
         float,
@@ -70,7 +70,7 @@ class DistributedConfig(Section):
         Flag(
             "--wait-for-nodes",
             help="Wait this long for the cluster to have as many nodes as the generators need",
-            group=D,
+            group=_GROUP,
             unit="s",
             sweep=False,
         ),
@@ -80,7 +80,7 @@ class DistributedConfig(Section):
         Flag(
             "--on-generator-loss",
             help="When a generator fails: continue (the unfinished requests of that generator count as unsent) or stop the run",
-            group=D,
+            group=_GROUP,
         ),
     ] = "stop"
     record_store: Annotated[
@@ -88,7 +88,7 @@ class DistributedConfig(Section):
         Flag(
             "--record-store",
             help="Folder shared by all nodes, or bucket (s3://, gs://, az://), through which generators hand over their records; default: through Ray",
-            group=D,
+            group=_GROUP,
             metavar="PLACE",
         ),
     ] = None

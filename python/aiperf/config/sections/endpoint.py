@@ -12,8 +12,8 @@ from aiperf.config.sections import Section
 
 __all__ = ["EndpointConfig", "TelemetryConfig", "TokenizerConfig"]
 
-E = "Endpoint"
-C = "Connection"
+_ENDPOINT = "Endpoint"
+_CONNECTION = "Connection"
 
 
 class EndpointConfig(Section):
@@ -27,20 +27,22 @@ class EndpointConfig(Section):
             "-m",
             help="Model name, or several separated by commas; without it the model that the server lists, if it is only one",
             greedy=True,
-            group=E,
+            group=_ENDPOINT,
             split=True,
         ),
     ] = ()
     model_selection_strategy: Annotated[
         Literal["round_robin", "random"],
-        Flag("--model-selection-strategy", help="How a session's model is chosen when several are given", group=E),
+        Flag(
+            "--model-selection-strategy", help="How a session's model is chosen when several are given", group=_ENDPOINT
+        ),
     ] = "round_robin"
     urls: Annotated[
         tuple[str, ...],
         Flag(
             "--url",
             "-u",
-            group=E,
+            group=_ENDPOINT,
             greedy=True,
             split=True,
             metavar="URL",
@@ -49,10 +51,10 @@ class EndpointConfig(Section):
     ] = ("http://localhost:8000",)
     url_strategy: Annotated[
         Literal["round_robin", "random"],
-        Flag("--url-strategy", help="How a session's URL is chosen when several are given", group=E),
+        Flag("--url-strategy", help="How a session's URL is chosen when several are given", group=_ENDPOINT),
     ] = "round_robin"
     endpoint_type: Annotated[
-        str, Flag("--endpoint-type", help="API of the server", group=E, plugins=("endpoints",))
+        str, Flag("--endpoint-type", help="API of the server", group=_ENDPOINT, plugins=("endpoints",))
     ] = "chat"
     custom_endpoint: Annotated[
         str | None,
@@ -60,12 +62,15 @@ class EndpointConfig(Section):
             "--custom-endpoint",
             "--endpoint",
             help="Request path, in place of the endpoint type's own",
-            group=E,
+            group=_ENDPOINT,
             metavar="PATH",
         ),
     ] = None
     streaming: Annotated[
-        bool, Flag("--streaming", help="Request a streaming response; TTFT and ITL are measured only with it", group=E)
+        bool,
+        Flag(
+            "--streaming", help="Request a streaming response; TTFT and ITL are measured only with it", group=_ENDPOINT
+        ),
     ] = False
     transport: Annotated[
         Literal["http", "sagemaker"] | None,
@@ -73,7 +78,7 @@ class EndpointConfig(Section):
             "--transport",
             "--transport-type",
             help="http, or sagemaker, which --sagemaker-endpoint-name implies",
-            group=E,
+            group=_ENDPOINT,
         ),
     ] = None
     request_content_type: Annotated[
@@ -81,7 +86,7 @@ class EndpointConfig(Section):
         Flag(
             "--request-content-type",
             help="Content type of request bodies; must be that of the endpoint type",
-            group=E,
+            group=_ENDPOINT,
         ),
     ] = None
     uuid_and_strip: Annotated[
@@ -89,7 +94,7 @@ class EndpointConfig(Section):
         Flag(
             "--uuid-and-strip",
             help="Send an image only once per session, later only its `image_uuids` entry (vLLM's processor cache; a single_turn file)",
-            group=E,
+            group=_ENDPOINT,
         ),
     ] = False
     api_key: Annotated[
@@ -97,7 +102,7 @@ class EndpointConfig(Section):
         Flag(
             "--api-key",
             help="API key, sent in the endpoint's own header (mostly `Authorization: Bearer …`); prefer AIPERF_API_KEY",
-            group=E,
+            group=_ENDPOINT,
         ),
     ] = None
     headers: Annotated[
@@ -107,7 +112,7 @@ class EndpointConfig(Section):
             "-H",
             help="Header of every request, probes included; repeatable",
             greedy=True,
-            group=E,
+            group=_ENDPOINT,
             metavar="NAME:VALUE",
         ),
     ] = ()
@@ -117,7 +122,7 @@ class EndpointConfig(Section):
             "--extra-inputs",
             help="Fields added to every request body: `name:value` or a JSON object; repeatable",
             greedy=True,
-            group=E,
+            group=_ENDPOINT,
         ),
     ] = Field(default_factory=dict)
     session_header: Annotated[
@@ -125,7 +130,7 @@ class EndpointConfig(Section):
         Flag(
             "--session-header",
             help="Request header that carries the session's id, instead of X-Correlation-ID",
-            group=E,
+            group=_ENDPOINT,
         ),
     ] = "X-Correlation-ID"
     affinity_headers: Annotated[
@@ -133,53 +138,59 @@ class EndpointConfig(Section):
         Flag(
             "--affinity-header",
             help="Further request headers that carry the session's id, for routers that keep a session on one server; `none`: no such header",
-            group=E,
+            group=_ENDPOINT,
             split=True,
             metavar="NAME",
         ),
     ] = ("X-Session-Affinity",)
     use_legacy_max_tokens: Annotated[
-        bool, Flag("--use-legacy-max-tokens", help="Send `max_tokens` instead of `max_completion_tokens`", group=E)
+        bool,
+        Flag("--use-legacy-max-tokens", help="Send `max_tokens` instead of `max_completion_tokens`", group=_ENDPOINT),
     ] = False
     use_server_token_count: Annotated[
         bool,
         Flag(
             "--use-server-token-count",
             help="Report token counts from the server's `usage` instead of the tokenizer's",
-            group=E,
+            group=_ENDPOINT,
         ),
     ] = False
     per_chunk_usage: Annotated[
         bool,
-        Flag("--per-chunk-usage", help="Usage is in every chunk: ITL leaves out the tokens of the first one", group=E),
+        Flag(
+            "--per-chunk-usage",
+            help="Usage is in every chunk: ITL leaves out the tokens of the first one",
+            group=_ENDPOINT,
+        ),
     ] = False
     ignore_eos: Annotated[
         Literal["auto", "on", "off"],
         Flag(
             "--ignore-eos",
             help="Ask the server to generate all requested tokens; auto: where it is known to accept it",
-            group=E,
+            group=_ENDPOINT,
         ),
     ] = "auto"
     force_min_tokens: Annotated[
-        bool | None, Flag("--force-min-tokens", help="Send `min_tokens` equal to the requested output length", group=E)
+        bool | None,
+        Flag("--force-min-tokens", help="Send `min_tokens` equal to the requested output length", group=_ENDPOINT),
     ] = None
     request_timeout_seconds: Annotated[
         float,
         Field(gt=0),
-        Flag("--request-timeout-seconds", "--request-timeout", help="Request timeout", group=C, unit="s"),
+        Flag("--request-timeout-seconds", "--request-timeout", help="Request timeout", group=_CONNECTION, unit="s"),
     ] = 21600.0
     connect_timeout_seconds: Annotated[
         float,
         Field(gt=0),
-        Flag("--connect-timeout-seconds", help="Timeout for opening a connection", group=C, unit="s"),
+        Flag("--connect-timeout-seconds", help="Timeout for opening a connection", group=_CONNECTION, unit="s"),
     ] = 10.0
     source_addresses: Annotated[
         tuple[str, ...],
         Flag(
             "--source-address",
             help="Local IP address to connect from; several are used in turn, which multiplies the local ports",
-            group=C,
+            group=_CONNECTION,
             greedy=True,
             split=True,
             metavar="IP",
@@ -187,19 +198,21 @@ class EndpointConfig(Section):
     ] = ()
     dns: Annotated[
         Literal["once", "connection"],
-        Flag("--dns", help="Resolve host names once per run, or anew for each connection", group=C),
+        Flag("--dns", help="Resolve host names once per run, or anew for each connection", group=_CONNECTION),
     ] = "once"
     max_response_bytes: Annotated[
         int | None,
         Field(gt=0),
-        Flag("--max-response-bytes", help="Fail a response that is longer than this", group=C, metavar="BYTES"),
+        Flag(
+            "--max-response-bytes", help="Fail a response that is longer than this", group=_CONNECTION, metavar="BYTES"
+        ),
     ] = None
     connection_reuse_strategy: Annotated[
         Literal["pooled", "never", "sticky-user-sessions"],
         Flag(
             "--connection-reuse-strategy",
             help="Reuse connections, open one per request, or keep one per session",
-            group=C,
+            group=_CONNECTION,
         ),
     ] = "pooled"
     max_event_bytes: Annotated[
@@ -208,7 +221,7 @@ class EndpointConfig(Section):
         Flag(
             "--max-event-bytes",
             help="Maximum size of one event of a streamed response, and of a compressed response when decoded, in bytes; 0: no limit",
-            group=C,
+            group=_CONNECTION,
         ),
     ] = 64 << 20
     http_version: Annotated[
@@ -216,7 +229,7 @@ class EndpointConfig(Section):
         Flag(
             "--http-version",
             help="HTTP version of requests; 2 is negotiated by ALPN over https and sent with prior knowledge (h2c) over http",
-            group=C,
+            group=_CONNECTION,
             synonyms={"1": "1.1", "2.0": "2", "h2": "2", "h2c": "2"},
         ),
     ] = "1.1"
@@ -226,7 +239,7 @@ class EndpointConfig(Section):
         Flag(
             "--http2-max-streams",
             help="Maximum number of concurrent requests on an HTTP/2 connection; fewer if the server allows fewer",
-            group=C,
+            group=_CONNECTION,
             sweep=False,
         ),
     ] = 100
@@ -236,7 +249,7 @@ class EndpointConfig(Section):
         Flag(
             "--proxy",
             help="HTTP proxy for requests and all other calls to servers; `env`: use HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY",
-            group=C,
+            group=_CONNECTION,
             metavar="URL",
         ),
     ] = None
@@ -245,61 +258,71 @@ class EndpointConfig(Section):
         Flag(
             "--insecure",
             help="Do not verify the server's TLS certificate: anyone on the path can read and change the traffic",
-            group=C,
+            group=_CONNECTION,
         ),
     ] = False
     ca_file: Annotated[
-        Path | None, Flag("--ca-file", "--ca-cert", help="PEM file of trusted certificate authorities", group=C)
+        Path | None,
+        Flag("--ca-file", "--ca-cert", help="PEM file of trusted certificate authorities", group=_CONNECTION),
     ] = None
-    client_cert: Annotated[Path | None, Flag("--client-cert", help="PEM file of the client's certificate", group=C)] = (
-        None
-    )
+    client_cert: Annotated[
+        Path | None, Flag("--client-cert", help="PEM file of the client's certificate", group=_CONNECTION)
+    ] = None
     client_key: Annotated[
-        Path | None, Flag("--client-key", help="PEM file of the client certificate's private key", group=C)
+        Path | None, Flag("--client-key", help="PEM file of the client certificate's private key", group=_CONNECTION)
     ] = None
     probe: Annotated[
-        bool, Flag("--probe", help="Probe the server before the load: reachable, model listed (at most 3 s)", group=C)
+        bool,
+        Flag(
+            "--probe", help="Probe the server before the load: reachable, model listed (at most 3 s)", group=_CONNECTION
+        ),
     ] = True
     wait_for_model_timeout: Annotated[
         float,
         Field(ge=0),
-        Flag("--wait-for-model-timeout", help="Wait up to this long for the server to be ready", group=C, unit="s"),
+        Flag(
+            "--wait-for-model-timeout",
+            help="Wait up to this long for the server to be ready",
+            group=_CONNECTION,
+            unit="s",
+        ),
     ] = 0.0
     wait_for_model_mode: Annotated[
         Literal["inference", "models", "both"],
         Flag(
             "--wait-for-model-mode",
             help="Condition for ready: a request is answered, the model is listed, or both",
-            group=C,
+            group=_CONNECTION,
         ),
     ] = "inference"
     wait_for_model_interval: Annotated[
         float,
         Field(gt=0),
-        Flag("--wait-for-model-interval", help="Time between two readiness checks", group=C, unit="s"),
+        Flag("--wait-for-model-interval", help="Time between two readiness checks", group=_CONNECTION, unit="s"),
     ] = 5.0
     reset_kv_cache: Annotated[
         bool,
         Flag(
             "--reset-kv-cache",
             help="Reset the server's prefix cache before each run and each point of a sweep",
-            group=C,
+            group=_CONNECTION,
         ),
     ] = False
     reset_kv_cache_timeout_seconds: Annotated[
         float,
         Field(gt=0),
-        Flag("--reset-kv-cache-timeout-seconds", help="Timeout for the cache reset", group=C, unit="s"),
+        Flag("--reset-kv-cache-timeout-seconds", help="Timeout for the cache reset", group=_CONNECTION, unit="s"),
     ] = 30.0
     reset_kv_cache_path: Annotated[
-        str, Flag("--reset-kv-cache-path", help="Path that the cache reset is posted to", group=C, metavar="PATH")
+        str,
+        Flag("--reset-kv-cache-path", help="Path that the cache reset is posted to", group=_CONNECTION, metavar="PATH"),
     ] = "/reset_prefix_cache"
     server_profiler: Annotated[
         bool,
         Flag(
             "--server-profiler",
             help="Start the server's own profiler before the measured phase and stop it afterwards",
-            group=C,
+            group=_CONNECTION,
         ),
     ] = False
     server_profiler_start_path: Annotated[
@@ -307,7 +330,7 @@ class EndpointConfig(Section):
         Flag(
             "--server-profiler-start-path",
             help="Path posted to before the measured phase to start the server's profiler",
-            group=C,
+            group=_CONNECTION,
             metavar="PATH",
         ),
     ] = "/start_profile"
@@ -316,7 +339,7 @@ class EndpointConfig(Section):
         Flag(
             "--server-profiler-stop-path",
             help="Path posted to after the measured phase to stop the server's profiler",
-            group=C,
+            group=_CONNECTION,
             metavar="PATH",
         ),
     ] = "/stop_profile"
@@ -326,19 +349,23 @@ class EndpointConfig(Section):
         Flag(
             "--server-profiler-timeout-seconds",
             help="Timeout for starting and for stopping the server's profiler",
-            group=C,
+            group=_CONNECTION,
             unit="s",
         ),
     ] = 30.0
     num_gpus: Annotated[
         int | None,
         Field(gt=0),
-        Flag("--num-gpus", help="Number of GPUs behind the URL: throughput per GPU is reported", group=E),
+        Flag("--num-gpus", help="Number of GPUs behind the URL: throughput per GPU is reported", group=_ENDPOINT),
     ] = None
     gpu_cost_per_hour: Annotated[
         float | None,
         Field(gt=0),
-        Flag("--gpu-cost-per-hour", help="Price of one GPU hour: the cost per million tokens is reported", group=E),
+        Flag(
+            "--gpu-cost-per-hour",
+            help="Price of one GPU hour: the cost per million tokens is reported",
+            group=_ENDPOINT,
+        ),
     ] = None
 
 

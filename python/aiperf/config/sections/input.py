@@ -12,12 +12,12 @@ from aiperf.config.sections import Section
 
 __all__ = ["ConversationConfig", "InputConfig", "PromptConfig"]
 
-I = "Input"  # noqa: E741 - a heading
-F = "Fixed Schedule"
-Y = "Trace Synthesis"
-P = "Prompt"
-X = "Prefix Prompt"
-V = "Conversation"
+_INPUT = "Input"
+_SCHEDULE = "Fixed Schedule"
+_SYNTHESIS = "Trace Synthesis"
+_PROMPT = "Prompt"
+_PREFIX = "Prefix Prompt"
+_CONVERSATION = "Conversation"
 
 
 class InputConfig(Section):
@@ -25,32 +25,34 @@ class InputConfig(Section):
 
     input_file: Annotated[
         Path | None,
-        Flag("--input-file", help="Dataset or trace file, or a folder of them; .gz and .zst are read too", group=I),
+        Flag(
+            "--input-file", help="Dataset or trace file, or a folder of them; .gz and .zst are read too", group=_INPUT
+        ),
     ] = None
     custom_dataset_type: Annotated[
         str | None,
         Flag(
             "--custom-dataset-type",
             help="Format of the input file; default: detected from its first record",
-            group=I,
+            group=_INPUT,
             plugins=("traces", "datasets"),
         ),
     ] = None
     public_dataset: Annotated[
         str | None,
-        Flag("--public-dataset", help="Public dataset by AIPerf's name, or a Hugging Face dataset name", group=I),
+        Flag("--public-dataset", help="Public dataset by AIPerf's name, or a Hugging Face dataset name", group=_INPUT),
     ] = None
     hf_subset: Annotated[
-        str | None, Flag("--hf-subset", help="Configuration (subset) of the Hugging Face dataset", group=I)
+        str | None, Flag("--hf-subset", help="Configuration (subset) of the Hugging Face dataset", group=_INPUT)
     ] = None
-    hf_split: Annotated[str, Flag("--hf-split", help="Dataset split", group=I)] = "train"
+    hf_split: Annotated[str, Flag("--hf-split", help="Dataset split", group=_INPUT)] = "train"
     dataset_filters: Annotated[
         tuple[str, ...],
         Flag(
             "--dataset-filter",
             help="Use only rows of the hub dataset whose column has this value: `category=math`, `meta.lang=en`; repeatable",
             greedy=True,
-            group=I,
+            group=_INPUT,
             metavar="COLUMN=VALUE",
         ),
     ] = ()
@@ -59,11 +61,11 @@ class InputConfig(Section):
         Flag(
             "--hf-mooncake-dataset",
             help="Hugging Face dataset of whole conversations, sent turn by turn as recorded",
-            group=I,
+            group=_INPUT,
         ),
     ] = None
     hf_mooncake_split: Annotated[
-        str, Flag("--hf-mooncake-split", help="Split of the dataset of --hf-mooncake-dataset", group=I)
+        str, Flag("--hf-mooncake-split", help="Split of the dataset of --hf-mooncake-dataset", group=_INPUT)
     ] = "test"
     mooncake_trace_to_hf_mapping: Annotated[
         tuple[str, ...],
@@ -71,7 +73,7 @@ class InputConfig(Section):
             "--mooncake-trace-to-hf-mapping",
             help="Column of the dataset for a field of the conversation: `messages=data.turns`; repeatable",
             greedy=True,
-            group=I,
+            group=_INPUT,
             metavar="FIELD=COLUMN",
         ),
     ] = ()
@@ -80,7 +82,7 @@ class InputConfig(Section):
         Flag(
             "--open-loop-replay",
             help="Send later turns of a baseten_trace at their recorded times; off: as long after the previous response as recorded",
-            group=I,
+            group=_INPUT,
         ),
     ] = True
     open_loop_strict: Annotated[
@@ -88,7 +90,7 @@ class InputConfig(Section):
         Flag(
             "--open-loop-strict",
             help="Send each row of a baseten_trace as its own session, at its recorded time",
-            group=I,
+            group=_INPUT,
         ),
     ] = False
     omit_kv_hints: Annotated[
@@ -96,7 +98,7 @@ class InputConfig(Section):
         Flag(
             "--omit-kv-hints",
             help="Leave the cache hints `hash_ids` and `block_size` of a baseten_trace out of the bodies",
-            group=I,
+            group=_INPUT,
         ),
     ] = False
     dataset_options: Annotated[
@@ -105,7 +107,7 @@ class InputConfig(Section):
             "--dataset-option",
             help="Option of the dataset format, for example `prompt_field=text`; repeatable",
             greedy=True,
-            group=I,
+            group=_INPUT,
             metavar="NAME=VALUE",
         ),
     ] = Field(default_factory=dict)
@@ -114,7 +116,7 @@ class InputConfig(Section):
         Flag(
             "--dataset-sampling-strategy",
             help="Order of the entries; default: file order for files, shuffled for synthetic prompts",
-            group=I,
+            group=_INPUT,
         ),
     ] = None
     num_dataset_entries: Annotated[
@@ -125,7 +127,7 @@ class InputConfig(Section):
             "--num-prompts",
             help="Number of distinct prompts; default: every request has its own",
             zero_is_off=True,
-            group=I,
+            group=_INPUT,
         ),
     ] = None
     random_seed: Annotated[
@@ -134,11 +136,11 @@ class InputConfig(Section):
         Flag(
             "--random-seed",
             help="Seed of all random choices; default: chosen at random and written to run.json",
-            group=I,
+            group=_INPUT,
         ),
     ] = None
     skip_invalid: Annotated[
-        bool, Flag("--skip-invalid", help="Skip malformed lines (they are counted and listed)", group=I)
+        bool, Flag("--skip-invalid", help="Skip malformed lines (they are counted and listed)", group=_INPUT)
     ] = False
     max_context_length: Annotated[
         int | None,
@@ -148,12 +150,12 @@ class InputConfig(Section):
             "--max-context-length",
             help="Skip prompts longer than this (the number skipped is reported)",
             zero_is_off=True,
-            group=I,
+            group=_INPUT,
         ),
     ] = None
     loop: Annotated[
         bool | None,
-        Flag("--loop", "--allow-dataset-wrap", help="Start over at the end of the file, with fresh ids", group=I),
+        Flag("--loop", "--allow-dataset-wrap", help="Start over at the end of the file, with fresh ids", group=_INPUT),
     ] = None
     isl_block_size: Annotated[
         int | None,
@@ -162,23 +164,23 @@ class InputConfig(Section):
             "--isl-block-size",
             "--prompt-input-tokens-block-size",
             "--synthetic-input-tokens-block-size",
-            group=I,
+            group=_INPUT,
             help="Tokens per hash block of a trace; default: the trace format's own (mooncake 512)",
         ),
     ] = None
     ignore_trace_delays: Annotated[
-        bool, Flag("--ignore-trace-delays", help="Ignore the think times of the input file", group=I)
+        bool, Flag("--ignore-trace-delays", help="Ignore the think times of the input file", group=_INPUT)
     ] = False
 
     fixed_schedule: Annotated[
-        bool | None, Flag("--fixed-schedule", help="Send requests at the timestamps of the input file", group=F)
+        bool | None, Flag("--fixed-schedule", help="Send requests at the timestamps of the input file", group=_SCHEDULE)
     ] = None
     fixed_schedule_auto_offset: Annotated[
         bool | None,
         Flag(
             "--fixed-schedule-auto-offset",
             help="Shift timestamps so that the first one is at time 0 (default without a start offset)",
-            group=F,
+            group=_SCHEDULE,
         ),
     ] = None
     fixed_schedule_start_offset: Annotated[
@@ -187,17 +189,17 @@ class InputConfig(Section):
         Flag(
             "--fixed-schedule-start-offset",
             help="Skip requests with earlier timestamps; this timestamp becomes time 0",
-            group=F,
+            group=_SCHEDULE,
             unit="ms",
         ),
     ] = None
     fixed_schedule_end_offset: Annotated[
         float | None,
         Field(ge=0),
-        Flag("--fixed-schedule-end-offset", help="Skip requests with later timestamps", group=F, unit="ms"),
+        Flag("--fixed-schedule-end-offset", help="Skip requests with later timestamps", group=_SCHEDULE, unit="ms"),
     ] = None
     replay_speedup: Annotated[
-        float, Field(gt=0), Flag("--replay-speedup", help="Divide all timestamps by this factor", group=F)
+        float, Field(gt=0), Flag("--replay-speedup", help="Divide all timestamps by this factor", group=_SCHEDULE)
     ] = 1.0
     idle_gap_cap_seconds: Annotated[
         float | None,
@@ -206,7 +208,7 @@ class InputConfig(Section):
             "--idle-gap-cap-seconds",
             "--max-idle-gap-cap-seconds",
             help="Maximum gap between arrivals; longer gaps are shortened to it",
-            group=F,
+            group=_SCHEDULE,
             unit="s",
         ),
     ] = None
@@ -214,18 +216,20 @@ class InputConfig(Section):
     trace_session_sample_ratio: Annotated[
         float | None,
         Field(gt=0, le=1),
-        Flag("--trace-session-sample-ratio", help="Replay this share of the trace's sessions", group=Y),
+        Flag("--trace-session-sample-ratio", help="Replay this share of the trace's sessions", group=_SYNTHESIS),
     ] = None
     synthesis_speedup_ratio: Annotated[
         float | None,
         Field(gt=0),
-        Flag("--synthesis-speedup-ratio", help="Divide the trace's timestamps by this factor", group=Y),
+        Flag("--synthesis-speedup-ratio", help="Divide the trace's timestamps by this factor", group=_SYNTHESIS),
     ] = None
     synthesis_prefix_len_multiplier: Annotated[
         float | None,
         Field(gt=0),
         Flag(
-            "--synthesis-prefix-len-multiplier", help="Multiply the length of shared prefixes by this factor", group=Y
+            "--synthesis-prefix-len-multiplier",
+            help="Multiply the length of shared prefixes by this factor",
+            group=_SYNTHESIS,
         ),
     ] = None
     synthesis_prefix_root_multiplier: Annotated[
@@ -234,7 +238,7 @@ class InputConfig(Section):
         Flag(
             "--synthesis-prefix-root-multiplier",
             help="Multiply the number of distinct prefix roots by this factor",
-            group=Y,
+            group=_SYNTHESIS,
         ),
     ] = None
     synthesis_prompt_len_multiplier: Annotated[
@@ -243,23 +247,28 @@ class InputConfig(Section):
         Flag(
             "--synthesis-prompt-len-multiplier",
             help="Multiply the length of the unshared part of prompts by this factor",
-            group=Y,
+            group=_SYNTHESIS,
         ),
     ] = None
     synthesis_output_len_multiplier: Annotated[
         float | None,
         Field(gt=0),
-        Flag("--synthesis-output-len-multiplier", help="Multiply the output lengths by this factor", group=Y),
+        Flag("--synthesis-output-len-multiplier", help="Multiply the output lengths by this factor", group=_SYNTHESIS),
     ] = None
     synthesis_max_isl: Annotated[
         int | None,
         Field(gt=0),
-        Flag("--synthesis-max-isl", help="Skip requests with longer inputs", zero_is_off=True, group=Y),
+        Flag("--synthesis-max-isl", help="Skip requests with longer inputs", zero_is_off=True, group=_SYNTHESIS),
     ] = None
     synthesis_max_osl: Annotated[
         int | None,
         Field(gt=0),
-        Flag("--synthesis-max-osl", help="Maximum output length; longer outputs are capped", zero_is_off=True, group=Y),
+        Flag(
+            "--synthesis-max-osl",
+            help="Maximum output length; longer outputs are capped",
+            zero_is_off=True,
+            group=_SYNTHESIS,
+        ),
     ] = None
 
 
@@ -274,7 +283,7 @@ class PromptConfig(Section):
             "--prompt-input-tokens-mean",
             "--synthetic-input-tokens-mean",
             help="Mean input length in tokens",
-            group=P,
+            group=_PROMPT,
         ),
     ] = 550.0
     isl_stddev: Annotated[
@@ -285,7 +294,7 @@ class PromptConfig(Section):
             "--prompt-input-tokens-stddev",
             "--synthetic-input-tokens-stddev",
             help="Standard deviation of the input length",
-            group=P,
+            group=_PROMPT,
         ),
     ] = 0.0
     osl_mean: Annotated[
@@ -296,7 +305,7 @@ class PromptConfig(Section):
             "--prompt-output-tokens-mean",
             "--output-tokens-mean",
             help="Mean output length in tokens; default: no length is requested",
-            group=P,
+            group=_PROMPT,
         ),
     ] = None
     osl_stddev: Annotated[
@@ -307,7 +316,7 @@ class PromptConfig(Section):
             "--prompt-output-tokens-stddev",
             "--output-tokens-stddev",
             help="Standard deviation of the output length",
-            group=P,
+            group=_PROMPT,
         ),
     ] = 0.0
     isl_dist: Annotated[
@@ -315,7 +324,7 @@ class PromptConfig(Section):
         Flag(
             "--isl-dist",
             help='Distribution of the input length as JSON, e.g. `{"mean": 512, "median": 400}` or `{"peaks": [{"mean": 128, "weight": 60}, …]}`',
-            group=P,
+            group=_PROMPT,
             metavar="JSON",
         ),
     ] = None
@@ -324,7 +333,7 @@ class PromptConfig(Section):
         Flag(
             "--osl-dist",
             help="Distribution of the output length as JSON, as for --isl-dist",
-            group=P,
+            group=_PROMPT,
             metavar="JSON",
         ),
     ] = None
@@ -334,24 +343,24 @@ class PromptConfig(Section):
             "--seq-dist",
             "--sequence-distribution",
             help="Distribution of (input, output) lengths: `ISL|sd,OSL|sd:percent;…`, bracket form or JSON",
-            group=P,
+            group=_PROMPT,
         ),
     ] = None
     random_range_ratio: Annotated[
         float | None,
         Field(ge=0, le=1),
-        Flag("--random-range-ratio", help="Draw lengths uniformly within this share of the mean", group=P),
+        Flag("--random-range-ratio", help="Draw lengths uniformly within this share of the mean", group=_PROMPT),
     ] = None
     random_corpus_style: Annotated[
         Literal["vllm", "sglang"],
-        Flag("--random-corpus-style", help="Bounds for --random-range-ratio: m·(1 ± r), or [m·r, m]", group=P),
+        Flag("--random-corpus-style", help="Bounds for --random-range-ratio: m·(1 ± r), or [m·r, m]", group=_PROMPT),
     ] = "vllm"
     prompt_corpus: Annotated[
         Literal["prose", "words"],
         Flag(
             "--prompt-corpus",
             help="Source of prompt text: running prose, or random words",
-            group=P,
+            group=_PROMPT,
             synonyms={"sonnet": "prose", "shakespeare": "prose", "random": "words"},
         ),
     ] = "prose"
@@ -364,15 +373,17 @@ class PromptConfig(Section):
             "--batch-size",
             "-b",
             help="Texts per request (embeddings)",
-            group=P,
+            group=_PROMPT,
         ),
     ] = 1
     apply_chat_template: Annotated[
-        bool, Flag("--apply-chat-template", help="Count the tokens of the chat template in the ISL", group=P)
+        bool, Flag("--apply-chat-template", help="Count the tokens of the chat template in the ISL", group=_PROMPT)
     ] = False
-    system_prompt: Annotated[str | None, Flag("--system-prompt", help="Text of the system message", group=X)] = None
+    system_prompt: Annotated[str | None, Flag("--system-prompt", help="Text of the system message", group=_PREFIX)] = (
+        None
+    )
     system_prompt_file: Annotated[
-        Path | None, Flag("--system-prompt-file", help="File containing the system prompt", group=X)
+        Path | None, Flag("--system-prompt-file", help="File containing the system prompt", group=_PREFIX)
     ] = None
     prefix_prompt_pool_size: Annotated[
         int | None,
@@ -383,7 +394,7 @@ class PromptConfig(Section):
             "--prefix-prompt-pool-size",
             help="Number of shared prefixes; each session gets one of them",
             zero_is_off=True,
-            group=X,
+            group=_PREFIX,
         ),
     ] = None
     prefix_prompt_length: Annotated[
@@ -394,7 +405,7 @@ class PromptConfig(Section):
             "--prompt-prefix-length",
             help="Tokens of each shared prefix, in addition to the ISL",
             zero_is_off=True,
-            group=X,
+            group=_PREFIX,
         ),
     ] = None
     shared_system_prompt_length: Annotated[
@@ -404,7 +415,7 @@ class PromptConfig(Section):
             "--shared-system-prompt-length",
             help="Tokens of a system prompt that all sessions share",
             zero_is_off=True,
-            group=X,
+            group=_PREFIX,
         ),
     ] = None
     user_context_prompt_length: Annotated[
@@ -414,12 +425,12 @@ class PromptConfig(Section):
             "--user-context-prompt-length",
             help="Tokens of a context prompt unique to each session",
             zero_is_off=True,
-            group=X,
+            group=_PREFIX,
         ),
     ] = None
     cache_bust: Annotated[
         Literal["none", "system_prefix", "system_suffix", "first_turn_prefix", "first_turn_suffix"],
-        Flag("--cache-bust", help="Where to put a unique id so that requests miss the prefix cache", group=X),
+        Flag("--cache-bust", help="Where to put a unique id so that requests miss the prefix cache", group=_PREFIX),
     ] = "none"
 
 
@@ -429,12 +440,23 @@ class ConversationConfig(Section):
     num_sessions: Annotated[
         int | None,
         Field(gt=0),
-        Flag("--num-sessions", "--conversation-num", "--num-conversations", help="Number of sessions to run", group=V),
+        Flag(
+            "--num-sessions",
+            "--conversation-num",
+            "--num-conversations",
+            help="Number of sessions to run",
+            group=_CONVERSATION,
+        ),
     ] = None
     turn_mean: Annotated[
         float,
         Field(ge=1),
-        Flag("--session-turns-mean", "--conversation-turn-mean", help="Mean number of turns per session", group=V),
+        Flag(
+            "--session-turns-mean",
+            "--conversation-turn-mean",
+            help="Mean number of turns per session",
+            group=_CONVERSATION,
+        ),
     ] = 1.0
     turn_stddev: Annotated[
         float,
@@ -443,7 +465,7 @@ class ConversationConfig(Section):
             "--session-turns-stddev",
             "--conversation-turn-stddev",
             help="Standard deviation of the number of turns",
-            group=V,
+            group=_CONVERSATION,
         ),
     ] = 0.0
     turn_delay_mean: Annotated[
@@ -453,7 +475,7 @@ class ConversationConfig(Section):
             "--session-turn-delay-mean",
             "--conversation-turn-delay-mean",
             help="Mean think time between turns",
-            group=V,
+            group=_CONVERSATION,
             unit="ms",
         ),
     ] = 0.0
@@ -464,7 +486,7 @@ class ConversationConfig(Section):
             "--session-turn-delay-stddev",
             "--conversation-turn-delay-stddev",
             help="Standard deviation of the think time",
-            group=V,
+            group=_CONVERSATION,
             unit="ms",
         ),
     ] = 0.0
@@ -475,11 +497,11 @@ class ConversationConfig(Section):
             "--session-delay-ratio",
             "--conversation-turn-delay-ratio",
             help="Multiply think times by this factor",
-            group=V,
+            group=_CONVERSATION,
         ),
     ] = 1.0
     turn_delay_cap_seconds: Annotated[
         float | None,
         Field(ge=0),
-        Flag("--inter-turn-delay-cap-seconds", help="Maximum think time between turns", group=V, unit="s"),
+        Flag("--inter-turn-delay-cap-seconds", help="Maximum think time between turns", group=_CONVERSATION, unit="s"),
     ] = None

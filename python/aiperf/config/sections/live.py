@@ -11,8 +11,8 @@ from aiperf.config.sections import Section
 
 __all__ = ["LiveConfig"]
 
-L = "Live view"
-K = "Export to services"
+_LIVE = "Live view"
+_SERVICES = "Export to services"
 
 
 class LiveConfig(Section):
@@ -23,7 +23,7 @@ class LiveConfig(Section):
         Flag(
             "--serve",
             help="Serve a live page, /metrics and /api/progress on [HOST:]PORT (default host 127.0.0.1; other hosts need the token in the URL)",
-            group=L,
+            group=_LIVE,
             metavar="[HOST:]PORT",
             sweep=False,
         ),
@@ -34,7 +34,7 @@ class LiveConfig(Section):
         Flag(
             "--serve-grace",
             help="Keep serving this long after the run; default: until open live pages have the report, at most 10 s",
-            group=L,
+            group=_LIVE,
             unit="s",
             sweep=False,
         ),
@@ -45,20 +45,20 @@ class LiveConfig(Section):
         Flag(
             "--api-port",
             help="Port of AIPerf's live interface: /api/progress, /api/metrics, /metrics",
-            group=L,
+            group=_LIVE,
             sweep=False,
         ),
     ] = None
     api_host: Annotated[
         str | None,
-        Flag("--api-host", help="Host that --api-port listens on; default 127.0.0.1", group=L, metavar="HOST"),
+        Flag("--api-host", help="Host that --api-port listens on; default 127.0.0.1", group=_LIVE, metavar="HOST"),
     ] = None
     otel_url: Annotated[
         str | None,
         Flag(
             "--otel-url",
             help="Send metrics to this OTLP/HTTP endpoint while the run goes on, for example `http://collector:4318`",
-            group=K,
+            group=_SERVICES,
             metavar="URL",
         ),
     ] = None
@@ -67,7 +67,7 @@ class LiveConfig(Section):
         Flag(
             "--stream",
             help="Metrics sent to --otel-url: metrics (latencies, tokens), timing (counts, progress), or both (default)",
-            group=K,
+            group=_SERVICES,
             split=True,
             greedy=True,
         ),
@@ -77,7 +77,7 @@ class LiveConfig(Section):
         Flag(
             "--otel-resource-attributes",
             help="Resource attributes of the OTLP metrics, as `key=value`",
-            group=K,
+            group=_SERVICES,
             split=True,
             greedy=True,
             metavar="K=V",
@@ -88,7 +88,7 @@ class LiveConfig(Section):
         Flag(
             "--gen-ai-provider",
             help="Attribute `gen_ai.provider.name` of the OTLP metrics; default: the server that was recognised",
-            group=K,
+            group=_SERVICES,
             metavar="NAME",
         ),
     ] = None
@@ -97,48 +97,58 @@ class LiveConfig(Section):
         Flag(
             "--mlflow-tracking-uri",
             help="Log the run to this MLflow tracking server: parameters, live metrics, results, files",
-            group=K,
+            group=_SERVICES,
             metavar="URI",
         ),
     ] = None
     mlflow_experiment: Annotated[
-        str | None, Flag("--mlflow-experiment", help="MLflow experiment; default aiperf", group=K, metavar="NAME")
+        str | None,
+        Flag("--mlflow-experiment", help="MLflow experiment; default aiperf", group=_SERVICES, metavar="NAME"),
     ] = None
     mlflow_run_name: Annotated[
         str | None,
-        Flag("--mlflow-run-name", help="Name of the MLflow run; default: the benchmark id", group=K, metavar="NAME"),
+        Flag(
+            "--mlflow-run-name",
+            help="Name of the MLflow run; default: the benchmark id",
+            group=_SERVICES,
+            metavar="NAME",
+        ),
     ] = None
     mlflow_tags: Annotated[
         tuple[str, ...],
         Flag(
             "--mlflow-tag",
             help="Tag of the MLflow run, as `key:value`; repeatable",
-            group=K,
+            group=_SERVICES,
             metavar="K:V",
             greedy=True,
         ),
     ] = ()
     mlflow_parent_run_id: Annotated[
-        str | None, Flag("--mlflow-parent-run-id", help="MLflow run that this one is nested in", group=K, metavar="ID")
+        str | None,
+        Flag("--mlflow-parent-run-id", help="MLflow run that this one is nested in", group=_SERVICES, metavar="ID"),
     ] = None
     mlflow_artifact_globs: Annotated[
         tuple[str, ...],
         Flag(
             "--mlflow-artifact-glob",
             help="Files of the run's folder that are uploaded; default: all but the journal and raw records",
-            group=K,
+            group=_SERVICES,
             split=True,
             metavar="GLOB",
         ),
     ] = ()
     wandb_project: Annotated[
         str | None,
-        Flag("--wandb-project", help="Log the run to this Weights & Biases project", group=K, metavar="NAME"),
+        Flag("--wandb-project", help="Log the run to this Weights & Biases project", group=_SERVICES, metavar="NAME"),
     ] = None
     wandb_entity: Annotated[
         str | None,
         Flag(
-            "--wandb-entity", help="Weights & Biases team or user; default: the API key's own", group=K, metavar="NAME"
+            "--wandb-entity",
+            help="Weights & Biases team or user; default: the API key's own",
+            group=_SERVICES,
+            metavar="NAME",
         ),
     ] = None
     wandb_run_name: Annotated[
@@ -146,7 +156,7 @@ class LiveConfig(Section):
         Flag(
             "--wandb-run-name",
             help="Name of the Weights & Biases run; default: the benchmark id",
-            group=K,
+            group=_SERVICES,
             metavar="NAME",
         ),
     ] = None
@@ -155,7 +165,7 @@ class LiveConfig(Section):
         Flag(
             "--wandb-tag",
             help="Tag of the Weights & Biases run; repeatable, or separated by commas",
-            group=K,
+            group=_SERVICES,
             split=True,
             metavar="TAG",
         ),

@@ -15,10 +15,10 @@ __all__ = ["Arrival", "LoadConfig", "NamedPhase", "WarmupConfig"]
 Arrival = Literal["constant", "poisson", "gamma", "concurrency_burst"]
 """`concurrency_burst`: AIPerf's name for the closed loop; refused together with a rate."""
 
-L = "Load"
-S = "Stop"
-K = "Cancellation"
-W = "Warm-up"
+_LOAD = "Load"
+_STOP = "Stop"
+_CANCELLATION = "Cancellation"
+_WARMUP = "Warm-up"
 
 
 class NamedPhase(Section):
@@ -42,7 +42,7 @@ class LoadConfig(Section):
         Flag(
             "--concurrency",
             help="Concurrent sessions (closed loop), or the in-flight limit when a rate is set",
-            group=L,
+            group=_LOAD,
         ),
     ] = None
     prefill_concurrency: Annotated[
@@ -52,13 +52,13 @@ class LoadConfig(Section):
             "--prefill-concurrency",
             help="Maximum number of requests waiting for their first token",
             zero_is_off=True,
-            group=L,
+            group=_LOAD,
         ),
     ] = None
     request_rate: Annotated[
         float | None,
         Field(gt=0),
-        Flag("--request-rate", help="Sessions started per second (requests, if single-turn)", group=L),
+        Flag("--request-rate", help="Sessions started per second (requests, if single-turn)", group=_LOAD),
     ] = None
     arrival_pattern: Annotated[
         Arrival | None,
@@ -66,7 +66,7 @@ class LoadConfig(Section):
             "--arrival-pattern",
             "--request-rate-mode",
             help="Inter-arrival time distribution (open loop); default poisson",
-            group=L,
+            group=_LOAD,
         ),
     ] = None
     arrival_smoothness: Annotated[
@@ -76,7 +76,7 @@ class LoadConfig(Section):
             "--arrival-smoothness",
             "--vllm-burstiness",
             help="Shape parameter of gamma inter-arrival times: 1 is Poisson, larger is smoother",
-            group=L,
+            group=_LOAD,
         ),
     ] = None
     request_rate_series: Annotated[
@@ -84,7 +84,7 @@ class LoadConfig(Section):
         Flag(
             "--request-rate-series",
             help="Rate over time: JSON or a file of `time_s`, `qps` points, or of `duration_s`, `qps` stages",
-            group=L,
+            group=_LOAD,
         ),
     ] = None
     concurrency_ramp_duration: Annotated[
@@ -94,7 +94,7 @@ class LoadConfig(Section):
             "--concurrency-ramp-duration",
             help="Ramp the concurrency from 1 to its target over this time",
             zero_is_off=True,
-            group=L,
+            group=_LOAD,
             unit="s",
         ),
     ] = None
@@ -105,7 +105,7 @@ class LoadConfig(Section):
             "--prefill-concurrency-ramp-duration",
             help="Ramp the prefill concurrency from 1 to its target over this time",
             zero_is_off=True,
-            group=L,
+            group=_LOAD,
             unit="s",
         ),
     ] = None
@@ -116,7 +116,7 @@ class LoadConfig(Section):
             "--request-rate-ramp-duration",
             help="Ramp the request rate up to its target over this time",
             zero_is_off=True,
-            group=L,
+            group=_LOAD,
             unit="s",
         ),
     ] = None
@@ -125,22 +125,26 @@ class LoadConfig(Section):
         Flag(
             "--ramp-shape",
             help="Ramp shape for concurrency, prefill and rate ramps; exponential = quadratic in time",
-            group=L,
+            group=_LOAD,
         ),
     ] = "linear"
     user_centric_rate: Annotated[
         float | None,
         Field(gt=0),
-        Flag("--user-centric-rate", help="Requests per second of all users together", group=L),
+        Flag("--user-centric-rate", help="Requests per second of all users together", group=_LOAD),
     ] = None
     num_users: Annotated[
-        int | None, Field(gt=0), Flag("--num-users", help="Number of users; each runs one session at a time", group=L)
+        int | None,
+        Field(gt=0),
+        Flag("--num-users", help="Number of users; each runs one session at a time", group=_LOAD),
     ] = None
 
     request_count: Annotated[
         int | None,
         Field(gt=0),
-        Flag("--request-count", "--num-requests", help="Requests to send; default max(10, 2 × concurrency)", group=S),
+        Flag(
+            "--request-count", "--num-requests", help="Requests to send; default max(10, 2 × concurrency)", group=_STOP
+        ),
     ] = None
     benchmark_duration: Annotated[
         float | None,
@@ -148,7 +152,7 @@ class LoadConfig(Section):
         Flag(
             "--benchmark-duration",
             help="Send requests for this long; with a request count, the first limit reached ends the run",
-            group=S,
+            group=_STOP,
             unit="s",
         ),
     ] = None
@@ -158,7 +162,7 @@ class LoadConfig(Section):
         Flag(
             "--benchmark-grace-period",
             help="Grace period for in-flight requests after the duration ends",
-            group=S,
+            group=_STOP,
             unit="s",
         ),
     ] = 30.0
@@ -167,7 +171,7 @@ class LoadConfig(Section):
         Flag(
             "--until",
             help="Stop once the metric's 95% confidence interval is within ±N%: `time_to_first_token:p99:±5%`; repeatable",
-            group=S,
+            group=_STOP,
         ),
     ] = ()
     failed_request_threshold: Annotated[
@@ -176,7 +180,7 @@ class LoadConfig(Section):
         Flag(
             "--failed-request-threshold",
             help="Stop early when a larger share of requests has failed (after max(10, concurrency))",
-            group=S,
+            group=_STOP,
             unit="share",
         ),
     ] = None
@@ -186,7 +190,7 @@ class LoadConfig(Section):
         Flag(
             "--max-error-rate",
             help="Exit with code 4 when a larger share of requests has failed, `10%` or 0.1; default: only when all failed",
-            group=S,
+            group=_STOP,
             unit="share",
         ),
     ] = None
@@ -194,12 +198,19 @@ class LoadConfig(Section):
     request_cancellation_rate: Annotated[
         float | None,
         Field(ge=0, le=100),
-        Flag("--request-cancellation-rate", help="Share of requests to cancel on purpose", group=K, unit="%"),
+        Flag(
+            "--request-cancellation-rate", help="Share of requests to cancel on purpose", group=_CANCELLATION, unit="%"
+        ),
     ] = None
     request_cancellation_delay: Annotated[
         float,
         Field(ge=0),
-        Flag("--request-cancellation-delay", help="Time from request body sent to cancellation", group=K, unit="s"),
+        Flag(
+            "--request-cancellation-delay",
+            help="Time from request body sent to cancellation",
+            group=_CANCELLATION,
+            unit="s",
+        ),
     ] = 0.0
     request_cancellation_after_chunks: Annotated[
         int | None,
@@ -207,7 +218,7 @@ class LoadConfig(Section):
         Flag(
             "--request-cancellation-after-chunks",
             help="Cancel after this many content chunks instead of a delay",
-            group=K,
+            group=_CANCELLATION,
         ),
     ] = None
 
@@ -223,32 +234,35 @@ class WarmupConfig(Section):
             "--num-warmup-requests",
             help="Number of warm-up requests",
             zero_is_off=True,
-            group=W,
+            group=_WARMUP,
         ),
     ] = None
     duration: Annotated[
         float | None,
         Field(gt=0),
-        Flag("--warmup-duration", help="Warm-up duration", zero_is_off=True, group=W, unit="s"),
+        Flag("--warmup-duration", help="Warm-up duration", zero_is_off=True, group=_WARMUP, unit="s"),
     ] = None
     num_sessions: Annotated[
         int | None,
         Field(gt=0),
-        Flag("--num-warmup-sessions", help="Number of warm-up sessions", zero_is_off=True, group=W),
+        Flag("--num-warmup-sessions", help="Number of warm-up sessions", zero_is_off=True, group=_WARMUP),
     ] = None
     concurrency: Annotated[
-        int | None, Field(gt=0), Flag("--warmup-concurrency", help="Concurrency of the warm-up", group=W)
+        int | None, Field(gt=0), Flag("--warmup-concurrency", help="Concurrency of the warm-up", group=_WARMUP)
     ] = None
     prefill_concurrency: Annotated[
         int | None,
         Field(gt=0),
-        Flag("--warmup-prefill-concurrency", help="Prefill concurrency of the warm-up", zero_is_off=True, group=W),
+        Flag(
+            "--warmup-prefill-concurrency", help="Prefill concurrency of the warm-up", zero_is_off=True, group=_WARMUP
+        ),
     ] = None
     request_rate: Annotated[
-        float | None, Field(gt=0), Flag("--warmup-request-rate", help="Request rate of the warm-up", group=W)
+        float | None, Field(gt=0), Flag("--warmup-request-rate", help="Request rate of the warm-up", group=_WARMUP)
     ] = None
     arrival_pattern: Annotated[
-        Arrival | None, Flag("--warmup-arrival-pattern", help="Inter-arrival time distribution of the warm-up", group=W)
+        Arrival | None,
+        Flag("--warmup-arrival-pattern", help="Inter-arrival time distribution of the warm-up", group=_WARMUP),
     ] = None
     grace_period: Annotated[
         float | None,
@@ -256,7 +270,7 @@ class WarmupConfig(Section):
         Flag(
             "--warmup-grace-period",
             help="Grace period after the warm-up duration; default: wait for all requests",
-            group=W,
+            group=_WARMUP,
             unit="s",
         ),
     ] = None
@@ -267,7 +281,7 @@ class WarmupConfig(Section):
             "--warmup-concurrency-ramp-duration",
             help="Ramp the warm-up's concurrency over this time",
             zero_is_off=True,
-            group=W,
+            group=_WARMUP,
             unit="s",
         ),
     ] = None
@@ -278,7 +292,7 @@ class WarmupConfig(Section):
             "--warmup-prefill-concurrency-ramp-duration",
             help="Ramp the warm-up's prefill concurrency over this time",
             zero_is_off=True,
-            group=W,
+            group=_WARMUP,
             unit="s",
         ),
     ] = None
@@ -289,7 +303,7 @@ class WarmupConfig(Section):
             "--warmup-request-rate-ramp-duration",
             help="Ramp the warm-up's request rate over this time",
             zero_is_off=True,
-            group=W,
+            group=_WARMUP,
             unit="s",
         ),
     ] = None

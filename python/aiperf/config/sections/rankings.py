@@ -11,7 +11,7 @@ from aiperf.config.sections import Section
 
 __all__ = ["RankingsConfig"]
 
-R = "Rankings"
+_GROUP = "Rankings"
 
 
 class RankingsConfig(Section):
@@ -23,13 +23,13 @@ class RankingsConfig(Section):
         Flag(
             "--rankings-passages-mean",
             help="Mean number of passages per ranking request; default: --batch-size-text, else 10",
-            group=R,
+            group=_GROUP,
         ),
     ] = None
     passages_stddev: Annotated[
         float,
         Field(ge=0),
-        Flag("--rankings-passages-stddev", help="Standard deviation of the number of passages", group=R),
+        Flag("--rankings-passages-stddev", help="Standard deviation of the number of passages", group=_GROUP),
     ] = 0.0
     passages_prompt_token_mean: Annotated[
         float | None,
@@ -37,13 +37,17 @@ class RankingsConfig(Section):
         Flag(
             "--rankings-passages-prompt-token-mean",
             help="Mean length of a passage in tokens; default: --isl, else 128",
-            group=R,
+            group=_GROUP,
         ),
     ] = None
     passages_prompt_token_stddev: Annotated[
         float,
         Field(ge=0),
-        Flag("--rankings-passages-prompt-token-stddev", help="Standard deviation of the length of a passage", group=R),
+        Flag(
+            "--rankings-passages-prompt-token-stddev",
+            help="Standard deviation of the length of a passage",
+            group=_GROUP,
+        ),
     ] = 0.0
     query_prompt_token_mean: Annotated[
         float | None,
@@ -51,11 +55,11 @@ class RankingsConfig(Section):
         Flag(
             "--rankings-query-prompt-token-mean",
             help="Mean length of a ranking's query in tokens; default: --isl, else 32",
-            group=R,
+            group=_GROUP,
         ),
     ] = None
     query_prompt_token_stddev: Annotated[
         float,
         Field(ge=0),
-        Flag("--rankings-query-prompt-token-stddev", help="Standard deviation of the length of a query", group=R),
+        Flag("--rankings-query-prompt-token-stddev", help="Standard deviation of the length of a query", group=_GROUP),
     ] = 0.0

@@ -12,9 +12,9 @@ from aiperf.config.sections import Section
 
 __all__ = ["Axis", "Scenario", "SweepConfig"]
 
-M = "Repeats"
-S = "Sweep"
-H = "Search"
+_REPEATS = "Repeats"
+_SWEEP = "Sweep"
+_SEARCH = "Search"
 
 
 class Axis(Section):
@@ -39,42 +39,42 @@ class SweepConfig(Section):
     scenarios: tuple[Scenario, ...] = ()
     sweep_type: Annotated[
         Literal["grid", "zip"],
-        Flag("--sweep-type", help="grid: Cartesian product of the lists; zip: pair them element-wise", group=S),
+        Flag("--sweep-type", help="grid: Cartesian product of the lists; zip: pair them element-wise", group=_SWEEP),
     ] = "grid"
     sweep_order: Annotated[
-        Literal["given", "random"], Flag("--sweep-order", help="Order in which the points are run", group=S)
+        Literal["given", "random"], Flag("--sweep-order", help="Order in which the points are run", group=_SWEEP)
     ] = "given"
-    resume: Annotated[bool, Flag("--resume", help="Resume an interrupted study: skip points already done", group=S)] = (
-        True
-    )
+    resume: Annotated[
+        bool, Flag("--resume", help="Resume an interrupted study: skip points already done", group=_SWEEP)
+    ] = True
     parameter_sweep_mode: Annotated[
         Literal["repeated", "independent"],
         Flag(
             "--parameter-sweep-mode",
             help="Order of repeats: the whole sweep several times, or each point several times in a row",
-            group=S,
+            group=_SWEEP,
         ),
     ] = "repeated"
     parameter_sweep_cooldown_seconds: Annotated[
         float,
         Field(ge=0),
-        Flag("--parameter-sweep-cooldown-seconds", "--cooldown", help="Pause between points", group=S, unit="s"),
+        Flag("--parameter-sweep-cooldown-seconds", "--cooldown", help="Pause between points", group=_SWEEP, unit="s"),
     ] = 0.0
     parameter_sweep_same_seed: Annotated[
-        bool, Flag("--parameter-sweep-same-seed", help="Use the same prompts at each point", group=S)
+        bool, Flag("--parameter-sweep-same-seed", help="Use the same prompts at each point", group=_SWEEP)
     ] = False
     no_sweep_table: Annotated[
-        bool, Flag("--no-sweep-table", help="Do not print the table of the sweep's points", group=S)
+        bool, Flag("--no-sweep-table", help="Do not print the table of the sweep's points", group=_SWEEP)
     ] = False
     concurrency_min: Annotated[
         int | None,
         Field(gt=0),
-        Flag("--concurrency-min", help="Minimum concurrency of the search or sweep", group=S, sweep=False),
+        Flag("--concurrency-min", help="Minimum concurrency of the search or sweep", group=_SWEEP, sweep=False),
     ] = None
     concurrency_max: Annotated[
         int | None,
         Field(gt=0),
-        Flag("--concurrency-max", help="Maximum concurrency of the search or sweep", group=S, sweep=False),
+        Flag("--concurrency-max", help="Maximum concurrency of the search or sweep", group=_SWEEP, sweep=False),
     ] = None
     concurrency_steps: Annotated[
         int | None,
@@ -82,21 +82,25 @@ class SweepConfig(Section):
         Flag(
             "--concurrency-steps",
             help="Number of log-spaced points between the minimum and maximum concurrency",
-            group=S,
+            group=_SWEEP,
             sweep=False,
         ),
     ] = None
     rate_min: Annotated[
-        float | None, Field(gt=0), Flag("--rate-min", help="Minimum request rate of the search", group=S, sweep=False)
+        float | None,
+        Field(gt=0),
+        Flag("--rate-min", help="Minimum request rate of the search", group=_SWEEP, sweep=False),
     ] = None
     rate_max: Annotated[
-        float | None, Field(gt=0), Flag("--rate-max", help="Maximum request rate of the search", group=S, sweep=False)
+        float | None,
+        Field(gt=0),
+        Flag("--rate-max", help="Maximum request rate of the search", group=_SWEEP, sweep=False),
     ] = None
     isl_min: Annotated[
-        int | None, Field(gt=0), Flag("--isl-min", help="Minimum input length of the sweep", group=S, sweep=False)
+        int | None, Field(gt=0), Flag("--isl-min", help="Minimum input length of the sweep", group=_SWEEP, sweep=False)
     ] = None
     isl_max: Annotated[
-        int | None, Field(gt=0), Flag("--isl-max", help="Maximum input length of the sweep", group=S, sweep=False)
+        int | None, Field(gt=0), Flag("--isl-max", help="Maximum input length of the sweep", group=_SWEEP, sweep=False)
     ] = None
     isl_steps: Annotated[
         int | None,
@@ -104,15 +108,15 @@ class SweepConfig(Section):
         Flag(
             "--isl-steps",
             help="Number of log-spaced points between the minimum and maximum input length",
-            group=S,
+            group=_SWEEP,
             sweep=False,
         ),
     ] = None
     osl_min: Annotated[
-        int | None, Field(gt=0), Flag("--osl-min", help="Minimum output length of the sweep", group=S, sweep=False)
+        int | None, Field(gt=0), Flag("--osl-min", help="Minimum output length of the sweep", group=_SWEEP, sweep=False)
     ] = None
     osl_max: Annotated[
-        int | None, Field(gt=0), Flag("--osl-max", help="Maximum output length of the sweep", group=S, sweep=False)
+        int | None, Field(gt=0), Flag("--osl-max", help="Maximum output length of the sweep", group=_SWEEP, sweep=False)
     ] = None
     osl_steps: Annotated[
         int | None,
@@ -120,7 +124,7 @@ class SweepConfig(Section):
         Flag(
             "--osl-steps",
             help="Number of log-spaced points between the minimum and maximum output length",
-            group=S,
+            group=_SWEEP,
             sweep=False,
         ),
     ] = None
@@ -128,7 +132,9 @@ class SweepConfig(Section):
     search: Annotated[
         Literal["max-concurrency", "max-rate", "max-goodput", "space"] | None,
         Flag(
-            "--search", help="Find the highest load that meets --slo; space: the best point of --search-space", group=H
+            "--search",
+            help="Find the highest load that meets --slo; space: the best point of --search-space",
+            group=_SEARCH,
         ),
     ] = None
     slo: Annotated[
@@ -137,7 +143,7 @@ class SweepConfig(Section):
             "--slo",
             "--search-sla",
             help="Condition that a point must meet: `time_to_first_token:p95<400ms`; repeatable",
-            group=H,
+            group=_SEARCH,
         ),
     ] = ()
     ttft_sla_ms: Annotated[
@@ -146,7 +152,7 @@ class SweepConfig(Section):
         Flag(
             "--ttft-sla-ms",
             help="p95 TTFT objective, equivalent to --slo 'time_to_first_token:p95<…'",
-            group=H,
+            group=_SEARCH,
             unit="ms",
             sweep=False,
         ),
@@ -158,7 +164,7 @@ class SweepConfig(Section):
             "--itl-sla-ms",
             "--tpot-sla-ms",
             help="p95 ITL objective, equivalent to --slo 'inter_token_latency:p95<…'",
-            group=H,
+            group=_SEARCH,
             unit="ms",
             sweep=False,
         ),
@@ -169,7 +175,7 @@ class SweepConfig(Section):
         Flag(
             "--e2e-sla-ms",
             help="p99 request-latency objective, equivalent to --slo 'request_latency:p99<…'",
-            group=H,
+            group=_SEARCH,
             unit="ms",
             sweep=False,
         ),
@@ -177,13 +183,18 @@ class SweepConfig(Section):
     error_rate_sla: Annotated[
         float | None,
         Field(ge=0, le=1),
-        Flag("--error-rate-sla", help="Maximum share of failed requests at a point, 0 to 1", group=H, sweep=False),
+        Flag(
+            "--error-rate-sla", help="Maximum share of failed requests at a point, 0 to 1", group=_SEARCH, sweep=False
+        ),
     ] = None
     slo_attainment_fraction: Annotated[
         float | None,
         Field(gt=0, le=1),
         Flag(
-            "--slo-attainment-fraction", help="Share of requests that must meet --goodput, 0 to 1", group=H, sweep=False
+            "--slo-attainment-fraction",
+            help="Share of requests that must meet --goodput, 0 to 1",
+            group=_SEARCH,
+            sweep=False,
         ),
     ] = None
     search_recipe: Annotated[
@@ -198,12 +209,18 @@ class SweepConfig(Section):
             "decode-itl-curve",
         ]
         | None,
-        Flag("--search-recipe", help="AIPerf's preset of a search or sweep; a note says what it stands for", group=H),
+        Flag(
+            "--search-recipe",
+            help="AIPerf's preset of a search or sweep; a note says what it stands for",
+            group=_SEARCH,
+        ),
     ] = None
     search_style: Annotated[
         Literal["smooth_isotonic", "monotonic", "bo", "optuna", "grid"] | None,
         Flag(
-            "--search-style", help="How the recipe max-concurrency-under-sla searches; default smooth_isotonic", group=H
+            "--search-style",
+            help="How the recipe max-concurrency-under-sla searches; default smooth_isotonic",
+            group=_SEARCH,
         ),
     ] = None
     isl_osl_pairs: Annotated[
@@ -211,7 +228,7 @@ class SweepConfig(Section):
         Flag(
             "--isl-osl-pairs",
             help="Pairs of input and output lengths for the recipe pareto-sweep: `128/128,512/256`",
-            group=H,
+            group=_SEARCH,
             greedy=True,
         ),
     ] = ()
@@ -220,7 +237,7 @@ class SweepConfig(Section):
         Flag(
             "--search-sla-tier",
             help="Conditions with a label, 2 to 10 times: `fast:time_to_first_token:p95:lt:200,…`; each tier's best point is reported",
-            group=H,
+            group=_SEARCH,
             greedy=True,
         ),
     ] = ()
@@ -230,16 +247,19 @@ class SweepConfig(Section):
         Flag(
             "--degradation-threshold",
             help="Recipe concurrency-ramp: latency above the first point's by this share counts as degraded",
-            group=H,
+            group=_SEARCH,
             unit="share",
             sweep=False,
         ),
     ] = 0.2
     degradation_metric_tag: Annotated[
-        str, Flag("--degradation-metric-tag", help="Recipe concurrency-ramp: metric that degrades", group=H)
+        str, Flag("--degradation-metric-tag", help="Recipe concurrency-ramp: metric that degrades", group=_SEARCH)
     ] = "request_latency"
     degradation_stat: Annotated[
-        str, Flag("--degradation-stat", help="Recipe concurrency-ramp: statistic of the metric that degrades", group=H)
+        str,
+        Flag(
+            "--degradation-stat", help="Recipe concurrency-ramp: statistic of the metric that degrades", group=_SEARCH
+        ),
     ] = "p99"
     variants: Annotated[
         tuple[str, ...],
@@ -247,7 +267,7 @@ class SweepConfig(Section):
             "--variant",
             "--sweep-variant",
             help="A point of a sweep with options of its own: `chat: isl=128, osl=64, request-rate=5`; two or more times",
-            group=S,
+            group=_SWEEP,
         ),
     ] = ()
     search_space: Annotated[
@@ -255,30 +275,34 @@ class SweepConfig(Section):
         Flag(
             "--search-space",
             help="Options to search over: `concurrency:1,256`, `request_rate:1,64`; repeatable",
-            group=H,
+            group=_SEARCH,
             greedy=True,
         ),
     ] = ()
-    search_metric: Annotated[str | None, Flag("--search-metric", help="Metric to optimize", group=H)] = None
-    search_stat: Annotated[str, Flag("--search-stat", help="Statistic of the metric to optimize", group=H)] = "avg"
+    search_metric: Annotated[str | None, Flag("--search-metric", help="Metric to optimize", group=_SEARCH)] = None
+    search_stat: Annotated[str, Flag("--search-stat", help="Statistic of the metric to optimize", group=_SEARCH)] = (
+        "avg"
+    )
     search_direction: Annotated[
         Literal["maximize", "minimize"] | None,
-        Flag("--search-direction", help="Optimization direction; default: the metric's own", group=H),
+        Flag("--search-direction", help="Optimization direction; default: the metric's own", group=_SEARCH),
     ] = None
     search_max_iterations: Annotated[
         int,
         Field(gt=0),
-        Flag("--search-max-iterations", help="Maximum number of runs in the search", group=H, sweep=False),
+        Flag("--search-max-iterations", help="Maximum number of runs in the search", group=_SEARCH, sweep=False),
     ] = 30
     search_initial_points: Annotated[
         int,
         Field(gt=0),
-        Flag("--search-initial-points", help="Number of runs before the planner takes over", group=H, sweep=False),
+        Flag(
+            "--search-initial-points", help="Number of runs before the planner takes over", group=_SEARCH, sweep=False
+        ),
     ] = 5
     search_random_seed: Annotated[
         int | None,
         Field(ge=0),
-        Flag("--search-random-seed", help="Seed of the planner; default: --random-seed", group=H, sweep=False),
+        Flag("--search-random-seed", help="Seed of the planner; default: --random-seed", group=_SEARCH, sweep=False),
     ] = None
     search_planner: Annotated[
         Literal["monotone", "bayesian", "optuna"] | None,
@@ -286,14 +310,16 @@ class SweepConfig(Section):
             "--search-planner",
             help="Chooses the next run. monotone: find the highest load within --slo, for one option; bayesian: Optuna with BoTorch if "
             "installed; optuna: with --optuna-sampler. Default: monotone, or bayesian for --search-space",
-            group=H,
+            group=_SEARCH,
             synonyms={"monotonic_sla": "monotone", "smooth_isotonic": "monotone"},
         ),
     ] = None
     optuna_sampler: Annotated[
         Literal["tpe", "gp", "random", "botorch"],
         Flag(
-            "--optuna-sampler", help="Sampler that optuna uses; botorch needs optuna-integration and BoTorch", group=H
+            "--optuna-sampler",
+            help="Sampler that optuna uses; botorch needs optuna-integration and BoTorch",
+            group=_SEARCH,
         ),
     ] = "tpe"
 
@@ -302,7 +328,7 @@ class SweepConfig(Section):
         Flag(
             "--ab",
             help="Compare two URLs in alternating short runs, pair by pair, so that drift affects both",
-            group=H,
+            group=_SEARCH,
             greedy=True,
             split=True,
             metavar="URL URL",
@@ -310,36 +336,45 @@ class SweepConfig(Section):
     ] = ()
 
     num_profile_runs: Annotated[
-        int, Field(gt=0), Flag("--num-profile-runs", help="Number of repeats of each point", group=M, sweep=False)
+        int,
+        Field(gt=0),
+        Flag("--num-profile-runs", help="Number of repeats of each point", group=_REPEATS, sweep=False),
     ] = 1
     profile_run_cooldown_seconds: Annotated[
         float,
         Field(ge=0),
-        Flag("--profile-run-cooldown-seconds", help="Pause between repeats", group=M, unit="s", sweep=False),
+        Flag("--profile-run-cooldown-seconds", help="Pause between repeats", group=_REPEATS, unit="s", sweep=False),
     ] = 0.0
     confidence_level: Annotated[
         float,
         Field(gt=0, lt=1),
-        Flag("--confidence-level", help="Confidence level of the intervals", group=M, sweep=False),
+        Flag("--confidence-level", help="Confidence level of the intervals", group=_REPEATS, sweep=False),
     ] = 0.95
     profile_run_disable_warmup_after_first: Annotated[
         bool,
-        Flag("--profile-run-disable-warmup-after-first", help="Run the warm-up only before the first repeat", group=M),
+        Flag(
+            "--profile-run-disable-warmup-after-first",
+            help="Run the warm-up only before the first repeat",
+            group=_REPEATS,
+        ),
     ] = True
     set_consistent_seed: Annotated[
         bool,
         Flag(
-            "--set-consistent-seed", help="Use the same seed for each repeat: 42 unless --random-seed is given", group=M
+            "--set-consistent-seed",
+            help="Use the same seed for each repeat: 42 unless --random-seed is given",
+            group=_REPEATS,
         ),
     ] = True
     vary_seed_per_trial: Annotated[
-        bool, Flag("--vary-seed-per-trial", help="Derive a different, reproducible seed for each repeat", group=M)
+        bool,
+        Flag("--vary-seed-per-trial", help="Derive a different, reproducible seed for each repeat", group=_REPEATS),
     ] = False
     convergence_metric: Annotated[
-        str | None, Flag("--convergence-metric", help="Repeat until this metric has converged", group=M)
+        str | None, Flag("--convergence-metric", help="Repeat until this metric has converged", group=_REPEATS)
     ] = None
     convergence_stat: Annotated[
-        str, Flag("--convergence-stat", help="Statistic of the convergence metric", group=M)
+        str, Flag("--convergence-stat", help="Statistic of the convergence metric", group=_REPEATS)
     ] = "avg"
     convergence_threshold: Annotated[
         float | None,
@@ -347,7 +382,7 @@ class SweepConfig(Section):
         Flag(
             "--convergence-threshold",
             help="Convergence threshold, relative; default: depends on the mode",
-            group=M,
+            group=_REPEATS,
             sweep=False,
         ),
     ] = None
@@ -356,7 +391,7 @@ class SweepConfig(Section):
         Flag(
             "--convergence-mode",
             help="Convergence criterion: confidence-interval width, coefficient of variation, or distribution",
-            group=M,
+            group=_REPEATS,
         ),
     ] = "ci_width"
 

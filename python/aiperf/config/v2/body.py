@@ -128,21 +128,21 @@ def _endpoint(reader: Reader, endpoint: object, place: Place) -> None:
 
 
 def _datasets(reader: Reader, body: Mapping[str, Any], place: Place) -> None:
-    found = body.get("dataset")
+    dataset = body.get("dataset")
     at: Place = (*place, "dataset")
-    if found is None:
+    if dataset is None:
         listed = body.get("datasets")
         at = (*place, "datasets")
         if isinstance(listed, list) and listed:
             if len(listed) > 1:
                 reader.note((*at, 1), "one dataset is sent: the first")
-            found, at = listed[0], (*at, 0)
+            dataset, at = listed[0], (*at, 0)
         elif isinstance(listed, Mapping) and listed:
-            name, found = next(iter(listed.items()))
+            name, dataset = next(iter(listed.items()))
             at = (*at, name)
-    if isinstance(found, Mapping):
-        _dataset(reader, found, at)
-    elif found is not None:
+    if isinstance(dataset, Mapping):
+        _dataset(reader, dataset, at)
+    elif dataset is not None:
         reader.problem(at, "a dataset is a mapping, as `{type: synthetic, prompts: {isl: 512}}`")
 
 

@@ -226,20 +226,20 @@ def _is_warmup(phase: Mapping[str, Any]) -> bool:
 
 
 def _measured(body: Mapping[str, Any]) -> list[dict[str, Any]]:
-    found = [body["profiling"]] if isinstance(body.get("profiling"), dict) else []
+    measured = [body["profiling"]] if isinstance(body.get("profiling"), dict) else []
     phases = body.get("phases")
     if isinstance(phases, list):
-        found += [p for p in phases if isinstance(p, dict) and not _is_warmup(p)]
+        measured += [p for p in phases if isinstance(p, dict) and not _is_warmup(p)]
     elif isinstance(phases, dict):
         inner = (
             [phases]
             if "type" in phases or not all(isinstance(v, dict) for v in phases.values())
             else [p for n, p in phases.items() if isinstance(p, dict) and n != "warmup" and not _is_warmup(p)]
         )
-        found += inner
-    if not found:
+        measured += inner
+    if not measured:
         raise KeyError("no phase is measured")
-    return found
+    return measured
 
 
 def merged(base: dict[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
