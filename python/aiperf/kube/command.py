@@ -53,22 +53,22 @@ def cluster_command(
 
     `generators`: pods that share the load; options of several machines are checked as with `aiperf profile --generators`.
     """
-    found = list(problems)
-    words, files = _lift(given, config_file, found)
+    faults = list(problems)
+    words, files = _lift(given, config_file, faults)
     if mask_argv(words) != tuple(words):
         text = "the command line holds a key or password, and a manifest is no place for one"
-        found.append(Problem(text, None, _HINT_OF_KEYS))
+        faults.append(Problem(text, None, _HINT_OF_KEYS))
     own = Given(specs()["distributed.generators"], (str(generators),), "--generators")
     try:
         config = _checked([*given, own] if generators > 1 else given, config_file)
     except ConfigError as error:
-        raise ConfigError((*found, *error.problems)) from error
+        raise ConfigError((*faults, *error.problems)) from error
     if config_file is not None:
-        found += _secrets_in(config_file, config)
-        words += _lift_from(given, config, files, found)
-    found += _too_large(files)
-    if found:
-        raise ConfigError(tuple(found))
+        faults += _secrets_in(config_file, config)
+        words += _lift_from(given, config, files, faults)
+    faults += _too_large(files)
+    if faults:
+        raise ConfigError(tuple(faults))
     grace = config.load.benchmark_grace_period
     return ClusterCommand(
         words=tuple(words),

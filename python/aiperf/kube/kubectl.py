@@ -25,14 +25,14 @@ class Kubectl:
 
     def words(self, *words: str) -> list[str]:
         """The whole command line, with context and namespace."""
-        c = self.cluster
+        cluster = self.cluster
         before = [self.program]
-        if c.kubeconfig is not None:
-            before.append(f"--kubeconfig={c.kubeconfig}")
-        if c.kube_context is not None:
-            before.append(f"--context={c.kube_context}")
-        if c.namespace is not None:
-            before.append(f"--namespace={c.namespace}")
+        if cluster.kubeconfig is not None:
+            before.append(f"--kubeconfig={cluster.kubeconfig}")
+        if cluster.kube_context is not None:
+            before.append(f"--context={cluster.kube_context}")
+        if cluster.namespace is not None:
+            before.append(f"--namespace={cluster.namespace}")
         return [*before, *words]
 
     def run(self, *words: str, stdin: str | None = None, timeout: float = 60.0) -> str:

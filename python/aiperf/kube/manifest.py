@@ -205,17 +205,17 @@ def _is_port_range(text: str) -> bool:
 
 
 def _config_map(name: str, options: KubeOptions, command: ClusterCommand) -> dict[str, Any]:
-    found: dict[str, Any] = {
+    config_map: dict[str, Any] = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": f"{name}-files", "labels": labels_of(name, options)},
     }
     for file, content in command.files.items():
         try:
-            found.setdefault("data", {})[file] = content.decode("utf-8")
+            config_map.setdefault("data", {})[file] = content.decode("utf-8")
         except UnicodeDecodeError:
-            found.setdefault("binaryData", {})[file] = base64.b64encode(content).decode("ascii")
-    return found
+            config_map.setdefault("binaryData", {})[file] = base64.b64encode(content).decode("ascii")
+    return config_map
 
 
 def _network_policy(name: str, options: KubeOptions, command: ClusterCommand) -> dict[str, Any]:

@@ -135,17 +135,17 @@ def run_name(text: str) -> str:
 
 def key_values(texts: tuple[str, ...]) -> dict[str, str]:
     """`KEY=VALUE` words, or a JSON object; ValueError for anything else."""
-    found: dict[str, str] = {}
+    pairs: dict[str, str] = {}
     for text in texts:
         if text.lstrip().startswith("{"):
-            found |= {str(k): str(v) for k, v in _json(text).items()}
+            pairs |= {str(k): str(v) for k, v in _json(text).items()}
             continue
         key, equals, value = text.partition("=")
         if not equals or not key:
             msg = f"`{text}` is not of the form KEY=VALUE"
             raise ValueError(msg)
-        found[key] = value
-    return found
+        pairs[key] = value
+    return pairs
 
 
 def secret_key(text: str) -> tuple[str, str]:
@@ -172,12 +172,12 @@ def toleration(text: str) -> list[dict[str, Any]]:
     wrong = bad_label(key, value)
     if wrong and key:
         raise ValueError(wrong)
-    found: dict[str, Any] = {"operator": "Equal", "value": value} if equals else {"operator": "Exists"}
+    rule: dict[str, Any] = {"operator": "Equal", "value": value} if equals else {"operator": "Exists"}
     if key:
-        found["key"] = key
+        rule["key"] = key
     if effect:
-        found["effect"] = effect
-    return [found]
+        rule["effect"] = effect
+    return [rule]
 
 
 def _tolerations(text: str) -> list[dict[str, Any]]:

@@ -15,22 +15,24 @@ from aiperf.errors import ConfigError, Problem
 
 __all__ = ["Cluster", "KubeOptions", "cluster_specs", "read_options", "specs"]
 
-C = "Cluster"
-W = "Workload"
-P = "Pods"
-S = "Secrets and files"
-T = "Results"
+_CLUSTER = "Cluster"
+_WORKLOAD = "Workload"
+_PODS = "Pods"
+_SECRETS = "Secrets and files"
+_RESULTS = "Results"
 
 
 class Cluster(Section):
     """Which cluster and namespace `kubectl` talks to."""
 
     namespace: Annotated[
-        str | None, Flag("--namespace", "-n", help="Namespace of the run; default: kubectl's own", group=C)
+        str | None, Flag("--namespace", "-n", help="Namespace of the run; default: kubectl's own", group=_CLUSTER)
     ] = None
-    kube_context: Annotated[str | None, Flag("--kube-context", help="Context of the kubeconfig file", group=C)] = None
+    kube_context: Annotated[
+        str | None, Flag("--kube-context", help="Context of the kubeconfig file", group=_CLUSTER)
+    ] = None
     kubeconfig: Annotated[
-        Path | None, Flag("--kubeconfig", help="Kubeconfig file; default: kubectl's own", group=C)
+        Path | None, Flag("--kubeconfig", help="Kubeconfig file; default: kubectl's own", group=_CLUSTER)
     ] = None
 
 
@@ -38,112 +40,147 @@ class KubeOptions(Cluster):
     """What is applied. Values are those of the options, unparsed where Kubernetes has a grammar of its own."""
 
     name: Annotated[
-        str | None, Flag("--name", help="Name of the run in the cluster; default aiperf-<model>", group=W)
+        str | None, Flag("--name", help="Name of the run in the cluster; default aiperf-<model>", group=_WORKLOAD)
     ] = None
     kind: Annotated[
         Literal["job", "jobset", "rayjob"],
-        Flag("--kind", help="Workload: indexed Job, JobSet, or RayJob for KubeRay", group=W),
+        Flag("--kind", help="Workload: indexed Job, JobSet, or RayJob for KubeRay", group=_WORKLOAD),
     ] = "job"
     generators: Annotated[
         int,
-        Flag("--generators", help="Load generators, one pod each; more than one need Ray in the image", group=W),
+        Flag(
+            "--generators", help="Load generators, one pod each; more than one need Ray in the image", group=_WORKLOAD
+        ),
         Field(ge=1, le=1000),
     ] = 1
     image: Annotated[
-        str | None, Flag("--image", help="Container image with aiperf (deploy/Containerfile)", group=W)
+        str | None, Flag("--image", help="Container image with aiperf (deploy/Containerfile)", group=_WORKLOAD)
     ] = None
     image_pull_policy: Annotated[
         Literal["Always", "IfNotPresent", "Never"] | None,
         Flag(
             "--image-pull-policy",
             help="When the image is pulled; default: Kubernetes' rule",
-            group=W,
+            group=_WORKLOAD,
             synonyms={"always": "Always", "if-not-present": "IfNotPresent", "never": "Never"},
         ),
     ] = None
     image_pull_secrets: Annotated[
-        tuple[str, ...], Flag("--image-pull-secrets", help="Secrets to pull the image with", group=W, split=True)
+        tuple[str, ...],
+        Flag("--image-pull-secrets", help="Secrets to pull the image with", group=_WORKLOAD, split=True),
     ] = ()
     ray_version: Annotated[
         str | None,
         Flag(
-            "--ray-version", help="Ray version in the image, for a RayJob; default: the version installed here", group=W
+            "--ray-version",
+            help="Ray version in the image, for a RayJob; default: the version installed here",
+            group=_WORKLOAD,
         ),
     ] = None
-    queue_name: Annotated[str | None, Flag("--queue-name", help="Kueue LocalQueue that admits the run", group=W)] = None
-    priority_class: Annotated[str | None, Flag("--priority-class", help="PriorityClass of the pods", group=W)] = None
+    queue_name: Annotated[
+        str | None, Flag("--queue-name", help="Kueue LocalQueue that admits the run", group=_WORKLOAD)
+    ] = None
+    priority_class: Annotated[
+        str | None, Flag("--priority-class", help="PriorityClass of the pods", group=_WORKLOAD)
+    ] = None
     schedule: Annotated[
         str | None,
-        Flag("--schedule", help="Cron schedule of a repeated run, for example '0 3 * * *'", group=W, metavar="CRON"),
+        Flag(
+            "--schedule",
+            help="Cron schedule of a repeated run, for example '0 3 * * *'",
+            group=_WORKLOAD,
+            metavar="CRON",
+        ),
     ] = None
     time_zone: Annotated[
-        str | None, Flag("--time-zone", help="Time zone of the schedule, for example Europe/Berlin", group=W)
+        str | None, Flag("--time-zone", help="Time zone of the schedule, for example Europe/Berlin", group=_WORKLOAD)
     ] = None
     ttl_seconds: Annotated[
         float | None,
-        Flag("--ttl-seconds", help="Time after which a finished run is deleted from the cluster", group=W, unit="s"),
+        Flag(
+            "--ttl-seconds",
+            help="Time after which a finished run is deleted from the cluster",
+            group=_WORKLOAD,
+            unit="s",
+        ),
         Field(ge=0),
     ] = 3600
     active_deadline: Annotated[
         float | None,
-        Flag("--active-deadline", help="Time after which Kubernetes ends the run, in whole seconds", group=W, unit="s"),
+        Flag(
+            "--active-deadline",
+            help="Time after which Kubernetes ends the run, in whole seconds",
+            group=_WORKLOAD,
+            unit="s",
+        ),
         Field(ge=1),
     ] = None
 
-    service_account: Annotated[str | None, Flag("--service-account", help="ServiceAccount of the pods", group=P)] = None
+    service_account: Annotated[
+        str | None, Flag("--service-account", help="ServiceAccount of the pods", group=_PODS)
+    ] = None
     node_selector: Annotated[
-        tuple[str, ...], Flag("--node-selector", help="Node labels the pods need, KEY=VALUE", group=P, split=True)
+        tuple[str, ...], Flag("--node-selector", help="Node labels the pods need, KEY=VALUE", group=_PODS, split=True)
     ] = ()
     tolerations: Annotated[
         tuple[str, ...],
-        Flag("--tolerations", help="Taints the pods tolerate: KEY[=VALUE][:EFFECT], or JSON", group=P, greedy=True),
+        Flag("--tolerations", help="Taints the pods tolerate: KEY[=VALUE][:EFFECT], or JSON", group=_PODS, greedy=True),
     ] = ()
-    one_per_node: Annotated[bool, Flag("--one-per-node", help="Put each generator on a node of its own", group=P)] = (
-        True
-    )
-    cpu: Annotated[str, Flag("--cpu", help="CPU request and limit of a pod", group=P, metavar="QUANTITY")] = "2"
-    memory: Annotated[str, Flag("--memory", help="Memory request and limit of a pod", group=P, metavar="QUANTITY")] = (
-        "4Gi"
-    )
+    one_per_node: Annotated[
+        bool, Flag("--one-per-node", help="Put each generator on a node of its own", group=_PODS)
+    ] = True
+    cpu: Annotated[str, Flag("--cpu", help="CPU request and limit of a pod", group=_PODS, metavar="QUANTITY")] = "2"
+    memory: Annotated[
+        str, Flag("--memory", help="Memory request and limit of a pod", group=_PODS, metavar="QUANTITY")
+    ] = "4Gi"
     labels: Annotated[
-        tuple[str, ...], Flag("--labels", help="Labels of all objects, KEY=VALUE", group=P, split=True)
+        tuple[str, ...], Flag("--labels", help="Labels of all objects, KEY=VALUE", group=_PODS, split=True)
     ] = ()
     annotations: Annotated[
-        tuple[str, ...], Flag("--annotations", help="Annotations of the pods, KEY=VALUE", group=P, greedy=True)
+        tuple[str, ...], Flag("--annotations", help="Annotations of the pods, KEY=VALUE", group=_PODS, greedy=True)
     ] = ()
     env_vars: Annotated[
         tuple[str, ...],
-        Flag("--env-vars", "--env", help="Environment of the pods, NAME=VALUE; no secrets", group=P, greedy=True),
+        Flag("--env-vars", "--env", help="Environment of the pods, NAME=VALUE; no secrets", group=_PODS, greedy=True),
     ] = ()
     port_range: Annotated[
         str | None,
-        Flag("--port-range", help="Local ports of a pod (a safe sysctl); `off` keeps the node's", group=P),
+        Flag("--port-range", help="Local ports of a pod (a safe sysctl); `off` keeps the node's", group=_PODS),
     ] = "1024 65535"
     run_as_user: Annotated[
-        int, Flag("--run-as-user", help="User id of the processes", group=P), Field(ge=1, le=2**31 - 1)
+        int, Flag("--run-as-user", help="User id of the processes", group=_PODS), Field(ge=1, le=2**31 - 1)
     ] = 10001
     network_policy: Annotated[
         bool,
-        Flag("--network-policy", help="Add a NetworkPolicy: DNS, the target's port and the generators only", group=P),
+        Flag(
+            "--network-policy", help="Add a NetworkPolicy: DNS, the target's port and the generators only", group=_PODS
+        ),
     ] = False
 
     api_key_secret: Annotated[
-        str | None, Flag("--api-key-secret", help="Secret with the API key, NAME/KEY", group=S)
+        str | None, Flag("--api-key-secret", help="Secret with the API key, NAME/KEY", group=_SECRETS)
     ] = None
     hf_token_secret: Annotated[
-        str | None, Flag("--hf-token-secret", help="Secret with the Hugging Face token, NAME/KEY", group=S)
+        str | None, Flag("--hf-token-secret", help="Secret with the Hugging Face token, NAME/KEY", group=_SECRETS)
     ] = None
     env_from_secrets: Annotated[
         tuple[str, ...],
-        Flag("--env-from-secrets", help="Environment variables from Secrets, ENV_NAME=SECRET/KEY", group=S, split=True),
+        Flag(
+            "--env-from-secrets",
+            help="Environment variables from Secrets, ENV_NAME=SECRET/KEY",
+            group=_SECRETS,
+            split=True,
+        ),
     ] = ()
     ca_bundle: Annotated[
         str | None,
-        Flag("--ca-bundle", help="ConfigMap with the certificate authorities to trust, NAME/KEY", group=S),
+        Flag("--ca-bundle", help="ConfigMap with the certificate authorities to trust, NAME/KEY", group=_SECRETS),
     ] = None
     input_pvc: Annotated[
         str | None,
-        Flag("--input-pvc", help="PersistentVolumeClaim with large inputs, mounted read-only at /inputs", group=S),
+        Flag(
+            "--input-pvc", help="PersistentVolumeClaim with large inputs, mounted read-only at /inputs", group=_SECRETS
+        ),
     ] = None
 
     results_pvc: Annotated[
@@ -151,17 +188,21 @@ class KubeOptions(Cluster):
         Flag(
             "--results-pvc",
             help="PersistentVolumeClaim the results are written to; default: the pod's own disk",
-            group=T,
+            group=_RESULTS,
         ),
     ] = None
     keep_for: Annotated[
         float,
-        Flag("--keep-for", help="Time the finished pod waits until its results are collected", group=T, unit="s"),
+        Flag(
+            "--keep-for", help="Time the finished pod waits until its results are collected", group=_RESULTS, unit="s"
+        ),
         Field(ge=0),
     ] = 600
     grace_seconds: Annotated[
         float | None,
-        Flag("--termination-grace", help="Time a pod has to write its results when it is ended", group=T, unit="s"),
+        Flag(
+            "--termination-grace", help="Time a pod has to write its results when it is ended", group=_RESULTS, unit="s"
+        ),
         Field(ge=0),
     ] = None
 
@@ -178,7 +219,7 @@ def specs() -> tuple[FieldSpec, ...]:
 
 def read_options(given: Sequence[Given], problems: Sequence[Problem] = ()) -> KubeOptions:
     """The options from what was given; ConfigError with these problems and all that are found."""
-    found = list(problems)
+    faults = list(problems)
     values: dict[str, object] = {}
     where: dict[str, str] = {}
     for item in given:
@@ -189,16 +230,16 @@ def read_options(given: Sequence[Given], problems: Sequence[Problem] = ()) -> Ku
                 parse_list(texts, item.spec) if item.spec.is_list else parse_scalar(item.texts[-1], item.spec)
             )
         except ValueError as error:
-            found.append(Problem(str(error), item.where))
+            faults.append(Problem(str(error), item.where))
     try:
         options = KubeOptions.model_validate(values)
     except ValidationError as error:
         for wrong in error.errors():
             name = str(wrong["loc"][0])
-            found.append(
+            faults.append(
                 Problem(f"`{wrong['input']}`: {wrong['msg'][:1].lower()}{wrong['msg'][1:]}", where.get(name, name))
             )
-        raise ConfigError(tuple(found)) from error
-    if found:
-        raise ConfigError(tuple(found))
+        raise ConfigError(tuple(faults)) from error
+    if faults:
+        raise ConfigError(tuple(faults))
     return options

@@ -73,7 +73,7 @@ def pod_template(
 
 
 def _pod_security(options: KubeOptions) -> dict[str, Any]:
-    found: dict[str, Any] = {
+    security: dict[str, Any] = {
         "runAsNonRoot": True,
         "runAsUser": options.run_as_user,
         "runAsGroup": options.run_as_user,
@@ -81,15 +81,15 @@ def _pod_security(options: KubeOptions) -> dict[str, Any]:
         "seccompProfile": {"type": "RuntimeDefault"},
     }
     if options.port_range and options.port_range != "off":
-        found["sysctls"] = [{"name": "net.ipv4.ip_local_port_range", "value": options.port_range}]
-    return found
+        security["sysctls"] = [{"name": "net.ipv4.ip_local_port_range", "value": options.port_range}]
+    return security
 
 
 def _container(
     options: KubeOptions, mounts: list[dict[str, Any]], container: str, args: Sequence[str] | None
 ) -> dict[str, Any]:
     resources = {"cpu": options.cpu, "memory": options.memory}
-    found: dict[str, Any] = {
+    spec: dict[str, Any] = {
         "name": container,
         "image": options.image,
         "env": _environment(options),
@@ -102,31 +102,31 @@ def _container(
         "volumeMounts": mounts,
     }
     if options.image_pull_policy:
-        found["imagePullPolicy"] = options.image_pull_policy
+        spec["imagePullPolicy"] = options.image_pull_policy
     if args is not None:
-        found["command"] = ["aiperf", "kube", "node"]
-        found["args"] = list(args)
-    return found
+        spec["command"] = ["aiperf", "kube", "node"]
+        spec["args"] = list(args)
+    return spec
 
 
 def _environment(options: KubeOptions) -> list[dict[str, Any]]:
     field = "fieldPath"
-    found: list[dict[str, Any]] = [
+    variables: list[dict[str, Any]] = [
         {"name": "POD_IP", "valueFrom": {"fieldRef": {field: "status.podIP"}}},
         {"name": "POD_NAME", "valueFrom": {"fieldRef": {field: "metadata.name"}}},
         {"name": "NODE_NAME", "valueFrom": {"fieldRef": {field: "spec.nodeName"}}},
         {"name": "HOME", "value": _HOME},
     ]
-    found += [{"name": k, "value": v} for k, v in key_values(options.env_vars).items()]
+    variables += [{"name": k, "value": v} for k, v in key_values(options.env_vars).items()]
     secrets = [(k, secret_key(v)) for k, v in key_values(options.env_from_secrets).items()]
     if options.api_key_secret:
         secrets.append(("AIPERF_API_KEY", secret_key(options.api_key_secret)))
     if options.hf_token_secret:
         secrets.append(("HF_TOKEN", secret_key(options.hf_token_secret)))
-    found += [{"name": n, "valueFrom": {"secretKeyRef": {"name": s, "key": k}}} for n, (s, k) in secrets]
+    variables += [{"name": n, "valueFrom": {"secretKeyRef": {"name": s, "key": k}}} for n, (s, k) in secrets]
     if options.ca_bundle:
-        found.append({"name": "SSL_CERT_FILE", "value": f"{_CA}/{secret_key(options.ca_bundle)[1]}"})
-    return found
+        variables.append({"name": "SSL_CERT_FILE", "value": f"{_CA}/{secret_key(options.ca_bundle)[1]}"})
+    return variables
 
 
 def _volumes(
