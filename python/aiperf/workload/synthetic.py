@@ -163,30 +163,23 @@ def build_synthetic_plan(
     media: MediaPools | None = None,
 ) -> PlanTables:
     """Same options and same `rng` state: same plan. `system_tokens`: tokens of `options.system_prompt`. `media`: what user messages carry."""
-    synthetic = options
-    num_turns = _turns_per_session(synthetic, rng)
+    num_turns = _turns_per_session(options, rng)
     first = np.concatenate([[0], np.cumsum(num_turns)])
     rows = int(first[-1])
     session = np.repeat(np.arange(len(num_turns)), num_turns)
     turn = np.arange(rows) - first[session]
-    per_turn = synthetic.entries if synthetic.entries is not None else rows
-    isl, osl = synthetic.lengths.draw(per_turn, rng)
+    per_turn = options.entries if options.entries is not None else rows
+    isl, osl = options.lengths.draw(per_turn, rng)
     seed = rng.integers(1 << 63, size=per_turn, dtype=np.uint64)
     entry = np.arange(rows) % per_turn
-    kind = SegmentKind.FRESH if synthetic.entries is None else SegmentKind.FIXED
+    kind = SegmentKind.FRESH if options.entries is None else SegmentKind.FIXED
     model = plan.model_of_session(len(num_turns))[session]
-    system, context, prefix, bust, bust_end = _fixed_texts(synthetic, session, kind, rng)
+    system, context, prefix, bust, bust_end = _fixed_texts(options, session, kind, rng)
     # The k-th text of a batch has the next seed: other text, same length.
-    batch = [(seed[entry] + np.uint64(k)) for k in range(synthetic.batch_size)]
+    batch = [(seed[entry] + np.uint64(k)) for k in range(options.batch_size)]
 
     names = endpoint.features.texts
-    has_system = (
-        synthetic.system_prompt is not None
-        or synthetic.shared_system_tokens is not None
-        or synthetic.cache_bust.startswith("system")
-    )
-    roles = ["system"] * has_system + ["user"] * (synthetic.context_tokens is not None)
-    around = _template_tokens(plan, roles, len(names) or 1, int(num_turns.max()))
+    around = _template_tokens(plan, _opening_roles(options), len(names) or 1, int(num_turns.max()))
     added = np.diff(around, prepend=0)[turn]  # a turn's own share; the prompt is to have the length asked for
     own = np.maximum(1, isl[entry] - added)
     opening_texts = [(role, text) for role, text in (("system", system), ("user", context)) if text is not None]
@@ -198,7 +191,7 @@ def build_synthetic_plan(
     groups = []
     turn_texts = _TurnTexts(
         names=names,
-        batch_size=synthetic.batch_size,
+        batch_size=options.batch_size,
         kind=kind,
         batch=batch,
         own=own,
@@ -215,7 +208,7 @@ def build_synthetic_plan(
                 TurnColumns(rows=at, turn=shape, history=history, model=plan.models[int(model_number)], gaps=gaps)
             )
 
-    counted = own * synthetic.batch_size + (own if len(names) > 1 else 0) + added
+    counted = own * options.batch_size + (own if len(names) > 1 else 0) + added
     for text in (prefix, bust, bust_end):
         if text is not None:
             counted = counted + np.where(turn == 0, text.tokens, 0)
@@ -225,10 +218,20 @@ def build_synthetic_plan(
     columns: dict[str, NDArray[np.generic]] = {
         "isl": (total - before).astype(np.uint32),
         "osl": (np.full(rows, UNKNOWN) if osl is None else osl[entry]).astype(np.uint32),
-        "delay_ns": _delays(synthetic, turn, rng),
+        "delay_ns": _delays(options, turn, rng),
         "model": model.astype(np.uint16),
     }
     return made.build(groups, session.astype(np.uint32), _session_ids(len(num_turns)), columns, carried.rows(turn))
+
+
+def _opening_roles(options: SyntheticOptions) -> list[str]:
+    """Of the messages in front of the first turn."""
+    has_system = (
+        options.system_prompt is not None
+        or options.shared_system_tokens is not None
+        or options.cache_bust.startswith("system")
+    )
+    return ["system"] * has_system + ["user"] * (options.context_tokens is not None)
 
 
 def _kinds(model: NDArray[np.uint16], look: NDArray[np.int64]) -> list[tuple[int, int]]:
