@@ -17,20 +17,20 @@ _KINDS = ("main", "flat", "subagent")
 Ints = NDArray[np.int64]
 
 
-def overflowed(r: MetricContext) -> Ints:
+def overflowed(context: MetricContext) -> Ints:
     """(rows,) 1: a prompt beyond the context limit, which is in no metric of a replay of agents."""
-    is_replay = r.options.agents is not None
-    found: Ints = np.asarray((r.error_kind == ErrorKind.CONTEXT_OVERFLOW) & is_replay, np.int64)
+    is_replay = context.options.agents is not None
+    found: Ints = np.asarray((context.error_kind == ErrorKind.CONTEXT_OVERFLOW) & is_replay, np.int64)
     return found
 
 
-def source_columns(r: MetricContext) -> dict[str, Sequence[str | None] | Ints]:
+def source_columns(context: MetricContext) -> dict[str, Sequence[str | None] | Ints]:
     """Columns by key; empty without recorded agents. Numbers: −1 where there is none."""
-    facts = r.options.agents
-    if facts is None or not r.num_rows:
+    facts = context.options.agents
+    if facts is None or not context.num_rows:
         return {}
-    session = r.column("session").astype(np.int64)
-    rows = facts.rows(r.column("session"), r.column("turn"))
+    session = context.column("session").astype(np.int64)
+    rows = facts.rows(context.column("session"), context.column("turn"))
     kinds = [f"{facts.origin}_{kind}" for kind in _KINDS]
     return {
         "source_trace_id": [facts.trace_ids[t] for t in facts.trace[session].tolist()],

@@ -44,19 +44,19 @@ def coverage(run: ReportedRun) -> dict[str, object] | None:
         return None
     if run.was_interrupted or (run.json.outcome is not None and run.json.outcome.was_aborted):
         return None
-    r = _profiling(run)
+    context = _profiling(run)
 
     def ratio(at: Floats, mask: NDArray[np.bool_]) -> float:
         kept = at[mask & np.isfinite(at)]
         return float(np.clip((kept.max() - phase.start_ns) / (duration * 1e9), 0, 1)) if len(kept) else 0.0
 
-    many = r.column("num_content_chunks") > 1
+    many = context.column("num_content_chunks") > 1
     return {
         "phase_name": phase.name,
         "expected_duration_seconds": duration,
         "required_ratio": COVERAGE,
-        "ttft_ratio": ratio(r.column("first_content"), r.ok),
-        "inter_token_latency_ratio": ratio(r.column("end"), r.ok & many),
+        "ttft_ratio": ratio(context.column("first_content"), context.ok),
+        "inter_token_latency_ratio": ratio(context.column("end"), context.ok & many),
     }
 
 
@@ -133,8 +133,8 @@ def agentic_json(run: ReportedRun, summary: Summary) -> dict[str, object]:
         return {"metadata": metadata, **out} if metadata else out
     if digest := run.json.workload.get("data"):
         metadata["dataset_hash"] = digest
-    r = _profiling(run)
-    if (sums := block_sums(r)) is not None:
+    context = _profiling(run)
+    if (sums := block_sums(context)) is not None:
         hits, blocks = sums
         out["theoretical_prefix_cache_hit"] = {"unit": "%", "avg": 100 * hits / blocks, "sum": hits, "count": blocks}
     if skipped := overflows(run):
@@ -142,7 +142,7 @@ def agentic_json(run: ReportedRun, summary: Summary) -> dict[str, object]:
             out[tag] = {"unit": "requests", "avg": skipped}
     if (phase := _measured(run.json.outcome)) is not None:
         out["branch_stats"] = _branches(phase)
-    out["agentic"] = _analysis(run, r)
+    out["agentic"] = _analysis(run, context)
     return {"metadata": metadata, **out} if metadata else out
 
 
@@ -163,61 +163,63 @@ def _share(part: Floats, whole: Floats) -> float | None:
     return 100 * float(part[known].sum()) / total if total else None
 
 
-def _group(r: MetricContext, mask: NDArray[np.bool_]) -> dict[str, object]:
+def _group(context: MetricContext, mask: NDArray[np.bool_]) -> dict[str, object]:
     """Requests, hit rates and latencies of some of the successful requests."""
 
     def median(values: Floats) -> float | None:
         kept = values[mask & np.isfinite(values)]
         return float(np.median(kept)) / 1e6 if len(kept) else None
 
-    planned, prompt, cached = planned_hits(r), r.column("isl"), r.column("usage_cached")
-    counted = r.column("usage_prompt")
+    planned, prompt, cached = planned_hits(context), context.column("isl"), context.column("usage_cached")
+    counted = context.column("usage_prompt")
     return {
         "requests": int(np.count_nonzero(mask)),
         "theoretical_hit_percent": _share(planned[mask], prompt[mask]),
         "measured_hit_percent": _share(cached[mask], counted[mask]),
-        "ttft_ms_p50": median(r.value("time_to_first_token")),
-        "request_latency_ms_p50": median(r.value("request_latency")),
+        "ttft_ms_p50": median(context.value("time_to_first_token")),
+        "request_latency_ms_p50": median(context.value("request_latency")),
     }
 
 
-def _analysis(run: ReportedRun, r: MetricContext) -> dict[str, object]:
-    facts = r.options.agents
-    if facts is None or not r.num_rows:
+def _analysis(run: ReportedRun, context: MetricContext) -> dict[str, object]:
+    facts = context.options.agents
+    if facts is None or not context.num_rows:
         return {}
-    session = r.column("session").astype(np.int64)
-    turn, prompt = r.column("turn"), r.column("isl")
+    session = context.column("session").astype(np.int64)
+    turn, prompt = context.column("turn"), context.column("isl")
     kind = facts.kind[session]
-    per_turn = [{"turn": int(t), **_group(r, r.ok & (turn == t))} for t in np.unique(turn[r.ok])[:64]]
+    per_turn = [{"turn": int(t), **_group(context, context.ok & (turn == t))} for t in np.unique(turn[context.ok])[:64]]
     bins = []
     for low, high in zip(_BINS, (*_BINS[1:], np.inf), strict=True):
-        mask = r.ok & (prompt >= low) & (prompt < high)
+        mask = context.ok & (prompt >= low) & (prompt < high)
         if mask.any():
-            bins.append({"from_tokens": low, "to_tokens": None if np.isinf(high) else int(high), **_group(r, mask)})
+            bins.append(
+                {"from_tokens": low, "to_tokens": None if np.isinf(high) else int(high), **_group(context, mask)}
+            )
     agents = {
-        name: _group(r, r.ok & (kind == number))
+        name: _group(context, context.ok & (kind == number))
         for number, name in enumerate(("main", "flat", "subagent"))
-        if (r.ok & (kind == number)).any()
+        if (context.ok & (kind == number)).any()
     }
     deviating = deviations(run.config)
     return {
         "per_turn": per_turn,
         "per_context": bins,
         "per_agent": agents,
-        "per_session": _sessions(r, session),
+        "per_session": _sessions(context, session),
         **({"scenario_deviations": list(deviating)} if deviating else {}),
     }
 
 
-def _sessions(r: MetricContext, session: NDArray[np.int64]) -> list[dict[str, object]]:
+def _sessions(context: MetricContext, session: NDArray[np.int64]) -> list[dict[str, object]]:
     """By play: the time it took, and how much of it at least one of its requests was at the server (waiting for the first token, then
     receiving); the rest is think time.
     """
-    facts = r.options.agents
+    facts = context.options.agents
     if facts is None:
         return []
-    play = r.column("session_num")
-    sent, end, first = r.column("sent"), r.column("end"), r.column("first_content")
+    play = context.column("session_num")
+    sent, end, first = context.column("sent"), context.column("end"), context.column("first_content")
     out: list[dict[str, object]] = []
     for number in np.unique(play)[:200]:
         rows = np.flatnonzero((play == number) & np.isfinite(sent) & np.isfinite(end))

@@ -144,14 +144,14 @@ class JsonlOptions:
 def build_jsonl(columns: Columns, options: JsonlOptions) -> JsonlBatch:
     """The columns of a batch of records; failed and cancelled rows have no metric but error_isl."""
     load_all()
-    r = MetricContext(columns, options.metrics)
-    lists = _scan(r) if options.metrics.streaming else []
+    context = MetricContext(columns, options.metrics)
+    lists = _scan(context) if options.metrics.streaming else []
     extra = (ObjectColumn("trace_data", columns.strings("http_trace")),) if options.http_trace else ()
     return JsonlBatch(
         num_rows=columns.num_rows,
-        metadata=_metadata(r, options),
-        metrics=_metrics(r, lists),
-        errors=_errors(r),
+        metadata=_metadata(context, options),
+        metrics=_metrics(context, lists),
+        errors=_errors(context),
         extra=extra,
     )
 
@@ -162,25 +162,25 @@ def metadata_of(columns: Columns, options: JsonlOptions) -> Callable[[int], dict
     return lambda row: {key: value for key, value in (_cell(c, row) for c in found) if value is not None}
 
 
-def _scan(r: MetricContext) -> list[ListColumn]:
+def _scan(context: MetricContext) -> list[ListColumn]:
     """The pass over the chunks: facts for the context, and the gaps of each request by metric that lists them."""
-    facts = ChunkScan(RowChunks(r.num_rows), GapPool(), LagPool())
-    metrics = [m for m in METRICS.values() if m.kind == "chunks" and _is_listed(m, r)]
-    sinks = [GapLists(r.num_rows, m.unit.divisor) for m in metrics]
-    scan(r.columns, r.ok, (facts.rows.sink, *sinks))
-    r.set_chunks(facts)
+    facts = ChunkScan(RowChunks(context.num_rows), GapPool(), LagPool())
+    metrics = [m for m in METRICS.values() if m.kind == "chunks" and _is_listed(m, context)]
+    sinks = [GapLists(context.num_rows, m.unit.divisor) for m in metrics]
+    scan(context.columns, context.ok, (facts.rows.sink, *sinks))
+    context.set_chunks(facts)
     return [ListColumn(m.tag, m.unit.shown, *sink.take()) for m, sink in zip(metrics, sinks, strict=True)]
 
 
-def _is_listed(metric: Metric, r: MetricContext) -> bool:
+def _is_listed(metric: Metric, context: MetricContext) -> bool:
     if not metric.is_exported or metric.kind in ("scalar", "weighted") or "no_individual" in metric.flags:
         return False
-    return r.options.streaming or not metric.needs_streaming
+    return context.options.streaming or not metric.needs_streaming
 
 
-def _times(r: MetricContext, key: str, values: Floats) -> NumberColumn:
+def _times(context: MetricContext, key: str, values: Floats) -> NumberColumn:
     """Epoch ns, exact: run time is below 2⁵³ ns (104 days), only the sum is not."""
-    exact = np.where(np.isnan(values), 0.0, values).astype(np.int64) + r.columns.start_wall_ns
+    exact = np.where(np.isnan(values), 0.0, values).astype(np.int64) + context.columns.start_wall_ns
     return NumberColumn(key=key, unit="", values=values, integers=True, exact=exact)
 
 
@@ -199,43 +199,45 @@ def _worker_names(count: int, benchmark_id: str, prefix: str) -> list[str]:
     return [f"{prefix}_{crc32(f'{benchmark_id}/{prefix}/{i}'.encode()):08x}" for i in range(count)]
 
 
-def _metadata(r: MetricContext, o: JsonlOptions) -> tuple[NumberColumn | TextColumn | Choices, ...]:
-    c = r.columns
-    phase = np.minimum(np.nan_to_num(r.column("phase")), len(o.phases) - 1).astype(np.int64)
-    kinds = [p.kind for p in o.phases]
+def _metadata(context: MetricContext, options: JsonlOptions) -> tuple[NumberColumn | TextColumn | Choices, ...]:
+    columns = context.columns
+    phase = np.minimum(np.nan_to_num(context.column("phase")), len(options.phases) - 1).astype(np.int64)
+    kinds = [p.kind for p in options.phases]
     profiling_index = np.cumsum([k == "profiling" for k in kinds]) - 1
     is_profiling = np.array([k == "profiling" for k in kinds])
-    worker = np.nan_to_num(r.column("worker"))
+    worker = np.nan_to_num(context.column("worker"))
     num_workers = int(worker.max(initial=0)) + 1
-    session = r.column("session")
-    correlation = c.strings("correlation_id")
-    request_end = np.where(r.ok, r.finish, r.column("end"))
+    session = context.column("session")
+    correlation = columns.strings("correlation_id")
+    request_end = np.where(context.ok, context.finish, context.column("end"))
     # Head and body may come in one read, whose kernel timestamp is earlier than the moment the head was parsed.
-    ack = np.where(r.column("status") == 200, np.fmin(r.column("headers"), request_end), np.nan)
-    cancelled = r.cancelled
-    cancelled_at = np.where(np.isnan(r.column("cancelled_at")), r.column("end"), r.column("cancelled_at"))
+    ack = np.where(context.column("status") == 200, np.fmin(context.column("headers"), request_end), np.nan)
+    cancelled = context.cancelled
+    cancelled_at = np.where(
+        np.isnan(context.column("cancelled_at")), context.column("end"), context.column("cancelled_at")
+    )
     return (
-        _whole("session_num", r.column("session_num")),
-        TextColumn("x_request_id", c.strings("request_id")),
+        _whole("session_num", context.column("session_num")),
+        TextColumn("x_request_id", columns.strings("request_id")),
         TextColumn("x_correlation_id", correlation),
-        TextColumn("conversation_id", _conversations(session, o.sessions)),
-        _whole("turn_index", np.nan_to_num(r.column("turn"))),
-        _times(r, "credit_issued_ns", r.scheduled),
-        _times(r, "request_start_ns", r.start),
-        _times(r, "request_ack_ns", ack),
-        _times(r, "request_end_ns", request_end),
-        _choices("worker_id", worker, _worker_names(num_workers, o.benchmark_id, "worker")),
-        _choices("record_processor_id", worker, _worker_names(num_workers, o.benchmark_id, "record_processor")),
+        TextColumn("conversation_id", _conversations(session, options.sessions)),
+        _whole("turn_index", np.nan_to_num(context.column("turn"))),
+        _times(context, "credit_issued_ns", context.scheduled),
+        _times(context, "request_start_ns", context.start),
+        _times(context, "request_ack_ns", ack),
+        _times(context, "request_end_ns", request_end),
+        _choices("worker_id", worker, _worker_names(num_workers, options.benchmark_id, "worker")),
+        _choices("record_processor_id", worker, _worker_names(num_workers, options.benchmark_id, "record_processor")),
         _choices("benchmark_phase", phase, kinds),
         _whole("phase_index", phase.astype(np.float64)),
         _whole("profiling_index", np.where(is_profiling[phase], profiling_index[phase], np.nan)),
-        _choices("phase_name", phase, [p.name for p in o.phases]),
+        _choices("phase_name", phase, [p.name for p in options.phases]),
         _choices("phase_kind", phase, kinds),
         _choices("was_cancelled", cancelled.astype(np.int64), (False, True)),
-        _times(r, "cancellation_time_ns", np.where(cancelled, cancelled_at, np.nan)),
-        _choices("context_overflow_skip", overflowed(r), (False, True)),
-        *_tree(session, correlation, o.parents),
-        *(_agent_column(key, values) for key, values in source_columns(r).items()),
+        _times(context, "cancellation_time_ns", np.where(cancelled, cancelled_at, np.nan)),
+        _choices("context_overflow_skip", overflowed(context), (False, True)),
+        *_tree(session, correlation, options.parents),
+        *(_agent_column(key, values) for key, values in source_columns(context).items()),
     )
 
 
@@ -276,33 +278,37 @@ def _conversations(session: Floats, names: Sequence[str]) -> list[str | None]:
     return [names[n] if 0 <= n < count else None for n in numbers.tolist()]
 
 
-def _metrics(r: MetricContext, lists: Sequence[ListColumn]) -> tuple[NumberColumn | ListColumn, ...]:
+def _metrics(context: MetricContext, lists: Sequence[ListColumn]) -> tuple[NumberColumn | ListColumn, ...]:
     out: list[NumberColumn | ListColumn] = []
     for tag, metric in METRICS.items():
-        if not _is_listed(metric, r):
+        if not _is_listed(metric, context):
             continue
         if metric.kind == "chunks":
             out += (column for column in lists if column.key == tag)
             continue
         unit = metric.unit.shown
         # In the records cancelled requests keep their prompt's length too, as AIPerf's.
-        values = np.where(r.ok, np.nan, r.input_tokens) if tag == "error_isl" else shown(metric, r.value(tag))
+        values = (
+            np.where(context.ok, np.nan, context.input_tokens)
+            if tag == "error_isl"
+            else shown(metric, context.value(tag))
+        )
         whole = unit in _INTEGER_UNITS or tag == "http_req_connection_reused"
         if not np.isnan(values).all():
             out.append(NumberColumn(key=tag, unit=unit, values=values, integers=whole))
-    if r.options.slos:
-        good = np.where(r.ok, good_mask(r, r.options.slos).astype(np.float64), np.nan)
+    if context.options.slos:
+        good = np.where(context.ok, good_mask(context, context.options.slos).astype(np.float64), np.nan)
         out.append(NumberColumn(key="good_request_count", unit="requests", values=good, integers=True))
     return tuple(out)
 
 
-def _errors(r: MetricContext) -> ErrorColumns:
-    rows = np.flatnonzero(~r.ok)
+def _errors(context: MetricContext) -> ErrorColumns:
+    rows = np.flatnonzero(~context.ok)
     if not len(rows):
         return ErrorColumns(rows, np.zeros(0, dtype=np.int64), (), ())
-    kinds = [ErrorKind(int(k)) for k in r.error_kind[rows].tolist()]
-    statuses = [int(s) for s in np.nan_to_num(r.column("status")[rows]).tolist()]
-    texts = r.columns.strings("error_message")
+    kinds = [ErrorKind(int(k)) for k in context.error_kind[rows].tolist()]
+    statuses = [int(s) for s in np.nan_to_num(context.column("status")[rows]).tolist()]
+    texts = context.columns.strings("error_message")
     codes = [error_code(k, s) for k, s in zip(kinds, statuses, strict=True)]
     return ErrorColumns(
         rows,

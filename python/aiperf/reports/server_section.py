@@ -44,15 +44,21 @@ def server_section(s: Summary) -> ServerSection | None:
     return ServerSection(rows=rows, replicas=tuple(_replicas(view)), findings=findings, notes=notes)
 
 
-def _row(f: ServerFigure) -> tuple[str, ...]:
-    low, high = f.bounds.get("p99", (None, None))
+def _row(figure: ServerFigure) -> tuple[str, ...]:
+    low, high = figure.bounds.get("p99", (None, None))
     bucket = "" if low is None else f"{short(low)}–{short(high) if high is not None else '∞'}"
-    is_times = f.metric.shape == "times"
-    cells = [_cell(f, stat) for stat in ("avg", "p50", "p90", "p99")]
-    top = f.stats.get("max")
-    total = f.stats.get("count")
+    is_times = figure.metric.shape == "times"
+    cells = [_cell(figure, stat) for stat in ("avg", "p50", "p90", "p99")]
+    top = figure.stats.get("max")
+    total = figure.stats.get("count")
     counted = "" if total is None or is_times else f"{total:,.0f}"
-    return (f"{f.metric.header} ({f.metric.unit})", *cells, bucket, "" if top is None else number(top), counted)
+    return (
+        f"{figure.metric.header} ({figure.metric.unit})",
+        *cells,
+        bucket,
+        "" if top is None else number(top),
+        counted,
+    )
 
 
 def _cell(f: ServerFigure, stat: str) -> str:
@@ -67,15 +73,15 @@ def _cell(f: ServerFigure, stat: str) -> str:
 def _replicas(view: ServerView) -> list[tuple[str, ...]]:
     out: list[tuple[str, ...]] = []
     for name in _COMPARED:
-        found = view.figures.get(name)
-        if found is None or len(found.replicas) < 2:
+        figure = view.figures.get(name)
+        if figure is None or len(figure.replicas) < 2:
             continue
-        low, high = (pick(found.replicas, key=lambda r: r.value) for pick in (min, max))
-        ratio = found.imbalance
+        low, high = (pick(figure.replicas, key=lambda r: r.value) for pick in (min, max))
+        ratio = figure.imbalance
         out.append(
             (
-                f"{found.metric.header} ({found.metric.unit})",
-                str(len(found.replicas)),
+                f"{figure.metric.header} ({figure.metric.unit})",
+                str(len(figure.replicas)),
                 f"{number(low.value)} ({low.name})",
                 f"{number(high.value)} ({high.name})",
                 "–" if ratio is None else f"{ratio:.2f}",
@@ -86,13 +92,13 @@ def _replicas(view: ServerView) -> list[tuple[str, ...]]:
 
 def _notes(view: ServerView) -> list[str]:
     out: list[str] = []
-    for p in view.pages:
-        total = p.scrapes + p.failed
-        if p.failed:
-            why = f": {p.error}" if p.error else ""
-            out.append(f"`{p.url}`: {p.failed:,} of {total:,} scrapes failed{why}")
-        if p.bad_lines:
-            out.append(f"`{p.url}`: up to {p.bad_lines:,} lines of a scrape could not be read and were left out")
+    for page in view.pages:
+        total = page.scrapes + page.failed
+        if page.failed:
+            why = f": {page.error}" if page.error else ""
+            out.append(f"`{page.url}`: {page.failed:,} of {total:,} scrapes failed{why}")
+        if page.bad_lines:
+            out.append(f"`{page.url}`: up to {page.bad_lines:,} lines of a scrape could not be read and were left out")
     unnamed = [p for p in view.pages if p.scrapes and p.unnamed]
     if unnamed and not view.figures:
         names = ", ".join(f"`{p.url}` ({p.unnamed:,} metrics)" for p in unnamed)

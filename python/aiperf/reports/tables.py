@@ -123,15 +123,15 @@ def cards(s: Summary) -> tuple[Card, ...]:
     return (*_latency_cards(s), *_rate_cards(s), *_count_cards(s))
 
 
-def _latency_cards(s: Summary) -> list[Card]:
+def _latency_cards(summary: Summary) -> list[Card]:
     out: list[Card] = []
     for tag in ("time_to_first_token", "inter_token_latency", "request_latency"):
-        middle = s.stat(tag, "p50")
+        middle = summary.stat(tag, "p50")
         if middle is not None:
-            tail = s.stat(tag, "p99")
+            tail = summary.stat(tag, "p99")
             below = " · ".join(
                 part
-                for part in (f"avg {number(s.stat(tag) or 0)}", f"p99 {number(tail)}" if tail is not None else "")
+                for part in (f"avg {number(summary.stat(tag) or 0)}", f"p99 {number(tail)}" if tail is not None else "")
                 if part
             )
             out.append(
@@ -146,9 +146,9 @@ def _latency_cards(s: Summary) -> list[Card]:
     return out
 
 
-def _rate_cards(s: Summary) -> list[Card]:
+def _rate_cards(summary: Summary) -> list[Card]:
     out: list[Card] = []
-    intervals = {(i.tag, i.stat): i for i in s.intervals}
+    intervals = {(i.tag, i.stat): i for i in summary.intervals}
 
     def half_width(tag: str, stat: str) -> str:
         interval = intervals.get((tag, stat))
@@ -160,26 +160,29 @@ def _rate_cards(s: Summary) -> list[Card]:
         ("request_throughput", "Requests", "requests/s"),
         ("goodput", "Goodput", "requests/s"),
     ):
-        value = s.stat(tag)
+        value = summary.stat(tag)
         if value is not None:
             below = half_width(tag, "avg")
-            if tag == "goodput" and s.tiers:
-                below = f"{percent(s.tiers[0].fraction)} of the requests are good"
-            elif tag == "output_token_throughput" and (each := s.stat("output_token_throughput_per_user")) is not None:
+            if tag == "goodput" and summary.tiers:
+                below = f"{percent(summary.tiers[0].fraction)} of the requests are good"
+            elif (
+                tag == "output_token_throughput"
+                and (each := summary.stat("output_token_throughput_per_user")) is not None
+            ):
                 below = " · ".join(p for p in (f"{number(each)} per user", below) if p)
             out.append(Card(name=name, value=number(value), unit=unit, below=below, hint=METRICS[tag].header))
     return out
 
 
-def _count_cards(s: Summary) -> list[Card]:
+def _count_cards(summary: Summary) -> list[Card]:
     out: list[Card] = []
-    done = s.counts.ok + s.counts.failed
+    done = summary.counts.ok + summary.counts.failed
     if done:
-        below = "no errors" if not s.counts.failed else f"{s.counts.failed:,} failed"
-        if s.counts.cancelled:
-            below += f" · {s.counts.cancelled:,} cancelled"
-        share = 100 * s.counts.ok / done
-        shown = "100" if s.counts.failed == 0 else f"{min(share, 99.9):.1f}"
+        below = "no errors" if not summary.counts.failed else f"{summary.counts.failed:,} failed"
+        if summary.counts.cancelled:
+            below += f" · {summary.counts.cancelled:,} cancelled"
+        share = 100 * summary.counts.ok / done
+        shown = "100" if summary.counts.failed == 0 else f"{min(share, 99.9):.1f}"
         out.append(
             Card(
                 name="Success",
@@ -189,13 +192,13 @@ def _count_cards(s: Summary) -> list[Card]:
                 hint="Successful of all requests that ended by themselves",
             )
         )
-    if s.duration_s is not None:
+    if summary.duration_s is not None:
         out.append(
             Card(
                 name="Duration",
-                value=number(s.duration_s),
+                value=number(summary.duration_s),
                 unit="s",
-                below=f"{s.counts.ok:,} requests",
+                below=f"{summary.counts.ok:,} requests",
                 hint="First start to last end",
             )
         )
@@ -206,14 +209,14 @@ def certificate_parts(s: Summary) -> tuple[CertificateRow, ...]:
     if s.certificate is None:
         return ()
     out: list[CertificateRow] = []
-    for p in s.certificate.parts:
-        if p.value is None:
+    for part in s.certificate.parts:
+        if part.value is None:
             value = "not measured"
-        elif p.unit == "share":
-            value = percent(p.value)
+        elif part.unit == "share":
+            value = percent(part.value)
         else:
-            value = f"{p.value:,.3g} {p.unit}"
-        out.append(CertificateRow(p.name, value, p.verdict, p.reason or ""))
+            value = f"{part.value:,.3g} {part.unit}"
+        out.append(CertificateRow(part.name, value, part.verdict, part.reason or ""))
     return tuple(out)
 
 
@@ -243,7 +246,7 @@ def percentile_columns(percentiles: Sequence[float] | None, mark: float | None) 
 
 def metric_table(
     name: TableName,
-    s: Summary,
+    summary: Summary,
     title: str,
     percentiles: Sequence[float] | None = None,
     mark: float | None = None,
@@ -251,7 +254,7 @@ def metric_table(
     absent: str = "–",
 ) -> Table | None:
     """The metrics of a table with their statistics; `absent` for what does not exist. None if there is no such metric."""
-    rows = rows_of(s.metrics, name)
+    rows = rows_of(summary.metrics, name)
     if not rows:
         return None
     is_main = name == "main"
@@ -268,36 +271,40 @@ def metric_table(
     return Table(id=f"table-{name}", title=title, columns=heads, rows=filled, open=is_main)
 
 
-def headline_table(s: Summary) -> Table:
+def headline_table(summary: Summary) -> Table:
     """The metrics one decides by, with the half width of their intervals."""
-    intervals = {(i.tag, i.stat): i.relative_half_width for i in s.intervals}
+    intervals = {(i.tag, i.stat): i.relative_half_width for i in summary.intervals}
     stats = ("avg", "p50", "p90", "p99")
 
     def cell(result: Result, stat: str) -> str:
         half = intervals.get((result.metric.tag, stat))
         return fixed(result.stats.get(stat)) + ("" if half is None else f" ± {100 * half:.1f}%")
 
-    found = [s.metrics[tag] for tag in _HEADLINE if tag in s.metrics]
+    found = [summary.metrics[tag] for tag in _HEADLINE if tag in summary.metrics]
     rows = tuple((label_of(r), *(cell(r, stat) for stat in stats)) for r in found)
     return Table(id="headline", title="Headline", columns=("metric", *stats), rows=rows)
 
 
-def run_tables(s: Summary, percentiles: Sequence[float], mark: float | None) -> tuple[Table, ...]:
+def run_tables(summary: Summary, percentiles: Sequence[float], mark: float | None) -> tuple[Table, ...]:
     """All tables of one run; those with nothing in them are left out."""
-    found = [
-        metric_table("main", s, "Metrics", percentiles, mark),
-        *server_tables(s),
-        error_table(s),
-        _goals(s),
-        slice_table(s),
-        _trend(s),
-        cold_warm_table(s),
-        interval_table(s),
-        _gaps(s),
-        assertion_table(s.assertions),
-        *(metric_table(name, s, title, percentiles, mark) for name, title in TABLE_TITLES.items() if name != "main"),
+    tables = [
+        metric_table("main", summary, "Metrics", percentiles, mark),
+        *server_tables(summary),
+        error_table(summary),
+        _goals(summary),
+        slice_table(summary),
+        _trend(summary),
+        cold_warm_table(summary),
+        interval_table(summary),
+        _gaps(summary),
+        assertion_table(summary.assertions),
+        *(
+            metric_table(name, summary, title, percentiles, mark)
+            for name, title in TABLE_TITLES.items()
+            if name != "main"
+        ),
     ]
-    return tuple(t for t in found if t is not None)
+    return tuple(t for t in tables if t is not None)
 
 
 def server_tables(s: Summary) -> tuple[Table, ...]:
@@ -336,24 +343,24 @@ def _goals(s: Summary) -> Table | None:
     if not s.tiers:
         return None
     rows: list[tuple[str, ...]] = []
-    for t in s.tiers:
+    for tier in s.tiers:
         rows.append(
             (
-                f"{t.name}: all objectives",
-                f"{t.good:,}",
-                percent(t.share_of_successful),
-                percent(t.fraction),
-                fixed(t.goodput),
+                f"{tier.name}: all objectives",
+                f"{tier.good:,}",
+                percent(tier.share_of_successful),
+                percent(tier.fraction),
+                fixed(tier.goodput),
             )
         )
-        for o in t.slos:
-            sign = "≥" if METRICS[o.tag].larger_is_better else "≤"
-            name = f"{METRICS[o.tag].header} {sign} {o.threshold:g} {METRICS[o.tag].unit.shown}"
+        for slo in tier.slos:
+            sign = "≥" if METRICS[slo.tag].larger_is_better else "≤"
+            name = f"{METRICS[slo.tag].header} {sign} {slo.threshold:g} {METRICS[slo.tag].unit.shown}"
             rows.append(
                 (
-                    name + (" (missed most)" if o.tag == t.worst and len(t.slos) > 1 else ""),
-                    f"{o.passed:,}",
-                    percent(o.share),
+                    name + (" (missed most)" if slo.tag == tier.worst and len(tier.slos) > 1 else ""),
+                    f"{slo.passed:,}",
+                    percent(slo.share),
                     "",
                     "",
                 )
@@ -367,40 +374,42 @@ def _goals(s: Summary) -> Table | None:
     )
 
 
-def slice_table(s: Summary) -> Table | None:
+def slice_table(summary: Summary) -> Table | None:
     """The demo's table: number, window, requests, TTFT and latency avg (p90), tokens/s, and goodput with goals."""
-    if not s.slices:
+    if not summary.slices:
         return None
-    origin = s.slices[0].begin_ns
+    origin = summary.slices[0].begin_ns
     columns = ["Slice", "Window", "Requests", "TTFT (ms)\navg (p90)", "Latency (ms)\navg (p90)", "Tokens/s"]
-    if s.tiers:
+    if summary.tiers:
         columns += ["Goodput", "Good", "Success"]
     rows: list[tuple[str, ...]] = []
-    shown = s.slices[:_MOST_SLICES]
-    for x in shown:
+    shown = summary.slices[:_MOST_SLICES]
+    for part in shown:
         cells = [
-            f"{x.index}{' –' if x.index in s.excluded else ''}",
-            f"{(x.begin_ns - origin) / 1e9:g}–{(x.end_ns - origin) / 1e9:.4g} s{'' if x.is_complete else '*'}",
-            f"{x.ended:,}",
-            _average_and_tail(x, "time_to_first_token"),
-            _average_and_tail(x, "request_latency"),
-            fixed(x.stat("output_token_throughput"), 0),
+            f"{part.index}{' –' if part.index in summary.excluded else ''}",
+            f"{(part.begin_ns - origin) / 1e9:g}–{(part.end_ns - origin) / 1e9:.4g} s{'' if part.is_complete else '*'}",
+            f"{part.ended:,}",
+            _average_and_tail(part, "time_to_first_token"),
+            _average_and_tail(part, "request_latency"),
+            fixed(part.stat("output_token_throughput"), 0),
         ]
-        if s.tiers:
-            tier, done = x.tiers[0], x.ended + x.failed
-            cells += [fixed(tier.goodput), percent(tier.fraction), percent(x.ended / done if done else None)]
+        if summary.tiers:
+            tier, done = part.tiers[0], part.ended + part.failed
+            cells += [fixed(tier.goodput), percent(tier.fraction), percent(part.ended / done if done else None)]
         rows.append(tuple(cells))
-    notes = [] if s.slices[-1].is_complete else ["* cut at the end of the run"]
-    notes += ["– excluded from the assertions"] if s.excluded else []
-    notes += [f"showing the first {_MOST_SLICES} of {len(s.slices):,}"] if len(s.slices) > _MOST_SLICES else []
+    notes = [] if summary.slices[-1].is_complete else ["* cut at the end of the run"]
+    notes += ["– excluded from the assertions"] if summary.excluded else []
+    notes += (
+        [f"showing the first {_MOST_SLICES} of {len(summary.slices):,}"] if len(summary.slices) > _MOST_SLICES else []
+    )
     return Table(
         id="slices",
-        title=f"Time-sliced performance ({s.slice_s or 0.0:g}-second slices; requests that ended in the slice)",
+        title=f"Time-sliced performance ({summary.slice_s or 0.0:g}-second slices; requests that ended in the slice)",
         columns=tuple(columns),
         rows=tuple(rows),
         note="; ".join(notes),
         open=len(rows) <= 40,
-        marked=frozenset(i for i, x in enumerate(shown) if x.misses and x.index not in s.excluded),
+        marked=frozenset(i for i, x in enumerate(shown) if x.misses and x.index not in summary.excluded),
     )
 
 
@@ -409,11 +418,11 @@ def _average_and_tail(x: Slice, tag: str) -> str:
     return "–" if average is None else f"{average:,.0f} ({fixed(x.stat(tag, 'p90'), 0)})"
 
 
-def _trend(s: Summary) -> Table | None:
-    if s.trend is None or not s.trend.lines:
+def _trend(summary: Summary) -> Table | None:
+    if summary.trend is None or not summary.trend.lines:
         return None
     rows: list[tuple[str, ...]] = []
-    for line in s.trend.lines:
+    for line in summary.trend.lines:
         drift = "–"
         if line.slope_per_min is not None and line.slope_low is not None and line.slope_high is not None:
             drift = f"{line.slope_per_min:+.3g} [{line.slope_low:+.3g}, {line.slope_high:+.3g}]"
@@ -433,36 +442,36 @@ def _trend(s: Summary) -> Table | None:
             )
         )
     heads = ("Over the slices", "lowest", "highest", "variation", "first", "last", "per minute [95%]", "", "with load")
-    note = "Too few complete slices for a slope" if s.trend.too_few else ""
+    note = "Too few complete slices for a slope" if summary.trend.too_few else ""
     return Table(id="trend", title="Trend", columns=heads, rows=tuple(rows), note=note)
 
 
-def cold_warm_table(s: Summary) -> Table | None:
+def cold_warm_table(summary: Summary) -> Table | None:
     """Overall, cold and warm averages; the penalty of a cold start against the overall average and against warm."""
-    if s.trend is None or not s.trend.cold_warm:
+    if summary.trend is None or not summary.trend.cold_warm:
         return None
     rows = tuple(
         (
-            _label(c.tag),
-            short(c.overall),
-            short(c.cold) + ("" if c.cold_over_overall is None else f" ({c.cold_over_overall:+.0%})"),
-            short(c.warm),
-            "–" if c.penalty is None else f"{c.penalty:+.0%}",
+            _label(row.tag),
+            short(row.overall),
+            short(row.cold) + ("" if row.cold_over_overall is None else f" ({row.cold_over_overall:+.0%})"),
+            short(row.warm),
+            "–" if row.penalty is None else f"{row.penalty:+.0%}",
         )
-        for c in s.trend.cold_warm
+        for row in summary.trend.cold_warm
     )
-    title = f"Cold vs. warm (cold: slice {', '.join(map(str, s.trend.cold_slices))})"
+    title = f"Cold vs. warm (cold: slice {', '.join(map(str, summary.trend.cold_slices))})"
     return Table(id="cold-warm", title=title, columns=("Metric", "Overall", "Cold", "Warm", "Penalty"), rows=rows)
 
 
-def tail_table(s: Summary) -> Table:
+def tail_table(summary: Summary) -> Table:
     """p99.9 and p99.99 where the count supports them, else how many values it takes."""
 
     def cell(result: Result, percentile: float) -> str:
         value = result.stats.percentiles.get(percentile)
         return f"– (needs {needed_count(percentile):,})" if value is None else fixed(value)
 
-    found = [r for tag in _TAIL_TAGS if (r := s.metrics.get(tag)) is not None and r.stats.count is not None]
+    found = [r for tag in _TAIL_TAGS if (r := summary.metrics.get(tag)) is not None and r.stats.count is not None]
     rows = tuple(
         (label_of(r), *(cell(r, p) for p in TAIL_PERCENTILES), fixed(r.stats.max), f"{r.stats.count:,}") for r in found
     )
@@ -470,41 +479,41 @@ def tail_table(s: Summary) -> Table:
     return Table(id="tail", title="Tail", columns=columns, rows=rows)
 
 
-def interval_table(s: Summary) -> Table | None:
+def interval_table(summary: Summary) -> Table | None:
     """95 % intervals of the headline figures and the effective number of values."""
-    if not s.intervals:
+    if not summary.intervals:
         return None
     rows = tuple(
         (
-            _label(i.tag),
-            i.stat,
-            fixed(i.value),
-            fixed(i.low),
-            fixed(i.high),
-            "–" if i.relative_half_width is None else percent(i.relative_half_width),
-            f"{i.effective:,.0f} of {i.count:,}",
+            _label(interval.tag),
+            interval.stat,
+            fixed(interval.value),
+            fixed(interval.low),
+            fixed(interval.high),
+            "–" if interval.relative_half_width is None else percent(interval.relative_half_width),
+            f"{interval.effective:,.0f} of {interval.count:,}",
         )
-        for i in s.intervals
+        for interval in summary.intervals
     )
     columns = ("Metric", "stat", "value", "low", "high", "±", "effective n")
     return Table(id="intervals", title="Precision (95% confidence intervals)", columns=columns, rows=rows, open=False)
 
 
-def _gaps(s: Summary) -> Table | None:
-    if s.stalls is None or not s.stalls.bins:
+def _gaps(summary: Summary) -> Table | None:
+    if summary.stalls is None or not summary.stalls.bins:
         return None
-    total = sum(b.count for b in s.stalls.bins)
+    total = sum(b.count for b in summary.stalls.bins)
     rows = tuple(
         (
             f"{b.low_ms:g} to {'∞' if b.high_ms == float('inf') else f'{b.high_ms:g}'}",
             f"{b.count:,}",
             percent(b.count / total, 2),
         )
-        for b in s.stalls.bins
+        for b in summary.stalls.bins
     )
     note = (
-        f"Stalls over {s.stalls.threshold_ms:g} ms: {s.stalls.gaps:,} in {s.stalls.requests:,} of {s.stalls.streams:,} streams; "
-        f"longest {fixed(s.stalls.longest_ms)} ms at {s.stalls.longest_at_s:.2f} s"
+        f"Stalls over {summary.stalls.threshold_ms:g} ms: {summary.stalls.gaps:,} in {summary.stalls.requests:,} of {summary.stalls.streams:,} streams; "
+        f"longest {fixed(summary.stalls.longest_ms)} ms at {summary.stalls.longest_at_s:.2f} s"
     )
     return Table(
         id="gaps", title="Gaps between chunks", columns=("Gap (ms)", "Count", "Share"), rows=rows, note=note, open=False
@@ -546,16 +555,16 @@ def definitions(results: Results) -> tuple[Definition, ...]:
     """How each metric of these results is computed, in the table's order."""
     out: list[Definition] = []
     for result in results.values():
-        m = result.metric
-        text = inspect.cleandoc(m.doc)
+        metric = result.metric
+        text = inspect.cleandoc(metric.doc)
         paragraphs = tuple(" ".join(p.split()) for p in text.split("\n\n") if p.strip())
         out.append(
             Definition(
-                tag=m.tag,
-                header=m.header,
-                unit=m.unit.shown,
-                formula=m.formula,
-                provenance=m.provenance,
+                tag=metric.tag,
+                header=metric.header,
+                unit=metric.unit.shown,
+                formula=metric.formula,
+                provenance=metric.provenance,
                 paragraphs=paragraphs,
             )
         )

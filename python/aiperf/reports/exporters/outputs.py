@@ -29,24 +29,24 @@ _METRICS = (
 def _of_run(run: ReportedRun) -> str:
     load_all()
     columns, ids = run.columns, run.session_ids
-    r = MetricContext(columns, run.options.metrics)
+    context = MetricContext(columns, run.options.metrics)
     session, number, turn = (columns.scalar(name) for name in ("session", "session_num", "turn"))
-    values = {tag: r.value(tag) / METRICS[tag].unit.divisor for tag in _METRICS}
+    values = {tag: context.value(tag) / METRICS[tag].unit.divisor for tag in _METRICS}
     texts, names = columns.strings("text"), columns.strings("request_id")
     measured = np.flatnonzero(phase_mask(columns, run.phases, "profiling"))
     data = []
-    for i in measured[np.lexsort((turn[measured], number[measured]))].tolist():
-        row = int(session[i])
+    for place in measured[np.lexsort((turn[measured], number[measured]))].tolist():
+        row = int(session[place])
         data.append(
             {
-                "session_num": int(number[i]),
+                "session_num": int(number[place]),
                 "conversation_id": ids[row] if row < len(ids) else f"session_{row:06d}",
-                "turn_index": int(turn[i]),
-                "x_request_id": names[i],
-                "request_start_ns": _epoch(r.start[i], columns.start_wall_ns),
-                "request_end_ns": _epoch(columns.scalar("end")[i], columns.start_wall_ns),
-                "metrics": {tag: _number(tag, v[i]) for tag, v in values.items() if not np.isnan(v[i])},
-                "response_text": texts[i],
+                "turn_index": int(turn[place]),
+                "x_request_id": names[place],
+                "request_start_ns": _epoch(context.start[place], columns.start_wall_ns),
+                "request_end_ns": _epoch(columns.scalar("end")[place], columns.start_wall_ns),
+                "metrics": {tag: _number(tag, v[place]) for tag, v in values.items() if not np.isnan(v[place])},
+                "response_text": texts[place],
             }
         )
     return json_text({"schema_version": "1.0", "data": data}, indent=2) + "\n"

@@ -55,19 +55,19 @@ def _of_phase(run: ReportedRun, index: int) -> Summary:
     return replace(run.summary(options), warmup={})
 
 
-def _entry(run: ReportedRun, phase: Phase, summary: Summary, found: PhaseOutcome | None) -> dict[str, object]:
+def _entry(run: ReportedRun, phase: Phase, summary: Summary, outcome: PhaseOutcome | None) -> dict[str, object]:
     start_wall_ns = 0 if run.json.outcome is None else run.json.outcome.start_wall_ns
     counts = summary.counts
     return {
         "phase_name": phase.name,
         "phase_kind": phase.kind,
-        "start_ns": None if found is None else start_wall_ns + found.start_ns,
-        "end_ns": None if found is None else start_wall_ns + found.end_ns,
+        "start_ns": None if outcome is None else start_wall_ns + outcome.start_ns,
+        "end_ns": None if outcome is None else start_wall_ns + outcome.end_ns,
         "total_request_count": counts.ok + counts.failed,
         "successful_request_count": counts.ok,
         "error_request_count": counts.failed,
         "error_summary": error_summary(summary),
-        "was_cancelled": run.was_interrupted and (found is None or not found.is_complete),
+        "was_cancelled": run.was_interrupted and (outcome is None or not outcome.is_complete),
     }
 
 

@@ -105,27 +105,26 @@ def local_time(epoch_ns: int | None) -> str | None:
 
 def render_json(summary: Summary, options: JsonOptions) -> str:
     """The whole file, indented by 2."""
-    s, o = summary, options
     out: dict[str, object] = {
         "schema_version": SCHEMA_VERSION,
-        "aiperf_version": o.aiperf_version,
-        "benchmark_id": o.benchmark_id,
+        "aiperf_version": options.aiperf_version,
+        "benchmark_id": options.benchmark_id,
     }
-    out.update({tag: stats_json(result, o.percentiles) for tag, result in s.metrics.items()})
-    out["input_config"] = o.input_config
-    out["run_info"] = o.run_info
-    out["was_cancelled"] = o.was_cancelled
-    out["is_complete"] = not o.was_cancelled and o.incomplete_reason is None
-    if o.incomplete_reason is not None:
-        out["incomplete_reason"] = o.incomplete_reason
-    out["error_summary"] = error_summary(s)
-    out["start_time"] = local_time(s.begin_ns)
-    out["end_time"] = local_time(s.end_ns)
-    out["metadata"] = dict(o.metadata)
-    if s.warmup:
-        out["warmup_metrics"] = {tag: stats_json(result) for tag, result in s.warmup.items()}
-    out.update(analysis_json(s, o.percentiles))
-    out.update(o.extra)
+    out.update({tag: stats_json(result, options.percentiles) for tag, result in summary.metrics.items()})
+    out["input_config"] = options.input_config
+    out["run_info"] = options.run_info
+    out["was_cancelled"] = options.was_cancelled
+    out["is_complete"] = not options.was_cancelled and options.incomplete_reason is None
+    if options.incomplete_reason is not None:
+        out["incomplete_reason"] = options.incomplete_reason
+    out["error_summary"] = error_summary(summary)
+    out["start_time"] = local_time(summary.begin_ns)
+    out["end_time"] = local_time(summary.end_ns)
+    out["metadata"] = dict(options.metadata)
+    if summary.warmup:
+        out["warmup_metrics"] = {tag: stats_json(result) for tag, result in summary.warmup.items()}
+    out.update(analysis_json(summary, options.percentiles))
+    out.update(options.extra)
     return dump_json(to_json_value(out)) + "\n"
 
 
@@ -193,17 +192,17 @@ def _server_json(s: Summary) -> dict[str, object] | None:
     return {**figures, "scrapes": told["scrapes"]} if figures or told["scrapes"] else None
 
 
-def _steady_json(s: Summary, percentiles: Sequence[float]) -> dict[str, object] | None:
-    if s.steady is None:
+def _steady_json(summary: Summary, percentiles: Sequence[float]) -> dict[str, object] | None:
+    if summary.steady is None:
         return None
-    steady, origin = s.steady, s.steady.begin_ns
+    steady, origin = summary.steady, summary.steady.begin_ns
 
     def seconds(moment: float | None) -> float | None:
         return None if moment is None else (moment - origin) / 1e9
 
-    part = s.steady_part
+    part = summary.steady_part
     return {
-        "headline": s.steady_is_headline,
+        "headline": summary.steady_is_headline,
         "warmup_end_s": seconds(steady.warmup_end_ns),
         "drift_start_s": seconds(steady.drift_start_ns),
         "drain_start_s": seconds(steady.drain_start_ns),
@@ -241,16 +240,16 @@ def _tail_json(s: Summary) -> dict[str, object]:
 
 def _metadata(config: Config) -> dict[str, object]:
     """Of a public dataset where it came from, as AIPerf's."""
-    i = config.input
-    if i.public_dataset is None:
+    data_options = config.input
+    if data_options.public_dataset is None:
         return {}
     values = {
         "source_type": "public_dataset",
-        "loader": i.public_dataset,
-        "hf_dataset_name": i.public_dataset if "/" in i.public_dataset else None,
-        "hf_split": i.hf_split,
-        "hf_subset": i.hf_subset,
-        "num_dataset_entries": i.num_dataset_entries,
+        "loader": data_options.public_dataset,
+        "hf_dataset_name": data_options.public_dataset if "/" in data_options.public_dataset else None,
+        "hf_split": data_options.hf_split,
+        "hf_subset": data_options.hf_subset,
+        "num_dataset_entries": data_options.num_dataset_entries,
     }
     return {"dataset": {k: v for k, v in values.items() if v is not None}}
 

@@ -17,21 +17,21 @@ from aiperf.reports.input_config import input_config_of
 __all__ = ["EXPORTER", "render_timeslices_json", "slice_json"]
 
 
-def slice_json(s: Slice, origin_ns: int) -> dict[str, object]:
+def slice_json(part: Slice, origin_ns: int) -> dict[str, object]:
     """A slice: its place, its metrics by tag, and our own keys. `is_complete` only where it is false, as AIPerf."""
     out: dict[str, object] = {
-        "timeslice_index": s.index,
-        "start_ns": origin_ns + int(s.begin_ns),
-        "end_ns": origin_ns + int(s.end_ns),
+        "timeslice_index": part.index,
+        "start_ns": origin_ns + int(part.begin_ns),
+        "end_ns": origin_ns + int(part.end_ns),
     }
-    if not s.is_complete:
+    if not part.is_complete:
         out["is_complete"] = False
-    out.update({tag: stats_json(result) for tag, result in sorted(s.metrics.items())})
-    out["requests_started"] = s.sent
-    out["started_in_slice"] = {tag: stats_json(Result(METRICS[tag], stats)) for tag, stats in s.started.items()}
-    if s.tiers:
-        out["goodput_tiers"] = [asdict(t) for t in s.tiers]
-        out["meets_goals"] = not s.misses
+    out.update({tag: stats_json(result) for tag, result in sorted(part.metrics.items())})
+    out["requests_started"] = part.sent
+    out["started_in_slice"] = {tag: stats_json(Result(METRICS[tag], stats)) for tag, stats in part.started.items()}
+    if part.tiers:
+        out["goodput_tiers"] = [asdict(t) for t in part.tiers]
+        out["meets_goals"] = not part.misses
     return out
 
 

@@ -76,7 +76,7 @@ class ComparisonInput:
 
 def render_page(run: PlotRun) -> bytes:
     """The page of one run. The first one on a machine also makes the bundle, which takes some seconds."""
-    source, s = run.source, run.summary
+    source, summary = run.source, run.summary
     output = source.config.output
     percentiles, mark = (output.percentiles, marked_percentile(output.mark)) if source.is_ours else ((), None)
     return _render(
@@ -84,16 +84,16 @@ def render_page(run: PlotRun) -> bytes:
         facts=source.facts,
         command=shlex.join(source.command) or None,
         problem=source.incomplete_reason,
-        findings=run_findings(s, run),
-        cards=cards(s),
-        certificate=s.certificate,
-        parts=certificate_parts(s),
+        findings=run_findings(summary, run),
+        cards=cards(summary),
+        certificate=summary.certificate,
+        parts=certificate_parts(summary),
         specs=draw_all([run]),
         explore=sample_json(run),
-        tables=run_tables(s, percentiles, mark),
+        tables=run_tables(summary, percentiles, mark),
         config=config_rows(source),
-        definitions=definitions(s.metrics),
-        warnings=[(n.text, n.hint) for n in s.notices],
+        definitions=definitions(summary.metrics),
+        warnings=[(n.text, n.hint) for n in summary.notices],
         notes=notes_of(source),
         files=[(what, file_name(path, source.dir)) for what, path in source.written],
         version=source.json.aiperf_version,
@@ -105,14 +105,14 @@ def render_comparison(comparison: ComparisonInput) -> bytes:
     runs = comparison.runs
     wanted = None if len(runs) <= _MOST_ALL_CHARTS else ("pareto", "latency_by_load", "sweep_multiples")
     config = _shared_config(runs) if len(runs) > 1 else ()
-    found = comparison.findings or compare_findings(runs)
+    findings = comparison.findings or compare_findings(runs)
     seen = {tag: result for r in runs for tag, result in r.summary.metrics.items()}
     return _render(
         title=comparison.title,
         facts=comparison.facts,
         command=comparison.command,
         problem=None,
-        findings=found,
+        findings=findings,
         cards=(),
         certificate=None,
         parts=(),

@@ -51,34 +51,34 @@ def _percent(share: float, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f}%"
 
 
-def _failures(s: Summary, _: PlotRun) -> Finding | None:
-    done = s.counts.ok + s.counts.failed
-    if not s.counts.failed or not done:
+def _failures(summary: Summary, _: PlotRun) -> Finding | None:
+    done = summary.counts.ok + summary.counts.failed
+    if not summary.counts.failed or not done:
         return None
-    worst = max(merge_similar(s.errors), key=lambda e: e.count, default=None)
+    worst = max(merge_similar(summary.errors), key=lambda e: e.count, default=None)
     most = (
         ""
         if worst is None
         else f"; most often `{worst.type}`"
         + (f" ({worst.message[:80]})" if worst.message and worst.message != worst.type else "")
     )
-    share = s.counts.failed / done
-    text = f"{s.counts.failed:,} of {done:,} requests failed{most}"
+    share = summary.counts.failed / done
+    text = f"{summary.counts.failed:,} of {done:,} requests failed{most}"
     return Finding(
         rule="failures", figure=_percent(share), text=text, level="bad" if share >= 0.01 else "warn", link="errors"
     )
 
 
 def _client(s: Summary, _: PlotRun) -> Finding | None:
-    c = s.certificate
-    if c is None or c.verdict == "trustworthy":
+    certificate = s.certificate
+    if certificate is None or certificate.verdict == "trustworthy":
         return None
-    reason = c.reasons[0] if c.reasons else "see the certificate"
+    reason = certificate.reasons[0] if certificate.reasons else "see the certificate"
     return Finding(
         rule="client",
-        figure=c.verdict,
+        figure=certificate.verdict,
         text=f"The client limited or distorted these results: {reason}",
-        level="bad" if c.verdict == "client-limited" else "warn",
+        level="bad" if certificate.verdict == "client-limited" else "warn",
         link="certificate",
     )
 
@@ -110,13 +110,15 @@ def _drift(s: Summary, _: PlotRun) -> Finding | None:
     )
 
 
-def _warmup(s: Summary, _: PlotRun) -> Finding | None:
-    if s.steady is None or not s.steady.has_warmup:
+def _warmup(summary: Summary, _: PlotRun) -> Finding | None:
+    if summary.steady is None or not summary.steady.has_warmup:
         return None
-    first = max((c for c in s.steady.changes if c.kind == "warmup"), key=lambda c: abs(c.ratio - 1))
-    at = (s.steady.warmup_end_ns - s.steady.begin_ns) / 1e9
+    first = max((c for c in summary.steady.changes if c.kind == "warmup"), key=lambda c: abs(c.ratio - 1))
+    at = (summary.steady.warmup_end_ns - summary.steady.begin_ns) / 1e9
     part = (
-        "left out of the headline" if s.steady_is_headline else "part of the headline (`--steady-state` leaves it out)"
+        "left out of the headline"
+        if summary.steady_is_headline
+        else "part of the headline (`--steady-state` leaves it out)"
     )
     text = f"{SHORT.get(first.tag, first.tag)} starts at {first.ratio:.2f}× its steady-state level: the first {at:.1f} s are a warm-up, {part}"
     return Finding(rule="warmup", figure=f"{at:.1f} s", text=text, level="warn", link="latency_over_time")
@@ -148,14 +150,14 @@ def _tail(s: Summary, _: PlotRun) -> Finding | None:
     return Finding(rule="tail", figure=f"×{p99 / middle:.1f}", text=text, level="warn", link="latency_percentiles")
 
 
-def _stalls(s: Summary, _: PlotRun) -> Finding | None:
-    if s.stalls is None or s.stalls.share < _STALL_SHARE:
+def _stalls(summary: Summary, _: PlotRun) -> Finding | None:
+    if summary.stalls is None or summary.stalls.share < _STALL_SHARE:
         return None
     text = (
-        f"{s.stalls.requests:,} of {s.stalls.streams:,} streams paused for more than {s.stalls.threshold_ms:g} ms; "
-        f"the longest pause was {number(s.stalls.longest_ms)} ms"
+        f"{summary.stalls.requests:,} of {summary.stalls.streams:,} streams paused for more than {summary.stalls.threshold_ms:g} ms; "
+        f"the longest pause was {number(summary.stalls.longest_ms)} ms"
     )
-    return Finding(rule="stalls", figure=_percent(s.stalls.share), text=text, level="warn", link="chunk_heatmap")
+    return Finding(rule="stalls", figure=_percent(summary.stalls.share), text=text, level="warn", link="chunk_heatmap")
 
 
 def _omission(s: Summary, _: PlotRun) -> Finding | None:
@@ -248,17 +250,17 @@ _SERVER_LINKS: Final = {
 }
 
 
-def _server_findings(s: Summary) -> list[Finding]:
+def _server_findings(summary: Summary) -> list[Finding]:
     """The server's, by the rules of `aiperf.metrics.server_findings`; at most three."""
     return [
         Finding(
-            rule=f.rule,
-            figure=f.figure,
-            text=f.text,
-            level=f.level,
-            link=_SERVER_LINKS.get(f.rule, "where_time_went"),
+            rule=finding.rule,
+            figure=finding.figure,
+            text=finding.text,
+            level=finding.level,
+            link=_SERVER_LINKS.get(finding.rule, "where_time_went"),
         )
-        for f in s.server_findings[:_MOST_NOTABLE]
+        for finding in summary.server_findings[:_MOST_NOTABLE]
     ]
 
 

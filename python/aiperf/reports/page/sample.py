@@ -66,19 +66,19 @@ def sample_json(run: PlotRun) -> dict[str, object] | None:
         return None
     rows = run.shown_rows
     chunks = run.chunks
-    r = run.context
+    context = run.context
     values = {tag: run.values(tag)[rows] for tag in LATENCIES}
     metrics: list[dict[str, object]] = []
     for tag in LATENCIES:
         if not run.has_curve(tag):
             continue
-        x, curve = _ranks(run, tag, values[tag])
+        ranks, curve = _ranks(run, tag, values[tag])
         metrics.append(
             {
                 "tag": tag,
                 "name": SHORT[tag],
                 "unit": "ms",
-                "x": rounded(x, 6),
+                "x": rounded(ranks, 6),
                 "v": rounded(values[tag]),
                 "curve": curve,
             }
@@ -89,7 +89,7 @@ def sample_json(run: PlotRun) -> dict[str, object] | None:
     grouped = [group_gaps(g, room) for g in gaps]
     every = np.concatenate([g for g, _ in grouped]) if grouped else np.zeros(0, dtype=np.int64)
     packed = np.round(GAP_SCALE * np.log1p(np.maximum(every, 0) / 1e3)).clip(0, 65_535).astype("<u2")
-    kinds = r.error_kind[rows]
+    kinds = context.error_kind[rows]
     names = run.columns.scalar("request")[rows]
     return {
         "metrics": metrics,
@@ -97,12 +97,12 @@ def sample_json(run: PlotRun) -> dict[str, object] | None:
         "row": rows.tolist(),
         "request": rounded(names, 12),
         "worst": np.isin(rows, run.worst).astype(int).tolist(),
-        "start": rounded(run.seconds(r.start[rows]), 7),
+        "start": rounded(run.seconds(context.start[rows]), 7),
         "ttft": rounded(values["time_to_first_token"], 6),
         "itl": rounded(values["inter_token_latency"]),
-        "latency": rounded((run.ends[rows] - r.start[rows]) / 1e6, 6),
-        "isl": rounded(r.value("input_sequence_length")[rows], 8),
-        "osl": rounded(r.value("output_sequence_length")[rows], 8),
+        "latency": rounded((run.ends[rows] - context.start[rows]) / 1e6, 6),
+        "isl": rounded(context.value("input_sequence_length")[rows], 8),
+        "osl": rounded(context.value("output_sequence_length")[rows], 8),
         "longest": rounded(chunks.rows.longest_gap[rows] / 1e6),
         "load": rounded(run.load_at_start[rows], 6),
         "life": _life(run, rows),
@@ -120,17 +120,17 @@ _LIFE: Final = ("client send lag", "server queue", "queue and prefill", "prefill
 
 def _life(run: PlotRun, rows: Ints) -> dict[str, object] | None:
     """Per request, ms: the server's parts, and when it arrived there after it was sent (`at`; `bound`: how far that may be off)."""
-    found = find_lifecycle(run.context, run.summary.server, run.summary.stall_ns, rows)
-    if found is None or not found.has_server:
+    lifecycle = find_lifecycle(run.context, run.summary.server, run.summary.stall_ns, rows)
+    if lifecycle is None or not lifecycle.has_server:
         return None
     r, nothing = run.context, np.zeros(len(rows))
-    part = {name: found.parts.get(name, nothing) / 1e6 for name in _LIFE}
-    spare = (found.parts.get("network", nothing) + found.parts.get("network and queue", nothing)) / 1e6
+    part = {name: lifecycle.parts.get(name, nothing) / 1e6 for name in _LIFE}
+    spare = (lifecycle.parts.get("network", nothing) + lifecycle.parts.get("network and queue", nothing)) / 1e6
     told = (r.column("server_arrival")[rows] - r.start[rows]) / 1e6
     decode = r.column("server_decode_ns")[rows] / 1e6
-    rest = (found.parts.get("decode", nothing) + found.parts.get("stalls", nothing)) / 1e6
+    rest = (lifecycle.parts.get("decode", nothing) + lifecycle.parts.get("stalls", nothing)) / 1e6
     return {
-        "source": found.source,
+        "source": lifecycle.source,
         "lag": rounded(part["client send lag"]),
         "queue": rounded(part["server queue"]),
         "both": rounded(part["queue and prefill"]),

@@ -87,12 +87,12 @@ class ConsoleOptions:
 
 def options_of(run: ReportedRun) -> ConsoleOptions:
     """What a run's own options ask for."""
-    o = run.config.output
+    output = run.config.output
     return ConsoleOptions(
         title=run.metrics_title,
-        percentiles=o.percentiles or None,
-        mark=marked_percentile(o.mark),
-        tables=(*_aiperf_tables(run), *(("http",) if o.show_trace_timing else ())),
+        percentiles=output.percentiles or None,
+        mark=marked_percentile(output.mark),
+        tables=(*_aiperf_tables(run), *(("http",) if output.show_trace_timing else ())),
         files=tuple((what, str(path)) for what, path in run.written),
         exports=_exports(run),
         command=" ".join(run.command) or None,
@@ -163,13 +163,13 @@ def _errors(table: Table) -> RichTable:
 
 
 def _cancelled_text(summary: Summary) -> str | None:
-    c = summary.counts
+    counts = summary.counts
     parts = [
         f"{count:,} {words}"
         for count, words in (
-            (c.deliberate, "on purpose"),
-            (c.grace, "at the end of the grace period"),
-            (c.interrupted, "by the interrupt"),
+            (counts.deliberate, "on purpose"),
+            (counts.grace, "at the end of the grace period"),
+            (counts.interrupted, "by the interrupt"),
         )
         if count
     ]
@@ -178,55 +178,57 @@ def _cancelled_text(summary: Summary) -> str | None:
 
 def build_screen(summary: Summary, options: ConsoleOptions = ConsoleOptions()) -> list[RenderableType]:
     """Everything printed at the end of a run, top to bottom."""
-    s, o = summary, options
     out: list[RenderableType] = []
     for name in ("effective", "active", "usage", "http", "main", "energy"):
-        title = "GPU Energy" if name == "energy" else f"{o.title}{_SUFFIX.get(name, '')}"
-        if name in o.tables or name in {"main", "energy"}:
-            table = metric_table(name, s, title, o.percentiles, o.mark, absent="N/A")
+        title = "GPU Energy" if name == "energy" else f"{options.title}{_SUFFIX.get(name, '')}"
+        if name in options.tables or name in {"main", "energy"}:
+            table = metric_table(name, summary, title, options.percentiles, options.mark, absent="N/A")
             out += [] if table is None else [_metrics(table)]
-    lines = [f"Benchmark Duration: {'–' if s.duration_s is None else f'{s.duration_s:.2f} sec'}", s.success_text]
-    cancelled = _cancelled_text(s)
+    lines = [
+        f"Benchmark Duration: {'–' if summary.duration_s is None else f'{summary.duration_s:.2f} sec'}",
+        summary.success_text,
+    ]
+    cancelled = _cancelled_text(summary)
     if cancelled:
         lines.append(cancelled)
     out.append(Text("\n".join(lines)))
-    if (errors := error_table(s)) is not None:
+    if (errors := error_table(summary)) is not None:
         out.append(_errors(errors))
-    out += server_parts(s)
-    out += goodput_lines(s)
-    if (slices := slice_table(s)) is not None:
-        out += [rich_table(slices), *trend_lines(s)]
-    if (cold_warm := cold_warm_table(s)) is not None:
+    out += server_parts(summary)
+    out += goodput_lines(summary)
+    if (slices := slice_table(summary)) is not None:
+        out += [rich_table(slices), *trend_lines(summary)]
+    if (cold_warm := cold_warm_table(summary)) is not None:
         out.append(rich_table(cold_warm))
-    out += steady_line(s)
-    if s.stalls is not None and (o.show_gaps or s.stalls.requests):
-        out += stall_lines(s.stalls)
-    if s.cancellation is not None:
-        out += cancellation_lines(s.cancellation)
-    if o.show_tail:
-        out.append(rich_table(tail_table(s)))
-    if o.show_intervals and (intervals := interval_table(s)) is not None:
+    out += steady_line(summary)
+    if summary.stalls is not None and (options.show_gaps or summary.stalls.requests):
+        out += stall_lines(summary.stalls)
+    if summary.cancellation is not None:
+        out += cancellation_lines(summary.cancellation)
+    if options.show_tail:
+        out.append(rich_table(tail_table(summary)))
+    if options.show_intervals and (intervals := interval_table(summary)) is not None:
         out.append(rich_table(intervals))
-    out += assertion_lines(s)
-    return [*out, *_footer(s, o)]
+    out += assertion_lines(summary)
+    return [*out, *_footer(summary, options)]
 
 
-def _footer(s: Summary, o: ConsoleOptions) -> list[RenderableType]:
+def _footer(summary: Summary, options: ConsoleOptions) -> list[RenderableType]:
     """Warnings, certificate, command, files."""
     out: list[RenderableType] = []
-    for notice in s.notices:
+    for notice in summary.notices:
         out.append(Text(f"warning: {notice.text}", style="yellow"))
         if notice.hint:
             out.append(Text(f"hint: {notice.hint}", style="dim"))
-    if s.certificate is not None:
-        style = {"trustworthy": "green", "degraded": "yellow", "client-limited": "red"}[s.certificate.verdict]
-        out.append(Text("\n".join(s.certificate.lines), style=style))
-        out += [Text(f"  reason: {reason}", style=style) for reason in s.certificate.reasons]
-    if o.command:
-        out.append(_unbroken(f"CLI Command: {o.command}"))
-    width = max((len(what) for what, _ in o.files), default=0)
-    out.extend(_unbroken(f"{what:<{width}}  {path}") for what, path in o.files)
-    out.extend(_unbroken(f"{what}: {path}") for what, path in o.exports)
+    if summary.certificate is not None:
+        style = {"trustworthy": "green", "degraded": "yellow", "client-limited": "red"}[summary.certificate.verdict]
+        out.append(Text("\n".join(summary.certificate.lines), style=style))
+        out += [Text(f"  reason: {reason}", style=style) for reason in summary.certificate.reasons]
+    if options.command:
+        out.append(_unbroken(f"CLI Command: {options.command}"))
+    width = max((len(what) for what, _ in options.files), default=0)
+    out.extend(_unbroken(f"{what:<{width}}  {path}") for what, path in options.files)
+    out.extend(_unbroken(f"{what}: {path}") for what, path in options.exports)
     return out
 
 

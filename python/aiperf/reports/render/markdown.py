@@ -27,44 +27,43 @@ def render_table(table: Table) -> list[str]:
 
 def render_markdown(summary: Summary, title: str = "aiperf") -> str:
     """GitHub-flavoured Markdown."""
-    s = summary
     out: list[str] = []
-    missed = [g for g in s.assertions if not g.passed]
-    assertions = assertion_table(s.assertions)
+    missed = [g for g in summary.assertions if not g.passed]
+    assertions = assertion_table(summary.assertions)
     if assertions is not None:
         verdict = (
-            f"❌ {len(missed)} of {len(s.assertions)} assertions missed"
+            f"❌ {len(missed)} of {len(summary.assertions)} assertions missed"
             if missed
-            else f"✅ {len(s.assertions)} assertions hold"
+            else f"✅ {len(summary.assertions)} assertions hold"
         )
         out += [f"## {title}: {verdict}", "", *render_table(assertions), ""]
     else:
         out += [f"## {title}", ""]
-    out += [*render_table(headline_table(s)), ""]
-    duration = "–" if s.duration_s is None else f"{s.duration_s:.2f} s"
-    out += [f"{s.success_text}; duration {duration}; tokens: {s.count_source}; ± is the 95% interval.", ""]
-    out += _server(s)
-    for tier in s.tiers:
+    out += [*render_table(headline_table(summary)), ""]
+    duration = "–" if summary.duration_s is None else f"{summary.duration_s:.2f} s"
+    out += [f"{summary.success_text}; duration {duration}; tokens: {summary.count_source}; ± is the 95% interval.", ""]
+    out += _server(summary)
+    for tier in summary.tiers:
         goals = ", ".join(f"{slo.tag} {number(slo.threshold)} ({percent(slo.share)} pass)" for slo in tier.slos)
         out.append(
             f"- goodput `{tier.name}`: {number(tier.goodput)} requests/s, {percent(tier.fraction)} of attempted, "
             f"{percent(tier.share_of_successful)} of successful requests: {goals}"
         )
-    if s.tiers:
+    if summary.tiers:
         out.append("")
-    if s.certificate is not None:
-        out += [f"**{s.certificate.lines[0]}**  ", s.certificate.lines[1].strip(), ""]
-        out += [f"- {reason}" for reason in s.certificate.reasons]
-    out += [f"> ⚠ {n.text}" + (f" ({n.hint})" if n.hint else "") for n in s.notices]
+    if summary.certificate is not None:
+        out += [f"**{summary.certificate.lines[0]}**  ", summary.certificate.lines[1].strip(), ""]
+        out += [f"- {reason}" for reason in summary.certificate.reasons]
+    out += [f"> ⚠ {n.text}" + (f" ({n.hint})" if n.hint else "") for n in summary.notices]
     return "\n".join(out).rstrip() + "\n"
 
 
-def _server(s: Summary) -> list[str]:
-    section = server_section(s)
+def _server(summary: Summary) -> list[str]:
+    section = server_section(summary)
     if section is None:
         return []
     out: list[str] = []
-    for table in server_tables(s):
+    for table in server_tables(summary):
         out += [f"### {TITLE}", ""] if table.id == "server" else []
         out += [*render_table(table), ""]
     out += [*(f"- {text}" for text in section.findings), *(f"> ⚠ {text}" for text in section.notes)]

@@ -107,16 +107,16 @@ def trend_lines(summary: Summary) -> list[RenderableType]:
 
 def steady_line(summary: Summary) -> list[RenderableType]:
     """Where the run was steady, in one line; nothing if there is nothing to tell."""
-    s = summary.steady
-    if s is None or (not s.changes and not summary.steady_is_headline):
+    steady = summary.steady
+    if steady is None or (not steady.changes and not summary.steady_is_headline):
         return []
-    begin, end = (s.warmup_end_ns - s.begin_ns) / 1e9, (s.steady_end_ns - s.begin_ns) / 1e9
+    begin, end = (steady.warmup_end_ns - steady.begin_ns) / 1e9, (steady.steady_end_ns - steady.begin_ns) / 1e9
     parts = [f"Steady state: {begin:.1f} s to {end:.1f} s"]
-    if s.has_warmup:
+    if steady.has_warmup:
         parts.append(f"warm-up until {begin:.1f} s")
-    if s.drift_start_ns is not None:
-        parts.append(f"drift from {(s.drift_start_ns - s.begin_ns) / 1e9:.1f} s")
-    parts.append(f"drain from {(s.drain_start_ns - s.begin_ns) / 1e9:.1f} s")
+    if steady.drift_start_ns is not None:
+        parts.append(f"drift from {(steady.drift_start_ns - steady.begin_ns) / 1e9:.1f} s")
+    parts.append(f"drain from {(steady.drain_start_ns - steady.begin_ns) / 1e9:.1f} s")
     parts.append("shown above" if summary.steady_is_headline else "the table above covers the whole run")
     return [Text("; ".join(parts))]
 
@@ -137,37 +137,45 @@ def stall_lines(stalls: Stalls) -> list[RenderableType]:
     return [Text("\n".join(lines))]
 
 
-def cancellation_lines(c: Cancellation) -> list[RenderableType]:
+def cancellation_lines(cancellation: Cancellation) -> list[RenderableType]:
     """What cancelling did to the others."""
-    if not c.count:
+    if not cancellation.count:
         return ["Cancelled on purpose: 0; no request was due to be cancelled while it was still in flight"]
-    delay = "–" if c.delay_ms is None else f"{number(c.delay_ms.avg)} ms (max {number(c.delay_ms.max)})"
+    delay = (
+        "–"
+        if cancellation.delay_ms is None
+        else f"{number(cancellation.delay_ms.avg)} ms (max {number(cancellation.delay_ms.max)})"
+    )
     lines = [
-        f"Cancelled on purpose: {c.count:,}, after {delay} after the request body was sent, {c.before_first_token:,} before any token",
-        f"  New connections afterwards: {c.reconnects:,}; errors among neighbours: {c.errors_during:,}, elsewhere: {c.errors_apart:,}",
+        f"Cancelled on purpose: {cancellation.count:,}, after {delay} after the request body was sent, {cancellation.before_first_token:,} before any token",
+        f"  New connections afterwards: {cancellation.reconnects:,}; errors among neighbours: {cancellation.errors_during:,}, elsewhere: {cancellation.errors_apart:,}",
     ]
-    for n in c.neighbours:
+    for n in cancellation.neighbours:
         ratio = "–" if n.ratio is None else f"×{n.ratio:.2f}"
         lines.append(
             f"  {METRICS[n.tag].header}: neighbours {number(n.during)} ms ({n.num_during:,}), "
             f"others {number(n.apart)} ms ({n.num_apart:,}), {ratio}"
         )
-    for r in c.recovery:
+    for recovery in cancellation.recovery:
         back = (
-            "never returned to baseline" if r.seconds is None else f"back at baseline {r.seconds:.1f} s after the last"
+            "never returned to baseline"
+            if recovery.seconds is None
+            else f"back at baseline {recovery.seconds:.1f} s after the last"
         )
-        often = f"; above it in {100 * r.above:.0f}% of {r.samples:,} readings" if r.lingers else ""
-        lines.append(f"  {r.name}: {back}{often}")
+        often = (
+            f"; above it in {100 * recovery.above:.0f}% of {recovery.samples:,} readings" if recovery.lingers else ""
+        )
+        lines.append(f"  {recovery.name}: {back}{often}")
     return [Text("\n".join(lines))]
 
 
 def assertion_lines(summary: Summary) -> list[RenderableType]:
     """Assertions: ✓ or ✗, the condition, the actual value."""
     out: list[RenderableType] = []
-    for g in summary.assertions:
-        why = f" ({g.reason})" if g.reason and not g.passed else ""
-        words = ", within the bucket" if "(bucket " in g.actual else ", within the 95% interval"
-        near = words if g.sure is False else ""
-        mark, style = ("✓", "green") if g.passed else ("✗", "red")
-        out.append(Text(f"{mark} {g.text}: {g.actual}{near}{why}", style=style))
+    for assertion in summary.assertions:
+        why = f" ({assertion.reason})" if assertion.reason and not assertion.passed else ""
+        words = ", within the bucket" if "(bucket " in assertion.actual else ", within the 95% interval"
+        near = words if assertion.sure is False else ""
+        mark, style = ("✓", "green") if assertion.passed else ("✗", "red")
+        out.append(Text(f"{mark} {assertion.text}: {assertion.actual}{near}{why}", style=style))
     return out

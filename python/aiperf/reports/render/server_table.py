@@ -14,12 +14,12 @@ from aiperf.reports.tables import Table, server_tables
 __all__ = ["server_parts"]
 
 
-def server_parts(s: Summary) -> list[RenderableType]:
+def server_parts(summary: Summary) -> list[RenderableType]:
     """Nothing if nothing is known of the server."""
-    section = server_section(s)
+    section = server_section(summary)
     if section is None:
         return []
-    out: list[RenderableType] = [_framed(table) for table in server_tables(s)]
+    out: list[RenderableType] = [_framed(table) for table in server_tables(summary)]
     out += [Text(f"server: {text}") for text in section.findings]
     out += [Text(f"note: {text}", style="yellow") for text in section.notes]
     return out
