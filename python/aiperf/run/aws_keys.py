@@ -62,8 +62,8 @@ def _frozen(source: Any) -> CredentialSettings:
 @contextmanager
 def aws_keys(config: Config) -> Iterator[tuple[SignSettings, AwsKeys] | None]:
     """How requests are signed; None: they are not. ConfigError without botocore or credentials."""
-    a = config.aws
-    if a.auth_type is None:
+    aws = config.aws
+    if aws.auth_type is None:
         yield None
         return
     try:
@@ -71,7 +71,7 @@ def aws_keys(config: Config) -> Iterator[tuple[SignSettings, AwsKeys] | None]:
     except ImportError as error:
         raise ConfigError("signed requests need botocore", "`pip install 'aiperf[aws]'`") from error
     try:
-        session = Session(profile=a.profile)
+        session = Session(profile=aws.profile)
         source = session.get_credentials()
     except Exception as error:  # botocore has a class for each of a dozen reasons
         raise ConfigError(f"cannot read the AWS credentials: {error}", "`--aws-profile` names a profile") from error
@@ -86,7 +86,7 @@ def aws_keys(config: Config) -> Iterator[tuple[SignSettings, AwsKeys] | None]:
     keys.start()
     try:
         yield (
-            SignSettings(region=a.region or "", service=a.service or "", credentials=keys.current),
+            SignSettings(region=aws.region or "", service=aws.service or "", credentials=keys.current),
             keys,
         )
     finally:

@@ -51,18 +51,18 @@ def _targets(prepared: Prepared) -> list[tuple[str, int]]:
     import os
 
     rule = proxy_rule(prepared.config.endpoint.proxy, os.environ)
-    found: dict[tuple[str, int], None] = {}
+    addresses: dict[tuple[str, int], None] = {}
     for text in prepared.config.endpoint.urls:
         url = parse_url(text)
         if url.socket is not None:
             continue
         proxy = rule.of(url)
         if proxy is None:
-            found[url.host, url.port] = None
+            addresses[url.host, url.port] = None
         else:
             host, _, port = proxy.shown.rpartition(":")
-            found[host.strip("[]"), int(port)] = None
-    return list(found)
+            addresses[host.strip("[]"), int(port)] = None
+    return list(addresses)
 
 
 def begin(cluster: Cluster, run: Run, prepared: Prepared, settings: EngineSettings, observer: Observer) -> Generators:

@@ -157,25 +157,25 @@ def build_data(
     from aiperf.version import __version__
 
     load_all()
-    r = MetricContext(rows_of(columns, phase_mask(columns, phases, "profiling")), options)
-    deliberate = np.isin(r.error_kind, (float(ErrorKind.CANCELLED), float(ErrorKind.INTERRUPTED)))
+    context = MetricContext(rows_of(columns, phase_mask(columns, phases, "profiling")), options)
+    deliberate = np.isin(context.error_kind, (float(ErrorKind.CANCELLED), float(ErrorKind.INTERRUPTED)))
     order = np.flatnonzero(~deliberate)
-    order = order[np.argsort(r.start[order], kind="stable")]
-    first = float(np.nanmin(r.start)) if r.num_rows and not np.isnan(r.start).all() else 0.0
+    order = order[np.argsort(context.start[order], kind="stable")]
+    first = float(np.nanmin(context.start)) if context.num_rows and not np.isnan(context.start).all() else 0.0
     return RunData(
         path=path,
         tool=f"aiperf {json.aiperf_version or __version__}",
-        series={tag: r.value(tag)[order] / METRICS[tag].unit.divisor for tag in _PER_REQUEST},
-        start_s=(r.start[order] - first) / 1e9,
-        end_s=(r.finish[order] - first) / 1e9,
-        ok=r.ok[order],
-        num_ok=int(np.count_nonzero(r.ok)),
-        num_failed=int(np.count_nonzero(r.failed)),
-        num_cancelled=int(np.count_nonzero(r.cancelled)),
+        series={tag: context.value(tag)[order] / METRICS[tag].unit.divisor for tag in _PER_REQUEST},
+        start_s=(context.start[order] - first) / 1e9,
+        end_s=(context.finish[order] - first) / 1e9,
+        ok=context.ok[order],
+        num_ok=int(np.count_nonzero(context.ok)),
+        num_failed=int(np.count_nonzero(context.failed)),
+        num_cancelled=int(np.count_nonzero(context.cancelled)),
         figures=figures,
         units={tag: METRICS[tag].unit.shown for tag in METRICS} | {m.tag: m.unit for m in SERVER_METRICS.values()},
         options=_options(config, json),
-        duration_s=None if np.isnan(r.duration_s) else r.duration_s,
+        duration_s=None if np.isnan(context.duration_s) else context.duration_s,
         fingerprint=_fingerprint(config, json),
         model=", ".join(json.models or config.endpoint.model_names) or None,
         load=describe(load_of(config)),

@@ -130,14 +130,14 @@ def _move_aside(folder: Path) -> Path | None:
     """Move what a run or study left in the folder; where to, or None if there was nothing."""
     if not any((folder / mark).exists() for mark in (*_RUN_MARKS, *_STUDY_MARKS)):
         return None
-    found = _entries(folder)
+    entries = _entries(folder)
     # In the folder itself where nothing can be put beside it: a mounted volume, a parent that is not writable.
     whole = _whole(folder)
     for parent in (whole.parent, folder):
         with suppress(OSError):
             aside = _new_folder(parent, whole.name)
             try:
-                for path in found:
+                for path in entries:
                     path.rename(aside / path.name)
             except OSError:
                 if parent == folder:

@@ -80,12 +80,12 @@ def open_context_of(columns: Columns, options: MetricOptions, phases: tuple[Phas
     return open_context(rows, replace(options, count_source=counted))
 
 
-def unsure(r: MetricContext, wanted: Sequence[Precision]) -> list[tuple[Precision, Interval | None]]:
+def unsure(context: MetricContext, wanted: Sequence[Precision]) -> list[tuple[Precision, Interval | None]]:
     """Those that are not sure yet, with the interval as it is; None if the figure does not exist yet."""
     out: list[tuple[Precision, Interval | None]] = []
     for precision in wanted:
         stat = precision.stat or "avg"
-        found = estimate(r, precision.tag, stat)
+        found = estimate(context, precision.tag, stat)
         least = max(_FEWEST, needed_count(float(stat[1:])) if stat.startswith("p") else 0)
         width = None if found is None else found.relative_half_width
         if found is None or width is None or found.count < least or width > precision.relative:
@@ -104,50 +104,50 @@ def most_requests(config: Config) -> int | None:
     return min(bounds, default=None)
 
 
-def lost_assertion(r: MetricContext, conditions: Sequence[Condition], most: int | None) -> str | None:
+def lost_assertion(context: MetricContext, conditions: Sequence[Condition], most: int | None) -> str | None:
     """The first condition that can no longer be met, whatever the requests still to come do; None if all still can.
 
     `most`: requests at the end, at most. Unbounded runs lose only assertions on counts and extremes.
     """
     for condition in conditions:
-        if not isinstance(condition.value, str) and _is_lost(r, condition, float(condition.value), most):
+        if not isinstance(condition.value, str) and _is_lost(context, condition, float(condition.value), most):
             return str(condition)
     return None
 
 
-def _is_lost(r: MetricContext, c: Condition, given: float, most: int | None) -> bool:
-    metric = load_all().get(c.tag)
-    value = None if metric is None else threshold_in(given, c.unit, metric.unit.shown)
+def _is_lost(context: MetricContext, condition: Condition, given: float, most: int | None) -> bool:
+    metric = load_all().get(condition.tag)
+    value = None if metric is None else threshold_in(given, condition.unit, metric.unit.shown)
     if metric is None or value is None:
         return False
-    failed = int(np.count_nonzero(r.failed))
-    upper, lower = c.op in ("<", "<=", "="), c.op in (">", ">=", "=")
-    strict = c.op in ("<", ">")
-    if c.tag in ("error_request_count", "request_error_rate"):
+    failed = int(np.count_nonzero(context.failed))
+    upper, lower = condition.op in ("<", "<=", "="), condition.op in (">", ">=", "=")
+    strict = condition.op in ("<", ">")
+    if condition.tag in ("error_request_count", "request_error_rate"):
         if not upper:
             return False
         best = float(failed)
-        if c.tag == "request_error_rate":
+        if condition.tag == "request_error_rate":
             if most is None:
                 # Of a run without end only an assertion of no errors at all is lost for good.
                 return failed > 0 and value <= 0
             best = 100.0 * failed / max(most, 1)
         return best >= value if strict and failed else best > value
-    if c.tag == "good_request_fraction":
-        if not lower or most is None or not r.options.slos:
+    if condition.tag == "good_request_fraction":
+        if not lower or most is None or not context.options.slos:
             return False
-        bad = int(np.count_nonzero(r.attempted & ~good_mask(r, r.options.slos)))
+        bad = int(np.count_nonzero(context.attempted & ~good_mask(context, context.options.slos)))
         best = max(most - bad, 0) / max(most, 1)
         return best <= value if strict else best < value
     if metric.kind != "request":
         return False
-    values = r.value(c.tag)
+    values = context.value(condition.tag)
     values = values[np.isfinite(values)] / metric.unit.divisor
     if not len(values):
         return False
     beyond_upper = int(np.count_nonzero(values >= value if strict else values > value))
     beyond_lower = int(np.count_nonzero(values <= value if strict else values < value))
-    stat = {"median": "p50"}.get(c.stat or "avg", c.stat or "avg")
+    stat = {"median": "p50"}.get(condition.stat or "avg", condition.stat or "avg")
     if stat == "max":
         return upper and beyond_upper > 0
     if stat == "min":
@@ -217,16 +217,16 @@ class Judge:
     def look(self, columns: Columns) -> StopReason | None:
         if columns.num_rows == 0:
             return None
-        r = open_context_of(columns, self._options, self._phases)
+        context = open_context_of(columns, self._options, self._phases)
         config = self._config
         # A steady part or slices left out are known only at the end.
         whole = not config.slo.steady_state and not config.slo.exclude_slices
         if config.slo.abort_on_fail and whole:
-            lost = lost_assertion(r, config.slo.asserts, most_requests(config))
+            lost = lost_assertion(context, config.slo.asserts, most_requests(config))
             if lost is not None:
                 return StopReason(2, f"`{lost}` can no longer be met")
         if config.load.until:
-            self._sure = 0 if unsure(r, config.load.until) else self._sure + 1
+            self._sure = 0 if unsure(context, config.load.until) else self._sure + 1
             if self._sure >= _IN_A_ROW:
                 return StopReason(1, f"target precision reached {', '.join(map(str, config.load.until))}")
         return None

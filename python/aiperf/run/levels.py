@@ -38,13 +38,13 @@ def server_levels(pages: Sequence[Readings]) -> tuple[Level, ...]:
     out: list[Level] = []
     for page in pages:
         for name, unit in _SERVER:
-            found = gauge(page, name)
-            if found is not None:
+            level = gauge(page, name)
+            if level is not None:
                 out.append(
                     Level(
                         source="server",
                         name=name,
-                        value=float(found[1][-1]),
+                        value=float(level[1][-1]),
                         unit=unit,
                         place=page.url if several else "",
                     )

@@ -38,17 +38,17 @@ def listed_model(given: Sequence[Given], config_file: Path | None) -> ListedMode
     if problems or config.endpoint.model_names or not config.endpoint.probe or not config.endpoint.urls:
         return ListedModel()
     try:
-        place, found = _ask(config)
+        place, listed = _ask(config)
     except (ConfigError, UrlError):
         return ListedModel()  # said with the other problems of the configuration
-    if isinstance(found, Problem):
-        return ListedModel(problems=(Problem(f"no model is named, and {found.message}", "--model", found.hint),))
-    if len(found) == 1 and "," not in found[0]:
-        note = f"`{place}` lists one model: `{found[0]}` is measured (`--model` names another)"
-        return ListedModel(given=(Given(specs()[_PATH], found, f"the list of `{place}`"),), notes=(note,))
-    more = f" and {len(found) - _MAX_NAMED} more" if len(found) > _MAX_NAMED else ""
-    names = ", ".join(f"`{name}`" for name in found[:_MAX_NAMED])
-    hint = f"`{place}` lists {names}{more}: give one with `--model`" if found else f"`{place}` lists no models"
+    if isinstance(listed, Problem):
+        return ListedModel(problems=(Problem(f"no model is named, and {listed.message}", "--model", listed.hint),))
+    if len(listed) == 1 and "," not in listed[0]:
+        note = f"`{place}` lists one model: `{listed[0]}` is measured (`--model` names another)"
+        return ListedModel(given=(Given(specs()[_PATH], listed, f"the list of `{place}`"),), notes=(note,))
+    more = f" and {len(listed) - _MAX_NAMED} more" if len(listed) > _MAX_NAMED else ""
+    names = ", ".join(f"`{name}`" for name in listed[:_MAX_NAMED])
+    hint = f"`{place}` lists {names}{more}: give one with `--model`" if listed else f"`{place}` lists no models"
     return ListedModel(problems=(Problem("no model is named", "--model", hint),))
 
 

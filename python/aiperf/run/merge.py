@@ -128,7 +128,7 @@ def _check_place(dirs: Sequence[Path], out: Path) -> None:
 
 def _members(dirs: Sequence[Path]) -> list[_Member]:
     """By part. ResultError: what does not belong together."""
-    found: list[_Member] = []
+    members: list[_Member] = []
     wrong: list[str] = []
     for folder in dirs:
         try:
@@ -139,37 +139,38 @@ def _members(dirs: Sequence[Path]) -> list[_Member]:
         if run.json.part is None:
             wrong.append(f"`{folder}` is a whole run: it was not made with `--part`")
         else:
-            found.append(_Member(run, run.json.part))
-    if found:
-        first = found[0]
+            members.append(_Member(run, run.json.part))
+    if members:
+        first = members[0]
         seen: dict[int, Path] = {}
-        for m in found:
+        for m in members:
             wrong += _differences(first, m)
             if m.part.index in seen:
                 wrong.append(f"`{seen[m.part.index]}` and `{m.run.dir}` are both part {m.part.index + 1}")
             seen.setdefault(m.part.index, m.run.dir)
-    if wrong or not found:
+    if wrong or not members:
         raise ResultError(
             "\n".join(dict.fromkeys(wrong)) or "no parts are named",
             "give the folders of all parts of one run: same command, same `--start-at`, different `--part`",
         )
-    return sorted(found, key=lambda m: m.part.index)
+    return sorted(members, key=lambda m: m.part.index)
 
 
 def _differences(first: _Member, other: _Member) -> list[str]:
-    a, b = first.run, other.run
+    left, right = first.run, other.run
     facts = {
         "number of parts": (first.part.of, other.part.of),
         "start or seed": ((first.part.salt, first.part.start_wall_ns), (other.part.salt, other.part.start_wall_ns)),
-        "workload": (a.json.workload, b.json.workload),
-        "models": (a.json.models, b.json.models),
-        "phases": (a.json.phases, b.json.phases),
-        "version of aiperf": (a.json.aiperf_version, b.json.aiperf_version),
+        "workload": (left.json.workload, right.json.workload),
+        "models": (left.json.models, right.json.models),
+        "phases": (left.json.phases, right.json.phases),
+        "version of aiperf": (left.json.aiperf_version, right.json.aiperf_version),
         "load": tuple(
-            json_text([r.json.config.get(s) for s in ("load", "warmup", "endpoint")], sort_keys=True) for r in (a, b)
+            json_text([r.json.config.get(s) for s in ("load", "warmup", "endpoint")], sort_keys=True)
+            for r in (left, right)
         ),
     }
-    return [f"`{b.dir}` and `{a.dir}` differ in their {what}" for what, (x, y) in facts.items() if x != y]
+    return [f"`{right.dir}` and `{left.dir}` differ in their {what}" for what, (x, y) in facts.items() if x != y]
 
 
 def _finished(run: Run) -> Run:

@@ -80,12 +80,12 @@ class Watchers:
 
     def stop(self, traces: int = 0, finished: int = 0) -> Monitored:
         """`traces`: how many traces are waited for, if spans are received; `finished`: how many requests the server must have counted."""
-        found = self._stop(finished)
+        monitored = self._stop(finished)
         if self.receiver is None:
-            return found
+            return monitored
         self.receiver.wait_for(traces)
         spans = self.receiver.stop()
-        return replace(found, spans=spans, notes=(*found.notes, *self.receiver.notes))
+        return replace(monitored, spans=spans, notes=(*monitored.notes, *self.receiver.notes))
 
     def _stop(self, finished: int) -> Monitored:
         server = () if self.scraper is None else self.scraper.stop(finished=finished)

@@ -94,13 +94,14 @@ def check_objectives(config: Config) -> None:
         raise ConfigError(problems)
 
 
-def certificate_entry(c: Certificate | None) -> CertificateEntry | None:
-    if c is None:
+def certificate_entry(certificate: Certificate | None) -> CertificateEntry | None:
+    if certificate is None:
         return None
     parts: list[dict[str, object]] = [
-        {"name": p.name, "value": p.value, "unit": p.unit, "verdict": p.verdict, "reason": p.reason} for p in c.parts
+        {"name": p.name, "value": p.value, "unit": p.unit, "verdict": p.verdict, "reason": p.reason}
+        for p in certificate.parts
     ]
-    return CertificateEntry(verdict=c.verdict, reasons=list(c.reasons), parts=parts)
+    return CertificateEntry(verdict=certificate.verdict, reasons=list(certificate.reasons), parts=parts)
 
 
 def engine_facts(outcome: Outcome | None, config: Config, known: Sequence[GeneratorEntry] = ()) -> EngineFacts | None:
@@ -198,24 +199,24 @@ def summary_options(
     gauges: tuple[Gauge, ...] = (),
 ) -> SummaryOptions:
     """`json`: `run.json`, as far as it is known."""
-    o, s = config.output, config.slo
-    mark = marked_percentile(o.mark)
+    output, slo = config.output, config.slo
+    mark = marked_percentile(output.mark)
     marked = () if mark is None else (mark,)
     return SummaryOptions(
         metrics=replace(metrics, network_rtt_ns=network_rtt_of(json.network_rtt_ns, config)),
         phases=phases_of(json.phases),
-        percentiles=tuple(sorted({*o.percentiles, *marked})),
-        tiers=tuple(build_tiers(s.goodput)),
-        target_rate=s.target_rate,
-        slice_ns=None if o.slice_duration is None else round(o.slice_duration * 1e9),
-        exclude_slices=s.exclude_slices,
-        steady_state=s.steady_state,
-        conditions=s.asserts,
+        percentiles=tuple(sorted({*output.percentiles, *marked})),
+        tiers=tuple(build_tiers(slo.goodput)),
+        target_rate=slo.target_rate,
+        slice_ns=None if output.slice_duration is None else round(output.slice_duration * 1e9),
+        exclude_slices=slo.exclude_slices,
+        steady_state=slo.steady_state,
+        conditions=slo.asserts,
         facts=engine_facts(json.outcome, config, json.generators),
         server=server,
         gauges=gauges,
         view=server_view(json.server_metrics),
         cancels=bool(config.load.request_cancellation_rate),
         energy=energy_of(json.gpu_energy, config),
-        stall_ns=DEFAULT_STALL_NS if s.stall_threshold is None else round(s.stall_threshold * 1e6),
+        stall_ns=DEFAULT_STALL_NS if slo.stall_threshold is None else round(slo.stall_threshold * 1e6),
     )

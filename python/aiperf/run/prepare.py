@@ -56,12 +56,12 @@ def server_address(config: Config) -> ServerAddress:
 
 def pick_tokenizer(config: Config) -> tuple[Tokenizer, list[Note]]:
     """The tokenizer the configuration asks for, or the best there is (aiperf-compatibility.md, In short)."""
-    t = config.tokenizer
+    tokenizer = config.tokenizer
     options = TokenizerOptions(
-        name=t.name,
+        name=tokenizer.name,
         model=config.endpoint.model_names[0] if config.endpoint.model_names else "",
-        revision=t.revision,
-        trust_remote_code=t.trust_remote_code,
+        revision=tokenizer.revision,
+        trust_remote_code=tokenizer.trust_remote_code,
     )
     return load_tokenizer(options, server_address(config))
 
@@ -113,14 +113,14 @@ def _ask(config: Config, observer: Observer) -> ProbeResult | None:
     if config.endpoint.wait_for_model_timeout:
         observer.stage("waiting for the model")
         wait_for_model(config, progress=observer.stage)
-    found = None
+    result = None
     if config.endpoint.probe:
         observer.stage("probing the server")
-        found = probe(config)
+        result = probe(config)
     if config.endpoint.reset_kv_cache:
         observer.stage("resetting the server's prefix cache")
         reset_kv_cache(config)
-    return found
+    return result
 
 
 def _timing_notes(config: Config, workload: Workload) -> Sequence[Note]:

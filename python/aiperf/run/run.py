@@ -350,12 +350,12 @@ class Run:
         from aiperf.plots.render.chart import Chart
         from aiperf.reports.page.view import plot_run
 
-        found = draw_all([plot_run(self)], [name])
-        if not found:
+        charts = draw_all([plot_run(self)], [name])
+        if not charts:
             raise ConfigError(
                 f"`{name}` has nothing to draw of this run", "some charts need `--streaming`, or several runs"
             )
-        return Chart(*next(iter(found.items())))
+        return Chart(*next(iter(charts.items())))
 
     def _repr_html_(self) -> str:
         """The tables, for a notebook."""

@@ -19,8 +19,8 @@ __all__ = ["imported_columns", "stated_stats", "with_stated"]
 
 def imported_columns(data: RunData) -> Columns:
     """Its requests as records, where the file has them."""
-    n = len(data.start_s)
-    absent = np.full(n, np.nan)
+    count = len(data.start_s)
+    absent = np.full(count, np.nan)
     start = data.start_s * 1e9
     ttft, latency, isl, osl = (
         data.series.get(tag, absent)
@@ -31,12 +31,12 @@ def imported_columns(data: RunData) -> Columns:
         {
             "sent": start,
             "started": start,
-            "reused": np.ones(n),
+            "reused": np.ones(count),
             "first_content": start + ttft * 1e6,
             "last_content": np.where(data.ok, end, np.nan),
             "end": end,
             "error_kind": np.where(data.ok, 0.0, 4.0),
-            "phase": np.zeros(n),
+            "phase": np.zeros(count),
             "isl": isl,
             "counted_output": osl,
             "counted_reasoning": np.where(np.isfinite(osl), 0.0, np.nan),

@@ -75,14 +75,14 @@ def _phases(outcome: Outcome) -> list[PhaseSpan]:
     measured = itertools.count()
     return [
         PhaseSpan(
-            start_ns=outcome.start_wall_ns + p.start_ns,
-            end_ns=outcome.start_wall_ns + p.end_ns,
-            name=p.name,
-            kind=p.kind,
+            start_ns=outcome.start_wall_ns + phase.start_ns,
+            end_ns=outcome.start_wall_ns + phase.end_ns,
+            name=phase.name,
+            kind=phase.kind,
             index=index,
-            profiling_index=next(measured) if p.is_measured else None,
+            profiling_index=next(measured) if phase.is_measured else None,
         )
-        for index, p in enumerate(outcome.phases)
+        for index, phase in enumerate(outcome.phases)
     ]
 
 

@@ -129,17 +129,17 @@ def _items(requests: Tree, key: str) -> list[Tree]:
     return [tree(r) for r in found] if isinstance(found, list) else []
 
 
-def _stats(found: Tree, factor: float) -> dict[str, float]:
+def _stats(distribution: Tree, factor: float) -> dict[str, float]:
     """Mean, median, extremes and percentiles of a distribution summary."""
     names = {
-        "avg": found.get("mean"),
-        "p50": found.get("median"),
-        "min": found.get("min"),
-        "max": found.get("max"),
-        "std": found.get("std_dev"),
+        "avg": distribution.get("mean"),
+        "p50": distribution.get("median"),
+        "min": distribution.get("min"),
+        "max": distribution.get("max"),
+        "std": distribution.get("std_dev"),
     }
-    names |= {k: v for k, v in tree(found.get("percentiles")).items() if k.startswith("p")}
-    if not _number(found.get("count")) and not _number(found.get("total_count")):
+    names |= {k: v for k, v in tree(distribution.get("percentiles")).items() if k.startswith("p")}
+    if not _number(distribution.get("count")) and not _number(distribution.get("total_count")):
         return {}
     return {k: n * factor for k, v in names.items() if (n := _number(v)) is not None}
 

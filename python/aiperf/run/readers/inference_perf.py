@@ -134,13 +134,13 @@ def _requests(rows: list[Tree]) -> tuple[dict[str, Floats], Floats, Floats, np.n
     first = np.full(len(rows), np.nan)
     last = np.full(len(rows), np.nan)
     isl, osl = first.copy(), first.copy()
-    for i, row in enumerate(rows):
+    for number, row in enumerate(rows):
         info = tree(row.get("info"))
         times = info.get("output_token_times")
         if isinstance(times, list) and times:
-            first[i], last[i] = _number(times[0]) or np.nan, _number(times[-1]) or np.nan
-        isl[i] = _number(info.get("input_tokens")) or np.nan
-        osl[i] = _number(info.get("output_tokens")) or np.nan
+            first[number], last[number] = _number(times[0]) or np.nan, _number(times[-1]) or np.nan
+        isl[number] = _number(info.get("input_tokens")) or np.nan
+        osl[number] = _number(info.get("output_tokens")) or np.nan
     with np.errstate(invalid="ignore", divide="ignore"):
         itl = np.where(ok & (osl > 1), (last - first) / (osl - 1), np.nan) * 1e3
         user = np.where(itl > 0, 1e3 / itl, np.nan)
