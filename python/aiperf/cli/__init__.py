@@ -112,14 +112,14 @@ def _dispatch(words: list[str]) -> int:
         print(_overview())
         return 0
     commands = available()
-    found = commands.get(first.replace("_", "-"))
-    if found is None:
+    command = commands.get(first.replace("_", "-"))
+    if command is None:
         from aiperf.errors import ConfigError, did_you_mean
 
         what = "option" if first.startswith("-") else "command"
         hint = did_you_mean(first, commands, "`aiperf --help` lists the commands")
         raise ConfigError(f"there is no {what} `{first}`", hint)
-    return _call(found, words[1:])
+    return _call(command, words[1:])
 
 
 def _call(command: Command, argv: list[str]) -> int:

@@ -60,44 +60,44 @@ def parse(argv: Sequence[str], specs: Iterable[FieldSpec], foreign: Sequence[For
             continue
         typed, equals, inline = word.partition("=")
         flag = _canonical(typed)
-        found = table.get(flag)
-        if found is None and flag in negatives:
+        option = table.get(flag)
+        if option is None and flag in negatives:
             if equals:
                 result.problems.append(Problem("does not take a value", typed))
             else:
                 result.given.append(Given(negatives[flag], ("false",), typed))
             continue
-        if found is None and not flag.startswith("--") and len(flag) > 2 and flag[:2] in table:
-            found, typed, flag, inline, equals = table[flag[:2]], flag[:2], flag[:2], word[2:], "="
-        if found is None:
+        if option is None and not flag.startswith("--") and len(flag) > 2 and flag[:2] in table:
+            option, typed, flag, inline, equals = table[flag[:2]], flag[:2], flag[:2], word[2:], "="
+        if option is None:
             flags = [n for n in (*table, *negatives) if n.startswith("--")]
             hint = did_you_mean(flag, flags, "`--help` lists all options")
             result.problems.append(Problem("no such option", typed, hint))
             if at < len(words) and not _is_flag(words[at]) and not equals:
                 at += 1  # its value, most likely: not a problem of its own
             continue
-        if isinstance(found, Foreign):
-            at = _skip_foreign(found, words, at, typed, equals, result)
+        if isinstance(option, Foreign):
+            at = _skip_foreign(option, words, at, typed, equals, result)
             continue
-        if found.kind == "bool":
+        if option.kind == "bool":
             behind = [] if equals else [w for w in words[at : at + 1] if w.lower() in _SWITCHED]
             at += len(behind)
-            result.given.append(Given(found, (*behind, inline if equals else "true")[:1], typed))
+            result.given.append(Given(option, (*behind, inline if equals else "true")[:1], typed))
             continue
         if equals:
             texts = [inline]
         elif at < len(words) and not _is_flag(words[at]):
             texts = [words[at]]
             at += 1
-        elif found.is_list and found.flag.greedy:
+        elif option.is_list and option.flag.greedy:
             texts = []
         else:
             result.problems.append(Problem("requires a value", typed))
             continue
-        while found.is_list and found.flag.greedy and at < len(words) and not _is_flag(words[at]):
+        while option.is_list and option.flag.greedy and at < len(words) and not _is_flag(words[at]):
             texts.append(words[at])
             at += 1
-        result.given.append(Given(found, tuple(texts), typed))
+        result.given.append(Given(option, tuple(texts), typed))
     return result
 
 
@@ -105,14 +105,14 @@ _SWITCHED = frozenset({"true", "false"})
 """What may stand behind a switch, as AIPerf's guides write it."""
 
 
-def _skip_foreign(found: Foreign, words: Sequence[str], at: int, typed: str, equals: str, result: Parsed) -> int:
-    if not equals and found.values != "none":
-        limit = 1 if found.values == "one" else len(words)
+def _skip_foreign(option: Foreign, words: Sequence[str], at: int, typed: str, equals: str, result: Parsed) -> int:
+    if not equals and option.values != "none":
+        limit = 1 if option.values == "one" else len(words)
         start = at
         while at < len(words) and at - start < limit and not _is_flag(words[at]):
             at += 1
-    if found.state == "refused":
-        result.problems.append(Problem("this option of AIPerf is not supported", typed, found.reason))
+    if option.state == "refused":
+        result.problems.append(Problem("this option of AIPerf is not supported", typed, option.reason))
     else:
-        result.notes.append(f"`{typed}` has no meaning here: {found.reason}")
+        result.notes.append(f"`{typed}` has no meaning here: {option.reason}")
     return at

@@ -42,52 +42,54 @@ def _limit(step: Step | None) -> str:
     return "not reached within the time of this test" if step is None else step.limit or ""
 
 
-def render(c: Capacity) -> str:
+def render(capacity: Capacity) -> str:
     """The result, for people."""
     from aiperf.run.capacity import STREAM_TOKENS_PER_S as PACE
 
-    threads = f"{c.workers} worker thread{'' if c.workers == 1 else 's'}, {c.cores} core{'' if c.cores == 1 else 's'}"
+    threads = f"{capacity.workers} worker thread{'' if capacity.workers == 1 else 's'}, {capacity.cores} core{'' if capacity.cores == 1 else 's'}"
     lines = [f"This machine ({threads}, shared with the server of this test) can generate without distorting results:"]
-    if c.streams is None:
-        lines.append(f"  streams      not even the first load: {_limit(c.streams_limit)}")
+    if capacity.streams is None:
+        lines.append(f"  streams      not even the first load: {_limit(capacity.streams_limit)}")
     else:
-        n = c.streams.run.load.streams
+        n = capacity.streams.run.load.streams
         lines.append(f"  streams      {n:,} × {PACE:g} tokens/s = {n * PACE:,.0f} tokens/s")
-        lines.append(f"               limit: {_limit(c.streams_limit)}")
+        lines.append(f"               limit: {_limit(capacity.streams_limit)}")
     lines.append(
-        f"  requests     {c.requests.run.request_rate:,.0f} requests/s in a closed loop of {c.requests.run.load.streams}"
+        f"  requests     {capacity.requests.run.request_rate:,.0f} requests/s in a closed loop of {capacity.requests.run.load.streams}"
     )
     lines.append(
-        f"               client CPU {c.requests.run.busiest_worker:.0%}, server CPU {c.requests.run.server_cpu:.0%} of a core"
+        f"               client CPU {capacity.requests.run.busiest_worker:.0%}, server CPU {capacity.requests.run.server_cpu:.0%} of a core"
     )
-    if c.requests.limit is not None:
-        lines.append(f"               limit: {c.requests.limit}")
-    if c.rate is None:
-        lines.append(f"  open loop    not even the first rate: {_limit(c.rate_limit)}")
+    if capacity.requests.limit is not None:
+        lines.append(f"               limit: {capacity.requests.limit}")
+    if capacity.rate is None:
+        lines.append(f"  open loop    not even the first rate: {_limit(capacity.rate_limit)}")
     else:
-        lines.append(f"  open loop    {c.rate.run.load.rate_per_s:,.0f} requests/s at a send lag p99 of at most 1 ms")
-        lines.append(f"               limit: {_limit(c.rate_limit)}")
+        lines.append(
+            f"  open loop    {capacity.rate.run.load.rate_per_s:,.0f} requests/s at a send lag p99 of at most 1 ms"
+        )
+        lines.append(f"               limit: {_limit(capacity.rate_limit)}")
     lines.append(
-        f"Lower bounds: against a server on another machine the client has these cores for itself. {c.seconds:.0f} s."
+        f"Lower bounds: against a server on another machine the client has these cores for itself. {capacity.seconds:.0f} s."
     )
     return "\n".join(lines)
 
 
-def as_json(c: Capacity) -> dict[str, object]:
+def as_json(capacity: Capacity) -> dict[str, object]:
     """The same for machines; null where not even the first load was honest."""
     from aiperf.run.capacity import STREAM_TOKENS_PER_S
 
-    streams = None if c.streams is None else c.streams.run.load.streams
+    streams = None if capacity.streams is None else capacity.streams.run.load.streams
     return {
         "streams": streams,
         "tokens_per_s": None if streams is None else streams * STREAM_TOKENS_PER_S,
-        "requests_per_s": c.requests.run.request_rate,
-        "open_loop_requests_per_s": None if c.rate is None else c.rate.run.load.rate_per_s,
+        "requests_per_s": capacity.requests.run.request_rate,
+        "open_loop_requests_per_s": None if capacity.rate is None else capacity.rate.run.load.rate_per_s,
         "limits": {
-            "streams": None if c.streams_limit is None else c.streams_limit.limit,
-            "open_loop": None if c.rate_limit is None else c.rate_limit.limit,
+            "streams": None if capacity.streams_limit is None else capacity.streams_limit.limit,
+            "open_loop": None if capacity.rate_limit is None else capacity.rate_limit.limit,
         },
-        "workers": c.workers,
-        "cores": c.cores,
+        "workers": capacity.workers,
+        "cores": capacity.cores,
         "is_lower_bound": True,
     }

@@ -21,7 +21,7 @@ from aiperf.errors import ConfigError, Problem, did_you_mean
 __all__ = ["Commands", "Function", "options_of", "run_function"]
 
 Function = Callable[..., int | None]
-F = TypeVar("F", bound=Function)
+_Command = TypeVar("_Command", bound=Function)
 
 _HELP = spec_of("", "help", bool, Flag("--help", "-h", help="Show this help", group="Options"), False)
 
@@ -34,14 +34,14 @@ class Commands:
     help: str
     functions: dict[str, Function] = field(default_factory=dict)
 
-    def command(self, function: F) -> F:
+    def command(self, function: _Command) -> _Command:
         """Adds a function under its own name."""
         return self.named(function.__name__)(function)
 
-    def named(self, name: str) -> Callable[[F], F]:
+    def named(self, name: str) -> Callable[[_Command], _Command]:
         """Adds a function under another name: one that is Python's already."""
 
-        def add(function: F) -> F:
+        def add(function: _Command) -> _Command:
             self.functions[name.replace("_", "-")] = function
             return function
 

@@ -60,14 +60,14 @@ def command(
         raise ConfigError(problems)
     options = CompareOptions(effect, confidence_level, seed)
     sides = load_sides(paths)
-    found = compare_sides(sides, options)
+    comparison = compare_sides(sides, options)
     if rules:
-        others = [p.name for p in found.pairs if not p.is_comparable]
+        others = [p.name for p in comparison.pairs if not p.is_comparable]
         if others:
             raise ConfigError(
                 [
                     Problem(
-                        f"cannot judge {', '.join(f'`{n}`' for n in others)}: the workload is different ({found.pairs[0].relation.reason})",
+                        f"cannot judge {', '.join(f'`{n}`' for n in others)}: the workload is different ({comparison.pairs[0].relation.reason})",
                         "--fail-on",
                     )
                 ]
@@ -75,11 +75,11 @@ def command(
     verdicts = [v for side in sides[1:] for v in check_fail_on(rules, sides[0], side, options)]
     if markdown is not None:
         markdown.parent.mkdir(parents=True, exist_ok=True)
-        markdown.write_text(render_markdown(found, verdicts), encoding="utf-8")
+        markdown.write_text(render_markdown(comparison, verdicts), encoding="utf-8")
     if json:
-        print(render_json(found, verdicts), end="")
+        print(render_json(comparison, verdicts), end="")
     else:
         from aiperf.cli.results import show
 
-        show(build_screen(found, verdicts), width=160)
+        show(build_screen(comparison, verdicts), width=160)
     return int(ExitCode.THRESHOLD_MISSED if any(v.is_failed for v in verdicts) else ExitCode.OK)

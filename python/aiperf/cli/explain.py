@@ -55,12 +55,12 @@ def command(
         print(of_study)
         return 0
     headers = {normalise(m.header).replace(" ", "_"): t for t, m in metrics.items()}
-    found = metrics.get(key) or metrics.get(headers.get(key.replace(" ", "_"), "")) or metrics.get(_short(key))
-    if found is None:
+    metric = metrics.get(key) or metrics.get(headers.get(key.replace(" ", "_"), "")) or metrics.get(_short(key))
+    if metric is None:
         near = nearest(key, (*metrics, *headers))
         hint = f"did you mean `{headers.get(near, near)}`?" if near else "`aiperf explain` lists all metrics"
         raise ConfigError(f"no metric has the tag `{tag}`", hint)
-    print(render_metric(found))
+    print(render_metric(metric))
     return 0
 
 
@@ -94,17 +94,17 @@ def render_study_list(metrics: Mapping[str, StudyMetric]) -> str:
     return "\n".join(f"{m.name.ljust(wide)}  {m.unit.ljust(unit)}  {m.header}" for m in metrics.values())
 
 
-def render_study_metric(study: str, m: StudyMetric) -> str:
+def render_study_metric(study: str, metric: StudyMetric) -> str:
     """All there is to know, as plain text."""
-    better = {True: "larger is better", False: "smaller is better", None: "neither is better"}[m.larger_is_better]
+    better = {True: "larger is better", False: "smaller is better", None: "neither is better"}[metric.larger_is_better]
     rows = [
-        ("Unit", m.unit or "none"),
-        ("Formula", m.formula),
-        ("Source", m.source),
+        ("Unit", metric.unit or "none"),
+        ("Formula", metric.formula),
+        ("Source", metric.source),
         ("Values", f"one value per study (`aiperf {study}`); {better}"),
     ]
-    lines = [f"{m.header} ({m.name})", "", *(f"{name.ljust(9)} {text}" for name, text in rows)]
-    return "\n".join([*lines, "", m.meaning] if m.meaning else lines)
+    lines = [f"{metric.header} ({metric.name})", "", *(f"{name.ljust(9)} {text}" for name, text in rows)]
+    return "\n".join([*lines, "", metric.meaning] if metric.meaning else lines)
 
 
 def render_server_list() -> str:
@@ -116,7 +116,7 @@ def render_server_list() -> str:
     return "\n".join(f"{m.tag.ljust(wide)}  {m.unit.ljust(unit)}  {m.header}" for m in SERVER_METRICS.values())
 
 
-def render_server_metric(m: ServerMetric) -> str:
+def render_server_metric(metric: ServerMetric) -> str:
     """What it means, how series are put together, and the raw names behind it by server family."""
     from aiperf.telemetry.prometheus.server_view import raw_names
 
@@ -125,17 +125,17 @@ def render_server_metric(m: ServerMetric) -> str:
         "level": "mean and maximum over the scrapes of the measured phase",
         "count": "growth over the measured phase; a counter that falls was reset and counts on from 0",
         "share": "one value over the measured phase",
-    }[m.shape]
+    }[metric.shape]
     rows = [
-        ("Unit", m.unit),
-        ("Meaning", m.formula),
-        ("Values", f"{', '.join(m.stats)}: {statistics}"),
-        ("Replicas", m.rule),
+        ("Unit", metric.unit),
+        ("Meaning", metric.formula),
+        ("Values", f"{', '.join(metric.stats)}: {statistics}"),
+        ("Replicas", metric.rule),
         ("Source", "the server's /metrics"),
-        *((f"  {family}", names) for family, names in raw_names(m.name).items()),
+        *((f"  {family}", names) for family, names in raw_names(metric.name).items()),
     ]
     wide = max(len(name) for name, _ in rows)
-    return "\n".join([f"{m.header} ({m.tag})", "", *(f"{name.ljust(wide)} {text}" for name, text in rows)])
+    return "\n".join([f"{metric.header} ({metric.tag})", "", *(f"{name.ljust(wide)} {text}" for name, text in rows)])
 
 
 def _short(key: str) -> str:
@@ -155,7 +155,7 @@ def render_list(metrics: dict[str, Metric]) -> str:
     return "\n".join(f"{m.tag.ljust(wide)}  {m.unit.shown.ljust(unit)}  {m.header}".rstrip() for m in order)
 
 
-def render_metric(m: Metric) -> str:
+def render_metric(metric: Metric) -> str:
     """All there is to know, as plain text."""
     kinds = {
         "request": "one value per request; statistics over the successful requests",
@@ -164,20 +164,20 @@ def render_metric(m: Metric) -> str:
         "weighted": "weighted by time over the run",
     }
     shown = []
-    if m.order is None:
+    if metric.order is None:
         shown.append("in the files, not in the table")
-    if m.flags & {"internal", "experimental"}:
+    if metric.flags & {"internal", "experimental"}:
         shown.append("not exported")
-    if m.needs_streaming:
+    if metric.needs_streaming:
         shown.append("only with --streaming")
-    better = "larger is better" if m.larger_is_better else "smaller is better"
+    better = "larger is better" if metric.larger_is_better else "smaller is better"
     rows = (
-        ("Unit", m.unit.shown),
-        ("Formula", m.formula),
-        ("Source", m.provenance),
-        ("Values", f"{kinds[m.kind]}; {better}"),
+        ("Unit", metric.unit.shown),
+        ("Formula", metric.formula),
+        ("Source", metric.provenance),
+        ("Values", f"{kinds[metric.kind]}; {better}"),
         ("Shown", "; ".join(shown) or "shown in the table and in the files"),
     )
-    lines = [f"{m.header} ({m.tag})", "", *(f"{name.ljust(9)} {text}" for name, text in rows)]
-    doc = "\n".join(line.strip() for line in m.doc.splitlines())
+    lines = [f"{metric.header} ({metric.tag})", "", *(f"{name.ljust(9)} {text}" for name, text in rows)]
+    doc = "\n".join(line.strip() for line in metric.doc.splitlines())
     return "\n".join([*lines, "", doc] if doc else lines)

@@ -42,21 +42,23 @@ def command(
         raise ConfigError(f"`--slowest {slowest}` must be at least 1")
     opened = Run.open(run)
     options = opened.options
-    r = open_context(rows_of(opened.columns, phase_mask(opened.columns, options.phases, "profiling")), options.metrics)
-    scan_context(r, (), options.stall_ns)
-    ids = r.columns.strings("request_id")
+    context = open_context(
+        rows_of(opened.columns, phase_mask(opened.columns, options.phases, "profiling")), options.metrics
+    )
+    scan_context(context, (), options.stall_ns)
+    ids = context.columns.strings("request_id")
     if request is None:
-        latency = np.nan_to_num(r.value("request_latency"), nan=-1.0)
+        latency = np.nan_to_num(context.value("request_latency"), nan=-1.0)
         rows = [int(i) for i in np.argsort(-latency, kind="stable")[:slowest] if latency[i] >= 0]
         if not rows:
             raise ConfigError(
                 f"no request of `{run}` succeeded: none has a latency", "name a request by its number or id"
             )
     else:
-        rows = [_find(r, ids, request)]
+        rows = [_find(context, ids, request)]
     told = opened.json.server_clock_ns
     clock = None if told is None else Clock(*told)
-    stories = [tell(r, row, ids[row] or "", options.view, options.stall_ns, clock) for row in rows]
+    stories = [tell(context, row, ids[row] or "", options.view, options.stall_ns, clock) for row in rows]
     if json:
         print(json_text(to_json_value({"requests": [_as_json(s) for s in stories]}), indent=2))
     else:
@@ -64,43 +66,43 @@ def command(
     return 0
 
 
-def _find(r: MetricContext, ids: list[str | None], wanted: str) -> int:
+def _find(context: MetricContext, ids: list[str | None], wanted: str) -> int:
     from aiperf.errors import ConfigError
 
     text = wanted.strip().lower()
-    numbers = r.column("request")
+    numbers = context.column("request")
     if text.isdigit() and len(text) < _FIRST_OF_ID:
         for row, number in enumerate(numbers.tolist()):
             if number == int(text):
                 return row
-    found = [row for row, name in enumerate(ids) if name and (name == text or name.replace("-", "") == text)]
-    if not found and len(text) >= _FIRST_OF_ID:
-        found = [row for row, name in enumerate(ids) if name and name.startswith(text)]
-    if len(found) != 1:
-        why = "no request" if not found else f"{len(found)} requests"
+    rows = [row for row, name in enumerate(ids) if name and (name == text or name.replace("-", "") == text)]
+    if not rows and len(text) >= _FIRST_OF_ID:
+        rows = [row for row, name in enumerate(ids) if name and name.startswith(text)]
+    if len(rows) != 1:
+        why = "no request" if not rows else f"{len(rows)} requests"
         raise ConfigError(
             f"{why} of this run has the number or id `{wanted}`",
             "numbers and ids are in `profile_export.jsonl` and on the page",
         )
-    return found[0]
+    return rows[0]
 
 
-def render_story(s: Story) -> str:
+def render_story(story: Story) -> str:
     """Plain text: a bar per segment, client above server, then the sentences."""
-    head = f"Request {s.request} ({s.request_id}): {s.total_ms:,.1f} ms"
+    head = f"Request {story.request} ({story.request_id}): {story.total_ms:,.1f} ms"
     lines = [head]
-    span = max((x.end_ms for x in s.segments), default=0.0) - min((x.begin_ms for x in s.segments), default=0.0)
-    first = min((x.begin_ms for x in s.segments), default=0.0)
-    wide = max((len(x.name) for x in s.segments), default=0)
+    span = max((x.end_ms for x in story.segments), default=0.0) - min((x.begin_ms for x in story.segments), default=0.0)
+    first = min((x.begin_ms for x in story.segments), default=0.0)
+    wide = max((len(x.name) for x in story.segments), default=0)
     for lane in ("client", "server"):
-        inside = [x for x in s.segments if x.lane == lane]
+        inside = [x for x in story.segments if x.lane == lane]
         if inside:
             lines.append(f"  {lane}")
             lines += [f"    {x.name.ljust(wide)} {_bar(x, first, span)} {x.length_ms:>10,.1f} ms" for x in inside]
-    if s.bound_ms is not None:
-        how = "by its spans" if s.source == "spans" else "between what the client saw"
-        lines.append(f"  the server's times are placed {how}, to ±{s.bound_ms:,.1f} ms")
-    return "\n".join([*lines, *(f"  - {w}" for w in s.words)])
+    if story.bound_ms is not None:
+        how = "by its spans" if story.source == "spans" else "between what the client saw"
+        lines.append(f"  the server's times are placed {how}, to ±{story.bound_ms:,.1f} ms")
+    return "\n".join([*lines, *(f"  - {w}" for w in story.words)])
 
 
 def _bar(x: Segment, first: float, span: float) -> str:
@@ -112,13 +114,15 @@ def _bar(x: Segment, first: float, span: float) -> str:
     return " " * begin + "█" * (end - begin) + " " * (_BAR - end)
 
 
-def _as_json(s: Story) -> dict[str, object]:
+def _as_json(story: Story) -> dict[str, object]:
     return {
-        "request": s.request,
-        "request_id": s.request_id,
-        "total_ms": s.total_ms,
-        "source": s.source,
-        "server_bound_ms": s.bound_ms,
-        "segments": [{"lane": x.lane, "name": x.name, "begin_ms": x.begin_ms, "end_ms": x.end_ms} for x in s.segments],
-        "words": list(s.words),
+        "request": story.request,
+        "request_id": story.request_id,
+        "total_ms": story.total_ms,
+        "source": story.source,
+        "server_bound_ms": story.bound_ms,
+        "segments": [
+            {"lane": x.lane, "name": x.name, "begin_ms": x.begin_ms, "end_ms": x.end_ms} for x in story.segments
+        ],
+        "words": list(story.words),
     }

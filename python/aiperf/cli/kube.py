@@ -153,34 +153,34 @@ def _split(
     given = [*parsed.given, *behind.given]
     plain = {g.spec.name: g.texts[-1] for g in given if not g.spec.section and g.spec.name in mine}
     cluster: list[Given] = [g for g in given if not g.spec.section and g.spec.name not in mine]
-    found: list[Problem] = []
+    faults: list[Problem] = []
     read: KubeOptions | None = None
     command: ClusterCommand | None = None
     try:
         read = read_options(cluster, problems)
     except ConfigError as error:
-        found += error.problems
+        faults += error.problems
     try:
         config_file = Path(plain["config_file"]) if "config_file" in plain else None
         generators = 1 if read is None else read.generators
         command = cluster_command([g for g in given if g.spec.section], config_file=config_file, generators=generators)
     except ConfigError as error:
-        found += error.problems
+        faults += error.problems
     if read is None or command is None:
-        raise ConfigError(tuple(dict.fromkeys(found)))
+        raise ConfigError(tuple(dict.fromkeys(faults)))
     return read, command, plain
 
 
 def _manifest(argv: Sequence[str]) -> int:
     from aiperf.kube.manifest import build_objects, render
 
-    found = _split(
+    parts = _split(
         argv,
         "aiperf kube manifest --image IMAGE [OPTIONS] --model NAME --url URL [OPTIONS OF PROFILE]",
         _of_the_manifest(),
     )
-    if found is not None:
-        print(render(build_objects(found[0], found[1])), end="")
+    if parts is not None:
+        print(render(build_objects(parts[0], parts[1])), end="")
     return 0
 
 
@@ -190,12 +190,12 @@ def _run(argv: Sequence[str]) -> int:
     from aiperf.kube.kubectl import Kubectl
     from aiperf.kube.manifest import build_objects, name_of, render
 
-    found = _split(
+    parts = _split(
         argv, "aiperf kube run --image IMAGE [OPTIONS] --model NAME --url URL [OPTIONS OF PROFILE]", options()
     )
-    if found is None:
+    if parts is None:
         return 0
-    settings, command, plain = found
+    settings, command, plain = parts
     timeout = _timeout(plain)
     if settings.schedule is not None and plain.get("detach") != "true":
         raise ConfigError("a scheduled run cannot be followed", "apply it and return: `aiperf kube run --detach …`")

@@ -44,18 +44,18 @@ def command(
         raise ConfigError(f"no {registry.NOUNS.get(chosen[0], chosen[0].rstrip('s'))} is named `{name}`", hint)
     code = 0
     for one in chosen:
-        found = registry.names(one) if name is None else (registry.normalise(name),)
+        listed = registry.names(one) if name is None else (registry.normalise(name),)
         if validate:
-            code = max(code, _validate(one, found))
+            code = max(code, _validate(one, listed))
         elif key is None and not show_all:
-            print(f"{one.ljust(10)}  {len(found)}")
+            print(f"{one.ljust(10)}  {len(listed)}")
         else:
-            width = max(map(len, found), default=0)
+            width = max(map(len, listed), default=0)
             print(
                 "\n".join(
                     [
                         *([one] if key is None else []),
-                        *(f"  {n.ljust(width)}  {registry.described(one, n)}" for n in found),
+                        *(f"  {n.ljust(width)}  {registry.described(one, n)}" for n in listed),
                     ]
                 )
             )
@@ -64,21 +64,21 @@ def command(
     return code
 
 
-def _validate(group: str, found: tuple[str, ...]) -> int:
+def _validate(group: str, plugins: tuple[str, ...]) -> int:
     from importlib import import_module
 
     from aiperf import registry
     from aiperf.errors import AIPerfError
 
     code = 0
-    for name in found:
+    for name in plugins:
         try:
             target = registry.target_of(group, name)
             import_module(target.partition(":")[0])
         except (AIPerfError, ImportError, AttributeError) as error:
             print(f"{group}/{name}: cannot be loaded: {error}")
             code = 2
-    print(f"{group}: {len(found)} checked")
+    print(f"{group}: {len(plugins)} checked")
     return code
 
 

@@ -68,17 +68,17 @@ def run_command(argv: Sequence[str], kind: StudyKind) -> int:
         Problem(f"`{word}` is an unexpected argument", None, "write lists with commas, without spaces")
         for word in parsed.positionals
     ]
-    options, found = _own_options(kind, [g for g in parsed.given if not g.spec.section and g.spec.name in own_names])
+    options, faults = _own_options(kind, [g for g in parsed.given if not g.spec.section and g.spec.name in own_names])
     mine = {g.spec.name: g.texts[-1] for g in parsed.given if not g.spec.section and g.spec.name not in own_names}
     given = [g for g in parsed.given if g.spec.section]
     config_file = Path(mine["config_file"]) if "config_file" in mine else None
     is_dry = mine.get("dry_run") == "true"
-    named = listed_model(given, config_file) if not (is_dry or problems or found) else ListedModel()
+    named = listed_model(given, config_file) if not (is_dry or problems or faults) else ListedModel()
     config = configure(
         [*given, *named.given],
         config_file=config_file,
         command=("aiperf", kind.name, *argv),
-        problems=[*problems, *found, *named.problems],
+        problems=[*problems, *faults, *named.problems],
         notes=(*parsed.notes, *named.notes),
         all_tags=partial(_all_tags, kind),
     )

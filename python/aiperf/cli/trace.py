@@ -65,7 +65,7 @@ def stats(
     from aiperf.traces.tools.stats import DEFAULT_BINS, compute_stats
 
     _, _, table = read_trace(file, format_name, block_size=block_size, skip_invalid=skip_invalid)
-    found = compute_stats(
+    statistics = compute_stats(
         table,
         bins=_numbers(bins, "--bins") if bins else DEFAULT_BINS,
         window_s=_seconds(window),
@@ -76,13 +76,13 @@ def stats(
         from aiperf.traces.tools.cut import open_output
         from aiperf.traces.tools.stats_html import render_html
 
-        page = render_html(found)
+        page = render_html(statistics)
         with open_output(html) as out:
             out.write(page)
         _note(f"written: {html}")
     from aiperf.traces.tools.stats_text import render_json, render_text
 
-    sys.stdout.write(render_json(found) if json else render_text(found))
+    sys.stdout.write(render_json(statistics) if json else render_text(statistics))
 
 
 @app.command
@@ -159,14 +159,14 @@ def synth(
         write_mooncake(made, out)
     _note(f"written: {output}: {made.num_rows:,} requests")
     for name, of in (("source", table), ("synthetic", made)):
-        s = compute_stats(of)
-        length, reuse = s.input_lengths, s.reuse
+        statistics = compute_stats(of)
+        length, reuse = statistics.input_lengths, statistics.reuse
         _note(
             f"{name}: "
             + ", ".join(
                 part
                 for part in (
-                    f"{s.requests_per_minute:,.1f} requests/minute" if s.requests_per_minute else "",
+                    f"{statistics.requests_per_minute:,.1f} requests/minute" if statistics.requests_per_minute else "",
                     f"{length.mean:,.0f} input tokens on average" if length else "",
                     f"{reuse.hit_rate:.1%} of the blocks sent before" if reuse else "",
                 )
@@ -205,20 +205,20 @@ def check(file: _File, /, *, format_name: _Format = None, block_size: _Block = N
 def _validate(file: Path, format_name: str | None, block_size: int | None = None) -> None:
     from aiperf.traces.tools.validate import validate_trace
 
-    found = validate_trace(file, format_name, block_size)
-    for problem in found.problems:
+    report = validate_trace(file, format_name, block_size)
+    for problem in report.problems:
         sys.stdout.write(problem + "\n")
-    for note in found.notes:
+    for note in report.notes:
         _note(f"note: {note.text}")
-    if not found.is_valid:
-        more = found.num_problems - len(found.problems)
+    if not report.is_valid:
+        more = report.num_problems - len(report.problems)
         raise DatasetError(
-            f"`{file}` is not valid; problems: {found.num_problems:,}"
+            f"`{file}` is not valid; problems: {report.num_problems:,}"
             + (f", {more:,} of them not listed" if more else ""),
             "`--skip-invalid` replays the rest",
         )
-    sessions = f", sessions {found.sessions:,}" if found.sessions != found.requests else ""
-    sys.stdout.write(f"valid: format {found.format}, requests {found.requests:,}{sessions}\n")
+    sessions = f", sessions {report.sessions:,}" if report.sessions != report.requests else ""
+    sys.stdout.write(f"valid: format {report.format}, requests {report.requests:,}{sessions}\n")
 
 
 @app.named("hash")

@@ -96,13 +96,13 @@ def find_runs(folder: Path) -> list[RunEntry]:
     """Runs below the folder, ours and AIPerf's, the newest first. What cannot be read is listed with its state."""
     from aiperf.records.run_json import RUN_FILE
 
-    found: dict[Path, None] = {}
+    folders: dict[Path, None] = {}
     for name in (RUN_FILE, _SUMMARY):
         for file in folder.rglob(name):
-            found.setdefault(file.parent)
-            if len(found) >= _MOST_RUNS:
+            folders.setdefault(file.parent)
+            if len(folders) >= _MOST_RUNS:
                 break
-    entries = [_entry(folder, path) for path in found]
+    entries = [_entry(folder, path) for path in folders]
     return sorted(entries, key=lambda e: (e.created, e.path), reverse=True)
 
 
@@ -152,12 +152,12 @@ def _entry(folder: Path, path: Path) -> RunEntry:
 
 def _value(facts: Mapping[str, Any], section: str, name: str) -> object:
     """A field of `run.json`'s configuration; None if it is not there."""
-    found: object = facts.get("config")
+    value: object = facts.get("config")
     for key in (section, name, "value"):
-        if not isinstance(found, dict):
+        if not isinstance(value, dict):
             return None
-        found = found.get(key)
-    return found
+        value = value.get(key)
+    return value
 
 
 def _foreign_models(summary: Mapping[str, Any]) -> str:
