@@ -19,7 +19,7 @@ from aiperf.errors import ConfigError, did_you_mean
 
 __all__ = ["FOLDERS", "NOUNS", "described", "is_known", "load", "names", "normalise", "target_of"]
 
-T = TypeVar("T")
+_Plugin = TypeVar("_Plugin")
 
 FOLDERS: Final[Mapping[str, str]] = {
     "endpoints": "endpoints/apis",
@@ -79,7 +79,7 @@ def target_of(group: str, name: str) -> str:
     return {**_entry_points(group), **_files(group)}[key]
 
 
-def load(group: str, name: str, attribute: str | None, is_one: Callable[[object], TypeGuard[T]]) -> T:
+def load(group: str, name: str, attribute: str | None, is_one: Callable[[object], TypeGuard[_Plugin]]) -> _Plugin:
     """The object called `attribute` in the plug-in `name`; with None, the plug-in's module itself.
 
     ConfigError, with the nearest name, if there is none, or if what the entry point names is no such plug-in.
@@ -91,13 +91,13 @@ def load(group: str, name: str, attribute: str | None, is_one: Callable[[object]
         hint = did_you_mean(key, names(group))
         raise ConfigError(f"no {noun} is named `{name}`", hint)
     module, _, own = target.partition(":")
-    found: object = importlib.import_module(module)
+    plugin: object = importlib.import_module(module)
     wanted = None if attribute is None else own or attribute
     if wanted is not None:
-        found = getattr(found, wanted, None)
-    if not is_one(found):
+        plugin = getattr(plugin, wanted, None)
+    if not is_one(plugin):
         what = (
             f"its `{wanted}` is missing or of another kind" if wanted else "it lacks what the group's protocol asks for"
         )
         raise ConfigError(f"`{target}` is not a usable {noun}: {what}", f"entry point `{name}` of `aiperf.{group}`")
-    return found
+    return plugin
