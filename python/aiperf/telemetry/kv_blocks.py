@@ -53,14 +53,14 @@ class KvBlocks:
 
 def read_kv_blocks(config: Config) -> KvBlocks:
     """Asks each URL; what is not known stays None. Never raises for a server that does not answer."""
-    found: list[KvBlocks] = []
+    blocks: list[KvBlocks] = []
     for target in dict.fromkeys(targets_of(config)):
         server = Server(target.base, access_to(config))
         try:
-            found.append(_read(server, target.root))
+            blocks.append(_read(server, target.root))
         finally:
             server.close()
-    return _together([f for f in found if f.source] or [f for f in _named(config) if f.source])
+    return _together([f for f in blocks if f.source] or [f for f in _named(config) if f.source])
 
 
 def _named(config: Config) -> Iterator[KvBlocks]:
@@ -79,18 +79,18 @@ def _named(config: Config) -> Iterator[KvBlocks]:
             server.close()
 
 
-def _together(found: list[KvBlocks]) -> KvBlocks:
-    if not found:
+def _together(blocks: list[KvBlocks]) -> KvBlocks:
+    if not blocks:
         return KvBlocks()
-    sizes = {f.block_size for f in found}
-    counts = [f.num_blocks for f in found]
-    slots = [f.slots for f in found if f.slots is not None]
+    sizes = {f.block_size for f in blocks}
+    counts = [f.num_blocks for f in blocks]
+    slots = [f.slots for f in blocks if f.slots is not None]
     return KvBlocks(
         block_size=sizes.pop() if len(sizes) == 1 else None,
         num_blocks=None if None in counts or len(sizes) > 1 else sum(c for c in counts if c is not None),
-        engines=sum(f.engines for f in found),
+        engines=sum(f.engines for f in blocks),
         slots=sum(slots) if slots else None,
-        source=found[0].source,
+        source=blocks[0].source,
     )
 
 

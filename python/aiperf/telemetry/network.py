@@ -153,16 +153,18 @@ def probe_notes(samples: Sequence[Handshake]) -> tuple[Note, ...]:
 def render_samples(samples: Sequence[Handshake]) -> bytes:
     """`profile_export_network_latency.jsonl`: a line per probe, keys as AIPerf's; absent values have no key."""
     lines = []
-    for s in samples:
+    for sample in samples:
         told: dict[str, object] = {
-            "timestamp_ns": s.wall_ns,
-            "target_url": s.url,
-            "target_host": s.host,
-            "target_port": s.port,
+            "timestamp_ns": sample.wall_ns,
+            "target_url": sample.url,
+            "target_host": sample.host,
+            "target_port": sample.port,
             "probe_type": "tcp_connect",
-            "rtt_ns": s.rtt_ns,
-            "success": s.rtt_ns is not None,
-            "error": None if s.error is None else {"type": type(s.error).__name__, "message": str(s.error)},
+            "rtt_ns": sample.rtt_ns,
+            "success": sample.rtt_ns is not None,
+            "error": None
+            if sample.error is None
+            else {"type": type(sample.error).__name__, "message": str(sample.error)},
         }
         lines.append(json_text({k: v for k, v in told.items() if v is not None}))
     return "".join(f"{line}\n" for line in lines).encode()

@@ -82,14 +82,14 @@ class Gpu:
 
 def gpus_of(readings: Sequence[Readings]) -> tuple[Gpu, ...]:
     """All GPUs of all pages, by page, then by index; GPUs seen on two pages (by UUID) are the first page's."""
-    found: list[Gpu] = []
+    gpus: list[Gpu] = []
     seen: set[str] = set()
     for page in readings:
         for gpu in sorted(_of_page(page), key=lambda g: (g.index, g.uuid)):
             if gpu.uuid not in seen:
                 seen.add(gpu.uuid)
-                found.append(gpu)
-    return tuple(found)
+                gpus.append(gpu)
+    return tuple(gpus)
 
 
 def _place(url: str) -> str:
@@ -103,13 +103,13 @@ def _of_page(page: Readings) -> list[Gpu]:
     columns: dict[str, dict[str, int]] = {}
     labels_of: dict[str, dict[str, str]] = {}
     vendor_of: dict[str, str] = {}
-    for i, series in enumerate(page.series):
+    for column, series in enumerate(page.series):
         labels = dict(series.labels)
         vendor = _VENDORS.get(series.metric)
         name = _name(series.metric, labels)
         key = _identity(labels, place)
         if vendor is not None and name is not None and key is not None:
-            columns.setdefault(key, {}).setdefault(name, i)
+            columns.setdefault(key, {}).setdefault(name, column)
             labels_of.setdefault(key, {}).update(labels)
             vendor_of[key] = vendor
     return [

@@ -139,7 +139,7 @@ def gpu_csv_section(data: Mapping[str, Any]) -> str:
 def render_gpu_jsonl(gpus: Sequence[Gpu]) -> bytes:
     """One line per GPU and reading, in order of time; counters as they stand."""
     lines: list[tuple[int, int, bytes]] = []
-    for i, gpu in enumerate(gpus):
+    for index, gpu in enumerate(gpus):
         by_time: dict[int, dict[str, float]] = {}
         for tag in HEADERS:
             sampled = gpu.samples.get(tag)
@@ -160,5 +160,5 @@ def render_gpu_jsonl(gpus: Sequence[Gpu]) -> bytes:
         known = {k: v for k, v in who.items() if v is not None}
         for when, data in by_time.items():
             line = {**known, "timestamp_ns": when, "telemetry_source_url": gpu.url, "telemetry_data": data}
-            lines.append((when, i, json_text(line, separators=(",", ":")).encode() + b"\n"))
+            lines.append((when, index, json_text(line, separators=(",", ":")).encode() + b"\n"))
     return b"".join(line for _, _, line in sorted(lines))

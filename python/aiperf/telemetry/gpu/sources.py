@@ -73,15 +73,15 @@ def watch_gpus(config: Config) -> GpuWatch | None:
 
     `dashboard` in the list is about the screen, no source.
     """
-    t = config.telemetry
-    if t.no_gpu_telemetry:
+    telemetry = config.telemetry
+    if telemetry.no_gpu_telemetry:
         return None
-    words = [w for w in t.gpu_telemetry if w.lower() != "dashboard"]
+    words = [w for w in telemetry.gpu_telemetry if w.lower() != "dashboard"]
     hint = "the metrics read are fixed: see `aiperf/telemetry/families/dcgm.py`"
     files = [w for w in words if w.lower().endswith(".csv")]
     if files:
         raise ConfigError([Problem(f"`{w}` is not a GPU telemetry source", "--gpu-telemetry", hint) for w in files])
-    interval = t.server_metrics_interval
+    interval = telemetry.server_metrics_interval
     local = [_LOCAL[word](interval) for word in dict.fromkeys(w.lower() for w in words if w.lower() in _LOCAL)]
     urls = [w for w in words if w.lower() not in _LOCAL]
     pages = tuple(dict.fromkeys(full_page(u) for u in urls)) or (() if local else DEFAULT_PAGES)

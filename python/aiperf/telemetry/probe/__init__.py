@@ -54,26 +54,26 @@ class ProbeResult:
 
 def probe(config: Config, *, limit_s: float = _LIMIT_S) -> ProbeResult:
     """All URLs at once, `limit_s` in all. EndpointError with every problem of every URL."""
-    found = _ask_all(config, limit_s)
-    problems = [p for f in found for p in f.problems]
+    probed = _ask_all(config, limit_s)
+    problems = [p for f in probed for p in f.problems]
     if problems:
         raise EndpointError(list(dict.fromkeys(problems)))
-    family = _common([f.family for f in found])
+    family = _common([f.family for f in probed])
     return ProbeResult(
         family=family.name,
-        models=found[0].models,
-        metrics_urls=tuple(f.metrics_url for f in found if f.metrics_url is not None),
+        models=probed[0].models,
+        metrics_urls=tuple(f.metrics_url for f in probed if f.metrics_url is not None),
         supports_ignore_eos=family.accepts_ignore_eos,
-        tokenize_url=found[0].tokenize_url,
-        notes=tuple({n.text: n for f in found for n in f.notes}.values()),
-        urls=found,
+        tokenize_url=probed[0].tokenize_url,
+        notes=tuple({n.text: n for f in probed for n in f.notes}.values()),
+        urls=probed,
     )
 
 
 def _ask_all(config: Config, limit_s: float) -> tuple[ProbedUrl, ...]:
     """A thread per URL, left behind when the time is over: a resolver or a server that drips has no timeout of its own."""
     targets = list(dict.fromkeys(targets_of(config)))
-    found: dict[Target, ProbedUrl] = {}
+    answered: dict[Target, ProbedUrl] = {}
     errors: list[Exception] = []
     deadline = time.monotonic() + limit_s
     access = access_to(config)
@@ -82,7 +82,7 @@ def _ask_all(config: Config, limit_s: float) -> tuple[ProbedUrl, ...]:
         server = Server(target.base, access)
         has_key = _has_key(config) or target.base.user is not None
         try:
-            found[target] = check(
+            answered[target] = check(
                 server,
                 target,
                 config.endpoint.model_names,
@@ -105,7 +105,7 @@ def _ask_all(config: Config, limit_s: float) -> tuple[ProbedUrl, ...]:
         thread.join(max(0.0, deadline + 0.2 - time.monotonic()))
     if errors:
         raise errors[0]
-    return tuple(found.get(target) or _silent(target.base.shown, limit_s) for target in targets)
+    return tuple(answered.get(target) or _silent(target.base.shown, limit_s) for target in targets)
 
 
 def _silent(url: str, limit_s: float) -> ProbedUrl:

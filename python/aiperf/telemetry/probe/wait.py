@@ -34,13 +34,13 @@ def wait_for_model(
     in `/v1/models`, or an answer of the URL itself where there is no such list; `both` does one after the other. The timeout
     holds for each URL and model. EndpointError when it is over. `progress` is told why a try failed.
     """
-    e = config.endpoint
-    if e.wait_for_model_timeout <= 0:
+    endpoint = config.endpoint
+    if endpoint.wait_for_model_timeout <= 0:
         return
     for target in dict.fromkeys(targets_of(config)):
         server = Server(target.base, access_to(config))
         try:
-            for model in dict.fromkeys(e.model_names):
+            for model in dict.fromkeys(endpoint.model_names):
                 _wait(config, server, target, model, progress, sleep)
         finally:
             server.close()
@@ -54,9 +54,11 @@ def _wait(
     progress: Callable[[str], object] | None,
     sleep: Callable[[float], object],
 ) -> None:
-    e = config.endpoint
-    deadline = time.monotonic() + e.wait_for_model_timeout
-    steps = {"models": [_has_model], "inference": [_answers], "both": [_has_model, _answers]}[e.wait_for_model_mode]
+    endpoint = config.endpoint
+    deadline = time.monotonic() + endpoint.wait_for_model_timeout
+    steps = {"models": [_has_model], "inference": [_answers], "both": [_has_model, _answers]}[
+        endpoint.wait_for_model_mode
+    ]
     for step in steps:
         while True:
             left = deadline - time.monotonic()
@@ -66,12 +68,12 @@ def _wait(
             left = deadline - time.monotonic()
             if left <= 0:
                 raise EndpointError(
-                    f"`{server.url}` was not ready for `{model}` within {e.wait_for_model_timeout:g} s: {reason}",
+                    f"`{server.url}` was not ready for `{model}` within {endpoint.wait_for_model_timeout:g} s: {reason}",
                     "raise `--wait-for-model-timeout`, or look at the server's log",
                 )
             if progress is not None:
                 progress(f"waiting for `{model}` at `{server.url}`: {reason}")
-            sleep(min(e.wait_for_model_interval, left))
+            sleep(min(endpoint.wait_for_model_interval, left))
 
 
 def _has_model(config: Config, server: Server, target: Target, model: str, timeout_s: float) -> str | None:  # noqa: ARG001 - a step
@@ -120,13 +122,13 @@ def _rendered(body: Mapping[str, object]) -> bytes:
 
 def reset_kv_cache(config: Config) -> None:
     """Posts to `--reset-kv-cache-path` of each URL. EndpointError if one does not do it."""
-    e = config.endpoint
+    endpoint = config.endpoint
     for target in dict.fromkeys(targets_of(config)):
         server = Server(target.base, access_to(config))
-        url, path = server.url, target.at_root(e.reset_kv_cache_path)
+        url, path = server.url, target.at_root(endpoint.reset_kv_cache_path)
         hint = "`--reset-kv-cache-path` sets another path; vLLM has it only with VLLM_SERVER_DEV_MODE=1"
         try:
-            reply = server.ask("POST", path, b"", timeout_s=e.reset_kv_cache_timeout_seconds)
+            reply = server.ask("POST", path, b"", timeout_s=endpoint.reset_kv_cache_timeout_seconds)
         except OSError as error:
             raise EndpointError(
                 f"failed to reset the prefix cache of `{url}`: {explain(error, url).message}", hint

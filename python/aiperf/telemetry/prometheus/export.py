@@ -309,15 +309,15 @@ def render_jsonl(readings: Iterable[Readings], phases: Sequence[PhaseSpan] = ())
 
 
 def _phase_at(when: int, phases: Sequence[PhaseSpan]) -> dict[str, object]:
-    found = next((p for p in phases if p.start_ns <= when <= p.end_ns), None)
-    if found is None:
+    phase = next((p for p in phases if p.start_ns <= when <= p.end_ns), None)
+    if phase is None:
         return {}
     told = {
-        "benchmark_phase": found.kind,
-        "phase_index": found.index,
-        "profiling_index": found.profiling_index,
-        "phase_name": found.name,
-        "phase_kind": found.kind,
+        "benchmark_phase": phase.kind,
+        "phase_index": phase.index,
+        "profiling_index": phase.profiling_index,
+        "phase_name": phase.name,
+        "phase_kind": phase.kind,
     }
     return {key: value for key, value in told.items() if value is not None}
 

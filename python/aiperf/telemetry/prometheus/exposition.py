@@ -98,24 +98,24 @@ class Exposition:
 
     def _parse(self, text: str, *, is_openmetrics: bool) -> NDArray[np.float64]:
         lines = [line for line in text.split("\n") if line.strip() and line[0] != "#"]
-        found: list[tuple[int | None, str, float]] = []
+        samples: list[tuple[int | None, str, float]] = []
         for family in _families(text, is_openmetrics=is_openmetrics):
             for sample in family.samples:
                 series = _series(family, sample.name, sample.labels)
-                found.append((None if series is None else self._column(series), sample.name, float(sample.value)))
-        self._is_simple = self._is_simple and self._learn(lines, found)
+                samples.append((None if series is None else self._column(series), sample.name, float(sample.value)))
+        self._is_simple = self._is_simple and self._learn(lines, samples)
         row = np.full(len(self.series), np.nan)
-        for column, _, value in found:
+        for column, _, value in samples:
             if column is not None:
                 row[column] = value
         return row
 
-    def _learn(self, lines: list[str], found: list[tuple[int | None, str, float]]) -> bool:
+    def _learn(self, lines: list[str], samples: list[tuple[int | None, str, float]]) -> bool:
         """The library keeps the order of lines; False if they do not fit one to one."""
-        if len(lines) != len(found):
+        if len(lines) != len(samples):
             return False
         heads: dict[str, int | None] = {}
-        for line, (column, name, value) in zip(lines, found, strict=True):
+        for line, (column, name, value) in zip(lines, samples, strict=True):
             head, _, shown = line.rpartition(" ")
             try:
                 is_same = line.startswith(name.removesuffix("_total")) and (float(shown) == value or value != value)  # noqa: PLR0124 - NaN

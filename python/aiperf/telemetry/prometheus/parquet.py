@@ -91,24 +91,24 @@ def _add_page(table: _Table, readings: Readings, facts: ExportHeader) -> None:
     inside = readings.inside(facts.start_ns, facts.end_ns)
     bounds = facts.span.rows(readings)
     column_of = {(s.metric, s.labels, s.part): i for i, s in enumerate(readings.series) if s.part != "bucket"}
-    for i, s in enumerate(readings.series):
-        if s.kind in {"gauge", "unknown", "untyped"}:
-            values = readings.values[inside, i]
+    for index, series in enumerate(readings.series):
+        if series.kind in {"gauge", "unknown", "untyped"}:
+            values = readings.values[inside, index]
             there = ~np.isnan(values)
             if there.any():
-                table.add(readings, s, readings.times_ns[inside][there], {"value": values[there]})
-        elif bounds is not None and (s.kind == "counter" or s.part == "bucket"):
+                table.add(readings, series, readings.times_ns[inside][there], {"value": values[there]})
+        elif bounds is not None and (series.kind == "counter" or series.part == "bucket"):
             times = readings.times_ns[bounds[0] + 1 : bounds[1] + 1]
-            grown = _grown(readings.values[bounds[0] : bounds[1] + 1, i])
-            if s.kind == "counter":
-                table.add(readings, s, times, {"value": grown})
+            grown = _grown(readings.values[bounds[0] : bounds[1] + 1, index])
+            if series.kind == "counter":
+                table.add(readings, series, times, {"value": grown})
                 continue
             parts = {
                 part: _grown(readings.values[bounds[0] : bounds[1] + 1, column])
                 for part in ("sum", "count")
-                if (column := column_of.get((s.metric, s.labels, part))) is not None
+                if (column := column_of.get((series.metric, series.labels, part))) is not None
             }
-            table.add(readings, s, times, {"bucket_count": grown, **parts})
+            table.add(readings, series, times, {"bucket_count": grown, **parts})
 
 
 def _grown(values: Floats) -> Floats:

@@ -57,23 +57,23 @@ class Readings:
         wanted, unwanted = (
             (set(), set()) if mapped is None else (set(mapped.where.items()), set(mapped.without.items()))
         )
-        found = [
+        columns = [
             i
             for i, s in enumerate(self.series)
             if s.metric == metric and s.part == part and wanted <= set(s.labels) and not unwanted & set(s.labels)
         ]
-        return self._once(found) if len(found) > 1 else found
+        return self._once(columns) if len(columns) > 1 else columns
 
     def _once(self, columns: list[int]) -> list[int]:
         """Ranks of one model (tensor or pipeline parallel) see the same requests: of series that differ by such a label only, the first."""
         seen: set[tuple[object, ...]] = set()
         kept: list[int] = []
-        for i in columns:
-            s = self.series[i]
+        for column in columns:
+            s = self.series[column]
             key = (s.le, *(pair for pair in s.labels if pair[0] not in _SHARD_LABELS))
             if key not in seen:
                 seen.add(key)
-                kept.append(i)
+                kept.append(column)
         return kept
 
     def inside(self, start_ns: int, end_ns: int) -> slice:
@@ -229,12 +229,12 @@ def histogram_delta(pages: Sequence[Readings], name: str, span: CountSpan) -> tu
     """
     number = total = 0.0
     having = _own_first(pages, name, _histogram)
-    for r in having:
-        rows, found = span.rows(r), _histogram(r, name)
+    for page in having:
+        rows, found = span.rows(page), _histogram(page, name)
         if rows is None or found is None:
             return None
         mapped, counts, sums = found
-        piece = r.values[rows[0] : rows[1] + 1]
+        piece = page.values[rows[0] : rows[1] + 1]
         number += float(increase(piece[:, counts]).sum())
         total += float(increase(piece[:, sums]).sum()) * mapped.scale
     return (number, total) if having else None

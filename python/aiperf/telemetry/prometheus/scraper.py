@@ -40,14 +40,14 @@ class Page:
     is_own: bool
 
 
-def pages_of(config: Config, found: Sequence[str] | None = None) -> tuple[Page, ...]:
-    """The pages to read. `found`: what the probe found; None: each URL's own `/metrics` is tried. Then `--server-metrics`."""
-    t = config.telemetry
-    if t.no_server_metrics:
+def pages_of(config: Config, probed: Sequence[str] | None = None) -> tuple[Page, ...]:
+    """The pages to read. `probed`: what the probe found; None: each URL's own `/metrics` is tried. Then `--server-metrics`."""
+    telemetry = config.telemetry
+    if telemetry.no_server_metrics:
         return ()
     usual = [t.base.at(t.at_root("/metrics")) for t in targets_of(config)]
-    own = usual if found is None else list(found)
-    named = [full_page(url) for url in t.server_metrics]
+    own = usual if probed is None else list(probed)
+    named = [full_page(url) for url in telemetry.server_metrics]
     # A measured URL's page that did not answer the probe is its own all the same.
     return tuple(Page(url, is_own=url in own or url in usual) for url in dict.fromkeys((*own, *named)))
 

@@ -152,13 +152,13 @@ def _by_replica(found: Sequence[_Found]) -> dict[str, list[_Found]]:
     """Name of the replica → its series; the address is part of the name where there are several."""
     several = len({_place(f.page) for f in found}) > 1
     out: dict[str, list[_Found]] = {}
-    for f in found:
+    for source in found:
         groups: dict[str, list[int]] = {}
-        for column in f.columns:
-            groups.setdefault(_identity(f.page.series[column]), []).append(column)
+        for column in source.columns:
+            groups.setdefault(_identity(source.page.series[column]), []).append(column)
         for identity, columns in groups.items():
-            name = " ".join(w for w in (_place(f.page) if several else "", identity) if w)
-            out.setdefault(name, []).append(_Found(f.page, f.raw, f.mapped, columns))
+            name = " ".join(w for w in (_place(source.page) if several else "", identity) if w)
+            out.setdefault(name, []).append(_Found(source.page, source.raw, source.mapped, columns))
     return out
 
 
@@ -189,14 +189,14 @@ def _grown(found: Sequence[_Found], span: CountSpan) -> float | None:
 
 
 def _count(readings: Sequence[Readings], name: str, span: CountSpan) -> ServerFigure | None:
-    found = _find(readings, name, "counter")
-    total = _grown(found, span) if found else None
+    sources = _find(readings, name, "counter")
+    total = _grown(sources, span) if sources else None
     if total is None:
         return None
-    seconds = max(span.seconds(f.page) or 0.0 for f in found)
+    seconds = max(span.seconds(f.page) or 0.0 for f in sources)
     stats = {"count": total} | ({"rate": total / seconds} if seconds > 0 else {})
     return ServerFigure(
-        name=name, stats=stats, source=_source(found), replicas=_replicas(found, lambda parts: _grown(parts, span))
+        name=name, stats=stats, source=_source(sources), replicas=_replicas(sources, lambda parts: _grown(parts, span))
     )
 
 
@@ -244,11 +244,11 @@ def _samples(f: _Found, window: tuple[int, int]) -> Floats:
 
 
 def _level(readings: Sequence[Readings], name: str, window: tuple[int, int]) -> ServerFigure | None:
-    found = [f for f in _find(readings, name, "gauge") if len(_samples(f, window))]
-    if not found:
+    sources = [f for f in _find(readings, name, "gauge") if len(_samples(f, window))]
+    if not sources:
         return None
-    pages = [_samples(f, window) for f in found]
-    is_share = found[0].mapped.combine != "sum"
+    pages = [_samples(f, window) for f in sources]
+    is_share = sources[0].mapped.combine != "sum"
     mean = [float(p.mean()) for p in pages]
     top = [float(p.max()) for p in pages]
     stats = {
@@ -260,34 +260,34 @@ def _level(readings: Sequence[Readings], name: str, window: tuple[int, int]) -> 
         values = [s for f in parts if len(s := _samples(f, window))]
         return float(np.concatenate(values).mean()) if values else None
 
-    return ServerFigure(name=name, stats=stats, source=_source(found), replicas=_replicas(found, one))
+    return ServerFigure(name=name, stats=stats, source=_source(sources), replicas=_replicas(sources, one))
 
 
 def _histogram(found: Sequence[_Found], span: CountSpan) -> tuple[float, float, Floats, Floats] | None:
     """(count, sum, uppers, cumulated) of all the series together; the bounds are those that all of them have."""
     count = total = 0.0
     tables: list[dict[float, float]] = []
-    for f in found:
-        rows = span.rows(f.page)
+    for source in found:
+        rows = span.rows(source.page)
         if rows is None:
             return None
-        piece = f.page.values[rows[0] : rows[1] + 1]
-        wanted = {_key(f.page.series[c]) for c in f.columns}
+        piece = source.page.values[rows[0] : rows[1] + 1]
+        wanted = {_key(source.page.series[c]) for c in source.columns}
         for part in ("count", "sum", "bucket"):
             columns = [
-                c for c in f.page.columns(f.raw, f.mapped, part) if _key(f.page.series[c]) in wanted
+                c for c in source.page.columns(source.raw, source.mapped, part) if _key(source.page.series[c]) in wanted
             ]  # the replica's own
             grown = increase(piece[:, columns]) if columns else np.zeros(0)
             if part == "count":
                 count += float(grown.sum())
             elif part == "sum":
-                total += float(grown.sum()) * f.mapped.scale
+                total += float(grown.sum()) * source.mapped.scale
             else:
                 table: dict[float, float] = {}
                 for c, value in zip(columns, grown.tolist(), strict=True):
-                    upper = float(f.page.series[c].le or "inf")
+                    upper = float(source.page.series[c].le or "inf")
                     table[upper] = table.get(upper, 0.0) + value
-                tables.append({k * f.mapped.scale: v for k, v in table.items()})
+                tables.append({k * source.mapped.scale: v for k, v in table.items()})
     if not count:
         return None
     shared = sorted(set.intersection(*(set(t) for t in tables))) if tables else []
@@ -299,27 +299,29 @@ def _key(series: MetricSeries) -> tuple[tuple[str, str], ...]:
 
 
 def _times(readings: Sequence[Readings], name: str, span: CountSpan) -> ServerFigure | None:
-    found = _find(readings, name, "histogram", "count")
-    known = _histogram(found, span) if found else None
+    sources = _find(readings, name, "histogram", "count")
+    known = _histogram(sources, span) if sources else None
     if known is None:
         return None
     count, total, uppers, cumulated = known
-    factor = _FACTOR.get(found[0].mapped.unit, 1.0)
+    factor = _FACTOR.get(sources[0].mapped.unit, 1.0)
     stats = {"avg": factor * total / count, "count": count}
     bounds: dict[str, tuple[float, float | None]] = {}
-    for p in _PERCENTILES:
-        q = float(p[1:]) / 100
+    for stat in _PERCENTILES:
+        q = float(stat[1:]) / 100
         value = histogram_quantile(q, uppers, cumulated)
         if math.isfinite(value):
             low, high = bucket_of(q, uppers, cumulated)
-            stats[p] = factor * value
-            bounds[p] = (factor * low, factor * high if math.isfinite(high) else None)
+            stats[stat] = factor * value
+            bounds[stat] = (factor * low, factor * high if math.isfinite(high) else None)
 
     def mean(parts: Sequence[_Found]) -> float | None:
         one = _histogram(parts, span)
         return None if one is None else factor * one[1] / one[0]
 
-    return ServerFigure(name=name, stats=stats, bounds=bounds, source=_source(found), replicas=_replicas(found, mean))
+    return ServerFigure(
+        name=name, stats=stats, bounds=bounds, source=_source(sources), replicas=_replicas(sources, mean)
+    )
 
 
 def _batch_size(
@@ -404,26 +406,26 @@ def _edges(readings: Sequence[Readings], load: tuple[int, int]) -> Floats:
     return np.asarray(times[:: max(1, math.ceil(len(times) / _MOST_POINTS))])
 
 
-def _gauge_at(found: Sequence[_Found], name: str, at: Floats) -> Floats:
+def _gauge_at(sources: Sequence[_Found], name: str, at: Floats) -> Floats:
     pages: list[Floats] = []
-    for f in found:
+    for f in sources:
         known = gauge(f.page, name)
         if known is not None:
             times, values = known
             pages.append(np.interp(at, times.astype(np.float64), values) * _FACTOR.get(f.mapped.unit, 1.0))
     table = np.array(pages)
-    is_share = found[0].mapped.combine != "sum"
+    is_share = sources[0].mapped.combine != "sum"
     return np.asarray(table.mean(axis=0) if is_share else table.sum(axis=0)) if pages else np.full(len(at), np.nan)
 
 
-def _counter_at(found: Sequence[_Found], at: Floats) -> Floats:
+def _counter_at(sources: Sequence[_Found], at: Floats) -> Floats:
     """(moments,) the counter without its resets, all series added; NaN if there is none."""
-    if not found:
+    if not sources:
         return np.full(len(at), np.nan)
     total = np.zeros(len(at))
-    for f in found:
+    for f in sources:
         total += np.interp(at, f.page.times_ns.astype(np.float64), _running(f.page.values[:, f.columns]))
-    return total * found[0].mapped.scale
+    return total * sources[0].mapped.scale
 
 
 def _running(values: Floats) -> Floats:

@@ -99,11 +99,11 @@ def histogram_slices(
     at = {series[c].part: i for i, c in enumerate(columns) if series[c].part != "bucket"}
     buckets = [(i, series[c].le or "+Inf") for i, c in enumerate(columns) if series[c].part == "bucket"]
     out = []
-    for w, row in zip(parts, grown, strict=False):
+    for window, row in zip(parts, grown, strict=False):
         count = float(row[at["count"]]) if "count" in at else max((float(row[i]) for i, _ in buckets), default=0.0)
         if count <= 0:
             continue
         total = float(row[at["sum"]]) if "sum" in at else 0.0
         counted = {name: round(float(row[i])) for i, name in buckets}
-        out.append(w.entry(count=round(count), sum=total, avg=total / count, buckets=counted))
+        out.append(window.entry(count=round(count), sum=total, avg=total / count, buckets=counted))
     return out

@@ -243,17 +243,17 @@ def join(times: Traces, columns: Columns) -> Joined:
     ids = [_trace_of(i) for i in columns.strings("request_id")]
     sent, finish = columns.scalar("sent"), columns.scalar("end")
     wall = columns.start_wall_ns
-    rows, found = _matches(times, ids)
+    rows, traces = _matches(times, ids)
     offset = None
     if len(rows):
-        worked = times.worked(found, wall)
-        high = times.arrivals(found, wall) - sent[rows]
+        worked = times.worked(traces, wall)
+        high = times.arrivals(traces, wall) - sent[rows]
         # Who has gone, on purpose or not, bounds nothing: the server may work on.
         is_ok = columns.scalar("error_kind")[rows] == ErrorKind.OK
         low = np.where(is_ok, worked - finish[rows], np.nan)
         if np.isfinite(low).any():
             offset = ClockOffset(float(np.nanmax(low)), float(np.nanmin(high)))
-    strangers = len(times) - len(set(found.tolist()))
+    strangers = len(times) - len(set(traces.tolist()))
     num_sent = int(np.count_nonzero(np.isfinite(sent)))
     return Joined(times=times, matched=len(rows), sent=num_sent, strangers=strangers, offset=offset)
 
@@ -285,14 +285,14 @@ def span_columns(joined: Joined, columns: Columns) -> dict[str, Floats]:
     out["server_source"] = np.nan_to_num(out["server_source"])
     shift = 0.0 if joined.offset is None else joined.offset.best
     traces = [_trace_of(i) for i in columns.strings("request_id")]
-    rows, found = _matches(joined.times, traces)
+    rows, matched = _matches(joined.times, traces)
     if not len(rows):
         return out
     # Spans that say no more than when it came and went leave what the response said.
-    says_more = joined.times.says_more(found) | (out["server_source"][rows] == 0)
-    for name, values in joined.times.parts(found).items():
+    says_more = joined.times.says_more(matched) | (out["server_source"][rows] == 0)
+    for name, values in joined.times.parts(matched).items():
         told = np.where(values >= 0, values, np.nan)
         out[f"server_{name}_ns"][rows[says_more]] = told[says_more]
     out["server_source"][rows[says_more]] = _SPANS
-    out["server_arrival"][rows] = joined.times.arrivals(found, columns.start_wall_ns) - shift
+    out["server_arrival"][rows] = joined.times.arrivals(matched, columns.start_wall_ns) - shift
     return out

@@ -98,19 +98,19 @@ def parse_json(text: str | bytes) -> list[Span]:
 def parse_table(text: bytes, wanted: set[str] | None = None) -> SpanTable:
     """As `parse_json`. `wanted`: keys of the attributes to keep; None: all of them."""
     try:
-        found = parse_otlp_json(text, wanted)
+        table = parse_otlp_json(text, wanted)
     except ValueError as error:
         raise ValueError(f"not an OTLP export request: {error}") from error
     return SpanTable(
-        traces=[_hex(i, 32) for i in found["traces"]],
-        parents=[_hex(i, 16) if i else i for i in found["parents"]],
-        names=found["names"],
-        starts_ns=found["starts"],
-        ends_ns=found["ends"],
-        rows=found["rows"],
-        keys=found["keys"],
-        key_names=found["key_names"],
-        values=found["values"],
+        traces=[_hex(i, 32) for i in table["traces"]],
+        parents=[_hex(i, 16) if i else i for i in table["parents"]],
+        names=table["names"],
+        starts_ns=table["starts"],
+        ends_ns=table["ends"],
+        rows=table["rows"],
+        keys=table["keys"],
+        key_names=table["key_names"],
+        values=table["values"],
     )
 
 
@@ -129,14 +129,14 @@ def render_jsonl(spans: Sequence[Span]) -> Iterator[bytes]:
     for at in range(0, len(spans), _SPANS_A_LINE):
         entries = [
             {
-                "traceId": s.trace,
-                **({"parentSpanId": s.parent} if s.parent else {}),
-                "name": s.name,
-                "startTimeUnixNano": str(s.start_ns),
-                "endTimeUnixNano": str(s.end_ns),
-                "attributes": [{"key": k, "value": _to_json(v)} for k, v in s.attributes.items()],
+                "traceId": span.trace,
+                **({"parentSpanId": span.parent} if span.parent else {}),
+                "name": span.name,
+                "startTimeUnixNano": str(span.start_ns),
+                "endTimeUnixNano": str(span.end_ns),
+                "attributes": [{"key": k, "value": _to_json(v)} for k, v in span.attributes.items()],
             }
-            for s in spans[at : at + _SPANS_A_LINE]
+            for span in spans[at : at + _SPANS_A_LINE]
         ]
         line = {"resourceSpans": [{"scopeSpans": [{"spans": entries}]}]}
         yield json_text(line, separators=(",", ":")).encode() + b"\n"
