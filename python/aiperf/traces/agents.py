@@ -192,18 +192,18 @@ class AgentTable:
         return self.t_ns + np.maximum(self.api_ns, 0)
 
 
-def read_faults(found: Sequence[Mapping[str, object]]) -> list[Fault]:
+def read_faults(rows: Sequence[Mapping[str, object]]) -> list[Fault]:
     return [
         Fault(
-            file=str(f["file"]),
-            line=cast("int | None", f["line"]),
-            session=cast("str | None", f["session"]),
-            request=str(f["request"]),
-            field=str(f["field"]),
-            what=str(f["what"]),
-            kind=str(f["kind"]),
+            file=str(fault["file"]),
+            line=cast("int | None", fault["line"]),
+            session=cast("str | None", fault["session"]),
+            request=str(fault["request"]),
+            field=str(fault["field"]),
+            what=str(fault["what"]),
+            kind=str(fault["kind"]),
         )
-        for f in found
+        for fault in rows
     ]
 
 

@@ -86,33 +86,33 @@ def _address(listen: str) -> str:
 
 
 def _problems(settings: CaptureSettings) -> Sequence[Problem]:
-    found = []
+    problems = []
     try:
         base = settings.base
         if base.scheme == "unix":
-            found.append(Problem("a unix socket cannot be the target", "--target", "give a URL: `http://host:8000`"))
+            problems.append(Problem("a unix socket cannot be the target", "--target", "give a URL: `http://host:8000`"))
         if base.user is not None:
             hint = "leave it out: clients send credentials of their own, which are passed on"
-            found.append(Problem("the target's URL has a user name", "--target", hint))
+            problems.append(Problem("the target's URL has a user name", "--target", hint))
     except UrlError as error:
-        found.append(Problem(error.message, "--target", error.hint))
+        problems.append(Problem(error.message, "--target", error.hint))
     host, colon, port = settings.listen.rpartition(":")
     if not colon or not port.isdecimal() or int(port) > 65535 or (":" in host and not host.startswith("[")):
         hint = "for example `127.0.0.1:8100`, `[::1]:8100`, or `:8100` for all interfaces"
-        found.append(Problem(f"`{settings.listen}` is not an address with a port", "--listen", hint))
+        problems.append(Problem(f"`{settings.listen}` is not an address with a port", "--listen", hint))
     if settings.block_size < 1:
-        found.append(Problem(f"must be at least 1 token, not {settings.block_size}", "--block-size"))
-    found += [
+        problems.append(Problem(f"must be at least 1 token, not {settings.block_size}", "--block-size"))
+    problems += [
         Problem(f"`{name}` is not the name of a header", "--session-header")
         for name in settings.session_headers
         if not _NAME.fullmatch(name)
     ]
     try:
         if settings.grace_s < 0:
-            found.append(Problem("a time cannot be negative", "--grace"))
+            problems.append(Problem("a time cannot be negative", "--grace"))
     except ValueError as error:
-        found.append(Problem(str(error), "--grace"))
-    return found
+        problems.append(Problem(str(error), "--grace"))
+    return problems
 
 
 def serve(capture: Capture, encode: Encode | None, warn: Callable[[str], None]) -> None:
@@ -160,37 +160,39 @@ def _lost(stats: dict[str, object]) -> str | None:
 
 def report(capture: Capture, settings: CaptureSettings) -> tuple[list[str], int]:
     """Lines for the terminal, and the exit code: 1 if the trace is not complete."""
-    s = json.loads(capture.stats())
-    conversations = f"conversations: {s['conversations']:,}, requests that continue one: {s['continued']:,}"
+    stats = json.loads(capture.stats())
+    conversations = f"conversations: {stats['conversations']:,}, requests that continue one: {stats['continued']:,}"
     lines = [
-        f"requests passed on: {s['requests']:,}, of them to generate text: {s['generating']:,}",
-        f"written: {settings.output}: {s['rows']:,} requests, {conversations}",
+        f"requests passed on: {stats['requests']:,}, of them to generate text: {stats['generating']:,}",
+        f"written: {settings.output}: {stats['rows']:,} requests, {conversations}",
     ]
-    if s["left"]:
-        lines.append(f"clients that left before the response was complete: {s['left']:,}")
-    if s["failed"]:
-        lines.append(f"requests without a successful response, which a replay leaves out: {s['failed']:,}")
-    if s["unread"]:
+    if stats["left"]:
+        lines.append(f"clients that left before the response was complete: {stats['left']:,}")
+    if stats["failed"]:
+        lines.append(f"requests without a successful response, which a replay leaves out: {stats['failed']:,}")
+    if stats["unread"]:
         lines.append(
-            f"note: requests whose prompt could not be read, not in the trace: {s['unread']:,} (first: {s['unread_why']})"
+            f"note: requests whose prompt could not be read, not in the trace: {stats['unread']:,} (first: {stats['unread_why']})"
         )
-    if s["with_media"]:
-        lines.append(f"note: requests with images, sound or files, whose tokens are not counted: {s['with_media']:,}")
-    if s["counted"]:
+    if stats["with_media"]:
         lines.append(
-            f"note: responses counted by the tokenizer, because the server reported no usage: {s['counted']:,}"
+            f"note: requests with images, sound or files, whose tokens are not counted: {stats['with_media']:,}"
         )
-    ours, theirs = s["prompt_tokens"], s["server_prompt_tokens"]
+    if stats["counted"]:
+        lines.append(
+            f"note: responses counted by the tokenizer, because the server reported no usage: {stats['counted']:,}"
+        )
+    ours, theirs = stats["prompt_tokens"], stats["server_prompt_tokens"]
     if theirs and abs(ours - theirs) > _FAR_OFF * theirs:
         lines.append(
             f"note: the server counted {theirs:,} prompt tokens where `{settings.tokenizer}` counted {ours:,} ({ours / theirs - 1:+.0%}): "
             "chat templates add some; if the difference is large, name the model's own tokenizer with `--tokenizer`"
         )
-    cpu = 1e6 * (s["proxy_cpu_s"] + s["writer_cpu_s"]) / max(1, s["requests"])
+    cpu = 1e6 * (stats["proxy_cpu_s"] + stats["writer_cpu_s"]) / max(1, stats["requests"])
     lines.append(
-        f"CPU time per request: {cpu:,.0f} µs, of them to pass it on: {1e6 * s['proxy_cpu_s'] / max(1, s['requests']):,.0f} µs"
+        f"CPU time per request: {cpu:,.0f} µs, of them to pass it on: {1e6 * stats['proxy_cpu_s'] / max(1, stats['requests']):,.0f} µs"
     )
-    if lost := _lost(s):
+    if lost := _lost(stats):
         lines.append(f"error: {lost}: the trace is not complete")
         return lines, 1
     return lines, 0

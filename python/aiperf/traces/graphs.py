@@ -99,7 +99,7 @@ def table_of(
     plays: dict[str, list[GraphRequest]] = defaultdict(list)
     for request in requests:
         plays[request.play].append(request)
-    found = list(faults)
+    all_faults = list(faults)
     # What depends on a request that could not be read would only be named again.
     broken = {f.session for f in faults}
     streams: dict[str, list[_Stream]] = {}
@@ -107,16 +107,16 @@ def table_of(
         if play in broken:
             continue
         wrong = list(_wrong(members))
-        found += wrong
+        all_faults += wrong
         if not wrong:
             streams[play] = _streams(play, members)
-    found.sort(key=lambda f: (f.file, f.line or 0))
-    if found and not skip_invalid:
-        raise error_of(path, found)
-    bad = {f.session for f in found}
+    all_faults.sort(key=lambda f: (f.file, f.line or 0))
+    if all_faults and not skip_invalid:
+        raise error_of(path, all_faults)
+    bad = {f.session for f in all_faults}
     good = {play: all_of for play, all_of in streams.items() if play not in bad}
     kept, more = _limited(path, good, layout)
-    every = (*notes, *skipped_note(found), *more)
+    every = (*notes, *skipped_note(all_faults), *more)
     if not kept:
         reasons = "; ".join(n.text for n in every) or "it has no sessions"
         raise DatasetError(f"nothing of `{path}` is left to send: {reasons}")
@@ -126,23 +126,23 @@ def table_of(
 def _wrong(members: Sequence[GraphRequest]) -> Iterator[Fault]:
     """What contradicts itself in a play."""
     known: dict[str, GraphRequest] = {}
-    for r in members:
-        if r.id in known:
-            yield r.fault("request_id", f"is that of line {known[r.id].line} too", "duplicate")
-        known[r.id] = r
+    for request in members:
+        if request.id in known:
+            yield request.fault("request_id", f"is that of line {known[request.id].line} too", "duplicate")
+        known[request.id] = request
     roots = [r for r in members if not r.after]
     if not roots:
         yield members[0].fault(
             "dependencies", "every request of this play waits for another one: none can be the first"
         )
-    for r in roots[1:]:
-        yield r.fault("dependencies", f"are missing: the play begins with request `{roots[0].id}` already")
+    for request in roots[1:]:
+        yield request.fault("dependencies", f"are missing: the play begins with request `{roots[0].id}` already")
     is_whole = True
-    for r in members:
-        for d in r.after:
+    for request in members:
+        for d in request.after:
             if d.request not in known:
                 is_whole = False
-                yield r.fault("dependencies", f"name the request `{d.request}`, which this play does not have")
+                yield request.fault("dependencies", f"name the request `{d.request}`, which this play does not have")
     if is_whole and roots and len(_ordered(members)) < len(known):
         late = {r.id for r in members} - {r.id for r in _ordered(members)}
         first = next(r for r in members if r.id in late)
@@ -154,9 +154,9 @@ def _ordered(members: Sequence[GraphRequest]) -> list[GraphRequest]:
     by_id = {r.id: r for r in members}
     waiting = {r.id: len({d.request for d in r.after}) for r in members}
     followers: dict[str, list[str]] = defaultdict(list)
-    for r in members:
-        for name in {d.request for d in r.after}:
-            followers[name].append(r.id)
+    for request in members:
+        for name in {d.request for d in request.after}:
+            followers[name].append(request.id)
     free = [(r.at_ns, r.line, r.id) for r in members if not waiting[r.id]]
     heapq.heapify(free)
     out = []
@@ -166,8 +166,8 @@ def _ordered(members: Sequence[GraphRequest]) -> list[GraphRequest]:
         for follower in followers[name]:
             waiting[follower] -= 1
             if not waiting[follower]:
-                r = by_id[follower]
-                heapq.heappush(free, (r.at_ns, r.line, r.id))
+                request = by_id[follower]
+                heapq.heappush(free, (request.at_ns, request.line, request.id))
     return out
 
 
@@ -177,31 +177,31 @@ def _streams(play: str, members: Sequence[GraphRequest]) -> list[_Stream]:
     last_of: dict[str, _Stream] = {}
     names: dict[str, int] = defaultdict(int)
     root_session = ""
-    for r in _ordered(members):
+    for request in _ordered(members):
         before = next(
             (
                 d
-                for d in r.after
-                if not d.at_send and d.request in last_of and last_of[d.request].requests[-1].session == r.session
+                for d in request.after
+                if not d.at_send and d.request in last_of and last_of[d.request].requests[-1].session == request.session
             ),
             None,
         )
         if before is not None:
             stream = last_of.pop(before.request)
-            stream.requests.append(r)
+            stream.requests.append(request)
             stream.delays.append(before.delay_ns)
-            stream.gates.append([d for d in r.after if d is not before])
+            stream.gates.append([d for d in request.after if d is not before])
         else:
-            spawn = next(iter(sorted(r.after, key=lambda d: not d.at_send)), None)
-            root_session = root_session if out else r.session
-            number = names[r.session]
-            names[r.session] += 1
-            name = play if not out else f"{play}::{r.session}" + (f":{number}" if number else "")
-            kind = 0 if not out else 1 if r.session == root_session else 2
-            gates = [d for d in r.after if d is not spawn]
-            stream = _Stream(name=name, kind=kind, requests=[r], spawn=spawn, delays=[0], gates=[gates])
+            spawn = next(iter(sorted(request.after, key=lambda d: not d.at_send)), None)
+            root_session = root_session if out else request.session
+            number = names[request.session]
+            names[request.session] += 1
+            name = play if not out else f"{play}::{request.session}" + (f":{number}" if number else "")
+            kind = 0 if not out else 1 if request.session == root_session else 2
+            gates = [d for d in request.after if d is not spawn]
+            stream = _Stream(name=name, kind=kind, requests=[request], spawn=spawn, delays=[0], gates=[gates])
             out.append(stream)
-        last_of[r.id] = stream
+        last_of[request.id] = stream
     return out
 
 

@@ -110,15 +110,15 @@ def _timed(
 ) -> LaneStart:
     trace, lane, draw = play
     origin = round(start_instant_ms(table, trace, lane, options) * 1e6)
-    found = []
-    for s in streams:
-        first, end = int(first_row[s]), int(first_row[s + 1])
+    starts = []
+    for stream in streams:
+        first, end = int(first_row[stream]), int(first_row[stream + 1])
         row = first + int(np.searchsorted(table.t_ns[first:end], origin))
         if row == end:
             continue
-        if s != streams.start:
-            has_begun = int(table.branch_start_ns[s]) <= origin
-            if not has_begun and int(table.t_ns[int(table.spawn_row[s])]) >= origin:
+        if stream != streams.start:
+            has_begun = int(table.branch_start_ns[stream]) <= origin
+            if not has_begun and int(table.t_ns[int(table.spawn_row[stream])]) >= origin:
                 continue
         primer = row - 1 if row > first else None
         lead = 0
@@ -126,8 +126,8 @@ def _timed(
             lead = origin - int(table.t_ns[primer])
             lead = lead if options.idle_cap_ns is None else min(lead, options.idle_cap_ns)
         offset = int(table.t_ns[row]) - origin
-        found.append(StreamStart(session=s, row=row, offset_ns=offset, primer=primer, lead_ns=lead))
-    return LaneStart(lane=lane, root=streams.start, draw=draw, origin_ns=origin, streams=tuple(found))
+        starts.append(StreamStart(session=stream, row=row, offset_ns=offset, primer=primer, lead_ns=lead))
+    return LaneStart(lane=lane, root=streams.start, draw=draw, origin_ns=origin, streams=tuple(starts))
 
 
 def _untimed(

@@ -112,16 +112,27 @@ class Replay:
                 gc.enable()
 
     def _make(self, names: list[str], rows: slice) -> list[Session]:
-        c = self.columns
-        offsets = c.seg_offsets[rows.start : rows.stop + 1].astype(np.int64)
+        recorded = self.columns
+        offsets = recorded.seg_offsets[rows.start : rows.stop + 1].astype(np.int64)
         parts = self._parts(slice(int(offsets[0]), int(offsets[-1])))
         offsets -= offsets[0]
         contents = self.table.contents
         out: list[Session] = []
         turns: list[Turn] = []
-        current = int(c.session[rows.start])
+        current = int(recorded.session[rows.start])
         columns = (
-            *(a[rows] for a in (c.row, c.session, c.at_ns, c.delay_ns, c.isl, c.osl, c.fresh)),
+            *(
+                a[rows]
+                for a in (
+                    recorded.row,
+                    recorded.session,
+                    recorded.at_ns,
+                    recorded.delay_ns,
+                    recorded.isl,
+                    recorded.osl,
+                    recorded.fresh,
+                )
+            ),
             offsets[:-1],
             offsets[1:],
         )

@@ -185,18 +185,18 @@ def _dependencies(record: Record) -> Iterator[Dependency]:
     found = [] if record.get("dependencies") is None else record["dependencies"]
     if not isinstance(found, list) or not all(isinstance(d, dict) for d in found):
         raise BadField("dependencies", "a list of JSON objects", quote(found))
-    for number, d in enumerate(found):
+    for number, entry in enumerate(found):
         where = f"dependencies[{number}]"
         for name, known in (("trigger", _TRIGGERS), ("relation", _RELATIONS)):
-            value = d.get(name)
+            value = entry.get(name)
             if not isinstance(value, str) or value not in known:
                 names = ", ".join(f"`{r}`" for r in sorted(known))
                 raise BadField(f"{where}.{name}", f"one of {names}", quote(value))
         try:
-            delay = time_ns(d, "delay_ms", _MS)
-            other = _text(d, "request_id")
+            delay = time_ns(entry, "delay_ms", _MS)
+            other = _text(entry, "request_id")
         except BadField as e:
             raise BadField(f"{where}.{e.field}", e.wanted, e.found) from e
         if delay < 0:
             raise BadField(f"{where}.delay_ms", "milliseconds ≥ 0", "null")
-        yield Dependency(other, at_send=d["trigger"] == "dispatch", delay_ns=delay)
+        yield Dependency(other, at_send=entry["trigger"] == "dispatch", delay_ns=delay)

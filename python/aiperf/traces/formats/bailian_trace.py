@@ -29,7 +29,7 @@ FIELDS = (frozenset({"chat_id", "timestamp", "input_length"}),)
 _KNOWN = frozenset(
     {"chat_id", "parent_chat_id", "timestamp", "input_length", "output_length", "type", "turn", "hash_ids"}
 )
-_S = 1_000_000_000
+_NS_PER_S = 1_000_000_000
 
 
 class Options(TraceOptions):
@@ -43,7 +43,7 @@ def read(path: Path, options: TraceOptions) -> TraceTable:
     def parse(record: dict[str, object], row: Row) -> None:
         nonlocal orphans
         chat = whole(record, "chat_id", 0)
-        row.at_ns = time_ns(record, "timestamp", _S)
+        row.at_ns = time_ns(record, "timestamp", _NS_PER_S)
         if row.at_ns < 0:
             raise BadField("timestamp", "seconds ≥ 0", "null" if "timestamp" in record else "no such field")
         row.input_length = whole(record, "input_length", 1)
@@ -75,4 +75,4 @@ def load(options: TraceOptions, rng: np.random.Generator) -> Iterator[Session]:
 
 
 def retime(record: dict[str, object], at_ns: int | None, speed: float) -> dict[str, object]:  # noqa: ARG001 (the protocol's)
-    return record if at_ns is None else {**record, "timestamp": at_ns / _S}
+    return record if at_ns is None else {**record, "timestamp": at_ns / _NS_PER_S}

@@ -91,16 +91,16 @@ def _columns(path: Path) -> dict[str, Sequence[object]]:
     if not path.is_file():
         raise DatasetError(f"cannot read `{path}`: there is no file `{path}`")
     try:
-        found = read_parquet_columns(str(path), [*_NEEDED, *_OPTIONAL])
+        columns = read_parquet_columns(str(path), [*_NEEDED, *_OPTIONAL])
     except (OSError, ValueError) as e:
         raise DatasetError(f"cannot read `{path}`: {e}") from e
-    if missing := [n for n in _NEEDED if n not in found]:
-        have = ", ".join(f"`{n}`" for n in found) or "none of those a trace has"
+    if missing := [n for n in _NEEDED if n not in columns]:
+        have = ", ".join(f"`{n}`" for n in columns) or "none of those a trace has"
         raise DatasetError(
             f"cannot read `{path}`: it has no column {', '.join(f'`{m}`' for m in missing)}",
             f"columns found: {have}",
         )
-    return {n: c.tolist() if isinstance(c, np.ndarray) else c for n, c in found.items()}
+    return {n: c.tolist() if isinstance(c, np.ndarray) else c for n, c in columns.items()}
 
 
 def _parse(record: dict[str, object], row: Row, own: Options, session_column: str | None) -> None:

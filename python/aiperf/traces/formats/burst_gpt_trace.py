@@ -29,7 +29,7 @@ _KNOWN = _NEEDED | {"Model", "Session ID", "Elapsed time", "Total tokens", "Log 
 FILES = frozenset({"csv"})
 FIELDS = (_NEEDED,)
 
-_S = 1_000_000_000
+_NS_PER_S = 1_000_000_000
 
 
 class Options(TraceOptions):
@@ -43,7 +43,7 @@ def read(path: Path, options: TraceOptions) -> TraceTable:
     def parse(record: dict[str, object], row: Row) -> bool:
         if own.model is not None and record.get("Model") != own.model:
             return False
-        row.at_ns = time_ns(record, "Timestamp", _S)
+        row.at_ns = time_ns(record, "Timestamp", _NS_PER_S)
         if row.at_ns < 0:
             raise BadField("Timestamp", "seconds ≥ 0", quote(record["Timestamp"]))
         row.input_length = whole(record, "Request tokens", 1)
@@ -63,5 +63,5 @@ def load(options: TraceOptions, rng: np.random.Generator) -> Iterator[Session]:
 def retime(record: dict[str, object], at_ns: int | None, speed: float) -> dict[str, object]:  # noqa: ARG001 (the protocol's)
     if at_ns is None:
         return record
-    seconds = at_ns // _S if at_ns % _S == 0 else at_ns / _S
+    seconds = at_ns // _NS_PER_S if at_ns % _NS_PER_S == 0 else at_ns / _NS_PER_S
     return {**record, "Timestamp": seconds}

@@ -165,7 +165,7 @@ def read_agents(path: Path, layout: Layout, *, skip_invalid: bool = False) -> Ag
     file = _File(path)
     faults = [
         Fault(
-            file=f,
+            file=source,
             line=line,
             session=session,
             request="",
@@ -173,7 +173,7 @@ def read_agents(path: Path, layout: Layout, *, skip_invalid: bool = False) -> Ag
             what=f"expected {bad.wanted}, found {bad.found}",
             kind="event",
         )
-        for f, line, session, bad in file.bad
+        for source, line, session, bad in file.bad
     ]
     if not file.has_agents:
         return None
@@ -246,12 +246,12 @@ def _session_of(record: Record | BadField) -> str | None:
 
 
 def _inside(record: Mapping[str, object], name: str, *, needed: bool = True) -> Record:
-    found = record.get(name)
-    if found is None and not needed:
+    value = record.get(name)
+    if value is None and not needed:
         return {}
-    if not isinstance(found, dict):
-        raise BadField(name, "a JSON object", quote(found))
-    return found
+    if not isinstance(value, dict):
+        raise BadField(name, "a JSON object", quote(value))
+    return value
 
 
 def _request(file: Path, line: int, event: Record) -> _Request:
@@ -316,8 +316,8 @@ def _tool(event: Record) -> _Tool | None:
 def _graph(file: _File) -> tuple[list[GraphRequest], list[Note]]:
     """The requests with what each waits for."""
     sessions: dict[str, list[_Request]] = defaultdict(list)
-    for r in sorted(file.requests, key=lambda r: (r.start_ns, r.line)):
-        sessions[str(r.session)].append(r)
+    for request in sorted(file.requests, key=lambda r: (r.start_ns, r.line)):
+        sessions[str(request.session)].append(request)
     parents = {name: next((r.parent for r in all_of if r.parent), None) for name, all_of in sessions.items()}
     lost = sorted(n for n, p in parents.items() if p is not None and p not in sessions)
     tools = {t.child: t for t in file.tools}
@@ -326,9 +326,9 @@ def _graph(file: _File) -> tuple[list[GraphRequest], list[Note]]:
     starters: dict[str, _Request] = {}
     overlapping = 0
     for name, all_of in sessions.items():
-        for before, r in pairwise(all_of):
-            waits[r.id].append(before)
-            overlapping += r.start_ns < before.end_ns
+        for before, request in pairwise(all_of):
+            waits[request.id].append(before)
+            overlapping += request.start_ns < before.end_ns
         parent = sessions.get(parents[name] or "")
         if parent is None:
             continue
@@ -366,27 +366,27 @@ def _root(session: str, parents: Mapping[str, str | None]) -> str:
     return at
 
 
-def _node(r: _Request, play: str, waits: list[_Request], starter: _Request | None) -> GraphRequest:
+def _node(request: _Request, play: str, waits: list[_Request], starter: _Request | None) -> GraphRequest:
     """Due as long after the last of what it waits for as recorded; a sub-agent that began during its parent's request: after its start."""
     after = []
     if waits:
-        rest = max(0, r.start_ns - max(w.end_ns for w in waits))
+        rest = max(0, request.start_ns - max(w.end_ns for w in waits))
         after = [Dependency(w.id, delay_ns=rest) for w in dict.fromkeys(waits)]
     if starter is not None:
-        at_send = r.start_ns < starter.end_ns
+        at_send = request.start_ns < starter.end_ns
         since = starter.start_ns if at_send else starter.end_ns
-        after.append(Dependency(starter.id, at_send=at_send, delay_ns=max(0, r.start_ns - since)))
+        after.append(Dependency(starter.id, at_send=at_send, delay_ns=max(0, request.start_ns - since)))
     return GraphRequest(
-        id=r.id,
+        id=request.id,
         play=play,
-        session=str(r.session),
-        model=r.model,
-        at_ns=r.start_ns,
-        api_ns=r.end_ns - r.start_ns,
-        input_length=r.input_length,
-        output_length=r.output_length,
-        ids=r.ids,
-        file=r.file,
-        line=r.line,
+        session=str(request.session),
+        model=request.model,
+        at_ns=request.start_ns,
+        api_ns=request.end_ns - request.start_ns,
+        input_length=request.input_length,
+        output_length=request.output_length,
+        ids=request.ids,
+        file=request.file,
+        line=request.line,
         after=tuple(after),
     )

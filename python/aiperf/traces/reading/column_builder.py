@@ -149,7 +149,7 @@ def _notes(table: TraceTable) -> tuple[Note, ...]:
     has = (counts > 0) & (table.input_length != UNKNOWN)
     blocks = -(-table.input_length.astype(np.int64) // size)
     data = {"block_size": size}
-    found: tuple[tuple[str, int, str, dict[str, int]], ...] = (
+    reasons: tuple[tuple[str, int, str, dict[str, int]], ...] = (
         (
             "sorted",
             int((known < np.maximum.accumulate(known)).sum()),
@@ -181,7 +181,7 @@ def _notes(table: TraceTable) -> tuple[Note, ...]:
             {},
         ),
     )
-    return tuple(counted(kind, count, text, **more) for kind, count, text, more in found if count)
+    return tuple(counted(kind, count, text, **more) for kind, count, text, more in reasons if count)
 
 
 def _ids_of_two_sizes(table: TraceTable, counts: NDArray[np.int64], blocks: NDArray[np.int64]) -> int:

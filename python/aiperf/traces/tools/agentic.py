@@ -126,12 +126,12 @@ def load_options(path: Path | None, max_isl: int | None = None, max_osl: int | N
     data: dict[str, object] = {}
     if path is not None:
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as e:
-            raise DatasetError(f"cannot read `{path}`: {e.strerror or e}") from e
-        except ValueError as e:
-            raise DatasetError(f"cannot read `{path}`: it is not JSON ({e})") from e
-        inner = found.get("generation_params", found) if isinstance(found, dict) else None
+            settings = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise DatasetError(f"cannot read `{path}`: {error.strerror or error}") from error
+        except ValueError as error:
+            raise DatasetError(f"cannot read `{path}`: it is not JSON ({error})") from error
+        inner = settings.get("generation_params", settings) if isinstance(settings, dict) else None
         if not isinstance(inner, dict):
             raise DatasetError(f"cannot read `{path}`: it is not a JSON object of settings")
         data = {k: v for k, v in inner.items() if k not in {"$schema", "restart_turn_range"}}
@@ -148,10 +148,10 @@ def load_options(path: Path | None, max_isl: int | None = None, max_osl: int | N
         data["generation_length"] = {**start, "max": max_osl}
     try:
         return AgenticOptions.model_validate({k: v for k, v in data.items() if v is not None})
-    except ValidationError as e:
-        first = e.errors()[0]
+    except ValidationError as error:
+        first = error.errors()[0]
         where = ".".join(str(p) for p in first["loc"])
-        raise DatasetError(f"cannot use `{path}`: `{where}`: {first['msg']}") from e
+        raise DatasetError(f"cannot use `{path}`: `{where}`: {first['msg']}") from error
 
 
 def generate_sessions(

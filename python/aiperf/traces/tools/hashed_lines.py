@@ -17,7 +17,7 @@ def write_hashed(table: TraceTable, out: TextIO) -> None:
     offsets = table.hash_offsets.tolist()
     columns = (table.at_ns, table.delay_ns, table.input_length, table.output_length, table.session)
     turns: Counter[int] = Counter()
-    for i, (at, delay, isl, osl, session) in enumerate(zip(*(c.tolist() for c in columns), strict=True)):
+    for row, (at, delay, isl, osl, session) in enumerate(zip(*(c.tolist() for c in columns), strict=True)):
         line: dict[str, object] = {}
         if at >= 0:
             line["timestamp"] = milliseconds(at)
@@ -25,7 +25,7 @@ def write_hashed(table: TraceTable, out: TextIO) -> None:
         if osl != UNKNOWN:
             line["output_length"] = osl
         line["block_size"] = table.block_size
-        line["hash_ids"] = table.hash_ids[offsets[i] : offsets[i + 1]].tolist()
+        line["hash_ids"] = table.hash_ids[offsets[row] : offsets[row + 1]].tolist()
         if (name := table.session_names.get(session)) is not None:
             line["conversation"] = name
             line["turn"] = turns[session]

@@ -203,8 +203,8 @@ def _pieces(message: Record) -> list[str | bytes]:
 
     def fields(of: Record) -> bool:
         """Whether there is any that holds text."""
-        found = [of[n] for n in _TEXTS if n in of]
-        for value in found:
+        held = [of[n] for n in _TEXTS if n in of]
+        for value in held:
             content(value)
         if isinstance(calls := of.get("tool_calls"), list):
             for call in calls:
@@ -213,7 +213,7 @@ def _pieces(message: Record) -> list[str | bytes]:
                     say(f"{function.get('name') or ''}{function.get('arguments') or ''}")
         if (arguments := of.get("input")) is not None:  # Anthropic's call of a tool
             say(f"{of.get('name') or ''}{_compact(arguments)}")
-        return bool(found) or "tool_calls" in of or arguments is not None
+        return bool(held) or "tool_calls" in of or arguments is not None
 
     fields(message)
     return out

@@ -246,17 +246,17 @@ def stack_distances(reuse: Reuse) -> Distances:
 
 
 def _dominance(q: NDArray[np.int32], weight: Ints) -> Ints:
-    """(n,) out[i] = Σ weight[j] over j < i with q[j] ≤ q[i]; runs of one request fall in q, so none counts another."""
-    n = len(q)
-    out = np.zeros(n, np.int64)
+    """(count,) out[i] = Σ weight[j] over j < i with q[j] ≤ q[i]; runs of one request fall in q, so none counts another."""
+    count = len(q)
+    out = np.zeros(count, np.int64)
     order = np.argsort(q, kind="stable").astype(np.int32)
-    place = np.arange(n, dtype=np.int32)
-    for bit in reversed(range(max(n - 1, 0).bit_length())):
+    place = np.arange(count, dtype=np.int32)
+    for bit in reversed(range(max(count - 1, 0).bit_length())):
         # Runs 0 … 2^(bit+1) − 1 stand in the first as many places of `order`, sorted by q, and so on. In each such block
         # the runs of the left half count for those of the right half behind them; then the halves are parted, sorted still.
         is_right = (order >> bit) & 1 == 1
         right = order[is_right]
-        left_sum = np.zeros(n + 1, np.int64)
+        left_sum = np.zeros(count + 1, np.int64)
         np.cumsum(np.where(is_right, 0, weight[order]), out=left_sum[1:])
         at = place[is_right]
         out[right] += left_sum[at] - left_sum[at >> (bit + 1) << (bit + 1)]
@@ -290,8 +290,8 @@ def capacity_for(distances: Distances, share: float) -> int:
 def infer_turns(reuse: Reuse) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """(requests,) turn, from 0, and conversation, inferred from prefixes where a trace names no sessions.
 
-    Request r continues the latest request p whose full blocks (two at least, the last of them first sent by p) all are
-    leading blocks of r. A shared system prompt of a whole number of blocks can look like a first turn.
+    A request continues the latest request p whose full blocks (two at least, the last of them first sent by p) all are
+    leading blocks of its own. A shared system prompt of a whole number of blocks can look like a first turn.
     """
     num = len(reuse.blocks)
     turn = np.zeros(num, np.int32)
@@ -305,10 +305,10 @@ def infer_turns(reuse: Reuse) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         reuse.hits > 0, reuse.prev[np.maximum(reuse.offsets[:-1] + reuse.hits - 1, 0)] if len(reuse.prev) else -1, -1
     )
     # Each request's ancestor depends on its ancestors': a loop.
-    for r, q in enumerate(deepest.astype(np.int32).data):
+    for request, q in enumerate(deepest.astype(np.int32).data):
         p = q
-        while p >= 0 and (full[p] > hits[r] or full[p] < 2 or not introduced[p]):
+        while p >= 0 and (full[p] > hits[request] or full[p] < 2 or not introduced[p]):
             p = parents[p]
         if p >= 0:
-            parents[r], turns[r], groups[r] = p, turns[p] + 1, groups[p]
+            parents[request], turns[request], groups[request] = p, turns[p] + 1, groups[p]
     return turn, conversation

@@ -414,13 +414,13 @@ def _shared_with_first(table: TraceTable, reuse: Reuse, turns: _Turns) -> NDArra
 
 
 def _equal_prefix(
-    ids: NDArray[np.int64], a: NDArray[np.int64], b: NDArray[np.int64], depth: NDArray[np.int64], rows: slice
+    ids: NDArray[np.int64], left: NDArray[np.int64], right: NDArray[np.int64], depth: NDArray[np.int64], rows: slice
 ) -> NDArray[np.int64]:
-    """(rows,) how many of the `depth` ids from `a` on equal those from `b` on, up to the first difference."""
+    """(rows,) how many of the `depth` ids from `left` on equal those from `right` on, up to the first difference."""
     depth = depth[rows]
     ends = np.cumsum(depth)
     step = np.arange(int(ends[-1])) - np.repeat(ends - depth, depth)
-    same = ids[np.repeat(a[rows], depth) + step] == ids[np.repeat(b[rows], depth) + step]
+    same = ids[np.repeat(left[rows], depth) + step] == ids[np.repeat(right[rows], depth) + step]
     broken = np.cumsum(~same)
     before = np.repeat(np.concatenate([np.zeros(1, np.int64), broken])[ends - depth], depth)
     good = np.concatenate([np.zeros(1, np.int64), np.cumsum(broken == before)])

@@ -178,13 +178,13 @@ def _percent(share: float | None) -> str:
     return "–" if share is None else f"{share:.1%}"
 
 
-def _sessions(s: Sessions) -> list[str]:
-    told = " (inferred from shared prefixes: the trace names no sessions)" if s.inferred else ""
+def _sessions(sessions: Sessions) -> list[str]:
+    told = " (inferred from shared prefixes: the trace names no sessions)" if sessions.inferred else ""
     lines = [
         f"SESSION STRUCTURE{told}",
-        f"Sessions: {s.sessions:,}, {s.multi_turn:,} of them with several turns",
-        f"Turns per session: mean {s.mean_turns:.2f}, median {s.median_turns:g}, max {s.max_turns:,}",
+        f"Sessions: {sessions.sessions:,}, {sessions.multi_turn:,} of them with several turns",
+        f"Turns per session: mean {sessions.mean_turns:.2f}, median {sessions.median_turns:g}, max {sessions.max_turns:,}",
     ]
-    if s.median_gap_s is not None:
-        lines.append(f"Time between turns: median {s.median_gap_s:,.1f} s")
+    if sessions.median_gap_s is not None:
+        lines.append(f"Time between turns: median {sessions.median_gap_s:,.1f} s")
     return [*lines, ""]
