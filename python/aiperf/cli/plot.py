@@ -99,7 +99,9 @@ def command(
     table = None
     if one is None:
         x, y = pareto or (None, None)
-        table = build_table(load_runs(runs, num_gpus=num_gpus, gpu_cost_per_hour=gpu_cost_per_hour), x=x, y=y)
+        table = build_table(
+            load_runs(runs, num_gpus=num_gpus, gpu_cost_per_hour=gpu_cost_per_hour), x_figure=x, y_figure=y
+        )
         drawn = point_runs(table)
         title = sweep_title(table, drawn)
         _print_table(table)

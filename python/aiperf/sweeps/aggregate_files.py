@@ -72,8 +72,8 @@ def metric_statistics(runs: Sequence[RunData], level: float = 0.95) -> Statistic
             n, mean = len(values), float(values.mean())
             std = float(values.std(ddof=1)) if n > 1 else None
             se = std / math.sqrt(n) if std is not None else None
-            t = t_quantile((1 + level) / 2, n - 1) if n > 1 else None
-            half = se * t if se is not None and t is not None else None
+            critical = t_quantile((1 + level) / 2, n - 1) if n > 1 else None
+            half = se * critical if se is not None and critical is not None else None
             unit = next((r.units[tag] for r in runs if tag in r.units), "")
             out[f"{tag}_{stat}"] = {
                 "mean": mean,
@@ -84,7 +84,7 @@ def metric_statistics(runs: Sequence[RunData], level: float = 0.95) -> Statistic
                 "se": se,
                 "ci_low": None if half is None else mean - half,
                 "ci_high": None if half is None else mean + half,
-                "t_critical": t,
+                "t_critical": critical,
                 "unit": unit,
             }
     return out
@@ -215,24 +215,24 @@ def write_aggregates(
     failed: Sequence[Mapping[str, object]],
 ) -> None:
     """Statistics over the repeats of each point, in AIPerf's folders. `points`: with the name of its folder, empty without a sweep."""
-    s = config.sweep
+    sweep = config.sweep
     for name, point in points:
         if not name:
             target = folder / "aggregate"
-        elif s.parameter_sweep_mode == "repeated":
+        elif sweep.parameter_sweep_mode == "repeated":
             target = folder / "aggregate" / name
         else:
             target = folder / name / "aggregate"
         facts = AggregateFacts(
             version=aiperf_version(config),
-            level=s.confidence_level,
-            cooldown_s=s.profile_run_cooldown_seconds,
+            level=sweep.confidence_level,
+            cooldown_s=sweep.profile_run_cooldown_seconds,
             failed=[f for f in failed if not name or name in str(f["label"]).split("/")],
             variation=_variation(config, point) if name else None,
         )
         write_text(target / "profile_export_aiperf_aggregate.json", render_aggregate_json(point.runs, facts))
         write_text(target / "profile_export_aiperf_aggregate.csv", render_aggregate_csv(point.runs, facts))
-        if s.convergence_metric is not None and not name:
+        if sweep.convergence_metric is not None and not name:
             write_text(target / "profile_export_aiperf_collated.json", render_collated_json(point.runs, facts))
 
 

@@ -125,12 +125,12 @@ def _pool(near: Sequence[_Run], limit: float, share: float | None) -> Crossing:
 
 def locate_first(runs: Sequence[tuple[float, Sample]], conditions: Sequence[Condition]) -> Crossing | None:
     """Of several conditions the one that is missed first; None if that may be one which cannot be located."""
-    found = [(c, locate(runs, c)) for c in conditions]
-    crossings = [x for _, x in found if x is not None]
+    located = [(c, locate(runs, c)) for c in conditions]
+    crossings = [x for _, x in located if x is not None]
     if not crossings:
         return None
     first = min(crossings, key=lambda x: x.value)
-    others = [c for c, x in found if x is None]
+    others = [c for c, x in located if x is None]
     below = max((v for v, _ in runs if v <= first.value), default=None)
     at = [s for v, s in runs if v == below]
     return first if all(at and judge(at, c).verdict == "pass" for c in others) else None

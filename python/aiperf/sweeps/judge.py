@@ -146,13 +146,13 @@ def _effective(series: Sequence[Floats]) -> float:
     """How many independent values the correlated ones are worth, over all runs."""
     total = 0.0
     for values in series:
-        n = len(values)
-        spread = float(values.var()) if n else 0.0
-        if n < 8 or spread == 0:
-            total += n
+        count = len(values)
+        spread = float(values.var()) if count else 0.0
+        if count < 8 or spread == 0:
+            total += count
             continue
         variance, _ = long_run_variance(values)
-        total += n * min(1.0, spread / variance) if variance > 0 else n
+        total += count * min(1.0, spread / variance) if variance > 0 else count
     return total
 
 
@@ -243,15 +243,15 @@ def _judge_share(condition: Condition, flags: Sequence[Floats], limit: float, *,
 def _judge_rate(condition: Condition, samples: Sequence[Sample], limit: float, *, below: bool) -> Judged:
     """Requests completed per second × what each is worth: 1, its tokens, or nothing if it failed or was not good."""
     rates: list[tuple[float, float]] = []
-    for s in samples:
-        done = s.throughput
+    for sample in samples:
+        done = sample.throughput
         if done is None:
             continue
-        worth = s.ok.astype(np.float64)
-        if condition.tag == "goodput" and s.good is not None:
-            worth = (s.ok & s.good).astype(np.float64)
+        worth = sample.ok.astype(np.float64)
+        if condition.tag == "goodput" and sample.good is not None:
+            worth = (sample.ok & sample.good).astype(np.float64)
         elif condition.tag == "output_token_throughput":
-            worth = np.nan_to_num(s.values["output_sequence_length"]) * worth
+            worth = np.nan_to_num(sample.values["output_sequence_length"]) * worth
         mean, low, high, _ = mean_interval(worth)
         spread = (high - low) / 2 if low is not None and high is not None else mean
         rates.append((done[0] * mean, math.hypot(done[0] * spread, mean * done[1])))

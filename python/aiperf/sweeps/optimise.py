@@ -110,17 +110,17 @@ def optimise(
             else:
                 values[d.path] = float(f"{trial.suggest_float(d.path, d.low, d.high, log=d.is_log):.4g}")
         known = next((t for t in trials if t.values == values), None)
-        found = known if known is not None else ask(number, values)
-        violation = 0.0 if found.feasible else 1.0
+        tried = known if known is not None else ask(number, values)
+        violation = 0.0 if tried.feasible else 1.0
         trial.set_user_attr("violation", violation)
         if is_told:
             trial.set_constraint("conditions", violation)
-        if found.objective is None:
+        if tried.objective is None:
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
         else:
-            study.tell(trial, found.objective)
+            study.tell(trial, tried.objective)
         if known is None:
-            trials.append(found)
+            trials.append(tried)
     return trials
 
 

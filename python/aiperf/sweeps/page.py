@@ -96,7 +96,7 @@ def _mean_summary(summary: Summary, point: RunPoint) -> Summary:
 
 def sweep_findings(table: SweepTable) -> tuple[Finding, ...]:
     """The winner of each goal, the collapse; rules: `aiperf.sweeps.roles`, docs/concepts/findings.md."""
-    found: list[Finding] = []
+    findings: list[Finding] = []
     lines = winner_lines(table)
     seen: set[int] = set()
     for (goal, index), line in zip(table.roles.winners, lines, strict=False):
@@ -109,12 +109,12 @@ def sweep_findings(table: SweepTable) -> tuple[Finding, ...]:
             if goal == "experience" and row.tps_per_user is not None
             else ("–" if row.tps is None else f"{row.tps:,.0f} tok/s")
         )
-        found.append(Finding(rule=f"winner_{goal}", figure=figure, text=line, level="good", link="pareto"))
+        findings.append(Finding(rule=f"winner_{goal}", figure=figure, text=line, level="good", link="pareto"))
     if table.roles.collapse is not None:
         index, text = table.roles.collapse
         top = max((r.tps or 0.0) for r in table.rows)
         lost = 1 - (table.rows[index].tps or 0.0) / top if top else 0.0
-        found.append(
+        findings.append(
             Finding(
                 rule="collapse",
                 figure=f"−{100 * lost:.0f}%",
@@ -124,7 +124,7 @@ def sweep_findings(table: SweepTable) -> tuple[Finding, ...]:
             )
         )
     if table.roles.limited:
-        found.append(
+        findings.append(
             Finding(
                 rule="ttft_limit",
                 figure=f"{table.ttft_limit_ms:,g} ms",
@@ -133,7 +133,7 @@ def sweep_findings(table: SweepTable) -> tuple[Finding, ...]:
                 link="latency_by_load",
             )
         )
-    return tuple(found[:5])
+    return tuple(findings[:5])
 
 
 def sweep_title(table: SweepTable, runs: Sequence[PlotRun]) -> str:

@@ -46,11 +46,11 @@ def _is_larger_better(name: str) -> bool:
     return found is not None and found.larger_is_better
 
 
-def pareto_front(points: Sequence[RunPoint], x: str = DEFAULT_X, y: str = DEFAULT_Y) -> Pareto:
+def pareto_front(points: Sequence[RunPoint], x_figure: str = DEFAULT_X, y_figure: str = DEFAULT_Y) -> Pareto:
     """Points that lack one of the figures are never on the Pareto front."""
-    signs = [1.0 if _is_larger_better(n) else -1.0 for n in (x, y)]
-    found = [(figure_of(p, x), figure_of(p, y)) for p in points]
-    values = [None if a[0] is None or b[0] is None else (signs[0] * a[0], signs[1] * b[0]) for a, b in found]
+    signs = [1.0 if _is_larger_better(n) else -1.0 for n in (x_figure, y_figure)]
+    intervals = [(figure_of(p, x_figure), figure_of(p, y_figure)) for p in points]
+    values = [None if a[0] is None or b[0] is None else (signs[0] * a[0], signs[1] * b[0]) for a, b in intervals]
 
     def ends(
         pair: tuple[tuple[float | None, tuple[float, float] | None], tuple[float | None, tuple[float, float] | None]],
@@ -68,20 +68,20 @@ def pareto_front(points: Sequence[RunPoint], x: str = DEFAULT_X, y: str = DEFAUL
         return any(o is not None and o[0] >= one[0] and o[1] >= one[1] and o != one for o in others)
 
     front = [i for i, v in enumerate(values) if v is not None and not beaten(v, values)]
-    low, high = [ends(f, best=False) for f in found], [ends(f, best=True) for f in found]
+    low, high = [ends(f, best=False) for f in intervals], [ends(f, best=True) for f in intervals]
     sure: list[bool] = []
-    for i, v in enumerate(values):
+    for index, v in enumerate(values):
         if v is None:
             sure.append(True)
-        elif i in front:
-            mine = low[i]
-            sure.append(mine is not None and not beaten(mine, [h for j, h in enumerate(high) if j != i]))
+        elif index in front:
+            mine = low[index]
+            sure.append(mine is not None and not beaten(mine, [h for j, h in enumerate(high) if j != index]))
         else:
-            mine = high[i]
-            sure.append(mine is not None and beaten(mine, [o for j, o in enumerate(low) if j != i]))
+            mine = high[index]
+            sure.append(mine is not None and beaten(mine, [o for j, o in enumerate(low) if j != index]))
     return Pareto(
-        x=x,
-        y=y,
-        on_front=tuple(sorted(front, key=lambda i: found[i][0][0] or 0.0)),
+        x=x_figure,
+        y=y_figure,
+        on_front=tuple(sorted(front, key=lambda i: intervals[i][0][0] or 0.0)),
         sure=tuple(sure),
     )

@@ -149,17 +149,17 @@ def _within(run: RunData) -> dict[tuple[str, str], tuple[float, float]]:
     out: dict[tuple[str, str], tuple[float, float]] = {}
     for tag in _INTERVALS:
         values = run.series.get(tag, np.zeros(0))
-        found = estimate_mean(values[np.isfinite(values)], rng)
-        if found is not None:
-            half = t_quantile(0.975, found.df) * found.se
-            out[tag, "avg"] = (found.value - half, found.value + half)
+        estimated = estimate_mean(values[np.isfinite(values)], rng)
+        if estimated is not None:
+            half = t_quantile(0.975, estimated.df) * estimated.se
+            out[tag, "avg"] = (estimated.value - half, estimated.value + half)
     osl = run.series.get("output_sequence_length")
     rate = figure(run, "output_token_throughput")
     if osl is not None and rate is not None and run.has_requests:
         use = run.ok & np.isfinite(run.end_s) & np.isfinite(osl)
-        found = estimate_rate(run.end_s[use], osl[use], rate, rng)
-        if found is not None:
-            half = t_quantile(0.975, found.df) * found.se
+        estimated = estimate_rate(run.end_s[use], osl[use], rate, rng)
+        if estimated is not None:
+            half = t_quantile(0.975, estimated.df) * estimated.se
             out["output_token_throughput", "avg"] = (max(rate - half, 0.0), rate + half)
     return out
 
@@ -174,14 +174,14 @@ def point_of(
     tags = dict.fromkeys(t for r in usable for t in r.figures)
     for tag in tags:
         for stat in dict.fromkeys(s for r in usable for s in r.figures.get(tag, {})):
-            found = np.array([v for r in usable if (v := r.figures.get(tag, {}).get(stat)) is not None])
+            found = np.array([value for r in usable if (value := r.figures.get(tag, {}).get(stat)) is not None])
             figures.setdefault(tag, {})[stat] = float(found.mean())
             if len(found) > 1:
                 half = t_quantile((1 + level) / 2, len(found) - 1) * float(found.std(ddof=1)) / math.sqrt(len(found))
                 intervals[tag, stat] = (float(found.mean()) - half, float(found.mean()) + half)
     for tag in ("time_to_first_token", "inter_token_latency", "request_latency", "output_token_throughput_per_user"):
         if tag not in figures:
-            found_means = [v for r in usable if (v := figure(r, tag)) is not None]
+            found_means = [value for r in usable if (value := figure(r, tag)) is not None]
             if found_means:
                 figures[tag] = {"avg": float(np.mean(found_means))}
     if len(usable) == 1:

@@ -24,19 +24,19 @@ _LOAD, _ISL, _OSL = "load.concurrency", "prompt.isl_mean", "prompt.osl_mean"
 def finish_recipe(config: Config, points: Sequence[RunPoint], folder: Path) -> list[Text]:
     """`points` in the order of load. Writes the recipe's file; what it says in words, and the tiers of `--search-sla-tier`."""
     lines = _tiers(config, points)
-    s = config.sweep
+    sweep = config.sweep
     content: dict[str, object] | None = None
     name = ""
-    if s.search_recipe == "concurrency-ramp" or config.is_set("sweep.degradation_threshold"):
+    if sweep.search_recipe == "concurrency-ramp" or config.is_set("sweep.degradation_threshold"):
         name, (content, line) = "degradation_knee.json", _knee(config, points)
         lines.append(line)
-    elif s.search_recipe == "pareto-sweep":
+    elif sweep.search_recipe == "pareto-sweep":
         name, content = "pareto_sweep.json", _pareto(points)
-    elif s.search_recipe == "prefill-ttft-curve":
+    elif sweep.search_recipe == "prefill-ttft-curve":
         name, content = "prefill_curve.json", _curve(points)
-    elif s.search_recipe == "decode-itl-curve":
+    elif sweep.search_recipe == "decode-itl-curve":
         name, content = "decode_itl_surface.json", _surface(points)
-    elif s.search_recipe == "max-concurrency-under-sla":
+    elif sweep.search_recipe == "max-concurrency-under-sla":
         name, content = "sla_breach.json", _breach(config, points)
     if content is not None:
         write_text(aggregate_folder(config, folder) / name, json_text(content, indent=2) + "\n")
@@ -62,17 +62,17 @@ def _tiers(config: Config, points: Sequence[RunPoint]) -> list[Text]:
 
 def _knee(config: Config, points: Sequence[RunPoint]) -> tuple[dict[str, object], Text]:
     """The first concurrency whose metric is above the first point's by more than the threshold."""
-    s = config.sweep
-    tag, stat = s.degradation_metric_tag, s.degradation_stat
+    sweep = config.sweep
+    tag, stat = sweep.degradation_metric_tag, sweep.degradation_stat
     measured = [
         (p.values[_LOAD], value) for p in points if _LOAD in p.values and (value := p.figure(tag, stat)) is not None
     ]
-    limit = measured[0][1] * (1 + s.degradation_threshold) if measured else None
+    limit = measured[0][1] * (1 + sweep.degradation_threshold) if measured else None
     knee = next((load for load, value in measured if limit is not None and value > limit), None)
     content: dict[str, object] = {
         "metric_tag": tag,
         "stat": stat,
-        "degradation_threshold": s.degradation_threshold,
+        "degradation_threshold": sweep.degradation_threshold,
         "baseline_concurrency": measured[0][0] if measured else None,
         "baseline_value": measured[0][1] if measured else None,
         "knee_concurrency": knee,
@@ -80,7 +80,7 @@ def _knee(config: Config, points: Sequence[RunPoint]) -> tuple[dict[str, object]
     }
     if limit is None:
         return content, Text(f"Degradation: no point has `{tag}:{stat}`")
-    share = f"{s.degradation_threshold:.0%}"
+    share = f"{sweep.degradation_threshold:.0%}"
     where = "at no concurrency measured" if knee is None else f"from concurrency {knee:g} on"
     return content, Text(f"{tag}:{stat} is more than {share} above the first point's {where}")
 
@@ -104,12 +104,12 @@ def _pareto(points: Sequence[RunPoint]) -> dict[str, object]:
 
 
 def _curve(points: Sequence[RunPoint]) -> dict[str, object]:
-    found = [
+    curve = [
         {"isl": p.values[_ISL], "ttft_ms": value}
         for p in points
         if _ISL in p.values and (value := p.figure("time_to_first_token")) is not None
     ]
-    return {"metric_tag": "time_to_first_token", "stat": "avg", "points": found}
+    return {"metric_tag": "time_to_first_token", "stat": "avg", "points": curve}
 
 
 def _surface(points: Sequence[RunPoint]) -> dict[str, object]:

@@ -66,14 +66,14 @@ def assign_roles(points: Sequence[RunPoint], ttft_limit_ms: float | None = None)
     user = {i: points[i].tps_per_user for i in usable}
     peak = _least(usable, tps)
     rising = [i for i in usable if i <= peak]
-    for i in usable:
-        roles[i] = (
+    for index in usable:
+        roles[index] = (
             "rising"
-            if i < peak
+            if index < peak
             else "peak"
-            if i == peak
+            if index == peak
             else "over-saturated"
-            if tps[i] <= (1 - _SAME) * tps[peak]
+            if tps[index] <= (1 - _SAME) * tps[peak]
             else "saturated"
         )
     streamed = [i for i in rising if user[i] is not None]
@@ -111,18 +111,18 @@ def assign_roles(points: Sequence[RunPoint], ttft_limit_ms: float | None = None)
 def _collapse(points: Sequence[RunPoint], usable: Sequence[int], peak: int) -> tuple[int, str] | None:
     """The first point past the peak that is more than saturated, in a sentence."""
     top = points[peak]
-    for i in usable:
-        if i <= peak or not top.tps:
+    for index in usable:
+        if index <= peak or not top.tps:
             continue
-        p = points[i]
-        lost = 1 - (p.tps or 0.0) / top.tps
-        waits = p.ttft / top.ttft if p.ttft and top.ttft else None
-        more = p.load / top.load if p.load and top.load else None
+        point = points[index]
+        lost = 1 - (point.tps or 0.0) / top.tps
+        waits = point.ttft / top.ttft if point.ttft and top.ttft else None
+        more = point.load / top.load if point.load and top.load else None
         queued = waits is not None and more is not None and waits > more and lost > _SAME
         if lost < _COLLAPSE and not queued:
             continue
-        parts = [f"at {p.label} throughput is {100 * lost:.0f}% below the peak at {top.label}"]
-        if waits is not None and p.ttft is not None:
-            parts.append(f"and TTFT {waits:.1f}× as long ({p.ttft:,.0f} ms)")
-        return i, " ".join(parts) + ": requests queue, both sides lose"
+        parts = [f"at {point.label} throughput is {100 * lost:.0f}% below the peak at {top.label}"]
+        if waits is not None and point.ttft is not None:
+            parts.append(f"and TTFT {waits:.1f}× as long ({point.ttft:,.0f} ms)")
+        return index, " ".join(parts) + ": requests queue, both sides lose"
     return None

@@ -280,20 +280,20 @@ class _Asked:
 
 def search(ask: Ask, space: Range, options: SearchOptions | None = None, locate: Locate | None = None) -> SearchResult:
     """The highest value in `space` whose condition holds, if holding is monotone: what fails stays failed further up."""
-    o = options or SearchOptions()
-    asked = _Asked(ask, space, o)
+    settings = options or SearchOptions()
+    asked = _Asked(ask, space, settings)
     _bracket(asked, locate)
     lowest = asked.probes[space.snap(space.low)]
     if lowest.outcome.verdict == "fail" and not lowest.is_sure:
         lowest = asked.ask_once(lowest.value, 1)
     while locate is not None and lowest.outcome.verdict != "fail":
-        located = _locate(asked, o, locate)
+        located = _locate(asked, settings, locate)
         if located is not None:
             return located
         if not _goes_on(asked):
             break
         _bracket(asked, locate)
-    return _narrow(asked, o)
+    return _narrow(asked, settings)
 
 
 def _goes_on(asked: _Asked) -> bool:
@@ -499,8 +499,8 @@ def maximise(ask: Ask, space: Range, options: SearchOptions | None = None) -> Se
     `low`, `high`: the neighbours asked last; status "unresolved" if they do not differ from the best by more than chance (2 standard
     errors) while being further away than the tolerance.
     """
-    o = options or SearchOptions()
-    asked = _Asked(ask, space, o)
+    settings = options or SearchOptions()
+    asked = _Asked(ask, space, settings)
     value = space.low
     best = asked.ask(value, patience=0)
     while value < space.high and not asked.is_exhausted:
@@ -512,8 +512,8 @@ def maximise(ask: Ask, space: Range, options: SearchOptions | None = None) -> Se
             break
     while not asked.is_exhausted:
         left, right = _neighbours(asked, best)
-        if (left is None or _is_close(left, best.value, asked, o)) and (
-            right is None or _is_close(best.value, right, asked, o)
+        if (left is None or _is_close(left, best.value, asked, settings)) and (
+            right is None or _is_close(best.value, right, asked, settings)
         ):
             break
         gaps = [
@@ -534,7 +534,8 @@ def maximise(ask: Ask, space: Range, options: SearchOptions | None = None) -> Se
     probes = tuple(asked.probes.values())
     near = [p for p in probes if p.value in {left, right}]
     sure = all(
-        _is_close(min(p.value, best.value), max(p.value, best.value), asked, o) or _is_lower(p, best) for p in near
+        _is_close(min(p.value, best.value), max(p.value, best.value), asked, settings) or _is_lower(p, best)
+        for p in near
     )
     status: Status = "all pass" if best.value >= space.high else "found" if sure else "unresolved"
     return SearchResult(

@@ -30,22 +30,22 @@ def render_bracket(config: Config, result: SearchResult, path: str, *, maximised
     """Of a search along one option: every probe with its interval, enough for a plot. `path`: of the option."""
     tried = [
         _Tried(
-            values={path: p.value},
-            objective=p.outcome.objective,
-            feasible=p.outcome.verdict == "pass",
+            values={path: probe.value},
+            objective=probe.outcome.objective,
+            feasible=probe.outcome.verdict == "pass",
             more={
-                "verdict": p.outcome.verdict,
-                "margin": p.outcome.margin,
-                "margin_low": p.outcome.margin_low,
-                "margin_high": p.outcome.margin_high,
-                "over_saturated": p.outcome.is_hopeless,
-                "figures": dict(p.outcome.figures),
-                "reason": p.outcome.reason,
-                "requests": p.requests,
-                "runs": p.calls,
+                "verdict": probe.outcome.verdict,
+                "margin": probe.outcome.margin,
+                "margin_low": probe.outcome.margin_low,
+                "margin_high": probe.outcome.margin_high,
+                "over_saturated": probe.outcome.is_hopeless,
+                "figures": dict(probe.outcome.figures),
+                "reason": probe.outcome.reason,
+                "requests": probe.requests,
+                "runs": probe.calls,
             },
         )
-        for p in result.probes
+        for probe in result.probes
     ]
     metric = "goodput" if maximised else flag_name(path)
     content = _content(config, tried, metric, maximised=True, reason=result.status)
@@ -85,14 +85,14 @@ def _content(
         "config": _config(config, metric, maximised=maximised),
         "iterations": [
             {
-                "iteration_idx": i,
-                "variation_values": aiperf_values(t.values),
-                "objective_values": None if t.objective is None else [t.objective],
-                "feasible": t.feasible,
-                "non_monotonic_warning": _is_out_of_order(tried[: i + 1]),
-                **t.more,
+                "iteration_idx": number,
+                "variation_values": aiperf_values(trial.values),
+                "objective_values": None if trial.objective is None else [trial.objective],
+                "feasible": trial.feasible,
+                "non_monotonic_warning": _is_out_of_order(tried[: number + 1]),
+                **trial.more,
             }
-            for i, t in enumerate(tried)
+            for number, trial in enumerate(tried)
         ],
         "best_trials": _best(tried, maximised=maximised),
         "boundary_summary": _boundary(tried),
@@ -102,33 +102,33 @@ def _content(
 
 
 def _config(config: Config, metric: str, *, maximised: bool) -> dict[str, object]:
-    s = config.sweep
+    sweep = config.sweep
     return {
-        "planner": s.search_planner or ("bayesian" if s.search == "space" else "monotonic_sla"),
+        "planner": sweep.search_planner or ("bayesian" if sweep.search == "space" else "monotonic_sla"),
         "objectives": [
             {
                 "metric": metric,
-                "stat": s.search_stat,
+                "stat": sweep.search_stat,
                 "direction": "MAXIMIZE" if maximised else "MINIMIZE",
                 "threshold": None,
             }
         ],
         "outcome_constraints": [],
-        "max_iterations": s.search_max_iterations,
-        "n_initial_points": s.search_initial_points,
-        "random_seed": s.search_random_seed,
+        "max_iterations": sweep.search_max_iterations,
+        "n_initial_points": sweep.search_initial_points,
+        "random_seed": sweep.search_random_seed,
         "search_space": [
             {
-                "path": next(iter(aiperf_values({d.path: d.low}))),
-                "lo": d.low,
-                "hi": d.high,
-                "kind": "int" if d.is_whole else "real",
+                "path": next(iter(aiperf_values({dimension.path: dimension.low}))),
+                "lo": dimension.low,
+                "hi": dimension.high,
+                "kind": "int" if dimension.is_whole else "real",
             }
-            for d in parse_space(s.search_space)
+            for dimension in parse_space(sweep.search_space)
         ],
-        "sla_filters": [_filter(c) for c in s.slo],
-        "conditions": [str(c) for c in s.slo],
-        "objective_metric": f"{metric}:{s.search_stat}",
+        "sla_filters": [_filter(c) for c in sweep.slo],
+        "conditions": [str(c) for c in sweep.slo],
+        "objective_metric": f"{metric}:{sweep.search_stat}",
     }
 
 

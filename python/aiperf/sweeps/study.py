@@ -96,13 +96,17 @@ def sweep(config: Config, *, observer: Observer | None = None) -> Study:
 
 
 def _kind(config: Config) -> Kind:
-    s = config.sweep
-    if s.ab:
+    sweep_config = config.sweep
+    if sweep_config.ab:
         return "ab"
-    if s.search is not None:
-        by_space = s.search == "space" if s.search_planner is None else s.search_planner != "monotone"
+    if sweep_config.search is not None:
+        by_space = (
+            sweep_config.search == "space"
+            if sweep_config.search_planner is None
+            else sweep_config.search_planner != "monotone"
+        )
         return "space" if by_space else "search"
-    return "sweep" if s.has_points else "repeats"
+    return "sweep" if sweep_config.has_points else "repeats"
 
 
 def ttft_limit(config: Config) -> float | None:
@@ -122,21 +126,25 @@ def ttft_limit(config: Config) -> float | None:
 
 def _sweep(runner: Runner, observer: Observer) -> Study:
     config = runner.config
-    s = config.sweep
-    points = order_points(build_points(s.axes, s.sweep_type, s.scenarios), s.sweep_order, runner.record.seed)
-    trials = s.num_profile_runs
+    sweep_config = config.sweep
+    points = order_points(
+        build_points(sweep_config.axes, sweep_config.sweep_type, sweep_config.scenarios),
+        sweep_config.sweep_order,
+        runner.record.seed,
+    )
+    trials = sweep_config.num_profile_runs
     done: dict[int, list[RunData]] = {p.index: [] for p in points}
     failed: list[dict[str, object]] = []
     total = len(points) * trials
-    same_trial = s.set_consistent_seed or config.is_set("input.random_seed")
-    if trials > 1 and same_trial and not (s.vary_seed_per_trial or config.endpoint.reset_kv_cache):
+    same_trial = sweep_config.set_consistent_seed or config.is_set("input.random_seed")
+    if trials > 1 and same_trial and not (sweep_config.vary_seed_per_trial or config.endpoint.reset_kv_cache):
         observer.note(
             "all repeats send the same prompts: from the second repeat on the server's prefix cache may hold them "
             "(`--reset-kv-cache` resets it, `--vary-seed-per-trial` sends other prompts)"
         )
     plan = (
         [(p, t) for t in range(trials) for p in points]
-        if s.parameter_sweep_mode == "repeated"
+        if sweep_config.parameter_sweep_mode == "repeated"
         else [(p, t) for p in points for t in range(trials)]
     )
     sure: set[int] = set()
@@ -147,18 +155,22 @@ def _sweep(runner: Runner, observer: Observer) -> Study:
                 continue
             what = point.label or "run"
             label = f"{number} of {total}: {what}" + (f", repeat {trial + 1}" if trials > 1 else "")
-            cool = s.profile_run_cooldown_seconds if trial and len(points) == 1 else s.parameter_sweep_cooldown_seconds
-            directory = _directory(point, trial, trials, s.parameter_sweep_mode)
+            cool = (
+                sweep_config.profile_run_cooldown_seconds
+                if trial and len(points) == 1
+                else sweep_config.parameter_sweep_cooldown_seconds
+            )
+            directory = _directory(point, trial, trials, sweep_config.parameter_sweep_mode)
             extra: dict[str, object] = dict(point.settings)
-            if trial and s.profile_run_disable_warmup_after_first:
+            if trial and sweep_config.profile_run_disable_warmup_after_first:
                 extra |= {"warmup.request_count": None, "warmup.duration": None, "warmup.num_sessions": None}
             seed = seed_of_run(
                 runner.record.seed,
                 point.name,
                 trial,
-                same_point=s.parameter_sweep_same_seed or not s.has_points,
+                same_point=sweep_config.parameter_sweep_same_seed or not sweep_config.has_points,
                 same_trial=same_trial,
-                is_varied=s.vary_seed_per_trial,
+                is_varied=sweep_config.vary_seed_per_trial,
             )
             run = runner.run(
                 directory,
@@ -176,7 +188,9 @@ def _sweep(runner: Runner, observer: Observer) -> Study:
             done[point.index].append(run)
             observer.note(f"  {_one_line(point_of([run], point.values))}")
             if _is_sure(done[point.index], config):
-                observer.note(f"  `{s.convergence_metric}` has converged after {len(done[point.index])} repeats")
+                observer.note(
+                    f"  `{sweep_config.convergence_metric}` has converged after {len(done[point.index])} repeats"
+                )
                 sure.add(point.index)
     except Interrupted:
         observer.note("interrupted; run the same command again to resume")
@@ -207,35 +221,41 @@ def _one_line(point: RunPoint) -> str:
 
 def _is_sure(runs: Sequence[RunData], config: Config) -> bool:
     """--convergence-…: no further repeat is needed."""
-    s = config.sweep
-    if s.convergence_metric is None or len(runs) < 2:
+    sweep_config = config.sweep
+    if sweep_config.convergence_metric is None or len(runs) < 2:
         return False
-    if s.convergence_mode == "distribution":
-        series = [r.series[s.convergence_metric] for r in runs if s.convergence_metric in r.series]
+    if sweep_config.convergence_mode == "distribution":
+        series = [
+            r.series[sweep_config.convergence_metric] for r in runs if sweep_config.convergence_metric in r.series
+        ]
         if len(series) < 2:
             return False
         last, before = series[-1][np.isfinite(series[-1])], np.concatenate(series[:-1])
-        return _distance(last, before[np.isfinite(before)]) <= (s.convergence_threshold or _DISTANCE)
+        return _distance(last, before[np.isfinite(before)]) <= (sweep_config.convergence_threshold or _DISTANCE)
     values = np.array(
-        [v for r in runs if (v := r.figures.get(s.convergence_metric, {}).get(s.convergence_stat)) is not None]
+        [
+            v
+            for r in runs
+            if (v := r.figures.get(sweep_config.convergence_metric, {}).get(sweep_config.convergence_stat)) is not None
+        ]
     )
     if len(values) < 2 or values.mean() == 0:
         return False
     std = float(values.std(ddof=1))
-    if s.convergence_mode == "cv":
-        return std / abs(float(values.mean())) <= (s.convergence_threshold or _CV)
-    half = t_quantile((1 + s.confidence_level) / 2, len(values) - 1) * std / math.sqrt(len(values))
-    return half / abs(float(values.mean())) <= (s.convergence_threshold or _CI_WIDTH)
+    if sweep_config.convergence_mode == "cv":
+        return std / abs(float(values.mean())) <= (sweep_config.convergence_threshold or _CV)
+    half = t_quantile((1 + sweep_config.confidence_level) / 2, len(values) - 1) * std / math.sqrt(len(values))
+    return half / abs(float(values.mean())) <= (sweep_config.convergence_threshold or _CI_WIDTH)
 
 
 def _distance(
-    a: np.ndarray[tuple[int], np.dtype[np.float64]], b: np.ndarray[tuple[int], np.dtype[np.float64]]
+    left: np.ndarray[tuple[int], np.dtype[np.float64]], right: np.ndarray[tuple[int], np.dtype[np.float64]]
 ) -> float:
     """Kolmogorov's distance of two samples: the largest difference of their distribution functions."""
-    if not len(a) or not len(b):
+    if not len(left) or not len(right):
         return 1.0
-    grid = np.sort(np.concatenate((a, b)))
-    below = [np.searchsorted(np.sort(v), grid, side="right") / len(v) for v in (a, b)]
+    grid = np.sort(np.concatenate((left, right)))
+    below = [np.searchsorted(np.sort(v), grid, side="right") / len(v) for v in (left, right)]
     return float(np.abs(below[0] - below[1]).max())
 
 
@@ -245,10 +265,10 @@ def _finish_sweep(
     config, folder = runner.config, runner.folder
     level = config.sweep.confidence_level
     given = [p for p in sorted(points, key=lambda p: p.index) if done[p.index]]
-    found = [point_of(done[p.index], p.values, p.label or None, level) for p in given]
-    if not found:
+    measured = [point_of(done[p.index], p.values, p.label or None, level) for p in given]
+    if not measured:
         return Study(dir=folder, exit_code=ExitCode.REQUESTS_FAILED)
-    ordered = found if config.sweep.scenarios else sorted(found, key=lambda p: tuple(p.values.values()))
+    ordered = measured if config.sweep.scenarios else sorted(measured, key=lambda p: tuple(p.values.values()))
     table = build_table(ordered, ttft_limit_ms=ttft_limit(config))
     screen: list[RenderableType] = []
     if config.sweep.has_points:
@@ -257,9 +277,11 @@ def _finish_sweep(
         write_text(target / "profile_export_aiperf_sweep.json", render_sweep_json(table, failed, level, mode))
         write_text(target / "profile_export_aiperf_sweep.csv", render_sweep_csv(table, level))
         write_text(folder / "sweep_table.csv", render_table_csv(table))
-    write_aggregates(config, folder, [(asked.name, point) for asked, point in zip(given, found, strict=True)], failed)
+    write_aggregates(
+        config, folder, [(asked.name, point) for asked, point in zip(given, measured, strict=True)], failed
+    )
     if not config.sweep.no_sweep_table:
-        title = "AIPerf | Sweep" if config.sweep.has_points else f"AIPerf | {len(found[0].paths)} Repeats"
+        title = "AIPerf | Sweep" if config.sweep.has_points else f"AIPerf | {len(measured[0].paths)} Repeats"
         screen += build_screen(table, title)
     screen += _slo_lines(config, table)
     screen += finish_recipe(config, ordered, folder)
@@ -286,25 +308,31 @@ def _slo_lines(config: Config, table: SweepTable) -> list[RenderableType]:
 
 def _search(runner: Runner, observer: Observer) -> Study:
     config = runner.config
-    s = config.sweep
+    sweep_config = config.sweep
     path, space = _range(config)
     # With a condition on the goodput's share the highest load under it is the answer; without one, the highest goodput.
-    is_maximum = s.search == "max-goodput" and not s.slo
-    options = SearchOptions(max_probes=s.search_max_iterations)
+    is_maximum = sweep_config.search == "max-goodput" and not sweep_config.slo
+    options = SearchOptions(max_probes=sweep_config.search_max_iterations)
     results: list[tuple[str, SearchResult]] = []
     screen: list[RenderableType] = []
-    found: list[RunPoint] = []
+    measured: list[RunPoint] = []
     try:
-        for point in build_points(s.axes, s.sweep_type):
+        for point in build_points(sweep_config.axes, sweep_config.sweep_type):
             prefix = f"{point.name}/" if point.values else ""
             probe = LiveProbe(
-                runner, path, s.slo, fixed=point.values, folder=prefix, maximised=is_maximum, observer=observer
+                runner,
+                path,
+                sweep_config.slo,
+                fixed=point.values,
+                folder=prefix,
+                maximised=is_maximum,
+                observer=observer,
             )
             try:
                 result = maximise(probe, space, options) if is_maximum else search(probe, space, options, probe.locate)
             finally:
                 points = [point_of(runs, {**point.values, path: v}) for v, runs in sorted(probe.runs.items())]
-                found += points
+                measured += points
             write_text(
                 runner.folder / prefix / "search_history.json",
                 render_bracket(config, result, path, maximised=is_maximum),
@@ -313,14 +341,14 @@ def _search(runner: Runner, observer: Observer) -> Study:
             screen += _search_lines(config, path, point.label, result, points)
     except Interrupted:
         observer.note("interrupted; run the same command again to resume")
-    table = build_table(found, ttft_limit_ms=ttft_limit(config)) if found else None
+    table = build_table(measured, ttft_limit_ms=ttft_limit(config)) if measured else None
     if table is not None:
         write_text(runner.folder / "sweep_table.csv", render_table_csv(table))
-        _write_sweep_files(runner, table, found)
-        if not s.no_sweep_table:
+        _write_sweep_files(runner, table, measured)
+        if not sweep_config.no_sweep_table:
             screen = [*build_screen(table, "AIPerf | Search"), *screen]
     screen.append(Text(f"study      {runner.folder}"))
-    screen += _page(config, runner.folder, [p.runs[-1] for p in found])
+    screen += _page(config, runner.folder, [p.runs[-1] for p in measured])
     # Not finding a load is an answer; the goal counts as missed only when not even the lowest load meets it.
     code = ExitCode.THRESHOLD_MISSED if any(r.status == "none pass" for _, r in results) else ExitCode.OK
     return Study(dir=runner.folder, exit_code=code, table=table, searches=tuple(results), screen=tuple(screen))
@@ -336,17 +364,19 @@ def _write_sweep_files(runner: Runner, table: SweepTable, points: Sequence[RunPo
 
 def _range(config: Config) -> tuple[str, Range]:
     """The option searched, and from where to where."""
-    s = config.sweep
-    if s.search == "space":
-        (only,) = parse_space(s.search_space)
+    sweep_config = config.sweep
+    if sweep_config.search == "space":
+        (only,) = parse_space(sweep_config.search_space)
         return only.path, Range(only.low, only.high, is_whole=only.is_whole)
-    by_rate = s.search == "max-rate" or (
-        s.search == "max-goodput"
-        and (s.rate_min is not None or s.rate_max is not None or config.is_set("load.request_rate"))
+    by_rate = sweep_config.search == "max-rate" or (
+        sweep_config.search == "max-goodput"
+        and (
+            sweep_config.rate_min is not None or sweep_config.rate_max is not None or config.is_set("load.request_rate")
+        )
     )
     if by_rate:
-        return "load.request_rate", Range(s.rate_min or 1.0, s.rate_max or 1024.0, is_whole=False)
-    return "load.concurrency", Range(s.concurrency_min or 1, s.concurrency_max or 1024)
+        return "load.request_rate", Range(sweep_config.rate_min or 1.0, sweep_config.rate_max or 1024.0, is_whole=False)
+    return "load.concurrency", Range(sweep_config.concurrency_min or 1, sweep_config.concurrency_max or 1024)
 
 
 def _search_lines(
@@ -383,40 +413,46 @@ def _search_lines(
 
 def _sampler(config: Config, observer: Observer) -> str:
     """`bayesian` is BoTorch's sampler where it is installed, else Optuna's own (AIPerf's rule)."""
-    s = config.sweep
-    if s.search_planner == "optuna" or config.is_set("sweep.optuna_sampler"):
-        return s.optuna_sampler
+    sweep_config = config.sweep
+    if sweep_config.search_planner == "optuna" or config.is_set("sweep.optuna_sampler"):
+        return sweep_config.optuna_sampler
     if has_botorch():
         return "botorch"
-    if s.search_planner == "bayesian":
+    if sweep_config.search_planner == "bayesian":
         observer.note(
             "BoTorch is not installed (`optuna-integration`, `botorch`): the search is done by Optuna's TPE sampler"
         )
-    return s.optuna_sampler
+    return sweep_config.optuna_sampler
 
 
 def _space(runner: Runner, observer: Observer) -> Study:
     config = runner.config
-    s = config.sweep
-    metric = s.search_metric or "output_token_throughput"
-    space = parse_space(s.search_space)
+    sweep_config = config.sweep
+    metric = sweep_config.search_metric or "output_token_throughput"
+    space = parse_space(sweep_config.search_space)
     load = None
-    if s.search != "space":  # the highest load or goodput, by a planner that was asked for
+    if sweep_config.search != "space":  # the highest load or goodput, by a planner that was asked for
         path, ends = _range(config)
         space = [Dimension(path=path, low=ends.low, high=ends.high, is_whole=ends.is_whole, is_log=True)]
-        load = path if s.search != "max-goodput" else None
+        load = path if sweep_config.search != "max-goodput" else None
         metric = "goodput" if load is None else flag_name(path)
     known = load_all().get(metric)
-    maximised = s.search_direction == "maximize" if s.search_direction else known is None or known.larger_is_better
-    found: list[RunPoint] = []
-    runner.progress.total = s.search_max_iterations
+    maximised = (
+        sweep_config.search_direction == "maximize"
+        if sweep_config.search_direction
+        else known is None or known.larger_is_better
+    )
+    measured: list[RunPoint] = []
+    runner.progress.total = sweep_config.search_max_iterations
 
     def ask(number: int, values: object) -> SpaceTrial:
         chosen = dict(values) if isinstance(values, dict) else {}
         name = f"search_iter_{number:04d}"
         directory = f"{name}/profile_runs/run_0001"
-        seed = seed_of_run(runner.record.seed, directory, 0, same_point=s.parameter_sweep_same_seed, same_trial=True)
-        label = f"trial {number + 1} of {s.search_max_iterations}: " + ", ".join(
+        seed = seed_of_run(
+            runner.record.seed, directory, 0, same_point=sweep_config.parameter_sweep_same_seed, same_trial=True
+        )
+        label = f"trial {number + 1} of {sweep_config.search_max_iterations}: " + ", ".join(
             f"{flag_name(p)} {v:g}" for p, v in chosen.items()
         )
         run = runner.run(
@@ -426,17 +462,17 @@ def _space(runner: Runner, observer: Observer) -> Study:
             seed=seed,
             extra={"output.report": False},
             label=label,
-            cooldown_s=s.parameter_sweep_cooldown_seconds,
+            cooldown_s=sweep_config.parameter_sweep_cooldown_seconds,
             index=number,
             variation=name,
         )
         if run is None:
             return SpaceTrial(chosen, None, feasible=False, requests=0)
-        found.append(point_of([run], chosen))
-        feasible = all(judge([sample_of(run, is_open=False)], c).verdict != "fail" for c in s.slo)
-        objective = found[-1].figure(metric, s.search_stat) if load is None else chosen[load]
+        measured.append(point_of([run], chosen))
+        feasible = all(judge([sample_of(run, is_open=False)], c).verdict != "fail" for c in sweep_config.slo)
+        objective = measured[-1].figure(metric, sweep_config.search_stat) if load is None else chosen[load]
         observer.note(
-            f"  {metric}:{s.search_stat} {'–' if objective is None else f'{objective:,.4g}'}"
+            f"  {metric}:{sweep_config.search_stat} {'–' if objective is None else f'{objective:,.4g}'}"
             + ("" if feasible else ", misses --slo")
         )
         return SpaceTrial(chosen, objective, feasible, run.num_ok + run.num_failed)
@@ -448,20 +484,20 @@ def _space(runner: Runner, observer: Observer) -> Study:
             space,
             maximised=maximised,
             sampler=_sampler(config, observer),
-            seed=s.search_random_seed or runner.record.seed,
-            initial=s.search_initial_points,
-            iterations=s.search_max_iterations,
+            seed=sweep_config.search_random_seed or runner.record.seed,
+            initial=sweep_config.search_initial_points,
+            iterations=sweep_config.search_max_iterations,
         )
     except Interrupted:
         observer.note("interrupted; run the same command again to resume")
-    return _space_study(runner, trials, found, metric, maximised=maximised)
+    return _space_study(runner, trials, measured, metric, maximised=maximised)
 
 
 def _space_study(
     runner: Runner, trials: Sequence[SpaceTrial], points: Sequence[RunPoint], metric: str, *, maximised: bool
 ) -> Study:
     """What a search over `--search-space` found: its files and its screen."""
-    s = runner.config.sweep
+    sweep_config = runner.config.sweep
     good = [t for t in trials if t.objective is not None and t.feasible]
     best = (max if maximised else min)(good, key=lambda t: t.objective or 0.0, default=None)
     requests = sum(t.requests for t in trials)
@@ -469,14 +505,16 @@ def _space_study(
         line = f"No trial meets the conditions ({len(trials)} trials, {requests:,} requests)"
     else:
         values = ", ".join(f"{flag_name(p)} {v:g}" for p, v in best.values.items())
-        line = f"Best {metric}:{s.search_stat}: {best.objective:,.4g} at {values} ({len(trials)} trials, {requests:,} requests)"
+        line = f"Best {metric}:{sweep_config.search_stat}: {best.objective:,.4g} at {values} ({len(trials)} trials, {requests:,} requests)"
     write_text(runner.folder / "search_history.json", render_trials(runner.config, trials, metric, maximised=maximised))
     table = (
         build_table(sorted(points, key=lambda p: tuple(p.values.values())), ttft_limit_ms=ttft_limit(runner.config))
         if points
         else None
     )
-    screen: list[RenderableType] = [] if table is None or s.no_sweep_table else build_screen(table, "AIPerf | Search")
+    screen: list[RenderableType] = (
+        [] if table is None or sweep_config.no_sweep_table else build_screen(table, "AIPerf | Search")
+    )
     screen += [Text(line, style="bold"), Text(f"study      {runner.folder}")]
     if table is not None:
         write_text(runner.folder / "sweep_table.csv", render_table_csv(table))
@@ -491,9 +529,9 @@ def _space_study(
 def _ab(runner: Runner, observer: Observer) -> Study:
     """Short runs in the order A B, B A, A B, …: what drifts over time hits both sides alike, and pairs are compared."""
     config = runner.config
-    s = config.sweep
-    urls = s.ab
-    blocks = max(_AB_BLOCKS, s.num_profile_runs)
+    sweep_config = config.sweep
+    urls = sweep_config.ab
+    blocks = max(_AB_BLOCKS, sweep_config.num_profile_runs)
     sides: tuple[list[RunData], list[RunData]] = ([], [])
     extra: dict[str, object] = {"output.report": False}
     if config.load.request_count is not None:
@@ -514,7 +552,7 @@ def _ab(runner: Runner, observer: Observer) -> Study:
                     same_point=False,
                     same_trial=True,
                 )
-                if block and s.profile_run_disable_warmup_after_first:
+                if block and sweep_config.profile_run_disable_warmup_after_first:
                     extra |= {"warmup.request_count": None, "warmup.duration": None, "warmup.num_sessions": None}
                 run = runner.run(
                     f"ab_{block + 1:04d}_{name}",
@@ -522,7 +560,7 @@ def _ab(runner: Runner, observer: Observer) -> Study:
                     trial=block,
                     seed=seed,
                     side=name,
-                    cooldown_s=s.parameter_sweep_cooldown_seconds,
+                    cooldown_s=sweep_config.parameter_sweep_cooldown_seconds,
                     extra={**extra, "endpoint.urls": (urls[side],)},
                     label=f"block {block + 1} of {blocks}, {name.upper()}: {urls[side]}",
                 )
@@ -535,14 +573,14 @@ def _ab(runner: Runner, observer: Observer) -> Study:
         observer.note("interrupted; run the same command again to resume")
     if not sides[0]:
         return Study(dir=runner.folder, exit_code=ExitCode.REQUESTS_FAILED)
-    options = CompareOptions(level=s.confidence_level)
-    found = compare_groups(sides[0], sides[1], options, paired=True)
+    options = CompareOptions(level=sweep_config.confidence_level)
+    differences = compare_groups(sides[0], sides[1], options, paired=True)
     cards = tuple(build_card(side[0]) for side in sides)
     notes = (f"{len(sides[0])} pairs of alternating runs; intervals and tests are over the pairs",)
     comparison = Comparison(
         baseline=sides[0][0].name,
         cards=cards,
-        pairs=(found,),
+        pairs=(differences,),
         options=options,
         notes=notes,
         runs=(sides[0][0], sides[1][0]),

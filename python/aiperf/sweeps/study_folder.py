@@ -142,7 +142,7 @@ def open_study(
     cannot be read. `more`: as in `study_fingerprint`.
     """
     mark = study_fingerprint(config, kind, more)
-    found: list[StudyRecord] = []
+    earlier: list[StudyRecord] = []
 
     def goes_on(folder: Path) -> bool:
         if not (folder / STUDY_FILE).is_file():
@@ -154,12 +154,12 @@ def open_study(
             or (known.finished and not config.is_set("sweep.resume"))
         ):
             return False
-        found.append(_checked(folder, known))
+        earlier.append(_checked(folder, known))
         return True
 
     with claim(config.output.artifact_dir or Path("artifacts") / "study", goes_on) as (folder, taken):
-        if found:
-            record = replace(found[-1], finished=False)
+        if earlier:
+            record = replace(earlier[-1], finished=False)
             done = sum(r.is_done for r in record.runs)
             note = (
                 f"resuming the study in `{folder}`: {done} run{'s are' if done != 1 else ' is'} already done (`--no-resume` measures again)"

@@ -19,13 +19,15 @@ def submission_metadata(runs: Sequence[Path], *, failed: int, is_sweep: bool) ->
 
     `runs`: their folders. `failed`: runs that measured nothing. `is_sweep`: the runs are of one point of several, which a submission has not.
     """
-    found = [_summary(run) for run in runs]
-    names = [str(s["metadata"]["scenario"]) for s in found if "scenario" in s.get("metadata", {})]
+    summaries = [_summary(run) for run in runs]
+    names = [str(s["metadata"]["scenario"]) for s in summaries if "scenario" in s.get("metadata", {})]
     if not names:
         return {}
-    reasons = list(dict.fromkeys(r for s in found for r in s.get("metadata", {}).get("submission_invalid_reasons", ())))
-    skipped = sum(_count(s, "skipped_context_overflow_count") for s in found)
-    sent = sum(_count(s, "request_count") + _count(s, "error_request_count") for s in found)
+    reasons = list(
+        dict.fromkeys(r for s in summaries for r in s.get("metadata", {}).get("submission_invalid_reasons", ()))
+    )
+    skipped = sum(_count(s, "skipped_context_overflow_count") for s in summaries)
+    sent = sum(_count(s, "request_count") + _count(s, "error_request_count") for s in summaries)
     reasons = [r for r in reasons if r != _OVERFLOWS]
     if skipped and skipped / (sent + skipped) > overflow_limit():
         reasons.append(_OVERFLOWS)

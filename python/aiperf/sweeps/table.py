@@ -82,9 +82,13 @@ def _ratio(a: float | None, b: float | None) -> float | None:
 
 
 def build_table(
-    points: Sequence[RunPoint], *, ttft_limit_ms: float | None = None, x: str | None = None, y: str | None = None
+    points: Sequence[RunPoint],
+    *,
+    ttft_limit_ms: float | None = None,
+    x_figure: str | None = None,
+    y_figure: str | None = None,
 ) -> SweepTable:
-    """`points` in the order of load. `ttft_limit_ms` None: the points' own objective for TTFT, if they have one. `x`, `y`: metrics of
+    """`points` in the order of load. `ttft_limit_ms` None: the points' own objective for TTFT, if they have one. `x_figure`, `y_figure`: metrics of
     the front, `tag` or `tag:stat`.
     """
     if ttft_limit_ms is None:
@@ -119,7 +123,11 @@ def build_table(
         before = point if point.tps is not None else before
     axes = tuple(p for p in AXIS_FIELDS if any(p in q.values for q in points))
     more_axes = tuple(dict.fromkeys(p for q in points for p in q.values if p not in AXIS_FIELDS))
-    pareto = pareto_front(points, *(v for v in (x, y) if v is not None)) if x or y else pareto_front(points)
+    pareto = (
+        pareto_front(points, *(v for v in (x_figure, y_figure) if v is not None))
+        if x_figure or y_figure
+        else pareto_front(points)
+    )
     return SweepTable(
         rows=tuple(rows),
         axes=(*axes, *more_axes),
@@ -132,13 +140,15 @@ def build_table(
 
 def _notes(points: Sequence[RunPoint]) -> tuple[str, ...]:
     out: list[str] = []
-    for p in points:
-        if p.verdict in {"client-limited", "degraded"}:
+    for point in points:
+        if point.verdict in {"client-limited", "degraded"}:
             out.append(
-                f"{p.label} is {p.verdict}: {'; '.join(p.reasons)}" if p.reasons else f"{p.label} is {p.verdict}"
+                f"{point.label} is {point.verdict}: {'; '.join(point.reasons)}"
+                if point.reasons
+                else f"{point.label} is {point.verdict}"
             )
-        if p.num_failed:
-            out.append(f"{p.label}: {p.num_failed:,} of {p.num_ok + p.num_failed:,} requests failed")
+        if point.num_failed:
+            out.append(f"{point.label}: {point.num_failed:,} of {point.num_ok + point.num_failed:,} requests failed")
     if len({p.num_gpus for p in points}) > 1:
         out.append("the points have different numbers of GPUs")
     if any(p.num_gpus is None for p in points):
@@ -150,7 +160,7 @@ def _notes(points: Sequence[RunPoint]) -> tuple[str, ...]:
     return tuple(out)
 
 
-def _n(value: float | None, digits: int = 0) -> str:
+def _rounded(value: float | None, digits: int = 0) -> str:
     return "–" if value is None else f"{value:,.{digits}f}"
 
 
@@ -170,16 +180,16 @@ def _against(row: SweepRow) -> str:
 
 
 _COLUMNS: tuple[tuple[str, Callable[[SweepRow], str]], ...] = (
-    ("Total TPS", lambda r: _n(r.tps) + _pm(r, "output_token_throughput")),
-    ("TPS/GPU", lambda r: _n(r.tps_per_gpu)),
-    ("TPS/User", lambda r: _n(r.tps_per_user, 2) + _pm(r, "output_token_throughput_per_user", digits=2)),
-    ("TTFT avg (ms)", lambda r: _n(r.ttft_ms, 1) + _pm(r, "time_to_first_token", digits=1)),
+    ("Total TPS", lambda r: _rounded(r.tps) + _pm(r, "output_token_throughput")),
+    ("TPS/GPU", lambda r: _rounded(r.tps_per_gpu)),
+    ("TPS/User", lambda r: _rounded(r.tps_per_user, 2) + _pm(r, "output_token_throughput_per_user", digits=2)),
+    ("TTFT avg (ms)", lambda r: _rounded(r.ttft_ms, 1) + _pm(r, "time_to_first_token", digits=1)),
     ("Scaling", lambda r: "–" if r.scaling is None else f"{100 * r.scaling:.0f}%"),
     ("vs lowest", _against),
     ("In limit", lambda r: "–" if r.within is None else f"{100 * r.within:.1f}%"),
-    ("$/M tokens", lambda r: _n(r.cost, 3)),
-    ("$/M good", lambda r: _n(r.good_cost, 3)),
-    ("Req/GPU-h", lambda r: _n(r.requests_per_gpu_hour)),
+    ("$/M tokens", lambda r: _rounded(r.cost, 3)),
+    ("$/M good", lambda r: _rounded(r.good_cost, 3)),
+    ("Req/GPU-h", lambda r: _rounded(r.requests_per_gpu_hour)),
 )
 
 
@@ -240,7 +250,7 @@ def winner_lines(table: SweepTable) -> list[str]:
     lines: list[str] = []
     for goal, index in table.roles.winners:
         row = table.rows[index]
-        parts = [f"{_n(row.tps)} TPS"]
+        parts = [f"{_rounded(row.tps)} TPS"]
         if row.tps_per_user is not None:
             parts.append(f"{row.tps_per_user:,.1f} per user")
         if row.ttft_ms is not None:

@@ -223,16 +223,16 @@ class LiveProbe:
 
     def _objective(self, pooled: Sequence[Sample], requests: int) -> ProbeOutcome:
         saturated = any(is_saturated(s) for s in pooled)
-        found = judge(pooled, Condition(tag="goodput", op=">=", value=1.0))
+        judged = judge(pooled, Condition(tag="goodput", op=">=", value=1.0))
         error = 0.0
-        if found.value is not None and found.low is not None and found.high is not None:
-            error = found.value * (found.high - found.low) / 4  # margins are logarithms
-        figures = () if found.value is None else (("goodput", found.value),)
+        if judged.value is not None and judged.low is not None and judged.high is not None:
+            error = judged.value * (judged.high - judged.low) / 4  # margins are logarithms
+        figures = () if judged.value is None else (("goodput", judged.value),)
         return ProbeOutcome(
             verdict="pass",
             requests=requests,
             is_hopeless=saturated,
-            objective=found.value,
+            objective=judged.value,
             objective_se=error,
             figures=figures,
             reason="over-saturated" if saturated else "",
