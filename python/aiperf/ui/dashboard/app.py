@@ -11,7 +11,6 @@ from typing import Any, ClassVar, Final
 from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import VerticalScroll
 from textual.drivers.linux_driver import LinuxDriver
 from textual.events import Key, Resize
 from textual.geometry import Size
@@ -21,6 +20,7 @@ from textual.widgets import Input, Static
 from aiperf.live.view import View
 from aiperf.observer import RunFacts, StudyState
 from aiperf.ui.dashboard import panels
+from aiperf.ui.dashboard.lines import Lines
 from aiperf.ui.dashboard.terminal import MIN_SIZE, Terminal
 
 __all__ = ["DashboardApp", "State"]
@@ -98,9 +98,8 @@ class DashboardApp(App[None]):
 
     CSS = """
     Screen { background: ansi_default; color: ansi_default; }
-    #head, #tabs, #foot { height: 1; width: 100%; }
-    #scroll { height: 1fr; scrollbar-size-vertical: 1; background: ansi_default; }
-    #body { width: 100%; height: auto; text-wrap: nowrap; text-overflow: ellipsis; }
+    #head, #tabs, #foot { height: 1; width: 100%; background: ansi_default; }
+    #body { height: 1fr; scrollbar-size-vertical: 1; background: ansi_default; }
     #filter { display: none; height: 1; border: none; padding: 0; background: ansi_default; }
     #filter.shown { display: block; }
     """
@@ -132,18 +131,18 @@ class DashboardApp(App[None]):
         self._last: tuple[object, ...] = ()
 
     def compose(self) -> ComposeResult:
-        yield Static(id="head")
-        yield Static(id="tabs")
-        with VerticalScroll(id="scroll", can_focus=True):
-            yield Static(id="body")
+        yield Lines(id="head")
+        yield Lines(id="tabs")
+        yield Lines(id="body", can_scroll=True)
         yield Input(placeholder="show errors that contain …", id="filter", compact=True)
-        yield Static(Text("1–6 tabs  p pause  / filter errors  s stop  h help", style="bright_black"), id="foot")
+        foot = Text("1–6 tabs  p pause  / filter errors  s stop  h help", style="bright_black")
+        yield Lines([foot], id="foot")
 
     def _print_error_renderables(self) -> None:
         """A failure is one note on the screen that goes on, not a page of its source."""
 
     def on_mount(self) -> None:
-        self.query_one("#scroll").focus()
+        self.query_one("#body").focus()
         self.set_interval(_FRAME_S, self.draw)
         self.draw()
 
@@ -167,13 +166,12 @@ class DashboardApp(App[None]):
         if key == self._last:
             return
         self._last = key
-        self.query_one("#tabs", Static).update(self._tab_line(view))
+        self._show("tabs", [self._tab_line(view)])
         if view is None:
-            self.query_one("#head", Static).update(Text(f"{self._state.stage} …", style="bold"))
-            self.query_one("#body", Static).update(self._page(panels.log_page(list(self._state.log), width, height)))
+            self._show("head", [Text(f"{self._state.stage} …", style="bold")])
+            self._show("body", panels.log_page(list(self._state.log), width, height))
             return
-        line = panels.bar_line(view, self._state.facts, width, paused=self._is_paused)
-        self.query_one("#head", Static).update(line)
+        self._show("head", [panels.bar_line(view, self._state.facts, width, paused=self._is_paused)])
         log = list(self._state.log)
         page = (
             panels.overview(view, width, height, log)
@@ -188,11 +186,10 @@ class DashboardApp(App[None]):
             if self._tab == 4
             else panels.log_page(log, width - 1, _LOG_LINES)
         )
-        self.query_one("#body", Static).update(self._page(page))
+        self._show("body", page)
 
-    @staticmethod
-    def _page(lines: panels.Page) -> Text:
-        return Text("\n", no_wrap=True).join(lines)
+    def _show(self, place: str, lines: panels.Page) -> None:
+        self.query_one(f"#{place}", Lines).show(lines)
 
     def _tab_line(self, view: View | None) -> Text:
         line = Text(no_wrap=True)
@@ -219,7 +216,7 @@ class DashboardApp(App[None]):
 
     def action_show(self, tab: int) -> None:
         self._tab = tab
-        self.query_one("#scroll").scroll_home(animate=False)
+        self.query_one("#body").scroll_home(animate=False)
         self.draw()
 
     def action_turn(self, step: int) -> None:
@@ -260,5 +257,5 @@ class DashboardApp(App[None]):
 
     def _leave_filter(self) -> None:
         self.query_one("#filter").remove_class("shown")
-        self.query_one("#scroll").focus()
+        self.query_one("#body").focus()
         self.draw()

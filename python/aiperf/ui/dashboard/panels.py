@@ -198,7 +198,7 @@ def histogram(view: View, width: int, height: int, name: str | None = None) -> P
     page = [_clip(title, width)]
     for row in range(rows - 1, -1, -1):
         cells = np.clip(tall - 8 * row, 0, 8)
-        page.append(Text("".join(_EIGHTHS[c] for c in cells), style="cyan"))
+        page.append(Text("".join(map(_EIGHTHS.__getitem__, cells.tolist())), style="cyan"))
     marks = [f"{_ms(float(edges[0]))} ms", f"{_ms(float(edges[number // 2]))}", f"{_ms(float(edges[-1]))} ms"]
     middle = marks[1].center(number - len(marks[0]) - len(marks[2]))
     page.append(Text(f"{marks[0]}{middle}{marks[2]}", style="bright_black"))
