@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, unquote, urlsplit
 
+from aiperf.background import yield_to_load
 from aiperf.errors import ConfigError, Problem
 from aiperf.live import aiperf_api
 from aiperf.live.board import Board
@@ -58,9 +59,7 @@ class LiveServer:
             raise ConfigError(
                 [Problem(f"cannot listen on {gate.host}:{port}: {reason}", option, "another port, or 0 for a free one")]
             ) from error
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.5}, name="aiperf-live", daemon=True
-        )
+        self._thread = threading.Thread(target=self._serve, name="aiperf-live", daemon=True)
 
     @property
     def port(self) -> int:
@@ -77,6 +76,10 @@ class LiveServer:
 
     def start(self) -> None:
         self._thread.start()
+
+    def _serve(self) -> None:
+        yield_to_load(has_to_keep_up=True)
+        self._server.serve_forever(poll_interval=0.5)
 
     def announce(self, directory: Path) -> None:
         """Where the page is, in the run's folder, for `aiperf view`; readable by this user alone, as it holds the token."""

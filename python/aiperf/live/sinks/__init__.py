@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
+from aiperf.background import yield_to_load
 from aiperf.live.board import Board
 
 __all__ = ["Sink", "Target", "finish", "results_of"]
@@ -77,6 +78,7 @@ class Sink:
             )
 
     def _run(self) -> None:
+        yield_to_load(has_to_keep_up=True)
         while not self._ended.wait(self._target.interval_s):
             self._send(self._target.live)
         self._send(self._target.live)

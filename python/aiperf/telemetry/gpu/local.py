@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from aiperf.background import yield_to_load
 from aiperf.telemetry.prometheus.exposition import MetricSeries
 from aiperf.telemetry.prometheus.readings import Readings
 
@@ -70,6 +71,7 @@ class LocalReader:
         )
 
     def _run(self) -> None:
+        yield_to_load(has_to_keep_up=True)
         while not self._stopped.wait(self._interval_s):
             self._read()
 

@@ -12,6 +12,7 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from aiperf.background import yield_to_load
 from aiperf.config.model import Config
 from aiperf.config.secrets import is_secret_name
 from aiperf.config.url import parse_url
@@ -239,6 +240,7 @@ class _Reader:
         )
 
     def _run(self) -> None:
+        yield_to_load(has_to_keep_up=True)
         due = time.monotonic()
         while not self._is_stopped:
             is_settling = self._settle_until is not None

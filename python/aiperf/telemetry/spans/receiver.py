@@ -8,10 +8,12 @@ import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
+from aiperf.background import yield_to_load
 from aiperf.errors import ConfigError, Note
 from aiperf.telemetry.spans.otlp import parse_json, parse_message, parse_protobuf, request_class
 from aiperf.telemetry.spans.span import Span, client_span
@@ -143,7 +145,9 @@ class Receiver:
             response_serializer=messages.ExportTraceServiceResponse.SerializeToString,
         )
         options = [("grpc.max_receive_message_length", _MOST_BYTES), ("grpc.so_reuseport", 0)]
-        server = grpc.server(ThreadPoolExecutor(2, "otlp-grpc"), options=options)
+        server = grpc.server(
+            ThreadPoolExecutor(2, "otlp-grpc", partial(yield_to_load, has_to_keep_up=True)), options=options
+        )
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, {"Export": handler}),))
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
@@ -181,7 +185,12 @@ class Receiver:
             return None
         server.daemon_threads = True
         self.http_port = server.server_port
-        threading.Thread(target=server.serve_forever, name="otlp-http", args=(0.1,), daemon=True).start()
+
+        def serve() -> None:
+            yield_to_load(has_to_keep_up=True)
+            server.serve_forever(0.1)
+
+        threading.Thread(target=serve, name="otlp-http", daemon=True).start()
         return server
 
     def answer(self, request: BaseHTTPRequestHandler) -> tuple[int, bytes, str]:

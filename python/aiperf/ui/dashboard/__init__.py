@@ -12,6 +12,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from aiperf.background import yield_to_load
 from aiperf.live.model import LiveModel
 from aiperf.observer import Level, Observer, RunFacts, StudyState
 from aiperf.outcome import Snapshot
@@ -45,6 +46,7 @@ class Dashboard(Observer):
         app = self._app
         if app is None:
             return
+        yield_to_load(has_to_keep_up=True)
         try:
             asyncio.run(app.run_async())
         except BaseException as error:  # noqa: BLE001 - told when the run is back on the screen
