@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from aiperf.live.board import Board
 from aiperf.live.view import Figures, Moment, View
+from aiperf.live.words import runs_done
 
 __all__ = ["frame_of", "moments_of", "view_frame"]
 
@@ -49,12 +50,14 @@ def frame_of(board: Board) -> dict[str, object]:
         "study": None
         if study is None
         else {
+            "title": f"{study.what}: {runs_done(study)}",
             "what": study.what,
             "done": study.done,
             "total": study.total,
             "columns": study.columns,
             "rows": study.rows,
             "front": study.front,
+            "best": study.best,
         },
     }
     return out if view is None else out | view_frame(view)

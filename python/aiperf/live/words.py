@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from aiperf.live.view import View
+from aiperf.observer import StudyState
 from aiperf.outcome import Snapshot
 
-__all__ = ["generator_lines", "milliseconds", "state_words"]
+__all__ = ["generator_lines", "milliseconds", "runs_done", "state_words"]
 
 _MOST_ERRORS = 3
 _MOST_GENERATORS = 8
@@ -14,6 +15,13 @@ _MOST_GENERATORS = 8
 def milliseconds(ms: float) -> str:
     """`12.3 ms`, `123 ms`, `12.34 s`."""
     return f"{ms / 1000:.2f} s" if ms >= 10_000 else f"{ms:,.0f} ms" if ms >= 100 else f"{ms:.1f} ms"
+
+
+def runs_done(study: StudyState) -> str:
+    """`1 run done`, `2 of 5 runs done`."""
+    if study.total is None:
+        return f"{study.done} run{'' if study.done == 1 else 's'} done"
+    return f"{study.done} of {study.total} run{'' if study.total == 1 else 's'} done"
 
 
 def generator_lines(snapshot: Snapshot) -> list[str]:

@@ -33,6 +33,8 @@ class StudyProgress:
         self._directory = directory
         self._points: list[RunPoint] = []
         self._names: list[str] = []
+        self._judgements: dict[int, str] = {}
+        self._best: tuple[float, int] | None = None
         self._done = 0
 
     def begin(self) -> None:
@@ -47,23 +49,39 @@ class StudyProgress:
             self._points.append(point_of([run], dict(values)))
         self._tell()
 
+    def judged(self, judgement: str | None, score: float | None) -> None:
+        """What a search makes of the latest run; `judgement` None: it only compares. `score`: by which the run answers the search, None if
+        it does not; the highest is the best so far.
+        """
+        place = len(self._points) - 1
+        if judgement is not None:
+            self._judgements[place] = judgement
+        if score is not None and (self._best is None or score > self._best[0]):
+            self._best = (score, place)
+        self._tell()
+
     def _tell(self) -> None:
+        more = ("Judgement",) if self._judgements else ()
         self._observer.study(
             StudyState(
                 what=self._what,
                 done=self._done,
                 total=self.total,
-                columns=("Run", *(c for c, *_ in _FIGURES), "Errors"),
-                rows=tuple(self._row(n, p) for n, p in zip(self._names, self._points, strict=True)),
+                columns=("Run", *more, *(c for c, *_ in _FIGURES), "Errors"),
+                rows=tuple(
+                    (name, *(self._judgements.get(i, "–") for _ in more), *self._cells(point))
+                    for i, (name, point) in enumerate(zip(self._names, self._points, strict=True))
+                ),
                 front=pareto_front(self._points).on_front if self._points else (),
+                best=None if self._best is None else self._best[1],
                 directory=self._directory,
             )
         )
 
     @staticmethod
-    def _row(name: str, point: RunPoint) -> tuple[str, ...]:
+    def _cells(point: RunPoint) -> tuple[str, ...]:
         cells = []
         for _, tag, stat, digits in _FIGURES:
             value = point.figure(tag, stat)
             cells.append("–" if value is None else f"{value:,.{digits}f}")
-        return (name, *cells, f"{point.num_failed:,}")
+        return (*cells, f"{point.num_failed:,}")

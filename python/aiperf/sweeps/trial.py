@@ -211,6 +211,9 @@ class LiveProbe:
             self.runs[value].append(run)
             sample = measured(sample_of(run, is_open=self.is_open), value, effort, latency_s)
             outcome = self._judge(value, sample, count)
+            # The highest value that passes is sought, or the highest objective.
+            score = outcome.objective if self._maximised else value if outcome.verdict == "pass" else None
+            self._runner.progress.judged(None if self._maximised else outcome.verdict, score)
         self._observer.note(f"  {outcome.verdict}" + (f": {outcome.reason}" if outcome.reason else _words(outcome)))
         return outcome
 

@@ -21,7 +21,7 @@ from aiperf._core import SimServer
 from aiperf.config.model import Config
 from aiperf.config.resolve import config_from
 from aiperf.errors import ExitCode
-from aiperf.observer import Silent
+from aiperf.observer import Observer, Silent, StudyState
 from aiperf.sweeps.points import load_runs
 from aiperf.sweeps.search import SearchResult
 from aiperf.sweeps.study import sweep
@@ -52,6 +52,16 @@ def options(server: SimServer, folder: Path, **more: object) -> Config:
         "calibrate": False,
     }
     return config_from({**plain, **more})
+
+
+class Watcher(Silent):
+    """Keeps the states of the study."""
+
+    def __init__(self) -> None:
+        self.states: list[StudyState] = []
+
+    def study(self, state: StudyState) -> None:
+        self.states.append(state)
 
 
 class Told(Silent):
@@ -236,7 +246,7 @@ def test_repeats_end_when_the_figure_is_sure(server: SimServer, tmp_path: Path) 
     assert len(ids(tmp_path / "s")) == 2, "all replies have 10 tokens: two repeats are enough"
 
 
-def searched(server: SimServer, folder: Path, **more: object) -> SearchResult:
+def searched(server: SimServer, folder: Path, observer: Observer | None = None, **more: object) -> SearchResult:
     study = sweep(
         options(
             server,
@@ -246,7 +256,8 @@ def searched(server: SimServer, folder: Path, **more: object) -> SearchResult:
             concurrency_min=16,
             concurrency_max=128,
             **more,
-        )
+        ),
+        observer=observer,
     )
     ((_, result),) = study.searches
     history = json.loads((study.dir / "search_history.json").read_text(encoding="utf-8"))
@@ -258,9 +269,18 @@ def searched(server: SimServer, folder: Path, **more: object) -> SearchResult:
 def test_search_finds_how_many_places_and_waiting_requests_a_live_server_bears(tmp_path: Path) -> None:
     """24 places, and each request takes 5 + 19 · 10 ms there: one that finds c in flight waits (c / 24 − 1) · 195 ms for its place."""
     with SimServer(json.dumps({"ttft_ms": 5, "itl_ms": 10, "models": ["m"], "max_running": 24})) as sim:
-        result = searched(sim, tmp_path / "s", osl=20)
+        watcher = Watcher()
+        result = searched(sim, tmp_path / "s", watcher, osl=20)
     assert result.status == "found"
     assert result.estimate == pytest.approx(24 * (1 + (400 - 5) / 195), rel=0.05)
+    # What a screen shows meanwhile: each run's judgement when it is known, and the highest value that passes.
+    assert "Judgement" not in watcher.states[0].columns
+    last = watcher.states[-1]
+    judged = {row[0]: row[last.columns.index("Judgement")] for row in last.rows}
+    assert "fail" in judged.values()
+    passing = [int(name.removeprefix("concurrency ")) for name, judgement in judged.items() if judgement == "pass"]
+    assert last.best is not None
+    assert last.rows[last.best][0] == f"concurrency {max(passing)}"
 
 
 @pytest.mark.timeout(240)

@@ -66,7 +66,11 @@
     }
     show("log", f.log.length > 0); $("log-list").replaceChildren(...f.log.slice(-20).map((t) => make("li", t)));
     show("study", !!f.study);
-    if (f.study) { $("study-title").textContent = `${f.study.what}: ${f.study.done}${f.study.total ? ` of ${f.study.total}` : ""} runs done`; table($("study-table"), f.study.columns, f.study.rows, f.study.rows.map((_, i) => f.study.front.includes(i) ? "front" : "")); }
+    if (f.study) { 
+      const s = f.study;
+      $("study-title").textContent = s.title; table($("study-table"), s.columns, s.rows, s.rows.map((_, i) => `${s.front.includes(i) ? "front" : ""} ${i === s.best ? "best" : ""}`));
+      $("study-key").textContent = [s.front.length ? "▸ on the Pareto front of throughput and speed per user" : "", s.best === null ? "" : `bold: the best so far, ${s.rows[s.best][0]}`].filter(Boolean).join(" · ");
+    }
     if (!f.now) return;
     const now = f.now, far = f.so_far, unit = far.flow_unit;
     const verdict = make("span", null, `badge ${f.client.verdict}`); verdict.append(make("i"), `measurement quality: ${f.client.verdict}`);

@@ -15,7 +15,7 @@ from rich.text import Text
 from aiperf.live.progress import clock_text
 from aiperf.live.spread import Distribution
 from aiperf.live.view import Figures, Percentiles, View
-from aiperf.live.words import milliseconds
+from aiperf.live.words import milliseconds, runs_done
 from aiperf.observer import Level, RunFacts, StudyState
 
 __all__ = ["Page", "bar_line", "errors_page", "generators_page", "log_page", "overview", "server_page", "study_page"]
@@ -349,25 +349,45 @@ def generators_page(view: View, width: int) -> Page:
 
 
 def study_page(study: StudyState | None, width: int) -> Page:
-    """The points of a sweep or search so far; ▸ marks those on the Pareto front."""
+    """The points of a sweep or search so far; ▸ marks those on the Pareto front, the best one is bold."""
     if study is None:
         return [Text("This is a single run.", style="bright_black")]
-    total = "" if study.total is None else f" of {study.total}"
-    page = [Text(f"{study.what}: {study.done}{total} runs done", style="bold"), Text()]
+    page = [Text(f"{study.what}: {runs_done(study)}", style="bold"), Text()]
     if not study.rows:
         return page
-    columns = list(zip(study.columns, *study.rows, strict=True))
-    sizes = [max(map(len, cells)) for cells in columns]
-    for i, row in enumerate((study.columns, *study.rows)):
-        is_front = i > 0 and (i - 1) in study.front
-        line = Text("▸ " if is_front else "  ", style="green")
-        style = "bright_black" if i == 0 else "bold" if study.best is not None and i - 1 == study.best else "not bold"
+    heads, gap = _study_heads(study, width)
+    sizes = [max(map(len, cells)) for cells in zip(*heads, *study.rows, strict=True)]
+    for i, row in enumerate((*heads, *study.rows), -len(heads)):
+        line = Text("▸ " if i in study.front else "  ", style="green")
+        style = "bright_black" if i < 0 else "bold" if i == study.best else "not bold"
         cells = [f"{c:<{sizes[0]}}" if j == 0 else f"{c:>{sizes[j]}}" for j, c in enumerate(row)]
-        line.append("  ".join(cells), style=style)
+        line.append(gap.join(cells), style=style)
         page.append(_clip(line, width))
+    page.append(Text())
     if study.front:
-        page += [Text(), Text("▸ on the Pareto front of throughput and speed per user", style="bright_black")]
+        page.append(Text("▸ on the Pareto front of throughput and speed per user", style="bright_black"))
+    if study.best is not None:
+        page.append(_clip(Text(f"bold: the best so far, {study.rows[study.best][0]}", style="bright_black"), width))
     return page
+
+
+def _study_heads(study: StudyState, width: int) -> tuple[list[Sequence[str]], str]:
+    """Lines of the table's head, and what is between two columns: where the table is too wide, the words of a title are below each other."""
+    columns = list(zip(*study.rows, strict=True))
+
+    def is_too_wide(heads: Sequence[Sequence[str]], gap: str) -> bool:
+        sizes = [max(map(len, cells)) for cells in zip(*heads, *study.rows, strict=True)]
+        return 2 + sum(sizes) + len(gap) * (len(columns) - 1) > width
+
+    whole: list[Sequence[str]] = [study.columns]
+    if not is_too_wide(whole, "  "):
+        return whole, "  "
+    words = [name.replace("/", " /").split() for name in study.columns]
+    lines = max(map(len, words))
+    heads: list[Sequence[str]] = [
+        [w[i - lines + len(w)] if i >= lines - len(w) else "" for w in words] for i in range(lines)
+    ]
+    return heads, " " if is_too_wide(heads, "  ") else "  "
 
 
 def log_page(log: Sequence[str], width: int, height: int) -> Page:
