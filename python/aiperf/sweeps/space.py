@@ -15,7 +15,7 @@ from aiperf.config.as_aiperf import variation_folder
 from aiperf.config.sections.sweep import Axis, Scenario
 from aiperf.sweeps.points import AXIS_FIELDS, flag_name
 
-__all__ = ["Point", "build_points", "directory_name", "order_points", "seed_of_run"]
+__all__ = ["Point", "build_points", "directory_name", "order_points", "order_runs", "seed_of_run"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,13 @@ def order_points(points: Sequence[Point], order: str, seed: int) -> list[Point]:
         return list(points)
     shuffled = np.random.default_rng([seed, 0x0D3]).permutation(len(points))
     return [points[int(i)] for i in shuffled]
+
+
+def order_runs(points: Sequence[Point], trials: int, mode: str) -> list[tuple[Point, int]]:
+    """(point, repeat) of each run: every point once before the first is repeated, or all repeats of a point together."""
+    if mode == "repeated":
+        return [(point, trial) for trial in range(trials) for point in points]
+    return [(point, trial) for point in points for trial in range(trials)]
 
 
 def seed_of_run(

@@ -28,6 +28,7 @@ from aiperf.compare.difference import CompareOptions
 from aiperf.compare.render import build_screen as build_comparison_screen
 from aiperf.compare.render import render_json as render_comparison_json
 from aiperf.config.model import Config
+from aiperf.config.sections.sweep import SweepConfig
 from aiperf.errors import AIPerfError, ExitCode
 from aiperf.metrics import load_all
 from aiperf.metrics.confidence import t_quantile
@@ -45,7 +46,7 @@ from aiperf.sweeps.recipe_files import finish_recipe
 from aiperf.sweeps.runner import Interrupted, Runner, worst
 from aiperf.sweeps.search import Range, SearchOptions, SearchResult, maximise, search
 from aiperf.sweeps.search_history import render_bracket, render_trials
-from aiperf.sweeps.space import Point, build_points, directory_name, order_points, seed_of_run
+from aiperf.sweeps.space import Point, build_points, directory_name, order_points, order_runs, seed_of_run
 from aiperf.sweeps.study_files import (
     render_sweep_csv,
     render_sweep_json,
@@ -96,17 +97,13 @@ def sweep(config: Config, *, observer: Observer | None = None) -> Study:
 
 
 def _kind(config: Config) -> Kind:
-    sweep_config = config.sweep
-    if sweep_config.ab:
+    sweep = config.sweep
+    if sweep.ab:
         return "ab"
-    if sweep_config.search is not None:
-        by_space = (
-            sweep_config.search == "space"
-            if sweep_config.search_planner is None
-            else sweep_config.search_planner != "monotone"
-        )
+    if sweep.search is not None:
+        by_space = sweep.search == "space" if sweep.search_planner is None else sweep.search_planner != "monotone"
         return "space" if by_space else "search"
-    return "sweep" if sweep_config.has_points else "repeats"
+    return "sweep" if sweep.has_points else "repeats"
 
 
 def ttft_limit(config: Config) -> float | None:
@@ -126,27 +123,23 @@ def ttft_limit(config: Config) -> float | None:
 
 def _sweep(runner: Runner, observer: Observer) -> Study:
     config = runner.config
-    sweep_config = config.sweep
+    sweep = config.sweep
     points = order_points(
-        build_points(sweep_config.axes, sweep_config.sweep_type, sweep_config.scenarios),
-        sweep_config.sweep_order,
+        build_points(sweep.axes, sweep.sweep_type, sweep.scenarios),
+        sweep.sweep_order,
         runner.record.seed,
     )
-    trials = sweep_config.num_profile_runs
+    trials = sweep.num_profile_runs
     done: dict[int, list[RunData]] = {p.index: [] for p in points}
     failed: list[dict[str, object]] = []
     total = len(points) * trials
-    same_trial = sweep_config.set_consistent_seed or config.is_set("input.random_seed")
-    if trials > 1 and same_trial and not (sweep_config.vary_seed_per_trial or config.endpoint.reset_kv_cache):
+    same_trial = sweep.set_consistent_seed or config.is_set("input.random_seed")
+    if trials > 1 and same_trial and not (sweep.vary_seed_per_trial or config.endpoint.reset_kv_cache):
         observer.note(
             "all repeats send the same prompts: from the second repeat on the server's prefix cache may hold them "
             "(`--reset-kv-cache` resets it, `--vary-seed-per-trial` sends other prompts)"
         )
-    plan = (
-        [(p, t) for t in range(trials) for p in points]
-        if sweep_config.parameter_sweep_mode == "repeated"
-        else [(p, t) for p in points for t in range(trials)]
-    )
+    plan = order_runs(points, trials, sweep.parameter_sweep_mode)
     sure: set[int] = set()
     runner.progress.total = total
     try:
@@ -155,29 +148,24 @@ def _sweep(runner: Runner, observer: Observer) -> Study:
                 continue
             what = point.label or "run"
             label = f"{number} of {total}: {what}" + (f", repeat {trial + 1}" if trials > 1 else "")
-            cool = (
-                sweep_config.profile_run_cooldown_seconds
-                if trial and len(points) == 1
-                else sweep_config.parameter_sweep_cooldown_seconds
-            )
-            directory = _directory(point, trial, trials, sweep_config.parameter_sweep_mode)
+            directory = _directory(point, trial, trials, sweep.parameter_sweep_mode)
             extra: dict[str, object] = dict(point.settings)
-            if trial and sweep_config.profile_run_disable_warmup_after_first:
+            if trial and sweep.profile_run_disable_warmup_after_first:
                 extra |= {"warmup.request_count": None, "warmup.duration": None, "warmup.num_sessions": None}
             seed = seed_of_run(
                 runner.record.seed,
                 point.name,
                 trial,
-                same_point=sweep_config.parameter_sweep_same_seed or not sweep_config.has_points,
+                same_point=sweep.parameter_sweep_same_seed or not sweep.has_points,
                 same_trial=same_trial,
-                is_varied=sweep_config.vary_seed_per_trial,
+                is_varied=sweep.vary_seed_per_trial,
             )
             run = runner.run(
                 directory,
                 point.values,
                 trial=trial,
                 seed=seed,
-                cooldown_s=cool,
+                cooldown_s=_cooldown_s(sweep, is_repeat=trial > 0 and len(points) == 1),
                 extra=extra,
                 label=label,
                 index=point.index,
@@ -188,13 +176,15 @@ def _sweep(runner: Runner, observer: Observer) -> Study:
             done[point.index].append(run)
             observer.note(f"  {_one_line(point_of([run], point.values))}")
             if _is_sure(done[point.index], config):
-                observer.note(
-                    f"  `{sweep_config.convergence_metric}` has converged after {len(done[point.index])} repeats"
-                )
+                observer.note(f"  `{sweep.convergence_metric}` has converged after {len(done[point.index])} repeats")
                 sure.add(point.index)
     except Interrupted:
         observer.note("interrupted; run the same command again to resume")
     return _finish_sweep(runner, points, done, failed)
+
+
+def _cooldown_s(sweep: SweepConfig, *, is_repeat: bool) -> float:
+    return sweep.profile_run_cooldown_seconds if is_repeat else sweep.parameter_sweep_cooldown_seconds
 
 
 def _directory(point: Point, trial: int, trials: int, mode: str) -> str:
@@ -221,31 +211,25 @@ def _one_line(point: RunPoint) -> str:
 
 def _is_sure(runs: Sequence[RunData], config: Config) -> bool:
     """--convergence-…: no further repeat is needed."""
-    sweep_config = config.sweep
-    if sweep_config.convergence_metric is None or len(runs) < 2:
+    sweep = config.sweep
+    if sweep.convergence_metric is None or len(runs) < 2:
         return False
-    if sweep_config.convergence_mode == "distribution":
-        series = [
-            r.series[sweep_config.convergence_metric] for r in runs if sweep_config.convergence_metric in r.series
-        ]
+    if sweep.convergence_mode == "distribution":
+        series = [r.series[sweep.convergence_metric] for r in runs if sweep.convergence_metric in r.series]
         if len(series) < 2:
             return False
         last, before = series[-1][np.isfinite(series[-1])], np.concatenate(series[:-1])
-        return _distance(last, before[np.isfinite(before)]) <= (sweep_config.convergence_threshold or _DISTANCE)
+        return _distance(last, before[np.isfinite(before)]) <= (sweep.convergence_threshold or _DISTANCE)
     values = np.array(
-        [
-            v
-            for r in runs
-            if (v := r.figures.get(sweep_config.convergence_metric, {}).get(sweep_config.convergence_stat)) is not None
-        ]
+        [v for r in runs if (v := r.figures.get(sweep.convergence_metric, {}).get(sweep.convergence_stat)) is not None]
     )
     if len(values) < 2 or values.mean() == 0:
         return False
     std = float(values.std(ddof=1))
-    if sweep_config.convergence_mode == "cv":
-        return std / abs(float(values.mean())) <= (sweep_config.convergence_threshold or _CV)
-    half = t_quantile((1 + sweep_config.confidence_level) / 2, len(values) - 1) * std / math.sqrt(len(values))
-    return half / abs(float(values.mean())) <= (sweep_config.convergence_threshold or _CI_WIDTH)
+    if sweep.convergence_mode == "cv":
+        return std / abs(float(values.mean())) <= (sweep.convergence_threshold or _CV)
+    half = t_quantile((1 + sweep.confidence_level) / 2, len(values) - 1) * std / math.sqrt(len(values))
+    return half / abs(float(values.mean())) <= (sweep.convergence_threshold or _CI_WIDTH)
 
 
 def _distance(
@@ -308,21 +292,21 @@ def _slo_lines(config: Config, table: SweepTable) -> list[RenderableType]:
 
 def _search(runner: Runner, observer: Observer) -> Study:
     config = runner.config
-    sweep_config = config.sweep
+    sweep = config.sweep
     path, space = _range(config)
     # With a condition on the goodput's share the highest load under it is the answer; without one, the highest goodput.
-    is_maximum = sweep_config.search == "max-goodput" and not sweep_config.slo
-    options = SearchOptions(max_probes=sweep_config.search_max_iterations)
+    is_maximum = sweep.search == "max-goodput" and not sweep.slo
+    options = SearchOptions(max_probes=sweep.search_max_iterations)
     results: list[tuple[str, SearchResult]] = []
     screen: list[RenderableType] = []
     measured: list[RunPoint] = []
     try:
-        for point in build_points(sweep_config.axes, sweep_config.sweep_type):
+        for point in build_points(sweep.axes, sweep.sweep_type):
             prefix = f"{point.name}/" if point.values else ""
             probe = LiveProbe(
                 runner,
                 path,
-                sweep_config.slo,
+                sweep.slo,
                 fixed=point.values,
                 folder=prefix,
                 maximised=is_maximum,
@@ -345,7 +329,7 @@ def _search(runner: Runner, observer: Observer) -> Study:
     if table is not None:
         write_text(runner.folder / "sweep_table.csv", render_table_csv(table))
         _write_sweep_files(runner, table, measured)
-        if not sweep_config.no_sweep_table:
+        if not sweep.no_sweep_table:
             screen = [*build_screen(table, "AIPerf | Search"), *screen]
     screen.append(Text(f"study      {runner.folder}"))
     screen += _page(config, runner.folder, [p.runs[-1] for p in measured])
@@ -364,19 +348,17 @@ def _write_sweep_files(runner: Runner, table: SweepTable, points: Sequence[RunPo
 
 def _range(config: Config) -> tuple[str, Range]:
     """The option searched, and from where to where."""
-    sweep_config = config.sweep
-    if sweep_config.search == "space":
-        (only,) = parse_space(sweep_config.search_space)
+    sweep = config.sweep
+    if sweep.search == "space":
+        (only,) = parse_space(sweep.search_space)
         return only.path, Range(only.low, only.high, is_whole=only.is_whole)
-    by_rate = sweep_config.search == "max-rate" or (
-        sweep_config.search == "max-goodput"
-        and (
-            sweep_config.rate_min is not None or sweep_config.rate_max is not None or config.is_set("load.request_rate")
-        )
+    by_rate = sweep.search == "max-rate" or (
+        sweep.search == "max-goodput"
+        and (sweep.rate_min is not None or sweep.rate_max is not None or config.is_set("load.request_rate"))
     )
     if by_rate:
-        return "load.request_rate", Range(sweep_config.rate_min or 1.0, sweep_config.rate_max or 1024.0, is_whole=False)
-    return "load.concurrency", Range(sweep_config.concurrency_min or 1, sweep_config.concurrency_max or 1024)
+        return "load.request_rate", Range(sweep.rate_min or 1.0, sweep.rate_max or 1024.0, is_whole=False)
+    return "load.concurrency", Range(sweep.concurrency_min or 1, sweep.concurrency_max or 1024)
 
 
 def _search_lines(
@@ -413,46 +395,41 @@ def _search_lines(
 
 def _sampler(config: Config, observer: Observer) -> str:
     """`bayesian` is BoTorch's sampler where it is installed, else Optuna's own (AIPerf's rule)."""
-    sweep_config = config.sweep
-    if sweep_config.search_planner == "optuna" or config.is_set("sweep.optuna_sampler"):
-        return sweep_config.optuna_sampler
+    sweep = config.sweep
+    if sweep.search_planner == "optuna" or config.is_set("sweep.optuna_sampler"):
+        return sweep.optuna_sampler
     if has_botorch():
         return "botorch"
-    if sweep_config.search_planner == "bayesian":
+    if sweep.search_planner == "bayesian":
         observer.note(
             "BoTorch is not installed (`optuna-integration`, `botorch`): the search is done by Optuna's TPE sampler"
         )
-    return sweep_config.optuna_sampler
+    return sweep.optuna_sampler
 
 
 def _space(runner: Runner, observer: Observer) -> Study:
     config = runner.config
-    sweep_config = config.sweep
-    metric = sweep_config.search_metric or "output_token_throughput"
-    space = parse_space(sweep_config.search_space)
+    sweep = config.sweep
+    metric = sweep.search_metric or "output_token_throughput"
+    space = parse_space(sweep.search_space)
     load = None
-    if sweep_config.search != "space":  # the highest load or goodput, by a planner that was asked for
+    if sweep.search != "space":  # the highest load or goodput, by a planner that was asked for
         path, ends = _range(config)
         space = [Dimension(path=path, low=ends.low, high=ends.high, is_whole=ends.is_whole, is_log=True)]
-        load = path if sweep_config.search != "max-goodput" else None
+        load = path if sweep.search != "max-goodput" else None
         metric = "goodput" if load is None else flag_name(path)
-    known = load_all().get(metric)
-    maximised = (
-        sweep_config.search_direction == "maximize"
-        if sweep_config.search_direction
-        else known is None or known.larger_is_better
-    )
+    maximised = _is_maximised(sweep, metric)
     measured: list[RunPoint] = []
-    runner.progress.total = sweep_config.search_max_iterations
+    runner.progress.total = sweep.search_max_iterations
 
     def ask(number: int, values: object) -> SpaceTrial:
         chosen = dict(values) if isinstance(values, dict) else {}
         name = f"search_iter_{number:04d}"
         directory = f"{name}/profile_runs/run_0001"
         seed = seed_of_run(
-            runner.record.seed, directory, 0, same_point=sweep_config.parameter_sweep_same_seed, same_trial=True
+            runner.record.seed, directory, 0, same_point=sweep.parameter_sweep_same_seed, same_trial=True
         )
-        label = f"trial {number + 1} of {sweep_config.search_max_iterations}: " + ", ".join(
+        label = f"trial {number + 1} of {sweep.search_max_iterations}: " + ", ".join(
             f"{flag_name(p)} {v:g}" for p, v in chosen.items()
         )
         run = runner.run(
@@ -462,17 +439,17 @@ def _space(runner: Runner, observer: Observer) -> Study:
             seed=seed,
             extra={"output.report": False},
             label=label,
-            cooldown_s=sweep_config.parameter_sweep_cooldown_seconds,
+            cooldown_s=sweep.parameter_sweep_cooldown_seconds,
             index=number,
             variation=name,
         )
         if run is None:
             return SpaceTrial(chosen, None, feasible=False, requests=0)
         measured.append(point_of([run], chosen))
-        feasible = all(judge([sample_of(run, is_open=False)], c).verdict != "fail" for c in sweep_config.slo)
-        objective = measured[-1].figure(metric, sweep_config.search_stat) if load is None else chosen[load]
+        feasible = all(judge([sample_of(run, is_open=False)], c).verdict != "fail" for c in sweep.slo)
+        objective = measured[-1].figure(metric, sweep.search_stat) if load is None else chosen[load]
         observer.note(
-            f"  {metric}:{sweep_config.search_stat} {'–' if objective is None else f'{objective:,.4g}'}"
+            f"  {metric}:{sweep.search_stat} {'–' if objective is None else f'{objective:,.4g}'}"
             + ("" if feasible else ", misses --slo")
         )
         return SpaceTrial(chosen, objective, feasible, run.num_ok + run.num_failed)
@@ -484,20 +461,27 @@ def _space(runner: Runner, observer: Observer) -> Study:
             space,
             maximised=maximised,
             sampler=_sampler(config, observer),
-            seed=sweep_config.search_random_seed or runner.record.seed,
-            initial=sweep_config.search_initial_points,
-            iterations=sweep_config.search_max_iterations,
+            seed=sweep.search_random_seed or runner.record.seed,
+            initial=sweep.search_initial_points,
+            iterations=sweep.search_max_iterations,
         )
     except Interrupted:
         observer.note("interrupted; run the same command again to resume")
     return _space_study(runner, trials, measured, metric, maximised=maximised)
 
 
+def _is_maximised(sweep: SweepConfig, metric: str) -> bool:
+    if sweep.search_direction:
+        return sweep.search_direction == "maximize"
+    known = load_all().get(metric)
+    return known is None or known.larger_is_better
+
+
 def _space_study(
     runner: Runner, trials: Sequence[SpaceTrial], points: Sequence[RunPoint], metric: str, *, maximised: bool
 ) -> Study:
     """What a search over `--search-space` found: its files and its screen."""
-    sweep_config = runner.config.sweep
+    sweep = runner.config.sweep
     good = [t for t in trials if t.objective is not None and t.feasible]
     best = (max if maximised else min)(good, key=lambda t: t.objective or 0.0, default=None)
     requests = sum(t.requests for t in trials)
@@ -505,7 +489,7 @@ def _space_study(
         line = f"No trial meets the conditions ({len(trials)} trials, {requests:,} requests)"
     else:
         values = ", ".join(f"{flag_name(p)} {v:g}" for p, v in best.values.items())
-        line = f"Best {metric}:{sweep_config.search_stat}: {best.objective:,.4g} at {values} ({len(trials)} trials, {requests:,} requests)"
+        line = f"Best {metric}:{sweep.search_stat}: {best.objective:,.4g} at {values} ({len(trials)} trials, {requests:,} requests)"
     write_text(runner.folder / "search_history.json", render_trials(runner.config, trials, metric, maximised=maximised))
     table = (
         build_table(sorted(points, key=lambda p: tuple(p.values.values())), ttft_limit_ms=ttft_limit(runner.config))
@@ -513,7 +497,7 @@ def _space_study(
         else None
     )
     screen: list[RenderableType] = (
-        [] if table is None or sweep_config.no_sweep_table else build_screen(table, "AIPerf | Search")
+        [] if table is None or sweep.no_sweep_table else build_screen(table, "AIPerf | Search")
     )
     screen += [Text(line, style="bold"), Text(f"study      {runner.folder}")]
     if table is not None:
@@ -529,9 +513,9 @@ def _space_study(
 def _ab(runner: Runner, observer: Observer) -> Study:
     """Short runs in the order A B, B A, A B, …: what drifts over time hits both sides alike, and pairs are compared."""
     config = runner.config
-    sweep_config = config.sweep
-    urls = sweep_config.ab
-    blocks = max(_AB_BLOCKS, sweep_config.num_profile_runs)
+    sweep = config.sweep
+    urls = sweep.ab
+    blocks = max(_AB_BLOCKS, sweep.num_profile_runs)
     sides: tuple[list[RunData], list[RunData]] = ([], [])
     extra: dict[str, object] = {"output.report": False}
     if config.load.request_count is not None:
@@ -552,7 +536,7 @@ def _ab(runner: Runner, observer: Observer) -> Study:
                     same_point=False,
                     same_trial=True,
                 )
-                if block and sweep_config.profile_run_disable_warmup_after_first:
+                if block and sweep.profile_run_disable_warmup_after_first:
                     extra |= {"warmup.request_count": None, "warmup.duration": None, "warmup.num_sessions": None}
                 run = runner.run(
                     f"ab_{block + 1:04d}_{name}",
@@ -560,7 +544,7 @@ def _ab(runner: Runner, observer: Observer) -> Study:
                     trial=block,
                     seed=seed,
                     side=name,
-                    cooldown_s=sweep_config.parameter_sweep_cooldown_seconds,
+                    cooldown_s=sweep.parameter_sweep_cooldown_seconds,
                     extra={**extra, "endpoint.urls": (urls[side],)},
                     label=f"block {block + 1} of {blocks}, {name.upper()}: {urls[side]}",
                 )
@@ -573,7 +557,7 @@ def _ab(runner: Runner, observer: Observer) -> Study:
         observer.note("interrupted; run the same command again to resume")
     if not sides[0]:
         return Study(dir=runner.folder, exit_code=ExitCode.REQUESTS_FAILED)
-    options = CompareOptions(level=sweep_config.confidence_level)
+    options = CompareOptions(level=sweep.confidence_level)
     differences = compare_groups(sides[0], sides[1], options, paired=True)
     cards = tuple(build_card(side[0]) for side in sides)
     notes = (f"{len(sides[0])} pairs of alternating runs; intervals and tests are over the pairs",)
