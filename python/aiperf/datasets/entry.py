@@ -83,13 +83,13 @@ class TimedEntry(Entry):
 def _by_name(one: str | None, many: Contents | None) -> dict[str, list[str]]:
     if one:
         return {"": [one]}
-    found: dict[str, list[str]] = {}
+    contents: dict[str, list[str]] = {}
     for item in many or ():
         if isinstance(item, Named):
-            found.setdefault(item.name, []).extend(c for c in item.contents if c)
+            contents.setdefault(item.name, []).extend(c for c in item.contents if c)
         elif item:
-            found.setdefault("", []).append(item)
-    return {k: v for k, v in found.items() if v}
+            contents.setdefault("", []).append(item)
+    return {k: v for k, v in contents.items() if v}
 
 
 def _flat(one: str | None, many: Contents | None) -> list[str]:

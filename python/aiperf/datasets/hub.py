@@ -57,14 +57,14 @@ def parquet_files(repository: str, subset: str | None, split: str) -> list[Path]
                 continue
             raise _unreachable(repository, error) from error
         for wanted in patterns:
-            found = sorted(folder.glob(wanted))
-            if found and len({f.parent.parent for f in found}) > 1:
-                names = ", ".join(f"`{n}`" for n in sorted({f.parent.parent.name for f in found})[:8])
+            files = sorted(folder.glob(wanted))
+            if files and len({f.parent.parent for f in files}) > 1:
+                names = ", ".join(f"`{n}`" for n in sorted({f.parent.parent.name for f in files})[:8])
                 raise DatasetError(
                     f"`{repository}` has several configurations: {names}", "choose one with `--hf-subset`"
                 )
-            if found:
-                return found
+            if files:
+                return files
     raise DatasetError(
         f"`{repository}` has no split `{split}`" + (f" in `{subset}`" if subset else ""),
         "choose with `--hf-subset` and `--hf-split`",

@@ -12,15 +12,15 @@ __all__ = ["matches", "parse_filters", "value_at"]
 
 def parse_filters(texts: Sequence[str]) -> dict[str, str]:
     """`column=value` by column. ValueError."""
-    found: dict[str, str] = {}
+    filters: dict[str, str] = {}
     for text in texts:
         name, equals, value = (part.strip() for part in text.partition("="))
         if not (name and equals and value):
             raise ValueError(f"`{text}` is not `column=value`")
-        if name in found:
+        if name in filters:
             raise ValueError(f"the column `{name}` is given twice")
-        found[name] = value
-    return found
+        filters[name] = value
+    return filters
 
 
 def value_at(record: Mapping[str, object], path: str) -> object:

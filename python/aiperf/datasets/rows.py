@@ -44,14 +44,14 @@ def iter_rows(path: Path, options: DatasetOptions, model: type[Row]) -> Iterator
 
 def _unused(row: BaseModel, before: str = "") -> set[str]:
     """Fields that are in no model, those of models in lists included: `turns.lang`."""
-    found = {f"{before}{name}" for name in row.model_extra or ()}
+    unused = {f"{before}{name}" for name in row.model_extra or ()}
     for name in type(row).model_fields:
         value = getattr(row, name)
         if isinstance(value, list):
             for item in value:
                 if isinstance(item, BaseModel):
-                    found |= _unused(item, f"{before}{name}.")
-    return found
+                    unused |= _unused(item, f"{before}{name}.")
+    return unused
 
 
 def _problem(error: ValidationError, value: Mapping[str, object]) -> BadField:

@@ -190,22 +190,22 @@ def load(options: DatasetOptions, rng: np.random.Generator) -> Iterator[Session]
     for a child that is missing or forked twice, a circle, a turn behind a fork, or a join that is not behind its spawn.
     """
     path = options.file
-    found: dict[str, _Conversation] = {}
+    conversations: dict[str, _Conversation] = {}
     for line, row in iter_rows(path, options, _Conversation):
-        if row.session_id in found:
+        if row.session_id in conversations:
             bad = BadField("session_id", "an id of its own", f"`{row.session_id}` a second time")
             options.invalid(path, line, bad)
             continue
-        found[row.session_id] = row
-    started = _started(found, str(path))
+        conversations[row.session_id] = row
+    started = _started(conversations, str(path))
     ids = _Ids(str(path))
-    stack = [_Start(ids.take(name), name) for name in found if name not in started][::-1]
+    stack = [_Start(ids.take(name), name) for name in conversations if name not in started][::-1]
     while stack:
-        session, children = _session(found, stack.pop(), str(path), ids)
+        session, children = _session(conversations, stack.pop(), str(path), ids)
         stack.extend(reversed(children))
         yield session
-    if len(ids.times) < len(found):
-        lost = next(n for n in found if n not in ids.times)
+    if len(ids.times) < len(conversations):
+        lost = next(n for n in conversations if n not in ids.times)
         raise DatasetError(f"the conversations of `{path}` start each other in a circle: `{lost}`")
 
 
@@ -233,16 +233,16 @@ def _children(turn: _Turn) -> list[str]:
     return [*forks, *(c for s in turn.spawns for c in ([s] if isinstance(s, str) else s.children))]
 
 
-def _started(found: Mapping[str, _Conversation], path: str) -> set[str]:
+def _started(conversations: Mapping[str, _Conversation], path: str) -> set[str]:
     """All that others start. A fork goes on from one place; what is spawned may be spawned from several."""
     forked: dict[str, str] = {}
     started: set[str] = set()
-    for name, conversation in found.items():
+    for name, conversation in conversations.items():
         forks = [f if isinstance(f, str) else f.child for turn in conversation.turns for f in turn.forks]
         rows = conversation.rows()
         named = [c for turn in rows for c in _children(turn)]
         for child in (*conversation.pre_session_spawns, *named):
-            if child not in found:
+            if child not in conversations:
                 raise DatasetError(f"conversation `{name}` of `{path}` starts `{child}`, which is not in the file")
         for turn in rows:
             twice = next((c for c, n in Counter(_children(turn)).items() if n > 1), None)
@@ -289,9 +289,11 @@ class _Family:
         return own
 
 
-def _session(found: Mapping[str, _Conversation], start: _Start, path: str, ids: _Ids) -> tuple[Session, list[_Start]]:
+def _session(
+    conversations: Mapping[str, _Conversation], start: _Start, path: str, ids: _Ids
+) -> tuple[Session, list[_Start]]:
     """The session, and how the conversations it starts begin."""
-    conversation, begin = found[start.name], start.begin
+    conversation, begin = conversations[start.name], start.begin
     is_complete = conversation.context_mode == "message_array_with_responses"
     where = f"conversation `{start.name}` of `{path}`"
     family = _Family(start, ids, path)
@@ -302,7 +304,7 @@ def _session(found: Mapping[str, _Conversation], start: _Start, path: str, ids: 
     turns: list[Turn] = []
     rows, pause = conversation.rows(), conversation.pause()
     last = len(rows) - 1
-    for k, row in enumerate(rows):
+    for turn, row in enumerate(rows):
         messages = tuple(message_of(m) for m in row.messages)
         turns.append(
             Turn(
@@ -316,24 +318,28 @@ def _session(found: Mapping[str, _Conversation], start: _Start, path: str, ids: 
                 silent=pause,
             )
         )
-        reply = Message(role="assistant", parts=(Reply(k, start.id),))
+        reply = Message(role="assistant", parts=(Reply(turn, start.id),))
         history = [*([] if is_complete else history), *messages, reply]
         for fork in row.forks:
             child = fork if isinstance(fork, str) else fork.child
-            if k < last and (isinstance(fork, str) or not fork.background):
+            if turn < last and (isinstance(fork, str) or not fork.background):
                 hint = f'write `{{"child": "{child}", "background": true}}` if the conversation is to go on'
-                raise DatasetError(f"{where} has turns behind turn {k}, which ends it by the fork `{child}`", hint)
-            family.add(child, tuple(history), ((start.id, k),))
+                raise DatasetError(f"{where} has turns behind turn {turn}, which ends it by the fork `{child}`", hint)
+            family.add(child, tuple(history), ((start.id, turn),))
         for spawn in row.spawns:
             named, join = ([spawn], None) if isinstance(spawn, str) else (spawn.children, spawn.join_at)
-            if join is not None and not k < join <= last:
-                raise DatasetError(f"{where}: `join_at` {join} of turn {k} is not one of its later turns (0 to {last})")
+            if join is not None and not turn < join <= last:
+                raise DatasetError(
+                    f"{where}: `join_at` {join} of turn {turn} is not one of its later turns (0 to {last})"
+                )
             for name in named:
-                child = family.add(name, (), ((start.id, k),))
-                if k < last:
-                    waits.setdefault(k + 1 if join is None else join, []).append((child, len(found[name].rows()) - 1))
+                child = family.add(name, (), ((start.id, turn),))
+                if turn < last:
+                    waits.setdefault(turn + 1 if join is None else join, []).append(
+                        (child, len(conversations[name].rows()) - 1)
+                    )
     if begin.after or begin.history:
         turns[0] = replace(turns[0], messages=(*begin.history, *turns[0].messages), after=begin.after)
-    for k, ended in waits.items():
-        turns[k] = replace(turns[k], after=(*turns[k].after, *ended))
+    for turn, ended in waits.items():
+        turns[turn] = replace(turns[turn], after=(*turns[turn].after, *ended))
     return Session(start.id, tuple(turns), parent=begin.parent), family.children

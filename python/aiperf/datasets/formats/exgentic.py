@@ -199,12 +199,12 @@ def _tokens(attributes: Mapping[str, object], name: str) -> int:
 def _time_ns(span: Mapping[str, object], name: str) -> int:
     value = span.get(name)
     try:
-        found = datetime.fromisoformat(str(value))
+        moment = datetime.fromisoformat(str(value))
     except ValueError:
         raise BadField(name, "a time of ISO 8601", quote(value)) from None
-    if found.tzinfo is None:
-        found = found.replace(tzinfo=UTC)
-    return round(found.timestamp() * 1e6) * 1000
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return round(moment.timestamp() * 1e6) * 1000
 
 
 def _instructions(attributes: Mapping[str, object]) -> Iterator[Message]:
@@ -292,17 +292,17 @@ def _tools(attributes: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
 
 
 def _parameters(attributes: Mapping[str, object]) -> Mapping[str, object]:
-    found: dict[str, object] = {}
+    parameters: dict[str, object] = {}
     temperature = attributes.get("gen_ai.request.temperature")
     if temperature is not None:
         is_number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
         if not is_number or not math.isfinite(float(str(temperature))):
             raise BadField("gen_ai.request.temperature", "a number", quote(temperature))
-        found["temperature"] = temperature
+        parameters["temperature"] = temperature
     stop = attributes.get("gen_ai.request.stop_sequences")
     if stop is not None:
         if not isinstance(stop, list) or not all(isinstance(s, str) for s in stop):
             raise BadField("gen_ai.request.stop_sequences", "a list of texts", quote(stop))
         if stop:
-            found["stop"] = stop
-    return found
+            parameters["stop"] = stop
+    return parameters

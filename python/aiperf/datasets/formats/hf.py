@@ -302,13 +302,13 @@ def _session(record: Mapping[str, object], row: int, columns: _Columns, options:
         Turn(
             messages=(
                 Message(role="user", parts=(text,), images=images, audios=audios, videos=videos)
-                if i == 0
+                if number == 0
                 else Message(role="user", parts=(text,)),
             ),
             osl=osl if isinstance(osl, int) and osl > 0 else None,
             expected=answer,
         )
-        for i, (text, answer) in enumerate(pairs)
+        for number, (text, answer) in enumerate(pairs)
     )
     name = (
         str(record[options.id_field]) if options.id_field and record.get(options.id_field) is not None else f"row-{row}"
@@ -360,16 +360,16 @@ def _pairs(said: Sequence[object]) -> tuple[str | None, list[tuple[str, str | No
 def _images(value: object, file: Path) -> tuple[str, ...]:
     """From URLs, files, bytes, or the hub's `{"bytes", "path"}`."""
     items = value if isinstance(value, list) else [value]
-    found = []
+    images = []
     for item in items:
         data = item.get("bytes") if isinstance(item, Mapping) else item
         if isinstance(data, bytes):
             mime = (
                 "image/png" if data.startswith(b"\x89PNG") else "image/webp" if data[8:12] == b"WEBP" else "image/jpeg"
             )
-            found.append(f"data:{mime};base64,{base64.b64encode(data).decode('ascii')}")
+            images.append(f"data:{mime};base64,{base64.b64encode(data).decode('ascii')}")
         elif isinstance(item, str) and item:
-            found.append(media_url(item, file.parent, "image"))
+            images.append(media_url(item, file.parent, "image"))
         elif isinstance(item, Mapping) and isinstance(item.get("path"), str):
-            found.append(media_url(str(item["path"]), file.parent, "image"))
-    return tuple(found)
+            images.append(media_url(str(item["path"]), file.parent, "image"))
+    return tuple(images)

@@ -71,7 +71,7 @@ def load(options: DatasetOptions, rng: np.random.Generator) -> Iterator[Session]
 
 def _mapped(record: Mapping[str, object], mapping: Mapping[str, str]) -> dict[str, object]:
     """The fields of a conversation. BadField for a column that is not there."""
-    found: dict[str, object] = {}
+    fields: dict[str, object] = {}
     extra: dict[str, object] = {}
     for target in dict.fromkeys((*TARGETS, *mapping)):
         try:
@@ -82,11 +82,11 @@ def _mapped(record: Mapping[str, object], mapping: Mapping[str, str]) -> dict[st
             if value is not None:
                 extra[target.removeprefix("extra.")] = value
         else:
-            found[target] = _decoded(value)
-    own = found.get("extra") or {}
+            fields[target] = _decoded(value)
+    own = fields.get("extra") or {}
     if not isinstance(own, Mapping):
         raise BadField("extra", "an object", quote(own))
-    return {**found, "extra": {**own, **extra}}
+    return {**fields, "extra": {**own, **extra}}
 
 
 def _decoded(value: object) -> object:

@@ -48,12 +48,12 @@ def load(options: DatasetOptions, rng: np.random.Generator) -> Iterator[Session]
     if path.is_dir():
         pools = [_named(pool, file.name.partition(".")[0]) for pool, file in zip(pools, files, strict=True)]
     width = len(str(options.entries - 1))
-    for i in range(options.entries):
+    for number in range(options.entries):
         if options.batch_size > 1:
             messages: tuple[Message, ...] = (_batch(pools[0], options.batch_size, rng),)
         else:
             messages = tuple(m for pool in pools for m in pool[int(rng.integers(len(pool)))])
-        yield Session(f"pool-{i:0{width}d}", (Turn(messages=messages),))
+        yield Session(f"pool-{number:0{width}d}", (Turn(messages=messages),))
 
 
 def _read(file: Path, options: DatasetOptions) -> list[tuple[Message, ...]]:

@@ -48,7 +48,7 @@ class Options(DatasetOptions):
 
 def load(options: DatasetOptions, rng: np.random.Generator) -> Iterator[Session]:  # noqa: ARG001 - nothing is drawn
     """In the order of their times."""
-    found: list[tuple[int, str, Turn]] = []
+    captured: list[tuple[int, str, Turn]] = []
     for file in _files(options.file):
         for line, record in iter_objects(file, options):
             try:
@@ -57,11 +57,11 @@ def load(options: DatasetOptions, rng: np.random.Generator) -> Iterator[Session]
                 options.invalid(file, line, bad)
                 continue
             options.unused(_unused(record))
-            found.append((at, name or f"line-{line}", turn))
-    found.sort(key=lambda item: item[0])
-    first = found[0][0] if found else 0
+            captured.append((at, name or f"line-{line}", turn))
+    captured.sort(key=lambda item: item[0])
+    first = captured[0][0] if captured else 0
     seen: dict[str, int] = {}
-    for at, name, turn in found:
+    for at, name, turn in captured:
         seen[name] = count = seen.get(name, 0) + 1
         yield Session(name if count == 1 else f"{name}-{count}", (replace(turn, at_ns=at - first),))
 
@@ -122,12 +122,12 @@ def _data(side: Mapping[str, object], where: str) -> dict[str, object]:
     if encoding not in {"JSON", "BASE64"}:
         raise BadField(f"{where}.encoding", "`JSON` or `BASE64`", quote(encoding))
     try:
-        found = object_of(base64.b64decode(data, validate=True) if encoding == "BASE64" else data.encode())
+        body = object_of(base64.b64decode(data, validate=True) if encoding == "BASE64" else data.encode())
     except (ValueError, binascii.Error) as error:
         raise BadField(f"{where}.data", f"{encoding} of a JSON object", quote(data)) from error
-    if isinstance(found, BadField):
-        raise BadField(f"{where}.data", f"{encoding} of a JSON object", found.found)
-    return found
+    if isinstance(body, BadField):
+        raise BadField(f"{where}.data", f"{encoding} of a JSON object", body.found)
+    return body
 
 
 def _answer(record: Mapping[str, object]) -> str | None:

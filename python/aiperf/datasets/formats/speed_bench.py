@@ -71,11 +71,11 @@ def load(options: DatasetOptions, rng: np.random.Generator) -> Iterator[Session]
     """Each message is a turn. DatasetError for a category that no row has."""
     if not isinstance(options, Options):
         raise TypeError("speed_bench.load takes speed_bench.Options")
-    found: set[str] = set()
+    categories: set[str] = set()
     taken = 0
     for file, number, record in rows_of(options, options.dataset, options.subset, options.split):
         category = record.get("category")
-        found.add(str(category))
+        categories.add(str(category))
         if options.category is not None and category != options.category:
             continue
         try:
@@ -86,7 +86,7 @@ def load(options: DatasetOptions, rng: np.random.Generator) -> Iterator[Session]
         taken += 1
         yield session
     if not taken and options.category is not None:
-        listed = ", ".join(f"`{c}`" for c in sorted(found)) or "none"
+        listed = ", ".join(f"`{c}`" for c in sorted(categories)) or "none"
         where = options.path or options.dataset
         raise DatasetError(f"`{where}` has no row of the category `{options.category}`", f"categories: {listed}")
 
