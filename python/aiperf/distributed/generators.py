@@ -108,9 +108,9 @@ class Generators:
             if not running:
                 return True
             now = time.monotonic()
-            for m in running:
-                if m.pending is None and now >= m.next_at:
-                    m.pending, m.asked_at = m.actor.call("tell"), now
+            for member in running:
+                if member.pending is None and now >= member.next_at:
+                    member.pending, member.asked_at = member.actor.call("tell"), now
             refs = {m.pending: m for m in running if m.pending is not None}
             left = max(0.0, min(give_up - now, 0.05))
             done: list[Any] = []
@@ -120,9 +120,13 @@ class Generators:
                 time.sleep(left)
             for ref in done:
                 self._take(refs[ref], ref)
-            for m in running:
-                if m.state == "running" and m.pending is not None and time.monotonic() - m.asked_at > PATIENCE_S:
-                    self._lose(m, f"no answer for {PATIENCE_S:g} s")
+            for member in running:
+                if (
+                    member.state == "running"
+                    and member.pending is not None
+                    and time.monotonic() - member.asked_at > PATIENCE_S
+                ):
+                    self._lose(member, f"no answer for {PATIENCE_S:g} s")
             self._start_phase()
             if time.monotonic() >= give_up:
                 return all(m.state != "running" for m in self._members)
@@ -330,12 +334,12 @@ class Generators:
         shares = {s.entry.index: s for s in self.shares}
         parts = []
         workers = connections = 0
-        for m in self._members:
-            share = shares.get(m.actor.index)
+        for member in self._members:
+            share = shares.get(member.actor.index)
             parts.append(
                 {
-                    "path": str(self.journal(m.actor.index).relative_to(self._dir)),
-                    "shift_ns": m.start_wall_ns - m.offset.offset_ns - self._base_ns,
+                    "path": str(self.journal(member.actor.index).relative_to(self._dir)),
+                    "shift_ns": member.start_wall_ns - member.offset.offset_ns - self._base_ns,
                     "first_connection": connections,
                     "first_worker": workers,
                 }

@@ -138,25 +138,25 @@ def _stop_reason(stops: Sequence[str]) -> str:
 
 def _lanes(phases: Sequence[PhaseOutcome]) -> dict[str, object]:
     """What happened in the lanes of all generators: sums, and the longest hold. Nothing without lanes."""
-    found = [lanes for p in phases if isinstance(lanes := (p.model_extra or {}).get("lanes"), dict)]
-    if not found:
+    by_phase = [lanes for p in phases if isinstance(lanes := (p.model_extra or {}).get("lanes"), dict)]
+    if not by_phase:
         return {}
-    names = dict.fromkeys(name for lanes in found for name in lanes)
+    names = dict.fromkeys(name for lanes in by_phase for name in lanes)
     longest = {name for name in names if name.startswith("longest")}
-    joined = {n: (max if n in longest else sum)(int(lanes.get(n, 0)) for lanes in found) for n in names}
+    joined = {n: (max if n in longest else sum)(int(lanes.get(n, 0)) for lanes in by_phase) for n in names}
     return {"lanes": joined}
 
 
 def _count(shares: Sequence[Share]) -> None:
     """Into each entry: the requests of its measured phases, and how much later than the first its measured phase began."""
     starts = {}
-    for s in shares:
-        measured = () if s.outcome is None else s.outcome.measured
+    for share in shares:
+        measured = () if share.outcome is None else share.outcome.measured
         counts = {n: sum(int(getattr(p, n, 0) or 0) for p in measured) for n in ("sent", "ok", "failed", "cancelled")}
-        s.entry = s.entry.model_copy(update=counts)
-        if measured and s.entry.status == "complete":
-            starts[s.entry.index] = measured[0].start_ns + s.entry.shift_ns
+        share.entry = share.entry.model_copy(update=counts)
+        if measured and share.entry.status == "complete":
+            starts[share.entry.index] = measured[0].start_ns + share.entry.shift_ns
     first = min(starts.values(), default=0)
-    for s in shares:
-        if s.entry.index in starts:
-            s.entry = s.entry.model_copy(update={"start_skew_ns": starts[s.entry.index] - first})
+    for share in shares:
+        if share.entry.index in starts:
+            share.entry = share.entry.model_copy(update={"start_skew_ns": starts[share.entry.index] - first})

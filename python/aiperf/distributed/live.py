@@ -51,19 +51,19 @@ def join_snapshots(parts: Sequence[tuple[str, str, Snapshot]]) -> Snapshot:
     )
 
 
-def _line(name: str, state: str, s: Snapshot) -> GeneratorState:
-    seconds = max(s.now_ns - s.phase_start_ns, 1) / 1e9
-    lag = quantiles_of(s.spreads.send_lag)
-    busiest = max(s.worker_cpu_ns, default=0) / max(s.now_ns, 1)
+def _line(name: str, state: str, snapshot: Snapshot) -> GeneratorState:
+    seconds = max(snapshot.now_ns - snapshot.phase_start_ns, 1) / 1e9
+    lag = quantiles_of(snapshot.spreads.send_lag)
+    busiest = max(snapshot.worker_cpu_ns, default=0) / max(snapshot.now_ns, 1)
     return GeneratorState(
         name=name,
         state=state,
-        sent=s.sent,
-        in_flight=s.in_flight,
-        done=s.ok + s.failed,
-        failed=s.failed,
-        output_tokens=s.output_tokens,
-        rate=s.phase_done / seconds if s.phase_start_ns else 0.0,
+        sent=snapshot.sent,
+        in_flight=snapshot.in_flight,
+        done=snapshot.ok + snapshot.failed,
+        failed=snapshot.failed,
+        output_tokens=snapshot.output_tokens,
+        rate=snapshot.phase_done / seconds if snapshot.phase_start_ns else 0.0,
         send_lag_p99_ms=None if lag is None else lag[2],
         cpu=busiest,
     )
@@ -76,15 +76,15 @@ def _join_counts(parts: Sequence[Counts]) -> Counts:
 
 
 def _join_errors(parts: Sequence[ErrorCount]) -> tuple[ErrorCount, ...]:
-    found: dict[tuple[int, int | None], ErrorCount] = {}
-    for e in parts:
-        known = found.get((e.kind, e.status))
+    joined: dict[tuple[int, int | None], ErrorCount] = {}
+    for error in parts:
+        known = joined.get((error.kind, error.status))
         if known is None:
-            found[e.kind, e.status] = e
+            joined[error.kind, error.status] = error
             continue
-        latest = max(known, e, key=lambda x: x.last_ns)
-        found[e.kind, e.status] = latest.model_copy(update={"count": known.count + e.count})
-    return tuple(found.values())
+        latest = max(known, error, key=lambda x: x.last_ns)
+        joined[error.kind, error.status] = latest.model_copy(update={"count": known.count + error.count})
+    return tuple(joined.values())
 
 
 def join_spreads(parts: Sequence[Spreads]) -> Spreads:

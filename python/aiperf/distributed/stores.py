@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 __all__ = ["Store", "StoreError", "open_store"]
 
-T = TypeVar("T")
+_Result = TypeVar("_Result")
 _TIMEOUT: Final = timedelta(seconds=10)
 """Of one attempt, and of all together: a generator that does not answer for 15 s counts as lost."""
 
@@ -120,7 +120,7 @@ class _Bucket:
         with suppress(StoreError):
             self._try(empty, folder)
 
-    def _try(self, action: Callable[[], T], name: str) -> T:
+    def _try(self, action: Callable[[], _Result], name: str) -> _Result:
         try:
             return action()
         except Exception as error:  # as above
