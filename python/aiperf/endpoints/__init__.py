@@ -121,13 +121,13 @@ class Endpoint(ABC):
 
 def endpoint_of(config: Config) -> Endpoint:
     """The endpoint the configuration names, with its settings. ConfigError if it cannot have them."""
-    e = config.endpoint
-    found = load_endpoint(e.endpoint_type)
-    own = "multipart/form-data" if found.is_form else "application/json"
-    if e.request_content_type not in {None, own}:
-        text = f"`--endpoint-type {e.endpoint_type}` sends `{own}`, not `{e.request_content_type}`"
+    asked = config.endpoint
+    endpoint = load_endpoint(asked.endpoint_type)
+    own = "multipart/form-data" if endpoint.is_form else "application/json"
+    if asked.request_content_type not in {None, own}:
+        text = f"`--endpoint-type {asked.endpoint_type}` sends `{own}`, not `{asked.request_content_type}`"
         raise ConfigError((Problem(text, "--request-content-type", "leave it out"),))
-    return found.configured(e.extra_inputs)
+    return endpoint.configured(asked.extra_inputs)
 
 
 def add_extra(body: dict[str, object], turn: Turn, options: BodyOptions, *, usage: bool) -> dict[str, object]:
@@ -206,13 +206,13 @@ def headers_of(config: Config) -> tuple[tuple[str, str], ...]:
     """The headers of every request: the key, the API's own, the user's. A header of the user's takes the place of ours; no key is added to
     one of the user's that is for it (`Authorization`, or where the API has its own). Headers that carry the session's id are the engine's.
     """
-    e, endpoint = config.endpoint, load_endpoint(config.endpoint.endpoint_type)
+    asked, endpoint = config.endpoint, load_endpoint(config.endpoint.endpoint_type)
     carried = {name.lower() for name in session_headers(config)}
-    own = tuple((name, value) for name, value in e.headers if name.lower() not in carried)
+    own = tuple((name, value) for name, value in asked.headers if name.lower() not in carried)
     given = {name.lower() for name, _ in own}
     ours = [*endpoint.headers, *_sagemaker_headers(config, endpoint)]
     is_signed = config.aws.auth_type is not None
-    key = e.api_key.get_secret_value() if e.api_key is not None and not is_signed else None
+    key = asked.api_key.get_secret_value() if asked.api_key is not None and not is_signed else None
     name, before = endpoint.key_header
     if key and not {"authorization", name.lower()} & given:
         ours.insert(0, (name, before + key))
@@ -223,18 +223,18 @@ def _sagemaker_headers(config: Config, endpoint: Endpoint) -> list[tuple[str, st
     """Which of what a SageMaker endpoint hosts is asked for. Its two operations differ: `TargetModel` is not for streams.
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_runtime_InvokeEndpointWithResponseStream.html
     """
-    a = config.aws
-    if a.sagemaker_endpoint_name is None:
+    aws = config.aws
+    if aws.sagemaker_endpoint_name is None:
         return []
     streams = config.endpoint.streaming and endpoint.features.streaming
-    found = {
+    headers = {
         "Accept": "application/json",
         "X-Amzn-SageMaker-Accept": "application/json" if streams else None,
-        "X-Amzn-SageMaker-Target-Model": None if streams else a.sagemaker_target_model,
-        "X-Amzn-SageMaker-Inference-Component": a.sagemaker_inference_component_name,
-        "X-Amzn-SageMaker-Target-Variant": a.sagemaker_target_variant,
+        "X-Amzn-SageMaker-Target-Model": None if streams else aws.sagemaker_target_model,
+        "X-Amzn-SageMaker-Inference-Component": aws.sagemaker_inference_component_name,
+        "X-Amzn-SageMaker-Target-Variant": aws.sagemaker_target_variant,
     }
-    return [(name, value) for name, value in found.items() if value is not None]
+    return [(name, value) for name, value in headers.items() if value is not None]
 
 
 def access_to(config: Config) -> Access:
@@ -245,18 +245,18 @@ def access_to(config: Config) -> Access:
 
 def path_of(config: Config) -> str:
     """The path requests go to, below the base URL: the user's, else the endpoint's own, else the URL's. ConfigError if URLs differ there."""
-    e, endpoint = config.endpoint, load_endpoint(config.endpoint.endpoint_type)
-    if config.aws.sagemaker_endpoint_name is not None and e.custom_endpoint is None:
-        stream = "-response-stream" if e.streaming and endpoint.features.streaming else ""
+    asked, endpoint = config.endpoint, load_endpoint(config.endpoint.endpoint_type)
+    if config.aws.sagemaker_endpoint_name is not None and asked.custom_endpoint is None:
+        stream = "-response-stream" if asked.streaming and endpoint.features.streaming else ""
         return f"/endpoints/{quote(config.aws.sagemaker_endpoint_name, safe='')}/invocations{stream}"
-    streams = e.streaming and endpoint.streaming_path is not None
-    path = e.custom_endpoint or (endpoint.streaming_path if streams else None) or endpoint.path
+    streams = asked.streaming and endpoint.streaming_path is not None
+    path = asked.custom_endpoint or (endpoint.streaming_path if streams else None) or endpoint.path
     if path:
         return path
-    own = list(dict.fromkeys(parse_url(url).path or "/" for url in e.urls))
+    own = list(dict.fromkeys(parse_url(url).path or "/" for url in asked.urls))
     if len(own) > 1:
         listed = ", ".join(f"`{p}`" for p in own)
-        problem = Problem(f"with `{e.endpoint_type}` all URLs must have the same path, not {listed}", "--url")
+        problem = Problem(f"with `{asked.endpoint_type}` all URLs must have the same path, not {listed}", "--url")
         raise ConfigError((problem,))
     return own[0]
 

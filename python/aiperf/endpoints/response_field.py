@@ -46,14 +46,14 @@ def pointers_for(path: object) -> Pointers:
 def _pointer(path: str) -> str:
     made, at = "", 0
     while at < len(path):
-        found = _STEP.match(path, at)
-        if found is None or (at == 0 and path[0] == "."):
+        match = _STEP.match(path, at)
+        if match is None or (at == 0 and path[0] == "."):
             text = f"`response_field:{path}` is not understood at `{path[at:]}`"
             raise ConfigError(
                 (Problem(text, "--extra-inputs", "names, `[0]`, `[*]` and `||` are: `choices[0].message.content`"),)
             )
-        name, quoted, index = found.groups()
+        name, quoted, index = match.groups()
         step = name or quoted or index or "*"
         made += "/" + step.replace("~", "~0").replace("/", "~1")
-        at = found.end()
+        at = match.end()
     return made

@@ -79,19 +79,18 @@ def _unnamed(messages: tuple[Message, ...]) -> tuple[Message, ...]:
 
 
 def _message(message: Message) -> dict[str, object]:
-    m = message
-    content: object = m.parts
-    if m.more or m.images or m.audios or m.videos:
-        texts = [*([m.parts] if m.parts else []), *m.more]
+    content: object = message.parts
+    if message.more or message.images or message.audios or message.videos:
+        texts = [*([message.parts] if message.parts else []), *message.more]
         content = [
             *({"type": "text", "text": t} for t in texts),
-            *(_image(u, i) for u, i in zip_longest(m.images, m.image_ids)),
-            *(_audio(a) for a in m.audios),
-            *({"type": "video_url", "video_url": {"url": u}} for u in m.videos),
+            *(_image(u, i) for u, i in zip_longest(message.images, message.image_ids)),
+            *(_audio(a) for a in message.audios),
+            *({"type": "video_url", "video_url": {"url": u}} for u in message.videos),
         ]
-    elif not m.parts:
-        content = None if "tool_calls" in m.extra else ""
-    return {"role": m.role, "content": content, **m.extra}
+    elif not message.parts:
+        content = None if "tool_calls" in message.extra else ""
+    return {"role": message.role, "content": content, **message.extra}
 
 
 def _image(url: str, name: str | None) -> dict[str, object]:

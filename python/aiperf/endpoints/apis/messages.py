@@ -78,13 +78,12 @@ def _texts(message: Message) -> list[dict[str, object]]:
 
 
 def _message(message: Message) -> dict[str, object]:
-    m = message
-    content: object = m.parts
-    if m.more or m.images:
-        content = [*({"type": "image", "source": _source(u)} for u in m.images), *_texts(m)]
-    elif not m.parts:
+    content: object = message.parts
+    if message.more or message.images:
+        content = [*({"type": "image", "source": _source(u)} for u in message.images), *_texts(message)]
+    elif not message.parts:
         content = ""
-    return {"role": m.role, "content": content, **m.extra}
+    return {"role": message.role, "content": content, **message.extra}
 
 
 def _source(image: str) -> dict[str, object]:

@@ -81,18 +81,17 @@ class Responses(Endpoint):
 
 
 def _message(message: Message) -> dict[str, object]:
-    m = message
-    content: object = m.parts
-    if m.more or m.images or m.audios:
-        kind = "output_text" if m.role == "assistant" else "input_text"
+    content: object = message.parts
+    if message.more or message.images or message.audios:
+        kind = "output_text" if message.role == "assistant" else "input_text"
         content = [
-            *({"type": kind, "text": t} for t in (*([m.parts] if m.parts else []), *m.more)),
-            *({"type": "input_image", "image_url": u} for u in m.images),
-            *({"type": "input_audio", "input_audio": _audio(a)} for a in m.audios),
+            *({"type": kind, "text": t} for t in (*([message.parts] if message.parts else []), *message.more)),
+            *({"type": "input_image", "image_url": u} for u in message.images),
+            *({"type": "input_audio", "input_audio": _audio(a)} for a in message.audios),
         ]
-    elif not m.parts:
+    elif not message.parts:
         content = ""
-    return {"role": m.role, "content": content, **m.extra}
+    return {"role": message.role, "content": content, **message.extra}
 
 
 def _audio(audio: str) -> dict[str, object]:
