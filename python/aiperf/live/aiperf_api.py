@@ -51,13 +51,13 @@ def workers(board: Board) -> dict[str, object]:
         is_idle = board.status != "running"
         shares = [*cpu, *[0.0] * (_workers(board) - len(cpu))]
         single = {
-            f"worker_{i}": {
-                "worker_id": f"worker_{i}",
+            f"worker_{number}": {
+                "worker_id": f"worker_{number}",
                 "status": _worker_status(share, is_idle=is_idle),
                 "startup_state": "ready",
-                **({"health": {"cpu_usage": 100 * share}} if i < len(cpu) else {}),
+                **({"health": {"cpu_usage": 100 * share}} if number < len(cpu) else {}),
             }
-            for i, share in enumerate(shares)
+            for number, share in enumerate(shares)
         }
         done = snapshot.ok + snapshot.failed + snapshot.cancelled
         groups = [
@@ -74,14 +74,18 @@ def workers(board: Board) -> dict[str, object]:
     return {"worker_groups": {str(g["group_id"]): {k: v for k, v in g.items() if v is not None} for g in groups}}
 
 
-def _generator_group(g: GeneratorState, count: int, updated_ns: int | None) -> dict[str, object]:
-    is_lost = g.state == "lost"
+def _generator_group(generator: GeneratorState, count: int, updated_ns: int | None) -> dict[str, object]:
+    is_lost = generator.state == "lost"
     return {
-        "group_id": g.name,
-        "status": "stale" if is_lost else _worker_status(g.cpu, is_idle=g.state == "complete"),
+        "group_id": generator.name,
+        "status": "stale" if is_lost else _worker_status(generator.cpu, is_idle=generator.state == "complete"),
         "declared_workers": count,
         "ready_workers": 0 if is_lost else count,
-        "task_stats": {"total": g.sent, "failed": g.failed, "completed": g.done - g.failed},
+        "task_stats": {
+            "total": generator.sent,
+            "failed": generator.failed,
+            "completed": generator.done - generator.failed,
+        },
         "workers": {},
         "last_update_ns": updated_ns,
     }
@@ -92,23 +96,23 @@ def _worker_status(cpu: float, *, is_idle: bool) -> str:
 
 
 def _phase(board: Board, kind: str, view: View) -> dict[str, object]:
-    s, pace = view.snapshot, view.pace
+    snapshot, pace = view.snapshot, view.pace
     counts = board.view.snapshot.warmup if kind == "warmup" and board.view is not None else view.counts
-    start = (board.started_at_ns or 0) + s.phase_start_ns
+    start = (board.started_at_ns or 0) + snapshot.phase_start_ns
     is_over = board.ended_at_ns is not None or view is not board.view
-    end = (board.started_at_ns or 0) + s.now_ns if is_over else None
+    end = (board.started_at_ns or 0) + snapshot.now_ns if is_over else None
     completed = counts.ok + counts.failed
     # A phase that is over was last looked at a little before its end; its counts are complete.
-    sent = s.phase_sent if view is board.view else completed + counts.cancelled
+    sent = snapshot.phase_sent if view is board.view else completed + counts.cancelled
     out: dict[str, object] = {
         "phase": kind,
-        "phase_index": s.phase_index,
+        "phase_index": snapshot.phase_index,
         "phase_name": pace.phase or kind,
         "phase_kind": kind,
         "start_ns": start,
         "requests_end_ns": end,
         "total_expected_requests": pace.planned,
-        "expected_duration_sec": None if s.phase_duration_ns is None else s.phase_duration_ns / 1e9,
+        "expected_duration_sec": None if snapshot.phase_duration_ns is None else snapshot.phase_duration_ns / 1e9,
         "requests_sent": sent,
         "requests_completed": completed,
         "requests_cancelled": counts.cancelled,
@@ -120,8 +124,8 @@ def _phase(board: Board, kind: str, view: View) -> dict[str, object]:
         "requests_eta_sec": pace.left_s,
         "records_eta_sec": pace.left_s,
         "requests_progress_percent": None if pace.share is None else 100 * pace.share,
-        "in_flight_requests": s.in_flight,
-        "last_update_ns": (board.started_at_ns or 0) + s.now_ns,
+        "in_flight_requests": snapshot.in_flight,
+        "last_update_ns": (board.started_at_ns or 0) + snapshot.now_ns,
         "was_cancelled": pace.is_stopping,
     }
     if is_over:
@@ -137,14 +141,14 @@ def _phase(board: Board, kind: str, view: View) -> dict[str, object]:
 def metrics(board: Board) -> dict[str, object]:
     """`/api/metrics`: by tag, with AIPerf's statistics as far as the histograms know them; ms for latencies."""
     view = board.views.get("profiling")
-    found: dict[str, object] = {}
+    entries: dict[str, object] = {}
     if view is not None:
         for tag, spread in view.spreads.items():
             p = spread.percentiles_ms(0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.0, 1.0)
             if p is not None:
                 names = ("p1", "p5", "p10", "p25", "p50", "p75", "p90", "p95", "p99", "min", "max")
                 values = dict(zip(names, p, strict=True))
-                found[tag] = {"unit": "ms", "avg": spread.mean_ms, "count": spread.count, **values}
+                entries[tag] = {"unit": "ms", "avg": spread.mean_ms, "count": spread.count, **values}
         far = view.so_far
         simple = {
             "request_throughput": ("requests/sec", far.requests_per_s),
@@ -153,7 +157,7 @@ def metrics(board: Board) -> dict[str, object]:
             "error_request_count": ("requests", float(far.failed) if far.failed else None),
             "benchmark_duration": ("sec", far.seconds),
         }
-        found |= {tag: {"unit": unit, "avg": value} for tag, (unit, value) in simple.items() if value is not None}
+        entries |= {tag: {"unit": unit, "avg": value} for tag, (unit, value) in simple.items() if value is not None}
     facts = board.facts
     load = board.config.load
     return {
@@ -164,7 +168,7 @@ def metrics(board: Board) -> dict[str, object]:
         "streaming": board.config.endpoint.streaming,
         "concurrency": load.concurrency,
         "request_rate": load.request_rate,
-        "metrics": found,
+        "metrics": entries,
     }
 
 

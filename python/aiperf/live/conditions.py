@@ -11,7 +11,7 @@ __all__ = ["judge"]
 
 
 def judge(
-    c: Condition,
+    condition: Condition,
     spreads: dict[str, Distribution],
     so_far: Figures,
     counts: Counts,
@@ -19,22 +19,24 @@ def judge(
     verdict: str,
 ) -> tuple[str, bool | None, float | None]:
     """(value so far with its unit, whether the condition holds, margin as a share of the threshold)."""
-    if c.tag == "certificate":
-        same = verdict == str(c.value)
-        return verdict, same if c.op == "=" else not same, None
+    if condition.tag == "certificate":
+        same = verdict == str(condition.value)
+        return verdict, same if condition.op == "=" else not same, None
     from aiperf.metrics.assertions import OPERATORS, resolve_condition
 
-    found = resolve_condition(c)
+    found = resolve_condition(condition)
     if isinstance(found, str):
         return "–", None, None
     tag, unit, threshold = found
-    value = _value(tag, c.stat or "avg", spreads, so_far, counts, tier)
+    value = _value(tag, condition.stat or "avg", spreads, so_far, counts, tier)
     if value is None:
         return "–", None, None
     actual = f"{100 * value:.2f}%" if unit == "ratio" else f"{value:,.2f}{'%' if unit == '%' else ' ' + unit}"
-    room = threshold - value if c.op in ("<", "<=") else value - threshold if c.op in (">", ">=") else None
+    room = (
+        threshold - value if condition.op in ("<", "<=") else value - threshold if condition.op in (">", ">=") else None
+    )
     margin = None if room is None or not threshold else room / abs(threshold)
-    return actual, OPERATORS[c.op](value, threshold), margin
+    return actual, OPERATORS[condition.op](value, threshold), margin
 
 
 def _value(

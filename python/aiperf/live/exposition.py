@@ -109,17 +109,17 @@ def _counters(views: dict[str, View]) -> Iterator[Metric]:
     )
     chunks = CounterMetricFamily("aiperf_chunks", "Content chunks of successful requests", labels=["phase"])
     for phase, view in views.items():
-        c = _counts(views, phase)
-        for outcome, count in (("successful", c.ok), ("failed", c.failed), ("cancelled", c.cancelled)):
+        counts = _counts(views, phase)
+        for outcome, count in (("successful", counts.ok), ("failed", counts.failed), ("cancelled", counts.cancelled)):
             requests.add_metric([phase, outcome], count)
         for error in view.errors if phase in _current(views) else ():
             errors.add_metric([phase, error.name], error.count)
         for tier in view.tiers if phase in _current(views) else ():
             if tier.good is not None:
                 good.add_metric([phase, tier.name], tier.good)
-        tokens_in.add_metric([phase], c.input_tokens)
-        tokens_out.add_metric([phase], c.output_tokens)
-        chunks.add_metric([phase], c.chunks)
+        tokens_in.add_metric([phase], counts.input_tokens)
+        tokens_out.add_metric([phase], counts.output_tokens)
+        chunks.add_metric([phase], counts.chunks)
     yield from (f for f in (requests, errors, good, tokens_in, tokens_out, chunks) if f.samples)
 
 

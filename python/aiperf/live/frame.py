@@ -17,16 +17,16 @@ def moments_of(moments: Iterable[Moment]) -> list[list[object]]:
     """[at_s, requests/s, tokens or chunks/s, in flight, errors, TTFT p50, p99, ITL p50, p99, latency p50, p99]; null where there is nothing."""
     return [
         [
-            round(m.at_s, 2),
-            round(m.requests_per_s, 3),
-            round(m.flow, 1),
-            m.in_flight,
-            m.errors,
-            *(m.ttft or (None, None)),
-            *(m.itl or (None, None)),
-            *(m.latency or (None, None)),
+            round(moment.at_s, 2),
+            round(moment.requests_per_s, 3),
+            round(moment.flow, 1),
+            moment.in_flight,
+            moment.errors,
+            *(moment.ttft or (None, None)),
+            *(moment.itl or (None, None)),
+            *(moment.latency or (None, None)),
         ]
-        for m in moments
+        for moment in moments
     ]
 
 
@@ -63,18 +63,18 @@ def frame_of(board: Board) -> dict[str, object]:
     return out if view is None else out | view_frame(view)
 
 
-def _figures(f: Figures) -> dict[str, object]:
+def _figures(figures: Figures) -> dict[str, object]:
     return {
-        "seconds": f.seconds,
-        "ok": f.ok,
-        "failed": f.failed,
-        "requests_per_s": f.requests_per_s,
-        "flow": f.flow,
-        "flow_unit": f.flow_unit,
-        "error_share": f.error_share,
-        "ttft": f.ttft,
-        "itl": f.itl,
-        "latency": f.latency,
+        "seconds": figures.seconds,
+        "ok": figures.ok,
+        "failed": figures.failed,
+        "requests_per_s": figures.requests_per_s,
+        "flow": figures.flow,
+        "flow_unit": figures.flow_unit,
+        "error_share": figures.error_share,
+        "ttft": figures.ttft,
+        "itl": figures.itl,
+        "latency": figures.latency,
     }
 
 
@@ -117,16 +117,16 @@ def view_frame(view: View) -> dict[str, object]:
         ],
         "generators": [
             {
-                "name": g.name,
-                "state": g.state,
-                "in_flight": g.in_flight,
-                "done": g.done,
-                "failed": g.failed,
-                "output_tokens": g.output_tokens,
-                "rate": g.rate,
-                "send_lag_p99_ms": g.send_lag_p99_ms,
-                "cpu": g.cpu,
+                "name": generator.name,
+                "state": generator.state,
+                "in_flight": generator.in_flight,
+                "done": generator.done,
+                "failed": generator.failed,
+                "output_tokens": generator.output_tokens,
+                "rate": generator.rate,
+                "send_lag_p99_ms": generator.send_lag_p99_ms,
+                "cpu": generator.cpu,
             }
-            for g in view.generators
+            for generator in view.generators
         ],
     }

@@ -74,88 +74,92 @@ class LiveModel:
         self._study = state
 
     def read(self, snapshot: Snapshot) -> View:
-        s = snapshot
-        if s.is_measured != self._kind:
+        if snapshot.is_measured != self._kind:
             # Counts begin anew; chunks of the whole run go on.
-            self._kind, self._start_ns, self._chunks0 = s.is_measured, s.phase_start_ns, self._chunks
+            self._kind, self._start_ns, self._chunks0 = snapshot.is_measured, snapshot.phase_start_ns, self._chunks
             self._states.clear()
             self._moments.clear()
-            self._workers = (s.now_ns, s.worker_cpu_ns, s.worker_wait_ns)
-            self._mark = _State(s.phase_start_ns, Counts(), self._chunks, {})
+            self._workers = (snapshot.now_ns, snapshot.worker_cpu_ns, snapshot.worker_wait_ns)
+            self._mark = _State(snapshot.phase_start_ns, Counts(), self._chunks, {})
             self._states.append(self._mark)
-        self._chunks = s.chunks
+        self._chunks = snapshot.chunks
         state = _State(
-            s.now_ns, s.counts, s.chunks, {name: Distribution.of(getattr(s.spreads, name)) for name in _SPREADS}
+            snapshot.now_ns,
+            snapshot.counts,
+            snapshot.chunks,
+            {name: Distribution.of(getattr(snapshot.spreads, name)) for name in _SPREADS},
         )
         self._states.append(state)
-        while len(self._states) > 1 and self._states[1].now_ns <= s.now_ns - WINDOW_NS:
+        while len(self._states) > 1 and self._states[1].now_ns <= snapshot.now_ns - WINDOW_NS:
             self._states.popleft()
-        self._tick(state, s)
+        self._tick(state, snapshot)
         so_far = _figures(_State(self._start_ns, Counts(), self._chunks0, {}), state)
-        fitness = self._fitness(s, so_far)
+        fitness = self._fitness(snapshot, so_far)
         return View(
-            pace=self._pacing.read(s),
-            is_measured=s.is_measured,
+            pace=self._pacing.read(snapshot),
+            is_measured=snapshot.is_measured,
             now=_figures(self._states[0], state),
             so_far=so_far,
-            cancelled=s.counts.cancelled,
+            cancelled=snapshot.counts.cancelled,
             moments=tuple(self._moments),
             spreads=state.spreads,
-            errors=_errors(s),
-            tiers=tuple(self._tier(place, s, so_far.seconds) for place in range(len(self._tiers))),
-            asserts=self._conditions(s, state, so_far, fitness),
+            errors=_errors(snapshot),
+            tiers=tuple(self._tier(place, snapshot, so_far.seconds) for place in range(len(self._tiers))),
+            asserts=self._conditions(snapshot, state, so_far, fitness),
             fitness=fitness,
             levels=self._levels,
-            generators=s.generators,
+            generators=snapshot.generators,
             study=self._study,
-            counts=s.counts,
-            snapshot=s,
+            counts=snapshot.counts,
+            snapshot=snapshot,
         )
 
-    def _tick(self, state: _State, s: Snapshot) -> None:
+    def _tick(self, state: _State, snapshot: Snapshot) -> None:
         """A moment each second."""
         mark = self._mark
-        if mark is None or s.now_ns - mark.now_ns < _MOMENT_NS:
+        if mark is None or snapshot.now_ns - mark.now_ns < _MOMENT_NS:
             return
-        found = _figures(mark, state)
+        figures = _figures(mark, state)
 
         def ends(p: Percentiles | None) -> tuple[float, float] | None:
             return None if p is None else (p[0], p[2])
 
         self._moments.append(
             Moment(
-                at_s=s.now_ns / 1e9,
-                requests_per_s=found.requests_per_s or 0.0,
-                flow=found.flow or 0.0,
-                in_flight=s.in_flight,
-                errors=found.failed,
-                ttft=ends(found.ttft),
-                itl=ends(found.itl),
-                latency=ends(found.latency),
+                at_s=snapshot.now_ns / 1e9,
+                requests_per_s=figures.requests_per_s or 0.0,
+                flow=figures.flow or 0.0,
+                in_flight=snapshot.in_flight,
+                errors=figures.failed,
+                ttft=ends(figures.ttft),
+                itl=ends(figures.itl),
+                latency=ends(figures.latency),
             )
         )
         self._mark = state
 
-    def _tier(self, place: int, s: Snapshot, seconds: float) -> TierLine:
+    def _tier(self, place: int, snapshot: Snapshot, seconds: float) -> TierLine:
         number = self._live_tiers.get(place)
         tier = self._tiers[place]
         if number is None or (
-            any(tag == "inter_token_latency" for tag, _ in tier.limits) and s.counts.ok and not s.counts.output_tokens
+            any(tag == "inter_token_latency" for tag, _ in tier.limits)
+            and snapshot.counts.ok
+            and not snapshot.counts.output_tokens
         ):
             return TierLine(tier.name or ("slo" if place == 0 else f"slo {place + 1}"), None, None, None)
-        good = s.counts.good[number] if number < len(s.counts.good) else 0
-        ended = s.counts.ok + s.counts.failed
+        good = snapshot.counts.good[number] if number < len(snapshot.counts.good) else 0
+        ended = snapshot.counts.ok + snapshot.counts.failed
         per_s = good / seconds if seconds > 0 and ended else None
         return TierLine(self._names[place], good, good / ended if ended else None, per_s)
 
-    def _fitness(self, s: Snapshot, so_far: Figures) -> Fitness:
+    def _fitness(self, snapshot: Snapshot, so_far: Figures) -> Fitness:
         from aiperf.metrics.fitness import client_parts, receive_parts, send_parts, worst_of
 
-        send = Distribution.of(s.spreads.send_lag).percentiles_ms(0.5, 0.99)
-        receive = Distribution.of(s.spreads.receive_lag).percentiles_ms(0.5, 0.99)
-        cpu, wait = self._busiest(s)
+        send = Distribution.of(snapshot.spreads.send_lag).percentiles_ms(0.5, 0.99)
+        receive = Distribution.of(snapshot.spreads.receive_lag).percentiles_ms(0.5, 0.99)
+        cpu, wait = self._busiest(snapshot)
         typical = 0.0 if so_far.latency is None else so_far.latency[0]
-        coalesced = s.counts.coalesced / s.counts.chunks if s.counts.chunks else 0.0
+        coalesced = snapshot.counts.coalesced / snapshot.counts.chunks if snapshot.counts.chunks else 0.0
         gap = 0.0 if so_far.itl is None else so_far.itl[0]
         parts = [
             *send_parts(send[0] if send else None, send[1] if send else None, typical),
@@ -171,28 +175,31 @@ class LiveModel:
             wait=wait,
         )
 
-    def _busiest(self, s: Snapshot) -> tuple[float | None, float | None]:
+    def _busiest(self, snapshot: Snapshot) -> tuple[float | None, float | None]:
         """Since the kind of phase began."""
         if self._workers is None:
             return None, None
         then_ns, cpu, wait = self._workers
-        span = s.now_ns - then_ns
-        if span < _MOMENT_NS or not s.worker_cpu_ns or len(cpu) != len(s.worker_cpu_ns):
+        span = snapshot.now_ns - then_ns
+        if span < _MOMENT_NS or not snapshot.worker_cpu_ns or len(cpu) != len(snapshot.worker_cpu_ns):
             return None, None
 
         def busiest(now: tuple[int, ...], then: tuple[int, ...]) -> float:
             return min(1.0, max(n - t for n, t in zip(now, then, strict=True)) / span)
 
-        return busiest(s.worker_cpu_ns, cpu), busiest(s.worker_wait_ns, wait)
+        return busiest(snapshot.worker_cpu_ns, cpu), busiest(snapshot.worker_wait_ns, wait)
 
-    def _conditions(self, s: Snapshot, state: _State, so_far: Figures, fitness: Fitness) -> tuple[AssertLine, ...]:
+    def _conditions(
+        self, snapshot: Snapshot, state: _State, so_far: Figures, fitness: Fitness
+    ) -> tuple[AssertLine, ...]:
         if not self._asserts:
             return ()
-        tier = self._tier(0, s, so_far.seconds) if self._tiers else None
-        if not s.is_measured or not self._is_whole:
+        tier = self._tier(0, snapshot, so_far.seconds) if self._tiers else None
+        if not snapshot.is_measured or not self._is_whole:
             return tuple(AssertLine(str(c), "–", None, None) for c in self._asserts)
         return tuple(
-            AssertLine(str(c), *judge(c, state.spreads, so_far, s.counts, tier, fitness.verdict)) for c in self._asserts
+            AssertLine(str(c), *judge(c, state.spreads, so_far, snapshot.counts, tier, fitness.verdict))
+            for c in self._asserts
         )
 
 
@@ -228,7 +235,7 @@ def _printable(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
-def _errors(s: Snapshot) -> tuple[ErrorLine, ...]:
+def _errors(snapshot: Snapshot) -> tuple[ErrorLine, ...]:
     """The most frequent first."""
     from aiperf.errors import ErrorKind
     from aiperf.metrics.error_table import ERROR_WORDS
@@ -239,7 +246,7 @@ def _errors(s: Snapshot) -> tuple[ErrorLine, ...]:
         return f"HTTP {status}" if known == ErrorKind.HTTP_STATUS and status else words
 
     lines = [
-        ErrorLine(name(e.kind, e.status), e.count, _printable(e.message), max(0.0, (s.now_ns - e.last_ns) / 1e9))
-        for e in s.errors
+        ErrorLine(name(e.kind, e.status), e.count, _printable(e.message), max(0.0, (snapshot.now_ns - e.last_ns) / 1e9))
+        for e in snapshot.errors
     ]
     return tuple(sorted(lines, key=lambda e: (-e.count, e.name)))

@@ -43,16 +43,15 @@ class Pacing:
         self._last_flow = dict(self._flow_start)
 
     def read(self, snapshot: Snapshot) -> Pace:
-        s = snapshot
-        phase = (s.phase_index, s.phase)
+        phase = (snapshot.phase_index, snapshot.phase)
         if phase != self._phase:
             self._phase = phase
             self._flow_start = dict(self._last_flow)
-        self._last_flow = {"output_tokens": s.output_tokens, "chunks": s.chunks}
-        elapsed_s = max(0, s.now_ns - s.phase_start_ns) / 1e9
-        done = s.phase_done
-        planned = s.phase_requests
-        duration_ns = s.phase_duration_ns
+        self._last_flow = {"output_tokens": snapshot.output_tokens, "chunks": snapshot.chunks}
+        elapsed_s = max(0, snapshot.now_ns - snapshot.phase_start_ns) / 1e9
+        done = snapshot.phase_done
+        planned = snapshot.phase_requests
+        duration_ns = snapshot.phase_duration_ns
         rate = done / elapsed_s if elapsed_s > 0 and done else None
         shares: list[float] = []
         lefts: list[float] = []
@@ -66,7 +65,7 @@ class Pacing:
         tokens, chunks = (self._last_flow[key] - self._flow_start[key] for key in ("output_tokens", "chunks"))
         unit, flow = ("tokens", tokens) if tokens else ("chunks", chunks)
         return Pace(
-            phase=s.phase,
+            phase=snapshot.phase,
             elapsed_s=elapsed_s,
             done=done,
             planned=planned,
@@ -75,12 +74,12 @@ class Pacing:
             requests_per_s=rate,
             flow_per_s=flow / elapsed_s if flow and elapsed_s > 0 else None,
             flow_unit=unit,
-            in_flight=s.in_flight,
-            failed=s.failed,
-            cancelled=s.cancelled,
-            ttft_ms=_ends(s.ttft_ms),
-            latency_ms=_ends(s.latency_ms),
-            is_stopping=s.is_stopping,
+            in_flight=snapshot.in_flight,
+            failed=snapshot.failed,
+            cancelled=snapshot.cancelled,
+            ttft_ms=_ends(snapshot.ttft_ms),
+            latency_ms=_ends(snapshot.latency_ms),
+            is_stopping=snapshot.is_stopping,
         )
 
 

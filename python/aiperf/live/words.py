@@ -30,14 +30,14 @@ def generator_lines(snapshot: Snapshot) -> list[str]:
     shown = order if len(order) <= _MOST_GENERATORS else order[:_MOST_GENERATORS]
     names = {g.name for g in shown}
     out = []
-    for g in snapshot.generators:
-        if g.name not in names:
+    for generator in snapshot.generators:
+        if generator.name not in names:
             continue
-        parts = [f"{g.rate:,.1f} req/s", f"{g.in_flight:,} in flight"]
-        if g.send_lag_p99_ms is not None:
-            parts.append(f"send lag p99 {milliseconds(g.send_lag_p99_ms)}")
-        parts.append(f"busiest worker {100 * g.cpu:.0f}% CPU")
-        out.append(f"{g.name}: " + ("lost" if g.state == "lost" else " · ".join(parts)))
+        parts = [f"{generator.rate:,.1f} req/s", f"{generator.in_flight:,} in flight"]
+        if generator.send_lag_p99_ms is not None:
+            parts.append(f"send lag p99 {milliseconds(generator.send_lag_p99_ms)}")
+        parts.append(f"busiest worker {100 * generator.cpu:.0f}% CPU")
+        out.append(f"{generator.name}: " + ("lost" if generator.state == "lost" else " · ".join(parts)))
     if len(order) > len(shown):
         out.append(f"and {len(order) - len(shown):,} more generators")
     return out

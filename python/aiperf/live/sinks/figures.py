@@ -13,7 +13,7 @@ def live_figures(board: Board) -> dict[str, float]:
     if view is None:
         return {}
     now = view.now
-    found: dict[str, float | None] = {
+    figures: dict[str, float | None] = {
         "requests_per_s": now.requests_per_s,
         f"output_{now.flow_unit}_per_s": now.flow,
         "in_flight": float(view.snapshot.in_flight),
@@ -23,12 +23,12 @@ def live_figures(board: Board) -> dict[str, float]:
     }
     for name, values in (("ttft", now.ttft), ("itl", now.itl), ("latency", now.latency)):
         for stat, value in zip(("p50", "p90", "p99"), values or (), strict=False):
-            found[f"{name}_{stat}_ms"] = value
+            figures[f"{name}_{stat}_ms"] = value
     for tier in view.tiers:
-        found[f"good_share_{tier.name}"] = tier.share
+        figures[f"good_share_{tier.name}"] = tier.share
     for level in view.levels:
-        found[f"{level.source}_{level.place}_{level.name}".replace("__", "_")] = level.value
-    return {f"live/{name}": value for name, value in found.items() if value is not None}
+        figures[f"{level.source}_{level.place}_{level.name}".replace("__", "_")] = level.value
+    return {f"live/{name}": value for name, value in figures.items() if value is not None}
 
 
 def parameters(board: Board) -> dict[str, str]:

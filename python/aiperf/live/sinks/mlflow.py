@@ -122,10 +122,10 @@ def tags_of(texts: tuple[str, ...]) -> dict[str, str]:
 
 
 def _files(folder: Path, globs: tuple[str, ...]) -> list[Path]:
-    found = []
+    files = []
     for file in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = file.relative_to(folder).as_posix()
         wanted = any(fnmatch(name, g) for g in globs) if globs else not any(fnmatch(name, g) for g in _LEFT_OUT)
         if wanted:
-            found.append(file)
-    return found
+            files.append(file)
+    return files

@@ -165,12 +165,12 @@ def _histogram_points(family: Family, start_ns: int, now_ns: int, common: Mappin
 
     by_phase: dict[str, list[tuple[float, float]]] = {}
     sums: dict[str, float] = {}
-    for s in family.samples:
-        phase = s.labels.get("phase", "")
-        if s.name.endswith("_bucket"):
-            by_phase.setdefault(phase, []).append((float(s.labels["le"]), s.value))
-        elif s.name.endswith("_sum"):
-            sums[phase] = s.value
+    for sample in family.samples:
+        phase = sample.labels.get("phase", "")
+        if sample.name.endswith("_bucket"):
+            by_phase.setdefault(phase, []).append((float(sample.labels["le"]), sample.value))
+        elif sample.name.endswith("_sum"):
+            sums[phase] = sample.value
     for phase, buckets in by_phase.items():
         buckets.sort()
         counts = [

@@ -43,14 +43,14 @@ class WeightsAndBiases:
         facts = board.facts
         if facts is None:
             raise ConnectionError("the run ended before its first request")
-        o = self._options
+        options = self._options
         folder = facts.directory / "wandb"
         folder.mkdir(parents=True, exist_ok=True)
         self._run = self._wandb.init(
-            project=o.wandb_project,
-            entity=o.wandb_entity,
-            name=o.wandb_run_name or f"aiperf-{facts.benchmark_id}",
-            tags=list(o.wandb_tags) or None,
+            project=options.wandb_project,
+            entity=options.wandb_entity,
+            name=options.wandb_run_name or f"aiperf-{facts.benchmark_id}",
+            tags=list(options.wandb_tags) or None,
             config=parameters(board),
             dir=str(folder),
             settings=self._wandb.Settings(console="off", silent=True, init_timeout=30.0),
