@@ -58,18 +58,20 @@ def iter_lines(path: Path) -> Iterator[bytes]:
             if blank and not line.isspace():
                 blank = False
             yield line
-    except FileNotFoundError as e:
-        raise DatasetError(f"cannot read `{path}`: there is no file `{path}`") from e
-    except IsADirectoryError as e:
-        raise DatasetError(f"cannot read `{path}`: it is a directory, and this format needs a file") from e
-    except EOFError as e:
-        raise DatasetError(f"cannot read `{path}`: it is truncated: its compressed data end too early") from e
-    except (gzip.BadGzipFile, zlib.error) as e:
-        raise DatasetError(f"cannot read `{path}`: it is not gzip data: {e}") from e
-    except OSError as e:
-        raise DatasetError(f"cannot read `{path}`: {e.strerror or e}") from e
-    except UnicodeError as e:
-        raise DatasetError(f"cannot read `{path}`: it is not the UTF-16 or UTF-32 text that its first bytes say") from e
+    except FileNotFoundError as error:
+        raise DatasetError(f"cannot read `{path}`: there is no file `{path}`") from error
+    except IsADirectoryError as error:
+        raise DatasetError(f"cannot read `{path}`: it is a directory, and this format needs a file") from error
+    except EOFError as error:
+        raise DatasetError(f"cannot read `{path}`: it is truncated: its compressed data end too early") from error
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise DatasetError(f"cannot read `{path}`: it is not gzip data: {error}") from error
+    except OSError as error:
+        raise DatasetError(f"cannot read `{path}`: {error.strerror or error}") from error
+    except UnicodeError as error:
+        raise DatasetError(
+            f"cannot read `{path}`: it is not the UTF-16 or UTF-32 text that its first bytes say"
+        ) from error
     if blank:
         raise DatasetError(f"cannot read `{path}`: it is empty")
 

@@ -149,8 +149,8 @@ def _items(path: Path, first_line: int, data: bytes) -> Iterator[Record | BadFie
     """
     try:
         text = data.decode()
-    except UnicodeDecodeError as e:
-        raise _document_error(path, data, e, first_line) from e
+    except UnicodeDecodeError as cause:
+        raise _document_error(path, data, cause, first_line) from cause
     has_surrogates = "\\ud" in text or "\\uD" in text
     at = _skip(text, _skip(text, 0) + 1)
     number = 0
@@ -169,8 +169,8 @@ def _items(path: Path, first_line: int, data: bytes) -> Iterator[Record | BadFie
             if text[at : at + 1] != ",":
                 raise json.JSONDecodeError("Expecting ',' delimiter", text, at)
             at = _skip(text, at + 1)
-        except (ValueError, RecursionError) as e:
-            raise _document_error(path, data, e, first_line, number) from e
+        except (ValueError, RecursionError) as cause:
+            raise _document_error(path, data, cause, first_line, number) from cause
     behind = _skip(text, at + 1)
     if behind < len(text):
         error = json.JSONDecodeError("Extra data", text, behind)
@@ -265,10 +265,10 @@ def iter_csv(path: Path) -> Iterator[tuple[int, Record | BadField]]:
                 is_cut = not ended and len(row) < len(names)
                 yield begins, BadField(None, f"{len(names)} values", f"{len(row)}", truncated=is_cut)
             begins = rows.line_num + 1
-    except csv.Error as e:
-        raise DatasetError(f"cannot read `{path}`: line {rows.line_num} is not CSV: {e}") from e
-    except UnicodeDecodeError as e:
+    except csv.Error as error:
+        raise DatasetError(f"cannot read `{path}`: line {rows.line_num} is not CSV: {error}") from error
+    except UnicodeDecodeError as error:
         raise DatasetError(
-            f"cannot read `{path}`: line {number} is not UTF-8 text: byte 0x{e.object[e.start]:02x} at column {e.start + 1}",
+            f"cannot read `{path}`: line {number} is not UTF-8 text: byte 0x{error.object[error.start]:02x} at column {error.start + 1}",
             "save the file as UTF-8",
-        ) from e
+        ) from error
