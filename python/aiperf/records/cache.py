@@ -30,17 +30,17 @@ class Keeper:
     def get(self, key: Hashable, make: Callable[[], NDArray[np.float64]]) -> NDArray[np.float64]:
         """The array of that key; `make` is called if it is not there (any more)."""
         arrays, asked = self._arrays, self._asked
-        found = arrays.pop(key, None)
-        if found is None:
-            found = make()
+        array = arrays.pop(key, None)
+        if array is None:
+            array = make()
             if (other := arrays.pop(key, None)) is not None:  # made meanwhile, for something that `make` asked for
                 self._bytes -= other.nbytes
-            self._bytes += found.nbytes
+            self._bytes += array.nbytes
         asked[key] += 1
-        arrays[key] = found
+        arrays[key] = array
         while self._bytes > KEPT_BYTES:
             self._bytes -= arrays.pop(min(arrays, key=asked.__getitem__)).nbytes
-        return found
+        return array
 
     def clear(self) -> None:
         self._arrays.clear()
@@ -54,15 +54,15 @@ class Keeping(Protocol):
     def keeper(self) -> Keeper: ...
 
 
-_O = TypeVar("_O", bound=Keeping)
+_Owner = TypeVar("_Owner", bound=Keeping)
 
 
-class kept(Generic[_O]):  # noqa: N801 - used as a decorator, as `functools.cached_property`
+class kept(Generic[_Owner]):  # noqa: N801 - used as a decorator, as `functools.cached_property`
     """A property whose array is in its owner's `keeper`: as `cached_property`, but that it may be computed more than once."""
 
-    def __init__(self, make: Callable[[_O], NDArray[np.float64]]) -> None:
+    def __init__(self, make: Callable[[_Owner], NDArray[np.float64]]) -> None:
         self._make = make
         self.__doc__ = make.__doc__
 
-    def __get__(self, owner: _O, _: object = None) -> NDArray[np.float64]:
+    def __get__(self, owner: _Owner, _: object = None) -> NDArray[np.float64]:
         return owner.keeper.get(self, lambda: self._make(owner))

@@ -213,27 +213,27 @@ class Columns:
         )
 
 
-def _select_rows(b: ChunkBatch, keep: Bools, row0: int) -> ChunkBatch:
+def _select_rows(batch: ChunkBatch, keep: Bools, row0: int) -> ChunkBatch:
     if keep.all():
         return ChunkBatch(
             row0=row0,
-            offsets=b.offsets,
-            chunk_ns=b.chunk_ns,
-            chunk_lag_ns=b.chunk_lag_ns,
-            chunk_bytes=b.chunk_bytes,
-            chunk_text_bytes=b.chunk_text_bytes,
-            chunk_kind=b.chunk_kind,
+            offsets=batch.offsets,
+            chunk_ns=batch.chunk_ns,
+            chunk_lag_ns=batch.chunk_lag_ns,
+            chunk_bytes=batch.chunk_bytes,
+            chunk_text_bytes=batch.chunk_text_bytes,
+            chunk_kind=batch.chunk_kind,
         )
-    counts = np.diff(b.offsets)
+    counts = np.diff(batch.offsets)
     of_chunk = np.repeat(keep, counts)
-    lo, hi = int(b.offsets[0]), int(b.offsets[-1])
+    lo, hi = int(batch.offsets[0]), int(batch.offsets[-1])
     offsets = np.concatenate(([0], np.cumsum(counts[keep])))
     return ChunkBatch(
         row0=row0,
         offsets=offsets,
-        chunk_ns=b.chunk_ns[lo:hi][of_chunk],
-        chunk_lag_ns=b.chunk_lag_ns[lo:hi][of_chunk],
-        chunk_bytes=b.chunk_bytes[lo:hi][of_chunk],
-        chunk_text_bytes=b.chunk_text_bytes[lo:hi][of_chunk],
-        chunk_kind=b.chunk_kind[lo:hi][of_chunk],
+        chunk_ns=batch.chunk_ns[lo:hi][of_chunk],
+        chunk_lag_ns=batch.chunk_lag_ns[lo:hi][of_chunk],
+        chunk_bytes=batch.chunk_bytes[lo:hi][of_chunk],
+        chunk_text_bytes=batch.chunk_text_bytes[lo:hi][of_chunk],
+        chunk_kind=batch.chunk_kind[lo:hi][of_chunk],
     )
