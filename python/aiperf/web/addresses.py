@@ -18,7 +18,7 @@ from aiperf.web.time_limit import bounded
 
 __all__ = ["Address", "Choice", "choose_addresses", "connect", "resolve"]
 
-T = TypeVar("T")
+_Opened = TypeVar("_Opened")
 
 _TRY_S = 2.0
 """Longest time in which an address has to accept, when it is not the only one."""
@@ -53,18 +53,18 @@ def resolve(host: str, port: int, timeout_s: float) -> tuple[Address, ...]:
     return found
 
 
-def connect(host: str, port: int, deadline: float, open_one: Callable[[str, int, float], T]) -> T:
+def connect(host: str, port: int, deadline: float, open_one: Callable[[str, int, float], _Opened]) -> _Opened:
     """What `open_one(ip, port, timeout in s)` makes of the first address that accepts, until `deadline` (time.monotonic). The first
     address's error if none does. One that stays silent gets an equal share of the time left, so that the next ones have theirs.
     """
     addresses = resolve(host, port, max(0.0, deadline - time.monotonic()))
     first: Exception | None = None
-    for i, address in enumerate(addresses):
+    for number, address in enumerate(addresses):
         left = deadline - time.monotonic()
         if left <= 0:
             break
         try:
-            return open_one(address.place[0], port, left / (len(addresses) - i))
+            return open_one(address.place[0], port, left / (len(addresses) - number))
         except OSError as error:
             first = first or error
     raise first or TimeoutError(f"`{host}` was not reached in time")
@@ -101,13 +101,13 @@ def _try_all(addresses: Sequence[Address], timeout_s: float) -> list[str | None]
     """Why each does not accept; None if it does."""
     reasons: list[str | None] = [f"it did not accept a connection within {timeout_s:g} s"] * len(addresses)
     with selectors.DefaultSelector() as selector:
-        for i, address in enumerate(addresses):
+        for place, address in enumerate(addresses):
             try:
                 sock = socket.socket(address.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-                selector.register(sock, selectors.EVENT_WRITE, i)
+                selector.register(sock, selectors.EVENT_WRITE, place)
                 sock.connect_ex(address.place)
             except OSError as error:
-                reasons[i] = _reason(error)
+                reasons[place] = _reason(error)
         deadline = time.monotonic() + timeout_s
         while selector.get_map() and (left := deadline - time.monotonic()) > 0:
             for key, _ in selector.select(left):

@@ -71,19 +71,19 @@ class Access:
 
 def access_of(config: Config) -> Access:
     """The headers of every request and the certificates, from the configuration."""
-    e = config.endpoint
-    headers = list(e.headers)
-    if e.api_key is not None and not any(name.lower() == "authorization" for name, _ in headers):
-        headers.append(("Authorization", f"Bearer {e.api_key.get_secret_value()}"))
-    files = (e.ca_file, e.client_cert, e.client_key)
+    endpoint = config.endpoint
+    headers = list(endpoint.headers)
+    if endpoint.api_key is not None and not any(name.lower() == "authorization" for name, _ in headers):
+        headers.append(("Authorization", f"Bearer {endpoint.api_key.get_secret_value()}"))
+    files = (endpoint.ca_file, endpoint.client_cert, endpoint.client_key)
     ca, cert, key = (None if f is None else str(f) for f in files)
     return Access(
         headers=tuple(headers),
-        insecure=e.insecure,
+        insecure=endpoint.insecure,
         ca_file=ca,
         client_cert_file=cert,
         client_key_file=key,
-        proxies=proxy_rule(e.proxy, os.environ),
+        proxies=proxy_rule(endpoint.proxy, os.environ),
     )
 
 
@@ -125,14 +125,14 @@ def redirect_target(method: str, base: BaseUrl, path: str, reply: HttpResponse) 
     url = urljoin(f"{base.origin}{path}", location).partition("#")[0]
     where, _, query = url.partition("?")
     try:
-        found = parse_url(where)
+        target = parse_url(where)
     except UrlError:
         return None
-    if found.host != base.host or (base.scheme == "https" and found.scheme == "http"):
+    if target.host != base.host or (base.scheme == "https" and target.scheme == "http"):
         return None
     slash = "/" if where.endswith("/") else ""
-    full = f"{found.path}{slash}" or "/"
-    return replace(found, path=""), f"{full}?{query}" if query else full
+    full = f"{target.path}{slash}" or "/"
+    return replace(target, path=""), f"{full}?{query}" if query else full
 
 
 class Server:
@@ -209,17 +209,17 @@ class Server:
         return [(n, v) for n, v in ours.items() if n.lower() not in given] + list(self._access.headers)
 
     def _transport(self, base: BaseUrl) -> Transport | Http2Transport:
-        found = self._transports.get(base.origin)
-        if found is None:
+        transport = self._transports.get(base.origin)
+        if transport is None:
             context = self._access.context() if base.scheme == "https" else None
             proxy = self._access.proxies.of(base)
             if self._access.is_http2 and proxy is None:
                 from aiperf.web.http2 import Http2Transport
 
-                found = Http2Transport(base, context)
+                transport = Http2Transport(base, context)
             else:
                 from aiperf.web.transport import Transport
 
-                found = Transport(base, context, proxy)
-            self._transports[base.origin] = found
-        return found
+                transport = Transport(base, context, proxy)
+            self._transports[base.origin] = transport
+        return transport

@@ -8,12 +8,12 @@ from typing import TypeVar
 
 __all__ = ["bounded"]
 
-T = TypeVar("T")
+_Value = TypeVar("_Value")
 
 
-def bounded(call: Callable[[], T], limit_s: float, what: str) -> T:
+def bounded(call: Callable[[], _Value], limit_s: float, what: str) -> _Value:
     """What `call` returns or raises; TimeoutError after `limit_s`: it is then left behind, on a thread that holds up no exit."""
-    results: list[T] = []
+    results: list[_Value] = []
     errors: list[Exception] = []
 
     def work() -> None:
