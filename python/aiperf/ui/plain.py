@@ -61,8 +61,9 @@ class Plain(Quiet):
             self._print(f"  {generator}")
 
     def end(self, snapshot: Snapshot) -> None:
-        s = snapshot
-        self._print(f"load ended: {s.sent:,} sent, {s.ok:,} ok, {s.failed:,} failed, {s.cancelled:,} cancelled")
+        self._print(
+            f"load ended: {snapshot.sent:,} sent, {snapshot.ok:,} ok, {snapshot.failed:,} failed, {snapshot.cancelled:,} cancelled"
+        )
 
     def _line(self, snapshot: Snapshot) -> str:
         view = self._model.read(snapshot)
