@@ -39,7 +39,7 @@ def look_alikes(path: Path, sessions: int, requests: int, seed: int = 1) -> Path
         for number in range(sessions):
             blocks = int(rng.integers(500, 900))
             at, rows, texts = 0.0, [], [str(i) for i in range(1, 8000)]
-            for k in range(requests):
+            for place in range(requests):
                 tail, out, took = (
                     int(rng.integers(1, BLOCK)),
                     int(rng.lognormal(5.5, 0.8)) + 1,
@@ -47,11 +47,11 @@ def look_alikes(path: Path, sessions: int, requests: int, seed: int = 1) -> Path
                 )
                 ids = ",".join(texts[:blocks])
                 rows.append(_request(at, blocks * BLOCK + tail, out, ids, took))
-                if number % 4 == 0 and k and k % 12 == 0:
-                    own = ",".join([*texts[:200], *texts[7000 : 7000 + k]])
-                    inner = _request(0.5, (200 + k) * BLOCK, 80, own, 2.0)
+                if number % 4 == 0 and place and place % 12 == 0:
+                    own = ",".join([*texts[:200], *texts[7000 : 7000 + place]])
+                    inner = _request(0.5, (200 + place) * BLOCK, 80, own, 2.0)
                     rows.append(
-                        f'{{"t":{at + took + 0.1:.2f},"type":"subagent","agent_id":"a{k}","duration_ms":3000,"requests":[{inner}]}}'
+                        f'{{"t":{at + took + 0.1:.2f},"type":"subagent","agent_id":"a{place}","duration_ms":3000,"requests":[{inner}]}}'
                     )
                 at += took + float(rng.exponential(6)) + 0.5
                 blocks = min(blocks + int(rng.integers(20, 150)), 4300)
@@ -196,13 +196,13 @@ def peer(data: Path, venv: Path | None) -> Iterator[Row]:
         hub = _tokenizer(Path(name) / "hf")
         seconds: dict[str, list[float]] = {"AIPerf 0.13.0": [], "this tool": []}
         for _round in range(3):
-            for tool, found in seconds.items():
+            for tool, measured in seconds.items():
                 with folder() as target:
                     executable = venv / "bin" / "aiperf" if tool.startswith("AIPerf") else profile(server, target)[0]
-                    found.append(first_request(server, _scenario(executable, server, data, target), hub))
+                    measured.append(first_request(server, _scenario(executable, server, data, target), hub))
     medians = {tool: statistics.median(found) for tool, found in seconds.items()}
-    for tool, found in seconds.items():
-        shown = f"{medians[tool]:,.2f} s ({min(found):.2f}–{max(found):.2f})"
+    for tool, measured in seconds.items():
+        shown = f"{medians[tool]:,.2f} s ({min(measured):.2f}–{max(measured):.2f})"
         yield Row(f"scenario, same files, command to first request: {tool}", shown, "", None)
     ratio = medians["AIPerf 0.13.0"] / medians["this tool"]
     yield goal("… quicker than AIPerf 0.13.0", ratio, "×", 5, at_most=False)

@@ -78,14 +78,14 @@ def _write_spans(folder: Path, path: Path) -> None:
     spans = [
         {
             "traceId": (request_id or "").replace("-", ""),
-            "spanId": f"{i + 1:016x}",
+            "spanId": f"{row + 1:016x}",
             "name": "llm_request",
             "kind": 2,
-            "startTimeUnixNano": str(int(sent[i])),
-            "endTimeUnixNano": str(int(end[i])),
+            "startTimeUnixNano": str(int(sent[row])),
+            "endTimeUnixNano": str(int(end[row])),
             "attributes": attributes,
         }
-        for i, request_id in enumerate(columns.strings("request_id"))
+        for row, request_id in enumerate(columns.strings("request_id"))
     ]
     with path.open("w", encoding="utf-8") as file:
         for at in range(0, len(spans), SPANS_A_LINE):

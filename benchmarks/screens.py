@@ -108,13 +108,13 @@ def _run_with_page(command: Sequence[str]) -> None:
     words = [*command, "--ui", "none", "--serve", "0", "--serve-grace", "0"]
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        found = None
-        while found is None:
-            found = re.search(r"live page: (\S+)", process.stderr.readline())
+        page = None
+        while page is None:
+            page = re.search(r"live page: (\S+)", process.stderr.readline())
         threading.Thread(target=process.stderr.read, daemon=True).start()
         while process.poll() is None:
             try:
-                with urllib.request.urlopen(f"{found[1]}metrics", timeout=2) as answer:
+                with urllib.request.urlopen(f"{page[1]}metrics", timeout=2) as answer:
                     answer.read()
             except OSError:
                 break

@@ -40,20 +40,20 @@ def look_alike(path: Path, requests: int = 12_031, seed: int = 1) -> Path:
     threads: list[list[int]] = []
     fresh = 1
     with path.open("w", encoding="utf-8") as file:
-        for i in range(requests):
+        for request in range(requests):
             is_new = not threads or rng.random() < 0.4
             ids = [0] if is_new else threads[int(rng.integers(max(0, len(threads) - 500), len(threads)))]
             if len(ids) > 200:
                 ids = [0]
-            blocks = -(-int(added[i]) // BLOCK)
+            blocks = -(-int(added[request]) // BLOCK)
             ids = [*ids, *range(fresh, fresh + blocks)]
             fresh += blocks
             threads.append(ids[:-1])
-            length = (len(ids) - 1) * BLOCK + int(added[i]) % BLOCK + 1
+            length = (len(ids) - 1) * BLOCK + int(added[request]) % BLOCK + 1
             line = {
-                "timestamp": int(at[i]),
+                "timestamp": int(at[request]),
                 "input_length": length,
-                "output_length": int(output[i]),
+                "output_length": int(output[request]),
                 "hash_ids": ids,
             }
             file.write(json.dumps(line) + "\n")
