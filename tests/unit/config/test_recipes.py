@@ -179,8 +179,8 @@ def test_a_sampler_that_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch
         "search_metric": "output_token_throughput",
         "optuna_sampler": "botorch",
     }
-    monkeypatch.setattr("aiperf.config.check.find_spec", lambda _: None)
+    monkeypatch.setattr("aiperf.config.search.find_spec", lambda _: None)
     with pytest.raises(ConfigError, match="`botorch` is not installed"):
         of(**asked)
-    monkeypatch.setattr("aiperf.config.check.find_spec", lambda name: name)
+    monkeypatch.setattr("aiperf.config.search.find_spec", lambda name: name)
     assert of(**asked).sweep.optuna_sampler == "botorch"
