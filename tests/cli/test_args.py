@@ -65,10 +65,10 @@ def test_words_after_two_dashes_are_no_options() -> None:
 
 @pytest.mark.parametrize("value", ["true", "false", "False"])
 def test_a_switch_takes_the_value_that_aiperfs_guides_write_behind_it(value: str) -> None:
-    found = run("--streaming", value, "--isl", "5")
-    assert [(g.spec.path, g.texts) for g in found.given] == [
+    parsed = run("--streaming", value, "--isl", "5")
+    assert [(g.spec.path, g.texts) for g in parsed.given] == [
         ("endpoint.streaming", (value,)),
         ("prompt.isl_mean", ("5",)),
     ]
-    assert not found.positionals
+    assert not parsed.positionals
     assert given(f"--streaming={value}") == {"endpoint.streaming": (value,)}

@@ -58,14 +58,14 @@ def taken_port() -> Iterator[int]:
 
 
 def commands() -> list[tuple[str, ...]]:
-    found: list[tuple[str, ...]] = []
+    words: list[tuple[str, ...]] = []
     for name, command in available().items():
         if command.is_alias or command.target.endswith(":run"):
             continue
         flags = words_of(name)
         subs = [f for f in flags if not f.startswith("-")]
-        found += [(name, sub) for sub in subs] or [(name,)]
-    return found
+        words += [(name, sub) for sub in subs] or [(name,)]
+    return words
 
 
 def flags_of(words: tuple[str, ...]) -> list[str]:

@@ -24,12 +24,12 @@ def explained(capsys: pytest.CaptureFixture[str], *words: str) -> list[dict[str,
 
 
 def test_the_slowest_come_first_and_their_parts_add_up(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = explained(capsys, str(run), "--slowest", "5")
-    totals = [float(str(s["total_ms"])) for s in found]
+    stories = explained(capsys, str(run), "--slowest", "5")
+    totals = [float(str(s["total_ms"])) for s in stories]
     assert totals == sorted(totals, reverse=True)
     latency = Run.open(run).summary()["request_latency"].max
     assert totals[0] == pytest.approx(latency)
-    for story in found:
+    for story in stories:
         segments = story["segments"]
         assert isinstance(segments, list)
         lengths = [s["end_ms"] - s["begin_ms"] for s in segments if s["lane"] == "client"]

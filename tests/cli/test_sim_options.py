@@ -16,7 +16,7 @@ def options(given: dict[str, object], text: str | None = None) -> dict[str, obje
 
 
 def test_units_lists_and_faults_are_read() -> None:
-    found = options(
+    read = options(
         {
             "ttft_ms": "0.5s",
             "itl_ms": "5",
@@ -24,7 +24,7 @@ def test_units_lists_and_faults_are_read() -> None:
             "faults": ["cut:rate=0.1,mid_event=true", '{"kind": "never"}'],
         }
     )
-    assert found == {
+    assert read == {
         "ttft_ms": 500.0,
         "itl_ms": 5.0,
         "tokens_per_chunk": [0, 1, 3],

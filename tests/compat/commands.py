@@ -34,15 +34,15 @@ class Command:
 
 
 def _load() -> tuple[Command, ...]:
-    found = tomllib.loads((Path(__file__).parent / "commands.toml").read_text(encoding="utf-8"))
-    words = found["words"]
+    content = tomllib.loads((Path(__file__).parent / "commands.toml").read_text(encoding="utf-8"))
+    words = content["words"]
 
     def whole(line: str) -> str:
         for name in reversed(words):  # the later ones are made of the earlier
             line = line.replace(f"${name}", words[name])
         return line
 
-    return tuple(Command(**{**c, "line": whole(c["line"])}) for c in found["command"])
+    return tuple(Command(**{**c, "line": whole(c["line"])}) for c in content["command"])
 
 
 COMMANDS = _load()

@@ -54,32 +54,30 @@ def compare(command: Command, peer: Shape, ours: Shape, allowed: Sequence[Differ
     out = []
     gone: list[str] = []
     for place, leaf in peer.items():
-        found = ours.get(place)
-        if found is None:
+        mine = ours.get(place)
+        if mine is None:
             kind = "missing"
             if any(place.startswith(g + ": ") for g in gone):
                 continue
             if leaf == "file":
                 gone.append(place)
-        elif not _is_kept(leaf, found):
+        elif not _is_kept(leaf, mine):
             kind = "other"
         else:
             continue
         if not any(d.allows(command.name, kind, place) for d in allowed):
-            out.append(f"{kind}: {place}: {leaf}" + ("" if found is None else f" → {found}"))
+            out.append(f"{kind}: {place}: {leaf}" + ("" if mine is None else f" → {mine}"))
     more = [p for p, leaf in ours.items() if leaf == "file" and p not in peer]
     out += [f"more: {place}" for place in more if not any(d.allows(command.name, "more", place) for d in allowed)]
     return out
 
 
-def _is_kept(leaf: str, found: str) -> bool:
+def _is_kept(leaf: str, mine: str) -> bool:
     """The same type, and the same value where AIPerf's is always the same. A table's columns in their order, ours may have more. Of a metric its unit and each of its statistics; ours may have more."""
-    if not leaf.startswith("metric ") or not found.startswith("metric "):
-        columns = iter(found.split(","))
-        return leaf in {found, found.partition(" = ")[0]} or (
-            "," in leaf and all(c in columns for c in leaf.split(","))
-        )
-    theirs, ours = leaf.split(), found.split()
+    if not leaf.startswith("metric ") or not mine.startswith("metric "):
+        columns = iter(mine.split(","))
+        return leaf in {mine, mine.partition(" = ")[0]} or ("," in leaf and all(c in columns for c in leaf.split(",")))
+    theirs, ours = leaf.split(), mine.split()
     names = {part.partition("=")[0] for part in ours}
     return theirs[1] == ours[1] and all(part in ours if "=" in part else part in names for part in theirs[2:])
 

@@ -51,12 +51,12 @@ def draw(peer: Path, folder: Path) -> set[str]:
 
 def recorded(name: str) -> tuple[int, Shape]:
     """Exit code and shape as AIPerf left them."""
-    found = json.loads((RECORDED / f"{name}.json").read_text(encoding="utf-8"))
+    content = json.loads((RECORDED / f"{name}.json").read_text(encoding="utf-8"))
     shape: Shape = {}
-    for file, places in found["files"].items():
-        inside = found["files"][places] if isinstance(places, str) else places
+    for file, places in content["files"].items():
+        inside = content["files"][places] if isinstance(places, str) else places
         shape |= {file: "file", **{f"{file}: {place}": leaf for place, leaf in inside.items()}}
-    return found["code"], shape
+    return content["code"], shape
 
 
 def record(name: str, code: int, shape: Shape) -> None:
@@ -64,25 +64,25 @@ def record(name: str, code: int, shape: Shape) -> None:
     files: dict[str, dict[str, str] | str] = {place: {} for place, leaf in sorted(shape.items()) if leaf == "file"}
     for place, leaf in sorted(shape.items()):
         file, _, inside = place.partition(": ")
-        if inside and isinstance(found := files[file], dict):
-            found[inside] = leaf
+        if inside and isinstance(inside_file := files[file], dict):
+            inside_file[inside] = leaf
     first: dict[str, str] = {}
-    for file, found in list(files.items()):
-        known = first.setdefault(json.dumps(found), file)
-        if known != file and found:
+    for file, inside_file in list(files.items()):
+        known = first.setdefault(json.dumps(inside_file), file)
+        if known != file and inside_file:
             files[file] = known
     content = json.dumps({"code": code, "files": files}, indent=0, ensure_ascii=False)
     (RECORDED / f"{name}.json").write_text(content + "\n", encoding="utf-8")
 
 
 def _show(command: Command, peer: tuple[int, Shape], ours: tuple[int, Shape]) -> int:
-    found = compare(command, peer[1], ours[1], load_differences())
+    unexplained = compare(command, peer[1], ours[1], load_differences())
     if not command.code_differs and peer[0] != ours[0]:
-        found.append(f"exit code: {peer[0]} → {ours[0]}")
-    print(f"{command.name}: {len(peer[1])} places, {len(found)} unexplained differences", flush=True)
-    for line in found:
+        unexplained.append(f"exit code: {peer[0]} → {ours[0]}")
+    print(f"{command.name}: {len(peer[1])} places, {len(unexplained)} unexplained differences", flush=True)
+    for line in unexplained:
         print(f"  {line}", flush=True)
-    return len(found)
+    return len(unexplained)
 
 
 def main(argv: Sequence[str]) -> int:

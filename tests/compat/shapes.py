@@ -106,14 +106,14 @@ def _flat(place: str, value: object) -> Iterator[tuple[str, str]]:
             return
         if not value:
             yield place, "{}"
-        for key, found in value.items():
-            of_runs = isinstance(found, Mapping) and "mean" in found
-            yield from _flat(f"{place}.{_tag(key) if of_runs else key}".lstrip("."), found)
+        for key, inner in value.items():
+            of_runs = isinstance(inner, Mapping) and "mean" in inner
+            yield from _flat(f"{place}.{_tag(key) if of_runs else key}".lstrip("."), inner)
     elif isinstance(value, list):
         if not value:
             yield f"{place}[]", "empty"
-        for found in value:
-            yield from _flat(f"{place}[]", found)
+        for inner in value:
+            yield from _flat(f"{place}[]", inner)
     else:
         yield place, _leaf(place, value)
 

@@ -39,14 +39,16 @@ def test_every_command_is_recorded_and_none_besides() -> None:
 def test_no_difference_is_listed_that_there_is_not() -> None:
     """A place that AIPerf does not have any more, or a command that is gone, leaves the list."""
     shapes: dict[str, Shape] = {name: recorded(name)[1] for name in BY_NAME}
-    for d in load_differences():
-        assert set(d.commands) <= BY_NAME.keys(), d.commands
-        if d.kind != "more":
-            for pattern in d.where:
-                one = type(d)(where=(pattern,), kind=d.kind, reason=d.reason, commands=d.commands)
-                assert any(one.allows(name, d.kind, place) for name, shape in shapes.items() for place in shape), (
-                    pattern
+    for difference in load_differences():
+        assert set(difference.commands) <= BY_NAME.keys(), difference.commands
+        if difference.kind != "more":
+            for pattern in difference.where:
+                one = type(difference)(
+                    where=(pattern,), kind=difference.kind, reason=difference.reason, commands=difference.commands
                 )
+                assert any(
+                    one.allows(name, difference.kind, place) for name, shape in shapes.items() for place in shape
+                ), pattern
 
 
 def test_each_behaviour_names_the_test_that_holds_it() -> None:

@@ -42,7 +42,7 @@ def answering(answer: Callable[[Asked], Answer]) -> Iterator[str]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            found = answer(
+            given = answer(
                 Asked(
                     method=self.command,
                     path=self.path,
@@ -51,11 +51,11 @@ def answering(answer: Callable[[Asked], Answer]) -> Iterator[str]:
                     body=self.rfile.read(int(self.headers.get("content-length", "0"))),
                 )
             )
-            self.send_response(found.status)
-            self.send_header("Content-Type", found.kind)
-            self.send_header("Content-Length", str(len(found.body)))
+            self.send_response(given.status)
+            self.send_header("Content-Type", given.kind)
+            self.send_header("Content-Length", str(len(given.body)))
             self.end_headers()
-            self.wfile.write(found.body)
+            self.wfile.write(given.body)
 
         def do_POST(self) -> None:
             self.do_GET()

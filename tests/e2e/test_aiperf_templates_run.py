@@ -123,14 +123,14 @@ def test_goodput_slo(run_template: RunTemplate) -> None:
 def test_request_cancellation(run_template: RunTemplate) -> None:
     """At 20 requests/s for two seconds; a tenth is cancelled half a second after it was sent."""
     _, records, summary = run_template("request_cancellation", ttft_ms=5, itl_ms=1.2)
-    found = phases(records)
-    assert found["warmup"] == 50
-    assert 20 <= found["profiling"] <= 65
+    counts = phases(records)
+    assert counts["warmup"] == 50
+    assert 20 <= counts["profiling"] <= 65
     cancelled = [r for r in records if r["metadata"]["was_cancelled"]]
     assert all(r["error"]["code"] == 499 for r in cancelled)
     assert all(r["metadata"]["benchmark_phase"] == "profiling" for r in cancelled)
     assert summary["input_config"]["phases"][1]["cancellation"] == {"rate": 10.0, "delay": 0.5}
-    assert len(cancelled) <= 0.35 * found["profiling"]
+    assert len(cancelled) <= 0.35 * counts["profiling"]
 
 
 def test_warmup_profiling(run_template: RunTemplate) -> None:

@@ -147,12 +147,12 @@ TGI_DETAILS: Event = {"finish_reason": "length", "generated_tokens": 3, "input_l
 TGI_STREAM: list[Event] = [
     *(
         {
-            "index": i,
-            "token": {"id": i, "text": t, "logprob": -1.0, "special": t == "</s>"},
+            "index": number,
+            "token": {"id": number, "text": t, "logprob": -1.0, "special": t == "</s>"},
             "generated_text": None,
             "details": None,
         }
-        for i, t in enumerate(("Hel", "lo"))
+        for number, t in enumerate(("Hel", "lo"))
     ),
     {
         "index": 2,

@@ -146,11 +146,11 @@ def test_no_more_streams_than_files_and_ports() -> None:
 def test_capacity_says_what_the_machine_can_drive() -> None:
     aiperf = Path(sys.executable).with_name("aiperf")
     ended = subprocess.run([str(aiperf), "capacity", "--json"], capture_output=True, text=True, timeout=60, check=True)
-    found = json.loads(ended.stdout)
-    assert found["requests_per_s"] > 500
-    assert found["is_lower_bound"] is True
-    assert found["tokens_per_s"] is None or found["tokens_per_s"] == found["streams"] * 50
+    told = json.loads(ended.stdout)
+    assert told["requests_per_s"] > 500
+    assert told["is_lower_bound"] is True
+    assert told["tokens_per_s"] is None or told["tokens_per_s"] == told["streams"] * 50
     # What stopped each search is said, or that nothing did; a first step that fails has a reason.
-    assert found["streams"] is not None or found["limits"]["streams"]
-    assert found["open_loop_requests_per_s"] is not None or found["limits"]["open_loop"]
+    assert told["streams"] is not None or told["limits"]["streams"]
+    assert told["open_loop_requests_per_s"] is not None or told["limits"]["open_loop"]
     assert "streams" in ended.stderr

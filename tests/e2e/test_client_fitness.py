@@ -43,12 +43,12 @@ def starved(serve: Callable[..., Sim], *flags: str) -> Finished:
 @needs_cores
 @pytest.mark.timeout(300)
 def test_a_starved_client_says_so_and_only_the_assertion_changes_the_exit_code(serve: Callable[..., Sim]) -> None:
-    found = starved(serve, "--assert", "certificate=trustworthy")
-    assert found.certificate["verdict"] == "client-limited"
+    run = starved(serve, "--assert", "certificate=trustworthy")
+    assert run.certificate["verdict"] == "client-limited"
     # Which of its symptoms crosses a bound is the scheduler's choice: late sends, a busy or contended CPU, reads that came together.
-    assert any(word in reason for reason in found.certificate["reasons"] for word in ("CPU", "late", "coalesced"))
-    assert "Measurement quality: client-limited" in found.stdout
-    assert found.exit_code == ExitCode.THRESHOLD_MISSED
+    assert any(word in reason for reason in run.certificate["reasons"] for word in ("CPU", "late", "coalesced"))
+    assert "Measurement quality: client-limited" in run.stdout
+    assert run.exit_code == ExitCode.THRESHOLD_MISSED
 
 
 @needs_cores
@@ -84,30 +84,30 @@ def paused(
 
 def test_kernel_stamps_see_through_short_stalls(serve: Callable[..., Sim]) -> None:
     """Stalls shorter than the gap between chunks: TTFT is right to 1 ms by the kernel's stamps, off by the program's own."""
-    found, ledger, stops = paused(serve, 100, [0.045, 0.055, 0.050], [0.030, 0.041, 0.037], osl=3, count=40)
-    assert found.certificate["kernel_stamped"] == 1
+    run, ledger, stops = paused(serve, 100, [0.045, 0.055, 0.050], [0.030, 0.041, 0.037], osl=3, count=40)
+    assert run.certificate["kernel_stamped"] == 1
     truth = {row["request_id"]: (row["first_ns"] - row["received_ns"]) / 1e6 for row in ledger}
-    records = found.records()
+    records = run.records()
     kernel = np.array([records[k]["metrics"]["time_to_first_token"]["value"] - v for k, v in truth.items()])
     assert len(stops) > 40
     # A request that is being sent when the stop comes has its own start blurred: a few of forty.
     assert np.mean(np.abs(kernel) < 1.0) >= 0.9
-    summary = found.summary
+    summary = run.summary
     exact, seen = summary["time_to_first_token"]["avg"], summary["user_space_time_to_first_token"]["avg"]
     assert exact == pytest.approx(np.mean(list(truth.values())), abs=1.5)
     assert seen - exact > 5
-    assert "(user-space timestamps)" in found.stdout
+    assert "(user-space timestamps)" in run.stdout
 
 
 def test_long_stalls_flag_the_chunks_they_hide(serve: Callable[..., Sim]) -> None:
     """Stalls longer than the gap: several chunks come out of one read; they are flagged and their share is stated."""
-    found, ledger, stops = paused(serve, 10, [0.080], [0.080], osl=60, count=8)
+    run, ledger, stops = paused(serve, 10, [0.080], [0.080], osl=60, count=8)
     stamps = np.array([at for row in ledger for at, _, _ in row["chunks"]])
     hidden = sum(max(int(np.count_nonzero((stamps > a) & (stamps < b))) - 1, 0) for a, b in stops)
-    assert found.certificate["merged"] == pytest.approx(hidden / len(stamps), abs=0.08)
-    assert found.certificate["verdict"] == "client-limited"
-    assert any("coalesced reads" in reason for reason in found.certificate["reasons"])
-    assert f"coalesced reads {100 * found.certificate['merged']:.1f}%" in found.stdout
+    assert run.certificate["merged"] == pytest.approx(hidden / len(stamps), abs=0.08)
+    assert run.certificate["verdict"] == "client-limited"
+    assert any("coalesced reads" in reason for reason in run.certificate["reasons"])
+    assert f"coalesced reads {100 * run.certificate['merged']:.1f}%" in run.stdout
 
 
 def test_the_network_is_not_blamed_for_a_slow_server(serve: Callable[..., Sim]) -> None:

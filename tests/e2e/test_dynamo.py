@@ -87,12 +87,12 @@ def test_its_timing_adds_up_with_the_client_s(dynamo: Dynamo, tmp_path: Path) ->
     # Its router's wait is not the engine's, and what it calls prefill holds the engine's queue.
     assert np.isnan(columns.scalar("server_queue_ns")).all()
     assert np.isnan(columns.scalar("server_prefill_ns")).all()
-    found = find_lifecycle(open_context(columns, run.metric_options), run.summary().server, 1e9)
-    assert found is not None
-    assert found.source == "response"
-    assert "queue and prefill" in found.parts
+    lifecycle = find_lifecycle(open_context(columns, run.metric_options), run.summary().server, 1e9)
+    assert lifecycle is not None
+    assert lifecycle.source == "response"
+    assert "queue and prefill" in lifecycle.parts
     r = open_context(columns, run.metric_options)
-    np.testing.assert_allclose(sum(found.parts.values()), r.finish - np.fmin(r.start, r.scheduled), atol=2)
+    np.testing.assert_allclose(sum(lifecycle.parts.values()), r.finish - np.fmin(r.start, r.scheduled), atol=2)
     assert summary_of(run)["server_time_to_first_token"]["count"] == 40
 
 

@@ -99,17 +99,17 @@ def test_watching_costs_the_load_nothing(serve: Callable[..., Sim]) -> None:
 
 def rows(ttft_ms: list[float], failed: int = 0) -> Columns:
     """Finished requests: successful ones with these TTFTs, then failed ones."""
-    n = len(ttft_ms) + failed
+    count = len(ttft_ms) + failed
     nan = [np.nan] * failed
     first = np.array([*ttft_ms, *nan]) * 1e6
     return Columns.from_arrays(
         {
-            "sent": np.zeros(n),
-            "started": np.zeros(n),
-            "reused": np.ones(n),
+            "sent": np.zeros(count),
+            "started": np.zeros(count),
+            "reused": np.ones(count),
             "first_content": first,
             "last_content": first,
-            "end": np.ones(n) * 1e9,
+            "end": np.ones(count) * 1e9,
             "error_kind": np.array([0.0] * len(ttft_ms) + [4.0] * failed),
         }
     )

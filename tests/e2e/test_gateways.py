@@ -31,7 +31,7 @@ def buffering(more: str) -> str:
     )
 
 
-def found(run: Run) -> dict[str, str]:
+def notices(run: Run) -> dict[str, str]:
     return {n.kind: n.text for n in run.summary().notices}
 
 
@@ -48,15 +48,15 @@ def test_without_buffering_the_gateway_is_named_and_nothing_else(serve: Serve, g
     front = gateways.nginx(sim.url, location="proxy_buffering off;")
     run = sim.run(url=f"http://{front.address}", request_count=24, osl=16)
     assert kinds(run) == {ErrorKind.OK: 24}
-    assert not found(run).keys() & SHAPING
-    assert "server: nginx" in found(run)["intermediary"]
+    assert not notices(run).keys() & SHAPING
+    assert "server: nginx" in notices(run)["intermediary"]
     assert np.median(np.abs(ttft_errors_ms(sim, run))) < 3
 
 
 def test_straight_to_the_server_nothing_is_remarked_upon(serve: Serve) -> None:
     sim = serve(ttft_ms=40, itl_ms=8)
     run = sim.run(request_count=24, osl=16)
-    assert not found(run).keys() & (SHAPING | {"intermediary"})
+    assert not notices(run).keys() & (SHAPING | {"intermediary"})
 
 
 def test_buffering_is_found(serve: Serve, gateways: Gateways) -> None:
@@ -65,7 +65,7 @@ def test_buffering_is_found(serve: Serve, gateways: Gateways) -> None:
     front = gateways.nginx(sim.url, server=buffering("proxy_buffers 8 64k; proxy_buffer_size 64k;"))
     run = sim.run(url=f"http://{front.address}", request_count=24, osl=16)
     assert kinds(run) == {ErrorKind.OK: 24}
-    assert "24 of 24 streams arrived in one burst" in found(run)["buffered"]
+    assert "24 of 24 streams arrived in one burst" in notices(run)["buffered"]
     error = ttft_errors_ms(sim, run)
     assert np.median(error) == pytest.approx(15 * 8, abs=30)
 
@@ -77,7 +77,7 @@ def test_small_buffers_make_batches(serve: Serve, gateways: Gateways) -> None:
     )
     run = sim.run(url=f"http://{front.address}", request_count=16, osl=100)
     assert kinds(run) == {ErrorKind.OK: 16}
-    assert found(run).keys() & {"joined_chunks", "buffered"}
+    assert notices(run).keys() & {"joined_chunks", "buffered"}
 
 
 def test_compression_is_found_and_undone(serve: Serve, gateways: Gateways) -> None:
@@ -89,7 +89,7 @@ def test_compression_is_found_and_undone(serve: Serve, gateways: Gateways) -> No
     )
     run = sim.run(url=f"http://{front.address}", request_count=8, osl=8)
     assert kinds(run) == {ErrorKind.OK: 8}
-    assert "compressed" not in found(run), "nginx compresses only for those who accept it: `identity` was asked for"
+    assert "compressed" not in notices(run), "nginx compresses only for those who accept it: `identity` was asked for"
     forced = sim.run(
         url=f"http://{front.address}",
         request_count=8,
@@ -98,7 +98,7 @@ def test_compression_is_found_and_undone(serve: Serve, gateways: Gateways) -> No
         artifact_dir=sim.dir / "forced",
     )
     assert kinds(forced) == {ErrorKind.OK: 8}
-    assert "gzip (8)" in found(forced)["compressed"]
+    assert "gzip (8)" in notices(forced)["compressed"]
     assert forced.summary().stat("output_sequence_length") == run.summary().stat("output_sequence_length")
 
 

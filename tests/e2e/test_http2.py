@@ -59,7 +59,7 @@ def test_times_are_as_right_as_over_http_1(serve: Serve, gateways: Gateways) -> 
     """Both through the same kind of gateway: its own delay is in both."""
     sim = serve(ttft_ms=40, ttft_jitter=0.2, itl_ms=10, itl_jitter=0.3)
     plain, front = gateways.nginx(sim.url), gateways.nginx(sim.url, listen="http2")
-    found: dict[str, list[list[float]]] = {"1.1": [], "2": []}
+    errors: dict[str, list[list[float]]] = {"1.1": [], "2": []}
     # In turn, and the quieter of two: the machine pauses now and then, in one of them or in the other.
     for version, place in (("1.1", plain), ("2", front)) * 2:
         two = sim.run(
@@ -71,8 +71,8 @@ def test_times_are_as_right_as_over_http_1(serve: Serve, gateways: Gateways) -> 
             osl=40,
         )
         assert kinds(two) == {ErrorKind.OK: 100}
-        found[version].append([float(np.median(np.abs(e))) for e in errors_ns(sim, two)])
-    first, second = (np.min(found[version], axis=0) for version in ("1.1", "2"))
+        errors[version].append([float(np.median(np.abs(e))) for e in errors_ns(sim, two)])
+    first, second = (np.min(errors[version], axis=0) for version in ("1.1", "2"))
     assert (second <= np.maximum(2 * first, 0.3e6)).all(), (first, second)
     assert (two.columns.scalar("first_content_user") >= two.columns.scalar("headers")).all()
     assert set(two.columns.scalar("stamp_source")) == {1.0}
@@ -156,12 +156,12 @@ def test_cancelled_requests_are_reset_and_their_connection_goes_on(serve: Serve,
         request_cancellation_rate=50,
         request_cancellation_delay=0.1,
     )
-    found = kinds(run)
-    assert set(found) == {ErrorKind.OK, ErrorKind.CANCELLED}
-    assert 25 < found[ErrorKind.CANCELLED] < 75
+    counts = kinds(run)
+    assert set(counts) == {ErrorKind.OK, ErrorKind.CANCELLED}
+    assert 25 < counts[ErrorKind.CANCELLED] < 75
     assert len(np.unique(run.columns.scalar("connection"))) == 1
     cut = [row for row in sim.ledger() if row["sent_tokens"] < 20]
-    assert len(cut) >= found[ErrorKind.CANCELLED] * 0.8
+    assert len(cut) >= counts[ErrorKind.CANCELLED] * 0.8
 
 
 def test_an_error_of_one_stream_is_that_streams_alone(serve: Serve, gateways: Gateways) -> None:

@@ -130,16 +130,16 @@ def test_times_agree_with_the_engines_own(llama: str, tmp_path: Path) -> None:
     columns = run.columns
     assert run.exit_code == ExitCode.OK, columns.strings("error_message")
     events = raw_events(run)
-    for i, name in enumerate(columns.strings("request_id")):
+    for row, name in enumerate(columns.strings("request_id")):
         # Each chunk's own timings: a chunk can hold several tokens, as the engine keeps back half a character.
         timings = [timing for event in events[str(name)] if has_text(event) if (timing := timings_of(event))]
         assert timings, "llama.cpp sends its timings"
         first, last = timings[0], timings[-1]
-        ttft = (columns.scalar("first_content")[i] - columns.scalar("sent")[i]) / 1e6
+        ttft = (columns.scalar("first_content")[row] - columns.scalar("sent")[row]) / 1e6
         # The engine's prompt time leaves out HTTP, templating and the first sampling.
         assert ttft >= 0.9 * first["prompt_ms"]
         assert ttft <= first["prompt_ms"] + (first["predicted_n"] + 1) * last["predicted_per_token_ms"] + 60
-        span = (columns.scalar("last_content")[i] - columns.scalar("first_content")[i]) / 1e6
+        span = (columns.scalar("last_content")[row] - columns.scalar("first_content")[row]) / 1e6
         gap = span / (last["predicted_n"] - first["predicted_n"])
         assert gap == pytest.approx(last["predicted_per_token_ms"], rel=0.25, abs=3)
 

@@ -99,13 +99,13 @@ def test_a_machine_without_authorities_is_told_before_the_load(
 ) -> None:
     """Without a CA store every https request fails alike: that is known before the first one."""
     sim = serve(tls={"cert": str(certificate[1]), "key": str(certificate[2])})
-    found = aiperf(
+    ended = aiperf(
         *arguments(sim, "--request-count", "2", "--no-probe"),
         env={"SSL_CERT_FILE": "/dev/null", "SSL_CERT_DIR": "/nonexistent"},
     )
-    assert found.returncode == ExitCode.ERROR
-    assert "ca-certificates" in found.stderr
-    assert "--ca-file" in found.stderr
+    assert ended.returncode == ExitCode.ERROR
+    assert "ca-certificates" in ended.stderr
+    assert "--ca-file" in ended.stderr
 
 
 def test_long_prompts_go_over_tls(serve: Callable[..., Sim], certificate: Certificate) -> None:

@@ -38,7 +38,7 @@ def content(found: Study, name: str) -> dict[str, object]:
 
 def test_a_ramp_finds_where_latency_rises_and_tiers_their_best_point(serve: Callable[..., Sim]) -> None:
     sim = serve(ttft_ms=10)
-    found = study(
+    ramp = study(
         sim,
         search_recipe="concurrency-ramp",
         concurrency_max=8,
@@ -47,13 +47,13 @@ def test_a_ramp_finds_where_latency_rises_and_tiers_their_best_point(serve: Call
         degradation_stat="p50",
         search_sla_tier=("loose:request_latency:p95:lt:60000", "tight:request_latency:p95:lt:0.001"),
     )
-    made = content(found, "degradation_knee.json")
+    made = content(ramp, "degradation_knee.json")
     points = made["points"]
     assert isinstance(points, list)
     assert [p["concurrency"] for p in points] == [1, 8]
     limit = points[0]["value"] * 1.2
     assert made["knee_concurrency"] == (8 if points[1]["value"] > limit else None)
-    told = "\n".join(str(line) for line in found.screen)
+    told = "\n".join(str(line) for line in ramp.screen)
     assert "Tier loose (" in told
     assert "Tier tight (request_latency:p95 < 0.001): no point" in told
 

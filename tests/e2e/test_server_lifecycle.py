@@ -82,13 +82,13 @@ def test_what_the_server_does_not_say_is_absent(serve: Callable[..., Sim], timin
 def test_parts_add_up_to_the_client_s_latency(serve: Callable[..., Sim], timings: str) -> None:
     asked = {"extra_inputs": {"nvext": {"extra_fields": ["timing"]}}} if timings == "dynamo" else {}
     run = serve(engine=ENGINE, timings=timings).run(**LOAD, **SCRAPED, **asked)
-    r = open_context(run.columns, run.metric_options)
-    found = find_lifecycle(r, run.summary().server, 1e9)
-    assert found is not None
-    assert found.source == "response"
-    total = sum(found.parts.values())
-    np.testing.assert_allclose(total, r.finish - np.fmin(r.start, r.scheduled), atol=2)
-    assert found.worst_ns <= 1 * MS
+    context = open_context(run.columns, run.metric_options)
+    lifecycle = find_lifecycle(context, run.summary().server, 1e9)
+    assert lifecycle is not None
+    assert lifecycle.source == "response"
+    total = sum(lifecycle.parts.values())
+    np.testing.assert_allclose(total, context.finish - np.fmin(context.start, context.scheduled), atol=2)
+    assert lifecycle.worst_ns <= 1 * MS
 
 
 def test_scraped_figures_are_those_of_the_ledger(serve: Callable[..., Sim]) -> None:

@@ -122,7 +122,7 @@ STREAM = "application/vnd.amazon.eventstream"
 @pytest.mark.parametrize("prefix", ["data: ", ""])
 def test_a_stream_of_sagemaker_is_signed_and_read(tmp_path: Path, prefix: str) -> None:
     with peer([(STREAM, framed(events(prefix), 37))]) as (url, seen):
-        found = run(
+        signed = run(
             f"{url}/endpoints/my%20model/invocations",
             tmp_path,
             streaming=True,
@@ -132,18 +132,18 @@ def test_a_stream_of_sagemaker_is_signed_and_read(tmp_path: Path, prefix: str) -
             export_http_trace=True,
             export_level="raw",
         )
-    assert found.exit_code == 0, kinds(found)
+    assert signed.exit_code == 0, kinds(signed)
     assert len(seen) == 6
     assert {h["path"] for h in seen} == {"/endpoints/my%20model/invocations-response-stream"}
     assert {h["x-amzn-sagemaker-inference-component"] for h in seen} == {"part"}
     assert {h["x-amzn-sagemaker-target-variant"] for h in seen} == {"blue"}
     assert {h["x-amzn-sagemaker-inference-id"] == h["x-request-id"] for h in seen} == {True}
     assert all("/eu-central-1/sagemaker/aws4_request" in h["authorization"] for h in seen)
-    summary = found.summary()
+    summary = signed.summary()
     assert summary["output_sequence_length"].avg == 3
     assert summary["usage_completion_tokens"].avg == 3
     assert summary["time_to_first_token"].count == 6
-    for path in found.dir.rglob("*"):
+    for path in signed.dir.rglob("*"):
         if path.is_file():
             text = path.read_bytes()
             assert TOKEN.encode() not in text, path
@@ -166,12 +166,12 @@ def test_what_the_stream_says_has_failed_is_a_failed_request(tmp_path: Path) -> 
     whole = framed(events("data: "), 50)
     replies = [(STREAM, begun + failed), (STREAM, whole[:-9]), (STREAM, whole[:30] + b"x" + whole[31:])]
     with peer(replies) as (url, _):
-        found = run(url, tmp_path, streaming=True, sagemaker_endpoint_name="e", concurrency=1)
+        signed = run(url, tmp_path, streaming=True, sagemaker_endpoint_name="e", concurrency=1)
     # The second has its end in the frames before the cut; its last frame lacks bytes all the same.
-    assert kinds(found)[ErrorKind.ERROR_IN_REPLY] == 2
-    assert kinds(found)[ErrorKind.MALFORMED] == 2
-    assert kinds(found)[ErrorKind.CUT] == 2
-    text = (found.dir / "profile_export.jsonl").read_text(encoding="utf-8")
+    assert kinds(signed)[ErrorKind.ERROR_IN_REPLY] == 2
+    assert kinds(signed)[ErrorKind.MALFORMED] == 2
+    assert kinds(signed)[ErrorKind.CUT] == 2
+    text = (signed.dir / "profile_export.jsonl").read_text(encoding="utf-8")
     assert "ModelStreamError: " in text
     assert "the checksum of a frame is wrong" in text
 

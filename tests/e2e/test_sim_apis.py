@@ -187,14 +187,14 @@ def test_a_run_counts_what_the_ledger_has(serve: Serve, endpoint: str, streaming
     names = run.columns.strings("request_id")
     prompt, completion = run.columns.scalar("usage_prompt"), run.columns.scalar("usage_completion")
     reasoning = run.columns.scalar("usage_reasoning")
-    for i, name in enumerate(names):
+    for request, name in enumerate(names):
         row = ledger[str(name)]
         # TGI says how long the prompt was in streams alone.
         if streaming or endpoint != "huggingface_generate":
-            assert prompt[i] == row["prompt_tokens"]
-        assert (completion[i], row["sent_tokens"]) == (40, 40)
+            assert prompt[request] == row["prompt_tokens"]
+        assert (completion[request], row["sent_tokens"]) == (40, 40)
         if endpoint == "responses":
-            assert reasoning[i] == row["reasoning_tokens"] == 6
+            assert reasoning[request] == row["reasoning_tokens"] == 6
     summary = run.summary()
     assert summary["output_sequence_length"].avg == 40
     assert summary["input_sequence_length"].avg == 20

@@ -22,12 +22,12 @@ TIE_MS = 4.0
 def write_trace(path: Path, count: int, every_ms: float, output: int = 20) -> Path:
     """Lines of the Mooncake format; prompts share their first block now and then."""
     with path.open("w", encoding="utf-8") as file:
-        for i in range(count):
+        for number in range(count):
             line = {
-                "timestamp": round(i * every_ms),
-                "input_length": 600 + i % 50,
+                "timestamp": round(number * every_ms),
+                "input_length": 600 + number % 50,
                 "output_length": output,
-                "hash_ids": [i % 7, 1000 + i],
+                "hash_ids": [number % 7, 1000 + number],
             }
             file.write(json.dumps(line) + "\n")
     return path

@@ -69,14 +69,14 @@ def test_slices_are_true_windows(measured: tuple[Run, list[dict[str, Any]]]) -> 
     chunks = np.array([at for row in ledger for at, tokens, _ in row["chunks"] for _ in range(tokens)])
     ends = np.array([row["last_ns"] for row in ledger])
     starts = np.array([row["received_ns"] for row in ledger])
-    for s in slices:
-        seconds = (s["end_ns"] - s["start_ns"]) / 1e9
-        low, high = within(chunks, s["start_ns"], s["end_ns"])
-        assert low <= s["output_token_throughput"]["avg"] * seconds <= high + 1e-6
-        low, high = within(ends, s["start_ns"], s["end_ns"])
-        assert low <= s["request_count"]["avg"] <= high
-        low, high = within(starts, s["start_ns"], s["end_ns"])
-        assert low <= s["requests_started"] <= high
+    for part in slices:
+        seconds = (part["end_ns"] - part["start_ns"]) / 1e9
+        low, high = within(chunks, part["start_ns"], part["end_ns"])
+        assert low <= part["output_token_throughput"]["avg"] * seconds <= high + 1e-6
+        low, high = within(ends, part["start_ns"], part["end_ns"])
+        assert low <= part["request_count"]["avg"] <= high
+        low, high = within(starts, part["start_ns"], part["end_ns"])
+        assert low <= part["requests_started"] <= high
     assert sum(s["request_count"]["avg"] for s in slices) == 500
 
 
@@ -125,12 +125,12 @@ def test_the_csv_has_aiperfs_columns_and_the_jsons_figures(measured: tuple[Run, 
     with (run.dir / "profile_export_aiperf_timeslices.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["Timeslice", "Start_NS", "End_NS", "Metric", "Unit", "Stat", "Value"]
-    for s in items(run):
+    for part in items(run):
         row = next(
             r
             for r in rows
-            if int(r["Timeslice"]) == s["timeslice_index"]
+            if int(r["Timeslice"]) == part["timeslice_index"]
             and (r["Metric"], r["Stat"]) == ("Time to First Token", "avg")
         )
-        assert float(row["Value"]) == pytest.approx(s["time_to_first_token"]["avg"], abs=0.006)
-        assert int(row["Start_NS"]) == s["start_ns"]
+        assert float(row["Value"]) == pytest.approx(part["time_to_first_token"]["avg"], abs=0.006)
+        assert int(row["Start_NS"]) == part["start_ns"]

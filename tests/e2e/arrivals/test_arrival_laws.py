@@ -87,7 +87,7 @@ def test_constant_arrivals_do_not_drift(serve: Serve) -> None:
 
 def test_the_seed_decides_the_gaps(serve: Serve, tmp_path: Path) -> None:
     sim = serve()
-    found = [
+    times = [
         scheduled_s(
             sim.run(
                 request_rate=200.0, concurrency=None, request_count=50, random_seed=s, artifact_dir=tmp_path / str(i)
@@ -95,8 +95,8 @@ def test_the_seed_decides_the_gaps(serve: Serve, tmp_path: Path) -> None:
         )
         for i, s in enumerate((3, 3, 4))
     ]
-    assert found[0] == pytest.approx(found[1], abs=1e-9)
-    assert np.abs(found[0] - found[2]).max() > 0.005
+    assert times[0] == pytest.approx(times[1], abs=1e-9)
+    assert np.abs(times[0] - times[2]).max() > 0.005
 
 
 def count_by(at: Floats, edges: Sequence[float]) -> list[int]:

@@ -101,30 +101,30 @@ SECRETS = {
 
 def test_nothing_of_the_text_survives(tmp_path: Path) -> None:
     """Each place of a request and a response that may hold a secret holds one; no file has any, not even in part."""
-    s = SECRETS
+    secrets = SECRETS
     body = {
-        "model": s["model"],
+        "model": secrets["model"],
         "messages": [
-            {"role": "system", "content": s["system"]},
-            {"role": "user", "name": s["name"], "content": [{"type": "text", "text": s["user"]}]},
+            {"role": "system", "content": secrets["system"]},
+            {"role": "user", "name": secrets["name"], "content": [{"type": "text", "text": secrets["user"]}]},
             {
                 "role": "assistant",
-                "tool_calls": [{"id": s["call"], "function": {"name": "f", "arguments": s["argument"]}}],
+                "tool_calls": [{"id": secrets["call"], "function": {"name": "f", "arguments": secrets["argument"]}}],
             },
         ],
-        "tools": [{"type": "function", "function": {"name": s["tool"]}}],
-        "metadata": {"note": s["extra"]},
+        "tools": [{"type": "function", "function": {"name": secrets["tool"]}}],
+        "metadata": {"note": secrets["extra"]},
     }
-    message = {"choices": [{"message": {"content": s["answer"]}}], "usage": USAGE}
+    message = {"choices": [{"message": {"content": secrets["answer"]}}], "usage": USAGE}
     responses = [
         answer(**message),
-        http_response(s["answer"].encode(), status="500 Oops"),
-        b"not HTTP " + s["answer"].encode(),
+        http_response(secrets["answer"].encode(), status="500 Oops"),
+        b"not HTTP " + secrets["answer"].encode(),
     ]
     with RawTarget(responses, closes=True) as target, capturing(target.url, tmp_path) as captured:
-        heads = (f"X-Session-ID: {s['header']}", f"Authorization: Bearer {s['key']}")
+        heads = (f"X-Session-ID: {secrets['header']}", f"Authorization: Bearer {secrets['key']}")
         for _ in responses:
-            talk(captured.address, post(f"/v1/chat/completions?q={s['query']}", body, *heads))
+            talk(captured.address, post(f"/v1/chat/completions?q={secrets['query']}", body, *heads))
         broken = (
             b"POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: 9\r\n\r\nsecret-00"
         )
@@ -132,9 +132,9 @@ def test_nothing_of_the_text_survives(tmp_path: Path) -> None:
         lines = captured.end()
         said, _ = captured.said()
     assert len(lines) == 3
-    assert any(s["user"].encode() in got for got in target.got), "the target got the text"
+    assert any(secrets["user"].encode() in got for got in target.got), "the target got the text"
     written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()) + "\n".join(said).encode()
-    for word, secret in s.items():
+    for word, secret in secrets.items():
         assert secret.encode() not in written, word
     assert b"secret" not in written
 

@@ -99,12 +99,12 @@ def test_latencies_are_those_of_the_records(ended: tuple[Run, Watcher], tag: str
     spread, metric = watcher.view.spreads[tag], run.summary()[tag]
     assert spread.count == metric.count
     assert spread.mean_ms == pytest.approx(metric.avg, rel=1e-6)
-    found = spread.percentiles_ms(0.5, 0.99)
-    assert found is not None
+    percentiles = spread.percentiles_ms(0.5, 0.99)
+    assert percentiles is not None
     # The records interpolate between neighbours; the histogram has bins of 1 %.
     values = run.columns.scalar("error_kind")
     assert np.count_nonzero(values == 0) >= metric.count
-    assert found[0] == pytest.approx(metric.p50, rel=0.03)
+    assert percentiles[0] == pytest.approx(metric.p50, rel=0.03)
 
 
 def test_the_client_is_judged_alike(ended: tuple[Run, Watcher]) -> None:

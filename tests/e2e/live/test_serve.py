@@ -70,12 +70,12 @@ class Running(NamedTuple):
 def running(folder: Path, *flags: str, **options: object) -> Iterator[Running]:
     with simulate(folder, **options) as sim, started(arguments(sim, *flags)) as process:
         assert process.stderr is not None
-        found = None
-        while found is None:
+        page = None
+        while page is None:
             line = process.stderr.readline()
             assert line, "the command ended without a page"
-            found = re.search(r"live page: (\S+)", line)
-        yield Running(found[1], process, folder / "run")
+            page = re.search(r"live page: (\S+)", line)
+        yield Running(page[1], process, folder / "run")
 
 
 def read_openmetrics(text: str) -> list[Metric]:

@@ -29,12 +29,12 @@ Opener = Callable[..., "Page"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    found = tmp_path_factory.mktemp("pages")
+    pages = tmp_path_factory.mktemp("pages")
     run = plot_run(1_500, 20, fail=0.02, slices=True)
-    (found / "run.html").write_bytes(render_page(run))
+    (pages / "run.html").write_bytes(render_page(run))
     runs = [plot_run(200, level, seed=level, load=float(level)) for level in (2, 8, 32)]
-    (found / "compare.html").write_bytes(render_comparison(ComparisonInput(title="three runs", runs=tuple(runs))))
-    return found
+    (pages / "compare.html").write_bytes(render_comparison(ComparisonInput(title="three runs", runs=tuple(runs))))
+    return pages
 
 
 @pytest.fixture

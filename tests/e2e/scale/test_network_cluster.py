@@ -114,24 +114,24 @@ def test_four_nodes_send_the_demo_s_first_case(place: Place) -> None:
     assert run.summary().counts.ok == 1000
     wall = run.columns.start_wall_ns
     skews = []
-    for g in run.json.generators:
-        assert g.clock_bound_ns is not None
-        assert g.start_skew_ns is not None
-        skews.append(g.start_skew_ns)
+    for generator in run.json.generators:
+        assert generator.clock_bound_ns is not None
+        assert generator.start_skew_ns is not None
+        skews.append(generator.start_skew_ns)
         # What the offset is off by shows in when its requests were sent, by the server's clock.
-        own = run.columns.scalar("generator") == g.index
+        own = run.columns.scalar("generator") == generator.index
         names = [str(n) for n, mine in zip(run.columns.strings("request_id"), own, strict=True) if mine]
         sent = dict(zip(names, run.columns.scalar("sent")[own] + wall, strict=True))
-        delay = place.nodes[g.index].delay_ms * 1e6
+        delay = place.nodes[generator.index].delay_ms * 1e6
         lags = sorted(r["received_ns"] - sent[r["request_id"]] - delay for r in rows if r["request_id"] in sent)
-        assert -g.clock_bound_ns - 1e6 <= lags[0] <= g.clock_bound_ns + 20e6
-        assert g.clock_bound_ns <= delay + 20e6
+        assert -generator.clock_bound_ns - 1e6 <= lags[0] <= generator.clock_bound_ns + 20e6
+        assert generator.clock_bound_ns <= delay + 20e6
     assert max(skews) < 60e6, "what a clock is off by is no start skew"
-    for g in run.json.generators:
-        off = CLOCK_OFF_NS if g.index == OFF_CLOCK else 0
-        assert g.clock_offset_ns is not None
-        assert g.clock_bound_ns is not None
-        assert abs(g.clock_offset_ns - off) <= g.clock_bound_ns + 5e6
+    for generator in run.json.generators:
+        off = CLOCK_OFF_NS if generator.index == OFF_CLOCK else 0
+        assert generator.clock_offset_ns is not None
+        assert generator.clock_bound_ns is not None
+        assert abs(generator.clock_offset_ns - off) <= generator.clock_bound_ns + 5e6
 
 
 def test_a_full_disk_of_one_generator_is_named_and_its_records_come(place: Place) -> None:

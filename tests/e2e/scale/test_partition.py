@@ -171,17 +171,19 @@ def test_trees_stay_whole(fixed: Peer, tmp_path: Path, of: int) -> None:
     """Forks and joins of a tree depend on each other: they live in one part."""
     path = tmp_path / "trees.jsonl"
     rows = []
-    for n in range(7):
+    for tree in range(7):
         rows.append(
             {
-                "session_id": f"root{n}",
+                "session_id": f"root{tree}",
                 "turns": [
-                    {"messages": [{"role": "user", "content": f"plan {n}"}], "spawns": [f"leaf{n}"]},
+                    {"messages": [{"role": "user", "content": f"plan {tree}"}], "spawns": [f"leaf{tree}"]},
                     {"messages": [{"role": "user", "content": "go on"}]},
                 ],
             }
         )
-        rows.append({"session_id": f"leaf{n}", "turns": [{"messages": [{"role": "user", "content": f"look {n}"}]}]})
+        rows.append(
+            {"session_id": f"leaf{tree}", "turns": [{"messages": [{"role": "user", "content": f"look {tree}"}]}]}
+        )
     path.write_text("\n".join(json.dumps(r) for r in rows), encoding="utf-8")
     whole = check(fixed, of, timed=False, input_file=path, custom_dataset_type="dag_jsonl", concurrency=3)
     assert len(whole.bodies) == 21

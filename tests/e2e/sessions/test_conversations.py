@@ -42,19 +42,21 @@ def test_each_turn_holds_the_real_answers_before_it(serve: Serve) -> None:
     columns = run.columns
     answers: dict[tuple[int, int], str] = {}
     texts = columns.strings("text")
-    for i, (session, turn) in enumerate(zip(columns.scalar("session_num"), columns.scalar("turn"), strict=True)):
-        answers[int(session), int(turn)] = texts[i] or ""
+    for row_number, (session, turn) in enumerate(
+        zip(columns.scalar("session_num"), columns.scalar("turn"), strict=True)
+    ):
+        answers[int(session), int(turn)] = texts[row_number] or ""
     names = {n: i for i, n in enumerate(columns.strings("request_id"))}
     for rows in conversations(sim).values():
         assert [row["messages"] for row in rows] == [1, 3, 5, 7, 9]
-        for t, row in enumerate(rows):
-            i = names[row["request_id"]]
-            session = int(columns.scalar("session_num")[i])
-            assert columns.scalar("turn")[i] == t
+        for turn_number, row in enumerate(rows):
+            row_number = names[row["request_id"]]
+            session = int(columns.scalar("session_num")[row_number])
+            assert columns.scalar("turn")[row_number] == turn_number
             at = 0
-            for k in range(t):
+            for k in range(turn_number):
                 place = row["prompt"].find(answers[session, k], at)
-                assert place > at, f"turn {t} lacks the answer to turn {k}"
+                assert place > at, f"turn {turn_number} lacks the answer to turn {k}"
                 at = place + len(answers[session, k])
         assert all(b["prompt"].startswith(a["prompt"]) for a, b in pairwise(rows))
 

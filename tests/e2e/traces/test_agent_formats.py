@@ -83,14 +83,14 @@ def test_a_request_trace_shares_blocks_between_its_sessions(tmp_path: Path) -> N
     facts = read_agent_facts(run.dir)
     assert facts is not None
     plan = facts.rows(run.columns.scalar("session"), run.columns.scalar("turn"))
-    found = {}
+    shared_blocks = {}
     for name, row in zip(run.columns.strings("request_id"), plan.tolist(), strict=True):
         seen = rows[str(name)]
         shared = seen["prompt"].encode()[: seen["shared_prefix_bytes"]].decode(errors="ignore")
-        found[int(facts.outer[row])] = (int(builtin_count([shared])[0]) + 2) // 64
+        shared_blocks[int(facts.outer[row])] = (int(builtin_count([shared])[0]) + 2) // 64
     # Line 9 is another session: it shares the system prompt's blocks with the first one, whichever came first.
-    assert found.pop(1) + found.pop(9) == 2
-    assert found == {2: 1, 3: 2, 4: 0, 7: 3, 8: 5}
+    assert shared_blocks.pop(1) + shared_blocks.pop(9) == 2
+    assert shared_blocks == {2: 1, 3: 2, 4: 0, 7: 3, 8: 5}
 
 
 def test_a_transcript_is_replayed_with_its_tools_and_recorded_history(sim: Sim) -> None:

@@ -134,16 +134,16 @@ def test_errors_change_nothing_and_the_replay_goes_on(tmp_path: Path) -> None:
 
 def test_results_have_aiperfs_keys_and_the_analysis(sim: Sim) -> None:
     run = replay(sim, SYSTEM, SUBAGENTS, concurrency=2)
-    found = summary_of(run)
-    hit = found["theoretical_prefix_cache_hit"]
+    summary = summary_of(run)
+    hit = summary["theoretical_prefix_cache_hit"]
     # system: 5 + 9 of 24; agents: a1 5 + 6, a2 0, the root's second 10, of 10 + 5 + 6 + 3 + 14.
     assert (hit["sum"], hit["count"]) == (35, 62)
     assert hit["avg"] == pytest.approx(100 * 35 / 62)
-    assert "metadata" not in found or "scenario" not in found["metadata"]
-    assert found["branch_stats"]["children_spawned"] == 2
-    assert set(found["agentic"]["per_agent"]) == {"main", "subagent"}
-    assert {s["session"] for s in found["agentic"]["per_session"]} == {"system", "agents"}
-    assert found["e2e_normalized_interactivity_p90"]["avg"] <= found["e2e_normalized_interactivity_p75"]["avg"]
+    assert "metadata" not in summary or "scenario" not in summary["metadata"]
+    assert summary["branch_stats"]["children_spawned"] == 2
+    assert set(summary["agentic"]["per_agent"]) == {"main", "subagent"}
+    assert {s["session"] for s in summary["agentic"]["per_session"]} == {"system", "agents"}
+    assert summary["e2e_normalized_interactivity_p90"]["avg"] <= summary["e2e_normalized_interactivity_p75"]["avg"]
 
 
 def scenario(sim: Sim, **flags: object) -> Run:

@@ -72,14 +72,14 @@ def metadata_of(run: Run) -> dict[str, Any]:
 @pytest.mark.usefixtures("short", "corpus")
 def test_a_run_by_the_rules_is_valid_and_has_the_keys_that_are_read(sim: Sim) -> None:
     run = submit(sim)
-    found = metadata_of(run)
-    assert (found["scenario"], found["submission_valid"]) == ("inferencex-agentx-mvp", True)
-    assert "submission_invalid_reasons" not in found
-    assert found["dataset"]["hf_dataset_name"] == "semianalysisai/cc-traces-weka-062126"
+    metadata = metadata_of(run)
+    assert (metadata["scenario"], metadata["submission_valid"]) == ("inferencex-agentx-mvp", True)
+    assert "submission_invalid_reasons" not in metadata
+    assert metadata["dataset"]["hf_dataset_name"] == "semianalysisai/cc-traces-weka-062126"
     (covered,) = (
-        [found["metric_duration_coverage"]]
-        if isinstance(found["metric_duration_coverage"], dict)
-        else found["metric_duration_coverage"]
+        [metadata["metric_duration_coverage"]]
+        if isinstance(metadata["metric_duration_coverage"], dict)
+        else metadata["metric_duration_coverage"]
     )
     assert max(covered["ttft_ratio"], covered["inter_token_latency_ratio"]) >= covered["required_ratio"] == 0.95
     summary = summary_of(run)

@@ -108,16 +108,16 @@ def test_lines_say_which_agent_sent_a_request_and_where_it_stands_in_the_recordi
     assert len(lines) == 10
     roots = {x["x_correlation_id"] for x in lines if x["agent_depth"] == 0}
     assert len(roots) == 2, "one for each play"
-    for x in lines:
-        assert x["root_correlation_id"] in roots
-        assert x["source_trace_id"] == "agents"
-        if x["agent_depth"]:
-            assert x["parent_correlation_id"] == x["root_correlation_id"] != x["x_correlation_id"]
-            assert x["source_kind"] == "weka_subagent"
+    for line in lines:
+        assert line["root_correlation_id"] in roots
+        assert line["source_trace_id"] == "agents"
+        if line["agent_depth"]:
+            assert line["parent_correlation_id"] == line["root_correlation_id"] != line["x_correlation_id"]
+            assert line["source_kind"] == "weka_subagent"
         else:
-            assert x["root_correlation_id"] == x["x_correlation_id"]
-            assert "parent_correlation_id" not in x
-            assert x["source_kind"] == "weka_main"
+            assert line["root_correlation_id"] == line["x_correlation_id"]
+            assert "parent_correlation_id" not in line
+            assert line["source_kind"] == "weka_main"
     places = {(x["source_outer_idx"], x.get("source_inner_idx")) for x in lines}
     assert places == {(0, None), (3, None), (1, 0), (1, 1), (2, 0)}
     by_play = {x["root_correlation_id"]: x["session_num"] for x in lines}

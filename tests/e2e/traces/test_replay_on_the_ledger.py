@@ -243,12 +243,12 @@ def test_requests_beyond_the_servers_context_are_named_and_counted(serve: Callab
     lengths = [1_000, 33_000, 5_000, 40_000, 32_000, 32_760]
     lines = [
         {
-            "timestamp": 20 * i,
+            "timestamp": 20 * number,
             "input_length": n,
             "output_length": 10,
-            "hash_ids": list(range(i * 100, i * 100 + -(-n // BLOCK))),
+            "hash_ids": list(range(number * 100, number * 100 + -(-n // BLOCK))),
         }
-        for i, n in enumerate(lengths)
+        for number, n in enumerate(lengths)
     ]
     trace = write(tmp_path / "t.jsonl", lines)
     sim = serve(context_limit=32_768)
@@ -306,14 +306,14 @@ def test_more_roots_share_less(serve: Callable[..., Sim], tmp_path: Path) -> Non
 def test_a_share_of_the_sessions_is_replayed_whole(serve: Callable[..., Sim], tmp_path: Path) -> None:
     lines = [
         {
-            "session_id": f"s{k}",
-            "timestamp": 10 * k + t,
+            "session_id": f"s{session}",
+            "timestamp": 10 * session + turn,
             "input_length": 20,
             "output_length": 1,
-            "hash_ids": [k * 10 + t],
+            "hash_ids": [session * 10 + turn],
         }
-        for k in range(40)
-        for t in range(2)
+        for session in range(40)
+        for turn in range(2)
     ]
     run = serve().run(input_file=write(tmp_path / "t.jsonl", lines), **TIMED, trace_session_sample_ratio=0.25)
     sessions, turns = np.unique(run.columns.scalar("session"), return_counts=True)

@@ -60,17 +60,17 @@ def test_branches_are_counted(serve: Callable[..., Sim]) -> None:
     path = dag(sim.dir / "dag.jsonl")
     options = {"input_file": path, "custom_dataset_type": "dag_jsonl", "concurrency": 1, "isl": None, "osl": None}
     run = sim.run(**options, request_count=None)
-    found = json.loads((run.dir / "profile_export_aiperf.json").read_text(encoding="utf-8"))
-    assert {k: v for k, v in found["branch_stats"].items() if v} == {
+    summary = json.loads((run.dir / "profile_export_aiperf.json").read_text(encoding="utf-8"))
+    assert {k: v for k, v in summary["branch_stats"].items() if v} == {
         "children_spawned": 3,
         "children_completed": 3,
         "parents_suspended": 2,
         "parents_resumed": 2,
     }
-    assert found["input_config"]["phases"][0]["sessions"] == 3
+    assert summary["input_config"]["phases"][0]["sessions"] == 3
     cut = sim.run(**options, request_count=3, artifact_dir=sim.dir / "cut")
-    found = json.loads((cut.dir / "profile_export_aiperf.json").read_text(encoding="utf-8"))
-    assert {k: v for k, v in found["branch_stats"].items() if v} == {
+    summary = json.loads((cut.dir / "profile_export_aiperf.json").read_text(encoding="utf-8"))
+    assert {k: v for k, v in summary["branch_stats"].items() if v} == {
         "children_spawned": 2,
         "children_completed": 1,
         "children_truncated": 1,
@@ -91,17 +91,17 @@ def test_what_two_turns_spawn_is_sent_twice_under_one_name(serve: Callable[..., 
         input_file=path, custom_dataset_type="dag_jsonl", concurrency=1, request_count=None, isl=None, osl=None
     )
     lines = (run.dir / "profile_export.jsonl").read_text(encoding="utf-8").splitlines()
-    found = sorted((json.loads(line)["metadata"] for line in lines), key=lambda m: int(m["request_start_ns"]))
-    assert [(m["conversation_id"], m["turn_index"]) for m in found] == [
+    sent = sorted((json.loads(line)["metadata"] for line in lines), key=lambda m: int(m["request_start_ns"]))
+    assert [(m["conversation_id"], m["turn_index"]) for m in sent] == [
         ("root", 0),
         ("help", 0),
         ("root", 1),
         ("help", 0),
         ("root", 2),
     ]
-    helpers = [m for m in found if m["conversation_id"] == "help"]
+    helpers = [m for m in sent if m["conversation_id"] == "help"]
     assert len({m["x_correlation_id"] for m in helpers}) == 2, "each is a session of its own"
-    assert {m["parent_correlation_id"] for m in helpers} == {found[0]["x_correlation_id"]}
+    assert {m["parent_correlation_id"] for m in helpers} == {sent[0]["x_correlation_id"]}
 
 
 def test_an_id_of_another_family_has_no_known_parent() -> None:

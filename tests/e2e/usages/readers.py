@@ -50,11 +50,11 @@ def dynamo_profiler(folder: Path) -> None:
 
 def valkey_sweep(folder: Path) -> None:
     """A7, the strictest: versions, configuration, and counts that agree."""
-    found = summary(folder)
-    assert found["aiperf_version"] == "0.13.0"
-    assert found["schema_version"]
-    assert found["was_cancelled"] is False
-    config = found["input_config"]
+    content = summary(folder)
+    assert content["aiperf_version"] == "0.13.0"
+    assert content["schema_version"]
+    assert content["was_cancelled"] is False
+    config = content["input_config"]
     by_name = {p["name"]: p for p in config["phases"]}
     assert set(by_name) == {"warmup", "profiling"}
     assert by_name["warmup"]["exclude_from_results"] is True
@@ -77,8 +77,8 @@ def valkey_sweep(folder: Path) -> None:
     assert config["gpu_telemetry"]["enabled"] is False
     assert config["server_metrics"]["enabled"] is False
     counted = (*CORE, "input_sequence_length", "output_sequence_length", "osl_mismatch_diff_pct")
-    assert {tag: found[tag]["count"] for tag in counted} == dict.fromkeys(counted, requests)
-    assert not found["error_summary"]
+    assert {tag: content[tag]["count"] for tag in counted} == dict.fromkeys(counted, requests)
+    assert not content["error_summary"]
 
 
 def percentiles(folder: Path) -> None:
@@ -142,21 +142,21 @@ def intermediate(folder: Path) -> None:
 def llm_d(folder: Path) -> None:
     """C2: all percentiles; the keys of 0.3 in the configuration. The summary lies directly in the folder."""
     assert (folder / "profile_export_aiperf.json").exists()
-    found = summary(folder)
+    content = summary(folder)
     stats = ("avg", "min", "p1", "p5", "p10", "p25", "p50", "p75", "p90", "p95", "p99", "max")
-    _positive(found, ("input_sequence_length", "output_sequence_length", *CORE), stats)
-    assert len(found["error_summary"]) == 0
+    _positive(content, ("input_sequence_length", "output_sequence_length", *CORE), stats)
+    assert len(content["error_summary"]) == 0
     _positive(
-        found, ("request_count", "output_token_throughput", "total_token_throughput", "request_throughput"), ("avg",)
+        content, ("request_count", "output_token_throughput", "total_token_throughput", "request_throughput"), ("avg",)
     )
-    assert found["input_config"]["endpoint"]["model_names"][0]
-    assert found["input_config"]["loadgen"]["concurrency"] >= 1
+    assert content["input_config"]["endpoint"]["model_names"][0]
+    assert content["input_config"]["loadgen"]["concurrency"] >= 1
 
 
 def sagemaker(folder: Path) -> None:
     """E1: every key with `unit` and `avg` is a metric."""
-    found = summary(folder)
-    metrics = {k: v for k, v in found.items() if isinstance(v, dict) and {"unit", "avg"} <= v.keys()}
+    content = summary(folder)
+    metrics = {k: v for k, v in content.items() if isinstance(v, dict) and {"unit", "avg"} <= v.keys()}
     wanted = (
         *CORE,
         "request_throughput",
@@ -165,7 +165,7 @@ def sagemaker(folder: Path) -> None:
         "benchmark_duration",
     )
     assert set(wanted) <= metrics.keys()
-    assert found["aiperf_version"]
+    assert content["aiperf_version"]
 
 
 def artifacts(folder: Path) -> None:

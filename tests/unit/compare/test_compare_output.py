@@ -49,20 +49,20 @@ def test_another_server_or_model_is_listed_but_no_other_workload() -> None:
 
 
 def test_runs_of_another_tool_are_alike_when_lengths_and_load_agree() -> None:
-    a = run_of(SERVER, 1, count=300)
+    ours = run_of(SERVER, 1, count=300)
     foreign = replace(
         run_of(SERVER, 2, count=300), tool="AIPerf 0.13.0", fingerprint=None, options={"load.concurrency": 32}
     )
-    assert relate(a, foreign).kind in {"alike", "different"}
+    assert relate(ours, foreign).kind in {"alike", "different"}
     same_lengths = replace(
-        foreign, series={**foreign.series, "output_sequence_length": a.series["output_sequence_length"]}
+        foreign, series={**foreign.series, "output_sequence_length": ours.series["output_sequence_length"]}
     )
-    assert relate(a, same_lengths).kind == "alike"
+    assert relate(ours, same_lengths).kind == "alike"
     longer = replace(
-        same_lengths, series={**same_lengths.series, "input_sequence_length": a.series["input_sequence_length"] * 2}
+        same_lengths, series={**same_lengths.series, "input_sequence_length": ours.series["input_sequence_length"] * 2}
     )
-    assert relate(a, longer).kind == "different"
-    assert "mean input length 100.0 against 200.0" in relate(a, longer).reason
+    assert relate(ours, longer).kind == "different"
+    assert "mean input length 100.0 against 200.0" in relate(ours, longer).reason
 
 
 def test_different_workloads_are_shown_without_claims() -> None:
@@ -76,12 +76,12 @@ def test_different_workloads_are_shown_without_claims() -> None:
 
 
 def test_twice_the_gpus_with_a_half_more_tokens_scale_at_three_quarters() -> None:
-    a = replace(run_of(SERVER, 1, count=100), num_gpus=2, figures={"output_token_throughput": {"avg": 1000.0}})
-    b = replace(a, num_gpus=4, figures={"output_token_throughput": {"avg": 1500.0}})
-    (pair,) = compare_runs([a, b]).pairs
+    one = replace(run_of(SERVER, 1, count=100), num_gpus=2, figures={"output_token_throughput": {"avg": 1000.0}})
+    b = replace(one, num_gpus=4, figures={"output_token_throughput": {"avg": 1500.0}})
+    (pair,) = compare_runs([one, b]).pairs
     assert pair.scaling is not None
     assert pair.scaling.efficiency == pytest.approx(0.75)
-    assert "efficiency 75%" in screen([a, b])
+    assert "efficiency 75%" in screen([one, b])
 
 
 @pytest.mark.parametrize(

@@ -313,10 +313,10 @@ def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
 
 def test_comparison_of_tools_lists_definitions_and_the_client(tmp_path: Path) -> None:
     vllm = load_data(write(tmp_path / "vllm.json", VLLM))
-    found = compare_runs([load_data(AIPERF), vllm])
-    (pair,) = found.pairs
+    comparison = compare_runs([load_data(AIPERF), vllm])
+    (pair,) = comparison.pairs
     assert not pair.is_comparable
     assert {tool for tool, _ in pair.definitions} == {"AIPerf 0.13.0", "vLLM bench serve"}
-    assert any("AIPerf 0.13.0) was degraded" in n for n in found.notes)
-    assert any("do not say whether the client was the limit" in n for n in found.notes)
+    assert any("AIPerf 0.13.0) was degraded" in n for n in comparison.notes)
+    assert any("do not say whether the client was the limit" in n for n in comparison.notes)
     assert build_card(vllm).success == pytest.approx(2 / 3)

@@ -17,7 +17,7 @@ WITHIN = "intervals come from within each run"
 
 def repeats(folder: Path, seed: int, *, layout: str = "run") -> Path:
     for i in range(3):
-        write_run(folder / "profile_runs" / f"{layout}_{i + 1:04d}", n=80, seed=seed + i)
+        write_run(folder / "profile_runs" / f"{layout}_{i + 1:04d}", count=80, seed=seed + i)
     return folder
 
 
@@ -27,17 +27,17 @@ def test_a_folder_of_repeats_is_one_side_under_its_own_name(tmp_path: Path, layo
     sides = load_sides([before, after])
     assert [len(side) for side in sides] == [3, 3]
     assert [{r.name for r in side} for side in sides] == [{"before"}, {"after"}]
-    found = compare_sides(sides)
-    (pair,) = found.pairs
-    assert (found.baseline, pair.name) == ("before", "after")
+    comparison = compare_sides(sides)
+    (pair,) = comparison.pairs
+    assert (comparison.baseline, pair.name) == ("before", "after")
     latency = next(d for d in pair.differences if (d.tag, d.stat) == ("request_latency", "avg"))
     values = [figure(r, "request_latency") for r in sides[0]]
     assert latency.a == pytest.approx(sum(v for v in values if v is not None) / 3)
-    assert not [n for n in found.notes if WITHIN in n]
+    assert not [n for n in comparison.notes if WITHIN in n]
 
 
 def test_one_run_against_repeats_still_says_what_it_cannot_show(tmp_path: Path) -> None:
-    one = write_run(tmp_path / "one", n=80, seed=5)
+    one = write_run(tmp_path / "one", count=80, seed=5)
     sides = load_sides([one, repeats(tmp_path / "many", 11)])
     assert [len(side) for side in sides] == [1, 3]
     assert [n for n in compare_sides(sides).notes if WITHIN in n]

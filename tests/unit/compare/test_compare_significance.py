@@ -57,18 +57,18 @@ def test_interleaved_blocks_find_five_percent_although_the_server_drifts() -> No
     """Drift hits both sides of an A/B run alike; between separate runs it looks like a difference."""
     drift = np.linspace(1.0, 1.3, 8)
     slow = [replace(SERVER, step_ms=SERVER.step_ms * f, per_request_ms=SERVER.per_request_ms * f) for f in drift]
-    a = [run_of(s, i, count=300) for i, s in enumerate(slow)]
-    b = [
+    before = [run_of(s, i, count=300) for i, s in enumerate(slow)]
+    after = [
         run_of(
             replace(s, step_ms=s.step_ms * 1.05, per_request_ms=s.per_request_ms * 1.05), 50 + i, count=300, name="b"
         )
         for i, s in enumerate(slow)
     ]
-    paired = compare_groups(a, b, paired=True)
+    paired = compare_groups(before, after, paired=True)
     itl = next(d for d in paired.differences if d.tag == "inter_token_latency" and d.stat == "avg")
     assert itl.verdict == "worse"
     assert itl.change == pytest.approx(0.05, abs=0.015)
-    apart = compare_groups(a, b)
+    apart = compare_groups(before, after)
     loose = next(d for d in apart.differences if d.tag == "inter_token_latency" and d.stat == "avg")
     assert loose.verdict == "same"
 

@@ -296,12 +296,12 @@ def test_anything_else_makes_scenarios(tmp_path: Path, sweep: str, expected: dic
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, text: str, message: str) -> None:
-    found = "\n".join(problems(tmp_path, f"{BODY}{text}\n"))
+    told = "\n".join(problems(tmp_path, f"{BODY}{text}\n"))
     if "did you mean" in message:
         with pytest.raises(ConfigError) as caught:
             read(tmp_path, f"{BODY}{text}\n")
-        found = str([p.hint for p in caught.value.problems])
-    assert message in found
+        told = str([p.hint for p in caught.value.problems])
+    assert message in told
 
 
 def test_records_in_the_file_are_a_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

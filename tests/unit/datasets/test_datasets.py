@@ -47,25 +47,25 @@ def file(tmp_path: Path) -> Path:
 def as_plain(session: Session) -> dict[str, object]:
     """For the golden files: what is set, in words of JSON."""
     turns = []
-    for t in session.turns:
+    for each in session.turns:
         turn: dict[str, object] = {}
         for name in ("osl", "at_ns", "delay_ns", "model", "expected", "payload", "fresh", "after"):
-            value = getattr(t, name)
+            value = getattr(each, name)
             if value not in (None, 0, (), False):
                 turn[name] = value if not isinstance(value, tuple) else [list(v) for v in value]
-        if t.extra:
-            turn["extra"] = dict(t.extra)
-        if t.tools:
-            turn["tools"] = [dict(tool) for tool in t.tools]
-        if t.messages:
-            turn["messages"] = [_plain_message(m) for m in t.messages]
+        if each.extra:
+            turn["extra"] = dict(each.extra)
+        if each.tools:
+            turn["tools"] = [dict(tool) for tool in each.tools]
+        if each.messages:
+            turn["messages"] = [_plain_message(m) for m in each.messages]
         turns.append(turn)
-    found: dict[str, object] = {"id": session.id, "turns": turns}
+    plain: dict[str, object] = {"id": session.id, "turns": turns}
     if session.system:
-        found["system"] = [str(p) for p in session.system]
+        plain["system"] = [str(p) for p in session.system]
     if session.parent:
-        found["parent"] = session.parent
-    return found
+        plain["parent"] = session.parent
+    return plain
 
 
 def _plain_message(m: Message) -> dict[str, object]:
@@ -410,13 +410,13 @@ def test_rounds_of_a_list_have_conversations_and_think_times_of_their_own(file: 
     rounds = [{"spawns": ["x"], "think_time_ms": 7}, {"spawns": ["y"]}]
     driver = {**DRIVER, "rounds": rounds, "think_time_ms": 2}
     lines(file, driver, *({"session_id": n, "turns": [turn(n)]} for n in ("x", "y")))
-    main, x, y = load("dag_jsonl", file)
+    main, first_helper, second_helper = load("dag_jsonl", file)
     assert [t.delay_ns for t in main.turns] == [7_000_000, 2_000_000, 0]
-    assert (x.turns[0].after, y.turns[0].after) == ((("a", 0),), (("a", 1),))
+    assert (first_helper.turns[0].after, second_helper.turns[0].after) == ((("a", 0),), (("a", 1),))
     lines(file, {**DRIVER, "spawns": ["x"]}, {"session_id": "x", "turns": [turn("x")]})
-    once, x = load("dag_jsonl", file)
+    once, first_helper = load("dag_jsonl", file)
     assert [(t.silent, t.after) for t in once.turns] == [(Pause(), ())]
-    assert x.turns[0].after == (("a", 0),)
+    assert first_helper.turns[0].after == (("a", 0),)
 
 
 @pytest.mark.parametrize(

@@ -29,25 +29,25 @@ def ids(session: Session) -> list[list[tuple[str, str | None]]]:
 
 def test_images_have_ids_and_are_sent_once_per_session(file: Path) -> None:
     """An image stays where its session has not sent it before, and twice within one request."""
-    a, b = "http://h/a", "http://h/b"
+    image, other_image = "http://h/a", "http://h/b"
     rows = [
-        {"session_id": "s", "text": "1", "images": [a, b, a], "image_uuids": ["A", "B", "A"]},
-        {"session_id": "s", "text": "2", "images": [{"contents": [a, a], "uuids": ["A", "C"]}]},
-        {"session_id": "s", "text": "3", "images": [b, "http://h/plain"]},
-        {"session_id": "t", "text": "4", "images": [a], "image_uuids": ["A"]},
+        {"session_id": "s", "text": "1", "images": [image, other_image, image], "image_uuids": ["A", "B", "A"]},
+        {"session_id": "s", "text": "2", "images": [{"contents": [image, image], "uuids": ["A", "C"]}]},
+        {"session_id": "s", "text": "3", "images": [other_image, "http://h/plain"]},
+        {"session_id": "t", "text": "4", "images": [image], "image_uuids": ["A"]},
         {"session_id": "t", "text": "5", "image_uuids": ["A", "Z"]},
     ]
     lines(file, *rows)
     first, second = load("single_turn", file)
-    assert ids(first)[0] == [(a, "A"), (b, "B"), (a, "A")]
+    assert ids(first)[0] == [(image, "A"), (other_image, "B"), (image, "A")]
     assert ids(second)[1] == [("", "A"), ("", "Z")]
     first, second = load("single_turn", file, strip_images=True)
     assert ids(first) == [
-        [(a, "A"), (b, "B"), (a, "A")],
-        [("", "A"), (a, "C")],
-        [(b, None), ("http://h/plain", None)],
+        [(image, "A"), (other_image, "B"), (image, "A")],
+        [("", "A"), (image, "C")],
+        [(other_image, None), ("http://h/plain", None)],
     ]
-    assert ids(second) == [[(a, "A")], [("", "A"), ("", "Z")]]
+    assert ids(second) == [[(image, "A")], [("", "A"), ("", "Z")]]
 
 
 @pytest.mark.parametrize(
@@ -73,16 +73,16 @@ def test_rows_are_filtered_by_the_values_of_columns(file: Path) -> None:
     ]
     lines(file, *rows)
 
-    def found(**filters: str) -> list[list[str]]:
+    def filtered(**filters: str) -> list[list[str]]:
         return [texts(s.turns[0]) for s in load("hf", file, prompt_field="prompt", filters=filters)]
 
-    assert found(level="1") == [["a"], ["c"]]
-    assert found(**{"meta.lang": "de"}) == [["b"], ["c"]]
-    assert found(**{"meta.lang": "de", "level": "1"}) == [["c"]]
+    assert filtered(level="1") == [["a"], ["c"]]
+    assert filtered(**{"meta.lang": "de"}) == [["b"], ["c"]]
+    assert filtered(**{"meta.lang": "de", "level": "1"}) == [["c"]]
     with pytest.raises(DatasetError, match=r"no row of .* has level=7"):
-        found(level="7")
+        filtered(level="7")
     with pytest.raises(DatasetError, match="has no column `lang` to filter by") as raised:
-        found(lang="de")
+        filtered(lang="de")
     assert raised.value.hint == "columns: `prompt`, `level`, `meta`"
 
 

@@ -42,13 +42,13 @@ def _closed(schema: Any) -> Any:
         return [_closed(s) for s in schema]
     if not isinstance(schema, dict):
         return schema
-    found = {k: _closed(v) for k, v in schema.items()}
+    closed = {k: _closed(v) for k, v in schema.items()}
     is_open = schema.get("x-kubernetes-preserve-unknown-fields") or not schema.get("properties")
     if schema.get("type") == "object" and not is_open:
-        found.setdefault("additionalProperties", False)
+        closed.setdefault("additionalProperties", False)
     if schema.get("x-kubernetes-int-or-string"):
-        found.pop("type", None)
-    return found
+        closed.pop("type", None)
+    return closed
 
 
 def _broken_rules(schema: Any, value: Any, path: str) -> Iterator[str]:

@@ -65,15 +65,15 @@ UNSCHEDULED = [{"type": "PodScheduled", "status": "False", "reason": "Unschedula
     ],
 )
 def test_a_pod_in_plain_words(it: dict[str, Any], says: str, end: tuple[int, str] | None, is_stuck: bool) -> None:
-    found = read_state(JOB, [it])
-    assert any(says in line for line in found.lines), found.lines
-    assert (found.stuck is not None) is is_stuck
+    state = read_state(JOB, [it])
+    assert any(says in line for line in state.lines), state.lines
+    assert (state.stuck is not None) is is_stuck
     if end is None:
-        assert found.end is None
+        assert state.end is None
     else:
-        assert found.end is not None
-        assert found.end.exit_code == end[0]
-        assert end[1] in found.end.reason
+        assert state.end is not None
+        assert state.end.exit_code == end[0]
+        assert end[1] in state.end.reason
 
 
 def test_the_head_decides_not_another_generator() -> None:

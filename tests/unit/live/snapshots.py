@@ -8,9 +8,9 @@ import numpy as np
 
 from aiperf.outcome import Snapshot
 
-__all__ = ["Load", "S", "snapshot", "spread"]
+__all__ = ["NS_PER_S", "Load", "snapshot", "spread"]
 
-S = 1_000_000_000
+NS_PER_S = 1_000_000_000
 
 
 def spread(values_ms: Sequence[float]) -> dict[str, object] | None:
@@ -25,7 +25,7 @@ def spread(values_ms: Sequence[float]) -> dict[str, object] | None:
 
 def snapshot(now_s: float, **changes: object) -> Snapshot:
     """In a phase of 1,000 requests that began at 0."""
-    base: dict[str, object] = {"now_ns": round(now_s * S), "phase": "profiling", "phase_requests": 1000}
+    base: dict[str, object] = {"now_ns": round(now_s * NS_PER_S), "phase": "profiling", "phase_requests": 1000}
     return Snapshot.model_validate(base | changes)
 
 
@@ -53,20 +53,20 @@ class Load:
     def fail(self, number: int, kind: int, status: int | None, message: str, at_s: float) -> None:
         self._counts["failed"] += number
         error = self._errors.setdefault((kind, status), {"kind": kind, "status": status, "count": 0})
-        error.update(count=int(str(error["count"])) + number, message=message, last_ns=round(at_s * S))
+        error.update(count=int(str(error["count"])) + number, message=message, last_ns=round(at_s * NS_PER_S))
 
     def at(self, now_s: float, **changes: object) -> Snapshot:
-        c = self._counts
+        counts = self._counts
         spreads: Mapping[str, object] = {name: spread(values) for name, values in self._values.items()}
         return snapshot(
             now_s,
             **self._facts,
-            phase_done=c["ok"] + c["failed"],
-            ok=c["ok"],
-            failed=c["failed"],
-            output_tokens=c["output_tokens"],
-            chunks=c["chunks"],
-            counts={**c, "good": self._good},
+            phase_done=counts["ok"] + counts["failed"],
+            ok=counts["ok"],
+            failed=counts["failed"],
+            output_tokens=counts["output_tokens"],
+            chunks=counts["chunks"],
+            counts={**counts, "good": self._good},
             spreads=spreads,
             errors=list(self._errors.values()),
             **changes,

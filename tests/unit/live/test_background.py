@@ -27,16 +27,16 @@ def niceness(thread: threading.Thread) -> int:
 
 def niceness_within(work: Callable[[], None]) -> int:
     """Of a thread that has done the work."""
-    found: list[int] = []
+    priorities: list[int] = []
 
     def run() -> None:
         work()
-        found.append(niceness(threading.current_thread()))
+        priorities.append(niceness(threading.current_thread()))
 
     thread = threading.Thread(target=run)
     thread.start()
     thread.join()
-    return found[0]
+    return priorities[0]
 
 
 def test_only_the_thread_that_asks_is_lowered() -> None:

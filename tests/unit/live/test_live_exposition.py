@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_text
-from tests.unit.live.snapshots import Load, S
+from tests.unit.live.snapshots import NS_PER_S, Load
 
 from aiperf.config.conditions import parse_condition, parse_tier
 from aiperf.config.model import Config
@@ -46,7 +46,7 @@ def board() -> Board:
     board.progress(warmup.at(2))
     board.levels([Level(source="gpu", name="nvidia_power_usage", value=300.5, unit="W", place='GPU "0"\n')])
     board.study(StudyState(what="sweep", done=2, total=5))
-    load = Load(is_measured=True, phase_index=1, phase_start_ns=2 * S, in_flight=3)
+    load = Load(is_measured=True, phase_index=1, phase_start_ns=2 * NS_PER_S, in_flight=3)
     load.ok(60, good=[60], tokens=10, values_ms={"time_to_first_token": 100.0, "request_latency": 300.0})
     load.ok(40, good=[0], tokens=10, values_ms={"time_to_first_token": 300.0, "request_latency": 700.0})
     load.fail(5, 4, 503, "full", 5)
@@ -106,16 +106,16 @@ def test_before_the_load_there_is_only_the_run() -> None:
 
 
 def test_progress_as_aiperf_gives_it(board: Board) -> None:
-    found = aiperf_api.progress(board)
-    phases = found["phases"]
+    progress = aiperf_api.progress(board)
+    phases = progress["phases"]
     assert isinstance(phases, dict)
     (warmup,) = [p for p in phases.values() if p["phase_kind"] == "warmup"]
     assert (warmup["requests_sent"], warmup["final_requests_completed"]) == (9, 9)
     (profiling,) = [p for p in phases.values() if p["phase_kind"] == "profiling"]
     assert (profiling["success_records"], profiling["error_records"], profiling["requests_completed"]) == (100, 5, 105)
     assert profiling["requests_progress_percent"] == pytest.approx(10.5)
-    assert found["system_state"] == "profiling"
-    assert found["results_exported"] is False
+    assert progress["system_state"] == "profiling"
+    assert progress["results_exported"] is False
     metrics = aiperf_api.metrics(board)["metrics"]
     assert isinstance(metrics, dict)
     assert metrics["time_to_first_token"]["avg"] == pytest.approx(180.0)
@@ -124,7 +124,7 @@ def test_progress_as_aiperf_gives_it(board: Board) -> None:
 
 def test_workers_are_aiperfs_groups(board: Board) -> None:
     """One group of this process: keys and words of AIPerf's `WorkerGroupStats`."""
-    load = Load(in_flight=3, sent=112, worker_cpu_ns=[6 * S, 11 * S])
+    load = Load(in_flight=3, sent=112, worker_cpu_ns=[6 * NS_PER_S, 11 * NS_PER_S])
     load.ok(104)
     load.fail(5, 4, 503, "full", 5)
     board.progress(load.at(12))
@@ -135,7 +135,7 @@ def test_workers_are_aiperfs_groups(board: Board) -> None:
     workers = group["workers"]
     assert [w["status"] for w in workers.values()] == ["healthy", "high_load"]
     assert workers["worker_0"]["health"]["cpu_usage"] == 50.0
-    assert group["last_update_ns"] == (board.started_at_ns or 0) + 12 * S
+    assert group["last_update_ns"] == (board.started_at_ns or 0) + 12 * NS_PER_S
 
 
 def test_generators_are_groups_of_workers(board: Board) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.live.snapshots import Load, S, snapshot, spread
+from tests.unit.live.snapshots import NS_PER_S, Load, snapshot, spread
 
 from aiperf.config.conditions import parse_condition, parse_tier
 from aiperf.config.model import Config
@@ -91,7 +91,7 @@ def test_warm_up_is_not_in_what_is_measured() -> None:
     model, warmup = LiveModel(), Load(is_measured=False, phase_index=0)
     warmup.ok(100, values_ms={"time_to_first_token": 900.0})
     assert model.read(warmup.at(5)).so_far.ttft == pytest.approx((900, 900, 900), rel=0.01)
-    measured = Load(is_measured=True, phase_index=1, phase_start_ns=5 * S)
+    measured = Load(is_measured=True, phase_index=1, phase_start_ns=5 * NS_PER_S)
     view = model.read(measured.at(5.25))
     assert view.now.ttft is None
     assert view.moments == ()
@@ -186,14 +186,14 @@ def test_assertions_with_their_margin(text: str, actual: str, holds: bool | None
         80, good=[40], values_ms={"time_to_first_token": 200.0, "inter_token_latency": 5.0, "request_latency": 300.0}
     )
     load.fail(20, 4, 500, "no", 1)
-    (found,) = model.read(load.at(10)).asserts
-    assert found.holds is holds
-    assert found.actual.split()[-1] == actual.rsplit(maxsplit=1)[-1]
+    (line,) = model.read(load.at(10)).asserts
+    assert line.holds is holds
+    assert line.actual.split()[-1] == actual.rsplit(maxsplit=1)[-1]
     if holds is not None and actual[0].isdigit():
-        assert float(found.actual.split()[0].rstrip("%")) == pytest.approx(
+        assert float(line.actual.split()[0].rstrip("%")) == pytest.approx(
             float(actual.split(maxsplit=1)[0].rstrip("%")), rel=0.01
         )
-    assert found.margin == (None if margin is None else pytest.approx(margin, abs=0.01))
+    assert line.margin == (None if margin is None else pytest.approx(margin, abs=0.01))
 
 
 @pytest.mark.parametrize("slo", [{"steady_state": True}, {"exclude_slices": (0,)}])
@@ -209,8 +209,8 @@ def test_assertions_on_a_part_of_the_run_wait_for_its_end(slo: dict[str, object]
 def read_two(load: Load, cpu_s: float, wait_s: float) -> View:
     model = LiveModel()
     model.read(load.at(0, worker_cpu_ns=[0, 0], worker_wait_ns=[0, 0]))
-    busy = [round(0.1 * S), round(cpu_s * S)]
-    return model.read(load.at(10, worker_cpu_ns=busy, worker_wait_ns=[0, round(wait_s * S)]))
+    busy = [round(0.1 * NS_PER_S), round(cpu_s * NS_PER_S)]
+    return model.read(load.at(10, worker_cpu_ns=busy, worker_wait_ns=[0, round(wait_s * NS_PER_S)]))
 
 
 @pytest.mark.parametrize(

@@ -54,14 +54,14 @@ def first_tokens(r: Row) -> float | None:
     return spread(r, n)[0]
 
 
-def spread(r: Row, n: float) -> list[float]:
+def spread(row: Row, tokens: float) -> list[float]:
     """Tokens in each content chunk."""
-    total = sum(c.text for c in r.content)
+    total = sum(c.text for c in row.content)
     if not total:
-        return [n / len(r.content)] * len(r.content)
-    if n == sum(c.text > 0 for c in r.content):
-        return [float(c.text > 0) for c in r.content]
-    return [n * c.text / total for c in r.content]
+        return [tokens / len(row.content)] * len(row.content)
+    if tokens == sum(c.text > 0 for c in row.content):
+        return [float(c.text > 0) for c in row.content]
+    return [tokens * c.text / total for c in row.content]
 
 
 def minus(a: float | None, b: float | None) -> float | None:
@@ -272,32 +272,32 @@ def levels(rows: Sequence[Row]) -> list[tuple[float, dict[str, float]]]:
     sent = list(rows)
     begin, end = min(start(r) for r in sent), max(finish(r) for r in sent)
     times = {begin, end}
-    for r in sent:
-        times |= {start(r), finish(r)} | ({c.at for c in r.content} if r.kind == 0 else set())
+    for row in sent:
+        times |= {start(row), finish(row)} | ({c.at for c in row.content} if row.kind == 0 else set())
     edges = sorted(t for t in times if begin <= t <= end)
     out: list[tuple[float, dict[str, float]]] = []
-    for a, b in itertools.pairwise(edges):
-        middle = (a + b) / 2
+    for left, right in itertools.pairwise(edges):
+        middle = (left + right) / 2
         level = dict.fromkeys(("concurrency", "prefill", "decode", "prefill_rate", "decode_rate", "tokens"), 0.0)
-        for r in sent:
-            if not start(r) <= middle < finish(r):
+        for row in sent:
+            if not start(row) <= middle < finish(row):
                 continue
             level["concurrency"] += 1
-            if r.kind:
+            if row.kind:
                 continue
-            share = spread(r, osl(r) or 0)
-            level["tokens"] += sure(r.isl) + sum(s for c, s in zip(r.content, share, strict=True) if c.at <= middle)
-            if middle < r.content[0].at:
+            share = spread(row, osl(row) or 0)
+            level["tokens"] += sure(row.isl) + sum(s for c, s in zip(row.content, share, strict=True) if c.at <= middle)
+            if middle < row.content[0].at:
                 level["prefill"] += 1
-                level["prefill_rate"] += sure(r.isl) / sure(ttft(r)) * 1000
+                level["prefill_rate"] += sure(row.isl) / sure(ttft(row)) * 1000
                 continue
             level["decode"] += 1
-            stamps = sorted({c.at for c in r.content})
+            stamps = sorted({c.at for c in row.content})
             for low, high in itertools.pairwise(stamps):
                 if low <= middle < high:
-                    arrived = sum(s for c, s in zip(r.content, share, strict=True) if c.at == high)
+                    arrived = sum(s for c, s in zip(row.content, share, strict=True) if c.at == high)
                     level["decode_rate"] += arrived / (high - low) * 1000
-        out.append((b - a, level))
+        out.append((right - left, level))
     return out
 
 
@@ -334,11 +334,11 @@ def weighted(tag: str, rows: Sequence[Row]) -> dict[str, float]:
         "max": used[-1][0],
         "std": math.sqrt(math.fsum((v - mean) ** 2 * w for v, w in used) / total),
     }
-    for p in (50, 90, 95, 99):
+    for percent in (50, 90, 95, 99):
         passed = 0.0
         for v, w in used:
             passed += w
-            if passed / total >= p / 100 - 1e-12:
-                out[f"p{p}"] = v
+            if passed / total >= percent / 100 - 1e-12:
+                out[f"p{percent}"] = v
                 break
     return out

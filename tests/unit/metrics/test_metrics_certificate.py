@@ -39,14 +39,14 @@ def certificate(rows: list[Row], facts: EngineFacts = FACTS, **more: object) -> 
 
 
 def test_a_fit_client_is_trustworthy() -> None:
-    found = certificate(run())
-    assert found.verdict == "trustworthy"
-    assert found.reasons == ()
-    assert found.send_lag_p99_ms == pytest.approx(0.1)
-    assert found.receive_lag_p99_ms is None
-    assert "trustworthy" in found.lines[0]
-    assert "user-space timestamps" in found.lines[0]
-    assert "not calibrated" in found.lines[1]
+    fitness = certificate(run())
+    assert fitness.verdict == "trustworthy"
+    assert fitness.reasons == ()
+    assert fitness.send_lag_p99_ms == pytest.approx(0.1)
+    assert fitness.receive_lag_p99_ms is None
+    assert "trustworthy" in fitness.lines[0]
+    assert "user-space timestamps" in fitness.lines[0]
+    assert "not calibrated" in fitness.lines[1]
 
 
 def test_late_sends_limit_the_client() -> None:
@@ -80,12 +80,12 @@ def test_receive_lag_and_merged_chunks() -> None:
         kind = CONTENT | (MERGED if merged else 0)
         return [
             Row(
-                sent=20 * i,
-                chunks=(Chunk(20 * i + 30, lag=lag), Chunk(20 * i + 40, 4, kind, lag)),
+                sent=20 * number,
+                chunks=(Chunk(20 * number + 30, lag=lag), Chunk(20 * number + 40, 4, kind, lag)),
                 output=2,
-                end=20 * i + 40,
+                end=20 * number + 40,
             )
-            for i in range(100)
+            for number in range(100)
         ]
 
     assert certificate(rows(0.05, merged=False)).receive_lag_p99_ms == pytest.approx(0.05, rel=0.01)
@@ -167,7 +167,7 @@ def assertions(rows: list[Row], *conditions: Condition, **more: object) -> tuple
 
 def test_gates_compare_in_the_unit_given() -> None:
     tiers = build_tiers([Goals((("time_to_first_token", 30.0),))])
-    found = assertions(
+    judged = assertions(
         run(),
         Condition(tag="time_to_first_token", op="<", value=500.0, stat="p99", unit="ms"),
         Condition(tag="time_to_first_token", op=">", value=30.0, stat="max", unit=None),
@@ -180,13 +180,13 @@ def test_gates_compare_in_the_unit_given() -> None:
         tiers=tiers,
         facts=FACTS,
     )
-    assert [g.passed for g in found] == [True, False, True, True, True, True, True, True]
-    assert found[0].actual == "30.00 ms"
-    assert found[2].actual == "100.00%"
+    assert [g.passed for g in judged] == [True, False, True, True, True, True, True, True]
+    assert judged[0].actual == "30.00 ms"
+    assert judged[2].actual == "100.00%"
 
 
 def test_a_gate_on_a_figure_that_does_not_exist_is_missed() -> None:
-    found = assertions(
+    judged = assertions(
         run(),
         Condition(tag="good_request_fraction", op=">=", value=95.0, stat=None, unit="%"),
         Condition(tag="time_to_first_token", op="<", value=1.0, stat="p99.9"),
@@ -195,30 +195,30 @@ def test_a_gate_on_a_figure_that_does_not_exist_is_missed() -> None:
         Condition(tag="certificate", op="=", value="trustworthy"),
         Condition(tag="reasoning_token_count", op=">", value=0.0),
     )
-    assert not any(g.passed for g in found)
-    assert [g.actual for g in found] == ["–"] * 6
-    assert "--goodput" in (found[0].reason or "")
-    assert "10,000" in (found[1].reason or "")
-    assert "time_to_first_token" in (found[2].reason or "")
+    assert not any(g.passed for g in judged)
+    assert [g.actual for g in judged] == ["–"] * 6
+    assert "--goodput" in (judged[0].reason or "")
+    assert "10,000" in (judged[1].reason or "")
+    assert "time_to_first_token" in (judged[2].reason or "")
 
 
 def test_a_gate_says_whether_it_is_sure() -> None:
     rng = np.random.default_rng(1)
     rows = [stream(20 * i, 20 * i + float(t), 20 * i + float(t) + 5) for i, t in enumerate(rng.normal(30, 5, 200))]
-    found = assertions(
+    judged = assertions(
         rows,
         Condition(tag="time_to_first_token", op="<", value=60.0),
         Condition(tag="time_to_first_token", op="<", value=30.2),
     )
-    assert found[0].sure is True
-    assert found[1].sure is False
+    assert judged[0].sure is True
+    assert judged[1].sure is False
 
 
 def cancelled_run() -> list[Row]:
     rows: list[Row] = []
-    for i in range(120):
-        sent = 100.0 * i
-        slow = i % 2 == 0
+    for number in range(120):
+        sent = 100.0 * number
+        slow = number % 2 == 0
         rows.append(stream(sent, sent + (60 if slow else 30), sent + (90 if slow else 60)))
         if slow:
             rows.append(
@@ -228,26 +228,26 @@ def cancelled_run() -> list[Row]:
                     kind=ErrorKind.CANCELLED,
                     end=sent + 50,
                     cancelled_at=sent + 50,
-                    reused=i == 0,
+                    reused=number == 0,
                 )
             )
     return rows
 
 
 def test_cancellation_shows_its_delay_and_its_effect_on_neighbours() -> None:
-    s = summarise(columns_of(cancelled_run()))
-    c = s.cancellation
-    assert c is not None
-    assert c.count == 60
-    assert c.delay_ms is not None
-    assert (c.delay_ms.min, c.delay_ms.max) == (50, 50)
-    assert c.before_first_token == 0
-    ttft = c.neighbours[0]
+    summary = summarise(columns_of(cancelled_run()))
+    cancellation = summary.cancellation
+    assert cancellation is not None
+    assert cancellation.count == 60
+    assert cancellation.delay_ms is not None
+    assert (cancellation.delay_ms.min, cancellation.delay_ms.max) == (50, 50)
+    assert cancellation.before_first_token == 0
+    ttft = cancellation.neighbours[0]
     assert (ttft.during, ttft.apart, ttft.num_during, ttft.num_apart) == (60, 30, 60, 60)
     assert ttft.ratio == 2
-    assert c.reconnects == 59
-    assert s.stat("request_error_rate") == 0
-    assert s.counts.deliberate == 60
+    assert cancellation.reconnects == 59
+    assert summary.stat("request_error_rate") == 0
+    assert summary.counts.deliberate == 60
 
 
 def test_a_server_that_keeps_generating_after_a_disconnect_is_found() -> None:
@@ -256,12 +256,12 @@ def test_a_server_that_keeps_generating_after_a_disconnect_is_found() -> None:
     honest = tuple(0.0 for _ in times)
     lingering = tuple(3.0 if t > 60e6 else 0.0 for t in times)
     for levels, lingers in ((honest, False), (lingering, True)):
-        s: Summary = summarise(
+        summary: Summary = summarise(
             columns_of(rows), SummaryOptions(gauges=(Gauge("requests running", times, levels, counts_requests=True),))
         )
-        assert s.cancellation is not None
-        assert (s.cancellation.recovery[0].seconds is None) is lingers
-        assert any(n.kind == "lingering" for n in s.notices) is lingers
+        assert summary.cancellation is not None
+        assert (summary.cancellation.recovery[0].seconds is None) is lingers
+        assert any(n.kind == "lingering" for n in summary.notices) is lingers
 
 
 def test_a_gauge_that_returns_is_timed() -> None:

@@ -27,12 +27,12 @@ from aiperf.metrics.summary import SummaryOptions
 RUNS = 300
 
 
-def ar1(rng: np.random.Generator, phi: float, n: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def ar1(rng: np.random.Generator, phi: float, count: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """Stationary AR(1) with standard normal margins."""
-    noise = rng.normal(size=n) * math.sqrt(1 - phi * phi)
-    out = np.empty(n)
+    noise = rng.normal(size=count) * math.sqrt(1 - phi * phi)
+    out = np.empty(count)
     out[0] = rng.normal()
-    for i in range(1, n):
+    for i in range(1, count):
         out[i] = phi * out[i - 1] + noise[i]
     return out
 
@@ -48,26 +48,26 @@ def covered(low: float | None, high: float | None, truth: float) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("phi", "n"), [(0.0, 500), (0.5, 1000), (0.8, 2000), (0.9, 4000)])
-def test_means_are_covered(phi: float, n: int) -> None:
+@pytest.mark.parametrize(("phi", "count"), [(0.0, 500), (0.5, 1000), (0.8, 2000), (0.9, 4000)])
+def test_means_are_covered(phi: float, count: int) -> None:
     rng = np.random.default_rng(11)
     truth = 100 * math.exp(0.125)
     hits = 0
     for _ in range(RUNS):
-        _, low, high, _ = mean_interval(service_times(rng, phi, n))
+        _, low, high, _ = mean_interval(service_times(rng, phi, count))
         hits += covered(low, high, truth)
     assert 0.90 <= hits / RUNS <= 0.99
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("percentile", [50.0, 90.0, 99.0])
-@pytest.mark.parametrize(("phi", "n"), [(0.0, 1000), (0.8, 3000)])
-def test_percentiles_are_covered(phi: float, n: int, percentile: float) -> None:
+@pytest.mark.parametrize(("phi", "count"), [(0.0, 1000), (0.8, 3000)])
+def test_percentiles_are_covered(phi: float, count: int, percentile: float) -> None:
     rng = np.random.default_rng(13)
     truth = 100 * math.exp(0.5 * NormalDist().inv_cdf(percentile / 100))
     hits = 0
     for _ in range(RUNS):
-        _, low, high, _ = percentile_interval(service_times(rng, phi, n), percentile)
+        _, low, high, _ = percentile_interval(service_times(rng, phi, count), percentile)
         hits += covered(low, high, truth)
     assert 0.90 <= hits / RUNS <= 0.995
 
@@ -145,15 +145,15 @@ def test_rates_are_covered(load: str) -> None:
     """Whatever the rhythm of the requests: the interval holds the rate that a longer run approaches."""
     run, truth = RATES[load]
     rng = np.random.default_rng(17)
-    hits = found = 0
+    hits = intervals = 0
     for _ in range(RUNS):
         begins, ends = run(rng)
         rate = len(begins) / float(ends.max() - begins.min())
         low, high, _ = rate_interval(begins * 1e9, ends * 1e9, np.ones(len(begins)), rate)
-        found += low is not None
+        intervals += low is not None
         hits += low is not None and covered(low, high, truth)
-    assert found > 0.9 * RUNS
-    assert 0.90 <= hits / found <= 0.995
+    assert intervals > 0.9 * RUNS
+    assert 0.90 <= hits / intervals <= 0.995
 
 
 def test_waves_do_not_widen_the_interval_and_counts_alone_would() -> None:
@@ -212,9 +212,9 @@ def test_headline_figures_have_intervals_around_them() -> None:
     rng = np.random.default_rng(4)
     rows = [stream(20 * i, 20 * i + float(t), 20 * i + float(t) + 30) for i, t in enumerate(rng.lognormal(3, 0.3, 200))]
     tiers = build_tiers([Goals((("time_to_first_token", 20.0),))])
-    s = summarise(columns_of(rows), SummaryOptions(tiers=tiers))
-    found = {(i.tag, i.stat): i for i in s.intervals}
-    assert {t for t, _ in found} == {
+    summary = summarise(columns_of(rows), SummaryOptions(tiers=tiers))
+    by_figure = {(i.tag, i.stat): i for i in summary.intervals}
+    assert {t for t, _ in by_figure} == {
         "time_to_first_token",
         "inter_token_latency",
         "request_latency",
@@ -223,8 +223,8 @@ def test_headline_figures_have_intervals_around_them() -> None:
         "goodput",
         "good_request_fraction",
     }
-    for (tag, stat), interval in found.items():
-        assert interval.value == pytest.approx(s.stat(tag, stat)), (tag, stat)
+    for (tag, stat), interval in by_figure.items():
+        assert interval.value == pytest.approx(summary.stat(tag, stat)), (tag, stat)
         assert interval.low is None or interval.low <= interval.value
         assert interval.high is None or interval.high >= interval.value
 
@@ -232,11 +232,11 @@ def test_headline_figures_have_intervals_around_them() -> None:
 def test_one_figure_can_be_asked_for() -> None:
     """What `--until` asks while the run goes on."""
     rows = [stream(20 * i, 20 * i + 10 + i % 7, 20 * i + 40) for i in range(200)]
-    r = open_context(columns_of(rows), MetricOptions())
-    interval = estimate(r, "time_to_first_token", "p90")
+    context = open_context(columns_of(rows), MetricOptions())
+    interval = estimate(context, "time_to_first_token", "p90")
     assert interval is not None
     assert interval.relative_half_width is not None
     assert interval.relative_half_width < 0.2
-    assert estimate(r, "benchmark_duration") is None
-    assert estimate(r, "goodput") is None
-    assert len(estimate_all(r)) > 8
+    assert estimate(context, "benchmark_duration") is None
+    assert estimate(context, "goodput") is None
+    assert len(estimate_all(context)) > 8

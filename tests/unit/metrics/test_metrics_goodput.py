@@ -22,13 +22,13 @@ def scored(rows: list[Row], *goals: Goals) -> Summary:
 def test_every_objective_has_to_hold() -> None:
     """The demo's examples: 350/700 fails, 400/600 fails, 370/648 (at the thresholds) is good."""
     rows = [stream(0, 350, 700), stream(0, 400, 600), stream(0, 370, 648)]
-    s = scored(rows, DEMO)
-    tier = s.tiers[0]
+    summary = scored(rows, DEMO)
+    tier = summary.tiers[0]
     assert (tier.good, tier.successful, tier.attempted) == (1, 3, 3)
     assert [(x.tag, x.passed) for x in tier.slos] == [("time_to_first_token", 2), ("request_latency", 2)]
-    assert s.stat("good_request_count") == 1
-    assert s.stat("goodput") == pytest.approx(1 / 0.7)
-    assert s.stat("good_request_fraction") == pytest.approx(1 / 3)
+    assert summary.stat("good_request_count") == 1
+    assert summary.stat("goodput") == pytest.approx(1 / 0.7)
+    assert summary.stat("good_request_fraction") == pytest.approx(1 / 3)
 
 
 def test_shares_of_the_successful_and_of_the_attempted() -> None:

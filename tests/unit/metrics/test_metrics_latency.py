@@ -23,17 +23,17 @@ def avg(found: dict[str, Result], tag: str) -> float | None:
 
 def test_a_request_by_hand() -> None:
     """Sent at 100, tokens at 130, 140, 150, 160 ms: TTFT 30, latency 60, ITL (60 − 30)/3 = 10."""
-    found = results(stream(100, 130, 140, 150, 160, isl=50))
-    assert avg(found, "time_to_first_token") == 30
-    assert avg(found, "time_to_second_token") == 10
-    assert avg(found, "request_latency") == 60
-    assert avg(found, "decode_duration") == 30
-    assert avg(found, "inter_token_latency") == 10
-    assert avg(found, "output_token_throughput_per_user") == 100
-    assert avg(found, "e2e_output_token_throughput") == pytest.approx(4 / 0.06)
-    assert avg(found, "prefill_throughput_per_user") == pytest.approx(50 / 0.03)
-    assert avg(found, "benchmark_duration") == 0.06
-    assert avg(found, "output_token_throughput") == pytest.approx(4 / 0.06)
+    metrics = results(stream(100, 130, 140, 150, 160, isl=50))
+    assert avg(metrics, "time_to_first_token") == 30
+    assert avg(metrics, "time_to_second_token") == 10
+    assert avg(metrics, "request_latency") == 60
+    assert avg(metrics, "decode_duration") == 30
+    assert avg(metrics, "inter_token_latency") == 10
+    assert avg(metrics, "output_token_throughput_per_user") == 100
+    assert avg(metrics, "e2e_output_token_throughput") == pytest.approx(4 / 0.06)
+    assert avg(metrics, "prefill_throughput_per_user") == pytest.approx(50 / 0.03)
+    assert avg(metrics, "benchmark_duration") == 0.06
+    assert avg(metrics, "output_token_throughput") == pytest.approx(4 / 0.06)
 
 
 def test_latency_starts_at_the_first_byte_on_a_reused_connection() -> None:
@@ -73,12 +73,12 @@ def test_reasoning_is_a_token_but_not_the_first_visible_one() -> None:
         reasoning=1,
         end=30,
     )
-    found = results(row)
-    assert avg(found, "time_to_first_token") == 10
-    assert avg(found, "time_to_first_output_token") == 20
-    assert avg(found, "output_sequence_length") == 3
-    assert avg(found, "output_token_count") == 2
-    assert avg(found, "reasoning_token_count") == 1
+    metrics = results(row)
+    assert avg(metrics, "time_to_first_token") == 10
+    assert avg(metrics, "time_to_first_output_token") == 20
+    assert avg(metrics, "output_sequence_length") == 3
+    assert avg(metrics, "output_token_count") == 2
+    assert avg(metrics, "reasoning_token_count") == 1
 
 
 def test_a_reply_of_one_token_has_no_inter_token_latency() -> None:
@@ -89,23 +89,23 @@ def test_a_reply_of_one_token_has_no_inter_token_latency() -> None:
 
 def test_failed_and_cancelled_requests_have_no_latency() -> None:
     """Guards against fast failures in the average (lessons 3)."""
-    found = results(stream(0, 30, 40), stream(0, 1, 2, kind=7), stream(0, 1, 2, kind=9), stream(0, 1, 2, kind=15))
-    assert found["time_to_first_token"].stats.count == 1
-    assert found["request_latency"].stats.max == 40
-    assert avg(found, "request_error_rate") == 50
-    assert avg(found, "completed_request_count") == 2
-    assert avg(found, "cancelled_request_count") == 2
+    metrics = results(stream(0, 30, 40), stream(0, 1, 2, kind=7), stream(0, 1, 2, kind=9), stream(0, 1, 2, kind=15))
+    assert metrics["time_to_first_token"].stats.count == 1
+    assert metrics["request_latency"].stats.max == 40
+    assert avg(metrics, "request_error_rate") == 50
+    assert avg(metrics, "completed_request_count") == 2
+    assert avg(metrics, "cancelled_request_count") == 2
 
 
 def test_whole_replies_have_no_streaming_metrics() -> None:
     row = Row(sent=0, chunks=(Chunk(50),), output=7, end=50)
-    found = results(row, streaming=False)
-    assert avg(found, "request_latency") == 50
-    assert avg(found, "output_sequence_length") == 7
-    assert "time_to_first_token" not in found
-    assert "inter_chunk_latency" not in found
-    assert "effective_decode_throughput" not in found
-    assert "effective_concurrency" in found
+    metrics = results(row, streaming=False)
+    assert avg(metrics, "request_latency") == 50
+    assert avg(metrics, "output_sequence_length") == 7
+    assert "time_to_first_token" not in metrics
+    assert "inter_chunk_latency" not in metrics
+    assert "effective_decode_throughput" not in metrics
+    assert "effective_concurrency" in metrics
 
 
 def test_nothing_at_all_gives_no_metric_but_counts() -> None:

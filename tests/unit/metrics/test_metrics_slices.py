@@ -25,17 +25,17 @@ def summary(rows: list[Row], seconds: float = 1.0, **more: object) -> Summary:
 
 def test_a_request_across_three_slices() -> None:
     """Sent at 0.9 s, tokens at 1.1, 1.9, 2.1, 2.2 s (with a first request at 0 so that slices start there)."""
-    s = summary([stream(0, 100, 200), stream(900, 1100, 1900, 2100, 2200)])
-    assert [c.sent for c in s.slices] == [2, 0, 0]
-    assert [c.ended for c in s.slices] == [1, 0, 1]
-    assert [c.tokens for c in s.slices] == [2, 2, 2]
-    assert [c.stat("output_token_throughput") for c in s.slices] == pytest.approx([2, 2, 10])
-    assert [c.is_complete for c in s.slices] == [True, True, False]
-    assert s.slices[2].seconds == pytest.approx(0.2)
+    sliced = summary([stream(0, 100, 200), stream(900, 1100, 1900, 2100, 2200)])
+    assert [c.sent for c in sliced.slices] == [2, 0, 0]
+    assert [c.ended for c in sliced.slices] == [1, 0, 1]
+    assert [c.tokens for c in sliced.slices] == [2, 2, 2]
+    assert [c.stat("output_token_throughput") for c in sliced.slices] == pytest.approx([2, 2, 10])
+    assert [c.is_complete for c in sliced.slices] == [True, True, False]
+    assert sliced.slices[2].seconds == pytest.approx(0.2)
     # Percentiles of what ended, and separately of what started.
-    assert s.slices[2].stat("request_latency") == 1300
-    assert s.slices[0].started["request_latency"].max == 1300
-    assert s.slices[0].stat("request_latency", "max") == 200
+    assert sliced.slices[2].stat("request_latency") == 1300
+    assert sliced.slices[0].started["request_latency"].max == 1300
+    assert sliced.slices[0].stat("request_latency", "max") == 200
 
 
 def test_the_grid_starts_at_the_first_request_not_at_zero() -> None:
@@ -69,45 +69,45 @@ def test_slices_add_up_to_the_run(monkeypatch: pytest.MonkeyPatch, exact: bool) 
         sent = float(rng.uniform(0, 9000))
         kind = 4 if i % 17 == 0 else 9 if i % 23 == 0 else 0
         rows.append(stream(sent, *(sent + np.cumsum(rng.uniform(5, 90, 12))).tolist(), kind=kind))
-    s = summary(rows, 0.7)
-    assert sum(c.ended for c in s.slices) == s.counts.ok
-    assert sum(c.failed for c in s.slices) == s.counts.failed
-    assert sum(c.cancelled for c in s.slices) == s.counts.cancelled
-    assert sum(c.sent for c in s.slices) == 200
-    assert sum(c.tokens or 0 for c in s.slices) == pytest.approx(s.stat("total_osl"))
-    gaps = [c.metrics["inter_chunk_latency"].stats for c in s.slices if "inter_chunk_latency" in c.metrics]
-    assert sum(g.count or 0 for g in gaps) == s.stat("inter_chunk_latency", "count")
+    sliced = summary(rows, 0.7)
+    assert sum(c.ended for c in sliced.slices) == sliced.counts.ok
+    assert sum(c.failed for c in sliced.slices) == sliced.counts.failed
+    assert sum(c.cancelled for c in sliced.slices) == sliced.counts.cancelled
+    assert sum(c.sent for c in sliced.slices) == 200
+    assert sum(c.tokens or 0 for c in sliced.slices) == pytest.approx(sliced.stat("total_osl"))
+    gaps = [c.metrics["inter_chunk_latency"].stats for c in sliced.slices if "inter_chunk_latency" in c.metrics]
+    assert sum(g.count or 0 for g in gaps) == sliced.stat("inter_chunk_latency", "count")
     assert sum(g.sum or 0 for g in gaps) == pytest.approx(
-        s.stat("inter_chunk_latency", "sum"), rel=1e-9 if exact else 8e-3
+        sliced.stat("inter_chunk_latency", "sum"), rel=1e-9 if exact else 8e-3
     )
-    counted = {tag for c in s.slices for tag in c.metrics}
+    counted = {tag for c in sliced.slices for tag in c.metrics}
     assert {tag for tag in counted if TAGS[tag].slices == "-"} == set(), "counted against the table of tags"
-    missing = {t.tag for t in TAGS.values() if t.slices != "-" and t.tag in s.metrics} - counted
+    missing = {t.tag for t in TAGS.values() if t.slices != "-" and t.tag in sliced.metrics} - counted
     assert missing == set(), "not counted, against the table of tags"
-    running = sum((c.stat("effective_concurrency") or 0) * c.seconds for c in s.slices)
-    assert running / sum(c.seconds for c in s.slices) == pytest.approx(s.stat("effective_concurrency"))
+    running = sum((c.stat("effective_concurrency") or 0) * c.seconds for c in sliced.slices)
+    assert running / sum(c.seconds for c in sliced.slices) == pytest.approx(sliced.stat("effective_concurrency"))
 
 
 def test_goals_per_slice_and_the_slices_that_miss() -> None:
     rows = [stream(0, 500, 600), stream(1000, 1050, 1100), stream(1200, 1900, 1950), stream(2100, 2150, 2200)]
-    s = summary(rows, tiers=build_tiers([Goals((("time_to_first_token", 100.0),))]))
-    assert [c.tiers[0].good for c in s.slices] == [0, 1, 1]
-    assert [c.misses for c in s.slices] == [True, True, False]
+    sliced = summary(rows, tiers=build_tiers([Goals((("time_to_first_token", 100.0),))]))
+    assert [c.tiers[0].good for c in sliced.slices] == [0, 1, 1]
+    assert [c.misses for c in sliced.slices] == [True, True, False]
     lenient = summary(rows, tiers=build_tiers([Goals((("time_to_first_token", 100.0),))]), target_share=0.5)
     assert [c.misses for c in lenient.slices] == [True, False, False]
-    assert s.slices[1].stat("goodput") == 1
-    assert s.slices[1].stat("good_request_fraction") == 0.5
+    assert sliced.slices[1].stat("goodput") == 1
+    assert sliced.slices[1].stat("good_request_fraction") == 0.5
 
 
 def test_excluded_slices_do_not_count_for_the_goals() -> None:
     rows = [stream(0, 500, 600), stream(1000, 1050, 1100), stream(2000, 2050, 3000)]
     tiers = build_tiers([Goals((("time_to_first_token", 100.0),))])
-    s = summary(rows, tiers=tiers, exclude_slices=(0,))
-    assert (s.tiers[0].good, s.tiers[0].attempted) == (2, 2)
-    assert s.tiers[0].goodput == pytest.approx(2 / 2.0)
-    assert s.stat("good_request_fraction") == 1
-    assert s.stat("goodput") == s.tiers[0].goodput
-    assert s.whole["good_request_fraction"].stats.avg == pytest.approx(2 / 3)
+    sliced = summary(rows, tiers=tiers, exclude_slices=(0,))
+    assert (sliced.tiers[0].good, sliced.tiers[0].attempted) == (2, 2)
+    assert sliced.tiers[0].goodput == pytest.approx(2 / 2.0)
+    assert sliced.stat("good_request_fraction") == 1
+    assert sliced.stat("goodput") == sliced.tiers[0].goodput
+    assert sliced.whole["good_request_fraction"].stats.avg == pytest.approx(2 / 3)
 
 
 def flat_with(ttft_by_slice: list[float], per_slice: int = 40) -> list[Row]:
@@ -124,14 +124,14 @@ def flat_with(ttft_by_slice: list[float], per_slice: int = 40) -> list[Row]:
 def test_the_demos_cold_start() -> None:
     """545 ms cold, 344 to 388 ms warm: range, variation, first against last, warm-up found."""
     ttfts = [545.0, 381.0, 376.0, 388.0, 387.0, 344.0, 374.0]
-    s = summarise(columns_of(flat_with([t / 10 for t in ttfts])), SummaryOptions(slice_ns=SECOND))
-    assert s.trend is not None
-    line = next(t for t in s.trend.lines if t.tag == "time_to_first_token")
+    sliced = summarise(columns_of(flat_with([t / 10 for t in ttfts])), SummaryOptions(slice_ns=SECOND))
+    assert sliced.trend is not None
+    line = next(t for t in sliced.trend.lines if t.tag == "time_to_first_token")
     assert [line.lowest, line.highest] == pytest.approx([34.4, 54.5])
     assert line.variation == pytest.approx((54.5 - 34.4) / 34.4)
     assert [line.first, line.last] == pytest.approx([54.5, 37.4])
-    assert s.trend.warmed_up
-    cold = next(c for c in s.trend.cold_warm if c.tag == "time_to_first_token")
+    assert sliced.trend.warmed_up
+    cold = next(c for c in sliced.trend.cold_warm if c.tag == "time_to_first_token")
     assert cold.cold == pytest.approx(54.5)
     assert cold.warm == pytest.approx(np.mean(ttfts[1:]) / 10)
     assert cold.overall == pytest.approx(np.mean(ttfts) / 10)

@@ -36,20 +36,20 @@ def simulate(
         rows.append((sent, first, end))
         heapq.heappush(free, end)
     sent_ns, first_ns, end_ns = (np.array(column) * 1e9 for column in zip(*rows, strict=True))
-    n = len(sent_ns)
+    count = len(sent_ns)
     return Columns.from_arrays(
         {
             "scheduled": sent_ns,
             "started": sent_ns,
             "sent": sent_ns,
-            "reused": np.ones(n),
+            "reused": np.ones(count),
             "first_content": first_ns,
             "last_content": end_ns,
             "end": end_ns,
-            "error_kind": np.zeros(n),
-            "counted_output": np.full(n, 50),
-            "isl": np.full(n, 100),
-            "num_content_chunks": np.zeros(n),
+            "error_kind": np.zeros(count),
+            "counted_output": np.full(count, 50),
+            "isl": np.full(count, 100),
+            "num_content_chunks": np.zeros(count),
         }
     )
 
@@ -68,12 +68,12 @@ def test_a_flat_server_gives_a_finding_in_at_most_one_of_fifty_runs() -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_slow_start_steady_part_and_degradation_are_found(seed: int) -> None:
     """Slow for 10 s, steady for 30 s, then 2 % worse each second; slices of 5 s."""
-    found = parts(simulate(seed, lambda t: 2.0 if t < 10 else 1.0 if t < 40 else 1 + (t - 40) / 30))
-    assert found.warmup_end_ns / 1e9 == pytest.approx(10, abs=5)
-    assert found.drift_start_ns is not None
-    assert found.drift_start_ns / 1e9 == pytest.approx(40, abs=5)
-    assert found.steady_end_ns == found.drift_start_ns
-    assert found.drain_start_ns <= 60e9 < found.end_ns
+    steady = parts(simulate(seed, lambda t: 2.0 if t < 10 else 1.0 if t < 40 else 1 + (t - 40) / 30))
+    assert steady.warmup_end_ns / 1e9 == pytest.approx(10, abs=5)
+    assert steady.drift_start_ns is not None
+    assert steady.drift_start_ns / 1e9 == pytest.approx(40, abs=5)
+    assert steady.steady_end_ns == steady.drift_start_ns
+    assert steady.drain_start_ns <= 60e9 < steady.end_ns
 
 
 @pytest.mark.parametrize("seed", range(3))

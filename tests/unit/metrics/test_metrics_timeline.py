@@ -21,14 +21,14 @@ def run() -> MetricContext:
 
 
 def test_cells_keep_the_time_averages(monkeypatch: pytest.MonkeyPatch) -> None:
-    r = run()
-    exact = measure(r, scan_context(r))
+    context = run()
+    exact = measure(context, scan_context(context))
     monkeypatch.setattr(module, "_EXACT_EVENTS", 0)
-    r = run()
-    sweep = scan_context(r)
+    context = run()
+    sweep = scan_context(context)
     assert sweep is not None
     assert sweep.is_cells
-    cells = measure(r, sweep)
+    cells = measure(context, sweep)
     for tag, result in exact.items():
         if result.metric.kind != "weighted":
             continue

@@ -32,16 +32,16 @@ def bundled(per_chunk: int, chunks: int) -> Row:
 
 @pytest.mark.parametrize("per_chunk", [1, 3, 7])
 def test_tokens_per_chunk(per_chunk: int) -> None:
-    found = results(bundled(per_chunk, 11))
+    metrics = results(bundled(per_chunk, 11))
     osl = per_chunk * 11
-    assert found["output_sequence_length"].stats.avg == osl
-    assert found["tokens_per_chunk"].stats.avg == per_chunk
-    assert found["time_to_second_token"].stats.avg == pytest.approx(10)
-    assert found["inter_chunk_latency"].stats.avg == pytest.approx(10)
-    assert found["inter_token_latency"].stats.avg == pytest.approx(100 / (osl - 1))
+    assert metrics["output_sequence_length"].stats.avg == osl
+    assert metrics["tokens_per_chunk"].stats.avg == per_chunk
+    assert metrics["time_to_second_token"].stats.avg == pytest.approx(10)
+    assert metrics["inter_chunk_latency"].stats.avg == pytest.approx(10)
+    assert metrics["inter_token_latency"].stats.avg == pytest.approx(100 / (osl - 1))
     # True time per token: the ten later chunks brought 10 · per_chunk tokens in 100 ms.
-    assert found["time_per_decoded_token"].stats.avg == pytest.approx(10 / per_chunk)
-    assert found["effective_decode_throughput"].stats.max == pytest.approx(100 * per_chunk)
+    assert metrics["time_per_decoded_token"].stats.avg == pytest.approx(10 / per_chunk)
+    assert metrics["effective_decode_throughput"].stats.max == pytest.approx(100 * per_chunk)
 
 
 def test_per_chunk_usage_divides_by_the_tokens_after_the_first_chunk() -> None:
@@ -74,12 +74,12 @@ def test_a_bundled_first_chunk_is_warned_about() -> None:
 
 def test_server_counts_replace_the_clients() -> None:
     row = stream(0, 30, 40, output=5, isl=10, usage=(14, 9, 3, None))
-    found = results(row, count_source="server usage")
-    assert found["output_sequence_length"].stats.avg == 9
-    assert found["output_token_count"].stats.avg == 6
-    assert found["reasoning_token_count"].stats.avg == 3
-    assert found["input_sequence_length"].stats.avg == 14
-    assert "usage_completion_tokens_diff_pct" not in found
+    metrics = results(row, count_source="server usage")
+    assert metrics["output_sequence_length"].stats.avg == 9
+    assert metrics["output_token_count"].stats.avg == 6
+    assert metrics["reasoning_token_count"].stats.avg == 3
+    assert metrics["input_sequence_length"].stats.avg == 14
+    assert "usage_completion_tokens_diff_pct" not in metrics
 
 
 def test_without_client_counts_usage_is_taken_and_said() -> None:
@@ -94,7 +94,7 @@ def test_without_client_counts_usage_is_taken_and_said() -> None:
 def test_without_any_count_tokens_are_absent_not_zero() -> None:
     row = stream(0, 30, 40)
     row = Row(**{f: getattr(row, f) for f in row.__dataclass_fields__} | {"output": None, "isl": None})
-    found = results(row)
+    metrics = results(row)
     tokens = {
         "output_sequence_length",
         "total_osl",
@@ -102,8 +102,8 @@ def test_without_any_count_tokens_are_absent_not_zero() -> None:
         "effective_decode_throughput",
         "tokens_in_flight",
     }
-    assert not tokens & set(found)
-    assert found["effective_decode_concurrency"].stats.max == 1
+    assert not tokens & set(metrics)
+    assert metrics["effective_decode_concurrency"].stats.max == 1
 
 
 def test_rare_usage_counts_are_read_from_the_object() -> None:
@@ -118,7 +118,7 @@ def test_rare_usage_counts_are_read_from_the_object() -> None:
         "toolUsePromptTokenCount": 8,
         "prompt_audio_seconds": 1.5,
     }
-    found = results(
+    metrics = results(
         stream(0, 30, 40, usage=(10, 2, None, None), usage_json=json.dumps(usage)), stream(0, 30, usage_json="{}")
     )
     expected = {
@@ -132,8 +132,8 @@ def test_rare_usage_counts_are_read_from_the_object() -> None:
         "rejected_prediction_tokens": 1,
     }
     for name, value in expected.items():
-        assert found[f"usage_{name}"].stats.avg == value
-        assert found[f"total_usage_{name}"].stats.avg == value
+        assert metrics[f"usage_{name}"].stats.avg == value
+        assert metrics[f"total_usage_{name}"].stats.avg == value
 
 
 def test_gaps_beyond_the_limit_come_from_a_histogram_within_a_tenth_of_a_percent() -> None:
@@ -145,17 +145,17 @@ def test_gaps_beyond_the_limit_come_from_a_histogram_within_a_tenth_of_a_percent
     scan(columns, every, [exact.sink])
     for _ in range(3):
         scan(columns, every, [binned.sink])
-    a, b = exact.stats(1e6), binned.stats(1e6)
-    assert a is not None
-    assert b is not None
-    assert a.error == 0
-    assert 0 < b.error <= 0.001
-    assert (b.count, b.min, b.max) == (3 * a.count, a.min, a.max)  # type: ignore[operator]
-    assert b.avg == pytest.approx(a.avg)
-    assert b.std == pytest.approx(a.std)
+    exactly, by_bins = exact.stats(1e6), binned.stats(1e6)
+    assert exactly is not None
+    assert by_bins is not None
+    assert exactly.error == 0
+    assert 0 < by_bins.error <= 0.001
+    assert (by_bins.count, by_bins.min, by_bins.max) == (3 * exactly.count, exactly.min, exactly.max)  # type: ignore[operator]
+    assert by_bins.avg == pytest.approx(exactly.avg)
+    assert by_bins.std == pytest.approx(exactly.std)
     tripled = np.sort(np.repeat(np.concatenate([np.diff([c.at for c in r.chunks]) for r in rows]), 3))
     for p in (1.0, 10.0, 50.0, 90.0, 99.0):
-        assert b.percentiles[p] == pytest.approx(tripled[int(p / 100 * (len(tripled) - 1))], rel=5.5e-4)
+        assert by_bins.percentiles[p] == pytest.approx(tripled[int(p / 100 * (len(tripled) - 1))], rel=5.5e-4)
 
 
 def test_the_same_gaps_whatever_the_batches() -> None:
@@ -174,11 +174,11 @@ def test_the_same_gaps_whatever_the_batches() -> None:
 
 def test_stalls_name_the_longest_and_the_share() -> None:
     rows = [stream(0, 10, 20, 30), stream(0, 10, 1500, 1510), stream(0, 10, 20, 21), stream(0, 10)]
-    s = summarise(columns_of(rows), SummaryOptions(stall_ns=1_000_000_000))
-    assert s.stalls is not None
-    assert (s.stalls.requests, s.stalls.streams, s.stalls.gaps) == (1, 3, 1)
-    assert s.stalls.longest_ms == 1490
-    assert s.stalls.longest_at_s == pytest.approx(0.010)
-    assert s.stalls.longest_row == 1
-    assert sum(b.count for b in s.stalls.bins) == 6
-    assert s.stat("longest_stall", "max") == 1490
+    summary = summarise(columns_of(rows), SummaryOptions(stall_ns=1_000_000_000))
+    assert summary.stalls is not None
+    assert (summary.stalls.requests, summary.stalls.streams, summary.stalls.gaps) == (1, 3, 1)
+    assert summary.stalls.longest_ms == 1490
+    assert summary.stalls.longest_at_s == pytest.approx(0.010)
+    assert summary.stalls.longest_row == 1
+    assert sum(b.count for b in summary.stalls.bins) == 6
+    assert summary.stat("longest_stall", "max") == 1490

@@ -42,8 +42,8 @@ def run(num: int = 100) -> Columns:
     """As the sample of AIPerf's: 100 streams of 20 tokens, 4 HTTP 500, 12 cancelled; usage, new connections, a constant template."""
     rng = np.random.default_rng(8)
     rows: list[Row] = []
-    for i in range(num):
-        sent = 14.0 * i + 1
+    for number in range(num):
+        sent = 14.0 * number + 1
         first = sent + float(rng.uniform(21, 45))
         at = [first + 2.0 * k for k in range(20)]
         row = stream(
@@ -55,13 +55,13 @@ def run(num: int = 100) -> Columns:
             requested=20,
             usage=(110, 20, None, None),
             headers=first - 1,
-            reused=i % 7 != 0,
-            connect=0.2 if i % 7 == 0 else None,
+            reused=number % 7 != 0,
+            connect=0.2 if number % 7 == 0 else None,
             end=at[-1] + 0.1,
             first_byte=first - 1,
             rtt=0.05,
         )
-        if i % 25 == 24:
+        if number % 25 == 24:
             row = Row(
                 sent=sent,
                 kind=ErrorKind.HTTP_STATUS,
@@ -71,7 +71,7 @@ def run(num: int = 100) -> Columns:
                 isl=100,
                 scheduled=sent - 0.5,
             )
-        elif i % 8 == 3 and len([r for r in rows if r.kind == 9]) < 12:
+        elif number % 8 == 3 and len([r for r in rows if r.kind == 9]) < 12:
             row = Row(
                 sent=sent,
                 chunks=(Chunk(sent + 22),),
@@ -101,17 +101,17 @@ JSON = JsonOptions(
 
 
 def test_the_json_keeps_every_key_unit_and_statistic() -> None:
-    found = json.loads(render_json(summary(), JSON))
+    content = json.loads(render_json(summary(), JSON))
     optional = {"telemetry_data"}  # only with GPU telemetry: passed in as `extra`
-    assert set(CONTRACT["json_other_keys"]) - optional <= set(found)
+    assert set(CONTRACT["json_other_keys"]) - optional <= set(content)
     for tag, expected in CONTRACT["json_metrics"].items():
-        assert tag in found, tag
-        assert found[tag]["unit"] == expected["unit"], tag
+        assert tag in content, tag
+        assert content[tag]["unit"] == expected["unit"], tag
         stats = set(expected["stats"])
         if tag.startswith("adj_"):
             # AIPerf counts cancelled requests as infinite too: fewer percentiles of its sample are finite.
             stats -= {"p90", "p95", "p99"}
-        assert stats <= set(found[tag]), tag
+        assert stats <= set(content[tag]), tag
 
 
 def test_the_json_holds_no_nan_and_no_infinity() -> None:
@@ -125,18 +125,18 @@ def test_the_json_holds_no_nan_and_no_infinity() -> None:
 
 def test_the_json_carries_what_aiperf_lacks() -> None:
     s = summary(conditions=(Condition(tag="error_rate", op="<", value=1.0, stat=None, unit="%"),), target_rate=1000.0)
-    found = json.loads(render_json(s, JSON))
-    assert found["token_provenance"] == "local tokenizer"
-    assert found["request_counts"]["deliberate"] == 12
-    assert found["certificate"]["verdict"] == "trustworthy"
-    assert found["servers"]["by_throughput"] > 1
-    assert found["assertions"][0]["passed"] is False
-    assert found["goodput_tiers"][0]["slos"][0]["tag"] == "time_to_first_token"
-    assert found["cancellation"]["count"] == 12
-    assert found["slices"]["count"] == 3
-    assert {i["stat"] for i in found["confidence_intervals"]} >= {"avg", "p50", "p90", "p99"}
-    assert found["steady_state"]["reason"]
-    assert found["stalls"]["threshold_ms"] == 1000
+    content = json.loads(render_json(s, JSON))
+    assert content["token_provenance"] == "local tokenizer"
+    assert content["request_counts"]["deliberate"] == 12
+    assert content["certificate"]["verdict"] == "trustworthy"
+    assert content["servers"]["by_throughput"] > 1
+    assert content["assertions"][0]["passed"] is False
+    assert content["goodput_tiers"][0]["slos"][0]["tag"] == "time_to_first_token"
+    assert content["cancellation"]["count"] == 12
+    assert content["slices"]["count"] == 3
+    assert {i["stat"] for i in content["confidence_intervals"]} >= {"avg", "p50", "p90", "p99"}
+    assert content["steady_state"]["reason"]
+    assert content["stalls"]["threshold_ms"] == 1000
 
 
 def test_cancellations_are_no_errors_in_the_json() -> None:
@@ -316,7 +316,7 @@ def test_the_console(golden: Golden) -> None:
 
 
 def test_the_console_with_every_table(golden: Golden) -> None:
-    s = summary(
+    everything = summary(
         target_rate=1000.0,
         target_share=0.95,
         conditions=(Condition(tag="error_rate", op="<", value=1.0, stat=None, unit="%"),),
@@ -329,7 +329,7 @@ def test_the_console_with_every_table(golden: Golden) -> None:
         show_intervals=True,
         percentiles=(25.0, 50.0, 90.0),
     )
-    golden("reports/console-all.txt", render_console(s, options, width=140))
+    golden("reports/console-all.txt", render_console(everything, options, width=140))
 
 
 def test_the_json_file(golden: Golden) -> None:

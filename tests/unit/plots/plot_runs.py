@@ -26,25 +26,25 @@ MS = 1e6
 
 
 def simulate(
-    n: int = 300, concurrency: int = 10, *, osl: int = 20, seed: int = 0, fail: float = 0.0, streaming: bool = True
+    count: int = 300, concurrency: int = 10, *, osl: int = 20, seed: int = 0, fail: float = 0.0, streaming: bool = True
 ) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
     """Scalar columns (ns), and the chunk stamps of each request: a longer prompt waits longer, 1 in 50 waits much longer."""
     rng = np.random.default_rng(seed)
-    isl = rng.integers(100, 4_000, n)
+    isl = rng.integers(100, 4_000, count)
     free = [(float(i) * MS, i) for i in range(concurrency)]
     heapq.heapify(free)
-    start, end, kind = np.zeros(n), np.zeros(n), np.zeros(n)
+    start, end, kind = np.zeros(count), np.zeros(count), np.zeros(count)
     stamps: list[np.ndarray] = []
-    for i in range(n):
+    for request in range(count):
         at, slot = heapq.heappop(free)
-        wait = (20 + isl[i] * 0.05) * rng.lognormal(0, 0.1) * (4 if rng.uniform() < 0.02 else 1)
+        wait = (20 + isl[request] * 0.05) * rng.lognormal(0, 0.1) * (4 if rng.uniform() < 0.02 else 1)
         gaps = rng.gamma(20, (4 + concurrency / 50) / 20, osl - 1)
         times = (at + wait * MS + np.concatenate(([0.0], np.cumsum(gaps) * MS))).astype(np.int64)
         if rng.uniform() < fail:
-            kind[i], times = 4, times[:0]
-        start[i], end[i] = at, times[-1] if len(times) else at + 5 * MS
+            kind[request], times = 4, times[:0]
+        start[request], end[request] = at, times[-1] if len(times) else at + 5 * MS
         stamps.append(times)
-        heapq.heappush(free, (end[i] + 0.1 * MS, slot))
+        heapq.heappush(free, (end[request] + 0.1 * MS, slot))
     ok = kind == 0
     first = np.array([t[0] if len(t) else np.nan for t in stamps], dtype=np.float64)
     columns = {
@@ -52,16 +52,16 @@ def simulate(
         "started": start,
         "sent": start,
         "end": end,
-        "reused": np.ones(n),
+        "reused": np.ones(count),
         "error_kind": kind,
-        "phase": np.zeros(n),
+        "phase": np.zeros(count),
         "status": np.where(ok, 200.0, 500.0),
         "isl": isl.astype(np.float64),
-        "requested_osl": np.full(n, float(osl)),
+        "requested_osl": np.full(count, float(osl)),
         "counted_output": np.where(ok, float(osl), np.nan),
         "counted_reasoning": np.where(ok, 0.0, np.nan),
-        "stamp_source": np.ones(n),
-        "rtt_ns": np.full(n, 1e5),
+        "stamp_source": np.ones(count),
+        "rtt_ns": np.full(count, 1e5),
     }
     if streaming:
         counts = np.array([len(t) for t in stamps], dtype=np.float64)
@@ -156,7 +156,7 @@ def run_of(columns: Columns, options: SummaryOptions, **more: object) -> MadeRun
 
 
 def plot_run(
-    n: int = 300,
+    count: int = 300,
     concurrency: int = 10,
     *,
     goals: bool = True,
@@ -168,14 +168,14 @@ def plot_run(
     load: float | None = None,
     server: bool = False,
 ) -> PlotRun:
-    scalars, stamps = simulate(n, concurrency, seed=seed, fail=fail, streaming=streaming, osl=osl)
+    scalars, stamps = simulate(count, concurrency, seed=seed, fail=fail, streaming=streaming, osl=osl)
     columns = columns_of(scalars, stamps if streaming else [t[:0] for t in stamps])
     view = view_of(float(scalars["end"].max()) / 1e9) if server else None
     options = options_of(goals=goals, slices=slices, concurrency=concurrency, view=view)
     return PlotRun(source=run_of(columns, options), label=f"c{concurrency}", load=load)
 
 
-def write_run(folder: Path, n: int = 100, concurrency: int = 10, **more: object) -> Path:
+def write_run(folder: Path, count: int = 100, concurrency: int = 10, **more: object) -> Path:
     """A run directory as `aiperf profile` leaves it: `run.json`, `records.parquet`, the summary."""
     from aiperf._core import write_records
     from aiperf.config.as_data import config_dict_for_run
@@ -184,7 +184,7 @@ def write_run(folder: Path, n: int = 100, concurrency: int = 10, **more: object)
     from aiperf.config.resolve import resolve
     from aiperf.reports.exporters.summary_json import JsonOptions, render_json
 
-    scalars, stamps = simulate(n, concurrency, **more)  # type: ignore[arg-type]  # passed on as they are
+    scalars, stamps = simulate(count, concurrency, **more)  # type: ignore[arg-type]  # passed on as they are
     folder.mkdir(parents=True)
     offsets = np.concatenate(([0], np.cumsum([len(t) for t in stamps]))).astype(np.uint32)
     total = int(offsets[-1])

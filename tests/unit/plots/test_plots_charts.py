@@ -145,7 +145,7 @@ def test_one_run_is_no_sweep_and_several_have_no_single_requests() -> None:
 
 
 def test_a_run_without_requests_draws_nothing() -> None:
-    assert draw_all([plot_run(fail=1.0, n=20)], ["latency_ecdf", "pareto", "ttft_by_isl"]) == {}
+    assert draw_all([plot_run(fail=1.0, count=20)], ["latency_ecdf", "pareto", "ttft_by_isl"]) == {}
 
 
 def test_unknown_charts_are_refused_with_the_nearest_name() -> None:

@@ -68,7 +68,7 @@ def test_smaller_is_better_for_a_latency() -> None:
 def repeated(tmp_path: Path) -> SweepTable:
     """Two loads, three runs each."""
     folders = [
-        write_run(tmp_path / f"c{c}-{i}", n=60 + 60 * i, concurrency=c, seed=10 * c + i)
+        write_run(tmp_path / f"c{c}-{i}", count=60 + 60 * i, concurrency=c, seed=10 * c + i)
         for c in (5, 20)
         for i in range(3)
     ]

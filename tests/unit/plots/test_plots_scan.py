@@ -96,14 +96,14 @@ def test_windows_cover_the_run_without_a_sliver_at_the_end() -> None:
 
 def test_window_percentiles_leave_thin_windows_out() -> None:
     run = plot_run(300)
-    found = window_percentiles(run, "time_to_first_token", (50,))
+    percentiles = window_percentiles(run, "time_to_first_token", (50,))
     where = run.window_of(run.context.start)
-    for i in range(len(found)):
-        values = run.values("time_to_first_token")[where == i]
+    for window in range(len(percentiles)):
+        values = run.values("time_to_first_token")[where == window]
         if len(values) < 5:
-            assert np.isnan(found[i, 0])
+            assert np.isnan(percentiles[window, 0])
         else:
-            assert found[i, 0] == pytest.approx(np.median(values))
+            assert percentiles[window, 0] == pytest.approx(np.median(values))
 
 
 def test_ranks_put_p90_p99_and_p999_at_equal_distances() -> None:

@@ -60,10 +60,10 @@ def test_values_are_the_same_whether_kept_or_made_again(monkeypatch: pytest.Monk
         "started": np.array([0.5, np.nan, 3.0]),
         "reused": np.array([0.0, 0.0, 1.0]),
     }
-    r = MetricContext(Columns.from_arrays(scalars), MetricOptions())
-    assert r.start is r.start
-    first = r.start.tolist()
+    context = MetricContext(Columns.from_arrays(scalars), MetricOptions())
+    assert context.start is context.start
+    first = context.start.tolist()
     monkeypatch.setattr(module, "KEPT_BYTES", 0)
-    r.keeper.clear()
-    assert r.start is not r.start
-    assert r.start.tolist() == first == [0.5, 2.0, 3.0]
+    context.keeper.clear()
+    assert context.start is not context.start
+    assert context.start.tolist() == first == [0.5, 2.0, 3.0]

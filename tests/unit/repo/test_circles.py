@@ -25,14 +25,14 @@ def python_graph() -> dict[str, set[str]]:
         files[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     graph: dict[str, set[str]] = {}
     for name, path in files.items():
-        found: set[str] = set()
+        imported: set[str] = set()
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
-                found |= {a.name for a in node.names}
+                imported |= {a.name for a in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
                 inner = {f"{node.module}.{a.name}" for a in node.names}
-                found |= {i if i in files else node.module for i in inner}
-        graph[name] = (found & files.keys()) - {name}
+                imported |= {i if i in files else node.module for i in inner}
+        graph[name] = (imported & files.keys()) - {name}
     return graph
 
 

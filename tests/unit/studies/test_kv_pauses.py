@@ -28,7 +28,7 @@ def run(concurrency: int = 56, seed: int = 1, **engine: object) -> tuple[Streams
     rng = np.random.default_rng(seed)
     count = 2 * concurrency
     prompt = rng.integers(24, 72, count).astype(np.uint32)
-    found = simulate(
+    simulated = simulate(
         json.dumps({**ENGINE, "seed": seed, **engine}),
         prompt,
         np.full(count, 48, dtype=np.uint32),
@@ -36,17 +36,17 @@ def run(concurrency: int = 56, seed: int = 1, **engine: object) -> tuple[Streams
         keep_tokens=True,
     )
     streams = Streams(
-        start=found["sent"],
-        end=found["last"],
-        prompt=found["prompt_tokens"].astype(np.float64),
-        cached=found["cached_tokens"].astype(np.float64),
+        start=simulated["sent"],
+        end=simulated["last"],
+        prompt=simulated["prompt_tokens"].astype(np.float64),
+        cached=simulated["cached_tokens"].astype(np.float64),
         per_chunk=np.ones(count),
-        ok=~found["refused"],
+        ok=~simulated["refused"],
         cancelled=np.zeros(count, dtype=bool),
-        offsets=found["token_offsets"],
-        times=found["token_ns"].astype(np.float64),
+        offsets=simulated["token_offsets"],
+        times=simulated["token_ns"].astype(np.float64),
     )
-    return streams, found
+    return streams, simulated
 
 
 @pytest.mark.parametrize("seed", range(10))

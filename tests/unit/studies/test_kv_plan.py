@@ -133,12 +133,12 @@ def test_waste_is_judged_beside_what_rounding_gives(fill: float, expected: float
     [(40.0, None, "leak"), (0.0, 0.2, "come back"), (0.0, None, "come back"), (None, None, "not known")],
 )
 def test_blocks_of_cancelled_requests(leaked: float | None, reclaim: float | None, word: str) -> None:
-    found = verdicts(
+    judged = verdicts(
         {"cancelled_requests": 10.0, "leaked_blocks": leaked, "leaked_tokens": leaked, "reclaim_time": reclaim}
     )
-    assert found["Blocks of cancelled requests"].word == word
+    assert judged["Blocks of cancelled requests"].word == word
     if word == "not known":
-        assert "the moon is full" in found["Blocks of cancelled requests"].text
+        assert "the moon is full" in judged["Blocks of cancelled requests"].text
 
 
 def test_what_was_not_run_has_no_verdict() -> None:

@@ -92,15 +92,15 @@ def serve_engine(engine: Engine, concurrency: int, count: int, seed: int, ramp_m
     arrivals = first
     for _ in range(2 * count):
         n = len(arrivals)
-        found = simulate(options, prompts[:n], outputs[:n], arrivals_ns=arrivals)
-        ends = np.sort(found["last"]).astype(np.int64)
+        simulated = simulate(options, prompts[:n], outputs[:n], arrivals_ns=arrivals)
+        ends = np.sort(simulated["last"]).astype(np.int64)
         following = np.sort(np.concatenate((first, ends)), kind="stable")[:count]
         if np.array_equal(following, arrivals):
             return Served(
-                found["sent"] / 1e6,
-                found["first"] / 1e6,
-                found["last"] / 1e6,
-                found["output_tokens"].astype(np.float64),
+                simulated["sent"] / 1e6,
+                simulated["first"] / 1e6,
+                simulated["last"] / 1e6,
+                simulated["output_tokens"].astype(np.float64),
             )
         arrivals = following
     raise AssertionError("the closed loop was not found")

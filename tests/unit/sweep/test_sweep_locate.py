@@ -41,44 +41,44 @@ def at(*values: float, **more: float) -> list[tuple[float, Sample]]:
     return [(v, sample(v, seed=i, **more)) for i, v in enumerate(values)]  # type: ignore[arg-type]
 
 
-def found(runs: list[tuple[float, Sample]], text: str = str(TTFT)) -> Crossing:
+def located(runs: list[tuple[float, Sample]], text: str = str(TTFT)) -> Crossing:
     crossing = locate(runs, parse_condition(text))
     assert crossing is not None
     return crossing
 
 
 def test_runs_around_the_limit_give_it_exactly_where_waits_follow_the_law() -> None:
-    crossing = found(at(57, 62, 59))
+    crossing = located(at(57, 62, 59))
     assert crossing.value == pytest.approx(60, abs=1e-6)
     assert crossing.runs == 3
-    assert found(at(57, 62, 59), "time_to_first_token:avg<400ms").value == pytest.approx(60, abs=1e-6)
+    assert located(at(57, 62, 59), "time_to_first_token:avg<400ms").value == pytest.approx(60, abs=1e-6)
 
 
 def test_limit_of_a_percentile_is_that_of_the_requests_who_wait_longest() -> None:
     """Uniform ± 100 ms: p95 is 90 ms above the middle, which is 4.5 requests in flight."""
-    assert found(at(54, 56, 55, spread=100.0)).value == pytest.approx(55.5, abs=0.5)
+    assert located(at(54, 56, 55, spread=100.0)).value == pytest.approx(55.5, abs=0.5)
 
 
 def test_scatter_between_runs_is_the_error() -> None:
     runs = [(58.0, sample(58.0, shift=-120)), (60.0, sample(60.0, shift=120)), (62.0, sample(62.0, shift=-120))]
-    crossing = found(runs)
+    crossing = located(runs)
     assert crossing.half > 5
     assert abs(crossing.value - 60) < crossing.half
-    assert found(at(57, 62, 59)).half < 1
+    assert located(at(57, 62, 59)).half < 1
 
 
 def test_runs_that_do_not_queue_say_nothing() -> None:
     assert locate(at(20, 30, 41), TTFT) is None
-    crossing = found([*at(30), *at(61, 62)])
+    crossing = located([*at(30), *at(61, 62)])
     assert crossing.runs == 2
     assert crossing.value == pytest.approx(60, abs=0.5)
 
 
 def test_far_and_rough_runs_are_only_pointers() -> None:
-    far = found(at(90))
+    far = located(at(90))
     assert (far.runs, far.half) == (0, np.inf)
     assert far.value == pytest.approx(60, abs=1e-6)
-    rough = found([(v, sample(v, is_settled=False)) for v in (58, 61)])
+    rough = located([(v, sample(v, is_settled=False)) for v in (58, 61)])
     assert (rough.runs, rough.half) == (0, np.inf)
     assert rough.value == pytest.approx(60, abs=1e-6)
 

@@ -62,12 +62,12 @@ def test_noisy_server_is_unresolved_or_right_but_not_wrong() -> None:
     states = []
     for seed in range(8):
         noise = noisy(lambda factor: closed(replace(server, step_ms=server.step_ms * factor)), 0.4)
-        found = found_by(VirtualProbe(serve=noise, seed=seed))
-        states.append(found.status)
-        assert found.low is not None
-        assert found.high is not None
-        assert found.low * 0.95 <= true <= found.high * 1.05
-        assert ("unresolved" in found.text) == (found.status == "unresolved")
+        result = found_by(VirtualProbe(serve=noise, seed=seed))
+        states.append(result.status)
+        assert result.low is not None
+        assert result.high is not None
+        assert result.low * 0.95 <= true <= result.high * 1.05
+        assert ("unresolved" in result.text) == (result.status == "unresolved")
     assert set(states) == {"found", "unresolved"}
 
 
@@ -83,13 +83,13 @@ def test_noisy_engine_is_unresolved_or_right_but_not_wrong() -> None:
     assert over_all < 0.95 * at_its_pace
     states = []
     for seed in range(12):
-        found = found_by(VirtualProbe(serve=noisy(lambda factor: engine(usual.slower(factor)), share), seed=seed))
-        states.append(found.status)
-        assert found.low is not None
-        assert found.high is not None
-        assert found.low * 0.95 <= at_its_pace
-        assert found.high * 1.05 >= over_all
-        assert ("unresolved" in found.text) == (found.status == "unresolved")
+        result = found_by(VirtualProbe(serve=noisy(lambda factor: engine(usual.slower(factor)), share), seed=seed))
+        states.append(result.status)
+        assert result.low is not None
+        assert result.high is not None
+        assert result.low * 0.95 <= at_its_pace
+        assert result.high * 1.05 >= over_all
+        assert ("unresolved" in result.text) == (result.status == "unresolved")
     assert set(states) == {"found", "unresolved"}
 
 
@@ -118,13 +118,13 @@ def test_goodput_search_stays_where_requests_are_still_good() -> None:
         assert goodput.value is not None
         return ProbeOutcome(verdict="pass", requests=spent, objective=goodput.value)
 
-    found = maximise(ask, Range(1, 512))
+    result = maximise(ask, Range(1, 512))
     saturated = serve(server, 20_000, 1, concurrency=80)
-    assert found.objective == pytest.approx(20_000 / saturated.end.max() * 1e3, rel=0.12), (
+    assert result.objective == pytest.approx(20_000 / saturated.end.max() * 1e3, rel=0.12), (
         "the best of several noisy ones looks a little better than it is"
     )
-    assert found.value is not None
-    assert 50 <= found.value <= 1.1 * true_capacity(server)
+    assert result.value is not None
+    assert 50 <= result.value <= 1.1 * true_capacity(server)
 
 
 def exact(limit: float, cost: int = 10) -> object:
@@ -138,14 +138,14 @@ def exact(limit: float, cost: int = 10) -> object:
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 31, 32, 33, 100, 500, 1023])
 def test_search_without_noise_ends_at_neighbours_or_within_the_tolerance(limit: int) -> None:
-    found = search(exact(limit), Range(1, 1024))  # type: ignore[arg-type]
-    assert found.status == "found"
-    assert found.low is not None
-    assert found.high is not None
-    assert found.low <= limit < found.high
-    assert found.high - found.low <= 1 or found.high / found.low <= 1.05**2 + 1e-6
-    assert found.requests == 10 * sum(p.calls for p in found.probes)
-    assert sum(p.calls for p in found.probes) <= 18
+    result = search(exact(limit), Range(1, 1024))  # type: ignore[arg-type]
+    assert result.status == "found"
+    assert result.low is not None
+    assert result.high is not None
+    assert result.low <= limit < result.high
+    assert result.high - result.low <= 1 or result.high / result.low <= 1.05**2 + 1e-6
+    assert result.requests == 10 * sum(p.calls for p in result.probes)
+    assert sum(p.calls for p in result.probes) <= 18
 
 
 def test_search_says_so_when_everything_passes_or_nothing_does() -> None:
@@ -165,14 +165,14 @@ def test_unresolved_value_is_prolonged_and_then_left_in_the_grey() -> None:
         verdict = "unresolved" if 40 <= value <= 60 else "pass" if value < 40 else "fail"
         return ProbeOutcome(verdict=verdict, requests=10)  # type: ignore[arg-type]
 
-    found = search(probe, Range(1, 1024))
-    assert found.status == "unresolved"
-    assert found.low is not None
-    assert found.high is not None
-    assert 36 <= found.low < 40
-    assert 60 < found.high <= 66
+    result = search(probe, Range(1, 1024))
+    assert result.status == "unresolved"
+    assert result.low is not None
+    assert result.high is not None
+    assert 36 <= result.low < 40
+    assert 60 < result.high <= 66
     assert max(calls.values()) == SearchOptions().patience + 1
-    assert "unresolved" in found.text
+    assert "unresolved" in result.text
 
 
 def test_search_ends_when_its_runs_are_used_up() -> None:

@@ -44,7 +44,7 @@ def point(concurrency: float, tps: float, user: float | None, ttft: float, **mor
     }
     if user is not None:
         figures["output_token_throughput_per_user"] = {"avg": user}
-    found = RunPoint(
+    bare = RunPoint(
         label=f"concurrency {concurrency:g}",
         values={"load.concurrency": concurrency},
         paths=(Path(f"pareto-c{concurrency:g}"),),
@@ -55,7 +55,7 @@ def point(concurrency: float, tps: float, user: float | None, ttft: float, **mor
         num_gpus=8,
         tool="aiperf 0.1",
     )
-    return replace(found, **more)  # type: ignore[arg-type]
+    return replace(bare, **more)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -232,13 +232,13 @@ def test_a_single_run_has_no_spread() -> None:
     assert {stats[name] for name in ("std", "cv", "se", "ci_low", "ci_high", "t_critical")} == {None}
     assert data["metadata"]["single_run"] is True
     table = build_table([point_of([run], {"load.concurrency": c}) for c in (1, 2)])
-    found = json.loads(render_sweep_json(table, mode="independent"))
-    own = found["per_combination_metrics"][0]["metrics"]
+    content = json.loads(render_sweep_json(table, mode="independent"))
+    own = content["per_combination_metrics"][0]["metrics"]
     assert own["request_throughput"]["mean"] == stats["mean"]
     assert own["request_latency"]["p99"] == run.figures["request_latency"]["p99"]
     assert own["request_latency"]["std"] is None
     assert own["request_latency_p99"]["mean"] == own["request_latency"]["p99"]
-    assert (found["metadata"]["sweep_mode"], found["metadata"]["num_trials_per_value"]) == ("independent", 1)
+    assert (content["metadata"]["sweep_mode"], content["metadata"]["num_trials_per_value"]) == ("independent", 1)
     head = render_sweep_csv(table).splitlines()[0].split(",")
     assert {"request_throughput_mean", "request_throughput_avg_mean"} <= set(head)
 

@@ -10,8 +10,8 @@ import numpy as np
 from aiperf.telemetry.prometheus import Exposition, MetricSeries, Readings
 
 DATA = Path(__file__).parents[2] / "data" / "metrics"
-S = 1_000_000_000
-START = 1_700_000_000 * S
+NS_PER_S = 1_000_000_000
+START = 1_700_000_000 * NS_PER_S
 
 
 def texts_of(family: str) -> list[str]:
@@ -27,7 +27,7 @@ def read_texts(
     values = np.full((len(rows), len(exposition.series)), np.nan)
     for i, row in enumerate(rows):
         values[i, : len(row)] = row
-    times = START + S * np.arange(len(rows), dtype=np.int64)
+    times = START + NS_PER_S * np.arange(len(rows), dtype=np.int64)
     return Readings(
         url=url,
         is_own=is_own,
@@ -44,7 +44,7 @@ def table(
     """MetricSeries without labels, by raw name; counters without `_total`."""
     series = tuple(MetricSeries(metric=name, kind=kind, part="value", labels=()) for name in columns)
     values = np.array(list(columns.values()), dtype=np.float64).T
-    times = START + (S * step_s * np.arange(len(values))).astype(np.int64)
+    times = START + (NS_PER_S * step_s * np.arange(len(values))).astype(np.int64)
     return Readings(
         url="http://h:1/metrics",
         is_own=is_own,

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from tests.conftest import Golden
-from tests.unit.telemetry.pages import START, S, read_texts, table, texts_of
+from tests.unit.telemetry.pages import NS_PER_S, START, read_texts, table, texts_of
 
 from aiperf.telemetry.prometheus.export import (
     ExportHeader,
@@ -25,8 +25,8 @@ from aiperf.telemetry.prometheus.export import (
 from aiperf.telemetry.prometheus.quantiles import histogram_quantile
 
 FACTS = ExportHeader(
-    start_ns=START + S // 2,
-    end_ns=START + S,
+    start_ns=START + NS_PER_S // 2,
+    end_ns=START + NS_PER_S,
     aiperf_version="0.0.0",
     benchmark_id="abc",
     input_config={"endpoint": {"streaming": True}},
@@ -158,15 +158,20 @@ def test_lines_name_their_phase_and_leave_summaries_out() -> None:
     page = '# TYPE gc summary\ngc{quantile="0.5"} 1\ngc_sum 2\ngc_count 3\n# TYPE running gauge\nrunning %d\n'
     spans = (
         PhaseSpan(
-            start_ns=START + S // 2,
-            end_ns=START + 3 * S // 2,
+            start_ns=START + NS_PER_S // 2,
+            end_ns=START + 3 * NS_PER_S // 2,
             name="warmup",
             kind="warmup",
             index=0,
             profiling_index=None,
         ),
         PhaseSpan(
-            start_ns=START + 2 * S, end_ns=START + 2 * S, name="rush", kind="profiling", index=1, profiling_index=0
+            start_ns=START + 2 * NS_PER_S,
+            end_ns=START + 2 * NS_PER_S,
+            name="rush",
+            kind="profiling",
+            index=1,
+            profiling_index=0,
         ),
     )
     text = render_jsonl([read_texts([page % n for n in range(4)])], spans).decode()

@@ -6,7 +6,7 @@ import json
 
 import pytest
 from tests.conftest import Golden
-from tests.unit.telemetry.pages import START, S, read_texts, texts_of
+from tests.unit.telemetry.pages import NS_PER_S, START, read_texts, texts_of
 
 from aiperf import registry
 from aiperf.telemetry import all_families, family_of_metrics
@@ -18,7 +18,7 @@ WITH_METRICS = [name for name in registry.names("telemetry") if name != "sim"]
 @pytest.mark.parametrize("name", WITH_METRICS)
 def test_family_s_page_in_our_words(name: str, golden: Golden) -> None:
     """Counters: growth from the first page to the second; gauges: those of the second, and before it those of the first."""
-    found = summarise([read_texts(texts_of(name))], START + S // 2, START + S)
+    found = summarise([read_texts(texts_of(name))], START + NS_PER_S // 2, START + NS_PER_S)
     golden(f"telemetry/{name}.json", json.dumps(found.as_dict(), indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 

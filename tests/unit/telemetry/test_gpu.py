@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from tests.conftest import Golden
 from tests.unit.telemetry.fake_server import fake_server, prometheus
-from tests.unit.telemetry.pages import START, S, read_texts, texts_of
+from tests.unit.telemetry.pages import NS_PER_S, START, read_texts, texts_of
 
 from aiperf.config.model import Config
 from aiperf.errors import ConfigError
@@ -28,7 +28,9 @@ from aiperf.telemetry.gpu.sources import DEFAULT_PAGES, watch_gpus
 
 def sampled(values: list[float], unit: str = "W", *, is_counter: bool = False) -> Sampled:
     """One value a second from START on."""
-    return Sampled(unit, is_counter, START + S * np.arange(len(values), dtype=np.int64), np.array(values, dtype=float))
+    return Sampled(
+        unit, is_counter, START + NS_PER_S * np.arange(len(values), dtype=np.int64), np.array(values, dtype=float)
+    )
 
 
 def gpu(**samples: Sampled) -> Gpu:
@@ -66,24 +68,24 @@ def test_gpu_on_two_pages_is_one() -> None:
 
 
 def test_amd_s_exporter_is_read_with_its_own_names() -> None:
-    found = gpus_of([read_texts(texts_of("rocm"), "http://h:5000/metrics")])
-    assert [(g.index, g.uuid, g.platform, g.name, g.hostname) for g in found] == [
+    gpus = gpus_of([read_texts(texts_of("rocm"), "http://h:5000/metrics")])
+    assert [(g.index, g.uuid, g.platform, g.name, g.hostname) for g in gpus] == [
         (0, "S0", "amd", "102-G30218-00", "node"),
         (1, "S1", "amd", "102-G30218-00", "node"),
     ]
-    assert found[0].samples["amd_power"].values.tolist() == [140, 740]
-    assert found[0].samples["amd_memory_used"].values.tolist() == [1, 180]  # MB → GB
-    assert found[0].samples["amd_sm_clock"].values.tolist() == [500, 2100], "the memory's clock is another"
-    assert "amd_sm_clock" not in found[1].samples
-    energy = measure_energy(found, START, START + S)
+    assert gpus[0].samples["amd_power"].values.tolist() == [140, 740]
+    assert gpus[0].samples["amd_memory_used"].values.tolist() == [1, 180]  # MB → GB
+    assert gpus[0].samples["amd_sm_clock"].values.tolist() == [500, 2100], "the memory's clock is another"
+    assert "amd_sm_clock" not in gpus[1].samples
+    energy = measure_energy(gpus, START, START + NS_PER_S)
     assert set(energy) == {"amd"}
     assert energy["amd"].energy_j == pytest.approx((140 + 740) / 2 + (130 + 700) / 2)
-    courses = gpu_courses([read_texts(texts_of("rocm"))], (START, START + S), START)
+    courses = gpu_courses([read_texts(texts_of("rocm"))], (START, START + NS_PER_S), START)
     assert {(c.name, c.label) for c in courses} >= {("gpu_utilization", "GPU 0"), ("gpu_power", "GPU 1")}
 
 
 def test_telemetry_data(two: tuple[Gpu, ...], golden: Golden) -> None:
-    found = telemetry_data(two, ["http://h:9400/metrics", "http://h:9401/metrics"], START, START + S)
+    found = telemetry_data(two, ["http://h:9400/metrics", "http://h:9401/metrics"], START, START + NS_PER_S)
     golden("telemetry/telemetry_data.json", json.dumps(found, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -92,7 +94,7 @@ def test_a_page_below_a_path_keeps_it_and_failed_readings_are_told() -> None:
     found = gpus_of([read_texts(texts_of("dcgm"), "http://u:p@h:9400/node1/metrics")])
     assert {g.place for g in found} == {"h:9400/node1"}
     failed = {"http://u:p@h:9400/metrics": (3, "connection refused")}
-    told = telemetry_data(found, [], START, START + S, failed)["error_summary"]
+    told = telemetry_data(found, [], START, START + NS_PER_S, failed)["error_summary"]
     assert isinstance(told, list)
     assert told[0]["count"] == 3
     assert told[0]["error_details"]["message"].endswith("h:9400/metrics: connection refused")
@@ -104,7 +106,7 @@ def test_jsonl(two: tuple[Gpu, ...], golden: Golden) -> None:
 
 
 def test_csv_section(two: tuple[Gpu, ...]) -> None:
-    data = telemetry_data(two, [], START, START + S)
+    data = telemetry_data(two, [], START, START + NS_PER_S)
     text = gpu_csv_section(data)
     assert text.startswith("\n\nEndpoint,GPU_Index,GPU_Name,GPU_UUID,Platform,Metric,avg,min,max,sum,p1,")
     head, *rows = csv.reader(io.StringIO(text.lstrip()))
@@ -113,7 +115,7 @@ def test_csv_section(two: tuple[Gpu, ...]) -> None:
     power = next(r for r in rows if r[1] == "0" and r[5] == "NVIDIA GPU Power Usage (W)")
     assert power[6:10] == ["401.25", "302.50", "500.00", "802.50"]
     assert gpu_csv_section(json.loads(json.dumps(data))) == text, "also as a later report reads it back"
-    assert gpu_csv_section(telemetry_data((), [], START, START + S)) == ""
+    assert gpu_csv_section(telemetry_data((), [], START, START + NS_PER_S)) == ""
 
 
 # --- counters and integrals ---------------------------------------------------------------------------------------------------
@@ -122,23 +124,26 @@ def test_csv_section(two: tuple[Gpu, ...]) -> None:
 def test_counter_is_interpolated_at_the_edges_of_the_phase() -> None:
     """Readings a second apart: half of the first and of the last second belong to the phase."""
     energy = sampled([0, 100, 200, 400], "MJ", is_counter=True)
-    assert energy.growth(START + S // 2, START + 2 * S + S // 2) == pytest.approx(50 + 100 + 100)
-    assert gpu_stats(energy, START + S // 2, START + 2 * S + S // 2) == {"unit": "MJ", "avg": pytest.approx(250)}
+    assert energy.growth(START + NS_PER_S // 2, START + 2 * NS_PER_S + NS_PER_S // 2) == pytest.approx(50 + 100 + 100)
+    assert gpu_stats(energy, START + NS_PER_S // 2, START + 2 * NS_PER_S + NS_PER_S // 2) == {
+        "unit": "MJ",
+        "avg": pytest.approx(250),
+    }
 
 
 def test_counter_that_starts_again() -> None:
-    assert sampled([100, 150, 20], is_counter=True).growth(START, START + 2 * S) == 70
+    assert sampled([100, 150, 20], is_counter=True).growth(START, START + 2 * NS_PER_S) == 70
 
 
 def test_integral_of_power() -> None:
-    assert sampled([100, 200, 200]).integral(START, START + 2 * S) == pytest.approx(150 + 200)
-    assert sampled([100, 200, 200]).integral(START + S // 2, START + S) == pytest.approx(0.5 * 175)
-    assert sampled([100]).integral(START - S, START + S) == pytest.approx(200)
+    assert sampled([100, 200, 200]).integral(START, START + 2 * NS_PER_S) == pytest.approx(150 + 200)
+    assert sampled([100, 200, 200]).integral(START + NS_PER_S // 2, START + NS_PER_S) == pytest.approx(0.5 * 175)
+    assert sampled([100]).integral(START - NS_PER_S, START + NS_PER_S) == pytest.approx(200)
 
 
 def test_nothing_read_in_the_phase_is_absent() -> None:
-    assert gpu_stats(sampled([1, 2]), START + 5 * S, START + 6 * S) is None
-    assert gpu_stats(sampled([1], is_counter=True), START, START + S) is None
+    assert gpu_stats(sampled([1, 2]), START + 5 * NS_PER_S, START + 6 * NS_PER_S) is None
+    assert gpu_stats(sampled([1], is_counter=True), START, START + NS_PER_S) is None
 
 
 # --- energy -------------------------------------------------------------------------------------------------------------------
@@ -149,18 +154,18 @@ def test_energy_is_the_counters_where_there_is_one() -> None:
         nvidia_power_usage=sampled([400, 500, 600]),
         nvidia_energy_consumption=sampled([0, 0.0006, 0.0012], "MJ", is_counter=True),
     )
-    assert measure_energy([one], START, START + 2 * S) == {"nvidia": GpuEnergy(1200, 2.0, 500)}
-    assert measure_energy([one, one], START, START + S) == {"nvidia": GpuEnergy(1200, 1.0, 900)}
+    assert measure_energy([one], START, START + 2 * NS_PER_S) == {"nvidia": GpuEnergy(1200, 2.0, 500)}
+    assert measure_energy([one, one], START, START + NS_PER_S) == {"nvidia": GpuEnergy(1200, 1.0, 900)}
 
 
 def test_energy_from_power_where_there_is_no_counter() -> None:
-    found = measure_energy([gpu(nvidia_power_usage=sampled([100, 100, 100]))] * 2, START, START + 2 * S)
+    found = measure_energy([gpu(nvidia_power_usage=sampled([100, 100, 100]))] * 2, START, START + 2 * NS_PER_S)
     assert found == {"nvidia": GpuEnergy(400, 2.0, 200)}
 
 
 def test_no_energy_without_a_gpu_that_tells_it() -> None:
-    assert measure_energy([gpu(nvidia_gpu_utilization=sampled([1, 2], "%"))], START, START + S) == {}
-    assert measure_energy([], START, START + S) == {}
+    assert measure_energy([gpu(nvidia_gpu_utilization=sampled([1, 2], "%"))], START, START + NS_PER_S) == {}
+    assert measure_energy([], START, START + NS_PER_S) == {}
 
 
 # --- sources ------------------------------------------------------------------------------------------------------------------
@@ -221,7 +226,7 @@ def fake_nvml(count: int = 1) -> ModuleType:
         return 60 + handle
 
     module = ModuleType("pynvml")
-    found = {
+    functions = {
         "NVMLError": NVMLError,
         "nvmlInit": lambda: None,
         "nvmlShutdown": lambda: None,
@@ -237,7 +242,7 @@ def fake_nvml(count: int = 1) -> ModuleType:
         "nvmlDeviceGetTemperature": temperature,
         "nvmlDeviceGetClockInfo": lambda _h, kind: {1: 1980, 2: 2619}[kind],
     }
-    for name, value in found.items():
+    for name, value in functions.items():
         setattr(module, name, value)
     return module
 

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tests.unit.telemetry.pages import START, S, read_texts, table, texts_of
+from tests.unit.telemetry.pages import NS_PER_S, START, read_texts, table, texts_of
 
 from aiperf._core import read_parquet_columns
 from aiperf.telemetry.prometheus.export import ExportHeader, render_json
 from aiperf.telemetry.prometheus.parquet import write_parquet
 
 FACTS = ExportHeader(
-    start_ns=START + S // 2,
-    end_ns=START + S,
+    start_ns=START + NS_PER_S // 2,
+    end_ns=START + NS_PER_S,
     aiperf_version="0.0.0",
     benchmark_id="abc",
     input_config={"endpoint": {"streaming": True}},
@@ -64,7 +64,7 @@ def test_the_last_rows_are_the_totals_of_the_json(tmp_path: Path) -> None:
             assert {r["metric_type"] for r in mine} == {metric["type"]}
             assert {r["unit"] for r in mine} == {metric.get("unit")}
             if metric["type"] == "histogram":
-                last = [r for r in mine if r["timestamp_ns"] == START + S]
+                last = [r for r in mine if r["timestamp_ns"] == START + NS_PER_S]
                 assert {r["bucket_le"]: r["bucket_count"] for r in last} == series["buckets"]
                 assert {(r["sum"], r["count"]) for r in last} == {(stats["sum"], stats["count"])}
             elif metric["type"] == "counter":
@@ -79,7 +79,9 @@ def test_a_restart_counts_on_and_a_gap_is_the_last_value(tmp_path: Path) -> None
     page = table({"c": [10.0, 15.0, float("nan"), 2.0, 5.0]}, "counter")
     path = tmp_path / "out.parquet"
     write_parquet(
-        path, [page], ExportHeader(start_ns=START, end_ns=START + 4 * S, aiperf_version="0.0.0", benchmark_id="abc")
+        path,
+        [page],
+        ExportHeader(start_ns=START, end_ns=START + 4 * NS_PER_S, aiperf_version="0.0.0", benchmark_id="abc"),
     )
     assert [r["value"] for r in rows_of(path)] == [5.0, 5.0, 7.0, 10.0]
 
@@ -88,11 +90,15 @@ def test_gauges_are_of_the_load_alone_and_nothing_makes_no_file(tmp_path: Path) 
     page = table({"g": [1.0, 2.0, float("nan"), 4.0]})
     path = tmp_path / "out.parquet"
     write_parquet(
-        path, [page], ExportHeader(start_ns=START + S, end_ns=START + 3 * S, aiperf_version="0.0.0", benchmark_id="abc")
+        path,
+        [page],
+        ExportHeader(
+            start_ns=START + NS_PER_S, end_ns=START + 3 * NS_PER_S, aiperf_version="0.0.0", benchmark_id="abc"
+        ),
     )
     assert [(r["timestamp_ns"] - START, r["value"], r["sum"]) for r in rows_of(path)] == [
-        (S, 2.0, None),
-        (3 * S, 4.0, None),
+        (NS_PER_S, 2.0, None),
+        (3 * NS_PER_S, 4.0, None),
     ]
     assert not write_parquet(tmp_path / "none.parquet", [table({})], FACTS)
     assert [p.name for p in tmp_path.iterdir()] == ["out.parquet"]

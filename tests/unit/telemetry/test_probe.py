@@ -256,12 +256,12 @@ def test_server_s_own_word_on_a_model_counts() -> None:
 
 def test_no_list_of_models_is_no_problem() -> None:
     with fake_server({("GET", CHAT): POST_ONLY}) as fake:
-        found = ask(fake.url, model="anything")
-    assert found.models == ()
-    assert found.family == "unknown"
-    assert not found.supports_ignore_eos
-    assert found.metrics_url is None
-    assert found.tokenize_url is None
+        answer = ask(fake.url, model="anything")
+    assert answer.models == ()
+    assert answer.family == "unknown"
+    assert not answer.supports_ignore_eos
+    assert answer.metrics_url is None
+    assert answer.tokenize_url is None
 
 
 def test_404_about_a_model_is_not_about_the_path() -> None:

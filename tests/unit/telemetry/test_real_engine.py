@@ -55,15 +55,15 @@ def test_wrong_path_is_found_though_it_answers_404_to_every_get(url: str) -> Non
 
 
 def test_tokens_it_counts_are_those_of_usage(url: str) -> None:
-    found = scrape(config(url), [f"{url}/metrics"])
-    assert found is not None
-    found.start(wait_s=20)
+    scraper = scrape(config(url), [f"{url}/metrics"])
+    assert scraper is not None
+    scraper.start(wait_s=20)
     connection = http.client.HTTPConnection(urlsplit(url).netloc)
     body = {"messages": [{"role": "user", "content": "Count to ten."}], "max_tokens": 8, "cache_prompt": False}
     connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
     usage = json.loads(connection.getresponse().read())["usage"]
     connection.close()
-    readings = found.stop()
+    readings = scraper.stop()
     times = readings[0].times_ns
     seen = summarise(readings, int(times[0]) + 1, int(times[-2])).counters
     assert seen["generation_tokens"] == usage["completion_tokens"]

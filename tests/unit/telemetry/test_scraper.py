@@ -49,15 +49,15 @@ def test_counters_of_the_load_are_the_client_s() -> None:
     with SimServer("{}") as sim:
         with request(sim.url, 9, stream=False) as earlier:  # before the run: not its business
             earlier.read()
-        found = scrape(config(sim.url))
-        assert found is not None
-        found.start()
+        scraper = scrape(config(sim.url))
+        assert scraper is not None
+        scraper.start()
         usage = {"prompt_tokens": 0, "completion_tokens": 0}
         for tokens in (3, 5, 7):
             with request(sim.url, tokens, stream=False) as reply:
                 counted = json.loads(reply.read())["usage"]
             usage = {name: n + counted[name] for name, n in usage.items()}
-        readings = found.stop()
+        readings = scraper.stop()
         end_ns = int(readings[0].times_ns[-2])
         seen = summarise(readings, int(readings[0].times_ns[0]) + 1, end_ns).conservation()
         assert (seen.requests, seen.prompt_tokens, seen.generation_tokens) == (
@@ -72,23 +72,23 @@ def test_server_that_goes_on_after_a_disconnect_is_found() -> None:
     """Issue of cancellations: the client leaves, the server must not go on."""
     faults = [{"kind": "keep_generating"}]
     with SimServer(json.dumps({"itl_ms": 50, "faults": faults})) as sim:
-        found = Scraper([Page(f"{sim.url}/metrics", is_own=True)], Access(), 60, settle_s=0.3)
-        found.start()
+        scraper = Scraper([Page(f"{sim.url}/metrics", is_own=True)], Access(), 60, settle_s=0.3)
+        scraper.start()
         with request(sim.url, 1000, stream=True) as reply:
             reply.read(1)
         end_ns = time.time_ns()
-        summary = summarise(found.stop(), end_ns - 1, end_ns, within_s=0.3)
+        summary = summarise(scraper.stop(), end_ns - 1, end_ns, within_s=0.3)
         assert [n.kind for n in summary.notes] == ["server_not_at_rest"]
 
 
 def test_server_that_stops_after_a_disconnect_is_at_rest() -> None:
     with SimServer(json.dumps({"itl_ms": 50})) as sim:
-        found = Scraper([Page(f"{sim.url}/metrics", is_own=True)], Access(), 60, settle_s=20)
-        found.start()
+        scraper = Scraper([Page(f"{sim.url}/metrics", is_own=True)], Access(), 60, settle_s=20)
+        scraper.start()
         with request(sim.url, 1000, stream=True) as reply:
             reply.read(1)
         end_ns = time.time_ns()
-        summary = summarise(found.stop(), end_ns - 1, end_ns, within_s=20)
+        summary = summarise(scraper.stop(), end_ns - 1, end_ns, within_s=20)
         assert summary.notes == ()
         assert [r.after_s is not None for r in summary.rests if r.name == "requests_running"] == [True]
 
@@ -115,12 +115,12 @@ def test_readings_go_on_at_the_interval() -> None:
 
 def test_a_clock_that_is_set_moves_no_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     with fake_server({("GET", "/metrics"): GAUGE}) as fake:
-        found = Scraper([Page(f"{fake.url}/metrics", is_own=True)], Access(), 0.01)
+        scraper = Scraper([Page(f"{fake.url}/metrics", is_own=True)], Access(), 0.01)
         begin = time.time_ns()
         monkeypatch.setattr(time, "time_ns", lambda: 5)
-        with found:
+        with scraper:
             pass
-        (readings,) = found.stop()
+        (readings,) = scraper.stop()
     assert readings.num_readings
     assert (readings.times_ns >= begin).all()
 

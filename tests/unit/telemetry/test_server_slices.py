@@ -12,7 +12,7 @@ from aiperf.telemetry.prometheus.exposition import MetricSeries, Part
 from aiperf.telemetry.prometheus.readings import Readings
 from aiperf.telemetry.prometheus.slices import windows
 
-S = 1_000_000_000
+_NS_PER_S = 1_000_000_000
 
 
 def series(metric: str, kind: str, part: Part = "value", le: str | None = None) -> MetricSeries:
@@ -44,13 +44,13 @@ def rendered(slice_s: float | None = 1.0, *, ends_load: bool = False) -> dict[st
             series("queue", "histogram", "bucket", "1"),
             series("queue", "histogram", "bucket", "+Inf"),
         ),
-        times_ns=np.arange(6, dtype=np.int64) * (S // 2) + 10 * S,
+        times_ns=np.arange(6, dtype=np.int64) * (_NS_PER_S // 2) + 10 * _NS_PER_S,
         latencies_ns=np.zeros(6, dtype=np.int64),
         values=values,
     )
     facts = ExportHeader(
-        start_ns=10 * S,
-        end_ns=12 * S + S // 4,
+        start_ns=10 * _NS_PER_S,
+        end_ns=12 * _NS_PER_S + _NS_PER_S // 4,
         aiperf_version="0",
         benchmark_id="b",
         slice_s=slice_s,
@@ -73,9 +73,15 @@ def test_the_last_window_ends_with_the_phase() -> None:
 def test_a_counter_restarts_and_an_edge_between_two_readings_takes_its_share() -> None:
     served = rendered()["served"]
     assert served["timeslices"] == [
-        {"start_ns": 10 * S, "end_ns": 11 * S, "total": 20.0, "rate": 20.0},
-        {"start_ns": 11 * S, "end_ns": 12 * S, "total": 15.0, "rate": 15.0},
-        {"start_ns": 12 * S, "end_ns": 12 * S + S // 4, "is_complete": False, "total": 5.0, "rate": 20.0},
+        {"start_ns": 10 * _NS_PER_S, "end_ns": 11 * _NS_PER_S, "total": 20.0, "rate": 20.0},
+        {"start_ns": 11 * _NS_PER_S, "end_ns": 12 * _NS_PER_S, "total": 15.0, "rate": 15.0},
+        {
+            "start_ns": 12 * _NS_PER_S,
+            "end_ns": 12 * _NS_PER_S + _NS_PER_S // 4,
+            "is_complete": False,
+            "total": 5.0,
+            "rate": 20.0,
+        },
     ]
     stats = served["stats"]
     assert isinstance(stats, dict)
@@ -84,8 +90,8 @@ def test_a_counter_restarts_and_an_edge_between_two_readings_takes_its_share() -
 
 def test_gauges_are_the_readings_inside_and_absent_is_not_zero() -> None:
     assert rendered()["waiting"]["timeslices"] == [
-        {"start_ns": 10 * S, "end_ns": 11 * S, "avg": 2.0, "min": 1.0, "max": 3.0},
-        {"start_ns": 11 * S, "end_ns": 12 * S, "avg": 5.0, "min": 5.0, "max": 5.0},
+        {"start_ns": 10 * _NS_PER_S, "end_ns": 11 * _NS_PER_S, "avg": 2.0, "min": 1.0, "max": 3.0},
+        {"start_ns": 11 * _NS_PER_S, "end_ns": 12 * _NS_PER_S, "avg": 5.0, "min": 5.0, "max": 5.0},
     ]
 
 
@@ -94,8 +100,8 @@ def test_histograms_have_what_was_counted() -> None:
     assert isinstance(slices, list)
     first, last = slices
     assert first == {
-        "start_ns": 10 * S,
-        "end_ns": 11 * S,
+        "start_ns": 10 * _NS_PER_S,
+        "end_ns": 11 * _NS_PER_S,
         "count": 2,
         "sum": 1.0,
         "avg": 0.5,

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.unit.telemetry.pages import START, S, read_texts, table, texts_of
+from tests.unit.telemetry.pages import NS_PER_S, START, read_texts, table, texts_of
 
 from aiperf import registry
 from aiperf.metrics.server import SERVER_METRICS, view_from_json, view_to_json
@@ -16,7 +16,7 @@ from aiperf.telemetry.prometheus.quantiles import bucket_of
 from aiperf.telemetry.prometheus.readings import mappings
 from aiperf.telemetry.prometheus.server_view import build_view, raw_names
 
-WINDOW = (START, START + S)
+WINDOW = (START, START + NS_PER_S)
 FAMILIES = [name for name in registry.names("telemetry") if name not in {"sim", "dcgm", "rocm"}]
 PAGE = """
 # TYPE vllm:num_requests_running gauge
@@ -76,7 +76,7 @@ def test_ranks_that_repeat_the_same_requests_count_once() -> None:
 
 def test_a_counter_that_fell_was_reset() -> None:
     readings = table({"vllm:num_preemptions": [10, 15, 2, 5]}, "counter")
-    view = build_view([readings], (START, START + 3 * S), (START, START + 3 * S), START)
+    view = build_view([readings], (START, START + 3 * NS_PER_S), (START, START + 3 * NS_PER_S), START)
     assert view.stat("preemptions") == 10
     course = view.course("preemptions")
     assert course is not None
@@ -87,8 +87,8 @@ def test_the_measured_phase_is_told_from_the_warm_up() -> None:
     readings = table(
         {"vllm:prefix_cache_queries": [0, 100, 200, 300], "vllm:prefix_cache_hits": [0, 0, 50, 100]}, "counter"
     )
-    whole = build_view([readings], (START, START + 3 * S), (START, START + 3 * S), START)
-    measured = build_view([readings], (START + S, START + 3 * S), (START, START + 3 * S), START)
+    whole = build_view([readings], (START, START + 3 * NS_PER_S), (START, START + 3 * NS_PER_S), START)
+    measured = build_view([readings], (START + NS_PER_S, START + 3 * NS_PER_S), (START, START + 3 * NS_PER_S), START)
     assert whole.stat("prefix_hit_rate") == pytest.approx(100 / 3)
     assert measured.stat("prefix_hit_rate") == 50
 
@@ -163,12 +163,12 @@ def test_the_open_bucket_has_no_upper_bound() -> None:
 def test_scrapes_after_the_load_count_what_was_late_and_change_no_level() -> None:
     """The server is scraped ten times a second until it rests: its gauges then are no part of the load's mean, its counters are."""
     texts = [PAGE.format(4, 4, 10 * i, 0, 0, i, i) for i in range(3)] + [PAGE.format(0, 0, 50, 0, 0, 5, 5)] * 6
-    load = (START, START + 2 * S)
+    load = (START, START + 2 * NS_PER_S)
     view = build_view([read_texts(texts)], load, load, START)
     assert view.stat("requests_running") == 8
     assert view.stat("generation_tokens") == 50
     assert view.figures["generation_tokens"].stats["rate"] == 25
     assert view.stat("queue_time") == 1000
     # A phase in front of others ends where it ends.
-    first = build_view([read_texts(texts)], (START, START + S), load, START, ends_with_load=False)
+    first = build_view([read_texts(texts)], (START, START + NS_PER_S), load, START, ends_with_load=False)
     assert first.stat("generation_tokens") == 10

@@ -32,16 +32,16 @@ def table(tmp_path: Path, *sessions: dict[str, Any], **options: object) -> Agent
     return lay_out(path, Layout(share_parent=True, **options))  # type: ignore[arg-type]
 
 
-def prompts(found: AgentTable, stream: str) -> list[str]:
+def prompts(table_of_agents: AgentTable, stream: str) -> list[str]:
     """`s128 u202` for each prompt of a stream."""
-    first = found.first_rows()
-    s = found.names.index(stream)
+    first = table_of_agents.first_rows()
+    s = table_of_agents.names.index(stream)
     out = []
     for row in range(first[s], first[s + 1]):
-        part = slice(found.message_offsets[row], found.message_offsets[row + 1])
-        sizes = found.message_blocks[part] * 64 + found.message_tail[part]
-        out.append(" ".join(f"{'sua'[r]}{n}" for r, n in zip(found.message_role[part], sizes, strict=True)))
-        assert sizes.sum() == found.isl[row]
+        part = slice(table_of_agents.message_offsets[row], table_of_agents.message_offsets[row + 1])
+        sizes = table_of_agents.message_blocks[part] * 64 + table_of_agents.message_tail[part]
+        out.append(" ".join(f"{'sua'[r]}{n}" for r, n in zip(table_of_agents.message_role[part], sizes, strict=True)))
+        assert sizes.sum() == table_of_agents.isl[row]
     return out
 
 
@@ -54,35 +54,35 @@ def test_prompts_delays_and_hits_are_those_worked_out_by_hand(tmp_path: Path) ->
 
 
 def test_overlapping_requests_are_other_agents_that_the_main_agent_waits_for(tmp_path: Path) -> None:
-    found = table(tmp_path, OVERLAPPING)
-    assert found.names == ["overlapping", "overlapping::aux:000", "overlapping::aux:001"]
-    assert found.spawn_row.tolist() == [NONE, 0, 0]
-    assert (found.branch_start_ns[1:] / 1e6).tolist() == [100, 100]
-    assert found.joins.tolist() == [1, 2]
-    assert np.flatnonzero(np.diff(found.join_offsets)).tolist() == [1]
-    assert found.delay_ns[1] == 1e9
+    agents = table(tmp_path, OVERLAPPING)
+    assert agents.names == ["overlapping", "overlapping::aux:000", "overlapping::aux:001"]
+    assert agents.spawn_row.tolist() == [NONE, 0, 0]
+    assert (agents.branch_start_ns[1:] / 1e6).tolist() == [100, 100]
+    assert agents.joins.tolist() == [1, 2]
+    assert np.flatnonzero(np.diff(agents.join_offsets)).tolist() == [1]
+    assert agents.delay_ns[1] == 1e9
 
 
 def test_a_fork_shares_its_parents_messages_and_keeps_the_recorded_order(tmp_path: Path) -> None:
-    found = table(tmp_path, FORK)
-    assert found.names == ["fork", "fork::fa:000", "fork::fa:001"]
-    assert prompts(found, "fork::fa:000") == ["u19200 a128 u512 a128 u192 u1600"]
-    assert found.spawn_row.tolist() == [NONE, 2, 2]
-    assert found.spawn_at_send.tolist() == [0, 1, 1]
-    assert (found.spawn_offset_ns / 1e9).tolist() == [0, 1, 2]
-    gates = [found.gates[found.gate_offsets[r] : found.gate_offsets[r + 1]].tolist() for r in range(found.num_rows)]
+    agents = table(tmp_path, FORK)
+    assert agents.names == ["fork", "fork::fa:000", "fork::fa:001"]
+    assert prompts(agents, "fork::fa:000") == ["u19200 a128 u512 a128 u192 u1600"]
+    assert agents.spawn_row.tolist() == [NONE, 2, 2]
+    assert agents.spawn_at_send.tolist() == [0, 1, 1]
+    assert (agents.spawn_offset_ns / 1e9).tolist() == [0, 1, 2]
+    gates = [agents.gates[agents.gate_offsets[r] : agents.gate_offsets[r + 1]].tolist() for r in range(agents.num_rows)]
     assert gates == [[], [], [], [4, 5], [1], [2]]
     flat = table(tmp_path, FORK, rules={"split": False})
     assert flat.names == ["fork"]
 
 
 def test_sub_agents_are_spawned_and_joined_by_the_order_of_the_file(tmp_path: Path) -> None:
-    found = table(tmp_path, SUBAGENTS)
-    assert found.names == ["agents", "agents::sa:a1", "agents::sa:a2"]
-    assert (found.t_ns / 1e9).tolist() == [0, 20, 3.5, 7, 4]
-    assert found.joins.tolist() == [1, 2]
-    assert found.spawn_at_send.tolist() == [0, 0, 0]
-    assert found.inner.tolist() == [NONE, NONE, 0, 1, 0]
+    agents = table(tmp_path, SUBAGENTS)
+    assert agents.names == ["agents", "agents::sa:a1", "agents::sa:a2"]
+    assert (agents.t_ns / 1e9).tolist() == [0, 20, 3.5, 7, 4]
+    assert agents.joins.tolist() == [1, 2]
+    assert agents.spawn_at_send.tolist() == [0, 0, 0]
+    assert agents.inner.tolist() == [NONE, NONE, 0, 1, 0]
 
 
 def test_one_relative_time_makes_the_whole_corpus_relative(tmp_path: Path) -> None:

@@ -172,24 +172,27 @@ def test_what_was_written_is_read_again(tmp_path: Path) -> None:
 def test_nothing_of_a_transcript_survives(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Whatever a log may hold: a secret in each field of a transcript, and none in any file that is written."""
     words = [f"secret{number}" for number in range(14)]
-    s = iter(words)
+    secrets = iter(words)
     talk = [
-        says("system", next(s), name=next(s)),
+        says("system", next(secrets), name=next(secrets)),
         {
             "role": "user",
-            "content": [{"type": "text", "text": next(s)}, {"type": "image_url", "image_url": {"url": next(s)}}],
+            "content": [
+                {"type": "text", "text": next(secrets)},
+                {"type": "image_url", "image_url": {"url": next(secrets)}},
+            ],
         },
         {
             "role": "assistant",
-            "content": next(s),
-            "reasoning_content": next(s),
-            "tool_calls": [{"id": next(s), "function": {"name": next(s), "arguments": next(s)}}],
+            "content": next(secrets),
+            "reasoning_content": next(secrets),
+            "tool_calls": [{"id": next(secrets), "function": {"name": next(secrets), "arguments": next(secrets)}}],
         },
-        says("tool", next(s), tool_call_id=next(s)),
-        says("assistant", next(s)),
+        says("tool", next(secrets), tool_call_id=next(secrets)),
+        says("assistant", next(secrets)),
     ]
-    log = write(tmp_path / "log.jsonl", [{"session_id": next(s), "model": next(s), "messages": talk}])
-    assert next(s, None) is None
+    log = write(tmp_path / "log.jsonl", [{"session_id": next(secrets), "model": next(secrets), "messages": talk}])
+    assert next(secrets, None) is None
     out = tmp_path / "out"
     out.mkdir()
     for name in ("shared.jsonl", "shared.jsonl.gz"):

@@ -29,12 +29,17 @@ BLOCK = 4
 def table_of(prompts: list[list[int]], sessions: list[str | None] | None = None, *, whole: bool = True) -> TraceTable:
     """Requests 1 ms apart, all blocks full."""
     builder, row = TableBuilder(), Row()
-    for i, ids in enumerate(prompts):
+    for number, ids in enumerate(prompts):
         row.clear()
-        row.at_ns, row.input_length, row.output_length, row.hash_ids = i * 1_000_000, max(1, BLOCK * len(ids)), 1, ids
-        row.session = sessions[i] if sessions else None
+        row.at_ns, row.input_length, row.output_length, row.hash_ids = (
+            number * 1_000_000,
+            max(1, BLOCK * len(ids)),
+            1,
+            ids,
+        )
+        row.session = sessions[number] if sessions else None
         row.whole = whole
-        builder.add(i + 1, row)
+        builder.add(number + 1, row)
     return builder.build(Path("made"), "mooncake_trace", BLOCK)
 
 

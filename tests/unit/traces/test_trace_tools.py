@@ -271,7 +271,7 @@ def many(num: int = 3000, seed: int = 5) -> list[dict[str, object]]:
     lines: list[dict[str, object]] = []
     used = 1
     open_prompts: list[list[int]] = []
-    for i in range(num):
+    for number in range(num):
         if open_prompts and rng.random() < 0.6:
             prompt = list(open_prompts.pop(int(rng.integers(len(open_prompts)))))
         else:
@@ -280,7 +280,11 @@ def many(num: int = 3000, seed: int = 5) -> list[dict[str, object]]:
         prompt += range(used, used + grown)
         used += grown
         open_prompts.append(prompt)
-        line = {"timestamp": i * 100, "input_length": 512 * len(prompt), "output_length": int(rng.lognormal(5, 1)) + 1}
+        line = {
+            "timestamp": number * 100,
+            "input_length": 512 * len(prompt),
+            "output_length": int(rng.lognormal(5, 1)) + 1,
+        }
         lines.append({**line, "hash_ids": prompt})
     return lines
 

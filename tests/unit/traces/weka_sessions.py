@@ -48,11 +48,11 @@ OVERLAPPING = session(
         request(6, 128, 5, [1, 4], 5),
     ],
 )
-_B = range(1, 301)
+_BLOCKS = range(1, 301)
 FORK = session(
     "fork",
     [
-        request(0, 19200, 70, _B, 1),
+        request(0, 19200, 70, _BLOCKS, 1),
         request(2, 19840, 100, range(1, 311), 1),
         request(4, 21120, 100, range(1, 331), 2),
         request(5, 21760, 3000, [*range(1, 316), *range(900, 925)], 3),

@@ -15,14 +15,14 @@ from aiperf.ui import observe
 from aiperf.ui.live import Live, render
 from aiperf.ui.plain import Plain, Quiet
 
-S = 1_000_000_000
+_NS_PER_S = 1_000_000_000
 STYLE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
 def snapshot(now_s: float, **changes: object) -> Snapshot:
     """As the engine's, in a phase of 1,000 requests that began at 0."""
     base: dict[str, object] = {
-        "now_ns": int(now_s * S),
+        "now_ns": int(now_s * _NS_PER_S),
         "phase": "profiling",
         "phase_index": 0,
         "phase_start_ns": 0,
@@ -66,7 +66,7 @@ def test_rates_share_and_time_left() -> None:
 
 
 def test_what_comes_first_bounds_the_phase() -> None:
-    pace = Pacing().read(snapshot(10, phase_done=10, phase_duration_ns=40 * S))
+    pace = Pacing().read(snapshot(10, phase_done=10, phase_duration_ns=40 * _NS_PER_S))
     assert pace.share == 0.25
     assert pace.left_s == 30.0
 
@@ -88,7 +88,9 @@ def test_rates_of_a_phase_leave_out_the_one_before() -> None:
     """Warm-up must not count into the throughput of the profiling phase."""
     pacing = Pacing()
     pacing.read(snapshot(4, phase="warmup", phase_done=50, output_tokens=4000, chunks=4000))
-    pace = pacing.read(snapshot(6, phase_index=1, phase_start_ns=5 * S, phase_done=10, output_tokens=4100, chunks=4100))
+    pace = pacing.read(
+        snapshot(6, phase_index=1, phase_start_ns=5 * _NS_PER_S, phase_done=10, output_tokens=4100, chunks=4100)
+    )
     assert pace.requests_per_s == 10.0
     assert (pace.flow_per_s, pace.flow_unit) == (100.0, "tokens")
 

@@ -107,12 +107,12 @@ def test_path_is_sent_as_written() -> None:
 
 
 def test_credentials_of_the_url_are_basic_unless_a_header_says_who_asks() -> None:
-    with peer() as p:
-        url = p.url.replace("http://", "http://us%3Aer:p%40ss@")
+    with peer() as proxy:
+        url = proxy.url.replace("http://", "http://us%3Aer:p%40ss@")
         assert ask(url) == "ok"
         ask(url, access=Access(headers=(("authorization", "Bearer k"),)))
-    assert f"Authorization: Basic {base64.b64encode(b'us:er:p@ss').decode()}\r\n" in p.heads[0]
-    assert "Basic" not in p.heads[1]
+    assert f"Authorization: Basic {base64.b64encode(b'us:er:p@ss').decode()}\r\n" in proxy.heads[0]
+    assert "Basic" not in proxy.heads[1]
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
@@ -333,11 +333,11 @@ def test_a_proxy_that_is_not_there_is_named() -> None:
 def test_the_hub_is_reached_through_the_named_proxy_and_directly_afterwards() -> None:
     from huggingface_hub import get_session
 
-    with peer() as p:
-        with hub_through(proxy_rule(p.url.replace("http://", "http://me:p%40w@"), {})):
+    with peer() as proxy:
+        with hub_through(proxy_rule(proxy.url.replace("http://", "http://me:p%40w@"), {})):
             assert get_session().get("http://hub.invalid/x").text == "ok"
-        assert p.heads[0].startswith("GET http://hub.invalid/x HTTP/1.1\r\n")
-        assert f"Proxy-Authorization: Basic {base64.b64encode(b'me:p@w').decode()}".lower() in p.heads[0].lower()
+        assert proxy.heads[0].startswith("GET http://hub.invalid/x HTTP/1.1\r\n")
+        assert f"Proxy-Authorization: Basic {base64.b64encode(b'me:p@w').decode()}".lower() in proxy.heads[0].lower()
         with hub_through(proxy_rule(None, {})):
-            assert get_session().get(f"{p.url}/y").text == "ok"
-        assert p.heads[1].startswith("GET /y ")
+            assert get_session().get(f"{proxy.url}/y").text == "ok"
+        assert proxy.heads[1].startswith("GET /y ")

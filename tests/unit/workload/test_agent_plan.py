@@ -88,13 +88,13 @@ def test_links_say_which_responses_a_prompt_holds_and_what_they_stand_in_place_o
     turns = [(256, 4, 70), (640, 10, 200), (384, 5, 40)]
     asked = [request(9 * k, tokens, out, range(1, 1 + ids)) for k, (tokens, ids, out) in enumerate(turns)]
     asked.append(request(40, 704, 5, [*range(1, 6), *range(30, 36)]))
-    found = lay_out(write_sessions(tmp_path / "t.jsonl", [session("s", asked)]), Layout(live=True))
+    agents = lay_out(write_sessions(tmp_path / "t.jsonl", [session("s", asked)]), Layout(live=True))
     options = PlanOptions(models=("m",), body=BodyOptions(model="", streaming=True))
-    links = live_links(build_agent_plan(found, load_endpoint("chat"), options))
+    links = live_links(build_agent_plan(agents, load_endpoint("chat"), options))
     assert links is not None
     by_row = [
         list(zip(links.rows[a:b].tolist(), links.room[a:b].tolist(), strict=True)) for a, b in pairwise(links.offsets)
     ]
     assert by_row == [[], [(0, 70)], [(0, 64)], [(0, 64), (2, 40)]]
-    note = history_note(found)
+    note = history_note(agents)
     assert note.data == {"count": 2, "longer": 0, "tokens": 0}

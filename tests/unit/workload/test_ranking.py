@@ -45,7 +45,7 @@ def test_without_options_they_are_as_aiperfs() -> None:
 
 
 def test_what_is_drawn_is_what_is_sent() -> None:
-    found = workload(
+    built = workload(
         rankings_passages_mean=6,
         rankings_passages_stddev=3,
         rankings_passages_prompt_token_mean=40,
@@ -54,8 +54,8 @@ def test_what_is_drawn_is_what_is_sent() -> None:
         rankings_query_prompt_token_stddev=4,
         request_count=200,
     )
-    got = lengths(found)
-    assert found.plan.columns["isl"].tolist() == [query + sum(passages) for query, passages in got]
+    got = lengths(built)
+    assert built.plan.columns["isl"].tolist() == [query + sum(passages) for query, passages in got]
     counts = np.array([len(passages) for _, passages in got])
     assert len(set(counts.tolist())) > 4
     assert 5 < counts.mean() < 7.6

@@ -96,12 +96,12 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_trace_is_replayed_with_its_lengths_and_equal_prefixes(file: Path) -> None:
-    found = workload(lines(file, *TRACE), input={"isl_block_size": 8, "replay_speedup": 2})
-    plan = found.plan
+    built = workload(lines(file, *TRACE), input={"isl_block_size": 8, "replay_speedup": 2})
+    plan = built.plan
     assert plan.columns["at_ns"].tolist() == [0, 500_000_000, 1_500_000_000]
-    prompts = [texts(found, row)[0] for row in range(3)]
+    prompts = [texts(built, row)[0] for row in range(3)]
     assert TOKENIZER.count(prompts).tolist() == [20, 24, 9] == plan.columns["isl"].tolist()
-    assert [body(found, row)["max_completion_tokens"] for row in range(3)] == [5, 6, 7]
+    assert [body(built, row)["max_completion_tokens"] for row in range(3)] == [5, 6, 7]
     words = [p.split() for p in prompts]
     assert words[0][:16] == words[1][:16]
     assert words[0][16:20] != words[1][16:20]
@@ -113,12 +113,12 @@ def test_columns_and_objects_give_the_same_plan(file: Path, endpoint: str, monke
     """The fast way of a trace of lengths, and the general one."""
     records = [
         {
-            "timestamp": i * 7,
-            "input_length": 5 + i,
-            "hash_ids": list(range(1 + (4 + i) // 8)),
-            **({"output_length": i} if i % 3 else {}),
+            "timestamp": number * 7,
+            "input_length": 5 + number,
+            "hash_ids": list(range(1 + (4 + number) // 8)),
+            **({"output_length": number} if number % 3 else {}),
         }
-        for i in range(30)
+        for number in range(30)
     ]
     path = lines(file, *records)
 
@@ -202,17 +202,17 @@ def test_think_times_and_timestamps_are_scaled(file: Path) -> None:
 
 def test_prompt_options_go_in_front_of_a_datasets_texts(file: Path) -> None:
     path = lines(file, {"turns": [{"text": "hello"}, {"text": "again"}]}, {"turns": [{"text": "other"}]})
-    found = workload(
+    built = workload(
         path, prompt={"system_prompt": "Be kind.", "cache_bust": "first_turn_prefix", "user_context_prompt_length": 4}
     )
-    system, context, first = texts(found, 0)
+    system, context, first = texts(built, 0)
     assert system == "Be kind."
     assert TOKENIZER.count([context]).tolist() == [4]
     assert first.endswith("\n\nhello")
     assert len(first.split()) == 9
-    assert texts(found, 1)[:3] == [system, context, first]
-    assert texts(found, 2)[2].split()[:8] != first.split()[:8]
-    assert found.plan.columns["isl"][0] == TOKENIZER.count(texts(found, 0)).sum()
+    assert texts(built, 1)[:3] == [system, context, first]
+    assert texts(built, 2)[2].split()[:8] != first.split()[:8]
+    assert built.plan.columns["isl"][0] == TOKENIZER.count(texts(built, 0)).sum()
 
 
 def test_trace_with_a_system_prompt_has_it_on_top_of_its_length(file: Path) -> None:
@@ -291,8 +291,8 @@ def test_bodies_without_a_type_are_completed_where_they_lack_something(file: Pat
         {"messages": MESSAGES, "model": "other", "stream": False, "max_tokens": 9},
     )
     endpoint = {"model_names": ("m",), "streaming": True, "extra_inputs": {"top_p": 0.5, "temperature": 1}}
-    found = workload(path, endpoint=endpoint, prompt={"osl_mean": 8})
-    assert body(found, 0) == {
+    built = workload(path, endpoint=endpoint, prompt={"osl_mean": 8})
+    assert body(built, 0) == {
         "messages": MESSAGES,
         "temperature": 0,
         "model": "m",
@@ -301,7 +301,7 @@ def test_bodies_without_a_type_are_completed_where_they_lack_something(file: Pat
         "top_p": 0.5,
         "stream_options": {"include_usage": True},
     }
-    assert body(found, 1) == {
+    assert body(built, 1) == {
         "messages": MESSAGES,
         "model": "other",
         "stream": False,
@@ -309,8 +309,8 @@ def test_bodies_without_a_type_are_completed_where_they_lack_something(file: Pat
         "top_p": 0.5,
         "temperature": 1,
     }
-    assert found.plan.models == ("m", "other")
-    notes = {n.kind: n for n in found.notes}
+    assert built.plan.models == ("m", "other")
+    notes = {n.kind: n for n in built.notes}
     assert notes["bodies_filled"].data["fields"] == {
         "model": 1,
         "stream": 1,
@@ -337,16 +337,16 @@ def test_bodies_called_ready_are_sent_as_they_stand_and_options_without_effect_n
         "prompt": {"system_prompt": "S", "osl_mean": 4},
     }
     config = config_from({f"{s}.{n}": v for s, values in sections.items() for n, v in values.items()}, check=False)
-    found = build_workload(config, TOKENIZER, SOURCE, 1)
-    assert [body(found, row) for row in range(2)] == [
+    built = build_workload(config, TOKENIZER, SOURCE, 1)
+    assert [body(built, row) for row in range(2)] == [
         {"messages": MESSAGES},
         {"messages": MESSAGES, "model": "x", "stream": True},
     ]
-    said = [n.text for n in found.notes if n.kind == "option_without_effect"]
+    said = [n.text for n in built.notes if n.kind == "option_without_effect"]
     assert any("name no model" in t and "1 of 2" in t for t in said)
     assert any("do not ask for a stream" in t and "1 of 2" in t for t in said)
     assert any(all(flag in t for flag in ("--system-prompt", "--osl", "--extra-inputs")) for t in said)
-    assert not any(n.kind in {"format_guessed", "bodies_filled"} for n in found.notes)
+    assert not any(n.kind in {"format_guessed", "bodies_filled"} for n in built.notes)
 
 
 @pytest.mark.parametrize(

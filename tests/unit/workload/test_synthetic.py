@@ -40,13 +40,13 @@ def texts(found: Workload, row: int) -> list[str]:
 
 
 def test_each_request_has_its_own_prompt_of_the_length_asked_for() -> None:
-    found = workload(prompt={"isl_mean": 40, "osl_mean": 9}, load={"request_count": 50})
-    prompts = [texts(found, i)[0] for i in range(50)]
+    built = workload(prompt={"isl_mean": 40, "osl_mean": 9}, load={"request_count": 50})
+    prompts = [texts(built, i)[0] for i in range(50)]
     assert TOKENIZER.count(prompts).tolist() == [40] * 50
     assert len({" ".join(p.split()[:5]) for p in prompts}) == 50
-    assert found.plan.columns["isl"].tolist() == [40] * 50
-    assert {body(found, i)["max_completion_tokens"] for i in range(50)} == {9}
-    assert (found.kind, found.sampling, found.is_timestamped, found.notes) == ("synthetic", "sequential", False, ())
+    assert built.plan.columns["isl"].tolist() == [40] * 50
+    assert {body(built, i)["max_completion_tokens"] for i in range(50)} == {9}
+    assert (built.kind, built.sampling, built.is_timestamped, built.notes) == ("synthetic", "sequential", False, ())
 
 
 def test_osl_is_not_sent_unless_asked_for() -> None:
@@ -56,14 +56,14 @@ def test_osl_is_not_sent_unless_asked_for() -> None:
 
 
 def test_drawn_lengths_are_those_of_the_bodies() -> None:
-    found = workload(
+    built = workload(
         prompt={"isl_mean": 30, "isl_stddev": 10, "osl_mean": 20, "osl_stddev": 5}, load={"request_count": 200}
     )
-    isl, osl = found.plan.columns["isl"], found.plan.columns["osl"]
+    isl, osl = built.plan.columns["isl"], built.plan.columns["osl"]
     assert len(set(isl.tolist())) > 20
     for row in range(0, 200, 17):
-        assert TOKENIZER.count(texts(found, row)).tolist() == [isl[row]]
-        assert body(found, row)["max_completion_tokens"] == osl[row]
+        assert TOKENIZER.count(texts(built, row)).tolist() == [isl[row]]
+        assert body(built, row)["max_completion_tokens"] == osl[row]
 
 
 def test_same_seed_same_bytes_other_seed_other_bytes() -> None:
@@ -89,14 +89,14 @@ def test_prompts_are_fresh_at_each_repetition_unless_entries_are_given() -> None
 
 
 def test_entries_are_reused_by_the_turns_of_conversations() -> None:
-    found = workload(
+    built = workload(
         load={"request_count": 12},
         input={"num_dataset_entries": 4},
         conversation={"turn_mean": 3},
         prompt={"isl_mean": 6},
     )
-    assert found.plan.num_turns == 12
-    last = [texts(found, row)[-1] for row in range(12)]
+    assert built.plan.num_turns == 12
+    last = [texts(built, row)[-1] for row in range(12)]
     assert len(set(last)) == 4
 
 
@@ -107,17 +107,17 @@ def test_plan_is_bounded_and_open_ended_runs_have_one_too() -> None:
 
 
 def test_conversations_resend_history_with_live_replies() -> None:
-    found = workload(
+    built = workload(
         prompt={"isl_mean": 7},
         conversation={"turn_mean": 3, "num_sessions": 4, "turn_delay_mean": 200, "turn_delay_ratio": 0.5},
     )
-    assert found.plan.num_sessions == 4
-    assert found.plan.columns["session"].tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
-    assert found.plan.columns["delay_ns"].tolist() == [0, 100_000_000, 100_000_000] * 4
-    first, second, third = (texts(found, row) for row in (3, 4, 5))
+    assert built.plan.num_sessions == 4
+    assert built.plan.columns["session"].tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert built.plan.columns["delay_ns"].tolist() == [0, 100_000_000, 100_000_000] * 4
+    first, second, third = (texts(built, row) for row in (3, 4, 5))
     assert second == [*first, "<reply to turn 0>", second[2]]
     assert third == [*second, "<reply to turn 1>", third[4]]
-    assert found.plan.columns["isl"].tolist() == [7, 14, 21] * 4
+    assert built.plan.columns["isl"].tolist() == [7, 14, 21] * 4
 
 
 def test_turns_follow_their_law() -> None:
@@ -129,28 +129,28 @@ def test_turns_follow_their_law() -> None:
 
 
 def test_shared_system_prompt_is_one_and_contexts_are_each_sessions_own() -> None:
-    found = workload(
+    built = workload(
         prompt={"isl_mean": 5, "shared_system_prompt_length": 8, "user_context_prompt_length": 6},
         load={"request_count": 10},
     )
-    all_texts = [texts(found, row) for row in range(10)]
-    assert [m["role"] for m in body(found, 0)["messages"]] == ["system", "user", "user"]
+    all_texts = [texts(built, row) for row in range(10)]
+    assert [m["role"] for m in body(built, 0)["messages"]] == ["system", "user", "user"]
     assert len({t[0] for t in all_texts}) == 1
     assert len({t[1] for t in all_texts}) == 10
     assert TOKENIZER.count(all_texts[0]).tolist() == [8, 6, 5]
-    assert set(found.plan.columns["isl"].tolist()) == {19}
-    kinds = found.plan.columns["seg_kind"]
+    assert set(built.plan.columns["isl"].tolist()) == {19}
+    kinds = built.plan.columns["seg_kind"]
     assert (kinds == SegmentKind.FIXED).sum() == 10
 
 
 def test_prefixes_come_from_a_pool_and_add_to_the_length() -> None:
-    found = workload(
+    built = workload(
         prompt={"isl_mean": 5, "prefix_prompt_pool_size": 3, "prefix_prompt_length": 10}, load={"request_count": 60}
     )
-    starts = {" ".join(texts(found, row)[0].split()[:10]) for row in range(60)}
+    starts = {" ".join(texts(built, row)[0].split()[:10]) for row in range(60)}
     assert len(starts) == 3
-    assert TOKENIZER.count(texts(found, 0)).tolist() == [15]
-    assert set(found.plan.columns["isl"].tolist()) == {15}
+    assert TOKENIZER.count(texts(built, 0)).tolist() == [15]
+    assert set(built.plan.columns["isl"].tolist()) == {15}
 
 
 def test_system_prompt_is_sent_verbatim_and_counted() -> None:
@@ -161,16 +161,16 @@ def test_system_prompt_is_sent_verbatim_and_counted() -> None:
 
 @pytest.mark.parametrize("target", ["system_prefix", "system_suffix", "first_turn_prefix", "first_turn_suffix"])
 def test_cache_bust_is_each_sessions_own_and_stays_in_its_history(target: str) -> None:
-    found = workload(
+    built = workload(
         prompt={"isl_mean": 5, "shared_system_prompt_length": 20, "cache_bust": target},
         conversation={"turn_mean": 2, "num_sessions": 6},
     )
     where = 0 if target.startswith("system") else 1
-    marked = [texts(found, row)[where] for row in range(0, 12, 2)]
+    marked = [texts(built, row)[where] for row in range(0, 12, 2)]
     words = [t.split()[:8] if target.endswith("prefix") else t.split()[-8:] for t in marked]
     assert len({tuple(w) for w in words}) == 6
-    assert texts(found, 1)[:2] == texts(found, 0)
-    assert TOKENIZER.count(texts(found, 0)).sum() == found.plan.columns["isl"][0] == 33
+    assert texts(built, 1)[:2] == texts(built, 0)
+    assert TOKENIZER.count(texts(built, 0)).sum() == built.plan.columns["isl"][0] == 33
 
 
 def test_models_are_assigned_by_session() -> None:
@@ -188,21 +188,21 @@ def test_batches_are_texts_of_the_same_length() -> None:
 
 
 def test_rankings_get_a_query_and_passages() -> None:
-    found = workload(endpoint="nim_rankings", prompt={"isl_mean": 6, "batch_size_text": 3}, load={"request_count": 3})
-    made = body(found, 1)
+    built = workload(endpoint="nim_rankings", prompt={"isl_mean": 6, "batch_size_text": 3}, load={"request_count": 3})
+    made = body(built, 1)
     texts_ = [made["query"]["text"], *(p["text"] for p in made["passages"])]
     assert len(set(texts_)) == 4
     assert TOKENIZER.count(texts_).tolist() == [6] * 4
-    assert found.plan.columns["isl"].tolist() == [24] * 3
+    assert built.plan.columns["isl"].tolist() == [24] * 3
 
 
 def test_completions_take_the_conversation_as_one_text() -> None:
-    found = workload(
+    built = workload(
         endpoint="completions",
         prompt={"isl_mean": 5, "shared_system_prompt_length": 4},
         conversation={"turn_mean": 2, "num_sessions": 1},
     )
-    first, second = body(found, 0)["prompt"], body(found, 1)["prompt"]
+    first, second = body(built, 0)["prompt"], body(built, 1)["prompt"]
     assert TOKENIZER.count([first]).tolist() == [9]
     assert second.startswith(first + " <reply to turn 0> ")
 
@@ -220,13 +220,13 @@ def test_chat_template_of_later_turns_is_in_their_length_too(monkeypatch: pytest
         return 4 + 3 * len(messages) + int(TOKENIZER.count([m["content"] for m in messages]).sum())
 
     monkeypatch.setattr(WordsTokenizer, "apply_chat_template", whole)
-    found = workload(
+    built = workload(
         prompt={"isl_mean": 20, "apply_chat_template": True, "shared_system_prompt_length": 5},
         conversation={"turn_mean": 3, "num_sessions": 1},
     )
-    first, second, third = (texts(found, row) for row in range(3))
+    first, second, third = (texts(built, row) for row in range(3))
     assert TOKENIZER.count([first[1], second[3], third[5]]).tolist() == [20 - 4 - 3 - 3, 20 - 6, 20 - 6]
-    assert found.plan.columns["isl"].tolist() == [25, 45, 65]
+    assert built.plan.columns["isl"].tolist() == [25, 45, 65]
 
 
 def test_ignore_eos_follows_the_server_only_on_auto() -> None:
@@ -258,12 +258,12 @@ def test_without_an_output_length_the_end_of_the_text_counts() -> None:
 
 
 def test_fingerprint_names_what_differs() -> None:
-    a = workload(1, load={"request_count": 5}).fingerprint
+    first = workload(1, load={"request_count": 5}).fingerprint
     b = workload(2, load={"request_count": 5}).fingerprint
     c = workload(1, load={"request_count": 5}, prompt={"isl_mean": 10}).fingerprint
-    assert a == workload(1, load={"request_count": 5}).fingerprint
-    assert {k for k in a if a[k] != b[k]} == {"seed", "plan"}
-    assert {k for k in a if a[k] != c[k]} == {"options", "plan"}
+    assert first == workload(1, load={"request_count": 5}).fingerprint
+    assert {k for k in first if first[k] != b[k]} == {"seed", "plan"}
+    assert {k for k in first if first[k] != c[k]} == {"options", "plan"}
 
 
 def test_large_plans_take_no_loop_over_requests() -> None:

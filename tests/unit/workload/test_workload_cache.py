@@ -20,13 +20,13 @@ def test_it_is_made_once_and_survives_writers_at_the_same_time(monkeypatch: pyte
         made.append(1)
         return b"what was made"
 
-    found: list[bytes] = []
-    threads = [threading.Thread(target=lambda: found.append(cached_bytes("a.bin", make))) for _ in range(4)]
+    results: list[bytes] = []
+    threads = [threading.Thread(target=lambda: results.append(cached_bytes("a.bin", make))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [b"what was made"] * 4
+    assert results == [b"what was made"] * 4
     assert len(made) == 4
     assert cached_bytes("a.bin", make) == b"what was made"
     assert len(made) == 4

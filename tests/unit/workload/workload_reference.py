@@ -26,16 +26,16 @@ class ReferenceVocabulary:
         self._heads = [self._words[int(h)] for h in heads]
 
     def text(self, seed: int, tokens: int, leading_space: bool = False) -> bytes:
-        digits, found = mix64(seed), []
+        digits, words = mix64(seed), []
         for _ in range(min(tokens, 5)):
             digits, digit = divmod(digits, len(self._heads))
-            found.append(self._heads[digit])
-        left = tokens - len(found)
+            words.append(self._heads[digit])
+        left = tokens - len(words)
         place = mix64(seed ^ _GOLDEN)
         at = place % len(self._stream)
         while left and self._counts[self._stream[at]] <= left:
             left -= self._counts[self._stream[at]]
-            found.append(self._words[self._stream[at]])
+            words.append(self._words[self._stream[at]])
             at = (at + 1) % len(self._stream)
-        found += [self._heads[((place + i) & _MASK) % len(self._heads)] for i in range(left)]
-        return (b" " if leading_space and found else b"") + b" ".join(found)
+        words += [self._heads[((place + i) & _MASK) % len(self._heads)] for i in range(left)]
+        return (b" " if leading_space and words else b"") + b" ".join(words)
