@@ -41,7 +41,7 @@ class ServerFinding:
 @dataclass(frozen=True, slots=True)
 class _Facts:
     view: ServerView
-    r: MetricContext
+    context: MetricContext
     client: Results
     lifecycle: Lifecycle | None
 
@@ -86,7 +86,7 @@ def _kv_full(facts: _Facts) -> ServerFinding | None:
 
 def _run_seconds(f: _Facts, at_s: float) -> float:
     """Seconds since the first start, from seconds of run time."""
-    start = f.r.start
+    start = f.context.start
     first = float(np.nanmin(start)) / 1e9 if np.isfinite(start).any() else 0.0
     return max(0.0, at_s - first)
 
@@ -101,9 +101,9 @@ def _itl_ratio(facts: _Facts) -> float | None:
     if not len(busy):
         return None
     step = float(np.median(np.diff(times))) if len(times) > 1 else 1.0
-    itl = facts.r.value("inter_token_latency")
-    first, last = facts.r.first_content / 1e9, facts.r.finish / 1e9
-    during = np.zeros(facts.r.num_rows, dtype=bool)
+    itl = facts.context.value("inter_token_latency")
+    first, last = facts.context.first_content / 1e9, facts.context.finish / 1e9
+    during = np.zeros(facts.context.num_rows, dtype=bool)
     for i in busy.tolist():
         during |= (first <= times[i] + step / 2) & (last >= times[i] - step / 2)
     ok = np.isfinite(itl)
@@ -119,7 +119,7 @@ def _queued(facts: _Facts) -> ServerFinding | None:
     per_request = facts.lifecycle is not None and facts.lifecycle.source in {"response", "headers", "spans"}
     if per_request and facts.lifecycle is not None and "server queue" in facts.lifecycle.parts:
         queue = facts.lifecycle.parts["server queue"]
-        wait = (facts.r.first_content - facts.r.start)[facts.lifecycle.rows]
+        wait = (facts.context.first_content - facts.context.start)[facts.lifecycle.rows]
         known = np.isfinite(queue) & np.isfinite(wait)
         if known.sum() >= 100:
             tail = known & (wait >= np.percentile(wait[known], 99))

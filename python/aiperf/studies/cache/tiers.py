@@ -33,12 +33,12 @@ _SERVED: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """`distance`: tokens; medians of the served requests nearer and further away, ms; `p`: of the test."""
+    """`distance`: tokens; medians of the served requests nearer and further away, ms; `p_value`: of the test."""
 
     distance: float
     near_ms: float
     far_ms: float
-    p: float
+    p_value: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,5 +146,5 @@ def tier_figures(tiers: Tiers) -> Iterator[StudyFigure]:
         reason=reason if tiers.count is None else "the TTFT of served requests has no step over the reuse distance",
         rests_on=""
         if first is None
-        else f"{first.near_ms:.3g} ms before, {first.far_ms:.3g} ms behind it (p {first.p:.1g})",
+        else f"{first.near_ms:.3g} ms before, {first.far_ms:.3g} ms behind it (p {first.p_value:.1g})",
     )
