@@ -30,12 +30,12 @@ class Lines(ScrollView):
             self.virtual_size = Size(self.size.width, len(lines))
         top, height = self.scroll_offset.y, self.size.height
         first = None
-        for y in range(height + 1):
-            is_new = y < height and not _is_same(before, self._lines, top + y)
+        for row in range(height + 1):
+            is_new = row < height and not _is_same(before, self._lines, top + row)
             if is_new and first is None:
-                first = y
+                first = row
             elif not is_new and first is not None:
-                self.refresh(Region(0, first, self.size.width, y - first))
+                self.refresh(Region(0, first, self.size.width, row - first))
                 first = None
 
     def render_line(self, y: int) -> Strip:
