@@ -8,23 +8,21 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from aiperf.observer import Observer
     from aiperf.run.run import Run
+    from aiperf.terminal import Part
 
 __all__ = ["show", "write_and_show"]
 
 
-def show(parts: Iterable[RenderableType], *, width: int = 200) -> None:
+def show(parts: Iterable[Part], *, width: int = 200) -> None:
     """To stdout: as wide as the terminal, or `width` columns without colour where there is none."""
-    from aiperf.reports.render.console import open_console, print_part
+    from aiperf.terminal import Console
 
-    console = open_console(sys.stdout)
+    console = Console(sys.stdout)
     if not console.is_terminal:
-        console = open_console(sys.stdout, width=width, color=False)
-    for part in parts:
-        print_part(console, part)
+        console = Console(sys.stdout, width=width, color=False)
+    console.print(*parts)
 
 
 def write_and_show(run: Run, observer: Observer | None = None) -> Run:

@@ -5,10 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 
-from rich.console import RenderableType
-from rich.table import Table as RichTable
-from rich.text import Text
-
 from aiperf.compare.card import WorkloadCard
 from aiperf.compare.comparison import Comparison, Pair
 from aiperf.compare.difference import Difference
@@ -19,6 +15,7 @@ from aiperf.metrics.server import PREFIX, SERVER_METRICS
 from aiperf.reports.render.console import framed
 from aiperf.reports.render.markdown import render_table
 from aiperf.reports.tables import Table
+from aiperf.terminal import Part, ScreenTable, Text
 
 __all__ = ["build_screen", "render_json", "render_markdown"]
 
@@ -124,19 +121,19 @@ def _definition_table(c: Comparison) -> Table | None:
     )
 
 
-def _on_screen(table: Table, styles: Sequence[str | None] = ()) -> RichTable:
+def _on_screen(table: Table, styles: Sequence[str] = ()) -> ScreenTable:
     """Columns of words are folded, those of figures never."""
-    rich = framed(table.title)
+    shown = framed(table.title)
     for column, name in enumerate(table.columns):
         if column == 0:
-            rich.add_column(name, style="cyan")
+            shown.add_column(name, style="cyan")
         elif column in table.words:
-            rich.add_column("" if name == "Verdict" else name, overflow="fold", no_wrap=name == "Verdict")
+            shown.add_column("" if name == "Verdict" else name, fold=True, no_wrap=name == "Verdict")
         else:
-            rich.add_column(name, justify="right", no_wrap=True)
+            shown.add_column(name, justify="right", no_wrap=True)
     for column, row in enumerate(table.rows):
-        rich.add_row(*row, style=styles[column] if styles else None)
-    return rich
+        shown.add_row(*row, style=styles[column] if styles else "")
+    return shown
 
 
 def _relation_lines(pair: Pair) -> list[str]:
@@ -185,11 +182,11 @@ def _scaling_line(pair: Pair) -> str | None:
     return f"Scaling from {s.gpus_a} to {s.gpus_b} GPUs: {s.speedup:.2f}× the tokens per second, efficiency {100 * s.efficiency:.0f}%"
 
 
-def build_screen(comparison: Comparison, results: Sequence[FailOnResult] = ()) -> list[RenderableType]:
+def build_screen(comparison: Comparison, results: Sequence[FailOnResult] = ()) -> list[Part]:
     """Top to bottom: workloads, a table per run against the baseline, definitions, notes, results of `--fail-on`."""
-    out: list[RenderableType] = [_on_screen(_workload_table(comparison.cards))]
+    out: list[Part] = [_on_screen(_workload_table(comparison.cards))]
     for pair in comparison.pairs:
-        styles = [_STYLES[d.verdict] if pair.is_comparable else None for d in pair.differences]
+        styles = [_STYLES[d.verdict] if pair.is_comparable else "" for d in pair.differences]
         out += [_on_screen(_pair_table(comparison, pair), styles), Text("\n".join(_relation_lines(pair)))]
         line = _verdict_line(pair)
         if line is not None:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal
-
-from rich.console import RenderableType
-from rich.text import Text
 
 from aiperf.plots.spec import number
 from aiperf.reports.render.console import framed
 from aiperf.reports.tables import Table
 from aiperf.studies.metric import StudyFigure, StudyMetric
 from aiperf.studies.report import StudyReport
+from aiperf.terminal import Justify, Part, Text
 
 __all__ = ["build_screen", "figure_table", "figure_text"]
 
-_STYLES = {"good": "green", "plain": None, "warn": "yellow", "bad": "red"}
+_STYLES = {"good": "green", "plain": "", "warn": "yellow", "bad": "red"}
 
 
 def figure_text(figure: StudyFigure, metric: StudyMetric) -> str:
@@ -50,24 +47,24 @@ def _remark(found: StudyFigure) -> str:
     return (found.reason if found.value is None else found.rests_on) or "–"
 
 
-def build_screen(report: StudyReport, tables: Iterable[Table]) -> list[RenderableType]:
+def build_screen(report: StudyReport, tables: Iterable[Table]) -> list[Part]:
     """`tables`: those to show, in order. Findings come last, next to the prompt."""
-    out: list[RenderableType] = [_grid(t) for t in tables if t.open]
+    out: list[Part] = [_grid(t) for t in tables if t.open]
     for finding in report.findings:
-        line = Text(f"{finding.figure:>10}  ", style=_STYLES[finding.level] or "")
-        line.append(finding.text.replace("`", ""), style="")
+        line = Text(f"{finding.figure:>10}  ", style=_STYLES[finding.level])
+        line.append(finding.text.replace("`", ""))
         out.append(line)
     out += [Text(f"note: {n}", style="yellow") for n in report.notes]
     return out
 
 
-def _grid(table: Table) -> RenderableType:
+def _grid(table: Table) -> Part:
     grid = framed(table.title)
     for i, name in enumerate(table.columns):
-        justify: Literal["left", "right"] = "left" if i == 0 or i in table.words else "right"
-        grid.add_column(name, justify=justify, style="cyan" if i == 0 else None)
+        justify: Justify = "left" if i == 0 or i in table.words else "right"
+        grid.add_column(name, justify=justify, style="cyan" if i == 0 else "")
     for i, row in enumerate(table.rows):
-        grid.add_row(*row, style="bold" if i in table.marked else None)
+        grid.add_row(*row, style="bold" if i in table.marked else "")
     if table.note:
         grid.caption = table.note
     return grid

@@ -7,9 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from rich.console import RenderableType
-from rich.text import Text
-
 from aiperf.config.model import Config
 from aiperf.config.sections import Section
 from aiperf.errors import AIPerfError, ConfigError, ExitCode, Problem
@@ -25,6 +22,7 @@ from aiperf.studies.report import StudyReport
 from aiperf.studies.screen import build_screen, figure_table
 from aiperf.sweeps.runner import Runner, worst
 from aiperf.sweeps.study_folder import open_study
+from aiperf.terminal import Part, Text
 
 __all__ = ["StudyKind", "StudyResult", "run_study"]
 
@@ -53,7 +51,7 @@ class StudyResult:
     exit_code: ExitCode
     report: StudyReport
     assertions: tuple[AssertionResult, ...] = ()
-    screen: tuple[RenderableType, ...] = ()
+    screen: tuple[Part, ...] = ()
 
 
 def run_study(kind: StudyKind, config: Config, options: Section, *, observer: Observer | None = None) -> StudyResult:
@@ -106,7 +104,7 @@ def _exit_code(bench: Bench, report: StudyReport, assertions: tuple[AssertionRes
     return worst(codes)
 
 
-def _write(kind: StudyKind, result: StudyResult, config: Config, *, is_complete: bool) -> list[RenderableType]:
+def _write(kind: StudyKind, result: StudyResult, config: Config, *, is_complete: bool) -> list[Part]:
     """Files and page; what goes wrong with the page costs a warning, not the study. Returns the screen."""
     from aiperf.version import __version__
 

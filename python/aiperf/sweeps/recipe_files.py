@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.text import Text
-
 from aiperf.config.model import Config
 from aiperf.config.recipes import parse_tiers
 from aiperf.json_text import json_text
@@ -15,6 +13,7 @@ from aiperf.sweeps.aggregate_files import aggregate_folder
 from aiperf.sweeps.judge import judge
 from aiperf.sweeps.points import RunPoint
 from aiperf.sweeps.trial import sample_of
+from aiperf.terminal import Text
 
 __all__ = ["finish_recipe"]
 

@@ -19,8 +19,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from rich.console import RenderableType
-from rich.text import Text
 
 from aiperf.compare.card import build_card
 from aiperf.compare.comparison import Comparison, compare_groups
@@ -55,6 +53,7 @@ from aiperf.sweeps.study_files import (
 from aiperf.sweeps.study_folder import Kind, open_study
 from aiperf.sweeps.table import SweepTable, build_screen, build_table
 from aiperf.sweeps.trial import LiveProbe, sample_of
+from aiperf.terminal import Part, Text
 
 __all__ = ["Study", "sweep", "ttft_limit"]
 
@@ -73,7 +72,7 @@ class Study:
     searches: tuple[tuple[str, SearchResult], ...] = ()
     trials: tuple[SpaceTrial, ...] = ()
     comparison: Comparison | None = None
-    screen: tuple[RenderableType, ...] = ()
+    screen: tuple[Part, ...] = ()
 
 
 def sweep(config: Config, *, observer: Observer | None = None) -> Study:
@@ -254,7 +253,7 @@ def _finish_sweep(
         return Study(dir=folder, exit_code=ExitCode.REQUESTS_FAILED)
     ordered = measured if config.sweep.scenarios else sorted(measured, key=lambda p: tuple(p.values.values()))
     table = build_table(ordered, ttft_limit_ms=ttft_limit(config))
-    screen: list[RenderableType] = []
+    screen: list[Part] = []
     if config.sweep.has_points:
         target = aggregate_folder(config, folder)
         mode = config.sweep.parameter_sweep_mode
@@ -274,7 +273,7 @@ def _finish_sweep(
     return Study(dir=folder, exit_code=ExitCode.OK, table=table, screen=tuple(screen))
 
 
-def _slo_lines(config: Config, table: SweepTable) -> list[RenderableType]:
+def _slo_lines(config: Config, table: SweepTable) -> list[Part]:
     """--slo over a sweep: which points meet it, and the highest load that does."""
     if not config.sweep.slo:
         return []
@@ -298,7 +297,7 @@ def _search(runner: Runner, observer: Observer) -> Study:
     is_maximum = sweep.search == "max-goodput" and not sweep.slo
     options = SearchOptions(max_probes=sweep.search_max_iterations)
     results: list[tuple[str, SearchResult]] = []
-    screen: list[RenderableType] = []
+    screen: list[Part] = []
     measured: list[RunPoint] = []
     try:
         for point in build_points(sweep.axes, sweep.sweep_type):
@@ -363,14 +362,14 @@ def _range(config: Config) -> tuple[str, Range]:
 
 def _search_lines(
     config: Config, path: str, label: str, result: SearchResult, points: Sequence[RunPoint]
-) -> list[RenderableType]:
+) -> list[Part]:
     what = {"load.concurrency": "concurrency", "load.request_rate": "rate"}[path]
     unit = " requests/s" if path == "load.request_rate" else ""
     where = f" at {label}" if label else ""
     goal = (
         "Highest goodput" if not config.sweep.slo else f"Highest {what} with {' and '.join(map(str, config.sweep.slo))}"
     )
-    lines: list[RenderableType] = [Text(f"{goal}{where}: {result.text}", style="bold")]
+    lines: list[Part] = [Text(f"{goal}{where}: {result.text}", style="bold")]
     best = next((p for p in points if p.values.get(path) == result.value), None)
     if best is None and result.value is not None:
         below = [p for p in points if p.values[path] <= result.value]
@@ -496,9 +495,7 @@ def _space_study(
         if points
         else None
     )
-    screen: list[RenderableType] = (
-        [] if table is None or sweep.no_sweep_table else build_screen(table, "AIPerf | Search")
-    )
+    screen: list[Part] = [] if table is None or sweep.no_sweep_table else build_screen(table, "AIPerf | Search")
     screen += [Text(line, style="bold"), Text(f"study      {runner.folder}")]
     if table is not None:
         write_text(runner.folder / "sweep_table.csv", render_table_csv(table))
@@ -577,7 +574,7 @@ def _ab(runner: Runner, observer: Observer) -> Study:
 # Page and screen -------------------------------------------------------------------------------------------------------------
 
 
-def _page(config: Config, folder: Path, runs: Sequence[RunData]) -> list[RenderableType]:
+def _page(config: Config, folder: Path, runs: Sequence[RunData]) -> list[Part]:
     """`report.html` over the runs; what goes wrong with it costs a warning, not the study."""
     if not config.output.report or len(runs) < 2:
         return []

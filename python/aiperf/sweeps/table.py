@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
-
-from rich.console import RenderableType
-from rich.text import Text
 
 from aiperf.reports.render.console import framed
 from aiperf.reports.tables import Table
 from aiperf.sweeps.pareto import DEFAULT_X, DEFAULT_Y, Pareto, pareto_front
 from aiperf.sweeps.points import AXIS_FIELDS, RunPoint, flag_name
 from aiperf.sweeps.roles import Role, Roles, assign_roles
+from aiperf.terminal import Justify, Part, Text
 
 __all__ = ["SweepRow", "SweepTable", "build_screen", "build_table", "front_text", "report_table", "winner_lines"]
 
@@ -27,13 +24,13 @@ _MARKS: dict[Role, str] = {
     "rising": "",
     "failed": "no result",
 }
-_STYLES: dict[Role, str | None] = {
+_STYLES: dict[Role, str] = {
     "best experience": "green",
     "balanced": "cyan",
     "peak": "bold yellow",
     "saturated": "dim",
     "over-saturated": "red",
-    "rising": None,
+    "rising": "",
     "failed": "red",
 }
 
@@ -220,17 +217,17 @@ def report_table(table: SweepTable) -> Table:
     )
 
 
-def build_screen(table: SweepTable, title: str = "AIPerf | Sweep") -> list[RenderableType]:
+def build_screen(table: SweepTable, title: str = "AIPerf | Sweep") -> list[Part]:
     """Table, winners, collapse, notes."""
     shown = report_table(table)
     grid = framed(title.removeprefix("AIPerf | "))
     for i, name in enumerate(shown.columns):
         is_axis, is_number = i < max(1, len(table.axes)), name not in {"Run", "Role"}
-        justify: Literal["right", "left"] = "right" if is_number else "left"
-        grid.add_column(name, justify=justify, style="cyan" if is_axis else None, no_wrap=name != "Run")
+        justify: Justify = "right" if is_number else "left"
+        grid.add_column(name, justify=justify, style="cyan" if is_axis else "", no_wrap=name != "Run")
     for row, cells in zip(table.rows, shown.rows, strict=True):
         grid.add_row(*cells, style=_STYLES[row.role])
-    out: list[RenderableType] = [grid, Text(front_text(table), style="dim")]
+    out: list[Part] = [grid, Text(front_text(table), style="dim")]
     out += [Text(line) for line in winner_lines(table)]
     if table.roles.collapse is not None:
         out.append(Text(f"Collapse: {table.roles.collapse[1]}", style="red"))

@@ -12,12 +12,10 @@ from aiperf.live.words import generator_lines, state_words
 from aiperf.observer import Observer
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-    from rich.live import Live as RichLive
-
     from aiperf.config.model import Config
 
 from aiperf.outcome import Snapshot
+from aiperf.terminal import Console, Region, Text
 
 __all__ = ["Live", "render"]
 
@@ -25,14 +23,12 @@ _BAR_WIDTH = 40
 
 
 class Live(Observer):
-    """Draws only when it is told something: no thread of its own. rich respects `NO_COLOR`."""
+    """Draws only when it is told something: no thread of its own."""
 
     def __init__(self, stream: TextIO, config: Config | None = None) -> None:
-        from rich.console import Console
-
-        self._console: Console = Console(file=stream, highlight=False, soft_wrap=True)
+        self._console = Console(stream)
+        self._region = Region(self._console)
         self._model = LiveModel(config)
-        self._live: RichLive | None = None
         self._has_ended = False
 
     def __enter__(self) -> Self:
@@ -41,86 +37,61 @@ class Live(Observer):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop()
+        self._region.close()
 
     def stage(self, text: str) -> None:
         """Before the load a line that is replaced; after it a line that stays, as tables may be printed between."""
-        from rich.text import Text
-
-        line = Text(f"{text} …", style="dim")
+        line = Text(f"{text} …", style="dim", no_wrap=True)
         if self._has_ended:
-            self._console.print(line)
+            self._region.print(line)
         else:
-            self._show(line)
+            self._region.show([line])
 
     def note(self, text: str) -> None:
-        from rich.text import Text
-
-        line = Text("note: ", style="bold")
-        line.append(text, style="not bold")
-        self._console.print(line)
+        self._region.print(Text(no_wrap=True).append("note: ", "bold").append(text))
 
     def begin(self) -> None:
         self._model.begin()
         self._has_ended = False
 
     def progress(self, snapshot: Snapshot) -> None:
-        from rich.console import Group
-        from rich.text import Text
-
-        lines = [Text(line, style="dim", no_wrap=True, overflow="ellipsis") for line in generator_lines(snapshot)]
-        shown = render(self._model.read(snapshot))
-        self._show(Group(shown, *lines) if lines else shown)
+        lines = [Text(line, style="dim", no_wrap=True) for line in generator_lines(snapshot)]
+        self._region.show([*render(self._model.read(snapshot)), *lines])
 
     def end(self, snapshot: Snapshot) -> None:  # noqa: ARG002 - the table says it all
         self._has_ended = True
-        self._stop()
-
-    def _show(self, what: RenderableType) -> None:
-        from rich.live import Live as RichLive
-
-        if self._live is None:
-            self._live = RichLive(console=self._console, auto_refresh=False, transient=True)
-            self._live.start()
-        self._live.update(what, refresh=True)
-
-    def _stop(self) -> None:
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
+        self._region.close()
 
 
-def render(view: View) -> RenderableType:
+def render(view: View) -> list[Text]:
     """Three lines: phase, bar, share, time; the metrics; errors by kind and the verdict on the client so far."""
-    from rich.console import Group
-    from rich.progress_bar import ProgressBar
-    from rich.table import Table
-    from rich.text import Text
-
     pace = view.pace
     times = [clock_text(pace.elapsed_s)]
     if pace.is_stopping:
         times.append("stopping")
     elif pace.left_s is not None:
         times.append(f"{clock_text(pace.left_s)} left")
-    row: list[RenderableType] = [Text(pace.phase or "starting", style="bold")]
+    top = Text(no_wrap=True).append(pace.phase or "starting", "bold").append(" ")
     if pace.share is not None:
-        row += [
-            ProgressBar(total=1.0, completed=pace.share, width=_BAR_WIDTH),
-            Text(f"{100 * pace.share:3.0f} %"),
-        ]
-    row.append(Text(" · ".join(times), style="yellow" if pace.is_stopping else "dim"))
-    top = Table.grid(padding=(0, 1))
-    top.add_row(*row)
-    line = Text(overflow="ellipsis", no_wrap=True)
+        _draw_bar(top, pace.share)
+        top.append(f" {100 * pace.share:3.0f} % ")
+    top.append(" · ".join(times), "yellow" if pace.is_stopping else "dim")
+    line = Text(no_wrap=True)
     for position, part in enumerate(words(pace)):
-        line.append(" · " if position else "", style="dim")
-        line.append(part, style="red" if "error" in part else "")
-    state = Text(overflow="ellipsis", no_wrap=True)
+        line.append(" · " if position else "", "dim")
+        line.append(part, "red" if "error" in part else "")
+    state = Text(no_wrap=True)
     for position, part in enumerate(state_words(view)):
-        state.append(" · " if position else "", style="dim")
-        state.append(part, style=_style(part))
-    return Group(top, line, state) if state else Group(top, line)
+        state.append(" · " if position else "", "dim")
+        state.append(part, _style(part))
+    return [top, line, state] if state else [top, line]
+
+
+def _draw_bar(line: Text, share: float) -> None:
+    """Half columns, so that it moves 80 times."""
+    halves = round(2 * _BAR_WIDTH * min(max(share, 0.0), 1.0))
+    done = "━" * (halves // 2) + "╸" * (halves % 2)
+    line.append(done, "cyan").append("─" * (_BAR_WIDTH - len(done)), "dim")
 
 
 def _style(part: str) -> str:

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 from tests.unit.compare.comparison_runs import run_of
 from tests.unit.sweep.queue_model import Server
 
@@ -20,6 +19,7 @@ from aiperf.compare.fail_on import check_fail_on, parse_fail_on
 from aiperf.compare.render import build_screen, render_json, render_markdown
 from aiperf.compare.workload import relate
 from aiperf.run.data import RunData
+from aiperf.terminal import Console
 
 SERVER = Server()
 SLOWER = replace(SERVER, step_ms=SERVER.step_ms * 1.1)
@@ -122,9 +122,7 @@ def test_gate_fails_beyond_the_limit_passes_within_and_is_unsure_in_the_noise() 
 
 def screen(runs: Sequence[RunData]) -> str:
     out = io.StringIO()
-    console = Console(file=out, width=170, no_color=True)
-    for part in build_screen(compare_runs(runs)):
-        console.print(part)
+    Console(out, width=170, color=False).print(*build_screen(compare_runs(runs)))
     return out.getvalue()
 
 

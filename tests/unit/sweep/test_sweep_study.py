@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import signal
@@ -14,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 from tests.unit.sweep.engine_model import Engine, engine_capacity
 
 from aiperf._core import SimServer
@@ -26,6 +26,7 @@ from aiperf.sweeps.points import load_runs
 from aiperf.sweeps.search import SearchResult
 from aiperf.sweeps.study import sweep
 from aiperf.sweeps.study_folder import open_study, read_study, write_study
+from aiperf.terminal import Console
 
 pytestmark = pytest.mark.slow
 
@@ -93,11 +94,10 @@ def test_sweep_makes_a_run_per_point_a_table_and_the_files_of_aiperf(
     assert study.table.rows[1].tps is not None
     assert study.table.rows[1].tps_per_gpu == study.table.rows[1].tps / 2
     assert capsys.readouterr() == ("", ""), "the command shows the screen, the library prints nothing"
-    screen = Console(width=160, no_color=True)
-    with screen.capture() as shown:
-        screen.print(*study.screen)
-    assert "AIPerf | Sweep" in shown.get()
-    assert "LLM Metrics" not in shown.get(), "the tables of single runs are in their directories"
+    out = io.StringIO()
+    Console(out, width=160, color=False).print(*study.screen)
+    assert "AIPerf | Sweep" in out.getvalue()
+    assert "LLM Metrics" not in out.getvalue(), "the tables of single runs are in their directories"
     data = json.loads(
         (tmp_path / "s" / "sweep_aggregate" / "profile_export_aiperf_sweep.json").read_text(encoding="utf-8")
     )

@@ -25,6 +25,7 @@ from aiperf.sweeps.roles import assign_roles
 from aiperf.sweeps.space import build_points, directory_name, order_points, seed_of_run
 from aiperf.sweeps.study_files import render_sweep_csv, render_sweep_json, render_table_csv
 from aiperf.sweeps.table import SweepTable, build_screen, build_table
+from aiperf.terminal import Console
 
 DEMO = (
     (10, 3045, 364.69, 250),
@@ -140,12 +141,8 @@ def test_front_says_where_the_intervals_overlap() -> None:
 
 
 def test_screen_has_a_row_per_point(demo: SweepTable) -> None:
-    from rich.console import Console
-
     out = io.StringIO()
-    console = Console(file=out, width=160, no_color=True)
-    for part in build_screen(demo):
-        console.print(part)
+    Console(out, width=160, color=False).print(*build_screen(demo))
     text = out.getvalue()
     for piece in (
         "35,999",

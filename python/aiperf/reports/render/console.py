@@ -4,12 +4,6 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from typing import TextIO
-
-from rich import box
-from rich.console import Console, RenderableType
-from rich.table import Table as RichTable
-from rich.text import Text
 
 from aiperf.metrics import TableName
 from aiperf.metrics.summary import Summary
@@ -33,17 +27,15 @@ from aiperf.reports.tables import (
     slice_table,
     tail_table,
 )
+from aiperf.terminal import Console, Part, ScreenTable, Text
 
 __all__ = [
     "TABLE_TITLES",
     "ConsoleOptions",
     "build_screen",
     "framed",
-    "open_console",
     "options_of",
-    "print_part",
     "render_console",
-    "rich_table",
 ]
 
 TABLE_TITLES = {
@@ -114,52 +106,42 @@ def _exports(run: ReportedRun) -> tuple[tuple[str, str], ...]:
     return tuple((what, str(path.resolve())) for what, path in named if path is not None and path.exists())
 
 
-def rich_table(table: Table) -> RichTable:
+def _light(table: Table) -> ScreenTable:
     """A table of a report on a terminal: heavy for metrics and errors, light for the rest."""
-    rich = RichTable(
-        title=table.title,
-        box=box.SIMPLE_HEAD,
-        title_style="bold",
-        header_style="bold",
-        title_justify="left",
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-        caption=table.note or None,
-        caption_justify="left",
-    )
+    shown = ScreenTable(title=table.title, frame="light", title_justify="left", caption=table.note or None)
     for i, name in enumerate(table.columns):
-        rich.add_column(name, justify="left" if i == 0 else "right", no_wrap=True)
+        shown.add_column(name, justify="left" if i == 0 else "right", no_wrap=True)
     for i, row in enumerate(table.rows):
-        rich.add_row(*row, style="yellow" if i in table.marked else None)
-    return rich
+        shown.add_row(*row, style="yellow" if i in table.marked else "")
+    return shown
 
 
-def framed(title: str) -> RichTable:
+def framed(title: str) -> ScreenTable:
     """An empty table in AIPerf's look."""
-    return RichTable(title=f"AIPerf | {title}", box=box.HEAVY_HEAD, title_style="bold", header_style="bold")
+    return ScreenTable(title=f"AIPerf | {title}")
 
 
-def _metrics(table: Table) -> RichTable:
+def _metrics(table: Table) -> ScreenTable:
     """As AIPerf's: names to the right, the unit on a line of its own behind a header longer than 30 characters."""
-    rich = framed(table.title)
-    rich.add_column(table.columns[0], justify="right", style="cyan")
+    shown = framed(table.title)
+    shown.add_column(table.columns[0], justify="right", style="cyan")
     for name in table.columns[1:]:
         style = "bold yellow" if name.endswith("★") else "green"
-        rich.add_column(name, justify="right", style=style, no_wrap=True)
+        shown.add_column(name, justify="right", style=style, no_wrap=True)
     for label, *cells in table.rows:
         header, _, unit = label.rpartition(" (")
-        rich.add_row(f"{header}\n({unit}" if len(header) > _LONG_HEADER else label, *cells)
-    return rich
+        shown.add_row(f"{header}\n({unit}" if len(header) > _LONG_HEADER else label, *cells)
+    return shown
 
 
-def _errors(table: Table) -> RichTable:
-    rich = framed("Error Summary")
+def _errors(table: Table) -> ScreenTable:
+    shown = framed("Error Summary")
     for name in table.columns:
         is_message = name == "Message"
-        rich.add_column(name, justify="left" if is_message else "right", style="yellow", overflow="fold")
+        shown.add_column(name, justify="left" if is_message else "right", style="yellow", fold=True)
     for row in table.rows:
-        rich.add_row(*(Text(cell) for cell in row))
-    return rich
+        shown.add_row(*row)
+    return shown
 
 
 def _cancelled_text(summary: Summary) -> str | None:
@@ -176,9 +158,9 @@ def _cancelled_text(summary: Summary) -> str | None:
     return f"Cancelled: {', '.join(parts)} (not counted as errors)" if parts else None
 
 
-def build_screen(summary: Summary, options: ConsoleOptions = ConsoleOptions()) -> list[RenderableType]:
+def build_screen(summary: Summary, options: ConsoleOptions = ConsoleOptions()) -> list[Part]:
     """Everything printed at the end of a run, top to bottom."""
-    out: list[RenderableType] = []
+    out: list[Part] = []
     for name in ("effective", "active", "usage", "http", "main", "energy"):
         title = "GPU Energy" if name == "energy" else f"{options.title}{_SUFFIX.get(name, '')}"
         if name in options.tables or name in {"main", "energy"}:
@@ -197,25 +179,25 @@ def build_screen(summary: Summary, options: ConsoleOptions = ConsoleOptions()) -
     out += server_parts(summary)
     out += goodput_lines(summary)
     if (slices := slice_table(summary)) is not None:
-        out += [rich_table(slices), *trend_lines(summary)]
+        out += [_light(slices), *trend_lines(summary)]
     if (cold_warm := cold_warm_table(summary)) is not None:
-        out.append(rich_table(cold_warm))
+        out.append(_light(cold_warm))
     out += steady_line(summary)
     if summary.stalls is not None and (options.show_gaps or summary.stalls.requests):
         out += stall_lines(summary.stalls)
     if summary.cancellation is not None:
         out += cancellation_lines(summary.cancellation)
     if options.show_tail:
-        out.append(rich_table(tail_table(summary)))
+        out.append(_light(tail_table(summary)))
     if options.show_intervals and (intervals := interval_table(summary)) is not None:
-        out.append(rich_table(intervals))
+        out.append(_light(intervals))
     out += assertion_lines(summary)
     return [*out, *_footer(summary, options)]
 
 
-def _footer(summary: Summary, options: ConsoleOptions) -> list[RenderableType]:
+def _footer(summary: Summary, options: ConsoleOptions) -> list[Part]:
     """Warnings, certificate, command, files."""
-    out: list[RenderableType] = []
+    out: list[Part] = []
     for notice in summary.notices:
         out.append(Text(f"warning: {notice.text}", style="yellow"))
         if notice.hint:
@@ -234,18 +216,7 @@ def _footer(summary: Summary, options: ConsoleOptions) -> list[RenderableType]:
 
 def _unbroken(line: str) -> Text:
     """Scripts look for it by its beginning and take the rest of the line: it is never wrapped."""
-    return Text(line, no_wrap=True, overflow="ignore")
-
-
-def print_part(console: Console, part: RenderableType) -> None:
-    """One part of `build_screen`; a line that must not be wrapped may be longer than the screen is wide."""
-    console.print(part, soft_wrap=isinstance(part, Text) and bool(part.no_wrap))
-
-
-def open_console(file: TextIO, *, width: int | None = None, color: bool | None = None) -> Console:
-    """For tables and lines as they are. `width` None: as wide as the terminal. `color` None: if it is a terminal that shows it."""
-    plain = None if color is None else not color
-    return Console(file=file, width=width, force_terminal=color, no_color=plain, highlight=False, legacy_windows=False)
+    return Text(line, no_wrap=True)
 
 
 def render_console(
@@ -253,7 +224,5 @@ def render_console(
 ) -> str:
     """The screen as text: `profile_export_console.txt`, and golden files."""
     out = io.StringIO()
-    console = open_console(out, width=width, color=color)
-    for part in build_screen(summary, options):
-        print_part(console, part)
+    Console(out, width=width, color=color).print(*build_screen(summary, options))
     return out.getvalue()

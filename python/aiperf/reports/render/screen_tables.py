@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from rich.console import RenderableType
-from rich.text import Text
-
 from aiperf.metrics import METRICS
 from aiperf.metrics.cancellation import Cancellation
 from aiperf.metrics.goodput import Servers, TierResult
@@ -12,6 +9,7 @@ from aiperf.metrics.stalls import Stalls
 from aiperf.metrics.summary import Summary
 from aiperf.metrics.trend import TrendLine
 from aiperf.reports.cells import number, percent, short
+from aiperf.terminal import Part, Text
 
 __all__ = [
     "assertion_lines",
@@ -25,10 +23,10 @@ __all__ = [
 _BAR = 30
 
 
-def goodput_lines(summary: Summary) -> list[RenderableType]:
+def goodput_lines(summary: Summary) -> list[Part]:
     """The demo's block for each tier: throughput, goodput and its share; then how many servers."""
     throughput = summary.stat("request_throughput")
-    out: list[RenderableType] = [Text(_tier_text(tier, throughput)) for tier in summary.tiers]
+    out: list[Part] = [Text(_tier_text(tier, throughput)) for tier in summary.tiers]
     if summary.excluded and summary.tiers:
         out.append(Text(f"Assertions without slices {', '.join(map(str, summary.excluded))}"))
     if summary.servers is not None:
@@ -87,7 +85,7 @@ def _trend_text(line: TrendLine) -> str:
     return text
 
 
-def trend_lines(summary: Summary) -> list[RenderableType]:
+def trend_lines(summary: Summary) -> list[Part]:
     """Range, first against last, drift with its 95 % interval, correlation with load; and what they say."""
     trend = summary.trend
     if trend is None or not trend.lines:
@@ -105,7 +103,7 @@ def trend_lines(summary: Summary) -> list[RenderableType]:
     return [Text("\n".join(lines))]
 
 
-def steady_line(summary: Summary) -> list[RenderableType]:
+def steady_line(summary: Summary) -> list[Part]:
     """Where the run was steady, in one line; nothing if there is nothing to tell."""
     steady = summary.steady
     if steady is None or (not steady.changes and not summary.steady_is_headline):
@@ -121,7 +119,7 @@ def steady_line(summary: Summary) -> list[RenderableType]:
     return [Text("; ".join(parts))]
 
 
-def stall_lines(stalls: Stalls) -> list[RenderableType]:
+def stall_lines(stalls: Stalls) -> list[Part]:
     """The distribution of gaps between chunks, and who stalled."""
     most = max(b.count for b in stalls.bins)
     total = sum(b.count for b in stalls.bins)
@@ -137,7 +135,7 @@ def stall_lines(stalls: Stalls) -> list[RenderableType]:
     return [Text("\n".join(lines))]
 
 
-def cancellation_lines(cancellation: Cancellation) -> list[RenderableType]:
+def cancellation_lines(cancellation: Cancellation) -> list[Part]:
     """What cancelling did to the others."""
     if not cancellation.count:
         return ["Cancelled on purpose: 0; no request was due to be cancelled while it was still in flight"]
@@ -169,9 +167,9 @@ def cancellation_lines(cancellation: Cancellation) -> list[RenderableType]:
     return [Text("\n".join(lines))]
 
 
-def assertion_lines(summary: Summary) -> list[RenderableType]:
+def assertion_lines(summary: Summary) -> list[Part]:
     """Assertions: ✓ or ✗, the condition, the actual value."""
-    out: list[RenderableType] = []
+    out: list[Part] = []
     for assertion in summary.assertions:
         why = f" ({assertion.reason})" if assertion.reason and not assertion.passed else ""
         words = ", within the bucket" if "(bucket " in assertion.actual else ", within the 95% interval"
