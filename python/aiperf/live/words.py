@@ -6,7 +6,7 @@ from aiperf.live.view import View
 from aiperf.observer import StudyState
 from aiperf.outcome import Snapshot
 
-__all__ = ["generator_lines", "milliseconds", "runs_done", "state_words"]
+__all__ = ["counted", "generator_lines", "milliseconds", "runs_done", "state_words"]
 
 _MOST_ERRORS = 3
 _MOST_GENERATORS = 8
@@ -17,11 +17,16 @@ def milliseconds(ms: float) -> str:
     return f"{ms / 1000:.2f} s" if ms >= 10_000 else f"{ms:,.0f} ms" if ms >= 100 else f"{ms:.1f} ms"
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 request`, `1,200 requests`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def runs_done(study: StudyState) -> str:
     """`1 run done`, `2 of 5 runs done`."""
     if study.total is None:
-        return f"{study.done} run{'' if study.done == 1 else 's'} done"
-    return f"{study.done} of {study.total} run{'' if study.total == 1 else 's'} done"
+        return f"{counted(study.done, 'run')} done"
+    return f"{study.done} of {counted(study.total, 'run')} done"
 
 
 def generator_lines(snapshot: Snapshot) -> list[str]:

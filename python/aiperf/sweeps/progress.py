@@ -62,6 +62,8 @@ class StudyProgress:
 
     def _tell(self) -> None:
         more = ("Judgement",) if self._judgements else ()
+        # Of repeats of one point none is better than another.
+        is_choice = len({tuple(p.values.items()) for p in self._points}) > 1
         self._observer.study(
             StudyState(
                 what=self._what,
@@ -72,7 +74,7 @@ class StudyProgress:
                     (name, *(self._judgements.get(i, "–") for _ in more), *self._cells(point))
                     for i, (name, point) in enumerate(zip(self._names, self._points, strict=True))
                 ),
-                front=pareto_front(self._points).on_front if self._points else (),
+                front=pareto_front(self._points).on_front if is_choice else (),
                 best=None if self._best is None else self._best[1],
                 directory=self._directory,
             )

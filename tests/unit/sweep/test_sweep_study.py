@@ -220,7 +220,10 @@ def test_seeds_of_repeats(server: SimServer, tmp_path: Path, flags: dict[str, ob
 
 
 def test_repeats_have_an_aggregate(server: SimServer, tmp_path: Path) -> None:
-    sweep(options(server, tmp_path / "s", concurrency=4, request_count=40, num_profile_runs=3))
+    watcher = Watcher()
+    sweep(options(server, tmp_path / "s", concurrency=4, request_count=40, num_profile_runs=3), observer=watcher)
+    assert (watcher.states[-1].done, len(watcher.states[-1].rows)) == (3, 3)
+    assert not any(state.front for state in watcher.states), "none of several measurements of one point is better"
     runs = [f"profile_runs/run_{i:04d}" for i in (1, 2, 3)]
     assert sorted(ids(tmp_path / "s")) == runs
     data = json.loads(
@@ -276,6 +279,7 @@ def test_search_finds_how_many_places_and_waiting_requests_a_live_server_bears(t
     # What a screen shows meanwhile: each run's judgement when it is known, and the highest value that passes.
     assert "Judgement" not in watcher.states[0].columns
     last = watcher.states[-1]
+    assert last.front
     judged = {row[0]: row[last.columns.index("Judgement")] for row in last.rows}
     assert "fail" in judged.values()
     passing = [int(name.removeprefix("concurrency ")) for name, judgement in judged.items() if judgement == "pass"]

@@ -5,6 +5,7 @@
   const svg = (tag, attributes) => { const e = document.createElementNS("http://www.w3.org/2000/svg", tag); for (const k in attributes) e.setAttribute(k, attributes[k]); return e; };
   const number = (v, digits) => v === null || v === undefined ? "–" : v.toLocaleString("en", { maximumFractionDigits: digits ?? (Math.abs(v) >= 1000 ? 0 : Math.abs(v) >= 10 ? 1 : 2) });
   const share = (v) => v === null || v === undefined ? "–" : `${number(100 * v, 1)}%`;
+  const counted = (n) => `${number(n, 0)} request${n === 1 ? "" : "s"}`;
   const clock = (s) => { const n = Math.round(s), h = Math.floor(n / 3600), m = Math.floor(n % 3600 / 60); return (h ? `${h}:${String(m).padStart(2, "0")}` : `${m}`) + `:${String(n % 60).padStart(2, "0")}`; };
   const WORDS = { requests_running: "Requests running", requests_waiting: "Requests waiting", kv_cache_usage: "KV cache use", nvidia_gpu_utilization: "GPU utilisation", nvidia_power_usage: "GPU power", nvidia_memory_used: "GPU memory used", nvidia_temperature: "GPU temperature", amd_gfx_activity: "GPU utilisation", amd_power: "GPU power", amd_memory_used: "GPU memory used", amd_temperature: "GPU temperature" };
   const CHARTS = [["Requests/s", [1]], ["flow", [2]], ["In flight", [3]], ["Errors per second", [4]], ["TTFT (ms)", [5, 6]], ["ITL (ms)", [7, 8]], ["Request latency (ms)", [9, 10]]];
@@ -46,7 +47,7 @@
     const figure = make("figure"), caption = make("figcaption"), most = Math.max(...bars.counts, 1), n = bars.counts.length;
     const picture = svg("svg", { viewBox: "0 0 100 100", preserveAspectRatio: "none", role: "img", "aria-label": `Histogram of ${name}` });
     bars.counts.forEach((c, i) => { if (c) picture.append(svg("rect", { x: 100 * i / n, width: 92 / n, y: 100 - 96 * c / most, height: 96 * c / most, class: "column" })); });
-    caption.append(make("b", `${name} so far (ms)`), make("span", `${number(bars.counts.reduce((a, b) => a + b, 0), 0)} requests`, "soft"));
+    caption.append(make("b", `${name} so far (ms)`), make("span", counted(bars.counts.reduce((a, b) => a + b, 0)), "soft"));
     const ends = make("div", null, "ends"); ends.append(make("span", number(bars.edges[0])), make("span", number(bars.edges[n >> 1])), make("span", number(bars.edges[n])));
     figure.append(caption, picture, ends);
     return figure;

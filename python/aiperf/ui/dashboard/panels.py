@@ -15,7 +15,7 @@ from rich.text import Text
 from aiperf.live.progress import clock_text
 from aiperf.live.spread import Distribution
 from aiperf.live.view import Figures, Percentiles, View
-from aiperf.live.words import milliseconds, runs_done
+from aiperf.live.words import counted, milliseconds, runs_done
 from aiperf.observer import Level, RunFacts, StudyState
 
 __all__ = ["Page", "bar_line", "errors_page", "generators_page", "log_page", "overview", "server_page", "study_page"]
@@ -188,7 +188,7 @@ def histogram(view: View, width: int, height: int, name: str | None = None) -> P
     spread: Distribution = view.spreads[tag]
     words = {"time_to_first_token": "TTFT", "inter_token_latency": "ITL", "request_latency": "Request latency"}
     title = Text(f"{words[tag]} so far", style="bold")
-    title.append(f" · {spread.count:,} requests", style="not bold bright_black")
+    title.append(f" · {counted(spread.count, 'request')}", style="not bold bright_black")
     rows = height - 2
     number = max(10, min(width - 2, 100))
     edges, counts = spread.bars(number)
@@ -294,7 +294,7 @@ def _ago(seconds: float) -> str:
 def errors_page(view: View, width: int, needle: str = "") -> Page:
     """All kinds of errors with their latest message; `needle`: only those that contain it."""
     total = view.so_far.failed
-    title = Text(f"{total:,} failed requests", style="bold")
+    title = Text(counted(total, "failed request"), style="bold")
     if needle:
         title.append(f" · filter `{needle}`", style="yellow")
     page = [title, Text()]
