@@ -12,7 +12,11 @@ import pytest
 from tests.unit.plots.plot_runs import plot_run, write_run
 
 from aiperf.cli.view import serve
+from aiperf.plots import Spec
 from aiperf.reports.page import ComparisonInput, render_comparison, render_page
+from aiperf.studies.lines import chart, line_panel, rows_of_line
+from aiperf.studies.page import render_study_page
+from aiperf.studies.report import StudyReport
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -34,7 +38,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (pages / "run.html").write_bytes(render_page(run))
     runs = [plot_run(200, level, seed=level, load=float(level)) for level in (2, 8, 32)]
     (pages / "compare.html").write_bytes(render_comparison(ComparisonInput(title="three runs", runs=tuple(runs))))
+    study = StudyReport(title="study", charts={"wide_labels": wide_labels()})
+    (pages / "study.html").write_bytes(render_study_page(study, {}, (), command=""))
     return pages
+
+
+def wide_labels() -> Spec:
+    """Two panels beside each other; the axes of the right one need more room than most."""
+    rows = [rows_of_line("line", [0.0, 50.0, 90.0], [top / 10, top / 2, top]) for top in (16.0, 123_456_789.0)]
+    return chart("Wide labels", "", [line_panel(r, "x", "y", width="$w2") for r in rows], 6)
 
 
 @pytest.fixture
@@ -83,10 +95,11 @@ def test_charts_show_all_their_data(open_page: Opener) -> None:
         assert drawn[name] == rows
 
 
-@pytest.mark.parametrize("name", ["run.html", "compare.html"])
-def test_the_page_fits_a_phone(open_page: Opener, name: str) -> None:
-    page = open_page(name, width=390)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("name", ["run.html", "compare.html", "study.html"])
+def test_the_page_fits_a_phone_and_a_desk(open_page: Opener, name: str, width: int) -> None:
+    page = open_page(name, width=width)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
     wide = page.evaluate(
         "[...document.querySelectorAll('.chart')].filter((c) => c.scrollWidth > c.clientWidth + 1).map((c) => c.id || c.parentElement.id)"
     )

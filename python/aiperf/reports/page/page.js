@@ -62,10 +62,17 @@
     const inside = document.createElement("div");  // vega-embed makes its element shrink to the chart
     holder.style.minHeight = holder.clientHeight + "px";
     holder.replaceChildren(inside);
-    const result = await vegaEmbed(inside, resolve(rest, width), {
+    const embed = (room) => vegaEmbed(inside, resolve(rest, room), {
       renderer: small ? "svg" : "canvas", actions: { export: true, source: false, compiled: false, editor: false },
       tooltip: { theme: theme() }, ast: false,
     });
+    let result = await embed(width);
+    // How wide the labels of an axis are is known when they are drawn.
+    const excess = Math.ceil(inside.querySelector("svg, canvas").getBoundingClientRect().width) - width;
+    if (excess > 0) {
+      result.finalize();
+      result = await embed(width - excess);
+    }
     if (before) before.result.finalize();
     holder.style.minHeight = "";
     drawn.set(holder, { result, spec, width, theme: theme() });
