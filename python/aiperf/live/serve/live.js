@@ -87,9 +87,9 @@
       card("Errors", share(now.error_share), "", `${number(far.failed, 0)} so far (${share(far.error_share)})`));
     show("goals", f.slos.length + f.asserts.length > 0);
     const verdictCell = (holds) => make("td", holds === null ? "known at the end" : holds ? "met" : "not met", holds === null ? "" : holds ? "good" : "bad");
-    table($("goals-table"), ["", "so far", "margin", ""], [
-      ...f.slos.map((s) => [`goodput: ${s.name}`, s.share === null ? "known at the end" : `${share(s.share)} of requests, ${number(s.per_s)} requests/s`, "", ""]),
-      ...f.asserts.map((a) => [a.text, a.actual, a.margin === null ? "–" : share(a.margin), verdictCell(a.holds)])]);
+    table($("goals-table"), ["", "", "so far", "margin"], [
+      ...f.slos.map((s) => [`goodput: ${s.name}`, "", s.share === null ? "known at the end" : `${share(s.share)} of requests, ${number(s.per_s)} requests/s`, ""]),
+      ...f.asserts.map((a) => [a.text, verdictCell(a.holds), a.actual, a.margin === null ? "–" : share(a.margin)])]);
     show("errors", f.errors.length > 0);
     table($("errors-table"), ["Kind", "Count", "Last", "Message"], f.errors.map((e) => [e.name, number(e.count, 0), e.ago_s < 1 ? "now" : `${clock(e.ago_s)} ago`, e.message]));
     const row = (name, a, b) => [name, ...[0, 1, 2].map((i) => a ? number(a[i]) : "–"), ...[0, 1, 2].map((i) => b ? number(b[i]) : "–")];
