@@ -250,7 +250,7 @@ class JournalTail:
 
     def __new__(cls, path: _Path) -> Self: ...
     def take(self, rows: int) -> Piece | None:
-        """What was written since the last call, at least `rows` rows if there are so many; None: nothing new.
+        """Up to `rows` rows that were written since the last call; None: nothing new.
 
         ValueError: a journal of a later schema; OSError: it cannot be read.
         """

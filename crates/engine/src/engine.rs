@@ -366,6 +366,7 @@ fn conduct(
     current: &Mutex<Option<Arc<Phase>>>,
 ) -> Outcome {
     aiperf_sys::sharpen_timers();
+    aiperf_sys::wake_promptly();
     let shared = Arc::clone(&controller.shared);
     let mut out = Outcome {
         start_wall_ns: shared.clock.wall_ns(),

@@ -82,6 +82,7 @@ impl Worker {
     /// Work until told to quit. Fails if the system does not let it wait for events any more.
     pub(crate) fn run(mut self) -> io::Result<()> {
         aiperf_sys::sharpen_timers();
+        aiperf_sys::wake_promptly();
         let shared = Arc::clone(&self.shared);
         let cpus = &shared.settings.cpus;
         if !cpus.is_empty() {

@@ -347,7 +347,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::RecordBuilder;
     use crate::folder::is_live;
-    use crate::recovery::{JournalReader, read_journal};
+    use crate::recovery::read_journal;
     use crate::row::{Chunk, Row};
     use crate::scratch::Dir;
     use crate::segments::tests::Moody;
@@ -382,7 +382,7 @@ pub(crate) mod tests {
         builder.finish()
     }
 
-    pub(crate) fn requests(reader: &mut JournalReader) -> Vec<u64> {
+    pub(crate) fn requests(reader: &mut impl Iterator<Item = Result<RecordBatch, RecordsError>>) -> Vec<u64> {
         let mut all = Vec::new();
         for batch in reader {
             let batch = batch.expect("readable");

@@ -19,6 +19,8 @@ pub struct JournalTail {
     segment: Option<SegmentReader<BufReader<File>>>,
     /// Where the next message of the segment begins.
     at: u64,
+    /// Rows that were read and not taken yet.
+    rest: Option<RecordBatch>,
 }
 
 impl JournalTail {
@@ -29,18 +31,27 @@ impl JournalTail {
             number: 0,
             segment: None,
             at: 0,
+            rest: None,
         }
     }
 
-    /// The rows written since the last call, as one batch of at least `rows` rows if there are so many; None if there are none.
+    /// Up to `rows` rows that were written since the last call, as one batch; None if there are none.
     ///
     /// A message that is being written counts when it is whole. Err: the journal is of a later version, or cannot be read.
     pub fn take(&mut self, rows: usize) -> Result<Option<RecordBatch>, RecordsError> {
-        let (mut parts, mut found): (Vec<RecordBatch>, usize) = (Vec::new(), 0);
-        while found < rows {
-            let Some(batch) = self.next_batch()? else { break };
-            found += batch.num_rows();
-            parts.push(batch);
+        let (mut parts, mut left): (Vec<RecordBatch>, usize) = (Vec::new(), rows);
+        while left > 0 {
+            let next = match self.rest.take() {
+                Some(rest) => Some(rest),
+                None => self.next_batch()?,
+            };
+            let Some(batch) = next else { break };
+            let taken = batch.num_rows().min(left);
+            if taken < batch.num_rows() {
+                self.rest = Some(batch.slice(taken, batch.num_rows() - taken));
+            }
+            left -= taken;
+            parts.push(batch.slice(0, taken));
         }
         match parts.as_slice() {
             [] => Ok(None),
@@ -105,7 +116,7 @@ mod tests {
         let (mut rows, mut looks) = (0, 0);
         for piece in whole.chunks(97) {
             file.write_all(piece).expect("written");
-            while let Some(batch) = tail.take(1).expect("readable") {
+            while let Some(batch) = tail.take(3).expect("readable") {
                 rows += batch.num_rows();
                 looks += 1;
             }
@@ -125,10 +136,19 @@ mod tests {
             journal.sender().send(batch(i * 2, 2));
         }
         journal.finish().expect("the thread lives");
-        let mut tail = JournalTail::new(dir.path());
-        assert_eq!(tail.take(5).expect("readable").map(|b| b.num_rows()), Some(6));
-        assert_eq!(tail.take(5).expect("readable").map(|b| b.num_rows()), Some(2));
-        assert!(tail.take(5).expect("readable").is_none());
-        assert_eq!(requests(&mut read_journal(dir.path()).expect("readable")).len(), 8);
+        for most in [1, 2, 3, 5, 7, 8, 100] {
+            let (mut tail, mut pieces) = (JournalTail::new(dir.path()), Vec::new());
+            while let Some(batch) = tail.take(most).expect("readable") {
+                assert!(batch.num_rows() == most || tail.take(1).expect("readable").is_none());
+                pieces.push(Ok(batch));
+            }
+            assert_eq!(pieces.len(), 8usize.div_ceil(most));
+            let taken = requests(&mut pieces.into_iter());
+            assert_eq!(
+                taken,
+                requests(&mut read_journal(dir.path()).expect("readable")),
+                "{most} at a time"
+            );
+        }
     }
 }

@@ -22,6 +22,6 @@ mod timestamps;
 
 pub use clocks::{RealtimeNs, monotonic_ns, process_cpu_ns, realtime_ns, realtime_offset_ns, thread_cpu_ns};
 pub use tcp::{choose_port_late, tcp_rtt_ns};
-pub use threads::{cpu_ns_of, pin_to_cpu, sharpen_timers, thread_wait_ns};
+pub use threads::{cpu_ns_of, pin_to_cpu, sharpen_timers, thread_wait_ns, wake_promptly};
 pub use timer::TimerFd;
 pub use timestamps::{Read, TimestampKeeper, enable_timestamps, read};

@@ -228,7 +228,7 @@ class Follower:
         self._start_wall_ns: int | None = None
 
     def take(self, rows: int) -> Columns | None:
-        """What was written since the last call, at least `rows` rows if there are so many; None: nothing. ResultError."""
+        """Up to `rows` rows that were written since the last call; None: nothing new. ResultError."""
         with _explained(self._run_dir):
             piece = self._tail.take(rows)
             if piece is None:
