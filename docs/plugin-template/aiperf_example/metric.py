@@ -10,6 +10,6 @@ from aiperf.metrics.context import MetricContext
 
 
 @metric("example_shrinkage", header="Example Shrinkage", unit="ratio", formula="OSL / ISL", console_order=9000)
-def example_shrinkage(r: MetricContext) -> NDArray[np.float64]:
+def example_shrinkage(context: MetricContext) -> NDArray[np.float64]:
     """Output tokens per input token; a function over columns, one value per request, NaN where there is none."""
-    return r.value("output_sequence_length") / r.value("input_sequence_length")
+    return context.value("output_sequence_length") / context.value("input_sequence_length")
