@@ -119,6 +119,7 @@ class Config(Section):
         return bool(s.has_points or s.ab) or s.search is not None or s.num_profile_runs > 1
 
     def value(self, path: str) -> object:
+        """By field path, `load.concurrency`. AttributeError for a path that no option has."""
         section, _, name = path.partition(".")
         return getattr(getattr(self, section), name)
 

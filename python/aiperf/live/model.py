@@ -68,12 +68,14 @@ class LiveModel:
         self._workers: tuple[int, tuple[int, ...], tuple[int, ...]] | None = None
 
     def levels(self, levels: Sequence[Level]) -> None:
+        """What the server and the GPUs reported last; in the views from the next snapshot on."""
         self._levels = tuple(levels)
 
     def study(self, state: StudyState) -> None:
         self._study = state
 
     def read(self, snapshot: Snapshot) -> View:
+        """The load as it is at this snapshot: what a screen or a page shows."""
         if snapshot.is_measured != self._kind:
             # Counts begin anew; chunks of the whole run go on.
             self._kind, self._start_ns, self._chunks0 = snapshot.is_measured, snapshot.phase_start_ns, self._chunks

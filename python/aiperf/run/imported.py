@@ -27,7 +27,10 @@ class _Numbered(Protocol):
 
 
 def open_any(path: Path) -> Run:
-    """ResultError if there is nothing to read, or nobody knows the format."""
+    """A run of ours (its folder), or what another tool wrote: AIPerf, GuideLLM, inference-perf or vLLM (its file, or the folder; `file.json#2`: its second result).
+
+    ResultError if there is nothing to read, or the format is none of these.
+    """
     path, number = _split_number(path)
     if not path.exists():
         raise ResultError(f"there is no `{path}`", "give the folder of a run, or the result file of another tool")

@@ -109,6 +109,7 @@ class Run:
 
     @property
     def is_ours(self) -> bool:
+        """False for a run that was read from another tool's file: it may have no records."""
         return self.imported is None
 
     @property
@@ -135,6 +136,7 @@ class Run:
 
     @property
     def num_gpus(self) -> int | None:
+        """Of the server, by `--num-gpus` or the other tool's file; None: not known."""
         return self.config.endpoint.num_gpus if self.imported is None else self.imported.num_gpus
 
     @property
@@ -157,12 +159,14 @@ class Run:
 
     @property
     def phases(self) -> tuple[Phase, ...]:
+        """In the order in which they were sent; the column `phase` of the records is the place in it."""
         from aiperf.run.options import phases_of
 
         return phases_of(self.json.phases)
 
     @property
     def session_ids(self) -> Sequence[str]:
+        """Names of the sessions as in the dataset; the column `session` of the records is the place in it."""
         return self.json.names_of_sessions
 
     @property
@@ -251,6 +255,7 @@ class Run:
 
     @property
     def was_interrupted(self) -> bool:
+        """By Ctrl-C or a signal, during the load or after it."""
         return self.was_signalled or (self.outcome is not None and self.outcome.interrupted)
 
     @property
@@ -262,7 +267,11 @@ class Run:
 
     @property
     def columns(self) -> Columns:
-        """The records as numpy columns; one is read when it is asked for."""
+        """The records as numpy columns, one row per request of all phases, warm-up included; a column is read when it is asked for.
+
+        `columns.scalar(name)`: (rows,) float64, NaN where absent; points in time are ns since the run began. Names: the schema of
+        `records.parquet`. ResultError if the folder has no records or they cannot be read.
+        """
         from aiperf.run.stated import imported_columns
 
         if "columns" not in self._cache:
@@ -275,7 +284,11 @@ class Run:
 
     @property
     def records(self) -> object:
-        """The records by the Arrow C stream interface: `polars.DataFrame(run.records)`, `pyarrow.table(run.records)`."""
+        """The records by the Arrow C stream interface: `polars.DataFrame(run.records)`, `pyarrow.table(run.records)`.
+
+        One row per request of all phases; points in time are ns since the run began, null where absent.
+        ResultError if the folder has no records or they cannot be read.
+        """
         return open_records(self.found().dir)
 
     def summary(self, options: SummaryOptions | None = None) -> Summary:
