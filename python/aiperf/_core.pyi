@@ -41,6 +41,7 @@ __all__ = [
     "TokenCurve",
     "Vocabulary",
     "WindowGaps",
+    "agents_digest",
     "builtin_count",
     "builtin_decode",
     "builtin_encode",
@@ -112,6 +113,14 @@ class AgentCorpus:
     """
 
     def __new__(cls, paths: Sequence[str], threads: int = 0) -> Self: ...
+    @staticmethod
+    def from_bytes(data: bytes) -> AgentCorpus | None:
+        """What `to_bytes` made; None if it is not whole, or another version of the core has made it."""
+    def to_bytes(self) -> bytes | None:
+        """All sessions, before they are laid out, in few bytes; None if there are `faults`."""
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the file that was read, as `sha256sum` prints it; of a folder, that of the lines `sha256sum *` prints of its files."""
     def faults(self) -> list[dict[str, Any]]:
         """What is wrong: `file`, `line`, `session`, `request`, `field`, `what`, `kind`; the sessions concerned are left out."""
     def remarks(self) -> list[dict[str, Any]]:
@@ -123,6 +132,9 @@ class AgentCorpus:
         not in the columns, and `left_out` says why). `options`: JSON. Once: nested times are settled by it. ValueError: options that
         are not known.
         """
+
+def agents_digest(path: str) -> str:
+    """The digest of `AgentCorpus`, nothing looked at. OSError: a file cannot be read."""
 
 def lay_out_agent_rows(
     columns: dict[str, Any], names: Sequence[str], scopes: Sequence[str], mark: str, text_seed: int

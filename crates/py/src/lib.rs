@@ -57,6 +57,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<telemetry::MetricLines>()?;
     m.add_class::<traces::AgentCorpus>()?;
     m.add_function(wrap_pyfunction!(telemetry::parse_otlp_json, m)?)?;
+    m.add_function(wrap_pyfunction!(traces::agents_digest, m)?)?;
     m.add_function(wrap_pyfunction!(traces::lay_out_agent_rows, m)?)?;
     m.add_function(wrap_pyfunction!(chunks::scan_chunks, m)?)?;
     m.add_function(wrap_pyfunction!(chunks::order_statistics, m)?)?;

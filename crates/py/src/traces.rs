@@ -8,7 +8,7 @@ use aiperf_traces::weka::layout::{self, Layout, Mark, Options};
 use aiperf_traces::weka::{Corpus, Fault};
 use numpy::{Element, PyArray1};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
+use pyo3::types::{PyBytes, PyDict, PyList};
 
 use crate::engine::column;
 use crate::errors::CoreError;
@@ -52,6 +52,30 @@ impl AgentCorpus {
         Ok(Self {
             corpus: Mutex::new(corpus),
         })
+    }
+
+    /// What `to_bytes` made of other files; None if it is not whole, or of another version.
+    #[staticmethod]
+    fn from_bytes(py: Python<'_>, data: &[u8]) -> Option<Self> {
+        let corpus = py.detach(|| Corpus::from_bytes(data))?;
+        Some(Self {
+            corpus: Mutex::new(corpus),
+        })
+    }
+
+    /// All sessions in few bytes; None if something is wrong with them. Before they are laid out.
+    fn to_bytes<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let packed = py.detach(|| {
+            let corpus = self.corpus.lock().map_err(|_| poisoned())?;
+            Ok::<_, PyErr>(corpus.to_bytes())
+        })?;
+        Ok(packed.map(|bytes| PyBytes::new(py, &bytes)))
+    }
+
+    /// SHA-256 of what was read.
+    #[getter]
+    fn digest(&self) -> PyResult<String> {
+        Ok(self.corpus.lock().map_err(|_| poisoned())?.digest.clone())
     }
 
     /// Every fault of every document.
@@ -123,6 +147,13 @@ pub(crate) fn lay_out_agent_rows<'py>(
     let out = PyDict::new(py);
     put_prompts(&out, layout)?;
     Ok(out)
+}
+
+/// SHA-256 of a file or folder of recorded sessions, as of `AgentCorpus.digest`; OSError if it cannot be read.
+#[pyfunction]
+pub(crate) fn agents_digest(py: Python<'_>, path: PathBuf) -> PyResult<String> {
+    py.detach(move || aiperf_traces::source::digest_of(&path))
+        .map_err(|e| pyo3::exceptions::PyOSError::new_err(e.to_string()))
 }
 
 fn poisoned() -> PyErr {

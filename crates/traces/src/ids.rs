@@ -39,6 +39,18 @@ impl Ids {
         self.runs.push((id, 1));
     }
 
+    /// Append a run as [`Self::runs`] has it. `None`: no list has it there.
+    pub fn push_run(&mut self, first: u32, count: u32) -> Option<()> {
+        let follows = self.runs.last().and_then(|&(f, n)| f.checked_add(n)) == Some(first);
+        // The last id must be a number, too.
+        if count == 0 || follows || first.checked_add(count - 1).is_none() {
+            return None;
+        }
+        self.len = self.len.checked_add(count)?;
+        self.runs.push((first, count));
+        Some(())
+    }
+
     /// Length of the longest common prefix.
     pub fn common_prefix(&self, other: &Self) -> u32 {
         let mut same = 0;

@@ -4,7 +4,12 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
+mod hashed;
 mod tar;
+
+pub use hashed::joined;
+
+use hashed::Hashed;
 
 /// Bytes read at a time.
 const BUFFER: usize = 1 << 20;
@@ -39,21 +44,47 @@ fn error(path: &Path, reason: &dyn ToString) -> SourceError {
     }
 }
 
-/// Give every document of a file or folder to `each`, in order: a folder's `*.json` files directly in it, by name.
-pub fn read(path: &Path, each: &mut dyn FnMut(Document)) -> Result<(), SourceError> {
-    if path.is_dir() {
-        let mut files: Vec<PathBuf> = std::fs::read_dir(path)
-            .map_err(|e| error(path, &e))?
-            .filter_map(|entry| entry.ok().map(|e| e.path()))
-            .filter(|p| matches!(bare_extension(p).as_str(), "json" | "jsonl" | "ndjson"))
-            .collect();
-        files.sort();
-        if files.is_empty() {
-            return Err(error(path, &"no `.json` or `.jsonl` file in this folder"));
-        }
-        return files.iter().try_for_each(|file| read_file(file, each));
+/// Give every document of a file or folder to `each`, in order: a folder's `*.json` files directly in it, by name. Returns the SHA-256
+/// of what was read, hex: a file's as it is on disk, a folder's of the lines `sha256sum *` prints of its files.
+pub fn read(path: &Path, each: &mut dyn FnMut(Document)) -> Result<String, SourceError> {
+    digest_with(path, &mut |file| read_file(file, each))
+}
+
+/// As [`read`] returns it, with nothing looked at.
+pub fn digest_of(path: &Path) -> Result<String, SourceError> {
+    digest_with(path, &mut |file| {
+        let opened = File::open(file).map_err(|e| error(file, &e))?;
+        Hashed::new(opened).finish().map_err(|e| error(file, &e))
+    })
+}
+
+fn digest_with(
+    path: &Path,
+    of_file: &mut dyn FnMut(&Path) -> Result<String, SourceError>,
+) -> Result<String, SourceError> {
+    if !path.is_dir() {
+        return of_file(path);
     }
-    read_file(path, each)
+    let files = files_of(path)?;
+    let of_line = |file: &PathBuf| {
+        let name = file.file_name().unwrap_or_default().display().to_string();
+        of_file(file).map(|digest| format!("{digest}  {name}\n"))
+    };
+    let lines: String = files.iter().map(of_line).collect::<Result<_, _>>()?;
+    Ok(hashed::hex_of(lines.as_bytes()))
+}
+
+fn files_of(path: &Path) -> Result<Vec<PathBuf>, SourceError> {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(path)
+        .map_err(|e| error(path, &e))?
+        .filter_map(|entry| entry.ok().map(|e| e.path()))
+        .filter(|p| matches!(bare_extension(p).as_str(), "json" | "jsonl" | "ndjson"))
+        .collect();
+    files.sort();
+    if files.is_empty() {
+        return Err(error(path, &"no `.json` or `.jsonl` file in this folder"));
+    }
+    Ok(files)
 }
 
 /// The extension, without that of a compression.
@@ -90,10 +121,17 @@ fn unpacked<'a>(name: &Path, mut packed: Box<dyn BufRead + 'a>) -> io::Result<Bo
     Ok(plain)
 }
 
-fn read_file(path: &Path, each: &mut dyn FnMut(Document)) -> Result<(), SourceError> {
+fn read_file(path: &Path, each: &mut dyn FnMut(Document)) -> Result<String, SourceError> {
     let file = File::open(path).map_err(|e| error(path, &e))?;
-    let file = Box::new(BufReader::with_capacity(BUFFER, file));
-    let mut input = unpacked(path, file).map_err(|e| error(path, &e))?;
+    let mut file = Hashed::new(file);
+    let packed = Box::new(BufReader::with_capacity(BUFFER, &mut file));
+    read_packed(path, packed, each).map_err(|e| error(path, &e))?;
+    // An archive ends before its file does.
+    file.finish().map_err(|e| error(path, &e))
+}
+
+fn read_packed(path: &Path, packed: Box<dyn BufRead + '_>, each: &mut dyn FnMut(Document)) -> io::Result<()> {
+    let mut input = unpacked(path, packed)?;
     let name = path.display().to_string();
     match bare_extension(path).as_str() {
         "tar" => tar::members(&mut input, &mut |member, bytes| {
@@ -110,7 +148,6 @@ fn read_file(path: &Path, each: &mut dyn FnMut(Document)) -> Result<(), SourceEr
         "jsonl" | "ndjson" => read_lines(&mut input, &name, each),
         _ => read_whole(&mut input, &name, each),
     }
-    .map_err(|e| error(path, &e))
 }
 
 /// A file of one document; if its first line is a whole one and more follow, a file of lines.
@@ -222,6 +259,31 @@ mod tests {
         tar.extend_from_slice(&head);
         tar.extend_from_slice(bytes);
         tar.resize(tar.len().div_ceil(TAR_BLOCK) * TAR_BLOCK, 0);
+    }
+
+    #[test]
+    fn digests_are_those_of_sha256sum_whether_read_or_only_hashed() {
+        let dir = folder("digests");
+        let zeros = dir.join("zeros.tar");
+        std::fs::write(&zeros, vec![0u8; 10 * TAR_BLOCK]).expect("writable");
+        // `head -c 5120 /dev/zero | sha256sum`: an archive's end is found in its first block, and all of it counts.
+        let known = "a11937f356a9b0ba592c82f5290bac8016cb33a3f9bc68d3490147c158ebb10d";
+        let read_all = |path: &Path| read(path, &mut |_| {}).expect("readable");
+        assert_eq!(
+            (read_all(&zeros).as_str(), digest_of(&zeros).expect("readable").as_str()),
+            (known, known)
+        );
+        let two = dir.join("two");
+        std::fs::create_dir_all(&two).expect("writable");
+        for name in ["a.json", "b.json"] {
+            std::fs::write(two.join(name), b"{}\n").expect("writable");
+        }
+        // `sha256sum * | sha256sum`
+        let known = "b49121f15f4408a7e03f1f4a78972dea9e817c5b38132917ceefc59578455626";
+        assert_eq!(
+            (read_all(&two).as_str(), digest_of(&two).expect("readable").as_str()),
+            (known, known)
+        );
     }
 
     #[test]

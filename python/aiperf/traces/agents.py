@@ -9,18 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aiperf.errors import DatasetError, Note
 from aiperf.json_text import json_text
+from aiperf.traces.stored import read_corpus
 
-if TYPE_CHECKING:
-    from aiperf._core import AgentCorpus
-
-__all__ = ["NONE", "AgentTable", "Fault", "Layout", "corpus_of", "error_of", "lay_out", "read_faults", "skipped_note"]
+__all__ = ["NONE", "AgentTable", "Fault", "Layout", "error_of", "lay_out", "read_faults", "skipped_note"]
 
 NONE = 0xFFFF_FFFF
 """In `spawn_row` and `inner`: none."""
@@ -155,6 +153,8 @@ class AgentTable:
     origin: str = "weka"
     """Of which sort of recording: names where each request comes from."""
     notes: tuple[Note, ...] = ()
+    digest: str | None = None
+    """SHA-256 of the files, as `sha256sum` prints it; of a folder, that of what it prints of all of them. None: not known."""
 
     @property
     def num_rows(self) -> int:
@@ -207,19 +207,12 @@ def read_faults(rows: Sequence[Mapping[str, object]]) -> list[Fault]:
     ]
 
 
-def corpus_of(paths: Sequence[Path]) -> AgentCorpus:
-    """The sessions of files and folders, good and bad. DatasetError if one cannot be read at all."""
-    from aiperf._core import AgentCorpus
-
-    try:
-        return AgentCorpus([str(p) for p in paths])
-    except OSError as error:
-        raise DatasetError(str(error)) from error
-
-
 def lay_out(path: Path, options: Layout, *, skip_invalid: bool = False) -> AgentTable:
     """DatasetError that names every fault, unless they are to be skipped; DatasetError if nothing is left."""
-    corpus = corpus_of([path])
+    try:
+        corpus = read_corpus(path)
+    except OSError as error:
+        raise DatasetError(str(error)) from error
     remarks = read_faults(corpus.remarks())
     columns = corpus.lay_out(options.to_json(skip_faulty=skip_invalid))
     across = columns.get("left_out" if skip_invalid else "faults", ())
@@ -236,7 +229,7 @@ def lay_out(path: Path, options: Layout, *, skip_invalid: bool = False) -> Agent
         reasons = "; ".join(n.text for n in notes) or "it has no sessions"
         raise DatasetError(f"nothing of `{path}` is left to send: {reasons}")
     kept = {k: v for k, v in columns.items() if k in AgentTable.__dataclass_fields__}
-    return AgentTable(**kept, notes=notes)
+    return AgentTable(**kept, notes=notes, digest=corpus.digest)
 
 
 def error_of(path: Path, faults: Sequence[Fault]) -> DatasetError:

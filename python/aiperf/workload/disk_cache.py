@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
+from contextlib import suppress
 
-from aiperf.config.folders import cache_dir
+from aiperf.config.folders import cache_dir, write_cached
 
 __all__ = ["cache_dir", "cached_bytes"]
 
@@ -15,24 +13,13 @@ __all__ = ["cache_dir", "cached_bytes"]
 def cached_bytes(name: str, make: Callable[[], bytes]) -> bytes:
     """The file `name` of the cache; made if it is not there. A cache that cannot be written is no error.
 
-    `name` must hold everything the content depends on. Written beside and renamed, so a reader sees all or nothing and of
-    two writers the last wins with the same bytes.
+    `name` must hold everything the content depends on: two writers write the same bytes.
     """
     file = cache_dir() / name
     try:
         return file.read_bytes()
     except OSError:
         data = make()
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{name}.")
-        try:
-            with os.fdopen(handle, "wb") as out:
-                out.write(data)
-            Path(temporary).replace(file)
-        except OSError:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError:
-        return data
+    with suppress(OSError):
+        write_cached(file, data)
     return data

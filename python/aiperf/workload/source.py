@@ -140,7 +140,7 @@ def _agents(config: Config, kind: str) -> Data | None:
     i = config.input
     is_guess = i.input_file is not None and i.custom_dataset_type is None
     notes = (*((_guess(config, kind, table.num_traces),) if is_guess else ()), *table.notes)
-    digest = _digest(path_of_agents(config))
+    digest = table.digest or _digest(path_of_agents(config))
     return Data(
         kind=kind,
         sessions=lambda: iter(()),

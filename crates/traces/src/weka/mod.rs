@@ -2,7 +2,7 @@
 //!
 //! [`parse`] a document into a [`Session`], every fault named · [`streams`] the agents in a flat list · [`prompts`] messages as
 //! blocks · [`tree`] spawns, joins, barriers · [`settle`] names and times across sessions · [`layout`] all of it as columns · [`given`] requests
-//! of other formats, whose streams are known, as such columns.
+//! of other formats, whose streams are known, as such columns · [`stored`] sessions as few bytes, and back.
 
 mod body;
 pub mod given;
@@ -11,6 +11,7 @@ pub mod parse;
 pub mod prompts;
 pub mod segment;
 pub mod settle;
+pub mod stored;
 pub mod streams;
 pub mod tree;
 
@@ -20,7 +21,7 @@ use crate::ids::Ids;
 pub const EPSILON: f64 = 1e-6;
 
 /// One recorded request.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Request {
     /// Start, s since the recording's start.
     pub t: f64,
@@ -63,7 +64,7 @@ pub enum TurnKind {
 }
 
 /// A recorded sub-agent.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct SubAgent {
     /// Its marker, s.
     pub t: f64,
@@ -80,7 +81,7 @@ pub struct SubAgent {
 }
 
 /// A recorded session.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Session {
     /// Unique in the corpus.
     pub id: String,
@@ -132,6 +133,8 @@ pub struct Corpus {
     pub sessions: Vec<Session>,
     /// Every fault of every document.
     pub faults: Vec<Fault>,
+    /// SHA-256 of what was read, hex: [`crate::source::digest_of`].
+    pub digest: String,
 }
 
 /// Documents that wait to be parsed.
@@ -145,7 +148,7 @@ impl Corpus {
         let receiver = Mutex::new(receiver);
         let found = Mutex::new(Vec::new());
         let mut number = 0;
-        let read = std::thread::scope(|scope| {
+        let read: Result<_, _> = std::thread::scope(|scope| {
             for _ in 0..threads.max(1) {
                 scope.spawn(|| {
                     loop {
@@ -158,24 +161,22 @@ impl Corpus {
                     }
                 });
             }
-            let mut read = Ok(());
-            for path in paths {
-                read = crate::source::read(path, &mut |document| {
-                    // The receivers outlive this loop.
-                    let _ = sender.send((number, document));
-                    number += 1;
-                });
-                if read.is_err() {
-                    break;
-                }
-            }
+            // The receivers outlive this loop.
+            let mut each = |document| {
+                let _ = sender.send((number, document));
+                number += 1;
+            };
+            let read = paths.iter().map(|path| crate::source::read(path, &mut each)).collect();
             drop(sender);
             read
         });
-        read?;
+        let digests: Vec<String> = read?;
         let mut found = found.into_inner().unwrap_or_default();
         found.sort_by_key(|f| f.0);
-        let mut corpus = Self::default();
+        let mut corpus = Self {
+            digest: crate::source::joined(&digests),
+            ..Self::default()
+        };
         for (_, parsed) in found {
             match parsed {
                 Ok(session) => corpus.sessions.push(session),

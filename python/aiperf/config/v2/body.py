@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from aiperf.config.folders import cache_dir
+from aiperf.config.folders import cache_dir, write_cached
 from aiperf.config.sections.load import NamedPhase
 from aiperf.config.v2 import tables
 from aiperf.config.v2.phases import read_phases
@@ -237,10 +236,7 @@ def _records(reader: Reader, records: object, place: Place) -> None:
     path = cache_dir() / "inline" / f"{sha256(content).hexdigest()[:16]}.jsonl"
     if not path.exists():
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(f"{path.name}.{os.getpid()}")
-            part.write_bytes(content)
-            part.replace(path)
+            write_cached(path, content)
         except OSError as error:
             reader.problem((*place, "records"), f"cannot write `{path}`: {error.strerror or error}")
             return
