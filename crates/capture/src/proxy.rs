@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderMap, HeaderName, TE, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, TE, TRANSFER_ENCODING,
+    UPGRADE,
 };
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
@@ -39,6 +40,7 @@ pub(crate) async fn pass(
     let (mut parts, body) = request.into_parts();
     let mut exchange = Exchange::begin(&recorder, &parts.method, &parts.uri, &parts.headers);
     leave_out(&mut parts.headers);
+    join_cookies(&mut parts.headers);
     // The client is told to continue when its body is wanted.
     parts.headers.remove(EXPECT);
     let target = &upstream.target;
@@ -78,6 +80,17 @@ fn leave_out(headers: &mut HeaderMap) {
         .collect();
     for name in named.iter().chain(&OF_THE_CONNECTION) {
         headers.remove(name);
+    }
+}
+
+/// One header, where HTTP/2 sent one per cookie (RFC 9113, 8.2.3): servers of HTTP/1.1 read the first alone.
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let all: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
+        headers.insert(COOKIE, joined);
     }
 }
 

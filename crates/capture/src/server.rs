@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use aiperf_engine::settings::Tls;
 use http::HeaderName;
-use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -284,11 +284,14 @@ async fn talk(
         return;
     }
     let service = service_fn(move |request| proxy::pass(request, Arc::clone(&upstream), Arc::clone(&recorder)));
-    let mut builder = Builder::new();
+    // HTTP/2 is known by its first bytes: a client that speaks it without TLS says nothing before them.
+    let mut builder = Builder::new(TokioExecutor::new());
     builder
+        .http1()
         .preserve_header_case(true)
         .auto_date_header(false)
         .header_read_timeout(None);
+    builder.http2().auto_date_header(false);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(socket), service));
     let mut stop = pin!(stopped.wait_for(Option::is_some));
     let mut is_told = false;

@@ -250,3 +250,44 @@ def test_a_killed_capture_leaves_whole_lines(tmp_path: Path) -> None:
         process.wait()
     lines = output.read_text().splitlines(keepends=True)
     assert len([json.loads(line) for line in lines if line.endswith("\n")]) == 20
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signals_of_the_system_end_it_as_ctrl_c_does(tmp_path: Path, number: signal.Signals) -> None:
+    output = tmp_path / "capture.jsonl"
+    with simulate(tmp_path) as server, started(run_command(server, output)) as process:
+        assert process.stdout is not None
+        talk(address_of(process.stdout.readline()), ask({}))
+        process.send_signal(number)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    assert f"written: {output}: 1 requests" in err
+
+
+def test_a_trace_is_never_written_over_nor_into(tmp_path: Path) -> None:
+    """Times and conversations of one capture mean nothing in another: a restart needs a file of its own, and says so before it listens."""
+    output = tmp_path / "capture.jsonl"
+    output.write_text('{"timestamp": 0}\n', encoding="utf-8")
+    with simulate(tmp_path) as server, started(run_command(server, output)) as process:
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (2, "")
+    assert f"`{output}` exists already" in err
+    assert "--output" in err
+    assert output.read_text(encoding="utf-8") == '{"timestamp": 0}\n'
+
+
+def test_a_target_that_restarts_in_the_middle_of_a_stream_ends_that_stream_alone(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with capturing(f"http://127.0.0.1:{port}", tmp_path) as captured:
+        with socket.create_connection(captured.address, timeout=20) as client:
+            with simulate(tmp_path, port=port, itl_ms=20):
+                client.sendall(ask({"stream": True, "max_tokens": 5000, "ignore_eos": True}))
+                got = b""
+                while got.count(b"data:") < 3:
+                    got += client.recv(65536)
+            assert not read_all(client).endswith(b"0\r\n\r\n"), "it must not look complete"
+        with simulate(tmp_path, port=port):
+            assert talk(captured.address, ask({})).startswith(b"HTTP/1.1 200 OK")
+        lines = captured.end()
+    assert [line.get("failed") for line in lines] == ["cut", None]
