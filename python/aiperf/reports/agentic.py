@@ -36,13 +36,19 @@ def _measured(outcome: Outcome | None) -> PhaseOutcome | None:
     return next((p for p in outcome.phases if p.is_measured), None) if outcome is not None else None
 
 
+def _needs_coverage(run: ReportedRun) -> bool:
+    """A scenario of at least 900 s that was not cancelled."""
+    duration = run.config.load.benchmark_duration
+    if run.config.agentic.scenario is None or duration is None or duration < MIN_DURATION_S:
+        return False
+    return not (run.was_interrupted or (run.json.outcome is not None and run.json.outcome.was_aborted))
+
+
 def coverage(run: ReportedRun) -> dict[str, object] | None:
-    """How far into the phase first tokens and token gaps were seen; None for runs without a duration of at least 900 s."""
+    """How far into the phase first tokens and token gaps were seen; None where that need not or cannot be known."""
     duration = run.config.load.benchmark_duration
     phase = _measured(run.json.outcome)
-    if run.config.agentic.scenario is None or duration is None or duration < MIN_DURATION_S or phase is None:
-        return None
-    if run.was_interrupted or (run.json.outcome is not None and run.json.outcome.was_aborted):
+    if not _needs_coverage(run) or duration is None or phase is None:
         return None
     context = _profiling(run)
 
@@ -64,11 +70,20 @@ def coverage_problem(run: ReportedRun) -> str | None:
     """In words, if the run stalled before its end: then its exit code is 1."""
     found = coverage(run)
     if found is None:
-        return None
+        return _cannot_be_checked(run)
     reached = max(cast(float, found["ttft_ratio"]), cast(float, found["inter_token_latency_ratio"]))
     if reached >= COVERAGE:
         return None
     return f"no tokens were received after {100 * reached:.1f}% of the benchmark duration (required: {100 * COVERAGE:.0f}%)"
+
+
+def _cannot_be_checked(run: ReportedRun) -> str | None:
+    """In words, if tokens ought to have been seen until the end and nobody knows when the phase began: the run was killed before it
+    said so.
+    """
+    if not _needs_coverage(run) or run.json.outcome is not None:
+        return None
+    return "it is not known until when tokens were received: the run was killed, and its records do not say when its phases began"
 
 
 def overflows(run: ReportedRun) -> int:
@@ -90,7 +105,9 @@ def invalid_reasons(run: ReportedRun, summary: Summary) -> list[str]:
     aborted = outcome is not None and (outcome.was_aborted or _measured(outcome) is None)
     if run.was_interrupted or aborted:
         out.append("run_cancelled")
-    if coverage_problem(run) is not None:
+    if _cannot_be_checked(run) is not None:
+        out.append("profile_metric_coverage_validation_failed")
+    elif coverage_problem(run) is not None:
         out.append("insufficient_profile_metric_coverage")
     return out
 

@@ -59,6 +59,8 @@ class AggregateFacts:
     cooldown_s: float = 0.0
     failed: Sequence[Mapping[str, object]] = ()
     variation: Mapping[str, object] | None = None
+    scenario: str | None = None
+    prefix: str | None = None
 
 
 def metric_statistics(runs: Sequence[RunData], level: float = 0.95) -> Statistics:
@@ -96,7 +98,13 @@ def _metadata(runs: Sequence[RunData], facts: AggregateFacts) -> dict[str, objec
         "run_labels": [_label(r) for r in runs],
         **({"single_run": True} if len(runs) == 1 else {}),
         "cooldown_seconds": facts.cooldown_s,
-        **submission_metadata([r.path for r in runs], failed=len(facts.failed), is_sweep=facts.variation is not None),
+        **submission_metadata(
+            [r.path for r in runs],
+            scenario=facts.scenario,
+            failed=len(facts.failed),
+            is_sweep=facts.variation is not None,
+            prefix=facts.prefix,
+        ),
         **(facts.variation or {}),
     }
 
@@ -229,6 +237,8 @@ def write_aggregates(
             cooldown_s=sweep.profile_run_cooldown_seconds,
             failed=[f for f in failed if not name or name in str(f["label"]).split("/")],
             variation=_variation(config, point) if name else None,
+            scenario=config.agentic.scenario,
+            prefix=config.output.profile_export_prefix,
         )
         write_text(target / "profile_export_aiperf_aggregate.json", render_aggregate_json(point.runs, facts))
         write_text(target / "profile_export_aiperf_aggregate.csv", render_aggregate_csv(point.runs, facts))

@@ -8,24 +8,29 @@ from pathlib import Path
 from typing import Any
 
 from aiperf.config.scenario import overflow_limit
+from aiperf.reports.paths import Files
 
 __all__ = ["submission_metadata"]
 
 _OVERFLOWS = "context_overflow_rate_exceeded"
+_UNKNOWN = "scenario_reresolve_failed"
 
 
-def submission_metadata(runs: Sequence[Path], *, failed: int, is_sweep: bool) -> dict[str, object]:
+def submission_metadata(
+    runs: Sequence[Path], *, scenario: str | None, failed: int, is_sweep: bool, prefix: str | None = None
+) -> dict[str, object]:
     """Empty without a scenario. A reason of one run is one of all; the share of context overflows is that of all runs' requests.
 
-    `runs`: their folders. `failed`: runs that measured nothing. `is_sweep`: the runs are of one point of several, which a submission has not.
+    `runs`: their folders; one whose summary cannot be read, or is of another scenario, is a reason: nobody knows whether it kept the
+    rules. `failed`: runs that measured nothing. `is_sweep`: the runs are of one point of several, which a submission has not.
+    `prefix`: `--profile-export-prefix`.
     """
-    summaries = [_summary(run) for run in runs]
-    names = [str(s["metadata"]["scenario"]) for s in summaries if "scenario" in s.get("metadata", {})]
-    if not names:
+    if scenario is None:
         return {}
-    reasons = list(
-        dict.fromkeys(r for s in summaries for r in s.get("metadata", {}).get("submission_invalid_reasons", ()))
-    )
+    summaries = [_summary(Files(run, prefix).summary) for run in runs]
+    metadata = [s.get("metadata", {}) for s in summaries]
+    reasons = [_UNKNOWN] if any(m.get("scenario") != scenario for m in metadata) else []
+    reasons = list(dict.fromkeys([*reasons, *(r for m in metadata for r in m.get("submission_invalid_reasons", ()))]))
     skipped = sum(_count(s, "skipped_context_overflow_count") for s in summaries)
     sent = sum(_count(s, "request_count") + _count(s, "error_request_count") for s in summaries)
     reasons = [r for r in reasons if r != _OVERFLOWS]
@@ -35,17 +40,17 @@ def submission_metadata(runs: Sequence[Path], *, failed: int, is_sweep: bool) ->
         reasons.append("run_cancelled")
     if is_sweep:
         reasons.append("scenario_with_sweep")
-    out: dict[str, object] = {"scenario": names[0], "submission_valid": not reasons}
+    out: dict[str, object] = {"scenario": scenario, "submission_valid": not reasons}
     return {**out, "submission_invalid_reasons": reasons} if reasons else out
 
 
-def _summary(run: Path) -> dict[str, Any]:
-    """`profile_export_aiperf.json` of a run; empty if it is not there: then nothing is known of a scenario."""
+def _summary(file: Path) -> dict[str, Any]:
+    """`profile_export_aiperf.json` of a run; empty if it is not there or broken: then nothing is known of a scenario."""
     try:
-        found: dict[str, Any] = json.loads((run / "profile_export_aiperf.json").read_bytes())
+        found = json.loads(file.read_bytes())
     except (OSError, ValueError):
         return {}
-    return found
+    return found if isinstance(found, dict) else {}
 
 
 def _count(summary: Mapping[str, Any], tag: str) -> float:

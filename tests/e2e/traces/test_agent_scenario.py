@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from tests.unit.traces.weka_sessions import FORK, SUBAGENTS, SYSTEM, request, se
 from aiperf.config import scenario as rules
 from aiperf.datasets import hub
 from aiperf.reports import agentic
+from aiperf.run.report import report
 from aiperf.run.run import Run
+from aiperf.run.write import write
 
 pytestmark = pytest.mark.slow
 
@@ -137,4 +140,21 @@ def test_a_server_that_stalls_before_the_end_is_a_reason_and_an_exit_code(tmp_pa
     found = metadata_of(run)
     assert found["submission_invalid_reasons"] == ["insufficient_profile_metric_coverage"]
     assert summary_of(run)["runtime_submission_invalid_reasons"] == ["insufficient_profile_metric_coverage"]
+    assert run.exit_code == 1
+
+
+@pytest.mark.usefixtures("short", "corpus")
+def test_a_run_that_was_killed_cannot_show_that_it_was_covered(sim: Sim) -> None:
+    """Its records are whole and its report can be made, but when its phases began is not known: valid must not be the default."""
+    folder = submit(sim).dir
+    file = folder / "run.json"
+    told = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps(told | {"outcome": None}), encoding="utf-8")
+    run = report(folder)
+    write(run)
+    found = metadata_of(run)
+    assert found["submission_valid"] is False
+    assert found["submission_invalid_reasons"] == ["profile_metric_coverage_validation_failed"]
+    assert "metric_duration_coverage" not in found
+    assert summary_of(run)["runtime_submission_invalid_reasons"] == ["profile_metric_coverage_validation_failed"]
     assert run.exit_code == 1
