@@ -59,7 +59,21 @@ _AIPERF_SECTIONS: Final = (
     "zmq_",
 )
 """Prefixes of AIPerf's own variables, which are about its processes."""
-_OTHER_VARIABLES = frozenset({"AIPERF_CACHE_DIR", "AIPERF_CONFIG", "AIPERF_REQUIRE", "AIPERF_TRACEBACK"})
+READ_ELSEWHERE = frozenset(
+    {
+        *("AIPERF_CACHE_DIR", "AIPERF_CONFIG", "AIPERF_REQUIRE", "AIPERF_TRACEBACK"),
+        *("AIPERF_AGENTX_CONTEXT_OVERFLOW_RATE_LIMIT", "AIPERF_DATASET_MMAP_CACHE_ENABLED"),
+        *(
+            f"AIPERF_DATASET_WEKA_{name}"
+            for name in (
+                *("AUX_CROSS_MODEL", "AUX_ISL_FLOOR", "AUX_ISL_RATIO", "AUX_MAX_REQUESTS", "AUX_REDUCTION_OSL_MAX"),
+                *("AUX_REDUCTION_RATIO", "FORK_PARENT_MESSAGES", "LIVE_ASSISTANT_RESPONSES", "SEAM_MAX_GAP_SECONDS"),
+                *("SEAM_MIN_OVERLAP_RATIO", "SPLIT_FLATTENED_AGENTS", "TOOL_SHAPED_MESSAGES", "WORKER_GROUP_MIN"),
+            )
+        ),
+    }
+)
+"""Variables that are no option and have an effect all the same."""
 
 
 def configure(
@@ -258,7 +272,7 @@ def _environment(variables: Mapping[str, str]) -> tuple[list[Given], list[str]]:
         if (
             variable in _FROM_CORRELATION_ID
             or not variable.startswith(ENV_PREFIX)
-            or variable in _OTHER_VARIABLES
+            or variable in READ_ELSEWHERE
             or not text
         ):
             continue

@@ -101,6 +101,18 @@ def test_a_missing_file_is_a_problem(tmp_path: Path) -> None:
         resolved(BASE, file=tmp_path / "none.yaml")
 
 
+def test_variables_that_are_read_elsewhere_are_not_said_to_have_no_effect() -> None:
+    from aiperf.config.resolve import READ_ELSEWHERE
+    from aiperf.traces.formats.weka_trace import VARIABLES
+    from aiperf.traces.stored import CACHE_SWITCH
+
+    assert {CACHE_SWITCH, *VARIABLES} <= READ_ELSEWHERE
+    other = {"AIPERF_DATASET_CONFIGURATION_TIMEOUT": "5"}
+    assert resolved(BASE, env=dict.fromkeys(READ_ELSEWHERE - {"AIPERF_CONFIG"}, "1") | other).notes == (
+        "the variable without effect here: `AIPERF_DATASET_CONFIGURATION_TIMEOUT`",
+    )
+
+
 def test_an_unknown_variable_is_a_note() -> None:
     config = resolved(BASE, env={"AIPERF_REQEST_RATE": "3"})
     assert config.notes == ("the variable `AIPERF_REQEST_RATE` is not known here; did you mean `AIPERF_REQUEST_RATE`?",)

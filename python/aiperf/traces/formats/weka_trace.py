@@ -24,6 +24,7 @@ from aiperf.traces.replay import prepare
 __all__ = [
     "FIELDS",
     "FILES",
+    "VARIABLES",
     "Options",
     "load",
     "read",
@@ -48,6 +49,9 @@ _RULES = {
     "SEAM_MIN_OVERLAP_RATIO": ("seam_min_overlap", float),
 }
 _SWITCHES = {"AUX_CROSS_MODEL": "aux_cross_model", "SPLIT_FLATTENED_AGENTS": "split"}
+_BY_NAME = ("FORK_PARENT_MESSAGES", "LIVE_ASSISTANT_RESPONSES", "TOOL_SHAPED_MESSAGES")
+VARIABLES = frozenset(_PREFIX + name for name in (*_RULES, *_SWITCHES, *_BY_NAME))
+"""AIPerf's that have an effect here."""
 
 
 class Options(TraceOptions):
@@ -55,7 +59,7 @@ class Options(TraceOptions):
 
 
 def switch_of_environment(name: str, *, default: bool) -> bool:
-    """A switch of AIPerf's, `AIPERF_DATASET_WEKA_<name>`."""
+    """A switch of AIPerf's, `AIPERF_DATASET_WEKA_<name>`: one of `_BY_NAME` or `_SWITCHES`."""
     value = os.environ.get(_PREFIX + name)
     return default if value is None else value.strip().lower() not in {"0", "false", "no", "off", ""}
 
