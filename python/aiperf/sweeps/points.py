@@ -36,6 +36,7 @@ _IN_NAME: Final = (
     ("load.request_rate", re.compile(r"(?:request_rate|rate|qps|rps)[-_]?(\d+(?:\.\d+)?)", re.IGNORECASE)),
 )
 """`pareto-c10`, `…-concurrency100`, `…-request_rate10.0`: for results whose files do not say the load."""
+_WORST_FIRST: Final = ("client-limited", "degraded", "trustworthy")
 _INTERVALS: Final = (
     "time_to_first_token",
     "inter_token_latency",
@@ -46,35 +47,78 @@ _INTERVALS: Final = (
 
 @dataclass(frozen=True, kw_only=True)
 class RunPoint:
-    """`values`: option path → value, what makes this point differ. `figures`: tag → statistic → value in the shown unit.
+    """A view of `runs`, one or its repeats: what they have in common is read from the first.
 
-    `intervals`: (tag, statistic) → 95 % interval: over the repeats if there are two or more, else within the run. `ttft_ms`: (requests,)
-    of all runs. `good_tokens_per_s`: output tokens of good requests per second; None without objectives. `paths`: its run directories.
+    `values`: option path → value, what makes this point differ. `figures`: tag → statistic → value in the shown unit, over the repeats.
+    `intervals`: (tag, statistic) → 95 % interval: over the repeats if there are two or more, else within the run.
+    `good_tokens_per_s`: output tokens of good requests per second; None without objectives. `num_gpus`, `gpu_cost_per_hour`: of the
+    runs, or as the user says.
     """
 
     label: str
     values: Mapping[str, float]
-    paths: tuple[Path, ...]
+    runs: tuple[RunData, ...] = field(repr=False)
     figures: Mapping[str, Mapping[str, float]]
-    units: Mapping[str, str]
     intervals: Mapping[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
-    num_ok: int = 0
-    num_failed: int = 0
-    ttft_ms: Floats = field(default_factory=lambda: np.zeros(0), repr=False)
     good_tokens_per_s: float | None = None
     good_fraction: float | None = None
-    slo_limits: Mapping[str, float] = field(default_factory=dict)
     num_gpus: int | None = None
     gpu_cost_per_hour: float | None = None
-    model: str | None = None
-    tool: str = ""
-    verdict: str | None = None
-    reasons: tuple[str, ...] = ()
-    runs: tuple[RunData, ...] = field(default=(), repr=False)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The run directories."""
+        return tuple(run.path for run in self.runs)
 
     @property
     def name(self) -> str:
-        return self.paths[0].name if self.paths else self.label
+        return self.runs[0].path.name
+
+    @property
+    def tool(self) -> str:
+        return self.runs[0].tool
+
+    @property
+    def model(self) -> str | None:
+        return self.runs[0].model
+
+    @property
+    def units(self) -> Mapping[str, str]:
+        """Tag → the shown unit."""
+        return self.runs[0].units
+
+    @property
+    def slo_limits(self) -> Mapping[str, float]:
+        """Tag → threshold in the shown unit."""
+        return self.runs[0].slo_limits
+
+    @property
+    def num_ok(self) -> int:
+        return sum(run.num_ok for run in self.runs)
+
+    @property
+    def num_failed(self) -> int:
+        return sum(run.num_failed for run in self.runs)
+
+    @property
+    def ttft_ms(self) -> Floats:
+        """(requests,) of all runs, NaN where a request has none."""
+        return np.concatenate([run.series.get("time_to_first_token", np.zeros(0)) for run in self.runs])
+
+    @property
+    def verdict(self) -> str | None:
+        """The worst of the runs' certificates."""
+        return None if self._worst is None else self._worst.verdict
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why that run is not trustworthy."""
+        return () if self._worst is None else self._worst.reasons
+
+    @property
+    def _worst(self) -> RunData | None:
+        judged = (run for run in self.runs if run.verdict in _WORST_FIRST)
+        return min(judged, key=lambda run: _WORST_FIRST.index(run.verdict or ""), default=None)
 
     def figure(self, tag: str, stat: str = "avg") -> float | None:
         return self.figures.get(tag, {}).get(stat)
@@ -201,28 +245,16 @@ def point_of(
         good_share = sum(int(g.sum()) for g, _ in kept) / attempted if attempted else None
     if good_share is None:
         good_share = figures.get("good_request_fraction", {}).get("avg")
-    order = ["client-limited", "degraded", "trustworthy"]
-    worst = min((r for r in usable if r.verdict in order), key=lambda r: order.index(r.verdict or ""), default=None)
     return RunPoint(
         label=label or ", ".join(f"{flag_name(p)} {v:g}" for p, v in values.items()) or first.name,
         values=dict(values),
-        paths=tuple(r.path for r in usable),
+        runs=tuple(usable),
         figures=figures,
-        units=first.units,
         intervals=intervals,
-        num_ok=sum(r.num_ok for r in usable),
-        num_failed=sum(r.num_failed for r in usable),
-        ttft_ms=np.concatenate([r.series.get("time_to_first_token", np.zeros(0)) for r in usable]),
         good_tokens_per_s=good_rate,
         good_fraction=good_share,
-        slo_limits=first.slo_limits,
         num_gpus=first.num_gpus,
         gpu_cost_per_hour=first.gpu_cost_per_hour,
-        model=first.model,
-        tool=first.tool,
-        verdict=None if worst is None else worst.verdict,
-        reasons=() if worst is None else worst.reasons,
-        runs=tuple(usable),
     )
 
 

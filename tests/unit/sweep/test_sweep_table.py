@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from aiperf.config.sections.sweep import Axis
+from aiperf.run.data import RunData
 from aiperf.run.readers.aiperf_export import load as load_aiperf
 from aiperf.sweeps.aggregate_files import (
     AggregateFacts,
@@ -45,16 +46,27 @@ def point(concurrency: float, tps: float, user: float | None, ttft: float, **mor
     }
     if user is not None:
         figures["output_token_throughput_per_user"] = {"avg": user}
+    requests = np.arange(1000.0)
+    run = RunData(
+        path=Path(f"pareto-c{concurrency:g}"),
+        tool="aiperf 0.1",
+        series={"time_to_first_token": np.linspace(0.5 * ttft, 1.5 * ttft, 1000)},
+        start_s=requests,
+        end_s=requests + 1,
+        ok=np.ones(1000, dtype=bool),
+        num_ok=1000,
+        num_failed=0,
+        num_cancelled=0,
+        figures=figures,
+        units={},
+        options={},
+    )
     bare = RunPoint(
         label=f"concurrency {concurrency:g}",
         values={"load.concurrency": concurrency},
-        paths=(Path(f"pareto-c{concurrency:g}"),),
+        runs=(run,),
         figures=figures,
-        units={},
-        num_ok=1000,
-        ttft_ms=np.linspace(0.5 * ttft, 1.5 * ttft, 1000),
         num_gpus=8,
-        tool="aiperf 0.1",
     )
     return replace(bare, **more)  # type: ignore[arg-type]
 
