@@ -50,7 +50,7 @@ demo: build  ## a run against the built-in simulated server
 # installed and used where there is neither cargo nor a C compiler.
 wheel: $(STAMPS)/venv  ## a manylinux wheel in dist/, tried without a compiler
 	rm -rf dist
-	$(BIN)/maturin build -q --release --strip --compatibility pypi --out dist
+	$(BIN)/maturin build -q --release --compatibility pypi --out dist
 	.ci/try-wheel dist/*.whl
 
 test: test-python test-rust  ## every test
