@@ -1,6 +1,6 @@
 """What a terminal shows: lines in colour, framed tables, and a region that is redrawn in place.
 
-Own code, for a plain installation: a library for it brings 14 MB (most of it colours for program text) and takes 50 ms of every start.
+Own code, for a plain installation: a library for it brings 14 MB, most of it colours for program text, and takes 12 ms more to import.
 """
 
 from __future__ import annotations
