@@ -64,10 +64,6 @@ class Prompts:
             session=self.session[part],
         )
 
-    def with_base(self, base: int) -> Prompts:
-        """Other text, all else as it is."""
-        return replace(self, base=base)
-
     def with_sessions(self) -> Prompts:
         """The requests of a prefix are the turns of one session."""
         return replace(self, session=self.prefix.copy())
