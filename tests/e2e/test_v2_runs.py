@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.e2e.runs import Sim
+from tests.unit.traces.weka_sessions import SYSTEM, write_sessions
 
 from aiperf import Run, profile, write
 from aiperf.config.model import Config
@@ -177,3 +178,18 @@ def test_several_phases_of_recorded_agents_are_refused(serve: Callable[..., Sim]
     with pytest.raises(ConfigError, match="phases of their own"):
         run_of(sim, text)
     assert not [row for row in sim.ledger() if row.get("request_id")]
+
+
+def test_recorded_agents_are_refused_several_measured_phases(serve: Callable[..., Sim]) -> None:
+    """Their plays go on from the primers to the end; a second phase would have to cut them."""
+    sim = serve()
+    write_sessions(sim.dir / "agents.jsonl", [SYSTEM])
+    phases = """
+          dataset: {type: file, path: agents.jsonl, format: weka_trace}
+          phases:
+            - {name: calm, type: concurrency, concurrency: 1, duration: 1}
+            - {name: rush, type: concurrency, concurrency: 2, duration: 1}
+        """
+    with pytest.raises(ConfigError, match="phases of their own"):
+        run_of(sim, phases)
+    assert not sim.ledger()

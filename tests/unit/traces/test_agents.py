@@ -117,6 +117,25 @@ def test_every_problem_of_every_session_is_named_at_once(tmp_path: Path) -> None
     assert left.notes[0].data["sessions"] == 3
 
 
+def test_sub_agents_of_sub_agents_are_refused_where_they_stand(tmp_path: Path) -> None:
+    """The format has none: whose times and joins they would be is not known."""
+    inner = agent(1, "inner", [request(0, 64, 5, [3])])
+    nested = session("nested", [request(0, 64, 5, [1]), agent(1, "outer", [request(0, 64, 5, [2]), inner])])
+    with pytest.raises(
+        DatasetError, match=r"session `nested`, requests\[1\]\.requests\[1\]: `type` sub-agents do not nest"
+    ):
+        table(tmp_path, nested)
+
+
+def test_turns_that_wrote_nothing_ask_for_one_token(tmp_path: Path) -> None:
+    """No server takes a limit of 0; what they read is in the prompts that follow, and nothing of a response."""
+    inner = agent(1, "x", [request(0, 64, 0, [2])])
+    silent = session("silent", [request(0, 64, 0, [1]), inner, request(9, 192, 0, [1, 4, 5])])
+    found = table(tmp_path, silent)
+    assert (found.isl.tolist(), found.osl.tolist()) == ([64, 192, 64], [1, 1, 1])
+    assert prompts(found, "silent") == ["u64", "u64 u128"]
+
+
 def test_a_session_with_fewer_blocks_than_its_tools_is_left_out_by_name(tmp_path: Path) -> None:
     short = session("short", [request(0, 64, 1, [1])], tool_tokens=1000)
     found = table(tmp_path, short, SYSTEM)
