@@ -105,7 +105,7 @@ def http_req_chunks_sent(context: MetricContext) -> Floats:
     return context.ok_only(np.where(np.isnan(context.column("sent")), np.nan, 1.0))
 
 
-@metric("http_req_chunks_received", formula="events of the stream (1 for a whole reply)")
+@metric("http_req_chunks_received", formula="events of the stream (1 for a whole response)")
 def http_req_chunks_received(context: MetricContext) -> Floats:
     """Events received. AIPerf counts reads of the socket instead, which merge events."""
     return context.ok_only(np.maximum(context.column("num_chunks"), 1.0))

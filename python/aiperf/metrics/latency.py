@@ -55,7 +55,7 @@ def time_to_first_output_token(context: MetricContext) -> Floats:
     )
 
 
-@metric("request_latency", formula="last content chunk − start (whole replies: end of the reply − start)")
+@metric("request_latency", formula="last content chunk − start (whole responses: end of the response − start)")
 def request_latency(context: MetricContext) -> Floats:
     """From the start to the last content chunk; a usage-only chunk and [DONE] after it do not count."""
     return _since(context, context.finish, context.start)

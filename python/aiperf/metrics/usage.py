@@ -120,7 +120,7 @@ _usage("prompt_cache_read_tokens", "Prompt tokens served from the server's prefi
 _usage("prompt_cache_write_tokens", "Prompt tokens written to the prefix cache.")
 _usage("prompt_cache_miss_tokens", "Prompt tokens not found in the prefix cache.")
 _usage("prompt_audio_tokens", "Audio tokens of the prompt.")
-_usage("completion_audio_tokens", "Audio tokens of the reply.")
+_usage("completion_audio_tokens", "Audio tokens of the response.")
 _usage("prompt_audio_seconds", "Length of the prompt's audio, where a server counts it in time.", larger_is_better=True)
 _usage("tool_use_prompt_tokens", "Prompt tokens of tool definitions and results.")
 _usage("accepted_prediction_tokens", "Predicted output tokens that were accepted.", larger_is_better=True)

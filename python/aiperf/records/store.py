@@ -156,7 +156,7 @@ def finalise(
         return Finalised(records.num_rows, records.is_complete, counted=_joined(parts, sizes))
     if is_file and recount and "text" not in records.columns:
         raise ResultError(
-            f"cannot count the tokens of `{run_dir}` again: the texts of its replies were not kept",
+            f"cannot count the tokens of `{run_dir}` again: the texts of its responses were not kept",
             "run with `--export-level raw` to keep them",
         )
     facts.setdefault(_COMPLETE, records.is_complete)

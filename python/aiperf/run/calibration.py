@@ -89,7 +89,7 @@ def _calibrate(
 ) -> tuple[tuple[float, float, float] | None, dict[str, object]]:
     load = load_seen(outcome, settings)
     if load is None:
-        return None, {"why_not": "the run had no replies to imitate"}
+        return None, {"why_not": "the run had no responses to imitate"}
     try:
         run = drive_null(load)
     except (OSError, RuntimeError, ValueError) as error:

@@ -21,7 +21,7 @@ INPUTS_LIMIT_BYTES = 64 * 1024 * 1024
 
 
 def render_body(plan: PlanTables, row: int, source: TextSource) -> bytes:
-    """The body of a turn as it is sent the first time. A live reply stands as `<reply to turn k>`, a stamp as zeros."""
+    """The body of a turn as it is sent the first time. A live reply stands as `<response to turn k>`, a stamp as zeros."""
     if plan.agents is not None:
         from aiperf._core import Vocabulary
 
@@ -36,7 +36,7 @@ def render_body(plan: PlanTables, row: int, source: TextSource) -> bytes:
         if kind == SegmentKind.LITERAL:
             out.append(plan.literals[first])
         elif kind == SegmentKind.REPLY:
-            out.append(b"<reply to turn %d>" % (first - first_row) if first >= first_row else b"<reply>")
+            out.append(b"<response to turn %d>" % (first - first_row) if first >= first_row else b"<response>")
         elif kind == SegmentKind.STAMP:
             out.append(b"0" * 16)
         else:

@@ -281,7 +281,7 @@ class _Builder:
         segments.kind[:], segments.a[:], segments.b[:] = np.frombuffer(self.seg_kind, np.uint8), self.seg_a, self.seg_b
         for at in np.flatnonzero((segments.kind == SegmentKind.REPLY) & (segments.a >= _FOREIGN)):
             _, sid, turn = self.replies[int(segments.a[at]) & ~_FOREIGN]
-            segments.a[at] = self._row(sid, turn, "a reply")
+            segments.a[at] = self._row(sid, turn, "a response")
         columns = segments.columns(
             np.array(self.session, dtype=np.uint32),
             osl=np.array(self.osl, dtype=np.uint32),

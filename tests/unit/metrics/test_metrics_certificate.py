@@ -295,11 +295,11 @@ def test_errors_are_grouped_with_aiperfs_codes_and_names() -> None:
     groups = group_errors(columns, np.array([True] * 4 + [False]))
     assert [(g.code, g.type, g.message, g.count) for g in groups] == [
         (500, "Internal Server Error", "injected", 2),
-        (None, "InvalidInferenceResultError", "empty reply", 1),
+        (None, "InvalidInferenceResultError", "empty response", 1),
         (400, "Bad Request", "too long", 1),
     ]
     assert success_text(4, groups) == (
-        "Success Rate: 50.0% (4 errors: 2 HTTP 500, 1 empty reply, 1 context length exceeded)"
+        "Success Rate: 50.0% (4 errors: 2 HTTP 500, 1 empty response, 1 context length exceeded)"
     )
     assert error_code(ErrorKind.CANCELLED, None) == 499
     assert error_type(ErrorKind.GRACE, None) == "RequestCancellationError"

@@ -48,6 +48,25 @@ def test_a_help_text_stands_alone(where: str, text: str) -> None:
     assert not text.endswith("."), f"{where}: one line of help has no full stop: {text}"
 
 
+def _sentences(tree: ast.AST) -> Iterator[str]:
+    """String constants of more than a word that are no docstrings."""
+    docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and id(node) not in docs
+            and " " in node.value
+        ):
+            yield node.value
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=[str(p.relative_to(ROOT / "python")) for p in SOURCES])
+def test_what_a_server_sends_back_is_a_response(path: Path) -> None:
+    sentences = _sentences(ast.parse(path.read_text(encoding="utf-8")))
+    assert not [s for s in sentences if re.search(r"\brepl(y|ies)\b", s, re.IGNORECASE)], path
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=[str(p.relative_to(ROOT / "python")) for p in SOURCES])
 def test_no_message_has_a_replaced_phrase(path: Path) -> None:
     found = REPLACED.findall(path.read_text(encoding="utf-8"))

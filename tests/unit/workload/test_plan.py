@@ -87,7 +87,7 @@ def test_synthetic_parts_are_joined_by_a_space_and_seams_to_literals_stay_clean(
 def test_conversation_has_history_with_live_replies() -> None:
     session = Session("c", tuple(Turn(messages=(user(f"q{k}"),), delay_ns=k) for k in range(3)), ("Be kind.",))
     plan = plan_of(Session("other", (Turn(messages=(user("x"),)),)), session)
-    expected = ["Be kind.", "q0", "<reply to turn 0>", "q1", "<reply to turn 1>", "q2"]
+    expected = ["Be kind.", "q0", "<response to turn 0>", "q1", "<response to turn 1>", "q2"]
     assert contents(plan, 3) == expected
     at = slice(int(plan.columns["seg_offsets"][3]), int(plan.columns["seg_offsets"][4]))
     replies = plan.columns["seg_a"][at][plan.columns["seg_kind"][at] == SegmentKind.REPLY]
@@ -138,7 +138,7 @@ def test_fresh_turn_has_no_history() -> None:
     )
     plan = plan_of(session)
     assert contents(plan, 1) == ["b c"]
-    assert contents(plan, 2) == ["b c", "<reply to turn 1>", "d"]
+    assert contents(plan, 2) == ["b c", "<response to turn 1>", "d"]
     assert plan.columns["isl"].tolist() == [1, 2, 3]
 
 

@@ -115,8 +115,8 @@ def test_conversations_resend_history_with_live_replies() -> None:
     assert built.plan.columns["session"].tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
     assert built.plan.columns["delay_ns"].tolist() == [0, 100_000_000, 100_000_000] * 4
     first, second, third = (texts(built, row) for row in (3, 4, 5))
-    assert second == [*first, "<reply to turn 0>", second[2]]
-    assert third == [*second, "<reply to turn 1>", third[4]]
+    assert second == [*first, "<response to turn 0>", second[2]]
+    assert third == [*second, "<response to turn 1>", third[4]]
     assert built.plan.columns["isl"].tolist() == [7, 14, 21] * 4
 
 
@@ -204,7 +204,7 @@ def test_completions_take_the_conversation_as_one_text() -> None:
     )
     first, second = body(built, 0)["prompt"], body(built, 1)["prompt"]
     assert TOKENIZER.count([first]).tolist() == [9]
-    assert second.startswith(first + " <reply to turn 0> ")
+    assert second.startswith(first + " <response to turn 0> ")
 
 
 def test_chat_template_is_part_of_the_length_if_wanted() -> None:

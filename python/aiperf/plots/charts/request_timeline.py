@@ -13,7 +13,7 @@ from aiperf.plots.spec import colour_by, frame, quantitative, records, rounded
 __all__ = ["draw"]
 
 _MOST = 600
-_NAMES = ("prefill", "decode", "whole reply", "failed", "cancelled")
+_NAMES = ("prefill", "decode", "whole response", "failed", "cancelled")
 _COLOURS = ("$orange", "$blue", "$sky", "$vermillion", "$grey")
 
 

@@ -188,7 +188,7 @@ def _output_length(s: Summary, _: PlotRun) -> Finding | None:
     mismatch, done = s.stat("missed_length_count"), s.stat("request_count")
     if not mismatch or not done or mismatch / done < _MISMATCH:
         return None
-    text = f"{mismatch:,.0f} of {done:,.0f} replies did not match the requested output length: throughput and latency are those of other lengths"
+    text = f"{mismatch:,.0f} of {done:,.0f} responses did not match the requested output length: throughput and latency are those of other lengths"
     return Finding(rule="output_length", figure=_percent(mismatch / done), text=text, level="warn", link="tables")
 
 

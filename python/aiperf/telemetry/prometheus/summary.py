@@ -181,10 +181,10 @@ def _unrest(rest: Rest) -> Note:
     what = {"kv_cache_usage": "KV cache in use"}.get(rest.name, rest.name.replace("_", " "))
     shown = f"{rest.last:.0f}" if GAUGES[rest.name] else f"{100 * rest.last:.1f} %"
     text = (
-        f"{rest.within_s:g} s after the last reply the server still has {shown} {what} (before the load: "
+        f"{rest.within_s:g} s after the last response the server still has {shown} {what} (before the load: "
         f"{rest.level:.0f}): it may go on generating after a disconnect, or serve others"
         if GAUGES[rest.name]
-        else f"{rest.within_s:g} s after the last reply the server still has {shown} of its {what}"
+        else f"{rest.within_s:g} s after the last response the server still has {shown} of its {what}"
     )
     return Note("server_not_at_rest", text, asdict(rest))
 
