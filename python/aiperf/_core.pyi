@@ -9,7 +9,7 @@ A debug build warns when it is imported: its timings are worthless.
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeAlias, final
+from typing import Any, NoReturn, Protocol, Self, TypeAlias, final, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,7 @@ __all__ = [
     "RowFacts",
     "RowStamps",
     "SimServer",
+    "Texts",
     "TokenCurve",
     "Vocabulary",
     "WindowGaps",
@@ -51,6 +52,7 @@ __all__ = [
     "read_bytes",
     "read_parquet_columns",
     "scan_chunks",
+    "scan_records",
     "sim_presets",
     "simulate",
     "write_jsonl",
@@ -254,7 +256,19 @@ class Piece:
     def num_rows(self) -> int: ...
     def scalar(self, name: str) -> NDArray[np.float64]: ...
     def strings(self, name: str) -> list[str | None]: ...
+    def texts(self, name: str) -> Texts:
+        """As `strings`, without a Python object for each."""
     def chunks(self) -> _Chunks: ...
+
+@final
+class Texts(Sequence[str | None]):
+    """(rows,) strings that become Python's when they are asked for; `write_jsonl` writes them without. No slices: TypeError."""
+
+    def __len__(self) -> int: ...
+    @overload
+    def __getitem__(self, index: int) -> str | None: ...
+    @overload
+    def __getitem__(self, index: slice) -> NoReturn: ...
 
 @final
 class JournalTail:
@@ -498,6 +512,19 @@ def scan_chunks(
     """Gives the content chunks of a batch's rows to each sink. `keep`, `row_tokens`: (rows,) by row number of the run.
 
     ValueError if the columns do not fit together.
+    """
+
+def scan_records(
+    records: Records | Piece,
+    keep: NDArray[np.bool_],
+    row_tokens: NDArray[np.float64] | None,
+    sinks: Sequence[_ChunkSink],
+    *,
+    chosen: NDArray[np.bool_] | None = None,
+) -> None:
+    """As `scan_chunks` of all rows; the chunks never become numpy arrays, and what no sink asks for is not read.
+
+    `chosen`: (rows,) of the records: the rows that `keep`, `row_tokens` and the sinks number, in their order; None: all.
     """
 
 def order_statistics(values: NDArray[np.float64], ranks: Sequence[int]) -> NDArray[np.float64]:

@@ -2,13 +2,15 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use aiperf_records::chunks::{self, ChunkBatch, Sink};
+use aiperf_records::RecordsError;
+use aiperf_records::chunks::{self, ChunkBatch, Pass, Sink};
 use numpy::{PyArray1, PyReadonlyArray1};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 
 use crate::arrays::values;
 use crate::errors::CoreError;
+use crate::records::{Piece, Records};
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -91,13 +93,61 @@ pub(crate) fn scan_chunks(
         text_bytes: &text_bytes,
         kind: &kind,
     };
+    let (keep, tokens) = (&*keep, tokens.as_deref());
+    pass_on(py, &sinks, |sinks| batch.scan(keep, tokens, sinks))
+}
+
+/// Calls `pass` with the sinks, without the GIL.
+fn pass_on(
+    py: Python<'_>,
+    sinks: &[Bound<'_, PyAny>],
+    pass: impl Send + FnOnce(&mut [&mut dyn Sink]) -> Result<(), RecordsError>,
+) -> PyResult<()> {
     let held: Vec<Held<'_>> = sinks.iter().map(Held::of).collect::<PyResult<_>>()?;
     let mut locked: Vec<Locked<'_>> = held.iter().map(Held::lock).collect::<PyResult<_>>()?;
     let mut sinks: Vec<&mut dyn Sink> = locked.iter_mut().map(Locked::sink).collect();
-    let (keep, tokens) = (&*keep, tokens.as_deref());
-    py.detach(|| batch.scan(keep, tokens, &mut sinks))
-        .map_err(CoreError::from)?;
+    py.detach(|| pass(&mut sinks)).map_err(CoreError::from)?;
     Ok(())
+}
+
+/// Gives the content chunks of all rows of records, or of a piece of them, to each sink.
+#[pyfunction]
+#[pyo3(signature = (records, keep, row_tokens, sinks, *, chosen=None))]
+#[expect(
+    clippy::redundant_closure_for_method_calls,
+    reason = "the method alone is of one lifetime"
+)]
+pub(crate) fn scan_records(
+    py: Python<'_>,
+    records: &Bound<'_, PyAny>,
+    keep: PyReadonlyArray1<'_, bool>,
+    row_tokens: Option<PyReadonlyArray1<'_, f64>>,
+    sinks: Vec<Bound<'_, PyAny>>,
+    chosen: Option<PyReadonlyArray1<'_, bool>>,
+) -> PyResult<()> {
+    let (keep, tokens, chosen) = (
+        values(&keep),
+        row_tokens.as_ref().map(values),
+        chosen.as_ref().map(values),
+    );
+    let pass = Pass {
+        chosen: chosen.as_deref(),
+        keep: &keep,
+        tokens: tokens.as_deref(),
+    };
+    if let Ok(piece) = records.cast::<Piece>() {
+        let batch = &piece.get().batch;
+        return pass_on(py, &sinks, |sinks| pass.over_batch(batch, sinks));
+    }
+    let run = &records.cast::<Records>()?.get().inner;
+    let mut signalled = Ok(());
+    // Between batches Ctrl-C is heard.
+    let goes_on = || {
+        signalled = Python::attach(|py| py.check_signals());
+        signalled.is_ok()
+    };
+    pass_on(py, &sinks, |sinks| pass.over(run, sinks, goes_on))?;
+    signalled
 }
 
 /// The values at some ranks, without sorting.

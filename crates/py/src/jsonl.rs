@@ -72,6 +72,9 @@ fn hold<'py>(column: &Bound<'py, PyAny>) -> PyResult<Column<'py>> {
 }
 
 fn texts(strings: &Bound<'_, PyAny>) -> PyResult<Texts> {
+    if let Ok(native) = strings.cast::<crate::texts::Texts>() {
+        return Ok(native.get().to_json()?);
+    }
     let mut texts = Texts::default();
     for text in strings.try_iter()? {
         let text = text?;

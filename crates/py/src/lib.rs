@@ -12,6 +12,7 @@ mod question;
 mod records;
 mod sim;
 mod telemetry;
+mod texts;
 mod tokens;
 mod traces;
 
@@ -50,6 +51,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<chunks::GapHeat>()?;
     m.add_class::<chunks::TokenCurve>()?;
     m.add_class::<chunks::RowStamps>()?;
+    m.add_class::<texts::Texts>()?;
     m.add_class::<sim::SimServer>()?;
     m.add_class::<capture::Capture>()?;
     m.add_class::<capture::BlockHasher>()?;
@@ -60,6 +62,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(traces::agents_digest, m)?)?;
     m.add_function(wrap_pyfunction!(traces::lay_out_agent_rows, m)?)?;
     m.add_function(wrap_pyfunction!(chunks::scan_chunks, m)?)?;
+    m.add_function(wrap_pyfunction!(chunks::scan_records, m)?)?;
     m.add_function(wrap_pyfunction!(chunks::order_statistics, m)?)?;
     m.add_function(wrap_pyfunction!(sim::simulate, m)?)?;
     m.add_function(wrap_pyfunction!(sim::sim_presets, m)?)?;

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aiperf_records::{
-    ADDED_COLUMNS, COUNTED_COLUMNS, ForeignColumns, LIST_COLUMNS, Pieces, RecordsError, RecordsJoin as Join,
-    RecordsWriter as Writer, TEXT_COLUMNS, each_string, extend_floats,
+    COUNTED_COLUMNS, ForeignColumns, LIST_COLUMNS, Pieces, RecordsError, RecordsJoin as Join, RecordsWriter as Writer,
+    TEXT_COLUMNS, each_string, extend_floats,
 };
 use arrow_array::cast::AsArray;
 use arrow_array::ffi_stream::FFI_ArrowArrayStream;
@@ -19,6 +19,7 @@ use pyo3::types::{PyCapsule, PyDict, PyList, PyString};
 
 use crate::arrays::numbers;
 use crate::errors::CoreError;
+use crate::texts::{Texts, column, may_be_left_out, no_column};
 
 type Chunks<'py> = (
     Bound<'py, PyArray1<i64>>,
@@ -31,25 +32,6 @@ type Chunks<'py> = (
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Columns that a record may have though this file does not: they read as absent.
-fn may_be_left_out(name: &str) -> bool {
-    COUNTED_COLUMNS.contains(&name) || TEXT_COLUMNS.contains(&name) || ADDED_COLUMNS.contains(&name)
-}
-
-/// A column of the batch; None if it is one that may be left out.
-fn column<'a>(batch: &'a RecordBatch, name: &str) -> PyResult<Option<&'a dyn arrow_array::Array>> {
-    match batch.column_by_name(name) {
-        Some(array) => Ok(Some(array.as_ref())),
-        None if may_be_left_out(name) => Ok(None),
-        None => Err(no_column(name, &batch.schema())),
-    }
-}
-
-fn no_column(name: &str, schema: &SchemaRef) -> PyErr {
-    let known: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
-    PyValueError::new_err(format!("no record column `{name}` (columns: {})", known.join(", ")))
 }
 
 /// Strings or UUIDs of a column, appended to a list. Repeated texts (finish reasons, errors) are one object.
@@ -118,7 +100,7 @@ fn chunks<'py>(py: Python<'py>, batch: &RecordBatch) -> PyResult<Chunks<'py>> {
 /// The rows of a run: `records.parquet` or a journal.
 #[pyclass(frozen, module = "aiperf._core")]
 pub(crate) struct Records {
-    inner: aiperf_records::RunRecords,
+    pub(crate) inner: aiperf_records::RunRecords,
 }
 
 #[pymethods]
@@ -340,7 +322,7 @@ impl JournalTail {
 #[pyclass(frozen, module = "aiperf._core")]
 pub(crate) struct Piece {
     row0: usize,
-    batch: RecordBatch,
+    pub(crate) batch: RecordBatch,
 }
 
 #[pymethods]
@@ -371,6 +353,10 @@ impl Piece {
         let list = PyList::empty(py);
         append_strings(py, &list, name, array)?;
         Ok(list)
+    }
+
+    fn texts(&self, name: &str) -> PyResult<Texts> {
+        Texts::of(&self.batch, name)
     }
 
     fn chunks<'py>(&self, py: Python<'py>) -> PyResult<Chunks<'py>> {

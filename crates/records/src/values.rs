@@ -1,6 +1,5 @@
 //! Columns as plain vectors, and back: what numpy and Python can hold.
 
-use std::fmt::Write;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -71,14 +70,23 @@ pub fn each_string(name: &str, array: &dyn Array, mut each: impl FnMut(Option<&s
     Ok(())
 }
 
+/// The text form of an id's 16 bytes.
+pub(crate) fn uuid_text(id: &[u8]) -> [u8; 36] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = [b'-'; 36];
+    let mut at = 0;
+    for (i, byte) in id.iter().take(16).enumerate() {
+        at += usize::from(matches!(i, 4 | 6 | 8 | 10));
+        text[at] = DIGITS[usize::from(byte >> 4)];
+        text[at + 1] = DIGITS[usize::from(byte & 15)];
+        at += 2;
+    }
+    text
+}
+
 /// Appends the text form of an id, 36 characters.
 pub fn push_uuid(id: &[u8], out: &mut String) {
-    for (i, byte) in id.iter().enumerate() {
-        if matches!(i, 4 | 6 | 8 | 10) {
-            out.push('-');
-        }
-        let _ = write!(out, "{byte:02x}"); // a String cannot refuse
-    }
+    out.extend(uuid_text(id).map(char::from));
 }
 
 /// The 16 bytes of a UUID's text; hyphens are ignored.

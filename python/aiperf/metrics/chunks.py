@@ -1,6 +1,6 @@
 """One pass over the chunks of a run: gaps, second token, stalls, and when which tokens arrived.
 
-The pass is native (`aiperf._core.scan_chunks`): each row's content chunks (text, reasoning, tool calls) go to every sink while they are in
+The pass is native (`aiperf._core.scan_records`): each row's content chunks (text, reasoning, tool calls) go to every sink while they are in
 the processor's cache. Chunks of a run never exist all at once: they come in batches of rows.
 
 A chunk is not a token. A response with as many tokens as content chunks with text has one in each of them. Otherwise its counted tokens are spread over its
@@ -41,6 +41,9 @@ def scan(columns: Columns, keep: Bools, sinks: Sequence[ChunkSink], row_tokens: 
 
     `row_tokens`: (rows,) tokens to spread over the chunks, NaN where unknown; None if no sink asks for them.
     """
+    if columns.scan is not None:
+        columns.scan(keep, row_tokens, list(sinks), None)
+        return
     for batch in columns.batches():
         scan_chunks(
             batch.row0,

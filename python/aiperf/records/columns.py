@@ -7,9 +7,9 @@ that a report of a million requests never holds all chunks at once.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,8 @@ __all__ = ["LIST_COLUMNS", "SCALAR_COLUMNS", "STRING_COLUMNS", "ChunkBatch", "Co
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+ScanChunks: TypeAlias = Callable[[Bools, Floats | None, Sequence[Any], Bools | None], None]
+"""(keep, row_tokens, sinks, chosen): the native pass over all chunks, `aiperf._core.scan_records`."""
 ChunkArrays = tuple[Ints, Ints, NDArray[np.int32], NDArray[np.uint32], NDArray[np.uint32], NDArray[np.uint8]]
 
 SCALAR_COLUMNS: Final = (
@@ -144,6 +146,8 @@ class Columns:
 
     `load`: reads a scalar column on first use. `strings`: reads a string column (list of str or None). `chunks`: iterates
     the list columns in row order. `start_wall_ns`: epoch ns of run time 0. Of many rows only the columns used last are kept.
+    `scan`: the native pass over the chunks, None where they are no native records. `native_texts`: reads a string column for another
+    native function.
     """
 
     num_rows: int
@@ -151,6 +155,8 @@ class Columns:
     strings: Callable[[str], list[str | None]]
     batches: Callable[[], Iterator[ChunkBatch]]
     start_wall_ns: int = 0
+    scan: ScanChunks | None = None
+    native_texts: Callable[[str], Sequence[str | None]] | None = None
     keeper: Keeper = field(default_factory=Keeper, init=False)
 
     @classmethod
@@ -179,6 +185,10 @@ class Columns:
     def scalar(self, name: str) -> Floats:
         """(rows,) float64: the column `name` of SCALAR_COLUMNS, NaN where absent."""
         return self.keeper.get(name, lambda: self.load(name))
+
+    def texts(self, name: str) -> Sequence[str | None]:
+        """(rows,) strings, for what does not look at each."""
+        return self.strings(name) if self.native_texts is None else self.native_texts(name)
 
     def __getattr__(self, name: str) -> Floats:
         if name in SCALAR_COLUMNS:
@@ -210,7 +220,21 @@ class Columns:
             strings=strings,
             batches=batches,
             start_wall_ns=self.start_wall_ns,
+            scan=None if self.scan is None else _scan_of_rows(self.scan, mask),
         )
+
+
+def _scan_of_rows(scan: ScanChunks, mask: Bools) -> ScanChunks:
+    """The pass over the rows where `mask` is true."""
+
+    def scan_chosen(keep: Bools, row_tokens: Floats | None, sinks: Sequence[Any], chosen: Bools | None) -> None:
+        rows = mask
+        if chosen is not None:
+            rows = np.zeros(len(mask), dtype=np.bool_)
+            rows[np.flatnonzero(mask)[chosen]] = True
+        scan(keep, row_tokens, sinks, rows)
+
+    return scan_chosen
 
 
 def _select_rows(batch: ChunkBatch, keep: Bools, row0: int) -> ChunkBatch:

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aiperf.errors import ResultError
 from aiperf.json_text import json_text
-from aiperf.records.columns import ChunkBatch, Columns, Floats
+from aiperf.records.columns import Bools, ChunkBatch, Columns, Floats, ScanChunks
 from aiperf.records.replies import LINKS_FILE, ReplyTokens
 from aiperf.records.schema import JOURNAL_DIR, PARTS_DIR, PARTS_FILE, RECORDS_FILE
 
@@ -74,17 +74,46 @@ def open_run(run_dir: Path, counted: Mapping[str, Floats] | None = None) -> Colu
     records = open_records(run_dir)
     known = counted or {}
 
+    equal: dict[str, float] = {}
+
     def load(name: str) -> Floats:
-        return known[name] if name in known else records.scalar(name)
+        if name in known:
+            return known[name]
+        if name in equal:
+            return np.full(records.num_rows, equal[name])
+        values = records.scalar(name)
+        if _is_equal(values):
+            equal[name] = float(values[0])
+        return values
 
     def batches() -> Iterator[ChunkBatch]:
         for row0, arrays in records.batches():
             yield ChunkBatch.of(row0, arrays)
 
-    start_wall_ns = _start_wall_ns(_facts(records.metadata, run_dir))
     return Columns(
-        num_rows=records.num_rows, load=load, strings=records.strings, batches=batches, start_wall_ns=start_wall_ns
+        num_rows=records.num_rows,
+        load=load,
+        strings=records.strings,
+        batches=batches,
+        start_wall_ns=_start_wall_ns(_facts(records.metadata, run_dir)),
+        scan=_scan_of(records),
     )
+
+
+def _is_equal(values: Floats) -> bool:
+    """Whether all are the same number, or all are absent: such a column need not be read again."""
+    if not len(values) or (values[0] != values[-1] and not np.isnan(values[[0, -1]]).all()):
+        return False
+    return bool(np.isnan(values).all() if np.isnan(values[0]) else (values == values[0]).all())
+
+
+def _scan_of(records: Records | Piece) -> ScanChunks:
+    from aiperf._core import scan_records
+
+    def scan(keep: Bools, row_tokens: Floats | None, sinks: Sequence[Any], chosen: Bools | None) -> None:
+        scan_records(records, keep, row_tokens, sinks, chosen=chosen)
+
+    return scan
 
 
 def open_journal(journal: Path) -> Columns:
@@ -104,6 +133,7 @@ def open_journal(journal: Path) -> Columns:
         strings=records.strings,
         batches=batches,
         start_wall_ns=_start_wall_ns(_facts(records.metadata, journal)),
+        scan=_scan_of(records),
     )
 
 
@@ -308,7 +338,13 @@ def _columns(piece: Piece, counted: dict[str, Floats], start_wall_ns: int) -> Co
         yield ChunkBatch.of(0, piece.chunks())
 
     return Columns(
-        num_rows=piece.num_rows, load=load, strings=piece.strings, batches=batches, start_wall_ns=start_wall_ns
+        num_rows=piece.num_rows,
+        load=load,
+        strings=piece.strings,
+        batches=batches,
+        start_wall_ns=start_wall_ns,
+        scan=_scan_of(piece),
+        native_texts=piece.texts,
     )
 
 

@@ -208,7 +208,7 @@ def _metadata(context: MetricContext, options: JsonlOptions) -> tuple[NumberColu
     worker = np.nan_to_num(context.column("worker"))
     num_workers = int(worker.max(initial=0)) + 1
     session = context.column("session")
-    correlation = columns.strings("correlation_id")
+    correlation = columns.texts("correlation_id")
     request_end = np.where(context.ok, context.finish, context.column("end"))
     # Head and body may come in one read, whose kernel timestamp is earlier than the moment the head was parsed.
     ack = np.where(context.column("status") == 200, np.fmin(context.column("headers"), request_end), np.nan)
@@ -218,7 +218,7 @@ def _metadata(context: MetricContext, options: JsonlOptions) -> tuple[NumberColu
     )
     return (
         _whole("session_num", context.column("session_num")),
-        TextColumn("x_request_id", columns.strings("request_id")),
+        TextColumn("x_request_id", columns.texts("request_id")),
         TextColumn("x_correlation_id", correlation),
         TextColumn("conversation_id", _conversations(session, options.sessions)),
         _whole("turn_index", np.nan_to_num(context.column("turn"))),

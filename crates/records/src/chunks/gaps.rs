@@ -293,4 +293,8 @@ impl Sink for LagPool {
             count(&mut self.bins, bin(i64::from(lag), LAG_SHIFT));
         }
     }
+
+    fn needs_lags(&self) -> bool {
+        true
+    }
 }

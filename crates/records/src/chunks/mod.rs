@@ -7,6 +7,7 @@ mod facts;
 mod flow;
 mod gaps;
 mod order;
+mod pass;
 mod pictures;
 mod windows;
 
@@ -14,6 +15,7 @@ pub use facts::{LongestGap, RowFacts};
 pub use flow::{Flow, FlowCells};
 pub use gaps::{GapLists, GapPool, LagPool};
 pub use order::order_statistics;
+pub use pass::Pass;
 pub use pictures::{GapHeat, RowStamps, TokenCurve};
 pub use windows::WindowGaps;
 
@@ -33,7 +35,7 @@ pub struct ChunkBatch<'a> {
     pub offsets: &'a [i64],
     /// Timestamps, ns of run time.
     pub ns: &'a [i64],
-    /// Receive lags, ns.
+    /// Receive lags, ns; empty if no sink asks for them.
     pub lag_ns: &'a [i32],
     /// Bytes of text.
     pub text_bytes: &'a [u32],
@@ -48,7 +50,7 @@ pub struct ContentRow<'a> {
     pub row: usize,
     /// Timestamps, ns of run time.
     pub ns: &'a [i64],
-    /// Receive lags, ns.
+    /// Receive lags, ns; empty if no sink asks for them.
     pub lag_ns: &'a [i32],
     /// Bytes of text.
     pub text_bytes: &'a [u32],
@@ -108,6 +110,11 @@ impl<'a> ContentRow<'a> {
 pub trait Sink: Send {
     /// A row that has content.
     fn add(&mut self, row: &ContentRow<'_>);
+
+    /// Whether it looks at receive lags.
+    fn needs_lags(&self) -> bool {
+        false
+    }
 }
 
 /// The chunks of a row that are content.
@@ -129,13 +136,25 @@ struct Scratch {
 impl ChunkBatch<'_> {
     /// Gives the content of the rows where `keep` (by row number) to the sinks. `tokens`: by row number, NaN where unknown.
     pub fn scan(&self, keep: &[bool], tokens: Option<&[f64]>, sinks: &mut [&mut dyn Sink]) -> Result<(), RecordsError> {
-        self.check(keep.len().min(tokens.map_or(usize::MAX, <[f64]>::len)))?;
+        let rows = self.row0 + self.offsets.len().saturating_sub(1);
+        self.check(rows, keep.len().min(tokens.map_or(usize::MAX, <[f64]>::len)))?;
+        self.walk(keep, tokens, sinks, |i| Some(self.row0 + i));
+        Ok(())
+    }
+
+    /// `number`: the row's among those that `keep` and `tokens` are of; None: it is none of them.
+    fn walk(
+        &self,
+        keep: &[bool],
+        tokens: Option<&[f64]>,
+        sinks: &mut [&mut dyn Sink],
+        mut number: impl FnMut(usize) -> Option<usize>,
+    ) {
         let mut scratch = Scratch::default();
         for (i, ends) in self.offsets.windows(2).enumerate() {
-            let row = self.row0 + i;
-            if !keep[row] {
+            let Some(row) = number(i).filter(|&row| keep[row]) else {
                 continue;
-            }
+            };
             let chunks = self.content(ends[0] as usize, ends[1] as usize, &mut scratch);
             if chunks.ns.is_empty() {
                 continue;
@@ -146,23 +165,32 @@ impl ChunkBatch<'_> {
                 sink.add(&content);
             }
         }
-        Ok(())
     }
 
-    fn check(&self, rows: usize) -> Result<(), RecordsError> {
-        let num = self.offsets.len().saturating_sub(1);
-        let chunks = [self.ns.len(), self.lag_ns.len(), self.text_bytes.len(), self.kind.len()];
+    /// `rows`: up to which number the batch's rows go; `most`: the number of rows that are known.
+    fn check(&self, rows: usize, most: usize) -> Result<(), RecordsError> {
+        let lags = if self.lag_ns.is_empty() {
+            usize::MAX
+        } else {
+            self.lag_ns.len()
+        };
+        let chunks = [self.ns.len(), lags, self.text_bytes.len(), self.kind.len()];
         let least = chunks.into_iter().min().unwrap_or(0);
         let ascending = self.offsets.windows(2).all(|w| w[0] <= w[1]);
         let inside =
             self.offsets.first().is_none_or(|&o| o >= 0) && self.offsets.last().is_none_or(|&o| o as usize <= least);
-        if ascending && inside && self.row0 + num <= rows {
+        if ascending && inside && rows <= most {
             return Ok(());
         }
-        Err(RecordsError::BadColumn {
+        Err(self.misfit())
+    }
+
+    fn misfit(&self) -> RecordsError {
+        let end = self.row0 + self.offsets.len().saturating_sub(1);
+        RecordsError::BadColumn {
             name: "chunk_ns".to_owned(),
-            reason: format!("does not fit rows {} to {}", self.row0, self.row0 + num),
-        })
+            reason: format!("does not fit rows {} to {end}", self.row0),
+        }
     }
 
     fn content<'a>(&'a self, lo: usize, hi: usize, scratch: &'a mut Scratch) -> Selected<'a> {
@@ -180,7 +208,7 @@ impl ChunkBatch<'_> {
         if self.kind[stretch.clone()].iter().all(|&kind| is_content(kind)) {
             return Selected {
                 ns: &self.ns[stretch.clone()],
-                lag_ns: &self.lag_ns[stretch.clone()],
+                lag_ns: self.lag_ns.get(stretch.clone()).unwrap_or_default(),
                 text_bytes: &self.text_bytes[stretch],
                 coalesced,
             };
@@ -190,7 +218,7 @@ impl ChunkBatch<'_> {
         scratch.text_bytes.clear();
         for j in (lo..hi).filter(|&j| is_content(self.kind[j])) {
             scratch.ns.push(self.ns[j]);
-            scratch.lag_ns.push(self.lag_ns[j]);
+            scratch.lag_ns.extend(self.lag_ns.get(j));
             scratch.text_bytes.push(self.text_bytes[j]);
         }
         Selected {
