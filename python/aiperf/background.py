@@ -1,13 +1,16 @@
-"""Threads that work beside the load: they take the time it leaves."""
+"""Threads of our own: those that work beside the load take the time it leaves."""
 
 from __future__ import annotations
 
 import os
 import sys
 import threading
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
-__all__ = ["yield_to_load"]
+__all__ = ["beside", "yield_to_load"]
+
+_Result = TypeVar("_Result")
 
 # A tenth of the core of a worker thread at 10, 1.5 % of it at 19: measured on one core shared by all.
 _LOW: Final = 10
@@ -24,3 +27,22 @@ def yield_to_load(*, has_to_keep_up: bool = False) -> None:
         thread, level = threading.get_native_id(), _LOW if has_to_keep_up else _LOWEST
         # Under `nice` it may be as low already, and only root may raise it.
         os.setpriority(os.PRIO_PROCESS, thread, max(level, os.getpriority(os.PRIO_PROCESS, thread)))
+
+
+def beside(work: Callable[[], _Result], name: str) -> Callable[[], _Result]:
+    """Begins `work` in a thread called `name`. What is returned waits for the result, or raises what `work` has raised.
+
+    Whoever does not ask is not kept waiting, not even by the end of the process.
+    """
+    from concurrent.futures import Future
+
+    future: Future[_Result] = Future()
+
+    def do() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - told to whoever asks
+            future.set_exception(error)
+
+    threading.Thread(target=do, name=name, daemon=True).start()
+    return future.result

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from aiperf.records.store import open_run
 from aiperf.reports.writing import Outputs
 from aiperf.run.agent_notes import agent_notes
 from aiperf.run.directory import claim, write_run_json
+from aiperf.run.figures import figures_beside
 from aiperf.run.profile import complete
 from aiperf.run.report import report
 from aiperf.run.run import Run
@@ -76,17 +77,12 @@ def merge(dirs: Sequence[Path], out: Path, *, observer: Observer | None = None) 
             watcher.note(f"warning: {text}")
         watcher.stage("records")
         reuse_memory()
-        run = seal(run, None, outputs)
+        with figures_beside(run):
+            sealed = seal(run, None, outputs)
+        run = sealed.with_figures_of(run)
         watcher.stage("metrics")
         interrupted = outcome.interrupted
-        run = Run(
-            dir=run.dir,
-            config=run.config,
-            json=run.json,
-            notes=tuple(notes),
-            written=(*run.written, *copied),
-            counted=run.counted,
-        )
+        run = replace(run, notes=tuple(notes), written=(*run.written, *copied))
         return complete(run, outputs, watcher, signalled=lambda: interrupted)
 
 

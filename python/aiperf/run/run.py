@@ -81,6 +81,11 @@ class Run:
         new = replace(self, counted=counted, _cache={})
         return replace(new, written=new.files_there())
 
+    def with_figures_of(self, other: Run) -> Run:
+        """The same with the summaries that were computed of the same rows elsewhere; unless it has columns that those had not."""
+        known = other._cache.get("summaries")
+        return self if known is None or self.counted else replace(self, _cache={**self._cache, "summaries": known})
+
     def found(self) -> Run:
         """The same, in the folder a later run into its own moved it to."""
         from aiperf.run.directory import find_run

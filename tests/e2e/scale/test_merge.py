@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,8 @@ from tests.e2e.runs import Sim, simulate, summary_of
 from aiperf import Run, write
 from aiperf.cli import main
 from aiperf.errors import ResultError
+from aiperf.metrics.summarise import summarise
+from aiperf.metrics.summary import Summary
 from aiperf.records import Columns, store
 from aiperf.records.columns import LIST_COLUMNS, SCALAR_COLUMNS, STRING_COLUMNS
 from aiperf.run.merge import merge
@@ -144,6 +148,28 @@ def test_files_that_are_joined_hold_what_rows_that_are_written_would(
         np.testing.assert_array_equal(one, other)
     lines = [(r.dir / "profile_export.jsonl").read_bytes() for r in (joined, plain)]
     assert lines[0] == lines[1]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_figures_are_computed_while_the_parts_are_joined(
+    made: tuple[Sim, list[Run], Run, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """By a thread of their own, once; if that cannot be, afterwards. They are those of the file."""
+    _, parts, _, _ = made
+    threads: list[str] = []
+
+    def summarise_(*given: Any) -> Summary:
+        threads.append(threading.current_thread().name)
+        if fails and len(threads) == 1:
+            raise OSError("no more")
+        return summarise(*given)
+
+    monkeypatch.setattr("aiperf.metrics.summarise.summarise", summarise_)
+    ours = merge([r.dir for r in parts], tmp_path / "merged").summary()
+    assert threads == ["aiperf-figures", *(["MainThread"] if fails else [])]
+    theirs = Run.open(tmp_path / "merged").summary()
+    assert ours.counts == theirs.counts
+    assert {t: r.stats for t, r in ours.metrics.items()} == {t: r.stats for t, r in theirs.metrics.items()}
 
 
 def test_a_missing_part_is_accounted_for(
