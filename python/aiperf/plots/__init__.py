@@ -18,6 +18,7 @@ from typing import Final, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
+from aiperf.background import beside
 from aiperf.metrics import METRICS, Bools, Floats, Ints
 from aiperf.metrics.blocks import blocks
 from aiperf.metrics.chunks import ChunkScan, GapPool, LagPool, RowChunks, scan
@@ -249,6 +250,23 @@ class PlotRun:
     @cached_property
     def chunks(self) -> Chunks:
         """What the charts need of the chunks, from one pass over them."""
+        chunks = self._pass()
+        if self._has_pass:
+            # Metrics that rest on chunks (SLOs may) can be computed from now on.
+            self.context.set_chunks(ChunkScan(chunks.rows, GapPool(), LagPool()))
+        return chunks
+
+    def begin_pass(self) -> None:
+        """Begins the pass over the chunks: what does not rest on them is drawn meanwhile."""
+        self._pass  # noqa: B018 - begins with its first use
+
+    @property
+    def _has_pass(self) -> bool:
+        return self.span is not None and self.context.options.streaming
+
+    @cached_property
+    def _pass(self) -> Callable[[], Chunks]:
+        """Waits for the end of the pass."""
         context, span = self.context, self.span
         begin, end = span if span is not None else (0.0, 1.0)
         chunks = Chunks(
@@ -257,14 +275,17 @@ class PlotRun:
             ChunkSample(self.shown_rows),
             RowChunks(self.num_rows),
         )
-        if span is not None and context.options.streaming:
-            every = np.ones(self.num_rows, dtype=bool)
-            tokens = context.value("output_sequence_length")
-            sinks = (chunks.heat.sink, chunks.tokens.sink, chunks.sample.sink, chunks.rows.sink)
-            scan(self.columns, every, sinks, tokens)
-            # Metrics that rest on chunks (SLOs may) can be computed from now on.
-            context.set_chunks(ChunkScan(chunks.rows, GapPool(), LagPool()))
-        return chunks
+        if not self._has_pass:
+            return lambda: chunks
+        columns, every = self.columns, np.ones(self.num_rows, dtype=bool)
+        tokens = context.value("output_sequence_length")
+        sinks = (chunks.heat.sink, chunks.tokens.sink, chunks.sample.sink, chunks.rows.sink)
+
+        def scan_all() -> Chunks:
+            scan(columns, every, sinks, tokens)
+            return chunks
+
+        return beside(scan_all, "aiperf-charts")
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,8 @@ class ComparisonInput:
 def render_page(run: PlotRun) -> bytes:
     """The page of one run. The first one on a machine also makes the bundle, which takes some seconds."""
     source, summary = run.source, run.summary
+    if run.span is not None:
+        run.begin_pass()
     output = source.config.output
     percentiles, mark = (output.percentiles, marked_percentile(output.mark)) if source.is_ours else ((), None)
     return _render(
