@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.command import run
-from benchmarks.server import ROOT, Server, rust_binary
+from benchmarks.server import CLIENT_CORE, ROOT, Server, rust_binary
 
 __all__ = [
     "ACCURACY",
@@ -138,18 +138,18 @@ def _body(**fields: object) -> Iterator[Path]:
         yield Path(file.name)
 
 
-def wrk(server: Server, seconds: float) -> float:
+def wrk(server: Server, seconds: float, *, core: int | None = CLIENT_CORE, connections: int = CONNECTIONS) -> float:
     """Requests per second of `wrk -t1 -c64`, replies of one token."""
     with _body(max_completion_tokens=1) as body:
         command: list[str | Path] = [
             "wrk",
             "-t1",
-            f"-c{CONNECTIONS}",
+            f"-c{connections}",
             f"-d{max(1, round(seconds))}s",
             "-s",
             ROOT / "benchmarks" / "post.lua",
         ]
-        finished = run([*command, f"{server.url}/v1/chat/completions", "--", body])
+        finished = run([*command, f"{server.url}/v1/chat/completions", "--", body], core=core)
     if "Non-2xx" in finished.stdout:
         raise RuntimeError(f"wrk was refused:\n{finished.stdout}")
     found = re.search(r"Requests/sec:\s+([\d.]+)", finished.stdout)

@@ -16,19 +16,22 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.command import AIPERF, folder, high_water_bytes, quiet_profile
-from benchmarks.loads import PLAIN
+from benchmarks.loads import PLAIN, wrk
 from benchmarks.rows import Row, goal, show
 from benchmarks.server import Server, process_cpu_s, serving
 
 REPEATS = 3
 SECONDS = 4
 IN_FLIGHT = 32
+LEAD_S = 5
+"""Before parts begin together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,10 +157,38 @@ def null_servers() -> Iterator[list[Server]]:
         yield [held.enter_context(serving(PLAIN, core=core)) for core in (0, 1)]
 
 
+def wrk_on(servers: Sequence[Server]) -> float:
+    """Requests per second of one `wrk` for each server, on its server's core, all at once."""
+    with ThreadPoolExecutor(len(servers)) as pool:
+        jobs = [pool.submit(wrk, s, SECONDS, core=core, connections=IN_FLIGHT) for core, s in enumerate(servers)]
+        return sum(job.result() for job in jobs)
+
+
+def parts_on(servers: Sequence[Server], load: Sequence[str]) -> float:
+    """Requests per second of a `--part` for each server, on its server's core, all at once; without Ray and a head."""
+    start_at = f"{time.time() + LEAD_S:.3f}"
+    more = ("--concurrency", str(len(servers) * IN_FLIGHT), "--workers", "1", "--start-at", start_at)
+    with ExitStack() as held:
+        targets = [held.enter_context(folder()) for _ in servers]
+        pool = held.enter_context(ThreadPoolExecutor(len(servers)))
+        jobs = []
+        for i, (server, target) in enumerate(zip(servers, targets, strict=True)):
+            words = profile([server.url], target, *load, *more, "--part", f"{i + 1}/{len(servers)}")
+            jobs.append(pool.submit(command, ["taskset", "-c", str(i), *words]))
+        for job in jobs:
+            job.result()
+        return sum(map(rate_of, targets))
+
+
 def rate() -> Iterator[Row]:
-    """One generator and its null server on core 0, core 1 idle; then two generators with a null server on each core."""
+    """One generator and its null server on core 0, core 1 idle; then two generators with a null server on each core.
+
+    What the machine itself allows: the same with `wrk` for our generators. What Ray and the head cost: two pinned parts without them.
+    """
     load = ("--isl", "16", "--osl", "1", "--benchmark-duration", str(SECONDS))
     one, two, skews = [], [], []
+    bare: list[float] = []
+    parts: list[float] = []
     with null_servers() as servers:
         for _ in range(REPEATS):
             with folder() as target:
@@ -169,9 +200,16 @@ def rate() -> Iterator[Row]:
                 command(profile(urls, target, *load, "--concurrency", str(2 * IN_FLIGHT), *on_cluster(2)))
                 two.append(rate_of(target))
                 skews += [g["start_skew_ns"] / 1e6 for g in described(target)["generators"]]
+            parts.append(parts_on(servers, load))
+            bare.append(wrk_on(servers) / wrk_on(servers[:1]))
     a, b = statistics.median(one), statistics.median(two)
     more = f" ({b:,.0f} to {a:,.0f} requests/s; each shares a core with its server)"
     yield goal("2 generators on 2 cores", b / a, "× one on one core", 1.8, at_most=False, more=more)
+    apart = f"{statistics.median(parts) / a:.2f} × one ({min(parts):,.0f}–{max(parts):,.0f} requests/s)"
+    yield Row("as two `--part`, each pinned, without Ray and the head", apart, "", None)
+    yield Row(
+        "as two `wrk`, each pinned", f"{statistics.median(bare):.2f} × one ({min(bare):.2f}–{max(bare):.2f})", "", None
+    )
     yield goal("start skew of 2 generators", max(skews), "ms", 2, more=f" (largest of {REPEATS} runs)")
 
 
@@ -202,7 +240,7 @@ def main() -> int:
         for row in PARTS[part]():
             rows.append(row)
             show([row])
-    return 0 if all(row.is_met for row in rows) else 1
+    return 0 if all(row.is_met is not False for row in rows) else 1
 
 
 if __name__ == "__main__":
