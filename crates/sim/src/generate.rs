@@ -11,6 +11,7 @@ use crate::options::{FinishChunk, RoleChunk, SimOptions, Usage};
 use crate::reply;
 use crate::script::{Kind, Script};
 use crate::shared::Shared;
+use crate::speculation;
 use crate::timer::ms;
 
 /// Whether replies carry usage: within chunks, and at the end.
@@ -255,8 +256,7 @@ fn finish_stream(conn: &mut Conn, shared: &Shared) {
     let (in_chunks, at_end) = usage_places(active, options);
     let usage = active.usage();
     let is_empty = active.script.chunks == 0;
-    let told = told(active, options);
-    active.envelope.tail = told.into_bytes();
+    let told = told(active, options).into_bytes();
     let outcome = Outcome {
         finish: active.finish.as_str(),
         usage: at_end.then_some(usage),
@@ -266,6 +266,8 @@ fn finish_stream(conn: &mut Conn, shared: &Shared) {
         conn.mark(Kind::Finish, 0, 0);
         return end_body(conn, shared);
     }
+    let (on_finish, on_usage) = if at_end { (Vec::new(), told) } else { (told, Vec::new()) };
+    active.envelope.tail = on_finish;
     if options.finish == FinishChunk::Separate || is_empty {
         active
             .envelope
@@ -275,6 +277,7 @@ fn finish_stream(conn: &mut Conn, shared: &Shared) {
     if let Some(active) = conn.active.as_deref_mut() {
         active.finished = true;
         if at_end {
+            active.envelope.tail = on_usage;
             active.envelope.push_usage_event(&mut conn.out, Some(usage));
             conn.mark(Kind::Usage, 0, 0);
         } else if options.finish == FinishChunk::WithLast && !active.envelope.tail.is_empty() {
@@ -290,9 +293,12 @@ fn told(active: &Active, options: &SimOptions) -> String {
         options.timings,
         active.asks_timing,
         &active.moments(),
-        active.prompt_tokens.unwrap_or(0),
-        active.cached_tokens.unwrap_or(0),
-        active.script.tokens,
+        (
+            active.prompt_tokens.unwrap_or(0),
+            active.cached_tokens.unwrap_or(0),
+            active.script.tokens,
+        ),
+        speculation::told(options.spec_tokens, active.script.tokens).as_deref(),
     )
 }
 

@@ -27,6 +27,7 @@ mod script;
 mod server;
 mod shared;
 mod spans;
+mod speculation;
 mod timer;
 mod tokenize;
 mod tokens;

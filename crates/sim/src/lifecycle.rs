@@ -60,7 +60,29 @@ fn ms(ns: u64) -> f64 {
 }
 
 /// The JSON members to add to the last event of a response, with a comma in front; empty where nothing is said there.
-pub(crate) fn members(shape: Timings, asked: bool, m: &Moments, prompt: u32, cached: u32, made: u32) -> String {
+///
+/// `speculation`: what `metrics` says of a draft model.
+pub(crate) fn members(
+    shape: Timings,
+    asked: bool,
+    m: &Moments,
+    (prompt, cached, made): (u32, u32, u32),
+    speculation: Option<&str>,
+) -> String {
+    let mut told = times(shape, asked, m, (prompt, cached, made));
+    if let Some(said) = speculation {
+        let before = if shape == Timings::Vllm {
+            told.pop(); // its `metrics` goes on
+            ","
+        } else {
+            ",\"metrics\":{"
+        };
+        let _ = write!(told, "{before}\"speculative_decoding\":{said}}}"); // writing to a String cannot fail
+    }
+    told
+}
+
+fn times(shape: Timings, asked: bool, m: &Moments, (prompt, cached, made): (u32, u32, u32)) -> String {
     let (queue, prefill, decode, total) = (m.queue(), m.prefill(), m.decode(), m.total());
     match shape {
         Timings::LlamaCpp => {
@@ -173,7 +195,7 @@ mod tests {
     #[test]
     fn every_shape_is_json_and_says_the_same() {
         let of = |shape| -> serde_json::Value {
-            let text = members(shape, true, &M, 10, 4, 3);
+            let text = members(shape, true, &M, (10, 4, 3), None);
             serde_json::from_str(&format!("{{\"a\":1{text}}}")).expect("JSON")
         };
         assert_eq!(of(Timings::LlamaCpp)["timings"]["prompt_ms"], 5.0);
@@ -182,7 +204,12 @@ mod tests {
         assert_eq!(of(Timings::Sglang)["meta_info"]["e2e_latency"], 0.019);
         assert_eq!(of(Timings::Vllm)["metrics"]["time_to_first_token_ms"], 5.0);
         assert_eq!(of(Timings::Vllm)["metrics"]["queue_time_ms"], 2.0);
-        assert_eq!(members(Timings::Dynamo, false, &M, 10, 4, 3), "");
+        assert_eq!(members(Timings::Dynamo, false, &M, (10, 4, 3), None), "");
+        for shape in [Timings::Off, Timings::Vllm, Timings::Sglang] {
+            let text = members(shape, true, &M, (10, 4, 3), Some("{\"num_spec_steps\":1}"));
+            let json: serde_json::Value = serde_json::from_str(&format!("{{\"a\":1{text}}}")).expect("JSON");
+            assert_eq!(json["metrics"]["speculative_decoding"]["num_spec_steps"], 1);
+        }
         assert!(header_lines(Timings::Tgi, &M).contains("x-queue-time: 2\r\n"));
         assert_eq!(header_lines(Timings::Dynamo, &M), "");
     }

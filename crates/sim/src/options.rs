@@ -121,6 +121,9 @@ pub struct SimOptions {
 
     /// Times of the request in its response, in the shape of a server's.
     pub timings: Timings,
+    /// Tokens that a draft model proposes in each step, told in the response as vLLM's `--per-request-spec-decode-metrics` does. 0: none. In turn
+    /// none, one, …, all of them are accepted; the last step accepts what was left to make.
+    pub spec_tokens: u32,
     /// Where to write a span per traced request, lines of OTLP JSON.
     pub spans: Option<PathBuf>,
     /// `host:port` of a collector that gets the spans (OTLP over HTTP, JSON).
@@ -184,6 +187,7 @@ impl Default for SimOptions {
             ledger_prefixes: false,
             prefix_memory_mib: 64,
             timings: Timings::Off,
+            spec_tokens: 0,
             spans: None,
             otlp: None,
             engine: None,
