@@ -19,13 +19,14 @@ from aiperf.units import UNITS, Unit
 
 __all__ = ["TABLE_TITLES", "TAGS", "SliceRule", "TableName", "Tag"]
 
-TableName = Literal["main", "effective", "active", "usage", "http", "energy", "server"]
+TableName = Literal["main", "effective", "active", "usage", "http", "speculation", "energy", "server"]
 TABLE_TITLES: Final[dict[TableName, str]] = {
     "main": "The table",
     "effective": "Over time (whole run)",
     "active": "Over time (while busy)",
     "usage": "Counted by the server",
     "http": "HTTP phases",
+    "speculation": "Speculative decoding",
     "energy": "GPU energy",
     "server": "Single requests, by the server",
 }
@@ -101,7 +102,7 @@ total_osl                                    Total Output Sequence Length       
 total_isl                                    Total Input Sequence Length                  tokens              -  counted
 total_output_tokens                          Total Output Tokens                          tokens              -  counted
 total_reasoning_tokens                       Total Reasoning Tokens                       tokens              -  -
-requested_osl                                Requested Output Sequence Length             tokens              -  -
+requested_osl                                Requested OSL                                tokens              -  -
 osl_mismatch_diff_pct                        OSL Mismatch Diff %                          %                   -  ended
 osl_mismatch_count                           OSL Mismatch Count                           requests            -  counted
 missed_length_count                          Missed Length Count                          requests            -  -
@@ -189,11 +190,23 @@ http_req_data_received                       HTTP Data Received                 
 http_req_chunks_sent                         HTTP Chunks Sent                             count             120  ended
 http_req_chunks_received                     HTTP Chunks Received                         count             130  ended
 http_req_connection_reused                   HTTP Connection Reused                       ratio             140  ended
+[speculation]
+spec_decode_acceptance_length                Acceptance Length                            ratio              10  ended
+spec_decode_token_weighted_acceptance_length  Token-Weighted Acceptance Length             ratio              20  -
+spec_decode_draft_acceptance_rate            Draft Acceptance Rate                        %                  30  ended
+spec_decode_overall_draft_acceptance_rate    Overall Draft Acceptance Rate                %                  40  -
+spec_decode_accepted_per_verified            Accepted per Verified                        ratio              50  ended
+spec_decode_steps                            Spec Decode Steps                            count              60  ended
+spec_decode_accepted_draft_tokens            Accepted Draft Tokens                        tokens              -  ended
+spec_decode_draft_tokens                     Draft Tokens                                 tokens              -  ended
+total_spec_decode_steps                      Total Spec Decode Steps                      count               -  sum
+total_accepted_draft_tokens                  Total Accepted Draft Tokens                  tokens              -  -
+total_draft_tokens                           Total Draft Tokens                           tokens              -  -
 [energy]
 nvidia_energy_delay_product                  Energy Delay Product                         J*s               700  -
 nvidia_performance_per_watt                  Performance per Watt                         requests/sec/W    710  -
 nvidia_output_tps_per_watt                   Output Tokens per Second per Watt            tokens/sec/W      712  -
-nvidia_goodput_per_watt                      Goodput per Watt                             requests/sec/W    714  -
+nvidia_goodput_per_watt                      Goodput per Watt                             good-req/s/W     714  -
 nvidia_average_gpu_power                     Average GPU Power                            W                 720  -
 nvidia_total_gpu_energy                      Total GPU Energy                             J                 730  -
 nvidia_total_gpu_power                       Total GPU Power                              W                 740  -
@@ -205,7 +218,7 @@ nvidia_energy_per_user                       Energy per User                    
 amd_energy_delay_product                     Energy Delay Product                         J*s               800  -
 amd_performance_per_watt                     Performance per Watt                         requests/sec/W    810  -
 amd_output_tps_per_watt                      Output Tokens per Second per Watt            tokens/sec/W      812  -
-amd_goodput_per_watt                         Goodput per Watt                             requests/sec/W    814  -
+amd_goodput_per_watt                         Goodput per Watt                             good-req/s/W     814  -
 amd_average_gpu_power                        Average GPU Power                            W                 820  -
 amd_total_gpu_energy                         Total GPU Energy                             J                 830  -
 amd_total_gpu_power                          Total GPU Power                              W                 840  -

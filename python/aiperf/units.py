@@ -60,7 +60,7 @@ UNITS: Final[dict[str, Unit]] = {
         Unit("tokens/sec", "tokens/sec"),
         Unit("tokens/sec/user", "tokens/sec/user"),
         *(Unit(u, u) for u in ("W", "J", "J*s", "tokens/J", "mJ/token", "joules/request", "joules/user")),
-        *(Unit(u, u) for u in ("requests/sec/W", "tokens/sec/W")),
+        *(Unit(u, u) for u in ("requests/sec/W", "good-req/s/W", "tokens/sec/W")),
     )
 }
 

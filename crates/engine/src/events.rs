@@ -151,6 +151,7 @@ impl Reply {
         let usage = ex.get(Field::Usage, json, found);
         self.read_usage(ex, json, found);
         self.read_server_times(ex, json, found);
+        self.read_speculation(ex, json, found);
         let text = ex.get(Field::Text, json, found).and_then(inside);
         let reasoning = ex.get(Field::Reasoning, json, found).and_then(inside);
         let tool = ex.get(Field::Tool, json, found);

@@ -98,6 +98,7 @@ impl Extractor {
             &pointers.server_first,
             &pointers.server_decode,
             &pointers.server_total,
+            &pointers.speculation,
         ];
         let entries = lists.into_iter().enumerate().flat_map(|(field, list)| {
             list.iter().map(move |entry| match entry {

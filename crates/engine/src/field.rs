@@ -38,7 +38,9 @@ pub enum Field {
     ServerDecode,
     /// How long it says that all of it took.
     ServerTotal,
+    /// What it says of the request's speculative decoding: an object.
+    Speculation,
 }
 
 /// Number of fields.
-pub(crate) const NUM_FIELDS: usize = 17;
+pub(crate) const NUM_FIELDS: usize = 18;

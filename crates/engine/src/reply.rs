@@ -159,6 +159,8 @@ pub struct Reply {
     pub usage_cache_write: Option<u32>,
     pub(crate) usage_in_parts: bool,
     pub server: ServerTimes,
+    /// What the server says of its speculative decoding, as sent; of several sequences (`n`) the objects behind one another, with commas.
+    pub speculation: Option<String>,
     pub first_chunk_usage: Option<u32>,
     pub is_whole: bool,
     /// Whatever comes is right: a file.

@@ -322,6 +322,7 @@ impl Request {
             reasoning: reasoning.as_deref(),
             tool: tool.as_deref(),
             usage_json: reply.usage.as_deref(),
+            speculation_json: reply.speculation.as_deref(),
             http_trace: trace.as_deref(),
             rtt_ns: rtt.map_or(ABSENT, Conn::rtt_ns),
         });

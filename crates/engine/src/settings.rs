@@ -54,6 +54,7 @@ pub struct Pointers {
     pub server_first: Vec<Pointer>,
     pub server_decode: Vec<Pointer>,
     pub server_total: Vec<Pointer>,
+    pub speculation: Vec<Pointer>,
     pub usage_in_parts: bool,
 }
 

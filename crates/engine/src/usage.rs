@@ -49,6 +49,20 @@ impl Reply {
             }
         }
     }
+
+    /// An object per sequence: of several (`n`) nobody can say which tokens of the response it is about, so all are kept.
+    pub(crate) fn read_speculation(&mut self, ex: &Extractor, json: &[u8], found: &Found) {
+        if let Some(said) = ex
+            .get(Field::Speculation, json, found)
+            .filter(|s| !extract::is_nothing(s))
+        {
+            let all = self.speculation.get_or_insert_default();
+            if !all.is_empty() {
+                all.push(',');
+            }
+            all.push_str(&String::from_utf8_lossy(said));
+        }
+    }
 }
 
 /// Two parts of a usage object as one: of numbers the larger, else what came last.
@@ -109,6 +123,27 @@ mod tests {
         assert_eq!((reply.prompt_tokens(), reply.usage_cached), (Some(8), Some(4)));
         assert_eq!(reply.usage.as_deref(), Some(r#"{"p":8}"#));
         assert_eq!(after(rules, &["{}"]).prompt_tokens(), None);
+    }
+
+    #[test]
+    fn what_is_said_of_speculation_is_kept_of_each_sequence() {
+        let rules = r#"{"speculation":["/metrics/speculative_decoding"]}"#;
+        let ex = Extractor::new(&serde_json::from_str(rules).expect("pointers")).expect("valid");
+        let mut reply = Reply::default();
+        let mut say = |event: &str| {
+            let mut found = Found::default();
+            ex.scan(event.as_bytes(), &mut found).expect("JSON");
+            reply.read_speculation(&ex, event.as_bytes(), &found);
+            reply.speculation.clone()
+        };
+        assert_eq!(say(r#"{"metrics":{"speculative_decoding":null}}"#), None);
+        assert_eq!(say(r#"{"metrics":{"speculative_decoding":{}}}"#), None);
+        let event = r#"{"metrics":{"speculative_decoding":{"num_spec_steps":2}}}"#;
+        assert_eq!(say(event).as_deref(), Some(r#"{"num_spec_steps":2}"#));
+        assert_eq!(
+            say(event).as_deref(),
+            Some(r#"{"num_spec_steps":2},{"num_spec_steps":2}"#)
+        );
     }
 
     #[test]

@@ -186,6 +186,7 @@ record! {
         server_arrival: time = row.server_arrival,
         server_source: u8 = row.server_source,
         generator: maybe_u16 = row.generator,
+        speculation_json: text = row.speculation_json,
     }
     row row seen seen
 }
@@ -249,6 +250,7 @@ impl RecordBuilder {
             row.reasoning,
             row.tool,
             row.usage_json,
+            row.speculation_json,
             row.http_trace,
         ];
         self.text_bytes += texts.iter().flatten().map(|t| t.len()).sum::<usize>();

@@ -73,6 +73,7 @@ pub struct Row<'a> {
     pub reasoning: Option<&'a str>,
     pub tool: Option<&'a str>,
     pub usage_json: Option<&'a str>,
+    pub speculation_json: Option<&'a str>,
     /// `--export-http-trace`: a JSON object.
     pub http_trace: Option<&'a str>,
     pub rtt_ns: i64,
@@ -144,6 +145,7 @@ impl Default for Row<'_> {
             reasoning: None,
             tool: None,
             usage_json: None,
+            speculation_json: None,
             http_trace: None,
             rtt_ns: ABSENT,
             server_queue_ns: ABSENT,

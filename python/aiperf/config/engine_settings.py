@@ -76,6 +76,8 @@ class PointerSettings(Section):
     server_total: tuple[Pointer, ...] = ()
     """How long the server says that this request waited, its prompt was computed, both together where it does not tell them apart, its
     tokens were made, and all of it took. A pointer that ends in `_ms` or `_us` is in that unit, any other in seconds."""
+    speculation: tuple[Pointer, ...] = ()
+    """What the server says of its speculative decoding: an object, read when the run is over."""
     usage_in_parts: bool = False
     """Usage is spread over events as counts that only grow, and `usage_prompt` leaves out cached input: it is added."""
 

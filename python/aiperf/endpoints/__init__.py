@@ -16,7 +16,7 @@ from aiperf.session import Message, Part, Turn
 from aiperf.web import Access, access_of
 
 __all__ = [
-    "SERVER_TIMES",
+    "SERVER_TOLD",
     "BodyOptions",
     "Endpoint",
     "Features",
@@ -40,17 +40,20 @@ __all__ = [
 Pointers = PointerSettings
 Job = JobSettings
 
-SERVER_TIMES: Final[Mapping[str, tuple[str, ...]]] = {
+SERVER_TOLD: Final[Mapping[str, tuple[str, ...]]] = {
     "server_queue": ("/meta_info/queue_time", "/metrics/queue_time_ms"),
     "server_prefill": ("/timings/prompt_ms", "/meta_info/prefill_time", "/metrics/time_to_first_token_ms"),
     "server_first": ("/nvext/timing/ttft_ms",),
     "server_decode": ("/timings/predicted_ms", "/meta_info/decode_time", "/metrics/generation_time_ms"),
     "server_total": ("/nvext/timing/total_time_ms", "/meta_info/e2e_latency"),
+    "speculation": ("/metrics/speculative_decoding",),
 }
-"""Where servers with OpenAI's API put the times of a request: llama.cpp's `timings`, Dynamo's `nvext.timing` (asked for by
-`nvext.extra_fields`), SGLang's `meta_info`, vLLM's `metrics` (`--enable-per-request-metrics`), whose time to the first token counts from when
-the request was scheduled. Dynamo's `prefill_wait_time_ms` is its router's wait alone and its `prefill_time_ms` holds the
-queue of the engine: neither is what we call so, their sum is the time to the first token."""
+"""Where servers with OpenAI's API put what they say of a request.
+
+Its times: llama.cpp's `timings`, Dynamo's `nvext.timing` (asked for by `nvext.extra_fields`), SGLang's `meta_info`, vLLM's `metrics`
+(`--enable-per-request-metrics`), whose time to the first token counts from when the request was scheduled. Dynamo's `prefill_wait_time_ms`
+is its router's wait alone and its `prefill_time_ms` holds the queue of the engine: neither is what we call so, their sum is the time to
+the first token. Its draft model: vLLM's `metrics.speculative_decoding` (`--per-request-spec-decode-metrics`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

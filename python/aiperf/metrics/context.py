@@ -91,6 +91,7 @@ class MetricContext:
         self.chunks = chunks
         self.energy: Mapping[str, GpuEnergy] = {}  # by vendor, of the whole run; a part of it has none
         self.usage_details: dict[str, Floats] | None = None  # filled by metrics.usage, once
+        self.speculation: dict[str, Floats] | None = None  # filled by metrics.speculation, once
         self.keeper = Keeper()
 
     @property
@@ -242,8 +243,8 @@ class MetricContext:
 
     @kept
     def input_tokens(self) -> Floats:
-        """Tokens of the prompt, all rows: the workload's own count, or usage.prompt_tokens for "server usage"."""
-        if self.options.count_source == "server usage":
+        """Tokens of the prompt, all rows: the workload's own count, or usage.prompt_tokens where the user wants the server's."""
+        if self.options.wants_usage:
             return self.column("usage_prompt")
         isl = self.column("isl")
         return self.column("usage_prompt") if np.isnan(isl).all() else isl

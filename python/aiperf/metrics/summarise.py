@@ -165,6 +165,7 @@ def summarise(columns: Columns, options: SummaryOptions | None = None) -> Summar
         warmup=_warmup(columns, asked, percentiles),
         counts=count_rows(context),
         errors=group_errors(profiling, context.failed),
+        cancellations=group_errors(profiling, context.cancelled),
         count_source=context.count_source,
         begin_ns=begin_ns,
         end_ns=end_ns,

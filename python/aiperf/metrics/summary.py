@@ -147,6 +147,7 @@ class Summary:
     warmup: Results
     counts: Counts
     errors: tuple[ErrorGroup, ...]
+    cancellations: tuple[ErrorGroup, ...]
     count_source: TokenSource
     begin_ns: int | None
     end_ns: int | None

@@ -92,6 +92,7 @@ STRING_COLUMNS: Final = (
     "reasoning",
     "tool",
     "usage_json",
+    "speculation_json",
     "content_type",
     "content_encoding",
     "intermediary",

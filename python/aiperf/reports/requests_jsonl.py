@@ -4,7 +4,8 @@ The columns of a batch (≤ 50,000 rows) are built here; writing them as text is
 per batch. `render_jsonl` is the reference the native writer is tested against: the same bytes.
 
 A line is `{"metadata": {…}, "metrics": {"<tag>": {"value": …, "unit": "…"}, …}}` plus `"error": {"code", "type", "message"}` on rows
-that have one, plus `"trace_data": {…}` with --export-http-trace. Keys come in the order of the columns; a row's cell that is absent leaves its key out (an error's code is
+that have one, plus `"trace_data": {…}` with --export-http-trace,
+and `"spec_decode_acceptance": {…}` where the server told it. Keys come in the order of the columns; a row's cell that is absent leaves its key out (an error's code is
 `null` instead). Floats are written as Python's `repr` writes them (shortest text that reads back the same); a column
 marked `integers` holds whole numbers, written without a point.
 """
@@ -31,6 +32,7 @@ from aiperf.metrics.goodput import good_mask
 from aiperf.metrics.summary import Phase
 from aiperf.records import Columns
 from aiperf.reports.agent_metadata import overflowed, source_columns
+from aiperf.reports.speculation import acceptance_records
 
 __all__ = [
     "Choices",
@@ -43,6 +45,7 @@ __all__ = [
     "ObjectColumn",
     "TextColumn",
     "build_jsonl",
+    "errors_of",
     "metadata_of",
     "render_jsonl",
 ]
@@ -146,13 +149,15 @@ def build_jsonl(columns: Columns, options: JsonlOptions) -> JsonlBatch:
     load_all()
     context = MetricContext(columns, options.metrics)
     lists = _scan(context) if options.metrics.streaming else []
-    extra = (ObjectColumn("trace_data", columns.strings("http_trace")),) if options.http_trace else ()
+    extra = [ObjectColumn("trace_data", columns.strings("http_trace"))] if options.http_trace else []
+    if any(speculation := acceptance_records(columns)):
+        extra.append(ObjectColumn("spec_decode_acceptance", speculation))
     return JsonlBatch(
         num_rows=columns.num_rows,
         metadata=_metadata(context, options),
         metrics=_metrics(context, lists),
         errors=_errors(context),
-        extra=extra,
+        extra=tuple(extra),
     )
 
 
@@ -160,6 +165,16 @@ def metadata_of(columns: Columns, options: JsonlOptions) -> Callable[[int], dict
     """The `metadata` of a row, by its number."""
     found = _metadata(MetricContext(columns, options.metrics), options)
     return lambda row: {key: value for key, value in (_cell(c, row) for c in found) if value is not None}
+
+
+def errors_of(columns: Columns) -> dict[int, dict[str, object]]:
+    """The `error` of each row that has one, by its number."""
+    found = _errors(MetricContext(columns, MetricOptions()))
+    cells = zip(found.rows.tolist(), found.codes.tolist(), found.types, found.messages, strict=True)
+    return {
+        row: {"code": None if code == _NO_CODE else code, "type": kind, "message": text}
+        for row, code, kind, text in cells
+    }
 
 
 def _scan(context: MetricContext) -> list[ListColumn]:

@@ -50,6 +50,7 @@ class Row:
     requested: int | None = None
     usage: tuple[int | None, int | None, int | None, int | None] = (None, None, None, None)
     usage_json: str | None = None
+    speculation: str | None = None
     phase: int = 0
     rtt: float | None = None
     bytes_out: int = 1024
@@ -137,6 +138,7 @@ def columns_of(rows: Sequence[Row], split: int | None = None) -> Columns:
         "correlation_id": [f"10000000-0000-4000-8000-{i:012d}" for i in range(len(rows))],
         "error_message": [r.message for r in rows],
         "usage_json": [r.usage_json for r in rows],
+        "speculation_json": [r.speculation for r in rows],
     }
     return Columns.from_arrays(scalars, batches, strings, WALL)
 

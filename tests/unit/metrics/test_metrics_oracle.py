@@ -200,9 +200,9 @@ def test_every_exported_metric_is_checked_here_or_elsewhere() -> None:
     exported = {tag for tag, m in load_all().items() if m.is_exported}
     adjusted = {t for t in exported if t.startswith("adj_")}
     seen = {*oracle.REQUEST, *oracle.WEIGHTED, *oracle.scalars(random_run(0)), "inter_chunk_latency"}
-    seen |= {
-        t for t in exported if t.startswith(("network_", "server_", "outside_server"))
-    }  # the adjusted ones above, the round trip in test_metrics_latency; the server's times in tests/e2e/test_server_lifecycle
+    seen |= {t for t in exported if t.startswith(("network_", "server_", "outside_server"))}
+    # The adjusted ones above, the round trip in test_metrics_latency; the server's times in tests/e2e/test_server_lifecycle.
+    seen |= {t for t, m in load_all().items() if m.table == "speculation"}  # test_metrics_speculation
     assert exported - adjusted - seen == ABSENT_HERE
 
 

@@ -74,7 +74,7 @@ def test_a_bundled_first_chunk_is_warned_about() -> None:
 
 def test_server_counts_replace_the_clients() -> None:
     row = stream(0, 30, 40, output=5, isl=10, usage=(14, 9, 3, None))
-    metrics = results(row, count_source="server usage")
+    metrics = results(row, count_source="server usage", wants_usage=True)
     assert metrics["output_sequence_length"].stats.avg == 9
     assert metrics["output_token_count"].stats.avg == 6
     assert metrics["reasoning_token_count"].stats.avg == 3

@@ -139,9 +139,10 @@ def test_the_json_carries_what_aiperf_lacks() -> None:
     assert content["stalls"]["threshold_ms"] == 1000
 
 
-def test_cancellations_are_no_errors_in_the_json() -> None:
+def test_cancellations_are_listed_in_the_json_and_no_rate_counts_them() -> None:
     found = json.loads(render_json(summary(), JSON))
-    assert [(e["error_details"]["code"], e["count"]) for e in found["error_summary"]] == [(500, 4)]
+    assert [(e["error_details"]["code"], e["count"]) for e in found["error_summary"]] == [(500, 4), (499, 12)]
+    assert found["error_request_count"]["avg"] == 4
     assert found["request_error_rate"]["avg"] == pytest.approx(100 * 4 / 88)
 
 

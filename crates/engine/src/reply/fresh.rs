@@ -53,6 +53,7 @@ impl Default for Reply {
             usage_cache_write: None,
             usage_in_parts: false,
             server: ServerTimes::default(),
+            speculation: None,
             first_chunk_usage: None,
             is_whole: false,
             is_opaque: false,
@@ -117,6 +118,7 @@ impl Reply {
             usage_cache_write,
             usage_in_parts,
             server,
+            speculation,
             first_chunk_usage,
             is_whole,
             is_opaque,
@@ -145,7 +147,7 @@ impl Reply {
         (*usage, *usage_in_parts, *first_chunk_usage) = (None, false, None);
         (*usage_prompt, *usage_completion, *usage_reasoning) = (None, None, None);
         (*usage_cached, *usage_cache_write) = (None, None);
-        *server = ServerTimes::default();
+        (*server, *speculation) = (ServerTimes::default(), None);
         (*finish, *is_whole, *is_opaque, *http_chunks) = (None, false, false, None);
         (*content_type, *content_encoding, *intermediary) = (None, None, None);
         (*location, *explanation) = (None, None);

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aiperf.endpoints import SERVER_TIMES, BodyOptions, Endpoint, Features, Pointers, add_extra, has_length
+from aiperf.endpoints import SERVER_TOLD, BodyOptions, Endpoint, Features, Pointers, add_extra, has_length
 from aiperf.session import Message, Part, Turn
 
 __all__ = ["ENDPOINT", "Completions"]
@@ -20,7 +20,7 @@ _POINTERS = Pointers(
     usage_completion=("/usage/completion_tokens",),
     usage_reasoning=("/usage/completion_tokens_details/reasoning_tokens", "/usage/reasoning_tokens"),
     usage_cached=("/usage/prompt_tokens_details/cached_tokens", "/usage/prompt_cache_hit_tokens"),
-    **SERVER_TIMES,
+    **SERVER_TOLD,
 )
 
 

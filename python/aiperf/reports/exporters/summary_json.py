@@ -25,6 +25,7 @@ from aiperf.reports import Exporter, ReportedRun
 from aiperf.reports.agentic import agentic_json
 from aiperf.reports.branches import branch_stats
 from aiperf.reports.input_config import input_config_of
+from aiperf.reports.speculation import pooled_histogram
 
 __all__ = [
     "EXPORTER",
@@ -129,9 +130,10 @@ def render_json(summary: Summary, options: JsonOptions) -> str:
 
 
 def error_summary(s: Summary) -> list[dict[str, object]]:
-    """Failed requests by what went wrong, AIPerf's key of that name."""
+    """AIPerf's key of that name: failed requests by what went wrong, and cancelled ones (code 499), which no rate counts as errors."""
     return [
-        {"error_details": {"code": e.code, "type": e.type, "message": e.message}, "count": e.count} for e in s.errors
+        {"error_details": {"code": e.code, "type": e.type, "message": e.message}, "count": e.count}
+        for e in (*s.errors, *s.cancellations)
     ]
 
 
@@ -277,6 +279,8 @@ def _of_run(run: ReportedRun) -> str:
         options = replace(options, extra={**options.extra, "telemetry_data": run.telemetry_data})
     if (branches := branch_stats(run)) is not None:
         options = replace(options, extra={**options.extra, "branch_stats": branches})
+    if (pooled := pooled_histogram(run)) is not None:
+        options = replace(options, extra={**options.extra, "pooled_spec_decode_acceptance_histogram": pooled})
     summary = run.summary()
     agentic = agentic_json(run, summary)
     return render_json(summary, replace(options, extra={**options.extra, **agentic}) if agentic else options)

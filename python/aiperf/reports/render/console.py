@@ -52,6 +52,7 @@ _SUFFIX: dict[TableName, str] = {
     "active": ": Active",
     "usage": ": Usage",
     "http": ": HTTP Trace",
+    "speculation": ": Spec Decode",
 }
 _LONG_HEADER = 30
 
@@ -161,9 +162,9 @@ def _cancelled_text(summary: Summary) -> str | None:
 def build_screen(summary: Summary, options: ConsoleOptions = ConsoleOptions()) -> list[Part]:
     """Everything printed at the end of a run, top to bottom."""
     out: list[Part] = []
-    for name in ("effective", "active", "usage", "http", "main", "energy"):
+    for name in ("effective", "active", "usage", "http", "main", "speculation", "energy"):
         title = "GPU Energy" if name == "energy" else f"{options.title}{_SUFFIX.get(name, '')}"
-        if name in options.tables or name in {"main", "energy"}:
+        if name in options.tables or name in {"main", "speculation", "energy"}:
             table = metric_table(name, summary, title, options.percentiles, options.mark, absent="N/A")
             out += [] if table is None else [_metrics(table)]
     lines = [
