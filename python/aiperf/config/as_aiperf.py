@@ -156,6 +156,8 @@ def _given(config: Config, paths: Mapping[str, str]) -> Tree:
 
 
 def _plain(value: object) -> object:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
@@ -283,7 +285,15 @@ def _media(config: Config) -> Tree:
         },
         "audio": {
             "length": _distribution(config, "media.audio_length"),
-            **_given(config, {"format": "media.audio_format", "channels": "media.audio_num_channels"}),
+            **_given(
+                config,
+                {
+                    "format": "media.audio_format",
+                    "sample_rates": "media.audio_sample_rates",
+                    "depths": "media.audio_depths",
+                    "channels": "media.audio_num_channels",
+                },
+            ),
         },
         "video": _given(
             config,

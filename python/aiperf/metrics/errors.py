@@ -46,13 +46,13 @@ def context_overflow_count(context: MetricContext) -> float:
     return float(np.count_nonzero(context.error_kind == ErrorKind.CONTEXT_OVERFLOW))
 
 
-@metric("error_isl", provenance="tokens", formula="ISL of failed requests", flags=("errors",))
+@metric("error_isl", larger_is_better=True, provenance="tokens", formula="ISL of failed requests", flags=("errors",))
 def error_isl(context: MetricContext) -> Floats:
     """Prompt tokens of failed requests."""
     return np.where(context.failed, context.input_tokens, np.nan)
 
 
-@metric("total_error_isl", kind="scalar", provenance="tokens", formula="Σ error_isl")
+@metric("total_error_isl", kind="scalar", larger_is_better=True, provenance="tokens", formula="Σ error_isl")
 def total_error_isl(context: MetricContext) -> float:
     """Prompt tokens sent for nothing."""
     return context.total("error_isl")

@@ -13,25 +13,37 @@ _MISMATCH_SHARE = 0.05
 _MISMATCH_TOKENS = 50.0
 
 
-@metric("output_sequence_length", provenance="tokens", formula="output tokens + reasoning tokens")
+@metric(
+    "output_sequence_length", larger_is_better=True, provenance="tokens", formula="output tokens + reasoning tokens"
+)
 def output_sequence_length(context: MetricContext) -> Floats:
     """All tokens the model produced for the reply, hidden reasoning included."""
     return context.output_tokens + context.reasoning_tokens
 
 
-@metric("input_sequence_length", provenance="tokens", formula="tokens of the prompt texts, without the chat template")
+@metric(
+    "input_sequence_length",
+    larger_is_better=True,
+    provenance="tokens",
+    formula="tokens of the prompt texts, without the chat template",
+)
 def input_sequence_length(context: MetricContext) -> Floats:
     """Tokens of the prompt of successful requests; `usage.prompt_tokens` with --use-server-token-count."""
     return context.ok_only(context.input_tokens)
 
 
-@metric("output_token_count", provenance="tokens", formula="tokens of the visible text and tool calls")
+@metric(
+    "output_token_count",
+    larger_is_better=True,
+    provenance="tokens",
+    formula="tokens of the visible text and tool calls",
+)
 def output_token_count(context: MetricContext) -> Floats:
     """Output tokens without reasoning."""
     return context.output_tokens
 
 
-@metric("reasoning_token_count", provenance="tokens", formula="tokens of the reasoning text")
+@metric("reasoning_token_count", larger_is_better=True, provenance="tokens", formula="tokens of the reasoning text")
 def reasoning_token_count(context: MetricContext) -> Floats:
     """Tokens of hidden thinking; absent on replies without any."""
     return np.where(context.reasoning_tokens > 0, context.reasoning_tokens, np.nan)
@@ -102,7 +114,13 @@ def total_output_tokens(context: MetricContext) -> float:
     return context.total("output_token_count")
 
 
-@metric("total_reasoning_tokens", kind="scalar", provenance="tokens", formula="Σ reasoning_token_count")
+@metric(
+    "total_reasoning_tokens",
+    kind="scalar",
+    larger_is_better=True,
+    provenance="tokens",
+    formula="Σ reasoning_token_count",
+)
 def total_reasoning_tokens(context: MetricContext) -> float:
     """Hidden tokens produced; absent without reasoning."""
     return context.total("reasoning_token_count")

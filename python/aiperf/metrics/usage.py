@@ -112,15 +112,17 @@ def _usage(name: str, doc: str, *, larger_is_better: bool = False) -> None:
     )(total)
 
 
-_usage("prompt_tokens", "Prompt tokens the server counted: template and special tokens included.")
-_usage("completion_tokens", "Tokens the server generated, reasoning included.")
-_usage("total_tokens", "Prompt and completion tokens the server counted.")
-_usage("reasoning_tokens", "Hidden thinking tokens the server counted.")
+_usage(
+    "prompt_tokens", "Prompt tokens the server counted: template and special tokens included.", larger_is_better=True
+)
+_usage("completion_tokens", "Tokens the server generated, reasoning included.", larger_is_better=True)
+_usage("total_tokens", "Prompt and completion tokens the server counted.", larger_is_better=True)
+_usage("reasoning_tokens", "Hidden thinking tokens the server counted.", larger_is_better=True)
 _usage("prompt_cache_read_tokens", "Prompt tokens served from the server's prefix cache.", larger_is_better=True)
 _usage("prompt_cache_write_tokens", "Prompt tokens written to the prefix cache.")
 _usage("prompt_cache_miss_tokens", "Prompt tokens not found in the prefix cache.")
-_usage("prompt_audio_tokens", "Audio tokens of the prompt.")
-_usage("completion_audio_tokens", "Audio tokens of the response.")
+_usage("prompt_audio_tokens", "Audio tokens of the prompt.", larger_is_better=True)
+_usage("completion_audio_tokens", "Audio tokens of the response.", larger_is_better=True)
 _usage("prompt_audio_seconds", "Length of the prompt's audio, where a server counts it in time.", larger_is_better=True)
 _usage("tool_use_prompt_tokens", "Prompt tokens of tool definitions and results.")
 _usage("accepted_prediction_tokens", "Predicted output tokens that were accepted.", larger_is_better=True)
@@ -141,10 +143,15 @@ def overall_usage_prompt_cache_read_pct(context: MetricContext) -> float:
 
 
 def _difference(context: MetricContext, usage: Floats, client: Floats) -> Floats:
-    """|usage − client| / client × 100; absent where both counts have one source, or nothing was counted by the client."""
-    if context.count_source == "server usage" or context.options.count_source == "server usage":
-        return context.absent()
+    """|usage − client| / client × 100; absent where nothing was counted by the client."""
     return context.ok_only(divide(np.abs(usage - client), client) * 100)
+
+
+def _of_output(context: MetricContext, usage: Floats, tag: str) -> Floats:
+    """Absent where both counts are the server's."""
+    return (
+        context.absent() if context.count_source == "server usage" else _difference(context, usage, context.value(tag))
+    )
 
 
 @metric(
@@ -152,7 +159,7 @@ def _difference(context: MetricContext, usage: Floats, client: Floats) -> Floats
 )
 def usage_prompt_tokens_diff_pct(context: MetricContext) -> Floats:
     """How far the server's prompt count is from the client's: the chat template and special tokens, or a wrong tokenizer."""
-    if np.isnan(context.column("isl")).all():
+    if context.options.wants_usage or np.isnan(context.column("isl")).all():
         return context.absent()
     return _difference(context, context.column("usage_prompt"), context.column("isl"))
 
@@ -164,7 +171,7 @@ def usage_prompt_tokens_diff_pct(context: MetricContext) -> Floats:
 )
 def usage_completion_tokens_diff_pct(context: MetricContext) -> Floats:
     """How far the server's count of the reply is from the client's."""
-    return _difference(context, context.column("usage_completion"), context.value("output_sequence_length"))
+    return _of_output(context, context.column("usage_completion"), "output_sequence_length")
 
 
 @metric(
@@ -174,7 +181,7 @@ def usage_completion_tokens_diff_pct(context: MetricContext) -> Floats:
 )
 def usage_reasoning_tokens_diff_pct(context: MetricContext) -> Floats:
     """How far the server's count of hidden thinking is from the client's."""
-    return _difference(context, context.column("usage_reasoning"), context.value("reasoning_token_count"))
+    return _of_output(context, context.column("usage_reasoning"), "reasoning_token_count")
 
 
 @metric(
