@@ -191,3 +191,43 @@ def test_jobs_over_http_2_are_refused_before_the_load(serve: Serve) -> None:
     with pytest.raises(ConfigError, match=r"jobs are polled over HTTP/1\.1"):
         sim.run(endpoint_type="video_generation", streaming=False, http_version="2", request_count=2)
     assert not sim.ledger()
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "media", "file"),
+    [
+        ("image_edit", {"image_width_mean": 8, "image_height_mean": 8}, ("image", "image/png", b"\x89PNG")),
+        ("audio_transcription", {"audio_length_mean": 0.1}, ("file", "audio/wav", b"RIFF")),
+        ("video_generation", {}, None),
+    ],
+)
+def test_forms_are_written_by_their_fields(
+    serve: Serve, endpoint: str, media: dict[str, object], file: tuple[str, str, bytes] | None
+) -> None:
+    """`inputs.json` and the raw export are JSON though the body is none; a file is its bytes in base64, as AIPerf's."""
+    run = serve().run(
+        endpoint_type=endpoint, streaming=False, request_count=2, concurrency=1, export_level="raw", **media
+    )
+    assert run.exit_code == 0, kinds(run)
+    data = json.loads((run.dir / "inputs.json").read_text(encoding="utf-8"))["data"]
+    planned = [payload for session in data for payload in session["payloads"]]
+    rows = (run.dir / "profile_export_raw.jsonl").read_text(encoding="utf-8").splitlines()
+    sent = [json.loads(line)["payload"] for line in rows]
+    assert len(sent) == 2
+    assert all(payload in planned for payload in sent)
+    assert all(payload["model"] == "qwen3-0.6b" for payload in sent)
+    for payload in sent if file else ():
+        name, kind, begin = file or ("", "", b"")
+        assert payload[name]["content_type"] == kind
+        assert base64.b64decode(payload[name]["b64_data"]).startswith(begin)
+
+
+def test_the_raw_export_says_what_failed(serve: Serve) -> None:
+    run = serve(faults=[{"kind": "status", "status": 500, "requests": [2]}]).run(
+        request_count=3, concurrency=1, export_level="raw"
+    )
+    rows = (run.dir / "profile_export_raw.jsonl").read_text(encoding="utf-8").splitlines()
+    errors = [json.loads(line).get("error") for line in rows]
+    (error,) = [found for found in errors if found]
+    assert (error["code"], error["type"]) == (500, "Internal Server Error")
+    assert error["message"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aiperf.json_text import json_text
 
-__all__ = ["CONTENT_TYPE", "File", "form_text", "split_medium"]
+__all__ = ["CONTENT_TYPE", "File", "form_fields", "form_text", "split_medium"]
 
 _BOUNDARY = "aiperf-5f0d9c1be8a74d6c93e2"
 CONTENT_TYPE = ("Content-Type", f"multipart/form-data; boundary={_BOUNDARY}")
@@ -59,3 +61,25 @@ def _field(name: str, value: object) -> str:
         return f'{head}; filename="{name}.{ending}"\r\nContent-Type: {kind}\r\n\r\n{rest}'
     text = value if isinstance(value, str) else json_text(value)
     return f"{head}\r\n\r\n{text}"
+
+
+_HEAD = re.compile(
+    rb'Content-Disposition: form-data; name="(?P<name>[^"]*)"(?:; filename="(?P<file>[^"]*)"\r\nContent-Type: (?P<type>[^\r]*))?'
+)
+
+
+def form_fields(body: bytes) -> dict[str, object] | None:
+    """The fields of a form of `form_text`, for files of JSON: texts, and of files what AIPerf writes, their bytes as base64. None for any other body."""
+    mark = f"--{_BOUNDARY}".encode()
+    if not body.startswith(mark):
+        return None
+    fields: dict[str, list[object]] = {}
+    for part in body.split(mark)[1:-1]:
+        head, _, content = part.removeprefix(b"\r\n").removesuffix(b"\r\n").partition(b"\r\n\r\n")
+        named = _HEAD.fullmatch(head)
+        if named is None:
+            raise ValueError(f"not a field of a form: {head[:80]!r}")
+        name, file, kind = ((g or b"").decode() for g in named.group("name", "file", "type"))
+        data = base64.b64encode(content).decode() if file else content.decode("utf-8", "replace")
+        fields.setdefault(name, []).append({"b64_data": data, "filename": file, "content_type": kind} if file else data)
+    return {name: values[0] if len(values) == 1 else values for name, values in fields.items()}

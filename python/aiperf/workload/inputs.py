@@ -9,6 +9,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from aiperf.endpoints.form import form_fields
 from aiperf.json_text import json_text
 from aiperf.workload.plan import PlanTables
 from aiperf.workload.segments import LEADING_SPACE, UNKNOWN, SegmentKind
@@ -55,7 +56,7 @@ def inputs_json(plan: PlanTables, source: TextSource, limit_bytes: int = INPUTS_
     yield b'{\n  "data": ['
     written = 0
     for place, (number, rows) in enumerate(rows_of):
-        bodies = b",".join([render_body(plan, row, source) for row in rows])
+        bodies = b",".join([_as_json(render_body(plan, row, source)) for row in rows])
         size += len(bodies)
         if size > limit_bytes:
             break
@@ -73,6 +74,14 @@ def inputs_json(plan: PlanTables, source: TextSource, limit_bytes: int = INPUTS_
             yield b"%s\n    %s" % (b"," if place else b"", line.encode())
         yield b"\n  ]"
     yield b"\n}\n"
+
+
+def _as_json(body: bytes) -> bytes:
+    """A body as a value in a JSON file: as it is, a form by its fields, anything else as a string."""
+    if body.lstrip()[:1] in {b"{", b"["}:
+        return body
+    fields = form_fields(body)
+    return json_text(body.decode("utf-8", "replace") if fields is None else fields).encode()
 
 
 def _requests(plan: PlanTables) -> list[tuple[int, list[int]]]:

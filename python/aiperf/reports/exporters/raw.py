@@ -10,9 +10,10 @@ from typing import Any
 from aiperf.config.model import Config
 from aiperf.config.secrets import mask_headers
 from aiperf.endpoints import headers_of, load_endpoint, session_headers
+from aiperf.endpoints.form import form_fields
 from aiperf.json_text import json_text
 from aiperf.reports import Exporter, ReportedRun
-from aiperf.reports.requests_jsonl import JsonlOptions, metadata_of
+from aiperf.reports.requests_jsonl import JsonlOptions, errors_of, metadata_of
 from aiperf.version import __version__
 
 __all__ = ["EXPORTER"]
@@ -29,7 +30,7 @@ def _lines(run: ReportedRun) -> Iterator[bytes]:
         benchmark_id=run.benchmark_id,
         parents=run.session_parents,
     )
-    metadata = metadata_of(columns, options)
+    metadata, errors = metadata_of(columns, options), errors_of(columns)
     headers, carriers = _headers(run.config)
     is_stream = _streams(run.config)
     number = {name: i for i, name in enumerate(columns.strings("request_id")) if name is not None}
@@ -39,14 +40,25 @@ def _lines(run: ReportedRun) -> Iterator[bytes]:
         line = {
             "metadata": {"x_request_id": entry["x_request_id"]} if row is None else metadata(row),
             "start_perf_ns": start + entry["start_ns"],
-            "payload": entry["payload"],
+            "payload": _payload(entry),
             "request_headers": headers
             | {"X-Request-ID": entry["x_request_id"]}
             | ({} if row is None else dict.fromkeys(carriers, sessions[row])),
             "status": entry["status"],
             "responses": [_response(start + at, data, is_stream=is_stream) for at, data in entry["responses"]],
         }
+        if row in errors:
+            line["error"] = errors[row]
         yield (json_text(line) + "\n").encode("utf-8", "replace")
+
+
+def _payload(entry: dict[str, Any]) -> object:
+    """What was sent: JSON as it is, a form by its fields, anything else as text."""
+    if "payload" in entry:
+        return entry["payload"]
+    body = entry["body"].encode("latin-1")
+    fields = form_fields(body)
+    return body.decode("utf-8", "replace") if fields is None else fields
 
 
 def _streams(config: Config) -> bool:
