@@ -286,11 +286,17 @@ def test_messages_bodies(turn: Turn, options: dict[str, object], expected: dict[
 @pytest.mark.parametrize(
     ("turn", "expected"),
     [
-        (Turn(messages=(user("x"),)), {"model": "m", "input": [{"role": "user", "content": ("x",)}], "stream": True}),
+        (
+            Turn(messages=(user("x"),)),
+            {"model": "m", "input": [{"role": "user", "content": ("x",), "type": "message"}], "stream": True},
+        ),
         (
             Turn(messages=(Message(role="system", parts=("be",)), user("x")), osl=5),
             {
-                "input": [{"role": "system", "content": ("be",)}, {"role": "user", "content": ("x",)}],
+                "input": [
+                    {"role": "system", "content": ("be",), "type": "message"},
+                    {"role": "user", "content": ("x",), "type": "message"},
+                ],
                 "max_output_tokens": 5,
             },
         ),
@@ -313,6 +319,7 @@ def test_messages_bodies(turn: Turn, options: dict[str, object], expected: dict[
                             {"type": "input_image", "image_url": "data:image/png;base64,QQ=="},
                             {"type": "input_audio", "input_audio": {"data": "QQ==", "format": "wav"}},
                         ],
+                        "type": "message",
                     }
                 ]
             },
@@ -352,7 +359,11 @@ QUERY = (
             Turn(messages=(user("a"),)),
             {"model": "m", "messages": [{"role": "user", "content": ("a",)}]},
         ),
-        ("image_generation", Turn(messages=(user("a", "b"),)), {"model": "m", "prompt": ("a", " ", "b"), "n": 1}),
+        (
+            "image_generation",
+            Turn(messages=(user("a", "b"),)),
+            {"model": "m", "prompt": ("a", " ", "b"), "n": 1, "response_format": "b64_json"},
+        ),
         ("image_edit", seen("a", images=(PIXEL,)), {"model": "m", "prompt": ("a",), "n": 1, "image": File(PIXEL)}),
         (
             "image_edit",

@@ -11,7 +11,11 @@ __all__ = ["ENDPOINT", "ImageGeneration"]
 
 
 class ImageGeneration(Endpoint):
-    """One image per request unless `n` is an extra input; texts of a turn are one prompt. Responses come whole."""
+    """One image per request unless `n` is an extra input; texts of a turn are one prompt. Responses come whole.
+
+    The image itself is asked for, not its URL, as AIPerf does: SGLang knows nothing else. OpenAI's `gpt-image` models refuse the word
+    and send the image anyway.
+    """
 
     path = "/v1/images/generations"
     pointers = Pointers(
@@ -21,7 +25,10 @@ class ImageGeneration(Endpoint):
     features = Features(streaming=False, tokens_out=False, metrics_title="Image Generation Metrics")
 
     def body(self, turn: Turn, history: Sequence[Message], options: BodyOptions) -> dict[str, object]:  # noqa: ARG002 - as all
-        return add_extra({"model": options.model, "prompt": joined_texts(turn), "n": 1}, turn, options, usage=False)
+        body: dict[str, object] = {"model": options.model, "prompt": joined_texts(turn), "n": 1}
+        if "gpt-image" not in options.model:
+            body["response_format"] = "b64_json"
+        return add_extra(body, turn, options, usage=False)
 
 
 ENDPOINT = ImageGeneration()

@@ -91,7 +91,7 @@ def _message(message: Message) -> dict[str, object]:
         ]
     elif not message.parts:
         content = ""
-    return {"role": message.role, "content": content, **message.extra}
+    return {"role": message.role, "content": content, "type": "message", **message.extra}
 
 
 def _audio(audio: str) -> dict[str, object]:
