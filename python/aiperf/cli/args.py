@@ -1,6 +1,7 @@
 """Argument vector → what was given for each option, and every problem in it, not only the first.
 
-`--option-name`, `--option_name`, `--option=value`; a word that starts with `-` and a digit is a value; `--` ends the options.
+`--option-name`, `--option_name`, `--option=value`; a word that starts with `-` and a digit is a value; `--` ends the options, unless
+more options are expected behind it.
 Not argparse or a larger library: none reports all problems, knows where a value came from, or builds the help of 260 options in
 time (docs/dev/2026-11-24-cli.md).
 """
@@ -37,21 +38,23 @@ def _is_flag(word: str) -> bool:
     return len(word) > 1 and word.startswith("-") and not _NEGATIVE_NUMBER.match(word)
 
 
-def parse(argv: Sequence[str], specs: Iterable[FieldSpec], foreign: Sequence[Foreign] = ()) -> Parsed:
-    """Never raises: problems are in the result. List options keep the order of all their occurrences."""
-    table: dict[str, FieldSpec | Foreign] = {}
-    negatives: dict[str, FieldSpec] = {}
-    for spec in specs:
-        table |= {_canonical(n): spec for n in spec.flag.names}
-        negatives |= {_canonical(n): spec for n in spec.negatives if _canonical(n) not in table and spec.name != "help"}
-    for other in foreign:
-        table |= {_canonical(n): other for n in other.names}
+def parse(
+    argv: Sequence[str], specs: Iterable[FieldSpec], foreign: Sequence[Foreign] = (), *, rest_is_options: bool = False
+) -> Parsed:
+    """Never raises: problems are in the result. List options keep the order of all their occurrences.
+
+    `rest_is_options`: what stands behind `--` is read like the rest; GenAI-Perf passed it to perf_analyzer.
+    """
+    table, negatives = _tables(specs, foreign)
     result = Parsed()
     words = list(argv)
     at = 0
     while at < len(words):
         word = words[at]
         at += 1
+        if word == "--" and rest_is_options:
+            result.notes.append("`--` has no meaning here: the words behind it are options like the others")
+            continue
         if word == "--":
             result.positionals += words[at:]
             break
@@ -101,6 +104,20 @@ def parse(argv: Sequence[str], specs: Iterable[FieldSpec], foreign: Sequence[For
     return result
 
 
+def _tables(
+    specs: Iterable[FieldSpec], foreign: Sequence[Foreign]
+) -> tuple[dict[str, FieldSpec | Foreign], dict[str, FieldSpec]]:
+    """By canonical name: what takes a value or is switched on, and what is switched off."""
+    table: dict[str, FieldSpec | Foreign] = {}
+    negatives: dict[str, FieldSpec] = {}
+    for spec in specs:
+        table |= {_canonical(n): spec for n in spec.flag.names}
+        negatives |= {_canonical(n): spec for n in spec.negatives if _canonical(n) not in table and spec.name != "help"}
+    for other in foreign:
+        table |= {_canonical(n): other for n in other.names}
+    return table, negatives
+
+
 _SWITCHED = frozenset({"true", "false"})
 """What may stand behind a switch, as AIPerf's guides write it."""
 
@@ -112,7 +129,7 @@ def _skip_foreign(option: Foreign, words: Sequence[str], at: int, typed: str, eq
         while at < len(words) and at - start < limit and not _is_flag(words[at]):
             at += 1
     if option.state == "refused":
-        result.problems.append(Problem("this option of AIPerf is not supported", typed, option.reason))
+        result.problems.append(Problem(f"this option of {option.tool} is not supported", typed, option.reason))
     else:
         result.notes.append(f"`{typed}` has no meaning here: {option.reason}")
     return at

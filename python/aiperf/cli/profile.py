@@ -63,10 +63,11 @@ def run(argv: Sequence[str]) -> int:
         return 0
     from aiperf.cli.args import parse
     from aiperf.config.aiperf_options import FOREIGN
+    from aiperf.config.genai_perf_options import GENAI_PERF
     from aiperf.config.resolve import configure
     from aiperf.errors import Problem
 
-    parsed = parse(argv, options(), FOREIGN)
+    parsed = parse(argv, options(), (*FOREIGN, *GENAI_PERF), rest_is_options=True)
     own = {g.spec.name: g.texts[-1] for g in parsed.given if not g.spec.section}
     stray = [
         Problem(f"`{word}` is an unexpected argument", None, "write lists with commas, without spaces")

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from aiperf.cli.help import default_text, metavar
 from aiperf.cli.reference_compat import render_compatibility
-from aiperf.config.aiperf_options import FOREIGN
+from aiperf.config.aiperf_options import FOREIGN, Foreign
 from aiperf.config.flag import FieldSpec, specs_of
+from aiperf.config.genai_perf_options import GENAI_PERF
 from aiperf.config.model import SECTIONS, specs
 from aiperf.errors import ErrorKind
 from aiperf.metrics import TABLE_TITLES, Metric, load_all
@@ -103,10 +104,23 @@ def render_cli() -> str:
         for group, members in _groups(specs_of("", kind_named(name).options)).items():
             lines += ["", f"### {group}", "", *_rows(members)]
     lines += ["", "## AIPerf's other options", "", "| Option | Here | Why |", "|---|---|---|"]
-    for f in FOREIGN:
-        state = "accepted, without effect" if f.state == "note" else "refused"
-        lines.append(f"| {', '.join(f'`{n}`' for n in f.names)} | {state} | {_cell(f.reason)} |")
+    lines += map(_foreign_row, FOREIGN)
+    lines += [
+        "",
+        "## GenAI-Perf's options",
+        "",
+        "`genai-perf profile … -- …` runs as `aiperf profile …`: the words behind `--` are options like the others. What AIPerf dropped:",
+        "",
+        "| Option | Here | Why |",
+        "|---|---|---|",
+        *map(_foreign_row, GENAI_PERF),
+    ]
     return "\n".join(lines) + "\n"
+
+
+def _foreign_row(f: Foreign) -> str:
+    state = "accepted, without effect" if f.state == "note" else "refused"
+    return f"| {', '.join(f'`{n}`' for n in f.names)} | {state} | {_cell(f.reason)} |"
 
 
 def render_config() -> str:

@@ -12,22 +12,23 @@ from typing import Literal
 __all__ = ["FOREIGN", "Foreign"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Foreign:
-    """`values`: how many words follow the flag, `many`: all up to the next flag."""
+    """`values`: how many words follow the flag, `many`: all up to the next flag. `tool`: whose it is."""
 
     names: tuple[str, ...]
     values: Literal["none", "one", "many"]
     state: Literal["note", "refused"]
     reason: str
+    tool: str = "AIPerf"
 
 
 def _note(reason: str, *names: str, values: Literal["none", "one", "many"] = "one") -> Foreign:
-    return Foreign(names, values, "note", reason)
+    return Foreign(names=names, values=values, state="note", reason=reason)
 
 
 def _refuse(reason: str, *flags: str, values: Literal["none", "one", "many"] = "one") -> tuple[Foreign, ...]:
-    return tuple(Foreign(tuple(f.split()), values, "refused", reason) for f in flags)
+    return tuple(Foreign(names=tuple(f.split()), values=values, state="refused", reason=reason) for f in flags)
 
 
 _ACCURACY = "responses are not graded here: `--export-outputs-json` writes them for lighteval or lm-eval (docs/guide/grading.md)"
