@@ -18,8 +18,8 @@ CORE = ("time_to_first_token", "inter_token_latency", "request_latency")
 
 
 def summary(folder: Path) -> dict[str, Any]:
-    """As tools find it: the first file of that name below the folder."""
-    paths = sorted(folder.rglob("profile_export_aiperf.json"))
+    """As tools find it (`os.walk`): the first file of that name from the top down."""
+    paths = sorted(folder.rglob("profile_export_aiperf.json"), key=lambda path: (len(path.parts), path))
     assert paths, f"no summary below {folder}"
     found: dict[str, Any] = json.loads(paths[0].read_text(encoding="utf-8"))
     return found
@@ -122,6 +122,19 @@ def spreadsheet(folder: Path) -> None:
         assert float(scalars[name]) > 0
 
 
+def agentx(folder: Path) -> None:
+    """B1, B2, B6, E21: the scenario and whether it counts as submitted, the data, the prefix cache of the plan, what failed."""
+    figures = summary(folder)
+    assert figures["metadata"]["scenario"] == "inferencex-agentx-mvp"
+    assert figures["metadata"]["submission_valid"] is False, "it was shortened"
+    assert figures["metadata"]["dataset"]["hf_dataset_name"]
+    assert figures["input_config"]["phases"][0]
+    hit = figures["theoretical_prefix_cache_hit"]
+    assert {"avg", "unit"} <= hit.keys()
+    assert number(figures, "request_count") == number(figures, "completed_request_count") > 0
+    assert figures.get("error_request_count", {"avg": 0})["avg"] == 0, "only there where there is one"
+
+
 def interactivity(folder: Path) -> None:
     """B3: 1 / p(latency per token)."""
     found = summary(folder)
@@ -210,6 +223,7 @@ READERS: dict[str, Reader] = {
     "percentiles": percentiles,
     "inferencex": inferencex,
     "spreadsheet": spreadsheet,
+    "agentx": agentx,
     "interactivity": interactivity,
     "intermediate": intermediate,
     "llm-d": llm_d,
