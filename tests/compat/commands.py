@@ -58,7 +58,9 @@ class Place:
     artifacts: Path
 
     def words(self, line: str) -> list[str]:
-        for name, value in (("$W", str(self.inputs)), ("$G", self.gpu_url), ("$D", str(self.artifacts))):
+        by_name = self.url.replace("127.0.0.1", "localhost")
+        names = {"$W": str(self.inputs), "$G": self.gpu_url, "$D": str(self.artifacts), "$L": by_name}
+        for name, value in names.items():
             line = line.replace(name, value)
         return shlex.split(line)
 
@@ -115,6 +117,14 @@ def _write_inputs(folder: Path) -> None:
     ]
     _write(folder / "dag.jsonl", rows)
     _write(folder / "single.jsonl", [{"text": f"Tell me about the number {i}."} for i in range(3)])
+    lines = ["Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type"]
+    lines += [f"{i / 50},ChatGPT,{20 + i},5,{25 + i},Conversation log" for i in range(4)]
+    (folder / "burst.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    chat = {"parent_chat_id": -1, "type": "text", "turn": 1, "output_length": 5}
+    chats = [
+        {"chat_id": i, "timestamp": i / 50, "input_length": 30, "hash_ids": [i, 100 + i], **chat} for i in range(3)
+    ]
+    _write(folder / "bailian.jsonl", chats)
     (folder / "phases.yaml").write_text(_PHASES, encoding="utf-8")
     talks = [{"session_id": f"t{i}", "turns": [{"text": "Hello."}, {"text": "And then?"}]} for i in range(2)]
     _write(folder / "multi.jsonl", talks)
