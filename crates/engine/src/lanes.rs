@@ -79,6 +79,8 @@ struct Play {
     ended: Vec<Option<i64>>,
     /// Responses that later prompts quote, by row.
     replies: Replies,
+    /// Turns of it are not sent, as the phase has no more requests.
+    is_cut: bool,
 }
 
 impl Play {
@@ -407,13 +409,39 @@ impl Lanes {
         }
     }
 
+    /// Has the phase given its last ticket away? Those that hold one are sent; nothing else is.
+    fn is_used_up(&self) -> bool {
+        self.stage == Stage::Profiling && self.phase.as_ref().is_some_and(|phase| !phase.has_tickets())
+    }
+
     /// Nothing more is sent: what is not in flight is over.
     pub(crate) fn drop_waiting(&mut self, now: i64) {
-        let Some(phase) = self.phase.clone() else { return };
-        self.now = self.now.max(now);
         self.timers.clear();
         self.ready.clear();
         self.leave_prefill_queue();
+        self.end_waiting(now, false);
+    }
+
+    /// The last ticket is given away: what has none and is not in flight is over.
+    fn drop_without_ticket(&mut self, now: i64) {
+        let mut timers = std::mem::take(&mut self.timers);
+        timers.retain(|&(_, id)| self.has_ticket(id));
+        self.timers = timers;
+        let mut ready = std::mem::take(&mut self.ready);
+        ready.retain(|&(id, _)| self.has_ticket(id));
+        self.ready = ready;
+        self.end_waiting(now, true);
+    }
+
+    fn has_ticket(&self, id: SessionId) -> bool {
+        let (p, s) = play_of(id);
+        let stream = self.plays.get(p).and_then(|play| play.streams.get(s));
+        stream.is_some_and(|stream| stream.has_ticket)
+    }
+
+    fn end_waiting(&mut self, now: i64, keeps_tickets: bool) {
+        let Some(phase) = self.phase.clone() else { return };
+        self.now = self.now.max(now);
         if self.stage != Stage::Profiling {
             self.stage = Stage::Draining;
         }
@@ -421,8 +449,10 @@ impl Lanes {
         let keys: Vec<usize> = self.plays.iter().map(|(key, _)| key).collect();
         for p in keys {
             let mut skipped = 0;
-            for stream in &mut self.plays[p].streams {
-                if !matches!(stream.state, State::InFlight | State::Over) {
+            let play = &mut self.plays[p];
+            for stream in &mut play.streams {
+                let is_kept = keeps_tickets && stream.has_ticket;
+                if !is_kept && !matches!(stream.state, State::InFlight | State::Over) {
                     skipped += u64::from(stream.end - stream.next);
                     stream.state = State::Over;
                     if std::mem::take(&mut stream.has_ticket) {
@@ -431,8 +461,9 @@ impl Lanes {
                     self.released.extend(stream.connection.take());
                 }
             }
+            play.is_cut |= skipped > 0;
             phase.skipped_turns.fetch_add(skipped, Relaxed);
-            if self.plays[p].streams.iter().all(|s| s.state == State::Over) {
+            if play.streams.iter().all(|s| s.state == State::Over) {
                 let play = self.plays.remove(p);
                 self.all[play.lane].has_play = false;
                 if self.stage == Stage::Profiling {
@@ -445,6 +476,19 @@ impl Lanes {
             self.note_idle();
         } else if self.in_flight == 0 {
             self.end_warmup();
+        }
+    }
+
+    /// The rest of a stream is not sent.
+    fn cut_stream(&mut self, p: usize, s: usize) {
+        let play = &mut self.plays[p];
+        let stream = &mut play.streams[s];
+        let skipped = u64::from(stream.end - stream.next);
+        stream.state = State::Over;
+        self.released.extend(stream.connection.take());
+        play.is_cut |= skipped > 0;
+        if let Some(phase) = &self.phase {
+            phase.skipped_turns.fetch_add(skipped, Relaxed);
         }
     }
 }

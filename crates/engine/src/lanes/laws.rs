@@ -131,6 +131,7 @@ fn run(
     lanes.begin_phase(Arc::clone(phase));
     let mut now = phase.start;
     let mut sent = Vec::new();
+    let mut last_end = now;
     let mut in_flight: Vec<(i64, Turn, bool, bool)> = Vec::new();
     for _ in 0..200_000 {
         if now >= stop_at && !phase.is_stopped() {
@@ -154,6 +155,8 @@ fn run(
         }
         if lanes.take_idle() && phase.active.load(SeqCst) == 0 && phase.exhausted.load(SeqCst) {
             assert!(in_flight.is_empty(), "idle with requests in flight");
+            let has_more = phase.has_tickets() || phase.is_stopped();
+            assert!(has_more || now == last_end, "waits when all its requests have ended");
             return sent;
         }
         let next = in_flight
@@ -171,6 +174,10 @@ fn run(
         now = now.max(next);
         while let Some(at) = in_flight.iter().position(|f| f.0 <= now) {
             let (end, turn, is_ok, overflowed) = in_flight.swap_remove(at);
+            last_end = last_end.max(end);
+            if let Some(gate) = phase.prefill.as_ref().filter(|_| turn.holds_prefill) {
+                gate.leave();
+            }
             lanes.end_turn(TurnEnd {
                 session_id: turn.session_id,
                 row: turn.row,
@@ -457,10 +464,30 @@ fn a_bound_of_requests_is_kept_and_ends_the_phase() {
         let mut load = lanes_of(vec![whole(0, 0, &plan), whole(1, 0, &plan)], &[0]);
         load.wrap = true;
         let p = phase(load, PhaseKind::Profiling, Some(bound), 0, &plan);
-        assert_eq!(
-            run(&mut Lanes::new(Arc::clone(&plan), 1), &p, NEVER, second).len() as u64,
-            bound
-        );
+        let mut lanes = Lanes::new(Arc::clone(&plan), 1);
+        assert_eq!(run(&mut lanes, &p, NEVER, second).len() as u64, bound);
+        // What was begun is sent or counted as skipped: five turns a play.
+        let begun = lanes.stats.plays_started * 5;
+        assert_eq!(bound + p.skipped_turns.load(SeqCst), begun, "{bound}");
+        assert!(lanes.stats.plays_completed * 5 <= bound);
+    }
+}
+
+#[test]
+fn the_last_request_of_a_bound_may_wait_at_the_gate_of_prefills() {
+    for bound in 1..12 {
+        let plan = two_recordings();
+        let mut load = lanes_of(vec![whole(0, 0, &plan), whole(1, 1, &plan)], &[0, 1]);
+        load.wrap = true;
+        let open = phase(load, PhaseKind::Profiling, Some(bound), 0, &plan);
+        let gated = settings::Phase {
+            prefill_concurrency: Some(1),
+            ..open.settings.clone()
+        };
+        let p = Arc::new(Phase::new(0, 1, &gated, Division::WHOLE, &plan, 7, 0));
+        let mut lanes = Lanes::new(Arc::clone(&plan), 1);
+        let sent = run(&mut lanes, &p, NEVER, |row| (S * i64::from(1 + row % 7), true, false));
+        assert_eq!(sent.len() as u64, bound);
     }
 }
 

@@ -147,6 +147,7 @@ impl Lanes {
             sent: vec![None; rows],
             ended: vec![None; rows],
             replies: Replies::new(),
+            is_cut: false,
         })
     }
 

@@ -60,6 +60,12 @@ impl Lanes {
                 return None;
             }
             stream.has_ticket = true;
+            if self.is_used_up() {
+                // Those that are waiting have none, and would only make the phase last until they are due.
+                self.drop_without_ticket(due);
+            }
+            let play = self.plays.get_mut(p)?;
+            let stream = play.streams.get_mut(s)?;
             if let Some(gate) = &phase.prefill
                 && !gate.try_enter()
             {
@@ -69,6 +75,8 @@ impl Lanes {
                 return None;
             }
         }
+        let play = self.plays.get_mut(p)?;
+        let stream = play.streams.get_mut(s)?;
         stream.has_ticket = false;
         stream.state = State::InFlight;
         play.in_flight += 1;
@@ -173,6 +181,8 @@ impl Lanes {
             }
             if is_last || is_stopped {
                 self.end_stream(p, s);
+            } else if self.is_used_up() {
+                self.cut_stream(p, s);
             } else if self.stage == Stage::Draining {
                 // Kept for the next phase.
             } else {
@@ -266,7 +276,7 @@ impl Lanes {
         self.all[play.lane].has_play = false;
         let Some(phase) = self.phase.clone() else { return };
         if self.stage == Stage::Profiling {
-            self.stats.plays_completed += u64::from(!phase.is_stopped());
+            self.stats.plays_completed += u64::from(!phase.is_stopped() && !play.is_cut);
             self.stats.play_ns += at - play.began;
             self.refill(play.lane, at);
             phase.active.fetch_sub(1, SeqCst);
