@@ -128,26 +128,27 @@ impl ErrorKind {
     }
 }
 
-/// Phrases by which servers say that the prompt does not fit: vLLM, OpenAI, llama.cpp, SGLang, TensorRT-LLM, TGI; the last three
-/// are Anthropic's and Bedrock's.
+/// Phrases by which servers say that the prompt does not fit, in small letters: vLLM, OpenAI, llama.cpp, SGLang, TensorRT-LLM, TGI; the
+/// last three are Anthropic's and Bedrock's. The first two are as short as AIPerf's.
 const OVERFLOW_PHRASES: [&str; 12] = [
-    "maximum context length",
+    "context length",
+    "maximum context",
     "context_length_exceeded",
     "exceed_context_size",
     "exceeds the available context size",
     "exceeds the context",
-    "longer than the model's context length",
     "longer than the maximum",
     "max_seq_len",
     "`inputs` tokens + `max_new_tokens` must be",
     "prompt is too long",
     "exceed context limit",
-    "Input is too long for requested model",
+    "input is too long for requested model",
 ];
 
-/// Is this error body a server's way to say that the prompt is longer than its context?
+/// Is this error body a server's way to say that the prompt is longer than its context? However it is written: proxies rewrite errors.
 pub fn is_context_overflow(status: u16, body: &str) -> bool {
-    matches!(status, 400 | 413 | 422 | 500) && OVERFLOW_PHRASES.iter().any(|phrase| body.contains(phrase))
+    let body = body.to_ascii_lowercase();
+    (400..600).contains(&status) && OVERFLOW_PHRASES.iter().any(|phrase| body.contains(phrase))
 }
 
 impl ErrorKind {
@@ -158,5 +159,29 @@ impl ErrorKind {
         } else {
             Self::ErrorInReply
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_context_overflow;
+
+    #[test]
+    fn an_overflow_is_recognised_in_any_letters_and_with_any_status_of_an_error() {
+        for body in [
+            "This model's maximum context length is 4096 tokens",
+            "MAXIMUM CONTEXT exceeded",
+            "{\"code\":\"CONTEXT_LENGTH_EXCEEDED\"}",
+            "Prompt is too long",
+            "Input is too long for requested model.",
+        ] {
+            assert!(
+                [400, 413, 422, 429, 500, 502]
+                    .iter()
+                    .all(|&status| is_context_overflow(status, body))
+            );
+            assert!(!is_context_overflow(200, body) && !is_context_overflow(302, body));
+        }
+        assert!(!is_context_overflow(400, "the length of `messages` is 0: no context"));
     }
 }
