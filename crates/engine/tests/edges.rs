@@ -5,7 +5,7 @@
 mod support;
 
 use std::io::{BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
@@ -143,6 +143,24 @@ fn allowing(streams: u32) -> Vec<u8> {
     frame(SETTINGS, 0, 0, &payload)
 }
 
+/// Kind, flags and stream of the next frame; None: the connection has ended.
+fn next_frame(stream: &mut TcpStream) -> Option<(u8, u8, u32)> {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).ok()?;
+    let size = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+    stream.read_exact(&mut vec![0; size]).ok()?;
+    Some((
+        head[3],
+        head[4],
+        u32::from_be_bytes([head[5], head[6], head[7], head[8]]),
+    ))
+}
+
+/// Headers or data with the end of their stream.
+fn is_last_of_request(kind: u8, flags: u8) -> bool {
+    matches!(kind, 0 | 1) && flags & 1 == 1
+}
+
 /// Serves HTTP/2 after `allowed` settings have been sent, in order, 30 ms apart.
 fn serve_http2(mut stream: TcpStream, allowed: &[u32]) {
     let mut preface = [0; 24];
@@ -153,17 +171,10 @@ fn serve_http2(mut stream: TcpStream, allowed: &[u32]) {
         let _ = stream.write_all(&allowing(streams));
         std::thread::sleep(Duration::from_millis(30));
     }
-    let mut head = [0; 9];
-    while stream.read_exact(&mut head).is_ok() {
-        let size = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
-        let mut payload = vec![0; size];
-        if stream.read_exact(&mut payload).is_err() {
-            return;
-        }
-        let id = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
-        if head[3] == SETTINGS && head[4] & 1 == 0 {
+    while let Some((kind, flags, id)) = next_frame(&mut stream) {
+        if kind == SETTINGS && flags & 1 == 0 {
             let _ = stream.write_all(&frame(SETTINGS, 1, 0, b""));
-        } else if matches!(head[3], 0 | 1) && head[4] & 1 == 1 {
+        } else if is_last_of_request(kind, flags) {
             let body = OK.split("\r\n\r\n").nth(1).expect("a body");
             let mut out = frame(1, 4, id, &[0x88]);
             out.extend(frame(0, 1, id, body.as_bytes()));
@@ -199,8 +210,11 @@ fn a_connection_without_a_stream_is_waited_for() {
 fn a_connection_of_http2_that_just_ends_is_said_to() {
     let server = Server::start(|_, mut stream| {
         let _ = stream.write_all(&allowing(10));
-        let _ = stream.read(&mut [0; 4096]);
-        let _ = stream.read(&mut [0; 4096]);
+        let _ = stream.read_exact(&mut [0; 24]);
+        while next_frame(&mut stream).is_some_and(|(kind, flags, _)| !is_last_of_request(kind, flags)) {}
+        // An end, and not a reset as of a connection with bytes that nobody has read.
+        let _ = stream.shutdown(Shutdown::Write);
+        while next_frame(&mut stream).is_some() {}
     });
     let (_, rows) = run(&server.url(), vec![b"{}".to_vec()], |s| s["http_version"] = json!("2"));
     assert_eq!(rows[0].kind, ErrorKind::Cut as u8, "{rows:?}");
