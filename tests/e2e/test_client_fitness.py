@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -69,6 +70,24 @@ def test_an_undisturbed_client_is_trustworthy(serve: Callable[..., Sim]) -> None
         if verdicts[-1] == "trustworthy":
             break
     assert verdicts[-1] == "trustworthy", verdicts
+
+
+@pytest.mark.parametrize(("requests", "ttft_ms", "is_judged"), [(10, 0, False), (40, 20, True)])
+def test_what_a_worker_did_before_the_load_is_no_part_of_it(
+    serve: Callable[..., Sim], requests: int, ttft_ms: float, is_judged: bool
+) -> None:
+    """Its thread begins while the core is busy with the start of everything else, and some loads take a millisecond."""
+    run = serve(ttft_ms=ttft_ms).run(concurrency=2, request_count=requests, osl=2, isl=8)
+    outcome = run.outcome
+    assert outcome is not None
+    certificate = run.summary().certificate
+    assert certificate is not None
+    assert (certificate.client_cpu is not None, certificate.cpu_wait is not None) == (is_judged, is_judged)
+    if is_judged:
+        took = outcome.end_ns - min(p.start_ns for p in outcome.phases)
+        for cpu, wait in zip(outcome.worker_cpu_ns, outcome.worker_wait_ns, strict=True):
+            assert 0 < cpu + wait <= 1.1 * took
+    assert not any(float(share) > 100 for r in certificate.reasons for share in re.findall(r"(\d+)% of", r))
 
 
 def paused(

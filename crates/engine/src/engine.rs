@@ -352,12 +352,6 @@ fn finish(journal: Journal) -> Result<JournalStats, String> {
         .unwrap_or_else(|_| Err("the disk took more than 60 s for the rest of the records".to_owned()))
 }
 
-/// Per worker: CPU time, and time ready without a core, ns.
-fn worker_times(shared: &Shared) -> Vec<(u64, u64)> {
-    let times = |c: &Counters| (c.cpu_ns.load(Relaxed), c.wait_ns.load(Relaxed));
-    shared.counters.iter().map(times).collect()
-}
-
 /// The whole run, on the controller's thread.
 fn conduct(
     mut controller: Controller,
@@ -373,14 +367,9 @@ fn conduct(
         ..Outcome::default()
     };
     controller.preconnect();
-    let mut begun = worker_times(&shared);
     for (index, settings) in shared.settings.phases.iter().enumerate() {
         if controller.is_interrupted() || !controller.hold(index) {
             break;
-        }
-        if index == 0 {
-            // What workers did while they waited for the start is no part of the run.
-            begun = worker_times(&shared);
         }
         let phase = Arc::new(Phase::new(
             index as u8,
@@ -426,11 +415,8 @@ fn conduct(
         let sent: u64 = shared.counters.iter().map(|c| c.sent.load(Relaxed)).sum();
         out.journal_lost_rows = out.journal_lost_rows.max(sent.saturating_sub(out.journal_rows));
     }
-    (out.worker_cpu_ns, out.worker_wait_ns) = worker_times(&shared)
-        .into_iter()
-        .zip(&begun)
-        .map(|((cpu, wait), from)| (cpu.saturating_sub(from.0), wait.saturating_sub(from.1)))
-        .unzip();
+    let times = |c: &Counters| (c.cpu_ns.load(Relaxed), c.wait_ns.load(Relaxed));
+    (out.worker_cpu_ns, out.worker_wait_ns) = shared.counters.iter().map(times).unzip();
     out.connections = shared.counters.iter().map(|c| c.connections.load(Relaxed)).sum();
     out.reconnects = shared.counters.iter().map(|c| c.reconnects.load(Relaxed)).sum();
     out.clock_steps = shared.clock_steps.load(Relaxed);

@@ -46,6 +46,8 @@ pub(crate) struct Worker {
     sessions: Sessions,
     exchange: Exchange,
     is_quitting: bool,
+    /// CPU time and wait for a core until the first phase began: they are no part of the run.
+    times_before: Option<(u64, u64)>,
 }
 
 impl Worker {
@@ -75,6 +77,7 @@ impl Worker {
             timer_at: NEVER,
             sessions,
             is_quitting: false,
+            times_before: None,
             shared,
         })
     }
@@ -163,6 +166,7 @@ impl Worker {
         match msg {
             Msg::Preconnect(url, count) => self.exchange.preconnect(url, count),
             Msg::Begin(phase) => {
+                self.times_before.get_or_insert_with(times);
                 self.exchange.composer.forget_announced();
                 self.sessions.begin_phase(phase);
             }
@@ -239,8 +243,15 @@ impl Worker {
     }
 
     fn publish_cpu(&self) {
+        let Some(before) = self.times_before else { return };
+        let (cpu, wait) = times();
         let counters = &self.shared.counters[usize::from(self.id)];
-        counters.cpu_ns.store(aiperf_sys::thread_cpu_ns() as u64, Relaxed);
-        counters.wait_ns.store(aiperf_sys::thread_wait_ns(), Relaxed);
+        counters.cpu_ns.store(cpu.saturating_sub(before.0), Relaxed);
+        counters.wait_ns.store(wait.saturating_sub(before.1), Relaxed);
     }
+}
+
+/// The calling thread's CPU time, and its time ready without a core, ns.
+fn times() -> (u64, u64) {
+    (aiperf_sys::thread_cpu_ns() as u64, aiperf_sys::thread_wait_ns())
 }

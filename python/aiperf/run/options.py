@@ -48,6 +48,8 @@ __all__ = [
     "summary_options",
 ]
 
+_SHORTEST_NS = 50_000_000
+
 DEFAULT_STALL_NS = 1_000_000_000
 
 
@@ -104,6 +106,11 @@ def certificate_entry(certificate: Certificate | None) -> CertificateEntry | Non
     return CertificateEntry(verdict=certificate.verdict, reasons=list(certificate.reasons), parts=parts)
 
 
+def _share_of(wall_ns: int, worker_ns: Sequence[int]) -> float | None:
+    """Of the busiest worker; None for a run so short that what a thread does at its end is a large part of it."""
+    return max(worker_ns, default=0) / wall_ns if wall_ns >= _SHORTEST_NS else None
+
+
 def engine_facts(outcome: Outcome | None, config: Config, known: Sequence[GeneratorEntry] = ()) -> EngineFacts | None:
     """None if the engine did not get to say anything (the run was killed)."""
     if outcome is None or not outcome.measured:
@@ -119,8 +126,8 @@ def engine_facts(outcome: Outcome | None, config: Config, known: Sequence[Genera
         sent=sum(p.sent for p in measured),
         unsent=sum(p.unsent for p in measured),
         requested_rate=asked.per_s * _share(config) if isinstance(asked, Rate) else None,
-        busiest_worker=max(outcome.worker_cpu_ns, default=0) / wall,
-        cpu_wait=max(outcome.worker_wait_ns, default=0) / wall,
+        busiest_worker=_share_of(wall, outcome.worker_cpu_ns),
+        cpu_wait=_share_of(wall, outcome.worker_wait_ns),
         calibrated=outcome.calibrated,
         clock_step=outcome.clock_steps > 0,
         all_requests=sum(p.sent for p in phases),
