@@ -16,7 +16,7 @@ from aiperf import Run, profile, write
 from aiperf.config.resolve import config_from
 from aiperf.errors import ErrorKind
 
-__all__ = ["Sim", "attempts", "chunk_stamps", "kinds", "simulate", "summary_of"]
+__all__ = ["Sim", "arrival_ns", "attempts", "chunk_stamps", "kinds", "simulate", "summary_of"]
 
 MODEL = "qwen3-0.6b"
 
@@ -75,6 +75,14 @@ def simulate(directory: Path, **options: object) -> Iterator[Sim]:
     wanted = {"ledger": str(directory / "ledger.jsonl"), "models": [MODEL], **options}
     with SimServer(json.dumps(wanted)) as server:
         yield Sim(server.url, directory, server)
+
+
+def arrival_ns(row: Mapping[str, Any]) -> int:
+    """When the server's kernel had a request of the ledger, epoch ns. It begins to stamp a moment after it was asked to: until then when the
+    server read the first byte.
+    """
+    came: int | None = row["arrived_ns"]
+    return int(row["first_byte_read_ns"]) if came is None else came
 
 
 def kinds(run: Run) -> dict[ErrorKind, int]:

@@ -5,7 +5,7 @@ mod support;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-use support::{CHAT, Client, chat, request, rows, serve_with_ledger, stream_once};
+use support::{CHAT, Client, chat, request, rows, serve_with_ledger, stream_once, wait_until};
 
 fn ns(value: &Value) -> u64 {
     value.as_u64().expect("ns")
@@ -21,10 +21,18 @@ fn epoch_ns() -> u64 {
 #[test]
 fn test_stamps_are_ordered_and_lie_between_the_clients() {
     let (server, path) = serve_with_ledger(json!({"ttft_ms": 5.0, "itl_ms": 1.0}));
+    // The kernel begins to stamp what arrives a moment after it was asked to.
+    wait_until("a request with a timestamp of its arrival", || {
+        stream_once(&server, 1);
+        rows(&server, &path)
+            .last()
+            .is_some_and(|row| row["arrived_ns"].is_u64())
+    });
     let before = epoch_ns();
     stream_once(&server, 5);
     let after = epoch_ns();
-    let row = &rows(&server, &path)[0];
+    let rows = rows(&server, &path);
+    let row = rows.last().expect("a row");
     let order = [
         "arrived_ns",
         "received_ns",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.e2e.capture.capturing import capturing
-from tests.e2e.runs import Sim, kinds, simulate
+from tests.e2e.runs import Sim, arrival_ns, kinds, simulate
 
 from aiperf.errors import ErrorKind
 from aiperf.traces.reading.detect import read_trace
@@ -54,7 +54,7 @@ Times = np.ndarray[Any, np.dtype[np.float64]]
 
 def arrivals(rows: list[dict[str, Any]]) -> Times:
     """Ms at which the server's kernel had each request."""
-    at = sorted(row["arrived_ns"] for row in rows)
+    at = sorted(map(arrival_ns, rows))
     return np.array([(ns - at[0]) / 1e6 for ns in at])
 
 
@@ -122,7 +122,7 @@ def captured_beside_its_ledger(folder: Path) -> float:
     _, _, table = read_trace(captured.settings.output)
     assert (table.format, table.block_size, table.num_sessions, table.notes) == ("hashed_trace", BLOCK, 6, ())
     begun = off(np.array([line["timestamp"] for line in lines]), arrivals(rows))
-    lasted = np.array([(row["end_ns"] - row["arrived_ns"]) / 1e6 for row in rows])
+    lasted = np.array([(row["end_ns"] - arrival_ns(row)) / 1e6 for row in rows])
     ended = np.abs(np.array([line["duration_ms"] for line in lines]) - lasted)
     return float(max(np.median(begun), np.median(ended)))
 

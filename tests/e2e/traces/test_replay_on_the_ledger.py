@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.e2e.runs import Sim, kinds, summary_of
+from tests.e2e.runs import Sim, arrival_ns, kinds, summary_of
 
 from aiperf import Run
 from aiperf.cli import main
@@ -83,7 +83,7 @@ def by_arrival(sim: Sim, run: Run) -> tuple[list[dict[str, Any]], np.ndarray[Any
 
 def arrival_errors_ms(ledger: list[dict[str, Any]], due_ms: Sequence[float]) -> np.ndarray[Any, np.dtype[np.float64]]:
     """How much later than due each request was at the server, against the one that came earliest for its time."""
-    came = np.array([row["arrived_ns"] or row["first_byte_read_ns"] for row in ledger]) / 1e6
+    came = np.array([arrival_ns(row) for row in ledger]) / 1e6
     late = came - np.asarray(due_ms)
     return np.asarray(late - late.min())
 
