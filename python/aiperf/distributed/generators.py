@@ -7,6 +7,7 @@ head's memory does not grow and a head that dies leaves a run that `aiperf repor
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -86,6 +87,8 @@ class Generators:
     def __init__(self, cluster: Cluster, work: Work, note: Callable[[str], None]) -> None:
         self._cluster, self._work, self._note = cluster, work, note
         self._dir = Path(work.settings.run_dir)
+        # Two runs at once may have been given the same id.
+        self._token = secrets.token_hex(4)
         self._clock = HeadClock()
         self._level = self._told_level = 0
         self._is_stopped_by_loss = False
@@ -214,7 +217,7 @@ class Generators:
 
     def _folder(self, index: int) -> str:
         """Of a generator's records, on its node and in the store."""
-        return f"{self._work.told.benchmark_id}-part{index + 1}of{len(self._cluster.actors)}"
+        return f"{self._work.told.benchmark_id}-{self._token}-part{index + 1}of{len(self._cluster.actors)}"
 
     def _member(self, actor: Actor) -> _Member:
         def ask() -> int:

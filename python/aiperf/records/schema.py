@@ -135,6 +135,6 @@ COLUMNS: Final = (
     RecordColumn(
         name="server_source", dtype="uint8", meaning="where these are from: 0 nowhere, 1 response, 2 headers, 3 spans"
     ),
-    _null("speculation_json", "utf8", "what the server says of its speculative decoding, as sent"),
     _null("generator", "uint16", "index of the generator that sent it, if several shared the load"),
+    _null("speculation_json", "utf8", "what the server says of its speculative decoding, as sent"),
 )

@@ -75,7 +75,10 @@ def test_plot_reads_aiperfs_results(tmp_path: Path, capsys: pytest.CaptureFixtur
         (["view", "nowhere"], "there is no folder `nowhere`"),
     ],
 )
-def test_what_cannot_be_done_is_said(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_done_is_said(
+    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     assert main(words) == 2
     assert message in capsys.readouterr().err
 

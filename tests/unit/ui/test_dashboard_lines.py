@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import pytest
 from rich.text import Text
@@ -11,6 +14,14 @@ from textual.geometry import Size
 from textual.strip import Strip
 
 from aiperf.ui.dashboard.lines import Lines
+
+T = TypeVar("T")
+
+
+def finished(work: Coroutine[Any, Any, T]) -> T:
+    """Its result, from a thread of its own: a browser's tests may have left a loop running in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
 
 
 class _App(App[None]):
@@ -55,7 +66,7 @@ def test_only_lines_that_changed_are_drawn(change: dict[int, Text], drawn: list[
             await pilot.pause()
             return sorted(set(app.lines.drawn))
 
-    assert asyncio.run(run()) == drawn
+    assert finished(run()) == drawn
 
 
 def test_lines_scroll_and_are_cut_off_with_an_ellipsis() -> None:
@@ -73,7 +84,7 @@ def test_lines_scroll_and_are_cut_off_with_an_ellipsis() -> None:
             await pilot.pause()
             return top, end, app.lines.virtual_size
 
-    top, end, size = asyncio.run(run())
+    top, end, size = finished(run())
     assert top[0].rstrip().endswith("…")
     assert top[1].rstrip() == "line 1"
     assert [line.rstrip() for line in end] == ["line 3", "line 4", "line 5"]

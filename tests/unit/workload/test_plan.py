@@ -171,7 +171,7 @@ def test_fork_and_join_wait_for_rows_of_other_sessions() -> None:
     [
         (Turn(messages=(user("x"),), after=(("no", 0),)), "there is no such session"),
         (Turn(messages=(user("x"),), after=(("a", 4),)), "it has 1 turns"),
-        (Turn(messages=(user(Reply(0, "no")),)), "a reply names turn 0 of session `no`"),
+        (Turn(messages=(user(Reply(0, "no")),)), "a response names turn 0 of session `no`"),
     ],
 )
 def test_reference_to_nothing_is_an_error(turn: Turn, message: str) -> None:
