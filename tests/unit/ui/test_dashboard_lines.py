@@ -15,10 +15,10 @@ from textual.strip import Strip
 
 from aiperf.ui.dashboard.lines import Lines
 
-T = TypeVar("T")
+Result = TypeVar("Result")
 
 
-def finished(work: Coroutine[Any, Any, T]) -> T:
+def finished(work: Coroutine[Any, Any, Result]) -> Result:
     """Its result, from a thread of its own: a browser's tests may have left a loop running in this one."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(asyncio.run, work).result()
