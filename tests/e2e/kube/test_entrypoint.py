@@ -36,13 +36,22 @@ pytestmark = [
 
 PODS = 3
 NAME = "bench"
+ROOT = Path(__file__).resolve().parents[3]
 _POD = """
 set -e
 mount --bind "$1" "$2"
 mount -t tmpfs tmpfs /dev/shm
-mount -t tmpfs tmpfs /tmp
+# A pod's /tmp is its own; the image lies elsewhere, but this checkout may lie there.
+mount -t tmpfs tmpfs /mnt
+case $4 in
+/tmp/*)
+  mkdir -p "/mnt/${4#/tmp/}"
+  mount --bind "$4" "/mnt/${4#/tmp/}"
+  ;;
+esac
+mount --move /mnt /tmp
 hostname "$3"
-shift 3
+shift 4
 exec "$@"
 """
 
@@ -77,7 +86,7 @@ class Pod:
             setting = f"{sysctl['name']}={sysctl['value']}"
             subprocess.run([*self.node.inside, "sysctl", "-q", "-w", setting], check=True)
         inside = ["unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
-        pod = ["sh", "-c", _POD, "sh", str(self.results), RESULTS, self.name]
+        pod = ["sh", "-c", _POD, "sh", str(self.results), RESULTS, self.name, str(ROOT)]
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # what the image has
         with log.open("wb") as file:
             return subprocess.Popen(
