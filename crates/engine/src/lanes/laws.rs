@@ -542,7 +542,13 @@ fn random_replays_keep_the_order_end_and_never_hold_more_plays_than_lanes() {
         load.wrap = true;
         load.idle_cap_ns = rng.random_bool(0.5).then_some(7 * S);
         load.tree_idle_cap_ns = rng.random_bool(0.5).then_some(9 * S);
-        let p = phase(load, PhaseKind::Profiling, None, 0, &plan);
+        let bound = rng.random_bool(0.5).then(|| rng.random_range(1..30));
+        let open = phase(load, PhaseKind::Profiling, bound, 0, &plan);
+        let gated = settings::Phase {
+            prefill_concurrency: rng.random_bool(0.3).then(|| rng.random_range(1..3)),
+            ..open.settings.clone()
+        };
+        let p = Arc::new(Phase::new(0, 1, &gated, Division::WHOLE, &plan, 7, 0));
         let mut lanes = Lanes::new(Arc::clone(&plan), seed);
         let failing = rng.random_bool(0.3);
         let sent = run(&mut lanes, &p, 400 * S, |_| {
@@ -553,7 +559,11 @@ fn random_replays_keep_the_order_end_and_never_hold_more_plays_than_lanes() {
                 overflowed,
             )
         });
-        assert!(sent.iter().any(|s| s.0 > 0) || plan.num_turns() < 3);
+        assert!(sent.iter().any(|s| s.0 > 0) || plan.num_turns() < 3 || bound.is_some());
+        if let Some(bound) = bound {
+            let is_reached = sent.len() as u64 == bound;
+            assert!(is_reached || p.is_stopped(), "seed {seed}: {} of {bound}", sent.len());
+        }
         let mut seen = HashSet::new();
         let mut open: HashMap<u64, i64> = HashMap::new();
         for (at, _, row, play, _) in &sent {
