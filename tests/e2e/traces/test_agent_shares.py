@@ -68,6 +68,24 @@ def test_three_generators_send_the_bytes_of_one(sim: Sim, start: dict[str, objec
     assert len(ids[0]) == len(ids[1])
 
 
+def test_two_runs_of_one_id_at_once_have_records_of_their_own(
+    sim: Sim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the jobs of a pipeline's matrix that share a node and, by mistake or on purpose, an id."""
+    monkeypatch.setattr(profile_module, "ready", lambda *_: in_process(3)[0])
+
+    def shared(name: str) -> Run:
+        return sim.run(**flags(sim, benchmark_id="b", artifact_dir=tmp_path / name, generators=3))
+
+    with ThreadPoolExecutor(2) as pool:
+        runs = list(pool.map(shared, ("first", "second")))
+    results = [summary_of(run) for run in runs]
+    assert [r["request_count"]["avg"] for r in results] == [56, 56]
+    assert results[0]["theoretical_prefix_cache_hit"] == results[1]["theoretical_prefix_cache_hit"]
+    ids = [set(run.columns.strings("request_id")) for run in runs]
+    assert not ids[0] & ids[1]
+
+
 def stats(run: Run) -> dict[str, Any]:
     assert run.outcome is not None
     found: dict[str, Any] = (run.outcome.phases[-1].model_extra or {})["lanes"]
