@@ -23,16 +23,7 @@ pub(crate) struct ConnId {
 
 /// A UUID (version 4) as text.
 pub(crate) fn write_uuid(id: [u8; 16], out: &mut Vec<u8>) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    let mut text = [b'-'; 36];
-    let mut at = 0;
-    for (i, b) in id.into_iter().enumerate() {
-        at += usize::from(matches!(i, 4 | 6 | 8 | 10));
-        text[at] = HEX[usize::from(b >> 4)];
-        text[at + 1] = HEX[usize::from(b & 15)];
-        at += 2;
-    }
-    out.extend_from_slice(&text);
+    out.extend_from_slice(&aiperf_records::uuid_text(&id));
 }
 
 /// A UUID (version 4) out of 128 random bits.

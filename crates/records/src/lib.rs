@@ -48,4 +48,4 @@ pub use source::{Pieces, Records};
 pub use status::{JournalOptions, JournalState, JournalStats, Sent};
 pub use table::{Column, read_table, write_table};
 pub use tail::JournalTail;
-pub use values::{Numbers, each_string, extend_floats, parse_uuid, push_uuid};
+pub use values::{Numbers, each_string, extend_floats, parse_uuid, push_uuid, uuid_text};

@@ -71,7 +71,7 @@ pub fn each_string(name: &str, array: &dyn Array, mut each: impl FnMut(Option<&s
 }
 
 /// The text form of an id's 16 bytes.
-pub(crate) fn uuid_text(id: &[u8]) -> [u8; 36] {
+pub fn uuid_text(id: &[u8]) -> [u8; 36] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = [b'-'; 36];
     let mut at = 0;
