@@ -17,14 +17,16 @@ import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
-from benchmarks.server import Server
+from benchmarks.server import CLIENT_CORE, Server
 
 __all__ = ["Watched", "watch"]
 
 Screen = Literal["none", "dashboard", "page"]
 COLUMNS, LINES = 120, 40
+FRAME: Final = b"1 Overview"
+"""Of the line of tabs, which every frame has."""
 FLAGS = (
     "--model",
     "sim",
@@ -51,55 +53,80 @@ MORE = (
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """`rate`: successful requests per second. `screen_cpu_s`: CPU time of the process besides the engine's threads."""
+    """`rate`: successful requests per second. `screen_cpu_s`: CPU time of the process besides the engine's threads. `opened_s`: from the
+    start of the process to its first frame in the terminal; None where there is none.
+    """
 
     rate: float
     send_lag_p99_ms: float
     screen_cpu_s: float
+    opened_s: float | None
 
 
 def watch(executable: Path, server: Server, screen: Screen, rate: int, seconds: int) -> Watched:
     with tempfile.TemporaryDirectory(prefix="aiperf-bench-") as folder:
         load = ("--request-rate", str(rate), "--benchmark-duration", str(seconds), "--artifact-dir", folder)
-        command = [str(executable), "profile", "--url", server.url, *FLAGS, *MORE, *load]
-        {"none": _run_plain, "dashboard": _run_in_terminal, "page": _run_with_page}[screen](command)
+        affinity = ("taskset", "-c", str(CLIENT_CORE))  # else that of the benchmark itself, which is on the server's
+        command = [*affinity, str(executable), "profile", "--url", server.url, *FLAGS, *MORE, *load]
+        opened_s = None
+        if screen == "dashboard":
+            opened_s = _run_in_terminal(command)
+        elif screen == "page":
+            _run_with_page(command)
+        else:
+            _run_plain(command)
         facts = json.loads(Path(folder, "run.json").read_text(encoding="utf-8"))
     outcome = facts["outcome"]
     lag = next(p["value"] for p in facts["certificate"]["parts"] if p["name"] == "send lag p99")
     engine_ns = sum(outcome["worker_cpu_ns"]) + outcome["controller_cpu_ns"]
-    return Watched(outcome["seen"]["ok"] / seconds, float(lag), (outcome["process_cpu_ns"] - engine_ns) / 1e9)
+    screen_cpu_s = (outcome["process_cpu_ns"] - engine_ns) / 1e9
+    return Watched(outcome["seen"]["ok"] / seconds, float(lag), screen_cpu_s, opened_s)
 
 
 def _run_plain(command: Sequence[str]) -> None:
     subprocess.run([*command, "--ui", "none"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def _run_in_terminal(command: Sequence[str]) -> None:
+def _run_in_terminal(command: Sequence[str]) -> float:
+    """Seconds to the first frame. In the session of the benchmark, as the runs under no screen are: Linux shares out the cores by session
+    (autogroup), so that a client in one of its own competes with the server in the other, whatever its screen.
+    """
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
     env = os.environ | {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed tool has its bytecode
+    frames: list[float] = []
+    begun = time.perf_counter()
     with subprocess.Popen(
         [*command, "--ui", "dashboard"],
         stdin=theirs,
         stdout=subprocess.DEVNULL,
         stderr=theirs,
         env=env,
-        start_new_session=True,
     ) as process:
         os.close(theirs)
-        reader = threading.Thread(target=_drain, args=(ours,))
+        reader = threading.Thread(target=_drain, args=(ours, frames))
         reader.start()
         process.wait()
         reader.join()
     os.close(ours)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, process.args)
+    if not frames:
+        raise RuntimeError("the dashboard drew no frame")
+    return frames[0] - begun
 
 
-def _drain(terminal: int) -> None:
+def _drain(terminal: int, frames: list[float]) -> None:
+    """Reads all that comes; the first element of `frames`: when the first frame had come, of `time.perf_counter`."""
+    seen = b""
     try:
-        while os.read(terminal, 65536):
-            pass
+        while block := os.read(terminal, 65536):
+            if frames:
+                continue
+            seen += block
+            if FRAME in seen:
+                frames.append(time.perf_counter())
     except OSError:
         """The last process has closed its side."""
 
