@@ -159,22 +159,6 @@ def test_spans_are_received_joined_and_read_from_a_file_again(serve: Callable[..
     assert {n.kind for n in strange.notes} >= {"spans_of_strangers"}
 
 
-def test_a_receiver_without_a_port_or_spans_says_so(
-    serve: Callable[..., Sim], capfd: pytest.CaptureFixture[str]
-) -> None:
-    """That a port is taken is known before the load, that nothing came after it; `Sim.run` holds that the screen shows both."""
-    sim = serve(engine=ENGINE)
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        run = sim.run(**LOAD, engine_traces=f"127.0.0.1:{port}")
-    notes = {n.kind: n.text for n in run.notes}
-    assert f"cannot listen on `127.0.0.1:{port}` (gRPC): Address already in use;" in notes["receiver_failed"]
-    assert "no spans came from the server" in notes["spans_missing"]
-    assert [n.kind for n in run.notes].count("receiver_failed") == 1
-    assert run.exit_code == 0
-    assert capfd.readouterr().err == "", "grpcio's own log stays off the screen"
-
-
 def test_a_share_of_the_requests_is_traced(serve: Callable[..., Sim]) -> None:
     sim = serve(ledger_headers=True)
     sim.run(request_count=400, concurrency=8, osl=1, trace_sampling=0.25)

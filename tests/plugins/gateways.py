@@ -1,4 +1,6 @@
-"""Real servers in between, from the distribution: nginx in front of a server, tinyproxy as a proxy. Tests carry the marker `gateways`."""
+"""Real servers from the distribution: nginx in front of a server and tinyproxy as a proxy (marker `gateways`), Prometheus that scrapes
+(marker `prometheus`).
+"""
 
 from __future__ import annotations
 
@@ -119,7 +121,18 @@ class Gateways:
 
         return self._start(["tinyproxy", "-d", "-c"], configure)
 
+    def prometheus(self, target: str) -> Gateway:
+        """It scrapes `target` (`host:port`) five times a second, and answers queries at its own port."""
+
+        def configure(_port: int, _folder: Path) -> str:
+            job = f"{{job_name: aiperf, scrape_interval: 200ms, static_configs: [{{targets: ['{target}']}}]}}"
+            return f"scrape_configs: [{job}]\n"
+
+        listen = ["--web.listen-address=127.0.0.1:{port}", "--storage.tsdb.path={folder}/data"]
+        return self._start(["prometheus", *listen, "--config.file"], configure)
+
     def _start(self, command: list[str], configure: Callable[[int, Path], str]) -> Gateway:
+        """In the words of `command`, `{port}` and `{folder}` stand for those of this attempt; its configuration's path is put behind."""
         for _ in range(5):
             self._made += 1
             folder = self._folder / f"gateway-{self._made}"
@@ -128,9 +141,8 @@ class Gateways:
             (folder / "conf").write_text(configure(port, folder), encoding="utf-8")
             output = self._stack.enter_context((folder / "output").open("wb"))
             program = shutil.which(command[0]) or command[0]
-            process = subprocess.Popen(
-                [program, *command[1:], str(folder / "conf")], stdout=output, stderr=subprocess.STDOUT
-            )
+            words = [word.format(port=port, folder=folder) for word in command[1:]]
+            process = subprocess.Popen([program, *words, str(folder / "conf")], stdout=output, stderr=subprocess.STDOUT)
             self._stack.callback(_end, process)
             if _accepts(port, process):
                 return Gateway(port, process, folder / "log")

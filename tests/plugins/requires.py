@@ -1,6 +1,6 @@
-"""Markers `engine`, `root`, `browser`, `gateways`, `kubernetes`, `ray`, `store`, `image`, `terminal`, `amd` and `dynamo`: such a test is skipped where the thing is missing, with the reason.
+"""Markers `engine`, `root`, `browser`, `gateways`, `prometheus`, `kubernetes`, `ray`, `store`, `image`, `terminal`, `amd` and `dynamo`: such a test is skipped where the thing is missing, with the reason.
 
-`AIPERF_REQUIRE=engine,root,browser,gateways,kubernetes,ray,store,image,terminal,amd,dynamo` turns the skip into a failure: set where the things must be there, as in `.ci/run`.
+`AIPERF_REQUIRE=engine,root,browser,gateways,prometheus,kubernetes,ray,store,image,terminal,amd,dynamo` turns the skip into a failure: set where the things must be there, as in `.ci/run`.
 """
 
 from __future__ import annotations
@@ -53,6 +53,10 @@ def _missing_gateways() -> str | None:
     return f"not installed: {', '.join(missing)}" if missing else None
 
 
+def _missing_prometheus() -> str | None:
+    return "not installed: prometheus" if shutil.which("prometheus") is None else None
+
+
 def _missing_kubernetes() -> str | None:
     return _missing_modules("kubernetes_validate", "celpy")
 
@@ -80,6 +84,7 @@ NEEDS: dict[str, Callable[[], str | None]] = {
     "root": cache(_missing_root),
     "browser": cache(_missing_browser),
     "gateways": cache(_missing_gateways),
+    "prometheus": cache(_missing_prometheus),
     "kubernetes": cache(_missing_kubernetes),
     "store": cache(lambda: _missing_modules("obstore", "moto")),
     "image": cache(_missing_image),

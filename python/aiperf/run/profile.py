@@ -118,20 +118,12 @@ def profile(config: Config, *, observer: Observer | None = None, interrupts: Int
             if readings.spans is not None:
                 from aiperf.run.spans import join_spans
 
-                known = len(run.notes)
                 run, server = join_spans(run, readings.spans, outputs)
-                _say(run.notes[known:], watcher)
                 beside = run.written
             run = seal(run, tokenizer, outputs, live=live if server is None else None, server=server)
             watcher.stage("metrics")
             run = replace(run, written=(*run.written, *beside))
             return complete(run, outputs, watcher, signalled=lambda: bool(signals.signals))
-
-
-def _say(notes: Iterable[Note], observer: Observer) -> None:
-    """Each note of a run is said where it arises, and again by every report from disk."""
-    for note in notes:
-        observer.note(note.text)
 
 
 def _open(
@@ -142,7 +134,7 @@ def _open(
     run_dir, taken = held.enter_context(claim(plan_run_dir(config)))
     notes = prepared.notes
     if taken is not None:
-        _say((taken,), observer)
+        observer.note(taken.text)
         notes = (*notes, taken)
     settings = build_settings(
         config,
@@ -201,16 +193,12 @@ def _drive(
     generators = None if cluster is None else begin(cluster, run, prepared, settings, observer)
     watchers = Watchers.start(run.config, prepared.probe)
     live = LiveRequests(run, _counter(run, prepared))
-    if watchers.receiver is not None:
-        run = replace(run, notes=(*run.notes, *watchers.receiver.notes))
-        _say(watchers.receiver.notes, observer)
-        if watchers.receiver.is_listening:
-            observer.note(watchers.receiver.listening)
+    if watchers.receiver is not None and watchers.receiver.is_listening:
+        observer.note(watchers.receiver.listening)
     traced = finished = 0
     try:
         with live:
             outcome, more = _load(run, prepared, settings, observer, interrupts, watchers.levels, generators, keys)
-        _say(more, observer)
         traced = traces_to_wait_for(settings.trace_share, outcome)
         finished = outcome.seen.ok if outcome.seen is not None else 0
     finally:
@@ -282,11 +270,13 @@ def _watched(
         outcome = drive(settings, prepared.workload, observer, interrupts, stopper.watch, levels, start, meanwhile)
     if outcome.stopped_by_watch and stopper.verdict is not None:
         text = f"stopped early: {stopper.verdict.text}"
+        observer.note(text)
         return outcome.model_copy(update={"stopped_by": stopper.verdict.text}), (Note("ended_early", text),)
     if stopper.problem is not None:
         return outcome, (Note("not_watched", f"the run could not be watched: {stopper.problem}"),)
     if config.load.until:
         text = f"stopped at the run limit before reaching --until {', '.join(map(str, config.load.until))}"
+        observer.note(text)
         return outcome, (Note("not_sure", text),)
     return outcome, ()
 
@@ -322,12 +312,13 @@ def _with_telemetry(run: Run, readings: Monitored, observer: Observer, outputs: 
         *redirect_notes(outcome),
         *agent_notes(outcome, run.config.distributed.generators or 1),
         *server.notes,
-        *(note for note in readings.notes if note not in run.notes),
+        *readings.notes,
         *path.notes,
         *refused,
         *disk,
     )
-    _say(notes, observer)
+    for note in notes:
+        observer.note(note.text)
     run = run.with_json(
         server_metrics=server.metrics,
         gpu_energy=energy_entries(seen.energy),

@@ -1,4 +1,6 @@
-"""The live page and numbers of a running command: by raw sockets and urllib, with readers that hang, and what `view` says of the run."""
+"""The live page and numbers of a running command: by raw sockets and urllib, by Prometheus, with readers that hang, and what `view` says of
+the run.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +15,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import pytest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from tests.e2e.command import arguments, started, wait_for
 from tests.e2e.runs import simulate
+from tests.plugins.gateways import Gateway, Gateways
 
 from aiperf.cli import main
 from aiperf.cli.view import find_runs
@@ -144,6 +147,63 @@ def test_numbers_while_it_runs_and_at_the_end(tmp_path: Path) -> None:
     assert (status, json.loads(content_of_file)) == (200, summary)
     assert outside == 404
     assert not (tmp_path / "run" / "live.json").exists()
+
+
+def ask(prometheus: Gateway, query: str) -> dict[tuple[str, ...], float]:
+    """What a query gives now, nothing while Prometheus starts: the values of all labels but those that say who was scraped → value."""
+    try:
+        with urllib.request.urlopen(
+            f"http://{prometheus.address}/api/v1/query?{urlencode({'query': query})}"
+        ) as answer:
+            rows = json.load(answer)["data"]["result"]
+    except urllib.error.HTTPError as error:
+        if error.code != 503:
+            raise
+        return {}
+    hidden = {"__name__", "instance", "job", "phase"}
+    return {tuple(v for k, v in sorted(r["metric"].items()) if k not in hidden): float(r["value"][1]) for r in rows}
+
+
+@pytest.mark.prometheus
+def test_what_prometheus_has_scraped_is_what_the_files_say(tmp_path: Path, gateways: Gateways) -> None:
+    """Prometheus begins when it likes, some seconds after its start: the load goes on until it has been scraped several times."""
+    flags = ("--request-count", "100000", "--concurrency", "4", "--goodput", "request_latency:70", "--serve", "0")
+    options = {
+        "ttft_ms": 40,
+        "ttft_jitter": 0.5,
+        "itl_ms": 2,
+        "faults": [{"kind": "status", "status": 503, "every": 20}],
+    }
+    tags = ("request_latency", "time_to_first_token", "inter_token_latency")
+    changes = 'changes(aiperf_requests_total{outcome="successful"}[5m])'
+    with running(tmp_path, *flags, "--serve-grace", "60", "--use-server-token-count", **options) as run:
+        prometheus = gateways.prometheus(urlsplit(run.url).netloc)
+        wait_for(lambda: any(n >= 3 for n in ask(prometheus, changes).values()), "several scrapes while the load runs")
+        run.process.send_signal(signal.SIGINT)
+        wait_for(lambda: ask(prometheus, 'aiperf_run_info{status="complete"}') != {}, "a scrape of the results")
+        requests, errors, good, tokens = (
+            ask(prometheus, f"aiperf_{name}_total") for name in ("requests", "errors", "good_requests", "output_tokens")
+        )
+        counts, sums, medians = (
+            {tag: ask(prometheus, query.format(f"aiperf_{tag}_seconds"))[()] for tag in tags}
+            for query in ("{}_count", "{}_sum", "histogram_quantile(0.5, {}_bucket)")
+        )
+        run.process.send_signal(signal.SIGTERM)
+        assert run.process.wait(timeout=20) == 130
+    summary = json.loads((tmp_path / "run" / "profile_export_aiperf.json").read_text(encoding="utf-8"))
+    successful = summary["request_count"]["avg"]
+    failed = summary["error_request_count"]["avg"]
+    assert successful > failed > 0
+    assert (requests["successful",], requests["failed",]) == (successful, failed)
+    assert errors == {("HTTP 503",): failed}
+    assert list(good.values()) == [summary["good_request_count"]["avg"]]
+    assert tokens[()] == summary["total_output_tokens"]["avg"]
+    for tag in tags:
+        metric = summary[tag]
+        assert counts[tag] == successful, tag
+        assert sums[tag] / counts[tag] * 1e3 == pytest.approx(metric["avg"], rel=1e-6), tag
+        # The bounds of the buckets are 2.5 times apart at most, and Prometheus interpolates within one.
+        assert metric["p50"] / 2.5 <= medians[tag] * 1e3 <= metric["p50"] * 2.5, tag
 
 
 def test_readers_that_hang_delay_nothing(tmp_path: Path) -> None:

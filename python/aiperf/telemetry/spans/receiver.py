@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
-import socket
 import threading
 import time
 import zlib
@@ -53,7 +51,6 @@ class Receiver:
 
     def __init__(self, host: str, port: int) -> None:
         self.notes: list[Note] = []
-        """Those of the start at once, those of what came when it is stopped."""
         self._lock = threading.Lock()
         self._spans: list[Span] = []
         self._ended: set[str] = set()
@@ -129,8 +126,6 @@ class Receiver:
             return list(self._spans)
 
     def _serve_grpc(self, host: str, port: int) -> grpc.Server | None:
-        # Its own log goes to the screen otherwise, beside what is said here.
-        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         try:
             import grpc
             from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as messages
@@ -157,10 +152,11 @@ class Receiver:
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
             self.grpc_port = server.add_insecure_port(address) or None
-        except RuntimeError:  # it names no reason
-            self.grpc_port = None
+        except RuntimeError as error:
+            self._refused(address, "gRPC", error)
+            return None
         if self.grpc_port is None:
-            self._refused(address, "gRPC", _why_refused(host, port))
+            self._refused(address, "gRPC", None)
             return None
         server.start()
         return server
@@ -185,7 +181,7 @@ class Receiver:
         try:
             server = _Server((host, port), Handler)
         except OSError as error:
-            self._refused(f"{host}:{port}", "HTTP", error.strerror)
+            self._refused(f"{host}:{port}", "HTTP", error)
             return None
         server.daemon_threads = True
         self.http_port = server.server_port
@@ -222,19 +218,10 @@ class Receiver:
             return 400, str(error).encode(), "text/plain"
         return 200, b"", "application/x-protobuf"
 
-    def _refused(self, address: str, what: str, why: str | None) -> None:
-        reason = f": {why}" if why else ""
-        text = f"the receiver of spans cannot listen on `{address}` ({what}){reason}; spans sent there are not seen"
+    def _refused(self, address: str, what: str, error: Exception | None) -> None:
+        why = f": {error}" if error is not None else ""
+        text = f"the receiver of spans cannot listen on `{address}` ({what}){why}; spans sent there are not seen"
         self.notes.append(Note("receiver_failed", text, {"address": address}))
-
-
-def _why_refused(host: str, port: int) -> str | None:
-    """The system's reason why one cannot listen there; None if one can, by now."""
-    try:
-        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
-            return None
-    except OSError as error:
-        return os.strerror(error.errno) if error.errno else str(error)
 
 
 class _Server(ThreadingHTTPServer):
