@@ -7,13 +7,21 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::mpsc::sync_channel;
 use std::{io, thread};
 
 use crate::error::RecordsError;
 use crate::values::uuid_text;
 
-/// Rows a thread turns into text at once: 2 to 10 MB.
-const BLOCK_ROWS: usize = 1_024;
+/// Text a thread makes at once, about: it is written from the core's cache. From memory, where blocks of some MB would be by then, the
+/// kernel takes three times as long to copy it.
+const BLOCK_BYTES: usize = 256 << 10;
+/// Text of a line, about, besides its lists.
+const LINE_BYTES: usize = 2_000;
+/// Text of a number in a list, about.
+const NUMBER_BYTES: usize = 12;
+/// Blocks of each thread: one is filled, one waits, one is written.
+const BLOCKS: usize = 3;
 /// An error's code that is written as `null`.
 const NO_CODE: i64 = -1;
 
@@ -221,39 +229,71 @@ pub struct JsonlBatch<'a> {
 impl JsonlBatch<'_> {
     /// Writes the lines from row `first` on, made on up to `threads` threads; returns the bytes written.
     ///
-    /// Each thread fills a block of its own, again and again: memory stays small and in the cache. With several threads, blocks are
+    /// Each thread fills blocks of its own, again and again: memory stays small and in the cache. With several threads, blocks are
     /// written while the next ones are filled.
     pub fn write_to(&self, out: &mut impl Write, threads: usize, first: usize) -> Result<u64, JsonlError> {
         self.check()?;
         let layout = &Layout::of(self);
-        let threads = threads.clamp(1, self.num_rows.div_ceil(BLOCK_ROWS).max(1));
-        let (mut blocks, mut ready) = (vec![Vec::new(); threads], vec![Vec::new(); threads]);
+        let size = self.block_rows();
+        let blocks = self.num_rows.saturating_sub(first).div_ceil(size);
+        let rows = |block: usize| {
+            let row = first + block * size;
+            row..(row + size).min(self.num_rows)
+        };
+        let threads = threads.clamp(1, blocks.max(1));
         let mut written = 0;
-        for start in (first..self.num_rows).step_by(BLOCK_ROWS * threads) {
-            let block = |i: usize| {
-                let row = (start + i * BLOCK_ROWS).min(self.num_rows);
-                row..(row + BLOCK_ROWS).min(self.num_rows)
-            };
-            if let [only] = blocks.as_mut_slice() {
-                layout.lines(block(0), only);
-            } else {
-                thread::scope(|scope| {
-                    for (i, lines) in blocks.iter_mut().enumerate() {
-                        scope.spawn(move || layout.lines(block(i), lines));
+        if threads == 1 {
+            let mut lines = Vec::new();
+            for block in 0..blocks {
+                layout.lines(rows(block), &mut lines);
+                out.write_all(&lines)?;
+                written += lines.len() as u64;
+            }
+            return Ok(written);
+        }
+        thread::scope(|scope| {
+            let mut lanes = Vec::with_capacity(threads);
+            for lane in 0..threads {
+                let (filled, ready) = sync_channel::<Vec<u8>>(BLOCKS);
+                let (used, empty) = sync_channel::<Vec<u8>>(BLOCKS);
+                for _ in 0..BLOCKS {
+                    used.send(Vec::new()).map_err(|_| io::Error::other("no thread"))?;
+                }
+                scope.spawn(move || {
+                    for block in (lane..blocks).step_by(threads) {
+                        // Closed: what is not written need not be made.
+                        let Ok(mut lines) = empty.recv() else { return };
+                        layout.lines(rows(block), &mut lines);
+                        if filled.send(lines).is_err() {
+                            return;
+                        }
                     }
-                    write_all(out, &ready)
-                })?;
+                });
+                lanes.push((ready, used));
             }
-            written += blocks.iter().map(|lines| lines.len() as u64).sum::<u64>();
-            std::mem::swap(&mut blocks, &mut ready);
-            if threads == 1 {
-                write_all(out, &ready)?;
+            for block in 0..blocks {
+                let (ready, used) = &lanes[block % threads];
+                let lines = ready
+                    .recv()
+                    .map_err(|_| io::Error::other("a thread that makes lines is gone"))?;
+                out.write_all(&lines)?;
+                written += lines.len() as u64;
+                let _ = used.send(lines); // it may have made its last block
+            }
+            Ok(written)
+        })
+    }
+
+    /// Rows whose lines are a block.
+    fn block_rows(&self) -> usize {
+        let mut numbers = 0;
+        for column in self.metadata.iter().chain(&self.metrics).chain(&self.extra) {
+            if let Cells::Lists { offsets, .. } = &column.cells {
+                numbers += (offsets[self.num_rows] - offsets[0]) as usize;
             }
         }
-        if threads > 1 {
-            write_all(out, &ready)?;
-        }
-        Ok(written)
+        let line = LINE_BYTES + numbers * NUMBER_BYTES / self.num_rows.max(1);
+        (BLOCK_BYTES / line).max(1)
     }
 
     /// Appends the lines from row `first` on to `path`, creating it if needed; returns the bytes written.
@@ -373,10 +413,6 @@ impl<'a> Layout<'a> {
         out.extend_from_slice(errors.messages.get(i));
         out.push(b'}');
     }
-}
-
-fn write_all(out: &mut impl Write, blocks: &[Vec<u8>]) -> io::Result<()> {
-    blocks.iter().try_for_each(|lines| out.write_all(lines))
 }
 
 /// Ends an object whose members were each written with a comma and a space behind.

@@ -6,6 +6,7 @@ import ctypes
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+from aiperf.background import beside
 from aiperf.errors import ResultError
 from aiperf.records import Columns
 from aiperf.records.columns import Floats
@@ -69,10 +70,12 @@ def seal(
         else:
             recount = False
             convert(jsonl.append)
+    jsonl.finish()
     if jsonl.error is not None and failed is None:
         recount = False
         jsonl.restart()
         convert(jsonl.append)
+        jsonl.finish()
     if failed is not None:
         outputs.fail("records", target, failed)
     if jsonl.is_wanted:
@@ -87,7 +90,7 @@ class _Requests:
     """`profile_export.jsonl` while it is written. `error`: why it cannot be.
 
     Lines that were written during the load stay where they are, the others are appended; where that cannot be, the file is
-    made anew under another name.
+    made anew under another name. A batch's lines are written while the next batch is built.
     """
 
     def __init__(self, run: Run, *, is_wanted: bool, live: LiveRequests | None) -> None:
@@ -97,6 +100,7 @@ class _Requests:
         self._target = part_of(self._path)
         self._options = jsonl_options(run)
         self._skipped = 0
+        self._writing: Callable[[], int] | None = None
         if is_wanted and live is not None and live.continues(self._options):
             self._target, self._skipped = self._path, live.rows
         elif is_wanted:
@@ -104,6 +108,7 @@ class _Requests:
 
     def restart(self) -> None:
         if self.is_wanted:
+            self.finish()
             self.error = None
             self._target, self._skipped = part_of(self._path), 0
             try:
@@ -122,8 +127,19 @@ class _Requests:
         self._skipped -= skipped
         if not self.is_wanted or self.error is not None or skipped == columns.num_rows:
             return
+        batch = build_jsonl(columns, self._options)
+        self.finish()
+        if self.error is None:
+            target = self._target
+            self._writing = beside(lambda: write_jsonl(target, batch, first=skipped), "aiperf-lines")
+
+    def finish(self) -> None:
+        """Waits for the batch that is being written: all lines are there, or there is an `error`."""
+        writing, self._writing = self._writing, None
+        if writing is None:
+            return
         try:
-            write_jsonl(self._target, build_jsonl(columns, self._options), first=skipped)
+            writing()
         except OSError as error:
             self.error = error
             with suppress(OSError):

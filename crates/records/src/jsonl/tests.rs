@@ -173,7 +173,8 @@ fn columns_that_do_not_fit_are_named() {
 
 #[test]
 fn threads_do_not_change_the_bytes() {
-    let rows = 5 * BLOCK_ROWS + 3;
+    // A thread fills each of its blocks several times.
+    let rows = 20 * BLOCK_BYTES / LINE_BYTES + 3;
     let values: Vec<f64> = (0..rows)
         .map(|i| if i % 7 == 0 { f64::NAN } else { i as f64 / 3.0 })
         .collect();
@@ -202,4 +203,55 @@ fn threads_do_not_change_the_bytes() {
     let one = render(&batch, 1).expect("fits");
     assert_eq!(render(&batch, 4).expect("fits"), one);
     assert_eq!(one.split(|&b| b == b'\n').count() - 1, rows);
+    let mut later = Vec::new();
+    batch.write_to(&mut later, 3, rows - 1000).expect("fits");
+    assert!(later.len() < one.len() && one.ends_with(&later));
+}
+
+/// Takes `room` bytes.
+struct Full {
+    room: usize,
+}
+
+impl Write for Full {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.room = self.room.checked_sub(bytes.len()).ok_or(io::ErrorKind::StorageFull)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_full_disk_ends_all_threads() {
+    let rows = 5_000;
+    let lists: Vec<f64> = (0..rows * 100).map(f64::from).collect();
+    let batch = JsonlBatch {
+        num_rows: rows as usize,
+        metadata: vec![],
+        metrics: vec![JsonlColumn {
+            key: "inter_chunk_latency".into(),
+            unit: "ms".into(),
+            cells: Cells::Lists {
+                values: lists.into(),
+                offsets: (0..=i64::from(rows)).map(|row| row * 100).collect(),
+            },
+        }],
+        errors: JsonlErrors::default(),
+        extra: vec![],
+    };
+    let size = batch.write_to(&mut Full { room: usize::MAX }, 2, 0).expect("room");
+    assert_eq!(size, render(&batch, 1).expect("fits").len() as u64);
+    for threads in [1, 2, 3] {
+        let mut full = Full { room: 1_000_000 };
+        let error = batch.write_to(&mut full, threads, 0).expect_err("no room");
+        assert!(matches!(error, JsonlError::Io(e) if e.kind() == io::ErrorKind::StorageFull));
+        assert!(
+            full.room < 2 * BLOCK_BYTES,
+            "blocks are small, with lists too: {}",
+            full.room
+        );
+    }
 }
