@@ -107,8 +107,11 @@ def acceptance_of(columns: Columns) -> list[Acceptance | None]:
     """(rows,) what the server said of each request."""
     # Text has no columns to vectorise over; equal texts are read once.
     seen: dict[str, Acceptance | None] = {}
-    out = []
-    for text in columns.strings("speculation_json"):
+    out: list[Acceptance | None] = []
+    texts = columns.strings("speculation_json")
+    if texts.count(None) == len(texts):  # of most servers: nothing to go through row by row
+        return [None] * len(texts)
+    for text in texts:
         if text is not None and text not in seen:
             seen[text] = read_acceptance(text)
         out.append(None if text is None else seen[text])
@@ -120,6 +123,9 @@ def _counted(context: MetricContext, name: str) -> Floats:
     if context.speculation is None:
         rows = acceptance_of(context.columns)
         names = ("steps", "accepted", "drafted")
+        if not any(rows):
+            context.speculation = dict.fromkeys(names, context.absent())
+            return context.speculation[name]
         context.speculation = {
             n: context.ok_only(
                 np.array([np.nan if a is None or not a.steps else getattr(a, n) for a in rows], dtype=np.float64)

@@ -22,10 +22,13 @@ ENGINE = "vllm"
 
 def acceptance_records(columns: Columns) -> list[str | None]:
     """(rows,) `spec_decode_acceptance` of `profile_export.jsonl` as JSON; None where the server said nothing."""
+    said = acceptance_of(columns)
+    if not any(said):
+        return [None] * len(said)
     tokens = columns.scalar("usage_completion")
     return [
         None if a is None else json_text(_record(a, None if np.isnan(count) else int(count)))
-        for a, count in zip(acceptance_of(columns), tokens, strict=True)
+        for a, count in zip(said, tokens, strict=True)
     ]
 
 
