@@ -28,7 +28,7 @@ from aiperf.distributed.generator import Facts, Generator
 from aiperf.distributed.stores import StoreError, open_store
 from aiperf.errors import ConfigError, Problem
 
-__all__ = ["Actor", "Cluster", "check_nodes", "cluster_of", "load_ray_early"]
+__all__ = ["Actor", "Cluster", "check_nodes", "cluster_of", "load_ray_early", "low_priorities"]
 
 _CONNECT_S = 5.0
 _BEGIN_S = 60.0
@@ -40,11 +40,14 @@ _FLAG = "--cluster"
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """A generator on a node. `call(method, *args)`: a future of Ray; `facts`: of its node."""
+    """A generator on a node. `call(method, *args)`: a future of Ray; `facts`: of its node. `place`: its number among the generators of the
+    node, from 0, and how many these are.
+    """
 
     index: int
     handle: Any
     facts: Facts
+    place: tuple[int, int] = (0, 1)
 
     def call(self, method: str, *args: object) -> Any:
         return getattr(self.handle, method).remote(*args)
@@ -140,6 +143,8 @@ def _import_ray() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    # Of a cluster that is started here: Ray's default is 15, and generators are no background work.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     try:
         import ray
     except ImportError as error:
@@ -227,7 +232,8 @@ def _populate(ray: Any, options: DistributedConfig) -> Cluster:
     for index, handle in enumerate(handles):
         try:
             facts = ray.get(handle.facts.remote(), timeout=max(1.0, give_up - time.monotonic()))
-            actors.append(Actor(index, handle, facts))
+            beside = len(range(index % len(nodes), of, len(nodes)))
+            actors.append(Actor(index, handle, facts, (index // len(nodes), beside)))
         except Exception as error:  # noqa: BLE001 - an actor fails with whatever its node raised
             where = nodes[index % len(nodes)]["NodeManagerAddress"]
             reason = reason_of(error)
@@ -305,6 +311,15 @@ def check_nodes(cluster: Cluster, config: Config, slots: int, targets: Sequence[
     problems += _store_problems(cluster, config.distributed.record_store)
     if problems:
         raise ConfigError(problems)
+
+
+def low_priorities(cluster: Cluster) -> list[str]:
+    """A warning for each node where generators may be kept from their cores by anything else that runs there."""
+    found = {a.facts.host: a.facts.niceness for a in cluster.actors if a.facts.niceness > 0}
+    return [
+        f"warning: generators on `{host}` have a lower priority than other processes (nice {nice}): set `RAY_worker_niceness=0` for `ray start` there"
+        for host, nice in found.items()
+    ]
 
 
 def _store_problems(cluster: Cluster, where: str | None) -> list[Problem]:

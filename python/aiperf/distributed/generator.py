@@ -45,7 +45,9 @@ _PIECE_BYTES = 4 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What the head checks before the load. `unreachable`: by target, why no connection can be made from this node."""
+    """What the head checks before the load. `unreachable`: by target, why no connection can be made from this node. `niceness`: by how
+    much its priority is lower than that of Ray's own processes there.
+    """
 
     host: str
     address: str
@@ -57,6 +59,7 @@ class Facts:
     free_bytes: int
     folder: str
     unreachable: Mapping[str, str]
+    niceness: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +105,7 @@ class Generator:
 
     def __init__(self) -> None:
         raise_file_limit()
+        self._niceness = _raise_priority()
         self._engine: Engine | None = None
         self._dir: Path | None = None
         self._offsets: dict[str, int] = {}
@@ -135,6 +139,7 @@ class Generator:
             free_bytes=shutil.disk_usage(folder).free,
             folder=str(folder),
             unreachable=unreachable,
+            niceness=self._niceness,
         )
 
     def prepare(self, order: Order, plan: CoreArguments, vocabulary: bytes | None) -> int:
@@ -278,6 +283,18 @@ class Generator:
         # Not `sys.exit`: this is not the main thread, and the actor has nobody left to serve.
         sys.stderr.flush()
         os._exit(0)
+
+
+def _raise_priority() -> int:
+    """To that of the process that started this one. Ray runs its workers at nice 15: beside anything else on its core a generator would
+    get a thirtieth of it. By how much it is lower still: only root may raise it.
+    """
+    process = os.PRIO_PROCESS
+    wanted = os.getpriority(process, os.getppid())
+    if os.getpriority(process, 0) > wanted:
+        with suppress(PermissionError):
+            os.setpriority(process, 0, wanted)  # of this thread, which starts the engine's
+    return max(0, os.getpriority(process, 0) - wanted)
 
 
 def _own_address(targets: tuple[tuple[str, int], ...]) -> str:

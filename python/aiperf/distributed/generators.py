@@ -33,7 +33,7 @@ from aiperf.records.schema import PARTS_DIR, PARTS_FILE
 from aiperf.records.store import open_journal
 from aiperf.workload.plan import PlanTables
 
-__all__ = ["Generators", "Work"]
+__all__ = ["Generators", "Work", "cores_of"]
 
 PATIENCE_S = 15.0
 """A generator that does not answer for so long is lost; a link that is down for 5 s is not."""
@@ -96,6 +96,7 @@ class Generators:
         self._shares: list[Share] | None = None
         place = work.config.distributed.record_store
         self._store = None if place is None else open_store(place)
+        self._workers = _workers(work, cluster.actors)
         self._members = self._begin()
         self._base_ns = min(m.start_wall_ns - m.offset.offset_ns for m in self._members)
         self._write_parts()
@@ -193,7 +194,12 @@ class Generators:
             entry = PartEntry(index=actor.index, of=count, salt=work.salt, start_wall_ns=0)
             slots = work.settings.preconnect
             own = work.settings.model_copy(
-                update={"part": part, "preconnect": slots // count + (actor.index < slots % count)}
+                update={
+                    "part": part,
+                    "preconnect": slots // count + (actor.index < slots % count),
+                    "workers": self._workers,
+                    "cpus": cores_of(work.settings.cpus, *actor.place),
+                }
             )
             order = Order(
                 settings=own.model_dump_json(),
@@ -347,7 +353,7 @@ class Generators:
                     "first_worker": workers,
                 }
             )
-            workers += self._work.settings.workers
+            workers += self._workers
             connections += 0 if share is None else share.connections
         content = {
             "start_wall_ns": self._base_ns,
@@ -356,6 +362,24 @@ class Generators:
             "parts": parts,
         }
         (self._dir / PARTS_FILE).write_text(json_text(content), encoding="utf-8")
+
+
+def cores_of(cpus: Sequence[int], number: int, beside: int) -> tuple[int, ...]:
+    """Of the cores of `--cpus` those of generator `number` (from 0) of `beside` on one node: they are divided, and shared only where
+    there are fewer than generators.
+    """
+    if len(cpus) < beside:
+        return tuple(cpus[number % len(cpus) :][:1]) if cpus else ()
+    return tuple(cpus[len(cpus) * number // beside : len(cpus) * (number + 1) // beside])
+
+
+def _workers(work: Work, actors: Sequence[Actor]) -> int:
+    """Of each generator; without `--workers` as many as it has cores of `--cpus`."""
+    settings = work.settings
+    if work.config.service.workers is not None or not settings.cpus:
+        return settings.workers
+    most = max(len(cores_of(settings.cpus, *actor.place)) for actor in actors)
+    return min(settings.workers, most)
 
 
 def _files_of(settings: EngineSettings) -> Mapping[str, bytes]:

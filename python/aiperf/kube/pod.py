@@ -116,6 +116,8 @@ def _environment(options: KubeOptions) -> list[dict[str, Any]]:
         {"name": "POD_NAME", "valueFrom": {"fieldRef": {field: "metadata.name"}}},
         {"name": "NODE_NAME", "valueFrom": {"fieldRef": {field: "spec.nodeName"}}},
         {"name": "HOME", "value": _HOME},
+        # Of generators, which Ray would run at 15; only root could raise it later.
+        {"name": "RAY_worker_niceness", "value": "0"},
     ]
     variables += [{"name": k, "value": v} for k, v in key_values(options.env_vars).items()]
     secrets = [(k, secret_key(v)) for k, v in key_values(options.env_from_secrets).items()]

@@ -36,13 +36,15 @@ def ready(prepared: Prepared, observer: Observer) -> Cluster | None:
     config = prepared.config
     if config.distributed.generators is None:
         return None
-    from aiperf.distributed.cluster import check_nodes, cluster_of
+    from aiperf.distributed.cluster import check_nodes, cluster_of, low_priorities
 
     cluster = cluster_of(config.distributed, observer.stage)
     observer.stage("checking the nodes")
     load = config.load
     slots = max(load.concurrency or 0, load.num_users or 0, config.warmup.concurrency or 0)
     check_nodes(cluster, config, slots, _targets(prepared))
+    for text in low_priorities(cluster):
+        observer.note(text)
     return cluster
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -9,8 +10,9 @@ import pytest
 from aiperf.config.machine_limits import Limits
 from aiperf.config.model import Config
 from aiperf.config.resolve import config_from
-from aiperf.distributed.cluster import Cluster, check_nodes, cluster_of, reason_of
+from aiperf.distributed.cluster import Actor, Cluster, check_nodes, cluster_of, low_priorities, reason_of
 from aiperf.distributed.generator import Facts
+from aiperf.distributed.generators import cores_of
 from aiperf.errors import ConfigError
 from aiperf.version import __version__
 
@@ -78,6 +80,33 @@ def test_generators_of_one_node_share_its_ports() -> None:
     check(own, changed(host="node-b", limits=Limits(None, 60)))
     with pytest.raises(ConfigError, match="100 connections need as many local ports"):
         check(own, own)
+
+
+@pytest.mark.parametrize(
+    ("cpus", "each"),
+    [
+        ((), [(), (), ()]),
+        ((5,), [(5,), (5,), (5,)]),
+        ((0, 1), [(0,), (1,), (0,)]),
+        ((0, 1, 2), [(0,), (1,), (2,)]),
+        ((0, 1, 2, 3, 4, 6, 7), [(0, 1), (2, 3), (4, 6, 7)]),
+    ],
+)
+def test_generators_of_one_node_divide_the_cores_they_are_pinned_to(
+    cpus: tuple[int, ...], each: list[tuple[int, ...]]
+) -> None:
+    """All of them took the first core once, and the others were idle."""
+    assert [cores_of(cpus, number, 3) for number in range(3)] == each
+    assert cores_of(cpus, 0, 1) == cpus, "alone on its node it has all"
+
+
+def test_a_node_that_gives_generators_a_low_priority_is_named_once() -> None:
+    slow = changed(host="node-b", niceness=15)
+    nodes = SimpleNamespace(actors=[Actor(i, None, facts) for i, facts in enumerate((GOOD, slow, slow))])
+    (text,) = low_priorities(cast("Cluster", nodes))
+    assert "`node-b`" in text
+    assert "nice 15" in text
+    assert "RAY_worker_niceness=0" in text
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

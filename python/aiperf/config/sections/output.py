@@ -210,7 +210,10 @@ class ServiceConfig(Section):
     cpus: Annotated[
         tuple[int, ...],
         Flag(
-            "--cpus", help="CPU cores the worker threads are pinned to, for example `0,2-3`", group=_SERVICE, split=True
+            "--cpus",
+            help="CPU cores the worker threads are pinned to, for example `0,2-3`; generators on one node divide them",
+            group=_SERVICE,
+            split=True,
         ),
     ] = ()
     kernel_stamps: Annotated[
