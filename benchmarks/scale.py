@@ -30,7 +30,9 @@ from benchmarks.server import Server, process_cpu_s, serving
 REPEATS = 3
 SECONDS = 4
 IN_FLIGHT = 32
-LEAD_S = 5
+RATE_S = 3
+"""Of the loads of `rate`, which has a dozen of them."""
+LEAD_S = 4
 """Before parts begin together."""
 
 
@@ -160,7 +162,7 @@ def null_servers() -> Iterator[list[Server]]:
 def wrk_on(servers: Sequence[Server]) -> float:
     """Requests per second of one `wrk` for each server, on its server's core, all at once."""
     with ThreadPoolExecutor(len(servers)) as pool:
-        jobs = [pool.submit(wrk, s, SECONDS, core=core, connections=IN_FLIGHT) for core, s in enumerate(servers)]
+        jobs = [pool.submit(wrk, s, RATE_S - 1, core=core, connections=IN_FLIGHT) for core, s in enumerate(servers)]
         return sum(job.result() for job in jobs)
 
 
@@ -181,36 +183,37 @@ def parts_on(servers: Sequence[Server], load: Sequence[str]) -> float:
 
 
 def rate() -> Iterator[Row]:
-    """One generator and its null server on core 0, core 1 idle; then two generators with a null server on each core.
+    """One generator and its null server on core 0, core 1 idle; then two generators with a null server, each pair on a core of its own.
 
-    What the machine itself allows: the same with `wrk` for our generators. What Ray and the head cost: two pinned parts without them.
+    With two URLs and two parts, every session of a part goes to one of them. What the machine itself allows: the same with `wrk` for our
+    generators. What Ray and the head cost: two pinned parts without them.
     """
-    load = ("--isl", "16", "--osl", "1", "--benchmark-duration", str(SECONDS))
-    one, two, skews = [], [], []
-    bare: list[float] = []
-    parts: list[float] = []
+    load = ("--isl", "16", "--osl", "1", "--benchmark-duration", str(RATE_S))
+    one, two, parts, bare, skews = [], [], [], [], []
     with null_servers() as servers:
+        urls = [s.url for s in servers]
         for _ in range(REPEATS):
             with folder() as target:
-                words = profile([servers[0].url], target, *load, "--concurrency", str(IN_FLIGHT), "--workers", "1")
+                words = profile(urls[:1], target, *load, "--concurrency", str(IN_FLIGHT), "--workers", "1")
                 command(["taskset", "-c", "0", *words])
                 one.append(rate_of(target))
             with folder() as target:
-                urls = [s.url for s in servers]
-                command(profile(urls, target, *load, "--concurrency", str(2 * IN_FLIGHT), *on_cluster(2)))
-                two.append(rate_of(target))
+                command(
+                    profile(urls, target, *load, "--concurrency", str(2 * IN_FLIGHT), "--cpus", "0,1", *on_cluster(2))
+                )
+                two.append(rate_of(target) / one[-1])
                 skews += [g["start_skew_ns"] / 1e6 for g in described(target)["generators"]]
-            parts.append(parts_on(servers, load))
+            parts.append(parts_on(servers, load) / one[-1])
             bare.append(wrk_on(servers) / wrk_on(servers[:1]))
-    a, b = statistics.median(one), statistics.median(two)
-    more = f" ({b:,.0f} to {a:,.0f} requests/s; each shares a core with its server)"
-    yield goal("2 generators on 2 cores", b / a, "× one on one core", 1.8, at_most=False, more=more)
-    apart = f"{statistics.median(parts) / a:.2f} × one ({min(parts):,.0f}–{max(parts):,.0f} requests/s)"
-    yield Row("as two `--part`, each pinned, without Ray and the head", apart, "", None)
-    yield Row(
-        "as two `wrk`, each pinned", f"{statistics.median(bare):.2f} × one ({min(bare):.2f}–{max(bare):.2f})", "", None
-    )
+    more = f" ({spread(two)}; one has {statistics.median(one):,.0f} requests/s and shares its core with its server, as each of the two does)"
+    yield goal("2 generators on 2 cores", statistics.median(two), "× one on one core", 1.8, at_most=False, more=more)
+    for what, ratios in (("`--part`, each pinned, without Ray and the head", parts), ("`wrk`, each pinned", bare)):
+        yield Row(f"as two {what}", f"{statistics.median(ratios):.2f} × one ({spread(ratios)})", "", None)
     yield goal("start skew of 2 generators", max(skews), "ms", 2, more=f" (largest of {REPEATS} runs)")
+
+
+def spread(values: Sequence[float]) -> str:
+    return f"{min(values):.2f}–{max(values):.2f}"
 
 
 def head(generators: int = 8) -> Iterator[Row]:
