@@ -19,10 +19,10 @@ class Disk:
         self._filler = path / "filler"
 
     def fill(self, *, leave: int = 0) -> None:
-        with suppress(OSError), self._filler.open("ab", buffering=0) as file:
+        with suppress(OSError), self._filler.open("ab", buffering=0) as file:  # full: that is what is wanted
             while file.write(b"\0" * 65536):
                 pass
-        with suppress(OSError), self._filler.open("ab", buffering=0) as file:
+        with suppress(OSError), self._filler.open("ab", buffering=0) as file:  # as above, to the last byte
             while file.write(b"\0" * 512):
                 pass
         if leave:

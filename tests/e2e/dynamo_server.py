@@ -101,7 +101,7 @@ def _free_port() -> int:
     """Below 32,768: Dynamo reads its system port as a signed number of 16 bits."""
     while True:
         port = random.randrange(20_000, 32_768)
-        with socket.socket() as one, suppress(OSError):
+        with socket.socket() as one, suppress(OSError):  # taken: another one
             one.bind(("127.0.0.1", port))
             return port
 
@@ -131,7 +131,7 @@ def _wait_until_ready(url: str, folder: Path, processes: Sequence[subprocess.Pop
             with urllib.request.urlopen(f"{url}/v1/models", timeout=5) as answer:
                 if any(m["id"] == MODEL for m in json.load(answer)["data"]):
                     return
-        except (urllib.error.URLError, OSError, ValueError):
+        except (urllib.error.URLError, OSError, ValueError):  # not yet: asked again below
             pass
         logs = "\n".join(p.read_text(encoding="utf-8", errors="replace")[-2000:] for p in folder.glob("*.log"))
         is_late = time.monotonic() >= deadline or any(p.poll() is not None for p in processes)

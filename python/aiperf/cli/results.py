@@ -38,7 +38,7 @@ def write_and_show(run: Run, observer: Observer | None = None) -> Run:
     run = write(run, observer, part="late")
     for what, path in run.written:
         if (what, path) not in listed:
-            with suppress(OSError, UnicodeError):
+            with suppress(OSError, UnicodeError):  # as above
                 sys.stdout.write(f"{what:<8}  {path}\n")
     if observer is not None:
         observer.written(run.dir)

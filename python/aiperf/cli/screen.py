@@ -117,9 +117,9 @@ class Screens:
     def _open(self, name: str, stream: TextIO | None) -> TextIO:
         number = None
         if stream is not None:
-            with suppress(OSError, ValueError):
+            with suppress(OSError, ValueError):  # closed, or its reader has gone
                 stream.flush()
-            with suppress(OSError, ValueError):
+            with suppress(OSError, ValueError):  # a stream of Python's own has no number
                 number = stream.fileno()
         raw = self._raw[name] = _Descriptor(number)
         return io.TextIOWrapper(
@@ -132,14 +132,14 @@ class Screens:
 
     def __exit__(self, *_: object) -> None:
         for name, stream in self._before:
-            with suppress(OSError, ValueError):
+            with suppress(OSError, ValueError):  # `failure` says so
                 getattr(sys, name).flush()
             setattr(sys, name, stream)
 
     @property
     def failure(self) -> OSError | None:
         """Why stdout did not take everything. None: it did, or its reader did not want it."""
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError):  # told below, or the reader has gone
             sys.stdout.flush()
         found = self._raw["stdout"].failure if "stdout" in self._raw else None
         return None if isinstance(found, _GONE) else found

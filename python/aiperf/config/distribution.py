@@ -99,7 +99,7 @@ def bad_store(where: str) -> str | None:
 def machines(config: Config) -> int:
     """Machines that share the load."""
     if config.distributed.part is not None:
-        with suppress(ValueError):
+        with suppress(ValueError):  # told by `check`
             return parse_part(config.distributed.part).of
     return (
         1

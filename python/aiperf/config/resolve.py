@@ -217,7 +217,7 @@ def _axes(given: Sequence[Given]) -> tuple[Axis, ...]:
     """Of the options that were given a list; those that are wrong are left out."""
     axes: list[Axis] = []
     for spec, entries in _by_option(given):
-        with suppress(ValueError):
+        with suppress(ValueError):  # told when the value is read
             _, axis = _parse(spec, entries)
             axes += [] if axis is None else [axis]
     return tuple(axes)

@@ -76,16 +76,16 @@ class Cluster:
             return
         self._closed.set()
         self.is_usable = False
-        with suppress(Exception):
+        with suppress(Exception):  # an actor or a node that is gone needs no end
             for actor in self.actors:
                 self.ray.kill(actor.handle)
-        with suppress(Exception):
+        with suppress(Exception):  # the results are here, whatever the cluster does now
             self.ray.shutdown()
 
     def _beat(self) -> None:
         """Generators end when they do not hear of the head, also while it is busy with a report."""
         while not self._closed.wait(_PULSE_S):
-            with suppress(Exception):
+            with suppress(Exception):  # a generator that does not hear is found by the next question
                 self.ray.wait([a.call("hear") for a in self.actors], num_returns=len(self.actors), timeout=_PULSE_S)
 
 
@@ -115,7 +115,7 @@ def cluster_of(options: DistributedConfig, stage: Callable[[str], None]) -> Clus
         stage(f"starting {of} generators")
         _known()[key] = _populate(ray, options)
     except BaseException:  # Ctrl-C too: what was started is taken down, and the error goes on
-        with suppress(Exception):
+        with suppress(Exception):  # the first error is the one to tell
             ray.shutdown()
         raise
     return _known()[key]
@@ -124,7 +124,7 @@ def cluster_of(options: DistributedConfig, stage: Callable[[str], None]) -> Clus
 def _catch_crashes() -> None:
     """Ray turns Python's fault handler on if it is off, with whatever stands for `sys.stderr`; under a dashboard that is no file."""
     if not faulthandler.is_enabled() and sys.__stderr__ is not None:
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError):  # a stream without a number: Ray may do what it likes
             faulthandler.enable(sys.__stderr__, all_threads=False)
 
 
@@ -132,7 +132,7 @@ def load_ray_early() -> None:
     """Half a second of imports, while the workload is made. What is wrong is said when the cluster is asked for."""
 
     def load() -> None:
-        with suppress(Exception):
+        with suppress(Exception):  # told when it is imported in earnest
             _import_ray()
 
     threading.Thread(target=load, name="aiperf-import-ray", daemon=True).start()
@@ -243,7 +243,7 @@ def _populate(ray: Any, options: DistributedConfig) -> Cluster:
     cluster = Cluster(ray, actors)
     if problems:
         for handle in handles:
-            with suppress(Exception):
+            with suppress(Exception):  # the problems below are what is told
                 ray.kill(handle)
         cluster.close()
         raise ConfigError([*problems[:-1], Problem(problems[-1].message, "--generators", _INSTALL)])

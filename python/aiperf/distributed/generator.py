@@ -218,7 +218,7 @@ class Generator:
             self._engine = None
             if self._dir is not None:
                 shutil.rmtree(self._dir, ignore_errors=True)
-                with suppress(OSError):
+                with suppress(OSError):  # another generator still has its folder in it
                     self._dir.parent.rmdir()
             self._dir = None
 
@@ -299,7 +299,7 @@ def _raise_priority() -> int:
 
 def _own_address(targets: tuple[tuple[str, int], ...]) -> str:
     """The address that connections to the first target come from."""
-    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:  # no route
         probe.connect(targets[0] if targets else ("192.0.2.1", 9))
         return str(probe.getsockname()[0])
     return ""

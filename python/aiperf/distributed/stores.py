@@ -59,7 +59,7 @@ class _Folder:
             part.write_bytes(data)
             part.replace(target)
         except OSError as error:
-            with suppress(OSError):
+            with suppress(OSError):  # the first error is the one to tell
                 part.unlink(missing_ok=True)
             raise StoreError(f"`{target}`: {error.strerror or error}") from error
 
@@ -74,10 +74,10 @@ class _Folder:
 
     def close(self, folder: str) -> None:
         at = self._path / folder
-        with suppress(OSError):
+        with suppress(OSError):  # what stays there has been read already
             for path in at.iterdir():
                 path.unlink()
-        with suppress(OSError):
+        with suppress(OSError):  # not empty, or never made
             at.rmdir()
 
 
@@ -117,7 +117,7 @@ class _Bucket:
             for batch in self._store.list(folder):
                 self._store.delete([found["path"] for found in batch])
 
-        with suppress(StoreError):
+        with suppress(StoreError):  # what stays there has been read already
             self._try(empty, folder)
 
     def _try(self, action: Callable[[], _Result], name: str) -> _Result:

@@ -150,7 +150,7 @@ class Follower:
     def _end_logs(self) -> None:
         if self.logs is None:
             return
-        with suppress(subprocess.TimeoutExpired):
+        with suppress(subprocess.TimeoutExpired):  # it is ended below
             self.logs.wait(2)
         self.logs.terminate()
         self.logs.wait()
@@ -231,6 +231,6 @@ def delete(kubectl: Kubectl, name: str) -> bool:
     own = "job,cronjob,service,configmap,networkpolicy"
     said = kubectl.run("delete", own, "-l", selector, "--ignore-not-found", "--wait=false")
     for kind in ("jobset", "rayjob", "raycronjob"):
-        with suppress(KubectlError):
+        with suppress(KubectlError):  # the cluster does not know the kind
             said += kubectl.run("delete", kind, "-l", selector, "--ignore-not-found", "--wait=false")
     return "deleted" in said

@@ -387,5 +387,5 @@ def _remove_journal(run_dir: Path) -> None:
     for name in (JOURNAL_DIR, PARTS_DIR):
         shutil.rmtree(run_dir / name, ignore_errors=True)
     for name in (LINKS_FILE, PARTS_FILE):
-        with suppress(OSError):
+        with suppress(OSError):  # as above, or not there
             (run_dir / name).unlink()

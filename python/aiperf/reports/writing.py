@@ -28,7 +28,7 @@ def write_whole(path: Path, content: bytes) -> None:
         part.write_bytes(content)
         part.replace(path)
     except BaseException:
-        with suppress(OSError):
+        with suppress(OSError):  # the first error is the one to tell
             part.unlink()
         raise
 
@@ -48,7 +48,7 @@ def write_pieces(path: Path, pieces: Iterator[bytes]) -> None:
                 out.write(piece)
         part.replace(path)
     finally:
-        with suppress(OSError):
+        with suppress(OSError):  # it has its own name now, or costs space only
             part.unlink()
 
 

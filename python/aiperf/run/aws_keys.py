@@ -46,7 +46,7 @@ class AwsKeys:
 
     def look(self) -> None:
         """Ask now. Nothing changes if there is no answer: the old ones may do until the next look, and the server says so if not."""
-        with suppress(Exception):
+        with suppress(Exception):  # a source of keys raises whatever it likes; see above
             self._current = _frozen(self._source)
 
     def _watch(self) -> None:

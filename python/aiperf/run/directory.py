@@ -134,7 +134,7 @@ def _move_aside(folder: Path) -> Path | None:
     # In the folder itself where nothing can be put beside it: a mounted volume, a parent that is not writable.
     whole = _whole(folder)
     for parent in (whole.parent, folder):
-        with suppress(OSError):
+        with suppress(OSError):  # the next place may take them; else told below
             aside = _new_folder(parent, whole.name)
             try:
                 for path in entries:
@@ -142,7 +142,7 @@ def _move_aside(folder: Path) -> Path | None:
             except OSError:
                 if parent == folder:
                     raise
-                with suppress(OSError):
+                with suppress(OSError):  # some have been moved already, and stay where they are found
                     aside.rmdir()
                 continue
             return folder.with_name(aside.name) if parent != folder and folder.name not in {"", ".."} else aside
@@ -156,7 +156,7 @@ def _whole(folder: Path) -> Path:
 
 def _new_folder(parent: Path, name: str) -> Path:
     for number in count(1):
-        with suppress(FileExistsError):
+        with suppress(FileExistsError):  # the next number
             path = parent / f"{name}.{number}"
             path.mkdir()
             return path

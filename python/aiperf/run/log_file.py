@@ -21,7 +21,7 @@ class _File(logging.FileHandler):
         pass
 
     def close(self) -> None:
-        with suppress(OSError):
+        with suppress(OSError):  # a full disk: told where the run writes its files
             super().close()
 
 

@@ -142,7 +142,7 @@ class _Requests:
             writing()
         except OSError as error:
             self.error = error
-            with suppress(OSError):
+            with suppress(OSError):  # it costs space only; the error above is told
                 self._target.unlink()
 
     def publish(self) -> None:
@@ -160,12 +160,12 @@ def reuse_memory() -> None:
     CPU time of merging a million requests.
     """
     trim, mmap = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of mallopt(3)
-    with suppress(OSError, AttributeError):
+    with suppress(OSError, AttributeError):  # not glibc: memory is kept as the allocator likes
         for option in (mmap, trim):
             ctypes.CDLL(None).mallopt(option, _KEPT_BYTES)
 
 
 def _give_memory_back() -> None:
     """What the conversion has freed; glibc's allocator would keep it, and metrics begin with arrays of their own."""
-    with suppress(OSError, AttributeError):
+    with suppress(OSError, AttributeError):  # not glibc
         ctypes.CDLL(None).malloc_trim(0)

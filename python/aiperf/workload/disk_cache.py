@@ -20,6 +20,6 @@ def cached_bytes(name: str, make: Callable[[], bytes]) -> bytes:
         return file.read_bytes()
     except OSError:
         data = make()
-    with suppress(OSError):
+    with suppress(OSError):  # made again by the next run
         write_cached(file, data)
     return data

@@ -247,7 +247,7 @@ def _captures() -> Format:
 
 def _detected(path: Path, formats: Iterator[Format]) -> str | None:
     """None if no format has the file's fields."""
-    with suppress(DatasetError):
+    with suppress(DatasetError):  # None says so
         return detect_format(path, formats, "--custom-dataset-type")
     return None
 

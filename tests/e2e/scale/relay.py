@@ -27,7 +27,7 @@ def relay(near: int, far: int, delay_s: float) -> None:
         timeout = max(0.0, waiting[0][0] - time.monotonic()) if waiting else None
         ready, _, _ = select.select([near, far], [], [], timeout)
         for fd in ready:
-            with suppress(BlockingIOError):
+            with suppress(BlockingIOError):  # all that was there has been read
                 for _ in range(_AT_ONCE):
                     frame = os.read(fd, _FRAME)
                     if fd == near:
@@ -41,10 +41,10 @@ def relay(near: int, far: int, delay_s: float) -> None:
 
 def _put(fd: int, frame: bytes) -> None:
     """A device that is down, or whose queue is full, drops it, as a cable would."""
-    with suppress(OSError):
+    with suppress(OSError):  # see above
         os.write(fd, frame)
 
 
 if __name__ == "__main__":
-    with suppress(OSError, KeyboardInterrupt):
+    with suppress(OSError, KeyboardInterrupt):  # the test ends it
         relay(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]) / 1000)

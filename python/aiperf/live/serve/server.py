@@ -83,7 +83,7 @@ class LiveServer:
 
     def announce(self, directory: Path) -> None:
         """Where the page is, in the run's folder, for `aiperf view`; readable by this user alone, as it holds the token."""
-        with suppress(OSError):
+        with suppress(OSError):  # `aiperf view` then shows what is on disk
             file = directory / LIVE_FILE
             part = part_of(file)
             part.touch(mode=0o600)
@@ -107,11 +107,11 @@ class LiveServer:
                         if self.pages <= 0:
                             break
                 time.sleep(min(0.1, left))
-        except KeyboardInterrupt:
+        except KeyboardInterrupt:  # whoever looks has looked enough: the page ends
             pass
         finally:
             for file in self._announced:
-                with suppress(OSError):
+                with suppress(OSError):  # the file names a page that does not answer any more
                     file.unlink(missing_ok=True)
             self._server.shutdown()
             self._server.server_close()

@@ -338,7 +338,7 @@ def _work(bench: Bench, given: Section) -> StudyReport:
             pilot = _pilot(study, meter)
             bench.observer.note(cost.text(pilot))
         study.measure(parts, meter, bench)
-    except Interrupted:
+    except Interrupted:  # the report is of what was measured until then
         pass
     return build_report(study.outcome())
 

@@ -84,7 +84,7 @@ def run_test(bench: Bench, options: KvOptions) -> Found:
     plan = build_plan(bench.config, options, blocks.tokens, read_context(bench.config))
     found = Found(plan=plan, blocks=blocks, options=options)
     bench.observer.note(plan.cost.text())
-    with suppress(Interrupted):
+    with suppress(Interrupted):  # what was measured until then is the result
         _run(bench, found)
     return found
 

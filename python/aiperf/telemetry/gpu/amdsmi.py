@@ -58,7 +58,7 @@ def _memory_mb(smi: ModuleType, gpu: Handle) -> Iterator[object]:
 
 def _temperature(smi: ModuleType, gpu: Handle) -> Iterator[object]:
     for place in ("JUNCTION", "EDGE"):
-        with contextlib.suppress(smi.AmdSmiException):
+        with contextlib.suppress(smi.AmdSmiException):  # this GPU has no such sensor
             sensor = getattr(smi.AmdSmiTemperatureType, place)
             value = _number(smi.amdsmi_get_temp_metric(gpu, sensor, smi.AmdSmiTemperatureMetric.CURRENT))
             if value is not None:
@@ -152,11 +152,11 @@ def _value(smi: ModuleType, ask: Read, gpu: Handle) -> float:
 
 def _labels(smi: ModuleType, index: int, gpu: Handle) -> dict[str, str]:
     labels = {"gpu_id": str(index), "device": f"amd{index}", "hostname": socket.gethostname()}
-    with contextlib.suppress(smi.AmdSmiException):
+    with contextlib.suppress(smi.AmdSmiException):  # a label that the GPU does not tell is left out
         labels["gpu_uuid"] = str(smi.amdsmi_get_gpu_device_uuid(gpu))
-    with contextlib.suppress(smi.AmdSmiException, AttributeError):
+    with contextlib.suppress(smi.AmdSmiException, AttributeError):  # as above; older libraries have no such call
         labels["pci_bus_id"] = str(smi.amdsmi_get_gpu_device_bdf(gpu))
-    with contextlib.suppress(smi.AmdSmiException):
+    with contextlib.suppress(smi.AmdSmiException):  # as above
         name = smi.amdsmi_get_gpu_board_info(gpu).get("product_name")
         if name and name != "N/A":
             labels["card_model"] = str(name)

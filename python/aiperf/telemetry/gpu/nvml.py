@@ -71,7 +71,7 @@ def _labels(nvml: ModuleType, index: int, handle: object) -> tuple[tuple[str, st
         "device": f"nvidia{index}",
         "Hostname": socket.gethostname(),
     }
-    with suppress(nvml.NVMLError, AttributeError):
+    with suppress(nvml.NVMLError, AttributeError):  # a virtual GPU has none; older libraries have no such call
         labels["pci_bus_id"] = _text(nvml.nvmlDeviceGetPciInfo(handle).busId)
     return tuple(sorted(labels.items()))
 

@@ -236,7 +236,7 @@ def _decoded(data: bytes, coding: str) -> bytes:
     if coding not in {"gzip", "deflate"}:
         raise ValueError(f"the content encoding `{coding}` is not known")
     decoder = zlib.decompressobj(zlib.MAX_WBITS | 32)
-    with suppress(zlib.error, gzip.BadGzipFile):
+    with suppress(zlib.error, gzip.BadGzipFile):  # told below
         out = decoder.decompress(data, _MOST_BYTES)
         if not decoder.unconsumed_tail and decoder.eof:
             return out

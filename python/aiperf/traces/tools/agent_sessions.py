@@ -65,7 +65,7 @@ def _documents(path: Path) -> Iterator[Session]:
             for member in archive:
                 content = archive.extractfile(member) if member.isfile() else None
                 for line in [] if content is None else _lines(content.read(), member.name):
-                    with suppress(ValueError):
+                    with suppress(ValueError):  # `lay_out` has told of it
                         yield json.loads(line)
     elif ".jsonl" in path.suffixes[-2:]:
         for _, record in iter_json(path):

@@ -93,7 +93,7 @@ class Streams:
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
         if stream is not None:
-            with suppress(OSError, ValueError):
+            with suppress(OSError, ValueError):  # closed, or its reader has gone
                 stream.flush()
 
 

@@ -57,7 +57,7 @@ class Terminal:
         self._input = sys.__stdin__.fileno() if sys.__stdin__ else 0
         self.streams = Streams()
         self._is_taken = False
-        with suppress(termios.error):
+        with suppress(termios.error):  # no terminal: there is nothing to restore
             self._attributes = termios.tcgetattr(self._input)
 
     def take(self) -> None:
@@ -71,10 +71,10 @@ class Terminal:
         self._is_taken = False
         self.streams.give_back()
         if not is_whole:
-            with suppress(OSError):
+            with suppress(OSError):  # the terminal is gone
                 os.write(2, _RESTORE)
             if self._attributes is not None:
-                with suppress(termios.error):
+                with suppress(termios.error):  # as above
                     termios.tcsetattr(self._input, termios.TCSANOW, self._attributes)
         self.streams.show()
 
