@@ -80,12 +80,12 @@ impl Conversations {
     /// The place of a request that began and ended at these times. `beginnings` may be empty: then only a name can place it.
     pub(crate) fn place(&mut self, session: Option<&[u8]>, beginnings: &[Digest], start: i64, end: i64) -> Place {
         let name = session.map(|session| self.hasher.name(session));
-        let found = match &name {
+        let known = match &name {
             Some(name) => self.in_session(name, beginnings, start),
             None => self.by_beginning(beginnings, start),
         };
         let tip = beginnings.last().copied();
-        let id = found.unwrap_or_else(|| self.begin(name, start));
+        let id = known.unwrap_or_else(|| self.begin(name, start));
         let chain = self.chains.get_mut(&id).expect("it was found, or has just begun");
         let place = Place {
             name: chain.name.clone(),
@@ -213,13 +213,13 @@ mod tests {
     #[test]
     fn test_two_that_began_alike_go_on_apart() {
         let mut all = conversations();
-        let a = all.place(None, &prompt(&[1]), 0, 10);
-        let b = all.place(None, &prompt(&[1]), 0, 10);
+        let first = all.place(None, &prompt(&[1]), 0, 10);
+        let second = all.place(None, &prompt(&[1]), 0, 10);
         let (one, two) = (
             all.place(None, &prompt(&[1, 2, 3]), 20, 30),
             all.place(None, &prompt(&[1, 2, 4]), 21, 31),
         );
-        assert_eq!((&one.name, &two.name), (&b.name, &a.name));
+        assert_eq!((&one.name, &two.name), (&second.name, &first.name));
     }
 
     #[test]

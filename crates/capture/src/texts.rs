@@ -85,14 +85,14 @@ impl Memory {
             if here.contains_key(key) {
                 continue;
             }
-            let found = self.find(key);
-            if found.is_none() {
+            let known = self.find(key);
+            if known.is_none() {
                 let mut expanded = message.expand();
                 let first = texts.len();
                 texts.append(&mut expanded.texts);
                 fresh.push((*key, expanded, first));
             }
-            here.insert(*key, found);
+            here.insert(*key, known);
         }
         let answers_from = texts.len();
         texts.extend(answers);

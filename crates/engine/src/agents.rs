@@ -133,20 +133,22 @@ impl Agents {
                 ));
             }
         }
-        for (s, &root) in self.root.iter().enumerate() {
-            let is_behind = s > 0 && self.root[s - 1] == root;
-            if root as usize != s && !is_behind {
-                return Err(format!("session {s} does not follow its root {root}"));
+        for (session, &root) in self.root.iter().enumerate() {
+            let is_behind = session > 0 && self.root[session - 1] == root;
+            if root as usize != session && !is_behind {
+                return Err(format!("session {session} does not follow its root {root}"));
             }
-            let spawn = self.spawn_row[s];
-            if (spawn == NONE_U32) != (root as usize == s) {
-                return Err(format!("session {s} is a root or has a row that starts it, not both"));
+            let spawn = self.spawn_row[session];
+            if (spawn == NONE_U32) != (root as usize == session) {
+                return Err(format!(
+                    "session {session} is a root or has a row that starts it, not both"
+                ));
             }
             let starter = session_of.get(spawn as usize).copied();
-            let is_of_tree = starter.is_some_and(|o| o as usize != s && self.root.get(o as usize) == Some(&root));
+            let is_of_tree = starter.is_some_and(|o| o as usize != session && self.root.get(o as usize) == Some(&root));
             if spawn != NONE_U32 && !is_of_tree {
                 return Err(format!(
-                    "session {s} is started by row {spawn}, which is not of another session of its tree"
+                    "session {session} is started by row {spawn}, which is not of another session of its tree"
                 ));
             }
         }

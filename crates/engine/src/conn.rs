@@ -352,14 +352,14 @@ impl Conn {
     /// encrypted memory than that.
     fn send_encrypted(&mut self, head: &[u8], body: &[u8]) -> io::Result<Written> {
         let parts = [head, body];
-        for (i, part) in parts.into_iter().enumerate() {
+        for (number, part) in parts.into_iter().enumerate() {
             let mut done = 0;
             while done < part.len() {
                 done += self.encrypt(&part[done..])?;
                 // It took less than all: it is full.
                 if done < part.len() && self.write_out()? == Written::Part {
                     self.plain_out.bytes.extend_from_slice(&part[done..]);
-                    for later in &parts[i + 1..] {
+                    for later in &parts[number + 1..] {
                         self.plain_out.bytes.extend_from_slice(later);
                     }
                     return Ok(Written::Part);

@@ -203,12 +203,12 @@ impl Controller {
         if total == 0 {
             return;
         }
-        for (i, inbox) in self.shared.inboxes.iter().enumerate() {
+        for (worker, inbox) in self.shared.inboxes.iter().enumerate() {
             for url in 0..urls {
                 let share = |n: u32, of: u32, i: u32| n / of + u32::from(i < n % of);
                 inbox.send(Msg::Preconnect(
                     url as u16,
-                    share(share(total, workers, i as u32), urls, url),
+                    share(share(total, workers, worker as u32), urls, url),
                 ));
             }
         }
@@ -530,16 +530,16 @@ impl Controller {
     }
 
     fn move_ramps(&mut self, phase: &Phase, now: i64) {
-        let t = now - phase.start;
+        let elapsed = now - phase.start;
         let mut open = false;
         let mut raised = false;
         let mut set = |gate: Option<&Gate>, ramp: Option<&Ramp>, target: Option<u32>| {
             if let (Some(gate), Some(ramp), Some(target)) = (gate, ramp, target) {
-                let limit = (ramp::value_at(ramp, f64::from(target), t).floor() as u64).max(1);
+                let limit = (ramp::value_at(ramp, f64::from(target), elapsed).floor() as u64).max(1);
                 let limit = phase.division.slots(limit) as i64;
                 raised |= limit > gate.limit();
                 gate.set_limit(limit);
-                open |= t < ramp.duration_ns;
+                open |= elapsed < ramp.duration_ns;
             }
         };
         let s = &phase.settings;

@@ -199,7 +199,7 @@ mod tests {
             b"\x01\x02\x03\x04\x05",
         ] {
             for coding in ["br", "gzip", "zstd"] {
-                let mut found = [1, 4, 5, body.len()].map(|cut| {
+                let mut decoded = [1, 4, 5, body.len()].map(|cut| {
                     let mut decoder = Decoder::new(coding);
                     let mut out = Vec::new();
                     for piece in body.chunks(cut) {
@@ -213,8 +213,8 @@ mod tests {
                     }
                     Some(out)
                 });
-                let whole = found[3].take();
-                assert_eq!(found[..3], [whole.clone(), whole.clone(), whole], "{coding}");
+                let whole = decoded[3].take();
+                assert_eq!(decoded[..3], [whole.clone(), whole.clone(), whole], "{coding}");
             }
         }
     }

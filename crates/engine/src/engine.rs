@@ -279,19 +279,19 @@ impl Engine {
             now_ns: self.shared.clock.now(),
             ..Snapshot::default()
         };
-        for c in &self.shared.counters {
-            out.sent += c.sent.load(Relaxed);
-            out.ok += c.ok.load(Relaxed);
-            out.failed += c.failed.load(Relaxed);
-            out.cancelled += c.cancelled.load(Relaxed);
-            out.chunks += c.chunks.load(Relaxed);
-            out.output_tokens += c.output_tokens.load(Relaxed);
-            out.bytes_in += c.bytes_in.load(Relaxed);
-            out.connections += c.connections.load(Relaxed);
-            out.reconnects += c.reconnects.load(Relaxed);
-            out.cpu_ns += c.cpu_ns.load(Relaxed);
-            out.worker_cpu_ns.push(c.cpu_ns.load(Relaxed));
-            out.worker_wait_ns.push(c.wait_ns.load(Relaxed));
+        for counters in &self.shared.counters {
+            out.sent += counters.sent.load(Relaxed);
+            out.ok += counters.ok.load(Relaxed);
+            out.failed += counters.failed.load(Relaxed);
+            out.cancelled += counters.cancelled.load(Relaxed);
+            out.chunks += counters.chunks.load(Relaxed);
+            out.output_tokens += counters.output_tokens.load(Relaxed);
+            out.bytes_in += counters.bytes_in.load(Relaxed);
+            out.connections += counters.connections.load(Relaxed);
+            out.reconnects += counters.reconnects.load(Relaxed);
+            out.cpu_ns += counters.cpu_ns.load(Relaxed);
+            out.worker_cpu_ns.push(counters.cpu_ns.load(Relaxed));
+            out.worker_wait_ns.push(counters.wait_ns.load(Relaxed));
         }
         out.in_flight = out.sent.saturating_sub(out.ok + out.failed + out.cancelled);
         let mut kind = PhaseKind::Profiling;

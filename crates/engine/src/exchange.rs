@@ -165,14 +165,14 @@ impl Exchange {
             _ if shared.targets.len() == 1 => 0,
             UrlStrategy::RoundRobin => {
                 // Parts of a run know nothing of each other's requests, but the numbers of their sessions are those of the whole.
-                let k = turn.stays.unwrap_or_else(|| {
+                let place = turn.stays.unwrap_or_else(|| {
                     if shared.settings.part.is_some() {
                         turn.session_num + u64::from(turn.turn)
                     } else {
                         number
                     }
                 });
-                (k % shared.targets.len() as u64) as u16
+                (place % shared.targets.len() as u64) as u16
             }
             UrlStrategy::Random => match turn.stays {
                 Some(k) => (mix64(shared.settings.seed ^ mix64(k)) % shared.targets.len() as u64) as u16,

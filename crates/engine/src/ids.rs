@@ -41,14 +41,14 @@ pub(crate) fn stamp_of(request_id: [u8; 16]) -> u64 {
 }
 
 /// A number in decimal.
-pub(crate) fn write_decimal(mut n: usize, out: &mut Vec<u8>) {
+pub(crate) fn write_decimal(mut number: usize, out: &mut Vec<u8>) {
     let mut digits = [0u8; 20];
     let mut at = digits.len();
     loop {
         at -= 1;
-        digits[at] = b'0' + (n % 10) as u8;
-        n /= 10;
-        if n == 0 {
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
             break;
         }
     }

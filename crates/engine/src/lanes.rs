@@ -327,15 +327,15 @@ impl Lanes {
     }
 
     fn on_due(&mut self, id: SessionId, due: i64) {
-        let (p, s) = play_of(id);
-        match self.may_go_at(&self.plays[p], s) {
+        let (key, number) = play_of(id);
+        match self.may_go_at(&self.plays[key], number) {
             Some(at) if at > due => self.sleep(id, at),
             Some(_) => {
-                self.plays[p].streams[s].state = State::Ready;
+                self.plays[key].streams[number].state = State::Ready;
                 self.ready.push_back((id, due));
             }
             None => {
-                let stream = &mut self.plays[p].streams[s];
+                let stream = &mut self.plays[key].streams[number];
                 stream.state = State::Held;
                 stream.due = due;
                 self.stats.turns_held += 1;
@@ -447,9 +447,9 @@ impl Lanes {
         }
         phase.exhausted.store(true, SeqCst);
         let keys: Vec<usize> = self.plays.iter().map(|(key, _)| key).collect();
-        for p in keys {
+        for key in keys {
             let mut skipped = 0;
-            let play = &mut self.plays[p];
+            let play = &mut self.plays[key];
             for stream in &mut play.streams {
                 let is_kept = keeps_tickets && stream.has_ticket;
                 if !is_kept && !matches!(stream.state, State::InFlight | State::Over) {
@@ -464,7 +464,7 @@ impl Lanes {
             play.is_cut |= skipped > 0;
             phase.skipped_turns.fetch_add(skipped, Relaxed);
             if play.streams.iter().all(|s| s.state == State::Over) {
-                let play = self.plays.remove(p);
+                let play = self.plays.remove(key);
                 self.all[play.lane].has_play = false;
                 if self.stage == Stage::Profiling {
                     self.stats.play_ns += now - play.began;

@@ -127,8 +127,8 @@ impl Plan {
         first_row.push(turns as u32);
         let mut kinds = Vec::with_capacity(segments);
         let mut is_replied = vec![false; turns];
-        for i in 0..segments {
-            let (kind, limit) = match columns.seg_kind[i] {
+        for segment in 0..segments {
+            let (kind, limit) = match columns.seg_kind[segment] {
                 0 => (Kind::Literal, columns.literals.len()),
                 1 => (Kind::Fixed, usize::MAX),
                 2 => (Kind::Fresh, usize::MAX),
@@ -140,13 +140,16 @@ impl Plan {
                 8 => (Kind::Osl, usize::MAX),
                 9 => (Kind::Live, turns),
                 10 => (Kind::Filler, usize::MAX),
-                other => return bad(format!("segment {i} has the unknown kind {other}")),
+                other => return bad(format!("segment {segment} has the unknown kind {other}")),
             };
-            if usize::try_from(columns.seg_a[i]).is_ok_and(|a| a >= limit) {
-                return bad(format!("segment {i} refers to {} of {limit}", columns.seg_a[i]));
+            if usize::try_from(columns.seg_a[segment]).is_ok_and(|a| a >= limit) {
+                return bad(format!(
+                    "segment {segment} refers to {} of {limit}",
+                    columns.seg_a[segment]
+                ));
             }
             if matches!(kind, Kind::Reply | Kind::Live) {
-                is_replied[columns.seg_a[i] as usize] = true;
+                is_replied[columns.seg_a[segment] as usize] = true;
             }
             kinds.push(kind);
         }
@@ -317,24 +320,24 @@ impl Plan {
         // Blocks that a response stands in place of, and whether a filler stands in front of the next text.
         let (mut replaced, mut goes_on) = (0, false);
         for i in from..to {
-            let (a, b) = (self.columns.seg_a[i], self.columns.seg_b[i]);
+            let (of, size) = (self.columns.seg_a[i], self.columns.seg_b[i]);
             match self.kinds[i] {
                 Kind::Literal => {
                     goes_on = false;
-                    out.extend_from_slice(&self.columns.literals[a as usize]);
+                    out.extend_from_slice(&self.columns.literals[of as usize]);
                 }
                 Kind::Live => {
-                    let text = reply(a as u32);
+                    let text = reply(of as u32);
                     out.extend_from_slice(text);
-                    replaced = if text.is_empty() { 0 } else { b };
+                    replaced = if text.is_empty() { 0 } else { size };
                 }
                 Kind::Filler => {
-                    goes_on = !reply((a >> 32) as u32).is_empty();
+                    goes_on = !reply((of >> 32) as u32).is_empty();
                     if let Some(vocabulary) = fill.vocabulary.filter(|_| goes_on) {
-                        vocabulary.write(mix64(a & 0xFFFF_FFFF), b, false, out);
+                        vocabulary.write(mix64(of & 0xFFFF_FFFF), size, false, out);
                     }
                 }
-                Kind::Reply => out.extend_from_slice(reply(a as u32)),
+                Kind::Reply => out.extend_from_slice(reply(of as u32)),
                 Kind::Stamp => {
                     for nibble in (0..16).rev() {
                         out.push(b"0123456789abcdef"[((fill.stamp >> (nibble * 4)) & 15) as usize]);
@@ -346,28 +349,28 @@ impl Plan {
                     write_decimal(osl as usize, out);
                 }
                 Kind::Inherit => {
-                    self.write_part(a as u32, b.min(left), fill, reply, out);
-                    left -= b.min(left);
+                    self.write_part(of as u32, size.min(left), fill, reply, out);
+                    left -= size.min(left);
                 }
                 Kind::Blocks => {
-                    let count = (b & !CONTINUES).min(left);
+                    let count = (size & !CONTINUES).min(left);
                     if replaced > 0 {
                         replaced -= replaced.min(count);
                     } else if let (Some(agents), Some(vocabulary)) = (self.agents(), fill.vocabulary) {
-                        let continues = b & CONTINUES != 0 || std::mem::take(&mut goes_on);
-                        agents.write_blocks(a, count, continues, vocabulary, out);
+                        let continues = size & CONTINUES != 0 || std::mem::take(&mut goes_on);
+                        agents.write_blocks(of, count, continues, vocabulary, out);
                     }
                     left -= count;
                 }
                 kind => {
                     let seed = if kind == Kind::Fresh {
-                        epoch_seed(a, fill.epoch)
+                        epoch_seed(of, fill.epoch)
                     } else {
-                        a
+                        of
                     };
                     if let Some(vocabulary) = fill.vocabulary {
-                        let continues = b & CONTINUES != 0 || std::mem::take(&mut goes_on);
-                        vocabulary.write(seed, b & !CONTINUES, continues, out);
+                        let continues = size & CONTINUES != 0 || std::mem::take(&mut goes_on);
+                        vocabulary.write(seed, size & !CONTINUES, continues, out);
                     }
                 }
             }
@@ -382,21 +385,23 @@ impl Plan {
 fn check_inherited(columns: &Columns, agents: &Agents) -> Result<(), EngineError> {
     let mut blocks = vec![0u32; columns.session.len()];
     for row in 0..columns.session.len() {
-        for i in columns.seg_offsets[row] as usize..columns.seg_offsets[row + 1] as usize {
-            let (a, b) = (columns.seg_a[i], columns.seg_b[i]);
-            match columns.seg_kind[i] {
-                5 if a >= row as u64 || b > blocks[a as usize] || b == 0 => {
-                    return Err(EngineError::Plan(format!("row {row} takes over {b} blocks of row {a}")));
-                }
-                5 => blocks[row] += b,
-                6 if (a >> 32) as usize >= agents.block_seed.len() => {
+        for segment in columns.seg_offsets[row] as usize..columns.seg_offsets[row + 1] as usize {
+            let (of, count) = (columns.seg_a[segment], columns.seg_b[segment]);
+            match columns.seg_kind[segment] {
+                5 if of >= row as u64 || count > blocks[of as usize] || count == 0 => {
                     return Err(EngineError::Plan(format!(
-                        "row {row} has blocks of the unknown session {}",
-                        a >> 32
+                        "row {row} takes over {count} blocks of row {of}"
                     )));
                 }
-                6 => blocks[row] += b & !CONTINUES,
-                9 | 10 if a >> (if columns.seg_kind[i] == 9 { 0 } else { 32 }) >= row as u64 || b == 0 => {
+                5 => blocks[row] += count,
+                6 if (of >> 32) as usize >= agents.block_seed.len() => {
+                    return Err(EngineError::Plan(format!(
+                        "row {row} has blocks of the unknown session {}",
+                        of >> 32
+                    )));
+                }
+                6 => blocks[row] += count & !CONTINUES,
+                9 | 10 if of >> (if columns.seg_kind[segment] == 9 { 0 } else { 32 }) >= row as u64 || count == 0 => {
                     return Err(EngineError::Plan(format!("row {row} has a response that comes later")));
                 }
                 _ => {}

@@ -150,7 +150,7 @@ impl Pool {
     pub(crate) fn resolved(
         &mut self,
         id: ConnId,
-        found: io::Result<Vec<Address>>,
+        resolved: io::Result<Vec<Address>>,
         took: i64,
     ) -> Result<(), (ErrorKind, String)> {
         let shared = Arc::clone(&self.shared);
@@ -162,7 +162,7 @@ impl Pool {
             let host = target.name.as_ref().map_or("", |(host, _)| host);
             (ErrorKind::Dns, format!("cannot resolve the host `{host}`: {reason}"))
         };
-        let addresses = found.map_err(|e| dns(&e.to_string()))?;
+        let addresses = resolved.map_err(|e| dns(&e.to_string()))?;
         let is_begun = conn.resolved(
             addresses,
             took,

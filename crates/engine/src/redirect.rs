@@ -50,13 +50,13 @@ fn without_dots(target: &str) -> String {
     let (path, query) = target.split_at(target.find('?').unwrap_or(target.len()));
     let mut kept: Vec<&str> = Vec::new();
     let parts: Vec<&str> = path.split('/').skip(1).collect();
-    for (i, part) in parts.iter().enumerate() {
+    for (number, part) in parts.iter().enumerate() {
         match *part {
             "." | ".." => {
                 if *part == ".." {
                     kept.pop();
                 }
-                if i + 1 == parts.len() {
+                if number + 1 == parts.len() {
                     kept.push("");
                 }
             }

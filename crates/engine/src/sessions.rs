@@ -209,66 +209,66 @@ impl Sessions {
 
     /// A session's next turn, unless the phase has stopped or its tickets are used up, or the prefill gate is shut.
     fn begin(&mut self, id: SessionId, scheduled: i64, in_prefill: bool) -> Option<Turn> {
-        let s = self.sessions.get_mut(id.0)?;
-        let phase = Arc::clone(&self.trees[s.tree].phase);
-        if self.plan.is_silent(s.row) {
+        let session = self.sessions.get_mut(id.0)?;
+        let phase = Arc::clone(&self.trees[session.tree].phase);
+        if self.plan.is_silent(session.row) {
             self.pass(id, scheduled);
             return None;
         }
         if !in_prefill {
-            if phase.is_stopped() || !(s.has_ticket || phase.take_ticket()) {
+            if phase.is_stopped() || !(session.has_ticket || phase.take_ticket()) {
                 self.end_session(id, scheduled);
                 return None;
             }
             if let Some(gate) = &phase.prefill
                 && !gate.try_enter()
             {
-                s.waiting = Waiting::Prefill;
-                s.has_ticket = true;
-                s.capped = true;
+                session.waiting = Waiting::Prefill;
+                session.has_ticket = true;
+                session.capped = true;
                 phase.prefill_waiters.fetch_add(1, SeqCst);
                 self.prefill_queue.push_back((id, scheduled));
                 return None;
             }
         }
-        s.has_ticket = false;
-        s.waiting = Waiting::InFlight;
-        let tree = &mut self.trees[s.tree];
+        session.has_ticket = false;
+        session.waiting = Waiting::InFlight;
+        let tree = &mut self.trees[session.tree];
         tree.unsent = tree.unsent.saturating_sub(1);
         Some(Turn {
             session_id: id,
-            row: s.row,
-            session: s.index,
+            row: session.row,
+            session: session.index,
             session_num: tree.number,
-            turn: s.turn(),
+            turn: session.turn(),
             epoch: tree.epoch,
-            correlation_id: s.correlation_id,
+            correlation_id: session.correlation_id,
             scheduled,
-            capped: std::mem::take(&mut s.capped),
+            capped: std::mem::take(&mut session.capped),
             holds_prefill: phase.prefill.is_some(),
-            connection: s.connection,
+            connection: session.connection,
             mark: None,
             output_cap: None,
             // A server knows a conversation's earlier turns; another one would have to prefill them again.
-            stays: (s.end_row - s.first_row > 1).then_some(tree.number),
+            stays: (session.end_row - session.first_row > 1).then_some(tree.number),
             phase,
         })
     }
 
     /// A turn that sends nothing: it ends at once.
     fn pass(&mut self, id: SessionId, at: i64) {
-        let Some(s) = self.sessions.get_mut(id.0) else {
+        let Some(session) = self.sessions.get_mut(id.0) else {
             return;
         };
-        let phase = Arc::clone(&self.trees[s.tree].phase);
+        let phase = Arc::clone(&self.trees[session.tree].phase);
         if phase.is_stopped() {
             self.end_session(id, at);
             return;
         }
-        let (row, connection) = (s.row, s.connection.take());
-        if std::mem::take(&mut s.has_ticket) {
+        let (row, connection) = (session.row, session.connection.take());
+        if std::mem::take(&mut session.has_ticket) {
             if is_rate(&phase) {
-                self.trees[s.tree].spare_tick = true;
+                self.trees[session.tree].spare_tick = true;
             } else {
                 phase.return_first_ticket();
             }
@@ -307,23 +307,23 @@ impl Sessions {
             at: end,
             ..
         } = ended;
-        let Some(s) = self.sessions.get_mut(id.0) else {
+        let Some(session) = self.sessions.get_mut(id.0) else {
             self.released.extend(ended.connection);
             return;
         };
-        s.connection = ended.connection;
+        session.connection = ended.connection;
         if !ended.is_ok {
             self.end_session(id, end);
             return;
         }
-        let tree = s.tree;
+        let tree = session.tree;
         if let Some(reply) = ended.reply {
             self.trees[tree].replies.insert(row, reply);
         }
-        let next = s.row + 1;
-        let goes_on = next < s.end_row;
+        let next = session.row + 1;
+        let goes_on = next < session.end_row;
         if goes_on {
-            s.row = next;
+            session.row = next;
         }
         if self.plan.has_dependencies() {
             let plan = Arc::clone(&self.plan);
@@ -370,8 +370,8 @@ impl Sessions {
 
     /// When the next turn is due: at its time in the schedule, or after its think time.
     fn schedule_turn(&mut self, id: SessionId, end: i64) {
-        let s = &self.sessions[id.0];
-        let phase = Arc::clone(&self.trees[s.tree].phase);
+        let session = &self.sessions[id.0];
+        let phase = Arc::clone(&self.trees[session.tree].phase);
         if phase.is_stopped() {
             self.end_session(id, end);
             return;
@@ -380,11 +380,11 @@ impl Sessions {
         let due = match phase.settings.load {
             Load::Schedule { .. } => self
                 .plan
-                .at_ns(s.row)
+                .at_ns(session.row)
                 .map_or(thought, |at| thought.max(phase.start + at)),
             Load::Users { users, rate } => {
                 let gap = f64::from(users) / rate * 1e9;
-                thought.max(s.began + (gap * f64::from(s.turn())) as i64)
+                thought.max(session.began + (gap * f64::from(session.turn())) as i64)
             }
             _ => thought,
         };
@@ -430,40 +430,40 @@ impl Sessions {
     }
 
     fn on_due(&mut self, id: SessionId, due: i64) {
-        let s = &mut self.sessions[id.0];
-        let tree = &mut self.trees[s.tree];
+        let session = &mut self.sessions[id.0];
+        let tree = &mut self.trees[session.tree];
         let phase = &tree.phase;
-        let waits_for_tick = is_rate(phase) && !self.plan.is_silent(s.row);
+        let waits_for_tick = is_rate(phase) && !self.plan.is_silent(session.row);
         if waits_for_tick && !std::mem::take(&mut tree.spare_tick) {
             if phase.ticks_over.load(SeqCst) {
                 self.end_session(id, due);
                 return;
             }
-            s.waiting = Waiting::Tick;
+            session.waiting = Waiting::Tick;
             self.continuations.push_back(id);
             self.num_continuations.fetch_add(1, SeqCst);
         } else {
-            s.has_ticket |= waits_for_tick;
-            s.waiting = Waiting::Ready;
+            session.has_ticket |= waits_for_tick;
+            session.waiting = Waiting::Ready;
             self.ready.push_back((id, due));
         }
     }
 
     fn end_session(&mut self, id: SessionId, end: i64) {
-        let Some(s) = self.sessions.try_remove(id.0) else {
+        let Some(session) = self.sessions.try_remove(id.0) else {
             return;
         };
-        self.released.extend(s.connection);
-        let tree = &mut self.trees[s.tree];
-        if s.has_ticket {
+        self.released.extend(session.connection);
+        let tree = &mut self.trees[session.tree];
+        if session.has_ticket {
             tree.phase.return_ticket();
         }
         tree.open -= 1;
         if tree.open > 0 {
-            self.end_stuck(s.tree, end);
+            self.end_stuck(session.tree, end);
             return;
         }
-        let tree = self.trees.remove(s.tree);
+        let tree = self.trees.remove(session.tree);
         tree.phase.skipped_turns.fetch_add(tree.unsent, Relaxed);
         if tree.spare_tick {
             tree.phase.return_ticket();

@@ -134,14 +134,14 @@ fn basic(user: &str) -> String {
 
 fn percent_decoded(text: &str) -> Vec<u8> {
     let bytes = text.as_bytes();
-    let (mut out, mut i) = (Vec::with_capacity(bytes.len()), 0);
-    while i < bytes.len() {
-        let hex = (bytes[i] == b'%')
-            .then(|| text.get(i + 1..i + 3))
+    let (mut out, mut at) = (Vec::with_capacity(bytes.len()), 0);
+    while at < bytes.len() {
+        let hex = (bytes[at] == b'%')
+            .then(|| text.get(at + 1..at + 3))
             .flatten()
             .and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        out.push(hex.unwrap_or(bytes[i]));
-        i += if hex.is_some() { 3 } else { 1 };
+        out.push(hex.unwrap_or(bytes[at]));
+        at += if hex.is_some() { 3 } else { 1 };
     }
     out
 }
@@ -150,12 +150,12 @@ impl Target {
     /// Resolve its name again; how long that took, ns.
     pub(crate) fn resolve_again(&self, clock: &Clock) -> (std::io::Result<Vec<Address>>, i64) {
         let began = clock.now();
-        let found = self.name.as_ref().map_or(Ok(Vec::new()), |(host, port)| {
+        let addresses = self.name.as_ref().map_or(Ok(Vec::new()), |(host, port)| {
             let found = (host.as_str(), *port).to_socket_addrs()?;
             let is_reachable = |a: &SocketAddr| self.sources.first().is_none_or(|s| s.is_ipv4() == a.is_ipv4());
             Ok(found.filter(is_reachable).map(Address::Tcp).collect())
         });
-        (found, clock.now() - began)
+        (addresses, clock.now() - began)
     }
 
     /// The local address that connection `number` is made from.

@@ -58,12 +58,12 @@ impl Vocabulary {
         let mut byte_at = Vec::with_capacity(stream.len() + 1);
         let mut token_at = Vec::with_capacity(stream.len() + 1);
         let mut tokens = 0u32;
-        for &i in stream {
+        for &number in stream {
             byte_at.push(u32::try_from(rendered.len()).map_err(|_| bad("the corpus is over 4 GiB"))?);
             token_at.push(tokens);
             rendered.push(b' ');
-            rendered.extend_from_slice(word(i)?);
-            let count = counts[i as usize];
+            rendered.extend_from_slice(word(number)?);
+            let count = counts[number as usize];
             if count == 0 {
                 return Err(bad("a word of the corpus has 0 tokens"));
             }
@@ -173,19 +173,26 @@ impl Vocabulary {
 pub fn escape_json(text: &[u8], out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let mut clean = 0;
-    for (i, &b) in text.iter().enumerate() {
-        if b >= 0x20 && b != b'"' && b != b'\\' {
+    for (at, &byte) in text.iter().enumerate() {
+        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
             continue;
         }
-        out.extend_from_slice(&text[clean..i]);
-        clean = i + 1;
-        match b {
+        out.extend_from_slice(&text[clean..at]);
+        clean = at + 1;
+        match byte {
             b'"' => out.extend_from_slice(b"\\\""),
             b'\\' => out.extend_from_slice(b"\\\\"),
             b'\n' => out.extend_from_slice(b"\\n"),
             b'\r' => out.extend_from_slice(b"\\r"),
             b'\t' => out.extend_from_slice(b"\\t"),
-            _ => out.extend_from_slice(&[b'\\', b'u', b'0', b'0', HEX[(b >> 4) as usize], HEX[(b & 15) as usize]]),
+            _ => out.extend_from_slice(&[
+                b'\\',
+                b'u',
+                b'0',
+                b'0',
+                HEX[(byte >> 4) as usize],
+                HEX[(byte & 15) as usize],
+            ]),
         }
     }
     out.extend_from_slice(&text[clean..]);
@@ -239,15 +246,15 @@ mod tests {
 
     #[test]
     fn a_vocabulary_survives_its_way_to_another_process() {
-        let v = vocabulary();
-        let bytes = v.to_bytes();
+        let original = vocabulary();
+        let bytes = original.to_bytes();
         let copy = Vocabulary::from_bytes(&bytes).expect("whole");
-        let (mut a, mut b) = (Vec::new(), Vec::new());
+        let (mut first, mut second) = (Vec::new(), Vec::new());
         for seed in 0..50 {
-            v.write(seed, 40, false, &mut a);
-            copy.write(seed, 40, false, &mut b);
+            original.write(seed, 40, false, &mut first);
+            copy.write(seed, 40, false, &mut second);
         }
-        assert_eq!(a, b);
+        assert_eq!(first, second);
         assert!((0..bytes.len()).all(|cut| Vocabulary::from_bytes(&bytes[..cut]).is_err()));
     }
 

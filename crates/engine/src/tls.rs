@@ -222,14 +222,14 @@ mod tests {
         let now = SystemTime::now() + Duration::from_secs(years * 31_557_600);
         let now = UnixTime::since_unix_epoch(now.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970"));
         let name = ServerName::try_from(name).expect("a name");
-        let found = trusted(&tls, provider).expect("certificates").verify_server_cert(
+        let verdict = trusted(&tls, provider).expect("certificates").verify_server_cert(
             &certificate(shown),
             &[],
             &name,
             &[],
             now,
         );
-        found.map_or_else(|e| e.to_string(), |_| "ok".to_owned())
+        verdict.map_or_else(|e| e.to_string(), |_| "ok".to_owned())
     }
 
     /// What `openssl req -x509` makes: a server's certificate that says it is an authority's.

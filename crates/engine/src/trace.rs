@@ -235,23 +235,23 @@ impl Object {
     /// Header lines after the first line of a head; of a name that comes twice the values stand in one, as RFC 9110 says.
     fn headers(&mut self, key: &str, head: &[u8]) {
         let head = String::from_utf8_lossy(head);
-        let mut found: Vec<(&str, String)> = Vec::new();
+        let mut fields: Vec<(&str, String)> = Vec::new();
         for line in head.lines().skip(1) {
             let Some((name, value)) = line.split_once(':') else {
                 continue;
             };
             let value = if is_secret(name) { MASK } else { value.trim() };
-            match found.iter_mut().find(|(known, _)| known.eq_ignore_ascii_case(name)) {
+            match fields.iter_mut().find(|(known, _)| known.eq_ignore_ascii_case(name)) {
                 Some((_, values)) => {
                     values.push_str(", ");
                     values.push_str(value);
                 }
-                None => found.push((name, value.to_owned())),
+                None => fields.push((name, value.to_owned())),
             }
         }
         self.key(key);
         self.out.push('{');
-        for (i, (name, value)) in found.iter().enumerate() {
+        for (i, (name, value)) in fields.iter().enumerate() {
             if i > 0 {
                 self.out.push_str(", ");
             }

@@ -184,12 +184,12 @@ fn a_compressed_response_is_bounded_by_what_it_stands_for() {
 
 #[test]
 fn a_response_without_text_shows_what_it_has_instead() {
-    let (_, found) = recorded(
+    let (_, told) = recorded(
         "Content-Type: application/json\r\n",
         b"{\"detail\":\"Not authenticated\"}",
     );
     assert_eq!(
-        found,
+        told,
         "EmptyReply: a response without text, reasoning or tool call: {\"detail\":\"Not authenticated\"}"
     );
     let (_, found) = recorded("Content-Type: text/html\r\n", b"<html>Log in</html>");

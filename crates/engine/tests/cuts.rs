@@ -37,13 +37,13 @@ fn rules(framing: Framing) -> Rules {
 
 fn chunked(body: &[u8], sizes: &[usize]) -> Vec<u8> {
     let mut out = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
-    let (mut rest, mut i) = (body, 0);
+    let (mut rest, mut number) = (body, 0);
     while !rest.is_empty() {
-        let (now, later) = rest.split_at(sizes[i % sizes.len()].min(rest.len()));
+        let (now, later) = rest.split_at(sizes[number % sizes.len()].min(rest.len()));
         out.extend_from_slice(format!("{:x}\r\n", now.len()).as_bytes());
         out.extend_from_slice(now);
         out.extend_from_slice(b"\r\n");
-        (rest, i) = (later, i + 1);
+        (rest, number) = (later, number + 1);
     }
     out.extend_from_slice(b"0\r\n\r\n");
     out

@@ -109,11 +109,11 @@ fn a_response_is_the_same_however_its_bytes_are_cut() {
     bytes.extend(frame(PING, 0, 0, &[7; 8]));
     bytes.extend(frame(DATA, 0x8, 1, b"\x02data: b\n\nxx")); // padded
     bytes.extend(frame(DATA, END_STREAM, 1, b""));
-    for i in 0..=bytes.len() {
-        for j in (i..=bytes.len()).step_by(7) {
+    for first in 0..=bytes.len() {
+        for second in (first..=bytes.len()).step_by(7) {
             let mut connection = client();
             let stream = open(&mut connection, b"{}");
-            for piece in [&bytes[..i], &bytes[i..j], &bytes[j..]] {
+            for piece in [&bytes[..first], &bytes[first..second], &bytes[second..]] {
                 connection.receive(piece);
             }
             let got = events(&mut connection);
@@ -121,7 +121,7 @@ fn a_response_is_the_same_however_its_bytes_are_cut() {
             assert_eq!(
                 text_of(&got, stream),
                 (b"data: a\n\ndata: b\n\n".to_vec(), true),
-                "{i} {j}"
+                "{first} {second}"
             );
             let pong = frames(&take(&mut connection).0);
             assert!(pong.contains(&(PING, ACK, 0, vec![7; 8])));
@@ -177,13 +177,13 @@ fn a_request_is_sent_with_its_first_byte_and_whole_with_its_last() {
     let mut begun = Vec::new();
     let mut whole = Vec::new();
     let mut around = 0;
-    for i in 0..all.len() {
+    for written in 0..all.len() {
         connection.wrote(1, &mut |sent| match sent {
             Sent::Begun(stream, size) => {
-                begun.push((stream, i));
+                begun.push((stream, written));
                 around += size as usize;
             }
-            Sent::Whole(stream) => whole.push((stream, i)),
+            Sent::Whole(stream) => whole.push((stream, written)),
             Sent::Framed(_, size) => around += size as usize,
         });
     }
@@ -253,7 +253,7 @@ fn the_reader_is_never_what_the_server_waits_for() {
     let mut initial = 65_535i64;
     let mut lowest = i64::MAX;
     let chunk = frame(DATA, 0, stream, &[b'x'; 16_384]);
-    for i in 0..100_000 {
+    for number in 0..100_000 {
         for (kind, flags, of, payload) in frames(&take(&mut connection).0) {
             if kind == SETTINGS && flags & ACK == 0 {
                 for pair in payload.chunks(6) {
@@ -272,7 +272,7 @@ fn the_reader_is_never_what_the_server_waits_for() {
         windows[0] -= 16_384;
         windows[1] -= 16_384;
         lowest = lowest.min(windows[0]).min(windows[1]);
-        assert!(lowest > 100 << 20, "{i}: {windows:?} of {initial}");
+        assert!(lowest > 100 << 20, "{number}: {windows:?} of {initial}");
     }
 }
 

@@ -82,7 +82,7 @@ fn a_connection_with_an_unsent_body_carries_no_other_request() {
         (200, ErrorKind::Ok),
     ] {
         let stray = Arc::new(AtomicUsize::new(0));
-        let found = Arc::clone(&stray);
+        let counter = Arc::clone(&stray);
         let server = Server::start(move |_, stream| {
             let mut writer = stream.try_clone().expect("a socket");
             let mut reader = BufReader::new(stream);
@@ -98,7 +98,7 @@ fn a_connection_with_an_unsent_body_carries_no_other_request() {
                 // What comes now may be the rest of that body, and nothing else.
                 let mut rest = Vec::new();
                 let _ = reader.read_to_end(&mut rest);
-                found.fetch_add(rest.windows(5).filter(|w| w == b"POST ").count(), SeqCst);
+                counter.fetch_add(rest.windows(5).filter(|w| w == b"POST ").count(), SeqCst);
                 assert!(rest.len() < length, "the body was sent after all");
                 return;
             }

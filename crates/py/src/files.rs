@@ -128,46 +128,48 @@ fn flat<'py>(py: Python<'py>, kind: &DataType, arrays: &[&dyn Array]) -> Option<
 
 /// Row `i` as a Python object: None, int, float, bool, str, bytes, list or dict. Instants and durations are integers in the
 /// file's own unit.
-fn value(py: Python<'_>, name: &str, array: &dyn Array, i: usize) -> PyResult<Py<PyAny>> {
+fn value(py: Python<'_>, name: &str, array: &dyn Array, row: usize) -> PyResult<Py<PyAny>> {
     fn number<T: ArrowPrimitiveType>(py: Python<'_>, array: &dyn Array, i: usize) -> PyResult<Py<PyAny>>
     where
         T::Native: for<'py> IntoPyObject<'py>,
     {
         array.as_primitive::<T>().value(i).into_py_any(py)
     }
-    if array.is_null(i) {
+    if array.is_null(row) {
         return Ok(py.None());
     }
     match array.data_type() {
         DataType::Null => Ok(py.None()),
-        DataType::Boolean => array.as_boolean().value(i).into_py_any(py),
-        DataType::Int8 => number::<Int8Type>(py, array, i),
-        DataType::Int16 => number::<Int16Type>(py, array, i),
-        DataType::Int32 => number::<Int32Type>(py, array, i),
-        DataType::Int64 => number::<Int64Type>(py, array, i),
-        DataType::UInt8 => number::<UInt8Type>(py, array, i),
-        DataType::UInt16 => number::<UInt16Type>(py, array, i),
-        DataType::UInt32 => number::<UInt32Type>(py, array, i),
-        DataType::UInt64 => number::<UInt64Type>(py, array, i),
-        DataType::Float32 => number::<Float32Type>(py, array, i),
-        DataType::Float64 => number::<Float64Type>(py, array, i),
-        DataType::Date32 => number::<Date32Type>(py, array, i),
-        DataType::Time32(TimeUnit::Millisecond) => number::<Time32MillisecondType>(py, array, i),
-        DataType::Time64(TimeUnit::Microsecond) => number::<Time64MicrosecondType>(py, array, i),
-        DataType::Time64(TimeUnit::Nanosecond) => number::<Time64NanosecondType>(py, array, i),
-        DataType::Timestamp(TimeUnit::Millisecond, _) => number::<TimestampMillisecondType>(py, array, i),
-        DataType::Timestamp(TimeUnit::Microsecond, _) => number::<TimestampMicrosecondType>(py, array, i),
-        DataType::Timestamp(TimeUnit::Nanosecond, _) => number::<TimestampNanosecondType>(py, array, i),
-        DataType::Duration(TimeUnit::Millisecond) => number::<DurationMillisecondType>(py, array, i),
-        DataType::Duration(TimeUnit::Microsecond) => number::<DurationMicrosecondType>(py, array, i),
-        DataType::Duration(TimeUnit::Nanosecond) => number::<DurationNanosecondType>(py, array, i),
-        DataType::Utf8 => array.as_string::<i32>().value(i).into_py_any(py),
-        DataType::Binary => Ok(PyBytes::new(py, array.as_binary::<i32>().value(i)).into_any().unbind()),
-        DataType::FixedSizeBinary(_) => Ok(PyBytes::new(py, array.as_fixed_size_binary().value(i))
+        DataType::Boolean => array.as_boolean().value(row).into_py_any(py),
+        DataType::Int8 => number::<Int8Type>(py, array, row),
+        DataType::Int16 => number::<Int16Type>(py, array, row),
+        DataType::Int32 => number::<Int32Type>(py, array, row),
+        DataType::Int64 => number::<Int64Type>(py, array, row),
+        DataType::UInt8 => number::<UInt8Type>(py, array, row),
+        DataType::UInt16 => number::<UInt16Type>(py, array, row),
+        DataType::UInt32 => number::<UInt32Type>(py, array, row),
+        DataType::UInt64 => number::<UInt64Type>(py, array, row),
+        DataType::Float32 => number::<Float32Type>(py, array, row),
+        DataType::Float64 => number::<Float64Type>(py, array, row),
+        DataType::Date32 => number::<Date32Type>(py, array, row),
+        DataType::Time32(TimeUnit::Millisecond) => number::<Time32MillisecondType>(py, array, row),
+        DataType::Time64(TimeUnit::Microsecond) => number::<Time64MicrosecondType>(py, array, row),
+        DataType::Time64(TimeUnit::Nanosecond) => number::<Time64NanosecondType>(py, array, row),
+        DataType::Timestamp(TimeUnit::Millisecond, _) => number::<TimestampMillisecondType>(py, array, row),
+        DataType::Timestamp(TimeUnit::Microsecond, _) => number::<TimestampMicrosecondType>(py, array, row),
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => number::<TimestampNanosecondType>(py, array, row),
+        DataType::Duration(TimeUnit::Millisecond) => number::<DurationMillisecondType>(py, array, row),
+        DataType::Duration(TimeUnit::Microsecond) => number::<DurationMicrosecondType>(py, array, row),
+        DataType::Duration(TimeUnit::Nanosecond) => number::<DurationNanosecondType>(py, array, row),
+        DataType::Utf8 => array.as_string::<i32>().value(row).into_py_any(py),
+        DataType::Binary => Ok(PyBytes::new(py, array.as_binary::<i32>().value(row))
+            .into_any()
+            .unbind()),
+        DataType::FixedSizeBinary(_) => Ok(PyBytes::new(py, array.as_fixed_size_binary().value(row))
             .into_any()
             .unbind()),
         DataType::List(_) => {
-            let items = array.as_list::<i32>().value(i);
+            let items = array.as_list::<i32>().value(row);
             let list = PyList::empty(py);
             for j in 0..items.len() {
                 list.append(value(py, name, items.as_ref(), j)?)?;
@@ -177,7 +179,7 @@ fn value(py: Python<'_>, name: &str, array: &dyn Array, i: usize) -> PyResult<Py
         DataType::Struct(fields) => {
             let dict = PyDict::new(py);
             for (field, column) in fields.iter().zip(array.as_struct().columns()) {
-                dict.set_item(field.name(), value(py, name, column.as_ref(), i)?)?;
+                dict.set_item(field.name(), value(py, name, column.as_ref(), row)?)?;
             }
             Ok(dict.into_any().unbind())
         }

@@ -22,57 +22,57 @@ use pyo3::wrap_pyfunction;
 
 /// The native core of aiperf.
 #[pymodule(gil_used = false)]
-fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
+fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     if cfg!(debug_assertions) {
-        let category = m.py().get_type::<PyRuntimeWarning>();
+        let category = module.py().get_type::<PyRuntimeWarning>();
         PyErr::warn(
-            m.py(),
+            module.py(),
             &category,
             c"aiperf._core is a debug build: its timings are worthless",
             1,
         )?;
     }
-    m.add_class::<engine::Plan>()?;
-    m.add_class::<engine::Vocabulary>()?;
-    m.add_class::<engine::Engine>()?;
-    m.add_class::<records::Records>()?;
-    m.add_class::<records::Piece>()?;
-    m.add_class::<records::RecordPieces>()?;
-    m.add_class::<records::JournalTail>()?;
-    m.add_class::<records::ChunkBatches>()?;
-    m.add_class::<records::RecordsJoin>()?;
-    m.add_class::<records::RecordsWriter>()?;
-    m.add_class::<chunks::RowFacts>()?;
-    m.add_class::<chunks::GapPool>()?;
-    m.add_class::<chunks::GapLists>()?;
-    m.add_class::<chunks::LagPool>()?;
-    m.add_class::<chunks::Flow>()?;
-    m.add_class::<chunks::WindowGaps>()?;
-    m.add_class::<chunks::GapHeat>()?;
-    m.add_class::<chunks::TokenCurve>()?;
-    m.add_class::<chunks::RowStamps>()?;
-    m.add_class::<texts::Texts>()?;
-    m.add_class::<sim::SimServer>()?;
-    m.add_class::<capture::Capture>()?;
-    m.add_class::<capture::BlockHasher>()?;
-    m.add_class::<question::Http2Questions>()?;
-    m.add_class::<telemetry::MetricLines>()?;
-    m.add_class::<traces::AgentCorpus>()?;
-    m.add_function(wrap_pyfunction!(telemetry::parse_otlp_json, m)?)?;
-    m.add_function(wrap_pyfunction!(traces::agents_digest, m)?)?;
-    m.add_function(wrap_pyfunction!(traces::lay_out_agent_rows, m)?)?;
-    m.add_function(wrap_pyfunction!(chunks::scan_chunks, m)?)?;
-    m.add_function(wrap_pyfunction!(chunks::scan_records, m)?)?;
-    m.add_function(wrap_pyfunction!(chunks::order_statistics, m)?)?;
-    m.add_function(wrap_pyfunction!(sim::simulate, m)?)?;
-    m.add_function(wrap_pyfunction!(sim::sim_presets, m)?)?;
-    m.add_function(wrap_pyfunction!(records::write_records, m)?)?;
-    m.add_function(wrap_pyfunction!(jsonl::write_jsonl, m)?)?;
-    m.add_function(wrap_pyfunction!(tokens::builtin_count, m)?)?;
-    m.add_function(wrap_pyfunction!(tokens::builtin_encode, m)?)?;
-    m.add_function(wrap_pyfunction!(tokens::builtin_decode, m)?)?;
-    m.add_function(wrap_pyfunction!(files::read_bytes, m)?)?;
-    m.add_function(wrap_pyfunction!(files::read_parquet_columns, m)?)?;
-    m.add_function(wrap_pyfunction!(files::write_parquet_columns, m)?)?;
+    module.add_class::<engine::Plan>()?;
+    module.add_class::<engine::Vocabulary>()?;
+    module.add_class::<engine::Engine>()?;
+    module.add_class::<records::Records>()?;
+    module.add_class::<records::Piece>()?;
+    module.add_class::<records::RecordPieces>()?;
+    module.add_class::<records::JournalTail>()?;
+    module.add_class::<records::ChunkBatches>()?;
+    module.add_class::<records::RecordsJoin>()?;
+    module.add_class::<records::RecordsWriter>()?;
+    module.add_class::<chunks::RowFacts>()?;
+    module.add_class::<chunks::GapPool>()?;
+    module.add_class::<chunks::GapLists>()?;
+    module.add_class::<chunks::LagPool>()?;
+    module.add_class::<chunks::Flow>()?;
+    module.add_class::<chunks::WindowGaps>()?;
+    module.add_class::<chunks::GapHeat>()?;
+    module.add_class::<chunks::TokenCurve>()?;
+    module.add_class::<chunks::RowStamps>()?;
+    module.add_class::<texts::Texts>()?;
+    module.add_class::<sim::SimServer>()?;
+    module.add_class::<capture::Capture>()?;
+    module.add_class::<capture::BlockHasher>()?;
+    module.add_class::<question::Http2Questions>()?;
+    module.add_class::<telemetry::MetricLines>()?;
+    module.add_class::<traces::AgentCorpus>()?;
+    module.add_function(wrap_pyfunction!(telemetry::parse_otlp_json, module)?)?;
+    module.add_function(wrap_pyfunction!(traces::agents_digest, module)?)?;
+    module.add_function(wrap_pyfunction!(traces::lay_out_agent_rows, module)?)?;
+    module.add_function(wrap_pyfunction!(chunks::scan_chunks, module)?)?;
+    module.add_function(wrap_pyfunction!(chunks::scan_records, module)?)?;
+    module.add_function(wrap_pyfunction!(chunks::order_statistics, module)?)?;
+    module.add_function(wrap_pyfunction!(sim::simulate, module)?)?;
+    module.add_function(wrap_pyfunction!(sim::sim_presets, module)?)?;
+    module.add_function(wrap_pyfunction!(records::write_records, module)?)?;
+    module.add_function(wrap_pyfunction!(jsonl::write_jsonl, module)?)?;
+    module.add_function(wrap_pyfunction!(tokens::builtin_count, module)?)?;
+    module.add_function(wrap_pyfunction!(tokens::builtin_encode, module)?)?;
+    module.add_function(wrap_pyfunction!(tokens::builtin_decode, module)?)?;
+    module.add_function(wrap_pyfunction!(files::read_bytes, module)?)?;
+    module.add_function(wrap_pyfunction!(files::read_parquet_columns, module)?)?;
+    module.add_function(wrap_pyfunction!(files::write_parquet_columns, module)?)?;
     Ok(())
 }

@@ -244,13 +244,13 @@ mod tests {
             }
             let found: Vec<Option<u32>> = numbers.finish().as_primitive::<UInt32Type>().iter().collect();
             assert_eq!(found, rows);
-            let found: Vec<Option<u32>> = texts
+            let read: Vec<Option<u32>> = texts
                 .finish()
                 .as_string::<i32>()
                 .iter()
                 .map(|t| t.and_then(|t| t.parse().ok()))
                 .collect();
-            assert_eq!(found, rows);
+            assert_eq!(read, rows);
             let found: Vec<bool> = flags.finish().as_boolean().iter().flatten().collect();
             assert_eq!(found, rows.iter().map(Option::is_some).collect::<Vec<_>>());
         }

@@ -29,15 +29,15 @@ pub fn is_live(dir: &Path) -> bool {
 
 /// Segment files of a journal, in the order they were written.
 pub fn segments(dir: &Path) -> Result<Vec<PathBuf>, RecordsError> {
-    let mut found = Vec::new();
+    let mut files = Vec::new();
     for entry in fs::read_dir(dir).map_err(RecordsError::io(dir))? {
         let path = entry.map_err(RecordsError::io(dir))?.path();
         if path.extension().is_some_and(|e| e == "arrows") {
-            found.push(path);
+            files.push(path);
         }
     }
-    found.sort();
-    Ok(found)
+    files.sort();
+    Ok(files)
 }
 
 /// Writes `header.json` into the journal's directory, durably, creating the directory if needed.

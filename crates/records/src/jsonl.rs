@@ -323,13 +323,13 @@ impl JsonlBatch<'_> {
         {
             return Err(bad(&column.key));
         }
-        let e = &self.errors;
-        let ascending = e.rows.windows(2).all(|w| w[0] < w[1]);
-        let inside =
-            e.rows.first().is_none_or(|&r| r >= 0) && e.rows.last().is_none_or(|&r| (r as usize) < self.num_rows);
-        let aligned = [e.codes.len(), e.types.len(), e.messages.len()]
+        let errors = &self.errors;
+        let ascending = errors.rows.windows(2).all(|w| w[0] < w[1]);
+        let inside = errors.rows.first().is_none_or(|&r| r >= 0)
+            && errors.rows.last().is_none_or(|&r| (r as usize) < self.num_rows);
+        let aligned = [errors.codes.len(), errors.types.len(), errors.messages.len()]
             .iter()
-            .all(|&n| n == e.rows.len());
+            .all(|&n| n == errors.rows.len());
         if ascending && inside && aligned {
             Ok(())
         } else {
@@ -400,17 +400,17 @@ impl<'a> Layout<'a> {
         }
     }
 
-    fn push_error(&self, i: usize, out: &mut Vec<u8>) {
+    fn push_error(&self, number: usize, out: &mut Vec<u8>) {
         let errors = &self.batch.errors;
         out.extend_from_slice(b", \"error\": {\"code\": ");
-        match errors.codes[i] {
+        match errors.codes[number] {
             NO_CODE => out.extend_from_slice(b"null"),
             code => out.extend_from_slice(itoa::Buffer::new().format(code).as_bytes()),
         }
         out.extend_from_slice(b", \"type\": ");
-        out.extend_from_slice(errors.types.get(i));
+        out.extend_from_slice(errors.types.get(number));
         out.extend_from_slice(b", \"message\": ");
-        out.extend_from_slice(errors.messages.get(i));
+        out.extend_from_slice(errors.messages.get(number));
         out.push(b'}');
     }
 }
@@ -464,11 +464,11 @@ const PAIRS: [[u8; 2]; 100] = {
 };
 
 /// Appends a number of millionths: at least one digit after the point, none that is a zero at the end.
-#[expect(clippy::many_single_char_names, reason = "one for each digit")]
 fn push_millionths(whole: u64, out: &mut Vec<u8>) {
     let (units, rest) = (whole / 1_000_000, (whole % 1_000_000) as usize);
-    let ([a, b], [c, d], [e, f]) = (PAIRS[rest / 10_000], PAIRS[rest / 100 % 100], PAIRS[rest % 100]);
-    let end = match (f, e, d, c, b) {
+    let ([first, second], [third, fourth], [fifth, sixth]) =
+        (PAIRS[rest / 10_000], PAIRS[rest / 100 % 100], PAIRS[rest % 100]);
+    let end = match (sixth, fifth, fourth, third, second) {
         (b'0', b'0', b'0', b'0', b'0') => 2,
         (b'0', b'0', b'0', b'0', _) => 3,
         (b'0', b'0', b'0', _, _) => 4,
@@ -479,7 +479,7 @@ fn push_millionths(whole: u64, out: &mut Vec<u8>) {
     if units < 10_000 {
         // Gaps in ms. Copied in a length the compiler knows, and what is too much cut off: several times as fast.
         let ([h, i], [j, k]) = (PAIRS[units as usize / 100], PAIRS[units as usize % 100]);
-        let text = [h, i, j, k, b'.', a, b, c, d, e, f, 0, 0, 0];
+        let text = [h, i, j, k, b'.', first, second, third, fourth, fifth, sixth, 0, 0, 0];
         let begin = 3 - usize::from(units >= 10) - usize::from(units >= 100) - usize::from(units >= 1000);
         if let Some(piece) = text[begin..].first_chunk::<11>() {
             out.extend_from_slice(piece);
@@ -488,7 +488,7 @@ fn push_millionths(whole: u64, out: &mut Vec<u8>) {
         return;
     }
     out.extend_from_slice(itoa::Buffer::new().format(units).as_bytes());
-    out.extend_from_slice(&[b'.', a, b, c, d, e, f][..end]);
+    out.extend_from_slice(&[b'.', first, second, third, fourth, fifth, sixth][..end]);
 }
 
 #[cfg(test)]

@@ -267,9 +267,9 @@ mod tests {
     fn part(dir: &Path, generator: u16, rows: u64) {
         let journal = Journal::start(dir, &JournalOptions::default()).expect("started");
         let mut builder = RecordBuilder::new();
-        for i in 0..rows {
+        for row in 0..rows {
             let chunks = [1, 2].map(|n| Chunk {
-                at_ns: i as i64 * 10 + n,
+                at_ns: row as i64 * 10 + n,
                 lag_ns: 0,
                 bytes: 1,
                 text_bytes: 1,
@@ -277,11 +277,11 @@ mod tests {
             });
             builder.push(&Row {
                 generator: Some(generator),
-                request: i,
+                request: row,
                 connection: 3,
                 worker: 1,
-                sent: i as i64 * 10,
-                end: if i == 0 { ABSENT } else { i as i64 * 10 + 5 },
+                sent: row as i64 * 10,
+                end: if row == 0 { ABSENT } else { row as i64 * 10 + 5 },
                 dns_ns: 7,
                 chunks: &chunks,
                 ..Row::default()

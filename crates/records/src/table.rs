@@ -134,12 +134,12 @@ mod tests {
 
         let names = ["category", "text", "delay"].map(ToOwned::to_owned);
         let (schema, batches) = read_table(&path, Some(&names)).expect("read");
-        let found: Vec<_> = schema
+        let types: Vec<_> = schema
             .fields()
             .iter()
             .map(|f| (f.name().as_str(), f.data_type().clone()))
             .collect();
-        assert_eq!(found, [("text", DataType::Utf8), ("category", DataType::Utf8)]);
+        assert_eq!(types, [("text", DataType::Utf8), ("category", DataType::Utf8)]);
         assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 40_000);
     }
 

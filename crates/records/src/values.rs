@@ -140,15 +140,15 @@ impl Numbers {
             Self::Ints(values) => values.iter().map(|&v| int(v).map(Some)).collect(),
             Self::Floats(values) => values
                 .iter()
-                .map(|&v| {
-                    if v.is_nan() {
+                .map(|&value| {
+                    if value.is_nan() {
                         return Ok(None);
                     }
-                    let whole = v.round();
+                    let whole = value.round();
                     if (-9.2e18..=9.2e18).contains(&whole) {
                         int(whole as i64).map(Some)
                     } else {
-                        Err(bad(&v))
+                        Err(bad(&value))
                     }
                 })
                 .collect(),

@@ -184,18 +184,18 @@ impl Fault {
         Ok(())
     }
 
-    fn hits(&self, index: usize, n: u64, at_s: f64, seed: u64) -> bool {
+    fn hits(&self, index: usize, number: u64, at_s: f64, seed: u64) -> bool {
         if self.from_s.is_some_and(|from| at_s < from) || self.until_s.is_some_and(|until| at_s >= until) {
             return false;
         }
         if self.rate.is_none() && self.every.is_none() && self.requests.is_empty() {
             return true;
         }
-        self.requests.contains(&n)
-            || self.every.is_some_and(|every| n.is_multiple_of(every))
+        self.requests.contains(&number)
+            || self.every.is_some_and(|every| number.is_multiple_of(every))
             || self
                 .rate
-                .is_some_and(|rate| Dice::new(seed ^ 0xfa17, n, index as u64).unit() < rate)
+                .is_some_and(|rate| Dice::new(seed ^ 0xfa17, number, index as u64).unit() < rate)
     }
 }
 

@@ -20,7 +20,7 @@ pub(crate) fn fields<'a>(body: &'a [u8], boundary: &str) -> Result<Vec<Field<'a>
     let mut rest = body
         .strip_prefix(mark.as_bytes())
         .ok_or("the form does not begin with its boundary")?;
-    let mut found = Vec::new();
+    let mut fields = Vec::new();
     while let Some(part) = rest.strip_prefix(b"\r\n") {
         let end = finder.find(part).ok_or("the form ends without its boundary")?;
         let split = memchr::memmem::find(&part[..end], b"\r\n\r\n").ok_or("a field of the form has no head")?;
@@ -30,11 +30,11 @@ pub(crate) fn fields<'a>(body: &'a [u8], boundary: &str) -> Result<Vec<Field<'a>
             .find(|line| line.to_ascii_lowercase().starts_with("content-disposition:"))
             .ok_or("a field of the form has no Content-Disposition")?;
         let name = parameter(disposition, "name").ok_or("a field of the form has no name")?;
-        found.push((name, parameter(disposition, "filename"), &part[split + 4..end]));
+        fields.push((name, parameter(disposition, "filename"), &part[split + 4..end]));
         rest = &part[end + between.len()..];
     }
     if rest.starts_with(b"--") {
-        Ok(found)
+        Ok(fields)
     } else {
         Err("the form ends without its boundary".into())
     }

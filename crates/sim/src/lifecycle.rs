@@ -116,15 +116,15 @@ fn times(shape: Timings, asked: bool, m: &Moments, (prompt, cached, made): (u32,
 }
 
 /// Lines for the head of a whole response; empty where nothing is said there.
-pub(crate) fn header_lines(shape: Timings, m: &Moments) -> String {
+pub(crate) fn header_lines(shape: Timings, moments: &Moments) -> String {
     if shape != Timings::Tgi {
         return String::new();
     }
     format!(
         "x-queue-time: {}\r\nx-inference-time: {}\r\nx-total-time: {}\r\n",
-        ms(m.queue()),
-        ms(m.prefill() + m.decode()),
-        ms(m.total())
+        ms(moments.queue()),
+        ms(moments.prefill() + moments.decode()),
+        ms(moments.total())
     )
 }
 
@@ -144,12 +144,16 @@ pub(crate) fn parse_traceparent(text: &str) -> Option<(String, String)> {
 /// `epoch`: ns since the epoch of a moment. `number` makes the span's id.
 pub(crate) fn span_json(
     (trace, parent): (&str, &str),
-    m: &Moments,
+    moments: &Moments,
     epoch: impl Fn(u64) -> u64,
     (prompt, made): (u32, u32),
     number: u64,
 ) -> String {
-    let end = m.last.or(m.first).or(m.admitted).unwrap_or(m.received);
+    let end = moments
+        .last
+        .or(moments.first)
+        .or(moments.admitted)
+        .unwrap_or(moments.received);
     let mut attributes = String::new();
     let mut add = |key: &str, value: String| {
         let comma = if attributes.is_empty() { "" } else { "," };
@@ -160,23 +164,23 @@ pub(crate) fn span_json(
     let int = |n: u32| format!("{{\"intValue\":\"{n}\"}}");
     add("gen_ai.usage.prompt_tokens", int(prompt));
     add("gen_ai.usage.completion_tokens", int(made));
-    add("gen_ai.latency.time_in_queue", double(m.queue()));
-    if let Some(first) = m.first {
+    add("gen_ai.latency.time_in_queue", double(moments.queue()));
+    if let Some(first) = moments.first {
         add(
             "gen_ai.latency.time_to_first_token",
-            double(first.saturating_sub(m.received)),
+            double(first.saturating_sub(moments.received)),
         );
-        add("gen_ai.latency.time_in_model_prefill", double(m.prefill()));
-        add("gen_ai.latency.time_in_model_decode", double(m.decode()));
+        add("gen_ai.latency.time_in_model_prefill", double(moments.prefill()));
+        add("gen_ai.latency.time_in_model_decode", double(moments.decode()));
         add(
             "gen_ai.latency.time_in_model_inference",
-            double(m.prefill() + m.decode()),
+            double(moments.prefill() + moments.decode()),
         );
-        add("gen_ai.latency.e2e", double(m.total()));
+        add("gen_ai.latency.e2e", double(moments.total()));
     }
     format!(
         "{{\"resourceSpans\":[{{\"resource\":{{\"attributes\":[{{\"key\":\"service.name\",\"value\":{{\"stringValue\":\"aiperf-sim\"}}}}]}},\"scopeSpans\":[{{\"scope\":{{\"name\":\"aiperf.sim\"}},\"spans\":[{{\"traceId\":\"{trace}\",\"spanId\":\"{number:016x}\",\"parentSpanId\":\"{parent}\",\"name\":\"llm_request\",\"kind\":2,\"startTimeUnixNano\":\"{}\",\"endTimeUnixNano\":\"{}\",\"attributes\":[{attributes}]}}]}}]}}]}}",
-        epoch(m.received),
+        epoch(moments.received),
         epoch(end)
     )
 }

@@ -264,7 +264,7 @@ impl Worker {
         let shared = Arc::clone(&self.shared);
         let options = &shared.options;
         let received = conn.last_read_ns;
-        let n = shared.arrivals.fetch_add(1, Relaxed) + 1;
+        let number = shared.arrivals.fetch_add(1, Relaxed) + 1;
         shared.counters.requests.fetch_add(1, Relaxed);
         // Only the first request's time stays; a failed exchange means that it is there already.
         let _ = shared
@@ -272,16 +272,16 @@ impl Worker {
             .compare_exchange(0, received.max(1), Relaxed, Relaxed);
         let mut row = self
             .keeps_ledger()
-            .then(|| Box::new(new_row(&shared, conn, head, bytes, body, n)));
+            .then(|| Box::new(new_row(&shared, conn, head, bytes, body, number)));
         let api = match route {
             Route::Api(api, streams) => Some((api, streams)),
             _ => None,
         };
         let is_chat = api.map_or(matches!(route, Route::Chat), |(api, _)| api.is_chat());
-        let fault = faults::choose(&options.faults, n, shared.script_s(received), options.seed);
+        let fault = faults::choose(&options.faults, number, shared.script_s(received), options.seed);
         let mut start = Start {
             generation: self.next_generation(),
-            n,
+            n: number,
             received,
             is_stream: false,
             close,
@@ -370,7 +370,7 @@ impl Worker {
         }
         start.row = row;
         let created = shared.clock.epoch(received) / 1_000_000_000;
-        let id = Dice::new(options.seed, n, 0).next();
+        let id = Dice::new(options.seed, number, 0).next();
         let envelope = |is_stream: bool, model: &str| {
             let kinds = (is_chat, is_stream);
             let mut made = Envelope::new(kinds, options.framing, options.reasoning_field, id, created, model);
@@ -382,9 +382,9 @@ impl Worker {
             Ok(ask) => {
                 let (osl, finish) = match api {
                     Some((api, _)) if !api.generates() => (0, FinishReason::Stop),
-                    _ => output_length(options, &ask, n),
+                    _ => output_length(options, &ask, number),
                 };
-                let mut script = Script::new(options, is_chat, osl, n);
+                let mut script = Script::new(options, is_chat, osl, number);
                 start.finish = match &options.finish_reason {
                     Some(reason) => FinishReason::Other(reason.clone()),
                     None if script.has_call() => FinishReason::ToolCalls,
@@ -397,7 +397,7 @@ impl Worker {
                     let facts = Facts {
                         ask: &ask,
                         options,
-                        n,
+                        n: number,
                         id,
                         model,
                         received_ns: received,
@@ -424,7 +424,7 @@ impl Worker {
                 self.enter(slot, conn);
             }
             Err(ready) => {
-                let script = Script::new(options, is_chat, 0, n);
+                let script = Script::new(options, is_chat, 0, number);
                 take_ready(conn, Active::new(start, script, envelope(false, ""), options), ready);
             }
         }
@@ -480,7 +480,7 @@ fn read<'a>(head: &Head, bytes: &[u8], body: &'a [u8]) -> Result<Ask<'a>, Ready>
     Ok(ask)
 }
 
-fn new_row(shared: &crate::shared::Shared, conn: &Conn, head: &Head, bytes: &[u8], body: &[u8], n: u64) -> Row {
+fn new_row(shared: &crate::shared::Shared, conn: &Conn, head: &Head, bytes: &[u8], body: &[u8], number: u64) -> Row {
     let text = |range: &Option<std::ops::Range<usize>>| {
         range
             .clone()
@@ -488,7 +488,7 @@ fn new_row(shared: &crate::shared::Shared, conn: &Conn, head: &Head, bytes: &[u8
             .map(|value| String::from_utf8_lossy(value).into_owned())
     };
     Row {
-        n,
+        n: number,
         request_id: text(&head.request_id),
         correlation_id: text(&head.correlation_id),
         connection: conn.number,
@@ -567,12 +567,12 @@ fn check_faults_and_context(
 }
 
 /// Output tokens, and why they end.
-fn output_length(options: &SimOptions, ask: &Ask<'_>, n: u64) -> (u32, FinishReason) {
+fn output_length(options: &SimOptions, ask: &Ask<'_>, number: u64) -> (u32, FinishReason) {
     let most = ask.max_tokens.unwrap_or(options.osl);
     let Some(mean) = options.natural_osl.filter(|_| !ask.ignore_eos) else {
         return (most, FinishReason::Length);
     };
-    let draw = mean + options.natural_osl_stddev * Dice::new(options.seed, n, DICE_LENGTH).normal();
+    let draw = mean + options.natural_osl_stddev * Dice::new(options.seed, number, DICE_LENGTH).normal();
     let natural = (draw.round().max(1.0) as u32).max(ask.min_tokens);
     if natural < most {
         (natural, FinishReason::Stop)

@@ -89,7 +89,7 @@ pub(crate) struct Script {
 
 impl Script {
     /// A reply of exactly `osl` tokens; `n` varies the words.
-    pub(crate) fn new(options: &SimOptions, is_chat: bool, osl: u32, n: u64) -> Self {
+    pub(crate) fn new(options: &SimOptions, is_chat: bool, osl: u32, number: u64) -> Self {
         let think = options.reasoning_field == ReasoningField::ThinkTag;
         let mut reasoning = Section {
             kind: Kind::Reasoning,
@@ -135,7 +135,7 @@ impl Script {
                 close: TOOL_CLOSE,
             };
         }
-        let first_word = n as usize % NUM_WORDS;
+        let first_word = number as usize % NUM_WORDS;
         let mut script = Self {
             sections: [reasoning, content, call],
             at: 0,

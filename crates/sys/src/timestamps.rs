@@ -42,12 +42,12 @@ struct Control([u8; 128]);
 pub fn read(fd: RawFd, buf: &mut [u8], with_timestamp: bool) -> io::Result<Read> {
     if !with_timestamp {
         // SAFETY: the buffer is valid for its length.
-        let n = unsafe { libc::recv(fd, buf.as_mut_ptr().cast(), buf.len(), 0) };
-        return if n < 0 {
+        let length = unsafe { libc::recv(fd, buf.as_mut_ptr().cast(), buf.len(), 0) };
+        return if length < 0 {
             Err(io::Error::last_os_error())
         } else {
             Ok(Read {
-                len: n as usize,
+                len: length as usize,
                 kernel: None,
             })
         };
@@ -65,8 +65,8 @@ pub fn read(fd: RawFd, buf: &mut [u8], with_timestamp: bool) -> io::Result<Read>
         msg.msg_iovlen = 1;
         msg.msg_control = control.0.as_mut_ptr().cast();
         msg.msg_controllen = control.0.len();
-        let n = libc::recvmsg(fd, &raw mut msg, 0);
-        if n < 0 {
+        let length = libc::recvmsg(fd, &raw mut msg, 0);
+        if length < 0 {
             return Err(io::Error::last_os_error());
         }
         let mut kernel = None;
@@ -81,7 +81,7 @@ pub fn read(fd: RawFd, buf: &mut [u8], with_timestamp: bool) -> io::Result<Read>
             header = libc::CMSG_NXTHDR(&raw const msg, header);
         }
         Ok(Read {
-            len: n as usize,
+            len: length as usize,
             kernel,
         })
     }

@@ -247,18 +247,18 @@ mod tests {
 
     #[test]
     fn spans_are_columns() {
-        let found = parse(request(SPAN).as_bytes(), ALL).expect("a request");
+        let spans = parse(request(SPAN).as_bytes(), ALL).expect("a request");
         assert_eq!(
-            (found.traces, found.parents),
+            (spans.traces, spans.parents),
             (vec!["0a".into(), String::new()], vec!["b".into(), String::new()])
         );
-        assert_eq!(found.names, ["llm!", ""]);
-        assert_eq!(found.starts, [1_700_000_000_000_000_000, 0]);
-        assert_eq!(found.ends, [1_700_000_000_000_000_007, 0]);
-        assert_eq!(found.keys, ["q", "n", "t", "b", "i", "w"]);
+        assert_eq!(spans.names, ["llm!", ""]);
+        assert_eq!(spans.starts, [1_700_000_000_000_000_000, 0]);
+        assert_eq!(spans.ends, [1_700_000_000_000_000_007, 0]);
+        assert_eq!(spans.keys, ["q", "n", "t", "b", "i", "w"]);
         let told = |key: usize, value| (0, key, value);
         assert_eq!(
-            found.attributes,
+            spans.attributes,
             [
                 told(0, Value::Double(0.5)),
                 told(1, Value::Int(7)),

@@ -6,23 +6,23 @@ use std::collections::BinaryHeap;
 use crate::vocabulary::Vocabulary;
 
 /// Calls `found` with the ids of `piece`'s tokens, in order. O(n log n) for n bytes.
-pub(crate) fn merge(vocabulary: &Vocabulary, piece: &[u8], found: &mut impl FnMut(u32)) {
-    let n = piece.len();
+pub(crate) fn merge(vocabulary: &Vocabulary, piece: &[u8], each: &mut impl FnMut(u32)) {
+    let length = piece.len();
     // A part begins at `i` if `end[i]` is not 0; it reaches to there, and the part before it begins at `before[i]`.
-    let mut end: Vec<usize> = (1..=n).collect();
-    let mut before: Vec<usize> = (0..n).map(|i| i.saturating_sub(1)).collect();
+    let mut end: Vec<usize> = (1..=length).collect();
+    let mut before: Vec<usize> = (0..length).map(|i| i.saturating_sub(1)).collect();
     // Candidates: (rank, start, end). One that was overtaken by another merge is told by its ends and passed over.
-    let mut pairs = BinaryHeap::with_capacity(n);
+    let mut pairs = BinaryHeap::with_capacity(length);
     let candidate = |start: usize, stop: usize| vocabulary.id(&piece[start..stop]).map(|id| Reverse((id, start, stop)));
-    pairs.extend((0..n.saturating_sub(1)).filter_map(|i| candidate(i, i + 2)));
+    pairs.extend((0..length.saturating_sub(1)).filter_map(|i| candidate(i, i + 2)));
     while let Some(Reverse((_, start, stop))) = pairs.pop() {
         let middle = end[start];
-        if middle == 0 || middle >= n || end[middle] != stop || middle >= stop {
+        if middle == 0 || middle >= length || end[middle] != stop || middle >= stop {
             continue;
         }
         end[start] = stop;
         end[middle] = 0;
-        if stop < n {
+        if stop < length {
             before[stop] = start;
             pairs.extend(candidate(start, end[stop]));
         }
@@ -31,10 +31,10 @@ pub(crate) fn merge(vocabulary: &Vocabulary, piece: &[u8], found: &mut impl FnMu
         }
     }
     let mut start = 0;
-    while start < n {
+    while start < length {
         // Every byte is a token of its own, and every merge made one.
         if let Some(id) = vocabulary.id(&piece[start..end[start]]) {
-            found(id);
+            each(id);
         }
         start = end[start];
     }

@@ -54,13 +54,13 @@ impl Ids {
     /// Length of the longest common prefix.
     pub fn common_prefix(&self, other: &Self) -> u32 {
         let mut same = 0;
-        for (&(a, n), &(b, m)) in self.runs.iter().zip(&other.runs) {
+        for (&(a, length), &(b, other_length)) in self.runs.iter().zip(&other.runs) {
             if a != b {
                 break;
             }
-            same += n.min(m);
+            same += length.min(other_length);
             // A run ends where the next id is not the next number, so runs of unequal length differ behind the shorter one.
-            if n != m {
+            if length != other_length {
                 break;
             }
         }
@@ -194,20 +194,20 @@ mod tests {
             }
             from = end;
         }
-        for a in &lists {
-            assert_eq!(ids(a).iter().collect::<Vec<_>>(), *a);
+        for list in &lists {
+            assert_eq!(ids(list).iter().collect::<Vec<_>>(), *list);
             for b in &lists {
-                let same = a.iter().zip(b).take_while(|(x, y)| x == y).count() as u32;
-                assert_eq!(ids(a).common_prefix(&ids(b)), same, "{a:?} {b:?}");
-                assert_eq!(ids(a).is_prefix_of(&ids(b)), b.starts_with(a), "{a:?} {b:?}");
+                let same = list.iter().zip(b).take_while(|(x, y)| x == y).count() as u32;
+                assert_eq!(ids(list).common_prefix(&ids(b)), same, "{list:?} {b:?}");
+                assert_eq!(ids(list).is_prefix_of(&ids(b)), b.starts_with(list), "{list:?} {b:?}");
             }
-            for from in 0..=a.len() {
-                for to in from..=a.len() {
-                    let cut: Vec<u32> = ids(a)
+            for from in 0..=list.len() {
+                for to in from..=list.len() {
+                    let cut: Vec<u32> = ids(list)
                         .slice(from as u32, to as u32)
                         .flat_map(|(first, n)| first..first + n)
                         .collect();
-                    assert_eq!(cut, a[from..to]);
+                    assert_eq!(cut, list[from..to]);
                 }
             }
         }

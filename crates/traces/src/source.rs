@@ -206,12 +206,12 @@ mod tests {
     }
 
     fn all(path: &Path) -> Vec<(Option<u64>, String)> {
-        let mut found = Vec::new();
+        let mut documents = Vec::new();
         read(path, &mut |d| {
-            found.push((d.line, String::from_utf8_lossy(d.bytes.trim_ascii()).into_owned()));
+            documents.push((d.line, String::from_utf8_lossy(d.bytes.trim_ascii()).into_owned()));
         })
         .expect("readable");
-        found
+        documents
     }
 
     #[test]

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 from tests.unit.repo.test_house import ROOT, tracked
 
-_MOST_LINES = 5
+MOST_LINES = 5
 _SHORT = re.compile(r"_?[A-Za-z]")
 _SAYS_NOTHING = "found"
 _Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
@@ -188,8 +188,8 @@ def is_too_long(scope: _Scope, name: str, lines: int) -> bool:
     if scope.is_class or name in scope.imported:
         return False
     if _SHORT.fullmatch(name):
-        return scope.is_module or lines > _MOST_LINES
-    return name == _SAYS_NOTHING and lines > _MOST_LINES
+        return scope.is_module or lines > MOST_LINES
+    return name == _SAYS_NOTHING and lines > MOST_LINES
 
 
 def offences(text: str) -> list[str]:

@@ -68,7 +68,7 @@ fn main() -> Result<(), String> {
 
     let mut poll = Poll::new().map_err(|e| e.to_string())?;
     let mut pool = Vec::with_capacity(connections);
-    for i in 0..connections {
+    for number in 0..connections {
         let stream = std::net::TcpStream::connect(addr).map_err(|e| format!("cannot connect to {addr}: {e}"))?;
         stream.set_nodelay(true).map_err(|e| e.to_string())?;
         stream.set_nonblocking(true).map_err(|e| e.to_string())?;
@@ -77,7 +77,7 @@ fn main() -> Result<(), String> {
             tail: Vec::new(),
         };
         poll.registry()
-            .register(&mut connection.stream, Token(i), Interest::READABLE)
+            .register(&mut connection.stream, Token(number), Interest::READABLE)
             .map_err(|e| e.to_string())?;
         pool.push(connection);
     }

@@ -69,12 +69,12 @@ fn read_all(address: SocketAddr, connections: usize, core: usize) -> Result<(), 
     pin(core)?;
     let mut poll = Poll::new().map_err(|e| e.to_string())?;
     let mut streams = Vec::with_capacity(connections);
-    for i in 0..connections {
+    for number in 0..connections {
         let stream = std::net::TcpStream::connect(address).map_err(|e| format!("cannot connect: {e}"))?;
         stream.set_nonblocking(true).map_err(|e| e.to_string())?;
         let mut stream = TcpStream::from_std(stream);
         poll.registry()
-            .register(&mut stream, Token(i), Interest::READABLE)
+            .register(&mut stream, Token(number), Interest::READABLE)
             .map_err(|e| e.to_string())?;
         streams.push(stream);
     }

@@ -119,13 +119,13 @@ impl Exchange {
     /// May the connection of a request that has ended take another one?
     pub(super) fn may_go_on(&self, request: &Request, kind: ErrorKind, is_over: bool) -> bool {
         let conn = request.conn.and_then(|conn| self.pool.get(conn));
-        conn.is_some_and(|c| {
+        conn.is_some_and(|conn| {
             let remains = Remains {
                 reuse: self.shared.settings.connection,
                 kind,
                 response_is_over: is_over,
-                request_is_out: request.body_sent != ABSENT && !c.has_unsent(),
-                has_hung_up: c.has_ended,
+                request_is_out: request.body_sent != ABSENT && !conn.has_unsent(),
+                has_hung_up: conn.has_ended,
             };
             remains.may_be_used_again()
         })

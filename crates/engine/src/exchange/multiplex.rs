@@ -329,7 +329,7 @@ impl Exchange {
                 request.holds_prefill = false;
                 self.left_prefill |= leave_prefill(&request.phase);
             }
-            let n = request.reply.num_content;
+            let num_content = request.reply.num_content;
             let limit = shared.settings.max_response_bytes;
             let too_long = limit.filter(|&most| request.reply.size() > most);
             let progress = match too_long {
@@ -348,10 +348,10 @@ impl Exchange {
                 }
                 Progress::More => {
                     let counters = &shared.counters[usize::from(self.worker)];
-                    Counters::add(&counters.chunks, u64::from(n - request.counted_chunks));
-                    request.counted_chunks = n;
-                    if request.cancel_chunks.is_some_and(|most| n >= most) {
-                        let message = format!("Request cancelled after {n} chunks");
+                    Counters::add(&counters.chunks, u64::from(num_content - request.counted_chunks));
+                    request.counted_chunks = num_content;
+                    if request.cancel_chunks.is_some_and(|most| num_content >= most) {
+                        let message = format!("Request cancelled after {num_content} chunks");
                         self.finish(id, ErrorKind::Cancelled, &message, sessions);
                     }
                 }

@@ -16,23 +16,31 @@ fn extractor() -> Extractor {
 
 #[test]
 fn values_are_found_and_null_is_absent() {
-    let e = extractor();
-    let mut found = Found::default();
+    let extractor = extractor();
+    let mut spans = Found::default();
     let json = br#" {"id":"a\"b","choices":[{"index":0,"delta":{"content":"hi \u00e9","reasoning_content":null,"reasoning":"why"},
         "finish_reason":null},{"delta":{"content":"other"}}],"usage":{"prompt_tokens":12,"x":[1,{"y":-1.5e3}]}} "#;
-    e.scan(json, &mut found).expect("JSON");
-    assert_eq!(e.get(Field::Text, json, &found), Some(&br#""hi \u00e9""#[..]));
-    assert_eq!(e.get(Field::Reasoning, json, &found), Some(&b"\"why\""[..]));
-    assert_eq!(e.get(Field::Finish, json, &found), None);
-    assert_eq!(e.get(Field::UsagePrompt, json, &found).and_then(count), Some(12));
-    assert!(e.get(Field::Usage, json, &found).expect("usage").ends_with(b"}"));
-    assert_eq!(e.get(Field::Error, json, &found), None);
+    extractor.scan(json, &mut spans).expect("JSON");
+    assert_eq!(extractor.get(Field::Text, json, &spans), Some(&br#""hi \u00e9""#[..]));
+    assert_eq!(extractor.get(Field::Reasoning, json, &spans), Some(&b"\"why\""[..]));
+    assert_eq!(extractor.get(Field::Finish, json, &spans), None);
+    assert_eq!(
+        extractor.get(Field::UsagePrompt, json, &spans).and_then(count),
+        Some(12)
+    );
+    assert!(
+        extractor
+            .get(Field::Usage, json, &spans)
+            .expect("usage")
+            .ends_with(b"}")
+    );
+    assert_eq!(extractor.get(Field::Error, json, &spans), None);
 }
 
 #[test]
 fn what_is_not_json_is_refused() {
-    let e = extractor();
-    let mut found = Found::default();
+    let extractor = extractor();
+    let mut spans = Found::default();
     for bad in [
         "",
         "{",
@@ -45,10 +53,10 @@ fn what_is_not_json_is_refused() {
         "{a:1}",
         "[1 2]",
     ] {
-        assert_eq!(e.scan(bad.as_bytes(), &mut found), Err(NotJson), "`{bad}`");
+        assert_eq!(extractor.scan(bad.as_bytes(), &mut spans), Err(NotJson), "`{bad}`");
     }
     let deep = "[".repeat(100_000);
-    assert_eq!(e.scan(deep.as_bytes(), &mut found), Err(NotJson));
+    assert_eq!(extractor.scan(deep.as_bytes(), &mut spans), Err(NotJson));
 }
 
 #[test]
@@ -78,7 +86,7 @@ fn tool_text_is_names_and_arguments() {
 
 #[test]
 fn one_pointer_is_text_or_reasoning_by_the_events_type() {
-    let e = Extractor::new(
+    let extractor = Extractor::new(
         &serde_json::from_str(
             r#"{"text":[{"pointer":"/delta","where":{"/type":"output_text.delta"}}],"tool":["/delta/partial_json"],
             "reasoning":[{"pointer":"/delta","where":{"/type":"reasoning_text.delta","/item":"a\"b"}}]}"#,
@@ -101,15 +109,15 @@ fn one_pointer_is_text_or_reasoning_by_the_events_type() {
         (r#"{"delta":"x"}"#, None, None),
         (r#"{"type":"output_text.delta","delta":null}"#, None, None),
     ] {
-        let mut found = Found::default();
-        e.scan(json.as_bytes(), &mut found).expect("JSON");
+        let mut spans = Found::default();
+        extractor.scan(json.as_bytes(), &mut spans).expect("JSON");
         assert_eq!(
-            e.get(Field::Text, json.as_bytes(), &found),
+            extractor.get(Field::Text, json.as_bytes(), &spans),
             text.map(str::as_bytes),
             "{json}"
         );
         assert_eq!(
-            e.get(Field::Reasoning, json.as_bytes(), &found),
+            extractor.get(Field::Reasoning, json.as_bytes(), &spans),
             reasoning.map(str::as_bytes),
             "{json}"
         );
@@ -118,7 +126,7 @@ fn one_pointer_is_text_or_reasoning_by_the_events_type() {
 
 #[test]
 fn items_of_arrays_in_arrays_are_all_found() {
-    let e = Extractor::new(
+    let extractor = Extractor::new(
         &serde_json::from_str(
             r#"{"text":[{"pointer":"/o/*/content/*/text","where":{"/o/*/content/*/type":"t"}}],
             "tool":[{"pointer":"/o/*","where":{"/o/*/type":"call"}}]}"#,
@@ -128,22 +136,22 @@ fn items_of_arrays_in_arrays_are_all_found() {
     .expect("valid");
     let json = br#"{"o":[ {"content":[{"type":"t","text":"a"},{"type":"no","text":"b"}, {"text":"c","type":"t"}]},3,[],
         {"type":"call","name":"look","arguments":"{}"} , {"type":"call","name":"at","input":{"a": "]"}}]}"#;
-    let mut found = Found::default();
-    e.scan(json, &mut found).expect("JSON");
+    let mut spans = Found::default();
+    extractor.scan(json, &mut spans).expect("JSON");
     let (mut text, mut tool) = (Vec::new(), Vec::new());
-    e.each_item(json, &found, &mut |ex, item, found| {
-        if let Some(call) = ex.get(Field::Tool, item, found) {
+    extractor.each_item(json, &spans, &mut |ex, item, spans| {
+        if let Some(call) = ex.get(Field::Tool, item, spans) {
             tool_text(call, &mut tool, &mut None);
         }
-        ex.each_item(item, found, &mut |ex, item, found| {
-            text.extend_from_slice(ex.get(Field::Text, item, found).unwrap_or_default());
+        ex.each_item(item, spans, &mut |ex, item, spans| {
+            text.extend_from_slice(ex.get(Field::Text, item, spans).unwrap_or_default());
         });
     });
     assert_eq!(text, br#""a""c""#);
     assert_eq!(String::from_utf8(tool).expect("utf-8"), "look{}at{\"a\": \"]\"}");
     for odd in [&br#"{"o":{}}"#[..], br#"{"o":[]}"#, br#"{"o":"["}"#] {
-        e.scan(odd, &mut found).expect("JSON");
-        e.each_item(odd, &found, &mut |_, _, _| panic!("no items"));
+        extractor.scan(odd, &mut spans).expect("JSON");
+        extractor.each_item(odd, &spans, &mut |_, _, _| panic!("no items"));
     }
     for bad in [
         r#"{"finish":["/o/*/x"]}"#,

@@ -111,16 +111,16 @@ impl AsyncRead for Pipe {
     fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let mut bytes = self.lock();
         let from = bytes.inbound_at;
-        let n = buf.remaining().min(bytes.inbound.len() - from);
-        if n == 0 {
+        let length = buf.remaining().min(bytes.inbound.len() - from);
+        if length == 0 {
             return if bytes.has_ended {
                 Poll::Ready(Ok(()))
             } else {
                 Poll::Pending
             };
         }
-        buf.put_slice(&bytes.inbound[from..from + n]);
-        bytes.inbound_at += n;
+        buf.put_slice(&bytes.inbound[from..from + length]);
+        bytes.inbound_at += length;
         if bytes.inbound_at == bytes.inbound.len() {
             bytes.inbound.clear();
             bytes.inbound_at = 0;

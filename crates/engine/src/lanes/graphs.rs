@@ -103,15 +103,15 @@ fn shared(parts: u64, index: u64, load: &Settings, plan: &Plan) -> Arc<Phase> {
 /// Several generators together send what one sends, at the same times, marks included, whatever the number of lanes.
 #[test]
 fn parts_of_lanes_are_the_lanes_of_one_generator() {
-    let mut r = Recording::default();
+    let mut recording = Recording::default();
     let mut roots = Vec::new();
     for k in 0..5 {
-        let base = r.columns.session.len() as u32;
-        let root = r.stream(None, None, &[k, 9 + k, 17]);
-        r.stream(Some(root), Some((base, true, 2)), &[2 + k, 6 + k]);
+        let base = recording.columns.session.len() as u32;
+        let root = recording.stream(None, None, &[k, 9 + k, 17]);
+        recording.stream(Some(root), Some((base, true, 2)), &[2 + k, 6 + k]);
         roots.push(root);
     }
-    let plan = r.plan(&[], &[]);
+    let plan = recording.plan(&[], &[]);
     for lanes in 1..6u32 {
         let starts = (0..lanes)
             .map(|l| LaneStart {

@@ -91,7 +91,7 @@ impl Lanes {
         let Some(cap) = self.settings.tree_idle_cap_ns else {
             return;
         };
-        for (p, play) in &mut self.plays {
+        for (key, play) in &mut self.plays {
             let is_busy = |s: &Stream| matches!(s.state, State::Ready | State::Prefill | State::InFlight);
             if play.in_flight > 0 || play.streams.iter().any(is_busy) {
                 continue;
@@ -109,9 +109,9 @@ impl Lanes {
             play.shift(skipped);
             for (s, stream) in play.streams.iter_mut().enumerate() {
                 if stream.state == State::Asleep {
-                    self.timers.remove(&(stream.due, id_of(p, s)));
+                    self.timers.remove(&(stream.due, id_of(key, s)));
                     stream.due -= skipped;
-                    self.timers.insert((stream.due, id_of(p, s)));
+                    self.timers.insert((stream.due, id_of(key, s)));
                 }
             }
         }

@@ -35,8 +35,12 @@ impl Recording {
         self.agents.spawn_row.push(row);
         self.agents.spawn_at_send.push(u8::from(at_send));
         self.agents.spawn_offset_ns.push(offset * S);
-        for (k, &t) in starts.iter().enumerate() {
-            let delay = if k == 0 { 0 } else { (t - starts[k - 1] - 1).max(0) * S };
+        for (k, &start) in starts.iter().enumerate() {
+            let delay = if k == 0 {
+                0
+            } else {
+                (start - starts[k - 1] - 1).max(0) * S
+            };
             self.columns.session.push(session);
             self.columns.at_ns.push(-1);
             self.columns.delay_ns.push(delay);
@@ -44,7 +48,7 @@ impl Recording {
             self.columns.osl.push(10);
             self.columns.model.push(0);
             self.columns.path.push(0);
-            self.agents.t_ns.push(t * S);
+            self.agents.t_ns.push(start * S);
         }
         session
     }
@@ -205,18 +209,18 @@ fn think_time_counts_from_the_end_of_the_real_response() {
     let mut r = Recording::default();
     r.stream(None, None, &[0, 5, 20]);
     let plan = r.plan(&[], &[]);
-    let p = phase(
+    let phase = phase(
         lanes_of(vec![whole(0, 0, &plan)], &[0]),
         PhaseKind::Profiling,
         None,
         0,
         &plan,
     );
-    let sent = run(&mut Lanes::new(Arc::clone(&plan), 1), &p, NEVER, |_| {
+    let sent = run(&mut Lanes::new(Arc::clone(&plan), 1), &phase, NEVER, |_| {
         (3 * S, true, false)
     });
     assert_eq!(rows_at(&sent), [(0, 0), (1, 7), (2, 24)]);
-    assert_eq!(p.ok.load(SeqCst), 0);
+    assert_eq!(phase.ok.load(SeqCst), 0);
 }
 
 /// root 0: turns 0, 1, 2; child 1 spawned by row 0, joined by row 2.
@@ -231,7 +235,7 @@ fn with_child(at_send: bool) -> Arc<Plan> {
 fn a_child_is_spawned_at_send_or_at_the_end_and_joined_when_it_is_over() {
     for (at_send, child) in [(true, 2), (false, 12)] {
         let plan = with_child(at_send);
-        let p = phase(
+        let phase = phase(
             lanes_of(vec![whole(0, 0, &plan)], &[0]),
             PhaseKind::Profiling,
             None,
@@ -240,7 +244,7 @@ fn a_child_is_spawned_at_send_or_at_the_end_and_joined_when_it_is_over() {
         );
         let respond = |row| (if row == 4 { 100 * S } else { 10 * S }, true, false);
         let mut lanes = Lanes::new(Arc::clone(&plan), 1);
-        let sent = run(&mut lanes, &p, NEVER, respond);
+        let sent = run(&mut lanes, &phase, NEVER, respond);
         let at: HashMap<u32, i64> = rows_at(&sent).into_iter().collect();
         assert_eq!((at[&3], at[&1]), (child, 13));
         // Due at 13 + 10 + 15, but the child's last response comes later.
@@ -253,7 +257,7 @@ fn a_child_is_spawned_at_send_or_at_the_end_and_joined_when_it_is_over() {
 fn an_overflow_ends_its_stream_and_nothing_hangs() {
     for overflow in 0..5 {
         let plan = with_child(true);
-        let p = phase(
+        let phase = phase(
             lanes_of(vec![whole(0, 0, &plan)], &[0]),
             PhaseKind::Profiling,
             None,
@@ -261,7 +265,7 @@ fn an_overflow_ends_its_stream_and_nothing_hangs() {
             &plan,
         );
         let mut lanes = Lanes::new(Arc::clone(&plan), 1);
-        let sent = run(&mut lanes, &p, NEVER, |row| (S, row != overflow, row == overflow));
+        let sent = run(&mut lanes, &phase, NEVER, |row| (S, row != overflow, row == overflow));
         let rows: HashSet<u32> = sent.iter().map(|s| s.2).collect();
         let lost: &[u32] = match overflow {
             0 => &[1, 2],
@@ -277,14 +281,16 @@ fn an_overflow_ends_its_stream_and_nothing_hangs() {
 #[test]
 fn an_error_changes_nothing() {
     let plan = with_child(true);
-    let p = phase(
+    let phase = phase(
         lanes_of(vec![whole(0, 0, &plan)], &[0]),
         PhaseKind::Profiling,
         None,
         0,
         &plan,
     );
-    let sent = run(&mut Lanes::new(Arc::clone(&plan), 1), &p, NEVER, |_| (S, false, false));
+    let sent = run(&mut Lanes::new(Arc::clone(&plan), 1), &phase, NEVER, |_| {
+        (S, false, false)
+    });
     assert_eq!(sent.len(), 5);
 }
 
@@ -367,7 +373,7 @@ fn the_cap_of_a_tree_moves_its_own_timers_only() {
 /// Two lanes that begin within a recording: turn 1 of the root is next, turn 0 is its history.
 fn within(plan: &Plan, lane: u32, root: u32, origin: i64) -> LaneStart {
     let row = plan.rows(root).start + 1;
-    let t = |row: u32| plan.agents().map_or(0, |a| a.t_ns[row as usize]);
+    let time_of = |row: u32| plan.agents().map_or(0, |a| a.t_ns[row as usize]);
     LaneStart {
         lane,
         root: Some(root),
@@ -377,7 +383,7 @@ fn within(plan: &Plan, lane: u32, root: u32, origin: i64) -> LaneStart {
             session: root,
             row,
             primer: Some(row - 1),
-            lead_ns: origin * S - t(row - 1),
+            lead_ns: origin * S - time_of(row - 1),
         }],
     }
 }
@@ -428,7 +434,7 @@ fn the_pressure_of_a_warm_up_is_exactly_its_quota_and_goes_on_from_there() {
         let mut load = two_within(&plan);
         load.wrap = true;
         let mut lanes = Lanes::new(Arc::clone(&plan), 1);
-        let w = phase(
+        let warmup = phase(
             Settings {
                 pressure_requests: Some(quota),
                 ..warm(&load)
@@ -438,7 +444,7 @@ fn the_pressure_of_a_warm_up_is_exactly_its_quota_and_goes_on_from_there() {
             0,
             &plan,
         );
-        let sent = run(&mut lanes, &w, NEVER, second);
+        let sent = run(&mut lanes, &warmup, NEVER, second);
         assert_eq!(sent.len(), 2 + 2 * quota as usize);
         let p = phase(load, PhaseKind::Profiling, None, 1000 * S, &plan);
         let more = run(&mut lanes, &p, 1500 * S, second);
@@ -463,12 +469,12 @@ fn a_bound_of_requests_is_kept_and_ends_the_phase() {
         let plan = with_child(true);
         let mut load = lanes_of(vec![whole(0, 0, &plan), whole(1, 0, &plan)], &[0]);
         load.wrap = true;
-        let p = phase(load, PhaseKind::Profiling, Some(bound), 0, &plan);
+        let phase = phase(load, PhaseKind::Profiling, Some(bound), 0, &plan);
         let mut lanes = Lanes::new(Arc::clone(&plan), 1);
-        assert_eq!(run(&mut lanes, &p, NEVER, second).len() as u64, bound);
+        assert_eq!(run(&mut lanes, &phase, NEVER, second).len() as u64, bound);
         // What was begun is sent or counted as skipped: five turns a play.
         let begun = lanes.stats.plays_started * 5;
-        assert_eq!(bound + p.skipped_turns.load(SeqCst), begun, "{bound}");
+        assert_eq!(bound + phase.skipped_turns.load(SeqCst), begun, "{bound}");
         assert!(lanes.stats.plays_completed * 5 <= bound);
     }
 }
@@ -496,7 +502,7 @@ fn the_last_request_of_a_bound_may_wait_at_the_gate_of_prefills() {
 fn random_replays_keep_the_order_end_and_never_hold_more_plays_than_lanes() {
     for seed in 0..300 {
         let mut rng = StdRng::seed_from_u64(seed);
-        let mut r = Recording::default();
+        let mut recording = Recording::default();
         let (mut gates, mut joins, mut roots) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..rng.random_range(1..4) {
             let times = |rng: &mut StdRng, from: i64| {
@@ -508,17 +514,17 @@ fn random_replays_keep_the_order_end_and_never_hold_more_plays_than_lanes() {
                     })
                     .collect::<Vec<i64>>()
             };
-            let base = r.columns.session.len() as u32;
+            let base = recording.columns.session.len() as u32;
             let starts = times(&mut rng, 0);
-            let root = r.stream(None, None, &starts);
+            let root = recording.stream(None, None, &starts);
             roots.push(root);
             for _ in 0..rng.random_range(0..4) {
                 let spawn = rng.random_range(0..starts.len());
                 let at_send = rng.random_bool(0.5);
                 let own = times(&mut rng, starts[spawn]);
-                let first = r.columns.session.len() as u32;
+                let first = recording.columns.session.len() as u32;
                 let offset = own[0] - starts[spawn];
-                let child = r.stream(Some(root), Some((base + spawn as u32, at_send, offset)), &own);
+                let child = recording.stream(Some(root), Some((base + spawn as u32, at_send, offset)), &own);
                 let last = own[own.len() - 1] + 1;
                 if let Some(join) = (spawn + 1..starts.len()).find(|&k| starts[k] >= last) {
                     joins.push((base + join as u32, child));
@@ -532,7 +538,7 @@ fn random_replays_keep_the_order_end_and_never_hold_more_plays_than_lanes() {
                 }
             }
         }
-        let plan = r.plan(&gates, &joins);
+        let plan = recording.plan(&gates, &joins);
         let count = rng.random_range(1..4u32);
         let order: Vec<u32> = roots.clone();
         let starts = (0..count)
@@ -548,10 +554,10 @@ fn random_replays_keep_the_order_end_and_never_hold_more_plays_than_lanes() {
             prefill_concurrency: rng.random_bool(0.3).then(|| rng.random_range(1..3)),
             ..open.settings.clone()
         };
-        let p = Arc::new(Phase::new(0, 1, &gated, Division::WHOLE, &plan, 7, 0));
+        let phase = Arc::new(Phase::new(0, 1, &gated, Division::WHOLE, &plan, 7, 0));
         let mut lanes = Lanes::new(Arc::clone(&plan), seed);
         let failing = rng.random_bool(0.3);
-        let sent = run(&mut lanes, &p, 400 * S, |_| {
+        let sent = run(&mut lanes, &phase, 400 * S, |_| {
             let overflowed = failing && rng.random_bool(0.1);
             (
                 rng.random_range(1..60 * S),
@@ -562,7 +568,11 @@ fn random_replays_keep_the_order_end_and_never_hold_more_plays_than_lanes() {
         assert!(sent.iter().any(|s| s.0 > 0) || plan.num_turns() < 3 || bound.is_some());
         if let Some(bound) = bound {
             let is_reached = sent.len() as u64 == bound;
-            assert!(is_reached || p.is_stopped(), "seed {seed}: {} of {bound}", sent.len());
+            assert!(
+                is_reached || phase.is_stopped(),
+                "seed {seed}: {} of {bound}",
+                sent.len()
+            );
         }
         let mut seen = HashSet::new();
         let mut open: HashMap<u64, i64> = HashMap::new();

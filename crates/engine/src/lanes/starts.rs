@@ -16,9 +16,9 @@ impl Lanes {
     pub(super) fn place(&mut self, lane: usize, start: &LaneStart) {
         let Some(root) = start.root else { return };
         let play = self.new_play(lane, root, start.draw, start.origin_ns);
-        let p = &mut self.plays[play];
+        let placed = &mut self.plays[play];
         for s in &start.streams {
-            if let Some(stream) = p.streams.get_mut((s.session - root) as usize) {
+            if let Some(stream) = placed.streams.get_mut((s.session - root) as usize) {
                 stream.state = State::Parked;
                 stream.next = s.row;
             }
@@ -26,17 +26,17 @@ impl Lanes {
         let plan = Arc::clone(&self.plan);
         let agents = Self::agents(&plan);
         // Those that start others stand before them.
-        for i in 0..p.streams.len() {
-            if p.streams[i].state != State::Unspawned {
+        for number in 0..placed.streams.len() {
+            if placed.streams[number].state != State::Unspawned {
                 continue;
             }
-            let spawn = agents.spawn_row[root as usize + i];
+            let spawn = agents.spawn_row[root as usize + number];
             let starter = (spawn != NONE_U32)
-                .then(|| p.streams.get(plan.session_of(spawn).wrapping_sub(root) as usize))
+                .then(|| placed.streams.get(plan.session_of(spawn).wrapping_sub(root) as usize))
                 .flatten();
             let may_come = starter.is_some_and(|o| o.state != State::Over && o.next <= spawn);
             if !may_come {
-                p.streams[i].state = State::Over;
+                placed.streams[number].state = State::Over;
             }
         }
     }
@@ -192,16 +192,16 @@ impl Lanes {
     }
 
     pub(super) fn in_state(&self, state: State) -> Vec<SessionId> {
-        let mut found: Vec<(usize, u64, SessionId)> = Vec::new();
+        let mut ids: Vec<(usize, u64, SessionId)> = Vec::new();
         for (key, play) in &self.plays {
             for (s, stream) in play.streams.iter().enumerate() {
                 if stream.state == state {
-                    found.push((play.lane, play.draw, id_of(key, s)));
+                    ids.push((play.lane, play.draw, id_of(key, s)));
                 }
             }
         }
-        found.sort_unstable();
-        found.into_iter().map(|f| f.2).collect()
+        ids.sort_unstable();
+        ids.into_iter().map(|f| f.2).collect()
     }
 
     /// Profiling: the earliest turn of all lanes is due at once, the others as long after it as recorded.
@@ -221,12 +221,12 @@ impl Lanes {
         let dues: Vec<(SessionId, i64)> = offsets
             .iter()
             .map(|&(lane, id, offset)| {
-                let m = if self.settings.burst {
+                let least = if self.settings.burst {
                     self.least(&offsets, Some(lane))
                 } else {
                     all
                 };
-                (id, start + (offset - m.unwrap_or(0)).max(0))
+                (id, start + (offset - least.unwrap_or(0)).max(0))
             })
             .collect();
         for (&(lane, id, offset), &(_, due)) in offsets.iter().zip(&dues) {

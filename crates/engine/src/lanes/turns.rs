@@ -31,22 +31,22 @@ impl Lanes {
     }
 
     pub(super) fn begin(&mut self, phase: &Arc<Phase>, id: SessionId, due: i64, in_prefill: bool) -> Option<Turn> {
-        let (p, s) = play_of(id);
-        let play = self.plays.get_mut(p)?;
+        let (key, number) = play_of(id);
+        let play = self.plays.get_mut(key)?;
         let lane = play.lane;
-        if play.streams.get(s)?.is_priming {
+        if play.streams.get(number)?.is_priming {
             self.stats.primers_sent += u64::from(!in_prefill);
         } else if matches!(self.stage, Stage::Pressing { .. } | Stage::Draining) && !in_prefill {
             let quota = self.settings.pressure_requests.unwrap_or(u32::MAX);
             if self.stage == Stage::Draining || self.all[lane].pressed >= quota {
-                play.streams[s].state = State::Parked;
+                play.streams[number].state = State::Parked;
                 self.settle(due);
                 return None;
             }
             self.all[lane].pressed += 1;
         }
-        let play = self.plays.get_mut(p)?;
-        let stream = play.streams.get_mut(s)?;
+        let play = self.plays.get_mut(key)?;
+        let stream = play.streams.get_mut(number)?;
         let mut capped = false;
         if in_prefill {
             capped = true;
@@ -64,8 +64,8 @@ impl Lanes {
                 // Those that are waiting have none, and would only make the phase last until they are due.
                 self.drop_without_ticket(due);
             }
-            let play = self.plays.get_mut(p)?;
-            let stream = play.streams.get_mut(s)?;
+            let play = self.plays.get_mut(key)?;
+            let stream = play.streams.get_mut(number)?;
             if let Some(gate) = &phase.prefill
                 && !gate.try_enter()
             {
@@ -75,14 +75,14 @@ impl Lanes {
                 return None;
             }
         }
-        let play = self.plays.get_mut(p)?;
-        let stream = play.streams.get_mut(s)?;
+        let play = self.plays.get_mut(key)?;
+        let stream = play.streams.get_mut(number)?;
         stream.has_ticket = false;
         stream.state = State::InFlight;
         play.in_flight += 1;
         self.in_flight += 1;
         let (row, root, draw) = (stream.next, play.root, play.draw);
-        let session = root + s as u32;
+        let session = root + number as u32;
         let high = mix64(self.salt ^ mix64(draw.wrapping_mul(3)));
         let turn = Turn {
             session_id: id,
@@ -102,30 +102,30 @@ impl Lanes {
             phase: Arc::clone(phase),
         };
         let sent = self.now.max(due);
-        if !self.plays[p].streams[s].is_priming {
-            self.spawn(p, row, true, sent);
-            let play = &mut self.plays[p];
+        if !self.plays[key].streams[number].is_priming {
+            self.spawn(key, row, true, sent);
+            let play = &mut self.plays[key];
             if let Some(at) = play.sent.get_mut((row - play.base) as usize) {
                 *at = Some(sent);
-                self.release_held(p, sent);
+                self.release_held(key, sent);
             }
         }
         Some(turn)
     }
 
     /// Start the streams that a row starts, when it is sent or has ended.
-    pub(super) fn spawn(&mut self, p: usize, row: u32, at_send: bool, at: i64) {
+    pub(super) fn spawn(&mut self, key: usize, row: u32, at_send: bool, at: i64) {
         let plan = Arc::clone(&self.plan);
         let agents = Self::agents(&plan);
-        let root = self.plays[p].root;
+        let root = self.plays[key].root;
         let is_pressed = self.stage != Stage::Profiling;
-        for s in 1..self.plays[p].streams.len() {
-            let session = root as usize + s;
+        for number in 1..self.plays[key].streams.len() {
+            let session = root as usize + number;
             let is_its = agents.spawn_row[session] == row && (agents.spawn_at_send[session] != 0) == at_send;
-            if is_its && self.plays[p].streams[s].state == State::Unspawned {
+            if is_its && self.plays[key].streams[number].state == State::Unspawned {
                 self.stats.children_spawned += 1;
                 let offset = if is_pressed { 0 } else { agents.spawn_offset_ns[session] };
-                self.sleep(id_of(p, s), at + offset);
+                self.sleep(id_of(key, number), at + offset);
             }
         }
     }
@@ -134,8 +134,8 @@ impl Lanes {
     pub(crate) fn end_turn(&mut self, ended: TurnEnd) {
         let (id, row, at) = (ended.session_id, ended.row, ended.at);
         self.now = self.now.max(at);
-        let (p, s) = play_of(id);
-        let Some(stream) = self.plays.get_mut(p).and_then(|play| play.streams.get_mut(s)) else {
+        let (key, number) = play_of(id);
+        let Some(stream) = self.plays.get_mut(key).and_then(|play| play.streams.get_mut(number)) else {
             self.released.extend(ended.connection);
             return;
         };
@@ -146,7 +146,7 @@ impl Lanes {
         stream.state = State::Parked;
         self.in_flight -= 1;
         self.last_return = self.last_return.max(at);
-        let play = &mut self.plays[p];
+        let play = &mut self.plays[key];
         if let Some(ended) = play.ended.get_mut((row - play.base) as usize).filter(|_| !was_priming) {
             *ended = Some(at);
         }
@@ -165,7 +165,7 @@ impl Lanes {
         }
         let is_stopped = self.is_stopped();
         if was_priming {
-            if !ended.is_ok && s == 0 && !is_stopped {
+            if !ended.is_ok && number == 0 && !is_stopped {
                 self.wants_abort = true;
                 if let Some(phase) = &self.phase {
                     phase.warmup_failed.store(true, SeqCst);
@@ -174,15 +174,15 @@ impl Lanes {
             }
         } else if ended.overflowed {
             self.stats.streams_overflowed += 1;
-            self.end_stream(p, s);
+            self.end_stream(key, number);
         } else {
             if !is_stopped {
-                self.spawn(p, row, false, at);
+                self.spawn(key, row, false, at);
             }
             if is_last || is_stopped {
-                self.end_stream(p, s);
+                self.end_stream(key, number);
             } else if self.is_used_up() {
-                self.cut_stream(p, s);
+                self.cut_stream(key, number);
             } else if self.stage == Stage::Draining {
                 // Kept for the next phase.
             } else {
@@ -196,26 +196,26 @@ impl Lanes {
             }
         }
         if was_priming && is_stopped {
-            self.end_stream(p, s);
+            self.end_stream(key, number);
         }
-        self.release_held(p, at);
-        self.end_play_if_over(p, at);
+        self.release_held(key, at);
+        self.end_play_if_over(key, at);
         self.settle(at);
     }
 
-    pub(super) fn end_stream(&mut self, p: usize, s: usize) {
-        let play = &mut self.plays[p];
-        let stream = &mut play.streams[s];
+    pub(super) fn end_stream(&mut self, key: usize, number: usize) {
+        let play = &mut self.plays[key];
+        let stream = &mut play.streams[number];
         if stream.state == State::Asleep {
-            self.timers.remove(&(stream.due, id_of(p, s)));
+            self.timers.remove(&(stream.due, id_of(key, number)));
         }
         stream.state = State::Over;
         self.released.extend(stream.connection.take());
-        self.stats.children_completed += u64::from(s > 0);
+        self.stats.children_completed += u64::from(number > 0);
         // Nobody will start those that its later turns would have started.
         let plan = Arc::clone(&self.plan);
         let agents = Self::agents(&plan);
-        let (root, mut gone) = (play.root, vec![s]);
+        let (root, mut gone) = (play.root, vec![number]);
         while let Some(starter) = gone.pop() {
             for (i, other) in play.streams.iter_mut().enumerate().skip(1) {
                 let spawn = agents.spawn_row[root as usize + i];
@@ -228,26 +228,28 @@ impl Lanes {
     }
 
     /// Turns that waited for what has happened now.
-    pub(super) fn release_held(&mut self, p: usize, at: i64) {
-        let count = self.plays[p].streams.len();
-        for s in 0..count {
-            let play = &self.plays[p];
-            if play.streams[s].state != State::Held {
+    pub(super) fn release_held(&mut self, key: usize, at: i64) {
+        let count = self.plays[key].streams.len();
+        for number in 0..count {
+            let play = &self.plays[key];
+            if play.streams[number].state != State::Held {
                 continue;
             }
-            let Some(from) = self.may_go_at(play, s) else { continue };
-            let due = play.streams[s].due.max(from);
+            let Some(from) = self.may_go_at(play, number) else {
+                continue;
+            };
+            let due = play.streams[number].due.max(from);
             if due > at {
-                self.sleep(id_of(p, s), due);
+                self.sleep(id_of(key, number), due);
                 continue;
             }
-            let stream = &mut self.plays[p].streams[s];
+            let stream = &mut self.plays[key].streams[number];
             stream.state = State::Ready;
             let due = stream.due;
             self.stats.longest_hold_ns = self.stats.longest_hold_ns.max(at - due);
-            self.ready.push_back((id_of(p, s), due.max(at)));
+            self.ready.push_back((id_of(key, number), due.max(at)));
         }
-        let play = &self.plays[p];
+        let play = &self.plays[key];
         let is_waiting_only = play
             .streams
             .iter()
@@ -261,18 +263,18 @@ impl Lanes {
         if let Some(s) = earliest.filter(|_| is_waiting_only && !self.is_stopped()) {
             // A recording that contradicts itself: rather a turn out of order than a lane that hangs.
             self.stats.unstuck += 1;
-            self.plays[p].streams[s].state = State::Ready;
-            self.ready.push_back((id_of(p, s), at));
+            self.plays[key].streams[s].state = State::Ready;
+            self.ready.push_back((id_of(key, s), at));
         }
     }
 
-    pub(super) fn end_play_if_over(&mut self, p: usize, at: i64) {
-        let Some(play) = self.plays.get(p) else { return };
+    pub(super) fn end_play_if_over(&mut self, key: usize, at: i64) {
+        let Some(play) = self.plays.get(key) else { return };
         let is_over = |s: &Stream| s.state == State::Over;
         if !play.streams.iter().all(is_over) {
             return;
         }
-        let play = self.plays.remove(p);
+        let play = self.plays.remove(key);
         self.all[play.lane].has_play = false;
         let Some(phase) = self.phase.clone() else { return };
         if self.stage == Stage::Profiling {

@@ -45,15 +45,15 @@ impl Silent {
 
     /// The think time before a row, ns: drawn around its median, the same for the same seed.
     pub(crate) fn think_ns(&self, row: u32, median: i64, seed: u64) -> i64 {
-        let Ok(i) = self.rows.binary_search(&row) else {
+        let Ok(at) = self.rows.binary_search(&row) else {
             return median;
         };
-        if self.sigma[i] == 0.0 || median == 0 {
+        if self.sigma[at] == 0.0 || median == 0 {
             return median;
         }
         let drawn: f64 = StandardNormal.sample(&mut StdRng::seed_from_u64(seed));
-        let think = median as f64 * (self.sigma[i] * drawn).exp();
-        (think as i64).clamp(self.min_ns[i], self.max_ns[i])
+        let think = median as f64 * (self.sigma[at] * drawn).exp();
+        (think as i64).clamp(self.min_ns[at], self.max_ns[at])
     }
 }
 

@@ -245,13 +245,13 @@ fn cases() -> Vec<Case> {
 
 #[test]
 fn every_turn_is_sent_once_or_counted_as_skipped_and_waits_for_what_it_must() {
-    for (i, case) in cases().iter().enumerate() {
+    for (number, case) in cases().iter().enumerate() {
         for seed in 0..60 {
-            let (sent, phase, plan) = play(seed + 1000 * i as u64, case);
+            let (sent, phase, plan) = play(seed + 1000 * number as u64, case);
             let unique: HashSet<_> = sent.iter().collect();
             assert_eq!(unique.len(), sent.len(), "a turn was sent twice");
             let skipped = phase.skipped_turns.load(Relaxed) as usize;
-            assert_eq!(sent.len() + skipped, plan.num_requests(), "case {i}, seed {seed}");
+            assert_eq!(sent.len() + skipped, plan.num_requests(), "case {number}, seed {seed}");
             if case.failing == 0.0 {
                 assert_eq!(skipped, 0, "nothing failed");
             }

@@ -68,19 +68,19 @@ fn settings(url: &str, dir: &Dir, requests: usize) -> Value {
 }
 
 fn plan(bodies: Vec<Vec<u8>>) -> Plan {
-    let n = bodies.len();
+    let num = bodies.len();
     Plan::new(Columns {
-        session: (0..n as u32).collect(),
-        at_ns: vec![-1; n],
-        delay_ns: vec![0; n],
-        isl: vec![NONE_U32; n],
-        osl: vec![NONE_U32; n],
-        model: vec![0; n],
-        path: vec![0; n],
-        seg_offsets: (0..=n as u32).collect(),
-        seg_kind: vec![0; n],
-        seg_a: (0..n as u64).collect(),
-        seg_b: vec![0; n],
+        session: (0..num as u32).collect(),
+        at_ns: vec![-1; num],
+        delay_ns: vec![0; num],
+        isl: vec![NONE_U32; num],
+        osl: vec![NONE_U32; num],
+        model: vec![0; num],
+        path: vec![0; num],
+        seg_offsets: (0..=num as u32).collect(),
+        seg_kind: vec![0; num],
+        seg_a: (0..num as u64).collect(),
+        seg_b: vec![0; num],
         literals: bodies,
         ..Columns::default()
     })
@@ -122,13 +122,13 @@ pub fn rows(dir: &Dir) -> Vec<Row> {
     use arrow_array::cast::AsArray;
     use arrow_array::types::{Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type};
     use arrow_array::{Array, ArrayRef, RecordBatch};
-    fn number(column: &ArrayRef, i: usize) -> Option<u64> {
+    fn number(column: &ArrayRef, row: usize) -> Option<u64> {
         use arrow_schema::DataType::{UInt8, UInt16, UInt32, UInt64};
-        column.is_valid(i).then(|| match column.data_type() {
-            UInt8 => column.as_primitive::<UInt8Type>().value(i).into(),
-            UInt16 => column.as_primitive::<UInt16Type>().value(i).into(),
-            UInt32 => column.as_primitive::<UInt32Type>().value(i).into(),
-            UInt64 => column.as_primitive::<UInt64Type>().value(i),
+        column.is_valid(row).then(|| match column.data_type() {
+            UInt8 => column.as_primitive::<UInt8Type>().value(row).into(),
+            UInt16 => column.as_primitive::<UInt16Type>().value(row).into(),
+            UInt32 => column.as_primitive::<UInt32Type>().value(row).into(),
+            UInt64 => column.as_primitive::<UInt64Type>().value(row),
             other => panic!("no number: {other}"),
         })
     }
@@ -136,20 +136,22 @@ pub fn rows(dir: &Dir) -> Vec<Row> {
     let mut rows = Vec::new();
     for batch in read_journal(&dir.0.join("journal")).expect("a journal") {
         let batch = batch.expect("a whole batch");
-        for i in 0..batch.num_rows() {
+        for row in 0..batch.num_rows() {
             let time = |name: &str| {
                 let column = of(&batch, name);
-                column.is_valid(i).then(|| column.as_primitive::<Int64Type>().value(i))
+                column
+                    .is_valid(row)
+                    .then(|| column.as_primitive::<Int64Type>().value(row))
             };
             let message = of(&batch, "error_message");
             rows.push(Row {
-                request: number(&of(&batch, "request"), i).expect("a number"),
-                kind: number(&of(&batch, "error_kind"), i).expect("a kind") as u8,
-                message: message.as_string::<i32>().value(i).to_owned(),
-                status: number(&of(&batch, "status"), i),
-                connection: number(&of(&batch, "connection"), i).expect("a number"),
-                reused: of(&batch, "reused").as_boolean().value(i),
-                resent: of(&batch, "resent").as_boolean().value(i),
+                request: number(&of(&batch, "request"), row).expect("a number"),
+                kind: number(&of(&batch, "error_kind"), row).expect("a kind") as u8,
+                message: message.as_string::<i32>().value(row).to_owned(),
+                status: number(&of(&batch, "status"), row),
+                connection: number(&of(&batch, "connection"), row).expect("a number"),
+                reused: of(&batch, "reused").as_boolean().value(row),
+                resent: of(&batch, "resent").as_boolean().value(row),
                 body_sent: time("body_sent"),
                 dns_ns: time("dns_ns"),
             });

@@ -76,15 +76,15 @@ mod tests {
     #[test]
     fn values_are_those_of_the_sorted_array() {
         let mut state = 1;
-        for n in [1, 2, 5, 2_048, 2_049, 30_000] {
-            let uniform: Vec<f64> = (0..n).map(|_| noise(&mut state) as f64 - 4e15).collect();
-            let ties: Vec<f64> = (0..n).map(|_| (noise(&mut state) % 5) as f64).collect();
+        for count in [1, 2, 5, 2_048, 2_049, 30_000] {
+            let uniform: Vec<f64> = (0..count).map(|_| noise(&mut state) as f64 - 4e15).collect();
+            let ties: Vec<f64> = (0..count).map(|_| (noise(&mut state) % 5) as f64).collect();
             let wide: Vec<f64> = uniform
                 .iter()
                 .map(|v| v.powi(9))
                 .chain([f64::INFINITY, -0.0, 0.0])
                 .collect();
-            for values in [uniform, ties, vec![500.0; n], wide] {
+            for values in [uniform, ties, vec![500.0; count], wide] {
                 let mut sorted = values.clone();
                 sorted.sort_unstable_by(f64::total_cmp);
                 let last = values.len() - 1;

@@ -129,22 +129,22 @@ mod tests {
         let path = dir.path().join("journal");
         let journal = Journal::start(&path, &JournalOptions::default()).expect("started");
         let mut builder = RecordBuilder::new();
-        for i in 0..ROWS {
-            let chunks: Vec<Chunk> = (0..i)
+        for row in 0..ROWS {
+            let chunks: Vec<Chunk> = (0..row)
                 .map(|n| Chunk {
-                    at_ns: i * 100 + n,
-                    lag_ns: i as i32,
+                    at_ns: row * 100 + n,
+                    lag_ns: row as i32,
                     bytes: 1,
                     text_bytes: 1,
                     kind: 1,
                 })
                 .collect();
             builder.push(&Row {
-                request: i as u64,
+                request: row as u64,
                 chunks: &chunks,
                 ..Row::default()
             });
-            if i == 3 {
+            if row == 3 {
                 journal.sender().send(builder.finish());
             }
         }

@@ -226,9 +226,9 @@ mod tests {
         assert!(!cache.allocate(2, &mut Vec::new()), "only one is free");
         cache.release(&mut mine);
         assert_eq!(cache.num_free(), 4);
-        let mut found = Vec::new();
-        cache.take_cached(&[10, 11, 99, 12], &mut found);
-        assert_eq!((found.len(), cache.num_free()), (2, 2));
+        let mut cached = Vec::new();
+        cache.take_cached(&[10, 11, 99, 12], &mut cached);
+        assert_eq!((cached.len(), cache.num_free()), (2, 2));
         // The third block was given back first, so it goes before those still in use.
         let mut other = Vec::new();
         assert!(cache.allocate(2, &mut other));
@@ -237,10 +237,10 @@ mod tests {
         assert!(gone.is_empty());
         assert!((cache.usage() - 1.0).abs() < 1e-9);
         cache.release(&mut other);
-        cache.release(&mut found);
+        cache.release(&mut cached);
         cache.forget();
-        cache.take_cached(&[10], &mut found);
-        assert!(found.is_empty());
+        cache.take_cached(&[10], &mut cached);
+        assert!(cached.is_empty());
     }
 
     #[test]

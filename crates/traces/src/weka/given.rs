@@ -90,19 +90,23 @@ impl Given {
         let homes: Vec<u32> = (0..self.scope.len() as u32).map(home).collect();
         let mut all: Vec<Prompt> = Vec::with_capacity(requests.len());
         let mut first = 0;
-        for (s, name) in self.names.iter().enumerate() {
-            let end = first + self.session[first..].iter().take_while(|&&o| o as usize == s).count();
-            let trace = self.trace[s];
+        for (session, name) in self.names.iter().enumerate() {
+            let end = first
+                + self.session[first..]
+                    .iter()
+                    .take_while(|&&o| o as usize == session)
+                    .count();
+            let trace = self.trace[session];
             let block = self.block_tokens[trace as usize];
             let own: Vec<&Request> = requests[first..end].iter().collect();
-            let source = Some(self.source[s]).filter(|&r| r != NONE && (r as usize) < first);
+            let source = Some(self.source[session]).filter(|&r| r != NONE && (r as usize) < first);
             let start = Start {
                 preface: 0,
                 source: source.map(|r| (&all[r as usize], &requests[r as usize].ids)),
             };
             let seed = out.block_seed[trace as usize];
-            for (k, prompt) in prompts::lay_out(&own, block, start).into_iter().enumerate() {
-                let row = first + k;
+            for (turn, prompt) in prompts::lay_out(&own, block, start).into_iter().enumerate() {
+                let row = first + turn;
                 out.blocks.push(requests[row].ids.len());
                 out.inherited.push(prompt.inherited);
                 for m in &prompt.messages {
@@ -113,14 +117,14 @@ impl Given {
                 out.message_offsets.push(out.message_role.len() as u32);
                 let body = Body {
                     prompt: &prompt,
-                    request: own[k],
-                    source: if k == 0 { source } else { Some(row as u32 - 1) },
+                    request: own[turn],
+                    source: if turn == 0 { source } else { Some(row as u32 - 1) },
                     trace: homes[trace as usize],
                     mark,
                     tool_turn: None,
                     live: None,
                 };
-                let tail = mix(seed_of(name, seed) ^ mix((k as u64) << 32 | u64::from(own[k].input)));
+                let tail = mix(seed_of(name, seed) ^ mix((turn as u64) << 32 | u64::from(own[turn].input)));
                 body.write(tail, &mut out);
                 all.push(prompt);
             }

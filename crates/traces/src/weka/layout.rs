@@ -283,14 +283,14 @@ fn streams_of<'a>(session: &'a Session, kept: &'a [Request], options: &Options, 
             });
         }
     }
-    for i in 1..all.len() {
-        let of = all[i].branch;
+    for number in 1..all.len() {
+        let of = all[number].branch;
         let start = all[1..]
             .iter()
             .filter(|s| s.branch == of)
             .map(|s| s.entry_start)
             .fold(f64::INFINITY, f64::min);
-        all[i].branch_start = start;
+        all[number].branch_start = start;
     }
     all
 }
@@ -336,8 +336,8 @@ fn add(session: &Session, options: &Options, out: &mut Layout) {
         key(a).partial_cmp(&key(b)).unwrap_or(std::cmp::Ordering::Equal)
     });
     order.sort_by_key(|&s| (s > 0, !streams[s].is_main_of_scope && streams[s].scope > 0));
-    for &s in &order {
-        let stream = &streams[s];
+    for &number in &order {
+        let stream = &streams[number];
         let needed = stream.preface.div_ceil(block);
         let first = stream.requests[0];
         let main = streams.iter().find(|o| o.scope == stream.scope && o.is_main_of_scope);
@@ -368,16 +368,16 @@ fn add(session: &Session, options: &Options, out: &mut Layout) {
                     .find_map(|(n, o)| Some((n, at(o)?)))
             }),
         };
-        let place = place.filter(|&(n, turn)| options.share_parent && n != s && turn < prompts[n].len());
+        let place = place.filter(|&(n, turn)| options.share_parent && n != number && turn < prompts[n].len());
         // The responses within a prompt that comes later are not known yet when the child begins.
         let place = place.filter(|&(n, turn)| !options.live || streams[n].requests[turn].t <= first.t);
-        sources[s] = place;
+        sources[number] = place;
         let source = place.map(|(n, turn)| (&prompts[n][turn], &streams[n].requests[turn].ids));
         let start = Start {
             preface: if is_declared { needed } else { 0 },
             source,
         };
-        prompts[s] = prompts::lay_out(&stream.requests, block, start);
+        prompts[number] = prompts::lay_out(&stream.requests, block, start);
     }
     write(session, options, &streams, &prompts, &sources, out);
 }
@@ -401,7 +401,7 @@ fn write(
     }
     let gates = gates(streams);
     let hits = hits(streams);
-    for (s, stream) in streams.iter().enumerate() {
+    for (number, stream) in streams.iter().enumerate() {
         let root = &streams[0];
         out.names.push(stream.name.clone());
         out.trace.push(trace);
@@ -425,10 +425,10 @@ fn write(
             out.spawn_at_send.push(0);
             out.spawn_offset_ns.push(0);
         }
-        for (k, request) in stream.requests.iter().enumerate() {
-            out.session.push(base_stream + s as u32);
+        for (turn, request) in stream.requests.iter().enumerate() {
+            out.session.push(base_stream + number as u32);
             out.t_ns.push(ns(request.t));
-            out.delay_ns.push(delay(&stream.requests, k, options));
+            out.delay_ns.push(delay(&stream.requests, turn, options));
             out.isl.push(request.input);
             let most = if stream.kind == Kind::Sub {
                 u32::MAX
@@ -441,10 +441,10 @@ fn write(
             out.outer.push(stream.outer.unwrap_or(request.index));
             out.inner
                 .push(if stream.outer.is_some() { request.index } else { NONE });
-            out.hits.push(hits[s][k]);
+            out.hits.push(hits[number][turn]);
             out.blocks.push(request.ids.len());
             out.turn_kind.push(request.kind as u8);
-            let prompt = &prompts[s][k];
+            let prompt = &prompts[number][turn];
             out.inherited.push(prompt.inherited);
             for m in &prompt.messages {
                 out.message_blocks.push(m.blocks);
@@ -452,9 +452,9 @@ fn write(
                 out.message_role.push(m.role as u8);
             }
             out.message_offsets.push(out.message_role.len() as u32);
-            let source = match k {
-                0 => sources[s].map(|(n, turn)| first_row[n] + turn as u32),
-                _ => Some(first_row[s] + k as u32 - 1),
+            let source = match turn {
+                0 => sources[number].map(|(n, turn)| first_row[n] + turn as u32),
+                _ => Some(first_row[number] + turn as u32 - 1),
             };
             let body = Body {
                 prompt,
@@ -462,23 +462,23 @@ fn write(
                 source,
                 trace,
                 mark: options.mark,
-                tool_turn: (options.tool_messages && request.kind == TurnKind::ToolResult).then_some(k as u32),
-                live: (options.live && k > 0).then(|| Live {
-                    row: first_row[s] + k as u32 - 1,
-                    output: stream.requests[k - 1].output.min(most).max(1),
+                tool_turn: (options.tool_messages && request.kind == TurnKind::ToolResult).then_some(turn as u32),
+                live: (options.live && turn > 0).then(|| Live {
+                    row: first_row[number] + turn as u32 - 1,
+                    output: stream.requests[turn - 1].output.min(most).max(1),
                     block: session.block_size,
                 }),
             };
-            let tail_seed = mix(seed_of(&stream.name, seed) ^ mix((k as u64) << 32 | u64::from(request.input)));
+            let tail_seed = mix(seed_of(&stream.name, seed) ^ mix((turn as u64) << 32 | u64::from(request.input)));
             body.write(tail_seed, out);
             out.gates
-                .extend(gates[s][k].iter().map(|&(n, turn)| first_row[n] + turn as u32));
+                .extend(gates[number][turn].iter().map(|&(n, turn)| first_row[n] + turn as u32));
             out.gate_offsets.push(out.gates.len() as u32);
-            if s == 0 {
+            if number == 0 {
                 let waits = streams
                     .iter()
                     .enumerate()
-                    .filter(|(_, c)| c.bond.is_some_and(|b| b.join == Some(k)));
+                    .filter(|(_, c)| c.bond.is_some_and(|b| b.join == Some(turn)));
                 out.joins.extend(waits.map(|(n, _)| base_stream + n as u32));
             }
             out.join_offsets.push(out.joins.len() as u32);

@@ -146,7 +146,7 @@ impl Corpus {
         use std::sync::{Mutex, mpsc};
         let (sender, receiver) = mpsc::sync_channel::<(usize, crate::source::Document)>(QUEUE);
         let receiver = Mutex::new(receiver);
-        let found = Mutex::new(Vec::new());
+        let results = Mutex::new(Vec::new());
         let mut number = 0;
         let read: Result<_, _> = std::thread::scope(|scope| {
             for _ in 0..threads.max(1) {
@@ -155,7 +155,7 @@ impl Corpus {
                         let next = receiver.lock().ok().and_then(|r| r.recv().ok());
                         let Some((number, document)) = next else { return };
                         let parsed = parse::parse(&document);
-                        if let Ok(mut found) = found.lock() {
+                        if let Ok(mut found) = results.lock() {
                             found.push((number, parsed));
                         }
                     }
@@ -171,13 +171,13 @@ impl Corpus {
             read
         });
         let digests: Vec<String> = read?;
-        let mut found = found.into_inner().unwrap_or_default();
-        found.sort_by_key(|f| f.0);
+        let mut results = results.into_inner().unwrap_or_default();
+        results.sort_by_key(|f| f.0);
         let mut corpus = Self {
             digest: crate::source::joined(&digests),
             ..Self::default()
         };
-        for (_, parsed) in found {
+        for (_, parsed) in results {
             match parsed {
                 Ok(session) => corpus.sessions.push(session),
                 Err(faults) => corpus.faults.extend(faults),

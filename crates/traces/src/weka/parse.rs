@@ -202,12 +202,12 @@ fn build(raw: RawSession<'_>, document: &Document) -> Result<Session, Vec<Fault>
     };
     let mut previous: Option<f64> = None;
     let mut stop = String::new();
-    for (i, row) in rows.into_iter().enumerate() {
-        let place = format!("requests[{i}]");
+    for (number, row) in rows.into_iter().enumerate() {
+        let place = format!("requests[{number}]");
         if row.sort.as_deref() == Some("subagent") {
             if let Some(agent) = build_agent(
                 row,
-                i as u32,
+                number as u32,
                 &place,
                 block_size,
                 &mut models,
@@ -219,7 +219,15 @@ fn build(raw: RawSession<'_>, document: &Document) -> Result<Session, Vec<Fault>
             }
             continue;
         }
-        let request = build_request(row, i as u32, &place, block_size, &mut models, &mut stop, &mut faults);
+        let request = build_request(
+            row,
+            number as u32,
+            &place,
+            block_size,
+            &mut models,
+            &mut stop,
+            &mut faults,
+        );
         if let Some(request) = request {
             if previous.is_some_and(|p| request.t < p) {
                 remarks.add(
@@ -319,15 +327,15 @@ fn build_request(
             faults.add("unknown_key", place, name, "only a sub-agent has this key");
         }
     }
-    let t = time(row.t, place, faults);
+    let start = time(row.t, place, faults);
     let mut tokens = |value: Option<u64>, name: &str, least: u64| match value {
         Some(n) if (least..=MOST).contains(&n) => n as u32,
-        Some(n) => {
+        Some(value) => {
             faults.add(
                 "length",
                 place,
                 name,
-                format!("is {n}: must be between {least} and {MOST}"),
+                format!("is {value}: must be between {least} and {MOST}"),
             );
             0
         }
@@ -362,7 +370,7 @@ fn build_request(
     };
     *stop = row.stop.unwrap_or_default();
     (faults.found.len() == before).then(|| Request {
-        t,
+        t: start,
         index,
         model: models.number(row.model.as_deref().unwrap_or_default()),
         input,
@@ -400,7 +408,7 @@ fn build_agent(
             faults.add("unknown_key", place, name, "a sub-agent has no such key");
         }
     }
-    let t = time(row.t, place, faults);
+    let start = time(row.t, place, faults);
     check_seconds(row.duration_ms.map(|ms| ms / 1e3), place, "duration_ms", faults);
     let tools = preface(row.tool_tokens, place, "tool_tokens", faults);
     let system = preface(row.system_tokens, place, "system_tokens", faults);
@@ -411,13 +419,13 @@ fn build_agent(
     let mut requests = Vec::new();
     let mut stop = String::new();
     let mut previous: Option<f64> = None;
-    for (k, inner) in row.requests.unwrap_or_default().into_iter().enumerate() {
-        let place = format!("{place}.requests[{k}]");
+    for (number, inner) in row.requests.unwrap_or_default().into_iter().enumerate() {
+        let place = format!("{place}.requests[{number}]");
         if inner.sort.as_deref() == Some("subagent") {
             faults.add("nested", &place, "type", "sub-agents do not nest further");
             continue;
         }
-        if let Some(request) = build_request(inner, k as u32, &place, block_size, models, &mut stop, faults) {
+        if let Some(request) = build_request(inner, number as u32, &place, block_size, models, &mut stop, faults) {
             if previous.is_some_and(|p| request.t < p) {
                 remarks.add(
                     "time_order",
@@ -439,7 +447,7 @@ fn build_agent(
         );
     }
     (faults.found.len() == before).then(|| SubAgent {
-        t,
+        t: start,
         index,
         agent_id,
         requests,

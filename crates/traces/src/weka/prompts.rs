@@ -73,17 +73,17 @@ pub fn covered(r: &Request, block_size: u32) -> u32 {
 pub fn cut(messages: &[Message], blocks: u32) -> Vec<Message> {
     let mut left = blocks;
     let mut out = Vec::new();
-    for m in messages {
+    for message in messages {
         if left == 0 {
             break;
         }
-        let kept = m.blocks.min(left);
+        let kept = message.blocks.min(left);
         left -= kept;
         if kept > 0 {
             out.push(Message {
                 blocks: kept,
                 tail: 0,
-                ..*m
+                ..*message
             });
         }
     }
@@ -115,39 +115,39 @@ pub fn lay_out(requests: &[&Request], block_size: u32, start: Start<'_>) -> Vec<
         .map(|(r, &c)| r.input - c * block_size)
         .collect();
     let lcp: Vec<u32> = (0..requests.len())
-        .map(|k| match k {
+        .map(|turn| match turn {
             0 => 0,
-            _ => requests[k - 1]
+            _ => requests[turn - 1]
                 .ids
-                .common_prefix(&requests[k].ids)
-                .min(cov[k - 1])
-                .min(cov[k]),
+                .common_prefix(&requests[turn].ids)
+                .min(cov[turn - 1])
+                .min(cov[turn]),
         })
         .collect();
     let mut caps = vec![u32::MAX; requests.len()];
     for (m, to) in pull_backs(&cov, &lcp, &tails) {
         // The turn that appended the last block which is kept.
-        let mut j = m - 1;
-        while j > 0 && lcp[j] > to - 1 {
-            j -= 1;
+        let mut turn = m - 1;
+        while turn > 0 && lcp[turn] > to - 1 {
+            turn -= 1;
         }
-        if j >= 1 {
-            caps[j] = caps[j].min(to - 1 - lcp[j]);
+        if turn >= 1 {
+            caps[turn] = caps[turn].min(to - 1 - lcp[turn]);
         }
     }
     let mut out: Vec<Prompt> = Vec::with_capacity(requests.len());
-    for k in 0..requests.len() {
-        if k == 0 {
+    for turn in 0..requests.len() {
+        if turn == 0 {
             out.push(first(&cov, &lcp, &tails, &requests[0].ids, start));
             continue;
         }
-        let before = &out[k - 1];
-        let mut messages = cut(&before.messages, lcp[k]);
-        let new = cov[k] - lcp[k];
+        let before = &out[turn - 1];
+        let mut messages = cut(&before.messages, lcp[turn]);
+        let new = cov[turn] - lcp[turn];
         let mut answer = 0;
         if messages.iter().any(|m| m.role == Role::User) {
-            answer = requests[k - 1].output.div_ceil(block_size).min(new).min(caps[k]);
-            if tails[k] == 0 && answer == new && answer > 0 {
+            answer = requests[turn - 1].output.div_ceil(block_size).min(new).min(caps[turn]);
+            if tails[turn] == 0 && answer == new && answer > 0 {
                 answer -= 1;
             }
         }
@@ -158,17 +158,17 @@ pub fn lay_out(requests: &[&Request], block_size: u32, start: Start<'_>) -> Vec<
                 tail: 0,
             });
         }
-        if new > answer || tails[k] > 0 {
+        if new > answer || tails[turn] > 0 {
             messages.push(Message {
                 role: Role::User,
                 blocks: new - answer,
-                tail: tails[k],
+                tail: tails[turn],
             });
         }
         out.push(Prompt {
             messages,
-            inherited: lcp[k],
-            blocks: cov[k],
+            inherited: lcp[turn],
+            blocks: cov[turn],
         });
     }
     out

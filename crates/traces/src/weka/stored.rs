@@ -154,15 +154,15 @@ impl Out {
     fn requests(&mut self, requests: &[Request]) {
         self.number(requests.len() as u64);
         let mut before: &[(u32, u32)] = &[];
-        for r in requests {
-            self.float(r.t);
-            for number in [r.index, r.model, r.input, r.output] {
+        for request in requests {
+            self.float(request.t);
+            for number in [request.index, request.model, request.input, request.output] {
                 self.number(number.into());
             }
-            self.maybe(r.api_time);
-            self.maybe(r.think_time);
-            self.0.push(r.kind as u8);
-            let runs = r.ids.runs();
+            self.maybe(request.api_time);
+            self.maybe(request.think_time);
+            self.0.push(request.kind as u8);
+            let runs = request.ids.runs();
             let same = runs.iter().zip(before).take_while(|(a, b)| a == b).count();
             self.number(same as u64);
             self.number((runs.len() - same) as u64);

@@ -136,16 +136,16 @@ fn is_preamble(requests: &[Request], first: usize) -> bool {
 /// First pass: each request extends a chain, or begins one.
 fn extend(requests: &[Request], order: &[usize]) -> Vec<Open> {
     let mut chains: Vec<Open> = Vec::new();
-    for &i in order {
-        let r = &requests[i];
+    for &number in order {
+        let request = &requests[number];
         let begin = |fork| Open {
-            members: vec![i],
-            tail: (!r.ids.is_empty()).then_some(i),
+            members: vec![number],
+            tail: (!request.ids.is_empty()).then_some(number),
             fork,
         };
-        if r.ids.is_empty() {
+        if request.ids.is_empty() {
             match chains.first_mut() {
-                Some(chain) => chain.members.push(i),
+                Some(chain) => chain.members.push(number),
                 None => chains.push(begin(None)),
             }
             continue;
@@ -153,31 +153,31 @@ fn extend(requests: &[Request], order: &[usize]) -> Vec<Open> {
         if let [chain] = &mut chains[..]
             && chain.tail.is_none()
         {
-            chain.members.push(i);
-            chain.tail = Some(i);
+            chain.members.push(number);
+            chain.tail = Some(number);
             continue;
         }
         let mut longest: Option<(u32, usize)> = None;
         let mut nearest: Option<(u32, u32, usize)> = None;
-        for (c, chain) in chains.iter().enumerate() {
+        for (number, chain) in chains.iter().enumerate() {
             let Some(t) = chain.tail else { continue };
             let tail = &requests[t];
-            let same = tail.ids.common_prefix(&r.ids);
+            let same = tail.ids.common_prefix(&request.ids);
             let is_whole = same == tail.ids.len();
             if is_whole
-                && tail.model == r.model
-                && tail.end() <= r.t + EPSILON
+                && tail.model == request.model
+                && tail.end() <= request.t + EPSILON
                 && longest.is_none_or(|(n, _)| tail.ids.len() > n)
             {
-                longest = Some((tail.ids.len(), c));
+                longest = Some((tail.ids.len(), number));
             }
             if same > 0 && nearest.is_none_or(|(n, len, _)| (same, tail.ids.len()) > (n, len)) {
-                nearest = Some((same, tail.ids.len(), c));
+                nearest = Some((same, tail.ids.len(), number));
             }
         }
         if let Some((_, c)) = longest {
-            chains[c].members.push(i);
-            chains[c].tail = Some(i);
+            chains[c].members.push(number);
+            chains[c].tail = Some(number);
         } else {
             let fork = nearest.and_then(|(same, _, c)| chains[c].tail.map(|t| (t, same)));
             chains.push(begin(fork));
@@ -198,7 +198,7 @@ fn join_edited(requests: &[Request], rules: &Rules, chains: &mut [Open]) {
         };
         let tail = &requests[point];
         let mut best: Option<(usize, u32, (f64, u32))> = None;
-        for (c, chain) in chains.iter().enumerate() {
+        for (number, chain) in chains.iter().enumerate() {
             let (Some((at, depth)), Some(&first)) = (chain.fork, chain.members.first()) else {
                 continue;
             };
@@ -206,12 +206,12 @@ fn join_edited(requests: &[Request], rules: &Rules, chains: &mut [Open]) {
             let gap = first.t - tail.end();
             let is_far =
                 gap > rules.seam_max_gap && f64::from(depth) < rules.seam_min_overlap * f64::from(tail.ids.len());
-            if at != point || depth == 0 || c == home || first.model != tail.model || gap < -EPSILON || is_far {
+            if at != point || depth == 0 || number == home || first.model != tail.model || gap < -EPSILON || is_far {
                 continue;
             }
             let start = (first.t, first.index);
             if best.is_none_or(|(_, d, s)| depth > d || (depth == d && start < s)) {
-                best = Some((c, depth, start));
+                best = Some((number, depth, start));
             }
         }
         let Some((elected, ..)) = best else { continue };
@@ -253,13 +253,13 @@ fn names(requests: &[Request], rules: &Rules, chains: &[Open]) -> Vec<String> {
         .aux_isl_floor
         .max((rules.aux_isl_ratio * f64::from(largest)).floor() as u32);
     let is_aux = |chain: &Open| {
-        let r = &requests[chain.members[0]];
-        let is_reduction = r.output > 0
-            && r.output < rules.aux_reduction_osl_max
-            && r.input >= rules.aux_isl_floor
-            && u64::from(r.input) > u64::from(rules.aux_reduction_ratio) * u64::from(r.output);
+        let request = &requests[chain.members[0]];
+        let is_reduction = request.output > 0
+            && request.output < rules.aux_reduction_osl_max
+            && request.input >= rules.aux_isl_floor
+            && u64::from(request.input) > u64::from(rules.aux_reduction_ratio) * u64::from(request.output);
         chain.members.len() <= rules.aux_max_requests
-            && ((rules.aux_cross_model && r.model != model) || r.input < small || is_reduction)
+            && ((rules.aux_cross_model && request.model != model) || request.input < small || is_reduction)
     };
     let mut names: Vec<String> = chains
         .iter()
@@ -286,15 +286,15 @@ fn names(requests: &[Request], rules: &Rules, chains: &[Open]) -> Vec<String> {
     candidates.sort_by_key(|&c| (chains[c].fork.map(|f| f.0), c));
     let mut groups: Vec<Vec<usize>> = Vec::new();
     let mut reach = f64::NEG_INFINITY;
-    for &c in &candidates {
-        let (first, last) = span(c);
+    for &number in &candidates {
+        let (first, last) = span(number);
         match groups.last_mut() {
-            Some(group) if chains[group[0]].fork.map(|f| f.0) == chains[c].fork.map(|f| f.0) && first < reach => {
-                group.push(c);
+            Some(group) if chains[group[0]].fork.map(|f| f.0) == chains[number].fork.map(|f| f.0) && first < reach => {
+                group.push(number);
                 reach = reach.max(last);
             }
             _ => {
-                groups.push(vec![c]);
+                groups.push(vec![number]);
                 reach = last;
             }
         }
@@ -375,14 +375,14 @@ mod tests {
     fn three_that_overlap_are_a_worker_group() {
         let mut list = vec![request(0, 0.0, ids(&[1..=300]), 1.0)];
         for k in 0..3 {
-            let mut r = request(
+            let mut request = request(
                 k + 1,
                 2.0 + f64::from(k),
                 ids(&[1..=280, 1000 * (k + 1)..=1000 * (k + 1) + 9]),
                 9.0,
             );
-            r.output = 5000;
-            list.push(r);
+            request.output = 5000;
+            list.push(request);
         }
         let mut last = request(4, 30.0, ids(&[1..=310]), 1.0);
         last.output = 5000;

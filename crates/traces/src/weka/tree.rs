@@ -56,7 +56,7 @@ fn waits_for(streams: &[&[Span]], own: usize, turn: &Span) -> Vec<(usize, usize)
         let started = spans.partition_point(|s| s.start < turn.start);
         (0..started).rev().find(|&k| spans[k].end <= turn.start)
     };
-    let found: Vec<(usize, usize)> = streams
+    let latest: Vec<(usize, usize)> = streams
         .iter()
         .enumerate()
         .filter(|&(other, _)| other != own)
@@ -65,9 +65,9 @@ fn waits_for(streams: &[&[Span]], own: usize, turn: &Span) -> Vec<(usize, usize)
     let span = |&(s, k): &(usize, usize)| streams[s][k];
     let is_implied = |c: &(usize, usize)| {
         let c = span(c);
-        found.iter().map(span).any(|l| c.start < l.start && c.end <= l.start)
+        latest.iter().map(span).any(|l| c.start < l.start && c.end <= l.start)
     };
-    found.iter().filter(|c| !is_implied(c)).copied().collect()
+    latest.iter().filter(|c| !is_implied(c)).copied().collect()
 }
 
 #[cfg(test)]

@@ -49,23 +49,19 @@ pub(super) fn explain(document: &Document) -> Vec<Fault> {
         );
         return faults.found;
     }
-    let mut found = faults.found;
-    repair(&mut value, &found);
+    let mut all = faults.found;
+    repair(&mut value, &all);
     // What else is wrong shows when these are out of the way.
     let bytes = value.to_string();
     if let Some(Err(more)) = sonic_rs::from_str::<RawSession<'_>>(&bytes)
         .ok()
         .map(|r| build(r, document))
     {
-        let is_new = |fault: &Fault| {
-            !found
-                .iter()
-                .any(|f| f.request == fault.request && f.field == fault.field)
-        };
+        let is_new = |fault: &Fault| !all.iter().any(|f| f.request == fault.request && f.field == fault.field);
         let more: Vec<Fault> = more.into_iter().filter(is_new).collect();
-        found.extend(more);
+        all.extend(more);
     }
-    found
+    all
 }
 
 /// Take out what is known to be wrong. A request that is none becomes one, so that those behind it keep their numbers.
