@@ -20,7 +20,7 @@ __all__ = ["Level", "Observer", "Observers", "RunFacts", "Silent", "StudyState"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
-    """What is known of a run before its first request. `load`: in words, `16 in flight`. `server`: which one it is (`vllm`), None if it was not recognised."""
+    """What is known of a run before its first request. `load`: in words, `16 in flight` or, of agents, `16 lanes`. `server`: which one it is (`vllm`), None if it was not recognised."""
 
     directory: Path
     benchmark_id: str

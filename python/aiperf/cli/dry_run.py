@@ -14,15 +14,15 @@ from aiperf.config.model import Config, Origin, specs
 __all__ = ["expected_load", "render_dry_run"]
 
 
-def render_dry_run(config: Config, first_body: str) -> str:
-    """`first_body`: the body of the first request as sent; JSON is indented, anything else shown as it is."""
+def render_dry_run(config: Config, first_body: str, *, in_lanes: bool = False) -> str:
+    """`first_body`: the body of the first request as sent; JSON is indented, anything else shown as it is. `in_lanes`: as in `describe`."""
     try:
         body = json.dumps(json.loads(first_body), indent=2, ensure_ascii=False)
     except json.JSONDecodeError:
         body = first_body
     lines = [bold("Configuration")]
     lines += _values(config)
-    lines += ["", bold("Load"), *(f"  {line}" for line in expected_load(config))]
+    lines += ["", bold("Load"), *(f"  {line}" for line in expected_load(config, in_lanes=in_lanes))]
     lines += ["", bold("First request body"), body, *_added(config, body)]
     return "\n".join(lines)
 
@@ -57,10 +57,10 @@ def _values(config: Config) -> Iterator[str]:
         yield f"  {axis.field.ljust(wide)}  {len(axis.values)} values: {', '.join(f'{v:g}' for v in axis.values)}"
 
 
-def expected_load(config: Config) -> list[str]:
-    """In words and figures; only what the configuration alone can say."""
+def expected_load(config: Config, *, in_lanes: bool = False) -> list[str]:
+    """In words and figures; only what the configuration can say, and whether the workload is replayed in lanes."""
     load, prompt = config.load, config.prompt
-    lines = [describe(load_of(config))]
+    lines = [describe(load_of(config), in_lanes=in_lanes)]
     stops = []
     if load.request_count is not None:
         stops.append(f"{load.request_count:,} requests")

@@ -107,7 +107,8 @@ def _dry_run(config: Config) -> int:
     from aiperf.run.profile import preview
 
     print_notes(config.notes)
-    print(render_dry_run(config, preview(config)))
+    seen = preview(config)
+    print(render_dry_run(config, seen.body, in_lanes=seen.in_lanes))
     return 0
 
 

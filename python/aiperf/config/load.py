@@ -92,8 +92,10 @@ def _gaps(config: Config, pattern: str | None) -> tuple[Arrival, float]:
     return arrival, 1.0 if smoothness is None else smoothness
 
 
-def describe(load: Load) -> str:
-    """In a few words, for a screen or a table."""
+def describe(load: Load, *, in_lanes: bool = False) -> str:
+    """In a few words, for a screen or a table. `in_lanes`: the workload is replayed in lanes, each with a session and all its sub-agents, so
+    that the concurrency is no number of requests in flight.
+    """
     match load:
         case Schedule(speed):
             return "at the file's timestamps" + ("" if speed == 1 else f", {speed:g} times as fast")
@@ -104,5 +106,8 @@ def describe(load: Load) -> str:
         case Rate(per_s, arrival, _, concurrency):
             cap = "" if concurrency is None else f", at most {concurrency:,} in flight"
             return f"{per_s:g} requests/s, {arrival}{cap}"
+        case Closed(concurrency) if in_lanes:
+            count = concurrency or 1
+            return f"{count:,} lane" + "s" * (count > 1)
         case Closed(concurrency):
             return f"{concurrency or 1:,} in flight"

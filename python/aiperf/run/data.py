@@ -178,7 +178,7 @@ def build_data(
         duration_s=None if np.isnan(context.duration_s) else context.duration_s,
         fingerprint=_fingerprint(config, json),
         model=", ".join(json.models or config.endpoint.model_names) or None,
-        load=describe(load_of(config)),
+        load=describe(load_of(config), in_lanes=options.agents is not None),
         num_gpus=config.endpoint.num_gpus,
         gpu_cost_per_hour=config.endpoint.gpu_cost_per_hour,
         verdict=None if certificate is None else certificate.verdict,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,15 +53,24 @@ if TYPE_CHECKING:
     from aiperf.metrics.summary import Summary
     from aiperf.workload.tokenizers import Tokenizer
 
-__all__ = ["complete", "preview", "profile"]
+__all__ = ["Preview", "complete", "preview", "profile"]
 
 _INPUTS_FIRST = 2000
 """Up to so many turns `inputs.json` is written before the load, so that a killed run has it too."""
 
 
-def preview(config: Config) -> str:
-    """The body of the first request, without probing the server or sending anything."""
-    return first_body(prepare(config, Silent(), ask_server=False))
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """`body`: of the first request. `in_lanes`: the workload is one of recorded agents, replayed in lanes."""
+
+    body: str
+    in_lanes: bool
+
+
+def preview(config: Config) -> Preview:
+    """What a run would send first, without probing the server or sending anything."""
+    prepared = prepare(config, Silent(), ask_server=False)
+    return Preview(first_body(prepared), in_lanes=prepared.workload.agents is not None)
 
 
 def profile(config: Config, *, observer: Observer | None = None, interrupts: Interrupts | None = None) -> Run:
@@ -158,7 +167,7 @@ def _open(
             urls=tuple(map(mask_url, config.endpoint.urls)),
             endpoint=config.endpoint.endpoint_type,
             is_streaming=config.endpoint.streaming,
-            load=describe(load_of(config)),
+            load=describe(load_of(config), in_lanes=prepared.workload.agents is not None),
             phases=tuple(p.name for p in settings.phases),
             workers=settings.workers,
             server=_family(prepared),

@@ -12,7 +12,11 @@ import pytest
 from tests.e2e.runs import MODEL, Sim, kinds, simulate, summary_of
 from tests.unit.traces.weka_sessions import FORK, SUBAGENTS, SYSTEM, request, session, write_sessions
 
+from aiperf import profile
+from aiperf.cli import main
+from aiperf.config.resolve import config_from
 from aiperf.errors import AIPerfError, ConfigError, ErrorKind
+from aiperf.observer import RunFacts, Silent
 from aiperf.outcome import PhaseOutcome
 from aiperf.plots import draw_all
 from aiperf.records.agents import read_agent_facts
@@ -50,6 +54,38 @@ def test_the_server_gets_every_request_of_every_agent_in_the_recorded_order(sim:
         "the join came before its children's end"
     )
     assert {row["correlation_id"] for row in rows} == set(run.columns.strings("correlation_id"))
+
+
+@pytest.mark.parametrize(("lanes", "words"), [(1, "1 lane"), (2, "2 lanes")])
+def test_the_load_is_one_of_lanes_wherever_it_is_named(
+    sim: Sim, capsys: pytest.CaptureFixture[str], lanes: int, words: str
+) -> None:
+    """A lane has all the sub-agents of its session: the concurrency is no number of requests in flight."""
+
+    class Opened(Silent):
+        load = ""
+
+        def opened(self, facts: RunFacts) -> None:
+            self.load = facts.load
+
+    path = write_sessions(sim.dir / "traces.jsonl", [SUBAGENTS, SYSTEM])
+    options = {"model": MODEL, "url": sim.url, "endpoint_type": "chat", "tokenizer": "builtin", "concurrency": lanes}
+    more = {
+        "input_file": path,
+        "system_idle_gap_cap_seconds": 0.02,
+        "probe": False,
+        "calibrate": False,
+        "report": False,
+        "artifact_dir": sim.dir / "run",
+    }
+    observer = Opened()
+    run = profile(config_from({**options, **more}), observer=observer)
+    assert observer.load == words
+    assert run.data.load == words
+    flags = ("--model", MODEL, "--url", sim.url, "--tokenizer", "builtin", "--concurrency", str(lanes))
+    assert main(["profile", *flags, "--input-file", str(path), "--dry-run"]) == 0
+    load = capsys.readouterr().out.partition("Load\n")[2].partition("\n\n")[0]
+    assert load.splitlines()[0].strip() == words
 
 
 def test_the_text_shared_with_earlier_requests_is_what_the_blocks_say(tmp_path: Path) -> None:
