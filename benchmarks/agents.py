@@ -11,18 +11,21 @@ import argparse
 import json
 import os
 import shutil
+import socket
 import statistics
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 from benchmarks.command import folder, run
 from benchmarks.rows import Row, goal, show
-from benchmarks.server import Server, serving
+from benchmarks.server import CLIENT_CORE, Server, serving
 from benchmarks.traces import FAST, REPEATS, profile, records_of
+from numpy.typing import NDArray
 
 __all__ = ["look_alikes"]
 
@@ -141,6 +144,7 @@ def replay(_data: Path, _: Path | None) -> Iterator[Row]:
     """200 lanes of long prompts, a server that takes half a second each: how late requests are sent, and memory, in a run of its own:
     looking at it stops the process.
     """
+    sizes: list[int] = []
     with tempfile.TemporaryDirectory(prefix="aiperf-bench-") as name, serving({**FAST, "ttft_ms": 500}) as server:
         data = look_alikes(Path(name) / "traces.jsonl", MANY, 52)
         flags = ("--trace-idle-gap-cap-seconds", "3", "--benchmark-duration", "30", "--cache-bust", "first_turn_prefix")
@@ -149,12 +153,42 @@ def replay(_data: Path, _: Path | None) -> Iterator[Row]:
             columns = records_of(target)
             lag = (columns.sent - columns.scheduled) / 1e6
             rate = float(columns.bytes_out.sum()) / 1e6 / (float(columns.end.max() - columns.sent.min()) / 1e9)
+            is_first = columns.scheduled == columns.scheduled.min()
+            sizes = [int(n) for n in columns.bytes_out[is_first]]
+        burst = burst_written(server, sizes)
         with folder() as target:
             ended = run(profile(server, target, *lanes(data, LANES, *flags)), measure_memory=True)
     p50, p90 = np.quantile(lag, [0.5, 0.9])
     more = f" (p50 {p50:.2f}, p90 {p90:.2f}; {len(lag):,} requests, {rate:,.0f} MB/s)"
     yield goal(f"{LANES} lanes: send lag p99", float(np.quantile(lag, 0.99)), "ms", 2, more=more)
+    for words, part in (
+        (f"… of the {len(sizes)} first turns, all due in one instant", lag[is_first]),
+        ("… of the others", lag[~is_first]),
+        (f"… of a bare writer of the {len(sizes)} bodies, ready made", burst),
+    ):
+        p50, p90, p99 = np.quantile(part, [0.5, 0.9, 0.99])
+        yield Row(f"{words}: p99", f"{p99:,.2f} ms (p50 {p50:.2f}, p90 {p90:.2f})", "", None)
     yield goal(f"{LANES} lanes, {MANY} sessions: peak memory", ended.peak_mb(), "MB", 400)
+
+
+def burst_written(server: Server, sizes: Sequence[int]) -> NDArray[np.float64]:
+    """Requests with bodies of these sizes, each on an open connection of its own, written one after the other as fast as one thread can:
+    how long after the first each one begins, ms. What is more than this is the client's own.
+    """
+    host, _, port = server.address.rpartition(":")
+    requests = []
+    for size in sizes:
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nContent-Length: {size}\r\n\r\n"
+        requests.append(head.encode() + b" " * size)
+    began = []
+    with ExitStack() as stack:
+        stack.callback(os.sched_setaffinity, 0, os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {CLIENT_CORE})
+        connections = [stack.enter_context(socket.create_connection((host, int(port)))) for _ in sizes]
+        for connection, request in zip(connections, requests, strict=True):
+            began.append(time.perf_counter_ns())
+            connection.sendall(request)
+    return (np.array(began) - began[0]) / 1e6
 
 
 def bodies(_data: Path, _: Path | None) -> Iterator[Row]:
