@@ -292,7 +292,7 @@ def _raise_priority() -> int:
     process = os.PRIO_PROCESS
     wanted = os.getpriority(process, os.getppid())
     if os.getpriority(process, 0) > wanted:
-        with suppress(PermissionError):
+        with suppress(PermissionError):  # the result says by how much it stays lower
             os.setpriority(process, 0, wanted)  # of this thread, which starts the engine's
     return max(0, os.getpriority(process, 0) - wanted)
 
