@@ -271,7 +271,7 @@ impl Exchange {
         if request.redirects == 0 || request.sent == ABSENT {
             request.sent = self.shared.clock.now();
         }
-        match conn.send(&self.composer.head, &self.composer.body) {
+        match conn.send(&mut self.composer.head, &self.composer.body) {
             Ok(written) => {
                 let now = self.shared.clock.now();
                 if written == Written::All {

@@ -73,6 +73,30 @@ fn bodies_of_any_size_arrive_over_tls_byte_by_byte() {
     }
 }
 
+/// A short body is written behind its head in one piece; up to which length depends on the head's.
+#[test]
+fn bodies_around_one_piece_arrive_byte_by_byte() {
+    let sizes: Vec<usize> = (3_600..4_100).step_by(3).chain([1, 0, 100_000, 1 << 20]).collect();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let sink = Arc::clone(&seen);
+    let server = Server::start(move |_, stream| {
+        let mut stream = BufReader::new(stream);
+        while let Some((_, body)) = read_request(&mut stream) {
+            sink.lock()
+                .expect("unpoisoned")
+                .push((body.len(), body == bytes(body.len())));
+            stream.get_mut().write_all(OK.as_bytes()).expect("written");
+        }
+    });
+    let bodies = sizes.iter().map(|&size| bytes(size)).collect();
+    let (_, rows) = run(&server.url(), bodies, |_| {});
+    assert_eq!(kinds(&rows), vec![0; sizes.len()], "{rows:?}");
+    let expected: Vec<_> = sizes.iter().map(|&size| (size, true)).collect();
+    assert_eq!(*seen.lock().expect("unpoisoned"), expected);
+    assert!(rows.iter().all(|r| r.body_sent.is_some()));
+    assert_eq!(server.connections.load(SeqCst), 1);
+}
+
 /// An early 413, 429 or 503 leaves the rest of the body unsent: the next request on that connection would be read as its end.
 #[test]
 fn a_connection_with_an_unsent_body_carries_no_other_request() {
