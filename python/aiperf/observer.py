@@ -15,7 +15,7 @@ from typing import Literal
 
 from aiperf.outcome import Snapshot
 
-__all__ = ["Level", "Observer", "Observers", "RunFacts", "Silent", "StudyState"]
+__all__ = ["Level", "Observer", "Observers", "Once", "RunFacts", "Silent", "StudyState"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,3 +157,30 @@ class Observers(Observer):
 
     def leave(self) -> None:
         self._each(lambda o: o.leave())
+
+
+class Once(Observers):
+    """For the runs of a study: a note is passed on the first time it comes, since what is true of every run is said once.
+
+    `is_setup_only`: that holds of what is said before a load, of the command and the server; what a run itself showed is said of each.
+    """
+
+    def __init__(self, observer: Observer, *, is_setup_only: bool = False) -> None:
+        super().__init__(observer)
+        self._is_setup_only = is_setup_only
+        self._is_setup = True
+        self._said: set[str] = set()
+
+    def next_run(self) -> None:
+        """A run is prepared."""
+        self._is_setup = True
+
+    def begin(self) -> None:
+        self._is_setup = False
+        super().begin()
+
+    def note(self, text: str) -> None:
+        is_new = text not in self._said
+        self._said.add(text)
+        if is_new or (self._is_setup_only and not self._is_setup):
+            super().note(text)

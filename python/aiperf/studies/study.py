@@ -11,7 +11,7 @@ from aiperf.config.model import Config
 from aiperf.config.sections import Section
 from aiperf.errors import AIPerfError, ConfigError, ExitCode, Problem
 from aiperf.metrics.summary import AssertionResult
-from aiperf.observer import Observer, Observers, Silent
+from aiperf.observer import Observer, Once, Silent
 from aiperf.reports.tables import Table, assertion_table
 from aiperf.reports.writing import write_text, write_whole
 from aiperf.studies.bench import Bench, Cost
@@ -75,19 +75,6 @@ def run_study(kind: StudyKind, config: Config, options: Section, *, observer: Ob
         else:
             watcher.note("interrupted; run the same command again to resume")
         return replace(result, screen=tuple(_write(kind, result, config, is_complete=not bench.was_interrupted)))
-
-
-class Once(Observers):
-    """Passes a note on the first time it comes: what is true of every run of a study is said once."""
-
-    def __init__(self, observer: Observer) -> None:
-        super().__init__(observer)
-        self._said: set[str] = set()
-
-    def note(self, text: str) -> None:
-        if text not in self._said:
-            self._said.add(text)
-            super().note(text)
 
 
 def _exit_code(bench: Bench, report: StudyReport, assertions: tuple[AssertionResult, ...]) -> ExitCode:
