@@ -288,7 +288,8 @@ def _environment(variables: Mapping[str, str]) -> tuple[list[Given], list[str]]:
             given.append(Given(option, tuple(text.splitlines()) if option.is_list else (text,), variable))
     if unused:
         names = ", ".join(f"`{name}`" for name in unused)
-        notes.append(f"{'variables' if len(unused) > 1 else 'the variable'} without effect here: {names}")
+        text = "variables {} are ignored: they set" if len(unused) > 1 else "variable {} is ignored: it sets"
+        notes.append(f"the environment {text.format(names)} something of AIPerf that this tool does not have")
     return given, notes
 
 

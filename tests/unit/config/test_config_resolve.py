@@ -108,8 +108,13 @@ def test_variables_that_are_read_elsewhere_are_not_said_to_have_no_effect() -> N
 
     assert {CACHE_SWITCH, *VARIABLES} <= READ_ELSEWHERE
     other = {"AIPERF_DATASET_CONFIGURATION_TIMEOUT": "5"}
+    foreign = "something of AIPerf that this tool does not have"
     assert resolved(BASE, env=dict.fromkeys(READ_ELSEWHERE - {"AIPERF_CONFIG"}, "1") | other).notes == (
-        "the variable without effect here: `AIPERF_DATASET_CONFIGURATION_TIMEOUT`",
+        f"the environment variable `AIPERF_DATASET_CONFIGURATION_TIMEOUT` is ignored: it sets {foreign}",
+    )
+    two = dict.fromkeys(("AIPERF_WORKER_A", "AIPERF_WORKER_B"), "1")
+    assert resolved(BASE, env=two).notes == (
+        f"the environment variables `AIPERF_WORKER_A`, `AIPERF_WORKER_B` are ignored: they set {foreign}",
     )
 
 
