@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,7 +12,6 @@ from aiperf.config.flag import Flag
 
 if TYPE_CHECKING:
     from aiperf.errors import Problem
-    from aiperf.plots import Spec
     from aiperf.sweeps.table import SweepTable
 
 __all__ = ["command"]
@@ -74,7 +73,8 @@ def command(
     """Draw charts: latency distributions, latency and throughput over time, requests, chunks; of several runs the table, load and Pareto curves."""
     from aiperf.plots import draw_all
     from aiperf.reports.page import render_charts, render_page
-    from aiperf.sweeps.page import draw_points, load_run, point_runs, render_sweep_page, sweep_title
+    from aiperf.sweeps.page import load_run, point_runs, render_sweep_page, sweep_title
+    from aiperf.sweeps.plots import draw_table, write_images, write_summary
     from aiperf.sweeps.points import load_runs
     from aiperf.sweeps.table import build_table
     from aiperf.version import __version__
@@ -116,21 +116,18 @@ def command(
     if table is not None:
         _write_table(table, folder)
     if chart or set(wanted) - {"html"}:
-        if table is None:
-            specs = draw_all(drawn, chart)
-        else:
-            specs = dict(draw_all(drawn, chart))
-            specs |= {name: spec for name, spec in draw_points(table, drawn).items() if name in specs}
+        specs = draw_all(drawn, chart) if table is None else draw_table(table, drawn, chart)
         for name in chart or ():
             if registry.normalise(name) not in specs:
                 print(f"note: there is nothing to draw for `{name}`", file=sys.stderr)
-        _write_images(specs, folder, wanted, theme)
+        for made in write_images(specs, folder, wanted, theme):
+            print(made)
         if chart and "html" in wanted:
             _put(folder / "charts.html", render_charts(title, drawn[0].source.facts, specs, __version__))
     if "html" in wanted and not chart:
-        made = render_page(drawn[0]) if table is None else render_sweep_page(table, version=__version__)
-        _put(folder / "report.html", made)
-    _write_summary(folder, title, runs)
+        page = render_page(drawn[0]) if table is None else render_sweep_page(table, version=__version__)
+        _put(folder / "report.html", page)
+    write_summary(folder, title, runs)
     return 0
 
 
@@ -182,14 +179,6 @@ def _pareto_of(config: Path) -> list[str] | None:
     return None
 
 
-def _write_summary(folder: Path, title: str, runs: Sequence[Path]) -> None:
-    """`summary.txt`: what was drawn, of which runs."""
-    made = sorted(p.name for p in folder.iterdir() if p.is_file() and p.name not in {"summary.txt", "aiperf_plot.log"})
-    lines = [title, "", "Runs", *(f"  {run}" for run in runs), "", "Files", *(f"  {name}" for name in made)]
-    (folder / "summary.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (folder / "aiperf_plot.log").write_text(f"{len(runs)} runs, {len(made)} files\n", encoding="utf-8")
-
-
 def _figure_problems(names: Sequence[str]) -> list[Problem]:
     """`tag`, `tag:stat`, each also `…_per_gpu`."""
     from aiperf.errors import Problem, did_you_mean
@@ -221,19 +210,6 @@ def _default_folder(runs: Sequence[Path]) -> Path:
 def _put(path: Path, data: bytes) -> None:
     path.write_bytes(data)
     print(path)
-
-
-def _write_images(
-    specs: Mapping[str, Spec], folder: Path, formats: Sequence[Format], theme: Literal["light", "dark"]
-) -> None:
-    from aiperf.plots.render import render_png, render_svg
-
-    for name, spec in specs.items():
-        svg = render_svg(spec, theme)
-        if "svg" in formats:
-            _put(folder / f"{name}.svg", svg)
-        if "png" in formats:
-            _put(folder / f"{name}.png", render_png(spec, theme, svg=svg))
 
 
 def _write_table(table: SweepTable, folder: Path) -> None:

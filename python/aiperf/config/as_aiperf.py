@@ -13,7 +13,9 @@ from typing import Final, cast
 from aiperf.config.lengths import parse_seq_dist
 from aiperf.config.load import Closed, Rate, Schedule, Series, Users, load_of
 from aiperf.config.model import Config, specs
+from aiperf.config.payload_template import TEMPLATE_SETTINGS, template_text
 from aiperf.config.secrets import is_secret_name, mask_mapping, mask_url
+from aiperf.errors import ConfigError
 from aiperf.version import __version__
 
 __all__ = [
@@ -30,6 +32,11 @@ REDACTED = "<redacted>"
 
 Tree = dict[str, object]
 
+_RECIPE_PATHS: Final = {
+    "load.concurrency": "phases.profiling.concurrency",
+    "prompt.isl_mean": "datasets.main.prompts.isl",
+    "prompt.osl_mean": "datasets.main.prompts.osl",
+}
 _PATHS: Final = {
     "load.concurrency": "phases.profiling.concurrency",
     "load.prefill_concurrency": "phases.profiling.prefill_concurrency",
@@ -56,27 +63,39 @@ def aiperf_version(config: Config) -> str:
     return {"0.13": "0.13.0", "off": __version__}.get(compat, compat)
 
 
-def aiperf_values(values: Mapping[str, float]) -> dict[str, int | float]:
-    """The values of a sweep's point under AIPerf's paths: `phases.profiling.rate` is 50.0, `phases.profiling.concurrency` 8."""
-    return {_PATHS.get(path, path): _typed(path, v) for path, v in values.items()}
+def aiperf_values(values: Mapping[str, float], recipe: str | None = None) -> dict[str, int | float]:
+    """The values of a sweep's point under AIPerf's paths: `phases.profiling.rate` is 50.0, `phases.profiling.concurrency` 8.
+
+    `recipe`: of --search-recipe; a recipe's lengths are `datasets.main.prompts.isl`, without `mean`.
+    """
+    return {_path(p, recipe): _typed(p, v) for p, v in sorted(values.items(), key=lambda item: _path(item[0], recipe))}
 
 
-def aiperf_names(paths: Iterable[str]) -> dict[str, str]:
+def aiperf_names(paths: Iterable[str], recipe: str | None = None) -> dict[str, str]:
     """Our option's path → what AIPerf calls the parameter: the end of its own path, or all of it where two have the same end."""
-    wanted = list(paths)
-    ends = [_end(path) for path in wanted]
-    return {p: end if ends.count(end) == 1 else _PATHS.get(p, p) for p, end in zip(wanted, ends, strict=True)}
+    wanted = sorted(paths, key=lambda path: _path(path, recipe))
+    ends = [_end(path, recipe) for path in wanted]
+    return {p: end if ends.count(end) == 1 else _path(p, recipe) for p, end in zip(wanted, ends, strict=True)}
 
 
-def variation_folder(values: Mapping[str, float]) -> str:
-    """`concurrency_10`, `mean_512__rate_50.0`: where AIPerf puts the runs of a point."""
-    return "__".join(f"{_end(path)}_{_typed(path, v)}" for path, v in values.items())
+def variation_folder(values: Mapping[str, float], recipe: str | None = None) -> str:
+    """`concurrency_10`, `mean_512__rate_50.0`: where AIPerf puts the runs of a point. In the order of its paths."""
+    paths = sorted(values, key=lambda path: _path(path, recipe))
+    return "__".join(f"{_end(path, recipe)}_{_typed(path, values[path])}" for path in paths)
 
 
-def _end(path: str) -> str:
+def _path(path: str, recipe: str | None) -> str:
+    """AIPerf's of our option."""
+    if recipe is not None and path in _RECIPE_PATHS:
+        own = _RECIPE_PATHS[path]
+        return own.rpartition(".")[2] if recipe == "pareto-sweep" else own
+    return _PATHS.get(path, path)
+
+
+def _end(path: str, recipe: str | None = None) -> str:
     found = specs().get(path)
     own = path if found is None else found.shown.lstrip("-").replace("-", "_")
-    return _PATHS[path].rpartition(".")[2] if path in _PATHS else own
+    return _path(path, recipe).rpartition(".")[2] if path in _PATHS else own
 
 
 def _typed(path: str, value: float) -> int | float:
@@ -195,9 +214,22 @@ def _endpoint(config: Config) -> Tree:
     if config.is_set("endpoint.headers"):
         out["headers"] = {name: REDACTED if is_secret_name(name) else value for name, value in endpoint.headers}
     if config.is_set("endpoint.extra_inputs"):
-        out["extra"] = mask_mapping(endpoint.extra_inputs)
+        out |= _extra(mask_mapping(endpoint.extra_inputs))
     out["model_names"] = list(endpoint.model_names)
     return out
+
+
+def _extra(given: Tree) -> Tree:
+    """`extra`; a template and the place of its response's text stand apart, the template as it was rendered."""
+    source = given.get("payload_template")
+    if not isinstance(source, str):
+        return {"extra": given}
+    try:
+        body = template_text(source)
+    except ConfigError:  # the file is gone since the run: its name is what is left
+        body = source
+    template: Tree = {"body": body, "response_field": given.get("response_field", "text")}
+    return {"template": template, "extra": {k: v for k, v in given.items() if k not in TEMPLATE_SETTINGS}}
 
 
 def _entries(config: Config) -> int | None:

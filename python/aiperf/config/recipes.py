@@ -30,6 +30,10 @@ _OBJECTIVES: Final = {
 _PLANNERS: Final = {"smooth_isotonic": "monotone", "monotonic": "monotone", "bo": "bayesian", "optuna": "optuna"}
 
 
+_DRAWN: Final = frozenset({"concurrency-ramp", "prefill-ttft-curve", "decode-itl-curve"})
+"""Recipes whose charts are drawn, as AIPerf's, unless `--no-auto-plot` is given."""
+
+
 def log_steps(low: float, high: float, steps: int) -> tuple[int, ...]:
     """`steps` whole numbers from `low` to `high`, evenly spaced in their logarithm, each once."""
     return tuple(dict.fromkeys(round(low * (high / low) ** (i / (steps - 1))) for i in range(steps)))
@@ -61,9 +65,9 @@ def parse_tiers(texts: tuple[str, ...]) -> list[tuple[str, tuple[Condition, ...]
 
 
 def parse_variant(text: str, number: int) -> Scenario:
-    """`[name:] key=value, key=value`: keys are options without dashes. ValueError."""
+    """`[name:] key=value, key=value`: keys are options without dashes. `number`: of the variant, from 0; it is `v0` without a name. ValueError."""
     head, colon, rest = text.partition(":")
-    name, body = (head.strip(), rest) if colon and "=" not in head else (f"variant_{number}", text)
+    name, body = (head.strip(), rest) if colon and "=" not in head else (f"v{number}", text)
     table = {normalise_key(n): spec for spec in specs().values() for n in spec.flag.names}
     values: dict[str, object] = {}
     for part in body.split(","):
@@ -87,7 +91,7 @@ def derive_recipe(values: Values, notes: list[str]) -> None:
     variants = values["sweep.variants"]
     if isinstance(variants, tuple) and len(variants) > 1:
         try:
-            values.given["sweep.scenarios"] = tuple(parse_variant(t, i) for i, t in enumerate(variants, 1))
+            values.given["sweep.scenarios"] = tuple(parse_variant(t, i) for i, t in enumerate(variants))
         except ValueError:
             return
     recipe = values["sweep.search_recipe"]
@@ -121,6 +125,7 @@ def derive_recipe(values: Values, notes: list[str]) -> None:
             _give(values, "load.concurrency", 1, why)
             _give(values, "prompt.osl_mean", 1.0, why)
             _axis(values, "prompt.isl_mean", "isl", (256, 32_768, 8), why)
+            _hold(values, "load.concurrency")
         case "decode-itl-curve":
             _axis(values, "load.concurrency", "concurrency", (1, 200, 6), why)
             _axis(values, "prompt.osl_mean", "osl", (64, 1024, 4), why)
@@ -128,6 +133,8 @@ def derive_recipe(values: Values, notes: list[str]) -> None:
             _pairs(values)
         case _:
             return
+    if recipe in _DRAWN:
+        values.default("output.auto_plot", True, why)
     notes.append(f"`{why}` is {_meaning(values)}")
 
 
@@ -187,6 +194,15 @@ def _axis(values: Values, path: str, name: str, default: tuple[int, int, int], w
     values.default(path, loads[0], why)
 
 
+def _hold(values: Values, path: str) -> None:
+    """An axis of one value: it is in the name of each point, as AIPerf has it."""
+    axes = values.given.get("sweep.axes", ())
+    axes = axes if isinstance(axes, tuple) else ()
+    if axes and not any(isinstance(a, Axis) and a.field == path for a in axes):
+        held = Axis(field=path, flag=specs()[path].shown, values=(values.number(path) or 1,))
+        values.given["sweep.axes"] = (*axes, held)
+
+
 def _pairs(values: Values) -> None:
     """Each pair of lengths with each concurrency."""
     try:
@@ -199,7 +215,7 @@ def _pairs(values: Values) -> None:
     loads = given or (values.number("load.concurrency") or 1,)
     values.given["sweep.scenarios"] = tuple(
         Scenario(
-            name=f"isl_{isl}-osl_{osl}-concurrency_{load:g}",
+            name=f"isl_{isl}__osl_{osl}__concurrency_{load:g}",
             values={"prompt.isl_mean": float(isl), "prompt.osl_mean": float(osl), "load.concurrency": int(load)},
         )
         for isl, osl in pairs
@@ -240,7 +256,7 @@ def recipe_problems(asked: Asked, config: Config) -> Iterator[Problem]:
     for path, read in (
         ("sweep.isl_osl_pairs", lambda: [parse_pairs(t) for t in sweep.isl_osl_pairs]),
         ("sweep.sla_tiers", lambda: parse_tiers(sweep.sla_tiers)),
-        ("sweep.variants", lambda: [parse_variant(t, i) for i, t in enumerate(sweep.variants, 1)]),
+        ("sweep.variants", lambda: [parse_variant(t, i) for i, t in enumerate(sweep.variants)]),
     ):
         try:
             read()

@@ -247,9 +247,11 @@ def write_aggregates(
 
 
 def _variation(config: Config, point: RunPoint) -> dict[str, object]:
-    values = aiperf_values(point.values)
+    values = aiperf_values(point.values, config.sweep.search_recipe)
     return {
-        "variation_label": ", ".join(f"{k}={v}" for k, v in values.items()) or point.label,
+        "variation_label": point.label
+        if config.sweep.scenarios
+        else ", ".join(f"{k}={v}" for k, v in values.items()) or point.label,
         "variation_values": values,
         "sweep_mode": config.sweep.parameter_sweep_mode,
         "model": config.endpoint.model_names[0],

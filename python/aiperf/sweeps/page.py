@@ -19,7 +19,7 @@ from aiperf.reports.page.view import plot_run
 from aiperf.run.imported import open_any, run_of
 from aiperf.run.stated import stated_stats
 from aiperf.sweeps.points import RunPoint
-from aiperf.sweeps.table import SweepTable, report_table, winner_lines
+from aiperf.sweeps.table import SweepTable, axis_header, report_table, winner_lines
 
 __all__ = [
     "draw_points",
@@ -56,8 +56,9 @@ def load_together(paths: Sequence[Path]) -> list[PlotRun]:
 
 def point_runs(table: SweepTable) -> list[PlotRun]:
     """The first run of each point with the means over its runs, placed on the axis of the sweep; of several axes none is the load."""
-    axes = table.axes
-    header = report_table(table).columns[0]
+    given = [p for p in table.axes if len({q.values.get(p) for q in table.points}) > 1]
+    axes = given or table.axes  # an option that is the same at every point is no axis of a chart
+    header = axis_header(axes[0]) if axes else "Run"
     runs: list[PlotRun] = []
     for point in _shown(table):
         run = plot_run(run_of(point.runs[0]))

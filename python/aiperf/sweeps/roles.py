@@ -10,6 +10,7 @@ Points are ordered by load. TPS stands for total output tokens per second (per G
 * *balanced*: of the points strictly between those two, the one whose weaker side is strongest: TPS and TPS/user are each scaled to
   0 … 1 over the points up to the peak, and the smaller of the two is largest.
 * *rising*: the rest up to the peak.
+* *single*: the only point with a result: there is nothing to compare it with, and it wins nothing.
 
 Winners: experience → best experience, balanced → balanced (the peak if there is no point between), cost → the highest TPS, that is the
 lowest price per token (to within 2 %). With a TTFT limit, cost and balanced only win with at least 95 % of the requests within it, if any point has that.
@@ -25,7 +26,7 @@ from aiperf.sweeps.points import RunPoint
 
 __all__ = ["Goal", "Role", "Roles", "assign_roles"]
 
-Role = Literal["best experience", "balanced", "peak", "saturated", "over-saturated", "rising", "failed"]
+Role = Literal["best experience", "balanced", "peak", "saturated", "over-saturated", "rising", "single", "failed"]
 Goal = Literal["experience", "balanced", "cost"]
 _SAME: Final = 0.02
 _COLLAPSE: Final = 0.10
@@ -60,8 +61,10 @@ def assign_roles(points: Sequence[RunPoint], ttft_limit_ms: float | None = None)
     """`points` in the order of load; those without throughput are "failed"."""
     usable = [i for i, p in enumerate(points) if p.tps is not None]
     roles: list[Role] = ["failed"] * len(points)
-    if not usable:
-        return Roles(tuple(roles), (), None)
+    if len(usable) < 2:
+        for index in usable:
+            roles[index] = "single"
+        return Roles(tuple(roles), (), None, limited=bool(usable) and not _kept(points, usable, ttft_limit_ms))
     tps = {i: points[i].tps or 0.0 for i in usable}
     user = {i: points[i].tps_per_user for i in usable}
     peak = _least(usable, tps)
@@ -92,12 +95,8 @@ def assign_roles(points: Sequence[RunPoint], ttft_limit_ms: float | None = None)
         roles[balanced] = "balanced"
     if best != peak:
         roles[best] = "best experience"
-    kept = usable
-    limited = False
-    if ttft_limit_ms is not None:
-        kept = [i for i in usable if (points[i].share_within(ttft_limit_ms) or 0.0) >= _WITHIN]
-        limited = not kept
-        kept = kept or usable
+    within = _kept(points, usable, ttft_limit_ms)
+    kept = within or usable
     winners: list[tuple[Goal, int]] = [("experience", best)]
     middle = (
         balanced
@@ -105,7 +104,14 @@ def assign_roles(points: Sequence[RunPoint], ttft_limit_ms: float | None = None)
         else max((i for i in kept if i <= peak), key=lambda i: tps[i], default=peak)
     )
     winners += [("balanced", middle), ("cost", _least(kept, tps))]
-    return Roles(tuple(roles), tuple(winners), _collapse(points, usable, peak), limited)
+    return Roles(tuple(roles), tuple(winners), _collapse(points, usable, peak), limited=not within)
+
+
+def _kept(points: Sequence[RunPoint], usable: Sequence[int], ttft_limit_ms: float | None) -> list[int]:
+    """Those that keep the limit for 95 % of their requests; all without a limit."""
+    if ttft_limit_ms is None:
+        return list(usable)
+    return [i for i in usable if (points[i].share_within(ttft_limit_ms) or 0.0) >= _WITHIN]
 
 
 def _collapse(points: Sequence[RunPoint], usable: Sequence[int], peak: int) -> tuple[int, str] | None:

@@ -6,13 +6,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from aiperf.config.as_aiperf import aiperf_values
 from aiperf.config.model import Config
 from aiperf.config.resolve import at_point
 from aiperf.errors import ExitCode
-from aiperf.observer import Observer
+from aiperf.observer import Observer, Once
 from aiperf.records.run_json import StudyEntry
 from aiperf.run.data import RunData
 from aiperf.run.imported import load_data
@@ -23,7 +23,15 @@ from aiperf.sweeps.study_folder import StudyRecord, StudyRun, make_room, write_s
 __all__ = ["Interrupted", "Runner", "worst"]
 
 _RANK = (ExitCode.OK, ExitCode.ERROR, ExitCode.THRESHOLD_MISSED, ExitCode.REQUESTS_FAILED, ExitCode.INTERRUPTED)
-_STUDY_ONLY = ("sweep.search", "sweep.num_profile_runs", "sweep.axes", "sweep.scenarios", "sweep.ab")
+_STUDY_ONLY: Final[Mapping[str, object]] = {
+    "sweep.search": None,
+    "sweep.num_profile_runs": 1,
+    "sweep.axes": (),
+    "sweep.scenarios": (),
+    "sweep.ab": (),
+    "output.auto_plot": False,
+}
+"""What a run of a study has instead of what was asked of the study."""
 
 
 class Interrupted(Exception):  # noqa: N818 - no error: the user wants to stop
@@ -45,6 +53,7 @@ class Runner:
         self.codes: list[ExitCode] = []
         self.progress = StudyProgress(observer, what, folder)
         self._observer = observer
+        self._of_runs = Once(observer, is_setup_only=True)
         self._has_run = False
 
     def run(
@@ -84,12 +93,13 @@ class Runner:
         if label:
             self._observer.note(label)
         self.progress.begin()
+        self._of_runs.next_run()
         from aiperf.run.profile import profile
         from aiperf.run.write import write
 
         place = self._place(entry, index, variation)
-        run = remember_place(profile(config, observer=self._observer), place, self._observer)
-        run = write(run, self._observer)
+        run = remember_place(profile(config, observer=self._of_runs), place, self._of_runs)
+        run = write(run, self._of_runs)
         requests = run.summary().counts.rows
         status: Literal["planned", "done"] = "planned" if run.exit_code == ExitCode.INTERRUPTED else "done"
         self._put(replace(entry, status=status, exit_code=int(run.exit_code), requests=requests))
@@ -105,7 +115,7 @@ class Runner:
         if index is None:
             known = list(dict.fromkeys(tuple(r.values.items()) for r in self.record.runs))
             index = known.index(tuple(entry.values.items()))
-        values = aiperf_values(entry.values)
+        values = aiperf_values(entry.values, self.config.sweep.search_recipe)
         label = ", ".join(f"{k}={v}" for k, v in values.items())
         return StudyEntry(
             study_id=self.record.id,
@@ -124,14 +134,7 @@ class Runner:
         point: dict[str, object] = {p: int(v) if float(v).is_integer() else v for p, v in values.items()}
         given = {**point, **extra, "output.artifact_dir": self.folder / directory, "input.random_seed": seed}
         config = at_point(self.config, given)
-        defaults: dict[str, object] = {
-            "sweep.search": None,
-            "sweep.num_profile_runs": 1,
-            "sweep.axes": (),
-            "sweep.scenarios": (),
-            "sweep.ab": (),
-        }
-        return config.replace({p: defaults[p] for p in _STUDY_ONLY})
+        return config.replace(_STUDY_ONLY)
 
     def finish(self) -> None:
         """The study came to its end: the same command measures it anew."""

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from aiperf.config.as_aiperf import aiperf_values
-from aiperf.config.conditions import Condition
 from aiperf.config.model import Config
 from aiperf.json_text import json_text
+from aiperf.sweeps.limits import filter_json
 from aiperf.sweeps.optimise import SpaceTrial, parse_space
 from aiperf.sweeps.points import flag_name
 from aiperf.sweeps.search import SearchResult
@@ -126,21 +126,9 @@ def _config(config: Config, metric: str, *, maximised: bool) -> dict[str, object
             }
             for dimension in parse_space(sweep.search_space)
         ],
-        "sla_filters": [_filter(c) for c in sweep.slo],
+        "sla_filters": [filter_json(c) for c in sweep.slo],
         "conditions": [str(c) for c in sweep.slo],
         "objective_metric": f"{metric}:{sweep.search_stat}",
-    }
-
-
-_OPERATORS = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "=": "eq", "==": "eq"}
-
-
-def _filter(condition: Condition) -> dict[str, object]:
-    return {
-        "metric_tag": condition.tag,
-        "stat": condition.stat or "avg",
-        "op": _OPERATORS.get(condition.op, condition.op),
-        "threshold": condition.value,
     }
 
 

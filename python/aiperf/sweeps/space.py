@@ -18,38 +18,44 @@ from aiperf.sweeps.points import AXIS_FIELDS, flag_name
 __all__ = ["Point", "build_points", "directory_name", "order_points", "order_runs", "seed_of_run"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
     """`index`: its place in the order given. `values`: option path → value. `title`, `settings`: of a scenario, its name and all
-    that it sets, numbers or not; `values` are then those of the load and the lengths.
+    that it sets, numbers or not; `values` are then those of the load and the lengths. `recipe`: of --search-recipe.
     """
 
     index: int
     values: Mapping[str, float]
     title: str = ""
     settings: Mapping[str, object] = field(default_factory=dict)
+    recipe: str | None = None
 
     @property
     def name(self) -> str:
-        return re.sub(r"[^\w.+=,-]+", "_", self.title) or directory_name(self.values)
+        return re.sub(r"[^\w.+=,-]+", "_", self.title) or directory_name(self.values, self.recipe)
 
     @property
     def label(self) -> str:
         return self.title or ", ".join(f"{flag_name(p)} {v:g}" for p, v in self.values.items())
 
 
-def directory_name(values: Mapping[str, float]) -> str:
+def directory_name(values: Mapping[str, float], recipe: str | None = None) -> str:
     """`concurrency_10`, `mean_100__rate_2.5`: as AIPerf names the folder."""
-    return variation_folder(values)
+    return variation_folder(values, recipe)
 
 
-def build_points(axes: Sequence[Axis], kind: str, scenarios: Sequence[Scenario] = ()) -> list[Point]:
+def build_points(
+    axes: Sequence[Axis], kind: str, scenarios: Sequence[Scenario] = (), recipe: str | None = None
+) -> list[Point]:
     """`kind`: "grid" (the last axis changes fastest) or "zip". Without axes: one point without values. `scenarios`: one point each."""
     if scenarios:
-        return [Point(i, _numbers(s.values), s.name, s.values) for i, s in enumerate(scenarios)]
+        return [
+            Point(index=i, values=_numbers(s.values), title=s.name, settings=s.values) for i, s in enumerate(scenarios)
+        ]
     lists = [axis.values for axis in axes]
     rows = zip(*lists, strict=True) if kind == "zip" and axes else itertools.product(*lists)
-    return [Point(i, {a.field: v for a, v in zip(axes, row, strict=True)}) for i, row in enumerate(rows)]
+    named = [{a.field: v for a, v in zip(axes, row, strict=True)} for row in rows]
+    return [Point(index=i, values=values, recipe=recipe) for i, values in enumerate(named)]
 
 
 def _numbers(values: Mapping[str, object]) -> dict[str, float]:

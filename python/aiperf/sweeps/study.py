@@ -36,20 +36,17 @@ from aiperf.reports.writing import write_text
 from aiperf.run.data import RunData
 from aiperf.run.imported import run_of
 from aiperf.run.log_file import open_log
-from aiperf.sweeps.aggregate_files import aggregate_folder, write_aggregates
+from aiperf.sweeps.aggregate_files import write_aggregates
 from aiperf.sweeps.judge import judge
 from aiperf.sweeps.optimise import Dimension, SpaceTrial, has_botorch, optimise, parse_space
+from aiperf.sweeps.plots import draw_study
 from aiperf.sweeps.points import RunPoint, flag_name, point_of
 from aiperf.sweeps.recipe_files import finish_recipe
 from aiperf.sweeps.runner import Interrupted, Runner, worst
 from aiperf.sweeps.search import Range, SearchOptions, SearchResult, maximise, search
 from aiperf.sweeps.search_history import render_bracket, render_trials
 from aiperf.sweeps.space import Point, build_points, directory_name, order_points, order_runs, seed_of_run
-from aiperf.sweeps.study_files import (
-    render_sweep_csv,
-    render_sweep_json,
-    render_table_csv,
-)
+from aiperf.sweeps.study_files import render_table_csv, write_sweep_files
 from aiperf.sweeps.study_folder import Kind, open_study
 from aiperf.sweeps.table import SweepTable, build_screen, build_table
 from aiperf.sweeps.trial import LiveProbe, sample_of
@@ -87,6 +84,8 @@ def sweep(config: Config, *, observer: Observer | None = None) -> Study:
         with open_log(Files(folder).log, config) as log:
             log.info("command: %s", " ".join(config.command) or "(from Python)")
             study = work(runner, watcher)
+            if config.output.auto_plot and study.table is not None:
+                study = replace(study, screen=(*study.screen, *draw_study(study.table, folder)))
             for run in runner.record.runs:
                 log.info("%s: %s, exit code %s, %s requests", run.dir, run.status, run.exit_code, run.requests)
         code = worst([study.exit_code, *runner.codes])
@@ -124,7 +123,7 @@ def _sweep(runner: Runner, observer: Observer) -> Study:
     config = runner.config
     sweep = config.sweep
     points = order_points(
-        build_points(sweep.axes, sweep.sweep_type, sweep.scenarios),
+        build_points(sweep.axes, sweep.sweep_type, sweep.scenarios, sweep.search_recipe),
         sweep.sweep_order,
         runner.record.seed,
     )
@@ -168,6 +167,7 @@ def _sweep(runner: Runner, observer: Observer) -> Study:
                 extra=extra,
                 label=label,
                 index=point.index,
+                variation=point.title,
             )
             if run is None:
                 failed.append({"label": directory, "error": "no request succeeded"})
@@ -255,10 +255,7 @@ def _finish_sweep(
     table = build_table(ordered, ttft_limit_ms=ttft_limit(config))
     screen: list[Part] = []
     if config.sweep.has_points:
-        target = aggregate_folder(config, folder)
-        mode = config.sweep.parameter_sweep_mode
-        write_text(target / "profile_export_aiperf_sweep.json", render_sweep_json(table, failed, level, mode))
-        write_text(target / "profile_export_aiperf_sweep.csv", render_sweep_csv(table, level))
+        write_sweep_files(config, folder, table, failed)
         write_text(folder / "sweep_table.csv", render_table_csv(table))
     write_aggregates(
         config, folder, [(asked.name, point) for asked, point in zip(given, measured, strict=True)], failed
@@ -339,10 +336,9 @@ def _search(runner: Runner, observer: Observer) -> Study:
 
 def _write_sweep_files(runner: Runner, table: SweepTable, points: Sequence[RunPoint]) -> None:
     """The points that a search tried, as AIPerf says them of a sweep."""
-    config, target = runner.config, aggregate_folder(runner.config, runner.folder)
-    write_text(target / "profile_export_aiperf_sweep.json", render_sweep_json(table, (), config.sweep.confidence_level))
-    write_text(target / "profile_export_aiperf_sweep.csv", render_sweep_csv(table, config.sweep.confidence_level))
-    write_aggregates(config, runner.folder, [(directory_name(p.values), p) for p in points], ())
+    config, recipe = runner.config, runner.config.sweep.search_recipe
+    write_sweep_files(config, runner.folder, table)
+    write_aggregates(config, runner.folder, [(directory_name(p.values, recipe), p) for p in points], ())
 
 
 def _range(config: Config) -> tuple[str, Range]:

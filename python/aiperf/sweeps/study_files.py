@@ -8,19 +8,27 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from aiperf.config.as_aiperf import aiperf_names, aiperf_values
+from aiperf.config.conditions import Condition
+from aiperf.config.model import Config
 from aiperf.json_text import json_text
-from aiperf.sweeps.aggregate_files import Statistics, metric_statistics
+from aiperf.reports.writing import write_text
+from aiperf.sweeps.aggregate_files import Statistics, aggregate_folder, metric_statistics
+from aiperf.sweeps.limits import constraints_json
 from aiperf.sweeps.points import RunPoint, flag_name
+from aiperf.sweeps.recipe_files import recipe_axes
 from aiperf.sweeps.table import SweepTable, winner_lines
 
 __all__ = [
+    "SweepFacts",
     "render_sweep_csv",
     "render_sweep_json",
     "render_table_csv",
     "table_json",
+    "write_sweep_files",
 ]
 
 
@@ -29,12 +37,37 @@ def _parameters(point: RunPoint) -> dict[str, float]:
     return {flag_name(p): int(v) if float(v).is_integer() else v for p, v in point.values.items()}
 
 
-def _as_aiperf(point: RunPoint) -> dict[str, int | float]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepFacts:
+    """What the options say of a sweep. `mode`: of --parameter-sweep-mode; `recipe`: of --search-recipe; `slo`: of --slo."""
+
+    level: float = 0.95
+    mode: str = "repeated"
+    recipe: str | None = None
+    slo: tuple[Condition, ...] = ()
+
+    @classmethod
+    def of(cls, config: Config) -> SweepFacts:
+        s = config.sweep
+        return cls(level=s.confidence_level, mode=s.parameter_sweep_mode, recipe=s.search_recipe, slo=s.slo)
+
+
+def write_sweep_files(
+    config: Config, folder: Path, table: SweepTable, failed: Sequence[Mapping[str, object]] = ()
+) -> None:
+    """AIPerf's files over all points, where it has them."""
+    target, facts = aggregate_folder(config, folder), SweepFacts.of(config)
+    write_text(target / "profile_export_aiperf_sweep.json", render_sweep_json(table, failed, facts))
+    write_text(target / "profile_export_aiperf_sweep.csv", render_sweep_csv(table, facts))
+
+
+def _as_aiperf(point: RunPoint, recipe: str | None) -> dict[str, int | float]:
     """By AIPerf's names of parameters."""
-    return dict(zip(aiperf_names(point.values).values(), aiperf_values(point.values).values(), strict=True))
+    names, values = aiperf_names(point.values, recipe), aiperf_values(point.values, recipe)
+    return dict(zip(names.values(), values.values(), strict=True))
 
 
-def _best(points: Sequence[RunPoint], statistics: Sequence[Statistics]) -> dict[str, object]:
+def _best(points: Sequence[RunPoint], statistics: Sequence[Statistics], recipe: str | None) -> dict[str, object]:
     """AIPerf's two: the highest request throughput, and the lowest p99 of TTFT (of the latency, without a stream)."""
     out: dict[str, object] = {}
     latency = (
@@ -47,7 +80,11 @@ def _best(points: Sequence[RunPoint], statistics: Sequence[Statistics]) -> dict[
         if found:
             index = max(found)[1]
             stats = statistics[index][key]
-            out[name] = {"parameters": _as_aiperf(points[index]), "metric": stats["mean"], "unit": stats["unit"]}
+            out[name] = {
+                "parameters": _as_aiperf(points[index], recipe),
+                "metric": stats["mean"],
+                "unit": stats["unit"],
+            }
     return out
 
 
@@ -108,20 +145,21 @@ def _own_statistics(point: RunPoint) -> dict[str, dict[str, float | str | None]]
 
 
 def render_sweep_json(
-    table: SweepTable, failed: Sequence[Mapping[str, object]] = (), level: float = 0.95, mode: str = "repeated"
+    table: SweepTable, failed: Sequence[Mapping[str, object]] = (), facts: SweepFacts | None = None
 ) -> str:
-    """`profile_export_aiperf_sweep.json`: AIPerf's keys, and ours under `sweep_table`. `mode`: of --parameter-sweep-mode."""
+    """`profile_export_aiperf_sweep.json`: AIPerf's keys, and ours under `sweep_table`."""
+    facts = facts or SweepFacts()
     points = table.points
-    statistics = [metric_statistics(p.runs, level) for p in points]
+    statistics = [metric_statistics(p.runs, facts.level) for p in points]
     num_runs = sum(len(p.paths) for p in points)
     paths = list(dict.fromkeys(path for p in points for path in p.values))
-    names = aiperf_names(paths)
+    names = aiperf_names(paths, facts.recipe)
     parameters = [
         {
-            "name": names[path],
-            "values": list(dict.fromkeys(_as_aiperf(p)[names[path]] for p in points if path in p.values)),
+            "name": name,
+            "values": list(dict.fromkeys(_as_aiperf(p, facts.recipe)[name] for p in points if path in p.values)),
         }
-        for path in paths
+        for path, name in names.items()
     ]
     content = {
         "aggregation_type": "sweep",
@@ -131,17 +169,19 @@ def render_sweep_json(
         "metadata": {
             "sweep_parameters": parameters,
             "num_combinations": len(points),
-            "sweep_mode": mode,
+            "sweep_mode": facts.mode,
             "num_trials_per_value": max((len(p.paths) for p in points), default=0),
             "aggregation_type": "sweep",
-            "confidence_level": level,
+            "confidence_level": facts.level,
+            **({"sla_constraints": constraints_json(facts.slo, points)} if facts.slo else {}),
+            **({"pareto_axes": axes} if (axes := recipe_axes(facts.recipe)) else {}),
         },
         "per_combination_metrics": [
-            {"parameters": _as_aiperf(p), "metrics": {**s, **_own_statistics(p)}}
+            {"parameters": _as_aiperf(p, facts.recipe), "metrics": {**s, **_own_statistics(p)}}
             for p, s in zip(points, statistics, strict=True)
         ],
-        "best_configurations": _best(points, statistics),
-        "pareto_optimal": [_as_aiperf(points[i]) for i in table.pareto.on_front],
+        "best_configurations": _best(points, statistics, facts.recipe),
+        "pareto_optimal": [_as_aiperf(points[i], facts.recipe) for i in table.pareto.on_front],
         "sweep_table": table_json(table),
     }
     return json_text(content, indent=2) + "\n"
@@ -151,23 +191,24 @@ def _cell(value: object, digits: int = 2) -> str:
     return "" if value is None else f"{value:.{digits}f}" if isinstance(value, float) else str(value)
 
 
-def render_sweep_csv(table: SweepTable, level: float = 0.95) -> str:
+def render_sweep_csv(table: SweepTable, facts: SweepFacts | None = None) -> str:
     """`profile_export_aiperf_sweep.csv`: AIPerf's sections."""
+    facts = facts or SweepFacts()
     points = table.points
-    statistics = [metric_statistics(p.runs, level) | _own_statistics(p) for p in points]
-    names = list(aiperf_names(dict.fromkeys(path for p in points for path in p.values)).values())
+    statistics = [metric_statistics(p.runs, facts.level) | _own_statistics(p) for p in points]
+    names = list(aiperf_names(dict.fromkeys(path for p in points for path in p.values), facts.recipe).values())
     metrics = sorted({m for s in statistics for m in s})
     out = io.StringIO()
     write = csv.writer(out, lineterminator="\n").writerow
     write([*names, *(f"{m}_{f}" for m in metrics for f in ("mean", "std", "min", "max", "cv"))])
     for point, stats in zip(points, statistics, strict=True):
-        parameters = _as_aiperf(point)
+        parameters = _as_aiperf(point, facts.recipe)
         row: list[str] = [str(parameters.get(n, "")) for n in names]
         for m in metrics:
             found = stats.get(m, {})
             row += [_cell(found.get(f), 4 if f == "cv" else 2) for f in ("mean", "std", "min", "max", "cv")]
         write(row)
-    best = _best(points, statistics)
+    best = _best(points, statistics, facts.recipe)
     write([])
     write(["Best Configurations"])
     if best:
@@ -187,7 +228,7 @@ def render_sweep_csv(table: SweepTable, level: float = 0.95) -> str:
     write(["Pareto Optimal Points"])
     write(names if table.pareto.on_front else ["None"])
     for index in table.pareto.on_front:
-        parameters = _as_aiperf(points[index])
+        parameters = _as_aiperf(points[index], facts.recipe)
         write([parameters.get(n, "") for n in names])
     write([])
     write(["Metadata"])

@@ -12,7 +12,16 @@ from aiperf.sweeps.points import AXIS_FIELDS, RunPoint, flag_name
 from aiperf.sweeps.roles import Role, Roles, assign_roles
 from aiperf.terminal import Justify, Part, Text
 
-__all__ = ["SweepRow", "SweepTable", "build_screen", "build_table", "front_text", "report_table", "winner_lines"]
+__all__ = [
+    "SweepRow",
+    "SweepTable",
+    "axis_header",
+    "build_screen",
+    "build_table",
+    "front_text",
+    "report_table",
+    "winner_lines",
+]
 
 _GOALS = {"experience": "Best experience", "balanced": "Balanced", "cost": "Lowest cost"}
 _MARKS: dict[Role, str] = {
@@ -22,6 +31,7 @@ _MARKS: dict[Role, str] = {
     "saturated": "saturated",
     "over-saturated": "over-saturated",
     "rising": "",
+    "single": "",
     "failed": "no result",
 }
 _STYLES: dict[Role, str] = {
@@ -31,6 +41,7 @@ _STYLES: dict[Role, str] = {
     "saturated": "dim",
     "over-saturated": "red",
     "rising": "",
+    "single": "",
     "failed": "red",
 }
 
@@ -73,6 +84,11 @@ class SweepTable:
     def points(self) -> tuple[RunPoint, ...]:
         return tuple(r.point for r in self.rows)
 
+    @property
+    def has_comparison(self) -> bool:
+        """Two points have a result, or more: one is better than another."""
+        return bool(self.roles.winners)
+
 
 def _ratio(a: float | None, b: float | None) -> float | None:
     return None if a is None or not b else a / b
@@ -92,7 +108,7 @@ def build_table(
         limits = {p.slo_limits["time_to_first_token"] for p in points if "time_to_first_token" in p.slo_limits}
         ttft_limit_ms = limits.pop() if len(limits) == 1 else None
     roles = assign_roles(points, ttft_limit_ms)
-    first = next((p for p in points if p.tps is not None), None)
+    first = next((p for p in points if p.tps is not None), None) if roles.winners else None
     rows: list[SweepRow] = []
     before: RunPoint | None = None
     for point, role in zip(points, roles.roles, strict=True):
@@ -190,7 +206,8 @@ _COLUMNS: tuple[tuple[str, Callable[[SweepRow], str]], ...] = (
 )
 
 
-def _axis_header(path: str) -> str:
+def axis_header(path: str) -> str:
+    """What the column of an option is called."""
     return {
         "load.concurrency": "Concurrency",
         "load.request_rate": "Rate (req/s)",
@@ -201,16 +218,19 @@ def _axis_header(path: str) -> str:
 def report_table(table: SweepTable) -> Table:
     """One row per point, its option values first; columns without a value are left out."""
     shown = [(name, cell) for name, cell in _COLUMNS if any(cell(r) != "–" for r in table.rows)]
-    axes = tuple(_axis_header(path) for path in table.axes) or ("Run",)
+    axes = tuple(axis_header(path) for path in table.axes) or ("Run",)
     rows: list[tuple[str, ...]] = []
     for index, row in enumerate(table.rows):
         place = [f"{row.point.values[p]:,g}" if p in row.point.values else "–" for p in table.axes]
-        front = " ◆" if index in table.pareto.on_front else ""
+        front = " ◆" if table.has_comparison and index in table.pareto.on_front else ""
         rows.append((*(place or [row.point.name]), *(cell(row) for _, cell in shown), _MARKS[row.role] + front))
+    columns = (*axes, *(name for name, _ in shown), "Role")
+    if not any(row[-1] for row in rows):
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
     return Table(
         id="sweep",
         title="Sweep",
-        columns=(*axes, *(name for name, _ in shown), "Role"),
+        columns=columns,
         rows=tuple(rows),
         note=front_text(table),
         marked=frozenset(i for i, r in enumerate(table.rows) if r.role == "peak"),
@@ -227,7 +247,9 @@ def build_screen(table: SweepTable, title: str = "AIPerf | Sweep") -> list[Part]
         grid.add_column(name, justify=justify, style="cyan" if is_axis else "", no_wrap=name != "Run")
     for row, cells in zip(table.rows, shown.rows, strict=True):
         grid.add_row(*cells, style=_STYLES[row.role])
-    out: list[Part] = [grid, Text(front_text(table), style="dim")]
+    out: list[Part] = [grid]
+    if shown.note:
+        out.append(Text(shown.note, style="dim"))
     out += [Text(line) for line in winner_lines(table)]
     if table.roles.collapse is not None:
         out.append(Text(f"Collapse: {table.roles.collapse[1]}", style="red"))
@@ -236,7 +258,9 @@ def build_screen(table: SweepTable, title: str = "AIPerf | Sweep") -> list[Part]
 
 
 def front_text(table: SweepTable) -> str:
-    """What the marks in the last column say."""
+    """What the marks in the last column say; empty where nothing is compared."""
+    if not table.has_comparison:
+        return ""
     names = {DEFAULT_Y: "TPS per GPU", DEFAULT_X: "TPS per user"}
     y, x = (names.get(n, f"`{n}`") for n in (table.pareto.y, table.pareto.x))
     return f"◆ on the Pareto front of {y} against {x}"

@@ -73,7 +73,7 @@ def test_the_limits_of_goodput_are_of_each_request() -> None:
         ({"search_recipe": "concurrency-ramp", "concurrency": "1,5"}, {"load.concurrency": (1, 5)}),
         (
             {"search_recipe": "prefill-ttft-curve", "isl_min": 10, "isl_max": 1000, "isl_steps": 3},
-            {"prompt.isl_mean": (10, 100, 1000)},
+            {"prompt.isl_mean": (10, 100, 1000), "load.concurrency": (1,)},
         ),
         (
             {"search_recipe": "decode-itl-curve", "concurrency_max": 4, "concurrency_steps": 2, "osl_steps": 2},
@@ -100,10 +100,10 @@ def test_a_recipe_is_a_sweep(flags: dict[str, object], expected: dict[str, tuple
 def test_pairs_are_crossed_with_the_loads() -> None:
     config = of(search_recipe="pareto-sweep", isl_osl_pairs=("128/64,256/8",), concurrency="1,4")
     assert [s.name for s in config.sweep.scenarios] == [
-        "isl_128-osl_64-concurrency_1",
-        "isl_128-osl_64-concurrency_4",
-        "isl_256-osl_8-concurrency_1",
-        "isl_256-osl_8-concurrency_4",
+        "isl_128__osl_64__concurrency_1",
+        "isl_128__osl_64__concurrency_4",
+        "isl_256__osl_8__concurrency_1",
+        "isl_256__osl_8__concurrency_4",
     ]
     assert config.sweep.scenarios[1].values == {
         "prompt.isl_mean": 128.0,
@@ -117,7 +117,7 @@ def test_variants_are_scenarios() -> None:
     config = of(variant=("chat: isl=128, request-rate=5", "concurrency=9, osl=20"))
     assert [(s.name, dict(s.values)) for s in config.sweep.scenarios] == [
         ("chat", {"prompt.isl_mean": 128.0, "load.request_rate": 5.0}),
-        ("variant_2", {"load.concurrency": 9, "prompt.osl_mean": 20.0}),
+        ("v1", {"load.concurrency": 9, "prompt.osl_mean": 20.0}),
     ]
 
 
@@ -147,7 +147,7 @@ def test_texts_are_read_as_aiperf_writes_them() -> None:
     assert log_steps(1, 1000, 4) == (1, 10, 100, 1000)
     tiers = parse_tiers(("fast:time_to_first_token:p95:lt:200,request_latency:avg:lt:900", "request_latency:p99:le:5"))
     assert [(label, len(conditions)) for label, conditions in tiers] == [("fast", 2), ("tier_2", 1)]
-    assert parse_variant("isl=5", 3).name == "variant_3"
+    assert parse_variant("isl=5", 3).name == "v3"
 
 
 @pytest.mark.parametrize(
@@ -161,6 +161,12 @@ def test_negatives_of_aiperf_are_known(flag: str) -> None:
     parsed = parse([flag], options(), FOREIGN)
     assert not parsed.problems
     assert [g.texts for g in parsed.given] == [("false",)]
+
+
+def test_a_ramp_is_drawn_unless_refused() -> None:
+    assert of(search_recipe="concurrency-ramp").output.auto_plot
+    assert not of(search_recipe="concurrency-ramp", auto_plot=False).output.auto_plot
+    assert not of(search_recipe="pareto-sweep", isl_osl_pairs=("8/8",)).output.auto_plot
 
 
 def test_tiers_alone_are_searched_by_the_first_one() -> None:

@@ -24,8 +24,8 @@ from aiperf.sweeps.pareto import pareto_front
 from aiperf.sweeps.points import RunPoint, load_runs, point_of
 from aiperf.sweeps.roles import assign_roles
 from aiperf.sweeps.space import build_points, directory_name, order_points, seed_of_run
-from aiperf.sweeps.study_files import render_sweep_csv, render_sweep_json, render_table_csv
-from aiperf.sweeps.table import SweepTable, build_screen, build_table
+from aiperf.sweeps.study_files import SweepFacts, render_sweep_csv, render_sweep_json, render_table_csv
+from aiperf.sweeps.table import SweepTable, build_screen, build_table, report_table, winner_lines
 from aiperf.terminal import Console
 
 DEMO = (
@@ -128,10 +128,27 @@ def test_flat_throughput_is_saturated_not_over_saturated() -> None:
     assert roles.collapse is None
 
 
-def test_single_point_is_the_peak_and_wins_everything() -> None:
-    roles = assign_roles([point(1, 100, 100, 10)])
-    assert roles.roles == ("peak",)
-    assert {i for _, i in roles.winners} == {0}
+def test_a_single_point_wins_nothing() -> None:
+    table = build_table([point(1, 100, 100, 10)])
+    assert table.roles.roles == ("single",)
+    assert (table.roles.winners, winner_lines(table)) == ((), [])
+    shown = report_table(table)
+    assert shown.columns[-1] != "Role"
+    assert "vs lowest" not in shown.columns
+    assert "◆" not in str(shown.rows) + shown.note
+
+
+def test_the_only_point_that_did_not_fail_wins_nothing_but_the_limit_holds() -> None:
+    failed = replace(point(1, 1, 1, 1), figures={})
+    table = build_table([failed, point(2, 100, 100, 10)], ttft_limit_ms=1)
+    assert table.roles.roles == ("failed", "single")
+    assert winner_lines(table) == ["No point keeps TTFT within 1 ms for 95% of its requests"]
+    assert [row[-1] for row in report_table(table).rows] == ["no result", ""]
+
+
+def test_points_that_all_failed_have_no_winner() -> None:
+    table = build_table([replace(point(c, 1, 1, 1), figures={}) for c in (1, 2)], ttft_limit_ms=1)
+    assert (table.roles.roles, winner_lines(table)) == (("failed", "failed"), [])
 
 
 def test_points_without_a_stream_have_throughput_only() -> None:
@@ -141,7 +158,7 @@ def test_points_without_a_stream_have_throughput_only() -> None:
 
 def test_failed_point_has_no_role_to_win() -> None:
     roles = assign_roles([replace(point(1, 1, 1, 1), figures={}), point(2, 100, 100, 10)])
-    assert roles.roles == ("failed", "peak")
+    assert roles.roles == ("failed", "single")
 
 
 def test_front_says_where_the_intervals_overlap() -> None:
@@ -241,7 +258,7 @@ def test_a_single_run_has_no_spread() -> None:
     assert {stats[name] for name in ("std", "cv", "se", "ci_low", "ci_high", "t_critical")} == {None}
     assert data["metadata"]["single_run"] is True
     table = build_table([point_of([run], {"load.concurrency": c}) for c in (1, 2)])
-    content = json.loads(render_sweep_json(table, mode="independent"))
+    content = json.loads(render_sweep_json(table, facts=SweepFacts(mode="independent")))
     own = content["per_combination_metrics"][0]["metrics"]
     assert own["request_throughput"]["mean"] == stats["mean"]
     assert own["request_latency"]["p99"] == run.figures["request_latency"]["p99"]
@@ -313,4 +330,6 @@ def test_each_run_has_a_seed_of_its_own_unless_told_otherwise() -> None:
 
 def test_folders_are_named_as_aiperf_names_them() -> None:
     assert directory_name({"load.concurrency": 10}) == "concurrency_10"
-    assert directory_name({"load.request_rate": 2.5, "prompt.isl_mean": 100.0}) == "rate_2.5__mean_100"
+    assert directory_name({"load.request_rate": 2.5, "prompt.isl_mean": 100.0}) == "mean_100__rate_2.5"
+    both = {"load.concurrency": 2, "prompt.isl_mean": 100.0}
+    assert directory_name(both, "prefill-ttft-curve") == "isl_100__concurrency_2"

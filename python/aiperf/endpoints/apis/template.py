@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aiperf.config.payload_template import TEMPLATE_SETTINGS, template_text
 from aiperf.endpoints import BodyOptions, Endpoint, Features, Pointers
 from aiperf.endpoints.response_field import pointers_for
 from aiperf.errors import ConfigError, DatasetError, Problem
@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     from jinja2 import Template as Jinja
 
 __all__ = ["ENDPOINT", "Template"]
-
-_NAMED = {"nv-embedqa": '{"text": {{ texts|tojson }}}'}
-"""Templates that AIPerf has a name for."""
-_SETTINGS = ("payload_template", "response_field")
 
 
 class Template(Endpoint):
@@ -54,7 +50,7 @@ class Template(Endpoint):
                     ),
                 )
             )
-        return Template(_compiled(_NAMED.get(source) or _file_text(source) or source), extra.get("response_field"))
+        return Template(_compiled(template_text(source)), extra.get("response_field"))
 
     def body(self, turn: Turn, history: Sequence[Message], options: BodyOptions) -> dict[str, object]:
         if self._template is None:
@@ -69,7 +65,7 @@ class Template(Endpoint):
             ) from error
         if not isinstance(body, dict):
             raise DatasetError(f"the template renders to `{rendered[:60]}`, which is no JSON object")
-        added = {name: value for name, value in options.extra.items() if name not in _SETTINGS}
+        added = {name: value for name, value in options.extra.items() if name not in TEMPLATE_SETTINGS}
         return {**body, **added, **turn.extra}
 
 
@@ -81,19 +77,6 @@ def _compiled(source: str) -> Jinja:
         return Environment(autoescape=False).from_string(source)  # noqa: S701
     except TemplateSyntaxError as error:
         raise ConfigError((Problem(f"the template cannot be read: {error.message}", "--extra-inputs"),)) from error
-
-
-def _file_text(source: str) -> str | None:
-    """The text of the file of that name; None if the source is no such name."""
-    if "{" in source or "\n" in source or len(source) > 4096:
-        return None
-    try:
-        return Path(source).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        problem = Problem(f"cannot read the template `{source}`: {error}", "--extra-inputs")
-        raise ConfigError((problem,)) from error
 
 
 def _names(turn: Turn, history: Sequence[Message], options: BodyOptions) -> dict[str, object]:
