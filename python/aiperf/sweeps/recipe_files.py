@@ -202,13 +202,10 @@ def _surface(points: Sequence[RunPoint]) -> dict[str, object]:
 def _breach(config: Config, points: Sequence[RunPoint]) -> dict[str, object]:
     """The highest concurrency whose metrics, as measured, meet every limit, and the lowest where one does not."""
     rows = []
-    for p in sorted((p for p in points if _LOAD in p.values), key=lambda p: p.values[_LOAD]):
-        breaches = [
-            {**filter_json(c), "observed": p.figure(c.tag, c.stat or "avg")}
-            for c in config.sweep.slo
-            if not holds(c, p)
-        ]
-        rows.append((_whole(p.values[_LOAD]), breaches))
+    for point in sorted((q for q in points if _LOAD in q.values), key=lambda q: q.values[_LOAD]):
+        missed = [c for c in config.sweep.slo if not holds(c, point)]
+        breaches = [{**filter_json(c), "observed": point.figure(c.tag, c.stat or "avg")} for c in missed]
+        rows.append((_whole(point.values[_LOAD]), breaches))
     passed = [load for load, breaches in rows if not breaches]
     failed = next((row for row in rows if row[1]), None)
     return {
