@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from aiperf.config.flag import Flag
 from aiperf.json_text import json_text
+from aiperf.number_text import exact
 
 if TYPE_CHECKING:
     from aiperf.run.capacity import Capacity, Step
@@ -52,7 +53,7 @@ def render(capacity: Capacity) -> str:
         lines.append(f"  streams      not even the first load: {_limit(capacity.streams_limit)}")
     else:
         n = capacity.streams.run.load.streams
-        lines.append(f"  streams      {n:,} × {PACE:g} tokens/s = {n * PACE:,.0f} tokens/s")
+        lines.append(f"  streams      {n:,} × {exact(PACE)} tokens/s = {n * PACE:,.0f} tokens/s")
         lines.append(f"               limit: {_limit(capacity.streams_limit)}")
     lines.append(
         f"  requests     {capacity.requests.run.request_rate:,.0f} requests/s in a closed loop of {capacity.requests.run.load.streams}"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from aiperf.config.flag import Flag
+from aiperf.number_text import exact
 
 __all__ = ["command"]
 
@@ -55,7 +56,7 @@ def command(
     except ValueError as error:
         problems.append(Problem(str(error), "--min-effect"))
     if not 0 < confidence_level < 1:
-        problems.append(Problem(f"`{confidence_level:g}` must lie between 0 and 1", "--confidence-level"))
+        problems.append(Problem(f"`{exact(confidence_level)}` must lie between 0 and 1", "--confidence-level"))
     if problems:
         raise ConfigError(problems)
     options = CompareOptions(effect, confidence_level, seed)

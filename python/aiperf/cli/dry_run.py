@@ -10,6 +10,7 @@ from aiperf.config.as_data import shown
 from aiperf.config.check import sweep_points
 from aiperf.config.load import describe, load_of
 from aiperf.config.model import Config, Origin, specs
+from aiperf.number_text import exact
 
 __all__ = ["expected_load", "render_dry_run"]
 
@@ -54,7 +55,7 @@ def _values(config: Config) -> Iterator[str]:
         changes = ", ".join(f"{p} {v}" for p, v in scenario.values.items())
         yield f"  {f'scenario {scenario.name}'.ljust(wide)}  {changes}"
     for axis in config.sweep.axes:
-        yield f"  {axis.field.ljust(wide)}  {len(axis.values)} values: {', '.join(f'{v:g}' for v in axis.values)}"
+        yield f"  {axis.field.ljust(wide)}  {len(axis.values)} values: {', '.join(f'{exact(v)}' for v in axis.values)}"
 
 
 def expected_load(config: Config, *, in_lanes: bool = False) -> list[str]:
@@ -68,9 +69,9 @@ def expected_load(config: Config, *, in_lanes: bool = False) -> list[str]:
         grace = (
             ""
             if load.benchmark_grace_period is None
-            else f" and at most {load.benchmark_grace_period:g} s more for those in flight"
+            else f" and at most {exact(load.benchmark_grace_period)} s more for those in flight"
         )
-        stops.append(f"{load.benchmark_duration:g} s{grace}")
+        stops.append(f"{exact(load.benchmark_duration)} s{grace}")
     if config.conversation.num_sessions is not None:
         stops.append(f"{config.conversation.num_sessions:,} sessions")
     stops += [f"until {p}" for p in load.until]
@@ -83,12 +84,15 @@ def expected_load(config: Config, *, in_lanes: bool = False) -> list[str]:
         lines.append(f"takes about {load.request_count / load.request_rate:,.0f} s")
     if config.input.input_file is None and config.input.public_dataset is None and prompt.seq_dist is None:
         lines.append(_tokens(config))
-    if (w := config.warmup).is_wanted:
-        parts = [f"{w.request_count:,} requests" if w.request_count else "", f"{w.duration:g} s" if w.duration else ""]
-        parts.append(f"{w.num_sessions:,} sessions" if w.num_sessions else "")
+    if (warmup := config.warmup).is_wanted:
+        parts = [
+            f"{warmup.request_count:,} requests" if warmup.request_count else "",
+            f"{exact(warmup.duration)} s" if warmup.duration else "",
+        ]
+        parts.append(f"{warmup.num_sessions:,} sessions" if warmup.num_sessions else "")
         lines.append("before it a warm-up of " + ", or ".join(p for p in parts if p))
     if config.load.request_cancellation_rate:
-        lines.append(f"{config.load.request_cancellation_rate:g} % of the requests are cancelled on purpose")
+        lines.append(f"{exact(config.load.request_cancellation_rate)} % of the requests are cancelled on purpose")
     if config.is_study:
         lines.append(
             f"{sweep_points(config):,} points × {config.sweep.num_profile_runs} runs"

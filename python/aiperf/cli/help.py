@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from aiperf.cli.style import bold
 from aiperf.config.flag import FieldSpec
+from aiperf.number_text import exact
 from aiperf.registry import names
 
 __all__ = ["default_text", "metavar", "render_help"]
@@ -53,7 +54,7 @@ def default_text(spec: FieldSpec) -> str:
         return ""
     if isinstance(value, tuple):
         return ",".join(map(str, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return exact(value) if isinstance(value, float) else str(value)
 
 
 def _heading(spec: FieldSpec) -> str:

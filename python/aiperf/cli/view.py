@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from aiperf.config.flag import Flag
+from aiperf.number_text import exact
 
 if TYPE_CHECKING:
     from aiperf.plots import PlotRun
@@ -127,7 +128,7 @@ def _entry(folder: Path, path: Path) -> RunEntry:
     if _value(facts, "input", "fixed_schedule"):
         load = "schedule"
     else:
-        load = f"{rate:g} req/s" if isinstance(rate, int | float) else f"c {level}" if level else ""
+        load = f"{exact(rate)} req/s" if isinstance(rate, int | float) else f"c {level}" if level else ""
     certificate = facts.get("certificate")
     verdict = str(certificate.get("verdict", "")) if isinstance(certificate, dict) else ""
     status = str(facts.get("status", "")) if facts else "AIPerf"

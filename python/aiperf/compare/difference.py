@@ -20,6 +20,7 @@ from aiperf.compare.bootstrap import Estimate, estimate_mean, estimate_percentil
 from aiperf.metrics import Floats, load_all
 from aiperf.metrics.confidence import t_quantile
 from aiperf.metrics.server import PREFIX, SERVER_METRICS
+from aiperf.number_text import exact
 from aiperf.run.data import RunData, figure
 
 __all__ = [
@@ -105,7 +106,7 @@ class Difference:
 def tail_stat(runs: Sequence[RunData]) -> str | None:
     """The highest percentile that has enough values in every run."""
     least = min((r.num_ok for r in runs), default=0)
-    return next((f"p{p:g}" for p, need in _TAILS if least >= need), None)
+    return next((f"p{exact(p)}" for p, need in _TAILS if least >= need), None)
 
 
 def headline(runs: Sequence[RunData]) -> list[tuple[str, str]]:

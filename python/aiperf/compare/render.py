@@ -12,6 +12,7 @@ from aiperf.compare.fail_on import FailOnResult
 from aiperf.json_text import json_text
 from aiperf.metrics import load_all
 from aiperf.metrics.server import PREFIX, SERVER_METRICS
+from aiperf.number_text import exact
 from aiperf.reports.render.console import framed
 from aiperf.reports.render.markdown import render_table
 from aiperf.reports.tables import Table
@@ -96,7 +97,7 @@ def _pair_table(comparison: Comparison, pair: Pair) -> Table:
     """Marked: what is significant."""
     columns = ["Metric", comparison.baseline, pair.name, "Change"]
     if pair.is_comparable:
-        columns += [f"{100 * comparison.options.level:g}% interval", "p (Holm)", "Verdict"]
+        columns += [f"{exact(100 * comparison.options.level)}% interval", "p (Holm)", "Verdict"]
     rows: list[tuple[str, ...]] = []
     for d in pair.differences:
         cells = [_label(d), _number(d.a), _number(d.b), _change(d.change, in_points=d.in_points)]

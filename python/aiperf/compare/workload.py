@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from aiperf.number_text import exact
 from aiperf.run.data import RunData, as_number, figure
 
 __all__ = ["OptionDifference", "Relation", "RelationKind", "relate"]
@@ -80,7 +81,7 @@ def _matters(path: str) -> bool:
 
 def _plain(value: object) -> str:
     number = as_number(value)
-    return {"True": "yes", "False": "no"}.get(str(value), str(value)) if number is None else f"{number:g}"
+    return {"True": "yes", "False": "no"}.get(str(value), str(value)) if number is None else exact(number)
 
 
 def _option_differences(baseline: RunData, other: RunData) -> tuple[OptionDifference, ...]:

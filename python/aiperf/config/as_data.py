@@ -12,6 +12,7 @@ from aiperf.config.conditions import Condition, Precision, Tier
 from aiperf.config.model import SECTIONS, Config, Origin, specs
 from aiperf.config.secrets import MASK, mask_authority, mask_headers, mask_mapping, mask_url
 from aiperf.json_text import fingerprint_of
+from aiperf.number_text import exact
 
 __all__ = ["WITHOUT_FLAG", "config_dict_for_export", "config_dict_for_run", "config_from_run", "fingerprint", "shown"]
 
@@ -53,7 +54,7 @@ def shown(config: Config, path: str) -> str:
         return ", ".join(": ".join(map(str, v)) if isinstance(v, list) else str(v) for v in value) or "–"
     if isinstance(value, dict):
         return ", ".join(f"{k}: {v}" for k, v in value.items()) or "–"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return exact(value) if isinstance(value, float) else str(value)
 
 
 def config_dict_for_export(config: Config) -> dict[str, dict[str, object]]:

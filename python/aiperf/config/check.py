@@ -26,6 +26,7 @@ from aiperf.config.rules import AllTags, Asked, conflicts_and_needs
 from aiperf.config.search import search_problems
 from aiperf.config.url import UrlError, parse_url
 from aiperf.errors import Problem, did_you_mean, nearest
+from aiperf.number_text import exact
 from aiperf.registry import is_known, names, normalise
 from aiperf.tags import TAGS
 
@@ -266,7 +267,8 @@ def _source(asked: Asked, config: Config) -> Iterator[Problem]:
     start, end = data_options.fixed_schedule_start_offset, data_options.fixed_schedule_end_offset
     if start is not None and end is not None and start > end:
         yield Problem(
-            f"`{start:g}` ms is after the end offset `{end:g}` ms", asked.at("input.fixed_schedule_start_offset")
+            f"`{exact(start)}` ms is after the end offset `{exact(end)}` ms",
+            asked.at("input.fixed_schedule_start_offset"),
         )
 
 
@@ -371,7 +373,9 @@ def _conditions(asked: Asked, config: Config) -> Iterator[Problem]:
         yield Problem(f"`{config.output.mark}` is not a column such as `p75` or `avg`", asked.at("output.mark"))
     for percentile in config.output.percentiles:
         if not 0 < percentile < 100:
-            yield Problem(f"`{percentile:g}` is not a percentile between 0 and 100", asked.at("output.percentiles"))
+            yield Problem(
+                f"`{exact(percentile)}` is not a percentile between 0 and 100", asked.at("output.percentiles")
+            )
 
 
 def _files(asked: Asked, config: Config) -> Iterator[Problem]:
@@ -444,7 +448,7 @@ def _repeats(asked: Asked, config: Config) -> Iterator[Problem]:
     for name in ("concurrency", "rate", "isl", "osl"):
         low, high = getattr(sweep, f"{name}_min"), getattr(sweep, f"{name}_max")
         if low is not None and high is not None and low > high:
-            yield Problem(f"`{low:g}` is more than the largest, `{high:g}`", asked.at(f"sweep.{name}_min"))
+            yield Problem(f"`{exact(low)}` is more than the largest, `{exact(high)}`", asked.at(f"sweep.{name}_min"))
         if (
             sweep.search_recipe is None
             and name != "rate"
@@ -519,7 +523,7 @@ def _notes(asked: Asked, config: Config) -> Iterator[str]:
         most = ports * len(config.endpoint.urls) / 60
         if config.load.request_rate > most:
             yield (
-                f"a connection per request at {config.load.request_rate:g}/s: closed ones hold their local port for 60 s, so about "
+                f"a connection per request at {exact(config.load.request_rate)}/s: closed ones hold their local port for 60 s, so about "
                 f"{most:,.0f}/s is the most; reuse connections, widen `net.ipv4.ip_local_port_range`, or give more URLs"
             )
 

@@ -13,6 +13,7 @@ import re
 from typing import Literal
 
 from aiperf.config.sections import Section
+from aiperf.number_text import exact
 from aiperf.units import TIME_NS, split_number, time_in
 
 __all__ = ["ALIASES", "Condition", "Precision", "Tier", "parse_condition", "parse_precision", "parse_tier"]
@@ -49,7 +50,7 @@ class Tier(Section):
     timed: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        text = " ".join(f"{tag}:{value:.15g}{'ms' if tag in self.timed else ''}" for tag, value in self.limits)
+        text = " ".join(f"{tag}:{exact(value)}{'ms' if tag in self.timed else ''}" for tag, value in self.limits)
         return text if self.name is None else f"{self.name}={text}"
 
 
@@ -65,7 +66,7 @@ class Condition(Section):
     unit: Literal["ms", "%"] | None = None
 
     def __str__(self) -> str:
-        value = self.value if isinstance(self.value, str) else f"{self.value:.15g}{self.unit or ''}"
+        value = self.value if isinstance(self.value, str) else f"{exact(self.value)}{self.unit or ''}"
         return f"{self.tag}{':' + self.stat if self.stat else ''} {self.op} {value}"
 
 
@@ -77,7 +78,7 @@ class Precision(Section):
     relative: float
 
     def __str__(self) -> str:
-        return f"{self.tag}{':' + self.stat if self.stat else ''}:±{self.relative * 100:g}%"
+        return f"{self.tag}{':' + self.stat if self.stat else ''}:±{exact(self.relative * 100)}%"
 
 
 def _tag(text: str) -> str:

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from aiperf.number_text import exact
+
 __all__ = ["Distribution", "LengthPair", "parse_distribution", "parse_seq_dist"]
 
 _PLAIN = re.compile(r"^(\d+)(?:\|(\d+(?:\.\d+)?))?,(\d+)(?:\|(\d+(?:\.\d+)?))?:(\d+(?:\.\d+)?)$")
@@ -65,7 +67,7 @@ def parse_seq_dist(text: str) -> tuple[LengthPair, ...]:
         raise ValueError(f"`{text}` holds something that is not a number") from error
     total = sum(p for *_, p in pairs_)
     if abs(total - 100) > 1e-6:
-        raise ValueError(f"the percentages of the length distribution sum to {total:g}, not to 100")
+        raise ValueError(f"the percentages of the length distribution sum to {exact(total)}, not to 100")
     if any(isl < 1 or osl < 1 for isl, _, osl, _, _ in pairs_):
         raise ValueError("lengths must be at least 1")
     return tuple(
@@ -110,7 +112,7 @@ def _distribution(data: object) -> Distribution:
         raise ValueError(f"`{data}` is not a distribution: write {_SHAPES}")  # noqa: TRY004 - as of all texts
     low, high = (None if data.get(k) is None else _positive(data[k], f"`{k}`") for k in ("min", "max"))
     if low is not None and high is not None and low > high:
-        raise ValueError(f"`min` {low:g} of the distribution is above `max` {high:g}")
+        raise ValueError(f"`min` {exact(low)} of the distribution is above `max` {exact(high)}")
     shape = {k: v for k, v in data.items() if k not in {"type", "min", "max"}}
     for name, allowed in (
         ("peaks", {"peaks"}),
@@ -143,7 +145,7 @@ def _of_shape(name: str, shape: Mapping[str, object], low: float | None, high: f
     if name == "median":
         median = _positive(shape["median"], "`median`")
         if median > mean:
-            raise ValueError(f"`median` {median:g} of a log-normal distribution is above its `mean` {mean:g}")
+            raise ValueError(f"`median` {exact(median)} of a log-normal distribution is above its `mean` {exact(mean)}")
         return Distribution(kind="lognormal", mean=mean, median=median, low=low, high=high)
     stddev = _positive(shape.get("stddev", 0), "`stddev`", zero=True)
     return Distribution(kind="normal", mean=mean, stddev=stddev, low=low, high=high)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from aiperf.config.model import Config
+from aiperf.number_text import exact, significant
 
 __all__ = ["Arrival", "Closed", "Load", "Rate", "Schedule", "Series", "Users", "describe", "load_of", "warmup_load_of"]
 
@@ -98,14 +99,16 @@ def describe(load: Load, *, in_lanes: bool = False) -> str:
     """
     match load:
         case Schedule(speed):
-            return "at the file's timestamps" + ("" if speed == 1 else f", {speed:g} times as fast")
+            return "at the file's timestamps" + ("" if speed == 1 else f", {exact(speed)} times as fast")
         case Users(users, per_s):
-            return f"{users:,} users, {per_s:g} requests/s together: each sends every {users / per_s:g} s"
+            return (
+                f"{users:,} users, {exact(per_s)} requests/s together: each sends every {significant(users / per_s)} s"
+            )
         case Series():
             return "at a rate that changes over time"
         case Rate(per_s, arrival, _, concurrency):
             cap = "" if concurrency is None else f", at most {concurrency:,} in flight"
-            return f"{per_s:g} requests/s, {arrival}{cap}"
+            return f"{exact(per_s)} requests/s, {arrival}{cap}"
         case Closed(concurrency) if in_lanes:
             count = concurrency or 1
             return f"{count:,} lane" + "s" * (count > 1)

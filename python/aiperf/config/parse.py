@@ -16,6 +16,7 @@ from pathlib import Path
 from aiperf.config.conditions import parse_condition, parse_precision, parse_tier
 from aiperf.config.flag import FieldSpec, Unit
 from aiperf.errors import nearest
+from aiperf.number_text import exact
 from aiperf.units import TIME_NS, split_number, time_in
 
 __all__ = [
@@ -325,7 +326,7 @@ def _stages(rows: Sequence[Mapping[str, object]]) -> tuple[tuple[float, float], 
                 f"stage {number} of the rate series has no `duration_s` and `qps`: `{dict(row)}`"
             ) from error
         if length <= 0:
-            raise ValueError(f"stage {number} of the rate series lasts {length:g} s: it must be more than 0")
+            raise ValueError(f"stage {number} of the rate series lasts {exact(length)} s: it must be more than 0")
         points += [(end, rate), (end + length, rate)]
         end += length
     return _checked([*points, (end, 0.0)])

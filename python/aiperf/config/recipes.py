@@ -17,6 +17,7 @@ from aiperf.config.parse import parse_list, parse_scalar
 from aiperf.config.rules import Asked
 from aiperf.config.sections.sweep import Axis, Scenario
 from aiperf.errors import Problem, did_you_mean
+from aiperf.number_text import exact
 
 __all__ = ["derive_recipe", "log_steps", "parse_pairs", "parse_tiers", "parse_variant", "recipe_problems"]
 
@@ -173,7 +174,7 @@ def _give(values: Values, path: str, value: object, why: str) -> None:
 def _space(values: Values, metric: str, why: str) -> None:
     low, high = values.number("sweep.concurrency_min") or _FIRST, values.number("sweep.concurrency_max") or _LAST
     values.default("sweep.search", "space", why)
-    values.default("sweep.search_space", (f"concurrency:{low:g},{high:g}",), why)
+    values.default("sweep.search_space", (f"concurrency:{exact(low)},{exact(high)}",), why)
     values.default("sweep.search_metric", metric, why)
     values.default("sweep.search_direction", "maximize", why)
 
@@ -215,7 +216,7 @@ def _pairs(values: Values) -> None:
     loads = given or (values.number("load.concurrency") or 1,)
     values.given["sweep.scenarios"] = tuple(
         Scenario(
-            name=f"isl_{isl}__osl_{osl}__concurrency_{load:g}",
+            name=f"isl_{isl}__osl_{osl}__concurrency_{exact(load)}",
             values={"prompt.isl_mean": float(isl), "prompt.osl_mean": float(osl), "load.concurrency": int(load)},
         )
         for isl, osl in pairs

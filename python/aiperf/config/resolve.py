@@ -24,6 +24,7 @@ from aiperf.config.secrets import mask_argv
 from aiperf.config.sections.sweep import Axis
 from aiperf.config.yaml_file import read_config_file
 from aiperf.errors import ConfigError, Problem, did_you_mean, nearest
+from aiperf.number_text import exact
 
 __all__ = ["ENV_PREFIX", "at_point", "config_from", "configure", "resolve"]
 
@@ -350,18 +351,18 @@ def _bad_axes(config: Config, problems: list[Problem]) -> list[Problem]:
 def _reason(item: Any, spec: FieldSpec | None) -> str:
     """A pydantic error in our words."""
     value = item["input"]
-    shown = f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+    shown = f"`{exact(value)}`" if isinstance(value, float) else f"`{value}`"
     unit = {"s": " s", "ms": " ms", "%": " %"}.get(spec.flag.unit or "", "") if spec else ""
     context = item.get("ctx", {})
     match item["type"]:
         case "greater_than":
-            return f"{shown} must be greater than {context['gt']:g}{unit}"
+            return f"{shown} must be greater than {exact(context['gt'])}{unit}"
         case "greater_than_equal":
-            return f"{shown} must be at least {context['ge']:g}{unit}"
+            return f"{shown} must be at least {exact(context['ge'])}{unit}"
         case "less_than":
-            return f"{shown} must be less than {context['lt']:g}{unit}"
+            return f"{shown} must be less than {exact(context['lt'])}{unit}"
         case "less_than_equal":
             hint = ", or written with `%`" if spec and spec.flag.unit == "share" else ""
-            return f"{shown} must be at most {context['le']:g}{unit}{hint}"
+            return f"{shown} must be at most {exact(context['le'])}{unit}{hint}"
         case _:
             return f"{shown}: {item['msg'][:1].lower()}{item['msg'][1:]}"

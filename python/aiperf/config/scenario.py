@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from aiperf.errors import Problem, did_you_mean
+from aiperf.number_text import exact
 from aiperf.registry import normalise
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def fill(values: Fillable) -> None:
 
 
 def _number(value: object) -> str:
-    return "none" if value is None else f"{value:g}" if isinstance(value, int | float) else str(value)
+    return "none" if value is None else exact(value) if isinstance(value, int | float) else str(value)
 
 
 def unknown(name: str) -> tuple[str, str | None] | None:
@@ -161,9 +162,9 @@ def _load_conflicts(config: Config) -> Iterator[_Locked]:
         yield "conversation.turn_delay_cap_seconds", got, "none", "think times are part of the load"
     duration, idle = config.load.benchmark_duration, config.agentic.system_idle_gap_cap_seconds
     if duration is None or duration < MIN_DURATION_S:
-        yield "load.benchmark_duration", duration, f"at least {MIN_DURATION_S:g}", "shorter runs are not steady"
+        yield "load.benchmark_duration", duration, f"at least {exact(MIN_DURATION_S)}", "shorter runs are not steady"
     if idle != _IDLE_CAP_S:
-        yield "agentic.system_idle_gap_cap_seconds", idle, f"{_IDLE_CAP_S:g}", "idle time is bounded alike for all"
+        yield "agentic.system_idle_gap_cap_seconds", idle, exact(_IDLE_CAP_S), "idle time is bounded alike for all"
     if config.sweep.axes or config.sweep.search is not None or config.sweep.ab:
         yield "sweep.search", "a sweep", "a single point", "a submission is one point"
 
@@ -289,7 +290,8 @@ def problems(config: Config) -> Iterator[Problem]:
     low, high = agentic.trajectory_start_min_ratio, agentic.trajectory_start_max_ratio
     if low is not None and high is not None and low > high:
         yield Problem(
-            f"`{low:g}` is greater than `--trajectory-start-max-ratio {high:g}`", "--trajectory-start-min-ratio"
+            f"`{exact(low)}` is greater than `--trajectory-start-max-ratio {exact(high)}`",
+            "--trajectory-start-min-ratio",
         )
     if config.input.public_dataset is not None and agentic.hf_dataset is not None:
         yield Problem("cannot be combined with `--hf-weka-dataset`: each names a dataset", "--public-dataset")

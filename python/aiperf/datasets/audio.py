@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiperf.errors import DatasetError
+from aiperf.number_text import exact
 from aiperf.reading.problems import BadField, quote
 
 __all__ = ["LONGEST_S", "audio_of"]
@@ -32,7 +33,7 @@ def audio_of(value: object, field: str) -> tuple[str, ...]:
         raise BadField(field, "audio", quote(value))
     seconds = len(samples) / rate
     if seconds > LONGEST_S:
-        raise BadField(field, f"audio of at most {LONGEST_S:g} s", f"{seconds:.1f} s")
+        raise BadField(field, f"audio of at most {exact(LONGEST_S)} s", f"{seconds:.1f} s")
     out = io.BytesIO()
     with wave.open(out, "wb") as file:
         file.setnchannels(1 if samples.ndim == 1 else samples.shape[1])

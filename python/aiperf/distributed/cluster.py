@@ -27,6 +27,7 @@ from aiperf.config.sections.distributed import DistributedConfig
 from aiperf.distributed.generator import Facts, Generator
 from aiperf.distributed.stores import StoreError, open_store
 from aiperf.errors import ConfigError, Problem
+from aiperf.number_text import exact
 
 __all__ = ["Actor", "Cluster", "check_nodes", "cluster_of", "load_ray_early", "low_priorities"]
 
@@ -238,7 +239,7 @@ def _populate(ray: Any, options: DistributedConfig) -> Cluster:
             where = nodes[index % len(nodes)]["NodeManagerAddress"]
             reason = reason_of(error)
             if "imed out" in reason or type(error).__name__ == "GetTimeoutError":
-                reason = f"no {options.generator_cpus:g} CPUs were free for {_BEGIN_S:g} s"
+                reason = f"no {exact(options.generator_cpus)} CPUs were free for {exact(_BEGIN_S)} s"
             problems.append(Problem(f"generator {index + 1} does not start on node {where}: {reason}", "--generators"))
     cluster = Cluster(ray, actors)
     if problems:
@@ -263,8 +264,8 @@ def _wait_for_nodes(ray: Any, options: DistributedConfig) -> list[dict[str, Any]
         if time.monotonic() >= give_up:
             break
         time.sleep(_NODES_S)
-    small = f", of which {len(fit)} have {options.generator_cpus:g} CPUs" if len(fit) < len(alive) else ""
-    waited = f" after {options.wait_for_nodes:g} s" if options.wait_for_nodes else ""
+    small = f", of which {len(fit)} have {exact(options.generator_cpus)} CPUs" if len(fit) < len(alive) else ""
+    waited = f" after {exact(options.wait_for_nodes)} s" if options.wait_for_nodes else ""
     text = f"{of} generators need {-(-of // each)} nodes, but the cluster has {len(alive)}{small}{waited}"
     hint = f"add nodes, or use `--generators-per-node {-(-of // max(1, len(fit)))}`"
     raise ConfigError([Problem(text, "--generators", hint)])

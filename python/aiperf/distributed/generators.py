@@ -27,6 +27,7 @@ from aiperf.distributed.live import join_snapshots
 from aiperf.distributed.stores import StoreError, open_store
 from aiperf.errors import EngineError
 from aiperf.json_text import json_text
+from aiperf.number_text import exact
 from aiperf.outcome import Outcome, Snapshot
 from aiperf.records.run_json import GeneratorEntry, PartEntry, RunJson
 from aiperf.records.schema import PARTS_DIR, PARTS_FILE
@@ -130,7 +131,7 @@ class Generators:
                     and member.pending is not None
                     and time.monotonic() - member.asked_at > PATIENCE_S
                 ):
-                    self._lose(member, f"no answer for {PATIENCE_S:g} s")
+                    self._lose(member, f"no answer for {exact(PATIENCE_S)} s")
             self._start_phase()
             if time.monotonic() >= give_up:
                 return all(m.state != "running" for m in self._members)

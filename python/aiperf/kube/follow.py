@@ -18,6 +18,7 @@ from aiperf.kube.kubectl import Kubectl, KubectlError
 from aiperf.kube.node import COLLECTED, EXIT_CODE
 from aiperf.kube.pod import CONTAINER, RUN_LABEL
 from aiperf.kube.states import End, State, head_pod, read_state
+from aiperf.number_text import exact
 from aiperf.run.directory import claim
 
 __all__ = [
@@ -108,7 +109,7 @@ class Follower:
                 if end is not None:
                     return end
                 if timeout_s is not None and self.clock() - start > timeout_s:
-                    return End(1, f"not finished within {timeout_s:g} s")
+                    return End(1, f"not finished within {exact(timeout_s)} s")
                 self.pause(self.interval_s)
         finally:
             self._end_logs()

@@ -10,6 +10,7 @@ from typing import Any
 
 from aiperf.errors import AIPerfError
 from aiperf.kube.options import Cluster
+from aiperf.number_text import exact
 
 __all__ = ["Kubectl", "KubectlError"]
 
@@ -49,7 +50,7 @@ class Kubectl:
             ) from error
         except subprocess.TimeoutExpired as error:
             raise KubectlError(
-                f"`kubectl {words[0]}` did not answer within {timeout:g} s", "is the cluster reachable?"
+                f"`kubectl {words[0]}` did not answer within {exact(timeout)} s", "is the cluster reachable?"
             ) from error
         if done.returncode:
             lines = [line for line in done.stderr.strip().splitlines() if line.strip()]

@@ -22,6 +22,7 @@ from typing import Final
 
 from aiperf.errors import AIPerfError
 from aiperf.kube.pod import RAY_PORT
+from aiperf.number_text import exact
 from aiperf.reports.writing import write_text
 
 __all__ = ["COLLECTED", "EXIT_CODE", "Node", "own_index", "run_node"]
@@ -115,7 +116,7 @@ def _hold(node: Node, signals: _Signals, code: int) -> None:
     if node.keep_for_s <= 0 or signals.came.is_set():
         return
     _say(
-        f"finished with exit code {code}; the results wait up to {node.keep_for_s:g} s in {node.results} to be collected"
+        f"finished with exit code {code}; the results wait up to {exact(node.keep_for_s)} s in {node.results} to be collected"
     )
     end = time.monotonic() + node.keep_for_s
     while time.monotonic() < end and not (node.results / COLLECTED).exists():
@@ -139,7 +140,7 @@ def _head(node: Node, signals: _Signals) -> int:
     _say(f"Ray's head listens on {node.ip}:{node.port}; waiting for {node.generators} nodes")
     try:
         own = ("--generators", str(node.generators), "--cluster", f"{node.ip}:{node.port}")
-        return _command(node, signals, (*own, "--wait-for-nodes", f"{node.join_timeout_s:g}"))
+        return _command(node, signals, (*own, "--wait-for-nodes", exact(node.join_timeout_s)))
     finally:
         subprocess.run(_ray("stop", "--grace-period", "5"), capture_output=True, check=False)  # noqa: S603
 
@@ -154,7 +155,7 @@ def _join(node: Node, signals: _Signals) -> int:
             return 0
         if time.monotonic() > end:
             raise AIPerfError(
-                f"Ray's head at {address} did not answer within {node.join_timeout_s:g} s",
+                f"Ray's head at {address} did not answer within {exact(node.join_timeout_s)} s",
                 "is index 0 running? is its name known to DNS (headless Service)? does a NetworkPolicy stand between?",
             )
     address = _numeric(node.head, node.port)  # Ray would ask for the name again and again

@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 from aiperf.live.board import Board
 from aiperf.live.spread import Distribution
 from aiperf.live.view import View
+from aiperf.number_text import exact
 from aiperf.outcome import Counts
 from aiperf.version import __version__
 
@@ -132,7 +133,7 @@ def _histograms(views: dict[str, View]) -> Iterator[Metric]:
             spread = Distribution.of(getattr(view.snapshot.spreads, name))
             if spread.count:
                 below = spread.below_ms(edges_ms)
-                buckets = [(f"{edge:g}", float(n)) for edge, n in zip(BUCKETS_S, below, strict=True)]
+                buckets = [(exact(edge), float(n)) for edge, n in zip(BUCKETS_S, below, strict=True)]
                 family.add_metric([phase], [*buckets, ("+Inf", float(spread.count))], spread.sum_ms / 1e3)
         if family.samples:
             yield family

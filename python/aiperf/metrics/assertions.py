@@ -11,6 +11,7 @@ from aiperf.metrics import load_all
 from aiperf.metrics.server import PREFIX, SERVER_METRICS
 from aiperf.metrics.stats import needed_count
 from aiperf.metrics.summary import AssertionResult, ConditionLike, Summary
+from aiperf.number_text import significant
 from aiperf.units import threshold_in
 
 __all__ = ["OPERATORS", "check_assertions", "condition_problems", "resolve_condition"]
@@ -57,8 +58,8 @@ def _check(summary: Summary, condition: ConditionLike) -> AssertionResult:
     bucket = _bucket(summary, tag, stat)
     if bucket is not None:
         low, high = bucket
-        shown_high = "∞" if high is None else f"{high:,g}"
-        actual += f" (bucket {low:,g}–{shown_high})"
+        shown_high = "∞" if high is None else significant(high, 6)
+        actual += f" (bucket {significant(low, 6)}–{shown_high})"
         sure = not (low <= threshold and (high is None or threshold <= high))
         return AssertionResult(text=text, passed=OPERATORS[condition.op](value, threshold), actual=actual, sure=sure)
     interval = next((i for i in summary.intervals if i.tag == tag and i.stat == stat), None)

@@ -14,6 +14,7 @@ import numpy as np
 from aiperf.errors import ErrorKind
 from aiperf.metrics import Bools
 from aiperf.metrics.blocks import blocks
+from aiperf.number_text import exact
 from aiperf.records import Columns
 
 __all__ = [
@@ -168,7 +169,7 @@ def success_text(ok: int, groups: Sequence[ErrorGroup]) -> str:
     # 99.96 % is not 100.0 %: more digits until it no longer looks perfect.
     while failed and ok and digits < 9 and float(f"{share:.{digits}f}") in (0.0, 100.0):
         digits += 1
-    text = f"{share:g}" if share in (0.0, 100.0) else f"{share:.{digits}f}"
+    text = exact(share) if share in (0.0, 100.0) else f"{share:.{digits}f}"
     words = Counter[str]()
     for group in groups:
         words[group.words] += group.count

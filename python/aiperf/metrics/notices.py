@@ -9,6 +9,7 @@ from aiperf.errors import Note
 from aiperf.metrics.context import MetricOptions
 from aiperf.metrics.path import describe
 from aiperf.metrics.summary import Summary
+from aiperf.number_text import significant
 
 __all__ = ["find_notices"]
 
@@ -130,7 +131,7 @@ def _slices(summary: Summary) -> Iterator[Note]:
 
 
 def _seconds(value: float) -> str:
-    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
+    return f"{value:.0f}" if value >= 10 else significant(value, 2)
 
 
 def _time(summary: Summary) -> Iterator[Note]:

@@ -13,6 +13,7 @@ from aiperf.metrics.compute import Results
 from aiperf.metrics.context import MetricContext
 from aiperf.metrics.lifecycle import Lifecycle
 from aiperf.metrics.server import ServerSeries, ServerView
+from aiperf.number_text import exact
 
 __all__ = ["ServerFinding", "find_server_findings"]
 
@@ -72,9 +73,7 @@ def _kv_full(facts: _Facts) -> ServerFinding | None:
     if not full.any() or (not preempted and np.count_nonzero(full) * 10 < len(full)):
         return None
     since = float(times[np.argmax(full)])
-    text = (
-        f"The KV cache was full (≥ {_FULL:g}%) from {_run_seconds(facts, since):.0f} s on: {preempted:,.0f} preemptions"
-    )
+    text = f"The KV cache was full (≥ {exact(_FULL)}%) from {_run_seconds(facts, since):.0f} s on: {preempted:,.0f} preemptions"
     ratio = _itl_ratio(facts)
     if ratio is not None:
         text += f"; ITL p99 was ×{ratio:.1f} while they lasted"

@@ -30,6 +30,7 @@ from aiperf.metrics.stats import STANDARD_PERCENTILES, Stats, compute_stats, inn
 from aiperf.metrics.timeline import Timeline, bounds
 from aiperf.metrics.tokens import osl_mismatch
 from aiperf.metrics.usage import usage_discrepant
+from aiperf.number_text import exact
 
 __all__ = ["Slice", "WindowScan", "Windows", "build_windows", "slice_edges", "slice_windows"]
 
@@ -98,7 +99,7 @@ def slice_edges(context: MetricContext, width_ns: int) -> Windows | None:
         return None
     num = -(-int(end - begin) // width_ns)
     if num > MAX_SLICES:
-        problem = f"{num:,} slices of {width_ns / 1e9:g} s are more than {MAX_SLICES:,}"
+        problem = f"{num:,} slices of {exact(width_ns / 1e9)} s are more than {MAX_SLICES:,}"
         raise ConfigError([Problem(problem, "--slice-duration", "use longer slices")])
     edges = int(begin) + width_ns * np.arange(num + 1, dtype=np.int64)
     clipped = bool(edges[-1] > end)

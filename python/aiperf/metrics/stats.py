@@ -15,6 +15,7 @@ import numpy as np
 
 from aiperf._core import order_statistics
 from aiperf.metrics import Bools, Floats
+from aiperf.number_text import exact
 
 __all__ = [
     "STANDARD_PERCENTILES",
@@ -115,7 +116,7 @@ def in_order(values: Floats) -> Floats:
 
 def percentile_name(percentile: float) -> str:
     """99.0 → `p99`, 99.9 → `p99.9`."""
-    return f"p{percentile:g}"
+    return f"p{exact(percentile)}"
 
 
 def needed_count(percentile: float) -> int:

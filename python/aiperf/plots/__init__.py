@@ -27,6 +27,7 @@ from aiperf.metrics.context import MetricContext, MetricOptions
 from aiperf.metrics.goodput import Tier, good_mask
 from aiperf.metrics.stats import highest, in_order, lowest
 from aiperf.metrics.summary import Summary, phase_mask
+from aiperf.number_text import significant
 from aiperf.plots.chunk_scan import ChunkSample, GapHeat, TokenCurve
 from aiperf.records import Columns
 from aiperf.records.cache import Keeper, kept
@@ -111,7 +112,11 @@ class PlotRun:
     @property
     def place(self) -> str:
         """Where the run stands, in words: `concurrency 64`; its label if it has no place."""
-        return self.label if self.load is None else f"{self.load_name.partition(' (')[0].lower()} {self.load:,g}"
+        return (
+            self.label
+            if self.load is None
+            else f"{self.load_name.partition(' (')[0].lower()} {significant(self.load, 6)}"
+        )
 
     @property
     def keeper(self) -> Keeper:

@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 
 from aiperf.metrics import METRICS, Floats, Ints
+from aiperf.number_text import significant
 
 __all__ = [
     "SHORT",
@@ -56,7 +57,7 @@ def number(value: float) -> str:
     size = abs(value)
     if size >= 100 or value == 0:
         return f"{value:,.0f}"
-    return f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 1 else f"{value:.3g}"
+    return f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 1 else significant(value, 3)
 
 
 def count_text(shown: int, total: int, what: str = "requests") -> str:

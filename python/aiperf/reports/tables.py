@@ -13,6 +13,7 @@ from aiperf.metrics.error_table import merge_similar
 from aiperf.metrics.slices import Slice
 from aiperf.metrics.stats import TAIL_PERCENTILES, needed_count, percentile_name
 from aiperf.metrics.summary import AssertionResult, Summary
+from aiperf.number_text import exact, signed, significant
 from aiperf.plots.spec import SHORT, number
 from aiperf.reports.cells import number as fixed
 from aiperf.reports.cells import percent, short
@@ -215,7 +216,7 @@ def certificate_parts(s: Summary) -> tuple[CertificateRow, ...]:
         elif part.unit == "share":
             value = percent(part.value)
         else:
-            value = f"{part.value:,.3g} {part.unit}"
+            value = f"{significant(part.value, 3)} {part.unit}"
         out.append(CertificateRow(part.name, value, part.verdict, part.reason or ""))
     return tuple(out)
 
@@ -355,7 +356,7 @@ def _goals(s: Summary) -> Table | None:
         )
         for slo in tier.slos:
             sign = "≥" if METRICS[slo.tag].larger_is_better else "≤"
-            name = f"{METRICS[slo.tag].header} {sign} {slo.threshold:g} {METRICS[slo.tag].unit.shown}"
+            name = f"{METRICS[slo.tag].header} {sign} {exact(slo.threshold)} {METRICS[slo.tag].unit.shown}"
             rows.append(
                 (
                     name + (" (missed most)" if slo.tag == tier.worst and len(tier.slos) > 1 else ""),
@@ -387,7 +388,7 @@ def slice_table(summary: Summary) -> Table | None:
     for part in shown:
         cells = [
             f"{part.index}{' –' if part.index in summary.excluded else ''}",
-            f"{(part.begin_ns - origin) / 1e9:g}–{(part.end_ns - origin) / 1e9:.4g} s{'' if part.is_complete else '*'}",
+            f"{exact(round((part.begin_ns - origin) / 1e9, 3))}–{exact(round((part.end_ns - origin) / 1e9, 3))} s{'' if part.is_complete else '*'}",
             f"{part.ended:,}",
             _average_and_tail(part, "time_to_first_token"),
             _average_and_tail(part, "request_latency"),
@@ -404,7 +405,7 @@ def slice_table(summary: Summary) -> Table | None:
     )
     return Table(
         id="slices",
-        title=f"Time-sliced performance ({summary.slice_s or 0.0:g}-second slices; requests that ended in the slice)",
+        title=f"Time-sliced performance ({exact(summary.slice_s or 0.0)}-second slices; requests that ended in the slice)",
         columns=tuple(columns),
         rows=tuple(rows),
         note="; ".join(notes),
@@ -425,7 +426,7 @@ def _trend(summary: Summary) -> Table | None:
     for line in summary.trend.lines:
         drift = "–"
         if line.slope_per_min is not None and line.slope_low is not None and line.slope_high is not None:
-            drift = f"{line.slope_per_min:+.3g} [{line.slope_low:+.3g}, {line.slope_high:+.3g}]"
+            drift = f"{signed(line.slope_per_min)} [{signed(line.slope_low)}, {signed(line.slope_high)}]"
         correlation = "–" if line.load_correlation is None else f"{line.load_correlation:+.2f}"
         metric = METRICS[line.tag]
         rows.append(
@@ -505,14 +506,14 @@ def _gaps(summary: Summary) -> Table | None:
     total = sum(b.count for b in summary.stalls.bins)
     rows = tuple(
         (
-            f"{b.low_ms:g} to {'∞' if b.high_ms == float('inf') else f'{b.high_ms:g}'}",
+            f"{exact(b.low_ms)} to {'∞' if b.high_ms == float('inf') else f'{exact(b.high_ms)}'}",
             f"{b.count:,}",
             percent(b.count / total, 2),
         )
         for b in summary.stalls.bins
     )
     note = (
-        f"Stalls over {summary.stalls.threshold_ms:g} ms: {summary.stalls.gaps:,} in {summary.stalls.requests:,} of {summary.stalls.streams:,} streams; "
+        f"Stalls over {exact(summary.stalls.threshold_ms)} ms: {summary.stalls.gaps:,} in {summary.stalls.requests:,} of {summary.stalls.streams:,} streams; "
         f"longest {fixed(summary.stalls.longest_ms)} ms at {summary.stalls.longest_at_s:.2f} s"
     )
     return Table(

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aiperf.config.machine_limits import raise_file_limit
+from aiperf.number_text import exact
 from aiperf.run.null_server import NullLoad, NullRun, drive_null, most_streams
 
 __all__ = ["Capacity", "Step", "find_capacity", "judge"]
@@ -90,7 +91,7 @@ def judge(run: NullRun) -> str | None:
     if load.streaming and load.gap_ms > 0:
         lag = _percentile(run.receive_lag, 99)
         if lag > load.gap_ms:
-            return f"receive lag p99 {lag:.1f} ms, more than the gap of {load.gap_ms:g} ms"
+            return f"receive lag p99 {lag:.1f} ms, more than the gap of {exact(load.gap_ms)} ms"
         if run.merged > _MERGED:
             return f"{100 * run.merged:.0f}% of the chunks were read together"
     return None

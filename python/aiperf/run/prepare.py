@@ -15,6 +15,7 @@ from aiperf.config.model import Config
 from aiperf.config.proxy import proxy_rule
 from aiperf.endpoints import Endpoint, access_to, endpoint_of, targets_of
 from aiperf.errors import Note
+from aiperf.number_text import exact
 from aiperf.observer import Observer
 from aiperf.run.addresses import Addresses, address_notes, choose
 from aiperf.run.proxy_notes import proxy_notes
@@ -131,7 +132,7 @@ def _timing_notes(config: Config, workload: Workload) -> Sequence[Note]:
             return ()
         text = (
             f"the schedule's last request is due after {last_s:,.1f} s: the run ends with it, "
-            f"before its {load.benchmark_duration:g} s are over (`--loop` starts over)"
+            f"before its {exact(load.benchmark_duration)} s are over (`--loop` starts over)"
         )
         return (Note("schedule_ends", text),)
     if not workload.is_timestamped:

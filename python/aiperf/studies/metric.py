@@ -9,6 +9,7 @@ from aiperf.config.conditions import Condition
 from aiperf.errors import Problem, did_you_mean
 from aiperf.metrics.assertions import OPERATORS
 from aiperf.metrics.summary import AssertionResult
+from aiperf.number_text import significant
 from aiperf.reports.tables import Definition
 from aiperf.units import threshold_in
 
@@ -106,7 +107,7 @@ def _check(condition: Condition, figure: StudyFigure | None, metric: StudyMetric
     sure = None
     if figure.low is not None and figure.high is not None:
         sure = not figure.low <= threshold <= figure.high
-    actual = f"{figure.value:,.4g} {metric.unit}".rstrip()
+    actual = f"{significant(figure.value)} {metric.unit}".rstrip()
     return AssertionResult(
         text=str(condition), passed=OPERATORS[condition.op](figure.value, threshold), actual=actual, sure=sure
     )

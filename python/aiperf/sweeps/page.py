@@ -12,6 +12,7 @@ from pathlib import Path
 from aiperf.metrics import METRICS
 from aiperf.metrics.compute import Result
 from aiperf.metrics.summary import Summary
+from aiperf.number_text import significant
 from aiperf.plots import PlotRun, Spec, draw_all
 from aiperf.plots.charts.pareto import draw_front
 from aiperf.reports.page import ComparisonInput, Finding, Table, render_comparison
@@ -128,7 +129,7 @@ def sweep_findings(table: SweepTable) -> tuple[Finding, ...]:
         findings.append(
             Finding(
                 rule="ttft_limit",
-                figure=f"{table.ttft_limit_ms:,g} ms",
+                figure=f"{significant(table.ttft_limit_ms, 6)} ms",
                 text=lines[-1],
                 level="warn",
                 link="latency_by_load",

@@ -16,6 +16,7 @@ from aiperf.config.model import specs
 from aiperf.errors import ResultError
 from aiperf.metrics import Floats
 from aiperf.metrics.confidence import t_quantile
+from aiperf.number_text import exact
 from aiperf.run.data import RunData, as_number, figure
 from aiperf.run.imported import load_data
 
@@ -246,7 +247,7 @@ def point_of(
     if good_share is None:
         good_share = figures.get("good_request_fraction", {}).get("avg")
     return RunPoint(
-        label=label or ", ".join(f"{flag_name(p)} {v:g}" for p, v in values.items()) or first.name,
+        label=label or ", ".join(f"{flag_name(p)} {exact(v)}" for p, v in values.items()) or first.name,
         values=dict(values),
         runs=tuple(usable),
         figures=figures,

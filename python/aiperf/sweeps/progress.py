@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from aiperf.number_text import exact
 from aiperf.observer import Observer, StudyState
 from aiperf.run.data import RunData
 from aiperf.sweeps.pareto import pareto_front
@@ -44,7 +45,7 @@ class StudyProgress:
         """`run` None: no request succeeded."""
         self._done += 1
         if run is not None:
-            words = ", ".join(f"{flag_name(path)} {value:g}" for path, value in values.items())
+            words = ", ".join(f"{flag_name(path)} {exact(value)}" for path, value in values.items())
             self._names.append(words or name)
             self._points.append(point_of([run], dict(values)))
         self._tell()

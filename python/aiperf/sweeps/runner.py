@@ -12,6 +12,7 @@ from aiperf.config.as_aiperf import aiperf_values
 from aiperf.config.model import Config
 from aiperf.config.resolve import at_point
 from aiperf.errors import ExitCode
+from aiperf.number_text import exact
 from aiperf.observer import Observer, Once
 from aiperf.records.run_json import StudyEntry
 from aiperf.run.data import RunData
@@ -83,7 +84,7 @@ class Runner:
             self.progress.done(directory, values, found)
             return found
         if self._has_run and cooldown_s > 0:
-            self._observer.stage(f"cool-down, {cooldown_s:g} s")
+            self._observer.stage(f"cool-down, {exact(cooldown_s)} s")
             time.sleep(cooldown_s)
         self._has_run = True
         entry = StudyRun(dir=directory, values=dict(values), trial=trial, seed=seed, status="running", side=side)

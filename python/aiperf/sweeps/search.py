@@ -22,6 +22,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from aiperf.number_text import exact, significant
+
 __all__ = [
     "Ask",
     "Crossing",
@@ -167,26 +169,26 @@ class SearchResult:
     def text(self) -> str:
         spent = f"{len(self.probes)} values, {self.requests:,} requests"
         if self.objective is not None and self.value is not None:
-            ends = [f"{v:g}" for v in (self.low, self.high) if v is not None]
+            ends = [exact(v) for v in (self.low, self.high) if v is not None]
             doubt = ", not surely more than its neighbours" if self.status == "unresolved" else ""
-            return f"{self.objective:,.4g} at {self.value:g}{doubt} (next to it: {' and '.join(ends) or 'nothing'}); {spent}"
+            return f"{significant(self.objective)} at {exact(self.value)}{doubt} (next to it: {' and '.join(ends) or 'nothing'}); {spent}"
         match self.status:
             case "found":
-                return f"{self.value:g} (the limit is about {self.estimate:g}, between {self.low:g} and {self.high:g}); {spent}"
+                return f"{exact(self.value)} (the limit is about {exact(self.estimate)}, between {exact(self.low)} and {exact(self.high)}); {spent}"
             case "all pass":
-                return f"at least {self.value:g}: the end of the range still passes; {spent}"
+                return f"at least {exact(self.value)}: the end of the range still passes; {spent}"
             case "none pass":
-                return f"none: {self.high:g} already fails; {spent}"
+                return f"none: {exact(self.high)} already fails; {spent}"
             case "exhausted":
                 bounds = (
-                    f"between {self.low:g} and {self.high:g}"
+                    f"between {exact(self.low)} and {exact(self.high)}"
                     if self.low is not None and self.high is not None
                     else "unknown"
                 )
                 return f"{bounds}: the number of runs was used up; {spent}"
             case _:
-                low = "below" if self.low is None else f"between {self.low:g} and"
-                high = "the end of the range" if self.high is None else f"{self.high:g}"
+                low = "below" if self.low is None else f"between {exact(self.low)} and"
+                high = "the end of the range" if self.high is None else exact(self.high)
                 return f"unresolved, {low} {high}: the server varies too much to say more; {spent}"
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from aiperf.config.as_aiperf import variation_folder
 from aiperf.config.sections.sweep import Axis, Scenario
+from aiperf.number_text import exact
 from aiperf.sweeps.points import AXIS_FIELDS, flag_name
 
 __all__ = ["Point", "build_points", "directory_name", "order_points", "order_runs", "seed_of_run"]
@@ -36,7 +37,7 @@ class Point:
 
     @property
     def label(self) -> str:
-        return self.title or ", ".join(f"{flag_name(p)} {v:g}" for p, v in self.values.items())
+        return self.title or ", ".join(f"{flag_name(p)} {exact(v)}" for p, v in self.values.items())
 
 
 def directory_name(values: Mapping[str, float], recipe: str | None = None) -> str:

@@ -30,6 +30,7 @@ from aiperf.config.sections.sweep import SweepConfig
 from aiperf.errors import AIPerfError, ExitCode
 from aiperf.metrics import load_all
 from aiperf.metrics.confidence import t_quantile
+from aiperf.number_text import exact, significant
 from aiperf.observer import Observer, Silent
 from aiperf.reports.paths import Files
 from aiperf.reports.writing import write_text
@@ -383,7 +384,7 @@ def _search_lines(
         )
         if config.slo.target_rate is not None:
             servers = math.ceil(config.slo.target_rate / rate - 1e-9)
-            text += f"; {servers:,} servers for {config.slo.target_rate:,g} requests/s"
+            text += f"; {servers:,} servers for {significant(config.slo.target_rate, 6)} requests/s"
         lines.append(Text(text))
     return lines
 
@@ -425,7 +426,7 @@ def _space(runner: Runner, observer: Observer) -> Study:
             runner.record.seed, directory, 0, same_point=sweep.parameter_sweep_same_seed, same_trial=True
         )
         label = f"trial {number + 1} of {sweep.search_max_iterations}: " + ", ".join(
-            f"{flag_name(p)} {v:g}" for p, v in chosen.items()
+            f"{flag_name(p)} {exact(v)}" for p, v in chosen.items()
         )
         run = runner.run(
             directory,
@@ -444,7 +445,7 @@ def _space(runner: Runner, observer: Observer) -> Study:
         feasible = all(judge([sample_of(run, is_open=False)], c).verdict != "fail" for c in sweep.slo)
         objective = measured[-1].figure(metric, sweep.search_stat) if load is None else chosen[load]
         observer.note(
-            f"  {metric}:{sweep.search_stat} {'–' if objective is None else f'{objective:,.4g}'}"
+            f"  {metric}:{sweep.search_stat} {'–' if objective is None else f'{significant(objective)}'}"
             + ("" if feasible else ", misses --slo")
         )
         return SpaceTrial(chosen, objective, feasible, run.num_ok + run.num_failed)
@@ -483,8 +484,8 @@ def _space_study(
     if best is None:
         line = f"No trial meets the conditions ({len(trials)} trials, {requests:,} requests)"
     else:
-        values = ", ".join(f"{flag_name(p)} {v:g}" for p, v in best.values.items())
-        line = f"Best {metric}:{sweep.search_stat}: {best.objective:,.4g} at {values} ({len(trials)} trials, {requests:,} requests)"
+        values = ", ".join(f"{flag_name(p)} {exact(v)}" for p, v in best.values.items())
+        line = f"Best {metric}:{sweep.search_stat}: {significant(best.objective)} at {values} ({len(trials)} trials, {requests:,} requests)"
     write_text(runner.folder / "search_history.json", render_trials(runner.config, trials, metric, maximised=maximised))
     table = (
         build_table(sorted(points, key=lambda p: tuple(p.values.values())), ttft_limit_ms=ttft_limit(runner.config))

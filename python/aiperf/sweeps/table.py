@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from aiperf.number_text import significant
 from aiperf.reports.render.console import framed
 from aiperf.reports.tables import Table
 from aiperf.sweeps.pareto import DEFAULT_X, DEFAULT_Y, Pareto, pareto_front
@@ -221,7 +222,7 @@ def report_table(table: SweepTable) -> Table:
     axes = tuple(axis_header(path) for path in table.axes) or ("Run",)
     rows: list[tuple[str, ...]] = []
     for index, row in enumerate(table.rows):
-        place = [f"{row.point.values[p]:,g}" if p in row.point.values else "–" for p in table.axes]
+        place = [significant(row.point.values[p], 6) if p in row.point.values else "–" for p in table.axes]
         front = " ◆" if table.has_comparison and index in table.pareto.on_front else ""
         rows.append((*(place or [row.point.name]), *(cell(row) for _, cell in shown), _MARKS[row.role] + front))
     columns = (*axes, *(name for name, _ in shown), "Role")
@@ -280,10 +281,10 @@ def winner_lines(table: SweepTable) -> list[str]:
             change = "" if row.user_change is None else f", {100 * row.user_change:+.0f}% per user"
             parts.append(f"{row.tps_ratio:.1f}× the throughput of the lowest load{change}")
         if row.within is not None and table.ttft_limit_ms is not None:
-            parts.append(f"{100 * row.within:.0f}% within {table.ttft_limit_ms:,g} ms")
+            parts.append(f"{100 * row.within:.0f}% within {significant(table.ttft_limit_ms, 6)} ms")
         if row.cost is not None and goal == "cost":
             parts.append(f"{row.cost:,.3f} per million tokens")
         lines.append(f"{_GOALS[goal]}: {row.point.label} ({', '.join(parts)})")
     if table.roles.limited:
-        lines.append(f"No point keeps TTFT within {table.ttft_limit_ms:,g} ms for 95% of its requests")
+        lines.append(f"No point keeps TTFT within {significant(table.ttft_limit_ms, 6)} ms for 95% of its requests")
     return lines

@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 
 from aiperf.config.conditions import Condition
+from aiperf.number_text import exact, significant
 from aiperf.observer import Observer
 from aiperf.run.data import RunData
 from aiperf.sweeps.crossing import locate_first
@@ -201,7 +202,7 @@ class LiveProbe:
             cooldown_s=config.sweep.parameter_sweep_cooldown_seconds,
             index=number,
             variation=f"search_iter_{number:04d}",
-            label=f"probe {number + 1}: {value:g}"
+            label=f"probe {number + 1}: {exact(value)}"
             + (f", again ({calls + 1})" if calls else "")
             + f", {count:,} requests",
         )
@@ -243,4 +244,4 @@ class LiveProbe:
 
 
 def _words(outcome: ProbeOutcome) -> str:
-    return "".join(f", {name} {value:,.4g}" for name, value in outcome.figures)
+    return "".join(f", {name} {significant(value)}" for name, value in outcome.figures)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from aiperf.errors import Note
+from aiperf.number_text import exact
 from aiperf.session import Message, Session
 
 __all__ = ["NO_TIME", "UNKNOWN", "Content", "TraceModule", "TraceOptions", "TraceTable", "counted", "trace_module"]
@@ -143,7 +144,7 @@ class TraceOptions(BaseModel):
         if self.auto_offset and start is not None:
             raise ValueError("auto_offset and start_offset_ms exclude each other")
         if start is not None and end is not None and start > end:
-            raise ValueError(f"start_offset_ms {start:g} is after end_offset_ms {end:g}")
+            raise ValueError(f"start_offset_ms {exact(start)} is after end_offset_ms {exact(end)}")
         return self
 
 

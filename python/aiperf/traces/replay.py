@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiperf.errors import DatasetError, Note
+from aiperf.number_text import exact
 from aiperf.session import Message, Part, Session, Synthetic, Turn
 from aiperf.traces import NO_TIME, UNKNOWN, Content, TraceOptions, TraceTable, counted
 
@@ -300,10 +301,10 @@ def _select(
         leave_out(
             (times >= 0) & (times < round(start * 1e6)),
             "before_start",
-            f"requests before {start:g} ms, left out: {{count}}",
+            f"requests before {exact(start)} ms, left out: {{count}}",
         )
     if end is not None:
-        leave_out(times > round(end * 1e6), "after_end", f"requests after {end:g} ms, left out: {{count}}")
+        leave_out(times > round(end * 1e6), "after_end", f"requests after {exact(end)} ms, left out: {{count}}")
     isl = table.input_length[order].astype(np.int64)
     if options.max_isl is not None:
         leave_out(

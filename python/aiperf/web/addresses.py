@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from aiperf.config.url import BaseUrl
+from aiperf.number_text import exact
 from aiperf.web.time_limit import bounded
 
 __all__ = ["Address", "Choice", "choose_addresses", "connect", "resolve"]
@@ -99,7 +100,7 @@ def choose_addresses(url: BaseUrl, *, timeout_s: float = _TRY_S) -> Choice:
 
 def _try_all(addresses: Sequence[Address], timeout_s: float) -> list[str | None]:
     """Why each does not accept; None if it does."""
-    reasons: list[str | None] = [f"it did not accept a connection within {timeout_s:g} s"] * len(addresses)
+    reasons: list[str | None] = [f"it did not accept a connection within {exact(timeout_s)} s"] * len(addresses)
     with selectors.DefaultSelector() as selector:
         for place, address in enumerate(addresses):
             try:

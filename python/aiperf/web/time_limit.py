@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+from aiperf.number_text import significant
+
 __all__ = ["bounded"]
 
 _Value = TypeVar("_Value")
@@ -28,5 +30,5 @@ def bounded(call: Callable[[], _Value], limit_s: float, what: str) -> _Value:
     if errors:
         raise errors[0]
     if not results:
-        raise TimeoutError(f"{what}: no answer within {limit_s:.3g} s")
+        raise TimeoutError(f"{what}: no answer within {significant(limit_s, 3)} s")
     return results[0]

@@ -71,3 +71,33 @@ def test_what_a_server_sends_back_is_a_response(path: Path) -> None:
 def test_no_message_has_a_replaced_phrase(path: Path) -> None:
     found = REPLACED.findall(path.read_text(encoding="utf-8"))
     assert not found, f"{path.relative_to(ROOT)}: {found}"
+
+
+def _exponents(tree: ast.AST) -> Iterator[int]:
+    """Lines where a number may be shown as `4.41e+08`: the format `g`, unless `float(f"{x:.5g}")` rounds a value by it."""
+    rounding = {
+        id(argument)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "float"
+        for argument in node.args
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr) and id(node) not in rounding:
+            specs = (part.format_spec for part in node.values if isinstance(part, ast.FormattedValue))
+            if any(re.search(r"[gGe]$", ast.unparse(spec).rstrip("'\"")) for spec in specs if spec is not None):
+                yield node.lineno
+        elif (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and re.search(r"\{:[,.\d]*[ge]\}", node.value)
+        ):
+            yield node.lineno
+
+
+def test_no_number_is_shown_with_an_exponent() -> None:
+    """`aiperf.number_text` writes numbers for people: a seed is typed again, a throughput is read at a glance."""
+    own = ROOT / "python" / "aiperf" / "number_text.py"
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in SOURCES if path != own}
+    found = [f"{path.relative_to(ROOT)}:{line}" for path, tree in trees.items() for line in _exponents(tree)]
+    assert not found, "write the number with `exact` or `significant`"
+    assert set(_exponents(ast.parse('f"{x:,.4g} ms"\n"{:g}".format(x)\nfloat(f"{x:.5g}")'))) == {1, 2}

@@ -14,6 +14,7 @@ from aiperf.config.model import specs
 from aiperf.config.v2.tables import Note, Table
 from aiperf.errors import Problem, nearest
 from aiperf.json_text import json_text
+from aiperf.number_text import exact
 
 __all__ = ["Place", "Reader", "option", "plain_number"]
 
@@ -33,7 +34,7 @@ def _options() -> dict[str, FieldSpec]:
 
 def plain_number(value: object) -> str:
     """`16.0` is 16: options that count take no fraction."""
-    return f"{value:g}" if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else str(value)
+    return exact(value) if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else str(value)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -38,6 +38,7 @@ from aiperf.datasets.chat import message_of
 from aiperf.datasets.entry import MAX_MS, MAX_TOKENS
 from aiperf.datasets.rows import iter_rows
 from aiperf.errors import DatasetError
+from aiperf.number_text import exact
 from aiperf.reading.problems import BadField
 from aiperf.session import LONGEST_NS, SAME_NAME, Message, Pause, Reply, Session, Turn
 
@@ -181,7 +182,7 @@ def _wrong_thinking(row: _Conversation) -> str | None:
     if row.think_time_ms is None and all(t is None for t in own):
         return "`think_time_sigma` needs `think_time_ms`, the median to draw around"
     if least is not None and most is not None and least > most:
-        return f"`think_time_min_ms` {least:g} is above `think_time_max_ms` {most:g}"
+        return f"`think_time_min_ms` {exact(least)} is above `think_time_max_ms` {exact(most)}"
     return None
 
 

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 from aiperf.background import yield_to_load
 from aiperf.live.board import Board
+from aiperf.number_text import exact
 
 __all__ = ["Sink", "Target", "finish", "results_of"]
 
@@ -70,7 +71,7 @@ class Sink:
             return
         if self._thread.is_alive():
             note(
-                f"warning: {self._target.name}: the results were not taken within {wait_s:g} s; they are in the run's files"
+                f"warning: {self._target.name}: the results were not taken within {exact(wait_s)} s; they are in the run's files"
             )
         elif self._problem is not None:
             note(

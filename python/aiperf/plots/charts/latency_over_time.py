@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from aiperf.metrics import Floats
+from aiperf.number_text import significant
 from aiperf.plots import PlotRun, Spec
 from aiperf.plots.spec import (
     count_text,
@@ -111,7 +112,7 @@ def _dot_layer(dots: list[dict[str, object]], tag: str, time_axis: Spec) -> Spec
 
 
 def _window_text(runs: Sequence[PlotRun]) -> str:
-    widths = {f"{(r.edges[1] - r.edges[0]) / 1e9:.3g}" for r in runs}
+    widths = {significant((r.edges[1] - r.edges[0]) / 1e9, 3) for r in runs}
     return f"windows of {' / '.join(sorted(widths))} s"
 
 

@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 
 from aiperf.metrics import METRICS, Bools, Floats, load_all
+from aiperf.number_text import significant
 from aiperf.plots import PlotRun, Spec
 from aiperf.plots.spec import frame, quantitative, records, rounded
 
@@ -204,4 +205,4 @@ def _labels(runs: Sequence[PlotRun], along_x: Floats, along_y: Floats) -> list[s
 
 
 def _load_text(run: PlotRun) -> str:
-    return run.label if run.load is None else f"{run.load:,g}"
+    return run.label if run.load is None else significant(run.load, 6)

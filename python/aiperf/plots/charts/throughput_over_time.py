@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from aiperf.metrics import Bools, Floats
+from aiperf.number_text import significant
 from aiperf.plots import PlotRun, Spec
 from aiperf.plots.spec import frame, legend_scale, quantitative, records, rounded, run_scale
 
@@ -51,7 +52,7 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
     if not single and tokens:
         _hide_legend(panels[-1])
     body: Spec = {"vconcat": panels, "spacing": 8, "resolve": {"scale": {"x": "shared", "color": "independent"}}}
-    widths = " / ".join(sorted({f"{(r.edges[1] - r.edges[0]) / 1e9:.3g}" for r in timed}))
+    widths = " / ".join(sorted({significant((r.edges[1] - r.edges[0]) / 1e9, 3) for r in timed}))
     goal = "; good: meets every objective" if single and timed[0].tiers else ""
     return frame("Throughput over time", f"windows of {widths} s{goal}", body, marks=marks)
 

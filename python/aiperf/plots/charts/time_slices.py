@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aiperf.metrics.slices import Slice
+from aiperf.number_text import exact
 from aiperf.plots import PlotRun, Spec
 from aiperf.plots.spec import frame, quantitative, records, rounded, short_name
 
@@ -45,7 +46,7 @@ def draw(runs: Sequence[PlotRun]) -> Spec | None:
     panels.append(_bars(load, "n", "started", "$grey", height=60, title="time since the first request (s)"))
     width = run.summary.slice_s or 0.0
     more = f"; the first {_MOST} of {len(slices):,}" if len(slices) > _MOST else ""
-    note = f"{len(slices):,} slices of {width:g} s{more}; bars p50 to p90 of the requests that ended in it, ticks their mean"
+    note = f"{len(slices):,} slices of {exact(width)} s{more}; bars p50 to p90 of the requests that ended in it, ticks their mean"
     body: Spec = {"vconcat": panels, "spacing": 8, "resolve": {"scale": {"x": "shared"}}}
     return frame("Time slices", note, body, marks=len(kept) * (2 * len(panels)))
 

@@ -15,6 +15,7 @@ import numpy as np
 from aiperf.metrics import METRICS
 from aiperf.metrics.error_table import merge_similar
 from aiperf.metrics.summary import Summary
+from aiperf.number_text import exact
 from aiperf.plots import PlotRun
 from aiperf.plots.spec import SHORT, number
 
@@ -154,7 +155,7 @@ def _stalls(summary: Summary, _: PlotRun) -> Finding | None:
     if summary.stalls is None or summary.stalls.share < _STALL_SHARE:
         return None
     text = (
-        f"{summary.stalls.requests:,} of {summary.stalls.streams:,} streams paused for more than {summary.stalls.threshold_ms:g} ms; "
+        f"{summary.stalls.requests:,} of {summary.stalls.streams:,} streams paused for more than {exact(summary.stalls.threshold_ms)} ms; "
         f"the longest pause was {number(summary.stalls.longest_ms)} ms"
     )
     return Finding(rule="stalls", figure=_percent(summary.stalls.share), text=text, level="warn", link="chunk_heatmap")

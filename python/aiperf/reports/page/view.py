@@ -10,6 +10,7 @@ from aiperf.config.as_data import shown
 from aiperf.config.load import Closed, Rate, Schedule, Series, Users, load_of
 from aiperf.config.model import Config, Origin, specs
 from aiperf.config.secrets import mask_url
+from aiperf.number_text import exact
 from aiperf.plots import PlotRun
 from aiperf.reports import ReportedRun
 
@@ -54,7 +55,13 @@ def title_of(run: ReportedRun) -> str:
     """Of a run of ours: model, endpoint, load."""
     models = run.json.models or run.config.endpoint.model_names
     load, name = run.load_axis
-    words = "trace replay" if load is None else f"{load:g} requests/s" if "rate" in name else f"concurrency {load:g}"
+    words = (
+        "trace replay"
+        if load is None
+        else f"{exact(load)} requests/s"
+        if "rate" in name
+        else f"concurrency {exact(load)}"
+    )
     return f"{', '.join(map(str, models))} · {run.config.endpoint.endpoint_type} · {words}"
 
 

@@ -8,6 +8,7 @@ from aiperf.metrics.goodput import Servers, TierResult
 from aiperf.metrics.stalls import Stalls
 from aiperf.metrics.summary import Summary
 from aiperf.metrics.trend import TrendLine
+from aiperf.number_text import exact, signed, significant
 from aiperf.reports.cells import number, percent, short
 from aiperf.terminal import Part, Text
 
@@ -50,7 +51,7 @@ def _tier_text(tier: TierResult, throughput: float | None) -> str:
         sign = "≥" if metric.larger_is_better else "≤"
         worst = "  ← most often missed" if slo.tag == tier.worst and len(tier.slos) > 1 else ""
         lines.append(
-            f"  {metric.header} {sign} {slo.threshold:g} {metric.unit.shown}: {percent(slo.share)} pass{worst}"
+            f"  {metric.header} {sign} {exact(slo.threshold)} {metric.unit.shown}: {percent(slo.share)} pass{worst}"
         )
     return "\n".join(lines)
 
@@ -59,7 +60,7 @@ def _servers_text(servers: Servers, tiers: tuple[TierResult, ...]) -> str:
     def count(n: int | None) -> str:
         return "–" if n is None else f"{n:,}"
 
-    lines = [f"Servers for {servers.target_rate:,g} requests/sec, each as fast as this one:"]
+    lines = [f"Servers for {significant(servers.target_rate, 6)} requests/sec, each as fast as this one:"]
     lines.append(f"  by throughput: {count(servers.by_throughput)}")
     if tiers:
         ratio = f" ({servers.ratio:.1f}× as many)" if servers.ratio is not None else ""
@@ -78,7 +79,7 @@ def _trend_text(line: TrendLine) -> str:
     text = f"  {metric.header}: {short(line.lowest)} – {short(line.highest)} {unit}{variation}"
     text += f"; first {short(line.first)}, last {short(line.last)}"
     if line.slope_per_min is not None and line.slope_low is not None and line.slope_high is not None:
-        text += f"; drift {line.slope_per_min:+.3g} {unit}/min [{line.slope_low:+.3g}, {line.slope_high:+.3g}]"
+        text += f"; drift {signed(line.slope_per_min)} {unit}/min [{signed(line.slope_low)}, {signed(line.slope_high)}]"
         text += " ← drifts" if line.drifts else ""
     if line.load_correlation is not None:
         text += f"; correlation with load {line.load_correlation:+.2f}"
@@ -126,10 +127,10 @@ def stall_lines(stalls: Stalls) -> list[Part]:
     lines = ["Inter-chunk latency (ms):"]
     for b in stalls.bins:
         bar = "█" * max(round(_BAR * b.count / most), 1 if b.count else 0)
-        high = "∞" if b.high_ms == float("inf") else f"{b.high_ms:g}"
-        lines.append(f"  {f'{b.low_ms:g}–{high}':>12}  {bar:<{_BAR}} {b.count:>12,} {percent(b.count / total):>6}")
+        high = "∞" if b.high_ms == float("inf") else exact(b.high_ms)
+        lines.append(f"  {f'{exact(b.low_ms)}–{high}':>12}  {bar:<{_BAR}} {b.count:>12,} {percent(b.count / total):>6}")
     lines.append(
-        f"  Stalls over {stalls.threshold_ms:g} ms: {stalls.gaps:,} in {stalls.requests:,} of {stalls.streams:,} requests "
+        f"  Stalls over {exact(stalls.threshold_ms)} ms: {stalls.gaps:,} in {stalls.requests:,} of {stalls.streams:,} requests "
         f"({percent(stalls.share)}); longest {number(stalls.longest_ms)} ms at {stalls.longest_at_s:.2f} s"
     )
     return [Text("\n".join(lines))]

@@ -12,6 +12,7 @@ import numpy as np
 
 from aiperf.errors import ResultError
 from aiperf.metrics import Floats
+from aiperf.number_text import significant
 from aiperf.run.data import Definition, RunData
 from aiperf.run.readers import Tree, read_json, tree
 
@@ -176,7 +177,13 @@ def _load(one: Tree) -> str:
     strategy = _strategy(one)
     rate, streams = _number(strategy.get("rate")), _number(strategy.get("streams") or strategy.get("max_concurrency"))
     kind = str(strategy.get("type_", "unknown"))
-    return f"{rate:g} requests/s, {kind}" if rate is not None else f"{int(streams):,} in flight" if streams else kind
+    return (
+        f"{significant(rate, 6)} requests/s, {kind}"
+        if rate is not None
+        else f"{int(streams):,} in flight"
+        if streams
+        else kind
+    )
 
 
 def _client(one: Tree) -> tuple[str | None, tuple[str, ...]]:

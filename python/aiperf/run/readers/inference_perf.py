@@ -11,6 +11,7 @@ import numpy as np
 
 from aiperf.errors import ResultError
 from aiperf.metrics import Floats
+from aiperf.number_text import significant
 from aiperf.run.data import Definition, RunData
 from aiperf.run.readers import Tree, read_json, tree
 
@@ -90,7 +91,7 @@ def load(path: Path) -> RunData:
         units=units,
         options=options,
         duration_s=float(np.nanmax(end)) if len(end) else _number(load_part.get("send_duration")),
-        load="unknown" if requested is None else f"{requested:g} requests/s",
+        load="unknown" if requested is None else f"{significant(requested, 6)} requests/s",
         verdict=verdict,
         reasons=reasons,
         differs=DIFFERS,

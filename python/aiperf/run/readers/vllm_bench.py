@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 
 from aiperf.metrics import Floats
+from aiperf.number_text import significant
 from aiperf.run.data import Definition, RunData
 from aiperf.run.readers import Tree, read_json, tree
 
@@ -110,7 +111,7 @@ def load(path: Path) -> RunData:
         "load.request_rate": finite,
         "load.concurrency": None if concurrency is None else int(concurrency),
     }
-    words = f"{finite:g} requests/s" if finite is not None and np.isfinite(finite) else "all at once"
+    words = f"{significant(finite, 6)} requests/s" if finite is not None and np.isfinite(finite) else "all at once"
     if concurrency is not None:
         words = (
             f"{int(concurrency):,} in flight"

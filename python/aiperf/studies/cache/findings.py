@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final, Literal
 
+from aiperf.number_text import significant
 from aiperf.plots.spec import number
 from aiperf.reports.page.findings import Finding
 from aiperf.studies.cache.capacity import Capacity
@@ -77,7 +78,7 @@ def _time_findings(gain: Gain, figures: Figures) -> Iterator[Finding]:
         top = gain.shared[-1] if gain.shared else None
         ratio = _value(figures, "ttft_gain")
         if top is not None and ratio is not None:
-            text += f"; at {top.share:.0f}% shared the TTFT is {number(top.point.mean_ms)} ms instead of {number(gain.control_ms)} ms ({ratio:.2g}×)"
+            text += f"; at {top.share:.0f}% shared the TTFT is {number(top.point.mean_ms)} ms instead of {number(gain.control_ms)} ms ({significant(ratio, 2)}×)"
         sure = saved.low is not None and saved.low > 0
         yield Finding(
             rule="saved_time",
@@ -116,7 +117,10 @@ def capacity_findings(
                 text += ": there is a further level behind it, or the server reports one engine of several"
         yield Finding(rule="cache_knee", figure=number(knee), text=text, level=level, link="capacity_knee")
     if tiers is not None and tiers.count is not None and tiers.count > 1:
-        ends = ", ".join(f"{s.distance:,.0f} tokens ({s.near_ms:.3g} → {s.far_ms:.3g} ms)" for s in tiers.steps or ())
+        ends = ", ".join(
+            f"{s.distance:,.0f} tokens ({significant(s.near_ms, 3)} → {significant(s.far_ms, 3)} ms)"
+            for s in tiers.steps or ()
+        )
         text = f"The cache has {tiers.count} levels" + (
             f": the TTFT of served requests steps up at {ends}" if ends else ""
         )

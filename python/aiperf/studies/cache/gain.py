@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from aiperf.metrics.confidence import t_quantile
+from aiperf.number_text import exact
 from aiperf.studies.cache.meter import Load, Meter, Point
 from aiperf.studies.cache.prompts import Prompts, joined, repeated
 from aiperf.studies.cache.theory import Theory
@@ -107,7 +108,7 @@ def plan_gain(
     """`base_of`: of a load's name its own text."""
     loads: list[tuple[float | None, Load]] = [(None, _control("control-1", tokens, osl, count, block, base_of))]
     for share in shares:
-        name = f"gain-{share:g}"
+        name = f"gain-{exact(share)}"
         base = base_of(name)
         shared = min(round(share / 100 * tokens), tokens - 1) // block * block
         order = np.zeros(count, np.int64)
@@ -115,7 +116,7 @@ def plan_gain(
         warm = None
         if shared:
             warm = repeated(order[:1], shared=shared, tokens=tokens, osl=osl, block=block, base=base)
-        loads.append((share, Load(name=name, measured=made, warm=warm, label=f"gain, {share:g} % shared")))
+        loads.append((share, Load(name=name, measured=made, warm=warm, label=f"gain, {exact(share)} % shared")))
     loads.append((None, _control("control-2", tokens, osl, count, block, base_of)))
     return GainPlan(loads=tuple(loads))
 

@@ -13,6 +13,7 @@ from aiperf.config.model import Config, specs
 from aiperf.config.sections import Section
 from aiperf.endpoints import endpoint_of
 from aiperf.errors import AIPerfError, Problem
+from aiperf.number_text import exact
 from aiperf.studies.bench import Bench, Cost, Interrupted
 from aiperf.studies.cache.capacity import (
     FULL,
@@ -390,7 +391,7 @@ def _check(config: Config, given: Section) -> list[Problem]:
             Problem("needs `--input-file`", "--parts trace", "give a trace with hash ids, for example Mooncake's")
         )
     if parts != ("trace",) and round(config.prompt.isl_mean) < 2 * _DEFAULT_BLOCK:
-        text = f"prompts of {config.prompt.isl_mean:g} tokens are too short: a prefix is at least one block of {_DEFAULT_BLOCK}"
+        text = f"prompts of {exact(config.prompt.isl_mean)} tokens are too short: a prefix is at least one block of {_DEFAULT_BLOCK}"
         problems.append(Problem(text, "--isl"))
     if parts != ("trace",) and not endpoint_of(config).features.tokens_out:
         text = f"`{config.endpoint.endpoint_type}` generates no tokens: there is no time to the first token to compare"

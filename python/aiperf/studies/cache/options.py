@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 from aiperf.config.conditions import Condition, parse_condition
 from aiperf.config.flag import Flag
 from aiperf.config.sections import Section
+from aiperf.number_text import exact
 
 __all__ = ["PARTS", "CacheOptions", "Part"]
 
@@ -111,5 +112,5 @@ class CacheOptions(Section):
     def _shares_in_percent(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         bad = [v for v in value if not 0 <= v <= 100]
         if bad:
-            raise ValueError(f"`{bad[0]:g}` is not a share between 0 and 100 percent")
+            raise ValueError(f"`{exact(bad[0])}` is not a share between 0 and 100 percent")
         return tuple(sorted(dict.fromkeys(value)))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from aiperf.config.model import Config
 from aiperf.metrics import Floats
+from aiperf.number_text import exact, significant
 from aiperf.run.run import Run
 from aiperf.studies.bench import Cost
 from aiperf.studies.cache.meter import Point
@@ -165,12 +166,12 @@ def evaluate_trace(
             ttft_ms=float(np.median(times)) if len(times) else None,
         )
 
-    turns = [group(f"{t + 1:g}", t + 1, turn == t) for t in np.unique(turn)[:_MOST_TURNS]]
+    turns = [group(exact(t + 1), t + 1, turn == t) for t in np.unique(turn)[:_MOST_TURNS]]
     largest = sorted(np.unique(session), key=lambda s: -int(np.count_nonzero(session == s)))[:_MOST_SESSIONS]
     sessions = [group(str(names[int(s)]), float(s), session == s) for s in largest]
     edges = np.linspace(0, float(start_s.max()) + 1e-9, _WINDOWS + 1) if len(start_s) else np.zeros(1)
     times = [
-        group(f"{a:.3g} s", float(a + b) / 2, mask)
+        group(f"{significant(a, 3)} s", float(a + b) / 2, mask)
         for a, b in itertools.pairwise(edges.tolist())
         if (mask := (start_s >= a) & (start_s < b)).any()
     ]

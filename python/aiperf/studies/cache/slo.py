@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from aiperf.config.conditions import Condition
+from aiperf.number_text import exact
 from aiperf.studies.cache.meter import Load, Meter
 from aiperf.studies.cache.prompts import repeated
 from aiperf.studies.metric import StudyFigure
@@ -44,7 +45,7 @@ class ShareProbe:
         self._calls += 1
         latency_s = self._samples.expected_latency(value)
         count = requests_for(value, effort, is_open=False, latency_s=latency_s)
-        word = "control" if self._share is None else f"{self._share:g}"
+        word = "control" if self._share is None else exact(self._share)
         found = self._meter(self._load(f"slo-{word}-{self._calls:02d}", count, value, latency_s, word))
         run = None if found is None or found.measured is None else found.measured.run
         if run is None:
@@ -60,7 +61,9 @@ class ShareProbe:
         made = repeated(order, first_own=1, **shape)
         warm = repeated(order[:1], **shape) if shared >= self._block else None
         values: dict[str, object] = {"load.concurrency_ramp_duration": latency_s} if latency_s > 0 else {}
-        label = f"capacity under the SLO, {word} {'' if self._share is None else '% shared '}at concurrency {value:g}"
+        label = (
+            f"capacity under the SLO, {word} {'' if self._share is None else '% shared '}at concurrency {exact(value)}"
+        )
         return Load(name=name, measured=made, warm=warm, concurrency=int(value), values=values, label=label)
 
     def locate(self) -> object:

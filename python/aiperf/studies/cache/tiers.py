@@ -17,6 +17,7 @@ from typing import Final
 import numpy as np
 
 from aiperf.metrics import Floats
+from aiperf.number_text import significant
 from aiperf.studies.cache.capacity import Capacity, CapacityPoint
 from aiperf.studies.metric import StudyFigure
 
@@ -146,5 +147,5 @@ def tier_figures(tiers: Tiers) -> Iterator[StudyFigure]:
         reason=reason if tiers.count is None else "the TTFT of served requests has no step over the reuse distance",
         rests_on=""
         if first is None
-        else f"{first.near_ms:.3g} ms before, {first.far_ms:.3g} ms behind it (p {first.p_value:.1g})",
+        else f"{significant(first.near_ms, 3)} ms before, {significant(first.far_ms, 3)} ms behind it (p {significant(first.p_value, 1)})",
     )

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 
 from aiperf.metrics import Floats
+from aiperf.number_text import exact
 from aiperf.studies.kv.mix import LongPrompts, gaps_ms, long_prompts, ttft_ms
 from aiperf.studies.kv.pauses import Pauses
 from aiperf.studies.kv.step import Fill, Step, fill_of
@@ -281,11 +282,11 @@ def _back(results: Found, put: Put, name: str, step: Step, after: Step | None, l
         return
     last = None if after is None else after.levels.last("kv_cache_usage")
     if last is not None and last <= level + tolerance(results):
-        why = f"the gauge did not fall within {within:g} s, but was back after the next load: some servers renew it only then"
+        why = f"the gauge did not fall within {exact(within)} s, but was back after the next load: some servers renew it only then"
     elif last is None:
-        why = f"not within {within:g} s"
+        why = f"not within {exact(within)} s"
     else:
-        why = f"not within {within:g} s, nor after another light load: {last:.2%} of the cache is still in use"
+        why = f"not within {exact(within)} s, nor after another light load: {last:.2%} of the cache is still in use"
     put(name, None, reason=why)
 
 

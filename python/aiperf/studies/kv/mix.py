@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 
 from aiperf.metrics import Floats
+from aiperf.number_text import significant
 from aiperf.studies.kv.pauses import usual_gap
 from aiperf.studies.kv.streams import Streams
 
@@ -52,7 +53,7 @@ def long_prompts(alone: Streams, mixed: Streams, isl: int) -> LongPrompts:
         return LongPrompts(prefill_ms=took, count=len(longest), reason="too few long prompts ran beside others")
     pause = float(np.median(longest))
     if took < _VISIBLE * usual:
-        reason = f"a prompt of {isl:,} tokens takes {took:.3g} ms, too little beside a usual gap of {usual:.3g} ms"
+        reason = f"a prompt of {isl:,} tokens takes {significant(took, 3)} ms, too little beside a usual gap of {significant(usual, 3)} ms"
         return LongPrompts(prefill_ms=took, pause_ms=pause, count=len(longest), reason=reason)
     share = max(0.0, pause - usual) / took
     return LongPrompts(prefill_ms=took, pause_ms=pause, share=share, count=len(longest))

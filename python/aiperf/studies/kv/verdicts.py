@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
+from aiperf.number_text import exact
 from aiperf.plots.spec import number
 from aiperf.studies.kv.figures import Figures, long_prompts_of
 from aiperf.studies.kv.work import Found
@@ -244,9 +245,7 @@ def _reclaim(results: Found, figures: Figures) -> Iterator[Verdict]:
         yield Verdict(name=name, word="leak", level="bad", figure=f"{leaked:,.0f} blocks", text=text, rule=rule)
     elif back.value is not None:
         within = results.options.reclaim_within
-        text = (
-            f"all blocks of {count:,.0f} cancelled requests are free after {_seconds(back.value)} (within {within:g} s)"
-        )
+        text = f"all blocks of {count:,.0f} cancelled requests are free after {_seconds(back.value)} (within {exact(within)} s)"
         yield Verdict(name=name, word="come back", level="good", figure=_seconds(back.value), text=text, rule=rule)
     elif leaked == 0:
         text = f"no block of {count:,.0f} cancelled requests is lost, but {back.reason}"

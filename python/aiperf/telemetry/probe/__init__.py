@@ -15,6 +15,7 @@ from aiperf.config.model import Config
 from aiperf.config.url import Target
 from aiperf.endpoints import access_to, targets_of
 from aiperf.errors import EndpointError, Note, Problem
+from aiperf.number_text import exact
 from aiperf.telemetry import UNKNOWN, Family
 from aiperf.telemetry.probe.checks import ProbedUrl, check
 from aiperf.telemetry.probe.wait import reset_kv_cache, wait_for_model
@@ -110,7 +111,7 @@ def _ask_all(config: Config, limit_s: float) -> tuple[ProbedUrl, ...]:
 
 def _silent(url: str, limit_s: float) -> ProbedUrl:
     problem = Problem(
-        f"`{url}` did not respond within {limit_s:g} s",
+        f"`{url}` did not respond within {exact(limit_s)} s",
         hint="check host and port; `--wait-for-model-timeout 5m` waits for a server that starts, `--no-probe` asks nothing",
     )
     return ProbedUrl(url=url, problems=(problem,))

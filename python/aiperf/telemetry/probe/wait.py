@@ -10,6 +10,7 @@ from aiperf.config.model import Config
 from aiperf.config.url import Target
 from aiperf.endpoints import BodyOptions, access_to, endpoint_of, targets_of
 from aiperf.errors import EndpointError
+from aiperf.number_text import exact
 from aiperf.session import Message, Turn
 from aiperf.telemetry.probe.checks import error_text, explain, listed_models
 from aiperf.web import Server
@@ -68,7 +69,7 @@ def _wait(
             left = deadline - time.monotonic()
             if left <= 0:
                 raise EndpointError(
-                    f"`{server.url}` was not ready for `{model}` within {endpoint.wait_for_model_timeout:g} s: {reason}",
+                    f"`{server.url}` was not ready for `{model}` within {exact(endpoint.wait_for_model_timeout)} s: {reason}",
                     "raise `--wait-for-model-timeout`, or look at the server's log",
                 )
             if progress is not None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from aiperf.errors import Note
 from aiperf.metrics.conservation import ServerCounters
+from aiperf.number_text import exact
 from aiperf.records.run_json import GAUGES
 from aiperf.telemetry.prometheus.readings import (
     CountSpan,
@@ -181,10 +182,10 @@ def _unrest(rest: Rest) -> Note:
     what = {"kv_cache_usage": "KV cache in use"}.get(rest.name, rest.name.replace("_", " "))
     shown = f"{rest.last:.0f}" if GAUGES[rest.name] else f"{100 * rest.last:.1f} %"
     text = (
-        f"{rest.within_s:g} s after the last response the server still has {shown} {what} (before the load: "
+        f"{exact(rest.within_s)} s after the last response the server still has {shown} {what} (before the load: "
         f"{rest.level:.0f}): it may go on generating after a disconnect, or serve others"
         if GAUGES[rest.name]
-        else f"{rest.within_s:g} s after the last response the server still has {shown} of its {what}"
+        else f"{exact(rest.within_s)} s after the last response the server still has {shown} of its {what}"
     )
     return Note("server_not_at_rest", text, asdict(rest))
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from aiperf.errors import DatasetError
 from aiperf.json_text import json_text
+from aiperf.number_text import exact
 from aiperf.reading.problems import BadField
 from aiperf.reading.records import iter_json, read_json
 from aiperf.traces import trace_module
@@ -128,7 +129,7 @@ def synthesize_sessions(sessions: list[Session], scale: SessionScale, rng: np.ra
     """Sessions drawn anew, until they have enough requests. DatasetError for a factor that is not positive."""
     for name in ("prompt", "output", "rate"):
         if not getattr(scale, name) > 0:
-            raise DatasetError(f"the factor `{name}` must be more than 0, found {getattr(scale, name):g}")
+            raise DatasetError(f"the factor `{name}` must be more than 0, found {exact(getattr(scale, name))}")
     sizes = [sum(1 for _ in _requests(s)) for s in sessions]
     wanted = sum(sizes) if scale.requests is None else scale.requests
     if wanted < 1:

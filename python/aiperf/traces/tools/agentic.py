@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from aiperf.errors import DatasetError
 from aiperf.json_text import json_text
+from aiperf.number_text import significant
 
 __all__ = [
     "AgenticOptions",
@@ -57,7 +58,9 @@ class Lognormal(_Part):
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.mean < self.median:
-            raise ValueError(f"mean {self.mean:g} is below the median {self.median:g}: not lognormal")
+            raise ValueError(
+                f"mean {significant(self.mean, 6)} is below the median {significant(self.median, 6)}: not lognormal"
+            )
         return self
 
     def draw(self, rng: np.random.Generator) -> float:

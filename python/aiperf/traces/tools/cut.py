@@ -15,6 +15,7 @@ from typing import BinaryIO, TextIO, cast
 import numpy as np
 
 from aiperf.errors import DatasetError
+from aiperf.number_text import exact
 from aiperf.reading.lines import is_csv
 from aiperf.reading.problems import BadField
 from aiperf.reading.records import iter_csv, iter_json
@@ -83,7 +84,7 @@ def cut_trace(
     DatasetError if nothing stays, or the source is Parquet (cannot be written).
     """
     if every < 1 or not speed > 0:
-        raise DatasetError(f"every-nth {every} must be at least 1 and the speed {speed:g} more than 0")
+        raise DatasetError(f"every-nth {every} must be at least 1 and the speed {exact(speed)} more than 0")
     if path.resolve() == output.resolve():
         raise DatasetError(f"the output `{output}` is the trace itself", "choose another file")
     agents = has_agents(path, format_name)

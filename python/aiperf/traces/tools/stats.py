@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiperf.errors import DatasetError, Note
+from aiperf.number_text import exact
 from aiperf.traces import UNKNOWN, TraceTable
 from aiperf.traces.replay import context_needed, session_order
 from aiperf.traces.tools.prefix_reuse import (
@@ -269,7 +270,7 @@ def _bins(tokens: NDArray[np.int64], edges: Sequence[int]) -> tuple[Bin, ...]:
 
 def _arrivals(table: TraceTable, window_s: float) -> Arrivals | None:
     if not window_s > 0:
-        raise DatasetError(f"the window must be longer than 0 s, found {window_s:g}")
+        raise DatasetError(f"the window must be longer than 0 s, found {exact(window_s)}")
     at = table.at_ns[table.at_ns >= 0]
     if not len(at):
         return None
@@ -278,7 +279,7 @@ def _arrivals(table: TraceTable, window_s: float) -> Arrivals | None:
     width = round(window_s * 1e9)
     if last // width >= 100_000:
         raise DatasetError(
-            f"{last // width + 1:,} windows of {window_s:g} s are too many to show", "choose a longer `--window`"
+            f"{last // width + 1:,} windows of {exact(window_s)} s are too many to show", "choose a longer `--window`"
         )
     counts = np.bincount(since // width)
     end = last / 1e9

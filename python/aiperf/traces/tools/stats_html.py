@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from aiperf.number_text import exact
 from aiperf.traces.tools.findings import findings
 from aiperf.traces.tools.stats import TraceStats
 from aiperf.traces.tools.stats_text import bin_label, format_duration, window_label
@@ -44,7 +45,7 @@ td.bar { width: 45%; padding: .2rem 0; } svg { display: block; width: 100%; heig
 {% for t in r.turns %}<tr><td>{{ t.turn }}{{ "+" if t.last }}</td><td>{{ "{:,}".format(t.requests) }}</td><td>{{ "–" if t.hit_rate is none else "{:.1%}".format(t.hit_rate) }}</td><td>{{ "–" if t.first_turn_share is none else "{:.1%}".format(t.first_turn_share) }}</td></tr>
 {% endfor %}</table></div>{% endif %}{% endif %}
 <h2>Sessions{% if s.sessions.inferred %} (inferred from prefixes){% endif %}</h2>
-<p>{{ "{:,}".format(s.sessions.sessions) }} sessions, {{ "{:,}".format(s.sessions.multi_turn) }} of them with several turns; turns per session: mean {{ "{:.2f}".format(s.sessions.mean_turns) }}, median {{ "{:g}".format(s.sessions.median_turns) }}, max {{ s.sessions.max_turns }}.</p>
+<p>{{ "{:,}".format(s.sessions.sessions) }} sessions, {{ "{:,}".format(s.sessions.multi_turn) }} of them with several turns; turns per session: mean {{ "{:.2f}".format(s.sessions.mean_turns) }}, median {{ exact(s.sessions.median_turns) }}, max {{ s.sessions.max_turns }}.</p>
 </body></html>
 """
 
@@ -64,6 +65,7 @@ def render_html(stats: TraceStats) -> str:
         bars.append(("Arrivals", "window", _rows(rows, stats.requests)))
     page = Environment(autoescape=True).from_string(_PAGE)
     return page.render(
+        exact=exact,
         name=stats.path.replace("\\", "/").rsplit("/", 1)[-1],
         s=stats,
         r=stats.reuse,

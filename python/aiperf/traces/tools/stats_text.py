@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from aiperf.json_text import json_text
+from aiperf.number_text import exact
 from aiperf.traces.tools.findings import findings
 from aiperf.traces.tools.stats import Arrivals, Bin, Lengths, PrefixReuse, Sessions, TraceStats
 
@@ -114,13 +115,13 @@ def window_label(start_s: float, end_s: float, window_s: float) -> str:
     if window_s % 60 == 0:
         first, last = int(start_s // 60), int((start_s + window_s) // 60) - 1
         return f"{first} - {last} min" if last > first else f"{first} min"
-    return f"{start_s:g} - {end_s:g} s"
+    return f"{exact(start_s)} - {exact(end_s)} s"
 
 
 def _arrivals(arrivals: Arrivals) -> list[str]:
     windows = arrivals.windows
     size = arrivals.window_s
-    name = f"{size / 60:g}-minute" if size % 60 == 0 else f"{size:g}-second"
+    name = f"{exact(size / 60)}-minute" if size % 60 == 0 else f"{exact(size)}-second"
     shown = windows[:_MANY_WINDOWS]
     labels = [window_label(w.start_s, w.end_s, size) for w in shown]
     left, most = max(13, *map(len, labels)), max(w.count for w in windows)
@@ -183,7 +184,7 @@ def _sessions(sessions: Sessions) -> list[str]:
     lines = [
         f"SESSION STRUCTURE{told}",
         f"Sessions: {sessions.sessions:,}, {sessions.multi_turn:,} of them with several turns",
-        f"Turns per session: mean {sessions.mean_turns:.2f}, median {sessions.median_turns:g}, max {sessions.max_turns:,}",
+        f"Turns per session: mean {sessions.mean_turns:.2f}, median {exact(sessions.median_turns)}, max {sessions.max_turns:,}",
     ]
     if sessions.median_gap_s is not None:
         lines.append(f"Time between turns: median {sessions.median_gap_s:,.1f} s")

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiperf.errors import DatasetError
+from aiperf.number_text import exact
 from aiperf.traces import NO_TIME, UNKNOWN, TraceTable
 from aiperf.traces.replay import block_seeds
 from aiperf.traces.tools.prefix_reuse import Reuse, compute_reuse, infer_turns
@@ -48,7 +49,7 @@ class Scale:
         """DatasetError if a factor is not positive."""
         for name in ("prefix", "prompt", "output", "rate", "roots"):
             if not getattr(self, name) > 0:
-                raise DatasetError(f"the factor `{name}` must be more than 0, found {getattr(self, name):g}")
+                raise DatasetError(f"the factor `{name}` must be more than 0, found {exact(getattr(self, name))}")
         if self.requests is not None and self.requests < 1:
             raise DatasetError(f"the number of requests must be at least 1, found {self.requests}")
 
