@@ -88,6 +88,33 @@ def test_whole_replies_that_fail(serve: Callable[..., Sim], fault: dict[str, obj
     expect(serve(ttft_ms=15, faults=[{**fault, "requests": HIT}]), kind, streaming=False)
 
 
+OWN_WORDS = {"kind": "status", "status": 422, "body": '{"error":{"message":"Too MANY tokens for me"}}'}
+
+
+@pytest.mark.parametrize(
+    ("phrases", "fault", "kind"),
+    [
+        (None, OWN_WORDS, ErrorKind.HTTP_STATUS),
+        ('["too many TOKENS", "other"]', OWN_WORDS, ErrorKind.CONTEXT_OVERFLOW),
+        ('["too many TOKENS"]', {"kind": "context_limit", "limit": 128}, ErrorKind.HTTP_STATUS),
+        ("[]", {"kind": "context_limit", "limit": 128}, ErrorKind.HTTP_STATUS),
+        ('["error"]', {"kind": "error_in_200", "as": "event"}, ErrorKind.CONTEXT_OVERFLOW),
+    ],
+)
+def test_the_words_of_an_overflow_can_be_given(
+    serve: Callable[..., Sim],
+    monkeypatch: pytest.MonkeyPatch,
+    phrases: str | None,
+    fault: dict[str, object],
+    kind: ErrorKind,
+) -> None:
+    """AIPerf's variable stands instead of the usual phrases, as it does there."""
+    if phrases is not None:
+        monkeypatch.setenv("AIPERF_AGENTX_CONTEXT_OVERFLOW_SUBSTRINGS", phrases)
+    run = serve(ttft_ms=1, faults=[{**fault, "requests": HIT}]).run(request_count=20, osl=8, max_error_rate=0.1)
+    assert kinds(run) == {ErrorKind.OK: 17, kind: 3}, run.columns.strings("error_message")
+
+
 @pytest.mark.parametrize("status", [400, 404, 429, 500, 503])
 def test_the_status_is_in_the_record_and_the_summary(serve: Callable[..., Sim], status: int) -> None:
     sim = serve(faults=[{"kind": "status", "status": status, "requests": HIT}])

@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::clock::Clock;
 use crate::control::{Controller, PhaseOutcome};
-use crate::error::EngineError;
+use crate::error::{EngineError, OverflowPhrases};
 use crate::extract::Extractor;
 use crate::part::Division;
 use crate::phase::Phase;
@@ -115,6 +115,10 @@ impl Engine {
             keep_events: settings.keep_events,
             max_event_bytes: settings.max_event_bytes,
             keep_head: settings.http_trace,
+            overflow: settings
+                .context_overflow_phrases
+                .as_deref()
+                .map_or_else(OverflowPhrases::default, OverflowPhrases::new),
         };
         let run_dir = Path::new(&settings.run_dir).to_path_buf();
         let journal_dir = run_dir.join("journal");

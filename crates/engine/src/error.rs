@@ -145,29 +145,48 @@ const OVERFLOW_PHRASES: [&str; 12] = [
     "input is too long for requested model",
 ];
 
-/// Is this error body a server's way to say that the prompt is longer than its context? However it is written: proxies rewrite errors.
-pub fn is_context_overflow(status: u16, body: &str) -> bool {
-    let body = body.to_ascii_lowercase();
-    (400..600).contains(&status) && OVERFLOW_PHRASES.iter().any(|phrase| body.contains(phrase))
+/// What an error says if the prompt is longer than the server's context: any of these phrases, in any letters.
+#[derive(Debug, Clone)]
+pub struct OverflowPhrases(Vec<String>);
+
+impl Default for OverflowPhrases {
+    fn default() -> Self {
+        Self(OVERFLOW_PHRASES.map(str::to_owned).to_vec())
+    }
 }
 
-impl ErrorKind {
+impl OverflowPhrases {
+    /// These instead of the usual ones; without any, no error is an overflow.
+    pub fn new(phrases: &[String]) -> Self {
+        Self(phrases.iter().map(|phrase| phrase.to_lowercase()).collect())
+    }
+
+    /// Is this error body a server's way to say so? However it is written: proxies rewrite errors.
+    pub fn are_said_in(&self, status: u16, body: &str) -> bool {
+        if !(400..600).contains(&status) {
+            return false;
+        }
+        let body = body.to_lowercase();
+        self.0.iter().any(|phrase| body.contains(phrase))
+    }
+
     /// The kind for an error that came in a 2xx response, by what it says.
-    pub(crate) fn of_reported(message: &str) -> Self {
-        if is_context_overflow(400, message) {
-            Self::ContextOverflow
+    pub(crate) fn kind_of_reported(&self, message: &str) -> ErrorKind {
+        if self.are_said_in(400, message) {
+            ErrorKind::ContextOverflow
         } else {
-            Self::ErrorInReply
+            ErrorKind::ErrorInReply
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::is_context_overflow;
+    use super::OverflowPhrases;
 
     #[test]
     fn an_overflow_is_recognised_in_any_letters_and_with_any_status_of_an_error() {
+        let usual = OverflowPhrases::default();
         for body in [
             "This model's maximum context length is 4096 tokens",
             "MAXIMUM CONTEXT exceeded",
@@ -178,10 +197,18 @@ mod tests {
             assert!(
                 [400, 413, 422, 429, 500, 502]
                     .iter()
-                    .all(|&status| is_context_overflow(status, body))
+                    .all(|&status| usual.are_said_in(status, body))
             );
-            assert!(!is_context_overflow(200, body) && !is_context_overflow(302, body));
+            assert!(!usual.are_said_in(200, body) && !usual.are_said_in(302, body));
         }
-        assert!(!is_context_overflow(400, "the length of `messages` is 0: no context"));
+        assert!(!usual.are_said_in(400, "the length of `messages` is 0: no context"));
+    }
+
+    #[test]
+    fn other_phrases_stand_instead_of_the_usual_ones() {
+        let other = OverflowPhrases::new(&["Größer als das FENSTER".into()]);
+        assert!(other.are_said_in(400, "der Prompt ist GRÖßER ALS DAS Fenster"));
+        assert!(!other.are_said_in(400, "maximum context length is 4096"));
+        assert!(!OverflowPhrases::new(&[]).are_said_in(400, "maximum context length is 4096"));
     }
 }

@@ -2,7 +2,7 @@
 
 use aiperf_records::{ABSENT, Chunk};
 
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, OverflowPhrases};
 use crate::extract::{self, Extractor, Field, Found};
 use crate::kind::{CONTENT, MERGED, REASONING, ROLE, TOOL, USAGE};
 use crate::reply::{Choice, Reply, Rules, Stamps, clip_bytes};
@@ -84,7 +84,7 @@ impl Reply {
             }
         }
         if event.name == b"error" {
-            return extract::is_nothing(event.data) || self.fail_as_reported(event.data);
+            return extract::is_nothing(event.data) || self.fail_as_reported(event.data, &rules.overflow);
         }
         // The same but for its text?
         let memo = &self.memo;
@@ -101,7 +101,7 @@ impl Reply {
         }
         let mut found = Found::default();
         if rules.stream.scan(event.data, &mut found).is_ok() {
-            return self.on_json(&rules.stream, event.data, &found, event.bytes, stamps);
+            return self.on_json(rules, &rules.stream, (event.data, &found), event.bytes, stamps);
         }
         if memchr::memchr(b'\n', event.data).is_some() {
             // Data lines that belong together make one JSON text; these do not, so a blank line was forgotten between events.
@@ -127,9 +127,17 @@ impl Reply {
         )
     }
 
-    pub(crate) fn on_json(&mut self, ex: &Extractor, json: &[u8], found: &Found, bytes: u32, stamps: Stamps) -> bool {
+    /// `ex`: that of `rules` which has scanned this text and found its fields.
+    pub(crate) fn on_json(
+        &mut self,
+        rules: &Rules,
+        ex: &Extractor,
+        (json, found): (&[u8], &Found),
+        bytes: u32,
+        stamps: Stamps,
+    ) -> bool {
         if let Some(error) = ex.get(Field::Error, json, found).filter(|e| !extract::is_nothing(e)) {
-            return self.fail_as_reported(error);
+            return self.fail_as_reported(error, &rules.overflow);
         }
         // Some servers send `""` until there is a reason.
         let finish = ex.get(Field::Finish, json, found).filter(|f| !extract::is_nothing(f));
@@ -187,9 +195,9 @@ impl Reply {
     }
 
     /// The response says that it failed, and why.
-    fn fail_as_reported(&mut self, error: &[u8]) -> bool {
+    fn fail_as_reported(&mut self, error: &[u8], overflow: &OverflowPhrases) -> bool {
         let message = clip_bytes(error);
-        self.fail(ErrorKind::of_reported(&message), message)
+        self.fail(overflow.kind_of_reported(&message), message)
     }
 
     /// Of several choices (`n`) each has its own text: from here on `text` is that of this one, and after a second call the

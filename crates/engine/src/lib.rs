@@ -75,6 +75,6 @@ mod worker;
 
 pub use control::PhaseOutcome;
 pub use engine::{Engine, Outcome};
-pub use error::{EngineError, ErrorKind};
+pub use error::{EngineError, ErrorKind, OverflowPhrases};
 pub use snapshot::Snapshot;
 pub use tls::trusting;

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use aiperf_records::{ABSENT, Chunk};
 
 use crate::encoding::Decoder;
-use crate::error::{ErrorKind, is_context_overflow};
+use crate::error::{ErrorKind, OverflowPhrases};
 use crate::extract::{Extractor, Field, Found};
 use crate::http::{self, BodyReader, Facts};
 use crate::server_times::ServerTimes;
@@ -57,6 +57,8 @@ pub struct Rules {
     pub max_event_bytes: usize,
     /// Keep the response's head.
     pub keep_head: bool,
+    /// What an error says if the prompt does not fit.
+    pub overflow: OverflowPhrases,
 }
 
 /// What became of the bytes just fed.
@@ -469,7 +471,7 @@ impl Reply {
     fn complete(&mut self, stamps: Stamps, rules: &Rules, reusable: bool) -> Progress {
         self.http_chunks = Some(self.body.num_chunks()).filter(|&n| n > 0);
         self.flush(stamps, rules);
-        if let Some((kind, message)) = self.refusal() {
+        if let Some((kind, message)) = self.refusal(&rules.overflow) {
             // The connection is as good as before: the caller keeps it.
             self.failure = None;
             return if reusable {
@@ -527,10 +529,10 @@ impl Reply {
     }
 
     /// What a response says whose status is not 2xx, as far as it has come: the status tells, whatever becomes of the body.
-    pub(crate) fn refusal(&self) -> Option<(ErrorKind, String)> {
+    pub(crate) fn refusal(&self, overflow: &OverflowPhrases) -> Option<(ErrorKind, String)> {
         let status = self.status.filter(|status| !(200..300).contains(status))?;
         let body = String::from_utf8_lossy(&self.whole);
-        let kind = if is_context_overflow(status, &body) {
+        let kind = if overflow.are_said_in(status, &body) {
             ErrorKind::ContextOverflow
         } else {
             ErrorKind::HttpStatus
@@ -569,7 +571,7 @@ impl Reply {
                 self.fail(ErrorKind::Malformed, message);
             }
         } else {
-            self.on_json(&rules.plain, json, &found, whole.len() as u32, stamps);
+            self.on_json(rules, &rules.plain, (json, &found), whole.len() as u32, stamps);
         }
         if rules.framing == Framing::Sse {
             // When its first token was made nobody knows: absent, not late.

@@ -404,6 +404,9 @@ pub struct Settings {
     pub http_trace: bool,
     pub expect_text: bool,
     pub max_event_bytes: usize,
+    /// None: the usual ones.
+    #[serde(default)]
+    pub context_overflow_phrases: Option<Vec<String>>,
     pub think_tags: bool,
     pub seed: u64,
     /// None: the whole run.

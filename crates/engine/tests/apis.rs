@@ -1,10 +1,10 @@
 //! Whole streams of APIs other than chat completions, however they are cut: Anthropic's Messages and OpenAI's Responses.
 
-use aiperf_engine::ErrorKind;
 use aiperf_engine::extract::Extractor;
 use aiperf_engine::kind::{CONTENT, MERGED, REASONING, TOOL};
 use aiperf_engine::reply::{Progress, Reply, Rules, Stamps};
 use aiperf_engine::settings::Framing;
+use aiperf_engine::{ErrorKind, OverflowPhrases};
 
 const MESSAGES: &str = r#"{"text":["/delta/text","/content_block/text"],"reasoning":["/delta/thinking"],
     "tool":["/delta/partial_json",{"pointer":"/content_block","where":{"/content_block/type":"tool_use"}}],
@@ -50,6 +50,7 @@ fn play(pointers: &str, body: &str, cut: usize) -> (Reply, Progress) {
         keep_events: false,
         max_event_bytes: 64 << 20,
         keep_head: false,
+        overflow: OverflowPhrases::default(),
     };
     let page = format!(
         "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: {}\r\n\r\n{body}",
@@ -243,6 +244,7 @@ fn a_late_event_with_other_streams_behind_it_is_an_upper_bound() {
         keep_events: false,
         max_event_bytes: 0,
         keep_head: false,
+        overflow: OverflowPhrases::default(),
     };
     let event = b"data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n";
     // Lateness of the read in ms, whether data of another stream followed: is the event flagged?

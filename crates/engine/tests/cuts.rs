@@ -1,10 +1,10 @@
 //! A reply gives the same record however its bytes are cut: every single cut, every byte alone, and many random cuts.
 
-use aiperf_engine::ErrorKind;
 use aiperf_engine::extract::Extractor;
 use aiperf_engine::reply::{Progress, Reply, Rules, Stamps};
 use aiperf_engine::settings::{Framing, Pointers};
 use aiperf_engine::text::mix64;
+use aiperf_engine::{ErrorKind, OverflowPhrases};
 
 fn pointers() -> Pointers {
     let list = |names: &[&str]| names.iter().map(|&n| n.into()).collect();
@@ -32,6 +32,7 @@ fn rules(framing: Framing) -> Rules {
         keep_events: false,
         max_event_bytes: 64 << 20,
         keep_head: false,
+        overflow: OverflowPhrases::default(),
     }
 }
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from aiperf.config import scenario
+from aiperf.config import context_overflow, scenario
 from aiperf.config.aws import aws_problems
 from aiperf.config.conditions import Condition, Precision
 from aiperf.config.distribution import distributed_problems, machines
@@ -57,6 +57,7 @@ def check(
     problems += [p for p in conflicts_and_needs(asked) if p.where not in skip]
     problems += [p for p in _limits(asked, config, limits or machine_limits()) if p.where not in skip]
     problems += [p for p in scenario.problems(config) if p.where not in skip]
+    problems += context_overflow.problems()
     return problems, tuple(_notes(asked, config))
 
 

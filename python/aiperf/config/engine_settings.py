@@ -327,6 +327,8 @@ class EngineSettings(Section):
     """A 200 without text, reasoning or tool call is an error (EMPTY_REPLY); false for embeddings and the like."""
     max_event_bytes: int = 64 << 20
     """Longest event of a stream, and longest whole response to a request for one; 0: no limit."""
+    context_overflow_phrases: tuple[str, ...] | None = None
+    """What an error says if the prompt is longer than the server's context, in any letters; None: the usual phrases."""
     think_tags: bool = False
     """Text between <think> and </think> counts as reasoning."""
     seed: int = 0

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from aiperf.config.check import AllTags
 from aiperf.config.check import check as find_problems
+from aiperf.config.context_overflow import PHRASES, RATE_LIMIT
 from aiperf.config.defaults import Values, derive
 from aiperf.config.flag import FieldSpec, Given, normalise_key
 from aiperf.config.model import SECTIONS, Config, Origin, specs
@@ -63,7 +64,7 @@ _AIPERF_SECTIONS: Final = (
 READ_ELSEWHERE = frozenset(
     {
         *("AIPERF_CACHE_DIR", "AIPERF_CONFIG", "AIPERF_REQUIRE", "AIPERF_TRACEBACK"),
-        *("AIPERF_AGENTX_CONTEXT_OVERFLOW_RATE_LIMIT", "AIPERF_DATASET_MMAP_CACHE_ENABLED"),
+        *(RATE_LIMIT, PHRASES, "AIPERF_DATASET_MMAP_CACHE_ENABLED"),
         *(
             f"AIPERF_DATASET_WEKA_{name}"
             for name in (

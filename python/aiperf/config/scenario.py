@@ -6,7 +6,6 @@ the rules (AIPerf's `ScenarioLockError`), `deviations` what is allowed and chang
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -29,7 +28,6 @@ __all__ = [
     "deviations",
     "fill",
     "notes",
-    "overflow_limit",
     "problems",
     "repository_of",
 ]
@@ -245,14 +243,6 @@ def deviations(config: Config) -> tuple[str, ...]:
         for path, flag, of in _FREE
         if config.is_set(path) and (value := of(config)) is not None
     )
-
-
-def overflow_limit() -> float:
-    """Share of requests that may overflow the context (`AIPERF_AGENTX_CONTEXT_OVERFLOW_RATE_LIMIT`)."""
-    try:
-        return float(os.environ.get("AIPERF_AGENTX_CONTEXT_OVERFLOW_RATE_LIMIT", "0.01"))
-    except ValueError:
-        return 0.01
 
 
 def problems(config: Config) -> Iterator[Problem]:

@@ -8,8 +8,9 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from aiperf.config.context_overflow import overflow_limit
 from aiperf.config.model import Config
-from aiperf.config.scenario import MIN_DURATION_S, conflicts, deviations, overflow_limit, repository_of
+from aiperf.config.scenario import MIN_DURATION_S, conflicts, deviations, repository_of
 from aiperf.errors import ErrorKind
 from aiperf.metrics import Floats
 from aiperf.metrics.agentic import block_sums, planned_hits

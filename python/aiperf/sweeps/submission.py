@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aiperf.config.scenario import overflow_limit
+from aiperf.config.context_overflow import overflow_limit
 from aiperf.reports.paths import Files
 
 __all__ = ["submission_metadata"]

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from aiperf.config.context_overflow import overflow_phrases
 from aiperf.config.engine_settings import (
     CancelSettings,
     ClosedLoad,
@@ -145,6 +146,7 @@ def build_settings(
         http_trace=config.output.export_http_trace,
         expect_text=text and not endpoint.features.text_optional,
         max_event_bytes=target.max_event_bytes,
+        context_overflow_phrases=overflow_phrases(),
         slos=tuple(tier.slos for tier in live_tiers(config.slo.goodput)),
         think_tags=think_tags,
         seed=workload.seed,

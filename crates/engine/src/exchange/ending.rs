@@ -28,7 +28,7 @@ impl Exchange {
         let is_over = request.reply.is_reusable_after_failure();
         // A status says more than a body that came broken, or not to its end.
         let is_broken = matches!(kind, ErrorKind::Cut | ErrorKind::Malformed);
-        let refusal = request.reply.refusal().filter(|_| is_broken);
+        let refusal = request.reply.refusal(&self.shared.rules.overflow).filter(|_| is_broken);
         let (kind, message) = match &refusal {
             Some((kind, said)) => (*kind, if said.is_empty() { message } else { said }),
             None => (kind, message),

@@ -175,6 +175,7 @@ fn recycle<T>(buffer: &mut Vec<T>, most: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::OverflowPhrases;
     use crate::extract::Extractor;
     use crate::reply::{Rules, Stamps};
     use crate::settings::{Framing, Pointers};
@@ -196,6 +197,7 @@ mod tests {
             keep_events: true,
             max_event_bytes: 0,
             keep_head: true,
+            overflow: OverflowPhrases::default(),
         };
         let stamps = Stamps {
             user: 5,

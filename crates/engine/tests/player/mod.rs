@@ -2,6 +2,7 @@
 
 #![allow(dead_code)] // each test file uses some of it
 
+use aiperf_engine::OverflowPhrases;
 use aiperf_engine::extract::Extractor;
 use aiperf_engine::reply::{Progress, Reply, Rules, Stamps};
 use aiperf_engine::settings::{Framing, Pointers};
@@ -32,6 +33,7 @@ pub(crate) fn rules(framing: Framing, keep_text: bool) -> Rules {
         keep_events: false,
         keep_head: false,
         max_event_bytes: LIMIT,
+        overflow: OverflowPhrases::default(),
     }
 }
 
