@@ -15,8 +15,10 @@ from pathlib import Path
 from aiperf.config import context_overflow, scenario
 from aiperf.config.aws import aws_problems
 from aiperf.config.conditions import Condition, Precision
+from aiperf.config.defaults import AGENT_TRACES
 from aiperf.config.distribution import distributed_problems, machines
 from aiperf.config.lengths import parse_distribution, parse_seq_dist
+from aiperf.config.load import Closed, load_of
 from aiperf.config.machine_limits import RESERVED_FILES, Limits, machine_limits
 from aiperf.config.model import Config, specs
 from aiperf.config.parse import MAX_POINTS, parse_rate_series
@@ -514,6 +516,7 @@ def _notes(asked: Asked, config: Config) -> Iterator[str]:
         ignored = [p for p in ("prompt.isl_mean", "prompt.isl_stddev", "prompt.seq_dist") if asked.has(p)]
         for path in ignored:
             yield f"`{asked.at(path)}` has no effect: the lengths are those of `{config.input.input_file}`"
+    yield from _never_full(config)
     if config.endpoint.insecure:
         yield "the server's certificate is not verified (`--insecure`): anyone on the path can read and change the traffic"
     if (
@@ -527,6 +530,17 @@ def _notes(asked: Asked, config: Config) -> Iterator[str]:
                 f"a connection per request at {exact(config.load.request_rate)}/s: closed ones hold their local port for 60 s, so about "
                 f"{most:,.0f}/s is the most; reuse connections, widen `net.ipv4.ip_local_port_range`, or give more URLs"
             )
+
+
+def _never_full(config: Config) -> Iterator[str]:
+    """A closed loop with fewer requests than slots measures another load than its name says."""
+    load = config.load
+    swept = [value for axis in config.sweep.axes if axis.field == "load.concurrency" for value in axis.values]
+    most = max((int(value) for value in swept), default=load.concurrency or 0)
+    ends = load.request_count if load.benchmark_duration is None else None
+    is_closed = isinstance(load_of(config), Closed) and config.input.custom_dataset_type not in AGENT_TRACES
+    if is_closed and ends is not None and most > ends:
+        yield f"{ends:,} requests never fill a concurrency of {most:,}: at most {ends:,} are in flight (`--request-count {2 * most}` fills it)"
 
 
 _RULES: tuple[Rule, ...] = (
