@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import socket
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from tests.e2e.command import run_dir
+from tests.e2e.peer import CHAT_ANSWER
 from tests.e2e.runs import Sim
 
 TIMES = (
@@ -79,13 +82,37 @@ def test_a_trace_says_what_went_over_the_wire_and_when(serve: Callable[..., Sim]
     assert reused >= 16
 
 
+def reading_slowly(listener: socket.socket) -> None:
+    """One request, its first MB in small reads: a body of some MB fits in no system's buffers meanwhile."""
+    connection, _ = listener.accept()
+    with connection:
+        got = b""
+        while b"\r\n\r\n" not in got:
+            got += connection.recv(128)
+        head, _, body = got.partition(b"\r\n\r\n")
+        sizes = re.search(rb"content-length: (\d+)", head.lower())
+        assert sizes is not None
+        left = int(sizes[1]) - len(body)
+        while left > 0:
+            left -= len(connection.recv(128 if int(sizes[1]) - left < 1_000_000 else 1 << 20))
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n")
+        connection.sendall(b"content-length: %d\r\n\r\n%b" % (len(CHAT_ANSWER), CHAT_ANSWER))
+
+
 def test_a_large_body_is_written_in_steps(serve: Callable[..., Sim]) -> None:
-    sim = serve()
-    sim.run(export_http_trace=True, isl=2_000_000, request_count=1, concurrency=1)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        peer = threading.Thread(target=reading_slowly, args=(listener,))
+        peer.start()
+        sim = serve()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        sim.run(url=url, streaming=False, export_http_trace=True, isl=2_000_000, request_count=1, concurrency=1)
+        peer.join()
     (record,) = records(sim)
     trace = record["trace_data"]
     assert trace["request_bytes_total"] > 5_000_000
     assert trace["request_chunks_count"] == len(trace["request_chunks"]) > 1
+    assert sum(size for _, size in trace["request_chunks"]) == trace["request_bytes_total"]
 
 
 def test_a_failed_request_has_a_trace_too(serve: Callable[..., Sim]) -> None:

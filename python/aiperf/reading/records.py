@@ -51,8 +51,17 @@ _LENIENT = json.JSONDecoder()
 
 def iter_json(path: Path) -> Iterator[tuple[int, Record | BadField]]:
     """(line from 1, object) of JSON Lines, or (item from 1, object) of a JSON list; what is none is a BadField. Blank lines
-    count but are left out. DatasetError if the file cannot be read or is empty.
+    count but are left out. DatasetError if the file cannot be read or has no record.
     """
+    records = _iter_json(path)
+    first = next(records, None)
+    if first is None:
+        raise DatasetError(f"cannot read `{path}`: it has no record")
+    yield first
+    yield from records
+
+
+def _iter_json(path: Path) -> Iterator[tuple[int, Record | BadField]]:
     lines = enumerate(iter_lines(path), 1)
     for number, line in lines:
         if line.isspace():
@@ -219,10 +228,10 @@ def read_json(path: Path) -> object:
 
 def first_record(path: Path) -> Record | BadField:
     """The first good record of a JSON file, or the document if it is one object over several lines; else what is wrong with
-    the first.
+    the first. DatasetError as `iter_json`.
     """
     records = iter_json(path)
-    _, first = next(records, (0, BadField(None, _OBJECT, "an empty list")))
+    _, first = next(records)
     if not isinstance(first, BadField):
         return first
     if first.found.startswith("damage"):

@@ -290,6 +290,15 @@ def a_workload(path: Path, name: str | None, *, skip: bool) -> None:
     build_workload(config, WordsTokenizer(), SOURCE, 1)
 
 
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("data", [b"[]", b" [ ]\n", b"\n\n", b"\xef\xbb\xbf[]", b"null"])
+def test_a_file_without_a_record_is_refused_by_every_format(name: str | None, data: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_bytes(data)
+    with pytest.raises(AIPerfError):
+        a_workload(path, name, skip=False)
+
+
 @FUZZ
 @given(
     data=files(), name=st.sampled_from(FORMATS), suffix=st.sampled_from([".jsonl", ".json", ".csv"]), skip=st.booleans()
