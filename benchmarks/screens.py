@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from benchmarks.server import CLIENT_CORE, Server
+from benchmarks.server import CLIENT_CORE, SERVER_CORE, Server
 
 __all__ = ["Watched", "watch"]
 
@@ -63,11 +63,15 @@ class Watched:
     opened_s: float | None
 
 
-def watch(executable: Path, server: Server, screen: Screen, rate: int, seconds: int) -> Watched:
+def watch(
+    executable: Path, server: Server, screen: Screen, rate: int, seconds: int, *, shares_core: bool = False
+) -> Watched:
+    """The engine is on the client's core. `shares_core`: all else of the client too; else that may use the server's as well."""
+    cores = str(CLIENT_CORE) if shares_core else f"{SERVER_CORE},{CLIENT_CORE}"
     with tempfile.TemporaryDirectory(prefix="aiperf-bench-") as folder:
-        load = ("--request-rate", str(rate), "--benchmark-duration", str(seconds), "--artifact-dir", folder)
-        affinity = ("taskset", "-c", str(CLIENT_CORE))  # else that of the benchmark itself, which is on the server's
-        command = [*affinity, str(executable), "profile", "--url", server.url, *FLAGS, *MORE, *load]
+        load = ("--request-rate", str(rate), "--benchmark-duration", str(seconds), "--cpus", str(CLIENT_CORE))
+        command = ["taskset", "-c", cores, str(executable), "profile", "--url", server.url, *FLAGS, *MORE, *load]
+        command += ["--artifact-dir", folder]
         opened_s = None
         if screen == "dashboard":
             opened_s = _run_in_terminal(command)
