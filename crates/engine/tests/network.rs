@@ -6,6 +6,7 @@ mod support;
 use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -107,6 +108,8 @@ fn a_connection_with_an_unsent_body_carries_no_other_request() {
     ] {
         let stray = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&stray);
+        let (came, comes) = channel();
+        let (came, comes) = (Mutex::new(came), Mutex::new(comes));
         let server = Server::start(move |_, stream| {
             let mut writer = stream.try_clone().expect("a socket");
             let mut reader = BufReader::new(stream);
@@ -114,11 +117,15 @@ fn a_connection_with_an_unsent_body_carries_no_other_request() {
                 if length < 1000 {
                     let mut body = vec![0; length];
                     reader.read_exact(&mut body).expect("a body");
+                    came.lock().expect("unpoisoned").send(()).expect("a test that waits");
                     writer.write_all(OK.as_bytes()).expect("written");
                     continue;
                 }
                 let text = OK.replace("200 OK", &format!("{status} Early"));
                 writer.write_all(text.as_bytes()).expect("written");
+                // Not read before the other request has come, over another connection: else a client that writes as fast as this reads
+                // may be through before it looks.
+                let _ = comes.lock().expect("unpoisoned").recv_timeout(Duration::from_secs(5));
                 // What comes now may be the rest of that body, and nothing else.
                 let mut rest = Vec::new();
                 let _ = reader.read_to_end(&mut rest);
