@@ -170,12 +170,12 @@ impl OverflowPhrases {
         self.0.iter().any(|phrase| body.contains(phrase))
     }
 
-    /// The kind for an error that came in a 2xx response, by what it says.
-    pub(crate) fn kind_of_reported(&self, message: &str) -> ErrorKind {
-        if self.are_said_in(400, message) {
+    /// The kind for an error of this status, by what it says; `other` if it is no overflow.
+    pub(crate) fn kind_or(&self, other: ErrorKind, status: u16, body: &str) -> ErrorKind {
+        if self.are_said_in(status, body) {
             ErrorKind::ContextOverflow
         } else {
-            ErrorKind::ErrorInReply
+            other
         }
     }
 }

@@ -197,7 +197,8 @@ impl Reply {
     /// The response says that it failed, and why.
     fn fail_as_reported(&mut self, error: &[u8], overflow: &OverflowPhrases) -> bool {
         let message = clip_bytes(error);
-        self.fail(overflow.kind_of_reported(&message), message)
+        // It came in a 2xx response; what it says of a prompt that does not fit is what a 400 would say.
+        self.fail(overflow.kind_or(ErrorKind::ErrorInReply, 400, &message), message)
     }
 
     /// Of several choices (`n`) each has its own text: from here on `text` is that of this one, and after a second call the

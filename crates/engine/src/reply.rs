@@ -532,11 +532,7 @@ impl Reply {
     pub(crate) fn refusal(&self, overflow: &OverflowPhrases) -> Option<(ErrorKind, String)> {
         let status = self.status.filter(|status| !(200..300).contains(status))?;
         let body = String::from_utf8_lossy(&self.whole);
-        let kind = if overflow.are_said_in(status, &body) {
-            ErrorKind::ContextOverflow
-        } else {
-            ErrorKind::HttpStatus
-        };
+        let kind = overflow.kind_or(ErrorKind::HttpStatus, status, &body);
         Some((kind, self.explain(status, &body)))
     }
 
