@@ -151,3 +151,33 @@ def test_every_file_a_run_can_leave_is_moved_with_it(tmp_path: Path) -> None:
         left = {p.name for p in folder.iterdir()}
     assert note is not None
     assert left <= {"mine.txt", ".lock"}, left
+
+
+def ends_with(error: BaseException, folder: Path, writes: str | None = None) -> None:
+    with claim(folder) as (path, _):
+        assert path == folder
+        if writes is not None:
+            (path / writes).write_bytes(b"")
+        raise error
+
+
+@pytest.mark.parametrize("content", [None, [], ["note.txt"], ["run.json", "note.txt"]])
+def test_a_run_that_is_refused_leaves_the_folder_as_it_was(tmp_path: Path, content: list[str] | None) -> None:
+    folder = tmp_path / "run"
+    if content is not None:
+        folder.mkdir()
+        for name in content:
+            (folder / name).write_text("{}", encoding="utf-8")
+    with pytest.raises(ConfigError, match="refused"):
+        ends_with(ConfigError("refused"), folder)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ([] if content is None else ["run"])
+    assert content is None or sorted(p.name for p in folder.iterdir()) == sorted(content)
+
+
+def test_a_run_that_fails_later_keeps_what_it_wrote(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "run.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(KeyboardInterrupt):
+        ends_with(KeyboardInterrupt(), folder, writes="records.parquet")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["run", "run.1"]

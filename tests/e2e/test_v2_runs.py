@@ -189,6 +189,7 @@ def test_recorded_agents_are_refused_several_measured_phases(serve: Callable[...
           phases:
             - {name: calm, type: concurrency, concurrency: 1, duration: 1}
             - {name: rush, type: concurrency, concurrency: 2, duration: 1}
+          artifacts: {dir: "{{ dir }}"}
         """
     with pytest.raises(ConfigError, match="phases of their own"):
         run_of(sim, phases)

@@ -74,6 +74,7 @@ def claim(wanted: Path, goes_on: Callable[[Path], bool] = lambda _: False) -> It
         for number in count(1):
             whole = _whole(wanted)
             path = wanted if number == 1 else whole.with_name(f"{whole.name}-{number}")
+            is_new = not path.exists()
             try:
                 path.mkdir(parents=True, exist_ok=True)
                 if not _lock(path, held):
@@ -91,8 +92,25 @@ def claim(wanted: Path, goes_on: Callable[[Path], bool] = lambda _: False) -> It
             if moved is not None:
                 texts.append(f"the results that were in `{path}` are in `{moved}` now")
             note = Note("directory_taken" if number > 1 else "moved_aside", "; ".join(texts)) if texts else None
-            yield path, note
+            before = set(path.iterdir())
+            try:
+                yield path, note
+            except BaseException:
+                if path.is_dir() and set(path.iterdir()) == before:
+                    _leave_as_it_was(path, moved, is_new=is_new)
+                raise
             return
+
+
+def _leave_as_it_was(path: Path, moved: Path | None, *, is_new: bool) -> None:
+    """A run that is refused before it has written anything neither leaves a folder nor takes the earlier results away."""
+    with suppress(OSError):  # what cannot be undone stays where the note says
+        if moved is not None:
+            for entry in tuple(moved.iterdir()):
+                entry.rename(path / entry.name)
+            moved.rmdir()
+        elif is_new:
+            path.rmdir()
 
 
 def find_run(run_dir: Path, benchmark_id: str) -> Path:
