@@ -174,6 +174,12 @@ def test_a_run_that_is_refused_leaves_the_folder_as_it_was(tmp_path: Path, conte
     assert content is None or sorted(p.name for p in folder.iterdir()) == sorted(content)
 
 
+def test_a_refused_run_leaves_no_folder_above_its_own(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="refused"):
+        ends_with(ConfigError("refused"), tmp_path / "artifacts" / "model" / "run")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_run_that_fails_later_keeps_what_it_wrote(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -74,7 +74,7 @@ def claim(wanted: Path, goes_on: Callable[[Path], bool] = lambda _: False) -> It
         for number in count(1):
             whole = _whole(wanted)
             path = wanted if number == 1 else whole.with_name(f"{whole.name}-{number}")
-            is_new = not path.exists()
+            made = [folder for folder in (path, *path.parents) if not folder.exists()]
             try:
                 path.mkdir(parents=True, exist_ok=True)
                 if not _lock(path, held):
@@ -97,20 +97,22 @@ def claim(wanted: Path, goes_on: Callable[[Path], bool] = lambda _: False) -> It
                 yield path, note
             except BaseException:
                 if path.is_dir() and set(path.iterdir()) == before:
-                    _leave_as_it_was(path, moved, is_new=is_new)
+                    _leave_as_it_was(path, moved, made)
                 raise
             return
 
 
-def _leave_as_it_was(path: Path, moved: Path | None, *, is_new: bool) -> None:
-    """A run that is refused before it has written anything neither leaves a folder nor takes the earlier results away."""
+def _leave_as_it_was(path: Path, moved: Path | None, made: Sequence[Path]) -> None:
+    """A run that is refused before it has written anything neither leaves a folder nor takes the earlier results away. `made`: the
+    folders that were made for it, the innermost first.
+    """
     with suppress(OSError):  # what cannot be undone stays where the note says
         if moved is not None:
             for entry in tuple(moved.iterdir()):
                 entry.rename(path / entry.name)
             moved.rmdir()
-        elif is_new:
-            path.rmdir()
+        for folder in made:
+            folder.rmdir()
 
 
 def find_run(run_dir: Path, benchmark_id: str) -> Path:
