@@ -533,14 +533,18 @@ def _notes(asked: Asked, config: Config) -> Iterator[str]:
 
 
 def _never_full(config: Config) -> Iterator[str]:
-    """A closed loop with fewer requests than slots measures another load than its name says."""
+    """A closed loop with fewer requests or sessions than slots measures another load than its name says."""
     load = config.load
+    if not isinstance(load_of(config), Closed) or config.input.custom_dataset_type in AGENT_TRACES:
+        return
     swept = [value for axis in config.sweep.axes if axis.field == "load.concurrency" for value in axis.values]
     most = max((int(value) for value in swept), default=load.concurrency or 0)
-    ends = load.request_count if load.benchmark_duration is None else None
-    is_closed = isinstance(load_of(config), Closed) and config.input.custom_dataset_type not in AGENT_TRACES
-    if is_closed and ends is not None and most > ends:
-        yield f"{ends:,} requests never fill a concurrency of {most:,}: at most {ends:,} are in flight (`--request-count {2 * most}` fills it)"
+    for flag, what, count in (
+        ("--request-count", "requests", load.request_count),
+        ("--num-sessions", "sessions", config.conversation.num_sessions),
+    ):
+        if count is not None and count < most and load.benchmark_duration is None:
+            yield f"{count:,} {what} never fill a concurrency of {most:,}: at most {count:,} are in flight (`{flag} {2 * most}` fills it)"
 
 
 _RULES: tuple[Rule, ...] = (

@@ -202,6 +202,8 @@ def test_monotone_planner_takes_one_load_within_a_condition(space: tuple[str, ..
     [
         ({"concurrency": 100, "request_count": 4}, 4),
         ({"concurrency": "1,8,100", "request_count": 20}, 20),
+        ({"concurrency": 100, "num_sessions": 99}, 99),
+        ({"concurrency": 100, "num_sessions": 100}, None),
         ({"concurrency": 4, "request_count": 4}, None),
         ({"concurrency": 100}, None),
         ({"concurrency": 100, "request_count": 4, "request_rate": 5}, None),
@@ -210,5 +212,6 @@ def test_monotone_planner_takes_one_load_within_a_condition(space: tuple[str, ..
 )
 def test_a_concurrency_that_is_never_reached_is_named(flags: dict[str, object], count: int | None) -> None:
     notes = [n for n in config_from({"model": "m", "url": "http://h:1", **flags}).notes if "never fill" in n]
-    wanted = f"{count} requests never fill a concurrency of 100: at most {count} are in flight (`--request-count 200` fills it)"
+    flag, what = ("--num-sessions", "sessions") if "num_sessions" in flags else ("--request-count", "requests")
+    wanted = f"{count} {what} never fill a concurrency of 100: at most {count} are in flight (`{flag} 200` fills it)"
     assert notes == ([] if count is None else [wanted])
